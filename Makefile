@@ -3,6 +3,7 @@ SHELL := bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 PROMPT ?= the red digit 7 bounces
+comma := ,
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
 .NOTPARALLEL:
@@ -30,7 +31,8 @@ demo:
 
 quickstart:
 	@bash requirements/install.sh base
-	"$(VENV)/bin/python" -m launch.quickstart --workdir="$(WORKDIR)" $(if $(CLIPS),--clips="$(CLIPS)") $(if $(FAST),--fast) $(if $(SOUND),--sound)
+	"$(VENV)/bin/python" -m launch.train --workdir="$(WORKDIR)" \
+	  --config="configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound))"
 
 test:
 	@bash requirements/install.sh test

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 from setuptools import find_packages, setup
 
@@ -9,12 +10,13 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'checkpoints', 'compare', 'completion', 'curate', 'data', 'doctor', 'edit', 'encode',
-  'evaluate', 'personalize', 'plan', 'provenance', 'quickstart', 'recipe', 'report', 'rewrite',
-  'sample', 'scaling', 'soundtrack', 'suite', 'train', 'upsample', 'weights',
+  'bench', 'compare', 'curate', 'data', 'doctor', 'evaluate', 'plan', 'sample', 'scaling', 'serve',
+  'train', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent
+# Names of before, which print the new command line.
+MOVED = runpy.run_path(str(HERE / 'launch' / 'moved.py'))['MOVED']
 VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mgjax' / '__init__.py').read_text())[1]
 
 setup(
@@ -31,15 +33,14 @@ setup(
   package_dir=INSIDE,
   package_data={
     'mgjax': ['weights/**/*'],
-    'mgjax.curation.review': ['*.html'],
-    'mgjax.evaluation.human': ['*.html'],
     'mgjax.media': ['fonts/*'],
+    'mgjax.serving': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={
     'console_scripts': [
       f'{name} = mgjax.launch.command_line:console'
-      for name in ('mgjax', *(f'mgjax-{binary}' for binary in BINARIES))
+      for name in ('mgjax', *(f'mgjax-{binary}' for binary in (*BINARIES, *MOVED)))
     ]
   },
   # Lower bounds are the versions that the tests run with; nothing older was tried.
@@ -72,9 +73,9 @@ setup(
     'tqdm>=4.70.1',
   ],
   extras_require={
-    # The page on which people compare videos, 0.8 MB: its file responses answer Range requests, by
+    # The page on which people vote and review clips, 0.8 MB: its file responses answer Range requests, by
     # which browsers seek; the server of the standard library has neither those nor time limits.
-    'compare': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
+    'serve': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],

@@ -89,7 +89,7 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
       'kind': 'clips',
       'path': path,
       'validation_path': '',  # '' validates on the training clips
-      'latents': '',  # where launch.encode put them; without, every batch is encoded on the fly
+      'latents': '',  # of launch.data encode; without, every batch is encoded on the fly
       'fps': fps,  # of buckets that have none of their own
       # In a group of buckets (videos or images of one source) every sample comes equally often, so
       # their weights must be equal; 'given' goes by the buckets' weights alone.
@@ -104,7 +104,7 @@ def clips(path: str = 'data/clips', fps: int = 16, threads: int = 16) -> ConfigD
 
 
 def encoding(train: int = 1_000_000_000, validation: int = 4096) -> ConfigDict:
-  """Returns what launch.encode does, at most so many rows of each bucket."""
+  """Returns what launch.data encode does, at most so many rows of each bucket."""
   return ConfigDict(
     {
       'train': train,

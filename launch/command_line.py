@@ -1,4 +1,4 @@
-"""What every binary does with its command line: help, configurations, errors, exit codes."""
+"""What every command does with its command line: help, configurations, errors, exit codes."""
 
 import ast
 import contextlib
@@ -14,7 +14,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -25,21 +25,23 @@ from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.runtime import compilation_cache
 from mgjax.runtime.tpu_presence import leave_out_tpu
-from mgjax.runtime.when_imported import when_imported
+
+from . import flag_values, moved
 
 _CACHE = flags.DEFINE_bool(
   'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
 )
 _HERE = pathlib.Path(__file__).parent
+_SHARED = ('__init__', 'command_line', 'flag_values', 'moved')  # files here that are no commands
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HELP = ('--help', '-h', '-help', '--helpshort')
 
-
-flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
+flags.disclaim_key_flags()  # what is defined here is a flag of the command that asked for it
 
 
 class _Required(NamedTuple):
   example: str
-  commands: Sequence[str]  # that need it; all if there are none
+  commands: Sequence[str]  # the first words that need it; all if there are none
   unless: Sequence[str]  # other flags, one of which will do instead
 
 
@@ -61,7 +63,7 @@ def define_required(
     name: of the flag.
     example: of a value.
     help: of the flag.
-    commands: of a binary with commands, those that need it; by default all.
+    commands: first words of the command that need it; by default all.
     unless: flags with which it may be missing; --print_config always is one, but for --config.
     define: makes the flag.
   """
@@ -90,26 +92,46 @@ def print_config(config) -> bool:
   return flags.FLAGS.print_config
 
 
+def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> flags.FlagHolder:
+  """Defines a flag of several numbers, as in --reencode=gop=16,crf=20.
+
+  Args:
+    name: of the flag.
+    help: of the flag.
+    **limits: of each number its type, the least and the most.
+  """
+
+  def read(text: str) -> dict[str, Any]:
+    found = {}
+    for key, equals, value in (entry.partition('=') for entry in text.split(',')):
+      kind, least, most = limits.get(key, (str, 0, 0))
+      try:
+        found[key] = kind(value)
+        right = bool(equals) and least <= found[key] <= most
+      except (ValueError, TypeError):
+        right = False
+      if not right:
+        known = ', '.join(f'{each}={a:g} to {b:g}' for each, (_, a, b) in limits.items())
+        raise ConfigError(f'--{name}={text}: expected some of {known}')
+    return found
+
+  return flag_values.define(name, read, help)
+
+
 def run(
   main: Callable[[Sequence[str]], None], commands: Sequence[str] = (), usual: str = ''
 ) -> None:
-  """Runs a binary: `main` gets its name and, if it has `commands`, the one that was given.
+  """Runs a command: `main` gets its name and, if it has `commands`, the word that was given.
 
   Where none is given that is the `usual` one, if there is such.
 
   A wrong flag or configuration ends with a sentence and exit code 2, other errors that the user
-  can mend with their own codes, without a traceback. `--help` is the binary's docstring, its
+  can mend with their own codes, without a traceback. `--help` is the docstring of the file, its
   flags and nothing else.
   """
   sys.unraisablehook = _tell_unraisable
-  absl_logging.set_verbosity(absl_logging.INFO)
-  absl_logging.use_absl_handler()
-  for talkative in ('absl', 'jax', 'orbax'):
-    logging.getLogger(talkative).setLevel(logging.WARNING)
-  logging.getLogger('mgjax').setLevel(logging.INFO)
-  handler = absl_logging.get_absl_handler()
-  handler.setFormatter(_Formatter('%(message)s'))
-  handler.python_handler.setStream(_AboveBars())
+  _log_in_sentences()
+  module, code = sys.modules[main.__module__], None
 
   def guarded(arguments: Sequence[str]) -> None:
     arguments = [*arguments, usual] if usual and len(arguments) == 1 else arguments
@@ -119,16 +141,13 @@ def run(
     if words:
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
     _check_required(arguments[1] if commands else '')
-    # Not before: what needs no JAX, such as most wrong flags, shall not wait for it.
-    when_imported('jax', leave_out_tpu, *([compilation_cache.use] if _CACHE.value else []))
+    _set_up_jax()
     main(arguments)
 
-  module = sys.modules[main.__module__]
-  code = None
   try:
     try:
       app.run(
-        lambda arguments: _report(guarded, arguments),
+        lambda arguments: _in_sentences(guarded, arguments),
         flags_parser=lambda words: _parse(words, module),
       )
     finally:
@@ -137,7 +156,7 @@ def run(
     code = end.code
   except KeyboardInterrupt:
     code = 130
-  except BrokenPipeError:  # whoever read what is printed, such as `head`, has seen enough
+  except BrokenPipeError:  # who reads what is printed, such as `head`, has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 141
   except Exception as error:
@@ -145,14 +164,38 @@ def run(
     from mgjax.parallel import distributed
 
     if distributed.lost_peer(error):
-      name = os.path.basename(sys.argv[0])
-      print(f'{name}: {distributed.LOST}', file=sys.stderr)
+      _say(distributed.LOST)
     code = 1
   if code and 'jax' in sys.modules:
     from mgjax.parallel import distributed
 
     distributed.leave(code)
   sys.exit(code)
+
+
+def _set_up_jax() -> None:
+  """Has JAX keep compiled programs and leave alone a TPU that is not there."""
+  try:
+    leave_out_tpu()
+  except Exception:  # a damaged installation, of which launch.doctor tells
+    return
+  if _CACHE.value:
+    compilation_cache.use()
+
+
+def _say(sentence: str) -> None:
+  print(f'{os.path.basename(sys.argv[0])}: {sentence}', file=sys.stderr)
+
+
+def _log_in_sentences() -> None:
+  absl_logging.set_verbosity(absl_logging.INFO)
+  absl_logging.use_absl_handler()
+  for talkative in ('absl', 'jax', 'orbax'):
+    logging.getLogger(talkative).setLevel(logging.WARNING)
+  logging.getLogger('mgjax').setLevel(logging.INFO)
+  handler = absl_logging.get_absl_handler()
+  handler.setFormatter(_Formatter('%(message)s'))
+  handler.python_handler.setStream(_AboveBars())
 
 
 class _AboveBars(io.TextIOBase):
@@ -184,30 +227,31 @@ def _tell_unraisable(unraisable) -> None:
 
 
 def console() -> None:
-  """Runs the binary that a console command names: `mgjax-train` is `python -m launch.train`.
+  """Runs the command that a console script names: `mgjax-train` is `python -m launch.train`.
 
-  `mgjax train` is the same; `mgjax` alone lists the binaries.
+  `mgjax train` is the same; `mgjax` alone lists the commands.
   """
   name = os.path.basename(sys.argv[0]).removesuffix('.exe').partition('-')[2]
   if not name:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else '--help'
-    if name in ('--help', '-h', '-help', '--helpshort'):
+    if name in _HELP:
       print('mgjax COMMAND --help has the flags of a command:')
       print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
       raise SystemExit(0)
-    if name not in binaries():
-      hint = did_you_mean(name, binaries()).partition('; ')[2] or 'mgjax --help lists them'
-      print(f'mgjax: there is no command {printable(name)}; {hint}', file=sys.stderr)
-      raise SystemExit(ConfigError.exit_code)
     sys.argv[0] = f'mgjax-{name}'
+  if name in moved.MOVED:
+    moved.tell(name, sys.argv[1:], 'mgjax ')
+  if name not in binaries():
+    hint = did_you_mean(name, binaries()).partition('; ')[2] or 'mgjax --help lists them'
+    print(f'mgjax: there is no command {printable(name)}; {hint}', file=sys.stderr)
+    raise SystemExit(ConfigError.exit_code)
   module = importlib.import_module(f'{__package__}.{name}')
   run(module.main, getattr(module, 'COMMANDS', ()), getattr(module, 'USUAL', ''))
 
 
 def binaries() -> list[str]:
-  """Lists the names of the binaries, the files beside this one but for what they share."""
-  shared = ('__init__', 'command_line', 'flag_values')
-  return sorted(path.stem for path in _HERE.glob('*.py') if path.stem not in shared)
+  """Lists the names of the commands, the files beside this one but for what they share."""
+  return sorted(path.stem for path in _HERE.glob('*.py') if path.stem not in _SHARED)
 
 
 def _summary(name: str) -> str:
@@ -215,26 +259,25 @@ def _summary(name: str) -> str:
   return text.partition('\n')[0]
 
 
-def _report(main, arguments) -> None:
+def _in_sentences(main, arguments) -> None:
+  """Runs `main`; an error that the user can mend ends with a sentence and its exit code."""
   try:
     main(arguments)
   except MgjaxError as error:
-    print(f'{os.path.basename(sys.argv[0])}: {error}', file=sys.stderr)
+    _say(str(error))
     sys.exit(error.exit_code)
   except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-    name = os.path.basename(sys.argv[0])
-    print(f'{name}: cannot use {error.filename!r}: {error.strerror}', file=sys.stderr)
+    _say(f'cannot use {error.filename!r}: {error.strerror}')
     sys.exit(2)
   except OSError as error:
     if error.errno not in _FULL:
       raise
-    name, place = os.path.basename(sys.argv[0]), error.filename or 'a file'
-    print(f'{name}: cannot write {printable(place)}: {error.strerror}; make room', file=sys.stderr)
+    _say(f'cannot write {printable(error.filename or "a file")}: {error.strerror}; make room')
     sys.exit(StorageError.exit_code)
 
 
 def _parse(arguments: Sequence[str], module) -> list[str]:
-  if any(argument in ('--help', '-h', '-help', '--helpshort') for argument in arguments[1:]):
+  if any(argument in _HELP for argument in arguments[1:]):
     _help(module)
   try:
     own, overrides = _split(arguments)
@@ -250,12 +293,12 @@ def _parse(arguments: Sequence[str], module) -> list[str]:
     message, code = str(error), error.exit_code
   except Exception as error:  # a flag of the wrong type, or one that is not there
     message, code = str(error) or type(error).__name__, ConfigError.exit_code
-  print(f'{os.path.basename(arguments[0])}: {message}', file=sys.stderr)
+  _say(message)
   raise SystemExit(code)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Tells the overrides, --config.key=value or --config.key value, from the binary's own flags."""
+  """Tells the overrides, --config.key=value or --config.key value, from the command's own flags."""
   own, overrides = [], []
   words = iter(arguments)
   for word in words:

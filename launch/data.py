@@ -1,35 +1,59 @@
-r"""Converts clips into records for training; inspects and verifies records.
+r"""Makes what models are trained on: records of clips, latents, pairs; inspects and verifies it.
 
 python -m launch.data convert --input=clips/ --output=data/clips
-python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reencode \
+python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reencode=side=256 \
   --process=0 --processes=8
 python -m launch.data inspect --input=data/clips --sheet=clips.png
+python -m launch.data inspect --input=out.mp4
 python -m launch.data verify --input=data/clips
+python -m launch.data encode --config=configs/digits/video.py --output=runs/latents \
+  --config.autoencoder=runs/autoencoder
 python -m launch.data references --input=clips/ --output=data/people --faces=dlib
 python -m launch.data calibrate_faces --input=people/ --faces=dlib --sheet=faces.png
---input of convert and references is a folder of clips with captions (clip.mp4, clip.txt), a .csv or
-.jsonl that names them, WebDataset tars or parquet files. The same command again goes on where it
-stopped; what cannot be used is listed, with the reason, in rejected.jsonl beside the records.
-inspect and verify take records of clips and of latents, or a directory of launch.encode with
-several. inspect looks into some rows; it lists the damaged ones below the summary of the others and
-ends with exit code 3.
-references makes records of clips with five pictures of the one person in them, to be trained on as
-`data.kind = 'records'`. calibrate_faces takes a folder with a folder of pictures for each person.
+python -m launch.data pairs --config=configs/digits/editing.py:backtranslation \
+  --output=runs/editing/latents_backtranslation
+python -m launch.data cross_pairs --workdir=runs/personalized_images --input=data/people \
+  --output=data/synthetic
+python -m launch.data mark --input=clips/ --segmenter=package.module:function --output=data/marked
+python -m launch.data teach --input=prompts.txt --teacher=llama-70b@http://127.0.0.1:8000/v1 \
+  --output=runs/rewriting/pairs.jsonl
+python -m launch.data student --input=runs/rewriting/pairs.jsonl \
+  --output=runs/rewriting/student.jsonl
+The same command again goes on where it stopped. Several processes share the work, on one host or on
+many that see the same directory: give each its own --process of --processes.
+convert and references read a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl
+that names them, WebDataset tars or parquet files; what cannot be used is listed in rejected.jsonl
+beside the records. inspect and verify take records of clips and of latents, or a directory of
+encode with several; inspect lists the damaged among some rows and ends with exit code 3. Of one
+video, picture or sound it tells who signed it (C2PA), and ends with 3 where it was changed.
+encode makes latents of clips: train with --config.data.latents=runs/latents. With --config.text it
+encodes all prompts too, beside the latents, with --config.vision a tower of CLIP sees the frames
+that belong to sounds, and with --prompts=file.txt it encodes the prompts of that file alone.
+references makes records of clips with five pictures of the one person in them; calibrate_faces
+takes a folder with a folder of pictures for each person.
+pairs edits real clips by a trained editor and turns the instructions round, for the last stage of
+its training; cross_pairs makes pictures of the people of references under other prompts. All are
+in pairs.html, with the reason why one was dropped. mark makes pairs of clips whose captions say
+what to mark: the function takes frames (uint8, t h w 3) and the caption, and returns masks (t h w).
+teach has a language model write prompts anew as training's captions are (Movie Gen §3.4.1). People
+look through its lines, set "keep" or mend "rewritten"; student writes what they leave as chats.
 """
 
 import contextlib
+import math
 import pathlib
-import time
 
 from absl import flags
 from etils import epy
 
 from mgjax.core.errors import ConfigError, DataError, printable
 
-from . import command_line
+from . import command_line, flag_values
 
 with epy.lazy_imports():
   from mgjax.audio import captions
+  from mgjax.core import plug_ins
+  from mgjax.curation import marked_clips
   from mgjax.curation.filters import scenes
   from mgjax.curation.people import face_calibration, references
   from mgjax.curation.people import records as reference_records
@@ -37,19 +61,47 @@ with epy.lazy_imports():
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
   from mgjax.media.faces import recognition
+  from mgjax.media.provenance import manifest
+  from mgjax.parallel import distributed
+  from mgjax.personalization import pipeline as personalization
   from mgjax.runtime import progress
+  from mgjax.text import rewriting
+  from mgjax.video import files
+  from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs
 
-COMMANDS = ('convert', 'inspect', 'verify', 'references', 'calibrate_faces')
 _PAUSE = 5.0  # seconds until a listing tells how far it is
+_SHOWN = 8  # clips on a contact sheet
+_SIGNED = ('.mp4', '.png', '.wav', '.webp')
 
 _INPUT = command_line.define_required(
-  'input', 'clips/', 'Clips to convert; records to inspect or verify.'
-)
+  'input',
+  'clips/',
+  'Clips to convert, records to inspect or verify, prompts to rewrite.',
+  commands=(
+    'convert', 'inspect', 'verify', 'references', 'calibrate_faces', 'cross_pairs', 'mark', 'teach',
+    'student',
+  ),
+)  # fmt: skip
 _OUTPUT = command_line.define_required(
   'output',
   'data/clips',
-  'Directory or URL of the records to make.',
-  commands=('convert', 'references'),
+  'Directory or URL of the records to make; of teach and student a .jsonl.',
+  commands=(
+    'convert', 'encode', 'references', 'pairs', 'cross_pairs', 'mark', 'teach', 'student',
+  ),
+)  # fmt: skip
+_CONFIG = command_line.define_config('configs/digits/video.py', commands=('encode', 'pairs'))
+_WORKDIR = command_line.define_required(
+  'workdir', 'runs/personal', 'cross_pairs: run of a personalized model.', commands=('cross_pairs',)
+)
+_SEGMENTER = command_line.define_required(
+  'segmenter', 'package.module:function', 'mark: finds what a caption names.', commands=('mark',)
+)
+_TEACHER = command_line.define_required(
+  'teacher',
+  'llama-70b@http://127.0.0.1:8000/v1',
+  'MODEL@URL of a chat server, or a .json of settings; of student those that teach had, if any.',
+  commands=('teach',),
 )
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the clips lie.'
@@ -59,49 +111,63 @@ _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column wit
 _CAPTIONS = flags.DEFINE_enum(
   'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
 )
-_REENCODE = flags.DEFINE_bool('reencode', False, 'Encode anew, for quick reads at any moment.')
-_GOP = flags.DEFINE_integer(
-  'gop', None, 'Frames from key frame to key frame of --reencode; 16.', lower_bound=1
-)
-_CRF = flags.DEFINE_float(
-  'crf', None, 'Rate factor of --reencode, lower is better; 20.', lower_bound=0, upper_bound=51
-)
-_SIDE = flags.DEFINE_integer(
-  'side', None, 'What --reencode shrinks the shorter side to; by default nothing.', lower_bound=0
-)
+_REENCODE = command_line.define_fields(
+  'reencode',
+  'Encode anew, for quick reads at any moment, as gop=16,crf=20,side=256: frames from key frame to '
+  'key frame (16), rate factor (20), what the shorter side is shrunk to (0, nothing).',
+  gop=(int, 1, math.inf), crf=(float, 0, 51), side=(int, 0, math.inf),
+)  # fmt: skip
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
-_MEGABYTES = flags.DEFINE_integer(
-  'megabytes', None, 'A larger file is rejected; 256.', lower_bound=1
-)
+_MEGABYTES = flags.DEFINE_integer('megabytes', 256, 'A larger file is rejected.', lower_bound=1)
 _ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
-_PROCESS = flags.DEFINE_integer('process', 0, 'Of the processes that convert, this one.')
-_PROCESSES = flags.DEFINE_integer('processes', 1, 'How many convert at once.', lower_bound=1)
-_THREADS = flags.DEFINE_integer('threads', 0, 'Clips at once; 0 for four a core, 16 at most.')
+_PROCESS = flags.DEFINE_integer('process', None, 'This process, from 0 on.', lower_bound=0)
+_PROCESSES = flags.DEFINE_integer('processes', None, 'How many share the work.', lower_bound=1)
 _ISOLATE = flags.DEFINE_bool(
   'isolate', False, 'Decode in processes, so that a clip which kills its decoder is rejected.'
 )
 _SHEET = flags.DEFINE_string(
   'sheet', 'clips.png', 'PNG that inspect, references and calibrate_faces write.'
 )
-_SHOWN = flags.DEFINE_integer('shown', 8, 'Clips on the contact sheet.', lower_bound=1)
+_AUTHORITIES = flag_values.define(
+  'authorities',
+  flag_values.file('authorities'),
+  'inspect of a signed file: a .pem with certificates of those whom you trust to issue others.',
+)
 _FACES = flags.DEFINE_string(
   'faces', 'cascade', 'What finds and compares faces: cascade, dlib, arcface:FILE.onnx.'
 )
-_SMALLEST = flags.DEFINE_float(
-  'smallest_face', None, 'Share of the shorter side of a frame that the smallest face has; 0.2.'
-)
 _THRESHOLD = flags.DEFINE_float(
-  'threshold', None, "Cosine from which on two faces are one person; by default the embedder's."
+  'threshold', None, "Cosine from which on two faces are one person; the embedder's.", -1, 1
 )
-_SIZE = flags.DEFINE_integer('size', None, 'Pixels of a reference; 224.', lower_bound=1)
-_MARGIN = flags.DEFINE_float(
-  'margin', None, 'Around the face of a reference, as a share of its box; 0.3.', lower_bound=0
+_REFERENCES = command_line.define_fields(
+  'references',
+  'As side=224,margin=0.3,smallest=0.2: pixels of a reference, what is around its face as a share '
+  'of the box, the smallest face as a share of the shorter side of a frame.',
+  side=(int, 1, math.inf), margin=(float, 0, math.inf), smallest=(float, 0, 1),
+)  # fmt: skip
+_RECOGNISER = flag_values.define(
+  'recogniser', flag_values.file('recogniser'), 'cross_pairs of moving digits: run of a CLIP.'
 )
+_DENY_LIST = flag_values.define(
+  'deny_list',
+  flag_values.file('deny_list'),
+  'cross_pairs: people to leave out, as .npy.',
+)
+_PROMPTS = flag_values.define(
+  'prompts', flag_values.file('prompts'), 'encode, cross_pairs: prompts, one a line.'
+)
+_BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Of pairs at a time.', lower_bound=1)
 
 
 def main(arguments) -> None:
-  commands = (_convert, _inspect, _verify, _references, _calibrate_faces)
-  dict(zip(COMMANDS, commands, strict=True))[arguments[1]]()
+  if _CONFIG.value is not None and command_line.print_config(_CONFIG.value):
+    return
+  COMMANDS[arguments[1]]()
+
+
+def _share() -> dict[str, int]:
+  """Which of how many processes this is."""
+  return {'process': _PROCESS.value or 0, 'processes': _PROCESSES.value or 1}
 
 
 def _opened():
@@ -112,7 +178,7 @@ def _opened():
     if pathlib.Path(source).resolve() in (folder, *folder.parents):
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
   structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
-  with contextlib.closing(_Report('item', patience=_PAUSE)) as listed:
+  with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
     return open_inputs.open_inputs(
       source,
       _LAYOUT.value,
@@ -125,21 +191,17 @@ def _opened():
 
 def _convert() -> None:
   inputs = _opened()
-  given = (_REENCODE, _GOP, _CRF, _SIDE, _FULL, _MEGABYTES)
-  options = convert.ConvertOptions(
-    **{flag.name: flag.value for flag in given if flag.value is not None}
-  )
-  with contextlib.closing(_Report('clip')) as report:
+  anew = {} if _REENCODE.value is None else {'reencode': True, **_REENCODE.value}
+  options = convert.ConvertOptions(full=_FULL.value, megabytes=_MEGABYTES.value, **anew)
+  with contextlib.closing(progress.Counted('clip')) as report:
     outcome = convert.convert(
       inputs,
       _OUTPUT.value,
       options,
       rows_per_shard=_ROWS_PER_SHARD.value,
-      process=_PROCESS.value,
-      processes=_PROCESSES.value,
-      threads=_THREADS.value,
       isolate=_ISOLATE.value,
       progress=report,
+      **_share(),
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
   _tell_rejected(outcome)
@@ -149,34 +211,46 @@ def _tell_rejected(outcome) -> None:
   reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
+  if outcome.finished and outcome.rejected:
+    print(f'all reasons are in {reasons}')
+  _tell_unfinished(outcome)
+
+
+def _tell_unfinished(outcome) -> None:
   if not outcome.finished:
     print('the shards of other processes have yet to be written')
-  elif outcome.rejected:
-    print(f'all reasons are in {reasons}')
+
+
+def _encode() -> None:
+  distributed.initialize()
+  share = {'process': _PROCESS.value, 'processes': _PROCESSES.value}
+  if _PROMPTS.value is None:
+    encode.encode(_CONFIG.value, _OUTPUT.value, **share)
+  else:
+    prompts = files.read_prompts(None, _PROMPTS.value)
+    encode.encode_prompts(_CONFIG.value, _OUTPUT.value, prompts, **share)
 
 
 def _open_faces():
-  smallest = recognition.SMALLEST if _SMALLEST.value is None else _SMALLEST.value
+  smallest = (_REFERENCES.value or {}).get('smallest', recognition.SMALLEST)
   return recognition.open_faces(_FACES.value, smallest, _THRESHOLD.value)
 
 
 def _references() -> None:
   inputs, faces = _opened(), _open_faces()
-  given = {'side': _SIZE.value, 'margin': _MARGIN.value}
-  settings = references.ReferenceSettings(**{k: v for k, v in given.items() if v is not None})
-  sheet = reference_sheet.ReferenceSheet(_SHOWN.value)
-  with contextlib.closing(_Report('clip')) as report:
+  given = {k: v for k, v in (_REFERENCES.value or {}).items() if k != 'smallest'}
+  sheet = reference_sheet.ReferenceSheet(_SHOWN)
+  with contextlib.closing(progress.Counted('clip')) as report:
     outcome = reference_records.write_references(
       inputs,
       _OUTPUT.value,
       faces,
-      settings,
+      references.ReferenceSettings(**given),
       scenes.SceneSettings(),
       clips_per_shard=_ROWS_PER_SHARD.value,
-      process=_PROCESS.value,
-      processes=_PROCESSES.value,
       progress=report,
       sheet=sheet,
+      **_share(),
     )
   print(outcome)
   _tell_rejected(outcome)
@@ -185,15 +259,70 @@ def _references() -> None:
 
 
 def _calibrate_faces() -> None:
-  with contextlib.closing(_Report('file')) as report:
+  with contextlib.closing(progress.Counted('file')) as report:
     lines, rejected = face_calibration.calibrate_folder(
       _INPUT.value, _open_faces(), _SHEET.value, report
     )
   print(*lines, *entries.listed(rejected), _SHEET.value, sep='\n')
 
 
+def _pairs() -> None:
+  made = backtranslation.backtranslate(
+    _CONFIG.value, _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share()
+  )
+  for bucket, result in made.items():
+    print(f'{bucket}: {result}')
+    _tell_pairs(result, f'{_OUTPUT.value.rstrip("/")}/{bucket}')
+
+
+def _cross_pairs() -> None:
+  prompts = _PROMPTS.value and files.read_prompts(None, _PROMPTS.value)
+  made = cross_pairs.cross_pairs(
+    personalization.PersonalizationPipeline(_WORKDIR.value, deny_list=_DENY_LIST.value),
+    _INPUT.value,
+    _OUTPUT.value,
+    recogniser=_RECOGNISER.value,
+    threshold=_THRESHOLD.value,
+    prompts=prompts,
+    batch_size=_BATCH_SIZE.value,
+    **_share(),
+  )
+  print(made)
+  _tell_pairs(made, _OUTPUT.value.rstrip('/'))
+
+
+def _tell_pairs(result, directory: str) -> None:
+  if result.finished:
+    print(f'{directory}/{make_pairs.PAGE}')
+  _tell_unfinished(result)
+
+
+def _mark() -> None:
+  segmenter = plug_ins.load_function(_SEGMENTER.value)
+  made = marked_clips.mark_clips(_INPUT.value, _OUTPUT.value, segmenter)
+  for name, reason in made.rejected.items():
+    print(f'{name}: {reason}')
+  print(f'{made.path}: {made.pairs} pairs of {made.pairs + len(made.rejected)} clips')
+
+
+def _teach() -> None:
+  teacher = rewriting.read_rewriter(_TEACHER.value, '--teacher')
+  prompts, _ = files.read_requests(_INPUT.value)
+  pairs = pathlib.Path(_OUTPUT.value)
+  found = rewriting.teach(prompts, teacher, pairs.parent / 'answers', pairs)
+  print(f'{found["kept"]} pairs, and {found["dropped"]} dropped, in {printable(pairs)}')
+
+
+def _student() -> None:
+  given = _TEACHER.value
+  teacher = rewriting.read_rewriter(given, '--teacher') if given else rewriting.RewriteSettings({})
+  out = pathlib.Path(_OUTPUT.value)
+  chats = rewriting.write_student_file(pathlib.Path(_INPUT.value), out, teacher)
+  print(f'{chats} chats in {printable(out)}')
+
+
 def _directories() -> list[str]:
-  """The records that --input names: itself, or those below it, as launch.encode lays them out."""
+  """The records that --input names: itself, or those below it, as encode lays them out."""
   given = _INPUT.value
   below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
   whole = pathlib.Path(given, 'manifest.json').exists() or not below
@@ -207,6 +336,9 @@ def _directories() -> list[str]:
 
 
 def _inspect() -> None:
+  if pathlib.Path(_INPUT.value).suffix in _SIGNED:
+    print(manifest.read_manifest(_INPUT.value, _AUTHORITIES.value).text)
+    return
   directories, count = _directories(), 0
   for directory in directories:
     if len(directories) > 1:
@@ -225,7 +357,7 @@ def _inspect_records(records) -> int:
   for line in lines:
     print(printable(line))
   if len(records) and record_summary.holds_clips(records):
-    drawn, undecoded = record_summary.draw_clips(records, _SHEET.value, _SHOWN.value)
+    drawn, undecoded = record_summary.draw_clips(records, _SHEET.value, _SHOWN)
     damaged = undecoded | damaged
     if drawn:
       print(_SHEET.value)
@@ -246,25 +378,19 @@ def _verify() -> None:
     raise DataError('\n'.join(faults))
 
 
-class _Report:
-  """Passes on how far something is.
-
-  Of what is done before `patience` seconds are over it says nothing.
-  """
-
-  def __init__(self, unit: str, patience: float = 0.0):
-    self._unit, self._progress = unit, None
-    self._begins = time.monotonic() + patience
-
-  def __call__(self, done: int, total: int) -> None:
-    if not total or (self._progress is None and time.monotonic() < self._begins):
-      return
-    self._progress = self._progress or progress.Progress(total, unit=self._unit)
-    self._progress.report(done)
-
-  def close(self) -> None:
-    if self._progress is not None:
-      self._progress.close()
+COMMANDS = {
+  'convert': _convert,
+  'inspect': _inspect,
+  'verify': _verify,
+  'encode': _encode,
+  'references': _references,
+  'calibrate_faces': _calibrate_faces,
+  'pairs': _pairs,
+  'cross_pairs': _cross_pairs,
+  'mark': _mark,
+  'teach': _teach,
+  'student': _student,
+}
 
 
 if __name__ == '__main__':

@@ -2,11 +2,10 @@
 
 python -m launch.doctor
 python -m launch.doctor --workdir=/data/runs
-
 It looks at Python and the versions of packages against what mgjax asks for, at devices (each
-multiplies matrices), memory, room on disks, H.264 and AAC (a second is encoded and decoded), the
-cache of compiled programs, and the clock against the times of files. What is optional and missing
-is told with its purpose. The exit code is 0 if all that is needed is right, 1 otherwise.
+multiplies matrices), memory, room on disks, H.264 and AAC (a second is encoded and decoded). What
+is optional and missing is told with its purpose. The exit code is 0 if all that is needed is right,
+1 otherwise.
 """
 
 import sys
@@ -19,13 +18,12 @@ _WORKDIR = flags.DEFINE_string('workdir', 'runs', 'Where work directories will l
 
 
 def main(_) -> None:
-  from mgjax.runtime.doctor.examine import examine
-  from mgjax.runtime.doctor.finding import State
+  from mgjax.runtime import doctor
 
   wrong = 0
-  for finding in examine(_WORKDIR.value):
+  for finding in doctor.examine(_WORKDIR.value):
     print(command_line.printable(str(finding)), flush=True)
-    wrong += finding.state is State.WRONG
+    wrong += finding.state == doctor.WRONG
   print(f'{wrong} wrong; see above what to do.' if wrong else 'All that is needed is right.')
   sys.exit(1 if wrong else 0)
 

@@ -2,54 +2,67 @@
 
 python -m launch.train --config=configs/digits/autoencoder.py --workdir=runs/autoencoder
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/30b --dry_run
-python -m launch.train --replay=runs/30b/faults/step_001234
-On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/. A run
-that ends with exit code 4, because its numbers were not finite, says what to give as --replay: the
-command takes that step again and shows where the first bad number comes from.
+python -m launch.train --config=configs/digits/recipe.py --workdir=runs/recipe
+python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart
+python -m launch.train --config=configs/quickstart.py:my_clips/ --workdir=runs/mine
+python -m launch.train --report --workdir=runs/recipe
+A configuration with stages is a recipe: its stages run one after the other, each in a folder of
+--workdir, and a field of a stage is overridden as in --config.stages.joint.train.steps=2000. The
+quickstart is a recipe too: an autoencoder and a model from nothing, then samples, judged. --report
+writes report.html, the page of a run or a recipe, finished or not.
+On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/.
 """
 
 from absl import flags
 
 from . import command_line
 
-_CONFIG = command_line.define_config('configs/digits/autoencoder.py', unless=('replay',))
+_CONFIG = command_line.define_config('configs/digits/autoencoder.py', unless=('report',))
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/autoencoder', 'Directory of this run: checkpoints, metrics.', unless=('replay',)
+  'workdir', 'runs/autoencoder', 'Directory of this run: checkpoints, metrics; of a recipe: stages.'
 )
 _NEW_DATA = flags.DEFINE_bool(
   'new_data', False, 'Go on with other data or buckets: their order begins anew at this step.'
 )
-_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Print parameters and shapes, then stop.')
-_REPLAY = flags.DEFINE_string(
-  'replay', '', 'Folder faults/step_N of a work directory: take that step again, and stop.'
+_DRY_RUN = flags.DEFINE_bool(
+  'dry_run', False, 'Print parameters and shapes, of a recipe its stages; then stop.'
 )
+_REPORT = flags.DEFINE_bool('report', False, 'Write the page of a run or a recipe, and stop.')
 
 
 def main(_) -> None:
-  import jax
+  workdir, config = _WORKDIR.value, _CONFIG.value
+  if _REPORT.value:
+    from mgjax.runtime.report.write import write_report
 
-  import mgjax
-  from mgjax.parallel import distributed
-  from mgjax.runtime.phases import since_start
-  from mgjax.workflows.dry_run import dry_run
-  from mgjax.workflows.replay import replay
-
-  if _REPLAY.value:
-    distributed.initialize()
-    found = replay(_REPLAY.value)
-    if jax.process_index() == 0:
-      print(found)
+    print(write_report(workdir))
     return
-  config = _CONFIG.value
   if command_line.print_config(config):
     return
-  workdir = _WORKDIR.value
+  from mgjax.parallel import distributed
+  from mgjax.workflows import dry_run, recipe
+
+  stages = recipe.is_recipe(config)
   if _DRY_RUN.value:
-    print(dry_run(config, workdir))
-  else:
-    distributed.initialize(config.train.get('limits', {}).get('heartbeat', 0))
-    distributed.check_shared(workdir)
-    mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
+    print((recipe.describe_recipe if stages else dry_run.dry_run)(config, workdir))
+    return
+  distributed.initialize(recipe.heartbeat(config))
+  distributed.check_shared(workdir)
+  (_recipe if stages else _run)(config, workdir)
+
+
+def _run(config, workdir: str) -> None:
+  import mgjax
+  from mgjax.runtime.phases import since_start
+
+  mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
+
+
+def _recipe(config, workdir: str) -> None:
+  from mgjax.workflows import quickstart, recipe
+
+  if recipe.run_recipe(config, workdir):
+    print(quickstart.shown(config, workdir), end='')
 
 
 if __name__ == '__main__':

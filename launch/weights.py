@@ -1,84 +1,224 @@
-r"""Imports and exports weights: of any run, and of published autoencoders, codecs and encoders.
+r"""Imports, exports, averages, verifies and prunes weights: of runs, and of published models.
 
+python -m launch.weights list --workdir=runs/video
+python -m launch.weights verify --workdir=runs/video
+python -m launch.weights prune --workdir=runs/video --keep=latest=2,every=10000,best=1 --dry_run
+python -m launch.weights average --input=runs/a,runs/b@4000,runs/c --workdir=runs/averaged
+python -m launch.weights average --input=runs/a,runs/b --shares=2,1 --workdir=runs/averaged
+python -m launch.weights average --input=runs/a,runs/b --shares=greedy --workdir=runs/averaged
+python -m launch.weights export --workdir=runs/video --out=video.safetensors
+python -m launch.weights export --workdir=runs/video --step=4000 --which=params \
+  --out=video.safetensors
+python -m launch.weights export --workdir=runs/video --out=int8.safetensors --weights=int8
+python -m launch.weights export --workdir=runs/video --out=out/video --format=workdir --weights=int8
+python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
+python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
+python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transformers
+python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
+  --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
-python -m launch.weights import --input=tae.safetensors --config=configs/tae/tae.py \
-  --workdir=runs/imported
 python -m launch.weights import --input=weights.pth --config=configs/audio/codec.py \
   --workdir=runs/codec
 python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
-python -m launch.weights export --workdir=runs/video --out=video.safetensors
-python -m launch.weights export --workdir=runs/video --out=int8.safetensors --weights=int8
-python -m launch.weights export --workdir=runs/video --out=out/video --format=workdir --weights=int8
-python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
-  --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
-python -m launch.weights export --workdir=runs/tae --out=tae.safetensors
-python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
-python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
-python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transformers
-The input is an exported file of any part, which holds its model's description; or, of images, a
-folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json and
-diffusion_pytorch_model.safetensors) or its .safetensors file alone; or, of sound, a .pth or
-.safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers has it; or, of
-encoders, a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, in one file or several
-with their index, or a file of CLIP by OpenCLIP's own names. What it fixes of config.model replaces
-what stands there. The work directory then serves launch.encode and launch.sample as the run it
-came from, and launch.train with --config.start_from. The image model alone goes back to diffusers,
-a codec to DAC-VAE's names, an encoder to its own names and types. Tokenizer files beside an
-encoder's weights, or those that --tokenizer names, go along both ways.
+list reads no arrays: it finds missing and truncated files. verify reads every number and compares
+its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
+checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
+validation loss, by default as the run itself does; it removes nothing unless the newest of them is
+verified, and refuses while a run is going on.
+average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
+from run@step, with equal shares, with given shares, or greedily: in the order of their losses it
+keeps those that lower the loss of the average. Each candidate and the average are validated on the
+data of the first run; the result is the work directory of a run.
+import takes an exported file of any part, which holds its model's description; of images a folder
+of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json and
+diffusion_pytorch_model.safetensors) or its .safetensors file alone; of sound a .pth or .safetensors
+file of DAC-VAE, or of the encoder or decoder of DAC as transformers has it; of encoders a folder of
+T5, UL2, ByT5, UMT5 or CLIP as transformers has them, in one file or several with their index, or a
+file of CLIP by OpenCLIP's own names. What it fixes of config.model replaces what stands there. The
+work directory then serves as the run it came from, and launch.train with --config.start_from.
+The image model alone goes back to diffusers, a codec to DAC-VAE's names, an encoder to its own
+names and types. Tokenizer files beside an encoder's weights, or those of --tokenizer, go both ways.
 With --weights=int8 the kernels of a flow model are written in one byte a number and a scale of each
 output, and come back as they are: to be sampled, or to start training from. With --format=workdir
 a folder is written that serves as a work directory at once, in a fraction of a checkpoint's bytes;
 the small models in `mgjax/weights` are such folders.
 """
 
+import contextlib
+import math
+import time
+
 from absl import flags
+from etils import epy
+
+from mgjax.core.errors import CheckpointError, ConfigError
 
 from . import command_line, flag_values
 
-COMMANDS = ('import', 'export')
+with epy.lazy_imports():
+  from mgjax.checkpoints import maintenance, orbax_io
+  from mgjax.checkpoints import workdir as runs
+  from mgjax.core import tables
+  from mgjax.runtime import workdir_lock
+  from mgjax.workflows import average_runs, weights
 
-_CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
-_INPUT = command_line.define_required(
-  'input', 'vae/', 'import: folder, .safetensors, .pth or index file.', commands=('import',)
-)
+_GREEDY = 'greedy'
+
+
+def _shares(text: str) -> list[float] | str:
+  try:
+    return _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
+  except ValueError:
+    raise ConfigError(f'--shares={text}: expected numbers, as in 2,1,1, or {_GREEDY}') from None
+
+
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/tae', 'Work directory, made by import, read by export.'
+  'workdir', 'runs/video', 'Work directory of the run; import and average make one.'
 )
+_INPUT = command_line.define_required(
+  'input',
+  'runs/a,runs/b',
+  'import: folder, .safetensors, .pth or index file; average: work directories, or directory@step.',
+  commands=('import', 'average'),
+)
+_CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
 _OUT = command_line.define_required(
-  'out',
-  'tae.safetensors',
-  'export: .safetensors file; for diffusers and transformers a folder.',
-  commands=('export',),
+  'out', 'tae.safetensors', 'export: .safetensors file, or a folder.', commands=('export',)
 )
 _TOKENIZER = flags.DEFINE_string(
-  'tokenizer',
-  None,
-  'import: file or folder of the tokenizer; by default what lies beside the weights.',
+  'tokenizer', None, 'import: of the tokenizer; by default what lies beside the weights.'
 )
 _FORMAT = flags.DEFINE_string(
   'format',
   'mgjax',
-  'export: mgjax, any component as one file; diffusers, the image model; dacvae, a codec, or '
-  'transformers, an encoder, by the published names.',
+  'export: mgjax, a file of any component; workdir, a folder; diffusers, dacvae, transformers.',
 )
 _WEIGHTS = flag_values.define_weights(
   'export: type of the kernels of a flow model; as saved if not given.'
 )
+_WHICH = flags.DEFINE_enum(
+  'which', 'average', ['average', 'params'], 'export: the averaged parameters, or themselves.'
+)
+_STEP = flags.DEFINE_integer(
+  'step', None, 'verify, export: of one checkpoint; by default of all, of the newest good one.'
+)
+_KEEP = command_line.define_fields(
+  'keep',
+  'prune: what stays, as latest=2,every=10000,best=1: the newest, steps that are a multiple, those '
+  'with the lowest losses; by default as the run. With corrupt=0 what was set aside goes too.',
+  latest=(int, 1, math.inf), every=(int, 0, math.inf), best=(int, 0, math.inf), corrupt=(int, 0, 1),
+)  # fmt: skip
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
+_SHARES = flag_values.define(
+  'shares', _shares, 'average: one for each run, or greedy; by default all alike.'
+)
+_VALIDATE = flags.DEFINE_bool('validate', True, 'average: validate each run, and the average.')
 
 
 def main(arguments) -> None:
-  from mgjax.workflows.weights import export_weights, import_weights
+  COMMANDS[arguments[1]]()
 
-  if arguments[1] == 'export':
-    export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value, weights=_WEIGHTS.value or '')
-    return
-  config = _CONFIG.value
-  if command_line.print_config(config):
-    return
-  import_weights(config, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
+
+def _import() -> None:
+  if not command_line.print_config(_CONFIG.value):
+    weights.import_weights(_CONFIG.value, _INPUT.value, _WORKDIR.value, _TOKENIZER.value)
+
+
+def _export() -> None:
+  weights.export_weights(
+    _WORKDIR.value,
+    _OUT.value,
+    _FORMAT.value,
+    which=_WHICH.value,
+    step=_STEP.value,
+    weights=_WEIGHTS.value or '',
+  )
+
+
+def _opened():
+  runs.read_config(_WORKDIR.value)  # or an empty folder would pass for a run without checkpoints
+  return runs.open_checkpoints(_WORKDIR.value)
+
+
+def _list() -> None:
+  checkpoints = _opened()
+  rows, damaged = [('step', 'written', 'MiB', 'validation loss', '')], []
+  for seen in maintenance.list_checkpoints(checkpoints):
+    written = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen.written))
+    loss = '-' if seen.loss is None else f'{seen.loss:.6g}'
+    rows.append((seen.name, written, f'{seen.size / 2**20:,.1f}', loss, seen.problem))
+    damaged += [seen.name] * bool(seen.problem and seen.name.isdecimal())
+  # What is wrong is a sentence: it stands behind the columns.
+  lines = tables.aligned([row[:-1] for row in rows])
+  for line, row in zip(lines, rows, strict=True):
+    print(f'{line}  {row[-1]}'.rstrip())
+  _end_if(damaged, checkpoints)
+
+
+def _verify() -> None:
+  def report(step: int, problem: str) -> None:
+    print(f'{step:>9}  {problem or "good"}', flush=True)
+
+  checkpoints = _opened()
+  asked = None if _STEP.value is None else [_STEP.value]
+  found = maintenance.verify_all(checkpoints, asked, report)
+  _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
+
+
+def _end_if(damaged: list[str], checkpoints) -> None:
+  if damaged:
+    raise CheckpointError(
+      f'{len(damaged)} damaged in {checkpoints.directory}: step {", ".join(damaged)}; a run that '
+      'goes on sets such aside and begins at the newest good one'
+    )
+
+
+def _prune() -> None:
+  checkpoints, given = _opened(), _KEEP.value or {}
+  ours = checkpoints.keep
+  usual = {'latest': ours.latest, 'every': ours.every, 'best': ours.best, 'corrupt': 1}
+  *kept, corrupt = (usual | given).values()
+  with contextlib.nullcontext() if _DRY_RUN.value else workdir_lock.hold(_WORKDIR.value):
+    plan = maintenance.plan_pruning(checkpoints, orbax_io.Keep(*kept), not corrupt)
+    for step, problem in plan.damaged.items():
+      print(f'{step:>9}  damaged, left alone: {problem}')
+    for step in plan.stay:
+      print(f'{step:>9}  stays{", verified" * (step == plan.stay[-1])}')
+    for name in plan.remove:
+      if not _DRY_RUN.value:
+        maintenance.remove(checkpoints, name)
+      print(f'{name:>9}  {"would go" if _DRY_RUN.value else "removed"}', flush=True)
+
+
+def _average() -> None:
+  greedy = _SHARES.value == _GREEDY
+  averaged = average_runs.average_runs(
+    [_candidate(run) for run in _INPUT.value.split(',')],
+    _WORKDIR.value,
+    weights=None if greedy else _SHARES.value,
+    greedy=greedy,
+    validate=_VALIDATE.value,
+  )
+  print(averaged.table())
+
+
+def _candidate(run: str):
+  workdir, _, step = run.rpartition('@')
+  given = (workdir, int(step)) if workdir and step.isdecimal() else (run,)
+  return average_runs.AverageCandidate(*given)
+
+
+COMMANDS = {
+  'import': _import,
+  'export': _export,
+  'list': _list,
+  'verify': _verify,
+  'prune': _prune,
+  'average': _average,
+}
 
 
 if __name__ == '__main__':
-  command_line.run(main, commands=COMMANDS)
+  command_line.run(main, COMMANDS)

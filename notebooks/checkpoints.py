@@ -172,7 +172,7 @@ print('equal bit by bit:', all(np.array_equal(averaged[name], imported[name]) fo
 # %% [markdown]
 # ## Where it goes on
 #
-# - `python -m launch.checkpoints list | verify | prune | average | export` do the same from a
+# - `python -m launch.weights list | verify | prune | average | export` do the same from a
 #   shell: [docs/checkpoints.md](../docs/checkpoints.md).
 # - `start_from` takes parts of several runs, and `optimizer.rates` freezes what should stay.
 # - `average_runs(..., greedy=True)` keeps those runs alone that make the average better.

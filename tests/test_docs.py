@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from configs.video.sizes import SIZES
+from launch import command_line
 from mgjax.core.config import flatten
 from mgjax.core.config_files import load_config
 
@@ -79,11 +80,7 @@ def commands():
 @pytest.fixture(scope='module')
 def flags():
   """The flags of each binary: module -> names."""
-  modules = [
-    f'launch.{path.stem}'
-    for path in (CHECKOUT / 'launch').glob('*.py')
-    if path.stem not in ('__init__', 'command_line', 'flag_values')
-  ]
+  modules = [f'launch.{name}' for name in command_line.binaries()]
   answer = subprocess.run(
     [sys.executable, '-c', ASK, *modules], cwd=CHECKOUT, check=True, capture_output=True, text=True
   )

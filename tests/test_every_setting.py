@@ -18,7 +18,7 @@ from mgjax.core.settings import Range, fields_of, unpack
 from mgjax.parallel import mesh
 from mgjax.registry import section
 from mgjax.training import settings as training
-from mgjax.workflows.row_encoder import EncodeSettings
+from mgjax.workflows.encode import EncodeSettings
 
 CONFIGURATIONS = (
   'video/t2iv_256:30b', 'video/t2i_1024:7b,tuning', 'digits/video', 'digits/signs', 'tae/tae',

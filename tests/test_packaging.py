@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from launch import command_line, moved
+
 CHECKOUT = pathlib.Path(__file__).parent.parent
 TOPS = ('mgjax', 'configs', 'launch')
 GROUPS = ('base', 'test', 'dev', 'docs', 'oracle')
@@ -224,11 +226,7 @@ for name in {sorted(modules)!r}:
 
 @pytest.mark.slow
 def test_console_commands_find_configurations_by_name(installed):
-  binaries = {
-    f'mgjax-{path.stem}'
-    for path in (CHECKOUT / 'launch').glob('*.py')
-    if path.stem not in ('__init__', 'command_line', 'flag_values')
-  }
+  binaries = {f'mgjax-{name}' for name in (*command_line.binaries(), *moved.MOVED)}
   assert {path.name for path in (installed / 'bin').iterdir()} == {'mgjax', *binaries}
   for words in (['mgjax', 'doctor'], ['mgjax-doctor']):
     program = installed / 'bin' / words[0]

@@ -2,8 +2,8 @@ r"""Editing of your own clips, learnt from pairs, at 32 px, minutes of two CPU c
 
 python -m launch.train --config=configs/clips/editing.py:autoencoder,pairs.csv \
   --workdir=runs/edit/autoencoder
-python -m launch.encode --config=configs/clips/editing.py:model,pairs.csv \
-  --workdir=runs/edit/latents
+python -m launch.data encode --config=configs/clips/editing.py:model,pairs.csv \
+  --output=runs/edit/latents
 python -m launch.train --config=configs/clips/editing.py:model,pairs.csv --workdir=runs/edit/model
 python -m launch.edit --workdir=runs/edit/model --video=in.mp4 --instruction='make it blue' \
   --out=out.mp4

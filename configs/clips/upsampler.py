@@ -2,8 +2,8 @@ r"""Spatial upsampler of your own clips, 48 to 96 px, minutes of two CPU cores a
 
 python -m launch.train --config=configs/clips/upsampler.py:autoencoder,my_clips/ \
   --workdir=runs/enlarge/autoencoder
-python -m launch.encode --config=configs/clips/upsampler.py:model,my_clips/ \
-  --workdir=runs/enlarge/latents --config.autoencoder=runs/enlarge/autoencoder
+python -m launch.data encode --config=configs/clips/upsampler.py:model,my_clips/ \
+  --output=runs/enlarge/latents --config.autoencoder=runs/enlarge/autoencoder
 python -m launch.train --config=configs/clips/upsampler.py:model,my_clips/ \
   --workdir=runs/enlarge/model --config.autoencoder=runs/enlarge/autoencoder \
   --config.data.latents=runs/enlarge/latents

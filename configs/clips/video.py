@@ -2,7 +2,7 @@ r"""Text to video on your own clips at 64 px, some minutes on two CPU cores.
 
 python -m launch.train --config=configs/clips/video.py:my_clips/ --workdir=runs/mine/video \
   --config.autoencoder=runs/mine/autoencoder
-Encodes on the fly; for more than a few epochs encode once (launch.encode) and add
+Encodes on the fly; for more than a few epochs encode once (launch.data encode) and add
 --config.data.latents=runs/mine/latents.
 """
 

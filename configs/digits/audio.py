@@ -1,7 +1,7 @@
 r"""Audio model of the moving digits: a click and a tone at each impact, some minutes.
 
 python -m launch.train --config=configs/digits/codec.py --workdir=runs/sound/codec
-python -m launch.encode --config=configs/digits/audio.py --workdir=runs/sound/latents \
+python -m launch.data encode --config=configs/digits/audio.py --output=runs/sound/latents \
   --config.autoencoder=runs/sound/codec
 python -m launch.train --config=configs/digits/audio.py --workdir=runs/sound/audio \
   --config.autoencoder=runs/sound/codec --config.data.latents=runs/sound/latents
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
   config.component = 'audio'
   config.autoencoder = 'runs/sound/codec'
   config.start_from = ''
-  config.vision = ''  # or a CLIP's work directory: its tower sees the frames, by launch.encode
+  config.vision = ''  # or a CLIP's work directory: its tower sees the frames, by launch.data encode
   config.data = codec.get_config().data
   config.data.latents = 'runs/sound/latents'
   # Two that sound and three that do not.

@@ -2,22 +2,22 @@ r"""Editing of the moving digits by instruction: what it stands on, and edits le
 
 python -m launch.train --config=configs/digits/editing.py:autoencoder \
   --workdir=runs/editing/autoencoder
-python -m launch.encode --config=configs/digits/editing.py:video --workdir=runs/editing/latents
+python -m launch.data encode --config=configs/digits/editing.py:video --output=runs/editing/latents
 python -m launch.train --config=configs/digits/editing.py:video --workdir=runs/editing/video
 python -m launch.train --config=configs/digits/editing.py:clip --workdir=runs/editing/clip
 
 From pairs of clips, what nobody has of real footage:
-python -m launch.encode --config=configs/digits/editing.py:paired \
-  --workdir=runs/editing/latents_paired
+python -m launch.data encode --config=configs/digits/editing.py:paired \
+  --output=runs/editing/latents_paired
 python -m launch.train --config=configs/digits/editing.py:paired --workdir=runs/editing/paired
 python -m launch.evaluate --workdir=runs/editing/paired
 
 Without any, in the report's stages (Movie Gen §5); of each of images and frames:
-python -m launch.encode --config=configs/digits/editing.py:images \
-  --workdir=runs/editing/latents_images
+python -m launch.data encode --config=configs/digits/editing.py:images \
+  --output=runs/editing/latents_images
 python -m launch.train --config=configs/digits/editing.py:images --workdir=runs/editing/images
 and then:
-python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
+python -m launch.data pairs --config=configs/digits/editing.py:backtranslation \
   --output=runs/editing/latents_backtranslation
 python -m launch.train --config=configs/digits/editing.py:backtranslation \
   --workdir=runs/editing/backtranslation

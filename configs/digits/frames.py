@@ -1,6 +1,6 @@
 r"""Digits that begin or end with a picture, or continue a clip; the quickstart's model goes on.
 
-python -m launch.encode --config=configs/digits/frames.py --workdir=runs/frames/latents
+python -m launch.data encode --config=configs/digits/frames.py --output=runs/frames/latents
 python -m launch.train --config=configs/digits/frames.py --workdir=runs/frames/video
 python -m launch.sample --workdir=runs/frames/video --prompt='the red digit 7 moves left' \
   --image=picture.png --out=out.mp4

@@ -1,7 +1,7 @@
 r"""Longer training on the moving digits: within two hours on two CPU cores.
 
 python -m launch.train --config=configs/digits/long.py:autoencoder --workdir=runs/long/autoencoder
-python -m launch.encode --config=configs/digits/long.py:video --workdir=runs/long/latents
+python -m launch.data encode --config=configs/digits/long.py:video --output=runs/long/latents
 python -m launch.train --config=configs/digits/long.py:video --workdir=runs/long/video
 python -m launch.evaluate --workdir=runs/long/video --samples=432
 """

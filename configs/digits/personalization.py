@@ -3,8 +3,8 @@ r"""Personalization of the moving digits: a picture of a digit in some hand, and
 python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip_turned \
   --config.data.digits.turns=30 --config.data.digits.weights=1 \
   --config.objective.identity_weight=0.5 --config.train.steps=8000
-python -m launch.encode --config=configs/digits/personalization.py \
-  --workdir=runs/personalization/latents
+python -m launch.data encode --config=configs/digits/personalization.py \
+  --output=runs/personalization/latents
 python -m launch.train --config=configs/digits/personalization.py \
   --workdir=runs/personalization/model
 python -m launch.evaluate --workdir=runs/personalization/model

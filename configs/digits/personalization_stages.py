@@ -1,8 +1,8 @@
 r"""Personalization of the moving digits in the report's stages, or all at once (Movie Gen §4).
 
-python -m launch.recipe --config=configs/digits/personalization_stages.py \
+python -m launch.train --config=configs/digits/personalization_stages.py \
   --workdir=runs/personal_stages
-python -m launch.recipe --config=configs/digits/personalization_stages.py:once \
+python -m launch.train --config=configs/digits/personalization_stages.py:once \
   --workdir=runs/personal_once
 
   identity      8 frames   paired          tower frozen

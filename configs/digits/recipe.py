@@ -1,8 +1,8 @@
 """The report's stages in small: moving digits, some minutes on one or two CPU cores.
 
-python -m launch.recipe --config=configs/digits/recipe.py --workdir=runs/recipe
-python -m launch.recipe --config=configs/digits/recipe.py:scratch --workdir=runs/recipe
-python -m launch.recipe --config=configs/digits/recipe.py:finetunes --workdir=runs/recipe
+python -m launch.train --config=configs/digits/recipe.py --workdir=runs/recipe
+python -m launch.train --config=configs/digits/recipe.py:scratch --workdir=runs/recipe
+python -m launch.train --config=configs/digits/recipe.py:finetunes --workdir=runs/recipe
 
 An autoencoder for both sizes; then images of 32 px; images and videos of 32 px, with temporal
 positions added and spatial ones doubled; images and videos of 64 px, with spatial positions doubled

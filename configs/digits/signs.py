@@ -1,7 +1,7 @@
 r"""Images of signs with numbers: words against bytes as text, in minutes of one CPU core each.
 
 python -m launch.train --config=configs/digits/signs.py:autoencoder --workdir=runs/signs/autoencoder
-python -m launch.encode --config=configs/digits/signs.py:words --workdir=runs/signs/latents
+python -m launch.data encode --config=configs/digits/signs.py:words --output=runs/signs/latents
 python -m launch.train --config=configs/digits/signs.py:words --workdir=runs/signs/words
 python -m launch.train --config=configs/digits/signs.py:words_and_characters \
   --workdir=runs/signs/words_and_characters

@@ -2,7 +2,7 @@ r"""Spatial upsampler of the moving digits: 32 to 64 px, minutes of two CPU core
 
 python -m launch.train --config=configs/digits/upsampler.py:autoencoder \
   --workdir=runs/upsampler/autoencoder
-python -m launch.encode --config=configs/digits/upsampler.py --workdir=runs/upsampler/latents \
+python -m launch.data encode --config=configs/digits/upsampler.py --output=runs/upsampler/latents \
   --config.autoencoder=runs/upsampler/autoencoder
 python -m launch.train --config=configs/digits/upsampler.py --workdir=runs/upsampler/model \
   --config.autoencoder=runs/upsampler/autoencoder --config.data.latents=runs/upsampler/latents

@@ -1,6 +1,6 @@
 r"""Text to video on the moving digits, a few minutes on two CPU cores.
 
-python -m launch.encode --config=configs/digits/video.py --workdir=runs/digits/latents \
+python -m launch.data encode --config=configs/digits/video.py --output=runs/digits/latents \
   --config.autoencoder=runs/digits/autoencoder
 python -m launch.train --config=configs/digits/video.py --workdir=runs/digits/video \
   --config.autoencoder=runs/digits/autoencoder --config.data.latents=runs/digits/latents

@@ -1,12 +1,12 @@
 r"""Video editing by instruction: the three stages of training (Movie Gen §5).
 
-python -m launch.encode --config=configs/editing/editing.py:30b,images \
-  --workdir=data/edit_images_latents --config.autoencoder=runs/tae
+python -m launch.data encode --config=configs/editing/editing.py:30b,images \
+  --output=data/edit_images_latents --config.autoencoder=runs/tae
 python -m launch.train --config=configs/editing/editing.py:30b,images --workdir=runs/edit_images \
   --config.autoencoder=runs/tae --config.start_from=runs/t2iv_768 \
   --config.data.latents=data/edit_images_latents \
   --config.data.sources.pictures.latents=data/edit_images_latents
-python -m launch.edit make_pairs --config=configs/editing/editing.py:30b,backtranslation \
+python -m launch.data pairs --config=configs/editing/editing.py:30b,backtranslation \
   --output=data/backtranslated --config.autoencoder=runs/tae
 python -m launch.edit --workdir=runs/editing --video=in.mp4 --instruction='make the car red' \
   --out=out.mp4

@@ -1,6 +1,6 @@
 r"""The stages of editing, each from the one before (Movie Gen §5).
 
-python -m launch.recipe --config=configs/editing/recipe.py:30b --workdir=runs/edit \
+python -m launch.train --config=configs/editing/recipe.py:30b --workdir=runs/edit \
   --config.autoencoder=runs/tae --config.start_from=runs/t2iv_768 --config.clips=data/clips \
   --config.pictures=data/image_edits.jsonl --config.marked=data/marked_clips.jsonl \
   --config.recogniser=runs/metaclip

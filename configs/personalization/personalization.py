@@ -1,7 +1,7 @@
 r"""Personalized text to video: stages of training and a fine-tuning (Movie Gen §4).
 
-python -m launch.encode --config=configs/personalization/personalization.py:30b,identity \
-  --workdir=data/paired_latents --config.autoencoder=runs/tae --config.data.path=data/people
+python -m launch.data encode --config=configs/personalization/personalization.py:30b,identity \
+  --output=data/paired_latents --config.autoencoder=runs/tae --config.data.path=data/people
 python -m launch.train --config=configs/personalization/personalization.py:30b,identity \
   --workdir=runs/identity --config.autoencoder=runs/tae \
   --config.data.path=data/people --config.data.latents=data/paired_latents \

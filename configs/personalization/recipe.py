@@ -1,6 +1,6 @@
 r"""The stages of personalization, each from the one before (Movie Gen §4).
 
-python -m launch.recipe --config=configs/personalization/recipe.py:30b --workdir=runs/personal \
+python -m launch.train --config=configs/personalization/recipe.py:30b --workdir=runs/personal \
   --config.autoencoder=runs/tae --config.people=data/people --config.selected=data/selected \
   --config.start_from==runs/t2iv_768,identity/vision=runs/metaclip_vision
 

@@ -1,6 +1,7 @@
 """How loss falls with size and data, of two blocks on the same latents (Movie Gen §3.6).
 
-python -m launch.encode --config=configs/scaling/isoflop.py:latents --workdir=runs/isoflop/latents
+python -m launch.data encode --config=configs/scaling/isoflop.py:latents \
+  --output=runs/isoflop/latents
 python -m launch.scaling plan --config=configs/scaling/isoflop.py
 python -m launch.scaling run --config=configs/scaling/isoflop.py --workdir=runs/isoflop/grid
 python -m launch.scaling compare --records=runs/isoflop/grid/sweep.jsonl --first=llama --second=dit

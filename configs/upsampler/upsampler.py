@@ -1,6 +1,6 @@
 r"""The spatial upsampler: 2x, clips of 14 HD frames at 24 frames a second (Movie Gen §3.1.5).
 
-python -m launch.encode --config=configs/upsampler/upsampler.py --workdir=data/hd_latents \
+python -m launch.data encode --config=configs/upsampler/upsampler.py --output=data/hd_latents \
   --config.autoencoder=runs/image_autoencoder --config.data.path=data/hd \
   --config.pairs.temporal_autoencoder=runs/tae --config.pairs.reconstructed=0.25
 python -m launch.train --config=configs/upsampler/upsampler.py --workdir=runs/upsampler \
@@ -9,7 +9,7 @@ python -m launch.train --config=configs/upsampler/upsampler.py --workdir=runs/up
 python -m launch.upsample --workdir=runs/upsampler --video=768px.mp4 --scale=1.9 --out=hd.mp4
 
 The size is one of configs/video/sizes.py, 7b in the report, which starts from a text-to-image run
-of that size (configs/video/t2i_1024.py:7b). Latents that launch.encode has made are several times
+of that size (configs/video/t2i_1024.py:7b). Latents of launch.data encode are several times
 faster than clips that are degraded during training, and a fraction of them can be the temporal
 autoencoder's reconstructions, which need it.
 """

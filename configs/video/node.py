@@ -1,6 +1,6 @@
 """Images and videos of about 256 px on your own data, on one GPU or the GPUs of one machine.
 
-python -m launch.encode --config=configs/video/node.py --workdir=data/latents \\
+python -m launch.data encode --config=configs/video/node.py --output=data/latents \\
   --config.data.path=data/clips
 python -m launch.train --config=configs/video/node.py --workdir=runs/node \\
   --config.data.path=data/clips --config.data.latents=data/latents

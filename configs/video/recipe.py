@@ -1,6 +1,6 @@
 """The report's recipe: every stage from the weights of the one before (Movie Gen §3.2.2, §3.3).
 
-python -m launch.recipe --config=configs/video/recipe.py:30b --workdir=runs/30b \\
+python -m launch.train --config=configs/video/recipe.py:30b --workdir=runs/30b \\
   --config.autoencoder=runs/tae --config.path=data/clips --config.selected=data/selected
 
   t2i_256         1 x 16 x 16   batch 9,216   rate 1e-4   210,000 steps

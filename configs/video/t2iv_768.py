@@ -1,13 +1,13 @@
 """Third stage: images and videos of 768 px together (Movie Gen §3.2.2, Table 3).
 
-python -m launch.encode --config=configs/video/t2iv_768.py:30b --workdir=data/latents_768 \\
+python -m launch.data encode --config=configs/video/t2iv_768.py:30b --output=data/latents_768 \\
   --config.autoencoder=runs/tae --config.data.path=data/clips
 python -m launch.train --config=configs/video/t2iv_768.py:30b --workdir=runs/t2iv_768 \\
   --config.autoencoder=runs/tae --config.data.path=data/clips \\
   --config.data.latents=data/latents_768 --config.start_from=runs/t2iv_256
 
 The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.encode runs (docs/text.md), where :30b reads bytes; with
+launch.weights imports and launch.data encode runs (docs/text.md), where :30b reads bytes; with
 :30b,equal_cost batches of images and short clips have more rows than the report's. Add --dry_run to
 see the model's parameters and stop.
 """

@@ -9,7 +9,7 @@ export JAX_PLATFORMS=cpu
 
 python() { command "${PYTHON:-python}" "$@"; }
 train() { python -m launch.train --config="$1" --workdir="$2" "${@:3}"; }
-encode() { python -m launch.encode --config="$1" --workdir="$2" "${@:3}"; }
+encode() { python -m launch.data encode --config="$1" --output="$2" "${@:3}"; }
 ship() { python -m launch.weights export --format=workdir --workdir="$1" --out="$out/$2" "${@:3}"; }
 judge() {  # the new one, and how far its numbers are from those of the one that ships
   python -m launch.evaluate --workdir="digits/$1" "${@:2}"
@@ -58,7 +58,7 @@ for stage in images frames; do
   encode "$edit:$stage" "runs/editing/latents_$stage"
   train "$edit:$stage" "runs/editing/$stage"
 done
-python -m launch.edit make_pairs --config="$edit:backtranslation" \
+python -m launch.data pairs --config="$edit:backtranslation" \
   --output=runs/editing/latents_backtranslation
 train "$edit:backtranslation" runs/editing/backtranslation
 

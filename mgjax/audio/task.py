@@ -98,7 +98,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   if vision and not data.latents:
     raise ConfigError(
       'the model reads features of frames by the encoder that config.vision names, and '
-      'config.data.latents is empty: let launch.encode make both, and name its directory there'
+      'config.data.latents is empty: let launch.data encode make both, and name its directory there'
     )
   for name, shape in shapes.items():
     check_length(model, codec.model, shape.seconds, f'bucket {name!r}')
@@ -176,7 +176,7 @@ def make_audio_samples(
   Those of 'audio' have their 'video' yet where an encoder of frames has to see it.
 
   Args:
-    data: with `latents`, what `launch.encode` put there is read.
+    data: with `latents`, what `launch.data encode` put there is read.
     shapes: of the buckets.
     codec: that the latents are of.
     split: 'train' or 'validation'.
@@ -193,7 +193,7 @@ def make_audio_samples(
         raise DataError(
           f'the latents of bucket {name!r} come with features of frames by the encoder '
           f'{found or "of pixels"}; config.vision names {vision or "that of pixels"}: mend it, or '
-          'encode the data again with launch.encode'
+          'encode the data again with launch.data encode'
         )
     return dict(stored)
   sources, rate = make_audio_sources(data, shapes, split, report, CAPTIONS), codec.latent_rate
@@ -240,7 +240,7 @@ def outline(config: ConfigDict) -> Outline:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns whole audio clips into latents."""
+  """Makes the plan by which `launch.data encode` turns whole audio clips into latents."""
   settings = AudioSettings.of(config.to_dict())
   flow, vision = settings.flow, settings.seen_by
   shapes, conditionings = flow.shapes, flow.model.conditionings

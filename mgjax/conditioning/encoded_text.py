@@ -60,7 +60,7 @@ class EncodedText(Conditioning):
     if EMBEDDINGS not in sample:
       raise ConfigError(
         'the model reads stored embeddings of prompts, and there are none: name the encoders in '
-        'config.text and let launch.encode make them'
+        'config.text and let launch.data encode make them'
       )
     arrays: dict[str, np.ndarray] = {}
     for name, shape in sorted(self.encoders.items()):

@@ -33,7 +33,7 @@ class DataSettings:
       or 'records' (clip records, which `launch.data convert` makes).
     path: of the clips, sounds or records: a folder, a manifest or a URL.
     validation_path: those that validate; '' validates on the training data.
-    latents: where `launch.encode` put the same data in encoded form; '' reads the data as it is.
+    latents: the same data as `launch.data encode` left it; '' reads the data as it is.
     fps: frames a second of videos in buckets without a rate of their own; 0 for sounds alone.
     share: 'samples', so that every sample of a group of buckets (images or videos, of one source)
       comes equally often, or 'given', by the buckets' weights alone. A sound then serves every

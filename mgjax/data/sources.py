@@ -83,7 +83,7 @@ def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
 def stored_latents(
   latents: str, buckets: Iterable[str], split: str, skip_missing: bool = False
 ) -> dict[str, Records]:
-  """Opens what `launch.encode` wrote into `latents` for the buckets that had any clips."""
+  """Opens what `launch.data encode` wrote into `latents` for the buckets that had any clips."""
   directory = inside(latents, split)
   empty = json.loads(open_storage(directory).read(EMPTY) or '[]')
   return {

@@ -61,7 +61,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns pairs into latents of both clips."""
+  """Makes the plan by which `launch.data encode` turns pairs into latents of both clips."""
   settings, edits, make_sources = _unpack(config.to_dict())
   return make_video_encode_plan(settings, make_sources, {'edits': dataclasses.asdict(edits)})
 

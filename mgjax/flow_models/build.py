@@ -112,7 +112,7 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
   if meta['statistics'] != wanted['statistics']:
     raise DataError(
       f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
-      'config.autoencoder; encode the data again with launch.encode'
+      'config.autoencoder; encode the data again with launch.data encode'
     )
   if changed := differences({key: meta[key] for key in wanted if key in meta}, dict(wanted)):
     raise DataError(

@@ -323,7 +323,7 @@ def make_video_encode_plan(
   about: Mapping[str, Any] = {},
   complete: Callable[..., Sequence[dict[str, Any]]] = lambda samples: samples,
 ) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns clips into latents, tile by tile.
+  """Makes the plan by which `launch.data encode` turns clips into latents, tile by tile.
 
   Args:
     settings: of the run.

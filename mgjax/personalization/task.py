@@ -88,7 +88,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns pairs into latents and references."""
+  """Makes the plan by which `launch.data encode` turns pairs into latents and references."""
   return make_video_encode_plan(*_unpack(config.to_dict()))
 
 

@@ -3,10 +3,8 @@
 import collections
 import contextlib
 import contextvars
-import dataclasses
 import datetime
 import io
-import math
 import os
 import sys
 import threading
@@ -22,31 +20,16 @@ _BAR = 0.5  # seconds between two looks of a bar
 _PATIENCE = 2.0  # seconds that something may take before it is told what it is
 _LEAST = 6  # columns of the bar itself
 # What is shown of a report in the order of its worth where a terminal is narrow.
-_WORTH = ('eta', 'all', 'loss', 'pace', 'gradient_norm')
+_WORTH = ('eta', 'loss', 'pace', 'gradient_norm')
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
-  """One of several stages of a command.
-
-  Attributes:
-    number: from 1 on.
-    total: how many there are.
-    left: the seconds left of this stage, None where that is not known, to those of all stages.
-  """
-
-  number: int
-  total: int
-  left: Callable[[float | None], float | None]
-
-
-_STAGE: contextvars.ContextVar[Stage | None] = contextvars.ContextVar('stage', default=None)
+_STAGE: contextvars.ContextVar[str] = contextvars.ContextVar('stage', default='')
 
 
 @contextlib.contextmanager
-def in_stage(stage: Stage) -> Iterator[None]:
-  """Whatever shows its progress in this block tells of the stage as well."""
-  token = _STAGE.set(stage)
+def in_stage(number: int, total: int) -> Iterator[None]:
+  """Every bar in this block shows which of several stages it is of, from 1 on."""
+  token = _STAGE.set(f'{number}/{total}: ')
   try:
     yield
   finally:
@@ -68,7 +51,6 @@ class Progress:
     stream: io.TextIOBase | None = None,
     clock: Callable[[], float] = time.monotonic,
     unit: str = 'step',
-    whole: bool = False,
   ):
     """Begins at step `start` of `steps`.
 
@@ -79,11 +61,10 @@ class Progress:
       clock: in seconds; one that stands still while programs compile keeps that out of the speed.
       unit: with another one than 'step', such as rows or files, the speed is told in these a
         second.
-      whole: whether these steps are all there is to the stage, if it is within one.
     """
     stream = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit
-    self._stage, self._whole = _STAGE.get(), whole
+    self._stage = _STAGE.get()
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._waited, self._next = 0.0, 0.0
     self._notes: list[str] = []
@@ -95,7 +76,7 @@ class Progress:
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
         total=steps, initial=start, file=stream, bar_format=layout, dynamic_ncols=True,
-        desc=self._stage and f'{self._stage.number}/{self._stage.total}: ',
+        desc=self._stage,
       )  # fmt: skip
 
   def due(self) -> bool:
@@ -191,21 +172,16 @@ class Progress:
     names = [name for name in ('loss', 'gradient_norm') if name in metrics]
     parts = {name: f'{name} {float(metrics[name]):.4g}' for name in names}
     (first, began), (last, now) = self._marks[0], self._marks[-1]
-    left = None
     if last > first and now > began:
       pace = (now - began) / (last - first)
-      left = pace * max(self._steps - step, 0)
       fast = 1 / pace
       rate = f'{fast:,.0f}' if fast >= 100 else f'{fast:.3g}'
       parts['pace'] = (
         f'{pace:.3g} s/step' if self._unit == 'step' else f'{rate} {_plural(self._unit)}/s'
       )
       if step < self._steps:
+        left = pace * (self._steps - step)
         parts['eta'] = f'ETA {datetime.timedelta(seconds=round(left))}'
-    if self._stage is not None and self._stage.number < self._stage.total:
-      overall = self._stage.left(left if self._whole else None)
-      if overall is not None:
-        parts['all'] = f'all in {about(overall)}'
     return parts
 
   def _fitting(self, parts: Mapping[str, str]) -> list[str]:
@@ -219,8 +195,7 @@ class Progress:
     return [text for name, text in parts.items() if name in chosen]
 
   def _head(self) -> str:
-    stage = f'{self._stage.number}/{self._stage.total}: ' if self._stage else ''
-    return f'{stage}100%|| {self._steps}/{self._steps}, '
+    return f'{self._stage}100%|| {self._steps}/{self._steps}, '
 
   def _columns(self) -> int:
     with contextlib.suppress(OSError, ValueError):
@@ -246,12 +221,25 @@ def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Itera
       progress.report(done)
 
 
-def about(seconds: float) -> str:
-  """Says a time as one may guess it: 'about 12 min'."""
-  if seconds < 90:
-    return f'about {max(math.ceil(seconds / 10), 1) * 10} s'
-  minutes = seconds / 60
-  return f'about {minutes:.0f} min' if minutes < 90 else f'about {minutes / 60:.1f} h'
+class Counted:
+  """Shows how far something is whose total is known with the first report alone."""
+
+  def __init__(self, unit: str, patience: float = 0.0):
+    """Says nothing of what is done before `patience` seconds are over."""
+    self._unit, self._progress = unit, None
+    self._begins = time.monotonic() + patience
+
+  def __call__(self, done: int, total: int) -> None:
+    """Tells that `done` of `total` are done."""
+    if not total or (self._progress is None and time.monotonic() < self._begins):
+      return
+    self._progress = self._progress or Progress(total, done, unit=self._unit)
+    self._progress.report(done)
+
+  def close(self) -> None:
+    """Shows the last of it."""
+    if self._progress is not None:
+      self._progress.close()
 
 
 def _plural(unit: str) -> str:

@@ -94,8 +94,8 @@ class TextSettings:
     if not (self.embeddings or latents):
       raise ConfigError(
         'config.embeddings is empty and so is config.data.latents: encode the data with '
-        'launch.encode, which stores embeddings of prompts beside the latents, or name a directory '
-        'that launch.encode --prompts filled'
+        'launch.data encode, which stores embeddings of prompts beside the latents, or name a '
+        'directory that launch.data encode --prompts filled'
       )
     return self.embeddings or inside(latents, _FOLDER)
 
@@ -296,7 +296,7 @@ class Lookup:
       identity = encoder_of(directory)
       if identity is None:
         raise ConfigError(
-          f'there are no embeddings at {directory}; let launch.encode make them, with this '
+          f'there are no embeddings at {directory}; let launch.data encode make them, with this '
           'configuration and the encoders that config.text names'
         )
       self._stores[name], self.identities[name] = Embeddings(directory), identity
@@ -314,8 +314,8 @@ class Lookup:
       arrays = self._stores[name].find(text)
       if arrays is None:
         raise StorageError(
-          f'{inside(self._directory, name)} has no embedding of {text!r:.80}; run launch.encode '
-          'again, or with --prompts for prompts that are not among the data'
+          f'{inside(self._directory, name)} has no embedding of {text!r:.80}; run launch.data '
+          'encode again, or with --prompts for prompts that are not among the data'
         )
       found[name] = arrays[STATES]
     return found

@@ -261,7 +261,7 @@ def run_loop(
     during = session.phases.during
     writer = MetricWriters([*default_writers(workdir, resume_step=done), *writers])
     # Its clock counts steps and their data alone.
-    progress = Progress(settings.steps, done, clock=session.phases.working, whole=True)
+    progress = Progress(settings.steps, done, clock=session.phases.working)
     around.enter_context(contextlib.closing(writer))
     around.enter_context(contextlib.closing(progress))
     around.enter_context(during('step'))

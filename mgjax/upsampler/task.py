@@ -56,7 +56,7 @@ class Pairs:
     variants: how many degraded versions of a clip there are.
     degradation: what is done to them.
     temporal_autoencoder: work directory of the one whose reconstructions some of them are, '' for
-      none: `launch.encode` makes them.
+      none: `launch.data encode` makes them.
     reconstructed: the fraction of them. Not in public sources.
   """
 
@@ -136,7 +136,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
   if pairs.reconstructed and not settings.data.latents:
     raise ConfigError(
-      f'pairs.reconstructed = {pairs.reconstructed:g} needs clips that launch.encode has encoded; '
+      f'pairs.reconstructed = {pairs.reconstructed:g} needs clips that launch.data encode made; '
       'give data.latents, or take pairs.reconstructed = 0'
     )
 
@@ -193,7 +193,7 @@ def outline(config: ConfigDict) -> Outline:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns clips and degraded clips into latents."""
+  """Makes the plan by which `launch.data encode` turns clips and degraded clips into latents."""
   fields = config.to_dict()
   settings, pairs = FlowSettings.of(fields), Pairs.of(fields_of(fields, 'pairs'))
   complete = make_reconstruct(pairs) if pairs.reconstructed else lambda samples: samples

@@ -89,5 +89,5 @@ def outline(config: ConfigDict) -> Outline:
 
 
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
-  """Makes the plan by which `launch.encode` turns clips into latents, tile by tile."""
+  """Makes the plan by which `launch.data encode` turns clips into latents, tile by tile."""
   return make_video_encode_plan(FlowSettings.of(config.to_dict()), make_sources)

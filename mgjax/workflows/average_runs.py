@@ -1,4 +1,4 @@
-"""Averages the weights of several finetunes into a new work directory (Movie Gen §3.3)."""
+"""Averages the weights of several finetunes, weighted or greedily (Movie Gen §3.3)."""
 
 import dataclasses
 import functools
@@ -6,10 +6,11 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -28,6 +29,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.tables import aligned
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
+from mgjax.parallel.distributed import fetch
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.registry import make_spec
@@ -35,7 +37,6 @@ from mgjax.runtime.metrics import validation_loss
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.spec import TrainSpec, init_params
 from mgjax.training.validation import make_evaluate
-from mgjax.workflows.parameter_means import greedy_mean, mean_params
 
 REPORT = 'average.json'
 
@@ -127,35 +128,21 @@ def average_runs(
     raise ConfigError('a greedy average needs validation')
   config.train.checkpoints = ''  # those of the first run stay its own
   with hold(workdir):
-    return _average_into(workdir, config, candidates, weights, greedy, validate)
-
-
-def _average_into(
-  workdir: pathlib.Path,
-  config: ConfigDict,
-  candidates: Sequence[AverageCandidate],
-  weights: Sequence[float] | None,
-  greedy: bool,
-  validate: bool,
-) -> Averaged:
-  if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
-    raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
-  mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
-  with jax.set_mesh(mesh):
-    spec = make_spec(config, workdir) if validate else None
-    measure = None
-    if spec is not None:
-      batches = config.train.validation_batches
-      measure = make_validate(spec, mesh, batches=batches)
-    params, averaged, metas = _average(candidates, weights, measure, greedy)
-    notes = [meta['notes'] for meta in metas]
-    kept = notes[0]
-    if any(each != notes[0] for each in notes):
-      kept = _notes_of(spec or make_spec(config, workdir), notes, params)
-  record = dataclasses.asdict(averaged)
-  origin = {'order': 'averaged', 'averaged': record}
-  write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
-  write_json(workdir / REPORT, record)
+    if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
+      raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
+    mesh, measure = make_mesh(fields_of(config, 'mesh'), config.rules), None
+    with jax.set_mesh(mesh):
+      spec = make_spec(config, workdir) if validate else None
+      if spec is not None:
+        measure = make_validate(spec, mesh, batches=config.train.validation_batches)
+      params, averaged, notes = _average(candidates, weights, measure, greedy)
+      kept = notes[0]
+      if any(each != kept for each in notes):
+        kept = _notes_of(spec or make_spec(config, workdir), notes, params)
+    record = dataclasses.asdict(averaged)
+    origin = {'order': 'averaged', 'averaged': record}
+    write_workdir(config.to_dict(), params, kept, workdir, origin=origin, loss=averaged.loss)
+    write_json(workdir / REPORT, record)
   return averaged
 
 
@@ -165,34 +152,33 @@ def _average(
   measure: Callable[[Tree], float] | None,
   greedy: bool,
 ) -> tuple[Tree, Averaged, list[dict[str, Any]]]:
-  """Returns the average, what it came to, and the meta of every candidate's checkpoint."""
+  """Returns the average, what it came to, and the notes of every candidate's checkpoint."""
   names = list(map(str, candidates))
-  metas: list[dict[str, Any]] = [{} for _ in candidates]
+  steps: dict[str, int] = {}
+  notes: list[dict[str, Any]] = [{} for _ in candidates]
 
   def load(index: int) -> Tree:
-    chosen = candidates[index]
-    params, metas[index] = load_params(chosen.workdir, step=chosen.step)
-    _log.info('read %s: step %d', chosen, metas[index]['step'])
+    params, meta = load_params(candidates[index].workdir, step=candidates[index].step)
+    steps[names[index]], notes[index] = meta['step'], meta['notes']
+    _log.info('read %s: step %d', names[index], meta['step'])
     return params
 
-  losses, trials = [], []
+  alone: dict[str, float | None] = dict.fromkeys(names)
   if measure is not None:
-    losses = [measure(load(index)) for index in range(len(candidates))]
-    _log.info('validation loss alone: %s', dict(zip(names, losses, strict=True)))
+    alone = {name: measure(load(index)) for index, name in enumerate(names)}
+    _log.info('validation loss alone: %s', alone)
   if greedy:
-    params, found = greedy_mean(losses, load, measure)
+    params, found = greedy_mean(list(alone.values()), load, measure)
     trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
-    taken = [name for name, _, stays in trials if stays]
-    shares = {name: 1 / len(taken) for name in taken}
-    loss = [loss for _, loss, stays in trials if stays][-1]
+    taken = {name: loss for name, loss, stays in trials if stays}
+    shares, loss = dict.fromkeys(taken, 1 / len(taken)), list(taken.values())[-1]
   else:
     given = [1.0] * len(candidates) if weights is None else list(weights)
-    params = mean_params(map(load, range(len(candidates))), given)
+    params, trials = mean_params(map(load, range(len(candidates))), given), []
     shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
     loss = measure and measure(params)
-  steps = {name: meta['step'] for name, meta in zip(names, metas, strict=True)}
-  alone = dict(zip(names, losses or [None] * len(names), strict=True))
-  return params, Averaged(steps, alone, trials, shares, loss), metas
+  steps = {name: steps[name] for name in names if name in steps}
+  return params, Averaged(steps, alone, trials, shares, loss), notes
 
 
 def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
@@ -256,3 +242,104 @@ def _notes_of(
     if spec.check is not None:
       spec.check(dict(each))
   return spec.notes(params) if spec.notes is not None else notes[0]
+
+
+class Mean:
+  """A weighted mean of parameters that grows, in float64 on the host.
+
+    p = sum_i w_i p_i / sum_i w_i
+
+  A sum in float32 would lose a bit of every parameter with each model; here the result alone is
+  rounded. It takes 8 bytes a parameter, and as many again while one more is added.
+  """
+
+  def __init__(self, total: Tree = None, weight: float = 0.0):
+    self._total, self._weight = total, weight
+
+  def plus(self, params: Tree, weight: float = 1.0) -> 'Mean':
+    """Returns the mean with one more model; this one stays as it is.
+
+    Args:
+      params: of the structure and shapes of those before.
+      weight: above 0.
+    """
+    if self._total is None:
+      total = jax.tree.map(lambda p: weight * p.astype(np.float64), fetch(params))
+    else:  # leaf by leaf, or the products would lie in memory all at once
+      total = jax.tree.map(
+        lambda t, p: t + weight * p.astype(np.float64), self._total, fetch(params)
+      )
+    return Mean(total, self._weight + weight)
+
+  def value(self) -> Tree:
+    """The mean as float32 numpy arrays."""
+    return jax.tree.map(lambda total: (total / self._weight).astype(np.float32), self._total)
+
+
+def mean_params(trees: Iterable[Tree], weights: Sequence[float]) -> Tree:
+  """The weighted mean of the parameters of several runs; see `Mean`.
+
+  Movie Gen averages models fine-tuned with different data, hyper-parameters and pre-trained
+  checkpoints (§3.3); its weights are not in public sources.
+
+  Args:
+    trees: parameters of equal structure and shapes, read one after the other.
+    weights: one for each tree.
+
+  Returns:
+    The mean, float32 on the host.
+
+  Raises:
+    ConfigError: weights that are no shares.
+  """
+  if not weights or not all(math.isfinite(w) and w > 0 for w in weights):
+    raise ConfigError(f'cannot average with the weights {list(weights)}; each must be above 0')
+  mean = Mean()
+  for params, weight in zip(trees, weights, strict=True):
+    mean = mean.plus(params, weight)
+  return mean.value()
+
+
+class Trial(NamedTuple):
+  """A candidate for a greedy mean: its index, the loss of the mean with it, whether it stays."""
+
+  index: int
+  loss: float
+  taken: bool
+
+
+def greedy_mean(
+  losses: Sequence[float], load: Callable[[int], Tree], validate: Callable[[Tree], float]
+) -> tuple[Tree, list[Trial]]:
+  """The mean of those models that make it better, as in model soups (Wortsman et al., 2022).
+
+    S = {best};  for i by ascending loss:  S <- S + {i}  if  L(mean(S + {i})) < L(mean(S))
+
+  So it is never worse, by the validation loss L, than the best model alone.
+
+  Args:
+    losses: L of each model alone.
+    load: reads the parameters of one; called once for each, by ascending loss.
+    validate: L of parameters.
+
+  Returns:
+    The mean, float32 on the host, and what was tried, in that order.
+
+  Raises:
+    ConfigError: no model has a finite loss.
+  """
+  order = sorted(
+    (i for i, loss in enumerate(losses) if math.isfinite(loss)), key=losses.__getitem__
+  )
+  if not order:
+    raise ConfigError(f'no model to average has a finite validation loss: {list(losses)}')
+  first, *others = order
+  mean, best = Mean().plus(load(first)), losses[first]
+  trials = [Trial(first, best, True)]
+  for index in others:
+    wider = mean.plus(load(index))
+    loss = validate(wider.value())
+    if taken := loss < best:
+      mean, best = wider, loss
+    trials.append(Trial(index, loss, taken))
+  return mean.value(), trials

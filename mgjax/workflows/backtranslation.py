@@ -47,9 +47,8 @@ from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.workflows.cross_pairs import digest_of
-from mgjax.workflows.encode import stored_prompts
+from mgjax.workflows.encode import stored_prompts, stored_type
 from mgjax.workflows.make_pairs import PAGE, Pair, PairsResult, make_pairs
-from mgjax.workflows.row_encoder import stored_type
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
 _STREAMS = 2  # of random numbers of a clip: its task, its noise

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -169,7 +169,6 @@ def make_cross_pairs(
   settings: CrossPairSettings,
   *,
   known: Mapping[str, Any],
-  size: tuple[int, int] | None = None,
   batch_size: int = 16,
   clips_per_shard: int = 16,
   process: int = 0,
@@ -184,35 +183,35 @@ def make_cross_pairs(
     look: finds the person.
     settings: what is made and kept.
     known: what `look` depends on beside the model, as plain JSON values.
-    size: height and width of pictures; by default as in training.
     batch_size: pictures at a time.
     clips_per_shard: how many clips give one shard, at most.
     process: of the processes that work at once, this one.
     processes: how many they are.
 
   Raises:
-    ConfigError: the model cannot make pictures of this size, or as `make_pairs`.
+    ConfigError: the model cannot make pictures, or as `make_pairs`.
     DataError: there is no clip, or none is left.
     StorageError: a clip that was there is gone.
   """
-  shape = (1, *(size or pipeline.default_shape[1:]))
+  shape = (1, *pipeline.default_shape[1:])
   pipeline.check(shape)
 
-  def make(indices: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Pair]]:
-    for index, row in zip(indices, rows, strict=True):
-      yield _pairs_of(index, row, look, settings, draw)
-
   def draw(index: int, reference: np.ndarray) -> UInt8[np.ndarray, 'n h w 3']:
-    first, options = index * len(settings.prompts), {'seed': settings.seed, 'shape': shape}
     side = pipeline.reader.shape[1]
-    shown = resize(reference, (side, side), 'area')
     return pipeline.generate(
-      settings.prompts, reference=shown, first=first, batch_size=batch_size, **options
+      settings.prompts,
+      reference=resize(reference, (side, side), 'area'),
+      first=index * len(settings.prompts),
+      batch_size=batch_size,
+      seed=settings.seed,
+      shape=shape,
     )[:, 0]
 
   return make_pairs(
     clips,
-    make,
+    lambda indices, rows: (
+      _pairs_of(index, row, look, settings, draw) for index, row in zip(indices, rows, strict=True)
+    ),
     directory,
     meta={
       'weights': digest_of(pipeline.weights['workdir']),
@@ -238,7 +237,6 @@ def cross_pairs(
   recogniser: str | os.PathLike[str] | None = None,
   threshold: float | None = None,
   prompts: Sequence[str] | None = None,
-  seed: int = 0,
   **options: Any,
 ) -> PairsResult:
   """Makes synthetic cross pairs of records, with what the model is for: faces, or moving digits.
@@ -250,7 +248,6 @@ def cross_pairs(
     recogniser: work directory of a CLIP with a head for identities, for a model without faces.
     threshold: see `CrossPairSettings`; by default the embedder's.
     prompts: of the pictures; by default `PROMPTS`, or `DIGITS` of a model without faces.
-    seed: of the noise.
     **options: of `make_cross_pairs`.
 
   Raises:
@@ -260,17 +257,13 @@ def cross_pairs(
   clips = PairedClips(records)
   if recogniser is None:
     look, usual, shown = look_for_face(pipeline), pipeline.reader.faces.threshold, PROMPTS
-    known = {
-      'faces': pipeline.reader.faces.name,
-      'references': pipeline.config.references.to_dict(),
-    }
+    references = pipeline.config.references.to_dict()
+    known = {'faces': pipeline.reader.faces.name, 'references': references}
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
     usual, shown, known = RECOGNISED, DIGITS, {'recogniser': digest_of(recogniser)}
   settings = CrossPairSettings(
-    threshold=usual if threshold is None else threshold,
-    prompts=shown if prompts is None else tuple(prompts),
-    seed=seed,
+    threshold=usual if threshold is None else threshold, prompts=tuple(prompts or shown)
   )
   return make_cross_pairs(pipeline, clips, directory, look, settings, known=known, **options)
 
@@ -298,34 +291,26 @@ def _pairs_of(
   beside = [_resized(frame, side)[None], given[:1]]
   if isinstance(own, str):
     return [Pair(name, None, {}, f"{own} in the clip's first frame", beside)]
-  pictures = draw(index, given[:1])
-  found = [look(picture) for picture in pictures]
-  scores = [None if isinstance(seen, str) else float(seen.vector @ own.vector) for seen in found]
-  kept = [
-    seen
-    for seen, score in zip(found, scores, strict=True)
-    if isinstance(seen, Seen) and score is not None and score >= settings.threshold
-  ]
-  enough = len(kept) >= settings.least
-  pairs = []
-  for prompt, picture, seen, score in zip(settings.prompts, pictures, found, scores, strict=True):
-    shown = [*beside, _resized(picture, side)[None]]
-    reason = '' if enough else f'fewer than {settings.least} of its clip are left'
+  pictures, kept, judged = draw(index, given[:1]), [], []
+  for seen in map(look, pictures):
     if isinstance(seen, str):
-      reason = seen
-    elif score is not None and score < settings.threshold:
-      reason = 'another person'
+      judged.append((seen, {}, seen))
+      continue
+    score = float(seen.vector @ own.vector)
+    right = score >= settings.threshold
+    kept += [seen] if right else []
+    judged.append((seen, {'cosine': score}, '' if right else 'another person'))
+  enough = len(kept) >= settings.least
+  few = '' if enough else f'fewer than {settings.least} of its clip are left'
+  pairs = []
+  for prompt, picture, (seen, scores, reason) in zip(
+    settings.prompts, pictures, judged, strict=True
+  ):
     crop = np.zeros_like(given[0]) if isinstance(seen, str) else _resized(seen.crop, side, side)
-    first = isinstance(seen, Seen) and enough and seen is kept[0]
-    pairs.append(
-      Pair(
-        f'{name}, {prompt}',
-        {**row, **_fields(kept, len(given), side)} if first else None,
-        {} if score is None else {'cosine': score},
-        reason,
-        [*shown, crop[None]],
-      )
-    )
+    first = enough and seen is kept[0]
+    made = {**row, **_fields(kept, len(given), side)} if first else None
+    shown = [*beside, _resized(picture, side)[None], crop[None]]
+    pairs.append(Pair(f'{name}, {prompt}', made, scores, reason or few, shown))
   return pairs
 
 

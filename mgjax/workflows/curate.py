@@ -35,7 +35,7 @@ from mgjax.curation.select import UNMEASURED, Selection, select
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.entries import alike
 from mgjax.data.ingest.inputs import Inputs
-from mgjax.runtime.progress import Progress
+from mgjax.runtime.progress import Counted
 from mgjax.runtime.workdir_lock import hold
 
 SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
@@ -109,7 +109,7 @@ def curate(
   workers = options.workers or os.cpu_count() or 1
   with hold(output), ENGINES[options.engine](workers, options.address) as engine:
     scores = open_scores(inputs, output, settings)
-    with contextlib.closing(_Shown('video')) as shown:
+    with contextlib.closing(Counted('video')) as shown:
       shards.measure_all(
         inputs,
         scores,
@@ -144,7 +144,7 @@ def curate(
       ]
     if looked.waiting and settings.review.undecided == 'wait':
       return [*lines, f'nothing is cut while {looked.waiting} clips wait for launch.serve review']
-    with contextlib.closing(_Shown('clip')) as shown:
+    with contextlib.closing(Counted('clip')) as shown:
       cut = write_records(
         looked.rows,
         inputs,
@@ -190,7 +190,7 @@ def _look(
 ) -> _Looked:
   """Has captions written, hands the clips to people, and does what these decided."""
   rows = selection.kept_rows((*candidates.COLUMNS, *CARRIED))
-  with contextlib.closing(_Shown('caption')) as shown:
+  with contextlib.closing(Counted('caption')) as shown:
     written = caption_clips(
       rows,
       inputs,
@@ -299,20 +299,3 @@ def _report(
     return scores.pictures(some['place'].to_pylist(), some['clip'].to_pylist(), column)
 
   return write_page(selection, settings, output / REPORT, pictures)
-
-
-class _Shown:
-  """A bar, or lines, of how far something is."""
-
-  def __init__(self, unit: str):
-    self._unit, self._progress = unit, None
-
-  def __call__(self, done: int, total: int) -> None:
-    if self._progress is None:
-      self._progress = Progress(total, done, unit=self._unit)
-    self._progress.report(done)
-
-  def close(self) -> None:
-    """Shows the last of it."""
-    if self._progress is not None:
-      self._progress.close()

@@ -5,7 +5,8 @@ A recipe is a configuration with `stages`, name -> configuration, and their `ord
 without a slash names a folder of the recipe, into which the stage's data are encoded before it
 trains and which stages of the same shapes may share; those of a stage with `backtranslation`, whose
 `editor` may be an earlier stage too, are made by it. A stage of the component 'average' averages
-the stages that it names in `of`, uniformly, by `weights` or `greedy`. Everything lies in one
+the stages that it names in `of`, uniformly, by `weights` or `greedy`; one of the component
+'samples' samples the stage `of` and judges that (`workflows/quickstart.py`). Everything lies in one
 directory, a folder a stage.
 """
 
@@ -16,7 +17,9 @@ import logging
 import os
 import pathlib
 import shutil
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -28,18 +31,19 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import read_optional_json, write_json
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
-from mgjax.runtime.report.write import report_at_end
+from mgjax.runtime.progress import in_stage
+from mgjax.runtime.report.write import SECONDS, read_seconds, report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
 from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
-from mgjax.workflows.stages import ENCODE, Stages, usual_seconds
+from mgjax.workflows.quickstart import is_judged, judge_samples
 
 RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
 POINTERS = ('start_from', 'autoencoder')
-AVERAGE = 'average'  # component of a stage that trains nothing
+TRAIN, ENCODE, AVERAGE, SAMPLES = 'train', 'encode', 'average', 'samples'  # kinds of stages
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
 EDITOR = f'{BACKTRANSLATION}.editor'
 # Pointers to a stage of the same component, and what another one cannot do.
@@ -55,7 +59,7 @@ class Stage:
 
   Attributes:
     name: for people, and of its seconds.
-    kind: 'train', 'encode' or 'average'.
+    kind: TRAIN, ENCODE, AVERAGE or SAMPLES.
     config: with every path in its place.
     workdir: where what it makes goes.
     after: the names of the stages that it builds on.
@@ -73,6 +77,11 @@ class Stage:
     known = self.config.to_dict()
     fields = {name: known[name] for name in CONTENT if name in known}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def is_recipe(config: ConfigDict) -> bool:
+  """Says whether a configuration is one of stages, and not of one run."""
+  return 'stages' in config
 
 
 def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
@@ -94,9 +103,9 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
     if name in order[:place]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
     stage = config.stages[name].copy_and_resolve_references()
-    if stage.component == AVERAGE:
-      _check_averaged(stage, name, order[:place], config)
-      stages.append(Stage(name, AVERAGE, stage, workdir / name, tuple(stage.of)))
+    if stage.component in _CHECKS:
+      after = _CHECKS[stage.component](stage, name, order[:place], config)
+      stages.append(Stage(name, stage.component, stage, workdir / name, after))
       continue
     places = {key: _point(stage, key, name, order[:place], config, workdir) for key in POINTERS}
     after = tuple(filter(None, places.values()))
@@ -112,10 +121,10 @@ def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Sta
       if BACKTRANSLATION in stage:
         editor = _point(stage, EDITOR, name, order[:place], config, workdir)
       encoder = tuple(filter(None, [places['autoencoder'], editor]))
-      encoding = Stage(f'{latents} for {name}', 'encode', stage, workdir / latents, encoder)
-      if encoding.digest not in (each.digest for each in stages if each.kind == 'encode'):
+      encoding = Stage(f'{latents} for {name}', ENCODE, stage, workdir / latents, encoder)
+      if encoding.digest not in (each.digest for each in stages if each.kind == ENCODE):
         stages.append(encoding)
-    stages.append(Stage(name, 'train', stage, workdir / name, after))
+    stages.append(Stage(name, TRAIN, stage, workdir / name, after))
   return stages
 
 
@@ -143,7 +152,10 @@ def _point(
   return other
 
 
-def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict) -> None:
+def _check_averaged(
+  stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict
+) -> tuple[str, ...]:
+  """Returns the stages that a stage averages."""
   if not stage.of or not set(stage.of) <= set(earlier):
     raise ConfigError(
       f'stage {name!r} averages {list(stage.of)}; expected one or more of {earlier}, which come '
@@ -153,6 +165,19 @@ def _check_averaged(stage: ConfigDict, name: str, earlier: list[str], config: Co
     raise ConfigError(
       f'stage {name!r} averages {list(stage.of)}, which are of different components'
     )
+  return tuple(stage.of)
+
+
+def _check_sampled(
+  stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict
+) -> tuple[str, ...]:
+  """Returns the stage that a stage samples."""
+  if stage.of not in earlier:
+    raise ConfigError(f'stage {name!r} samples {stage.of!r}; expected one of {earlier}')
+  return (stage.of,)
+
+
+_CHECKS = {AVERAGE: _check_averaged, SAMPLES: _check_sampled}
 
 
 def _component(config: ConfigDict, name: str) -> str:
@@ -180,20 +205,24 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
 
 
 def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
-  record, log = (
-    Stages(workdir, {stage.name: _usual(stage) for stage in stages}),
-    _Log(workdir, stages),
-  )
+  log, seconds = _Log(workdir, stages), read_seconds(workdir)
   log.write()
-  for stage in stages:
-    title = record.title(stage.name)
+  for number, stage in enumerate(stages, 1):
+    title, began = f'stage {number} of {len(stages)}: {stage.name}', time.monotonic()
     try:
       if agreed(log.done(stage)):
         _log.info('%s is done', title)
         continue
-      since = f', on {" and ".join(stage.after)}' if stage.after else ''
-      with report_at_end(workdir):
-        ended = record.run(stage.name, lambda stage=stage: _work(stage), since)
+      _log.info('%s%s', title, f', on {" and ".join(stage.after)}' if stage.after else '')
+      with report_at_end(workdir), in_stage(number, len(stages)):
+        try:
+          ended = KINDS[stage.kind].work(stage)
+        finally:
+          # To what earlier sessions of it took.
+          spent = seconds.get(stage.name, 0.0) + time.monotonic() - began
+          seconds[stage.name] = round(spent, 1)
+          if jax.process_index() == 0:
+            write_json(workdir / SECONDS, seconds)
     except MgjaxError as error:
       error.args = (f'stage {stage.name!r}: {error}', *error.args[1:])
       raise
@@ -204,27 +233,51 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
   return True
 
 
-def _usual(stage: Stage) -> float | None:
-  if stage.kind == AVERAGE:
-    return 0.0  # next to the others
-  return usual_seconds(stage.config, ENCODE if stage.kind == ENCODE else stage.config.component)
-
-
-def _work(stage: Stage) -> bool:
-  if stage.kind == ENCODE:
-    if BACKTRANSLATION in stage.config:
-      return all(each.finished for each in backtranslate(stage.config, stage.workdir).values())
-    return encode(stage.config, stage.workdir)
-  if stage.kind == AVERAGE:
-    shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier session made
-    runs = [AverageCandidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
-    weights = list(stage.config.get('weights') or ()) or None
-    averaged = average_runs(
-      runs, stage.workdir, weights=weights, greedy=stage.config.get('greedy', False)
-    )
-    _log.info('%s', averaged.table())
-    return True
+def _train(stage: Stage) -> bool:
   return int(train(stage.config, stage.workdir, make_spec).step) >= stage.config.train.steps
+
+
+def _encode(stage: Stage) -> bool:
+  if BACKTRANSLATION in stage.config:
+    return all(each.finished for each in backtranslate(stage.config, stage.workdir).values())
+  return encode(stage.config, stage.workdir)
+
+
+def _average(stage: Stage) -> bool:
+  shutil.rmtree(stage.workdir, ignore_errors=True)  # half of what an earlier session made
+  runs = [AverageCandidate(os.fspath(stage.workdir.parent / name)) for name in stage.config.of]
+  weights = list(stage.config.get('weights') or ()) or None
+  averaged = average_runs(
+    runs, stage.workdir, weights=weights, greedy=stage.config.get('greedy', False)
+  )
+  _log.info('%s', averaged.table())
+  return True
+
+
+def _samples(stage: Stage) -> bool:
+  judge_samples(stage.config, stage.workdir.parent)
+  return True
+
+
+class _Kind(NamedTuple):
+  """What to do with a stage of one kind.
+
+  Attributes:
+    work: does it, and returns whether it came to its end.
+    done: whether its files say that nothing is left to do; raises ConfigError if something else
+      was done.
+  """
+
+  work: Callable[[Stage], bool]
+  done: Callable[[Stage], bool]
+
+
+KINDS = {
+  TRAIN: _Kind(_train, lambda stage: is_finished(stage.config.to_dict(), stage.workdir)),
+  ENCODE: _Kind(_encode, lambda stage: stage.workdir.is_dir()),
+  AVERAGE: _Kind(_average, lambda stage: (stage.workdir / REPORT).exists()),
+  SAMPLES: _Kind(_samples, lambda stage: is_judged(stage.config, stage.workdir.parent)),
+}
 
 
 class _Log:
@@ -240,27 +293,24 @@ class _Log:
         'kind': stage.kind,
         'folder': stage.workdir.name,
         'after': list(stage.after),
-        'steps': stage.config.train.steps if stage.kind == 'train' else None,
+        'steps': stage.config.train.steps if stage.kind == TRAIN else None,
       }
       for stage in stages
     ]
 
   def write(self) -> None:
-    """Tells whoever makes the report."""
+    """Writes what the report page shows."""
     if jax.process_index() == 0:
       write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
 
   def done(self, stage: Stage) -> bool:
     """Says whether there is nothing left to do; raises ConfigError if something else was done."""
-    if stage.kind == 'train':
-      return is_finished(stage.config.to_dict(), stage.workdir)
-    if stage.kind == AVERAGE:
-      return (stage.workdir / REPORT).exists()
-    return self._encoded.get(stage.name) == stage.digest and stage.workdir.is_dir()
+    noted = stage.kind != ENCODE or self._encoded.get(stage.name) == stage.digest
+    return noted and KINDS[stage.kind].done(stage)
 
   def note(self, stage: Stage) -> None:
     """Remembers that a stage is done, where its files alone do not say so at once."""
-    if stage.kind == 'encode':
+    if stage.kind == ENCODE:
       self._encoded[stage.name] = stage.digest
       self.write()
 
@@ -270,10 +320,10 @@ def _says_encoded(recipe: Any) -> bool:
 
 
 def heartbeat(config: ConfigDict) -> int:
-  """Returns the longest of the stages' `train.limits.heartbeat`, 0 where none has one."""
-  known = config.get('stages') or {}
-  stages = ((known.get(name) or {}).get('train') or {} for name in config.get('order', ()))
-  return max((stage.get('limits', {}).get('heartbeat', 0) for stage in stages), default=0)
+  """Returns `train.limits.heartbeat` of a run, of a recipe the longest of its stages; else 0."""
+  parts = config.stages.values() if is_recipe(config) else [config]
+  limits = [(part.get('train') or {}).get('limits') or {} for part in parts]
+  return max((each.get('heartbeat', 0) for each in limits), default=0)
 
 
 def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -288,7 +338,7 @@ def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
     lines = [f'stage {number} of {len(stages)}, {stage.name}']
     lines[0] += f', on {" and ".join(stage.after)}' if stage.after else ''
     done = log.done(stage)
-    if stage.kind == 'train':
+    if stage.kind == TRAIN:
       steps = open_checkpoints(stage.workdir).steps() if stage.workdir.exists() else []
       begun = f'at step {steps[-1]:,} of' if steps else 'to do,'
       lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'

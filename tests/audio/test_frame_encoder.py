@@ -164,7 +164,7 @@ def run_vision(run):
 
 def test_what_cannot_be_seen_is_said_before_anything_is_made(tiny_sound_runs, tower, tmp_path):
   config = configuration(tiny_sound_runs, tower)
-  with pytest.raises(ConfigError, match=r'data\.latents is empty: let launch\.encode make both'):
+  with pytest.raises(ConfigError, match=r'data\.latents is empty: let launch\.data encode make'):
     train(config, tmp_path / 'run')
   gone = configuration(tiny_sound_runs, tmp_path / 'gone')
   with pytest.raises(ConfigError, match=r'no encoder of frames at .*gone.*launch\.weights import'):

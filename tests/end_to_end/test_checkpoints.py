@@ -29,15 +29,15 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
       checkpoints.save(make_state(step), {}, loss)
   damage(workdir / 'checkpoints', 11, make_state(11).average['block']['kernel'])
 
-  verified = binaries.run('checkpoints', 'verify', f'--workdir={workdir}')
+  verified = binaries.run('weights', 'verify', f'--workdir={workdir}')
   assert verified.returncode == 5
   *good, bad = verified.stdout.splitlines()
   assert [line.split() for line in good] == [['1', 'good'], ['2', 'good'], ['10', 'good']]
   assert re.fullmatch(r' +11  leaf average/block/kernel has fingerprint 0x\w+, expected .*', bad)
-  assert re.search(r'^checkpoints\.py: 1 damaged in .*: step 11; a run', verified.stderr)
+  assert re.search(r'^weights\.py: 1 damaged in .*: step 11; a run', verified.stderr)
   assert 'Traceback' not in verified.stderr
 
-  listed = binaries.run('checkpoints', 'list', f'--workdir={workdir}')
+  listed = binaries.run('weights', 'list', f'--workdir={workdir}')
   assert listed.returncode == 0  # at a glance, a flipped bit is not seen
   head, *lines = listed.stdout.splitlines()
   assert head.split() == ['step', 'written', 'MiB', 'validation', 'loss']
@@ -47,15 +47,15 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
   assert {len(line) for line in lines} == {len(head)}
 
   with hold(workdir):  # as a run that goes on does
-    arguments = (f'--workdir={workdir}', '--keep=1')
-    refused = binaries.run('checkpoints', 'prune', *arguments)
+    arguments = (f'--workdir={workdir}', '--keep=latest=1')
+    refused = binaries.run('weights', 'prune', *arguments)
     assert refused.returncode == 2
-    assert re.search(r'^checkpoints\.py: .* is in use by process \d+ on ', refused.stderr)
-    assert binaries.run('checkpoints', 'prune', *arguments, '--dry_run').returncode == 0
-    assert binaries.run('checkpoints', 'list', f'--workdir={workdir}').returncode == 0
+    assert re.search(r'^weights\.py: .* is in use by process \d+ on ', refused.stderr)
+    assert binaries.run('weights', 'prune', *arguments, '--dry_run').returncode == 0
+    assert binaries.run('weights', 'list', f'--workdir={workdir}').returncode == 0
   assert open_checkpoints(workdir).steps() == [1, 2, 10, 11]
 
-  pruned = binaries.run('checkpoints', 'prune', f'--workdir={workdir}', '--keep=1', '--keep_best=1')
+  pruned = binaries.run('weights', 'prune', f'--workdir={workdir}', '--keep=latest=1,best=1')
   assert pruned.returncode == 0
   assert '       10  stays, verified\n        1  removed\n' in pruned.stdout
   assert open_checkpoints(workdir).steps() == [2, 10, 11]
@@ -99,10 +99,10 @@ def test_a_run_goes_on_from_the_newest_good_one_or_ends_with_5(tiny_runs, config
 @pytest.mark.slow
 def test_averages_and_exports(tiny_runs, config, tmp_path):
   first = tiny_runs / 'autoencoder'
-  runs = f'--runs={first},{first}@6,{first}@3'
-  for more in ([], ['--weights=4,2,1'], ['--greedy']):
+  runs = f'--input={first},{first}@6,{first}@3'
+  for more in ([], ['--shares=4,2,1'], ['--shares=greedy']):
     workdir = tmp_path / f'averaged{"".join(more)}'
-    averaged = binaries.run('checkpoints', 'average', runs, f'--workdir={workdir}', *more)
+    averaged = binaries.run('weights', 'average', runs, f'--workdir={workdir}', *more)
     assert averaged.returncode == 0, averaged.stderr
     lines = averaged.stdout.splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -112,10 +112,10 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   assert found['loss'] <= min(found['losses'].values())
 
   out = tmp_path / 'out.safetensors'
-  planned = binaries.run('checkpoints', 'prune', f'--workdir={first}', '--keep=1', '--dry_run')
+  planned = binaries.run('weights', 'prune', f'--workdir={first}', '--keep=latest=1', '--dry_run')
   assert planned.returncode == 0 and '        6  would go\n' in planned.stdout
   assert open_checkpoints(first).steps() == [3, 6, 8]
-  exported = binaries.run('checkpoints', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
+  exported = binaries.run('weights', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
   assert exported.returncode == 0, exported.stderr
   tensors = load_file(out)
   for name, leaf in named_leaves(load_params(first, step=6)[0]).items():

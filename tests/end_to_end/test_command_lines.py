@@ -9,14 +9,11 @@ import sys
 
 import pytest
 
+from launch import command_line, moved
 from tests import binaries
 from tests.tiny import CHECKOUT
 
-BINARIES = sorted(
-  path.stem
-  for path in (CHECKOUT / 'launch').glob('*.py')
-  if path.stem not in ('__init__', 'command_line', 'flag_values')
-)
+BINARIES = command_line.binaries()
 VIDEO = '--config=configs/digits/video.py'
 # name: (arguments, exit code, what is printed). `{tmp}` is an empty directory.
 PLAN = '--config=configs/video/t2iv_768.py:30b'
@@ -47,11 +44,11 @@ CASES = {
   ),
   'no configuration': (
     ['train', '--workdir={tmp}/w'], 2,
-    r'^train\.py: --config is missing; for example --config=configs/\S+\.py, or --replay$',
+    r'^train\.py: --config is missing; for example --config=configs/\S+\.py, or --report$',
   ),
   'no work directory': (
     ['train', VIDEO], 2,
-    r'^train\.py: --workdir is missing; for example --workdir=\S+, or --replay$',
+    r'^train\.py: --workdir is missing; for example --workdir=\S+$',
   ),
   'work directory is a file': (
     ['train', VIDEO, '--workdir={tmp}/file'], 2, r'^train\.py: cannot use .*file.*: \w+',
@@ -68,21 +65,21 @@ CASES = {
     ['train', '--config=configs/clips/autoencoder.py:{tmp}/empty', '--workdir={tmp}/w'], 3,
     r'^train\.py: no usable clip in .*empty: 0 rejected; give videos of at least \d',
   ),
-  'no folder of clips': (
-    ['quickstart', '--clips={tmp}/nowhere', '--workdir={tmp}/w'], 3,
-    r"^quickstart\.py: --clips: there is no file '.*nowhere'$",
+  'sound of clips': (
+    ['train', '--config=quickstart:sound,{tmp}', '--workdir={tmp}/w'], 2,
+    r'^train\.py: sound is made for moving digits, not yet for clips',
   ),
   'no path of clips': (
     ['train', '--config=configs/clips/autoencoder.py', '--workdir={tmp}/w'], 2,
     r'^train\.py: config\.data\.path is empty; name a folder',
   ),
   'no autoencoder': (
-    ['encode', VIDEO, '--workdir={tmp}/w', '--config.autoencoder={tmp}/empty'], 2,
-    r"^encode\.py: .*empty' is not a work directory of launch\.train.*; train first",
+    ['data', 'encode', VIDEO, '--output={tmp}/w', '--config.autoencoder={tmp}/empty'], 2,
+    r"^data\.py: .*empty' is not a work directory of launch\.train.*; train first",
   ),
   'encode a pixel model': (
-    ['encode', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/w'], 2,
-    r"^encode\.py: the component 'autoencoder' is not one that learns from latents",
+    ['data', 'encode', '--config=configs/digits/autoencoder.py', '--output={tmp}/w'], 2,
+    r"^data\.py: the component 'autoencoder' is not one that learns from latents",
   ),
   'no prompt': (
     ['sample', '--workdir={tmp}/w'], 2,
@@ -110,32 +107,29 @@ CASES = {
     ['soundtrack', '--workdir={tmp}', '--prompt=a', '--seconds=1', '--out=a.mp4'], 2,
     r'^soundtrack\.py: --out=a\.mp4: there is no video to go into an \.mp4; name it \.wav$',
   ),
-  'a configuration that is no recipe': (
-    ['recipe', VIDEO, '--workdir={tmp}/w'], 2,
-    r'^recipe\.py: a recipe needs stages and their order',
-  ),
   'stages out of order': (
-    ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}', '--config.order=("joint",)'],
-    2, r"^recipe\.py: stage 'joint': start_from = 'images' does not come before it",
+    ['train', '--config=digits/recipe', '--workdir={tmp}', '--config.order=("joint",)'],
+    2, r"^train\.py: stage 'joint': start_from = 'images' does not come before it",
   ),
   'a recipe, dry': (
-    ['recipe', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'], 0,
+    ['train', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'], 0,
     r'(?s)stage 1 of \d, autoencoder: to do, 2,000 steps.*double, on joint and autoencoder: to do',
   ),
   'report of nothing': (
-    ['report', '--workdir={tmp}/empty'], 2, r'^report\.py: .*is the work directory of neither',
+    ['train', '--report', '--workdir={tmp}/empty'], 2,
+    r'^train\.py: .*is the work directory of neither',
   ),
   'nothing to average': (
-    ['checkpoints', 'average', '--workdir={tmp}/w'],
-    2, r'^checkpoints\.py: --runs is missing; for example --runs=runs/a,runs/b$',
+    ['weights', 'average', '--workdir={tmp}/w'],
+    2, r'^weights\.py: --input is missing; for example --input=runs/a,runs/b$',
   ),
   'weights that are no numbers': (
-    ['checkpoints', 'average', '--runs=a,b', '--weights=2,x', '--workdir={tmp}/w'],
-    2, r'^checkpoints\.py: --weights=2,x: expected numbers, as in 2,1,1$',
+    ['weights', 'average', '--input=a,b', '--shares=2,x', '--workdir={tmp}/w'],
+    2, r'^weights\.py: --shares=2,x: expected numbers, as in 2,1,1, or greedy$',
   ),
   'checkpoints of no run': (
-    ['checkpoints', 'list', '--workdir={tmp}/empty'], 2,
-    r"^checkpoints\.py: .*empty' is not a work directory",
+    ['weights', 'list', '--workdir={tmp}/empty'], 2,
+    r"^weights\.py: .*empty' is not a work directory",
   ),
   'print': (
     ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
@@ -182,13 +176,36 @@ def test_help_begins_with_the_flags_that_are_required(name):
   said = re.findall(r'^  --\w+ \((\w+)', binaries.run(name, '--help').stdout, re.MULTILINE)
   assert set(said) <= {'required', 'default'}
   assert said == sorted(said, reverse=True)  # required ones first
-  assert 'required' in said or name in ('completion', 'doctor', 'quickstart')
+  assert 'required' in said or name == 'doctor'
 
 
 def test_every_binary_shows_a_command_in_its_help():
   for name in BINARIES:
     text = pathlib.Path(CHECKOUT / 'launch' / f'{name}.py').read_text()
     assert f'python -m launch.{name} ' in text
+
+
+@pytest.mark.parametrize(
+  ('old', 'new'),
+  [
+    (['recipe', '--workdir=w', '--config=a b'], "train --workdir=w '--config=a b'"),
+    (['report', '--workdir=w'], 'train --report --workdir=w'),
+    (['encode', '--workdir=w', '--process=1'], 'data encode --output=w --process=1'),
+    (['checkpoints', 'average', '--runs=a,b', '--greedy'], 'weights average --input=a,b --shares='),
+    *(([name], moved.MOVED[name]) for name in sorted(set(moved.MOVED) - set(moved.RENAMED))),
+  ],
+  ids=str,
+)
+def test_an_old_name_prints_the_new_command_line(old, new):
+  script = 'import sys; sys.argv[0] = "/bin/mgjax"; from launch.command_line import console'
+  for program, expected in (
+    (['-m', f'launch.{old[0]}', *old[1:]], f' -m launch.{new}'),
+    (['-c', f'{script}; console()', *old], f' is now: mgjax {new}'),
+  ):
+    done = subprocess.run(
+      [sys.executable, *program], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+    )
+    assert done.returncode == 2 and done.stdout == '' and expected in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

@@ -101,7 +101,7 @@ def test_raw_videos_become_records_that_encode_and_train(curated, tiny_runs, tmp
     **{key: value for key, value in tiny.VIDEO.items() if '.image.' not in key},
   }
   latents, config = tmp_path / 'latents', '--config=configs/clips/video.py'
-  made = binaries.run('encode', config, f'--workdir={latents}', *tiny.flags(fields))
+  made = binaries.run('data', 'encode', config, f'--output={latents}', *tiny.flags(fields))
   assert made.returncode == 0, made.stderr
   fields |= {'data.latents': latents, 'train.steps': 4}
   trained = binaries.run('train', config, f'--workdir={tmp_path}/run', *tiny.flags(fields))

@@ -71,7 +71,7 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
     )
   )
   assert [path.rpartition('.')[2] for path in written] == ['mp4', 'wav', 'png', 'json']
-  told = done(run('provenance', 'show', f'--file={out}'))
+  told = done(run('data', 'inspect', f'--input={out}'))
   assert 'UNTRUSTED,' in told and 'clip.mp4' in told
   assert all(not read_manifest(path).made_from for path in written[1:3])
   assert decode_all(out) == 40 and len(read_audio(out)) == pytest.approx(1.6 * 48_000, abs=2048)
@@ -79,7 +79,7 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
   assert len(record['release']['certificate']) == 16
   changed = flip(out, out.stat().st_size // 2, tmp_path / 'changed.mp4')
   for path, reason in ((changed, 'was changed after it was signed'), (clip, 'no C2PA manifest')):
-    answer = run('provenance', 'show', f'--file={path}')
+    answer = run('data', 'inspect', f'--input={path}')
     assert answer.returncode == 3 and reason in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
 

@@ -2,20 +2,20 @@
 
 import functools
 import json
+import os
 import shutil
-import time
-import types
 
 import numpy as np
 import pytest
 
-from configs.clips import autoencoder as clips_autoencoder
-from configs.clips import video as clips_video
+from configs import quickstart as quickstart_config
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation import alignment
 from mgjax.media.video import write_video
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
+from mgjax.workflows import recipe as recipes
+from mgjax.workflows.recipe import run_recipe
 from tests import binaries, tiny
 
 
@@ -32,23 +32,33 @@ def folder(tmp_path_factory):
   return folder
 
 
+def recipe(first, second, **judged):
+  """The quickstart with other models."""
+  config = quickstart_config.get_config()
+  second.autoencoder, second.data.latents = first.component, 'latents'
+  config.stages = {first.component: first, second.component: second, 'samples': judged}
+  config.stages.samples.update(component='samples', of=second.component)
+  config.order = (first.component, second.component, 'samples')
+  return config
+
+
 @pytest.mark.slow
 def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
-  autoencoder, video = (made.get_config(str(folder)) for made in (clips_autoencoder, clips_video))
-  del autoencoder.buckets.image
-  for config, overrides in ((autoencoder, tiny.AUTOENCODER), (video, tiny.VIDEO)):
+  config = quickstart_config.get_config(str(folder))
+  del config.stages.autoencoder.buckets.image
+  for name, overrides in (('autoencoder', tiny.AUTOENCODER), ('video', tiny.VIDEO)):
     keep = {k: v for k, v in overrides.items() if not k.startswith('buckets.image')}
-    config.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
-  stages, model = quickstart.train_both(autoencoder, video, tmp_path)
-  text, paths = quickstart.report_clips(stages, model, tmp_path)
+    stage = config.stages[name]
+    stage.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
+  assert run_recipe(config, tmp_path)
+  text, model = quickstart.shown(config, tmp_path), tmp_path / 'video'
   report = json.loads((tmp_path / 'report.json').read_text())
   assert sorted(report['captions']) == [
     'a blue screen grows brighter', 'a red screen grows brighter'
   ]  # fmt: skip
   assert report['nearest_is_own'] in (0, 0.5, 1) and report['reconstruction_psnr'] > 0
-  assert set(report['stages']) == {'autoencoder', 'latents', 'video', 'samples'}
-  assert all(path.exists() for path in paths) and paths[0].name == 'samples.png'
-  assert 'nearest is its own clip' in text
+  assert f'{tmp_path}/samples.png' in text and (tmp_path / 'samples.png').exists()
+  assert 'nearest is its own clip' in text and f"--prompt='{report['captions'][0]}'" in text
   place = shutil.copytree(folder, tmp_path / 'moved')
   output = run('evaluate', f'--workdir={model}', f'--clips={place}', '--steps=2', '--samples=1')
   assert 'nearest is its own clip' in output
@@ -58,42 +68,30 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   assert [json.loads(row)['entry'] for row in rejected] == ['broken.mp4']
 
 
-def test_fast_is_for_clips():
-  done = binaries.run('quickstart', '--fast')
-  assert done.returncode == 2 and '--fast is for your own clips' in done.stderr
-
-
 def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, monkeypatch):
   judge = functools.partial(alignment.train_judge, clips=600)  # a fifth of the usual training
   monkeypatch.setattr(alignment, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
-
-  def call():
-    began = time.monotonic()
-    stages, model = quickstart.train_both(tiny.autoencoder(), tiny.video(workdir), workdir)
-    shown = quickstart.report_digits(stages, model, workdir, samples=27)
-    return shown, time.monotonic() - began
-
-  (text, paths), first = call()
+  config = recipe(tiny.autoencoder(), tiny.video(workdir), judge='digits', samples=27)
+  assert run_recipe(config, workdir)
   report = json.loads((workdir / 'report.json').read_text())
   for name in ('alignment', 'ceiling', 'floor'):
     assert report[name].keys() == {'digit', 'colour', 'direction', 'all'}
     assert all(0 <= value <= 1 for value in report[name].values())
   assert report['ceiling']['all'] > report['floor']['all']
-  assert report['samples'] == report['captions'] == 27 and report['seconds'] > 0
-  assert 'held-out captions' in text and all(path.exists() for path in paths)
-  again, second = call()
-  assert again == (text, paths)
-  assert json.loads((workdir / 'report.json').read_text()) == report
-  assert second < first
+  assert report['samples'] == report['captions'] == 27
+  text = quickstart.shown(config, workdir)
+  paths = [line for line in text.splitlines() if line.startswith(str(workdir))]
+  assert 'held-out captions' in text and paths and all(map(os.path.exists, paths))
+  assert 'Scores' in (workdir / 'report.html').read_text()
+  monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
+  assert run_recipe(config, workdir) and quickstart.shown(config, workdir) == text
 
 
-def test_nothing_is_built_on_a_half_trained_autoencoder(tmp_path, monkeypatch):
-  half = types.SimpleNamespace(step=1)
-  monkeypatch.setattr(quickstart, 'train', lambda config, workdir, make_spec: half)
-  video = tiny.video(tmp_path)
-  assert quickstart.train_both(tiny.autoencoder(), video, tmp_path) is None
-  assert not (tmp_path / 'latents').exists()
+def test_an_unknown_judge_is_refused(tiny_runs):
+  config = recipe(tiny.autoencoder(), tiny.video(tiny_runs), judge='cats', samples=1)
+  with pytest.raises(ConfigError, match="judge = 'cats'; expected one of digits, sound, clips"):
+    quickstart.judge_samples(config.stages.samples, tiny_runs)
 
 
 def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):
@@ -115,7 +113,7 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
   latents = tmp_path / 'latents'
   flags = tiny.flags(tiny.VIDEO | {'autoencoder': tiny_runs / 'autoencoder'})
   config = '--config=configs/digits/video.py'
-  run('encode', config, f'--workdir={latents}', *flags)
+  run('data', 'encode', config, f'--output={latents}', *flags)
   for path in (tiny_runs / 'latents').rglob('*.arrayrecord'):
     again = latents / path.relative_to(tiny_runs / 'latents')
     assert again.read_bytes() == path.read_bytes()

@@ -168,7 +168,7 @@ def test_reconstructions_need_latents(tiny_upsampler_runs, tmp_path):
   config = tiny_upsampler.upsampler(tiny_upsampler_runs, latents=False)
   config.pairs.temporal_autoencoder = str(tiny_upsampler_runs / 'autoencoder')
   config.pairs.reconstructed = 0.5
-  with pytest.raises(ConfigError, match=r'reconstructed = 0\.5 needs clips that launch\.encode'):
+  with pytest.raises(ConfigError, match=r'reconstructed = 0\.5 needs clips that launch\.data'):
     mgjax.train(config, tmp_path / 'run')
 
 

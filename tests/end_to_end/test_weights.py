@@ -285,12 +285,6 @@ def test_a_place_that_does_not_suit_is_refused(place, tmp_path):
     export_weights(tmp_path, tmp_path / 'a.safetensors')
 
 
-def test_the_binary_wants_one_of_its_words():
-  done = weights('exprt', '--workdir=runs/tae')
-  assert done.returncode == 2
-  assert done.stderr == 'weights.py: expected import or export as the first word; see --help\n'
-
-
 @pytest.mark.oracle
 def test_diffusers_reads_what_was_exported(place, tmp_path):
   diffusers = pytest.importorskip('diffusers')

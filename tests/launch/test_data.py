@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -19,7 +17,6 @@ from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.media.video import probe, stream_frames
 from tests import binaries
-from tests.data.ingest.test_worker_pool import is_alive
 from tests.media.hostile_clips import make_clips
 from tests.media.test_video import numbered_file
 from tests.tiny import CHECKOUT
@@ -105,7 +102,7 @@ def test_the_records_give_the_frames_of_the_files(hostile, converted):
 def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
   folder, usable = hostile
   code, said, memory = measure(
-    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode', '--full'
+    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode=gop=16', '--full'
   )
   assert code == 0 and 'Traceback' not in said, said
   assert memory < GIGABYTE, f'{memory / GIGABYTE:.2f} GiB'
@@ -227,7 +224,7 @@ def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
     (tmp_path / 'clips' / f'clip_{number:02d}.mp4').write_bytes(data if number % 3 else b'no video')
   command = [
     sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
-    f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode',
+    f'--output={tmp_path}/records', '--rows_per_shard=1', '--reencode=gop=16',
   ]  # fmt: skip
   killed = 0
   for wanted in (1, 9):  # shards that are there when it is killed
@@ -245,55 +242,3 @@ def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
   assert [row['source'] for row in records] == [n for i, n in enumerate(names) if i % 3]
   assert [line['entry'] for line in rejected(tmp_path / 'records')] == names[::3]
   assert not verify_records(tmp_path / 'records')
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not pathlib.Path('/proc').exists(), reason='reads /proc')
-@pytest.mark.parametrize('ending', [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_an_isolated_conversion_ends_with_its_processes_and_goes_on(tmp_path, ending):
-  (tmp_path / 'clips').mkdir()
-  data = numbered_file(tmp_path, count=60).read_bytes()
-  names = [f'clip_{number:02d}.mp4' for number in range(60)]
-  for name in names:
-    (tmp_path / 'clips' / name).write_bytes(data)
-  command = [
-    sys.executable, '-m', 'launch.data', 'convert', f'--input={tmp_path}/clips',
-    f'--output={tmp_path}/records', '--rows_per_shard=3', '--reencode', '--isolate', '--threads=2',
-  ]  # fmt: skip
-  # While they start, once they work, and in the middle of it.
-  for shards, pause in ((0, 0.5), (0, 2.5), (1, 0.0), (5, 0.1), (8, 0.3)):
-    with subprocess.Popen(
-      command, cwd=CHECKOUT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-      start_new_session=True,
-    ) as process:  # fmt: skip
-      assert process.stderr is not None
-      while len(list((tmp_path / 'records').glob('*.arrayrecord'))) < shards:
-        assert process.poll() is None
-        time.sleep(0.01)
-      time.sleep(pause)
-      children = started_by(process.pid)
-      if ending == signal.SIGINT:  # of a terminal goes to all
-        os.killpg(process.pid, ending)
-      else:
-        process.send_signal(ending)
-      code, said = process.wait(30), process.stderr.read()
-    assert code == (130 if ending == signal.SIGINT else -ending)  # -15 is 143 to a shell
-    began = time.monotonic()
-    while any(map(is_alive, children)) and time.monotonic() - began < 10:
-      time.sleep(0.02)
-    assert not any(map(is_alive, children))
-    assert 'Traceback' not in said, said
-  assert subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.DEVNULL).returncode == 0
-  records = Records(tmp_path / 'records')
-  assert [row['source'] for row in records] == names and not verify_records(tmp_path / 'records')
-  assert len({row['media'].tobytes() for row in records}) == 1
-
-
-def started_by(parent):
-  """All processes that a process has started, and those that they have."""
-  found = []
-  for stat in pathlib.Path('/proc').glob('[0-9]*/stat'):
-    with contextlib.suppress(OSError):
-      if int(stat.read_text().rpartition(')')[2].split()[1]) == parent:
-        found += [int(stat.parent.name), *started_by(int(stat.parent.name))]
-  return found

@@ -40,8 +40,14 @@ CASES = [
   ([*SOUND, '--known=a-b'], 2, '--known=a-b: expected seconds, as in 0-4,6-8'),
   ([*SOUND, '--extend=more'], 2, 'multi_diffusion|autoregressive|concatenate|whole'),
   (['evaluate', '--workdir=w', '--guidance=x='], 2, 'expected a scale, as in 3'),
-  (['encode', '--config=digits/video', '--workdir=w', '--prompts=none'], 3, "no file 'none'"),
-  (['checkpoints', 'average', '--runs=a', '--workdir=w', '--weights=x'], 2, 'expected numbers'),
+  (
+    ['data', 'encode', '--config=digits/video', '--output=w', '--prompts=none'],
+    3,
+    "no file 'none'",
+  ),
+  (['data', 'convert', '--reencode=crf=99'], 2, '--reencode=crf=99: expected some of gop=1 to inf'),
+  (['weights', 'prune', '--keep=newest=1'], 2, '--keep=newest=1: expected some of latest=1 to inf'),
+  (['weights', 'average', '--input=a', '--workdir=w', '--shares=x'], 2, 'expected numbers'),
   (['data', 'convert', '--input=a', '--output=b', '--layout=zip'], 2, 'auto|files|tar|parquet'),
 ]
 

@@ -12,10 +12,9 @@ import threading
 import time
 
 import jax
-import pytest
 
 from mgjax.runtime import progress as module
-from mgjax.runtime.progress import Progress, Stage, about, in_stage, track
+from mgjax.runtime.progress import Progress, in_stage, track
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 
@@ -101,28 +100,13 @@ def test_validation_losses_are_told_by_name_and_whether_they_are_better():
   ]
 
 
-def test_with_stages_there_is_the_time_left_in_all():
-  with in_stage(Stage(2, 4, lambda left: None if left is None else left + 600)):
-    whole = report(io.StringIO(), 0.5, whole=True)
-    part = report(io.StringIO(), 0.5)
-  assert whole[0].endswith('ETA 0:00:47, all in about 11 min')
-  assert whole[-1].endswith('0.5 s/step, all in about 10 min')
-  assert 'all in' not in part[0]
-
-
-@pytest.mark.parametrize(
-  ('seconds', 'told'),
-  [(0, '10 s'), (11, '20 s'), (89, '90 s'), (100, '2 min'), (3000, '50 min'), (9000, '2.5 h')],
-)
-def test_guessed_times_are_round(seconds, told):
-  assert about(seconds) == f'about {told}'
-
-
 def test_a_bar_fits_its_terminal_and_drops_what_matters_least():
-  with in_stage(Stage(2, 4, lambda left: 6000.0)):
-    shown = report(Terminal(), 0.5, steps=400_000, stop=1000, whole=True)[-1].split('\r')
+  with in_stage(2, 4):
+    shown = report(Terminal(), 0.5, steps=400_000, stop=1000)[-1].split('\r')
   assert max(map(len, shown)) <= 80
-  assert re.search(r'2/4:   0%\|.* 1000/400000, ETA 2 days, 7:25:00, all in about', shown[-1])
+  assert re.search(
+    r'2/4:   0%\|.* 1000/400000, loss 0.25, 0.5 s/step, ETA 2 days, 7:25:00', shown[-1]
+  )
   shown = report(Terminal(), 0.5, steps=40_000, stop=40)[-1].split('\r')
   assert re.search(r'  0%\|.+\| 40/40000, loss 0.25, 0.5 s/step, ETA 5:33:00', shown[-1])
 

@@ -13,38 +13,16 @@ CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 BARE = {'PATH': '/bin', 'TPU_SKIP_MDS_QUERY': '1', 'TPU_LIBRARY_PATH': '/x/libtpu.so'}
 
 
-def pci(root, vendor, kind):
-  device = root / 'sys/bus/pci/devices/0000:00:04.0'
-  device.mkdir(parents=True)
-  (device / 'vendor').write_text(f'{vendor}\n')
-  (device / 'class').write_text(f'{kind}\n')
-
-
-@pytest.mark.parametrize(
-  ('vendor', 'kind', 'expected'),
-  [
-    ('0x1ae0', '0xff0000', True),
-    ('0x1ae0', '0x088000', True),
-    ('0x1ae0', '0x020000', False),  # Google's network card
-    ('0x1ae0', '0x010802', False),  # and disk
-    ('0x10de', '0x030200', False),
-  ],
-)
-def test_a_chip_on_the_bus_is_a_tpu(tmp_path, vendor, kind, expected):
-  assert not may_have_tpu(BARE, tmp_path)
-  pci(tmp_path, vendor, kind)
-  assert may_have_tpu(BARE, tmp_path) == expected
-
-
 @pytest.mark.parametrize('device', ['dev/accel0', 'dev/vfio/0'])
 def test_a_device_may_be_a_tpu(tmp_path, device):
+  assert not may_have_tpu(BARE, tmp_path)
   (tmp_path / device).parent.mkdir(parents=True)
   (tmp_path / device).touch()
   assert may_have_tpu(BARE, tmp_path)
 
 
 @pytest.mark.parametrize(
-  'name', ['TPU_WORKER_HOSTNAMES', 'TPU_ACCELERATOR_TYPE', 'COLAB_TPU_ADDR', 'JAX_FORCE_TPU_INIT']
+  'name', ['TPU_WORKER_HOSTNAMES', 'TPU_ACCELERATOR_TYPE', 'JAX_FORCE_TPU_INIT']
 )
 def test_what_an_environment_says_of_a_tpu_counts(tmp_path, name):
   assert may_have_tpu(BARE | {name: ''}, tmp_path)
@@ -57,8 +35,8 @@ def test_libtpu_is_started_only_where_asked_for_or_where_there_are_tpus(platform
   if may_have_tpu():
     pytest.skip('this machine may have a TPU')
   program = (
-    'from mgjax.runtime import tpu_presence, when_imported\n'
-    "when_imported.when_imported('jax', tpu_presence.leave_out_tpu)\n"
+    'from mgjax.runtime.tpu_presence import leave_out_tpu\n'
+    'leave_out_tpu()\n'
     'import jax\n'
     'try: print(jax.devices()[0].platform)\n'
     'except RuntimeError as error: print(error)'

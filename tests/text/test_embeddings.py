@@ -133,13 +133,13 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
 
 def test_a_text_that_is_not_stored_stops_the_run_by_its_name(latents, tiny_runs, encoders):
   lookup = Lookup(TextSettings.of(config_of(tiny_runs, encoders, latents).to_dict()))
-  with pytest.raises(StorageError, match=r"no embedding of 'FPS-8 a cat'; run launch\.encode"):
+  with pytest.raises(StorageError, match=r"no embedding of 'FPS-8 a cat'; run launch\.data encode"):
     lookup('FPS-8 a cat')
 
 
 def test_without_stores_it_is_said_what_to_do(tiny_runs, encoders, tmp_path):
   config = config_of(tiny_runs, encoders, tiny_runs / 'latents')
-  with pytest.raises(ConfigError, match=r'no embeddings at .*long; let launch\.encode make them'):
+  with pytest.raises(ConfigError, match=r'no embeddings at .*long; let launch\.data encode make'):
     train(config, tmp_path / 'run')
   config.text = {}
   with pytest.raises(ConfigError, match=r'name the encoders in config\.text'):

@@ -114,13 +114,15 @@ def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
   prompts, pairs = tmp_path / 'prompts.txt', tmp_path / 'runs' / 'pairs.jsonl'
   prompts.write_text('\n'.join(LONG))
   with Server(answer) as server:
-    words = f'--prompts={prompts}', f'--teacher=tiny@{server.url}', f'--pairs={pairs}'
-    taught = binaries.run('rewrite', 'teach', *words)
+    words = f'--input={prompts}', f'--teacher=tiny@{server.url}', f'--output={pairs}'
+    taught = binaries.run('data', 'teach', *words)
     assert taught.returncode == 0, taught.stderr
-    again = binaries.run('rewrite', 'teach', *words)
+    again = binaries.run('data', 'teach', *words)
     assert again.returncode == 2 and 'exists' in again.stderr  # what people changed would be lost
   assert taught.stdout == f'1 pairs, and 2 dropped, in {pairs}\n'
-  made = binaries.run('rewrite', 'student', f'--pairs={pairs}')
+  made = binaries.run(
+    'data', 'student', f'--input={pairs}', f'--output={pairs.parent}/student.jsonl'
+  )
   assert made.stdout == f'1 chats in {pairs.parent / "student.jsonl"}\n', made.stderr
   (line,) = (pairs.parent / 'student.jsonl').read_text().splitlines()
   assert json.loads(line)['messages'][1]['content'] == 'a dog runs'
@@ -128,5 +130,5 @@ def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
     ('--teacher=llama', '--teacher=llama: expected MODEL@URL'),
     ('', '--teacher'),
   ):
-    done = binaries.run('rewrite', 'teach', words[0], *filter(None, [wrong]), words[2])
+    done = binaries.run('data', 'teach', words[0], *filter(None, [wrong]), words[2])
     assert done.returncode == 2 and what in done.stderr

@@ -33,9 +33,25 @@ from tests import binaries, tiny, tiny_editing, tiny_text
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
 from tests.tiny_personalization import make_recogniser
-from tests.workflows.test_backtranslation_kills import SIZES, files_of, same
 
 CLIPS, VALIDATION = 12, 8
+SIZES = {'batch_size': 4, 'samples_per_shard': 4}
+
+
+def files_of(directory):
+  """The bytes of all that pairs left behind, but for the locks of folders."""
+  return {
+    path.relative_to(directory).as_posix(): path.read_bytes()
+    for path in directory.rglob('*')
+    if path.is_file() and path.suffix != '.lock'
+  }
+
+
+def same(directory, expected):
+  first, second = files_of(directory), files_of(expected)
+  assert first.keys() == second.keys()
+  assert [name for name in first if first[name] != second[name]] == []
+  return True
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -117,7 +133,7 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
   for row, edit in zip(rows, asked, strict=True):
     assert (row['caption'], row['task'], row['fps']) == (edit.instruction, edit.task, 8)
     assert guess_task(row['caption'], TASKS) == row['task']
-  # The real side is what launch.encode stores of the same clips, in fields and in bits.
+  # The real side is what launch.data encode stores of the same clips, in fields and in bits.
   config.encode.train, config.encode.validation = CLIPS, VALIDATION
   assert encode(config, tmp_path)
   for row, stored in zip(rows, rows_of(tmp_path), strict=True):
@@ -239,33 +255,6 @@ def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
   assert backtranslate(config, made.directory, **SIZES) == made.results
 
 
-def test_two_processes_make_what_one_makes(made, tmp_path):
-  first = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=1, processes=2)
-  assert not first['train/backtranslated'].finished
-  last = backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=0, processes=2)
-  assert last == made.results and same(tmp_path / 'pairs', made.directory)
-  with pytest.raises(ConfigError, match='process=2 must be from 0 to 1'):
-    backtranslate(made.config(), tmp_path / 'pairs', **SIZES, process=2, processes=2)
-
-
-def test_stopped_anywhere_it_goes_on_to_the_same_records(made, tmp_path, monkeypatch):
-  score, calls = backtranslation._scores, 0
-
-  def stopped(*arguments):
-    nonlocal calls
-    calls += 1
-    if calls in (6, 12):
-      raise KeyboardInterrupt
-    return score(*arguments)
-
-  monkeypatch.setattr(backtranslation, '_scores', stopped)
-  for _ in range(2):
-    with pytest.raises(KeyboardInterrupt):
-      backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
-  assert backtranslate(made.config(), tmp_path / 'pairs', **SIZES) == made.results
-  assert same(tmp_path / 'pairs', made.directory)
-
-
 # The writer of instructions: a server.
 EDIT = {'task': 'recolour', 'instruction': 'make it red', 'reverse': 'make it blue'}
 EDIT |= {'target': 'the red digit moves'}
@@ -362,8 +351,8 @@ def test_what_cannot_be_is_one_sentence(made, tmp_path):
   ):
     path = tmp_path / 'config.py'
     path.write_text(text.format(os.fspath(made.runs), os.fspath(made.recogniser), changes))
-    done = binaries.run('edit', 'make_pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
+    done = binaries.run('data', 'pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
     told = changes, done.stderr
     assert done.returncode == 2, told
     assert re.search(sentence, done.stderr), told
-    assert 'Traceback' not in done.stderr and done.stderr.count('edit.py: ') == 1, told
+    assert 'Traceback' not in done.stderr and done.stderr.count('data.py: ') == 1, told

@@ -226,14 +226,14 @@ def test_the_command_makes_cross_pairs_of_moving_digits(untrained, recogniser, t
   ]
   write(tmp_path / 'digits', rows)
   flags = [
-    'make_pairs', f'--workdir={untrained}', f'--input={tmp_path / "digits"}',
-    f'--output={tmp_path / "made"}', '--steps=1', '--threshold=-1',
+    'cross_pairs', f'--workdir={untrained}', f'--input={tmp_path / "digits"}',
+    f'--output={tmp_path / "made"}', '--threshold=-1',
   ]  # fmt: skip
-  done = binaries.run('personalize', *flags)
+  done = binaries.run('data', *flags)
   assert (done.returncode, done.stdout) == (2, '')
   assert 'as in --recogniser=' in done.stderr and 'Traceback' not in done.stderr
   assert not (tmp_path / 'made').exists()
-  done = binaries.run('personalize', *flags, f'--recogniser={recogniser}')
+  done = binaries.run('data', *flags, f'--recogniser={recogniser}')
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines() == [
     '18 of 18 pairs kept in 3 rows', f'{tmp_path / "made"}/{PAGE}'
@@ -243,7 +243,7 @@ def test_the_command_makes_cross_pairs_of_moving_digits(untrained, recogniser, t
   source = make_sources(data_settings(fields), video_shapes(bucket, 8), 'train')['video']
   assert len(source) == 3
   assert source[0]['reference'].shape == (2, SIDE, SIDE, 3)
-  done = binaries.run('personalize', *flags, f'--recogniser={recogniser}', '--seed=1')
+  done = binaries.run('data', *flags, f'--recogniser={recogniser}', '--batch_size=2')
   assert done.returncode == 2 and 'begun with other values' in done.stderr
 
 

@@ -138,7 +138,7 @@ def test_an_editor_that_cannot_be_is_refused_in_one_sentence(
 
 def test_the_reports_recipe_is_planned(tmp_path):
   done = binaries.run(
-    'recipe', '--config=configs/editing/recipe.py:30b', f'--workdir={tmp_path}/edit', '--dry_run',
+    'train', '--config=configs/editing/recipe.py:30b', f'--workdir={tmp_path}/edit', '--dry_run',
     '--config.recogniser=elsewhere/clip',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr

@@ -17,8 +17,14 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import prompt_of
-from mgjax.workflows.encode import encode, stored_prompts
-from mgjax.workflows.row_encoder import DTYPES, RowEncoder, read_ahead, rows_of_device
+from mgjax.workflows.encode import (
+  DTYPES,
+  RowEncoder,
+  encode,
+  read_ahead,
+  rows_of_device,
+  stored_prompts,
+)
 from tests import tiny
 
 BUCKETS = [('train', 'video'), ('train', 'image'), ('validation', 'video')]
@@ -81,13 +87,6 @@ def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch
   assert sorted(stored_prompts(buckets, tiny_runs / 'latents')) == expected
 
 
-def test_what_a_process_left_undone_another_one_does(tiny_runs, tmp_path, small_shards):
-  config = tiny.video(tiny_runs)
-  assert not encode(config, tmp_path, process=2, processes=3)
-  assert encode(config, tmp_path)
-  assert same_rows(tmp_path, tiny_runs / 'latents')
-
-
 def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp_path):
   config = tiny.video(tiny_runs, data__kind='clips')
   pictures = tmp_path / 'pictures'
@@ -124,13 +123,6 @@ def test_records_that_an_earlier_version_began_are_gone_on_with(tiny_runs, tmp_p
     else:
       assert encode(config, tmp_path / 'latents')
       assert same_rows(tmp_path / 'latents', tiny_runs / 'latents')
-
-
-def test_a_url_is_not_made_a_folder(tiny_runs, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  with pytest.raises(ConfigError, match='is a URL; expected a folder'):
-    encode(tiny.video(tiny_runs), 'gs://bucket/latents')
-  assert not list(tmp_path.iterdir())
 
 
 def test_the_summary_has_the_statistics_of_all_latents(tiny_runs):
@@ -269,18 +261,18 @@ def test_a_device_takes_as_many_rows_as_it_may():
 
 
 @pytest.mark.parametrize(
-  ('stripe', 'message'),
+  ('workdir', 'dtype', 'share', 'message'),
   [
-    ({'process': 1}, 'go together'),
-    ({'process': 2, 'processes': 2}, 'expected 0 <= process'),
-    ({'process': -1, 'processes': 2}, 'expected 0 <= process'),
+    ('w', 'float32', {'process': 1}, 'go together'),
+    ('w', 'float32', {'process': 2, 'processes': 2}, 'expected 0 <= process'),
+    ('w', 'float32', {'process': -1, 'processes': 2}, 'expected 0 <= process'),
+    ('w', 'int8', {}, r"encode: dtype = 'int8'; expected one of bfloat16"),
+    ('gs://bucket/latents', 'float32', {}, 'is a URL; expected a folder'),
   ],
 )
-def test_a_process_that_cannot_be_is_refused(tiny_runs, tmp_path, stripe, message):
+def test_what_cannot_be_is_refused(
+  tiny_runs, tmp_path, monkeypatch, workdir, dtype, share, message
+):
+  monkeypatch.chdir(tmp_path)
   with pytest.raises(ConfigError, match=message):
-    encode(tiny.video(tiny_runs), tmp_path, **stripe)
-
-
-def test_an_unknown_type_of_latents_is_refused(tiny_runs, tmp_path):
-  with pytest.raises(ConfigError, match=r"encode: dtype = 'int8'; expected one of bfloat16"):
-    encode(tiny.video(tiny_runs, encode__dtype='int8'), tmp_path)
+    encode(tiny.video(tiny_runs, encode__dtype=dtype), workdir, **share)

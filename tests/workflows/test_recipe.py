@@ -99,7 +99,7 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
 def test_two_processes_are_stopped_together_in_a_stage_and_go_on_to_the_end(tiny_runs, tmp_path):
   workdir, path = tmp_path / 'run', tmp_path / 'config.py'
   path.write_text(CONFIG.format(runs=os.fspath(tiny_runs)))
-  command = [sys.executable, '-m', 'launch.recipe', f'--config={path}', f'--workdir={workdir}']
+  command = [sys.executable, '-m', 'launch.train', f'--config={path}', f'--workdir={workdir}']
   both = {'processes': 2, 'JAX_NUM_CPU_DEVICES': '2', **SHORT}
   with running(workdir, command, **both) as (processes, log):
     wait_until(

@@ -1,15 +1,8 @@
 """Sweeps: a row of every run, whatever ends the process in between."""
 
 import json
-import os
-import pathlib
-import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
 import types
 
 import numpy as np
@@ -24,8 +17,6 @@ from mgjax.workflows import sweep
 from mgjax.workflows.sweep import FILE, read_rows, run_sweep
 from tests import tiny
 
-CHILD = 'from tests.workflows.test_sweep import child; import sys; child(*sys.argv[1:])'
-
 
 def arms(**changes):
   """Two autoencoders, of which one hardly learns."""
@@ -39,18 +30,6 @@ def scores(workdir):
   """A number a prompt, which depends on what the run did."""
   last = [row['loss'] for _, row in read_metrics(workdir) if 'loss' in row][-1]
   return {'height': last + np.arange(4) / 8, 'name': workdir.name}
-
-
-def child(workdir):
-  """Runs the sweep of two arms and three seeds, with an evaluation that takes a while."""
-
-  def evaluate(folder):
-    time.sleep(0.5)
-    return scores(folder)
-
-  print('ready', flush=True)
-  if run_sweep(arms(train__steps=12), range(3), workdir, evaluate=evaluate):
-    print('all is done')
 
 
 def records(workdir):
@@ -235,45 +214,3 @@ def test_numbers_that_are_not_finite_are_a_row_and_the_next_run_trains(tmp_path)
   bad, good = read_rows(tmp_path)
   assert bad['error'] and bad['loss'] is None and bad['scores'] is None and bad['versions']
   assert 'error' not in good and good['steps'] == 8 and good['scores']
-
-
-def attempt(workdir, seconds):
-  """A process of the sweep, killed so long after its start if it is still there; returns how long
-  it worked, and whether it came to the end."""
-  log = pathlib.Path(f'{workdir}.log')
-  with log.open('a') as file:
-    process = subprocess.Popen(
-      [sys.executable, '-c', CHILD, workdir],
-      env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'}, cwd=tiny.CHECKOUT,
-      stdout=subprocess.PIPE, stderr=file, text=True,
-    )  # fmt: skip
-    try:
-      assert process.stdout.readline() == 'ready\n', log.read_text()
-      began = time.monotonic()
-      said, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-      process.kill()
-      said, _ = process.communicate()
-    finally:
-      process.kill()
-      process.wait()
-  assert process.returncode in (0, -signal.SIGKILL), log.read_text()
-  return time.monotonic() - began, said == 'all is done\n'
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_sweeps_of_six_runs_killed_at_20_random_moments_end_with_the_same_records(tmp_path):
-  alone, chance = tmp_path / 'alone', random.Random(0)
-  lasted, ended = attempt(alone, 900)
-  assert ended
-  for sweep_number in range(4):
-    killed, rows = tmp_path / f'killed_{sweep_number}', []
-    for _ in range(5):  # none of which can come to the end, as all together have not that long
-      _, ended = attempt(killed, chance.uniform(0.05, 0.2) * lasted)
-      assert not ended
-      rows.append(len(read_rows(killed)))
-    assert attempt(killed, 900)[1]
-    print(f'{lasted:.0f} s undisturbed; rows after each of 5 kills: {rows}')
-    assert len(read_rows(killed)) == 6
-    assert records(killed) == records(alone)

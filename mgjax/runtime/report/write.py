@@ -82,7 +82,7 @@ def write_report(
   workdir = pathlib.Path(workdir)
   path = workdir / PAGE if path is None else pathlib.Path(path)
   if (stages := _stages(workdir)) is not None:
-    body = _recipe(workdir, stages)
+    body = _scores(workdir) + _recipe(workdir, stages)
   elif (workdir / 'config.json').exists() or (workdir / FILE).exists():
     curves = read_curves(workdir)
     row = _row(workdir, workdir.absolute().name, curves)

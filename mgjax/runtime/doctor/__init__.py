@@ -1,1 +1,0 @@
-"""Whether this machine has what mgjax needs: packages, devices, room, codecs, clock."""
