@@ -22,7 +22,7 @@ RIGHT, OPTIONAL, WRONG = 'right', 'optional', 'WRONG'  # optional: missing, and 
 PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
   'cjk': 'Chinese and Korean in titles of pictures',
-  'compare': 'the page on which people compare videos',
+  'serve': 'the page on which people vote and review clips',
   'cuda': 'NVIDIA GPUs',
   'curation': 'raw videos to training sets: shots, optical flow, text, copies',
   'dev': '`make lint`',

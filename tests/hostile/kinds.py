@@ -39,7 +39,7 @@ from mgjax.media.audio import probe_audio, read_audio, stream_audio, write_wav
 from mgjax.media.containers import Blob, Limits
 from mgjax.media.transcode import reencode
 from mgjax.media.video import write_video
-from mgjax.runtime.metrics import MetricWriter, read_metrics
+from mgjax.runtime.metrics import JsonLines, read_metrics
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.text.tokenizers import load_tokenizer
 from mgjax.workflows.weights import export_weights, import_weights
@@ -426,9 +426,9 @@ def _make_run(folder: Path) -> Path:
   params = random_parameters(model.init, clip, jax.random.key(0))
   notes = {'latents': {'mean': [0.5, -1.0, 0.0, 2.0], 'std': [1.0, 2.0, 0.5, 1.5]}}
   write_workdir(config.to_dict(), params, notes, folder / 'run', origin={'order': 'made'})
-  with MetricWriter(folder / 'run', tensorboard=False) as writer:
-    for step in range(1, 9):
-      writer.write(step, {'loss': 1 / step, 'learning_rate': 1e-4})
+  writer = JsonLines(folder / 'run')
+  for step in range(1, 9):
+    writer.write(step, {'loss': 1 / step, 'learning_rate': 1e-4})
   return folder / 'run'
 
 
@@ -444,8 +444,7 @@ def _read_run(workdir: Path) -> None:
 
 
 def _read_metrics(workdir: Path) -> None:
-  with MetricWriter(workdir, tensorboard=False, resume_step=4) as writer:
-    writer.write(5, {'loss': 1.0})
+  JsonLines(workdir, resume_step=4).write(5, {'loss': 1.0})
   for step, values in read_metrics(workdir):
     if not 0 <= step < 2**53 or not all(isinstance(value, float) for value in values.values()):
       raise Silent(f'{step}: {values}')

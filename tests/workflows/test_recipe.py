@@ -22,8 +22,8 @@ from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.step import accumulation
 from mgjax.training.settings import run_settings
+from mgjax.training.step import accumulation
 from mgjax.workflows import recipe
 from mgjax.workflows.recipe import describe_recipe, plan_stages, run_recipe
 from tests import tiny

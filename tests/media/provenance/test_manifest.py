@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from tests.serving.browser import EXECUTABLE, browser
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.audio import read_audio, write_soundtrack, write_wav
@@ -16,7 +17,6 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.provenance.manifest import VARIABLE, check_signing, read_manifest, sign
 from mgjax.media.video import read_clip, stream_frames
 from mgjax.media.viewing import write_sheets
-from tests.browser import EXECUTABLE, browser
 from tests.media.provenance.signing import RATE, configure, film, flip, make_certificate, needs_c2pa
 
 pytestmark = needs_c2pa
