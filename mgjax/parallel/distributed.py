@@ -63,6 +63,9 @@ def initialize(heartbeat: int = 0) -> None:
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
     more = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
     jax.distributed.initialize(**arguments, **more)
+    if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+      # If some found a program and others compiled it, XLA could leave these waiting for those.
+      jax.config.update('jax_enable_compilation_cache', False)
 
 
 def lost_peer(error: BaseException) -> bool:

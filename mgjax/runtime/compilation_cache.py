@@ -8,8 +8,6 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 
-from mgjax.core.errors import ConfigError
-
 LIMIT = 2 * 2**30  # bytes of a folder; what was used longest ago goes
 ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
 _EVERY_PROGRAM = 'jax_persistent_cache_min_compile_time_secs'
@@ -43,21 +41,19 @@ def use() -> None:
   """Keeps the programs that this process compiles, and takes those that others have kept.
 
   Settings of JAX win: `JAX_COMPILATION_CACHE_DIR` names another cache, and
-  `JAX_ENABLE_COMPILATION_CACHE=0` means none. Processes of one run do without: if some found a
-  program and others compiled it, XLA could leave these waiting for those.
+  `JAX_ENABLE_COMPILATION_CACHE=0` means none. Processes of one run do without
+  (`mgjax.parallel.distributed.initialize`).
   """
-  import jax
-
-  from mgjax.parallel.distributed import find_processes
+  import jax  # and nothing of mgjax, which may be waiting for this import of JAX
 
   if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
     return
+  if jax.distributed.is_initialized():
+    return
   try:
-    if find_processes(os.environ) is not None:
-      return
     folder = default_folder()
     make_folder(folder)
-  except (OSError, RuntimeError, ConfigError) as error:
+  except (OSError, RuntimeError) as error:
     _log.info('Compiled programs are not kept (%s); %s', error, ADVICE)
     return
   jax.config.update('jax_compilation_cache_dir', os.fspath(folder))

@@ -52,7 +52,6 @@ def test_the_next_process_takes_what_one_has_compiled_and_its_folder_is_told_of_
     {'XDG_CACHE_HOME': '/dev/null/there'},
     {'XDG_CACHE_HOME': None, 'HOME': '/proc/no/home'},
     {'XDG_CACHE_HOME': 'relative', 'HOME': '/dev/null'},
-    {'JAX_NUM_PROCESSES': '2'},
   ],
 )
 @pytest.mark.slow
@@ -62,7 +61,7 @@ def test_without_a_folder_one_sentence_says_so(tmp_path, changes):
 
 
 @pytest.mark.slow
-def test_the_environment_of_jax_wins_and_one_of_several_processes_keeps_nothing(tmp_path):
+def test_the_environment_of_jax_wins(tmp_path):
   theirs = tmp_path / 'theirs'
   assert compiled(tmp_path / 'ours', JAX_COMPILATION_CACHE_DIR=str(theirs))[2] == []
   assert compiled(tmp_path / 'ours', JAX_ENABLE_COMPILATION_CACHE='0')[2] == []
@@ -81,3 +80,15 @@ def test_a_folder_to_which_others_may_write_is_not_used(tmp_path, monkeypatch):
   folder.chmod(0o777)
   with pytest.raises(PermissionError, match='others may write'):
     compilation_cache.make_folder(folder)
+
+
+def test_it_imports_no_module_that_may_be_waiting_for_jax(tmp_path):
+  script = '''
+import sys
+from mgjax.runtime import compilation_cache
+compilation_cache.use()
+print(sum(name.startswith(('mgjax.core', 'mgjax.parallel')) for name in sys.modules))
+'''
+  environment = os.environ | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path)}
+  done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True)
+  assert done.stdout.split()[-1] == b'0', done.stderr
