@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<
 # As in mgjax.flow, which is not imported only to read flags.
 SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
 SCHEDULES = ('linear', 'linear_quadratic')
+# As in mgjax.audio.extend.
+WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 # As in mgjax.core.precision, which brings JAX along.
 WEIGHTS = ('float32', 'bfloat16', 'int8', 'fp8')
 _MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.webm', '.wav')
@@ -28,6 +31,16 @@ def define(
   if many:
     return flags.DEFINE_multi(_Parser(read), None, name, [], help)
   return flags.DEFINE(_Parser(read), name, None, help)
+
+
+def least(name: str, lowest: int, help: str) -> flags.FlagHolder:
+  """Defines a flag of a whole number from `lowest` on, None if not given."""
+  return flags.DEFINE_integer(name, None, help, lower_bound=lowest)
+
+
+def within(name: str, lowest: float, highest: float | None, help: str) -> flags.FlagHolder:
+  """Defines a flag of a number in a range, None if not given."""
+  return flags.DEFINE_float(name, None, help, lower_bound=lowest, upper_bound=highest)
 
 
 class _Parser(flags.ArgumentParser):
@@ -45,15 +58,19 @@ def define_solver() -> flags.FlagHolder:
 
 def define_steps() -> flags.FlagHolder:
   """Defines --steps."""
-  return flags.DEFINE_integer(
-    'steps', None, 'Sampling steps; the run decides if not given.', lower_bound=1
-  )
+  return least('steps', 1, 'Sampling steps; the run decides if not given.')
+
+
+def define_schedule() -> flags.FlagHolder:
+  """Defines --schedule."""
+  told = 'Of the steps; the run decides if not given.'
+  return flags.DEFINE_enum('schedule', None, SCHEDULES, told)
 
 
 def define_reuse() -> flags.FlagHolder:
   """Defines --reuse."""
   told = 'Video: relative change of the velocity below which a step takes the last one, as .2.'
-  return flags.DEFINE_float('reuse', None, told, lower_bound=0)
+  return within('reuse', 0, None, told)
 
 
 def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
@@ -100,6 +117,47 @@ def existing(what: str, path: str) -> str:
 def file(name: str) -> Callable[[str], str]:
   """Returns what reads the path of a file that must be there, for the flag `name`."""
   return lambda path: existing(f'--{name}', path)
+
+
+def files(name: str) -> Callable[[str], tuple[str, ...]]:
+  """Returns what reads paths of files that must be there, 'a.jpg,b.jpg', for the flag `name`."""
+  return lambda paths: tuple(existing(f'--{name}', path) for path in paths.split(','))
+
+
+def number(name: str) -> Callable[[str], int | float]:
+  """Returns what reads a number, which is whole if it is written so, for the flag `name`."""
+
+  def read(text: str) -> int | float:
+    try:
+      return int(text) if text.strip().isdecimal() else float(text)
+    except ValueError:
+      raise ConfigError(f'--{name}={text}: expected a number, as in 2') from None
+
+  return read
+
+
+def share(text: str) -> tuple[int, int]:
+  """Reads '0/4', the first of four shares."""
+  found = re.fullmatch(r'(\d+)/([1-9]\d*)', text)
+  if not found or int(found[1]) >= int(found[2]):
+    raise ConfigError(f'--process={text}: expected one of four shares as 0/4 to 3/4')
+  return int(found[1]), int(found[2])
+
+
+def spans(text: str) -> list[tuple[float, float]]:
+  """Reads '0-4,6-8', seconds of a sound."""
+  try:
+    found = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
+    return [(begin, end) for begin, end in found]
+  except ValueError:
+    raise ConfigError(f'--known={text}: expected seconds, as in 0-4,6-8') from None
+
+
+def scorer(text: str) -> Any:
+  """Reads a command that scores sounds."""
+  from mgjax.evaluation.scorers import CommandScorer
+
+  return CommandScorer(shlex.split(text))
 
 
 def run(name: str) -> Callable[[str], str]:

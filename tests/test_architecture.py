@@ -41,9 +41,9 @@ ARROWS = {
   for room in line
 }
 # A section, a folder with a task.py, stands beside video where no line above names it. Its modules
-# know arrays; these three files of it alone know data, disks and the engine.
+# know arrays; these files of it alone know data, disks and the engine.
 BESIDE = 'video'
-DOORS_OF_A_SECTION = ('task', 'pipeline', 'files')
+DOORS_OF_A_SECTION = ('task', 'pipeline', 'files', 'requests')
 OUTSIDE = {'data', 'media', 'checkpoints', 'training', 'runtime'}
 LIBRARY = ('mgjax',)
 PROGRAM = ('mgjax', 'launch', 'configs')

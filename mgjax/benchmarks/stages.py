@@ -12,7 +12,6 @@ from mgjax.benchmarks.timing import COMPILED, event_seconds
 from mgjax.core.tables import aligned
 from mgjax.core.typing import Array, Batch
 from mgjax.runtime.phases import Phases
-from mgjax.video.files import write_samples
 from mgjax.video.pipeline import VideoPipeline
 
 START, IMPORT, LOAD, TEXT, STEPS, DECODE, WRITE = STAGES = (
@@ -102,14 +101,14 @@ def measure_stages(clocks: Clocks, workdir: str, rounds: int = 5) -> dict[str, A
       pipeline = _StagedPipeline(clocks, workdir)
     out = pathlib.Path(folder)
     with stage(clocks, WRITE):
-      write_samples(pipeline, [PROMPT], out / 'first.mp4')
+      pipeline.save([PROMPT], out / 'first.mp4')
     first = [phases.seconds() for phases in clocks]
     prepared = {name: sum(events[event]) for name, event in PREPARED.items()}
     again = []
     for number in range(rounds):
       before = [phases.seconds() for phases in clocks]
       with stage(clocks, WRITE):
-        write_samples(pipeline, [PROMPT], out / f'{number}.mp4', seed=number + 1)
+        pipeline.save([PROMPT], out / f'{number}.mp4', seed=number + 1)
       after = [phases.seconds() for phases in clocks]
       again.append([{n: b[n] - a[n] for n in AGAIN} for a, b in zip(before, after, strict=True)])
   least, least_cpu = (

@@ -23,8 +23,8 @@ from mgjax.flow_models.conditions import (
   prepare_samples,
   small_inputs,
 )
-from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.prompts import tell_prompts
+from mgjax.flow_models.requests import Fields, read_condition, spread_conditions
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +24,14 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
+from mgjax.video.files import Samples
 
 
 class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   component, noun = 'video', 'a video model'
+  request: ClassVar[type[Samples]] = Samples  # what `save` takes
 
   def __init__(
     self,
@@ -79,12 +81,24 @@ class VideoPipeline(FlowPipeline):
     return np.stack(list(self.stream(prompts, **options)))
 
   def save(
-    self, prompts: Sequence[str] | None, out: str | os.PathLike[str], **options: Any
+    self,
+    prompts: Sequence[str] | str | None,
+    out: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    **options: Any,
   ) -> list[pathlib.Path]:
-    """Generates one video a prompt and writes them; see `mgjax.video.files.write_samples`."""
-    from mgjax.video.files import write_samples
+    """Generates one video a prompt and writes them.
 
-    return write_samples(self, prompts or [''], out, **options)
+    Args:
+      prompts: as of `stream`.
+      out: a file, or of several a folder.
+      shape: frames, height, width.
+      **options: fields of `mgjax.video.files.Samples`, and conditions by name.
+    """
+    if shape is not None:
+      options |= {'frames': shape[0], 'size': tuple(shape[1:])}
+    return self.request.of(prompts, out, **options).write(self)
 
   def stream(
     self,

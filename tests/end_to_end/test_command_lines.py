@@ -98,18 +98,6 @@ CASES = {
     ['sample', '--workdir={tmp}/empty', '--prompt=a', '--guidance=text'], 2,
     r'^sample\.py: --guidance=text: expected a scale, as in 3, or scales of conditions by name',
   ),
-  'two kinds of prompts': (
-    ['sample', '--workdir={tmp}', '--prompt=a', '--prompts={tmp}/file'], 2,
-    r"^sample\.py: give one of --prompt='.*--prompts=",
-  ),
-  'sound of no length': (
-    ['soundtrack', '--workdir={tmp}', '--prompt=a'], 2,
-    r'^soundtrack\.py: how long\? without a video',
-  ),
-  'video for a sound alone': (
-    ['soundtrack', '--workdir={tmp}', '--prompt=a', '--seconds=1', '--out=a.mp4'], 2,
-    r'^soundtrack\.py: --out=a\.mp4: there is no video to go into an \.mp4; name it \.wav$',
-  ),
   'a configuration that is no recipe': (
     ['recipe', VIDEO, '--workdir={tmp}/w'], 2,
     r'^recipe\.py: a recipe needs stages and their order',

@@ -14,8 +14,8 @@ from mgjax.core.errors import MgjaxError
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.records.reader import Records
+from mgjax.flow_models.requests import read_prompts
 from mgjax.media.video import write_video
-from mgjax.video.files import read_prompts
 from tests.hostile.family import Family, Silent
 from tests.hostile.mutations import STRANGE, Rng, mutate_bytes, mutate_value, pick
 
@@ -215,7 +215,7 @@ def _mutate_txt(source: Path, rng: Rng, target: Path) -> None:
 
 
 def _read_txt(path: Path) -> None:
-  prompts = read_prompts(None, path)
+  prompts, _ = read_prompts(path)
   wanted = json.loads((path.parent / INTACT).read_text())
   if missing := set(wanted) - set(prompts):
     raise Silent(f'undamaged prompts are lost: {missing!r:.300}')
