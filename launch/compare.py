@@ -95,7 +95,7 @@ _MODELS = flag_values.define(
   'Folders of two or more, with names: ours=x/,theirs=y/; instead of --a and --b.',
 )
 _PROMPTS = flags.DEFINE_string(
-  'prompts', None, 'The suite that the videos were made from; launch.suite says which there are.'
+  'prompts', None, 'The suite that the videos were made from; see docs/evaluation_suites.md.'
 )
 _REFERENCES = flag_values.define(
   'references',

@@ -8,9 +8,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.weights.format import WeightFormat
 from mgjax.registry import SECTIONS, Late, Section, feature, section
 
-FIELDS = [
-  field.name for field in dataclasses.fields(Section) if field.name not in ('noun', 'family')
-]
+WORDS = ('noun', 'family', 'suites')
+FIELDS = [field.name for field in dataclasses.fields(Section) if field.name not in WORDS]
 
 
 @pytest.mark.parametrize('component', SECTIONS)
@@ -26,8 +25,9 @@ def test_what_a_row_names_is_there(component):
 def test_what_can_be_trained_can_be_outlined_loaded_exported_and_judged():
   for component, row in SECTIONS.items():
     if row.make_spec is not None:
-      missing = [name for name in FIELDS if getattr(row, name) is None and name != 'encode']
+      missing = {name for name in FIELDS if getattr(row, name) is None} - {'encode', 'request'}
       assert not missing, component
+    assert (row.request is not None) == (row.family == 'flow model'), component
 
 
 def test_what_a_component_cannot_is_said():

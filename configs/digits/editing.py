@@ -17,7 +17,7 @@ python -m launch.encode --config=configs/digits/editing.py:images \
   --workdir=runs/editing/latents_images
 python -m launch.train --config=configs/digits/editing.py:images --workdir=runs/editing/images
 and then:
-python -m launch.edit make_pairs --config=configs/digits/editing.py:backtranslation \
+python -m launch.data pairs --config=configs/digits/editing.py:backtranslation \
   --output=runs/editing/latents_backtranslation
 python -m launch.train --config=configs/digits/editing.py:backtranslation \
   --workdir=runs/editing/backtranslation

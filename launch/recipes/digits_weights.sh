@@ -58,7 +58,7 @@ for stage in images frames; do
   encode "$edit:$stage" "runs/editing/latents_$stage"
   train "$edit:$stage" "runs/editing/$stage"
 done
-python -m launch.edit make_pairs --config="$edit:backtranslation" \
+python -m launch.data pairs --config="$edit:backtranslation" \
   --output=runs/editing/latents_backtranslation
 train "$edit:backtranslation" runs/editing/backtranslation
 

@@ -1,4 +1,4 @@
-"""What `launch.sample` cannot do is said in one sentence before anything is made; no file changes."""
+"""What `launch.sample` cannot do is one sentence before anything is made, and no file changes."""
 
 import hashlib
 import os

@@ -27,7 +27,7 @@ def film(name):
   return read_clip(real_clip(name), frames=16, size=(256, 256), fps=16)
 
 
-@pytest.mark.parametrize('crf', [12, 16])  # what launch.sample, and launch.edit and upsample write
+@pytest.mark.parametrize('crf', [12, 16])  # of samples, and of changed videos
 @pytest.mark.parametrize('name', ['digits', 'bikes.mp4', 'bigbuckbunny.mp4'])
 def test_all_bits_survive_the_compression_of_what_is_written(name, crf):
   payload, strength = read(compressed(embed(film(name), BITS), crf))
