@@ -27,17 +27,15 @@ true videos, and with --judge=digits how many show what captions of the small wo
 
 python -m launch.evaluate --videos=videos/ --vbench=vbench/
 python -m launch.evaluate --vbench=evaluation_results/
-VBench, in an environment of its own: with --videos, of a suite, writes vbench/videos and
-vbench/prompts.json for it; alone reads its *_eval_results.json, prints a table and writes
-vbench.md and vbench.json beside them.
+VBench, in an environment of its own: with --videos writes vbench/videos and vbench/prompts.json for
+it; alone reads its *_eval_results.json and writes a table, vbench.md and vbench.json, beside them.
 
 python -m launch.evaluate --workdir=runs/quickstart/video --guidance=3 --against=runs/older/video
 Any of these beside an earlier evaluation.json, or the folder of one: the differences and their
 intervals, paired where both have numbers of the same prompts.
 
-All write evaluation.json and evaluation.html, one file with the numbers, their intervals and
-samples, into the work directory or the folder of videos, and samples into evaluation/
-(docs/evaluation.md).
+All write evaluation.json, evaluation.html with numbers, intervals and samples, and samples into
+evaluation/ of the work directory or beside the videos (docs/evaluation.md).
 """
 
 import inspect
@@ -76,10 +74,7 @@ _AGAINST = flag_values.define(
 _OPTIONS = (
   flag_values.least('samples', 1, 'How many are judged; digits 216, CLIP 4096, others 64.'),
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
-  flag_values.define_steps(),
-  flag_values.define_guidance(),
-  flag_values.define_reuse(),
-  flag_values.define_weights('Video: type of the kernels, as int8; as saved if not given.'),
+  *flag_values.define_sampling('steps', 'guidance', 'reuse', 'weights'),
   flag_values.define_mesh(),
   flag_values.define('clips', flag_values.file('clips'),
     'A folder or manifest of clips; those of the run if not given.'),
@@ -109,8 +104,7 @@ def main(_) -> None:
     if wrong := [name for name in ('workdir', *options) if flags.FLAGS[name].present]:
       raise ConfigError(f'--{wrong[0]} is for a model, and --videos for videos; leave one out')
   if _VBENCH.value is not None:
-    _exchange_with_vbench()
-    return
+    return _exchange_with_vbench()
   if _VIDEOS.value is not None:
     if 'suite' not in of_videos:
       raise ConfigError('--suite is missing: the prompts that the videos are of')

@@ -51,37 +51,14 @@ class _Parser(flags.ArgumentParser):
     return self._read(argument)
 
 
-def define_solver() -> flags.FlagHolder:
-  """Defines --solver."""
-  return flags.DEFINE_enum('solver', None, SOLVERS, 'Of the sampler; the run decides if not given.')
-
-
-def define_steps() -> flags.FlagHolder:
-  """Defines --steps."""
-  return least('steps', 1, 'Sampling steps; the run decides if not given.')
-
-
-def define_schedule() -> flags.FlagHolder:
-  """Defines --schedule."""
-  told = 'Of the steps; the run decides if not given.'
-  return flags.DEFINE_enum('schedule', None, SCHEDULES, told)
-
-
-def define_reuse() -> flags.FlagHolder:
-  """Defines --reuse."""
-  told = 'Video: relative change of the velocity below which a step takes the last one, as .2.'
-  return within('reuse', 0, None, told)
-
-
 def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
   """Defines --weights."""
   return flags.DEFINE_enum('weights', None, WEIGHTS, help)
 
 
-def define_guidance() -> flags.FlagHolder:
-  """Defines --guidance."""
-  told = 'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'
-  return define('guidance', guidance, told)
+def define_sampling(*names: str) -> tuple[flags.FlagHolder, ...]:
+  """Defines those flags of `config.sample` that a command takes."""
+  return tuple(_SAMPLING[name]() for name in names)
 
 
 def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):
@@ -90,11 +67,7 @@ def define_mesh(help: str = 'Over devices, as context=8; one device if not given
 
 
 def condition(text: str) -> tuple[str, str]:
-  """Reads 'name=value', of which the value may be a file.
-
-  Raises:
-    DataError: it is called as one, and there is none.
-  """
+  """Reads 'name=value'; raises DataError if the value is called as a file and there is none."""
   name, equals, given = text.partition('=')
   if not (name and equals and given):
     raise ConfigError(f'--condition={text}: expected name=value, as in first_frame=picture.png')
@@ -104,11 +77,7 @@ def condition(text: str) -> tuple[str, str]:
 
 
 def existing(what: str, path: str) -> str:
-  """Returns the path of a file or a folder.
-
-  Raises:
-    DataError: there is nothing at it.
-  """
+  """Returns the path of a file or a folder; raises DataError if there is nothing at it."""
   if '://' not in path and not os.path.exists(path):
     raise DataError(f'{what}: there is no file {path!r}')
   return path
@@ -124,16 +93,12 @@ def files(name: str) -> Callable[[str], tuple[str, ...]]:
   return lambda paths: tuple(existing(f'--{name}', path) for path in paths.split(','))
 
 
-def number(name: str) -> Callable[[str], int | float]:
-  """Returns what reads a number, which is whole if it is written so, for the flag `name`."""
-
-  def read(text: str) -> int | float:
-    try:
-      return int(text) if text.strip().isdecimal() else float(text)
-    except ValueError:
-      raise ConfigError(f'--{name}={text}: expected a number, as in 2') from None
-
-  return read
+def factor(text: str) -> int | float:
+  """Reads the number of --scale, which is whole if it is written so."""
+  try:
+    return int(text) if text.strip().isdecimal() else float(text)
+  except ValueError:
+    raise ConfigError(f'--scale={text}: expected a number, as in 2') from None
 
 
 def share(text: str) -> tuple[int, int]:
@@ -205,10 +170,8 @@ def mesh(text: str) -> dict[str, int]:
 def guidance(text: str | None) -> Any:
   """Reads '3', a scale for every condition, or 'text=3,source_video=1.5', scales by name in order.
 
-  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'.
-
-  Returns:
-    What `mgjax.load` takes as `guidance`; None for None.
+  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'. Returns what
+  `mgjax.load` takes as `guidance`; None for None.
   """
   if text is None:
     return None
@@ -229,3 +192,16 @@ def guidance(text: str | None) -> Any:
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
   scale = float(entry['scale'])
   return scale if entry['low'] is None else (scale, (float(entry['low']), float(entry['high'])))
+
+
+_SAMPLING = {
+  'steps': lambda: least('steps', 1, 'Sampling steps; the run decides if not given.'),
+  'guidance': lambda: define('guidance', guidance,
+    'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'),
+  'solver': lambda: flags.DEFINE_enum('solver', None, SOLVERS, 'The run decides if not given.'),
+  'schedule': lambda: flags.DEFINE_enum('schedule', None, SCHEDULES,
+    'Of the steps; the run decides if not given.'),
+  'reuse': lambda: within('reuse', 0, None,
+    'Video: relative change of the velocity below which a step takes the last one, as .2.'),
+  'weights': define_weights,
+}  # fmt: skip

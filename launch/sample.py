@@ -3,13 +3,11 @@ r"""Samples a trained model of any section: video, image, sound, and changed vid
 python -m launch.sample --workdir=runs/video --prompt='the green digit 3 moves left' --out=out.mp4
 python -m launch.sample --workdir=runs/video --prompts=file.txt --samples=4 --seed=7 --out=videos/
 python -m launch.sample --workdir=runs/video --prompt='a dog' --fps=24 --guidance=text=6@0.1-0.9
-python -m launch.sample --workdir=runs/video --prompt='a photo of a dog' --frames=1 --out=dog.png
-Text to video, and images. A model that reads more than text takes
+Text to video, and with --frames=1 images. A model that reads more than text takes
 --condition=first_frame=picture.png, once for each, or lines of a .jsonl such as
 {"prompt": "a dog runs", "first_frame": "dog.png"}; one that reads frames continues --video=clip.mp4
-to --frames=64 in all. --upsample=runs/upsampler enlarges each video before it is written, and
---soundtrack=runs/audio writes it once more, with sound: out_sound.mp4. With the models of moving
-digits that come with mgjax (`mgjax/weights`) all of it, without training anything:
+to --frames=64 in all. --upsample enlarges each video before it is written, and --soundtrack writes
+it once more, with sound: out_sound.mp4. With the models of moving digits that come with mgjax:
   python -m launch.sample --workdir=digits/few_steps --steps=4 --prompt='the red digit 7 bounces' \
     --upsample=digits/upsampler --soundtrack=digits/audio --out=out.mp4
 --rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew.
@@ -21,25 +19,23 @@ Sound for a video of any length, or of a text alone, brought to --loudness. --co
 keeps all of a sound and goes on after it; with --known=0-4,6-8 only these seconds of it are kept.
 
 python -m launch.sample --workdir=runs/upsampler --video=small.mp4 --scale=1.5 --out=large.mp4
-An upsampler enlarges a video of any length by --scale, 2 if not given, or to --size=1080,1920.
-
 python -m launch.sample --workdir=runs/editing/paired --video=in.mp4 --prompt='make it red'
 python -m launch.sample --workdir=runs/video --video=in.mp4 --strength=0.6 \
   --prompt='the red digit 3 moves left' --out=out.mp4
-An editor follows an instruction. --strength edits by SDEdit, with any model of text to video: it
-noises the video and makes what the prompt says that the edited video shows.
+An upsampler enlarges by --scale, 2 if not given, or to --size=1080,1920; an editor follows an
+instruction. --strength edits by SDEdit, with any model of text to video: it noises the video and
+makes what the prompt says that the edited video shows.
 
 python -m launch.sample --workdir=runs/personalization --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
-Videos of somebody: out_reference.png shows what of the picture the model is given. Ask the person
-first: docs/personalization.md says what this must not be used for.
+Videos of somebody; out_reference.png shows what of the picture the model is given. Ask them first:
+docs/personalization.md says what this must not be used for.
 
 python -m launch.sample --workdir=runs/video --suite=bench/MovieGenVideoBench.txt --out=videos/
 python -m launch.sample --workdir=runs/editing/paired --suite=tgve_plus/ --out=edited/
 All of a prompt suite (docs/evaluation_suites.md), called by index. The same command goes on after
-a stop; --process=0/4 makes a quarter, beside three others.
-
-Beside what is made there are a picture of it and a .json with everything needed to make it again.
+a stop; --process=0/4 makes a quarter, beside three others. Beside all that is made there are a
+picture of it and a .json with everything needed to make it again.
 """
 
 import dataclasses
@@ -90,13 +86,8 @@ _STRENGTH = flags.DEFINE_float(
 _PROGRAM = flags.DEFINE_string(
   'program', None, 'A file of compiled programs: runs them, or if it is not there, writes it.'
 )
-_SAMPLING = (  # what every pipeline takes
-  flag_values.define_steps(),
-  flag_values.define_guidance(),
-  flag_values.define_solver(),
-  flag_values.define_schedule(),
-  flag_values.define_reuse(),
-  flag_values.define_weights(),
+_SAMPLING = flag_values.define_sampling(
+  'steps', 'guidance', 'solver', 'schedule', 'reuse', 'weights'
 )
 _MESH = flag_values.define_mesh()
 _REQUESTED = (  # fields of a section's request, by their names or those of _FIELDS
@@ -104,7 +95,7 @@ _REQUESTED = (  # fields of a section's request, by their names or those of _FIE
   flag_values.least('frames', 1, 'Length, with that of --video; 1 makes an image.'),
   flag_values.define('size', flag_values.size, 'Height,width in pixels.'),
   flag_values.within('fps', 1, 240, "Frames a second; as the prompt begins, or training's."),
-  flag_values.define('scale', flag_values.number('scale'),
+  flag_values.define('scale', flag_values.factor,
     "Repeats of each pixel in the files, 1 for the model's own; of an upsampler its factor."),
   flags.DEFINE_string('negative', None, 'What no video should show; guidance leads away from it.'),
   flag_values.define('condition', flag_values.condition,

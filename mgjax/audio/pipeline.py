@@ -46,17 +46,7 @@ class AudioPipeline(FlowPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
-
-    Args:
-      workdir: of a run of the component 'audio'.
-      mesh: sizes of the mesh axes over which the weights are spread; by default one device.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold an audio model.
-      CheckpointError: it has no checkpoint that can be trusted.
-    """
+    """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
     self._workdir = workdir

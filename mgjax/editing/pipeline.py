@@ -69,16 +69,9 @@ class Editor(VideoPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
+    """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
 
-    Args:
-      workdir: of a run of the component 'editing', or 'video'.
-      mesh: sizes of the mesh axes, see `VideoPipeline`; 'data' shares out videos and windows.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold such a model.
-      CheckpointError: it has no checkpoint that can be trusted.
+    Of `mesh`, 'data' shares out videos and windows.
     """
     kind = pipeline_of(workdir)
     self.component, self.noun = kind.component, kind.noun

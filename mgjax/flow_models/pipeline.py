@@ -63,8 +63,10 @@ class FlowPipeline:
       component: 'video' or 'audio'.
       noun: for messages, as in 'a video model'.
       load: reads the autoencoder from its work directory.
-      mesh: sizes of the mesh axes over which the weights are spread; None for one device.
-      changes: of `config.sample`, as `SampleSettings.changed` takes them.
+      mesh: sizes of the mesh axes, also as text, 'context=8': all devices then hold the weights in
+        pieces and share the tokens ('context') or the videos ('data') of a batch; None for one
+        device.
+      changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the run's.
       program: a file of compiled programs; without one, those of the user's folder serve.
 
     Raises:

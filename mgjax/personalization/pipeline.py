@@ -30,18 +30,7 @@ class PersonalizationPipeline(VideoPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
-
-    Args:
-      workdir: of a run of the component 'personalization'.
-      deny_list: people of whom no videos are made, see `ReferenceReader`.
-      mesh: sizes of the mesh axes, see `VideoPipeline`.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold a personalized model, or as `ReferenceReader`.
-      CheckpointError: it has no checkpoint that can be trusted.
-    """
+    """Reads the averaged weights; see `FlowPipeline`, and of `deny_list` `ReferenceReader`."""
     super().__init__(workdir, mesh=mesh, **changes)
     self.reader = ReferenceReader(workdir, deny_list)
 

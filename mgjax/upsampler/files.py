@@ -11,6 +11,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Positive, Range
+from mgjax.core.typing import UInt8
 from mgjax.flow_models.requests import SHEET_FRAMES, Change, Frame
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.video import ClipInfo
@@ -67,7 +68,10 @@ class Enlarged(Change):
 
 
 def _write_sheet(
-  path: pathlib.Path, before: list[Frame], after: list[Frame], size: tuple[int, int]
+  path: pathlib.Path,
+  before: list[Frame],
+  after: list[UInt8[np.ndarray, 'i j 3']],
+  size: tuple[int, int],
 ) -> None:
   """Draws the middle of some frames, in rows of bicubic and upsampled, pixel by pixel."""
   height, width = (min(side, 256) for side in size)

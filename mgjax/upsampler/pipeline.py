@@ -51,17 +51,9 @@ class Upsampler(FlowPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
+    """Reads the averaged weights; see `FlowPipeline`.
 
-    Args:
-      workdir: of a run of the component 'upsampler'.
-      mesh: sizes of the mesh axes, also as text; 'data' shares out the windows, 'context' the
-        tokens of each. By default one device does all.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold an upsampler.
-      CheckpointError: it has no checkpoint that can be trusted.
+    Of `mesh`, 'data' shares out the windows and 'context' the tokens of each.
     """
     super().__init__(workdir, 'upsampler', 'an upsampler', load_codec, mesh, changes)
     self.windows = windows_of(self.config)

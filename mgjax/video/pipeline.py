@@ -41,21 +41,10 @@ class VideoPipeline(FlowPipeline):
     program: str | os.PathLike[str] | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
+    """Reads the averaged weights; see `FlowPipeline`.
 
-    Args:
-      workdir: of a run of this component.
-      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
-        pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
-        device does all.
-      program: a file that `save_program` wrote, of this model on such a machine: nothing is traced
-        or compiled then. It is code, and runs as such: take nobody's but your own.
-      **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the
-        run's.
-
-    Raises:
-      ConfigError: the directory does not hold a text-to-video model, or the program is not of it.
-      CheckpointError: it has no checkpoint that can be trusted.
+    A `program` is a file that `save_program` wrote, of this model on such a machine: nothing is
+    traced or compiled then. It is code, and runs as such: take nobody's but your own.
     """
     super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes, program)
     self._draw = self._programs.keep('noise', draw, {})

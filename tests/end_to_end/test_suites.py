@@ -12,12 +12,10 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mgjax.digits.clips import Digits
 from tests import binaries
 from tests.tiny import CHECKOUT
-from tests.tiny_editing import SIDE
 
 ROWS = 1003
 
@@ -103,26 +101,6 @@ def test_a_bench_that_is_killed_three_times_ends_whole_and_makes_no_video_twice(
   assert len({record['pixels'] for record in records}) == len(list(out.glob('*.mp4'))) == ROWS
   assert {path: path.stat().st_mtime_ns for path in seen} == seen
   assert not list(out.glob('.*'))
-
-
-@pytest.mark.slow
-def test_an_editor_makes_a_folder_of_edits_and_passes_them_over(tiny_editing_runs, tmp_path):
-  bench, out = tmp_path / 'bench', tmp_path / 'edited'
-  bench.mkdir()
-  for number in range(2):
-    picture = Digits(frames=1, size=(SIDE, SIDE))[number]['video'][0]
-    Image.fromarray(picture).save(bench / f'{number}.png')
-  (bench / 'edits.csv').write_text('video,instruction\n0.png,make the digit red\n1,make it blue\n')
-  words = [
-    f'--workdir={tiny_editing_runs}/editing',
-    f'--suite={bench}',
-    f'--out={out}',
-    '--steps=2',
-  ]
-  for told in ('2 made, 0 were there', '0 made, 2 were there'):
-    done = binaries.run('sample', *words)
-    assert done.returncode == 0 and f'{out}: {told}' in done.stdout, done.stderr
-  assert sorted(path.name for path in out.glob('*.mp4')) == ['0000_0.mp4', '0001_1.mp4']
 
 
 @pytest.mark.slow
