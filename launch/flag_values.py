@@ -57,8 +57,8 @@ def define_weights(help: str = 'Type of the kernels; as saved if not given.') ->
 
 
 def define_sampling(*names: str) -> tuple[flags.FlagHolder, ...]:
-  """Defines those flags of `config.sample` that a command takes."""
-  return tuple(_SAMPLING[name]() for name in names)
+  """Defines those flags of `config.sample` that a command takes, all if none is named."""
+  return tuple(_SAMPLING[name]() for name in names or _SAMPLING)
 
 
 def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):

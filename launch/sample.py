@@ -83,12 +83,7 @@ _REWRITE = flags.DEFINE_string(
 _STRENGTH = flags.DEFINE_float(
   'strength', None, 'Edits by SDEdit; 1 keeps nothing of the video.', upper_bound=1
 )
-_PROGRAM = flags.DEFINE_string(
-  'program', None, 'A file of compiled programs: runs them, or if it is not there, writes it.'
-)
-_SAMPLING = flag_values.define_sampling(
-  'steps', 'guidance', 'solver', 'schedule', 'reuse', 'weights'
-)
+_SAMPLING = flag_values.define_sampling()
 _MESH = flag_values.define_mesh()
 _REQUESTED = (  # fields of a section's request, by their names or those of _FIELDS
   flag_values.least('batch_size', 1, 'Videos, or windows of a long one, at a time.'),
@@ -124,9 +119,9 @@ _REQUESTED = (  # fields of a section's request, by their names or those of _FIE
 _FIELDS = {
   'condition': 'conditions', 'continue': 'given', 'known': 'spans', 'extend': 'extension',
   'upsample': 'upsampler', 'soundtrack': 'upsampler', 'rewrite': 'typed', 'prompts': 'typed',
-  'samples': 'typed', 'program': 'typed',
+  'samples': 'typed',
 }  # fmt: skip
-_ALONE = ('prompt', 'prompts', 'upsample', 'soundtrack', 'rewrite', 'program')  # never of a suite
+_ALONE = ('prompt', 'prompts', 'upsample', 'soundtrack', 'rewrite')  # never of a suite
 
 
 def main(_) -> None:
@@ -164,8 +159,7 @@ def main(_) -> None:
   request = kind(prompts, _OUT.value, _SEED.value, **fields)
   request.check(_WORKDIR.value, changes)  # before the weights, which take longer to read
   request = _rewritten(request)
-  there = _PROGRAM.value is not None and os.path.exists(_PROGRAM.value)
-  pipeline = row.load(_WORKDIR.value, **loaded, **({'program': _PROGRAM.value} if there else {}))
+  pipeline = row.load(_WORKDIR.value, **loaded)
   if _SOUNDTRACK.value is not None and (request.frames or pipeline.default_shape[0]) == 1:
     raise ConfigError('--soundtrack is for videos, and one frame makes an image; leave one out')
   if _UPSAMPLE.value is not None:
@@ -180,9 +174,6 @@ def main(_) -> None:
     tracker = section('audio').load(_SOUNDTRACK.value, mesh=_MESH.value)
     told = dict(zip(videos, request.prompts, strict=True))
     print(*write_soundtracks(tracker, told, seed=_SEED.value), sep='\n')
-  if _PROGRAM.value is not None and not there:
-    pipeline.save_program(_PROGRAM.value)
-    print(_PROGRAM.value)
 
 
 def _check_together() -> None:
@@ -209,7 +200,7 @@ def _check_applies(component: str) -> None:
     if row.request
   }
   single = () if _SUITE.value is not None else (_SAMPLES,)
-  for flag in (*_REQUESTED, *single, _PROMPTS, _UPSAMPLE, _SOUNDTRACK, _REWRITE, _PROGRAM):
+  for flag in (*_REQUESTED, *single, _PROMPTS, _UPSAMPLE, _SOUNDTRACK, _REWRITE):
     field = _FIELDS.get(flag.name, flag.name)
     if flag.present and field not in takes[component]:
       able = ' or '.join(name for name, fields in takes.items() if field in fields)
