@@ -30,7 +30,7 @@ _PROCESSES = flags.DEFINE_integer(
 
 def main(_) -> None:
   from mgjax.parallel import distributed
-  from mgjax.video.files import read_prompts
+  from mgjax.flow_models.requests import read_prompts
   from mgjax.workflows.encode import encode, encode_prompts
 
   config = _CONFIG.value
@@ -42,7 +42,7 @@ def main(_) -> None:
   if _PROMPTS.value is None:
     encode(config, workdir, **stripe)
   else:
-    encode_prompts(config, workdir, read_prompts(None, _PROMPTS.value), **stripe)
+    encode_prompts(config, workdir, read_prompts(_PROMPTS.value)[0], **stripe)
 
 
 if __name__ == '__main__':

@@ -74,7 +74,7 @@ def _tell_more(model: pathlib.Path, paths: list[pathlib.Path]) -> None:
   binary, prompt, more = 'sample', 'the green digit 3 moves left', ()
   if _SOUND.value:
     film = next(path for path in paths if path.suffix == '.mp4')
-    binary, prompt, more = 'soundtrack', 'the red digit 3 bounces', (f'--video={film}',)
+    binary, prompt, more = 'sample', 'the red digit 3 bounces', (f'--video={film}',)
   elif _CLIPS.value:
     prompt = read_json(paths[-1], mend='remove it')['captions'][0]
   made = _command(binary, f'--workdir={model}', *more, f'--prompt={prompt}', '--out=out.mp4')
