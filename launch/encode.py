@@ -29,8 +29,8 @@ _PROCESSES = flags.DEFINE_integer(
 
 
 def main(_) -> None:
-  from mgjax.parallel import distributed
   from mgjax.flow_models.requests import read_prompts
+  from mgjax.parallel import distributed
   from mgjax.workflows.encode import encode, encode_prompts
 
   config = _CONFIG.value
