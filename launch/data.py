@@ -60,13 +60,13 @@ with epy.lazy_imports():
   from mgjax.curation.people import sheet as reference_sheet
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
+  from mgjax.flow_models import requests
   from mgjax.media.faces import recognition
   from mgjax.media.provenance import manifest
   from mgjax.parallel import distributed
   from mgjax.personalization import pipeline as personalization
   from mgjax.runtime import progress
   from mgjax.text import rewriting
-  from mgjax.video import files
   from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs
 
 _PAUSE = 5.0  # seconds until a listing tells how far it is
@@ -227,7 +227,7 @@ def _encode() -> None:
   if _PROMPTS.value is None:
     encode.encode(_CONFIG.value, _OUTPUT.value, **share)
   else:
-    prompts = files.read_prompts(None, _PROMPTS.value)
+    prompts = requests.read_prompts(_PROMPTS.value)[0]
     encode.encode_prompts(_CONFIG.value, _OUTPUT.value, prompts, **share)
 
 
@@ -276,7 +276,7 @@ def _pairs() -> None:
 
 
 def _cross_pairs() -> None:
-  prompts = _PROMPTS.value and files.read_prompts(None, _PROMPTS.value)
+  prompts = _PROMPTS.value and requests.read_prompts(_PROMPTS.value)[0]
   made = cross_pairs.cross_pairs(
     personalization.PersonalizationPipeline(_WORKDIR.value, deny_list=_DENY_LIST.value),
     _INPUT.value,
@@ -307,7 +307,7 @@ def _mark() -> None:
 
 def _teach() -> None:
   teacher = rewriting.read_rewriter(_TEACHER.value, '--teacher')
-  prompts, _ = files.read_requests(_INPUT.value)
+  prompts, _ = requests.read_prompts(_INPUT.value)
   pairs = pathlib.Path(_OUTPUT.value)
   found = rewriting.teach(prompts, teacher, pairs.parent / 'answers', pairs)
   print(f'{found["kept"]} pairs, and {found["dropped"]} dropped, in {printable(pairs)}')

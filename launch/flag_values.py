@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<
 # As in mgjax.flow, which is not imported only to read flags.
 SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
 SCHEDULES = ('linear', 'linear_quadratic')
+# As in mgjax.audio.extend.
+WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 # As in mgjax.core.precision, which brings JAX along.
 WEIGHTS = ('float32', 'bfloat16', 'int8', 'fp8')
 _MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.webm', '.wav')
@@ -30,6 +33,16 @@ def define(
   return flags.DEFINE(_Parser(read), name, None, help)
 
 
+def least(name: str, lowest: int, help: str) -> flags.FlagHolder:
+  """Defines a flag of a whole number from `lowest` on, None if not given."""
+  return flags.DEFINE_integer(name, None, help, lower_bound=lowest)
+
+
+def within(name: str, lowest: float, highest: float | None, help: str) -> flags.FlagHolder:
+  """Defines a flag of a number in a range, None if not given."""
+  return flags.DEFINE_float(name, None, help, lower_bound=lowest, upper_bound=highest)
+
+
 class _Parser(flags.ArgumentParser):
   def __init__(self, read: Callable[[str], Any]):
     self._read = read
@@ -38,33 +51,14 @@ class _Parser(flags.ArgumentParser):
     return self._read(argument)
 
 
-def define_solver() -> flags.FlagHolder:
-  """Defines --solver."""
-  return flags.DEFINE_enum('solver', None, SOLVERS, 'Of the sampler; the run decides if not given.')
-
-
-def define_steps() -> flags.FlagHolder:
-  """Defines --steps."""
-  return flags.DEFINE_integer(
-    'steps', None, 'Sampling steps; the run decides if not given.', lower_bound=1
-  )
-
-
-def define_reuse() -> flags.FlagHolder:
-  """Defines --reuse."""
-  told = 'Video: relative change of the velocity below which a step takes the last one, as .2.'
-  return flags.DEFINE_float('reuse', None, told, lower_bound=0)
-
-
 def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
   """Defines --weights."""
   return flags.DEFINE_enum('weights', None, WEIGHTS, help)
 
 
-def define_guidance() -> flags.FlagHolder:
-  """Defines --guidance."""
-  told = 'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'
-  return define('guidance', guidance, told)
+def define_sampling(*names: str) -> tuple[flags.FlagHolder, ...]:
+  """Defines those flags of `config.sample` that a command takes, all if none is named."""
+  return tuple(_SAMPLING[name]() for name in names or _SAMPLING)
 
 
 def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):
@@ -73,11 +67,7 @@ def define_mesh(help: str = 'Over devices, as context=8; one device if not given
 
 
 def condition(text: str) -> tuple[str, str]:
-  """Reads 'name=value', of which the value may be a file.
-
-  Raises:
-    DataError: it is called as one, and there is none.
-  """
+  """Reads 'name=value'; raises DataError if the value is called as a file and there is none."""
   name, equals, given = text.partition('=')
   if not (name and equals and given):
     raise ConfigError(f'--condition={text}: expected name=value, as in first_frame=picture.png')
@@ -87,11 +77,7 @@ def condition(text: str) -> tuple[str, str]:
 
 
 def existing(what: str, path: str) -> str:
-  """Returns the path of a file or a folder.
-
-  Raises:
-    DataError: there is nothing at it.
-  """
+  """Returns the path of a file or a folder; raises DataError if there is nothing at it."""
   if '://' not in path and not os.path.exists(path):
     raise DataError(f'{what}: there is no file {path!r}')
   return path
@@ -100,6 +86,43 @@ def existing(what: str, path: str) -> str:
 def file(name: str) -> Callable[[str], str]:
   """Returns what reads the path of a file that must be there, for the flag `name`."""
   return lambda path: existing(f'--{name}', path)
+
+
+def files(name: str) -> Callable[[str], tuple[str, ...]]:
+  """Returns what reads paths of files that must be there, 'a.jpg,b.jpg', for the flag `name`."""
+  return lambda paths: tuple(existing(f'--{name}', path) for path in paths.split(','))
+
+
+def factor(text: str) -> int | float:
+  """Reads the number of --scale, which is whole if it is written so."""
+  try:
+    return int(text) if text.strip().isdecimal() else float(text)
+  except ValueError:
+    raise ConfigError(f'--scale={text}: expected a number, as in 2') from None
+
+
+def share(text: str) -> tuple[int, int]:
+  """Reads '0/4', the first of four shares."""
+  found = re.fullmatch(r'(\d+)/([1-9]\d*)', text)
+  if not found or int(found[1]) >= int(found[2]):
+    raise ConfigError(f'--process={text}: expected one of four shares as 0/4 to 3/4')
+  return int(found[1]), int(found[2])
+
+
+def spans(text: str) -> list[tuple[float, float]]:
+  """Reads '0-4,6-8', seconds of a sound."""
+  try:
+    found = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
+    return [(begin, end) for begin, end in found]
+  except ValueError:
+    raise ConfigError(f'--known={text}: expected seconds, as in 0-4,6-8') from None
+
+
+def scorer(text: str) -> Any:
+  """Reads a command that scores sounds."""
+  from mgjax.evaluation.scorers import CommandScorer
+
+  return CommandScorer(shlex.split(text))
 
 
 def run(name: str) -> Callable[[str], str]:
@@ -147,10 +170,8 @@ def mesh(text: str) -> dict[str, int]:
 def guidance(text: str | None) -> Any:
   """Reads '3', a scale for every condition, or 'text=3,source_video=1.5', scales by name in order.
 
-  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'.
-
-  Returns:
-    What `mgjax.load` takes as `guidance`; None for None.
+  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'. Returns what
+  `mgjax.load` takes as `guidance`; None for None.
   """
   if text is None:
     return None
@@ -171,3 +192,16 @@ def guidance(text: str | None) -> Any:
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
   scale = float(entry['scale'])
   return scale if entry['low'] is None else (scale, (float(entry['low']), float(entry['high'])))
+
+
+_SAMPLING = {
+  'steps': lambda: least('steps', 1, 'Sampling steps; the run decides if not given.'),
+  'guidance': lambda: define('guidance', guidance,
+    'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'),
+  'solver': lambda: flags.DEFINE_enum('solver', None, SOLVERS, 'The run decides if not given.'),
+  'schedule': lambda: flags.DEFINE_enum('schedule', None, SCHEDULES,
+    'Of the steps; the run decides if not given.'),
+  'reuse': lambda: within('reuse', 0, None,
+    'Video: relative change of the velocity below which a step takes the last one, as .2.'),
+  'weights': define_weights,
+}  # fmt: skip

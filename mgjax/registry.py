@@ -40,6 +40,8 @@ class Section:
     make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
     outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
+    request: the `flow_models.requests.Request` that its pipeline writes files of.
+    suites: kinds of prompt suites that it makes (`evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
     evaluate: `(workdir, **options) -> Findings`.
     encode: `(config) -> EncodePlan`, how its training data become records of latents.
@@ -50,6 +52,8 @@ class Section:
   make_spec: Late | None = None
   outline: Late | None = None
   load: Late | None = None
+  request: Late | None = None
+  suites: tuple[str, ...] = ()
   weights: Late | None = None
   evaluate: Late | None = None
   encode: Late | None = None
@@ -71,6 +75,8 @@ SECTIONS = {
     make_spec=Late('mgjax.video.task:make_spec'),
     outline=Late('mgjax.video.task:outline'),
     load=Late('mgjax.video.pipeline:VideoPipeline'),
+    request=Late('mgjax.video.files:Samples'),
+    suites=('video', 'sound'),
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_video'),
     encode=Late('mgjax.video.task:make_encode_plan'),
@@ -81,6 +87,7 @@ SECTIONS = {
     make_spec=Late('mgjax.upsampler.task:make_spec'),
     outline=Late('mgjax.upsampler.task:outline'),
     load=Late('mgjax.upsampler.pipeline:Upsampler'),
+    request=Late('mgjax.upsampler.files:Enlarged'),
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_upsampler'),
     encode=Late('mgjax.upsampler.task:make_encode_plan'),
@@ -91,6 +98,8 @@ SECTIONS = {
     make_spec=Late('mgjax.personalization.task:make_spec'),
     outline=Late('mgjax.video.task:outline'),
     load=Late('mgjax.personalization.pipeline:PersonalizationPipeline'),
+    request=Late('mgjax.personalization.files:PersonalSamples'),
+    suites=('video', 'sound'),
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_personalization'),
     encode=Late('mgjax.personalization.task:make_encode_plan'),
@@ -101,6 +110,8 @@ SECTIONS = {
     make_spec=Late('mgjax.editing.task:make_spec'),
     outline=Late('mgjax.video.task:outline'),
     load=Late('mgjax.editing.pipeline:Editor'),
+    request=Late('mgjax.editing.files:Edited'),
+    suites=('edit',),
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_editing'),
     encode=Late('mgjax.editing.task:make_encode_plan'),
@@ -120,6 +131,8 @@ SECTIONS = {
     make_spec=Late('mgjax.audio.task:make_spec'),
     outline=Late('mgjax.audio.task:outline'),
     load=Late('mgjax.audio.pipeline:AudioPipeline'),
+    request=Late('mgjax.audio.files:Soundtrack'),
+    suites=('sound',),
     weights=Late('mgjax.flow_models.build:FORMAT'),
     evaluate=Late('mgjax.evaluation.evaluate:evaluate_audio'),
     encode=Late('mgjax.audio.task:make_encode_plan'),

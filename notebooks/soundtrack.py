@@ -23,7 +23,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import mgjax
-from mgjax.audio.files import Request, write_files
 from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import hear, judge_sound
 from mgjax.media.audio import read_audio
@@ -65,7 +64,7 @@ else:
 # %% [markdown]
 # ## Sound
 #
-# `write_files` is what `python -m launch.soundtrack` calls: of eight candidates it keeps the one
+# `save` is what `python -m launch.sample` calls: of eight candidates it keeps the one
 # whose onsets fit the pictures best, brings it to -16 LUFS, and writes the video with its
 # pictures untouched. Play it: picture and sound come from different models' worlds and should hit
 # together.
@@ -73,7 +72,7 @@ else:
 # %%
 made = []
 for index, (clip, name) in enumerate(zip(clips, names, strict=True)):
-  paths = write_files(audio, Request(prompt=name, video=str(clip), seed=1), OUT / f'{index}.mp4')
+  paths = audio.save(name, OUT / f'{index}.mp4', video=str(clip), seed=1)
   made.append({path.suffix: path for path in paths})
 mgjax.show(made[0]['.mp4'])
 

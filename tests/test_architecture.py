@@ -43,9 +43,9 @@ ARROWS = {
   for package in line
 }
 # A section, a folder with a task.py, stands beside video where no line above names it. Its modules
-# know arrays; these three files of it alone know data, disks and training.
+# know arrays; these files of it alone know data, disks and training.
 BESIDE = 'video'
-FILES_OF_A_SECTION = ('task', 'pipeline', 'files')
+FILES_OF_A_SECTION = ('task', 'pipeline', 'files', 'requests')
 OUTSIDE = {'data', 'media', 'checkpoints', 'training', 'runtime'}
 LIBRARY = ('mgjax',)
 PROGRAM = ('mgjax', 'launch', 'configs')

@@ -12,7 +12,7 @@ WHERE = re.compile(r'--(?:out|output|workdir|report|sheet)=[\'"]?([\w.][\w./-]*+
 # Of `launch.sample`, `mgjax.show`, `mgjax.save` and `make quickstart`.
 BY_DEFAULT = """
   out.mp4 out_sheet.png out.json out.png out.webp out.wav samples/sheet.png samples/samples.json
-  samples/0000_12345678.mp4 soundtrack.wav soundtrack.mp4 soundtrack.png soundtrack.json
+  samples/0000_12345678.mp4
   mgjax_show.png mgjax_show.mp4 mgjax_show.wav out/clips/0000.mp4 runs/quickstart/report.json
 """
 pytestmark = pytest.mark.skipif(

@@ -8,9 +8,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.weights.format import WeightFormat
 from mgjax.registry import SECTIONS, Late, Section, feature, section
 
-FIELDS = [
-  field.name for field in dataclasses.fields(Section) if field.name not in ('noun', 'family')
-]
+WORDS = ('noun', 'family', 'suites')
+FIELDS = [field.name for field in dataclasses.fields(Section) if field.name not in WORDS]
 
 
 @pytest.mark.parametrize('component', SECTIONS)
@@ -27,6 +26,7 @@ def test_what_can_be_trained_can_be_outlined_and_loaded():
   for component, row in SECTIONS.items():
     if row.make_spec is not None:
       assert row.outline is not None and row.load is not None, component
+    assert row.request is not None or not row.suites, component
 
 
 def test_what_a_component_cannot_is_said():

@@ -8,7 +8,7 @@ python -m launch.train --config=configs/editing/editing.py:30b,images --workdir=
   --config.data.sources.pictures.latents=data/edit_images_latents
 python -m launch.data pairs --config=configs/editing/editing.py:30b,backtranslation \
   --output=data/backtranslated --config.autoencoder=runs/tae
-python -m launch.edit --workdir=runs/editing --video=in.mp4 --instruction='make the car red' \
+python -m launch.sample --workdir=runs/editing --video=in.mp4 --prompt='make the car red' \
   --out=out.mp4
 
 The size is one of configs/video/sizes.py, and the stage one of those below; recipe.py has all of

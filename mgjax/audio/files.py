@@ -15,20 +15,17 @@ import numpy as np
 
 from mgjax.audio.captions import structured
 from mgjax.audio.extend import Extension, Seconds
-from mgjax.audio.pipeline import AudioPipeline, count_candidates
-from mgjax.audio.rerank import Scorer
+from mgjax.audio.rerank import Scorer, count_candidates
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json, write_json
-from mgjax.core.settings import Count, Positive, Range, check
+from mgjax.core.settings import Positive, Range
 from mgjax.core.typing import Float
-from mgjax.flow.windows import Cover
-from mgjax.flow_models.files import describe_conditions
+from mgjax.flow_models.requests import Request
 from mgjax.media.audio import probe_audio, stream_audio, write_soundtrack, write_wav_stream
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
 from mgjax.media.provenance import release
 from mgjax.runtime.progress import Progress
-from mgjax.text.prompts import clean_prompt
 
 CEILING = -1.0  # dB under full scale that no sample goes above
 # What a sound is amplified by at most, in dB, so that -40 LUFS and above are brought to -16. What
@@ -41,159 +38,216 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-  """One soundtrack to make.
+class Soundtrack(Request):
+  """One soundtrack to make; the prompt is what is to be heard, or a whole structured caption.
 
   Attributes:
-    prompt: the caption, from `request_caption`.
     video: file that the sound is for, or None.
     seconds: length without a video; with one None, for it has its own.
+    music: mood and genre of music that is wanted too.
+    quality: of the sound, 0 to 10; by default 7, or 8 with music.
     given: file with sound to go on with, or None.
     spans: seconds of it that stay, begin and end; None is all.
-    extension: how to go beyond the length of training.
-    seed: of all noise.
+    extension: how to go beyond the length of training; a name is that of a way.
     candidates: of each window or block; None is 8 with a video or a scorer, and else 1.
     beams: histories that are carried on.
-    rows: windows in a call of the model.
-    loudness: in LUFS; None leaves the sound as loud as it comes, lowered if it would clip.
+    scorer: judges candidates; by default their alignment with the pictures.
+    loudness: in LUFS; 0 or None leaves the sound as it comes, lowered if it would clip.
     gain_limit: in dB, what it is amplified by at most. Not in public sources.
     conditions: beside the prompt, by the names of the fields that the model reads.
   """
 
-  prompt: str
-  video: str | None = None
+  video: str | os.PathLike[str] | None = None
   seconds: Seconds | None = None
-  given: str | None = None
+  music: str = ''
+  quality: Annotated[float, Range(least=0, most=10)] | None = None
+  given: str | os.PathLike[str] | None = None
   spans: Sequence[tuple[float, float]] | None = None
-  extension: Extension = dataclasses.field(default_factory=Extension)
-  seed: Count = 0
+  extension: Extension | str = dataclasses.field(default_factory=Extension)
   candidates: Positive | None = None
   beams: Positive = 1
-  rows: Positive = 8
+  scorer: Scorer | None = None
   loudness: Annotated[float, Range(least=-60, most=0)] | None = -16.0
   gain_limit: Annotated[float, Range(least=0, most=60)] = GAIN_LIMIT
   conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    check(self)
+    super().__post_init__()
+    if isinstance(self.extension, str):
+      object.__setattr__(self, 'extension', Extension(self.extension))
 
+  @classmethod
+  def of_row(cls, pipeline: Any, row: Any, folder: pathlib.Path, **options: Any) -> 'Soundtrack':
+    """Makes the request of a row of a suite of sounds."""
+    del pipeline
+    music = row.fields.get('music_prompt') or ''
+    return cls(row.fields['audio_prompt'], folder / f'{row.file}.mp4', music=music, **options)
 
-def request_caption(
-  pipeline: AudioPipeline, prompt: str, *, music: str = '', quality: float | None = None
-) -> str:
-  """Returns the caption for the model: structured, or unchanged for the digits world.
+  def caption(self, pipeline: Any) -> str:
+    """Returns the caption for a model: structured, or unchanged for the digits world.
 
-  The captions of the small world are bare; with `music` or a `quality` they are structured too.
+    The captions of the small world are bare; with `music` or a `quality` they are structured too.
 
-  Raises:
-    ConfigError: the prompt holds no text, or what it says cannot be.
-  """
-  bare = pipeline.config.data.kind == 'digits' and not music and quality is None
-  return clean_prompt(prompt) if bare else str(structured(prompt, music=music, quality=quality))
+    Raises:
+      ConfigError: the prompt holds no text, or what it says cannot be.
+    """
+    if pipeline.config.data.kind == 'digits' and not self.music and self.quality is None:
+      return self.prompt
+    return str(structured(self.prompt, music=self.music, quality=self.quality))
 
+  def paths(self) -> list[pathlib.Path]:
+    """Returns where things go, the json last, and makes their folder.
 
-def write_files(
-  pipeline: AudioPipeline,
-  request: Request,
-  out: str | os.PathLike[str],
-  scorer: Scorer | None = None,
-) -> list[pathlib.Path]:
-  """Makes a soundtrack and writes it, in memory that hardly grows with its length.
+    Raises:
+      ConfigError: what is asked for does not fit together, or nothing can be written there.
+    """
+    out = pathlib.Path(self.out or f'out.{"wav" if self.video is None else "mp4"}')
+    if out.suffix not in ('.mp4', '.wav'):
+      raise ConfigError(f'--out={out}: a soundtrack is written as .mp4 or .wav; name it so')
+    if self.video is None and out.suffix == '.mp4':
+      raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
+    if self.video is None and self.seconds is None:
+      raise ConfigError('how long? without a video the length is given: --seconds=10')
+    if self.video is not None and self.seconds is not None:
+      raise ConfigError('--seconds is for sound without a video; a video says how long it is')
+    if self.spans is not None and self.given is None:
+      raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
+    for given in (self.video, self.given):
+      for path in (out, out.with_suffix('.wav')):
+        if given is not None and path.exists() and path.samefile(given):
+          raise ConfigError(f'{path} is what is read and would be overwritten; take another --out')
+    try:
+      out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise ConfigError(f'--out={out}: cannot make {out.parent}: {error.strerror}') from error
+    kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
+    return [out.with_suffix(kind) for kind in kinds]
 
-  Samples go to a temporary file beside `out`, and from there by one factor to the loudness that is
-  asked for; silence stays as it is. A soundtrack that is gone on with is taken as loud as it was
-  made: its json says by which factor it was written. Beside an .mp4 (the pictures of the video
-  untouched, the sound as AAC) or a .wav there are a .wav, a .png with waveform and spectrogram, of
-  the first four minutes, and a .json with everything needed to make it again.
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+    """Checks the model and where the sound goes; see `Request.check`."""
+    super().check(workdir, changes)
+    self.paths()
 
-  Returns:
-    What was written.
+  def described(self, pipeline: Any = None) -> dict[str, Any]:
+    """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
+    told = super().described() | {'extension': dataclasses.asdict(self.extension)}
+    scorer, pictures = told.pop('scorer'), self.video is not None
+    told['candidates'] = count_candidates(self.candidates, scorer, pictures)
+    told['scorer'] = None if scorer is None else str(scorer)
+    for name in ('video', 'given'):
+      if told[name] is not None:
+        told[name] = {'file': os.fspath(told[name]), 'digest': _digest_of(told[name])}
+    return told | ({'prompt': self.caption(pipeline)} if pipeline else {})
 
-  Raises:
-    ConfigError: what is asked for does not fit together; before anything is made.
-    DataError: a file cannot be read.
-    NonFiniteError: the model answers with what is no number.
-  """
-  release.admit([request.prompt])
-  paths = _paths(pathlib.Path(out), request)
-  video_track = None if request.video is None else pipeline.video_track(request.video)
-  seconds = request.seconds if video_track is None else video_track.seconds
-  if seconds is None:
-    raise ConfigError('how long? without a video the length is given: --seconds=10')
-  outer, inner = pipeline.plan(seconds, request.extension)
-  given, given_gain = None, 1.0
-  if request.given is not None:
-    probe_audio(request.given)
-    given_gain = _written_gain(pathlib.Path(request.given))
+  def write(self, pipeline: Any) -> list[pathlib.Path]:
+    """Makes the soundtrack with an `AudioPipeline` and writes it; memory hardly grows with length.
+
+    Samples go to a temporary file beside `out`, and from there by one factor to the loudness that
+    is asked for; silence stays as it is. A soundtrack that is gone on with is taken as loud as it
+    was made: its json says by which factor it was written. Beside an .mp4 (the pictures of the
+    video untouched, the sound as AAC) or a .wav there are a .wav, a .png with waveform and
+    spectrogram, of the first four minutes, and a .json with everything needed to make it again.
+
+    Raises:
+      NonFiniteError: the model answers with what is no number.
+    """
+    paths, caption = self.paths(), self.caption(pipeline)
+    video_track = None if self.video is None else pipeline.video_track(self.video)
+    seconds = self.seconds if video_track is None else video_track.seconds
+    outer, inner = pipeline.plan(seconds, self.extension)
+    given, given_gain = self._given(pipeline, seconds)
+    (unknown,) = pipeline.tell([caption])
+    progress = Progress(len(outer.starts), unit='window')
+    with (
+      contextlib.closing(progress),
+      contextlib.ExitStack() as compiling,
+      tempfile.TemporaryFile(dir=paths[-1].parent) as file,  # it needs room for the sound anyway
+    ):
+      compiling.enter_context(progress.waiting('compiling the sampler'))
+
+      def report(done: int) -> None:
+        compiling.close()
+        progress.report(done)
+
+      sound = pipeline.stream(
+        caption, seconds=seconds, video=video_track, given=given, extension=self.extension,
+        seed=self.seed, candidates=self.candidates, beams=self.beams, scorer=self.scorer,
+        rows=self.batch_size, report=report, **self.conditions,
+      )  # fmt: skip
+      level = measure_loudness(_written(sound, file), pipeline.rate)
+      gain = self._gain(level)
+      for path in paths[:-1]:
+        written = release.postprocess_sound(_read(file, gain, pipeline.rate, pipeline.channels))
+        if path.suffix == '.mp4':
+          write_soundtrack(path, self.video, written, pipeline.rate)
+        elif path.suffix == '.wav':
+          write_wav_stream(path, written, pipeline.rate)
+        else:
+          _draw(path, written, caption, pipeline.rate)
+      # A sound of a video is made from it, but the wav and its picture have nothing of the video
+      # in them; one that goes on with a sound has.
+      release.sign(paths[:1], made_from=self.video or self.given)
+      release.sign(paths[1:-1], made_from=self.given)
+      asked = self.described(pipeline)
+      if self.given is not None:
+        asked['given']['gain'] = given_gain
+      loudness = round(level.loudness, 2) if np.isfinite(level.loudness) else None
+      ends = [start + outer.size for start in outer.starts[:-1]]
+      record = {
+        'weights': pipeline.weights,
+        'settings': pipeline.settings,
+        'request': asked,
+        'seconds': seconds,
+        'rate': pipeline.rate,
+        'window': (outer if inner is None else inner).size / pipeline.latent_rate,
+        'joints': [round(end / pipeline.latent_rate, 3) for end in ends],
+        'sound': {
+          'loudness': loudness, 'peak': level.peak, 'gain': gain, 'samples': _digest(file),
+        },
+        'unknown_words': unknown,
+        **release.described(),
+        'files': [path.name for path in paths[:-1]],
+        'digests': {path.name: _digest_of(path) for path in paths[:-1]},
+      }  # fmt: skip
+    write_json(paths[-1], record)
+    return paths
+
+  def _given(self, pipeline: Any, seconds: float) -> tuple[Any, float]:
+    """Returns the known sound, None without one, and the factor that it was written with."""
+    if self.given is None:
+      return None, 1.0
+    probe_audio(self.given)
+    gain = _written_gain(pathlib.Path(self.given))
 
     def stream() -> Iterator[np.ndarray]:
-      sound = stream_audio(request.given, rate=pipeline.rate, channels=pipeline.channels)
-      return amplified(sound, 1 / given_gain)
+      sound = stream_audio(self.given, rate=pipeline.rate, channels=pipeline.channels)
+      return amplified(sound, 1 / gain)
 
-    given = pipeline.given(stream, seconds, request.spans)
-  (unknown,) = pipeline.tell([request.prompt])
-  progress = Progress(len(outer.starts), unit='window')
-  with (
-    contextlib.closing(progress),
-    contextlib.ExitStack() as compiling,
-    _held(paths[-1]) as file,
-  ):
-    compiling.enter_context(progress.waiting('compiling the sampler'))
+    return pipeline.given(stream, seconds, self.spans), gain
 
-    def report(done: int) -> None:
-      compiling.close()
-      progress.report(done)
-
-    sound = pipeline.stream(
-      request.prompt,
-      seconds=seconds,
-      video=video_track,
-      given=given,
-      extension=request.extension,
-      seed=request.seed,
-      candidates=request.candidates,
-      beams=request.beams,
-      scorer=scorer,
-      rows=request.rows,
-      report=report,
-      **request.conditions,
-    )
-    level = measure_loudness(_written(sound, file), pipeline.rate)
-    gain = _gain(level, request)
-    shape = (pipeline.rate, pipeline.channels)
-    for path in paths[:-1]:
-      written = release.postprocess_sound(_read(file, gain, *shape))
-      if path.suffix == '.mp4':
-        write_soundtrack(path, request.video, written, pipeline.rate)
-      elif path.suffix == '.wav':
-        write_wav_stream(path, written, pipeline.rate)
-      else:
-        _draw(path, written, request.prompt, pipeline.rate)
-    # A sound of a video is made from it, but the wav and its picture have nothing of the video in
-    # them; one that goes on with a sound has.
-    release.sign(paths[:1], made_from=request.video or request.given)
-    release.sign(paths[1:], made_from=request.given)
-    record = _describe(pipeline, request, seconds, outer, inner, scorer)
-    if request.given is not None:
-      record['request']['given']['gain'] = given_gain
-    record['sound'] = {
-      'loudness': round(level.loudness, 2) if np.isfinite(level.loudness) else None,
-      'peak': level.peak,
-      'gain': gain,
-      'samples': _digest(file),
-    }
-  record['unknown_words'] = unknown
-  record |= release.described()
-  record['files'] = [path.name for path in paths[:-1]]
-  record['digests'] = {path.name: _digest_of(path) for path in paths[:-1]}
-  write_json(paths[-1], record)
-  return paths
+  def _gain(self, level: Level) -> float:
+    """Returns the factor that the sound is written with, and says if it stays softer than asked."""
+    if not self.loudness:
+      return level.gain(math.inf, CEILING, 0.0)
+    gain = level.gain(self.loudness, CEILING, self.gain_limit)
+    wanted = self.loudness - level.loudness
+    if level.silent:
+      _log.warning('the sound is silent, below %g LUFS, and is left as it is', SILENT)
+    elif wanted > self.gain_limit:
+      _log.warning(
+        'the sound is soft, %.0f LUFS: it is amplified by %.0f dB and not by %.0f; a higher '
+        'gain_limit allows more, of noise too',
+        level.loudness,
+        20 * math.log10(gain),
+        wanted,
+      )
+    return gain
 
 
 def write_soundtracks(
-  pipeline: AudioPipeline, videos: Mapping[pathlib.Path, str], seed: int = 0
+  pipeline: Any, videos: Mapping[pathlib.Path, str], seed: int = 0
 ) -> list[pathlib.Path]:
-  """Makes the soundtrack of each of several videos, see `write_files`, in files beside them.
+  """Makes the soundtrack of each of several videos in files beside them.
 
   Args:
     pipeline: of the audio model.
@@ -205,38 +259,9 @@ def write_soundtracks(
   """
   written = []
   for path, prompt in videos.items():
-    request = Request(request_caption(pipeline, prompt), video=os.fspath(path), seed=seed)
-    written += write_files(pipeline, request, path.with_stem(f'{path.stem}_sound'))
+    out = path.with_stem(f'{path.stem}_sound')
+    written += Soundtrack(prompt, out, seed, video=os.fspath(path)).write(pipeline)
   return written
-
-
-def _paths(out: pathlib.Path, request: Request) -> list[pathlib.Path]:
-  """Returns where things go, the json last, and makes their folder."""
-  if out.suffix not in ('.mp4', '.wav'):
-    raise ConfigError(f'--out={out}: a soundtrack is written as .mp4 or .wav; name it so')
-  if request.video is None and out.suffix == '.mp4':
-    raise ConfigError(f'--out={out}: there is no video to go into an .mp4; name it .wav')
-  if request.video is not None and request.seconds is not None:
-    raise ConfigError('--seconds is for sound without a video; a video says itself how long it is')
-  if request.spans is not None and request.given is None:
-    raise ConfigError('--known says which seconds of a sound stay; give it with --continue')
-  for given in (request.video, request.given):
-    for path in (out, out.with_suffix('.wav')):
-      if given is not None and path.exists() and path.samefile(given):
-        raise ConfigError(f'{path} is what is read and would be overwritten; take another --out')
-  try:
-    out.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise ConfigError(f'--out={out}: cannot make {out.parent}: {error.strerror}') from error
-  kinds = (['.mp4'] if out.suffix == '.mp4' else []) + ['.wav', '.png', '.json']
-  return [out.with_suffix(kind) for kind in kinds]
-
-
-@contextlib.contextmanager
-def _held(beside: pathlib.Path) -> Iterator[IO[bytes]]:
-  """A temporary file in the folder of `beside`, where there has to be room for the sound anyway."""
-  with tempfile.TemporaryFile(dir=beside.parent) as file:
-    yield file
 
 
 def _written(
@@ -262,25 +287,6 @@ def _read(
       yield np.frombuffer(data, '<f4').reshape(-1, channels)
 
   return amplified(pieces(), gain)
-
-
-def _gain(level: Level, request: Request) -> float:
-  """Returns the factor that the sound is written with, and says if it stays softer than asked."""
-  if request.loudness is None:
-    return level.gain(math.inf, CEILING, 0.0)
-  gain = level.gain(request.loudness, CEILING, request.gain_limit)
-  wanted = request.loudness - level.loudness
-  if level.silent:
-    _log.warning('the sound is silent, below %g LUFS, and is left as it is', SILENT)
-  elif wanted > request.gain_limit:
-    _log.warning(
-      'the sound is soft, %.0f LUFS: it is amplified by %.0f dB and not by %.0f; a higher '
-      'gain_limit allows more, of noise too',
-      level.loudness,
-      20 * math.log10(gain),
-      wanted,
-    )
-  return gain
 
 
 def _written_gain(path: pathlib.Path) -> float:
@@ -320,31 +326,3 @@ def _digest(file: IO[bytes]) -> str:
 def _digest_of(path: str | os.PathLike[str]) -> str:
   with open(path, 'rb') as file:
     return _digest(file)
-
-
-def _describe(
-  pipeline: AudioPipeline,
-  request: Request,
-  seconds: float,
-  outer: Cover,
-  inner: Cover | None,
-  scorer: Scorer | None,
-) -> dict[str, Any]:
-  asked = dataclasses.asdict(request)
-  asked['conditions'] = describe_conditions(request.conditions)
-  pictures = request.video is not None
-  asked['candidates'] = count_candidates(request.candidates, scorer, pictures)
-  for name in ('video', 'given'):
-    if asked[name] is not None:
-      asked[name] = {'file': os.fspath(asked[name]), 'digest': _digest_of(asked[name])}
-  ends = [start + outer.size for start in outer.starts[:-1]]
-  return {
-    'weights': pipeline.weights,
-    'settings': pipeline.settings,
-    'request': asked,
-    'scorer': None if scorer is None else str(scorer),
-    'seconds': seconds,
-    'rate': pipeline.rate,
-    'window': (outer if inner is None else inner).size / pipeline.latent_rate,
-    'joints': [round(end / pipeline.latent_rate, 3) for end in ends],
-  }

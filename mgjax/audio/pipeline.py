@@ -11,9 +11,10 @@ import numpy as np
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate
+from mgjax.audio.files import Soundtrack
 from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.known_audio import KnownAudio
-from mgjax.audio.rerank import CANDIDATES, OnsetAlignment, Scorer, best_of
+from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of, count_candidates
 from mgjax.audio.task import VISION, as_video, check_length, longest_audio_bucket
 from mgjax.audio.video_track import VideoTrack
 from mgjax.clip.pipeline import find_frame_encoder
@@ -28,8 +29,8 @@ from mgjax.flow.noise import frame_noise
 from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.conditions import condition_fields
-from mgjax.flow_models.files import Fields
 from mgjax.flow_models.pipeline import FlowPipeline
+from mgjax.flow_models.requests import Fields
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 
@@ -47,17 +48,7 @@ class AudioPipeline(FlowPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
-
-    Args:
-      workdir: of a run of the component 'audio'.
-      mesh: sizes of the mesh axes over which the weights are spread; by default one device.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold an audio model.
-      CheckpointError: it has no checkpoint that can be trusted.
-    """
+    """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
     self._workdir = workdir
@@ -219,10 +210,8 @@ class AudioPipeline(FlowPipeline):
   def save(
     self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
-    """Makes a soundtrack of one prompt and writes it, with the fields of `audio.files.Request`."""
-    from mgjax.audio.files import Request, write_files
-
-    return write_files(self, Request(_only(prompts), **options), out)
+    """Makes a soundtrack and writes it, with the fields of `Soundtrack` as options."""
+    return Soundtrack.of(prompts, out, **options).write(self)
 
   def stream(
     self,
@@ -356,13 +345,6 @@ class AudioPipeline(FlowPipeline):
         f'{what} the model has to be trained with known sound in sight, config.model.conditionings.'
         'context, which this one was not; choose concatenate or a longer block'
       )
-
-
-def count_candidates(candidates: int | None, scorer: Scorer | None, pictures: bool) -> int:
-  """Returns how many candidates are made: as asked for, by default 8 where one can choose."""
-  if candidates is not None:
-    return candidates
-  return CANDIDATES if pictures or scorer is not None else 1
 
 
 def _chosen(scorer: Scorer | None, candidates: int, pictures: bool) -> Scorer | None:

@@ -70,6 +70,13 @@ def best_of(
   return (best if finite[best] else int(np.argmax(finite))), scores
 
 
+def count_candidates(candidates: int | None, scorer: Scorer | None, pictures: bool) -> int:
+  """Returns how many candidates are made: as asked for, by default 8 where one can choose."""
+  if candidates is not None:
+    return candidates
+  return CANDIDATES if pictures or scorer is not None else 1
+
+
 class OnsetAlignment:
   """Whether sounds begin when motion changes; 1 is perfect, 0 never at the same time.
 

@@ -19,6 +19,7 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
 from mgjax.data.settings import video_shapes
+from mgjax.editing.files import Edited
 from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task, tasks_of
 from mgjax.editing.sdedit import Strength, noised, rest_of_grid
 from mgjax.editing.windows import edit_windows
@@ -28,15 +29,14 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow_models.conditions import condition_fields
-from mgjax.flow_models.files import checked_video
 from mgjax.flow_models.model import FlowModel
+from mgjax.flow_models.requests import Frame, checked_video, model_rate
 from mgjax.flow_models.sampling import draw_noise, make_generate
 from mgjax.media.video import probe, stream_frames
 from mgjax.parallel.rules import place_rows
-from mgjax.text.prompts import RATES, frame_rate_of
+from mgjax.text.prompts import frame_rate_of
 from mgjax.video.pipeline import VideoPipeline
 
-Frame = UInt8[np.ndarray, 'h w 3']
 Video = UInt8[np.ndarray, 't h w 3']
 
 
@@ -69,16 +69,9 @@ class Editor(VideoPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
+    """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
 
-    Args:
-      workdir: of a run of the component 'editing', or 'video'.
-      mesh: sizes of the mesh axes, see `VideoPipeline`; 'data' shares out videos and windows.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold such a model.
-      CheckpointError: it has no checkpoint that can be trusted.
+    Of `mesh`, 'data' shares out videos and windows.
     """
     kind = pipeline_of(workdir)
     self.component, self.noun = kind.component, kind.noun
@@ -229,14 +222,13 @@ class Editor(VideoPipeline):
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[Any]:
-    """Edits a video file and writes it; see `mgjax.editing.files.write_edited`."""
-    from mgjax.editing.files import Request, write_edited
+    """Edits a video file and writes it, with the fields of `Edited` as options.
 
+    Without a `video` it is that of `VideoPipeline`.
+    """
     if 'video' not in options:
-      return super().save([prompts] if isinstance(prompts, str) else prompts, out, **options)
-    instruction = prompts if isinstance(prompts, str) else ''.join((prompts or [''])[:1])
-    video = os.fspath(options.pop('video'))
-    return write_edited(self, Request(video=video, instruction=instruction, **options), out)
+      return super().save(prompts, out, **options)
+    return Edited.of(prompts, out, **options).write(self)
 
   @property
   def tasks(self) -> tuple[str, ...]:
@@ -361,11 +353,6 @@ def pipeline_of(workdir: str | os.PathLike[str]) -> type[VideoPipeline]:
   """Returns whose kind a run is: `VideoPipeline` of text to video, or else `Editor`."""
   plain = read_config(workdir, Editor.component).component == VideoPipeline.component
   return VideoPipeline if plain else Editor
-
-
-def model_rate(fps: float) -> float:
-  """Returns frames a second within what models are asked for."""
-  return min(max(fps, RATES.least), RATES.most)
 
 
 def _one_each(video: Any, count: int) -> list[Any]:

@@ -55,7 +55,7 @@ def check_edit(
   if how == EDIT and SOURCE not in field_names(model.conditionings):
     raise ConfigError(
       f'the model of {os.fspath(workdir)!r} reads no source video, so it follows no instructions; '
-      'take the work directory of a video editor, or --how=sdedit with what the video shall show'
+      'take the work directory of a video editor, or --strength=0.6 with what the video shall show'
     )
   if not prompts or not all(prompt.strip() for prompt in prompts):
     raise ConfigError("there is no instruction; say what to change, as in 'make it red'")

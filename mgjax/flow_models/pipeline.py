@@ -23,8 +23,8 @@ from mgjax.flow_models.conditions import (
   prepare_samples,
   small_inputs,
 )
-from mgjax.flow_models.files import Fields, read_condition, spread_conditions
 from mgjax.flow_models.prompts import tell_prompts
+from mgjax.flow_models.requests import Fields, read_condition, spread_conditions
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -61,8 +61,10 @@ class FlowPipeline:
       component: 'video' or 'audio'.
       noun: for messages, as in 'a video model'.
       load: reads the autoencoder from its work directory.
-      mesh: sizes of the mesh axes over which the weights are spread; None for one device.
-      changes: of `config.sample`, as `SampleSettings.changed` takes them.
+      mesh: sizes of the mesh axes, also as text, 'context=8': all devices then hold the weights in
+        pieces and share the tokens ('context') or the videos ('data') of a batch; None for one
+        device.
+      changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the run's.
 
     Raises:
       ConfigError: the directory does not hold a model of this component.

@@ -63,6 +63,12 @@ def frame_covers(
   return covers[0], covers[1]
 
 
+def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
+  """Returns height and width `scale` times as large, rounded."""
+  height, width = (max(1, round(side * scale)) for side in size)
+  return height, width
+
+
 def check_size(size: tuple[int, int]) -> None:
   """Raises ConfigError if H.264 has no frames of this height and width."""
   height, width = size

@@ -23,17 +23,16 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.streaming import WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
-from mgjax.flow_models.files import checked_video
 from mgjax.flow_models.pipeline import FlowPipeline
+from mgjax.flow_models.requests import Frame, checked_video
 from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import regroup
 from mgjax.text.prompts import frame_rate_of
-from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers
+from mgjax.upsampler.files import Enlarged
+from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers, scaled_size
 from mgjax.upsampler.velocity import make_tiled_velocity
-
-Frame = UInt8[np.ndarray, 'h w 3']
 
 
 class Upsampler(FlowPipeline):
@@ -51,17 +50,9 @@ class Upsampler(FlowPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
+    """Reads the averaged weights; see `FlowPipeline`.
 
-    Args:
-      workdir: of a run of the component 'upsampler'.
-      mesh: sizes of the mesh axes, also as text; 'data' shares out the windows, 'context' the
-        tokens of each. By default one device does all.
-      **changes: of `config.sample`: solver, schedule, steps, guidance; None keeps the run's.
-
-    Raises:
-      ConfigError: the directory does not hold an upsampler.
-      CheckpointError: it has no checkpoint that can be trusted.
+    Of `mesh`, 'data' shares out the windows and 'context' the tokens of each.
     """
     super().__init__(workdir, 'upsampler', 'an upsampler', load_codec, mesh, changes)
     self.windows = Windows.of(self.config.to_dict())
@@ -174,11 +165,8 @@ class Upsampler(FlowPipeline):
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
-    """Enlarges a video file and writes it; see `mgjax.upsampler.files.write_upsampled`."""
-    from mgjax.upsampler.files import Request, write_upsampled
-
-    prompt = prompts if isinstance(prompts, str) else ''.join((prompts or [''])[:1])
-    return write_upsampled(self, Request(prompt=prompt, **options), out)
+    """Enlarges a video file and writes it, with the fields of `Enlarged` as options."""
+    return Enlarged.of(prompts, out, **options).write(self)
 
   def _generate_whole(
     self,
@@ -261,12 +249,6 @@ class Upsampler(FlowPipeline):
     rates = [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
     batch = self._batch(self._samples(prompts, {}, {}, rates))
     return {name: np.asarray(value) for name, value in batch.items()}
-
-
-def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
-  """Returns height and width `scale` times as large, rounded."""
-  height, width = (max(1, round(side * scale)) for side in size)
-  return height, width
 
 
 def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:

@@ -1,6 +1,7 @@
-"""Reads prompts from files and writes sampled videos."""
+"""Writes sampled videos: files, a sheet and an animation of all, and how they were made."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -9,212 +10,184 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.checkpoints.workdir import places_of, read_config, read_config_of
+from mgjax.checkpoints.workdir import places_of, read_config
 from mgjax.conditioning.frames import CLIP, FIRST, LAST
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.files import parse_json, write_json
-from mgjax.core.settings import fields_of, unpack
+from mgjax.core.files import write_json
+from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
-from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import condition_fields
-from mgjax.flow_models.files import describe_conditions, spread_conditions
-from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
+from mgjax.flow_models.requests import Request, describe_conditions, model_of, spread_conditions
 from mgjax.flow_models.shape import check_shape
 from mgjax.media.provenance import release
 from mgjax.media.video import stream_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.text.prompts import clean_prompt, frame_rate_of, prompt_hash
-from mgjax.video.extend import check_reads
-from mgjax.video.pipeline import VideoPipeline
+from mgjax.text.prompts import frame_rate_of, prompt_hash
+from mgjax.video.extend import check_length, check_reads, default_overlap
 
 SHEET_ROWS = 32
 _LARGEST = 2**31  # bytes of a clip that is continued
 
 
-def read_prompts(prompt: str | None, path: str | os.PathLike[str] | None) -> list[str]:
-  """Returns the one prompt, or those of a file, cleaned; empty lines of a file are skipped.
+@dataclasses.dataclass(frozen=True)
+class Samples(Request):
+  """One video a prompt, or with one frame an image.
 
-  Raises:
-    ConfigError: a prompt holds no text.
-    DataError: the file cannot be read, or holds no prompt.
+  Attributes:
+    frames: of a video, with those of `video`; by default as in training, or half a window more.
+    size: height and width; by default as in training.
+    fps: frames a second; by default what a prompt begins with, or training's.
+    scale: repeats of each pixel in the files; by default small videos are enlarged to be seen.
+    video: a file or an array (t h w 3) that each video continues, as `VideoPipeline.extend` does.
+    negative: what no video should show.
+    upsampler: a `mgjax.upsampler.pipeline.Upsampler` that enlarges each before it is written.
+    typed: what prompts were before a language model wrote them anew.
+    conditions: beside the prompts, as of `VideoPipeline.stream`.
   """
-  if prompt is not None:
-    return [clean_prompt(prompt)]
-  return [clean_prompt(line) for line in _lines(path)]
 
+  batch_size: Positive = 16
+  frames: Positive | None = None
+  size: tuple[Positive, Positive] | None = None
+  fps: float | None = None
+  scale: Positive | None = None
+  video: Any = None
+  negative: str = ''
+  upsampler: Any = None
+  typed: Sequence[str] | None = None
+  conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-def read_requests(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[Any]]]:
-  """Returns the prompts of a file, and conditions by name, one for each prompt.
+  def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
+    """Checks the shape, the conditions and where videos go; see `Request.check`."""
+    model, config = model_of(workdir, changes)
+    for prompt in self.prompts:
+      frame_rate_of(prompt, self.fps, config.data.fps)
+    _, usual = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+    given = {CLIP: self.video} if self.video is not None else {}
+    frames = usual.frames if given else self.frames or usual.frames
+    shape = (frames, *(self.size or usual.size))
+    self.place(frames)
+    for codec_place in places_of(workdir, config.autoencoder):
+      if codec_place.exists():
+        codec = make_autoencoder(fields_of(read_config(codec_place), 'model'))
+        check_shape(model.backbone, codec, shape)
+        fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
+        conditions = {**self.conditions, **given}
+        for name in (FIRST, LAST, CLIP):
+          if conditions.get(name) is not None:
+            check_reads(tuple(fields), name, os.fspath(workdir))
+        spread_conditions(conditions, fields, len(self.prompts))
+        break
 
-  A file of another name than .jsonl has prompts alone, one a line. A line of a .jsonl is an object
-  with 'prompt' and conditions, as in {"prompt": "a dog", "first_frame": "dog.png"}.
+  def place(self, frames: int) -> tuple[pathlib.Path, bool]:
+    """Returns where videos go, and whether that is the file of a single one, not a directory.
 
-  Raises:
-    ConfigError: a prompt holds no text.
-    DataError: the file cannot be read, or holds no prompt.
-  """
-  if pathlib.Path(path).suffix != '.jsonl':
-    return read_prompts(None, path), {}
-  rows = []
-  for number, line in enumerate(_lines(path), 1):
-    mend = 'write an object with "prompt" and conditions'
-    row = parse_json(line, f'line {number} of {os.fspath(path)!r}', error=DataError, mend=mend)
-    if not isinstance(row.get('prompt'), str):
-      raise DataError(f'line {number} of {os.fspath(path)!r} has no "prompt"; {mend}')
-    rows.append(row)
-  names = {name for row in rows for name in row} - {'prompt'}
-  prompts = [clean_prompt(row['prompt']) for row in rows]
-  return prompts, {name: [row.get(name) for row in rows] for name in sorted(names)}
+    Raises:
+      ConfigError: it is, but there are several, or videos of so many frames are called otherwise.
+    """
+    kind, count = '.mp4' if frames > 1 else '.png', len(self.prompts)
+    out = pathlib.Path(self.out or ('samples' if count > 1 else f'out{kind}'))
+    alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
+    if alone and count > 1:
+      raise ConfigError(f'--out={out} is one file, but there are {count} videos; give a directory')
+    if alone and out.suffix != kind:
+      raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
+    return out, alone
 
+  def write(self, pipeline: Any) -> list[pathlib.Path]:
+    """Makes the videos with a `VideoPipeline` and writes them, sheets of all and a json.
 
-def write_samples(
-  pipeline: VideoPipeline,
-  prompts: Sequence[str],
-  out: str | os.PathLike[str],
-  *,
-  seed: int = 0,
-  shape: tuple[int, int, int] | None = None,
-  fps: float | None = None,
-  batch_size: int = 16,
-  scale: int | None = None,
-  upsampler: Any = None,
-  video: UInt8[np.ndarray, 't h w 3'] | None = None,
-  typed: Sequence[str] | None = None,
-  negative: str = '',
-  **conditions: Any,
-) -> list[pathlib.Path]:
-  """Generates a video a prompt and writes them, sheets of all and a json that describes them.
+    Small videos are written enlarged by a whole number, which the json states; its digests are
+    those of the model's own pixels. Pixels are changed as they are written, and files signed, as
+    `mgjax.media.provenance.release` is told to.
 
-  Small videos are written enlarged by a whole number, which the json states; its digests are those
-  of the model's own pixels. Prompts are checked, pixels changed as they are written, and files
-  signed, as `mgjax.media.provenance.release` is told to.
-
-  A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
-  `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
-
-  Conditions beside the prompts are those of `VideoPipeline.stream`; `scale` is that of
-  `mgjax.media.viewing.write_clip`. With an `upsampler`, a `mgjax.upsampler.pipeline.Upsampler`,
-  each video is enlarged by it before it is written. With a `video` each one continues that clip, as
-  in `VideoPipeline.extend`, to the frames of `shape` in all. What was `typed` before prompts were
-  rewritten stands in the json beside them. `negative` is that of `VideoPipeline.stream`.
-
-  Returns:
-    What was written: videos, then the contact sheet, their animation, and the json.
-
-  Raises:
-    ConfigError: the model cannot make this shape, a prompt is refused, or `out` or `fps`, as in
-      `VideoPipeline.stream`, does not suit; before anything is made.
-  """
-  release.admit(prompts)
-  shape = shape or pipeline.default_shape
-  pipeline.check(shape if video is None else (pipeline.default_shape[0], *shape[1:]))
-  rates = pipeline.frame_rates(prompts, fps)
-  paths, sheet, record = _name_files(pathlib.Path(out), prompts, shape[0])
-  unknown = pipeline.tell(prompts, rates if shape[0] > 1 else None)
-  options = {'seed': seed, 'fps': fps, 'batch_size': batch_size, 'negative': negative, **conditions}
-  if video is None:
-    videos = pipeline.stream(prompts, shape=shape, **options)
-  else:
-    videos = iter(pipeline.extend(prompts, video, frames=shape[0], **options))
-    conditions = {**conditions, 'video': video}
-  shown, digests, writing = [], [], None
-  with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
-    for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
-      if upsampler is not None:
-        given = {'video': made, 'fps': rate, 'seed': seed, 'first': index}
-        made = upsampler.generate([prompts[index]], **given)[0]
-      digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
-      scale = scale or viewing_scale(*made.shape[1:3])
-      made, repeats = release.postprocess_enlarged(made, scale)
+    A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
+    `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
+    """
+    prompts, conditions = self.prompts, dict(self.conditions)
+    window, *size = pipeline.default_shape
+    size = self.size or tuple(size)
+    rates = pipeline.frame_rates(prompts, self.fps)
+    video = self.video
+    if isinstance(video, str | os.PathLike):
+      video = _read_source(video, size, rates[0])
+    if video is None:
+      frames = self.frames or window
+    else:
+      frames = self.frames or len(video) + window - default_overlap(window)
+      check_length(frames, len(video))
+    pipeline.check((frames if video is None else window, *size))
+    paths, sheet, record = self._paths(frames)
+    unknown = pipeline.tell(prompts, rates if frames > 1 else None)
+    options = {'seed': self.seed, 'fps': self.fps, 'batch_size': self.batch_size}
+    options |= {'negative': self.negative, **conditions}
+    if video is None:
+      videos = pipeline.stream(prompts, shape=(frames, *size), **options)
+    else:
+      videos = iter(pipeline.extend(prompts, video, frames=frames, **options))
+      conditions['video'] = video
+    shown, digests, writing, scale = [], [], None, self.scale
+    with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
+      for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
+        if self.upsampler is not None:
+          given = {'video': made, 'fps': rate, 'seed': self.seed, 'first': index}
+          made = self.upsampler.generate([prompts[index]], **given)[0]
+        digests.append(hashlib.sha256(made.tobytes()).hexdigest()[:16])
+        scale = scale or viewing_scale(*made.shape[1:3])
+        made, repeats = release.postprocess_enlarged(made, scale)
+        if writing is not None:
+          writing.result()
+        writing = writer.submit(write_clip, path, made, rate, repeats)
+        shown += [made] if len(shown) < SHEET_ROWS else []
+      sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
       if writing is not None:
         writing.result()
-      writing = writer.submit(write_clip, path, made, rate, repeats)
-      shown += [made] if len(shown) < SHEET_ROWS else []
-    sheets = write_sheets(sheet, shown, list(prompts[:SHEET_ROWS]), rates[:SHEET_ROWS])
-    if writing is not None:
-      writing.result()
-  described = _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size)
-  for sample, words in zip(described['samples'], unknown, strict=True):
-    sample['unknown_words'] = words
-  for sample, prompt, words in zip(described['samples'], prompts, typed or prompts, strict=True):
-    sample |= {} if words == prompt else {'typed': words}
-  described |= {'upsampler': None if upsampler is None else upsampler.provenance}
-  described |= {'scale': scale, 'conditions': describe_conditions(conditions)}
-  described |= {'negative': negative} if negative else {}
-  release.sign([*paths, *sheets])
-  write_json(record, described | release.described())
-  return [*paths, *sheets, record]
+    samples = []
+    for index, prompt in enumerate(prompts):
+      typed = prompt if self.typed is None else self.typed[index]
+      samples.append(
+        {
+          'index': index, 'prompt': prompt, 'fps': rates[index], 'file': paths[index].name,
+          'pixels': digests[index], 'unknown_words': unknown[index],
+          **({} if typed == prompt else {'typed': typed}),
+        }
+      )  # fmt: skip
+    described = {
+      'weights': pipeline.weights,
+      'settings': pipeline.settings,
+      'seed': self.seed,
+      'frames': frames,
+      'height': size[0],
+      'width': size[1],
+      'batch_size': self.batch_size,
+      'samples': samples,
+      'upsampler': None if self.upsampler is None else self.upsampler.provenance,
+      'scale': scale,
+      'conditions': describe_conditions(conditions),
+      **({'negative': self.negative} if self.negative else {}),
+    }
+    release.sign([*paths, *sheets])
+    write_json(record, described | release.described())
+    return [*paths, *sheets, record]
+
+  def _paths(self, frames: int) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
+    """Returns the paths of videos, contact sheet and json, and makes their directory."""
+    out, alone = self.place(frames)
+    directory = out.parent if alone else out
+    try:
+      directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+      raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
+    if alone:
+      return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
+    names = [f'{index:04d}_{prompt_hash(each)}' for index, each in enumerate(self.prompts)]
+    kind = '.mp4' if frames > 1 else '.png'
+    return [out / f'{name}{kind}' for name in names], out / 'sheet.png', out / 'samples.json'
 
 
-def _lines(path: str | os.PathLike[str] | None) -> list[str]:
-  try:
-    lines = pathlib.Path(path).read_text(encoding='utf-8-sig').splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f'cannot read prompts from {os.fspath(path)!r}: {error}') from error
-  lines = [line for line in lines if line.strip()]
-  if not lines:
-    raise DataError(f'{os.fspath(path)!r} holds no prompts; write one a line')
-  return lines
-
-
-def check_request(
-  workdir: str | os.PathLike[str],
-  prompts: Sequence[str],
-  *,
-  out: str | None = None,
-  frames: int | None = None,
-  size: tuple[int, int] | None = None,
-  fps: float | None = None,
-  conditions: Mapping[str, Any] = {},
-  changes: Mapping[str, Any] = {},
-  pipeline: type[VideoPipeline] = VideoPipeline,
-) -> tuple[int, int, int]:
-  """Returns frames, height and width of the videos, if the model can make what is asked for.
-
-  Args:
-    workdir: of a run of the pipeline's component.
-    prompts: one a video.
-    out: where they will be written, if that is known.
-    frames: of a video; by default as in training.
-    size: height and width; by default as in training.
-    fps: frames a second, if they are given.
-    conditions: as of `VideoPipeline.stream`.
-    changes: as of `VideoPipeline`.
-    pipeline: that will be asked.
-
-  Raises:
-    ConfigError: it cannot, or a prompt is refused.
-    DataError: the file of a condition is not there.
-  """
-  release.admit(prompts)
-  config = read_config_of(workdir, pipeline.component, pipeline.noun)
-  model = make_flow_model(fields_of(config, 'model'))
-  settings = unpack(SampleSettings, fields_of(config, 'sample'), 'sample').changed(changes)
-  objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
-  make_sampler_of(settings, objective, model)
-  for prompt in prompts:
-    frame_rate_of(prompt, fps, config.data.fps)
-  _, usual = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
-  shape = (frames or usual.frames, *(size or usual.size))
-  if out is not None:
-    check_out(pathlib.Path(out), len(prompts), shape[0])
-  for place in places_of(workdir, config.autoencoder):
-    if place.exists():
-      codec = make_autoencoder(fields_of(read_config(place), 'model'))
-      check_shape(model.backbone, codec, shape)
-      fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
-      for name in (FIRST, LAST, CLIP):
-        if conditions.get(name) is not None:
-          check_reads(tuple(fields), name, os.fspath(workdir))
-      spread_conditions(conditions, fields, len(prompts))
-      break
-  return shape
-
-
-def read_source(
+def _read_source(
   path: str | os.PathLike[str], size: tuple[int, int], fps: float
 ) -> UInt8[np.ndarray, 't h w 3']:
   """Reads a whole clip that is to be continued, brought to a size and a frame rate.
@@ -228,52 +201,3 @@ def read_source(
     if len(frames) > most:
       raise DataError(f'{path}: has more than {most} frames at {fps:g} a second; cut its end out')
   return np.stack(frames)
-
-
-def check_out(out: pathlib.Path, count: int, frames: int) -> bool:
-  """Says whether `out` is the file of a single video, and not a directory.
-
-  Raises:
-    ConfigError: it is, but there are several, or videos of so many frames are called otherwise.
-  """
-  kind = '.mp4' if frames > 1 else '.png'
-  alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
-  if alone and count > 1:
-    raise ConfigError(f'--out={out} is one file, but there are {count} videos; give a directory')
-  if alone and out.suffix != kind:
-    raise ConfigError(f'--out={out}: {frames} frame(s) are written as {kind}; name it so')
-  return alone
-
-
-def _name_files(
-  out: pathlib.Path, prompts: Sequence[str], frames: int
-) -> tuple[list[pathlib.Path], pathlib.Path, pathlib.Path]:
-  """Returns the paths of videos, contact sheet and json, and makes their directory."""
-  kind, alone = '.mp4' if frames > 1 else '.png', check_out(out, len(prompts), frames)
-  directory = out.parent if alone else out
-  try:
-    directory.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise ConfigError(f'--out={out}: cannot make {directory}: {error.strerror}') from error
-  if alone:
-    return [out], out.with_name(f'{out.stem}_sheet.png'), out.with_suffix('.json')
-  paths = [out / f'{index:04d}_{prompt_hash(prompt)}{kind}' for index, prompt in enumerate(prompts)]
-  return paths, out / 'sheet.png', out / 'samples.json'
-
-
-def _describe(pipeline, prompts, rates, paths, digests, seed, shape, batch_size) -> dict[str, Any]:
-  return {
-    'weights': pipeline.weights,
-    'settings': pipeline.settings,
-    'seed': seed,
-    'frames': shape[0],
-    'height': shape[1],
-    'width': shape[2],
-    'batch_size': batch_size,
-    'samples': [
-      {'index': index, 'prompt': prompt, 'fps': rate, 'file': path.name, 'pixels': digest}
-      for index, (prompt, rate, path, digest) in enumerate(
-        zip(prompts, rates, paths, digests, strict=True)
-      )
-    ],
-  }

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +24,14 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
+from mgjax.video.files import Samples
 
 
 class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   component, noun = 'video', 'a video model'
+  request: ClassVar[type[Samples]] = Samples  # what `save` takes
 
   def __init__(
     self,
@@ -38,20 +40,7 @@ class VideoPipeline(FlowPipeline):
     mesh: Mapping[str, int] | str | None = None,
     **changes: Any,
   ):
-    """Reads the averaged weights.
-
-    Args:
-      workdir: of a run of this component.
-      mesh: sizes of the mesh axes, also as text, 'context=8'; all devices then hold the weights in
-        pieces and share the tokens ('context') or the videos ('data') of a batch. By default one
-        device does all.
-      **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the
-        run's.
-
-    Raises:
-      ConfigError: the directory does not hold a text-to-video model.
-      CheckpointError: it has no checkpoint that can be trusted.
-    """
+    """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
     self._fit = make_fit(self._codec, self._settings.known_steps)
 
@@ -73,12 +62,24 @@ class VideoPipeline(FlowPipeline):
     return np.stack(list(self.stream(prompts, **options)))
 
   def save(
-    self, prompts: Sequence[str] | None, out: str | os.PathLike[str], **options: Any
+    self,
+    prompts: Sequence[str] | str | None,
+    out: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    **options: Any,
   ) -> list[pathlib.Path]:
-    """Generates one video a prompt and writes them; see `mgjax.video.files.write_samples`."""
-    from mgjax.video.files import write_samples
+    """Generates one video a prompt and writes them.
 
-    return write_samples(self, prompts or [''], out, **options)
+    Args:
+      prompts: as of `stream`.
+      out: a file, or of several a folder.
+      shape: frames, height, width.
+      **options: fields of `mgjax.video.files.Samples`, and conditions by name.
+    """
+    if shape is not None:
+      options |= {'frames': shape[0], 'size': tuple(shape[1:])}
+    return self.request.of(prompts, out, **options).write(self)
 
   def stream(
     self,

@@ -6,34 +6,27 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.audio.files import Request, request_caption, write_files
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import create, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.settings import Count, Positive, check
 from mgjax.data.clips import evenly
-from mgjax.data.ingest.edit_bench import EditRequest
-from mgjax.editing.files import write_bench
 from mgjax.evaluation.suites.score import find_videos
 from mgjax.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.evaluation.suites.vbench import read_results, results_table, video_names
-from mgjax.flow_models.files import describe_conditions
+from mgjax.flow_models.requests import Request, describe_conditions
 from mgjax.media.provenance import release
 from mgjax.media.video import cover_size, probe, read_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
-from mgjax.registry import feature, section
+from mgjax.registry import SECTIONS, section
 from mgjax.runtime.progress import track
-from mgjax.text.prompts import clean_prompt
 from mgjax.workflows.cross_pairs import digest_of
 
 SHEET_ROWS = 32
 _SHEET_FRAMES, _SHEET_SIDE = 16, 128  # of a video on the sheet, at most
-# Which components make what of suites of a kind.
-_VIDEO = ('video', 'personalization')
-_MAKERS = {'video': _VIDEO, 'edit': ('editing',), 'sound': ('audio', *_VIDEO)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +37,20 @@ class SuiteSettings:
     seed: of the noise of the first sample; sample k of each prompt has that of seed + k.
     samples: of each prompt.
     batch_size: videos, or windows of one, at a time.
-    limit: of the rows, so many from the first on; all if None.
-    scale: repeats of each pixel in files; by default small videos are enlarged to be seen.
     videos: of a sound suite, the folder of the videos that get sound.
     process: of those that work at once, this one, which makes each row of which the place is
       `process` modulo `processes`.
     processes: how many they are.
+    request: more fields of the request of each row (`registry.Section.request`), such as `scale`.
   """
 
   seed: Count = 0
   samples: Positive = 1
   batch_size: Positive = 16
-  limit: Positive | None = None
-  scale: Positive | None = None
   videos: str = ''
   process: Count = 0
   processes: Positive = 1
+  request: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -95,20 +86,23 @@ def run_suite(
   suite: Suite,
   out: str | os.PathLike[str],
   settings: SuiteSettings = SuiteSettings(),
+  *,
+  component: str = '',
   **options: Any,
 ) -> Made:
   """Makes a video, a soundtrack or an edit of each row of a suite, whatever the model is for.
 
-  Files are called by the index of their row and a hash of its prompt. Beside each there is a json
-  with everything needed to make it again, written last: what has one is not made again. The first
-  sample of each prompt is in `out` itself and sample k in the folder sample_<k>, so that each
-  folder has one video a prompt.
+  Files are called by the index of their row and a hash of its prompt, edits by that of their video.
+  Beside each there is a json with everything needed to make it again, written last: what has one is
+  not made again. The first sample of each prompt is in `out` itself and sample k in the folder
+  sample_<k>, so that each folder has one video a prompt.
 
   Args:
     workdir: of the model. A video model makes the videos of a sound suite's video prompts.
     suite: what is asked for.
     out: a folder.
     settings: how.
+    component: whose requests are made, such as 'editing' for SDEdit; by default the model's own.
     **options: of the model's pipeline: `mesh`, `steps`, `guidance`.
 
   Raises:
@@ -116,9 +110,22 @@ def run_suite(
       anything is made.
     DataError: a file that is read is not there.
   """
-  component = read_config(workdir).component
-  _check(workdir, component, suite, settings)
-  pipeline = feature(component, 'load', 'can be loaded')(workdir, **options)
+  component = component or read_config(workdir).component
+  row = section(component)
+  if suite.kind not in row.suites:
+    able = ' or '.join(name for name, each in SECTIONS.items() if suite.kind in each.suites)
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is {row.noun}, and {suite.name} a suite of kind {suite.kind!r}; '
+      f'name a run of the component {able}'
+    )
+  request = row.request.get()
+  of_row = getattr(request, 'of_row', None)  # makes the request of one row
+  sounds = suite.kind == 'sound' and of_row is not None
+  if sounds and not settings.videos:
+    raise ConfigError('--video is missing: the folder of the videos that get sound')
+  if settings.videos and not sounds:
+    raise ConfigError(f'--video={settings.videos} is for models of sound; leave it out')
+  pipeline = row.load(workdir, **options)
   directory = pathlib.Path(out)
   record = directory / FILE
   create(record, (json.dumps(suite.as_dict(), indent=2) + '\n').encode())
@@ -126,16 +133,13 @@ def run_suite(
   if [there.get(key) for key in ('kind', 'rows')] != [suite.kind, suite.as_dict()['rows']]:
     raise ConfigError(f'{directory} holds videos of another suite; take another --out')
   about = plain(pipeline.provenance) | {'fingerprint': digest_of(workdir)}
-  job = _Job(pipeline, about, suite, suite.rows[: settings.limit], settings)
-  kind = _edits if component == 'editing' else _sounds if component == 'audio' else _videos
+  job = _Job(pipeline, request, about, suite, settings)
   folders = [directory / f'sample_{k}' if k else directory for k in range(settings.samples)]
-  works = [kind(job, folder, settings.seed + k) for k, folder in enumerate(folders)]
-  made = 0
-  for work in works:
-    made += sum(1 for _ in work.make())
+  make = _in_batches if of_row is None else _one_by_one
+  works = [make(job, folder, settings.seed + k) for k, folder in enumerate(folders)]
+  made = sum(1 for work in works for _ in work.make())
   kept = sum(work.kept for work in works)
-  sheets = [] if kind is _edits else _write_sheets(directory, job.rows, pipeline)
-  return Made(directory, made, kept, [record, *sheets])
+  return Made(directory, made, kept, [record, *_write_sheets(directory, suite.rows, pipeline)])
 
 
 def export_vbench(
@@ -165,7 +169,7 @@ def export_vbench(
   if missing := [place for videos in found for place in places if place not in videos]:
     raise DataError(
       f'{directory} lacks {len(missing)} videos of {suite.name}, first of prompt '
-      f'{suite.rows[missing[0]].index}; run launch.suite run to its end'
+      f'{suite.rows[missing[0]].index}; run launch.sample --suite to its end'
     )
   files = [videos[place] for place in places for videos in found]
   prompts = [suite.rows[place].prompt for place in places for _ in found]
@@ -213,10 +217,14 @@ def plain(value: Any) -> Any:
 @dataclasses.dataclass(frozen=True)
 class _Job:
   pipeline: Any
+  request: type[Request]
   about: dict[str, Any]  # what all that is made was made with
   suite: Suite
-  rows: Sequence[Row]  # of all processes
   settings: SuiteSettings
+
+  def places(self) -> range:
+    """Returns the places of the rows of this process."""
+    return range(len(self.suite.rows))[self.settings.process :: self.settings.processes]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,22 +235,23 @@ class _Work:
   make: Callable[[], Iterator[pathlib.Path]]
 
 
-def _videos(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
-  pipeline, settings = job.pipeline, job.settings
-  shape = pipeline.default_shape
-  kind, scale = '.mp4' if shape[0] > 1 else '.png', settings.scale or viewing_scale(*shape[1:])
-  rows = job.rows[settings.process :: settings.processes]
-  prompts = [clean_prompt(row.prompt) for row in rows]
-  release.admit(prompts)
+def _in_batches(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
+  """Makes videos, of which those of several rows come out of one call of the model."""
+  pipeline, rows = job.pipeline, [job.suite.rows[at] for at in job.places()]
+  like = job.request([row.prompt for row in rows], folder, **job.settings.request)
+  prompts, shape = like.prompts, (like.frames or pipeline.default_shape[0],)
+  shape += tuple(like.size or pipeline.default_shape[1:])
+  kind, scale = '.mp4' if shape[0] > 1 else '.png', like.scale or viewing_scale(*shape[1:])
   told = [dict(row.fields) if job.suite.kind == 'video' else {} for row in rows]
   asked = [
     {
       'index': row.index, 'prompt': prompt, 'seed': seed, 'fps': rate, 'frames': shape[0],
       'height': shape[1], 'width': shape[2], 'scale': scale,
-      'conditions': describe_conditions(more),
+      'conditions': describe_conditions({**like.conditions, **more}),
+      **({'negative': like.negative} if like.negative else {}),
     }
     for row, prompt, rate, more in zip(
-      rows, prompts, pipeline.frame_rates(prompts), told, strict=True
+      rows, prompts, pipeline.frame_rates(prompts, like.fps), told, strict=True
     )
   ]  # fmt: skip
   left = _left(job, [folder / f'{row.file}{kind}' for row in rows], asked)
@@ -255,8 +264,11 @@ def _videos(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
       [prompts[at] for at in places],
       seed=seed,
       first=[rows[at].index for at in places],
-      batch_size=settings.batch_size,
-      **{name: [told[at].get(name) for at in places] for name in names},
+      shape=shape,
+      fps=like.fps,
+      batch_size=job.settings.batch_size,
+      negative=like.negative,
+      **{**like.conditions, **{name: [told[at].get(name) for at in places] for name in names}},
     )
     for at, unknown, video in zip(places, words, made, strict=True):
       path, wanted = left[at]
@@ -270,54 +282,32 @@ def _videos(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   return _Work(len(rows) - len(left), make if left else lambda: iter(()))
 
 
-def _sounds(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
-  pipeline, settings = job.pipeline, job.settings
-  videos = find_videos(settings.videos, job.suite)
-  places = range(len(job.rows))[settings.process :: settings.processes]
-  if missing := [at for at in places if at not in videos]:
-    raise DataError(f'{settings.videos}: has no video of prompt {job.rows[missing[0]].index}')
-  rows = [job.rows[at] for at in places]
-  captions = [
-    request_caption(
-      pipeline, row.fields['audio_prompt'], music=row.fields.get('music_prompt') or ''
-    )
-    for row in rows
+def _one_by_one(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
+  """Makes soundtracks or edits, each by a request of its own."""
+  places, rows = job.places(), job.suite.rows
+  options = {'seed': seed, 'batch_size': job.settings.batch_size, **job.settings.request}
+  given: dict[int, dict[str, str]] = {at: {} for at in places}
+  if job.settings.videos:
+    videos = find_videos(job.settings.videos, job.suite)
+    if missing := [at for at in places if at not in videos]:
+      raise DataError(f'{job.settings.videos}: has no video of prompt {rows[missing[0]].index}')
+    given = {at: {'video': os.fspath(videos[at])} for at in places}
+  requests = [
+    job.request.of_row(job.pipeline, rows[at], folder, **options, **given[at]) for at in places
   ]
   asked = [
-    {'index': row.index, 'prompt': caption, 'seed': seed, 'video': videos[at].name}
-    for row, caption, at in zip(rows, captions, places, strict=True)
+    {'index': rows[at].index, 'request': request.described(job.pipeline)}
+    for at, request in zip(places, requests, strict=True)
   ]
-  left = _left(job, [folder / f'{row.file}.mp4' for row in rows], asked)
+  left = _left(job, [pathlib.Path(request.out) for request in requests], asked)
 
   def make() -> Iterator[pathlib.Path]:
-    for at, (path, wanted) in track(left.items(), len(left), 'soundtrack'):
-      request = Request(
-        captions[at], video=os.fspath(videos[places[at]]), seed=seed, rows=settings.batch_size
-      )
-      *_, record = write_files(pipeline, request, path)
+    for at, (path, wanted) in track(left.items(), len(left), 'row'):
+      *_, record = requests[at].write(job.pipeline)
       write_json(record, read_json(record) | wanted)
       yield path
 
-  return _Work(len(rows) - len(left), make)
-
-
-def _edits(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
-  rows = [
-    EditRequest(
-      pathlib.Path(row.fields['video']),
-      row.prompt,
-      *(row.fields[name] for name in ('task', 'caption', 'target')),
-    )
-    for row in job.rows
-  ]
-  before = {path.stem for path in folder.glob('*.json')} - {pathlib.Path(FILE).stem}
-  options = {'seed': seed, 'rows': job.settings.batch_size}
-
-  def make() -> Iterator[pathlib.Path]:
-    made = write_bench(job.pipeline, rows, folder, **options)
-    yield from (path for path in made if path.stem not in before)
-
-  return _Work(len(before), make)
+  return _Work(len(requests) - len(left), make)
 
 
 def _left(
@@ -345,23 +335,6 @@ def _left(
       if part.name[1:].rpartition('.')[0] in unfinished:
         part.unlink(missing_ok=True)
   return left
-
-
-def _check(
-  workdir: str | os.PathLike[str], component: str, suite: Suite, settings: SuiteSettings
-) -> None:
-  """Raises ConfigError for what does not go together."""
-  if component not in _MAKERS[suite.kind]:
-    raise ConfigError(
-      f'{os.fspath(workdir)!r} is {section(component).noun}, and {suite.name} a suite of kind '
-      f'{suite.kind!r}; name a run of the component {" or ".join(_MAKERS[suite.kind])}'
-    )
-  if component == 'audio' and not settings.videos:
-    raise ConfigError('--videos is missing: the folder of the videos that get sound')
-  if component != 'audio' and settings.videos:
-    raise ConfigError(f'--videos={settings.videos} is for models of sound; leave it out')
-  if component == 'editing' and (settings.processes > 1 or settings.scale is not None):
-    raise ConfigError('edits are as large as their videos, and one process makes all of them')
 
 
 def _write_sheets(

@@ -22,8 +22,8 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import prepare_samples
+from mgjax.flow_models.requests import read_prompts
 from mgjax.registry import make_spec
-from mgjax.video.files import read_requests
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode
 from tests import tiny
@@ -254,11 +254,11 @@ def test_a_list_of_prompts_has_a_picture_on_each_line(sampler, written, tmp_path
   rows = [{'prompt': 'x', 'first_frame': str(tmp_path / 'a.png')}, {'prompt': 'y'}]
   listed = tmp_path / 'list.jsonl'
   listed.write_text('\n'.join(map(json.dumps, rows)))
-  prompts, conditions = read_requests(listed)
+  prompts, conditions = read_prompts(listed)
   assert prompts == ['x', 'y'] and conditions == {'first_frame': [rows[0]['first_frame'], None]}
   paths = sampler.save(prompts, tmp_path / 'out', shape=(4, 16, 16), **conditions)
   record = json.loads(paths[-1].read_text())
   assert record['conditions'] == conditions
   listed.write_text('{"prompt": 3}')
   with pytest.raises(DataError, match=r'line 1 of .* has no "prompt"'):
-    read_requests(listed)
+    read_prompts(listed)

@@ -240,7 +240,7 @@ def test_what_cannot_be_is_said(editor, plain):
     (ConfigError, 'no instruction', lambda: editor.generate([], video=clip())),
     (ConfigError, 'no instruction', lambda: editor.generate(' ', video=clip())),
     (ConfigError, "'paint'.*recolour", lambda: editor.generate(RED, video=clip(), task='paint')),
-    (ConfigError, 'reads no source video.*--how=sdedit', lambda: plain.generate(RED, video=clip())),
+    (ConfigError, 'no source video.*--strength=0.6', lambda: plain.generate(RED, video=clip())),
     (ConfigError, '1 instructions for 2', lambda: editor.generate(RED, video=[clip(), clip()])),
     (ConfigError, "no video for how='sdedit'", lambda: editor.generate([RED], how='sdedit')),
     (ConfigError, "how='paint'", lambda: editor.generate(RED, video=clip(), how='paint')),

@@ -83,10 +83,7 @@ CASES = {
   ),
   'no prompt': (
     ['sample', '--workdir={tmp}/w'], 2,
-    r"^sample\.py: --prompt is missing; for example --prompt='the .*', or --prompts$",
-  ),
-  'empty prompt': (
-    ['sample', '--workdir={tmp}/w', '--prompt= \x01 '], 2, r'^sample\.py: the prompt .* no text;',
+    r"^sample\.py: --prompt is missing; for example --prompt='the .*', or --prompts, or",
   ),
   'sample from nothing': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
@@ -94,18 +91,6 @@ CASES = {
   'guidance that is no number': (
     ['sample', '--workdir={tmp}/empty', '--prompt=a', '--guidance=text'], 2,
     r'^sample\.py: --guidance=text: expected a scale, as in 3, or scales of conditions by name',
-  ),
-  'two kinds of prompts': (
-    ['sample', '--workdir={tmp}', '--prompt=a', '--prompts={tmp}/file'], 2,
-    r"^sample\.py: give one of --prompt='.*--prompts=",
-  ),
-  'sound of no length': (
-    ['soundtrack', '--workdir={tmp}', '--prompt=a'], 2,
-    r'^soundtrack\.py: how long\? without a video',
-  ),
-  'video for a sound alone': (
-    ['soundtrack', '--workdir={tmp}', '--prompt=a', '--seconds=1', '--out=a.mp4'], 2,
-    r'^soundtrack\.py: --out=a\.mp4: there is no video to go into an \.mp4; name it \.wav$',
   ),
   'stages out of order': (
     ['train', '--config=digits/recipe', '--workdir={tmp}', '--config.order=("joint",)'],

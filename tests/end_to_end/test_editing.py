@@ -1,5 +1,6 @@
 """A video and an instruction in, the edited video out with its sound, by the binary users call."""
 
+import hashlib
 import json
 
 import jax
@@ -11,12 +12,12 @@ import mgjax
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.data.ingest.edit_bench import read_edit_bench
 from mgjax.digits.clips import Digits
-from mgjax.editing.files import write_bench
 from mgjax.editing.pipeline import Editor
+from mgjax.evaluation.suites.suite import read_suite
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.video import probe, read_clip, stream_frames, write_video
+from mgjax.workflows.suite import SuiteSettings, run_suite
 from tests import binaries, tiny, tiny_editing
 from tests.end_to_end.test_upsampling import packets
 from tests.tiny_editing import SIDE, WINDOW
@@ -37,7 +38,7 @@ def clip(tmp_path_factory):
 
 
 def edit(runs, video, *arguments, run='editing'):
-  return binaries.run('edit', f'--workdir={runs / run}', f'--video={video}', *arguments)
+  return binaries.run('sample', f'--workdir={runs / run}', f'--video={video}', *arguments)
 
 
 def test_a_bench_goes_on_where_it_stopped_and_mixes_no_requests(tiny_editing_runs, tmp_path):
@@ -48,22 +49,38 @@ def test_a_bench_goes_on_where_it_stopped_and_mixes_no_requests(tiny_editing_run
     picture = Digits(frames=1, size=(SIDE, SIDE))[number]['video'][0]
     Image.fromarray(picture).save(bench / row['video'])
   (bench / 'edits.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-  editor = Editor(tiny_editing_runs / 'editing', steps=2)
-  first, second = write_bench(editor, read_edit_bench(bench), out)
+
+  def make(steps=2, **settings):
+    return run_suite(
+      tiny_editing_runs / 'editing', read_suite(bench), out, SuiteSettings(**settings), steps=steps
+    )
+
+  made = make()
+  first, second = (out / f'{number:04d}_{number}.mp4' for number in range(2))
+  assert (made.made, made.kept) == (2, 0) and second.exists()
   assert json.loads(first.with_suffix('.json').read_text())['request']['task'] == 'recolour'
   kept = first.stat().st_mtime_ns
   second.with_suffix('.json').unlink()  # as if stopped before its end
-  assert list(write_bench(editor, read_edit_bench(bench), out)) == [first, second]
+  made = make()
+  assert (made.made, made.kept) == (1, 1)
   assert first.stat().st_mtime_ns == kept and second.with_suffix('.json').exists()
-  other = Editor(tiny_editing_runs / 'editing', steps=3)
-  for pipeline, options, what in ((editor, {'seed': 1}, 'request'), (other, {}, 'settings')):
+  for options, what in (({'seed': 1}, 'request'), ({'steps': 3}, 'settings')):
     with pytest.raises(ConfigError, match=f'was made with other {what}; take another --out'):
-      next(write_bench(pipeline, read_edit_bench(bench), out, **options))
+      make(**options)
+
+
+def test_another_language_is_told_which_words_training_never_showed(
+  tiny_editing_runs, tmp_path, caplog
+):
+  Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(tmp_path / 'in.png')
+  editor = Editor(tiny_editing_runs / 'editing', steps=1)
+  *_, record = editor.save('mach sie rot', tmp_path / 'out.png', video=tmp_path / 'in.png')
+  assert 'mach' in caplog.text and '"mach"' in record.read_text()
 
 
 def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, tmp_path):
   out, record = tmp_path / 'new' / 'out.mp4', tmp_path / 'new' / 'out.json'
-  flags = [f'--instruction={RED}', '--task=recolour', '--guidance=source_video=1.2,text=2']
+  flags = [f'--prompt={RED}', '--task=recolour', '--guidance=source_video=1.2,text=2']
   done = edit(tiny_editing_runs, clip, f'--out={out}', *flags, '--seed=5', '--steps=2')
   assert done.returncode == 0, done.stderr
   assert done.stdout.split() == [str(out), str(tmp_path / 'new' / 'out_sheet.png'), str(record)]
@@ -75,14 +92,14 @@ def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, 
   np.testing.assert_allclose(*times, atol=1e-3)
   found = json.loads(record.read_text())
   asked = found['request']
-  assert (asked['instruction'], asked['task'], asked['how']) == (RED, 'recolour', 'edit')
+  assert (asked['prompt'], asked['task'], asked['how']) == (RED, 'recolour', 'edit')
   # All that is needed to make it again is there, and what it was made of.
   settings = {name: found['settings'][name] for name in ('steps', 'guidance', 'solver')}
   editor = mgjax.load(found['weights']['workdir'], **settings)
   video = read_clip(clip, frames=before.frames, size=(SIDE, SIDE), fps=before.fps)
   made = editor.generate(
-    asked['instruction'], video=video, task=asked['task'], seed=asked['seed'], fps=found['fps'],
-    batch_size=asked['rows'],
+    asked['prompt'], video=video, task=asked['task'], seed=asked['seed'], fps=found['fps'],
+    batch_size=asked['batch_size'],
   )  # fmt: skip
   assert digest(video) == found['source_pixels']
   assert digest(made[0]) == found['pixels']
@@ -92,16 +109,14 @@ def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, 
 
 
 def digest(video):
-  import hashlib
-
   return hashlib.sha256(video.tobytes()).hexdigest()[:16]
 
 
 def test_sdedit_needs_no_editor(tiny_editing_runs, clip, tmp_path):
   out = tmp_path / 'out.mp4'
   done = edit(
-    tiny_editing_runs, clip, f'--out={out}', '--how=sdedit', '--strength=0.4',
-    '--instruction=the red digit 3 moves left', run='video',
+    tiny_editing_runs, clip, f'--out={out}', '--strength=0.4',
+    '--prompt=the red digit 3 moves left', run='video',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert json.loads(out.with_suffix('.json').read_text())['request']['strength'] == 0.4
@@ -111,7 +126,7 @@ def test_sdedit_needs_no_editor(tiny_editing_runs, clip, tmp_path):
 def test_a_picture_is_edited_as_a_video_of_one_frame(tiny_editing_runs, tmp_path):
   picture = tmp_path / 'in.png'
   Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)).save(picture)
-  done = edit(tiny_editing_runs, picture, f'--instruction={RED}', f'--out={tmp_path / "out.png"}')
+  done = edit(tiny_editing_runs, picture, f'--prompt={RED}', f'--out={tmp_path / "out.png"}')
   assert done.returncode == 0, done.stderr
   with Image.open(tmp_path / 'out.png') as made:
     assert made.size == (16, 32)  # which the model can make

@@ -17,7 +17,7 @@ from mgjax.data.records.reader import Records
 from mgjax.digits.clips import Digits
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import example_batch
-from mgjax.flow_models.files import describe_conditions
+from mgjax.flow_models.requests import describe_conditions
 from mgjax.personalization.task import Pairs
 from tests import tiny, tiny_personalization
 from tests.binaries import run
@@ -74,7 +74,7 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
 ):
   Image.fromarray(pictures[0][0]).save(tmp_path / 'digit.png')
   done = run(
-    'personalize',
+    'sample',
     f'--workdir={tiny_personalization_runs / "personalization"}',
     f'--reference={tmp_path / "digit.png"}', '--prompt=the red digit moves up',
     f'--out={tmp_path / "out.mp4"}',

@@ -13,7 +13,6 @@ from mgjax.media.audio import read_audio
 from mgjax.media.provenance.manifest import read_manifest
 from mgjax.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.media.video import decode_all, stream_frames, write_video
-from mgjax.personalization.files import write_personalized
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from tests.binaries import run
 from tests.media.provenance.signing import configure, film, flip, needs_c2pa
@@ -62,7 +61,7 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
   out = tmp_path / 'film.mp4'
   written = done(
     run(
-      'soundtrack',
+      'sample',
       f'--workdir={tiny_sound_runs / "audio"}',
       f'--video={clip}',
       f'--prompt={PROMPT}',
@@ -126,14 +125,14 @@ def test_enlarged_and_edited_videos_name_their_source(
   configure(monkeypatch, tmp_path / 'certificate')
   source = film(tmp_path / 'source.mp4', side=64)
   calls = (
-    ('edit', tiny_editing_runs / 'editing', '--instruction=make it red'),
-    ('upsample', tiny_upsampler_runs / 'upsampler', '--scale=4'),
+    (tiny_editing_runs / 'editing', '--prompt=make it red'),
+    (tiny_upsampler_runs / 'upsampler', '--scale=4'),
   )
-  for binary, workdir, flag in calls:
-    out = tmp_path / f'{binary}.mp4'
+  for workdir, flag in calls:
+    out = tmp_path / f'{workdir.name}.mp4'
     monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
     written = done(
-      run(binary, f'--workdir={workdir}', f'--video={source}', flag, '--steps=1', f'--out={out}')
+      run('sample', f'--workdir={workdir}', f'--video={source}', flag, '--steps=1', f'--out={out}')
     )
     for path in written[:2]:
       manifest = read_manifest(path)
@@ -143,19 +142,19 @@ def test_enlarged_and_edited_videos_name_their_source(
 
 
 @pytest.mark.usefixtures('denied')
-def test_every_command_refuses_a_denied_prompt_before_anything_is_made(
+def test_every_model_refuses_a_denied_prompt_before_anything_is_made(
   tmp_path, tiny_runs, tiny_sound_runs, tiny_upsampler_runs, tiny_editing_runs, clip
 ):
   out, prompt = f'--out={tmp_path / "out.mp4"}', '--prompt=a CANNON fires'
   calls = (
-    ('sample', tiny_runs / 'video', prompt),
-    ('soundtrack', tiny_sound_runs / 'audio', prompt, f'--video={clip}'),
-    ('upsample', tiny_upsampler_runs / 'upsampler', prompt, f'--video={clip}'),
-    ('edit', tiny_editing_runs / 'editing', f'--video={clip}', '--instruction=add a cannon'),
+    (tiny_runs / 'video',),
+    (tiny_sound_runs / 'audio', f'--video={clip}'),
+    (tiny_upsampler_runs / 'upsampler', f'--video={clip}'),
+    (tiny_editing_runs / 'editing', f'--video={clip}'),
   )
-  for binary, workdir, *words in calls:
-    answer = run(binary, f'--workdir={workdir}', *words, out)
-    assert answer.returncode == 2, f'{binary}: {answer.stderr}'
+  for workdir, *words in calls:
+    answer = run('sample', f'--workdir={workdir}', *words, prompt, out)
+    assert answer.returncode == 2, f'{workdir}: {answer.stderr}'
     (sentence,) = answer.stderr.splitlines()
     assert sentence.endswith("is refused: 'cannon' is on the list of denied words")
   assert {path.name for path in tmp_path.iterdir()} == {'clip.mp4'}
@@ -167,8 +166,8 @@ def test_a_denied_prompt_is_refused_for_people_too(tmp_path, tiny_personalizatio
   face = tmp_path / 'face.png'
   Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(face)
   flags = (f'--reference={face}', '--prompt=a cannon', f'--out={tmp_path / "out.mp4"}')
-  answer = run('personalize', f'--workdir={workdir}', *flags)
+  answer = run('sample', f'--workdir={workdir}', *flags)
   assert answer.returncode == 2 and "'cannon' is on the list" in answer.stderr
   with pytest.raises(ConfigError, match="'cannon' is on the list"):
-    write_personalized(PersonalizationPipeline(workdir), ['a cannon'], face, tmp_path / 'b.mp4')
+    PersonalizationPipeline(workdir).save(['a cannon'], tmp_path / 'b.mp4', reference=face)
   assert {path.name for path in tmp_path.iterdir()} == {'face.png'}

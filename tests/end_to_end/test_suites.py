@@ -12,47 +12,37 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mgjax.digits.clips import Digits
 from tests import binaries
 from tests.tiny import CHECKOUT
-from tests.tiny_editing import SIDE
 
 ROWS = 1003
 
 
-def suite(command, *arguments):
-  return binaries.run('suite', command, *arguments)
-
-
 def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
   videos, made = tmp_path / 'videos', [f'--workdir={tiny_runs}/video', '--suite=digits:4']
-  done = suite('run', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
+  done = binaries.run('sample', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
   assert done.returncode == 0, done.stderr
   told = [f'{videos}: 4 made, 0 were there']
   told += [f'{videos}/{name}' for name in ('suite.json', 'sheet.png', 'sheet.webp')]
   assert done.stdout.splitlines() == told
-  done = binaries.run('evaluate', f'--videos={videos}', '--prompts=digits:4')
+  done = binaries.run('evaluate', f'--videos={videos}', '--suite=digits:4')
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('| prompts') and done.stdout.endswith(f'{videos}/evaluation.json\n')
   record = json.loads((videos / 'evaluation.json').read_text())
   assert record['suite'] == 'digits_4' and record['scores']['flicker']['videos'] == 4
-  done = suite('export', f'--videos={videos}', f'--out={tmp_path}/vbench', '--out-format=vbench')
+  done = binaries.run('evaluate', f'--videos={videos}', f'--vbench={tmp_path}/vbench')
   assert (done.returncode, done.stdout) == (0, f'{tmp_path}/vbench: 4 videos\n'), done.stderr
   (tmp_path / 'r_eval_results.json').write_text('{"scene": [0.25, []]}')
-  done = suite('import', f'--results={tmp_path}', f'--out={tmp_path}/scores')
+  done = binaries.run('evaluate', f'--vbench={tmp_path}')
   assert done.returncode == 0 and '| scene' in done.stdout, done.stderr
 
 
 WRONG = {
-  'no suite': (['suite', 'run', '--workdir=w', '--out=o'], 2, r'--suite is missing'),
-  'no command': (['suite', '--out=o'], 2, r'expected run or export or import as the first word'),
-  'no file': (['suite', 'run', '--workdir={runs}/video', '--suite=no.txt', '--out={tmp}/o'], 3,
-              r'no\.txt: cannot be read'),
-  'no prompts': (['evaluate', '--videos={tmp}'], 2, r'--prompts is missing'),
-  'no videos': (['evaluate', '--videos={tmp}', '--prompts=digits:3'], 3, r'none of its 0 videos'),
-  'of a model': (['evaluate', '--videos={tmp}', '--prompts=digits:3', '--seed=1'], 2,
+  'no suite': (['evaluate', '--videos={tmp}'], 2, r'--suite is missing'),
+  'no videos': (['evaluate', '--videos={tmp}', '--suite=digits:3'], 3, r'none of its 0 videos'),
+  'of a model': (['evaluate', '--videos={tmp}', '--suite=digits:3', '--seed=1'], 2,
                  r'--seed is for a model, and --videos for videos'),
   'nothing to compare with': (['evaluate', '--workdir={runs}/video', '--against={tmp}'], 2,
                               r'this folder has no evaluation\.json; name an evaluation\.json'),
@@ -92,7 +82,7 @@ def test_a_bench_that_is_killed_three_times_ends_whole_and_makes_no_video_twice(
   tiny_runs, tmp_path
 ):
   path, out = write_bench(tmp_path), tmp_path / 'videos'
-  words = [sys.executable, '-m', 'launch.suite', 'run', f'--workdir={tiny_runs}/video']
+  words = [sys.executable, '-m', 'launch.sample', f'--workdir={tiny_runs}/video']
   words += [f'--suite={path}', f'--out={out}', '--steps=2', '--batch_size=16', '--scale=1']
   seen = {}
   for most in (100, 400, 700):
@@ -114,26 +104,6 @@ def test_a_bench_that_is_killed_three_times_ends_whole_and_makes_no_video_twice(
 
 
 @pytest.mark.slow
-def test_an_editor_makes_a_folder_of_edits_and_passes_them_over(tiny_editing_runs, tmp_path):
-  bench, out = tmp_path / 'bench', tmp_path / 'edited'
-  bench.mkdir()
-  for number in range(2):
-    picture = Digits(frames=1, size=(SIDE, SIDE))[number]['video'][0]
-    Image.fromarray(picture).save(bench / f'{number}.png')
-  (bench / 'edits.csv').write_text('video,instruction\n0.png,make the digit red\n1,make it blue\n')
-  words = [
-    f'--workdir={tiny_editing_runs}/editing',
-    f'--suite={bench}',
-    f'--out={out}',
-    '--steps=2',
-  ]
-  for told in ('2 made, 0 were there', '0 made, 2 were there'):
-    done = suite('run', *words)
-    assert done.returncode == 0 and f'{out}: {told}' in done.stdout, done.stderr
-  assert sorted(path.name for path in out.glob('*.mp4')) == ['0000_0.mp4', '0001_1.mp4']
-
-
-@pytest.mark.slow
 def test_a_model_of_sound_makes_soundtracks_for_videos_by_index(tiny_sound_runs, tmp_path):
   from mgjax.media.viewing import write_clip
 
@@ -147,8 +117,8 @@ def test_a_model_of_sound_makes_soundtracks_for_videos_by_index(tiny_sound_runs,
     frames = np.asarray(Digits(frames=16, captions='all')[number]['video'])
     write_clip(videos / f'{number:05d}.mp4', frames, 8)
   words = [f'--workdir={tiny_sound_runs}/audio', f'--suite={tmp_path}/sounds.jsonl']
-  words += [f'--out={out}', f'--videos={videos}', '--steps=2']
+  words += [f'--out={out}', f'--video={videos}', '--steps=2', '--candidates=1']
   for told in ('2 made, 0 were there', '0 made, 2 were there'):
-    done = suite('run', *words)
+    done = binaries.run('sample', *words)
     assert done.returncode == 0 and f'{out}: {told}' in done.stdout, done.stderr
   assert len(list(out.glob('*.wav'))) == 2

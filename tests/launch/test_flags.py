@@ -19,7 +19,7 @@ except SystemExit as end:
   print(end.code, *sorted({'jax', 'orbax', 'grain', 'mgjax.registry'} & set(sys.modules)))
 """
 SAMPLE = ['sample', '--workdir=w', '--prompt=a']
-SOUND = ['soundtrack', '--workdir=w', '--prompt=a', '--seconds=1']
+SOUND = [*SAMPLE, '--seconds=1']
 CASES = [
   (['sample'], 2, '--workdir is missing; for example --workdir=runs/video'),
   (['sample', '--workdir=w'], 2, "--prompt is missing; for example --prompt='the green digit"),
@@ -30,13 +30,13 @@ CASES = [
   ([*SAMPLE, '--size=0,32'], 2, '--size=0,32: expected height,width'),
   ([*SAMPLE, '--steps=0'], 2, '--steps=0: 0 is not a positive integer'),
   ([*SAMPLE, '--fps=-1'], 2, '--fps=-1: -1.0 is not a number in the range [1, 240]'),
-  ([*SAMPLE, '--out=x.gif'], 2, '--out=x.gif: .mp4 and .png can be written; name it so'),
+  ([*SAMPLE, '--out=x.gif'], 2, '--out=x.gif: .mp4 and .png and .wav can be written; name it so'),
   ([*SAMPLE, '--condition=first_frame'], 2, 'expected name=value, as in first_frame=picture.png'),
   ([*SAMPLE, '--condition=first_frame=none.png'], 3, "there is no file 'none.png'"),
   (['sample', '--workdir=w', '--prompts=none.txt'], 3, "--prompts: there is no file 'none.txt'"),
   ([*SAMPLE, '--soundtrack=digits/sound'], 2, "there is no run 'digits/sound'; with mgjax come"),
   ([*SOUND, '--video=none.mp4'], 3, "--video: there is no file 'none.mp4'"),
-  ([*SOUND, '--out=x.mp3'], 2, '--out=x.mp3: .mp4 and .wav can be written; name it so'),
+  ([*SOUND, '--out=x.mp3'], 2, '--out=x.mp3: .mp4 and .png and .wav can be written; name it so'),
   ([*SOUND, '--known=a-b'], 2, '--known=a-b: expected seconds, as in 0-4,6-8'),
   ([*SOUND, '--extend=more'], 2, 'multi_diffusion|autoregressive|concatenate|whole'),
   (['evaluate', '--workdir=w', '--guidance=x='], 2, 'expected a scale, as in 3'),

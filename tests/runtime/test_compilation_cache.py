@@ -83,12 +83,12 @@ def test_a_folder_to_which_others_may_write_is_not_used(tmp_path, monkeypatch):
 
 
 def test_it_imports_no_module_that_may_be_waiting_for_jax(tmp_path):
-  script = '''
+  script = """
 import sys
 from mgjax.runtime import compilation_cache
 compilation_cache.use()
 print(sum(name.startswith(('mgjax.core', 'mgjax.parallel')) for name in sys.modules))
-'''
+"""
   environment = os.environ | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path)}
   done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True)
   assert done.stdout.split()[-1] == b'0', done.stderr

@@ -17,7 +17,7 @@ SUITE = Suite('five', 'video', tuple(Row(index, prompt) for index, prompt in enu
 
 
 def run(runs, out, suite=SUITE, workdir='video', steps=2, **settings):
-  options = SuiteSettings(**{'batch_size': 2, 'scale': 1, **settings})
+  options = SuiteSettings(request={'scale': settings.pop('scale', 1)}, batch_size=2, **settings)
   return run_suite(runs / workdir, suite, out, options, steps=steps)
 
 
@@ -59,9 +59,9 @@ def test_each_row_has_a_video_by_its_index_that_its_json_can_make_again(tiny_run
 
 def test_what_was_stopped_goes_on_and_makes_nothing_twice(tiny_runs, whole, tmp_path):
   out = tmp_path / 'videos'
-  assert (run(tiny_runs, out, limit=3).made, len(written(out))) == (3, 6)
+  assert (run(tiny_runs, out, process=0, processes=2).made, len(written(out))) == (3, 6)
   before = written(out)
-  first, second = (SUITE.rows[index].file for index in (0, 1))
+  first, second = (SUITE.rows[index].file for index in (0, 2))
   (out / f'{first}.json').unlink()  # killed before it
   (out / f'{second}.mp4').unlink()
   (out / f'.{first}.mp4.x8f3').write_bytes(b'half')
@@ -69,7 +69,7 @@ def test_what_was_stopped_goes_on_and_makes_nothing_twice(tiny_runs, whole, tmp_
   made = run(tiny_runs, out)
   assert (made.made, made.kept) == (4, 1)
   kept = {name for name, time in written(out).items() if before.get(name) == time}
-  assert kept == {f'{SUITE.rows[2].file}.mp4', f'{SUITE.rows[2].file}.json'}
+  assert kept == {f'{SUITE.rows[4].file}.mp4', f'{SUITE.rows[4].file}.json'}
   assert [path.name for path in out.glob('.*')] == ['.others']
   assert pixels(out) == pixels(whole)  # in batches of other rows
   before = written(out)

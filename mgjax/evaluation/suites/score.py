@@ -70,7 +70,7 @@ def find_videos(directory: str | os.PathLike[str], suite: Suite) -> dict[int, pa
 
 
 def _videos_in(directory: pathlib.Path) -> list[pathlib.Path]:
-  # What launch.sample and launch.suite draw of all videos is none.
+  # What launch.sample draws of all videos is none.
   files = (each for each in directory.iterdir() if each.stem != 'sheet')
   return sorted(each for each in files if each.suffix.lower() in KINDS)
 

@@ -1,7 +1,7 @@
 """VBench's folder of videos, list of prompts and files of results (Huang et al. 2024).
 
 VBench needs versions of PyTorch and others that do not go with ours. It is run in an environment of
-its own, on a folder that `launch.suite export` wrote, and its results are imported.
+its own, on a folder that `launch.evaluate --vbench` wrote, and its results are imported.
 """
 
 import json

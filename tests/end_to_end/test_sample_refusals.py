@@ -1,0 +1,178 @@
+"""What `launch.sample` cannot do is one sentence before anything is made, and no file changes."""
+
+import hashlib
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.core.files import write_json
+from mgjax.media.video import write_video
+from tests import binaries
+from tests.media.audio_files import encode_sound, encode_video, noise
+from tests.tiny_personalization import untrained
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (15, 32, 48, 3), np.uint8)
+
+
+@pytest.fixture(scope='module')
+def folder(tiny_upsampler_runs, tmp_path_factory):
+  """Files of all kinds, and work directories without weights."""
+  place = tmp_path_factory.mktemp('inputs')
+  encode_video(place / 'good.mp4', FRAMES, noise(0.6))
+  whole = (place / 'good.mp4').read_bytes()
+  (place / 'half.mp4').write_bytes(whole[: len(whole) // 2])
+  (place / 'text.mp4').write_text('these are words\n' * 200)
+  (place / 'clips').mkdir()
+  (place / 'folder.mp4').mkdir()
+  (place / 'linked.mp4').symlink_to('good.mp4')
+  os.link(place / 'good.mp4', place / 'twin.mp4')
+  (place / 'taken_sheet.png').mkdir()
+  Image.fromarray(FRAMES[0]).save(place / 'still_sheet.png')
+  encode_sound(place / 'sound.wav', noise(1.0))
+  write_video(place / 'eight.mp4', FRAMES[:8, :16, :16], 8)
+  (place / 'two.txt').write_text('a\nb\n')
+  write_json(place / 'person' / 'config.json', untrained(place).to_dict())
+  shutil.copytree(
+    tiny_upsampler_runs / 'upsampler',
+    place / 'bare',
+    ignore=lambda _, names: {*names} - {'config.json'},
+  )
+  return place
+
+
+GOOD, RED = '--video={in}/good.mp4', '--prompt=make the digit red'
+HER = '--reference={in}/still_sheet.png'
+# The component whose work directory is meant: {name: (flags, exit code, what is said)}.
+WRONG = {
+  'video': {
+    'two kinds of prompts': (['--prompt=a', '--prompts={in}/two.txt'], 2, 'give one of --prompt='),
+    'no prompt': ([GOOD], 2, '--prompt is missing'),
+    'one file for two': (['--prompts={in}/two.txt', '--out={out}/a.mp4'], 2, 'there are 2 videos'),
+    'an image as mp4': (['--prompt=a', '--frames=1', '--out={out}/a.mp4'], 2, r'written as \.png'),
+    'sound of an image': (
+      ['--prompt=a', '--frames=1', '--soundtrack={sound}/audio', '--out={out}/a.png'], 2,
+      'one frame makes an image',
+    ),
+    'a flag of sound': (
+      ['--prompt=a', '--loudness=-20'], 2, 'says nothing to a video model; .* component audio',
+    ),
+    'a flag of an editor': (['--prompt=a', '--task=add'], 2, 'run of the component editing'),
+    'a scale of parts': (['--prompt=a', '--scale=1.5'], 2, r'scale = 1\.5; expected a whole'),
+    'a model that reads no frames': (
+      ['--prompt=a', '--video={in}/eight.mp4'], 2, 'train it on with a conditioning of the kind',
+    ),
+    'no picture': (['--prompt=a', '--condition=first_frame=no.png'], 3, "no file 'no.png'"),
+    'no first frame': (
+      ['--prompt=a', '--condition=first_frame={in}/still_sheet.png'], 2, "reads no 'first_frame'",
+    ),
+    'a rewriter that is none': (['--prompt=a', '--rewrite=llama'], 2, 'expected MODEL@URL'),
+    'a share of nothing': (['--prompt=a', '--process=0/2'], 2, '--process is a share of a suite'),
+    'a prompt and a suite': (['--prompt=a', '--suite=digits:2'], 2, 'and --suite exclude each'),
+    'a suite without a place': (['--suite=digits:2', '--out='], 2, 'the folder of a suite'),
+    'a suite of nothing': (['--suite=no.txt'], 3, r'no\.txt: cannot be read'),
+    'videos of a suite of videos': (
+      ['--suite=digits:2', '--video={in}/clips'], 2, 'is for models of sound; leave it out',
+    ),
+    'an autoencoder': (['--prompt=a', '--workdir={runs}/autoencoder'], 2, 'that can be sampled'),
+  },
+  'audio': {
+    'no such video': (['--prompt=a', '--video=none.mp4'], 3, "there is no file 'none.mp4'"),
+    'no length': (['--prompt=a'], 2, r'how long\? without a video the length is given'),
+    'a video of no pictures': (
+      ['--prompt=a', '--seconds=1', '--out={out}/a.mp4'], 2, 'there is no video to go into an',
+    ),
+    'known of nothing': (['--prompt=a', '--seconds=1', '--known=0-1'], 2, 'with --continue'),
+    'frames of a sound': (['--prompt=a', '--seconds=1', '--frames=3'], 2, '--frames says nothing'),
+    'several prompts': (['--prompts={in}/two.txt', '--seconds=1'], 2, '--prompts says nothing to'),
+  },
+  'upsampler': {
+    'nothing to enlarge': ([], 2, '--prompt is missing'),
+    'a prompt alone': (['--prompt=a'], 2, '--video is missing: what is changed'),
+    'cut off': (['--video={in}/half.mp4'], 3, r'half\.mp4: .*cut off'),
+    'text': (['--video={in}/text.mp4'], 3, r'text\.mp4: is a text file, not a video'),
+    'a folder': (['--video={in}/clips'], 3, 'clips: is a folder, not a video'),
+    'an address': (['--video=https://a.org/b.mp4'], 3, r'a\.org/b\.mp4: is an address; download'),
+    'sound alone': (['--video={in}/sound.wav'], 3, 'has no video stream, only sound'),
+    'too large a factor': ([GOOD, '--scale=17'], 2, 'scale = 17; expected'),
+    'a factor and a size': ([GOOD, '--scale=2', '--size=16,16'], 2, 'one of --scale=2 and --size'),
+    '20,000 pixels': ([GOOD, '--size=8,20000'], 2, '20000 x 8 pixels; expected 1 to 16384'),
+    'a folder as output': ([GOOD, '--out={out}'], 2, r'are written as \.mp4'),
+    'a folder called .mp4': ([GOOD, '--out={in}/folder.mp4'], 2, r'folder\.mp4 is a folder'),
+    'a folder as sheet': ([GOOD, '--out={in}/taken.mp4'], 2, r'taken_sheet\.png is a folder'),
+    'the video itself': ([GOOD, '--out={in}/good.mp4'], 2, 'would write over --video='),
+    'a link to the video': ([GOOD, '--out={in}/linked.mp4'], 2, 'would write over --video='),
+    'its hard link': ([GOOD, '--out={in}/twin.mp4'], 2, 'would write over --video='),
+    'the video as sheet': (
+      ['--video={in}/still_sheet.png', '--out={in}/still.mp4'], 2, 'would write over --video=',
+    ),
+    'a folder that takes no file': ([GOOD, '--out=/proc/large.mp4'], 2, 'cannot be written'),
+    'too long a name': ([GOOD, f'--out={{out}}/{300 * "a"}.mp4'], 2, 'cannot be written'),
+    'invisible letters': ([GOOD, '--prompt=\u200e'], 2, 'holds no text'),
+    'more devices than there are': ([GOOD, '--mesh=data=99'], 2, '99'),
+    'no work directory': ([GOOD, '--workdir={in}/nowhere'], 2, 'nowhere'),
+    'no checkpoint': ([GOOD, '--workdir={in}/bare'], 5, 'bare'),
+  },
+  'editing': {
+    'no instruction': ([GOOD], 2, '--prompt is missing'),
+    'an unknown task': ([GOOD, RED, '--task=paint'], 2, "'paint': expected one of recolour, "),
+    'a task of SDEdit': ([GOOD, RED, '--task=add', '--strength=0.5'], 2, 'a prompt and no task'),
+    'no strength': ([GOOD, RED, '--strength=0'], 2, r'strength = 0\.0; expected'),
+    'sound that is edited': (
+      [GOOD, RED, '--strength=0.5', '--workdir={sound}/audio'], 2, 'expected a video editor',
+    ),
+    'guidance of what it lacks': ([GOOD, RED, '--guidance=sound=2'], 2, 'sound'),
+    'a picture of several frames': ([GOOD, RED, '--out={out}/a.png'], 2, r'are written as \.mp4'),
+  },
+  'personalization': {
+    'nobody': (['--prompt=a'], 2, '--reference is missing: a picture of the person'),
+    'no such file': (['--prompt=a', '--reference=no.jpg'], 3, "--reference: there is no file 'no"),
+    'a list for digits': (
+      ['--prompt=a', HER, '--deny_list={in}/two.txt'], 2, 'looks for no faces',
+    ),
+    'too many': (['--prompt=a', HER + ',{in}/still_sheet.png'], 2, '2 references; the model reads'),
+  },
+}  # fmt: skip
+CASES = [(component, name) for component, cases in WRONG.items() for name in cases]
+QUICK = {
+  'a flag of sound', 'no prompt', 'an autoencoder', 'a prompt and a suite', 'no length', 'cut off',
+  'the video itself', 'an unknown task', 'a task of SDEdit', 'nobody', 'a list for digits',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('component', 'name'),
+  [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] not in QUICK)) for case in CASES],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(request, folder, tmp_path, component, name):
+  given, code, said = WRONG[component][name]
+  runs = {name: f'tiny_{name}_runs' for name in ('upsampler', 'editing')}
+  runs |= {'video': 'tiny_runs', 'audio': 'tiny_sound_runs'}
+  places = {'in': folder, 'out': tmp_path, 'runs': '', 'sound': ''}
+  for key, fixture in (('runs', 'tiny_runs'), ('sound', 'tiny_sound_runs')):
+    if any(f'{{{key}}}' in flag for flag in given):
+      places[key] = request.getfixturevalue(fixture)
+  workdir = folder / 'person'
+  if component in runs:
+    workdir = request.getfixturevalue(runs[component]) / component
+  flags = [flag.format(**places) for flag in given]
+  flags += [f'--workdir={workdir}'] * ('--workdir' not in ' '.join(flags))
+  kind = 'wav' if component == 'audio' else 'mp4'
+  out = tmp_path / ('suite' if '--suite' in ' '.join(flags) else f'out.{kind}')
+  flags += [f'--out={out}'] * (
+    '--out' not in ' '.join(flags) and '--prompts' not in ' '.join(flags)
+  )
+  before = digests(folder)
+  done = binaries.run('sample', *flags, timeout=120)
+  assert done.returncode == code, done.stderr
+  assert re.fullmatch(rf'sample\.py: .*{said}.*\n', done.stderr), done.stderr
+  assert not done.stdout
+  assert digests(folder) == before and not list(tmp_path.iterdir())
+
+
+def digests(folder):
+  files = sorted(path for path in folder.rglob('*') if path.is_file())
+  return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
