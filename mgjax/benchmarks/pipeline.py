@@ -11,7 +11,6 @@ import jax
 
 from mgjax.benchmarks.timing import interleave, warm_up
 from mgjax.core.tables import aligned
-from mgjax.video.files import write_samples
 from mgjax.video.pipeline import VideoPipeline
 
 PROMPT = 'the green digit 3 moves left'
@@ -38,11 +37,11 @@ def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
   loaded = time.perf_counter()
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / 'sample.mp4'
-    write_samples(pipeline, [PROMPT], out)
+    pipeline.save([PROMPT], out)
     first = {'load': loaded - begin, 'file': time.perf_counter() - loaded}
     programs = {
       'pixels': functools.partial(pipeline.generate, [PROMPT]),
-      'file': functools.partial(write_samples, pipeline, [PROMPT], out),
+      'file': functools.partial(pipeline.save, [PROMPT], out),
     }
     for run in programs.values():
       warm_up(run)
