@@ -36,6 +36,8 @@ _ROW = 30.0  # seconds in a row of the picture
 _ROWS = 8  # of the picture: of a long sound the beginning
 _log = logging.getLogger(__name__)
 
+_BARE = ('digits',)  # kinds of data whose captions have no structure
+
 
 @dataclasses.dataclass(frozen=True)
 class Soundtrack(Request):
@@ -84,14 +86,14 @@ class Soundtrack(Request):
     return cls(row.fields['audio_prompt'], folder / f'{row.file}.mp4', music=music, **options)
 
   def caption(self, pipeline: Any) -> str:
-    """Returns the caption for a model: structured, or unchanged for the digits world.
+    """Returns the caption for a model: structured, or unchanged for synthetic data.
 
-    The captions of the small world are bare; with `music` or a `quality` they are structured too.
+    Captions of synthetic data are bare; with `music` or a `quality` they are structured too.
 
     Raises:
       ConfigError: the prompt holds no text, or what it says cannot be.
     """
-    if pipeline.config.data.kind == 'digits' and not self.music and self.quality is None:
+    if pipeline.config.data.kind in _BARE and not self.music and self.quality is None:
       return self.prompt
     return str(structured(self.prompt, music=self.music, quality=self.quality))
 

@@ -168,18 +168,24 @@ def _blurred(frames: np.ndarray, blur: Blur | None) -> np.ndarray:
   return frames if blur is None else filtered(frames, blur.kernel())
 
 
+def _gaussian(frames: np.ndarray, noise: Noise, generator: np.random.Generator) -> np.ndarray:
+  return generator.standard_normal((*frames.shape[:3], 1 if noise.grey else 3), np.float32)
+
+
+def _poisson(frames: np.ndarray, noise: Noise, generator: np.random.Generator) -> np.ndarray:
+  light = np.einsum('thwc,c->thw', frames, _LUMA)[..., None] if noise.grey else frames
+  light = np.clip(light, 0, 255)
+  return (generator.poisson(light) - light).astype(np.float32)
+
+
+_ERRORS = {'gaussian': _gaussian, 'poisson': _poisson}
+
+
 def _noisy(
   frames: Float[np.ndarray, 't h w 3'], noise: Noise, seed: tuple[int, int]
 ) -> Float[np.ndarray, 't h w 3']:
   """Adds Gaussian noise, or `level` times the error of counting one photon a level; clipped."""
-  generator = np.random.default_rng(seed)
-  if noise.kind == 'gaussian':
-    shape = (*frames.shape[:3], 1 if noise.grey else 3)
-    error = generator.standard_normal(shape, np.float32)
-  else:
-    light = np.einsum('thwc,c->thw', frames, _LUMA)[..., None] if noise.grey else frames
-    light = np.clip(light, 0, 255)
-    error = (generator.poisson(light) - light).astype(np.float32)
+  error = _ERRORS[noise.kind](frames, noise, np.random.default_rng(seed))
   error *= np.float32(noise.level)
   noisy = frames + error
   return np.clip(noisy, 0, 255, out=noisy)

@@ -27,6 +27,7 @@ from mgjax.workflows.cross_pairs import digest_of
 
 SHEET_ROWS = 32
 _SHEET_FRAMES, _SHEET_SIDE = 16, 128  # of a video on the sheet, at most
+_CONDITIONED = ('video',)  # kinds of suites whose fields are conditions of the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _in_batches(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   prompts, shape = like.prompts, (like.frames or pipeline.default_shape[0],)
   shape += tuple(like.size or pipeline.default_shape[1:])
   kind, scale = '.mp4' if shape[0] > 1 else '.png', like.scale or viewing_scale(*shape[1:])
-  told = [dict(row.fields) if job.suite.kind == 'video' else {} for row in rows]
+  told = [dict(row.fields) if job.suite.kind in _CONDITIONED else {} for row in rows]
   asked = [
     {
       'index': row.index, 'prompt': prompt, 'seed': seed, 'fps': rate, 'frames': shape[0],

@@ -219,7 +219,8 @@ def test_missing_files_are_named_with_what_would_do(tmp_path, folder):
     ('spiece.model', b''), ('spiece.model', PNG), ('tokenizer.json', b'\0' * 99),
     ('tokenizer.json', b'{}'), ('tokenizer.json', b'null'), ('vocab.json', b'[1, 2]'),
     ('vocab.json', b'{"a": -1}'), ('vocab.json', b'{"a": 7, "b": 7}'), ('bpe.txt.gz', b'a b'),
-    ('bpe.txt.gz', gzip.compress(PNG, mtime=0)), ('bpe.txt.gz', gzip.compress(bytes(20 << 20), 1, mtime=0)),
+    ('bpe.txt.gz', gzip.compress(PNG, mtime=0)),
+    ('bpe.txt.gz', gzip.compress(bytes(20 << 20), 1, mtime=0)),
   ],
 )  # fmt: skip
 def test_what_is_no_tokenizer_is_refused_in_a_sentence(name, data, tmp_path):
