@@ -41,5 +41,5 @@ def _quickstart(first: ConfigDict, second: ConfigDict, judge: str, samples: int)
   judged = ConfigDict(
     {'component': 'samples', 'of': str(second.component), 'judge': judge, 'samples': samples}
   )
-  stages = {first.component: first, second.component: second, 'samples': judged}
+  stages = {str(first.component): first, str(second.component): second, 'samples': judged}
   return ConfigDict({'stages': stages, 'order': tuple(stages)})

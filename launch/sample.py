@@ -128,13 +128,12 @@ def main(_) -> None:
   _check_together()
 
   from mgjax.checkpoints.workdir import read_config
-  from mgjax.registry import feature, section
+  from mgjax.registry import feature
 
   component = read_config(_WORKDIR.value).component
   feature(component, 'request', 'can be sampled')
   if _STRENGTH.value is not None:
     component = 'editing'  # SDEdit, also of a model of text to video
-  row = section(component)
   _check_applies(component)
   changes = {flag.name: flag.value for flag in _SAMPLING if flag.present}
   if 'schedule' in changes:
@@ -150,7 +149,7 @@ def main(_) -> None:
   if _SUITE.value is not None:
     _make_suite(component, fields, loaded)
     return
-  kind = row.request.get()
+  kind = feature(component, 'request', 'can be sampled').get()
   prompts, conditions = _read_prompts()
   if not any(prompts) and kind.needs_prompt:
     raise ConfigError("--prompt is missing; for example --prompt='the green digit 3 moves left'")
@@ -159,11 +158,11 @@ def main(_) -> None:
   request = kind(prompts, _OUT.value, _SEED.value, **fields)
   request.check(_WORKDIR.value, changes)  # before the weights, which take longer to read
   request = _rewritten(request)
-  pipeline = row.load(_WORKDIR.value, **loaded)
+  pipeline = _load(component, _WORKDIR.value, **loaded)
   if _SOUNDTRACK.value is not None and (request.frames or pipeline.default_shape[0]) == 1:
     raise ConfigError('--soundtrack is for videos, and one frame makes an image; leave one out')
   if _UPSAMPLE.value is not None:
-    upsampler = section('upsampler').load(_UPSAMPLE.value, mesh=_MESH.value)
+    upsampler = _load('upsampler', _UPSAMPLE.value, mesh=_MESH.value)
     request = dataclasses.replace(request, upsampler=upsampler)
   written = request.write(pipeline)
   print(*written, sep='\n')
@@ -171,9 +170,15 @@ def main(_) -> None:
     from mgjax.audio.files import write_soundtracks
 
     videos = (path for path in written if path.suffix == '.mp4')
-    tracker = section('audio').load(_SOUNDTRACK.value, mesh=_MESH.value)
+    tracker = _load('audio', _SOUNDTRACK.value, mesh=_MESH.value)
     told = dict(zip(videos, request.prompts, strict=True))
     print(*write_soundtracks(tracker, told, seed=_SEED.value), sep='\n')
+
+
+def _load(component: str, workdir: str, **options: Any) -> Any:
+  from mgjax.registry import feature
+
+  return feature(component, 'load', 'can be loaded')(workdir, **options)
 
 
 def _check_together() -> None:

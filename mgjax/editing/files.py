@@ -53,7 +53,8 @@ class Edited(Change):
     model, _ = model_of(workdir, changes)
     check_edit(model, workdir, self.how, self.prompts, [self.task])
     video = self.probe()
-    self.rate(video), self.paths(video)
+    self.rate(video)
+    self.paths(video)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
     """Edits the video with an `Editor` and writes it, a picture of some frames and a json."""

@@ -51,7 +51,9 @@ class Enlarged(Change):
     """Checks the model, the video and where it goes; see `Request.check`."""
     super().check(workdir, changes)
     video = self.probe()
-    self.size_of(video), self.rate(video), self.paths(video)
+    self.size_of(video)
+    self.rate(video)
+    self.paths(video)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
     """Enlarges the video with an `Upsampler` and writes it, a picture of some frames and a json."""

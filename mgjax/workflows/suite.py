@@ -21,7 +21,7 @@ from mgjax.flow_models.requests import Request, describe_conditions
 from mgjax.media.provenance import release
 from mgjax.media.video import cover_size, probe, read_clip
 from mgjax.media.viewing import viewing_scale, write_clip, write_sheets
-from mgjax.registry import SECTIONS, section
+from mgjax.registry import SECTIONS, feature, section
 from mgjax.runtime.progress import track
 from mgjax.workflows.cross_pairs import digest_of
 
@@ -119,14 +119,14 @@ def run_suite(
       f'{os.fspath(workdir)!r} is {row.noun}, and {suite.name} a suite of kind {suite.kind!r}; '
       f'name a run of the component {able}'
     )
-  request = row.request.get()
+  request = feature(component, 'request', 'can be sampled').get()
   of_row = getattr(request, 'of_row', None)  # makes the request of one row
   sounds = suite.kind == 'sound' and of_row is not None
   if sounds and not settings.videos:
     raise ConfigError('--video is missing: the folder of the videos that get sound')
   if settings.videos and not sounds:
     raise ConfigError(f'--video={settings.videos} is for models of sound; leave it out')
-  pipeline = row.load(workdir, **options)
+  pipeline = feature(component, 'load', 'can be loaded')(workdir, **options)
   directory = pathlib.Path(out)
   record = directory / FILE
   create(record, (json.dumps(suite.as_dict(), indent=2) + '\n').encode())
