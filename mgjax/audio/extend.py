@@ -66,10 +66,8 @@ class Extension:
     """Returns the windows, or of multi-diffusion the blocks and a block's windows, in latents.
 
     Args:
-      seconds: of the whole.
       rate: latents a second.
       size: latents of a window.
-      most: latents that the model has positions for.
 
     Raises:
       ConfigError: lengths do not suit, or no way has this name.
@@ -132,7 +130,6 @@ def autoregress(
     given: frames -> latents (t 1 1 c) and (t,) which of them are known beforehand; such frames are
       kept as they are, wherever they lie.
     candidates: of each segment, for each beam.
-    beams: histories that are kept.
     score: judges whole windows; the higher, the better.
     rows: in a call of `generate` at most.
 

@@ -252,9 +252,7 @@ def write_soundtracks(
   """Makes the soundtrack of each of several videos in files beside them.
 
   Args:
-    pipeline: of the audio model.
     videos: file -> what is to be heard in it; 'x.mp4' with sound becomes 'x_sound.mp4'.
-    seed: of the noise.
 
   Returns:
     What was written.

@@ -23,9 +23,7 @@ def name_task(instruction: str, task: str | None, known: Sequence[str]) -> str:
   """Returns the task of an instruction, guessed by the grammar where none is given.
 
   Args:
-    instruction: what to do.
     task: that was given; None guesses, '' says that none is meant.
-    known: to the model.
   """
   return guess_task(instruction, known) if task is None else task
 
@@ -41,10 +39,7 @@ def check_edit(
 
   Args:
     model: of a run.
-    workdir: of the run, for the message.
-    how: 'edit' or 'sdedit'.
     prompts: instructions, or of SDEdit what edited videos show.
-    tasks: that are asked for.
 
   Raises:
     ConfigError: there is no such way, the model reads no source video, nothing is said of a video,

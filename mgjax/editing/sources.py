@@ -83,13 +83,7 @@ class AnyPlace(Wrapped):
   """Pictures that stand anywhere in the table of temporal positions."""
 
   def __init__(self, source: Any, places: int, seed: int):
-    """Wraps pictures.
-
-    Args:
-      source: samples of one frame.
-      places: entries of the table.
-      seed: of the draws.
-    """
+    """Wraps pictures."""
     super().__init__(source)
     self.places, self.seed = places, seed
     self.said = f'at any of {places} places, seed {seed}'
@@ -108,15 +102,7 @@ class Animated(Wrapped):
   """
 
   def __init__(self, source: Any, frames: int, motion: Motion, prefix: str, seed: int):
-    """Wraps pairs of pictures.
-
-    Args:
-      source: samples of one frame.
-      frames: of the clips.
-      motion: how far.
-      prefix: of instructions.
-      seed: of the motions.
-    """
+    """Wraps pairs of pictures."""
     super().__init__(source)
     self.frames, self.motion, self.prefix, self.seed = frames, motion, prefix, seed
     self.said = f'animated in {frames} frames by {motion}, seed {seed}, said {prefix!r}'

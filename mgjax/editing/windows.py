@@ -35,17 +35,13 @@ def edit_windows(
   many the report shares is not in public sources.
 
   Args:
-    codec: the autoencoder.
     velocity: of windows, see `stream_windows`.
-    frames: of the video, all of one size.
-    constant: conditions of the whole video.
     window: latents of a window along time.
     times: of the solver; with SDEdit those that are left.
     noise: of latents, by where they begin and stop.
     solver: 'euler' or 'midpoint'.
     rows: windows in a call of `velocity`.
     strength: of SDEdit, which starts from the video and reads no source; None to read it.
-    sigma_min: of the path.
   """
   kept = collections.deque[np.ndarray]()  # latents that SDEdit has yet to noise
   seen = made = 0

@@ -102,9 +102,7 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
   """Checks that latents on disk are those that a configuration asks for.
 
   Args:
-    meta: of their records.
     wanted: 'statistics' of the autoencoder's latents, and what else must agree.
-    name: of the bucket.
 
   Raises:
     DataError: they are of another autoencoder, or other data.
@@ -125,7 +123,6 @@ def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str
   """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
 
   Args:
-    autoencoder: its work directory, for the message.
     learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
       its encoders of text.
     notes: of the checkpoint.

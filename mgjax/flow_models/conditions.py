@@ -102,7 +102,6 @@ def prepare_samples(
   A row whose sample lacks what another one has is zero there, which says that it is absent.
 
   Args:
-    model: the model.
     samples: one a row.
     encode: makes latents of clips, where conditionings want any.
   """
@@ -127,8 +126,6 @@ def condition_fields(
 
   Args:
     conditionings: of a model.
-    shape: frames, height, width of what is generated.
-    latents: its shape in latents.
 
   Raises:
     ConfigError: two of them read one field in different shapes.
@@ -172,8 +169,6 @@ def context_lengths(
   """Counts the tokens that cross-attention reads, and those of every group behind a gate.
 
   Args:
-    model: the model.
-    batch: arrays or shapes.
     latents: shape (t h w c) of a row.
   """
 

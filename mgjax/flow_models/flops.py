@@ -60,7 +60,6 @@ def backbone_flops(
   keys and values, and the map of the result.
 
   Args:
-    model: the backbone.
     latents: shape of a batch.
     context: m, tokens that cross-attention reads; 0 where there is none.
     gated: m_i, tokens of every group behind a gate.

@@ -31,7 +31,6 @@ def study_captions(
 
   Args:
     sources: of each, {'caption'} and perhaps 'fps' of its samples; None where that is costly.
-    conditionings: of the model.
   """
   samples: dict[Any, Mapping[str, Any]] = {}
   for captions in sources:
@@ -79,9 +78,7 @@ def tell_prompts(
   """Says which words the model knows and warns of prompts that it cannot understand or read whole.
 
   Args:
-    samples: with 'caption' and, of videos, 'fps'.
     words: that training showed; none if that is not known.
-    conditionings: of the model.
 
   Returns:
     For each sample the words that training never showed.

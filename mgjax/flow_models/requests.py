@@ -87,7 +87,6 @@ class Request:
     """Checks whether the model of a run can do it; needs no weights.
 
     Args:
-      workdir: of the run.
       changes: of `config.sample`, as of a pipeline.
 
     Raises:
@@ -174,7 +173,6 @@ class Change(Request):
 
     Args:
       path: an .mp4, or of one frame a .png.
-      video: what is known of it.
       make: frames -> changed frames.
       size: at which frames are read; None reads them as they are.
 
@@ -283,7 +281,6 @@ def spread_conditions(
     conditions: by name, one for all samples, or a list or array with one more axis of one each; a
       None is a condition that is not given.
     fields: from `flow_models.conditions.condition_fields`.
-    count: how many samples there are.
 
   Raises:
     ConfigError: a condition that the model does not read, or not as many as there are samples.
@@ -317,8 +314,6 @@ def read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) ->
 
   Args:
     given: a file or an array of pictures; an array; or anything else where `shape` is ().
-    shape: of the field.
-    name: of the field.
     fps: frames a second at which a video is read; 0 for a picture.
 
   Raises:

@@ -73,7 +73,6 @@ def make_read(
 
   Args:
     model: with the parameters `params`.
-    params: of it.
     latents: (t, h, w, c) of what is sampled.
   """
 
@@ -104,13 +103,11 @@ def make_generate(
   """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
 
   Args:
-    model: whose velocity it is.
     times: the schedule, from `flow.schedules.make_time_grid`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
-    prediction: what the model was trained to answer.
     told: arrays of the batch that are the same in all rows, by name: what a student was told of
       (`flow/distillation/`).
     reuse: as of `flow.sample.sample`.

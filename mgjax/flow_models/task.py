@@ -114,7 +114,6 @@ class FlowSettings:
     """Reads a configuration as a plain dictionary, and nothing else: no data, no weights.
 
     Args:
-      fields: of the configuration.
       shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
 
     Raises:
@@ -172,8 +171,6 @@ def make_flow_spec(
   """Makes the `TrainSpec` of a flow model.
 
   Args:
-    settings: of the run.
-    workdir: of the run.
     codec: its autoencoder, with `encode`, `statistics` and `model.latent_channels`.
     raw: the field of a sample that the codec encodes, where there are no latents yet.
     make_sources: of the training and validation data: records of latents, or what `raw` names.
@@ -181,7 +178,6 @@ def make_flow_spec(
     show: writes samples for the longest validation bucket.
     starts: components beside its own that `start_from` may have trained.
     as_video: brings latents as stored into the form (b t h w c).
-    wrap: changes the objective of training.
     adapt: is applied to parameters of `start_from`.
     encoders: identities of the frozen encoders that it reads beside those of text, by name.
   """
@@ -326,7 +322,6 @@ def make_video_encode_plan(
   """Makes the plan by which `launch.data encode` turns clips into latents, tile by tile.
 
   Args:
-    settings: of the run.
     make_sources: `(data, shapes, split, report) -> {bucket: source}` of clips.
     about: what else latents depend on, as plain JSON values.
     complete: of an `EncodePlan`.

@@ -39,9 +39,7 @@ def degrade(
   """Degrades a clip: twice blur, resize, noise and compression; at the end the size, and ringing.
 
   Args:
-    video: the clip.
     size: (height, width) of the result.
-    recipe: what happens.
     jpeg: `media.compression.jpeg`.
     video_codec: `media.compression.video_codec`.
     fps: frames a second of the clip.
@@ -98,11 +96,9 @@ class Degraded:
       settings: what may happen.
       scale: by how much videos shrink, and will be upsampled.
       variants: of each sample of the source.
-      seed: of all recipes.
       reconstructed: the fraction of samples with 'small' instead, the clip shrunk and nothing else,
         for an autoencoder to encode and decode.
       jpeg: see `degrade`; must be picklable where worker processes read.
-      video_codec: likewise.
 
     Raises:
       ConfigError: `scale` or `variants` is below 1.

@@ -26,8 +26,6 @@ def make_tiled_velocity(
 
   Args:
     model: a `FlowModel`.
-    covers: the tiles of rows and of columns, in latents.
-    prediction: what the model was trained to answer.
     guidance: pairs of a conditioning's name and scale.
     rows: tiles in a call of the model.
   """

@@ -22,13 +22,7 @@ def check_length(frames: int, given: int) -> None:
 
 
 def check_reads(reads: Sequence[str], name: str, workdir: str) -> None:
-  """Raises ConfigError if a model does not read this condition of known frames.
-
-  Args:
-    reads: the conditions that it reads, by name.
-    name: of the condition.
-    workdir: of the model.
-  """
+  """Raises ConfigError if a model does not read this condition of known frames."""
   if name not in reads:
     raise ConfigError(
       f'the model of {workdir!r} reads no {name!r}; train it on with a conditioning of the kind '
@@ -59,7 +53,6 @@ def continued(
   Args:
     generate: makes one window of each clip.
     clips: of one length, which may be shorter than the overlap.
-    frames: in all, with those of the clips.
     window: frames that the model makes at a time.
     overlap: by default `default_overlap`.
 

@@ -47,8 +47,6 @@ def make_video_spec(
   """Makes the `TrainSpec` of models that make videos of prompts and whatever else they read.
 
   Args:
-    settings: of the run.
-    workdir: of the run.
     starts: components beside its own that `start_from` may have trained.
     make_sources: as `mgjax.data.sources.make_sources`.
   """
