@@ -101,8 +101,8 @@ plt.show()
 #
 # The format itself has no checksum of its arrays, and half of all single flipped bits would load
 # as wrong numbers. Therefore every array has a fingerprint, taken on the devices before it was
-# written. Here a bit is flipped in the newest checkpoint; `verify_all` finds it, and whoever
-# loads the run takes the one before, with a warning.
+# written. Here a bit is flipped in the newest checkpoint; `verify_all` finds it, and a command
+# that loads the run takes the one before, with a warning.
 
 # %%
 checkpoints = open_checkpoints(RUNS / 'first')

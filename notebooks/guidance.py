@@ -10,7 +10,7 @@
 # %% [markdown]
 # # Guidance, schedules and solvers
 #
-# A trained model leaves three choices to whoever samples it: how strictly the prompt is followed,
+# A trained model leaves three choices to you who sample it: how strictly the prompt is followed,
 # at which times the model is asked, and by what rule its answers are put together. This notebook
 # turns each knob and measures what it does, with a judge that reads digit, colour and direction
 # back from the pixels. It takes about two minutes on two processor cores.

@@ -11,7 +11,7 @@
 # # A soundtrack for your clip
 #
 # The audio model of Movie Gen (§6) hears with its eyes: it is given a video and a text and makes
-# the sound that belongs to both. In the small world a digit clicks when it hits something, and
+# the sound that belongs to both. With moving digits a digit clicks when it hits something, and
 # then sounds a tone of its own. This notebook makes clips without sound, lets the model add it,
 # looks whether it came at the right moment, and plays picture and sound together. It takes about
 # a minute on two processor cores.

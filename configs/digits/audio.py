@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
   config.objective, config.masking = masked_audio()
   config.objective.time.mean = (
     -1.0
-  )  # small worlds train nearer to noise, as configs/digits/video.py
+  )  # synthetic data train nearer to noise, as configs/digits/video.py
   config.encode = encoding(train=8192, validation=256)
   config.sample = sound_sampling()
   config.sample.steps = 16

@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
       'dtype': 'float32',
     }
   )
-  # What digital silence and strikes have in common is what a short training finds first; squares
-  # and a floor under what counts make it listen to the strikes (mgjax/audio/codec/objective.py).
+  # What digital silence and impacts have in common is what a short training finds first; squares
+  # and a floor under what counts make it listen to impacts (mgjax/audio/codec/objective.py).
   config.objective = sound_reconstruction(
     adversarial=0.0, features=0.0, mel=1.0, mse=10_000.0, spectral_floor=0.01
   )

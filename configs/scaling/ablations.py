@@ -4,7 +4,7 @@ python -m launch.scaling run --config=configs/scaling/ablations.py --workdir=run
 python -m launch.scaling compare --records=runs/ablations/sweep.jsonl --first=flow --second=dit
 
 Text to video on the moving digits, on what `make quickstart` made, each arm of equal compute. The
-first arm is the house's: flow matching and Llama's block, without a warm-up. `warm` goes on from
+first arm is the default: flow matching and Llama's block, without a warm-up. `warm` goes on from
 `images`, a run on images alone that took a quarter of the compute, which its seeds share.
 """
 

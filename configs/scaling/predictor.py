@@ -5,7 +5,7 @@ python -m launch.scaling correlate --workdir=runs/predictor
 
 Text to video on the moving digits, on what `make quickstart` made: runs of other sizes, learning
 rates, batches and times, all of as many steps, for checkpoints of one run would correlate whatever
-they are. The judge of the small world stands in for people.
+they are. The judge of moving digits stands in for people.
 """
 
 from typing import Any

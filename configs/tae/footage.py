@@ -22,7 +22,7 @@ def get_config(path: str = '') -> ConfigDict:
       'image': {'frames': 1, 'height': 128, 'width': 128, 'batch_size': 1, 'weight': 1},
     }
   )
-  # As in the small world, pixels are folded into channels first: a third of the time on a CPU.
+  # As with moving digits, pixels are folded into channels first: a third of the time on a CPU.
   config.model.update(widths=(32, 64, 64), blocks=1, groups=8, dtype='float32')
   config.model.update(patch=(1, 2, 2), strides=((2, 2, 2), (2, 2, 2), (2, 1, 1)))
   config.objective.update(mse=4.0, perceptual=0.0, adversarial=0.0)
