@@ -272,7 +272,7 @@ def _in_sentences(main, arguments) -> None:
   except OSError as error:
     if error.errno not in _FULL:
       raise
-    _say(f'cannot write {printable(error.filename or "a file")}: {error.strerror}; free some space')
+    _say(f'cannot write {printable(error.filename or "a file")}: {error.strerror}; make room')
     sys.exit(StorageError.exit_code)
 
 
