@@ -37,7 +37,7 @@ ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
 def judge_model(
   pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[Measured, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
-  """Samples every held-out caption equally often and judges the videos.
+  """Samples every held-out caption equally often, at least once, and judges the videos.
 
   What a model reads beside text comes from clips of held-out handwriting with these captions.
   Beside the shares of videos in which the judge reads what the prompt says ('all' wants all three
@@ -46,16 +46,8 @@ def judge_model(
   template; and the Frechet distance from real clips of the same captions, by handwriting that the
   model never saw, in the rows of `digits.digit_features`, beside that of as many other real clips.
 
-  Args:
-    pipeline: of a model that was trained on moving digits.
-    samples: videos to judge, at least one a caption.
-    seed: of the noise.
-
-  Returns:
-    The numbers, the videos and their prompts.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  Returns the numbers, the videos and their prompts. Raises ConfigError if the model was trained on
+  something else than moving digits.
   """
   world = world_of(pipeline, 'digits')
   captions, unseen, labels = held_out_labels(world, samples)
@@ -141,7 +133,7 @@ def _distances(
 def _real_rows(
   source: Digits, labels: tuple[tuple, ...], world: tuple[tuple[str, Any], ...]
 ) -> tuple[DigitFeatures, np.ndarray, np.ndarray]:
-  """Returns what makes rows of clips, those of a real clip of each label, and of another one."""
+  """Returns what makes feature rows of clips, and those of two real clips of each label."""
   clips = [clip['video'] for clip in clips_of(source, [*labels, *labels])]
   features = fit_features(**dict(world))
   rows = features.rows(clips)[:, None]
@@ -153,7 +145,7 @@ def held_out_labels(
 ) -> tuple[list[tuple], list[tuple], list[tuple]]:
   """Returns all captions, those never shown in training, and one of these for every sample.
 
-  Samples are at least one a caption; `world` has the fields of the small world, see `world_of`.
+  There is at least one sample a caption; `world` is that of `world_of`.
   """
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]

@@ -68,16 +68,13 @@ def evaluate_audio_reconstruction(
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, AudioPair]]:
-  """Encodes and decodes sounds and compares the results with the originals.
+  """Encodes and decodes sounds (s c) in [-1, 1], at the codec's rate, and compares them.
 
   Args:
-    codec: the codec.
-    sounds: float (s c) in [-1, 1], at the codec's rate.
     others: baselines: name -> sound to its reconstruction.
     spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
       silence, there is a mel distance with this floor too.
     shown: numbers of the sounds to keep.
-    names: of the sounds.
 
   Returns:
     The numbers, and by their numbers the sounds to keep, and the best and the worst. The record
@@ -170,11 +167,7 @@ def compare_audio(
   rate: int,
   spectral_floor: float = SPECTRAL_FLOOR,
 ) -> dict[str, float]:
-  """Returns the metrics of `LABELS` that are defined; `spectral_floor` is that of training.
-
-  Raises:
-    DataError: the sound is shorter than 0.4 s, over which loudness is.
-  """
+  """Returns the metrics of `LABELS` that are defined; DataError for less than 0.4 s of sound."""
   x, y = jnp.asarray(original[None]), jnp.asarray(again[None])
   numbers = {'mel': float(_mel_distance(x, y, rate, SPECTRAL_FLOOR))}
   if spectral_floor != SPECTRAL_FLOOR:
@@ -203,11 +196,8 @@ def sample_audio(
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
-  Returns:
-    The sounds, read one by one, and a description of them for a record.
-
-  Raises:
-    DataError: there is no usable sound.
+  Returns the sounds, read one by one, and a description of them for a record. Raises DataError if
+  there is no usable sound.
   """
   if sounds:
     data = dataclasses.replace(

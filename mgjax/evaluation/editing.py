@@ -61,18 +61,10 @@ def judge_editing(
 ) -> tuple[Measured, dict[str, list[Shown]]]:
   """Edits clips that training never showed in every task of the model, and judges the videos.
 
-  Args:
-    editor: of a model that was trained to edit moving digits.
-    samples: edits, shared out evenly to tasks; at least one a task.
-    seed: of the noise.
-    judge: of edits; by default one that learns from the handwriting of training.
-    untold: whether the model makes all edits again by the instruction alone, without the task.
-
-  Returns:
-    The numbers, and row -> its edits, for pictures.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no source video.
+  `samples` are shared out evenly to tasks, at least one a task. The judge by default learns from
+  the handwriting of training. With `untold` the model makes all edits again by the instruction
+  alone, without the task. Returns the numbers, and row -> its edits, for pictures. Raises
+  ConfigError if the model was trained on something else, or reads no source video.
   """
   asked = held_out_edits(editor, samples)
   edits = [each.edit for each in asked]
@@ -186,16 +178,9 @@ def _mean(numbers: Iterable[float]) -> float:
 def judge_edits(
   edits: Sequence[Edit], videos: Videos, judge: EditJudge, rows: Sequence[str] = ()
 ) -> Scores:
-  """Reads edited videos, whoever made them, by their rows.
+  """Reads edited videos, one an edit, whoever made them, by their rows: by default their tasks.
 
-  Args:
-    edits: what was asked for, with the scenes.
-    videos: one an edit, in the same order.
-    judge: of edits, see `train_edit_judge`.
-    rows: the name of the row that each counts in; its task by default.
-
-  Raises:
-    DataError: there is not one video an edit.
+  Raises DataError if there is not one video and one row an edit.
   """
   rows = rows or [edit.task for edit in edits]
   if not len(edits) == len(videos) == len(rows) or not edits:

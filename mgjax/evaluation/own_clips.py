@@ -37,17 +37,9 @@ def judge_clips(
   nearest to a clip with their own caption stands that of windows drawn at random, beside the PSNR
   of sample and window that of windows through the autoencoder.
 
-  Args:
-    pipeline: of a model that was trained on clips or on records of clips.
-    samples: at most, one of each caption, evenly spread over the captions.
-    seed: of the noise.
-    clips: a folder or manifest; by default where the run has its clips.
-
-  Returns:
-    The numbers, the samples, and of each the nearest window.
-
-  Raises:
-    DataError: the clips are not where they were.
+  `samples` are at most one of each caption, evenly spread over the captions; `clips` is a folder or
+  manifest, by default where the run has its clips. Returns the numbers, the samples, and of each
+  the nearest window; raises DataError if the clips are not where they were.
   """
   source = _clips_of(pipeline, clips)
   indices = source.spread(WINDOWS)

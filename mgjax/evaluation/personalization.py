@@ -47,10 +47,8 @@ def judge_personalization(
   Beside the model stand the same without references, which knows nothing of the hand; the captions
   drawn in another hand of the same digit, in which a hand of 20 is found by chance; the references
   themselves, pasted as videos that stand still; the clips of the hand, and what the autoencoder
-  makes of them.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no references.
+  makes of them. Raises ConfigError if the model was trained on something else, or reads no
+  references.
   """
   if REFERENCE not in pipeline.reads:
     raise ConfigError(
@@ -138,8 +136,7 @@ def _right(
 ) -> dict[str, list[bool]]:
   """Of `ATTRIBUTES`, whether each video has it as asked.
 
-  'identity' is found among 20 hands of one digit, in a pose that clips have, 'any pose' also if in
-  another.
+  'identity' is found among 20 hands of one digit, in a pose that clips have, 'any pose' in any.
   """
   right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
   for video, scene in zip(videos, scenes, strict=True):

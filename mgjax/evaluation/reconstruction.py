@@ -59,14 +59,7 @@ _CONTRAST = 4  # of the drawn differences
 
 @dataclasses.dataclass(frozen=True)
 class VideoPair:
-  """A clip and its reconstruction.
-
-  Attributes:
-    original: the clip.
-    reconstruction: after encoding and decoding.
-    norms: of each latent place, see `latent_norms`.
-    compression: pixels a latent place, along t, h, w.
-  """
+  """A clip, its reconstruction, `latent_norms` of latent places, and pixels a place (t h w)."""
 
   original: UInt8[np.ndarray, 't h w 3']
   reconstruction: UInt8[np.ndarray, 't h w 3']
@@ -82,14 +75,10 @@ def evaluate_reconstruction(
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, VideoPair]]:
-  """Encodes and decodes clips and compares the results with the originals.
+  """Encodes and decodes clips, uint8 (t h w 3) of any sizes, and compares them with the originals.
 
-  Args:
-    codec: the autoencoder.
-    videos: uint8 (t h w 3), of any sizes that the autoencoder takes; one frame is an image.
-    perceive: from `make_perceive`; LPIPS and the Frechet distance are left out without it.
-    shown: numbers of the clips to keep for pictures.
-    names: of the clips, where they come from.
+  One frame is an image. LPIPS and the Frechet distance need `perceive`, from `make_perceive`.
+  `shown` are numbers of the clips to keep for pictures.
 
   Returns:
     The numbers named as in `LABELS`, images have no flicker, and by their numbers the clips to
@@ -207,14 +196,9 @@ def sample_clips(
 ) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
   """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
-  `longest` of the run's buckets says their frames and size, unless given.
-
-  Returns:
-    The clips, read one by one, and a description of them for a record.
-
-  Raises:
-    ConfigError: the size is not one.
-    DataError: there is no usable clip.
+  `longest` of the run's buckets says their frames and size, unless given. Returns the clips, read
+  one by one, and a description of them for a record. Raises ConfigError if the size is not one,
+  DataError if there is no usable clip.
   """
   height, width = size or longest.size
   if min(height, width) < 1:

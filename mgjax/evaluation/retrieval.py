@@ -46,13 +46,9 @@ def judge_retrieval(
   colour tells it. The area under the curve is the probability that it is nearer than another. The
   vectors compared are those of the model's head for identities, if it has one.
 
-  Returns:
-    The numbers, those of `LABELS` beside chance, and for some captions what is nearest: (title,
-    uint8 (n h w 3)).
-
-  Raises:
-    ConfigError: the model was not trained on images of moving digits.
-    DataError: there are too few images to show every caption and some handwriting twice.
+  Returns the numbers, those of `LABELS` beside chance, and for some captions what is nearest:
+  (title, uint8 (n h w 3)). Raises ConfigError if the model was not trained on images of moving
+  digits, DataError if there are too few images to show every caption and some handwriting twice.
   """
   data = data_settings(fields_of(clip.config, 'data'))
   if data.kind != 'digits':
@@ -151,8 +147,8 @@ def _identities(
 ) -> list[np.ndarray]:
   """Looks for the handwriting of a colour among that of the next one.
 
-  Returns of every image that was looked for: whether it was found, its area under the curve, what
-  chance finds; the cosines of the same and of other handwriting.
+  Returns of every image: whether it was found, its area under the curve, what chance finds; the
+  cosines of the same and of other handwriting.
   """
   views: dict[tuple[int, str], dict[int, int]] = {}  # identity -> its first image
   for index, sample in enumerate(shown):

@@ -1,7 +1,7 @@
 """Scores audio with external networks in subprocesses: CLAP, aesthetics, any command.
 
-Their libraries conflict with JAX's, so a scorer is a command. It gets two
-more arguments, the path of a request and the path where its answer is wanted, both JSON:
+Their libraries conflict with JAX's, so a scorer is a command. It gets two more arguments, the path
+of a request and the path where its answer is wanted, both JSON:
 
   request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
   answer   {"name of a number": [one a sound, the higher the better], ...}
@@ -36,12 +36,9 @@ _MOST = 1e30  # of a number, so that sums of them are finite
 
 @dataclasses.dataclass(frozen=True)
 class CommandScorer:
-  """A command that judges sounds.
+  """A command, a program and its arguments, that judges sounds within `patience` seconds.
 
-  Attributes:
-    command: the program and its arguments.
-    name: of the number that `score` returns; '' if the command gives one only.
-    patience: seconds that it may take.
+  `name` is the number that `score` returns; '' if the command gives one only.
   """
 
   command: Sequence[str]
@@ -67,8 +64,7 @@ class CommandScorer:
   ) -> Float[np.ndarray, 'b']:
     """Returns the number called `name` of each sound; takes and raises what `measure` does.
 
-    Raises:
-      DataError: the command gives no such number.
+    Raises DataError if the command gives no such number.
     """
     numbers = self.measure(sounds, rate, **against)
     if not self.name and len(numbers) == 1:

@@ -32,11 +32,8 @@ def judge_signs(
   judge never saw, and of the same signs each under the caption of the next. There are `samples` of
   numbers seen in training, and as many of numbers held out.
 
-  Returns:
-    The numbers, and for 'seen' and 'held_out' the videos and what was asked of each.
-
-  Raises:
-    ConfigError: the model was trained on something else, or on single digits alone.
+  Returns the numbers, and for 'seen' and 'held_out' the videos and what was asked of each. Raises
+  ConfigError if the model was trained on something else, or on single digits alone.
   """
   world = world_of(pipeline, 'signs', (*LOOKS, 'lengths'))
   several = tuple(length for length in world['lengths'] if length > 1)

@@ -95,20 +95,12 @@ def judge_upsampler(
 ) -> tuple[Measured, list[Shown]]:
   """Degrades validation clips, enlarges them in every way and compares.
 
-  Args:
-    pipeline: the model.
-    samples: clips.
-    seed: of the noise, and of what happens to the clips.
-    baseline: of a regression net of the same autoencoder.
-    clips: a folder or manifest of other clips; by default those of the run's validation.
+  The seed is of the noise and of what happens to the clips, `baseline` a regression net of the same
+  autoencoder, `clips` a folder or manifest in place of the run's validation data.
 
-  Returns:
-    The numbers: input -> kind of clips -> way -> score, and the samples: inputs that were enlarged,
-    clean ones first, then degraded ones.
-
-  Raises:
-    ConfigError: the configuration is of other data.
-    DataError: there are no clips.
+  Returns the numbers: input -> kind of clips -> way -> score, and the samples: inputs that were
+  enlarged, clean ones first, then degraded ones. Raises ConfigError if the configuration is of
+  other data, DataError if there are no clips.
   """
   config = pipeline.config
   pairs = Pairs.of(fields_of(config, 'pairs'))
@@ -260,11 +252,9 @@ _JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
 
 
 class _Read(NamedTuple):
-  """What one way to enlarge scores.
+  """What one way to enlarge scores; NaN is what cannot be measured.
 
-  Attributes:
-    each: score -> a number a clip, NaN of a clip without one.
-    scores: kind of clips -> score -> value; what cannot be measured is NaN.
+  `each` is score -> a number a clip, `scores` kind of clips -> score -> value.
   """
 
   each: dict[str, Float[np.ndarray, 'n']]
@@ -387,12 +377,8 @@ def judge_seams(
   shows counts too, and with windows and tiles that share nothing, which says whether the measure
   sees seams at all.
 
-  Returns:
-    The ratios of each measure at seams to near them, and the first clip in every way, for a
-    picture.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  Returns the ratios of each measure at seams to near them, and the first clip in every way, for a
+  picture. Raises ConfigError if the model was trained on something else.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
   if data.kind != 'digits':

@@ -25,9 +25,8 @@ _REPEATED = 381  # prompts of the comparison that the report's sigmas are from (
 class Comparison:
   """What was found of one question about two models.
 
-  Attributes:
-    groups: (kind, name) -> the net win rate of a concept or a motion level.
-    sigma: by how much `rate` varies when it is made again, None where it is not known.
+  `groups` has the net win rates of concepts and motion levels by (kind, name). `sigma` says by how
+  much `rate` varies when it is made again, None where it is not known.
   """
 
   tally: Tally
@@ -55,8 +54,7 @@ class Analysis:
     ours: the model whose comparisons come first, by question.
     rankings: question -> models, the strongest first; none of two models.
     sigmas: question -> sigma of repeats, where there are any.
-    left_out: names of raters whose votes did not count.
-    votes: how many counted.
+    left_out: names of raters whose votes did not count; `votes` is how many counted.
   """
 
   name: str

@@ -21,8 +21,7 @@ class Question:
 
   Attributes:
     name: of the axis.
-    text: what raters read.
-    help: what counts and what does not, below the question.
+    text: what raters read, and `help` below it what counts and what does not.
     raters: how many answer it about each pair.
     sound: whether it is about what is heard; other questions are asked in silence.
     reference: whether raters need what was given to the model, a clip to edit or a face.
@@ -108,14 +107,10 @@ SETS = {
 
 
 def read_questions(given: str, each: int = 0) -> tuple[Question, ...]:
-  """Returns the questions that a study was asked for.
+  """Returns the questions that a study was asked for, with `each` raters or as many as each says.
 
-  Args:
-    given: a set, some of it as in 'video:overall,realness', or a .json with a list of questions.
-    each: raters of each; by default as each says.
-
-  Raises:
-    ConfigError: there is no such set, question or file, or a field is wrong.
+  `given` is a set, some of it as in 'video:overall,realness', or a .json with a list of questions.
+  Raises ConfigError if there is no such set, question or file, or a field is wrong.
   """
   if given.endswith('.json'):
     fields = read_json(given, list, mend='write a list of {"name": ..., "text": ...}')

@@ -19,10 +19,10 @@ _LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the c
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-  """How strong a model is among those that it was compared with.
+  """How strong a model is among those that it was compared with, by Bradley-Terry.
 
-  Its strength by Bradley-Terry, with its interval, is in points of Elo: 400 more are ten to one,
-  all average 1,000. `comparisons` are prompts on which it was compared with another.
+  Strength and interval are in points of Elo: 400 more are ten to one, all average 1,000.
+  `comparisons` are prompts on which it was compared with another.
   """
 
   model: str
@@ -48,14 +48,9 @@ def bradley_terry(
   is concave; Newton's method finds its top. The prior, a normal distribution of ten units or 1,700
   points, only matters where a model never lost or never won, whose strength were infinite without.
 
-  Args:
-    wins: [i, j] how often i beat j.
-    ties: [i, j] = [j, i] how often neither did. Ties as half a win of both are
-      `bradley_terry(wins + ties / 2, 0 * ties)`.
-    prior: its precision.
-
-  Raises:
-    ConfigError: the prior is out of its range.
+  `wins` [i, j] says how often i beat j, `ties` [i, j] = [j, i] how often neither did; ties as half
+  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. Raises ConfigError if `prior`, its
+  precision, is out of its range.
   """
   arguments(bradley_terry, {'prior': prior}, 'bradley_terry', ('wins', 'ties'))
   n = wins.shape[-1]
@@ -97,16 +92,8 @@ def rank(
 ) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
-  Intervals are from prompts drawn again with replacement, each with all its pairs of models.
-
-  Args:
-    tallies: of one question, of two models each.
-    confidence: of the intervals.
-    resamples: how many.
-    seed: of them.
-
-  Raises:
-    DataError: some models were never compared with the others, not even by way of a third one.
+  Intervals are from prompts drawn again with replacement, each with all its pairs of models. Raises
+  DataError if some models were never compared with the others, not even by way of a third one.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(rank, given, 'rank', ('tallies',))

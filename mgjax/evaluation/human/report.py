@@ -55,16 +55,10 @@ def analyse(
   repeats: Sequence[str | os.PathLike[str]] = (),
   leave_out: Sequence[str] = (),
 ) -> tuple[str, list[pathlib.Path]]:
-  """Analyses a study's votes and writes analysis.csv, .html and .json.
+  """Analyses a study's votes and writes analysis.csv, .html and .json to `out`, by default there.
 
-  Args:
-    study: directory of the votes.
-    out: where to write; by default there.
-    layout: of the first table, see `lay_out`.
-    ours, repeats, leave_out: see `analyse_study`, which raises what this raises.
-
-  Returns:
-    The first table as text, with what raters are flagged for, and the paths.
+  `layout` is that of `lay_out`; `analyse_study` has the other options and raises what this raises.
+  Returns the first table as text, with what raters are flagged for, and the paths.
   """
   found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
   sections = _sections(found, layout)
@@ -95,10 +89,8 @@ def analyse(
 def lay_out(comparisons: Sequence[Comparison], layout: str) -> Rows:
   """Returns the rows of a table of comparisons of one model with others.
 
-  Args:
-    comparisons: of one model.
-    layout: 'questions', a row a question, as in Tables 6, 7 and 16; 'baselines', a row a model that
-      it was compared with, as in Table 30; 'win_rate', the same of win rates, as in Table 18.
+  The layout is 'questions', a row a question, as in Tables 6, 7 and 16; 'baselines', a row a model
+  that it was compared with, as in Table 30; or 'win_rate', the same of win rates, as in Table 18.
   """
   rows: dict[str, dict[str, str]] = {}
   for each in comparisons:
@@ -121,17 +113,11 @@ def power(
   *,
   study: str | os.PathLike[str] | None = None,
 ) -> str:
-  """Says how wide intervals would be and how many prompts a difference needs.
+  """Says how wide intervals would be and how many prompts a difference in points needs.
 
-  Args:
-    prompts: of which the interval is asked; by default of several.
-    difference: to be found, in points; by default several.
-    study: whose votes say how often there is a tie, each question for itself; without one
-      `statistics.USUAL` does.
-
-  Raises:
-    DataError: the study has no votes.
-    ConfigError: a number is out of its range.
+  Without `prompts` or `difference` it says so of several. A study's votes say how often there is a
+  tie, each question for itself; without one `statistics.USUAL` does. Raises DataError if the study
+  has no votes, ConfigError if a number is out of its range.
   """
   shares = {'majorities of 3 raters': USUAL}
   if study is not None:

@@ -114,14 +114,11 @@ def begin(
   """Makes a study and its directory; one that is there is gone on with if it is the same.
 
   Args:
-    directory: of the study.
     models: name -> folder of videos, one a prompt.
-    prompts: file of prompts.
     questions: that `read_questions` reads.
     raters: names; by default as many as the questions need.
     each: raters of every question; by default as the questions say.
     name: that raters read.
-    seed: of all that is drawn.
     pairs: of models for each prompt, drawn so that all meet equally often; by default as many as
       show each model once.
     repeats: share of a rater's pairs that come again.
@@ -210,8 +207,7 @@ def check_videos(study: Study) -> dict[str, dict[int, pathlib.Path]]:
 def videos_of(folder: str | os.PathLike[str]) -> dict[int, pathlib.Path]:
   """Returns the videos and pictures of a folder by the index that their names begin with.
 
-  Raises:
-    DataError: there are none, two have one index, or a link leads out of the folder.
+  Raises DataError if there are none, two have one index, or a link leads out of the folder.
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():

@@ -26,8 +26,6 @@ class Seams:
     rank: the mean share of the places elsewhere that change less than a seam does. .5 where seams
       are not heard, 1 where each changes more than anything else. A seam that is louder than the
       sound's own events has both high, one that is as loud as they are the ratio alone.
-    seams: how many there were.
-    places: how many places elsewhere they were compared with.
   """
 
   ratio: float
@@ -68,15 +66,9 @@ def gather_seams(
 ) -> Seams:
   """Compares the flux at the seams of sounds with that at places every 40 ms, 250 ms away from any.
 
-  A ratio of two medians below what is heard, as in silence, is 1.
-
-  Args:
-    sounds: samples in [-1, 1], and the times of their seams in seconds, from `Cover.starts` or
-      where windows end.
-    rate: samples a second.
-
-  Raises:
-    DataError: a sound is too short or not finite, there is no seam, or nothing elsewhere.
+  Seams are in seconds, from `Cover.starts` or where windows end. A ratio of two medians below what
+  is heard, as in silence, is 1. Raises DataError if a sound is too short or not finite, there is no
+  seam, or nothing elsewhere.
   """
   at, elsewhere = [], []
   for sound, seams in sounds:

@@ -73,11 +73,11 @@ def score_videos(
 ) -> dict[str, Value]:
   """Returns all metrics that what is given allows, by names of `BETTER`.
 
-  Each video is looked at once and not kept: they may be more than memory holds. Of each an encoder
-  sees 16 frames, and the flow is taken between 16 pairs of neighbours, spread over it.
+  Each video, bytes (t h w 3) of any size, is looked at once and not kept: they may be more than
+  memory holds. Of each an encoder sees 16 frames, and the flow is taken between 16 pairs of
+  neighbours, spread over it.
 
   Args:
-    videos: frames of bytes (t h w 3) of each, of any sizes.
     prompts: one a video; with a `clip` they give 'clip_score'.
     clip: gives 'frame_consistency', and what is compared with the reference.
     reference: true videos, or vectors that the same encoder made of them: (videos d), or
@@ -126,15 +126,10 @@ def compare_clips(
 ) -> dict[str, Value]:
   """Compares vectors of generated videos with those of true ones, whatever encoder made them.
 
-  A metric that so few videos do not have is NaN, and says so in its warning.
-
-  Args:
-    generated: a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
-      those the mean stands for the video, and 'frechet_frames' compares them one by one.
-    reference: likewise.
-
-  Raises:
-    DataError: the vectors do not belong together, or are not finite.
+  Both are a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
+  those the mean stands for the video, and 'frechet_frames' compares them one by one. A metric that
+  so few videos do not have is NaN, and says so in its warning. Raises DataError if the vectors do
+  not belong together, or are not finite.
   """
   clips = [_clips(given) for given in (reference, generated)]
   widths = {each.shape[1] for side in clips for each in side}
@@ -162,11 +157,7 @@ def compare_clips(
 
 
 def read_vectors(path: str | os.PathLike[str]) -> Float[np.ndarray, '_ ...']:
-  """Reads vectors of videos from a .npy, as `compare_clips` takes them.
-
-  Raises:
-    DataError: it cannot be read, or holds something else.
-  """
+  """Reads vectors of videos from a .npy, as `compare_clips` takes them; DataError if it cannot."""
   try:
     found = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:

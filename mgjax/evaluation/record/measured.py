@@ -71,13 +71,10 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """A table of numbers for people.
+  """A table for people: `rows` are name -> cells, numbers or text such as an interval.
 
-  Attributes:
-    columns: what stands above the numbers.
-    rows: name -> cells: numbers, NaN or None where there is none, or text such as an interval.
-    digits: format of the numbers, or that of each column.
-    title: what stands above the names.
+  NaN or None are cells without a number. `digits` is the format of all numbers, or that of each
+  column; `title` stands above the names.
   """
 
   columns: Sequence[str]
@@ -139,10 +136,8 @@ class Measured:
     return dataclasses.replace(metric, value=value)
 
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Returns plain JSON values.
-
-    Args:
-      files: place of a sample -> the file that shows it, from the folder of the record.
+    """Returns plain JSON values; `files` has the file of a sample, from the record's folder, by
+    place.
     """
     groups = {
       group: {name: _interval(value) for name, value in values.items()}
@@ -175,12 +170,8 @@ def extremes(
   """Returns the best and the worst samples, the furthest first; no sample is both.
 
   Where neither is better they are the highest and the lowest. Of a share they are some that are
-  right, and some that are wrong. Of equal numbers there are none.
-
-  Args:
-    each: a number a sample, NaN of a sample without one.
-    better: see `Metric`.
-    share: see `Metric`.
+  right, and some that are wrong. Of equal numbers there are none. A sample without a number has
+  NaN; `better` and `share` are those of `Metric`.
   """
   numbers = np.asarray(each, np.float64)
   there = np.flatnonzero(np.isfinite(numbers))
@@ -237,15 +228,8 @@ def pooled_metric(
 ) -> Metric:
   """Returns a number that is of all samples together and no mean of theirs.
 
-  Its interval of 95% is a percentile bootstrap over samples.
-
-  Args:
-    each: what stands for each sample, to find the best and worst by.
-    statistic: of the samples with these indices, which may come twice; NaN where it has none.
-    label: see `Metric`.
-    better: see `Metric`.
-    seed: of the resamples.
-    **options: fields of `Metric`.
+  `statistic` is of the samples with these indices, which may come twice; NaN where it has none. The
+  interval of 95% is a percentile bootstrap over samples; the best and worst are found by `each`.
   """
   count = len(each)
   number, low, high = float(statistic(np.arange(count))), math.nan, math.nan
@@ -272,12 +256,9 @@ def table_of(measured: Measured) -> str:
 
 
 class Furthest:
-  """Keeps of samples, as they come, some, and those that are the best or the worst by a metric.
+  """Keeps the samples, by place, that are among the best or the worst by a metric, and some others.
 
-  The others are let go, so that few are in memory at once.
-
-  Attributes:
-    kept: place -> sample.
+  The rest are let go as they come, so that few are in memory at once.
   """
 
   def __init__(self, better: Mapping[str, int], always: Collection[int] = ()):

@@ -19,12 +19,9 @@ SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work direc
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """The results of an evaluation.
+  """The results of an evaluation: the numbers, for people, and the paths of what was written.
 
-  Attributes:
-    table: the numbers, for people.
-    paths: what was written; the last two are the page and the record: weights, settings and numbers
-      in JSON.
+  The last two paths are the page and the record: weights, settings and numbers in JSON.
   """
 
   table: str
@@ -45,14 +42,11 @@ def write_findings(
   """Writes the record, the samples to show, and the page.
 
   Args:
-    folder: of the model, or of the videos.
+    folder: of the model, or of the videos; `name` of the record and `page` are in it.
     task: what was evaluated, such as 'video'; records of other tasks are not compared.
-    measured: the numbers.
-    about: where they are from: weights, settings, seed.
+    about: where the numbers are from: weights, settings, seed.
     written: pictures that were written before.
     show: writes the file of a sample; without it no sample is shown.
-    name: of the record in the folder.
-    page: name of the page in the folder.
   """
   path, place_of_page = folder / name, folder / page
   samples, files = place_of_page.parent / SAMPLES, {}

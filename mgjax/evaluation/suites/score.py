@@ -90,7 +90,6 @@ def score_suite(
 
   Args:
     videos: place of a row in the suite -> file.
-    suite: the prompts.
     clip: compares frames with prompts and with each other, and videos with the reference.
     judge: 'digits' for the judge of the small world, '' for none.
     reference: a folder of true videos, or a .npy of vectors that the same CLIP made of them.

@@ -16,8 +16,7 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def read_text(path: str | os.PathLike[str]) -> str:
   """Returns a file's text, with plain ends of lines.
 
-  Raises:
-    DataError: it cannot be read, or is text of another encoding, which cannot be told from others.
+  Raises DataError if it cannot be read, or is of an encoding that cannot be told from others.
   """
   try:
     data = pathlib.Path(path).read_bytes()
@@ -37,10 +36,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
   """Returns the lines of a file that hold something, without spaces at their ends.
 
-  Only ends of lines end one: characters such as U+2028 are part of a prompt.
-
-  Raises:
-    DataError: as `read_text`, or there is none.
+  Only ends of lines end one: characters such as U+2028 are part of a prompt. Raises DataError as
+  `read_text`, or if there is none.
   """
   lines = [line.strip() for line in read_text(path).split('\n')]
   if not any(lines):
@@ -53,12 +50,8 @@ def read_csv(
 ) -> list[dict[str, str]]:
   """Returns the rows of a .csv with a header, names in lower case.
 
-  Args:
-    path: the file.
-    header: an example of one, for the sentence that says what is missing.
-
-  Raises:
-    DataError: as `read_text`, or there is no row, a column twice, or a row of another length.
+  Raises DataError as `read_text`, or if there is no row, a column twice, or a row of another
+  length; `header` is an example of one for that sentence.
   """
   try:
     first, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]
