@@ -28,13 +28,7 @@ from mgjax.digits.sound_judge import (
   sound_floor,
 )
 from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
-from mgjax.evaluation.record.measured import (
-  Grid,
-  Measured,
-  Metric,
-  mean_metric,
-  pooled_metric,
-)
+from mgjax.evaluation.record.measured import Grid, Measured, Metric, mean_metric, pooled_metric
 from mgjax.evaluation.record.show import Show, sounds_of
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
@@ -66,11 +60,7 @@ class JudgedClip:
 
 
 def judge_soundtracks(
-  pipeline: AudioPipeline,
-  *,
-  samples: int = 64,
-  seed: int = 0,
-  scorer: CommandScorer | None = None,
+  pipeline: AudioPipeline, *, samples: int = 64, seed: int = 0, scorer: CommandScorer | None = None
 ) -> tuple[Measured, list[JudgedClip]]:
   """Makes sounds for validation clips of the small world and judges them, see `SoundScores`.
 

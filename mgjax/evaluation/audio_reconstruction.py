@@ -187,12 +187,7 @@ def compare_audio(
 
 
 def sample_audio(
-  data: DataSettings,
-  samples: int,
-  *,
-  sounds: str = '',
-  channels: int = 1,
-  seconds: float = SECONDS,
+  data: DataSettings, samples: int, *, sounds: str = '', channels: int = 1, seconds: float = SECONDS
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 

@@ -43,11 +43,7 @@ from mgjax.evaluation.long_audio import compare_ways, write_heard
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.personalization import judge_personalization
-from mgjax.evaluation.reconstruction import (
-  evaluate_reconstruction,
-  sample_clips,
-  write_pictures,
-)
+from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
 from mgjax.evaluation.record.measured import Measured
 from mgjax.evaluation.record.show import clips_of, draw_below, sounds_of
 from mgjax.evaluation.record.write import Findings, write_findings

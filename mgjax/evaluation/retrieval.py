@@ -141,9 +141,7 @@ def _captions(
 
 
 def _identities(
-  vectors: Float[np.ndarray, 'b p'],
-  shown: Sequence[Mapping[str, Any]],
-  colours: Sequence[str],
+  vectors: Float[np.ndarray, 'b p'], shown: Sequence[Mapping[str, Any]], colours: Sequence[str]
 ) -> list[np.ndarray]:
   """Looks for the handwriting of a colour among that of the next one.
 

@@ -67,10 +67,7 @@ def judge_signs(
         spread,
         f'{name}, {_NAMES[kind]}',
         1,
-        beside={
-          'real signs': ceiling.get(name, math.nan),
-          'shuffled': floor.get(name, math.nan),
-        },
+        beside={'real signs': ceiling.get(name, math.nan), 'shuffled': floor.get(name, math.nan)},
         shown=name in ('characters', 'number'),
       )
   rows = {_NAMES[kind]: found for kind, found in scores.items()}

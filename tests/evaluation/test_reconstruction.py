@@ -18,11 +18,7 @@ from mgjax.evaluation.metrics.similarity import (
   squared_errors,
   structural_similarity,
 )
-from mgjax.evaluation.reconstruction import (
-  evaluate_reconstruction,
-  latent_norms,
-  write_pictures,
-)
+from mgjax.evaluation.reconstruction import evaluate_reconstruction, latent_norms, write_pictures
 from mgjax.evaluation.record.measured import table_of
 from mgjax.media.video import read_clip
 from mgjax.tae.autoencoder import Autoencoder

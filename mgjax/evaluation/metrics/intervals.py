@@ -244,8 +244,7 @@ class Share:
 
 
 def share(
-  right: Sequence[bool] | np.ndarray,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
+  right: Sequence[bool] | np.ndarray, confidence: Annotated[float, Range(above=0, below=1)] = 0.95
 ) -> Share:
   """Returns the share that is right, with the score interval of Wilson (1927).
 

@@ -23,12 +23,7 @@ from mgjax.evaluation.metrics.sets import (
   neighbourhood_values,
 )
 from mgjax.evaluation.metrics.stability import second_difference, warping_error
-from mgjax.evaluation.metrics.values import (
-  Value,
-  mean_value,
-  share_value,
-  unmeasured,
-)
+from mgjax.evaluation.metrics.values import Value, mean_value, share_value, unmeasured
 from mgjax.media.optical_flow import flows
 
 FRAMES = 16  # of a video, spread over it, that an encoder sees; and pairs that a flow is taken of

@@ -16,11 +16,7 @@ import numpy as np
 from mgjax.core.tables import aligned
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.correlations import Correlation
-from mgjax.evaluation.metrics.intervals import (
-  Share,
-  draw_shares,
-  share_over_prompts,
-)
+from mgjax.evaluation.metrics.intervals import Share, draw_shares, share_over_prompts
 from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, share_value
 
 EXTREMES = 4  # best and worst samples of each metric that are shown

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.human.votes import (
-  Vote,
-  append_votes,
-  export_votes,
-  import_votes,
-  read_votes,
-)
+from mgjax.evaluation.human.votes import Vote, append_votes, export_votes, import_votes, read_votes
 from tests.evaluation.human.simulated import make_votes
 
 VOTE = Vote('1', 'a bear', 0, 'overall', 'ann', 'ours', 'theirs', 'left')

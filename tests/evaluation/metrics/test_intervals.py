@@ -5,11 +5,7 @@ import pytest
 import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.metrics.intervals import (
-  compare,
-  compare_rows,
-  share,
-)
+from mgjax.evaluation.metrics.intervals import compare, compare_rows, share
 
 
 def loops(x, y, same_seeds, resamples, seed, confidence=0.95):
