@@ -104,16 +104,13 @@ def test_models_come_in_the_order_of_their_strength_with_intervals_around_it():
   assert rank(tally(votes), resamples=200) == found
 
 
-def test_models_that_nobody_compared_cannot_be_ranked():
+def test_models_that_nobody_compared_and_numbers_out_of_their_range_are_refused():
   votes = make_votes(np.random.default_rng(0), 5, ('a', 'b'))
   votes += make_votes(np.random.default_rng(0), 5, ('c', 'd'))
   with pytest.raises(DataError, match=r"\['c', 'd'\] were not compared with \['a', 'b'\]"):
     rank(tally(votes))
   votes += make_votes(np.random.default_rng(0), 5, ('b', 'c'))
   assert len(rank(tally(votes), resamples=10)) == 4
-
-
-def test_numbers_out_of_their_range_are_refused():
   with pytest.raises(ConfigError, match='prior'):
     bradley_terry(np.ones((2, 2)), np.ones((2, 2)), prior=-1)
   with pytest.raises(ConfigError, match='resamples'):
