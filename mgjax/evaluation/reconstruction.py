@@ -15,16 +15,8 @@ from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources
+from mgjax.evaluation.metrics import similarity
 from mgjax.evaluation.metrics.sets import few_rows, frechet_distance
-from mgjax.evaluation.metrics.similarity import (
-  FEATURES,
-  Perceive,
-  Perception,
-  decibels,
-  flicker,
-  squared_errors,
-  structural_similarity,
-)
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
   Furthest,
@@ -71,7 +63,7 @@ def evaluate_reconstruction(
   codec: LatentCodec,
   videos: Iterable[np.ndarray],
   *,
-  perceive: Perceive | None = None,
+  perceive: similarity.Perceive | None = None,
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, VideoPair]]:
@@ -111,7 +103,11 @@ def evaluate_reconstruction(
       f'there can be is {np.sqrt(min(places) - 1):.1f}; take larger clips to look for dots'
     )
   if perceptions:
-    frechet, note = _frechet(perceptions)
+    x = np.concatenate([perception.originals for perception in perceptions])
+    y = np.concatenate([perception.reconstructions for perception in perceptions])
+    note = 'no Frechet distance: it needs two frames or more'
+    if len(x) > 1:
+      frechet, note = (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
     notes += [note] if note else []
   pairs.let_go(clips)
   return _measured(clips, list(shapes), frechet, notes, names), pairs.kept
@@ -137,13 +133,12 @@ def _measured(
   distances = None
   if frechet is not None:
     distance, count, dimensions = frechet
-    title, warning = f'Frechet ({FEATURES})', few_rows(count, dimensions)
+    title, warning = f'Frechet ({similarity.FEATURES})', few_rows(count, dimensions)
     value = Value(distance, math.nan, math.nan, count, references=count, warning=warning)
     metrics['frechet'] = Metric(value, title, -1, mean=False)
     rows[title] = f'{distance:.4g}', '-'
-    distances = {
-      'features': FEATURES, 'distance': distance, 'rows': count, 'dimensions': dimensions,
-    }  # fmt: skip
+    distances = {'features': similarity.FEATURES, 'distance': distance}
+    distances |= {'rows': count, 'dimensions': dimensions}
   of = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in shapes)
   return Measured(
     metrics,
@@ -245,26 +240,17 @@ def beside(pair: VideoPair) -> UInt8[np.ndarray, 't h v 3']:
 
 
 def _numbers(pair: VideoPair) -> dict[str, float]:
-  errors = squared_errors(pair.original, pair.reconstruction)
+  errors = similarity.squared_errors(pair.original, pair.reconstruction)
   numbers = {
-    'psnr': decibels(errors).mean(),
-    'psnr_of_clip': decibels(errors.mean(keepdims=True))[0],
-    'ssim': structural_similarity(pair.original, pair.reconstruction).mean(),
+    'psnr': similarity.decibels(errors).mean(),
+    'psnr_of_clip': similarity.decibels(errors.mean(keepdims=True))[0],
+    'ssim': similarity.structural_similarity(pair.original, pair.reconstruction).mean(),
     'highest_norm': pair.norms.max(),
     'dots': np.mean(pair.norms > DOT),
   }
   if len(pair.original) > 1:
-    numbers['flicker'] = flicker(pair.original, pair.reconstruction)
+    numbers['flicker'] = similarity.flicker(pair.original, pair.reconstruction)
   return {name: float(number) for name, number in numbers.items()}
-
-
-def _frechet(perceptions: Sequence[Perception]) -> tuple[tuple[float, int, int] | None, str]:
-  """Distance, rows and dimensions, and what to know about them."""
-  x = np.concatenate([perception.originals for perception in perceptions])
-  y = np.concatenate([perception.reconstructions for perception in perceptions])
-  if len(x) < 2:
-    return None, 'no Frechet distance: it needs two frames or more'
-  return (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
 
 
 def _difference(pair: VideoPair) -> UInt8[np.ndarray, 't h w 3']:

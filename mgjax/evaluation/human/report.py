@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mgjax.core.errors import printable
@@ -23,6 +23,7 @@ from mgjax.evaluation.human.statistics import (
   half_width,
   prompts_needed,
 )
+from mgjax.evaluation.metrics.values import plain
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
 
@@ -64,10 +65,14 @@ def analyse(
   sections = _sections(found, layout)
   fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
   fields['comparisons'] = _records(found)
+  sheet = io.StringIO()
+  writer = csv.DictWriter(sheet, _CSV, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(fields['comparisons'])
   made = {
-    'csv': _csv(found),
+    'csv': sheet.getvalue(),
     'html': _page(found, sections),
-    'json': json.dumps(_finite(fields), indent=2) + '\n',
+    'json': json.dumps(plain(fields), indent=2) + '\n',
   }
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
@@ -241,14 +246,6 @@ def _records(found: Analysis) -> Rows:
   return rows
 
 
-def _csv(found: Analysis) -> str:
-  text = io.StringIO()
-  writer = csv.DictWriter(text, _CSV, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(_records(found))
-  return text.getvalue()
-
-
 def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
   ours = [each for each in found.comparisons if each.tally.ours == found.ours]
   charts = []
@@ -272,14 +269,3 @@ def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
     for title, note, rows in sections
   )
   return page(printable(found.name), f'<div class="charts">{body}</div>{tables}')
-
-
-def _finite(value: Any) -> Any:
-  """Plain values for programs, None where there is no number."""
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    value = dataclasses.asdict(value)
-  if isinstance(value, Mapping):
-    return {name: _finite(each) for name, each in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(each) for each in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -91,7 +91,9 @@ def score_videos(
     _check(video, count - 1)
     if prompts is not None and count > len(prompts):
       break
-    found = _of_one(video)
+    found = {}
+    if len(video) > 2:
+      found['flicker'] = float(second_difference(video).mean())
     if motion and len(video) > 1:
       found['warping_error'], moving = _moving(video)
       found['motion'] = float(moving.mean.mean())
@@ -201,10 +203,6 @@ def _spread(count: int) -> np.ndarray:
 
 def _encode(clip: Encoder, video: Video) -> Float[np.ndarray, '_ _']:
   return np.asarray(clip.encode_images(video[_spread(len(video))]), np.float64)
-
-
-def _of_one(video: Video) -> dict[str, float]:
-  return {'flicker': float(second_difference(video).mean())} if len(video) > 2 else {}
 
 
 def _moving(video: Video) -> tuple[float, Motion]:

@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -114,7 +113,10 @@ def score_suite(
         read[place] = [*right, all(right)]
       yield frames
 
-  true = _reference(reference) if reference else None
+  true = None
+  if reference:
+    folder = pathlib.Path(reference)
+    true = map(_frames_of, _videos_in(folder)) if folder.is_dir() else read_vectors(folder)
   prompts = [clean_prompt(suite.prompts[place]) for place in places]
   motion = importlib.util.find_spec('cv2') is not None
   found = score_videos(watch(), prompts, clip, true, motion=motion)
@@ -199,12 +201,6 @@ def _frames_of(path: pathlib.Path) -> UInt8[np.ndarray, 't h w 3']:
   scale = min(1.0, _SIDE / min(info.height, info.width))
   size = (round(info.height * scale), round(info.width * scale))
   return np.stack(list(stream_clip(path, size=size, fps=info.fps)))
-
-
-def _reference(given: str | os.PathLike[str]) -> Any:
-  if pathlib.Path(given).is_dir():
-    return map(_frames_of, _videos_in(pathlib.Path(given)))
-  return read_vectors(given)
 
 
 @functools.cache
