@@ -44,10 +44,7 @@ def judge_model(
   in one video) stand those of real clips by handwriting that the judge never saw, and of real clips
   under shuffled captions; the diversity of the digits relative to real ones, 0 for copies of a
   template; and the Frechet distance from real clips of the same captions, by handwriting that the
-  model never saw, in the rows of `digits.digit_features`, beside that of as many other real clips.
-
-  Returns the numbers, the videos and their prompts. Raises ConfigError if the model was trained on
-  something else than moving digits.
+  model never saw, beside that of as many other real clips. Returns the numbers, videos and prompts.
   """
   world = world_of(pipeline, 'digits')
   captions, unseen, labels = held_out_labels(world, samples)

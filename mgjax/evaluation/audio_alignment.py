@@ -66,9 +66,8 @@ def judge_soundtracks(
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
-  A scorer judges the sounds as well, each against its caption. Returns the numbers, and the clips
-  with the true sound, the codec's and the model's; raises ConfigError if the model was trained on
-  something else.
+  A scorer judges each sound against its caption as well. Returns the numbers, and the clips with
+  the true sound, the codec's and the model's.
   """
   config = check_digits(pipeline)
   data = data_settings(fields_of(config, 'data'))

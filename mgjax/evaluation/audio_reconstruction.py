@@ -97,13 +97,9 @@ def evaluate_audio_reconstruction(
       raise NonFiniteError(f'the latents of sound {index} are not finite; was the training stable?')
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
-    numbers.append(
-      {
-        name: compare_audio(sound, other, codec.rate, spectral_floor)
-        for name, other in again.items()
-      }
-    )
-    for name, found in numbers[-1].items():
+    numbers.append({})
+    for name, other in again.items():
+      found = numbers[-1][name] = compare_audio(sound, other, codec.rate, spectral_floor)
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
     rows.append(numbers[-1][CODEC])
@@ -128,17 +124,13 @@ def _measured(
   scores = {
     way: standard_means([sound[way] for sound in sounds], list(LABELS)) for way in sounds[0]
   }
-  metrics = {
-    f'scores/{CODEC}/{name}': mean_metric(
-      numbers_of([sound[CODEC] for sound in sounds], name),
-      LABELS[name][0],
-      BETTER[name],
-      beside={
-        way: found[name]['mean'] for way, found in scores.items() if way != CODEC and name in found
-      },
+  metrics, ours = {}, [sound[CODEC] for sound in sounds]
+  others = {way: found for way, found in scores.items() if way != CODEC}
+  for name in scores[CODEC]:
+    beside = {way: found[name]['mean'] for way, found in others.items() if name in found}
+    metrics[f'scores/{CODEC}/{name}'] = mean_metric(
+      numbers_of(ours, name), LABELS[name][0], BETTER[name], beside=beside
     )
-    for name in scores[CODEC]
-  }
   rows = {
     label: [_cell(found.get(name), digits) for found in scores.values()]
     for name, (label, digits) in LABELS.items()
@@ -201,10 +193,8 @@ def sample_audio(
   source = make_audio_sources(data, {'sounds': AudioShape(seconds)}, 'validation')['sounds']
   chosen = evenly(len(source), samples)
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
-  return (source[index]['audio'] for index in track(chosen, len(chosen), 'sound')), {
-    **described,
-    'chosen': chosen,
-  }
+  described['chosen'] = chosen
+  return (source[index]['audio'] for index in track(chosen, len(chosen), 'sound')), described
 
 
 def write_audio(

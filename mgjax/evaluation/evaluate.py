@@ -303,12 +303,8 @@ def evaluate_suite(
 ) -> Findings:
   """Scores videos of a suite, whoever made them, and writes the numbers into their folder.
 
-  Args:
-    videos: the folder, see `find_videos`.
-    prompts: the suite, see `read_suite`.
-    clip: work directory of a CLIP that compares frames with prompts.
-    judge: 'digits' for the small world's.
-    reference: a folder of true videos, or a .npy of their vectors, to compare all videos with.
+  `find_videos` and `read_suite` say what the folder and the prompts are, `score_suite` the judge
+  and the reference; `clip` is the work directory of a CLIP that compares frames with prompts.
   """
   suite = read_suite(prompts)
   files = find_videos(videos, suite)

@@ -57,8 +57,7 @@ def compare_ways(
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
   judge hears; of so few clips there are no intervals. Returns the numbers, and the sounds (s c) of
-  the first clip: the 'original' and that of each way. Raises ConfigError if the model was trained
-  on something else.
+  the first clip: the 'original' and that of each way.
   """
   samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
   seconds = factor * pipeline.default_seconds

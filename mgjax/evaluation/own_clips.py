@@ -32,12 +32,10 @@ def judge_clips(
 ) -> tuple[Measured, list[Window], list[Window]]:
   """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
 
-  Clips are read window by window, at most 256 of them, about as many of each clip. The nearest
-  window is the one with the least mean squared difference. Beside the share of samples that are
-  nearest to a clip with their own caption stands that of windows drawn at random, beside the PSNR
-  of sample and window that of windows through the autoencoder.
-
-  `samples` are at most one of each caption, evenly spread over the captions; `clips` is a folder or
+  Clips are read in at most 256 windows, about as many of each clip; the nearest has the least mean
+  squared difference. Beside the share of samples that are nearest to a clip with their own caption
+  stands that of windows drawn at random, beside the PSNR of sample and window that of windows
+  through the autoencoder. `samples` are at most one of each caption; `clips` is a folder or
   manifest, by default where the run has its clips. Returns the numbers, the samples, and of each
   the nearest window; raises DataError if the clips are not where they were.
   """

@@ -69,16 +69,10 @@ def evaluate_reconstruction(
 ) -> tuple[Measured, dict[int, VideoPair]]:
   """Encodes and decodes clips, uint8 (t h w 3) of any sizes, and compares them with the originals.
 
-  One frame is an image. LPIPS and the Frechet distance need `perceive`, from `make_perceive`.
-  `shown` are numbers of the clips to keep for pictures.
-
-  Returns:
-    The numbers named as in `LABELS`, images have no flicker, and by their numbers the clips to
-    keep, and the best and the worst by each of the numbers.
-
-  Raises:
-    DataError: there is no clip, or one is not of bytes, too small or empty.
-    NonFiniteError: a latent is not finite.
+  One frame is an image, without flicker. LPIPS and the Frechet distance need `perceive`, from
+  `make_perceive`. Returns the numbers named as in `LABELS`, and by their numbers the clips `shown`,
+  and the best and the worst by each of the numbers. Raises DataError if there is no clip, or one is
+  not of bytes, too small or empty, NonFiniteError if a latent is not finite.
   """
   clips, shapes, perceptions, pairs = [], {}, [], Furthest(BETTER, shown)
   for index, video in enumerate(videos):
@@ -121,13 +115,10 @@ def _measured(
   names: Sequence[str],
 ) -> Measured:
   scores = standard_means(clips, list(LABELS))
-  metrics = {
-    f'scores/{name}': mean_metric(numbers_of(clips, name), LABELS[name][0], BETTER[name])
-    for name in scores
-  }
-  rows = {}
+  metrics, rows = {}, {}
   for name, found in scores.items():
     label, digits = LABELS[name]
+    metrics[f'scores/{name}'] = mean_metric(numbers_of(clips, name), label, BETTER[name])
     error = found['standard_error']
     rows[label] = f'{found["mean"]:{digits}}', '-' if error is None else f'{error:{digits}}'
   distances = None

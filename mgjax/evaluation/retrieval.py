@@ -46,9 +46,8 @@ def judge_retrieval(
   colour tells it. The area under the curve is the probability that it is nearer than another. The
   vectors compared are those of the model's head for identities, if it has one.
 
-  Returns the numbers, those of `LABELS` beside chance, and for some captions what is nearest:
-  (title, uint8 (n h w 3)). Raises ConfigError if the model was not trained on images of moving
-  digits, DataError if there are too few images to show every caption and some handwriting twice.
+  Returns the numbers beside chance, and for some captions what is nearest: (title, uint8 (n h w
+  3)). Raises DataError if too few images show every caption and some handwriting twice.
   """
   data = data_settings(fields_of(clip.config, 'data'))
   if data.kind != 'digits':

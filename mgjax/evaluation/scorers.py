@@ -86,16 +86,12 @@ class CommandScorer:
   ) -> dict[str, Float[np.ndarray, 'b']]:
     """Returns all numbers that the command gives, by name.
 
-    Args:
-      sounds: (s c) in [-1, 1], of any lengths.
-      rate: samples a second; most networks know one rate, CLAP 48000.
-      captions: what each is judged against; bare descriptions, not structured captions.
-      videos: files that each is judged against.
+    Sounds are (s c) in [-1, 1], of any lengths; most networks know one rate, CLAP 48000. Captions,
+    which each is judged against, are bare descriptions, not structured captions; videos are files.
 
-    Raises:
-      ConfigError: the command does not start, fails, or takes too long.
-      DataError: there is not one caption and one video a sound, a sound is not finite, or the
-        answer is not one finite number a sound.
+    Raises ConfigError if the command does not start, fails, or takes too long, DataError if there
+    is not one caption and one video a sound, a sound is not finite, or the answer is not one finite
+    number a sound.
     """
     for name, given in (('captions', captions), ('videos', videos)):
       if given is not None and len(given) != len(sounds):

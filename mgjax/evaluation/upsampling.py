@@ -79,14 +79,11 @@ def judge_upsampler(
   baseline: Upsampler | None = None,
   clips: str = '',
 ) -> tuple[Measured, list[Shown]]:
-  """Degrades validation clips, enlarges them in every way and compares.
+  """Degrades clips, by default those of validation, enlarges them in every way and compares.
 
   The seed is of the noise and of what happens to the clips, `baseline` a regression net of the same
-  autoencoder, `clips` a folder or manifest in place of the run's validation data.
-
-  Returns the numbers: input -> kind of clips -> way -> score, and the samples: inputs that were
-  enlarged, clean ones first, then degraded ones. Raises ConfigError if the configuration is of
-  other data, DataError if there are no clips.
+  autoencoder, `clips` a folder or manifest. Returns the numbers: input -> kind of clips -> way ->
+  score, and the samples: inputs that were enlarged, clean ones first, then degraded ones.
   """
   config = pipeline.config
   pairs = Pairs.of(fields_of(config, 'pairs'))
@@ -178,16 +175,13 @@ def _measured(
         metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
           name, number, spread, len(rows), label, beside
         )
+  counts = {kind: len(rows) for kind, rows in kinds.items()}
   about = ['input', *(way for way in PICTURED if way != REGRESSION or baseline)]
   return Measured(
     metrics,
     [f'{given}: {caption}' for given in found for caption in captions],
     about=', '.join(about),
-    record={
-      'scores': scores,
-      'clips': {kind: len(rows) for kind, rows in kinds.items()},
-      'baseline': baseline,
-    },
+    record={'scores': scores, 'clips': counts, 'baseline': baseline},
     table=table[:-1],
   )
 
@@ -207,10 +201,9 @@ def _enlarged(
   seed: int,
 ) -> dict[str, Videos]:
   """Enlarges clips in every way."""
-  ways = {
-    kernel: np.stack([resize(video, size, kernel) for video in small])
-    for kernel in ('bicubic', 'lanczos')
-  }
+  ways = {}
+  for kernel in ('bicubic', 'lanczos'):
+    ways[kernel] = np.stack([resize(video, size, kernel) for video in small])
   if baseline is not None:
     ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
   ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
@@ -345,10 +338,7 @@ def judge_seams(
   true clip) at the seams of windows is compared with that near them, and the second difference of
   pixels across the borders of tiles likewise; beside the same of the true clip, since what a clip
   shows counts too, and with windows and tiles that share nothing, which says whether the measure
-  sees seams at all.
-
-  Returns the ratios of each measure at seams to near them, and the first clip in every way, for a
-  picture. Raises ConfigError if the model was trained on something else.
+  sees seams at all. Returns the ratios, and the first clip in every way, for a picture.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
   if data.kind != 'digits':
@@ -426,10 +416,8 @@ def _ratios(
   videos: list[Video], motion: list[Any], frames: list[int], columns: list[int]
 ) -> dict[str, stability.SeamRatio]:
   second = [(stability.second_difference(list(video)), frames) for video in videos]
-  warped = [
-    (stability.warping_error(list(video), each), frames)
-    for video, each in zip(videos, motion, strict=True)
-  ]
+  pairs = zip(videos, motion, strict=True)
+  warped = [(stability.warping_error(list(video), each), frames) for video, each in pairs]
   stacked = np.concatenate(videos)
   return {
     MEASURES[0]: stability.at_seams(second, stability.IN_SECOND_DIFFERENCE),

@@ -65,8 +65,8 @@ def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
 class Agreement:
   """How far raters agree beyond chance: 1 always, 0 as often as if answers were shuffled.
 
-  It has Krippendorff's alpha with its interval, Fleiss' kappa, and how many prompts two raters or
-  more have judged.
+  Krippendorff's alpha with its interval, Fleiss' kappa, and on how many prompts of two raters or
+  more.
   """
 
   alpha: float

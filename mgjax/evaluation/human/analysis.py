@@ -76,17 +76,14 @@ def analyse_study(
 ) -> Analysis:
   """Analyses the votes of a study.
 
-  Args:
-    directory: of its votes. If it has a study.json, models are in its order, prompts in its groups,
-      and questions have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are
-      sqrt(381 / n) times as large. Votes made elsewhere need no study.json.
-    ours: the model that net win rates are of; by default the study's first one, or by name.
-    repeats: directories of the same comparisons made again by other raters, which sigma is from.
-    leave_out: raters whose votes do not count.
+  If its directory has a study.json, models are in its order, prompts in its groups, and questions
+  have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are sqrt(381 / n)
+  times as large. Votes made elsewhere need none. Net win rates are of the model `ours`, by default
+  the study's first one, or by name. `repeats` are directories of the same comparisons made again by
+  other raters, which sigma is from; votes of raters in `leave_out` do not count.
 
-  Raises:
-    DataError: there are no votes, or they are not of this study.
-    ConfigError: there is no such model or rater.
+  Raises DataError if there are no votes, or they are not of this study, ConfigError if there is no
+  such model or rater.
   """
   votes, study = read_votes(directory), _study(directory)
   for name in leave_out:

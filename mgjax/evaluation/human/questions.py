@@ -17,11 +17,9 @@ _CAREFUL = 6  # raters of what opinions differ most about (Movie Gen §3.5.1); 3
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question about a pair of videos.
+  """One question about a pair of videos, with a `help` below it that says what counts.
 
   Attributes:
-    name: of the axis.
-    text: what raters read, and `help` below it what counts and what does not.
     raters: how many answer it about each pair.
     sound: whether it is about what is heard; other questions are asked in silence.
     reference: whether raters need what was given to the model, a clip to edit or a face.

@@ -122,16 +122,10 @@ def rank(
   strengths = START + POINTS * theta
   tails = [(1 - confidence) / 2, (1 + confidence) / 2]
   low, high = np.quantile(strengths[1:], tails, axis=0)
-  found = [
-    Rating(
-      name,
-      float(strengths[0, index]),
-      float(low[index]),
-      float(high[index]),
-      int((games[:, 1:3] == index).sum()),
-    )
-    for index, name in enumerate(names)
-  ]
+  found = []
+  for index, name in enumerate(names):
+    numbers = map(float, (strengths[0, index], low[index], high[index]))
+    found.append(Rating(name, *numbers, int((games[:, 1:3] == index).sum())))
   return sorted(found, key=lambda each: -each.strength)
 
 

@@ -27,13 +27,10 @@ USUAL = 0.385776, 0.266896, 0.347328
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-  """The answers to one question about two models, prompt by prompt.
+  """The answers to one question about two models, prompt by prompt; wins are of the model `ours`.
 
-  Attributes:
-    ours: name of the model that wins are of; `theirs` is the other one.
-    prompts: indices of the prompts that somebody judged, ascending.
-    counts: of raters that said ours, tie and theirs, a row a prompt.
-    cannot_judge: how many answers said that it cannot be told.
+  `prompts` are the indices of those that somebody judged, ascending; `counts` say of each how many
+  raters said ours, tie and theirs, `cannot_judge` how many answers in all that it cannot be told.
   """
 
   question: str

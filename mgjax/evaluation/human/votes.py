@@ -24,11 +24,10 @@ class Vote:
   """What one rater answered to one question about one pair.
 
   Attributes:
-    id: that the server gave this answer before it was given; a vote with an id that is known
-      changes nothing.
+    id: from the server, before the answer; a vote with an id that is known changes nothing.
     item: of the study, which a rater may be shown twice under other ids.
     prompt: its index in the study's prompts; answers about one prompt are not independent.
-    left: name of the model whose video was on the left; `right` is the other one.
+    left, right: names of the models whose videos were there.
     choice: of CHOICES: which one is better, neither, or that this cannot be said.
     milliseconds: from when both videos were ready until the answer.
     time: of the server, UTC, as in '2026-11-22T18:30:00Z'.

@@ -89,10 +89,9 @@ def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray,
 class Synchrony(NamedTuple):
   """How two sounds go together in time; None where there is nothing to compare.
 
-  Attributes:
-    lag: seconds by which the second is later, where they agree most.
-    correlation: of the fluxes there, 1 for equal ones.
-    onset_error: median over the onsets of both of the seconds to the other's nearest.
+  The second is later by `lag` seconds, where they agree most; `correlation` is that of the fluxes
+  there, 1 for equal ones; `onset_error` is the median over the onsets of both of the seconds to the
+  other's nearest.
   """
 
   lag: float | None

@@ -20,11 +20,9 @@ from mgjax.evaluation.metrics.intervals import Share, share
 class Resemblance:
   """Cosines of the embeddings of one video; NaN where no frame has a face.
 
-  Attributes:
-    best: between the references and the frame that is most like them.
-    worst: the same of the frame that is least like them.
-    consecutive: between each sampled frame and the next, of pairs that both have a face.
-    found: the share of sampled frames that have a face.
+  `best` and `worst` are of the references and the frame that is most and least like them,
+  `consecutive` of each sampled frame and the next, where both have a face; `found` is the share of
+  sampled frames that have one.
   """
 
   best: float

@@ -20,12 +20,11 @@ _SPREAD = 0.25  # seconds around a seam from which the places to compare it with
 class Seams:
   """How much the spectrum changes at the seams of a sound.
 
-  Attributes:
-    ratio: the median over the seams of the largest flux within 20 ms of each, over the median of
-      the same at places elsewhere. About 1 where seams are not heard.
-    rank: the mean share of the places elsewhere that change less than a seam does. .5 where seams
-      are not heard, 1 where each changes more than anything else. A seam that is louder than the
-      sound's own events has both high, one that is as loud as they are the ratio alone.
+  `ratio` is the median over the seams of the largest flux within 20 ms of each, over the median of
+  the same at places elsewhere, about 1 where seams are not heard. `rank` is the mean share of the
+  places elsewhere that change less than a seam does: .5 where seams are not heard, 1 where each
+  changes more than anything else. A seam that is louder than the sound's own events has both high,
+  one that is as loud as they are the ratio alone.
   """
 
   ratio: float

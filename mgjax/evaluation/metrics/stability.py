@@ -77,14 +77,10 @@ def warping_error(
 
 @dataclasses.dataclass(frozen=True)
 class SeamRatio:
-  """How large a measure is at seams beside what it is near them.
+  """How large a measure is at seams beside what it is near them, with an interval of 95%.
 
-  Attributes:
-    ratio: its mean at seams over its mean near them: 1 where seams do not show.
-    low, high: ends of the interval of 95%.
-    at: mean at seams.
-    near: mean near them, seam by seam and weighted as `at` is.
-    seams: how many there were.
+  `ratio` is the mean at seams over the mean near them, weighted seam by seam: 1 where they do not
+  show.
   """
 
   ratio: float

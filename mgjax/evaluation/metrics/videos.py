@@ -141,10 +141,8 @@ def compare_clips(
     few = f'{counts[0]} and {counts[1]} videos are too few; four of both have this number'
     return {name: unmeasured(*counts, few) for name in names}
   true, ours = means
-  found = {
-    'frechet_videos': frechet_value(ours[:, None], true[:, None]),
-    'kernel_distance': kernel_value(ours, true),
-  }
+  found = {'frechet_videos': frechet_value(ours[:, None], true[:, None])}
+  found['kernel_distance'] = kernel_value(ours, true)
   if framed:
     found['frechet_frames'] = frechet_value(clips[1], clips[0])
   if min(counts) >= 2 * NEAREST + 2:

@@ -35,12 +35,11 @@ class Other:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A number beside that of another record.
+  """A number beside that of another record, and the interval of 95% of their difference.
 
   Attributes:
     other: the other's number, of `count` samples; 0 where that is not known.
     difference: of this one less the other's; of pairs the mean over the prompts of both.
-    low, high: ends of its interval of 95%, NaN where it is not known.
     prompts: of how many it is paired; 0 where it is not.
     warning: what makes the difference less than it seems; '' where nothing does.
   """
@@ -175,10 +174,8 @@ def _change(
   warning = _biased(metric.get('label') or name, mine, yours)
   if alike and 'measured' in theirs and metric['mean']:
     there = theirs['measured']['metrics'][name]
-    tables = [
-      _by_prompt(each['measured']['samples'], found['each'])
-      for each, found in ((theirs, there), (ours, metric))
-    ]
+    both = ((theirs, there), (ours, metric))
+    tables = [_by_prompt(each['measured']['samples'], found['each']) for each, found in both]
     shared = sorted(tables[0].keys() & tables[1].keys())
     if len(shared) > 1 and 2 * len(shared) >= min(map(len, tables)):
       first, second = ([table[prompt] for prompt in shared] for table in tables)

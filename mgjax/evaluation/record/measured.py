@@ -1,9 +1,8 @@
 """`Measured`: the numbers of an evaluation, whatever was evaluated.
 
-A judge returns its numbers as `Measured` and renders nothing. `Measured.as_dict` is what stands in
-the record, `table_of` is what is printed, and `mgjax.runtime.report.evaluation` makes the page of
-the record. A metric that a judge adds is in the record with its interval, on the page with its best
-and worst samples, and in comparisons with other records; it needs a name there and nothing else.
+A judge returns it and renders nothing: `Measured.as_dict` stands in the record, `table_of` is
+printed, and `mgjax.runtime.report.evaluation` makes the page of the record. A metric that a judge
+adds, by a name alone, is in all of these and in comparisons with other records.
 """
 
 import dataclasses
@@ -22,6 +21,7 @@ from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, s
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are
 _RESAMPLES = 1000
+_ENDS = ('value', 'low', 'high', 'count')  # that the record has of a group's number
 _EVERY = 16  # samples after which those are let go that are neither among the best nor the worst
 
 
@@ -81,11 +81,10 @@ class Grid:
   def cells(self) -> list[list[str]]:
     """Returns the header and the rows as text."""
     digits = [self.digits] * len(self.columns) if isinstance(self.digits, str) else self.digits
-    rows = [
-      [name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))]
-      for name, cells in self.rows.items()
-    ]
-    return [[self.title, *self.columns], *rows]
+    rows = [[self.title, *self.columns]]
+    for name, cells in self.rows.items():
+      rows.append([name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))])
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +134,10 @@ class Measured:
     """Returns plain JSON values; `files` has the file of a sample, from the record's folder, by
     place.
     """
-    groups = {
-      group: {name: _interval(value) for name, value in values.items()}
-      for group, values in self.groups.items()
-    }
+    groups = {}
+    for group, values in self.groups.items():
+      told = {name: value.as_dict() for name, value in values.items()}
+      groups[group] = {name: {end: each[end] for end in _ENDS} for name, each in told.items()}
     return {
       'samples': list(self.samples),
       'spread': spread(self.samples),
@@ -292,8 +291,3 @@ def _cell(value: float | str | None, digits: str) -> str:
   if isinstance(value, str):
     return value
   return '-' if value is None or math.isnan(value) else format(value, digits)
-
-
-def _interval(value: Value) -> dict[str, Any]:
-  told = value.as_dict()
-  return {name: told[name] for name in ('value', 'low', 'high', 'count')}

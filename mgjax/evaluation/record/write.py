@@ -41,12 +41,9 @@ def write_findings(
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
-  Args:
-    folder: of the model, or of the videos; `name` of the record and `page` are in it.
-    task: what was evaluated, such as 'video'; records of other tasks are not compared.
-    about: where the numbers are from: weights, settings, seed.
-    written: pictures that were written before.
-    show: writes the file of a sample; without it no sample is shown.
+  `folder` is of the model, or of the videos. Records of another `task`, such as 'video', are not
+  compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
+  file of a sample, and `written` are pictures that were written before.
   """
   path, place_of_page = folder / name, folder / page
   samples, files = place_of_page.parent / SAMPLES, {}

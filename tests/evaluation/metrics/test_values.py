@@ -84,7 +84,6 @@ def test_the_interval_of_the_limit_of_a_frechet_distance_covers_it():
     found = frechet_value(x[:, None], y[:, None], seed=trial)
     hits.append(found.limit[1] <= true <= found.limit[2])
     values.append((found.value, found.limit[0]))
-  print(f'{np.mean(hits):.3f} of {TRIALS} intervals cover the limit')
   assert np.mean(hits) > LEAST
   of_all, limit = np.mean(values, axis=0)
   error = np.std(values, axis=0)[1] / math.sqrt(TRIALS)
