@@ -60,28 +60,21 @@ def judge_model(
   right = judge.right(videos, labels)
   scores = {name: float(each.mean()) for name, each in right.items()}
   variety = diversity(judge, videos, labels)
-  metrics = {
-    f'alignment/{name}': share_metric(
-      each, name, beside={'real clips': ceiling[name], 'shuffled': floor[name]}
-    )
-    for name, each in right.items()
-  } | {'diversity': number_metric(variety, len(videos), 'diversity of digits', 1)}
+  metrics = {}
+  for name, each in right.items():
+    beside = {'real clips': ceiling[name], 'shuffled': floor[name]}
+    metrics[f'alignment/{name}'] = share_metric(each, name, beside=beside)
+  metrics['diversity'] = number_metric(variety, len(videos), 'diversity of digits', 1)
   note = f'{len(videos)} videos of {len(unseen)} captions; diversity {variety:.2f}'
   distances = _distances(pipeline, videos, labels, world)
   if distances is not None:
     frechet, real = distances
-    metrics['frechet'] = Metric(
-      frechet,
-      'Frechet distance of what the judge sees',
-      -1,
-      beside={'real clips': real.value},
-      mean=False,
-    )
+    label, beside = 'Frechet distance of what the judge sees', {'real clips': real.value}
+    metrics['frechet'] = Metric(frechet, label, -1, beside=beside, mean=False)
     note += f'; Frechet distance {frechet.value:.2f} (real clips {real.value:.2f})'
-  rows = {
-    'held-out captions': scores, 'real clips (ceiling)': ceiling, 'shuffled (floor)': floor,
-  }  # fmt: skip
-  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows.items()}
+  titles = ('held-out captions', 'real clips (ceiling)', 'shuffled (floor)')
+  rows = zip(titles, (scores, ceiling, floor), strict=True)
+  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows}
   record = {
     'alignment': scores,
     'ceiling': ceiling,

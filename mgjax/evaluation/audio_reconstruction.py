@@ -131,11 +131,10 @@ def _measured(
     metrics[f'scores/{CODEC}/{name}'] = mean_metric(
       numbers_of(ours, name), LABELS[name][0], BETTER[name], beside=beside
     )
-  rows = {
-    label: [_cell(found.get(name), digits) for found in scores.values()]
-    for name, (label, digits) in LABELS.items()
-    if any(name in found for found in scores.values())
-  }
+  rows = {}
+  for name, (label, digits) in LABELS.items():
+    if any(name in found for found in scores.values()):
+      rows[label] = [_cell(found.get(name), digits) for found in scores.values()]
   return Measured(
     metrics,
     names or [f'sound {number}' for number in range(len(sounds))],

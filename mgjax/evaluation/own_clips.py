@@ -66,30 +66,21 @@ def judge_clips(
   psnr = decibels(np.array([best.error for best in nearest])).tolist()
   chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
   again = float(decibels(np.array([np.mean(errors)]))[0])
+  chances, ceiling = {'chance': chance}, {'autoencoder': again}
+  metrics = {
+    'nearest_is_own': share_metric(own, 'nearest clip is their own', beside=chances),
+    'nearest_psnr': mean_metric(psnr, 'against the nearest clip, dB', beside=ceiling),
+  }
+  record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': asked}
+  record |= {'nearest': names, 'psnr': psnr, 'chance': chance, 'windows': len(captions)}
+  record |= {'clip_captions': len(known), 'reconstruction_psnr': again}
+  pairs = zip(asked[:SHOWN], names, strict=False)
   found = Measured(
-    {
-      'nearest_is_own': share_metric(own, 'nearest clip is their own', beside={'chance': chance}),
-      'nearest_psnr': mean_metric(
-        psnr, 'against the nearest clip, dB', beside={'autoencoder': again}
-      ),
-    },
+    metrics,
     asked,
-    record={
-      'nearest_is_own': np.mean(own),
-      'nearest_psnr': np.mean(psnr),
-      'captions': asked,
-      'nearest': names,
-      'psnr': psnr,
-      'chance': chance,
-      'windows': len(captions),
-      'clip_captions': len(known),
-      'reconstruction_psnr': again,
-    },
+    record=record,
     table=[
-      *(
-        f'{caption} -> nearest clip: {name}'
-        for caption, name in zip(asked[:SHOWN], names, strict=False)
-      ),
+      *(f'{caption} -> nearest clip: {name}' for caption, name in pairs),
       f'nearest is its own clip: {np.mean(own):.0%} of {len(asked)} samples '
       f'({chance:.0%} by chance)',
       f'sample against nearest clip: {np.mean(psnr):.1f} dB',

@@ -155,15 +155,8 @@ def _measured(
   for place, (given, ways) in enumerate(found.items()):
     for kind, rows in kinds.items():
       told = scores[given][kind]
-      table += [
-        Grid(
-          heads,
-          {way: [each[name] for name in _COLUMNS] for way, each in told.items()},
-          digits,
-          f'{given} input, {kind} ({len(rows)})',
-        ),
-        '',
-      ]
+      cells = {way: [each[name] for name in _COLUMNS] for way, each in told.items()}
+      table += [Grid(heads, cells, digits, f'{given} input, {kind} ({len(rows)})'), '']
       for name, number in told[OURS].items():
         if math.isnan(number):
           continue

@@ -102,11 +102,11 @@ def analyse_study(
   asked = [name for name in study['sigmas'] if name in names]
   places = {name: place for place, name in enumerate(dict.fromkeys([*asked, *names]))}
   tallies.sort(key=lambda each: (places[each.question], each.ours != first))
-  comparisons = [
-    _compare(each, study['prompts'], sigmas.get(each.question), study['sigmas'])
-    for each in tallies
-    if len(each.prompts)
-  ]
+  comparisons = []
+  for each in tallies:
+    if len(each.prompts):
+      measured = sigmas.get(each.question)
+      comparisons.append(_compare(each, study['prompts'], measured, study['sigmas']))
   if not comparisons:
     raise DataError(f'{directory}: all votes say that it cannot be judged')
   ranked: dict[str, list[Tally]] = {}

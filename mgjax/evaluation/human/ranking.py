@@ -99,13 +99,12 @@ def rank(
   arguments(rank, given, 'rank', ('tallies',))
   names = sorted({name for each in tallies for name in (each.ours, each.theirs)})
   _check_connected(names, tallies)
-  games = np.array(
-    [
-      (prompt, names.index(each.ours), names.index(each.theirs), outcome)
-      for each in tallies
-      for prompt, outcome in zip(each.prompts, each.verdicts, strict=True)
-    ]
-  )
+  played = []
+  for each in tallies:
+    pair = names.index(each.ours), names.index(each.theirs)
+    judged = zip(each.prompts, each.verdicts, strict=True)
+    played += [(prompt, *pair, outcome) for prompt, outcome in judged]
+  games = np.array(played)
   generator, n = np.random.default_rng(seed), len(names)
   prompts, which = np.unique(games[:, 0], return_inverse=True)
   p = len(prompts)

@@ -69,11 +69,8 @@ def analyse(
   writer = csv.DictWriter(sheet, _CSV, lineterminator='\n')
   writer.writeheader()
   writer.writerows(fields['comparisons'])
-  made = {
-    'csv': sheet.getvalue(),
-    'html': _page(found, sections),
-    'json': json.dumps(plain(fields), indent=2) + '\n',
-  }
+  text = json.dumps(plain(fields), indent=2) + '\n'
+  made = {'csv': sheet.getvalue(), 'html': _page(found, sections), 'json': text}
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
     write_bytes(path, text.encode())
@@ -126,14 +123,11 @@ def power(
   """
   shares = {'majorities of 3 raters': USUAL}
   if study is not None:
-    shares = {
-      f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}': (
-        each.rate.wins / each.rate.prompts,
-        each.rate.ties / each.rate.prompts,
-        each.rate.losses / each.rate.prompts,
-      )
-      for each in analyse_study(study).comparisons
-    }
+    shares = {}
+    for each in analyse_study(study).comparisons:
+      counts = (each.rate.wins, each.rate.ties, each.rate.losses)
+      name = f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}'
+      shares[name] = tuple(count / each.rate.prompts for count in counts)
   counts = [prompts] if prompts else [] if difference else [100, 300, 381, 527, 1003]
   wanted = [difference] if difference else [] if prompts else [2.0, 5.0, 10.0, 20.0]
   lines = []
@@ -163,27 +157,20 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
   sections = [(title, _ABOUT + about, lay_out(ours, layout))]
   sections.append(('Counts', '', [_counted(each) for each in found.comparisons]))
   for name, ranking in found.rankings.items():
-    rows = [
-      {
-        '': printable(each.model),
-        'Bradley-Terry': f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]',
-        'comparisons': f'{each.comparisons:,}',
-      }
-      for each in ranking
-    ]
+    rows = []
+    for each in ranking:
+      points = f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]'
+      told = {'Bradley-Terry': points, 'comparisons': f'{each.comparisons:,}'}
+      rows.append({'': printable(each.model)} | told)
     sections.append((f'All models, {printable(name)}', _RANKED, rows))
   for theirs in dict.fromkeys(each.tally.theirs for each in ours):
     rows = _by_group([each for each in ours if each.tally.theirs == theirs])
     if rows:
       sections.append((f'By prompts, against {printable(theirs)}', _OF_GROUPS, rows))
-  rows = [
-    {
-      '': printable(each.name) + ' (left out)' * (each.name in found.left_out),
-      **describe_rater(each),
-      'look at': '; '.join(each.flags),
-    }
-    for each in found.raters
-  ]
+  rows = []
+  for each in found.raters:
+    name = printable(each.name) + ' (left out)' * (each.name in found.left_out)
+    rows.append({'': name, **describe_rater(each), 'look at': '; '.join(each.flags)})
   note = f'{found.votes:,} answers count: no gold items, and of repeated ones the first.'
   return [*sections, ('Raters', note, rows)]
 

@@ -195,9 +195,6 @@ def _measure(of_x: np.ndarray, of_y: np.ndarray, across: np.ndarray, nearest: in
   # The row itself, at distance 0, is the first.
   reach_x, reach_y = (np.partition(each, nearest, axis=1)[:, nearest] for each in (of_x, of_y))
   near_x, near_y = across < reach_x[:, None], across < reach_y[None]
-  return Neighbourhood(
-    float(near_x.any(0).mean()),
-    float(near_y.any(1).mean()),
-    float(near_x.sum() / (nearest * across.shape[1])),
-    float(near_x.any(1).mean()),
-  )
+  density = near_x.sum() / (nearest * across.shape[1])
+  found = (near_x.any(0).mean(), near_y.any(1).mean(), density, near_x.any(1).mean())
+  return Neighbourhood(*map(float, found))

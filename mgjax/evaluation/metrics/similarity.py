@@ -106,12 +106,9 @@ def make_perceive(path: str | os.PathLike[str]) -> Perceive:
   def look(params: Tree, originals: Array, reconstructions: Array) -> tuple[Array, Array, Array]:
     def compare(frames: tuple[Array, Array]) -> tuple[Array, Array, Array]:
       x, y = (to_unit(frame[None, None]) for frame in frames)
-      values = (
-        model.apply({'params': params}, x, y),
-        model.apply({'params': params}, x, method='features'),
-        model.apply({'params': params}, y, method='features'),
-      )
-      return jax.tree.map(lambda value: value[0, 0], values)
+      seen = [model.apply({'params': params}, each, method='features') for each in (x, y)]
+      distance = model.apply({'params': params}, x, y)
+      return distance[0, 0], seen[0][0, 0], seen[1][0, 0]
 
     return jax.lax.map(compare, (originals, reconstructions), batch_size=4)
 

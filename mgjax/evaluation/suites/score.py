@@ -158,6 +158,7 @@ def _measured(
     count = max(mean.videos for mean in found.values())
     table[tag] = [str(count), *map(str, found.values())]
   notes = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in sets.items()]
+  compared = {name: value.as_dict() for name, value in sets.items()}
   if missing:
     notes.append(f'{missing} of {len(files)} prompts have no video and count nowhere')
   return Measured(
@@ -165,14 +166,8 @@ def _measured(
     [prompts[row] for row in there],
     {tag: {f'scores/{name}': _value(mean) for name, mean in found.items()}
      for tag, found in tags.items()},
-    record={
-      'suite': suite.name,
-      'missing': missing,
-      'scores': means,
-      'sets': {name: value.as_dict() for name, value in sets.items()},
-      'tags': tags,
-      'videos': videos,
-    },
+    record={'suite': suite.name, 'missing': missing, 'scores': means, 'sets': compared,
+            'tags': tags, 'videos': videos},
     table=[markdown(Grid(['n', *values], table, title='prompts').cells()), *notes],
   )  # fmt: skip
 

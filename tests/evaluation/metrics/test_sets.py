@@ -73,10 +73,8 @@ def expected(mean):
 @pytest.mark.parametrize('rows', [5, 20])
 def test_its_mean_does_not_depend_on_how_many_rows_there_are(rows):
   generator = np.random.default_rng(1)
-  found = [
-    kernel_distance(generator.normal(size=(rows, 1)), generator.normal(0.5, 1, (rows, 1)))
-    for _ in range(400)
-  ]
+  x, y = generator.normal(size=(400, rows, 1)), generator.normal(0.5, 1, (400, rows, 1))
+  found = list(map(kernel_distance, x, y))
   assert abs(np.mean(found) - expected(0.5)) < 3.5 * np.std(found) / np.sqrt(400)
   x, y = generator.normal(size=(2, rows, 6))
   assert kernel_value(x, y).value == kernel_distance(x, y)
@@ -107,12 +105,8 @@ def test_sets_apart_have_nothing_in_common_and_equal_ones_all():
 
 def test_of_one_distribution_density_and_coverage_have_their_known_means():
   generator, n, m, k = np.random.default_rng(2), 40, 30, 5
-  found = np.array(
-    [
-      neighbourhood(generator.normal(size=(n, 3)), generator.normal(size=(m, 3)), k)[2:]
-      for _ in range(300)
-    ]
-  )
+  x, y = generator.normal(size=(300, n, 3)), generator.normal(size=(300, m, 3))
+  found = np.array([neighbourhood(*pair, k)[2:] for pair in zip(x, y, strict=True)])
   expected = 1 - np.prod(np.arange(n - k, n) / np.arange(n + m - k, n + m))
   errors = found.std(0) / np.sqrt(300)
   assert (np.abs(found.mean(0) - [1, expected]) < 3.5 * errors).all()
