@@ -106,7 +106,8 @@ def _distances(
   labels: Sequence[tuple],
   world: Mapping[str, Any],
 ) -> tuple[Value, Value] | None:
-  """Returns how far videos are from real clips of the same labels, and other real ones from them.
+  """Returns the Frechet distances of videos and of other real clips from real clips of the same
+  labels.
 
   None where validation data have not twice as many clips of these labels.
   """
@@ -133,10 +134,7 @@ def _real_rows(
 def held_out_labels(
   world: Mapping[str, Any], samples: int
 ) -> tuple[list[tuple], list[tuple], list[tuple]]:
-  """Returns all captions, those never shown in training, and one of these for every sample.
-
-  There is at least one sample a caption; `world` is that of `world_of`.
-  """
+  """Returns all captions, those not in training, and one of these for every sample or more."""
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
@@ -149,10 +147,7 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
 
 
 def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
-  """Returns the index of a clip of each label (digit, colour, motion, ...), none twice.
-
-  Raises ConfigError if the source has not as many.
-  """
+  """Returns indices of a clip of each label, none twice; ConfigError if there are too few."""
   wanted = collections.defaultdict(list)
   for place, label in enumerate(labels):
     wanted[tuple(label[:3])].append(place)
@@ -169,10 +164,7 @@ def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
 
 
 def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
-  """Returns the fields of the small world, named by `looks`, that say how training clips look.
-
-  Raises ConfigError if the model was trained on data of another kind than the judge reads.
-  """
+  """Returns the `looks` of training clips by name; ConfigError for another kind of data."""
   data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:
     raise ConfigError(

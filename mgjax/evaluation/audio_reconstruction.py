@@ -182,8 +182,7 @@ def sample_audio(
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
-  Returns the sounds, read one by one, and a description of them for a record. Raises DataError if
-  there is no usable sound.
+  Returns them, read one by one, and a description for a record; DataError if none can be used.
   """
   if sounds:
     data = dataclasses.replace(

@@ -170,10 +170,7 @@ def _mean(numbers: Iterable[float]) -> float:
 def judge_edits(
   edits: Sequence[Edit], videos: Videos, judge: EditJudge, rows: Sequence[str] = ()
 ) -> Scores:
-  """Reads edited videos, one an edit, whoever made them, by their rows: by default their tasks.
-
-  Raises DataError if there is not one video and one row an edit.
-  """
+  """Reads edited videos by rows, by default tasks; DataError unless each edit has one of each."""
   rows = rows or [edit.task for edit in edits]
   if not len(edits) == len(videos) == len(rows) or not edits:
     raise DataError(

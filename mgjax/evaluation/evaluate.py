@@ -125,10 +125,7 @@ def evaluate_personalization(
   guidance: Any = None,
   mesh: Mesh = None,
 ) -> Findings:
-  """Makes videos of handwriting that training never showed, from one picture of it each.
-
-  `samples` are at least one a caption.
-  """
+  """Makes videos of handwriting not in training from a picture of it, one or more a caption."""
   pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
   some = [shown[place] for place in evenly(len(shown), SHEETS)]
@@ -147,10 +144,9 @@ def evaluate_editing(
   mesh: Mesh = None,
   untold: bool = False,
 ) -> Findings:
-  """Edits clips of handwriting and combinations that training never showed, in every task.
+  """Edits clips of handwriting and combinations that training never showed, in every task alike.
 
-  `samples` are shared out evenly to tasks; with `untold` all edits are made again by the
-  instruction alone, without the task.
+  With `untold` all edits are made again by the instruction alone, without the task.
   """
   editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)

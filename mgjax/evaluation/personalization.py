@@ -125,10 +125,7 @@ def _by_another(scene: Scene) -> Scene:
 def _right(
   digits: DigitJudge, hands: IdentityJudge, videos: Videos, scenes: Sequence[Scene]
 ) -> dict[str, list[bool]]:
-  """Of `ATTRIBUTES`, whether each video has it as asked.
-
-  'identity' is found among 20 hands of one digit, in a pose that clips have, 'any pose' in any.
-  """
+  """Whether videos have each of `ATTRIBUTES`; an 'identity' is one of 20, in a pose of clips."""
   right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
   for video, scene in zip(videos, scenes, strict=True):
     read, (identity,) = digits.read(video), scene.identities

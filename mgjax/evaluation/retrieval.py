@@ -130,8 +130,7 @@ def _identities(
 ) -> list[np.ndarray]:
   """Looks for the handwriting of a colour among that of the next one.
 
-  Returns of every image: whether it was found, its area under the curve, what chance finds; the
-  cosines of the same and of other handwriting.
+  Returns hits, areas under the curve and chances of every image; cosines of the same and of others.
   """
   views: dict[tuple[int, str], dict[int, int]] = {}  # identity -> its first image
   for index, sample in enumerate(shown):

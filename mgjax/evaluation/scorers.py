@@ -62,10 +62,7 @@ class CommandScorer:
   def score(
     self, sounds: Sequence[Float[np.ndarray, '_ _']], rate: int, **against: Any
   ) -> Float[np.ndarray, 'b']:
-    """Returns the number called `name` of each sound; takes and raises what `measure` does.
-
-    Raises DataError if the command gives no such number.
-    """
+    """Returns the number called `name` of each sound, see `measure`; DataError if there is none."""
     numbers = self.measure(sounds, rate, **against)
     if not self.name and len(numbers) == 1:
       return next(iter(numbers.values()))

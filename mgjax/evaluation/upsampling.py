@@ -232,10 +232,7 @@ _JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
 
 
 class _Read(NamedTuple):
-  """What one way to enlarge scores; NaN is what cannot be measured.
-
-  `each` is score -> a number a clip, `scores` kind of clips -> score -> value.
-  """
+  """Scores of one way to enlarge: score -> a number a clip, and kind of clips -> score -> value."""
 
   each: dict[str, Float[np.ndarray, 'n']]
   scores: dict[str, dict[str, float]]

@@ -63,10 +63,9 @@ def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-  """How far raters agree beyond chance: 1 always, 0 as often as if answers were shuffled.
+  """Krippendorff's alpha (1 if raters always agree, 0 by chance) with its interval, Fleiss' kappa.
 
-  Krippendorff's alpha with its interval, Fleiss' kappa, and on how many prompts of two raters or
-  more.
+  `prompts` are those that two raters or more have judged.
   """
 
   alpha: float
@@ -83,10 +82,7 @@ def agreement(
   resamples: Positive = 2000,
   seed: Count = 0,
 ) -> Agreement:
-  """Returns how far raters agree, with an interval by a bootstrap over prompts.
-
-  `counts` are of raters that gave each answer, a row a prompt, as `Tally.counts`.
-  """
+  """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(agreement, given, 'agreement', ('counts',))
   parts = _parts(counts)

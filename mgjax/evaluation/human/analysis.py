@@ -25,8 +25,7 @@ _REPEATED = 381  # prompts of the comparison that the report's sigmas are from (
 class Comparison:
   """What was found of one question about two models.
 
-  `groups` has the net win rates of concepts and motion levels by (kind, name). `sigma` says by how
-  much `rate` varies when it is made again, None where it is not known.
+  Net win rates of `groups` are by (kind, name); `sigma` is the deviation of `rate` over repeats.
   """
 
   tally: Tally

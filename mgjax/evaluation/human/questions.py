@@ -1,7 +1,4 @@
-"""What raters are asked about a pair: sets of questions, one an axis (Movie Gen §3.5.1).
-
-A study asks a set, some questions of one (`video:overall,realness`), or those of a JSON file.
-"""
+"""Questions that raters answer about a pair of videos, in sets (Movie Gen §3.5.1)."""
 
 import dataclasses
 import os

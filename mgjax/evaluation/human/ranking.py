@@ -19,10 +19,9 @@ _LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the c
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-  """How strong a model is among those that it was compared with, by Bradley-Terry.
+  """How strong a model is by Bradley-Terry, after so many `comparisons` of prompts.
 
   Strength and interval are in points of Elo: 400 more are ten to one, all average 1,000.
-  `comparisons` are prompts on which it was compared with another.
   """
 
   model: str

@@ -1,7 +1,6 @@
 """Statistics of votes on two models: majorities, net win rates, intervals, power (Movie Gen §3.5).
 
-Raters of one prompt saw the same two videos, so their answers are not independent: what is counted,
-and what is resampled, are prompts.
+Answers to one prompt are not independent: what is counted and resampled are prompts.
 """
 
 import dataclasses
@@ -91,8 +90,7 @@ def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
 def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
   """Returns the answer that more raters gave than any other: 1 for a win, -1 for a loss, else 0.
 
-  Where two answers are as frequent, as with one rater each, it is a tie. `counts` are of raters
-  that said win, tie and lose.
+  Where two answers are as frequent it is a tie. `counts` are of raters that said win, tie, lose.
   """
   alone = (counts == counts.max(1, keepdims=True)).sum(1) == 1
   return np.where(alone, 1 - counts.argmax(1), 0)
@@ -204,10 +202,9 @@ def groups(
 
 @dataclasses.dataclass(frozen=True)
 class Sigma:
-  """By how many points the net win rate of one comparison varies when it is made again.
+  """Standard deviation of the net win rate of one comparison when it is made again, in points.
 
-  A standard deviation with n - 1, its interval, and how many repeats it is from: of several
-  comparisons, one and those beyond the first of each.
+  `repeats` are one and those beyond the first of each comparison.
   """
 
   value: float

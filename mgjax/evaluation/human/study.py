@@ -1,7 +1,6 @@
 """A study: which videos people compare, about what, and who they are (Movie Gen §3.5).
 
-`study.json` of its directory is all that decided it, `votes.jsonl` what was answered; with these
-two a server goes on where another one was killed.
+A server that was killed goes on from its `study.json` and `votes.jsonl`, the answers.
 """
 
 import dataclasses

@@ -73,8 +73,7 @@ def append_votes(path: str | os.PathLike[str], votes: list[Vote]) -> None:
 def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
   """Reads the votes of a log, or of a study's directory, in their order and each id once.
 
-  Lines that are no JSON, as a crash leaves them, are left out with a warning. Raises DataError if
-  there is no such file, or a line is no vote.
+  Lines that a crash cut are left out with a warning; DataError for a line that is no vote.
   """
   path = pathlib.Path(path)
   path = path / FILE if path.is_dir() else path
@@ -91,10 +90,7 @@ def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
 
 
 def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes the votes of a study as a table of COLUMNS, and returns its path.
-
-  Raises ConfigError if it is not called .csv, DataError if there are no votes, or a line is none.
-  """
+  """Writes the votes of a study as a table of COLUMNS; ConfigError if it is not called .csv."""
   out = pathlib.Path(out)
   if out.suffix != '.csv':
     raise ConfigError(f'--out={out}: .csv can be written; name it so')

@@ -19,8 +19,7 @@ from mgjax.evaluation.metrics.intervals import draw_shares
 class Correlation:
   """The correlation of pairs, and how sure it is; NaN where a side does not vary.
 
-  `value` is Pearson's r, or that of ranks; `chance` is what |r| of pairs drawn at random stays
-  below, with the confidence of the interval.
+  |r| of pairs drawn at random stays below `chance`, with the confidence of the interval.
   """
 
   value: float

@@ -29,17 +29,13 @@ def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[
 def clip_score(frames: Float[np.ndarray, 't d'], text: Float[np.ndarray, 'd']) -> float:
   """Returns the mean over frames of 100 max(cos(frame, text), 0).
 
-  Hessel et al. (2021) have 2.5 in place of 100. Frames below 0 count 0 each, where torchmetrics
-  cuts their mean.
+  Hessel et al. (2021) have 2.5 in place of 100; torchmetrics cuts the mean, not each frame, at 0.
   """
   return float(100 * np.maximum(_unit(frames) @ _unit(text), 0).mean())
 
 
 def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
-  """Returns the mean cosine of the vector of each frame with the next; NaN of one frame.
-
-  A still picture has 1: read it beside how much moves.
-  """
+  """Returns the mean cosine of each frame's vector with the next; 1 if still, NaN of one frame."""
   return float(cosines(frames[1:], frames[:-1]).mean()) if len(frames) > 1 else float('nan')
 
 

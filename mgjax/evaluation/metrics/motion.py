@@ -17,10 +17,7 @@ _FRAMES = 0.25  # of a clip's
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """How far things move from frame to frame, in shares of a frame's shorter side.
-
-  Both have one number a pair of frames: `mean` of all pixels, `fastest` of the 5% that move most.
-  """
+  """Motion between frames in shares of the shorter side: of all pixels and the fastest 5%."""
 
   mean: Float[np.ndarray, 't']
   fastest: Float[np.ndarray, 't']

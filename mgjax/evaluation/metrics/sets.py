@@ -105,9 +105,7 @@ def kernel_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) ->
 def kernel_value(
   x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], confidence: float = 0.95, seed: int = 0
 ) -> Value:
-  """Returns `kernel_distance` of a row a clip, and its interval: see `set_values`, also what it
-  raises.
-  """
+  """Returns `kernel_distance` of a row a clip, and its interval, see `set_values`."""
   of_x, of_y, across = _kernels(x, y)
 
   def distance(i: Int[np.ndarray, '_'], j: Int[np.ndarray, '_']) -> list[float]:
@@ -150,10 +148,7 @@ class Neighbourhood(NamedTuple):
 def neighbourhood(
   x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], nearest: Positive = NEAREST
 ) -> Neighbourhood:
-  """Compares generated rows y with true ones x by their k neighbours, in float64.
-
-  Raises DataError if there are no more than k rows of one, ConfigError if k is out of its range.
-  """
+  """Compares generated rows y with true rows x; DataError for no more than k rows of one."""
   arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   return _measure(*_distances(x, y), nearest)
 

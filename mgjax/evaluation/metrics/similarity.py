@@ -95,10 +95,7 @@ Perceive = Callable[[UInt8[np.ndarray, 't h w 3'], UInt8[np.ndarray, 't h w 3']]
 
 
 def make_perceive(path: str | os.PathLike[str]) -> Perceive:
-  """Makes the function that compares two clips with LPIPS, some frames at a time.
-
-  Raises ConfigError if there are no such weights, or they are of something else.
-  """
+  """Makes the function that compares clips with LPIPS; ConfigError for other weights."""
   params = jax.device_put(read_perceptual(path))
   model = Perceptual(widths_of(params))
 

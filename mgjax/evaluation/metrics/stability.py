@@ -1,4 +1,4 @@
-"""Measures of flicker and of seams of a video, on arrays: see `at_seams` for what they are for.
+"""Measures of flicker and of seams of a video, on arrays.
 
 A video is a sequence of frames, uint8 (h w 3), each looked at once: it may be longer than memory.
 """
@@ -77,11 +77,7 @@ def warping_error(
 
 @dataclasses.dataclass(frozen=True)
 class SeamRatio:
-  """How large a measure is at seams beside what it is near them, with an interval of 95%.
-
-  `ratio` is the mean at seams over the mean near them, weighted seam by seam: 1 where they do not
-  show.
-  """
+  """The mean of a measure at seams over that near them (1: they do not show), with 95% interval."""
 
   ratio: float
   low: float

@@ -115,11 +115,7 @@ def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confiden
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-  """A mean of numbers with its interval of 95%: what the mean of many more prompts would be.
-
-  `value` is NaN of nothing, the interval of fewer than two prompts. `videos` is how many have a
-  number, `prompts` how many different ones those are of.
-  """
+  """A mean (NaN of nothing) with an interval of 95% over prompts (NaN of fewer than two)."""
 
   value: float
   low: float
@@ -233,9 +229,7 @@ def unmeasured(count: int, references: int, warning: str) -> Value:
 
 
 def bias_warning(name: str, first: Value, second: Value) -> str:
-  """Says that values of two sets of videos, compared with the same references, differ by less than
-  few samples move each; '' where they do not.
-  """
+  """Says that values with the same references differ by less than their bias; else ''."""
   apart, bias = abs(second.value - first.value), max(abs(first.bias), abs(second.bias))
   if not apart < bias:
     return ''

@@ -54,8 +54,7 @@ class Change:
 
 
 def read_other(given: str | os.PathLike[str]) -> Other:
-  """Reads the record to compare with, an evaluation.json or its folder, before anything is
-  evaluated.
+  """Reads the record to compare with, an evaluation.json or its folder, before the evaluation.
 
   Raises ConfigError if there is none, DataError if it is damaged, or no record of an evaluation.
   """

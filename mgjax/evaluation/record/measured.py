@@ -67,10 +67,9 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """A table for people: `rows` are name -> cells, numbers or text such as an interval.
+  """A table for people: `rows` are name -> cells, numbers (NaN or None without one) or text.
 
-  NaN or None are cells without a number. `digits` is the format of all numbers, or that of each
-  column; `title` stands above the names.
+  `digits` is the format of all numbers, or that of each column; `title` stands above the names.
   """
 
   columns: Sequence[str]
@@ -131,9 +130,7 @@ class Measured:
     return dataclasses.replace(metric, value=value)
 
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Returns plain JSON values; `files` has the file of a sample, from the record's folder, by
-    place.
-    """
+    """Returns plain JSON values; `files` are place of a sample -> file in the record's folder."""
     groups = {}
     for group, values in self.groups.items():
       told = {name: value.as_dict() for name, value in values.items()}
@@ -251,10 +248,7 @@ def table_of(measured: Measured) -> str:
 
 
 class Furthest:
-  """Keeps the samples, by place, that are among the best or the worst by a metric, and some others.
-
-  The rest are let go as they come, so that few are in memory at once.
-  """
+  """Keeps the best and the worst samples by each metric, and some others; lets go of the rest."""
 
   def __init__(self, better: Mapping[str, int], always: Collection[int] = ()):
     """Takes metric -> 1 where more is better, -1 where less is; and places that stay."""

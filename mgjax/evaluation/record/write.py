@@ -19,10 +19,7 @@ SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work direc
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """The results of an evaluation: the numbers, for people, and the paths of what was written.
-
-  The last two paths are the page and the record: weights, settings and numbers in JSON.
-  """
+  """The numbers of an evaluation as text, and what was written, the page and record last."""
 
   table: str
   paths: list[pathlib.Path]

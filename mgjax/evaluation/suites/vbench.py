@@ -59,8 +59,7 @@ def video_names(prompts: Sequence[str], kinds: Sequence[str]) -> list[str]:
 class Dimension(NamedTuple):
   """VBench's own score of a dimension, as 'subject_consistency', and the mean over its videos.
 
-  That has an interval over prompts, and is not equal to a score that VBench weights otherwise, by
-  frames for instance.
+  Both differ where VBench weights otherwise, by frames for instance.
   """
 
   name: str
