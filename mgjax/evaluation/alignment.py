@@ -37,25 +37,14 @@ ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
 def judge_model(
   pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[Measured, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
-  """Samples every held-out caption equally often and judges the videos.
+  """Samples every held-out caption equally often, at least once, and judges the videos.
 
   What a model reads beside text comes from clips of held-out handwriting with these captions.
   Beside the shares of videos in which the judge reads what the prompt says ('all' wants all three
   in one video) stand those of real clips by handwriting that the judge never saw, and of real clips
   under shuffled captions; the diversity of the digits relative to real ones, 0 for copies of a
   template; and the Frechet distance from real clips of the same captions, by handwriting that the
-  model never saw, in the rows of `digits.digit_features`, beside that of as many other real clips.
-
-  Args:
-    pipeline: of a model that was trained on moving digits.
-    samples: videos to judge, at least one a caption.
-    seed: of the noise.
-
-  Returns:
-    The numbers, the videos and their prompts.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  model never saw, beside that of as many other real clips. Returns the numbers, videos and prompts.
   """
   world = world_of(pipeline, 'digits')
   captions, unseen, labels = held_out_labels(world, samples)
@@ -71,28 +60,21 @@ def judge_model(
   right = judge.right(videos, labels)
   scores = {name: float(each.mean()) for name, each in right.items()}
   variety = diversity(judge, videos, labels)
-  metrics = {
-    f'alignment/{name}': share_metric(
-      each, name, beside={'real clips': ceiling[name], 'shuffled': floor[name]}
-    )
-    for name, each in right.items()
-  } | {'diversity': number_metric(variety, len(videos), 'diversity of digits', 1)}
+  metrics = {}
+  for name, each in right.items():
+    beside = {'real clips': ceiling[name], 'shuffled': floor[name]}
+    metrics[f'alignment/{name}'] = share_metric(each, name, beside=beside)
+  metrics['diversity'] = number_metric(variety, len(videos), 'diversity of digits', 1)
   note = f'{len(videos)} videos of {len(unseen)} captions; diversity {variety:.2f}'
   distances = _distances(pipeline, videos, labels, world)
   if distances is not None:
     frechet, real = distances
-    metrics['frechet'] = Metric(
-      frechet,
-      'Frechet distance of what the judge sees',
-      -1,
-      beside={'real clips': real.value},
-      mean=False,
-    )
+    label, beside = 'Frechet distance of what the judge sees', {'real clips': real.value}
+    metrics['frechet'] = Metric(frechet, label, -1, beside=beside, mean=False)
     note += f'; Frechet distance {frechet.value:.2f} (real clips {real.value:.2f})'
-  rows = {
-    'held-out captions': scores, 'real clips (ceiling)': ceiling, 'shuffled (floor)': floor,
-  }  # fmt: skip
-  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows.items()}
+  titles = ('held-out captions', 'real clips (ceiling)', 'shuffled (floor)')
+  rows = zip(titles, (scores, ceiling, floor), strict=True)
+  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows}
   record = {
     'alignment': scores,
     'ceiling': ceiling,
@@ -124,7 +106,8 @@ def _distances(
   labels: Sequence[tuple],
   world: Mapping[str, Any],
 ) -> tuple[Value, Value] | None:
-  """Returns how far videos are from real clips of the same labels, and other real ones from them.
+  """Returns the Frechet distances of videos and of other real clips from real clips of the same
+  labels.
 
   None where validation data have not twice as many clips of these labels.
   """
@@ -141,7 +124,7 @@ def _distances(
 def _real_rows(
   source: Digits, labels: tuple[tuple, ...], world: tuple[tuple[str, Any], ...]
 ) -> tuple[DigitFeatures, np.ndarray, np.ndarray]:
-  """Returns what makes rows of clips, those of a real clip of each label, and of another one."""
+  """Returns what makes feature rows of clips, and those of two real clips of each label."""
   clips = [clip['video'] for clip in clips_of(source, [*labels, *labels])]
   features = fit_features(**dict(world))
   rows = features.rows(clips)[:, None]
@@ -151,10 +134,7 @@ def _real_rows(
 def held_out_labels(
   world: Mapping[str, Any], samples: int
 ) -> tuple[list[tuple], list[tuple], list[tuple]]:
-  """Returns all captions, those never shown in training, and one of these for every sample.
-
-  Samples are at least one a caption; `world` has the fields of the small world, see `world_of`.
-  """
+  """Returns all captions, those not in training, and one of these for every sample or more."""
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
   labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
@@ -167,10 +147,7 @@ def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
 
 
 def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
-  """Returns the index of a clip of each label (digit, colour, motion, ...), none twice.
-
-  Raises ConfigError if the source has not as many.
-  """
+  """Returns indices of a clip of each label, none twice; ConfigError if there are too few."""
   wanted = collections.defaultdict(list)
   for place, label in enumerate(labels):
     wanted[tuple(label[:3])].append(place)
@@ -187,10 +164,7 @@ def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
 
 
 def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
-  """Returns the fields of the small world, named by `looks`, that say how training clips look.
-
-  Raises ConfigError if the model was trained on data of another kind than the judge reads.
-  """
+  """Returns the `looks` of training clips by name; ConfigError for another kind of data."""
   data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:
     raise ConfigError(

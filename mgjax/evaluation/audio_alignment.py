@@ -28,13 +28,7 @@ from mgjax.digits.sound_judge import (
   sound_floor,
 )
 from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
-from mgjax.evaluation.record.measured import (
-  Grid,
-  Measured,
-  Metric,
-  mean_metric,
-  pooled_metric,
-)
+from mgjax.evaluation.record.measured import Grid, Measured, Metric, mean_metric, pooled_metric
 from mgjax.evaluation.record.show import Show, sounds_of
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
@@ -66,23 +60,14 @@ class JudgedClip:
 
 
 def judge_soundtracks(
-  pipeline: AudioPipeline,
-  *,
-  samples: int = 64,
-  seed: int = 0,
-  scorer: CommandScorer | None = None,
+  pipeline: AudioPipeline, *, samples: int = 64, seed: int = 0, scorer: CommandScorer | None = None
 ) -> tuple[Measured, list[JudgedClip]]:
   """Makes sounds for validation clips of the small world and judges them, see `SoundScores`.
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
-  A scorer judges the sounds as well, each against its caption.
-
-  Returns:
-    The numbers, and the clips with the true sound, the codec's and the model's.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  A scorer judges each sound against its caption as well. Returns the numbers, and the clips with
+  the true sound, the codec's and the model's.
   """
   config = check_digits(pipeline)
   data = data_settings(fields_of(config, 'data'))

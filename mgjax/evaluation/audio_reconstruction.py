@@ -68,16 +68,13 @@ def evaluate_audio_reconstruction(
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, AudioPair]]:
-  """Encodes and decodes sounds and compares the results with the originals.
+  """Encodes and decodes sounds (s c) in [-1, 1], at the codec's rate, and compares them.
 
   Args:
-    codec: the codec.
-    sounds: float (s c) in [-1, 1], at the codec's rate.
     others: baselines: name -> sound to its reconstruction.
     spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
       silence, there is a mel distance with this floor too.
     shown: numbers of the sounds to keep.
-    names: of the sounds.
 
   Returns:
     The numbers, and by their numbers the sounds to keep, and the best and the worst. The record
@@ -100,13 +97,9 @@ def evaluate_audio_reconstruction(
       raise NonFiniteError(f'the latents of sound {index} are not finite; was the training stable?')
     again = {CODEC: np.asarray(codec.decode(jnp.asarray(latents[-1][None]), len(sound)))[0]}
     again |= {name: way(sound) for name, way in ways.items()}
-    numbers.append(
-      {
-        name: compare_audio(sound, other, codec.rate, spectral_floor)
-        for name, other in again.items()
-      }
-    )
-    for name, found in numbers[-1].items():
+    numbers.append({})
+    for name, other in again.items():
+      found = numbers[-1][name] = compare_audio(sound, other, codec.rate, spectral_floor)
       muted[name] = muted.get(name, 0) + ('distortion' in found and 'loudness' not in found)
     seconds[len(sound) / codec.rate] = None
     rows.append(numbers[-1][CODEC])
@@ -131,22 +124,17 @@ def _measured(
   scores = {
     way: standard_means([sound[way] for sound in sounds], list(LABELS)) for way in sounds[0]
   }
-  metrics = {
-    f'scores/{CODEC}/{name}': mean_metric(
-      numbers_of([sound[CODEC] for sound in sounds], name),
-      LABELS[name][0],
-      BETTER[name],
-      beside={
-        way: found[name]['mean'] for way, found in scores.items() if way != CODEC and name in found
-      },
+  metrics, ours = {}, [sound[CODEC] for sound in sounds]
+  others = {way: found for way, found in scores.items() if way != CODEC}
+  for name in scores[CODEC]:
+    beside = {way: found[name]['mean'] for way, found in others.items() if name in found}
+    metrics[f'scores/{CODEC}/{name}'] = mean_metric(
+      numbers_of(ours, name), LABELS[name][0], BETTER[name], beside=beside
     )
-    for name in scores[CODEC]
-  }
-  rows = {
-    label: [_cell(found.get(name), digits) for found in scores.values()]
-    for name, (label, digits) in LABELS.items()
-    if any(name in found for found in scores.values())
-  }
+  rows = {}
+  for name, (label, digits) in LABELS.items():
+    if any(name in found for found in scores.values()):
+      rows[label] = [_cell(found.get(name), digits) for found in scores.values()]
   return Measured(
     metrics,
     names or [f'sound {number}' for number in range(len(sounds))],
@@ -170,11 +158,7 @@ def compare_audio(
   rate: int,
   spectral_floor: float = SPECTRAL_FLOOR,
 ) -> dict[str, float]:
-  """Returns the metrics of `LABELS` that are defined; `spectral_floor` is that of training.
-
-  Raises:
-    DataError: the sound is shorter than 0.4 s, over which loudness is.
-  """
+  """Returns the metrics of `LABELS` that are defined; DataError for less than 0.4 s of sound."""
   x, y = jnp.asarray(original[None]), jnp.asarray(again[None])
   numbers = {'mel': float(_mel_distance(x, y, rate, SPECTRAL_FLOOR))}
   if spectral_floor != SPECTRAL_FLOOR:
@@ -194,20 +178,11 @@ def compare_audio(
 
 
 def sample_audio(
-  data: DataSettings,
-  samples: int,
-  *,
-  sounds: str = '',
-  channels: int = 1,
-  seconds: float = SECONDS,
+  data: DataSettings, samples: int, *, sounds: str = '', channels: int = 1, seconds: float = SECONDS
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
   """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
 
-  Returns:
-    The sounds, read one by one, and a description of them for a record.
-
-  Raises:
-    DataError: there is no usable sound.
+  Returns them, read one by one, and a description for a record; DataError if none can be used.
   """
   if sounds:
     data = dataclasses.replace(
@@ -216,10 +191,8 @@ def sample_audio(
   source = make_audio_sources(data, {'sounds': AudioShape(seconds)}, 'validation')['sounds']
   chosen = evenly(len(source), samples)
   described = {'sounds': sounds or 'validation data of the run', 'seconds': seconds}
-  return (source[index]['audio'] for index in track(chosen, len(chosen), 'sound')), {
-    **described,
-    'chosen': chosen,
-  }
+  described['chosen'] = chosen
+  return (source[index]['audio'] for index in track(chosen, len(chosen), 'sound')), described
 
 
 def write_audio(

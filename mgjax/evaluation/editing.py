@@ -61,18 +61,9 @@ def judge_editing(
 ) -> tuple[Measured, dict[str, list[Shown]]]:
   """Edits clips that training never showed in every task of the model, and judges the videos.
 
-  Args:
-    editor: of a model that was trained to edit moving digits.
-    samples: edits, shared out evenly to tasks; at least one a task.
-    seed: of the noise.
-    judge: of edits; by default one that learns from the handwriting of training.
-    untold: whether the model makes all edits again by the instruction alone, without the task.
-
-  Returns:
-    The numbers, and row -> its edits, for pictures.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no source video.
+  `samples` are shared out evenly to tasks, at least one a task. With `untold` the model makes all
+  edits again by the instruction alone, without the task. Returns the numbers, and row -> its edits,
+  for pictures. Raises what `held_out_edits` does.
   """
   asked = held_out_edits(editor, samples)
   edits = [each.edit for each in asked]
@@ -86,11 +77,8 @@ def judge_editing(
   ways: dict[str, Videos] = {OURS: editor.generate(prompts, video=before, seed=seed, **tasks)}
   if untold and tasks:
     ways['model, task not told'] = editor.generate(prompts, video=before, seed=seed)
-  ways |= {
-    'source, unchanged': before,
-    'truth, autoencoder': [editor.reconstruct(video) for video in truth],
-    'truth': truth,
-  }
+  again = [editor.reconstruct(video) for video in truth]
+  ways |= {'source, unchanged': before, 'truth, autoencoder': again, 'truth': truth}
   judge = judge or train_edit_judge(**world_of(editor, 'digits'))
   rows = [each.name for each in asked]
   found = {way: judge_edits(edits, videos, judge, rows) for way, videos in ways.items()}
@@ -105,14 +93,11 @@ def _measured(scores: Mapping[str, Scores], instructions: Sequence[str]) -> Meas
   """Numbers of the model's edits, of all tasks and of each, beside the other ways."""
   others = [way for way in scores if way != OURS]
   edits = [(name, each) for name, row in scores[OURS].items() for each in row]
-  shares = {
-    way: {name: share([each.right for each in row]) for name, row in rows.items()}
-    for way, rows in scores.items()
-  }
-  means = {
-    way: _mean(found.value for name, found in rows.items() if name not in UNCOUNTED)
-    for way, rows in shares.items()
-  }
+  shares, means = {}, {}
+  for way, rows in scores.items():
+    found = {name: share([each.right for each in row]) for name, row in rows.items()}
+    shares[way] = found
+    means[way] = _mean(each.value for name, each in found.items() if name not in UNCOUNTED)
   metrics = {}
   if math.isfinite(means[OURS]):
     counted = [math.nan if name in UNCOUNTED else each.right for name, each in edits]
@@ -121,10 +106,9 @@ def _measured(scores: Mapping[str, Scores], instructions: Sequence[str]) -> Meas
   for number, (label, better) in _NUMBERS.items():
     values = [getattr(each, number) for _, each in edits]
     if np.isfinite(values).any():
-      beside = {
-        way: _mean(getattr(each, number) for row in scores[way].values() for each in row)
-        for way in others
-      }
+      beside = {}
+      for way in others:
+        beside[way] = _mean(getattr(each, number) for row in scores[way].values() for each in row)
       metrics[number] = mean_metric(values, label, better, beside=beside)
   for row in scores[OURS]:
     metrics[f'edits/{OURS}/{row}/right'] = share_metric(
@@ -186,17 +170,7 @@ def _mean(numbers: Iterable[float]) -> float:
 def judge_edits(
   edits: Sequence[Edit], videos: Videos, judge: EditJudge, rows: Sequence[str] = ()
 ) -> Scores:
-  """Reads edited videos, whoever made them, by their rows.
-
-  Args:
-    edits: what was asked for, with the scenes.
-    videos: one an edit, in the same order.
-    judge: of edits, see `train_edit_judge`.
-    rows: the name of the row that each counts in; its task by default.
-
-  Raises:
-    DataError: there is not one video an edit.
-  """
+  """Reads edited videos by rows, by default tasks; DataError unless each edit has one of each."""
   rows = rows or [edit.task for edit in edits]
   if not len(edits) == len(videos) == len(rows) or not edits:
     raise DataError(

@@ -43,11 +43,7 @@ from mgjax.evaluation.long_audio import compare_ways, write_heard
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.personalization import judge_personalization
-from mgjax.evaluation.reconstruction import (
-  evaluate_reconstruction,
-  sample_clips,
-  write_pictures,
-)
+from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
 from mgjax.evaluation.record.measured import Measured
 from mgjax.evaluation.record.show import clips_of, draw_below, sounds_of
 from mgjax.evaluation.record.write import Findings, write_findings
@@ -129,10 +125,7 @@ def evaluate_personalization(
   guidance: Any = None,
   mesh: Mesh = None,
 ) -> Findings:
-  """Makes videos of handwriting that training never showed, from one picture of it each.
-
-  `samples` are at least one a caption.
-  """
+  """Makes videos of handwriting not in training from a picture of it, one or more a caption."""
   pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
   some = [shown[place] for place in evenly(len(shown), SHEETS)]
@@ -151,10 +144,9 @@ def evaluate_editing(
   mesh: Mesh = None,
   untold: bool = False,
 ) -> Findings:
-  """Edits clips of handwriting and combinations that training never showed, in every task.
+  """Edits clips of handwriting and combinations that training never showed, in every task alike.
 
-  `samples` are shared out evenly to tasks; with `untold` all edits are made again by the
-  instruction alone, without the task.
+  With `untold` all edits are made again by the instruction alone, without the task.
   """
   editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
   found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
@@ -307,12 +299,8 @@ def evaluate_suite(
 ) -> Findings:
   """Scores videos of a suite, whoever made them, and writes the numbers into their folder.
 
-  Args:
-    videos: the folder, see `find_videos`.
-    prompts: the suite, see `read_suite`.
-    clip: work directory of a CLIP that compares frames with prompts.
-    judge: 'digits' for the small world's.
-    reference: a folder of true videos, or a .npy of their vectors, to compare all videos with.
+  `find_videos` and `read_suite` say what the folder and the prompts are, `score_suite` the judge
+  and the reference; `clip` is the work directory of a CLIP that compares frames with prompts.
   """
   suite = read_suite(prompts)
   files = find_videos(videos, suite)

@@ -56,13 +56,8 @@ def compare_ways(
   """Makes soundtracks of clips of the small world, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
-  judge hears; of so few clips there are no intervals.
-
-  Returns:
-    The numbers, and the sounds (s c) of the first clip: the 'original' and that of each way.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  judge hears; of so few clips there are no intervals. Returns the numbers, and the sounds (s c) of
+  the first clip: the 'original' and that of each way.
   """
   samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
   seconds = factor * pipeline.default_seconds

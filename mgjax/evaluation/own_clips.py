@@ -32,22 +32,12 @@ def judge_clips(
 ) -> tuple[Measured, list[Window], list[Window]]:
   """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
 
-  Clips are read window by window, at most 256 of them, about as many of each clip. The nearest
-  window is the one with the least mean squared difference. Beside the share of samples that are
-  nearest to a clip with their own caption stands that of windows drawn at random, beside the PSNR
-  of sample and window that of windows through the autoencoder.
-
-  Args:
-    pipeline: of a model that was trained on clips or on records of clips.
-    samples: at most, one of each caption, evenly spread over the captions.
-    seed: of the noise.
-    clips: a folder or manifest; by default where the run has its clips.
-
-  Returns:
-    The numbers, the samples, and of each the nearest window.
-
-  Raises:
-    DataError: the clips are not where they were.
+  Clips are read in at most 256 windows, about as many of each clip; the nearest has the least mean
+  squared difference. Beside the share of samples that are nearest to a clip with their own caption
+  stands that of windows drawn at random, beside the PSNR of sample and window that of windows
+  through the autoencoder. `samples` are at most one of each caption; `clips` is a folder or
+  manifest, by default where the run has its clips. Returns the numbers, the samples, and of each
+  the nearest window; raises DataError if the clips are not where they were.
   """
   source = _clips_of(pipeline, clips)
   indices = source.spread(WINDOWS)
@@ -76,30 +66,21 @@ def judge_clips(
   psnr = decibels(np.array([best.error for best in nearest])).tolist()
   chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
   again = float(decibels(np.array([np.mean(errors)]))[0])
+  chances, ceiling = {'chance': chance}, {'autoencoder': again}
+  metrics = {
+    'nearest_is_own': share_metric(own, 'nearest clip is their own', beside=chances),
+    'nearest_psnr': mean_metric(psnr, 'against the nearest clip, dB', beside=ceiling),
+  }
+  record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': asked}
+  record |= {'nearest': names, 'psnr': psnr, 'chance': chance, 'windows': len(captions)}
+  record |= {'clip_captions': len(known), 'reconstruction_psnr': again}
+  pairs = zip(asked[:SHOWN], names, strict=False)
   found = Measured(
-    {
-      'nearest_is_own': share_metric(own, 'nearest clip is their own', beside={'chance': chance}),
-      'nearest_psnr': mean_metric(
-        psnr, 'against the nearest clip, dB', beside={'autoencoder': again}
-      ),
-    },
+    metrics,
     asked,
-    record={
-      'nearest_is_own': np.mean(own),
-      'nearest_psnr': np.mean(psnr),
-      'captions': asked,
-      'nearest': names,
-      'psnr': psnr,
-      'chance': chance,
-      'windows': len(captions),
-      'clip_captions': len(known),
-      'reconstruction_psnr': again,
-    },
+    record=record,
     table=[
-      *(
-        f'{caption} -> nearest clip: {name}'
-        for caption, name in zip(asked[:SHOWN], names, strict=False)
-      ),
+      *(f'{caption} -> nearest clip: {name}' for caption, name in pairs),
       f'nearest is its own clip: {np.mean(own):.0%} of {len(asked)} samples '
       f'({chance:.0%} by chance)',
       f'sample against nearest clip: {np.mean(psnr):.1f} dB',

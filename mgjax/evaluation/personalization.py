@@ -2,9 +2,8 @@
 
 A reference is one picture of handwriting that training never saw, turned, re-weighted, recoloured
 and moved; the caption says colour and motion and no number. A model that has learnt what it should
-shows that hand in a pose that clips have, as the caption says; one that pastes shows the reference
-as it is. So beside whom a video shows stands how far its pose follows that of the reference, and
-beside the model what cannot be better, what pastes, and what knows nothing.
+shows that hand in a pose that clips have; one that pastes shows the reference as it is. So beside
+whom a video shows stands how far its pose follows that of the reference.
 """
 
 import dataclasses
@@ -44,13 +43,9 @@ def judge_personalization(
 ) -> tuple[Measured, list[Shown]]:
   """Makes a video of each held-out caption and a held-out hand by turns, and judges them.
 
-  Beside the model stand the same without references, which knows nothing of the hand; the captions
-  drawn in another hand of the same digit, in which a hand of 20 is found by chance; the references
-  themselves, pasted as videos that stand still; the clips of the hand, and what the autoencoder
-  makes of them.
-
-  Raises:
-    ConfigError: the model was trained on something else, or reads no references.
+  Beside the model stand the same without references; the captions drawn in another hand of the same
+  digit, in which a hand of 20 is found by chance; the references, pasted as videos that stand
+  still; the clips of the hand, and what the autoencoder makes of them.
   """
   if REFERENCE not in pipeline.reads:
     raise ConfigError(
@@ -80,22 +75,17 @@ def judge_personalization(
     right[way] = _right(*judges, videos, scenes)
     poses[way] = _poses(judges[1], videos, scenes)
   pasted = _poses(judges[1], references, scenes)
-  shares = {
-    way: {name: share(each) for name, each in found.items()} for way, found in right.items()
-  }
-  copied = {way: copying(pasted, found) for way, found in poses.items()}
+  shares, copied, metrics = {}, {}, {}
+  for way in ways:
+    shares[way] = {name: share(each) for name, each in right[way].items()}
+    copied[way] = copying(pasted, poses[way])
   others = [way for way in ways if way != OURS]
-  metrics = {
-    f'shares/{OURS}/{name}': share_metric(
-      each, name, beside={way: shares[way][name].value for way in others}
-    )
-    for name, each in right[OURS].items()
-  } | {
-    f'copied/{OURS}/{name}': found_metric(
-      found, f'copied {name}', beside={way: copied[way][name].value for way in others}
-    )
-    for name, found in copied[OURS].items()
-  }
+  for name, each in right[OURS].items():
+    beside = {way: shares[way][name].value for way in others}
+    metrics[f'shares/{OURS}/{name}'] = share_metric(each, name, beside=beside)
+  for name, found in copied[OURS].items():
+    beside = {way: copied[way][name].value for way in others}
+    metrics[f'copied/{OURS}/{name}'] = found_metric(found, f'copied {name}', beside=beside)
   each = {name: [int(value) for value in found] for name, found in right[OURS].items()}
   chance = max(found.chance for found in copied[OURS].values())
   measured = Measured(
@@ -119,11 +109,10 @@ def judge_personalization(
     ],
   )  # fmt: skip
   titles = ('reference', 'the model', 'truth')
-  shown = zip(references, ways[OURS], truth, strict=True)
-  return measured, [
-    Shown(prompt, dict(zip(titles, videos, strict=True)))
-    for prompt, videos in zip(prompts, shown, strict=True)
-  ]
+  shown = []
+  for prompt, *videos in zip(prompts, references, ways[OURS], truth, strict=True):
+    shown.append(Shown(prompt, dict(zip(titles, videos, strict=True))))
+  return measured, shown
 
 
 def _by_another(scene: Scene) -> Scene:
@@ -136,11 +125,7 @@ def _by_another(scene: Scene) -> Scene:
 def _right(
   digits: DigitJudge, hands: IdentityJudge, videos: Videos, scenes: Sequence[Scene]
 ) -> dict[str, list[bool]]:
-  """Of `ATTRIBUTES`, whether each video has it as asked.
-
-  'identity' is found among 20 hands of one digit, in a pose that clips have, 'any pose' also if in
-  another.
-  """
+  """Whether videos have each of `ATTRIBUTES`; an 'identity' is one of 20, in a pose of clips."""
   right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
   for video, scene in zip(videos, scenes, strict=True):
     read, (identity,) = digits.read(video), scene.identities

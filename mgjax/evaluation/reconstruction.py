@@ -15,16 +15,8 @@ from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import make_sources
+from mgjax.evaluation.metrics import similarity
 from mgjax.evaluation.metrics.sets import few_rows, frechet_distance
-from mgjax.evaluation.metrics.similarity import (
-  FEATURES,
-  Perceive,
-  Perception,
-  decibels,
-  flicker,
-  squared_errors,
-  structural_similarity,
-)
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
   Furthest,
@@ -59,14 +51,7 @@ _CONTRAST = 4  # of the drawn differences
 
 @dataclasses.dataclass(frozen=True)
 class VideoPair:
-  """A clip and its reconstruction.
-
-  Attributes:
-    original: the clip.
-    reconstruction: after encoding and decoding.
-    norms: of each latent place, see `latent_norms`.
-    compression: pixels a latent place, along t, h, w.
-  """
+  """A clip, its reconstruction, `latent_norms` of latent places, and pixels a place (t h w)."""
 
   original: UInt8[np.ndarray, 't h w 3']
   reconstruction: UInt8[np.ndarray, 't h w 3']
@@ -78,26 +63,16 @@ def evaluate_reconstruction(
   codec: LatentCodec,
   videos: Iterable[np.ndarray],
   *,
-  perceive: Perceive | None = None,
+  perceive: similarity.Perceive | None = None,
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, VideoPair]]:
-  """Encodes and decodes clips and compares the results with the originals.
+  """Encodes and decodes clips, uint8 (t h w 3) of any sizes, and compares them with the originals.
 
-  Args:
-    codec: the autoencoder.
-    videos: uint8 (t h w 3), of any sizes that the autoencoder takes; one frame is an image.
-    perceive: from `make_perceive`; LPIPS and the Frechet distance are left out without it.
-    shown: numbers of the clips to keep for pictures.
-    names: of the clips, where they come from.
-
-  Returns:
-    The numbers named as in `LABELS`, images have no flicker, and by their numbers the clips to
-    keep, and the best and the worst by each of the numbers.
-
-  Raises:
-    DataError: there is no clip, or one is not of bytes, too small or empty.
-    NonFiniteError: a latent is not finite.
+  One frame is an image, without flicker. LPIPS and the Frechet distance need `perceive`, from
+  `make_perceive`. Returns the numbers named as in `LABELS`, and by their numbers the clips `shown`,
+  and the best and the worst by each of the numbers. Raises DataError if there is no clip, or one is
+  not of bytes, too small or empty, NonFiniteError if a latent is not finite.
   """
   clips, shapes, perceptions, pairs = [], {}, [], Furthest(BETTER, shown)
   for index, video in enumerate(videos):
@@ -122,7 +97,11 @@ def evaluate_reconstruction(
       f'there can be is {np.sqrt(min(places) - 1):.1f}; take larger clips to look for dots'
     )
   if perceptions:
-    frechet, note = _frechet(perceptions)
+    x = np.concatenate([perception.originals for perception in perceptions])
+    y = np.concatenate([perception.reconstructions for perception in perceptions])
+    note = 'no Frechet distance: it needs two frames or more'
+    if len(x) > 1:
+      frechet, note = (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
     notes += [note] if note else []
   pairs.let_go(clips)
   return _measured(clips, list(shapes), frechet, notes, names), pairs.kept
@@ -136,25 +115,21 @@ def _measured(
   names: Sequence[str],
 ) -> Measured:
   scores = standard_means(clips, list(LABELS))
-  metrics = {
-    f'scores/{name}': mean_metric(numbers_of(clips, name), LABELS[name][0], BETTER[name])
-    for name in scores
-  }
-  rows = {}
+  metrics, rows = {}, {}
   for name, found in scores.items():
     label, digits = LABELS[name]
+    metrics[f'scores/{name}'] = mean_metric(numbers_of(clips, name), label, BETTER[name])
     error = found['standard_error']
     rows[label] = f'{found["mean"]:{digits}}', '-' if error is None else f'{error:{digits}}'
   distances = None
   if frechet is not None:
     distance, count, dimensions = frechet
-    title, warning = f'Frechet ({FEATURES})', few_rows(count, dimensions)
+    title, warning = f'Frechet ({similarity.FEATURES})', few_rows(count, dimensions)
     value = Value(distance, math.nan, math.nan, count, references=count, warning=warning)
     metrics['frechet'] = Metric(value, title, -1, mean=False)
     rows[title] = f'{distance:.4g}', '-'
-    distances = {
-      'features': FEATURES, 'distance': distance, 'rows': count, 'dimensions': dimensions,
-    }  # fmt: skip
+    distances = {'features': similarity.FEATURES, 'distance': distance}
+    distances |= {'rows': count, 'dimensions': dimensions}
   of = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in shapes)
   return Measured(
     metrics,
@@ -207,14 +182,9 @@ def sample_clips(
 ) -> tuple[Iterator[UInt8[np.ndarray, 't h w 3']], dict[str, Any]]:
   """Chooses clips for the autoencoder of a run, evenly spread over its validation data or `clips`.
 
-  `longest` of the run's buckets says their frames and size, unless given.
-
-  Returns:
-    The clips, read one by one, and a description of them for a record.
-
-  Raises:
-    ConfigError: the size is not one.
-    DataError: there is no usable clip.
+  `longest` of the run's buckets says their frames and size, unless given. Returns the clips, read
+  one by one, and a description of them for a record. Raises ConfigError if the size is not one,
+  DataError if there is no usable clip.
   """
   height, width = size or longest.size
   if min(height, width) < 1:
@@ -261,26 +231,17 @@ def beside(pair: VideoPair) -> UInt8[np.ndarray, 't h v 3']:
 
 
 def _numbers(pair: VideoPair) -> dict[str, float]:
-  errors = squared_errors(pair.original, pair.reconstruction)
+  errors = similarity.squared_errors(pair.original, pair.reconstruction)
   numbers = {
-    'psnr': decibels(errors).mean(),
-    'psnr_of_clip': decibels(errors.mean(keepdims=True))[0],
-    'ssim': structural_similarity(pair.original, pair.reconstruction).mean(),
+    'psnr': similarity.decibels(errors).mean(),
+    'psnr_of_clip': similarity.decibels(errors.mean(keepdims=True))[0],
+    'ssim': similarity.structural_similarity(pair.original, pair.reconstruction).mean(),
     'highest_norm': pair.norms.max(),
     'dots': np.mean(pair.norms > DOT),
   }
   if len(pair.original) > 1:
-    numbers['flicker'] = flicker(pair.original, pair.reconstruction)
+    numbers['flicker'] = similarity.flicker(pair.original, pair.reconstruction)
   return {name: float(number) for name, number in numbers.items()}
-
-
-def _frechet(perceptions: Sequence[Perception]) -> tuple[tuple[float, int, int] | None, str]:
-  """Distance, rows and dimensions, and what to know about them."""
-  x = np.concatenate([perception.originals for perception in perceptions])
-  y = np.concatenate([perception.reconstructions for perception in perceptions])
-  if len(x) < 2:
-    return None, 'no Frechet distance: it needs two frames or more'
-  return (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
 
 
 def _difference(pair: VideoPair) -> UInt8[np.ndarray, 't h w 3']:

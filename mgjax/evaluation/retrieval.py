@@ -46,13 +46,8 @@ def judge_retrieval(
   colour tells it. The area under the curve is the probability that it is nearer than another. The
   vectors compared are those of the model's head for identities, if it has one.
 
-  Returns:
-    The numbers, those of `LABELS` beside chance, and for some captions what is nearest: (title,
-    uint8 (n h w 3)).
-
-  Raises:
-    ConfigError: the model was not trained on images of moving digits.
-    DataError: there are too few images to show every caption and some handwriting twice.
+  Returns the numbers beside chance, and for some captions what is nearest: (title, uint8 (n h w
+  3)). Raises DataError if too few images show every caption and some handwriting twice.
   """
   data = data_settings(fields_of(clip.config, 'data'))
   if data.kind != 'digits':
@@ -77,30 +72,22 @@ def judge_retrieval(
   scores = {name: float(score) for name, score in scores.items()}
   chance = {name: float(share) for name, share in chance.items()}
   close = {'same': float(np.mean(same)), 'other': float(np.mean(other))}
-  metrics = {
-    f'retrieval/{name}': number_metric(
-      score, len(hits), LABELS[name], 1, beside={'chance': chance[name]}
-    )
-    for name, score in scores.items()
-  }
+  metrics = {}
   for name, each in (found | {'identity': hits}).items():
     options = {'label': LABELS[name], 'better': 1, 'beside': {'chance': chance[name]}}
-    metrics[f'retrieval/{name}'] = (
-      share_metric(each, shown=False, **options)
-      if each.shape == own.shape and name != 'identity'
-      else found_metric(share(each.ravel()), **options)
-    )
+    if each.shape == own.shape and name != 'identity':
+      metrics[f'retrieval/{name}'] = share_metric(each, shown=False, **options)
+    else:
+      metrics[f'retrieval/{name}'] = found_metric(share(each.ravel()), **options)
+  area = number_metric(
+    scores['identity_auc'], len(hits), LABELS['identity_auc'], 1, beside={'chance': 0.5}
+  )
+  metrics['retrieval/identity_auc'] = area
+  counts = {'images': len(shown), 'captions': len(captions), 'queries': len(hits)}
   measured = Measured(
     metrics,
     [captions[number] for number in own],
-    record={
-      'retrieval': scores,
-      'chance': chance,
-      'cosines': close,
-      'images': len(shown),
-      'captions': len(captions),
-      'queries': len(hits),
-    },
+    record={'retrieval': scores, 'chance': chance, 'cosines': close} | counts,
     table=[
       Grid(('model', 'chance'), {LABELS[name]: (scores[name], chance[name]) for name in scores}),
       f'{len(shown)} images, {len(captions)} captions, {len(hits)} handwritings in pairs',
@@ -134,25 +121,16 @@ def _captions(
     'text_to_image': own[cosines.argmax(axis=0)] == numbers,
     'text_to_one_image': one.argmax(axis=0) == numbers[None],
   }
-  chance = {
-    'image_to_text': 1 / len(choices),
-    'digit': 1 / len(set(digits)),
-    'colour': 1 / len(set(colours)),
-    'text_to_image': 1 / len(choices),
-    'text_to_one_image': 1 / len(choices),
-  }
-  return scores, chance
+  kinds = {'digit': len(set(digits)), 'colour': len(set(colours))}
+  return scores, {name: 1 / kinds.get(name, len(choices)) for name in scores}
 
 
 def _identities(
-  vectors: Float[np.ndarray, 'b p'],
-  shown: Sequence[Mapping[str, Any]],
-  colours: Sequence[str],
+  vectors: Float[np.ndarray, 'b p'], shown: Sequence[Mapping[str, Any]], colours: Sequence[str]
 ) -> list[np.ndarray]:
   """Looks for the handwriting of a colour among that of the next one.
 
-  Returns of every image that was looked for: whether it was found, its area under the curve, what
-  chance finds; the cosines of the same and of other handwriting.
+  Returns hits, areas under the curve and chances of every image; cosines of the same and of others.
   """
   views: dict[tuple[int, str], dict[int, int]] = {}  # identity -> its first image
   for index, sample in enumerate(shown):

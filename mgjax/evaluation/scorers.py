@@ -1,7 +1,7 @@
 """Scores audio with external networks in subprocesses: CLAP, aesthetics, any command.
 
-Their libraries conflict with JAX's, so a scorer is a command. It gets two
-more arguments, the path of a request and the path where its answer is wanted, both JSON:
+Their libraries conflict with JAX's, so a scorer is a command. It gets two more arguments, the path
+of a request and the path where its answer is wanted, both JSON:
 
   request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
   answer   {"name of a number": [one a sound, the higher the better], ...}
@@ -36,12 +36,9 @@ _MOST = 1e30  # of a number, so that sums of them are finite
 
 @dataclasses.dataclass(frozen=True)
 class CommandScorer:
-  """A command that judges sounds.
+  """A command, a program and its arguments, that judges sounds within `patience` seconds.
 
-  Attributes:
-    command: the program and its arguments.
-    name: of the number that `score` returns; '' if the command gives one only.
-    patience: seconds that it may take.
+  `name` is the number that `score` returns; '' if the command gives one only.
   """
 
   command: Sequence[str]
@@ -65,11 +62,7 @@ class CommandScorer:
   def score(
     self, sounds: Sequence[Float[np.ndarray, '_ _']], rate: int, **against: Any
   ) -> Float[np.ndarray, 'b']:
-    """Returns the number called `name` of each sound; takes and raises what `measure` does.
-
-    Raises:
-      DataError: the command gives no such number.
-    """
+    """Returns the number called `name` of each sound, see `measure`; DataError if there is none."""
     numbers = self.measure(sounds, rate, **against)
     if not self.name and len(numbers) == 1:
       return next(iter(numbers.values()))
@@ -90,16 +83,12 @@ class CommandScorer:
   ) -> dict[str, Float[np.ndarray, 'b']]:
     """Returns all numbers that the command gives, by name.
 
-    Args:
-      sounds: (s c) in [-1, 1], of any lengths.
-      rate: samples a second; most networks know one rate, CLAP 48000.
-      captions: what each is judged against; bare descriptions, not structured captions.
-      videos: files that each is judged against.
+    Sounds are (s c) in [-1, 1], of any lengths; most networks know one rate, CLAP 48000. Captions,
+    which each is judged against, are bare descriptions, not structured captions; videos are files.
 
-    Raises:
-      ConfigError: the command does not start, fails, or takes too long.
-      DataError: there is not one caption and one video a sound, a sound is not finite, or the
-        answer is not one finite number a sound.
+    Raises ConfigError if the command does not start, fails, or takes too long, DataError if there
+    is not one caption and one video a sound, a sound is not finite, or the answer is not one finite
+    number a sound.
     """
     for name, given in (('captions', captions), ('videos', videos)):
       if given is not None and len(given) != len(sounds):

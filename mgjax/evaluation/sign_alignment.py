@@ -26,17 +26,12 @@ Made = dict[str, tuple[UInt8[np.ndarray, 'b t h w 3'], list[SignReading]]]
 def judge_signs(
   pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[Measured, Made]:
-  """Samples signs with numbers of two digits or more and reads them.
+  """Samples signs with numbers of two digits or more and reads them, see `SignJudge.score`.
 
-  The numbers are those of `SignJudge.score`, beside those of real signs in handwriting that the
-  judge never saw, and of the same signs each under the caption of the next. There are `samples` of
-  numbers seen in training, and as many of numbers held out.
-
-  Returns:
-    The numbers, and for 'seen' and 'held_out' the videos and what was asked of each.
-
-  Raises:
-    ConfigError: the model was trained on something else, or on single digits alone.
+  Beside the numbers stand those of real signs in handwriting that the judge never saw, and of the
+  same signs each under the caption of the next. There are `samples` of numbers seen in training,
+  and as many of numbers held out. Returns the numbers, and for 'seen' and 'held_out' the videos and
+  what was asked of each. Raises ConfigError if training had single digits alone.
   """
   world = world_of(pipeline, 'signs', (*LOOKS, 'lengths'))
   several = tuple(length for length in world['lengths'] if length > 1)
@@ -56,10 +51,9 @@ def judge_signs(
   unseen = Signs(split='test', captions='all', length=REAL, **world | {'lengths': several})
   real = list(unseen)
   labels, videos = sign_labels(real), [sample['video'] for sample in real]
-  scores = {
-    kind: {name: float(np.nanmean(values)) for name, values in found.items()}
-    for kind, found in each.items()
-  }
+  scores = {}
+  for kind, found in each.items():
+    scores[kind] = {name: float(np.nanmean(values)) for name, values in found.items()}
   ceiling, floor = judge.score(videos, labels), judge.score(videos, labels[1:] + labels[:1])
   metrics = {}
   for place, (kind, found) in enumerate(each.items()):
@@ -70,10 +64,7 @@ def judge_signs(
         spread,
         f'{name}, {_NAMES[kind]}',
         1,
-        beside={
-          'real signs': ceiling.get(name, math.nan),
-          'shuffled': floor.get(name, math.nan),
-        },
+        beside={'real signs': ceiling.get(name, math.nan), 'shuffled': floor.get(name, math.nan)},
         shown=name in ('characters', 'number'),
       )
   rows = {_NAMES[kind]: found for kind, found in scores.items()}

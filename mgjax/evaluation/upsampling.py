@@ -28,22 +28,8 @@ from mgjax.data.sources import longest_bucket, make_digits, make_sources
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import TEXTURES
 from mgjax.digits.texture_judge import texture_phase
+from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
-from mgjax.evaluation.metrics.similarity import (
-  decibels,
-  flicker,
-  squared_errors,
-  structural_similarity,
-)
-from mgjax.evaluation.metrics.stability import (
-  IN_SECOND_DIFFERENCE,
-  IN_WARPING_ERROR,
-  SeamRatio,
-  at_seams,
-  second_difference,
-  spatial_seams,
-  warping_error,
-)
 from mgjax.evaluation.metrics.values import Value, mean_value
 from mgjax.evaluation.record.measured import (
   Grid,
@@ -93,22 +79,11 @@ def judge_upsampler(
   baseline: Upsampler | None = None,
   clips: str = '',
 ) -> tuple[Measured, list[Shown]]:
-  """Degrades validation clips, enlarges them in every way and compares.
+  """Degrades clips, by default those of validation, enlarges them in every way and compares.
 
-  Args:
-    pipeline: the model.
-    samples: clips.
-    seed: of the noise, and of what happens to the clips.
-    baseline: of a regression net of the same autoencoder.
-    clips: a folder or manifest of other clips; by default those of the run's validation.
-
-  Returns:
-    The numbers: input -> kind of clips -> way -> score, and the samples: inputs that were enlarged,
-    clean ones first, then degraded ones.
-
-  Raises:
-    ConfigError: the configuration is of other data.
-    DataError: there are no clips.
+  The seed is of the noise and of what happens to the clips, `baseline` a regression net of the same
+  autoencoder, `clips` a folder or manifest. Returns the numbers: input -> kind of clips -> way ->
+  score, and the samples: inputs that were enlarged, clean ones first, then degraded ones.
   """
   config = pipeline.config
   pairs = Pairs.of(fields_of(config, 'pairs'))
@@ -122,17 +97,36 @@ def judge_upsampler(
   captions = [sample['caption'] for sample in chosen]
   kinds = _kinds(chosen)
   make_judge = _JUDGES.get(data.kind)
-  read = _Reader(pipeline, make_judge and make_judge(data, shape), truth, chosen, kinds)
+  judge = make_judge and make_judge(data, shape)
+  patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
+
+  def read(videos: Videos) -> _Read:
+    each, errors, phases = _numbers(videos, truth, chosen, judge)
+    scores = {}
+    for kind, rows in kinds.items():
+      means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
+      scores[kind] = dict.fromkeys(_COLUMNS, math.nan) | means | {
+        # That of all clips is of their mean error.
+        'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
+        'frechet': frechet_distance(_patches(pipeline, videos[rows]), patches[kind]),
+        'phase': _mean(phases[rows]),
+      }  # fmt: skip
+    return _Read(each, scores)
+
+  encoded = [pipeline.codec.encode(jnp.asarray(video)[None]) for video in truth]
+  again = [
+    np.asarray(pipeline.codec.decode(latents, len(video), size=video.shape[1:3]))[0]
+    for latents, video in zip(encoded, truth, strict=True)
+  ]
   # The same whatever the input.
-  still = {
-    'autoencoder (ceiling)': np.stack([_through(pipeline, v) for v in truth]),
-    'truth': truth,
-  }
+  still = {'autoencoder (ceiling)': np.stack(again), 'truth': truth}
   still_read = {way: read(videos) for way, videos in still.items()}
   found: dict[str, dict[str, _Read]] = {}
   shown = []
+  source = pairs.degraded(chosen, 2 * seed + 1)
+  degraded = np.stack([source.small(index) for index in range(len(chosen))])
   for given in INPUTS:
-    small = shrunk(truth, pairs) if given == 'clean' else _degraded(chosen, pairs, seed)
+    small = shrunk(truth, pairs) if given == 'clean' else degraded
     ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed)
     found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
     for row, caption in enumerate(captions):
@@ -161,15 +155,8 @@ def _measured(
   for place, (given, ways) in enumerate(found.items()):
     for kind, rows in kinds.items():
       told = scores[given][kind]
-      table += [
-        Grid(
-          heads,
-          {way: [each[name] for name in _COLUMNS] for way, each in told.items()},
-          digits,
-          f'{given} input, {kind} ({len(rows)})',
-        ),
-        '',
-      ]
+      cells = {way: [each[name] for name in _COLUMNS] for way, each in told.items()}
+      table += [Grid(heads, cells, digits, f'{given} input, {kind} ({len(rows)})'), '']
       for name, number in told[OURS].items():
         if math.isnan(number):
           continue
@@ -181,16 +168,13 @@ def _measured(
         metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
           name, number, spread, len(rows), label, beside
         )
+  counts = {kind: len(rows) for kind, rows in kinds.items()}
   about = ['input', *(way for way in PICTURED if way != REGRESSION or baseline)]
   return Measured(
     metrics,
     [f'{given}: {caption}' for given in found for caption in captions],
     about=', '.join(about),
-    record={
-      'scores': scores,
-      'clips': {kind: len(rows) for kind, rows in kinds.items()},
-      'baseline': baseline,
-    },
+    record={'scores': scores, 'clips': counts, 'baseline': baseline},
     table=table[:-1],
   )
 
@@ -199,12 +183,6 @@ def shrunk(videos: Videos, pairs: Pairs) -> Videos:
   """Returns clips at low resolution without other degradation: means over areas."""
   size = scaled_size(videos.shape[2:4], 1 / pairs.scale)
   return np.stack([resize(video, size, 'area') for video in videos])
-
-
-def _degraded(samples: Sequence[dict[str, Any]], pairs: Pairs, seed: int) -> Videos:
-  """Returns clips degraded as in validation."""
-  source = pairs.degraded(samples, 2 * seed + 1)
-  return np.stack([source.small(index) for index in range(len(samples))])
 
 
 def _enlarged(
@@ -216,10 +194,9 @@ def _enlarged(
   seed: int,
 ) -> dict[str, Videos]:
   """Enlarges clips in every way."""
-  ways = {
-    kernel: np.stack([resize(video, size, kernel) for video in small])
-    for kernel in ('bicubic', 'lanczos')
-  }
+  ways = {}
+  for kernel in ('bicubic', 'lanczos'):
+    ways[kernel] = np.stack([resize(video, size, kernel) for video in small])
   if baseline is not None:
     ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
   ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
@@ -234,11 +211,6 @@ def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.
     for wanted, length in zip(size, video.shape[1:3], strict=True)
   )
   return video[:, rows][:, :, columns]
-
-
-def _through(pipeline: Upsampler, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
-  latents = pipeline.codec.encode(jnp.asarray(video)[None])
-  return np.asarray(pipeline.codec.decode(latents, len(video), size=video.shape[1:3]))[0]
 
 
 def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
@@ -260,66 +232,37 @@ _JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
 
 
 class _Read(NamedTuple):
-  """What one way to enlarge scores.
-
-  Attributes:
-    each: score -> a number a clip, NaN of a clip without one.
-    scores: kind of clips -> score -> value; what cannot be measured is NaN.
-  """
+  """Scores of one way to enlarge: score -> a number a clip, and kind of clips -> score -> value."""
 
   each: dict[str, Float[np.ndarray, 'n']]
   scores: dict[str, dict[str, float]]
 
 
-class _Reader:
-  """Compares videos with the true clips, by kinds of clips."""
-
-  def __init__(
-    self,
-    pipeline: Upsampler,
-    judge: DigitJudge | None,
-    truth: Videos,
-    samples: Sequence[Mapping[str, Any]],
-    kinds: Mapping[str, list[int]],
-  ):
-    self._pipeline, self._judge, self._truth = pipeline, judge, truth
-    self._samples, self._kinds = samples, kinds
-    self._patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
-
-  def __call__(self, videos: Videos) -> _Read:
-    """Scores one way to enlarge."""
-    pairs = list(zip(videos, self._truth, strict=True))
-    errors = np.array([squared_errors(*pair).mean() for pair in pairs])
-    each = {
-      'psnr': decibels(errors),
-      'ssim': np.array([structural_similarity(*pair).mean() for pair in pairs]),
-    }
-    moving = self._truth.shape[1] > 1
+def _numbers(
+  videos: Videos, truth: Videos, samples: Sequence[Mapping[str, Any]], judge: DigitJudge | None
+) -> tuple[dict[str, Float[np.ndarray, 'n']], Float[np.ndarray, 'n'], Float[np.ndarray, 'n']]:
+  """Returns score -> a number a clip, the squared errors, and the phases of textures."""
+  pairs = list(zip(videos, truth, strict=True))
+  errors = np.array([similarity.squared_errors(*pair).mean() for pair in pairs])
+  each = {
+    'psnr': similarity.decibels(errors),
+    'ssim': np.array([similarity.structural_similarity(*pair).mean() for pair in pairs]),
+  }
+  moving = truth.shape[1] > 1
+  if moving:
+    each['flicker'] = np.array([similarity.flicker(*pair) for pair in pairs])
+  phases = np.full(len(videos), np.nan)
+  if judge is not None:
+    textures = [TEXTURES[sample['texture']] for sample in samples]
+    read = [judge.read(video) for video in videos]
+    right = [mine.digit == sample['digit'] for mine, sample in zip(read, samples, strict=True)]
+    each['digit'] = np.array(right, float)
+    named = zip(read, textures, strict=True)
+    each['texture'] = np.array([float(r.texture == t) if t else np.nan for r, t in named])
     if moving:
-      each['flicker'] = np.array([flicker(*pair) for pair in pairs])
-    phases = np.full(len(videos), np.nan)
-    if self._judge is not None:
-      read = zip(map(self._judge.read, videos), self._samples, strict=True)
-      read = [(mine, sample['digit'], TEXTURES[sample['texture']]) for mine, sample in read]
-      each['digit'] = np.array([float(mine.digit == digit) for mine, digit, _ in read])
-      each['texture'] = np.array(
-        [float(mine.texture == texture) if texture else np.nan for mine, _, texture in read]
-      )
-      if moving:
-        textured = (texture for *_, texture in read)
-        phases = np.array(
-          [texture_phase(v) if asked else np.nan for v, asked in zip(videos, textured, strict=True)]
-        )
-    scores = {}
-    for kind, rows in self._kinds.items():
-      means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
-      scores[kind] = dict.fromkeys(_COLUMNS, math.nan) | means | {
-        # That of all clips is of their mean error.
-        'psnr': float(decibels(errors[rows].mean()[None])[0]),
-        'frechet': frechet_distance(_patches(self._pipeline, videos[rows]), self._patches[kind]),
-        'phase': _mean(phases[rows]),
-      }  # fmt: skip
-    return _Read(each, scores)
+      shown = zip(videos, textures, strict=True)
+      phases = np.array([texture_phase(video) if t else np.nan for video, t in shown])
+  return each, errors, phases
 
 
 def _mean(numbers: Float[np.ndarray, 'n']) -> float:
@@ -385,14 +328,7 @@ def judge_seams(
   true clip) at the seams of windows is compared with that near them, and the second difference of
   pixels across the borders of tiles likewise; beside the same of the true clip, since what a clip
   shows counts too, and with windows and tiles that share nothing, which says whether the measure
-  sees seams at all.
-
-  Returns:
-    The ratios of each measure at seams to near them, and the first clip in every way, for a
-    picture.
-
-  Raises:
-    ConfigError: the model was trained on something else.
+  sees seams at all. Returns the ratios, and the first clip in every way, for a picture.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
   if data.kind != 'digits':
@@ -468,14 +404,13 @@ def _ends(cover: Cover) -> list[int]:
 
 def _ratios(
   videos: list[Video], motion: list[Any], frames: list[int], columns: list[int]
-) -> dict[str, SeamRatio]:
-  second = [(second_difference(list(video)), frames) for video in videos]
-  warped = [
-    (warping_error(list(video), each), frames) for video, each in zip(videos, motion, strict=True)
-  ]
+) -> dict[str, stability.SeamRatio]:
+  second = [(stability.second_difference(list(video)), frames) for video in videos]
+  pairs = zip(videos, motion, strict=True)
+  warped = [(stability.warping_error(list(video), each), frames) for video, each in pairs]
   stacked = np.concatenate(videos)
   return {
-    MEASURES[0]: at_seams(second, IN_SECOND_DIFFERENCE),
-    MEASURES[1]: at_seams(warped, IN_WARPING_ERROR),
-    MEASURES[2]: spatial_seams(list(stacked), [], columns),
+    MEASURES[0]: stability.at_seams(second, stability.IN_SECOND_DIFFERENCE),
+    MEASURES[1]: stability.at_seams(warped, stability.IN_WARPING_ERROR),
+    MEASURES[2]: stability.spatial_seams(list(stacked), [], columns),
   }

@@ -1,5 +1,7 @@
 """Clips whose conditions a model is judged under are of the captions that are asked for."""
 
+import dataclasses
+
 import pytest
 
 from mgjax.core.errors import ConfigError
@@ -10,17 +12,11 @@ from mgjax.evaluation.alignment import clips_of
 UNSEEN = [caption for caption in all_captions() if is_held_out(*caption[:3])]
 
 
-def source(length):
-  return Digits(split='test', captions='held_out', frames=2, size=(8, 8), length=length)
-
-
 def test_clips_have_their_labels_and_none_comes_twice():
   labels = UNSEEN * 2
-  clips = clips_of(source(1000), labels)
+  source = Digits(split='test', captions='held_out', frames=2, size=(8, 8), length=1000)
+  clips = clips_of(source, labels)
   assert [reading[:3] for reading in labels_of(clips)] == [label[:3] for label in labels]
   assert len({clip['video'].tobytes() for clip in clips}) == len(labels)
-
-
-def test_more_clips_than_there_are_is_refused():
   with pytest.raises(ConfigError, match='27 clips are asked for, the data have'):
-    clips_of(source(10), UNSEEN)
+    clips_of(dataclasses.replace(source, length=10), UNSEEN)

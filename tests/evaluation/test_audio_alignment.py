@@ -61,9 +61,8 @@ def right():
 def test_a_model_that_is_right_scores_as_the_true_sounds_do(right):
   tracker, found, clips = right
   record = found.record
-  assert (
-    record['scores'] == record['codec'] == record['real'] and record['real']['clips'] == SAMPLES
-  )
+  assert record['scores'] == record['codec'] == record['real']
+  assert record['real']['clips'] == SAMPLES
   assert record['real']['missed'] == record['real']['extra'] == 0 and record['real']['tone'] == 1
   assert record['floor']['missed'] > 0.3
   prompts, features, options = tracker.asked
@@ -78,9 +77,8 @@ def test_a_silent_a_late_and_a_deaf_model_are_told_apart():
   silent, _ = judge_soundtracks(Planted(np.zeros_like), samples=SAMPLES)
   assert silent.record['scores']['missed'] == silent.record['scores']['silence'] == 1
   assert ' - ' in table_of(silent).splitlines()[1]  # no onset has an error
-  late, _ = judge_soundtracks(
-    Planted(lambda sounds: np.roll(sounds, 2400, axis=1)), samples=SAMPLES
-  )
+  delayed = Planted(lambda sounds: np.roll(sounds, 2400, axis=1))
+  late, _ = judge_soundtracks(delayed, samples=SAMPLES)
   scores = late.record['scores']
   assert scores['onset_error'] == pytest.approx(50, abs=2) and scores['tone'] > 0.9
   deaf, _ = judge_soundtracks(Planted(lambda sounds: np.roll(sounds, 1, axis=0)), samples=SAMPLES)

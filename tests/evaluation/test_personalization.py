@@ -4,36 +4,18 @@ import json
 
 import pytest
 
-from configs.digits import personalization
-from mgjax.checkpoints.workdir import load_params, write_workdir
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import fields_of
 from mgjax.evaluation.evaluate import evaluate_personalization
 from mgjax.evaluation.personalization import ATTRIBUTES, COPIED, OURS
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import small_inputs
-from tests import tiny
-from tests.random_parameters import random_parameters
+from tests.tiny_personalization import make_untrained
 
-VISION = {'size': 16, 'patch': 8, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8, 'projection': 4}
 SAMPLES = 54  # two of each caption that is held out
 
 
 @pytest.fixture(scope='module')
-def workdir(tiny_runs):
+def workdir(tiny_runs, tmp_path_factory):
   """A model with random weights that reads references."""
-  config = personalization.get_config()
-  tower = {f'model.conditionings.identity.vision.{key}': value for key, value in VISION.items()}
-  changes = {key: value for key, value in tiny.VIDEO.items() if 'buckets.image' not in key}
-  config.update_from_flattened_dict(changes | tower)
-  config.component, config.start_from = 'personalization', ''
-  config.autoencoder = str(tiny_runs / 'autoencoder')
-  model = make_flow_model(fields_of(config, 'model'))
-  params = random_parameters(model.init, *small_inputs(model, 4))
-  _, meta = load_params(tiny_runs / 'video')
-  made = tiny_runs / 'personalized'
-  write_workdir(config.to_dict(), params, meta['notes'], made, origin={'order': 'made'})
-  return made
+  return make_untrained(tiny_runs, tmp_path_factory.mktemp('personalized') / 'model')
 
 
 @pytest.fixture(scope='module')

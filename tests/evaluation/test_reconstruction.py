@@ -18,11 +18,7 @@ from mgjax.evaluation.metrics.similarity import (
   squared_errors,
   structural_similarity,
 )
-from mgjax.evaluation.reconstruction import (
-  evaluate_reconstruction,
-  latent_norms,
-  write_pictures,
-)
+from mgjax.evaluation.reconstruction import evaluate_reconstruction, latent_norms, write_pictures
 from mgjax.evaluation.record.measured import table_of
 from mgjax.media.video import read_clip
 from mgjax.tae.autoencoder import Autoencoder
@@ -199,11 +195,8 @@ def test_every_frame_is_looked_at_some_at_a_time(tmp_path):
     ([], 'there is no clip to judge'),
   ],
 )
-def test_what_is_no_clip_is_refused(videos, said):
+def test_what_is_no_clip_and_latents_that_are_not_finite_are_refused(videos, said):
   with pytest.raises(DataError, match=said):
     evaluate_reconstruction(Planted(latents()), videos)
-
-
-def test_latents_that_are_not_finite_are_refused():
   with pytest.raises(NonFiniteError, match='the latents of clip 0 are not finite'):
     evaluate_reconstruction(Planted(latents() * np.nan), [noise((4, 16, 16, 3))])

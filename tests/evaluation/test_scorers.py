@@ -16,9 +16,7 @@ from mgjax.evaluation.scorers import CommandScorer
 
 RATE = 48_000
 SCRIPTS = pathlib.Path(scorers.__file__).parent
-SOUNDS = [
-  np.full((samples, 1), volume, np.float32) for samples, volume in ((480, 0.5), (960, -0.25))
-]
+SOUNDS = [np.full((480, 1), 0.5, np.float32), np.full((960, 1), -0.25, np.float32)]
 START = 'import json, pathlib, sys; request = json.loads(pathlib.Path(sys.argv[-2]).read_text())'
 
 
@@ -85,21 +83,15 @@ def test_candidates_are_scored_against_what_their_caption_describes(caption, ask
   ('line', 'said'),
   [
     ('', 'wrote no answer to its last argument'),
-    (
-      "pathlib.Path(sys.argv[-1]).write_text('{')",
-      r'is no readable JSON: .* to be {"name": \[numbers\]}$',
-    ),
-    ('answer([1, 2])', 'holds list, expected dict; it has to be {"name"'),
+    ("pathlib.Path(sys.argv[-1]).write_text('{')", r'is no readable JSON: .* {"name": \[numbers'),
     ("answer({'x': ['1', '2']})", '0 of them finite'),
     ("answer({'x': [10**400, 1]})", '1 of them finite'),
     (r"answer({'x\x1b' * 99: 1})", r"'x\\x1bx"),
-    ('pathlib.Path(sys.argv[-1]).mkdir()', 'wrote no answer'),
     ('pathlib.os.mkfifo(sys.argv[-1])', 'wrote no answer'),
     ("pathlib.Path(sys.argv[-1]).write_text('[' * 100_000)", 'nested too deep'),
     ("pathlib.Path(sys.argv[-1]).write_bytes(b' ' * 17_000_000)", 'has more than 16 MiB'),
     ('answer({})', 'holds no number'),
     ("answer({'x': [1]})", r"gives 1 number\(s\) 'x' for 2 sound\(s\), 1 of them finite"),
-    ("answer({'x': [[1, 2]]})", r"gives 1 number\(s\) 'x' for 2"),
     ("answer({'x': [1, float('nan')]})", r'1 of them finite; it has to give one finite number'),
   ],
 )
@@ -134,13 +126,10 @@ def test_what_cannot_be_scored_is_a_sentence_and_nothing_stays_behind(
 
 def test_a_program_that_hangs_ends_with_all_that_it_started(tmp_path):
   alive = tmp_path / 'alive'
-  child = (
-    f'import pathlib, time\nwhile True: pathlib.Path({os.fspath(alive)!r}).touch(); time.sleep(.01)'
-  )
+  touch = f'pathlib.Path({os.fspath(alive)!r}).touch()'
+  child = f'import pathlib, time\nwhile True: {touch}; time.sleep(.01)'
   lines = f'import subprocess; subprocess.Popen([sys.executable, "-c", {child!r}]).wait()'
-  with pytest.raises(
-    ConfigError, match=r'was stopped after 4 s; score fewer sounds, or give it more'
-  ):
+  with pytest.raises(ConfigError, match=r'was stopped after 4 s; score fewer sounds'):
     program(lines, patience=4.0).score(SOUNDS, RATE)
   time.sleep(0.1)
   alive.unlink()  # it was there
@@ -183,7 +172,6 @@ def test_aesthetics_are_four_numbers_a_sound(tmp_path):
 
 
 def test_clap_wants_captions():
+  words = sys.executable, os.fspath(SCRIPTS / 'score_clap.py'), '--weights=x'
   with pytest.raises(ConfigError, match=r'failed with 2; .*the request has none'):
-    CommandScorer((sys.executable, os.fspath(SCRIPTS / 'score_clap.py'), '--weights=x')).score(
-      SOUNDS, RATE
-    )
+    CommandScorer(words).score(SOUNDS, RATE)

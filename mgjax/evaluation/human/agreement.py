@@ -63,10 +63,9 @@ def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-  """How far raters agree beyond chance: 1 always, 0 as often as if answers were shuffled.
+  """Krippendorff's alpha (1 if raters always agree, 0 by chance) with its interval, Fleiss' kappa.
 
-  Krippendorff's alpha with its interval, Fleiss' kappa, and how many prompts two raters or more
-  have judged.
+  `prompts` are those that two raters or more have judged.
   """
 
   alpha: float
@@ -83,14 +82,7 @@ def agreement(
   resamples: Positive = 2000,
   seed: Count = 0,
 ) -> Agreement:
-  """Returns how far raters agree, with an interval by a bootstrap over prompts.
-
-  Args:
-    counts: of raters that gave each answer, a row a prompt, as `Tally.counts`.
-    confidence: of the interval.
-    resamples: how many.
-    seed: of them.
-  """
+  """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(agreement, given, 'agreement', ('counts',))
   parts = _parts(counts)
@@ -105,18 +97,11 @@ def agreement(
 
 @dataclasses.dataclass(frozen=True)
 class Rater:
-  """What the answers of one rater say of the rater.
+  """What the answers of one rater say of the rater; gold items and repeated ones are no `answers`.
 
-  Attributes:
-    name: of the rater.
-    answers: without gold items and repeated ones.
-    cannot_judge: how many of them said so.
-    ties: how many said that neither is better.
-    seconds: median of an answer; 0 where no times are known.
-    gold: share of gold items that are right, None without any.
-    consistent: share of repeated questions that got the same answer, None without any.
-    left: share of the left side among answers for a side, None without any: .5 where sides are
-      shuffled and the rater looks at the videos.
+  `seconds` is the median of an answer, 0 where no times are known. The shares are None without any:
+  of gold items that are right, of repeated questions that got the same answer, and of the left side
+  among answers for a side, .5 where sides are shuffled and the rater looks at the videos.
   """
 
   name: str

@@ -25,9 +25,7 @@ _REPEATED = 381  # prompts of the comparison that the report's sigmas are from (
 class Comparison:
   """What was found of one question about two models.
 
-  Attributes:
-    groups: (kind, name) -> the net win rate of a concept or a motion level.
-    sigma: by how much `rate` varies when it is made again, None where it is not known.
+  Net win rates of `groups` are by (kind, name); `sigma` is the deviation of `rate` over repeats.
   """
 
   tally: Tally
@@ -55,8 +53,7 @@ class Analysis:
     ours: the model whose comparisons come first, by question.
     rankings: question -> models, the strongest first; none of two models.
     sigmas: question -> sigma of repeats, where there are any.
-    left_out: names of raters whose votes did not count.
-    votes: how many counted.
+    left_out: names of raters whose votes did not count; `votes` is how many counted.
   """
 
   name: str
@@ -78,17 +75,14 @@ def analyse_study(
 ) -> Analysis:
   """Analyses the votes of a study.
 
-  Args:
-    directory: of its votes. If it has a study.json, models are in its order, prompts in its groups,
-      and questions have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are
-      sqrt(381 / n) times as large. Votes made elsewhere need no study.json.
-    ours: the model that net win rates are of; by default the study's first one, or by name.
-    repeats: directories of the same comparisons made again by other raters, which sigma is from.
-    leave_out: raters whose votes do not count.
+  If its directory has a study.json, models are in its order, prompts in its groups, and questions
+  have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are sqrt(381 / n)
+  times as large. Votes made elsewhere need none. Net win rates are of the model `ours`, by default
+  the study's first one, or by name. `repeats` are directories of the same comparisons made again by
+  other raters, which sigma is from; votes of raters in `leave_out` do not count.
 
-  Raises:
-    DataError: there are no votes, or they are not of this study.
-    ConfigError: there is no such model or rater.
+  Raises DataError if there are no votes, or they are not of this study, ConfigError if there is no
+  such model or rater.
   """
   votes, study = read_votes(directory), _study(directory)
   for name in leave_out:
@@ -107,11 +101,11 @@ def analyse_study(
   asked = [name for name in study['sigmas'] if name in names]
   places = {name: place for place, name in enumerate(dict.fromkeys([*asked, *names]))}
   tallies.sort(key=lambda each: (places[each.question], each.ours != first))
-  comparisons = [
-    _compare(each, study['prompts'], sigmas.get(each.question), study['sigmas'])
-    for each in tallies
-    if len(each.prompts)
-  ]
+  comparisons = []
+  for each in tallies:
+    if len(each.prompts):
+      measured = sigmas.get(each.question)
+      comparisons.append(_compare(each, study['prompts'], measured, study['sigmas']))
   if not comparisons:
     raise DataError(f'{directory}: all votes say that it cannot be judged')
   ranked: dict[str, list[Tally]] = {}

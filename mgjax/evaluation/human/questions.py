@@ -1,7 +1,4 @@
-"""What raters are asked about a pair: sets of questions, one an axis (Movie Gen §3.5.1).
-
-A study asks a set, some questions of one (`video:overall,realness`), or those of a JSON file.
-"""
+"""Questions that raters answer about a pair of videos, in sets (Movie Gen §3.5.1)."""
 
 import dataclasses
 import os
@@ -17,12 +14,9 @@ _CAREFUL = 6  # raters of what opinions differ most about (Movie Gen §3.5.1); 3
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """One question about a pair of videos.
+  """One question about a pair of videos, with a `help` below it that says what counts.
 
   Attributes:
-    name: of the axis.
-    text: what raters read.
-    help: what counts and what does not, below the question.
     raters: how many answer it about each pair.
     sound: whether it is about what is heard; other questions are asked in silence.
     reference: whether raters need what was given to the model, a clip to edit or a face.
@@ -108,14 +102,10 @@ SETS = {
 
 
 def read_questions(given: str, each: int = 0) -> tuple[Question, ...]:
-  """Returns the questions that a study was asked for.
+  """Returns the questions that a study was asked for, with `each` raters or as many as each says.
 
-  Args:
-    given: a set, some of it as in 'video:overall,realness', or a .json with a list of questions.
-    each: raters of each; by default as each says.
-
-  Raises:
-    ConfigError: there is no such set, question or file, or a field is wrong.
+  `given` is a set, some of it as in 'video:overall,realness', or a .json with a list of questions.
+  Raises ConfigError if there is no such set, question or file, or a field is wrong.
   """
   if given.endswith('.json'):
     fields = read_json(given, list, mend='write a list of {"name": ..., "text": ...}')

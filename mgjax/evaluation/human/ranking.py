@@ -19,10 +19,9 @@ _LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the c
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-  """How strong a model is among those that it was compared with.
+  """How strong a model is by Bradley-Terry, after so many `comparisons` of prompts.
 
-  Its strength by Bradley-Terry, with its interval, is in points of Elo: 400 more are ten to one,
-  all average 1,000. `comparisons` are prompts on which it was compared with another.
+  Strength and interval are in points of Elo: 400 more are ten to one, all average 1,000.
   """
 
   model: str
@@ -48,14 +47,9 @@ def bradley_terry(
   is concave; Newton's method finds its top. The prior, a normal distribution of ten units or 1,700
   points, only matters where a model never lost or never won, whose strength were infinite without.
 
-  Args:
-    wins: [i, j] how often i beat j.
-    ties: [i, j] = [j, i] how often neither did. Ties as half a win of both are
-      `bradley_terry(wins + ties / 2, 0 * ties)`.
-    prior: its precision.
-
-  Raises:
-    ConfigError: the prior is out of its range.
+  `wins` [i, j] says how often i beat j, `ties` [i, j] = [j, i] how often neither did; ties as half
+  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. Raises ConfigError if `prior`, its
+  precision, is out of its range.
   """
   arguments(bradley_terry, {'prior': prior}, 'bradley_terry', ('wins', 'ties'))
   n = wins.shape[-1]
@@ -97,28 +91,19 @@ def rank(
 ) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
-  Intervals are from prompts drawn again with replacement, each with all its pairs of models.
-
-  Args:
-    tallies: of one question, of two models each.
-    confidence: of the intervals.
-    resamples: how many.
-    seed: of them.
-
-  Raises:
-    DataError: some models were never compared with the others, not even by way of a third one.
+  Intervals are from prompts drawn again with replacement, each with all its pairs of models. Raises
+  DataError if some models were never compared with the others, not even by way of a third one.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(rank, given, 'rank', ('tallies',))
   names = sorted({name for each in tallies for name in (each.ours, each.theirs)})
   _check_connected(names, tallies)
-  games = np.array(
-    [
-      (prompt, names.index(each.ours), names.index(each.theirs), outcome)
-      for each in tallies
-      for prompt, outcome in zip(each.prompts, each.verdicts, strict=True)
-    ]
-  )
+  played = []
+  for each in tallies:
+    pair = names.index(each.ours), names.index(each.theirs)
+    judged = zip(each.prompts, each.verdicts, strict=True)
+    played += [(prompt, *pair, outcome) for prompt, outcome in judged]
+  games = np.array(played)
   generator, n = np.random.default_rng(seed), len(names)
   prompts, which = np.unique(games[:, 0], return_inverse=True)
   p = len(prompts)
@@ -135,16 +120,10 @@ def rank(
   strengths = START + POINTS * theta
   tails = [(1 - confidence) / 2, (1 + confidence) / 2]
   low, high = np.quantile(strengths[1:], tails, axis=0)
-  found = [
-    Rating(
-      name,
-      float(strengths[0, index]),
-      float(low[index]),
-      float(high[index]),
-      int((games[:, 1:3] == index).sum()),
-    )
-    for index, name in enumerate(names)
-  ]
+  found = []
+  for index, name in enumerate(names):
+    numbers = map(float, (strengths[0, index], low[index], high[index]))
+    found.append(Rating(name, *numbers, int((games[:, 1:3] == index).sum())))
   return sorted(found, key=lambda each: -each.strength)
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mgjax.core.errors import printable
@@ -23,6 +23,7 @@ from mgjax.evaluation.human.statistics import (
   half_width,
   prompts_needed,
 )
+from mgjax.evaluation.metrics.values import plain
 from mgjax.runtime.report.intervals import interval_chart
 from mgjax.runtime.report.page import page, table
 
@@ -55,26 +56,21 @@ def analyse(
   repeats: Sequence[str | os.PathLike[str]] = (),
   leave_out: Sequence[str] = (),
 ) -> tuple[str, list[pathlib.Path]]:
-  """Analyses a study's votes and writes analysis.csv, .html and .json.
+  """Analyses a study's votes and writes analysis.csv, .html and .json to `out`, by default there.
 
-  Args:
-    study: directory of the votes.
-    out: where to write; by default there.
-    layout: of the first table, see `lay_out`.
-    ours, repeats, leave_out: see `analyse_study`, which raises what this raises.
-
-  Returns:
-    The first table as text, with what raters are flagged for, and the paths.
+  `layout` is that of `lay_out`; `analyse_study` has the other options and raises what this raises.
+  Returns the first table as text, with what raters are flagged for, and the paths.
   """
   found = analyse_study(study, ours=ours, repeats=repeats, leave_out=leave_out)
   sections = _sections(found, layout)
   fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
   fields['comparisons'] = _records(found)
-  made = {
-    'csv': _csv(found),
-    'html': _page(found, sections),
-    'json': json.dumps(_finite(fields), indent=2) + '\n',
-  }
+  sheet = io.StringIO()
+  writer = csv.DictWriter(sheet, _CSV, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(fields['comparisons'])
+  text = json.dumps(plain(fields), indent=2) + '\n'
+  made = {'csv': sheet.getvalue(), 'html': _page(found, sections), 'json': text}
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
     write_bytes(path, text.encode())
@@ -95,10 +91,8 @@ def analyse(
 def lay_out(comparisons: Sequence[Comparison], layout: str) -> Rows:
   """Returns the rows of a table of comparisons of one model with others.
 
-  Args:
-    comparisons: of one model.
-    layout: 'questions', a row a question, as in Tables 6, 7 and 16; 'baselines', a row a model that
-      it was compared with, as in Table 30; 'win_rate', the same of win rates, as in Table 18.
+  The layout is 'questions', a row a question, as in Tables 6, 7 and 16; 'baselines', a row a model
+  that it was compared with, as in Table 30; or 'win_rate', the same of win rates, as in Table 18.
   """
   rows: dict[str, dict[str, str]] = {}
   for each in comparisons:
@@ -121,28 +115,19 @@ def power(
   *,
   study: str | os.PathLike[str] | None = None,
 ) -> str:
-  """Says how wide intervals would be and how many prompts a difference needs.
+  """Says how wide intervals would be and how many prompts a difference in points needs.
 
-  Args:
-    prompts: of which the interval is asked; by default of several.
-    difference: to be found, in points; by default several.
-    study: whose votes say how often there is a tie, each question for itself; without one
-      `statistics.USUAL` does.
-
-  Raises:
-    DataError: the study has no votes.
-    ConfigError: a number is out of its range.
+  Without `prompts` or `difference` it says so of several. A study's votes say how often there is a
+  tie, each question for itself; without one `statistics.USUAL` does. Raises DataError if the study
+  has no votes, ConfigError if a number is out of its range.
   """
   shares = {'majorities of 3 raters': USUAL}
   if study is not None:
-    shares = {
-      f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}': (
-        each.rate.wins / each.rate.prompts,
-        each.rate.ties / each.rate.prompts,
-        each.rate.losses / each.rate.prompts,
-      )
-      for each in analyse_study(study).comparisons
-    }
+    shares = {}
+    for each in analyse_study(study).comparisons:
+      counts = (each.rate.wins, each.rate.ties, each.rate.losses)
+      name = f'{each.tally.question}, {each.tally.ours} against {each.tally.theirs}'
+      shares[name] = tuple(count / each.rate.prompts for count in counts)
   counts = [prompts] if prompts else [] if difference else [100, 300, 381, 527, 1003]
   wanted = [difference] if difference else [] if prompts else [2.0, 5.0, 10.0, 20.0]
   lines = []
@@ -172,27 +157,20 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
   sections = [(title, _ABOUT + about, lay_out(ours, layout))]
   sections.append(('Counts', '', [_counted(each) for each in found.comparisons]))
   for name, ranking in found.rankings.items():
-    rows = [
-      {
-        '': printable(each.model),
-        'Bradley-Terry': f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]',
-        'comparisons': f'{each.comparisons:,}',
-      }
-      for each in ranking
-    ]
+    rows = []
+    for each in ranking:
+      points = f'{each.strength:,.0f} [{each.low:,.0f}, {each.high:,.0f}]'
+      told = {'Bradley-Terry': points, 'comparisons': f'{each.comparisons:,}'}
+      rows.append({'': printable(each.model)} | told)
     sections.append((f'All models, {printable(name)}', _RANKED, rows))
   for theirs in dict.fromkeys(each.tally.theirs for each in ours):
     rows = _by_group([each for each in ours if each.tally.theirs == theirs])
     if rows:
       sections.append((f'By prompts, against {printable(theirs)}', _OF_GROUPS, rows))
-  rows = [
-    {
-      '': printable(each.name) + ' (left out)' * (each.name in found.left_out),
-      **describe_rater(each),
-      'look at': '; '.join(each.flags),
-    }
-    for each in found.raters
-  ]
+  rows = []
+  for each in found.raters:
+    name = printable(each.name) + ' (left out)' * (each.name in found.left_out)
+    rows.append({'': name, **describe_rater(each), 'look at': '; '.join(each.flags)})
   note = f'{found.votes:,} answers count: no gold items, and of repeated ones the first.'
   return [*sections, ('Raters', note, rows)]
 
@@ -255,14 +233,6 @@ def _records(found: Analysis) -> Rows:
   return rows
 
 
-def _csv(found: Analysis) -> str:
-  text = io.StringIO()
-  writer = csv.DictWriter(text, _CSV, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(_records(found))
-  return text.getvalue()
-
-
 def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
   ours = [each for each in found.comparisons if each.tally.ours == found.ours]
   charts = []
@@ -286,14 +256,3 @@ def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
     for title, note, rows in sections
   )
   return page(printable(found.name), f'<div class="charts">{body}</div>{tables}')
-
-
-def _finite(value: Any) -> Any:
-  """Plain values for programs, None where there is no number."""
-  if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    value = dataclasses.asdict(value)
-  if isinstance(value, Mapping):
-    return {name: _finite(each) for name, each in value.items()}
-  if isinstance(value, list | tuple):
-    return [_finite(each) for each in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,6 @@
 """Statistics of votes on two models: majorities, net win rates, intervals, power (Movie Gen §3.5).
 
-Raters of one prompt saw the same two videos, so their answers are not independent: what is counted,
-and what is resampled, are prompts.
+Answers to one prompt are not independent: what is counted and resampled are prompts.
 """
 
 import dataclasses
@@ -27,15 +26,10 @@ USUAL = 0.385776, 0.266896, 0.347328
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
-  """The answers to one question about two models, prompt by prompt.
+  """The answers to one question about two models, prompt by prompt; wins are of the model `ours`.
 
-  Attributes:
-    question: its name.
-    ours: name of the model that wins are of.
-    theirs: that of the other one.
-    prompts: indices of the prompts that somebody judged, ascending.
-    counts: of raters that said ours, tie and theirs, a row a prompt.
-    cannot_judge: how many answers said that it cannot be told.
+  `prompts` are the indices of those that somebody judged, ascending; `counts` say of each how many
+  raters said ours, tie and theirs, `cannot_judge` how many answers in all that it cannot be told.
   """
 
   question: str
@@ -68,12 +62,9 @@ def same_question(vote: Vote) -> tuple[Any, ...]:
 def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
   """Counts votes by question and pair of models, in the order in which they first appear.
 
-  Args:
-    votes: of a study; gold items and what a rater answered before do not count.
-    order: models; of two the earlier one is `Tally.ours`. Others follow by name.
-
-  Raises:
-    DataError: a vote compares a model with itself.
+  Gold items and what a rater answered before do not count. Of two models the earlier one in `order`
+  is `Tally.ours`; those not in it follow by name. Raises DataError if a vote compares a model with
+  itself.
   """
   found: dict[tuple[str, str, str], dict[int, list[int]]] = {}
   for vote in first_answers(votes):
@@ -99,10 +90,7 @@ def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
 def majority(counts: Int[np.ndarray, 'p 3']) -> Int[np.ndarray, 'p']:
   """Returns the answer that more raters gave than any other: 1 for a win, -1 for a loss, else 0.
 
-  Where two answers are as frequent, as with one rater each, it is a tie.
-
-  Args:
-    counts: of raters that said win, tie and lose, a row a prompt.
+  Where two answers are as frequent it is a tie. `counts` are of raters that said win, tie, lose.
   """
   alone = (counts == counts.max(1, keepdims=True)).sum(1) == 1
   return np.where(alone, 1 - counts.argmax(1), 0)
@@ -158,24 +146,15 @@ def net_win_rate(
 ) -> NetWinRate:
   """Returns the net win rate with its interval by a bootstrap over prompts.
 
-  Verdicts have three values, so n of n prompts drawn with replacement have counts that are one draw
-  of a multinomial distribution: this is `intervals.compare` of zeros with the verdicts, in law, and
-  takes a thousandth of its time. The quantiles are those of Hesterberg (2015, The American
-  Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t) with t that of Student's distribution of n - 1
-  degrees, which mends how narrow percentile intervals of few prompts are.
+  Verdicts, one a prompt, are 1, 0 or -1, so n of n prompts drawn with replacement have counts that
+  are one draw of a multinomial distribution: this is `intervals.compare` of zeros with the
+  verdicts, in law, and takes a thousandth of its time. The quantiles are those of Hesterberg (2015,
+  The American Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t) with t that of Student's
+  distribution of n - 1 degrees, which mends how narrow percentile intervals of few prompts are.
 
   Where all verdicts are the same there is nothing to resample. The interval is then exact: a share
   that is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is
-  missing from 1 may all be of the other side.
-
-  Args:
-    verdicts: 1, 0 or -1, one a prompt.
-    confidence: of the interval.
-    resamples: how many.
-    seed: of them.
-
-  Raises:
-    DataError: there are no verdicts.
+  missing from 1 may all be of the other side. Raises DataError if there are no verdicts.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(net_win_rate, given, 'net_win_rate', ('verdicts',))
@@ -203,14 +182,9 @@ def groups(
 ) -> Iterator[tuple[str, str, Bool[np.ndarray, 'p']]]:
   """Yields (kind, name, which prompts) of every concept and motion level, in the order of names.
 
-  A prompt of several concepts is in the group of each.
-
-  Args:
-    prompts: of a study, each with 'concepts', a list, and 'motion'.
-    indices: of those that are grouped.
-
-  Raises:
-    DataError: a vote is about a prompt that there is not.
+  `prompts` are of a study, each with 'concepts', a list, and 'motion', `indices` those that are
+  grouped; a prompt of several concepts is in the group of each. Raises DataError if a vote is about
+  a prompt that there is not.
   """
   if len(indices) and max(indices) >= len(prompts):
     raise DataError(
@@ -228,10 +202,9 @@ def groups(
 
 @dataclasses.dataclass(frozen=True)
 class Sigma:
-  """By how many points the net win rate of one comparison varies when it is made again.
+  """Standard deviation of the net win rate of one comparison when it is made again, in points.
 
-  A standard deviation with n - 1, its interval, and how many repeats it is from: of several
-  comparisons, one and those beyond the first of each.
+  `repeats` are one and those beyond the first of each comparison.
   """
 
   value: float
@@ -241,20 +214,15 @@ class Sigma:
 
 
 def sigma(net_win_rates: Sequence[Sequence[float]], confidence: Confidence = 0.95) -> Sigma:
-  """Estimates sigma from comparisons made several times, by other raters (Movie Gen §3.5).
+  """Estimates sigma from net win rates in points, a row a comparison (Movie Gen §3.5).
 
-  The report made one comparison four times, of 381 prompts. Of so few the estimate itself is rough:
-  with d repeats beyond the first, d s^2 / sigma^2 is chi-squared of d degrees, so with four the
-  interval of 95% is from .57 to 3.7 times the estimate. Prompts are the same, so sigma has no part
-  of which prompts were chosen; the interval of `net_win_rate` has.
+  A comparison is made several times, by other raters; the variances of rows are pooled. The report
+  made one four times, of 381 prompts. Of so few the estimate itself is rough: with d repeats beyond
+  the first, d s^2 / sigma^2 is chi-squared of d degrees, so with four the interval of 95%, which
+  assumes normal distributions, is from .57 to 3.7 times the estimate. Prompts are the same, so
+  sigma has no part of which prompts were chosen; the interval of `net_win_rate` has.
 
-  Args:
-    net_win_rates: in points, a row a comparison, whose variances are pooled.
-    confidence: of the interval, which assumes that they are normally distributed.
-
-  Raises:
-    DataError: none was made twice.
-    ConfigError: the confidence is out of its range.
+  Raises DataError if none was made twice, ConfigError if the confidence is out of its range.
   """
   arguments(sigma, {'confidence': confidence}, 'sigma', ('net_win_rates',))
   degrees = sum(len(row) - 1 for row in net_win_rates)
@@ -303,9 +271,6 @@ def prompts_needed(
     tie: share of prompts without a majority for one.
     chance: p, how likely it shall be found; .5 is where it lies at the end of the interval.
     confidence: c.
-
-  Raises:
-    ConfigError: a number is out of its range.
   """
   given = {'difference': difference, 'tie': tie, 'chance': chance, 'confidence': confidence}
   arguments(prompts_needed, given, 'prompts_needed')

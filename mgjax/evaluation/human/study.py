@@ -1,7 +1,6 @@
 """A study: which videos people compare, about what, and who they are (Movie Gen §3.5).
 
-Its directory holds `study.json`, all that decided it, and `votes.jsonl`, what was answered; with
-these two a server goes on where another one was killed.
+A server that was killed goes on from its `study.json` and `votes.jsonl`, the answers.
 """
 
 import dataclasses
@@ -45,17 +44,15 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-  """All that decides a study.
+  """All that decides a study; with the `secret`, of which links and ids are made, one can vote for
+  all.
 
   Attributes:
     seed: of pairs, of sides, of who sees what in which order.
-    secret: that links and ids are made of; who has it can vote for everybody.
-    models: name -> folder of videos.
+    models: name -> folder of videos; `references` and `gold` are folders, or ''.
     prompts: each with the keys 'prompt', 'concepts' and 'motion', by index.
     repeats: share of a rater's pairs that come again, with sides changed.
     items: pairs, gold ones at the end.
-    references: folder of what models were given, or ''.
-    gold: folder of videos that lose for certain, or ''.
     files: digest of names and sizes of each folder's videos.
   """
 
@@ -85,11 +82,8 @@ class Study:
   def folders(self) -> dict[str, pathlib.Path]:
     """Folders that videos are shown from, by the names that items have for them."""
     others = {SPOILT: self.gold, '': self.references}
-    return {
-      name: pathlib.Path(folder)
-      for name, folder in (*self.models.items(), *others.items())
-      if folder
-    }
+    named = (*self.models.items(), *others.items())
+    return {name: pathlib.Path(folder) for name, folder in named if folder}
 
   def draw(self, *parts: Any) -> random.Random:
     """Returns random numbers that the seed decides."""
@@ -113,24 +107,12 @@ def begin(
 ) -> Study:
   """Makes a study and its directory; one that is there is gone on with if it is the same.
 
-  Args:
-    directory: of the study.
-    models: name -> folder of videos, one a prompt.
-    prompts: file of prompts.
-    questions: that `read_questions` reads.
-    raters: names; by default as many as the questions need.
-    each: raters of every question; by default as the questions say.
-    name: that raters read.
-    seed: of all that is drawn.
-    pairs: of models for each prompt, drawn so that all meet equally often; by default as many as
-      show each model once.
-    repeats: share of a rater's pairs that come again.
-    references: folder of what models were given: clips to edit, pictures of people.
-    gold: folder of videos, of some prompts, that lose against the first model's for certain.
-
-  Raises:
-    ConfigError: the parts do not go together, or another study is there.
-    DataError: videos or prompts are missing or cannot be read.
+  `models` are name -> folder of videos, one a prompt; without names there are as many `raters` as
+  the questions need. `pairs` of models are drawn for each prompt so that all meet equally often; by
+  default as many as show each model once. `references` are what models were given (clips to edit,
+  pictures of people), `gold` videos of some prompts that lose against the first model's for
+  certain. Raises ConfigError if the parts do not go together, or another study is there, DataError
+  if videos or prompts are missing or cannot be read.
   """
   path = pathlib.Path(directory) / FILE
   if not prompts:
@@ -210,8 +192,7 @@ def check_videos(study: Study) -> dict[str, dict[int, pathlib.Path]]:
 def videos_of(folder: str | os.PathLike[str]) -> dict[int, pathlib.Path]:
   """Returns the videos and pictures of a folder by the index that their names begin with.
 
-  Raises:
-    DataError: there are none, two have one index, or a link leads out of the folder.
+  Raises DataError if there are none, two have one index, or a link leads out of the folder.
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():

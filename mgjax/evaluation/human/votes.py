@@ -24,14 +24,10 @@ class Vote:
   """What one rater answered to one question about one pair.
 
   Attributes:
-    id: that the server gave this answer before it was given; a vote with an id that is known
-      changes nothing.
+    id: from the server, before the answer; a vote with an id that is known changes nothing.
     item: of the study, which a rater may be shown twice under other ids.
     prompt: its index in the study's prompts; answers about one prompt are not independent.
-    question: its name.
-    rater: who answered.
-    left: name of the model whose video was on the left.
-    right: that of the other one.
+    left, right: names of the models whose videos were there.
     choice: of CHOICES: which one is better, neither, or that this cannot be said.
     milliseconds: from when both videos were ready until the answer.
     time: of the server, UTC, as in '2026-11-22T18:30:00Z'.
@@ -77,10 +73,7 @@ def append_votes(path: str | os.PathLike[str], votes: list[Vote]) -> None:
 def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
   """Reads the votes of a log, or of a study's directory, in their order and each id once.
 
-  Lines that are no JSON, as a crash leaves them, are left out with a warning.
-
-  Raises:
-    DataError: there is no such file, or a line is no vote.
+  Lines that a crash cut are left out with a warning; DataError for a line that is no vote.
   """
   path = pathlib.Path(path)
   path = path / FILE if path.is_dir() else path
@@ -97,12 +90,7 @@ def read_votes(path: str | os.PathLike[str]) -> list[Vote]:
 
 
 def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> pathlib.Path:
-  """Writes the votes of a study as a table of COLUMNS, and returns its path.
-
-  Raises:
-    ConfigError: it is not called .csv.
-    DataError: there are no votes, or a line is none.
-  """
+  """Writes the votes of a study as a table of COLUMNS; ConfigError if it is not called .csv."""
   out = pathlib.Path(out)
   if out.suffix != '.csv':
     raise ConfigError(f'--out={out}: .csv can be written; name it so')
@@ -117,17 +105,13 @@ def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
 def import_votes(table: str | os.PathLike[str], study: str | os.PathLike[str]) -> tuple[int, int]:
   """Adds the votes of a table to a study, all or none; the same table again adds nothing.
 
-  Args:
-    table: a CSV in UTF-8 with a header: NEEDED, of COLUMNS whatever else there is, in any order.
-      `prompt` is an index from 0, `choice` one of votes.CHOICES or the name of the model that won.
-      Without `id` a vote's is made of its contents; without `item` its is its prompt.
-    study: a folder, which is made if it is not there; a study.json in it stays as it is.
+  The table is a CSV in UTF-8 with a header: NEEDED, of COLUMNS whatever else there is, in any
+  order. `prompt` is an index from 0, `choice` one of votes.CHOICES or the name of the model that
+  won. Without `id` a vote's is made of its contents; without `item` its is its prompt. The study is
+  a folder, which is made if it is not there; a study.json in it stays as it is.
 
-  Returns:
-    How many votes were added, and how many were there before.
-
-  Raises:
-    DataError: the table is not like that.
+  Returns how many votes were added, and how many were there before. Raises DataError if the table
+  is not like that.
   """
   votes = list(_read(pathlib.Path(table)))
   study = pathlib.Path(study)

@@ -1,8 +1,4 @@
-"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time.
-
-The Frechet distance is in `sets.py`; the mel distance, which the codec also trains with, in
-`mgjax/audio/codec/losses.py`.
-"""
+"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time."""
 
 from typing import NamedTuple
 
@@ -34,15 +30,10 @@ def signal_to_distortion(
 ) -> float:
   """Returns SI-SDR = 10 log10(|a x|^2 / |a x - y|^2) in dB, a = <x, y> / |x|^2, within +-100 dB.
 
-  Each channel's mean is taken out before. Neither loudness nor sign nor a constant changes it; a
-  shift by one sample does. (Le Roux et al., 2019.)
-
-  Args:
-    reference: x.
-    estimate: y, as long; silence is at -100 dB.
-
-  Raises:
-    DataError: the shapes differ, or the reference is constant, from which nothing has a distance.
+  x is the reference, y the estimate; silence is at -100 dB. Each channel's mean is taken out
+  before. Neither loudness nor sign nor a constant changes it; a shift by one sample does. (Le Roux
+  et al., 2019.) Raises DataError if the shapes differ, or the reference is constant, from which
+  nothing has a distance.
   """
   if reference.shape != estimate.shape:
     raise DataError(f'sounds of {reference.shape} and {estimate.shape}; cut them to one shape')
@@ -65,10 +56,7 @@ def onset_envelope(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarr
   M is the magnitude in 40 bands of pitch under windows of a 50th of a second, of all channels
   together. How loud the sound is does not matter. Silence has 0, and so have the 10 ms at both
   ends, where windows would see more than the sound. The mean over time tells a busy sound from an
-  even one.
-
-  Raises:
-    DataError: the sound is shorter than a window, or not finite.
+  even one. Raises DataError if the sound is shorter than a window, or not finite.
   """
   if not np.isfinite(sound).all():
     raise DataError('the sound is not finite; look at what made it')
@@ -87,10 +75,8 @@ def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray,
 
   A peak counts above 0.02, above a tenth of the highest and above median + 6 deviations (the median
   distance from the median tells the deviation), at least 50 ms from a higher one. What begins out
-  of silence is heard 5 ms early, for a window sees it as soon as it reaches it.
-
-  Raises:
-    DataError: the sound is shorter than a window, or not finite.
+  of silence is heard 5 ms early, for a window sees it as soon as it reaches it. Raises what
+  `onset_envelope` does.
   """
   flux = onset_envelope(sound, rate)
   middle = np.median(flux)
@@ -103,10 +89,9 @@ def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray,
 class Synchrony(NamedTuple):
   """How two sounds go together in time; None where there is nothing to compare.
 
-  Attributes:
-    lag: seconds by which the second is later, where they agree most.
-    correlation: of the fluxes there, 1 for equal ones.
-    onset_error: median over the onsets of both of the seconds to the other's nearest.
+  The second is later by `lag` seconds, where they agree most; `correlation` is that of the fluxes
+  there, 1 for equal ones; `onset_error` is the median over the onsets of both of the seconds to the
+  other's nearest.
   """
 
   lag: float | None
@@ -121,16 +106,9 @@ def synchrony(
 
     r_k = sum_i (F_i - mean F) (G_(i+k) - mean G) / (|F - mean F| |G - mean G|)
 
-  F, G are their `onset_envelope`; the lag is the k of the highest r, the shortest of equal ones.
-
-  Args:
-    x: the one, for example what was there.
-    y: the other, as long.
-    rate: samples a second.
-    furthest: seconds, the longest lag.
-
-  Raises:
-    DataError: the numbers of samples differ, or one cannot be looked at.
+  F, G are their `onset_envelope`; the lag is the k of the highest r, the shortest of equal ones, at
+  most `furthest` seconds. Raises DataError if the numbers of samples differ, or one cannot be
+  looked at.
   """
   if len(x) != len(y):
     raise DataError(f'sounds of {len(x)} and {len(y)} samples; cut them to one length')

@@ -19,12 +19,7 @@ from mgjax.evaluation.metrics.intervals import draw_shares
 class Correlation:
   """The correlation of pairs, and how sure it is; NaN where a side does not vary.
 
-  Attributes:
-    value: Pearson's r, or that of ranks.
-    low: lower end of the interval.
-    high: its upper end.
-    chance: what |r| of pairs drawn at random stays below, with the same confidence.
-    count: of pairs.
+  |r| of pairs drawn at random stays below `chance`, with the confidence of the interval.
   """
 
   value: float
@@ -34,7 +29,6 @@ class Correlation:
   count: int
 
   def __str__(self) -> str:
-    """Says it as +0.12 [-0.01, +0.25]."""
     return f'{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
 
 
@@ -48,16 +42,9 @@ def correlate(
 ) -> Correlation:
   """Returns Pearson's r of pairs; its interval is from pairs drawn again with replacement.
 
-  Args:
-    first: numbers; pairs with one that is not finite do not count.
-    second: as many, in the same order.
-    confidence: of the interval and of `Correlation.chance`, which is from permutations.
-    resamples: and permutations, how many.
-    seed: of both.
-
-  Raises:
-    DataError: they do not pair.
-    ConfigError: a number is out of its range.
+  Pairs with a number that is not finite do not count. There are as many permutations, which
+  `Correlation.chance` is from, as resamples. Raises DataError if the numbers do not pair,
+  ConfigError if an option is out of its range.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(correlate, given, 'correlate', ('first', 'second'))
@@ -91,13 +78,8 @@ def correlate_ranks(
 
     tanh(atanh(r) ± z sqrt((1 + r^2 / 2) / (n - 3)))
 
-  which holds what it says for a dozen pairs, where a bootstrap is too narrow.
-
-  Args:
-    first: numbers; pairs with one that is not finite do not count.
-    second: as many, in the same order; four pairs or more, or there is no interval.
-    confidence: of the interval.
-    **options: see `correlate`.
+  which holds what it says for a dozen pairs, where a bootstrap is too narrow. Fewer than four pairs
+  have no interval. `options` are those of `correlate`, which says what counts and is raised.
   """
   x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
   if x.shape == y.shape:

@@ -19,9 +19,7 @@ def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[
   """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
 
   Of CLAP's vectors of sounds and their captions it is the CLAP score, of a sound in each clip.
-
-  Raises:
-    DataError: they do not pair.
+  Raises DataError if they do not pair.
   """
   if x.shape != y.shape:
     raise DataError(f'vectors of {x.shape} and {y.shape} do not pair; give as many of both')
@@ -31,17 +29,13 @@ def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[
 def clip_score(frames: Float[np.ndarray, 't d'], text: Float[np.ndarray, 'd']) -> float:
   """Returns the mean over frames of 100 max(cos(frame, text), 0).
 
-  Hessel et al. (2021) have 2.5 in place of 100. Frames below 0 count 0 each, where torchmetrics
-  cuts their mean.
+  Hessel et al. (2021) have 2.5 in place of 100; torchmetrics cuts the mean, not each frame, at 0.
   """
   return float(100 * np.maximum(_unit(frames) @ _unit(text), 0).mean())
 
 
 def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
-  """Returns the mean cosine of the vector of each frame with the next; NaN of one frame.
-
-  A still picture has 1: read it beside how much moves.
-  """
+  """Returns the mean cosine of each frame's vector with the next; 1 if still, NaN of one frame."""
   return float(cosines(frames[1:], frames[:-1]).mean()) if len(frames) > 1 else float('nan')
 
 
@@ -51,10 +45,8 @@ def class_divergence(
   """Returns KL(p || q) = sum_c p_c log(p_c / q_c) of each pair, in nats.
 
   p are a classifier's probabilities of what is true, q those of what was generated in its place. It
-  is infinite where q says that something is impossible.
-
-  Raises:
-    DataError: they do not pair, or are not probabilities of classes that exclude each other.
+  is infinite where q says that something is impossible. Raises DataError if they do not pair, or
+  are not probabilities of classes that exclude each other.
   """
   if reference.shape != generated.shape:
     raise DataError(
@@ -80,17 +72,9 @@ def embedding_offset(
 
     argmax_k mean_i cos(sound_(i + k), video_i),   |k| <= furthest rate
 
-  The smallest |k| of equal ones. At least half of the shorter sequence has to overlap.
-
-  Args:
-    sound: vectors of a space that both share, in their order.
-    video: as many.
-    rate: vectors a second.
-    furthest: seconds.
-
-  Raises:
-    DataError: there are not as many of both.
-    ConfigError: a number is out of its range.
+  The smallest |k| of equal ones. At least half of the shorter sequence has to overlap. There are
+  `rate` vectors a second, of a space that both share; `furthest` is in seconds. Raises DataError if
+  there are not as many of both, ConfigError if a number is out of its range.
   """
   given = {'rate': rate, 'furthest': furthest}
   arguments(embedding_offset, given, 'embedding_offset', ('sound', 'video'))
@@ -108,10 +92,8 @@ def embedding_offset(
 class Directional:
   """Similarities of edited clips, one number a clip.
 
-  Attributes:
-    direction: s, the mean of its frames. 0 of a frame that is as it was: it goes no way at all; NaN
-      of a clip whose captions do not differ.
-    output: cosine of the edited frames with the target caption, the mean of them.
+  `direction` is s, the mean of its frames: 0 of a frame that is as it was, NaN of a clip whose
+  captions do not differ. `output` is the mean cosine of the edited frames with the target caption.
   """
 
   direction: Float[np.ndarray, 'b']
@@ -130,16 +112,8 @@ def directional_similarity(
 
   (StyleGAN-NADA, Gal et al. 2021; of edits InstructPix2Pix, Brooks et al. 2022.) A high cosine says
   that what changed is what the captions say. It says nothing of what was to be kept, so that
-  structure is measured beside it.
-
-  Args:
-    before: vectors of the frames of clips, of any length: only directions count.
-    after: of the same frames, edited.
-    source: vectors of captions of what the clips show.
-    target: of what they are to show.
-
-  Raises:
-    DataError: they do not belong together.
+  structure is measured beside it. The vectors, of frames (clips frames d) and captions (clips d),
+  may be of any length: only directions count. Raises DataError if they do not belong together.
   """
   shape = before.shape
   if after.shape != shape or not source.shape == target.shape == (shape[0], shape[2]):

@@ -20,11 +20,9 @@ from mgjax.evaluation.metrics.intervals import Share, share
 class Resemblance:
   """Cosines of the embeddings of one video; NaN where no frame has a face.
 
-  Attributes:
-    best: between the references and the frame that is most like them.
-    worst: the same of the frame that is least like them.
-    consecutive: between each sampled frame and the next, of pairs that both have a face.
-    found: the share of sampled frames that have a face.
+  `best` and `worst` are of the references and the frame that is most and least like them,
+  `consecutive` of each sampled frame and the next, where both have a face; `found` is the share of
+  sampled frames that have one.
   """
 
   best: float
@@ -42,14 +40,9 @@ def resemblance(
 
     best = max_t <f_t, r>,   worst = min_t <f_t, r>
 
-  How several references count is not in public sources.
-
-  Args:
-    frames: embeddings of sampled frames, in their order; NaN of one without a face.
-    references: embeddings of pictures of the person.
-
-  Raises:
-    DataError: there are no references, or one is not finite.
+  How several references count is not in public sources. The embeddings are of sampled frames in
+  their order, NaN of one without a face. Raises DataError if there are no references, or one is not
+  finite.
   """
   if not len(references) or not np.isfinite(references).all():
     raise DataError(
@@ -71,14 +64,8 @@ def identity_shares(videos: Sequence[Resemblance], threshold: float) -> dict[str
 
   'best' and 'worst' are the shares of videos whose best and worst frame show the person of the
   references, 'consistency' that of pairs of consecutive sampled frames which show one person. A
-  video without a face does not show the person.
-
-  Args:
-    videos: each compared with its references.
-    threshold: the cosine above which two embeddings are of one person; every embedder has its own.
-
-  Raises:
-    DataError: there is no video.
+  video without a face does not show the person. The threshold is the cosine above which two
+  embeddings are of one person; every embedder has its own. Raises DataError if there is no video.
   """
   pairs = [cosine for each in videos for cosine in each.consecutive]
   return {
@@ -91,16 +78,11 @@ def identity_shares(videos: Sequence[Resemblance], threshold: float) -> dict[str
 def copying(
   references: Mapping[str, Any], videos: Mapping[str, Any], **options: Any
 ) -> dict[str, Correlation]:
-  """Correlates poses of references with those of the videos made of them.
+  """Correlates poses of references with those of the videos made of them, see `correlate`.
 
   A model that knows a person but copies no picture follows its prompts and the distribution of
-  poses that videos have, so that all correlations are 0 but for chance. One that pastes has 1.
-
-  Args:
-    references: name of a coordinate, such as 'turn' -> its value in each reference; NaN where it
-      could not be told.
-    videos: the same of the videos, in the same order.
-    **options: of `mgjax.evaluation.metrics.intervals.correlate`.
+  poses that videos have, so that all correlations are 0 but for chance. One that pastes has 1. Both
+  map the name of a coordinate, such as 'turn', to its values, NaN where it could not be told.
   """
   return {name: correlate(references[name], videos[name], **options) for name in references}
 

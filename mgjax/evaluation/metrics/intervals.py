@@ -27,16 +27,13 @@ class Difference:
 
   Attributes:
     difference: of the means over seeds and prompts.
-    low: lower end of the interval.
-    high: its upper end.
+    low, high: ends of the interval.
     standard_error: standard deviation over the resamples.
     sign_probability: twice the smaller of the shares of resamples that are <= 0 and >= 0, at most
       1: small where the difference would hardly be on the other side of 0.
     means: of the first arm and of the second.
     seeds: how many each arm has.
-    prompts: how many.
     same_seeds: whether seeds are pairs.
-    confidence: of the interval.
   """
 
   difference: float
@@ -51,7 +48,6 @@ class Difference:
   confidence: float
 
   def __str__(self) -> str:
-    """Says it in one line, for people."""
     paired = 'paired' if self.same_seeds else 'not paired'
     return (
       f'{self.means[0]:.4g} -> {self.means[1]:.4g}: {self.difference:+.4g} '
@@ -79,30 +75,22 @@ def compare(
 
   u, w and v are independent draws with replacement of as many as there are: the pigeonhole
   bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms have the same v, and where
-  seeds are pairs w = u. The interval is from the quantiles (1 - c) / 2 and (1 + c) / 2 of D*
-  (Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13).
+  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The interval is from the
+  quantiles (1 - c) / 2 and (1 + c) / 2 of D* (Efron and Tibshirani 1993, An Introduction to the
+  Bootstrap, chapter 13).
 
-  Of paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is
-  A / s + B / p + E / (s p), and that of D* on average
+  Of paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p + E /
+  (s p), and that of D* on average
 
     (1 - 1/s) A / s + (1 - 1/p) B / p + ((2 - 1/s) (2 - 1/p) - 1) E / (s p)
 
   so it is too wide where noise that belongs to neither decides, up to sqrt(3) times, and too narrow
   where few seeds do: their interval cannot reach beyond the largest and smallest of them, and so
-  covers a symmetric effect of s seeds in 1 - 2^(1 - s) of all cases at most, .75 of 3 seeds and
-  .94 of 5. With one seed it speaks of that seed alone.
+  covers a symmetric effect of s seeds in 1 - 2^(1 - s) of all cases at most, .75 of 3 seeds and .94
+  of 5. With one seed it speaks of that seed alone.
 
-  Args:
-    first: scores of an arm, a row a seed, a column a prompt.
-    second: those of the other, its columns of the same prompts in the same order.
-    same_seeds: whether rows of one place are of the same seed.
-    confidence: of the interval.
-    resamples: how many.
-    seed: of the resamples.
-
-  Raises:
-    DataError: they do not pair, are not finite, or there is one score only.
-    ConfigError: a number is out of its range.
+  Raises DataError if the scores do not pair, are not finite, or there is one only, ConfigError if a
+  number is out of its range.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
   arguments(compare, given, 'compare', ('first', 'second', 'same_seeds'))
@@ -149,16 +137,12 @@ def apart(
 ) -> tuple[float, float]:
   """Returns the interval of the difference of two independent numbers from their own intervals.
 
-  With numbers x [l, u] and y [m, v],
+  With numbers x [l, u] and y [m, v], ends NaN where they are not known,
 
     y - x - sqrt((y - m)^2 + (u - x)^2),  y - x + sqrt((v - y)^2 + (x - l)^2)
 
   the square-and-add of Newcombe (1998, Statistics in Medicine 17, 873, method 10), which with
   Wilson's intervals covers shares near 0 and 1 as well.
-
-  Args:
-    first: x, l, u; NaN where an end is not known.
-    second: y, m, v.
   """
   (x, low_x, high_x), (y, low_y, high_y) = first, second
   return y - x - math.hypot(y - low_y, high_x - x), y - x + math.hypot(high_y - y, x - low_x)
@@ -173,18 +157,16 @@ def compare_rows(
   seeds: Sequence[int] | None = None,
   **options: Any,
 ) -> Difference:
-  """Compares two arms of a sweep by one of their scores.
+  """Compares two arms of a sweep by one of their scores, with the options of `compare`.
 
   Seeds are pairs where both arms have the same ones, and independent where they share none.
 
   Args:
     rows: of `mgjax.workflows.sweep.read_rows`.
-    first: name of an arm.
-    second: name of the other.
+    first, second: names of the arms.
     score: name among what the sweep's `evaluate` returned, a list with a number a prompt or one
       number; or of a number of the row itself, such as 'validation_loss'.
     seeds: which of them count; all by default.
-    **options: see `compare`.
 
   Raises:
     DataError: an arm has no such score, one of its runs failed, or they do not pair.
@@ -250,14 +232,7 @@ def draw_shares(generator: np.random.Generator, count: int, size: int) -> Float[
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """How many of several are right, and between what the share of all would be.
-
-  Attributes:
-    value: the share.
-    low: lower end of the interval.
-    high: its upper end.
-    count: of those that were looked at.
-  """
+  """The share that is right of `count` independent ones, and between what that of all would be."""
 
   value: float
   low: float
@@ -265,13 +240,11 @@ class Share:
   count: int
 
   def __str__(self) -> str:
-    """Says it as 0.941 [0.90, 0.97]."""
     return f'{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]'
 
 
 def share(
-  right: Sequence[bool] | np.ndarray,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
+  right: Sequence[bool] | np.ndarray, confidence: Annotated[float, Range(above=0, below=1)] = 0.95
 ) -> Share:
   """Returns the share that is right, with the score interval of Wilson (1927).
 
@@ -279,15 +252,8 @@ def share(
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
 
-  It is no point where all or none are right, as that of a bootstrap would be.
-
-  Args:
-    right: independent ones.
-    confidence: of the interval.
-
-  Raises:
-    DataError: there are none.
-    ConfigError: the confidence is out of its range.
+  It is no point where all or none are right, as that of a bootstrap would be. Raises DataError if
+  there are none, ConfigError if the confidence is out of its range.
   """
   arguments(share, {'confidence': confidence}, 'share', ('right',))
   if not len(right):
@@ -306,10 +272,6 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
     V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
 
   Where all or none are right n' is m.
-
-  Args:
-    right: of each.
-    prompts: of each.
   """
   each = np.asarray(right, np.float64)
   _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)

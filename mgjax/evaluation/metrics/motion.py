@@ -17,12 +17,7 @@ _FRAMES = 0.25  # of a clip's
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """How far things move from frame to frame, in shares of a frame's shorter side.
-
-  Attributes:
-    mean: of all pixels, one number a pair of frames.
-    fastest: of the 5% of pixels that move most.
-  """
+  """Motion between frames in shares of the shorter side: of all pixels and the fastest 5%."""
 
   mean: Float[np.ndarray, 't']
   fastest: Float[np.ndarray, 't']
@@ -32,9 +27,6 @@ class Motion:
 
     It is VBench's rule of dynamic degree with its threshold, of another optical flow. VBench looks
     at 8 frames a second: motion a frame depends on the frame rate, so bring clips to one.
-
-    Raises:
-      ConfigError: the threshold is out of its range.
     """
     arguments(Motion.dynamic, {'least': least}, 'dynamic', ('self',))
     needed = max(round(_FRAMES * (len(self.fastest) + 1)), 1)
@@ -42,11 +34,7 @@ class Motion:
 
 
 def motion_of(flows: Iterable[Flow]) -> Motion:
-  """Measures the motion of a clip from the flow between each of its frames and the next.
-
-  Raises:
-    DataError: there is no flow.
-  """
+  """Measures motion from the flow between each frame and the next; DataError if there is none."""
   mean, fastest = [], []
   for flow in flows:
     lengths = np.sort(np.linalg.norm(np.asarray(flow, np.float64), axis=-1), axis=None)

@@ -20,14 +20,11 @@ _SPREAD = 0.25  # seconds around a seam from which the places to compare it with
 class Seams:
   """How much the spectrum changes at the seams of a sound.
 
-  Attributes:
-    ratio: the median over the seams of the largest flux within 20 ms of each, over the median of
-      the same at places elsewhere. About 1 where seams are not heard.
-    rank: the mean share of the places elsewhere that change less than a seam does. .5 where seams
-      are not heard, 1 where each changes more than anything else. A seam that is louder than the
-      sound's own events has both high, one that is as loud as they are the ratio alone.
-    seams: how many there were.
-    places: how many places elsewhere they were compared with.
+  `ratio` is the median over the seams of the largest flux within 20 ms of each, over the median of
+  the same at places elsewhere, about 1 where seams are not heard. `rank` is the mean share of the
+  places elsewhere that change less than a seam does: .5 where seams are not heard, 1 where each
+  changes more than anything else. A seam that is louder than the sound's own events has both high,
+  one that is as loud as they are the ratio alone.
   """
 
   ratio: float
@@ -68,15 +65,9 @@ def gather_seams(
 ) -> Seams:
   """Compares the flux at the seams of sounds with that at places every 40 ms, 250 ms away from any.
 
-  A ratio of two medians below what is heard, as in silence, is 1.
-
-  Args:
-    sounds: samples in [-1, 1], and the times of their seams in seconds, from `Cover.starts` or
-      where windows end.
-    rate: samples a second.
-
-  Raises:
-    DataError: a sound is too short or not finite, there is no seam, or nothing elsewhere.
+  Seams are in seconds, from `Cover.starts` or where windows end. A ratio of two medians below what
+  is heard, as in silence, is 1. Raises DataError if a sound is too short or not finite, there is no
+  seam, or nothing elsewhere.
   """
   at, elsewhere = [], []
   for sound, seams in sounds:

@@ -25,16 +25,10 @@ def frechet_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -
   of the two Gaussians. With C = A^T A the trace of (C1 C2)^(1/2) is the sum of the singular values
   of A1 A2^T: no matrix root is taken, and covariances of few rows, which are singular, do no harm.
 
-  The number depends on the features, and falls with the number of rows: compare it only with one
-  of the same features and as many rows. FID is the one of a certain Inception network (Heusel et
-  al., 2017); of other features it is not FID.
-
-  Args:
-    x: features, one row an image.
-    y: features of the other images; their number may differ.
-
-  Raises:
-    DataError: fewer than two rows, or numbers that are not finite.
+  The number depends on the features, and falls with the number of rows: compare it only with one of
+  the same features and as many rows. FID is the one of a certain Inception network (Heusel et al.,
+  2017); of other features it is not FID. Raises DataError for fewer than two rows, or numbers that
+  are not finite.
   """
   (mean_x, root_x), (mean_y, root_y) = _gaussian(x), _gaussian(y)
   cross = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
@@ -47,17 +41,10 @@ def frechet_value(x: Clips, y: Clips, **options: Any) -> Value:
 
   FVD is the one of a row a clip from an I3D (Unterthiner et al., 2018), FID over frames that of a
   row a frame, the Frechet audio distance that of rows of VGGish (Kilgour et al., 2019). What is
-  drawn for the interval are clips: rows of one clip are like each other. Its limit at infinitely
-  many clips is told only of twice as many clips as a row has numbers; halves of fewer have
-  singular covariances, and the distance does not fall with 1 / n.
-
-  Args:
-    x: rows of each clip.
-    y: of the clips that they are compared with.
-    **options: of `mgjax.evaluation.metrics.values.set_values`.
-
-  Raises:
-    DataError: as of `frechet_distance`, or there are fewer than four clips.
+  drawn for the interval, see `set_values`, are clips: rows of one clip are like each other. Its
+  limit at infinitely many clips is told only of twice as many clips as a row has numbers; halves of
+  fewer have singular covariances, and the distance does not fall with 1 / n. Raises DataError as of
+  `frechet_distance`, or if there are fewer than four clips.
   """
   counts, width = (len(x), len(y)), x[0].shape[1] if len(x) else 0
 
@@ -118,12 +105,7 @@ def kernel_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) ->
 def kernel_value(
   x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], confidence: float = 0.95, seed: int = 0
 ) -> Value:
-  """Returns `kernel_distance` of a row a clip, and its interval, see `set_values`.
-
-  Raises:
-    DataError: there are fewer than four rows of one.
-    ConfigError: a number is out of its range.
-  """
+  """Returns `kernel_distance` of a row a clip, and its interval, see `set_values`."""
   of_x, of_y, across = _kernels(x, y)
 
   def distance(i: Int[np.ndarray, '_'], j: Int[np.ndarray, '_']) -> list[float]:
@@ -166,17 +148,7 @@ class Neighbourhood(NamedTuple):
 def neighbourhood(
   x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], nearest: Positive = NEAREST
 ) -> Neighbourhood:
-  """Compares generated rows with true ones by their neighbours, in float64.
-
-  Args:
-    x: features of what is true.
-    y: of what was generated.
-    nearest: k.
-
-  Raises:
-    DataError: there are no more than k rows of one.
-    ConfigError: k is out of its range.
-  """
+  """Compares generated rows y with true rows x; DataError for no more than k rows of one."""
   arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   return _measure(*_distances(x, y), nearest)
 
@@ -190,14 +162,9 @@ def neighbourhood_values(
 ) -> dict[str, Value]:
   """Returns `neighbourhood` by names, of a row a clip, and the intervals, see `set_values`.
 
-  Their count is that of y, what was generated; x are their references.
-
-  Recall, precision and coverage depend on how many rows there are by no law that is known: compare
-  them only with those of as many.
-
-  Raises:
-    DataError: half of a set has no more than k rows.
-    ConfigError: a number is out of its range.
+  Their count is that of y, what was generated; x are their references. Recall, precision and
+  coverage depend on how many rows there are by no law that is known: compare them only with those
+  of as many. Raises DataError if half of a set has no more than k rows.
   """
   arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   of_x, of_y, across = _distances(x, y)
@@ -223,9 +190,6 @@ def _measure(of_x: np.ndarray, of_y: np.ndarray, across: np.ndarray, nearest: in
   # The row itself, at distance 0, is the first.
   reach_x, reach_y = (np.partition(each, nearest, axis=1)[:, nearest] for each in (of_x, of_y))
   near_x, near_y = across < reach_x[:, None], across < reach_y[None]
-  return Neighbourhood(
-    float(near_x.any(0).mean()),
-    float(near_y.any(1).mean()),
-    float(near_x.sum() / (nearest * across.shape[1])),
-    float(near_x.any(1).mean()),
-  )
+  density = near_x.sum() / (nearest * across.shape[1])
+  found = (near_x.any(0).mean(), near_y.any(1).mean(), density, near_x.any(1).mean())
+  return Neighbourhood(*map(float, found))

@@ -43,10 +43,8 @@ def structural_similarity(
 
   Means m and covariances s are under a Gaussian window of 11 x 11 pixels, sigma 1.5, that lies
   within the frame; pixels in [0, 1], C1 = 0.01^2, C2 = 0.03^2. This is scikit-image's with
-  gaussian_weights=True, use_sample_covariance=False and channel_axis=-1.
-
-  Raises:
-    DataError: the frames are smaller than the window.
+  gaussian_weights=True, use_sample_covariance=False and channel_axis=-1. Raises DataError if the
+  frames are smaller than the window.
   """
   window = 2 * _RADIUS + 1
   if min(x.shape[1:3]) < window:
@@ -72,10 +70,7 @@ def flicker(x: UInt8[np.ndarray, 't h w c'], y: UInt8[np.ndarray, 't h w c']) ->
   """Returns mean |(y_{t+1} - y_t) - (x_{t+1} - x_t)| in grey levels, of 255.
 
   An error that stands still costs nothing; one that comes and goes does, which a mean over frames
-  does not tell apart.
-
-  Raises:
-    DataError: there is one frame only.
+  does not tell apart. Raises DataError if there is one frame only.
   """
   if len(x) < 2:
     raise DataError(f'flicker is between frames, and there is {len(x)}; give a video')
@@ -100,11 +95,7 @@ Perceive = Callable[[UInt8[np.ndarray, 't h w 3'], UInt8[np.ndarray, 't h w 3']]
 
 
 def make_perceive(path: str | os.PathLike[str]) -> Perceive:
-  """Makes the function that compares two clips with LPIPS, some frames at a time.
-
-  Raises:
-    ConfigError: there are no such weights, or they are of something else.
-  """
+  """Makes the function that compares clips with LPIPS; ConfigError for other weights."""
   params = jax.device_put(read_perceptual(path))
   model = Perceptual(widths_of(params))
 
@@ -112,12 +103,9 @@ def make_perceive(path: str | os.PathLike[str]) -> Perceive:
   def look(params: Tree, originals: Array, reconstructions: Array) -> tuple[Array, Array, Array]:
     def compare(frames: tuple[Array, Array]) -> tuple[Array, Array, Array]:
       x, y = (to_unit(frame[None, None]) for frame in frames)
-      values = (
-        model.apply({'params': params}, x, y),
-        model.apply({'params': params}, x, method='features'),
-        model.apply({'params': params}, y, method='features'),
-      )
-      return jax.tree.map(lambda value: value[0, 0], values)
+      seen = [model.apply({'params': params}, each, method='features') for each in (x, y)]
+      distance = model.apply({'params': params}, x, y)
+      return distance[0, 0], seen[0][0, 0], seen[1][0, 0]
 
     return jax.lax.map(compare, (originals, reconstructions), batch_size=4)
 

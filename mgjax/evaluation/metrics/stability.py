@@ -1,4 +1,4 @@
-"""Measures of flicker and of seams of a video, on arrays: see `at_seams` for what they are for.
+"""Measures of flicker and of seams of a video, on arrays.
 
 A video is a sequence of frames, uint8 (h w 3), each looked at once: it may be longer than memory.
 """
@@ -24,10 +24,8 @@ Video = Iterable[UInt8[np.ndarray, 'h w 3']]
 def second_difference(video: Video) -> Float[np.ndarray, 't']:
   """Returns mean |x_{t-1} - 2 x_t + x_{t+1}| of each frame but the first and last, of 255 levels.
 
-  Motion that goes on as it was costs little, what comes and goes much.
-
-  Raises:
-    DataError: there are fewer than three frames.
+  Motion that goes on as it was costs little, what comes and goes much. Raises DataError if there
+  are fewer than three frames.
   """
   values, last, step = [], None, None
   for frame in video:
@@ -54,15 +52,10 @@ def warping_error(
   [0, 1], the square a mean over channels (Lai et al., 2018, Learning Blind Video Temporal
   Consistency, equation 9, without their mask of the borders of motion).
 
-  Args:
-    video: the frames.
-    motion: for each frame but the first the flow to the one before it and the flow back, as
-      `mgjax.media.optical_flow.flows` yields them; by default the video's own. To compare videos
-      of the same scene give each the flow of the true one.
-
-  Raises:
-    DataError: there is one frame only, or not as many flows as pairs of frames.
-    ConfigError: the flow is to be computed, and OpenCV is not installed.
+  `motion` has for each frame but the first the flow to the one before it and the flow back, as
+  `mgjax.media.optical_flow.flows` yields them; by default the video's own. To compare videos of the
+  same scene give each the flow of the true one. Raises DataError if there is one frame only, or not
+  as many flows as pairs of frames, ConfigError if OpenCV is needed and not installed.
   """
   frames, again = (
     (video, video) if isinstance(video, Sequence | np.ndarray) else itertools.tee(video)
@@ -84,16 +77,7 @@ def warping_error(
 
 @dataclasses.dataclass(frozen=True)
 class SeamRatio:
-  """How large a measure is at seams beside what it is near them.
-
-  Attributes:
-    ratio: its mean at seams over its mean near them: 1 where seams do not show.
-    low: lower end of the interval of 95%.
-    high: its upper end.
-    at: mean at seams.
-    near: mean near them, seam by seam and weighted as `at` is.
-    seams: how many there were.
-  """
+  """The mean of a measure at seams over that near them (1: they do not show), with 95% interval."""
 
   ratio: float
   low: float
@@ -111,8 +95,8 @@ def at_seams(
 ) -> SeamRatio:
   """Compares a measure of frames at the seams of windows with what it is near them.
 
-  Value i takes in the frames i to i + frames - 1, and is at the seam s if it takes in both frame
-  s - 1 and frame s. Each seam is compared with the values up to `reach` away that are nearer to it
+  Value i takes in the frames i to i + frames - 1, and is at the seam s if it takes in both frame s
+  - 1 and frame s. Each seam is compared with the values up to `reach` away that are nearer to it
   than to another seam, so that what changes along a clip does not count. With sums A_j of the n_j
   values at seam j, and means m_j near it,
 
@@ -125,8 +109,6 @@ def at_seams(
     clips: values of each clip, and the first frames of its windows but the first; where windows
       overlap, also the frames behind their last ones.
     frames: that a value takes in: 3 of `second_difference`, 2 of `warping_error`.
-    reach: see above.
-    seed: of the resamples.
 
   Raises:
     DataError: there is no seam, or nothing else near one.
@@ -151,17 +133,10 @@ def spatial_seams(
 ) -> SeamRatio:
   """Compares mean |second difference| of pixels across the borders of tiles with that near them.
 
-  As `at_seams` with rows and columns in place of frames. What a clip shows counts too: an edge that
-  lies on a border by chance looks like a seam, so compare with the same of the true video.
-
-  Args:
-    video: the frames.
-    rows: first rows of tiles but the first; where tiles overlap also those behind their last ones.
-    columns: likewise.
-    reach: see `at_seams`.
-
-  Raises:
-    DataError: as `at_seams`, or there is no frame.
+  As `at_seams` with rows and columns in place of frames: the first ones of tiles but the first, and
+  where tiles overlap those behind their last ones. What a clip shows counts too: an edge that lies
+  on a border by chance looks like a seam, so compare with the same of the true video. Raises
+  DataError as `at_seams`, or if there is no frame.
   """
   sums: list[Any] = [0.0, 0.0]
   for frame in video:

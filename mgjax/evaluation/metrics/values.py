@@ -33,9 +33,7 @@ class Value:
   """A metric of some clips; NaN where there is nothing to measure.
 
   Attributes:
-    value: the number.
-    low: lower end of its interval of 95%, or of what was asked for; NaN of one clip.
-    high: its upper end.
+    low, high: ends of the interval of 95%, or of what was asked for; NaN of one clip.
     count: of clips that it was measured on.
     each: of a mean the number of every clip, in their order, NaN of one without; else empty.
     references: of a comparison of two sets, the clips of the other one.
@@ -80,21 +78,14 @@ def mean_value(
 ) -> Value:
   """Returns the mean of one number a clip, with a bootstrap over clips.
 
-  The interval is from the quantiles a' and 1 - a' of the means of n clips drawn from n, with
+  Numbers that are not finite do not count. The interval is from the quantiles a' and 1 - a' of the
+  means of n clips drawn from n, with
 
     a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = 1 - confidence
 
   which makes up for what the quantiles a / 2 are too narrow by where clips are few (expanded
   percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
   resample cannot reach beyond the extremes: of fewer than ten clips it stays too narrow.
-
-  Args:
-    each: one number a clip; those that are not finite do not count.
-    confidence: of the interval.
-    seed: of the resamples.
-
-  Raises:
-    ConfigError: a number is out of its range.
   """
   arguments(mean_value, {'confidence': confidence, 'seed': seed}, 'mean_value', ('each',))
   values = np.asarray(each, np.float64)
@@ -116,12 +107,7 @@ def mean_value(
 
 
 def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confidence = 0.95) -> Value:
-  """Returns the share of clips that are right, with the interval of `share`; NaN does not count.
-
-  Raises:
-    DataError: there are none.
-    ConfigError: the confidence is out of its range.
-  """
+  """Returns the share of clips that are right, see `share`; NaN does not count."""
   each = np.asarray(right, np.float64)
   found = share(each[np.isfinite(each)] > 0, confidence)
   return Value(found.value, found.low, found.high, found.count, tuple(each.tolist()))
@@ -129,15 +115,7 @@ def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confiden
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-  """A mean of numbers and between what the mean of many more prompts would be.
-
-  Attributes:
-    value: the mean; NaN of nothing.
-    low: lower end of the interval of 95%; NaN of fewer than two prompts.
-    high: its upper end.
-    videos: how many have a number.
-    prompts: how many different ones those are of.
-  """
+  """A mean (NaN of nothing) with an interval of 95% over prompts (NaN of fewer than two)."""
 
   value: float
   low: float
@@ -163,13 +141,7 @@ def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: i
 
     mean* = sum_g w_g s_g / sum_g w_g n_g
 
-  Args:
-    values: one a video; NaN of what could not be measured.
-    prompts: of each video, equal for those of one prompt.
-    seed: of the resamples.
-
-  Raises:
-    DataError: there are not as many prompts as values.
+  There is one value a video, and its prompt. Raises DataError if there are not as many of both.
   """
   if len(values) != len(prompts):
     raise DataError(f'{len(values)} numbers of {len(prompts)} prompts; give the prompt of each')
@@ -213,9 +185,7 @@ def set_values(
     statistic: of indices of clips of the first set and of the second to numbers.
     counts: n and m.
     infinite: whether the numbers go to their limit with 1 / n.
-    confidence: of the intervals.
     splits: K.
-    seed: of them.
 
   Raises:
     DataError: a set has fewer than four clips.
@@ -259,13 +229,7 @@ def unmeasured(count: int, references: int, warning: str) -> Value:
 
 
 def bias_warning(name: str, first: Value, second: Value) -> str:
-  """Says that two numbers differ by less than few samples move each; '' where they do not.
-
-  Args:
-    name: of the metric.
-    first: of one set of videos, compared with references.
-    second: of another, with the same ones.
-  """
+  """Says that values with the same references differ by less than their bias; else ''."""
   apart, bias = abs(second.value - first.value), max(abs(first.bias), abs(second.bias))
   if not apart < bias:
     return ''

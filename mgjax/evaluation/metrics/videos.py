@@ -23,12 +23,7 @@ from mgjax.evaluation.metrics.sets import (
   neighbourhood_values,
 )
 from mgjax.evaluation.metrics.stability import second_difference, warping_error
-from mgjax.evaluation.metrics.values import (
-  Value,
-  mean_value,
-  share_value,
-  unmeasured,
-)
+from mgjax.evaluation.metrics.values import Value, mean_value, share_value, unmeasured
 from mgjax.media.optical_flow import flows
 
 FRAMES = 16  # of a video, spread over it, that an encoder sees; and pairs that a flow is taken of
@@ -73,11 +68,11 @@ def score_videos(
 ) -> dict[str, Value]:
   """Returns all metrics that what is given allows, by names of `BETTER`.
 
-  Each video is looked at once and not kept: they may be more than memory holds. Of each an encoder
-  sees 16 frames, and the flow is taken between 16 pairs of neighbours, spread over it.
+  Each video, bytes (t h w 3) of any size, is looked at once and not kept: they may be more than
+  memory holds. Of each an encoder sees 16 frames, and the flow is taken between 16 pairs of
+  neighbours, spread over it.
 
   Args:
-    videos: frames of bytes (t h w 3) of each, of any sizes.
     prompts: one a video; with a `clip` they give 'clip_score'.
     clip: gives 'frame_consistency', and what is compared with the reference.
     reference: true videos, or vectors that the same encoder made of them: (videos d), or
@@ -96,7 +91,9 @@ def score_videos(
     _check(video, count - 1)
     if prompts is not None and count > len(prompts):
       break
-    found = _of_one(video)
+    found = {}
+    if len(video) > 2:
+      found['flicker'] = float(second_difference(video).mean())
     if motion and len(video) > 1:
       found['warping_error'], moving = _moving(video)
       found['motion'] = float(moving.mean.mean())
@@ -126,15 +123,10 @@ def compare_clips(
 ) -> dict[str, Value]:
   """Compares vectors of generated videos with those of true ones, whatever encoder made them.
 
-  A metric that so few videos do not have is NaN, and says so in its warning.
-
-  Args:
-    generated: a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
-      those the mean stands for the video, and 'frechet_frames' compares them one by one.
-    reference: likewise.
-
-  Raises:
-    DataError: the vectors do not belong together, or are not finite.
+  Both are a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
+  those the mean stands for the video, and 'frechet_frames' compares them one by one. A metric that
+  so few videos do not have is NaN, and says so in its warning. Raises DataError if the vectors do
+  not belong together, or are not finite.
   """
   clips = [_clips(given) for given in (reference, generated)]
   widths = {each.shape[1] for side in clips for each in side}
@@ -149,10 +141,8 @@ def compare_clips(
     few = f'{counts[0]} and {counts[1]} videos are too few; four of both have this number'
     return {name: unmeasured(*counts, few) for name in names}
   true, ours = means
-  found = {
-    'frechet_videos': frechet_value(ours[:, None], true[:, None]),
-    'kernel_distance': kernel_value(ours, true),
-  }
+  found = {'frechet_videos': frechet_value(ours[:, None], true[:, None])}
+  found['kernel_distance'] = kernel_value(ours, true)
   if framed:
     found['frechet_frames'] = frechet_value(clips[1], clips[0])
   if min(counts) >= 2 * NEAREST + 2:
@@ -162,11 +152,7 @@ def compare_clips(
 
 
 def read_vectors(path: str | os.PathLike[str]) -> Float[np.ndarray, '_ ...']:
-  """Reads vectors of videos from a .npy, as `compare_clips` takes them.
-
-  Raises:
-    DataError: it cannot be read, or holds something else.
-  """
+  """Reads vectors of videos from a .npy, as `compare_clips` takes them; DataError if it cannot."""
   try:
     found = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:
@@ -215,10 +201,6 @@ def _spread(count: int) -> np.ndarray:
 
 def _encode(clip: Encoder, video: Video) -> Float[np.ndarray, '_ _']:
   return np.asarray(clip.encode_images(video[_spread(len(video))]), np.float64)
-
-
-def _of_one(video: Video) -> dict[str, float]:
-  return {'flicker': float(second_difference(video).mean())} if len(video) > 2 else {}
 
 
 def _moving(video: Video) -> tuple[float, Motion]:

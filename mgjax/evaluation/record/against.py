@@ -27,12 +27,7 @@ _MEND = 'name an evaluation.json, or a folder with one, that launch.evaluate wro
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-  """Another record.
-
-  Attributes:
-    path: where it was read.
-    record: what it holds.
-  """
+  """Another record, and the path where it was read."""
 
   path: pathlib.Path
   record: Mapping[str, Any]
@@ -40,15 +35,12 @@ class Other:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-  """A number beside that of another record.
+  """A number beside that of another record, and the interval of 95% of their difference.
 
   Attributes:
-    other: the other's number.
+    other: the other's number, of `count` samples; 0 where that is not known.
     difference: of this one less the other's; of pairs the mean over the prompts of both.
-    low: lower end of its interval of 95%, NaN where it is not known.
-    high: its upper end.
     prompts: of how many it is paired; 0 where it is not.
-    count: the samples of the other's number; 0 where it is not known.
     warning: what makes the difference less than it seems; '' where nothing does.
   """
 
@@ -62,14 +54,9 @@ class Change:
 
 
 def read_other(given: str | os.PathLike[str]) -> Other:
-  """Reads the record to compare with, before anything is evaluated.
+  """Reads the record to compare with, an evaluation.json or its folder, before the evaluation.
 
-  Args:
-    given: an evaluation.json, or the folder of one.
-
-  Raises:
-    ConfigError: there is none.
-    DataError: it is damaged, or no record of an evaluation.
+  Raises ConfigError if there is none, DataError if it is damaged, or no record of an evaluation.
   """
   path = pathlib.Path(given)
   if path.is_dir():
@@ -90,15 +77,10 @@ def read_other(given: str | os.PathLike[str]) -> Other:
 
 
 def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
-  """Compares a record with another one, metric by metric.
+  """Compares a record, as it is written, with another one of the same task, metric by metric.
 
-  Args:
-    record: as it is written, with `measured`.
-    other: of the same task, if anything is to be compared; it may be of a time before `measured`.
-
-  Returns:
-    Plain JSON values: `path` of the other; `notes`, sentences on what differs beside the model;
-    `metrics`, by name a `Change`.
+  The other one may be of a time before `measured`. Returns plain JSON values: `path` of the other;
+  `notes`, sentences on what differs beside the model; `metrics`, by name a `Change`.
   """
   notes, alike = _notes(record, other.record)
   changes = {}
@@ -191,10 +173,8 @@ def _change(
   warning = _biased(metric.get('label') or name, mine, yours)
   if alike and 'measured' in theirs and metric['mean']:
     there = theirs['measured']['metrics'][name]
-    tables = [
-      _by_prompt(each['measured']['samples'], found['each'])
-      for each, found in ((theirs, there), (ours, metric))
-    ]
+    both = ((theirs, there), (ours, metric))
+    tables = [_by_prompt(each['measured']['samples'], found['each']) for each, found in both]
     shared = sorted(tables[0].keys() & tables[1].keys())
     if len(shared) > 1 and 2 * len(shared) >= min(map(len, tables)):
       first, second = ([table[prompt] for prompt in shared] for table in tables)

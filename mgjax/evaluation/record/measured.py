@@ -1,9 +1,8 @@
 """`Measured`: the numbers of an evaluation, whatever was evaluated.
 
-A judge returns its numbers as `Measured` and renders nothing. `Measured.as_dict` is what stands in
-the record, `table_of` is what is printed, and `mgjax.runtime.report.evaluation` makes the page of
-the record. A metric that a judge adds is in the record with its interval, on the page with its best
-and worst samples, and in comparisons with other records; it needs a name there and nothing else.
+A judge returns it and renders nothing: `Measured.as_dict` stands in the record, `table_of` is
+printed, and `mgjax.runtime.report.evaluation` makes the page of the record. A metric that a judge
+adds, by a name alone, is in all of these and in comparisons with other records.
 """
 
 import dataclasses
@@ -16,16 +15,13 @@ import numpy as np
 from mgjax.core.tables import aligned
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.correlations import Correlation
-from mgjax.evaluation.metrics.intervals import (
-  Share,
-  draw_shares,
-  share_over_prompts,
-)
+from mgjax.evaluation.metrics.intervals import Share, draw_shares, share_over_prompts
 from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, share_value
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are
 _RESAMPLES = 1000
+_ENDS = ('value', 'low', 'high', 'count')  # that the record has of a group's number
 _EVERY = 16  # samples after which those are let go that are neither among the best nor the worst
 
 
@@ -71,13 +67,9 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """A table of numbers for people.
+  """A table for people: `rows` are name -> cells, numbers (NaN or None without one) or text.
 
-  Attributes:
-    columns: what stands above the numbers.
-    rows: name -> cells: numbers, NaN or None where there is none, or text such as an interval.
-    digits: format of the numbers, or that of each column.
-    title: what stands above the names.
+  `digits` is the format of all numbers, or that of each column; `title` stands above the names.
   """
 
   columns: Sequence[str]
@@ -88,11 +80,10 @@ class Grid:
   def cells(self) -> list[list[str]]:
     """Returns the header and the rows as text."""
     digits = [self.digits] * len(self.columns) if isinstance(self.digits, str) else self.digits
-    rows = [
-      [name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))]
-      for name, cells in self.rows.items()
-    ]
-    return [[self.title, *self.columns], *rows]
+    rows = [[self.title, *self.columns]]
+    for name, cells in self.rows.items():
+      rows.append([name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))])
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,15 +130,11 @@ class Measured:
     return dataclasses.replace(metric, value=value)
 
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Returns plain JSON values.
-
-    Args:
-      files: place of a sample -> the file that shows it, from the folder of the record.
-    """
-    groups = {
-      group: {name: _interval(value) for name, value in values.items()}
-      for group, values in self.groups.items()
-    }
+    """Returns plain JSON values; `files` are place of a sample -> file in the record's folder."""
+    groups = {}
+    for group, values in self.groups.items():
+      told = {name: value.as_dict() for name, value in values.items()}
+      groups[group] = {name: {end: each[end] for end in _ENDS} for name, each in told.items()}
     return {
       'samples': list(self.samples),
       'spread': spread(self.samples),
@@ -175,12 +162,8 @@ def extremes(
   """Returns the best and the worst samples, the furthest first; no sample is both.
 
   Where neither is better they are the highest and the lowest. Of a share they are some that are
-  right, and some that are wrong. Of equal numbers there are none.
-
-  Args:
-    each: a number a sample, NaN of a sample without one.
-    better: see `Metric`.
-    share: see `Metric`.
+  right, and some that are wrong. Of equal numbers there are none. A sample without a number has
+  NaN; `better` and `share` are those of `Metric`.
   """
   numbers = np.asarray(each, np.float64)
   there = np.flatnonzero(np.isfinite(numbers))
@@ -237,15 +220,8 @@ def pooled_metric(
 ) -> Metric:
   """Returns a number that is of all samples together and no mean of theirs.
 
-  Its interval of 95% is a percentile bootstrap over samples.
-
-  Args:
-    each: what stands for each sample, to find the best and worst by.
-    statistic: of the samples with these indices, which may come twice; NaN where it has none.
-    label: see `Metric`.
-    better: see `Metric`.
-    seed: of the resamples.
-    **options: fields of `Metric`.
+  `statistic` is of the samples with these indices, which may come twice; NaN where it has none. The
+  interval of 95% is a percentile bootstrap over samples; the best and worst are found by `each`.
   """
   count = len(each)
   number, low, high = float(statistic(np.arange(count))), math.nan, math.nan
@@ -272,13 +248,7 @@ def table_of(measured: Measured) -> str:
 
 
 class Furthest:
-  """Keeps of samples, as they come, some, and those that are the best or the worst by a metric.
-
-  The others are let go, so that few are in memory at once.
-
-  Attributes:
-    kept: place -> sample.
-  """
+  """Keeps the best and the worst samples by each metric, and some others; lets go of the rest."""
 
   def __init__(self, better: Mapping[str, int], always: Collection[int] = ()):
     """Takes metric -> 1 where more is better, -1 where less is; and places that stay."""
@@ -315,8 +285,3 @@ def _cell(value: float | str | None, digits: str) -> str:
   if isinstance(value, str):
     return value
   return '-' if value is None or math.isnan(value) else format(value, digits)
-
-
-def _interval(value: Value) -> dict[str, Any]:
-  told = value.as_dict()
-  return {name: told[name] for name in ('value', 'low', 'high', 'count')}

@@ -18,12 +18,7 @@ Samples = Mapping[int, np.ndarray] | Sequence[np.ndarray] | np.ndarray  # by pla
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-  """One sample in several ways.
-
-  Attributes:
-    title: what it is of.
-    ways: name -> video; a picture of one frame stands still beside the others.
-  """
+  """One sample in several ways, name -> video; one of one frame stands still beside the others."""
 
   title: str
   ways: Mapping[str, UInt8[np.ndarray, '_ h w 3']]

@@ -19,13 +19,7 @@ SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work direc
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """The results of an evaluation.
-
-  Attributes:
-    table: the numbers, for people.
-    paths: what was written; the last two are the page and the record: weights, settings and numbers
-      in JSON.
-  """
+  """The numbers of an evaluation as text, and what was written, the page and record last."""
 
   table: str
   paths: list[pathlib.Path]
@@ -44,15 +38,9 @@ def write_findings(
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
-  Args:
-    folder: of the model, or of the videos.
-    task: what was evaluated, such as 'video'; records of other tasks are not compared.
-    measured: the numbers.
-    about: where they are from: weights, settings, seed.
-    written: pictures that were written before.
-    show: writes the file of a sample; without it no sample is shown.
-    name: of the record in the folder.
-    page: name of the page in the folder.
+  `folder` is of the model, or of the videos. Records of another `task`, such as 'video', are not
+  compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
+  file of a sample, and `written` are pictures that were written before.
   """
   path, place_of_page = folder / name, folder / page
   samples, files = place_of_page.parent / SAMPLES, {}

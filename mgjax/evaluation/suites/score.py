@@ -6,7 +6,6 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -86,18 +85,12 @@ def score_suite(
   """Measures videos one after another: the metrics of `metrics.videos`, and the judge's shares.
 
   Frames are looked at with at most 256 pixels on their shorter side. Metrics of motion need OpenCV
-  and are left out without it.
+  and are left out without it. `videos` are place of a row in the suite -> file. `clip` compares
+  frames with prompts and with each other, and videos with the `reference`: a folder of true videos,
+  or a .npy of vectors that the same CLIP made of them. `judge` is 'digits', or '' for none.
 
-  Args:
-    videos: place of a row in the suite -> file.
-    suite: the prompts.
-    clip: compares frames with prompts and with each other, and videos with the reference.
-    judge: 'digits' for the judge of the small world, '' for none.
-    reference: a folder of true videos, or a .npy of vectors that the same CLIP made of them.
-
-  Raises:
-    ConfigError: there is no such judge, or a reference without a CLIP.
-    DataError: a video cannot be read, or a prompt is none that the judge knows.
+  Raises ConfigError if there is no such judge, or a reference without a CLIP, DataError if a video
+  cannot be read, or a prompt is none that the judge knows.
   """
   if reference and clip is None:
     raise ConfigError('--reference is compared by the vectors of a CLIP; name one with --clip')
@@ -115,7 +108,10 @@ def score_suite(
         read[place] = [*right, all(right)]
       yield frames
 
-  true = _reference(reference) if reference else None
+  true = None
+  if reference:
+    folder = pathlib.Path(reference)
+    true = map(_frames_of, _videos_in(folder)) if folder.is_dir() else read_vectors(folder)
   prompts = [clean_prompt(suite.prompts[place]) for place in places]
   motion = importlib.util.find_spec('cv2') is not None
   found = score_videos(watch(), prompts, clip, true, motion=motion)
@@ -146,45 +142,33 @@ def _measured(
   )
   tags = dict(zip(suite.tags, tagged, strict=True))
   there = [row for row in rows if files[row]]
-  metrics = {
-    f'scores/{name}': Metric(
-      _value(mean, values[name][there]),
-      name.replace('_', ' '),
-      BETTER.get(name, 1),
-      share=name in (*_SHOWN, 'dynamic_degree'),
-    )
-    for name, mean in means.items()
-  } | {
-    f'sets/{name}': Metric(value, name.replace('_', ' '), BETTER[name], mean=False)
-    for name, value in sets.items()
-  }
-  videos = [
-    {'index': suite.rows[row].index, 'prompt': prompts[row], 'file': files[row]}
-    | {name: each[row] for name, each in values.items()}
-    for row in there
-  ]
+  metrics, videos, table = {}, [], {}
+  for name, mean in means.items():
+    label, right = name.replace('_', ' '), name in (*_SHOWN, 'dynamic_degree')
+    value = _value(mean, values[name][there])
+    metrics[f'scores/{name}'] = Metric(value, label, BETTER.get(name, 1), share=right)
+  for name, value in sets.items():
+    label = name.replace('_', ' ')
+    metrics[f'sets/{name}'] = Metric(value, label, BETTER[name], mean=False)
+  for row in there:
+    told = {'index': suite.rows[row].index, 'prompt': prompts[row], 'file': files[row]}
+    videos.append(told | {name: each[row] for name, each in values.items()})
   missing = len(files) - len(there)
-  table = {
-    tag or 'all': [str(max(mean.videos for mean in found.values())), *map(str, found.values())]
-    for tag, found in {'': means, **tags}.items()
-  }
-  told = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in sets.items()]
+  for tag, found in {'all': means, **tags}.items():
+    count = max(mean.videos for mean in found.values())
+    table[tag] = [str(count), *map(str, found.values())]
+  notes = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in sets.items()]
+  compared = {name: value.as_dict() for name, value in sets.items()}
   if missing:
-    told.append(f'{missing} of {len(files)} prompts have no video and count nowhere')
+    notes.append(f'{missing} of {len(files)} prompts have no video and count nowhere')
   return Measured(
     metrics,
     [prompts[row] for row in there],
     {tag: {f'scores/{name}': _value(mean) for name, mean in found.items()}
      for tag, found in tags.items()},
-    record={
-      'suite': suite.name,
-      'missing': missing,
-      'scores': means,
-      'sets': {name: value.as_dict() for name, value in sets.items()},
-      'tags': tags,
-      'videos': videos,
-    },
-    table=[markdown(Grid(['n', *values], table, title='prompts').cells()), *told],
+    record={'suite': suite.name, 'missing': missing, 'scores': means, 'sets': compared,
+            'tags': tags, 'videos': videos},
+    table=[markdown(Grid(['n', *values], table, title='prompts').cells()), *notes],
   )  # fmt: skip
 
 
@@ -200,12 +184,6 @@ def _frames_of(path: pathlib.Path) -> UInt8[np.ndarray, 't h w 3']:
   scale = min(1.0, _SIDE / min(info.height, info.width))
   size = (round(info.height * scale), round(info.width * scale))
   return np.stack(list(stream_clip(path, size=size, fps=info.fps)))
-
-
-def _reference(given: str | os.PathLike[str]) -> Any:
-  if pathlib.Path(given).is_dir():
-    return map(_frames_of, _videos_in(pathlib.Path(given)))
-  return read_vectors(given)
 
 
 @functools.cache

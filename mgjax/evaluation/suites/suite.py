@@ -67,13 +67,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-  """Prompts in their order.
-
-  Attributes:
-    name: of the file that they are from.
-    kind: 'video', 'sound' or 'edit': what a model is asked to make.
-    rows: one a prompt.
-  """
+  """Prompts in their order; `kind` is what a model is asked to make: 'video', 'sound' or 'edit'."""
 
   name: str
   kind: str
@@ -94,11 +88,7 @@ class Suite:
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
   def drawn(self, count: Count = MINI, seed: Count = 0) -> 'Suite':
-    """Returns some rows, drawn without replacement, in their order and under their own index.
-
-    Raises:
-      DataError: there are not as many.
-    """
+    """Returns some rows, drawn without replacement, in their order and under their own index."""
     if count > len(self.rows):
       raise DataError(f'{self.name} has {len(self.rows)} prompts; {count} cannot be drawn of them')
     chosen = np.random.default_rng(seed).choice(len(self.rows), count, replace=False)

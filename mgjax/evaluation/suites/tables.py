@@ -14,11 +14,7 @@ _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-  """Returns a file's text, with plain ends of lines.
-
-  Raises:
-    DataError: it cannot be read, or is text of another encoding, which cannot be told from others.
-  """
+  """Returns a file's text, with plain ends of lines; DataError if it cannot be read or decoded."""
   try:
     data = pathlib.Path(path).read_bytes()
   except OSError as error:
@@ -35,12 +31,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-  """Returns the lines of a file that hold something, without spaces at their ends.
+  """Returns the lines of a file that hold something, stripped; DataError as `read_text`, or of
+  none.
 
   Only ends of lines end one: characters such as U+2028 are part of a prompt.
-
-  Raises:
-    DataError: as `read_text`, or there is none.
   """
   lines = [line.strip() for line in read_text(path).split('\n')]
   if not any(lines):
@@ -51,14 +45,9 @@ def read_lines(path: str | os.PathLike[str]) -> list[str]:
 def read_csv(
   path: str | os.PathLike[str], header: str = 'prompt,concept,motion_level'
 ) -> list[dict[str, str]]:
-  """Returns the rows of a .csv with a header, names in lower case.
+  """Returns the rows of a .csv with a header such as `header`, names in lower case.
 
-  Args:
-    path: the file.
-    header: an example of one, for the sentence that says what is missing.
-
-  Raises:
-    DataError: as `read_text`, or there is no row, a column twice, or a row of another length.
+  Raises DataError as `read_text`, or if there is no row, a column twice, or one of another length.
   """
   try:
     first, *rows = [row for row in csv.reader(io.StringIO(read_text(path)), strict=True) if row]

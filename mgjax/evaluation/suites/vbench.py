@@ -43,11 +43,7 @@ def video_names(prompts: Sequence[str], kinds: Sequence[str]) -> list[str]:
   """Returns '<prompt>-<sample>.mp4' of each video; samples of one prompt are counted from 0.
 
   A prompt that no file can be called by is shortened, and '/' in it becomes a space: VBench then
-  reads it from a list of prompts.
-
-  Args:
-    prompts: one a video, all videos of a prompt in the order of their samples.
-    kinds: endings of the files, as '.mp4'.
+  reads it from a list of prompts. `kinds` are endings of the files, as '.mp4'.
   """
   taken: Counter[str] = Counter()
   found = []
@@ -61,13 +57,9 @@ def video_names(prompts: Sequence[str], kinds: Sequence[str]) -> list[str]:
 
 
 class Dimension(NamedTuple):
-  """What VBench says of one dimension.
+  """VBench's own score of a dimension, as 'subject_consistency', and the mean over its videos.
 
-  Attributes:
-    name: as 'subject_consistency'.
-    score: VBench's own.
-    mean: over the videos that it lists, with an interval over prompts; not equal to a score that
-      VBench weights otherwise, by frames for instance.
+  Both differ where VBench weights otherwise, by frames for instance.
   """
 
   name: str
@@ -78,8 +70,7 @@ class Dimension(NamedTuple):
 def read_results(path: str | os.PathLike[str]) -> list[Dimension]:
   """Reads what VBench wrote: one file, or all of a folder, {dimension: [score, [videos]]}.
 
-  Raises:
-    DataError: there is none, one is no such file, or two have the same dimension.
+  Raises DataError if there is none, one is no such file, or two have the same dimension.
   """
   path = pathlib.Path(path)
   files = sorted(path.glob(f'*{RESULTS}')) if path.is_dir() else [path]

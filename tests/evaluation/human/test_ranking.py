@@ -36,8 +36,7 @@ def draw_games(seed=0, models=4, games=400):
 def test_two_models_differ_by_the_log_of_their_odds():
   wins = np.array([[0, 30.0], [10, 0]])
   theta, eta = bradley_terry(wins, 0 * wins, prior=0)
-  assert theta[0] - theta[1] == pytest.approx(np.log(3))
-  assert eta == -np.inf
+  assert theta[0] - theta[1] == pytest.approx(np.log(3)) and eta == -np.inf
   # With ties as well, and e^eta = ties / sqrt(wins losses).
   theta, eta = bradley_terry(wins, np.array([[0, 20.0], [20, 0]]), prior=0)
   assert theta[0] - theta[1] == pytest.approx(np.log(3))
@@ -81,10 +80,8 @@ def test_a_model_that_never_lost_has_a_strength_that_is_not_infinite():
 def test_strengths_are_those_of_evalica():
   evalica = pytest.importorskip('evalica')
   games, wins, ties = draw_games()
-  winners = [
-    {1: evalica.Winner.X, 0: evalica.Winner.Draw, -1: evalica.Winner.Y}[outcome]
-    for outcome in games[:, 2].tolist()
-  ]
+  names = {1: evalica.Winner.X, 0: evalica.Winner.Draw, -1: evalica.Winner.Y}
+  winners = [names[outcome] for outcome in games[:, 2].tolist()]
   pairs = [[MODELS[i] for i in games[:, column]] for column in (0, 1)]
   theirs = evalica.bradley_terry(*pairs, winners, tolerance=1e-12, limit=10_000)
   scores = np.log(theirs.scores.loc[list(MODELS)].to_numpy())
@@ -104,16 +101,13 @@ def test_models_come_in_the_order_of_their_strength_with_intervals_around_it():
   assert rank(tally(votes), resamples=200) == found
 
 
-def test_models_that_nobody_compared_cannot_be_ranked():
+def test_models_that_nobody_compared_and_numbers_out_of_their_range_are_refused():
   votes = make_votes(np.random.default_rng(0), 5, ('a', 'b'))
   votes += make_votes(np.random.default_rng(0), 5, ('c', 'd'))
   with pytest.raises(DataError, match=r"\['c', 'd'\] were not compared with \['a', 'b'\]"):
     rank(tally(votes))
   votes += make_votes(np.random.default_rng(0), 5, ('b', 'c'))
   assert len(rank(tally(votes), resamples=10)) == 4
-
-
-def test_numbers_out_of_their_range_are_refused():
   with pytest.raises(ConfigError, match='prior'):
     bradley_terry(np.ones((2, 2)), np.ones((2, 2)), prior=-1)
   with pytest.raises(ConfigError, match='resamples'):

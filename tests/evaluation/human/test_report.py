@@ -1,9 +1,8 @@
 """A study's analysis: its tables, files and sentences."""
 
 import csv
+import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +11,8 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.human.analysis import analyse_study
 from mgjax.evaluation.human.report import analyse, lay_out, power
 from mgjax.evaluation.human.votes import Vote, append_votes
+from tests import binaries
 from tests.evaluation.human.simulated import make_votes, write_study
-from tests.tiny import CHECKOUT
 
 PROMPTS = [
   {'prompt': str(n), 'concepts': [('animal', 'scene')[n % 2]], 'motion': 'low'} for n in range(30)
@@ -76,48 +75,37 @@ def test_a_verdict_is_by_a_sigma_that_grows_as_prompts_are_fewer_than_the_report
   assert last.tally.question == 'realness' and last.sigma is None and last.verdict == ''
 
 
+def rates_of(analysis):
+  tallies = ((each.tally, each.rate.value) for each in analysis.comparisons)
+  return {(tally.question, tally.ours, tally.theirs): rate for tally, rate in tallies}
+
+
 def test_repeats_say_what_sigma_is(study, tmp_path):
-  again = [
-    write_study(
-      tmp_path / str(seed),
-      make_votes(np.random.default_rng(seed), 30, ('ours', 'c'), strengths=(1.2, -0.5)),
-    )
-    for seed in (1, 2, 3)
-  ]
+  again = []
+  for seed in (1, 2, 3):
+    votes = make_votes(np.random.default_rng(seed), 30, ('ours', 'c'), strengths=(1.2, -0.5))
+    again.append(write_study(tmp_path / str(seed), votes))
   found = analyse_study(study, repeats=again)
-  rates = [
-    each.rate.value
-    for path in (study, *again)
-    for each in analyse_study(path, ours='ours').comparisons
-    if (each.tally.question, each.tally.ours, each.tally.theirs) == ('overall', 'ours', 'c')
-  ]
-  assert found.sigmas['overall'].value == pytest.approx(np.std(rates, ddof=1))
-  assert found.sigmas['overall'].repeats == 4
-  assert {each.sigma for each in found.comparisons if each.tally.question == 'overall'} == {
-    found.sigmas['overall'].value
-  }
+  analyses = (analyse_study(path, ours='ours') for path in (study, *again))
+  rates = [rates_of(each)['overall', 'ours', 'c'] for each in analyses]
+  sigma = found.sigmas['overall']
+  assert sigma.value == pytest.approx(np.std(rates, ddof=1)) and sigma.repeats == 4
+  overall = [each for each in found.comparisons if each.tally.question == 'overall']
+  assert {each.sigma for each in overall} == {sigma.value}
   other = write_study(tmp_path / 'other', make_votes(np.random.default_rng(0), 3, ('x', 'y')))
   with pytest.raises(DataError, match='nothing in them was compared in the study as well'):
     analyse_study(study, repeats=[other])
 
 
 def test_our_model_turns_the_signs(study, found):
-  there, back = (
-    {
-      (each.tally.question, each.tally.ours, each.tally.theirs): each.rate.value
-      for each in analysis.comparisons
-    }
-    for analysis in (found, analyse_study(study, ours='c'))
-  )
+  there, back = rates_of(found), rates_of(analyse_study(study, ours='c'))
   assert there['overall', 'ours', 'c'] == -back['overall', 'c', 'ours']
 
 
 def test_a_flagged_rater_is_told_of_and_can_be_left_out(tmp_path):
   votes = make_votes(np.random.default_rng(0), 12)
-  votes += [
-    Vote(f'g{n}', f'g{n}', n, 'overall', 'rater 1', 'ours', 'spoilt', 'right', gold='ours')
-    for n in range(6)
-  ]
+  gold = Vote('', 'g', 0, 'overall', 'rater 1', 'ours', 'spoilt', 'right', gold='ours')
+  votes += [dataclasses.replace(gold, id=f'g{n}') for n in range(6)]
   write_study(tmp_path, votes)
   text, paths = analyse(tmp_path)
   assert 'rater rater 1: right about 0% of 6 gold items; --leave_out=rater 1' in text
@@ -154,20 +142,14 @@ def test_power_says_how_wide_and_how_many(study):
 
 @pytest.mark.slow
 def test_the_commands_print_and_write(study, tmp_path):
-  def run(*words):
-    done = subprocess.run(
-      [sys.executable, '-m', 'launch.compare', *words],
-      cwd=CHECKOUT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
-
-  code, said, _ = run('export', f'--study={study}', f'--out={tmp_path}/votes.csv')
-  assert (code, said) == (0, f'{tmp_path}/votes.csv\n')
-  code, said, _ = run('import', f'--csv={tmp_path}/votes.csv', f'--study={tmp_path}/other')
-  assert (code, said) == (0, '541 votes added; 0 were there\n')
-  code, said, _ = run('analyse', f'--study={tmp_path}/other', '--ours=ours')
-  assert code == 0 and said == analyse(tmp_path / 'other', ours='ours')[0] + ''.join(
-    f'\n{tmp_path}/other/analysis.{kind}' for kind in ('csv', 'html', 'json')
-  ) + '\n'  # fmt: skip
-  assert run('power', '--prompts_seen=1003')[1].endswith('1,003 prompts: ±5.3 points\n')
-  assert run('analyse', f'--study={tmp_path}/none')[0] == 3
+  table, other = tmp_path / 'votes.csv', tmp_path / 'other'
+  done = binaries.run('compare', 'export', f'--study={study}', f'--out={table}')
+  assert (done.returncode, done.stdout) == (0, f'{table}\n')
+  done = binaries.run('compare', 'import', f'--csv={table}', f'--study={other}')
+  assert (done.returncode, done.stdout) == (0, '541 votes added; 0 were there\n')
+  done = binaries.run('compare', 'analyse', f'--study={other}', '--ours=ours')
+  told, paths = analyse(other, ours='ours')
+  assert done.returncode == 0 and done.stdout == '\n'.join([told, *map(str, paths), ''])
+  done = binaries.run('compare', 'power', '--prompts_seen=1003')
+  assert done.stdout.endswith('1,003 prompts: ±5.3 points\n')
+  assert binaries.run('compare', 'analyse', f'--study={tmp_path}/none').returncode == 3

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.human.votes import (
-  Vote,
-  append_votes,
-  export_votes,
-  import_votes,
-  read_votes,
-)
+from mgjax.evaluation.human.votes import Vote, append_votes, export_votes, import_votes, read_votes
 from tests.evaluation.human.simulated import make_votes
 
 VOTE = Vote('1', 'a bear', 0, 'overall', 'ann', 'ours', 'theirs', 'left')
@@ -19,38 +13,25 @@ HEADER = 'prompt,question,rater,left,right,choice'
 GOOD = f'{HEADER}\n0,overall,ann,ours,theirs,left\n1,overall,ann,theirs,ours,tie\n'
 
 
-def test_a_line_that_a_crash_cut_costs_neither_the_votes_before_nor_the_one_after(tmp_path):
+def test_a_line_that_a_crash_cut_costs_no_vote_and_what_is_no_vote_is_named(tmp_path):
   path = tmp_path / 'votes.jsonl'
   append_votes(path, [VOTE])
   with path.open('ab') as file:
     file.write(b'{"id": "3", "item"')
   append_votes(path, [OTHER])
+  append_votes(path, [VOTE])  # sent twice, it counts once
   assert read_votes(tmp_path) == [VOTE, OTHER]
-
-
-def test_a_vote_that_is_sent_twice_counts_once(tmp_path):
-  for vote in (VOTE, OTHER, VOTE):
-    append_votes(tmp_path / 'votes.jsonl', [vote])
-  assert read_votes(tmp_path) == [VOTE, OTHER]
-
-
-@pytest.mark.parametrize(
-  ('choice', 'winner'),
-  [('left', 'ours'), ('right', 'theirs'), ('tie', 'tie'), ('cannot_judge', None)],
-)
-def test_a_choice_of_a_side_is_one_of_a_model(choice, winner):
-  assert Vote('1', '', 0, 'overall', 'ann', 'ours', 'theirs', choice).winner == winner
-
-
-def test_a_choice_that_there_is_not_is_refused():
-  with pytest.raises(ConfigError, match='left, right, tie, cannot_judge'):
-    Vote('1', '', 0, 'overall', 'ann', 'ours', 'theirs', 'both')
-
-
-def test_a_line_that_is_no_vote_is_named(tmp_path):
-  (tmp_path / 'votes.jsonl').write_text('{"colour": "red"}\n')
+  path.write_text('{"colour": "red"}\n')
   with pytest.raises(DataError, match='line 1: '):
     read_votes(tmp_path)
+
+
+def test_a_choice_of_a_side_is_one_of_a_model():
+  winners = {'left': 'ours', 'right': 'theirs', 'tie': 'tie', 'cannot_judge': None}
+  for choice, winner in winners.items():
+    assert Vote('1', '', 0, 'overall', 'ann', 'ours', 'theirs', choice).winner == winner
+  with pytest.raises(ConfigError, match='left, right, tie, cannot_judge'):
+    Vote('1', '', 0, 'overall', 'ann', 'ours', 'theirs', 'both')
 
 
 def write(tmp_path, text, encoding='utf-8'):
@@ -83,9 +64,8 @@ def test_a_choice_may_be_the_name_of_a_model_and_columns_have_any_order(tmp_path
   text += 'ours,ann,3,overall,ours,theirs,ours,1200\r\ncannot_judge,ann,4,overall,ours,theirs,,\r\n'
   import_votes(write(tmp_path, text), tmp_path)
   first, second = read_votes(tmp_path)
-  assert (first.choice, first.winner, first.gold, first.milliseconds) == (
-    'right', 'ours', 'ours', 1200
-  )  # fmt: skip
+  assert (first.choice, first.winner) == ('right', 'ours')
+  assert (first.gold, first.milliseconds) == ('ours', 1200)
   assert (second.winner, second.prompt, second.item, second.gold) == (None, 4, '4', '')
 
 

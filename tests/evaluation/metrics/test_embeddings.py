@@ -13,7 +13,7 @@ from mgjax.evaluation.metrics.embeddings import (
   frame_consistency,
 )
 
-EDITS = np.ones((5, 8))  # vectors of captions
+EDITS, CAPTIONS = np.ones((5, 3, 8)), np.ones((5, 8))
 
 
 def turned(*degrees):
@@ -23,18 +23,12 @@ def turned(*degrees):
   return lengths * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def test_the_clip_score_is_the_mean_cosine_without_what_is_below_zero():
+def test_scores_of_frames_are_mean_cosines():
   text = turned(0)[0]
   assert clip_score(turned(60, 0, 120), text) == pytest.approx(100 * (0.5 + 1 + 0) / 3, rel=1e-14)
   assert clip_score(turned(180), text) == 0
-
-
-def test_frames_are_compared_with_the_next():
   assert frame_consistency(turned(0, 60, 60, 150)) == pytest.approx((0.5 + 1 + 0) / 3, rel=1e-14)
   assert np.isnan(frame_consistency(turned(10)))
-
-
-def test_cosines_are_of_partners_and_zero_of_nothing():
   found = cosines(turned(0, 30, 90), turned(60, 30, 0))
   np.testing.assert_allclose(found, [0.5, 1, 0], atol=1e-15)
   assert cosines(np.zeros((1, 2)), turned(5)) == [0]
@@ -72,24 +66,13 @@ def test_the_divergence_of_classes_is_none_of_equal_ones_and_infinite_of_what_ca
     (class_divergence, (np.array([[1.5, -0.5]]), np.full((1, 2), 0.5)), DataError, 'sum to 1'),
     (embedding_offset, (np.ones((3, 2)), np.ones((2, 2)), 8), DataError, 'as many of both'),
     (embedding_offset, (np.ones((3, 2)), np.ones((3, 2)), 0), ConfigError, 'rate'),
-    (
-      directional_similarity,
-      [np.ones((5, n, 8)) for n in (3, 2)] + [EDITS] * 2,
-      DataError,
-      'frames',
-    ),
-    (directional_similarity, [np.ones((5, 3, 8))] * 2 + [EDITS[:2], EDITS], DataError, 'frames'),
+    (directional_similarity, (EDITS, EDITS[:, :2], CAPTIONS, CAPTIONS), DataError, 'frames'),
+    (directional_similarity, (EDITS, EDITS, CAPTIONS[:2], CAPTIONS), DataError, 'frames'),
   ],
 )
 def test_what_does_not_belong_together_is_refused(score, given, error, said):
   with pytest.raises(error, match=said):
     score(*given)
-
-
-def given(clips=5, frames=3, d=8) -> list[np.ndarray]:
-  generator = np.random.default_rng(0)
-  shapes = (clips, frames, d), (clips, frames, d), (clips, d), (clips, d)
-  return [generator.standard_normal(shape) for shape in shapes]
 
 
 def test_an_edit_along_the_captions_is_1_and_one_against_them_is_less():
@@ -105,7 +88,9 @@ def test_an_edit_along_the_captions_is_1_and_one_against_them_is_less():
 
 
 def test_a_clip_that_stayed_goes_no_way_and_captions_that_agree_name_none():
-  before, after, source, target = given()
+  generator = np.random.default_rng(0)
+  before, after = generator.normal(size=(2, 5, 3, 8))
+  source, target = generator.normal(size=(2, 5, 8))
   after[0] = before[0]
   target[1] = source[1]
   found = directional_similarity(before, after, source, target)

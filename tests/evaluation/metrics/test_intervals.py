@@ -5,11 +5,7 @@ import pytest
 import scipy.stats
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.metrics.intervals import (
-  compare,
-  compare_rows,
-  share,
-)
+from mgjax.evaluation.metrics.intervals import compare, compare_rows, share
 
 
 def loops(x, y, same_seeds, resamples, seed, confidence=0.95):
@@ -124,17 +120,12 @@ def test_scores_that_do_not_pair_are_refused(first, second, options, said):
 
 def rows(**arms):
   """Rows of a sweep: arm -> {seed: scores}, None for a run that failed."""
-  return [
-    {
-      'arm': arm,
-      'seed': seed,
-      'validation_loss': float(seed),
-      'scores': None if scores is None else {'height': scores},
-      **({'error': 'the loss is nan'} if scores is None else {}),
-    }
-    for arm, seeds in arms.items()
-    for seed, scores in seeds.items()
-  ]
+  found = []
+  for arm, seeds in arms.items():
+    for seed, scores in seeds.items():
+      told = {'error': 'the loss is nan'} if scores is None else {'scores': {'height': scores}}
+      found.append({'arm': arm, 'seed': seed, 'validation_loss': float(seed)} | told)
+  return found
 
 
 def test_rows_of_a_sweep_are_paired_by_their_seeds_in_whatever_order():

@@ -30,6 +30,10 @@ def test_a_quarter_of_the_frames_have_to_move():
   assert motion_of([still] * 11 + [fast] * 4).dynamic()
   assert motion_of([fast]).dynamic() and not motion_of([still]).dynamic()
   assert not motion_of([fast]).dynamic(least=8 / 256)
+  with pytest.raises(ConfigError, match='least'):
+    motion_of([fast]).dynamic(-1.0)
+  with pytest.raises(DataError, match='two or more'):
+    motion_of([])
 
 
 def test_of_a_picture_that_moves_it_is_the_way():
@@ -37,10 +41,3 @@ def test_of_a_picture_that_moves_it_is_the_way():
   way = np.hypot(0.6, 0.9) / 64
   # The flow is wrong at the borders, where the picture comes in: a tenth of the pixels or so.
   np.testing.assert_allclose(found.mean, way, rtol=0.15)
-
-
-def test_without_a_pair_of_frames_there_is_a_sentence():
-  with pytest.raises(DataError, match='two or more'):
-    motion_of([])
-  with pytest.raises(ConfigError, match='least'):
-    motion_of([flow(1, 1)]).dynamic(-1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.evaluation.metrics.seams import gather_seams, spectral_flux
+from mgjax.evaluation.metrics.seams import gather_seams
 
 RATE = 16_000
 SEAMS = np.array([2.0, 4.1, 6.3, 8.2])
@@ -63,14 +63,6 @@ def test_seams_at_times_of_loud_events_elsewhere_rank_in_the_middle():
   assert 0.2 < found.rank < 0.8
 
 
-def test_a_jump_shows_within_reach_of_its_place():
-  times, flux = spectral_flux(alternate(hum(), hum(phase=np.pi)), RATE)
-  for seam in SEAMS:
-    near = np.abs(times - seam) <= 0.02
-    far = np.abs(times[:, None] - SEAMS[None]).min(1) > 0.02
-    assert flux[near].max() > 3 * flux[far].max()
-
-
 def test_stereo_is_heard_on_both_sides():
   left, right = alternate(hum(), hum()), alternate(hum(), hum(330.0))
   both = np.concatenate([left, right], 1)
@@ -84,7 +76,6 @@ def test_sounds_that_cannot_be_judged_are_refused():
   broken = sound.copy()
   broken[9] = np.nan
   for given, seams, said in (
-    (sound, [], '0 seams and'),
     (sound, [99.0], '0 seams and'),
     (sound[: RATE // 10], [0.05], '1 seams and 0 places elsewhere'),
     (sound[:100], [0.001], 'too short'),

@@ -84,6 +84,8 @@ def test_tiles_of_another_brightness_are_seen_and_noise_is_not():
   offset[:, :, 48:] -= 20
   seen = spatial_seams(np.clip(offset, 0, 255).astype(np.uint8), rows=(32, 64), columns=(48,))
   assert seen.ratio > 1.5 and seen.seams == 3
+  with pytest.raises(DataError, match='no frame'):
+    spatial_seams([], (1,), (1,))
 
 
 def test_what_changes_along_a_clip_is_no_seam():
@@ -95,6 +97,9 @@ def test_what_changes_along_a_clip_is_no_seam():
   found = at_seams(clips)
   assert (found.ratio, found.low, found.high) == (1, 1, 1)
   assert at_seams([(np.zeros(30), (15,))]).ratio == 1
+  for seams in ((), (50,)):
+    with pytest.raises(DataError, match='no seam'):
+      at_seams([(np.ones(10), seams)])
 
 
 def test_the_interval_covers_the_ratio_that_was_put_in():
@@ -111,12 +116,3 @@ def test_the_interval_covers_the_ratio_that_was_put_in():
     hits.append(found.low <= 1.3 <= found.high)
   # 95% asked; 12 clips give a little less, and 60 trials spread by .03.
   assert np.mean(hits) > 0.84
-
-
-def test_without_a_seam_there_is_a_sentence():
-  with pytest.raises(DataError, match='no seam'):
-    at_seams([(np.ones(10), ())])
-  with pytest.raises(DataError, match='no seam'):
-    at_seams([(np.ones(10), (50,))])
-  with pytest.raises(DataError, match='no frame'):
-    spatial_seams([], (1,), (1,))

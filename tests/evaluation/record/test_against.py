@@ -22,9 +22,7 @@ def record_of(each, prompts=PROMPTS, *, share_of=False, **about):
 
 
 def compared(ours, theirs):
-  found = compare_records(
-    ours, Other(path=pathlib.Path('other'), record=json.loads(json.dumps(theirs)))
-  )
+  found = compare_records(ours, Other(pathlib.Path('other'), json.loads(json.dumps(theirs))))
   return found['metrics'].get('scores/psnr'), ' '.join(found['notes'])
 
 
@@ -76,9 +74,8 @@ def sets(value, bias, count):
 
 def test_distances_that_differ_by_less_than_their_bias_are_warned_of():
   change, _ = compared(sets(10.0, 5.0, 100), sets(12.0, 5.0, 100))
-  assert (
-    'Frechet differs by 2 (12 and 10), less than the 5 by which few samples' in (change['warning'])
-  )
+  said = 'Frechet differs by 2 (12 and 10), less than the 5 by which few samples'
+  assert said in change['warning']
   change, _ = compared(sets(10.0, 0.5, 100), sets(12.0, 0.4, 100))
   assert change['warning'] == ''
   change, _ = compared(sets(10.0, 0.5, 100), sets(12.0, 0.4, 50))
@@ -102,21 +99,23 @@ def test_older_records_are_read_where_a_metric_is_named():
   assert change is None and 'has none of these numbers' in notes
 
 
+def of_one(each, samples='["a"]'):
+  return f'{{"measured": {{"samples": {samples}, "metrics": {{"x": {{"value": 1, {each}}}}}}}}}'
+
+
 @pytest.mark.parametrize(
   ('text', 'said'),
   [
     ('{"measured": {', 'no readable JSON'),
     ('[]', 'holds list, expected dict'),
     ('{"a": 1}', 'holds no numbers of an evaluation'),
-    ('{"measured": {"samples": ["a"], "metrics": {"x": {"value": 1, "each": [1, 2]}}}}',
-     'is damaged'),
-    ('{"measured": {"samples": ["a"], "metrics": {"x": {"value": 1, "each": ["one"]}}}}',
-     'is damaged'),
+    (of_one('"each": [1, 2]'), 'is damaged'),
+    (of_one('"each": ["one"]'), 'is damaged'),
     ('{"measured": [1]}', 'is damaged'),
-    ('{"measured": {"samples": [1], "metrics": {}}}', 'holds no numbers of an evaluation'),
+    (of_one('"each": [1]', '[1]'), 'holds no numbers of an evaluation'),
   ],
   ids=['cut', 'list', 'another', 'too many', 'words', 'no names', 'numbers'],
-)  # fmt: skip
+)
 def test_damaged_records_are_a_sentence(tmp_path, text, said):
   path = tmp_path / 'evaluation.json'
   path.write_text(text)

@@ -105,9 +105,8 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   # or more than 3 are so with a probability below 1e-3.
   means = [found.record['scores']['all']['value'] for found in (right, wrong)]
   assert means[0] >= 23 / 27 and means[1] <= 3 / 27
-  assert right.record['tags']['red']['colour']['videos'] == sum(
-    ' red ' in prompt for prompt in suite.prompts
-  )
+  red = sum(' red ' in prompt for prompt in suite.prompts)
+  assert right.record['tags']['red']['colour']['videos'] == red
 
 
 def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):

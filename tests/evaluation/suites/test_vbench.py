@@ -12,12 +12,9 @@ def video(prompt, sample, value):
   return {'video_path': f'/videos/{prompt}-{sample}.mp4', 'video_results': value}
 
 
-def test_names_are_prompts_and_samples_and_none_comes_twice():
+def test_names_are_prompts_and_samples_short_enough_for_files_and_none_comes_twice(tmp_path):
   names = video_names(['a dog', 'a dog', 'a cat', 'a dog'], ['.mp4', '.mp4', '.png', '.mp4'])
   assert names == ['a dog-0.mp4', 'a dog-1.mp4', 'a cat-0.png', 'a dog-2.mp4']
-
-
-def test_prompts_that_are_no_names_of_files_are_shortened_and_stay_apart(tmp_path):
   long = 'ä' * 400
   names = video_names([long + '1', long + '2', 'a/b', '..'], ['.mp4'] * 4)
   assert len({*names}) == 4 and max(len(name.encode()) for name in names) <= 255
@@ -28,10 +25,8 @@ def test_prompts_that_are_no_names_of_files_are_shortened_and_stay_apart(tmp_pat
 
 def test_results_of_several_files_become_one_table_with_intervals_over_prompts(tmp_path):
   flicker = [video('a dog', sample, 0.9) for sample in range(5)] + [video('a cat', 0, 0.6)]
-  first = {
-    'temporal_flickering': [0.85, flicker],
-    'imaging_quality': [0.5, [video('a', 0, 40.0), video('b', 0, 60.0)]],
-  }
+  quality = [video('a', 0, 40.0), video('b', 0, 60.0)]
+  first = {'temporal_flickering': [0.85, flicker], 'imaging_quality': [0.5, quality]}
   second = {'dynamic_degree': [0.5, [video('a', 0, True), video('b', 0, False)]], 'color': 0.7}
   (tmp_path / 'a_eval_results.json').write_text(json.dumps(first))
   (tmp_path / 'b_eval_results.json').write_text(json.dumps(second))
