@@ -42,8 +42,7 @@ from absl import flags  # noqa: E402
 
 # An int will do where a float is asked for, and jnp.bfloat16, a type, where a dtype is.
 _CONF = beartype.BeartypeConf(
-  is_pep484_tower=True,
-  hint_overrides=beartype.FrozenDict({np.dtype: np.dtype | type}),
+  is_pep484_tower=True, hint_overrides=beartype.FrozenDict({np.dtype: np.dtype | type})
 )
 
 

@@ -48,10 +48,7 @@ class ClipModel(nn.Module):
       self.identity_head = _IdentityHead(self.identity, self.vision.epsilon, self.vision.dtype)
 
   def __call__(
-    self,
-    images: Float[Array, 'b h w 3'],
-    tokens: Int[Array, '_n m'],
-    mask: Bool[Array, '_n m'],
+    self, images: Float[Array, 'b h w 3'], tokens: Int[Array, '_n m'], mask: Bool[Array, '_n m']
   ) -> tuple[Array, ...]:
     """Returns I of images in [0, 1], T of tokens, of which `mask` says the text's own, and s.
 

@@ -204,11 +204,7 @@ class DigitJudge:
     """Says what one clip shows. Raises DataError unless it is uint8 (t h w 3)."""
     return self._readings([video])[0]
 
-  def score(
-    self,
-    videos: Iterable[np.ndarray],
-    labels: Sequence[tuple],
-  ) -> dict[str, float]:
+  def score(self, videos: Iterable[np.ndarray], labels: Sequence[tuple]) -> dict[str, float]:
     """The share of clips that show the digit, colour and direction asked for, and all of it.
 
     A label starts with (digit, colour, motion), as `labels_of` and `all_captions` give them. Where

@@ -43,13 +43,7 @@ TINTS = {
 }
 PLAYS = ('forward', 'backward', 'frozen')
 # Texture -> its word in captions. All but 'soft' have sharp edges.
-TEXTURES = {
-  'soft': '',
-  'sharp': '',
-  'striped': 'striped',
-  'barred': 'barred',
-  'checked': 'checked',
-}
+TEXTURES = {'soft': '', 'sharp': '', 'striped': 'striped', 'barred': 'barred', 'checked': 'checked'}
 GRID = 0.5  # width of a stripe; a digit with sharp edges moves by as much at a time
 _BOUNCES = np.array([2.5, 1.25])  # vertical and horizontal crossings of the frame in one lap
 _LANDING = (0.3, 0.8)  # of a clip, when what falls comes to rest

@@ -75,9 +75,7 @@ def texture_phase(
   return float(np.sum(np.abs(after - before)) / whole) if whole else float('nan')
 
 
-def _waves(
-  video: UInt8[np.ndarray, 't h w 3'],
-) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:
+def _waves(video: UInt8[np.ndarray, 't h w 3']) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:
   """M, where it is inside the digit, and 4 V, 4 H and 4 D by the textures that they show."""
   sides = [round(FINE * length / min(video.shape[1:3])) for length in video.shape[1:3]]
   rows, columns = (averaging(*pair) for pair in zip(video.shape[1:3], sides, strict=True))

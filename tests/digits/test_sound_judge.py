@@ -12,12 +12,7 @@ from mgjax.digits.sound_judge import hear, judge_sound, judge_sounds, sound_ceil
 from mgjax.digits.sounds import RATE, TONES, digit_sound
 
 WORLD = Digits(
-  split='test',
-  motions=('bounce', 'fall', 'still'),
-  captions='all',
-  sound=True,
-  fps=25,
-  frames=50,
+  split='test', motions=('bounce', 'fall', 'still'), captions='all', sound=True, fps=25, frames=50
 )
 
 

@@ -69,11 +69,7 @@ def encode_stream(
 
 
 def decode_stream(
-  codec: Codec,
-  params: Tree,
-  chunks: Iterable[Rows],
-  samples: int | None = None,
-  step: int = STEP,
+  codec: Codec, params: Tree, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
 ) -> Iterator[Float[Array, 'b s c']]:
   """Decodes latents that come in chunks of any length, as `Codec.decode` does the whole.
 

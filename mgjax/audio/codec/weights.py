@@ -67,11 +67,7 @@ def published_layers(levels: int) -> dict[str, str]:
 
 def transformers_layers(levels: int, side: str) -> dict[str, str]:
   """Maps the layers of one side of `Codec` to those of transformers, the side's name left out."""
-  layers = {
-    f'{side}/conv_in': 'conv1',
-    f'{side}/snake_out': 'snake1',
-    f'{side}/conv_out': 'conv2',
-  }
+  layers = {f'{side}/conv_in': 'conv1', f'{side}/snake_out': 'snake1', f'{side}/conv_out': 'conv2'}
   unit = {name: name.replace('_', '') for name in ('snake_1', 'conv_1', 'snake_2', 'conv_2')}
   for level in range(levels):
     block = f'block.{level if side == "encoder" else levels - 1 - level}'

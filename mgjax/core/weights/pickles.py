@@ -26,9 +26,7 @@ class Name(NamedTuple):
 
 
 def run_pickle(
-  pickled: bytes,
-  call: Callable[[Name, tuple[Any, ...]], Any],
-  load: Callable[[Any], Any],
+  pickled: bytes, call: Callable[[Name, tuple[Any, ...]], Any], load: Callable[[Any], Any]
 ) -> Any:
   """Returns the value that a pickle makes.
 

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weights.names import (
-  TRANSPOSED,
-  TensorName,
-  arrange,
-  export_tensors,
-  import_tensors,
-)
+from mgjax.core.weights.names import TRANSPOSED, TensorName, arrange, export_tensors, import_tensors
 
 ROWS = (
   TensorName('embed/table', ('shared.weight', 'encoder.embed_tokens.weight')),
