@@ -30,7 +30,6 @@ class KnownAudio:
     """Encodes the sound.
 
     Args:
-      codec: that the model has learnt the latents of.
       stream: begins to read it: chunks (s c) at the codec's rate and channels.
       seconds: length of the soundtrack; what is given beyond is not looked at.
       spans: seconds that are to stay, begin and end; by default all of it.

@@ -26,7 +26,6 @@ def make_masked_objective(
   there either.
 
   Args:
-    objective: the flow matching loss, from `flow.objective.make_objective`.
     full_mask_probability: probability of an empty context; 0.5 in the report.
     min_masked_fraction: smallest share that is masked otherwise; 0.75 in the report.
     extension_probability: of the rows with a context, how many have it before the masked piece

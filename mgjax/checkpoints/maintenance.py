@@ -39,8 +39,7 @@ class CheckpointSummary:
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
   """Lists every checkpoint without reading arrays: items, sizes and records.
 
-  Raises:
-    CheckpointError: there never was one.
+  Raises CheckpointError if there never was one.
   """
   found = []
   for step in checkpoints.steps():
@@ -67,13 +66,8 @@ def verify_all(
 ) -> dict[int, str]:
   """Reads checkpoints whole, and returns for each step what is wrong with it, '' if nothing.
 
-  Args:
-    checkpoints: of a run.
-    steps: which of them; all by default, oldest first.
-    report: hears of each as soon as it is read.
-
-  Raises:
-    CheckpointError: there never was one, or none of a step that is asked for.
+  By default all are read, oldest first; `report` hears of each as soon as it is. Raises
+  CheckpointError if there never was one, or none of a step that is asked for.
   """
   found: dict[int, str] = {}
   for step in checkpoints.steps() if steps is None else steps:
@@ -109,13 +103,8 @@ class Pruning:
 def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> Pruning:
   """Decides what may go; the newest checkpoint that is good, read whole, counts as the newest.
 
-  Args:
-    checkpoints: of a run that is not going on.
-    keep: what stays.
-    aside: whether what was set aside as damaged may go.
-
-  Raises:
-    CheckpointError: there is no checkpoint, or none is good; then none may go.
+  With `aside` what was set aside as damaged may go too. The run must not be going on. Raises
+  CheckpointError if there is no checkpoint, or none is good; then none may go.
   """
   steps, damaged = checkpoints.steps(), {}
   while steps:

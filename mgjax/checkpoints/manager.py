@@ -46,12 +46,7 @@ class Checkpoints:
   """
 
   def __init__(self, directory: str | os.PathLike[str], keep: Keep | int = 3):
-    """Opens a directory, which need not be there yet.
-
-    Args:
-      directory: a path or a URL.
-      keep: which checkpoints stay when a new one is written; a number of the newest.
-    """
+    """Opens a path or URL, which need not be there yet; a number for `keep` is that of the newest."""
     self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
     self.keep = Keep(keep) if isinstance(keep, int) else keep
     self._losses: dict[int, float | None] = {}
@@ -61,17 +56,10 @@ class Checkpoints:
   def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
-    Args:
-      state: a Flax dataclass with a field `step`; its other fields are the items, and those
-        without leaves are left out.
-      meta: anything that JSON can hold, handed back by the restores.
-      loss: of the validation at this step, where it is known; the lower the better.
-
-    Returns:
-      False if this step is already there, else True.
-
-    Raises:
-      CheckpointError: this save could not begin, or the one before could not be finished.
+    Other fields of this Flax dataclass are the items; those without leaves are left out. `meta`,
+    anything that JSON can hold, is handed back by the restores; `loss` is that of the validation at
+    this step, the lower the better. Returns False if this step is already there. Raises
+    CheckpointError if this save could not begin, or the one before could not be finished.
     """
     step, items = int(state.step), _items(state)
     self.wait()
@@ -108,11 +96,7 @@ class Checkpoints:
     return _asked(self.directory, lambda: finished_steps(self.directory))
 
   def path_of(self, step: int) -> epath.Path:
-    """Returns where the checkpoint of a step lies.
-
-    Raises:
-      CheckpointError: there is none.
-    """
+    """Returns where the checkpoint of a step lies. Raises CheckpointError if there is none."""
     if step not in (steps := self.steps()):
       raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
     return self.directory / str(step)
@@ -128,20 +112,14 @@ class Checkpoints:
     return loss if loss is not None and np.isfinite(loss) else None
 
   def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-    """Reads the newest checkpoint that is as it was written.
+    """Reads state and meta of the newest checkpoint that is as it was written; None if there never
+    was one.
 
-    Damaged checkpoints newer than that are renamed to `<step>.corrupt`.
-
-    Args:
-      abstract_state: jax.ShapeDtypeStructs or arrays; where a leaf has a sharding the restored
-        one gets it, else it goes, uncommitted, to the default device.
-
-    Returns:
-      The state and the meta it was saved with, or None if there never was a checkpoint.
-
-    Raises:
-      CheckpointError: all checkpoints are damaged, or they hold leaves of other names, shapes or
-        dtypes than `abstract_state` because they come from another config.
+    Damaged checkpoints newer than that are renamed to `<step>.corrupt`. Where a leaf of
+    `abstract_state`, a jax.ShapeDtypeStruct or an array, has a sharding the restored one gets it,
+    else it goes, uncommitted, to the default device. Raises CheckpointError if all checkpoints are
+    damaged, or they hold leaves of other names, shapes or dtypes than `abstract_state` because they
+    come from another config.
     """
     found = self._read_newest_good(_items(abstract_state))
     if found is None:
@@ -165,9 +143,6 @@ class Checkpoints:
       which: 'average' for the moving average of the parameters, 'params' for themselves.
       step: another checkpoint than the newest good one; if it is damaged, none takes its place.
 
-    Returns:
-      The parameters and the meta they were saved with.
-
     Raises:
       CheckpointError: there is no checkpoint, none is good, or they come from another config.
     """
@@ -182,8 +157,7 @@ class Checkpoints:
   def restore_record(self) -> dict[str, Any]:
     """Reads what the newest checkpoint says of itself, such as `meta`, and none of its arrays.
 
-    Raises:
-      CheckpointError: there is no checkpoint, or none is good.
+    Raises CheckpointError if there is no checkpoint, or none is good.
     """
     found = self._read_newest_good({})
     if found is None:
@@ -213,8 +187,7 @@ class Checkpoints:
   def wait(self) -> None:
     """Blocks until the save on its way is safely on disk.
 
-    Raises:
-      CheckpointError: it could not be written.
+    Raises CheckpointError if it could not be written.
     """
     if self._sweeping is not None:
       self._sweeping.join()

@@ -51,8 +51,7 @@ class WeightsFile(Checkpoints):
   def restore_record(self) -> dict[str, Any]:
     """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays.
 
-    Raises:
-      ConfigError: the file cannot be read.
+    Raises ConfigError if the file cannot be read.
     """
     name = f'the header of {os.fspath(self._path)!r}'
     mend = 'install mgjax again, or export the weights again'
@@ -77,8 +76,7 @@ class WeightsFile(Checkpoints):
   ) -> tuple[Tree, dict[str, Any]]:
     """Reads parameters as `Checkpoints.restore_params`; there is none but the average.
 
-    Raises:
-      ConfigError: the file cannot be read, or is of another step.
+    Raises ConfigError if the file cannot be read, or is of another step.
     """
     record = self.restore_record()
     there = record['meta']['step']

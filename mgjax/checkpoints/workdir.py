@@ -40,11 +40,10 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   """Reads the configuration that a run was started with.
 
   Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
-  directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values
-  of another kind, or other numbers of the model: one may change other values by hand.
+  directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values of
+  another kind, or other numbers of the model: one may change other values by hand.
 
   Args:
-    workdir: of the run.
     component: of runs that an error names, where there is none here; by default of any.
 
   Raises:
@@ -82,8 +81,7 @@ def _understood(
 ) -> ConfigDict:
   """Makes a configuration of what a file holds.
 
-  Raises:
-    ConfigError: it is none, or has not all that is expected.
+  Raises ConfigError if it is none, or has not all that is expected.
   """
   try:
     fields = migrate(fields)
@@ -134,8 +132,7 @@ def read_config_of(
 ) -> ConfigDict:
   """Reads the configuration of a run that must be of one component.
 
-  Raises:
-    ConfigError: the run was of another component, or there was none.
+  Raises ConfigError if the run was of another component, or there was none.
   """
   config = read_config(workdir, component)
   if config.component != component:
@@ -160,14 +157,9 @@ def open_checkpoints(
 ) -> Checkpoints:
   """Opens the checkpoints of a run, or the file that holds its weights instead.
 
-  Args:
-    workdir: of the run.
-    place: an absolute path or a URL, '' for the work directory: `train.checkpoints` of a
-      configuration. By default place and `keep` are those of the one in the work directory.
-    keep: which checkpoints stay.
-
-  Raises:
-    ConfigError: `place` depends on where one stands, or what is to be kept makes no sense.
+  `place` is an absolute path or a URL, '' for the work directory: `train.checkpoints` of a
+  configuration. By default place and `keep` are those of the one in the work directory. Raises
+  ConfigError if `place` depends on where one stands, or what is to be kept makes no sense.
   """
   workdir = find_run(workdir)
   if not place and (workdir / FILE).exists():
@@ -188,8 +180,7 @@ def open_checkpoints(
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
   """Reads the shape of every parameter of a run, by name, from its newest checkpoint.
 
-  Raises:
-    CheckpointError: there is no checkpoint that can be trusted.
+  Raises CheckpointError if there is no checkpoint that can be trusted.
   """
   saved = open_checkpoints(workdir).restore_record()['leaves']['average']
   return {name: shape for name, (_, shape, _) in saved.items()}
@@ -205,7 +196,6 @@ def load_params(
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
   Args:
-    workdir: of the run.
     which: 'average' or 'params'.
     place: where each parameter goes, straight from disk; by default to one device.
     step: another checkpoint than the newest good one.
@@ -258,13 +248,10 @@ def write_workdir(
   """Makes a work directory as a run of this component would, stopped at step 0.
 
   Args:
-    config: of the component, plain JSON values.
-    params: become the parameters and their average.
     notes: what the component keeps beside its weights.
     workdir: without checkpoints.
     origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
       stands where a run says in which order it saw its data.
-    loss: of a validation, where it is known.
     frozen: whether nobody trains them: the average alone is written.
   """
   leaves = named_leaves(params)

@@ -23,14 +23,12 @@ class ClipModel(nn.Module):
 
   I = f(image) / |f(image)|,  T = g(text) / |g(text)|,  s = min(exp(log_scale), 100)
 
-  f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021).
-  With `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|,
-  of who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its
-  own leaves I to the captions, as in SLIP (Mu et al. 2022).
+  f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021). With
+  `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|, of
+  who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its own
+  leaves I to the captions, as in SLIP (Mu et al. 2022).
 
   Attributes:
-    text: its tower g.
-    vision: its tower f.
     temperature: 1 / s at the beginning, and 1 / s'.
     identity: size q of J; 0 has none.
   """
@@ -105,8 +103,8 @@ def clip_model_inputs(model: ClipModel) -> tuple[Array, ...]:
 def make_clip_model(fields: Mapping[str, Any]) -> ClipModel:
   """Makes the module that a configuration's `model` describes.
 
-  Raises:
-    ConfigError: a field is unknown or out of its range, or the towers end in different spaces.
+  Raises ConfigError if a field is unknown or out of its range, or the towers end in different
+  spaces.
   """
   model = unpack(ClipModel, fields, 'model')
   text, vision = model.text.projection, model.vision.projection

@@ -166,7 +166,6 @@ def clip_fields(
 
   Args:
     tower: 'text' or 'vision'.
-    tensors: by their names.
     config: the object in transformers' config.json, of the tower or of both, or None where there is
       none: then heads, activation, epsilon and the end token are not among the fields.
 

@@ -12,8 +12,7 @@ from mgjax.core.errors import ConfigError, first_line, printable
 def load_function(name: str) -> Callable[..., Any]:
   """Returns the function that 'package.module:function' names.
 
-  Raises:
-    ConfigError: there is none, or its module cannot be imported.
+  Raises ConfigError if there is none, or its module cannot be imported.
   """
   module, colon, function = name.partition(':')
   if not (module and colon and function):

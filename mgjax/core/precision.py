@@ -18,8 +18,7 @@ QUANTISED, SCALE = 'quantised', 'scale'
 def compute_type(name: str) -> jnp.dtype:
   """Returns the type that modules cast parameters and activations to before a matrix product.
 
-  Raises:
-    ConfigError: the name is not one of `COMPUTE`.
+  Raises ConfigError if the name is not one of `COMPUTE`.
   """
   if name not in COMPUTE:
     raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
@@ -29,8 +28,7 @@ def compute_type(name: str) -> jnp.dtype:
 def stored_type(name: str) -> jnp.dtype:
   """Returns the type that `weights` of sampling names.
 
-  Raises:
-    ConfigError: the name is not one of `STORED`.
+  Raises ConfigError if the name is not one of `STORED`.
   """
   if name not in STORED:
     raise ConfigError(

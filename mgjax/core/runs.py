@@ -31,12 +31,7 @@ def coming_with_mgjax() -> str:
 
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
-  """Asks whether one of the runs that lie in a folder was meant; '' where there is none.
-
-  Args:
-    folder: that holds runs, or the path of a run that is not there, beside which others may lie.
-    component: that they trained; by default any.
-  """
+  """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
   folder, found = pathlib.Path(folder), {}
   folder = folder if folder.exists() else folder.parent
   with contextlib.suppress(OSError):

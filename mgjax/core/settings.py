@@ -36,12 +36,7 @@ _Made = TypeVar('_Made')
 class Range:
   """The numbers that a field may have, as in `Annotated[int, Range(least=1)]`.
 
-  Attributes:
-    least: the smallest.
-    above: all are larger.
-    most: the largest.
-    below: all are smaller.
-    infinite: whether infinity is one of them.
+  `least` and `most` are allowed, `above` and `below` are not; infinity is where `infinite` says so.
   """
 
   least: float | None = None
@@ -84,8 +79,7 @@ Finite = Annotated[float, Range()]
 def fields_of(config: Any, name: str) -> dict[str, Any]:
   """Returns a group of a configuration's fields as a plain dictionary.
 
-  Raises:
-    ConfigError: the configuration has no such group.
+  Raises ConfigError if the configuration has no such group.
   """
   found = config.get(name)
   if not isinstance(found, Mapping | ConfigDict):
@@ -97,17 +91,11 @@ def fields_of(config: Any, name: str) -> dict[str, Any]:
 def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
   """Makes an object of the fields that a configuration has in one place.
 
-  Lists become the tuples, dictionaries the dataclasses and names the types of arrays that the
-  annotations ask for.
-
-  Args:
-    make: a dataclass, a Linen module, or a function with annotated parameters.
-    fields: of the configuration, by name.
-    place: where they stand, as in 'optimizer.plateau', for messages.
-    **more: arguments that no configuration has.
-
-  Raises:
-    ConfigError: a field is unknown, missing or out of its range, or they do not go together.
+  `make` is a dataclass, a Linen module, or a function with annotated parameters: lists become the
+  tuples, dictionaries the dataclasses and names the types of arrays that the annotations ask for.
+  `place`, as in 'optimizer.plateau', is for messages; `more` are arguments that no configuration
+  has. Raises ConfigError if a field is unknown, missing or out of its range, or they do not go
+  together.
   """
   found = arguments(make, fields, place, tuple(more))
   try:
@@ -121,8 +109,7 @@ def arguments(
 ) -> dict[str, Any]:
   """Returns fields as arguments of a class or function; `given` are those that it gets elsewhere.
 
-  Raises:
-    ConfigError: a field is unknown, missing or out of its range.
+  Raises ConfigError if a field is unknown, missing or out of its range.
   """
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   for name in fields:
@@ -138,8 +125,7 @@ def arguments(
 def check(made: Any) -> None:
   """Checks the fields of a dataclass against their annotations.
 
-  Raises:
-    ConfigError: a value is out of its range.
+  Raises ConfigError if a value is out of its range.
   """
   for name, hint in annotations(type(made)).items():
     checked(hint, getattr(made, name), name)
@@ -158,8 +144,7 @@ def annotations(make: Callable[..., Any]) -> dict[str, Any]:
 def checked(hint: Any, value: Any, name: str) -> Any:
   """Returns a value in the form that an annotation asks for.
 
-  Raises:
-    ConfigError: it has none; the message begins with `name`.
+  Raises ConfigError if it has none; the message begins with `name`.
   """
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-  """Formats rows of cells as lines.
+  """Formats rows of cells, of equal length, as lines: `names` columns begin at their left edge.
 
-  Args:
-    rows: of equal length, a header among them.
-    names: so many columns begin at their left edge; those after them hold numbers and end at their
-      right edge.
+  Those after them hold numbers and end at their right edge.
   """
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return [

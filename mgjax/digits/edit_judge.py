@@ -80,14 +80,9 @@ class EditJudge:
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
-    """Says what of an edited clip, or picture, is as it should be.
+    """Says what of an edited clip, or picture, uint8 (t h w 3), is as it should be.
 
-    Args:
-      video: the clip, uint8 (t h w 3).
-      edit: what was asked for.
-
-    Raises:
-      DataError: the video is something else.
+    Raises DataError if the video is something else.
     """
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
@@ -131,12 +126,10 @@ class EditJudge:
 
 
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:
-  """Trains a judge of edits, in seconds.
+  """Trains a judge of edits, in seconds; `options` are those of `mgjax.digits.judge.train_judge`.
 
-  Args:
-    split: of the handwriting that it learns from: one half of what is held out for whoever filters,
-      the other for whoever evaluates.
-    **options: of `mgjax.digits.judge.train_judge`: frames, size and further fields of `Digits`.
+  Of the handwriting it learns `split`: one half of what is held out to filter, the other to
+  evaluate.
   """
   return EditJudge(train_judge(split=split, **options))
 

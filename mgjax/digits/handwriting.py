@@ -50,8 +50,7 @@ def identities_of(split: str, digit: int) -> tuple[int, ...]:
 def image_of(identity: int) -> tuple[Float[np.ndarray, '8 8'], int]:
   """Returns the image (in [0, 1]) of an identity, and its digit.
 
-  Raises:
-    ConfigError: there is no such image.
+  Raises ConfigError if there is no such image.
   """
   images, labels, _ = _all_handwriting()
   if not 0 <= identity < len(labels):

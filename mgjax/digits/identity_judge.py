@@ -85,13 +85,9 @@ class IdentityJudge:
     check(self)
 
   def find(self, video: UInt8[np.ndarray, 't h w 3'], candidates: tuple[int, ...]) -> Likeness:
-    """Returns which of the candidates, in any pose, the clip resembles most.
+    """Returns which candidate, in any pose, a clip, or a picture of one frame, resembles most.
 
     Given one candidate, it says in which pose the clip shows it.
-
-    Args:
-      video: a clip, or a picture of one frame.
-      candidates: identities, see `mgjax.digits.handwriting.image_of`.
     """
     sight = find_digit(video)
     if not sight.colour:
@@ -121,16 +117,9 @@ class IdentityJudge:
 def candidates_for(
   identity: int, seed: int = 0, count: int = CANDIDATES, split: str = 'test'
 ) -> tuple[int, ...]:
-  """Returns an identity and others of the same digit, drawn from a split.
+  """Returns `count` identities of one digit: the given one, and others drawn from a split.
 
-  Args:
-    identity: the first of them.
-    seed: of the others, beside the identity.
-    count: of all.
-    split: of the handwriting.
-
-  Raises:
-    ConfigError: the split has not as many.
+  Raises ConfigError if the split has not as many.
   """
   digit = image_of(identity)[1]
   others = [other for other in identities_of(split, digit) if other != identity]

@@ -128,15 +128,10 @@ def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tu
 
 
 def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: int = SIDE) -> Sight:
-  """Finds what stands out of a clip.
+  """Finds what stands out of a clip, uint8 (t h w 3), brought to `side` pixels on its shorter side.
 
-  Args:
-    video: uint8 (t h w 3).
-    size: of the picture, at 32 pixels on the shorter side of a frame.
-    side: pixels of the shorter side at which to look.
-
-  Raises:
-    DataError: the video is something else.
+  `size` is that of the picture, at 32 pixels on the shorter side. Raises DataError if the video is
+  something else.
   """
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(

@@ -59,24 +59,17 @@ class Scene:
   Attributes:
     identities: images of the handwriting, from left to right, see `handwriting.image_of`; one of a
       digit, up to three of a sign.
-    colour: one of `COLOURS`.
-    motion: one of `MOTIONS`, or '' of an image.
     offset: (y, x) of the line or place from the centre, in [-1, 1] of the jitter.
     phase: (y, x) in [0, 2): where a bouncing digit begins, in crossings of the frame; the first
       also says when a falling one lands.
-    background: one of `BACKGROUNDS`.
     shades: two dark colours (red, green, blue in [0, 1]) that it is made of.
     tiles: the seed of a mosaic.
-    texture: one of `TEXTURES`; 'soft' is handwriting enlarged without sharp edges.
     parity: (y, x), 0 or 1: whether textures begin with a dark stripe.
-    digit_size: of a digit's side.
     jitter: distance from the centre line, at most.
     laps: how far a bouncing digit goes.
     turn: of the handwriting, degrees, clockwise.
     weight: of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
-    tint: of a 'tinted' background, one of `TINTS`.
     hidden: whether the digit is away and the background alone is seen.
-    mark: colour of a translucent layer over the digit's box, one of `COLOURS`; '' for none.
     play: one of `PLAYS`; what is frozen stays as the clip begins.
 
   Raises:
@@ -133,11 +126,8 @@ def check_names(field: str, given, known) -> None:
 def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: float) -> np.ndarray:
   """Returns the digit's upper left corner (y, x) in each frame, (t 2); it never leaves the frame.
 
-  Args:
-    scene: what is shown.
-    frames: of the clip.
-    room: height and width of the frame less those of the digit, in pixels.
-    scale: pixels that one of a frame of 32 takes.
+  `room` is height and width of the frame less those of the digit, in pixels, `scale` the pixels
+  that one of a frame of 32 takes.
   """
   time = np.linspace(0, 1, frames)
   if scene.play != 'forward':

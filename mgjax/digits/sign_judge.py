@@ -58,9 +58,8 @@ def character_accuracy(read: str, asked: str) -> float:
 def places(picture: Float[np.ndarray, 'h w'], sample: float) -> Float[np.ndarray, 'n d']:
   """Cuts the picture of a sign into one crop a digit, each of unit length; none if it is empty.
 
-  Args:
-    picture: of `judge.look`.
-    sample: its pixels that one of a digit's eight samples takes.
+  The picture is that of `judge.look`; `sample` is the pixels that one of a digit's eight samples
+  takes.
   """
   height, width = picture.shape
   soft = blurring(height) @ picture @ blurring(width).T
@@ -121,11 +120,9 @@ class SignJudge:
   def score(self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]) -> dict[str, float]:
     """Returns how signs show what was asked for.
 
-    'characters' is the mean `character_accuracy`; 'number' the share of whole numbers right, and
-    '2 digits' that of those of two digits, and so on; 'colour' and 'direction' are shares too.
-
-    Raises:
-      DataError: there is not one label a video.
+    'characters' is the mean `character_accuracy`; 'number' the share of whole numbers right, and '2
+    digits' that of those of two digits, and so on; 'colour' and 'direction' are shares too. Raises
+    DataError if there is not one label a video.
     """
     return _means(self.read_all(videos, labels))
 

@@ -38,10 +38,7 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvents:
-  """Detected onsets of a sound in seconds, and the tone (0 to 9) of each.
-
-  A tone is -1 where none stands out.
-  """
+  """Detected onsets of a sound in seconds, and the tone of each: 0 to 9, -1 where none stands out."""
 
   onsets: Float[np.ndarray, '_']
   tones: Int[np.ndarray, '_']
@@ -50,8 +47,7 @@ class SoundEvents:
 def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
   """Reads onsets and tones from a sound of 48 kHz; channels are averaged.
 
-  Raises:
-    DataError: it is not finite numbers (samples, channels).
+  Raises DataError if it is not finite numbers (samples, channels).
   """
   if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
     raise DataError(
@@ -96,15 +92,10 @@ class SoundReading:
 def judge_sound(
   sound: Float[np.ndarray, 's c'], events: Float[np.ndarray, '_'], digit: int
 ) -> SoundReading:
-  """Compares what a sound of 48 kHz says with what should be heard.
+  """Compares what a sound of 48 kHz says with the events (seconds, in order) and digit to be heard.
 
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
   matched, none further than 150 ms from its event, so that the errors sum to the least.
-
-  Args:
-    sound: what was made.
-    events: true times in seconds, in order, as `mgjax.digits.clips.Digits` gives them.
-    digit: the true digit.
   """
   heard, events = hear(sound), _apart(events)
   distance = np.abs(heard.onsets[:, None] - events)

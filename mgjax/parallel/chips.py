@@ -16,9 +16,7 @@ class Chip:
   """One kind of device, as the program sees it: a TPU7x chip is two devices.
 
   Attributes:
-    name: as in a topology's name.
     flops: peak of bfloat16 matrix products, operations a second.
-    memory: bytes.
     memory_bandwidth: bytes a second.
     link: bytes a second one way, of one link of the torus; of a GPU, of its NVLink as a whole.
     rank: axes of the torus; 0 for GPUs.
@@ -97,11 +95,8 @@ def peak_bytes() -> int | None:
 class Topology:
   """Many chips of a kind.
 
-  Attributes:
-    name: as it was given.
-    chip: the kind.
-    shape: devices along each axis of the torus, with one for the cores of a chip; of GPUs, those of
-      a node and the nodes.
+  `shape` is devices along each axis of the torus, with one for the cores of a chip; of GPUs, those
+  of a node and the nodes.
   """
 
   name: str
@@ -122,8 +117,7 @@ class Topology:
 def parse_topology(name: str) -> Topology:
   """Reads 'v5p:8x8x8' (chips along the axes of the torus) or 'h100:8x64' (64 nodes of 8 GPUs).
 
-  Raises:
-    ConfigError: an unknown chip, or sizes that it does not come in.
+  Raises ConfigError for an unknown chip, or sizes that it does not come in.
   """
   kind, _, sizes = name.partition(':')
   if kind not in CHIPS:

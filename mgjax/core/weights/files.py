@@ -35,10 +35,8 @@ class WeightFile(NamedTuple):
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
 
-  Of a folder with files of both kinds safetensors are read, and not PyTorch's own.
-
-  Raises:
-    ConfigError: there are no such files, or they are damaged, or are not what their index says.
+  Of a folder with files of both kinds safetensors are read, and not PyTorch's own. Raises
+  ConfigError if there are no such files, or they are damaged, or are not what their index says.
   """
   path = pathlib.Path(path)
   folder = path.parent if path.name.endswith(INDEX) else path

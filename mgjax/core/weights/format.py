@@ -68,11 +68,7 @@ def parameter_shapes(
 
 @contextlib.contextmanager
 def understanding(what: str) -> Iterator[None]:
-  """Turns errors inside into a ConfigError: a description from outside was not understood.
-
-  Args:
-    what: that holds the description, for the message.
-  """
+  """Turns errors inside into a ConfigError: `what` holds a description that was not understood."""
   try:
     yield
   except Exception as error:  # a nonsensical model fails anywhere in Flax, JAX or numpy
@@ -83,16 +79,10 @@ def understanding(what: str) -> Iterator[None]:
 
 
 def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
-  """Returns a number that a config.json of another project says.
+  """Returns a number that another project's config.json says, `otherwise` where it is silent or
+  null.
 
-  Args:
-    config: the object in it.
-    name: of the number.
-    otherwise: what it is where config.json is silent, or says null.
-    limits: what it may be, an annotation such as `Positive`.
-
-  Raises:
-    ConfigError: it is something else.
+  `limits` is an annotation such as `Positive`. Raises ConfigError if it is something else.
   """
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')
@@ -102,14 +92,8 @@ def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
   """Checks how large a model is that a file describes, before a module is made of it.
 
   The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
-  be above those of the file's tensors, and no number of layers above theirs.
-
-  Args:
-    fields: that the file describes.
-    tensors: of the file.
-
-  Raises:
-    ConfigError: a number is larger than the tensors say, or the fields are too many or too deep.
+  be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
+  a number is larger than the tensors say, or the fields are too many or too deep.
   """
   largest = max([_UNSEEN, *(size for tensor in tensors.values() for size in tensor.shape)])
 

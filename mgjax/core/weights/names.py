@@ -52,21 +52,12 @@ def import_tensors(
   expected: str,
   keep_type: bool = False,
 ) -> tuple[Tree, list[str]]:
-  """Fills all parameters from tensors.
+  """Fills all parameters from tensors, in float32 or with `keep_type` in the tensors' types.
 
-  Args:
-    rows: the table.
-    tensors: by their names.
-    params: shapes are enough.
-    expected: whose tensors these should be, for the message.
-    keep_type: keep the tensors' types; float32 otherwise.
-
-  Returns:
-    The parameters, and the names of the tensors that the table leaves out.
-
-  Raises:
-    ConfigError: a tensor is missing, in no row, of another shape, empty, not of finite floats, or
-      there twice and unequal; or a parameter is in no row.
+  Of `params` shapes are enough; `expected` says in the message whose tensors these should be.
+  Beside the parameters it returns the names of the tensors that the table leaves out. Raises
+  ConfigError if a tensor is missing, in no row, of another shape, empty, not of finite floats, or
+  there twice and unequal; or a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -93,15 +84,10 @@ def export_tensors(
 ) -> Tensors:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
-  Args:
-    rows: the table.
-    params: all that the model has.
-    types: what the tensors were whence the parameters came, name -> type. Then the same ones are
-      written, of a parameter that stood there by several names all of them, in the same types: bit
-      by bit what was imported. Without it the first names are, in the parameters' types.
-
-  Raises:
-    ConfigError: a parameter is in no row.
+  `types` are those of the tensors whence the parameters came, by name. Then the same ones are
+  written, of a parameter that stood there by several names all of them, in the same types: bit by
+  bit what was imported. Without it the first names are, in the parameters' types. Raises
+  ConfigError if a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -127,17 +113,11 @@ def arrange(
   tensors: Mapping[str, np.ndarray],
   expected: str,
 ) -> Tree:
-  """Replaces some parameters by arrays.
+  """Replaces some parameters by arrays; of those that are replaced shapes are enough.
 
-  Args:
-    params: of those that are replaced shapes are enough.
-    names: of every parameter to replace, that of its tensor.
-    found: the arrays, by the names of parameters.
-    tensors: whence they come, by their names.
-    expected: whose tensors these should be, for the message.
-
-  Raises:
-    ConfigError: an array is missing, empty or of another shape, or a tensor is left over.
+  `names` maps a parameter to its tensor among `tensors`, `found` to its array; `expected` says in
+  the message whose tensors these should be. Raises ConfigError if an array is missing, empty or of
+  another shape, or a tensor is left over.
   """
   leaves = named_leaves(params)
   check_complete(

@@ -32,10 +32,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by three
   times the size of the file and 100 MB: what is in it is stored and not compressed, as PyTorch does
   it, no storage is read twice, and all tensors of one are at most twice as large as it is (weights
-  may be tied).
-
-  Raises:
-    ConfigError: there is no such file, it is damaged or of another kind, or calls anything else.
+  may be tied). Raises ConfigError if there is no such file, it is damaged or of another kind, or
+  calls anything else.
   """
   try:
     found = _read(path)
