@@ -46,7 +46,7 @@ class Checkpoints:
   """
 
   def __init__(self, directory: str | os.PathLike[str], keep: Keep | int = 3):
-    """Opens a path or URL, which need not be there yet; a number for `keep` is that of the newest."""
+    """Opens a path or URL, which need not be there yet; a number `keep` is that of the newest."""
     self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
     self.keep = Keep(keep) if isinstance(keep, int) else keep
     self._losses: dict[int, float | None] = {}
@@ -112,8 +112,7 @@ class Checkpoints:
     return loss if loss is not None and np.isfinite(loss) else None
 
   def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-    """Reads state and meta of the newest checkpoint that is as it was written; None if there never
-    was one.
+    """Reads state and meta of the newest checkpoint that is as it was written; None without any.
 
     Damaged checkpoints newer than that are renamed to `<step>.corrupt`. Where a leaf of
     `abstract_state`, a jax.ShapeDtypeStruct or an array, has a sharding the restored one gets it,

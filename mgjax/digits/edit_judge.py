@@ -128,8 +128,7 @@ class EditJudge:
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:
   """Trains a judge of edits, in seconds; `options` are those of `mgjax.digits.judge.train_judge`.
 
-  Of the handwriting it learns `split`: one half of what is held out to filter, the other to
-  evaluate.
+  It learns handwriting of `split`: one half of what is held out to filter, the other to evaluate.
   """
   return EditJudge(train_judge(split=split, **options))
 

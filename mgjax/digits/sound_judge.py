@@ -38,7 +38,7 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvents:
-  """Detected onsets of a sound in seconds, and the tone of each: 0 to 9, -1 where none stands out."""
+  """Detected onsets of a sound in seconds, and their tones: 0 to 9, -1 where none stands out."""
 
   onsets: Float[np.ndarray, '_']
   tones: Int[np.ndarray, '_']

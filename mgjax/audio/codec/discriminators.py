@@ -27,7 +27,7 @@ Opinion = tuple[tuple[Array, ...], Array]  # features of every layer, and logits
 
 
 class PlaneConv(nn.Module):
-  """A 2D convolution of odd windows with weight norm and bias; half a window of zeros at the ends."""
+  """A 2D convolution of odd windows with weight norm and bias; half a window of zeros at ends."""
 
   features: int
   window: tuple[int, int]
