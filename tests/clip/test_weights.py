@@ -88,9 +88,8 @@ def test_a_tower_of_transformers_goes_back_as_it_came(tower, name, tmp_path):
   said = vectors(tower, name)['config']
   if fields['projection'] is None:
     said = {key: value for key, value in said.items() if key != 'projection_dim'}
-  assert {key: config[key] for key in config if key in said} == {
-    key: said[key] for key in said if key in config
-  }
+  both = config.keys() & said.keys()
+  assert {key: config[key] for key in both} == {key: said[key] for key in both}
   assert len(config) > 9
 
 
@@ -180,9 +179,8 @@ def test_weights_keep_their_type_on_request_and_our_own_file_every_bit(tmp_path)
   config = metaclip_vision.get_config()
   config.keep_type = True
   import_weights(config, given, tmp_path / 'one')
-  assert {str(x.dtype) for x in named_leaves(load_params(tmp_path / 'one')[0]).values()} == {
-    'bfloat16'
-  }
+  leaves = named_leaves(load_params(tmp_path / 'one')[0]).values()
+  assert {str(leaf.dtype) for leaf in leaves} == {'bfloat16'}
   export_weights(tmp_path / 'one', tmp_path / 'one.safetensors')
   import_weights(metaclip_vision.get_config(), tmp_path / 'one.safetensors', tmp_path / 'two')
   export_weights(tmp_path / 'two', tmp_path / 'two.safetensors')
@@ -217,11 +215,7 @@ LAYER = 'text_model.encoder.layers.1.'
     ({'num_hidden_layers': 4}, {}, 'says depth = 4, the tensors 3; take both from one model'),
     ({'hidden_size': 48}, {}, 'says dim = 48, the tensors 32'),
     ({'max_position_embeddings': 77}, {}, 'says positions = 77, the tensors 256'),
-    (
-      {'num_attention_heads': 0},
-      {},
-      'num_attention_heads = 0; expected a whole number from 1 to 32',
-    ),
+    ({'num_attention_heads': 0}, {}, 'num_attention_heads = 0; expected .* from 1 to 32'),
     ({'num_attention_heads': 5}, {}, 'model.dim = 32 does not divide into 5 heads'),
     ({'eos_token_id': 40}, {}, 'eos_token_id = 40; expected a whole number from 0 to 39'),
     ({'eos_token_id': None}, {}, 'model.eos = 49407 is none of 40 tokens'),
@@ -256,11 +250,7 @@ def test_one_tower_taken_for_the_other_is_refused(tmp_path):
 
 def test_a_tower_is_no_encoder_of_the_t5_family(tmp_path):
   for name, config, message in (
-    (
-      'told',
-      vectors('text', 'openclip')['config'],
-      "is of a model 'clip_text_model'; expected one",
-    ),
+    ('told', vectors('text', 'openclip')['config'], "is of a model 'clip_text_model'; expected"),
     ('silent', None, r'no matrix shared.weight among 36 tensors \(embeddings.*; expected those of'),
   ):
     given = write(tmp_path / name, tensors_of('text', 'openclip'), config)

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from mgjax.core.errors import ConfigError
 from mgjax.digits import render
 from mgjax.digits.clips import EXTRAS, Digits, is_held_out
 from mgjax.digits.handwriting import identities_of, image_of
@@ -24,13 +23,6 @@ def test_a_sample_is_its_scene_shown():
       sample, shown = source[index], source.show(source.scene(index))
       assert sample.keys() == shown.keys()
       assert all(np.array_equal(sample[name], shown[name]) for name in sample)
-
-
-def test_a_sample_names_its_handwriting():
-  for split in ('train', 'filter', 'judge'):
-    for sample in Digits(split=split, length=20, frames=1):
-      assert sample['identity'] in identities_of(split, sample['digit'])
-      assert image_of(sample['identity'])[1] == sample['digit']
 
 
 def test_a_view_shows_the_same_handwriting_in_another_scene_and_changes_no_sample():
@@ -197,21 +189,3 @@ def test_captions_name_textures_that_have_a_word():
   scene = Scene(identities=(0,), colour='red', motion='left', texture='striped')
   assert Digits().show(scene)['caption'] == 'the striped red digit 0 moves left'
   assert Signs().show(scene)['caption'] == 'the striped red sign says "0" and moves left'
-
-
-@pytest.mark.parametrize(
-  'fields, words',
-  [
-    ({'colour': 'gren'}, 'colour: got .*gren.*green'),
-    ({'motion': 'away'}, 'motion: got .*away.*bounce'),
-    ({'texture': 'rough'}, 'texture: got .*rough.*checked'),
-    ({'background': 'forest'}, 'background: got .*forest.*mosaic'),
-    ({'digit_size': 64}, 'digit_size = 64; expected a finite number from 8 to 32'),
-    ({'identities': ()}, 'expected an image of handwriting'),
-    ({'identities': (1797,)}, 'expected an image of 0 to 1796'),
-  ],
-)
-def test_a_wrong_field_of_a_scene_is_named(fields, words):
-  given = {'identities': (0,), 'colour': 'red', 'motion': 'left'} | fields
-  with pytest.raises(ConfigError, match=words):
-    Digits().show(Scene(**given))

@@ -89,26 +89,12 @@ def test_distances_are_of_the_fewest_edits(read, asked, distance):
 
 
 def test_a_score_counts_characters_numbers_and_lengths():
-  labels = [
-    SignReading('407', 'red', ''),
-    SignReading('12', 'red', ''),
-    SignReading('12', 'blue', ''),
-  ]
-  readings = [
-    SignReading('401', 'red', ''),
-    SignReading('12', 'red', ''),
-    SignReading('1', 'red', ''),
-  ]
-  assert score_readings(readings, labels) == pytest.approx(
-    {
-      'characters': (2 / 3 + 1 + 1 / 2) / 3,
-      'number': 1 / 3,
-      '2 digits': 1 / 2,
-      '3 digits': 0,
-      'colour': 2 / 3,
-      'direction': 1,
-    }
-  )
+  asked, read = (('407', 'red'), ('12', 'red'), ('12', 'blue')), ('401', '12', '1')
+  labels = [SignReading(number, colour, '') for number, colour in asked]
+  readings = [SignReading(number, 'red', '') for number in read]
+  numbers = {'number': 1 / 3, '2 digits': 1 / 2, '3 digits': 0}
+  others = {'characters': (2 / 3 + 1 + 1 / 2) / 3, 'colour': 2 / 3, 'direction': 1}
+  assert score_readings(readings, labels) == pytest.approx(numbers | others)
 
 
 def test_wrong_input_is_explained(judge):

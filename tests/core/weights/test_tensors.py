@@ -51,10 +51,8 @@ def test_a_header_of_a_whole_tokenizer_is_read(tmp_path):
   save_file({'a': np.zeros(1, np.float32)}, tmp_path / 'small.safetensors', metadata)
   with pytest.raises(ConfigError, match='its header has'):
     read_metadata(tmp_path / 'small.safetensors')
-  header = {
-    '__metadata__': metadata,
-    'a': EMPTY | {'shape': [1 << 26], 'data_offsets': [0, 1 << 28]},
-  }
+  large = EMPTY | {'shape': [1 << 26], 'data_offsets': [0, 1 << 28]}
+  header = {'__metadata__': metadata, 'a': large}
   path = write(tmp_path / 'large.safetensors', header)
   os.truncate(path, path.stat().st_size + (1 << 28))
   assert read_metadata(path) == metadata
