@@ -93,10 +93,7 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of an `AudioCaption` wrote.
-
-  Raises ConfigError if the text is not in the template, or says what no caption may.
-  """
+  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is not in the template."""
   found = _CAPTION.fullmatch(text)
   if found is None:
     example = AudioCaption('waves break on a beach')

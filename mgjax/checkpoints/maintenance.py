@@ -37,10 +37,7 @@ class CheckpointSummary:
 
 
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
-  """Lists every checkpoint without reading arrays: items, sizes and records.
-
-  Raises CheckpointError if there never was one.
-  """
+  """Lists every checkpoint without reading arrays. Raises CheckpointError if there never was one."""
   found = []
   for step in checkpoints.steps():
     path, loss, problem = checkpoints.directory / str(step), None, ''

@@ -184,10 +184,7 @@ class Checkpoints:
     return CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
 
   def wait(self) -> None:
-    """Blocks until the save on its way is safely on disk.
-
-    Raises CheckpointError if it could not be written.
-    """
+    """Blocks until the save on its way is safely on disk. Raises CheckpointError if it failed."""
     if self._sweeping is not None:
       self._sweeping.join()
     if self._manager is not None:

@@ -241,10 +241,7 @@ def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) 
 
 
 def verify_checkpoint(path: epath.Path) -> None:
-  """Reads all of a checkpoint, some leaves at a time, whatever model it is of.
-
-  Raises Damaged if a leaf is not what was saved.
-  """
+  """Reads all of a checkpoint, some leaves at a time, whatever model it is of. Raises Damaged."""
   for name, saved in on_all_hosts(read_record, path)['leaves'].items():
     if not saved:
       continue

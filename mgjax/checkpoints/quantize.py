@@ -69,10 +69,7 @@ def store(params: Tree, weights: str) -> Tree:
 
 
 def stored_shapes(shapes: Tree, weights: str) -> Tree:
-  """Returns what `store` makes of parameters of these shapes; names of their axes (boxes) stay.
-
-  Raises ConfigError as `store`.
-  """
+  """Returns what `store` makes of parameters of these shapes, or boxes; raises what it raises."""
   if not weights or _is_done(named_leaves(nn.unbox(shapes)), weights):
     return shapes
   count(shapes, weights)
@@ -139,10 +136,7 @@ def is_of_quantised(name: str) -> bool:
 
 
 def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
-  """Says whether kernels are quantised already as `weights` asks.
-
-  Raises ConfigError if they are quantised otherwise.
-  """
+  """Says whether kernels are quantised as `weights` asks. Raises ConfigError if otherwise."""
   stored_type(weights)
   already = quantised_as(leaves)
   if already not in ('', weights):

@@ -97,10 +97,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
 
 
 def is_finished(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
-  """Says whether a run has come to its end, without reading its weights.
-
-  Raises ConfigError if it was begun with another configuration.
-  """
+  """Says whether a run has come to its end. Raises ConfigError if it began with another config."""
   if steps := open_checkpoints(workdir).steps():
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir))
   return bool(steps) and steps[-1] >= config['train']['steps']

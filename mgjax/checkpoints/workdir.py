@@ -79,10 +79,7 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 def _understood(
   fields: Mapping[str, Any], name: str, expected: Mapping[str, Any] | None
 ) -> ConfigDict:
-  """Makes a configuration of what a file holds.
-
-  Raises ConfigError if it is none, or has not all that is expected.
-  """
+  """Makes a configuration of what a file holds. Raises ConfigError if it lacks what is expected."""
   try:
     fields = migrate(fields)
     expected = expected or _NEEDED | {key: {} for key in _SECTIONS if key in fields}
@@ -130,10 +127,7 @@ def _unlike(value: Any, expected: Any, name: str = '') -> str:
 def read_config_of(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
 ) -> ConfigDict:
-  """Reads the configuration of a run that must be of one component.
-
-  Raises ConfigError if the run was of another component, or there was none.
-  """
+  """Reads a run's configuration. Raises ConfigError if there is none or it is of another component."""
   config = read_config(workdir, component)
   if config.component != component:
     meant = runs_near(pathlib.Path(workdir).parent, component)

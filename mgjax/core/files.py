@@ -148,9 +148,7 @@ def parse_json(
 def read_optional_json(
   path: str | os.PathLike[str], check: Callable[[Any], bool], kind: type = dict
 ) -> Any:
-  """Reads a JSON file; None if it is missing, or, which is logged once, damaged or no good to
-  `check`.
-  """
+  """Reads a JSON file; None if it is missing, or (logged once) damaged or no good to `check`."""
   try:
     return _checked(read_json(path, kind), check) if os.path.exists(path) else None
   except (MgjaxError, *WRONG) as wrong:

@@ -26,10 +26,7 @@ def compute_type(name: str) -> jnp.dtype:
 
 
 def stored_type(name: str) -> jnp.dtype:
-  """Returns the type that `weights` of sampling names.
-
-  Raises ConfigError if the name is not one of `STORED`.
-  """
+  """Returns the type that `weights` of sampling names. Raises ConfigError if not in `STORED`."""
   if name not in STORED:
     raise ConfigError(
       f"unknown type of weights {name!r:.100}; expected one of {', '.join(STORED)}, or '' for the "

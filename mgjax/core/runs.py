@@ -14,10 +14,7 @@ _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs t
 
 
 def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the work directory of a name: a path, or as 'digits/video' what mgjax ships.
-
-  What lies at the path goes first.
-  """
+  """Returns the work directory of a name: a path or, as 'digits/video', what mgjax ships."""
   path, shipped = pathlib.Path(name), SHIPPED / name
   there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
   ours = SHIPPED in shipped.parents and '..' not in path.parts

@@ -77,10 +77,7 @@ Finite = Annotated[float, Range()]
 
 
 def fields_of(config: Any, name: str) -> dict[str, Any]:
-  """Returns a group of a configuration's fields as a plain dictionary.
-
-  Raises ConfigError if the configuration has no such group.
-  """
+  """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
   found = config.get(name)
   if not isinstance(found, Mapping | ConfigDict):
     given = 'nothing' if found is None else repr(found)[:80]
@@ -123,10 +120,7 @@ def arguments(
 
 
 def check(made: Any) -> None:
-  """Checks the fields of a dataclass against their annotations.
-
-  Raises ConfigError if a value is out of its range.
-  """
+  """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
   for name, hint in annotations(type(made)).items():
     checked(hint, getattr(made, name), name)
 

@@ -1,4 +1,4 @@
-"""The types that every room shares.
+"""Types of arrays and functions that all packages share.
 
 Axis letters in annotations: `b` batch, `t h w` frames, height, width, `c` channels, `n` tokens,
 `m` context tokens, `d` width, `k` head size, `g` heads, `f` hidden, `s` audio samples, `l` layers.
@@ -11,20 +11,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array',
-  'Batch',
-  'Bool',
-  'Critic',
-  'Drop',
-  'Float',
-  'Int',
-  'Key',
-  'Metrics',
-  'Num',
-  'Objective',
-  'Predict',
-  'Tree',
-  'UInt8',
+  'Array', 'Batch', 'Bool', 'Critic', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
+  'Predict', 'Tree', 'UInt8',
 ]  # fmt: skip
 
 Key = PRNGKeyArray

@@ -36,16 +36,16 @@ class DigitFeatures(NamedTuple):
   deviation: Float[np.ndarray, 'f']
 
   def rows(self, videos: Iterable[np.ndarray]) -> Float[np.ndarray, 'n f']:
-    """Returns a row a clip, uint8 (t h w 3): 16 of the shape, 3 of the tint, 4 of the way.
+    """Returns a row a clip: 16 of the shape, 3 of the tint, 4 of the way.
 
-    Raises DataError if one is something else.
+    Raises DataError unless it is uint8 (t h w 3).
     """
     sights = [find_digit(np.asarray(video)) for video in videos]
     return (_raw(sights, self.mean, self.shapes) - self.usual) / self.deviation
 
 
 def fit_features(clips: int = _CLIPS, seed: int = 0, **world: Any) -> DigitFeatures:
-  """Learns what is usual from true clips of training handwriting; `world` are fields of `Digits`."""
+  """Learns what is usual from true clips of training handwriting; `world` is of `Digits`."""
   source = Digits(captions='all', length=clips, seed=seed, **world)
   sights = [find_digit(source[index]['video']) for index in range(clips)]
   crops = np.stack([sight.crop for sight in sights])

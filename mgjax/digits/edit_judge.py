@@ -80,9 +80,8 @@ class EditJudge:
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
-    """Says what of an edited clip, or picture, uint8 (t h w 3), is as it should be.
-
-    Raises DataError if the video is something else.
+    """Says what of an edited clip, uint8 (t h w 3), is as it should be. Raises DataError for
+    others.
     """
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
@@ -96,9 +95,7 @@ class EditJudge:
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
     left = _left(edit, frames, size)
-    if (
-      task != 'replace' and left.any()
-    ):  # where a ghost of it would be lost in the mean over all of the wall
+    if task != 'replace' and left.any():  # a ghost would be lost in the mean over all of the wall
       wall_error = max(wall_error, _mean(errors, left))
     kept = task in KEEP_THE_HAND
     parts = {

@@ -48,10 +48,7 @@ def identities_of(split: str, digit: int) -> tuple[int, ...]:
 
 
 def image_of(identity: int) -> tuple[Float[np.ndarray, '8 8'], int]:
-  """Returns the image (in [0, 1]) of an identity, and its digit.
-
-  Raises ConfigError if there is no such image.
-  """
+  """Returns the image (in [0, 1]) of an identity, and its digit. Raises ConfigError without one."""
   images, labels, _ = _all_handwriting()
   if not 0 <= identity < len(labels):
     raise ConfigError(f'identity {identity}; expected an image of 0 to {len(labels) - 1}')

@@ -117,9 +117,8 @@ class IdentityJudge:
 def candidates_for(
   identity: int, seed: int = 0, count: int = CANDIDATES, split: str = 'test'
 ) -> tuple[int, ...]:
-  """Returns `count` identities of one digit: the given one, and others drawn from a split.
-
-  Raises ConfigError if the split has not as many.
+  """Returns `count` identities of one digit, this one first. Raises ConfigError if a split lacks
+  them.
   """
   digit = image_of(identity)[1]
   others = [other for other in identities_of(split, digit) if other != identity]

@@ -45,9 +45,8 @@ class SoundEvents:
 
 
 def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
-  """Reads onsets and tones from a sound of 48 kHz; channels are averaged.
-
-  Raises DataError if it is not finite numbers (samples, channels).
+  """Reads onsets and tones from 48 kHz; channels are averaged. Raises DataError unless finite (s
+  c).
   """
   if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
     raise DataError(

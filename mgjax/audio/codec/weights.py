@@ -93,10 +93,7 @@ def _places(prefix: str, places: Collection[int], between: str = '.') -> list[st
 
 
 def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Reads the sizes of a published DAC-VAE from its tensors: fields of `Codec`.
-
-  Raises ConfigError if a tensor that tells them is missing.
-  """
+  """Reads fields of `Codec` from a published DAC-VAE's tensors. Raises ConfigError if some lack."""
   # One figure: each level doubles the width, and is made before it is compared with its tensors.
   levels = sum(bool(re.fullmatch(r'encoder\.block\.\d\.block\.4\.bias', name)) for name in tensors)
   width, channels, _ = _shape(tensors, 'encoder.block.0')
@@ -119,10 +116,7 @@ def transformers_side(tensors: Collection[str]) -> str | None:
 
 
 def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[str, Any]:
-  """Reads the sizes of one side of transformers' DAC from its tensors: fields of `Codec`.
-
-  Raises ConfigError if a tensor that tells them is missing.
-  """
+  """Reads fields of `Codec` from one side of transformers' DAC. Raises ConfigError if some lack."""
   levels = sum(bool(re.fullmatch(r'block\.\d\.snake1\.alpha', name)) for name in tensors)
   change = 'conv1' if side == 'encoder' else 'conv_t1'
   taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]

@@ -153,9 +153,8 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
   # Of an empty tensor too: its places are counted as if every axis had one.
   last = offset + sum(max(n - 1, 0) * step for n, step in zip(shape, strides, strict=True))
   inside = min(sizes) >= 0 and (last < storage.count or (last == 0 and 0 in shape))
-  if (
-    not inside or is_boundless(shape) or math.prod(shape) > storage.count
-  ):  # by strides of 0 a number may be many
+  # By strides of 0 one number may be many.
+  if not inside or is_boundless(shape) or math.prod(shape) > storage.count:
     raise ValueError(f'a tensor of shape {shape} lies outside of its storage')
   size = storage.dtype.itemsize
   storage.left -= math.prod(shape) * size
