@@ -36,22 +36,16 @@ class AudioCaption:
   sentence is left out where nothing is known (None), are not in public sources: these are ours. A
   caption is made to be written: quality is kept to one decimal and the likelihood to two, text is
   made safe as prompts are, and a double quotation mark, which ends a description, becomes a single.
-
-  Attributes:
-    quality: 0 to 10, of a predictor of quality, or None.
-    music: likelihood that there is music, 0 to 1, or None; 0 says that there is none.
-    music_description: mood and genre; '' if there is nothing to say.
-
-  Raises:
-    ConfigError: a number out of its range, no description, or a music description without music.
+  Raises ConfigError for a number out of its range, no description, or music described and denied.
   """
 
   description: str
-  quality: float | None = EFFECTS_QUALITY
+  quality: float | None = EFFECTS_QUALITY  # 0 to 10, of a predictor of quality, or None
   speech: bool | None = False
   singing: bool | None = False
+  # Likelihood that there is music, 0 to 1, or None; 0 says that there is none.
   music: float | None = 0.0
-  music_description: str = ''
+  music_description: str = ''  # mood and genre; '' if there is nothing to say
 
   def __post_init__(self):
     kept = {
@@ -93,7 +87,7 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is not in the template."""
+  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is in no template."""
   found = _CAPTION.fullmatch(text)
   if found is None:
     example = AudioCaption('waves break on a beach')

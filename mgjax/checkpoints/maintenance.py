@@ -19,25 +19,17 @@ from mgjax.core.errors import CheckpointError
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSummary:
-  """A checkpoint at a glance.
+  """A checkpoint at a glance."""
 
-  Attributes:
-    name: of its directory, the step; `<step>.corrupt` if it was set aside.
-    size: bytes.
-    written: when, in seconds since 1970.
-    loss: of the validation at its step, None if it is not known.
-    problem: why it is no good, '' if at a glance it is.
-  """
-
-  name: str
-  size: int
-  written: float
-  loss: float | None
-  problem: str
+  name: str  # of its directory, the step; `<step>.corrupt` if it was set aside
+  size: int  # bytes
+  written: float  # when, in seconds since 1970
+  loss: float | None  # of the validation at its step, None if it is not known
+  problem: str  # why it is no good, '' if at a glance it is
 
 
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
-  """Lists every checkpoint without reading arrays. Raises CheckpointError if there never was one."""
+  """Lists every checkpoint without reading arrays. Raises CheckpointError if there are none."""
   found = []
   for step in checkpoints.steps():
     path, loss, problem = checkpoints.directory / str(step), None, ''
@@ -84,16 +76,12 @@ def verify_all(
 
 @dataclasses.dataclass(frozen=True)
 class Pruning:
-  """What is to be cleared away.
+  """What is to be cleared away."""
 
-  Attributes:
-    remove: directories of steps that nothing asks to be kept, and of those set aside if wanted.
-    stay: steps that stay, of which the last is good.
-    damaged: steps newer than that, with what is wrong; a run that goes on sets them aside.
-  """
-
+  # Directories of steps that nothing asks to be kept, and of those set aside if wanted.
   remove: list[str]
-  stay: list[int]
+  stay: list[int]  # steps that stay, of which the last is good
+  # Steps newer than that, with what is wrong; a run that goes on sets them aside.
   damaged: dict[int, str]
 
 

@@ -67,17 +67,11 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-  """Which checkpoints stay when a new one is written: those that any of the three asks for.
+  """Which checkpoints stay when a new one is written: those that any of the three asks for."""
 
-  Attributes:
-    latest: so many of the newest.
-    every: those whose step is a multiple of it, for ever; 0 for none.
-    best: so many of those with the lowest validation losses; 0 for none.
-  """
-
-  latest: Positive = 3
-  every: Count = 0
-  best: Count = 0
+  latest: Positive = 3  # so many of the newest
+  every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
+  best: Count = 0  # so many of those with the lowest validation losses; 0 for none
 
   def __post_init__(self):
     check(self)

@@ -127,7 +127,7 @@ def _unlike(value: Any, expected: Any, name: str = '') -> str:
 def read_config_of(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
 ) -> ConfigDict:
-  """Reads a run's configuration. Raises ConfigError if there is none or it is of another component."""
+  """Reads a run's configuration. Raises ConfigError unless it is of this component."""
   config = read_config(workdir, component)
   if config.component != component:
     meant = runs_near(pathlib.Path(workdir).parent, component)

@@ -27,16 +27,13 @@ class ClipModel(nn.Module):
   `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|, of
   who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its own
   leaves I to the captions, as in SLIP (Mu et al. 2022).
-
-  Attributes:
-    temperature: 1 / s at the beginning, and 1 / s'.
-    identity: size q of J; 0 has none.
   """
 
   text: ClipText
   vision: ClipVision
+  # 1 / s at the beginning, and 1 / s'.
   temperature: Annotated[float, Range(least=1 / HIGHEST, most=1)] = 0.07
-  identity: Count = 0
+  identity: Count = 0  # size q of J; 0 has none
 
   def setup(self):
     start = jax.nn.initializers.constant(-math.log(self.temperature))

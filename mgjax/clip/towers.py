@@ -34,31 +34,23 @@ _TABLE = jax.nn.initializers.normal(0.02)
 class ClipText(nn.Module):
   """Prompts as tokens in context, each of which reads those before it, and as one vector.
 
-  Attributes:
-    dim: width e.
-    mlp_dim: FFN width f.
-    positions: entries of the position table: 77, or 256 of Long-prompt MetaCLIP.
-    projection: size p of the vector; None leaves it as wide as the tokens.
-    eos: the end token.
-    pooling: whose state becomes the vector: 'first_eos', the first end token's, or 'largest', that
-      of the largest token, which is the end token in OpenAI's vocabulary. Published configurations
-      mean 'largest' where their eos_token_id is 2. Padding is never read.
-    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
-
-  Raises:
-    ConfigError: there is no such pooling, end token or activation, the width does not divide into
-      the heads, or there are more tokens than positions.
+  Raises ConfigError if there is no such pooling, end token or activation, the width does not divide
+  into the heads, or there are more tokens than positions.
   """
 
   vocabulary: Positive
-  dim: Positive
+  dim: Positive  # width e
   depth: Positive
   heads: Positive
-  mlp_dim: Positive
-  positions: Positive
-  projection: Positive | None
-  eos: Count
+  mlp_dim: Positive  # FFN width f
+  positions: Positive  # entries of the position table: 77, or 256 of Long-prompt MetaCLIP
+  projection: Positive | None  # size p of the vector; None leaves it as wide as the tokens
+  eos: Count  # the end token
+  # Whose state becomes the vector: 'first_eos', the first end token's, or 'largest', that of the
+  # largest token, which is the end token in OpenAI's vocabulary. Published configurations mean
+  # 'largest' where their eos_token_id is 2. Padding is never read.
   pooling: str = 'first_eos'
+  # Of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
   activation: str = 'quick_gelu'
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32
@@ -101,26 +93,18 @@ class ClipText(nn.Module):
 class ClipVision(nn.Module):
   """Square images as tokens, one of them for the whole, and as one vector.
 
-  Attributes:
-    size: height and width in pixels.
-    patch: of a patch.
-    dim: width e.
-    mlp_dim: FFN width f.
-    projection: size p of the vector; None leaves it as wide as the tokens.
-    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
-
-  Raises:
-    ConfigError: there is no such activation, the width does not divide into the heads, or the
-      images are of another size or do not divide into patches.
+  Raises ConfigError if there is no such activation, the width does not divide into the heads, or
+  the images are of another size or do not divide into patches.
   """
 
-  size: Positive
+  size: Positive  # height and width in pixels
   patch: Positive
-  dim: Positive
+  dim: Positive  # width e
   depth: Positive
   heads: Positive
-  mlp_dim: Positive
-  projection: Positive | None
+  mlp_dim: Positive  # FFN width f
+  projection: Positive | None  # size p of the vector; None leaves it as wide as the tokens
+  # Of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
   activation: str = 'quick_gelu'
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32

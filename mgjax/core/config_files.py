@@ -33,17 +33,13 @@ def find_config(name: str) -> pathlib.Path:
 
 def all_configs() -> list[str]:
   """Lists the names of the configurations that `find_config` finds without a path."""
-  return sorted({name for folder in _FOLDERS for name in known_configs(folder)})
-
-
-def known_configs(folder: pathlib.Path) -> list[str]:
-  """Lists the names of the configurations in a folder, as in 'digits/video'."""
-  files = sorted(folder.rglob('*.py')) if folder.is_dir() else []
-  return [
+  files = {(folder, path) for folder in _FOLDERS for path in folder.rglob('*.py')}
+  found = {
     path.relative_to(folder).with_suffix('').as_posix()
-    for path in files
+    for folder, path in files
     if path.stem != '__init__' and 'get_config' in path.read_text()
-  ]
+  }
+  return sorted(found)
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:

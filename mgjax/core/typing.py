@@ -25,12 +25,7 @@ Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Critic(NamedTuple):
-  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`.
+  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`."""
 
-  Attributes:
-    predict: the discriminator with its parameters bound.
-    active: (), bool; before that its judgement must not count.
-  """
-
-  predict: Predict
-  active: Array
+  predict: Predict  # the discriminator with its parameters bound
+  active: Array  # (), bool; before that its judgement must not count

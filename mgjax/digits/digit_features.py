@@ -21,19 +21,12 @@ _LEAST = 1e-6  # of a deviation: what never changes stays near 0
 
 
 class DigitFeatures(NamedTuple):
-  """How rows are made of clips.
+  """How rows are made of clips."""
 
-  Attributes:
-    mean: of the crops of true clips.
-    shapes: their leading components, of unit length.
-    usual: means of all numbers of true clips.
-    deviation: standard deviations of the same.
-  """
-
-  mean: Float[np.ndarray, 'd']
-  shapes: Float[np.ndarray, 'k d']
-  usual: Float[np.ndarray, 'f']
-  deviation: Float[np.ndarray, 'f']
+  mean: Float[np.ndarray, 'd']  # of the crops of true clips
+  shapes: Float[np.ndarray, 'k d']  # their leading components, of unit length
+  usual: Float[np.ndarray, 'f']  # means of all numbers of true clips
+  deviation: Float[np.ndarray, 'f']  # standard deviations of the same
 
   def rows(self, videos: Iterable[np.ndarray]) -> Float[np.ndarray, 'n f']:
     """Returns a row a clip: 16 of the shape, 3 of the tint, 4 of the way.

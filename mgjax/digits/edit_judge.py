@@ -38,24 +38,16 @@ _HAND = 1.5  # pixels of 32 by which the middle of one hand lies off that of ano
 
 
 class JudgedEdit(NamedTuple):
-  """What is read of one edited clip.
+  """What is read of one edited clip."""
 
-  Attributes:
-    task: of `mgjax.digits.edits.TASKS`.
-    parts: of `PARTS` of the task, whether it is as it should be.
-    handwriting: cosine with the hand of the scene after, NaN unless the task keeps the hand.
-    path_error: root mean square distance from the path of the scene after, pixels of 32; NaN unless
-      the task asks for a path and a digit is seen.
-    flicker: mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures.
-    wall_error: mean distance of the wall from that of the scene after, of 255 levels.
-  """
-
-  task: str
-  parts: dict[str, bool]
-  handwriting: float
+  task: str  # of `mgjax.digits.edits.TASKS`
+  parts: dict[str, bool]  # of `PARTS` of the task, whether it is as it should be
+  handwriting: float  # cosine with the hand of the scene after, NaN unless the task keeps the hand
+  # Root mean square distance from the path of the scene after, pixels of 32; NaN unless the task
+  # asks for a path and a digit is seen.
   path_error: float
-  flicker: float
-  wall_error: float
+  flicker: float  # mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures
+  wall_error: float  # mean distance of the wall from that of the scene after, of 255 levels
 
   @property
   def right(self) -> bool:
@@ -65,18 +57,14 @@ class JudgedEdit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EditJudge:
-  """Judges edited clips of any size and frame count; made by `train_edit_judge`.
-
-  Attributes:
-    digits: reads digits.
-    wall: mean error of a wall that is kept, of 255 levels, at most: autoencoders leave up to 4, a
-      wall painted over in its mean colour has 5.5 or more.
-    path: root mean square error of a path that is kept, pixels of 32, at most: autoencoders leave
-      less in 98 of 100 clips, a path played backwards has 10.
-  """
+  """Judges edited clips of any size and frame count; made by `train_edit_judge`."""
 
   digits: DigitJudge
+  # Mean error of a wall that is kept, of 255 levels, at most: autoencoders leave up to 4, a wall
+  # painted over in its mean colour has 5.5 or more.
   wall: Positive = 5.0
+  # Root mean square error of a path that is kept, pixels of 32, at most: autoencoders leave less in
+  # 98 of 100 clips, a path played backwards has 10.
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:

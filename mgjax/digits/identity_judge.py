@@ -35,33 +35,20 @@ _SHIFTS = (-0.5, 0.0, 0.5)  # pixels
 
 
 class Pose(NamedTuple):
-  """How handwriting stands in a clip; NaN where there is none.
+  """How handwriting stands in a clip; NaN where there is none."""
 
-  Attributes:
-    turn: degrees, see `Scene.turn`.
-    weight: of its strokes, see `Scene.weight`.
-    y: of its centre from that of the frame, pixels of 32; of a clip the mean over its frames.
-    x: as y.
-  """
-
-  turn: float
-  weight: float
-  y: float
+  turn: float  # degrees, see `Scene.turn`
+  weight: float  # of its strokes, see `Scene.weight`
+  y: float  # of its centre from that of the frame, pixels of 32; of a clip the mean over its frames
   x: float
 
 
 class Likeness(NamedTuple):
-  """Whom a clip resembles most: one of the candidates, -1 if nothing stands out of it.
+  """Whom a clip resembles most: one of the candidates, -1 if nothing stands out of it."""
 
-  Attributes:
-    identity: of the handwriting.
-    pose: in which it is most alike.
-    match: the correlation, at most 1.
-  """
-
-  identity: int
-  pose: Pose
-  match: float
+  identity: int  # of the handwriting
+  pose: Pose  # in which it is most alike
+  match: float  # the correlation, at most 1
 
 
 NOBODY = Likeness(-1, Pose(*[float('nan')] * 4), float('nan'))
@@ -69,17 +56,11 @@ NOBODY = Likeness(-1, Pose(*[float('nan')] * 4), float('nan'))
 
 @dataclasses.dataclass(frozen=True)
 class IdentityJudge:
-  """Finds one of several candidates in clips of any size and frame count.
+  """Finds one of several candidates in clips of any size and frame count."""
 
-  Attributes:
-    turns: of the handwriting of clips, degrees, at most.
-    weights: of their strokes, at most, up and down.
-    digit_size: of a digit's side, pixels of 32.
-  """
-
-  turns: Magnitude = 10.0
-  weights: Magnitude = 0.5
-  digit_size: DigitSize = 14.0
+  turns: Magnitude = 10.0  # of the handwriting of clips, degrees, at most
+  weights: Magnitude = 0.5  # of their strokes, at most, up and down
+  digit_size: DigitSize = 14.0  # of a digit's side, pixels of 32
 
   def __post_init__(self):
     check(self)

@@ -54,47 +54,34 @@ _Shade = tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """All that a clip shows.
+  """All that a clip shows. Raises ConfigError for unknown names, numbers or images."""
 
-  Attributes:
-    identities: images of the handwriting, from left to right, see `handwriting.image_of`; one of a
-      digit, up to three of a sign.
-    offset: (y, x) of the line or place from the centre, in [-1, 1] of the jitter.
-    phase: (y, x) in [0, 2): where a bouncing digit begins, in crossings of the frame; the first
-      also says when a falling one lands.
-    shades: two dark colours (red, green, blue in [0, 1]) that it is made of.
-    tiles: the seed of a mosaic.
-    parity: (y, x), 0 or 1: whether textures begin with a dark stripe.
-    jitter: distance from the centre line, at most.
-    laps: how far a bouncing digit goes.
-    turn: of the handwriting, degrees, clockwise.
-    weight: of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
-    hidden: whether the digit is away and the background alone is seen.
-    play: one of `PLAYS`; what is frozen stays as the clip begins.
-
-  Raises:
-    ConfigError: unknown names, numbers or images.
-  """
-
+  # Images of the handwriting, from left to right, see `handwriting.image_of`; one of a digit, up to
+  # three of a sign.
   identities: tuple[int, ...]
   colour: str
   motion: str
+  # (y, x) of the line or place from the centre, in [-1, 1] of the jitter.
   offset: tuple[float, float] = (0.0, 0.0)
+  # (y, x) in [0, 2): where a bouncing digit begins, in crossings of the frame; the first also says
+  # when a falling one lands.
   phase: tuple[float, float] = (0.0, 0.0)
   background: str = 'black'
+  # Two dark colours (red, green, blue in [0, 1]) that it is made of.
   shades: tuple[_Shade, _Shade] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-  tiles: int = 0
+  tiles: int = 0  # the seed of a mosaic
   texture: str = 'soft'
-  parity: tuple[int, int] = (0, 0)
+  parity: tuple[int, int] = (0, 0)  # (y, x), 0 or 1: whether textures begin with a dark stripe
   digit_size: DigitSize = 14.0
-  jitter: Magnitude = 3.0
-  laps: Magnitude = 1.0
-  turn: float = 0.0
+  jitter: Magnitude = 3.0  # distance from the centre line, at most
+  laps: Magnitude = 1.0  # how far a bouncing digit goes
+  turn: float = 0.0  # of the handwriting, degrees, clockwise
+  # Of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
   weight: float = 0.0
   tint: str = 'grey'
-  hidden: bool = False
+  hidden: bool = False  # whether the digit is away and the background alone is seen
   mark: str = ''
-  play: str = 'forward'
+  play: str = 'forward'  # one of `PLAYS`; what is frozen stays as the clip begins
 
   def __post_init__(self):
     # A source makes a scene for every sample: what it draws itself is not looked at again.

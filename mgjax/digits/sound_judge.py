@@ -66,21 +66,14 @@ def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
 
 @dataclasses.dataclass(frozen=True)
 class SoundReading:
-  """The detected events of one sound matched with the true ones.
+  """The detected events of one sound matched with the true ones."""
 
-  Attributes:
-    errors: seconds by which each matched onset is late, negative if it is early.
-    missed: events without an onset.
-    extra: onsets without an event.
-    tones: tone heard after each matched onset, see `SoundEvents`.
-    digit: whose tone it should be.
-  """
-
+  # Seconds by which each matched onset is late, negative if it is early.
   errors: Float[np.ndarray, '_']
-  missed: int
-  extra: int
-  tones: Int[np.ndarray, '_']
-  digit: int
+  missed: int  # events without an onset
+  extra: int  # onsets without an event
+  tones: Int[np.ndarray, '_']  # tone heard after each matched onset, see `SoundEvents`
+  digit: int  # whose tone it should be
 
   @property
   def events(self) -> int:
@@ -113,23 +106,14 @@ def judge_sound(
 
 @dataclasses.dataclass(frozen=True)
 class SoundScores:
-  """What a set of sounds scores; nan where there was nothing to score.
+  """What a set of sounds scores; nan where there was nothing to score."""
 
-  Attributes:
-    onset_error: median |error| of the matched onsets, in ms.
-    missed: share of the events that are not heard.
-    extra: share of what is heard that is no event.
-    tone: share of the matched onsets whose tone is the digit's.
-    silence: share of the clips without an event in which nothing is heard.
-    clips: how many sounds were judged.
-  """
-
-  onset_error: float
-  missed: float
-  extra: float
-  tone: float
-  silence: float
-  clips: int
+  onset_error: float  # median |error| of the matched onsets, in ms
+  missed: float  # share of the events that are not heard
+  extra: float  # share of what is heard that is no event
+  tone: float  # share of the matched onsets whose tone is the digit's
+  silence: float  # share of the clips without an event in which nothing is heard
+  clips: int  # how many sounds were judged
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for nan."""

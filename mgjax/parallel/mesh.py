@@ -71,7 +71,7 @@ def rows_mesh() -> Mesh | None:
 
 
 def read_sizes(text: str) -> dict[str, int]:
-  """Reads the sizes of mesh axes from text, as 'fsdp=32,context=16'. Raises ConfigError for others."""
+  """Reads the sizes of mesh axes, as 'fsdp=32,context=16'. Raises ConfigError for other text."""
   found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
   if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
     raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')

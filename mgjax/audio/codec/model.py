@@ -102,20 +102,17 @@ class Codec(nn.Module):
   multiple of r is padded by reflection at the end. Decoding gives r samples a latent, of which the
   first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
   makes; this one does not.
-
-  Attributes:
-    width: channels of the encoder's finest level; each stride doubles them.
-    strides: of the levels, finest first, all even; 2 * 8 * 10 * 12 = 1920 samples a latent.
-    decoder_width: channels of the decoder's coarsest level; each stride halves them.
-    patch: samples folded into channels before the first convolution. 1 is the published; more make
-      small models on CPUs several times faster.
   """
 
   channels: Positive = 1
-  width: Positive = 64
+  width: Positive = 64  # channels of the encoder's finest level; each stride doubles them
+  # Of the levels, finest first, all even; 2 * 8 * 10 * 12 = 1920 samples a latent.
   strides: tuple[Positive, ...] = (2, 8, 10, 12)
   latent_channels: Positive = 128
+  # Channels of the decoder's coarsest level; each stride halves them.
   decoder_width: Positive = 1536
+  # Samples folded into channels before the first convolution. 1 is the published; more make small
+  # models on CPUs several times faster.
   patch: Positive = 1
   dtype: jnp.dtype = jnp.float32
 

@@ -23,22 +23,17 @@ from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Pre
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came.
-
-  Attributes:
-    adversarial: of the adversarial loss; 0 trains without discriminators.
-    mse: of the mean squared error of samples, which DAC does not have; without it, training on
-      audio with much digital silence collapses to silence.
-    spectral_floor: smallest magnitude that counts in the mel distance.
-    kl: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
-      of Stable Audio, for the same formula.
-  """
+  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came."""
 
   mel: Magnitude = 15.0
   features: Magnitude = 2.0
-  adversarial: Magnitude = 1.0
+  adversarial: Magnitude = 1.0  # of the adversarial loss; 0 trains without discriminators
+  # Of the mean squared error of samples, which DAC does not have; without it, training on audio
+  # with much digital silence collapses to silence.
   mse: Magnitude = 0.0
-  spectral_floor: Annotated[float, Range(above=0)] = SPECTRAL_FLOOR
+  spectral_floor: Annotated[float, Range(above=0)] = SPECTRAL_FLOOR  # of the mel distance
+  # Of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that of
+  # Stable Audio, for the same formula.
   kl: Magnitude = 1e-4
 
   def __post_init__(self):

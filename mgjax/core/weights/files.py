@@ -15,17 +15,12 @@ INDEX = '.index.json'
 
 
 class WeightFile(NamedTuple):
-  """What a model's files hold.
+  """What a model's files hold."""
 
-  Attributes:
-    tensors: by their names, in their types.
-    config: the object in config.json of the folder, or None: a file given by itself has none.
-    digests: SHA-256 of every file that tensors were read from, by its name.
-  """
-
-  tensors: Tensors
+  tensors: Tensors  # by their names, in their types
+  # The object in config.json of the folder, or None: a file given by itself has none.
   config: dict[str, Any] | None
-  digests: dict[str, str]
+  digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
 
   def types(self) -> dict[str, str]:
     """Returns the type of every tensor."""

@@ -17,44 +17,30 @@ from mgjax.core.typing import Tree
 
 
 class ImportedWeights(NamedTuple):
-  """What was read from a file of another project.
+  """What was read from a file of another project."""
 
-  Attributes:
-    model: all fields of `config.model`.
-    params: of the model.
-    notes: what goes along in every checkpoint and file: statistics of latents, or a source.
-  """
-
-  model: dict[str, Any]
+  model: dict[str, Any]  # all fields of `config.model`
   params: Tree
+  # What goes along in every checkpoint and file: statistics of latents, or a source.
   notes: dict[str, Any]
 
 
 class WeightFormat(NamedTuple):
-  """The functions that initialise, read and write the weights of a section.
+  """The functions that initialise, read and write the weights of a section."""
 
-  Attributes:
-    make: the module that `config.model` describes.
-    init: model, notes, key -> its parameters.
-    read: `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the
-      seed of what the file lacks, and whether parameters stay in its types. None where no other
-      project has such a model.
-    form: the word for what `write` makes.
-    folder: whether that is a folder, not a file.
-    write: parameters, fields of `config.model`, notes and path -> what was written, for the log.
-    noted: the names of notes that there must be.
-    frozen: whether nothing trains it, and one copy of its parameters is enough.
-    how: fields of `config.model` that say how it is computed, and stay as they are configured.
-  """
-
-  make: Callable[[Mapping[str, Any]], nn.Module]
-  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]
+  make: Callable[[Mapping[str, Any]], nn.Module]  # the module that `config.model` describes
+  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]  # model, notes, key -> its parameters
+  # `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the seed of
+  # what the file lacks, and whether parameters stay in its types. None where no other project has
+  # such a model.
   read: Callable[..., ImportedWeights] | None = None
-  form: str = ''
-  folder: bool = False
+  form: str = ''  # the word for what `write` makes
+  folder: bool = False  # whether that is a folder, not a file
+  # Parameters, fields of `config.model`, notes and path -> what was written, for the log.
   write: Callable[[Tree, Mapping[str, Any], Mapping[str, Any], pathlib.Path], str] | None = None
-  noted: tuple[str, ...] = ('latents',)
-  frozen: bool = False
+  noted: tuple[str, ...] = ('latents',)  # the names of notes that there must be
+  frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
+  # Fields of `config.model` that say how it is computed, and stay as they are configured.
   how: tuple[str, ...] = ('dtype',)
 
 

@@ -22,20 +22,15 @@ TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
 
 
 class TensorName(NamedTuple):
-  """A row of a table: a parameter of ours, and the tensor that holds it.
+  """A row of a table: a parameter of ours, and the tensor that holds it."""
 
-  Attributes:
-    ours: name of the parameter; None for tensors that are left out.
-    theirs: name of the tensor, or several of which any may be there; of those that are, all are
-      equal. The first is written where nothing else is asked for. Where `ours` is None, a pattern
-      as of a shell: 'decoder.*'.
-    axes: of the tensor, in the order that the parameter has them; () keeps it.
-    part: which of how many equal parts along the tensor's first axis the parameter is.
-  """
-
-  ours: str | None
+  ours: str | None  # name of the parameter; None for tensors that are left out
+  # Name of the tensor, or several of which any may be there; of those that are, all are equal. The
+  # first is written where nothing else is asked for. Where `ours` is None, a pattern as of a shell:
+  # 'decoder.*'.
   theirs: str | tuple[str, ...]
-  axes: tuple[int, ...] = ()
+  axes: tuple[int, ...] = ()  # of the tensor, in the order that the parameter has them; () keeps it
+  # Which of how many equal parts along the tensor's first axis the parameter is.
   part: tuple[int, int] = (0, 1)
 
   @property
