@@ -1,6 +1,4 @@
-"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6),
-checked by tests/audio/test_masking.py.
-"""
+"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6)."""
 
 import jax
 import jax.numpy as jnp

@@ -154,10 +154,7 @@ class Checkpoints:
     return items[which], record['meta']
 
   def restore_record(self) -> dict[str, Any]:
-    """Reads what the newest checkpoint says of itself, such as `meta`, and none of its arrays.
-
-    Raises CheckpointError if there is no checkpoint, or none is good.
-    """
+    """Reads what the newest good checkpoint says of itself. Raises CheckpointError without one."""
     found = self._read_newest_good({})
     if found is None:
       raise self.nothing()

@@ -259,10 +259,7 @@ def verify_checkpoint(path: epath.Path) -> None:
 
 
 def check_files(path: epath.Path) -> dict[str, Any]:
-  """Checks that a checkpoint has all its files, and returns its record, which alone it reads.
-
-  Raises Damaged if a file is missing, cut, or has other leaves than the record.
-  """
+  """Returns the record of a checkpoint that has all its files, unread; raises Damaged if not."""
   record = read_record(path)
   for name, saved in record['leaves'].items():
     if not saved:

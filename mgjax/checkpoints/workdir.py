@@ -172,10 +172,7 @@ def open_checkpoints(
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
-  """Reads the shape of every parameter of a run, by name, from its newest checkpoint.
-
-  Raises CheckpointError if there is no checkpoint that can be trusted.
-  """
+  """Reads the shape of every parameter of a run, by name, from its newest good checkpoint."""
   saved = open_checkpoints(workdir).restore_record()['leaves']['average']
   return {name: shape for name, (_, shape, _) in saved.items()}
 

@@ -98,11 +98,7 @@ def clip_model_inputs(model: ClipModel) -> tuple[Array, ...]:
 
 
 def make_clip_model(fields: Mapping[str, Any]) -> ClipModel:
-  """Makes the module that a configuration's `model` describes.
-
-  Raises ConfigError if a field is unknown or out of its range, or the towers end in different
-  spaces.
-  """
+  """Makes the module that a configuration's `model` describes, or raises ConfigError."""
   model = unpack(ClipModel, fields, 'model')
   text, vision = model.text.projection, model.vision.projection
   if text is None or text != vision:

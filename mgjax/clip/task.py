@@ -40,11 +40,7 @@ class ClipSettings:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
-    """Reads a configuration as a plain dictionary, before any data are read.
-
-    Raises ConfigError if a field is unknown, missing or out of its range, or they do not go
-    together.
-    """
+    """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
     model, data = make_clip_model(described), data_settings(fields_of(fields, 'data'))
     shapes = video_shapes(buckets, data.fps)

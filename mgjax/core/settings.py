@@ -104,10 +104,7 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
 def arguments(
   make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Returns fields as arguments of a class or function; `given` are those that it gets elsewhere.
-
-  Raises ConfigError if a field is unknown, missing or out of its range.
-  """
+  """Returns checked fields as arguments of `make`; `given` are those that it gets elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   for name in fields:
     if name not in hints:
@@ -136,10 +133,7 @@ def annotations(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
-  """Returns a value in the form that an annotation asks for.
-
-  Raises ConfigError if it has none; the message begins with `name`.
-  """
+  """Returns a value in the form that an annotation asks for. Raises ConfigError, `name` first."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:
     whole = arguments[0] is int

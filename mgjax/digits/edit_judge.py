@@ -68,9 +68,7 @@ class EditJudge:
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
-    """Says what of an edited clip, uint8 (t h w 3), is as it should be. Raises DataError for
-    others.
-    """
+    """Says what of an edited clip is as it should be. Raises DataError unless uint8 (t h w 3)."""
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
     frames, size = len(video), video.shape[1:3]

@@ -98,9 +98,7 @@ class IdentityJudge:
 def candidates_for(
   identity: int, seed: int = 0, count: int = CANDIDATES, split: str = 'test'
 ) -> tuple[int, ...]:
-  """Returns `count` identities of one digit, this one first. Raises ConfigError if a split lacks
-  them.
-  """
+  """Returns `count` identities of one digit, this one first. Raises ConfigError if too few."""
   digit = image_of(identity)[1]
   others = [other for other in identities_of(split, digit) if other != identity]
   if len(others) < count - 1:

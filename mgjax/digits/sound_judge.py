@@ -45,9 +45,7 @@ class SoundEvents:
 
 
 def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
-  """Reads onsets and tones from 48 kHz; channels are averaged. Raises DataError unless finite (s
-  c).
-  """
+  """Reads onsets and tones from 48 kHz, channels averaged. Raises DataError if not finite."""
   if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
     raise DataError(
       f'the judge of sounds got {sound.dtype} {sound.shape}, expected finite numbers (samples, '

@@ -69,8 +69,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def make_initialise(init: Callable[[Key], Tree], mesh: Mesh) -> tuple[Callable[[Key], Tree], Tree]:
-  """Makes `initialise(key) -> params`, which allocates every parameter in its shards, and these
-  shards.
+  """Makes `initialise(key) -> params`, each parameter in its shards; returns these as well.
 
   `init` gives parameters with logical axes, as that of a Linen module.
   """

@@ -65,11 +65,7 @@ def understanding(what: str) -> Iterator[None]:
 
 
 def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
-  """Returns a number that another project's config.json says, `otherwise` where it is silent or
-  null.
-
-  `limits` is an annotation such as `Positive`. Raises ConfigError if it is something else.
-  """
+  """Returns a number of another project's config.json, or `otherwise`. Raises ConfigError."""
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')
 

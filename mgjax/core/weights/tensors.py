@@ -64,10 +64,7 @@ def are_finite_floats(tensor: np.ndarray) -> bool:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-  """Reads the metadata of a .safetensors file, and none of its tensors.
-
-  Raises ConfigError if there is no such file, or it is of another kind.
-  """
+  """Reads the metadata of a .safetensors file alone. Raises ConfigError if it is none."""
   with open_tensors(path) as file:
     return file.metadata() or {}
 
