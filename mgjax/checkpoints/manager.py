@@ -40,7 +40,7 @@ class Checkpoints:
   """The checkpoints of one run, in a directory of their own.
 
   Saving is asynchronous. Restoring verifies every leaf and, if the newest checkpoint is damaged,
-  falls back aloud to the one before. Reading alone never changes the directory of a live run:
+  logs it and falls back to the one before. Reading alone never changes the directory of a live run:
   what a killed process left half-written is removed by the first save. Of several processes the
   first one says which steps there are: a shared file system may show them different ones.
   """
@@ -106,7 +106,7 @@ class Checkpoints:
     if step not in self._losses:
       try:
         self._losses[step] = read_record(self.directory / str(step)).get('loss')
-      except Exception:  # of any kind: whoever reads that checkpoint will say that it is damaged
+      except Exception:  # of any kind: reading that checkpoint will say that it is damaged
         self._losses[step] = None
     loss = self._losses[step]
     return loss if loss is not None and np.isfinite(loss) else None
@@ -167,7 +167,7 @@ class Checkpoints:
     """
     try:
       steps = finished_steps(self.directory)
-    except OSError:  # whoever needs the checkpoints will say so
+    except OSError:  # reading the checkpoints will say so
       return None
     for step in reversed(steps):
       try:

@@ -116,7 +116,7 @@ def check_not_lost(workdir: pathlib.Path, reached: int, interval: int, where: st
 
   `reached` is the last step of its metrics, `interval` that of `save_interval`.
   """
-  if 0 < 2 * interval < reached:  # whoever saves twice has waited for the first one
+  if 0 < 2 * interval < reached:  # a second save has waited for the first
     raise CheckpointError(
       f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
       'checkpoint after step 0; bring them back, or begin anew in an empty work directory'

@@ -1,4 +1,4 @@
-"""What captions of the small world say."""
+"""Captions of synthetic clips of digits."""
 
 from mgjax.digits.scene import MOTIONS, TEXTURES, Scene
 

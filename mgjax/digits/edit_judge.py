@@ -1,4 +1,4 @@
-"""Judges edited clips of the small world: whether all is as the instruction asks, and else kept.
+"""Judges edited synthetic clips: whether all is as the instruction asks, and all else kept.
 
 The scenes before and after an edit are known pixel by pixel, so that each part is read where it
 must show: the digit, its colour and its path by the judge of digits (`judge.py`), the tint of the
@@ -22,7 +22,7 @@ from mgjax.digits.scene import COLOURS, TINTS, Scene
 
 _ALL = ('digit', 'colour', 'wall', 'path', 'mark')
 # Task -> what must be right: in a clip that keeps all else. Where a digit is added it is free to
-# move and be anywhere, and how a wall of another tint looks tile by tile is nobody's business.
+# move and be anywhere, and how a wall of another tint looks tile by tile does not count.
 PARTS: dict[str, tuple[str, ...]] = {
   **dict.fromkeys(TASKS, _ALL),
   'replace': ('digit', 'colour', 'wall', 'path'),  # another hand's strokes lie elsewhere

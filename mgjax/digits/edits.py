@@ -1,4 +1,4 @@
-"""Edits of the small world: scenes before and after, the instruction and the one that undoes it.
+"""Edits of synthetic clips: scenes before and after, the instruction and the one that undoes it.
 
 Both scenes share the hand, the path and the wall but for what the instruction names, so that what
 an edit must change and what it must keep are known pixel by pixel.

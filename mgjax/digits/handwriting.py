@@ -1,4 +1,4 @@
-"""The handwriting of the small world: the 1,797 images of digits that ship inside scikit-learn.
+"""The handwriting of synthetic clips: the 1,797 images of digits that ship inside scikit-learn.
 
 An identity is one image, by its index in scikit-learn's data. Every fifth image of a digit is held
 out from training. So that one judge may filter data and another judge what was made of them, what

@@ -1,4 +1,4 @@
-"""Says whose handwriting a clip or a picture of the small world shows, and in which pose.
+"""Says whose handwriting a synthetic clip or picture shows, and in which pose.
 
 What the judge of digits sees of a clip, its mean with motion taken out, is compared with candidates
 drawn in a grid of poses p: a turn and a weight of strokes. Both pass the same band of frequencies,
@@ -28,7 +28,7 @@ from mgjax.digits.scene import DigitSize
 CANDIDATES = 20
 _TURNS = np.arange(-35, 35.1, 2.5)  # degrees; a step beyond those of references
 _WEIGHTS = np.arange(-1.25, 1.26, 0.25)
-_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/small_world.md
+_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/synthetic_data.md
 _BAND = (1.0, 3.0)  # standard deviations of Gaussians, pixels of 32
 _STRIDE = 2  # pixels, between samples of what has passed the band
 _SHIFTS = (-0.5, 0.0, 0.5)  # pixels

@@ -1,4 +1,4 @@
-"""Draws scenes of the small world at any size and number of frames: pictures, masks, geometry.
+"""Draws scenes of digits at any size and number of frames: pictures, masks, geometry.
 
 A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
 'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image

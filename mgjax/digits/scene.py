@@ -1,4 +1,4 @@
-"""Scenes of the small world: all that a clip shows, whatever its size and number of frames.
+"""Scenes of synthetic clips: all that a clip shows, whatever its size and number of frames.
 
 A scene is plain data. With a field replaced it shows the same clip in another colour, by another
 hand, before another background; `mgjax/digits/render.py` draws it. Lengths are pixels of a frame

@@ -6,7 +6,7 @@ is 60 dB below full scale or, if that is more, four times the median of P_k over
 softer or always there is no onset. Onsets are matched with the true events one to one. The tone
 after an onset is the one of `TONES` that holds most of its power.
 
-The score is a proxy: it hears what the small world sounds like, and no other sound. Report
+The score is a proxy: it hears the sounds of these clips, and no other. Report
 `ceiling` and `floor` beside it, which say what the score can be.
 """
 

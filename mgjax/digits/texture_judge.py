@@ -44,7 +44,7 @@ def texture_phase(
   1 where it turns each time. NaN where no texture can be read, and of one frame.
 
   Args:
-    video: a clip of the small world.
+    video: a synthetic clip.
     corners: (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
       columns of 'geometry'; by default found from where the digit's light is, which may err
       by a pixel in noise or where the phase jumps.

@@ -63,7 +63,7 @@ def size(mesh: Mesh | AbstractMesh, axes: Sequence[str]) -> int:
 def fit(axes: Sequence[str], length: int, mesh: Mesh | AbstractMesh) -> Entry:
   """Returns the first of `axes`, as many as divide `length` together; axes of size 1 are left out.
 
-  The choice depends on the length alone, so that whoever asks about equal arrays gets one answer.
+  The choice depends on the length alone, so that equal arrays get one answer.
   """
   chosen: list[str] = []
   for axis in axes:
