@@ -24,7 +24,7 @@ def contrastive_loss(
 
   Without equal captions P is the identity, and this is CLIP's loss (Radford et al. 2021, figure 3);
   with them it is UniCL's (Yang et al. 2022, Unified Contrastive Learning in Image-Text-Label
-  Space). In synthetic data a caption comes several times in a batch, and an image must not be pushed
+  Space). In synthetic data a caption comes several times a batch, and an image must not be pushed
   away from its own words. Batches of distinct captions would be no larger than there are captions,
   and every source of data would have to make them. The least there can be is not 0 but the mean of
   log #{k: c_i = c_k}: equal texts have equal logits.
