@@ -37,10 +37,9 @@ def whole(tmp_path_factory):
   mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(jax.sharding.AxisType.Auto,))
   with Checkpoints(directory) as checkpoints:
     for step in (1, 2):
-      pieces = jax.tree.map(
-        lambda x: jax.device_put(x, NamedSharding(mesh, P('fsdp') if x.ndim else P())),
-        state_of(step),
-      )
+      state = state_of(step)
+      cut = jax.tree.map(lambda x: NamedSharding(mesh, P('fsdp') if x.ndim else P()), state)
+      pieces = jax.device_put(state, cut)
       checkpoints.save(pieces, {'config': {'seed': step}})
   return directory
 

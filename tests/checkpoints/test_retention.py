@@ -59,9 +59,8 @@ def test_what_cannot_be_kept_is_an_error(train, said):
 
 def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):
   save(tmp_path, 1, 2)
-  target = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), make_state(0).average
-  )
+  halves = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)  # noqa: E731
+  target = jax.tree.map(halves, make_state(0).average)
   average, _ = Checkpoints(tmp_path).restore_params(target)
   assert_same(average, jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state(2).average))
   damage(tmp_path, 2, make_state(2).average['block']['kernel'])

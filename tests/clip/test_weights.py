@@ -110,9 +110,8 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
   take(tower, given, tmp_path / 'run', dtype='float32', **fields)
   model = section(f'clip_{tower}').weights.get().make(read_config(tmp_path / 'run').model.to_dict())
   params, _ = load_params(tmp_path / 'run')
-  np.testing.assert_allclose(
-    jax.jit(model.apply)({'params': params}, *inputs)[1], pooled, rtol=0, atol=3e-6
-  )
+  found = jax.jit(model.apply)({'params': params}, *inputs)[1]
+  np.testing.assert_allclose(found, pooled, rtol=0, atol=3e-6)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
   out = load_file(tmp_path / 'out/model.safetensors')
   equal(out, {key: tensors[key] for key in out})
@@ -122,28 +121,21 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
 
 @pytest.mark.parametrize('prefix', ['', 'text.'])
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
-def test_openclip_s_own_names_are_the_same_text_tower(prefix, dtype, tmp_path):
-  own = {key: x.astype(dtype) for key, x in to_own('text', 'metaclip', prefix).items()}
-  assert any(key.endswith('resblocks.2.attn.in_proj_weight') for key in own)
-  other = {f'visual.{key}': x for key, x in to_own('vision', 'metaclip').items()}
+@pytest.mark.parametrize('tower', CONFIGS)
+def test_openclip_s_own_names_are_the_same_tower(tower, prefix, dtype, tmp_path):
+  both = {
+    name: {key: x.astype(dtype) for key, x in to_own(name, 'metaclip', beginning).items()}
+    for name, beginning in (('text', prefix), ('vision', 'visual.'))
+  }
+  assert any(key.endswith('resblocks.2.attn.in_proj_weight') for key in both[tower])
   rest = {'logit_scale': np.full((), 4.6, np.float32), 'context_length': np.array(256)}
-  given = write(tmp_path / 'given', own | other | rest)
-  params, _ = take('text', given, tmp_path / 'run', heads=4, eos=37)
-  for key, x in named_leaves(imported('text', 'metaclip')[1]).items():
+  given = write(tmp_path / 'given', both['text'] | both['vision'] | rest)
+  fields = {'text': {'heads': 4, 'eos': 37}, 'vision': {'heads': 3}}[tower]
+  params, _ = take(tower, given, tmp_path / 'run', **fields)
+  for key, x in named_leaves(imported(tower, 'metaclip')[1]).items():
     np.testing.assert_array_equal(params[key], x.astype(dtype), err_msg=key)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), own)
-
-
-@pytest.mark.parametrize('prefix', ['', 'text.'])
-def test_openclip_s_own_names_are_the_same_vision_tower(prefix, tmp_path):
-  own = to_own('vision', 'metaclip', 'visual.')
-  rest = to_own('text', 'metaclip', prefix) | {'logit_scale': np.full((), 4.6, np.float32)}
-  given = write(tmp_path / 'given', own | rest)
-  params, _ = take('vision', given, tmp_path / 'run', heads=3)
-  equal(params, named_leaves(imported('vision', 'metaclip')[1]))
-  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), own)
+  equal(load_file(tmp_path / 'out/model.safetensors'), both[tower])
 
 
 def test_a_file_of_both_towers_gives_either(tmp_path, caplog):

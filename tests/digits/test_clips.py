@@ -50,12 +50,10 @@ def test_a_source_ends_at_its_length():
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_a_split_shows_its_own_handwriting(split):
   # At 8 pixels a digit standing still in the middle of a frame of 8 is the source image itself.
-  source = Digits(
-    split=split, frames=1, size=(8, 8), digit_size=32, jitter=0, colours=('white',), length=50
-  )
+  world = {'frames': 1, 'size': (8, 8), 'digit_size': 32, 'jitter': 0, 'colours': ('white',)}
   images, _ = handwriting(split)
   known = {np.rint(image * 16).astype(np.uint8).tobytes() for image in images}
-  for sample in source:
+  for sample in Digits(split=split, length=50, **world):
     shown = np.rint(sample['video'][0, ..., 0] / 255 * 16).astype(np.uint8)
     assert shown.tobytes() in known
 
@@ -72,8 +70,8 @@ def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
 
 def test_seen_and_held_out_captions_never_meet():
   draws = {
-    captions: {Digits(captions=captions).listen(index)['caption'] for index in range(2500)}
-    for captions in ('seen', 'held_out', 'all')
+    captions: {Digits(captions=captions).listen(index)['caption'] for index in range(count)}
+    for captions, count in (('seen', 1500), ('held_out', 300), ('all', 1500))
   }
   assert not draws['seen'] & draws['held_out']
   assert draws['seen'] | draws['held_out'] == draws['all']
@@ -81,10 +79,7 @@ def test_seen_and_held_out_captions_never_meet():
 
 
 def test_captions_say_what_is_shown():
-  words = {
-    (digit, colour, motion): caption
-    for digit, colour, motion, caption in all_captions(tuple(COLOURS), tuple(MOTIONS))
-  }
+  words = {tuple(row): caption for *row, caption in all_captions(tuple(COLOURS), tuple(MOTIONS))}
   assert words[3, 'green', 'left'] == 'the green digit 3 moves left'
   assert words[0, 'red', 'still'] == 'the red digit 0 stands still'
   assert words[9, 'white', 'bounce'] == 'the white digit 9 bounces'
@@ -188,9 +183,8 @@ def test_a_wrong_field_is_named(make, field, words):
 
 def test_a_fingerprint_names_what_is_not_as_by_default():
   assert Digits().fingerprint == Digits(jitter=3, size=(32, 32)).fingerprint == 'Digits()'
-  assert Digits(textures=('striped',), laps=2).fingerprint == (
-    "Digits(textures=('striped',), laps=2.0)"
-  )
+  changed = Digits(textures=('striped',), laps=2).fingerprint
+  assert changed == "Digits(textures=('striped',), laps=2.0)"
   for field in dataclasses.fields(Digits):
     other = {
       'split': 'judge', 'captions': 'all', 'size': (64, 64), 'colours': ('red',),

@@ -94,11 +94,8 @@ def test_a_replaced_digit_may_be_of_any_hand(judge):
   edits = edits_of('replace')
   others = Digits(split='train', captions='all', length=2000, **WORLD)
   for edit in edits[:3]:
-    hand = next(
-      others.scene(index).identities
-      for index in range(2000)
-      if others.scene(index).number == edit.after.number
-    )
+    scenes = map(others.scene, range(2000))
+    hand = next(scene.identities for scene in scenes if scene.number == edit.after.number)
     assert judge.judge(show(dataclasses.replace(edit.after, identities=hand)), edit).right
 
 

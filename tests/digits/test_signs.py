@@ -29,7 +29,7 @@ def test_a_quarter_of_the_numbers_is_held_out_and_every_digit_is_seen_at_every_p
 
 def test_numbers_held_out_are_never_drawn_in_training():
   draws = {
-    captions: [sample['number'] for sample in Signs(frames=1, captions=captions, length=1500)]
+    captions: [Signs(frames=1, captions=captions).scene(index).number for index in range(1500)]
     for captions in ('seen', 'held_out')
   }
   assert not any(map(is_held_out_number, draws['seen']))

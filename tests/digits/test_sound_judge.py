@@ -11,9 +11,8 @@ from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import hear, judge_sound, judge_sounds, sound_ceiling, sound_floor
 from mgjax.digits.sounds import RATE, TONES, digit_sound
 
-WORLD = Digits(
-  split='test', motions=('bounce', 'fall', 'still'), captions='all', sound=True, fps=25, frames=50
-)
+HEARD = {'motions': ('bounce', 'fall', 'still'), 'sound': True, 'fps': 25, 'frames': 50}
+WORLD = Digits(split='test', captions='all', **HEARD)
 
 
 @pytest.fixture(scope='module')
@@ -125,15 +124,9 @@ def test_events_that_the_ear_does_not_separate_are_one():
 def test_scores_count_over_all_clips():
   sound = digit_sound(5, np.array([0.3, 0.6]), RATE)
   silence = np.zeros((RATE, 1))
-  scores = judge_sounds(
-    [
-      judge_sound(sound, np.array([0.3, 0.61]), 5),
-      judge_sound(sound, np.array([0.3]), 4),
-      judge_sound(silence, np.array([0.5]), 1),
-      judge_sound(silence, np.zeros(0), 1),
-      judge_sound(sound, np.zeros(0), 1),
-    ]
-  )
+  heard = ((sound, [0.3, 0.61], 5), (sound, [0.3], 4), (silence, [0.5], 1), (silence, [], 1))
+  given = [judge_sound(each, np.array(events), digit) for each, events, digit in heard]
+  scores = judge_sounds([*given, judge_sound(sound, np.zeros(0), 1)])
   assert scores.missed == 1 / 4 and scores.extra == 3 / 6
   assert scores.tone == pytest.approx(2 / 3) and scores.silence == 1 / 2
   assert '66.7 %' in scores.table()

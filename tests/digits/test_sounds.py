@@ -31,10 +31,8 @@ def _turns(video):
 
 def test_sound_lasts_as_long_as_the_pictures_and_leaves_them_as_they_are():
   for frames, fps in ((16, 8), (50, 25), (10, 25)):
-    silent = Digits(motions=tuple(MOTIONS), captions='all', frames=frames, fps=fps, length=12)
-    sounding = Digits(
-      motions=tuple(MOTIONS), captions='all', frames=frames, fps=fps, length=12, sound=True
-    )
+    world = {'motions': tuple(MOTIONS), 'captions': 'all', 'frames': frames, 'fps': fps}
+    silent, sounding = Digits(**world), Digits(**world, sound=True)
     for index in range(12):
       with_sound, without = sounding[index], silent[index]
       assert with_sound['audio'].shape == (frames * RATE // fps, 1)
@@ -81,9 +79,8 @@ def test_the_same_clip_at_another_frame_rate_sounds_at_the_same_place_of_its_cou
   slow = Digits(**{**AUDIBLE_WORLD, 'fps': 8}, frames=16)
   fast = Digits(**AUDIBLE_WORLD, frames=50)
   for index in range(10):
-    np.testing.assert_allclose(
-      slow[index]['events'] * 8 / 15, fast[index]['events'] * 25 / 49, atol=1e-9
-    )
+    shares = slow[index]['events'] * 8 / 15, fast[index]['events'] * 25 / 49
+    np.testing.assert_allclose(*shares, atol=1e-9)
 
 
 def test_nothing_is_heard_before_the_first_event_or_without_one():
