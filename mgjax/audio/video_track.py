@@ -18,9 +18,6 @@ class VideoTrack:
 
   Stretches are asked for in order: what lies before the last one is gone. Beyond the end of the
   video its last frame stands still.
-
-  Attributes:
-    seconds: how long it lasts.
   """
 
   def __init__(

@@ -92,7 +92,6 @@ class Checkpoints:
   def steps(self) -> list[int]:
     """The steps that have a finished checkpoint, ascending; waits for a save on its way."""
     self.wait()
-
     return _asked(self.directory, lambda: finished_steps(self.directory))
 
   def path_of(self, step: int) -> epath.Path:
@@ -135,15 +134,12 @@ class Checkpoints:
   ) -> tuple[Tree, dict[str, Any]]:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
-    Args:
-      abstract_params: as in `restore`, but of any floating types: once they are verified, the
-        parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
-        fingerprint] of every leaf that was saved, of which it may leave some out.
-      which: 'average' for the moving average of the parameters, 'params' for themselves.
-      step: another checkpoint than the newest good one; if it is damaged, none takes its place.
-
-    Raises:
-      CheckpointError: there is no checkpoint, none is good, or they come from another config.
+    `abstract_params` are as in `restore`, but of any floating types: once they are verified, the
+    parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
+    fingerprint] of every leaf that was saved, of which it may leave some out. `which` is 'average',
+    the moving average of the parameters, or 'params'. If another `step` is asked for and damaged,
+    none takes its place. Raises CheckpointError if there is no checkpoint, none is good, or they
+    come from another config.
     """
     if step is not None:
       return self._read_exactly(step, {which: abstract_params})

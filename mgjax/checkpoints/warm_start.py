@@ -74,18 +74,12 @@ class Source(NamedTuple):
 
 
 def parse_sources(start_from: Any) -> dict[str, Source]:
-  """Reads `start_from` of a configuration.
+  """Reads `start_from` of a configuration: subtree of this model -> where it comes from.
 
-  Args:
-    start_from: the work directory of a run, '' for none; or subtree -> work directory, as a map or
-      as text, 'backbone=runs/video,text=runs/other:text'. The subtree '' is the whole model;
-      'directory:subtree' takes no more than a subtree of what the other run trained.
-
-  Returns:
-    Subtree of this model -> where it comes from, a subtree after those that it lies in.
-
-  Raises:
-    ConfigError: it is none of these.
+  It is the work directory of a run, '' for none; or subtree -> work directory, as a map or as text,
+  'backbone=runs/video,text=runs/other:text'. The subtree '' is the whole model; 'directory:subtree'
+  takes no more than a subtree of what the other run trained. A subtree comes after those that it
+  lies in. Raises ConfigError if it is none of these.
   """
   if not start_from:
     return {}

@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -28,8 +28,6 @@ from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
-
-
 # What every configuration has, and sections that many have.
 _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
 
@@ -41,13 +39,9 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
 
   Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
   directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values of
-  another kind, or other numbers of the model: one may change other values by hand.
-
-  Args:
-    component: of runs that an error names, where there is none here; by default of any.
-
-  Raises:
-    ConfigError: no run was ever started there, or nothing says as what.
+  another kind, or other numbers of the model: one may change other values by hand. Raises
+  ConfigError, which names runs of `component` nearby, if no run was ever started there, or nothing
+  says as what.
   """
   workdir = find_run(workdir)
   path = workdir / 'config.json'
@@ -186,15 +180,10 @@ def load_params(
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
-  Args:
-    which: 'average' or 'params'.
-    place: where each parameter goes, straight from disk; by default to one device.
-    step: another checkpoint than the newest good one.
-    subtree: reads no more than the parameters in it, as in 'backbone/layers'.
-
-  Raises:
-    CheckpointError: there is no checkpoint that can be trusted.
-    ConfigError: there are no parameters of that subtree.
+  `which` is 'average' or 'params'; `place` says where each parameter goes, straight from disk, by
+  default to one device; `step` is another checkpoint than the newest good one; of a `subtree`, as
+  'backbone/layers', no more is read. Raises CheckpointError if there is no checkpoint that can be
+  trusted, and ConfigError if there are no parameters of that subtree.
   """
   return open_checkpoints(workdir).restore_params(
     lambda saved: _unflatten(saved, place, subtree), which, step
@@ -209,12 +198,9 @@ def _unflatten(saved: Descriptions, place: Place | None, subtree: str) -> Tree:
       leaves[name] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=where)
   if not leaves:
     hint = did_you_mean(subtree, [*subtrees(saved), *saved]).partition('; ')[2]
-    raise ConfigError(f'it has no parameters {subtree!r}; {hint or f"it has {_tops(saved)}"}')
+    tops = ', '.join(sorted({name.split('/')[0] for name in saved}))
+    raise ConfigError(f'it has no parameters {subtree!r}; {hint or f"it has {tops}"}')
   return nest(leaves)
-
-
-def _tops(names: Iterable[str]) -> str:
-  return ', '.join(sorted({name.split('/')[0] for name in names}))
 
 
 @flax.struct.dataclass
@@ -238,12 +224,9 @@ def write_workdir(
 ) -> None:
   """Makes a work directory as a run of this component would, stopped at step 0.
 
-  Args:
-    notes: what the component keeps beside its weights.
-    workdir: without checkpoints.
-    origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
-      stands where a run says in which order it saw its data.
-    frozen: whether nobody trains them: the average alone is written.
+  `notes` are what the component keeps beside its weights. `origin` joins what the checkpoint keeps,
+  and says where the weights come from; its `order` stands where a run says in which order it saw
+  its data. If nobody trains the weights (`frozen`), the average alone is written.
   """
   leaves = named_leaves(params)
   write_json(workdir / 'config.json', config)

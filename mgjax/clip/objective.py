@@ -68,10 +68,9 @@ def identity_loss(
   et al. 2022); identities that come more often share their target (Khosla et al. 2020, Supervised
   Contrastive Learning). An image without another of its identity counts 0.
 
-  Returns:
-    The loss, and beside it `identity_excess`, the loss above the least there can be;
-    `identity_nearest`, the share of images whose nearest other image has the same identity; and
-    `identity_scale`.
+  Beside the loss there are `identity_excess`, the loss above the least there can be;
+  `identity_nearest`, the share of images whose nearest other image has the same identity; and
+  `identity_scale`.
   """
   rows = jnp.arange(len(vectors))
   others = rows[:, None] != rows[None]

@@ -35,9 +35,8 @@ FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations
 class Clip:
   """Compares images, frames and texts by cosines: all are unit vectors of one space.
 
-  Attributes:
-    identity: whether the model has a head for identities.
-    weights: of which run and step, for records.
+  `identity` says whether the model has a head for identities, `weights` of which run and step it
+  is.
   """
 
   def __init__(self, workdir: str | os.PathLike[str]):
@@ -105,9 +104,7 @@ class FrameEncoder:
   """A frozen vision tower: frames to their projected embeddings, on all devices of this process.
 
   With the weights of Long-prompt MetaCLIP, what the audio model reads of pictures (Movie Gen §6).
-
-  Attributes:
-    width: numbers a frame p.
+  `width` is the numbers a frame p.
   """
 
   def __init__(self, workdir: str | os.PathLike[str]):

@@ -119,9 +119,8 @@ def read_json(
 ) -> Any:
   """Reads a JSON file that holds a `kind`.
 
-  Raises:
-    MgjaxError: of type `error`; the file is missing, damaged, or holds something else. The message
-      names it, and ends with `mend`, what is to be done.
+  Raises `error` if it is missing, damaged, or holds something else. The message names the file, and
+  ends with `mend`, what is to be done.
   """
   try:
     data = pathlib.Path(path).read_bytes()

@@ -43,11 +43,9 @@ def texture_phase(
   inside the digit of both frames: 0 where the phase stays, .5 where it is drawn anew in each frame,
   1 where it turns each time. NaN where no texture can be read, and of one frame.
 
-  Args:
-    video: a synthetic clip.
-    corners: (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
-      columns of 'geometry'; by default found from where the digit's light is, which may err
-      by a pixel in noise or where the phase jumps.
+  `corners` are (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
+  columns of 'geometry'; by default found from where the digit's light is, which may err by a pixel
+  in noise or where the phase jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)

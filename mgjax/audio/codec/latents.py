@@ -14,9 +14,7 @@ from mgjax.tae.latents import Statistics
 class AudioCodec:
   """A trained codec with its statistics: z = (mean of q(z | x) - m_c) / s_c, and back.
 
-  Attributes:
-    rate: samples a second.
-    compression: samples a latent.
+  `rate` is in samples a second, `compression` in samples a latent.
   """
 
   def __init__(self, model: Codec, params: Tree, statistics: Statistics, rate: int = RATE):
