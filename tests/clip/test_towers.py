@@ -59,9 +59,8 @@ def test_padding_is_never_read(name):
   model, params = imported('text', name)
   tokens, mask = oracle.draw_prompts(name)['left']
   other = np.where(mask, tokens, oracle.end(name)).astype(np.int32)
-  for one, two in zip(
-    run(model, params, tokens, mask), run(model, params, other, mask), strict=True
-  ):
+  found = [run(model, params, each, mask) for each in (tokens, other)]
+  for one, two in zip(*found, strict=True):
     rows = mask if one.ndim == 3 else slice(None)
     np.testing.assert_array_equal(np.asarray(one)[rows], np.asarray(two)[rows])
 

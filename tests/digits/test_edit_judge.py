@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from mgjax.core.errors import DataError
 from mgjax.digits import render
 from mgjax.digits.clips import Digits
 from mgjax.digits.edit_judge import KEEP_THE_HAND, KEEP_THE_PATH, PARTS, train_edit_judge
@@ -114,8 +113,3 @@ def test_what_decoders_blur_is_judged_the_same(judge):
       soft = np.rint(soft + 3 * generator.standard_normal(soft.shape)).clip(0, 255)
       right.append(judge.judge(soft.astype(np.uint8), edit).right)
   assert np.mean(right) >= 0.9
-
-
-def test_what_is_no_video_is_refused(judge):
-  with pytest.raises(DataError, match='expected uint8'):
-    judge.judge(np.zeros((4, 32, 32, 3), np.float32), Edit('nothing', SCENE, SCENE))

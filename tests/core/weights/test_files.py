@@ -31,9 +31,8 @@ def check(weights, *files):
   for name, tensor in TENSORS.items():
     np.testing.assert_array_equal(weights.tensors[name], tensor, strict=True)
   assert weights.types() == {'a': 'float32', 'b': 'bfloat16', 'ids': 'int64'}
-  assert weights.digests == {
-    file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-  }
+  digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+  assert weights.digests == digests
 
 
 def test_one_file_alone_or_in_a_folder(tmp_path):
