@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import gc
+import importlib
 import os
 import pathlib
 import shutil
@@ -42,8 +43,7 @@ from absl import flags  # noqa: E402
 
 # An int will do where a float is asked for, and jnp.bfloat16, a type, where a dtype is.
 _CONF = beartype.BeartypeConf(
-  is_pep484_tower=True,
-  hint_overrides=beartype.FrozenDict({np.dtype: np.dtype | type}),
+  is_pep484_tower=True, hint_overrides=beartype.FrozenDict({np.dtype: np.dtype | type})
 )
 
 
@@ -91,46 +91,23 @@ def without_flags_of_the_cpu(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
 
 
-@pytest.fixture(scope='session')
-def tiny_runs(tmp_path_factory) -> pathlib.Path:
-  """Work directories of a trained autoencoder, its latents and a video model; not to be changed."""
-  from tests import tiny
+def _runs_of(name, *needed):
+  """A fixture: what `make_runs` of `tests.name` trains, of other fixtures; not to be changed."""
 
-  return _made_once(tmp_path_factory, 'tiny', tiny.make_runs)
+  @pytest.fixture(scope='session', name=f'{name}_runs')
+  def runs(tmp_path_factory, request) -> pathlib.Path:
+    given = [request.getfixturevalue(each) for each in needed]
+    make = importlib.import_module(f'tests.{name}').make_runs
+    return _made_once(tmp_path_factory, name, functools.partial(make, *given))
 
-
-@pytest.fixture(scope='session')
-def tiny_sound_runs(tmp_path_factory) -> pathlib.Path:
-  """Work directories of a trained codec, its latents and an audio model; not to be changed."""
-  from tests import tiny_sound
-
-  return _made_once(tmp_path_factory, 'tiny_sound', tiny_sound.make_runs)
+  return runs
 
 
-@pytest.fixture(scope='session')
-def tiny_upsampler_runs(tmp_path_factory) -> pathlib.Path:
-  """Work directories of an image autoencoder, latents and an upsampler; not to be changed."""
-  from tests import tiny_upsampler
-
-  return _made_once(tmp_path_factory, 'tiny_upsampler', tiny_upsampler.make_runs)
-
-
-@pytest.fixture(scope='session')
-def tiny_personalization_runs(tmp_path_factory, tiny_runs) -> pathlib.Path:
-  """Work directories of an autoencoder, a video and a personalized model; not to be changed."""
-  from tests import tiny_personalization
-
-  make = functools.partial(tiny_personalization.make_runs, tiny_runs)
-  return _made_once(tmp_path_factory, 'tiny_personalization', make)
-
-
-@pytest.fixture(scope='session')
-def tiny_editing_runs(tmp_path_factory, tiny_runs) -> pathlib.Path:
-  """Work directories of an autoencoder, a video model and an editor; not to be changed."""
-  from tests import tiny_editing
-
-  make = functools.partial(tiny_editing.make_runs, tiny_runs)
-  return _made_once(tmp_path_factory, 'tiny_editing', make)
+tiny_runs = _runs_of('tiny')
+tiny_sound_runs = _runs_of('tiny_sound')
+tiny_upsampler_runs = _runs_of('tiny_upsampler')
+tiny_personalization_runs = _runs_of('tiny_personalization', 'tiny_runs')
+tiny_editing_runs = _runs_of('tiny_editing', 'tiny_runs')
 
 
 def _made_once(tmp_path_factory, name, make) -> pathlib.Path:

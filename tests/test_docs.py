@@ -81,10 +81,8 @@ def commands():
 def flags():
   """The flags of each binary: module -> names."""
   modules = [f'launch.{name}' for name in command_line.binaries()]
-  answer = subprocess.run(
-    [sys.executable, '-c', ASK, *modules], cwd=CHECKOUT, check=True, capture_output=True, text=True
-  )
-  return json.loads(answer.stdout.splitlines()[-1])
+  asked = [sys.executable, '-c', ASK, *modules]
+  return json.loads(subprocess.check_output(asked, cwd=CHECKOUT, text=True).splitlines()[-1])
 
 
 def test_there_are_documents_and_commands():

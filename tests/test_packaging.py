@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -79,19 +80,19 @@ def needed_by(requirements: list[str]) -> set[str]:
 
 def imports(path: pathlib.Path) -> tuple[set[str], set[str]]:
   """The top-level modules that a file imports: when it is imported itself, and only later."""
-  tree = ast.parse(path.read_text())
-  late = {
-    id(node)
-    for function in ast.walk(tree)
-    if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-    for node in ast.walk(function)
-  }
   found = set(), set()
-  for node in ast.walk(tree):
+
+  def visit(node: ast.AST, late: bool) -> None:
+    late |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     if isinstance(node, ast.Import):
-      found[id(node) in late].update(alias.name.split('.')[0] for alias in node.names)
+      found[late].update(alias.name.split('.')[0] for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and not node.level:
-      found[id(node) in late].add(node.module.split('.')[0])
+      found[late].add(node.module.split('.')[0])
+    for child in ast.iter_child_nodes(node):
+      if not isinstance(child, ast.expr):  # an import is a statement
+        visit(child, late)
+
+  visit(ast.parse(path.read_text()), False)
   ours = {*sys.stdlib_module_names, *TOPS}
   return found[0] - ours, found[1] - ours
 
@@ -119,11 +120,8 @@ def test_metadata_says_name_version_and_python(metadata):
 
 
 def test_every_folder_with_code_is_a_package(metadata):
-  folders = {
-    '.'.join(path.parent.relative_to(CHECKOUT).parts)
-    for top in TOPS
-    for path in (CHECKOUT / top).rglob('*.py')
-  }
+  files = [path for top in TOPS for path in (CHECKOUT / top).rglob('*.py')]
+  folders = {'.'.join(path.parent.relative_to(CHECKOUT).parts) for path in files}
   folders = {name if name.startswith('mgjax') else f'mgjax.{name}' for name in folders}
   assert folders <= set(metadata['packages']), 'an __init__.py is missing'
 
@@ -155,14 +153,8 @@ def test_test_holds_what_tests_need_and_nothing_else(metadata):
 def test_every_import_is_declared(metadata):
   required = names(metadata['install_requires'])
   groups = metadata['extras_require'].items()
-  optional = names(
-    [
-      text
-      for group, texts in groups
-      if group not in ('test', 'oracle', 'dev', 'docs')
-      for text in texts
-    ]
-  )
+  ours = (texts for group, texts in groups if group not in ('test', 'oracle', 'dev', 'docs'))
+  optional = names([*itertools.chain(*ours)])
   for top in TOPS:
     for path in (CHECKOUT / top).rglob('*.py'):
       at_once, later = map(distributions, imports(path))
@@ -189,13 +181,8 @@ def installed(tmp_path_factory):
 def outside(site, *command):
   """Runs a command where no checkout is to be seen; its standard output."""
   environment = {**os.environ, 'PYTHONPATH': str(site), 'PYTHONSAFEPATH': '1'}
-  done = subprocess.run(
-    [str(word) for word in command],
-    cwd=site.parent,
-    env=environment,
-    capture_output=True,
-    text=True,
-  )
+  words = [str(word) for word in command]
+  done = subprocess.run(words, cwd=site.parent, env=environment, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   return done.stdout
 
@@ -234,9 +221,8 @@ def test_console_commands_find_configurations_by_name(installed):
     assert '--workdir' in told
   train = installed / 'bin' / 'mgjax-train'
   assert 'python -m launch.train' in outside(installed, sys.executable, train, '--help')
-  config = json.loads(
-    outside(installed, sys.executable, train, '--config=video/t2iv_256:30b', '--print_config')
-  )
+  arguments = ('--config=video/t2iv_256:30b', '--print_config')
+  config = json.loads(outside(installed, sys.executable, train, *arguments))
   assert config['model']['dim'] == 6144
 
 

@@ -15,8 +15,17 @@ from mgjax.workflows.encode import encode
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
-# Overrides of the two configurations, as the command line takes them too.
-SHARED = {
+# Overrides of configurations, as the command line takes them too.
+RUN = {
+  'data.threads': 1,
+  'optimizer.warmup': 2,
+  'train.steps': 6,
+  'train.log_every': 1,
+  'train.save_every': 3,
+  'train.evaluate_every': 3,
+  'train.validation_batches': 1,
+}
+SHARED = RUN | {
   'buckets.video.frames': 4,
   'buckets.video.height': 16,
   'buckets.video.width': 16,
@@ -26,13 +35,8 @@ SHARED = {
   'buckets.image.width': 16,
   'buckets.image.batch_size': 8,
   'buckets.image.weight': 1,
-  'data.threads': 1,
-  'optimizer.warmup': 2,
   'train.steps': 8,
-  'train.log_every': 1,
-  'train.save_every': 3,
   'train.evaluate_every': 4,
-  'train.validation_batches': 1,
 }
 AUTOENCODER = SHARED | {
   'model.latent_channels': 4,

@@ -70,9 +70,8 @@ def make_recogniser(workdir: pathlib.Path, seed: int = 0) -> pathlib.Path:
   """Writes a CLIP with random weights and a head for identities."""
   config = clip_config.get_config()
   config.model.vision.update(VISION)
-  config.model.text.update(
-    positions=48, dim=8, depth=1, heads=2, mlp_dim=8, projection=VISION['projection']
-  )
+  text = {'positions': 48, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8}
+  config.model.text.update(**text, projection=VISION['projection'])
   model = make_clip_model(fields_of(config, 'model'))
   params = random_parameters(model.init, *clip_model_inputs(model), seed=seed)
   write_workdir(config.to_dict(), params, {}, workdir, origin={'order': 'made'})

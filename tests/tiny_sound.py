@@ -6,17 +6,9 @@ from configs.digits import audio as audio_config
 from configs.digits import codec as codec_config
 from mgjax.api import train
 from mgjax.workflows.encode import encode
+from tests import tiny
 
-SHARED = {
-  'buckets.sound.batch_size': 8,
-  'data.threads': 1,
-  'optimizer.warmup': 2,
-  'train.steps': 6,
-  'train.log_every': 1,
-  'train.save_every': 3,
-  'train.evaluate_every': 3,
-  'train.validation_batches': 1,
-}
+SHARED = tiny.RUN | {'buckets.sound.batch_size': 8}
 CODEC = SHARED | {
   'buckets.sound.seconds': 0.16,
   'model.width': 2,
@@ -42,7 +34,7 @@ AUDIO = SHARED | {
 
 def codec(**changes):
   config = codec_config.get_config()
-  config.update_from_flattened_dict(CODEC | _dotted(changes))
+  config.update_from_flattened_dict(CODEC | tiny.dotted(changes))
   return config
 
 
@@ -51,7 +43,7 @@ def audio(runs: pathlib.Path, latents: bool = True, **changes):
   config = audio_config.get_config()
   config.autoencoder = str(runs / 'codec')
   config.data.latents = str(runs / 'latents') if latents else ''
-  config.update_from_flattened_dict(AUDIO | _dotted(changes))
+  config.update_from_flattened_dict(AUDIO | tiny.dotted(changes))
   return config
 
 
@@ -61,7 +53,3 @@ def make_runs(runs: pathlib.Path) -> pathlib.Path:
   encode(audio(runs), runs / 'latents')
   train(audio(runs), runs / 'audio')
   return runs
-
-
-def _dotted(changes):
-  return {key.replace('__', '.'): value for key, value in changes.items()}

@@ -49,10 +49,7 @@ def video(runs: pathlib.Path, encoders: dict[str, pathlib.Path], **changes):
   """`tiny.video` that reads stored states of both encoders."""
   config = tiny.video(runs, **changes)
   shapes = {name: {'features': 8 + seed, 'length': 40} for seed, name in enumerate(READS)}
-  config.model.conditionings.text = {
-    'kind': 'encoded_text',
-    'encoders': shapes,
-  }
+  config.model.conditionings.text = {'kind': 'encoded_text', 'encoders': shapes}
   config.text = {
     name: {'workdir': str(encoders[name]), 'reads': reads} for name, reads in READS.items()
   }

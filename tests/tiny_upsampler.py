@@ -8,16 +8,7 @@ from mgjax.workflows.encode import encode
 from tests import tiny
 
 WINDOW, SIDE = 6, 16
-SHARED = {
-  'data.threads': 1,
-  'optimizer.warmup': 2,
-  'train.steps': 6,
-  'train.log_every': 1,
-  'train.save_every': 3,
-  'train.evaluate_every': 3,
-  'train.validation_batches': 1,
-}
-AUTOENCODER = SHARED | {
+AUTOENCODER = tiny.RUN | {
   'buckets.image.batch_size': 8,
   'buckets.image.height': SIDE,
   'buckets.image.width': SIDE,
@@ -26,7 +17,7 @@ AUTOENCODER = SHARED | {
   'model.blocks': 0,
   'model.groups': 4,
 }
-UPSAMPLER = SHARED | {
+UPSAMPLER = tiny.RUN | {
   'buckets.video.batch_size': 8,
   'buckets.video.frames': WINDOW,
   'buckets.video.height': SIDE,

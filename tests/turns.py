@@ -27,9 +27,8 @@ def training_buckets(config, counts):
   """Returns the training buckets that hold so many samples each: a number, or name -> number."""
   data = data_settings(config.data.to_dict())
   shapes = bucket_settings(config.buckets.to_dict(), data)
-  sources = {
-    name: Rows(counts[name] if isinstance(counts, dict) else counts) for name in config.buckets
-  }
+  counts = counts if isinstance(counts, dict) else dict.fromkeys(config.buckets, counts)
+  sources = {name: Rows(counts[name]) for name in config.buckets}
   here = pathlib.Path()  # nothing is rejected, so nothing is written
   return make_buckets(shapes, here, lambda split, report: sources, dict, share=data.share)[0]
 

@@ -33,28 +33,19 @@ class AudioCaption:
   """The fields of a structured caption; `str` writes it, `parse` reads it back unchanged.
 
   Of the template, the wording for a sound with speech, with singing or without music, and that a
-  sentence is left out where nothing is known (None), are not in public sources: these are ours.
-  A caption is made to be written: quality is kept to one decimal and the likelihood to two, text is
+  sentence is left out where nothing is known (None), are not in public sources: these are ours. A
+  caption is made to be written: quality is kept to one decimal and the likelihood to two, text is
   made safe as prompts are, and a double quotation mark, which ends a description, becomes a single.
-
-  Attributes:
-    description: what is to be heard.
-    quality: 0 to 10, of a predictor of quality, or None.
-    speech: somebody speaks, or None.
-    singing: somebody sings, or None.
-    music: likelihood that there is music, 0 to 1, or None; 0 says that there is none.
-    music_description: mood and genre; '' if there is nothing to say.
-
-  Raises:
-    ConfigError: a number out of its range, no description, or a music description without music.
+  Raises ConfigError for a number out of its range, no description, or music described and denied.
   """
 
   description: str
-  quality: float | None = EFFECTS_QUALITY
+  quality: float | None = EFFECTS_QUALITY  # 0 to 10, of a predictor of quality, or None
   speech: bool | None = False
   singing: bool | None = False
+  # Likelihood that there is music, 0 to 1, or None; 0 says that there is none.
   music: float | None = 0.0
-  music_description: str = ''
+  music_description: str = ''  # mood and genre; '' if there is nothing to say
 
   def __post_init__(self):
     kept = {
@@ -96,11 +87,7 @@ class AudioCaption:
 
 
 def parse(text: str) -> AudioCaption:
-  """Reads what `str` of an `AudioCaption` wrote.
-
-  Raises:
-    ConfigError: the text is not in the template, or says what no caption may.
-  """
+  """Reads what `str` of an `AudioCaption` wrote. Raises ConfigError if it is in no template."""
   found = _CAPTION.fullmatch(text)
   if found is None:
     example = AudioCaption('waves break on a beach')
@@ -123,16 +110,9 @@ def parse(text: str) -> AudioCaption:
 def structured(prompt: str, *, music: str = '', quality: float | None = None) -> AudioCaption:
   """Turns what people type into a caption: a description; a whole caption stays as it is.
 
-  A description asks for a sound without speech and singing, of quality 7.0, or 8.0 with music,
-  which the report samples with.
-
-  Args:
-    prompt: what is to be heard.
-    music: mood and genre of the music; '' for none.
-    quality: another than these.
-
-  Raises:
-    ConfigError: `AudioCaption` cannot say it, or a whole caption comes with music or a quality.
+  A description asks for a sound without speech and singing, of `quality` 7.0, or 8.0 with music,
+  which the report samples with. `music` is its mood and genre, '' for none. Raises ConfigError if
+  `AudioCaption` cannot say it, or a whole caption comes with music or a quality.
   """
   if _is_whole(prompt):
     if music or quality is not None:
@@ -154,13 +134,8 @@ def caption_of_row(row: Mapping[str, Any]) -> Any:
   """Returns the caption of a row of a list: structured if it has any of `COLUMNS`, else as it is.
 
   Numbers and truth values may be text, as a .csv has them. What is empty or missing is not known:
-  its sentence is left out.
-
-  Args:
-    row: `caption`, the description, and the other columns, as they were read.
-
-  Raises:
-    DataError: `AudioCaption` cannot say it, or a whole caption comes with the other columns.
+  its sentence is left out. Raises DataError if `AudioCaption` cannot say it, or a whole caption
+  comes with the other columns.
   """
   caption = row.get('caption')
   if not isinstance(caption, str) or not any(name in row for name in COLUMNS):

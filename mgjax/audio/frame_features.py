@@ -20,10 +20,8 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   """Averages every frame of bytes (t h w 3) to 16 x 16 pixels in [-1, 1].
 
   Features that need no trained network, for those of Long-prompt MetaCLIP where its weights are not
-  at hand.
-
-  Raises:
-    DataError: the video is no bytes, has other axes, or a frame is smaller than 16 x 16.
+  at hand. Raises DataError if the video is no bytes, has other axes, or a frame is smaller than 16
+  x 16.
   """
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
     raise DataError(f'a video of {video.dtype} {video.shape}; expected uint8 (t h w 3)')
@@ -45,13 +43,8 @@ def see_samples(
 ) -> list[dict[str, Any]]:
   """Replaces the 'video' of samples by 'frame_features' (n e); zeros where there are no pictures.
 
-  Args:
-    samples: whose frames are all seen at once.
-    see: see `See`.
-    width: numbers a frame e.
-    fps: of the frames.
-    count: of the latents of each sample.
-    rate: latents a second.
+  All frames, of `fps`, are seen at once; `count` is that of the latents of each sample, `rate` in
+  latents a second.
   """
   samples = [dict(sample) for sample in samples]
   clips = [sample.pop('video', None) for sample in samples]
@@ -72,18 +65,10 @@ def resample(
   first: int = 0,
   start: int = 0,
 ) -> Float[np.ndarray, 'n e']:
-  """Resamples features linearly from `fps` to `count` vectors at `rate`.
+  """Resamples features linearly from `fps` to `count` vectors at `rate`, from latent `first` on.
 
   Latent j stands for the sound around (j + 1/2) / rate, frame i for the picture around (i + 1/2) /
-  fps; beyond the first and the last frame they are held.
-
-  Args:
-    features: of frames one after another.
-    fps: of the frames.
-    count: of latents.
-    rate: latents a second.
-    first: latent to begin with.
-    start: frame that `features` begin with.
+  fps; beyond the first and the last frame they are held. `features` begin with frame `start`.
   """
   place = (first + np.arange(count) + 0.5) / rate * fps - 0.5 - start
   place = np.clip(place, 0, len(features) - 1).astype(np.float32)

@@ -14,10 +14,7 @@ class KnownAudio:
   """The known stretches of a soundtrack: latents for the model, samples for the result.
 
   Its latents are held, 13 kB a second in the published codec; its samples are read again when they
-  are needed.
-
-  Attributes:
-    known: (t,) which latents of the soundtrack are known: those whose sound is given altogether.
+  are needed. `known` (t,) says which latents are known: those whose sound is given altogether.
   """
 
   def __init__(
@@ -27,17 +24,12 @@ class KnownAudio:
     seconds: float,
     spans: Sequence[tuple[float, float]] | None = None,
   ):
-    """Encodes the sound.
+    """Encodes the sound that `stream` begins to read: chunks (s c) at the codec's rate and
+    channels.
 
-    Args:
-      codec: that the model has learnt the latents of.
-      stream: begins to read it: chunks (s c) at the codec's rate and channels.
-      seconds: length of the soundtrack; what is given beyond is not looked at.
-      spans: seconds that are to stay, begin and end; by default all of it.
-
-    Raises:
-      ConfigError: spans are no spans, or nothing is known.
-      DataError: there is no sound, or it is not finite.
+    Of a soundtrack of `seconds` the `spans`, begin and end, are to stay, by default all of it; what
+    is given beyond is not looked at. Raises ConfigError if spans are no spans, or nothing is known,
+    and DataError if there is no sound, or it is not finite.
     """
     self._stream, self._step = stream, codec.compression
     self._samples, length = round(seconds * codec.rate), 0

@@ -1,6 +1,4 @@
-"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6),
-checked by tests/audio/test_masking.py.
-"""
+"""Masked audio prediction: the flow matching loss with part of the sound known (Movie Gen §6)."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +24,6 @@ def make_masked_objective(
   there either.
 
   Args:
-    objective: the flow matching loss, from `flow.objective.make_objective`.
     full_mask_probability: probability of an empty context; 0.5 in the report.
     min_masked_fraction: smallest share that is masked otherwise; 0.75 in the report.
     extension_probability: of the rows with a context, how many have it before the masked piece

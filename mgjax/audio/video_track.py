@@ -18,9 +18,6 @@ class VideoTrack:
 
   Stretches are asked for in order: what lies before the last one is gone. Beyond the end of the
   video its last frame stands still.
-
-  Attributes:
-    seconds: how long it lasts.
   """
 
   def __init__(
@@ -32,15 +29,7 @@ class VideoTrack:
     rate: float,
     see: See = pixel_features,
   ):
-    """Takes the frames, which are read as they are needed.
-
-    Args:
-      frames: of the video, in order.
-      seconds: how long it lasts.
-      fps: frames a second that `frames` gives.
-      rate: latents a second.
-      see: what makes features of frames.
-    """
+    """Takes frames in order, `fps` a second, read when needed; `rate` is in latents a second."""
     self.seconds = seconds
     self._frames, self._fps, self._rate, self._see = frames, fps, rate, see
     self._features: list[np.ndarray] = []  # of one frame after another, ...

@@ -22,7 +22,7 @@ class Damaged(Exception):
 
 
 def fingerprint(x: Array) -> Array:
-  """The 32-bit fingerprint of an array, the same however the array is sharded.
+  """The fingerprint (uint32) of an array of 1, 2, 4 or 8 byte numbers, however it is sharded.
 
     F(x) = sum_i mix(w_i + 2654435769 i)  mod 2^32
 
@@ -30,12 +30,6 @@ def fingerprint(x: Array) -> Array:
   finaliser of MurmurHash3. It is a bijection, so any change within one element changes F; other
   changes go unseen with probability 2^-32. The sum of integers does not depend on the order, and
   indices made from iotas instead of a reshape keep a sharded array where it is: no all-gather.
-
-  Args:
-    x: an array of a 1, 2, 4 or 8 byte dtype.
-
-  Returns:
-    A uint32 scalar.
   """
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
@@ -84,17 +78,9 @@ def describe_leaves(tree: Tree, values: bool) -> Descriptions:
 def check_same_leaves(
   where: str, name: str, saved: Descriptions, target: Tree, cast: bool = False
 ) -> Tree:
-  """Returns an abstract item in the types that were saved.
+  """Returns an abstract item in the types that were saved; with `cast` any floating type will do.
 
-  Args:
-    where: the checkpoint.
-    name: of the item.
-    saved: the leaves that the checkpoint has.
-    target: those that are wanted, arrays or shapes.
-    cast: whether another floating type is no difference.
-
-  Raises:
-    CheckpointError: the config that saved differs from the one that restores.
+  Raises CheckpointError if the config that saved differs from the one that restores.
   """
   wanted = describe_leaves(target, values=False)
   found = {leaf: description[:2] for leaf, description in saved.items()}
@@ -127,11 +113,7 @@ def _typed(leaf: Any, dtype: str) -> jax.ShapeDtypeStruct:
 
 
 def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
-  """Compares the fingerprints of leaves with those saved.
-
-  Raises:
-    Damaged: one differs.
-  """
+  """Compares the fingerprints of leaves with those saved. Raises Damaged if one differs."""
   read_now = describe_leaves(tree, values=True)
   wrong = sorted(leaf for leaf in read_now if read_now[leaf] != saved[leaf])
   if wrong:

@@ -19,29 +19,17 @@ from mgjax.core.errors import CheckpointError
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSummary:
-  """A checkpoint at a glance.
+  """A checkpoint at a glance."""
 
-  Attributes:
-    name: of its directory, the step; `<step>.corrupt` if it was set aside.
-    size: bytes.
-    written: when, in seconds since 1970.
-    loss: of the validation at its step, None if it is not known.
-    problem: why it is no good, '' if at a glance it is.
-  """
-
-  name: str
-  size: int
-  written: float
-  loss: float | None
-  problem: str
+  name: str  # of its directory, the step; `<step>.corrupt` if it was set aside
+  size: int  # bytes
+  written: float  # when, in seconds since 1970
+  loss: float | None  # of the validation at its step, None if it is not known
+  problem: str  # why it is no good, '' if at a glance it is
 
 
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
-  """Lists every checkpoint without reading arrays: items, sizes and records.
-
-  Raises:
-    CheckpointError: there never was one.
-  """
+  """Lists every checkpoint without reading arrays. Raises CheckpointError if there are none."""
   found = []
   for step in checkpoints.steps():
     path, loss, problem = checkpoints.directory / str(step), None, ''
@@ -67,13 +55,8 @@ def verify_all(
 ) -> dict[int, str]:
   """Reads checkpoints whole, and returns for each step what is wrong with it, '' if nothing.
 
-  Args:
-    checkpoints: of a run.
-    steps: which of them; all by default, oldest first.
-    report: hears of each as soon as it is read.
-
-  Raises:
-    CheckpointError: there never was one, or none of a step that is asked for.
+  By default all are read, oldest first; `report` hears of each as soon as it is. Raises
+  CheckpointError if there never was one, or none of a step that is asked for.
   """
   found: dict[int, str] = {}
   for step in checkpoints.steps() if steps is None else steps:
@@ -93,29 +76,20 @@ def verify_all(
 
 @dataclasses.dataclass(frozen=True)
 class Pruning:
-  """What is to be cleared away.
+  """What is to be cleared away."""
 
-  Attributes:
-    remove: directories of steps that nothing asks to be kept, and of those set aside if wanted.
-    stay: steps that stay, of which the last is good.
-    damaged: steps newer than that, with what is wrong; a run that goes on sets them aside.
-  """
-
+  # Directories of steps that nothing asks to be kept, and of those set aside if wanted.
   remove: list[str]
-  stay: list[int]
+  stay: list[int]  # steps that stay, of which the last is good
+  # Steps newer than that, with what is wrong; a run that goes on sets them aside.
   damaged: dict[int, str]
 
 
 def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> Pruning:
   """Decides what may go; the newest checkpoint that is good, read whole, counts as the newest.
 
-  Args:
-    checkpoints: of a run that is not going on.
-    keep: what stays.
-    aside: whether what was set aside as damaged may go.
-
-  Raises:
-    CheckpointError: there is no checkpoint, or none is good; then none may go.
+  With `aside` what was set aside as damaged may go too. The run must not be going on. Raises
+  CheckpointError if there is no checkpoint, or none is good; then none may go.
   """
   steps, damaged = checkpoints.steps(), {}
   while steps:

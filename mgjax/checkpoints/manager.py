@@ -40,18 +40,13 @@ class Checkpoints:
   """The checkpoints of one run, in a directory of their own.
 
   Saving is asynchronous. Restoring verifies every leaf and, if the newest checkpoint is damaged,
-  falls back aloud to the one before. Reading alone never changes the directory of a live run:
+  logs it and falls back to the one before. Reading alone never changes the directory of a live run:
   what a killed process left half-written is removed by the first save. Of several processes the
   first one says which steps there are: a shared file system may show them different ones.
   """
 
   def __init__(self, directory: str | os.PathLike[str], keep: Keep | int = 3):
-    """Opens a directory, which need not be there yet.
-
-    Args:
-      directory: a path or a URL.
-      keep: which checkpoints stay when a new one is written; a number of the newest.
-    """
+    """Opens a path or URL, which need not be there yet; a number `keep` is that of the newest."""
     self.directory = epath.Path(directory if _is_url(directory) else os.path.abspath(directory))
     self.keep = Keep(keep) if isinstance(keep, int) else keep
     self._losses: dict[int, float | None] = {}
@@ -61,17 +56,10 @@ class Checkpoints:
   def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
     """Starts to write `state` as checkpoint `state.step` and returns once it may be donated.
 
-    Args:
-      state: a Flax dataclass with a field `step`; its other fields are the items, and those
-        without leaves are left out.
-      meta: anything that JSON can hold, handed back by the restores.
-      loss: of the validation at this step, where it is known; the lower the better.
-
-    Returns:
-      False if this step is already there, else True.
-
-    Raises:
-      CheckpointError: this save could not begin, or the one before could not be finished.
+    Other fields of this Flax dataclass are the items; those without leaves are left out. `meta`,
+    anything that JSON can hold, is handed back by the restores; `loss` is that of the validation at
+    this step, the lower the better. Returns False if this step is already there. Raises
+    CheckpointError if this save could not begin, or the one before could not be finished.
     """
     step, items = int(state.step), _items(state)
     self.wait()
@@ -104,15 +92,10 @@ class Checkpoints:
   def steps(self) -> list[int]:
     """The steps that have a finished checkpoint, ascending; waits for a save on its way."""
     self.wait()
-
     return _asked(self.directory, lambda: finished_steps(self.directory))
 
   def path_of(self, step: int) -> epath.Path:
-    """Returns where the checkpoint of a step lies.
-
-    Raises:
-      CheckpointError: there is none.
-    """
+    """Returns where the checkpoint of a step lies. Raises CheckpointError if there is none."""
     if step not in (steps := self.steps()):
       raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
     return self.directory / str(step)
@@ -122,26 +105,19 @@ class Checkpoints:
     if step not in self._losses:
       try:
         self._losses[step] = read_record(self.directory / str(step)).get('loss')
-      except Exception:  # of any kind: whoever reads that checkpoint will say that it is damaged
+      except Exception:  # of any kind: reading that checkpoint will say that it is damaged
         self._losses[step] = None
     loss = self._losses[step]
     return loss if loss is not None and np.isfinite(loss) else None
 
   def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
-    """Reads the newest checkpoint that is as it was written.
+    """Reads state and meta of the newest checkpoint that is as it was written; None without any.
 
-    Damaged checkpoints newer than that are renamed to `<step>.corrupt`.
-
-    Args:
-      abstract_state: jax.ShapeDtypeStructs or arrays; where a leaf has a sharding the restored
-        one gets it, else it goes, uncommitted, to the default device.
-
-    Returns:
-      The state and the meta it was saved with, or None if there never was a checkpoint.
-
-    Raises:
-      CheckpointError: all checkpoints are damaged, or they hold leaves of other names, shapes or
-        dtypes than `abstract_state` because they come from another config.
+    Damaged checkpoints newer than that are renamed to `<step>.corrupt`. Where a leaf of
+    `abstract_state`, a jax.ShapeDtypeStruct or an array, has a sharding the restored one gets it,
+    else it goes, uncommitted, to the default device. Raises CheckpointError if all checkpoints are
+    damaged, or they hold leaves of other names, shapes or dtypes than `abstract_state` because they
+    come from another config.
     """
     found = self._read_newest_good(_items(abstract_state))
     if found is None:
@@ -158,18 +134,12 @@ class Checkpoints:
   ) -> tuple[Tree, dict[str, Any]]:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
-    Args:
-      abstract_params: as in `restore`, but of any floating types: once they are verified, the
-        parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
-        fingerprint] of every leaf that was saved, of which it may leave some out.
-      which: 'average' for the moving average of the parameters, 'params' for themselves.
-      step: another checkpoint than the newest good one; if it is damaged, none takes its place.
-
-    Returns:
-      The parameters and the meta they were saved with.
-
-    Raises:
-      CheckpointError: there is no checkpoint, none is good, or they come from another config.
+    `abstract_params` are as in `restore`, but of any floating types: once they are verified, the
+    parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
+    fingerprint] of every leaf that was saved, of which it may leave some out. `which` is 'average',
+    the moving average of the parameters, or 'params'. If another `step` is asked for and damaged,
+    none takes its place. Raises CheckpointError if there is no checkpoint, none is good, or they
+    come from another config.
     """
     if step is not None:
       return self._read_exactly(step, {which: abstract_params})
@@ -180,11 +150,7 @@ class Checkpoints:
     return items[which], record['meta']
 
   def restore_record(self) -> dict[str, Any]:
-    """Reads what the newest checkpoint says of itself, such as `meta`, and none of its arrays.
-
-    Raises:
-      CheckpointError: there is no checkpoint, or none is good.
-    """
+    """Reads what the newest good checkpoint says of itself. Raises CheckpointError without one."""
     found = self._read_newest_good({})
     if found is None:
       raise self.nothing()
@@ -197,7 +163,7 @@ class Checkpoints:
     """
     try:
       steps = finished_steps(self.directory)
-    except OSError:  # whoever needs the checkpoints will say so
+    except OSError:  # reading the checkpoints will say so
       return None
     for step in reversed(steps):
       try:
@@ -211,11 +177,7 @@ class Checkpoints:
     return CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
 
   def wait(self) -> None:
-    """Blocks until the save on its way is safely on disk.
-
-    Raises:
-      CheckpointError: it could not be written.
-    """
+    """Blocks until the save on its way is safely on disk. Raises CheckpointError if it failed."""
     if self._sweeping is not None:
       self._sweeping.join()
     if self._manager is not None:

@@ -67,17 +67,11 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Keep:
-  """Which checkpoints stay when a new one is written: those that any of the three asks for.
+  """Which checkpoints stay when a new one is written: those that any of the three asks for."""
 
-  Attributes:
-    latest: so many of the newest.
-    every: those whose step is a multiple of it, for ever; 0 for none.
-    best: so many of those with the lowest validation losses; 0 for none.
-  """
-
-  latest: Positive = 3
-  every: Count = 0
-  best: Count = 0
+  latest: Positive = 3  # so many of the newest
+  every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
+  best: Count = 0  # so many of those with the lowest validation losses; 0 for none
 
   def __post_init__(self):
     check(self)
@@ -147,11 +141,7 @@ def open_manager(
 ) -> ocp.CheckpointManager:
   """Opens what writes checkpoints and deletes old ones; removes what is half-written.
 
-  Args:
-    directory: of the checkpoints.
-    names: of the items.
-    keep: which checkpoints stay.
-    losses: the validation loss of each step, None where it is not known.
+  `names` are those of the items, `losses` that of the validation of each step, None if not known.
   """
   options = ocp.CheckpointManagerOptions(
     preservation_policy=_policy(keep, losses),
@@ -198,15 +188,10 @@ def read_items(
 ) -> tuple[dict[str, Tree], dict[str, Any]]:
   """Reads items of one checkpoint and its record.
 
-  Args:
-    path: of the checkpoint.
-    targets: abstract items, or what makes them of the leaves that were saved; see `Checkpoints`.
-    cast: whether leaves of another floating type are turned into that of their target, once they
-      are verified.
-
-  Raises:
-    Damaged: they are not what was saved, on this host or on another one.
-    CheckpointError: the targets have leaves of other names, shapes or dtypes.
+  Targets are abstract items, or what makes them of the leaves that were saved; see `Checkpoints`.
+  With `cast` leaves of another floating type are turned into that of their target, once verified.
+  Raises Damaged if they are not what was saved, on this host or on another one, or CheckpointError
+  if the targets have leaves of other names, shapes or dtypes.
   """
   record = on_all_hosts(read_record, path)
   saved, items = record['leaves'], {}
@@ -250,11 +235,7 @@ def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) 
 
 
 def verify_checkpoint(path: epath.Path) -> None:
-  """Reads all of a checkpoint, some leaves at a time, whatever model it is of.
-
-  Raises:
-    Damaged: a leaf is not what was saved.
-  """
+  """Reads all of a checkpoint, some leaves at a time, whatever model it is of. Raises Damaged."""
   for name, saved in on_all_hosts(read_record, path)['leaves'].items():
     if not saved:
       continue
@@ -278,11 +259,7 @@ def verify_checkpoint(path: epath.Path) -> None:
 
 
 def check_files(path: epath.Path) -> dict[str, Any]:
-  """Checks that a checkpoint has all its files, and returns its record, which alone it reads.
-
-  Raises:
-    Damaged: a file is missing, cut, or has other leaves than the record.
-  """
+  """Returns the record of a checkpoint that has all its files, unread; raises Damaged if not."""
   record = read_record(path)
   for name, saved in record['leaves'].items():
     if not saved:
@@ -368,11 +345,7 @@ class _Shapes(ocp.type_handlers.ArrayHandler):
 
 
 def read_record(path: epath.Path) -> dict[str, Any]:
-  """Reads what a checkpoint says of itself.
-
-  Raises:
-    Exception: of any kind, where the file is damaged.
-  """
+  """Reads what a checkpoint says of itself. A damaged file may raise any exception."""
   # Not by orbax, whose reader of one JSON value starts an event loop and threads.
   stored = json.loads((path / 'meta' / _RECORD).read_text())
   if _digest(record := stored['record']) != stored['digest']:

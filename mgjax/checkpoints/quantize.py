@@ -40,15 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-  """What a type of weights reaches, and what it saves.
-
-  Attributes:
-    kernels: their names.
-    numbers: in these kernels.
-    parameters: numbers in the whole model.
-    before: bytes of the model as it was given.
-    after: bytes of the model, scales included.
-  """
+  """What a type of weights reaches: kernels, numbers in them and in all, bytes before and after."""
 
   kernels: tuple[str, ...]
   numbers: int
@@ -66,15 +58,9 @@ class Reached:
 def store(params: Tree, weights: str) -> Tree:
   """Returns parameters with the backbone's kernels in another type; the log says what it reached.
 
-  On a mesh q lies in the pieces that the kernel lay in; scales are whole, as all vectors.
-
-  Args:
-    params: of a flow model, arrays.
-    weights: a name in `core.precision.STORED`; '' leaves all as it is.
-
-  Raises:
-    ConfigError: there is no such type, or no kernel that it reaches, or kernels are quantised
-      already, and not as asked for.
+  `weights` is a name in `core.precision.STORED`; '' leaves all as it is. On a mesh q lies in the
+  pieces that the kernel lay in; scales are whole, as all vectors. Raises ConfigError if there is no
+  such type, or no kernel that it reaches, or kernels are quantised already, and not as asked for.
   """
   if not weights or _is_done(named_leaves(params), weights):
     return params
@@ -83,11 +69,7 @@ def store(params: Tree, weights: str) -> Tree:
 
 
 def stored_shapes(shapes: Tree, weights: str) -> Tree:
-  """Returns what `store` makes of parameters of these shapes; names of their axes (boxes) stay.
-
-  Raises:
-    ConfigError: as `store`.
-  """
+  """Returns what `store` makes of parameters of these shapes, or boxes; raises what it raises."""
   if not weights or _is_done(named_leaves(nn.unbox(shapes)), weights):
     return shapes
   count(shapes, weights)
@@ -95,14 +77,9 @@ def stored_shapes(shapes: Tree, weights: str) -> Tree:
 
 
 def bytes_of(shapes: Tree, weights: str = '') -> int:
-  """Returns the bytes of parameters as sampling holds them, over all devices.
+  """Returns the bytes of parameters (arrays, shapes, boxes) that sampling holds, over all devices.
 
-  Args:
-    shapes: arrays, shapes or boxes; what `weights` does not reach counts in the type it has here.
-    weights: as in `store`.
-
-  Raises:
-    ConfigError: as `store`.
+  What `weights` does not reach counts in the type it has here. Raises ConfigError as `store`.
   """
   return sum(map(_bytes, jax.tree.leaves(nn.unbox(stored_shapes(shapes, weights)))))
 
@@ -110,8 +87,7 @@ def bytes_of(shapes: Tree, weights: str = '') -> int:
 def count(shapes: Tree, weights: str) -> Reached:
   """Counts what `store` reaches of parameters, which may be arrays, shapes or boxes.
 
-  Raises:
-    ConfigError: there is no such type, or no kernel that it reaches.
+  Raises ConfigError if there is no such type, or no kernel that it reaches.
   """
   dtype, leaves = stored_type(weights), named_leaves(nn.unbox(shapes))
   kernels = _kernels(leaves)
@@ -160,11 +136,7 @@ def is_of_quantised(name: str) -> bool:
 
 
 def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
-  """Says whether kernels are quantised already as `weights` asks.
-
-  Raises:
-    ConfigError: they are quantised otherwise.
-  """
+  """Says whether kernels are quantised as `weights` asks. Raises ConfigError if otherwise."""
   stored_type(weights)
   already = quantised_as(leaves)
   if already not in ('', weights):

@@ -38,16 +38,9 @@ def claim_workdir(
   """Writes the configuration into the work directory, or checks that it is the one there.
 
   Without a checkpoint there is nothing to protect: the configuration of a run that never saved may
-  be corrected.
-
-  Args:
-    config: of the run, plain JSON values.
-    workdir: of the run.
-    new_data: the data and the buckets may be others.
-    packages: whose versions `run.json` records.
-
-  Raises:
-    ConfigError: the work directory was begun with another configuration.
+  be corrected. With `new_data` the data and the buckets may be others. `run.json` records the
+  versions of `packages`. Raises ConfigError if the work directory was begun with another
+  configuration.
   """
   path = workdir / 'config.json'
   # Those of the run that is there, wherever this configuration would have its own.
@@ -104,11 +97,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
 
 
 def is_finished(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
-  """Says whether a run has come to its end, without reading its weights.
-
-  Raises:
-    ConfigError: it was begun with another configuration.
-  """
+  """Says whether a run has come to its end. Raises ConfigError if it began with another config."""
   if steps := open_checkpoints(workdir).steps():
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir))
   return bool(steps) and steps[-1] >= config['train']['steps']
@@ -125,13 +114,9 @@ def save_interval(workdir: pathlib.Path, save_every: int) -> int:
 def check_not_lost(workdir: pathlib.Path, reached: int, interval: int, where: str) -> None:
   """Raises CheckpointError where a run must have saved and would begin at step 0 all the same.
 
-  Args:
-    workdir: of the run.
-    reached: the last step of its metrics.
-    interval: see `save_interval`.
-    where: its checkpoints lie.
+  `reached` is the last step of its metrics, `interval` that of `save_interval`.
   """
-  if 0 < 2 * interval < reached:  # whoever saves twice has waited for the first one
+  if 0 < 2 * interval < reached:  # a second save has waited for the first
     raise CheckpointError(
       f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
       'checkpoint after step 0; bring them back, or begin anew in an empty work directory'

@@ -22,20 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 def start_from(start: Tree, params: Tree) -> Tree:
-  """Takes the parameters of other runs, and leaves that they lack as they were initialised.
+  """Takes the parameters of other runs, and leaves that they lack from `params`, as initialised.
 
   Every such leaf is listed in the log. The model still answers what the other one does where new
-  conditionings start neutral; new leaves in a module that the other one has are warned of.
-
-  Args:
-    start: of the other runs, in any floating types.
-    params: as initialised.
-
-  Returns:
-    Parameters of the structure and the types of `params`.
-
-  Raises:
-    ConfigError: they have leaves that this model does not, or of other shapes.
+  conditionings start neutral; new leaves in a module that the other one has are warned of. Floats
+  become those of `params`. Raises ConfigError if they have leaves that this model does not, or of
+  other shapes.
   """
   given, wanted = named_leaves(start), named_leaves(params)
   for name in sorted(given):
@@ -82,18 +74,12 @@ class Source(NamedTuple):
 
 
 def parse_sources(start_from: Any) -> dict[str, Source]:
-  """Reads `start_from` of a configuration.
+  """Reads `start_from` of a configuration: subtree of this model -> where it comes from.
 
-  Args:
-    start_from: the work directory of a run, '' for none; or subtree -> work directory, as a map or
-      as text, 'backbone=runs/video,text=runs/other:text'. The subtree '' is the whole model;
-      'directory:subtree' takes no more than a subtree of what the other run trained.
-
-  Returns:
-    Subtree of this model -> where it comes from, a subtree after those that it lies in.
-
-  Raises:
-    ConfigError: it is none of these.
+  It is the work directory of a run, '' for none; or subtree -> work directory, as a map or as text,
+  'backbone=runs/video,text=runs/other:text'. The subtree '' is the whole model; 'directory:subtree'
+  takes no more than a subtree of what the other run trained. A subtree comes after those that it
+  lies in. Raises ConfigError if it is none of these.
   """
   if not start_from:
     return {}
@@ -123,13 +109,9 @@ def make_start(
 ) -> Callable[[Place], Tree] | None:
   """Makes the `TrainSpec.start` that reads the parameters of other runs; None without any.
 
-  Args:
-    start_from: of a configuration; see `parse_sources`. Of two subtrees the one inside the other
-      counts there, whole: nothing of the outer one's is left in it.
-    component: that is trained here and where the whole model comes from. Subtrees may come from
-      any other one, also from imported weights.
-    adapt: what is done to the parameters of the whole model.
-    others: components beside `component` that the whole model may come from.
+  The whole model may come from a run of `component` or one of `others`, and `adapt` is applied to
+  its parameters; subtrees may come from any, also from imported weights. Of two subtrees the one
+  inside the other counts there, whole: nothing of the outer one's is left in it.
   """
   sources = parse_sources(start_from)
 

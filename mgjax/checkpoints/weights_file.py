@@ -49,11 +49,7 @@ class WeightsFile(Checkpoints):
     )
 
   def restore_record(self) -> dict[str, Any]:
-    """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays.
-
-    Raises:
-      ConfigError: the file cannot be read.
-    """
+    """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays."""
     name = f'the header of {os.fspath(self._path)!r}'
     mend = 'install mgjax again, or export the weights again'
     text = read_metadata(self._path).get('mgjax', '')
@@ -75,11 +71,7 @@ class WeightsFile(Checkpoints):
   def restore_params(
     self, abstract_params: Target, which: str = 'average', step: int | None = None
   ) -> tuple[Tree, dict[str, Any]]:
-    """Reads parameters as `Checkpoints.restore_params`; there is none but the average.
-
-    Raises:
-      ConfigError: the file cannot be read, or is of another step.
-    """
+    """Reads parameters as `Checkpoints.restore_params`; there is none but the average."""
     record = self.restore_record()
     there = record['meta']['step']
     if which != 'average' or step not in (None, there):

@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -28,8 +28,6 @@ from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
-
-
 # What every configuration has, and sections that many have.
 _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
 
@@ -40,15 +38,10 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   """Reads the configuration that a run was started with.
 
   Where config.json is missing or damaged, the copy counts that the newest checkpoint of the work
-  directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values
-  of another kind, or other numbers of the model: one may change other values by hand.
-
-  Args:
-    workdir: of the run.
-    component: of runs that an error names, where there is none here; by default of any.
-
-  Raises:
-    ConfigError: no run was ever started there, or nothing says as what.
+  directory keeps, which the log says. Damaged is also what lacks fields of that copy, has values of
+  another kind, or other numbers of the model: one may change other values by hand. Raises
+  ConfigError, which names runs of `component` nearby, if no run was ever started there, or nothing
+  says as what.
   """
   workdir = find_run(workdir)
   path = workdir / 'config.json'
@@ -80,11 +73,7 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 def _understood(
   fields: Mapping[str, Any], name: str, expected: Mapping[str, Any] | None
 ) -> ConfigDict:
-  """Makes a configuration of what a file holds.
-
-  Raises:
-    ConfigError: it is none, or has not all that is expected.
-  """
+  """Makes a configuration of what a file holds. Raises ConfigError if it lacks what is expected."""
   try:
     fields = migrate(fields)
     expected = expected or _NEEDED | {key: {} for key in _SECTIONS if key in fields}
@@ -132,11 +121,7 @@ def _unlike(value: Any, expected: Any, name: str = '') -> str:
 def read_config_of(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str = ''
 ) -> ConfigDict:
-  """Reads the configuration of a run that must be of one component.
-
-  Raises:
-    ConfigError: the run was of another component, or there was none.
-  """
+  """Reads a run's configuration. Raises ConfigError unless it is of this component."""
   config = read_config(workdir, component)
   if config.component != component:
     meant = runs_near(pathlib.Path(workdir).parent, component)
@@ -160,14 +145,9 @@ def open_checkpoints(
 ) -> Checkpoints:
   """Opens the checkpoints of a run, or the file that holds its weights instead.
 
-  Args:
-    workdir: of the run.
-    place: an absolute path or a URL, '' for the work directory: `train.checkpoints` of a
-      configuration. By default place and `keep` are those of the one in the work directory.
-    keep: which checkpoints stay.
-
-  Raises:
-    ConfigError: `place` depends on where one stands, or what is to be kept makes no sense.
+  `place` is an absolute path or a URL, '' for the work directory: `train.checkpoints` of a
+  configuration. By default place and `keep` are those of the one in the work directory. Raises
+  ConfigError if `place` depends on where one stands, or what is to be kept makes no sense.
   """
   workdir = find_run(workdir)
   if not place and (workdir / FILE).exists():
@@ -186,11 +166,7 @@ def open_checkpoints(
 
 
 def read_shapes(workdir: str | os.PathLike[str]) -> dict[str, list[int]]:
-  """Reads the shape of every parameter of a run, by name, from its newest checkpoint.
-
-  Raises:
-    CheckpointError: there is no checkpoint that can be trusted.
-  """
+  """Reads the shape of every parameter of a run, by name, from its newest good checkpoint."""
   saved = open_checkpoints(workdir).restore_record()['leaves']['average']
   return {name: shape for name, (_, shape, _) in saved.items()}
 
@@ -204,16 +180,10 @@ def load_params(
 ) -> tuple[Tree, dict[str, Any]]:
   """Reads the averaged parameters of a run as they were saved, and the checkpoint's meta.
 
-  Args:
-    workdir: of the run.
-    which: 'average' or 'params'.
-    place: where each parameter goes, straight from disk; by default to one device.
-    step: another checkpoint than the newest good one.
-    subtree: reads no more than the parameters in it, as in 'backbone/layers'.
-
-  Raises:
-    CheckpointError: there is no checkpoint that can be trusted.
-    ConfigError: there are no parameters of that subtree.
+  `which` is 'average' or 'params'; `place` says where each parameter goes, straight from disk, by
+  default to one device; `step` is another checkpoint than the newest good one; of a `subtree`, as
+  'backbone/layers', no more is read. Raises CheckpointError if there is no checkpoint that can be
+  trusted, and ConfigError if there are no parameters of that subtree.
   """
   return open_checkpoints(workdir).restore_params(
     lambda saved: _unflatten(saved, place, subtree), which, step
@@ -228,12 +198,9 @@ def _unflatten(saved: Descriptions, place: Place | None, subtree: str) -> Tree:
       leaves[name] = jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=where)
   if not leaves:
     hint = did_you_mean(subtree, [*subtrees(saved), *saved]).partition('; ')[2]
-    raise ConfigError(f'it has no parameters {subtree!r}; {hint or f"it has {_tops(saved)}"}')
+    tops = ', '.join(sorted({name.split('/')[0] for name in saved}))
+    raise ConfigError(f'it has no parameters {subtree!r}; {hint or f"it has {tops}"}')
   return nest(leaves)
-
-
-def _tops(names: Iterable[str]) -> str:
-  return ', '.join(sorted({name.split('/')[0] for name in names}))
 
 
 @flax.struct.dataclass
@@ -257,15 +224,9 @@ def write_workdir(
 ) -> None:
   """Makes a work directory as a run of this component would, stopped at step 0.
 
-  Args:
-    config: of the component, plain JSON values.
-    params: become the parameters and their average.
-    notes: what the component keeps beside its weights.
-    workdir: without checkpoints.
-    origin: joins what the checkpoint keeps, and says where the weights come from; its `order`
-      stands where a run says in which order it saw its data.
-    loss: of a validation, where it is known.
-    frozen: whether nobody trains them: the average alone is written.
+  `notes` are what the component keeps beside its weights. `origin` joins what the checkpoint keeps,
+  and says where the weights come from; its `order` stands where a run says in which order it saw
+  its data. If nobody trains the weights (`frozen`), the average alone is written.
   """
   leaves = named_leaves(params)
   write_json(workdir / 'config.json', config)

@@ -23,22 +23,17 @@ class ClipModel(nn.Module):
 
   I = f(image) / |f(image)|,  T = g(text) / |g(text)|,  s = min(exp(log_scale), 100)
 
-  f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021).
-  With `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|,
-  of who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its
-  own leaves I to the captions, as in SLIP (Mu et al. 2022).
-
-  Attributes:
-    text: its tower g.
-    vision: its tower f.
-    temperature: 1 / s at the beginning, and 1 / s'.
-    identity: size q of J; 0 has none.
+  f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021). With
+  `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|, of
+  who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its own
+  leaves I to the captions, as in SLIP (Mu et al. 2022).
   """
 
   text: ClipText
   vision: ClipVision
+  # 1 / s at the beginning, and 1 / s'.
   temperature: Annotated[float, Range(least=1 / HIGHEST, most=1)] = 0.07
-  identity: Count = 0
+  identity: Count = 0  # size q of J; 0 has none
 
   def setup(self):
     start = jax.nn.initializers.constant(-math.log(self.temperature))
@@ -48,10 +43,7 @@ class ClipModel(nn.Module):
       self.identity_head = _IdentityHead(self.identity, self.vision.epsilon, self.vision.dtype)
 
   def __call__(
-    self,
-    images: Float[Array, 'b h w 3'],
-    tokens: Int[Array, '_n m'],
-    mask: Bool[Array, '_n m'],
+    self, images: Float[Array, 'b h w 3'], tokens: Int[Array, '_n m'], mask: Bool[Array, '_n m']
   ) -> tuple[Array, ...]:
     """Returns I of images in [0, 1], T of tokens, of which `mask` says the text's own, and s.
 
@@ -106,11 +98,7 @@ def clip_model_inputs(model: ClipModel) -> tuple[Array, ...]:
 
 
 def make_clip_model(fields: Mapping[str, Any]) -> ClipModel:
-  """Makes the module that a configuration's `model` describes.
-
-  Raises:
-    ConfigError: a field is unknown or out of its range, or the towers end in different spaces.
-  """
+  """Makes the module that a configuration's `model` describes, or raises ConfigError."""
   model = unpack(ClipModel, fields, 'model')
   text, vision = model.text.projection, model.vision.projection
   if text is None or text != vision:

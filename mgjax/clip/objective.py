@@ -24,7 +24,7 @@ def contrastive_loss(
 
   Without equal captions P is the identity, and this is CLIP's loss (Radford et al. 2021, figure 3);
   with them it is UniCL's (Yang et al. 2022, Unified Contrastive Learning in Image-Text-Label
-  Space). In small worlds a caption comes several times in a batch, and an image must not be pushed
+  Space). In synthetic data a caption comes several times a batch, and an image must not be pushed
   away from its own words. Batches of distinct captions would be no larger than there are captions,
   and every source of data would have to make them. The least there can be is not 0 but the mean of
   log #{k: c_i = c_k}: equal texts have equal logits.
@@ -33,9 +33,6 @@ def contrastive_loss(
   batch. Micro-batches (`train.accumulate`) have those of their own rows alone.
 
   Args:
-    images: unit vectors I.
-    texts: unit vectors T.
-    scale: s.
     same: whether two rows have equal captions.
 
   Returns:
@@ -71,15 +68,9 @@ def identity_loss(
   et al. 2022); identities that come more often share their target (Khosla et al. 2020, Supervised
   Contrastive Learning). An image without another of its identity counts 0.
 
-  Args:
-    vectors: unit vectors J.
-    scale: s.
-    identities: e.
-
-  Returns:
-    The loss, and beside it `identity_excess`, the loss above the least there can be;
-    `identity_nearest`, the share of images whose nearest other image has the same identity; and
-    `identity_scale`.
+  Beside the loss there are `identity_excess`, the loss above the least there can be;
+  `identity_nearest`, the share of images whose nearest other image has the same identity; and
+  `identity_scale`.
   """
   rows = jnp.arange(len(vectors))
   others = rows[:, None] != rows[None]
@@ -100,17 +91,9 @@ def clip_objective(
 ) -> tuple[Array, Metrics]:
   """Returns `contrastive_loss` of a batch of `images` with the `tokens` and `mask` of captions.
 
-  If the batch says the `identity` of every image, w `identity_loss` is added, of the vectors that
-  the model's head makes.
-
-  Args:
-    predict: of `ClipModel`.
-    batch: see docs/add_a_conditioning.md.
-    key: nothing is drawn.
-    identity_weight: w.
-
-  Returns:
-    The loss and the metrics of both; `excess` is of the captions alone.
+  If the batch says the `identity` of every image, identity_weight * `identity_loss` is added, of
+  the vectors that the model's head makes. Metrics are those of both; `excess` is of the captions
+  alone.
   """
   del key
   images, texts, scale, *identity = predict(batch['images'], batch['tokens'], batch['tokens_mask'])

@@ -35,18 +35,15 @@ FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations
 class Clip:
   """Compares images, frames and texts by cosines: all are unit vectors of one space.
 
-  Attributes:
-    config: of the run.
-    identity: whether the model has a head for identities.
-    weights: of which run and step, for records.
+  `identity` says whether the model has a head for identities, `weights` of which run and step it
+  is.
   """
 
   def __init__(self, workdir: str | os.PathLike[str]):
     """Reads the averaged weights of a run of `launch.train`.
 
-    Raises:
-      ConfigError: the directory is not that of a CLIP.
-      CheckpointError: there is no checkpoint that can be trusted.
+    Raises ConfigError if the directory is not that of a CLIP, or CheckpointError if there is no
+    checkpoint that can be trusted.
     """
     self.config = read_config_of(workdir, 'clip', 'a CLIP')
     params, meta = load_params(workdir)
@@ -66,10 +63,8 @@ class Clip:
   def encode_images(self, images: np.ndarray) -> Float[np.ndarray, 'b p']:
     """Returns a unit vector of every image of bytes (b h w 3).
 
-    Of an image of another size than training had, its middle square is seen, averaged.
-
-    Raises:
-      DataError: the images are of another type or shape.
+    Of an image of another size than training had, its middle square is seen, averaged. Raises
+    DataError if the images are of another type or shape.
     """
     _check_images(images)
     return _in_batches(self._see, images)
@@ -77,11 +72,9 @@ class Clip:
   def encode_identities(self, images: np.ndarray) -> Float[np.ndarray, 'b q']:
     """Returns a unit vector of whom or what every image shows, as `encode_images`.
 
-    They are no vectors of texts: only their cosines with each other mean something.
-
-    Raises:
-      ConfigError: the model was trained on captions alone.
-      DataError: the images are of another type or shape.
+    They are no vectors of texts: only their cosines with each other mean something. Raises
+    ConfigError if the model was trained on captions alone, or DataError if the images are of
+    another type or shape.
     """
     if not self.identity:
       raise ConfigError(
@@ -111,17 +104,14 @@ class FrameEncoder:
   """A frozen vision tower: frames to their projected embeddings, on all devices of this process.
 
   With the weights of Long-prompt MetaCLIP, what the audio model reads of pictures (Movie Gen §6).
-
-  Attributes:
-    width: numbers a frame p.
+  `width` is the numbers a frame p.
   """
 
   def __init__(self, workdir: str | os.PathLike[str]):
     """Reads a tower that `launch.weights import` made, or that of a trained CLIP.
 
-    Raises:
-      ConfigError: the directory holds neither.
-      CheckpointError: it has no checkpoint that can be trusted.
+    Raises ConfigError if the directory holds neither, or CheckpointError if it has no checkpoint
+    that can be trusted.
     """
     fields, subtree = _read_tower(workdir)
     model = make_clip_vision(fields)
@@ -146,8 +136,7 @@ class FrameEncoder:
   def __call__(self, frames: np.ndarray) -> Float[np.ndarray, 't p']:
     """Returns the vector of every frame of bytes (t h w 3), of its middle square.
 
-    Raises:
-      DataError: the frames are of another type or shape, or vectors are not finite.
+    Raises DataError if the frames are of another type or shape, or vectors are not finite.
     """
     _check_images(frames)
     devices = self._mesh.size
@@ -160,11 +149,9 @@ class FrameEncoder:
 def tower_identity(workdir: str | os.PathLike[str]) -> str:
   """Returns a hash of all that the vectors of a vision tower depend on beside the frames.
 
-  The model's fields with its compute type, and the fingerprint of every parameter.
-
-  Raises:
-    ConfigError: the directory holds no vision tower.
-    CheckpointError: it has no checkpoint that can be trusted.
+  The model's fields with its compute type, and the fingerprint of every parameter. Raises
+  ConfigError if the directory holds no vision tower, or CheckpointError if it has no checkpoint
+  that can be trusted.
   """
   fields, subtree = _read_tower(workdir)
   leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
@@ -178,13 +165,8 @@ def find_frame_encoder(
 ) -> FrameEncoder:
   """Loads the tower whose vectors a model learnt to read, also from beside a moved model.
 
-  Args:
-    workdir: of the model.
-    given: work directory of the tower, as the model's configuration says.
-    identity: `tower_identity` of the one that it learnt.
-
-  Raises:
-    ConfigError: it is not there, or is another.
+  `given` is the tower's work directory as the model's configuration says, `identity` the
+  `tower_identity` that it learnt. Raises ConfigError if it is not there, or is another.
   """
   places = [place for place in places_of(workdir, given) if place.exists()]
   for place in places:

@@ -27,18 +27,7 @@ from mgjax.training.spec import Outline, TrainSpec, make_buckets
 
 @dataclasses.dataclass(frozen=True)
 class ClipSettings:
-  """What the training of a CLIP reads of a configuration beside `train` and `optimizer`.
-
-  Attributes:
-    component: its name in `mgjax.registry`.
-    start_from: where its first parameters come from; see `checkpoints.warm_start`.
-    model: both towers.
-    tokenizer: of captions.
-    data: what it learns from.
-    shapes: of the pictures of each bucket.
-    buckets: how many samples come at once, by name.
-    objective: arguments of `clip_objective`.
-  """
+  """What the training of a CLIP reads of a configuration beside `train` and `optimizer`."""
 
   component: str
   start_from: Any
@@ -51,11 +40,7 @@ class ClipSettings:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
-    """Reads a configuration as a plain dictionary, before any data are read.
-
-    Raises:
-      ConfigError: a field is unknown, missing or out of its range, or they do not go together.
-    """
+    """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
     model, data = make_clip_model(described), data_settings(fields_of(fields, 'data'))
     shapes = video_shapes(buckets, data.fps)
@@ -125,9 +110,8 @@ def outline(config: ConfigDict) -> Outline:
 def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
   """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
 
-  Raises:
-    ConfigError: it is not there, or makes tokens that `text`, which is `config.model.text`, does
-      not have.
+  Raises ConfigError if it is not there, or makes tokens that `text`, which is `config.model.text`,
+  does not have.
   """
   tokenizer = load_tokenizer(name)
   check_tokenizer(tokenizer, text, name)

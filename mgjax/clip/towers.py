@@ -34,36 +34,23 @@ _TABLE = jax.nn.initializers.normal(0.02)
 class ClipText(nn.Module):
   """Prompts as tokens in context, each of which reads those before it, and as one vector.
 
-  Attributes:
-    vocabulary: entries of the token table.
-    dim: width e.
-    depth: number of layers.
-    heads: attention heads.
-    mlp_dim: FFN width f.
-    positions: entries of the position table: 77, or 256 of Long-prompt MetaCLIP.
-    projection: size p of the vector; None leaves it as wide as the tokens.
-    eos: the end token.
-    pooling: whose state becomes the vector: 'first_eos', the first end token's, or 'largest', that
-      of the largest token, which is the end token in OpenAI's vocabulary. Published configurations
-      mean 'largest' where their eos_token_id is 2. Padding is never read.
-    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
-    epsilon: of the norms.
-    dtype: compute type.
-
-  Raises:
-    ConfigError: there is no such pooling, end token or activation, the width does not divide into
-      the heads, or there are more tokens than positions.
+  Raises ConfigError if there is no such pooling, end token or activation, the width does not divide
+  into the heads, or there are more tokens than positions.
   """
 
   vocabulary: Positive
-  dim: Positive
+  dim: Positive  # width e
   depth: Positive
   heads: Positive
-  mlp_dim: Positive
-  positions: Positive
-  projection: Positive | None
-  eos: Count
+  mlp_dim: Positive  # FFN width f
+  positions: Positive  # entries of the position table: 77, or 256 of Long-prompt MetaCLIP
+  projection: Positive | None  # size p of the vector; None leaves it as wide as the tokens
+  eos: Count  # the end token
+  # Whose state becomes the vector: 'first_eos', the first end token's, or 'largest', that of the
+  # largest token, which is the end token in OpenAI's vocabulary. Published configurations mean
+  # 'largest' where their eos_token_id is 2. Padding is never read.
   pooling: str = 'first_eos'
+  # Of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
   activation: str = 'quick_gelu'
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32
@@ -74,9 +61,8 @@ class ClipText(nn.Module):
   ) -> tuple[Float[Array, 'b m e'], Float[Array, 'b p']]:
     """Returns the states of all tokens, normalised, and the projected vector.
 
-    Args:
-      tokens: with an end token a row; states of padding mean nothing.
-      mask: False where a token is padding, on either side.
+    Every row has an end token. `mask` is False where a token is padding, on either side; its states
+    mean nothing.
     """
     if self.pooling not in POOLING:
       raise ConfigError(f'model.pooling = {self.pooling!r}; expected one of {", ".join(POOLING)}')
@@ -107,30 +93,18 @@ class ClipText(nn.Module):
 class ClipVision(nn.Module):
   """Square images as tokens, one of them for the whole, and as one vector.
 
-  Attributes:
-    size: height and width in pixels.
-    patch: of a patch.
-    dim: width e.
-    depth: number of layers.
-    heads: attention heads.
-    mlp_dim: FFN width f.
-    projection: size p of the vector; None leaves it as wide as the tokens.
-    activation: of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
-    epsilon: of the norms.
-    dtype: compute type.
-
-  Raises:
-    ConfigError: there is no such activation, the width does not divide into the heads, or the
-      images are of another size or do not divide into patches.
+  Raises ConfigError if there is no such activation, the width does not divide into the heads, or
+  the images are of another size or do not divide into patches.
   """
 
-  size: Positive
+  size: Positive  # height and width in pixels
   patch: Positive
-  dim: Positive
+  dim: Positive  # width e
   depth: Positive
   heads: Positive
-  mlp_dim: Positive
-  projection: Positive | None
+  mlp_dim: Positive  # FFN width f
+  projection: Positive | None  # size p of the vector; None leaves it as wide as the tokens
+  # Of `nn.mlp`: 'quick_gelu', OpenAI's and MetaCLIP's, or 'exact_gelu', OpenCLIP's.
   activation: str = 'quick_gelu'
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   dtype: jnp.dtype = jnp.float32
@@ -141,10 +115,8 @@ class ClipVision(nn.Module):
   ) -> tuple[Float[Array, 'b n e'], Float[Array, 'b p']]:
     """Returns the states of the class token and all patches, and the projected vector.
 
-    The states are the last layer's own; only the vector goes through the last norm.
-
-    Args:
-      images: in [0, 1].
+    The states are the last layer's own; only the vector goes through the last norm. Images are in
+    [0, 1].
     """
     if images.shape[1:3] != (self.size, self.size) or self.size % self.patch:
       raise ConfigError(

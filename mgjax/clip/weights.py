@@ -71,8 +71,11 @@ def _of(name: str, prefixes: tuple[str, ...]) -> tuple[str, ...]:
   return tuple(f'{prefix}{name}' for prefix in prefixes)
 
 
+def _layer_rows(places: Mapping[str, str], layer: str, prefixes: tuple[str, ...]) -> list[Rows]:
+  return [_both(f'layers/{ours}', f'{layer}.{each}.', prefixes) for ours, each in places.items()]
+
+
 def _transformers_rows(*prefixes: str) -> Rows:
-  layer = f'encoder.layers.{LAYER}'
   names = {'query': 'q_proj', 'key': 'k_proj', 'value': 'v_proj', 'out': 'out_proj'}
   places = {
     'self_norm': 'layer_norm1',
@@ -81,9 +84,7 @@ def _transformers_rows(*prefixes: str) -> Rows:
     'feed_forward/up': 'mlp.fc1',
     'feed_forward/down': 'mlp.fc2',
   }
-  rows = [
-    _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
-  ]
+  rows = _layer_rows(places, f'encoder.layers.{LAYER}', prefixes)
   return (
     TensorName('places', _of('embeddings.position_embedding.weight', prefixes)),
     *sum(rows, ()),
@@ -100,9 +101,7 @@ def _own_rows(*prefixes: str) -> Rows:
     'feed_forward/up': 'mlp.c_fc',
     'feed_forward/down': 'mlp.c_proj',
   }
-  rows = [
-    _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in places.items()
-  ]
+  rows = _layer_rows(places, layer, prefixes)
   for index, ours in enumerate(_IN):
     part = {'part': (index, len(_IN))}
     rows.append(_both(f'layers/self_attention/{ours}', f'{layer}.attn.in_proj_', prefixes, **part))
@@ -162,16 +161,12 @@ _OWN = {
 def clip_fields(
   tower: str, tensors: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-  """Reads fields of `ClipText` or `ClipVision` from the tensors and from config.json.
+  """Reads fields of `ClipText` or `ClipVision` ('text', 'vision') from the tensors and from
+  config.json.
 
-  Args:
-    tower: 'text' or 'vision'.
-    tensors: by their names.
-    config: the object in transformers' config.json, of the tower or of both, or None where there is
-      none: then heads, activation, epsilon and the end token are not among the fields.
-
-  Raises:
-    ConfigError: a tensor that tells a size is missing, or `config` is of another model.
+  `config` is the object in transformers' config.json, of the tower or of both, or None where there
+  is none: then heads, activation, epsilon and the end token are not among the fields. Raises
+  ConfigError if a tensor that tells a size is missing, or `config` is of another model.
   """
   rows = {row.ours: row for row in clip_rows(tower, tensors)}
   said = None if config is None else _of_tower(tower, config)

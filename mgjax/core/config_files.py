@@ -20,8 +20,7 @@ _FOLDERS = (pathlib.Path('configs'), _PACKAGE / 'configs', _PACKAGE.parent / 'co
 def find_config(name: str) -> pathlib.Path:
   """Returns the file that a name means: a path, or a path within `configs/`, with or without `.py`.
 
-  Raises:
-    ConfigError: there is no such file.
+  Raises ConfigError if there is no such file.
   """
   stem = pathlib.Path(name if name.endswith('.py') else f'{name}.py')
   for path in (stem, *(folder / stem for folder in _FOLDERS)):
@@ -34,31 +33,21 @@ def find_config(name: str) -> pathlib.Path:
 
 def all_configs() -> list[str]:
   """Lists the names of the configurations that `find_config` finds without a path."""
-  return sorted({name for folder in _FOLDERS for name in known_configs(folder)})
-
-
-def known_configs(folder: pathlib.Path) -> list[str]:
-  """Lists the names of the configurations in a folder, as in 'digits/video'."""
-  files = sorted(folder.rglob('*.py')) if folder.is_dir() else []
-  return [
+  files = {(folder, path) for folder in _FOLDERS for path in folder.rglob('*.py')}
+  found = {
     path.relative_to(folder).with_suffix('').as_posix()
-    for path in files
+    for folder, path in files
     if path.stem != '__init__' and 'get_config' in path.read_text()
-  ]
+  }
+  return sorted(found)
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-  """Reads a configuration.
+  """Reads a configuration, with values of the types that the file gives them.
 
-  Args:
-    name: of the file as in `find_config`, and `:argument` of its `get_config` if it takes one.
-    changes: key -> value, as in {'model.depth': 8}.
-
-  Returns:
-    The configuration, with values of the types that the file gives them.
-
-  Raises:
-    ConfigError: there is no such file or key, or the file does not give a configuration.
+  `name` is that of the file as in `find_config`, with `:argument` of its `get_config` if it takes
+  one; `changes` maps keys to values, as in {'model.depth': 8}. Raises ConfigError if there is no
+  such file or key, or the file does not give a configuration.
   """
   name, colon, argument = name.partition(':')
   path = find_config(name)

@@ -39,8 +39,7 @@ class StorageError(DataError):
 class NonFiniteError(MgjaxError):
   """The loss or the gradients stopped being finite, or their norms are far above what they were.
 
-  Attributes:
-    step: the number of steps done with the bad one, or None where no step is known.
+  `step` is the number of steps done with the bad one, or None where no step is known.
   """
 
   exit_code = 4

@@ -26,10 +26,9 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def create(path: str | os.PathLike[str], data: bytes) -> bool:
-  """Writes `data` to `path` if nothing is there: of several writers at once the first one wins.
+  """Writes `data` to `path` if nothing is there, and returns whether it did.
 
-  Returns:
-    Whether it was written. Others see the whole file or none.
+  Of several writers at once the first one wins. Others see the whole file or none.
   """
   path = pathlib.Path(path)
   with _beside(path) as temporary:
@@ -82,13 +81,8 @@ def _settle(temporary: pathlib.Path) -> None:
 def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -> None:
   """Makes the folder of files that will be made of a video, and tries whether it takes any.
 
-  Args:
-    out: as the user named it.
-    paths: of these files, all in its folder.
-    video: what they are made of, which they must not end.
-
-  Raises:
-    ConfigError: one cannot be written, or only over the video.
+  Raises ConfigError if one of `paths`, all in the folder of `out`, cannot be written, or only over
+  the video.
   """
   try:
     for path in paths:
@@ -125,9 +119,8 @@ def read_json(
 ) -> Any:
   """Reads a JSON file that holds a `kind`.
 
-  Raises:
-    MgjaxError: of type `error`; the file is missing, damaged, or holds something else. The message
-      names it, and ends with `mend`, what is to be done.
+  Raises `error` if it is missing, damaged, or holds something else. The message names the file, and
+  ends with `mend`, what is to be done.
   """
   try:
     data = pathlib.Path(path).read_bytes()
@@ -154,13 +147,7 @@ def parse_json(
 def read_optional_json(
   path: str | os.PathLike[str], check: Callable[[Any], bool], kind: type = dict
 ) -> Any:
-  """Reads a JSON file that a program can do without; None if it is missing or, aloud, damaged.
-
-  Args:
-    path: of the file.
-    check: whether what it holds is what is expected.
-    kind: of what it holds.
-  """
+  """Reads a JSON file; None if it is missing, or (logged once) damaged or no good to `check`."""
   try:
     return _checked(read_json(path, kind), check) if os.path.exists(path) else None
   except (MgjaxError, *WRONG) as wrong:
@@ -171,13 +158,10 @@ def read_optional_json(
 def read_json_lines(
   path: str | os.PathLike[str], parse: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, bytes]]:
-  """Yields what the whole lines of a file hold, and the lines; damaged ones are left out, aloud.
+  """Yields what `parse` makes of the JSON of each whole line, and the line; logs damaged ones.
 
-  A last line without an end was cut short by a crash, and is left out silently.
-
-  Args:
-    path: of the file; one that is missing has no lines.
-    parse: makes of a line's JSON what is yielded; what it raises of `WRONG` is damage.
+  What `parse` raises of `WRONG` is damage. A last line without an end was cut short by a crash, and
+  is left out silently. A missing file has no lines.
   """
   path, damaged = pathlib.Path(path), []
   if not path.exists():

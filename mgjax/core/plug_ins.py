@@ -10,11 +10,7 @@ from mgjax.core.errors import ConfigError, first_line, printable
 
 @functools.cache
 def load_function(name: str) -> Callable[..., Any]:
-  """Returns the function that 'package.module:function' names.
-
-  Raises:
-    ConfigError: there is none, or its module cannot be imported.
-  """
+  """Returns the function that 'package.module:function' names. Raises ConfigError without one."""
   module, colon, function = name.partition(':')
   if not (module and colon and function):
     raise ConfigError(f'plug-in {printable(name)!r}: expected package.module:function')

@@ -1,5 +1,4 @@
-"""One precision policy: parameters, optimizer, norms, softmax and losses in float32, matrix
-products in the `dtype` that a configuration names."""
+"""The precision policy: float32 all over, but for matrix products in the `dtype` of a model."""
 
 import jax.numpy as jnp
 
@@ -16,22 +15,14 @@ QUANTISED, SCALE = 'quantised', 'scale'
 
 
 def compute_type(name: str) -> jnp.dtype:
-  """Returns the type that modules cast parameters and activations to before a matrix product.
-
-  Raises:
-    ConfigError: the name is not one of `COMPUTE`.
-  """
+  """Returns the type of that name for matrix products. Raises ConfigError if not in `COMPUTE`."""
   if name not in COMPUTE:
     raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
   return jnp.dtype(COMPUTE[name])
 
 
 def stored_type(name: str) -> jnp.dtype:
-  """Returns the type that `weights` of sampling names.
-
-  Raises:
-    ConfigError: the name is not one of `STORED`.
-  """
+  """Returns the type that `weights` of sampling names. Raises ConfigError if not in `STORED`."""
   if name not in STORED:
     raise ConfigError(
       f"unknown type of weights {name!r:.100}; expected one of {', '.join(STORED)}, or '' for the "

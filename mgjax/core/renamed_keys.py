@@ -40,14 +40,9 @@ KINDS = {
 
 
 def migrate(config: Mapping[str, Any], section: str = '') -> Any:
-  """Returns a saved configuration with the names of today.
+  """Returns a saved configuration, or what stood under its key `section`, with the names of today.
 
-  Args:
-    config: of a run, of any version.
-    section: the key that it stood under.
-
-  Raises:
-    ConfigError: it names a conditioning that no version had.
+  Raises ConfigError if it names a conditioning that no version had.
   """
   renamed = RENAMED.get(section, {})
   if section == 'conditionings':

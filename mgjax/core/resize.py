@@ -44,15 +44,8 @@ def resampling(length: int, wanted: int, kernel: str) -> Float[np.ndarray, 'i h'
     w_ij = k((j + 1/2 - (i + 1/2) s) / max(s, 1)) / sum of the same over j,   s = length / wanted
 
   so that a kernel k grows with the step s where the picture shrinks (antialiasing), and weights
-  beyond an edge go to the pixels within: as Pillow does.
-
-  Args:
-    length: pixels there are.
-    wanted: pixels there will be.
-    kernel: one of `KERNELS`.
-
-  Raises:
-    ConfigError: there is no such kernel.
+  beyond an edge go to the pixels within: as Pillow does. Raises ConfigError if there is no such
+  kernel.
   """
   if kernel == 'area':
     return averaging(length, wanted)
@@ -70,10 +63,7 @@ def resize(
   """Resizes frames to (height, width) by `resampling`; bytes are rounded, and clipped, to bytes.
 
   Frames of that size already are returned as they are. The same bits wherever it runs: sums have
-  one order, whatever the number of threads.
-
-  Raises:
-    ConfigError: there is no such kernel.
+  one order, whatever the number of threads. Raises ConfigError if there is no such kernel.
   """
   (count, height, width, channels), (tall, wide) = frames.shape, size
   rows, columns = _sparse(height, tall, kernel), _sparse(width, wide, kernel)

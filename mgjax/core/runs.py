@@ -14,10 +14,7 @@ _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs t
 
 
 def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the work directory of a name: a path, or as 'digits/video' what mgjax ships.
-
-  What lies at the path goes first.
-  """
+  """Returns the work directory of a name: a path or, as 'digits/video', what mgjax ships."""
   path, shipped = pathlib.Path(name), SHIPPED / name
   there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
   ours = SHIPPED in shipped.parents and '..' not in path.parts
@@ -31,12 +28,7 @@ def coming_with_mgjax() -> str:
 
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
-  """Asks whether one of the runs that lie in a folder was meant; '' where there is none.
-
-  Args:
-    folder: that holds runs, or the path of a run that is not there, beside which others may lie.
-    component: that they trained; by default any.
-  """
+  """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
   folder, found = pathlib.Path(folder), {}
   folder = folder if folder.exists() else folder.parent
   with contextlib.suppress(OSError):

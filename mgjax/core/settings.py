@@ -36,12 +36,7 @@ _Made = TypeVar('_Made')
 class Range:
   """The numbers that a field may have, as in `Annotated[int, Range(least=1)]`.
 
-  Attributes:
-    least: the smallest.
-    above: all are larger.
-    most: the largest.
-    below: all are smaller.
-    infinite: whether infinity is one of them.
+  `least` and `most` are allowed, `above` and `below` are not; infinity is where `infinite` says so.
   """
 
   least: float | None = None
@@ -82,11 +77,7 @@ Finite = Annotated[float, Range()]
 
 
 def fields_of(config: Any, name: str) -> dict[str, Any]:
-  """Returns a group of a configuration's fields as a plain dictionary.
-
-  Raises:
-    ConfigError: the configuration has no such group.
-  """
+  """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
   found = config.get(name)
   if not isinstance(found, Mapping | ConfigDict):
     given = 'nothing' if found is None else repr(found)[:80]
@@ -97,17 +88,11 @@ def fields_of(config: Any, name: str) -> dict[str, Any]:
 def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
   """Makes an object of the fields that a configuration has in one place.
 
-  Lists become the tuples, dictionaries the dataclasses and names the types of arrays that the
-  annotations ask for.
-
-  Args:
-    make: a dataclass, a Linen module, or a function with annotated parameters.
-    fields: of the configuration, by name.
-    place: where they stand, as in 'optimizer.plateau', for messages.
-    **more: arguments that no configuration has.
-
-  Raises:
-    ConfigError: a field is unknown, missing or out of its range, or they do not go together.
+  `make` is a dataclass, a Linen module, or a function with annotated parameters: lists become the
+  tuples, dictionaries the dataclasses and names the types of arrays that the annotations ask for.
+  `place`, as in 'optimizer.plateau', is for messages; `more` are arguments that no configuration
+  has. Raises ConfigError if a field is unknown, missing or out of its range, or they do not go
+  together.
   """
   found = arguments(make, fields, place, tuple(more))
   try:
@@ -119,11 +104,7 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
 def arguments(
   make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Returns fields as arguments of a class or function; `given` are those that it gets elsewhere.
-
-  Raises:
-    ConfigError: a field is unknown, missing or out of its range.
-  """
+  """Returns checked fields as arguments of `make`; `given` are those that it gets elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   for name in fields:
     if name not in hints:
@@ -136,11 +117,7 @@ def arguments(
 
 
 def check(made: Any) -> None:
-  """Checks the fields of a dataclass against their annotations.
-
-  Raises:
-    ConfigError: a value is out of its range.
-  """
+  """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
   for name, hint in annotations(type(made)).items():
     checked(hint, getattr(made, name), name)
 
@@ -156,11 +133,7 @@ def annotations(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
-  """Returns a value in the form that an annotation asks for.
-
-  Raises:
-    ConfigError: it has none; the message begins with `name`.
-  """
+  """Returns a value in the form that an annotation asks for. Raises ConfigError, `name` first."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:
     whole = arguments[0] is int

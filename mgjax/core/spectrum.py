@@ -16,10 +16,7 @@ def magnitudes(
 ) -> Float[np.ndarray, 't *c f']:
   """Returns |X_tf|, X_tf = sum_n h_n x_(start_t + n) exp(-2 pi i f n / w), in single precision too.
 
-  Args:
-    sound: x, of any channels.
-    window: h.
-    starts: first sample of each window, which must lie within the sound.
+  x is the sound, of any channels, h the window; all windows must lie within the sound.
   """
   windows = np.lib.stride_tricks.sliding_window_view(sound, len(window), axis=0)[starts]
   return np.abs(fft.rfft(windows * window))

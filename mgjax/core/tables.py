@@ -4,13 +4,7 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-  """Formats rows of cells as lines.
-
-  Args:
-    rows: of equal length, a header among them.
-    names: so many columns begin at their left edge; those after them hold numbers and end at their
-      right edge.
-  """
+  """Formats rows of equal length as lines: `names` columns flush left, numbers flush right."""
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return [
     '  '.join(

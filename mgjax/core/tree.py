@@ -1,7 +1,7 @@
 """Named views of parameter trees."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 
@@ -42,21 +42,13 @@ def count_parameters(tree: Tree) -> int:
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def parameters_by_group(
-  tree: Tree, group: Callable[[str], str] = lambda name: '/'.join(name.split('/')[:3])
-) -> dict[str, int]:
-  """Counts the numbers of each group of leaves; `group` maps a leaf's name to its group's."""
+def parameter_table(tree: Tree) -> str:
+  """Formats the numbers of each group of leaves ('a/b/c' of their names) and their shares."""
   counts: dict[str, int] = {}
   for name, leaf in named_leaves(tree).items():
-    counts[group(name)] = counts.get(group(name), 0) + math.prod(leaf.shape)
-  return counts
-
-
-def parameter_table(tree: Tree) -> str:
-  """Formats `parameters_by_group` as a table with shares and a total, for people."""
-  counts = parameters_by_group(tree)
-  total = sum(counts.values())
-  width = max(map(len, [*counts, 'total']))
+    group = '/'.join(name.split('/')[:3])
+    counts[group] = counts.get(group, 0) + math.prod(leaf.shape)
+  total, width = sum(counts.values()), max(map(len, [*counts, 'total']))
   rows = [f'{name:{width}}  {count:>16,}  {count / total:6.1%}' for name, count in counts.items()]
   return '\n'.join([*rows, f'{"total":{width}}  {total:>16,}  {1:6.1%}'])
 

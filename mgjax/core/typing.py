@@ -1,4 +1,4 @@
-"""The types that every room shares.
+"""Types of arrays and functions that all packages share.
 
 Axis letters in annotations: `b` batch, `t h w` frames, height, width, `c` channels, `n` tokens,
 `m` context tokens, `d` width, `k` head size, `g` heads, `f` hidden, `s` audio samples, `l` layers.
@@ -11,20 +11,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array',
-  'Batch',
-  'Bool',
-  'Critic',
-  'Drop',
-  'Float',
-  'Int',
-  'Key',
-  'Metrics',
-  'Num',
-  'Objective',
-  'Predict',
-  'Tree',
-  'UInt8',
+  'Array', 'Batch', 'Bool', 'Critic', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
+  'Predict', 'Tree', 'UInt8',
 ]  # fmt: skip
 
 Key = PRNGKeyArray
@@ -37,12 +25,7 @@ Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Critic(NamedTuple):
-  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`.
+  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`."""
 
-  Attributes:
-    predict: the discriminator with its parameters bound.
-    active: (), bool; before that its judgement must not count.
-  """
-
-  predict: Predict
-  active: Array
+  predict: Predict  # the discriminator with its parameters bound
+  active: Array  # (), bool; before that its judgement must not count

@@ -1,4 +1,4 @@
-"""What captions of the small world say."""
+"""Captions of synthetic clips of digits."""
 
 from mgjax.digits.scene import MOTIONS, TEXTURES, Scene
 
@@ -13,11 +13,7 @@ def described(colour: str, texture: str) -> str:
 def digit_caption(digit: int | None, colour: str, motion: str, texture: str = 'soft') -> str:
   """Says what a clip shows; without a motion it says what an image shows.
 
-  Args:
-    digit: None leaves it open which one, as in 'the green digit moves left'.
-    colour: one of `COLOURS`.
-    motion: one of `MOTIONS`, or ''.
-    texture: one of `TEXTURES`.
+  The digit None leaves it open which one, as in 'the green digit moves left'.
   """
   shown = f'the {described(colour, texture)} digit' + ('' if digit is None else f' {digit}')
   return f'{shown} {MOTIONS[motion]}' if motion else f'a photo of {shown}'

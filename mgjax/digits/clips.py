@@ -100,7 +100,7 @@ class Digits:
   laps: Magnitude = 1.0  # how far a bouncing digit goes: more in longer clips
   jitter: Magnitude = 3.0  # distance from the centre line, at most
   digit_size: DigitSize = 14.0
-  fps: Positive = 8  # frames a second, for whoever plays or writes the clips
+  fps: Positive = 8  # frames a second of what is played or written
   seed: Count = 0
   sound: bool = False
   extras: tuple[str, ...] = ()  # further keys of samples, of `EXTRAS`

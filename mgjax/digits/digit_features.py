@@ -21,41 +21,21 @@ _LEAST = 1e-6  # of a deviation: what never changes stays near 0
 
 
 class DigitFeatures(NamedTuple):
-  """How rows are made of clips.
+  """How rows are made of clips."""
 
-  Attributes:
-    mean: of the crops of true clips.
-    shapes: their leading components, of unit length.
-    usual: means of all numbers of true clips.
-    deviation: standard deviations of the same.
-  """
-
-  mean: Float[np.ndarray, 'd']
-  shapes: Float[np.ndarray, 'k d']
-  usual: Float[np.ndarray, 'f']
-  deviation: Float[np.ndarray, 'f']
+  mean: Float[np.ndarray, 'd']  # of the crops of true clips
+  shapes: Float[np.ndarray, 'k d']  # their leading components, of unit length
+  usual: Float[np.ndarray, 'f']  # means of all numbers of true clips
+  deviation: Float[np.ndarray, 'f']  # standard deviations of the same
 
   def rows(self, videos: Iterable[np.ndarray]) -> Float[np.ndarray, 'n f']:
-    """Returns a row a clip: 16 of the shape, 3 of the tint, 4 of the way.
-
-    Args:
-      videos: uint8 (t h w 3) each.
-
-    Raises:
-      DataError: one is something else.
-    """
+    """Returns a row a clip, uint8 (t h w 3): 16 of the shape, 3 of the tint, 4 of the way."""
     sights = [find_digit(np.asarray(video)) for video in videos]
     return (_raw(sights, self.mean, self.shapes) - self.usual) / self.deviation
 
 
 def fit_features(clips: int = _CLIPS, seed: int = 0, **world: Any) -> DigitFeatures:
-  """Learns what is usual from true clips of the training handwriting.
-
-  Args:
-    clips: how many.
-    seed: of them.
-    **world: further fields of `Digits`: size, frames, motions, ...
-  """
+  """Learns what is usual from true clips of training handwriting; `world` is of `Digits`."""
   source = Digits(captions='all', length=clips, seed=seed, **world)
   sights = [find_digit(source[index]['video']) for index in range(clips)]
   crops = np.stack([sight.crop for sight in sights])

@@ -1,4 +1,4 @@
-"""Judges edited clips of the small world: whether all is as the instruction asks, and else kept.
+"""Judges edited synthetic clips: whether all is as the instruction asks, and all else kept.
 
 The scenes before and after an edit are known pixel by pixel, so that each part is read where it
 must show: the digit, its colour and its path by the judge of digits (`judge.py`), the tint of the
@@ -22,7 +22,7 @@ from mgjax.digits.scene import COLOURS, TINTS, Scene
 
 _ALL = ('digit', 'colour', 'wall', 'path', 'mark')
 # Task -> what must be right: in a clip that keeps all else. Where a digit is added it is free to
-# move and be anywhere, and how a wall of another tint looks tile by tile is nobody's business.
+# move and be anywhere, and how a wall of another tint looks tile by tile does not count.
 PARTS: dict[str, tuple[str, ...]] = {
   **dict.fromkeys(TASKS, _ALL),
   'replace': ('digit', 'colour', 'wall', 'path'),  # another hand's strokes lie elsewhere
@@ -38,24 +38,16 @@ _HAND = 1.5  # pixels of 32 by which the middle of one hand lies off that of ano
 
 
 class JudgedEdit(NamedTuple):
-  """What is read of one edited clip.
+  """What is read of one edited clip."""
 
-  Attributes:
-    task: of `mgjax.digits.edits.TASKS`.
-    parts: of `PARTS` of the task, whether it is as it should be.
-    handwriting: cosine with the hand of the scene after, NaN unless the task keeps the hand.
-    path_error: root mean square distance from the path of the scene after, pixels of 32; NaN unless
-      the task asks for a path and a digit is seen.
-    flicker: mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures.
-    wall_error: mean distance of the wall from that of the scene after, of 255 levels.
-  """
-
-  task: str
-  parts: dict[str, bool]
-  handwriting: float
+  task: str  # of `mgjax.digits.edits.TASKS`
+  parts: dict[str, bool]  # of `PARTS` of the task, whether it is as it should be
+  handwriting: float  # cosine with the hand of the scene after, NaN unless the task keeps the hand
+  # Root mean square distance from the path of the scene after, pixels of 32; NaN unless the task
+  # asks for a path and a digit is seen.
   path_error: float
-  flicker: float
-  wall_error: float
+  flicker: float  # mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures
+  wall_error: float  # mean distance of the wall from that of the scene after, of 255 levels
 
   @property
   def right(self) -> bool:
@@ -65,30 +57,18 @@ class JudgedEdit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EditJudge:
-  """Judges edited clips of any size and frame count; made by `train_edit_judge`.
-
-  Attributes:
-    digits: reads digits.
-    wall: mean error of a wall that is kept, of 255 levels, at most: autoencoders leave up to 4, a
-      wall painted over in its mean colour has 5.5 or more.
-    path: root mean square error of a path that is kept, pixels of 32, at most: autoencoders leave
-      less in 98 of 100 clips, a path played backwards has 10.
-  """
+  """Judges edited clips of any size and frame count; made by `train_edit_judge`."""
 
   digits: DigitJudge
+  # Mean error of a wall that is kept, of 255 levels, at most: autoencoders leave up to 4, a wall
+  # painted over in its mean colour has 5.5 or more.
   wall: Positive = 5.0
+  # Root mean square error of a path that is kept, pixels of 32, at most: autoencoders leave less in
+  # 98 of 100 clips, a path played backwards has 10.
   path: Positive = 1.5
 
   def judge(self, video: np.ndarray, edit: Edit) -> JudgedEdit:
-    """Says what of an edited clip, or picture, is as it should be.
-
-    Args:
-      video: the clip, uint8 (t h w 3).
-      edit: what was asked for.
-
-    Raises:
-      DataError: the video is something else.
-    """
+    """Says what of an edited clip is as it should be. Raises DataError unless uint8 (t h w 3)."""
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
     frames, size = len(video), video.shape[1:3]
@@ -101,9 +81,7 @@ class EditJudge:
     errors = np.abs(video.astype(np.float32) - truth).mean(-1)
     wall_error = _mean(errors, wall)
     left = _left(edit, frames, size)
-    if (
-      task != 'replace' and left.any()
-    ):  # where a ghost of it would be lost in the mean over all of the wall
+    if task != 'replace' and left.any():  # a ghost would be lost in the mean over all of the wall
       wall_error = max(wall_error, _mean(errors, left))
     kept = task in KEEP_THE_HAND
     parts = {
@@ -131,12 +109,9 @@ class EditJudge:
 
 
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:
-  """Trains a judge of edits, in seconds.
+  """Trains a judge of edits, in seconds; `options` are those of `mgjax.digits.judge.train_judge`.
 
-  Args:
-    split: of the handwriting that it learns from: one half of what is held out for whoever filters,
-      the other for whoever evaluates.
-    **options: of `mgjax.digits.judge.train_judge`: frames, size and further fields of `Digits`.
+  It learns handwriting of `split`: one half of what is held out to filter, the other to evaluate.
   """
   return EditJudge(train_judge(split=split, **options))
 

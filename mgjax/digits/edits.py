@@ -1,4 +1,4 @@
-"""Edits of the small world: scenes before and after, the instruction and the one that undoes it.
+"""Edits of synthetic clips: scenes before and after, the instruction and the one that undoes it.
 
 Both scenes share the hand, the path and the wall but for what the instruction names, so that what
 an edit must change and what it must keep are known pixel by pixel.
@@ -31,13 +31,7 @@ _UNDO = {'remove': 'add', 'add': 'remove', 'still': '', 'mark': ''}  # '' cannot
 
 
 class Edit(NamedTuple):
-  """What is asked for, and the scenes before and after it.
-
-  Attributes:
-    task: one of `TASKS`.
-    before: what is given.
-    after: what is to be made of it.
-  """
+  """What is asked for, one of `TASKS`, and the scenes before and after it."""
 
   task: str
   before: Scene
@@ -66,12 +60,9 @@ class Edit(NamedTuple):
 
 
 class Palette(NamedTuple):
-  """What edits choose from.
+  """What edits choose from: colours of digits and marks, and handwriting of a split.
 
-  Attributes:
-    colours: of digits and marks.
-    split: of the handwriting of what is put in another's place.
-    allows: (digit, colour, motion) -> whether a clip may show them together.
+  `allows` says which (digit, colour, motion) a clip may show together.
   """
 
   colours: tuple[str, ...]

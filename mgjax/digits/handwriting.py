@@ -1,4 +1,4 @@
-"""The handwriting of the small world: the 1,797 images of digits that ship inside scikit-learn.
+"""The handwriting of synthetic clips: the 1,797 images of digits that ship inside scikit-learn.
 
 An identity is one image, by its index in scikit-learn's data. Every fifth image of a digit is held
 out from training. So that one judge may filter data and another judge what was made of them, what
@@ -48,11 +48,7 @@ def identities_of(split: str, digit: int) -> tuple[int, ...]:
 
 
 def image_of(identity: int) -> tuple[Float[np.ndarray, '8 8'], int]:
-  """Returns the image (in [0, 1]) of an identity, and its digit.
-
-  Raises:
-    ConfigError: there is no such image.
-  """
+  """Returns the image (in [0, 1]) of an identity, and its digit. Raises ConfigError without one."""
   images, labels, _ = _all_handwriting()
   if not 0 <= identity < len(labels):
     raise ConfigError(f'identity {identity}; expected an image of 0 to {len(labels) - 1}')

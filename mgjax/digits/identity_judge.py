@@ -1,4 +1,4 @@
-"""Says whose handwriting a clip or a picture of the small world shows, and in which pose.
+"""Says whose handwriting a synthetic clip or picture shows, and in which pose.
 
 What the judge of digits sees of a clip, its mean with motion taken out, is compared with candidates
 drawn in a grid of poses p: a turn and a weight of strokes. Both pass the same band of frequencies,
@@ -28,40 +28,27 @@ from mgjax.digits.scene import DigitSize
 CANDIDATES = 20
 _TURNS = np.arange(-35, 35.1, 2.5)  # degrees; a step beyond those of references
 _WEIGHTS = np.arange(-1.25, 1.26, 0.25)
-_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/small_world.md
+_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/synthetic_data.md
 _BAND = (1.0, 3.0)  # standard deviations of Gaussians, pixels of 32
 _STRIDE = 2  # pixels, between samples of what has passed the band
 _SHIFTS = (-0.5, 0.0, 0.5)  # pixels
 
 
 class Pose(NamedTuple):
-  """How handwriting stands in a clip; NaN where there is none.
+  """How handwriting stands in a clip; NaN where there is none."""
 
-  Attributes:
-    turn: degrees, see `Scene.turn`.
-    weight: of its strokes, see `Scene.weight`.
-    y: of its centre from that of the frame, pixels of 32; of a clip the mean over its frames.
-    x: as y.
-  """
-
-  turn: float
-  weight: float
-  y: float
+  turn: float  # degrees, see `Scene.turn`
+  weight: float  # of its strokes, see `Scene.weight`
+  y: float  # of its centre from that of the frame, pixels of 32; of a clip the mean over its frames
   x: float
 
 
 class Likeness(NamedTuple):
-  """Whom a clip resembles most: one of the candidates, -1 if nothing stands out of it.
+  """Whom a clip resembles most: one of the candidates, -1 if nothing stands out of it."""
 
-  Attributes:
-    identity: of the handwriting.
-    pose: in which it is most alike.
-    match: the correlation, at most 1.
-  """
-
-  identity: int
-  pose: Pose
-  match: float
+  identity: int  # of the handwriting
+  pose: Pose  # in which it is most alike
+  match: float  # the correlation, at most 1
 
 
 NOBODY = Likeness(-1, Pose(*[float('nan')] * 4), float('nan'))
@@ -69,29 +56,19 @@ NOBODY = Likeness(-1, Pose(*[float('nan')] * 4), float('nan'))
 
 @dataclasses.dataclass(frozen=True)
 class IdentityJudge:
-  """Finds one of several candidates in clips of any size and frame count.
+  """Finds one of several candidates in clips of any size and frame count."""
 
-  Attributes:
-    turns: of the handwriting of clips, degrees, at most.
-    weights: of their strokes, at most, up and down.
-    digit_size: of a digit's side, pixels of 32.
-  """
-
-  turns: Magnitude = 10.0
-  weights: Magnitude = 0.5
-  digit_size: DigitSize = 14.0
+  turns: Magnitude = 10.0  # of the handwriting of clips, degrees, at most
+  weights: Magnitude = 0.5  # of their strokes, at most, up and down
+  digit_size: DigitSize = 14.0  # of a digit's side, pixels of 32
 
   def __post_init__(self):
     check(self)
 
   def find(self, video: UInt8[np.ndarray, 't h w 3'], candidates: tuple[int, ...]) -> Likeness:
-    """Returns which of the candidates, in any pose, the clip resembles most.
+    """Returns which candidate, in any pose, a clip, or a picture of one frame, resembles most.
 
     Given one candidate, it says in which pose the clip shows it.
-
-    Args:
-      video: a clip, or a picture of one frame.
-      candidates: identities, see `mgjax.digits.handwriting.image_of`.
     """
     sight = find_digit(video)
     if not sight.colour:
@@ -121,17 +98,7 @@ class IdentityJudge:
 def candidates_for(
   identity: int, seed: int = 0, count: int = CANDIDATES, split: str = 'test'
 ) -> tuple[int, ...]:
-  """Returns an identity and others of the same digit, drawn from a split.
-
-  Args:
-    identity: the first of them.
-    seed: of the others, beside the identity.
-    count: of all.
-    split: of the handwriting.
-
-  Raises:
-    ConfigError: the split has not as many.
-  """
+  """Returns `count` identities of one digit, this one first. Raises ConfigError if too few."""
   digit = image_of(identity)[1]
   others = [other for other in identities_of(split, digit) if other != identity]
   if len(others) < count - 1:

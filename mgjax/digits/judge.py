@@ -128,15 +128,10 @@ def _as_fall(away: Float[np.ndarray, 't 2'], time: Float[np.ndarray, 't']) -> tu
 
 
 def find_digit(video: np.ndarray, size: tuple[int, int] = (CROP, CROP), side: int = SIDE) -> Sight:
-  """Finds what stands out of a clip.
+  """Finds what stands out of a clip, uint8 (t h w 3), brought to `side` pixels on its shorter side.
 
-  Args:
-    video: uint8 (t h w 3).
-    size: of the picture, at 32 pixels on the shorter side of a frame.
-    side: pixels of the shorter side at which to look.
-
-  Raises:
-    DataError: the video is something else.
+  `size` is that of the picture, at 32 pixels on the shorter side. Raises DataError if the video is
+  something else.
   """
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
     raise DataError(
@@ -204,11 +199,7 @@ class DigitJudge:
     """Says what one clip shows. Raises DataError unless it is uint8 (t h w 3)."""
     return self._readings([video])[0]
 
-  def score(
-    self,
-    videos: Iterable[np.ndarray],
-    labels: Sequence[tuple],
-  ) -> dict[str, float]:
+  def score(self, videos: Iterable[np.ndarray], labels: Sequence[tuple]) -> dict[str, float]:
     """The share of clips that show the digit, colour and direction asked for, and all of it.
 
     A label starts with (digit, colour, motion), as `labels_of` and `all_captions` give them. Where

@@ -1,4 +1,4 @@
-"""Draws scenes of the small world at any size and number of frames: pictures, masks, geometry.
+"""Draws scenes of digits at any size and number of frames: pictures, masks, geometry.
 
 A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
 'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
@@ -27,13 +27,7 @@ _TILE = 4  # side of a tile of a mosaic, pixels of a frame of 32
 
 
 def render(scene: Scene, frames: int, size: tuple[int, int]) -> UInt8[np.ndarray, 't h w 3']:
-  """Returns the clip of a scene.
-
-  Args:
-    scene: what is shown.
-    frames: of the clip.
-    size: height and width in pixels.
-  """
+  """Returns the clip of a scene, of so many frames of `size` (height, width) in pixels."""
   opacity, light = _ink(scene, frames, size)
   behind = _background(scene, size)
   layer = np.float32(LAYER) * box(scene, frames, size) if scene.mark else None
@@ -139,11 +133,7 @@ def stretching(
 ) -> Float[np.ndarray, 't h c']:
   """Weights that place samples, 8 of them stretched to `digit_size` pixels, at a sub-pixel place.
 
-  Args:
-    start: of the first sample.
-    length: pixels.
-    digit_size: pixels that a digit takes.
-    count: samples; 8 make a digit.
+  `start` is that of the first of `count` samples, in pixels as `length`.
   """
   centres = np.arange(length, dtype=np.float32) + np.float32(0.5)
   position = (centres - start[:, None].astype(np.float32)) * np.float32(8 / digit_size)

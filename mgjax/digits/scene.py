@@ -1,4 +1,4 @@
-"""Scenes of the small world: all that a clip shows, whatever its size and number of frames.
+"""Scenes of synthetic clips: all that a clip shows, whatever its size and number of frames.
 
 A scene is plain data. With a field replaced it shows the same clip in another colour, by another
 hand, before another background; `mgjax/digits/render.py` draws it. Lengths are pixels of a frame
@@ -43,13 +43,7 @@ TINTS = {
 }
 PLAYS = ('forward', 'backward', 'frozen')
 # Texture -> its word in captions. All but 'soft' have sharp edges.
-TEXTURES = {
-  'soft': '',
-  'sharp': '',
-  'striped': 'striped',
-  'barred': 'barred',
-  'checked': 'checked',
-}
+TEXTURES = {'soft': '', 'sharp': '', 'striped': 'striped', 'barred': 'barred', 'checked': 'checked'}
 GRID = 0.5  # width of a stripe; a digit with sharp edges moves by as much at a time
 _BOUNCES = np.array([2.5, 1.25])  # vertical and horizontal crossings of the frame in one lap
 _LANDING = (0.3, 0.8)  # of a clip, when what falls comes to rest
@@ -60,54 +54,34 @@ _Shade = tuple[float, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """All that a clip shows.
+  """All that a clip shows. Raises ConfigError for unknown names, numbers or images."""
 
-  Attributes:
-    identities: images of the handwriting, from left to right, see `handwriting.image_of`; one of a
-      digit, up to three of a sign.
-    colour: one of `COLOURS`.
-    motion: one of `MOTIONS`, or '' of an image.
-    offset: (y, x) of the line or place from the centre, in [-1, 1] of the jitter.
-    phase: (y, x) in [0, 2): where a bouncing digit begins, in crossings of the frame; the first
-      also says when a falling one lands.
-    background: one of `BACKGROUNDS`.
-    shades: two dark colours (red, green, blue in [0, 1]) that it is made of.
-    tiles: the seed of a mosaic.
-    texture: one of `TEXTURES`; 'soft' is handwriting enlarged without sharp edges.
-    parity: (y, x), 0 or 1: whether textures begin with a dark stripe.
-    digit_size: of a digit's side.
-    jitter: distance from the centre line, at most.
-    laps: how far a bouncing digit goes.
-    turn: of the handwriting, degrees, clockwise.
-    weight: of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
-    tint: of a 'tinted' background, one of `TINTS`.
-    hidden: whether the digit is away and the background alone is seen.
-    mark: colour of a translucent layer over the digit's box, one of `COLOURS`; '' for none.
-    play: one of `PLAYS`; what is frozen stays as the clip begins.
-
-  Raises:
-    ConfigError: unknown names, numbers or images.
-  """
-
+  # Images of the handwriting, from left to right, see `handwriting.image_of`; one of a digit, up to
+  # three of a sign.
   identities: tuple[int, ...]
   colour: str
   motion: str
+  # (y, x) of the line or place from the centre, in [-1, 1] of the jitter.
   offset: tuple[float, float] = (0.0, 0.0)
+  # (y, x) in [0, 2): where a bouncing digit begins, in crossings of the frame; the first also says
+  # when a falling one lands.
   phase: tuple[float, float] = (0.0, 0.0)
   background: str = 'black'
+  # Two dark colours (red, green, blue in [0, 1]) that it is made of.
   shades: tuple[_Shade, _Shade] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-  tiles: int = 0
+  tiles: int = 0  # the seed of a mosaic
   texture: str = 'soft'
-  parity: tuple[int, int] = (0, 0)
+  parity: tuple[int, int] = (0, 0)  # (y, x), 0 or 1: whether textures begin with a dark stripe
   digit_size: DigitSize = 14.0
-  jitter: Magnitude = 3.0
-  laps: Magnitude = 1.0
-  turn: float = 0.0
+  jitter: Magnitude = 3.0  # distance from the centre line, at most
+  laps: Magnitude = 1.0  # how far a bouncing digit goes
+  turn: float = 0.0  # of the handwriting, degrees, clockwise
+  # Of its strokes: ink a in [0, 1] becomes a^(2^-weight), so that 1 is bold, -1 thin.
   weight: float = 0.0
   tint: str = 'grey'
-  hidden: bool = False
+  hidden: bool = False  # whether the digit is away and the background alone is seen
   mark: str = ''
-  play: str = 'forward'
+  play: str = 'forward'  # one of `PLAYS`; what is frozen stays as the clip begins
 
   def __post_init__(self):
     # A source makes a scene for every sample: what it draws itself is not looked at again.
@@ -139,11 +113,8 @@ def check_names(field: str, given, known) -> None:
 def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: float) -> np.ndarray:
   """Returns the digit's upper left corner (y, x) in each frame, (t 2); it never leaves the frame.
 
-  Args:
-    scene: what is shown.
-    frames: of the clip.
-    room: height and width of the frame less those of the digit, in pixels.
-    scale: pixels that one of a frame of 32 takes.
+  `room` is height and width of the frame less those of the digit, in pixels, `scale` the pixels
+  that one of a frame of 32 takes.
   """
   time = np.linspace(0, 1, frames)
   if scene.play != 'forward':

@@ -8,7 +8,7 @@ support vector classifier that has seen the handwriting of the training split.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,9 +58,8 @@ def character_accuracy(read: str, asked: str) -> float:
 def places(picture: Float[np.ndarray, 'h w'], sample: float) -> Float[np.ndarray, 'n d']:
   """Cuts the picture of a sign into one crop a digit, each of unit length; none if it is empty.
 
-  Args:
-    picture: of `judge.look`.
-    sample: its pixels that one of a digit's eight samples takes.
+  The picture is that of `judge.look`; `sample` is the pixels that one of a digit's eight samples
+  takes.
   """
   height, width = picture.shape
   soft = blurring(height) @ picture @ blurring(width).T
@@ -101,15 +100,11 @@ def _crop(picture: np.ndarray, soft: np.ndarray, first: int, end: int) -> Float[
 
 @dataclasses.dataclass(frozen=True)
 class SignJudge:
-  """Reads signs of any size and frame count; made by `train_sign_judge`.
+  """Reads signs of any size and frame count; made by `train_sign_judge`."""
 
-  Attributes:
-    classify: crops (b d) -> digits (b,), each a character.
-    digit_size: pixels of a digit where the shorter side of the frame has 32.
-  """
-
+  # Crops (b d) -> digits (b,), each a character.
   classify: Callable[[Float[np.ndarray, 'b d']], np.ndarray]
-  digit_size: float
+  digit_size: float  # pixels of a digit where the shorter side of the frame has 32
 
   def read(self, video: np.ndarray) -> SignReading:
     """Says what one sign shows. Raises DataError unless it is uint8 (t h w 3)."""
@@ -121,13 +116,12 @@ class SignJudge:
   def score(self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]) -> dict[str, float]:
     """Returns how signs show what was asked for.
 
-    'characters' is the mean `character_accuracy`; 'number' the share of whole numbers right, and
-    '2 digits' that of those of two digits, and so on; 'colour' and 'direction' are shares too.
-
-    Raises:
-      DataError: there is not one label a video.
+    'characters' is the mean `character_accuracy`; 'number' the share of whole numbers right, and '2
+    digits' that of those of two digits, and so on; 'colour' and 'direction' are shares too. Raises
+    DataError if there is not one label a video.
     """
-    return _means(self.read_all(videos, labels))
+    numbers = self.read_all(videos, labels)
+    return {name: float(np.nanmean(each)) for name, each in numbers.items()}
 
   def read_all(
     self, videos: Iterable[np.ndarray], labels: Sequence[SignReading]
@@ -139,17 +133,10 @@ class SignJudge:
     return numbers_of_readings(readings, labels)
 
 
-def score_readings(
-  readings: Sequence[SignReading], labels: Sequence[SignReading]
-) -> dict[str, float]:
-  """Returns the scores of `SignJudge.score` of what was read."""
-  return _means(numbers_of_readings(readings, labels))
-
-
 def numbers_of_readings(
   readings: Sequence[SignReading], labels: Sequence[SignReading]
 ) -> dict[str, list[float]]:
-  """Returns what `score_readings` takes the means of, one number a sign.
+  """Returns what `SignJudge.score` takes the means of, one number a sign.
 
   NaN where a sign does not count, as one of three digits among those of two.
   """
@@ -167,10 +154,6 @@ def numbers_of_readings(
     'colour': colour,
     'direction': direction,
   }
-
-
-def _means(numbers: Mapping[str, Sequence[float]]) -> dict[str, float]:
-  return {name: float(np.nanmean(each)) for name, each in numbers.items()}
 
 
 def _picture_size(digit_size: float) -> tuple[int, int]:

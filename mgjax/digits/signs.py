@@ -42,12 +42,7 @@ def is_held_out_number(number: str) -> bool:
 
 @functools.cache
 def numbers(length: int, captions: str = 'all') -> tuple[str, ...]:
-  """Lists the numbers of so many digits, without leading zeros, in order.
-
-  Args:
-    length: digits, 1 to 3.
-    captions: 'seen' in training, 'held_out' or 'all'.
-  """
+  """Lists the numbers of so many digits in order, those 'seen' in training, 'held_out' or 'all'."""
   keep = {'all': (False, True), 'seen': (False,), 'held_out': (True,)}[captions]
   first = 10 ** (length - 1) if length > 1 else 0
   return tuple(n for n in map(str, range(first, 10**length)) if is_held_out_number(n) in keep)
@@ -61,12 +56,9 @@ class Signs(Digits):
   """A random-access source of captioned signs; a sample is a function of (seed, split, index).
 
   `source[index]` is {'video': uint8 (t h w 3), 'caption', 'number' (a string), 'colour', 'motion',
-  'texture'}.
-  Every length, colour and motion comes as often as any other. Fields are those of `Digits`;
-  'captions' says which numbers, in images too. Signs are silent.
-
-  Raises:
-    ConfigError: unknown names, or signs that the frame has no room for.
+  'texture'}. Every length, colour and motion comes as often as any other. Fields are those of
+  `Digits`; 'captions' says which numbers, in images too. Signs are silent. Raises ConfigError for
+  unknown names, or signs that the frame has no room for.
   """
 
   size: tuple[Side, Side] = (32, 48)

@@ -6,7 +6,7 @@ is 60 dB below full scale or, if that is more, four times the median of P_k over
 softer or always there is no onset. Onsets are matched with the true events one to one. The tone
 after an onset is the one of `TONES` that holds most of its power.
 
-The score is a proxy: it hears what the small world sounds like, and no other sound. Report
+The score is a proxy: it hears the sounds of these clips, and no other. Report
 `ceiling` and `floor` beside it, which say what the score can be.
 """
 
@@ -38,21 +38,14 @@ _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is look
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvents:
-  """Detected onsets of a sound in seconds, and the tone (0 to 9) of each.
-
-  A tone is -1 where none stands out.
-  """
+  """Detected onsets of a sound in seconds, and their tones: 0 to 9, -1 where none stands out."""
 
   onsets: Float[np.ndarray, '_']
   tones: Int[np.ndarray, '_']
 
 
 def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
-  """Reads onsets and tones from a sound of 48 kHz; channels are averaged.
-
-  Raises:
-    DataError: it is not finite numbers (samples, channels).
-  """
+  """Reads onsets and tones from 48 kHz, channels averaged. Raises DataError if not finite."""
   if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
     raise DataError(
       f'the judge of sounds got {sound.dtype} {sound.shape}, expected finite numbers (samples, '
@@ -71,21 +64,14 @@ def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
 
 @dataclasses.dataclass(frozen=True)
 class SoundReading:
-  """The detected events of one sound matched with the true ones.
+  """The detected events of one sound matched with the true ones."""
 
-  Attributes:
-    errors: seconds by which each matched onset is late, negative if it is early.
-    missed: events without an onset.
-    extra: onsets without an event.
-    tones: tone heard after each matched onset, see `SoundEvents`.
-    digit: whose tone it should be.
-  """
-
+  # Seconds by which each matched onset is late, negative if it is early.
   errors: Float[np.ndarray, '_']
-  missed: int
-  extra: int
-  tones: Int[np.ndarray, '_']
-  digit: int
+  missed: int  # events without an onset
+  extra: int  # onsets without an event
+  tones: Int[np.ndarray, '_']  # tone heard after each matched onset, see `SoundEvents`
+  digit: int  # whose tone it should be
 
   @property
   def events(self) -> int:
@@ -96,15 +82,10 @@ class SoundReading:
 def judge_sound(
   sound: Float[np.ndarray, 's c'], events: Float[np.ndarray, '_'], digit: int
 ) -> SoundReading:
-  """Compares what a sound of 48 kHz says with what should be heard.
+  """Compares what a sound of 48 kHz says with the events (seconds, in order) and digit to be heard.
 
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
   matched, none further than 150 ms from its event, so that the errors sum to the least.
-
-  Args:
-    sound: what was made.
-    events: true times in seconds, in order, as `mgjax.digits.clips.Digits` gives them.
-    digit: the true digit.
   """
   heard, events = hear(sound), _apart(events)
   distance = np.abs(heard.onsets[:, None] - events)
@@ -123,23 +104,14 @@ def judge_sound(
 
 @dataclasses.dataclass(frozen=True)
 class SoundScores:
-  """What a set of sounds scores; nan where there was nothing to score.
+  """What a set of sounds scores; nan where there was nothing to score."""
 
-  Attributes:
-    onset_error: median |error| of the matched onsets, in ms.
-    missed: share of the events that are not heard.
-    extra: share of what is heard that is no event.
-    tone: share of the matched onsets whose tone is the digit's.
-    silence: share of the clips without an event in which nothing is heard.
-    clips: how many sounds were judged.
-  """
-
-  onset_error: float
-  missed: float
-  extra: float
-  tone: float
-  silence: float
-  clips: int
+  onset_error: float  # median |error| of the matched onsets, in ms
+  missed: float  # share of the events that are not heard
+  extra: float  # share of what is heard that is no event
+  tone: float  # share of the matched onsets whose tone is the digit's
+  silence: float  # share of the clips without an event in which nothing is heard
+  clips: int  # how many sounds were judged
 
   def as_dict(self) -> dict[str, Any]:
     """Returns plain JSON values, None for nan."""

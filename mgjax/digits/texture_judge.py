@@ -43,11 +43,9 @@ def texture_phase(
   inside the digit of both frames: 0 where the phase stays, .5 where it is drawn anew in each frame,
   1 where it turns each time. NaN where no texture can be read, and of one frame.
 
-  Args:
-    video: a clip of the small world.
-    corners: (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
-      columns of 'geometry'; by default found from where the digit's light is, which may err
-      by a pixel in noise or where the phase jumps.
+  `corners` are (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
+  columns of 'geometry'; by default found from where the digit's light is, which may err by a pixel
+  in noise or where the phase jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)
@@ -75,9 +73,7 @@ def texture_phase(
   return float(np.sum(np.abs(after - before)) / whole) if whole else float('nan')
 
 
-def _waves(
-  video: UInt8[np.ndarray, 't h w 3'],
-) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:
+def _waves(video: UInt8[np.ndarray, 't h w 3']) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:
   """M, where it is inside the digit, and 4 V, 4 H and 4 D by the textures that they show."""
   sides = [round(FINE * length / min(video.shape[1:3])) for length in video.shape[1:3]]
   rows, columns = (averaging(*pair) for pair in zip(video.shape[1:3], sides, strict=True))

@@ -13,35 +13,23 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One kind of device, as the program sees it: a TPU7x chip is two devices.
-
-  Attributes:
-    name: as in a topology's name.
-    flops: peak of bfloat16 matrix products, operations a second.
-    memory: bytes.
-    memory_bandwidth: bytes a second.
-    link: bytes a second one way, of one link of the torus; of a GPU, of its NVLink as a whole.
-    rank: axes of the torus; 0 for GPUs.
-    wraps: the lengths of a torus axis, in multiples, whose ends are joined.
-    cores: devices a chip, which share its links and talk over one of their own.
-    network: bytes a second one way between nodes, a GPU.
-    node: GPUs that NVLink joins.
-    gathers_ahead: whether its compiler gathers weights while other work runs, without being asked:
-      seen in programs compiled for v5e and not in those for v5p or v6e, assumed of GPUs.
-    exchanges_ahead: whether heads are traded while other work runs, as `parallel/compiler.py` asks.
-  """
+  """One kind of device, as the program sees it: a TPU7x chip is two devices."""
 
   name: str
-  flops: float
+  flops: float  # peak of bfloat16 matrix products, operations a second
   memory: float
-  memory_bandwidth: float
+  memory_bandwidth: float  # bytes a second
+  # Bytes a second one way, of one link of the torus; of a GPU, of its NVLink as a whole.
   link: float
-  rank: int = 0
-  wraps: int = 1
-  cores: int = 1
-  network: float = 0.0
-  node: int = 8
+  rank: int = 0  # axes of the torus; 0 for GPUs
+  wraps: int = 1  # the lengths of a torus axis, in multiples, whose ends are joined
+  cores: int = 1  # devices a chip, which share its links and talk over one of their own
+  network: float = 0.0  # bytes a second one way between nodes, a GPU
+  node: int = 8  # GPUs that NVLink joins
+  # Whether its compiler gathers weights while other work runs, without being asked: seen in
+  # programs compiled for v5e and not in those for v5p or v6e, assumed of GPUs.
   gathers_ahead: bool = False
+  # Whether heads are traded while other work runs, as `parallel/compiler.py` asks.
   exchanges_ahead: bool = False
 
 
@@ -97,11 +85,8 @@ def peak_bytes() -> int | None:
 class Topology:
   """Many chips of a kind.
 
-  Attributes:
-    name: as it was given.
-    chip: the kind.
-    shape: devices along each axis of the torus, with one for the cores of a chip; of GPUs, those of
-      a node and the nodes.
+  `shape` is devices along each axis of the torus, with one for the cores of a chip; of GPUs, those
+  of a node and the nodes.
   """
 
   name: str
@@ -122,8 +107,7 @@ class Topology:
 def parse_topology(name: str) -> Topology:
   """Reads 'v5p:8x8x8' (chips along the axes of the torus) or 'h100:8x64' (64 nodes of 8 GPUs).
 
-  Raises:
-    ConfigError: an unknown chip, or sizes that it does not come in.
+  Raises ConfigError for an unknown chip, or sizes that it does not come in.
   """
   kind, _, sizes = name.partition(':')
   if kind not in CHIPS:

@@ -58,11 +58,8 @@ class DeviceProgram:
 
   def _jitted(self) -> Any:
     mesh = jax.sharding.get_mesh()
-    options = (
-      compiler_options(jax.devices()[0])
-      if mesh.empty
-      else compiler_options(mesh.devices.flat[0], mesh.size)
-    )
+    devices = jax.devices()[:1] if mesh.empty else mesh.devices.ravel()
+    options = compiler_options(devices[0], len(devices))
     key = tuple(sorted(options.items()))
     if key not in self._compiled:
       self._compiled[key] = jax.jit(self._function, compiler_options=options or None)

@@ -42,12 +42,8 @@ _log = logging.getLogger(__name__)
 def initialize(heartbeat: int = 0) -> None:
   """Makes this process one of several, if it was started as one; before any device is asked for.
 
-  Args:
-    heartbeat: seconds without a sign of life from one of several processes after which the others
-      end; 0 for JAX's own choice.
-
-  Raises:
-    ConfigError: see `find_processes`, or a heartbeat that is none.
+  After `heartbeat` seconds without a sign of life from one of several processes the others end; 0
+  leaves it to JAX. Raises ConfigError as `find_processes`, or for a heartbeat that is none.
   """
   if heartbeat < 0:
     raise ConfigError(f'a heartbeat of {heartbeat} s; take some, or 0 for what JAX takes')
@@ -103,13 +99,8 @@ def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
   """Returns the arguments of `jax.distributed.initialize`, or None for a process on its own.
 
   In this order: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID; tasks that `srun` started; hosts of TPUs, which JAX asks about itself.
-
-  Args:
-    environment: variables by name.
-
-  Raises:
-    ConfigError: one or two of the three variables are given, or they make no sense.
+  JAX_PROCESS_ID; tasks that `srun` started; hosts of TPUs, which JAX asks about itself. Raises
+  ConfigError if one or two of the three variables are given, or they make no sense.
   """
   given = {name: environment.get(name, '') for name in (_ADDRESS, _COUNT, _INDEX)}
   if given[_ADDRESS]:
@@ -200,13 +191,7 @@ def rows_of_process(mesh: Mesh, process: int) -> tuple[int, int]:
   A batch is cut over the mesh axes of `rules.BATCH`. Processes whose devices hold the same pieces
   read the same rows: they differ in the tokens or the heads they work on. On a torus the pieces of
   a group need not be neighbours; then the rows of a batch stand in another order than on one host.
-
-  Args:
-    mesh: of all processes' devices.
-    process: its index.
-
-  Raises:
-    ConfigError: two processes share some of their pieces only.
+  Raises ConfigError if two processes share some of their pieces only.
   """
   rows = [mesh.axis_names.index(axis) for axis in BATCH]
   pieces = np.prod([mesh.devices.shape[axis] for axis in rows])
@@ -238,8 +223,7 @@ def _uneven(mesh: Mesh, processes: int, inner: int) -> str:
 def check_shared(directory: str | os.PathLike[str]) -> None:
   """Makes sure that all processes see the same directory, which is made if it is missing.
 
-  Raises:
-    ConfigError: it is a URL, or some process does not see a file that the first one wrote.
+  Raises ConfigError if it is a URL, or some process does not see a file that the first one wrote.
   """
   if '://' in os.fspath(directory):  # or a folder of that name would be made on this machine
     raise ConfigError(

@@ -52,8 +52,6 @@ def weighted(
       and frames within its window alone.
     x: activation, rows first.
     kernels: float32, of equal shape but for the last axis; to be sampled, of any type.
-    names: logical axes of each kernel.
-    dtype: the compute type.
     edge: frames that `local`, of window 2 edge + 1 and stride 1 or 2 in time, reads beyond both
       ends of `x`: its neighbours', and copies of the first and last frame beyond those.
   """

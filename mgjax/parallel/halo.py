@@ -16,13 +16,8 @@ def halo(
   replicate padding; beyond those of one device are its neighbours'. They come by themselves, not
   joined to `x`: so nothing large is copied, and products of `x` need not wait for them.
 
-  Args:
-    x: all frames, or with a name this device's.
-    edge: frames to add at each end, 1 or more.
-    axis_name: the mesh axis that time is split over, inside `jax.shard_map`.
-
-  Raises:
-    ConfigError: a neighbour has fewer than `edge` frames.
+  With an `axis_name`, the mesh axis that time is split over inside `jax.shard_map`, x holds this
+  device's frames. Raises ConfigError if a neighbour has fewer than `edge` frames.
   """
   first, last = (jnp.repeat(end, edge, axis=1) for end in (x[:, :1], x[:, -1:]))
   if axis_name is None:

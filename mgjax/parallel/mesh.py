@@ -71,11 +71,7 @@ def rows_mesh() -> Mesh | None:
 
 
 def read_sizes(text: str) -> dict[str, int]:
-  """Reads the sizes of mesh axes from text, as 'fsdp=32,context=16'.
-
-  Raises:
-    ConfigError: it is not of this form, or there is no such axis.
-  """
+  """Reads the sizes of mesh axes, as 'fsdp=32,context=16'. Raises ConfigError for other text."""
   found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
   if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
     raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')

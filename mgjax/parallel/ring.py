@@ -33,13 +33,9 @@ def forward(
 ) -> tuple[Array, Array]:
   """Returns O in the type of `q` and L over all keys of the ring.
 
-  Args:
-    kernel: `(q, *keys) -> (O, L)` on one device, O (b n g k) and L (b g n).
-    q: queries of this device.
-    keys: what travels: keys, values and their mask or None.
-    steps: r, devices of a ring.
-    stride: between neighbours of a ring along the context axis.
-    devices: of the context axis.
+  `kernel` is `(q, *keys) -> (O, L)` on one device, O (b n g k) and L (b g n); what travels are
+  `keys`, values and their mask or None. A ring has r = `steps` devices, `stride` apart along the
+  context axis of `devices`.
   """
   around = _permutation(stride, devices)
 

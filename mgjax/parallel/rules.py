@@ -63,7 +63,7 @@ def size(mesh: Mesh | AbstractMesh, axes: Sequence[str]) -> int:
 def fit(axes: Sequence[str], length: int, mesh: Mesh | AbstractMesh) -> Entry:
   """Returns the first of `axes`, as many as divide `length` together; axes of size 1 are left out.
 
-  The choice depends on the length alone, so that whoever asks about equal arrays gets one answer.
+  The choice depends on the length alone, so that equal arrays get one answer.
   """
   chosen: list[str] = []
   for axis in axes:
@@ -80,10 +80,8 @@ def parameter_entries(
   """Returns the mesh axes of every axis of a parameter.
 
   A mesh axis is used once, by the first logical axis that asks for it and whose size it divides. A
-  vector stays whole: its shards would cost more in latency than they save.
-
-  Raises:
-    ConfigError: an axis has no name or an unknown one.
+  vector stays whole: its shards would cost more in latency than they save. Raises ConfigError if an
+  axis has no name or an unknown one.
   """
   if len(names) != len(shape) or any(name not in LOGICAL for name in names):
     raise ConfigError(f'a parameter of shape {shape} names its axes {names}; see core/axes.py')
@@ -102,10 +100,8 @@ def token_entries(
 ) -> tuple[Entry, ...]:
   """Returns the mesh axes of an activation: rows first, then tokens, or the time of a video.
 
-  Args:
-    shape: (b d), (b n d), (b t h w c), or any other shape that begins with rows.
-    mesh: the mesh.
-    features: whether the last axis is split over `tensor`, and tokens therefore are not.
+  The shape is (b d), (b n d), (b t h w c), or any other that begins with rows. With `features` the
+  last axis is split over `tensor`, and tokens therefore are not.
   """
   entries: list[Entry] = [()] * len(shape)
   entries[0] = fit(BATCH, shape[0], mesh)

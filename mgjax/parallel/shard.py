@@ -19,8 +19,7 @@ Place = Callable[[str, tuple[int, ...]], NamedSharding]
 def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
   """Returns the sharding of every parameter of an initialised (or abstract) tree with axis names.
 
-  Raises:
-    ConfigError: a parameter has no logical axes.
+  Raises ConfigError if a parameter has no logical axes.
   """
 
   def place(box) -> NamedSharding:
@@ -70,14 +69,9 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def make_initialise(init: Callable[[Key], Tree], mesh: Mesh) -> tuple[Callable[[Key], Tree], Tree]:
-  """Makes `initialise(key) -> params`, which allocates every parameter in its shards.
+  """Makes `initialise(key) -> params`, each parameter in its shards; returns these as well.
 
-  Args:
-    init: key -> parameters with logical axes, as a Linen module's `init` gives them.
-    mesh: from `make_mesh`.
-
-  Returns:
-    The function, and the shardings of what it returns.
+  `init` gives parameters with logical axes, as that of a Linen module.
   """
   shardings = parameter_shardings(jax.eval_shape(init, jax.random.key(0)), mesh)
   return jax.jit(lambda key: nn.unbox(init(key)), out_shardings=shardings), shardings
@@ -99,10 +93,8 @@ def over_rows(local: Callable[[Array], Tree], x: Array) -> Tree:
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
   """Places this host's rows of a batch on its devices, split over the axes that split the rows.
 
-  Hosts that share rows (`rows_of_process`) bring the same ones.
-
-  Raises:
-    ConfigError: the rows do not divide over the devices.
+  Hosts that share rows (`rows_of_process`) bring the same ones. Raises ConfigError if the rows do
+  not divide over the devices.
   """
   sharding = batch_sharding(mesh)
   _, hosts = rows_of_process(mesh, jax.process_index())

@@ -40,12 +40,8 @@ def make_stationary(
 ) -> Callable[..., tuple[Array, ...]]:
   """Makes (x, kernels) -> x W for every kernel.
 
-  Args:
-    local: bilinear in x (b d) and each kernel (d o), one result (b o) a kernel.
-    x_shape: (b d).
-    entries: mesh axes of inputs and outputs of each kernel; of inputs the same for all.
-    dtype: the compute type.
-    mesh: the mesh.
+  `local` is bilinear in x (b d) and each kernel (d o), one result (b o) a kernel; `entries` are the
+  mesh axes of inputs and outputs of each, of inputs the same for all.
   """
   rows = token_entries(x_shape, mesh)[0]
   inputs, outputs = entries[0][0], [entry[1] for entry in entries]

@@ -18,14 +18,9 @@ def assign_axes(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, t
   A mesh axis takes whole torus axes, so that its neighbours in the mesh are neighbours on wires.
   The choice is that of `jax.experimental.mesh_utils.create_device_mesh`: the last mesh axis, which
   talks most, chooses first and takes as many torus axes as it can
-  (`test_the_assignment_is_the_one_that_jax_makes`).
-
-  Args:
-    sizes: mesh axis -> size; `slice` is no part of a torus and is left out.
-    torus: devices along each axis, as (8, 8, 8).
-
-  Raises:
-    ConfigError: the sizes do not make up the torus, or one is no product of what is left of it.
+  (`test_the_assignment_is_the_one_that_jax_makes`). `slice` is no part of a torus and is left out.
+  Raises ConfigError if the sizes do not make up the torus, as (8, 8, 8), or one is no product of
+  what is left of it.
   """
   wanted = {axis: sizes[axis] for axis in reversed(INSIDE) if sizes.get(axis, 1) > 1}
   if math.prod(wanted.values()) != math.prod(torus):

@@ -26,6 +26,8 @@ def begin(workdir, **train):
 def test_a_run_says_where_its_checkpoints_are(tmp_path):
   workdir = tmp_path / 'run'
   assert os.fspath(open_checkpoints(workdir).directory) == f'{workdir}/checkpoints'
+  begin(tmp_path / 'old', keep=3)  # a configuration of before there was the field
+  assert os.fspath(open_checkpoints(tmp_path / 'old').directory) == f'{tmp_path}/old/checkpoints'
   begin(workdir, checkpoints='/elsewhere/run')
   assert os.fspath(open_checkpoints(workdir).directory) == '/elsewhere/run'
   for place, expected in (
@@ -37,11 +39,6 @@ def test_a_run_says_where_its_checkpoints_are(tmp_path):
     assert os.fspath(found.directory) == expected
   with pytest.raises(ConfigError, match=r"'nearby' is a relative path; give an absolute"):
     open_checkpoints(workdir, 'nearby')
-
-
-def test_configurations_of_before_have_them_in_the_work_directory(tmp_path):
-  begin(tmp_path / 'run', keep=3)
-  assert os.fspath(open_checkpoints(tmp_path / 'run').directory) == f'{tmp_path}/run/checkpoints'
 
 
 def test_states_are_saved_there_and_found_again(tmp_path):

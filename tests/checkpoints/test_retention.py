@@ -18,38 +18,27 @@ from tests.checkpoints.test_manager import assert_same, damage, make_abstract, m
 LOSSES = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.2, 5: float('nan'), 6: None, 7: 0.4}
 
 
-def save_all(directory, keep, steps):
-  for step in steps:  # each by a process of its own, as after so many restarts
-    with Checkpoints(directory, keep) as checkpoints:
-      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
-
-
 @pytest.mark.parametrize(
   ('keep', 'stay'),
-  [
-    (Keep(2), [6, 7]),
-    (Keep(1, every=3), [3, 6, 7]),
-    (Keep(1, best=2), [2, 4, 7]),
-    (Keep(2, every=5, best=1), [2, 5, 6, 7]),
-  ],
+  [(Keep(1, every=3), [3, 6, 7]), (Keep(1, best=2), [2, 4, 7]), (Keep(2, 5, 1), [2, 5, 6, 7])],
   ids=str,
 )
 def test_newest_every_and_best_stay_over_restarts(tmp_path, keep, stay):
-  save_all(tmp_path, keep, range(1, 8))
-  assert Checkpoints(tmp_path).steps() == stay
+  for step in range(1, 8):  # each by a process of its own, as after so many restarts
+    with Checkpoints(tmp_path / 'many', keep) as checkpoints:
+      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
+  with Checkpoints(tmp_path / 'one', keep) as checkpoints:
+    for step in range(1, 8):
+      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
+  for name in ('one', 'many'):
+    checkpoints = Checkpoints(tmp_path / name)
+    assert checkpoints.steps() == stay
+    assert [checkpoints.loss_of(step) for step in stay] == list(map(finite, stay))
   assert steps_to_keep(range(1, 8), keep, LOSSES.get if not keep.best else finite) == stay
 
 
 def finite(step):
   return None if LOSSES[step] is None or np.isnan(LOSSES[step]) else LOSSES[step]
-
-
-def test_one_process_keeps_the_same_as_many(tmp_path):
-  with Checkpoints(tmp_path, Keep(1, best=2)) as checkpoints:
-    for step in range(1, 8):
-      checkpoints.save(make_state(step, width=8), {}, LOSSES[step])
-  assert Checkpoints(tmp_path).steps() == [2, 4, 7]
-  assert [Checkpoints(tmp_path).loss_of(step) for step in (2, 7)] == [0.1, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -70,9 +59,8 @@ def test_what_cannot_be_kept_is_an_error(train, said):
 
 def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):
   save(tmp_path, 1, 2)
-  target = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), make_state(0).average
-  )
+  halves = lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16)  # noqa: E731
+  target = jax.tree.map(halves, make_state(0).average)
   average, _ = Checkpoints(tmp_path).restore_params(target)
   assert_same(average, jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_state(2).average))
   damage(tmp_path, 2, make_state(2).average['block']['kernel'])

@@ -25,10 +25,7 @@ CONFIG = {
   'train': {'steps': 8, 'save_every': 3, 'checkpoints': ''},
   'data': {'path': '', 'fps': 8},
 }
-PARAMS = {
-  'a': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3)},
-  'b': np.ones(3, np.float16),
-}
+PARAMS = {'a': {'kernel': np.arange(6, dtype='f').reshape(2, 3)}, 'b': np.ones(3, np.float16)}
 DAMAGED = {
   'empty': b'', 'cut': b'{"component": "vid', 'not UTF-8': b'\xff\xfe{}', 'a list': b'[]',
   'null': b'null', 'deep': b'[' * 100_000, 'a number': b'9' * 5000, 'bare': b'{}',
@@ -78,11 +75,8 @@ def test_values_may_be_changed_by_hand(workdir, caplog):
   assert not caplog.text
 
 
-@pytest.mark.parametrize('text', [None, *DAMAGED.values()])
-def test_parameters_are_read_as_they_were_saved_whatever_parameters_json_says(workdir, text):
-  (workdir / 'parameters.json').unlink()
-  if text is not None:
-    (workdir / 'parameters.json').write_bytes(text)
+def test_parameters_are_read_as_they_were_saved(workdir):
+  (workdir / 'parameters.json').unlink()  # which is for people
   params, meta = load_params(workdir)
   assert meta['step'] == 0 and params['b'].dtype == np.float16
   np.testing.assert_array_equal(params['a']['kernel'], PARAMS['a']['kernel'])

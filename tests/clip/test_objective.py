@@ -94,9 +94,8 @@ def test_the_loss_of_identities_is_that_of_numpy_in_double_precision(name):
   vectors = unit(np.random.default_rng(0), len(identities))
   as_float32 = jnp.asarray(vectors, jnp.float32), jnp.asarray(SCALE, jnp.float32)
   loss, metrics = identity_loss(*as_float32, jnp.asarray(identities))
-  np.testing.assert_allclose(
-    loss, expected_of_identities(vectors, identities), rtol=0, atol=TOLERANCE
-  )
+  true = expected_of_identities(vectors, identities)
+  np.testing.assert_allclose(loss, true, rtol=0, atol=TOLERANCE)
   cosines = vectors @ vectors.T - 3 * np.eye(len(vectors))
   own = identities[cosines.argmax(axis=1)] == identities
   assert metrics['identity_nearest'] == pytest.approx(own.mean())
@@ -106,9 +105,8 @@ def test_the_loss_of_identities_is_that_of_numpy_in_double_precision(name):
 
 def test_images_of_an_identity_at_one_place_have_the_least_loss():
   identities = CAPTIONS['repeated']
-  loss, metrics = identity_loss(
-    jnp.eye(WIDTH)[identities], jnp.asarray(SCALE), jnp.asarray(identities)
-  )
+  vectors = jnp.eye(WIDTH)[identities]
+  loss, metrics = identity_loss(vectors, jnp.asarray(SCALE), jnp.asarray(identities))
   assert 0 <= metrics['identity_excess'] < len(identities) * np.exp(-SCALE) + TOLERANCE < loss
   twice = (identities[:, None] == identities[None]).sum(axis=1) > 1
   assert metrics['identity_nearest'] == pytest.approx(twice.mean())
@@ -140,10 +138,9 @@ def test_a_batch_says_whether_there_is_a_loss_of_identities():
   batch['identity'] = jnp.asarray([7, 7, 9, 9])
   alike, _ = identity_loss(*outputs[3:], batch['identity'])
   assert loss(batch, outputs) == pytest.approx(float(captions + alike), rel=1e-6)
-  assert loss(batch, outputs, identity_weight=0.0) == captions
-  assert loss(batch, outputs, identity_weight=0.5) == pytest.approx(
-    float(captions + alike / 2), rel=1e-6
-  )
+  for weight in (0.0, 0.5):
+    wanted = float(captions + weight * alike)
+    assert loss(batch, outputs, identity_weight=weight) == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,8 @@ def test_two_views_of_a_sample_are_rows_beside_each_other_with_their_own_caption
   spec = make_spec(config, tmp_path)
   batch = make_ordered_batches(spec.buckets[0], 1)[0]
   rows = jax.device_get(spec.prepare(batch))
-  assert len(rows['images']) == 32  # of 16 samples
+  assert {len(each) for each in rows.values()} == {32}  # of 16 samples
+  assert rows['tokens_mask'].dtype == bool and rows['images'].dtype == np.float32
   np.testing.assert_array_equal(rows['identity'][::2], rows['identity'][1::2])
   for place, name in enumerate(('video', 'view')):
     np.testing.assert_allclose(rows['images'][place::2] * 255, batch[name][:, 0], atol=1e-4)
@@ -185,18 +186,6 @@ def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
     assert picture.width > 8 * 32
 
 
-def test_the_images_of_a_sample_become_rows_beside_each_other(tmp_path):
-  spec = make_spec(configuration(), tmp_path)
-  (bucket,) = spec.buckets
-  batch = make_ordered_batches(bucket, 1)[0]
-  rows = spec.prepare(batch)
-  assert {name: array.shape[0] for name, array in rows.items()} == dict.fromkeys(
-    ('images', 'tokens', 'tokens_mask', 'identity'), 32
-  )
-  np.testing.assert_array_equal(np.rint(rows['images'][1] * 255), batch['view'][0, 0])
-  assert rows['tokens_mask'].dtype == bool and rows['images'].dtype == np.float32
-
-
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
@@ -212,9 +201,6 @@ def test_the_images_of_a_sample_become_rows_beside_each_other(tmp_path):
 def test_what_does_not_go_together_is_refused_before_training(changes, message):
   with pytest.raises(ConfigError, match=message):
     outline(configuration(**changes))
-
-
-def test_a_part_that_there_is_not_is_refused():
   with pytest.raises(ConfigError, match="part 'image': expected both, text or vision"):
     clip_config.get_config('image')
 

@@ -88,9 +88,8 @@ def test_a_tower_of_transformers_goes_back_as_it_came(tower, name, tmp_path):
   said = vectors(tower, name)['config']
   if fields['projection'] is None:
     said = {key: value for key, value in said.items() if key != 'projection_dim'}
-  assert {key: config[key] for key in config if key in said} == {
-    key: said[key] for key in said if key in config
-  }
+  both = config.keys() & said.keys()
+  assert {key: config[key] for key in both} == {key: said[key] for key in both}
   assert len(config) > 9
 
 
@@ -111,9 +110,8 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
   take(tower, given, tmp_path / 'run', dtype='float32', **fields)
   model = section(f'clip_{tower}').weights.get().make(read_config(tmp_path / 'run').model.to_dict())
   params, _ = load_params(tmp_path / 'run')
-  np.testing.assert_allclose(
-    jax.jit(model.apply)({'params': params}, *inputs)[1], pooled, rtol=0, atol=3e-6
-  )
+  found = jax.jit(model.apply)({'params': params}, *inputs)[1]
+  np.testing.assert_allclose(found, pooled, rtol=0, atol=3e-6)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
   out = load_file(tmp_path / 'out/model.safetensors')
   equal(out, {key: tensors[key] for key in out})
@@ -123,28 +121,21 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
 
 @pytest.mark.parametrize('prefix', ['', 'text.'])
 @pytest.mark.parametrize('dtype', ['float32', 'float16'])
-def test_openclip_s_own_names_are_the_same_text_tower(prefix, dtype, tmp_path):
-  own = {key: x.astype(dtype) for key, x in to_own('text', 'metaclip', prefix).items()}
-  assert any(key.endswith('resblocks.2.attn.in_proj_weight') for key in own)
-  other = {f'visual.{key}': x for key, x in to_own('vision', 'metaclip').items()}
+@pytest.mark.parametrize('tower', CONFIGS)
+def test_openclip_s_own_names_are_the_same_tower(tower, prefix, dtype, tmp_path):
+  both = {
+    name: {key: x.astype(dtype) for key, x in to_own(name, 'metaclip', beginning).items()}
+    for name, beginning in (('text', prefix), ('vision', 'visual.'))
+  }
+  assert any(key.endswith('resblocks.2.attn.in_proj_weight') for key in both[tower])
   rest = {'logit_scale': np.full((), 4.6, np.float32), 'context_length': np.array(256)}
-  given = write(tmp_path / 'given', own | other | rest)
-  params, _ = take('text', given, tmp_path / 'run', heads=4, eos=37)
-  for key, x in named_leaves(imported('text', 'metaclip')[1]).items():
+  given = write(tmp_path / 'given', both['text'] | both['vision'] | rest)
+  fields = {'text': {'heads': 4, 'eos': 37}, 'vision': {'heads': 3}}[tower]
+  params, _ = take(tower, given, tmp_path / 'run', **fields)
+  for key, x in named_leaves(imported(tower, 'metaclip')[1]).items():
     np.testing.assert_array_equal(params[key], x.astype(dtype), err_msg=key)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), own)
-
-
-@pytest.mark.parametrize('prefix', ['', 'text.'])
-def test_openclip_s_own_names_are_the_same_vision_tower(prefix, tmp_path):
-  own = to_own('vision', 'metaclip', 'visual.')
-  rest = to_own('text', 'metaclip', prefix) | {'logit_scale': np.full((), 4.6, np.float32)}
-  given = write(tmp_path / 'given', own | rest)
-  params, _ = take('vision', given, tmp_path / 'run', heads=3)
-  equal(params, named_leaves(imported('vision', 'metaclip')[1]))
-  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), own)
+  equal(load_file(tmp_path / 'out/model.safetensors'), both[tower])
 
 
 def test_a_file_of_both_towers_gives_either(tmp_path, caplog):
@@ -180,9 +171,8 @@ def test_weights_keep_their_type_on_request_and_our_own_file_every_bit(tmp_path)
   config = metaclip_vision.get_config()
   config.keep_type = True
   import_weights(config, given, tmp_path / 'one')
-  assert {str(x.dtype) for x in named_leaves(load_params(tmp_path / 'one')[0]).values()} == {
-    'bfloat16'
-  }
+  leaves = named_leaves(load_params(tmp_path / 'one')[0]).values()
+  assert {str(leaf.dtype) for leaf in leaves} == {'bfloat16'}
   export_weights(tmp_path / 'one', tmp_path / 'one.safetensors')
   import_weights(metaclip_vision.get_config(), tmp_path / 'one.safetensors', tmp_path / 'two')
   export_weights(tmp_path / 'two', tmp_path / 'two.safetensors')
@@ -217,11 +207,7 @@ LAYER = 'text_model.encoder.layers.1.'
     ({'num_hidden_layers': 4}, {}, 'says depth = 4, the tensors 3; take both from one model'),
     ({'hidden_size': 48}, {}, 'says dim = 48, the tensors 32'),
     ({'max_position_embeddings': 77}, {}, 'says positions = 77, the tensors 256'),
-    (
-      {'num_attention_heads': 0},
-      {},
-      'num_attention_heads = 0; expected a whole number from 1 to 32',
-    ),
+    ({'num_attention_heads': 0}, {}, 'num_attention_heads = 0; expected .* from 1 to 32'),
     ({'num_attention_heads': 5}, {}, 'model.dim = 32 does not divide into 5 heads'),
     ({'eos_token_id': 40}, {}, 'eos_token_id = 40; expected a whole number from 0 to 39'),
     ({'eos_token_id': None}, {}, 'model.eos = 49407 is none of 40 tokens'),
@@ -256,11 +242,7 @@ def test_one_tower_taken_for_the_other_is_refused(tmp_path):
 
 def test_a_tower_is_no_encoder_of_the_t5_family(tmp_path):
   for name, config, message in (
-    (
-      'told',
-      vectors('text', 'openclip')['config'],
-      "is of a model 'clip_text_model'; expected one",
-    ),
+    ('told', vectors('text', 'openclip')['config'], "is of a model 'clip_text_model'; expected"),
     ('silent', None, r'no matrix shared.weight among 36 tensors \(embeddings.*; expected those of'),
   ):
     given = write(tmp_path / name, tensors_of('text', 'openclip'), config)

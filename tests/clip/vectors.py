@@ -30,9 +30,8 @@ def tensors_of(tower, name):
 def make(tower, fields):
   """The module that fields describe, in float32, and the shapes of its parameters."""
   end = {'eos': 2} if tower == 'text' else {}
-  model = {'text': make_clip_text, 'vision': make_clip_vision}[tower](
-    {'dtype': 'float32'} | end | fields
-  )
+  makers = {'text': make_clip_text, 'vision': make_clip_vision}
+  model = makers[tower]({'dtype': 'float32'} | end | fields)
   init = jax.eval_shape(model.init, jax.random.key(0), *clip_inputs(model))
   return model, nn.unbox(init['params'])
 

@@ -24,9 +24,8 @@ def test_names_are_found_from_anywhere(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert load_config('video/t2iv_256:30b').model.dim == 6144
   (tmp_path / 'configs/digits').mkdir(parents=True)
-  own = write(
-    tmp_path / 'configs/digits', f'{OWN}def get_config(): return ConfigDict()', 'video.py'
-  )
+  empty = f'{OWN}def get_config(): return ConfigDict()'
+  own = write(tmp_path / 'configs/digits', empty, 'video.py')
   assert find_config('digits/video').samefile(own)  # where one stands comes first
 
 

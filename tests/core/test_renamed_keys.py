@@ -16,7 +16,8 @@ HERE = pathlib.Path(__file__).parent
 # Where things lie is said when a run is started; all else is as the configuration file has it.
 PLACES = ('autoencoder', 'data.latents', 'start_from')
 ADDED = (  # since then; runs without them go on as they were
-  'optimizer.rates', 'vision', 'model.conditionings.video.background', 'model.tile', 'model.window',
+  'optimizer.name', 'optimizer.rates', 'vision', 'model.conditionings.video.background',
+  'model.tile', 'model.window',
 )  # fmt: skip
 TUNED = ('buckets.', 'model.', 'optimizer.', 'sample.', 'train.')  # numbers of the small recipes
 

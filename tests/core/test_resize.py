@@ -29,9 +29,8 @@ def test_it_resizes_as_pillow_does(kernel, size, wanted):
     for channel in range(3):
       whole = Image.fromarray(frame[..., channel]).resize(wanted[::-1], PILLOW[kernel])
       # Sums of at most 60 terms of up to 255 in float32, once for each axis.
-      np.testing.assert_allclose(
-        result[..., channel], np.asarray(whole), atol=2 * 60 * 255 * 2**-24
-      )
+      atol = 2 * 60 * 255 * 2**-24
+      np.testing.assert_allclose(result[..., channel], np.asarray(whole), atol=atol)
 
 
 @pytest.mark.parametrize('factor', [2, 3])

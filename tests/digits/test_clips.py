@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import itertools
 import pickle
 
@@ -9,8 +10,10 @@ from scipy import ndimage
 from mgjax.core.errors import ConfigError
 from mgjax.digits import render
 from mgjax.digits.clips import EXTRAS, Digits, all_captions, is_held_out
-from mgjax.digits.handwriting import handwriting
-from mgjax.digits.scene import COLOURS, MOTIONS
+from mgjax.digits.edits import TASKS
+from mgjax.digits.handwriting import handwriting, image_of
+from mgjax.digits.scene import COLOURS, MOTIONS, Scene
+from mgjax.digits.signs import Signs
 
 
 def _centroids(video):
@@ -21,14 +24,18 @@ def _centroids(video):
   return np.stack([rows, columns], 1)
 
 
-def test_a_sample_is_a_function_of_seed_split_and_index():
-  source = Digits()
+EDITED = functools.partial(Digits, edits=TASKS, captions='all', background='tinted')
+
+
+@pytest.mark.parametrize('make', [Digits, Signs, EDITED], ids=['digits', 'signs', 'edits'])
+def test_a_sample_is_a_function_of_seed_split_and_index(make):
+  source = make(frames=4)
   copy = pickle.loads(pickle.dumps(source))
   for index in (7, 3, 7):
     first, second = source[index], copy[index]
-    assert first['caption'] == second['caption']
-    np.testing.assert_array_equal(first['video'], second['video'])
-  others = (source[8], Digits(seed=1)[7], Digits(split='test')[7])
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+  others = (source[8], make(frames=4, seed=1)[7], make(frames=4, split='test')[7])
   assert all((source[7]['video'] != other['video']).any() for other in others)
 
 
@@ -40,23 +47,13 @@ def test_a_source_ends_at_its_length():
       source[index]
 
 
-def test_no_handwriting_is_in_both_splits():
-  train, train_labels = handwriting('train')
-  test, test_labels = handwriting('test')
-  assert len(train) + len(test) == 1797
-  assert not {image.tobytes() for image in train} & {image.tobytes() for image in test}
-  np.testing.assert_allclose(np.bincount(test_labels) / np.bincount(train_labels), 0.25, atol=0.02)
-
-
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_a_split_shows_its_own_handwriting(split):
   # At 8 pixels a digit standing still in the middle of a frame of 8 is the source image itself.
-  source = Digits(
-    split=split, frames=1, size=(8, 8), digit_size=32, jitter=0, colours=('white',), length=50
-  )
+  world = {'frames': 1, 'size': (8, 8), 'digit_size': 32, 'jitter': 0, 'colours': ('white',)}
   images, _ = handwriting(split)
   known = {np.rint(image * 16).astype(np.uint8).tobytes() for image in images}
-  for sample in source:
+  for sample in Digits(split=split, length=50, **world):
     shown = np.rint(sample['video'][0, ..., 0] / 255 * 16).astype(np.uint8)
     assert shown.tobytes() in known
 
@@ -73,8 +70,8 @@ def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
 
 def test_seen_and_held_out_captions_never_meet():
   draws = {
-    captions: {Digits(captions=captions).listen(index)['caption'] for index in range(2500)}
-    for captions in ('seen', 'held_out', 'all')
+    captions: {Digits(captions=captions).listen(index)['caption'] for index in range(count)}
+    for captions, count in (('seen', 1500), ('held_out', 300), ('all', 1500))
   }
   assert not draws['seen'] & draws['held_out']
   assert draws['seen'] | draws['held_out'] == draws['all']
@@ -82,10 +79,7 @@ def test_seen_and_held_out_captions_never_meet():
 
 
 def test_captions_say_what_is_shown():
-  words = {
-    (digit, colour, motion): caption
-    for digit, colour, motion, caption in all_captions(tuple(COLOURS), tuple(MOTIONS))
-  }
+  words = {tuple(row): caption for *row, caption in all_captions(tuple(COLOURS), tuple(MOTIONS))}
   assert words[3, 'green', 'left'] == 'the green digit 3 moves left'
   assert words[0, 'red', 'still'] == 'the red digit 0 stands still'
   assert words[9, 'white', 'bounce'] == 'the white digit 9 bounces'
@@ -151,27 +145,46 @@ def test_the_digit_has_the_colour_of_the_caption():
     np.testing.assert_allclose(brightest / brightest.max(), wanted / wanted.max(), atol=0.02)
 
 
+SCENE = functools.partial(Scene, identities=(0,), colour='red', motion='left')
+
+
 @pytest.mark.parametrize(
-  'field, words',
+  ('make', 'field', 'words'),
   [
-    ({'split': 'valid'}, 'choose from train, test'),
-    ({'colours': ('gren',)}, 'gren.*green'),
-    ({'motions': ()}, 'nothing'),
-    ({'background': 'forest'}, 'gradient'),
-    ({'frames': 0}, 'frames = 0; expected a whole number from 1'),
-    ({'frames': 1, 'captions': 'held_out'}, "use captions='all'"),
+    (Digits, {'split': 'valid'}, 'choose from train, test'),
+    (Digits, {'colours': ('gren',)}, 'gren.*green'),
+    (Digits, {'motions': ()}, 'nothing'),
+    (Digits, {'background': 'forest'}, 'gradient'),
+    (Digits, {'frames': 0}, 'frames = 0; expected a whole number from 1'),
+    (Digits, {'frames': 1, 'captions': 'held_out'}, "use captions='all'"),
+    (Digits, {'extras': ('depth',)}, r'extras: got .*depth.*choose from mask'),
+    (Digits, {'sound': True, 'frames': 16, 'fps': 7}, 'whole number of samples'),
+    (Digits, {'edits': ('reverse',), 'frames': 1}, 'edits: got'),  # pictures do not move
+    (Signs, {'lengths': (2, 4)}, r'lengths = 4; expected a whole number from 1 to 3'),
+    (Signs, {'lengths': ()}, r'lengths = \(\); expected some'),
+    (Signs, {'size': (32, 32)}, r'a sign of 3 digits is 38\.5 pixels wide, the frame 32'),
+    (Signs, {'sound': True}, 'signs make no sound'),
+    (Signs, {'lengths': (1,), 'captions': 'held_out'}, 'leaves nothing to show'),
+    (SCENE, {'colour': 'gren'}, 'colour: got .*gren.*green'),
+    (SCENE, {'motion': 'away'}, 'motion: got .*away.*bounce'),
+    (SCENE, {'texture': 'rough'}, 'texture: got .*rough.*checked'),
+    (SCENE, {'background': 'forest'}, 'background: got .*forest.*mosaic'),
+    (SCENE, {'digit_size': 64}, 'digit_size = 64; expected a finite number from 8 to 32'),
+    (SCENE, {'identities': ()}, 'expected an image of handwriting'),
+    (SCENE, {'identities': (1797,)}, 'expected an image of 0 to 1796'),
+    (image_of, {'identity': -1}, 'identity -1; expected an image of 0 to 1796'),
   ],
 )
-def test_a_wrong_field_is_named(field, words):
+def test_a_wrong_field_is_named(make, field, words):
   with pytest.raises(ConfigError, match=words):
-    Digits(**field)
+    made = make(**field)
+    Digits().show(made)  # it is when a scene is drawn that its images are looked up
 
 
 def test_a_fingerprint_names_what_is_not_as_by_default():
   assert Digits().fingerprint == Digits(jitter=3, size=(32, 32)).fingerprint == 'Digits()'
-  assert Digits(textures=('striped',), laps=2).fingerprint == (
-    "Digits(textures=('striped',), laps=2.0)"
-  )
+  changed = Digits(textures=('striped',), laps=2).fingerprint
+  assert changed == "Digits(textures=('striped',), laps=2.0)"
   for field in dataclasses.fields(Digits):
     other = {
       'split': 'judge', 'captions': 'all', 'size': (64, 64), 'colours': ('red',),
@@ -191,8 +204,6 @@ def test_extras_are_there_on_demand():
     'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4), 'view': (3, 48, 64, 3),
     'reference': (1, 48, 64, 3),
   }  # fmt: skip
-  with pytest.raises(ConfigError, match=r'extras: got .*depth.*choose from mask'):
-    Digits(extras=('depth',))
 
 
 def test_a_reference_shows_the_same_handwriting_in_another_pose_or_a_frame_of_the_clip():

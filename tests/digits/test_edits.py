@@ -2,10 +2,8 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.digits import render
 from mgjax.digits.clips import Digits, is_held_out
 from mgjax.digits.edits import OF_MOTION, TASKS
@@ -97,14 +95,6 @@ def test_combinations_kept_from_training_are_in_no_pair_of_it_and_in_all_of_vali
   assert all(asked) and len(asked) == 100
 
 
-def test_a_sample_is_a_function_of_seed_split_and_index():
-  first, again = source_of()[7], source_of(length=9)[7]
-  assert first.keys() == again.keys()
-  assert all(np.array_equal(first[name], again[name]) for name in first)
-  for other in (source_of(seed=1), source_of(split='test', captions='held_out')):
-    assert not np.array_equal(other[7]['video'], first['video'])
-
-
 def test_a_pair_is_what_its_scenes_show():
   source = source_of()
   for index in range(8):
@@ -124,8 +114,3 @@ def test_captions_of_both_pictures_are_those_that_pictures_have():
     assert {edit.source_caption, edit.target_caption} <= known
     assert (edit.source_caption == edit.target_caption) == (edit.task in ('mark', 'nothing'))
   assert {f'nothing, {tint} wall' for tint in TINTS} <= known
-
-
-def test_of_pictures_no_motion_is_edited():
-  with pytest.raises(ConfigError, match='edits: got'):
-    source_of('reverse', frames=1)

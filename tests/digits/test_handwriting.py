@@ -3,7 +3,6 @@ import itertools
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import Digits
 from mgjax.digits.handwriting import SPLITS, handwriting, identities_of, image_of
 
@@ -38,8 +37,3 @@ def test_a_world_is_drawn_from_its_half():
   for split in ('filter', 'judge'):
     drawn = {sample['identity'] for sample in Digits(split=split, frames=1, length=60)}
     assert drawn < _identities(split) and len(drawn) > 30
-
-
-def test_an_image_that_is_not_there_is_named():
-  with pytest.raises(ConfigError, match='identity -1; expected an image of 0 to 1796'):
-    image_of(-1)

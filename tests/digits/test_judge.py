@@ -71,9 +71,10 @@ def test_a_judge_reads_any_size_and_world(judge, world):
   assert score['all'] >= 0.93 and score['colour'] == score['direction'] == 1
 
 
-def test_an_image_has_no_motion(judge):
+def test_an_image_has_no_motion_and_an_empty_clip_shows_nothing(judge):
   sample = Digits(frames=1)[0]
   assert judge.read(sample['video']) == DigitReading(sample['digit'], sample['colour'], '')
+  assert judge.read(np.zeros((4, 32, 32, 3), np.uint8)) == DigitReading(-1, '', '')
 
 
 def test_a_reversed_clip_moves_the_other_way(judge, clips):
@@ -91,10 +92,6 @@ def test_what_falls_and_lands_is_told_from_what_moves_down(judge, world):
   for sample in Digits(split='test', captions='all', motions=motions, length=60, **world):
     assert judge.read(sample['video']).motion == sample['motion']
     assert judge.read(_noisy(sample['video'], generator)).motion == sample['motion']
-
-
-def test_an_empty_clip_reads_as_nothing(judge):
-  assert judge.read(np.zeros((4, 32, 32, 3), np.uint8)) == DigitReading(-1, '', '')
 
 
 def test_a_score_counts_each_attribute(judge, clips):

@@ -11,14 +11,8 @@ from mgjax.digits.clips import Digits
 from mgjax.digits.sound_judge import hear, judge_sound, judge_sounds, sound_ceiling, sound_floor
 from mgjax.digits.sounds import RATE, TONES, digit_sound
 
-WORLD = Digits(
-  split='test',
-  motions=('bounce', 'fall', 'still'),
-  captions='all',
-  sound=True,
-  fps=25,
-  frames=50,
-)
+HEARD = {'motions': ('bounce', 'fall', 'still'), 'sound': True, 'fps': 25, 'frames': 50}
+WORLD = Digits(split='test', captions='all', **HEARD)
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +75,9 @@ def test_a_shift_is_measured(samples):
   assert (reading.errors > 0.045).all()
 
 
-def test_silence_and_steady_sounds_have_no_onset():
+def test_silence_of_any_length_and_steady_sounds_have_no_onset():
+  for length in (1, 100, 1000):
+    assert hear(np.zeros((length, 1))).onsets.shape == (0,)
   time = np.arange(2 * RATE) / RATE
   assert not hear(np.zeros((2 * RATE, 1))).onsets.size
   assert not hear(0.003 * np.random.default_rng(0).standard_normal((2 * RATE, 1))).onsets.size
@@ -128,15 +124,9 @@ def test_events_that_the_ear_does_not_separate_are_one():
 def test_scores_count_over_all_clips():
   sound = digit_sound(5, np.array([0.3, 0.6]), RATE)
   silence = np.zeros((RATE, 1))
-  scores = judge_sounds(
-    [
-      judge_sound(sound, np.array([0.3, 0.61]), 5),
-      judge_sound(sound, np.array([0.3]), 4),
-      judge_sound(silence, np.array([0.5]), 1),
-      judge_sound(silence, np.zeros(0), 1),
-      judge_sound(sound, np.zeros(0), 1),
-    ]
-  )
+  heard = ((sound, [0.3, 0.61], 5), (sound, [0.3], 4), (silence, [0.5], 1), (silence, [], 1))
+  given = [judge_sound(each, np.array(events), digit) for each, events, digit in heard]
+  scores = judge_sounds([*given, judge_sound(sound, np.zeros(0), 1)])
   assert scores.missed == 1 / 4 and scores.extra == 3 / 6
   assert scores.tone == pytest.approx(2 / 3) and scores.silence == 1 / 2
   assert '66.7 %' in scores.table()
@@ -155,8 +145,3 @@ def test_nothing_to_score_is_not_a_score():
 def test_what_is_no_sound_is_explained(sound):
   with pytest.raises(DataError, match='finite numbers'):
     hear(sound)
-
-
-def test_a_sound_of_any_length_is_heard():
-  for length in (1, 100, 1000):
-    assert hear(np.zeros((length, 1))).onsets.shape == (0,)

@@ -99,12 +99,10 @@ def random_phase(source, scene, seed):
   return np.stack([clips[tuple(pair)][frame] for frame, pair in enumerate(parities)])
 
 
-@pytest.mark.parametrize(
-  ('size', 'background'), [((64, 64), 'black'), ((64, 64), 'mosaic'), ((128, 128), 'black')]
-)
-def test_the_phase_of_a_texture_stays_with_the_digit(size, background):
+@pytest.mark.parametrize(('side', 'background'), [(64, 'black'), (64, 'mosaic'), (128, 'black')])
+def test_the_phase_of_a_texture_stays_with_the_digit(side, background):
   source = Digits(
-    textures=TEXTURED, size=size, background=background, length=5, split='test',
+    textures=TEXTURED, size=(side, side), background=background, length=5, split='test',
     motions=tuple(MOTIONS), captions='all', extras=('geometry',),
   )  # fmt: skip
   steady, drawn, turning = [], [], []

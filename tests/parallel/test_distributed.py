@@ -193,8 +193,7 @@ def test_rows_that_only_partly_coincide_are_refused_with_sizes_that_work():
 
 
 @given(
-  sizes=st.tuples(*[st.sampled_from([1, 2, 3])] * 5),
-  processes=st.sampled_from([1, 2, 3, 4, 6]),
+  sizes=st.tuples(*[st.sampled_from([1, 2, 3])] * 5), processes=st.sampled_from([1, 2, 3, 4, 6])
 )
 def test_every_process_reads_just_the_rows_of_its_devices(sizes, processes):
   total = int(np.prod(sizes))

@@ -30,9 +30,8 @@ def test_a_sum_in_two_stages_is_the_sum_at_once(sizes, dimension):
     cut = functools.partial(jax.shard_map, mesh=mesh, in_specs=PartitionSpec(), check_vma=False)
     return np.asarray(jax.jit(cut(each, out_specs=spec))(whole))
 
-  at_once = functools.partial(
-    lax.psum_scatter, axis_name='fsdp', scatter_dimension=dimension, tiled=True
-  )
+  how = {'axis_name': 'fsdp', 'scatter_dimension': dimension, 'tiled': True}
+  at_once = functools.partial(lax.psum_scatter, **how)
   staged = functools.partial(scatter_in_stages, axis='fsdp', dimension=dimension)
   np.testing.assert_array_equal(run(staged), run(at_once))
   count = sizes['fsdp']

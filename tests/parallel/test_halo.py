@@ -98,9 +98,8 @@ def test_pieces_are_extended_by_their_neighbours_and_gradients_go_home(devices, 
 
 def test_neighbours_with_too_few_frames_are_a_sentence():
   mesh = mesh_of({'context': 4})
-  split = jax.shard_map(
-    lambda x: extend(x, 2, 'context'), mesh=mesh, in_specs=TIME, out_specs=TIME, check_vma=False
-  )
+  how = {'mesh': mesh, 'in_specs': TIME, 'out_specs': TIME, 'check_vma': False}
+  split = jax.shard_map(lambda x: extend(x, 2, 'context'), **how)
   with pytest.raises((ConfigError, TypeError)) as caught:  # the checks of types hand the error on
     jax.eval_shape(split, normal(1, 4, 2, 2, 2))
   assert '1 frame(s) a device cannot give' in str(caught.value.__cause__ or caught.value)

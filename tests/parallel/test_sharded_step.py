@@ -62,10 +62,8 @@ def video_model(exchange='auto', remat='nothing'):
 
 def video_batch():
   rng = np.random.default_rng(0)
-  return {
-    'latents': rng.normal(size=(8, 3, 6, 6, 4)).astype(np.float32),
-    'text': rng.integers(1, 200, (8, 7)).astype(np.int32),
-  }
+  latents = rng.normal(size=(8, 3, 6, 6, 4)).astype(np.float32)
+  return {'latents': latents, 'text': rng.integers(1, 200, (8, 7)).astype(np.int32)}
 
 
 def audio_model():
@@ -248,9 +246,8 @@ def adversarial_steps(model, discriminator, params, batch, mesh=None):
   """Returns the losses of two steps against a discriminator, and both players' parameters."""
   others = random_parameters(discriminator.model.init, *discriminator.inputs)
   if mesh is not None:
-    boxed = jax.eval_shape(discriminator.model.init, jax.random.key(0), *discriminator.inputs)[
-      'params'
-    ]
+    shapes = jax.eval_shape(discriminator.model.init, jax.random.key(0), *discriminator.inputs)
+    boxed = shapes['params']
     others = jax.tree.map(jax.device_put, others, parameter_shardings(boxed, mesh))
   sgd, found = optax.sgd(RATE), []
   step = jax.jit(make_adversarial_step(model, discriminator, sgd, sgd, seed=0, decay=0.9))
@@ -279,9 +276,8 @@ def test_sharded_steps_of_two_players_are_the_unsharded_ones(
   model, inputs, batch, discriminator, cut
 ):
   start = random_parameters(model().init, *inputs())
-  losses, expected = adversarial_steps(
-    model(), discriminator(), start, jax.tree.map(jnp.asarray, batch())
-  )
+  alone = functools.partial(adversarial_steps, batch=jax.tree.map(jnp.asarray, batch()))
+  losses, expected = alone(model(), discriminator(), start)
   mesh = make_mesh(MESHES['fsdp_cp'], 'fsdp_cp')
   boxed = jax.eval_shape(model().init, jax.random.key(0), *inputs())['params']
   params = jax.tree.map(jax.device_put, start, parameter_shardings(boxed, mesh))
@@ -296,15 +292,10 @@ def test_sharded_steps_of_two_players_are_the_unsharded_ones(
   moved = 0.0
   for seed in range(4):
     random = np.random.default_rng(seed)
-    rounded = jax.tree.map(
-      lambda leaf, random=random: np.nextafter(
-        leaf, np.float32(random.choice([-np.inf, np.inf], leaf.shape))
-      ),
-      start,
+    ends = jax.tree.map(
+      lambda leaf, random=random: np.float32(random.choice([-np.inf, np.inf], leaf.shape)), start
     )
-    _, other = adversarial_steps(
-      model(), discriminator(), rounded, jax.tree.map(jnp.asarray, batch())
-    )
+    _, other = alone(model(), discriminator(), jax.tree.map(np.nextafter, start, ends))
     apart = jax.tree.map(lambda one, two: float(np.abs(one - two).max()), expected, other)
     moved = max(moved, *jax.tree.leaves(apart))
   assert moved < 1e-3

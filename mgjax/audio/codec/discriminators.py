@@ -27,14 +27,7 @@ Opinion = tuple[tuple[Array, ...], Array]  # features of every layer, and logits
 
 
 class PlaneConv(nn.Module):
-  """A 2D convolution with weight norm and bias; zeros beyond the ends, half a window of them.
-
-  Attributes:
-    features: channels of the result.
-    window: odd numbers of taps.
-    stride: along both axes.
-    dtype: type of the product.
-  """
+  """A 2D convolution of odd windows with weight norm and bias; half a window of zeros at ends."""
 
   features: int
   window: tuple[int, int]
@@ -59,12 +52,9 @@ def _make_convolve(stride: tuple[int, int]) -> Local:
 
 
 class PeriodDiscriminator(nn.Module):
-  """Multi-period discriminator: 2D layers on audio folded at `period` (Kong et al. 2020).
+  """Multi-period discriminator: 2D layers on audio folded at `period` samples (Kong et al. 2020).
 
-  Attributes:
-    period: samples.
-    widths: channels of each layer; all but the last one have stride 3.
-    dtype: compute type.
+  All layers but the last one have stride 3.
   """
 
   period: int
@@ -89,10 +79,7 @@ class PeriodDiscriminator(nn.Module):
 class SpectrumDiscriminator(nn.Module):
   """Multi-band discriminator of a complex spectrogram: each band has its own layers.
 
-  Attributes:
-    window: samples, of windows a quarter of that apart.
-    width: channels of all layers.
-    dtype: compute type.
+  Windows of `window` samples are a quarter of that apart.
   """
 
   window: int
@@ -121,15 +108,7 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-  """All discriminators, on audio with its mean removed and its peak scaled to 0.8.
-
-  Attributes:
-    periods: samples, of those that fold.
-    period_widths: see `PeriodDiscriminator`.
-    windows: samples, of those that see spectra.
-    window_width: see `SpectrumDiscriminator`.
-    dtype: compute type.
-  """
+  """All discriminators, on audio with its mean removed and its peak scaled to 0.8."""
 
   periods: tuple[Positive, ...] = (2, 3, 5, 7, 11)
   period_widths: tuple[Positive, ...] = (32, 128, 512, 1024, 1024)

@@ -14,12 +14,7 @@ from mgjax.tae.latents import Statistics
 class AudioCodec:
   """A trained codec with its statistics: z = (mean of q(z | x) - m_c) / s_c, and back.
 
-  Attributes:
-    model: the codec.
-    params: its parameters.
-    statistics: of its latents.
-    rate: samples a second.
-    compression: samples a latent.
+  `rate` is in samples a second, `compression` in samples a latent.
   """
 
   def __init__(self, model: Codec, params: Tree, statistics: Statistics, rate: int = RATE):
@@ -37,16 +32,14 @@ class AudioCodec:
   def encode(self, sound: Rows) -> Float[Array, 'b t c']:
     """Encodes samples (b s c) in [-1, 1] into ceil(s / compression) normalised latents.
 
-    Raises:
-      DataError: there are no samples, they are not floats or their channels are others.
+    Raises DataError if there are no samples, they are not floats or their channels are others.
     """
     return self._encode(self.params, jnp.asarray(sound))
 
   def decode(self, latents: Rows, samples: int | None = None) -> Float[Array, 'b s c']:
     """Decodes normalised latents (b t c) into the first `samples`, by default all.
 
-    Raises:
-      DataError: there are no latents, their channels are others, or they are too few.
+    Raises DataError if there are no latents, their channels are others, or they are too few.
     """
     return self._decode(self.params, jnp.asarray(latents), samples=samples)
 

@@ -43,11 +43,8 @@ def weight_norm(
 ) -> Float[Array, '*k i o']:
   """Returns g v / |v|, the norm over all axes but `axis` (Salimans and Kingma 2016).
 
-  Args:
-    kernel: v.
-    scale: g, one number for each place of `axis`.
-    axis: OUTPUTS of a convolution; INPUTS of a transposed one, because there they are the first
-      axis of PyTorch's weights.
+  v is the kernel, g the scale. `axis` is OUTPUTS of a convolution, and INPUTS of a transposed one,
+  because there they are the first axis of PyTorch's weights.
   """
   shape = [1] * kernel.ndim
   shape[axis] = len(scale)
@@ -69,14 +66,7 @@ class Snake(nn.Module):
 
 
 class AudioConv(nn.Module):
-  """A convolution over time with weight norm and bias that keeps the length: zeros beyond the ends.
-
-  Attributes:
-    features: channels of the result.
-    window: odd number of taps.
-    dilation: samples from tap to tap.
-    dtype: type of the product.
-  """
+  """A convolution over time, of an odd window, with weight norm and bias that keeps the length."""
 
   features: int
   window: int = WINDOW
@@ -148,16 +138,10 @@ def normalised(
   initializer: jax.nn.initializers.Initializer = FAN_IN,
   axis: int = OUTPUTS,
 ) -> Float[Array, 'b *m o']:
-  """Declares v, g and bias of a module, and returns local(x, g v / |v|) + bias.
+  """Declares v, g and bias of a module with a `dtype`, and returns local(x, g v / |v|) + bias.
 
-  Args:
-    module: has a `dtype`, that of the product.
-    local: sees its own rows alone, and sound (b s c) as (b s 1 c).
-    x: sound, or (b h w c).
-    window: taps along each axis of the kernel.
-    features: channels of the result.
-    initializer: of v.
-    axis: see `weight_norm`.
+  `local` sees its own rows alone, and sound (b s c) as (b s 1 c); `axis` is that of `weight_norm`,
+  and `initializer` that of v.
   """
   names = ('window',) * len(window) + ('channels_in', 'channels')
   shape = (*window, x.shape[-1], features)

@@ -32,13 +32,8 @@ def mel_distance(
 ) -> Float[Array, '']:
   """Sums mean |log10 max(M x, m) - log10 max(M y, m)| over seven lengths of windows.
 
-  M x is the magnitude of x in 5 bands of pitch (windows of 32 samples) to 320 (of 2048).
-
-  Args:
-    sound: x.
-    other: y.
-    rate: samples a second.
-    spectral_floor: m, the magnitude that counts.
+  M x is the magnitude of x in 5 bands of pitch (windows of 32 samples) to 320 (of 2048), and m,
+  `spectral_floor`, the least magnitude that counts.
   """
 
   def levels(sound: Array) -> tuple[Array, ...]:

@@ -99,26 +99,20 @@ class Codec(nn.Module):
   """A variational autoencoder of audio: DAC (Kumar et al. 2023) without its quantisation.
 
   S samples give ceil(S / r) latents, r the product of strides and patch; what is missing to a
-  multiple of r is padded by reflection at the end. Decoding gives r samples a latent, of which
-  the first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
+  multiple of r is padded by reflection at the end. Decoding gives r samples a latent, of which the
+  first S are kept. Neither side is causal. The published decoder mixes a watermark into what it
   makes; this one does not.
-
-  Attributes:
-    channels: of the sound; 1, 2 for stereo.
-    width: channels of the encoder's finest level; each stride doubles them.
-    strides: of the levels, finest first, all even; 2 * 8 * 10 * 12 = 1920 samples a latent.
-    latent_channels: C.
-    decoder_width: channels of the decoder's coarsest level; each stride halves them.
-    patch: samples folded into channels before the first convolution. 1 is the published; more make
-      small models on CPUs several times faster.
-    dtype: compute type.
   """
 
   channels: Positive = 1
-  width: Positive = 64
+  width: Positive = 64  # channels of the encoder's finest level; each stride doubles them
+  # Of the levels, finest first, all even; 2 * 8 * 10 * 12 = 1920 samples a latent.
   strides: tuple[Positive, ...] = (2, 8, 10, 12)
   latent_channels: Positive = 128
+  # Channels of the decoder's coarsest level; each stride halves them.
   decoder_width: Positive = 1536
+  # Samples folded into channels before the first convolution. 1 is the published; more make small
+  # models on CPUs several times faster.
   patch: Positive = 1
   dtype: jnp.dtype = jnp.float32
 
@@ -138,8 +132,7 @@ class Codec(nn.Module):
   def encode(self, sound: Num[Array, 'b s c']) -> Posterior:
     """Encodes samples in [-1, 1]; at inference the latents are the mean.
 
-    Raises:
-      DataError: there are no samples, they are not floats or their channels are others.
+    Raises DataError if there are no samples, they are not floats or their channels are others.
     """
     if not jnp.issubdtype(sound.dtype, jnp.floating):
       raise DataError(
@@ -162,8 +155,7 @@ class Codec(nn.Module):
   ) -> Float[Array, 'b s o']:
     """Decodes latents into the first `samples` samples, by default all that they stand for.
 
-    Raises:
-      DataError: there are no latents, their channels are others, or they are too few.
+    Raises DataError if there are no latents, their channels are others, or they are too few.
     """
     if latents.ndim != 3 or not latents.shape[1] or latents.shape[2] != self.latent_channels:
       raise DataError(

@@ -23,24 +23,17 @@ from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Pre
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came.
-
-  Attributes:
-    mel: of the mel distance.
-    features: of the distance of the discriminators' features.
-    adversarial: of the adversarial loss; 0 trains without discriminators.
-    mse: of the mean squared error of samples, which DAC does not have; without it, training on
-      audio with much digital silence collapses to silence.
-    spectral_floor: smallest magnitude that counts in the mel distance.
-    kl: of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that
-      of Stable Audio, for the same formula.
-  """
+  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came."""
 
   mel: Magnitude = 15.0
   features: Magnitude = 2.0
-  adversarial: Magnitude = 1.0
+  adversarial: Magnitude = 1.0  # of the adversarial loss; 0 trains without discriminators
+  # Of the mean squared error of samples, which DAC does not have; without it, training on audio
+  # with much digital silence collapses to silence.
   mse: Magnitude = 0.0
-  spectral_floor: Annotated[float, Range(above=0)] = SPECTRAL_FLOOR
+  spectral_floor: Annotated[float, Range(above=0)] = SPECTRAL_FLOOR  # of the mel distance
+  # Of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that of
+  # Stable Audio, for the same formula.
   kl: Magnitude = 1e-4
 
   def __post_init__(self):
@@ -53,14 +46,9 @@ class LossWeights:
 
 
 def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
-  """Makes loss = mel D_mel + mse mean (x - y)^2 + kl KL.
+  """Makes loss = mel D_mel + mse mean (x - y)^2 + kl KL, with x = `batch['audio']` (b s c).
 
-  Args:
-    weights: of the terms.
-    rate: samples a second.
-
-  Returns:
-    objective(predict, batch, key); `predict(sound, key)` is the codec, `batch['audio']` (b s c).
+  It is objective(predict, batch, key), where `predict(sound, key)` is the codec.
   """
 
   def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Float[jax.Array, ''], Metrics]:
@@ -72,9 +60,8 @@ def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:
 def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   """Makes the loss of `make_objective` + features D_feature + adversarial sum_k (1 - D_k(y))^2.
 
-  Returns:
-    objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the
-    discriminators. While `critic.active` is 0 they do not count.
+  It is objective(predict, batch, key, critic) -> loss, metrics and the reconstructions, for the
+  discriminators. While `critic.active` is 0 they do not count.
   """
 
   def objective(

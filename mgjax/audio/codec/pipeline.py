@@ -11,9 +11,8 @@ from mgjax.tae.pipeline import read_autoencoder
 def load_audio_codec(workdir: str | os.PathLike[str]) -> AudioCodec:
   """Reads a trained audio codec with its latent statistics.
 
-  Raises:
-    ConfigError: the directory is not that of a codec.
-    CheckpointError: there is no checkpoint that can be trusted.
+  Raises ConfigError if the directory is not that of a codec, or CheckpointError if there is no
+  checkpoint that can be trusted.
   """
   hint = ', as launch.train makes with configs/audio/codec.py'
   config, params, statistics = read_autoencoder(workdir, 'codec', 'an audio codec', hint)

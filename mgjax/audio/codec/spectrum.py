@@ -57,12 +57,8 @@ def mel_filters(rate: int, window: int, bands: int) -> Float[np.ndarray, 'f n']:
   """Returns the mel filter bank (Slaney): the weight of each frequency in each band.
 
   Triangles between the edges e_0 < ... < e_(n+1), equally spaced in pitch from 0 to rate / 2; band
-  j rises from e_j to e_(j+1), falls to e_(j+2), and has the area 1 over frequency in Hz.
-
-  Args:
-    rate: samples a second.
-    window: samples of a window, w; the places are those of w // 2 + 1 frequencies.
-    bands: n.
+  j rises from e_j to e_(j+1), falls to e_(j+2), and has the area 1 over frequency in Hz. The f =
+  window // 2 + 1 frequencies are those of windows of so many samples.
   """
   edges = _to_hertz(np.linspace(0, _to_pitch(rate / 2), bands + 2))
   places = np.arange(window // 2 + 1) * rate / window

@@ -47,19 +47,9 @@ def encode_stream(
 ) -> Iterator[Posterior]:
   """Encodes sound that comes in chunks of any length, as `Codec.encode` does the whole.
 
-  Args:
-    codec: the module.
-    params: its parameters.
-    chunks: samples in [-1, 1], one after another.
-    step: latents in what is yielded, but for the last one, which has at most as many more as a
-      latent sees.
-
-  Yields:
-    The posterior of the next latents.
-
-  Raises:
-    ConfigError: `step` is not positive.
-    DataError: there is no sound, or the codec cannot read it.
+  Yields the posterior of `step` latents at a time; the last one has at most as many more as a
+  latent sees. Raises ConfigError if `step` is not positive, or DataError if there is no sound, or
+  the codec cannot read it.
   """
   own = math.prod(codec.strides)
   before, after = (-(-reach // own) for reach in encoder_reach(codec.strides))
@@ -69,27 +59,13 @@ def encode_stream(
 
 
 def decode_stream(
-  codec: Codec,
-  params: Tree,
-  chunks: Iterable[Rows],
-  samples: int | None = None,
-  step: int = STEP,
+  codec: Codec, params: Tree, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
 ) -> Iterator[Float[Array, 'b s c']]:
   """Decodes latents that come in chunks of any length, as `Codec.decode` does the whole.
 
-  Args:
-    codec: the module.
-    params: its parameters.
-    chunks: latents, one after another.
-    samples: how many to give in all; by default all that the latents stand for.
-    step: latents whose samples are yielded at a time.
-
-  Yields:
-    The next samples.
-
-  Raises:
-    ConfigError: `step` is not positive.
-    DataError: there are no latents, fewer than `samples` needs, or the codec cannot read them.
+  Yields the samples of `step` latents at a time, `samples` in all; by default all that they stand
+  for. Raises ConfigError if `step` is not positive, or DataError if there are no latents, fewer
+  than `samples` needs, or the codec cannot read them.
   """
   if samples is not None and samples < 1:
     raise DataError(f'{samples} samples are asked of a stream; expected 1 at least')
@@ -111,12 +87,8 @@ def _pieces(
 ) -> Iterator[tuple[np.ndarray, int, int]]:
   """Yields pieces, how many latents of each come before those to keep, and how many those are.
 
-  Args:
-    chunks: (b n c), `size` numbers along n a latent.
-    step: latents to keep of a piece; of the last one as many as are left.
-    before: latents to see before them.
-    after: latents to see after them.
-    size: see `chunks`.
+  Chunks (b n c) have `size` numbers along n a latent. Of a piece `step` latents are kept, of the
+  last one as many as are left; `before` and `after` are those to see around them.
   """
   if step < 1:
     raise ConfigError(f'a step of {step} latents; expected 1 at least')

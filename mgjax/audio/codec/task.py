@@ -19,7 +19,7 @@ from mgjax.audio.codec.objective import (
   make_objective,
 )
 from mgjax.checkpoints.warm_start import make_start
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Tree
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.settings import audio_shapes
 from mgjax.data.sources import make_transform
@@ -86,7 +86,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     validate=objective,
     buckets=buckets,
     validation=validation,
-    prepare=_sound_alone,
+    prepare=lambda batch: {'audio': batch['audio']},
     show=show,
     notes=notes,
     start=make_start(settings.start_from, settings.component),
@@ -110,10 +110,6 @@ def make_adversary(settings: ReconstructionSettings) -> Adversary | None:
     make_adversarial_objective(weights),
     make_discriminator_objective(),
   )
-
-
-def _sound_alone(batch: Batch) -> Batch:
-  return {'audio': batch['audio']}
 
 
 def outline(config: ConfigDict) -> Outline:

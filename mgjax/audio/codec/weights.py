@@ -67,11 +67,7 @@ def published_layers(levels: int) -> dict[str, str]:
 
 def transformers_layers(levels: int, side: str) -> dict[str, str]:
   """Maps the layers of one side of `Codec` to those of transformers, the side's name left out."""
-  layers = {
-    f'{side}/conv_in': 'conv1',
-    f'{side}/snake_out': 'snake1',
-    f'{side}/conv_out': 'conv2',
-  }
+  layers = {f'{side}/conv_in': 'conv1', f'{side}/snake_out': 'snake1', f'{side}/conv_out': 'conv2'}
   unit = {name: name.replace('_', '') for name in ('snake_1', 'conv_1', 'snake_2', 'conv_2')}
   for level in range(levels):
     block = f'block.{level if side == "encoder" else levels - 1 - level}'
@@ -97,11 +93,7 @@ def _places(prefix: str, places: Collection[int], between: str = '.') -> list[st
 
 
 def published_fields(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """Reads the sizes of a published DAC-VAE from its tensors: fields of `Codec`.
-
-  Raises:
-    ConfigError: a tensor that tells them is missing.
-  """
+  """Reads fields of `Codec` from a published DAC-VAE's tensors. Raises ConfigError if some lack."""
   # One figure: each level doubles the width, and is made before it is compared with its tensors.
   levels = sum(bool(re.fullmatch(r'encoder\.block\.\d\.block\.4\.bias', name)) for name in tensors)
   width, channels, _ = _shape(tensors, 'encoder.block.0')
@@ -124,11 +116,7 @@ def transformers_side(tensors: Collection[str]) -> str | None:
 
 
 def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[str, Any]:
-  """Reads the sizes of one side of transformers' DAC from its tensors: fields of `Codec`.
-
-  Raises:
-    ConfigError: a tensor that tells them is missing.
-  """
+  """Reads fields of `Codec` from one side of transformers' DAC. Raises ConfigError if some lack."""
   levels = sum(bool(re.fullmatch(r'block\.\d\.snake1\.alpha', name)) for name in tensors)
   change = 'conv1' if side == 'encoder' else 'conv_t1'
   taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]
@@ -156,18 +144,11 @@ def _shape(tensors: Mapping[str, np.ndarray], layer: str) -> tuple[int, ...]:
 
 
 def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[Tree, int]:
-  """Returns the parameters that the tensors of a published DAC-VAE make.
+  """Returns the parameters that the tensors of a published DAC-VAE make, in float32.
 
-  Args:
-    tensors: by the published names.
-    params: of a `Codec`; shapes are enough.
-
-  Returns:
-    The parameters, in float32; and how many tensors were left out, all of the branch that mixes a
-    watermark into decoded audio: callers log that there will be none.
-
-  Raises:
-    ConfigError: a tensor is missing, left over, there in two forms, or of another shape.
+  Beside them, how many tensors were left out, all of the branch that mixes a watermark into decoded
+  audio: callers log that there will be none. Of `params` shapes are enough. Raises ConfigError if a
+  tensor is missing, left over, there in two forms, or of another shape.
   """
   kept = {name: tensor for name, tensor in tensors.items() if not WATERMARK.match(name)}
   params = _import(kept, params, published_layers(_levels(params)), "the published DAC-VAE's")
@@ -175,18 +156,11 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
 
 
 def import_transformers(tensors: Mapping[str, np.ndarray], params: Tree, side: str) -> Tree:
-  """Replaces one side by the tensors of a PeAudioDacEncoder or of a DacModel's decoder.
+  """Replaces one side of a codec by the tensors of a PeAudioDacEncoder or of a DacModel's decoder.
 
-  Args:
-    tensors: by their names in that module.
-    params: of a `Codec`; of those that are replaced shapes are enough.
-    side: 'encoder' or 'decoder'.
-
-  Returns:
-    The parameters: those of that side from the tensors, in float32, the others as they were.
-
-  Raises:
-    ConfigError: there is no such side; a tensor is missing, left over or of another shape.
+  Those of `side` ('encoder' or 'decoder') become float32; the others stay. Of what is replaced in
+  `params` shapes are enough. Raises ConfigError if there is no such side; a tensor is missing, left
+  over or of another shape.
   """
   if side not in SIDES:
     raise ConfigError(f'a codec has no side {side!r}; expected one of {SIDES}')

@@ -15,17 +15,12 @@ INDEX = '.index.json'
 
 
 class WeightFile(NamedTuple):
-  """What a model's files hold.
+  """What a model's files hold."""
 
-  Attributes:
-    tensors: by their names, in their types.
-    config: the object in config.json of the folder, or None: a file given by itself has none.
-    digests: SHA-256 of every file that tensors were read from, by its name.
-  """
-
-  tensors: Tensors
+  tensors: Tensors  # by their names, in their types
+  # The object in config.json of the folder, or None: a file given by itself has none.
   config: dict[str, Any] | None
-  digests: dict[str, str]
+  digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
 
   def types(self) -> dict[str, str]:
     """Returns the type of every tensor."""
@@ -35,10 +30,8 @@ class WeightFile(NamedTuple):
 def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
 
-  Of a folder with files of both kinds safetensors are read, and not PyTorch's own.
-
-  Raises:
-    ConfigError: there are no such files, or they are damaged, or are not what their index says.
+  Of a folder with files of both kinds safetensors are read, and not PyTorch's own. Raises
+  ConfigError if there are no such files, or they are damaged, or are not what their index says.
   """
   path = pathlib.Path(path)
   folder = path.parent if path.name.endswith(INDEX) else path

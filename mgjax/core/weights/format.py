@@ -17,44 +17,30 @@ from mgjax.core.typing import Tree
 
 
 class ImportedWeights(NamedTuple):
-  """What was read from a file of another project.
+  """What was read from a file of another project."""
 
-  Attributes:
-    model: all fields of `config.model`.
-    params: of the model.
-    notes: what goes along in every checkpoint and file: statistics of latents, or a source.
-  """
-
-  model: dict[str, Any]
+  model: dict[str, Any]  # all fields of `config.model`
   params: Tree
+  # What goes along in every checkpoint and file: statistics of latents, or a source.
   notes: dict[str, Any]
 
 
 class WeightFormat(NamedTuple):
-  """The functions that initialise, read and write the weights of a section.
+  """The functions that initialise, read and write the weights of a section."""
 
-  Attributes:
-    make: the module that `config.model` describes.
-    init: model, notes, key -> its parameters.
-    read: `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the
-      seed of what the file lacks, and whether parameters stay in its types. None where no other
-      project has such a model.
-    form: the word for what `write` makes.
-    folder: whether that is a folder, not a file.
-    write: parameters, fields of `config.model`, notes and path -> what was written, for the log.
-    noted: the names of notes that there must be.
-    frozen: whether nothing trains it, and one copy of its parameters is enough.
-    how: fields of `config.model` that say how it is computed, and stay as they are configured.
-  """
-
-  make: Callable[[Mapping[str, Any]], nn.Module]
-  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]
+  make: Callable[[Mapping[str, Any]], nn.Module]  # the module that `config.model` describes
+  init: Callable[[Any, Mapping[str, Any], jax.Array], Tree]  # model, notes, key -> its parameters
+  # `(fields, path, *, seed, keep_type)` -> what is there: the fields of `config.model`, the seed of
+  # what the file lacks, and whether parameters stay in its types. None where no other project has
+  # such a model.
   read: Callable[..., ImportedWeights] | None = None
-  form: str = ''
-  folder: bool = False
+  form: str = ''  # the word for what `write` makes
+  folder: bool = False  # whether that is a folder, not a file
+  # Parameters, fields of `config.model`, notes and path -> what was written, for the log.
   write: Callable[[Tree, Mapping[str, Any], Mapping[str, Any], pathlib.Path], str] | None = None
-  noted: tuple[str, ...] = ('latents',)
-  frozen: bool = False
+  noted: tuple[str, ...] = ('latents',)  # the names of notes that there must be
+  frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
+  # Fields of `config.model` that say how it is computed, and stay as they are configured.
   how: tuple[str, ...] = ('dtype',)
 
 
@@ -68,11 +54,7 @@ def parameter_shapes(
 
 @contextlib.contextmanager
 def understanding(what: str) -> Iterator[None]:
-  """Turns errors inside into a ConfigError: a description from outside was not understood.
-
-  Args:
-    what: that holds the description, for the message.
-  """
+  """Turns errors inside into a ConfigError: `what` holds a description that was not understood."""
   try:
     yield
   except Exception as error:  # a nonsensical model fails anywhere in Flax, JAX or numpy
@@ -83,17 +65,7 @@ def understanding(what: str) -> Iterator[None]:
 
 
 def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any) -> Any:
-  """Returns a number that a config.json of another project says.
-
-  Args:
-    config: the object in it.
-    name: of the number.
-    otherwise: what it is where config.json is silent, or says null.
-    limits: what it may be, an annotation such as `Positive`.
-
-  Raises:
-    ConfigError: it is something else.
-  """
+  """Returns a number of another project's config.json, or `otherwise`. Raises ConfigError."""
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')
 
@@ -102,14 +74,8 @@ def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
   """Checks how large a model is that a file describes, before a module is made of it.
 
   The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
-  be above those of the file's tensors, and no number of layers above theirs.
-
-  Args:
-    fields: that the file describes.
-    tensors: of the file.
-
-  Raises:
-    ConfigError: a number is larger than the tensors say, or the fields are too many or too deep.
+  be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
+  a number is larger than the tensors say, or the fields are too many or too deep.
   """
   largest = max([_UNSEEN, *(size for tensor in tensors.values() for size in tensor.shape)])
 

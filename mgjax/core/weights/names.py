@@ -22,20 +22,15 @@ TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
 
 
 class TensorName(NamedTuple):
-  """A row of a table: a parameter of ours, and the tensor that holds it.
+  """A row of a table: a parameter of ours, and the tensor that holds it."""
 
-  Attributes:
-    ours: name of the parameter; None for tensors that are left out.
-    theirs: name of the tensor, or several of which any may be there; of those that are, all are
-      equal. The first is written where nothing else is asked for. Where `ours` is None, a pattern
-      as of a shell: 'decoder.*'.
-    axes: of the tensor, in the order that the parameter has them; () keeps it.
-    part: which of how many equal parts along the tensor's first axis the parameter is.
-  """
-
-  ours: str | None
+  ours: str | None  # name of the parameter; None for tensors that are left out
+  # Name of the tensor, or several of which any may be there; of those that are, all are equal. The
+  # first is written where nothing else is asked for. Where `ours` is None, a pattern as of a shell:
+  # 'decoder.*'.
   theirs: str | tuple[str, ...]
-  axes: tuple[int, ...] = ()
+  axes: tuple[int, ...] = ()  # of the tensor, in the order that the parameter has them; () keeps it
+  # Which of how many equal parts along the tensor's first axis the parameter is.
   part: tuple[int, int] = (0, 1)
 
   @property
@@ -52,21 +47,12 @@ def import_tensors(
   expected: str,
   keep_type: bool = False,
 ) -> tuple[Tree, list[str]]:
-  """Fills all parameters from tensors.
+  """Fills all parameters from tensors, in float32 or with `keep_type` in the tensors' types.
 
-  Args:
-    rows: the table.
-    tensors: by their names.
-    params: shapes are enough.
-    expected: whose tensors these should be, for the message.
-    keep_type: keep the tensors' types; float32 otherwise.
-
-  Returns:
-    The parameters, and the names of the tensors that the table leaves out.
-
-  Raises:
-    ConfigError: a tensor is missing, in no row, of another shape, empty, not of finite floats, or
-      there twice and unequal; or a parameter is in no row.
+  Of `params` shapes are enough; `expected` says in the message whose tensors these should be.
+  Beside the parameters it returns the names of the tensors that the table leaves out. Raises
+  ConfigError if a tensor is missing, in no row, of another shape, empty, not of finite floats, or
+  there twice and unequal; or a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -93,15 +79,10 @@ def export_tensors(
 ) -> Tensors:
   """Returns all parameters by the names of a table: `import_tensors` reversed.
 
-  Args:
-    rows: the table.
-    params: all that the model has.
-    types: what the tensors were whence the parameters came, name -> type. Then the same ones are
-      written, of a parameter that stood there by several names all of them, in the same types: bit
-      by bit what was imported. Without it the first names are, in the parameters' types.
-
-  Raises:
-    ConfigError: a parameter is in no row.
+  `types` are those of the tensors whence the parameters came, by name. Then the same ones are
+  written, of a parameter that stood there by several names all of them, in the same types: bit by
+  bit what was imported. Without it the first names are, in the parameters' types. Raises
+  ConfigError if a parameter is in no row.
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
@@ -127,17 +108,11 @@ def arrange(
   tensors: Mapping[str, np.ndarray],
   expected: str,
 ) -> Tree:
-  """Replaces some parameters by arrays.
+  """Replaces some parameters by arrays; of those that are replaced shapes are enough.
 
-  Args:
-    params: of those that are replaced shapes are enough.
-    names: of every parameter to replace, that of its tensor.
-    found: the arrays, by the names of parameters.
-    tensors: whence they come, by their names.
-    expected: whose tensors these should be, for the message.
-
-  Raises:
-    ConfigError: an array is missing, empty or of another shape, or a tensor is left over.
+  `names` maps a parameter to its tensor among `tensors`, `found` to its array; `expected` says in
+  the message whose tensors these should be. Raises ConfigError if an array is missing, empty or of
+  another shape, or a tensor is left over.
   """
   leaves = named_leaves(params)
   check_complete(

@@ -26,25 +26,16 @@ class Name(NamedTuple):
 
 
 def run_pickle(
-  pickled: bytes,
-  call: Callable[[Name, tuple[Any, ...]], Any],
-  load: Callable[[Any], Any],
+  pickled: bytes, call: Callable[[Name, tuple[Any, ...]], Any], load: Callable[[Any], Any]
 ) -> Any:
   """Returns the value that a pickle makes.
 
-  It is of None, truth values, numbers, texts, tuples, lists, dictionaries, names, and what `call`
-  and `load` return. Attributes that a pickle gives to a dictionary are left out. Values may hold
-  one another any number of times, and themselves: neither hash nor print what is not checked.
-
-  Args:
-    pickled: the program.
-    call: answers a call of a name.
-    load: answers what stands for something outside of the pickle.
-
-  Raises:
-    ValueError: an instruction is damaged, of another kind or one too many, or the pickle is larger
-      than LARGEST.
-    LookupError: one takes what is not there.
+  It is of None, truth values, numbers, texts, tuples, lists, dictionaries, names, and what `call`,
+  of a name, and `load`, of what lies outside of the pickle, return. Attributes that a pickle gives
+  to a dictionary are left out. Values may hold one another any number of times, and themselves:
+  neither hash nor print what is not checked. Raises ValueError if an instruction is damaged, of
+  another kind or one too many, or the pickle is larger than LARGEST, or LookupError if one takes
+  what is not there.
   """
   if len(pickled) > LARGEST:
     raise ValueError(f'its pickle has {len(pickled)} bytes, at most {LARGEST} are read')

@@ -28,14 +28,9 @@ def read_tensors(
 ) -> tuple[Tensors, dict[str, str]]:
   """Reads the tensors and the metadata of a .safetensors file.
 
-  Memory is bounded by three times the size of the file and 100 MB.
-
-  Args:
-    path: of the file.
-    anything: whether there may be more than finite floats, as what a model leaves out.
-
-  Raises:
-    ConfigError: there is no such file, or it is of another kind or holds no finite floats.
+  Memory is bounded by three times the size of the file and 100 MB. With `anything` there may be
+  more than finite floats, as what a model leaves out. Raises ConfigError if there is no such file,
+  or it is of another kind or holds no finite floats.
   """
   with open_tensors(path) as file:
     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -69,11 +64,7 @@ def are_finite_floats(tensor: np.ndarray) -> bool:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-  """Reads the metadata of a .safetensors file, and none of its tensors.
-
-  Raises:
-    ConfigError: there is no such file, or it is of another kind.
-  """
+  """Reads the metadata of a .safetensors file alone. Raises ConfigError if it is none."""
   with open_tensors(path) as file:
     return file.metadata() or {}
 
@@ -82,8 +73,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
   """Yields a .safetensors file as the library opens it, once its header is known to be no bomb.
 
-  Raises:
-    ConfigError: there is no such file, or it is of another kind, or what is read of it is damaged.
+  Raises ConfigError if there is no such file, or it is of another kind, or what is read of it is
+  damaged.
   """
   try:
     _check_header(path)
@@ -126,12 +117,7 @@ def check_complete(
 
 
 def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-  """Raises ConfigError unless sizes that config.json says are those of the tensors.
-
-  Args:
-    said: the sizes; None where config.json is silent.
-    found: those of the tensors.
-  """
+  """Raises ConfigError if a size that config.json says, not None, is not that of the tensors."""
   for name, value in said.items():
     if value is not None and value != found[name]:
       raise ConfigError(

@@ -32,10 +32,8 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by three
   times the size of the file and 100 MB: what is in it is stored and not compressed, as PyTorch does
   it, no storage is read twice, and all tensors of one are at most twice as large as it is (weights
-  may be tied).
-
-  Raises:
-    ConfigError: there is no such file, it is damaged or of another kind, or calls anything else.
+  may be tied). Raises ConfigError if there is no such file, it is damaged or of another kind, or
+  calls anything else.
   """
   try:
     found = _read(path)
@@ -155,9 +153,8 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
   # Of an empty tensor too: its places are counted as if every axis had one.
   last = offset + sum(max(n - 1, 0) * step for n, step in zip(shape, strides, strict=True))
   inside = min(sizes) >= 0 and (last < storage.count or (last == 0 and 0 in shape))
-  if (
-    not inside or is_boundless(shape) or math.prod(shape) > storage.count
-  ):  # by strides of 0 a number may be many
+  # By strides of 0 one number may be many.
+  if not inside or is_boundless(shape) or math.prod(shape) > storage.count:
     raise ValueError(f'a tensor of shape {shape} lies outside of its storage')
   size = storage.dtype.itemsize
   storage.left -= math.prod(shape) * size

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weights.names import (
-  TRANSPOSED,
-  TensorName,
-  arrange,
-  export_tensors,
-  import_tensors,
-)
+from mgjax.core.weights.names import TRANSPOSED, TensorName, arrange, export_tensors, import_tensors
 
 ROWS = (
   TensorName('embed/table', ('shared.weight', 'encoder.embed_tokens.weight')),
@@ -62,6 +56,7 @@ def test_every_tensor_comes_to_its_place():
   tensors = drawn()
   params, left_out = read(tensors)
   assert not left_out
+  equal(export_tensors(ROWS, params), tensors)
   np.testing.assert_array_equal(params['embed']['table'], tensors['shared.weight'])
   for layer in (0, 2, 11):  # by number: 'block.10' is not the second
     up = params['layers']['up']['kernel'][layer]
@@ -79,11 +74,6 @@ def test_export_gives_back_every_bit(dtype, keep_type):
   leaf = params['layers']['up']['kernel']
   assert leaf.dtype == (dtype if keep_type else np.float32)
   equal(export_tensors(ROWS, params, {n: str(t.dtype) for n, t in tensors.items()}), tensors)
-
-
-def test_without_a_source_first_names_are_written():
-  tensors = drawn()
-  equal(export_tensors(ROWS, read(tensors)[0]), tensors)
 
 
 def test_a_tensor_may_stand_by_any_of_its_names():
@@ -151,12 +141,6 @@ def test_tensors_that_take_no_bytes_are_no_parameters():
     import_tensors([TensorName('a', 'x')], empty, nothing, expected='one')
   with pytest.raises(ConfigError, match='1 of another shape'):
     arrange(nothing, {'a': 'x'}, {'a': empty['x']}, empty, 'one')
-
-
-def test_names_from_outside_are_escaped_and_cut():
-  with pytest.raises(ConfigError, match=r'2 unknown \(\S*x1b.*, aaa') as caught:
-    read(drawn() | {'\x1b[31m': np.ones(1), 'a' * 9000: np.ones(1)})
-  assert str(caught.value).isprintable() and len(str(caught.value)) < 600
 
 
 def test_a_parameter_has_one_row():

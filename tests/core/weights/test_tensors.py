@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.weights.tensors import listed, read_metadata, read_tensors
+from mgjax.core.weights.torch_pickle import read_pickle
 
 EMPTY = {'dtype': 'F32', 'shape': [0], 'data_offsets': [0, 0]}
 
@@ -51,23 +52,21 @@ def test_a_header_of_a_whole_tokenizer_is_read(tmp_path):
   save_file({'a': np.zeros(1, np.float32)}, tmp_path / 'small.safetensors', metadata)
   with pytest.raises(ConfigError, match='its header has'):
     read_metadata(tmp_path / 'small.safetensors')
-  header = {
-    '__metadata__': metadata,
-    'a': EMPTY | {'shape': [1 << 26], 'data_offsets': [0, 1 << 28]},
-  }
+  large = EMPTY | {'shape': [1 << 26], 'data_offsets': [0, 1 << 28]}
+  header = {'__metadata__': metadata, 'a': large}
   path = write(tmp_path / 'large.safetensors', header)
   os.truncate(path, path.stat().st_size + (1 << 28))
   assert read_metadata(path) == metadata
 
 
-def test_what_is_no_plain_file_is_not_waited_for(tmp_path):
-  os.mkfifo(tmp_path / 'a.safetensors')
-  for path in (tmp_path / 'a.safetensors', tmp_path, '/dev/zero'):
+@pytest.mark.parametrize('read', [read_tensors, read_pickle])
+def test_what_is_no_plain_file_is_not_waited_for(tmp_path, read):
+  os.mkfifo(tmp_path / 'a')
+  for path in (tmp_path / 'a', tmp_path, '/dev/zero'):
     with pytest.raises(ConfigError, match='there is no such file'):
-      read_tensors(path)
+      read(path)
 
 
 def test_names_from_files_are_escaped_and_cut():
-  assert listed({'unknown': ['a', '\x1b[31m', 'b' * 999]}) == (
-    "3 unknown (a, '\\x1b[31m', " + 'b' * 200 + ')'
-  )
+  said = "3 unknown (a, '\\x1b[31m', " + 'b' * 200 + ')'
+  assert listed({'unknown': ['a', '\x1b[31m', 'b' * 999]}) == said
