@@ -22,9 +22,6 @@ class ClipTokens(Conditioning):
   model to which it is added answers as before.
 
   Attributes:
-    dim: model width d.
-    patch: (t, h, w) latent places of a token.
-    dtype: compute type.
     key: the field of samples that is the clip, and the array of batches that is its latents.
   """
 

@@ -27,11 +27,8 @@ class FrameFeatures(Conditioning):
   that are all zero mean no video, as dropping does.
 
   Attributes:
-    dim: model width d.
-    features: numbers a frame.
     background: what the features of an empty picture are, which the map does not see; -1 of pixels
       in [-1, 1]. What all features have in common would else be most of what the norm lets through.
-    dtype: compute type.
   """
 
   dim: int

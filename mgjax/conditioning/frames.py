@@ -35,13 +35,10 @@ class Frames(Conditioning):
   holds one draw.
 
   Attributes:
-    dim: model width d.
-    patch: (t, h, w) latent places of a token.
     stride: frames of a latent, the autoencoder's compression of time.
     first: share of the clips of which the first frame is known.
     ends: share of those of which the first and the last one are.
     prefix: share of those of which any number of first frames is.
-    dtype: compute type.
 
   Raises:
     ConfigError: the shares are more than all.
@@ -164,9 +161,7 @@ def nearest_known(
 ) -> UInt8[np.ndarray, 't h w 3']:
   """Returns the clip with the nearest known frame in place of each unknown one, the earlier of two.
 
-  Args:
-    clip: whatever it holds where it is not known.
-    known: True for the frames that are; one at least.
+  What `clip` holds where it is not known does not matter; one frame at least is known.
   """
   places = np.flatnonzero(known)
   away = np.abs(np.arange(len(clip))[:, None] - places)

@@ -34,13 +34,10 @@ class Identity(Conditioning):
   is hardly read. The patches' states go through W one by one.
 
   Attributes:
-    vision: the tower f.
-    dim: model width d.
     references: pictures that are read, at most; of more the first.
     tokens: which states of the tower are read: of its 'class' token, of its 'patches' or 'both'.
       Not in public sources.
     class_tokens: that are made of the state of the class token. Not in public sources.
-    dtype: compute type.
 
   Raises:
     ConfigError: there are no such tokens.

@@ -20,10 +20,6 @@ class KnownLatents(Conditioning):
 
   The report concatenates them with the noisy latents as channels; a linear map of a concatenation
   is a sum of linear maps, of which this one starts at zero.
-
-  Attributes:
-    dim: model width d.
-    dtype: compute type.
   """
 
   dim: int

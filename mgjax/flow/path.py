@@ -19,11 +19,7 @@ SIGMA_MIN = 1e-5
 class FlowMatching:
   """A model that sees X_t and answers V_t: flow matching, the report's objective.
 
-  Attributes:
-    sigma_min: the noise left at t = 1.
-
-  Raises:
-    ConfigError: it is out of its range.
+  `sigma_min` is the noise left at t = 1; ConfigError where it is out of its range.
   """
 
   sigma_min: Annotated[float, Range(least=0, below=1)] = SIGMA_MIN

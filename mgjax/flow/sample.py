@@ -74,9 +74,6 @@ def sample_reusing(
   how much changes, with a polynomial fitted to each model; this asks the velocities themselves.)
 
   Args:
-    velocity: as of `sample`.
-    noise: X_0, as of `sample`.
-    times: as of `sample`.
     threshold: relative change, from which on a velocity is computed; at 0 always.
 
   Returns:

@@ -76,13 +76,7 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """Sums over latents, channel by channel, in float64; statistics of parts add up.
-
-  Attributes:
-    count: of places.
-    total: of the values.
-    squares: of their squares.
-  """
+  """Sums over latents, channel by channel, in float64; statistics of parts add up."""
 
   count: int = 0
   total: tuple[float, ...] = ()
@@ -139,9 +133,6 @@ class LatentCodec:
   compression are filled up by repeating the last row and column.
 
   Attributes:
-    model: the autoencoder.
-    params: its parameters.
-    statistics: of its latents.
     tiling: sizes of tiles; by default the report's, of time alone. Those of an image autoencoder
       do not overlap in time, whatever was given.
   """
@@ -177,7 +168,6 @@ class LatentCodec:
     """Decodes normalised latents (b t h w c) into the first `frames` frames.
 
     Args:
-      latents: floats.
       frames: at most as many as the latents stand for, which is the default.
       size: height and width to keep of what was filled up; by default all.
 

@@ -73,7 +73,6 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
   """Makes loss = L1 + mse MSE + perceptual LPIPS + kl KL + outlier OPL.
 
   Args:
-    weights: of the terms.
     perceptual: LPIPS, whose parameters the objective gets as `lpips`; None leaves it out.
 
   Returns:

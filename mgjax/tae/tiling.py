@@ -118,7 +118,6 @@ def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iter
 
   Args:
     run: (b t h w c) -> (b u i j o), compiled, rows by themselves.
-    tiles: the last one may be shorter.
   """
   mesh = rows_mesh()
   if mesh is None:
@@ -172,13 +171,11 @@ def over_tiles(
   """Returns `run` of tiles of space, blended: sum_i w_i run(x_i).
 
   One tile is worked on at a time, or on a mesh as many as make the rows divide over the devices, so
-  that no device holds more than it would alone. A frame of one tile is just `run(x)`.
+  that no device holds more than it would alone. A frame of one tile is just `run(x)`. `read` says
+  how tiles cover height and width of `x`, `write` how they cover those of the result.
 
   Args:
     run: (b t h w c) -> (b u i j o), rows by themselves.
-    x: what is cut.
-    read: how tiles cover height and width of `x`.
-    write: how they cover those of the result.
   """
   corners = list(itertools.product(*(cover.starts for cover in read)))
   if len(corners) == 1:

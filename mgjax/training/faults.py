@@ -23,11 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the metrics of the steps that were taken, and logs those that were skipped.
-
-  Args:
-    rows: of each step, on the host.
-    done: the number of the last one.
+  """Returns the rows of the steps up to `done` that were taken, and logs those that were skipped.
 
   Raises:
     NonFiniteError: the guard is closed; or a step without a guard was not finite.
@@ -118,10 +114,7 @@ def _what(row: Metrics, step: int) -> str:
 def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Iterator[None]:
   """Adds to a NonFiniteError of a step which samples the step read, and how to look closer.
 
-  Args:
-    buckets: of the training data.
-    seed: of the run.
-    begin: step of the first batch of the order of the data in force.
+  `begin` is the step of the first batch of the order of the data in force.
   """
   try:
     yield

@@ -22,8 +22,6 @@ class Number(Conditioning):
   bit. Objective and sampler put the numbers into their batches; samples have none.
 
   Attributes:
-    dim: model width d.
-    dtype: compute type.
     key: the field of samples and the array of batches.
     centre: the number whose sinusoids are those of 0.
     unit: the distance from it that is told as well as that from noise to data.
