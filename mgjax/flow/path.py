@@ -54,9 +54,7 @@ def interpolate(
 
 
 def velocity_target(
-  data: Float[Array, 'b *axes'],
-  noise: Float[Array, 'b *axes'],
-  sigma_min: float = SIGMA_MIN,
+  data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], sigma_min: float = SIGMA_MIN
 ) -> Float[Array, 'b *axes']:
   """Returns the path's velocity, `V_t = X_1 - (1 - sigma_min) X_0` (Movie Gen §3.1.2)."""
   return data - (1 - sigma_min) * noise

@@ -213,8 +213,8 @@ def _hint(tensors: Collection[str]) -> str:
 class ImageAutoencoderFiles(NamedTuple):
   """An image autoencoder as its files give it.
 
-  The fields are those of an `Autoencoder` with strides that compress time as well. Tensors go by the
-  names in the file; statistics are None where no config.json tells them.
+  The fields are those of an `Autoencoder` with strides that compress time as well. Tensors go by
+  the names in the file; statistics are None where no config.json tells them.
   """
 
   fields: dict[str, Any]

@@ -190,10 +190,7 @@ class LatentCodec:
       yield jax.block_until_ready(latents)
 
   def decode_stream(
-    self,
-    latents: Iterable[Frames],
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    self, latents: Iterable[Frames], frames: int | None = None, size: tuple[int, int] | None = None
   ) -> Iterator[UInt8[Array, 'b t h w 3']]:
     """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
 

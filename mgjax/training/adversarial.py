@@ -75,12 +75,7 @@ def make_adversarial_step(
 
 
 def make_adversarial_learn(
-  model: nn.Module,
-  discriminator: Adversary,
-  *,
-  seed: int,
-  accumulate: int = 1,
-  rates: Rates = (),
+  model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1, rates: Rates = ()
 ) -> Learn:
   """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
   opponent_rates = discriminator.optimizer.rates

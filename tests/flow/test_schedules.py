@@ -88,10 +88,7 @@ def test_shift_by_one_is_identity_and_by_the_inverse_undoes():
 def test_errors_say_what_to_do():
   with pytest.raises(ConfigError, match="'cosine'; choose one of linear, linear_quadratic"):
     schedules.make_time_grid('cosine', 50)
-  with pytest.raises(
-    ConfigError,
-    match=r'schedule\.emulate; did you mean .*\.emulated',
-  ):
+  with pytest.raises(ConfigError, match=r'schedule\.emulate; did you mean .*\.emulated'):
     schedules.make_time_grid('linear_quadratic', 50, emulate=250)
   with pytest.raises(ConfigError, match='take emulated >= 50'):
     schedules.make_time_grid('linear_quadratic', 50, emulated=40)

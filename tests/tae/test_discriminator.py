@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.tae.discriminator import (
-  Discriminator,
-  generator_loss,
-  gradient_penalty,
-  hinge_loss,
-)
+from mgjax.tae.discriminator import Discriminator, generator_loss, gradient_penalty, hinge_loss
 from tests.random_parameters import random_parameters
 
 EPS = float(np.finfo(np.float32).eps)
