@@ -64,7 +64,6 @@ class ByteText(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the tokens (m)."""
-    del latents
     return {self.key: array((self.length,), np.int32)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

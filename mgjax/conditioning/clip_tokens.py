@@ -37,7 +37,6 @@ class ClipTokens(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the clip (t h w 3), of the size of what is generated."""
-    del latents
     return {self.key: (*shape, 3)}
 
   def encodes(self) -> tuple[str, ...]:

@@ -53,7 +53,6 @@ class Conditioning(nn.Module):
     but for those that `encodes` names, of which they keep the latents. `shape` has frames, height
     and width of what is generated, in pixels; (t, 1, 1) of sound.
     """
-    del shape, latents
     return {}
 
   def encodes(self) -> tuple[str, ...]:
@@ -65,17 +64,14 @@ class Conditioning(nn.Module):
 
     A clip is what the codec reads: uint8 (t h w 3), or float32 (s c) of sound.
     """
-    del sample
     return {}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's fields into the other arrays that it requires, on the host."""
-    del sample
     return {}
 
   def cut(self, sample: Mapping[str, Any]) -> Cut | None:
     """Returns what it reads of a sample's prompt where that is not all of it, else None."""
-    del sample
     return None
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:

@@ -40,12 +40,10 @@ class EditTask(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the number of the task, 0 for none."""
-    del latents
     return {INDEX: array((), np.int32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'task', a name."""
-    del shape, latents
     return {KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

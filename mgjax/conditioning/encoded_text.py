@@ -41,7 +41,6 @@ class EncodedText(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns each encoder's states (m e) and their mask (m)."""
-    del latents
     found = {}
     for name, shape in sorted(self.encoders.items()):
       key, mask = _keys(name)

@@ -43,7 +43,6 @@ class FrameFeatures(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'frame_features' (t e)."""
-    del shape
     return {KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

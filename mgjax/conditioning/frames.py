@@ -68,7 +68,6 @@ class Frames(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the first and the last frame; or a clip, and 1 for each of its frames to keep."""
-    del latents
     picture = (1, *shape[1:], 3)
     return {FIRST: picture, LAST: picture, CLIP: (*shape, 3), KNOWN: ()}
 

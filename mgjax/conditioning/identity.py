@@ -58,12 +58,10 @@ class Identity(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the pictures (r h w 3), black where there is none."""
-    del latents
     return {KEY: array(self.shape, np.uint8)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'reference' (r h w 3)."""
-    del shape, latents
     return {KEY: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -32,7 +32,6 @@ class KnownLatents(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'context' (t 1 1 c)."""
-    del shape
     return {KEY: latents}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

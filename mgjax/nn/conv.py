@@ -48,7 +48,6 @@ def centred(key, shape: tuple[int, ...], dtype) -> Array:
 
   With it a video model made from an image model equals that model frame by frame.
   """
-  del key
   taps, inputs, outputs = shape
   return jnp.zeros(shape, dtype).at[taps // 2].set(jnp.eye(inputs, outputs, dtype=dtype))
 

@@ -334,7 +334,8 @@ def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iter
     frames += chunk.shape[1]
     yield chunk
   if not frames:
-    raise _nothing(of_bytes)
+    name = 'a video' if of_bytes else 'latents'
+    raise DataError(f'{name} without a frame: expected at least one')
 
 
 def _check_chunk(
@@ -362,10 +363,6 @@ def _check_chunk(
 def _check_frames(frames: int) -> None:
   if frames < 1:
     raise DataError(f'{frames} frames were asked for; expected at least one')
-
-
-def _nothing(of_bytes: bool) -> DataError:
-  return DataError(f'{"a video" if of_bytes else "latents"} without a frame: expected at least one')
 
 
 def _too_many(frames: int | None, made: int) -> DataError:

@@ -31,8 +31,10 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
   kept = []
   for step, row in enumerate(rows, done - len(rows) + 1):
     if row.get('stopped', 'skipped' not in row and not _finite(row)):
+      count = int(row.get('skipped_in_a_row', 1))
+      last = f', the last of {count} bad steps in a row' if count > 1 else ''
       raise NonFiniteError(
-        f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
+        f'{_what(row, step)}{last}; checkpoints hold earlier steps only. The same command '
         'goes on from there and ends the same way, unless it was a device that erred: then let '
         'more steps pass with train.faults, take another --workdir with a lower '
         'optimizer.learning_rate or optimizer.clip, or mend the data of that step',
@@ -91,11 +93,6 @@ def check_state(state: State, norms: Metrics, done: int) -> None:
       'checkpoints hold earlier steps only, and the same command goes on from there. If it ends '
       'the same way, take another --workdir with other values of train.ema_decay and optimizer'
     )
-
-
-def _row_of(row: Metrics) -> str:
-  count = int(row.get('skipped_in_a_row', 1))
-  return f', the last of {count} bad steps in a row' if count > 1 else ''
 
 
 def _finite(row: Metrics) -> bool:

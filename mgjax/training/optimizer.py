@@ -93,7 +93,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
   )
 
   def prepared(tree: Tree) -> Tree:
-    return mask_frozen(_float32(tree), settings.rates)
+    return mask_frozen(jax.tree.map(lambda x: x.astype(jnp.float32), tree), settings.rates)
 
   def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
     updates, state = chain.update(prepared(gradients), state, prepared(params))
@@ -112,7 +112,3 @@ def decays(params: Tree) -> Tree:
   return jax.tree_util.tree_map_with_path(
     lambda path, _: jax.tree_util.keystr(path[-1:], simple=True) == 'kernel', params
   )
-
-
-def _float32(tree: Tree) -> Tree:
-  return jax.tree.map(lambda x: x.astype(jnp.float32), tree)

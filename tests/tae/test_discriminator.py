@@ -31,11 +31,6 @@ def test_one_judges_frames_the_other_a_few_frames_in_a_row():
   assert seen.tolist() == [abs(index - 4) <= 2 for index in range(9)]
 
 
-def test_an_image_is_a_video_of_one_frame():
-  frames, videos = judge(video()[:, :1])
-  assert frames.shape == videos.shape == (2, 1, 4, 4, 1)
-
-
 def test_losses_are_their_formulas():
   rng = np.random.default_rng(0)
   real, fake = ([rng.normal(size=(2, 3, n, n, 1)).astype(np.float32) for n in (4, 2)] for _ in '12')

@@ -41,12 +41,10 @@ class Number(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the numbers."""
-    del latents
     return {self.key: array(self.shape, np.float32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field of its key."""
-    del shape, latents
     return {self.key: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
