@@ -46,11 +46,7 @@ class FrameFeatures(Conditioning):
     return {KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns a sample's 'frame_features' if it has any.
-
-    Raises:
-      DataError: they are of another encoder than the configuration says.
-    """
+    """Returns a sample's 'frame_features' if any; DataError if they are of another encoder."""
     if KEY not in sample:
       return {}
     features = np.asarray(sample[KEY], np.float32)

@@ -143,11 +143,7 @@ class Autoencoder(nn.Module):
     return (*sizes, self.latent_channels)
 
   def encode(self, video: Float[Array, 'b t h w 3']) -> Posterior:
-    """Encodes pixels in [-1, 1].
-
-    Raises:
-      ConfigError: height or width does not divide by the compression.
-    """
+    """Encodes pixels in [-1, 1]; ConfigError if a side does not divide by the compression."""
     _, height, width = self.compression
     if video.shape[2] % height or video.shape[3] % width:
       raise ConfigError(

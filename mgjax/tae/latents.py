@@ -98,11 +98,7 @@ class Sums:
     return Sums(self.count + other.count, total, squares)
 
   def statistics(self) -> Statistics:
-    """Returns what they add up to.
-
-    Raises:
-      ValueError: they are of nothing.
-    """
+    """Returns what they add up to; ValueError if they are of nothing."""
     if not self.count:
       raise ValueError('no latents were given to estimate statistics over')
     mean = np.asarray(self.total) / self.count
@@ -140,11 +136,7 @@ class LatentCodec:
   def __init__(
     self, model: Autoencoder, params: Tree, statistics: Statistics, tiling: Tiling | None = None
   ):
-    """Binds what makes up the codec.
-
-    Raises:
-      ConfigError: the tiles do not fit the model's compression.
-    """
+    """Raises ConfigError if the tiles do not fit the model's compression."""
     self.model, self.params, self.statistics = model, params, statistics
     self.tiling = tiling or Tiling()
     if not model.temporal:  # frames know nothing of each other: no seam, and none is decoded twice

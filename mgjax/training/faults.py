@@ -48,11 +48,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
-  """Fetches the norms of parameters, and checks that they are finite.
-
-  Raises:
-    NonFiniteError: one is not, which no guard mends: nothing brings a parameter back.
-  """
+  """Fetches the norms of parameters; NonFiniteError if one is not finite, which no guard mends."""
   norms = jax.device_get(norms)
   if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
     raise NonFiniteError(

@@ -69,11 +69,7 @@ class DistributionMatching:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of so many steps, (steps + 1,).
-
-    Raises:
-      ConfigError: so many were not learnt.
-    """
+    """Returns the times of so many steps, (steps + 1,); ConfigError if they were not learnt."""
     check_learnt(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 
