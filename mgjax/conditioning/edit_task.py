@@ -47,7 +47,7 @@ class EditTask(Conditioning):
     return {KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the number of a sample's task if it names one; ConfigError for one that is unknown."""
+    """Returns the number of a sample's task if it names one; ConfigError for an unknown one."""
     if KEY not in sample:
       return {}
     name = str(sample[KEY])
