@@ -18,9 +18,7 @@ class Positions(nn.Module):
   The same sum is added to the input of *every* layer, which the report found to reduce distortion.
   With an offset frame i of a row is at phi_t[offset + i]: a picture can stand anywhere in time
   (Movie Gen §5). An offset is clamped to those with which all frames are within the table.
-
-  Attributes:
-    lengths: entries of the three tables, the largest grid the model can see.
+  `lengths` are the entries of the three tables, the largest grid the model can see.
 
   Raises:
     ConfigError: the grid is larger than the tables.

@@ -19,10 +19,8 @@ class ClipTokens(Conditioning):
 
   The report concatenates them with the noisy latents as channels, with weights that start at zero;
   a linear map of a concatenation is a sum of linear maps, of which this one starts at zero. So a
-  model to which it is added answers as before.
-
-  Attributes:
-    key: the field of samples that is the clip, and the array of batches that is its latents.
+  model to which it is added answers as before. `key` is the field of samples that is the clip, and
+  the array of batches that is its latents.
   """
 
   dim: int

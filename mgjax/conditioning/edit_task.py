@@ -25,10 +25,7 @@ class EditTask(Conditioning):
   context = [text; g W u reshaped to (4 d)], vector = V u, where the gate g and V start at zero, so
   that a text-to-video model to which this is added answers as before, bit for bit. No task, 0, says
   nothing: it is what an instruction has whose kind nobody knows. The `width` of u is not in public
-  sources.
-
-  Attributes:
-    tasks: names of the tasks, in the order of the table; more are added at its end.
+  sources. `tasks` are in the order of the table; more are added at its end.
   """
 
   tasks: tuple[str, ...]

@@ -12,8 +12,7 @@ from mgjax.core.typing import Float
 class Cover:
   """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
 
-  Attributes:
-    feather: places that neighbours share; the last two may share more.
+  Neighbours share `feather` places; the last two may share more.
   """
 
   length: int

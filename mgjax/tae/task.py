@@ -85,8 +85,7 @@ class ReconstructionSettings:
   ) -> 'ReconstructionSettings':
     """Reads a configuration as a plain dictionary, before any data are read.
 
-    Args:
-      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
+    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
 
     Raises:
       ConfigError: a field is unknown, missing or out of its range.
@@ -248,10 +247,8 @@ def latent_statistics(
 ) -> Statistics:
   """Estimates mean and deviation of each channel over the first batches of every bucket.
 
-  Training data, because a flow model will see the latents of those.
-
-  Args:
-    batches: of a bucket; where there are fewer samples than a batch has, all of them.
+  Training data, because a flow model will see the latents of those. Where a bucket has fewer
+  samples than a batch, all of them are taken.
   """
   arrays = []
   for bucket in buckets:

@@ -114,10 +114,8 @@ def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iter
 
   However a mesh shares the tokens of a model, tiles are spread over all of its devices: they know
   nothing of one another, so nothing is exchanged. A group is filled up with its last tile, so that
-  one program serves all of one length.
-
-  Args:
-    run: (b t h w c) -> (b u i j o), compiled, rows by themselves.
+  one program serves all of one length. `run` is compiled, (b t h w c) -> (b u i j o), rows by
+  themselves.
   """
   mesh = rows_mesh()
   if mesh is None:
@@ -172,10 +170,8 @@ def over_tiles(
 
   One tile is worked on at a time, or on a mesh as many as make the rows divide over the devices, so
   that no device holds more than it would alone. A frame of one tile is just `run(x)`. `read` says
-  how tiles cover height and width of `x`, `write` how they cover those of the result.
-
-  Args:
-    run: (b t h w c) -> (b u i j o), rows by themselves.
+  how tiles cover height and width of `x`, `write` how they cover those of the result; `run` is
+  (b t h w c) -> (b u i j o), rows by themselves.
   """
   corners = list(itertools.product(*(cover.starts for cover in read)))
   if len(corners) == 1:

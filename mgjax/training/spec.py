@@ -120,9 +120,6 @@ def make_buckets(
   images or the videos of one source; with `share` = 'samples' the weights of a group are shared out
   by its samples. What groups, and so sources, are to each other the weights alone say.
 
-  Args:
-    share: 'samples', or 'given' for the weights as they are.
-
   Raises:
     ConfigError: samples shall share a group whose buckets have different weights.
     DataError: no bucket of a source has a sample.

@@ -102,10 +102,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
 
   `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
   path between noise and data, t among the times of the row's grid. Every other row learns the
-  finest of the grids from the teacher.
-
-  Args:
-    teach: the teacher's parameters, -> its `predict`.
+  finest of the grids from the teacher, whose `predict` `teach` makes of its parameters.
 
   Raises:
     DataError: (from the objective) the batch does not divide by two.
