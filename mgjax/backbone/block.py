@@ -31,17 +31,12 @@ class Block(nn.Module):
   attention and feed-forward network, and two matrices of `feed_forward` 'silu' or 'gelu'.
 
   Attributes:
-    heads: attention heads.
     mlp_dim: FFN width f.
-    epsilon: of the norms.
-    attention: kernel of `nn.attention.attend`.
-    exchange: how the devices that share a row's tokens meet in it.
     feed_forward: a name in `nn.mlp.FEED_FORWARD`.
     norm: a name in `nn.norm.NORMS`.
     affine: whether norms have weights (and biases) of their own beside the modulation's.
     bias: whether the linear maps of attention and feed-forward network have biases.
     tiles: of the tokens, of which each reads a window alone; None reads all.
-    dtype: compute type.
   """
 
   heads: int

@@ -29,26 +29,20 @@ class Transformer(nn.Module):
   linear map starts at zero, so an untrained model answers zero everywhere.
 
   Attributes:
-    dim: model width d; heads of size d / heads.
-    depth: number of layers.
-    heads: attention heads.
+    dim: model width d, of `heads` heads of size d / heads; `epsilon` of the norms is not in public
+      sources.
     mlp_dim: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
-    patch: patch size along t, h, w.
     feed_forward: 'swiglu', as Llama 3; 'silu' or 'gelu', as DiT.
     norm: 'rms', as Llama 3, or 'layer', as DiT.
     affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
       public sources).
     bias: whether the linear maps of attention and FFN have biases, as DiT's.
-    epsilon: of the norms (not in public sources).
     remat: what the backward pass computes again (`nn/stack.py`).
-    attention: kernel of `nn.attention.attend`.
-    exchange: how the devices that share a row's tokens meet in it.
     tile: patches of a tile along t, h, w, of which self-attention reads windows
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
     window: tiles that are read along t, h, w; odd.
     unroll: layers a scan step.
-    dtype: compute type.
 
   Raises:
     ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such

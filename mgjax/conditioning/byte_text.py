@@ -35,19 +35,14 @@ class ByteText(Conditioning):
 
   Tokens are ByT5's. As in the report, the encoder's output goes through a linear map to the model
   width and a LayerNorm (Movie Gen §3.1.4); the encoder is trained from scratch with the model, for
-  small worlds. A dropped row reads the empty prompt, the end token alone.
+  small data. A dropped row reads the empty prompt, the end token alone.
 
   A model may have several: each reads the batch key of its own name. With reads='visual_text' it
   reads only what the prompt quotes, as the report's ByT5 does.
 
   Attributes:
-    dim: model width d.
-    width: of the encoder.
-    depth: layers of the encoder.
-    heads: attention heads of the encoder.
     length: tokens m; longer prompts are cut.
     reads: 'prompt', whole and with the frame rate of videos, or 'visual_text'.
-    dtype: compute type.
 
   Raises:
     ConfigError: the width does not divide into the heads, or there is no such text to read.
@@ -69,7 +64,6 @@ class ByteText(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the tokens (m)."""
-    del latents
     return {self.key: array((self.length,), np.int32)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

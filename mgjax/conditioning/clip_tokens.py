@@ -19,13 +19,8 @@ class ClipTokens(Conditioning):
 
   The report concatenates them with the noisy latents as channels, with weights that start at zero;
   a linear map of a concatenation is a sum of linear maps, of which this one starts at zero. So a
-  model to which it is added answers as before.
-
-  Attributes:
-    dim: model width d.
-    patch: (t, h, w) latent places of a token.
-    dtype: compute type.
-    key: the field of samples that is the clip, and the array of batches that is its latents.
+  model to which it is added answers as before. `key` is the field of samples that is the clip, and
+  the array of batches that is its latents.
   """
 
   dim: int
@@ -40,7 +35,6 @@ class ClipTokens(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the clip (t h w 3), of the size of what is generated."""
-    del latents
     return {self.key: (*shape, 3)}
 
   def encodes(self) -> tuple[str, ...]:

@@ -15,14 +15,9 @@ Arrays = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Cut(NamedTuple):
-  """A prompt that is read in part.
+  """A prompt of `size` `unit` ('bytes', 'words' or 'tokens'), of which `read` are read, as `text`.
 
-  Attributes:
-    size: of the prompt, in `unit`.
-    read: how much of it is read.
-    unit: 'bytes', 'words' or 'tokens'.
-    text: what is read.
-    wanted: what the field `length` would have to be to read it whole.
+  `wanted` is what the field `length` would have to be to read it whole.
   """
 
   size: int
@@ -37,21 +32,17 @@ class Conditioning(nn.Module):
 
   `requires` and `__call__` are about batches on the devices, the others about samples on the host.
   Of the fields `dim` (width d of the model), `patch` (of the backbone, along t, h, w) and `dtype`
-  it is handed those that it declares; configurations say nothing of them.
+  it is handed those that it declares; configurations say nothing of them. Shapes of latents are
+  those of one row, (t h w c).
 
-  Attributes:
-    optional: whether its arrays may be missing from a batch, or be zero in a row: then it answers
-      as for a dropped row. Others must be there.
+  Where `optional`, arrays may be missing from a batch, or be zero in a row: then it answers as for
+  a dropped row. Others must be there.
   """
 
   optional: ClassVar[bool] = False
 
   def requires(self, latents: Latents) -> Arrays:
-    """Returns the arrays of a batch that `__call__` reads, by name, as one row has them.
-
-    Args:
-      latents: shape (t h w c) of the row's latents.
-    """
+    """Returns the arrays of a batch that `__call__` reads, by name, as one row has them."""
     raise NotImplementedError(f'{type(self).__name__}.requires')
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
@@ -59,13 +50,9 @@ class Conditioning(nn.Module):
 
     A person who samples gives conditions by these names. (t h w 3) are pictures, which may then be
     files; () is anything else, such as a word or a number. Records of latents keep these fields,
-    but for those that `encodes` names, of which they keep the latents.
-
-    Args:
-      shape: frames, height, width of what is generated, in pixels; (t, 1, 1) of sound.
-      latents: its shape in latents.
+    but for those that `encodes` names, of which they keep the latents. `shape` has frames, height
+    and width of what is generated, in pixels; (t, 1, 1) of sound.
     """
-    del shape, latents
     return {}
 
   def encodes(self) -> tuple[str, ...]:
@@ -77,26 +64,20 @@ class Conditioning(nn.Module):
 
     A clip is what the codec reads: uint8 (t h w 3), or float32 (s c) of sound.
     """
-    del sample
     return {}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's fields into the other arrays that it requires, on the host."""
-    del sample
     return {}
 
   def cut(self, sample: Mapping[str, Any]) -> Cut | None:
     """Returns what it reads of a sample's prompt where that is not all of it, else None."""
-    del sample
     return None
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    """Returns what it adds to the model.
+    """Returns what it adds to the model for the arrays of a batch, the batch axis first.
 
-    Args:
-      batch: arrays, the batch axis first.
-      drop: True for the rows that must come out as if there were no condition at all.
-      latents: shape (t h w c) of the latents of a row.
+    Rows where `drop` is True must come out as if there were no condition at all.
     """
     raise NotImplementedError(f'{type(self).__name__}.__call__')
 

@@ -24,14 +24,8 @@ class EditTask(Conditioning):
 
   context = [text; g W u reshaped to (4 d)], vector = V u, where the gate g and V start at zero, so
   that a text-to-video model to which this is added answers as before, bit for bit. No task, 0, says
-  nothing: it is what an instruction has whose kind nobody knows.
-
-  Attributes:
-    tasks: names of the tasks, in the order of the table; more are added at its end.
-    dim: model width d.
-    width: of u. Not in public sources.
-    tokens: of context; 4 in the report.
-    dtype: compute type.
+  nothing: it is what an instruction has whose kind nobody knows. The `width` of u is not in public
+  sources. `tasks` are in the order of the table; more are added at its end.
   """
 
   tasks: tuple[str, ...]
@@ -43,20 +37,14 @@ class EditTask(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the number of the task, 0 for none."""
-    del latents
     return {INDEX: array((), np.int32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'task', a name."""
-    del shape, latents
     return {KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns the number of a sample's task if it names one.
-
-    Raises:
-      ConfigError: there is no such task.
-    """
+    """Returns the number of a sample's task if it names one; ConfigError for an unknown one."""
     if KEY not in sample:
       return {}
     name = str(sample[KEY])

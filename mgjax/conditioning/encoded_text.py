@@ -30,7 +30,6 @@ class EncodedText(Conditioning):
   stands in; that it is learned is not in public sources. Parameters are named after the encoders.
 
   Attributes:
-    dim: model width d.
     encoders: name -> `features`, the width e of its states, and `length`, how many of them m. Its
       states come as the sample's field 'embeddings'.
     dtype: compute type; states of batches are bfloat16, half as much to move.
@@ -42,7 +41,6 @@ class EncodedText(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns each encoder's states (m e) and their mask (m)."""
-    del latents
     found = {}
     for name, shape in sorted(self.encoders.items()):
       key, mask = _keys(name)

@@ -27,11 +27,8 @@ class FrameFeatures(Conditioning):
   that are all zero mean no video, as dropping does.
 
   Attributes:
-    dim: model width d.
-    features: numbers a frame.
     background: what the features of an empty picture are, which the map does not see; -1 of pixels
       in [-1, 1]. What all features have in common would else be most of what the norm lets through.
-    dtype: compute type.
   """
 
   dim: int
@@ -46,15 +43,10 @@ class FrameFeatures(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'frame_features' (t e)."""
-    del shape
     return {KEY: (latents[0], self.features)}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns a sample's 'frame_features' if it has any.
-
-    Raises:
-      DataError: they are of another encoder than the configuration says.
-    """
+    """Returns a sample's 'frame_features' if any; DataError if they are of another encoder."""
     if KEY not in sample:
       return {}
     features = np.asarray(sample[KEY], np.float32)

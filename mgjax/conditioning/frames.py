@@ -35,13 +35,10 @@ class Frames(Conditioning):
   holds one draw.
 
   Attributes:
-    dim: model width d.
-    patch: (t, h, w) latent places of a token.
     stride: frames of a latent, the autoencoder's compression of time.
     first: share of the clips of which the first frame is known.
     ends: share of those of which the first and the last one are.
     prefix: share of those of which any number of first frames is.
-    dtype: compute type.
 
   Raises:
     ConfigError: the shares are more than all.
@@ -71,7 +68,6 @@ class Frames(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the first and the last frame; or a clip, and 1 for each of its frames to keep."""
-    del latents
     picture = (1, *shape[1:], 3)
     return {FIRST: picture, LAST: picture, CLIP: (*shape, 3), KNOWN: ()}
 
@@ -164,9 +160,7 @@ def nearest_known(
 ) -> UInt8[np.ndarray, 't h w 3']:
   """Returns the clip with the nearest known frame in place of each unknown one, the earlier of two.
 
-  Args:
-    clip: whatever it holds where it is not known.
-    known: True for the frames that are; one at least.
+  What `clip` holds where it is not known does not matter; one frame at least is known.
   """
   places = np.flatnonzero(known)
   away = np.abs(np.arange(len(clip))[:, None] - places)

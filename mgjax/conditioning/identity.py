@@ -34,13 +34,10 @@ class Identity(Conditioning):
   is hardly read. The patches' states go through W one by one.
 
   Attributes:
-    vision: the tower f.
-    dim: model width d.
     references: pictures that are read, at most; of more the first.
     tokens: which states of the tower are read: of its 'class' token, of its 'patches' or 'both'.
       Not in public sources.
     class_tokens: that are made of the state of the class token. Not in public sources.
-    dtype: compute type.
 
   Raises:
     ConfigError: there are no such tokens.
@@ -61,12 +58,10 @@ class Identity(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the pictures (r h w 3), black where there is none."""
-    del latents
     return {KEY: array(self.shape, np.uint8)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'reference' (r h w 3)."""
-    del shape, latents
     return {KEY: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

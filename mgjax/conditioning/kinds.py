@@ -51,7 +51,6 @@ def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) 
   """Makes the module that `{'kind': ..., **fields}` describes.
 
   Args:
-    description: the kind and the module's fields.
     name: of the module: parameters, dropout and guidance go by it.
     **handed: `dim`, `patch` and `dtype` of the backbone, of which it gets those that it declares.
 

@@ -20,10 +20,6 @@ class KnownLatents(Conditioning):
 
   The report concatenates them with the noisy latents as channels; a linear map of a concatenation
   is a sum of linear maps, of which this one starts at zero.
-
-  Attributes:
-    dim: model width d.
-    dtype: compute type.
   """
 
   dim: int
@@ -36,7 +32,6 @@ class KnownLatents(Conditioning):
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'context' (t 1 1 c)."""
-    del shape
     return {KEY: latents}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -17,12 +17,8 @@ class GatedContext:
 
   With base context C, its tokens G and the gate g cross-attention reads
   o(C) + g (o([C; G]) - o(C)): at g = 0 what it read before, bit for bit, at g = 1 what appended
-  tokens give. Nor is there a gate for rows of which nothing may be read: to drop one, mask it.
-
-  Attributes:
-    tokens: G.
-    mask: which of them are there.
-    gate: g, a number a row or one a channel; a parameter that starts at zero.
+  tokens give. Nor is there a gate for rows of which nothing may be read: to drop one, mask it. g is
+  a number a row or one a channel; a parameter that starts at zero.
   """
 
   tokens: Float[Array, 'b m d']

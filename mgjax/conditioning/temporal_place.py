@@ -25,12 +25,10 @@ class TemporalPlace(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the entry."""
-    del latents
     return {KEY: array((), np.int32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field 'temporal_place', a number."""
-    del shape, latents
     return {KEY: ()}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -13,10 +13,7 @@ from mgjax.text.words import SPECIAL, word_tokens, words_of
 class WordText(ByteText):
   """Encodes a prompt's words, whole numbers and marks by the encoder of `ByteText`.
 
-  Word tokens say nothing of spelling (`mgjax/text/words.py`).
-
-  Attributes:
-    vocabulary: tokens that words are spread over.
+  Word tokens, spread over `vocabulary` places, say nothing of spelling (`mgjax/text/words.py`).
   """
 
   vocabulary: Positive = 2**15

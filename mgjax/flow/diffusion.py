@@ -36,11 +36,6 @@ class VPrediction:
   The model's time is 1 - k / `steps` of step k, so that here too 0 is noise and 1 is data; between
   the steps flow times are interpolated.
 
-  Attributes:
-    steps: of the diffusion.
-    first: beta of the first step.
-    last: beta of the last step, before rescaling.
-
   Raises:
     ConfigError: a number is out of its range.
   """

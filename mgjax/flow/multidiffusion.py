@@ -46,11 +46,7 @@ def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, '
 
 
 def weights_at(starts: Sequence[int], size: int, shape: str) -> Float[np.ndarray, 'windows t']:
-  """Returns the `window_weights` of windows that begin at `starts`, which ascend.
-
-  Raises:
-    ConfigError: no window has this shape.
-  """
+  """Returns the `window_weights` of windows that begin at `starts`, which ascend."""
   check_shape(shape)
   rise, total = SHAPES[shape](size), np.zeros(starts[-1] - starts[0] + size)
   spans = [slice(start - starts[0], start - starts[0] + size) for start in starts]

@@ -79,13 +79,7 @@ def make_objective(
 
 
 def losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
-  """Returns the loss of images or of videos (b t h w c), and (sum, rows) of it by ranges of time.
-
-  Args:
-    loss: the mean of the errors.
-    errors: of every element, (b ...).
-    time: of each row.
-  """
+  """Returns the loss of images or videos (b t h w c), and (sum, rows) of it by ranges of time."""
   rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
   which = jnp.clip(jnp.floor(time * RANGES), 0, RANGES - 1)
   found: Metrics = {}

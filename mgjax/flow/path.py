@@ -19,11 +19,7 @@ SIGMA_MIN = 1e-5
 class FlowMatching:
   """A model that sees X_t and answers V_t: flow matching, the report's objective.
 
-  Attributes:
-    sigma_min: the noise left at t = 1.
-
-  Raises:
-    ConfigError: it is out of its range.
+  `sigma_min` is the noise left at t = 1; ConfigError where it is out of its range.
   """
 
   sigma_min: Annotated[float, Range(least=0, below=1)] = SIGMA_MIN
@@ -53,23 +49,14 @@ def interpolate(
 
   Every row has its own time; the trailing axes are free.
   """
-  time = _over_axes(time, data)
-  return time * data + _noise_level(time, sigma_min) * noise
+  time = jnp.reshape(time, time.shape + (1,) * (data.ndim - 1))
+  # 1 - (1 - sigma_min) t, arranged so that float32 cancels nothing near t = 1.
+  level = (1 - time) + sigma_min * time
+  return time * data + level * noise
 
 
 def velocity_target(
-  data: Float[Array, 'b *axes'],
-  noise: Float[Array, 'b *axes'],
-  sigma_min: float = SIGMA_MIN,
+  data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], sigma_min: float = SIGMA_MIN
 ) -> Float[Array, 'b *axes']:
   """Returns the path's velocity, `V_t = X_1 - (1 - sigma_min) X_0` (Movie Gen §3.1.2)."""
   return data - (1 - sigma_min) * noise
-
-
-def _noise_level(time: Array, sigma_min: float) -> Array:
-  # 1 - (1 - sigma_min) t, arranged so that float32 cancels nothing near t = 1.
-  return (1 - time) + sigma_min * time
-
-
-def _over_axes(time: Array, like: Array) -> Array:
-  return jnp.reshape(time, time.shape + (1,) * (like.ndim - 1))

@@ -73,14 +73,7 @@ def sample_reusing(
   not needed by any row is not computed. (TeaCache, Liu et al. 2024, asks the embedding of the time
   how much changes, with a polynomial fitted to each model; this asks the velocities themselves.)
 
-  Args:
-    velocity: as of `sample`.
-    noise: X_0, as of `sample`.
-    times: as of `sample`.
-    threshold: relative change, from which on a velocity is computed; at 0 always.
-
-  Returns:
-    x at the last time, and at which steps the velocity was computed.
+  Returns x at the last time, and at which steps the velocity was computed; at a threshold of 0 all.
   """
   x = noise.astype(jnp.promote_types(noise.dtype, jnp.float32))
   times = jnp.asarray(times, x.dtype)

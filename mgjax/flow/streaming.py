@@ -58,7 +58,6 @@ def stream_windows(
       parameters bound. On a mesh it places its rows by itself (`place_rows`). To go beyond a window
       in space as well, `make_velocity` is `multi_diffusion` over `(windows(t, t), height, width)`.
     frames: chunks of conditions in order, name -> (t ...), each for the next t frames.
-    size: of a window.
     overlap: frames that windows share; the last two may share more.
     times: increasing, from `make_time_grid`.
     noise: X_0 of frames, for instance from `frame_noise`; asked for each frame once, in order.
@@ -148,13 +147,7 @@ def _rows(picked: list['_Window'], stages: list[_Stage]) -> tuple[Batch, np.ndar
 
 
 class _Frame:
-  """A frame on its way.
-
-  Attributes:
-    conditions: its own.
-    x: where its velocity is asked for.
-    stage: how many it is past.
-  """
+  """A frame on its way, `stage` stages past; `x` is where its velocity is asked for."""
 
   def __init__(self, conditions: Mapping[str, np.ndarray], noise: np.ndarray, shown: int):
     self.conditions, self.x, self.stage = conditions, noise, 0

@@ -35,7 +35,6 @@ def stratified(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
   A validation loss on it does not move with the luck of the draw, and is one measure of runs that
   train other times.
   """
-  del key
   count = math.prod(shape)
   return ((jnp.arange(count, dtype=jnp.float32) + 0.5) / count).reshape(shape)
 

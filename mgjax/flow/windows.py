@@ -12,10 +12,7 @@ from mgjax.core.typing import Float
 class Cover:
   """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
 
-  Attributes:
-    length: of the axis.
-    size: of a tile, at most the length.
-    feather: places that neighbours share; the last two may share more.
+  Neighbours share `feather` places; the last two may share more.
   """
 
   length: int

@@ -59,9 +59,6 @@ def attend(
   the backward pass needs beside q, k and v; those, as the kernel read them, are `saved_as`_inputs.
 
   Args:
-    q: queries.
-    k: keys.
-    v: values.
     mask: True where a key may be read. A row that may read nothing returns zeros.
     impl: the kernel of one device. 'xla' stores all scores; 'blockwise' computes them again in the
       backward pass, its memory is linear in n; 'flash' is the accelerator's own kernel, on a TPU
@@ -90,10 +87,7 @@ def attend(
 def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
   """Returns u, the devices among which heads are traded; a ring goes around the other c / u.
 
-  Args:
-    heads: g on one device.
-    devices: c, of the context axis.
-    exchange: 'auto', 'ring', 'ulysses' or 'ring_ulysses'.
+  `heads` are g on one device, `devices` c of the context axis.
 
   Raises:
     ConfigError: 'ulysses' and heads that do not divide.
@@ -110,13 +104,7 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
 
 
 def parts_of_heads(heads: int, devices: int, among: int) -> int:
-  """Returns the parts in which heads are traded: one where keys travel as well.
-
-  Args:
-    heads: g on one device.
-    devices: c, of the context axis.
-    among: devices that trade heads.
-  """
+  """Returns the parts in which heads are traded `among` devices: one where keys travel as well."""
   return max(n for n in PARTS if heads // among % n == 0) if among == devices else 1
 
 

@@ -48,7 +48,6 @@ def centred(key, shape: tuple[int, ...], dtype) -> Array:
 
   With it a video model made from an image model equals that model frame by frame.
   """
-  del key
   taps, inputs, outputs = shape
   return jnp.zeros(shape, dtype).at[taps // 2].set(jnp.eye(inputs, outputs, dtype=dtype))
 
@@ -80,7 +79,7 @@ class TemporalConv(nn.Module):
 
 
 def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
-  """Returns what three taps do to a sequence whose every element is repeated once.
+  """Returns what three taps w along `axis` do to a sequence whose every element is repeated once.
 
   y_j = sum_k w_k r_(j+k-1) with r_2i = r_(2i+1) = x_i is
 
@@ -89,10 +88,6 @@ def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
 
   so that two kernels of two taps each, on half the elements, do what three taps do on all: 2/3 of
   the products along each axis.
-
-  Args:
-    kernel: w, three taps along `axis`.
-    axis: of the taps.
   """
   first, middle, last = jnp.split(kernel, 3, axis)
   even, odd = (first, middle + last), (first + middle, last)
@@ -100,12 +95,10 @@ def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _interleave(y: Array, axis: int) -> Array:
-  """Merges what `folded` kernels made of n + 2 elements into 2 n.
+  """Merges what `folded` kernels made of n + 2 elements into 2 n along `axis`.
 
-  Args:
-    y: n + 1 results along `axis`, and on the last axis but one those of the even kernel, which
-      count but for the last, and of the odd one, which count but for the first.
-    axis: along which results are merged.
+  There are n + 1 results, and on the last axis but one those of the even kernel, which count but
+  for the last, and of the odd one, which count but for the first.
   """
   count = y.shape[axis] - 1
   pairs = [

@@ -20,12 +20,7 @@ ONES = jax.nn.initializers.ones
 
 
 class Quantised(NamedTuple):
-  """A weight W ~ q s in one byte a number, as `checkpoints/quantize.py` makes it.
-
-  Attributes:
-    values: q, (in, out).
-    scale: s, (out,).
-  """
+  """A weight W ~ q s of one byte a number, q (in, out), s (out,); see `checkpoints/quantize.py`."""
 
   values: Array
   scale: Array
@@ -60,13 +55,7 @@ def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: t
 
 
 class Kernel(nn.Module):
-  """The weight W of one of several maps that `products` makes of the same x, by its own name.
-
-  Attributes:
-    shape: of W, (in, out).
-    axes: logical names of its axes.
-    initializer: of W.
-  """
+  """The weight W (in, out) of one of several maps that `products` makes of x, by its own name."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -78,13 +67,7 @@ class Kernel(nn.Module):
 
 
 class Map(nn.Module):
-  """The weight W and, with `use_bias`, the bias b of one of several maps that `linears` makes.
-
-  Attributes:
-    shape: of W, (in, out).
-    axes: logical names of its axes.
-    use_bias: whether there is a b, else None.
-  """
+  """The weight W (in, out) and, with `use_bias`, b of one of several maps that `linears` makes."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -102,11 +85,8 @@ class Linear(nn.Module):
   """y = x W (+ b) over the last axis; W is stored (in, out) in float32.
 
   Attributes:
-    features: size of the last axis of the result.
     axes: logical names of W's two axes.
     use_bias: adds b; the Llama block has none, the DiT block has (Movie Gen Table 9).
-    initializer: of W.
-    dtype: type of the product.
   """
 
   features: int

@@ -9,11 +9,7 @@ Patch = tuple[int, int, int]
 
 
 def grid(shape: tuple[int, ...], patch: Patch) -> Patch:
-  """Returns the number of patches along t, h, w of an array (b t h w c).
-
-  Raises:
-    ConfigError: a size does not divide by the patch's.
-  """
+  """Returns the patches along t, h, w of (b t h w c); ConfigError if sizes do not divide."""
   sizes = shape[1:4]
   if any(size % step for size, step in zip(sizes, patch, strict=True)):
     raise ConfigError(f'latents of (t, h, w) = {sizes} do not divide into patches of {patch}')

@@ -33,8 +33,6 @@ def stack(
   time does not grow with depth.
 
   Args:
-    layer: the module to repeat.
-    depth: number of layers.
     remat: 'nothing' saves every activation; 'full' saves the layers' inputs alone; 'attention' and
       'attention_and_projections' save what their names say, 'attention_and_inputs' the queries,
       keys and values as well, which then cross the context axis once; 'offload' keeps the layers'

@@ -103,8 +103,6 @@ class Autoencoder(nn.Module):
     latent_channels: C; 16 in the report.
     widths: channels of each level, finest first.
     strides: (t, h, w) between levels, each 1 or 2; three times (2, 2, 2) is 8 x 8 x 8.
-    blocks: residual blocks of an encoder level.
-    groups: of the group normalisation.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
       report's; a larger one makes small models on CPUs several times faster. Time must be 1.
     temporal: whether there are temporal layers. Without them, and with strides that leave time
@@ -112,7 +110,6 @@ class Autoencoder(nn.Module):
     quant_convolutions: 1 x 1 convolutions on the moments and on what is decoded, as the image
       autoencoders of Stable Diffusion 1, 2 and XL have them. Where the decoder pads with zeros, the
       bias of the second one does not reach, so it cannot be folded into its neighbour.
-    dtype: compute type.
   """
 
   latent_channels: Positive = 16
@@ -146,11 +143,7 @@ class Autoencoder(nn.Module):
     return (*sizes, self.latent_channels)
 
   def encode(self, video: Float[Array, 'b t h w 3']) -> Posterior:
-    """Encodes pixels in [-1, 1].
-
-    Raises:
-      ConfigError: height or width does not divide by the compression.
-    """
+    """Encodes pixels in [-1, 1]; ConfigError if a side does not divide by the compression."""
     _, height, width = self.compression
     if video.shape[2] % height or video.shape[3] % width:
       raise ConfigError(

@@ -28,8 +28,6 @@ class PatchDiscriminator(nn.Module):
     widths: channels after each halving of height and width.
     temporal: whether a temporal convolution follows each spatial one, so that patches span
       2 len(widths) + 1 frames: a factorised 3D discriminator.
-    groups: of the group normalisation.
-    dtype: compute type.
   """
 
   widths: tuple[int, ...]
@@ -83,12 +81,6 @@ def gradient_penalty(
 
   With e ~ N(0, 1) its expectation is |dD/dx|^2 of each logit as s goes to 0. It needs no gradient
   of a gradient, which sharded products would not give (Lin et al. 2025, arXiv 2501.08316).
-
-  Args:
-    predict: the discriminator.
-    video: x.
-    real: D(x).
-    key: of the noise.
   """
   moved = predict(video + STEP * jax.random.normal(key, video.shape))
   pairs = zip(moved, real, strict=True)

@@ -23,11 +23,8 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
 
   pixels in [-1, 1] and latents normalised, by a few steps of Adam from z_0. Tiles of time are
   fitted by themselves; those without a known frame, and rows without one, are left as they are.
-  The weights of the two terms are not in public sources.
-
-  Args:
-    codec: the autoencoder; D is its decoder.
-    steps: of Adam; 0 leaves latents as they are.
+  The weights of the two terms are not in public sources. D is the codec's decoder; 0 `steps` leave
+  latents as they are.
 
   Returns:
     A function of latents (b t h w c), a clip of bytes (b u i j 3), and which of its frames are

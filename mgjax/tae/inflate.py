@@ -44,10 +44,8 @@ _OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_
 def image_layers(levels: int, blocks: int) -> dict[str, str]:
   """Maps every spatial layer of `Autoencoder` to the layer of `AutoencoderKL` that it is.
 
-  Args:
-    levels: how many; we count them from the finest, diffusers those of its decoder from the
-      coarsest.
-    blocks: residual blocks of an encoder level; a decoder level has one more.
+  We count levels from the finest, diffusers those of its decoder from the coarsest. `blocks` are of
+  an encoder level; a decoder level has one more.
   """
   layers = {name: name for name in ('quant_conv', 'post_quant_conv')}
   for side in ('encoder', 'decoder'):
@@ -88,16 +86,13 @@ def _residual(ours: str, theirs: str) -> dict[str, str]:
 
 
 def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
-  """Replaces the spatial parameters by the tensors of an image autoencoder.
+  """Replaces the spatial parameters by the tensors of an image autoencoder, in float32.
 
   Args:
     tensors: by diffusers' names, those of attention in their old or their new form; its matrices
       as linear maps (o i) or 1 x 1 convolutions (o i 1 1).
     params: of an `Autoencoder` as initialised, with or without temporal layers; of spatial
       parameters the shapes are enough.
-
-  Returns:
-    The parameters: spatial ones from the tensors, in float32, temporal ones as they were.
 
   Raises:
     ConfigError: a tensor is missing, left over, or of another shape.
@@ -218,10 +213,8 @@ def _hint(tensors: Collection[str]) -> str:
 class ImageAutoencoderFiles(NamedTuple):
   """An image autoencoder as its files give it.
 
-  Attributes:
-    fields: of the `Autoencoder` that holds it, with strides that compress time as well.
-    tensors: by the names in the file.
-    statistics: of its latents, or None where no config.json tells them.
+  The fields are those of an `Autoencoder` with strides that compress time as well. Tensors go by
+  the names in the file; statistics are None where no config.json tells them.
   """
 
   fields: dict[str, Any]

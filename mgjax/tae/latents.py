@@ -76,13 +76,7 @@ class Statistics:
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """Sums over latents, channel by channel, in float64; statistics of parts add up.
-
-  Attributes:
-    count: of places.
-    total: of the values.
-    squares: of their squares.
-  """
+  """Sums over latents, channel by channel, in float64; statistics of parts add up."""
 
   count: int = 0
   total: tuple[float, ...] = ()
@@ -104,11 +98,7 @@ class Sums:
     return Sums(self.count + other.count, total, squares)
 
   def statistics(self) -> Statistics:
-    """Returns what they add up to.
-
-    Raises:
-      ValueError: they are of nothing.
-    """
+    """Returns what they add up to; ValueError if they are of nothing."""
     if not self.count:
       raise ValueError('no latents were given to estimate statistics over')
     mean = np.asarray(self.total) / self.count
@@ -139,9 +129,6 @@ class LatentCodec:
   compression are filled up by repeating the last row and column.
 
   Attributes:
-    model: the autoencoder.
-    params: its parameters.
-    statistics: of its latents.
     tiling: sizes of tiles; by default the report's, of time alone. Those of an image autoencoder
       do not overlap in time, whatever was given.
   """
@@ -149,11 +136,7 @@ class LatentCodec:
   def __init__(
     self, model: Autoencoder, params: Tree, statistics: Statistics, tiling: Tiling | None = None
   ):
-    """Binds what makes up the codec.
-
-    Raises:
-      ConfigError: the tiles do not fit the model's compression.
-    """
+    """Raises ConfigError if the tiles do not fit the model's compression."""
     self.model, self.params, self.statistics = model, params, statistics
     self.tiling = tiling or Tiling()
     if not model.temporal:  # frames know nothing of each other: no seam, and none is decoded twice
@@ -177,7 +160,6 @@ class LatentCodec:
     """Decodes normalised latents (b t h w c) into the first `frames` frames.
 
     Args:
-      latents: floats.
       frames: at most as many as the latents stand for, which is the default.
       size: height and width to keep of what was filled up; by default all.
 
@@ -200,10 +182,7 @@ class LatentCodec:
       yield jax.block_until_ready(latents)
 
   def decode_stream(
-    self,
-    latents: Iterable[Frames],
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
+    self, latents: Iterable[Frames], frames: int | None = None, size: tuple[int, int] | None = None
   ) -> Iterator[UInt8[Array, 'b t h w 3']]:
     """Decodes latents that come in chunks of any lengths, tile by tile; see `decode`.
 
@@ -347,7 +326,8 @@ def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iter
     frames += chunk.shape[1]
     yield chunk
   if not frames:
-    raise _nothing(of_bytes)
+    name = 'a video' if of_bytes else 'latents'
+    raise DataError(f'{name} without a frame: expected at least one')
 
 
 def _check_chunk(
@@ -375,10 +355,6 @@ def _check_chunk(
 def _check_frames(frames: int) -> None:
   if frames < 1:
     raise DataError(f'{frames} frames were asked for; expected at least one')
-
-
-def _nothing(of_bytes: bool) -> DataError:
-  return DataError(f'{"a video" if of_bytes else "latents"} without a frame: expected at least one')
 
 
 def _too_many(frames: int | None, made: int) -> DataError:

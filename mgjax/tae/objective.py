@@ -72,13 +72,8 @@ def prior_divergence(posterior: Posterior) -> Float[Array, '']:
 def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -> Objective:
   """Makes loss = L1 + mse MSE + perceptual LPIPS + kl KL + outlier OPL.
 
-  Args:
-    weights: of the terms.
-    perceptual: LPIPS, whose parameters the objective gets as `lpips`; None leaves it out.
-
-  Returns:
-    objective(predict, batch, key, lpips=None); `predict(video, key)` is the autoencoder,
-    `batch['video']` holds pixels in [-1, 1].
+  It is objective(predict, batch, key, lpips=None): `predict(video, key)` is the autoencoder,
+  `batch['video']` holds pixels in [-1, 1], `lpips` the parameters of `perceptual`.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
@@ -96,9 +91,8 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
 def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | None = None):
   """Makes the loss of `make_objective` + adversarial * (-mean D(y)), for `training/adversarial.py`.
 
-  Returns:
-    objective(predict, batch, key, critic, lpips=None) -> loss, metrics and the reconstructions,
-    for the discriminator. While `critic.active` is 0 it does not count.
+  It is objective(predict, batch, key, critic, lpips=None) -> loss, metrics and the reconstructions,
+  for the discriminator. While `critic.active` is 0 it does not count.
   """
   distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
 
@@ -131,8 +125,7 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
 def make_discriminator_objective(weights: LossWeights):
   """Makes loss = hinge + gradient_penalty / 2 * R1.
 
-  Returns:
-    objective(predict, batch, made, key) -> loss and metrics; `made` are reconstructions.
+  It is objective(predict, batch, made, key) -> loss and metrics; `made` are reconstructions.
   """
 
   def objective(

@@ -11,11 +11,8 @@ def outlier_penalty(
   """L_OPL(X, r) = 1 / (H W) sum_ij max(|X_ij - Mean(X)| - r |Std(X)|, 0), the mean over frames.
 
   X is one latent frame: Mean and Std are over its places, channel by channel, and |.| is the norm
-  over channels. Frames are taken one by one, time folded into the batch (Movie Gen §3.1.1).
-
-  Args:
-    latents: X, the posterior's means: what the flow model will see.
-    deviations: r; 3 in the report.
+  over channels. Frames are taken one by one, time folded into the batch (Movie Gen §3.1.1). Of
+  posteriors X are the means: what the flow model will see.
   """
   distance, spread = distances(latents.astype(jnp.float32))
   return jnp.mean(jnp.maximum(distance - deviations * spread, 0))

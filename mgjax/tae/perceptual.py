@@ -37,12 +37,7 @@ COMMAND = (
 
 
 class VGG16(nn.Module):
-  """The convolutions of VGG16 over every frame by itself: 3 x 3, ReLU, 2 x 2 max pools.
-
-  Attributes:
-    widths: channels of the five slices.
-    dtype: compute type.
-  """
+  """The convolutions of VGG16 over every frame by itself: 3 x 3, ReLU, 2 x 2 max pools."""
 
   widths: tuple[int, ...] = (64, 128, 256, 512, 512)
   dtype: jnp.dtype = jnp.float32
@@ -75,10 +70,6 @@ class Perceptual(nn.Module):
   u_l and v_l are the activations of slice l of VGG16 on x and y, divided by their length over
   channels; w_l >= 0. At initialisation w = 1 and the network is random: `read_perceptual` reads
   trained ones.
-
-  Attributes:
-    widths: channels of VGG16's five slices.
-    dtype: compute type of VGG16; all else is float32.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512, 512)

@@ -57,16 +57,9 @@ class ReconstructionSettings:
   """What the training of an autoencoder or a codec reads of a configuration beside `train`.
 
   Attributes:
-    component: its name in `mgjax.registry`.
     start_from: where its first parameters come from; see `checkpoints.warm_start`.
-    model: the module.
-    data: what it learns from.
     shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
-    buckets: how many samples come at once, by name.
-    rates: of `optimizer`: which parameters learn, and how fast.
-    weights: of the losses.
     discriminator: the module that it trains against, where `weights` say so.
-    adversary: how the discriminator learns.
   """
 
   component: str
@@ -92,12 +85,7 @@ class ReconstructionSettings:
   ) -> 'ReconstructionSettings':
     """Reads a configuration as a plain dictionary, before any data are read.
 
-    Args:
-      fields: of the configuration.
-      make_model: makes the module of the fields of `model`.
-      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
-      weights: a dataclass, which `objective` holds.
-      discriminator: the module, which `discriminator` describes beside its optimizer and start.
+    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
 
     Raises:
       ConfigError: a field is unknown, missing or out of its range.
@@ -259,12 +247,8 @@ def latent_statistics(
 ) -> Statistics:
   """Estimates mean and deviation of each channel over the first batches of every bucket.
 
-  Training data, because a flow model will see the latents of those.
-
-  Args:
-    buckets: with samples that `encode` reads.
-    encode: a batch to latents (... c).
-    batches: of a bucket; where there are fewer samples than a batch has, all of them.
+  Training data, because a flow model will see the latents of those. Where a bucket has fewer
+  samples than a batch, all of them are taken.
   """
   arrays = []
   for bucket in buckets:

@@ -114,11 +114,8 @@ def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iter
 
   However a mesh shares the tokens of a model, tiles are spread over all of its devices: they know
   nothing of one another, so nothing is exchanged. A group is filled up with its last tile, so that
-  one program serves all of one length.
-
-  Args:
-    run: (b t h w c) -> (b u i j o), compiled, rows by themselves.
-    tiles: the last one may be shorter.
+  one program serves all of one length. `run` is compiled, (b t h w c) -> (b u i j o), rows by
+  themselves.
   """
   mesh = rows_mesh()
   if mesh is None:
@@ -172,13 +169,9 @@ def over_tiles(
   """Returns `run` of tiles of space, blended: sum_i w_i run(x_i).
 
   One tile is worked on at a time, or on a mesh as many as make the rows divide over the devices, so
-  that no device holds more than it would alone. A frame of one tile is just `run(x)`.
-
-  Args:
-    run: (b t h w c) -> (b u i j o), rows by themselves.
-    x: what is cut.
-    read: how tiles cover height and width of `x`.
-    write: how they cover those of the result.
+  that no device holds more than it would alone. A frame of one tile is just `run(x)`. `read` says
+  how tiles cover height and width of `x`, `write` how they cover those of the result; `run` is
+  (b t h w c) -> (b u i j o), rows by themselves.
   """
   corners = list(itertools.product(*(cover.starts for cover in read)))
   if len(corners) == 1:

@@ -47,16 +47,8 @@ def make_adversarial_step(
   computed all the same: one program for the whole run, and none of it in a branch, where XLA's
   convolutions take several times as long on a CPU.
 
-  Args:
-    model: a Linen module.
-    discriminator: with the objectives of both.
-    optimizer: of the model.
-    discriminator_optimizer: of the discriminator.
-    seed: of all draws.
-    decay: of the average of the model's parameters; none is kept of the discriminator's.
-    accumulate: as for `make_step`.
-    guard: as for `make_step`; a step that is bad for one updates neither.
-    rates: as for `make_step`, of the model; the discriminator's are those of its optimizer.
+  Arguments as for `make_step`: `decay` and `rates` are of the model (no average is kept of the
+  discriminator, its rates are those of its optimizer). A step that is bad for one updates neither.
   """
   options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
   learn = make_adversarial_learn(model, discriminator, **options)
@@ -83,12 +75,7 @@ def make_adversarial_step(
 
 
 def make_adversarial_learn(
-  model: nn.Module,
-  discriminator: Adversary,
-  *,
-  seed: int,
-  accumulate: int = 1,
-  rates: Rates = (),
+  model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1, rates: Rates = ()
 ) -> Learn:
   """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
   opponent_rates = discriminator.optimizer.rates

@@ -13,7 +13,7 @@ def start_average(params: Tree) -> Tree:
 
 
 def update_average(average: Tree, params: Tree, decay: float, step: Array | int) -> Tree:
-  """The exponential moving average after one more step.
+  """The exponential moving average after one more step, float32.
 
     a <- a + (1 - d) (p - a),    d = min(decay, (1 + s) / (10 + s))
 
@@ -21,15 +21,8 @@ def update_average(average: Tree, params: Tree, decay: float, step: Array | int)
   of it and soon forgets the initial parameters. Movie Gen Audio averages with decay 0.999 (§6);
   the warm-up of the decay is not in public sources.
 
-  Args:
-    average: a, float32.
-    params: p, the parameters after the step, of the same structure. The average of what is masked,
-      frozen parameters, stays as it is: it has been those parameters from the beginning.
-    decay: how much of the average stays, in [0, 1).
-    step: s, the number of steps done before this one.
-
-  Returns:
-    The new average, float32.
+  `step` is s, the number of steps done before this one, `params` are p after it. The average of
+  what is masked, frozen parameters, stays: it has been those parameters from the beginning.
   """
   step = jnp.asarray(step, jnp.float32)
   gain = 1 - jnp.minimum(decay, (1 + step) / (10 + step))

@@ -23,11 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the metrics of the steps that were taken, and logs those that were skipped.
-
-  Args:
-    rows: of each step, on the host.
-    done: the number of the last one.
+  """Returns the rows of the steps up to `done` that were taken, and logs those that were skipped.
 
   Raises:
     NonFiniteError: the guard is closed; or a step without a guard was not finite.
@@ -35,8 +31,10 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
   kept = []
   for step, row in enumerate(rows, done - len(rows) + 1):
     if row.get('stopped', 'skipped' not in row and not _finite(row)):
+      count = int(row.get('skipped_in_a_row', 1))
+      last = f', the last of {count} bad steps in a row' if count > 1 else ''
       raise NonFiniteError(
-        f'{_what(row, step)}{_row_of(row)}; checkpoints hold earlier steps only. The same command '
+        f'{_what(row, step)}{last}; checkpoints hold earlier steps only. The same command '
         'goes on from there and ends the same way, unless it was a device that erred: then let '
         'more steps pass with train.faults, take another --workdir with a lower '
         'optimizer.learning_rate or optimizer.clip, or mend the data of that step',
@@ -50,11 +48,7 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
-  """Fetches the norms of parameters, and checks that they are finite.
-
-  Raises:
-    NonFiniteError: one is not, which no guard mends: nothing brings a parameter back.
-  """
+  """Fetches the norms of parameters; NonFiniteError if one is not finite, which no guard mends."""
   norms = jax.device_get(norms)
   if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
     raise NonFiniteError(
@@ -97,11 +91,6 @@ def check_state(state: State, norms: Metrics, done: int) -> None:
     )
 
 
-def _row_of(row: Metrics) -> str:
-  count = int(row.get('skipped_in_a_row', 1))
-  return f', the last of {count} bad steps in a row' if count > 1 else ''
-
-
 def _finite(row: Metrics) -> bool:
   return all(math.isfinite(float(row.get(name, 0))) for name in JUDGED)
 
@@ -118,10 +107,7 @@ def _what(row: Metrics, step: int) -> str:
 def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Iterator[None]:
   """Adds to a NonFiniteError of a step which samples the step read, and how to look closer.
 
-  Args:
-    buckets: of the training data.
-    seed: of the run.
-    begin: step of the first batch of the order of the data in force.
+  `begin` is the step of the first batch of the order of the data in force.
   """
   try:
     yield

@@ -47,13 +47,10 @@ class UpdateGuard:
 
 @flax.struct.dataclass
 class SkipCounters:
-  """Counts and running means of the guard, part of the state.
+  """Counts of steps (int32 scalars) and running means of the guard, part of the state.
 
-  Attributes:
-    skipped: int32 scalar, bad steps so far.
-    in_a_row: int32 scalar, those since the last good one.
-    taken: int32 scalar, good steps so far.
-    norms: name -> float32 scalar, the running mean of each norm over good steps.
+  `in_a_row` are the bad steps since the last good one, `taken` the good ones so far; `norms` are
+  float32 scalars by name, over good steps.
   """
 
   skipped: Array
@@ -70,13 +67,10 @@ def start_counters(adversarial: bool = False) -> SkipCounters:
 
 
 class Verdict(NamedTuple):
-  """What `check_update` found out about a step.
+  """What `check_update` found out about a step; without a guard `good` and `counters` are None.
 
-  Attributes:
-    good: bool scalar, or None where there is no guard.
-    counters: after the step; None where there is no guard.
-    metrics: norms of gradients, whole and by group, and with a guard `skipped` (1 if the step was
-      bad), `stopped` (1 if the guard is closed for good), counts and running means.
+  `metrics` are norms of gradients, whole and by group, and with a guard `skipped` (1 if the step
+  was bad), `stopped` (1 if the guard is closed for good), counts and running means.
   """
 
   good: Array | None
@@ -90,15 +84,12 @@ def check_update(
   loss: Array,
   gradients: Mapping[str, Tree],
 ) -> Verdict:
-  """Says whether an update may be made.
+  """Says whether an update may be made; without a guard every one, and nothing is counted.
 
     mean <- mean + (norm - mean) max(1 / (taken + 1), 1 / HORIZON)    over good steps
 
-  Args:
-    guard: None lets everything through and counts nothing.
-    counters: before the step.
-    loss: that was minimised; with that of the discriminator, where there is one.
-    gradients: by prefix of their norms: '' and 'discriminator_'.
+  The loss is with that of the discriminator, where there is one; gradients go by the prefix of
+  their norms, '' and 'discriminator_'.
   """
   norms = {f'{prefix}gradient_norm': optax.tree.norm(tree) for prefix, tree in gradients.items()}
   groups = {

@@ -39,15 +39,7 @@ class LogWindow:
     mesh: Mesh,
     flops: Callable[[Batch], int] | None = None,
   ):
-    """Begins with no step.
-
-    Args:
-      writer: of metrics.
-      progress: shows them.
-      session: whose clock times the steps.
-      mesh: of all devices that share a step.
-      flops: operations that a step on a batch takes, where that is known.
-    """
+    """Begins with no step; `flops` are the operations of a step on a batch, where known."""
     self._writer, self._progress, self._session = writer, progress, session
     self._mesh, self._flops = mesh, flops
     self._done = 0  # the last step that was taken up

@@ -27,7 +27,7 @@ OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation
 
 
 def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Array | int], Array]:
-  """Makes a learning rate that warms up linearly and then stays or decays.
+  """Makes a learning rate, a float32 scalar of the step s, that warms up and then stays or decays.
 
     r(s) = learning_rate min(1, (s + 1) / warmup) shape(u)
     u    = clip((s - warmup) / (steps - warmup), 0, 1)
@@ -39,13 +39,6 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
   selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
   decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does. optax's
   schedules, joined, agree to 8e-6 of the rate, but not bit by bit, so runs would differ.
-
-  Args:
-    settings: schedule, learning rate, warm-up and final fraction are read.
-    steps: the length of the run, warm-up included.
-
-  Returns:
-    A function from the step, counted from 0, to a float32 scalar.
 
   Raises:
     ConfigError: the run is no longer than its warm-up.
@@ -80,14 +73,8 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
   are no moments and no updates, but an `optax.MaskedNode` in their place, as there may be in the
   gradients. The weight decay acts only on the leaves that `decays` marks. Moments and updates are
   float32 whatever the dtype of parameters and gradients. Movie Gen Audio: AdamW, weight decay 0.1
-  (§6); betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources.
-
-  Args:
-    settings: r is their learning rate, see `make_learning_rate`.
-    steps: the length of the run.
-
-  Returns:
-    An optax transformation; `update` needs the parameters.
+  (§6); betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources. r is of
+  `make_learning_rate`; `update` needs the parameters.
 
   Raises:
     ConfigError: the run is no longer than its warm-up, or there is no optimizer of that name.
@@ -106,7 +93,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
   )
 
   def prepared(tree: Tree) -> Tree:
-    return mask_frozen(_float32(tree), settings.rates)
+    return mask_frozen(jax.tree.map(lambda x: x.astype(jnp.float32), tree), settings.rates)
 
   def update(gradients: Tree, state: optax.OptState, params: Tree) -> tuple[Tree, optax.OptState]:
     updates, state = chain.update(prepared(gradients), state, prepared(params))
@@ -116,22 +103,12 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
 
 
 def decays(params: Tree) -> Tree:
-  """Marks the leaves that weight decay acts on: those named `kernel`.
+  """Marks by bools the leaves that weight decay acts on: those named `kernel`.
 
   Matrices and convolutions are named so. Biases, the scales of norms, embeddings and position
   tables have names of their own and are left alone. The number of axes cannot tell them apart:
   the parameters of a scanned stack carry a layer axis, so a norm's scale has two.
-
-  Args:
-    params: the parameters, nested dictionaries.
-
-  Returns:
-    A tree of the same structure, of bools.
   """
   return jax.tree_util.tree_map_with_path(
     lambda path, _: jax.tree_util.keystr(path[-1:], simple=True) == 'kernel', params
   )
-
-
-def _float32(tree: Tree) -> Tree:
-  return jax.tree.map(lambda x: x.astype(jnp.float32), tree)

@@ -78,9 +78,8 @@ def make_react(
 ) -> Callable[[State, Metrics], State] | None:
   """Makes `react(state, found) -> state`, called after every validation; None without patience.
 
-  Args:
-    own: of the model's optimizer.
-    other: of the discriminator's, where there is one; its rate falls at the same losses.
+  `own` is of the model's optimizer, `other` of the discriminator's, whose rate falls at the same
+  losses.
   """
   other = other or Patience()
   if not own.patience and not other.patience:
@@ -123,12 +122,7 @@ def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
 
 
 def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:
-  """Returns the rate of the next update: of the schedule, lowered by what stalled.
-
-  Args:
-    opt_state: of an optimizer of `make_optimizer`.
-    rate: its schedule.
-  """
+  """Returns the rate of the next update: of the schedule, lowered by what stalled."""
   kinds = (optax.ScaleByScheduleState, Plateau)
   known = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kinds))
   found = jnp.float32(1)

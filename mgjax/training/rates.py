@@ -62,12 +62,7 @@ def is_masked(node: Tree) -> bool:
 
 
 def describe_rates(rates: Rates, params: Tree, place: str = 'optimizer.rates') -> list[str]:
-  """Checks rates against the parameters of a model, and says what they do.
-
-  Args:
-    rates: of an optimizer.
-    params: of the model, arrays or shapes.
-    place: of the rates in the configuration, for messages.
+  """Checks the rates at `place` of a configuration against parameters, and says what they do.
 
   Returns:
     How many parameters train, and for every pattern how many it decides about; nothing without

@@ -82,20 +82,15 @@ def train(
   spent: float = 0.0,
   writers: Sequence[Writer] = (),
 ) -> State:
-  """Trains the component that a configuration describes, or resumes where it stopped.
+  """Trains the component that a configuration describes, or resumes; returns the final state.
 
   Args:
     config: from `configs/`.
-    workdir: of this run; another run with another configuration needs another one.
     make_spec: of the component that is trained, `(config, workdir) -> TrainSpec`.
     stop_at: save and return after this step; a later call goes on from there.
     new_data: go on although the data or the buckets are others: a new order of the data begins at
       the step of the checkpoint, which the next ones record.
     spent: seconds that the process had been there before, for the account of its time.
-    writers: of metrics, beside metrics.jsonl and TensorBoard.
-
-  Returns:
-    The final state.
 
   Raises:
     ConfigError: the configuration is wrong, or not the one that the work directory was begun with.
@@ -235,17 +230,10 @@ def run_loop(
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
   Args:
-    state: where to begin.
     step: jitted; may donate its state.
     loader: positioned at `state.step`.
-    hooks: functions that it calls beside the step.
-    settings: how long it trains, and when what happens.
-    mesh: of the devices.
-    workdir: where metrics and pictures go.
-    checkpoints: where states go.
     stop_at: save and return after this step, as on a signal.
     session: of the process; by default one that hears signals, and that is all.
-    writers: of metrics, beside those of every run.
 
   Raises:
     NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;

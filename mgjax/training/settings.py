@@ -40,18 +40,13 @@ class Patience:
 class OptimizerSettings:
   """An optimizer and its learning rate: `optimizer` of a configuration or of a discriminator.
 
+  `name` is one of `OPTIMIZERS`, `schedule` one of `SCHEDULES` (`training/optimizer.py`).
+
   Attributes:
-    name: of the rule, one of `OPTIMIZERS` (`training/optimizer.py`).
-    schedule: shape of the learning rate, one of `SCHEDULES`; see `make_learning_rate`.
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
-    warmup: steps of the warm-up.
     final_fraction: where a decay ends, as a fraction of the rate; above 0 if it is exponential.
-    beta1: decay of the mean of the gradients.
-    beta2: decay of the mean of their squares.
-    epsilon: keeps the division finite.
     weight_decay: relative to the learning rate.
     clip: the largest global norm of gradients that passes unchanged; inf never clips.
-    plateau: how the rate falls with the validation loss.
     rates: (pattern of names, factor of the rate), the first that matches; see `rates.py`.
   """
 
@@ -82,9 +77,7 @@ class OptimizerSettings:
 class AdversarySettings:
   """What the engine reads of `discriminator`, whose other keys are fields of the network.
 
-  Attributes:
-    optimizer: of its parameters.
-    start: the first step in which it counts and learns.
+  `start` is the first step in which it counts and learns.
   """
 
   optimizer: OptimizerSettings
@@ -111,22 +104,15 @@ def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
 class RunSettings:
   """How long a run trains and what happens when: `train` of a configuration, and its `seed`.
 
-  What happens every so many steps never happens at 0; the last step always reports and saves.
+  A line of metrics, a checkpoint, the validation loss and pictures come every so many steps, never
+  at 0; the last step always reports and saves.
 
   Attributes:
-    steps: length of the run.
     log_every: a line of metrics, the mean over the steps since the last one.
-    save_every: a checkpoint.
-    evaluate_every: the validation loss.
-    show_every: pictures.
-    seed: of all draws.
-    ema_decay: of the average of the parameters.
     accumulate: micro-batches that a batch is cut into.
     device_groups: groups of devices that `accumulate` is meant for; 0 for any number.
     validation_batches: of each bucket.
     checkpoints: where checkpoints lie; '' for the work directory.
-    keep: which of them stay.
-    guard: which updates are skipped.
     limits: seconds that each phase may take.
   """
 
@@ -193,11 +179,7 @@ class BucketSettings:
 def bucket_settings(
   buckets: Mapping[str, Mapping[str, Any]], data: DataSettings | None = None
 ) -> dict[str, BucketSettings]:
-  """Makes the settings of all buckets from the keys that configurations have.
-
-  Args:
-    buckets: of a configuration, as plain values.
-    data: that they are filled from; without, nothing is said of sources.
+  """Makes the settings of all buckets of a configuration; `data` says which sources there are.
 
   Raises:
     ConfigError: a value out of range, a source that there is not, or one that no bucket has.

@@ -31,13 +31,11 @@ class Adversary:
   """The discriminator that a component trains against; see `adversarial.py`.
 
   Attributes:
-    model: the Linen module.
     inputs: arguments of `model.init` after the key, arrays or shapes.
     generator_objective: what the component minimises against it: `(predict, batch, key, judge) ->
       (loss, metrics, made)`; `judge` is a `Critic`, `made` is what the discriminator has to judge.
     objective: what the discriminator minimises: `(predict, batch, made, key) -> (loss, metrics)`,
       its metrics named unlike those of `generator_objective`.
-    optimizer: of its parameters.
     start: the first step in which it counts and learns.
     begin: reads parameters to begin from instead of random ones, as `TrainSpec.start`; or None.
   """
@@ -56,9 +54,7 @@ class TrainSpec:
   """A model and everything the common loop needs to train it.
 
   Attributes:
-    model: the Linen module.
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    objective: what training minimises.
     validate: the objective of validation, without drawn times or dropped conditions.
     buckets: the training data.
     validation: the validation data, read in order.
@@ -69,7 +65,6 @@ class TrainSpec:
       something else. Or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
-    discriminator: that it trains against, or None.
     frozen: trees of parameters that nothing trains, by name; `objective`, `validate` and the
       discriminator's `generator_objective` take each as an argument of that name, but 'base'.
     init: `init(key) ->` the parameters that train, with their logical axes; None for those of
@@ -124,13 +119,6 @@ def make_buckets(
   A bucket without samples is left out, its weight goes to the others of its group, which are the
   images or the videos of one source; with `share` = 'samples' the weights of a group are shared out
   by its samples. What groups, and so sources, are to each other the weights alone say.
-
-  Args:
-    shapes: of the buckets.
-    workdir: of the run.
-    make_sources: see `MakeSources`.
-    transform: of every sample.
-    share: 'samples', or 'given' for the weights as they are.
 
   Raises:
     ConfigError: samples shall share a group whose buckets have different weights.
@@ -187,9 +175,7 @@ class Outline:
   """A model from its configuration alone: no data, no weights, nothing allocated.
 
   Attributes:
-    model: the Linen module.
     inputs: the smallest arguments of `model.init` after the key; parameters depend on no more.
-    notes: what the configuration leaves open, for people.
     samples: of a flow model, `() -> {bucket: (shape, latents)}`: frames, height and width of a
       sample, and the shape (t h w c) of its latents; None for others.
   """
@@ -208,7 +194,6 @@ class EncodePlan:
     statistics: of the autoencoder's latents, plain JSON values.
     make_sources: `(data, split, report) -> {bucket: source}` of what is encoded.
     raw: the field of a sample that becomes its latents.
-    conditionings: of the model, some of which want other clips of a sample encoded as well.
     encode: `(clips, put) ->` latents of one tile of time after another, each with all rows; `put`
       brings an array with a row a clip onto the devices.
     about: bucket -> what else than the data its latents depend on.

@@ -22,7 +22,6 @@ class State:
   """What one training step turns into the next.
 
   Attributes:
-    step: int32 scalar, the number of steps done.
     params: the trained parameters, float32.
     opt_state: the optimizer's state; of frozen parameters it has nothing (`rates.py`).
     average: the exponential moving average of `params`, float32; an empty tree if none is kept.
@@ -64,13 +63,8 @@ def abstract_state(
 ) -> State:
   """Returns the shapes of a state and their shardings, without allocating anything.
 
-  Moments and average lie where their parameters lie; counters are everywhere.
-
-  Args:
-    init: of the model.
-    optimizer: an optax transformation.
-    mesh: of the devices, which may be those of a topology that is only compiled for.
-    discriminator: the same two of the discriminator, where there is one.
+  Moments and average lie where their parameters lie; counters are everywhere. The devices of the
+  mesh may be those of a topology that is only compiled for.
   """
   params, opt_state = _abstract_model(init, optimizer, mesh)
   step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh))

@@ -50,15 +50,11 @@ def make_step(
   would have what its objective closes over compiled into it.
 
   Args:
-    model: a Linen module.
     objective: `objective(predict, batch, key) -> (loss, metrics)`.
-    optimizer: an optax transformation.
-    seed: of all draws.
     decay: of the average of the parameters, from which evaluation samples.
     accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
       makes the update. The batch size must divide by it.
     guard: what keeps bad updates out (`guard.py`); None makes every update.
-    rates: those of the optimizer; what they freeze is not differentiated by.
     adapt: makes the model's parameters of the state's, where those are adapters, and of
       `frozen['base']`.
   """

@@ -19,10 +19,7 @@ _SEED = 1  # of all runs, so that their losses can be compared, whatever their o
 def make_evaluate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tree], Metrics]:
   """Makes `evaluate(params) -> {'validation/<bucket>/<metric>': mean over the batches}`.
 
-  Args:
-    spec: with its validation data.
-    mesh: of the devices.
-    batches: of each bucket, fewer if it is smaller.
+  `batches` are of each bucket, fewer if it is smaller.
   """
 
   @jax.jit

@@ -8,15 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.backbone.block import Block
 from mgjax.backbone.modulation import TimeModulation
-from mgjax.backbone.position import Positions
 from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.ports import GatedContext, Ports, combine
+from mgjax.conditioning.ports import GatedContext, Ports
 from mgjax.core.errors import ConfigError
-from mgjax.nn.norm import RMSNorm
-from mgjax.nn.patch import patchify, unpatchify
-from mgjax.nn.sinusoids import sinusoids
 from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters
 
@@ -105,35 +100,6 @@ def test_velocity_is_float32_whatever_the_compute_type(params):
   assert 0 < rms(y - exact) < np.sqrt(40 * (DEPTH + 1)) * 2**-8 * rms(exact)
 
 
-def test_rows_do_not_see_each_other(params):
-  x, time, ports = inputs()
-  order = np.array([2, 0, 1])
-  shuffled = jax.tree.map(lambda array: np.asarray(array)[order], (x, time, ports))
-  close(apply(params, *shuffled), np.asarray(apply(params, x, time, ports))[order])
-
-
-@functools.partial(jax.jit, static_argnames='places')
-def by_hand(params, x, time, ports, places):
-  """The model as a loop over its layers, `places` of which get positions."""
-  phi = Positions((4, 4, 4), DIM).apply({'params': params['positions']}, (2, 2, 4))
-  embedding, modulation = TimeModulation(DIM).apply({'params': params['time']}, time, None)
-  tokens = patchify(x, (1, 2, 2)) @ params['patch_in']['kernel']
-  context = (ports.context, ports.context_mask)
-  for layer in range(DEPTH):
-    own = jax.tree.map(lambda leaf, layer=layer: leaf[layer], params['layers'])
-    given = phi * (layer in places)
-    tokens, _ = Block(4, 48).apply({'params': own}, tokens, modulation, given, *context)
-  shift, scale = jnp.split(embedding[:, None] + params['modulation'][None], 2, axis=1)
-  tokens = RMSNorm().apply({'params': params['norm']}, tokens) * (1 + scale) + shift
-  return unpatchify(tokens @ params['patch_out']['kernel'], (2, 2, 4), (1, 2, 2))
-
-
-def test_positions_are_added_at_every_layer(params):
-  y = apply(params, *inputs())
-  close(y, by_hand(params, *inputs(), places=tuple(range(DEPTH))))
-  assert differs(y, by_hand(params, *inputs(), places=(0,)))
-
-
 def test_masked_context_is_neutral(params):
   x, time, ports = inputs()
   mask = np.asarray(ports.context_mask)
@@ -147,24 +113,6 @@ def test_masked_context_is_neutral(params):
   close(apply(params, x, time, longer), y)
 
 
-def test_ports_that_hold_zeros_change_nothing(params):
-  """So a conditioning whose projections start at zero leaves a base model's output untouched."""
-  x, time, ports = inputs()
-  tokens, vector = np.zeros((ROWS, 16, DIM), np.float32), np.zeros((ROWS, DIM), np.float32)
-  close(
-    apply(params, x, time, ports.replace(tokens=tokens, vector=vector)),
-    apply(params, x, time, ports),
-  )
-
-
-@pytest.mark.parametrize('port', ['tokens', 'vector', 'context'])
-def test_every_port_is_read(params, port):
-  x, time, ports = inputs()
-  shape = {'tokens': (ROWS, 16, DIM), 'vector': (ROWS, DIM), 'context': (ROWS, CONTEXT, DIM)}[port]
-  changed = ports.replace(**{port: draw(*shape, seed=9)})
-  assert differs(apply(params, x, time, changed), apply(params, x, time, ports))
-
-
 def group(gate, length=3, seed=4):
   there = np.arange(length)[None] < np.array([[length], [length - 1], [0]])  # the last is dropped
   return GatedContext(
@@ -175,12 +123,6 @@ def group(gate, length=3, seed=4):
 OPEN = np.full((ROWS, 1), 0.7, np.float32)
 
 
-def test_closed_gates_leave_the_model_as_it_was_bit_for_bit(params):
-  x, time, ports = inputs()
-  y = apply(params, x, time, ports)
-  np.testing.assert_array_equal(apply(params, x, time, ports.replace(gated=(group(0 * OPEN),))), y)
-
-
 def test_a_dropped_row_of_gated_context_is_absent_bit_for_bit(params):
   x, time, ports = inputs()
   y, opened = (
@@ -189,31 +131,6 @@ def test_a_dropped_row_of_gated_context_is_absent_bit_for_bit(params):
   )
   np.testing.assert_array_equal(opened[2], y[2])
   assert differs(opened[0], y[0]) and differs(opened[1], y[1])
-
-
-def test_groups_of_several_conditionings_add_up_where_each_is_small(params):
-  """Every layer adds g_i times its own difference, so the first order in g is a sum."""
-  x, time, ports = inputs()
-  small = np.float32(2**-7) * OPEN
-  first, second = Ports(gated=(group(small),)), Ports(gated=(group(small, seed=8),))
-  y, one, other, both = (
-    np.asarray(apply(params, x, time, combine([ports, *each])))
-    for each in ([], [first], [second], [first, second])
-  )
-  change = np.abs(both - y).max()
-  assert np.abs(one - y).max() > 1e-3 and np.abs(other - y).max() > 1e-3
-  assert np.abs(both - y - (one - y) - (other - y)).max() < 0.05 * change
-
-
-def test_the_gradient_of_a_closed_gate_is_not_zero(params):
-  x, time, ports = inputs()
-
-  def loss(gate):
-    return jnp.sum(jnp.sin(apply(params, x, time, ports.replace(gated=(group(gate),)))))
-
-  gradient = np.asarray(jax.jit(jax.grad(loss))(0 * OPEN))[:, 0]
-  assert (np.abs(gradient[:2]) > 1e-2).all()
-  assert gradient[2] == 0  # of the dropped row
 
 
 def test_a_model_without_other_context_has_cross_attention_for_its_groups():
@@ -296,23 +213,6 @@ def test_tokens_behind_a_layer_are_those_of_a_model_that_ends_there(params, rema
 def test_a_layer_that_is_not_there_has_no_tokens(params):
   with pytest.raises(ConfigError, match=r'tap = 3; expected a layer, from 1 to model\.depth = 2'):
     model().apply({'params': params}, *inputs(), tap=3)
-
-
-def test_grids_of_any_size_share_the_parameters(params):
-  _, time, ports = inputs()
-  for shape in [(ROWS, 1, 2, 2, 3), (ROWS, 4, 8, 6, 3)]:
-    x = jax.ShapeDtypeStruct(shape, jnp.float32)
-    assert jax.eval_shape(apply, params, x, time, ports).shape == shape
-
-
-def test_time_embedding_tells_times_apart_and_is_its_formula():
-  time = jnp.array([0.0, 0.3, 1.0])
-  angles = 1000 * np.array([0.0, 0.3, 1.0])[:, None] * 10000.0 ** (-np.arange(4) / 4)
-  exact = np.concatenate([np.cos(angles), np.sin(angles)], axis=-1)
-  # An angle of 1000 is rounded, twice, to 6e-5, and a sine is no steeper than its angle.
-  np.testing.assert_allclose(
-    jax.jit(sinusoids, static_argnums=1)(time, 8), exact, atol=4 * 1000 * EPS
-  )
 
 
 def test_a_width_that_does_not_divide_into_the_heads_is_refused():

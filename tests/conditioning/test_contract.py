@@ -119,10 +119,6 @@ def arrays(ports):
   return {jax.tree_util.keystr(path).lstrip('.'): np.asarray(leaf) for path, leaf in leaves}
 
 
-def test_text_is_among_them():
-  assert ByteText in conditionings()
-
-
 @ALL
 def test_a_sample_becomes_what_it_requires(kind):
   made, sample = make(kind), sample_of(kind)
@@ -233,14 +229,17 @@ def test_frame_rate_of_videos_reaches_the_tokens():
   np.testing.assert_array_equal(image, byte_tokens('a cat', 24))
 
 
-def test_the_first_prompt_that_is_cut_is_cut_aloud(caplog, monkeypatch):
+@pytest.mark.parametrize(
+  ('kind', 'unit', 'one'), [(ByteText, 'bytes', 'x'), (WordText, 'words', 'x ')]
+)
+def test_the_first_prompt_that_is_cut_is_cut_aloud(kind, unit, one, caplog, monkeypatch):
   monkeypatch.setattr(byte_text, '_warned', set())
   with caplog.at_level(logging.WARNING, logger='mgjax.conditioning.byte_text'):
-    make(ByteText).prepare({'caption': 'x' * 23})
+    make(kind).prepare({'caption': one * 23})
     assert not caplog.text
     for _ in range(3):
-      make(ByteText).prepare({'caption': 'x' * 24})
-    assert caplog.text.count('a prompt of 24 bytes was cut to the 23 read') == 1
+      make(kind).prepare({'caption': one * 24})
+    assert caplog.text.count(f'a prompt of 24 {unit} was cut to the 23 read') == 1
 
 
 def test_words_are_read_by_the_same_encoder():
@@ -250,14 +249,6 @@ def test_words_are_read_by_the_same_encoder():
   shapes = [jax.tree.map(jnp.shape, parameters(kind)) for kind in (ByteText, WordText)]
   assert shapes[0].pop('table') != shapes[1].pop('table') == (3 + 64, 16)
   assert shapes[0] == shapes[1]
-
-
-def test_words_that_are_cut_are_counted_as_words(caplog, monkeypatch):
-  monkeypatch.setattr(byte_text, '_warned', set())
-  with caplog.at_level(logging.WARNING, logger='mgjax.conditioning.byte_text'):
-    for words in (23, 24, 24):
-      make(WordText).prepare({'caption': 'x ' * words})
-  assert caplog.text.count('a prompt of 24 words was cut to the 23 read') == 1
 
 
 def test_what_is_quoted_can_be_read_alone():

@@ -6,11 +6,6 @@ import numpy as np
 from mgjax.conditioning.ports import GatedContext, Ports, combine
 
 
-def test_nothing_combines_to_nothing():
-  assert combine([]) == Ports()
-  assert combine([Ports(), Ports()]) == Ports()
-
-
 def test_tokens_and_vectors_are_summed():
   first = Ports(tokens=jnp.ones((1, 2, 3)), vector=jnp.ones((1, 3)))
   second = Ports(tokens=jnp.full((1, 2, 3), 2.0))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.flow import path, times
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.objective import make_objective
@@ -93,24 +92,6 @@ def test_euler_over_flow_times_is_ddim_step_by_step(steps):
   np.testing.assert_allclose(ours, exact, atol=len(steps) * 20 * 8 * EPS + 1e-5)
 
 
-@pytest.mark.parametrize(('solver', 'order'), [('euler', 1), ('heun', 2)])
-def test_samples_of_a_gaussian_world_converge_to_it_at_the_order_of_the_solver(solver, order):
-  """The probability flow takes N(0, 1) to N(m, s^2) along x -> m + s x."""
-  velocity = make_guided(VPrediction().as_velocity(model), {}, ())
-  run = jax.jit(functools.partial(sample, velocity, solver=solver))
-  errors = [
-    np.abs(np.asarray(run(noise(), np.linspace(0, 0.9, count + 1))) - flow_of_noise(0.9)).max()
-    for count in (16, 32)
-  ]
-  assert errors[1] < 0.07
-  assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
-
-
-def flow_of_noise(t):
-  """Where noise is at flow time t: at the same quantile of N(t m, (t s)^2 + (1 - t)^2)."""
-  return t * MEAN + np.sqrt((t * DEVIATION) ** 2 + (1 - t) ** 2) * noise()
-
-
 def test_the_converted_velocity_is_that_of_flow_matching():
   """Of one world there is one best velocity: E[X_1 - X_0 | X_t], whatever a model is trained on."""
   x = 3 * noise()
@@ -160,42 +141,6 @@ def test_at_time_zero_a_model_sees_no_data_at_all():
   x, v = VPrediction().train(data, jnp.asarray(noise()), jnp.zeros(SHAPE[0]))
   np.testing.assert_array_equal(x, noise())
   np.testing.assert_array_equal(v, -data)  # and has to answer with the data
-
-
-def test_guidance_is_the_same_before_and_after_the_conversion():
-  """v -> u is affine, and the weights of guidance sum to one."""
-
-  def predict(x, time, batch, drop):
-    shift = jnp.where(drop['text'], 0.0, batch['text'])[:, None]
-    return 0.3 * x + shift + time[:, None]
-
-  batch = {'text': jnp.arange(64.0) / 64}
-  x, t = jnp.asarray(noise()), jnp.linspace(0, 0.99, 64)
-  guided = make_guided(VPrediction().as_velocity(predict), batch, (('text', 7.5),))(x, t)
-
-  def whole(x, time, _, drop):
-    return make_guided(predict, batch, (('text', 7.5),))(x, time)
-
-  after = VPrediction().as_velocity(whole)(x, t, {}, {})
-  np.testing.assert_allclose(guided, after, atol=7.5 * 40 * EPS * np.abs(after).max())
-
-
-def test_flow_matching_is_what_it_was():
-  data, drawn = jnp.asarray(noise()), jnp.asarray(noise()[::-1])
-  t = jnp.linspace(0, 1, 64)
-  x, target = path.FlowMatching().train(data, drawn, t)
-  np.testing.assert_array_equal(x, path.interpolate(data, drawn, t))
-  np.testing.assert_array_equal(target, path.velocity_target(data, drawn))
-  assert path.FlowMatching().as_velocity(model) is model
-  assert make_prediction({'name': 'flow'}) == path.FlowMatching()
-  assert (
-    make_objective(dropout={}, sample_time=times.uniform)(
-      model, {'latents': data}, jax.random.key(0)
-    )[0]
-    == make_objective(
-      dropout={}, sample_time=times.uniform, prediction=make_prediction({'name': 'flow'})
-    )(model, {'latents': data}, jax.random.key(0))[0]
-  )
 
 
 def test_a_schedule_is_chosen_by_name_and_held_to_its_ranges():

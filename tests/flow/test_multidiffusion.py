@@ -43,16 +43,6 @@ def generate(batch, noise, make_velocity):
   return jax.jit(run)(noise)
 
 
-def position_in_window(batch):
-  """A model whose velocity is the place in the window: no two windows agree."""
-
-  def velocity(x, time):
-    places = jnp.arange(x.shape[1], dtype=x.dtype).reshape(1, -1, 1, 1, 1)
-    return jnp.broadcast_to(places, x.shape)
-
-  return velocity
-
-
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('total', [7, 16, 50, 51])
 @pytest.mark.parametrize('overlap', [0, 1, 8, 15])
@@ -96,31 +86,6 @@ def test_multi_diffusion_of_a_model_that_is_pointwise_in_time_is_the_whole(shape
   )
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-@pytest.mark.parametrize('rows', [1, 2, 8])
-def test_multi_diffusion_is_the_weighted_mean_of_what_windows_say(shape, rows):
-  cover = windows(TOTAL, SIZE, OVERLAP)
-  wide = multi_diffusion(position_in_window, (cover,), along=ALONG, shape=shape, rows=rows)
-  velocity = jax.jit(wide({}))(noise(), jnp.zeros(1))
-  expected = np.zeros(TOTAL)
-  for start, share in zip(cover.starts, window_weights(cover, shape), strict=True):
-    expected[start : start + SIZE] += share * np.arange(SIZE)
-  np.testing.assert_allclose(velocity[0, :, 0, 0, 0], expected, rtol=0, atol=8 * SIZE * EPS)
-
-
-def test_the_triangle_makes_smaller_steps_at_the_edges_of_windows_than_equal_weights():
-  cover = windows(200, 32, 16)
-  jumps = {}
-  for shape in SHAPES:
-    wide = multi_diffusion(position_in_window, (cover,), along=ALONG, shape=shape)
-    velocity = np.asarray(wide({})(noise(200), jnp.zeros(1)))[0, :, 0, 0, 0]
-    jumps[shape] = np.abs(np.diff(velocity)).max()
-  # Equal weights step by half of what two windows disagree, 16 places; the triangle never by more
-  # than a sixteenth of it a frame, and one for the slope of the model itself.
-  assert jumps['uniform'] >= 7
-  assert jumps['bartlett'] <= 2.01
-
-
 def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
   width = 64
 
@@ -144,11 +109,6 @@ def test_multi_diffusion_costs_the_memory_of_a_group_and_not_of_all_windows():
   latents = 2048 * CHANNELS * 4
   assert long < short + 8 * latents  # a few copies of the latents, and no window more
   assert needs(2048, 16) > 3 * long  # what counts is the group
-
-
-def test_no_rows_at_a_time_are_refused():
-  with pytest.raises(ConfigError, match='0 rows at a time'):
-    multi_diffusion(guided, (windows(TOTAL, SIZE, OVERLAP),), along=ALONG, rows=0)
 
 
 SPACE = (windows(20, 14, 4), windows(7, 4, 2), windows(6, 3, 1))
@@ -244,7 +204,9 @@ def test_windows_over_eight_devices_say_the_same(count, rows):
   np.testing.assert_allclose(found, expected, rtol=0, atol=OVER_SPACE)
 
 
-def test_what_does_not_fit_the_covers_is_a_sentence():
+def test_what_does_not_fit_is_a_sentence():
+  with pytest.raises(ConfigError, match='0 rows at a time'):
+    over_space(0)
   with pytest.raises(ConfigError, match="3 axes of 'low' are to be cut; expected 1 to 2"):
     over_space(8, covers=SPACE[:2])
   with pytest.raises(ConfigError, match=r'the windows cover \(20, 7, 9\) of it'):

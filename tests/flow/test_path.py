@@ -47,11 +47,3 @@ def test_time_one_is_data_and_sigma_min_of_noise():
   data, noise, _ = map(jnp.asarray, _draw())
   end = np.asarray(path.interpolate(data, noise, jnp.ones(4)), np.float64)
   np.testing.assert_allclose(end - data, 1e-5 * noise, atol=EPS * np.abs(data).max())
-
-
-def test_velocity_is_the_derivative_of_the_path():
-  data, noise, _ = map(jnp.asarray, _draw())
-  early, late = (path.interpolate(data, noise, jnp.full(4, time)) for time in (0.25, 0.75))
-  slope = (np.asarray(late, np.float64) - early) / 0.5
-  # The difference of two points carries the error of both, over the distance.
-  _close(slope / 4, np.asarray(path.velocity_target(data, noise)) / 4, data, noise)

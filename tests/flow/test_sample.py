@@ -71,28 +71,6 @@ def test_true_velocity_of_one_clip_leads_to_the_clip(solver):
   np.testing.assert_allclose(made, clip, atol=tolerance)
 
 
-def test_gaussian_world_is_reproduced():
-  """Data N(2, 0.5^2) has a velocity in closed form; its samples have that mean and deviation."""
-  mean, deviation = 2.0, 0.5
-
-  def velocity(x, time):
-    level = 1 - (1 - path.SIGMA_MIN) * time[:, None]
-    time = time[:, None]
-    variance = (time * deviation) ** 2 + level**2
-    covariance = time * deviation**2 - (1 - path.SIGMA_MIN) * level
-    return mean + covariance / variance * (x - time * mean)
-
-  noise = jax.random.normal(jax.random.key(1), (64, 256))
-  for solver in [*solvers.SOLVERS, 'dormand_prince']:
-    made = sample(velocity, noise, schedules.linear(200), solver)
-    # The flow is linear, so that the noise's own mean and deviation are carried over; Euler's
-    # error is of the order of its step, 1/200.
-    tolerance = 0.01 if solver == 'euler' else 0.001
-    expected = mean + deviation * np.asarray(noise)
-    np.testing.assert_allclose(made.mean(), expected.mean(), atol=tolerance)
-    np.testing.assert_allclose(made.std(), expected.std(), atol=tolerance)
-
-
 def test_sampling_is_float32_from_bfloat16_noise():
   made = sample(_field, _noise().astype(jnp.bfloat16), schedules.linear(4))
   assert made.dtype == jnp.float32

@@ -15,10 +15,7 @@ SAMPLE = SampleSettings(
 @pytest.mark.parametrize(
   ('changes', 'said'),
   [
-    (
-      {'dropout': {'text': 1.5}},
-      r'dropout\.text = 1\.5; expected a finite number from 0 to 1',
-    ),
+    ({'dropout': {'text': 1.5}}, r'dropout\.text = 1\.5; expected a finite number from 0 to 1'),
     ({'drop_all_probability': -0.1}, r'drop_all_probability = -0\.1; expected'),
     ({'prediction': {'name': 'x'}}, r"prediction\.name = 'x'; expected flow or v_prediction"),
     (

@@ -113,20 +113,6 @@ def test_a_row_that_may_read_nothing_returns_zeros(impl):
 
 
 @pytest.mark.parametrize('impl', IMPLEMENTATIONS)
-def test_masked_keys_have_no_influence(impl):
-  q, k, v, dy = arrays((2, 9, 6, 2, 8))
-  mask = np.arange(6)[None] < np.array([[4], [2]])
-  mlp_dim = mask[..., None, None]
-  plain = with_gradients(q, k, v, dy, mask, impl)
-  changed = with_gradients(
-    q, jnp.where(mlp_dim, k, 1e4), jnp.where(mlp_dim, v, -1e4), dy, mask, impl
-  )
-  for one, other in zip(plain, changed, strict=True):
-    np.testing.assert_array_equal(one, other)
-  assert not np.where(mlp_dim, 0, plain[2]).any() and not np.where(mlp_dim, 0, plain[3]).any()
-
-
-@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
 def test_large_scores_do_not_overflow(impl):
   q, k, v, dy = arrays((1, 5, 7, 1, 8))
   for ours, theirs in zip(
@@ -135,30 +121,6 @@ def test_large_scores_do_not_overflow(impl):
     # Scores near 3e4 carry an absolute error of 3e4 x 2^-23 = 4e-3; gradients are 100 times that.
     np.testing.assert_allclose(ours, theirs, atol=1)
     assert np.isfinite(ours).all()
-
-
-@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
-def test_batch_rows_and_heads_do_not_mix(impl):
-  q, k, v, _ = arrays((3, 6, 6, 4, 8))
-  whole = attend(q, k, v, impl=impl)
-  rows, heads = np.array([2, 0, 1]), np.array([3, 1, 0, 2])
-  shuffled = attend(*(x[rows][:, :, heads] for x in (q, k, v)), impl=impl)
-  # Only the order of additions may differ.
-  np.testing.assert_allclose(shuffled, whole[rows][:, :, heads], atol=1e-6)
-
-
-@pytest.mark.parametrize('impl', IMPLEMENTATIONS)
-def test_rematerialisation_changes_nothing(impl):
-  inputs = arrays((2, 17, 17, 2, 8))
-
-  def loss(q, k, v):
-    return jnp.sum(attend(q, k, v, impl=impl) ** 2)
-
-  policy = jax.checkpoint_policies.save_only_these_names('attention')
-  plain = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*inputs[:3])
-  again = jax.jit(jax.grad(jax.checkpoint(loss, policy=policy), argnums=(0, 1, 2)))(*inputs[:3])
-  for one, other in zip(plain, again, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_saving_attention_saves_all_that_blockwise_needs():

@@ -5,12 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.tae.discriminator import (
-  Discriminator,
-  generator_loss,
-  gradient_penalty,
-  hinge_loss,
-)
+from mgjax.tae.discriminator import Discriminator, generator_loss, gradient_penalty, hinge_loss
 from tests.random_parameters import random_parameters
 
 EPS = float(np.finfo(np.float32).eps)
@@ -34,11 +29,6 @@ def test_one_judges_frames_the_other_a_few_frames_in_a_row():
   assert seen.tolist() == [index == 4 for index in range(9)]
   seen = np.asarray(videos != changed_videos).any((0, 2, 3, 4))
   assert seen.tolist() == [abs(index - 4) <= 2 for index in range(9)]
-
-
-def test_an_image_is_a_video_of_one_frame():
-  frames, videos = judge(video()[:, :1])
-  assert frames.shape == videos.shape == (2, 1, 4, 4, 1)
 
 
 def test_losses_are_their_formulas():

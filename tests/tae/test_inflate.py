@@ -244,8 +244,7 @@ def test_tensors_that_do_not_fit_are_a_sentence(case):
 
 
 @pytest.mark.parametrize(
-  'fields',
-  [{'patch': (1, 4, 4)}, {'strides': ((2, 1, 1),)}, {'strides': ((1, 2, 2), (2, 1, 1))}],
+  'fields', [{'patch': (1, 4, 4)}, {'strides': ((2, 1, 1),)}, {'strides': ((1, 2, 2), (2, 1, 1))}]
 )
 def test_a_model_of_another_shape_holds_no_image_model(fields):
   model = Autoencoder(**read_fields('quant') | fields)

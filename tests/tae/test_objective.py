@@ -40,11 +40,6 @@ def test_divergence_is_the_textbooks():
   assert float(found) == pytest.approx(divergence(mean, log_variance), rel=32 * EPS)
 
 
-def test_the_prior_itself_costs_nothing():
-  zeros = jnp.zeros((1, 1, 2, 2, 4))
-  assert float(prior_divergence(Posterior(zeros, zeros))) == 0
-
-
 @pytest.mark.parametrize('weights', [{}, {'kl': 0.1}, {'mse': 4.0}])
 def test_loss_is_the_weighted_sum(weights):
   video, again, mean, log_variance = arrays()

@@ -1,7 +1,6 @@
 """Tiles: how they cover a video, how they are blended, and what a function over them equals."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -89,13 +88,6 @@ def test_tiles_of_time_do_not_depend_on_the_chunks_that_a_video_comes_in(data):
   for tile, each in zip(tiles, expected, strict=True):
     np.testing.assert_array_equal(tile, each)
   assert frames <= length or tiles[-1].shape[1] > overlap
-
-
-@given(st.integers(1, 64), st.sampled_from([(8, 32), (8, 8), (2, 6), (1, 4), (4, 4)]))
-def test_latents_of_tiles_are_as_many_as_those_of_the_whole(frames, sizes):
-  compression, length = sizes
-  tiles = regroup([counting(frames)], length)
-  assert sum(-(-tile.shape[1] // compression) for tile in tiles) == -(-frames // compression)
 
 
 def test_arrays_on_devices_are_cut_as_those_on_the_host():
@@ -226,15 +218,3 @@ def test_tiles_over_eight_devices_are_those_of_one(rows, height, held):
   # Of a sum of at most four weighted tiles, the order alone may differ.
   np.testing.assert_allclose(shared, alone, atol=8 * EPS32)
   assert set(on_each) == {(8 * held, held)}
-
-
-def test_every_place_is_in_some_tile_of_a_frame():
-  rows, columns = Tiling(size=256, feather=64).covers((768, 1360), (8, 8))
-  assert (rows.size, rows.feather, rows.length, columns.length) == (32, 8, 96, 170)
-  weights = np.zeros((96, 170))
-  corners = itertools.product(
-    zip(rows.starts, rows.windows, strict=True), zip(columns.starts, columns.windows, strict=True)
-  )
-  for (i, down), (j, across) in corners:
-    weights[i : i + 32, j : j + 32] += np.outer(down, across)
-  np.testing.assert_allclose(weights, 1, atol=16 * EPS64)

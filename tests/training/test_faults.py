@@ -6,7 +6,6 @@ import operator
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +15,6 @@ from mgjax.checkpoints import manager
 from mgjax.core.errors import NonFiniteError
 from mgjax.data.mixture import ShapeBucket, make_batches, samples_of_batch
 from mgjax.registry import make_spec
-from mgjax.training import run
 from mgjax.training.faults import drop_skipped
 from tests import binaries, tiny
 
@@ -83,7 +81,7 @@ def test_a_batch_that_is_not_finite_ends_the_run_and_names_its_samples(tiny_runs
   assert all(each < step for each in saved)
 
 
-@pytest.mark.slow  # of the step alone test_gate.py says the same
+@pytest.mark.slow  # of the step alone test_guard.py says the same
 def test_bad_batches_are_passed_over_and_counted_and_the_run_resumes_among_them(
   tiny_runs, tmp_path, spoil, caplog
 ):
@@ -113,25 +111,6 @@ def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path,
   whole = tiny.final_state(tiny_runs / 'video')
   tiny.same_state(state.replace(counters=None), whole.replace(counters=None))
   assert int(state.counters.taken) == 5  # of eight
-
-
-@pytest.mark.slow  # of the step alone test_gate.py says the same
-def test_a_parameter_that_is_not_finite_ends_the_run_by_name(tiny_runs, tmp_path, monkeypatch):
-  begin = run._new_state
-
-  def damaged(*given):
-    state = begin(*given)
-    norm = state.params['backbone']['norm']['scale']
-    params = dict(state.params)
-    params['backbone'] = dict(params['backbone'])
-    params['backbone']['norm'] = {'scale': norm.at[1].set(jnp.inf)}
-    return state.replace(params=params)
-
-  monkeypatch.setattr(run, '_new_state', damaged)
-  config = tiny.video(tiny_runs, train__faults__skip=1, train__steps=6, train__log_every=100)
-  with pytest.raises(NonFiniteError, match='the loss of step 2 is nan, the last of 2'):
-    train(config, tmp_path)
-  assert not list((tmp_path / 'checkpoints').glob('*'))
 
 
 @pytest.mark.slow

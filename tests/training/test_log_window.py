@@ -4,7 +4,6 @@ import contextlib
 import io
 import time
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,12 +14,11 @@ from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime import progress as progress_module
 from mgjax.runtime.metrics import JsonLines, MetricWriters
-from mgjax.runtime.phases import Phases
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import run_session, signals_only
 from mgjax.runtime.watchdog import Limits
 from mgjax.training import log_window as module
-from mgjax.training.log_window import AHEAD, LogWindow
+from mgjax.training.log_window import LogWindow
 from tests import tiny
 
 
@@ -90,16 +88,6 @@ def test_waiting_for_data_is_in_a_step_and_told_apart(tmp_path):
   assert row['spent/data'] > row['spent/step']
 
 
-def test_no_step_is_waited_for_beyond_what_bounds_them(tmp_path, monkeypatch):
-  waits = []
-  monkeypatch.setattr(jax, 'block_until_ready', waits.append)
-  with made(tmp_path) as (window, _):
-    for done in range(1, 21):
-      window.bound()
-      window.add(done, {'loss': Step(0.0)})
-    assert len(waits) == 20 - AHEAD
-
-
 def test_lines_come_by_time_with_a_pace_however_rarely_a_run_reports(tmp_path, monkeypatch):
   monkeypatch.setattr(progress_module, 'FIRST', 0.1)
   stream = io.StringIO()
@@ -148,16 +136,3 @@ def test_operations_of_a_batch_are_those_of_its_rows_tokens_and_words(tiny_runs)
   assert words > 0 and gated == ()
   expected = backbone_flops(model.backbone, (3, 2, 8, 8, 4), words).training
   assert make_flops(model)(batch) == expected
-
-
-def test_the_clock_of_phases_costs_a_step_next_to_nothing():
-  phases, count = Phases(), 2000
-  began = time.perf_counter()
-  for _ in range(count):
-    with phases.during('data'):
-      pass
-    with phases.during('step'):
-      pass
-  each = (time.perf_counter() - began) / count
-  print(f'{each * 1e6:.1f} us a step')
-  assert each < 1e-3  # 1% of a step of 100 ms, on the busiest of machines

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -235,40 +234,13 @@ def test_replaced_samples_are_counted_since_the_last_line(tmp_path):
   assert [line['replaced_samples'] for line in lines] == [12, 12, 6]
 
 
-def test_slow_storage_shows_as_the_share_of_the_time_that_steps_waited(tmp_path):
-  class Slow(Rows):
-    def __next__(self):
-      time.sleep(0.03)
-      return super().__next__()
-
-  def step(state, batch):
-    time.sleep(0.01)
-    return state.replace(step=state.step + 1), {'loss': np.float32(1)}
-
-  shares = {}
-  for name, rows in (('slow', Slow()), ('quick', Rows())):
-    run(tmp_path / name, step, rows=rows, steps=10, log_every=10)
-    (line,) = (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
-    shares[name] = json.loads(line)['data_wait']
-  # 30 of 40 ms, of which a busy machine may lengthen either part.
-  assert shares['slow'] > 0.4 > 0.2 > shares['quick']
-
-
 def test_a_checkpoint_has_the_validation_loss_of_its_own_step(tmp_path):
   def evaluate(params):
     return {'validation/a/loss': 1.0, 'validation/b/loss': 2.0, 'validation/b/other': 9.0}
 
-  checkpoints = Saves()
-  run_loop(
-    State(np.int32(0), {}, {}, {}),
-    counting(float),
-    Rows(),
-    dataclasses.replace(TASKS, evaluate=evaluate),
-    RunSettings(steps=7, save_every=2, evaluate_every=4),
-    mesh=make_mesh(),
-    workdir=tmp_path,
-    checkpoints=checkpoints,
-  )
+  checkpoints, tasks = Saves(), dataclasses.replace(TASKS, evaluate=evaluate)
+  schedule = {'steps': 7, 'save_every': 2, 'evaluate_every': 4}
+  run(tmp_path, counting(float), tasks=tasks, checkpoints=checkpoints, **schedule)
   assert checkpoints.saved == [2, 4, 6, 7]
   assert checkpoints.losses == [None, 1.5, None, 1.5]
 

@@ -8,13 +8,10 @@ from mgjax.flow.distillation.guidance import SCALES
 
 
 class GuidanceScale(Number):
-  """Reads 'guidance_scales', s of each condition that is guided.
+  """Reads 'guidance_scales', s of each of the `conditions`, in the order that guidance nests them.
 
   No scale that is learnt is 0, which says that none is told. A scale of 1, which is no guidance, is
   told as any other: what the model learnt to add for all of them must not be missing there.
-
-  Attributes:
-    conditions: their names, in the order in which guidance is nested.
   """
 
   conditions: Sequence[str] = ('text',)

@@ -22,8 +22,6 @@ class Number(Conditioning):
   bit. Objective and sampler put the numbers into their batches; samples have none.
 
   Attributes:
-    dim: model width d.
-    dtype: compute type.
     key: the field of samples and the array of batches.
     centre: the number whose sinusoids are those of 0.
     unit: the distance from it that is told as well as that from noise to data.
@@ -43,12 +41,10 @@ class Number(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns the numbers."""
-    del latents
     return {self.key: array(self.shape, np.float32)}
 
   def fields(self, shape: tuple[int, int, int], latents: Latents) -> Mapping[str, tuple[int, ...]]:
     """Returns the field of its key."""
-    del shape, latents
     return {self.key: self.shape}
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:

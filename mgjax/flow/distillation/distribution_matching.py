@@ -46,8 +46,6 @@ class DistributionMatching:
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
       are taken; the critic begins as it is, and `config.start_from` is best the same.
-    guidance: of the teacher, as in `config.sample`.
-    schedule: of the grids, as in `config.sample`.
     steps: numbers of steps that are learnt, each as often as the others.
 
   Raises:
@@ -71,11 +69,7 @@ class DistributionMatching:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of so many steps, (steps + 1,).
-
-    Raises:
-      ConfigError: so many were not learnt.
-    """
+    """Returns the times of so many steps, (steps + 1,); ConfigError if they were not learnt."""
     check_learnt(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 
@@ -90,13 +84,12 @@ def make_distribution_matching(
   """Makes the student's `objective(predict, batch, key, judge, teacher) -> (loss, metrics, made)`.
 
   `loss` is half of the mean square of the gradient above, whose gradient by X it has, and `made`
-  are the samples X, which the critic learns from (`make_critic_objective`).
+  are the samples X, which the critic learns from (`make_critic_objective`). Of X_1, `data` (b ...)
+  of the batch, the shape is read alone.
 
   Args:
-    matching: what is learnt.
     teach: the teacher's parameters, -> its `predict`.
     sample_time: key, shape (b,) -> times r.
-    data: the batch key of X_1, (b ...), of which the shape is read alone.
   """
   simulate = _make_simulate(matching)
 
@@ -124,9 +117,7 @@ def make_distribution_matching(
 def make_critic_objective(*, sample_time: SampleTime, data: str = 'latents'):
   """Makes the critic's `objective(predict, batch, made, key) -> (loss, metrics)`: flow matching.
 
-  Args:
-    sample_time: key, shape (b,) -> times.
-    data: the batch key in whose place the samples come that the student has `made`.
+  `made`, the samples of the student, come in the place of the batch's `data`.
   """
   flow = make_objective(dropout={}, sample_time=sample_time, data=data)
 

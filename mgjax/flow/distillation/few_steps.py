@@ -43,7 +43,6 @@ class FewSteps:
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
       are taken; `config.start_from` is best the same.
-    guidance: of the teacher, as in `config.sample`.
     schedule: of the grid, as in `config.sample`: linear, with or without a shift, as the halves of
       others are no grids of their own.
     steps: N, of the finest grid: a power of two.
@@ -103,12 +102,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
 
   `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
   path between noise and data, t among the times of the row's grid. Every other row learns the
-  finest of the grids from the teacher.
-
-  Args:
-    few: what is learnt.
-    teach: the teacher's parameters, -> its `predict`.
-    data: the batch key of X_1, (b ...).
+  finest of the grids from the teacher, whose `predict` `teach` makes of its parameters.
 
   Raises:
     DataError: (from the objective) the batch does not divide by two.

@@ -98,10 +98,8 @@ def make_guidance_distillation(
   X_t on the path between noise and data. No condition is dropped.
 
   Args:
-    distilled: what is learnt.
     teach: the teacher's parameters, -> its `predict`.
     sample_time: key, shape (b,) -> times.
-    data: the batch key of X_1, (b ...).
   """
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:

@@ -56,10 +56,6 @@ def backward(
   Args:
     saved: q, k, v, mask, O (which cuDNN multiplies with dO itself) and L (b g n), the last two
       maybe of more keys than `k` has.
-    do: the cotangent of O.
-
-  Returns:
-    dQ, dK and dV in the types of `q`, `k` and `v`.
 
   Raises:
     ConfigError: this version of JAX has no such primitive.
@@ -81,11 +77,7 @@ def backward(
 def call_forward(q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
   """Binds cuDNN's forward primitive: O (b n g k), and L (b g n) in float32, to base e.
 
-  Args:
-    q: queries.
-    k: keys.
-    v: values.
-    lengths: (b,) int32, at least 1: how many of the first keys are read; None for all of them.
+  `lengths` (b,) int32, at least 1, says how many of the first keys are read; None is all of them.
   """
   o, lse = _bind('fwd', q, k, v, lengths, is_training=True)
   return o, lse

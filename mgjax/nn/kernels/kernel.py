@@ -27,12 +27,9 @@ Saved = tuple[Array, Array, Array, Array | None, Array, Array]
 
 @dataclasses.dataclass(frozen=True)
 class AttentionKernel:
-  """A pair of functions.
+  """A pair of functions, see above.
 
-  Attributes:
-    forward: see above.
-    backward: see above.
-    takes_output: the backward pass wants O (b n g k) itself in the place of D.
+  With `takes_output` the backward pass wants O (b n g k) itself in the place of D.
   """
 
   forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]

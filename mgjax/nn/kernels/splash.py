@@ -87,16 +87,8 @@ def backward(
   """Returns what these keys and values contribute to dQ, and dK and dV, given dO; see `kernel.py`.
 
   The kernel writes dQ once per block of keys, in the type of `q`, to be summed outside: b n g k
-  times m / 2048. Heads take turns, so that only the share of one head exists at a time.
-
-  Args:
-    saved: q, k, v, mask, rowsum(dO * O) and L, the last two (b g n) and maybe of more keys than
-      `k` has.
-    do: the cotangent of O.
-    interpret: runs the kernel without a TPU, slowly.
-
-  Returns:
-    dQ, dK and dV in the types of `q`, `k` and `v`.
+  times m / 2048. Heads take turns, so that only the share of one head exists at a time. `saved` are
+  q, k, v, mask, rowsum(dO * O) and L, the last two (b g n) and maybe of more keys than `k` has.
   """
   q, k, v, mask, delta, lse = saved
   b, _, g, _ = q.shape

@@ -74,16 +74,6 @@ def test_values_and_gradients_are_those_of_a_mask(case, impl):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
-def test_a_masked_key_is_not_read_in_any_window():
-  tiles = Tiles((2, 4, 4), (1, 2, 2), (1, 1, 1))
-  random = np.random.default_rng(0)
-  q, k, v = (jnp.asarray(random.normal(size=(1, 32, 1, 4)), jnp.float32) for _ in range(3))
-  mask = jnp.arange(32)[None] != 5
-  one = attend(q, k, v, mask=mask, tiles=tiles)
-  other = attend(q, k.at[:, 5].set(100.0), v.at[:, 5].set(100.0), mask=mask, tiles=tiles)
-  np.testing.assert_array_equal(one, other)
-
-
 def test_a_window_without_a_middle_is_refused():
   with pytest.raises(ConfigError, match='has no middle'):
     Tiles((4, 4, 4), (2, 2, 2), (2, 1, 1))

@@ -38,11 +38,7 @@ def backward(
   Args:
     saved: q, k, v, mask, rowsum(dO * O) and L, the last two (b g n) and maybe of more keys than
       `k` has.
-    do: the cotangent of O.
     interpret: runs the kernel without a TPU, slowly.
-
-  Returns:
-    dQ, dK and dV in the types of `q`, `k` and `v`.
   """
   q, k, v, mask, delta, lse = saved
   b, n, g, size = q.shape

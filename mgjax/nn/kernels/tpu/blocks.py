@@ -51,10 +51,7 @@ class Blocks:
   """Sizes of a kernel.
 
   Attributes:
-    queries: of a block.
-    keys: of a block.
     query_tile: queries that are computed at once; divides `queries`.
-    key_tile: keys that are; divides `keys`.
     n: queries, padded.
     m: keys, padded.
     k: the size of a head, padded.
