@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def processor() -> str:
-  """Names what the processor can do: compiled code must not travel to one that can do less."""
+  """Names what the processor can do: compiled code must not be used by one that can do less."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:
@@ -40,7 +40,7 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
 
 
 def use() -> None:
-  """Keeps the programs that this process compiles, and takes those that others have kept.
+  """Keeps the programs that this process compiles, and reuses those that others have kept.
 
   Settings of JAX win: `JAX_COMPILATION_CACHE_DIR` names another cache, and
   `JAX_ENABLE_COMPILATION_CACHE=0` means none. Processes of one run do without: if some found a
@@ -69,10 +69,10 @@ def use() -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-  """Makes a folder in which this user can write and nobody else: what lies there is run.
+  """Makes a folder in which this user can write and nobody else, since what lies there is run.
 
   Raises:
-    OSError: there is none to be had.
+    OSError: that is not possible.
   """
   folder.parent.mkdir(parents=True, exist_ok=True)
   try:

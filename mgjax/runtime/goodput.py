@@ -53,7 +53,7 @@ class Goodput:
 
 
 class Ledger:
-  """What the first process of a run writes about itself."""
+  """Writes what the first process of a run spends its time on."""
 
   def __init__(self, workdir: str | os.PathLike[str], phases: Phases):
     """Begins an attempt; nothing is written before the first `note`."""
@@ -74,12 +74,10 @@ class Ledger:
       self._before = add_up(_drop_attempt(read_lines(self._path), self._attempt, step))
 
   def note(self, step: int | None = None, finished: bool = False, always: bool = True) -> None:
-    """Writes a line, unless it need not `always` and the last one is not old.
+    """Writes a line with the number of steps done, None before that is known.
 
-    Args:
-      step: the number of steps done; None before that is known.
-      finished: whether they are all that the run has.
-      always: whether to write in any case.
+    Without `always` it does so only if the last line is old; `finished` if the run has no more
+    steps.
     """
     moment = self.phases.clock()
     if not self._writes or (not always and moment - self._written < SELDOM):
@@ -108,7 +106,7 @@ def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the whole lines of a ledger; what a kill or a disk broke is passed over, aloud."""
+  """Returns the whole lines of a ledger; damaged ones are left out, with a warning."""
   return [line for line, _ in read_json_lines(path, _whole)]
 
 
@@ -173,7 +171,7 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
 def _drop_attempt(
   lines: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any], step: int
 ) -> list[Mapping[str, Any]]:
-  """The lines, those of one attempt without its seconds, which its phases know better."""
+  """The lines without those of one attempt, whose seconds its phases know better."""
   others = [line for line in lines if line['attempt'] != attempt['attempt']]
   now = time.time()
   bare = {**attempt, 'at': now, 'step': step, 'seconds': {}}
@@ -181,11 +179,7 @@ def _drop_attempt(
 
 
 def _whole(line: Any) -> dict[str, Any]:
-  """Returns a line that says all it should.
-
-  Raises:
-    ValueError: it does not; or it lacks something, or is no object at all, with other errors.
-  """
+  """Returns a complete line; ValueError, KeyError or TypeError for another."""
   steps = [line['step'], line.get('from')]
   times = [line['began'], line['at'], *line['seconds'].values()]
   numbers = [*times, *(step for step in steps if step is not None)]

@@ -1,4 +1,4 @@
-"""Finds faces and says whether two are of one person: `find` and `embed`, of several libraries.
+"""Finds faces and says whether two are of one person, by one of several libraries.
 
 `open_faces` opens them by a name, [detector+]embedder:
 
@@ -8,8 +8,8 @@ dlib                dlib's convolutional networks, as the package face-recogniti
 arcface:FILE.onnx   an ArcFace network of your own compares, the cascade finds
 dlib+arcface:FILE   the same, and dlib finds
 
-A cosine means nothing without the embedder that it is of: each has a threshold of its own, above
-which two faces count as one person. `launch.data calibrate_faces` finds one for other pictures.
+Each embedder has a threshold of its own on its cosines; `launch.data calibrate_faces` finds one for
+other pictures.
 """
 
 import dataclasses
@@ -39,11 +39,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-  """Compares faces.
-
-  Attributes:
-    threshold: the cosine from which on two faces count as one person.
-  """
+  """Compares faces; from a cosine of `threshold` on two faces count as one person."""
 
   threshold: float
 
@@ -58,14 +54,9 @@ class Embedder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
-  """A detector and an embedder.
+  """A detector and an embedder, and the cosine from which on two faces count as one person.
 
-  Attributes:
-    name: by which they were opened.
-    detector: finds.
-    embedder: compares.
-    threshold: the cosine from which on two faces count as one person.
-    smallest: face that is looked for, as a share of the shorter side of a picture.
+  `smallest` is the smallest face to find, as a share of the shorter side of a picture.
   """
 
   name: str
@@ -88,13 +79,10 @@ class Faces:
 
 
 def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = None) -> Faces:
-  """Opens a detector and an embedder, see the top of the file.
+  """Opens a detector and an embedder by their name, see the top of the file.
 
-  Args:
-    name: of them.
-    smallest: face that is found for sure, as a share of the shorter side of the picture. The time
-      that finding takes grows with its inverse, squared.
-    threshold: in place of the embedder's own.
+  Faces from `smallest` on, a share of the shorter side of the picture, are found; the time for it
+  grows with 1 / smallest^2. `threshold` replaces the embedder's own.
 
   Raises:
     ConfigError: the name is unknown, a number is out of its range, or what the name asks for is not

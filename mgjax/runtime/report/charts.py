@@ -21,15 +21,10 @@ DARK_COLOURS = (
 def chart(
   title: str, curves: Mapping[str, Points], marks: Mapping[str, float] | None = None
 ) -> str:
-  """Draws curves over one another: an SVG element and its legend.
+  """Draws curves, name -> (x, y) by ascending x, over one another: an SVG element and its legend.
 
-  Args:
-    title: above the curves.
-    curves: name -> (x, y) by ascending x. What is not finite is left out.
-    marks: name -> x of vertical lines.
-
-  Returns:
-    The element, or '' where no curve has a point.
+  What is not finite is left out; '' where no curve has a point. `marks` are vertical lines, name ->
+  x.
   """
   kept = {
     name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()
@@ -111,9 +106,9 @@ def _axis(low: float, high: float, start: float, end: float, logarithmic: bool =
 
 
 def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
-  """Returns at most about `most` points: of each stretch the lowest and the highest, and the last.
+  """Returns about `most` points at most: of each stretch the lowest and the highest, and the last.
 
-  So a spike of a single point stays to be seen.
+  So a spike of a single point is still visible.
   """
   if len(points) <= most:
     return list(points)

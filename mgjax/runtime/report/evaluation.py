@@ -1,7 +1,7 @@
 """The page of an evaluation: numbers, intervals, samples, the best and the worst of each metric.
 
-It is made of the record alone, as plain data: of `measured`, and `against` where it was compared.
-What stands there comes on the page, so that a new metric needs nothing here.
+It is made of the record alone: of `measured`, and `against` where it was compared. All metrics in
+the record are shown, so a new one needs nothing here.
 """
 
 import base64
@@ -61,10 +61,8 @@ _BOX = '<p class="note"><label><input type="checkbox" id="moving"> Play videos i
 def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
   """Returns the page of an evaluation: one HTML document that needs nothing else.
 
-  Args:
-    title: of the page.
-    record: as it is written, see `mgjax.evaluation.record.measured.Measured.as_dict`.
-    folder: which the names of files are of.
+  `record` is that of `mgjax.evaluation.record.measured.Measured.as_dict`, whose files lie in
+  `folder`.
   """
   measured = record['measured']
   metrics: Mapping[str, Record] = measured['metrics']
@@ -103,7 +101,7 @@ class _Shown:
     return place in self._files
 
   def figure(self, place: int, before: str = '') -> str:
-    """Returns a sample below which its prompt stands, after a number."""
+    """Returns a sample with its prompt below it, after `before`, a number."""
     name = html.escape(printable(self._names[place]))
     number = f'<b>{html.escape(before)}</b> ' if before else ''
     return (

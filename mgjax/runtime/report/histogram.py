@@ -1,4 +1,4 @@
-"""Counts of values, and shares that are left step by step, as SVG; `page` has their style."""
+"""Draws histograms, and shares that are left step by step, as SVG; `page` has their styles."""
 
 import html
 import math
@@ -27,21 +27,12 @@ _LETTERS = 22  # of a name that are shown
 
 
 def histogram(
-  title: str,
-  groups: Mapping[str, Num[np.ndarray, '_']],
-  lines: Mapping[str, float] | None = None,
+  title: str, groups: Mapping[str, Num[np.ndarray, '_']], lines: Mapping[str, float] | None = None
 ) -> str:
-  """Draws counts of values, one group upon the other, and lines across them.
+  """Draws counts of values, stacked by group, and named lines across them: SVG and its legend.
 
-  The axis goes over all lines and 99% of the values; what lies beyond counts in its last bar.
-
-  Args:
-    title: above them.
-    groups: name -> values. What is not finite is left out.
-    lines: name -> value, such as a threshold.
-
-  Returns:
-    An SVG element and its legend, or '' where no value is left.
+  The axis goes over all lines and 99% of the values; what lies beyond counts in its last bar. What
+  is not finite is left out; '' where no value is left.
   """
   kept = {name: np.asarray(each, float) for name, each in groups.items()}
   kept = {name: each[np.isfinite(each)] for name, each in kept.items()}
@@ -96,15 +87,10 @@ def histogram(
 def funnel_chart(
   title: str, rows: Mapping[str, tuple[float, float | None]], names: tuple[str, str]
 ) -> str:
-  """Draws what is left after each step, on a logarithmic axis, beside what others had left.
+  """Draws what is left after each step, on a logarithmic axis, beside what others had left, as SVG.
 
-  Args:
-    title: above them.
-    rows: step -> (share, share of the others or None), 0 to 1; a share of 0 has no bar.
-    names: of the shares and of those of the others.
-
-  Returns:
-    An SVG element and its legend, or '' without a row.
+  `rows` are step -> (share, share of the others or None), 0 to 1, without a bar for 0; `names` are
+  those of the two shares. '' without a row.
   """
   if not rows:
     return ''

@@ -1,4 +1,4 @@
-"""Numbers with their intervals, one below the other, as SVG; `page` has the style of its parts."""
+"""Draws numbers with their intervals, one below the other, as SVG; `page` has its styles."""
 
 import html
 import math
@@ -12,14 +12,9 @@ _LETTERS = 30  # of a name that are shown
 
 
 def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -> str:
-  """Draws a point and its interval for each name, and a line at 0.
+  """Draws a point and its interval, (value, low, high), for each name, and a line at 0, as SVG.
 
-  Args:
-    title: above them.
-    rows: name -> (value, low, high). What is not finite is left out.
-
-  Returns:
-    An SVG element, or '' where nothing is left.
+  Rows that are not finite are left out; '' where none is left.
   """
   kept = {name: row for name, row in rows.items() if all(map(math.isfinite, row))}
   if not kept:

@@ -9,7 +9,6 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serving.browser import EXECUTABLE, browser
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.media.audio import read_audio, write_soundtrack, write_wav
@@ -18,6 +17,7 @@ from mgjax.media.provenance.manifest import VARIABLE, check_signing, read_manife
 from mgjax.media.video import read_clip, stream_frames
 from mgjax.media.viewing import write_sheets
 from tests.media.provenance.signing import RATE, configure, film, flip, make_certificate, needs_c2pa
+from tests.serving.browser import EXECUTABLE, browser
 
 pytestmark = needs_c2pa
 MADE = ('c2pa.created', 'trainedAlgorithmicMedia')
