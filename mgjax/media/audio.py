@@ -289,11 +289,7 @@ def _conversion(frame: av.AudioFrame, rate: int, layout: str) -> Graph:
 
 
 def write_wav(path: str | os.PathLike[str], sound: Float[np.ndarray, 's c'], rate: int) -> None:
-  """Writes a wav of 16 bits, atomically.
-
-  Raises:
-    DataError: there is no sound, or a sample is not a number within [-1, 1].
-  """
+  """Writes a 16-bit wav, atomically; DataError without samples or with one not within [-1, 1]."""
   write_wav_stream(path, [sound], rate)
 
 

@@ -292,11 +292,7 @@ def file_bytes(path: File) -> int:
 
 
 def source_of(path: File, what: str) -> str | io.BytesIO:
-  """Returns what PyAV or Pillow opens, after checks that they lack.
-
-  Raises:
-    DataError: it is no regular file that may hold something.
-  """
+  """Returns what PyAV or Pillow opens; DataError for what is no regular file, or empty."""
   if isinstance(path, Blob):
     if not len(path.data):
       raise DataError(f'{path}: is empty')

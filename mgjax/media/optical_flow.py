@@ -38,17 +38,17 @@ def opencv() -> Any:
 
 
 def optical_flow(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'i j 3']) -> Flow:
-  """Returns where the pixels of `a` went in `b`: (y, x) in pixels, see the top of the file.
+  """Returns where the pixels of `a` went in `b`, (y, x) in pixels; raises as `flow_of_luma`."""
+  return flow_of_luma(*(np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b)))
+
+
+def flow_of_luma(a: UInt8[np.ndarray, 'h w'], b: UInt8[np.ndarray, 'i j']) -> Flow:
+  """Returns the flow of two frames of brightness alone; see `optical_flow`.
 
   Raises:
     ConfigError: OpenCV is not installed.
     DataError: the frames differ in size, or are too small.
   """
-  return flow_of_luma(*(np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b)))
-
-
-def flow_of_luma(a: UInt8[np.ndarray, 'h w'], b: UInt8[np.ndarray, 'i j']) -> Flow:
-  """Returns the flow of two frames of brightness alone; raises as `optical_flow`."""
   cv2 = opencv()
   if a.shape != b.shape or min(a.shape) < _LEAST:
     raise DataError(

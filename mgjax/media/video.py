@@ -153,11 +153,7 @@ def stream_frames(
 
 
 def decode_all(path: File, limits: Limits = LIMITS) -> int:
-  """Decodes a whole video, and returns how many frames it has.
-
-  Raises:
-    DataError: as `probe`, or a frame is damaged.
-  """
+  """Decodes a whole video and returns its number of frames; DataError if one is damaged."""
   count = 0
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     for frame in container.decode(stream):

@@ -28,11 +28,7 @@ def processor() -> str:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-  """Returns where this user's programs for this kind of processor are kept.
-
-  Raises:
-    RuntimeError: nothing says where the user's home is.
-  """
+  """Returns where this user's programs for this processor are kept; RuntimeError without a home."""
   given = environment.get('XDG_CACHE_HOME', '')
   # The specification has it that a relative path does not count.
   caches = pathlib.Path(given) if os.path.isabs(given) else pathlib.Path.home() / '.cache'
@@ -69,11 +65,7 @@ def use() -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-  """Makes a folder in which this user can write and nobody else, since what lies there is run.
-
-  Raises:
-    OSError: that is not possible.
-  """
+  """Makes a folder that only this user can write to, since what lies there is run; or OSError."""
   folder.parent.mkdir(parents=True, exist_ok=True)
   try:
     folder.mkdir(mode=0o700)

@@ -408,12 +408,7 @@ class _Chat:
 
 
 def _worth(text: str, check: Check | None) -> Any:
-  """Returns the text of an answer, or what `check` makes of its JSON.
-
-  Raises:
-    _Unfit: it is not what `check` takes.
-    ConfigError: `check` returns None.
-  """
+  """Returns the text of an answer, or what `check` makes of its JSON; else _Unfit."""
   if check is None:
     return text
   try:
@@ -474,11 +469,7 @@ def _key_of(row: Any) -> str:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-  """Returns the parts of a server's address.
-
-  Raises:
-    ConfigError: it is no address alone; it is not shown, as it may have a key.
-  """
+  """Returns the parts of a server's address, or a ConfigError without it: it may have a key."""
   try:
     parts = urllib.parse.urlsplit(url)
     right = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
@@ -493,11 +484,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
 
 
 def _read_key(variable: str) -> str:
-  """Reads the key of a server; '' if it has none.
-
-  Raises:
-    ConfigError: the variable is missing, or holds what cannot be a key; which is not shown.
-  """
+  """Reads the key of a server, '' if it has none; the ConfigError does not show it."""
   if not variable:
     return ''
   key = os.environ.get(variable, '').strip()

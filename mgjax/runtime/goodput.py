@@ -71,7 +71,11 @@ class Ledger:
     self._attempt |= {'from': step}
     self.note(step)
     if self._writes:
-      self._before = add_up(_drop_attempt(read_lines(self._path), self._attempt, step))
+      # The seconds of this attempt are known better by its phases than by its lines.
+      own = self._attempt['attempt']
+      others = [line for line in read_lines(self._path) if line['attempt'] != own]
+      bare = self._attempt | {'at': time.time(), 'step': step, 'seconds': {}}
+      self._before = add_up([*others, bare])
 
   def note(self, step: int | None = None, finished: bool = False, always: bool = True) -> None:
     """Writes a line with the number of steps done, None before that is known.
@@ -166,16 +170,6 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
     if last - over > first:
       kept.append((first, last - over, took - part))
   return kept, steps, lost
-
-
-def _drop_attempt(
-  lines: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any], step: int
-) -> list[Mapping[str, Any]]:
-  """The lines without those of one attempt, whose seconds its phases know better."""
-  others = [line for line in lines if line['attempt'] != attempt['attempt']]
-  now = time.time()
-  bare = {**attempt, 'at': now, 'step': step, 'seconds': {}}
-  return [*others, bare]
 
 
 def _whole(line: Any) -> dict[str, Any]:

@@ -356,7 +356,7 @@ def _embed(
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // processes), unit='text')
   done = embed(
-    directory, texts, TextEncoder(workdir) if missing else _nothing, encoder=identity,
+    directory, texts, TextEncoder(workdir) if missing else lambda _: [], encoder=identity,
     batch_size=_AT_ONCE, process=process, processes=processes,
     progress=lambda count, total: progress.report(count),
   )  # fmt: skip
@@ -426,7 +426,3 @@ class Embedder:
       + ('is another than the model learnt to read' if places else 'is not there')
       + '; put it there, or beside the work directory of the model'
     )
-
-
-def _nothing(texts: Sequence[str]) -> list[Mapping[str, Any]]:
-  raise ConfigError(f'{len(texts)} texts came up that were stored a moment ago; run it again')

@@ -69,9 +69,7 @@ class TextEncoder:
     @jax.jit
     def states(params, batch) -> Array:
       found = model.apply({'params': params}, batch['tokens'], batch['mask'])
-      return (
-        found[0] if config.component == 'clip_text' else found
-      )  # the other is of the whole text
+      return found[0] if config.component == 'clip_text' else found  # CLIP's second is the text's
 
     self._states = states
 

@@ -75,6 +75,10 @@ class RewriteSettings:
   def __post_init__(self):
     check(self)
 
+  def asking(self) -> EndpointSettings:
+    """Returns the settings of the endpoint; ConfigError if they are wrong."""
+    return unpack(EndpointSettings, self.endpoint, 'rewrite.endpoint')
+
   @property
   def system(self) -> str:
     """The system message."""
@@ -100,7 +104,8 @@ def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
       return f'{text!r} is missing'
   old = {word for word in words_of(prompt.lower()) if len(word) > _SHORT}
   # A word counts as kept where one begins as it does: 'runs' for 'running'.
-  kept = sum(any(each[: _stem(word)] == word[: _stem(word)] for each in new) for word in old)
+  stems = [word[: max(_SHORT, len(word) - 3)] for word in old]
+  kept = sum(any(each.startswith(stem) for each in new) for stem in stems)
   if old and kept / len(old) < settings.keep:
     return f'{kept} of {len(old)} longer words are left'
   return ''
@@ -190,32 +195,22 @@ def read_rewriter(text: str, flag: str = '--rewrite') -> RewriteSettings:
     DataError: the file cannot be read.
   """
   if text.endswith('.json'):
-    return _checked(unpack(RewriteSettings, read_json(text), flag.lstrip('-')))
-  model, at, url = text.rpartition('@http')
-  if not at or not model:
-    raise ConfigError(
-      f'{flag}={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
-    )
-  return _checked(RewriteSettings({'model': model, 'url': f'http{url}'}))
-
-
-def _stem(word: str) -> int:
-  return max(_SHORT, len(word) - 3)
-
-
-def _checked(settings: RewriteSettings) -> RewriteSettings:
-  _endpoint_settings(settings)
+    settings = unpack(RewriteSettings, read_json(text), flag.lstrip('-'))
+  else:
+    model, at, url = text.rpartition('@http')
+    if not at or not model:
+      raise ConfigError(
+        f'{flag}={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
+      )
+    settings = RewriteSettings({'model': model, 'url': f'http{url}'})
+  settings.asking()
   return settings
-
-
-def _endpoint_settings(settings: RewriteSettings) -> EndpointSettings:
-  return unpack(EndpointSettings, settings.endpoint, 'rewrite.endpoint')
 
 
 def _ask(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str | None]:
-  endpoint = Endpoint(_endpoint_settings(settings), folder)
+  endpoint = Endpoint(settings.asking(), folder)
   return endpoint.ask_all([Question(each, system=settings.system) for each in prompts], _read)
 
 

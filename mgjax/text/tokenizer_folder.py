@@ -137,8 +137,7 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
   """Reads the tokenizer of an imported encoder.
 
   Raises:
-    ConfigError: there is no such encoder, it was imported without a tokenizer, or the files are
-      damaged or of another encoder.
+    ConfigError: there is no such encoder, or its tokenizer is missing, damaged or another's.
   """
   config = read_config(workdir)
   folder = pathlib.Path(workdir) / FOLDER

@@ -23,7 +23,7 @@ from mgjax.evaluation.human.statistics import (
   half_width,
   prompts_needed,
 )
-from mgjax.runtime.report.intervals import interval_chart
+from mgjax.runtime.report.charts import interval_chart
 from mgjax.runtime.report.page import page, table
 
 Rows = list[dict[str, Any]]

@@ -26,11 +26,7 @@ class ArcFace:
   threshold = 0.5
 
   def __init__(self, session: Any):
-    """Takes an `onnxruntime.InferenceSession`, or an object with its `get_inputs` and `run`.
-
-    Raises:
-      ConfigError: the network reads something else than pictures of 112 x 112.
-    """
+    """Takes an onnxruntime session of pictures of 112 x 112; ConfigError for another network."""
     inputs = session.get_inputs()
     shapes = [list(each.shape) for each in inputs]
     if len(shapes) != 1 or shapes[0][1:] != [3, _SIDE, _SIDE]:

@@ -132,13 +132,14 @@ def draw_calibration(
 
   `crops` are the pictures, by the numbers in `Pairs.places`.
   """
-  hardest = [
-    (f'One person, least alike: {_told(same, worst)}', [same.places[i] for i in worst])
-    for worst in [np.argsort(same.cosines)[:_DRAWN]]
-  ] + [
-    (f'Two people, most alike: {_told(different, worst)}', [different.places[i] for i in worst])
-    for worst in [np.argsort(-different.cosines)[:_DRAWN]]
-  ]
+  hardest = []
+  for text, pairs, easy in (
+    ('One person, least alike', same, same.cosines),
+    ('Two people, most alike', different, -different.cosines),
+  ):
+    worst = np.argsort(easy)[:_DRAWN]
+    cosines = ', '.join(f'{pairs.cosines[place]:.3f}' for place in worst)
+    hardest.append((f'{text}: {cosines}', [pairs.places[i] for i in worst]))
   line, row = _LETTERS + 2 * _GAP, 2 * _CROP + 2 * _GAP
   sheet = Image.new('RGB', (_WIDTH, 3 * line + _HEIGHT + _BELOW + 2 * (line + row)), 'white')
   pen = ImageDraw.Draw(sheet)
@@ -159,10 +160,6 @@ def draw_calibration(
         sheet.paste(small, (_GAP + number * (_CROP + _GAP), top + line + below * _CROP))
     top += line + row
   write_sheet(path, sheet, [*titles, *(text for text, _ in hardest)])
-
-
-def _told(pairs: Pairs, places: np.ndarray) -> str:
-  return ', '.join(f'{pairs.cosines[place]:.3f}' for place in places)
 
 
 def _draw_histograms(

@@ -20,11 +20,20 @@ import numpy as np
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_function
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.faces.face import Face, Frame
 
-DETECTORS, EMBEDDERS = ('cascade', 'dlib'), ('cascade', 'dlib', 'arcface')
+DETECTORS = {
+  'cascade': 'mgjax.media.faces.cascade:CascadeDetector',
+  'dlib': 'mgjax.media.faces.dlib_networks:DlibDetector',
+}
+EMBEDDERS = {
+  'cascade': 'mgjax.media.faces.cascade:PatternEmbedder',
+  'dlib': 'mgjax.media.faces.dlib_networks:DlibEmbedder',
+  'arcface': 'mgjax.media.faces.arcface:open_arcface',
+}
 SMALLEST = 0.2
 
 
@@ -94,35 +103,10 @@ def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = 
   detector = detector or ('cascade' if kind == 'arcface' else kind)
   if kind not in EMBEDDERS or (kind == 'arcface') != bool(colon and file):
     given = kind if kind not in EMBEDDERS else embedder
-    raise ConfigError(
-      f'faces = {name!r}: {did_you_mean(given, EMBEDDERS[:2])}, or arcface:FILE.onnx'
-    )
+    raise ConfigError(f'faces = {name!r}: {did_you_mean(given, DETECTORS)}, or arcface:FILE.onnx')
   if detector not in DETECTORS:
     raise ConfigError(f'faces = {name!r}: {did_you_mean(detector, DETECTORS)}')
-  finding, comparing = _detector(detector, smallest), _embedder(kind, file)
+  finding = load_function(DETECTORS[detector])(smallest)
+  comparing = load_function(EMBEDDERS[kind])(*filter(None, [file]))
   threshold = comparing.threshold if threshold is None else threshold
   return Faces(name, finding, comparing, threshold, smallest)
-
-
-def _detector(name: str, smallest: float) -> Detector:
-  if name == 'dlib':
-    from mgjax.media.faces.dlib_networks import DlibDetector
-
-    return DlibDetector(smallest)
-  from mgjax.media.faces.cascade import CascadeDetector
-
-  return CascadeDetector(smallest)
-
-
-def _embedder(name: str, file: str) -> Embedder:
-  if name == 'arcface':
-    from mgjax.media.faces.arcface import open_arcface
-
-    return open_arcface(file)
-  if name == 'dlib':
-    from mgjax.media.faces.dlib_networks import DlibEmbedder
-
-    return DlibEmbedder()
-  from mgjax.media.faces.cascade import PatternEmbedder
-
-  return PatternEmbedder()

@@ -163,11 +163,7 @@ class Manifest:
 
 
 def check_signing() -> Certificate | None:
-  """Returns the configured certificate after it has signed one pixel; None where none is.
-
-  Raises:
-    ConfigError: it cannot sign, as when it has expired or is for another purpose.
-  """
+  """Returns the configured certificate, or None; ConfigError if it cannot sign one pixel."""
   certificate = configured()
   if certificate is not None:
     _try(certificate)

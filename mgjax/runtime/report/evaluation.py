@@ -8,15 +8,13 @@ import base64
 import html
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import printable
-from mgjax.runtime.report.charts import format_number
-from mgjax.runtime.report.histogram import histogram
-from mgjax.runtime.report.intervals import interval_chart
+from mgjax.runtime.report.charts import format_number, histogram, interval_chart
 from mgjax.runtime.report.page import page, table
 from mgjax.runtime.report.preview import preview
 
@@ -262,16 +260,17 @@ def _overview(measured: Record, shown: _Shown) -> str:
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:
   """The numbers of one metric as a histogram, and its best and worst samples."""
   label, each = _label(name, metric), metric['each']
-  numbers = np.array([math.nan if number is None else number for number in each], np.float64)
+  numbers = np.array(each, np.float64)  # None becomes NaN
   varied = not metric['share'] and len(np.unique(numbers[np.isfinite(numbers)])) > 1
-  line = {'all': _finite(metric['value'])}
+  line = {} if metric['value'] is None else {'all': metric['value']}
   drawn = histogram(label, {'samples': numbers}, line) if varied else ''
   rows = []
   for title, places in zip(
     _ENDS[metric['share']][metric['better']], (metric['best'], metric['worst']), strict=True
   ):
     if places:
-      figures = _figures(places, each, metric['share'], shown)
+      before = ['' if metric['share'] else _number(each[place]) for place in places]
+      figures = ''.join(map(shown.figure, places, before))
       rows.append(f'<h3>{title}</h3><div class="shown">{figures}</div>')
   if not rows and not drawn:
     return ''
@@ -281,14 +280,6 @@ def _extremes(name: str, metric: Record, shown: _Shown) -> str:
     f'<section><h2>{html.escape(label)}: {told.replace(" ()", "")}</h2>{drawn}{"".join(rows)}'
     '</section>'
   )
-
-
-def _figures(places: Sequence[int], each: Sequence[Any], share: bool, shown: _Shown) -> str:
-  return ''.join(shown.figure(place, '' if share else _number(each[place])) for place in places)
-
-
-def _finite(value: float | None) -> float:
-  return math.nan if value is None else value
 
 
 def _about(record: Record) -> str:
