@@ -59,11 +59,6 @@ def test_the_page_of_a_run_has_its_curves_and_numbers(tiny_runs, tmp_path):
   assert f'<td>{loss:.4g}</td>' in page
 
 
-def test_the_page_of_two_players_has_both(tiny_runs, tmp_path):
-  page = read(write_report(tiny_runs / 'autoencoder', tmp_path / 'page.html'))
-  assert 'psnr' in page
-
-
 def test_metrics_of_a_kind_share_a_chart_and_none_is_lost(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps({'component': 'video', 'train': {'steps': 9}}))
   kinds = {
