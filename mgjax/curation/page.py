@@ -25,8 +25,7 @@ from mgjax.curation.filters.thresholds import with_lengths
 from mgjax.curation.page_examples import Masks, Pictures, show_examples
 from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings
-from mgjax.runtime.report.charts import format_number
-from mgjax.runtime.report.histogram import funnel_chart, histogram
+from mgjax.runtime.report.charts import format_number, funnel_chart, histogram
 from mgjax.runtime.report.page import page, table
 
 # Columns that are no scores: what a clip is, not how good.

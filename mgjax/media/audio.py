@@ -1,8 +1,7 @@
 """Reads and writes audio, alone or beside a video, in constant memory.
 
-Time 0 is the first frame of the video that a sound belongs to, else its own first sample, so that
-what is read at t seconds is what is heard at t seconds of the pictures. Where a file has nothing to
-hear (its sound begins later, or packets are missing) there is silence.
+Time 0 is the first frame of the video that a sound belongs to, else the sound's first sample. Where
+a file has no sound (it begins later, or packets are missing) silence is returned.
 """
 
 import contextlib
@@ -96,24 +95,15 @@ def read_audio(
   channels: int = 1,
   limits: Limits = LIMITS,
 ) -> Float[np.ndarray, 's c']:
-  """Reads `seconds` seconds from `start` on, as float32 in [-1, 1].
+  """Reads `seconds` seconds (by default all) from second `start` on, as float32 in [-1, 1].
 
   Exact to the nearest sample wherever it starts, in Matroska and WebM to the millisecond that their
-  times are rounded to.
-
-  Any rate is resampled and any number of channels mixed down to one or two, with weights that sum
-  to 1, so that a mix is never louder than what it is of. Samples beyond full scale are cut there.
-
-  Args:
-    path: wav, flac, mp3, ogg, aiff, m4a, or a video with sound.
-    start: seconds from time 0 of the file, see above.
-    seconds: how much to read, by default all; up to 0.1 s that are missing at the end are silence.
-    rate: samples a second of what is returned.
-    channels: 1 or 2.
-    limits: what the file may cost.
+  times are rounded to. Any rate is resampled and any number of channels mixed down to 1 or 2, with
+  weights that sum to 1, so that no mix is louder than its sources; samples beyond full scale are
+  cut. Up to 0.1 s that are missing at the end are silence.
 
   Raises:
-    DataError: as `probe_sound`, or the sound ends too early.
+    DataError: as `probe_audio`, or the sound ends too early.
   """
   if start < 0 or (seconds is not None and seconds <= 0) or rate < 1 or channels not in _LAYOUTS:
     raise ValueError(f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, '
@@ -147,9 +137,9 @@ def stream_audio(
   start: float = 0.0,
   length: float | None = None,
 ) -> Iterator[Float[np.ndarray, '_ c']]:
-  """Yields a whole sound in pieces of `seconds` seconds, the last shorter; see `read_audio`.
+  """Yields a sound, `length` seconds from `start` on or all of it, in pieces of `seconds` seconds.
 
-  From second `start` on, if it is given, and of `length` seconds or as much as there is.
+  The last piece is shorter; see `read_audio`.
   """
   size, kept, count = round(seconds * rate), [], 0
   left = None if length is None else round(length * rate)
@@ -207,12 +197,7 @@ def _trusted_seconds(
 
 
 def _decode_audio(
-  path: File,
-  first: int,
-  rate: int,
-  channels: int,
-  limits: Limits,
-  seek: bool = True,
+  path: File, first: int, rate: int, channels: int, limits: Limits, seek: bool = True
 ) -> Iterator[Float[np.ndarray, '_ c']]:
   """Decodes the samples from number `first` on, without a gap or an overlap between pieces."""
   with opened(path, limits, 'a sound', _audio_stream) as (container, stream, _):
@@ -304,11 +289,7 @@ def _conversion(frame: av.AudioFrame, rate: int, layout: str) -> Graph:
 
 
 def write_wav(path: str | os.PathLike[str], sound: Float[np.ndarray, 's c'], rate: int) -> None:
-  """Writes a wav of 16 bits, atomically.
-
-  Raises:
-    DataError: there is no sound, or a sample is not a number within [-1, 1].
-  """
+  """Writes a 16-bit wav, atomically; DataError without samples or with one not within [-1, 1]."""
   write_wav_stream(path, [sound], rate)
 
 
@@ -341,14 +322,9 @@ def write_soundtrack(
   """Writes an mp4 of the pictures of `video`, copied untouched, and a sound as AAC, atomically.
 
   The sound begins with the first frame. It is cut where the pictures end, or followed by silence
-  until they do; the log says so. A sound that the video had is left out. Pieces are written as they
-  come, so neither sound nor video need fit into memory.
-
-  Args:
-    out: an .mp4; without a video an .m4a is the same.
-    video: the file with the pictures, or None for sound alone.
-    chunks: pieces of the sound, in order.
-    rate: samples a second, one of those that AAC has.
+  until they do, with a warning. A sound that the video had is left out; without a video the sound
+  stands alone, as in an .m4a. Pieces are written as they come, in constant memory. `rate` is one of
+  those that AAC has, see `encodable_rate`.
 
   Raises:
     DataError: as `write_wav`, or the video cannot be read, or mp4 cannot hold it.

@@ -34,16 +34,9 @@ def audio_sheet(
   """Writes a PNG, 1,000 pixels wide, with a title, waveform and spectrogram per sound, atomically.
 
   The spectrogram has the mel scale and shows the power from a sine of full scale (bright) to 90 dB
-  below (black), so that sounds can be compared. The waveform is drawn as high as its loudest
-  sample, which stands beside it. The axis counts seconds; each sound fills the width, so a column
-  of a long one stands for many samples: for the least and the most of them above, and below for
-  the mean power at up to eight places. Channels are averaged.
-
-  Args:
-    path: the PNG.
-    sounds: (s c) in [-1, 1], of any lengths.
-    titles: one per sound, cut where they would leave the sheet.
-    rate: samples a second.
+  below (black). The waveform is scaled to its peak, which stands beside it. Each sound fills the
+  width: a column shows the least and the most of its samples, and below their mean power at up to
+  eight places. Channels are averaged; titles are cut to the width.
   """
   if not sounds or len(sounds) != len(titles):
     raise ValueError(f'expected a title for each sound, got {len(sounds)} and {len(titles)}')

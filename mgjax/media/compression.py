@@ -1,4 +1,4 @@
-"""What cameras and sites do to pictures: JPEG and video codecs, there and back, in memory.
+"""Degrades pictures by JPEG and video codecs, as cameras and sites do, in memory.
 
 The same arguments give the same bytes in any process: one thread, and no speed-up whose result
 depends on the machine where an encoder can do without.
@@ -59,7 +59,7 @@ CODECS = tuple(_CODECS)
 
 
 def jpeg(frames: UInt8[np.ndarray, 't h w 3'], quality: int) -> UInt8[np.ndarray, 't h w 3']:
-  """Returns frames as they come out of JPEG of a quality of 1 to 100, each on its own."""
+  """Returns frames after JPEG compression with a quality of 1 to 100, each on its own."""
   decoded = np.empty_like(frames)
   for out, frame in zip(decoded, frames, strict=True):
     buffer = io.BytesIO()
@@ -71,15 +71,10 @@ def jpeg(frames: UInt8[np.ndarray, 't h w 3'], quality: int) -> UInt8[np.ndarray
 def video_codec(
   frames: UInt8[np.ndarray, 't h w 3'], codec: str, crf: float, fps: float = 24
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """Returns frames as they come out of a video codec, 4:2:0.
+  """Returns one or more frames after compression by one of `CODECS`, 4:2:0.
 
-  Sizes that a codec does not have, odd or small ones, grow by repeated edges, which are cut off.
-
-  Args:
-    frames: at least one.
-    codec: one of `CODECS`.
-    crf: the constant rate factor of x264, 0 to 51, or what comes near it in another codec.
-    fps: frames a second, which rate control looks at.
+  `crf` is the constant rate factor of x264, 0 to 51, or what comes near it in another codec. Sizes
+  that a codec does not have, odd or small ones, grow by repeated edges, which are cut off again.
 
   Raises:
     ConfigError: there is no such codec, or this build of PyAV has none.

@@ -26,14 +26,8 @@ def contact_sheet(
 ) -> None:
   """Writes a PNG with a title and up to `columns` evenly spaced frames per video, atomically.
 
-  Args:
-    path: the PNG.
-    videos: uint8 (t h w 3) of any sizes, one row each; the first and the last frame are always
-      among those drawn.
-    titles: one per video, cut where they would leave the sheet.
-    columns: frames per row; a video with fewer shows what it has.
-    scale: size of a drawn frame over that of the video. By default small frames grow by a whole
-      number, without smoothing, up to 128 pixels, and large ones shrink to 320.
+  The first and the last frame are always among them. Frames are drawn by `scale`; by default small
+  ones grow by a whole number, without smoothing, up to 128 pixels, and large ones shrink to 320.
   """
   if not videos or len(videos) != len(titles):
     raise ValueError(f'expected a title for each video, got {len(videos)} and {len(titles)}')
@@ -68,7 +62,7 @@ def draw_frame(
 ) -> Image.Image:
   """Draws a frame by `scale`, or grown by a whole number up to `small`, or shrunk to `large`.
 
-  Both are pixels of the longer side; what lies between them keeps its size.
+  Both are pixels of the longer side; sizes between them stay.
   """
   image = Image.fromarray(np.ascontiguousarray(frame))
   longer = max(image.size)

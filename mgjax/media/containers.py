@@ -1,8 +1,7 @@
 """Opens untrusted media with PyAV; every failure is a one-line DataError.
 
-A file lies on the disk or, as a `Blob`, in memory. It is opened only as one of a few containers
-that hold their own data (a text file that names other files is one that does not), and its pixels,
-seconds, decoded frames and wall time are bounded. FFmpeg runs inside the process, through PyAV.
+A file lies on the disk or, as a `Blob`, in memory. Only a few containers are opened, none of which
+can name other files, and pixels, seconds, decoded frames and wall time are bounded.
 """
 
 import array
@@ -96,11 +95,11 @@ class Limits:
   until: float = math.inf  # `time.monotonic()` at which that of calls together is over
 
   def begun(self) -> 'Limits':
-    """Limits of calls that together may take `wall_seconds`, from now on."""
+    """Limits of several calls that together may take `wall_seconds` from now on."""
     return self if self.until < math.inf else dataclasses.replace(self, until=self.deadline())
 
   def deadline(self) -> float:
-    """When a call must end that begins now."""
+    """When a call that begins now must end."""
     return min(self.until, time.monotonic() + self.wall_seconds)
 
   def check_time(self, path: File, deadline: float) -> None:
@@ -136,11 +135,7 @@ def opened(
 ) -> Iterator[tuple[av.container.InputContainer, av.stream.Stream, float]]:
   """Yields the container, the stream that `pick` takes from it, and the deadline of the call.
 
-  Args:
-    path: a regular file, or one in memory.
-    limits: what it may cost.
-    what: it is expected to be: 'a video' or 'a sound'.
-    pick: (path, container, limits) -> stream, or a DataError.
+  `what` is expected: 'a video' or 'a sound'.
 
   Raises:
     DataError: the file cannot be opened, or what is done inside fails.
@@ -156,7 +151,7 @@ def opened(
 def video_stream(
   path: File, container: av.container.InputContainer, limits: Limits
 ) -> av.VideoStream:
-  """Picks the pictures of a file, if they are within the limits."""
+  """Picks the video stream of a file, or raises DataError if it is beyond the limits."""
   streams = moving_pictures(container)
   if not streams:
     found = ', only sound' if container.streams.audio else f' that is whole; {AGAIN}'
@@ -174,18 +169,15 @@ def video_stream(
 
 
 def moving_pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
-  """The video streams of a file; the cover of a song is none."""
+  """The video streams of a file, without the cover of a song."""
   cover = av.stream.Disposition.attached_pic
   return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
 def check_seconds(
-  path: File,
-  container: av.container.InputContainer,
-  stream: av.stream.Stream,
-  limits: Limits,
+  path: File, container: av.container.InputContainer, stream: av.stream.Stream, limits: Limits
 ) -> None:
-  """Refuses, by a DataError, a stream that declares itself longer than the limits allow."""
+  """Raises DataError if a stream declares itself longer than the limits allow."""
   seconds = _declared_seconds(container, stream)
   if seconds > limits.seconds:
     raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
@@ -193,7 +185,7 @@ def check_seconds(
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-  """What the packets of a stream give: its first frames, how many packets, seconds to their end."""
+  """First decoded frames of a stream, its number of packets, and the seconds to their end."""
 
   frames: list[Any]
   packets: int
@@ -208,10 +200,10 @@ def measure(
   deadline: float,
   frames: int = 1,
 ) -> Measure:
-  """Reads all packets of a stream from its start, and decodes the first few `frames`.
+  """Reads all packets of a stream from its start, and decodes the first `frames` frames.
 
-  What the header declares is no proof: a download that broke off still declares its full length.
-  Nor are time stamps: one that is damaged must not turn a second into a day.
+  Neither the header (a broken download still declares its full length) nor a single time stamp is
+  trusted.
 
   Raises:
     DataError: it is too long or cut off, or its packets are too far apart, too many or too few.
@@ -248,7 +240,7 @@ def measure(
 
 
 def check_rate(path: File, measured: Measure, declared: float, unit: str) -> float:
-  """Returns how many `unit`s come in a second; DataError where their stream says otherwise."""
+  """Returns how many `unit`s come in a second; DataError where the stream declares another rate."""
   rate = measured.packets / measured.seconds
   if rate > _FASTEST or not 1 / _STRAY < rate / declared < _STRAY:
     raise DataError(
@@ -300,11 +292,7 @@ def file_bytes(path: File) -> int:
 
 
 def source_of(path: File, what: str) -> str | io.BytesIO:
-  """Returns what PyAV or Pillow opens, after the checks that they would not survive or not explain.
-
-  Raises:
-    DataError: it is no regular file that may hold something.
-  """
+  """Returns what PyAV or Pillow opens; DataError for what is no regular file, or empty."""
   if isinstance(path, Blob):
     if not len(path.data):
       raise DataError(f'{path}: is empty')
@@ -330,15 +318,7 @@ def _declared_seconds(container: av.container.InputContainer, stream: av.stream.
 
 
 def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
-  """Says what a file is instead of what was expected, and what to do.
-
-  Args:
-    file: open, may be sought in, and not empty.
-    what: was expected: 'a video' or 'a sound'.
-
-  Returns:
-    A sentence that lacks its subject, the file; '' where its bytes tell nothing.
-  """
+  """Says what an open file is instead of `what`; '' where its bytes do not tell."""
   size = file.seek(0, 2)
   file.seek(0)
   begin = file.read(_BEGIN)

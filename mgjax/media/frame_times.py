@@ -34,18 +34,11 @@ def frames_at(
   most: int,
   check: Callable[[], None] = lambda: None,
 ) -> Iterator[Shown]:
-  """Yields, perhaps among others, the frames on show at some moments, and decodes few others.
+  """Yields, perhaps among others, the frames shown at ascending `moments`, and decodes few others.
 
-  Which they are is known from the time stamps of packets, which cost nothing to read. Then frames
-  that no other refers to are decoded only if they are wanted, and none behind the last of them.
-
-  Args:
-    container: of the file.
-    stream: of the container.
-    moments: in order.
-    begin: a moment at or before the first of them.
-    most: packets to look at.
-    check: called before each packet, it raises an error where this takes too long.
+  Packets' time stamps, which cost nothing to read, tell which they are; reference frames before the
+  last of them are decoded, others only if wanted. `begin` is at or before the first moment, `most`
+  the packets to look at, and `check` is called before each packet to raise when time is up.
   """
   # At the beginning of a file there is little to pass over, and not all can be read twice.
   ends = _find(container, stream, moments, begin, most, check) if begin else None
@@ -77,7 +70,7 @@ def _find(
   most: int,
   check: Callable[[], None],
 ) -> dict[int, float | None] | None:
-  """Time stamps of the frames on show at `moments` -> when the next one is shown, if one is.
+  """Time stamps of the frames on show at `moments` -> when the next frame is shown (None: no next).
 
   None where packets lack time stamps, or are too many.
   """

@@ -36,7 +36,7 @@ class Level:
     return self.loudness < SILENT
 
   def gain(self, target: float = -16.0, ceiling: float = -1.0, limit: float = math.inf) -> float:
-    """The factor that brings the sound to `target` LUFS, or as near as may be.
+    """The factor that brings the sound to `target` LUFS, or as near as possible.
 
     It is at most `limit` dB, of silence 0 dB, and no sample gets above `ceiling` dBFS.
     """
@@ -45,15 +45,10 @@ class Level:
 
 
 def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
-  """Measures a sound that comes in pieces, in constant memory.
+  """Measures a sound that comes in pieces of one or two channels, in constant memory.
 
-  A sound shorter than a block, of which FFmpeg says nothing, counts as one block of its own mean
-  power; of 5 ms that is right to 0.5 LU, for filters ring on. The peak is taken here: FFmpeg gives
-  three decimals.
-
-  Args:
-    chunks: pieces of the sound, in order, of one or two channels.
-    rate: samples a second.
+  A sound shorter than a block, which FFmpeg does not measure, counts as one block of its own mean
+  power; at 5 ms that is right to 0.5 LU.
 
   Raises:
     DataError: there is nothing to measure, or a sample is not a number.
@@ -122,7 +117,7 @@ class _Meter:
 
 
 def loudness(sound: Float[np.ndarray, 's c'], rate: int) -> float:
-  """The integrated loudness of a sound in LUFS, -inf if it is silent; see the head of this file."""
+  """Returns the integrated loudness of a sound in LUFS, -inf if it is silent."""
   return measure_loudness([sound], rate).loudness
 
 
@@ -133,11 +128,10 @@ def normalise(
   ceiling: float = -1.0,
   limit: float = math.inf,
 ) -> Float[np.ndarray, 's c']:
-  """Brings a sound to `target` LUFS, and then lowers it until no sample is above `ceiling` dBFS.
+  """Brings a sound to `target` LUFS, then lowers it until no sample is above `ceiling` dBFS.
 
-  One factor for the whole sound, of `limit` dB at most: nothing is limited or clipped, and silence
-  stays as it is. A sound that comes in pieces is measured first and scaled then:
-  `amplified(chunks, measure(...).gain())`.
+  One factor of at most `limit` dB for the whole sound: nothing is limited or clipped, and silence
+  stays. For a sound in pieces: `amplified(chunks, measure_loudness(...).gain())`.
   """
   gain = measure_loudness([sound], rate).gain(target, ceiling, limit)
   (amplified_sound,) = amplified([sound], gain)

@@ -1,8 +1,8 @@
-"""Dense optical flow between two frames, and what can be done with it on arrays.
+"""Dense optical flow between two frames, warping by it, and occlusion.
 
-A flow is float32 (h w 2), (y, x) in pixels: what is at (y, x) of a frame `a` is at
-(y + flow[y, x, 0], x + flow[y, x, 1]) of the frame `b`. It is computed by Dense Inverse Search
-(Kroeger et al., 2016, arXiv:1603.03590) of OpenCV, which the extra `curation` installs.
+A flow is float32 (h w 2), (y, x) in pixels: what is at (y, x) of a frame `a` is at (y + flow[y, x,
+0], x + flow[y, x, 1]) of the frame `b`. It is computed by Dense Inverse Search (Kroeger et al.,
+2016, arXiv:1603.03590) of OpenCV, which the extra `curation` installs.
 """
 
 import functools
@@ -24,11 +24,7 @@ Flow = Float[np.ndarray, 'h w 2']
 
 @functools.cache
 def opencv() -> Any:
-  """Returns OpenCV, with one thread.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
+  """Returns OpenCV with one thread; ConfigError if it is not installed."""
   try:
     import cv2
   except ImportError:
@@ -42,12 +38,7 @@ def opencv() -> Any:
 
 
 def optical_flow(a: UInt8[np.ndarray, 'h w 3'], b: UInt8[np.ndarray, 'i j 3']) -> Flow:
-  """Returns where the pixels of `a` went in `b`: (y, x) in pixels, see the top of the file.
-
-  Raises:
-    ConfigError: OpenCV is not installed.
-    DataError: the frames differ in size, or are too small.
-  """
+  """Returns where the pixels of `a` went in `b`, (y, x) in pixels; raises as `flow_of_luma`."""
   return flow_of_luma(*(np.rint(frame @ _GREY).astype(np.uint8) for frame in (a, b)))
 
 
@@ -79,14 +70,10 @@ def flows(frames: Iterable[UInt8[np.ndarray, 'h w 3']]) -> Iterator[tuple[Flow, 
 
 
 def warp(frame: np.ndarray, flow: Flow) -> Float[np.ndarray, 'h w *c']:
-  """Returns `frame[y + flow_y, x + flow_x]` for each (y, x), bilinear, float32.
+  """Returns `frame[y + flow_y, x + flow_x]` of a frame (h w) or (h w c), bilinear, float32.
 
-  With the flow from `a` to `b`, `warp(b, flow)` looks like `a`. Beyond its edges a frame goes on as
-  it ends.
-
-  Args:
-    frame: (h w), or (h w c) of any channels.
-    flow: of the same h and w.
+  With the flow from `a` to `b`, `warp(b, flow)` looks like `a`. Beyond its edges a frame is
+  extended by its border pixels.
   """
   places = _places(flow)
   frame = np.asarray(frame, np.float32)
@@ -99,7 +86,7 @@ def warp(frame: np.ndarray, flow: Flow) -> Float[np.ndarray, 'h w *c']:
 
 
 def occluded(there: Flow, back: Flow) -> Bool[np.ndarray, 'h w']:
-  """Says which pixels of a frame are hidden in another: there and back leads elsewhere.
+  """Says which pixels of a frame are hidden in another, by the forward-backward check.
 
   With u the flow there and v the flow back, warped to where u leads (Sundaram et al., 2010, Dense
   Point Trajectories by GPU-accelerated Large Displacement Optical Flow, equation 5),

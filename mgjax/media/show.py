@@ -1,4 +1,4 @@
-"""Shows videos, images and sounds: inside a notebook where it runs in one, else as a picture."""
+"""Shows videos, images and sounds in a notebook, and elsewhere as a picture."""
 
 import base64
 import os
@@ -27,22 +27,19 @@ def show(
   fps: float = 16,
   path: str | os.PathLike[str] = _PICTURE,
 ) -> pathlib.Path | None:
-  """Shows what a pipeline made.
+  """Shows what a pipeline made, and returns the path of the picture or file; None in a notebook.
 
   In a notebook it displays a contact sheet, of videos an animation, and of sounds a player each;
-  elsewhere it writes sheet and animation to `path` and beside it, and says so. A file plays in a
-  notebook, an .mp4 with its sound, and elsewhere it is named.
+  elsewhere it writes sheet and animation to `path` and beside it, and prints their paths. A file
+  plays in a notebook, an .mp4 with its sound, and elsewhere its path is printed.
 
   Args:
     made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
       floats (b s c) or one (s c); or an .mp4 or .wav file.
     titles: a line above each; by default its number.
-    rate: of sounds, samples a second.
-    fps: of videos.
+    rate: samples a second of sounds.
+    fps: frames a second of videos.
     path: of the picture.
-
-  Returns:
-    The path of the picture, or of the file; None in a notebook.
 
   Raises:
     ValueError: an array of another shape or type.
@@ -92,13 +89,11 @@ def save(
 ) -> list[pathlib.Path]:
   """Writes what a pipeline made: an .mp4 or .png a video, a .wav a sound, and a sheet of all.
 
-  Small pictures are enlarged to be seen, and of videos there is an animation of all.
-
   Args:
     made: as `show`.
     out: a folder.
-    fps: of videos.
-    rate: of sounds, samples a second.
+    fps: frames a second of videos, which have an animation of all too.
+    rate: samples a second of sounds.
     scale: how often each row and column of pixels is written; by default until the longer side has
       256 pixels or more, 1 for the model's own.
 

@@ -1,7 +1,7 @@
 """Draws titles, and keeps them as text inside the PNG of a sheet.
 
 The font is DejaVu Sans: Latin with its accents, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian
-and signs. A letter that it lacks is a box; the text inside the PNG, the page and the JSON have it.
+and signs. A letter that it lacks is a box; the text inside the PNG has it.
 """
 
 import bisect
@@ -30,18 +30,11 @@ def draw_title(
   width: float,
   fill: str | tuple[int, int, int] = 'black',
 ) -> None:
-  """Draws a title on one line.
+  """Draws a title on one line from `place`, (left, top), on, cut to `width` pixels.
 
-  Arabic is joined and drawn from the right where Pillow finds FriBiDi; else each letter stands
-  alone, in the order of the text.
-
-  Args:
-    pen: of the picture.
-    place: (left, top) of the line.
-    title: any text; control characters are left out, and what cannot be encoded becomes '?'.
-    size: of the letters in pixels.
-    width: pixels at which the title is cut.
-    fill: its colour.
+  Control characters are left out, and what cannot be encoded becomes '?'. Arabic is joined and
+  drawn from the right where Pillow finds FriBiDi; else each letter stands alone, in the order of
+  the text.
   """
   title = ' '.join(title[:_DRAWN].split()).encode('utf-8', 'replace').decode()
   title = ''.join(letter for letter in title if unicodedata.category(letter) != 'Cc')
@@ -82,7 +75,7 @@ def write_sheet(path: str | os.PathLike[str], sheet: Image.Image, titles: Sequen
 
 
 def read_titles(path: str | os.PathLike[str]) -> list[str]:
-  """Reads the titles of a sheet; none of a file that holds none, or is no picture."""
+  """Reads the titles of a sheet; [] of a file without any, or that is no picture."""
   try:
     with Image.open(path, formats=['PNG']) as sheet:
       text = sheet.info.get(_KEY, '')

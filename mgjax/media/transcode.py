@@ -1,8 +1,4 @@
-"""Writes videos anew: other frames with the sound of a file, or more key frames.
-
-`write_frames` writes a video of any length frame by frame and copies the sound of another file
-beside it; `reencode` gives a video frequent key frames, for fast random access; `cut_video` takes a
-stretch of one.
+"""Re-encodes videos: other frames with the sound of a file, more key frames, or a cut.
 
 A clip is read from the key frame before it on, and its frames are decoded at the size they have. To
 read 16 frames at 256 x 256 from 5 s of 1280 x 720 takes 244 ms of one core with a single key frame,
@@ -65,18 +61,11 @@ def write_frames(
 ) -> None:
   """Writes an mp4 of frames as they come, and the sound of a file copied beside them, atomically.
 
-  Memory does not grow with the number of frames. The sound is copied packet by packet, every
-  stream of it that mp4 can hold; one that it cannot is left out, and the log says so. It keeps its
-  place beside the pictures. Where it begins before the first frame, so does the video that is
-  written: its first frame is shown later by as much.
-
-  Args:
-    path: the .mp4.
-    frames: see `encode_frames`; of `stream_frames`, enlarged or not.
-    fps: about how many come in a second.
-    clock: ticks a second, to the nearest of which the times of frames are rounded.
-    crf: the constant rate factor of x264.
-    sound_of: the file that has the sound; its first frame belongs to second 0 of `frames`.
+  Memory does not grow with the number of frames. The sound of `sound_of`, whose first frame belongs
+  to second 0 of `frames`, is copied packet by packet; a stream that mp4 cannot hold is left out,
+  with a warning. Where the sound begins before the first frame, that frame is shown later by as
+  much. Times are rounded to `clock` ticks a second; `fps`, `crf` and `frames` are those of
+  `encode_frames`.
 
   Raises:
     DataError: there is no frame, a side is too long, or the sound cannot be read.
@@ -137,7 +126,7 @@ def _sounds(path: File, stack: contextlib.ExitStack) -> tuple[list[Copied], frac
 
 
 def _holds(path: File, sound: av.AudioStream) -> bool:
-  """Whether an mp4 can hold a sound; says so in the log if it cannot."""
+  """Whether an mp4 can hold a sound; warns if it cannot."""
   try:
     with av.open(io.BytesIO(), 'w', format='mp4') as trial:
       trial.add_stream_from_template(sound)
@@ -157,15 +146,9 @@ def reencode(
 ) -> bytes:
   """Returns an H.264 mp4 of a video: upright, square pixels, a key frame every `gop` frames.
 
-  Each frame is kept, at its time. The sound is kept as AAC, with one or two channels; sound that
-  cannot be decoded is left out.
-
-  Args:
-    file: the video.
-    gop: most frames from one key frame to the next.
-    crf: the constant rate factor of x264; lower is better and larger.
-    side: what the shorter side is shrunk to, if it is longer; 0 keeps the size.
-    limits: what the file may cost.
+  Each frame is kept, at its time; a shorter side longer than `side` is shrunk to it (0 keeps it).
+  The sound is kept as AAC, with one or two channels; sound that cannot be decoded is left out. A
+  lower `crf`, the constant rate factor of x264, is better and larger.
 
   Raises:
     DataError: a frame cannot be decoded, or it is beyond `limits`.
@@ -188,23 +171,12 @@ def cut_video(
   anew: bool = False,
   limits: Limits = LIMITS,
 ) -> tuple[bytes, bool]:
-  """Returns an mp4 of the frames that are first shown from `start` on and before `end`.
+  """Returns an mp4 of the frames first shown in [start, end), and whether they were copied.
 
-  The pictures are copied as they are encoded if a key frame is the first of them and none of them
-  is encoded by means of frames outside; else they are encoded anew. The sound, as AAC with one or
-  two channels, is cut at the same moments; sound that cannot be decoded is left out.
-
-  Args:
-    file: the video.
-    start: seconds from its first frame.
-    end: seconds from its first frame.
-    gop: most frames from one key frame to the next, of those that are encoded anew.
-    crf: of those, see `reencode`.
-    anew: whether to encode them anew in any case.
-    limits: what the file may cost.
-
-  Returns:
-    The mp4, and whether its pictures were copied.
+  Both are seconds from the first frame. Pictures are copied as they are encoded if a key frame is
+  the first of them and none of them is encoded by means of frames outside; else, or if `anew`, they
+  are encoded with `gop` and `crf` as in `reencode`. The sound, as AAC with one or two channels, is
+  cut at the same moments; sound that cannot be decoded is left out.
 
   Raises:
     DataError: no frame is there, one cannot be decoded, or the file is beyond `limits`.
@@ -235,7 +207,7 @@ def _with_sound(
 
 
 def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> bytes | None:
-  """An mp4 of packets as they are; None where it would not be those frames alone."""
+  """An mp4 of the packets as they are; None where it would not hold exactly those frames."""
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
     frame = next(source.decode(stream), None)
     if frame is None or frame.rotation:  # players turn it, which is told beside the packets

@@ -1,7 +1,7 @@
 """Reads and writes video files; a file that cannot be used raises a one-line DataError.
 
-How files are opened, and what they may cost, stands in `containers.py`. PyAV releases the
-interpreter's lock: threads are enough to read many clips at once.
+`containers.py` opens files and bounds their cost. PyAV releases the interpreter's lock: threads are
+enough to read many clips at once.
 """
 
 import dataclasses
@@ -19,15 +19,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from mgjax.core.errors import DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
-from mgjax.media.containers import (
-  LIMITS,
-  File,
-  Limits,
-  check_rate,
-  measure,
-  opened,
-  video_stream,
-)
+from mgjax.media.containers import LIMITS, File, Limits, check_rate, measure, opened, video_stream
 from mgjax.media.frame_times import TOLERANCE, frames_at, frames_from
 
 SCALING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -87,19 +79,11 @@ def read_clip(
   start: float = 0.0,
   limits: Limits = LIMITS,
 ) -> UInt8[np.ndarray, 't h w 3']:
-  """Reads the `frames` frames that are on show at the times start + i / fps, i = 0, 1, ...
+  """Reads the `frames` frames that are shown at the times start + i / fps, i = 0, 1, ...
 
-  The frame is turned upright, resized to cover `size` with its shape kept (pixels that are not
-  square made so) and cropped at the centre. Exact to the frame: it seeks to the key frame before
-  `start` and decodes from there. A still image is a video of one frame.
-
-  Args:
-    path: the file.
-    frames: how many frames to return.
-    size: (height, width) in pixels.
-    fps: frames per second of what is returned, whatever those of the file.
-    start: seconds from the first frame of the file.
-    limits: what the file may cost.
+  Frames are turned upright, resized to cover `size`, (height, width), with their shape kept (pixels
+  that are not square made so) and cropped at the centre. Exact to the frame: it seeks to the key
+  frame before second `start` and decodes from there. A still image is a video of one frame.
 
   Raises:
     DataError: as `probe`, or the video ends too early.
@@ -140,16 +124,13 @@ def stream_clip(
 
 
 def stream_frames(
-  path: File,
-  side: int = 0,
-  limits: Limits = LIMITS,
-  size: tuple[int, int] | None = None,
+  path: File, side: int = 0, limits: Limits = LIMITS, size: tuple[int, int] | None = None
 ) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
   """Yields every frame of a video: from when until when it is shown, and the frame.
 
   Times are seconds after the first frame; no call may last beyond `limits.until`. Frames are
-  upright, with square pixels, and of full size, or as `read_clip` brings them to a `size`, or,
-  where the shorter side is longer than `side`, shrunk to that and both sides made even.
+  upright, with square pixels, and of full size, or brought to a `size` as by `read_clip`, or, where
+  the shorter side is longer than `side`, shrunk to that and both sides made even.
 
   Raises:
     DataError: as `probe`, at the start or where the file is damaged.
@@ -172,11 +153,7 @@ def stream_frames(
 
 
 def decode_all(path: File, limits: Limits = LIMITS) -> int:
-  """Decodes a whole video, and returns how many frames it has.
-
-  Raises:
-    DataError: as `probe`, or a frame is damaged.
-  """
+  """Decodes a whole video and returns its number of frames; DataError if one is damaged."""
   count = 0
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     for frame in container.decode(stream):
@@ -207,10 +184,7 @@ def cover_size(
 
 
 def write_video(
-  path: str | os.PathLike[str],
-  frames: UInt8[np.ndarray, 't h w 3'],
-  fps: float,
-  scale: int = 1,
+  path: str | os.PathLike[str], frames: UInt8[np.ndarray, 't h w 3'], fps: float, scale: int = 1
 ) -> None:
   """Writes an H.264 mp4 (BT.709, 4:2:0, near transparent) that any player opens, atomically.
 
@@ -234,18 +208,11 @@ def encode_frames(
   crf: float,
   gop: int | None = None,
 ) -> bytes:
-  """Encodes frames as they come: an mp4 as `write_video` writes it.
+  """Encodes frames (second from which, second until which each is shown, uint8 (h w 3)) as an mp4.
 
-  Args:
-    frames: (second from which it is shown, second until which, uint8 (h w 3)), all of one size; one
-      that is over before the next tick of the clock is left out.
-    fps: about how many come in a second.
-    clock: ticks a second.
-    crf: the constant rate factor of x264.
-    gop: most frames from one key frame to the next, by default 250.
-
-  Raises:
-    DataError: a side is too long.
+  All have one size; one that is over before the next of the `clock`'s ticks a second is left out.
+  `fps` is about how many come in a second, `crf` the constant rate factor of x264, and `gop` the
+  most frames from one key frame to the next, by default 250. DataError if a side is too long.
   """
   buffer = io.BytesIO()
   with av.open(buffer, 'w', format='mp4') as container:
@@ -310,11 +277,7 @@ def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Pack
 
 
 def _read_from(
-  path: File,
-  times: list[float],
-  begin: float,
-  size: tuple[int, int],
-  limits: Limits,
+  path: File, times: list[float], begin: float, size: tuple[int, int], limits: Limits
 ) -> UInt8[np.ndarray, 't h w 3'] | None:
   """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
   clip = np.empty((len(times), *size, 3), np.uint8)
@@ -367,7 +330,7 @@ def pixel_aspect(stream: av.VideoStream) -> float:
 def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits):
   """Returns frame -> uint8 (h w 3): upright, square pixels, covering `size`, cut at its centre.
 
-  A second argument of it, of that shape, is written to and returned.
+  Its second argument, of that shape, is written to and returned.
   """
   reformatter = VideoReformatter()
 

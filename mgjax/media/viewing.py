@@ -1,4 +1,4 @@
-"""Writes pictures for people: small ones enlarged, and all that were made in one animation."""
+"""Writes pictures for people: small ones enlarged, and several videos in one animation."""
 
 import io
 import os
@@ -37,14 +37,9 @@ def enlarged(video: Video, scale: int) -> Video:
 def write_clip(
   path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
 ) -> None:
-  """Writes a video as .mp4, or one of a single frame as .png, large enough to be seen.
+  """Writes a video (t h w 3) as .mp4, or one of a single frame as .png, large enough to be seen.
 
-  Args:
-    path: the file.
-    video: uint8 (t h w 3).
-    fps: frames a second.
-    scale: how often each row and column is repeated; by default `viewing_scale`, 1 for the pixels
-      as they are.
+  Each row and column is repeated `scale` times, by default `viewing_scale`.
   """
   scale = scale or viewing_scale(*video.shape[1:3])
   if len(video) > 1:
@@ -61,16 +56,9 @@ def write_sheets(
   titles: Sequence[str],
   fps: float | Sequence[float],
 ) -> list[pathlib.Path]:
-  """Writes a contact sheet and, of videos of more than one frame, the animation beside it.
+  """Writes a contact sheet .png and, if any video has several frames, an animation .webp beside it.
 
-  Args:
-    path: of the contact sheet, a .png; the animation has the same name and ends in .webp.
-    videos: uint8 (t h w 3) of any sizes.
-    titles: one per video.
-    fps: frames a second, of all or of each.
-
-  Returns:
-    What was written.
+  `fps` is that of all or of each video. Returns the paths of what was written.
   """
   contact_sheet(path, videos, titles)
   paths = [pathlib.Path(path)]
@@ -88,18 +76,12 @@ def write_animation(
   *,
   columns: int = 4,
 ) -> None:
-  """Writes a WebP in which all videos play at once, each below its title, for ever.
+  """Writes a WebP in which all videos, of any sizes, play at once, each below its title, for ever.
 
   Small videos grow by a whole number, up to 192 pixels, and keep every pixel's colour; where one
   has to shrink to that, all are compressed with loss. A shorter one waits at its end for the rest.
-
-  Args:
-    path: the .webp.
-    videos: uint8 (t h w 3) of any sizes.
-    titles: one per video, cut to its width.
-    fps: frames a second, of all or of each; the animation has the highest, or fewer where it would
-      hold more than 100 million pixels.
-    columns: videos beside each other.
+  `fps` is that of all or of each video; the animation has the highest, or fewer frames where it
+  would hold more than 100 million pixels.
   """
   rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
   seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))

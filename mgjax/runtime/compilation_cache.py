@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def processor() -> str:
-  """Names what the processor can do: compiled code must not travel to one that can do less."""
+  """Names what the processor can do: compiled code must not be used by one that can do less."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:
@@ -26,11 +26,7 @@ def processor() -> str:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-  """Returns where this user's programs for this kind of processor are kept.
-
-  Raises:
-    RuntimeError: nothing says where the user's home is.
-  """
+  """Returns where this user's programs for this processor are kept; RuntimeError without a home."""
   given = environment.get('XDG_CACHE_HOME', '')
   # The specification has it that a relative path does not count.
   caches = pathlib.Path(given) if os.path.isabs(given) else pathlib.Path.home() / '.cache'
@@ -38,7 +34,7 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
 
 
 def use() -> None:
-  """Keeps the programs that this process compiles, and takes those that others have kept.
+  """Keeps the programs that this process compiles, and reuses those that others have kept.
 
   Settings of JAX win: `JAX_COMPILATION_CACHE_DIR` names another cache, and
   `JAX_ENABLE_COMPILATION_CACHE=0` means none. Processes of one run do without
@@ -65,11 +61,7 @@ def use() -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-  """Makes a folder in which this user can write and nobody else: what lies there is run.
-
-  Raises:
-    OSError: there is none to be had.
-  """
+  """Makes a folder that only this user can write to, since what lies there is run; or OSError."""
   folder.parent.mkdir(parents=True, exist_ok=True)
   try:
     folder.mkdir(mode=0o700)

@@ -52,13 +52,9 @@ _CODECS = 'python -m pip install --force-reinstall av brings FFmpeg with these c
 
 
 class Finding(NamedTuple):
-  """One line of what `launch.doctor` says.
+  """One line of `launch.doctor`: its subject, state (RIGHT, OPTIONAL or WRONG) and sentence.
 
-  Attributes:
-    what: was looked at.
-    state: of it, RIGHT, OPTIONAL or WRONG.
-    told: what it is.
-    advice: what to do, where it is not right.
+  `advice` says what to do where it is not right.
   """
 
   what: str
@@ -78,8 +74,7 @@ Find = Callable[[str], importlib.metadata.Distribution]
 def examine(workdir: str | os.PathLike[str]) -> Iterator[Finding]:
   """Yields what is found, line by line; nothing that goes wrong ends it.
 
-  Args:
-    workdir: where work directories will lie; it need not be there.
+  `workdir` is where work directories will lie; it need not exist.
   """
   looks: dict[str, Callable[[], Iterator[Finding]]] = {
     'packages': look_at_packages,
@@ -98,11 +93,7 @@ def examine(workdir: str | os.PathLike[str]) -> Iterator[Finding]:
 
 
 def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[Finding]:
-  """Yields a line for Python, one for all packages that are needed or each that is wrong, extras.
-
-  Args:
-    find: gives the metadata of a distribution.
-  """
+  """Yields a line for Python, one for all needed packages or each wrong one, and missing extras."""
   version = platform.python_version()
   try:
     ours = find('mgjax')
@@ -154,11 +145,7 @@ def _install(requirements: list[Requirement]) -> str:
 
 
 def look_at_devices(root: pathlib.Path = _ROOT) -> Iterator[Finding]:
-  """Yields a line of the devices, which multiply matrices, and one of those that JAX leaves out.
-
-  Args:
-    root: of the file system.
-  """
+  """Yields a line of the devices, which multiply matrices, and one of those that JAX leaves out."""
   import jax
 
   platforms = jax.config.jax_platforms
@@ -187,11 +174,7 @@ def look_at_devices(root: pathlib.Path = _ROOT) -> Iterator[Finding]:
 
 
 def look_at_memory(root: pathlib.Path = _ROOT) -> Iterator[Finding]:
-  """Yields a line of the memory that a process may still take, by /proc and the container's limit.
-
-  Args:
-    root: of the file system.
-  """
+  """Yields a line of the memory that a process may still take, by /proc and the cgroup's limit."""
   try:
     lines = (root / 'proc/meminfo').read_text().splitlines()
     words = next(line for line in lines if line.startswith('MemAvailable:')).split()
@@ -215,11 +198,7 @@ def look_at_memory(root: pathlib.Path = _ROOT) -> Iterator[Finding]:
 
 
 def look_at_disks(workdir: str | os.PathLike[str]) -> Iterator[Finding]:
-  """Yields a line of the disk of work directories and one of that of temporary files.
-
-  Args:
-    workdir: where work directories will lie; it need not be there.
-  """
+  """Yields a line of the disk of work directories and one of that of temporary files."""
   folder = pathlib.Path(workdir).absolute()
   while not folder.is_dir() and folder != folder.parent:
     folder = folder.parent

@@ -1,9 +1,9 @@
-"""A language model that a server has: questions of text and pictures in, text or checked JSON out.
+"""Asks the language model of a server: questions of text and pictures in, text or checked JSON out.
 
-The server speaks OpenAI's protocol of chat completions, as those of vLLM and llama.cpp do. What it
-answered is kept on disk, one file a question, named by a hash of model, options, text and pixels,
-so a call that was killed asks only what is missing when it is made again. What has no answer stands
-in `failed.jsonl` beside these files, with the reason, and is asked again by the next call.
+The server speaks OpenAI's protocol of chat completions, as those of vLLM and llama.cpp do. Answers
+are kept on disk, one file a question, named by a hash of model, options, text and pixels, so a call
+that was killed asks only what is missing when it is made again. Questions without an answer stand
+in `failed.jsonl` beside these files, with the reason, and are asked again by the next call.
 
 Nothing here trusts the server: a reply has a size and a time in which all of it has to be there,
 and no message repeats the key, not even where the server does. (huggingface_hub's client bounds
@@ -58,7 +58,7 @@ Message = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class EndpointSettings:
-  """Which model answers, and how patiently it is asked.
+  """Which model answers, and the limits on requests.
 
   Attributes:
     model: its name, as the server knows it.
@@ -95,11 +95,7 @@ class EndpointSettings:
   failures_in_a_row: Positive = 100
 
   def __post_init__(self):
-    """Checks all of it.
-
-    Raises:
-      ConfigError: a field is out of its range; none of the messages shows what may be a key.
-    """
+    """Raises ConfigError for a field out of its range; no message shows what may be a key."""
     if not re.fullmatch(r'([A-Z_][A-Z0-9_]*)?', str(self.key_variable)):
       raise ConfigError(
         'key_variable is no name in capitals; give the name of an environment variable that holds '
@@ -117,13 +113,7 @@ class EndpointSettings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
-  """What a model is asked.
-
-  Attributes:
-    text: of the user.
-    frames: pictures of one or several sizes, shown before the text.
-    system: what the model is told beforehand; '' for nothing.
-  """
+  """What a model is asked: frames of any sizes shown before the text, a system message or ''."""
 
   text: str
   frames: Sequence[UInt8[np.ndarray, '_ _ 3']] | UInt8[np.ndarray, 't h w 3'] = ()
@@ -131,13 +121,9 @@ class Question:
 
 
 class Endpoint:
-  """Asks the model that a server has, and keeps what it answered.
+  """Asks the model of a server, and keeps its answers in a folder.
 
   One call or process at a time uses a folder; another one is refused.
-
-  Args:
-    settings: which model, and how it is asked.
-    folder: of the answers.
   """
 
   def __init__(self, settings: EndpointSettings, folder: str | os.PathLike[str]):
@@ -289,7 +275,7 @@ class _Chat:
         _hang_up(each)
 
   def ask(self, question: Question, check: Check | None) -> tuple[str, Any]:
-    """Returns the text of an answer, and what it is worth.
+    """Returns the text of an answer, and what `check` makes of it.
 
     Raises:
       _Failed: there is none; the message is printable and does not have the key.
@@ -422,12 +408,7 @@ class _Chat:
 
 
 def _worth(text: str, check: Check | None) -> Any:
-  """Returns what an answer is worth: its text, or what `check` makes of its JSON.
-
-  Raises:
-    _Unfit: it is not what `check` takes.
-    ConfigError: `check` returns None.
-  """
+  """Returns the text of an answer, or what `check` makes of its JSON; else _Unfit."""
   if check is None:
     return text
   try:
@@ -488,11 +469,7 @@ def _key_of(row: Any) -> str:
 
 
 def _split(url: str) -> urllib.parse.SplitResult:
-  """Returns the parts of a server's address.
-
-  Raises:
-    ConfigError: it is none, or has more than an address; it is not shown, as it may have a key.
-  """
+  """Returns the parts of a server's address, or a ConfigError without it: it may have a key."""
   try:
     parts = urllib.parse.urlsplit(url)
     right = parts.scheme in ('http', 'https') and parts.hostname and parts.port != 0
@@ -507,11 +484,7 @@ def _split(url: str) -> urllib.parse.SplitResult:
 
 
 def _read_key(variable: str) -> str:
-  """Reads the key of a server; '' if it has none.
-
-  Raises:
-    ConfigError: the variable is missing, or holds what cannot be a key; which is not shown.
-  """
+  """Reads the key of a server, '' if it has none; the ConfigError does not show it."""
   if not variable:
     return ''
   key = os.environ.get(variable, '').strip()

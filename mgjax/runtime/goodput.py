@@ -53,7 +53,7 @@ class Goodput:
 
 
 class Ledger:
-  """What the first process of a run writes about itself."""
+  """Writes what the first process of a run spends its time on."""
 
   def __init__(self, workdir: str | os.PathLike[str], phases: Phases):
     """Begins an attempt; nothing is written before the first `note`."""
@@ -71,15 +71,17 @@ class Ledger:
     self._attempt |= {'from': step}
     self.note(step)
     if self._writes:
-      self._before = add_up(_drop_attempt(read_lines(self._path), self._attempt, step))
+      # The seconds of this attempt are known better by its phases than by its lines.
+      own = self._attempt['attempt']
+      others = [line for line in read_lines(self._path) if line['attempt'] != own]
+      bare = self._attempt | {'at': time.time(), 'step': step, 'seconds': {}}
+      self._before = add_up([*others, bare])
 
   def note(self, step: int | None = None, finished: bool = False, always: bool = True) -> None:
-    """Writes a line, unless it need not `always` and the last one is not old.
+    """Writes a line with the number of steps done, None before that is known.
 
-    Args:
-      step: the number of steps done; None before that is known.
-      finished: whether they are all that the run has.
-      always: whether to write in any case.
+    Without `always` it does so only if the last line is old; `finished` if the run has no more
+    steps.
     """
     moment = self.phases.clock()
     if not self._writes or (not always and moment - self._written < SELDOM):
@@ -108,7 +110,7 @@ def read_goodput(workdir: str | os.PathLike[str]) -> Goodput | None:
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the whole lines of a ledger; what a kill or a disk broke is passed over, aloud."""
+  """Returns the whole lines of a ledger; damaged ones are left out, with a warning."""
   return [line for line, _ in read_json_lines(path, _whole)]
 
 
@@ -170,22 +172,8 @@ def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, 
   return kept, steps, lost
 
 
-def _drop_attempt(
-  lines: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any], step: int
-) -> list[Mapping[str, Any]]:
-  """The lines, those of one attempt without its seconds, which its phases know better."""
-  others = [line for line in lines if line['attempt'] != attempt['attempt']]
-  now = time.time()
-  bare = {**attempt, 'at': now, 'step': step, 'seconds': {}}
-  return [*others, bare]
-
-
 def _whole(line: Any) -> dict[str, Any]:
-  """Returns a line that says all it should.
-
-  Raises:
-    ValueError: it does not; or it lacks something, or is no object at all, with other errors.
-  """
+  """Returns a complete line; ValueError, KeyError or TypeError for another."""
   steps = [line['step'], line.get('from')]
   times = [line['began'], line['at'], *line['seconds'].values()]
   numbers = [*times, *(step for step in steps if step is not None)]

@@ -23,10 +23,9 @@ _log = logging.getLogger(__name__)
 
 
 class Writer:
-  """What metrics of a run go to, a file or a tracker; see `MetricWriters`.
+  """Receives the metrics of a run, as a file or a tracker; see `MetricWriters`.
 
-  Attributes:
-    optional: whether the run goes on without it once it raises OSError.
+  `optional` says whether the run goes on without it once it raises OSError.
   """
 
   optional = True
@@ -46,10 +45,8 @@ def default_writers(
 ) -> list[Writer]:
   """Opens `metrics.jsonl` and the TensorBoard files of a run.
 
-  Args:
-    workdir: of the run.
-    resume_step: the step that the run goes on from, 0 at its start: what an earlier process wrote
-      about later steps is dropped, it will be written again. None keeps all.
+  What an earlier process wrote about steps after `resume_step` (0 at the start of a run) is
+  dropped: it will be written again. None keeps all.
   """
   folder = pathlib.Path(workdir)
   try:
@@ -113,10 +110,10 @@ class JsonLines(Writer):
 
 
 class TensorBoard(Writer):
-  """Writes an event file of TensorBoard.
+  """Writes an event file of TensorBoard, in the thread of its caller.
 
   tensorboardX's own writer has a thread, which a full disk ends: then the next event waits for
-  ever, and so does the end of the process. This one writes in the thread of its caller.
+  ever, and so does the end of the process.
   """
 
   def __init__(self, folder: pathlib.Path, resume_step: int | None = None):
@@ -183,7 +180,7 @@ def reached_step(workdir: str | os.PathLike[str]) -> int:
 
 
 def read_metrics(workdir: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, float]]]:
-  """Yields step and metrics of every line; lines that are damaged are left out, aloud."""
+  """Yields step and metrics of every line; damaged lines are left out, with a warning."""
 
   def parse(row: Any) -> tuple[int, dict[str, float]]:
     values = {name: float(value) for name, value in row.items() if name != 'step'}
@@ -212,9 +209,7 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
 def validation_loss(found: Mapping[str, Any], of: str = 'validation') -> float | None:
   """Returns the mean of the buckets' losses among validation metrics; None if there is none.
 
-  Args:
-    found: metrics of one step.
-    of: 'validation', by averaged parameters, or 'validation_raw', by those themselves.
+  `of` is 'validation', by averaged parameters, or 'validation_raw', by those themselves.
   """
   losses = [
     float(value)

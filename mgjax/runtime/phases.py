@@ -19,15 +19,11 @@ class Now(NamedTuple):
 
 
 class Phases:
-  """Every moment of a process belongs to one phase, by the clock of the host.
+  """Assigns every moment of a process to one phase, by the clock of the host.
 
-  The devices run behind the host, and are never waited for on behalf of the clock: they are
-  waited for where a step is, so that is where their time is seen.
-
-  Attributes:
-    now: the phase; other threads read it.
-    stopping: since when a signal asks to stop, or None.
-    unsaved: whether steps were done that are on no disk.
+  The devices run behind the host and are never waited for on behalf of the clock; steps wait for
+  them, so their time counts there. Other threads read `now`, `stopping` (since when a signal asks
+  to stop, or None) and `unsaved` (whether steps were done that are on no disk).
   """
 
   def __init__(

@@ -28,7 +28,7 @@ _STAGE: contextvars.ContextVar[str] = contextvars.ContextVar('stage', default=''
 
 @contextlib.contextmanager
 def in_stage(number: int, total: int) -> Iterator[None]:
-  """Every bar in this block shows which of several stages it is of, from 1 on."""
+  """Shows in every bar of this block which of several stages it is of, from 1 on."""
   token = _STAGE.set(f'{number}/{total}: ')
   try:
     yield
@@ -52,15 +52,10 @@ class Progress:
     clock: Callable[[], float] = time.monotonic,
     unit: str = 'step',
   ):
-    """Begins at step `start` of `steps`.
+    """Begins at step `start` of `steps`, on standard error by default.
 
-    Args:
-      steps: how many there are.
-      start: how many of them were done before.
-      stream: the standard error if not given.
-      clock: in seconds; one that stands still while programs compile keeps that out of the speed.
-      unit: with another one than 'step', such as rows or files, the speed is told in these a
-        second.
+    A `clock` that stands still while programs compile keeps that out of the speed. With another
+    `unit` than 'step', such as row or file, the speed is told in these a second.
     """
     stream = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit
@@ -222,7 +217,7 @@ def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Itera
 
 
 class Counted:
-  """Shows how far something is whose total is known with the first report alone."""
+  """Shows how far something is whose total is known only with the first report."""
 
   def __init__(self, unit: str, patience: float = 0.0):
     """Says nothing of what is done before `patience` seconds are over."""

@@ -22,8 +22,8 @@ class Session:
   Attributes:
     phases: what it is doing.
     stopped: whether a signal asks to stop; all processes ask equally often.
-    ledger: keeps account of its time; None for nobody.
-    held: the work directory; None where nobody or another process of the run looks after it.
+    ledger: records where its time goes; None for no record.
+    held: the lock on the work directory; None where another process of the run has it.
   """
 
   phases: Phases
@@ -46,15 +46,10 @@ class Session:
 def run_session(
   workdir: str | os.PathLike[str], limits: Limits, spent: float = 0.0
 ) -> Iterator[Session]:
-  """Holds the work directory of a run, watches over it, hears signals, keeps account of its time.
+  """Locks the work directory of a run, starts its watchdog, signal handlers and goodput ledger.
 
-  Args:
-    workdir: of the run; nothing but its lock is written there before the first note.
-    limits: of its phases.
-    spent: seconds that its process had been there before.
-
-  Raises:
-    ConfigError: another process runs in the work directory.
+  Nothing but the lock is written there before the first note. `spent` are the seconds that the
+  process had been there before. ConfigError if another process runs in the work directory.
   """
   phases = Phases(spent)
   patience = PATIENCE if jax.distributed.is_initialized() else 0

@@ -11,14 +11,10 @@ _MEANINGLESS = ('TPU_LIBRARY_PATH', 'TPU_SKIP_MDS_QUERY')
 def may_have_tpu(
   environment: Mapping[str, str] = os.environ, root: pathlib.Path = pathlib.Path('/')
 ) -> bool:
-  """Says whether anything speaks for a TPU; in doubt, it does.
+  """Says whether this machine, with its files below `root`, may have a TPU; in doubt, it may.
 
   Chips are devices, /dev/accel0 up to v4, /dev/vfio/0 since, also in the pods of GKE that were
   given some. Pods and notebooks are told by variables such as TPU_WORKER_HOSTNAMES besides.
-
-  Args:
-    environment: variables.
-    root: of the file system.
   """
   told = any(name.startswith('TPU_') and name not in _MEANINGLESS for name in environment)
   chips = any(any(root.glob(f'dev/{kind}[0-9]*')) for kind in ('accel', 'vfio/'))
@@ -28,8 +24,8 @@ def may_have_tpu(
 def leave_out_tpu() -> None:
   """Makes JAX leave libtpu alone where there is no TPU; to be called before it has any devices.
 
-  Where libtpu is installed as a compiler, JAX would start it to look for chips, and it would
-  complain of what it does not find. Platforms that are named, as in `JAX_PLATFORMS=tpu`, count.
+  Where libtpu is installed as a compiler, JAX would start it to look for chips and print errors.
+  Platforms that are named, as in `JAX_PLATFORMS=tpu`, are used.
   """
   import jax
   from jax.extend import backend

@@ -1,8 +1,8 @@
 """The watchdog: ends a process whose step, save or other phase takes too long (exit code 124).
 
-A process of several that is stuck still sends heartbeats, and the others wait for it in the next
-exchange. So every process has a watchdog of its own, a thread that looks at the clock once in a
-while; steps know nothing of it.
+A stuck process of several still sends heartbeats, and the others wait for it in the next exchange.
+So every process has a watchdog of its own, a thread that looks at the clock; steps know nothing of
+it.
 """
 
 import contextlib
@@ -47,30 +47,22 @@ class Limits:
     check(self)
 
   def watched(self) -> list[float]:
-    """Returns the limits that a watchdog has to look at."""
+    """Returns the limits that a watchdog enforces."""
     every = dataclasses.asdict(self).items()
     return [limit for name, limit in every if limit and name != 'heartbeat']
 
 
 @contextlib.contextmanager
 def watched(
-  phases: Phases,
-  limits: Limits,
-  leave: Callable[[int], Any] = os._exit,
-  patience: float = 0.0,
+  phases: Phases, limits: Limits, leave: Callable[[int], Any] = os._exit, patience: float = 0.0
 ) -> Iterator[None]:
   """Watches over a block, in which no phase may take longer than its limit.
 
-  If one does, all threads' stacks are printed below a sentence, and the process ends with exit code
-  124. Waiting for data is part of a step. What may compile first has that limit as well. After a
-  signal the block has `stop` seconds to end; if nothing is unsaved then, the exit code is 0.
-
-  Args:
-    phases: of the block.
-    limits: of its phases.
-    leave: ends the process at once.
-    patience: seconds before that in which others of several processes, which this one's end would
-      take along, may show where they are themselves.
+  If one does, all threads' stacks are printed below a sentence, and `leave` ends the process with
+  exit code 124. Waiting for data is part of a step. What may compile first has that limit as well.
+  After a signal the block has `stop` seconds to end; if nothing is unsaved then, the exit code is
+  0. Before its end it waits `patience` seconds, in which other processes, which end with it, may
+  print their stacks.
   """
   over = threading.Event()
   pause = min([OFTEN, *(limit / 4 for limit in limits.watched())])

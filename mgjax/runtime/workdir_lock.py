@@ -1,4 +1,4 @@
-"""Holds a folder for one process, such as a work directory: of two that would write, one does.
+"""Locks a folder for one process, such as a work directory: of two that would write, one does.
 
 The lock is a lease of `filelock`: a file that names host and process, and that a thread touches.
 That of a process of this machine that is gone is taken over at once, that of another machine after
@@ -50,11 +50,7 @@ class Hold:
     return same and self._lease.compromise is None
 
   def check(self) -> None:
-    """Makes sure that nobody took the folder over, from a process that was frozen, say.
-
-    Raises:
-      ConfigError: somebody did, or the lock was deleted; nothing more may be written there.
-    """
+    """Raises ConfigError if the lock was deleted, or taken over while this process was frozen."""
     if not self.is_ours():
       folder = os.path.dirname(self._lease.lock_file)
       raise ConfigError(
@@ -66,17 +62,11 @@ class Hold:
 
 @contextlib.contextmanager
 def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterator[Hold | None]:
-  """Holds a folder, so that no other process that asks writes there.
+  """Locks a folder, so that no other process that asks writes there.
 
-  A process that holds it already, in the same thread, goes on. Of several processes of one run the
-  first one holds it for all.
-
-  Args:
-    folder: is made if it is missing, and removed again if nothing was written to it.
-    what: the folder is, for messages.
-
-  Yields:
-    The hold; None in the other processes of a run, for which the first one looks after it.
+  It is made if it is missing, and removed again if nothing was written to it. A process that holds
+  it already, in the same thread, goes on. Of several processes of one run the first one holds it
+  for all; the others get None. `what` names the folder in messages.
 
   Raises:
     InUseError: another process holds it, or another thread of this one.

@@ -42,11 +42,9 @@ Embed = Callable[[Sequence[str]], Sequence[Mapping[str, np.ndarray]]]
 
 
 class EncoderSettings(NamedTuple):
-  """One entry of `config.text`.
+  """One entry of `config.text`: the encoder's work directory, and what it reads.
 
-  Attributes:
-    workdir: of the encoder, where `launch.weights import` put it.
-    reads: 'prompt', or 'visual_text' for what a prompt quotes.
+  `reads` is 'prompt', or 'visual_text' for what a prompt quotes.
   """
 
   workdir: str
@@ -58,7 +56,7 @@ class TextSettings:
   """The frozen text encoders of a configuration and where their embeddings are stored.
 
   Attributes:
-    encoders: name -> encoder, by name; empty if the model reads no stored embeddings.
+    encoders: name -> encoder; empty if the model reads no stored embeddings.
     embeddings: directory or URL of the stores, one a name; '' for a folder beside the latents.
     latents: directory or URL of the latents, '' where there are none.
 
@@ -103,7 +101,7 @@ class TextSettings:
 class Embeddings:
   """The embeddings in a store, by text; parts that are finished later need a new instance.
 
-  Looking up costs a search among 8 bytes a text and one row that is read.
+  A lookup costs a search among 8 bytes a text and one row that is read.
   """
 
   def __init__(self, directory: str):
@@ -139,7 +137,7 @@ class Embeddings:
     return None
 
   def missing(self, texts: Iterable[str]) -> list[str]:
-    """Returns those that are not there, each once, in order.
+    """Returns the texts that are not there, each once, in order.
 
     Texts are told apart by 63 bits: among a hundred million, two have the same in fewer than one of
     a thousand stores.
@@ -170,19 +168,19 @@ def embed(
 ) -> bool:
   """Adds the texts that a store lacks; resumes after being killed.
 
+  Every one of `processes` is given the same texts, repeated or not. Returns whether the store now
+  has all; otherwise other processes are still at work.
+
   Args:
     directory: of the store, a path or URL.
-    texts: of any number, repeated or not; every process is given the same.
+    texts: to embed.
     embed: computes the arrays of a batch of texts.
     encoder: names the encoder, such as a hash of its weights.
     batch_size: texts at once.
-    rows_per_shard: at most; what is killed loses no more than a shard of each process.
-    process: of the processes that share the work, this one.
-    processes: how many they are.
+    rows_per_shard: at most; a kill loses no more than a shard of each process.
+    process: the number of this process.
+    processes: that share the work.
     progress: called with texts done and texts to do by this process.
-
-  Returns:
-    Whether the store now has all; otherwise other processes are still at work.
 
   Raises:
     ConfigError: the store has embeddings of another encoder.
@@ -250,8 +248,7 @@ def _key(text: str) -> int:
 class WithEmbeddings:
   """A source whose samples have 'embeddings' too: {encoder: states (m e)} of their prompts.
 
-  Raises (from `source[i]`):
-    StorageError: a text has none, which no other sample can make good.
+  `source[i]` raises StorageError where a text has none, which no other sample can make good.
   """
 
   def __init__(self, source: Source, lookup: 'Lookup'):
@@ -276,18 +273,13 @@ class WithEmbeddings:
 
 
 class Lookup:
-  """Finds the states of a prompt by every encoder; of one that has nothing to read, none.
+  """Finds the states of a prompt by every encoder that has something to read in it.
 
-  Attributes:
-    identities: encoder -> what made its states.
+  `identities` maps encoders to the hashes of what made their states.
   """
 
   def __init__(self, text: TextSettings):
-    """Opens the stores.
-
-    Raises:
-      ConfigError: nobody filled them.
-    """
+    """Opens the stores; ConfigError if nobody filled them."""
     self._directory = text.store()
     self._reads = {name: encoder.reads for name, encoder in text.encoders.items()}
     self._stores, self.identities = {}, {}
@@ -302,11 +294,7 @@ class Lookup:
       self._stores[name], self.identities[name] = Embeddings(directory), identity
 
   def __call__(self, prompt: str) -> dict[str, Any]:
-    """Returns {encoder: states (m e)}.
-
-    Raises:
-      StorageError: a store lacks the text.
-    """
+    """Returns {encoder: states (m e)}; StorageError if a store lacks the text."""
     found = {}
     for name, reads in self._reads.items():
       if not (text := READS[reads](prompt)):
@@ -346,15 +334,8 @@ def embed_prompts(
 ) -> bool:
   """Fills the stores with what they lack, one encoder on the devices at a time.
 
-  Args:
-    text: the encoders.
-    directory: of the stores.
-    prompts: with the frame rate of videos; the same for all processes.
-    process: of those that share the work, this one.
-    processes: how many they are.
-
-  Returns:
-    Whether all is there; otherwise other processes are still at work.
+  `prompts`, with the frame rate of videos, are the same for all of `processes`. Returns whether all
+  is there; otherwise other processes are still at work.
 
   Raises:
     ConfigError: an encoder cannot be used, or a store was filled by another.
@@ -375,7 +356,7 @@ def _embed(
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // processes), unit='text')
   done = embed(
-    directory, texts, TextEncoder(workdir) if missing else _nothing, encoder=identity,
+    directory, texts, TextEncoder(workdir) if missing else lambda _: [], encoder=identity,
     batch_size=_AT_ONCE, process=process, processes=processes,
     progress=lambda count, total: progress.report(count),
   )  # fmt: skip
@@ -394,12 +375,9 @@ class Embedder:
   def __init__(
     self, text: TextSettings, workdir: str | os.PathLike[str], identities: Mapping[str, str]
   ):
-    """Binds the encoders of a run.
+    """Binds the encoders of the run in `workdir`, which may also lie beside it.
 
-    Args:
-      text: of the run.
-      workdir: of the run; encoders may also lie beside it.
-      identities: of the encoders whose states it learnt.
+    `identities` are those of the encoders whose states the model was trained on.
     """
     self._text, self._workdir, self._identities = text, workdir, identities
 
@@ -407,7 +385,7 @@ class Embedder:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
 
     Raises:
-      ConfigError: an encoder that is needed is not there, or not the one that the model learnt.
+      ConfigError: an encoder that is needed is missing, or not the one of the model's training.
     """
     found: list[dict[str, Any]] = [{} for _ in prompts]
     for name, encoder in self._text.encoders.items():
@@ -430,7 +408,7 @@ class Embedder:
     return states
 
   def _stored(self, name: str) -> Embeddings | None:
-    """Opens the store, if it is still there and of the encoder that the model learnt."""
+    """Opens the store, if it is still there and of the encoder that the model was trained on."""
     if not (self._text.embeddings or self._text.latents):
       return None
     directory = inside(self._text.store(), name)
@@ -448,7 +426,3 @@ class Embedder:
       + ('is another than the model learnt to read' if places else 'is not there')
       + '; put it there, or beside the work directory of the model'
     )
-
-
-def _nothing(texts: Sequence[str]) -> list[Mapping[str, Any]]:
-  raise ConfigError(f'{len(texts)} texts came up that were stored a moment ago; run it again')

@@ -30,8 +30,8 @@ _SHORTEST = 16  # tokens; from here on the lengths of batches double, for each i
 def identity_of(workdir: str | os.PathLike[str]) -> str:
   """Returns a hash of all that an encoder's states depend on beside the text.
 
-  Weights and tokenizer by the SHA-256 of the files they came from, the model's fields with its
-  compute type, and the length at which texts are cut.
+  Weights and tokenizer by the SHA-256 of their source files, the model's fields with its compute
+  type, and the length at which texts are cut.
 
   Raises:
     ConfigError: the directory does not hold an encoder of texts.
@@ -69,9 +69,7 @@ class TextEncoder:
     @jax.jit
     def states(params, batch) -> Array:
       found = model.apply({'params': params}, batch['tokens'], batch['mask'])
-      return (
-        found[0] if config.component == 'clip_text' else found
-      )  # the other is of the whole text
+      return found[0] if config.component == 'clip_text' else found  # CLIP's second is the text's
 
     self._states = states
 

@@ -54,7 +54,7 @@ def clean_prompt(prompt: str) -> str:
 
 
 def prompt_hash(prompt: str) -> str:
-  """Returns eight digits by which files of a prompt are told apart."""
+  """Returns eight hexadecimal digits that identify a prompt in file names."""
   return hashlib.sha256(prompt.encode()).hexdigest()[:8]
 
 
@@ -71,7 +71,7 @@ def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
   """Returns the frames a second of a prompt's video: `fps`, else its prefix's, else `default`.
 
   Raises:
-    ConfigError: the rate is out of its range, or `fps` and the prefix are two rates.
+    ConfigError: the rate is out of its range, or `fps` and the prefix differ.
   """
   typed, _ = split_frame_rate(prompt)
   if None not in (typed, fps) and typed != fps:
@@ -90,5 +90,5 @@ def split_frame_rate(prompt: str) -> tuple[float | None, str]:
 
 
 def prompt_of(sample: Mapping[str, Any]) -> str:
-  """Returns what is read of a sample: its 'caption', of videos with their 'fps' in front."""
+  """Returns the prompt of a sample: its 'caption', of videos with their 'fps' in front."""
   return with_frame_rate(sample['caption'], sample.get('fps'))

@@ -1,9 +1,9 @@
-"""Short prompts written as training's captions are, by a language model (Movie Gen §3.4.1).
+"""Rewrites short prompts as training captions are written, by a language model (Movie Gen §3.4.1).
 
 What people type has few words, training's captions have about a hundred. A teacher, a large model
 that is shown examples, writes prompts anew by three rules: one structure for all, simple words for
 difficult ones, and no motion told in such detail that videos break. People look through what it
-wrote, and a small student is finetuned on what they leave:
+wrote, and a small student is finetuned on what they keep:
 
   teach(prompts, ...)           -> pairs.jsonl, a line a prompt, with the reason why one is dropped
   (people set "keep" to false, or mend "rewritten")
@@ -56,15 +56,14 @@ _SHORT = 3  # letters of words that may come and go
 
 @dataclasses.dataclass(frozen=True)
 class RewriteSettings:
-  """Who rewrites prompts, and what of it is taken.
+  """Which model rewrites prompts, and which answers are taken.
 
   Attributes:
-    endpoint: fields of `EndpointSettings`, of the model: `model`, `url` and so on.
+    endpoint: fields of `EndpointSettings`: `model`, `url` and so on.
     words: that are asked for; the report's captions have about 100.
     most: words that a rewritten prompt may have.
-    examples: pairs of a prompt and how it is written, which the model is shown; none for a student,
-      who has learnt it.
-    keep: share of a prompt's longer words that are there afterwards, at least.
+    examples: pairs of a prompt and its rewriting that the model is shown; none for a student.
+    keep: least share of a prompt's longer words that must remain.
   """
 
   endpoint: Mapping[str, Any]
@@ -76,9 +75,13 @@ class RewriteSettings:
   def __post_init__(self):
     check(self)
 
+  def asking(self) -> EndpointSettings:
+    """Returns the settings of the endpoint; ConfigError if they are wrong."""
+    return unpack(EndpointSettings, self.endpoint, 'rewrite.endpoint')
+
   @property
   def system(self) -> str:
-    """What the model is told before it gets a prompt."""
+    """The system message."""
     shown = ''.join(f'\n\nPrompt: {one}\nAnswer: {_quoted(other)}' for one, other in self.examples)
     return _SYSTEM.format(words=self.words) + shown
 
@@ -86,7 +89,7 @@ class RewriteSettings:
 def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
   """Says why a rewritten prompt is not to be used; '' if it may be.
 
-  Rules can tell what was lost, not whether the rest is good: that is for people to say.
+  The rules find what was lost; whether the rest is good is for people to say.
   """
   new = words_of(rewritten.lower())
   if len(new) > settings.most:
@@ -101,7 +104,8 @@ def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
       return f'{text!r} is missing'
   old = {word for word in words_of(prompt.lower()) if len(word) > _SHORT}
   # A word counts as kept where one begins as it does: 'runs' for 'running'.
-  kept = sum(any(each[: _stem(word)] == word[: _stem(word)] for each in new) for word in old)
+  stems = [word[: max(_SHORT, len(word) - 3)] for word in old]
+  kept = sum(any(each.startswith(stem) for each in new) for stem in stems)
   if old and kept / len(old) < settings.keep:
     return f'{kept} of {len(old)} longer words are left'
   return ''
@@ -110,15 +114,10 @@ def fault_of(prompt: str, rewritten: str, settings: RewriteSettings) -> str:
 def rewrite_prompts(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str]:
-  """Returns each prompt as the model writes it; as it is, with a warning, where it does not.
+  """Returns clean prompts as the model rewrites them; as they are, with a warning, if it does not.
 
-  A frame rate in front ('FPS-16 ...') stays. Answers are kept, so that the same prompt is rewritten
-  to the same.
-
-  Args:
-    prompts: clean.
-    settings: who is asked.
-    folder: of the answers.
+  A frame rate in front ('FPS-16 ...') stays. Answers are kept in `folder`, so that the same prompt
+  is rewritten to the same.
 
   Raises:
     ConfigError: the settings of the endpoint are wrong, or its folder is in use.
@@ -145,19 +144,11 @@ def teach(
   """Writes what a teacher makes of prompts, a line each, for people to look through.
 
   A line has `prompt`, `rewritten` (null if the model gave none), `reason` (of `fault_of`, '' for
-  none) and `keep`, true where there is no reason; people may change `keep` and `rewritten`.
-
-  Args:
-    prompts: as people type them.
-    settings: of the teacher.
-    folder: of the answers.
-    pairs: where to write; what people changed there would be lost, so it must not exist.
-
-  Returns:
-    How many are kept, and dropped.
+  none) and `keep`, true where there is no reason; people may change `keep` and `rewritten`. Answers
+  are kept in `folder`. Returns how many lines are kept, and dropped.
 
   Raises:
-    ConfigError: `pairs` is there already, or as `rewrite_prompts`.
+    ConfigError: `pairs` is there already, which people may have changed, or as `rewrite_prompts`.
   """
   if os.path.exists(pairs):
     raise ConfigError(f'{os.fspath(pairs)!r} exists; delete it, or name another file')
@@ -177,12 +168,7 @@ def write_student_file(
   """Writes the pairs that are kept as chats to finetune a student on, and returns how many.
 
   A line is {"messages": [system, user, assistant]}, which trainers of chat models read. The system
-  message has no examples, so a student is asked with `examples=()`.
-
-  Args:
-    pairs: of `teach`, looked through.
-    out: a .jsonl.
-    settings: of the teacher.
+  message is the teacher's without examples, so a student is asked with `examples=()`.
 
   Raises:
     DataError: no pair is kept, or the file cannot be read.
@@ -202,43 +188,29 @@ def write_student_file(
 
 
 def read_rewriter(text: str, flag: str = '--rewrite') -> RewriteSettings:
-  """Reads 'MODEL@URL', or a .json file with the fields of `RewriteSettings`.
-
-  Args:
-    text: as it was given.
-    flag: by which, for messages.
+  """Reads 'MODEL@URL', or a .json file with the fields of `RewriteSettings`; messages name `flag`.
 
   Raises:
     ConfigError: it is neither, or a field is wrong.
     DataError: the file cannot be read.
   """
   if text.endswith('.json'):
-    return _checked(unpack(RewriteSettings, read_json(text), flag.lstrip('-')))
-  model, at, url = text.rpartition('@http')
-  if not at or not model:
-    raise ConfigError(
-      f'{flag}={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
-    )
-  return _checked(RewriteSettings({'model': model, 'url': f'http{url}'}))
-
-
-def _stem(word: str) -> int:
-  return max(_SHORT, len(word) - 3)
-
-
-def _checked(settings: RewriteSettings) -> RewriteSettings:
-  _endpoint_settings(settings)
+    settings = unpack(RewriteSettings, read_json(text), flag.lstrip('-'))
+  else:
+    model, at, url = text.rpartition('@http')
+    if not at or not model:
+      raise ConfigError(
+        f'{flag}={text}: expected MODEL@URL, as in llama@http://127.0.0.1:8000/v1, or a .json file'
+      )
+    settings = RewriteSettings({'model': model, 'url': f'http{url}'})
+  settings.asking()
   return settings
-
-
-def _endpoint_settings(settings: RewriteSettings) -> EndpointSettings:
-  return unpack(EndpointSettings, settings.endpoint, 'rewrite.endpoint')
 
 
 def _ask(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str | None]:
-  endpoint = Endpoint(_endpoint_settings(settings), folder)
+  endpoint = Endpoint(settings.asking(), folder)
   return endpoint.ask_all([Question(each, system=settings.system) for each in prompts], _read)
 
 
@@ -256,7 +228,7 @@ def _quoted(prompt: str) -> str:
 
 
 def _pair(row: Any) -> tuple[str, str] | None:
-  """A line of `teach` that people leave."""
+  """Prompt and rewriting of a line of `teach` that people keep; None of one that they drop."""
   if not isinstance(row['keep'], bool):
     raise ValueError('"keep" is neither true nor false')
   return (row['prompt'] + '', clean_prompt(row['rewritten'])) if row['keep'] else None

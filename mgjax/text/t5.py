@@ -1,7 +1,7 @@
-"""The encoders of the T5 family: T5, T5 1.1, UL2, ByT5, UMT5 (Movie Gen §3.1.4, §6).
+"""Encoders of the T5 family: T5, T5 1.1, UL2, ByT5, UMT5 (Movie Gen §3.1.4, §6).
 
-Raffel et al. (2020): no positions but a learned bias of attention for every distance, no biases
-elsewhere, norms before each half of a layer. Of an encoder that reads prompts nothing is trained.
+Raffel et al. (2020): no positions but a learned attention bias for every distance, no biases
+elsewhere, norms before each half of a layer. An encoder that reads prompts is frozen.
 """
 
 import functools
@@ -31,24 +31,19 @@ _BIAS = jax.nn.initializers.normal(0.1)
 class T5Encoder(nn.Module):
   """Tokens (b m) -> states (b m e); with its mask, what a conditioning reads.
 
-  x <- x + softmax(Q K^T + bias(m' - m)) V W_out, of RMSNorm(x); not divided by sqrt(k)
-  x <- x + feed_forward(RMSNorm(x))
+  x <- x + softmax(Q K^T + bias(m' - m)) V W_out, of RMSNorm(x); not divided by sqrt(k) x <- x +
+  feed_forward(RMSNorm(x))
 
   Padding may stand at either end: distances alone count. States of padding mean nothing.
 
   Attributes:
-    vocabulary: entries of the token table.
-    dim: width e.
-    depth: number of layers.
-    heads: attention heads.
-    head_size: of one; heads * head_size need not be `dim`.
+    head_size: of one head; heads * head_size need not be `dim`.
     mlp_dim: FFN width f.
     activation: 'gelu' (by tanh), 'silu' or 'relu'.
     gated: whether the FFN has a gate.
     buckets: entries of the table of biases.
     distance: from which on all are one bucket.
     bias_in_every_layer: a table each, as UMT5; otherwise one for all.
-    epsilon: of the norms.
     unroll: layers a scan step.
     dtype: compute type; norms and softmax are float32. bfloat16 does, float16 would overflow.
 

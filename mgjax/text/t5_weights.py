@@ -58,11 +58,7 @@ PLAIN = TensorName(_UP, f'{_BLOCK}.1.DenseReluDense.wi.weight', TRANSPOSED)
 
 
 def t5_rows(fields: Mapping[str, Any]) -> Sequence[TensorName]:
-  """Returns the table of an encoder with these fields.
-
-  Raises:
-    ConfigError: there is no such encoder.
-  """
+  """Returns the table of names of an encoder; ConfigError where T5 has none with these fields."""
   activation, gated = fields['activation'], fields['gated']
   if (activation, gated) not in PROJECTIONS.values():
     known = sorted({name for name, gate in PROJECTIONS.values() if gate == gated})
@@ -78,15 +74,10 @@ def t5_fields(
 ) -> dict[str, Any]:
   """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
 
-  Args:
-    tensors: by the published names.
-    config: the object in config.json, or None where there is none.
-
-  Returns:
-    Fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
+  Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
 
   Raises:
-    ConfigError: a tensor that tells them is missing, or `config` is of another model.
+    ConfigError: a tensor that is needed is missing, or `config` is of another model.
   """
   if config is not None and config.get('model_type', 't5') not in list(FAMILIES):
     raise ConfigError(

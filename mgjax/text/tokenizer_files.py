@@ -4,9 +4,9 @@ Of the T5 family `spiece.model`, of CLIP `vocab.json` with `merges.txt` or OpenA
 `bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. Special tokens that somebody types are
 text to sentencepiece, and themselves to the others, as in the reference tokenizers.
 
-Such a file holds rules that are run on every text, and the libraries follow them as they are: a
-damaged one may crash them, fill memory or never end. So files that nobody has tried are first read
-in a process of their own with limits of time and memory, where some texts become tokens:
+The libraries run a file's rules on every text as they are: a damaged one may crash them, fill
+memory or never end. So files that nobody has tried are first read in a process of their own with
+limits of time and memory, where some texts become tokens:
 
   python -m mgjax.text.tokenizer_files FILE...    prints why these are no tokenizer, or nothing
 """
@@ -50,7 +50,7 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 class Unfit(ConfigError):
-  """A file is no tokenizer of such an encoder; the message goes on where its name ends."""
+  """A file is no tokenizer of such an encoder; the message goes on after its name."""
 
 
 class Vocabulary(NamedTuple):
@@ -74,8 +74,8 @@ class Vocabulary(NamedTuple):
 def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
   """Returns the files, one or two, that make the tokenizer at `path`, a folder or one of them.
 
-  Of a folder with several tokenizers it is that of sentencepiece, which the T5 family was trained
-  with, before `tokenizer.json`, before the others; of one without any there are no files.
+  In a folder with several tokenizers sentencepiece's, which the T5 family was trained with, comes
+  first, then `tokenizer.json`, then the others; [] where there is none.
 
   Raises:
     ConfigError: there is no such file, or one of two that belong together is missing.
@@ -104,11 +104,7 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 
 def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabulary:
-  """Reads the tokenizer at `path`, a folder or a file.
-
-  Args:
-    path: where it is.
-    tried: whether these files have been read before, so that no trial is needed.
+  """Reads the tokenizer at `path`, a folder or a file; `tried` if these files were read before.
 
   Raises:
     ConfigError: there is none, or it is damaged, or it does not end a text with a token.
@@ -164,10 +160,7 @@ def _tried(digest: str, *files: str) -> str:
 
 
 def _fault_of(files: Sequence[str]) -> str:
-  """Returns what is wrong with the tokens of a tokenizer; of files that are none '' as well.
-
-  Those raise wherever they are read, without harm.
-  """
+  """Returns what is wrong with the tokens of a tokenizer; '' also of files that raise when read."""
   try:
     vocabulary = read_vocabulary(files[0], tried=True)
     for text in _TRIALS:
@@ -188,11 +181,7 @@ def _fault_of(files: Sequence[str]) -> str:
 
 
 def read_tokenizer_file(path: pathlib.Path) -> bytes:
-  """Reads a file of a tokenizer.
-
-  Raises:
-    ConfigError: it cannot be read, or is empty or larger than any.
-  """
+  """Reads a file of a tokenizer; ConfigError if it cannot be read, is empty or larger than any."""
   try:
     with path.open('rb') as file:
       data = file.read(LARGEST + 1)

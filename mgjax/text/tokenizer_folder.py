@@ -36,17 +36,17 @@ def find_tokenizer(
   source: str | os.PathLike[str],
   given: str | os.PathLike[str] | None,
 ) -> Files:
-  """Reads the tokenizer files of an encoder that is imported, and tries them.
+  """Reads and checks the tokenizer files of an encoder that is imported: name -> content.
 
   Args:
     component: that is imported.
     tokenizer: 'file', 'bytes', or None for a component that reads no text.
-    model: the fields of `config.model` as the weights need them.
+    model: the fields of `config.model`.
     source: the folder of the weights, or a file in it, where the tokenizer is looked for.
     given: a tokenizer's file or folder instead, or None.
 
   Returns:
-    What each file holds, by its name; nothing if none is needed, or if there are none, aloud.
+    {} if none is needed, or, with a warning, if there is none.
 
   Raises:
     ConfigError: the files cannot be used, or are not of this encoder.
@@ -77,16 +77,7 @@ def find_tokenizer(
 
 
 def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
-  """Checks that a tokenizer goes with an encoder.
-
-  Args:
-    tokenizer: of texts.
-    model: the fields of the encoder.
-    place: where the tokenizer is from, for the message.
-
-  Raises:
-    ConfigError: the encoder cannot have been trained with it.
-  """
+  """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
   if tokenizer.size > model['vocabulary']:
     wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
   elif model.get('pooling') == 'first_eos' and tokenizer.end != model['eos']:
@@ -104,12 +95,12 @@ def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) 
 
 
 def digests(files: Files) -> dict[str, str]:
-  """Returns the SHA-256 of every file, by its name."""
+  """Returns the SHA-256 of each file."""
   return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
 
 
 def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
-  """Writes the tokenizer of a work directory, whole or not at all, in place of any before it."""
+  """Writes the tokenizer files of a work directory atomically, in place of any before."""
   if not files:
     return
   workdir.mkdir(parents=True, exist_ok=True)
@@ -125,11 +116,7 @@ def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
 
 
 def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
-  """Reads the tokenizer files of a work directory; none if it has none.
-
-  Raises:
-    ConfigError: they are not those that were imported.
-  """
+  """Reads the tokenizer files of a work directory, {} without any; ConfigError if they changed."""
   folder = pathlib.Path(workdir) / FOLDER
   if not folder.is_dir():
     return {}
@@ -150,8 +137,7 @@ def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
   """Reads the tokenizer of an imported encoder.
 
   Raises:
-    ConfigError: there is no such encoder, it was imported without a tokenizer, or the files are
-      damaged or of another encoder.
+    ConfigError: there is no such encoder, or its tokenizer is missing, damaged or another's.
   """
   config = read_config(workdir)
   folder = pathlib.Path(workdir) / FOLDER

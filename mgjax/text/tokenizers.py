@@ -25,11 +25,8 @@ _warned: set[int] = set()  # lengths for which this process has said which texts
 def byte_tokens(text: str, length: int) -> Int[np.ndarray, ' m']:
   """Returns ByT5's tokens of a text: each UTF-8 byte + 3, then the end token 1, then padding 0.
 
-  'hi' -> [107, 108, 1, 0, ...]. A longer text is cut at a character, so that the end token fits.
-
-  Args:
-    text: any text; what UTF-8 cannot hold (lone surrogates) becomes '?'.
-    length: number of tokens m.
+  'hi' -> [107, 108, 1, 0, ...], `length` in all. A longer text is cut at a character, so that the
+  end token fits; what UTF-8 cannot hold (lone surrogates) becomes '?'.
   """
   data = text.encode('utf-8', errors='replace')
   if len(data) > length - 1:
@@ -46,10 +43,8 @@ def _encode_bytes(data: bytes) -> np.ndarray:
 class Tokenizer:
   """Text to tokens, as `load_tokenizer` makes it; it can be pickled.
 
-  Attributes:
-    pad: the token to fill up with.
-    end: the token that ends every text.
-    size: the largest token + 1: what the encoder's vocabulary must have room for.
+  `pad` fills up, `end` ends every text, and `size` is the largest token + 1: what the encoder's
+  vocabulary must have room for.
   """
 
   def __init__(self, vocabulary: Vocabulary):
@@ -85,8 +80,8 @@ class Tokenizer:
   def cut(self, tokens: Int[np.ndarray, ' m'], length: int) -> Int[np.ndarray, ' n']:
     """Returns at most `length` of a text's tokens: its first ones and the end token.
 
-    This is the truncation that published encoders were trained with; of bytes it may leave a part
-    of a character, where `byte_tokens` leaves none.
+    Published encoders were trained with this truncation; of bytes it may leave a part of a
+    character, where `byte_tokens` leaves none.
 
     Raises:
       ConfigError: not even the tokens that begin and end every text would fit.
@@ -109,8 +104,7 @@ def load_tokenizer(path: str | os.PathLike[str], tried: bool = False) -> Tokeniz
     path: 'bytes' for that of ByT5, which needs no file; else a file or a folder with `spiece.model`
       (T5, UL2: sentencepiece), `tokenizer.json` (tokenizers), `vocab.json` and `merges.txt` or
       `bpe_simple_vocab_16e6.txt.gz` (CLIP).
-    tried: whether these very files have been read before; others are read in a process of their
-      own first.
+    tried: whether these very files were read before; others are read in their own process first.
 
   Raises:
     ConfigError: there is no such file, or it is damaged, or its tokenizer ends texts with no token.
@@ -128,9 +122,9 @@ def _encode_as_bytes(text: str) -> np.ndarray:
 def encode_texts(
   tokenizer: Tokenizer, texts: Sequence[str], length: int
 ) -> tuple[Int[np.ndarray, 'b m'], Bool[np.ndarray, 'b m']]:
-  """Returns the tokens of texts, cut and filled up on the right to `length`, and which are theirs.
+  """Returns the tokens of texts, cut or padded on the right to `length`, and the mask of real ones.
 
-  Which are cut is logged, of the first texts with such in a process and for each length.
+  Cut texts are logged, those of the first such call for each length.
   """
   rows = [tokenizer(text) for text in texts]
   cut = {text: len(row) for text, row in zip(texts, rows, strict=True) if len(row) > length}

@@ -26,10 +26,10 @@ _APOSTROPHES = frozenset("'\u2018\u2019")
 def visual_text(prompt: str) -> str:
   """Returns the quoted parts of a prompt, joined by spaces: what ByT5 reads (Movie Gen §3.1.4).
 
-  'a sign says "open", a door «exit»' -> 'open exit'; '' if nothing is quoted. Of quotes in quotes
-  the outer ones count, marks without a partner do not. A straight single quote opens only where no
-  letter or digit stands before it, and single quotes close only where none stands behind: all
-  others are apostrophes. Scripts without spaces (Chinese, Japanese, Korean) have no apostrophes.
+  'a sign says "open", a door «exit»' -> 'open exit'; '' if nothing is quoted. Of nested quotes the
+  outer ones count, marks without a partner do not. A straight single quote opens only where no
+  letter or digit stands before it, and single quotes close only where none follows: all others are
+  apostrophes. Scripts without spaces (Chinese, Japanese, Korean) have no apostrophes.
   """
   spans: list[tuple[int, int]] = []
   opened: list[tuple[str, int]] = []  # marks that wait for their partner, with their places

@@ -1,4 +1,4 @@
-"""The words that a model was shown: a prompt with others says less to it than it seems to."""
+"""Lists the words that a model was trained on, and the words of a prompt that it was not."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-MOST = 2000  # words; whoever was shown more knows more than a list can tell
+MOST = 2000  # words; beyond that a list tells little
 _LISTED = 60  # words that people are shown
 _MARKS = re.compile(r'"\d+"')  # a number in quotes is spelt, as on a sign
 # Of scripts that put no spaces between words every sign counts as one: kana and Chinese ones.
@@ -25,9 +25,9 @@ _KEPT = _Kept({ord("'"): ord("'"), 0x2019: ord("'")})
 
 
 def vocabulary_of(text: str) -> list[str]:
-  """Lists the different words of a text, in small letters: 'A cat, a Dog' -> ['a', 'cat', 'dog'].
+  """Lists the different words of a text, in lower case: 'A cat, a Dog' -> ['a', 'cat', 'dog'].
 
-  Unlike the tokens of `words.py`, marks are none, and neither are numbers in quotes.
+  Unlike the tokens of `words.py`, they hold no marks and no numbers in quotes.
   """
   text = unicodedata.normalize('NFC', _MARKS.sub(' ', text).casefold())
   words = (word.strip("'") for word in _WORD.findall(text.translate(_KEPT)))
@@ -58,24 +58,24 @@ class Vocabulary:
     self._words: set[str] | None = set()
 
   def add(self, words: Iterable[str] | None) -> None:
-    """Adds what more it was trained on; None or nothing is what nobody knows the words of."""
+    """Adds words of more training data; None or nothing makes all words unknown from then on."""
     more = set(words or ())
     self._words = self._words | more if more and self._words is not None else None
     if self._words is not None and len(self._words) > MOST:
       self._words = None
 
   def notes(self) -> dict[str, list[str]]:
-    """Returns what a checkpoint keeps of it, for `words_in`."""
+    """Returns what a checkpoint keeps, for `words_in`."""
     return {'words': sorted(self._words)} if self._words else {}
 
 
 def unseen(prompt: str, words: Collection[str]) -> list[str]:
-  """Lists the words of a prompt that are none of `words`; none where no words are known."""
+  """Lists the words of a prompt that are not among `words`; none where no words are known."""
   return [word for word in vocabulary_of(prompt) if word not in words] if words else []
 
 
 def describe_unseen(prompt: str, unknown: Sequence[str], words: Collection[str]) -> str:
-  """Says which words of a prompt training never showed, with those that may have been meant."""
+  """Says which words of a prompt training never showed, with similar words that it did."""
   said = []
   for word in unknown:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.75)

@@ -15,12 +15,7 @@ from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.core.weights.files import read_weights
-from mgjax.core.weights.format import (
-  ImportedWeights,
-  WeightFormat,
-  parameter_shapes,
-  understanding,
-)
+from mgjax.core.weights.format import ImportedWeights, WeightFormat, parameter_shapes, understanding
 from mgjax.core.weights.names import TensorName, export_tensors, import_tensors
 from mgjax.core.weights.tensors import listed
 
@@ -34,12 +29,12 @@ class Family(NamedTuple):
   """Encoders of one kind, as transformers has them.
 
   Attributes:
-    make: the module that `config.model` describes.
-    inputs: model -> what its `init` wants beside a key.
-    fields: tensors and config.json, or None -> the fields of `config.model` that they tell.
-    rows: fields of `config.model`, and names that tensors have -> the table of names.
+    make: makes the module that `config.model` describes.
+    inputs: model -> arguments of its `init` after the key.
+    fields: tensors, config.json or None -> the fields of `config.model` that they show.
+    rows: fields of `config.model`, names of tensors -> the table of names.
     config: fields of `config.model` -> config.json.
-    expected: whose tensors these should be.
+    expected: whose tensors these should be, for messages.
   """
 
   make: Callable[[Mapping[str, Any]], nn.Module]
@@ -51,7 +46,7 @@ class Family(NamedTuple):
 
 
 def make_encoder_format(family: Family) -> WeightFormat:
-  """Makes the format of a frozen encoder, which goes back as it came: names, types and bits."""
+  """Makes the format of a frozen encoder, which is exported as it came: names, types and bits."""
 
   def init(model: nn.Module, _: Mapping[str, Any], key: jax.Array) -> Tree:
     return nn.unbox(model.init(key, *family.inputs(model))['params'])

@@ -18,17 +18,12 @@ def words_of(text: str) -> list[str]:
 
 
 def word_tokens(text: str, length: int, vocabulary: int) -> Int[np.ndarray, ' m']:
-  """Returns a token a word, then the end token 1, then padding 0; a longer text is cut.
+  """Returns `length` tokens: one a word, then the end token 1, then padding 0; long texts are cut.
 
-  The vocabulary needs no list: a word's token is a hash of it. As in every word-level vocabulary
-  nothing of how a word is spelt is left, and a word that training never showed says nothing. Two
-  words may share a token, seldom where the vocabulary is several times larger than what is said:
-  the numbers 0 to 999 have one each in a vocabulary of 8,192.
-
-  Args:
-    text: any text.
-    length: number of tokens m.
-    vocabulary: tokens that words are spread over; all are less than this + 3.
+  A word's token is 3 + its hash modulo `vocabulary`, so that no list is needed: how a word is spelt
+  is lost, and a word that training never showed says nothing. Two words may share a token, seldom
+  where the vocabulary is several times larger than what is said: the numbers 0 to 999 have one each
+  in a vocabulary of 8,192.
   """
   words = words_of(text)[: length - 1]
   tokens = np.full(length, PAD, np.int32)

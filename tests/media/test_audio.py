@@ -220,8 +220,5 @@ def test_what_cannot_be_written_is_explained_and_leaves_nothing(tmp_path, sound,
   with pytest.raises(DataError, match=words):
     write_wav(tmp_path / 'a.wav', sound, 48_000)
   assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_is_no_place_for_a_sound(tmp_path):
   with pytest.raises(DataError, match='is a folder'):
     write_wav(tmp_path, noise(0.1), 48_000)

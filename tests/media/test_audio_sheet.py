@@ -63,8 +63,7 @@ def opened_height(folder, sounds):
 
 
 @pytest.mark.parametrize(
-  'seconds, ticks',
-  [(0.4, 9), (1.0, 11), (2.0, 11), (5.28, 6), (30.0, 7), (58.0, 6), (120.0, 7)],
+  'seconds, ticks', [(0.4, 9), (1.0, 11), (2.0, 11), (5.28, 6), (30.0, 7), (58.0, 6), (120.0, 7)]
 )
 def test_the_axis_is_marked_in_round_seconds(tmp_path, seconds, ticks):
   sound = np.zeros((round(seconds * 8000), 1), np.float32)

@@ -5,9 +5,8 @@ import pytest
 
 from mgjax.media.audio import probe_audio, read_audio, stream_audio, write_wav
 from mgjax.media.containers import Blob
-from mgjax.media.video import probe, read_clip, stream_clip
+from mgjax.media.video import probe, read_clip
 from tests.media.real_clips import real_clip
-from tests.media.test_video import numbered_file
 
 
 def in_memory(path):
@@ -20,16 +19,6 @@ def test_pictures_in_memory_are_those_on_the_disk(name):
   assert probe(in_memory(path)) == probe(path)
   wanted = {'frames': 8, 'size': (48, 64), 'fps': 12.0, 'start': 1.5}
   np.testing.assert_array_equal(read_clip(in_memory(path), **wanted), read_clip(path, **wanted))
-
-
-def test_the_stream_of_a_film_in_memory_is_that_of_the_disk(tmp_path):
-  path = numbered_file(tmp_path, count=40)
-  for blob, file in zip(
-    stream_clip(in_memory(path), size=(32, 32), fps=25.0),
-    stream_clip(path, size=(32, 32), fps=25.0),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(blob, file)
 
 
 def test_sound_in_memory_is_that_on_the_disk(tmp_path):

@@ -1,7 +1,6 @@
 """Soundtracks: the pictures stay as they are and the sound is in time."""
 
 import logging
-import struct
 
 import av
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from mgjax.core.errors import DataError
 from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
 from mgjax.media.video import probe, write_video
-from tests.media.audio_files import delay, encode_sound, encode_video, noise
+from tests.media.audio_files import delay, encode_sound, encode_video, noise, turn
 from tests.media.real_clips import real_clip
 
 FRAMES = (np.arange(60, dtype=np.uint8)[:, None, None, None] * 4) * np.ones(
@@ -78,10 +77,7 @@ def test_another_length_is_fitted_to_the_video_aloud(tmp_path, caplog, seconds, 
 
 def test_a_turned_video_stays_turned(tmp_path):
   write_video(tmp_path / 'a.mp4', np.zeros((8, 32, 64, 3), np.uint8), fps=8)
-  data = bytearray((tmp_path / 'a.mp4').read_bytes())
-  matrix = data.find(b'tkhd') + 44
-  data[matrix : matrix + 36] = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-  (tmp_path / 'a.mp4').write_bytes(data)
+  turn(tmp_path / 'a.mp4')
   write_soundtrack(tmp_path / 'out.mp4', tmp_path / 'a.mp4', [noise(1.0)], 48_000)
   info = probe(tmp_path / 'out.mp4')
   assert (info.height, info.width, info.has_audio) == (64, 32, True)

@@ -91,7 +91,3 @@ def test_videos_of_other_rates_lengths_and_sizes_play_together(tmp_path):
   frames, times = played(tmp_path / 'a.webp')
   assert len(frames) == 8 and sum(times) == 1000
   assert not (frames[0] == frames[-1]).all()
-
-
-def test_images_have_no_animation(tmp_path):
-  assert len(write_sheets(tmp_path / 'a.png', [waves(1)], ['a'], 8)) == 1

@@ -5,7 +5,6 @@ import hashlib
 import logging
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from mgjax.media.containers import Limits
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import probe, read_clip, stream_frames, write_video
 from tests.binaries import CHECKOUT
-from tests.media.audio_files import delay, encode_sound, encode_video, noise
+from tests.media.audio_files import delay, encode_sound, encode_video, noise, turn
 from tests.media.real_clips import real_clip
 from tests.media.test_soundtracks import FRAMES
 
@@ -151,14 +150,8 @@ def test_uneven_times_are_kept_within_a_tick(tmp_path):
 
 def test_a_turned_video_is_written_upright(tmp_path):
   write_video(tmp_path / 'a.mp4', np.zeros((4, 32, 64, 3), np.uint8), fps=8)
-  data = bytearray((tmp_path / 'a.mp4').read_bytes())
-  matrix = data.find(b'tkhd') + 44
-  data[matrix : matrix + 36] = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-  (tmp_path / 'b.mp4').write_bytes(data)
-  assert (probe(tmp_path / 'b.mp4').width, probe(tmp_path / 'b.mp4').height) == (32, 64)
-  write_frames(
-    tmp_path / 'c.mp4', larger(tmp_path / 'b.mp4'), fps=8, crf=12, sound_of=tmp_path / 'b.mp4'
-  )
+  video = turn(tmp_path / 'a.mp4')
+  write_frames(tmp_path / 'c.mp4', larger(video), fps=8, crf=12, sound_of=video)
   with av.open(str(tmp_path / 'c.mp4')) as container:
     (frame, *_) = container.decode(video=0)
     assert (frame.width, frame.height, frame.rotation) == (64, 128, 0)
@@ -244,11 +237,6 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
 
 def test_a_file_of_sound_alone_gives_its_sound(tmp_path):
   sound = encode_sound(tmp_path / 'a.m4a', noise(1.0))
-  write_frames(
-    tmp_path / 'out.mp4',
-    ((i / 25, (i + 1) / 25, FRAMES[i]) for i in range(25)),
-    fps=25,
-    crf=12,
-    sound_of=sound,
-  )
+  frames = ((i / 25, (i + 1) / 25, FRAMES[i]) for i in range(25))
+  write_frames(tmp_path / 'out.mp4', frames, fps=25, crf=12, sound_of=sound)
   assert sounds(tmp_path / 'out.mp4') == sounds(sound)

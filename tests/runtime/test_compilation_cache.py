@@ -1,15 +1,14 @@
 """Compiled programs that are kept: in a folder of the user, and never in the way."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from mgjax.runtime import compilation_cache
+from tests.tiny import CHECKOUT
 
-CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 COMPILE = """
 import jax, logging, sys
 from jax import monitoring

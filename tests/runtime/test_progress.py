@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 import pty
 import re
 import subprocess
@@ -15,8 +14,7 @@ import jax
 
 from mgjax.runtime import progress as module
 from mgjax.runtime.progress import Progress, in_stage, track
-
-CHECKOUT = pathlib.Path(__file__).parent.parent.parent
+from tests.tiny import CHECKOUT
 
 
 class Terminal(io.StringIO):

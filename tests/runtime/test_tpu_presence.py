@@ -1,15 +1,14 @@
 """TPUs are looked for where there may be some, and libtpu is left alone where there are none."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from mgjax.runtime.tpu_presence import may_have_tpu
+from tests.tiny import CHECKOUT
 
-CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 BARE = {'PATH': '/bin', 'TPU_SKIP_MDS_QUERY': '1', 'TPU_LIBRARY_PATH': '/x/libtpu.so'}
 
 

@@ -15,7 +15,6 @@ from mgjax.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.text.prompts import prompt_of
 from mgjax.text.t5 import make_t5
 from mgjax.text.tokenizers import byte_tokens
-from mgjax.text.visual_text import visual_text
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.encode import encode, encode_prompts
 from tests import tiny, tiny_text
@@ -62,14 +61,6 @@ def test_states_are_those_of_each_text_alone_on_one_device(encoders, name):
     expected = np.asarray(alone(encoders[name], text))
     # Two layers of some 100 roundings each, of numbers that a norm keeps below sqrt(9) = 3.
     np.testing.assert_allclose(arrays[STATES], expected, atol=200 * 3 * 2**-24 * 4)
-
-
-def test_states_do_not_depend_on_what_else_is_asked_for(encoders):
-  encoder = TextEncoder(encoders['long'])
-  together = encoder(TEXTS)
-  again = encoder(TEXTS[::-1])[::-1]
-  for first, second in zip(together, again, strict=True):
-    np.testing.assert_array_equal(first[STATES], second[STATES])
 
 
 def test_another_encoder_has_another_identity(encoders, tmp_path):
@@ -164,10 +155,6 @@ def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp
     Embedder(TextSettings.of(config.to_dict()), tmp_path / 'run', learnt)(
       [prompt_of({'caption': 'a cat'})]
     )
-
-
-def test_quotes_are_what_the_character_encoder_is_given():
-  assert visual_text('FPS-16 the sign says "407"') == '407'
 
 
 def test_an_encoder_that_reads_something_unknown_is_refused():

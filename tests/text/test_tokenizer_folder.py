@@ -131,34 +131,18 @@ def test_bytes_need_no_file(weights, tmp_path, caplog):
     import_weights(config, weights, tmp_path / 'other', tokenizer=tmp_path / 'tokenizer.json')
 
 
-@pytest.mark.parametrize(
-  ('name', 'data', 'message'),
-  [
-    ('spiece.model', b'', r"spiece\.model' is empty"),
-    ('spiece.model', b'<html>not found</html>', 'cannot be read as a tokenizer'),
-    ('tokenizer.json', b'\x89PNG', 'cannot be read as a tokenizer'),
-    ('merges.txt', b'a b', 'no tokenizer file .*vocab.json'),
-  ],
-)
-def test_a_damaged_tokenizer_leaves_nothing_behind(name, data, message, weights, tmp_path):
+def test_a_damaged_tokenizer_leaves_nothing_behind(weights, tmp_path):
   folder = tmp_path / 'given'
   folder.mkdir()
   for file in weights.iterdir():
     (folder / file.name).symlink_to(file)
-  (folder / name).write_bytes(data)
   (tmp_path / 'elsewhere').mkdir()
-  (tmp_path / 'elsewhere' / name).write_bytes(data)
+  for place in (folder, tmp_path / 'elsewhere'):
+    (place / 'tokenizer.json').write_bytes(b'\x89PNG')
   for source, tokenizer in ((folder, None), (weights, tmp_path / 'elsewhere')):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match='cannot be read as a tokenizer'):
       import_weights(t5_base.get_config(), source, tmp_path / 'run', tokenizer)
     assert not (tmp_path / 'run').exists()
-
-
-def test_a_named_tokenizer_that_is_not_there_is_an_error(weights, tmp_path):
-  (tmp_path / 'empty').mkdir()
-  for path in (tmp_path / 'empty', tmp_path / 'nowhere.json'):
-    with pytest.raises(ConfigError, match=r'no tokenizer.*; expected spiece\.model'):
-      import_weights(t5_base.get_config(), weights, tmp_path / 'run', path)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def quoted(text, pair):
 @pytest.mark.parametrize(
   ('prompt', 'text'),
   [
+    # Quoted parts come in order.
     ('a sign that says "open"', 'open'),
     ("a sign that says 'open'", 'open'),
     ('“Hello, world” on a T-shirt and ‘bye’ on a cap', 'Hello, world bye'),
@@ -32,45 +33,21 @@ def quoted(text, pair):
     ("一块写着'你好'的牌子", '你好'),
     ("'안녕'이라고 쓰인 간판", '안녕'),
     ('first "a", then "b c"', 'a b c'),
-  ],
-)
-def test_quoted_parts_come_in_order(prompt, text):
-  assert visual_text(prompt) == text
-
-
-@pytest.mark.parametrize(
-  ('prompt', 'text'),
-  [
+    # Of nested quotes the outer ones count.
     ('"he said \'hi\' to me"', "he said 'hi' to me"),
     ('\'the "best" bar\'', 'the "best" bar'),
     ('«a «b» c»', 'a «b» c'),
     ('「外「内」側」', '外「内」側'),
     ("'a 'b' c'", "a 'b' c"),
     ('„außen ‚innen‘ außen“', 'außen ‚innen‘ außen'),
-  ],
-)
-def test_of_nested_quotes_the_outer_ones_count(prompt, text):
-  assert visual_text(prompt) == text
-
-
-@pytest.mark.parametrize(
-  ('prompt', 'text'),
-  [
+    # Apostrophes are no quotes.
     ("the dog's bowl isn't the cats' bowl", ''),
     ('the dog’s bowl isn’t the cats’ bowl', ''),
     ("a sign 'it's Joe's' on the dog's house", "it's Joe's"),
     ('a sign ‘it’s Joe’s’ on the dog’s house', 'it’s Joe’s'),
     ("'tis the season, says 'hi'", 'hi'),
     ("'hi'5 is no end, here it is'", "hi'5 is no end, here it is"),
-  ],
-)
-def test_apostrophes_are_no_quotes(prompt, text):
-  assert visual_text(prompt) == text
-
-
-@pytest.mark.parametrize(
-  ('prompt', 'text'),
-  [
+    # Marks without a partner are passed over.
     ('', ''),
     ('a cat', ''),
     ('a 5" pipe', ''),
@@ -85,18 +62,8 @@ def test_apostrophes_are_no_quotes(prompt, text):
     ('"', ''),
   ],
 )
-def test_marks_without_a_partner_are_passed_over(prompt, text):
+def test_quoted_parts_are_read_and_nothing_else(prompt, text):
   assert visual_text(prompt) == text
-
-
-@given(plain)
-def test_no_quotes_are_no_text(text):
-  assert visual_text(text) == ''
-
-
-@given(some, pairs)
-def test_what_is_quoted_is_what_is_read(text, pair):
-  assert visual_text(f'a sign says {quoted(text, pair)} here') == text
 
 
 @given(st.lists(st.tuples(plain, some, pairs)), plain)

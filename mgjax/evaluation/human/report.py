@@ -24,7 +24,7 @@ from mgjax.evaluation.human.statistics import (
   prompts_needed,
 )
 from mgjax.evaluation.metrics.values import plain
-from mgjax.runtime.report.intervals import interval_chart
+from mgjax.runtime.report.charts import interval_chart
 from mgjax.runtime.report.page import page, table
 
 Rows = list[dict[str, Any]]

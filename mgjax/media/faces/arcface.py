@@ -21,20 +21,12 @@ _EYES = np.array([(51.6, 38.3), (51.5, 73.5)])
 
 
 class ArcFace:
-  """An ArcFace network.
-
-  Attributes:
-    threshold: Movie Gen's, between frames of one person (Movie Gen §4).
-  """
+  """An ArcFace network; its threshold is Movie Gen's between frames of one person (§4)."""
 
   threshold = 0.5
 
   def __init__(self, session: Any):
-    """Takes an `onnxruntime.InferenceSession`, or what has its `get_inputs` and `run`.
-
-    Raises:
-      ConfigError: the network reads something else than pictures of 112 x 112.
-    """
+    """Takes an onnxruntime session of pictures of 112 x 112; ConfigError for another network."""
     inputs = session.get_inputs()
     shapes = [list(each.shape) for each in inputs]
     if len(shapes) != 1 or shapes[0][1:] != [3, _SIDE, _SIDE]:
@@ -78,11 +70,7 @@ class ArcFace:
 
 
 def open_arcface(file: str) -> ArcFace:
-  """Opens an ONNX file.
-
-  Raises:
-    ConfigError: it is not there, no such network, or onnxruntime is not installed.
-  """
+  """Opens an ONNX file; ConfigError if it or onnxruntime is missing, or it is no such network."""
   if not pathlib.Path(file).is_file():
     raise ConfigError(f'there is no file {file!r}; give the path of an ArcFace network, .onnx')
   try:

@@ -1,7 +1,7 @@
-"""Calibrates an embedder: the threshold on its cosines, the errors there, a picture of both.
+"""Calibrates a face embedder: the threshold on its cosines and the error rates there.
 
-Of n people, pairs of pictures of the same one are n independent trials at most, however many
-pictures there are, and pairs of different people no more than n // 2: the intervals count those.
+Of n people, pairs of the same person are n independent trials at most, however many pictures there
+are, and pairs of different people n // 2: the intervals count those.
 """
 
 import dataclasses
@@ -27,13 +27,7 @@ Interval = tuple[float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-  """Cosines of pairs of pictures.
-
-  Attributes:
-    cosines: of each pair.
-    places: which two pictures each pair is of.
-    trials: how many of the pairs are independent.
-  """
+  """Cosines of pairs of pictures, which two each is of, and how many are independent `trials`."""
 
   cosines: np.ndarray
   places: list[tuple[int, int]]
@@ -42,12 +36,10 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-  """A threshold and how often it errs.
+  """The threshold from which two pictures count as one person, and its two error rates.
 
-  Attributes:
-    threshold: from which on two pictures count as one person.
-    missed: share of pairs of one person below it, and a 95% interval.
-    confused: share of pairs of two people at or above it, and a 95% interval.
+  `missed` is the share of pairs of one person below it, `confused` that of pairs of two people at
+  or above it, each with a 95% interval.
   """
 
   threshold: float
@@ -55,7 +47,6 @@ class Calibration:
   confused: tuple[float, Interval]
 
   def __str__(self) -> str:
-    """Says it in one line."""
     (missed, between), (confused, beside) = self.missed, self.confused
     return (
       f'threshold {self.threshold:.3f}: {missed:.1%} of pairs of one person below it '
@@ -65,10 +56,7 @@ class Calibration:
 
 
 def all_pairs(people: Mapping[str, Vectors]) -> tuple[Pairs, Pairs]:
-  """Returns the pairs of the same person and those of different people.
-
-  Args:
-    people: name -> unit vectors of his or her pictures; pairs number them in this order.
+  """Returns the pairs of the same person and those of different people, of name -> unit vectors.
 
   Raises:
     DataError: there are no two people, or nobody with two pictures.
@@ -96,7 +84,7 @@ def all_pairs(people: Mapping[str, Vectors]) -> tuple[Pairs, Pairs]:
 def calibrate(same: Pairs, different: Pairs) -> Calibration:
   """Chooses the threshold at which the worse of both error rates is least.
 
-  Where several cosines will do, as between pairs that lie apart, it is the middle of them.
+  Where several cosines will do, it is the middle of them.
   """
   ours, others = np.sort(same.cosines), np.sort(different.cosines)
   levels = np.unique([*ours, *others])
@@ -110,7 +98,7 @@ def calibrate(same: Pairs, different: Pairs) -> Calibration:
 
 
 def errors_at(threshold: float, same: Pairs, different: Pairs) -> Calibration:
-  """Returns the errors of a threshold that is given."""
+  """Returns the error rates of a given threshold."""
   missed = float((same.cosines < threshold).mean())
   confused = float((different.cosines >= threshold).mean())
   return Calibration(
@@ -142,21 +130,16 @@ def draw_calibration(
 ) -> None:
   """Writes a PNG: histograms of both kinds of pairs, the threshold, and the pairs nearest to error.
 
-  Args:
-    path: the PNG.
-    title: what was calibrated.
-    same: pairs of one person.
-    different: pairs of two.
-    chosen: the threshold.
-    crops: the pictures, by the numbers of the pairs.
+  `crops` are the pictures, by the numbers in `Pairs.places`.
   """
-  hardest = [
-    (f'One person, least alike: {_told(same, worst)}', [same.places[i] for i in worst])
-    for worst in [np.argsort(same.cosines)[:_DRAWN]]
-  ] + [
-    (f'Two people, most alike: {_told(different, worst)}', [different.places[i] for i in worst])
-    for worst in [np.argsort(-different.cosines)[:_DRAWN]]
-  ]
+  hardest = []
+  for text, pairs, easy in (
+    ('One person, least alike', same, same.cosines),
+    ('Two people, most alike', different, -different.cosines),
+  ):
+    worst = np.argsort(easy)[:_DRAWN]
+    cosines = ', '.join(f'{pairs.cosines[place]:.3f}' for place in worst)
+    hardest.append((f'{text}: {cosines}', [pairs.places[i] for i in worst]))
   line, row = _LETTERS + 2 * _GAP, 2 * _CROP + 2 * _GAP
   sheet = Image.new('RGB', (_WIDTH, 3 * line + _HEIGHT + _BELOW + 2 * (line + row)), 'white')
   pen = ImageDraw.Draw(sheet)
@@ -177,10 +160,6 @@ def draw_calibration(
         sheet.paste(small, (_GAP + number * (_CROP + _GAP), top + line + below * _CROP))
     top += line + row
   write_sheet(path, sheet, [*titles, *(text for text, _ in hardest)])
-
-
-def _told(pairs: Pairs, places: np.ndarray) -> str:
-  return ', '.join(f'{pairs.cosines[place]:.3f}' for place in places)
 
 
 def _draw_histograms(

@@ -1,8 +1,8 @@
-"""Faces by local binary patterns, of scikit-image: a cascade finds, a histogram compares.
+"""Finds faces by a cascade of local binary patterns and compares them by histograms (scikit-image).
 
-Neither needs weights beyond the 50 kB of the cascade, which ship in scikit-image's wheel. Both are
-weak: the cascade finds faces that look straight at the camera, and the histogram knows a person
-under the same light from the same side; `launch.data calibrate_faces` says how weak.
+Both need no weights beyond the 50 kB in scikit-image's wheel, and both are weak: the cascade finds
+frontal faces, and the histogram knows a person under the same light from the same side;
+`launch.data calibrate_faces` measures how weak.
 """
 
 import functools
@@ -47,7 +47,7 @@ class CascadeDetector:
   """A cascade of multi-block local binary patterns (Liao et al., 2007), with OpenCV's weights."""
 
   def __init__(self, smallest: float):
-    """Takes the smallest face that is looked for, as a share of the shorter side of a picture."""
+    """Takes the smallest face to find, as a share of the shorter side of a picture."""
     self._smallest, self._cascade = smallest, _cascade()
 
   def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
@@ -83,14 +83,12 @@ def _lies_in(face: Face, larger: Face) -> bool:
 class PatternEmbedder:
   """Histograms of uniform local binary patterns in cells of a face (Ahonen et al., 2006).
 
-  The vector is the square root of the histograms, so that a cosine is the Bhattacharyya coefficient
-  of two faces.
+  The vector is their square root, so that a cosine is the Bhattacharyya coefficient of two faces.
   """
 
   threshold = 0.69  # not in public sources; of ten pictures of four people
 
   def __init__(self):
-    """Checks that scikit-image is there."""
     self._feature = _scikit_image().feature
 
   def crop(self, frame: Frame, face: Face) -> UInt8[np.ndarray, 's s 3']:
@@ -115,10 +113,7 @@ class PatternEmbedder:
 def rescaled(frame: Frame, shorter: float, most: float) -> tuple[UInt8[np.ndarray, 'i j 3'], float]:
   """Returns a frame with its shorter side at `shorter` pixels, and by how much it was scaled.
 
-  Args:
-    frame: of any size.
-    shorter: pixels.
-    most: by which a small one is enlarged.
+  It is enlarged by `most` at most.
   """
   scale = min(most, shorter / min(frame.shape[:2]))
   size = tuple(max(1, round(scale * length)) for length in frame.shape[1::-1])

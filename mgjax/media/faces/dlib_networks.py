@@ -32,7 +32,7 @@ _LOCK = threading.Lock()  # dlib's networks keep what they compute in themselves
 
 
 def _dlib() -> Any:
-  """The module, which the distribution dlib-bin brings; None where it is not installed."""
+  """The module of the distribution dlib-bin; None where it is not installed."""
   try:
     return importlib.import_module('dlib')
   except ImportError:
@@ -58,7 +58,7 @@ class DlibDetector:
   """dlib's convolutional detector, with five landmarks of each face."""
 
   def __init__(self, smallest: float):
-    """Takes the smallest face that is looked for, as a share of the shorter side of a picture."""
+    """Takes the smallest face to find, as a share of the shorter side of a picture."""
     self._smallest = smallest
     self._network = _load('cnn_face_detection_model_v1', _DETECTOR)
     self._landmarks = _load('shape_predictor', _LANDMARKS)
@@ -90,7 +90,6 @@ class DlibEmbedder:
   threshold = 0.9  # at .86 a face whose landmarks had slipped was taken for another person's
 
   def __init__(self):
-    """Loads the weights."""
     self._network = _load('face_recognition_model_v1', _EMBEDDER)
     self._landmarks = _load('shape_predictor', _LANDMARKS)
 

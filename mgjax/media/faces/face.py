@@ -15,15 +15,10 @@ _STROKE = 1 / 160  # of the shorter side, the line of a drawn box
 
 @dataclasses.dataclass(frozen=True)
 class Face:
-  """Where a face is in a picture, in pixels; it may reach beyond the picture's edges.
+  """The box of a face, in pixels; it may reach beyond the picture's edges.
 
-  Attributes:
-    top: of the box.
-    left: of the box.
-    height: of the box.
-    width: of the box.
-    points: five landmarks, (y, x) each, where the detector has them: both corners of the eye on the
-      right of the picture, the outer first, both of that on the left, and the base of the nose.
+  `points` are five landmarks, (y, x) each, where the detector has them: both corners of the eye on
+  the right of the picture, the outer first, both of that on the left, and the base of the nose.
   """
 
   top: float
@@ -45,15 +40,9 @@ class Face:
 def crop_face(
   frame: Frame, face: Face, side: int, margin: float = 0.0
 ) -> UInt8[np.ndarray, 's s 3']:
-  """Cuts a square around the middle of a face, as large as the longer side of its box.
+  """Cuts a square around the middle of a face, as large as its box's longer side, to `side` pixels.
 
-  What lies beyond the picture's edges is black.
-
-  Args:
-    frame: the picture.
-    face: in it.
-    side: pixels of the crop.
-    margin: on each side, as a share of the box.
+  It grows by `margin`, a share of the box, on each side. Beyond the picture's edges it is black.
   """
   length = max(1, round(max(face.height, face.width) * (1 + 2 * margin)))
   top = round(face.top + (face.height - length) / 2)
@@ -69,10 +58,9 @@ def crop_face(
 
 
 def mask_face(crop: UInt8[np.ndarray, 's s 3']) -> UInt8[np.ndarray, 's s 3']:
-  """Makes all black but the ellipse that fits into a crop.
+  """Makes a crop black outside its inscribed ellipse.
 
-  An ellipse and not the hull of landmarks: it is the same for every detector, and it keeps forehead
-  and hair, by which people are known too; the five landmarks span eyes and nose only.
+  Unlike a hull of landmarks it is the same for every detector, and keeps forehead and hair.
   """
   places = (np.arange(crop.shape[0]) + 0.5) / crop.shape[0] * 2 - 1
   inside = np.square(places)[:, None] + np.square(places)[None] <= 1

@@ -1,4 +1,4 @@
-"""Photographs, and frames of clips, in which faces are looked for."""
+"""Reads photographs and frames of clips in which faces are looked for."""
 
 import dataclasses
 import itertools
@@ -23,13 +23,8 @@ _WIDE = ('I;16', 'I;16L', 'I;16B', 'I')  # modes of 16 bits a pixel
 def read_picture(path: File, side: int = SIDE, limits: Limits = PHOTOGRAPHS) -> Frame:
   """Reads a photograph, or the first frame of an animation or a video: upright, uint8 (h w 3).
 
-  Pillow reads it, which knows the mirrored orientations of EXIF, the colours of CMYK and when a
-  file is cut off. A picture of another number of colours is made to have three.
-
-  Args:
-    path: the file.
-    side: pixels that the shorter side is shrunk to if it is longer.
-    limits: on its pixels.
+  The shorter side is shrunk to `side` pixels if it is longer. Pillow reads it, which handles EXIF
+  orientations, CMYK and files that are cut off.
 
   Raises:
     DataError: the file cannot be used.
@@ -73,16 +68,10 @@ def _upright(path: File, image: Image.Image, side: int, limits: Limits) -> Frame
 def sample_frames(
   path: File, rate: float, side: int = SIDE, limits: Limits = LIMITS
 ) -> Iterator[tuple[float, Frame]]:
-  """Yields `rate` frames of each second of a video, and the times at which they are on show.
+  """Yields `rate` frames of each second of a video, with the times at which they are shown.
 
-  The first is in the middle of its part of the first second. A video that ends before it gives its
-  first frame.
-
-  Args:
-    path: the file.
-    rate: frames a second.
-    side: pixels that the shorter side is shrunk to if it is longer.
-    limits: what the file may cost.
+  The first is in the middle of its part of the first second. A video that ends before gives its
+  first frame. The shorter side is shrunk to `side` pixels if it is longer.
 
   Raises:
     DataError: the file cannot be used.

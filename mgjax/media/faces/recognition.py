@@ -1,4 +1,4 @@
-"""Finds faces and says whether two are of one person: `find` and `embed`, of several libraries.
+"""Finds faces and says whether two are of one person, by one of several libraries.
 
 `open_faces` opens them by a name, [detector+]embedder:
 
@@ -8,8 +8,8 @@ dlib                dlib's convolutional networks, as the package face-recogniti
 arcface:FILE.onnx   an ArcFace network of your own compares, the cascade finds
 dlib+arcface:FILE   the same, and dlib finds
 
-A cosine means nothing without the embedder that it is of: each has a threshold of its own, above
-which two faces count as one person. `launch.data calibrate_faces` finds one for other pictures.
+Each embedder has a threshold of its own on its cosines; `launch.data calibrate_faces` finds one for
+other pictures.
 """
 
 import dataclasses
@@ -20,11 +20,20 @@ import numpy as np
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_function
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.faces.face import Face, Frame
 
-DETECTORS, EMBEDDERS = ('cascade', 'dlib'), ('cascade', 'dlib', 'arcface')
+DETECTORS = {
+  'cascade': 'mgjax.media.faces.cascade:CascadeDetector',
+  'dlib': 'mgjax.media.faces.dlib_networks:DlibDetector',
+}
+EMBEDDERS = {
+  'cascade': 'mgjax.media.faces.cascade:PatternEmbedder',
+  'dlib': 'mgjax.media.faces.dlib_networks:DlibEmbedder',
+  'arcface': 'mgjax.media.faces.arcface:open_arcface',
+}
 SMALLEST = 0.2
 
 
@@ -39,11 +48,7 @@ class Detector(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-  """Compares faces.
-
-  Attributes:
-    threshold: the cosine from which on two faces count as one person.
-  """
+  """Compares faces; from a cosine of `threshold` on two faces count as one person."""
 
   threshold: float
 
@@ -58,14 +63,9 @@ class Embedder(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
-  """A detector and an embedder.
+  """A detector and an embedder, and the cosine from which on two faces count as one person.
 
-  Attributes:
-    name: by which they were opened.
-    detector: finds.
-    embedder: compares.
-    threshold: the cosine from which on two faces count as one person.
-    smallest: face that is looked for, as a share of the shorter side of a picture.
+  `smallest` is the smallest face to find, as a share of the shorter side of a picture.
   """
 
   name: str
@@ -88,13 +88,10 @@ class Faces:
 
 
 def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = None) -> Faces:
-  """Opens a detector and an embedder, see the top of the file.
+  """Opens a detector and an embedder by their name, see the top of the file.
 
-  Args:
-    name: of them.
-    smallest: face that is found for sure, as a share of the shorter side of the picture. The time
-      that finding takes grows with its inverse, squared.
-    threshold: in place of the embedder's own.
+  Faces from `smallest` on, a share of the shorter side of the picture, are found; the time for it
+  grows with 1 / smallest^2. `threshold` replaces the embedder's own.
 
   Raises:
     ConfigError: the name is unknown, a number is out of its range, or what the name asks for is not
@@ -106,35 +103,10 @@ def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = 
   detector = detector or ('cascade' if kind == 'arcface' else kind)
   if kind not in EMBEDDERS or (kind == 'arcface') != bool(colon and file):
     given = kind if kind not in EMBEDDERS else embedder
-    raise ConfigError(
-      f'faces = {name!r}: {did_you_mean(given, EMBEDDERS[:2])}, or arcface:FILE.onnx'
-    )
+    raise ConfigError(f'faces = {name!r}: {did_you_mean(given, DETECTORS)}, or arcface:FILE.onnx')
   if detector not in DETECTORS:
     raise ConfigError(f'faces = {name!r}: {did_you_mean(detector, DETECTORS)}')
-  finding, comparing = _detector(detector, smallest), _embedder(kind, file)
+  finding = load_function(DETECTORS[detector])(smallest)
+  comparing = load_function(EMBEDDERS[kind])(*filter(None, [file]))
   threshold = comparing.threshold if threshold is None else threshold
   return Faces(name, finding, comparing, threshold, smallest)
-
-
-def _detector(name: str, smallest: float) -> Detector:
-  if name == 'dlib':
-    from mgjax.media.faces.dlib_networks import DlibDetector
-
-    return DlibDetector(smallest)
-  from mgjax.media.faces.cascade import CascadeDetector
-
-  return CascadeDetector(smallest)
-
-
-def _embedder(name: str, file: str) -> Embedder:
-  if name == 'arcface':
-    from mgjax.media.faces.arcface import open_arcface
-
-    return open_arcface(file)
-  if name == 'dlib':
-    from mgjax.media.faces.dlib_networks import DlibEmbedder
-
-    return DlibEmbedder()
-  from mgjax.media.faces.cascade import PatternEmbedder
-
-  return PatternEmbedder()

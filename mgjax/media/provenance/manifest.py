@@ -1,7 +1,6 @@
-"""C2PA manifests (specification 2.4): who says that a file was made by a model, signed inside it.
+"""Signs files with C2PA manifests (specification 2.4): who says that a model made them.
 
-A manifest is bound to the file's bytes: whatever writes the file anew drops it, so signing is the
-last thing that happens to a file.
+A manifest is bound to the file's bytes, and writing the file anew drops it: sign last.
 """
 
 import dataclasses
@@ -45,11 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 def load_c2pa() -> Any:
-  """Imports c2pa, which the distribution c2pa-python brings.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
+  """Imports c2pa; ConfigError if c2pa-python is not installed."""
   try:
     return importlib.import_module('c2pa')
   except ImportError:
@@ -60,13 +55,7 @@ def load_c2pa() -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-  """What signs.
-
-  Attributes:
-    chain: certificates in PEM, first the one that signs, then those of who issued it.
-    key: the private key in PEM.
-    algorithm: of the signature, by its name in C2PA.
-  """
+  """Certificates in PEM (the one that signs first), its private key, and C2PA's algorithm."""
 
   chain: bytes
   key: bytes = dataclasses.field(repr=False)
@@ -74,7 +63,7 @@ class Certificate:
 
 
 def configured() -> Certificate | None:
-  """Returns the certificate that `MGJAX_C2PA_CERTIFICATE` names; None where nothing is named.
+  """Returns the certificate that `MGJAX_C2PA_CERTIFICATE` names; None where it is not set.
 
   Raises:
     ConfigError: it cannot be used, or c2pa-python is not installed.
@@ -131,15 +120,14 @@ def _wrong(path: str, what: str) -> ConfigError:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-  """What the manifest of a file that is as it was signed says.
+  """What the manifest of a file that is unchanged since it was signed says.
 
   Attributes:
-    file: its path.
     signer: the common name in the certificate.
     trusted: whether one of the authorities that the reader trusts issued the certificate.
     authorities: whether any were given.
     made_by: programs and versions.
-    actions: what was done, by C2PA's names, each with IPTC's word for what did it or ''.
+    actions: C2PA's names, each with IPTC's word for what did it or ''.
     made_from: names of the files that it was made from.
   """
 
@@ -153,7 +141,7 @@ class Manifest:
 
   @property
   def text(self) -> str:
-    """Lines for people."""
+    """The manifest as lines for people."""
     done = [f'{name} ({_MEANT.get(by, by)})' if by else name for name, by in self.actions]
     lines = {
       'file': f'{self.file}: signed, and as it was signed',
@@ -175,11 +163,7 @@ class Manifest:
 
 
 def check_signing() -> Certificate | None:
-  """Returns the configured certificate after it has signed one pixel; None where none is.
-
-  Raises:
-    ConfigError: it cannot sign, as when it has expired or is for another purpose.
-  """
+  """Returns the configured certificate, or None; ConfigError if it cannot sign one pixel."""
   certificate = configured()
   if certificate is not None:
     _try(certificate)
@@ -205,11 +189,8 @@ def sign(
 ) -> None:
   """Signs files in place with the configured certificate; without one it does nothing.
 
-  It is to be the last that happens to a file. Those of other kinds than `FORMATS` stay as they are.
-
-  Args:
-    paths: what a model made.
-    made_from: the file that it was made from, if it was; its manifest comes along inside.
+  Files of other kinds than `FORMATS` stay as they are. The manifest of `made_from`, the file that
+  they were made from, is included.
 
   Raises:
     ConfigError: the certificate cannot be used.
@@ -250,7 +231,7 @@ def _sign(
 
 
 def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None) -> Any:
-  """What writes a manifest, with what the file was made from, where C2PA can read that."""
+  """Makes the manifest's builder, with what the file was made from if C2PA can read that."""
   c2pa = load_c2pa()
   if made_from is None:
     return c2pa.Builder(_definition(title, MADE), context)
@@ -284,11 +265,9 @@ def _definition(title: str, source: str, parent: bool = False) -> dict[str, Any]
 def read_manifest(
   path: str | os.PathLike[str], authorities: str | os.PathLike[str] | None = None
 ) -> Manifest:
-  """Reads the manifest of a file, and checks the file against it.
+  """Reads the manifest of a picture, sound or video, and checks the file against it.
 
-  Args:
-    path: of a picture, a sound or a video.
-    authorities: a .pem of certificates of those whom the reader trusts.
+  `authorities` is a .pem of certificates of those whom the reader trusts.
 
   Raises:
     ConfigError: c2pa-python is not installed, or there are no such authorities.

@@ -1,9 +1,9 @@
-"""What happens to everything that leaves a pipeline as a file, as three variables ask for it.
+"""Checks prompts, postprocesses outputs and signs files, as three environment variables ask for it.
 
 `MGJAX_CHECK` names a function that may refuse a prompt, `MGJAX_POSTPROCESS` one that changes
-pictures and sounds before they are written, as a watermark does, and `MGJAX_C2PA_CERTIFICATE` what
-files are signed with. They are variables of the environment and no flags, so that no command and no
-notebook can forget them. Functions are named as 'package.module:function'.
+pictures and sounds before they are written, as a watermark does (both 'package.module:function'),
+and `MGJAX_C2PA_CERTIFICATE` what files are signed with. Variables and not flags, so that no command
+and no notebook can forget them.
 """
 
 import hashlib
@@ -27,10 +27,7 @@ __all__ = [
 
 
 def admit(prompts: Iterable[str]) -> None:
-  """Says no, if that has to be said, before anything is made.
-
-  Args:
-    prompts: what will be asked of the model; empty ones are not checked.
+  """Refuses prompts before anything is made; empty ones are not checked.
 
   Raises:
     ConfigError: `check(prompt) -> reason | None` gives a reason, or fails; or what a variable names
@@ -72,19 +69,16 @@ def postprocess_enlarged(
 def postprocess_sound(
   chunks: Iterable[Float[np.ndarray, '_ c']],
 ) -> Iterator[Float[np.ndarray, '_ c']]:
-  """Yields pieces of a sound as the function of `postprocess` wants them written.
+  """Yields pieces of a sound, in order, as the function of `postprocess` wants them written.
 
-  A sound comes in pieces, in order, and once for each file that is made of it.
-
-  Raises:
-    ConfigError: as `postprocess`.
+  It is called once for each file that is made of the sound; ConfigError as `postprocess`.
   """
   for chunk in chunks:
     yield _postprocessed(None, chunk)[1]
 
 
 def described() -> dict[str, Any]:
-  """Returns what the json beside a file says of this: nothing where no variable is set."""
+  """Returns the variables for the json beside a file; {} where none is set."""
   signing = configured()
   said = {
     'check': os.environ.get(CHECK),

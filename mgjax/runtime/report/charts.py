@@ -1,8 +1,15 @@
-"""Line charts as SVG, without a plotting library; `page` has the style of their parts."""
+"""Draws line charts, histograms, funnels and intervals as SVG; `page` has their styles.
+
+Each returns an SVG element, with its legend where it has one; '' where there is nothing to draw.
+"""
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mgjax.core.typing import Num
 
 Points = Sequence[tuple[float, float]]
 
@@ -11,6 +18,12 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
 APART = 70  # names of vertical lines that are nearer to one another are left out
 MOST = 400  # points of a curve that are drawn; of more, the lowest and highest of each stretch
 DECADES = 1.5  # that values span from which on their axis is logarithmic
+BINS = 40  # of a histogram
+NAMES, ROW = 190, 24  # width of the names, and height of a row, of rows that have names
+_TAIL = 0.5  # percent of the values at either end that may lie beyond a histogram's axis
+_ABOVE = 14  # pixels over the bars, for the names of lines
+_NUMBERS = 58  # pixels beside the bars of a funnel
+_LETTER, _LETTERS = 6, 30  # pixels of a letter, about, and letters of a row's name
 # Of curves, by their number, on white and on dark paper.
 COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
 DARK_COLOURS = (
@@ -21,15 +34,9 @@ DARK_COLOURS = (
 def chart(
   title: str, curves: Mapping[str, Points], marks: Mapping[str, float] | None = None
 ) -> str:
-  """Draws curves over one another: an SVG element and its legend.
+  """Draws curves, name -> (x, y) by ascending x, over one another.
 
-  Args:
-    title: above the curves.
-    curves: name -> (x, y) by ascending x. What is not finite is left out.
-    marks: name -> x of vertical lines.
-
-  Returns:
-    The element, or '' where no curve has a point.
+  What is not finite is left out. `marks` are vertical lines, name -> x.
   """
   kept = {
     name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()
@@ -41,53 +48,141 @@ def chart(
   logarithmic = min(ys) > 0 and math.log10(max(ys) / min(ys)) > DECADES
   across = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT)
   up = _axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP, logarithmic)
-  parts = [f'<text class="title" x="{LEFT}" y="15">{html.escape(title)}</text>']
-  for value in ticks(min(0.0, *xs), max(xs)):
-    parts.append(_line(across(value), HEIGHT - BOTTOM, across(value), HEIGHT - BOTTOM + 4, 'axis'))
-    parts.append(
-      f'<text class="x" x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}">'
-      f'{format_number(value)}</text>'
-    )
-  for value in ticks(min(ys), max(ys), logarithmic):
-    parts.append(_line(LEFT, up(value), WIDTH - RIGHT, up(value), 'grid'))
-    parts.append(
-      f'<text class="y" x="{LEFT - 5}" y="{up(value) + 4:.1f}">{format_number(value)}</text>'
-    )
-  named = -APART
-  for name, value in (marks or {}).items():
-    place = across(value)
-    parts.append(_line(place, TOP, place, HEIGHT - BOTTOM, 'mark'))
-    if place - named >= APART:
-      parts.append(
-        f'<text class="mark" x="{place + 3:.1f}" y="{TOP + 10}">{html.escape(name)}</text>'
-      )
-      named = place
+  below = ticks(min(0.0, *xs), max(xs))
+  parts = [_line(across(x), HEIGHT - BOTTOM, across(x), HEIGHT - BOTTOM + 4) for x in below]
+  parts += _grid(across, below, up, ticks(min(ys), max(ys), logarithmic))
+  parts += _marks(marks or {}, across)
   said = []
   for index, (name, points) in enumerate(kept.items()):
-    path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
     said.append(f'{name}: {format_number(points[-1][1])} at {format_number(points[-1][0])}')
-    told, colour = html.escape(said[-1]), _colour(index)
+    path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
+    drawn = f'polyline points="{path}" style="stroke:{_colour(index)}"', '</polyline>'
     if len(points) == 1:
       x, y = path.split(',')
-      parts.append(
-        f'<circle cx="{x}" cy="{y}" r="3" style="fill:{colour}"><title>{told}</title></circle>'
-      )
-    else:
-      parts.append(
-        f'<polyline points="{path}" style="stroke:{colour}"><title>{told}</title></polyline>'
-      )
-  told = html.escape(f'{title}. {"; ".join(said)}')
+      drawn = f'circle cx="{x}" cy="{y}" r="3" style="fill:{_colour(index)}"', '</circle>'
+    parts.append(f'<{drawn[0]}><title>{html.escape(said[-1])}</title>{drawn[1]}')
+  return _svg(title, parts, said) + _legend(kept, '\u2501')
+
+
+def histogram(
+  title: str, groups: Mapping[str, Num[np.ndarray, '_']], lines: Mapping[str, float] | None = None
+) -> str:
+  """Draws counts of values, stacked by group, and named lines across them.
+
+  The axis goes over all lines and 99% of the values; what lies beyond counts in its last bar. What
+  is not finite is left out.
+  """
+  kept = {name: np.asarray(each, float) for name, each in groups.items()}
+  kept = {name: each[np.isfinite(each)] for name, each in kept.items()}
+  lines = {name: value for name, value in (lines or {}).items() if math.isfinite(value)}
+  together = np.concatenate([*kept.values(), np.zeros(0)])
+  if not len(together):
+    return ''
+  low, high = _ends(together, list(lines.values()))
+  edges = np.linspace(low, high, BINS + 1)
+  counts = [np.histogram(np.clip(each, low, high), edges)[0] for each in kept.values()]
+  tallest = int(np.sum(counts, axis=0).max())
+  across = _axis(low, high, LEFT, WIDTH - RIGHT)
+  up = _axis(0, tallest, HEIGHT - BOTTOM, TOP + _ABOVE)
+  whole = [each for each in ticks(0, tallest) if each == int(each)]
+  parts, below = _grid(across, ticks(low, high), up, whole), [0] * BINS
+  for index, (name, each) in enumerate(zip(kept, counts, strict=True)):
+    bars = [
+      f'<rect x="{across(edges[bar]) + 0.5:.1f}" y="{up(below[bar] + count):.1f}" '
+      f'width="{across(edges[1]) - across(edges[0]) - 1:.1f}" '
+      f'height="{up(below[bar]) - up(below[bar] + count):.1f}"/>'
+      for bar, count in enumerate(each.tolist())
+      if count
+    ]
+    told = html.escape(f'{name}: {int(each.sum()):,}')
+    parts.append(f'<g style="fill:{_colour(index)}"><title>{told}</title>{"".join(bars)}</g>')
+    below = (each + below).tolist()
+  parts += _marks(lines, across)
+  said = [f'{name}: {len(each):,}' for name, each in kept.items()]
+  limits = [f'{name} at {format_number(value)}' for name, value in lines.items()]
+  return _svg(title, parts, [*said, *limits]) + _legend(said, '\u25a0')
+
+
+def funnel_chart(
+  title: str, rows: Mapping[str, tuple[float, float | None]], names: tuple[str, str]
+) -> str:
+  """Draws what is left after each step, on a logarithmic axis, beside what others had left.
+
+  `rows` are step -> (share, share of the others or None), 0 to 1, without a bar for 0; `names` are
+  those of the two shares.
+  """
+  if not rows:
+    return ''
+  shares = [share for row in rows.values() for share in row if share]
+  decades = max(1, math.ceil(-math.log10(min(shares, default=0.1)) - 1e-9))
+  bottom, end = TOP + ROW * len(rows), WIDTH - _NUMBERS
+  across = _axis(10.0**-decades, 1.0, NAMES, end, logarithmic=True)
+  parts, said = [], []
+  for share in (10.0**decade for decade in range(-decades, 1)):
+    parts.append(_line(across(share), TOP, across(share), bottom, 'grid'))
+    parts.append(_text('x', across(share), bottom + 15, _share(share)))
+  for index, (name, (share, other)) in enumerate(rows.items()):
+    y = TOP + ROW * index
+    said.append(f'{name}: {_share(share)}' + (f', {names[1]} {_share(other)}' if other else ''))
+    bars = [(share, y + 3, ROW - 6, 0)]
+    if other:
+      bars = [(share, y + 3, ROW / 2 - 3, 0), (other, y + ROW / 2, 5, 1)]
+    drawn = ''.join(
+      f'<rect x="{NAMES}" y="{top:.1f}" width="{max(across(each) - NAMES, 1):.1f}" '
+      f'height="{high:.1f}" style="fill:{_colour(colour)}"/>'
+      for each, top, high, colour in bars
+      if each
+    )
+    parts += [_row_name(name, y), f'<g><title>{html.escape(said[-1])}</title>{drawn}</g>']
+    parts.append(_text('x', end + 6, y + ROW / 2 + 4, _share(share), anchor='start'))
+  shown = names if any(other for _, other in rows.values()) else names[:1]
+  return _svg(title, parts, said, bottom + BOTTOM, left=4) + _legend(shown, '\u25a0')
+
+
+def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -> str:
+  """Draws a point and its interval, (value, low, high), for each name, and a line at 0.
+
+  Rows that are not finite are left out.
+  """
+  kept = {name: row for name, row in rows.items() if all(map(math.isfinite, row))}
+  if not kept:
+    return ''
+  least = min(0.0, *(min(row) for row in kept.values()))
+  most = max(0.0, *(max(row) for row in kept.values()))
+  across = _axis(least, most if most > least else least + 1, NAMES, WIDTH - RIGHT)
+  bottom = TOP + ROW * len(kept)
+  parts, said = [], []
+  for value in ticks(least, most):
+    kind = 'grid' if value else 'mark'
+    parts.append(_line(across(value), TOP, across(value), bottom, kind))
+    parts.append(_text('x', across(value), bottom + 15, format_number(value)))
+  for index, (name, (value, low, high)) in enumerate(kept.items()):
+    y = TOP + ROW * (index + 0.5)
+    said.append(f'{name}: {value:.1f} from {low:.1f} to {high:.1f}')
+    parts.append(_row_name(name, y - ROW / 2))
+    parts.append(
+      f'<g style="stroke:{_colour(0)};fill:{_colour(0)}"><title>{html.escape(said[-1])}</title>'
+      f'<line x1="{across(low):.1f}" y1="{y}" x2="{across(high):.1f}" y2="{y}" stroke-width="2"/>'
+      f'<circle cx="{across(value):.1f}" cy="{y}" r="4" stroke="none"/></g>'
+    )
+  return _svg(title, parts, said, bottom + BOTTOM, left=4)
+
+
+def _svg(
+  title: str, parts: Iterable[str], said: Iterable[str], height: float = HEIGHT, left: float = LEFT
+) -> str:
+  label = html.escape(f'{title}. {"; ".join(said)}')
   return (
-    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
-    f'{_legend(kept)}'
+    f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">'
+    f'{_text("title", left, 15, title)}{"".join(parts)}</svg>'
   )
 
 
-def _legend(curves: Mapping[str, Points]) -> str:
+def _legend(names: Iterable[str], sign: str) -> str:
   entries = [
-    f'<span><b style="color:{_colour(index)}" aria-hidden="true">\u2501</b>'
-    f' {html.escape(name)}</span>'
-    for index, name in enumerate(curves)
+    f'<span><b style="color:{_colour(index)}" aria-hidden="true">{sign}</b> '
+    f'{html.escape(name)}</span>'
+    for index, name in enumerate(names)
   ]
   return f'<div class="legend">{" ".join(entries)}</div>'
 
@@ -96,11 +191,44 @@ def _colour(index: int) -> str:
   return f'var(--c{index % len(COLOURS)})'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str = 'axis') -> str:
   return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False):
+def _text(kind: str, x: float, y: float, text: str, anchor: str = '') -> str:
+  style = f' style="text-anchor:{anchor}"' if anchor else ''
+  return f'<text class="{kind}"{style} x="{x:.1f}" y="{y:.1f}">{html.escape(text)}</text>'
+
+
+def _row_name(name: str, top: float) -> str:
+  short = name if len(name) <= _LETTERS else f'{name[: _LETTERS - 1]}…'
+  return _text('y', NAMES - 8, top + ROW / 2 + 4, short)
+
+
+def _grid(
+  across: Callable, below: Sequence[float], up: Callable, beside: Sequence[float]
+) -> list[str]:
+  """Numbers below a chart, and numbers beside it with a line each."""
+  parts = [_text('x', across(x), HEIGHT - BOTTOM + 16, format_number(x)) for x in below]
+  parts += [_line(LEFT, up(y), WIDTH - RIGHT, up(y), 'grid') for y in beside]
+  return parts + [_text('y', LEFT - 5, up(y) + 4, format_number(y)) for y in beside]
+
+
+def _marks(marks: Mapping[str, float], across: Callable) -> list[str]:
+  """Vertical lines, with names where these do not cover one another."""
+  parts, named = [], -math.inf
+  for name, value in sorted(marks.items(), key=lambda mark: mark[1]):
+    place = across(value)
+    parts.append(_line(place, TOP, place, HEIGHT - BOTTOM, 'mark'))
+    if place - named >= APART:
+      fits = place + 3 + _LETTER * len(name) < WIDTH
+      side, anchor = (3, 'start') if fits else (-3, 'end')
+      parts.append(_text('mark', place + side, TOP + 10, name, anchor))
+      named = place
+  return parts
+
+
+def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False) -> Callable:
   """Returns the function from values to places."""
   if logarithmic:
     linear = _axis(math.log10(low), math.log10(high), start, end)
@@ -110,10 +238,21 @@ def _axis(low: float, high: float, start: float, end: float, logarithmic: bool =
   return lambda value: start + (end - start) * (value - low) / (high - low)
 
 
-def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
-  """Returns at most about `most` points: of each stretch the lowest and the highest, and the last.
+def _ends(values: np.ndarray, lines: Sequence[float]) -> tuple[float, float]:
+  """The ends of a histogram's axis; a single value stands in its middle."""
+  low, high = np.percentile(values, [_TAIL, 100 - _TAIL])
+  low, high = float(min(low, *lines, high)), float(max(high, *lines, low))
+  if high == low:
+    margin = abs(low) / 2 or 0.5
+    return low - margin, high + margin
+  margin = (high - low) / (2 * BINS)  # or a line at the end would stand on the frame
+  return (low - margin if low else low), high + margin
 
-  So a spike of a single point stays to be seen.
+
+def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
+  """Returns about `most` points at most: of each stretch the lowest and the highest, and the last.
+
+  So a spike of a single point is still visible.
   """
   if len(points) <= most:
     return list(points)
@@ -146,3 +285,7 @@ def format_number(value: float) -> str:
   if value == int(value) and 1000 <= abs(value) < 1e7:
     return f'{int(value):,}'
   return f'{value:.4g}'
+
+
+def _share(share: float) -> str:
+  return f'{format_number(round(100 * share, 2))}%'

@@ -1,22 +1,20 @@
 """The page of an evaluation: numbers, intervals, samples, the best and the worst of each metric.
 
-It is made of the record alone, as plain data: of `measured`, and `against` where it was compared.
-What stands there comes on the page, so that a new metric needs nothing here.
+It is made of the record alone: of `measured`, and `against` where it was compared. All metrics in
+the record are shown, so a new one needs nothing here.
 """
 
 import base64
 import html
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import printable
-from mgjax.runtime.report.charts import format_number
-from mgjax.runtime.report.histogram import histogram
-from mgjax.runtime.report.intervals import interval_chart
+from mgjax.runtime.report.charts import format_number, histogram, interval_chart
 from mgjax.runtime.report.page import page, table
 from mgjax.runtime.report.preview import preview
 
@@ -61,10 +59,8 @@ _BOX = '<p class="note"><label><input type="checkbox" id="moving"> Play videos i
 def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
   """Returns the page of an evaluation: one HTML document that needs nothing else.
 
-  Args:
-    title: of the page.
-    record: as it is written, see `mgjax.evaluation.record.measured.Measured.as_dict`.
-    folder: which the names of files are of.
+  `record` is that of `mgjax.evaluation.record.measured.Measured.as_dict`, whose files lie in
+  `folder`.
   """
   measured = record['measured']
   metrics: Mapping[str, Record] = measured['metrics']
@@ -103,7 +99,7 @@ class _Shown:
     return place in self._files
 
   def figure(self, place: int, before: str = '') -> str:
-    """Returns a sample below which its prompt stands, after a number."""
+    """Returns a sample with its prompt below it, after `before`, a number."""
     name = html.escape(printable(self._names[place]))
     number = f'<b>{html.escape(before)}</b> ' if before else ''
     return (
@@ -264,16 +260,17 @@ def _overview(measured: Record, shown: _Shown) -> str:
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:
   """The numbers of one metric as a histogram, and its best and worst samples."""
   label, each = _label(name, metric), metric['each']
-  numbers = np.array([math.nan if number is None else number for number in each], np.float64)
+  numbers = np.array(each, np.float64)  # None becomes NaN
   varied = not metric['share'] and len(np.unique(numbers[np.isfinite(numbers)])) > 1
-  line = {'all': _finite(metric['value'])}
+  line = {} if metric['value'] is None else {'all': metric['value']}
   drawn = histogram(label, {'samples': numbers}, line) if varied else ''
   rows = []
   for title, places in zip(
     _ENDS[metric['share']][metric['better']], (metric['best'], metric['worst']), strict=True
   ):
     if places:
-      figures = _figures(places, each, metric['share'], shown)
+      before = ['' if metric['share'] else _number(each[place]) for place in places]
+      figures = ''.join(map(shown.figure, places, before))
       rows.append(f'<h3>{title}</h3><div class="shown">{figures}</div>')
   if not rows and not drawn:
     return ''
@@ -283,14 +280,6 @@ def _extremes(name: str, metric: Record, shown: _Shown) -> str:
     f'<section><h2>{html.escape(label)}: {told.replace(" ()", "")}</h2>{drawn}{"".join(rows)}'
     '</section>'
   )
-
-
-def _figures(places: Sequence[int], each: Sequence[Any], share: bool, shown: _Shown) -> str:
-  return ''.join(shown.figure(place, '' if share else _number(each[place])) for place in places)
-
-
-def _finite(value: float | None) -> float:
-  return math.nan if value is None else value
 
 
 def _about(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""HTML of a page that needs no other file: its colours by the reader's screen, its tables."""
+"""HTML of a page that needs no other file: its styles, light or dark as the screen, and tables."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -50,12 +50,7 @@ h2{{margin:1.6em 0 .4em;overflow-wrap:anywhere}}h3{{font-size:1em;margin:.8em 0 
 
 
 def page(title: str, body: str) -> str:
-  """Returns a whole page.
-
-  Args:
-    title: text.
-    body: HTML.
-  """
+  """Returns a whole page of a title, as text, and a body, as HTML."""
   title = html.escape(title)
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -66,12 +61,9 @@ def page(title: str, body: str) -> str:
 
 
 def table(rows: Sequence[Mapping[str, str]], name: str, links: Mapping[str, str] = {}) -> str:
-  """Returns a table whose rows begin with what they are about.
+  """Returns a named table of rows, header -> text; a header that a row lacks leaves its cell empty.
 
-  Args:
-    rows: header -> cell, text; a header that a row lacks leaves its cell empty.
-    name: of the table.
-    links: first cell -> the address behind it.
+  `links` maps texts of first cells to the addresses behind them.
   """
   names = list(dict.fromkeys(name for row in rows for name in row))
   head = ''.join(f'<th scope="col">{html.escape(each)}</th>' for each in names)

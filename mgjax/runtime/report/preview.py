@@ -1,4 +1,4 @@
-"""Copies of videos, pictures and sounds that are small enough to stand inside a page."""
+"""Makes copies of videos, pictures and sounds that are small enough to embed in a page."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ def preview(path: pathlib.Path) -> tuple[str, bytes] | None:
   """Returns the MIME type and the bytes of a file, or of a smaller copy of it.
 
   A copy has at most 192 pixels on its shorter side, 12 frames a second, the first 5 seconds and no
-  sound. None of a file that is not there, cannot be read, or is a sound that is too long.
+  sound. None for a file that is missing or cannot be read, or a sound that is too long.
   """
   kind = path.suffix.lower()
   try:

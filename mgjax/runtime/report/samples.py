@@ -1,4 +1,4 @@
-"""What a run made, for its page: pictures, animations, videos and sounds inside the HTML."""
+"""Shows what a run made on its page: pictures, animations, videos and sounds inside the HTML."""
 
 import base64
 import html

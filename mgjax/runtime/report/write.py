@@ -1,7 +1,7 @@
-"""One page that shows a run, a recipe or a quickstart: samples, scores, stages, speeds, curves.
+"""Writes one page that shows a run, a recipe or a quickstart: samples, scores, stages and curves.
 
-The page is one HTML file that needs nothing else. It is made from `metrics.jsonl`, so it can be
-made at any time, of what has failed too.
+The page is one HTML file that needs nothing else, made from `metrics.jsonl` at any time, also of
+runs that failed.
 """
 
 import contextlib
@@ -70,11 +70,9 @@ CHARTS: dict[str, Callable[[str], bool]] = {
 def write_report(
   workdir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-  """Writes the page of a run, a recipe or a quickstart, and returns where it is.
+  """Writes the page of a run, a recipe or a quickstart, and returns its path.
 
-  Args:
-    workdir: of one of them.
-    path: of the page; by default report.html in the work directory.
+  By default it is report.html in the work directory.
 
   Raises:
     ConfigError: there is neither a run nor a recipe.
@@ -136,7 +134,7 @@ def validation_curve(curves: Mapping[str, list[tuple[float, float]]]) -> list[tu
 
 
 def _stages(workdir: pathlib.Path) -> list[dict[str, Any]] | None:
-  """What a recipe says of its stages; None where there is none."""
+  """The stages in recipe.json; None where there is none."""
   path = workdir / 'recipe.json'
   if not path.exists():
     return None
@@ -153,7 +151,7 @@ def _stages(workdir: pathlib.Path) -> list[dict[str, Any]] | None:
 
 
 def read_seconds(workdir: str | os.PathLike[str]) -> dict[str, float]:
-  """Reads what each stage of a recipe took; of a damaged file nothing, aloud."""
+  """Reads what each stage of a recipe took; {} of a damaged file, with a warning."""
 
   def right(seconds: Any) -> bool:
     return all(type(each) in (int, float) and 0 <= each < 2**53 for each in seconds.values())

@@ -5,7 +5,6 @@ import http.server
 import struct
 import threading
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,16 +34,6 @@ def signed(tmp_path, authority):
   return path
 
 
-def packets(path):
-  """Where the bytes of each packet lie, in the file: kind of stream -> (place, size)."""
-  found = {}
-  with av.open(str(path)) as container:
-    for packet in container.demux():
-      if packet.size:
-        found.setdefault(packet.stream.type, []).append((packet.pos, packet.size))
-  return found
-
-
 def test_a_signed_video_with_sound_verifies_and_decodes_to_the_same(tmp_path, signed):
   plain = film(tmp_path / 'plain.mp4')
   manifest = read_manifest(signed)
@@ -68,14 +57,6 @@ def test_another_authority_vouches_for_nothing(tmp_path, signed):
   assert not read_manifest(signed, other).trusted
 
 
-def test_one_flipped_byte_of_pictures_or_sound_does_not_verify(tmp_path, signed):
-  for kind, places in packets(signed).items():
-    place, size = places[len(places) // 2]
-    changed = flip(signed, place + size // 2, tmp_path / f'{kind}.mp4')
-    with pytest.raises(DataError, match='it was changed after it was signed'):
-      read_manifest(changed)
-
-
 def boxes(data):
   """The boxes of an mp4: kind -> where it begins and ends."""
   found, place = {}, 0
@@ -92,7 +73,9 @@ def test_one_flipped_byte_of_media_or_index_does_not_verify(tmp_path, signed):
   assert set(found) >= {b'mdat', b'moov', b'uuid'}
   for kind in (b'mdat', b'moov'):
     for place in range(*found[kind], 97):
-      with pytest.raises(DataError):
+      with pytest.raises(
+        DataError, match='changed after it was signed' if kind == b'mdat' else '.'
+      ):
         read_manifest(flip(signed, place, tmp_path / 'changed.mp4'))
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError
 from mgjax.media.contact_sheet import contact_sheet
-from mgjax.runtime.report.charts import chart, thinned, ticks
 from mgjax.runtime.report.page import DARK, LIGHT
 from mgjax.runtime.report.samples import PICTURE
 from mgjax.runtime.report.write import read_curves, write_report
@@ -58,11 +57,6 @@ def test_the_page_of_a_run_has_its_curves_and_numbers(tiny_runs, tmp_path):
   assert '8 of 8' in page and 'step p99' in page and 'data wait' in page
   loss = tiny.losses(tiny_runs / 'video')[8]['loss']
   assert f'<td>{loss:.4g}</td>' in page
-
-
-def test_the_page_of_two_players_has_both(tiny_runs, tmp_path):
-  page = read(write_report(tiny_runs / 'autoencoder', tmp_path / 'page.html'))
-  assert 'psnr' in page
 
 
 def test_metrics_of_a_kind_share_a_chart_and_none_is_lost(tmp_path):
@@ -175,29 +169,3 @@ def test_where_nothing_ran_there_is_nothing_to_show(tmp_path):
   begin(tmp_path / 'run')
   with pytest.raises(ConfigError, match=r"did you mean '.*run' \(video\)\?"):
     write_report(tmp_path)
-
-
-def test_thinning_keeps_spikes_and_the_ends():
-  points = [(float(x), 0.0) for x in range(10_000)]
-  points[4321] = (4321.0, 9.0)
-  kept = thinned(points, most=100)
-  assert len(kept) <= 102 and (4321.0, 9.0) in kept
-  assert kept[0] == points[0] and kept[-1] == points[-1]
-  assert kept == sorted(kept)
-
-
-@pytest.mark.parametrize('span', [(0.0, 1.0), (0.0, 210_000.0), (-3.2, 0.07), (0.301, 0.302)])
-def test_ticks_are_few_round_and_inside(span):
-  low, high = span
-  found = ticks(low, high)
-  assert 3 <= len(found) <= 8
-  slack = (high - low) * 1e-9
-  assert all(low - slack <= value <= high + slack for value in found)
-  digits = [f'{value:.10e}'.split('e')[0].rstrip('0') for value in found if abs(value) > slack]
-  assert all(len(each) <= 6 for each in digits)
-
-
-def test_values_over_decades_get_a_logarithmic_axis():
-  decades = chart('x', {'a': [(0, 1e-4), (1, 1.0)], 'b': [(0, 1e-3)]})
-  assert all(f'>{value}<' in decades for value in ('0.0001', '0.001', '0.01', '0.1', '1'))
-  assert chart('x', {'a': [(0, float('nan'))]}) == ''
