@@ -35,19 +35,17 @@ def make_audio_sources(
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
-  A file serves the longest bucket that it fills, so that of a long sound no more is lost than of a
-  short one and none comes twice as often; where `data.share` is 'given', every bucket that it is
-  long enough for, since the weights then say how often each length comes. Buckets without any are
-  left out.
+  A file serves the longest bucket that it fills, so that no file comes twice; where `data.share` is
+  'given', every bucket that it is long enough for, as the weights then say how often each length
+  comes. Buckets without any file are left out. `captions` makes the captions of manifests.
 
   Args:
     data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
       with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
-    shapes: of the buckets, each with its source in `data`; with a size, samples have 'video' too,
-      uint8 (t h w 3) of seconds * fps frames.
+    shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
+      seconds * fps frames.
     split: 'train' or 'validation'.
     report: where rejected files are listed; see `from_each_source`.
-    captions: of the rows of manifests.
 
   Raises:
     ConfigError: the kind or a source is unknown, or lengths and rates do not fit each other.
@@ -77,12 +75,11 @@ def _make_sources(
 
 
 class DigitsWithAudio:
-  """Windows of the sounding small world: `source[i]` is cut from `digits[i]`.
+  """Windows of the moving digits with sound: `source[i]` is cut from `digits[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
-  is silent; the others lie anywhere. Where a window lies is a function of the index alone. Beside
-  'audio' there are the labels and the caption of the clip, and the 'events' inside the window, in
-  seconds from its start. Windows with 'video' begin on a frame.
+  is silent. Where a window lies is a function of the index alone. 'events' are the seconds from the
+  start of the window. Windows with 'video' begin on a frame.
   """
 
   def __init__(self, digits: Digits, seconds: float, pictures: bool):

@@ -79,9 +79,7 @@ class ClipIndex:
     """Makes an index.
 
     Args:
-      columns: see the attribute.
-      get: reads clip `i`; picklable, as is `name`.
-      name: what a report calls clip `i`, without reading it.
+      get: reads clip `i`; picklable, as is `name`, which says what a report calls it.
       fingerprint: of the content: whatever is read through `get` depends on nothing else.
       captions: of all clips, where they are known without reading them.
     """
@@ -150,9 +148,7 @@ def _names(clip: Clip) -> list[str]:
 def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   """Returns an index of clip records; a clip's file is read when the clip is asked for.
 
-  Args:
-    records: the rows.
-    only: a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
+  `only` is a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
 
   Raises:
     DataError: the records hold something else.
@@ -182,14 +178,11 @@ def probe_entries(
   report: str | os.PathLike[str] | None = None,
   captions: Captions = PLAIN,
 ) -> tuple[list[Clip], list[Rejected]]:
-  """Probes what a folder or manifest names, many files at once, each file once.
+  """Probes what a folder or manifest (.csv, .jsonl) names, many files at once, each file once.
 
   Args:
-    path: a folder, a .csv or a .jsonl.
-    medium: of the files.
-    probe: fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
+    probe: file -> fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
     report: a file that is no entry, should it lie in the folder.
-    captions: of the rows of a manifest.
 
   Raises:
     DataError: there is no such path.
@@ -243,9 +236,6 @@ def announce(
   """Logs how many clips are used and why others are not: of each of those once in a process.
 
   Args:
-    path: where they lie.
-    used: number of clips.
-    rejected: the others.
     wanted: what to give if there is nothing usable.
     report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
     more: how many others were rejected as the last of them were.

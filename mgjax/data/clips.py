@@ -35,13 +35,7 @@ class Windows(abc.ABC):
   def __init__(
     self, clips: ClipIndex, seconds: np.ndarray | float, most: np.ndarray | float = np.inf
   ):
-    """Cuts clips.
-
-    Args:
-      clips: at least one.
-      seconds: of a window, of each clip or of all.
-      most: windows of each clip, 1 or more.
-    """
+    """Cuts clips, at least one, into windows of `seconds`, of each clip at most `most`."""
     if not len(clips):
       raise DataError('a source of clips needs at least one clip')
     self._clips = clips

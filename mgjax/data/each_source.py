@@ -24,8 +24,6 @@ def from_each_source(
   """Returns the samples of all buckets, in their order.
 
   Args:
-    data: with `sources`.
-    shapes: of the buckets, each with the name of its `source`.
     make: (data of one source, shapes of its buckets, report) -> bucket -> samples; buckets without
       any are left out. Clips are assigned to buckets of their own source alone.
     report: where rejected clips are listed: of the source 'edits' in `rejected_edits.jsonl` beside

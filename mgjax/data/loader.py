@@ -39,7 +39,6 @@ class StepIterator:
 
     Args:
       batches: step -> batch, from `make_batches`.
-      start_step: the first step.
       threads: that prepare one batch each, so as many batches are held in memory; 0 reads in the
         calling thread. With workers, the threads of each worker.
       workers: processes; 0 for none.
@@ -169,7 +168,6 @@ def continue_orders(
 
   Args:
     orders: those in the checkpoint, the last one in force.
-    step: of the checkpoint.
     new: the hash of the data as they are now.
     before: the same from `without_worlds`, which runs of earlier versions have.
     allow: whether a new order may begin here.

@@ -55,13 +55,7 @@ def make_batches(
 
   In each bucket every sample comes once per epoch, and every epoch has its own order. Host h of n
   holds the rows [h B/n, (h+1) B/n) of the batch of size B that a single host would hold, so the
-  global batch does not depend on the number of hosts.
-
-  Args:
-    buckets: at least one, with different names.
-    seed: of all shuffles.
-    host: the index of this host.
-    hosts: the number of hosts; must divide every batch size.
+  global batch does not depend on the number of hosts, which must divide every batch size.
 
   Raises:
     ConfigError: no buckets, a repeated name, a weight, a batch size or a host that cannot be.
@@ -104,13 +98,7 @@ def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
 def samples_of_batch(
   buckets: Sequence[ShapeBucket], step: int, *, seed: int
 ) -> tuple[ShapeBucket, list[int]]:
-  """Returns the bucket of the batch of a step over all hosts, and the samples of its rows.
-
-  Args:
-    buckets: as for `make_batches`.
-    step: index of the batch.
-    seed: of all shuffles.
-  """
+  """Returns the bucket of the batch of a step over all hosts, and the samples of its rows."""
   numbered = [
     dataclasses.replace(bucket, source=_Numbers(place, len(bucket.source)), transform=None)
     for place, bucket in enumerate(buckets)

@@ -41,13 +41,7 @@ class Replacing:
   def __init__(
     self, source: Source, name: str = '', quarantine: str | os.PathLike[str] | None = None
   ):
-    """Wraps a source.
-
-    Args:
-      source: whose DataErrors mean broken samples.
-      name: of the bucket, for the list.
-      quarantine: the file of the list; None for no list.
-    """
+    """Wraps a source, whose DataErrors mean broken samples; these go to `quarantine`."""
     self.source, self._name = source, name
     self._quarantine = quarantine and pathlib.Path(quarantine)
     self._known: set[str] = set()

@@ -27,10 +27,7 @@ EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have non
 
 
 def make_sources(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report = None,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report = None
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'video' or 'latents', 'caption', 'fps'}.
 
@@ -67,7 +64,7 @@ def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
 
 
 def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
-  """Makes the small world of `config.data`; `more` are fields of `Digits` that come first.
+  """Makes the digits or signs of `config.data`; `more` are fields of `Digits` that come first.
 
   Validation has other handwriting and the combinations or numbers that training never shows; of
   images of single digits, all.
@@ -112,13 +109,8 @@ def open_clip_index(
 ) -> tuple[ClipIndex, list[Rejected]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
-  Args:
-    data: see `make_sources`.
-    split: 'train' or 'validation'.
-    medium: of files.
-    probe: file -> fields of a `Clip`; records were probed when they were made.
-    report: where rejected clips will be listed.
-    captions: of the rows of a manifest; records have theirs.
+  `probe` maps a file to fields of a `Clip`; records were probed, and have captions, since they were
+  made.
 
   Raises:
     ConfigError: there is no path, or files are expected where records are.
@@ -136,9 +128,7 @@ def open_clip_index(
 def make_transform(prepares, keep: tuple[str, ...]):
   """Makes the map from a sample to the arrays of a batch, safe to send to worker processes.
 
-  Args:
-    prepares: functions sample -> arrays, one a conditioning.
-    keep: array fields of the sample itself that the batch keeps.
+  `prepares` are functions sample -> arrays, one a conditioning; the batch keeps the fields `keep`.
   """
   return functools.partial(_transform, tuple(prepares), keep)
 
@@ -173,10 +163,7 @@ class _WithFrameRate:
 
 
 def _digits(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report
 ) -> dict[str, Source]:
   del report
   sources = {}
@@ -187,10 +174,7 @@ def _digits(
 
 
 def _clips(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report
 ) -> dict[str, Source]:
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)

@@ -109,8 +109,7 @@ def backtranslate(
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
     samples_per_shard: how many clips give one shard.
-    process: of the processes that work at once, this one.
-    processes: how many they are.
+    process: of the `processes` that work at once, this one.
 
   Returns:
     'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.

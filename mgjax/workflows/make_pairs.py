@@ -36,7 +36,6 @@ class Pair:
   """What was made of a sample.
 
   Attributes:
-    title: what was asked for.
     row: of the records; None if what is kept went into the row of another pair of the sample.
     scores: by which the filter judged, name -> number.
     reason: why it is dropped; '' if it is kept.
@@ -56,14 +55,9 @@ Make = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], Iterable[Sequence[
 
 @dataclasses.dataclass(frozen=True)
 class PairsResult:
-  """Counts so far.
+  """How many pairs were made and kept, in how many rows, and why the others were dropped.
 
-  Attributes:
-    made: pairs.
-    kept: those in the records.
-    rows: of the records.
-    reasons: why the other pairs are not in them -> how many.
-    finished: else other processes are still at work.
+  If not `finished`, other processes are still at work.
   """
 
   made: int
@@ -96,7 +90,6 @@ def make_pairs(
   """Writes records of the pairs that are kept; the same call again goes on where it stopped.
 
   Args:
-    source: samples.
     make: makes pairs of some samples, and judges them.
     directory: of the records, a local folder.
     meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
@@ -104,8 +97,7 @@ def make_pairs(
     columns: fields of rows that are numbers or truth values.
     batch_size: samples that `make` is given at once.
     samples_per_shard: how many samples give one shard.
-    process: of the processes that work at once, this one.
-    processes: how many they are; the one that comes last finishes the records.
+    process: of the `processes` that work at once, this one; the last one finishes the records.
     refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 
   Raises:

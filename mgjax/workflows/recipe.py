@@ -55,14 +55,9 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One thing to do.
+  """One thing to do: its kind, its configuration with every path in its place, where it writes.
 
-  Attributes:
-    name: for people, and of its seconds.
-    kind: TRAIN, ENCODE, AVERAGE or SAMPLES.
-    config: with every path in its place.
-    workdir: where what it makes goes.
-    after: the names of the stages that it builds on.
+  `after` are the names of the stages that it builds on.
   """
 
   name: str
@@ -85,11 +80,7 @@ def is_recipe(config: ConfigDict) -> bool:
 
 
 def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
-  """Returns what a recipe does, in order.
-
-  Args:
-    config: with `stages` and `order`.
-    workdir: of the recipe.
+  """Returns what a recipe, a configuration with `stages` and `order`, does, in order.
 
   Raises:
     ConfigError: a stage builds on one that does not come before it, or there is no such stage.
@@ -260,12 +251,9 @@ def _samples(stage: Stage) -> bool:
 
 
 class _Kind(NamedTuple):
-  """What to do with a stage of one kind.
+  """What does a stage of one kind, and whether its files say that nothing is left to do.
 
-  Attributes:
-    work: does it, and returns whether it came to its end.
-    done: whether its files say that nothing is left to do; raises ConfigError if something else
-      was done.
+  `work` returns whether it came to its end; `done` raises ConfigError if something else was done.
   """
 
   work: Callable[[Stage], bool]

@@ -78,7 +78,6 @@ def run_sweep(
   Args:
     arms: name -> configuration, or its name; each seed takes the place of `seed` there.
     seeds: of the runs of all arms, or arm -> its own.
-    workdir: of the sweep.
     evaluate: work directory of a finished run -> its scores as JSON can hold them, such as a list
       with a number a prompt; on several processes each calls it. Called again if it was killed,
       and for runs of which an earlier call had no `evaluate`.
@@ -165,8 +164,7 @@ def digest(config: ConfigDict) -> str:
 
 
 def _plan(
-  arms: Mapping[str, ConfigDict | str],
-  seeds: Sequence[int] | Mapping[str, Sequence[int]],
+  arms: Mapping[str, ConfigDict | str], seeds: Sequence[int] | Mapping[str, Sequence[int]]
 ) -> dict[tuple[str, int], ConfigDict]:
   """The configuration of every run: all seeds of the first arm, of the second, ..."""
   if not arms:
@@ -257,11 +255,7 @@ def _line(row: Row) -> str:
 
 
 def _parsed(row: Any) -> Row:
-  """Returns a row that says all it should.
-
-  Raises:
-    ValueError: it does not; or it lacks something, with other errors.
-  """
+  """Returns a row that says all it should; ValueError or others if it does not."""
   right = isinstance(row['arm'], str) and type(row['seed']) is int and 'scores' in row
   if not right or not isinstance(row['digest'], str):
     raise ValueError('not a row of a sweep')

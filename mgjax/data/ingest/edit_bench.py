@@ -34,14 +34,9 @@ _TGVE = {
 
 
 class EditRequest(NamedTuple):
-  """One row of a bench.
+  """One row of a bench: a video, what to do and, '' where the bench says nothing, the rest.
 
-  Attributes:
-    video: its file.
-    instruction: what to do.
-    task: as the bench calls it; '' where it says nothing.
-    caption: of the video; '' where nobody says.
-    target: of the edited video; '' where nobody says.
+  `caption` is of the video, `target` of the edited one; `task` is as the bench calls it.
   """
 
   video: pathlib.Path
@@ -52,10 +47,7 @@ class EditRequest(NamedTuple):
 
 
 def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
-  """Returns the rows of a bench, in their order.
-
-  Args:
-    path: a folder with one table, or the table.
+  """Returns the rows of a bench, a folder with one table or the table, in their order.
 
   Raises:
     ConfigError: there is no such place, or not one table in it.

@@ -31,10 +31,9 @@ class Input:
 
 
 class Inputs(abc.ABC):
-  """Inputs in a fixed order; an entry that cannot be used is a `Rejected` among them.
+  """Inputs in a fixed order, which `identity`, plain JSON values, tells from others.
 
-  Attributes:
-    identity: what tells these inputs from others, in plain JSON values.
+  An entry that cannot be used is a `Rejected` among them.
   """
 
   identity: dict[str, object]
@@ -141,11 +140,10 @@ def digest(names: Iterable[str]) -> str:
 
 
 def read_part(path: pathlib.Path, offset: int, size: int) -> bytes:
-  """Reads `size` bytes from `offset` on.
+  """Reads `size` bytes from `offset` on; DataError if they are not there or may not be read.
 
   Raises:
     StorageError: what the file lies on does not answer.
-    DataError: the bytes are not there, or may not be read.
   """
   try:
     with path.open('rb') as file:

@@ -53,10 +53,7 @@ class TarInputs(ListedInputs):
   ):
     """Reads the headers of all tars, and nothing else.
 
-    Args:
-      tars: their paths.
-      progress: is told how many are read.
-      captions: of key.json; with columns of its own it comes before key.txt.
+    `captions` are of key.json; with columns of its own it comes before key.txt.
     """
     samples: list[_Sample | Rejected] = []
     self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')

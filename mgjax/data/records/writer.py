@@ -57,11 +57,9 @@ class RecordWriter:
     columns: Sequence[str] = (),
     exact: bool = True,
   ):
-    """Begins a directory or goes on with one.
+    """Begins a directory, a path or a URL, or goes on with one.
 
     Args:
-      directory: a path, made if it does not exist, or a URL (`open_storage`).
-      rows: number of all rows.
       rows_per_shard: a few hundred megabytes a shard is good.
       meta: what the rows depend on, in plain JSON values, such as the hash of a configuration.
       columns: fields of every row that are numbers or truth values; `Records.column` has them
@@ -91,10 +89,7 @@ class RecordWriter:
   def missing_shards(self, process: int = 0, processes: int = 1) -> list[int]:
     """Returns the indices of the shards that have yet to be written.
 
-    Args:
-      process: of those that write at once, this one, which gets the shards that are
-        `process` modulo `processes`.
-      processes: how many they are; by default this one gets all.
+    Of several processes each gets those that are `process` modulo `processes`; by default all.
     """
     if not 0 <= process < processes:
       raise ConfigError(f'{process=} must be from 0 to {processes - 1}, one less than {processes=}')
@@ -112,13 +107,9 @@ class RecordWriter:
   ) -> None:
     """Writes one shard, which counts once it is whole and safely stored.
 
-    If another process has written it meanwhile, that one stays.
-
-    Args:
-      index: of the shard.
-      rows: those of `shard_rows(index)`, in order.
-      notes: called after the last row; its plain JSON value is kept in the shard's entry, for
-        statistics that `finish` sums over the shards, resumed or not.
+    If another process has written it meanwhile, that one stays. `rows` are those of
+    `shard_rows(index)`, in order. `notes` is called after the last row; its plain JSON value is
+    kept in the shard's entry, for statistics that `finish` sums over the shards, resumed or not.
 
     Raises:
       DataError: too few or too many rows, or one that cannot be serialised.
@@ -132,10 +123,8 @@ class RecordWriter:
   def finish(self, summary: dict[str, Any] | None = None) -> None:
     """Writes the manifest, which makes the directory readable, and clears what is left over.
 
-    Several processes may call it, also at once; of a finished directory nothing changes.
-
-    Args:
-      summary: what is known at the end only, in plain JSON values, such as statistics of latents.
+    Several processes may call it, also at once; of a finished directory nothing changes. `summary`
+    is what is known at the end only, in plain JSON values, such as statistics of latents.
 
     Raises:
       DataError: shards are missing.
@@ -249,11 +238,7 @@ class RecordWriter:
 
 
 def read_manifest(storage: Storage) -> dict[str, Any]:
-  """Reads the manifest of finished records.
-
-  Raises:
-    DataError: there is none, it is damaged or of another version.
-  """
+  """Reads the manifest of finished records; DataError if it is missing or damaged."""
   data = storage.read(MANIFEST)
   where = f'{storage.location}/{MANIFEST}'
   if data is None:
