@@ -11,11 +11,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
-from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.source import Source
-from mgjax.data.sources import make_digits, open_clip_index
+from mgjax.data.sources import Report, from_each_source, make_digits, open_clip_index
 from mgjax.digits.clips import OF_FRAMES, Digits
 from mgjax.digits.handwriting import SPLITS
 from mgjax.digits.scene import AUDIBLE
@@ -24,6 +23,7 @@ from mgjax.media.audio import probe_audio, read_audio
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
+_Shapes = Mapping[str, AudioShape]
 
 
 def make_audio_sources(
@@ -57,11 +57,7 @@ def make_audio_sources(
 
 
 def _make_sources(
-  split: str,
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  report: Report,
+  split: str, captions: Captions, data: DataSettings, shapes: _Shapes, report: Report
 ) -> dict[str, Source]:
   sounds, clips = (functools.partial(make, captions) for make in (_sounds, _clips))
   pictures = all(shape.size for shape in shapes.values())
@@ -163,9 +159,7 @@ def whole(number: float, what: str) -> int:
   return round(number)
 
 
-def _digits(
-  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
-) -> dict[str, Source]:
+def _digits(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
   del report
   return {name: _digit_sounds(data, shape, split) for name, shape in shapes.items()}
 
@@ -186,11 +180,7 @@ def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWi
 
 
 def _sounds(
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  split: str,
-  report: Report,
+  captions: Captions, data: DataSettings, shapes: _Shapes, split: str, report: Report
 ) -> dict[str, Source]:
   form = _form(data, shapes)
   probe = lambda file: {'seconds': probe_audio(file).seconds, 'sounding': True}  # noqa: E731
@@ -226,11 +216,7 @@ def _by_length(
 
 
 def _clips(
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  split: str,
-  report: Report,
+  captions: Captions, data: DataSettings, shapes: _Shapes, split: str, report: Report
 ) -> dict[str, Source]:
   form, cut = _form(data, shapes), {}
   for name, shape in shapes.items():
@@ -251,7 +237,7 @@ def _clips(
   }
 
 
-def _form(data: DataSettings, shapes: Mapping[str, AudioShape]) -> dict[str, int]:
+def _form(data: DataSettings, shapes: _Shapes) -> dict[str, int]:
   """Rate and channels, if the lengths are whole at that rate."""
   for shape in shapes.values():
     whole(shape.seconds * data.rate, f'{shape.seconds} s at {data.rate} samples a second')

@@ -1,10 +1,12 @@
 """Makes the sources of video and image samples that a configuration names."""
 
+import dataclasses
 import functools
 import json
+import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +14,6 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
-from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
@@ -24,6 +25,9 @@ from mgjax.digits.signs import Signs
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
+Report = str | os.PathLike[str] | None
+_Shape = TypeVar('_Shape', Shape, AudioShape)
+_Made = TypeVar('_Made', bound=Source)
 
 
 def make_sources(
@@ -56,6 +60,42 @@ def _make_sources(
   if data.kind not in makers:
     raise ConfigError(f'unknown data kind {data.kind!r}; expected one of {", ".join(makers)}')
   return makers[data.kind](data, shapes, split, report)
+
+
+def from_each_source(
+  data: DataSettings,
+  shapes: Mapping[str, _Shape],
+  make: Callable[[DataSettings, dict[str, _Shape], Report], Mapping[str, _Made]],
+  report: Report = None,
+) -> dict[str, _Made]:
+  """Returns the samples of all buckets, in their order.
+
+  Args:
+    make: (data of one source, shapes of its buckets, report) -> bucket -> samples; buckets without
+      any are left out. Clips are assigned to buckets of their own source alone.
+    report: where rejected clips are listed: of the source 'edits' in `rejected_edits.jsonl` beside
+      `rejected.jsonl`.
+
+  Raises:
+    ConfigError: a bucket names a source that there is not.
+  """
+  of = {name: data.of(name) for name in dict.fromkeys(shape.source for shape in shapes.values())}
+  made = {}
+  for name, settings in of.items():
+    mine = {
+      bucket: dataclasses.replace(shape, source='')
+      for bucket, shape in shapes.items()
+      if shape.source == name
+    }
+    made |= make(settings, mine, _report_of(report, name))
+  return {bucket: made[bucket] for bucket in shapes if bucket in made}
+
+
+def _report_of(report: Report, source: str) -> Report:
+  if report is None or not source:
+    return report
+  path = pathlib.Path(report)
+  return path.with_name(f'{path.stem}_{source}{path.suffix}')
 
 
 def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -108,9 +108,9 @@ def encode(
 
   The command can be stopped at any moment; run again, it goes on with the first shard that is
   missing. With `config.text` the prompts of all rows are encoded afterwards, into stores beside the
-  latents or at `config.embeddings`. Of several processes, by default JAX's, each writes the shards i
-  with i % processes == process, on its own devices, into the same `workdir`; the last one makes the
-  directory readable. What one has left undone, another finishes later, as with process 0 of 1.
+  latents or at `config.embeddings`. Of several processes, by default JAX's, each writes the shards
+  i with i % processes == process, on its own devices, into the same `workdir`; the last one makes
+  the directory readable. What one has left undone, another finishes later, as with process 0 of 1.
 
   Returns:
     Whether all rows are encoded, those of other processes too.
@@ -139,7 +139,10 @@ def encode(
       kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
       writer = _open_writer(
         workdir / split / name,
-        (json.dumps([source.fingerprint, content]), _as_before(source.fingerprint, config)),
+        (
+          json.dumps([source.fingerprint, content]),
+          _as_before(source.fingerprint, fields_of(config, 'data')),
+        ),
         rows=rows,
         rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
         meta=kind | plan.about(name),
@@ -243,9 +246,8 @@ def _open_writer(
   raise refused or ValueError('no content')
 
 
-def _as_before(fingerprint: Any, config: ConfigDict) -> str:
+def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
   """Returns what records said of their data before all fields of `config.data` counted."""
-  fields = fields_of(config, 'data')
   named = None if str(fingerprint).startswith(WORLDS) else fingerprint
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 

@@ -258,8 +258,8 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     for key in ('meta', 'summary'):
       manifest[key]
     for shard in manifest['shards']:
-      list(stored_files(shard))
-  except (ValueError, KeyError, TypeError) as error:
+      stored_files(shard), shard['sha256'], shard['columns']['sha256']
+  except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
     raise DataError(f'{where} is not a manifest of records ({error!r}); {REMAKE}') from error
   return manifest
 
