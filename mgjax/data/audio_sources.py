@@ -37,15 +37,15 @@ def make_audio_sources(
 
   A file serves the longest bucket that it fills, so that no file comes twice; where `data.share` is
   'given', every bucket that it is long enough for, as the weights then say how often each length
-  comes. Buckets without any file are left out. `captions` makes the captions of manifests.
+  comes. Buckets without any file are left out.
 
   Args:
     data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
       with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
-    split: 'train' or 'validation'.
     report: where rejected files are listed; see `from_each_source`.
+    captions: of the rows of manifests.
 
   Raises:
     ConfigError: the kind or a source is unknown, or lengths and rates do not fit each other.

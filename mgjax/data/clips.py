@@ -25,11 +25,8 @@ class Windows(abc.ABC):
 
   A clip of D seconds gives max(1, floor(D / L)) windows of L seconds that do not overlap, so a long
   clip gives several samples and a second of film counts alike wherever it is from. Each window lies
-  in its own equal part of the clip, at an offset that the hash of the index chooses: a sample is a
-  function of its index alone. A clip with a `start` gives one window, there.
-
-  Raises (from `source[i]`):
-    DataError: that window cannot be read.
+  in its own equal part of the clip, at an offset that the hash of the index chooses. A clip with a
+  `start` gives one window, there. A window that cannot be read raises a DataError.
   """
 
   def __init__(

@@ -132,9 +132,6 @@ def _iterate(batches: grain.MapDataset, threads: int) -> Iterator[dict[str, np.n
 def data_hash(description: dict[str, Any]) -> str:
   """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
 
-  Args:
-    description: plain JSON values, at least those of `mgjax.data.mixture.describe_data`.
-
   Raises:
     ConfigError: a value that JSON cannot hold, whose text might differ from run to run.
   """

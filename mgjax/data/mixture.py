@@ -82,8 +82,8 @@ def samples_seen(buckets: Sequence[ShapeBucket], steps: int) -> dict[str, int]:
 def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
   """Returns the buckets with new weights, by which every sample of a group comes equally often.
 
-  The weight of each group stays what it is; within it, that of a bucket is in proportion to its
-  samples divided by its batch size.
+  The weight of each group stays; within it, that of a bucket is in proportion to its samples
+  divided by its batch size.
   """
   shared = []
   for bucket in buckets:

@@ -27,15 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class Replacing:
-  """A source whose broken samples are replaced by others of it.
+  """A source whose broken samples are replaced by others of it, by their index alone.
 
-  Every sample gets the field 'replaced', 0 or 1. The first time that a source meets a reason,
-  which names the file, it goes to the list, a JSON line {"bucket", "sample", "reason"}; the first
-  time that a process does, to the log.
-
-  Raises (from `source[i]`):
-    StorageError: a shard is gone.
-    DataError: no sample in a long row of them could be read.
+  Every sample gets the field 'replaced', 0 or 1. A reason, which names the file, goes to the list
+  once a source, a JSON line {"bucket", "sample", "reason"}, and to the log once a process. A lost
+  shard raises StorageError, a long row of broken samples DataError.
   """
 
   def __init__(

@@ -35,14 +35,8 @@ def make_sources(
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'video' or 'latents', 'caption', 'fps'}.
 
-  Buckets that no clip belongs to are left out.
-
-  Args:
-    data: of kind 'digits', 'signs', 'clips' or 'records'; with `latents`, those are read.
-    shapes: of the buckets, each with its source in `data`.
-    split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
-      others, without it training clips validate.
-    report: where rejected clips are listed; see `from_each_source`.
+  Buckets that no clip belongs to are left out; where `data.latents` is given, those are read. Clips
+  have no split of their own: `validation_path` names others, without it training clips validate.
 
   Raises:
     ConfigError: the kind or a source is unknown.
@@ -87,15 +81,12 @@ def from_each_source(
       for bucket, shape in shapes.items()
       if shape.source == name
     }
-    made |= make(settings, mine, _report_of(report, name))
+    if report is not None and name:
+      path = pathlib.Path(report)
+      made |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+    else:
+      made |= make(settings, mine, report)
   return {bucket: made[bucket] for bucket in shapes if bucket in made}
-
-
-def _report_of(report: Report, source: str) -> Report:
-  if report is None or not source:
-    return report
-  path = pathlib.Path(report)
-  return path.with_name(f'{path.stem}_{source}{path.suffix}')
 
 
 def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
@@ -181,7 +172,7 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 class _WithFrameRate:
-  """Adds the frame rate to every sample of the small world."""
+  """Adds the frame rate to every sample of digits or signs."""
 
   def __init__(self, source: Digits, fps: float):
     self.source, self.fps = source, fps

@@ -58,13 +58,9 @@ class AverageCandidate:
 class Averaged:
   """The result of an average.
 
-  Attributes:
-    steps: of the checkpoint that was read of each candidate.
-    losses: of each candidate alone, by the validation data of the first one's run; None where
-      nothing was validated.
-    trials: of a greedy average, in order: candidate, loss of the mean with it, whether it stayed.
-    shares: of each candidate in the average, in sum 1.
-    loss: of the average.
+  `losses` are of each candidate alone, by the validation data of the first one's run, None where
+  nothing was validated; `trials` those of a greedy average, in order: candidate, loss of the mean
+  with it, whether it stayed; `shares` are those of each candidate in the average, in sum 1.
   """
 
   steps: dict[str, int]

@@ -276,14 +276,9 @@ def _rows_per_shard(latents: Sequence[int], dtype: np.dtype) -> int:
 class RowEncoder:
   """Turns samples into rows: 'latents', those of clips that conditionings want, and their fields.
 
-  A batch is cut over the devices of a mesh of this process alone.
-
-  A row depends on the rows before it in no way, but on their number only: the same ones, in the
-  same order, give the same bytes.
-
-  Attributes:
-    rows: of a batch; the last one is filled up, so that one program serves all.
-    sums: over the latents, as they are stored, since the last `take_sums`.
+  A batch of `rows`, the last one filled up, is cut over the devices of a mesh of this process
+  alone. A row depends on the rows before it in no way, but on their number only: the same ones, in
+  the same order, give the same bytes. `sums` are over the stored latents since `take_sums`.
   """
 
   def __init__(

@@ -35,11 +35,9 @@ _FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pix
 class Pair:
   """What was made of a sample.
 
-  Attributes:
-    row: of the records; None if what is kept went into the row of another pair of the sample.
-    scores: by which the filter judged, name -> number.
-    reason: why it is dropped; '' if it is kept.
-    shown: clips or pictures (t h w 3) of one height, side by side on the page.
+  `row` is None if what is kept went into the row of another pair of the sample; `scores` are those
+  by which the filter judged; `reason` says why it is dropped, '' if it is kept; `shown` are clips
+  or pictures (t h w 3) of one height, side by side on the page.
   """
 
   title: str
@@ -95,8 +93,6 @@ def make_pairs(
     meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
     most: rows that a sample has, at most.
     columns: fields of rows that are numbers or truth values.
-    batch_size: samples that `make` is given at once.
-    samples_per_shard: how many samples give one shard.
     process: of the `processes` that work at once, this one; the last one finishes the records.
     refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 
@@ -134,7 +130,8 @@ def make_pairs(
           indices = span[begin : begin + batch_size]
           for pairs in make(indices, [source[index] for index in indices]):
             for pair in pairs:
-              notes.append(_noted(pair))
+              scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
+              notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})
               pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
               if not pair.reason and pair.row is not None:
                 yield pair.row
@@ -172,11 +169,6 @@ def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) ->
       )
     writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
   return result
-
-
-def _noted(pair: Pair) -> dict[str, Any]:
-  scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
-  return {'title': pair.title, 'scores': scores, 'reason': pair.reason}
 
 
 def _told(note: Mapping[str, Any]) -> str:

@@ -84,9 +84,7 @@ def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
 def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
-  Args:
-    stage: `of`, the folder of the model in `workdir`; `judge`, one of JUDGES; `samples`, how many.
-    workdir: of the recipe.
+  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES, and `samples`.
 
   Raises:
     ConfigError: there is no such judge.
@@ -131,16 +129,11 @@ def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   if report is None:
     return ''
   text, paths = report
-  words = describe_words(_known_words(workdir / stage['of']))
+  record = open_checkpoints(workdir / stage['of']).newest_record() or {'meta': {'notes': {}}}
+  words = describe_words(words_in(record['meta']['notes']))
   told = ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
   told += ['', 'Make your own:', _command(stage, workdir, paths)]
   return '\n'.join(told) + '\n'
-
-
-def _known_words(model: pathlib.Path) -> Any:
-  """The words that a trained model knows."""
-  record = open_checkpoints(model).newest_record() or {'meta': {'notes': {}}}
-  return words_in(record['meta']['notes'])
 
 
 def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:

@@ -279,7 +279,8 @@ class _Log:
   def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
     self._workdir, self._path = workdir, workdir / RECIPE
     # Without it what is encoded is looked at again, and found to be there.
-    self._encoded = (read_optional_json(self._path, _says_encoded) or {}).get('encoded', {})
+    right = lambda known: all(isinstance(each, str) for each in known['encoded'].values())  # noqa: E731
+    self._encoded = (read_optional_json(self._path, right) or {}).get('encoded', {})
     self._stages = [
       {
         'name': stage.name,
@@ -306,10 +307,6 @@ class _Log:
     if stage.kind == ENCODE:
       self._encoded[stage.name] = stage.digest
       self.write()
-
-
-def _says_encoded(recipe: Any) -> bool:
-  return all(isinstance(digest, str) for digest in recipe['encoded'].values())
 
 
 def heartbeat(config: Mapping[str, Any]) -> int:

@@ -37,7 +37,7 @@ _Workers = tuple[Callable[[Input | Rejected], concurrent.futures.Future], int]
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
-  """Options of the conversion."""
+  """How clips are converted."""
 
   reencode: bool = False  # or keep the bytes as they are
   gop: int = 16  # frames from one key frame to the next, if encoded anew

@@ -69,7 +69,8 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
       f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
       f'{", ".join(columns.values())}'
     )
-  videos = _videos_below(table.parent)
+  files = sorted(each for each in table.parent.rglob('*') if each.suffix.lower() in VIDEOS)
+  videos = {each.stem: each for each in reversed(files)}
   requests = []
   for number, row in enumerate(rows, 1):
     told = {field: _text(row, name) for field, name in found.items()}
@@ -122,12 +123,6 @@ def _find(columns: Mapping[str, str], field: str) -> str | None:
 def _text(row: Mapping[str, Any], name: str | None) -> str:
   value = row.get(name) if name is not None else None
   return '' if value is None else str(value).strip()
-
-
-def _videos_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Name without its ending -> file, of all videos in a folder and those inside it."""
-  files = sorted(each for each in folder.rglob('*') if each.suffix.lower() in VIDEOS)
-  return {each.stem: each for each in reversed(files)}
 
 
 def _find_video(

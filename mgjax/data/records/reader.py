@@ -42,10 +42,7 @@ def write_records(
   meta: dict[str, Any] | None = None,
   columns: Sequence[str] = (),
 ) -> 'Records':
-  """Writes a source of rows (`__len__`, `__getitem__`) and returns it as `Records`.
-
-  Rows of shards that are already finished are not asked for.
-  """
+  """Writes a source of rows; rows of shards that are already finished are not asked for."""
   writer = RecordWriter(
     directory, rows=len(rows), rows_per_shard=rows_per_shard, meta=meta, columns=columns
   )

@@ -288,15 +288,12 @@ def _entry_index(name: str) -> int | None:
   return int(stem) if end == 'json' and stem.isdigit() else None
 
 
-def _shard_index(entry: dict[str, Any]) -> int:
-  return int(entry['name'].split('-')[0])
-
-
 def _present(
   entries: list[dict[str, Any] | None], names: dict[str, int | None]
 ) -> dict[int, dict[str, Any]]:
   """Index -> the last entry whose files are among the names."""
-  return {_shard_index(entry): entry for entry in entries if entry and not fault(names, entry)}
+  there = (entry for entry in entries if entry and not fault(names, entry))
+  return {int(entry['name'].split('-')[0]): entry for entry in there}
 
 
 def _to_json(value: Any) -> bytes:
