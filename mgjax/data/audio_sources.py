@@ -86,12 +86,10 @@ class DigitsWithAudio:
 
   @property
   def fingerprint(self) -> str:
-    """That of the clips, and what is cut from them."""
     seen = 'seen and heard' if self._pictures else 'heard'
     return f'{self._digits.fingerprint} {seen} for {self._samples}'
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
-    """Yields those of the clips."""
     return self._digits.every_caption()
 
   def __len__(self) -> int:
@@ -130,7 +128,6 @@ class AudioClips(Windows):
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the sound of a window."""
     return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
@@ -142,7 +139,6 @@ class VideoClipsWithAudio(Clips):
     self._rate, self._channels = rate, channels
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the frames and the sound of a window."""
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
     return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}

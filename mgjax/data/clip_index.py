@@ -95,7 +95,6 @@ class ClipIndex:
     return self._get(int(self._chosen[index]))
 
   def name(self, index: int) -> str:
-    """What a report calls a clip."""
     return self._name(int(self._chosen[index]))
 
   def every_caption(self) -> list[str] | None:
@@ -105,7 +104,6 @@ class ClipIndex:
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips that are in it and their order."""
     chosen = hashlib.sha256(np.ascontiguousarray(self._chosen, np.int64)).hexdigest()
     return f'{self._fingerprint}/{chosen[:16]}'
 
@@ -115,7 +113,6 @@ class ClipIndex:
     return np.nan_to_num(self.columns['start'])
 
   def take(self, indices: np.ndarray) -> 'ClipIndex':
-    """Returns an index of some of the clips."""
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint

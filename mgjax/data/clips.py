@@ -70,7 +70,6 @@ class Windows(abc.ABC):
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips."""
     return self._clips.fingerprint
 
   def every_caption(self) -> Iterator[dict[str, Any]] | None:
@@ -140,7 +139,6 @@ class Clips(Windows):
     )
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the frames of a window."""
     fps = float(self._rates[number]) / self._interval(number, index)
     files = {'video': clip.file}
     if SOURCE in clip.more:  # of a pair both have the same window
@@ -168,15 +166,12 @@ class InMemory:
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips and how many windows of them there are."""
     return f'{self._source.fingerprint} in {len(self)} windows'
 
   def spread(self, count: int) -> list[int]:
-    """Returns at most `count` indices, evenly spread."""
     return evenly(len(self), count)
 
   def caption(self, index: int) -> str:
-    """Returns that of the clip, which is not opened for it."""
     return self._source.caption(self._indices[index])
 
   def __len__(self) -> int:

@@ -73,7 +73,6 @@ class StepIterator:
     return batch
 
   def seek(self, step: int) -> None:
-    """Makes `step` the next one."""
     if step < 0:
       raise ValueError(f'step {step} must not be negative')
     self._halt()

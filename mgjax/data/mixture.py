@@ -168,7 +168,6 @@ class _Turns(grain.transforms.DatasetSelectionMap):
   """
 
   def __init__(self, weights: Sequence[tuple[str, fractions.Fraction]]):
-    """Takes the group and the weight of every bucket."""
     self._members: dict[str, list[int]] = {}
     for number, (group, _) in enumerate(weights):
       self._members.setdefault(group, []).append(number)

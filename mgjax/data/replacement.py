@@ -44,7 +44,6 @@ class Replacing:
 
   @property
   def fingerprint(self) -> Any:
-    """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 
   def __len__(self) -> int:

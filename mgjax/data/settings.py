@@ -115,7 +115,6 @@ class DataSettings:
     }
 
   def without_latents(self) -> 'DataSettings':
-    """Returns the data as they are, not in encoded form."""
     sources = {name: source.without_latents() for name, source in self.sources.items()}
     return dataclasses.replace(self, latents='', sources=sources)
 

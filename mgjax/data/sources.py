@@ -179,7 +179,6 @@ class _WithFrameRate:
 
   @property
   def fingerprint(self) -> str:
-    """That of the source, and the rate."""
     return f'{self.source.fingerprint} at {self.fps:g}'
 
   def __len__(self) -> int:
@@ -189,7 +188,6 @@ class _WithFrameRate:
     return self.source[index] | {'fps': self.fps}
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
-    """Yields those of the source, with the rate."""
     return (sample | {'fps': self.fps} for sample in self.source.every_caption())
 
 

@@ -70,7 +70,6 @@ class Averaged:
   loss: float | None
 
   def table(self) -> str:
-    """Returns the numbers for people."""
     rows = [('', 'step', 'validation loss', 'share')]
     for name, loss in self.losses.items():
       share = f'{self.shares.get(name, 0.0):.3f}'
@@ -255,7 +254,6 @@ class Mean:
     return Mean(total, self._weight + weight)
 
   def value(self) -> Tree:
-    """The mean as float32 numpy arrays."""
     return jax.tree.map(lambda total: (total / self._weight).astype(np.float32), self._total)
 
 

@@ -168,8 +168,6 @@ def _finish(
 
 
 class _Maker:
-  """The models that make and judge pairs."""
-
   def __init__(self, config: Mapping[str, Any], settings: Backtranslation, batch_size: int):
     self._settings, self._batch_size, self._stored = settings, batch_size, config['encode']['dtype']
     self._editor, self._codec = Editor(settings.editor), load_codec(config['autoencoder'])
@@ -196,7 +194,6 @@ class _Maker:
   def make(
     self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
-    """Makes the pairs of some clips."""
     told, clips = write(indices, samples), np.stack([sample['video'] for sample in samples])
     asked = [each or Instruction('', '', '', '', '', '') for each in told]
     # One program serves all batches.
@@ -233,8 +230,6 @@ class _Maker:
 
 
 class _First:
-  """The first samples of a source."""
-
   def __init__(self, source: Source, count: int):
     self.source, self._count = source, min(count, len(source))
 

@@ -314,7 +314,6 @@ def _fields(kept: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
 
 
 def _first_frame(row: Mapping[str, Any]) -> Frame:
-  """Returns the first frame of a clip that counts."""
   frames = stream_frames(open_row(dict(row)), SIDE)
   return next(frame for _, end, frame in frames if end > max(row['start'], 0.0))
 

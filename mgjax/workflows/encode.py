@@ -307,7 +307,6 @@ class RowEncoder:
     self._dtype, self._sharding = dtype, batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
-    """Returns the sums and begins new ones."""
     sums, self.sums = self.sums, Sums()
     return sums
 
@@ -357,7 +356,6 @@ class RowEncoder:
       yield latents
 
   def _put(self, array: np.ndarray) -> Array:
-    """Fills up the rows and places them on the devices."""
     missing = self.rows - len(array)
     if missing:
       array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -65,7 +65,6 @@ class PairsResult:
   finished: bool
 
   def __str__(self) -> str:
-    """Says them in one line."""
     told = ''.join(f'; {count} dropped, {reason}' for reason, count in self.reasons.items())
     rows = '' if self.rows == self.kept else f' in {self.rows} rows'
     return f'{self.kept} of {self.made} pairs kept{rows}{told}'

@@ -150,7 +150,6 @@ def _point(
 def _check_averaged(
   stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
 ) -> tuple[str, ...]:
-  """Returns the stages that a stage averages."""
   averaged = list(stage['of'])
   if not averaged or not set(averaged) <= set(earlier):
     raise ConfigError(
@@ -164,7 +163,6 @@ def _check_averaged(
 def _check_sampled(
   stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
 ) -> tuple[str, ...]:
-  """Returns the stage that a stage samples."""
   del stages
   if stage['of'] not in earlier:
     raise ConfigError(f'stage {name!r} samples {stage["of"]!r}; expected one of {earlier}')
@@ -293,7 +291,6 @@ class _Log:
     ]
 
   def write(self) -> None:
-    """Writes what the report page shows."""
     if jax.process_index() == 0:
       write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
 

@@ -63,7 +63,6 @@ class TarInputs(ListedInputs):
     super().__init__(samples, 'tar')
 
   def look(self, entry: _Sample) -> Input:
-    """Reads the caption of a sample."""
     load = functools.partial(read_part, entry.tar, entry.media.offset, entry.media.size)
     return Input(entry.name, _caption(entry, self._captions), entry.media.size, load)
 

@@ -189,7 +189,6 @@ class Isolated:
       self._free.put(each)
 
   def __call__(self, thing: Any) -> Any:
-    """Returns what the function returns, or a `Lost`; see `Guarded`."""
     guarded = self._free.get()
     try:
       return guarded(thing)
@@ -205,7 +204,6 @@ class Isolated:
 
 
 def _how(code: int | None) -> str:
-  """Says how a process ended."""
   if code is not None and code < 0:
     return f'ends its process ({signal.Signals(-code).name})'
   return f'ends its process (exit code {code})'
@@ -259,7 +257,6 @@ def _received(pipe: Connection) -> Any:
 
 
 def _limit(name: str, value: int) -> None:
-  """Sets a limit of this process, where the system has it."""
   if resource is not None and hasattr(resource, name):
     kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]

@@ -50,7 +50,6 @@ class Index:
   columns: dict[str, np.ndarray]
 
   def to_bytes(self) -> bytes:
-    """Serialises the index."""
     file = io.BytesIO()
     columns = {f'column {name}': column for name, column in self.columns.items()}
     np.savez(file, offsets=self.offsets, sizes=self.sizes, checks=self.checks, **columns)

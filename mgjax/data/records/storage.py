@@ -82,7 +82,6 @@ class Folder:
     return files.create(self._path / name, data)
 
   def replace(self, name: str, data: bytes) -> None:
-    """Writes a file, over the one that exists."""
     files.write_bytes(self._path / name, data)
 
   @contextlib.contextmanager
@@ -102,7 +101,6 @@ class Folder:
       os.replace(partial, temporary)
 
   def remove(self, name: str) -> None:
-    """Removes a file, if it exists."""
     (self._path / name).unlink(missing_ok=True)
 
 

@@ -98,7 +98,6 @@ class RecordWriter:
     return [index for index in range(process, count, processes) if index not in finished]
 
   def shard_rows(self, index: int) -> range:
-    """Returns the indices of the rows of a shard, or of its inputs."""
     size = self._plan['rows_per_shard']
     return range(index * size, min((index + 1) * size, self._plan['rows']))
 
