@@ -59,13 +59,8 @@ def define_required(
 ) -> flags.FlagHolder:
   """Defines a flag without which `run` ends before `main`, with a sentence that shows an example.
 
-  Args:
-    name: of the flag.
-    example: of a value.
-    help: of the flag.
-    commands: first words of the command that need it; by default all.
-    unless: flags with which it may be missing; --print_config always is one, but for --config.
-    define: makes the flag.
+  `commands` are first words of the command that need it, by default all; `unless` are flags with
+  which it may be missing: --print_config always is one, but for --config.
   """
   _REQUIRED[name] = _Required(example, commands, unless)
   return define(name, None, help)
@@ -93,13 +88,7 @@ def print_config(config) -> bool:
 
 
 def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> flags.FlagHolder:
-  """Defines a flag of several numbers, as in --reencode=gop=16,crf=20.
-
-  Args:
-    name: of the flag.
-    help: of the flag.
-    **limits: of each number its type, the least and the most.
-  """
+  """Defines a flag of several numbers, as in --reencode=gop=16: name=(type, least, most)."""
 
   def read(text: str) -> dict[str, Any]:
     found = {}
@@ -121,9 +110,7 @@ def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> 
 def run(
   main: Callable[[Sequence[str]], None], commands: Sequence[str] = (), usual: str = ''
 ) -> None:
-  """Runs a command: `main` gets its name and, if it has `commands`, the word that was given.
-
-  Where none is given that is the `usual` one, if there is such.
+  """Runs a command: `main` gets its name and, if it has `commands`, the word given or `usual`.
 
   A wrong flag or configuration ends with a sentence and exit code 2, other errors that the user
   can mend with their own codes, without a traceback. `--help` is the docstring of the file, its

@@ -268,7 +268,7 @@ def _calibrate_faces() -> None:
 
 def _pairs() -> None:
   made = backtranslation.backtranslate(
-    _CONFIG.value, _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share()
+    _CONFIG.value.to_dict(), _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share()
   )
   for bucket, result in made.items():
     print(f'{bucket}: {result}')

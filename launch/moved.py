@@ -29,13 +29,7 @@ RENAMED = {
 
 
 def tell(name: str, arguments: list[str], program: str) -> None:
-  """Prints the new command line of an old command and exits with 2.
-
-  Args:
-    name: of the command, a key of MOVED.
-    arguments: that the old one was given.
-    program: what a command line begins with: 'python -m launch.' or 'mgjax '.
-  """
+  """Prints the new command line of an old command, `program` first, and exits with 2."""
   line = MOVED[name]
   if name in RENAMED:
     words = [word.partition('=') for word in arguments]

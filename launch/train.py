@@ -39,30 +39,23 @@ def main(_) -> None:
     return
   if command_line.print_config(config):
     return
-  from mgjax.parallel import distributed
-  from mgjax.workflows import dry_run, recipe
-
-  stages = recipe.is_recipe(config)
-  if _DRY_RUN.value:
-    print((recipe.describe_recipe if stages else dry_run.dry_run)(config, workdir))
-    return
-  distributed.initialize(recipe.heartbeat(config))
-  distributed.check_shared(workdir)
-  (_recipe if stages else _run)(config, workdir)
-
-
-def _run(config, workdir: str) -> None:
   import mgjax
-  from mgjax.runtime.phases import since_start
+  from mgjax.parallel import distributed
+  from mgjax.runtime import phases
+  from mgjax.workflows import dry_run, quickstart, recipe
 
-  mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=since_start())
-
-
-def _recipe(config, workdir: str) -> None:
-  from mgjax.workflows import quickstart, recipe
-
-  if recipe.run_recipe(config, workdir):
-    print(quickstart.shown(config, workdir), end='')
+  fields = config.to_dict()
+  stages = 'stages' in fields
+  if _DRY_RUN.value:
+    told = recipe.describe_recipe(fields, workdir) if stages else dry_run.dry_run(config, workdir)
+    print(told)
+    return
+  distributed.initialize(recipe.heartbeat(fields))
+  distributed.check_shared(workdir)
+  if not stages:
+    mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=phases.since_start())
+  elif recipe.run_recipe(config, workdir):
+    print(quickstart.shown(fields, workdir), end='')
 
 
 if __name__ == '__main__':

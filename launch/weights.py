@@ -3,23 +3,13 @@ r"""Imports, exports, averages, verifies and prunes weights: of runs, and of pub
 python -m launch.weights list --workdir=runs/video
 python -m launch.weights verify --workdir=runs/video
 python -m launch.weights prune --workdir=runs/video --keep=latest=2,every=10000,best=1 --dry_run
-python -m launch.weights average --input=runs/a,runs/b@4000,runs/c --workdir=runs/averaged
-python -m launch.weights average --input=runs/a,runs/b --shares=2,1 --workdir=runs/averaged
-python -m launch.weights average --input=runs/a,runs/b --shares=greedy --workdir=runs/averaged
+python -m launch.weights average --input=runs/a,runs/b@4000 --shares=2,1 --workdir=runs/averaged
 python -m launch.weights export --workdir=runs/video --out=video.safetensors
-python -m launch.weights export --workdir=runs/video --step=4000 --which=params \
-  --out=video.safetensors
-python -m launch.weights export --workdir=runs/video --out=int8.safetensors --weights=int8
 python -m launch.weights export --workdir=runs/video --out=out/video --format=workdir --weights=int8
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
-python -m launch.weights export --workdir=runs/codec --out=codec.safetensors --format=dacvae
-python -m launch.weights export --workdir=runs/ul2 --out=ul2/ --format=transformers
 python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
   --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
-python -m launch.weights import --input=weights.pth --config=configs/audio/codec.py \
-  --workdir=runs/codec
-python -m launch.weights import --input=ul2/ --config=configs/text/ul2.py --workdir=runs/ul2
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
@@ -28,22 +18,19 @@ checkpoint is damaged. prune keeps the newest, those at multiples of a step and 
 validation loss, by default as the run itself does; it removes nothing unless the newest of them is
 verified, and refuses while a run is going on.
 average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
-from run@step, with equal shares, with given shares, or greedily: in the order of their losses it
-keeps those that lower the loss of the average. Each candidate and the average are validated on the
-data of the first run; the result is the work directory of a run.
-import takes an exported file of any part, which holds its model's description; of images a folder
-of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX: config.json and
-diffusion_pytorch_model.safetensors) or its .safetensors file alone; of sound a .pth or .safetensors
-file of DAC-VAE, or of the encoder or decoder of DAC as transformers has it; of encoders a folder of
-T5, UL2, ByT5, UMT5 or CLIP as transformers has them, in one file or several with their index, or a
-file of CLIP by OpenCLIP's own names. What it fixes of config.model replaces what stands there. The
-work directory then serves as the run it came from, and launch.train with --config.start_from.
-The image model alone goes back to diffusers, a codec to DAC-VAE's names, an encoder to its own
-names and types. Tokenizer files beside an encoder's weights, or those of --tokenizer, go both ways.
-With --weights=int8 the kernels of a flow model are written in one byte a number and a scale of each
-output, and come back as they are: to be sampled, or to start training from. With --format=workdir
-a folder is written that serves as a work directory at once, in a fraction of a checkpoint's bytes;
-the small models in `mgjax/weights` are such folders.
+from run@step, with equal or given shares; --shares=greedy keeps, in the order of their losses,
+those that lower the loss of the average. All are validated on the data of the first run; the result
+is the work directory of a run.
+import takes an exported file of any component, which holds its model's description; of images a
+folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors file; of
+sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers
+has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, or a file of
+CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The work
+directory then serves as the run it came from, and launch.train with --config.start_from.
+--format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
+an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
+number and a scale of each output, to be sampled or to start training from. --format=workdir writes
+a folder that serves as a work directory at once; those in `mgjax/weights` are such.
 """
 
 import contextlib
@@ -127,14 +114,8 @@ def _import() -> None:
 
 
 def _export() -> None:
-  weights.export_weights(
-    _WORKDIR.value,
-    _OUT.value,
-    _FORMAT.value,
-    which=_WHICH.value,
-    step=_STEP.value,
-    weights=_WEIGHTS.value or '',
-  )
+  more = {'which': _WHICH.value, 'step': _STEP.value, 'weights': _WEIGHTS.value or ''}
+  weights.export_weights(_WORKDIR.value, _OUT.value, _FORMAT.value, **more)
 
 
 def _opened():
@@ -194,12 +175,9 @@ def _prune() -> None:
 
 def _average() -> None:
   greedy = _SHARES.value == _GREEDY
+  runs, shares = map(_candidate, _INPUT.value.split(',')), None if greedy else _SHARES.value
   averaged = average_runs.average_runs(
-    [_candidate(run) for run in _INPUT.value.split(',')],
-    _WORKDIR.value,
-    weights=None if greedy else _SHARES.value,
-    greedy=greedy,
-    validate=_VALIDATE.value,
+    list(runs), _WORKDIR.value, weights=shares, greedy=greedy, validate=_VALIDATE.value
   )
   print(averaged.table())
 

@@ -11,11 +11,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
-from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.source import Source
-from mgjax.data.sources import make_digits, open_clip_index
+from mgjax.data.sources import Report, from_each_source, make_digits, open_clip_index
 from mgjax.digits.clips import OF_FRAMES, Digits
 from mgjax.digits.handwriting import SPLITS
 from mgjax.digits.scene import AUDIBLE
@@ -24,6 +23,7 @@ from mgjax.media.audio import probe_audio, read_audio
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
+_Shapes = Mapping[str, AudioShape]
 
 
 def make_audio_sources(
@@ -35,17 +35,15 @@ def make_audio_sources(
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
-  A file serves the longest bucket that it fills, so that of a long sound no more is lost than of a
-  short one and none comes twice as often; where `data.share` is 'given', every bucket that it is
-  long enough for, since the weights then say how often each length comes. Buckets without any are
-  left out.
+  A file serves the longest bucket that it fills, so that no file comes twice; where `data.share` is
+  'given', every bucket that it is long enough for, as the weights then say how often each length
+  comes. Buckets without any file are left out.
 
   Args:
     data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
       with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
-    shapes: of the buckets, each with its source in `data`; with a size, samples have 'video' too,
-      uint8 (t h w 3) of seconds * fps frames.
-    split: 'train' or 'validation'.
+    shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
+      seconds * fps frames.
     report: where rejected files are listed; see `from_each_source`.
     captions: of the rows of manifests.
 
@@ -59,11 +57,7 @@ def make_audio_sources(
 
 
 def _make_sources(
-  split: str,
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  report: Report,
+  split: str, captions: Captions, data: DataSettings, shapes: _Shapes, report: Report
 ) -> dict[str, Source]:
   sounds, clips = (functools.partial(make, captions) for make in (_sounds, _clips))
   pictures = all(shape.size for shape in shapes.values())
@@ -77,12 +71,11 @@ def _make_sources(
 
 
 class DigitsWithAudio:
-  """Windows of the sounding small world: `source[i]` is cut from `digits[i]`.
+  """Windows of the moving digits with sound: `source[i]` is cut from `digits[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
-  is silent; the others lie anywhere. Where a window lies is a function of the index alone. Beside
-  'audio' there are the labels and the caption of the clip, and the 'events' inside the window, in
-  seconds from its start. Windows with 'video' begin on a frame.
+  is silent. Where a window lies is a function of the index alone. 'events' are the seconds from the
+  start of the window. Windows with 'video' begin on a frame.
   """
 
   def __init__(self, digits: Digits, seconds: float, pictures: bool):
@@ -93,12 +86,10 @@ class DigitsWithAudio:
 
   @property
   def fingerprint(self) -> str:
-    """That of the clips, and what is cut from them."""
     seen = 'seen and heard' if self._pictures else 'heard'
     return f'{self._digits.fingerprint} {seen} for {self._samples}'
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
-    """Yields those of the clips."""
     return self._digits.every_caption()
 
   def __len__(self) -> int:
@@ -137,7 +128,6 @@ class AudioClips(Windows):
     self._seconds, self._rate, self._channels = seconds, rate, channels
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the sound of a window."""
     return {'audio': _read(clip, start, self._seconds, self._rate, self._channels)}
 
 
@@ -149,7 +139,6 @@ class VideoClipsWithAudio(Clips):
     self._rate, self._channels = rate, channels
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the frames and the sound of a window."""
     seconds = self.length(number, index)
     sound = _read(clip, start, seconds, self._rate, self._channels)
     return {'video': super().read(clip, start, number, index)['video'], 'audio': sound}
@@ -166,9 +155,7 @@ def whole(number: float, what: str) -> int:
   return round(number)
 
 
-def _digits(
-  data: DataSettings, shapes: Mapping[str, AudioShape], split: str, report: Report
-) -> dict[str, Source]:
+def _digits(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
   del report
   return {name: _digit_sounds(data, shape, split) for name, shape in shapes.items()}
 
@@ -189,11 +176,7 @@ def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWi
 
 
 def _sounds(
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  split: str,
-  report: Report,
+  captions: Captions, data: DataSettings, shapes: _Shapes, split: str, report: Report
 ) -> dict[str, Source]:
   form = _form(data, shapes)
   probe = lambda file: {'seconds': probe_audio(file).seconds, 'sounding': True}  # noqa: E731
@@ -229,11 +212,7 @@ def _by_length(
 
 
 def _clips(
-  captions: Captions,
-  data: DataSettings,
-  shapes: Mapping[str, AudioShape],
-  split: str,
-  report: Report,
+  captions: Captions, data: DataSettings, shapes: _Shapes, split: str, report: Report
 ) -> dict[str, Source]:
   form, cut = _form(data, shapes), {}
   for name, shape in shapes.items():
@@ -254,7 +233,7 @@ def _clips(
   }
 
 
-def _form(data: DataSettings, shapes: Mapping[str, AudioShape]) -> dict[str, int]:
+def _form(data: DataSettings, shapes: _Shapes) -> dict[str, int]:
   """Rate and channels, if the lengths are whole at that rate."""
   for shape in shapes.values():
     whole(shape.seconds * data.rate, f'{shape.seconds} s at {data.rate} samples a second')

@@ -84,13 +84,8 @@ def assign_buckets(
   """Returns the indices of the clips that each bucket takes, in order.
 
   Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
-  frame rates.
-
-  Args:
-    clips: to assign.
-    shapes: of the buckets.
-    every_length: whether a clip has a bucket of each number of frames that it is long enough for,
-      not one of videos and one of images.
+  frame rates. With `every_length` a clip has a bucket of each number of frames that it is long
+  enough for, else one of videos and one of images.
   """
   kinds = {name: shape.frames if every_length else shape.frames == 1
            for name, shape in shapes.items()}  # fmt: skip
@@ -115,15 +110,12 @@ def sort_out(
   report: str | os.PathLike[str] | None = None,
   every_length: bool = False,
 ) -> dict[str, np.ndarray]:
-  """Assigns clips to buckets; logs which buckets stay empty and which clips none takes.
+  """Assigns clips as `assign_buckets` does; logs empty buckets and clips that none takes.
 
   Args:
-    clips: to assign.
     rejected: what was not usable before.
-    shapes: of the buckets.
     path: where the clips lie.
     report: where to list what is left over, of what no bucket takes the first 10,000.
-    every_length: as of `assign_buckets`.
 
   Returns:
     Name -> indices of the clips, for the buckets that have any.
@@ -180,11 +172,9 @@ def rows_for(shape: Shape, like: Shape, rows: int, multiple: int = 1,
   """Returns the batch size with which a bucket has about as many latent places as another.
 
   Args:
-    shape: of the bucket.
-    like: of the other.
-    rows: batch size of the other.
+    rows: batch size of the bucket `like`.
     multiple: of which the result is one, at least once: over so many devices rows are divided.
-    compression: of the autoencoder.
+    compression: of the autoencoder (t, h, w).
   """
   wanted = rows * _places(like, compression) / _places(shape, compression)
   return max(1, round(wanted / multiple)) * multiple

@@ -79,9 +79,7 @@ class ClipIndex:
     """Makes an index.
 
     Args:
-      columns: see the attribute.
-      get: reads clip `i`; picklable, as is `name`.
-      name: what a report calls clip `i`, without reading it.
+      get: reads clip `i`; picklable, as is `name`, which says what a report calls it.
       fingerprint: of the content: whatever is read through `get` depends on nothing else.
       captions: of all clips, where they are known without reading them.
     """
@@ -97,7 +95,6 @@ class ClipIndex:
     return self._get(int(self._chosen[index]))
 
   def name(self, index: int) -> str:
-    """What a report calls a clip."""
     return self._name(int(self._chosen[index]))
 
   def every_caption(self) -> list[str] | None:
@@ -107,7 +104,6 @@ class ClipIndex:
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips that are in it and their order."""
     chosen = hashlib.sha256(np.ascontiguousarray(self._chosen, np.int64)).hexdigest()
     return f'{self._fingerprint}/{chosen[:16]}'
 
@@ -117,7 +113,6 @@ class ClipIndex:
     return np.nan_to_num(self.columns['start'])
 
   def take(self, indices: np.ndarray) -> 'ClipIndex':
-    """Returns an index of some of the clips."""
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
@@ -150,9 +145,7 @@ def _names(clip: Clip) -> list[str]:
 def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   """Returns an index of clip records; a clip's file is read when the clip is asked for.
 
-  Args:
-    records: the rows.
-    only: a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
+  `only` is a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
 
   Raises:
     DataError: the records hold something else.
@@ -182,14 +175,11 @@ def probe_entries(
   report: str | os.PathLike[str] | None = None,
   captions: Captions = PLAIN,
 ) -> tuple[list[Clip], list[Rejected]]:
-  """Probes what a folder or manifest names, many files at once, each file once.
+  """Probes what a folder or manifest (.csv, .jsonl) names, many files at once, each file once.
 
   Args:
-    path: a folder, a .csv or a .jsonl.
-    medium: of the files.
-    probe: fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
+    probe: file -> fields of a `Clip`, at least `seconds`; a DataError says why it cannot be used.
     report: a file that is no entry, should it lie in the folder.
-    captions: of the rows of a manifest.
 
   Raises:
     DataError: there is no such path.
@@ -243,9 +233,6 @@ def announce(
   """Logs how many clips are used and why others are not: of each of those once in a process.
 
   Args:
-    path: where they lie.
-    used: number of clips.
-    rejected: the others.
     wanted: what to give if there is nothing usable.
     report: where to write the rejected entries, one JSON line {"entry", "reason"} each.
     more: how many others were rejected as the last of them were.

@@ -25,23 +25,14 @@ class Windows(abc.ABC):
 
   A clip of D seconds gives max(1, floor(D / L)) windows of L seconds that do not overlap, so a long
   clip gives several samples and a second of film counts alike wherever it is from. Each window lies
-  in its own equal part of the clip, at an offset that the hash of the index chooses: a sample is a
-  function of its index alone. A clip with a `start` gives one window, there.
-
-  Raises (from `source[i]`):
-    DataError: that window cannot be read.
+  in its own equal part of the clip, at an offset that the hash of the index chooses. A clip with a
+  `start` gives one window, there. A window that cannot be read raises a DataError.
   """
 
   def __init__(
     self, clips: ClipIndex, seconds: np.ndarray | float, most: np.ndarray | float = np.inf
   ):
-    """Cuts clips.
-
-    Args:
-      clips: at least one.
-      seconds: of a window, of each clip or of all.
-      most: windows of each clip, 1 or more.
-    """
+    """Cuts clips, at least one, into windows of `seconds`, of each clip at most `most`."""
     if not len(clips):
       raise DataError('a source of clips needs at least one clip')
     self._clips = clips
@@ -79,7 +70,6 @@ class Windows(abc.ABC):
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips."""
     return self._clips.fingerprint
 
   def every_caption(self) -> Iterator[dict[str, Any]] | None:
@@ -149,7 +139,6 @@ class Clips(Windows):
     )
 
   def read(self, clip: Clip, start: float, number: int, index: int) -> dict[str, Any]:
-    """Reads the frames of a window."""
     fps = float(self._rates[number]) / self._interval(number, index)
     files = {'video': clip.file}
     if SOURCE in clip.more:  # of a pair both have the same window
@@ -177,15 +166,12 @@ class InMemory:
 
   @property
   def fingerprint(self) -> str:
-    """Names the clips and how many windows of them there are."""
     return f'{self._source.fingerprint} in {len(self)} windows'
 
   def spread(self, count: int) -> list[int]:
-    """Returns at most `count` indices, evenly spread."""
     return evenly(len(self), count)
 
   def caption(self, index: int) -> str:
-    """Returns that of the clip, which is not opened for it."""
     return self._source.caption(self._indices[index])
 
   def __len__(self) -> int:

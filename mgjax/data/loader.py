@@ -39,7 +39,6 @@ class StepIterator:
 
     Args:
       batches: step -> batch, from `make_batches`.
-      start_step: the first step.
       threads: that prepare one batch each, so as many batches are held in memory; 0 reads in the
         calling thread. With workers, the threads of each worker.
       workers: processes; 0 for none.
@@ -74,7 +73,6 @@ class StepIterator:
     return batch
 
   def seek(self, step: int) -> None:
-    """Makes `step` the next one."""
     if step < 0:
       raise ValueError(f'step {step} must not be negative')
     self._halt()
@@ -133,9 +131,6 @@ def _iterate(batches: grain.MapDataset, threads: int) -> Iterator[dict[str, np.n
 def data_hash(description: dict[str, Any]) -> str:
   """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
 
-  Args:
-    description: plain JSON values, at least those of `mgjax.data.mixture.describe_data`.
-
   Raises:
     ConfigError: a value that JSON cannot hold, whose text might differ from run to run.
   """
@@ -169,7 +164,6 @@ def continue_orders(
 
   Args:
     orders: those in the checkpoint, the last one in force.
-    step: of the checkpoint.
     new: the hash of the data as they are now.
     before: the same from `without_worlds`, which runs of earlier versions have.
     allow: whether a new order may begin here.

@@ -55,13 +55,7 @@ def make_batches(
 
   In each bucket every sample comes once per epoch, and every epoch has its own order. Host h of n
   holds the rows [h B/n, (h+1) B/n) of the batch of size B that a single host would hold, so the
-  global batch does not depend on the number of hosts.
-
-  Args:
-    buckets: at least one, with different names.
-    seed: of all shuffles.
-    host: the index of this host.
-    hosts: the number of hosts; must divide every batch size.
+  global batch does not depend on the number of hosts, which must divide every batch size.
 
   Raises:
     ConfigError: no buckets, a repeated name, a weight, a batch size or a host that cannot be.
@@ -88,8 +82,8 @@ def samples_seen(buckets: Sequence[ShapeBucket], steps: int) -> dict[str, int]:
 def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
   """Returns the buckets with new weights, by which every sample of a group comes equally often.
 
-  The weight of each group stays what it is; within it, that of a bucket is in proportion to its
-  samples divided by its batch size.
+  The weight of each group stays; within it, that of a bucket is in proportion to its samples
+  divided by its batch size.
   """
   shared = []
   for bucket in buckets:
@@ -104,13 +98,7 @@ def share_by_samples(buckets: Sequence[ShapeBucket]) -> list[ShapeBucket]:
 def samples_of_batch(
   buckets: Sequence[ShapeBucket], step: int, *, seed: int
 ) -> tuple[ShapeBucket, list[int]]:
-  """Returns the bucket of the batch of a step over all hosts, and the samples of its rows.
-
-  Args:
-    buckets: as for `make_batches`.
-    step: index of the batch.
-    seed: of all shuffles.
-  """
+  """Returns the bucket of the batch of a step over all hosts, and the samples of its rows."""
   numbered = [
     dataclasses.replace(bucket, source=_Numbers(place, len(bucket.source)), transform=None)
     for place, bucket in enumerate(buckets)
@@ -180,7 +168,6 @@ class _Turns(grain.transforms.DatasetSelectionMap):
   """
 
   def __init__(self, weights: Sequence[tuple[str, fractions.Fraction]]):
-    """Takes the group and the weight of every bucket."""
     self._members: dict[str, list[int]] = {}
     for number, (group, _) in enumerate(weights):
       self._members.setdefault(group, []).append(number)

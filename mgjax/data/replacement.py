@@ -27,34 +27,23 @@ _log = logging.getLogger(__name__)
 
 
 class Replacing:
-  """A source whose broken samples are replaced by others of it.
+  """A source whose broken samples are replaced by others of it, by their index alone.
 
-  Every sample gets the field 'replaced', 0 or 1. The first time that a source meets a reason,
-  which names the file, it goes to the list, a JSON line {"bucket", "sample", "reason"}; the first
-  time that a process does, to the log.
-
-  Raises (from `source[i]`):
-    StorageError: a shard is gone.
-    DataError: no sample in a long row of them could be read.
+  Every sample gets the field 'replaced', 0 or 1. A reason, which names the file, goes to the list
+  once a source, a JSON line {"bucket", "sample", "reason"}, and to the log once a process. A lost
+  shard raises StorageError, a long row of broken samples DataError.
   """
 
   def __init__(
     self, source: Source, name: str = '', quarantine: str | os.PathLike[str] | None = None
   ):
-    """Wraps a source.
-
-    Args:
-      source: whose DataErrors mean broken samples.
-      name: of the bucket, for the list.
-      quarantine: the file of the list; None for no list.
-    """
+    """Wraps a source, whose DataErrors mean broken samples; these go to `quarantine`."""
     self.source, self._name = source, name
     self._quarantine = quarantine and pathlib.Path(quarantine)
     self._known: set[str] = set()
 
   @property
   def fingerprint(self) -> Any:
-    """That of the source."""
     return getattr(self.source, 'fingerprint', None)
 
   def __len__(self) -> int:

@@ -115,7 +115,6 @@ class DataSettings:
     }
 
   def without_latents(self) -> 'DataSettings':
-    """Returns the data as they are, not in encoded form."""
     sources = {name: source.without_latents() for name, source in self.sources.items()}
     return dataclasses.replace(self, latents='', sources=sources)
 
@@ -131,14 +130,7 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AudioShape:
-  """The shape of an audio bucket's samples.
-
-  Attributes:
-    seconds: of sound.
-    height: of the pictures that belong to it, in pixels; None without pictures.
-    width: as `height`.
-    source: of the samples, a name in `data.sources`; '' for the other data.
-  """
+  """Seconds of sound and, with pictures, their size in pixels; `source` as of `Shape`."""
 
   seconds: Annotated[float, Range(above=0)]
   height: Positive | None = None
@@ -196,10 +188,8 @@ def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
 def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:
   """Makes the shapes of a configuration's `buckets`, as plain values.
 
-  Args:
-    buckets: name -> `frames`, `height`, `width` and, if wanted, `fps`: a rate or a range of them,
-      and `source`.
-    fps: of buckets that have none of their own.
+  Of each: `frames`, `height`, `width` and, if wanted, `source` and `fps`, a rate or a range; the
+  argument `fps` is that of buckets that have none of their own.
 
   Raises:
     ConfigError: an unknown key, or a value out of range.
@@ -217,8 +207,7 @@ def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[s
 def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioShape]:
   """Makes the shapes of a configuration's buckets of sound, as plain values.
 
-  Args:
-    buckets: name -> `seconds` and, where there are pictures, `height` and `width`, and `source`.
+  Of each: `seconds` and, where there are pictures, `height` and `width`, and `source`.
 
   Raises:
     ConfigError: an unknown key, or a value out of range.

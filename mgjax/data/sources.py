@@ -1,10 +1,12 @@
 """Makes the sources of video and image samples that a configuration names."""
 
+import dataclasses
 import functools
 import json
+import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +14,6 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
-from mgjax.data.each_source import Report, from_each_source
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
 from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
@@ -24,24 +25,18 @@ from mgjax.digits.signs import Signs
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
+Report = str | os.PathLike[str] | None
+_Shape = TypeVar('_Shape', Shape, AudioShape)
+_Made = TypeVar('_Made', bound=Source)
 
 
 def make_sources(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report = None,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report = None
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'video' or 'latents', 'caption', 'fps'}.
 
-  Buckets that no clip belongs to are left out.
-
-  Args:
-    data: of kind 'digits', 'signs', 'clips' or 'records'; with `latents`, those are read.
-    shapes: of the buckets, each with its source in `data`.
-    split: 'train' or 'validation'. Clips have no split of their own: `validation_path` names
-      others, without it training clips validate.
-    report: where rejected clips are listed; see `from_each_source`.
+  Buckets that no clip belongs to are left out; where `data.latents` is given, those are read. Clips
+  have no split of their own: `validation_path` names others, without it training clips validate.
 
   Raises:
     ConfigError: the kind or a source is unknown.
@@ -61,13 +56,46 @@ def _make_sources(
   return makers[data.kind](data, shapes, split, report)
 
 
+def from_each_source(
+  data: DataSettings,
+  shapes: Mapping[str, _Shape],
+  make: Callable[[DataSettings, dict[str, _Shape], Report], Mapping[str, _Made]],
+  report: Report = None,
+) -> dict[str, _Made]:
+  """Returns the samples of all buckets, in their order.
+
+  Args:
+    make: (data of one source, shapes of its buckets, report) -> bucket -> samples; buckets without
+      any are left out. Clips are assigned to buckets of their own source alone.
+    report: where rejected clips are listed: of the source 'edits' in `rejected_edits.jsonl` beside
+      `rejected.jsonl`.
+
+  Raises:
+    ConfigError: a bucket names a source that there is not.
+  """
+  of = {name: data.of(name) for name in dict.fromkeys(shape.source for shape in shapes.values())}
+  made = {}
+  for name, settings in of.items():
+    mine = {
+      bucket: dataclasses.replace(shape, source='')
+      for bucket, shape in shapes.items()
+      if shape.source == name
+    }
+    if report is not None and name:
+      path = pathlib.Path(report)
+      made |= make(settings, mine, path.with_name(f'{path.stem}_{name}{path.suffix}'))
+    else:
+      made |= make(settings, mine, report)
+  return {bucket: made[bucket] for bucket in shapes if bucket in made}
+
+
 def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
   """Returns name and shape of the bucket with the most frames, the first of several."""
   return max(shapes.items(), key=lambda item: item[1].frames)
 
 
 def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
-  """Makes the small world of `config.data`; `more` are fields of `Digits` that come first.
+  """Makes the digits or signs of `config.data`; `more` are fields of `Digits` that come first.
 
   Validation has other handwriting and the combinations or numbers that training never shows; of
   images of single digits, all.
@@ -112,13 +140,8 @@ def open_clip_index(
 ) -> tuple[ClipIndex, list[Rejected]]:
   """Opens the clips of a configuration: a folder, a manifest or clip records.
 
-  Args:
-    data: see `make_sources`.
-    split: 'train' or 'validation'.
-    medium: of files.
-    probe: file -> fields of a `Clip`; records were probed when they were made.
-    report: where rejected clips will be listed.
-    captions: of the rows of a manifest; records have theirs.
+  `probe` maps a file to fields of a `Clip`; records were probed, and have captions, since they were
+  made.
 
   Raises:
     ConfigError: there is no path, or files are expected where records are.
@@ -136,9 +159,7 @@ def open_clip_index(
 def make_transform(prepares, keep: tuple[str, ...]):
   """Makes the map from a sample to the arrays of a batch, safe to send to worker processes.
 
-  Args:
-    prepares: functions sample -> arrays, one a conditioning.
-    keep: array fields of the sample itself that the batch keeps.
+  `prepares` are functions sample -> arrays, one a conditioning; the batch keeps the fields `keep`.
   """
   return functools.partial(_transform, tuple(prepares), keep)
 
@@ -151,14 +172,13 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 class _WithFrameRate:
-  """Adds the frame rate to every sample of the small world."""
+  """Adds the frame rate to every sample of digits or signs."""
 
   def __init__(self, source: Digits, fps: float):
     self.source, self.fps = source, fps
 
   @property
   def fingerprint(self) -> str:
-    """That of the source, and the rate."""
     return f'{self.source.fingerprint} at {self.fps:g}'
 
   def __len__(self) -> int:
@@ -168,15 +188,11 @@ class _WithFrameRate:
     return self.source[index] | {'fps': self.fps}
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
-    """Yields those of the source, with the rate."""
     return (sample | {'fps': self.fps} for sample in self.source.every_caption())
 
 
 def _digits(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report
 ) -> dict[str, Source]:
   del report
   sources = {}
@@ -187,10 +203,7 @@ def _digits(
 
 
 def _clips(
-  data: DataSettings,
-  shapes: Mapping[str, Shape],
-  split: str,
-  report: Report,
+  data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report
 ) -> dict[str, Source]:
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)

@@ -45,12 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class AverageCandidate:
-  """The averaged parameters of one checkpoint.
-
-  Attributes:
-    workdir: of its run.
-    step: None for the newest good one.
-  """
+  """The averaged parameters of one checkpoint of a run; the newest good one without a step."""
 
   workdir: str
   step: int | None = None
@@ -63,13 +58,9 @@ class AverageCandidate:
 class Averaged:
   """The result of an average.
 
-  Attributes:
-    steps: of the checkpoint that was read of each candidate.
-    losses: of each candidate alone, by the validation data of the first one's run; None where
-      nothing was validated.
-    trials: of a greedy average, in order: candidate, loss of the mean with it, whether it stayed.
-    shares: of each candidate in the average, in sum 1.
-    loss: of the average.
+  `losses` are of each candidate alone, by the validation data of the first one's run, None where
+  nothing was validated; `trials` those of a greedy average, in order: candidate, loss of the mean
+  with it, whether it stayed; `shares` are those of each candidate in the average, in sum 1.
   """
 
   steps: dict[str, int]
@@ -79,7 +70,6 @@ class Averaged:
   loss: float | None
 
   def table(self) -> str:
-    """Returns the numbers for people."""
     rows = [('', 'step', 'validation loss', 'share')]
     for name, loss in self.losses.items():
       share = f'{self.shares.get(name, 0.0):.3f}'
@@ -208,12 +198,9 @@ def _same_model(candidates: Sequence[AverageCandidate]) -> ConfigDict:
 
 
 def make_validate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tree], float]:
-  """Makes `measure(params) -> validation loss`, of parameters from anywhere.
+  """Makes `measure(params) -> validation loss`, of parameters from anywhere; see `make_evaluate`.
 
-  Arguments are as for `make_evaluate`.
-
-  Raises:
-    ConfigError: when it is called, if there is too little data to validate on.
+  `measure` raises ConfigError if there is too little data to validate on.
   """
   boxed = jax.eval_shape(functools.partial(init_params, spec), jax.random.key(0))
   place = make_place(boxed, mesh)
@@ -257,12 +244,7 @@ class Mean:
     self._total, self._weight = total, weight
 
   def plus(self, params: Tree, weight: float = 1.0) -> 'Mean':
-    """Returns the mean with one more model; this one stays as it is.
-
-    Args:
-      params: of the structure and shapes of those before.
-      weight: above 0.
-    """
+    """Returns the mean with one more model, of a `weight` above 0; this one stays as it is."""
     if self._total is None:
       total = jax.tree.map(lambda p: weight * p.astype(np.float64), fetch(params))
     else:  # leaf by leaf, or the products would lie in memory all at once
@@ -272,22 +254,14 @@ class Mean:
     return Mean(total, self._weight + weight)
 
   def value(self) -> Tree:
-    """The mean as float32 numpy arrays."""
     return jax.tree.map(lambda total: (total / self._weight).astype(np.float32), self._total)
 
 
 def mean_params(trees: Iterable[Tree], weights: Sequence[float]) -> Tree:
-  """The weighted mean of the parameters of several runs; see `Mean`.
+  """The weighted mean of the parameters of several runs, float32 on the host; see `Mean`.
 
   Movie Gen averages models fine-tuned with different data, hyper-parameters and pre-trained
-  checkpoints (§3.3); its weights are not in public sources.
-
-  Args:
-    trees: parameters of equal structure and shapes, read one after the other.
-    weights: one for each tree.
-
-  Returns:
-    The mean, float32 on the host.
+  checkpoints (§3.3); its weights are not in public sources. `trees` are read one after the other.
 
   Raises:
     ConfigError: weights that are no shares.
@@ -315,12 +289,8 @@ def greedy_mean(
 
     S = {best};  for i by ascending loss:  S <- S + {i}  if  L(mean(S + {i})) < L(mean(S))
 
-  So it is never worse, by the validation loss L, than the best model alone.
-
-  Args:
-    losses: L of each model alone.
-    load: reads the parameters of one; called once for each, by ascending loss.
-    validate: L of parameters.
+  So it is never worse, by the validation loss L, than the best model alone. `losses` are L of each;
+  `load` is called once for each, in the order of their losses.
 
   Returns:
     The mean, float32 on the host, and what was tried, in that order.

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.clip.pipeline import Clip
 from mgjax.conditioning.edit_task import KEY as TASK
@@ -92,7 +91,7 @@ class Backtranslation:
 
 
 def backtranslate(
-  config: ConfigDict,
+  config: Mapping[str, Any],
   directory: str | os.PathLike[str],
   *,
   batch_size: int = 16,
@@ -105,12 +104,12 @@ def backtranslate(
   The same command goes on after a stop, and ends with the same records (`make_pairs`).
 
   Args:
-    config: of the third stage, with `backtranslation`; its data without a source are the clips.
+    config: of the third stage, with `backtranslation`, as plain values; its data without a source
+      are the clips.
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
     samples_per_shard: how many clips give one shard.
-    process: of the processes that work at once, this one.
-    processes: how many they are.
+    process: of the `processes` that work at once, this one.
 
   Returns:
     'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.
@@ -120,9 +119,9 @@ def backtranslate(
     DataError: there is no clip, or no pair of a split was kept.
   """
   settings = unpack(Backtranslation, fields_of(config, 'backtranslation'), 'backtranslation')
-  text = TextSettings.of(config.to_dict())
+  text = TextSettings.of(config)
   data = data_settings(fields_of(config, 'data')).without_latents().of('')
-  shapes = video_shapes(fields_of(config, 'buckets'), config.data.fps)
+  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
   shapes = {name: shape for name, shape in shapes.items() if not shape.source}
   directory = pathlib.Path(directory)
   clips = {
@@ -169,12 +168,10 @@ def _finish(
 
 
 class _Maker:
-  """The models that make and judge pairs."""
-
-  def __init__(self, config: ConfigDict, settings: Backtranslation, batch_size: int):
-    self._config, self._settings, self._batch_size = config, settings, batch_size
-    self._editor, self._codec = Editor(settings.editor), load_codec(config.autoencoder)
-    self._clip, self._dtype = Clip(settings.recogniser), stored_type(config.encode.dtype)
+  def __init__(self, config: Mapping[str, Any], settings: Backtranslation, batch_size: int):
+    self._settings, self._batch_size, self._stored = settings, batch_size, config['encode']['dtype']
+    self._editor, self._codec = Editor(settings.editor), load_codec(config['autoencoder'])
+    self._clip, self._dtype = Clip(settings.recogniser), stored_type(self._stored)
     self._conditionings = make_flow_model(fields_of(config, 'model')).conditionings
     # Before anything is asked or made.
     self._editor.check_edit(EDIT, ['.'], settings.tasks if settings.writer else [])
@@ -186,7 +183,7 @@ class _Maker:
     del settings['clips'], settings['validation']  # the fingerprint of the clips has them
     return {
       'statistics': self._codec.statistics.as_dict(),
-      'dtype': self._config.encode.dtype,
+      'dtype': self._stored,
       **about_videos(shape, self._conditionings, self._codec),
       'sampling': self._editor.settings,
       'backtranslation': settings
@@ -197,7 +194,6 @@ class _Maker:
   def make(
     self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
-    """Makes the pairs of some clips."""
     told, clips = write(indices, samples), np.stack([sample['video'] for sample in samples])
     asked = [each or Instruction('', '', '', '', '', '') for each in told]
     # One program serves all batches.
@@ -234,8 +230,6 @@ class _Maker:
 
 
 class _First:
-  """The first samples of a source."""
-
   def __init__(self, source: Source, count: int):
     self.source, self._count = source, min(count, len(source))
 

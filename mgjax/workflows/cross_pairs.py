@@ -58,7 +58,6 @@ class CrossPairSettings:
       report's .7 is ArcFace's and means nothing for another embedder (Movie Gen §4).
     prompts: of the pictures, one each; not in public sources.
     least: pictures that must be left of a clip; not in public sources.
-    seed: of the noise.
   """
 
   threshold: Annotated[float, Range(least=-1, most=1)]
@@ -132,11 +131,7 @@ class PairedClips:
   """Clips of records with references of their own; rows that are cross pairs are left out."""
 
   def __init__(self, directory: str | os.PathLike[str]):
-    """Opens records.
-
-    Raises:
-      DataError: they are no such records.
-    """
+    """Opens records; DataError if they have no clips with references."""
     self._records = Records(directory)
     first = self._records[0] if len(self._records) else {}
     if missing := [name for name in ('media', 'reference') if name not in first]:
@@ -178,15 +173,9 @@ def make_cross_pairs(
 
   Args:
     pipeline: makes pictures, so it was trained on some.
-    clips: with references of their own.
-    directory: of the records.
-    look: finds the person.
-    settings: what is made and kept.
     known: what `look` depends on beside the model, as plain JSON values.
     batch_size: pictures at a time.
     clips_per_shard: how many clips give one shard, at most.
-    process: of the processes that work at once, this one.
-    processes: how many they are.
 
   Raises:
     ConfigError: the model cannot make pictures, or as `make_pairs`.
@@ -242,9 +231,7 @@ def cross_pairs(
   """Makes synthetic cross pairs of records, with what the model is for: faces, or moving digits.
 
   Args:
-    pipeline: makes pictures.
     records: of `launch.data references`.
-    directory: of the records to make.
     recogniser: work directory of a CLIP with a head for identities, for a model without faces.
     threshold: see `CrossPairSettings`; by default the embedder's.
     prompts: of the pictures; by default `PROMPTS`, or `DIGITS` of a model without faces.
@@ -327,7 +314,6 @@ def _fields(kept: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
 
 
 def _first_frame(row: Mapping[str, Any]) -> Frame:
-  """Returns the first frame of a clip that counts."""
   frames = stream_frames(open_row(dict(row)), SIDE)
   return next(frame for _, end, frame in frames if end > max(row['start'], 0.0))
 

@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -69,11 +69,8 @@ _log = logging.getLogger(__name__)
 class EncodeSettings:
   """`encode` of a configuration.
 
-  Attributes:
-    train: rows of the training data to encode, where a source has more.
-    validation: rows of the validation data.
-    dtype: that latents are stored in, one of `DTYPES`.
-    pixels_per_device: how much a device takes in at once.
+  `train` and `validation` are rows of those data to encode, where a source has more; `dtype` is of
+  the stored latents; `pixels_per_device` how much a device takes in at once.
   """
 
   train: Count
@@ -111,16 +108,9 @@ def encode(
 
   The command can be stopped at any moment; run again, it goes on with the first shard that is
   missing. With `config.text` the prompts of all rows are encoded afterwards, into stores beside the
-  latents or at `config.embeddings`. Of several processes each writes the shards i with
-  i % processes == process, on its own devices; the last one makes the directory readable. What one
-  has left undone, another finishes that is run later, as with process 0 of 1.
-
-  Args:
-    config: `autoencoder`, `data`, `buckets` and `encode` (rows to encode of each split, where a
-      source has more; type of the latents; how much a device takes at once).
-    workdir: of the records, seen by all processes.
-    process: the index of this one; by default JAX's, and 0 where there is one alone.
-    processes: how many there are.
+  latents or at `config.embeddings`. Of several processes, by default JAX's, each writes the shards
+  i with i % processes == process, on its own devices, into the same `workdir`; the last one makes
+  the directory readable. What one has left undone, another finishes later, as with process 0 of 1.
 
   Returns:
     Whether all rows are encoded, those of other processes too.
@@ -149,7 +139,10 @@ def encode(
       kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
       writer = _open_writer(
         workdir / split / name,
-        (json.dumps([source.fingerprint, content]), _as_before(source.fingerprint, config)),
+        (
+          json.dumps([source.fingerprint, content]),
+          _as_before(source.fingerprint, fields_of(config, 'data')),
+        ),
         rows=rows,
         rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
         meta=kind | plan.about(name),
@@ -189,14 +182,7 @@ def encode_prompts(
   process: int | None = None,
   processes: int | None = None,
 ) -> bool:
-  """Encodes prompts alone, each as for every rate and kind of samples that the buckets have.
-
-  Args:
-    config: with `text`, and `embeddings` if they are not to lie in `workdir`.
-    workdir: of latents, there or to come.
-    prompts: cleaned.
-    process: as of `encode`.
-    processes: as of `encode`.
+  """Encodes cleaned prompts alone, each for every rate and kind of samples of the buckets.
 
   Returns:
     Whether all are encoded, those of other processes too.
@@ -260,9 +246,8 @@ def _open_writer(
   raise refused or ValueError('no content')
 
 
-def _as_before(fingerprint: Any, config: ConfigDict) -> str:
+def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
   """Returns what records said of their data before all fields of `config.data` counted."""
-  fields = fields_of(config, 'data')
   named = None if str(fingerprint).startswith(WORLDS) else fingerprint
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 
@@ -291,14 +276,9 @@ def _rows_per_shard(latents: Sequence[int], dtype: np.dtype) -> int:
 class RowEncoder:
   """Turns samples into rows: 'latents', those of clips that conditionings want, and their fields.
 
-  A batch is cut over the devices of a mesh of this process alone.
-
-  A row depends on the rows before it in no way, but on their number only: the same ones, in the
-  same order, give the same bytes.
-
-  Attributes:
-    rows: of a batch; the last one is filled up, so that one program serves all.
-    sums: over the latents, as they are stored, since the last `take_sums`.
+  A batch of `rows`, the last one filled up, is cut over the devices of a mesh of this process
+  alone. A row depends on the rows before it in no way, but on their number only: the same ones, in
+  the same order, give the same bytes. `sums` are over the stored latents since `take_sums`.
   """
 
   def __init__(
@@ -314,13 +294,11 @@ class RowEncoder:
     """Binds the encoder.
 
     Args:
-      encode: of an `EncodePlan`, its parameters on the devices of the mesh.
+      encode: of an `EncodePlan`, as `complete`; its parameters on the devices of the mesh.
       rows: of a batch; a multiple of the devices.
-      dtype: of the latents in the rows.
       mesh: of devices of this process, all along the rows of a batch.
       raw: the field of a sample that becomes its latents.
       conditionings: of the model that will be trained on the rows.
-      complete: of an `EncodePlan`.
     """
     self._encode, self.rows, self.sums = encode, rows, Sums()
     self._raw, self._conditionings, self._complete = raw, conditionings, complete
@@ -329,7 +307,6 @@ class RowEncoder:
     self._dtype, self._sharding = dtype, batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
-    """Returns the sums and begins new ones."""
     sums, self.sums = self.sums, Sums()
     return sums
 
@@ -379,7 +356,6 @@ class RowEncoder:
       yield latents
 
   def _put(self, array: np.ndarray) -> Array:
-    """Fills up the rows and places them on the devices."""
     missing = self.rows - len(array)
     if missing:
       array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

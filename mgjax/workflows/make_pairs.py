@@ -35,12 +35,9 @@ _FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pix
 class Pair:
   """What was made of a sample.
 
-  Attributes:
-    title: what was asked for.
-    row: of the records; None if what is kept went into the row of another pair of the sample.
-    scores: by which the filter judged, name -> number.
-    reason: why it is dropped; '' if it is kept.
-    shown: clips or pictures (t h w 3) of one height, side by side on the page.
+  `row` is None if what is kept went into the row of another pair of the sample; `scores` are those
+  by which the filter judged; `reason` says why it is dropped, '' if it is kept; `shown` are clips
+  or pictures (t h w 3) of one height, side by side on the page.
   """
 
   title: str
@@ -56,14 +53,9 @@ Make = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], Iterable[Sequence[
 
 @dataclasses.dataclass(frozen=True)
 class PairsResult:
-  """Counts so far.
+  """How many pairs were made and kept, in how many rows, and why the others were dropped.
 
-  Attributes:
-    made: pairs.
-    kept: those in the records.
-    rows: of the records.
-    reasons: why the other pairs are not in them -> how many.
-    finished: else other processes are still at work.
+  If not `finished`, other processes are still at work.
   """
 
   made: int
@@ -73,7 +65,6 @@ class PairsResult:
   finished: bool
 
   def __str__(self) -> str:
-    """Says them in one line."""
     told = ''.join(f'; {count} dropped, {reason}' for reason, count in self.reasons.items())
     rows = '' if self.rows == self.kept else f' in {self.rows} rows'
     return f'{self.kept} of {self.made} pairs kept{rows}{told}'
@@ -96,16 +87,12 @@ def make_pairs(
   """Writes records of the pairs that are kept; the same call again goes on where it stopped.
 
   Args:
-    source: samples.
     make: makes pairs of some samples, and judges them.
     directory: of the records, a local folder.
     meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
     most: rows that a sample has, at most.
     columns: fields of rows that are numbers or truth values.
-    batch_size: samples that `make` is given at once.
-    samples_per_shard: how many samples give one shard.
-    process: of the processes that work at once, this one.
-    processes: how many they are; the one that comes last finishes the records.
+    process: of the `processes` that work at once, this one; the last one finishes the records.
     refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 
   Raises:
@@ -142,7 +129,8 @@ def make_pairs(
           indices = span[begin : begin + batch_size]
           for pairs in make(indices, [source[index] for index in indices]):
             for pair in pairs:
-              notes.append(_noted(pair))
+              scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
+              notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})
               pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
               if not pair.reason and pair.row is not None:
                 yield pair.row
@@ -180,11 +168,6 @@ def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) ->
       )
     writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
   return result
-
-
-def _noted(pair: Pair) -> dict[str, Any]:
-  scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
-  return {'title': pair.title, 'scores': scores, 'reason': pair.reason}
 
 
 def _told(note: Mapping[str, Any]) -> str:

@@ -6,9 +6,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import Any, NamedTuple
 
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.checkpoints.workdir import open_checkpoints
@@ -53,39 +51,58 @@ def _clips(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings
   return found.record, table_of(found), [*sheets, *paths]
 
 
-JUDGES: dict[str, Callable[[pathlib.Path, pathlib.Path, int], Findings]] = {
-  'digits': _digits,
-  'sound': _sound,
-  'clips': _clips,
+class _Judge(NamedTuple):
+  """Samples a model and judges that, and how a user samples it: a prompt and other flags."""
+
+  find: Callable[[pathlib.Path, pathlib.Path, int], Findings]
+  words: Callable[[pathlib.Path, list[pathlib.Path]], list[str]]  # of the workdir and its pictures
+
+
+def _sound_words(workdir: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
+  del workdir
+  video = next(path for path in paths if path.suffix == '.mp4')
+  return [f'--video={video}', '--prompt=the red digit 3 bounces']
+
+
+def _clips_words(workdir: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
+  del paths
+  return [f'--prompt={read_json(workdir / REPORT, mend="remove it")["captions"][0]}']
+
+
+JUDGES = {
+  'digits': _Judge(_digits, lambda *_: ['--prompt=the green digit 3 moves left']),
+  'sound': _Judge(_sound, _sound_words),
+  'clips': _Judge(_clips, _clips_words),
 }
 
 
-def is_judged(stage: ConfigDict, workdir: pathlib.Path) -> bool:
+def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
   """Says whether report.json is of the newest weights of the model that a stage samples."""
   return earlier_report(workdir, _about(stage, workdir)) is not None
 
 
-def judge_samples(stage: ConfigDict, workdir: pathlib.Path) -> None:
+def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
-  Args:
-    stage: `of`, the folder of the model in `workdir`; `judge`, one of JUDGES; `samples`, how many.
-    workdir: of the recipe.
+  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES, and `samples`.
 
   Raises:
     ConfigError: there is no such judge.
   """
-  if stage.judge not in JUDGES:
-    raise ConfigError(f'judge = {stage.judge!r}; expected one of {", ".join(JUDGES)}')
-  scores, text, paths = JUDGES[stage.judge](workdir / stage.of, workdir, stage.samples)
+  if stage['judge'] not in JUDGES:
+    raise ConfigError(f'judge = {stage["judge"]!r}; expected one of {", ".join(JUDGES)}')
+  scores, text, paths = JUDGES[stage['judge']].find(
+    workdir / stage['of'], workdir, stage['samples']
+  )
   shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
   report = {**scores, 'about': _about(stage, workdir), 'shown': shown}
   write_json(workdir / REPORT, report)
 
 
-def _about(stage: ConfigDict, workdir: pathlib.Path) -> dict[str, int] | None:
-  steps = open_checkpoints(workdir / stage.of).steps() if (workdir / stage.of).exists() else []
-  return {'step': steps[-1], 'samples': stage.samples} if steps else None
+def _about(stage: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, int] | None:
+  model = workdir / stage['of']
+  steps = open_checkpoints(model).steps() if model.exists() else []
+  return {'step': steps[-1], 'samples': stage['samples']} if steps else None
 
 
 def earlier_report(
@@ -105,34 +122,24 @@ def earlier_report(
   return '\n'.join(shown['text']), [*(workdir / name for name in shown['files']), path]
 
 
-def shown(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   """Returns what a finished recipe that ends with samples tells people; '' of any other one."""
-  workdir, stage = pathlib.Path(workdir), config.stages[config.order[-1]]
+  workdir, stage = pathlib.Path(workdir), config['stages'][config['order'][-1]]
   report = earlier_report(workdir, _about(stage, workdir)) if 'judge' in stage else None
   if report is None:
     return ''
   text, paths = report
-  words = describe_words(_known_words(workdir / stage.of))
+  record = open_checkpoints(workdir / stage['of']).newest_record() or {'meta': {'notes': {}}}
+  words = describe_words(words_in(record['meta']['notes']))
   told = ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
   told += ['', 'Make your own:', _command(stage, workdir, paths)]
   return '\n'.join(told) + '\n'
 
 
-def _known_words(model: pathlib.Path) -> Any:
-  """The words that a trained model knows."""
-  record = open_checkpoints(model).newest_record() or {'meta': {'notes': {}}}
-  return words_in(record['meta']['notes'])
-
-
-def _command(stage: ConfigDict, workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:
+def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:
   """A command that can be run as it stands, whether or not the environment is activated."""
-  prompt, more = 'the green digit 3 moves left', []
-  if stage.judge == 'sound':
-    prompt = 'the red digit 3 bounces'
-    more = [f'--video={next(path for path in paths if path.suffix == ".mp4")}']
-  elif stage.judge == 'clips':
-    prompt = read_json(workdir / REPORT, mend='remove it')['captions'][0]
   python = os.path.relpath(sys.executable)
   python = sys.executable if python.startswith('..') else python
-  made = [f'--workdir={workdir / stage.of}', *more, f'--prompt={prompt}', '--out=out.mp4']
+  words = JUDGES[stage['judge']].words(workdir, paths)
+  made = [f'--workdir={workdir / stage["of"]}', *words, '--out=out.mp4']
   return shlex.join([python, '-m', 'launch.sample', *made])

@@ -10,7 +10,9 @@ the stages that it names in `of`, uniformly, by `weights` or `greedy`; one of th
 directory, a folder a stage.
 """
 
+import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -18,7 +20,7 @@ import os
 import pathlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -55,14 +57,9 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """One thing to do.
+  """One thing to do: its kind, its configuration with every path in its place, where it writes.
 
-  Attributes:
-    name: for people, and of its seconds.
-    kind: TRAIN, ENCODE, AVERAGE or SAMPLES.
-    config: with every path in its place.
-    workdir: where what it makes goes.
-    after: the names of the stages that it builds on.
+  `after` are the names of the stages that it builds on.
   """
 
   name: str
@@ -79,73 +76,71 @@ class Stage:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def is_recipe(config: ConfigDict) -> bool:
-  """Says whether a configuration is one of stages, and not of one run."""
-  return 'stages' in config
-
-
-def plan_stages(config: ConfigDict, workdir: str | os.PathLike[str]) -> list[Stage]:
-  """Returns what a recipe does, in order.
-
-  Args:
-    config: with `stages` and `order`.
-    workdir: of the recipe.
+def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> list[Stage]:
+  """Returns what a recipe, a configuration with `stages` and `order`, does, in order.
 
   Raises:
     ConfigError: a stage builds on one that does not come before it, or there is no such stage.
   """
-  workdir, stages, order = pathlib.Path(workdir), [], list(config.get('order', ()))
+  workdir, planned, order = pathlib.Path(workdir), [], list(config.get('order', ()))
   if not order:
     raise ConfigError('a recipe needs stages and their order; see configs/digits/recipe.py')
+  stages = config['stages']
   for place, name in enumerate(order):
-    if name not in config.stages:
-      raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, config.stages)}')
+    if name not in stages:
+      raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, stages)}')
     if name in order[:place]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
-    stage = config.stages[name].copy_and_resolve_references()
-    if stage.component in _CHECKS:
-      after = _CHECKS[stage.component](stage, name, order[:place], config)
-      stages.append(Stage(name, stage.component, stage, workdir / name, after))
+    stage, earlier = copy.deepcopy(stages[name]), order[:place]
+    kind = stage['component']
+    if kind in _CHECKS:
+      after = _CHECKS[kind](stage, name, earlier, stages)
+      planned.append(Stage(name, kind, ConfigDict(stage), workdir / name, after))
       continue
-    places = {key: _point(stage, key, name, order[:place], config, workdir) for key in POINTERS}
+    point = functools.partial(_point, stage, name, earlier, stages, workdir)
+    places = {key: point(key) for key in POINTERS}
     after = tuple(filter(None, places.values()))
     latents = stage.get('data', {}).get('latents') or ''
     if latents and '/' not in latents:
-      if latents in config.stages:
+      if latents in stages:
         raise ConfigError(f'stage {name!r}: data.latents = {latents!r} is the name of a stage')
-      for data in (stage.data, *stage.data.get('sources', {}).values()):
+      for data in (stage['data'], *stage['data'].get('sources', {}).values()):
         folder = data.get('latents') or ''
         if folder and '/' not in folder:  # of this stage, or encoded for an earlier one
-          data.latents = os.fspath(workdir / folder)
-      editor = None
-      if BACKTRANSLATION in stage:
-        editor = _point(stage, EDITOR, name, order[:place], config, workdir)
+          data['latents'] = os.fspath(workdir / folder)
+      editor = point(EDITOR) if BACKTRANSLATION in stage else None
       encoder = tuple(filter(None, [places['autoencoder'], editor]))
-      encoding = Stage(f'{latents} for {name}', ENCODE, stage, workdir / latents, encoder)
-      if encoding.digest not in (each.digest for each in stages if each.kind == ENCODE):
-        stages.append(encoding)
-    stages.append(Stage(name, TRAIN, stage, workdir / name, after))
-  return stages
+      made = workdir / latents
+      encoding = Stage(f'{latents} for {name}', ENCODE, ConfigDict(stage), made, encoder)
+      if encoding.digest not in (each.digest for each in planned if each.kind == ENCODE):
+        planned.append(encoding)
+    planned.append(Stage(name, TRAIN, ConfigDict(stage), workdir / name, after))
+  return planned
 
 
 def _point(
-  stage: ConfigDict, key: str, name: str, earlier: list[str], config: ConfigDict, workdir
+  stage: dict[str, Any],
+  name: str,
+  earlier: list[str],
+  stages: Mapping[str, Any],
+  workdir: pathlib.Path,
+  key: str,
 ) -> str | None:
   """Makes a field that names a stage its work directory, and returns the name."""
   section, _, field = key.rpartition('.')
   fields = stage[section] if section else stage
   other = fields.get(field) or ''
-  if not isinstance(other, str) or other not in config.stages:
+  if not isinstance(other, str) or other not in stages:
     return None
   if other not in earlier:
     raise ConfigError(
-      f'stage {name!r}: {key} = {other!r} does not come before it in {config.order}; change '
-      'the order, or give the path of a work directory'
+      f'stage {name!r}: {key} = {other!r} does not come before it, but {earlier} do; '
+      'change the order, or give the path of a work directory'
     )
-  component = _component(config, other)
-  if key in OF_ONE_COMPONENT and component != stage.component:
+  component = _component(stages, other)
+  if key in OF_ONE_COMPONENT and component != stage['component']:
     raise ConfigError(
-      f'stage {name!r} of the component {stage.component!r} {OF_ONE_COMPONENT[key]} {other!r}, '
+      f'stage {name!r} of the component {stage["component"]!r} {OF_ONE_COMPONENT[key]} {other!r}, '
       f'which is of the component {component!r}'
     )
   fields[field] = os.fspath(workdir / other)
@@ -153,37 +148,35 @@ def _point(
 
 
 def _check_averaged(
-  stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict
+  stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
 ) -> tuple[str, ...]:
-  """Returns the stages that a stage averages."""
-  if not stage.of or not set(stage.of) <= set(earlier):
+  averaged = list(stage['of'])
+  if not averaged or not set(averaged) <= set(earlier):
     raise ConfigError(
-      f'stage {name!r} averages {list(stage.of)}; expected one or more of {earlier}, which come '
-      'before it'
+      f'stage {name!r} averages {averaged}; expected one or more of {earlier}, which come before it'
     )
-  if len({_component(config, other) for other in stage.of}) > 1:
-    raise ConfigError(
-      f'stage {name!r} averages {list(stage.of)}, which are of different components'
-    )
-  return tuple(stage.of)
+  if len({_component(stages, other) for other in averaged}) > 1:
+    raise ConfigError(f'stage {name!r} averages {averaged}, which are of different components')
+  return tuple(averaged)
 
 
 def _check_sampled(
-  stage: ConfigDict, name: str, earlier: list[str], config: ConfigDict
+  stage: Mapping[str, Any], name: str, earlier: list[str], stages: Mapping[str, Any]
 ) -> tuple[str, ...]:
-  """Returns the stage that a stage samples."""
-  if stage.of not in earlier:
-    raise ConfigError(f'stage {name!r} samples {stage.of!r}; expected one of {earlier}')
-  return (stage.of,)
+  del stages
+  if stage['of'] not in earlier:
+    raise ConfigError(f'stage {name!r} samples {stage["of"]!r}; expected one of {earlier}')
+  return (stage['of'],)
 
 
 _CHECKS = {AVERAGE: _check_averaged, SAMPLES: _check_sampled}
 
 
-def _component(config: ConfigDict, name: str) -> str:
+def _component(stages: Mapping[str, Any], name: str) -> str:
   """Returns the component that a stage leaves a model of."""
-  stage = config.stages[name]
-  return _component(config, stage.of[0]) if stage.component == AVERAGE else stage.component
+  stage = stages[name]
+  averaged = stage['component'] == AVERAGE
+  return _component(stages, stage['of'][0]) if averaged else stage['component']
 
 
 def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
@@ -199,7 +192,7 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
   """
   workdir = pathlib.Path(workdir)
-  stages = plan_stages(config, workdir)
+  stages = plan_stages(config.to_dict(), workdir)
   with hold(workdir):
     return _run_stages(stages, workdir)
 
@@ -238,8 +231,9 @@ def _train(stage: Stage) -> bool:
 
 
 def _encode(stage: Stage) -> bool:
-  if BACKTRANSLATION in stage.config:
-    return all(each.finished for each in backtranslate(stage.config, stage.workdir).values())
+  config = stage.config.to_dict()
+  if BACKTRANSLATION in config:
+    return all(each.finished for each in backtranslate(config, stage.workdir).values())
   return encode(stage.config, stage.workdir)
 
 
@@ -255,17 +249,14 @@ def _average(stage: Stage) -> bool:
 
 
 def _samples(stage: Stage) -> bool:
-  judge_samples(stage.config, stage.workdir.parent)
+  judge_samples(stage.config.to_dict(), stage.workdir.parent)
   return True
 
 
 class _Kind(NamedTuple):
-  """What to do with a stage of one kind.
+  """What does a stage of one kind, and whether its files say that nothing is left to do.
 
-  Attributes:
-    work: does it, and returns whether it came to its end.
-    done: whether its files say that nothing is left to do; raises ConfigError if something else
-      was done.
+  `work` returns whether it came to its end; `done` raises ConfigError if something else was done.
   """
 
   work: Callable[[Stage], bool]
@@ -276,7 +267,7 @@ KINDS = {
   TRAIN: _Kind(_train, lambda stage: is_finished(stage.config.to_dict(), stage.workdir)),
   ENCODE: _Kind(_encode, lambda stage: stage.workdir.is_dir()),
   AVERAGE: _Kind(_average, lambda stage: (stage.workdir / REPORT).exists()),
-  SAMPLES: _Kind(_samples, lambda stage: is_judged(stage.config, stage.workdir.parent)),
+  SAMPLES: _Kind(_samples, lambda stage: is_judged(stage.config.to_dict(), stage.workdir.parent)),
 }
 
 
@@ -286,7 +277,8 @@ class _Log:
   def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
     self._workdir, self._path = workdir, workdir / RECIPE
     # Without it what is encoded is looked at again, and found to be there.
-    self._encoded = (read_optional_json(self._path, _says_encoded) or {}).get('encoded', {})
+    right = lambda known: all(isinstance(each, str) for each in known['encoded'].values())  # noqa: E731
+    self._encoded = (read_optional_json(self._path, right) or {}).get('encoded', {})
     self._stages = [
       {
         'name': stage.name,
@@ -299,7 +291,6 @@ class _Log:
     ]
 
   def write(self) -> None:
-    """Writes what the report page shows."""
     if jax.process_index() == 0:
       write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
 
@@ -315,18 +306,14 @@ class _Log:
       self.write()
 
 
-def _says_encoded(recipe: Any) -> bool:
-  return all(isinstance(digest, str) for digest in recipe['encoded'].values())
-
-
-def heartbeat(config: ConfigDict) -> int:
+def heartbeat(config: Mapping[str, Any]) -> int:
   """Returns `train.limits.heartbeat` of a run, of a recipe the longest of its stages; else 0."""
-  parts = config.stages.values() if is_recipe(config) else [config]
+  parts = config['stages'].values() if 'stages' in config else [config]
   limits = [(part.get('train') or {}).get('limits') or {} for part in parts]
   return max((each.get('heartbeat', 0) for each in limits), default=0)
 
 
-def describe_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
+def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   """Says what a recipe would do and what of it is done, without allocating or compiling anything.
 
   Raises:

@@ -17,6 +17,7 @@ Several processes may be at one sweep, on one machine or on several that share i
 a run that no other one holds.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -61,6 +62,14 @@ Evaluate = Callable[[pathlib.Path], Mapping[str, Any]]
 _log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  arm: str
+  seed: int
+  config: ConfigDict
+  folder: pathlib.Path
+
+
 def run_sweep(
   arms: Mapping[str, ConfigDict | str],
   seeds: Sequence[int] | Mapping[str, Sequence[int]],
@@ -78,7 +87,6 @@ def run_sweep(
   Args:
     arms: name -> configuration, or its name; each seed takes the place of `seed` there.
     seeds: of the runs of all arms, or arm -> its own.
-    workdir: of the sweep.
     evaluate: work directory of a finished run -> its scores as JSON can hold them, such as a list
       with a number a prompt; on several processes each calls it. Called again if it was killed,
       and for runs of which an earlier call had no `evaluate`.
@@ -92,40 +100,50 @@ def run_sweep(
     ConfigError: names or seeds cannot be used, or a row was made with another configuration.
     MgjaxError: of a run, whose name it tells; the runs after it did not begin.
   """
-  workdir = pathlib.Path(workdir)
-  runs = _plan(arms, seeds)
+  workdir, runs = pathlib.Path(workdir), []
+  if not arms:
+    raise ConfigError('a sweep of no arms; expected one at least')
+  for arm, given in arms.items():
+    if not re.fullmatch(r'\w[\w.-]*', arm, re.ASCII):
+      raise ConfigError(f'{arm!r} is to name an arm and its folder; expected letters, digits, _-.')
+    base = load_config(given) if isinstance(given, str) else given
+    for seed in _seeds(arm, seeds):
+      config = base.copy_and_resolve_references()
+      config.seed = seed
+      if place := config.train.get('checkpoints'):
+        config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
+      runs.append(_Run(arm, seed, config, workdir / arm / f'seed_{seed}'))
   rows = _rows(workdir)
-  for (arm, seed), config in runs.items():
-    row = rows.get((arm, seed))
-    if row is not None and row['digest'] != digest(config):
+  for run in runs:
+    row = rows.get((run.arm, run.seed))
+    if row is not None and row['digest'] != digest(run.config.to_dict()):
       raise ConfigError(
-        f'arm {arm!r}, seed {seed} has a row of another configuration in '
+        f'arm {run.arm!r}, seed {run.seed} has a row of another configuration in '
         f'{os.fspath(workdir / FILE)!r}; give the arm another name, or delete row and folder'
       )
-    is_finished(config.to_dict(), _folder(workdir, arm, seed))  # or of another configuration
+    is_finished(run.config.to_dict(), run.folder)  # or of another configuration
   elsewhere = 0
-  for number, ((arm, seed), config) in enumerate(runs.items(), 1):
-    title = f'run {number} of {len(runs)}, {arm}, seed {seed}'
-    if agreed(_done(_rows(workdir).get((arm, seed)), evaluate)):
+  for number, run in enumerate(runs, 1):
+    title = f'run {number} of {len(runs)}, {run.arm}, seed {run.seed}'
+    if agreed(_done(workdir, run, evaluate)):
       _log.info('%s: done', title)
       continue
-    folder = _folder(workdir, arm, seed)
     try:
-      with hold(folder):
-        if agreed(_done(_rows(workdir).get((arm, seed)), evaluate)):  # since that look
+      with hold(run.folder):
+        if agreed(_done(workdir, run, evaluate)):  # since that look
           continue
         _log.info('%s: begins or goes on', title)
-        row = _run(config, folder, evaluate)
+        row = _finish(run, evaluate)
         if row is None:
           _log.warning('%s: stopped; the same call goes on', title)
           return False
-        row = {'arm': arm, 'seed': seed, **about.get(arm, {}), 'digest': digest(config)} | row
-        _put(workdir, row)
+        named = {'arm': run.arm, 'seed': run.seed, **about.get(run.arm, {})}
+        _put(workdir, named | {'digest': digest(run.config.to_dict())} | row)
     except InUseError as error:
       _log.info('%s: passed over, %s', title, error)
       elsewhere += 1
     except MgjaxError as error:
-      error.args = (f'arm {arm!r}, seed {seed}: {error}', *error.args[1:])
+      error.args = (f'arm {run.arm!r}, seed {run.seed}: {error}', *error.args[1:])
       raise
   if elsewhere:
     _log.warning('other processes are at %d runs; all others are done', elsewhere)
@@ -148,41 +166,21 @@ def _put(workdir: pathlib.Path, row: Row) -> None:
       with hold(workdir):
         rows = _rows(workdir) | {(row['arm'], row['seed']): row}
         if jax.process_index() == 0:
-          write_bytes(workdir / FILE, ''.join(map(_line, rows.values())).encode())
+          lines = [json.dumps(row, allow_nan=False) + '\n' for row in rows.values()]
+          write_bytes(workdir / FILE, ''.join(lines).encode())
         return
     except InUseError:
       time.sleep(_PAUSE)
 
 
-def digest(config: ConfigDict) -> str:
+def digest(config: Mapping[str, Any]) -> str:
   """Returns the SHA-256 of a configuration, but for how and where a run is done."""
-  fields = flatten(config.to_dict())
+  fields = flatten(config)
   for key in ('optimizer.name', 'discriminator.optimizer.name'):
     if fields.get(key) == 'adamw':  # rows of before it was a field have the same digest
       del fields[key]
   decisive = {key: value for key, value in fields.items() if not key.startswith(FREE)}
   return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def _plan(
-  arms: Mapping[str, ConfigDict | str],
-  seeds: Sequence[int] | Mapping[str, Sequence[int]],
-) -> dict[tuple[str, int], ConfigDict]:
-  """The configuration of every run: all seeds of the first arm, of the second, ..."""
-  if not arms:
-    raise ConfigError('a sweep of no arms; expected one at least')
-  runs = {}
-  for arm, given in arms.items():
-    if not re.fullmatch(r'\w[\w.-]*', arm, re.ASCII):
-      raise ConfigError(f'{arm!r} is to name an arm and its folder; expected letters, digits, _-.')
-    for seed in _seeds(arm, seeds):
-      config = load_config(given) if isinstance(given, str) else given
-      config = config.copy_and_resolve_references()
-      config.seed = seed
-      if place := config.train.get('checkpoints'):
-        config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
-      runs[arm, seed] = config
-  return runs
 
 
 def _seeds(arm: str, seeds: Sequence[int] | Mapping[str, Sequence[int]]) -> list[int]:
@@ -193,16 +191,14 @@ def _seeds(arm: str, seeds: Sequence[int] | Mapping[str, Sequence[int]]) -> list
   return found
 
 
-def _folder(workdir: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
-  return workdir / arm / f'seed_{seed}'
-
-
-def _done(row: Row | None, evaluate: Evaluate | None) -> bool:
+def _done(workdir: pathlib.Path, run: _Run, evaluate: Evaluate | None) -> bool:
+  row = _rows(workdir).get((run.arm, run.seed))
   return row is not None and (evaluate is None or 'error' in row or row['scores'] is not None)
 
 
-def _run(config: ConfigDict, folder: pathlib.Path, evaluate: Evaluate | None) -> Row | None:
+def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
   """Brings a run to its end; returns its row without its name, None if a signal asked to stop."""
+  config, folder = run.config, run.folder
   found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
   scores, failed = None, {}
   try:
@@ -230,13 +226,8 @@ def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
   found: dict[str, float] = {}
   for step, metrics in read_metrics(folder):
     found |= metrics if step == last else {}
-  losses = dict(
-    zip(
-      _LOSSES,
-      (found.get('loss'), validation_loss(found), validation_loss(found, 'validation_raw')),
-      strict=True,
-    )
-  )
+  raw = validation_loss(found, 'validation_raw')
+  losses = dict(zip(_LOSSES, (found.get('loss'), validation_loss(found), raw), strict=True))
   return {name: x if x is not None and math.isfinite(x) else None for name, x in losses.items()}
 
 
@@ -252,16 +243,8 @@ def _plain(scores: Mapping[str, Any]) -> Any:
   return json.loads(text)
 
 
-def _line(row: Row) -> str:
-  return json.dumps(row, allow_nan=False) + '\n'
-
-
 def _parsed(row: Any) -> Row:
-  """Returns a row that says all it should.
-
-  Raises:
-    ValueError: it does not; or it lacks something, with other errors.
-  """
+  """Returns a row that says all it should; ValueError or others if it does not."""
   right = isinstance(row['arm'], str) and type(row['seed']) is int and 'scores' in row
   if not right or not isinstance(row['digest'], str):
     raise ValueError('not a row of a sweep')

@@ -100,46 +100,45 @@ def import_weights(
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
   with hold(workdir):
-    _import_into(workdir, config, source, weights, tokenizer)
+    _import_into(workdir, config.to_dict(), source, weights, tokenizer)
 
 
 def _import_into(
   workdir: pathlib.Path,
-  config: ConfigDict,
+  config: Mapping[str, Any],
   source: str | os.PathLike[str],
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
 ) -> None:
-  if open_checkpoints(workdir, config.train.get('checkpoints', '')).begun():
+  component, old = config['component'], fields_of(config, 'model')
+  if open_checkpoints(workdir, config['train'].get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
-  if (ours := _read_ours(source, config.component, weights)) is not None:
-    model, params, notes = _from_ours(weights, config, *ours)
+  if (ours := _read_ours(source, component, weights)) is not None:
+    model, params, notes = _from_ours(weights, old, *ours)
   elif weights.read is not None:
     model, params, notes = weights.read(
-      fields_of(config, 'model'), source, seed=config.seed, keep_type=config.get('keep_type', False)
+      old, source, seed=config['seed'], keep_type=config.get('keep_type', False)
     )
   else:
     raise ConfigError(
       f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
-      f'component {config.component!r}'
+      f'component {component!r}'
     )
   files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
   kind = config.get('tokenizer')
-  files = files or find_tokenizer(config.component, kind, model, source, tokenizer)
+  files = files or find_tokenizer(component, kind, model, source, tokenizer)
   if files:
     notes['source'] = notes['source'] | {'tokenizer': digests(files)}
   for name, digest in digests(files).items():
     _log.info('%s  %s', digest, name)
-  for changed in differences(fields_of(config, 'model'), model):
+  for changed in differences(old, model):
     _log.info('model.%s, as the weights need it', changed)
-  config = ConfigDict(config.to_dict() | {'model': dict(model)})
+  config = ConfigDict({**config, 'model': dict(model)}).to_dict()
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
   write_tokenizer(workdir, files)
   frozen = weights.frozen or bool(quantised_as(named_leaves(params)))
-  write_workdir(
-    config.to_dict(), params, notes, workdir, origin={'order': 'imported'}, frozen=frozen
-  )
+  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=frozen)
   if frozen:
     _log.info('%d parameters in %s', count_parameters(params), workdir)
     return
@@ -149,11 +148,11 @@ def _import_into(
   )  # fmt: skip
 
 
-def _is_another_run(workdir: pathlib.Path, config: ConfigDict) -> bool:
+def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
   if not (workdir / 'config.json').exists():
     return False
   try:
-    return bool(differences(read_config(workdir).to_dict(), config.to_dict()))
+    return bool(differences(read_config(workdir).to_dict(), config))
   except ConfigError:  # what is no configuration is not ours to replace
     return True
 
@@ -224,11 +223,9 @@ def _is_note(value: Any, depth: int) -> bool:
 
 
 def _from_ours(
-  weights: WeightFormat, config: ConfigDict, tensors: Tensors, header: Mapping[str, Any]
+  weights: WeightFormat, model: Mapping[str, Any], tensors: Tensors, header: Mapping[str, Any]
 ) -> ImportedWeights:
-  fields = header['model'] | {
-    name: config.model[name] for name in weights.how if name in config.model
-  }
+  fields = header['model'] | {name: model[name] for name in weights.how if name in model}
   notes = {name: value for name, value in header.items() if name not in ABOUT}
   with understanding('the header of the file'):
     check_sizes(fields, tensors)

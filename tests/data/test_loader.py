@@ -2,7 +2,6 @@
 
 import collections
 import gc
-import multiprocessing
 import pathlib
 import subprocess
 import sys
@@ -73,13 +72,6 @@ def test_batches_do_not_depend_on_the_threads(threads):
   assert_same(read(batches, 0, 30, threads=threads), [batches[step] for step in range(30)])
 
 
-def test_workers_give_the_same_batches_and_leave_nothing_behind():
-  batches = make_batches(image_and_video(), seed=3, host=1, hosts=2)
-  expected = [batches[step] for step in range(12)]
-  assert_same(read(batches, 5, 12, threads=2, workers=2), expected[5:])
-  assert not multiprocessing.active_children()
-
-
 def test_seek_goes_back_and_forth():
   batches = make_batches(image_and_video(), seed=3)
   with StepIterator(batches) as iterator:
@@ -87,19 +79,6 @@ def test_seek_goes_back_and_forth():
     iterator.seek(1)
     assert iterator.step == 1
     assert_same([next(iterator) for _ in range(3)], first[1:])
-
-
-@pytest.mark.parametrize('hosts', [1, 2, 3, 4])
-def test_the_hosts_together_hold_the_batch_of_one_host_in_order(hosts):
-  buckets = image_and_video(3, 2)
-  one = make_batches(buckets, seed=5)
-  parts = [make_batches(buckets, seed=5, host=host, hosts=hosts) for host in range(hosts)]
-  for step in range(40):
-    shared = [part[step] for part in parts]
-    assert len({batch['mark'][0] for batch in shared}) == 1
-    assert len({batch['video'].shape for batch in shared}) == 1
-    joined = {name: np.concatenate([batch[name] for batch in shared]) for name in one[step]}
-    assert_same([joined], [one[step]])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Batch = function of (seed, step, host): properties over hosts, workers, stops and weights."""
 
 import collections
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -78,6 +79,7 @@ def test_any_number_of_workers_on_any_number_of_hosts_gives_the_same_samples(wor
     after = union(read(stop, STEPS, host=h, hosts=hosts, workers=workers) for h in range(hosts))
     for found, wanted in zip(before + after, expected, strict=True):
       np.testing.assert_array_equal(found, wanted)
+    assert not multiprocessing.active_children()
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,13 +7,7 @@ from configs.digits import signs
 from configs.digits import video as digits_video
 from configs.video import t2iv_256
 from mgjax.core.errors import ConfigError
-from mgjax.data.settings import (
-  AudioShape,
-  DataSettings,
-  audio_shapes,
-  data_settings,
-  video_shapes,
-)
+from mgjax.data.settings import AudioShape, DataSettings, audio_shapes, data_settings, video_shapes
 
 VIDEO = {'frames': 8, 'height': 8, 'width': 8}
 
@@ -65,23 +59,11 @@ def test_what_is_wrong_is_refused_by_its_key(fields, words):
   [
     (video_shapes, VIDEO | {'frame': 8}, r'unknown key buckets\.a\.frame; did you mean.*frames'),
     (video_shapes, {'frames': 8}, r'buckets\.a\.height is missing'),
-    (
-      video_shapes,
-      VIDEO | {'frames': 0},
-      r'buckets\.a\.frames = 0; expected .* from 1',
-    ),
+    (video_shapes, VIDEO | {'frames': 0}, r'buckets\.a\.frames = 0; expected .* from 1'),
     (video_shapes, VIDEO | {'fps': 0}, r'buckets\.a\.fps = 0; expected a finite number above 0'),
     (audio_shapes, {}, r'buckets\.a\.seconds is missing'),
-    (
-      audio_shapes,
-      {'seconds': 0.0},
-      r'buckets\.a\.seconds = 0\.0; expected .* above 0',
-    ),
-    (
-      audio_shapes,
-      {'seconds': 1.0, 'height': 8},
-      r'width = None; expected both or neither',
-    ),
+    (audio_shapes, {'seconds': 0.0}, r'buckets\.a\.seconds = 0\.0; expected .* above 0'),
+    (audio_shapes, {'seconds': 1.0, 'height': 8}, r'width = None; expected both or neither'),
     (audio_shapes, {'seconds': 1.0, 'frames': 8}, r'unknown key buckets\.a\.frames'),
   ],
 )

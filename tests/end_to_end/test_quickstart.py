@@ -51,7 +51,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
     stage = config.stages[name]
     stage.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
   assert run_recipe(config, tmp_path)
-  text, model = quickstart.shown(config, tmp_path), tmp_path / 'video'
+  text, model = quickstart.shown(config.to_dict(), tmp_path), tmp_path / 'video'
   report = json.loads((tmp_path / 'report.json').read_text())
   assert sorted(report['captions']) == [
     'a blue screen grows brighter', 'a red screen grows brighter'
@@ -80,18 +80,18 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
     assert all(0 <= value <= 1 for value in report[name].values())
   assert report['ceiling']['all'] > report['floor']['all']
   assert report['samples'] == report['captions'] == 27
-  text = quickstart.shown(config, workdir)
+  text = quickstart.shown(config.to_dict(), workdir)
   paths = [line for line in text.splitlines() if line.startswith(str(workdir))]
   assert 'held-out captions' in text and paths and all(map(os.path.exists, paths))
   assert 'Scores' in (workdir / 'report.html').read_text()
   monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
-  assert run_recipe(config, workdir) and quickstart.shown(config, workdir) == text
+  assert run_recipe(config, workdir) and quickstart.shown(config.to_dict(), workdir) == text
 
 
 def test_an_unknown_judge_is_refused(tiny_runs):
   config = recipe(tiny.autoencoder(), tiny.video(tiny_runs), judge='cats', samples=1)
   with pytest.raises(ConfigError, match="judge = 'cats'; expected one of digits, sound, clips"):
-    quickstart.judge_samples(config.stages.samples, tiny_runs)
+    quickstart.judge_samples(config.stages.samples.to_dict(), tiny_runs)
 
 
 def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):

@@ -206,17 +206,6 @@ def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
   assert found == code and re.search(sentence, said) and 'Traceback' not in said, said
 
 
-def test_no_name_of_a_file_reaches_the_terminal_as_it_is(tmp_path):
-  clips = tmp_path / 'clips\x1b[2J'
-  clips.mkdir()
-  for name in ('a\x1b[31m.mp4', 'b\u202e.tar', 'c\x07.mp4'):
-    (clips / name).write_bytes(b'nothing')
-  (clips / 'c\x07.txt').write_bytes(b'\xff')
-  for more in ((), ('--layout=files',)):
-    code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/out{len(more)}', *more)
-    assert code == 3 and said.replace('\n', '').isprintable() and 'Traceback' not in said, said
-
-
 def test_a_killed_conversion_goes_on_and_loses_nothing(tmp_path):
   (tmp_path / 'clips').mkdir()
   data = numbered_file(tmp_path, count=8).read_bytes()

@@ -122,25 +122,21 @@ def last_validation(workdir):
   return validation_loss(rows[-1])
 
 
-def check_an_average_of_one(workdir, out):
+@pytest.mark.parametrize(
+  'component',
+  [
+    'video',
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ('autoencoder', 'codec', 'audio')),
+  ],
+)
+def test_an_average_of_one_run_is_that_run(request, tmp_path, component):
+  runs = 'tiny_sound_runs' if component in ('codec', 'audio') else 'tiny_runs'
+  workdir, out = request.getfixturevalue(runs) / component, tmp_path / 'average'
   loss = average_runs([AverageCandidate(str(workdir))], out, greedy=True).loss
   # The run validated the same numbers with the same batches, noise and times when it ended.
   assert loss == pytest.approx(last_validation(workdir), rel=1e-6)
   np.testing.assert_array_equal(values(out), values(workdir))
   np.testing.assert_array_equal(values(out, 'params'), values(workdir))
-
-
-@pytest.mark.parametrize(
-  'component', [pytest.param('autoencoder', marks=pytest.mark.slow), 'video']
-)
-def test_an_average_of_one_run_is_that_run(tiny_runs, tmp_path, component):
-  check_an_average_of_one(tiny_runs / component, tmp_path / 'average')
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('component', ['codec', 'audio'])
-def test_an_average_of_one_run_of_sound_is_that_run(tiny_sound_runs, tmp_path, component):
-  check_an_average_of_one(tiny_sound_runs / component, tmp_path / 'average')
 
 
 def tree(value, dtype=jnp.float32):

@@ -81,7 +81,7 @@ def made(tiny_editing_runs, tmp_path_factory):
   place = tmp_path_factory.mktemp('backtranslation')
   recogniser = make_recogniser(place / 'clip')
   config = tiny_editing.backtranslation(tiny_editing_runs, recogniser)
-  results = backtranslate(config, place / 'pairs', **SIZES)
+  results = backtranslate(config.to_dict(), place / 'pairs', **SIZES)
   return Made(tiny_editing_runs, recogniser, place / 'pairs', results)
 
 
@@ -112,7 +112,7 @@ def test_a_model_that_reads_frozen_encoders_finds_the_embeddings_of_what_undoes_
   reads = tiny_text.video(made.runs, encoders)
   config.model.conditionings.text = reads.model.conditionings.text
   config.text, config.embeddings, config.start_from = reads.text, '', ''
-  backtranslate(config, tmp_path / 'pairs', **SIZES)
+  backtranslate(config.to_dict(), tmp_path / 'pairs', **SIZES)
   assert int(train(config, tmp_path / 'run').step) == 3
 
 
@@ -147,7 +147,7 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
 
 def test_training_on_its_own_edits_is_the_same_pairs_the_other_way_round(made, tmp_path):
   config = made.config(backtranslation__own_edits=True)
-  backtranslate(config, tmp_path, **SIZES)
+  backtranslate(config.to_dict(), tmp_path, **SIZES)
   world = world_of(config)
   for index, (own, turned) in enumerate(
     zip(rows_of(tmp_path), rows_of(made.directory), strict=True)
@@ -160,8 +160,8 @@ def test_training_on_its_own_edits_is_the_same_pairs_the_other_way_round(made, t
 
 def test_noise_of_its_deviation_lies_on_the_edited_side_alone(made, tmp_path):
   config = made.config(backtranslation__noise=0.5, encode__dtype='float32')
-  backtranslate(config, tmp_path / 'noised', **SIZES)
-  backtranslate(made.config(encode__dtype='float32'), tmp_path / 'plain', **SIZES)
+  backtranslate(config.to_dict(), tmp_path / 'noised', **SIZES)
+  backtranslate(made.config(encode__dtype='float32').to_dict(), tmp_path / 'plain', **SIZES)
   noised, plain = rows_of(tmp_path / 'noised'), rows_of(tmp_path / 'plain')
   for first, second in zip(noised, plain, strict=True):
     np.testing.assert_array_equal(first['latents'], second['latents'])
@@ -182,7 +182,7 @@ def test_the_clip_before_the_edit_is_never_looked_at(made, tmp_path, monkeypatch
     return show(self, scene) | {'source_video': None}
 
   monkeypatch.setattr(Digits, 'show', without_source)
-  backtranslate(made.config(), tmp_path / 'pairs', **SIZES)
+  backtranslate(made.config().to_dict(), tmp_path / 'pairs', **SIZES)
   assert same(tmp_path / 'pairs', made.directory)
 
 
@@ -192,7 +192,7 @@ def test_thresholds_drop_pairs_and_say_why(made, tmp_path):
   for name, reason in (('direction', 'not as instructed'), ('structure', 'another scene')):
     middle = float(np.mean(scores[name][CLIPS // 2 - 1 : CLIPS // 2 + 1]))
     config = made.config(**{f'backtranslation__{name}': middle}, backtranslation__clips=CLIPS)
-    results = backtranslate(config, tmp_path / name, **SIZES)
+    results = backtranslate(config.to_dict(), tmp_path / name, **SIZES)
     found = results['train/backtranslated']
     assert (found.kept, found.reasons) == (CLIPS // 2, {reason: CLIPS // 2})
     page = (tmp_path / name / 'train' / 'backtranslated' / PAGE).read_text()
@@ -212,7 +212,7 @@ def test_no_pair_is_an_error_that_says_what_to_do_and_an_empty_bucket_is_left_ou
   with pytest.raises(
     DataError, match=r'0 of 12 pairs kept; 12 dropped, another scene.*lower backtranslation\.dir'
   ):
-    backtranslate(made.config(backtranslation__structure=1.0), tmp_path / 'none', **SIZES)
+    backtranslate(made.config(backtranslation__structure=1.0).to_dict(), tmp_path / 'none', **SIZES)
   assert (tmp_path / 'none' / 'train' / 'backtranslated' / PAGE).exists()
   config = made.config(backtranslation__structure=0.99, backtranslation__clips=4)
   config.buckets.still = {**config.buckets.backtranslated.to_dict(), 'frames': 2}
@@ -223,7 +223,7 @@ def test_no_pair_is_an_error_that_says_what_to_do_and_an_empty_bucket_is_left_ou
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(backtranslation, '_scores', scores)
-    results = backtranslate(config, tmp_path / 'one', **SIZES)
+    results = backtranslate(config.to_dict(), tmp_path / 'one', **SIZES)
   assert [results[f'train/{name}'].rows for name in ('backtranslated', 'still')] == [4, 0]
   fields = data_settings(config.data.to_dict() | {'latents': str(tmp_path / 'one')})
   shapes = video_shapes(fields_of(config, 'buckets'), 8)
@@ -248,11 +248,13 @@ def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
   before = files_of(made.directory)
   for name, value in changes.items():
     with pytest.raises(ConfigError, match='was begun with other values'):
-      backtranslate(made.config(**{f'backtranslation__{name}': value}), made.directory, **SIZES)
+      backtranslate(
+        made.config(**{f'backtranslation__{name}': value}).to_dict(), made.directory, **SIZES
+      )
   assert files_of(made.directory) == before
   # The same weights at another place are the same.
   config = made.config(backtranslation__editor=str(same_weights))
-  assert backtranslate(config, made.directory, **SIZES) == made.results
+  assert backtranslate(config.to_dict(), made.directory, **SIZES) == made.results
 
 
 # The writer of instructions: a server.
@@ -295,12 +297,12 @@ def test_instructions_come_from_a_server_and_are_asked_for_once(made, clips, tmp
 
   with Server(answer) as server:
     config = written(made, server, clips)
-    results = backtranslate(config, tmp_path / 'pairs', **SIZES)
+    results = backtranslate(config.to_dict(), tmp_path / 'pairs', **SIZES)
     found = results['train/backtranslated']
     assert (found.kept, found.reasons) == (2, {'no instruction': 1})
     asked = {text: len(each) for text, each in server.asked.items()}
     assert asked
-    backtranslate(config, tmp_path / 'pairs', **SIZES)
+    backtranslate(config.to_dict(), tmp_path / 'pairs', **SIZES)
     assert {text: len(each) for text, each in server.asked.items()} == asked
   rows = rows_of(tmp_path / 'pairs')
   assert [row['caption'] for row in rows] == ['make it blue'] * 2
@@ -308,11 +310,13 @@ def test_instructions_come_from_a_server_and_are_asked_for_once(made, clips, tmp
   assert [os.path.basename(row['source']) for row in rows] == ['0.mp4', '1.mp4']
   # Where the server is does not count, which model it has does.
   with Server(answer) as server:
-    assert backtranslate(written(made, server, clips), tmp_path / 'pairs', **SIZES) == results
+    assert (
+      backtranslate(written(made, server, clips).to_dict(), tmp_path / 'pairs', **SIZES) == results
+    )
     other = written(made, server, clips)
     other.backtranslation.writer.model = 'large'
     with pytest.raises(ConfigError, match=r'was begun with other values.*large'):
-      backtranslate(other, tmp_path / 'pairs', **SIZES)
+      backtranslate(other.to_dict(), tmp_path / 'pairs', **SIZES)
     assert not server.asked
 
 
@@ -323,9 +327,9 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
     config = written(made, server, clips)
     answers = tmp_path / 'pairs' / 'answers' / 'train' / 'backtranslated'
     with hold(answers / '00000'):  # as if process 0 asked now
-      first = backtranslate(config, tmp_path / 'pairs', **sizes, process=1, processes=2)
+      first = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, process=1, processes=2)
     assert not first['train/backtranslated'].finished
-    last = backtranslate(config, tmp_path / 'pairs', **sizes, process=0, processes=2)
+    last = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, process=0, processes=2)
     assert last['train/backtranslated'].kept == 3
     assert all(len(each) <= 2 for each in server.asked.values())  # once a split
 

@@ -60,7 +60,7 @@ def test_the_last_stage_learns_from_pairs_that_the_second_one_makes(
   monkeypatch.setattr(recipe, 'backtranslate', stopped)
   with pytest.raises(KeyboardInterrupt):
     run_recipe(config, workdir)
-  told = describe_recipe(config, workdir)
+  told = describe_recipe(config.to_dict(), workdir)
   assert told.count(': done') == 4
   assert 'latents_backtranslation for backtranslation, on frames: to do' in told
   assert run_recipe(config, workdir)
@@ -78,12 +78,12 @@ def test_the_last_stage_learns_from_pairs_that_the_second_one_makes(
   for name in ('train', 'encode', 'backtranslate'):
     monkeypatch.setattr(recipe, name, never)
   assert run_recipe(config, workdir)
-  assert describe_recipe(config, workdir).count(': done') == 6
+  assert describe_recipe(config.to_dict(), workdir).count(': done') == 6
   # Pairs that are to be kept otherwise are pairs to make, and the latents of others are as before.
   config.stages.backtranslation.backtranslation.direction = 0.5
   (left,) = (
     stage.name
-    for stage in plan_stages(config, workdir)
+    for stage in plan_stages(config.to_dict(), workdir)
     if stage.kind == 'encode' and not recipe._Log(workdir, []).done(stage)
   )
   assert left == 'latents_backtranslation for backtranslation'
@@ -91,7 +91,7 @@ def test_the_last_stage_learns_from_pairs_that_the_second_one_makes(
 
 def test_a_dry_run_says_who_makes_which_pairs(tiny_runs, tmp_path):
   config = stages(tiny_runs, tmp_path / 'clip')
-  found = plan_stages(config, tmp_path)
+  found = plan_stages(config.to_dict(), tmp_path)
   assert [(stage.name, stage.after) for stage in found] == [
     ('latents_images for images', ()),
     ('images', ()),
@@ -103,7 +103,7 @@ def test_a_dry_run_says_who_makes_which_pairs(tiny_runs, tmp_path):
   last = found[-1].config
   assert last.backtranslation.editor == os.fspath(tmp_path / 'frames')
   assert last.data.sources.captions.latents == os.fspath(tmp_path / 'latents_frames')
-  assert describe_recipe(config, tmp_path).count('to do') == 6
+  assert describe_recipe(config.to_dict(), tmp_path).count('to do') == 6
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_editor_that_cannot_be_is_refused_in_one_sentence(
   config = stages(tiny_runs, tmp_path / 'clip', **changes)
   config.order = order
   with pytest.raises(ConfigError, match=sentence):
-    plan_stages(config, tmp_path)
+    plan_stages(config.to_dict(), tmp_path)
 
 
 def test_the_reports_recipe_is_planned(tmp_path):
@@ -153,6 +153,6 @@ def test_the_reports_recipe_is_planned(tmp_path):
     assert f'stage {number} of 6, {line}' in done.stdout
   config = editing_recipe.get_config('30b')
   config.recogniser = 'elsewhere/clip'
-  made = plan_stages(config, tmp_path)[4].config
+  made = plan_stages(config.to_dict(), tmp_path)[4].config
   assert made.backtranslation.recogniser == 'elsewhere/clip'
   assert json.loads(made.to_json_best_effort())['data']['latents'].endswith('backtranslation')

@@ -203,10 +203,6 @@ def killed(directory, expected, least):
   return same(directory, expected)
 
 
-def test_killed_processes_leave_what_an_undisturbed_one_makes(undisturbed, tmp_path):
-  assert killed(tmp_path / 'pairs', undisturbed[0], least=4)
-
-
-@pytest.mark.slow
-def test_often_killed_processes_leave_what_an_undisturbed_one_makes(undisturbed, tmp_path):
-  assert killed(tmp_path / 'pairs', undisturbed[0], least=20)
+@pytest.mark.parametrize('kills', [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_processes_leave_what_an_undisturbed_one_makes(undisturbed, tmp_path, kills):
+  assert killed(tmp_path / 'pairs', undisturbed[0], kills)

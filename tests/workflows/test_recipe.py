@@ -91,7 +91,9 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
   for name in ('train', 'encode', 'average_runs'):
     monkeypatch.setattr(recipe, name, never)
   assert run_recipe(config, tmp_path)
-  assert describe_recipe(config, tmp_path).count(': done') == len(plan_stages(config, tmp_path))
+  assert describe_recipe(config.to_dict(), tmp_path).count(': done') == len(
+    plan_stages(config.to_dict(), tmp_path)
+  )
 
 
 @pytest.mark.slow
@@ -139,18 +141,20 @@ def test_stopped_in_every_stage_a_recipe_ends_as_if_undisturbed(tiny_runs, tmp_p
 
 
 def config_of(config, workdir, name):
-  return next(stage.config for stage in plan_stages(config, workdir) if stage.name == name)
+  return next(
+    stage.config for stage in plan_stages(config.to_dict(), workdir) if stage.name == name
+  )
 
 
 def test_a_stage_begins_with_the_weights_of_the_one_before(tiny_runs, tmp_path):
   config = stages(tiny_runs, order=('joint', 'double'))
   config.stages.joint.start_from = ''
   (joint, _), (double, _) = (
-    (stage, None) for stage in plan_stages(config, tmp_path) if stage.kind == 'train'
+    (stage, None) for stage in plan_stages(config.to_dict(), tmp_path) if stage.kind == 'train'
   )
   assert double.config.start_from == str(tmp_path / 'joint') == str(joint.workdir)
   assert double.after == ('joint',)
-  kinds = [(stage.kind, stage.workdir.name) for stage in plan_stages(config, tmp_path)]
+  kinds = [(stage.kind, stage.workdir.name) for stage in plan_stages(config.to_dict(), tmp_path)]
   assert kinds == [
     ('encode', 'latents_16'), ('train', 'joint'), ('encode', 'latents_32'), ('train', 'double')
   ]  # fmt: skip
@@ -177,7 +181,7 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
 
 
 def run_recipe_is_done(config, workdir):
-  lines = describe_recipe(config, workdir).splitlines()
+  lines = describe_recipe(config.to_dict(), workdir).splitlines()
   return any(line.endswith('images: done') for line in lines)
 
 
@@ -195,7 +199,7 @@ def run_recipe_is_done(config, workdir):
 )
 def test_it_says_what_is_wrong(tiny_runs, tmp_path, change, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    plan_stages(stages(tiny_runs, **change), tmp_path)
+    plan_stages(stages(tiny_runs, **change).to_dict(), tmp_path)
 
 
 def test_training_from_nothing_takes_no_less_compute_than_the_stages():
@@ -245,7 +249,7 @@ def test_the_small_stages_grow_their_positions_where_the_reports_do():
 def test_the_reports_stages_point_at_each_other_and_grow(tmp_path):
   config = video_recipe.get_config('debug')
   config.autoencoder = '/trained/tae'
-  found = {stage.name: stage for stage in plan_stages(config, tmp_path)}
+  found = {stage.name: stage for stage in plan_stages(config.to_dict(), tmp_path)}
   assert list(found) == list(config.order)
   trained = [name for name in config.order if found[name].kind == 'train']
   for earlier, later in itertools.pairwise(trained):

@@ -86,8 +86,7 @@ def test_processes_share_the_rows(tiny_runs, whole, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('settings', 'what'),
-  [({'seed': 7}, 'seed'), ({'steps': 3}, 'settings'), ({'scale': 2}, 'scale')],
+  ('settings', 'what'), [({'seed': 7}, 'seed'), ({'steps': 3}, 'settings'), ({'scale': 2}, 'scale')]
 )
 def test_what_was_made_otherwise_is_refused_before_anything_is_made(
   tiny_runs, whole, tmp_path, settings, what

@@ -74,7 +74,11 @@ def test_a_row_has_what_decided_its_run_and_what_came_of_it(finished):
   )
   assert {'jax', 'mgjax', 'numpy'} <= row['versions'].keys()
   assert row['scores']['height'] == [row['loss'] + index / 8 for index in range(4)]
-  assert row['digest'] == sweep.digest(arms()['plain']) != sweep.digest(arms(seed=1)['plain'])
+  assert (
+    row['digest']
+    == sweep.digest(arms()['plain'].to_dict())
+    != sweep.digest(arms(seed=1)['plain'].to_dict())
+  )
 
 
 def test_a_finished_run_is_not_run_again(finished):

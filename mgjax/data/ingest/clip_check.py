@@ -41,7 +41,6 @@ def make_row(
 
   Args:
     data: the file.
-    caption: what it shows.
     source: where it came from.
     start: the second from which on it counts, if not all of it does.
     full: whether to decode all of it.

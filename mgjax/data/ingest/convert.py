@@ -37,7 +37,7 @@ _Workers = tuple[Callable[[Input | Rejected], concurrent.futures.Future], int]
 
 @dataclasses.dataclass(frozen=True)
 class ConvertOptions:
-  """Options of the conversion."""
+  """How clips are converted."""
 
   reencode: bool = False  # or keep the bytes as they are
   gop: int = 16  # frames from one key frame to the next, if encoded anew
@@ -73,15 +73,12 @@ def convert(
   limits: Limits = LIMITS,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
-  """Writes clip records; the same call again goes on where it stopped.
+  """Writes clip records; the same call again, with the same inputs, goes on where it stopped.
 
   Args:
-    inputs: what is converted, the same in each call.
     directory: of the records, a path or a URL.
-    treatment: of each clip.
     rows_per_shard: inputs of one shard.
-    process: of the processes that convert at once, this one.
-    processes: how many they are; the one that comes last finishes the records.
+    process: of the `processes` that convert at once, this one; the last one finishes the records.
     threads: that look at clips at once; by default four a core, 16 at most.
     isolate: whether to have processes in their place, one a core by default: a clip that kills the
       one that decodes it is rejected, and does not end the run. `inputs` must hold what pickles.

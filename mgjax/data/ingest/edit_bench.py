@@ -34,14 +34,9 @@ _TGVE = {
 
 
 class EditRequest(NamedTuple):
-  """One row of a bench.
+  """One row of a bench: a video, what to do and, '' where the bench says nothing, the rest.
 
-  Attributes:
-    video: its file.
-    instruction: what to do.
-    task: as the bench calls it; '' where it says nothing.
-    caption: of the video; '' where nobody says.
-    target: of the edited video; '' where nobody says.
+  `caption` is of the video, `target` of the edited one; `task` is as the bench calls it.
   """
 
   video: pathlib.Path
@@ -52,10 +47,7 @@ class EditRequest(NamedTuple):
 
 
 def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
-  """Returns the rows of a bench, in their order.
-
-  Args:
-    path: a folder with one table, or the table.
+  """Returns the rows of a bench, a folder with one table or the table, in their order.
 
   Raises:
     ConfigError: there is no such place, or not one table in it.
@@ -77,7 +69,8 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
       f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
       f'{", ".join(columns.values())}'
     )
-  videos = _videos_below(table.parent)
+  files = sorted(each for each in table.parent.rglob('*') if each.suffix.lower() in VIDEOS)
+  videos = {each.stem: each for each in reversed(files)}
   requests = []
   for number, row in enumerate(rows, 1):
     told = {field: _text(row, name) for field, name in found.items()}
@@ -130,12 +123,6 @@ def _find(columns: Mapping[str, str], field: str) -> str | None:
 def _text(row: Mapping[str, Any], name: str | None) -> str:
   value = row.get(name) if name is not None else None
   return '' if value is None else str(value).strip()
-
-
-def _videos_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Name without its ending -> file, of all videos in a folder and those inside it."""
-  files = sorted(each for each in folder.rglob('*') if each.suffix.lower() in VIDEOS)
-  return {each.stem: each for each in reversed(files)}
 
 
 def _find_video(

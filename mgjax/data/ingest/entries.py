@@ -65,9 +65,8 @@ def plain_caption(row: Mapping[str, Any]) -> Any:
 class Captions(NamedTuple):
   """How the fields of a row, in a manifest or the json of a tar, become its caption.
 
-  Attributes:
-    columns: that are read beside `caption`, where they are there.
-    write: fields -> the caption, None where there is none; a DataError says what is wrong.
+  `columns` are read beside `caption`, where they are there. `write` maps fields to the caption,
+  None where there is none; a DataError says what is wrong.
   """
 
   columns: tuple[str, ...] = ()
@@ -103,12 +102,10 @@ def list_entries(
   progress: Callable[[int, int], None] = lambda done, total: None,
   captions: Captions = PLAIN,
 ) -> list[Entry | Rejected]:
-  """Lists what a folder or manifest names, in a fixed order.
+  """Lists what a folder or manifest (.csv, .jsonl) names, in a fixed order.
 
   Args:
-    path: a folder, a .csv or a .jsonl.
     report: a file that is not an entry, should it lie in the folder.
-    medium: what is looked for.
     progress: called with how many lines of a manifest are read, and of how many.
     captions: of the rows of a manifest.
 
@@ -210,10 +207,7 @@ def _folder_entries(
 
 
 def _manifest_entries(
-  path: pathlib.Path,
-  medium: Medium,
-  progress: Callable[[int, int], None],
-  captions: Captions,
+  path: pathlib.Path, medium: Medium, progress: Callable[[int, int], None], captions: Captions
 ) -> Iterator[Entry | Rejected]:
   places = _Places(path.parent)
   columns = (medium.word, 'caption', 'start', *_OF_PAIRS, *captions.columns)

@@ -31,10 +31,9 @@ class Input:
 
 
 class Inputs(abc.ABC):
-  """Inputs in a fixed order; an entry that cannot be used is a `Rejected` among them.
+  """Inputs in a fixed order, which `identity`, plain JSON values, tells from others.
 
-  Attributes:
-    identity: what tells these inputs from others, in plain JSON values.
+  An entry that cannot be used is a `Rejected` among them.
   """
 
   identity: dict[str, object]
@@ -58,8 +57,6 @@ class Inputs(abc.ABC):
 
 
 class _Part(Inputs):
-  """Some of other inputs."""
-
   def __init__(self, whole: Inputs, first: int, last: int):
     self._whole, self._first, self._last = whole, first, last
     self.identity = {'part': [first, last], **whole.identity}
@@ -68,7 +65,6 @@ class _Part(Inputs):
     return self._last - self._first
 
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them, as the others do."""
     return self._whole.between(self._first + first, self._first + last)
 
 
@@ -76,7 +72,6 @@ class ListedInputs(Inputs):
   """Inputs that are listed beforehand; each is looked at when it is wanted."""
 
   def __init__(self, entries: Sequence[Any], layout: str):
-    """Takes what was found: things with a name, and what is rejected already."""
     self._entries = entries
     self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
 
@@ -84,13 +79,11 @@ class ListedInputs(Inputs):
     return len(self._entries)
 
   def part(self, first: int, last: int) -> 'ListedInputs':
-    """Returns some of them."""
     some = copy.copy(self)
     some._entries = self._entries[first:last]
     return some
 
   def between(self, first: int, last: int) -> Iterator[Input | Rejected]:
-    """Yields them."""
     for entry in self._entries[first:last]:
       try:
         yield entry if isinstance(entry, Rejected) else self.look(entry)
@@ -108,7 +101,6 @@ class FileInputs(ListedInputs):
   """The files that `entries.list_entries` lists."""
 
   def __init__(self, root: pathlib.Path, entries: list[Entry | Rejected]):
-    """Takes what `list_entries(root)` found."""
     self._root = root
     super().__init__(entries, 'files')
 
@@ -141,11 +133,10 @@ def digest(names: Iterable[str]) -> str:
 
 
 def read_part(path: pathlib.Path, offset: int, size: int) -> bytes:
-  """Reads `size` bytes from `offset` on.
+  """Reads `size` bytes from `offset` on; DataError if they are not there or may not be read.
 
   Raises:
     StorageError: what the file lies on does not answer.
-    DataError: the bytes are not there, or may not be read.
   """
   try:
     with path.open('rb') as file:

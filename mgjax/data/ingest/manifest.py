@@ -30,7 +30,6 @@ def manifest_rows(
   """Yields the rows of a .csv or .jsonl with the numbers of their lines, and what is wrong instead.
 
   Args:
-    path: the file.
     columns: that are read; of a .csv the first two must be there, the first names files.
     suffixes: that these files' names end in.
     progress: called with how many lines are read, and of how many.

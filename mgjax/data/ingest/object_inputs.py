@@ -55,7 +55,6 @@ class ObjectInputs(ListedInputs):
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:
-    """Reads the caption of a video."""
     caption = self._caption(entry.name) if entry.captioned else _named(entry.name)
     return Input(entry.name, caption, 0, functools.partial(_load, self._store, entry.name))
 

@@ -32,8 +32,7 @@ def open_inputs(
     path: a folder of clips, a manifest (.csv, .jsonl), a tar, a parquet file, or a folder of those;
       or the URL of clips in a bucket.
     layout: one of LAYOUTS; 'auto' goes by the ends of the names.
-    media_column: of parquet, see `ParquetInputs`.
-    caption_column: of parquet.
+    media_column: of parquet, as `caption_column`, see `ParquetInputs`.
     captions: of the rows of a manifest, or the json of a tar's clip.
     progress: called with how many lines, tars or parquet files are looked at, and of how many.
 

@@ -45,10 +45,9 @@ class ParquetInputs(Inputs):
     caption: str = '',
     progress: Callable[[int, int], None] = lambda done, total: None,
   ):
-    """Reads the footers of all files.
+    """Reads the footers of all files; one that cannot be opened is an input that is rejected.
 
     Args:
-      paths: of the files; one that cannot be opened is an input that is rejected.
       media: the column with the clips; by default one with a usual name or the only one of bytes.
       caption: the column with the captions; by default one with a usual name.
       progress: called with how many footers are read, and of how many.

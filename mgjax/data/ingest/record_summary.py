@@ -34,16 +34,7 @@ _ASPECTS = {
 def describe_records(
   records: Records, rows: int = 64, captions: int = 8
 ) -> tuple[list[str], Damaged]:
-  """Summarises records as lines to print.
-
-  Args:
-    records: of clips or of anything else.
-    rows: how many are read.
-    captions: how many are shown.
-
-  Returns:
-    The lines, and which rows cannot be read.
-  """
+  """Reads `rows` rows; returns lines to print with `captions` captions, and what cannot be read."""
   if not len(records):
     return ['no rows'], {}
   taken, damaged = _read(records, rows)
@@ -62,8 +53,7 @@ def draw_clips(
 ) -> tuple[int, Damaged]:
   """Writes a PNG of some clips, evenly spaced, a row of frames each.
 
-  Returns:
-    How many are on it (with none it is not written), and which could not be decoded.
+  Returns how many are on it (with none it is not written), and which could not be decoded.
   """
   videos, titles, damaged = [], [], {}
   for index in evenly(len(records), clips):

@@ -53,10 +53,7 @@ class TarInputs(ListedInputs):
   ):
     """Reads the headers of all tars, and nothing else.
 
-    Args:
-      tars: their paths.
-      progress: is told how many are read.
-      captions: of key.json; with columns of its own it comes before key.txt.
+    `captions` are of key.json; with columns of its own it comes before key.txt.
     """
     samples: list[_Sample | Rejected] = []
     self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')
@@ -66,7 +63,6 @@ class TarInputs(ListedInputs):
     super().__init__(samples, 'tar')
 
   def look(self, entry: _Sample) -> Input:
-    """Reads the caption of a sample."""
     load = functools.partial(read_part, entry.tar, entry.media.offset, entry.media.size)
     return Input(entry.name, _caption(entry, self._captions), entry.media.size, load)
 

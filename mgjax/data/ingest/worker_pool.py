@@ -35,11 +35,8 @@ _GRACE = 60.0  # seconds after which a process ends itself that should have been
 class Allowance:
   """What one call in a process of its own may cost; not in public sources.
 
-  Attributes:
-    gigabytes: of addresses that its process may have, libraries that it loads among them.
-    processor_seconds: of one call.
-    wall_seconds: of one call.
-    tries: how often a call that ends its process, or needs more, is begun.
+  `gigabytes` are of addresses that its process may have, libraries that it loads among them;
+  `tries` is how often a call that ends its process, or needs more, is begun.
   """
 
   gigabytes: Annotated[float, Range(above=0)] = 6.0
@@ -75,12 +72,9 @@ class Guarded:
     allowance: Allowance = ALLOWANCE,
     prepare: Callable[[], Any] = int,
   ):
-    """Starts nothing yet.
+    """Starts nothing yet; what is called is pickled.
 
-    Args:
-      function: of one thing; both are pickled.
-      allowance: of each call.
-      prepare: called first in each process, without limits; what it raises `__call__` raises.
+    `prepare` is called first in each process, without limits; what it raises `__call__` raises.
     """
     self._work, self._allowance = (function, prepare, allowance), allowance
     # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
@@ -188,20 +182,13 @@ class Isolated:
   """Calls a function for several threads at once, each time in a process under limits."""
 
   def __init__(self, function: Callable[[Any], Any], count: int, allowance: Allowance = ALLOWANCE):
-    """Starts nothing yet.
-
-    Args:
-      function: of one thing; both are pickled.
-      count: of processes, and so of calls at once; more wait.
-      allowance: of each call.
-    """
+    """Makes `count` processes, and so as many calls at once; more wait. Starts nothing yet."""
     self._all = [Guarded(function, allowance) for _ in range(count)]
     self._free: queue.SimpleQueue[Guarded] = queue.SimpleQueue()
     for each in self._all:
       self._free.put(each)
 
   def __call__(self, thing: Any) -> Any:
-    """Returns what the function returns, or a `Lost`; see `Guarded`."""
     guarded = self._free.get()
     try:
       return guarded(thing)
@@ -217,17 +204,13 @@ class Isolated:
 
 
 def _how(code: int | None) -> str:
-  """Says how a process ended."""
   if code is not None and code < 0:
     return f'ends its process ({signal.Signals(-code).name})'
   return f'ends its process (exit code {code})'
 
 
 def _serve(
-  pipe: Connection,
-  function: Callable[[Any], Any],
-  prepare: Callable[[], Any],
-  allowance: Allowance,
+  pipe: Connection, function: Callable[[Any], Any], prepare: Callable[[], Any], allowance: Allowance
 ) -> None:
   """Answers calls until nobody asks any more."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -274,7 +257,6 @@ def _received(pipe: Connection) -> Any:
 
 
 def _limit(name: str, value: int) -> None:
-  """Sets a limit of this process, where the system has it."""
   if resource is not None and hasattr(resource, name):
     kind = getattr(resource, name)
     hard = resource.getrlimit(kind)[1]

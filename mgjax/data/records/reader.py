@@ -42,10 +42,7 @@ def write_records(
   meta: dict[str, Any] | None = None,
   columns: Sequence[str] = (),
 ) -> 'Records':
-  """Writes a source of rows (`__len__`, `__getitem__`) and returns it as `Records`.
-
-  Rows of shards that are already finished are not asked for.
-  """
+  """Writes a source of rows; rows of shards that are already finished are not asked for."""
   writer = RecordWriter(
     directory, rows=len(rows), rows_per_shard=rows_per_shard, meta=meta, columns=columns
   )
@@ -58,19 +55,14 @@ def write_records(
 class Records:
   """A finished directory as a source of rows; threads may read at once.
 
-  Attributes:
-    directory: as it was given.
-    meta: given when the directory was begun.
-    summary: given when it was finished.
-    skipped: a sentence for each shard that was left out.
+  `meta` was given when the directory was begun, `summary` when it was finished; `skipped` has a
+  sentence for each shard that was left out.
   """
 
   def __init__(self, directory: str | os.PathLike[str], skip_missing: bool = False):
-    """Checks the manifest against a listing of the files, without reading them.
+    """Checks the manifest against a listing of the files of a path or URL, without reading them.
 
-    Args:
-      directory: a path or a URL (`open_storage`).
-      skip_missing: leave out, aloud, the rows of shards that are missing or cut off.
+    With `skip_missing` the rows of shards that are missing or cut off are left out, with a warning.
 
     Raises:
       StorageError: a shard is missing or cut off.
@@ -124,11 +116,7 @@ class Records:
     return decode_row(data)
 
   def column(self, name: str) -> np.ndarray:
-    """Returns one of the columns that were chosen on writing: a number for each row.
-
-    Raises:
-      DataError: there is no such column.
-    """
+    """Returns a number for each row, of a column that was chosen on writing; else a DataError."""
     if name not in self._columns:
       names = ', '.join(self._columns) or 'none'
       raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
@@ -137,10 +125,8 @@ class Records:
   def captions(self, keep: bool = False) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of each row, and 'fps' where it has one, without reading arrays.
 
-    Shards of earlier versions have no file of captions; of those the rows are read, aloud.
-
-    Args:
-      keep: write the files that are missing or damaged.
+    Shards of earlier versions have no file of captions; of those the rows are read, with a warning.
+    With `keep` the files that are missing or damaged are written.
 
     Raises:
       DataError: a row has no caption, or is damaged where it has to be read.
@@ -211,11 +197,7 @@ class Records:
 
 
 def verify_records(directory: str | os.PathLike[str]) -> list[str]:
-  """Reads every file in full and returns a sentence for each that is not what was written.
-
-  Raises:
-    DataError: there is no manifest to compare with.
-  """
+  """Reads every file in full and returns a sentence for each that is not what was written."""
   storage = open_storage(directory)
   names, faults = storage.names(), []
   captions = caption_files.names(names)

@@ -41,8 +41,7 @@ def encode_row(row: dict[str, Any]) -> bytes:
 def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
   """Undoes `encode_row`; scalars of numpy come back as arrays without axes.
 
-  Args:
-    data: the bytes; of a writable uint8 array the arrays of the row are views where they can be.
+  Of a writable uint8 array the arrays of the row are views where they can be.
   """
   view = memoryview(data)
   end = 4 + int.from_bytes(view[:4], 'little')

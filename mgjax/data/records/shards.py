@@ -38,13 +38,10 @@ _PARSING = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """Where the rows of a shard are, and its columns.
+  """Where the rows of a shard are, and its columns, name -> the numbers of all rows.
 
-  Attributes:
-    offsets: of the first byte of each row in the file.
-    sizes: of the rows in bytes, headers of blocks left out.
-    checks: CRC-32 of each row.
-    columns: name -> the numbers of all rows.
+  `offsets` are of the first bytes of rows in the file, `sizes` in bytes, without headers of blocks,
+  `checks` the CRC-32 of each row.
   """
 
   offsets: np.ndarray
@@ -53,7 +50,6 @@ class Index:
   columns: dict[str, np.ndarray]
 
   def to_bytes(self) -> bytes:
-    """Serialises the index."""
     file = io.BytesIO()
     columns = {f'column {name}': column for name, column in self.columns.items()}
     np.savez(file, offsets=self.offsets, sizes=self.sizes, checks=self.checks, **columns)
@@ -73,10 +69,7 @@ def write_rows(
 ) -> Index:
   """Writes rows to a local file and reads them back once.
 
-  Args:
-    path: of the file.
-    rows: as `encode_row` takes them.
-    columns: fields of every row that are numbers or truth values.
+  `columns` are fields of every row that are numbers or truth values.
 
   Raises:
     DataError: a row that cannot be serialised, or without one of the columns.

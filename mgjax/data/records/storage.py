@@ -49,7 +49,7 @@ class Folder:
     """Returns the names that begin with `prefix`, and the sizes where a listing tells them.
 
     Raises:
-      StorageError: there is no such place, or no way to it.
+      StorageError: there is no way to the folder.
     """
     sizes = {}
     try:
@@ -82,7 +82,6 @@ class Folder:
     return files.create(self._path / name, data)
 
   def replace(self, name: str, data: bytes) -> None:
-    """Writes a file, over the one that exists."""
     files.write_bytes(self._path / name, data)
 
   @contextlib.contextmanager
@@ -102,7 +101,6 @@ class Folder:
       os.replace(partial, temporary)
 
   def remove(self, name: str) -> None:
-    """Removes a file, if it exists."""
     (self._path / name).unlink(missing_ok=True)
 
 
@@ -121,11 +119,7 @@ class _Descriptor:
       close(self._number)
 
   def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
-    """Fills the buffers, one after the other, with the bytes from `offset` on.
-
-    Raises:
-      StorageError: the file is gone, ends before, or cannot be read.
-    """
+    """Fills buffers with the bytes from `offset` on; StorageError if it cannot."""
     left = [buffer for buffer in buffers if len(buffer)]
     while left:
       try:

@@ -57,11 +57,9 @@ class RecordWriter:
     columns: Sequence[str] = (),
     exact: bool = True,
   ):
-    """Begins a directory or goes on with one.
+    """Begins a directory, a path or a URL, or goes on with one.
 
     Args:
-      directory: a path, made if it does not exist, or a URL (`open_storage`).
-      rows: number of all rows.
       rows_per_shard: a few hundred megabytes a shard is good.
       meta: what the rows depend on, in plain JSON values, such as the hash of a configuration.
       columns: fields of every row that are numbers or truth values; `Records.column` has them
@@ -91,10 +89,7 @@ class RecordWriter:
   def missing_shards(self, process: int = 0, processes: int = 1) -> list[int]:
     """Returns the indices of the shards that have yet to be written.
 
-    Args:
-      process: of those that write at once, this one, which gets the shards that are
-        `process` modulo `processes`.
-      processes: how many they are; by default this one gets all.
+    Of several processes each gets those that are `process` modulo `processes`; by default all.
     """
     if not 0 <= process < processes:
       raise ConfigError(f'{process=} must be from 0 to {processes - 1}, one less than {processes=}')
@@ -103,7 +98,6 @@ class RecordWriter:
     return [index for index in range(process, count, processes) if index not in finished]
 
   def shard_rows(self, index: int) -> range:
-    """Returns the indices of the rows of a shard, or of its inputs."""
     size = self._plan['rows_per_shard']
     return range(index * size, min((index + 1) * size, self._plan['rows']))
 
@@ -112,13 +106,9 @@ class RecordWriter:
   ) -> None:
     """Writes one shard, which counts once it is whole and safely stored.
 
-    If another process has written it meanwhile, that one stays.
-
-    Args:
-      index: of the shard.
-      rows: those of `shard_rows(index)`, in order.
-      notes: called after the last row; its plain JSON value is kept in the shard's entry, for
-        statistics that `finish` sums over the shards, resumed or not.
+    If another process has written it meanwhile, that one stays. `rows` are those of
+    `shard_rows(index)`, in order. `notes` is called after the last row; its plain JSON value is
+    kept in the shard's entry, for statistics that `finish` sums over the shards, resumed or not.
 
     Raises:
       DataError: too few or too many rows, or one that cannot be serialised.
@@ -132,10 +122,8 @@ class RecordWriter:
   def finish(self, summary: dict[str, Any] | None = None) -> None:
     """Writes the manifest, which makes the directory readable, and clears what is left over.
 
-    Several processes may call it, also at once; of a finished directory nothing changes.
-
-    Args:
-      summary: what is known at the end only, in plain JSON values, such as statistics of latents.
+    Several processes may call it, also at once; of a finished directory nothing changes. `summary`
+    is what is known at the end only, in plain JSON values, such as statistics of latents.
 
     Raises:
       DataError: shards are missing.
@@ -249,11 +237,7 @@ class RecordWriter:
 
 
 def read_manifest(storage: Storage) -> dict[str, Any]:
-  """Reads the manifest of finished records.
-
-  Raises:
-    DataError: there is none, it is damaged or of another version.
-  """
+  """Reads the manifest of finished records; DataError if it is missing or damaged."""
   data = storage.read(MANIFEST)
   where = f'{storage.location}/{MANIFEST}'
   if data is None:
@@ -273,8 +257,8 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     for key in ('meta', 'summary'):
       manifest[key]
     for shard in manifest['shards']:
-      list(stored_files(shard))
-  except (ValueError, KeyError, TypeError) as error:
+      stored_files(shard), shard['sha256'], shard['columns']['sha256']
+  except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
     raise DataError(f'{where} is not a manifest of records ({error!r}); {REMAKE}') from error
   return manifest
 
@@ -303,15 +287,12 @@ def _entry_index(name: str) -> int | None:
   return int(stem) if end == 'json' and stem.isdigit() else None
 
 
-def _shard_index(entry: dict[str, Any]) -> int:
-  return int(entry['name'].split('-')[0])
-
-
 def _present(
   entries: list[dict[str, Any] | None], names: dict[str, int | None]
 ) -> dict[int, dict[str, Any]]:
   """Index -> the last entry whose files are among the names."""
-  return {_shard_index(entry): entry for entry in entries if entry and not fault(names, entry)}
+  there = (entry for entry in entries if entry and not fault(names, entry))
+  return {int(entry['name'].split('-')[0]): entry for entry in there}
 
 
 def _to_json(value: Any) -> bytes:

@@ -43,11 +43,6 @@ def test_a_row_is_the_file_and_what_it_was_found_to_be(name):
   )
 
 
-def test_captions_have_keys_of_their_own():
-  assert len(text_key('a cat')) == 32 and int(text_key('a cat'), 16)
-  assert text_key('a cat') != text_key('a cat ')
-
-
 def test_sound_counts_only_if_it_lasts(tmp_path):
   write_video(tmp_path / 'a.mp4', smooth(25), fps=12.5)
   whole = np.zeros((2 * 16_000, 1), np.float32)

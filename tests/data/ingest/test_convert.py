@@ -157,14 +157,6 @@ def test_clips_that_wait_are_bounded_in_bytes(tmp_path, data):
   assert 1 <= most <= 4  # 128 MB hold two, one is being written, and the next is read meanwhile
 
 
-def test_encoded_anew_it_is_read_frame_for_frame(tmp_path, data):
-  convert(Made(data, 2), tmp_path, ConvertOptions(reencode=True, gop=4, full=True))
-  for row in Records(tmp_path):
-    assert row['media'].tobytes() != data
-    clip = read_clip(open_row(row), frames=12, size=(64, 64), fps=25)
-    assert numbers(clip) == list(range(12))
-
-
 def test_a_manifest_says_from_when_on_a_clip_counts(tmp_path, data):
   (tmp_path / 'in').mkdir()
   (tmp_path / 'in' / 'a.mp4').write_bytes(data)

@@ -6,11 +6,8 @@ import re
 import pytest
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.entries import Entry, Rejected, list_entries
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.data.records.reader import Records
-from tests.media.test_video import numbered_file
 
 LONG = 'x' * 140_000
 # What a .csv says between two good lines, why its first row is rejected, and what else is good.
@@ -104,18 +101,6 @@ def test_columns_are_named_once(tmp_path):
   }.items():
     with pytest.raises(DataError, match=part):
       listed(tmp_path / 'list.csv', f'{header}\na.mp4,x\n')
-
-
-def test_a_conversion_of_damaged_lines_loses_no_other(tmp_path):
-  numbered_file(tmp_path, 'a.mp4', count=4)
-  lines = [line for damaged in JSON for line in (damaged, '{"video": "a.mp4", "caption": "good"}')]
-  text = '\n'.join(lines).encode('utf-8', 'surrogateescape')
-  (tmp_path / 'list.jsonl').write_bytes(text)
-  outcome = convert(open_inputs(tmp_path / 'list.jsonl'), tmp_path / 'out', rows_per_shard=100)
-  assert outcome.rows == len(Records(tmp_path / 'out')) == len(JSON)
-  assert outcome.inputs == outcome.rows + len(outcome.rejected) == 2 * len(JSON)
-  rejected = (tmp_path / 'out' / 'rejected.jsonl').read_text().splitlines()
-  assert len(rejected) == len(JSON)
 
 
 def test_how_much_of_a_manifest_is_read_is_told(tmp_path):

@@ -139,18 +139,3 @@ def test_inputs_that_give_no_row_have_no_caption(directory):
     writer.write_shard(shard, kept[shard])
   writer.finish()
   assert list(Records(directory).captions()) == captions(kept[0] + kept[2])
-
-
-def test_of_two_different_shards_the_captions_of_the_first_stay(directory):
-  one, other = make_rows(4), make_rows(8)[4:]
-  options = {'rows': 4, 'rows_per_shard': 4}
-
-  def rows_during_which_another_writes():
-    yield from other
-    RecordWriter(directory, **options).write_shard(0, one)
-
-  late = RecordWriter(directory, **options)
-  late.write_shard(0, rows_during_which_another_writes())
-  assert len(caption_files(directory)) == 1
-  late.finish()
-  assert list(Records(directory).captions()) == captions(one)

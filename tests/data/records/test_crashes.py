@@ -128,7 +128,7 @@ def test_who_finishes_while_another_clears_up_has_finished(tmp_path, monkeypatch
 
 def test_of_two_different_shards_the_first_stays_whole(tmp_path):
   writers = [RecordWriter(tmp_path, rows=2, rows_per_shard=2) for _ in range(2)]
-  first, second = ([{'from': name}, {'from': name}] for name in ('first', 'second'))
+  first, second = ([{'caption': name}, {'caption': name}] for name in ('first', 'second'))
 
   def rows_during_which_another_writes():
     yield second[0]
@@ -138,9 +138,11 @@ def test_of_two_different_shards_the_first_stays_whole(tmp_path):
   writers[1].write_shard(0, rows_during_which_another_writes(), notes=lambda: 'second')
   (entry,) = writers[1].shards()
   assert entry['notes'] == 'first'
-  assert len(list(tmp_path.iterdir())) == 4  # the plan, the entry and the two files of the first
+  assert len(list(tmp_path.iterdir())) == 5  # the plan, the entry and the three files of the first
   writers[1].finish()
-  assert [row['from'] for row in (Records(tmp_path)[index] for index in range(2))] == ['first'] * 2
+  records = Records(tmp_path)
+  assert [records[index]['caption'] for index in range(2)] == ['first'] * 2
+  assert list(records.captions()) == [{'caption': 'first'}] * 2
 
 
 def test_whoever_comes_after_the_finish_changes_nothing(tmp_path):
