@@ -49,11 +49,7 @@ _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
 )
 _COMPUTE = command_line.define_required(
-  'compute',
-  '1e21',
-  'Of predict: FLOPs to spend.',
-  commands=('predict',),
-  define=flags.DEFINE_float,
+  'compute', '1e21', 'Of predict: FLOPs to spend.', commands=('predict',), define=flags.DEFINE_float
 )
 _ARM = flags.DEFINE_string('arm', '', 'Which runs, where a column arm says.')
 _FIRST = flags.DEFINE_string('first', '', 'Of compare and plot: the arm compared with.')

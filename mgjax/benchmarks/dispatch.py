@@ -46,9 +46,6 @@ def bench_any(
     baselines: 'jax.nn', or Python files (`baselines.py`).
     rounds: timed runs of each program.
 
-  Returns:
-    A table for people, and the report as plain JSON values.
-
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """

@@ -47,16 +47,9 @@ def measure_flow_model(
   rounds: int = 5,
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times the programs of a flow model on random data.
+  """Times the programs of a flow model on random data; the arguments are those of `bench_any`.
 
-  Args:
-    config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample' (`sampling.py`).
-    latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
-    layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
-    baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
-    rounds: timed runs of every program.
-    devices: by default all there are.
+  Mesh and rules of the configuration say how devices, by default all, share the work.
 
   Returns:
     Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the

@@ -32,14 +32,9 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-  """Memory of one training step, by the compiler; sizes are GiB of one device.
+  """Memory of a program by the compiler, GiB of one device, and the program's text.
 
-  Attributes:
-    arguments_gib: the state and the batch.
-    temporary_gib: everything else that lives during the step.
-    peak_gib: the most that lives at once.
-    seconds: to lower and compile.
-    hlo: the program, or None where its text cannot be made.
+  `peak_gib` is the most that lives at once; `hlo` is None where the text cannot be made.
   """
 
   arguments_gib: float
@@ -58,9 +53,7 @@ def compile_step(
 ) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
-  Raises:
-    ConfigError: the topology is unknown to the compiler, or libtpu is not installed; or the mesh
-      does not fit it.
+  Raises ConfigError as `tpu_devices` does, or where the mesh does not fit the topology.
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
@@ -127,8 +120,7 @@ def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
 def tpu_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a TPU topology that only the compiler knows.
 
-  Raises:
-    ConfigError: it is not of TPUs, or libtpu is not installed or knows no such topology.
+  Raises ConfigError where it is not of TPUs, or libtpu is not installed or knows no such topology.
   """
   if not topology.torus:
     raise ConfigError(

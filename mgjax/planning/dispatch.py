@@ -26,12 +26,7 @@ SAMPLING = {
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What a plan says.
-
-  Attributes:
-    text: a table for people.
-    numbers: the same as plain JSON values.
-  """
+  """What a plan or a benchmark says: a table for people, and the same as plain JSON values."""
 
   text: str
   numbers: dict[str, Any]

@@ -39,12 +39,8 @@ IN_FLIGHT = 2
 class ChipShare:
   """The part of a step's samples and tokens that one chip has.
 
-  Attributes:
-    rows: samples of its group.
-    tokens: of a sample, between the products of a layer.
-    gathered: of a sample, inside products (tensor parallelism splits features there).
-    context: shards of a sample.
-    tensor: shards of heads and FFN.
+  Between the products of a layer a sample has `tokens` here, inside them `gathered`, since tensor
+  parallelism splits features there. `context` and `tensor` are the shards of these axes.
   """
 
   rows: int
@@ -88,12 +84,7 @@ def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
 
 
 def peak_memory(
-  work: Workload,
-  sizes: Mapping[str, int],
-  rows: int,
-  remat: str,
-  exchange: str,
-  chip: Chip,
+  work: Workload, sizes: Mapping[str, int], rows: int, remat: str, exchange: str, chip: Chip
 ) -> dict[str, int]:
   """Returns category -> bytes on one chip at the peak of the backward pass; their sum is the peak.
 
@@ -152,12 +143,8 @@ def _layer(
 class AttentionCall:
   """What the backward kernel of self-attention is called with on one chip.
 
-  Attributes:
-    queries: of a head.
-    keys: of a head.
-    heads: of all samples of the chip.
-    parts: into which the heads are cut, a call each.
-    steps: calls for a part, as a ring's keys come by.
+  Queries and keys are a head's, heads those of all samples of the chip, cut into `parts` with a
+  call each; a ring makes `steps` calls for a part, as keys come by.
   """
 
   queries: int
@@ -183,15 +170,12 @@ def attention_call(work: Workload, local: ChipShare, exchange: str) -> Attention
 
 
 def partial_gradients(work: Workload, call: AttentionCall, chip: Chip) -> tuple[int, int]:
-  """Counts the bytes of partial gradients that a backward kernel leaves to be summed.
+  """Counts the bytes of partial gradients that a backward kernel leaves: at once, and of a layer.
 
-    splash, on a TPU    dQ, one a block of 2048 keys; heads take turns
-    ours, on a TPU      dK and dV in float32, one a chunk of queries where there are several
-                        (`nn/kernels/tpu/blocks.py`); those of a call are there at once
-    cuDNN's, on a GPU   dQ in float32 (assumed)
-
-  Returns:
-    Those that are there at once, and those of a layer.
+  splash, on a TPU    dQ, one a block of 2048 keys; heads take turns
+  ours, on a TPU      dK and dV in float32, one a chunk of queries where there are several
+                      (`nn/kernels/tpu/blocks.py`); those of a call are there at once
+  cuDNN's, on a GPU   dQ in float32 (assumed)
   """
   size = work.dim // work.heads
   together = call.heads // call.parts

@@ -30,26 +30,16 @@ from mgjax.planning.search import (
 from mgjax.planning.workload import Workload, check_preset, make_workload
 
 # Samples that the report's stages see (Movie Gen Table 3), by the tokens of their longest sample.
-STAGES = {
-  't2i_256': (256, 1.94e9),
-  't2iv_256': (8_192, 394.8e6),
-  't2iv_768': (73_728, 73.8e6),
-}
+STAGES = {'t2i_256': (256, 1.94e9), 't2iv_256': (8_192, 394.8e6), 't2iv_768': (73_728, 73.8e6)}
 ROWS_PER_GROUP = (1, 2, 3, 4)  # samples for every group of chips that a search tries
 ESTIMATED, COMPILED = 'estimated by formula', 'compiled, not run'
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is known about a configuration on a topology.
+  """How a configuration runs on a topology, with the other policies on the same mesh by name.
 
-  Attributes:
-    work: the model and its samples.
-    topology: the chips.
-    chosen: how a step runs, with its estimate.
-    policies: the other policies on the same mesh, by name; None for one that cannot run.
-    notes: how the numbers came about, and what is wrong with the compiled program.
-    measured: the compiler's own memory, GiB by kind; empty for an estimate.
+  `measured` is the compiler's own memory, GiB by kind; empty for an estimate.
   """
 
   work: Workload
@@ -73,8 +63,8 @@ class Plan:
   def free(self) -> float:
     """The share of a chip's memory that is left.
 
-    A compiled program is given its arguments and one block for the rest, gaps between what lives at
-    different times included; it may be well above the most that lives at once.
+    A compiled program gets its arguments and one block for the rest, gaps between what lives at
+    different times included, which may be well above the most that lives at once.
     """
     taken = self.measured.get('allocated', self.peak_gib)
     return 1 - taken * GIB / self.topology.chip.memory
@@ -90,15 +80,7 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What is fixed before planning; the rest is searched.
-
-  Attributes:
-    mesh: axis -> size.
-    bucket: whose samples to plan for; '' takes the one with the most tokens.
-    rows: samples a step; 0 is one for every group of chips that shares a sample.
-    remat: policy.
-    exchange: how context shards meet.
-  """
+  """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
 
   mesh: Mapping[str, int] | None = None
   bucket: str = ''
@@ -108,18 +90,10 @@ class Choices:
 
 
 def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -> Plan:
-  """Makes a plan by formula, in seconds.
+  """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
   topology, else the one that the search ranks first; without an exchange, the configuration's.
-
-  Args:
-    config: of a flow model.
-    topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is fixed.
-
-  Raises:
-    ConfigError: something does not exist or does not fit together.
   """
   chips, work = parse_topology(topology), make_workload(config, choices.bucket)
   exchange = choices.exchange or work.exchange
@@ -159,14 +133,7 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 def search_plans(
   config: ConfigDict, topology: str, choices: Choices = Choices()
 ) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
-  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
-
-  Returns:
-    What was planned for, the topology, what fits with the fastest first, and the longest video.
-
-  Raises:
-    ConfigError: something does not exist or does not fit together.
-  """
+  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits."""
   chips, work = parse_topology(topology), make_workload(config, choices.bucket)
   _check(work, chips, choices)
   options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
@@ -191,9 +158,7 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
-
-  Raises:
-    ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
+  Raises ConfigError where the topology is not of TPUs, or their compiler is not installed.
   """
   # Not above: an estimate needs no compiler.
   from mgjax.planning.aot import compile_step
@@ -220,9 +185,6 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
 
 def recommended_remat(plan: Plan) -> str:
-  """Returns the fastest remat policy that leaves a tenth of the memory free, on the plan's mesh.
-
-  '' if there is none.
-  """
+  """Returns the fastest remat policy that fits on the plan's mesh, with a tenth left; '' for none."""
   able = [each for each in plan.policies.values() if fits(each, plan.topology)]
   return min(able, key=ranking).remat if able else ''

@@ -63,26 +63,14 @@ class Workload:
   """A flow model and the samples that it is trained on, in numbers.
 
   Attributes:
-    bucket: name of the bucket that the samples come from.
     shape: frames, height and width of a sample; of a sound its latents, 1 and 1.
     latents: (t h w c) of a sample.
     tokens: n, of a sample.
     context: m, tokens that cross-attention reads.
-    dim: width d.
-    mlp_dim: FFN width f.
-    feed_forward: kind of the FFN.
     affine: whether norms have weights.
-    depth: layers L.
-    heads: attention heads g.
     itemsize: bytes of a number in the compute type.
-    parameters: all arrays of the model.
     flops: of one sample's forward pass.
-    preset: the configuration's `rules`.
-    mesh: the configuration's mesh sizes.
-    remat: the configuration's policy.
-    attention: the configuration's kernel.
-    exchange: the configuration's way for context shards to meet.
-    batch: samples of the configuration's batch.
+    preset: the configuration's `rules`; mesh, remat, attention, exchange and batch are its own too.
     notes: what the configuration leaves open, or is not counted.
   """
 
@@ -124,16 +112,9 @@ def make_workload(
 ) -> Workload:
   """Reads a configuration; arrays are only ever shapes here.
 
-  Latents are those of the configuration's autoencoder where there is one, else of the report's, 8 x
-  8 x 8 with 16 channels (configs/tae/tae.py).
-
-  Args:
-    config: of a flow model.
-    bucket: a name in `config.buckets`; '' takes the one with the most tokens.
-    latents: (t h w c) of a sample; by default those of the bucket.
-
-  Raises:
-    ConfigError: the configuration is not of a flow model, or has no such bucket.
+  Latents (t h w c) are those given, else of the bucket in the configuration's autoencoder, without
+  one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
+  with the most tokens. Raises ConfigError where there is no such bucket.
   """
   sample = _read_sample(config, bucket, latents)
   backbone = sample.model.backbone
@@ -226,11 +207,7 @@ def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Par
 
 
 def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
-  """Completes mesh sizes with ones, in the order of the axes.
-
-  Raises:
-    ConfigError: there is no such axis.
-  """
+  """Completes mesh sizes with ones, in the order of the axes; ConfigError: there is no such axis."""
   if unknown := sorted(set(mesh) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
   return {axis: mesh.get(axis, 1) for axis in AXES}

@@ -23,11 +23,7 @@ def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
       what `make_grid` reads.
     workdir: of the sweep, see `run_sweep`; the scores of its rows are the judge's shares.
 
-  Returns:
-    Whether all is done, see `run_sweep`.
-
-  Raises:
-    ConfigError: it is the configuration of something else, or see `run_sweep`.
+  Returns whether all is done. ConfigError: it is of something else, or see `run_sweep`.
   """
   wanted = {'grid', 'recipes', 'samples'} if 'grid' in config else {'arms', 'seeds', 'samples'}
   if missing := wanted - set(config):

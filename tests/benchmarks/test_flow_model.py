@@ -94,10 +94,7 @@ def test_numbers_of_everything_that_can_be_timed(what):
   assert all(program in text for program in ours)
 
 
-MESHES = {
-  'fsdp': {'slice': 2, 'fsdp': 4},
-  'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
-}
+MESHES = {'fsdp': {'slice': 2, 'fsdp': 4}, 'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2}}
 
 
 @pytest.mark.parametrize(

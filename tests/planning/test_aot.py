@@ -34,10 +34,7 @@ def by_kind(answer, what):
           if each['what'] == what}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-  ('topology', 'exchange'),
-  [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')],
-)
+@pytest.mark.parametrize(('topology', 'exchange'), [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')])
 @pytest.mark.tpu_aot
 def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exchange):
   mesh = {'fsdp': 4, 'context': 4}

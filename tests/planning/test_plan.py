@@ -273,10 +273,7 @@ def test_the_plan_s_own_configuration_says_how_it_runs(config):
     ({'remat': 'most'}, r"^unknown remat policy 'most'; expected one of full, "),
     ({'mesh': {'fsdp': 3}}, r'^the mesh fsdp=3 has 3 devices, h200:8 has 8; '),
     ({'mesh': {'fsdp': 8}, 'rows': 9}, r'^9 rows do not divide over the 8 groups .* take 8 or 16$'),
-    (
-      {'mesh': {'tensor': 8}, 'exchange': 'mail'},
-      r"^unknown exchange 'mail'; expected one of ",
-    ),
+    ({'mesh': {'tensor': 8}, 'exchange': 'mail'}, r"^unknown exchange 'mail'; expected one of "),
     (
       {'mesh': {'fsdp': 2, 'contex': 4}},
       r"^unknown mesh axes \['contex'\]; expected some of slice, data, fsdp, context, tensor$",

@@ -13,13 +13,7 @@ from mgjax.core.settings import unpack
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.planning.efficiency import Ends, bounds, spread
-from mgjax.planning.report import (
-  COLLECTIVES,
-  bounds_of,
-  collective_as_json,
-  collective_row,
-  table,
-)
+from mgjax.planning.report import COLLECTIVES, bounds_of, collective_as_json, collective_row, table
 from mgjax.planning.roofline import describe_assumptions
 from mgjax.planning.sampling.compiled import compile_samplings
 from mgjax.planning.sampling.latency import Asked, Pass, Sampling, fastest
@@ -48,17 +42,9 @@ def plan_generation(
 ) -> dict[str, Any]:
   """Says how long a flow model takes to sample on a topology, and what would make it shorter.
 
-  Args:
-    config: of a flow model with a sampler.
-    topology: as 'v5p:2x2x2' or 'h200:8'.
-    sizes: of the mesh; by default those with the least latency among what fits.
-    bucket: whose samples are made; '' takes the one with the most tokens.
-    exchange: of context shards; '' is as configured.
-    rows: samples at a time.
-    compiled: compile the sampler for the topology, and take memory and collectives from there.
-
-  Returns:
-    Plain JSON values; seconds are those of all samples that are made at a time.
+  By default the mesh has the least latency among those that fit, and the bucket the most tokens;
+  `rows` are samples at a time. `compiled` takes memory and collectives from the compiled sampler.
+  Returns plain JSON values; seconds are those of all samples that are made at a time.
 
   Raises:
     ConfigError: something does not exist, does not fit together or cannot be compiled.

@@ -9,11 +9,7 @@ from mgjax.scaling.law import FLOPS
 
 
 def describe_grid(points: Sequence[Point], topology: str = '') -> str:
-  """Formats the runs of a grid as a table, with what they cost.
-
-  Raises:
-    ConfigError: there is no such topology, or a model does not fit it.
-  """
+  """Formats the runs of a grid as a table, with what they cost on a topology."""
   seconds = cost_seconds(points, topology) if topology else {}
   header = ('run', 'parameters', 'N by work', 'tokens', 'FLOPs', '6 N D', 'rate', 'rows', 'steps',
             'seeds')  # fmt: skip
@@ -40,11 +36,7 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
 
 
 def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
-  """Returns the least and the most seconds of every run on a topology, by the planner's formula.
-
-  Raises:
-    ConfigError: there is no such topology, or no mesh takes a run's rows.
-  """
+  """Returns the least and the most seconds of every run on a topology, by the planner's formula."""
   found, known = {}, {}
   for point in points:
     key = (point.recipe, point.rung, point.rows)

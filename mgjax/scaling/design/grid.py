@@ -27,11 +27,6 @@ class Rule:
 
   Learning rate and batch must rise and fall together with size and data, or the law is that of
   badly trained models (Yin et al., 2024); their exponents are not in public sources.
-
-  Attributes:
-    value: at the reference.
-    by_size: exponent.
-    by_tokens: exponent.
   """
 
   value: Above0
@@ -122,15 +117,10 @@ class Point:
   Attributes:
     recipe: name in `config.recipes`.
     budget: C that it was planned for.
-    rung: sizes of the backbone.
-    parameters: that train, all of them.
     size: N by work.
     tokens: D, read by all its steps.
     flops: of all its steps.
     learning_rate: at its highest.
-    rows: of a step.
-    steps: how many.
-    seeds: of its runs.
     config: what is trained.
   """
 
