@@ -78,7 +78,7 @@ def _plan() -> None:
   if command_line.print_config(_CONFIG.value):
     return
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
-  points = make_grid(_CONFIG.value)
+  points = make_grid(_CONFIG.value.to_dict())
   print(describe_grid(points, _TOPOLOGY.value))
   if _NOISE.value is not None:
     print(describe_precision(points, _NOISE.value))

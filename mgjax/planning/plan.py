@@ -5,8 +5,7 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-
-from ml_collections import ConfigDict
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
@@ -27,7 +26,7 @@ from mgjax.planning.search import (
   search,
   with_collectives,
 )
-from mgjax.planning.workload import Workload, check_preset, make_workload
+from mgjax.planning.workload import Workload, check_preset
 
 # Samples that the report's stages see (Movie Gen Table 3), by the tokens of their longest sample.
 STAGES = {'t2i_256': (256, 1.94e9), 't2iv_256': (8_192, 394.8e6), 't2iv_768': (73_728, 73.8e6)}
@@ -83,19 +82,18 @@ class Choices:
   """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
 
   mesh: Mapping[str, int] | None = None
-  bucket: str = ''
   rows: int = 0
   remat: str = ''
   exchange: str = ''
 
 
-def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -> Plan:
+def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Plan:
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
   topology, else the one that the search ranks first; without an exchange, the configuration's.
   """
-  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
+  chips = parse_topology(topology)
   exchange = choices.exchange or work.exchange
   mesh = choices.mesh or _mesh_of(work, chips)
   choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
@@ -131,30 +129,29 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 
 def search_plans(
-  config: ConfigDict, topology: str, choices: Choices = Choices()
+  work: Workload, topology: str, choices: Choices = Choices()
 ) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
   """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits."""
-  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
+  chips = parse_topology(topology)
   _check(work, chips, choices)
   options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
   found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
   return work, chips, found, longest_video(work, chips)
 
 
-def planned_config(config: ConfigDict, plan: Plan) -> ConfigDict:
+def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
   """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
-  chosen = plan.chosen
-  changed = config.copy_and_resolve_references()
-  changed.mesh = ConfigDict(dict(chosen.sizes))
-  changed.rules = check_preset(config.rules, chosen.sizes)
-  changed.model.remat = chosen.remat
-  changed.model.exchange = chosen.exchange
-  changed.buckets = ConfigDict({plan.work.bucket: config.buckets[plan.work.bucket].to_dict()})
-  changed.buckets[plan.work.bucket].batch_size = chosen.rows
-  return changed
+  chosen, name = plan.chosen, plan.work.bucket
+  return {
+    **fields,
+    'mesh': dict(chosen.sizes),
+    'rules': check_preset(fields['rules'], chosen.sizes),
+    'model': fields['model'] | {'remat': chosen.remat, 'exchange': chosen.exchange},
+    'buckets': {name: fields['buckets'][name] | {'batch_size': chosen.rows}},
+  }
 
 
-def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
+def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
@@ -165,7 +162,7 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(
-    planned_config(config, plan).to_dict(), plan.topology, chosen.sizes, work.latents, chosen.rows
+    planned_fields(fields, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
   )
   measured = {
     'arguments': result.arguments_gib,
@@ -185,6 +182,6 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
 
 def recommended_remat(plan: Plan) -> str:
-  """Returns the fastest remat policy that fits on the plan's mesh, with a tenth left; '' for none."""
+  """Returns the fastest remat policy that fits the plan's mesh, with a tenth left; '' for none."""
   able = [each for each in plan.policies.values() if fits(each, plan.topology)]
   return min(able, key=ranking).remat if able else ''

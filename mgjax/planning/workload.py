@@ -16,11 +16,11 @@ from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
-from mgjax.flow_models.model import FlowModel
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
+from mgjax.training.spec import Outline
 
 BACKBONE = 'backbone/'
 LAYERS = BACKBONE + 'layers/'
@@ -107,8 +107,20 @@ class Workload:
     return sum(parameter.size for parameter in self.parameters)
 
 
+def read_outline(config: ConfigDict) -> Outline:
+  """Reads the model and the samples of a flow model's configuration, without anything large."""
+  if section(config.component).family != 'flow model':
+    raise ConfigError(
+      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
+    )
+  return feature(config.component, 'outline', 'can be trained')(config)
+
+
 def make_workload(
-  config: ConfigDict, bucket: str = '', latents: tuple[int, int, int, int] | None = None
+  fields: Mapping[str, Any],
+  outline: Outline,
+  bucket: str = '',
+  latents: tuple[int, int, int, int] | None = None,
 ) -> Workload:
   """Reads a configuration; arrays are only ever shapes here.
 
@@ -116,8 +128,8 @@ def make_workload(
   one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
   with the most tokens. Raises ConfigError where there is no such bucket.
   """
-  sample = _read_sample(config, bucket, latents)
-  backbone = sample.model.backbone
+  sample, model = _read_sample(outline, bucket, latents), fields['model']
+  backbone = outline.model.backbone
   return Workload(
     bucket=sample.bucket,
     shape=sample.shape,
@@ -132,32 +144,31 @@ def make_workload(
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(
-      sample.model, sample.latents, sample.batch, config.optimizer.get('rates', ())
+      outline.model, sample.latents, sample.batch, fields['optimizer'].get('rates', ())
     ),
     flops=sample.flops,
-    preset=config.rules,
-    mesh=fields_of(config, 'mesh'),
-    remat=config.model.remat,
+    preset=fields['rules'],
+    mesh=fields_of(fields, 'mesh'),
+    remat=model['remat'],
     attention=backbone.attention,
-    exchange=config.model.exchange,
-    batch=config.buckets[sample.bucket].batch_size,
-    notes=sample.notes,
+    exchange=model['exchange'],
+    batch=fields['buckets'][sample.bucket]['batch_size'],
+    notes=tuple(outline.notes),
   )
 
 
-def count_flops(config: ConfigDict, bucket: str = '') -> tuple[Flops, int]:
-  """Returns the operations of one sample's forward pass, and its tokens; arguments as above.
+def count_flops(outline: Outline) -> tuple[Flops, int]:
+  """Returns the operations of the longest sample's forward pass, and its tokens.
 
   Parameters are not asked for, so it is many times faster than `make_workload`.
   """
-  sample = _read_sample(config, bucket)
+  sample = _read_sample(outline)
   return sample.flops, sample.tokens
 
 
 class _Sample(NamedTuple):
-  """What a configuration says of a model and a sample, without the shapes of parameters."""
+  """What a configuration says of a sample, without the shapes of parameters."""
 
-  model: FlowModel
   bucket: str
   shape: tuple[int, int, int]
   latents: tuple[int, int, int, int]
@@ -165,19 +176,12 @@ class _Sample(NamedTuple):
   batch: dict[str, Any]
   context: int
   flops: Flops
-  notes: tuple[str, ...]
 
 
 def _read_sample(
-  config: ConfigDict, bucket: str, latents: tuple[int, int, int, int] | None = None
+  outline: Outline, bucket: str = '', latents: tuple[int, int, int, int] | None = None
 ) -> _Sample:
-  if section(config.component).family != 'flow model':
-    raise ConfigError(
-      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
-    )
-  outline = feature(config.component, 'outline', 'can be trained')(config)
-  model = outline.model
-  samples = outline.samples()
+  model, samples = outline.model, outline.samples()
 
   def count(latents: tuple[int, ...]) -> int:
     return math.prod(grid((1, *latents), model.backbone.patch))
@@ -190,8 +194,7 @@ def _read_sample(
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
   flops = backbone_flops(model.backbone, (1, *latents), context, gated)
-  notes = tuple(outline.notes)
-  return _Sample(model, bucket, shape, latents, tokens, batch, context, flops, notes)
+  return _Sample(bucket, shape, latents, tokens, batch, context, flops)
 
 
 def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:
@@ -207,7 +210,7 @@ def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Par
 
 
 def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
-  """Completes mesh sizes with ones, in the order of the axes; ConfigError: there is no such axis."""
+  """Completes mesh sizes with ones, in the order of the axes; ConfigError: an axis is unknown."""
   if unknown := sorted(set(mesh) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
   return {axis: mesh.get(axis, 1) for axis in AXES}

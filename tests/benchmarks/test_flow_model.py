@@ -17,7 +17,7 @@ from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.chips import Chip, find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.step_spec import make_flow_step_spec
-from mgjax.planning.workload import make_workload
+from mgjax.planning.workload import make_workload, read_outline
 
 ORACLES = 'tests/oracles'
 PROGRAMS = {
@@ -40,14 +40,17 @@ def tiny(**changes):
   return config
 
 
+def workload(config):
+  return make_workload(config.to_dict(), read_outline(config))
+
+
 def one_device():
   return jax.devices()[:1]
 
 
 def timed(what, config=None, **options):
-  return measure_flow_model(
-    config or tiny(), what, rounds=2, **({'devices': one_device()} | options)
-  )
+  config, options = config or tiny(), {'devices': one_device()} | options
+  return measure_flow_model(config.to_dict(), read_outline(config), what, rounds=2, **options)
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
@@ -239,10 +242,10 @@ def test_out_of_memory_says_what_to_do(monkeypatch):
 
 
 def test_configurations_have_the_sizes_they_speak_of():
-  work = make_workload(cpu())
+  work = workload(cpu())
   assert (cpu().buckets.video.batch_size, work.tokens, work.latents) == (2, 1024, (4, 32, 32, 16))
   for tokens in (73_728, 8_192):
-    work = make_workload(h200(str(tokens)))
+    work = workload(h200(str(tokens)))
     assert (work.tokens, work.dim, work.heads, work.mlp_dim) == (tokens, 6144, 48, 16384)
   with pytest.raises(ConfigError, match='expected one of 73728, 8192'):
     h200('1')
@@ -251,10 +254,7 @@ def test_configurations_have_the_sizes_they_speak_of():
 def test_the_30b_layers_are_programs_for_a_gpu_without_one():
   config = h200('73728')
   config.model.depth = 4
-  work, mesh = (
-    make_workload(config),
-    make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
-  )
+  work, mesh = workload(config), make_mesh(config.mesh.to_dict(), 'single', devices=one_device())
   with jax.set_mesh(mesh):
     spec = make_flow_step_spec(config.to_dict(), work.latents[-1])
     programs = make_programs('blocks', spec, (1, *work.latents), work.context, mesh)

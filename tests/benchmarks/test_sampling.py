@@ -15,6 +15,7 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import compiler
 from mgjax.parallel.compiler import DeviceProgram
+from mgjax.planning.workload import read_outline
 from tests import binaries
 
 LATENTS = (1, 2, 4, 4, 16)
@@ -32,7 +33,8 @@ def tiny(**changes):
 
 def timed(config=None, **options):
   options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS} | options
-  return measure_flow_model(config or tiny(), 'sample', **options)
+  config = config or tiny()
+  return measure_flow_model(config.to_dict(), read_outline(config), 'sample', **options)
 
 
 BASELINE = """

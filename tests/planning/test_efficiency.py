@@ -14,6 +14,7 @@ from mgjax.planning.efficiency import (
   words,
 )
 from mgjax.planning.plan import Choices, make_plan
+from mgjax.planning.workload import make_workload, read_outline
 
 # Pods of 64 to 512 chips, as a plan would have them.
 STEP_OF = {
@@ -45,7 +46,9 @@ def test_a_backward_kernel_has_five_products_where_the_forward_one_has_two():
 @pytest.mark.parametrize('chip', STEPS)
 def test_the_range_of_a_step_holds_what_others_published(chip):
   topology, mesh, remat, rows = STEP_OF[chip]
-  plan = make_plan(t2iv_768.get_config('30b'), topology, Choices(mesh, remat=remat, rows=rows))
+  config = t2iv_768.get_config('30b')
+  work = make_workload(config.to_dict(), read_outline(config))
+  plan = make_plan(work, topology, Choices(mesh, remat=remat, rows=rows))
   assert plan.fits
   mfu = bounds(plan.chosen.time.map(lambda each: each.utilisation))
   for published, _ in STEPS[chip]:

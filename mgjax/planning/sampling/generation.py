@@ -6,8 +6,6 @@ A sample takes as many passes (`sampling/latency.py`) as its solver asks for.
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
@@ -20,6 +18,7 @@ from mgjax.planning.sampling.latency import Asked, Pass, Sampling, fastest
 from mgjax.planning.sampling.passes import SAVED, Way, list_ways
 from mgjax.planning.search import check_exchange, mesh_flag
 from mgjax.planning.workload import make_sizes, make_workload
+from mgjax.training.spec import Outline
 
 LEFT_OUT = 'encoding of text and decoding of latents are not in the seconds'
 # Slices that latency is told for, beside the one that is asked for.
@@ -31,7 +30,8 @@ SLICES = {
 
 
 def plan_generation(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
+  outline: Outline,
   topology: str,
   sizes: Mapping[str, int] | None = None,
   *,
@@ -49,7 +49,7 @@ def plan_generation(
   Raises:
     ConfigError: something does not exist, does not fit together or cannot be compiled.
   """
-  place, work, fields = parse_topology(topology), make_workload(config, bucket), config.to_dict()
+  place, work = parse_topology(topology), make_workload(fields, outline, bucket)
   asked = Asked(work, exchange or work.exchange, rows)
   check_exchange(asked.exchange)
   sample = unpack(SampleSettings, fields['sample'], 'sample')

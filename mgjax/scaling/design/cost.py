@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mgjax.core.tables import aligned
 from mgjax.planning.plan import Choices, make_plan
+from mgjax.planning.workload import make_workload, read_outline
 from mgjax.scaling.design.grid import Point
 from mgjax.scaling.law import FLOPS
 
@@ -41,7 +42,8 @@ def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[f
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:
-      time = make_plan(point.config, topology, Choices(rows=point.rows)).chosen.time
+      work = make_workload(point.config.to_dict(), read_outline(point.config))
+      time = make_plan(work, topology, Choices(rows=point.rows)).chosen.time
       known[key] = time.fast.step, time.slow.step
     fast, slow = known[key]
     found[point.name] = fast * point.steps, slow * point.steps
