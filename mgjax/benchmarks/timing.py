@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -144,18 +144,11 @@ def _read_if_there(path: pathlib.Path) -> str:
 @contextlib.contextmanager
 def counted_compilations() -> Iterator[list[float]]:
   """Gives a list that grows by the seconds of every compilation while the context lasts."""
-  with event_seconds([COMPILED]) as events:
-    yield events[COMPILED]
-
-
-@contextlib.contextmanager
-def event_seconds(names: Iterable[str]) -> Iterator[dict[str, list[float]]]:
-  """Gives event of JAX -> a list that grows by the seconds of each while the context lasts."""
-  seconds: dict[str, list[float]] = {name: [] for name in names}
+  seconds: list[float] = []
 
   def listen(event: str, duration: float, **_: Any) -> None:
-    if event in seconds:
-      seconds[event].append(duration)
+    if event == COMPILED:
+      seconds.append(duration)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:

@@ -16,7 +16,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
@@ -24,8 +24,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.step_spec import make_flow_step_spec
-from mgjax.training.state import State, abstract_state, shardings_of
-from mgjax.training.step import Step
+from mgjax.training.state import abstract_state, shardings_of
 
 GIB = 2**30
 
@@ -67,15 +66,10 @@ def compile_step(
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  return compile_for(mesh, spec.make_step(), state, abstract)
-
-
-def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> CompiledStep:
-  """Compiles a training step for the devices of a mesh; `state` and `batch` are shapes."""
   shardings = (shardings_of(state), None)
   with jax.set_mesh(mesh):
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    return compile_lowered(lambda: jitted.lower(state, batch), mesh.devices.flat[0])
+    step = jax.jit(spec.make_step(), donate_argnums=0, out_shardings=shardings)
+    return compile_lowered(lambda: step.lower(state, abstract), mesh.devices.flat[0])
 
 
 def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:

@@ -80,11 +80,6 @@ def as_records(runs: Runs | Records) -> Records:
   return runs if isinstance(runs, Records) else Records(runs)
 
 
-def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Runs]:
-  """Reads sizes, tokens and losses of the runs of a file, by arm; see `read_records`."""
-  return {arm: each.runs for arm, each in read_records(path, flops).items()}
-
-
 def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Records]:
   """Reads the runs of a .csv or .jsonl, by arm; one arm '' where the file names none.
 
