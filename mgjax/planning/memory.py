@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import flax.linen as nn
 import jax
@@ -62,13 +62,8 @@ def parameter_bytes(
   work: Workload, sizes: Mapping[str, int], itemsize: int = FLOAT32, trained_only: bool = False
 ) -> int:
   """Counts the bytes of one copy of the parameters on one chip, `itemsize` a number."""
-  entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(
-    _piece(each, entry, sizes) * itemsize
-    for each, entry in pairs
-    if each.trained or not trained_only
-  )
+  pieces = _pieces(work, sizes)
+  return itemsize * sum(count for each, _, count in pieces if each.trained or not trained_only)
 
 
 def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
@@ -104,10 +99,13 @@ def peak_memory(
   wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
   found = {'parameters': copy, 'moments': 2 * trained, 'average': copy, 'gradients': trained}
-  found['cast weights'] = _layers(work, sizes) * work.itemsize if work.itemsize < FLOAT32 else 0
+  layers = sum(count for each, _, count in _pieces(work, sizes) if each.depth)
+  found['cast weights'] = layers * work.itemsize if work.itemsize < FLOAT32 else 0
   kept = checkpoint_bytes(work, sizes, rows, remat)
   found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
-  found['weights outside the layers'] = _outside(work, sizes) * work.itemsize
+  # Those in pieces, which are gathered before they are used.
+  outside = (e.size for e, axes, _ in _pieces(work, sizes) if axes and not e.depth and not e.stays)
+  found['weights outside the layers'] = sum(outside) * work.itemsize
   positions = local.tokens * work.dim * (work.itemsize + FLOAT32)
   found['activations outside the layers'] = positions + OUTSIDE_D * one
   return found | _layer(work, local, one, wide, exchange, chip)
@@ -204,19 +202,10 @@ def _kernel(work: Workload, local: ChipShare, exchange: str, one: int, chip: Chi
   return arrays + partial_gradients(work, call, chip)[0]
 
 
-def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int]) -> int:
-  return parameter.size // math.prod(sizes[axis] for axis in entry)
-
-
-def _layers(work: Workload, sizes: Mapping[str, int]) -> int:
-  """Numbers of the layers' matrices on one chip."""
+def _pieces(
+  work: Workload, sizes: Mapping[str, int]
+) -> Iterator[tuple[Parameter, tuple[str, ...], int]]:
+  """Yields every parameter with the mesh axes that shard it, and its numbers on one chip."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(_piece(each, entry, sizes) for each, entry in pairs if each.depth)
-
-
-def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
-  """Numbers of the matrices outside the layers that are gathered before they are used."""
-  entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(each.size for each, entry in pairs if entry and not each.depth and not each.stays)
+  for each, entry in zip(work.parameters, entries, strict=True):
+    yield each, entry, each.size // math.prod(sizes[axis] for axis in entry)

@@ -11,7 +11,6 @@ from mgjax.planning.efficiency import (
   Rates,
   bounds,
   describe_efficiency,
-  words,
 )
 from mgjax.planning.plan import Choices, make_plan
 from mgjax.planning.workload import make_workload, read_outline
@@ -54,9 +53,3 @@ def test_the_range_of_a_step_holds_what_others_published(chip):
   for published, _ in STEPS[chip]:
     # The low end of v5p was chosen to come to the lowest, to a hundredth.
     assert mfu['low'] - 0.005 <= published <= mfu['high']
-
-
-def test_words_put_the_smaller_number_first():
-  assert words(Ends(0.25, 0.5), '.0%') == words(Ends(0.5, 0.25), '.0%') == '25% to 50%'
-  assert words(Ends(1.0001, 1.0002)) == '1'
-  assert bounds(Ends(3.0, 2.0)) == {'low': 2.0, 'high': 3.0}

@@ -80,10 +80,10 @@ def audit(hlo: str) -> list[CompiledCollective]:
         inside = range(index + 1, dones.get(index, index + 1))
         works = ((numbers[i], counter.instruction(name, steps[i])) for i in inside)
         beside = tuple(Scheduled(place, work) for place, work in works if any(work.parts))
-      kind = _kind(step.opcode)
+      kind = step.opcode.removesuffix('-start')
       if kind == 'all-reduce' and SCATTERED in name:
         kind = 'reduce-scatter'
-      if kind:
+      if kind in KINDS:
         found.append(_found(step, kind, times, beside))
       for called in step.called:
         if not called.startswith(BETWEEN):
@@ -109,11 +109,6 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
       elif is_done(step):
         found[started[0]] = index
   return found
-
-
-def _kind(opcode: str) -> str:
-  base = opcode.removesuffix('-start')
-  return base if base in KINDS else ''
 
 
 def _found(
