@@ -49,11 +49,7 @@ _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
 )
 _COMPUTE = command_line.define_required(
-  'compute',
-  '1e21',
-  'Of predict: FLOPs to spend.',
-  commands=('predict',),
-  define=flags.DEFINE_float,
+  'compute', '1e21', 'Of predict: FLOPs to spend.', commands=('predict',), define=flags.DEFINE_float
 )
 _ARM = flags.DEFINE_string('arm', '', 'Which runs, where a column arm says.')
 _FIRST = flags.DEFINE_string('first', '', 'Of compare and plot: the arm compared with.')
@@ -82,7 +78,7 @@ def _plan() -> None:
   if command_line.print_config(_CONFIG.value):
     return
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
-  points = make_grid(_CONFIG.value)
+  points = make_grid(_CONFIG.value.to_dict())
   print(describe_grid(points, _TOPOLOGY.value))
   if _NOISE.value is not None:
     print(describe_precision(points, _NOISE.value))

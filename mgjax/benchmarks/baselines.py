@@ -34,12 +34,9 @@ Programs = dict[str, Timed]
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-  """Another implementation.
+  """Another implementation: `make_programs` maps a task to variant -> program -> run.
 
-  Attributes:
-    name: as it was asked for.
-    make_programs: task -> variant -> program -> run.
-    differs: how what it does is not what ours does; '' if it is the same.
+  `differs` says how what it does is not what ours does; '' if it is the same.
   """
 
   name: str
@@ -48,15 +45,9 @@ class Baseline:
 
 
 def find_baselines(names: Sequence[str], what: str, devices: int) -> list[Baseline]:
-  """Finds baselines by name, before anything slow begins.
+  """Finds baselines by name, 'jax.nn' or paths of Python files, before anything slow begins.
 
-  Args:
-    names: 'jax.nn' or paths of Python files.
-    what: is timed.
-    devices: of the mesh.
-
-  Raises:
-    ConfigError: there is no such baseline, or it cannot run this.
+  Raises ConfigError where there is no such baseline, or it cannot run `what` on so many devices.
   """
   if names and devices > 1:
     raise ConfigError(

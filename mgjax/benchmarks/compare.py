@@ -31,14 +31,7 @@ Check = Callable[[Baseline, str, Mapping[str, Timed]], None]  # of a variant's p
 
 @dataclasses.dataclass(frozen=True)
 class PreparedPrograms:
-  """Programs that are compiled, bound to arguments, and warm.
-
-  Attributes:
-    programs: what was prepared.
-    arguments: of every program.
-    compiled: name -> program.
-    runs: name -> the program with its arguments.
-  """
+  """Programs that are compiled, bound to arguments, and warm; `compiled` and `runs` are by name."""
 
   programs: Programs
   arguments: Sequence[Any]
@@ -48,10 +41,9 @@ class PreparedPrograms:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """The times of our programs and of baselines'.
+  """The times of our programs and of baselines', as `interleave` returns them.
 
   Attributes:
-    timings: keys of `Runs` -> times, as `interleave` returns them.
     failed: baseline or variant -> why it has no times.
     late: programs that were compiled while others were timed.
     peak: bytes of a device that ours took, or None where the device cannot say.
@@ -97,14 +89,9 @@ def compare_programs(
 ) -> Comparison:
   """Times our programs and those of baselines, interleaved.
 
-  Args:
-    ours: prepared before, so that its peak of memory is its own.
-    baselines: from `find_baselines`.
-    task: what they have to do.
-    compilations: of this process, a list that grows (`counted_compilations`).
-    rounds: timed runs of every program.
-    check: takes a baseline, its variant and that one's programs before they are timed, and raises
-      where they do not do what they should.
+  Ours are prepared before, so that their peak of memory is their own; `compilations` is a list
+  that grows (`counted_compilations`). `check` gets a baseline, its variant and that one's programs
+  before they are timed, and raises where they do not do what they should.
   """
   peak = peak_bytes()
   runs, failed = prepare_baselines(baselines, task, check)
@@ -168,8 +155,7 @@ def prepare_baselines(
 ) -> tuple[Runs, dict[str, str]]:
   """Makes baselines and warms them up; one that fails is named, and does not stop the others.
 
-  Returns:
-    Their programs, and baseline or variant -> why it has none.
+  Returns their programs, and baseline or variant -> why it has none.
   """
   runs: Runs = {}
   failed: dict[str, str] = {}

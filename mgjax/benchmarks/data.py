@@ -52,11 +52,6 @@ class ClipSettings:
     seconds: of each video that are encoded.
     gops: frames from key frame to key frame; of each, all videos are encoded once.
     windows: clips that are read in one run.
-    frames: of a clip.
-    fps: frames a second of a clip.
-    height: of its pictures in pixels.
-    width: of its pictures in pixels.
-    batch_size: clips of a batch.
     threads: of our loader; 0 is one a core.
   """
 
@@ -83,12 +78,9 @@ class ClipSettings:
 def measure_data(
   fields: Mapping[str, Any], *, baselines: Sequence[str] = (), rounds: int = 5
 ) -> dict[str, Any]:
-  """Times how clips are read.
+  """Times how clips are read; `configs/bench/data.py` says what `fields` hold.
 
-  Args:
-    fields: of a configuration; `configs/bench/data.py` says what it holds.
-    baselines: Python files (`baselines.py`); one that cannot run is named in the report.
-    rounds: timed runs of every program; all take turns.
+  A baseline, a Python file (`baselines.py`), that cannot run is named in the report.
 
   Returns:
     Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds of one run, of
@@ -209,17 +201,8 @@ def _make_footage(clips: ClipSettings, directory: pathlib.Path) -> dict[int, Win
   """Encodes the beginning of every video of a folder, and writes records of random windows of them.
 
   The files are as high as the samples and may be wider. A window is a row of the records with the
-  whole file it is of, as it would be of a clip that is read once an epoch.
-
-  Args:
-    clips: what they are to be like.
-    directory: gets `gop_<n>/` with files and `gop_<n>/records/`.
-
-  Returns:
-    Frames from key frame to key frame -> windows, the same ones each time.
-
-  Raises:
-    DataError: there is no video that is long enough.
+  whole file it is of, as it would be of a clip that is read once an epoch. `gop_<n>/` gets files,
+  `gop_<n>/records/` their windows, the same ones each time. DataError: no video is long enough.
   """
   length, found = clips.frames / clips.fps, {}
   if not os.path.isdir(clips.path):

@@ -13,6 +13,7 @@ from mgjax.benchmarks.programs import STEP
 from mgjax.benchmarks.report import describe_benchmark
 from mgjax.core.errors import ConfigError
 from mgjax.planning.dispatch import Answer
+from mgjax.planning.workload import read_outline
 from mgjax.registry import section
 
 # Family -> what times it, and its options beside baselines and rounds.
@@ -46,9 +47,6 @@ def bench_any(
     baselines: 'jax.nn', or Python files (`baselines.py`).
     rounds: timed runs of each program.
 
-  Returns:
-    A table for people, and the report as plain JSON values.
-
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """
@@ -56,8 +54,7 @@ def bench_any(
     raise ConfigError(
       f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
     )
-  # A workload asks the section for its outline, which reads a configuration; others read values.
-  subject = config.to_dict()
+  subjects = [config.to_dict()]
   measure, describe, able = measure_data, describe_data, ()
   if what != DATA:
     family = section(config.component).family
@@ -66,11 +63,11 @@ def bench_any(
         f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have'
       )
     measure, able = FAMILIES[family]
-    subject = config if measure is measure_flow_model else subject
+    subjects += [read_outline(config)] if measure is measure_flow_model else []
     measure, describe = functools.partial(measure, what=what), describe_benchmark
   given = {'latents': latents, 'video': video, 'layers': layers}
   options = {flag: value for flag, value in given.items() if value is not None}
   if others := set(options) - set(able):
     raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
-  report = measure(subject, baselines=baselines, rounds=rounds, **options)
+  report = measure(*subjects, baselines=baselines, rounds=rounds, **options)
   return Answer(describe(report), report)

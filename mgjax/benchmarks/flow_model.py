@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from mgjax.benchmarks.baselines import find_baselines, make_task
 from mgjax.benchmarks.compare import (
@@ -30,15 +29,16 @@ from mgjax.benchmarks.timing import (
   halve_until_it_fits,
 )
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
-from mgjax.core.settings import fields_of
 from mgjax.nn.patch import grid
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.step_spec import StepSpec, make_flow_step_spec
 from mgjax.planning.workload import make_workload
+from mgjax.training.spec import Outline
 
 
 def measure_flow_model(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
+  outline: Outline,
   what: str = 'step',
   *,
   latents: tuple[int, ...] | None = None,
@@ -47,16 +47,9 @@ def measure_flow_model(
   rounds: int = 5,
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times the programs of a flow model on random data.
+  """Times the programs of a flow model on random data; the arguments are those of `bench_any`.
 
-  Args:
-    config: of a flow model; its mesh and rules say how devices share the work.
-    what: 'step', 'forward', 'blocks' or 'attention' (`programs.py`), or 'sample' (`sampling.py`).
-    latents: shape (b t h w c) of a batch; by default that of the bucket with the most tokens.
-    layers: of the backbone; None takes the configuration's, 0 as many of these as fit.
-    baselines: 'jax.nn', or Python files (`baselines.py`); all take turns in this process.
-    rounds: timed runs of every program.
-    devices: by default all there are.
+  Mesh and rules of the configuration say how devices, by default all, share the work.
 
   Returns:
     Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the
@@ -67,12 +60,12 @@ def measure_flow_model(
   """
   if what == 'attention' and layers is not None:
     raise ConfigError('attention alone has no layers to choose; leave --layers away')
-  work = make_workload(config)
-  latents = tuple(latents or (config.buckets[work.bucket].batch_size, *work.latents))
-  mesh = make_mesh(fields_of(config, 'mesh'), config.rules, devices=devices)
+  work = make_workload(fields, outline)
+  latents = tuple(latents or (work.batch, *work.latents))
+  mesh = make_mesh(work.mesh, work.preset, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
-  spec = make_flow_step_spec(config.to_dict(), latents[-1])
-  sampler = Sampler.of(config.to_dict()) if what == SAMPLE else None
+  spec = make_flow_step_spec(fields, latents[-1])
+  sampler = Sampler.of(fields) if what == SAMPLE else None
 
   def make(depth: int) -> Programs:
     arguments = (_with_depth(spec, depth), latents, work.context, mesh)
@@ -93,9 +86,9 @@ def measure_flow_model(
     'latents': list(latents),
     'tokens_per_sample': tokens,
     'context': work.context,
-    **{name: config.model[name] for name in ('dtype', 'remat', 'attention', 'exchange')},
+    **{name: fields['model'][name] for name in ('dtype', 'remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
-    'layers_configured': config.model.depth,
+    'layers_configured': fields['model']['depth'],
     **(_of_sampler(sampler.task(), report) if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
   }

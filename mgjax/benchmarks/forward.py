@@ -37,16 +37,9 @@ def measure_forward(
   rounds: int = 5,
   devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times a pass on random data, of weights that are drawn as well.
+  """Times a pass on random data, of weights that are drawn; the arguments are those of `bench_any`.
 
-  Args:
-    fields: of a configuration of an autoencoder, a codec or an encoder; its mesh and rules say how
-      devices share the rows.
-    what: 'encode', pixels to the posterior's mean or tokens to states, or 'decode'.
-    video: shape (b t h w) of an autoencoder's batch; by default of its longest bucket.
-    baselines: Python files (`baselines.py`); all take turns in this process.
-    rounds: timed runs of every program.
-    devices: by default all there are.
+  Mesh and rules of the configuration say how devices, by default all, share the rows.
 
   Returns:
     Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the

@@ -19,10 +19,6 @@ PROMPT = 'the green digit 3 moves left'
 def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
   """Times loading a model and its first file, then pixels of a prompt and its file in turns.
 
-  Args:
-    workdir: of a trained text-to-video model, or the name of one that ships.
-    rounds: timed runs of each.
-
   Returns:
     Plain JSON values: `first`, seconds to load and of the first file, in which programs are
     compiled or read; `programs`, times of `pixels` and of `file` (video, sheet, animation, json),

@@ -41,7 +41,6 @@ class Programs:
       again to save memory is no part of them.
     shapes: of the arguments, with their shardings.
     allocate: makes random arguments.
-    parameters: numbers that are trained.
     out_shardings: of the results; None leaves them to the compiler.
     donates: the first argument is used up, and the first result takes its place.
   """
@@ -65,15 +64,8 @@ def make_programs(
   blocks      the layers alone: tokens to tokens, and with gradients of whatever they read
   attention   self-attention of one layer: q, k, v to its result, and with their gradients
 
-  Args:
-    what: one of these.
-    spec: the objects of a flow model's training step.
-    latents: (b t h w c) of a batch.
-    context: m, tokens that cross-attention reads.
-    mesh: from `make_mesh`.
-
-  Raises:
-    ConfigError: something does not exist or does not divide.
+  `latents` are (b t h w c), `context` the tokens that cross-attention reads. Raises ConfigError
+  where something does not exist or does not divide.
   """
   if what not in WHAT:
     raise ConfigError(

@@ -118,14 +118,9 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def describe_folder(folder: str | os.PathLike) -> str:
   """Returns the benchmarks of a folder as one table, a row a program, and those that failed.
 
-  Beside the MFU of attention alone stands the planner's range for it.
-
-  Args:
-    folder: has NAME.json of `launch.bench --out`, and NAME.txt of what it printed; one without the
-      other failed, and its last line says why.
-
-  Raises:
-    DataError: there is neither.
+  Beside the MFU of attention alone stands the planner's range for it. NAME.json is what
+  `launch.bench --out` wrote, NAME.txt what it printed; one without the other failed, and its last
+  line says why. DataError: there is neither.
   """
   written, printed = (sorted(pathlib.Path(folder).glob(f'*.{kind}')) for kind in ('json', 'txt'))
   if not written and not printed:

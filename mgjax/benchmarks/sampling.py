@@ -36,11 +36,7 @@ class Sampler:
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Sampler':
-    """Reads `sample` and `objective` of a configuration.
-
-    Raises:
-      ConfigError: the solver chooses its steps while it runs.
-    """
+    """Reads `sample` and `objective`; ConfigError: the solver chooses its steps while it runs."""
     settings = unpack(SampleSettings, fields['sample'], 'sample')
     if settings.solver not in SOLVERS:
       raise ConfigError(
@@ -52,8 +48,7 @@ class Sampler:
   def task(self) -> dict[str, Any]:
     """Returns what a baseline has to know beside `baselines.make_task`, in plain values.
 
-    Returns:
-      `times`, the schedule; `guidance`, the scale of a text, 1 where there is none; `solver`.
+    `times`, the schedule; `guidance`, the scale of a text, 1 where there is none; `solver`.
     """
     settings = self.settings
     scales = [scale if isinstance(scale, float) else scale[0] for _, scale in settings.guidance]
@@ -67,13 +62,10 @@ class Sampler:
 def make_sample_programs(
   sampler: Sampler, spec: StepSpec, latents: tuple[int, ...], context: int, mesh: Mesh
 ) -> Programs:
-  """Makes the programs of sampling; the mesh is ambient.
+  """Makes the programs of sampling; the mesh is ambient, and rows that do not divide are refused.
 
   guided_step  one step of the solver, all rows that guidance makes of a sample in one pass
   sample       the whole loop, one program, as `launch.sample` runs it before it decodes
-
-  Raises:
-    ConfigError: the rows do not divide over the mesh, or the sampler is none that can be timed.
   """
   check_rows(latents, mesh)
   settings, objective = sampler.settings, sampler.objective

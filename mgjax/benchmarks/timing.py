@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -32,11 +32,8 @@ COMPILED = '/jax/core/compile/backend_compile_duration'
 class CompiledProgram:
   """A program, compiled for arguments of given shapes: it cannot be compiled a second time.
 
-  Attributes:
-    call: takes the arguments.
-    seconds: to lower and to compile.
-    bytes: on one device, of arguments, results and what is temporary; what is shared counts once.
-    temporary: bytes on one device of what lives during the run alone.
+  `bytes` are those on one device of arguments, results and what is temporary, shared ones once;
+  `temporary` those of what lives during the run alone.
   """
 
   call: Callable[..., Any]
@@ -52,13 +49,9 @@ def compile_program(
   donates: bool = False,
   out_shardings: Any = None,
 ) -> CompiledProgram:
-  """Compiles a function for arguments that need not exist yet.
+  """Compiles a function for arguments that need not exist yet; shapes have their shardings.
 
-  Args:
-    function: of arrays.
-    shapes: of its arguments, with their shardings.
-    donates: the first argument may be written over.
-    out_shardings: of the results, as `jax.jit` takes them; by default the compiler's choice.
+  `donates`: the first argument may be written over. `out_shardings` are as `jax.jit` takes them.
   """
   begin = time.perf_counter()
   jitted = jax.jit(function, donate_argnums=(0,) * donates, out_shardings=out_shardings)
@@ -111,13 +104,7 @@ def interleave(
 ) -> dict[K, dict[str, float]]:
   """Times programs in turns, so that a busy machine is busy for all.
 
-  Args:
-    programs: name -> program.
-    rounds: timed runs of each.
-    processor_seconds: how many were used so far.
-
-  Returns:
-    Name -> minimum and median of the wall seconds, and minimum of the processor seconds.
+  Returns name -> minimum and median of the wall seconds, and minimum of the processor seconds.
   """
   taken: dict[K, list[tuple[float, float]]] = {name: [] for name in programs}
   for _ in range(rounds):
@@ -157,18 +144,11 @@ def _read_if_there(path: pathlib.Path) -> str:
 @contextlib.contextmanager
 def counted_compilations() -> Iterator[list[float]]:
   """Gives a list that grows by the seconds of every compilation while the context lasts."""
-  with event_seconds([COMPILED]) as events:
-    yield events[COMPILED]
-
-
-@contextlib.contextmanager
-def event_seconds(names: Iterable[str]) -> Iterator[dict[str, list[float]]]:
-  """Gives event of JAX -> a list that grows by the seconds of each while the context lasts."""
-  seconds: dict[str, list[float]] = {name: [] for name in names}
+  seconds: list[float] = []
 
   def listen(event: str, duration: float, **_: Any) -> None:
-    if event in seconds:
-      seconds[event].append(duration)
+    if event == COMPILED:
+      seconds.append(duration)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
@@ -189,11 +169,8 @@ def capacity() -> float:
 def estimate_depth(most: int, capacity: float, bytes_of: Callable[[int], int]) -> int:
   """Returns the most layers, at least 1, that leave `FREE` of the memory free.
 
-  Args:
-    most: layers of the configuration.
-    capacity: bytes that may be allocated on one device.
-    bytes_of: layers -> bytes, a straight line above one layer; it may raise that memory does not
-      suffice.
+  `bytes_of` maps layers to bytes on one device, a straight line above one layer; it may raise that
+  memory does not suffice.
   """
   fewer, more = DEPTHS
   if most <= fewer:
@@ -213,11 +190,7 @@ def estimate_depth(most: int, capacity: float, bytes_of: Callable[[int], int]) -
 def halve_until_it_fits(attempt: Callable[[int], T], layers: int) -> tuple[T, int, list[str]]:
   """Calls attempt(layers), with half the layers after each time that memory does not suffice.
 
-  Returns:
-    What it returned, the layers, and a note for each time.
-
-  Raises:
-    ConfigError: not even one layer fits.
+  Returns what it returned, the layers, and a note for each time. ConfigError: not one layer fits.
   """
   notes: list[str] = []
   while True:

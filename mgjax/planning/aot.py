@@ -16,7 +16,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.compiler import compiler_options
@@ -24,22 +24,16 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
 from mgjax.planning.step_spec import make_flow_step_spec
-from mgjax.training.state import State, abstract_state, shardings_of
-from mgjax.training.step import Step
+from mgjax.training.state import abstract_state, shardings_of
 
 GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
-  """Memory of one training step, by the compiler; sizes are GiB of one device.
+  """Memory of a program by the compiler, GiB of one device, and the program's text.
 
-  Attributes:
-    arguments_gib: the state and the batch.
-    temporary_gib: everything else that lives during the step.
-    peak_gib: the most that lives at once.
-    seconds: to lower and compile.
-    hlo: the program, or None where its text cannot be made.
+  `peak_gib` is the most that lives at once; `hlo` is None where the text cannot be made.
   """
 
   arguments_gib: float
@@ -58,9 +52,7 @@ def compile_step(
 ) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
-  Raises:
-    ConfigError: the topology is unknown to the compiler, or libtpu is not installed; or the mesh
-      does not fit it.
+  Raises ConfigError as `tpu_devices` does, or where the mesh does not fit the topology.
   """
   devices = tpu_devices(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
@@ -74,15 +66,10 @@ def compile_step(
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  return compile_for(mesh, spec.make_step(), state, abstract)
-
-
-def compile_for(mesh: Mesh, step: Step, state: State, batch: Batch) -> CompiledStep:
-  """Compiles a training step for the devices of a mesh; `state` and `batch` are shapes."""
   shardings = (shardings_of(state), None)
   with jax.set_mesh(mesh):
-    jitted = jax.jit(step, donate_argnums=0, out_shardings=shardings)
-    return compile_lowered(lambda: jitted.lower(state, batch), mesh.devices.flat[0])
+    step = jax.jit(spec.make_step(), donate_argnums=0, out_shardings=shardings)
+    return compile_lowered(lambda: step.lower(state, abstract), mesh.devices.flat[0])
 
 
 def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
@@ -127,8 +114,7 @@ def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
 def tpu_devices(topology: Topology) -> list[Any]:
   """Returns the devices of a TPU topology that only the compiler knows.
 
-  Raises:
-    ConfigError: it is not of TPUs, or libtpu is not installed or knows no such topology.
+  Raises ConfigError where it is not of TPUs, or libtpu is not installed or knows no such topology.
   """
   if not topology.torus:
     raise ConfigError(

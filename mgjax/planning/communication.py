@@ -20,9 +20,7 @@ class Collective:
   Attributes:
     what: its purpose, as 'weights' or 'attention'.
     kind: 'all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all' or 'collective-permute'.
-    axis: of the mesh.
     bytes: that one chip holds after (all-gather) or before (the others) all of them.
-    count: how many there are.
     seconds: on the wires of the axis.
     asynchronous: whether other work may run meanwhile: by formula assumed of the kind of chip, of a
       compiled program whether they start and later end.
@@ -161,8 +159,7 @@ def _attention(
 def exchange_seconds(axis: AxisNetwork, held: float, among: int) -> float:
   """Seconds of all-to-alls within groups of `among` neighbours along an axis, all groups at once.
 
-  The way is shorter than around the whole axis, but a part of a ring is a row, which has no way
-  around.
+  The way is shorter than around the whole axis, but a part of a ring is a row, with no way around.
   """
   if among == axis.size:
     return axis.exchange(held)

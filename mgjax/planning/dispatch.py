@@ -1,7 +1,7 @@
 """Plans a configuration of any component: by formula, by the compiler, or by search."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,6 +12,7 @@ from mgjax.planning import report
 from mgjax.planning.forward import describe_forward, plan_forward
 from mgjax.planning.sampling.film import describe_film, plan_film
 from mgjax.planning.sampling.generation import describe_generation, plan_generation
+from mgjax.planning.workload import make_workload, read_outline
 from mgjax.registry import section
 
 HOW = ('estimate', 'compile', 'search')
@@ -26,12 +27,7 @@ SAMPLING = {
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What a plan says.
-
-  Attributes:
-    text: a table for people.
-    numbers: the same as plain JSON values.
-  """
+  """What a plan or a benchmark says: a table for people, and the same as plain JSON values."""
 
   text: str
   numbers: dict[str, Any]
@@ -73,13 +69,16 @@ def plan_any(
   for name, value, known in (('how', how, HOW), ('what', what, WHAT)):
     if value not in known:
       raise ConfigError(f'{name} = {value!r}; expected one of {", ".join(known)}')
+  fields = config.to_dict()
   if what == SAMPLE:
     asked = {
       'bucket': bucket, 'exchange': exchange, 'frames': frames, 'size': size, 'rows': rows,
       'compiled': how == 'compile', 'remat': remat, 'search': how == 'search',
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value}
-    return _plan_sampling(config, topology, mesh, given)
+    plan, describe = _find_sampling(config.component, given)
+    answer = plan(fields, read_outline(config), topology, mesh, **given)
+    return Answer(describe(answer), answer)
   if frames or size:
     raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
   if section(config.component).family != 'flow model':
@@ -88,32 +87,31 @@ def plan_any(
         f'of {section(config.component).noun} a plan is by formula, of the longest bucket; leave '
         '--search, --compile, --bucket, --remat and --exchange away'
       )
-    answer = plan_forward(config.to_dict(), topology, mesh, rows)
+    answer = plan_forward(fields, topology, mesh, rows)
     return Answer(describe_forward(answer), answer)
-  choices = planning.Choices(mesh, bucket, rows, remat, exchange)
+  work = make_workload(fields, read_outline(config), bucket)
+  choices = planning.Choices(mesh, rows, remat, exchange)
   if how == 'search':
-    found = planning.search_plans(config, topology, choices)
+    found = planning.search_plans(work, topology, choices)
     return Answer(report.describe_search(*found), report.search_as_json(*found))
-  plan = planning.make_plan(config, topology, choices)
+  plan = planning.make_plan(work, topology, choices)
   if how == 'compile':
-    plan = planning.compile_plan(config, plan)
+    plan = planning.compile_plan(fields, plan)
   return Answer(report.describe_plan(plan), report.plan_as_json(plan))
 
 
-def _plan_sampling(
-  config: ConfigDict, topology: str, mesh: Mapping[str, int] | None, given: Mapping[str, Any]
-) -> Answer:
-  if config.component not in SAMPLING:
+def _find_sampling(component: str, given: Mapping[str, Any]) -> tuple[Callable, Callable]:
+  """Returns what plans the sampling of a component and what describes it, if it has the options."""
+  if component not in SAMPLING:
     raise ConfigError(
-      f'sampling of the component {config.component!r} is not planned; expected one of '
+      f'sampling of the component {component!r} is not planned; expected one of '
       f'{", ".join(SAMPLING)}, or leave --what away to plan its training'
     )
-  plan, describe, able = SAMPLING[config.component]
+  plan, describe, able = SAMPLING[component]
   if others := [name for name in given if name not in (*able, 'rows')]:
     flags = [each.replace('compiled', 'compile') for each in (others[0], *able)]
     raise ConfigError(
-      f'--{flags[0]} says nothing about sampling of the component {config.component!r}, which '
+      f'--{flags[0]} says nothing about sampling of the component {component!r}, which '
       f'takes --rows, --{" and --".join(flags[1:])}; leave it away'
     )
-  answer = plan(config, topology, mesh, **given)
-  return Answer(describe(answer), answer)
+  return plan, describe

@@ -41,11 +41,9 @@ class Rates:
   backward: float
 
   def attention(self, forward: float, differentiated: float = 0.0) -> float:
-    """Returns operations at the peak that take as long as attention kernels do.
+    """Returns operations at the peak that take as long as these of attention kernels do.
 
-    Args:
-      forward: operations of forward kernels, with those that run again.
-      differentiated: operations of forward kernels with gradients: 5 / 2 times those, backward.
+    `differentiated` are of forward kernels with gradients, which take 5 / 2 times those backward.
     """
     backward = differentiated * BACKWARD / FORWARD
     return forward / self.forward + backward / self.backward
@@ -62,13 +60,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Efficiency:
-  """What a kind of chip is counted with.
-
-  Attributes:
-    linear: matrix products of linear maps and convolutions.
-    forward: attention kernels of the forward pass.
-    backward: those of the backward pass, which have five products where the forward ones have two.
-  """
+  """What a kind of chip is counted with: linear maps with convolutions, and attention kernels."""
 
   linear: Share
   forward: Share
@@ -100,9 +92,7 @@ EFFICIENCIES = {
     _LINEAR,
     Share(0.60, 0.65, f'high: inferred from whole training steps ({PEER} #273); low: assumed'),
     Share(
-      0.24,
-      0.60,
-      f'low: a whole step then comes to the 29.6% that {PEER} publishes; high: assumed',
+      0.24, 0.60, f'low: a whole step then comes to the 29.6% that {PEER} publishes; high: assumed'
     ),
   ),
   'v5e': _UNKNOWN,

@@ -44,14 +44,11 @@ class Forward:
   """A model and its forward passes over a batch, in shapes.
 
   Attributes:
-    model: the Linen module.
     init: key -> parameters in the boxes that name their axes.
     passes: name -> `function(params, *inputs)` and the shapes of its inputs, rows first.
-    rows: of the batch.
     sizes: of the batch, rows first, as people name them.
     unit: what rates are told in beside rows, as 'frames', and how many of it the batch has.
     kept: type of the weights as they are kept.
-    trained: whether this package trains it.
   """
 
   model: nn.Module
@@ -72,15 +69,10 @@ class Forward:
 def read_forward(
   fields: Mapping[str, Any], rows: int = 0, video: tuple[int, int, int, int] | None = None
 ) -> Forward:
-  """Reads a configuration of an autoencoder, a codec or an encoder.
+  """Reads a configuration of an autoencoder, a codec or an encoder; 0 rows are those configured.
 
-  Args:
-    fields: of the configuration.
-    rows: of the batch; 0 is that of the configuration.
-    video: shape (b t h w) of an autoencoder's batch; by default of the bucket with the most frames.
-
-  Raises:
-    ConfigError: it is of something else, or of sizes that do not divide.
+  `video`, (b t h w), is an autoencoder's batch; by default of the bucket with the most frames.
+  Raises ConfigError for a configuration of something else, or sizes that do not divide.
   """
   family = section(fields['component']).family
   if family not in _READERS:
@@ -94,11 +86,7 @@ def read_forward(
 
 
 def make_encoder(fields: Mapping[str, Any], rows: int = 0) -> tuple[nn.Module, tuple[Shape, ...]]:
-  """Makes the encoder of a configuration, and the shapes of tokens and mask (b m), or images.
-
-  Raises:
-    ConfigError: the configuration is not of an encoder.
-  """
+  """Makes the encoder of a configuration, and the shapes of tokens and mask (b m), or images."""
   check_family(fields['component'], 'encoder')
   model = section(fields['component']).weights.get().make(fields['model'])
   rows = rows or checked(Positive, fields['rows'], 'rows')
@@ -114,17 +102,8 @@ def plan_forward(
 ) -> dict[str, Any]:
   """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
 
-  Args:
-    fields: of a configuration of an autoencoder, a codec or an encoder.
-    topology: as 'v5p:2x2x1' or 'h200:8'.
-    sizes: of the mesh; by default all devices on `fsdp`.
-    rows: of a step; 0 takes the configuration's batch.
-
-  Returns:
-    Plain JSON values; `gib` is the state's, on one chip alone and in pieces on all.
-
-  Raises:
-    ConfigError: the mesh does not fit the topology, or the rows the mesh.
+  By default all devices are on `fsdp`. In the plain JSON values that it returns `gib` is the
+  state's, on one chip alone and in pieces on all. Raises ConfigError where sizes do not divide.
   """
   place, found = parse_topology(topology), read_forward(fields, rows)
   alone = dict.fromkeys(AXES, 1)
@@ -206,11 +185,7 @@ def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
     2 |y| m          of a product that sums over m numbers
 
   Loops count as often as they run, but `while`, of which nobody knows, once; of branches the
-  largest counts.
-
-  Args:
-    function: is traced, not run; outside of `jax.set_mesh`, or its pieces would be counted.
-    arguments: arrays or shapes.
+  largest counts. It is traced outside of `jax.set_mesh`, or its pieces would be counted.
   """
   return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 

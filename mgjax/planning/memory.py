@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import flax.linen as nn
 import jax
@@ -39,12 +39,8 @@ IN_FLIGHT = 2
 class ChipShare:
   """The part of a step's samples and tokens that one chip has.
 
-  Attributes:
-    rows: samples of its group.
-    tokens: of a sample, between the products of a layer.
-    gathered: of a sample, inside products (tensor parallelism splits features there).
-    context: shards of a sample.
-    tensor: shards of heads and FFN.
+  Between the products of a layer a sample has `tokens` here, inside them `gathered`, since tensor
+  parallelism splits features there. `context` and `tensor` are the shards of these axes.
   """
 
   rows: int
@@ -66,13 +62,8 @@ def parameter_bytes(
   work: Workload, sizes: Mapping[str, int], itemsize: int = FLOAT32, trained_only: bool = False
 ) -> int:
   """Counts the bytes of one copy of the parameters on one chip, `itemsize` a number."""
-  entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(
-    _piece(each, entry, sizes) * itemsize
-    for each, entry in pairs
-    if each.trained or not trained_only
-  )
+  pieces = _pieces(work, sizes)
+  return itemsize * sum(count for each, _, count in pieces if each.trained or not trained_only)
 
 
 def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
@@ -88,12 +79,7 @@ def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
 
 
 def peak_memory(
-  work: Workload,
-  sizes: Mapping[str, int],
-  rows: int,
-  remat: str,
-  exchange: str,
-  chip: Chip,
+  work: Workload, sizes: Mapping[str, int], rows: int, remat: str, exchange: str, chip: Chip
 ) -> dict[str, int]:
   """Returns category -> bytes on one chip at the peak of the backward pass; their sum is the peak.
 
@@ -113,10 +99,13 @@ def peak_memory(
   wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
   found = {'parameters': copy, 'moments': 2 * trained, 'average': copy, 'gradients': trained}
-  found['cast weights'] = _layers(work, sizes) * work.itemsize if work.itemsize < FLOAT32 else 0
+  layers = sum(count for each, _, count in _pieces(work, sizes) if each.depth)
+  found['cast weights'] = layers * work.itemsize if work.itemsize < FLOAT32 else 0
   kept = checkpoint_bytes(work, sizes, rows, remat)
   found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
-  found['weights outside the layers'] = _outside(work, sizes) * work.itemsize
+  # Those in pieces, which are gathered before they are used.
+  outside = (e.size for e, axes, _ in _pieces(work, sizes) if axes and not e.depth and not e.stays)
+  found['weights outside the layers'] = sum(outside) * work.itemsize
   positions = local.tokens * work.dim * (work.itemsize + FLOAT32)
   found['activations outside the layers'] = positions + OUTSIDE_D * one
   return found | _layer(work, local, one, wide, exchange, chip)
@@ -152,12 +141,8 @@ def _layer(
 class AttentionCall:
   """What the backward kernel of self-attention is called with on one chip.
 
-  Attributes:
-    queries: of a head.
-    keys: of a head.
-    heads: of all samples of the chip.
-    parts: into which the heads are cut, a call each.
-    steps: calls for a part, as a ring's keys come by.
+  Queries and keys are a head's, heads those of all samples of the chip, cut into `parts` with a
+  call each; a ring makes `steps` calls for a part, as keys come by.
   """
 
   queries: int
@@ -183,15 +168,12 @@ def attention_call(work: Workload, local: ChipShare, exchange: str) -> Attention
 
 
 def partial_gradients(work: Workload, call: AttentionCall, chip: Chip) -> tuple[int, int]:
-  """Counts the bytes of partial gradients that a backward kernel leaves to be summed.
+  """Counts the bytes of partial gradients that a backward kernel leaves: at once, and of a layer.
 
-    splash, on a TPU    dQ, one a block of 2048 keys; heads take turns
-    ours, on a TPU      dK and dV in float32, one a chunk of queries where there are several
-                        (`nn/kernels/tpu/blocks.py`); those of a call are there at once
-    cuDNN's, on a GPU   dQ in float32 (assumed)
-
-  Returns:
-    Those that are there at once, and those of a layer.
+  splash, on a TPU    dQ, one a block of 2048 keys; heads take turns
+  ours, on a TPU      dK and dV in float32, one a chunk of queries where there are several
+                      (`nn/kernels/tpu/blocks.py`); those of a call are there at once
+  cuDNN's, on a GPU   dQ in float32 (assumed)
   """
   size = work.dim // work.heads
   together = call.heads // call.parts
@@ -220,19 +202,10 @@ def _kernel(work: Workload, local: ChipShare, exchange: str, one: int, chip: Chi
   return arrays + partial_gradients(work, call, chip)[0]
 
 
-def _piece(parameter: Parameter, entry: tuple[str, ...], sizes: Mapping[str, int]) -> int:
-  return parameter.size // math.prod(sizes[axis] for axis in entry)
-
-
-def _layers(work: Workload, sizes: Mapping[str, int]) -> int:
-  """Numbers of the layers' matrices on one chip."""
+def _pieces(
+  work: Workload, sizes: Mapping[str, int]
+) -> Iterator[tuple[Parameter, tuple[str, ...], int]]:
+  """Yields every parameter with the mesh axes that shard it, and its numbers on one chip."""
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(_piece(each, entry, sizes) for each, entry in pairs if each.depth)
-
-
-def _outside(work: Workload, sizes: Mapping[str, int]) -> int:
-  """Numbers of the matrices outside the layers that are gathered before they are used."""
-  entries = sharding_axes(work.parameters, tuple(sizes.values()))
-  pairs = zip(work.parameters, entries, strict=True)
-  return sum(each.size for each, entry in pairs if entry and not each.depth and not each.stays)
+  for each, entry in zip(work.parameters, entries, strict=True):
+    yield each, entry, each.size // math.prod(sizes[axis] for axis in entry)

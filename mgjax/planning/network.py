@@ -119,11 +119,7 @@ AxisNetwork = Torus | Nodes
 
 
 def axis_networks(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
-  """Returns the network of every mesh axis larger than 1.
-
-  Raises:
-    ConfigError: the mesh does not fit the topology.
-  """
+  """Returns the network of every mesh axis larger than 1; ConfigError: the mesh does not fit."""
   if topology.torus:
     if sizes.get('slice', 1) > 1:
       raise ConfigError(

@@ -5,8 +5,7 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-
-from ml_collections import ConfigDict
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import GIB, Topology, parse_topology
@@ -27,29 +26,19 @@ from mgjax.planning.search import (
   search,
   with_collectives,
 )
-from mgjax.planning.workload import Workload, check_preset, make_workload
+from mgjax.planning.workload import Workload, check_preset
 
 # Samples that the report's stages see (Movie Gen Table 3), by the tokens of their longest sample.
-STAGES = {
-  't2i_256': (256, 1.94e9),
-  't2iv_256': (8_192, 394.8e6),
-  't2iv_768': (73_728, 73.8e6),
-}
+STAGES = {'t2i_256': (256, 1.94e9), 't2iv_256': (8_192, 394.8e6), 't2iv_768': (73_728, 73.8e6)}
 ROWS_PER_GROUP = (1, 2, 3, 4)  # samples for every group of chips that a search tries
 ESTIMATED, COMPILED = 'estimated by formula', 'compiled, not run'
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What is known about a configuration on a topology.
+  """How a configuration runs on a topology, with the other policies on the same mesh by name.
 
-  Attributes:
-    work: the model and its samples.
-    topology: the chips.
-    chosen: how a step runs, with its estimate.
-    policies: the other policies on the same mesh, by name; None for one that cannot run.
-    notes: how the numbers came about, and what is wrong with the compiled program.
-    measured: the compiler's own memory, GiB by kind; empty for an estimate.
+  `measured` is the compiler's own memory, GiB by kind; empty for an estimate.
   """
 
   work: Workload
@@ -73,8 +62,8 @@ class Plan:
   def free(self) -> float:
     """The share of a chip's memory that is left.
 
-    A compiled program is given its arguments and one block for the rest, gaps between what lives at
-    different times included; it may be well above the most that lives at once.
+    A compiled program gets its arguments and one block for the rest, gaps between what lives at
+    different times included, which may be well above the most that lives at once.
     """
     taken = self.measured.get('allocated', self.peak_gib)
     return 1 - taken * GIB / self.topology.chip.memory
@@ -90,38 +79,21 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-  """What is fixed before planning; the rest is searched.
-
-  Attributes:
-    mesh: axis -> size.
-    bucket: whose samples to plan for; '' takes the one with the most tokens.
-    rows: samples a step; 0 is one for every group of chips that shares a sample.
-    remat: policy.
-    exchange: how context shards meet.
-  """
+  """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
 
   mesh: Mapping[str, int] | None = None
-  bucket: str = ''
   rows: int = 0
   remat: str = ''
   exchange: str = ''
 
 
-def make_plan(config: ConfigDict, topology: str, choices: Choices = Choices()) -> Plan:
-  """Makes a plan by formula, in seconds.
+def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Plan:
+  """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
   topology, else the one that the search ranks first; without an exchange, the configuration's.
-
-  Args:
-    config: of a flow model.
-    topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    choices: what is fixed.
-
-  Raises:
-    ConfigError: something does not exist or does not fit together.
   """
-  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
+  chips = parse_topology(topology)
   exchange = choices.exchange or work.exchange
   mesh = choices.mesh or _mesh_of(work, chips)
   choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
@@ -157,50 +129,40 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 
 def search_plans(
-  config: ConfigDict, topology: str, choices: Choices = Choices()
+  work: Workload, topology: str, choices: Choices = Choices()
 ) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
-  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits.
-
-  Returns:
-    What was planned for, the topology, what fits with the fastest first, and the longest video.
-
-  Raises:
-    ConfigError: something does not exist or does not fit together.
-  """
-  chips, work = parse_topology(topology), make_workload(config, choices.bucket)
+  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits."""
+  chips = parse_topology(topology)
   _check(work, chips, choices)
   options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
   found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
   return work, chips, found, longest_video(work, chips)
 
 
-def planned_config(config: ConfigDict, plan: Plan) -> ConfigDict:
+def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
   """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
-  chosen = plan.chosen
-  changed = config.copy_and_resolve_references()
-  changed.mesh = ConfigDict(dict(chosen.sizes))
-  changed.rules = check_preset(config.rules, chosen.sizes)
-  changed.model.remat = chosen.remat
-  changed.model.exchange = chosen.exchange
-  changed.buckets = ConfigDict({plan.work.bucket: config.buckets[plan.work.bucket].to_dict()})
-  changed.buckets[plan.work.bucket].batch_size = chosen.rows
-  return changed
+  chosen, name = plan.chosen, plan.work.bucket
+  return {
+    **fields,
+    'mesh': dict(chosen.sizes),
+    'rules': check_preset(fields['rules'], chosen.sizes),
+    'model': fields['model'] | {'remat': chosen.remat, 'exchange': chosen.exchange},
+    'buckets': {name: fields['buckets'][name] | {'batch_size': chosen.rows}},
+  }
 
 
-def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
+def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
-
-  Raises:
-    ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
+  Raises ConfigError where the topology is not of TPUs, or their compiler is not installed.
   """
   # Not above: an estimate needs no compiler.
   from mgjax.planning.aot import compile_step
 
   work, chosen = plan.work, plan.chosen
   result = compile_step(
-    planned_config(config, plan).to_dict(), plan.topology, chosen.sizes, work.latents, chosen.rows
+    planned_fields(fields, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
   )
   measured = {
     'arguments': result.arguments_gib,
@@ -220,9 +182,6 @@ def compile_plan(config: ConfigDict, plan: Plan) -> Plan:
 
 
 def recommended_remat(plan: Plan) -> str:
-  """Returns the fastest remat policy that leaves a tenth of the memory free, on the plan's mesh.
-
-  '' if there is none.
-  """
+  """Returns the fastest remat policy that fits the plan's mesh, with a tenth left; '' for none."""
   able = [each for each in plan.policies.values() if fits(each, plan.topology)]
   return min(able, key=ranking).remat if able else ''

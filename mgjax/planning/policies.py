@@ -21,8 +21,7 @@ class Policy:
     keeps_f: arrays of width f, by kind of feed-forward network.
     keeps_sums: log-sum-exps kept, one a head.
     recomputed_square: products of d^2, of the layer's six with tokens.
-    recomputed_hidden: products of d f, of the layer's three or two, by kind of feed-forward
-      network.
+    recomputed_hidden: products of d f, of the layer's three or two, by kind of the network.
     recomputed_context: whether keys and values of the context are recomputed.
     recomputed_self: whether the kernel of self-attention runs again.
     recomputed_cross: whether the kernel of cross-attention does.
@@ -68,11 +67,7 @@ ORDER = (  # leanest first
 
 
 def find_policy(name: str) -> Policy:
-  """Returns a policy by name.
-
-  Raises:
-    ConfigError: there is none of that name.
-  """
+  """Returns a policy by name; raises ConfigError where there is none."""
   if name not in POLICIES:
     raise ConfigError(f'unknown remat policy {name!r}; expected one of {", ".join(POLICIES)}')
   return POLICIES[name]

@@ -19,7 +19,9 @@ COLLECTIVES = ('kind', 'axis', 'GiB a chip', 'count', 'seconds', 'waited for', '
 
 def describe_plan(plan: Plan) -> str:
   """Returns a plan as text: model, mesh, memory, collectives and seconds."""
-  parts = [_model(plan.work), _mesh(plan), _memory(plan), _collectives(plan), _time(plan)]
+  rows = (collective_row(collective_as_json(each)) for each in plan.chosen.collectives)
+  collectives = table([('collectives a step', *COLLECTIVES), *rows])
+  parts = [_model(plan.work), _mesh(plan), _memory(plan), collectives, _time(plan)]
   return '\n\n'.join('\n'.join(part) for part in parts)
 
 
@@ -114,11 +116,6 @@ def _memory(plan: Plan) -> list[str]:
     f'recommended --config.model.remat={best}' if best else 'recommended more chips: none fits',
   ]
   return lines
-
-
-def _collectives(plan: Plan) -> list[str]:
-  rows = (collective_row(collective_as_json(each)) for each in plan.chosen.collectives)
-  return table([('collectives a step', *COLLECTIVES), *rows])
 
 
 def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:

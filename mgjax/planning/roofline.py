@@ -42,8 +42,7 @@ class Roofline:
 
   Attributes:
     ideal: model operations at the chips' peak.
-    linear: linear maps, with what is computed again.
-    attention: attention kernels, with what is computed again.
+    linear: linear maps, with what is computed again; so attention.
     elementwise: memory traffic of norms, sums, activations and partial gradients.
     optimizer: memory traffic of the update.
     communication: all collectives, and what goes to the host.
@@ -203,12 +202,7 @@ def _forward_traffic(work: Workload, sizes: Mapping[str, int], rows: int) -> flo
 
 
 def _elementwise(
-  work: Workload,
-  sizes: Mapping[str, int],
-  rows: int,
-  policy: Policy,
-  exchange: str,
-  chip: Chip,
+  work: Workload, sizes: Mapping[str, int], rows: int, policy: Policy, exchange: str, chip: Chip
 ) -> float:
   """Bytes that element-wise work moves on one chip."""
   local = share_of_chip(work, sizes, rows)

@@ -23,18 +23,7 @@ FREE = 0.1  # of a chip's memory, left for what no formula counts
 
 @dataclasses.dataclass(frozen=True)
 class MeshCandidate:
-  """One way to run a training step on a mesh, with its estimate.
-
-  Attributes:
-    sizes: of all mesh axes.
-    axes: the network of every axis larger than 1.
-    rows: samples a step.
-    remat: policy.
-    exchange: how context shards meet.
-    bytes: peak memory of one chip, by category.
-    collectives: of a step.
-    time: of a step, at both ends of the chip's efficiencies.
-  """
+  """One way to run a training step: its mesh, peak bytes of a chip by category, and its seconds."""
 
   sizes: Mapping[str, int]
   axes: Mapping[str, AxisNetwork]
@@ -65,11 +54,7 @@ def estimate(
   exchange: str,
   rows: int = 0,
 ) -> MeshCandidate:
-  """Estimates one way to run a step.
-
-  Raises:
-    ConfigError: the mesh does not fit the topology, the rows the mesh, or the heads the exchange.
-  """
+  """Estimates one way to run a step; raises ConfigError where mesh, rows or heads do not divide."""
   sizes = make_sizes(sizes)
   axes = axis_networks(sizes, topology)
   groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
@@ -144,15 +129,9 @@ def search(
 ) -> list[MeshCandidate]:
   """Estimates all ways to run a step and ranks those that fit by the middle of their seconds.
 
-  Args:
-    work: the model and its samples.
-    topology: the chips.
-    mesh: these sizes alone.
-    remat: this policy alone.
-    exchange: this exchange alone.
-    rows: samples a step; 0 tries what follows, as far as the configuration's batch divides by it.
-    rows_per_group: samples for every group of chips, tried one after the other.
-    include_unfit: also what does not fit, after the rest, smallest first.
+  A mesh, policy, exchange or rows that are given are the only ones. Without rows it tries each of
+  `rows_per_group` for every group of chips, as far as the configuration's batch divides by it.
+  What does not fit follows with `include_unfit`, smallest first.
   """
   tried: list[MeshCandidate] = []
   for sizes in [mesh] if mesh else possible_meshes(topology):
@@ -180,10 +159,7 @@ def _rows(
 
 
 def ranking(candidate: MeshCandidate) -> tuple[bool, float, int]:
-  """Returns the sort key of a candidate: fastest first, those that offload to the host last.
-
-  The middle of the range of seconds counts, a sample.
-  """
+  """Sorts by the middle of the seconds a sample, those that offload to the host last."""
   seconds = (candidate.time.slow.step + candidate.time.fast.step) / 2
   return POLICIES[candidate.remat].offloads, seconds / candidate.rows, candidate.peak
 

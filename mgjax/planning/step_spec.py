@@ -20,14 +20,9 @@ from mgjax.training.step import Step, make_step
 
 @dataclasses.dataclass(frozen=True)
 class StepSpec:
-  """What a training step is made of.
+  """What a training step is made of; `inputs` follow the key in `model.init`.
 
-  Attributes:
-    model: the Linen module.
-    inputs: arguments of `model.init` after the key; parameters depend on no more.
-    objective: what training minimises.
-    optimizer: with its learning rate.
-    options: seed, decay, accumulate, guard and rates, as `training.step.make_step` takes them.
+  `options` are seed, decay, accumulate, guard and rates, as `training.step.make_step` takes them.
   """
 
   model: nn.Module

@@ -16,11 +16,11 @@ from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
-from mgjax.flow_models.model import FlowModel
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
+from mgjax.training.spec import Outline
 
 BACKBONE = 'backbone/'
 LAYERS = BACKBONE + 'layers/'
@@ -63,26 +63,14 @@ class Workload:
   """A flow model and the samples that it is trained on, in numbers.
 
   Attributes:
-    bucket: name of the bucket that the samples come from.
     shape: frames, height and width of a sample; of a sound its latents, 1 and 1.
     latents: (t h w c) of a sample.
     tokens: n, of a sample.
     context: m, tokens that cross-attention reads.
-    dim: width d.
-    mlp_dim: FFN width f.
-    feed_forward: kind of the FFN.
     affine: whether norms have weights.
-    depth: layers L.
-    heads: attention heads g.
     itemsize: bytes of a number in the compute type.
-    parameters: all arrays of the model.
     flops: of one sample's forward pass.
-    preset: the configuration's `rules`.
-    mesh: the configuration's mesh sizes.
-    remat: the configuration's policy.
-    attention: the configuration's kernel.
-    exchange: the configuration's way for context shards to meet.
-    batch: samples of the configuration's batch.
+    preset: the configuration's `rules`; mesh, remat, attention, exchange and batch are its own too.
     notes: what the configuration leaves open, or is not counted.
   """
 
@@ -119,24 +107,29 @@ class Workload:
     return sum(parameter.size for parameter in self.parameters)
 
 
+def read_outline(config: ConfigDict) -> Outline:
+  """Reads the model and the samples of a flow model's configuration, without anything large."""
+  if section(config.component).family != 'flow model':
+    raise ConfigError(
+      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
+    )
+  return feature(config.component, 'outline', 'can be trained')(config)
+
+
 def make_workload(
-  config: ConfigDict, bucket: str = '', latents: tuple[int, int, int, int] | None = None
+  fields: Mapping[str, Any],
+  outline: Outline,
+  bucket: str = '',
+  latents: tuple[int, int, int, int] | None = None,
 ) -> Workload:
   """Reads a configuration; arrays are only ever shapes here.
 
-  Latents are those of the configuration's autoencoder where there is one, else of the report's, 8 x
-  8 x 8 with 16 channels (configs/tae/tae.py).
-
-  Args:
-    config: of a flow model.
-    bucket: a name in `config.buckets`; '' takes the one with the most tokens.
-    latents: (t h w c) of a sample; by default those of the bucket.
-
-  Raises:
-    ConfigError: the configuration is not of a flow model, or has no such bucket.
+  Latents (t h w c) are those given, else of the bucket in the configuration's autoencoder, without
+  one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
+  with the most tokens. Raises ConfigError where there is no such bucket.
   """
-  sample = _read_sample(config, bucket, latents)
-  backbone = sample.model.backbone
+  sample, model = _read_sample(outline, bucket, latents), fields['model']
+  backbone = outline.model.backbone
   return Workload(
     bucket=sample.bucket,
     shape=sample.shape,
@@ -151,32 +144,31 @@ def make_workload(
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(
-      sample.model, sample.latents, sample.batch, config.optimizer.get('rates', ())
+      outline.model, sample.latents, sample.batch, fields['optimizer'].get('rates', ())
     ),
     flops=sample.flops,
-    preset=config.rules,
-    mesh=fields_of(config, 'mesh'),
-    remat=config.model.remat,
+    preset=fields['rules'],
+    mesh=fields_of(fields, 'mesh'),
+    remat=model['remat'],
     attention=backbone.attention,
-    exchange=config.model.exchange,
-    batch=config.buckets[sample.bucket].batch_size,
-    notes=sample.notes,
+    exchange=model['exchange'],
+    batch=fields['buckets'][sample.bucket]['batch_size'],
+    notes=tuple(outline.notes),
   )
 
 
-def count_flops(config: ConfigDict, bucket: str = '') -> tuple[Flops, int]:
-  """Returns the operations of one sample's forward pass, and its tokens; arguments as above.
+def count_flops(outline: Outline) -> tuple[Flops, int]:
+  """Returns the operations of the longest sample's forward pass, and its tokens.
 
   Parameters are not asked for, so it is many times faster than `make_workload`.
   """
-  sample = _read_sample(config, bucket)
+  sample = _read_sample(outline)
   return sample.flops, sample.tokens
 
 
 class _Sample(NamedTuple):
-  """What a configuration says of a model and a sample, without the shapes of parameters."""
+  """What a configuration says of a sample, without the shapes of parameters."""
 
-  model: FlowModel
   bucket: str
   shape: tuple[int, int, int]
   latents: tuple[int, int, int, int]
@@ -184,19 +176,12 @@ class _Sample(NamedTuple):
   batch: dict[str, Any]
   context: int
   flops: Flops
-  notes: tuple[str, ...]
 
 
 def _read_sample(
-  config: ConfigDict, bucket: str, latents: tuple[int, int, int, int] | None = None
+  outline: Outline, bucket: str = '', latents: tuple[int, int, int, int] | None = None
 ) -> _Sample:
-  if section(config.component).family != 'flow model':
-    raise ConfigError(
-      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
-    )
-  outline = feature(config.component, 'outline', 'can be trained')(config)
-  model = outline.model
-  samples = outline.samples()
+  model, samples = outline.model, outline.samples()
 
   def count(latents: tuple[int, ...]) -> int:
     return math.prod(grid((1, *latents), model.backbone.patch))
@@ -209,8 +194,7 @@ def _read_sample(
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
   flops = backbone_flops(model.backbone, (1, *latents), context, gated)
-  notes = tuple(outline.notes)
-  return _Sample(model, bucket, shape, latents, tokens, batch, context, flops, notes)
+  return _Sample(bucket, shape, latents, tokens, batch, context, flops)
 
 
 def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:
@@ -226,11 +210,7 @@ def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Par
 
 
 def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
-  """Completes mesh sizes with ones, in the order of the axes.
-
-  Raises:
-    ConfigError: there is no such axis.
-  """
+  """Completes mesh sizes with ones, in the order of the axes; ConfigError: an axis is unknown."""
   if unknown := sorted(set(mesh) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
   return {axis: mesh.get(axis, 1) for axis in AXES}

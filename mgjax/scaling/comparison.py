@@ -29,14 +29,11 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """A second recipe beside a first one.
+  """A second recipe beside a first one; their laws share E.
 
-  Attributes:
-    laws: of both; they share E.
-    multipliers: budget -> how many times that budget the first recipe needs for the loss that the
-      second has there; above 1 the second is better.
-    exponent: of the best size by compute: the second's less the first's.
-    resamples: how many draws the intervals are from.
+  `multipliers`: budget -> how many times that budget the first recipe needs for the loss that the
+  second has there; above 1 the second is better. `exponent`, of the best size by compute, is the
+  second's less the first's; `resamples` counts the draws that intervals are from.
   """
 
   laws: tuple[Law, Law]
@@ -61,23 +58,11 @@ def compare_recipes(
   flops: Annotated[float, Range(above=0)] = FLOPS,
   seed: Count = 0,
 ) -> Comparison:
-  """Compares two recipes by laws that share E, fitted together.
+  """Compares two recipes on the same data by laws that share E, fitted together.
 
   Intervals are Student's, with the spread over fits to what is left of the losses drawn again:
-  sizes and data of a grid are no chance.
-
-  Args:
-    first: runs of the one.
-    second: runs of the other, on the same data.
-    budgets: C, FLOPs, at which they are compared.
-    confidence: of the intervals.
-    resamples: how many fits they are from.
-    delta: of Huber's loss.
-    flops: k of C = k N D.
-    seed: of the draws.
-
-  Raises:
-    DataError: see `fit_laws`.
+  sizes and data of a grid are no chance. Budgets are C in FLOPs, `delta` is of Huber's loss,
+  `flops` k of C = k N D. Raises DataError as `fit_laws` does.
   """
   given = {'confidence': confidence, 'resamples': resamples, 'delta': delta, 'flops': flops,
            'seed': seed}  # fmt: skip

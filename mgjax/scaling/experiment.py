@@ -17,17 +17,10 @@ from mgjax.workflows.sweep import run_sweep
 def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
   """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
 
-  Args:
-    config: `samples`, the videos of held-out captions by which a run on moving digits is judged, 0
-      for none, and either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or
-      what `make_grid` reads.
-    workdir: of the sweep, see `run_sweep`; the scores of its rows are the judge's shares.
-
-  Returns:
-    Whether all is done, see `run_sweep`.
-
-  Raises:
-    ConfigError: it is the configuration of something else, or see `run_sweep`.
+  `config` has `samples`, the videos of held-out captions by which a run on moving digits is judged,
+  0 for none, and either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or what
+  `make_grid` reads. Scores in the rows of the sweep are the judge's shares. Returns whether all is
+  done; ConfigError: it is the configuration of something else, or see `run_sweep`.
   """
   wanted = {'grid', 'recipes', 'samples'} if 'grid' in config else {'arms', 'seeds', 'samples'}
   if missing := wanted - set(config):
@@ -39,7 +32,7 @@ def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     seeds = config.seeds
     seeds = dict(seeds.items()) if isinstance(seeds, ConfigDict) else seeds
     return run_sweep(dict(config.arms.items()), seeds, workdir, evaluate=evaluate)
-  points = {point.name: point for point in make_grid(config)}
+  points = {point.name: point for point in make_grid(config.to_dict())}
   return run_sweep(
     {name: point.config for name, point in points.items()},
     {name: point.seeds for name, point in points.items()},

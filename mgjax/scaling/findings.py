@@ -39,13 +39,11 @@ class LawFindings:
 
   Attributes:
     records: runs that it was fitted to: of a sweep of the learning rate those of the best one.
-    fit: of these.
-    again: of runs drawn again.
+    again: fits of runs drawn again.
     minima: of the IsoFLOP parabolas, none where no budget has one.
     minima_again: the same of losses drawn again, None where a budget lost its own.
     power: N*(C) through the minima.
     power_again: N*(C) through those of each draw.
-    warnings: see `audit`.
   """
 
   records: Records
@@ -132,11 +130,7 @@ def interval(value: Any, again: Sequence[Any]) -> Interval:
 
 
 def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:
-  """Fits the law and the IsoFLOP minima to runs, with intervals and warnings.
-
-  Raises:
-    DataError: see `fit_law`.
-  """
+  """Fits the law and the IsoFLOP minima to runs, with intervals and warnings; see `fit_law`."""
   given = as_records(runs)
   kept = given.at_best_rates()
   if len(kept.runs.loss) > _MANY:
@@ -163,11 +157,7 @@ def _power(minima: Sequence[Minimum | None]) -> PowerLaw:
 
 
 def predict(found: LawFindings, compute: float) -> str:
-  """Says how a budget is spent best, what that gives, and what other sizes cost.
-
-  Raises:
-    ConfigError: no law says anything of such a budget.
-  """
+  """Says how a budget is spent best, what that gives, and what other sizes cost."""
   if not 1 <= compute <= MOST:
     raise ConfigError(f'compute = {compute:g} FLOPs; expected a number from 1 to {MOST:g}')
   law = found.fit.law

@@ -17,14 +17,12 @@ from mgjax.scaling.records import Records, as_records
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-  """What was predicted, and what came.
+  """What was predicted, with its interval of 80%, and what came.
 
   Attributes:
-    compute: FLOPs of the run, or of the budget.
     size: of the run, None for what is of a budget.
     what: 'loss', or by what the best size was predicted.
     measured: what came; of a best size with the interval of its parabola.
-    predicted: with its interval of 80%.
   """
 
   compute: float
@@ -50,10 +48,8 @@ class Guess:
 class HeldOut:
   """Predictions of the largest budgets by a law of the others.
 
-  Attributes:
-    found: of the others.
-    losses: of every run that was left out.
-    sizes: of each of its budgets that has a minimum, by the law and by the IsoFLOP minima.
+  `losses` are of every run that was left out, `sizes` of each of its budgets that has a minimum, by
+  the law and by the IsoFLOP minima.
   """
 
   found: LawFindings
@@ -102,9 +98,7 @@ def hold_out(
   """Fits a law to the smaller budgets and predicts the largest ones, `budgets` of them.
 
   The interval of a loss is that of the law with the residual of a run, drawn anew, on top.
-
-  Raises:
-    DataError: no two budgets are left, or see `find_law`.
+  Raises DataError where no two budgets are left, or as `find_law` does.
   """
   given = {'budgets': budgets, 'resamples': resamples, 'seed': seed}
   arguments(hold_out, given, 'hold_out', ('runs',))

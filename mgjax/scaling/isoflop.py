@@ -21,14 +21,10 @@ _SAME = 0.05  # budgets that differ by less, as a logarithm, are one
 
 @dataclasses.dataclass(frozen=True)
 class Minimum:
-  """The best size of a budget, by a parabola in log N.
+  """The best size of a budget C (FLOPs, the mean of the runs'), by a parabola in log N.
 
-  Attributes:
-    compute: C, FLOPs: the mean of the runs'.
-    size: N*, where the parabola is lowest.
-    loss: there.
-    inside: whether runs lie on both sides; outside of them it is a guess.
-    curvature: of the parabola by (log N)^2, above 0.
+  `inside`: whether runs lie on both sides; outside of them it is a guess. `curvature` is that of
+  the parabola by (log N)^2, above 0.
   """
 
   compute: float
@@ -68,11 +64,8 @@ def find_minima(
 ) -> list[Minimum]:
   """Fits L = c0 + c1 (log N) + c2 (log N)^2 to the runs of each budget, by least squares.
 
-  Returns:
-    One of each budget whose parabola has a minimum, the smallest budget first.
-
-  Raises:
-    DataError: no budget has three sizes and a minimum.
+  Returns one of each budget whose parabola has a minimum, the smallest budget first. Raises
+  DataError where no budget has three sizes and a minimum.
   """
   found, budgets = [], group_budgets(compute)
   for budget in range(budgets.max() + 1):
@@ -100,13 +93,8 @@ def resample_minima(
 
   What is left of the losses beside the parabolas, of all budgets together, is drawn anew for every
   run: log L = log L_parabola + what was drawn, made as large as the noise by sqrt(n / (n - 3)) for
-  the n runs of its budget, since three constants took up some of it.
-
-  Returns:
-    Of each draw the minima of the budgets that `find_minima` has, None where one has lost it.
-
-  Raises:
-    DataError: see `find_minima`.
+  the n runs of its budget, since three constants took up some of it. Returns of each draw the
+  minima of the budgets that `find_minima` has, None where one has lost it.
   """
   arguments(resample_minima, {'resamples': resamples, 'seed': seed}, 'resample_minima',
             ('compute', 'size', 'loss'))  # fmt: skip
@@ -150,11 +138,7 @@ def _parabola(size: Float[np.ndarray, 'r'], loss: Float[np.ndarray, 'r']) -> Min
 
 
 def fit_power(x: Float[np.ndarray, 'b'], y: Float[np.ndarray, 'b']) -> PowerLaw:
-  """Fits log y = log factor + exponent log x by least squares, as N*(C) = A C^alpha.
-
-  Raises:
-    DataError: there are fewer than two points.
-  """
+  """Fits log y = log factor + exponent log x by least squares, as N*(C) = A C^alpha."""
   if len(x) < FEWEST - 1:
     raise DataError(f'{len(x)} minima; expected {FEWEST - 1} at least for a power law')
   across = np.log(np.asarray(x, np.float64))

@@ -17,14 +17,7 @@ _FURTHEST = 1e12  # factor of compute at which a search for an equal loss gives 
 
 @dataclasses.dataclass(frozen=True)
 class Optimum:
-  """How a budget is spent best.
-
-  Attributes:
-    compute: C, FLOPs.
-    size: N, parameters.
-    tokens: D.
-    loss: L(N, D).
-  """
+  """How a budget of C FLOPs is spent best: N parameters, D tokens, and the loss L(N, D)."""
 
   compute: float
   size: float
@@ -36,13 +29,7 @@ class Optimum:
 class Law:
   """L(N, D) = E + A / N^alpha + B / D^beta, of N parameters and D tokens (Hoffmann et al., 2022).
 
-  Attributes:
-    e: E, the loss that no size and no data takes away.
-    a: A.
-    b: B.
-    alpha: of size.
-    beta: of data.
-    flops: k of C = k N D.
+  E is the loss that no size and no data takes away; `flops` is k of C = k N D.
   """
 
   e: Annotated[float, Range(least=0)]
@@ -98,11 +85,9 @@ class Law:
     return math.exp(brentq(short, low, high, xtol=1e-12, rtol=1e-14))
 
   def price(self, compute: float, factor: float) -> float:
-    """Returns how much more compute a size off the best one costs, as a factor, for equal loss.
+    """Returns how much more compute a size costs than the best one, as a factor, for equal loss.
 
-    Args:
-      compute: budget of the best size.
-      factor: of the best size to the one that is taken, at the loss of that one.
+    The size is `factor` times the best one of the budget; the loss is that which it comes to.
     """
     size = self.optimum(compute).size * factor
     return compute / self.compute_for(self.at(compute, size))

@@ -29,13 +29,10 @@ _BOUNDS = (math.log(1e-3), math.log(8.0))  # of the exponents' logarithms
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-  """A law and how it fits.
+  """A law and how it fits: the sum of Huber's loss of log L_predicted - log L, and what is left.
 
-  Attributes:
-    law: the constants.
-    objective: sum of Huber's loss of log L_predicted - log L.
-    residuals: log L - log L_predicted, of every run.
-    at_edge: whether an exponent ended where the search ends, so that the law says little.
+  Residuals are log L - log L_predicted of every run. `at_edge`: an exponent ended where the search
+  ends, so that the law says little.
   """
 
   law: Law
@@ -59,19 +56,11 @@ def fit_law(
   flops: Annotated[float, Range(above=0)] = FLOPS,
   start: Law | None = None,
 ) -> Fit:
-  """Fits E, A, B, alpha and beta to runs.
+  """Fits E, A, B, alpha and beta to runs; DataError: there are too few, or not all are positive.
 
   It minimizes the sum over runs of Huber(log L(N, D) - log L), quadratic below `delta`, linear
-  above, so that single bad runs weigh little (Hoffmann et al., 2022).
-
-  Args:
-    runs: sizes, tokens and losses.
-    delta: of Huber's loss.
-    flops: k of C = k N D, which the law takes along.
-    start: a law nearby, which spares the grid: of resampled runs, that of all.
-
-  Raises:
-    DataError: there are too few runs, or numbers that are not positive.
+  above, so that single bad runs weigh little (Hoffmann et al., 2022). `flops` is k of C = k N D,
+  `start` a law nearby, which spares the grid: of resampled runs, that of all.
   """
   starts = None if start is None else (start,)
   return fit_laws((runs,), delta=delta, flops=flops, starts=starts)[0]
@@ -84,11 +73,7 @@ def fit_laws(
   flops: Annotated[float, Range(above=0)] = FLOPS,
   starts: Sequence[Law] | None = None,
 ) -> list[Fit]:
-  """Fits a law to each of several arms, which share E: the same data leave the same loss.
-
-  Raises:
-    DataError: see `fit_law`.
-  """
+  """Fits a law to each of several arms, which share E: the same data leave the same loss."""
   arms = [Runs(*(np.asarray(each, np.float64) for each in runs)) for runs in arms]
   for runs in arms:
     _check_runs(runs)
@@ -168,11 +153,7 @@ def resample_fits(
   delta: Annotated[float, Range(above=0)] = DELTA,
   seed: Count = 0,
 ) -> list[Fit]:
-  """Fits the law to runs drawn again, which shows how sure it is.
-
-  Raises:
-    DataError: see `fit_law`.
-  """
+  """Fits the law to runs drawn again, which shows how sure it is."""
   given = {'resamples': resamples, 'delta': delta, 'seed': seed}
   arguments(resample_fits, given, 'resample_fits', ('fit', 'runs', 'how', 'groups'))
   generator = np.random.default_rng(seed)
@@ -192,13 +173,8 @@ def draw_runs(
 ) -> Runs:
   """Returns runs as another experiment of the same kind might have had them.
 
-  Args:
-    generator: draws them.
-    fit: of all runs.
-    runs: these.
-    how: 'case' draws runs with replacement, 'residual' keeps sizes and data and draws what is
-      left of the losses.
-    groups: of each run, such as its budget: cases are drawn within these, so none loses its runs.
+  'case' draws runs with replacement, within `groups` such as budgets, so that none loses its runs;
+  'residual' keeps sizes and data and draws what is left of the losses.
   """
   size, tokens, loss = (np.asarray(each, np.float64) for each in runs)
   if how == 'residual':

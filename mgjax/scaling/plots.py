@@ -40,19 +40,10 @@ def write_laws(
   tests: Mapping[str, HeldOut] = {},
   comparison: tuple[Comparison, tuple[str, str]] | None = None,
 ) -> list[pathlib.Path]:
-  """Writes the pictures as PNG and SVG, laws.html with all of them, and laws.json.
+  """Writes the pictures as PNG and SVG, laws.html with all of them, and laws.json; the page first.
 
-  Args:
-    arms: name -> what was found of its runs; the name '' of a single one is not written.
-    folder: of the files.
-    tests: name -> predictions of budgets that were left out.
-    comparison: of two arms, with their names.
-
-  Returns:
-    The page, then the other files.
-
-  Raises:
-    ConfigError: matplotlib is not installed, or the folder cannot be written to.
+  The name '' of a single arm is not written. `tests` are predictions of budgets that were left out.
+  Raises ConfigError where matplotlib is not installed, or the folder cannot be written to.
   """
   folder = pathlib.Path(folder)
   most = max(found.records.compute.max() for found in arms.values())
@@ -82,13 +73,7 @@ def draw_points(
 ) -> list[pathlib.Path]:
   """Draws named points, a panel beside the other, of one vertical axis; returns PNG and SVG.
 
-  Args:
-    panels: what is written above it and on its horizontal axis -> name -> place.
-    up: name of the vertical axis.
-    path: of the files, without their ending.
-
-  Raises:
-    ConfigError: matplotlib is not installed, or the folder cannot be written to.
+  A panel has what is written above it -> name -> place; `path` is without its ending.
   """
   with _writing(path.parent), _figure(len(panels)) as (drawn, axes):
     for axis, (title, points) in zip(axes, panels.items(), strict=True):

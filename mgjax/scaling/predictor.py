@@ -29,7 +29,6 @@ class Prediction:
   """What losses tell of a score, run by run.
 
   Attributes:
-    score: its name.
     runs: name -> its losses and its score; the best by validation loss first.
     ranks: loss -> Spearman's r with the score: -1 where a lower loss always is a better run.
     left_out: runs that have none of them, such as those whose numbers were not finite.
@@ -58,11 +57,7 @@ class Prediction:
 
 
 def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
-  """Correlates the losses of a sweep's runs with one of their scores.
-
-  Args:
-    rows: of `read_rows`; seeds of an arm are runs like others.
-    score: name among what the sweep's evaluation returned, one number a run.
+  """Correlates the losses of a sweep's runs, its seeds like others, with one of their scores.
 
   Raises:
     ConfigError: no run has such a score.
@@ -96,11 +91,7 @@ def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
 def write_prediction(
   workdir: str | os.PathLike[str], score: str = 'all'
 ) -> tuple[Prediction, list[pathlib.Path]]:
-  """Correlates the runs of a sweep; writes predictor.png, .svg and .json beside them.
-
-  Raises:
-    ConfigError: there is no sweep, or see `predict_score`.
-  """
+  """Correlates the runs of a sweep; writes predictor.png, .svg and .json beside them."""
   workdir = pathlib.Path(workdir)
   rows = read_rows(workdir)
   if not rows:

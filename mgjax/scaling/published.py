@@ -21,18 +21,13 @@ from mgjax.scaling.law import FLOPS, Above0, Law
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A law of the best size and data by compute.
+  """A law of the best size and data by compute, from `source`.
 
   Attributes:
-    name: of its authors or its model, and of what kind of runs.
-    source: where it stands.
     least: FLOPs of the smallest budget that it was fitted to, None where it is not said.
     most: of the largest.
     size: N*(C) in units of `size_unit` and `compute_unit`, None where tokens are given alone.
     tokens: D*(C) in units of `token_unit` and `compute_unit`, None where sizes are given alone.
-    size_unit: parameters in one.
-    token_unit: tokens in one.
-    compute_unit: FLOPs in one.
     flops: k of C = k N D, by which the one follows of the other; None where it is another formula.
   """
 

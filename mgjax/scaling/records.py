@@ -31,13 +31,7 @@ _Runs = TypeVar('_Runs')
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-  """Runs of an arm, and what else is known of them.
-
-  Attributes:
-    runs: sizes, tokens and losses at the end.
-    rates: learning rate of each run, None where a run does not say.
-    flops: k of C = k N D.
-  """
+  """Runs of an arm, with their learning rates, None where a run does not say; C = `flops` N D."""
 
   runs: Runs
   rates: Float[np.ndarray, 'r'] | None = None
@@ -49,11 +43,7 @@ class Records:
     return self.flops * np.asarray(self.runs.size) * np.asarray(self.runs.tokens)
 
   def keep(self, kept: np.ndarray) -> 'Records':
-    """Returns some of the runs.
-
-    Args:
-      kept: numbers of runs, or whether each stays.
-    """
+    """Returns some of the runs, by numbers or by whether each stays."""
     places = np.arange(len(self.runs.loss))[kept]
     return Records(
       Runs(*(np.asarray(each)[places] for each in self.runs)),
@@ -90,27 +80,14 @@ def as_records(runs: Runs | Records) -> Records:
   return runs if isinstance(runs, Records) else Records(runs)
 
 
-def read_arms(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Runs]:
-  """Reads sizes, tokens and losses of the runs of a file, by arm; see `read_records`."""
-  return {arm: each.runs for arm, each in read_records(path, flops).items()}
-
-
 def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str, Records]:
-  """Reads the runs of a file, by arm; one arm '' where the file names none.
+  """Reads the runs of a .csv or .jsonl, by arm; one arm '' where the file names none.
 
   A run has its size, its loss, and its tokens or its FLOPs, of which D = C / (k N) follows. Where
   it has all of them, its size is C / (k D): parameters as the work counts them, with attention in
-  it, so that the runs of a budget are of one budget.
-  Names of columns may be those of published tables, as 'Model Size' and 'Training FLOP'. It may
-  have its `learning_rate`. Of rows with the same name in the column `run`
-  the last is its end.
-
-  Args:
-    path: a .csv with a header, or a .jsonl.
-    flops: k of C = k N D.
-
-  Raises:
-    DataError: it cannot be read, or a row lacks one of these.
+  it, so that the runs of a budget are of one budget. Names of columns may be those of published
+  tables, as 'Model Size' and 'Training FLOP'. It may have its `learning_rate`. Of rows with the
+  same name in the column `run` the last is its end. Raises DataError for what cannot be read.
   """
   arms: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
   for number, row in enumerate(read_rows(path), 1):
@@ -120,11 +97,7 @@ def read_records(path: str | os.PathLike[str], flops: float = FLOPS) -> dict[str
 
 
 def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
-  """Returns the runs of an arm; of a single one whatever it is called.
-
-  Raises:
-    ConfigError: there is none of this name, or several and no name.
-  """
+  """Returns the runs of an arm; of a single one whatever it is called; ConfigError for others."""
   if name in arms:
     return arms[name]
   if not name and len(arms) == 1:

@@ -17,19 +17,10 @@ _FEWEST = 2  # seeds of an arm
 def compare_seeds(
   rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
 ) -> dict[str, tuple[float, float, Interval]]:
-  """Compares two arms by the losses and scores of their seeds.
+  """Compares two arms by the losses and scores of their seeds: number -> both means, and b - a.
 
   Seeds that both have are pairs, which share their data's order and their noise; the interval is
   Student's of their differences. With other seeds it is Welch's.
-
-  Args:
-    rows: of a sweep, see `workflows.sweep`.
-    first: an arm.
-    second: another one.
-    confidence: of the intervals.
-
-  Returns:
-    Number -> means of both, and second - first with its interval.
 
   Raises:
     ConfigError: an arm is not there, or has one seed only.

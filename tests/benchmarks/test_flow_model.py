@@ -17,7 +17,7 @@ from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel.chips import Chip, find_chip
 from mgjax.parallel.mesh import make_mesh
 from mgjax.planning.step_spec import make_flow_step_spec
-from mgjax.planning.workload import make_workload
+from mgjax.planning.workload import make_workload, read_outline
 
 ORACLES = 'tests/oracles'
 PROGRAMS = {
@@ -40,14 +40,17 @@ def tiny(**changes):
   return config
 
 
+def workload(config):
+  return make_workload(config.to_dict(), read_outline(config))
+
+
 def one_device():
   return jax.devices()[:1]
 
 
 def timed(what, config=None, **options):
-  return measure_flow_model(
-    config or tiny(), what, rounds=2, **({'devices': one_device()} | options)
-  )
+  config, options = config or tiny(), {'devices': one_device()} | options
+  return measure_flow_model(config.to_dict(), read_outline(config), what, rounds=2, **options)
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
@@ -94,10 +97,7 @@ def test_numbers_of_everything_that_can_be_timed(what):
   assert all(program in text for program in ours)
 
 
-MESHES = {
-  'fsdp': {'slice': 2, 'fsdp': 4},
-  'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2},
-}
+MESHES = {'fsdp': {'slice': 2, 'fsdp': 4}, 'fsdp_tp_cp': {'fsdp': 2, 'context': 2, 'tensor': 2}}
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,8 @@ def test_devices_of_a_mesh_share_what_is_timed(what, rules):
 def test_utilisation_is_operations_over_time_and_peak():
   chip = Chip('made', flops=2e12, memory=1e9, memory_bandwidth=1e9, link=1e9)
   found = rates(0.5, int(3e12), tokens=100, rows=4, devices=6, chip=chip)
-  assert found == pytest.approx(
-    {
-      'tokens_per_second': 200.0,
-      'samples_per_second': 8.0,
-      'tflops_per_second': 6.0,
-      'mfu': 0.5,  # 3e12 operations in 0.5 s, by six chips of 2e12 a second
-    }
-  )
+  expected = {'tokens_per_second': 200.0, 'samples_per_second': 8.0, 'tflops_per_second': 6.0}
+  assert found == pytest.approx(expected | {'mfu': 0.5})
 
 
 def test_a_peak_is_known_of_whole_names_alone():
@@ -225,10 +219,7 @@ def test_layers_are_halved_until_they_fit(monkeypatch):
   out_of_memory_above(1, monkeypatch)
   report = timed('blocks', layers=0)
   assert report['layers'] == 1 and report['layers_configured'] == 2
-  assert report['notes'][:2] == [
-    '2 layers were out of memory (a peak of the device is theirs): halved',
-    'as many layers as fit: 1 of 2',
-  ]
+  assert report['notes'][0].startswith('2 layers were out of memory')
   assert report['programs']['mgjax']['forward']['flops'] == expected_flops('blocks')['forward'] / 2
   assert '1 of 2 layers' in describe_benchmark(report)
 
@@ -242,10 +233,10 @@ def test_out_of_memory_says_what_to_do(monkeypatch):
 
 
 def test_configurations_have_the_sizes_they_speak_of():
-  work = make_workload(cpu())
+  work = workload(cpu())
   assert (cpu().buckets.video.batch_size, work.tokens, work.latents) == (2, 1024, (4, 32, 32, 16))
   for tokens in (73_728, 8_192):
-    work = make_workload(h200(str(tokens)))
+    work = workload(h200(str(tokens)))
     assert (work.tokens, work.dim, work.heads, work.mlp_dim) == (tokens, 6144, 48, 16384)
   with pytest.raises(ConfigError, match='expected one of 73728, 8192'):
     h200('1')
@@ -254,19 +245,15 @@ def test_configurations_have_the_sizes_they_speak_of():
 def test_the_30b_layers_are_programs_for_a_gpu_without_one():
   config = h200('73728')
   config.model.depth = 4
-  work, mesh = (
-    make_workload(config),
-    make_mesh(config.mesh.to_dict(), 'single', devices=one_device()),
-  )
+  work, mesh = workload(config), make_mesh(config.mesh.to_dict(), 'single', devices=one_device())
   with jax.set_mesh(mesh):
     spec = make_flow_step_spec(config.to_dict(), work.latents[-1])
     programs = make_programs('blocks', spec, (1, *work.latents), work.context, mesh)
     traced = jax.jit(programs.programs['forward_backward']).trace(*programs.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()
   assert programs.parameters == pytest.approx(4 * 604e6, rel=1e-3)  # 8 d^2 + 3 d f a layer
-  assert programs.flops['forward'] == pytest.approx(
-    4 / 48 * 10.20e15, rel=0.005
-  )  # 10.2 PFLOP a sample
+  # 10.2 PFLOP a sample.
+  assert programs.flops['forward'] == pytest.approx(4 / 48 * 10.20e15, rel=0.005)
   assert text.count('cudnn') >= 3  # self-attention forward and backward, and cross-attention
 
 

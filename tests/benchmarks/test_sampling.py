@@ -6,7 +6,6 @@ import json
 import jax
 import pytest
 
-from configs.bench.cpu import get_config as cpu
 from mgjax.benchmarks.flow_model import measure_flow_model
 from mgjax.benchmarks.pipeline import describe_pipeline, measure_pipeline
 from mgjax.benchmarks.report import describe_benchmark
@@ -15,24 +14,21 @@ from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import compiler
 from mgjax.parallel.compiler import DeviceProgram
+from mgjax.planning.workload import read_outline
 from tests import binaries
+from tests.benchmarks import test_flow_model
 
 LATENTS = (1, 2, 4, 4, 16)
 
 
 def tiny(**changes):
-  config = cpu()
-  config.model.update(dim=16, depth=2, heads=2, mlp_dim=32, positions=(4, 4, 4))
-  config.model.conditionings.text.update(width=8, depth=1, length=7)
-  config.buckets.video.update(frames=16, height=32, width=32, batch_size=1)
-  config.sample.update(steps=3)
-  config.update_from_flattened_dict({key.replace('__', '.'): v for key, v in changes.items()})
-  return config
+  return test_flow_model.tiny(buckets__video__batch_size=1, sample__steps=3, **changes)
 
 
 def timed(config=None, **options):
   options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS} | options
-  return measure_flow_model(config or tiny(), 'sample', **options)
+  config = config or tiny()
+  return measure_flow_model(config.to_dict(), read_outline(config), 'sample', **options)
 
 
 BASELINE = """

@@ -7,6 +7,7 @@ from mgjax.parallel.chips import parse_topology
 from mgjax.planning import plan as planning
 from mgjax.planning.aot import tpu_devices
 from mgjax.planning.report import plan_as_json
+from mgjax.planning.workload import make_workload, read_outline
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,13 @@ def small():
   return config
 
 
+def planned(config, topology, choices):
+  work = make_workload(config.to_dict(), read_outline(config))
+  return planning.make_plan(work, topology, choices)
+
+
 def compiled(config, topology, choices):
-  return plan_as_json(planning.compile_plan(config, planning.make_plan(config, topology, choices)))
+  return plan_as_json(planning.compile_plan(config.to_dict(), planned(config, topology, choices)))
 
 
 def by_kind(answer, what):
@@ -34,15 +40,12 @@ def by_kind(answer, what):
           if each['what'] == what}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-  ('topology', 'exchange'),
-  [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')],
-)
+@pytest.mark.parametrize(('topology', 'exchange'), [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')])
 @pytest.mark.tpu_aot
 def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exchange):
   mesh = {'fsdp': 4, 'context': 4}
   choices = planning.Choices(mesh, remat='attention', exchange=exchange)
-  estimated = plan_as_json(planning.make_plan(small(), topology, choices))
+  estimated = plan_as_json(planned(small(), topology, choices))
   answer = compiled(small(), topology, choices)
   assert not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert any(note.startswith('compiled, not run') for note in answer['notes'])
@@ -87,8 +90,8 @@ def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
   config = t2iv_768.get_config('30b')
   lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))
   assert lean['peak_gib_per_chip'] <= leanest
-  default = planning.make_plan(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
-  answer = plan_as_json(planning.compile_plan(config, default))
+  default = planned(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
+  answer = plan_as_json(planning.compile_plan(config.to_dict(), default))
   assert answer['fits'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert answer['peak_gib_per_chip'] == pytest.approx(default.peak_gib, rel=0.1)
   assert answer['roofline_mfu']['high'] >= utilisation

@@ -21,10 +21,10 @@ from mgjax.planning.memory import (
   peak_memory,
   share_of_chip,
 )
-from mgjax.planning.plan import Choices, make_plan, planned_config, search_plans
+from mgjax.planning.plan import Choices, make_plan, planned_fields, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, longest_video, search
-from mgjax.planning.workload import make_sizes, make_workload
+from mgjax.planning.workload import make_sizes, make_workload, read_outline
 
 TOPOLOGIES = (
   'v5p:8x8x8',
@@ -43,9 +43,13 @@ def config():
   return t2iv_768.get_config('30b')
 
 
+def workload(config, bucket=''):
+  return make_workload(config.to_dict(), read_outline(config), bucket)
+
+
 @pytest.fixture(scope='module')
 def work(config):
-  return make_workload(config, 'video_1x1_16s')
+  return workload(config, 'video_1x1_16s')
 
 
 def test_the_workload_is_the_report_s(work):
@@ -68,7 +72,7 @@ def test_state_lies_in_equal_pieces_on_all_chips(work):
 def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
   config = config.copy_and_resolve_references()
   config.optimizer.rates = (('backbone/*', 0.0),)
-  frozen = make_workload(config, 'video_1x1_16s')
+  frozen = workload(config, 'video_1x1_16s')
   sizes, chip = make_sizes({'fsdp': 64}), parse_topology('v5p:4x4x4').chip
   rest = sum(each.size for each in work.parameters if not each.name.startswith('backbone/'))
   assert (
@@ -172,7 +176,7 @@ def test_a_plan_with_splash_waits_for_its_partial_gradients(work):
   [pytest.param(each, marks=[pytest.mark.slow] * (each in SEARCHED_LONG)) for each in TOPOLOGIES],
 )
 def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
-  plan = make_plan(config, topology)
+  plan = make_plan(workload(config), topology)
   assert plan.fits
   assert math.prod(plan.chosen.sizes.values()) == plan.topology.devices
   text = describe_plan(plan)
@@ -194,7 +198,7 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
 
 def test_collectives_move_the_bytes_that_the_arrays_have(config):
   plan = make_plan(
-    config, 'v6e:16x16', Choices(mesh={'fsdp': 16, 'context': 16}, remat='attention')
+    workload(config), 'v6e:16x16', Choices(mesh={'fsdp': 16, 'context': 16}, remat='attention')
   )
   moved = {(each.what, each.kind, each.axis): each for each in plan.chosen.collectives}
   work = plan.work
@@ -225,7 +229,7 @@ def test_fewer_bytes_kept_are_more_seconds(work):
 
 
 def test_a_search_ranks_what_fits(config):
-  found = search_plans(config, 'v6e:16x16', Choices(bucket='video_1x1_16s'))
+  found = search_plans(workload(config, 'video_1x1_16s'), 'v6e:16x16')
   _, place, candidates, video = found
   ordinary = [each for each in candidates if each.remat != 'offload']
   middles = [(e.time.slow.step + e.time.fast.step) / e.rows for e in ordinary]
@@ -247,7 +251,9 @@ def test_the_longest_video_fits_and_one_frame_more_does_not(work):
 
 def test_short_videos_take_less(config):
   short, long = (
-    make_plan(each.get_config('30b'), 'v5e:16x16', Choices(mesh={'fsdp': 256}, remat='full'))
+    make_plan(
+      workload(each.get_config('30b')), 'v5e:16x16', Choices(mesh={'fsdp': 256}, remat='full')
+    )
     for each in (t2iv_256, t2iv_768)
   )
   assert short.fits and not long.fits
@@ -257,26 +263,22 @@ def test_short_videos_take_less(config):
 
 def test_the_plan_s_own_configuration_says_how_it_runs(config):
   plan = make_plan(
-    config, 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
+    workload(config), 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
   )
-  changed = planned_config(config, plan)
-  assert changed.rules == 'fsdp_tp_cp'
-  assert changed.mesh.to_dict() == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
-  assert [bucket.batch_size for bucket in changed.buckets.values()] == [2]
-  assert changed.model.remat == 'full' != config.model.remat
+  changed = planned_fields(config.to_dict(), plan)
+  assert changed['rules'] == 'fsdp_tp_cp'
+  assert changed['mesh'] == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
+  assert [bucket['batch_size'] for bucket in changed['buckets'].values()] == [2]
+  assert changed['model']['remat'] == 'full' != config.model.remat
 
 
 @pytest.mark.parametrize(
   ('options', 'sentence'),
   [
-    ({'bucket': 'long'}, r"^there is no bucket 'long'; take one of image_16x9, "),
     ({'remat': 'most'}, r"^unknown remat policy 'most'; expected one of full, "),
     ({'mesh': {'fsdp': 3}}, r'^the mesh fsdp=3 has 3 devices, h200:8 has 8; '),
     ({'mesh': {'fsdp': 8}, 'rows': 9}, r'^9 rows do not divide over the 8 groups .* take 8 or 16$'),
-    (
-      {'mesh': {'tensor': 8}, 'exchange': 'mail'},
-      r"^unknown exchange 'mail'; expected one of ",
-    ),
+    ({'mesh': {'tensor': 8}, 'exchange': 'mail'}, r"^unknown exchange 'mail'; expected one of "),
     (
       {'mesh': {'fsdp': 2, 'contex': 4}},
       r"^unknown mesh axes \['contex'\]; expected some of slice, data, fsdp, context, tensor$",
@@ -285,13 +287,13 @@ def test_the_plan_s_own_configuration_says_how_it_runs(config):
 )
 def test_what_does_not_fit_together_is_said_in_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    make_plan(config, 'h200:8', Choices(**options))
+    make_plan(workload(config), 'h200:8', Choices(**options))
+  with pytest.raises(ConfigError, match=r"^there is no bucket 'long'; take one of image_16x9, "):
+    workload(config, 'long')
 
 
 def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
-  with pytest.raises(
-    ConfigError, match=r'^48 heads do not divide over tensor = 64; .* 1, 2, 3, 4, '
-  ):
-    make_plan(config, 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
+  with pytest.raises(ConfigError, match=r'^48 heads do not divide over tensor = 64; .* 1, 2, 3, '):
+    make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
   with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
-    make_plan(config, 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
+    make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))

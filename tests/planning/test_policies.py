@@ -58,17 +58,8 @@ def _is_jaxpr(value) -> bool:
 @functools.cache
 def traced(remat: str, kind: str):
   """Returns the program of a training step's gradients, without what nobody needs."""
-  model = Transformer(
-    DIM,
-    DEPTH,
-    HEADS,
-    HIDDEN,
-    (2, 4, 4),
-    remat=remat,
-    attention='blockwise',
-    **KINDS[kind],
-    dtype=jnp.bfloat16,
-  )
+  how = {'remat': remat, 'attention': 'blockwise', 'dtype': jnp.bfloat16, **KINDS[kind]}
+  model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), **how)
   ports = Ports(context=jnp.zeros((ROWS, CONTEXT, DIM)))
   inputs = (jnp.zeros(LATENTS), jnp.zeros(ROWS), ports)
   params = jax.eval_shape(lambda: nn.unbox(model.init(jax.random.key(0), *inputs)))
@@ -93,15 +84,8 @@ def kept(remat: str, kind: str) -> int:
 def workload(kind: str) -> Workload:
   model = Transformer(DIM, DEPTH, HEADS, HIDDEN, (2, 4, 4), **KINDS[kind])
   flops = backbone_flops(model, (1, *LATENTS[1:]), CONTEXT)
-  sizes = {
-    'dim': DIM,
-    'mlp_dim': HIDDEN,
-    'feed_forward': model.feed_forward,
-    'affine': model.affine,
-    'depth': DEPTH,
-    'heads': HEADS,
-    'itemsize': 2,
-  }
+  sizes = {'dim': DIM, 'mlp_dim': HIDDEN, 'depth': DEPTH, 'heads': HEADS, 'itemsize': 2}
+  sizes |= {'feed_forward': model.feed_forward, 'affine': model.affine}
   samples = {'bucket': 'video', 'shape': (16, 64, 64), 'latents': LATENTS[1:], 'tokens': TOKENS}
   chosen = {'preset': 'single', 'mesh': {}, 'remat': 'full', 'exchange': 'auto', 'batch': 8}
   chosen |= {'attention': 'auto'}

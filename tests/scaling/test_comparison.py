@@ -5,19 +5,13 @@ import pytest
 
 from mgjax.scaling.comparison import budgets_of, compare_recipes, multiplier
 from mgjax.scaling.law import Law
-from mgjax.scaling.parametric import Runs
-from tests.scaling.test_parametric import SURFACES, runs
+from tests.scaling.test_parametric import SURFACES, noisy, runs
 
 FIRST = SURFACES['hoffmann']
 TRUE = 1.3
 # N and D count for more by the same factor each: as if every run had that much more compute.
 SECOND = Law(FIRST.e, FIRST.a * TRUE ** (-FIRST.alpha / 2), FIRST.b * TRUE ** (-FIRST.beta / 2),
              FIRST.alpha, FIRST.beta)  # fmt: skip
-
-
-def noisy(generator, law, noise=0.002):
-  size, tokens, loss = runs(law)
-  return Runs(size, tokens, loss * np.exp(noise * generator.standard_normal(len(loss))))
 
 
 def test_a_multiplier_that_is_known_is_found_at_every_budget():
@@ -31,7 +25,7 @@ def test_a_multiplier_that_is_known_is_found_at_every_budget():
 
 def test_a_recipe_beside_itself_needs_as_much():
   generator = np.random.default_rng(0)
-  found = compare_recipes(noisy(generator, FIRST), noisy(generator, FIRST), [1e20], resamples=40)
+  found = compare_recipes(*(noisy(FIRST, generator, 0.002) for _ in range(2)), [1e20], resamples=40)
   interval = found.multipliers[1e20]
   assert interval.low < 1 < interval.high and interval.high / interval.low < 1.3
   assert found.exponent.low < 0 < found.exponent.high
@@ -46,9 +40,8 @@ def test_budgets_are_those_of_the_grid():
 def test_intervals_of_95_percent_have_the_multiplier_in_95_percent_of_sets():
   generator, covered, widths = np.random.default_rng(2), [], []
   for number in range(400):
-    found = compare_recipes(
-      noisy(generator, FIRST), noisy(generator, SECOND), [1e20], resamples=80, seed=number
-    ).multipliers[1e20]
+    given = (noisy(law, generator, 0.002) for law in (FIRST, SECOND))
+    found = compare_recipes(*given, [1e20], resamples=80, seed=number).multipliers[1e20]
     covered.append(found.low <= TRUE <= found.high)
     widths.append((found.high - found.low) / 2)
   print(f'covered {np.mean(covered):.3f}, median half-width {np.median(widths):.3f}')

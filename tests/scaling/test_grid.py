@@ -22,7 +22,7 @@ def test_the_reports_models_are_rungs_of_the_ladder():
 
 
 def test_runs_of_a_budget_spend_it_whatever_their_size_and_block():
-  points = make_grid(small(budgets=(5e11, 2e12)))
+  points = make_grid(small(budgets=(5e11, 2e12)).to_dict())
   assert {point.recipe for point in points} == {'llama', 'dit'}
   assert [len(point.seeds) for point in points if point.recipe == 'dit'] == [1, 3, 1, 1, 3, 1]
   assert len({point.name for point in points}) == len(points) == 12
@@ -40,7 +40,7 @@ def test_rates_and_batches_follow_their_rules_and_several_rates_are_a_search():
   config.grid.learning_rate = {'value': 1e-3, 'by_size': -0.5, 'by_tokens': 0.25}
   config.grid.batch = {'value': 16.0, 'by_tokens': 0.5}
   del config.recipes.dit
-  points = make_grid(config)
+  points = make_grid(config.to_dict())
   assert len(points) == 6
   reference = config.grid.reference
   for point, factor in zip(points, (0.5, 2.0) * 3, strict=True):
@@ -54,7 +54,7 @@ def test_rates_and_batches_follow_their_rules_and_several_rates_are_a_search():
 
 
 def test_the_reports_own_sweep_is_planned_and_costed():
-  points = make_grid(report.get_config())
+  points = make_grid(report.get_config().to_dict())
   assert [round(point.parameters / 1e9) for point in points] == [5, 9, 17, 29] * 2
   told = describe_grid(points[:2], 'h200:8')
   assert 'hours of h200:8, one run after the other' in told and told.count('llama_1e22_') == 2
@@ -80,4 +80,4 @@ def test_what_cannot_be_planned_is_a_sentence(changes, said):
       del config.grid[name]
       config.grid[name] = value
   with pytest.raises(ConfigError, match=said):
-    make_grid(config)
+    make_grid(config.to_dict())

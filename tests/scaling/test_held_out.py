@@ -6,14 +6,9 @@ import pytest
 from mgjax.core.errors import DataError
 from mgjax.scaling.held_out import hold_out
 from mgjax.scaling.parametric import Runs
-from tests.scaling.test_parametric import SURFACES, runs
+from tests.scaling.test_parametric import SURFACES, noisy, runs
 
 LAW = SURFACES['hoffmann']
-
-
-def noisy(generator, noise=0.003):
-  size, tokens, loss = runs(LAW)
-  return Runs(size, tokens, loss * np.exp(noise * generator.standard_normal(len(loss))))
 
 
 def test_without_noise_every_loss_and_the_best_size_are_predicted():
@@ -27,7 +22,7 @@ def test_without_noise_every_loss_and_the_best_size_are_predicted():
 
 
 def test_what_does_not_follow_the_law_is_not_honoured():
-  size, tokens, loss = noisy(np.random.default_rng(0))
+  size, tokens, loss = noisy(LAW)
   loss[-9:] *= 1.05
   found = hold_out(Runs(size, tokens, loss), resamples=40)
   assert not any(each.honoured for each in found.losses)
@@ -39,7 +34,7 @@ def test_what_does_not_follow_the_law_is_not_honoured():
 def test_intervals_of_80_percent_have_80_percent_of_what_came():
   generator, losses, sizes = np.random.default_rng(3), [], []
   for number in range(60):
-    found = hold_out(noisy(generator), resamples=60, seed=number)
+    found = hold_out(noisy(LAW, generator), resamples=60, seed=number)
     losses.append(np.mean([each.honoured for each in found.losses]))
     best = [each for each in found.sizes if each.what == 'the law']
     sizes += [each.honoured for each in best]

@@ -33,6 +33,13 @@ def runs(law, budgets=(1e18, 1e21, 5), sizes=9, width=1.2, off=0.2):
   return Runs(size, tokens, law.loss(size, tokens))
 
 
+def noisy(law, generator=0, noise=0.003, **grid):
+  """The same with noise on the losses, by a generator or the seed of one."""
+  size, tokens, loss = runs(law, **grid)
+  draws = np.random.default_rng(generator).standard_normal(len(loss))
+  return Runs(size, tokens, loss * np.exp(noise * draws))
+
+
 def constants(law):
   return np.array([law.e, law.a, law.b, law.alpha, law.beta])
 
@@ -57,25 +64,15 @@ def test_single_bad_runs_weigh_little():
   law = SURFACES['hoffmann']
   size, tokens, loss = runs(law)
   loss[[3, 20, 40]] *= (1.3, 1.2, 1.25)
-  found = fit_law(Runs(size, tokens, loss)).law
-  assert abs(found.exponent - law.exponent) < 1e-3
-  assert np.argsort(np.abs(fit_law(Runs(size, tokens, loss)).residuals))[-3:].tolist() == [
-    20,
-    40,
-    3,
-  ]
+  found = fit_law(Runs(size, tokens, loss))
+  assert abs(found.law.exponent - law.exponent) < 1e-3
+  assert np.argsort(np.abs(found.residuals))[-3:].tolist() == [20, 40, 3]
 
 
 def test_noise_moves_the_exponent_by_as_much_as_was_measured():
   """Of 45 runs with a noise of .5% the parametric exponent has an error of .011."""
   law, generator = SURFACES['hoffmann'], np.random.default_rng(0)
-  size, tokens, loss = runs(law)
-  found = [
-    fit_law(
-      Runs(size, tokens, loss * np.exp(0.005 * generator.standard_normal(len(loss))))
-    ).law.exponent
-    for _ in range(24)
-  ]
+  found = [fit_law(noisy(law, generator, 0.005)).law.exponent for _ in range(24)]
   # Three standard errors of a spread of 24, .011 / sqrt(48) each, beside that of the mean.
   assert abs(np.mean(found) - law.exponent) < 3 * 0.011 / 24**0.5 + 0.003
   assert 0.006 < np.std(found) < 0.016
@@ -86,14 +83,10 @@ def test_noise_moves_the_exponent_by_as_much_as_was_measured():
 @pytest.mark.parametrize('how', ('case', 'residual'))
 def test_intervals_of_80_percent_have_the_truth_in_80_percent_of_sets(how):
   law, generator, covered = SURFACES['hoffmann'], np.random.default_rng(1), []
-  size, tokens, loss = runs(law)
   budgets = np.repeat(np.arange(5), 9)
   for number in range(200):
-    noisy = loss * np.exp(0.003 * generator.standard_normal(len(loss)))
-    fit = fit_law(Runs(size, tokens, noisy))
-    again = resample_fits(
-      fit, Runs(size, tokens, noisy), how=how, groups=budgets, resamples=60, seed=number
-    )
+    given = noisy(law, generator)
+    again = resample_fits(fit_law(given), given, how=how, groups=budgets, resamples=60, seed=number)
     low, high = np.quantile([each.law.exponent for each in again], [0.1, 0.9])
     covered.append(low <= law.exponent <= high)
   # Two standard errors of 200 sets are .057.
@@ -101,15 +94,13 @@ def test_intervals_of_80_percent_have_the_truth_in_80_percent_of_sets(how):
 
 
 def test_resampled_fits_stay_within_budgets_and_repeat_by_seed():
-  size, tokens, loss = runs(SURFACES['epoch'])
-  loss = loss * np.exp(0.003 * np.random.default_rng(0).standard_normal(len(loss)))
-  fit = fit_law(Runs(size, tokens, loss))
+  given = noisy(SURFACES['epoch'])
+  fit = fit_law(given)
   first, second = (
-    [each.law for each in resample_fits(fit, Runs(size, tokens, loss), resamples=3, seed=7)]
-    for _ in range(2)
+    [each.law for each in resample_fits(fit, given, resamples=3, seed=7)] for _ in range(2)
   )
   assert first == second and len(set(map(str, first))) == 3
-  alone = resample_fits(fit, Runs(size, tokens, loss), groups=np.arange(len(loss)), resamples=2)
+  alone = resample_fits(fit, given, groups=np.arange(len(given.loss)), resamples=2)
   assert constants(alone[0].law) == pytest.approx(constants(fit.law), rel=1e-5)
 
 
@@ -178,9 +169,8 @@ def by_lbfgs(given, steps=600):
 @pytest.mark.parametrize('noise', (0.0, 0.004), ids=('without noise', 'with noise'))
 def test_a_second_route_finds_the_same_law(noise):
   """optax.lbfgs, which knows neither the grid of exponents nor the Jacobian."""
-  size, tokens, loss = runs(SURFACES['epoch'])
-  loss = loss * np.exp(noise * np.random.default_rng(4).standard_normal(len(loss)))
-  found, (law, least) = fit_law(Runs(size, tokens, loss)), by_lbfgs(Runs(size, tokens, loss))
+  given = noisy(SURFACES['epoch'], 4, noise)
+  found, (law, least) = fit_law(given), by_lbfgs(given)
   # A minimum is flat: an objective to 1e-9 knows its place to 1e-4 or so.
   assert found.objective <= least * (1 + 1e-9) + 1e-12
   assert constants(law) == pytest.approx(constants(found.law), rel=2e-3)

@@ -14,15 +14,9 @@ from mgjax.scaling.parametric import Runs
 from mgjax.scaling.plots import write_laws
 from tests import binaries
 from tests.scaling.test_comparison import FIRST, SECOND
-from tests.scaling.test_parametric import runs
+from tests.scaling.test_parametric import noisy, runs
 
 PICTURES = ('isoflop', 'size', 'loss')
-
-
-def noisy(law, seed=0, noise=0.003):
-  size, tokens, loss = runs(law)
-  generator = np.random.default_rng(seed)
-  return Runs(size, tokens, loss * np.exp(noise * generator.standard_normal(len(loss))))
 
 
 def test_the_binary_draws_two_arms_in_one_picture_and_tells_all_on_a_page(tmp_path):

@@ -5,8 +5,8 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.scaling.design.precision import cheapest_sweep, exponent_error
-from mgjax.scaling.parametric import Runs, fit_law
-from tests.scaling.test_parametric import SURFACES, runs
+from mgjax.scaling.parametric import fit_law
+from tests.scaling.test_parametric import SURFACES, noisy, runs
 
 LAW = SURFACES['hoffmann']
 
@@ -15,8 +15,7 @@ def test_the_error_foretold_is_the_spread_of_fits_to_noisy_runs():
   grid, generator, noise = runs(LAW), np.random.default_rng(0), 0.001
   found = []
   for _ in range(100):
-    loss = grid.loss * np.exp(noise * generator.standard_normal(len(grid.loss)))
-    fit = fit_law(Runs(grid.size, grid.tokens, loss), delta=1.0, start=LAW)
+    fit = fit_law(noisy(LAW, generator, noise), delta=1.0, start=LAW)
     found.append(fit.law.exponent)
   # The spread of 100 draws is known to 7%: three of these.
   assert exponent_error(LAW, grid.size, grid.tokens, noise) == pytest.approx(

@@ -38,9 +38,8 @@ def test_the_correlation_is_spearmans_of_both_losses_with_the_score():
     expected = spearmanr([each[loss] for each in runs], scores).statistic
     assert found.ranks[loss].value == pytest.approx(expected, abs=1e-12)
     assert found.ranks[loss].count == 9
-  assert [each['validation_loss'] for each in found.runs.values()] == sorted(
-    each['validation_loss'] for each in runs
-  )
+  losses = [each['validation_loss'] for each in found.runs.values()]
+  assert losses == sorted(each['validation_loss'] for each in runs)
 
 
 def test_a_lower_loss_that_always_is_a_better_run_has_a_correlation_of_minus_one():

@@ -8,25 +8,21 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.scaling.findings import find_law, predict
-from mgjax.scaling.parametric import Runs
-from mgjax.scaling.records import choose_arm, read_arms, read_records
+from mgjax.scaling.records import choose_arm, read_records
 from tests import binaries
 from tests.scaling.test_comparison import SECOND
-from tests.scaling.test_parametric import SURFACES, runs
+from tests.scaling.test_parametric import SURFACES, noisy, runs
 
 FIRST = SURFACES['hoffmann']
-
-
-def noisy(law, seed=0):
-  size, tokens, loss = runs(law)
-  return Runs(size, tokens, loss * np.exp(0.002 * np.random.default_rng(seed).normal(size=45)))
 
 
 @pytest.fixture
 def records(tmp_path):
   lines = ['arm,parameters,tokens,loss']
   for arm, law in (('llama', FIRST), ('dit', SECOND)):
-    lines += [f'{arm},{n:.17g},{d:.17g},{x:.17g}' for n, d, x in zip(*noisy(law), strict=True)]
+    lines += [
+      f'{arm},{n:.17g},{d:.17g},{x:.17g}' for n, d, x in zip(*noisy(law, noise=0.002), strict=True)
+    ]
   path = tmp_path / 'runs.csv'
   path.write_text('\n'.join(lines))
   return path
@@ -35,13 +31,13 @@ def records(tmp_path):
 def test_a_published_table_is_read_by_its_own_names(tmp_path):
   path = tmp_path / 'epoch.csv'
   path.write_text('x,Model Size,Training FLOP,loss\n1,1e9,6e19,2.5\n2,2e9,6e20,2.25\n')
-  arms = read_arms(path)
-  assert list(arms) == ['']
-  assert arms[''].tokens.tolist() == [1e10, 5e10] and arms[''].loss.tolist() == [2.5, 2.25]
+  ((name, found),) = read_records(path).items()
+  assert name == ''
+  assert found.runs.tokens.tolist() == [1e10, 5e10] and found.runs.loss.tolist() == [2.5, 2.25]
   path = tmp_path / 'sweep.jsonl'
   row = {'arm': 'a', 'parameters': 10, 'tokens': 20, 'loss': 3, 'validation_loss': 4}
   path.write_text(json.dumps(row) + '\n')
-  assert read_arms(path)['a'].loss.tolist() == [4]
+  assert read_records(path)['a'].runs.loss.tolist() == [4]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +55,7 @@ def test_rows_that_are_no_runs_are_one_sentence(tmp_path, text, told):
   path = tmp_path / 'runs.csv'
   path.write_text(text)
   with pytest.raises(DataError, match=told):
-    read_arms(path)
+    read_records(path)
 
 
 def write_lines(path, *rows):
@@ -101,7 +97,7 @@ def test_of_a_sweep_of_the_learning_rate_the_best_runs_stay(tmp_path):
 
 
 def test_an_arm_is_chosen_by_name(records):
-  arms = read_arms(records)
+  arms = read_records(records)
   assert choose_arm(arms, 'dit', 'arm') is arms['dit']
   with pytest.raises(ConfigError, match='--arm=: expected one of the arms llama, dit'):
     choose_arm(arms, '', 'arm')
@@ -127,7 +123,7 @@ def test_the_commands_fit_predict_and_compare(records):
 
 
 def test_a_budget_far_beyond_the_runs_is_told_beside_published_laws():
-  found = find_law(noisy(FIRST), resamples=10)
+  found = find_law(noisy(FIRST, noise=0.002), resamples=10)
   lines = predict(found, 1e24).splitlines()
   assert lines[-1].startswith('warning: 3.0 decades beyond the largest run')
   # Llama 3 at 1e24 FLOPs: .299 x 1e24^.537 tokens, and C / (6 D) parameters.
@@ -139,7 +135,7 @@ def test_a_budget_far_beyond_the_runs_is_told_beside_published_laws():
 
 
 def test_intervals_hold_the_number_and_narrow_with_less_noise():
-  found = find_law(noisy(FIRST), resamples=40)
+  found = find_law(noisy(FIRST, noise=0.002), resamples=40)
   for number in found.numbers().values():
     assert number.low <= number.value <= number.high
   sure = find_law(runs(FIRST), resamples=10)

@@ -26,12 +26,9 @@ _SOURCE = re.compile(r'op_name="([^"]*)"')
 
 @dataclasses.dataclass(frozen=True)
 class Scheduled:
-  """Work that the schedule puts between a collective's start and its done.
+  """Work of one instruction that the schedule puts between a collective's start and its done.
 
-  Attributes:
-    place: number of the instruction in the program; collectives that are on their way at once share
-      the work of a place.
-    work: of the instruction, with all that it calls.
+  Collectives that are on their way at once share the work of a place.
   """
 
   place: int
@@ -43,13 +40,11 @@ class CompiledCollective:
   """One collective instruction.
 
   Attributes:
-    kind: one of `KINDS`.
     dtype: of the numbers that travel; of several arrays, the one with the most bytes.
     bytes: of one execution: the result of an all-gather, of others what one device puts in.
     executions: a step; an instruction in a loop runs once a turn.
     asynchronous: whether it starts and later ends, with or without work in between.
     group: devices that take part together, and `stride` between their numbers.
-    stride: see `group`.
     largest: bytes of the largest array, of several that travel together.
     source: where in the model it comes from.
     between: the work between its start and its done.
@@ -85,10 +80,10 @@ def audit(hlo: str) -> list[CompiledCollective]:
         inside = range(index + 1, dones.get(index, index + 1))
         works = ((numbers[i], counter.instruction(name, steps[i])) for i in inside)
         beside = tuple(Scheduled(place, work) for place, work in works if any(work.parts))
-      kind = _kind(step.opcode)
+      kind = step.opcode.removesuffix('-start')
       if kind == 'all-reduce' and SCATTERED in name:
         kind = 'reduce-scatter'
-      if kind:
+      if kind in KINDS:
         found.append(_found(step, kind, times, beside))
       for called in step.called:
         if not called.startswith(BETWEEN):
@@ -114,11 +109,6 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
       elif is_done(step):
         found[started[0]] = index
   return found
-
-
-def _kind(opcode: str) -> str:
-  base = opcode.removesuffix('-start')
-  return base if base in KINDS else ''
 
 
 def _found(

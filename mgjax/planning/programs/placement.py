@@ -42,9 +42,7 @@ def group_collectives(
 
 
 def waiting_seconds(
-  found: Sequence[CompiledCollective],
-  wires: Sequence[float],
-  seconds: Callable[[Work], float],
+  found: Sequence[CompiledCollective], wires: Sequence[float], seconds: Callable[[Work], float]
 ) -> list[float]:
   """Returns the seconds of one execution of every collective that no work hides.
 
@@ -53,11 +51,6 @@ def waiting_seconds(
   for a collective by itself. Of several that are on their way at once no work counts twice: a place
   of the schedule hides first those that must end first, which leaves the least to wait for
   (Glover's rule). A collective that waits inside another's flight is not counted as work.
-
-  Args:
-    found: from `audit`.
-    wires: seconds on the wire of one execution of each.
-    seconds: of work, on the chip.
   """
   left, flying, works = list(wires), {}, {}
   for index, each in enumerate(found):
@@ -111,12 +104,8 @@ def axis_of(each: CompiledCollective, sizes: Mapping[str, int]) -> str:
 def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str]:
   """Lists the collectives that move more than they should, a sentence each.
 
-  Weights are gathered in the compute type and gradients scattered: nothing as large as a matrix
-  then travels as an all-reduce, nor in float32.
-
-  Args:
-    found: from `audit`.
-    matrix: bytes of a layer's smallest matrix, in the compute type, over tensor.
+  Weights are gathered in the compute type and gradients scattered: nothing as large as `matrix`,
+  the bytes of a layer's smallest one over tensor, travels as an all-reduce, nor in float32.
   """
   said = []
   for each in found:

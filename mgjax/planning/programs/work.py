@@ -34,14 +34,7 @@ _KERNEL = 'custom_call_target="tpu_custom_call"'
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What instructions do on one chip.
-
-  Attributes:
-    linear: operations of matrix products and convolutions.
-    forward: operations of forward attention kernels.
-    backward: operations of backward attention kernels.
-    bytes: that all else moves between the chip and its memory.
-  """
+  """What instructions do on one chip: operations of products and kernels, bytes of all else."""
 
   linear: float = 0.0
   forward: float = 0.0

@@ -35,12 +35,7 @@ def compile_samplings(
   What is compiled is the loop over all steps, as `mgjax.video.pipeline` runs it; memory is the
   compiler's, and a pass has the collectives of the program over its passes. A sampler whose
   guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
-
-  Returns:
-    The samplings, the programs as plain JSON values by name, and notes.
-
-  Raises:
-    ConfigError: the topology is not of TPUs, or the compiler for them is not installed.
+  Returns the samplings, the programs as plain JSON values by name, and notes.
   """
   model = make_flow_model(fields)
   found, programs, notes = dict(chosen), {}, []
@@ -79,9 +74,6 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   """Compiles `generate(params, batch, noise)` for a mesh; weights are in float32, as saved.
 
   Noise and conditions are whole on every device, as a pipeline gives them.
-
-  Raises:
-    ConfigError: as `tpu_devices`, or the mesh does not fit the chips.
   """
   asked, place = sampling.asked, sampling.place
   mesh = make_mesh(sampling.sizes, devices=tpu_devices(place), torus=place.torus)

@@ -13,7 +13,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
@@ -37,6 +36,7 @@ from mgjax.planning.workload import Workload, make_sizes, make_workload
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
+from mgjax.training.spec import Outline
 from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers
 
 FRAMES, SIZE = 256, (1080, 1920)  # of the report's videos
@@ -45,20 +45,14 @@ ASSUMED = 'convolutions as linear maps, and the autoencoder on one chip (assumed
 
 @dataclasses.dataclass(frozen=True)
 class Film:
-  """A video that is to be made, and what makes it.
+  """A video that is to be made, and what makes it; codecs have no weights here.
 
   Attributes:
-    frames: how many.
-    height: in pixels.
-    width: in pixels.
     rows: tiles in a call; 0 is one for every group of chips that shares a row.
     work: the model and one tile of a window.
-    codec: the image autoencoder, without weights.
-    sample: the solver's settings.
     overlap: frames that windows share.
     covers: of rows and columns of a frame, in latents.
     times: the windows of frames.
-    fps: frames a second.
   """
 
   frames: Positive
@@ -90,16 +84,13 @@ class Film:
     return count_branches(self.sample.guidance)
 
 
-def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int = 0) -> Film:
-  """Reads a configuration of an upsampler; arrays are only ever shapes here.
-
-  Raises:
-    ConfigError: the film is none that can be made, or a setting is out of its range.
-  """
+def read_film(
+  fields: Mapping[str, Any], outline: Outline, frames: int, size: tuple[int, int], rows: int = 0
+) -> Film:
+  """Reads a configuration of an upsampler; raises ConfigError for a film that cannot be made."""
   for name, value in zip(('frames', 'height', 'width'), (frames, *size), strict=True):
     if value < 1:
       raise ConfigError(f'{name} = {value}; expected 1 at least')
-  fields = config.to_dict()
   backbone, fps = make_flow_model(fields['model']).backbone, fields['data']['fps']
   codec, notes = _make_codec(fields['autoencoder'])
   name, shape = longest_bucket(video_shapes(fields['buckets'], fps))
@@ -114,7 +105,7 @@ def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int 
   )
   times = windows(frames, shape.frames, shared.overlap)
   tile = (times.size, *(cover.size for cover in covers), codec.model.latent_channels)
-  work = make_workload(config, name, tile)
+  work = make_workload(fields, outline, name, tile)
   sample = unpack(SampleSettings, fields['sample'], 'sample')
   return Film(
     frames, *size, rows, dataclasses.replace(work, notes=tuple(notes)), codec, sample,
@@ -123,7 +114,8 @@ def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int 
 
 
 def plan_film(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
+  outline: Outline,
   topology: str,
   sizes: Mapping[str, int] | None = None,
   *,
@@ -133,21 +125,11 @@ def plan_film(
 ) -> dict[str, Any]:
   """Says what it takes to make a video of a size with an upsampler, weights in bfloat16.
 
-  Args:
-    config: of the component 'upsampler'.
-    topology: as 'v5p:1x1x1' or 'h200:8'.
-    sizes: of the mesh; by default all windows that fit on `data`, tokens on `context`.
-    frames: of the video.
-    size: its height and width in pixels.
-    rows: tiles in a call; 0 is one a group of chips that shares a row.
-
-  Returns:
-    Plain JSON values; memory is that of one chip, seconds are those of all together.
-
-  Raises:
-    ConfigError: the video is none that can be made, or the mesh does not fit.
+  By default all windows that fit are on `data`, tokens on `context`; `rows` are tiles in a call, 0
+  is one a group of chips that shares a row. In the plain JSON values that it returns memory is that
+  of one chip, seconds are those of all together. Raises ConfigError where something does not fit.
   """
-  film, place = read_film(config, frames, size, rows), parse_topology(topology)
+  film, place = read_film(fields, outline, frames, size, rows), parse_topology(topology)
   sampling = _on(film, place, sizes) if sizes else _spread(film, place)
   work, codec = film.work, film.codec.model
   gib = {name: each / GIB for name, each in film_bytes(film, sampling).items()}

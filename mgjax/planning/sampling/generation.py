@@ -6,26 +6,19 @@ A sample takes as many passes (`sampling/latency.py`) as its solver asks for.
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.planning.efficiency import Ends, bounds, spread
-from mgjax.planning.report import (
-  COLLECTIVES,
-  bounds_of,
-  collective_as_json,
-  collective_row,
-  table,
-)
+from mgjax.planning.report import COLLECTIVES, bounds_of, collective_as_json, collective_row, table
 from mgjax.planning.roofline import describe_assumptions
 from mgjax.planning.sampling.compiled import compile_samplings
 from mgjax.planning.sampling.latency import Asked, Pass, Sampling, fastest
 from mgjax.planning.sampling.passes import SAVED, Way, list_ways
 from mgjax.planning.search import check_exchange, mesh_flag
 from mgjax.planning.workload import make_sizes, make_workload
+from mgjax.training.spec import Outline
 
 LEFT_OUT = 'encoding of text and decoding of latents are not in the seconds'
 # Slices that latency is told for, beside the one that is asked for.
@@ -37,7 +30,8 @@ SLICES = {
 
 
 def plan_generation(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
+  outline: Outline,
   topology: str,
   sizes: Mapping[str, int] | None = None,
   *,
@@ -48,22 +42,14 @@ def plan_generation(
 ) -> dict[str, Any]:
   """Says how long a flow model takes to sample on a topology, and what would make it shorter.
 
-  Args:
-    config: of a flow model with a sampler.
-    topology: as 'v5p:2x2x2' or 'h200:8'.
-    sizes: of the mesh; by default those with the least latency among what fits.
-    bucket: whose samples are made; '' takes the one with the most tokens.
-    exchange: of context shards; '' is as configured.
-    rows: samples at a time.
-    compiled: compile the sampler for the topology, and take memory and collectives from there.
-
-  Returns:
-    Plain JSON values; seconds are those of all samples that are made at a time.
+  By default the mesh has the least latency among those that fit, and the bucket the most tokens;
+  `rows` are samples at a time. `compiled` takes memory and collectives from the compiled sampler.
+  Returns plain JSON values; seconds are those of all samples that are made at a time.
 
   Raises:
     ConfigError: something does not exist, does not fit together or cannot be compiled.
   """
-  place, work, fields = parse_topology(topology), make_workload(config, bucket), config.to_dict()
+  place, work = parse_topology(topology), make_workload(fields, outline, bucket)
   asked = Asked(work, exchange or work.exchange, rows)
   check_exchange(asked.exchange)
   sample = unpack(SampleSettings, fields['sample'], 'sample')

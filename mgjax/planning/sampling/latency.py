@@ -35,12 +35,7 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-  """A forward pass on a mesh.
-
-  Attributes:
-    time: of the pass, at both ends of the chip's efficiencies.
-    collectives: of the pass.
-  """
+  """A forward pass on a mesh: seconds at both ends of the chip's efficiencies, and collectives."""
 
   time: Ends[Roofline]
   collectives: tuple[Collective, ...]
@@ -56,9 +51,6 @@ class Sampling:
   """Samples that are made together on a mesh, by passes of some rows.
 
   Attributes:
-    asked: what is planned.
-    place: the chips.
-    sizes: of all mesh axes.
     passes: rows that a sample has in a pass -> the pass.
     bytes: of one chip at the peak, by category, but for the weights.
     compiled: GiB of one chip by the compiler, weights as they were saved; 0 where it was not asked.
@@ -102,11 +94,8 @@ def fastest(
 ) -> Sampling | None:
   """Returns the sampling with the least latency of one pass of each of `rows`, among what fits.
 
-  The middle of the range of seconds counts.
-  What does not fit comes after all that does, least memory first; None if nothing divides.
-
-  Raises:
-    ConfigError: the mesh that is given does not fit the chips.
+  The middle of the range of seconds counts. What does not fit comes after all that does, least
+  memory first; None if nothing divides. Raises ConfigError where a given mesh does not fit.
   """
   found = []
   for sizes in [given] if given else possible_meshes(place):
@@ -130,8 +119,7 @@ def sample_on(
 ) -> Sampling | None:
   """Estimates passes on a mesh; None if their rows do not divide over its groups.
 
-  Raises:
-    ConfigError: the mesh does not fit the chips, or the heads the mesh.
+  Raises ConfigError where the mesh does not fit the chips, or the heads the mesh.
   """
   work = asked.work
   axes = axis_networks(sizes, place)
@@ -148,11 +136,7 @@ def sample_on(
 
 
 def make_pass(
-  work: Workload,
-  place: Topology,
-  sizes: Mapping[str, int],
-  rows: int,
-  found: Sequence[Collective],
+  work: Workload, place: Topology, sizes: Mapping[str, int], rows: int, found: Sequence[Collective]
 ) -> Pass:
   """Makes a pass of `rows` rows on a mesh of its collectives."""
   return Pass(forward_roofline(work, place, sizes, rows, found), tuple(found))

@@ -24,13 +24,7 @@ STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/distillation/
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-  """One way to sample.
-
-  Attributes:
-    name: in words.
-    passes: rows that a sample has in a pass -> how many passes have so many.
-    weights: a name in `WEIGHTS`.
-  """
+  """One way to sample: rows that a sample has in a pass -> how many passes have so many."""
 
   name: str
   passes: Mapping[int, int]
@@ -46,10 +40,7 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
   """Counts passes of a configured sampler by their rows of a sample.
 
   The solver is run on a number, and guidance asked at every time how many rows it makes of one:
-  outside of its intervals that may be fewer.
-
-  Raises:
-    ConfigError: the solver chooses its steps itself.
+  outside of its intervals that may be fewer. ConfigError: the solver chooses its steps itself.
   """
   if sample.solver not in SOLVERS:
     raise ConfigError(

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from mgjax.core.tables import aligned
 from mgjax.planning.plan import Choices, make_plan
+from mgjax.planning.workload import make_workload, read_outline
 from mgjax.scaling.design.grid import Point
 from mgjax.scaling.law import FLOPS
 
 
 def describe_grid(points: Sequence[Point], topology: str = '') -> str:
-  """Formats the runs of a grid as a table, with what they cost.
-
-  Raises:
-    ConfigError: there is no such topology, or a model does not fit it.
-  """
+  """Formats the runs of a grid as a table, with what they cost on a topology."""
   seconds = cost_seconds(points, topology) if topology else {}
   header = ('run', 'parameters', 'N by work', 'tokens', 'FLOPs', '6 N D', 'rate', 'rows', 'steps',
             'seeds')  # fmt: skip
@@ -40,16 +37,13 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
 
 
 def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
-  """Returns the least and the most seconds of every run on a topology, by the planner's formula.
-
-  Raises:
-    ConfigError: there is no such topology, or no mesh takes a run's rows.
-  """
+  """Returns the least and the most seconds of every run on a topology, by the planner's formula."""
   found, known = {}, {}
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:
-      time = make_plan(point.config, topology, Choices(rows=point.rows)).chosen.time
+      work = make_workload(point.config.to_dict(), read_outline(point.config))
+      time = make_plan(work, topology, Choices(rows=point.rows)).chosen.time
       known[key] = time.fast.step, time.slow.step
     fast, slow = known[key]
     found[point.name] = fast * point.steps, slow * point.steps

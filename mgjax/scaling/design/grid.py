@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Positive, Range, check, fields_of, unpack
-from mgjax.planning.workload import Workload, count_flops, make_workload
+from mgjax.planning.workload import Workload, count_flops, make_workload, read_outline
 from mgjax.scaling.design.ladder import Rung, rung
 from mgjax.scaling.law import FLOPS, Above0
 
@@ -27,11 +27,6 @@ class Rule:
 
   Learning rate and batch must rise and fall together with size and data, or the law is that of
   badly trained models (Yin et al., 2024); their exponents are not in public sources.
-
-  Attributes:
-    value: at the reference.
-    by_size: exponent.
-    by_tokens: exponent.
   """
 
   value: Above0
@@ -122,15 +117,10 @@ class Point:
   Attributes:
     recipe: name in `config.recipes`.
     budget: C that it was planned for.
-    rung: sizes of the backbone.
-    parameters: that train, all of them.
     size: N by work.
     tokens: D, read by all its steps.
     flops: of all its steps.
     learning_rate: at its highest.
-    rows: of a step.
-    steps: how many.
-    seeds: of its runs.
     config: what is trained.
   """
 
@@ -163,25 +153,24 @@ class Point:
     }  # fmt: skip
 
 
-def make_grid(config: ConfigDict) -> list[Point]:
+def make_grid(fields: Mapping[str, Any]) -> list[Point]:
   """Returns the runs of a grid, the smallest budget first.
 
-  Args:
-    config: `grid`, see `GridSettings`, and `recipes`, name -> configuration of a flow model with
-      one bucket; the grid sets its sizes, rows, rates and steps. The FFN of a recipe with two
-      matrices is 3/2 as wide, so that a rung is as many operations in all.
+  `fields` are `grid`, see `GridSettings`, and `recipes`, name -> configuration of a flow model with
+  one bucket; the grid sets its sizes, rows, rates and steps. The FFN of a recipe with two matrices
+  is 3/2 as wide, so that a rung is as many operations in all.
 
   Raises:
     ConfigError: fields are missing, unknown or do not go together, or a run would have no steps.
   """
-  if missing := {'grid', 'recipes'} - set(config):
+  if missing := {'grid', 'recipes'} - set(fields):
     raise ConfigError(f'the configuration lacks {", ".join(sorted(missing))}; see configs/scaling/')
-  settings = unpack(GridSettings, fields_of(config, 'grid'), 'grid')
+  settings = unpack(GridSettings, fields_of(fields, 'grid'), 'grid')
   points: list[Point] = []
-  for recipe, base in config.recipes.items():
-    if len(base.buckets) != 1:
+  for recipe, base in fields['recipes'].items():
+    if (count := len(base['buckets'])) != 1:
       raise ConfigError(
-        f'recipe {recipe!r} has {len(base.buckets)} buckets; expected one, or tokens have no size'
+        f'recipe {recipe!r} has {count} buckets; expected one, or tokens have no size'
       )
     known: dict[int, float] = {}
     works: dict[int, Workload] = {}
@@ -190,7 +179,9 @@ def make_grid(config: ConfigDict) -> list[Point]:
       for target in () if settings.heads else settings.targets(budget):
         taken.append(_nearest(target, base, settings, known, taken))
       for heads in taken:
-        works[heads] = works.get(heads) or make_workload(_counted(base, settings.rung(heads)))
+        if heads not in works:
+          config = _counted(base, settings.rung(heads))
+          works[heads] = make_workload(config.to_dict(), read_outline(config))
       for index, factor in itertools.product(range(len(taken)), settings.rates):
         seeds = settings.seeds if index == len(taken) // 2 else settings.seeds[:1]
         points.append(
@@ -199,8 +190,8 @@ def make_grid(config: ConfigDict) -> list[Point]:
   return sorted(points, key=lambda point: point.budget)
 
 
-def _sized(base: ConfigDict, sizes: Rung) -> ConfigDict:
-  config = base.copy_and_resolve_references()
+def _sized(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
+  config = ConfigDict(base)
   wider = 1 if config.model.get('feed_forward', 'swiglu') == 'swiglu' else 1.5
   fields = dataclasses.asdict(sizes) | {'mlp_dim': round(wider * sizes.mlp_dim)}
   unroll = sizes.depth if config.model.get('unroll', 1) > 1 else 1
@@ -209,7 +200,7 @@ def _sized(base: ConfigDict, sizes: Rung) -> ConfigDict:
   return config
 
 
-def _counted(base: ConfigDict, sizes: Rung) -> ConfigDict:
+def _counted(base: Mapping[str, Any], sizes: Rung) -> ConfigDict:
   """The same as one layer in a loop, which has the same parameters and is traced sooner."""
   config = _sized(base, sizes)
   config.model.unroll = 1
@@ -218,7 +209,7 @@ def _counted(base: ConfigDict, sizes: Rung) -> ConfigDict:
 
 def _nearest(
   target: float,
-  base: ConfigDict,
+  base: Mapping[str, Any],
   settings: GridSettings,
   known: dict[int, float],
   taken: Sequence[int],
@@ -227,7 +218,7 @@ def _nearest(
 
   def size(heads: int) -> float:
     if heads not in known:
-      flops, tokens = count_flops(_counted(base, settings.rung(heads)))
+      flops, tokens = count_flops(read_outline(_counted(base, settings.rung(heads))))
       known[heads] = flops.training / (FLOPS * tokens)
     return known[heads]
 
@@ -250,7 +241,7 @@ def _nearest(
 
 def _make_point(
   recipe: str,
-  base: ConfigDict,
+  base: Mapping[str, Any],
   settings: GridSettings,
   budget: float,
   work: Workload,

@@ -13,14 +13,7 @@ _FFN = 8 / 3  # of the width, as Llama's
 
 @dataclasses.dataclass(frozen=True)
 class Rung:
-  """The sizes of a backbone, as fields of `config.model`.
-
-  Attributes:
-    dim: width d.
-    depth: layers L.
-    heads: attention heads.
-    mlp_dim: FFN width f, of SwiGLU's three matrices.
-  """
+  """Sizes of a backbone as fields of `config.model`; `mlp_dim` is f of SwiGLU's three matrices."""
 
   dim: Positive
   depth: Positive
@@ -37,16 +30,12 @@ class Rung:
 
 
 def rung(heads: Positive, head_dim: Annotated[int, Range(least=2)] = 128) -> Rung:
-  """Returns the rung of so many heads.
+  """Returns the rung of so many heads, 128 wide in all of the report's models.
 
     d = heads head_dim,  L = 32 (d / 3072)^0.585,  f = 8/3 d
 
   L is rounded, f to a multiple of 256, or of 8 below a width of 1024. The report's models of 5B and
   30B are the rungs of 24 and 48 heads.
-
-  Args:
-    heads: attention heads.
-    head_dim: width of each, 128 in all of the report's models.
   """
   dim = heads * head_dim
   whole = 256 if dim >= 1024 else 8

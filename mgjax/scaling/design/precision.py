@@ -26,15 +26,9 @@ _BELOW = np.linspace(0, 2, 9)  # decades that the highest budget may lie below t
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """A grid of budgets by sizes, centred on the best ones, and what it tells.
+  """A grid of budgets (C, FLOPs) by sizes, centred on the best ones, and what it tells.
 
-  Attributes:
-    budgets: C of each, FLOPs.
-    sizes: of each budget.
-    decades: of these.
-    seeds: of each run.
-    flops: of all runs.
-    half_width: of the exponent's interval of 95%.
+  `half_width` is that of the exponent's interval of 95%.
   """
 
   budgets: tuple[float, ...]
@@ -57,14 +51,8 @@ def exponent_error(
 
     sd = noise sqrt(g (J^T J)^-1 g)
 
-  Args:
-    law: about what is expected.
-    size: N of every run.
-    tokens: D.
-    noise: standard deviation of log L between seeds.
-
-  Raises:
-    ConfigError: the runs do not tell the constants apart.
+  where `noise` is the standard deviation of log L between seeds. Raises ConfigError where the runs
+  do not tell the constants of the expected law apart.
   """
   arguments(exponent_error, {'noise': noise}, 'exponent_error', ('law', 'size', 'tokens'))
   x, y = np.log(np.asarray(size, np.float64)), np.log(np.asarray(tokens, np.float64))
@@ -92,11 +80,7 @@ def cheapest_sweep(
 ) -> Sweep:
   """Returns the sweep of fewest operations that pins the exponent, within what the audit allows.
 
-  Args:
-    law: about what is expected.
-    compute: budget that the law is to be used at.
-    noise: see `exponent_error`.
-    half_width: of the exponent's interval of 95%.
+  The law of about what is expected is to be used at the budget `compute`; see `exponent_error`.
   """
   best = None
   for below, span, count, decades in itertools.product(_BELOW, _SPANS, _COUNTS, _WIDTHS):
@@ -118,10 +102,7 @@ def cheapest_sweep(
 def describe_precision(points: Sequence[Point], noise: float) -> str:
   """Says how sure the exponent of a grid will be, and which sweep would pin it, in words.
 
-  Args:
-    points: see `make_grid`; the middle sizes are taken for the best ones, around which losses fall
-      as by the law of Hoffmann et al.
-    noise: see `exponent_error`.
+  Middle sizes are taken for the best ones, around which losses fall as by Hoffmann et al.'s law.
   """
   said = []
   for recipe in sorted({point.recipe for point in points}):

@@ -62,9 +62,10 @@ def seconds(work):
   ('s1 p1 d1', 4.0, Ends(0.0, 0.0)),  # twice as long as the wire
   ('s1 d1 p1', 4.0, Ends(WIRE, WIRE)),
   ('p1 s1 d1', 4.0, Ends(WIRE, WIRE)),
+  ('s1 p1', 4.0, Ends(WIRE, WIRE)),  # its end is elsewhere
   ('s1 p1 d1', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
   ('p1 s1 p2 d1 p3', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
-], ids=['overlapped', 'work after', 'work before', 'half', 'half of much work'])  # fmt: skip
+], ids=['overlapped', 'work after', 'work before', 'no end', 'half', 'half of much'])  # fmt: skip
 def test_a_collective_hides_behind_the_work_between_its_start_and_its_end(order, share, waiting):
   text, _ = program(order, share * HALF)
   found = waits(text)
@@ -106,11 +107,6 @@ def test_work_hides_first_what_must_end_first():
   one, two = audit(text)
   assert len(one.between) == 2 and len(two.between) == 1
   assert one.between[0].place == two.between[0].place
-
-
-def test_a_start_whose_end_is_elsewhere_hides_nothing():
-  text, _ = program('s1 p1', 4 * HALF)
-  assert waits(text).waits == Ends(pytest.approx(WIRE), pytest.approx(WIRE))
 
 
 LOOP = """
