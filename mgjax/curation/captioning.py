@@ -1,8 +1,7 @@
-"""Captions of the clips that are kept, once each, and what of them stands in records.
+"""Writes captions of the clips that are kept, once each, and the captions of their records.
 
-A captioner writes what a clip shows (see `captions.py`); what was written is kept, a line a clip,
-so that a run that was killed goes on. A template then makes a record's caption of it, of the
-camera, of labels and of sound:
+What a captioner wrote (see `captions.py`) is kept, a line a clip, so that a run that was killed
+goes on. A template then makes a record's caption of it, of the camera, of labels and of sound:
 
 {camera}   the move of the camera where people or the scorer are sure of it: 'Pan right.'
 {shot}     labels of the shot that people set: 'Wide shot.'
@@ -59,13 +58,7 @@ def caption_clips(
 ) -> list[str | None]:
   """Returns what a captioner writes of clips; None where it says nothing, '' of what is unreadable.
 
-  Args:
-    rows: of clips: clip, place, start, end and caption are read.
-    inputs: that they are in.
-    folder: of what was written.
-    settings: who writes.
-    allowance: of reading the frames of each clip, which a process under limits does.
-    progress: called with how many clips have a caption, and of how many.
+  Of each row clip, place, start, end and caption are read; a process under limits reads frames.
 
   Raises:
     ConfigError: the captioner cannot be made.
@@ -93,11 +86,6 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
   """Returns a record's caption: the template, filled with what is known of a clip.
 
   Labels of the camera that people set count, and else the scorer's answer, where it is sure.
-
-  Args:
-    row: of a clip; its caption, `labels` of people, and scores of the camera and of sound.
-    settings: the template.
-    limits: what counts as heard.
   """
   caption, labels = row.get('caption') or '', row.get('labels') or ()
   if settings.template.strip() == '{sound}':

@@ -28,17 +28,11 @@ MORE = 'more'  # of a row: what its record has beside that
 
 @dataclasses.dataclass(frozen=True)
 class CutResult:
-  """What became of the clips.
+  """What became of the clips."""
 
-  Attributes:
-    rows: how many are records.
-    copied: of how many the pictures were copied.
-    rejected: those that could not be cut, and why.
-  """
-
-  rows: int
-  copied: int
-  rejected: list[Rejected]
+  rows: int  # how many are records
+  copied: int  # of how many the pictures were copied
+  rejected: list[Rejected]  # those that could not be cut, and why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +60,7 @@ def write_records(
     clips: rows, of which clip, place, start, end, caption and, where it is there, MORE are read.
     inputs: that they are cut from.
     directory: of the records, a path or a URL.
-    engine: that spreads the work.
+    engine: that spreads the work, see `shards.Engine`.
     settings: how clips are cut.
     workers: that cut at once; by default one a core.
     allowance: of each clip.

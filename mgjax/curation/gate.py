@@ -22,12 +22,7 @@ PROBED = ('seconds', 'width', 'height')
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-  """Filters that are asked about a probe, in their order; without any it is open.
-
-  Attributes:
-    names: of these filters.
-    keep: what they keep.
-  """
+  """Filters that are asked about a probe, in their order; without any it is open."""
 
   names: tuple[str, ...] = ()
   keep: KeepSettings = dataclasses.field(default_factory=KeepSettings)
@@ -39,11 +34,7 @@ class Gate:
     return next((reason for reason in said if reason), '')
 
   def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
-    """Which rows of videos that were not decoded it lets through now.
-
-    Args:
-      table: of such rows, as `Scores.gated` returns them.
-    """
+    """Which rows of `Scores.gated`, of videos that were not decoded, it lets through now."""
     columns = as_columns(table, (*PROBED, 'clip'))
     through = np.ones(len(columns['clip']), bool)
     for name in self.names:

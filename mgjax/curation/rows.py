@@ -116,14 +116,7 @@ class Scores:
   def write(
     self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
   ) -> None:
-    """Writes the rows of a shard.
-
-    Args:
-      index: of the shard.
-      rows: of its videos, one a clip.
-      seconds: that they took one worker.
-      instead_of: the file of this shard whose place it takes.
-    """
+    """Writes the rows of a shard, which took one worker `seconds`, instead of an older file."""
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
     table = pyarrow().table({name: [row.get(name) for row in rows] for name in names})
     data = to_parquet(table.replace_schema_metadata({'seconds': repr(seconds)}))
@@ -173,11 +166,10 @@ class Scores:
         path.unlink()
 
   def table(self) -> tuple[Any, Vectors]:
-    """Returns the rows of all finished shards, without their pictures.
+    """Returns the rows of all finished shards without their pictures, a pyarrow.Table.
 
-    Returns:
-      A pyarrow.Table, and those columns of vectors that are not in it: all of them when all shards
-      are there, else none.
+    Beside it come the columns of vectors that are not in it: all of them when all shards are there,
+    else none.
 
     Raises:
       DataError: nothing is measured, or a file is damaged.
@@ -205,13 +197,7 @@ class Scores:
   def pictures(
     self, places: Sequence[int], clips: Sequence[str], column: str = PICTURES[0]
   ) -> list[bytes | None]:
-    """Returns the pictures of some clips, None of one that has none.
-
-    Args:
-      places: of their videos.
-      clips: their names.
-      column: one of PICTURES.
-    """
+    """Returns the pictures of clips, by their videos' places and names; None of one without."""
     shards, found = self.shards(), {}
     for index in {self.shard_of(place) for place in places}:
       table = self._parquet(shards[index], ('clip', column).__contains__)
@@ -259,11 +245,7 @@ def _said(table: Any, name: str, default: Any) -> Any:
 
 
 def pyarrow() -> Any:
-  """The library of tables, with its part for parquet.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
+  """The library of tables, with its part for parquet; a ConfigError where it is not installed."""
   try:
     import pyarrow
     import pyarrow.parquet

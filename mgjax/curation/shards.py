@@ -31,13 +31,7 @@ _ROUNDS = 3  # in a row of which an engine brings nothing, until it is given up
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A shard to measure.
-
-  Attributes:
-    index: of the shard.
-    first: place of its first video among all.
-    inputs: its videos.
-  """
+  """A shard to measure: its index, the place of its first video among all, and its videos."""
 
   index: int
   first: int
@@ -49,7 +43,7 @@ Seen = Callable[[int], None]
 
 
 class ShardWorker:
-  """Measures shards, one after the other."""
+  """Measures shards, one after the other; calls `seen` with 1 after each video."""
 
   def __init__(
     self,
@@ -59,15 +53,6 @@ class ShardWorker:
     gate: Gate,
     seen: Seen,
   ):
-    """Starts nothing yet.
-
-    Args:
-      scores: where rows go.
-      settings: what is measured.
-      allowance: of each video.
-      gate: which videos are not decoded.
-      seen: called with 1 after each video.
-    """
     self._scores, self._gate, self._seen = scores, gate, seen
     measure = functools.partial(_measure, settings, gate)
     self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
@@ -129,7 +114,7 @@ def measure_all(
   limit: int = 0,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-  """Measures the videos that are not measured yet.
+  """Measures the videos that are not measured yet, as many at once as there are workers.
 
   Args:
     inputs: the videos.

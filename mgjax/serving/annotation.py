@@ -21,11 +21,7 @@ _PAGE = pathlib.Path(__file__).parent / 'page.html'
 
 
 def make_server(queue: Queue) -> Any:
-  """Returns a server (uvicorn) of a queue, to be run with a socket that listens.
-
-  Raises:
-    ConfigError: a package is not installed.
-  """
+  """Returns a server (uvicorn) of a queue, to be run with a socket that listens."""
   http.check_installed()
   from starlette.requests import Request
   from starlette.responses import JSONResponse, Response
@@ -92,15 +88,10 @@ def serve(
   url: str = '',
   tell: Callable[[str], None] | None = None,
 ) -> None:
-  """Serves what is in a folder until it is stopped.
+  """Serves what is in a folder, of a study or a review, until it is stopped.
 
-  Args:
-    folder: of the study or the review.
-    make_queue: reads it.
-    host: address to listen at.
-    port: 0 for one that is free.
-    url: that people reach it by, where that is another one.
-    tell: gets the lines that say where it is; by default they are printed.
+  `url` is what people reach it by, where that is another address; `tell` gets the lines that say
+  where it is.
 
   Raises:
     ConfigError: another server has the folder, the port is in use, or a package is missing.

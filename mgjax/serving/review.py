@@ -45,12 +45,7 @@ class Review(Queue):
   }  # fmt: skip
 
   def __init__(self, folder: str | os.PathLike[str], inputs: Inputs, people: Sequence[str] = ()):
-    """Reads what there is to look at, and what was decided.
-
-    Args:
-      folder: of the review.
-      inputs: the videos that the clips are in.
-      people: names of those who look at clips, beside those who did before.
+    """Reads what there is to look at and what was decided; `people` come to those before.
 
     Raises:
       ConfigError: there is nothing to look at, or of other videos, or nobody who looks.
@@ -66,7 +61,6 @@ class Review(Queue):
     self._cut, self._cutting = Guarded(_cut, ALLOWANCE), asyncio.Lock()
 
   def close(self) -> None:
-    """Ends the process that cuts clips."""
     self._cut.close(for_good=True)
 
   def plan(self, person: str, more: bool) -> Iterator[Task]:
@@ -100,7 +94,6 @@ class Review(Queue):
     }  # fmt: skip
 
   def media_names(self, task: Task) -> dict[str, str]:
-    """Returns the name of a clip's mp4."""
     return {'clip': self.token('media', *task.key)}
 
   async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
@@ -120,7 +113,6 @@ class Review(Queue):
     return path, 'video/mp4'
 
   async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Decision:
-    """Makes a decision of what was sent."""
     row = self._rows[task.key]
     start, end = row['start'], row['end']
     first, last = start + fields['from'], start + fields['to']
@@ -155,7 +147,6 @@ class Review(Queue):
     return [each for key, each in self.latest.items() if key in self._rows]
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    """Returns how far all are."""
     decided, total = self._decided(), len(self._rows)
     kept, own = sum(d.keep for d in decided), sum(d.person == person for d in decided)
     ended = f'All {total} clips are decided. You can close this page.'
@@ -172,7 +163,6 @@ class Review(Queue):
     }
 
   def state(self) -> dict[str, Any]:
-    """Returns how far the review is."""
     decided = self._decided()
     rows = [
       [

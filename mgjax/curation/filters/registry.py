@@ -23,27 +23,17 @@ from mgjax.curation.settings import CurationSettings, KeepSettings
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-  """One filter.
-
-  Attributes:
-    name: in configurations and reports.
-    judge: (columns, settings) -> reasons; of filters that have no limits.
-    limits: settings -> the limits that a clip keeps within, for histograms as well.
-    asked: settings -> whether they ask anything of it.
-    needs: columns without which it is off, any one of each tuple.
-    reads: columns that it reads as well where they are there.
-    supply: what to give for it to be on.
-    published: share of clips that Table 44 has left after it; None where it does not stand there.
-  """
+  """One filter: by limits on columns, or by a function of its own."""
 
   name: str
+  # Reasons, where there are no limits.
   judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
-  limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
-  asked: Callable[[KeepSettings], bool] = lambda _: True
-  needs: tuple[tuple[str, ...], ...] = ()
-  reads: tuple[str, ...] = ()
-  supply: str = ''
-  published: float | None = None
+  limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()  # for histograms as well
+  asked: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
+  needs: tuple[tuple[str, ...], ...] = ()  # columns without which it is off, any one of each tuple
+  reads: tuple[str, ...] = ()  # columns that it reads as well where they are there
+  supply: str = ''  # what to give for it to be on
+  published: float | None = None  # share of clips that Table 44 has left after it
 
   def columns(self) -> tuple[str, ...]:
     """Names of all columns that it reads."""
@@ -60,14 +50,9 @@ class Filter:
     return ''
 
   def keep(self, table: Any, settings: KeepSettings) -> np.ndarray:
-    """Says of each clip why it is dropped.
+    """Says of each clip why it is dropped, '' of one that is kept: of all if the filter is off.
 
-    Args:
-      table: a `pyarrow.Table`, or arrays or lists by name; one row a clip.
-      settings: what is kept.
-
-    Returns:
-      Objects (n): '' for a clip that is kept. All of them if the filter is off, see `off`.
+    The table is a `pyarrow.Table`, or arrays or lists by name; one row a clip.
     """
     columns = as_columns(table, (*self.columns(), 'clip'))
     if not len(columns['clip']) or self.off(table, settings):

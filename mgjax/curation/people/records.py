@@ -38,21 +38,13 @@ _CRF, _GOP, _CLOCK = 16.0, 16, 90_000  # of a shot that is cut out
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceResult:
-  """Counts so far.
+  """Counts so far."""
 
-  Attributes:
-    inputs: how many clips there are.
-    paired: rows with references of their own.
-    cross: rows with references of another shot.
-    rejected: clips and shots that were left out.
-    finished: else other processes are still at work.
-  """
-
-  inputs: int
-  paired: int
-  cross: int
-  rejected: list[Rejected]
-  finished: bool
+  inputs: int  # how many clips there are
+  paired: int  # rows with references of their own
+  cross: int  # rows with references of another shot
+  rejected: list[Rejected]  # clips and shots that were left out
+  finished: bool  # else other processes are still at work
 
   def __str__(self) -> str:
     """Says them in one line."""

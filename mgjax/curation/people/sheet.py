@@ -17,14 +17,12 @@ class ReferenceSheet:
   """Collects the first clips, as many of those taken as of those left out."""
 
   def __init__(self, clips: int):
-    """Takes how many of each kind are drawn."""
     self._room = {True: clips, False: clips}
     self._seen: list[np.ndarray] = []
     self._videos: list[np.ndarray] = []
     self._titles: list[str] = []
 
   def begin(self) -> None:
-    """Begins a clip."""
     self._seen = []
 
   def see(self, time: float, frame: Frame, faces: list[Face]) -> None:

@@ -30,7 +30,6 @@ class Soundtrack(Scorer):
   name, rate = 'sound', HELD
 
   def __init__(self, settings: MeasureSettings):
-    """Takes `settings.sound` and its three plug-ins."""
     self._settings = settings.sound
     self._events = _loaded(settings.sound_events)
     self._quality = _loaded(settings.sound_quality)
@@ -39,7 +38,6 @@ class Soundtrack(Scorer):
     self._held, self._file = HeldFrames(), None
 
   def open(self, file: File) -> None:
-    """Takes the video; one without sound is not looked at again."""
     try:
       probe_audio(file)
       self._file = file
@@ -47,12 +45,10 @@ class Soundtrack(Scorer):
       self._file = None
 
   def see(self, frame: Frame) -> None:
-    """Holds frames where somebody asks for them."""
     if self._cosine is not None and self._file is not None:
       self._held.add(frame)
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    """Reads the sound of a clip."""
     if self._file is None:
       return dict(_SILENCE)
     frames = None
