@@ -144,9 +144,7 @@ def sentence_of(*labels: str) -> str:
 
 
 def describe(
-  frames: UInt8[np.ndarray, 't h w 3'],
-  fps: float,
-  settings: CameraSettings = _CAMERA,
+  frames: UInt8[np.ndarray, 't h w 3'], fps: float, settings: CameraSettings = _CAMERA
 ) -> str:
   """Tells what optical flow and colours see: the camera, what moves by itself, colours and light.
 

@@ -43,10 +43,7 @@ _Scores = dict[str, np.ndarray]
 
 
 def write_page(
-  selection: Selection,
-  settings: CurationSettings,
-  path: str | os.PathLike[str],
-  pictures: Pictures,
+  selection: Selection, settings: CurationSettings, path: str | os.PathLike[str], pictures: Pictures
 ) -> pathlib.Path:
   """Writes the page, and returns where it is; `pictures` gets numbers of rows and a kind."""
   rows, steps = selection.table, selection.steps

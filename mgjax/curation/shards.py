@@ -46,12 +46,7 @@ class ShardWorker:
   """Measures shards, one after the other; calls `seen` with 1 after each video."""
 
   def __init__(
-    self,
-    scores: Scores,
-    settings: MeasureSettings,
-    allowance: Allowance,
-    gate: Gate,
-    seen: Seen,
+    self, scores: Scores, settings: MeasureSettings, allowance: Allowance, gate: Gate, seen: Seen
   ):
     self._scores, self._gate, self._seen = scores, gate, seen
     measure = functools.partial(_measure, settings, gate)
