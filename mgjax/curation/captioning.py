@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from mgjax.audio.captions import AudioCaption
-from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
 from mgjax.curation import frames
 from mgjax.curation.captions import Captioner, Clip, make_captioner, sentence_of
 from mgjax.curation.filters.sound import place
-from mgjax.curation.measure import open_video, reason_of
+from mgjax.curation.measure import open_video, or_reason
 from mgjax.curation.review.labels import CAMERA, SHOTS
 from mgjax.curation.rows import digest
 from mgjax.curation.scores.global_motion import ANSWERS
@@ -160,23 +160,18 @@ def _frames(
 ) -> UInt8[np.ndarray, 't h w 3'] | str:
   """The frames of a clip that a captioner sees, or why there are none."""
   each, start, end, rate, side = given
-  if isinstance(each, Rejected):
-    return each.reason
-  found, due = [], start
-  try:
+
+  def read() -> UInt8[np.ndarray, 't h w 3'] | str:
+    found, due = [], start
     for frame in frames.stream(open_video(each)):
       if frame.start >= end - 1e-3:
         break
       if frame.start >= due - 1e-3:
         due = max(due, start) + 1 / rate
         found.append(frame.shrunk(side).pixels)
-  except (StorageError, MemoryError):
-    raise
-  except DataError as error:
-    return reason_of(error, each)
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
-    return f'cannot be read ({type(error).__name__}: {error!s:.200})'
-  return np.stack(found) if found else 'shows no frame'
+    return np.stack(found) if found else 'shows no frame'
+
+  return or_reason(read, each, 'read', MemoryError)
 
 
 def _identity(settings: CaptionSettings) -> dict[str, Any]:

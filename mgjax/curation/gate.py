@@ -29,17 +29,18 @@ class Gate:
 
   def reason(self, row: Mapping[str, Any]) -> str:
     """Says why the video of a row need not be decoded, '' if it has to be."""
-    columns = {name: np.array([row[name]], np.float64) for name in PROBED} | {'clip': np.zeros(1)}
-    said = (str(FILTERS[name].keep(columns, self.keep)[0]) for name in self.names)
-    return next((reason for reason in said if reason), '')
+    return self._reasons({name: [row[name]] for name in PROBED} | {'clip': ['']})[0]
 
   def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
     """Which rows of `Scores.gated`, of videos that were not decoded, it lets through now."""
+    return self._reasons(table) == ''
+
+  def _reasons(self, table: Any) -> np.ndarray:
     columns = as_columns(table, (*PROBED, 'clip'))
-    through = np.ones(len(columns['clip']), bool)
+    said = np.full(len(columns['clip']), '', object)
     for name in self.names:
-      through &= FILTERS[name].keep(columns, self.keep) == ''
-    return through
+      said = np.where(said == '', FILTERS[name].keep(columns, self.keep), said)
+    return said
 
 
 OPEN = Gate()

@@ -45,7 +45,6 @@ class Selection:
 
   @property
   def clips(self) -> int:
-    """How many clips were measured."""
     return int((self.dropped_by != UNMEASURED).sum())
 
   @property
@@ -125,15 +124,8 @@ def select(table: Any, settings: CurationSettings, vectors: Vectors | None = Non
     stays = found == ''
     lost = left[~stays]
     dropped_by[lost], reasons[lost] = each.name, found[~stays]
-    steps.append(
-      Step(
-        name=each.name,
-        before=len(left),
-        kept=int(stays.sum()),
-        reasons=alike(found[~stays]),
-        seconds=time.monotonic() - began,
-      )
-    )
+    why, seconds = alike(found[~stays]), time.monotonic() - began
+    steps.append(Step(each.name, len(left), int(stays.sum()), '', why, seconds))
     left = left[stays]
   return Selection(table, dropped_by, reasons, steps, vectors)
 

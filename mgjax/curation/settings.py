@@ -18,7 +18,8 @@ from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
 
 Rate = Annotated[float, Range(above=0, most=1000)]  # frames a second
 Side = Annotated[int, Range(least=16, most=16_384)]  # pixels
-CAPTIONERS = ('existing', 'endpoint', 'rules')
+# Name -> whether it needs a model.
+CAPTIONERS = {'existing': False, 'endpoint': True, 'rules': False}
 SOUND_FIELD = 'sound'
 TEMPLATE_FIELDS = ('camera', 'shot', 'caption', SOUND_FIELD)
 Chance = Annotated[float, Range(above=0, most=1)]
@@ -206,7 +207,7 @@ class CaptionSettings(Checked):
       raise ConfigError(
         f'kind = {self.kind!r}; expected one of {", ".join(CAPTIONERS)}, or package.module:Class'
       )
-    if (self.kind == 'endpoint') != bool(self.endpoint.get('model')):
+    if CAPTIONERS.get(self.kind, False) != bool(self.endpoint.get('model')):
       raise ConfigError(
         f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
         "'endpoint', and of nothing else, has a model, as in {'model': 'llava'}"

@@ -109,18 +109,10 @@ def measure_all(
   limit: int = 0,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-  """Measures the videos that are not measured yet, as many at once as there are workers.
+  """Measures the videos that are not measured yet, as many at once as workers; 0: as cores.
 
-  Args:
-    inputs: the videos.
-    scores: of these.
-    settings: what is measured.
-    engine: that does it.
-    workers: processes that measure at once; by default one a core.
-    allowance: of each video.
-    gate: which videos are not decoded; one that was not and that it lets through now is measured.
-    limit: about how many videos to measure, a fair sample; 0 for all.
-    progress: called with how many videos are measured, and of how many.
+  A video that was not decoded and that the gate lets through now is measured. With a limit about so
+  many videos are measured, a fair sample.
 
   Raises:
     DataError: the engine loses shards again and again.
@@ -156,15 +148,8 @@ def finish_jobs(
 ) -> None:
   """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
 
-  Args:
-    missing: returns the shards that are not done yet.
-    jobs: makes the jobs of shards.
-    size: returns how many things a shard has.
-    make: makes a worker.
-    engine: spreads the jobs.
-    total: how many things there are.
-    workers: how many, 0 for one a core.
-    progress: called with how many things are done, and of how many.
+  `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
+  `total` things a shard has; 0 workers are one a core.
 
   Raises:
     DataError: round after round brings nothing.

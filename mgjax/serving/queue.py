@@ -62,11 +62,7 @@ class Queue:
   ):
     """Begins without answers, which `add` tells.
 
-    Args:
-      log: of the answers.
-      secret: that links and ids are made of.
-      people: names.
-      wanted: key of an item -> from how many people it is wanted.
+    Links and ids are made of the secret; of each item `wanted` says by how many people.
     """
     self.log, self._secret, self._wanted = log, secret, wanted
     self.people = {self.token(self.who, name): name for name in people}

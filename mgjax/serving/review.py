@@ -6,15 +6,16 @@ once; who leaves one passes it on, and a decision can be changed by going back: 
 
 import asyncio
 import contextlib
+import functools
 import os
 import pathlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, MgjaxError, StorageError, first_line
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.curation.measure import open_video, reason_of
+from mgjax.curation.measure import open_video, or_reason
 from mgjax.curation.review.candidates import read_candidates
 from mgjax.curation.review.decisions import FILE, Decision, key_of, read_decisions
 from mgjax.curation.review.labels import CAMERA, SHOTS
@@ -204,13 +205,5 @@ def _put(path: pathlib.Path, data: bytes) -> None:
 def _cut(given: tuple[Input | Rejected, float, float]) -> bytes | str:
   """An mp4 of a clip that browsers play, or why there is none."""
   each, start, end = given
-  if isinstance(each, Rejected):
-    return each.reason
-  try:
-    return cut_video(open_video(each), start, end, crf=_CRF, anew=True)[0]
-  except (StorageError, MemoryError):
-    raise
-  except DataError as error:
-    return reason_of(error, each)
-  except Exception as error:  # whatever a stranger's file brings about must not end the server
-    return f'cannot be cut ({type(error).__name__}: {error!s:.200})'
+  shown = functools.partial(cut_video, crf=_CRF, anew=True)
+  return or_reason(lambda: shown(open_video(each), start, end)[0], each, 'cut', MemoryError)

@@ -239,9 +239,7 @@ class Votes(Queue):
     }
 
 
-@functools.lru_cache(maxsize=4096)
-def _frame_seconds(path: pathlib.Path) -> float:
-  return frame_seconds(path)
+_frame_seconds = functools.lru_cache(maxsize=4096)(frame_seconds)
 
 
 @functools.lru_cache(maxsize=65_536)

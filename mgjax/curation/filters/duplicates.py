@@ -6,10 +6,11 @@ hashes have to agree with them.
 """
 
 import logging
+from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.curation.filters.table import Columns, known
 from mgjax.curation.settings import KeepSettings
 
@@ -68,16 +69,10 @@ def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndar
   return own[once], others[once]
 
 
-def faiss_library():
+def faiss_library() -> Any:
   """faiss; a ConfigError where it is not installed."""
   logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which processor it is for
-  try:
-    import faiss
-  except ImportError:
-    raise ConfigError(
-      "copies and concepts need faiss, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  return faiss
+  return load_package('faiss', 'copies and concepts need faiss', 'curation')
 
 
 def _bits(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
+from mgjax.core.plug_ins import load_package
 from mgjax.core.settings import Positive, Range, check
 from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits
@@ -114,10 +115,4 @@ def shots_of_file(
 @functools.cache
 def scene_library() -> Any:
   """PySceneDetect; a ConfigError where it is not installed."""
-  try:
-    import scenedetect
-  except ImportError:
-    raise ConfigError(
-      "shots need PySceneDetect, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  return scenedetect
+  return load_package('scenedetect', 'shots need PySceneDetect', 'curation')

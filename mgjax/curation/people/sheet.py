@@ -26,7 +26,6 @@ class ReferenceSheet:
     self._seen = []
 
   def see(self, time: float, frame: Frame, faces: list[Face]) -> None:
-    """Takes a frame and the faces that were found in it."""
     del time
     if any(self._room.values()) and len(self._seen) < _FRAMES:
       drawn = draw_faces(frame, faces)

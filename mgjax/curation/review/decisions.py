@@ -56,7 +56,6 @@ class Decision:
 
   @property
   def key(self) -> Key:
-    """Which clip it is about."""
     return key_of(dataclasses.asdict(self))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.curation.frames import Frame
 from mgjax.curation.scores.scorer import Score, Scorer
 from mgjax.curation.settings import MeasureSettings, TextSettings
@@ -48,12 +48,7 @@ def _letters(text: str) -> int:
 
 @functools.cache
 def _reader(settings: TextSettings) -> Any:
-  try:
-    import rapidocr
-  except ImportError:
-    raise ConfigError(
-      "text in pictures needs RapidOCR, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
+  rapidocr = load_package('rapidocr', 'text in pictures needs RapidOCR', 'curation')
   threads = {
     f'EngineConfig.onnxruntime.{kind}_op_num_threads': 1 for kind in ('intra', 'inter')
   }  # many videos at once beat many threads on one
