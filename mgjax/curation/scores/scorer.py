@@ -9,6 +9,7 @@ import abc
 import importlib
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.curation.frames import Frame
@@ -37,6 +38,12 @@ class Scorer(abc.ABC):
   @abc.abstractmethod
   def scores(self, start: float, end: float) -> dict[str, Score]:
     """Scores of the frames shown from `start` on and before `end`, in seconds; None if unknown."""
+
+
+def shown(seen: Sequence[tuple[Any, ...]], start: float, end: float) -> list[tuple[Any, ...]]:
+  """Those of (start, end, ...) that are shown in a stretch; where none is, the one before it."""
+  inside = [row for row in seen if row[1] > start and row[0] < end]
+  return inside or [row for row in seen if row[0] < end][-1:]
 
 
 # name -> the class that makes it from `MeasureSettings`, imported when it is used.

@@ -11,7 +11,7 @@ import numpy as np
 
 from mgjax.core.plug_ins import load_package
 from mgjax.curation.frames import Frame
-from mgjax.curation.scores.scorer import Score, Scorer
+from mgjax.curation.scores.scorer import Score, Scorer, shown
 from mgjax.curation.settings import MeasureSettings, TextSettings
 
 
@@ -33,10 +33,7 @@ class Text(Scorer):
     self._seen.append((frame.start, frame.end, float(best[0]), best[1]))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    inside = [row for row in self._seen if row[1] > start and row[0] < end]
-    # A clip that is shorter than the time between two readings has the one before.
-    inside = inside or [row for row in self._seen if row[0] < end][-1:]
-    if not inside:
+    if not (inside := shown(self._seen, start, end)):
       return {'score': None, 'words': None}
     _, _, score, words = max(inside, key=lambda row: row[2])
     return {'score': score, 'words': words}
