@@ -1,4 +1,4 @@
-"""Functions of the user's own, named as 'package.module:function'."""
+"""Functions of the user's own, named as 'package.module:function', and optional packages."""
 
 import functools
 import importlib
@@ -24,3 +24,15 @@ def load_function(name: str) -> Callable[..., Any]:
   if not callable(found):
     raise ConfigError(f'plug-in {printable(name)!r} is no function; expected one')
   return found
+
+
+def load_package(name: str, purpose: str, extra: str) -> Any:
+  """Imports an optional package, for a purpose such as 'shots need PySceneDetect'.
+
+  Raises:
+    ConfigError: it is not installed; the extra of mgjax installs it.
+  """
+  try:
+    return importlib.import_module(name)
+  except ImportError:
+    raise ConfigError(f"{purpose}, which is not installed: pip install 'mgjax[{extra}]'") from None

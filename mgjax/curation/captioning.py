@@ -1,8 +1,7 @@
-"""Captions of the clips that are kept, once each, and what of them stands in records.
+"""Writes captions of the clips that are kept, once each, and the captions of their records.
 
-A captioner writes what a clip shows (see `captions.py`); what was written is kept, a line a clip,
-so that a run that was killed goes on. A template then makes a record's caption of it, of the
-camera, of labels and of sound:
+What a captioner wrote (see `captions.py`) is kept, a line a clip, so that a run that was killed
+goes on. A template then makes a record's caption of it, of the camera, of labels and of sound:
 
 {camera}   the move of the camera where people or the scorer are sure of it: 'Pan right.'
 {shot}     labels of the shot that people set: 'Wide shot.'
@@ -20,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from mgjax.audio.captions import AudioCaption
-from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import append_json_line, end_line, read_json_lines
 from mgjax.core.typing import UInt8
 from mgjax.curation import frames
 from mgjax.curation.captions import Captioner, Clip, make_captioner, sentence_of
 from mgjax.curation.filters.sound import place
-from mgjax.curation.measure import open_video, reason_of
+from mgjax.curation.measure import open_video, or_reason
 from mgjax.curation.review.labels import CAMERA, SHOTS
 from mgjax.curation.rows import digest
 from mgjax.curation.scores.global_motion import ANSWERS
@@ -59,13 +58,7 @@ def caption_clips(
 ) -> list[str | None]:
   """Returns what a captioner writes of clips; None where it says nothing, '' of what is unreadable.
 
-  Args:
-    rows: of clips: clip, place, start, end and caption are read.
-    inputs: that they are in.
-    folder: of what was written.
-    settings: who writes.
-    allowance: of reading the frames of each clip, which a process under limits does.
-    progress: called with how many clips have a caption, and of how many.
+  Of each row clip, place, start, end and caption are read; a process under limits reads frames.
 
   Raises:
     ConfigError: the captioner cannot be made.
@@ -93,11 +86,6 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
   """Returns a record's caption: the template, filled with what is known of a clip.
 
   Labels of the camera that people set count, and else the scorer's answer, where it is sure.
-
-  Args:
-    row: of a clip; its caption, `labels` of people, and scores of the camera and of sound.
-    settings: the template.
-    limits: what counts as heard.
   """
   caption, labels = row.get('caption') or '', row.get('labels') or ()
   if settings.template.strip() == '{sound}':
@@ -172,23 +160,18 @@ def _frames(
 ) -> UInt8[np.ndarray, 't h w 3'] | str:
   """The frames of a clip that a captioner sees, or why there are none."""
   each, start, end, rate, side = given
-  if isinstance(each, Rejected):
-    return each.reason
-  found, due = [], start
-  try:
+
+  def read() -> UInt8[np.ndarray, 't h w 3'] | str:
+    found, due = [], start
     for frame in frames.stream(open_video(each)):
       if frame.start >= end - 1e-3:
         break
       if frame.start >= due - 1e-3:
         due = max(due, start) + 1 / rate
         found.append(frame.shrunk(side).pixels)
-  except (StorageError, MemoryError):
-    raise
-  except DataError as error:
-    return reason_of(error, each)
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
-    return f'cannot be read ({type(error).__name__}: {error!s:.200})'
-  return np.stack(found) if found else 'shows no frame'
+    return np.stack(found) if found else 'shows no frame'
+
+  return or_reason(read, each, 'read', MemoryError)
 
 
 def _identity(settings: CaptionSettings) -> dict[str, Any]:

@@ -7,8 +7,7 @@ existing  the text that came with a clip
 endpoint  a model that a server has, which is shown frames
 rules     what optical flow and colours tell, in a few sentences: no subject is named
 
-Any other is a subclass of `Captioner` of the user's own, 'package.module:Class', which is made
-without arguments.
+Any other is the user's own subclass of `Captioner`, 'package.module:Class', made without arguments.
 """
 
 import abc
@@ -60,27 +59,17 @@ _NAMED = 0.15  # share of the picture from which a colour is named
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-  """What a captioner may look at.
+  """What a captioner may look at."""
 
-  Attributes:
-    read: returns the frames, uint8 (t h w 3), when they are needed.
-    fps: frames a second of them.
-    caption: that came with it; '' for none.
-  """
-
-  read: Callable[[], UInt8[np.ndarray, 't h w 3']]
-  fps: float
+  read: Callable[[], UInt8[np.ndarray, 't h w 3']]  # the frames, when they are needed
+  fps: float  # of the frames
   caption: str = ''
 
 
 class Captioner(abc.ABC):
-  """Writes captions of clips.
+  """Writes captions of clips."""
 
-  Attributes:
-    sees: whether it looks at frames.
-  """
-
-  sees = True
+  sees = True  # whether it looks at frames
 
   def sampling(self, settings: CaptionSettings, seconds: float) -> tuple[float, int]:
     """Returns how many frames a second it is shown of a clip so long, and their shorter side."""
@@ -97,7 +86,6 @@ class Existing(Captioner):
   sees = False
 
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
-    """Returns the texts, cleaned."""
     return [_clean(clip.caption) for clip in clips]
 
 
@@ -105,28 +93,23 @@ class Asking(Captioner):
   """Shows frames to a model that a server has; what it answered is kept in a folder."""
 
   def __init__(self, settings: CaptionSettings, folder: str | os.PathLike[str]):
-    """Takes who is asked, and where answers are kept."""
     self._settings = settings
     self._endpoint = Endpoint(unpack(EndpointSettings, settings.endpoint, 'endpoint'), folder)
 
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
-    """Returns what the model answers; frames are read when a clip's turn comes."""
     return self._endpoint.ask_all(_Questions(clips, self._settings), _read)
 
 
 class Rules(Captioner):
-  """Tells what optical flow and colours see."""
+  """Tells what optical flow and colours see, in a few sentences."""
 
   def __init__(self, settings: CameraSettings = _CAMERA):
-    """Takes what counts as a move."""
     self._settings = settings
 
   def sampling(self, settings: CaptionSettings, seconds: float) -> tuple[float, int]:
-    """Returns what the camera is measured at."""
     return self._settings.rate, self._settings.side
 
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
-    """Returns a few sentences a clip."""
     return [describe(clip.read(), clip.fps, self._settings) for clip in clips]
 
 
@@ -161,16 +144,9 @@ def sentence_of(*labels: str) -> str:
 
 
 def describe(
-  frames: UInt8[np.ndarray, 't h w 3'],
-  fps: float,
-  settings: CameraSettings = _CAMERA,
+  frames: UInt8[np.ndarray, 't h w 3'], fps: float, settings: CameraSettings = _CAMERA
 ) -> str:
   """Tells what optical flow and colours see: the camera, what moves by itself, colours and light.
-
-  Args:
-    frames: of a clip.
-    fps: of them.
-    settings: what counts as a move.
 
   Raises:
     ConfigError: OpenCV is not installed.

@@ -16,20 +16,12 @@ _ROUNDING = 1e-3  # seconds, of the times in Matroska
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """A stretch of a shot: whole frames.
+  """A stretch of a shot: its frames from number `first` on and before `last`."""
 
-  Attributes:
-    shot: number of the shot in its video, from 0 on.
-    first: number of its first frame.
-    last: number of the first frame that is not in it.
-    start: seconds from the first frame of the video until it starts.
-    end: and until it ends.
-  """
-
-  shot: int
+  shot: int  # its number in the video, from 0 on
   first: int
   last: int
-  start: float
+  start: float  # seconds from the first frame of the video
   end: float
 
 
@@ -38,10 +30,7 @@ def choose_clips(
 ) -> list[Clip]:
   """Chooses clips, in the order in which they are shown; there is one at least.
 
-  Args:
-    shots: of a video, all of it.
-    times: when each frame is first shown, and when the last one ends: one more than frames.
-    settings: which stretches of shots become clips.
+  `times` says when each frame is first shown, and when the last one ends: one more than frames.
   """
   instants = np.asarray(times, np.float64)
   longest_first = sorted(range(len(shots)), key=lambda each: shots[each].start - shots[each].end)

@@ -31,21 +31,13 @@ _DAYS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-  """A filter at its place in an order.
-
-  Attributes:
-    name: of the filter.
-    seconds: of a processor, that the scores cost of a clip that comes so far.
-    came: share of all clips that comes so far.
-    dropped: share of these that it drops.
-    alone: share of all clips that it would drop.
-  """
+  """A filter at its place in an order."""
 
   name: str
-  seconds: float
-  came: float
-  dropped: float
-  alone: float
+  seconds: float  # of a processor, that the scores cost of a clip that comes so far
+  came: float  # share of all clips that comes so far
+  dropped: float  # share of these that it drops
+  alone: float  # share of all clips that it would drop
 
   @property
   def a_dropped(self) -> float:
@@ -55,23 +47,13 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-  """What scores cost, and filters in two orders.
+  """What scores cost, and filters in the order of the settings and in the best one."""
 
-  Attributes:
-    clips: of which all scores were made.
-    seconds: name of a scorer, PROBE, DECODE and so on -> processor seconds of all clips.
-    decoded: frames that were decoded while scores were made.
-    packets: frames that these videos have.
-    gated: videos that were not decoded.
-    order: the filters in the order of the settings.
-    best: and in the best one.
-  """
-
-  clips: int
-  seconds: dict[str, float]
-  decoded: int
-  packets: int
-  gated: int
+  clips: int  # of which all scores were made
+  seconds: dict[str, float]  # scorer, PROBE, DECODE, SHOTS -> of a processor, of all clips
+  decoded: int  # frames that were decoded while scores were made
+  packets: int  # frames that these videos have
+  gated: int  # videos that were not decoded
   order: list[Place]
   best: list[Place]
 
@@ -92,12 +74,7 @@ def expected(places: Sequence[Place]) -> float:
 
 
 def costs_of(table: Any, settings: CurationSettings) -> Costs:
-  """Adds up what scores cost, and says what filters do in the order of the settings and the best.
-
-  Args:
-    table: pyarrow.Table of rows as `measure.py` makes them.
-    settings: of the filters.
-  """
+  """Adds up what scores cost, and what filters do in the settings' order and the best."""
   whole, gated = np.ones(len(table), bool), 0
   for name in {'error', GATED} & set(table.column_names):
     said = table[name].is_valid().to_numpy()

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, StorageError
-from mgjax.curation.measure import open_video, reason_of
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.curation.measure import open_video, or_reason
 from mgjax.curation.rows import digest
 from mgjax.curation.settings import CUT, CutSettings
 from mgjax.curation.shards import Engine, Seen, finish_jobs
@@ -23,30 +23,18 @@ from mgjax.data.records.writer import RecordWriter
 from mgjax.media.transcode import cut_video
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
+_Clip = tuple[Input | Rejected, Mapping[str, Any]]  # and its row
+_Job = tuple[int, list[_Clip]]  # the index of a shard of records, and its clips
 MORE = 'more'  # of a row: what its record has beside that
 
 
 @dataclasses.dataclass(frozen=True)
 class CutResult:
-  """What became of the clips.
+  """What became of the clips."""
 
-  Attributes:
-    rows: how many are records.
-    copied: of how many the pictures were copied.
-    rejected: those that could not be cut, and why.
-  """
-
-  rows: int
-  copied: int
-  rejected: list[Rejected]
-
-
-@dataclasses.dataclass(frozen=True)
-class Clips:
-  """A shard of records to write: its index, and each clip's input and row."""
-
-  index: int
-  clips: list[tuple[Input | Rejected, Mapping[str, Any]]]
+  rows: int  # how many are records
+  copied: int  # of how many the pictures were copied
+  rejected: list[Rejected]  # those that could not be cut, and why
 
 
 def write_records(
@@ -62,15 +50,8 @@ def write_records(
 ) -> CutResult:
   """Writes records of clips; the same call again goes on where it stopped.
 
-  Args:
-    clips: rows, of which clip, place, start, end, caption and, where it is there, MORE are read.
-    inputs: that they are cut from.
-    directory: of the records, a path or a URL.
-    engine: that spreads the work.
-    settings: how clips are cut.
-    workers: that cut at once; by default one a core.
-    allowance: of each clip.
-    progress: called with how many clips are done, and of how many.
+  Of each row clip, place, start, end, caption and, where it is there, MORE are read; 0 workers are
+  one a core.
 
   Raises:
     DataError: there is no clip, or none that can be cut.
@@ -108,10 +89,10 @@ def write_records(
 
 def _jobs(
   clips: Sequence[Mapping[str, Any]], inputs: Inputs, writer: RecordWriter, missing: Sequence[int]
-) -> Iterator[Clips]:
+) -> Iterator[_Job]:
   for index in missing:
     rows = [clips[each] for each in writer.shard_rows(index)]
-    yield Clips(index, [(inputs[int(row['place'])], _told(row)) for row in rows])
+    yield index, [(inputs[int(row['place'])], _told(row)) for row in rows]
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,11 +107,11 @@ class _Cutter:
     self._writer, self._seen = writer, seen
     self._cut = Guarded(functools.partial(_cut, settings), allowance)
 
-  def __call__(self, job: Clips) -> None:
+  def __call__(self, job: _Job) -> None:
     notes: list[list[Any]] = []  # [clip, whether it was copied, why it is no record]
 
     def rows() -> Iterator[dict[str, Any]]:
-      for clip in job.clips:
+      for clip in job[1]:
         name, made = clip[1]['clip'], self._cut(clip)
         self._seen(1)
         if isinstance(made, Lost):
@@ -142,37 +123,22 @@ class _Cutter:
           notes.append([name, copied, ''])
           yield row
 
-    self._writer.write_shard(job.index, rows(), lambda: notes)
+    self._writer.write_shard(job[0], rows(), lambda: notes)
 
   def close(self) -> None:
     self._cut.close(for_good=True)
 
 
-def _cut(
-  settings: CutSettings, given: tuple[Input | Rejected, Mapping[str, Any]]
-) -> tuple[dict[str, Any], bool] | str:
+def _cut(settings: CutSettings, given: _Clip) -> tuple[dict[str, Any], bool] | str:
   """The row of a clip and whether its pictures were copied, or why there is none."""
   each, row = given
-  if isinstance(each, Rejected):
-    return each.reason
-  try:
-    data, copied = cut_video(
-      open_video(each),
-      row['start'],
-      row['end'],
-      gop=settings.gop,
-      crf=settings.crf,
-      anew=settings.anew,
-    )
+
+  def cut() -> tuple[dict[str, Any], bool]:
+    how = {'gop': settings.gop, 'crf': settings.crf, 'anew': settings.anew}
+    data, copied = cut_video(open_video(each), row['start'], row['end'], **how)
     return {**row.get(MORE, {}), **make_row(data, row['caption'], row['clip'])}, copied
-  except StorageError:
-    raise
-  except DataError as error:
-    return reason_of(error, each)
-  except MemoryError:
-    raise
-  except Exception as error:  # whatever a stranger's file brings about must not end the run
-    return f'cannot be cut ({type(error).__name__}: {error!s:.200})'
+
+  return or_reason(cut, each, 'cut', MemoryError)
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> CutResult:

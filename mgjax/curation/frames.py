@@ -1,8 +1,8 @@
-"""Decodes a video once, for all who look at it (Movie Gen §3.2.1).
+"""Decodes a video once, for all scorers (Movie Gen §3.2.1).
 
 A frame that a file gives is converted only to what is asked for: its brightness as it was stored,
 its colours at full size, or those of a smaller picture, which swscale makes without the large one.
-Who asks for a size that somebody asked for before gets the same array.
+Each size is made once.
 """
 
 import dataclasses
@@ -24,21 +24,11 @@ _PLANAR = ('yuv420p', 'yuv422p', 'yuv444p', 'yuvj420p', 'yuvj422p', 'yuvj444p', 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frame:
-  """One frame of a video, upright and with square pixels.
+  """One frame of a video, upright and with square pixels, RGB."""
 
-  Attributes:
-    number: 0 of the first frame.
-    start: seconds from the first frame of the video.
-    end: when the next one is shown.
-    pixels: uint8 (h w 3), RGB.
-    luma: uint8 (h w), the brightness: as the codec stores it, or, of a shrunk frame, of its pixels.
-    vectors: mean length of the codec's motion vectors, in pixels; None where it gives none, as of
-      key frames and of codecs whose decoders do not tell.
-  """
-
-  number: int
-  start: float
-  end: float
+  number: int  # 0 of the first frame
+  start: float  # seconds from the first frame of the video
+  end: float  # when the next one is shown
   pixels: UInt8[np.ndarray, 'h w 3']
   luma: UInt8[np.ndarray, 'h w']
   vectors: float | None = None

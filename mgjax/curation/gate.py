@@ -22,33 +22,25 @@ PROBED = ('seconds', 'width', 'height')
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-  """Filters that are asked about a probe, in their order; without any it is open.
-
-  Attributes:
-    names: of these filters.
-    keep: what they keep.
-  """
+  """Filters that are asked about a probe, in their order; without any it is open."""
 
   names: tuple[str, ...] = ()
   keep: KeepSettings = dataclasses.field(default_factory=KeepSettings)
 
   def reason(self, row: Mapping[str, Any]) -> str:
     """Says why the video of a row need not be decoded, '' if it has to be."""
-    columns = {name: np.array([row[name]], np.float64) for name in PROBED} | {'clip': np.zeros(1)}
-    said = (str(FILTERS[name].keep(columns, self.keep)[0]) for name in self.names)
-    return next((reason for reason in said if reason), '')
+    return self._reasons({name: [row[name]] for name in PROBED} | {'clip': ['']})[0]
 
   def opened(self, table: Any) -> Bool[np.ndarray, 'n']:
-    """Which rows of videos that were not decoded it lets through now.
+    """Which rows of `Scores.gated`, of videos that were not decoded, it lets through now."""
+    return self._reasons(table) == ''
 
-    Args:
-      table: of such rows, as `Scores.gated` returns them.
-    """
+  def _reasons(self, table: Any) -> np.ndarray:
     columns = as_columns(table, (*PROBED, 'clip'))
-    through = np.ones(len(columns['clip']), bool)
+    said = np.full(len(columns['clip']), '', object)
     for name in self.names:
-      through &= FILTERS[name].keep(columns, self.keep) == ''
-    return through
+      said = np.where(said == '', FILTERS[name].keep(columns, self.keep), said)
+    return said
 
 
 OPEN = Gate()

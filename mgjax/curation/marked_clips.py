@@ -36,21 +36,15 @@ Segmenter = Callable[[UInt8[np.ndarray, 't h w 3'], str], Any]
 
 @dataclasses.dataclass(frozen=True)
 class MarkSettings:
-  """How clips are marked; none of it is in public sources.
+  """How clips are marked; none of it is in public sources."""
 
-  Attributes:
-    opacity: of the layer: so little that no recolouring looks like it.
-    least: share of all pixels of a clip that its masks cover at least, or there is nothing to see.
-    frames: of a clip at most: a segmenter sees all of them at once.
-    crf: of x264, of the marked clip.
-    seed: of the colours.
-  """
-
+  # Of the layer: so little that no recolouring looks like it.
   opacity: Annotated[float, Range(above=0, most=1)] = 0.3
+  # Share of all pixels of a clip that its masks cover at least, or there is nothing to see.
   least: Annotated[float, Range(least=0, below=1)] = 0.002
-  frames: Positive = 512
-  crf: Annotated[float, Range(least=0, most=51)] = 12.0
-  seed: Count = 0
+  frames: Positive = 512  # of a clip at most: a segmenter sees all of them at once
+  crf: Annotated[float, Range(least=0, most=51)] = 12.0  # of x264, of the marked clip
+  seed: Count = 0  # of the colours
 
   def __post_init__(self):
     check(self)
@@ -58,17 +52,11 @@ class MarkSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Marked:
-  """What came of the clips of a folder.
+  """What came of the clips of a folder."""
 
-  Attributes:
-    pairs: how many the manifest has.
-    rejected: name -> why a clip has none.
-    path: of the manifest.
-  """
-
-  pairs: int
-  rejected: dict[str, str]
-  path: pathlib.Path
+  pairs: int  # how many the manifest has
+  rejected: dict[str, str]  # name -> why a clip has none
+  path: pathlib.Path  # of the manifest
 
 
 def mark_clips(

@@ -25,6 +25,7 @@ error               None, or in a row of a video that cannot be measured: why; n
 import functools
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
@@ -47,49 +48,48 @@ _QUALITY = 80  # of JPEG
 _LOOP, _LOOP_SIDE = 8, 96  # pictures of an animation, and the shorter side of them
 _LOOP_STEP = 250  # milliseconds that each is shown
 _LOOP_QUALITY = 50  # of WebP
+_FATAL = (ConfigError, MemoryError)
 
 
 def measure_video(
   each: Input | Rejected, settings: MeasureSettings, place: int = 0, gate: Gate = OPEN
 ) -> list[dict[str, Any]]:
-  """Measures a video; whatever is wrong with it is in its row.
-
-  Args:
-    each: the video.
-    settings: what is measured.
-    place: of it among all inputs.
-    gate: which videos are not decoded.
-
-  Returns:
-    A row a clip, or one with an `error` or with what `gated` it.
+  """Measures the `place`th video: a row a clip, or one with an `error` or what `gated` it.
 
   Raises:
     StorageError: what it lies on does not answer.
     ConfigError: a library is missing.
     MemoryError: there is too little.
   """
+  found = or_reason(lambda: _measured(each, settings, place, gate), each, 'measured', *_FATAL)
+  return [error_row(each.name, found, place)] if isinstance(found, str) else found
+
+
+def or_reason(
+  make: Callable[[], Any], each: Input | Rejected, done: str, *fatal: type[Exception]
+) -> Any:
+  """Returns what `make` makes of a video; why it cannot be done, a str, if the video is to blame.
+
+  Raises:
+    StorageError: what it lies on does not answer; what comes next would fail as well.
+    Exception: one that is `fatal` beside.
+  """
   if isinstance(each, Rejected):
-    return [error_row(each.name, each.reason, place)]
+    return each.reason
   try:
-    return _measured(each, settings, place, gate)
-  except (StorageError, ConfigError, MemoryError):
+    return make()
+  except (StorageError, *fatal):
     raise
-  except DataError as error:
-    reason = reason_of(error, each)
+  except DataError as error:  # without the name of the video
+    named = (printable(f'{name}: ', keep='\n') for name in (each.name, each.path))
+    return functools.reduce(str.removeprefix, named, str(error))
   except Exception as error:  # whatever a stranger's file brings about must not end the run
-    reason = f'cannot be measured ({type(error).__name__}: {error!s:.200})'
-  return [error_row(each.name, reason, place)]
+    return f'cannot be {done} ({type(error).__name__}: {error!s:.200})'
 
 
 def error_row(video: str, reason: str, place: int) -> dict[str, Any]:
   """Returns the row of a video that cannot be measured."""
   return {'video': video, 'clip': video, 'place': place, 'error': reason}
-
-
-def reason_of(error: Exception, each: Input) -> str:
-  """Returns what is wrong with a video, without its name."""
-  named = (printable(f'{name}: ', keep='\n') for name in (each.name, each.path))
-  return functools.reduce(str.removeprefix, named, str(error))
 
 
 def open_video(each: Input) -> File:

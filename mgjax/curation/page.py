@@ -42,19 +42,9 @@ _Scores = dict[str, np.ndarray]
 
 
 def write_page(
-  selection: Selection,
-  settings: CurationSettings,
-  path: str | os.PathLike[str],
-  pictures: Pictures,
+  selection: Selection, settings: CurationSettings, path: str | os.PathLike[str], pictures: Pictures
 ) -> pathlib.Path:
-  """Writes the page, and returns where it is.
-
-  Args:
-    selection: rows, and what filters and people said of them.
-    settings: of the curation; thresholds become lines across the histograms.
-    path: of the page.
-    pictures: numbers of rows, and which kind -> pictures of these.
-  """
+  """Writes the page, and returns where it is; `pictures` gets numbers of rows and a kind."""
   rows, steps = selection.table, selection.steps
   scores = with_lengths(
     as_columns(rows, [name for name in rows.column_names if name not in _NO_SCORES])

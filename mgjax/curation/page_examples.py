@@ -30,12 +30,8 @@ def show_examples(
 ) -> str:
   """Returns HTML of what was kept, and of what each filter dropped; '' where there is no picture.
 
-  Args:
-    scores: columns by name, with clip and caption.
-    reasons: why each row is dropped.
-    reached: filter -> which rows came to it, and which of these it left.
-    alive: rows that are kept in the end.
-    pictures: of rows.
+  `reached` has of each filter the rows that came to it, and those that it left; `alive` are those
+  kept in the end.
   """
   groups = {'Kept': _spread(alive, _KEPT)}
   for name, (came, left) in reached.items():

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from mgjax.core import files
-from mgjax.core.errors import ConfigError, DataError, printable
+from mgjax.core.errors import DataError, printable
+from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float
 from mgjax.curation.filters.table import dense
 
@@ -44,18 +45,7 @@ def _named(data: bytes) -> str:
 
 
 _Wanted = Callable[[str], bool]  # whether a column is read
-
-
-def _all(name: str) -> bool:
-  return bool(name)
-
-
-def _none(name: str) -> bool:
-  return not name
-
-
-def _no_picture(name: str) -> bool:
-  return name not in PICTURES
+_none = ().__contains__
 
 
 class Scores:
@@ -70,12 +60,8 @@ class Scores:
   ):
     """Begins a folder below `directory`, or goes on with it.
 
-    Args:
-      directory: of all measurements.
-      identity: what the rows depend on, in plain JSON values; its digest names the folder, so
-        other settings begin another one and what is there stays.
-      videos: how many there are.
-      videos_per_shard: the last shard may have fewer.
+    The rows depend on the identity, plain JSON values, whose digest names the folder: other
+    settings begin another one and what is there stays. The last shard may have fewer videos.
 
     Raises:
       ConfigError: pyarrow is not installed.
@@ -116,14 +102,7 @@ class Scores:
   def write(
     self, index: int, rows: Sequence[Mapping[str, Any]], seconds: float, instead_of: str = ''
   ) -> None:
-    """Writes the rows of a shard.
-
-    Args:
-      index: of the shard.
-      rows: of its videos, one a clip.
-      seconds: that they took one worker.
-      instead_of: the file of this shard whose place it takes.
-    """
+    """Writes the rows of a shard, which took one worker `seconds`, instead of an older file."""
     names = dict.fromkeys(name for row in rows for name in row)  # a row may lack some
     table = pyarrow().table({name: [row.get(name) for row in rows] for name in names})
     data = to_parquet(table.replace_schema_metadata({'seconds': repr(seconds)}))
@@ -173,11 +152,10 @@ class Scores:
         path.unlink()
 
   def table(self) -> tuple[Any, Vectors]:
-    """Returns the rows of all finished shards, without their pictures.
+    """Returns the rows of all finished shards without their pictures, a pyarrow.Table.
 
-    Returns:
-      A pyarrow.Table, and those columns of vectors that are not in it: all of them when all shards
-      are there, else none.
+    Beside it come the columns of vectors that are not in it: all of them when all shards are there,
+    else none.
 
     Raises:
       DataError: nothing is measured, or a file is damaged.
@@ -205,13 +183,7 @@ class Scores:
   def pictures(
     self, places: Sequence[int], clips: Sequence[str], column: str = PICTURES[0]
   ) -> list[bytes | None]:
-    """Returns the pictures of some clips, None of one that has none.
-
-    Args:
-      places: of their videos.
-      clips: their names.
-      column: one of PICTURES.
-    """
+    """Returns the pictures of clips, by their videos' places and names; None of one without."""
     shards, found = self.shards(), {}
     for index in {self.shard_of(place) for place in places}:
       table = self._parquet(shards[index], ('clip', column).__contains__)
@@ -222,7 +194,7 @@ class Scores:
   def _vectors(self, name: str) -> pathlib.Path:
     return self.directory / f'{name}.npy'
 
-  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = _all) -> Any:
+  def _whole(self, shards: Mapping[int, str], wanted: _Wanted = bool) -> Any:
     """Columns of the table, None if it is not there or not of these shards."""
     if not (self.directory / TABLE).exists():
       return None
@@ -230,13 +202,14 @@ class Scores:
     of = (table.schema.metadata or {}).get(b'shards', b'')
     return table if of == digest(list(shards.values())).encode() else None
 
-  def _read(self, names: Iterable[str], wanted: _Wanted = _no_picture) -> Any:
+  def _read(self, names: Iterable[str], wanted: _Wanted | None = None) -> Any:
+    wanted = wanted or (lambda name: name not in PICTURES)
     tables = [self._parquet(name, wanted).replace_schema_metadata() for name in names]
     if not tables:
       raise DataError(f'{self.directory}: nothing is measured yet')
     return pyarrow().concat_tables(tables, promote_options='permissive').combine_chunks()
 
-  def _parquet(self, name: str, wanted: _Wanted = _all) -> Any:
+  def _parquet(self, name: str, wanted: _Wanted = bool) -> Any:
     """The columns of a file that are wanted."""
     arrow = pyarrow()
     try:
@@ -259,19 +232,9 @@ def _said(table: Any, name: str, default: Any) -> Any:
 
 
 def pyarrow() -> Any:
-  """The library of tables, with its part for parquet.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
-  try:
-    import pyarrow
-    import pyarrow.parquet
-  except ImportError:
-    raise ConfigError(
-      "curation needs pyarrow, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  return pyarrow
+  """The library of tables, with its part for parquet; a ConfigError where it is not installed."""
+  load_package('pyarrow.parquet', 'curation needs pyarrow', 'curation')
+  return load_package('pyarrow', 'curation needs pyarrow', 'curation')
 
 
 def to_parquet(table: Any) -> bytes:

@@ -1,8 +1,7 @@
 """The cheap pass: filters say of every clip whether it stays, from its scores alone.
 
 Filters are asked in the order of the settings, each about what those before it left; a clip falls
-to the first that drops it. Nothing is measured here, so a threshold may be changed as often as
-wanted.
+to the first that drops it.
 """
 
 import dataclasses
@@ -23,47 +22,29 @@ _UNTOLD = ('seconds_of', 'error')  # columns that are not in what is kept
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """What one filter did.
-
-  Attributes:
-    name: of the filter.
-    before: clips that it was asked about.
-    kept: of them.
-    off: why it was not asked at all; '' if it was.
-    reasons: reason -> clips dropped for it; those that differ in numbers alone count together.
-    seconds: that it took.
-  """
+  """What one filter did."""
 
   name: str
-  before: int
-  kept: int
-  off: str = ''
+  before: int  # clips that it was asked about
+  kept: int  # of them
+  off: str = ''  # why it was not asked at all; '' if it was
+  # Reason -> clips dropped for it; those that differ in numbers alone count together.
   reasons: Mapping[str, int] = dataclasses.field(default_factory=dict)
-  seconds: float = 0.0
+  seconds: float = 0.0  # that it took
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-  """What is kept, and what became of the rest.
+  """What is kept, and what became of the rest."""
 
-  Attributes:
-    table: pyarrow.Table of all rows.
-    dropped_by: objects, the filter that dropped each, '' of one that is kept, UNMEASURED of a video
-      that could not be measured.
-    reasons: objects, why.
-    steps: what each filter did, in their order.
-    vectors: those columns that are not in the table.
-  """
-
-  table: Any
-  dropped_by: np.ndarray
-  reasons: np.ndarray
+  table: Any  # pyarrow.Table of all rows
+  dropped_by: np.ndarray  # objects: a filter, '' of what is kept, UNMEASURED of a broken video
+  reasons: np.ndarray  # objects, why
   steps: list[Step]
-  vectors: Vectors = dataclasses.field(default_factory=dict)
+  vectors: Vectors = dataclasses.field(default_factory=dict)  # columns that are not in the table
 
   @property
   def clips(self) -> int:
-    """How many clips were measured."""
     return int((self.dropped_by != UNMEASURED).sum())
 
   @property
@@ -94,10 +75,7 @@ class Selection:
   def then(self, name: str, reasons: Sequence[str], seconds: float = 0.0) -> 'Selection':
     """Returns what is left after a step that looks at more than scores.
 
-    Args:
-      name: of the step.
-      reasons: why it drops each clip that is kept so far, '' where it does not.
-      seconds: that it took.
+    Its `reasons` are of the clips kept so far, '' of one that it does not drop.
     """
     rows, said = self._kept_rows, np.asarray([*reasons, ''], object)[:-1]
     dropped_by, why, lost = self.dropped_by.copy(), self.reasons.copy(), said != ''
@@ -126,12 +104,7 @@ class Selection:
 
 
 def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
-  """Asks the filters about all rows.
-
-  Args:
-    table: pyarrow.Table of rows as `measure.py` makes them.
-    settings: of filters and their order.
-    vectors: columns that are not in the table.
+  """Asks the filters about all rows; `vectors` are columns that are not in the table.
 
   Raises:
     ConfigError: a filter of the order is unknown.
@@ -151,15 +124,8 @@ def select(table: Any, settings: CurationSettings, vectors: Vectors | None = Non
     stays = found == ''
     lost = left[~stays]
     dropped_by[lost], reasons[lost] = each.name, found[~stays]
-    steps.append(
-      Step(
-        name=each.name,
-        before=len(left),
-        kept=int(stays.sum()),
-        reasons=alike(found[~stays]),
-        seconds=time.monotonic() - began,
-      )
-    )
+    why, seconds = alike(found[~stays]), time.monotonic() - began
+    steps.append(Step(each.name, len(left), int(stays.sum()), '', why, seconds))
     left = left[stays]
   return Selection(table, dropped_by, reasons, steps, vectors)
 

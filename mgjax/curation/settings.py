@@ -18,7 +18,8 @@ from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance
 
 Rate = Annotated[float, Range(above=0, most=1000)]  # frames a second
 Side = Annotated[int, Range(least=16, most=16_384)]  # pixels
-CAPTIONERS = ('existing', 'endpoint', 'rules')
+# Name -> whether it needs a model.
+CAPTIONERS = {'existing': False, 'endpoint': True, 'rules': False}
 SOUND_FIELD = 'sound'
 TEMPLATE_FIELDS = ('camera', 'shot', 'caption', SOUND_FIELD)
 Chance = Annotated[float, Range(above=0, most=1)]
@@ -36,20 +37,15 @@ class Checked:
 class ClipSettings(Checked):
   """Which stretches of shots become clips.
 
-  Attributes:
-    shortest: seconds of a clip, at least. Where no shot of a video is as long, its longest one is
-      a clip nevertheless, which the filters 'scenes' and 'duration' drop, so that it is counted.
-    longest: seconds of a clip, at most; of a longer shot its middle is taken (the paper draws a
-      place by chance, which would give copies of a video different clips).
-    most: clips of a video, at most: of its longest shots (§3.2.1: one or two).
-    first: seconds at the start of a video that no clip shows, if so much is left of the shot (as
-      Panda-70M does; how many is not in public sources).
+  Where no shot of a video lasts `shortest`, its longest one is a clip nevertheless, which the
+  filters 'scenes' and 'duration' drop, so that it is counted. Of a shot beyond `longest` the middle
+  is taken (the paper draws a place by chance: copies of a video would have different clips).
   """
 
-  shortest: Magnitude = 4.0
-  longest: Magnitude = 16.0
-  most: Positive = 2
-  first: Magnitude = 1.0
+  shortest: Magnitude = 4.0  # seconds
+  longest: Magnitude = 16.0  # seconds
+  most: Positive = 2  # of a video, its longest shots (§3.2.1: one or two)
+  first: Magnitude = 1.0  # seconds at its start that no clip shows, if the shot allows (Panda-70M)
 
   def __post_init__(self):
     super().__post_init__()
@@ -62,46 +58,29 @@ class ClipSettings(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class TextSettings(Checked):
-  """How text is looked for; not in public sources.
+  """How text is looked for; not in public sources."""
 
-  Attributes:
-    rate: frames a second that are read.
-    side: shorter side of what is read, in pixels.
-    least: of a box's detection score to be read at all.
-    letters: and digits of a word, at least: single ones are seen in gravel and leaves.
-  """
-
-  rate: Rate = 0.5
-  side: Side = 480
-  least: Fraction = 0.3
-  letters: Positive = 2
+  rate: Rate = 0.5  # frames a second that are read
+  side: Side = 480  # shorter side of what is read, in pixels
+  least: Fraction = 0.3  # of a box's detection score to be read at all
+  letters: Positive = 2  # and digits of a word, at least: single ones are seen in gravel and leaves
 
 
 @dataclasses.dataclass(frozen=True)
 class BorderSettings(Checked):
-  """How borders are looked for; not in public sources.
-
-  Attributes:
-    rate: frames a second that are looked at.
-    step: least mean first derivative across an edge of a border, of 255.
-    flat: most standard deviation along the lines of a border, of 255.
-  """
+  """How borders are looked for; not in public sources."""
 
   rate: Rate = 1.0
-  step: Magnitude = 6.0
-  flat: Magnitude = 6.0
+  step: Magnitude = 6.0  # least mean first derivative across an edge of a border, of 255
+  flat: Magnitude = 6.0  # most standard deviation along the lines of a border, of 255
 
 
 @dataclasses.dataclass(frozen=True)
 class StillnessSettings(Checked):
-  """When a picture counts as the same as the one before; not in public sources.
-
-  Attributes:
-    rate: frames a second that are compared.
-    change: mean absolute difference of brightness, of 255, below which nothing moved.
-  """
+  """When a picture counts as the same as the one before; not in public sources."""
 
   rate: Rate = 4.0
+  # Mean absolute difference of brightness, of 255, below which nothing moved.
   change: Magnitude = 0.5
 
 
@@ -109,43 +88,19 @@ class StillnessSettings(Checked):
 class PlugIn(Checked):
   """A score that needs weights which cannot be shipped.
 
-  Attributes:
-    python: 'package.module:function', `function(frames, weights) -> number` or vector of frames
-      uint8 (t h w 3); '' for none.
-    weights: a path that the function is given.
-    frames: seen of a clip, evenly spaced; one is its middle frame.
-    side: shorter side of them, in pixels.
+  `python` is 'package.module:function', `function(frames, weights) -> number` or vector of frames
+  uint8 (t h w 3); '' for none.
   """
 
   python: str = ''
-  weights: str = ''
-  frames: Positive = 1
-  side: Side = 224
+  weights: str = ''  # a path that the function is given
+  frames: Positive = 1  # seen of a clip, evenly spaced; one is its middle frame
+  side: Side = 224  # shorter side of them, in pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class MeasureSettings(Checked):
-  """What the expensive pass depends on.
-
-  Attributes:
-    scorers: names of `scores/scorer.py`.
-    scenes: what a cut is.
-    clips: which stretches of shots become clips.
-    text: how text is looked for.
-    borders: how borders are.
-    stillness: when nothing moves.
-    camera: what counts as a move of the camera.
-    jitter: change, of 255, at which PySceneDetect's content detector sees a shot end.
-    aesthetics: number a frame, LAION's of the middle frame as published.
-    people: chance that there are people.
-    concepts: vector in which clips of one concept are close.
-    copies: vector in which copies are close (SSCD's as published).
-    subject: masks or boxes of subjects, see `scores/subject.py`; without it what stands out.
-    sound: what is looked at of the sound.
-    sound_events: `function(sound (s 1), rate, weights) -> {event: likelihood}` of `EVENTS`.
-    sound_cosine: `function(frames, sound, rate, weights) -> number`, of sound and pictures.
-    sound_quality: `function(sound, rate, weights) -> number`, 0 to 10.
-  """
+  """What the expensive pass depends on; `scorers` are names of `scores/scorer.py`."""
 
   scorers: tuple[str, ...] = (
     'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
@@ -157,80 +112,55 @@ class MeasureSettings(Checked):
   borders: BorderSettings = BorderSettings()
   stillness: StillnessSettings = StillnessSettings()
   camera: CameraSettings = dataclasses.field(default_factory=CameraSettings)
+  # Change, of 255, at which PySceneDetect's content detector sees a shot end.
   jitter: Magnitude = 27.0
-  aesthetics: PlugIn = PlugIn()
-  people: PlugIn = PlugIn(frames=4)
-  concepts: PlugIn = PlugIn(frames=8)
-  copies: PlugIn = PlugIn(frames=4)
+  aesthetics: PlugIn = PlugIn()  # number a frame, LAION's of the middle frame as published
+  people: PlugIn = PlugIn(frames=4)  # chance that there are people
+  concepts: PlugIn = PlugIn(frames=8)  # vector in which clips of one concept are close
+  copies: PlugIn = PlugIn(frames=4)  # vector in which copies are close (SSCD's as published)
+  # Masks or boxes, see `scores/subject.py`; else what stands out.
   subject: PlugIn = PlugIn(frames=4)
   sound: SoundSettings = _SOUND
-  sound_events: PlugIn = PlugIn()
-  sound_cosine: PlugIn = PlugIn(frames=8)
-  sound_quality: PlugIn = PlugIn()
+  sound_events: PlugIn = PlugIn()  # `function(sound (s 1), rate, weights) -> {event: likelihood}`
+  sound_cosine: PlugIn = PlugIn(frames=8)  # `function(frames, sound, rate, weights) -> number`
+  sound_quality: PlugIn = PlugIn()  # `function(sound, rate, weights) -> number`, 0 to 10
 
 
 @dataclasses.dataclass(frozen=True)
 class KeepSettings(Checked):
   """What the cheap pass keeps; the published numbers of Table 44 where there are any.
 
-  Attributes:
-    seconds: of a whole video, from and to.
-    side: pixels that width and height have at least.
-    aspect: width / height, at least; 0 for any.
-    text: detection x recognition, below which a word counts as none.
-    borders: share of height or width that is border, at most; not in public sources.
-    clip_seconds: of a clip of one scene, from and to.
-    aesthetics: of the middle frame, at least.
-    motion: FFmpeg's vmafmotion, above.
-    vectors: mean length of the codec's motion vectors, above the first and below the second.
-    jitter: shots a second, below.
-    still: share of a clip in which nothing moves, at most: above it is a static video; not in
-      public sources.
-    slides: the same of a slide show, whose pictures follow each other or fade; not in public
-      sources.
-    copies: cosine of fingerprints, from which two clips may be copies.
-    hashes: bits of 64 by which perceptual hashes of copies may differ, at most; not in public
-      sources.
-    landscape: share of clips that are as wide as high or wider; None for as they come.
-    people: share of clips that show people, at least; 0 for as they come.
-    person: chance of people from which a clip shows some; not in public sources.
-    clusters: of concepts; 0 for the square root of the number of clips.
-    merge: cosine of two clusters' centres from which they are one; not in public sources.
-    resample: share of clips kept by resampling concepts (Table 44: .94 of 1.15).
-    seed: of what is drawn.
-    subject: share of the picture that its largest subject has, at least; not in public sources.
-    seeds: a .csv with the columns concept and clip: clips that people picked for each concept; ''
-      for none.
-    neighbours: of each of them that are kept; not in public sources.
-    alike: cosine of a clip and a seed, at least; not in public sources.
-    sound: of Table 24, and which sounds are kept.
+  Not in public sources: borders, still, slides, hashes, person, merge, subject, neighbours, alike.
   """
 
-  seconds: tuple[Magnitude, Magnitude] = (4.0, 120.0)
-  side: Count = 768
-  aspect: Magnitude = 1.0
-  text: Fraction = 0.6
-  borders: Fraction = 0.01
-  clip_seconds: tuple[Magnitude, Magnitude] = (12.0, 16.0)
-  aesthetics: Magnitude = 4.0
-  motion: Magnitude = 2.0
+  seconds: tuple[Magnitude, Magnitude] = (4.0, 120.0)  # of a whole video, from and to
+  side: Count = 768  # pixels that width and height have at least
+  aspect: Magnitude = 1.0  # width / height, at least; 0 for any
+  text: Fraction = 0.6  # detection x recognition, below which a word counts as none
+  borders: Fraction = 0.01  # share of height or width that is border, at most
+  clip_seconds: tuple[Magnitude, Magnitude] = (12.0, 16.0)  # of a clip of one scene, from and to
+  aesthetics: Magnitude = 4.0  # of the middle frame, at least
+  motion: Magnitude = 2.0  # FFmpeg's vmafmotion, above
+  # Mean length of motion vectors, above and below.
   vectors: tuple[Magnitude, Magnitude] = (0.5, 7.0)
-  jitter: Magnitude = 0.85
+  jitter: Magnitude = 0.85  # shots a second, below
+  # Share of a clip in which nothing moves, at most: above it is a static video.
   still: Fraction = 0.9
-  slides: Fraction = 0.5
-  copies: Fraction = 0.99
-  hashes: Count = 10
-  landscape: Fraction | None = None
-  people: Fraction = 0.0
-  person: Fraction = 0.5
-  clusters: Count = 0
-  merge: Fraction = 0.95
-  resample: Chance = 0.94 / 1.15
-  seed: Count = 0
-  subject: Fraction = 0.05
+  slides: Fraction = 0.5  # the same of a slide show, whose pictures follow each other or fade
+  copies: Fraction = 0.99  # cosine of fingerprints, from which two clips may be copies
+  hashes: Count = 10  # bits of 64 by which perceptual hashes of copies may differ, at most
+  landscape: Fraction | None = None  # share of clips that are as wide as high or wider; None: any
+  people: Fraction = 0.0  # share of clips that show people, at least; 0 for as they come
+  person: Fraction = 0.5  # chance of people from which a clip shows some
+  clusters: Count = 0  # of concepts; 0 for the square root of the number of clips
+  merge: Fraction = 0.95  # cosine of two clusters' centres from which they are one
+  resample: Chance = 0.94 / 1.15  # share of clips kept by resampling concepts (Table 44)
+  seed: Count = 0  # of what is drawn
+  subject: Fraction = 0.05  # share of the picture that its largest subject has, at least
+  # A .csv of concept and clip: clips that people picked for each concept; '' for none.
   seeds: str = ''
-  neighbours: Positive = 100
-  alike: Fraction = 0.0
+  neighbours: Positive = 100  # of each of these seeds that are kept
+  alike: Fraction = 0.0  # cosine of a clip and a seed, at least
   sound: SoundLimits = _PLACES
 
 
@@ -238,18 +168,14 @@ class KeepSettings(Checked):
 class CutSettings(Checked):
   """How clips are cut.
 
-  Attributes:
-    anew: encode the pictures of all of them anew, for quick reads at any moment; else of those
-      that do not begin with a key frame, or need frames outside.
-    gop: most frames from one key frame to the next, of pictures that are encoded anew.
-    crf: of these, the constant rate factor of x264.
-    clips_per_shard: of records.
+  With `anew` the pictures of all clips are encoded anew, for quick reads at any moment; else of
+  those that do not begin with a key frame, or need frames outside.
   """
 
   anew: bool = False
-  gop: Positive = 16
-  crf: Annotated[float, Range(least=0, most=51)] = 20.0
-  clips_per_shard: Positive = 32
+  gop: Positive = 16  # most frames between key frames of pictures that are encoded anew
+  crf: Annotated[float, Range(least=0, most=51)] = 20.0  # constant rate factor of x264, of these
+  clips_per_shard: Positive = 32  # of records
 
 
 CUT = CutSettings()
@@ -259,24 +185,21 @@ CUT = CutSettings()
 class CaptionSettings(Checked):
   """Who writes captions, and of what.
 
-  Attributes:
-    kind: 'existing', 'endpoint' or 'rules', or 'package.module:Class' of a captioner of one's own.
-    endpoint: fields of `EndpointSettings`; of 'endpoint' alone they name a model.
-    frames: of a clip that the endpoint is shown, evenly spaced; not in public sources.
-    side: longer side of them, in pixels; not in public sources.
-    words: that the endpoint is asked for; the paper's captions have about 100.
-    template: of a record's caption; of TEMPLATE_FIELDS in braces. What is not known of a clip is
-      left out. '{sound}' is the structured caption of Table 27, and stands alone.
-    prefix: confidence from which the scorer of the camera is believed.
+  `kind` is 'existing', 'endpoint', 'rules', or 'package.module:Class' of a captioner of one's own.
+  The template has TEMPLATE_FIELDS in braces; what is not known of a clip is left out. '{sound}' is
+  the structured caption of Table 27, and stands alone.
   """
 
   kind: str = 'existing'
+  # Fields of `EndpointSettings`.
   endpoint: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  frames: Positive = 8
+  frames: Positive = 8  # of a clip that the endpoint is shown; not in public sources
+  # Longer side, in pixels; not in public sources.
   side: Annotated[int, Range(least=32, most=4096)] = 512
+  # Of the endpoint; the paper's captions have about 100.
   words: Annotated[int, Range(least=5, most=500)] = 100
   template: str = '{camera} {shot} {caption}'
-  prefix: Fraction = _CAMERA.prefix
+  prefix: Fraction = _CAMERA.prefix  # confidence from which the scorer of the camera is believed
 
   def __post_init__(self):
     super().__post_init__()
@@ -284,7 +207,7 @@ class CaptionSettings(Checked):
       raise ConfigError(
         f'kind = {self.kind!r}; expected one of {", ".join(CAPTIONERS)}, or package.module:Class'
       )
-    if (self.kind == 'endpoint') != bool(self.endpoint.get('model')):
+    if CAPTIONERS.get(self.kind, False) != bool(self.endpoint.get('model')):
       raise ConfigError(
         f'kind = {self.kind!r} and endpoint = {dict(self.endpoint)!r:.60}; the endpoint of '
         "'endpoint', and of nothing else, has a model, as in {'model': 'llava'}"
@@ -306,9 +229,8 @@ UNDECIDED = ('keep', 'wait', 'drop')
 class ReviewSettings(Checked):
   """What becomes of clips that people have not looked at.
 
-  Attributes:
-    undecided: 'keep' cuts them as they are, 'drop' does not, 'wait' cuts nothing before people
-      have looked at all of them, on the page of `launch.serve review`.
+  'keep' cuts them as they are, 'drop' does not, 'wait' cuts nothing before people have looked at
+  all of them, on the page of `launch.serve review`.
   """
 
   undecided: str = 'keep'
@@ -328,24 +250,14 @@ ORDER = (
 
 @dataclasses.dataclass(frozen=True)
 class CurationSettings(Checked):
-  """Settings of a run of curation.
+  """Settings of a run of curation."""
 
-  Attributes:
-    measure: of the expensive pass; its hash says whether scores can be used again.
-    keep: of the cheap pass.
-    order: names of filters, in which they are asked; a clip falls to the first that drops it.
-    captions: who writes captions of what is kept, and what is in them.
-    review: what becomes of clips that people have not looked at.
-    cut: how what is kept is cut out of its videos.
-    limits: of each video, while it is measured and cut.
-    gate: whether videos that the first filters drop by a probe are not decoded, see `gate.py`.
-  """
-
+  # The expensive pass; its hash says whether scores can be used again.
   measure: MeasureSettings = MeasureSettings()
-  keep: KeepSettings = KeepSettings()
-  order: tuple[str, ...] = ORDER
+  keep: KeepSettings = KeepSettings()  # the cheap pass
+  order: tuple[str, ...] = ORDER  # of filters; a clip falls to the first that drops it
   captions: CaptionSettings = dataclasses.field(default_factory=CaptionSettings)
   review: ReviewSettings = ReviewSettings()
   cut: CutSettings = CUT
-  limits: Allowance = ALLOWANCE
-  gate: bool = False
+  limits: Allowance = ALLOWANCE  # of each video, while it is measured and cut
+  gate: bool = False  # leave undecoded what the first filters drop by a probe, see `gate.py`

@@ -31,13 +31,7 @@ _ROUNDS = 3  # in a row of which an engine brings nothing, until it is given up
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A shard to measure.
-
-  Attributes:
-    index: of the shard.
-    first: place of its first video among all.
-    inputs: its videos.
-  """
+  """A shard to measure: its index, the place of its first video among all, and its videos."""
 
   index: int
   first: int
@@ -49,25 +43,11 @@ Seen = Callable[[int], None]
 
 
 class ShardWorker:
-  """Measures shards, one after the other."""
+  """Measures shards, one after the other; calls `seen` with 1 after each video."""
 
   def __init__(
-    self,
-    scores: Scores,
-    settings: MeasureSettings,
-    allowance: Allowance,
-    gate: Gate,
-    seen: Seen,
+    self, scores: Scores, settings: MeasureSettings, allowance: Allowance, gate: Gate, seen: Seen
   ):
-    """Starts nothing yet.
-
-    Args:
-      scores: where rows go.
-      settings: what is measured.
-      allowance: of each video.
-      gate: which videos are not decoded.
-      seen: called with 1 after each video.
-    """
     self._scores, self._gate, self._seen = scores, gate, seen
     measure = functools.partial(_measure, settings, gate)
     self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
@@ -129,18 +109,10 @@ def measure_all(
   limit: int = 0,
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-  """Measures the videos that are not measured yet.
+  """Measures the videos that are not measured yet, as many at once as workers; 0: as cores.
 
-  Args:
-    inputs: the videos.
-    scores: of these.
-    settings: what is measured.
-    engine: that does it.
-    workers: processes that measure at once; by default one a core.
-    allowance: of each video.
-    gate: which videos are not decoded; one that was not and that it lets through now is measured.
-    limit: about how many videos to measure, a fair sample; 0 for all.
-    progress: called with how many videos are measured, and of how many.
+  A video that was not decoded and that the gate lets through now is measured. With a limit about so
+  many videos are measured, a fair sample.
 
   Raises:
     DataError: the engine loses shards again and again.
@@ -176,15 +148,8 @@ def finish_jobs(
 ) -> None:
   """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
 
-  Args:
-    missing: returns the shards that are not done yet.
-    jobs: makes the jobs of shards.
-    size: returns how many things a shard has.
-    make: makes a worker.
-    engine: spreads the jobs.
-    total: how many things there are.
-    workers: how many, 0 for one a core.
-    progress: called with how many things are done, and of how many.
+  `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
+  `total` things a shard has; 0 workers are one a core.
 
   Raises:
     DataError: round after round brings nothing.

@@ -4,28 +4,22 @@ import contextlib
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import filelock
-
-from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
+from mgjax.runtime.workdir_lock import hold
 from mgjax.serving import http
 from mgjax.serving.http import Refused
 from mgjax.serving.queue import Queue
 
-INVITATIONS, LOCK = 'invitations.txt', 'server.lock'
+INVITATIONS = 'invitations.txt'
 _LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
 
 
 def make_server(queue: Queue) -> Any:
-  """Returns a server (uvicorn) of a queue, to be run with a socket that listens.
-
-  Raises:
-    ConfigError: a package is not installed.
-  """
+  """Returns a server (uvicorn) of a queue, to be run with a socket that listens."""
   http.check_installed()
   from starlette.requests import Request
   from starlette.responses import JSONResponse, Response
@@ -92,15 +86,10 @@ def serve(
   url: str = '',
   tell: Callable[[str], None] | None = None,
 ) -> None:
-  """Serves what is in a folder until it is stopped.
+  """Serves what is in a folder, of a study or a review, until it is stopped.
 
-  Args:
-    folder: of the study or the review.
-    make_queue: reads it.
-    host: address to listen at.
-    port: 0 for one that is free.
-    url: that people reach it by, where that is another one.
-    tell: gets the lines that say where it is; by default they are printed.
+  `url` is what people reach it by, where that is another address; `tell` gets the lines that say
+  where it is.
 
   Raises:
     ConfigError: another server has the folder, the port is in use, or a package is missing.
@@ -108,7 +97,7 @@ def serve(
   http.check_installed()
   tell, folder = tell or functools.partial(print, flush=True), pathlib.Path(folder)
   with (
-    held(folder),
+    hold(folder, 'folder'),
     http.listening(host, port) as listener,
     contextlib.closing(make_queue(folder)) as queue,
   ):
@@ -120,25 +109,6 @@ def serve(
       tell('what is sent is not encrypted: outside your network put TLS before it, with --url')
     tell('stop with Ctrl-C; the same command goes on')
     server.run([listener])
-
-
-@contextlib.contextmanager
-def held(folder: pathlib.Path) -> Iterator[None]:
-  """Keeps other servers from a folder, if it is there; what a killed one held is free.
-
-  Raises:
-    ConfigError: another server has it.
-  """
-  if not folder.is_dir():  # reading what should be in it says what to do
-    yield
-    return
-  lock = filelock.FileLock(folder / LOCK, timeout=0)
-  try:
-    lock.acquire()
-  except filelock.Timeout as error:
-    raise ConfigError(f'{folder}: another server has it; stop that one') from error
-  with lock:
-    yield
 
 
 def _invite(path: pathlib.Path, base: str, queue: Queue) -> str:

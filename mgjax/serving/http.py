@@ -93,11 +93,7 @@ def file_response(path: pathlib.Path, media_type: str) -> Any:
 
 
 async def body_of(request: Any, most: int) -> bytes:
-  """Reads what a request of Starlette brings.
-
-  Raises:
-    Refused: it has more than `most` bytes.
-  """
+  """Reads what a request of Starlette brings, up to `most` bytes; more is `Refused`."""
   body = b''
   async for part in request.stream():
     body += part
@@ -210,11 +206,7 @@ def _make_protocol() -> type:
 
 
 def check_installed() -> None:
-  """Asks for the packages that serving needs.
-
-  Raises:
-    ConfigError: one is not installed.
-  """
+  """Raises a ConfigError where a package that serving needs is not installed."""
   for package in ('starlette', 'uvicorn'):
     try:
       __import__(package)

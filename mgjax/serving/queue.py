@@ -29,31 +29,16 @@ _NOT_YOURS = 'That was not put to you; load it again.'
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """An item put to one person.
-
-  Attributes:
-    key: of the item.
-    person: who is asked.
-    about: what the kind of item knows of it.
-    again: whether it is asked a second time, to see how sure the person is.
-  """
+  """An item put to one person."""
 
   key: Key
   person: str
-  about: Any = None
-  again: bool = False
+  about: Any = None  # what the kind of item knows of it
+  again: bool = False  # asked a second time, to see how sure the person is
 
 
 class Queue:
-  """Who gets what, and what they answered. Each kind of item is a subclass.
-
-  Attributes:
-    people: token -> name.
-    operator: token of the page that shows the progress.
-    answers: by id, in their order.
-    latest: key -> the last answer about it, the latest one at the end.
-    open: keys that have not enough answers.
-  """
+  """Who gets what, and what they answered. Each kind of item is a subclass."""
 
   kind, who = '', 'person'  # which view the page shows; the answers' field that holds the person
   largest = 2048  # bytes of an answer
@@ -77,18 +62,14 @@ class Queue:
   ):
     """Begins without answers, which `add` tells.
 
-    Args:
-      log: of the answers.
-      secret: that links and ids are made of.
-      people: names.
-      wanted: key of an item -> from how many people it is wanted.
+    Links and ids are made of the secret; of each item `wanted` says by how many people.
     """
     self.log, self._secret, self._wanted = log, secret, wanted
     self.people = {self.token(self.who, name): name for name in people}
-    self.operator = self.token('operator')
-    self.answers: dict[str, Any] = {}
-    self.latest: dict[Key, Any] = {}
-    self.open = dict.fromkeys(wanted)
+    self.operator = self.token('operator')  # of the page that shows the progress
+    self.answers: dict[str, Any] = {}  # by id, in their order
+    self.latest: dict[Key, Any] = {}  # the last answer about an item, the latest one at the end
+    self.open = dict.fromkeys(wanted)  # items that have not enough answers
     self.done: Counter[str] = Counter()
     self._given: defaultdict[Key, Counter[str]] = defaultdict(Counter)
     self._held: dict[str, tuple[Key, float]] = {}
@@ -119,9 +100,7 @@ class Queue:
   def waiting(self, person: str, more: bool = False) -> list[Task]:
     """Returns what is left for a person: what they have, their plan, what they passed on.
 
-    Args:
-      person: a name.
-      more: whether what others have left comes after that.
+    With `more` what others have left comes after that.
     """
     now, mine = time.monotonic(), self._held.get(person, (None, 0.0))[0]
     held = self._held.items()
@@ -145,10 +124,8 @@ class Queue:
   async def next(self, person: str, more: bool = False, back: int = 0) -> dict[str, Any]:
     """Returns what a person is to see next: the same until it is answered.
 
-    Args:
-      person: a name.
-      more: whether they take over what others have left.
-      back: of the items whose last answer is theirs the last but so many, to be looked at again.
+    With `more` they take over what others have left; `back` shows the last but so many of the items
+    whose last answer is theirs, to be looked at again.
 
     Raises:
       Refused: they have not answered that many.

@@ -6,15 +6,16 @@ once; who leaves one passes it on, and a decision can be changed by going back: 
 
 import asyncio
 import contextlib
+import functools
 import os
 import pathlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, MgjaxError, StorageError, first_line
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.curation.measure import open_video, reason_of
+from mgjax.curation.measure import open_video, or_reason
 from mgjax.curation.review.candidates import read_candidates
 from mgjax.curation.review.decisions import FILE, Decision, key_of, read_decisions
 from mgjax.curation.review.labels import CAMERA, SHOTS
@@ -45,12 +46,7 @@ class Review(Queue):
   }  # fmt: skip
 
   def __init__(self, folder: str | os.PathLike[str], inputs: Inputs, people: Sequence[str] = ()):
-    """Reads what there is to look at, and what was decided.
-
-    Args:
-      folder: of the review.
-      inputs: the videos that the clips are in.
-      people: names of those who look at clips, beside those who did before.
+    """Reads what there is to look at and what was decided; `people` come to those before.
 
     Raises:
       ConfigError: there is nothing to look at, or of other videos, or nobody who looks.
@@ -66,7 +62,6 @@ class Review(Queue):
     self._cut, self._cutting = Guarded(_cut, ALLOWANCE), asyncio.Lock()
 
   def close(self) -> None:
-    """Ends the process that cuts clips."""
     self._cut.close(for_good=True)
 
   def plan(self, person: str, more: bool) -> Iterator[Task]:
@@ -100,7 +95,6 @@ class Review(Queue):
     }  # fmt: skip
 
   def media_names(self, task: Task) -> dict[str, str]:
-    """Returns the name of a clip's mp4."""
     return {'clip': self.token('media', *task.key)}
 
   async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
@@ -120,7 +114,6 @@ class Review(Queue):
     return path, 'video/mp4'
 
   async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Decision:
-    """Makes a decision of what was sent."""
     row = self._rows[task.key]
     start, end = row['start'], row['end']
     first, last = start + fields['from'], start + fields['to']
@@ -155,7 +148,6 @@ class Review(Queue):
     return [each for key, each in self.latest.items() if key in self._rows]
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    """Returns how far all are."""
     decided, total = self._decided(), len(self._rows)
     kept, own = sum(d.keep for d in decided), sum(d.person == person for d in decided)
     ended = f'All {total} clips are decided. You can close this page.'
@@ -172,7 +164,6 @@ class Review(Queue):
     }
 
   def state(self) -> dict[str, Any]:
-    """Returns how far the review is."""
     decided = self._decided()
     rows = [
       [
@@ -214,13 +205,5 @@ def _put(path: pathlib.Path, data: bytes) -> None:
 def _cut(given: tuple[Input | Rejected, float, float]) -> bytes | str:
   """An mp4 of a clip that browsers play, or why there is none."""
   each, start, end = given
-  if isinstance(each, Rejected):
-    return each.reason
-  try:
-    return cut_video(open_video(each), start, end, crf=_CRF, anew=True)[0]
-  except (StorageError, MemoryError):
-    raise
-  except DataError as error:
-    return reason_of(error, each)
-  except Exception as error:  # whatever a stranger's file brings about must not end the server
-    return f'cannot be cut ({type(error).__name__}: {error!s:.200})'
+  shown = functools.partial(cut_video, crf=_CRF, anew=True)
+  return or_reason(lambda: shown(open_video(each), start, end)[0], each, 'cut', MemoryError)

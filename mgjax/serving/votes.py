@@ -91,11 +91,7 @@ def _task(item: Item, question: Question, rater: str, turned: int, again: bool =
 
 
 class Votes(Queue):
-  """The votes of a study, of which another server may have taken some already.
-
-  Attributes:
-    study: that is answered.
-  """
+  """The votes of a study, of which another server may have taken some already."""
 
   kind, who = 'votes', 'rater'
   fields: Mapping[str, Any] = {
@@ -201,7 +197,6 @@ class Votes(Queue):
     )
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    """Returns how far a rater is."""
     done, free = self.done[person], 0 if waiting else len(self.waiting(person, more=True))
     total = done + len(waiting)
     ended = f'{done} {"answer is" if done == 1 else "answers are"} saved. ' + (
@@ -244,9 +239,7 @@ class Votes(Queue):
     }
 
 
-@functools.lru_cache(maxsize=4096)
-def _frame_seconds(path: pathlib.Path) -> float:
-  return frame_seconds(path)
+_frame_seconds = functools.lru_cache(maxsize=4096)(frame_seconds)
 
 
 @functools.lru_cache(maxsize=65_536)

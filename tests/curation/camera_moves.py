@@ -24,9 +24,7 @@ DIRECTIONS = {
   'push in': ('depth', 0, 1), 'pull out': ('depth', 0, -1),
   'roll': ('roll', 0, 1),
 }  # fmt: skip
-KINDS = (
-  *DIRECTIONS, 'tracking shot', 'arc shot', 'static shot', 'handheld shot',
-)  # fmt: skip
+KINDS = (*DIRECTIONS, 'tracking shot', 'arc shot', 'static shot', 'handheld shot')
 
 
 @functools.cache

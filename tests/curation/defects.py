@@ -18,19 +18,12 @@ _FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_CO
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-  """A plan with a defect.
+  """A plan with a defect."""
 
-  Attributes:
-    plan: a `footage.Plan`.
-    strength: of the defect, as numbers by name.
-    changes: (frames, fps) -> frames, in order.
-    speed: pixels a frame at which all of the picture moves, if that is known.
-  """
-
-  plan: Any
-  strength: dict[str, float | str]
-  changes: tuple[Callable[[list[np.ndarray], int], list[np.ndarray]], ...] = ()
-  speed: float | None = None
+  plan: Any  # a `footage.Plan`
+  strength: dict[str, float | str]  # of the defect
+  changes: tuple[Callable[[list[np.ndarray], int], list[np.ndarray]], ...] = ()  # (frames, fps)
+  speed: float | None = None  # pixels a frame at which all of the picture moves, if that is known
 
 
 def nothing(plan, chance, truth, least) -> Made:
@@ -239,16 +232,5 @@ def copy(plan, chance, truth, least) -> Made:
   return Made(plan, {'height': float(plan.size[0])})
 
 
-DEFECTS = {
-  'duration': duration,
-  'resolution': resolution,
-  'portrait': portrait,
-  'text': text,
-  'borders': borders,
-  'cuts': cuts,
-  'still': still,
-  'slides': slides,
-  'speed': speed,
-  'shake': shake,
-  'copy': copy,
-}
+_ALL = (duration, resolution, portrait, text, borders, cuts, still, slides, speed, shake, copy)
+DEFECTS = {each.__name__: each for each in _ALL}

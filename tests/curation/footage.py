@@ -1,21 +1,16 @@
-"""Makes a folder of clips with known defects out of real footage, photographs and moving digits.
-
-python -m tests.curation.footage FOLDER --count=300 --seed=7
+"""Makes clips with known defects out of real footage, photographs and moving digits.
 
 Each clip has at most one defect, whose strength is drawn across the published threshold of the
-filter that looks for it; `truth.jsonl` says what was done: for each filter True (to be dropped),
+filter that looks for it; its truth says what was done: for each filter True (to be dropped),
 False (to be kept) or None where what was drawn lies so near the threshold that either is right, or
 where it is not known. Everything follows from the seed and the number of the clip.
 """
 
-import argparse
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import pathlib
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import av
@@ -52,52 +47,21 @@ KINDS = tuple(kind for kind, count in _SHARES.items() for _ in range(count))
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """What a clip shows, before defects.
+  """What a clip shows, before defects."""
 
-  Attributes:
-    source: a key of `SHOTS`, a file of `PHOTOGRAPHS`, or 'digits'.
-    size: (height, width).
-    seconds: of the whole.
-    speed: pixels a frame that the picture moves by, at a width of 1024.
-    angle: of that movement.
-    zoom: how much of the picture is seen.
-    mirrored: left and right.
-    colours: gains of red, green and blue.
-    place: where the movement begins, twice in [0, 1).
-  """
-
-  source: str
-  size: tuple[int, int]
+  source: str  # a key of `SHOTS`, a file of `PHOTOGRAPHS`, or 'digits'
+  size: tuple[int, int]  # (height, width)
   seconds: float
-  speed: float
-  angle: float
-  zoom: float
+  speed: float  # pixels a frame that the picture moves by, at a width of 1024
+  angle: float  # of that movement
+  zoom: float  # how much of the picture is seen
   mirrored: bool
-  colours: tuple[float, float, float]
-  place: tuple[float, float]
-
-
-def make_footage(folder: pathlib.Path, count: int, seed: int, least: int = 768) -> list[dict]:
-  """Writes `count` clips with captions and their truth; see the top of the file.
-
-  Args:
-    folder: a new one.
-    count: of clips.
-    seed: of all that is drawn.
-    least: pixels of the threshold of width and height; smaller is faster.
-
-  Returns:
-    The rows of truth.jsonl.
-  """
-  folder.mkdir(parents=True)
-  rows = [make_clip(folder, number, seed, least) for number in range(count)]
-  text = ''.join(f'{json.dumps(row)}\n' for row in rows)
-  (folder / 'truth.jsonl').write_text(text)
-  return rows
+  colours: tuple[float, float, float]  # gains of red, green and blue
+  place: tuple[float, float]  # where the movement begins, each in [0, 1)
 
 
 def make_clip(folder: pathlib.Path, number: int, seed: int, least: int) -> dict:
-  """Writes one clip, and returns its truth."""
+  """Writes one clip with a caption, and returns its truth; `least` pixels of width and height."""
   chance = np.random.default_rng([seed, number])
   kind = _kind(seed, number)
   original = number
@@ -122,14 +86,8 @@ def make_clip(folder: pathlib.Path, number: int, seed: int, least: int) -> dict:
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(len(data) * chance.uniform(0.1, 0.9))])
   (folder / name).with_suffix('.txt').write_text(f'a video of a {_word(made.plan.source)}')
-  return {
-    'name': name,
-    'kind': kind,
-    'original': f'clip-{original:04d}.mp4',
-    'source': made.plan.source,
-    'strength': made.strength,
-    **truth,
-  }
+  about = {'name': name, 'kind': kind, 'original': f'clip-{original:04d}.mp4'}
+  return {**about, 'source': made.plan.source, 'strength': made.strength, **truth}
 
 
 def _kind(seed: int, number: int) -> str:
@@ -277,20 +235,3 @@ def encode(path: pathlib.Path, frames: list[np.ndarray], fps: int, crf: int) -> 
       picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), 'rgb24')
       container.mux(stream.encode(picture))
     container.mux(stream.encode(None))
-
-
-def _main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('folder', type=pathlib.Path)
-  parser.add_argument('--count', type=int, default=300)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--least', type=int, default=768)
-  given = parser.parse_args()
-  rows = make_footage(given.folder, given.count, given.seed, given.least)
-  print(f'{len(rows)} clips in {given.folder}, {zlib.crc32(repr(rows).encode()):08x}')
-
-
-Change = Callable[[list[np.ndarray], int], list[np.ndarray]]
-
-if __name__ == '__main__':
-  _main()

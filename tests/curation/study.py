@@ -3,17 +3,18 @@
 python -m tests.curation.study FOLDER --count=300 --seed=7
 
 makes the footage in FOLDER and measures it, clip by clip, and prints a table. The same command goes
-on where it was stopped; with --report alone it prints the table of what is there. A filter is asked
-about every clip, whatever the others say; clips whose truth is None do not count.
+on where it was stopped. A filter is asked about every clip, whatever the others say; clips whose
+truth is None do not count.
 """
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import multiprocessing
 import pathlib
 import pickle
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from mgjax.curation.filters.registry import FILTERS
 from mgjax.curation.measure import measure_video
 from mgjax.curation.settings import CurationSettings
 from mgjax.data.ingest.inputs import Input
+from mgjax.runtime.progress import track
 from tests.curation.footage import FILTERS as JUDGED
 from tests.curation.footage import make_clip
 
@@ -36,34 +38,24 @@ def settings_of(least: int) -> CurationSettings:
   return unpack(CurationSettings, config.to_dict(), 'curation')
 
 
-def measured(folder: pathlib.Path, number: int, seed: int, least: int) -> tuple[dict, list[dict]]:
-  """Makes a clip and measures it: its truth, and its rows."""
-  truth = make_clip(folder, number, seed, least)
-  path = folder / truth['name']
-  caption = path.with_suffix('.txt').read_text()
-  entry = Input(path.name, caption, path.stat().st_size, path.read_bytes, path=path)
-  return truth, measure_video(entry, settings_of(least).measure)
-
-
-def kept(folder: pathlib.Path, number: int, seed: int, least: int) -> tuple[dict, list[dict]]:
-  """The same of a clip that was measured before, without its film; else as `measured`."""
-  path = folder / f'clip-{number:04d}-{seed}-{least}.pickle'
-  if path.exists():
-    return pickle.loads(path.read_bytes())
-  found = measured(folder, number, seed, least)
-  write_bytes(path, pickle.dumps(found))
-  (folder / found[0]['name']).unlink()
-  return found
+def measured(folder: pathlib.Path, seed: int, least: int, number: int) -> tuple[dict, list[dict]]:
+  """Makes a clip and measures it, once: its truth, and its rows."""
+  kept = folder / f'clip-{number:04d}-{seed}-{least}.pickle'
+  if not kept.exists():
+    truth = make_clip(folder, number, seed, least)
+    path = folder / truth['name']
+    caption = path.with_suffix('.txt').read_text()
+    entry = Input(path.name, caption, path.stat().st_size, path.read_bytes, path=path)
+    rows = measure_video(entry, settings_of(least).measure)
+    write_bytes(kept, pickle.dumps((truth, rows)))
+    path.unlink()
+  return pickle.loads(kept.read_bytes())
 
 
 def judged(
-  truths: list[dict], rows: list[list[dict]], settings: CurationSettings
+  truths: Sequence[dict], rows: Sequence[list[dict]], settings: CurationSettings
 ) -> dict[str, dict[str, Any]]:
-  """For each filter the clips that it dropped rightly and wrongly, and kept so.
-
-  Returns:
-    name -> {'right', 'wrong', 'missed', 'kept': lists of names of videos}.
-  """
+  """Filter -> names of the videos that it dropped ('right', 'wrong') or not ('missed', 'kept')."""
   by_name = {truth['name']: truth for truth in truths}
   clips = [clip for each in rows for clip in each if not clip['error']]
   names = sorted({name for clip in clips for name in clip})
@@ -114,42 +106,26 @@ def _main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--least', type=int, default=768)
   parser.add_argument('--workers', type=int, default=2)
-  parser.add_argument('--report', action='store_true', help='of the clips that are there')
   given = parser.parse_args()
   given.folder.mkdir(parents=True, exist_ok=True)
-  numbers = [
-    number
-    for number in range(given.count)
-    if not given.report
-    or (given.folder / f'clip-{number:04d}-{given.seed}-{given.least}.pickle').exists()
-  ]
-  began, found = time.monotonic(), []
-  with concurrent.futures.ProcessPoolExecutor(
-    given.workers, multiprocessing.get_context('spawn')
-  ) as pool:
-    tasks = [pool.submit(kept, given.folder, number, given.seed, given.least) for number in numbers]
-    for task in tasks:
-      found.append(task.result())
-      if len(found) % 10 == 0:
-        spent = time.monotonic() - began
-        print(f'{len(found)} of {len(numbers)} clips, {spent:.0f} s', flush=True)
-  truths, rows = [truth for truth, _ in found], [each for _, each in found]
+  spawn = multiprocessing.get_context('spawn')
+  measure = functools.partial(measured, given.folder, given.seed, given.least)
+  with concurrent.futures.ProcessPoolExecutor(given.workers, spawn) as pool:
+    found = list(track(pool.map(measure, range(given.count)), given.count, 'clip'))
+  truths, rows = zip(*found, strict=True)
   (given.folder / 'truth.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in truths))
   report(truths, rows, settings_of(given.least))
 
 
-def report(truths: list[dict], rows: list[list[dict]], settings: CurationSettings) -> None:
+def report(truths: Sequence[dict], rows: Sequence[list[dict]], settings: CurationSettings) -> None:
   """Prints the table, what was judged wrongly, what broken files say, and costs."""
   cells = judged(truths, rows, settings)
   print(table_of(cells))
   by_name = {truth['name']: truth for truth in truths}
-  scores = {clip['video']: clip for each in rows for clip in each}
   for name, each in cells.items():
     for key in ('wrong', 'missed'):
-      for video in each[key]:
-        shown = {k: v for k, v in scores[video].items() if _short(k, v)}
-        truth = by_name[video]
-        print(name, key, video, truth['kind'], truth['source'], truth['strength'], shown)
+      for truth in (by_name[video] for video in each[key]):
+        print(name, key, truth['name'], truth['kind'], truth['source'], truth['strength'])
   broken = [each[0]['video'] for each in rows if each[0]['error']]
   wanted = [truth['name'] for truth in truths if truth['kind'] == 'broken']
   print(f'{len(broken)} videos in error, {len(set(broken) & set(wanted))} of {len(wanted)} broken')
@@ -157,11 +133,6 @@ def report(truths: list[dict], rows: list[list[dict]], settings: CurationSetting
   for name in costs[0]:
     print(f'{name}: {np.mean([cost[name] for cost in costs]):.3f} s')
   print(f'all: {np.mean([sum(cost.values()) for cost in costs]):.3f} s a clip')
-
-
-def _short(key: str, value: Any) -> bool:
-  judged = ('text', 'borders_share', 'motion', 'jitter', 'stillness', 'start', 'end', 'width')
-  return isinstance(value, float | int | str) and key.startswith(judged)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from mgjax.media.video import write_video
 LIMITS = SoundLimits()
 ALLOWANCE = Allowance(gigabytes=4.0, processor_seconds=60, wall_seconds=60.0, tries=1)
 CAMERA = {'camera_class': 'pan or truck right', 'camera_confidence': 0.9}
+RULES = 'Pan or truck right. A cat.'  # as rules write it
 
 
 class Told(Captioner):
@@ -123,25 +124,11 @@ def test_a_plug_in_that_is_no_captioner_is_refused(raw, tmp_path):
     (CAMERA | {'camera_confidence': 0.59}, 'A dog runs.'),
     (CAMERA | {'camera_class': 'roll'}, 'A dog runs.'),
     (CAMERA | {'labels': ['pan right', 'wide shot']}, 'Pan right. Wide shot. A dog runs.'),
-    (
-      CAMERA | {'labels': ['pan right'], 'caption': 'Pan or truck right. A cat.'},
-      'Pan right. A cat.',
-    ),
+    (CAMERA | {'labels': ['pan right'], 'caption': RULES}, 'Pan right. A cat.'),
     (CAMERA | {'labels': ['wide shot']}, 'Pan or truck right. Wide shot. A dog runs.'),
-    (CAMERA | {'caption': 'Pan or truck right. A cat.'}, 'Pan or truck right. A cat.'),
+    (CAMERA | {'caption': RULES}, RULES),
     (CAMERA | {'caption': ''}, 'Pan or truck right.'),
     ({}, 'A dog runs.'),
-  ],
-  ids=[
-    'sure',
-    'unsure',
-    'roll',
-    'labels',
-    'labels over rules',
-    'shot',
-    'there',
-    'empty',
-    'unmeasured',
   ],
 )
 def test_the_camera_and_labels_go_before_the_caption(more, expected):

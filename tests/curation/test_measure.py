@@ -73,15 +73,8 @@ def test_a_video_is_decoded_once_for_all_scorers(counted):
   for row in rows:
     assert row['decoded'] == row['packets'] == 250
     assert row['whole_length'] == row['seldom_length'] == row['end'] - row['start']
-    assert set(row['seconds_of']) == {
-      'probe',
-      'decode',
-      'shots',
-      'pictures',
-      'whole',
-      'small',
-      'seldom',
-    }
+    costs = {'probe', 'decode', 'shots', 'pictures', 'whole', 'small', 'seldom'}
+    assert row['seconds_of'].keys() == costs
 
 
 def test_a_row_says_what_a_clip_is():

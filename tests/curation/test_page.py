@@ -15,6 +15,7 @@ from mgjax.curation.settings import CurationSettings, KeepSettings
 from mgjax.data.ingest.entries import alike
 
 COUNT = 40
+SHAPE = {'start': 1.0, 'end': 10.0, 'seconds': 30.0, 'width': 1280, 'height': 720}
 
 
 def picture(colour, kind='JPEG', **options):
@@ -25,13 +26,9 @@ def picture(colour, kind='JPEG', **options):
 
 def row(number):
   return {
+    **SHAPE,
     'video': f'video_{number // 2}.mp4',
     'clip': f'video_{number // 2}.mp4#{number % 2}',
-    'start': 1.0,
-    'end': 10.0,
-    'seconds': 30.0,
-    'width': 1280,
-    'height': 720,
     'caption': f'caption {number}',
     'seconds_of': {'decode': 0.5, 'text': 0.2},
     'text_score': number / COUNT,

@@ -17,6 +17,7 @@ from mgjax.evaluation.human import study as studies
 from mgjax.evaluation.human.votes import read_votes
 from mgjax.media.containers import Blob
 from mgjax.media.video import probe, read_clip
+from mgjax.runtime.workdir_lock import hold
 from mgjax.serving import annotation, http
 from mgjax.serving.review import Review
 from mgjax.serving.votes import Votes
@@ -263,8 +264,12 @@ def trickle(connection) -> bool:
 
 
 def test_a_folder_that_is_served_and_a_port_in_use_are_one_sentence(make, tmp_path):
-  with annotation.held(tmp_path / 'x'), pytest.raises(ConfigError, match='another server has it'):
-    annotation.serve(tmp_path / 'x', Votes, port=0)
+  held = hold(tmp_path / 'x', 'folder')
+  with ThreadPoolExecutor(1) as pool:
+    pool.submit(held.__enter__).result()
+    with pytest.raises(ConfigError, match='is in use by'):
+      annotation.serve(tmp_path / 'x', Votes, port=0)
+    pool.submit(held.__exit__, None, None, None).result()
   with (
     socket.create_server(('127.0.0.1', 0)) as taken,
     pytest.raises(ConfigError, match='take another'),

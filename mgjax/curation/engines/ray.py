@@ -29,9 +29,7 @@ _QUIET = {
 def started(workers: int, address: str = '') -> Iterator[Engine]:
   """Yields the engine; a Ray that is started for it ends with the block.
 
-  Args:
-    workers: how many there will be.
-    address: of a cluster, 'auto' for the one that this machine belongs to; '' starts one here.
+  The address is of a cluster, 'auto' for the one that this machine belongs to; '' starts one here.
 
   Raises:
     ConfigError: Ray is not installed, or nothing answers at the address.

@@ -20,14 +20,8 @@ _LEARNT = 256  # clips a cluster that k-means looks at, at most
 def resampled(columns: Columns, settings: KeepSettings) -> np.ndarray:
   """Says which clips fall to resampling, as 'concept of 120 clips, kept with 0.31', or ''.
 
-  Where a share of people is asked for, clips that show some stay (§3.2.1).
-
-  Args:
-    columns: 'concepts_vector' or 'caption'; 'clip'; 'people_score' if there is one.
-    settings: clusters, their merging, the share to be kept, the seed.
-
-  Returns:
-    Objects (n).
+  Where a share of people is asked for, clips that show some stay (§3.2.1). Reads 'concepts_vector'
+  or 'caption'; 'clip'; 'people_score' if there is one.
   """
   clusters = concept_clusters(columns, settings)
   _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
@@ -72,30 +66,14 @@ def concept_clusters(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def merged(centres: np.ndarray, cosine: float) -> np.ndarray:
-  """Numbers centres so that those whose cosine is at least `cosine`, or a chain of them, share one.
-
-  Args:
-    centres: float32 (n d), of length 1.
-    cosine: of two centres, at least.
-
-  Returns:
-    int (n).
-  """
+  """Numbers unit vectors (n d): those with at least that cosine, or a chain of them, share one."""
   from scipy.sparse.csgraph import connected_components
 
   return connected_components(centres @ centres.T >= cosine, directed=False)[1]
 
 
 def chances(sizes: np.ndarray, share: float) -> np.ndarray:
-  """min(1, c / sqrt(size)) for each clip, with the c by which `share` of all are kept.
-
-  Args:
-    sizes: of the cluster of each clip, (n).
-    share: above 0, to 1.
-
-  Returns:
-    float64 (n), with the mean `share`.
-  """
+  """min(1, c / sqrt(size)) of the cluster of each clip, with the c by which the mean is `share`."""
   weight = 1 / np.sqrt(sizes)
   low, high = 0.0, float(np.sqrt(sizes.max()))
   for _ in range(60):  # halvings, down to the precision of a float64

@@ -6,10 +6,11 @@ hashes have to agree with them.
 """
 
 import logging
+from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.curation.filters.table import Columns, known
 from mgjax.curation.settings import KeepSettings
 
@@ -21,15 +22,8 @@ _BYTES = 8  # of a hash
 def copies(columns: Columns, settings: KeepSettings) -> np.ndarray:
   """Says of each clip but the best of its copies whose copy it is: 'copy of NAME', or ''.
 
-  The best has the most pixels, then lasts longest, then comes first by its name.
-
-  Args:
-    columns: 'copies_vector', or 'fingerprint_vector' and 'fingerprint_hash'; 'width', 'height',
-      'start', 'end', 'clip'.
-    settings: the least cosine and the most bits.
-
-  Returns:
-    Objects (n).
+  The best has the most pixels, then lasts longest, then comes first by its name. Reads 'clip',
+  'copies_vector', or 'fingerprint_vector' and '..._hash', 'width', 'height', 'start', 'end'.
   """
   own = 'copies_vector' in columns and known(columns['copies_vector']).any()
   vectors = columns['copies_vector' if own else 'fingerprint_vector']
@@ -48,17 +42,13 @@ def copies(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the pairs of vectors whose cosine is at least `cosine`.
+  """Finds the pairs of vectors (n d) whose cosine is at least `cosine`, each pair once.
 
   Above some thousands the vectors fall into cells and are compared with those of near cells: a few
   pairs may be missed.
 
-  Args:
-    vectors: float32 (n d), of any length above 0.
-    cosine: of a pair, at least.
-
   Returns:
-    Numbers of the first and of the second of each pair, each pair once.
+    Numbers of the first and of the second of each pair.
   """
   faiss = faiss_library()
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -79,20 +69,10 @@ def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndar
   return own[once], others[once]
 
 
-def faiss_library():
-  """faiss.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
+def faiss_library() -> Any:
+  """faiss; a ConfigError where it is not installed."""
   logging.getLogger('faiss').setLevel(logging.WARNING)  # it tells which processor it is for
-  try:
-    import faiss
-  except ImportError:
-    raise ConfigError(
-      "copies and concepts need faiss, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  return faiss
+  return load_package('faiss', 'copies and concepts need faiss', 'curation')
 
 
 def _bits(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

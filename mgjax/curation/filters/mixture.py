@@ -13,14 +13,8 @@ from mgjax.curation.settings import KeepSettings
 def surplus(columns: Columns, settings: KeepSettings) -> np.ndarray:
   """Says which clips there are too many of, as 'too many landscape clips for 0.8', or ''.
 
-  A kind of which there is nothing cannot have its share: then no clip falls for it.
-
-  Args:
-    columns: 'width', 'height', 'clip'; 'people_score' if there is one.
-    settings: the shares and the seed.
-
-  Returns:
-    Objects (n).
+  A kind of which there is nothing cannot have its share: then no clip falls for it. Reads 'width',
+  'height', 'clip'; 'people_score' if there is one.
   """
   count = len(columns['clip'])
   reasons = np.full(count, '', object)

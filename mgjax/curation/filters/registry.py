@@ -23,30 +23,25 @@ from mgjax.curation.settings import CurationSettings, KeepSettings
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-  """One filter.
-
-  Attributes:
-    name: in configurations and reports.
-    judge: (columns, settings) -> reasons; of filters that have no limits.
-    limits: settings -> the limits that a clip keeps within, for histograms as well.
-    asked: settings -> whether they ask anything of it.
-    needs: columns without which it is off, any one of each tuple.
-    reads: columns that it reads as well where they are there.
-    supply: what to give for it to be on.
-    published: share of clips that Table 44 has left after it; None where it does not stand there.
-  """
+  """One filter: by limits on columns, or by a function of its own."""
 
   name: str
-  judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
+  # Settings -> limits that a clip keeps within, whose columns it needs; for histograms as well.
   limits: Callable[[KeepSettings], tuple[Limit, ...]] = lambda _: ()
-  asked: Callable[[KeepSettings], bool] = lambda _: True
-  needs: tuple[tuple[str, ...], ...] = ()
-  reads: tuple[str, ...] = ()
-  supply: str = ''
-  published: float | None = None
+  # What says the reasons of a filter that has no limits.
+  judge: Callable[[Columns, KeepSettings], np.ndarray] | None = None
+  asked: Callable[[KeepSettings], bool] = lambda _: True  # whether they ask anything of it
+  needs: tuple[tuple[str, ...], ...] = ()  # columns without which it is off, any one of each tuple
+  reads: tuple[str, ...] = ()  # columns that it reads as well where they are there
+  supply: str = 'name its scorer in measure.scorers, and measure again'  # for it to be on
+  published: float | None = None  # share of clips that Table 44 has left after it
+
+  def __post_init__(self):
+    if not self.needs:
+      columns = dict.fromkeys(limit.column for limit in self.limits(KeepSettings()))
+      object.__setattr__(self, 'needs', _each(*columns))
 
   def columns(self) -> tuple[str, ...]:
-    """Names of all columns that it reads."""
     return (*(name for each in self.needs for name in each), *self.reads)
 
   def off(self, table: Any, settings: KeepSettings) -> str:
@@ -60,14 +55,9 @@ class Filter:
     return ''
 
   def keep(self, table: Any, settings: KeepSettings) -> np.ndarray:
-    """Says of each clip why it is dropped.
+    """Says of each clip why it is dropped, '' of one that is kept: of all if the filter is off.
 
-    Args:
-      table: a `pyarrow.Table`, or arrays or lists by name; one row a clip.
-      settings: what is kept.
-
-    Returns:
-      Objects (n): '' for a clip that is kept. All of them if the filter is off, see `off`.
+    The table is a `pyarrow.Table`, or arrays or lists by name; one row a clip.
     """
     columns = as_columns(table, (*self.columns(), 'clip'))
     if not len(columns['clip']) or self.off(table, settings):
@@ -81,94 +71,58 @@ def _each(*names: str) -> tuple[tuple[str, ...], ...]:
   return tuple((name,) for name in names)
 
 
-_MEASURED = 'name its scorer in measure.scorers, and measure again'
 _ALL = (
-  Filter(
-    'duration',
-    limits=lambda keep: (Limit('seconds', *rounded(*keep.seconds)),),
-    needs=_each('seconds'),
-    published=1.0,
-  ),
+  Filter('duration', lambda keep: (Limit('seconds', *rounded(*keep.seconds)),), published=1.0),
   Filter(
     'resolution',
-    limits=lambda keep: (Limit('width', keep.side), Limit('height', keep.side)),
-    needs=_each('width', 'height'),
+    lambda keep: (Limit('width', keep.side), Limit('height', keep.side)),
     published=0.25,
   ),
   Filter(
     'aspect',
-    limits=lambda keep: (Limit('aspect', keep.aspect),),
+    lambda keep: (Limit('aspect', keep.aspect),),
     needs=_each('width', 'height'),
     published=0.07,
   ),
-  Filter(
-    'text',
-    limits=lambda keep: (Limit('text_score', high=keep.text, below=True),),
-    needs=_each('text_score'),
-    supply=_MEASURED,
-    published=0.0194,
-  ),
-  Filter(
-    'borders',
-    limits=lambda keep: (Limit('borders_share', high=keep.borders),),
-    needs=_each('borders_share'),
-    supply=_MEASURED,
-    published=0.0187,
-  ),
+  Filter('text', lambda keep: (Limit('text_score', high=keep.text, below=True),), published=0.0194),
+  Filter('borders', lambda keep: (Limit('borders_share', high=keep.borders),), published=0.0187),
   Filter(
     'scenes',
-    limits=lambda keep: (Limit('clip_seconds', *rounded(*keep.clip_seconds)),),
+    lambda keep: (Limit('clip_seconds', *rounded(*keep.clip_seconds)),),
     needs=_each('start', 'end'),
     published=0.0178,
   ),
   Filter(
     'aesthetics',
-    limits=lambda keep: (Limit('aesthetics_score', keep.aesthetics),),
-    needs=_each('aesthetics_score'),
+    lambda keep: (Limit('aesthetics_score', keep.aesthetics),),
     supply='give measure.aesthetics.python a function and its weights',
     published=0.0157,
   ),
-  Filter(
-    'static',
-    limits=lambda keep: (Limit('stillness_share', high=keep.still),),
-    needs=_each('stillness_share'),
-    supply=_MEASURED,
-  ),
-  Filter(
-    'slides',
-    limits=lambda keep: (Limit('stillness_share', high=keep.slides),),
-    needs=_each('stillness_share'),
-    supply=_MEASURED,
-  ),
+  Filter('static', lambda keep: (Limit('stillness_share', high=keep.still),)),
+  Filter('slides', lambda keep: (Limit('stillness_share', high=keep.slides),)),
   Filter(
     'motion',
-    limits=lambda keep: (
+    lambda keep: (
       Limit('motion_vmaf', keep.motion, above=True),
       Limit('motion_vectors', *keep.vectors, above=True, below=True, optional=True),
     ),
     needs=_each('motion_vmaf'),
     reads=('motion_vectors',),
-    supply=_MEASURED,
     published=0.0132,
   ),
   Filter(
-    'jitter',
-    limits=lambda keep: (Limit('jitter_rate', high=keep.jitter, below=True),),
-    needs=_each('jitter_rate'),
-    supply=_MEASURED,
-    published=0.0122,
+    'jitter', lambda keep: (Limit('jitter_rate', high=keep.jitter, below=True),), published=0.0122
   ),
   Filter(
     'duplicates',
-    copies,
+    judge=copies,
     needs=(('copies_vector', 'fingerprint_vector'), *_each('width', 'height', 'start', 'end')),
     reads=('fingerprint_hash',),
-    supply=_MEASURED,
     published=0.0115,
   ),
   Filter(
     'concepts',
-    resampled,
+    judge=resampled,
     needs=(('concepts_vector', 'caption'),),
     reads=('people_score',),
     supply='give clips captions, or measure.concepts.python a function',
@@ -176,41 +130,30 @@ _ALL = (
   ),
   Filter(
     'subject',
-    limits=lambda keep: (
+    lambda keep: (
       Limit('subject_share', keep.subject, optional=True),
       Limit('subject_salient', keep.subject, optional=True),
     ),
     needs=(('subject_share', 'subject_salient'),),
-    supply=_MEASURED,
   ),
   Filter(
     'seeds',
-    far_from_seeds,
+    judge=far_from_seeds,
     asked=lambda keep: bool(keep.seeds),
     needs=(('concepts_vector', 'fingerprint_vector'), ('video',)),
     supply='give keep.seeds a .csv of clips that people picked, and measure fingerprint',
   ),
-  Filter(
-    'silence',
-    limits=lambda keep: (Limit('sound_silence', high=keep.sound.silence),),
-    needs=_each('sound_silence'),
-    supply=_MEASURED,
-  ),
-  Filter(
-    'loudness',
-    limits=lambda keep: (Limit('sound_loudness', *keep.sound.loudness),),
-    needs=_each('sound_loudness'),
-    supply=_MEASURED,
-  ),
+  Filter('silence', lambda keep: (Limit('sound_silence', high=keep.sound.silence),)),
+  Filter('loudness', lambda keep: (Limit('sound_loudness', *keep.sound.loudness),)),
   Filter(
     'diegetic',
-    misplaced,
+    judge=misplaced,
     needs=_each(*COLUMNS),
     supply='give measure.sound_events.python and measure.sound_cosine.python functions',
   ),
   Filter(
     'mixture',
-    surplus,
+    judge=surplus,
     asked=lambda keep: keep.landscape is not None or keep.people > 0,
     needs=_each('width', 'height'),
     reads=('people_score',),

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
+from mgjax.core.plug_ins import load_package
 from mgjax.core.settings import Positive, Range, check
 from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits
@@ -23,17 +24,13 @@ _RATE = 25.0  # for PySceneDetect's clock, which is not read
 
 @dataclasses.dataclass(frozen=True)
 class SceneSettings:
-  """What counts as a cut, for PySceneDetect's adaptive detector; its defaults.
+  """What counts as a cut, for PySceneDetect's adaptive detector; its defaults."""
 
-  Attributes:
-    ratio: of a frame's change to the mean of its neighbours'.
-    change: in hue, saturation and brightness, of 255, that a cut has at least.
-    frames: fewest of a shot: no cut comes sooner after another.
-  """
-
+  # Of a frame's change to the mean of its neighbours'.
   ratio: Annotated[float, Range(above=0)] = 3.0
+  # In hue, saturation, brightness, at least.
   change: Annotated[float, Range(least=0, most=255)] = 15.0
-  frames: Positive = 15
+  frames: Positive = 15  # fewest of a shot: no cut comes sooner after another
 
   def __post_init__(self):
     check(self)
@@ -41,17 +38,10 @@ class SceneSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Shot:
-  """A stretch of a video without a cut.
+  """A stretch of a video without a cut: its frames from number `first` on and before `last`."""
 
-  Attributes:
-    start: seconds from the first frame of the video.
-    end: seconds, where the next shot starts.
-    first: number of its first frame.
-    last: number of the first frame that is not in it.
-  """
-
-  start: float
-  end: float
+  start: float  # seconds from the first frame of the video
+  end: float  # seconds, where the next shot starts
   first: int
   last: int
 
@@ -60,11 +50,7 @@ def find_shots(
   frames: Iterable[tuple[float, float, UInt8[np.ndarray, 'h w 3']]],
   settings: SceneSettings = SceneSettings(),
 ) -> list[Shot]:
-  """Cuts frames into shots; together they are all of the frames, one shot where there is no cut.
-
-  Args:
-    frames: as `stream_frames` yields them: from when until when each is shown, and the frame.
-    settings: what counts as a cut.
+  """Cuts frames, as `stream_frames` yields them, into shots; together they are all of the frames.
 
   Raises:
     ConfigError: PySceneDetect is not installed.
@@ -77,11 +63,7 @@ def find_shots(
 
 
 class ShotFinder:
-  """Sees the frames of a video in order, then says its shots; see `find_shots`.
-
-  Raises:
-    ConfigError: PySceneDetect is not installed.
-  """
+  """Sees the frames of a video in order, then says its shots; see `find_shots`."""
 
   side = SIDE
 
@@ -111,11 +93,7 @@ class ShotFinder:
     return [*self._starts, self._end]
 
   def shots(self) -> list[Shot]:
-    """The shots of all frames that were seen; together they are all of these.
-
-    Raises:
-      DataError: there was none.
-    """
+    """The shots of all frames that were seen; a DataError where there was none."""
     starts = self._starts
     if not starts:
       raise DataError('there is no frame to look for shots in')
@@ -130,26 +108,11 @@ class ShotFinder:
 def shots_of_file(
   path: File, settings: SceneSettings = SceneSettings(), limits: Limits = LIMITS
 ) -> list[Shot]:
-  """Cuts a video file into shots; see `find_shots`.
-
-  Raises:
-    ConfigError: PySceneDetect is not installed.
-    DataError: the file cannot be used.
-  """
+  """Cuts a video file into shots; see `find_shots`."""
   return find_shots(stream_frames(path, SIDE, limits), settings)
 
 
 @functools.cache
 def scene_library() -> Any:
-  """PySceneDetect.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
-  try:
-    import scenedetect
-  except ImportError:
-    raise ConfigError(
-      "shots need PySceneDetect, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  return scenedetect
+  """PySceneDetect; a ConfigError where it is not installed."""
+  return load_package('scenedetect', 'shots need PySceneDetect', 'curation')

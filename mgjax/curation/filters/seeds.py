@@ -42,12 +42,7 @@ def read_seeds(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
 def far_from_seeds(columns: Columns, settings: KeepSettings) -> np.ndarray:
   """Says which clips are not among the nearest of any seed, as 'none of the 9 nearest ...', or ''.
 
-  Args:
-    columns: 'concepts_vector' or 'fingerprint_vector'; 'clip', 'video'.
-    settings: where the seeds stand, how many neighbours each has, and the least cosine.
-
-  Returns:
-    Objects (n).
+  Reads 'concepts_vector' or 'fingerprint_vector'; 'clip', 'video'.
 
   Raises:
     DataError: none of the seeds is among the clips.
@@ -63,15 +58,7 @@ def far_from_seeds(columns: Columns, settings: KeepSettings) -> np.ndarray:
 def nearest_concepts(columns: Columns, settings: KeepSettings) -> tuple[np.ndarray, np.ndarray]:
   """Returns the concept whose seed brings each clip, '' for none, and the cosine with the nearest.
 
-  Args:
-    columns: as of `far_from_seeds`.
-    settings: likewise.
-
-  Returns:
-    Objects (n) and float64 (n), nan where a clip has no vector.
-
-  Raises:
-    DataError: as `far_from_seeds`.
+  The cosine is nan where a clip has no vector.
   """
   names = ('concepts_vector', 'fingerprint_vector')
   vectors = next(columns[each] for each in names if each in columns and known(columns[each]).any())

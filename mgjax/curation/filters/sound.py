@@ -10,15 +10,7 @@ COLUMNS = (*(f'sound_{name}' for name in EVENTS), 'sound_cosine')
 
 
 def misplaced(columns: Columns, settings: KeepSettings) -> np.ndarray:
-  """Says which sounds are none of those that are kept, as 'sound is non-diegetic', or ''.
-
-  Args:
-    columns: 'sound_voice', 'sound_music', 'sound_sound' and 'sound_cosine'.
-    settings: the thresholds of Table 24, and which places are kept.
-
-  Returns:
-    Objects (n).
-  """
+  """Says which sounds are none of those that are kept, as 'sound is non-diegetic', or ''."""
   count = len(columns['sound_cosine'])
   reasons = np.full(count, '', object)
   for row in range(count):

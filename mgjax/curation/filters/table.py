@@ -10,14 +10,10 @@ Columns = Mapping[str, np.ndarray]
 
 
 def as_columns(table: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-  """Columns of a table, those of `names` that it has.
+  """Columns of a table, a `pyarrow.Table` or arrays or lists by name: those of `names` that it has.
 
   Numbers are float64 (n), nan where there is none; vectors float32 (n d), rows of nan where there
   is none; texts and bytes are objects.
-
-  Args:
-    table: a `pyarrow.Table`, or arrays or lists by name.
-    names: of columns.
   """
   held = table.column_names if hasattr(table, 'column_names') else table
   return {name: _as_array(table[name]) for name in names if name in held}
@@ -38,13 +34,9 @@ def draws(names: np.ndarray, seed: int, what: str) -> np.ndarray:
 
 
 def dense(column: Any) -> np.ndarray | None:
-  """float32 (n d) of a column of lists of numbers, rows of nan where there is none.
+  """float32 (n d) of a column of pyarrow of lists of numbers, rows of nan where there is none.
 
-  Args:
-    column: a `pyarrow.ChunkedArray` or `pyarrow.Array` of lists.
-
-  Returns:
-    None where there are lists of several lengths, or none at all.
+  None where there are lists of several lengths, or none at all.
   """
   import pyarrow.compute
 

@@ -12,35 +12,18 @@ _ROUNDING = 0.05  # seconds, one frame at 20 a second, by which a clip may miss 
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-  """The numbers of a column with which a clip is kept.
-
-  Attributes:
-    column: of the table.
-    low: the least, or what it is above.
-    high: the most, or what it is below.
-    above: whether `low` itself is too little.
-    below: whether `high` itself is too much.
-    optional: whether a clip without the number is kept.
-  """
+  """The numbers of a column with which a clip is kept."""
 
   column: str
-  low: float | None = None
-  high: float | None = None
-  above: bool = False
-  below: bool = False
-  optional: bool = False
+  low: float | None = None  # the least, or what it is above
+  high: float | None = None  # the most, or what it is below
+  above: bool = False  # whether `low` itself is too little
+  below: bool = False  # whether `high` itself is too much
+  optional: bool = False  # whether a clip without the number is kept
 
 
 def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
-  """Says of each clip which limit it breaks first, as 'text_score 0.83 >= 0.6', or ''.
-
-  Args:
-    columns: numbers by name, (n).
-    limits: in order.
-
-  Returns:
-    Objects (n).
-  """
+  """Says of each clip which limit it breaks first, as 'text_score 0.83 >= 0.6', or ''."""
   reasons = np.full(len(next(iter(columns.values()))), '', object)
   for broken, values, name, sign, bound in _broken(columns, limits):
     new = broken & (reasons == '')

@@ -24,12 +24,8 @@ def calibrate_folder(
 ) -> tuple[list[str], list[Rejected]]:
   """Compares all faces in a folder, and writes a PNG of how well people are told apart.
 
-  Args:
-    folder: with one folder of pictures or clips for each person. Of a clip one frame a second is
-      taken, 20 at most.
-    faces: find and compare.
-    page: the PNG.
-    progress: called with how many files are done, and of how many.
+  The folder has one folder of pictures or clips for each person; of a clip one frame a second is
+  taken, 20 at most.
 
   Returns:
     Lines to print, and the pictures that were left out: those without exactly one face.

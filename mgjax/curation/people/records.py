@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mgjax.core.errors import DataError, StorageError, printable
+from mgjax.core.errors import DataError
 from mgjax.curation.filters.scenes import SceneSettings, Shot, shots_of_file
+from mgjax.curation.measure import or_reason
 from mgjax.curation.people.references import (
   ReferenceSettings,
   Track,
@@ -38,24 +39,15 @@ _CRF, _GOP, _CLOCK = 16.0, 16, 90_000  # of a shot that is cut out
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceResult:
-  """Counts so far.
+  """Counts so far."""
 
-  Attributes:
-    inputs: how many clips there are.
-    paired: rows with references of their own.
-    cross: rows with references of another shot.
-    rejected: clips and shots that were left out.
-    finished: else other processes are still at work.
-  """
-
-  inputs: int
-  paired: int
-  cross: int
-  rejected: list[Rejected]
-  finished: bool
+  inputs: int  # how many clips there are
+  paired: int  # rows with references of their own
+  cross: int  # rows with references of another shot
+  rejected: list[Rejected]  # clips and shots that were left out
+  finished: bool  # else other processes are still at work
 
   def __str__(self) -> str:
-    """Says them in one line."""
     return (
       f'{self.inputs} clips: {self.paired} rows paired, {self.cross} cross-paired; '
       f'{len(self.rejected)} clips or shots left out{commonest(self.rejected)}'
@@ -168,18 +160,9 @@ class _Look:
     self._limits, self._sheet = limits, sheet or ReferenceSheet(0)
 
   def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
-    """Returns the rows of a clip, and what of it was left out."""
-    if isinstance(each, Rejected):
-      return [], [each]
     self._sheet.begin()
-    try:
-      rows, reasons = self._rows(each)
-    except StorageError:
-      raise  # what is read next would fail as well: better to stop and go on another day
-    except DataError as error:
-      rows, reasons = [], [str(error).removeprefix(printable(f'{each.name}: ', keep='\n'))]
-    except Exception as error:  # whatever a stranger's file brings about must not end the run
-      rows, reasons = [], [f'cannot be used ({type(error).__name__}: {error!s:.200})']
+    found = or_reason(lambda: self._rows(each), each, 'used')
+    rows, reasons = ([], [found]) if isinstance(found, str) else found
     self._sheet.end(each.name, rows, reasons)
     return rows, [Rejected(each.name, reason) for reason in reasons]
 

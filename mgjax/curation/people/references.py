@@ -33,27 +33,16 @@ PEOPLE = (
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceSettings:
-  """How references are made.
+  """How references are made; margin, pixels, seconds and words are not in public sources."""
 
-  Attributes:
-    side: pixels of a reference.
-    margin: around a face, on each side, as a share of its box; not in public sources.
-    rate: frames a second that are looked at (Movie Gen §4).
-    references: of a clip (Movie Gen §4). Of fewer frames some come more than once.
-    pixels: that the face in a frame has at least; not in public sources.
-    seconds: that a shot has at least; not in public sources.
-    shots: of one video that are looked at.
-    words: of which a caption with a person has one; not in public sources.
-  """
-
-  side: Positive = 224
-  margin: Magnitude = 0.3
-  rate: Annotated[float, Range(above=0)] = 1.0
-  references: Positive = 5
-  pixels: Positive = 32
-  seconds: Magnitude = 2.0
-  shots: Annotated[int, Range(least=1, most=64)] = 8
-  words: tuple[str, ...] = PEOPLE
+  side: Positive = 224  # pixels of a reference
+  margin: Magnitude = 0.3  # around a face, on each side, as a share of its box
+  rate: Annotated[float, Range(above=0)] = 1.0  # frames a second that are looked at (§4)
+  references: Positive = 5  # of a clip (§4); of fewer frames some come more than once
+  pixels: Positive = 32  # that the face in a frame has at least
+  seconds: Magnitude = 2.0  # that a shot has at least
+  shots: Annotated[int, Range(least=1, most=64)] = 8  # of one video that are looked at
+  words: tuple[str, ...] = PEOPLE  # of which a caption with a person has one
 
   def __post_init__(self):
     check(self)
@@ -71,25 +60,15 @@ def names_person(caption: str, words: Sequence[str] = PEOPLE) -> bool:
 
 @dataclasses.dataclass
 class Track:
-  """The face of one shot, frame by frame; `reason` says why the shot cannot be used.
-
-  Attributes:
-    shot: where it is.
-    reason: '' as long as it can.
-    references: masked crops, uint8 (side side 3) each.
-    vectors: unit vectors.
-    boxes: (top, left, height, width) of the faces, as shares of the frame.
-    seconds: of the frames, in the video.
-    cosines: of consecutive frames.
-  """
+  """The face of one shot, frame by frame."""
 
   shot: Shot
-  reason: str = ''
-  references: list[np.ndarray] = dataclasses.field(default_factory=list)
-  vectors: list[np.ndarray] = dataclasses.field(default_factory=list)
-  boxes: list[tuple[float, ...]] = dataclasses.field(default_factory=list)
-  seconds: list[float] = dataclasses.field(default_factory=list)
-  cosines: list[float] = dataclasses.field(default_factory=list)
+  reason: str = ''  # why the shot cannot be used
+  references: list[np.ndarray] = dataclasses.field(default_factory=list)  # uint8 (side side 3) each
+  vectors: list[np.ndarray] = dataclasses.field(default_factory=list)  # unit vectors
+  boxes: list[tuple[float, ...]] = dataclasses.field(default_factory=list)  # shares
+  seconds: list[float] = dataclasses.field(default_factory=list)  # of the frames, in the video
+  cosines: list[float] = dataclasses.field(default_factory=list)  # of consecutive frames
 
   def look(
     self,
@@ -99,15 +78,7 @@ class Track:
     settings: ReferenceSettings,
     seen: Callable[[float, Frame, list[Face]], None] = lambda *_: None,
   ) -> None:
-    """Looks at one more frame; of a shot that cannot be used, at none.
-
-    Args:
-      time: of the frame, in seconds.
-      frame: the next one sampled.
-      faces: find and compare.
-      settings: of references.
-      seen: called with what was found.
-    """
+    """Looks at one more frame, unless the shot cannot be used; `seen` gets what was found."""
     if self.reason:
       return
     found = faces.find([frame])[0]

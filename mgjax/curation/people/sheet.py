@@ -17,18 +17,15 @@ class ReferenceSheet:
   """Collects the first clips, as many of those taken as of those left out."""
 
   def __init__(self, clips: int):
-    """Takes how many of each kind are drawn."""
     self._room = {True: clips, False: clips}
     self._seen: list[np.ndarray] = []
     self._videos: list[np.ndarray] = []
     self._titles: list[str] = []
 
   def begin(self) -> None:
-    """Begins a clip."""
     self._seen = []
 
   def see(self, time: float, frame: Frame, faces: list[Face]) -> None:
-    """Takes a frame and the faces that were found in it."""
     del time
     if any(self._room.values()) and len(self._seen) < _FRAMES:
       drawn = draw_faces(frame, faces)

@@ -27,35 +27,20 @@ Key = tuple[str, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-  """What one person decided about one clip.
+  """What one person decided about one clip."""
 
-  Attributes:
-    id: that the server gave this decision before it was made.
-    clip: its name.
-    start: of the clip as it was shown, in seconds of its video.
-    end: of that.
-    person: who decided.
-    keep: whether it stays.
-    reason: why not; '' of one that stays.
-    first: second of its video from which on it stays.
-    last: until which.
-    caption: what it is told to show; None where nobody changed that.
-    labels: some of LABELS.
-    time: of the server, UTC.
-  """
-
-  id: str
-  clip: str
-  start: Magnitude
+  id: str  # that the server gave this decision before it was made
+  clip: str  # its name
+  start: Magnitude  # of the clip as it was shown, in seconds of its video
   end: Magnitude
   person: str
   keep: bool
-  reason: str
-  first: Magnitude
-  last: Magnitude
-  caption: str | None = None
+  reason: str  # why not; '' of one that stays
+  first: Magnitude  # second of its video from which on it stays
+  last: Magnitude  # until which
+  caption: str | None = None  # None where nobody changed it
   labels: tuple[str, ...] = ()
-  time: str = ''
+  time: str = ''  # of the server, UTC
 
   def __post_init__(self):
     check(self)
@@ -71,27 +56,19 @@ class Decision:
 
   @property
   def key(self) -> Key:
-    """Which clip it is about."""
     return key_of(dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
 class Reviewed:
-  """What people leave of clips.
+  """What people leave of clips."""
 
-  Attributes:
-    rows: of all clips, with what people changed, and `labels` where somebody set some.
-    reasons: why each is dropped, '' of one that is not.
-    waiting: how many nobody has looked at.
-    trimmed: how many are kept in part.
-    corrected: how many are kept with another caption.
-  """
-
+  # Of all clips, with what people changed, and `labels` where somebody set some.
   rows: list[dict[str, Any]]
-  reasons: list[str]
-  waiting: int
-  trimmed: int
-  corrected: int
+  reasons: list[str]  # why each is dropped, '' of one that is not
+  waiting: int  # how many nobody has looked at
+  trimmed: int  # how many are kept in part
+  corrected: int  # how many are kept with another caption
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -110,12 +87,9 @@ def read_decisions(path: str | os.PathLike[str]) -> list[Decision]:
 def review(
   rows: Sequence[Mapping[str, Any]], decisions: Sequence[Decision], undecided: str
 ) -> Reviewed:
-  """Applies what people decided.
+  """Applies what people decided; `undecided` is one of `settings.UNDECIDED`.
 
-  Args:
-    rows: of clips: clip, start, end and caption are read.
-    decisions: in their order.
-    undecided: 'keep', 'wait' or 'drop': what becomes of clips that nobody has looked at.
+  Of each row clip, start, end and caption are read.
   """
   last = {decision.key: decision for decision in decisions}
   made, reasons, trimmed, corrected = [], [], 0, 0

@@ -9,7 +9,7 @@ same place on the frames of a clip.
 import numpy as np
 
 from mgjax.curation.frames import Frame
-from mgjax.curation.scores.scorer import Score, Scorer
+from mgjax.curation.scores.scorer import Score, Scorer, shown
 from mgjax.curation.settings import BorderSettings, MeasureSettings
 
 _DEEPEST = 0.45  # of height or width
@@ -35,9 +35,7 @@ class Borders(Scorer):
     self._seen.append((frame.start, frame.end, frame.size, np.array(widths)))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    inside = [row for row in self._seen if row[1] > start and row[0] < end]
-    inside = inside or [row for row in self._seen if row[0] < end][-1:]
-    if not inside:
+    if not (inside := shown(self._seen, start, end)):
       return dict.fromkeys(['share', *_SIDES])
     (height, width), found = inside[0][2], np.stack([row[3] for row in inside])
     typical = np.median(found, axis=0)

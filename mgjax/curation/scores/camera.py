@@ -18,21 +18,18 @@ class Camera(Scorer):
   name = 'camera'
 
   def __init__(self, settings: MeasureSettings):
-    """Takes `settings.camera`."""
     self._settings = settings.camera
     self.side, self.rate = self._settings.side, self._settings.rate
     self._before: Frame | None = None
     self._pairs: list[tuple[float, float, PairMotion | None]] = []
 
   def see(self, frame: Frame) -> None:
-    """Takes the next frame."""
     before, self._before = self._before, frame
     if before is not None and before.luma.shape == frame.luma.shape:
       motion = pair_motion(before.luma, frame.luma, frame.start - before.start)
       self._pairs.append((before.start, frame.start, motion))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    """Scores of the pairs of frames that are both shown within these seconds."""
     pairs = [
       motion
       for first, last, motion in self._pairs

@@ -8,7 +8,7 @@ frame rate and the encoding of a copy do not matter.
 import numpy as np
 from PIL import Image
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.curation.frames import Frame
 from mgjax.curation.scores.scorer import Score, Scorer
 from mgjax.curation.settings import MeasureSettings
@@ -29,13 +29,7 @@ class Fingerprint(Scorer):
 
   def __init__(self, settings: MeasureSettings):
     del settings
-    try:
-      import imagehash
-    except ImportError:
-      raise ConfigError(
-        "copies are found by imagehash, which is not installed: pip install 'mgjax[curation]'"
-      ) from None
-    self._hash = imagehash.phash
+    self._hash = load_package('imagehash', 'copies are found by imagehash', 'curation').phash
     self._seen: list[tuple[float, float, np.ndarray]] = []
 
   def see(self, frame: Frame) -> None:

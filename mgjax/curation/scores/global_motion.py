@@ -62,71 +62,44 @@ _SMOOTHED = 1.0  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class CameraSettings:
-  """What counts as a move; none of the numbers are in public sources.
+  """What counts as a move; none of the numbers are in public sources."""
 
-  Attributes:
-    side: pixels to which the shorter side is shrunk.
-    rate: frames a second between which the motion is measured.
-    still: shorter sides a second below which a camera stands.
-    tremble: shake, in shorter sides a second, below which a camera stands on something.
-    followed: share of the middle that stands while all else moves, from which a shot follows it.
-    least: confidence below which the answer is 'unknown'.
-    prefix: confidence from which the answer goes before the caption.
-    fewest: pairs of frames that an answer needs, and half of those of a shot.
-  """
-
+  # Pixels to which the shorter side is shrunk.
   side: Annotated[int, Range(least=32, most=1080)] = 144
-  rate: Annotated[float, Range(above=0, most=60)] = 8.0
-  still: Magnitude = 0.015
+  rate: Annotated[float, Range(above=0, most=60)] = 8.0  # frames a second that are measured
+  still: Magnitude = 0.015  # shorter sides a second below which a camera stands
+  # Shake, in shorter sides a second, below which a camera stands on something.
   tremble: Magnitude = 0.04
-  followed: Fraction = 0.4
-  least: Fraction = 0.35
-  prefix: Fraction = 0.6
-  fewest: Positive = 4
+  followed: Fraction = 0.4  # share of the middle that stands while all else moves: it is followed
+  least: Fraction = 0.35  # confidence below which the answer is 'unknown'
+  prefix: Fraction = 0.6  # confidence from which the answer goes before the caption
+  fewest: Positive = 4  # pairs of frames that an answer needs, and half of those of a shot
 
   def __post_init__(self):
     check(self)
 
 
 class PairMotion(NamedTuple):
-  """How the picture moved from one frame to another.
-
-  Attributes:
-    seconds: between them.
-    x: to the right, of the centre, in shorter sides.
-    y: down, likewise.
-    growth: log of the scale.
-    turn: clockwise, in radians.
-    support: share of the places with texture, without those that stand, that move as the model
-      says.
-    standing: share of such places in the middle that stand while the rest moves.
-    reach: mean distance of a pixel from the centre, in shorter sides.
-    own_x: to the right, mean of the places that do not move as the model says, beyond what it says,
-      in shorter sides; 0 where there are none.
-    own_y: down, likewise.
-  """
+  """How the picture moved from one frame to another; lengths are in shorter sides."""
 
   seconds: float
-  x: float
-  y: float
-  growth: float
-  turn: float
+  x: float  # of the centre, to the right
+  y: float  # down, likewise
+  growth: float  # log of the scale
+  turn: float  # clockwise, in radians
+  # Share of the textured places, without those that stand, that move as the model says.
   support: float
-  standing: float
-  reach: float
+  standing: float  # share of such places in the middle that stand while the rest moves
+  reach: float  # mean distance of a pixel from the centre
+  # Mean of what does not move as the model says, beyond that; 0 where there is none.
   own_x: float = 0.0
-  own_y: float = 0.0
+  own_y: float = 0.0  # down, likewise
 
 
 def pair_motion(
   before: UInt8[np.ndarray, 'h w'], after: UInt8[np.ndarray, 'h w'], seconds: float
 ) -> PairMotion | None:
   """Fits the model of the head of this file to two frames; None where there is too little to see.
-
-  Args:
-    before: luma.
-    after: luma, some frames later.
-    seconds: between them.
 
   Raises:
     ConfigError: OpenCV is not installed.
@@ -174,20 +147,12 @@ def pair_motion(
 
 
 class CameraMotion(NamedTuple):
-  """What a shot's camera does.
+  """What a shot's camera does."""
 
-  Attributes:
-    answer: a key of `ANSWERS`, 'roll' or 'unknown'.
-    confidence: 0 to 1: how far one direction exceeds the others, how steadily, over how much of
-      the picture.
-    speed: of the fastest direction, shorter sides a second.
-    shake: shorter sides a second.
-  """
-
-  answer: str
-  confidence: float
-  speed: float
-  shake: float
+  answer: str  # a key of `ANSWERS`, 'roll' or 'unknown'
+  confidence: float  # 0 to 1, see `camera_motion`
+  speed: float  # of the fastest direction, shorter sides a second
+  shake: float  # shorter sides a second
 
 
 def camera_motion(

@@ -31,7 +31,6 @@ class HeldFrames:
     self._seen: list[tuple[float, bytes]] = []
 
   def add(self, frame: Frame) -> None:
-    """Takes a frame."""
     buffer = io.BytesIO()
     Image.fromarray(frame.pixels).save(buffer, 'JPEG', quality=_QUALITY)
     self._seen.append(((frame.start + frame.end) / 2, buffer.getvalue()))

@@ -9,6 +9,7 @@ import abc
 import importlib
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.curation.frames import Frame
@@ -20,17 +21,11 @@ _SLACK = 1e-6  # seconds that a frame may come early, as rounded times do
 
 
 class Scorer(abc.ABC):
-  """Sees the frames of a video once, in order, then says the scores of any stretch of it.
+  """Sees the frames of a video once, in order, then says the scores of any stretch of it."""
 
-  Attributes:
-    name: of its scores' columns: 'text' has 'text_score'.
-    side: shorter side, in pixels, to which frames are shrunk for it; None for as they are.
-    rate: frames a second that it sees; None for all.
-  """
-
-  name: str
-  side: int | None = None
-  rate: float | None = None
+  name: str  # of its scores' columns: 'text' has 'text_score'
+  side: int | None = None  # shorter side, in pixels, of its frames; None for as they are
+  rate: float | None = None  # frames a second that it sees; None for all
 
   def open(self, file: File) -> None:
     """Takes the video before its first frame: of scorers that look at more than its frames."""
@@ -43,6 +38,12 @@ class Scorer(abc.ABC):
   @abc.abstractmethod
   def scores(self, start: float, end: float) -> dict[str, Score]:
     """Scores of the frames shown from `start` on and before `end`, in seconds; None if unknown."""
+
+
+def shown(seen: Sequence[tuple[Any, ...]], start: float, end: float) -> list[tuple[Any, ...]]:
+  """Those of (start, end, ...) that are shown in a stretch; where none is, the one before it."""
+  inside = [row for row in seen if row[1] > start and row[0] < end]
+  return inside or [row for row in seen if row[0] < end][-1:]
 
 
 # name -> the class that makes it from `MeasureSettings`, imported when it is used.
@@ -81,11 +82,9 @@ def make_scorers(settings: MeasureSettings) -> list[Scorer]:
 
 
 def watch(frames: Iterable[Frame], scorers: Sequence[Scorer]) -> dict[str, float]:
-  """Shows every scorer the frames that it wants.
+  """Shows every scorer the frames that it wants; returns processor seconds by scorer, and 'decode'.
 
-  Returns:
-    Processor seconds by scorer, and of decoding as 'decode'. A conversion counts for the first one
-    who asks for it.
+  A conversion counts for the first scorer that asks for it.
   """
   spent = dict.fromkeys(['decode', *(scorer.name for scorer in scorers)], 0.0)
   due = dict.fromkeys(spent, 0.0)

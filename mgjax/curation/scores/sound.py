@@ -43,17 +43,11 @@ Level = Annotated[float, Range(least=-120, most=20)]
 
 @dataclasses.dataclass(frozen=True)
 class SoundSettings:
-  """What is looked at, and what counts as silence.
+  """What is looked at, and what counts as silence; block and silent are not in public sources."""
 
-  Attributes:
-    rate: samples a second that are looked at.
-    block: seconds of which silence is said; not in public sources.
-    silent: level in dB of full scale below which a block is silent; not in public sources.
-  """
-
-  rate: Annotated[int, Range(least=8000, most=192_000)] = 48_000
-  block: Annotated[float, Range(above=0, most=10)] = 0.1
-  silent: Annotated[float, Range(least=-120, most=0)] = SILENT
+  rate: Annotated[int, Range(least=8000, most=192_000)] = 48_000  # samples a second
+  block: Annotated[float, Range(above=0, most=10)] = 0.1  # seconds of which silence is said
+  silent: Annotated[float, Range(least=-120, most=0)] = SILENT  # dB of full scale
 
   def __post_init__(self):
     check(self)
@@ -63,25 +57,17 @@ class SoundSettings:
 class SoundLimits:
   """What counts as heard and as of the scene (Table 24), and which sounds are kept.
 
-  Attributes:
-    heard: likelihood from which an event is there; not in public sources.
-    diegetic: cosine above which voice and sound are of the scene.
-    diegetic_music: the same, where there is music.
-    apart: cosine below which music alone is not.
-    between: cosines, from and to, of music beside sounds that is not.
-    silence: share of silence above which a clip is dominated by it; not in public sources.
-    loudness: LUFS, from and to; not in public sources.
-    places: of `PLACES`, those that are kept; not in public sources.
+  Not in public sources: heard, silence, loudness, places.
   """
 
-  heard: Fraction = 0.5
-  diegetic: Cosine = 0.2
-  diegetic_music: Cosine = 0.3
-  apart: Cosine = 0.1
-  between: tuple[Cosine, Cosine] = (0.1, 0.25)
-  silence: Fraction = 0.5
-  loudness: tuple[Level, Level] = (-50.0, 0.0)
-  places: tuple[str, ...] = ('diegetic', 'non-diegetic', 'mixed')
+  heard: Fraction = 0.5  # likelihood from which an event is there
+  diegetic: Cosine = 0.2  # cosine above which voice and sound are of the scene
+  diegetic_music: Cosine = 0.3  # the same, where there is music
+  apart: Cosine = 0.1  # cosine below which music alone is not
+  between: tuple[Cosine, Cosine] = (0.1, 0.25)  # cosines of music beside sounds that is not
+  silence: Fraction = 0.5  # share above which it dominates a clip
+  loudness: tuple[Level, Level] = (-50.0, 0.0)  # LUFS, from and to
+  places: tuple[str, ...] = ('diegetic', 'non-diegetic', 'mixed')  # that are kept
 
   def __post_init__(self):
     check(self)
@@ -112,16 +98,6 @@ def sound_scores(
   voice, music, sound   likelihoods; None without `events`
   cosine           of sound and pictures; None without `cosine` and `frames`
   quality          0 to 10; None without `quality`
-
-  Args:
-    file: with sound.
-    start: of the clip in the file, seconds.
-    end: of the clip.
-    settings: what counts as what.
-    events: the network of events.
-    cosine: the joint embedding.
-    quality: the predictor of quality.
-    frames: of the clip, which it sees.
 
   Raises:
     DataError: the sound cannot be read.
@@ -159,13 +135,7 @@ def silent_share(sound: Float[np.ndarray, 's c'], settings: SoundSettings) -> fl
 
 
 def place_of_sound(heard: Collection[str], cosine: float, settings: SoundLimits = _LIMITS) -> str:
-  """Returns 'diegetic', 'non-diegetic', 'mixed' or 'unknown', by Table 24.
-
-  Args:
-    heard: those of `EVENTS` that are there.
-    cosine: of sound and pictures.
-    settings: the thresholds.
-  """
+  """Returns one of `PLACES`, by Table 24; `heard` are those of `EVENTS` that are there."""
   kinds = frozenset(heard)
   low, high = settings.between
   if kinds and 'music' not in kinds:

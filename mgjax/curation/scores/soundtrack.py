@@ -1,6 +1,5 @@
 """The sound of a clip as scores of its row: see `sound.py` (Movie Gen §6, Table 24)."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -30,16 +29,16 @@ class Soundtrack(Scorer):
   name, rate = 'sound', HELD
 
   def __init__(self, settings: MeasureSettings):
-    """Takes `settings.sound` and its three plug-ins."""
     self._settings = settings.sound
-    self._events = _loaded(settings.sound_events)
-    self._quality = _loaded(settings.sound_quality)
-    self._cosine, self._frames = _loaded(settings.sound_cosine), settings.sound_cosine.frames
-    self.side = settings.sound_cosine.side
+    self._plug_ins = {
+      'events': _loaded(settings.sound_events),
+      'cosine': _loaded(settings.sound_cosine),
+      'quality': _loaded(settings.sound_quality),
+    }
+    self._frames, self.side = settings.sound_cosine.frames, settings.sound_cosine.side
     self._held, self._file = HeldFrames(), None
 
   def open(self, file: File) -> None:
-    """Takes the video; one without sound is not looked at again."""
     try:
       probe_audio(file)
       self._file = file
@@ -47,30 +46,16 @@ class Soundtrack(Scorer):
       self._file = None
 
   def see(self, frame: Frame) -> None:
-    """Holds frames where somebody asks for them."""
-    if self._cosine is not None and self._file is not None:
+    if self._plug_ins['cosine'] is not None and self._file is not None:
       self._held.add(frame)
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    """Reads the sound of a clip."""
     if self._file is None:
       return dict(_SILENCE)
-    frames = None
-    if self._cosine is not None:
-      frames = self._held.between(start, end, self._frames)
+    frames = self._held.between(start, end, self._frames)  # None where nothing is held
     try:
-      return {
-        **sound_scores(
-          self._file,
-          start,
-          end,
-          self._settings,
-          events=self._events,
-          cosine=self._cosine,
-          quality=self._quality,
-          frames=frames,
-        )
-      }
+      given = {**self._plug_ins, 'frames': frames}
+      return {**sound_scores(self._file, start, end, self._settings, **given)}
     except DataError:
       return dict(_SILENCE)
 
@@ -79,8 +64,5 @@ def _loaded(settings: PlugIn) -> Callable[..., Any] | None:
   """A plug-in that knows its weights."""
   if not settings.python:
     return None
-  return functools.partial(_called, load_function(settings.python), settings.weights)
-
-
-def _called(function: Callable[..., Any], weights: str, *given: Any) -> Any:
-  return function(*given, weights)
+  function = load_function(settings.python)
+  return lambda *given: function(*given, settings.weights)

@@ -35,7 +35,6 @@ class Subject(Scorer):
   name, rate = 'subject', HELD
 
   def __init__(self, settings: MeasureSettings):
-    """Takes `settings.subject`."""
     self._settings = settings.subject
     own = self._settings.python
     self._function = load_function(own) if own else None
@@ -44,11 +43,9 @@ class Subject(Scorer):
     opencv()
 
   def see(self, frame: Frame) -> None:
-    """Takes the next frame."""
     self._held.add(frame)
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    """Looks at some frames of a clip."""
     key = 'salient' if self._function is None else 'share'
     frames = self._held.between(start, end, self._settings.frames)
     if frames is None:

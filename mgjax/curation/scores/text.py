@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.curation.frames import Frame
-from mgjax.curation.scores.scorer import Score, Scorer
+from mgjax.curation.scores.scorer import Score, Scorer, shown
 from mgjax.curation.settings import MeasureSettings, TextSettings
 
 
@@ -33,10 +33,7 @@ class Text(Scorer):
     self._seen.append((frame.start, frame.end, float(best[0]), best[1]))
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    inside = [row for row in self._seen if row[1] > start and row[0] < end]
-    # A clip that is shorter than the time between two readings has the one before.
-    inside = inside or [row for row in self._seen if row[0] < end][-1:]
-    if not inside:
+    if not (inside := shown(self._seen, start, end)):
       return {'score': None, 'words': None}
     _, _, score, words = max(inside, key=lambda row: row[2])
     return {'score': score, 'words': words}
@@ -48,12 +45,7 @@ def _letters(text: str) -> int:
 
 @functools.cache
 def _reader(settings: TextSettings) -> Any:
-  try:
-    import rapidocr
-  except ImportError:
-    raise ConfigError(
-      "text in pictures needs RapidOCR, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
+  rapidocr = load_package('rapidocr', 'text in pictures needs RapidOCR', 'curation')
   threads = {
     f'EngineConfig.onnxruntime.{kind}_op_num_threads': 1 for kind in ('intra', 'inter')
   }  # many videos at once beat many threads on one

@@ -66,9 +66,8 @@ def test_a_filter_without_its_scores_is_off_and_says_so():
   table = rows(2, width=[1, 1], height=[1, 1])
   assert 'aesthetics is off' in FILTERS['aesthetics'].off(table, KEEP)
   assert verdicts('aesthetics', table) == [True, True]
-  assert 'aesthetics is off' in FILTERS['aesthetics'].off(
-    rows(2, aesthetics_score=[None, None]), KEEP
-  )
+  nothing = rows(2, aesthetics_score=[None, None])
+  assert 'aesthetics is off' in FILTERS['aesthetics'].off(nothing, KEEP)
   assert not FILTERS['aesthetics'].off(rows(2, aesthetics_score=[None, 5.0]), KEEP)
   assert 'mixture is off' in FILTERS['mixture'].off(table, KEEP)
   assert not FILTERS['mixture'].off(table, KeepSettings(landscape=0.6))
@@ -82,15 +81,9 @@ def copied(count=40, seed=0):
   vectors[1::2] = vectors[::2] + 0.02 * chance.normal(size=(count // 2, 64))
   hashes = chance.integers(0, 256, (count, 32)).astype(np.uint8)
   hashes[1::2] = hashes[::2]
-  return rows(
-    count,
-    width=[64] * count,
-    height=[32, 64] * (count // 2),
-    start=[0.0] * count,
-    end=[5.0] * count,
-    fingerprint_vector=vectors.tolist(),
-    fingerprint_hash=[each.tobytes() for each in hashes],
-  )
+  table = rows(count, width=[64] * count, height=[32, 64] * (count // 2))
+  table |= {'start': [0.0] * count, 'end': [5.0] * count, 'fingerprint_vector': vectors.tolist()}
+  return table | {'fingerprint_hash': [each.tobytes() for each in hashes]}
 
 
 def test_of_copies_the_one_with_most_pixels_is_kept():
@@ -177,20 +170,8 @@ def test_the_published_sets_are_configurations():
   high, low, more = (settings(each) for each in (high_resolution, low_resolution, extended))
   assert (high.keep.side, low.keep.side, more.keep.side) == (768, 720, 768)
   assert (low.keep.landscape, more.keep.landscape, more.keep.people) == (0.6, 0.8, 0.6)
-  published = [each.published for each in filters_of(high) if each.published]
-  assert published == [
-    1,
-    0.25,
-    0.07,
-    0.0194,
-    0.0187,
-    0.0178,
-    0.0157,
-    0.0132,
-    0.0122,
-    0.0115,
-    0.0094,
-  ]
+  shares = [each.published for each in filters_of(high) if each.published]
+  assert shares == [1, 0.25, 0.07, 0.0194, 0.0187, 0.0178, 0.0157, 0.0132, 0.0122, 0.0115, 0.0094]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,8 @@ KEEP = KeepSettings()
 
 def verdicts(name, table, keep=KEEP):
   count = len(next(iter(table.values())))
-  return [
-    not reason
-    for reason in FILTERS[name].keep({'clip': [f'{n}' for n in range(count)], **table}, keep)
-  ]
+  table = {'clip': [f'{n}' for n in range(count)], **table}
+  return [not reason for reason in FILTERS[name].keep(table, keep)]
 
 
 def around(count=60):
@@ -42,7 +40,7 @@ def seeds(tmp_path, text):
 def test_the_clips_nearest_to_each_seed_are_kept(tmp_path):
   path = seeds(tmp_path, 'concept,clip\nrun,0.mp4\nswim,1.mp4#0\n')  # a video, and a clip
   keep, table = KeepSettings(seeds=path, neighbours=9), around()
-  kept = np.array([not each for each in FILTERS['seeds'].keep(table, keep)])
+  kept = np.array(verdicts('seeds', table, keep))
   assert kept[0] and kept[1] and kept.sum() == 18 and not kept[2::3].any()
   columns = {name: np.asarray(each) for name, each in table.items()}
   vectors = columns['concepts_vector']
@@ -56,14 +54,7 @@ def test_the_clips_nearest_to_each_seed_are_kept(tmp_path):
 
 def test_a_seed_brings_nothing_that_is_unlike_it(tmp_path):
   path = seeds(tmp_path, 'concept,clip\nrun,0.mp4\n')
-  kept = np.array(
-    [
-      not each
-      for each in FILTERS['seeds'].keep(
-        around(), KeepSettings(seeds=path, neighbours=60, alike=0.7)
-      )
-    ]
-  )
+  kept = np.array(verdicts('seeds', around(), KeepSettings(seeds=path, neighbours=60, alike=0.7)))
   assert kept[::3].all() and kept.sum() == 20
 
 

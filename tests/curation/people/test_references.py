@@ -280,12 +280,8 @@ def test_the_commands_make_records_and_a_page(tmp_path):
   write_video(clips / 'a.mp4', np.stack(frames), 8)
   (clips / 'a.txt').write_text('an astronaut smiles')
   sheet = tmp_path / 'sheet.png'
-  arguments = (
-    f'--input={clips}',
-    f'--output={tmp_path}/out',
-    f'--sheet={sheet}',
-    '--references=side=64',
-  )
+  places = f'--input={clips}', f'--output={tmp_path}/out', f'--sheet={sheet}'
+  arguments = (*places, '--references=side=64')
   done = binaries.run('data', 'references', *arguments)
   assert done.returncode == 0, done.stderr
   assert '1 rows paired, 0 cross-paired' in done.stdout and sheet.exists()

@@ -6,13 +6,7 @@ import json
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.curation.review.decisions import (
-  FILE,
-  UNSEEN,
-  Decision,
-  read_decisions,
-  review,
-)
+from mgjax.curation.review.decisions import FILE, UNSEEN, Decision, read_decisions, review
 from mgjax.curation.review.labels import CAMERA, LABELS, SHOTS
 from mgjax.serving.queue import append_answer
 from tests.serving.tiny_pages import row

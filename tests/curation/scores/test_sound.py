@@ -8,12 +8,7 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.curation import frames
 from mgjax.curation.scores.scorer import make_scorers, watch
-from mgjax.curation.scores.sound import (
-  SoundSettings,
-  place_of_sound,
-  silent_share,
-  sound_scores,
-)
+from mgjax.curation.scores.sound import SoundSettings, place_of_sound, silent_share, sound_scores
 from mgjax.curation.settings import MeasureSettings, PlugIn
 from mgjax.media.audio import read_audio, soundtrack, write_wav
 from mgjax.media.containers import Blob
