@@ -69,8 +69,7 @@ def test_latents_of_another_length_are_refused(tiny_sound_runs, tmp_path):
 def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_path, seconds):
   config = tiny_sound.audio(tiny_sound_runs, buckets__sound__seconds=seconds)
   with pytest.raises(
-    ConfigError,
-    match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)',
+    ConfigError, match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)'
   ):
     make_spec(config, tmp_path)
 

@@ -236,10 +236,7 @@ def test_conditions_of_clips_are_those_of_training(sampler):
     ({'last_frame': 'a.png'}, "reads no condition 'last_frame'; it reads first_frame"),
     ({'first_frame': 'none.png'}, 'there is no file'),
     ({'first_frame': ['a.png'] * 3}, '3 values .* for 2 samples'),
-    (
-      {'first_frame': np.zeros((8, 8, 3), np.uint8)},
-      r'uint8 .* of shape \(1, 16, 16, 3\)',
-    ),
+    ({'first_frame': np.zeros((8, 8, 3), np.uint8)}, r'uint8 .* of shape \(1, 16, 16, 3\)'),
     ({'first_frame': np.zeros((16, 16, 3))}, 'is float64'),
     ({'first_frame': np.zeros(3, np.uint8)}, 'has 1 axes; expected 4'),
   ],

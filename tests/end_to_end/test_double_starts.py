@@ -15,14 +15,7 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import ConfigError
 from mgjax.runtime.workdir_lock import LOCK, hold
 from tests import tiny
-from tests.end_to_end.test_kills import (
-  KILLED,
-  finish,
-  learn,
-  learning,
-  running,
-  wait_until,
-)
+from tests.end_to_end.test_kills import KILLED, finish, learn, learning, running, wait_until
 
 STARTS = 50
 STEPS = 40

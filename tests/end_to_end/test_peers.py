@@ -8,15 +8,7 @@ import pytest
 
 from mgjax.parallel.distributed import LOST
 from tests import tiny
-from tests.end_to_end.test_kills import (
-  HEARTBEAT,
-  SHORT,
-  Run,
-  finish,
-  learning,
-  running,
-  wait_until,
-)
+from tests.end_to_end.test_kills import HEARTBEAT, SHORT, Run, finish, learning, running, wait_until
 
 STEP = 3  # seconds that a step may take
 BINARY = """

@@ -171,11 +171,7 @@ def counting(workdir):
     port = free.getsockname()[1]
   for name in ('go', 'ready0', 'ready1', 'ended0', 'ended1'):
     (workdir / name).unlink(missing_ok=True)
-  several = {
-    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
-    'JAX_NUM_PROCESSES': '2',
-    **PROCESS,
-  }
+  several = {'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}', 'JAX_NUM_PROCESSES': '2', **PROCESS}
   log = workdir / 'log'
   with log.open('w') as file:
     processes = [

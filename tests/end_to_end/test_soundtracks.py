@@ -302,11 +302,7 @@ def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
   assert (together[0] != together[1]).any()
   motions = np.zeros((3, WINDOW))
   chosen = tracker.generate(
-    prompts,
-    frame_features=features,
-    motions=motions,
-    candidates=2,
-    scorer=OnsetAlignment(),
+    prompts, frame_features=features, motions=motions, candidates=2, scorer=OnsetAlignment()
   )
   assert chosen.shape == together.shape
 
@@ -331,21 +327,9 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_made(tracker, 
     ('a.wav', {'seconds': float('nan')}, 'seconds = nan; expected'),
     ('a.wav', {'seconds': 1e9}, 'at most 14400 s'),
     ('a.wav', {'seconds': 1.0, 'spans': [(0.0, 1.0)]}, 'give it with --continue'),
-    (
-      'a.wav',
-      {'seconds': 1.0, 'loudness': float('nan')},
-      'loudness = nan; .* from -60 to 0',
-    ),
-    (
-      'a.wav',
-      {'seconds': 1.0, 'gain_limit': float('inf')},
-      'gain_limit = inf; .* from 0 to 60',
-    ),
-    (
-      'a.wav',
-      {'seconds': 1.0, 'gain_limit': -1.0},
-      r'gain_limit = -1\.0; .* to 60',
-    ),
+    ('a.wav', {'seconds': 1.0, 'loudness': float('nan')}, 'loudness = nan; .* from -60 to 0'),
+    ('a.wav', {'seconds': 1.0, 'gain_limit': float('inf')}, 'gain_limit = inf; .* from 0 to 60'),
+    ('a.wav', {'seconds': 1.0, 'gain_limit': -1.0}, r'gain_limit = -1\.0; .* to 60'),
     ('in.wav', {'seconds': 1.0, 'given': given}, 'would be overwritten'),
     ('a.wav', {'seconds': 1.0, 'candidates': 4}, 'nothing to choose the best of 4 candidates by'),
     ('a.wav', {'seconds': 1.0, 'extension': Extension('magic')}, "unknown way .* 'magic'"),
