@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -152,22 +151,11 @@ def test_a_binary_says_what_it_means(place, name):
     assert json.loads(outcome.stdout)['component'] == 'video'
   if name.startswith('help'):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
-    assert 'default' in outcome.stdout
+    words = re.findall(r'^  --\w+ \((\w+)', outcome.stdout, re.MULTILINE)
+    assert words == sorted(words, reverse=True)  # required ones first
+    assert 'default' in words and ('required' in words or binary == 'doctor')
+    assert f'python -m launch.{binary} ' in (CHECKOUT / 'launch' / f'{binary}.py').read_text()
   assert not (place / 'dry').exists()
-
-
-@pytest.mark.parametrize('name', BINARIES)
-def test_help_begins_with_the_flags_that_are_required(name):
-  said = re.findall(r'^  --\w+ \((\w+)', binaries.run(name, '--help').stdout, re.MULTILINE)
-  assert set(said) <= {'required', 'default'}
-  assert said == sorted(said, reverse=True)  # required ones first
-  assert 'required' in said or name == 'doctor'
-
-
-def test_every_binary_shows_a_command_in_its_help():
-  for name in BINARIES:
-    text = pathlib.Path(CHECKOUT / 'launch' / f'{name}.py').read_text()
-    assert f'python -m launch.{name} ' in text
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,14 @@ def is_marked(path):
   return frames[:, : frames.shape[1] // 8, : frames.shape[2] // 8].mean() > 240
 
 
-def done(answer):
+def done(*words):
+  answer = run(*words)
   assert answer.returncode == 0, answer.stderr
   return answer.stdout.split()
+
+
+def sampled(workdir, out, *flags):
+  return done('sample', f'--workdir={workdir}', f'--prompt={PROMPT}', f'--out={out}', *flags)
 
 
 @needs_c2pa
@@ -59,18 +64,10 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
 ):
   configure(monkeypatch, tmp_path / 'certificate')
   out = tmp_path / 'film.mp4'
-  written = done(
-    run(
-      'sample',
-      f'--workdir={tiny_sound_runs / "audio"}',
-      f'--video={clip}',
-      f'--prompt={PROMPT}',
-      f'--out={out}',
-      '--candidates=1',
-    )
-  )
+  flags = (f'--video={clip}', '--candidates=1')
+  written = sampled(tiny_sound_runs / 'audio', out, *flags)
   assert [path.rpartition('.')[2] for path in written] == ['mp4', 'wav', 'png', 'json']
-  told = done(run('data', 'inspect', f'--input={out}'))
+  told = done('data', 'inspect', f'--input={out}')
   assert 'UNTRUSTED,' in told and 'clip.mp4' in told
   assert all(not read_manifest(path).made_from for path in written[1:3])
   assert decode_all(out) == 40 and len(read_audio(out)) == pytest.approx(1.6 * 48_000, abs=2048)
@@ -88,9 +85,7 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
 def test_samples_and_their_sheets_are_marked_and_signed(tmp_path, tiny_runs, monkeypatch):
   configure(monkeypatch, tmp_path / 'certificate')
   out = tmp_path / 'three.mp4'
-  *files, record = done(
-    run('sample', f'--workdir={tiny_runs / "video"}', f'--prompt={PROMPT}', f'--out={out}')
-  )
+  *files, record = sampled(tiny_runs / 'video', out)
   for path in files:
     assert read_manifest(path).actions == (('c2pa.created', 'trainedAlgorithmicMedia'),)
   assert is_marked(out)
@@ -104,14 +99,7 @@ def test_a_sample_without_a_certificate_is_marked_and_its_digest_is_the_models(
 ):
   digests = []
   for name in ('marked.mp4', 'plain.mp4'):
-    written = done(
-      run(
-        'sample',
-        f'--workdir={tiny_runs / "video"}',
-        f'--prompt={PROMPT}',
-        f'--out={tmp_path / name}',
-      )
-    )
+    written = sampled(tiny_runs / 'video', tmp_path / name)
     digests.append(json.loads(pathlib.Path(written[-1]).read_text())['samples'][0]['pixels'])
     monkeypatch.delenv(POSTPROCESS, raising=False)
   assert digests[0] == digests[1]
@@ -125,15 +113,13 @@ def test_enlarged_and_edited_videos_name_their_source(
   configure(monkeypatch, tmp_path / 'certificate')
   source = film(tmp_path / 'source.mp4', side=64)
   calls = (
-    (tiny_editing_runs / 'editing', '--prompt=make it red'),
-    (tiny_upsampler_runs / 'upsampler', '--scale=4'),
+    (tiny_editing_runs / 'editing', ()),
+    (tiny_upsampler_runs / 'upsampler', ('--scale=4',)),
   )
-  for workdir, flag in calls:
+  for workdir, flags in calls:
     out = tmp_path / f'{workdir.name}.mp4'
     monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
-    written = done(
-      run('sample', f'--workdir={workdir}', f'--video={source}', flag, '--steps=1', f'--out={out}')
-    )
+    written = sampled(workdir, out, f'--video={source}', '--steps=1', *flags)
     for path in written[:2]:
       manifest = read_manifest(path)
       assert manifest.made_from == ('source.mp4',)
