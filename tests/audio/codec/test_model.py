@@ -18,11 +18,10 @@ from mgjax.audio.codec.layers import (
 )
 from mgjax.audio.codec.model import RATE, Codec, kl
 from mgjax.audio.codec.weights import import_published
-from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import count_parameters
 from mgjax.parallel.mesh import make_mesh
-from tests.audio.codec.shapes import boxed_shapes, shapes
+from tests.audio.codec.shapes import shapes
 from tests.oracles import codec as oracle
 from tests.random_parameters import random_parameters
 
@@ -92,15 +91,6 @@ def test_codec_makes_25_latents_of_128_channels_a_second():
   assert posterior.mean.shape == posterior.scale.shape == (1, 50, 128)
   decode = functools.partial(codec.apply, method='decode')
   assert jax.eval_shape(decode, variables, posterior.mean).shape == (1, 2 * RATE, 1)
-
-
-def test_every_parameter_names_its_axes():
-  boxes = jax.tree.leaves(
-    boxed_shapes(SMALL), is_leaf=lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)
-  )
-  for box in boxes:
-    assert set(box.names) <= set(AXES)
-    assert len(box.names) == box.value.ndim
 
 
 def test_weights_start_as_drawn():
