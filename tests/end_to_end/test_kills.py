@@ -251,15 +251,11 @@ def kill_after(seconds, index=0, grace=0.0):
     deadline = time.monotonic() + grace
     while None in [process.poll() for process in processes] and time.monotonic() < deadline:
       time.sleep(0.05)
-    LASTED.append(grace - (deadline - time.monotonic()))
     for process in processes:
       process.kill()
       process.wait()
 
   return kill
-
-
-LASTED = []  # seconds that others lived on after one was killed
 
 
 def kill_often(run, start, least, seconds, expected, state, processes=1):
@@ -298,11 +294,8 @@ def test_kills_at_random_moments(tmp_path, processes, least):
     return learning(workdir, steps=40, pause=0.05, processes=processes)
 
   seconds = undisturbed(alone, lambda: start(alone))
-  LASTED.clear()
   state = final_state(alone)
   kill_often(run, lambda: start(run.workdir), least, seconds, alone, state, processes)
-  if processes > 1:
-    print('the other one lived on for', [f'{each:.1f}' for each in sorted(LASTED)], 's')
 
 
 @pytest.mark.slow
@@ -340,12 +333,12 @@ def test_eight_devices_then_four_then_eight_see_the_same_data(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_two_starts_at_once_and_kills_at_any_moment(tmp_path):
+def test_two_starts_at_once_and_kills_at_any_moment(tmp_path, starts=50):
   """One of the two runs, whichever is killed when; the next start takes over."""
   alone, workdir, chance = tmp_path / 'alone', tmp_path / 'run', random.Random(0)
   life = undisturbed(alone, lambda: learning(alone, 40, 0.05))
   state, codes_seen, took_over, logs = final_state(alone), [], 0, ('log0', 'log1')
-  for number in range(50):
+  for number in range(starts):
     newest = max(open_checkpoints(workdir).steps(), default=0)
     with contextlib.ExitStack() as stack:
       both = []
@@ -367,16 +360,17 @@ def test_two_starts_at_once_and_kills_at_any_moment(tmp_path):
     assert said.count('ConfigError: ') == len(re.findall(r'is in use by process \d+ on ', said))
     codes_seen, took_over = codes_seen + codes, took_over + said.count('took over')
     # One trained at a time: its lines say so, and every checkpoint on disk is whole.
-    steps = [row['step'] for row in read_lines(workdir / 'metrics.jsonl') if 'loss' in row]
+    rows = tiny.metrics(workdir) if (workdir / 'metrics.jsonl').exists() else []
+    steps = [row['step'] for row in rows if 'loss' in row]
     assert steps == sorted(set(steps)), steps
     saved = open_checkpoints(workdir)
     assert max(saved.steps(), default=0) >= newest
-    assert not [seen for seen in list_checkpoints(saved) if seen.problem]
+    assert not saved.steps() or not any(seen.problem for seen in list_checkpoints(saved))
     if 0 in codes:
       assert Run(workdir).same(alone, state)
       workdir.rename(tmp_path / f'ended{number}')
   print({code: codes_seen.count(code) for code in set(codes_seen)}, took_over)
-  assert codes_seen.count(1) > 50 / 4 and KILLED in codes_seen and took_over
+  assert codes_seen.count(1) > starts / 4 and KILLED in codes_seen and took_over
   with learning(workdir, 40) as (processes, _):
     finish(processes)
   assert Run(workdir).same(alone, state) and not (workdir / LOCK).exists()
@@ -506,7 +500,7 @@ def work(name, folder, inputs, ready, *share):
   ('name', 'least'),
   [
     *((name, 4) for name in QUICK),
-    *(pytest.param(name, 20, marks=pytest.mark.slow) for name in STORES),
+    *(pytest.param(name, 20 if name in QUICK else 8, marks=pytest.mark.slow) for name in STORES),
   ],
 )
 def test_a_store_whose_writers_are_killed_ends_in_the_bytes_of_an_undisturbed_one(
