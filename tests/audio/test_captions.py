@@ -47,28 +47,21 @@ def captions(draw):
   )
 
 
-def test_a_caption_is_written_to_the_letter():
-  caption = AudioCaption(
-    'waves lap against the shore', 8.0, music=0.9, music_description='a sentimental piano'
-  )
-  assert str(caption) == REPORT and parse(REPORT) == caption
-
-
-def test_each_answer_has_its_sentence():
-  text = str(AudioCaption('a crowd', 6.5, speech=True, singing=True))
-  assert text == (
-    'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
-    'This audio does not contain music. This audio has a description: "a crowd".'
-  )
-
-
-def test_what_is_not_known_is_left_out():
-  text = str(AudioCaption('rain', None, None, True, None, 'jazz'))
-  assert text == (
-    'This audio contains vocal singing. This audio has a description: "rain". '
-    'This audio has a music description (if applicable): "jazz".'
-  )
-  assert structured(text) == parse(text)
+@pytest.mark.parametrize(
+  ('caption', 'text'),
+  [
+    (AudioCaption('waves lap against the shore', 8.0, music=0.9,
+                  music_description='a sentimental piano'), REPORT),
+    (AudioCaption('a crowd', 6.5, speech=True, singing=True),
+     'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
+     'This audio does not contain music. This audio has a description: "a crowd".'),
+    (AudioCaption('rain', None, None, True, None, 'jazz'),  # what is not known is left out
+     'This audio contains vocal singing. This audio has a description: "rain". '
+     'This audio has a music description (if applicable): "jazz".'),
+  ],
+)  # fmt: skip
+def test_a_caption_is_written_to_the_letter(caption, text):
+  assert str(caption) == text and parse(text) == structured(text) == caption
 
 
 @given(captions())

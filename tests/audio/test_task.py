@@ -12,7 +12,6 @@ from mgjax.data.records.reader import Records
 from mgjax.media.audio import write_wav
 from mgjax.registry import make_spec
 from mgjax.workflows.dry_run import dry_run
-from mgjax.workflows.encode import encode
 from tests import tiny, tiny_sound
 from tests.media.audio_files import noise
 from tests.turns import seen_in_stage, training_buckets
@@ -69,8 +68,7 @@ def test_latents_of_another_length_are_refused(tiny_sound_runs, tmp_path):
 def test_lengths_that_the_model_cannot_have_are_refused(tiny_sound_runs, tmp_path, seconds):
   config = tiny_sound.audio(tiny_sound_runs, buckets__sound__seconds=seconds)
   with pytest.raises(
-    ConfigError,
-    match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)',
+    ConfigError, match=r'sound.*(multiple of 0.04 s.* at most 0.8 s|expected .* above 0)'
   ):
     make_spec(config, tmp_path)
 
@@ -149,13 +147,6 @@ def test_fine_tuning_has_five_batches_of_10_s_to_one_of_30_s_whatever_there_is_o
   seen = seen_in_stage(config, dict(zip(names, counts, strict=True)))
   assert sum(seen.values()) == 50_000 * 256
   assert seen['seconds_10'] / seen['seconds_30'] == pytest.approx(5, rel=1e-3)
-
-
-def test_encoding_goes_on_where_it_stopped(tiny_sound_runs):
-  before = Records(tiny_sound_runs / 'latents' / 'train' / 'sound')[5]
-  encode(tiny_sound.audio(tiny_sound_runs), tiny_sound_runs / 'latents')
-  after = Records(tiny_sound_runs / 'latents' / 'train' / 'sound')[5]
-  np.testing.assert_array_equal(before['latents'], after['latents'])
 
 
 def test_what_would_be_trained_is_said_without_data(tiny_sound_runs, tmp_path):

@@ -193,17 +193,6 @@ def sampler(first_frame):
   return VideoPipeline(runs / 'video')
 
 
-def test_a_run_that_knew_no_first_frames_goes_on_unchanged(first_frame, tiny_runs, tmp_path):
-  config = tiny_copy(first_frame[0], {'train.steps': 1, 'optimizer.warmup': 0})
-  train(config, tmp_path / 'begun', stop_at=0)
-  before = VideoPipeline(tiny_runs / 'video', steps=2, guidance=3.0)
-  after = VideoPipeline(tmp_path / 'begun', steps=2, guidance=3.0)
-  given = np.full((16, 16, 3), 200, np.uint8)
-  one, other = before.generate(['a'], seed=1), after.generate(['a'], seed=1, first_frame=given)
-  np.testing.assert_array_equal(one, other)
-  assert sorted(path.name for path in (tmp_path / 'begun/samples').glob('*/*.png')) == []
-
-
 def test_a_picture_is_given_as_an_array_a_file_or_one_for_each(sampler, tmp_path):
   pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
   files = [tmp_path / f'{index}.png' for index in range(2)]
@@ -222,24 +211,13 @@ def test_a_picture_is_given_as_an_array_a_file_or_one_for_each(sampler, tmp_path
   assert (without[1] != arrays[1]).any()
 
 
-def test_conditions_of_clips_are_those_of_training(sampler):
-  clip = {'caption': 'a', 'video': np.full((4, 16, 16, 3), 9, np.uint8)}
-  assert sampler.reads == ('first_frame',)
-  found = sampler.conditions_of([clip, {'caption': 'b'}])
-  np.testing.assert_array_equal(found['first_frame'][0], clip['video'][:1])
-  assert found['first_frame'][1] is None
-
-
 @pytest.mark.parametrize(
   ('conditions', 'said'),
   [
     ({'last_frame': 'a.png'}, "reads no condition 'last_frame'; it reads first_frame"),
     ({'first_frame': 'none.png'}, 'there is no file'),
     ({'first_frame': ['a.png'] * 3}, '3 values .* for 2 samples'),
-    (
-      {'first_frame': np.zeros((8, 8, 3), np.uint8)},
-      r'uint8 .* of shape \(1, 16, 16, 3\)',
-    ),
+    ({'first_frame': np.zeros((8, 8, 3), np.uint8)}, r'uint8 .* of shape \(1, 16, 16, 3\)'),
     ({'first_frame': np.zeros((16, 16, 3))}, 'is float64'),
     ({'first_frame': np.zeros(3, np.uint8)}, 'has 1 axes; expected 4'),
   ],

@@ -1,48 +1,32 @@
 """A codec's weights in and out of work directories: published ones, half of them, its own."""
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from configs.audio import codec as published
 from configs.tae import tae
-from mgjax.audio.codec.model import Codec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.codec.weights import export_published, import_published
+from mgjax.audio.codec.weights import import_published
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.workflows.weights import export_weights, import_weights
 from tests.audio.codec.shapes import shapes
-from tests.oracles import codec as oracle
-
-CODEC = Codec(width=2, strides=(2, 4), latent_channels=3, decoder_width=8)
+from tests.audio.codec.test_weights import CODEC, drawn, equal, of_transformers
 
 
 @pytest.fixture(scope='module')
-def tensors():
-  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes(CODEC))
-  return {name: oracle.draw(name, tensor.shape) for name, tensor in export_published(zeros).items()}
-
-
-@pytest.fixture(scope='module')
-def place(tensors, tmp_path_factory):
+def place(tmp_path_factory):
   """A published codec, dac.safetensors, and what is made of it: run/."""
   place = tmp_path_factory.mktemp('codec')
   mark = {'decoder.wm_model.encoder_block.pre.3.weight': np.ones(3, np.float32)}
-  save_file(tensors | mark, place / 'dac.safetensors')
+  save_file(drawn() | mark, place / 'dac.safetensors')
   import_weights(published.get_config(), place / 'dac.safetensors', place / 'run')
   return place
 
 
-def equal(one, other):
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], strict=True, err_msg=name)
-
-
-def test_a_published_codec_becomes_a_run_of_its_size(place, tensors, tmp_path, caplog):
+def test_a_published_codec_becomes_a_run_of_its_size(place, tmp_path, caplog):
   with caplog.at_level('INFO', 'mgjax'):
     import_weights(published.get_config(), place / 'dac.safetensors', tmp_path / 'run')
   said = ' '.join(caplog.messages)
@@ -50,14 +34,14 @@ def test_a_published_codec_becomes_a_run_of_its_size(place, tensors, tmp_path, c
   assert 'model.width: 64 -> 2, as the weights need it' in said
   codec = load_audio_codec(tmp_path / 'run')
   assert codec.model == CODEC and codec.statistics.std == (1.0,) * 3
-  params, _ = import_published(tensors, shapes(CODEC))
+  params, _ = import_published(drawn(), shapes(CODEC))
   equal(named_leaves(codec.params), named_leaves(params))
   assert read_config(tmp_path / 'run').model.dtype == 'float32'
 
 
-def test_it_goes_back_by_its_names_bit_by_bit(place, tensors, tmp_path):
+def test_it_goes_back_by_its_names_bit_by_bit(place, tmp_path):
   export_weights(place / 'run', tmp_path / 'again.safetensors', 'dacvae')
-  equal(load_file(tmp_path / 'again.safetensors'), tensors)
+  equal(load_file(tmp_path / 'again.safetensors'), drawn())
 
 
 def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
@@ -71,21 +55,7 @@ def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
 
 
 def test_an_encoder_alone_leaves_the_decoder_as_initialised(place, tmp_path, caplog):
-  units = [f'res_unit{unit}.{layer}' for unit in (1, 2, 3) for layer in
-           ('snake1', 'conv1', 'snake2', 'conv2')]  # fmt: skip
-  levels = [f'block.0.{each}' for each in (*units, 'snake1', 'conv1')]
-  found = {}
-  sizes = {'conv1': (2, 1, 7), 'conv2': (4, 4, 3)}
-  for layer in ('conv1', *levels, 'snake1', 'conv2'):
-    inner = layer.startswith('block')
-    if layer.endswith(('snake1', 'snake2')):
-      found[f'{layer}.alpha'] = np.ones((1, 2 if inner else 4, 1), np.float32)
-      continue
-    unit = (2, 2, 7 if layer.endswith('conv1') else 1)
-    shape = sizes[layer] if not inner else (4, 2, 4) if layer == 'block.0.conv1' else unit
-    found[f'{layer}.weight'] = oracle.draw(f'{layer}.weight', shape)
-    found[f'{layer}.bias'] = np.zeros(shape[0], np.float32)
-  save_file(found, tmp_path / 'encoder.safetensors')
+  save_file(of_transformers('encoder'), tmp_path / 'encoder.safetensors')
   config = published.get_config()
   config.model.update(latent_channels=3, decoder_width=8)
   import_weights(config, tmp_path / 'encoder.safetensors', tmp_path / 'run')
@@ -108,9 +78,9 @@ def test_what_does_not_suit_a_codec_is_refused(place, out, form, message, tmp_pa
 
 
 @pytest.mark.oracle
-def test_a_file_of_pytorch_is_the_same_codec(place, tensors, tmp_path):
+def test_a_file_of_pytorch_is_the_same_codec(place, tmp_path):
   torch = pytest.importorskip('torch')
-  state = {name: torch.tensor(tensor) for name, tensor in tensors.items()}
+  state = {name: torch.tensor(tensor) for name, tensor in drawn().items()}
   torch.save({'state_dict': state, 'metadata': {}}, tmp_path / 'weights.pth')
   import_weights(published.get_config(), tmp_path / 'weights.pth', tmp_path / 'run')
   first, second = (load_params(path)[0] for path in (place / 'run', tmp_path / 'run'))

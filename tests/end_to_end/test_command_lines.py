@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import subprocess
 import sys
@@ -152,22 +151,21 @@ def test_a_binary_says_what_it_means(place, name):
     assert json.loads(outcome.stdout)['component'] == 'video'
   if name.startswith('help'):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
-    assert 'default' in outcome.stdout
+    words = re.findall(r'^  --\w+ \((\w+)', outcome.stdout, re.MULTILINE)
+    assert words == sorted(words, reverse=True)  # required ones first
+    assert 'default' in outcome.stdout and ('required' in words or binary == 'doctor')
+    assert f'python -m launch.{binary} ' in (CHECKOUT / 'launch' / f'{binary}.py').read_text()
   assert not (place / 'dry').exists()
 
 
-@pytest.mark.parametrize('name', BINARIES)
-def test_help_begins_with_the_flags_that_are_required(name):
-  said = re.findall(r'^  --\w+ \((\w+)', binaries.run(name, '--help').stdout, re.MULTILINE)
-  assert set(said) <= {'required', 'default'}
-  assert said == sorted(said, reverse=True)  # required ones first
-  assert 'required' in said or name == 'doctor'
+def python(*words):
+  command = [sys.executable, *words]
+  return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=120)
 
 
-def test_every_binary_shows_a_command_in_its_help():
-  for name in BINARIES:
-    text = pathlib.Path(CHECKOUT / 'launch' / f'{name}.py').read_text()
-    assert f'python -m launch.{name} ' in text
+def mgjax(*words):
+  script = 'import sys; sys.argv[0] = "/bin/mgjax"; from launch.command_line import console'
+  return python('-c', f'{script}; console()', *words)
 
 
 @pytest.mark.parametrize(
@@ -182,14 +180,10 @@ def test_every_binary_shows_a_command_in_its_help():
   ids=str,
 )
 def test_an_old_name_prints_the_new_command_line(old, new):
-  script = 'import sys; sys.argv[0] = "/bin/mgjax"; from launch.command_line import console'
-  for program, expected in (
-    (['-m', f'launch.{old[0]}', *old[1:]], f' -m launch.{new}'),
-    (['-c', f'{script}; console()', *old], f' is now: mgjax {new}'),
+  for done, expected in (
+    (python('-m', f'launch.{old[0]}', *old[1:]), f' -m launch.{new}'),
+    (mgjax(*old), f' is now: mgjax {new}'),
   ):
-    done = subprocess.run(
-      [sys.executable, *program], capture_output=True, text=True, cwd=CHECKOUT, timeout=60
-    )
     assert done.returncode == 2 and done.stdout == '' and expected in done.stderr
 
 
@@ -205,3 +199,45 @@ def test_a_reader_that_has_seen_enough_is_no_error():
   finally:
     os.close(writing)
   assert (run.returncode, run.stderr) == (141, '')
+
+
+@pytest.mark.parametrize('words', [(), ('--help',)], ids=str)
+def test_mgjax_alone_lists_its_commands(words):
+  done = mgjax(*words)
+  assert done.returncode == 0, done.stderr
+  listed = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+  assert listed == command_line.binaries()
+
+
+def test_mgjax_with_a_command_is_that_command():
+  done = mgjax('doctor', '--help')
+  assert done.returncode == 0, done.stderr
+  assert '--workdir' in done.stdout
+  wrong = mgjax('train', '--workdri=x')
+  assert (wrong.returncode, wrong.stderr[:13]) == (2, 'mgjax-train: ')
+
+
+def test_a_command_that_is_not_there_gets_a_hint():
+  done = mgjax('docter')
+  assert done.returncode == 2
+  assert done.stderr == 'mgjax: there is no command docter; did you mean doctor?\n'
+
+
+def test_for_the_doctor_every_thing_has_a_line_and_the_exit_code_counts_what_is_wrong(tmp_path):
+  done = binaries.run('doctor', f'--workdir={tmp_path}/runs')
+  *lines, last = done.stdout.splitlines()
+  states = [line.split()[0] for line in lines]
+  assert set(states) <= {'right', 'optional', 'WRONG'}
+  assert done.returncode == ('WRONG' in states)
+  assert last.startswith('All that is needed') == (done.returncode == 0)
+  named = {line.split()[1] for line in lines}
+  assert named >= {'Python', 'packages', 'devices', 'memory', 'disk', 'temporary'}
+  assert named >= {'H.264', 'AAC'}
+
+
+def test_what_the_doctor_finds_wrong_makes_the_exit_code(tmp_path, monkeypatch):
+  monkeypatch.setenv('JAX_PLATFORMS', 'nonesuch')
+  done = python('-m', 'launch.doctor', f'--workdir={tmp_path}')
+  assert done.returncode == 1, done.stderr
+  assert "JAX_PLATFORMS is 'nonesuch'" in done.stdout
+  assert done.stdout.endswith('wrong; see above what to do.\n')

@@ -1,15 +1,9 @@
 """Raw videos to a training set by one command, which goes on wherever it was killed."""
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
-import random
-import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -184,63 +178,3 @@ def test_five_kinds_of_poison_are_quarantined_and_the_run_ends(tmp_path):
     'segfault.mp4': f'ends its process (SIGSEGV){tried}',
     'sleep.mp4': f'takes over 60 s{tried}',
   }
-
-
-def children(process):
-  """The processes that a process started."""
-  found = []
-  for task in pathlib.Path(f'/proc/{process}/task').glob('*/children'):
-    with contextlib.suppress(FileNotFoundError):
-      found += [int(child) for child in task.read_text().split()]
-  return found
-
-
-def decoders(process):
-  """Those of them that measure or cut videos."""
-  for child in children(process):
-    try:
-      words = pathlib.Path(f'/proc/{child}/cmdline').read_bytes()
-    except FileNotFoundError:
-      continue
-    if b'spawn_main' in words:
-      yield child
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not pathlib.Path('/proc').exists(), reason='reads /proc')
-@pytest.mark.timeout(1800)
-def test_whoever_is_killed_the_records_are_those_of_an_undisturbed_run(tmp_path):
-  raw = write_raw(tmp_path / 'raw', 96)
-  # Slow, so that there is something to kill.
-  cut, slow = (
-    '--config.cut.clips_per_shard=8',
-    {
-      'measure__scorers': "('motion','jitter','aesthetics')",
-      'measure__aesthetics__python': 'tests.curation.poison:slow',
-      'limits__tries': 12,  # or a video that is hit three times in a row would be given up
-    },
-  )
-  assert curate(raw, tmp_path / 'whole', cut, **slow).returncode == 0
-  chance, kills = random.Random(0), {'worker': 30, 'driver': 10}
-  environment = {**os.environ, 'PYTHONPATH': str(CHECKOUT)}
-  words = [sys.executable, '-m', 'launch.curate', *command(raw, tmp_path / 'D', cut, **slow)]
-  code = None
-  while code is None:
-    with subprocess.Popen(words, cwd=CHECKOUT, env=environment, stderr=subprocess.DEVNULL) as run:
-      time.sleep(chance.uniform(2, 4) * bool(kills['driver'] + kills['worker']))
-      while run.poll() is None:
-        time.sleep(chance.uniform(0.3, 2.0))
-        there = list(decoders(run.pid))
-        if kills['worker'] and there and chance.random() < 0.7:
-          os.kill(chance.choice(there), signal.SIGKILL)
-          kills['worker'] -= 1
-        elif kills['driver'] and there:
-          run.kill()
-          kills['driver'] -= 1
-      code = run.returncode if run.returncode != -signal.SIGKILL else None
-  assert code == 0
-  assert kills['worker'] < 25 and kills['driver'] < 5, 'too few were killed to show anything'
-  assert digests(tmp_path / 'D' / 'records') == digests(tmp_path / 'whole' / 'records')
-  assert (tmp_path / 'D' / 'funnel.json').read_text() == (
-    tmp_path / 'whole' / 'funnel.json'
-  ).read_text()

@@ -64,12 +64,6 @@ def test_sounds_of_anybody_are_judged(codec, tmp_path):
   assert kept[0] < 0 < 10 < kept[1]
 
 
-def test_a_flag_of_another_part_is_refused(codec):
-  done = evaluate(codec, '--frames=5')
-  assert done.returncode == 2 and done.stdout == ''
-  assert "--frames says nothing to the component 'codec' of " in done.stderr
-
-
 def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path):
   workdir = shutil.copytree(tiny_sound_runs / 'audio', tmp_path / 'audio')
   shutil.copytree(tiny_sound_runs / 'codec', tmp_path / 'codec')

@@ -171,18 +171,3 @@ def test_the_binary_animates_pictures_and_continues_clips(config, sampler, world
   record = json.loads((tmp_path / 'long.json').read_text())
   assert record['frames'] == 13 and record['conditions']['video']['shape'] == [8, 16, 16, 3]
   assert read_clip(tmp_path / 'long.mp4', frames=13, size=(16, 16), fps=8).shape[0] == 13
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ('flag', 'code', 'said'),
-  [
-    ('--video={clip} --frames=8', 2, 'a clip of 8 frames cannot be continued to 8 in all'),
-    ('--video={broken}', 3, 'broken.mp4'),
-    ('--condition=first_frame={broken}', 3, 'broken.mp4'),
-  ],
-)
-def test_frames_that_cannot_be_known_are_refused(config, clip, tmp_path, flag, code, said):
-  (tmp_path / 'broken.mp4').write_bytes(b'no video')
-  done = sample(config[1], *flag.format(clip=clip, broken=tmp_path / 'broken.mp4').split())
-  assert done.returncode == code and said in done.stderr, done.stderr

@@ -1,38 +1,34 @@
-"""Two real processes on this machine train, save, stop, die and resume together, as hosts would."""
+"""Two real processes train, save, stop, die and resume together, and none waits for ever."""
 
 import contextlib
 import os
 import pathlib
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-import grain
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.tree import named_leaves
-from mgjax.data.loader import StepIterator
-from mgjax.parallel import distributed
-from mgjax.parallel.mesh import make_mesh
-from mgjax.training.run import Hooks, run_loop
-from mgjax.training.settings import RunSettings
-from mgjax.training.state import State
+from mgjax.parallel.distributed import LOST
+from mgjax.runtime.workdir_lock import LOCK, hold
 from tests import tiny
+from tests.end_to_end.test_kills import (
+  HEARTBEAT,
+  SHORT,
+  Run,
+  finish,
+  learn,
+  learn_command,
+  learning,
+  running,
+  wait_until,
+)
 
-# The first process alone would find programs in the compilation cache, and wait for the other one
-# longer than Gloo lets it. So both compile, but hastily.
-PROCESS = {
-  'JAX_NUM_CPU_DEVICES': '2',
-  'JAX_ENABLE_COMPILATION_CACHE': 'false',
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',
-}
 CONFIG = """
 from tests import tiny
 
@@ -41,7 +37,13 @@ def get_config():
   config.mesh = {mesh}
   return config
 """
-COUNT = 'from tests.end_to_end.test_processes import count_steps as f; import sys; f(sys.argv[1])'
+BINARY = """
+import sys
+from launch.command_line import run
+from tests.end_to_end.test_kills import learn
+workdir = sys.argv.pop()
+run(lambda arguments: learn(workdir, 10_000, 0.05))
+"""
 
 
 def training(workdir, mesh, log, *more):
@@ -55,7 +57,7 @@ def training(workdir, mesh, log, *more):
 def two_processes(log, *flags):
   """The recipe that starts launch.train twice; no process outlives the block."""
   command = ['bash', 'launch/recipes/local.sh', '2', *flags]
-  environment = {**os.environ, **PROCESS, 'PYTHON': sys.executable}
+  environment = {**os.environ, **SHORT, 'JAX_NUM_CPU_DEVICES': '2', 'PYTHON': sys.executable}
   with log.open('w') as file:
     recipe = subprocess.Popen(command, cwd=tiny.CHECKOUT, stderr=file, stdout=file, env=environment)
     try:
@@ -67,13 +69,37 @@ def two_processes(log, *flags):
       recipe.wait()
 
 
+def children(parent, variable=''):
+  """The processes that another one started with a variable in their environment."""
+  found = []
+  for folder in pathlib.Path('/proc').glob('[0-9]*'):
+    try:
+      status = (folder / 'stat').read_text().rpartition(')')[2].split()
+      variables = (folder / 'environ').read_text().split('\0')
+    except OSError:
+      continue  # it ended while we looked
+    if int(status[1]) == parent and (not variable or variable in variables):
+      found.append(int(folder.name))
+  return found
+
+
+def checkpoints(workdir):
+  return sorted(int(p.name) for p in workdir.glob('checkpoints/*') if p.name.isdecimal())
+
+
+def reach(step, workdir, processes):
+  path = workdir / 'metrics.jsonl'
+  wait_until(lambda: path.exists() and f'"step": {step},' in path.read_text(), processes)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # both starts compile in both processes
 def test_two_processes_that_died_end_as_one_undisturbed(tiny_runs, tmp_path):
   workdir, log, alone = tmp_path / 'run', tmp_path / 'log', tiny_runs / 'autoencoder'
   # Each process reads half of the rows and holds half of the parameters.
   with training(workdir, {'fsdp': 4}, log) as recipe:
-    wait_for(lambda: checkpoints(workdir) == [4] and steps_done(workdir) >= 5, [recipe], log)
+    reach(5, workdir, [recipe])
+    wait_until(lambda: checkpoints(workdir) == [4], [recipe])
     (process,) = children(recipe.pid, 'JAX_PROCESS_ID=1')
     os.kill(process, signal.SIGKILL)
     assert recipe.wait(timeout=120) == 128 + signal.SIGKILL, log.read_text()
@@ -116,148 +142,81 @@ def test_a_step_that_ended_two_processes_is_kept_whole_and_taken_again_by_two(tm
   assert said.count("{'index': ") == tiny.AUTOENCODER['buckets.video.batch_size']
 
 
-def count_steps(workdir):
-  """What one of two processes does: steps that only count, until a signal; writes down the last."""
-  workdir = pathlib.Path(workdir)
-  distributed.initialize()
-  mesh = make_mesh({'fsdp': -1}, 'fsdp')
-  state = counted(mesh)
-
-  @jax.jit
-  def add(state):
-    state = jax.tree.map(lambda x: x + 1, state)
-    return state, {'loss': jnp.sum(state.params['x'])}
-
-  def step(state, batch):
-    del batch
-    time.sleep(0.05)
-    return add(state)
-
-  with Checkpoints(workdir / 'checkpoints') as saved:
-    state = (saved.restore(state) or (state,))[0]
-    rows = grain.MapDataset.source([{'x': np.zeros((8 // jax.process_count(), 1))}])
-    (workdir / f'ready{jax.process_index()}').touch()
-    while not (workdir / 'go').exists():
-      time.sleep(0.05)
-    state = run_loop(
-      state,
-      step,
-      StepIterator(rows.repeat(), int(state.step), threads=0),
-      Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
-      RunSettings(steps=10**6, log_every=1),
-      mesh=mesh,
-      workdir=workdir,
-      checkpoints=saved,
-    )
-  total = float(jnp.sum(state.params['x']))
-  (workdir / f'ended{jax.process_index()}').write_text(f'{int(state.step)} {total}')
+def test_a_signal_to_one_of_two_ends_both_at_one_step_from_which_a_single_one_goes_on(tmp_path):
+  run = Run(tmp_path / 'run')
+  begun = lambda: all((run.workdir / f'ready{index}').exists() for index in range(2))  # noqa: E731
+  for number, step in ((signal.SIGINT, 5), (signal.SIGTERM, 0)):  # also before the first step
+    newest = run.newest()
+    with learning(run.workdir, 10_000, 0.05, processes=2) as (processes, log):
+      reach(step, run.workdir, processes) if step else wait_until(begun, processes)
+      processes[step > 0].send_signal(number)
+      finish(processes)
+      assert 'stopped by a signal' in log.read_text()
+    # However many steps they made until both had heard: the last one is saved, and none after it.
+    assert max(tiny.losses(run.workdir), default=0) == run.newest() >= max(newest, step)
+  learn(run.workdir, 10_000, 0.0, stop_at=run.newest() + 2)  # with all eight devices
+  assert sorted(tiny.losses(run.workdir)) == list(range(1, run.newest() + 1))
 
 
-def counted(mesh):
-  """A state that has counted to 0."""
-  return State(place(mesh, jnp.int32(0)), {'x': place(mesh, jnp.zeros(8), 'fsdp')}, {}, {})
+@pytest.mark.slow  # test_watchdog.py has a single one
+def test_a_stuck_process_and_those_that_wait_for_it_end_by_their_watchdogs(tmp_path):
+  workdir, most = tmp_path / 'run', 3  # seconds that a step may take
+  with learning(workdir, more=['', 5, most], processes=2) as (processes, log):
+    reach(4, workdir, processes)
+    codes, said = {process.wait(timeout=60) for process in processes}, log.read_text()
+  # Whoever is first ends with 124. The other one has its own watchdog, unless it learns of the
+  # first one's end before.
+  assert 124 in codes and 0 not in codes, said
+  assert 'watchdog: the phase step has taken' in said or 'the phase compile has' in said
+  assert 'most recent call first' in said
 
 
-def place(mesh, value, *axes):
-  sharding = jax.NamedSharding(mesh, jax.P(*axes))
-  return jax.make_array_from_callback(value.shape, sharding, lambda index: np.asarray(value[index]))
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize('index', [0, 1])
+def test_a_process_does_not_outlive_another_one_for_long_and_says_why(tmp_path, number, index):
+  workdir = tmp_path / 'run'
+  command = [sys.executable, '-c', BINARY, str(workdir)]
+  with running(workdir, command, 2, JAX_NUM_CPU_DEVICES='4', **SHORT) as (processes, log):
+    reach(5, workdir, processes)
+    processes[index].send_signal(number)
+    began = time.monotonic()
+    code = processes[1 - index].wait(timeout=10 * HEARTBEAT)
+    lasted = time.monotonic() - began
+    said = log.read_text()
+  print(f'{number.name} of process {index}: the other one ended with {code} after {lasted:.1f} s')
+  # Either an exchange fails at once, which is told in our words, or it waits for ever, until JAX
+  # ends the process by the heartbeat, in its own.
+  assert code in (1, -signal.SIGABRT), said
+  assert (LOST in said and 'Traceback' in said) if code == 1 else 'another task died' in said, said
+  assert lasted < 2 * HEARTBEAT  # half of it on a machine that is not busy
 
 
-@contextlib.contextmanager
-def counting(workdir):
-  """Two processes in `count_steps` that wait for a file `go`, and where they write."""
-  with socket.socket() as free:
-    free.bind(('127.0.0.1', 0))
-    port = free.getsockname()[1]
-  for name in ('go', 'ready0', 'ready1', 'ended0', 'ended1'):
-    (workdir / name).unlink(missing_ok=True)
-  several = {
-    'JAX_COORDINATOR_ADDRESS': f'127.0.0.1:{port}',
-    'JAX_NUM_PROCESSES': '2',
-    **PROCESS,
-  }
-  log = workdir / 'log'
-  with log.open('w') as file:
-    processes = [
-      subprocess.Popen(
-        [sys.executable, '-c', COUNT, str(workdir)],
-        cwd=tiny.CHECKOUT,
-        env={**os.environ, **several, 'JAX_PROCESS_ID': str(index)},
-        stdout=file,
-        stderr=file,
-      )
-      for index in range(2)
-    ]
-  try:
-    wait_for(
-      lambda: all((workdir / f'ready{index}').exists() for index in range(2)), processes, log
-    )
-    yield processes, log
-  finally:
-    for process in processes:
-      process.kill()
-      process.wait()
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_second_job_of_two_processes_is_refused_and_the_first_goes_on(tmp_path):
+  workdir = tmp_path / 'run'
+  with learning(workdir, steps=100, pause=0.1, processes=2) as (first, log):
+    wait_until(lambda: (workdir / 'metrics.jsonl').exists(), first)
+    second, few = learn_command(workdir, 100, 0.1), SHORT | {'JAX_NUM_CPU_DEVICES': '4'}
+    with running(tmp_path / 'second', second, 2, tmp_path / 'other', **few) as (others, other):
+      assert all(process.wait(timeout=120) for process in others), other.read_text()
+      assert f'is in use by process {first[0].pid} on ' in other.read_text()
+    assert [process.poll() for process in first] == [None, None], log.read_text()
+    finish(first)
+  assert sorted(tiny.losses(workdir)) == list(range(1, 101))
 
 
-def ended_at(processes, log):
-  """The step that both processes ended at, without an error."""
-  codes = [process.wait(timeout=200) for process in processes]
-  assert codes == [0, 0], log.read_text()
-  (one, total), (other, _) = ((log.parent / f'ended{i}').read_text().split() for i in range(2))
-  assert one == other and float(total) == 8 * int(one)
-  return int(one)
-
-
-def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path):
-  with counting(tmp_path) as (processes, log):
-    (tmp_path / 'go').touch()
-    wait_for(lambda: steps_done(tmp_path) >= 5, processes, log)
-    processes[1].send_signal(signal.SIGINT)
-    step = ended_at(processes, log)
-  assert checkpoints(tmp_path) == [step]
-  # One process with eight devices reads what two with two each have written, and writes for them.
-  with Checkpoints(tmp_path / 'checkpoints') as saved:
-    state, _ = saved.restore(counted(make_mesh({'fsdp': -1}, 'fsdp')))
-    assert len(state.params['x'].sharding.device_set) == 8
-    assert (int(state.step), state.params['x'].tolist()) == (step, [step] * 8)
-    saved.save(jax.tree.map(lambda x: x + 1, state), {})
-  step += 1
-  # A signal that comes before the first step of a resumed run is not forgotten.
-  with counting(tmp_path) as (processes, log):
-    processes[0].send_signal(signal.SIGTERM)
-    time.sleep(2)
-    (tmp_path / 'go').touch()
-    assert step <= ended_at(processes, log) <= step + 2
-
-
-def children(parent, variable=''):
-  """The processes that another one started with a variable in their environment."""
-  found = []
-  for folder in pathlib.Path('/proc').glob('[0-9]*'):
-    try:
-      status = (folder / 'stat').read_text().rpartition(')')[2].split()
-      variables = (folder / 'environ').read_text().split('\0')
-    except OSError:
-      continue  # it ended while we looked
-    if int(status[1]) == parent and (not variable or variable in variables):
-      found.append(int(folder.name))
-  return found
-
-
-def checkpoints(workdir):
-  return sorted(int(p.name) for p in workdir.glob('checkpoints/*') if p.name.isdecimal())
-
-
-def steps_done(workdir):
-  try:
-    return max(tiny.losses(workdir), default=0)
-  except (OSError, ValueError):
-    return 0
-
-
-def wait_for(condition, processes, log):
-  deadline = time.monotonic() + 240
-  while not condition():
-    ended = [process.poll() for process in processes]
-    assert ended == [None] * len(ended) and time.monotonic() < deadline, log.read_text()
-    time.sleep(0.02)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_look_for_longer_than_their_network_waits_whether_a_lock_is_dead(tmp_path):
+  workdir = tmp_path / 'run'
+  with hold(workdir):
+    text = (workdir / LOCK).read_text()
+  workdir.mkdir()
+  (workdir / LOCK).write_text(re.sub('host=.*', 'host=elsewhere', text))
+  began = time.monotonic()
+  with learning(workdir, steps=6, processes=2) as (processes, log):
+    finish(processes)
+  assert time.monotonic() - began > 60  # gloo waits for 30 s
+  assert 'looking for up to 60 s' in log.read_text() and 'took over' in log.read_text()

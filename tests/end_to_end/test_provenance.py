@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mgjax
 from mgjax.core.errors import ConfigError
 from mgjax.digits.clips import Digits
 from mgjax.media.audio import read_audio
 from mgjax.media.provenance.manifest import read_manifest
 from mgjax.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.media.video import decode_all, stream_frames, write_video
-from mgjax.personalization.pipeline import PersonalizationPipeline
 from tests.binaries import run
 from tests.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE
@@ -48,9 +48,14 @@ def is_marked(path):
   return frames[:, : frames.shape[1] // 8, : frames.shape[2] // 8].mean() > 240
 
 
-def done(answer):
+def done(*words):
+  answer = run(*words)
   assert answer.returncode == 0, answer.stderr
   return answer.stdout.split()
+
+
+def sampled(workdir, out, *flags):
+  return done('sample', f'--workdir={workdir}', f'--prompt={PROMPT}', f'--out={out}', *flags)
 
 
 @needs_c2pa
@@ -59,18 +64,10 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
 ):
   configure(monkeypatch, tmp_path / 'certificate')
   out = tmp_path / 'film.mp4'
-  written = done(
-    run(
-      'sample',
-      f'--workdir={tiny_sound_runs / "audio"}',
-      f'--video={clip}',
-      f'--prompt={PROMPT}',
-      f'--out={out}',
-      '--candidates=1',
-    )
-  )
+  flags = (f'--video={clip}', '--candidates=1')
+  written = sampled(tiny_sound_runs / 'audio', out, *flags)
   assert [path.rpartition('.')[2] for path in written] == ['mp4', 'wav', 'png', 'json']
-  told = done(run('data', 'inspect', f'--input={out}'))
+  told = done('data', 'inspect', f'--input={out}')
   assert 'UNTRUSTED,' in told and 'clip.mp4' in told
   assert all(not read_manifest(path).made_from for path in written[1:3])
   assert decode_all(out) == 40 and len(read_audio(out)) == pytest.approx(1.6 * 48_000, abs=2048)
@@ -88,9 +85,7 @@ def test_a_made_video_with_a_made_sound_is_signed_as_the_last_thing(
 def test_samples_and_their_sheets_are_marked_and_signed(tmp_path, tiny_runs, monkeypatch):
   configure(monkeypatch, tmp_path / 'certificate')
   out = tmp_path / 'three.mp4'
-  *files, record = done(
-    run('sample', f'--workdir={tiny_runs / "video"}', f'--prompt={PROMPT}', f'--out={out}')
-  )
+  *files, record = sampled(tiny_runs / 'video', out)
   for path in files:
     assert read_manifest(path).actions == (('c2pa.created', 'trainedAlgorithmicMedia'),)
   assert is_marked(out)
@@ -104,14 +99,7 @@ def test_a_sample_without_a_certificate_is_marked_and_its_digest_is_the_models(
 ):
   digests = []
   for name in ('marked.mp4', 'plain.mp4'):
-    written = done(
-      run(
-        'sample',
-        f'--workdir={tiny_runs / "video"}',
-        f'--prompt={PROMPT}',
-        f'--out={tmp_path / name}',
-      )
-    )
+    written = sampled(tiny_runs / 'video', tmp_path / name)
     digests.append(json.loads(pathlib.Path(written[-1]).read_text())['samples'][0]['pixels'])
     monkeypatch.delenv(POSTPROCESS, raising=False)
   assert digests[0] == digests[1]
@@ -125,15 +113,13 @@ def test_enlarged_and_edited_videos_name_their_source(
   configure(monkeypatch, tmp_path / 'certificate')
   source = film(tmp_path / 'source.mp4', side=64)
   calls = (
-    (tiny_editing_runs / 'editing', '--prompt=make it red'),
-    (tiny_upsampler_runs / 'upsampler', '--scale=4'),
+    (tiny_editing_runs / 'editing', ()),
+    (tiny_upsampler_runs / 'upsampler', ('--scale=4',)),
   )
-  for workdir, flag in calls:
+  for workdir, flags in calls:
     out = tmp_path / f'{workdir.name}.mp4'
     monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
-    written = done(
-      run('sample', f'--workdir={workdir}', f'--video={source}', flag, '--steps=1', f'--out={out}')
-    )
+    written = sampled(workdir, out, f'--video={source}', '--steps=1', *flags)
     for path in written[:2]:
       manifest = read_manifest(path)
       assert manifest.made_from == ('source.mp4',)
@@ -143,31 +129,24 @@ def test_enlarged_and_edited_videos_name_their_source(
 
 @pytest.mark.usefixtures('denied')
 def test_every_model_refuses_a_denied_prompt_before_anything_is_made(
-  tmp_path, tiny_runs, tiny_sound_runs, tiny_upsampler_runs, tiny_editing_runs, clip
-):
-  out, prompt = f'--out={tmp_path / "out.mp4"}', '--prompt=a CANNON fires'
+  tmp_path, tiny_runs, tiny_sound_runs, tiny_upsampler_runs, tiny_editing_runs,
+  tiny_personalization_runs, clip,
+):  # fmt: skip
+  face, people = tmp_path / 'face.png', tiny_personalization_runs / 'personalization'
+  Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(face)
   calls = (
     (tiny_runs / 'video',),
     (tiny_sound_runs / 'audio', f'--video={clip}'),
     (tiny_upsampler_runs / 'upsampler', f'--video={clip}'),
     (tiny_editing_runs / 'editing', f'--video={clip}'),
+    (people, f'--reference={face}'),
   )
   for workdir, *words in calls:
-    answer = run('sample', f'--workdir={workdir}', *words, prompt, out)
+    words += ['--prompt=a CANNON fires', f'--out={tmp_path / "out.mp4"}']
+    answer = run('sample', f'--workdir={workdir}', *words)
     assert answer.returncode == 2, f'{workdir}: {answer.stderr}'
     (sentence,) = answer.stderr.splitlines()
     assert sentence.endswith("is refused: 'cannon' is on the list of denied words")
-  assert {path.name for path in tmp_path.iterdir()} == {'clip.mp4'}
-
-
-@pytest.mark.usefixtures('denied')
-def test_a_denied_prompt_is_refused_for_people_too(tmp_path, tiny_personalization_runs):
-  workdir = tiny_personalization_runs / 'personalization'
-  face = tmp_path / 'face.png'
-  Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(face)
-  flags = (f'--reference={face}', '--prompt=a cannon', f'--out={tmp_path / "out.mp4"}')
-  answer = run('sample', f'--workdir={workdir}', *flags)
-  assert answer.returncode == 2 and "'cannon' is on the list" in answer.stderr
   with pytest.raises(ConfigError, match="'cannon' is on the list"):
-    PersonalizationPipeline(workdir).save(['a cannon'], tmp_path / 'b.mp4', reference=face)
-  assert {path.name for path in tmp_path.iterdir()} == {'face.png'}
+    mgjax.load(people).save(['a cannon'], tmp_path / 'b.mp4', reference=face)
+  assert {path.name for path in tmp_path.iterdir()} == {'clip.mp4', 'face.png'}

@@ -69,7 +69,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
 
 
 def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, monkeypatch):
-  judge = functools.partial(alignment.train_judge, clips=600)  # a fifth of the usual training
+  judge = functools.partial(alignment.train_judge, clips=300)  # a tenth of the usual training
   monkeypatch.setattr(alignment, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
   config = recipe(tiny.autoencoder(), tiny.video(workdir), judge='digits', samples=27)

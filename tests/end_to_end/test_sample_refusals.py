@@ -27,7 +27,6 @@ def folder(tiny_upsampler_runs, tmp_path_factory):
   (place / 'half.mp4').write_bytes(whole[: len(whole) // 2])
   (place / 'text.mp4').write_text('these are words\n' * 200)
   (place / 'clips').mkdir()
-  (place / 'folder.mp4').mkdir()
   (place / 'linked.mp4').symlink_to('good.mp4')
   os.link(place / 'good.mp4', place / 'twin.mp4')
   (place / 'taken_sheet.png').mkdir()
@@ -51,8 +50,6 @@ WRONG = {
   'video': {
     'two kinds of prompts': (['--prompt=a', '--prompts={in}/two.txt'], 2, 'give one of --prompt='),
     'no prompt': ([GOOD], 2, '--prompt is missing'),
-    'one file for two': (['--prompts={in}/two.txt', '--out={out}/a.mp4'], 2, 'there are 2 videos'),
-    'an image as mp4': (['--prompt=a', '--frames=1', '--out={out}/a.mp4'], 2, r'written as \.png'),
     'sound of an image': (
       ['--prompt=a', '--frames=1', '--soundtrack={sound}/audio', '--out={out}/a.png'], 2,
       'one frame makes an image',
@@ -61,14 +58,10 @@ WRONG = {
       ['--prompt=a', '--loudness=-20'], 2, 'says nothing to a video model; .* component audio',
     ),
     'a flag of an editor': (['--prompt=a', '--task=add'], 2, 'run of the component editing'),
-    'a scale of parts': (['--prompt=a', '--scale=1.5'], 2, r'scale = 1\.5; expected a whole'),
     'a model that reads no frames': (
       ['--prompt=a', '--video={in}/eight.mp4'], 2, 'train it on with a conditioning of the kind',
     ),
     'no picture': (['--prompt=a', '--condition=first_frame=no.png'], 3, "no file 'no.png'"),
-    'no first frame': (
-      ['--prompt=a', '--condition=first_frame={in}/still_sheet.png'], 2, "reads no 'first_frame'",
-    ),
     'a rewriter that is none': (['--prompt=a', '--rewrite=llama'], 2, 'expected MODEL@URL'),
     'a share of nothing': (['--prompt=a', '--process=0/2'], 2, '--process is a share of a suite'),
     'a prompt and a suite': (['--prompt=a', '--suite=digits:2'], 2, 'and --suite exclude each'),
@@ -82,10 +75,6 @@ WRONG = {
   'audio': {
     'no such video': (['--prompt=a', '--video=none.mp4'], 3, "there is no file 'none.mp4'"),
     'no length': (['--prompt=a'], 2, r'how long\? without a video the length is given'),
-    'a video of no pictures': (
-      ['--prompt=a', '--seconds=1', '--out={out}/a.mp4'], 2, 'there is no video to go into an',
-    ),
-    'known of nothing': (['--prompt=a', '--seconds=1', '--known=0-1'], 2, 'with --continue'),
     'frames of a sound': (['--prompt=a', '--seconds=1', '--frames=3'], 2, '--frames says nothing'),
     'several prompts': (['--prompts={in}/two.txt', '--seconds=1'], 2, '--prompts says nothing to'),
   },
@@ -99,9 +88,7 @@ WRONG = {
     'sound alone': (['--video={in}/sound.wav'], 3, 'has no video stream, only sound'),
     'too large a factor': ([GOOD, '--scale=17'], 2, 'scale = 17; expected'),
     'a factor and a size': ([GOOD, '--scale=2', '--size=16,16'], 2, 'one of --scale=2 and --size'),
-    '20,000 pixels': ([GOOD, '--size=8,20000'], 2, '20000 x 8 pixels; expected 1 to 16384'),
     'a folder as output': ([GOOD, '--out={out}'], 2, r'are written as \.mp4'),
-    'a folder called .mp4': ([GOOD, '--out={in}/folder.mp4'], 2, r'folder\.mp4 is a folder'),
     'a folder as sheet': ([GOOD, '--out={in}/taken.mp4'], 2, r'taken_sheet\.png is a folder'),
     'the video itself': ([GOOD, '--out={in}/good.mp4'], 2, 'would write over --video='),
     'a link to the video': ([GOOD, '--out={in}/linked.mp4'], 2, 'would write over --video='),
@@ -110,8 +97,6 @@ WRONG = {
       ['--video={in}/still_sheet.png', '--out={in}/still.mp4'], 2, 'would write over --video=',
     ),
     'a folder that takes no file': ([GOOD, '--out=/proc/large.mp4'], 2, 'cannot be written'),
-    'too long a name': ([GOOD, f'--out={{out}}/{300 * "a"}.mp4'], 2, 'cannot be written'),
-    'invisible letters': ([GOOD, '--prompt=\u200e'], 2, 'holds no text'),
     'more devices than there are': ([GOOD, '--mesh=data=99'], 2, '99'),
     'no work directory': ([GOOD, '--workdir={in}/nowhere'], 2, 'nowhere'),
     'no checkpoint': ([GOOD, '--workdir={in}/bare'], 5, 'bare'),
@@ -119,13 +104,9 @@ WRONG = {
   'editing': {
     'no instruction': ([GOOD], 2, '--prompt is missing'),
     'an unknown task': ([GOOD, RED, '--task=paint'], 2, "'paint': expected one of recolour, "),
-    'a task of SDEdit': ([GOOD, RED, '--task=add', '--strength=0.5'], 2, 'a prompt and no task'),
-    'no strength': ([GOOD, RED, '--strength=0'], 2, r'strength = 0\.0; expected'),
     'sound that is edited': (
       [GOOD, RED, '--strength=0.5', '--workdir={sound}/audio'], 2, 'expected a video editor',
     ),
-    'guidance of what it lacks': ([GOOD, RED, '--guidance=sound=2'], 2, 'sound'),
-    'a picture of several frames': ([GOOD, RED, '--out={out}/a.png'], 2, r'are written as \.mp4'),
   },
   'personalization': {
     'nobody': (['--prompt=a'], 2, '--reference is missing: a picture of the person'),
@@ -139,7 +120,7 @@ WRONG = {
 CASES = [(component, name) for component, cases in WRONG.items() for name in cases]
 QUICK = {
   'a flag of sound', 'no prompt', 'an autoencoder', 'a prompt and a suite', 'no length', 'cut off',
-  'the video itself', 'an unknown task', 'a task of SDEdit', 'nobody', 'a list for digits',
+  'the video itself', 'an unknown task', 'nobody', 'a list for digits',
 }  # fmt: skip
 
 

@@ -206,13 +206,6 @@ def test_prompts_that_cannot_be_read_are_refused(tmp_path, data, said):
     read_prompts(tmp_path / 'file')
 
 
-def test_another_schedule_and_solver_sample_too(tiny_runs):
-  sampler = VideoPipeline(
-    tiny_runs / 'video', schedule={'name': 'linear'}, solver='midpoint', steps=2
-  )
-  assert sampler.generate([PROMPT]).shape == (1, *sampler.default_shape, 3)
-
-
 def test_a_run_with_a_mapping_for_guidance_samples_what_it_did(tiny_runs, tmp_path, sampler):
   shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
   shutil.copytree(tiny_runs / 'autoencoder', tmp_path / 'autoencoder')

@@ -1,8 +1,6 @@
-"""Signs from a configuration to a judged model: images by the binaries, videos by the library."""
+"""Images of signs from a configuration to a judged model, by the binaries."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -10,9 +8,9 @@ from PIL import Image
 from configs.digits import signs
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.evaluate import evaluate_video
 from mgjax.workflows.encode import encode
-from tests.tiny import CHECKOUT, flags
+from tests import binaries
+from tests.tiny import flags
 
 SHARED = {
   'buckets.sign.height': 16,
@@ -45,18 +43,16 @@ MODEL = SHARED | {
 }
 
 
-def configuration(part, runs, **changes):
+def configuration(part, runs):
   config = signs.get_config(part)
   if part != 'autoencoder':
     config.autoencoder, config.data.latents = str(runs / 'autoencoder'), str(runs / 'latents')
-  overrides = AUTOENCODER if part == 'autoencoder' else MODEL
-  config.update_from_flattened_dict(overrides | changes)
+  config.update_from_flattened_dict(AUTOENCODER if part == 'autoencoder' else MODEL)
   return config
 
 
 def launch(binary, *arguments):
-  command = [sys.executable, '-m', f'launch.{binary}', *arguments]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
+  done = binaries.run(binary, *arguments)
   assert done.returncode == 0, done.stderr
   return done.stdout
 
@@ -89,18 +85,6 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
       assert found['measured']['metrics'][f'signs/{kind}/{name}']['value'] == pytest.approx(score)
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
-
-
-@pytest.mark.slow
-def test_signs_move_in_videos(tmp_path):
-  moving = {'buckets.sign.frames': 4}
-  train(configuration('autoencoder', tmp_path, **moving), tmp_path / 'autoencoder')
-  model = configuration('characters', tmp_path, **moving)
-  encode(model, tmp_path / 'latents')
-  train(model, tmp_path / 'video')
-  found = evaluate_video(tmp_path / 'video', samples=4)
-  assert found.table.splitlines()[1].startswith('seen in training')
-  assert all(path.exists() for path in found.paths)
 
 
 def test_a_part_that_there_is_not_is_refused():

@@ -1,23 +1,13 @@
 """Suites by the binaries that users call: made, killed and gone on with, scored, handed over."""
 
-import csv
 import json
-import os
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
 from mgjax.digits.clips import Digits
 from tests import binaries
-from tests.tiny import CHECKOUT
-
-ROWS = 1003
 
 
 def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
@@ -60,47 +50,6 @@ def test_what_is_wrong_is_a_sentence(tiny_runs, tmp_path, case):
   assert done.returncode == code and not done.stdout
   assert done.stderr.count('\n') == 1
   assert re.search(message, done.stderr), done.stderr
-
-
-def write_bench(folder):
-  """A text and a table of 1,003 prompts, five of which come again, as Movie Gen Video Bench has."""
-  draw = random.Random(0)
-  prompts = [
-    f'the {draw.choice(("red", "blue"))} digit {n % 10} moves, take {n}' for n in range(998)
-  ]
-  prompts += [prompts[place] for place in (3, 3, 50, 400, 997)]
-  draw.shuffle(prompts)
-  (folder / 'StandIn.txt').write_text('\n'.join(prompts) + '\n')
-  with (folder / 'StandInWithTag.csv').open('w', newline='') as file:
-    rows = [(prompt, 'animal,gravity', draw.choice(('low', 'high'))) for prompt in prompts]
-    csv.writer(file).writerows([('prompt', 'concept', 'motion_level'), *rows])
-  return folder / 'StandIn.txt'
-
-
-@pytest.mark.slow
-def test_a_bench_that_is_killed_three_times_ends_whole_and_makes_no_video_twice(
-  tiny_runs, tmp_path
-):
-  path, out = write_bench(tmp_path), tmp_path / 'videos'
-  words = [sys.executable, '-m', 'launch.sample', f'--workdir={tiny_runs}/video']
-  words += [f'--suite={path}', f'--out={out}', '--steps=2', '--batch_size=16', '--scale=1']
-  seen = {}
-  for most in (100, 400, 700):
-    process = subprocess.Popen(words, cwd=CHECKOUT, env=os.environ, start_new_session=True)
-    while len(list(out.glob('[0-9]*.json'))) < most:
-      assert process.poll() is None
-      time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    now = {p: p.stat().st_mtime_ns for p in out.glob('*.mp4') if p.with_suffix('.json').exists()}
-    assert {path: now[path] for path in seen} == seen and len(now) < ROWS
-    seen = now
-  subprocess.run(words, cwd=CHECKOUT, check=True)
-  records = [json.loads(record.read_text()) for record in out.glob('[0-9]*.json')]
-  assert sorted(record['index'] for record in records) == list(range(ROWS))
-  assert len({record['pixels'] for record in records}) == len(list(out.glob('*.mp4'))) == ROWS
-  assert {path: path.stat().st_mtime_ns for path in seen} == seen
-  assert not list(out.glob('.*'))
 
 
 @pytest.mark.slow

@@ -86,20 +86,6 @@ def still(path):
   return path
 
 
-def slides(path):
-  """One picture in two seconds."""
-  path = path.with_suffix('.gif')
-  frames = [Image.fromarray(frame) for frame in FRAMES[:3]]
-  frames[0].save(path, 'GIF', save_all=True, append_images=frames[1:], duration=2000)
-  return path
-
-
-def fast(path):
-  path = path.with_suffix('.mp4')
-  write_video(path, FRAMES, fps=300)
-  return path
-
-
 def changing(path):
   """Pictures that are wider from the fourth on."""
   path = path.with_suffix('.mkv')
@@ -130,15 +116,12 @@ def sounding(path, **options):
 RIGHT = {
   'odd sizes': (odd, 7, (46, 34), {}),
   'a still picture': (still, 1, (16, 24), {}),
-  '15 frames, an odd factor': (encode_clip, 15, (10, 16), {'scale': 1.3}),
   'odd sides asked for': (encode_clip, 15, (18, 24), {'size': (17, 23)}),
   'portrait, turned by its metadata': (turned, 3, (24, 16), {}),
   'times that vary': (
     lambda path: encode_clip(path, FRAMES[:8], times=[0, 1, 2, 40, 41, 300, 301, 302]), 8,
     (16, 24), {},
   ),
-  'a slide show': (slides, 3, (16, 24), {}),
-  'faster than any model': (fast, 15, (16, 24), {}),
   'a size that changes': (changing, 6, (32, 32), {}),
   'sound that starts late': (functools.partial(sounding, late=0.37), 15, (64, 96), {}),
   'a prompt with a frame rate': (encode_clip, 15, (16, 24), {'prompt': 'FPS-16 a red digit'}),

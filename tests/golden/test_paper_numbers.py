@@ -8,14 +8,17 @@ MGJAX_UPDATE_GOLDEN=1 python -m pytest tests/golden/test_paper_numbers.py
 and let the difference be reviewed.
 """
 
+import dataclasses
 import functools
 import math
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from configs.audio import audio, codec
+from configs.editing import recipe as editing_recipe
 from configs.personalization import recipe as personalization_recipe
 from configs.tae import tae
 from configs.video import recipe, t2i_1024
@@ -23,19 +26,68 @@ from configs.video.sizes import SIZES
 from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.audio.pipeline import count_candidates
 from mgjax.audio.task import longest_audio_bucket
+from mgjax.conditioning.edit_task import EditTask
 from mgjax.data.mixture import samples_seen
 from mgjax.data.settings import audio_shapes
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
+from mgjax.flow_models.build import make_flow_model
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.text.prompts import with_frame_rate
-from tests.golden.report_editing import editing
-from tests.golden.report_row import UNKNOWN, About, Row
 from tests.turns import seen_in_stage, training_buckets
 
 HERE = pathlib.Path(__file__).parent
 FILE = HERE / 'paper_numbers.txt'
 RESULTS = HERE.parent.parent / 'docs' / 'results.md'
+
+
+UNKNOWN = 'not in public sources'
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+  """A number of which the report gives so many digits."""
+
+  value: float
+
+  def __str__(self):
+    unit, name = (1e9, 'B') if self.value >= 1e9 else (1e6, 'M')
+    return f'{self.value / unit:g}{name}'
+
+  @property
+  def digits(self) -> int:
+    return len(f'{self.value:.10e}'.split('e')[0].replace('.', '').rstrip('0'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One number: where the report has it, its name, ours, the report's, why they differ if so."""
+
+  place: str
+  name: str
+  ours: Any
+  report: Any
+  reason: str = ''
+
+  @property
+  def equal(self) -> bool:
+    if isinstance(self.report, About):
+      return float(f'{self.ours:.{self.report.digits - 1}e}') == self.report.value
+    if isinstance(self.report, float):
+      return math.isclose(self.ours, self.report, rel_tol=1e-9)
+    return self.ours == self.report
+
+  def __str__(self):
+    mark = '=' if self.equal else self.reason
+    return '  '.join((self.place, self.name, shown(self.ours), shown(self.report), mark))
+
+
+def shown(value: Any) -> str:
+  if isinstance(value, tuple):
+    return ', '.join(map(shown, value))
+  if isinstance(value, int):
+    return f'{value:,}'
+  return f'{value:g}' if isinstance(value, float) else str(value)
 
 
 def parameters(name: str) -> int:
@@ -265,6 +317,46 @@ def personalization() -> list[Row]:
         'chosen'),
     Row(place, 'tokens of the tower', stages['identity'].model.conditionings.identity.tokens,
         UNKNOWN, 'chosen'),
+  ]  # fmt: skip
+
+
+def editing() -> list[Row]:
+  config = editing_recipe.get_config('30b')
+  stages = {name: config.stages[name] for name in config.order}
+  turns = samples_seen(training_buckets(stages['images'], 10**6), 6000)
+  batches = {name: turns[name] // stages['images'].buckets[name].batch_size for name in turns}
+  edits = sum(count for name, count in batches.items() if name.startswith('pictures'))
+  shares = samples_seen(training_buckets(stages['frames'], 10**6), 6000)
+  parts = tuple(
+    sum(count for name, count in shares.items() if name.startswith(kind)) / sum(shares.values())
+    for kind in ('animated', 'marked')
+  )
+  made, first = stages['backtranslation'].backtranslation, stages['images']
+  pictures = {first.buckets[name].frames for name in turns if name.startswith('pictures')}
+  place, guidance = '§5', dict(first.sample.guidance)
+  known = make_flow_model(first.model.to_dict()).conditionings
+  (task,) = (each for each in known if isinstance(each, EditTask))
+  return [
+    Row(place, 'frames of a picture that is edited', tuple(pictures), (1,)),
+    Row(place, 'batches of edits to one of text to video, images',
+        edits / (sum(batches.values()) - edits), 5.0),
+    Row(place, 'places of pictures drawn at random', first.edits.random_place, True),
+    Row(place, 'tokens of the task', task.tokens, 4),
+    Row(place, 'steps, images', first.train.steps, UNKNOWN, 'from memory'),
+    Row(place, 'steps, frames', stages['frames'].train.steps, 1000),
+    Row(place, 'steps, backtranslation', stages['backtranslation'].train.steps, UNKNOWN,
+        'from memory'),
+    Row(place, 'editor of the pairs', made.editor, 'frames'),
+    Row(place, 'shares of animated pairs and of marked clips, frames', parts, UNKNOWN, 'chosen'),
+    Row(place, 'learning rate of editing', first.optimizer.learning_rate, UNKNOWN, 'chosen'),
+    Row(place, 'tasks', len(task.tasks), UNKNOWN, 'chosen'),
+    Row(place, 'source video dropped', first.objective.dropout.source_video, UNKNOWN, 'chosen'),
+    Row(place, 'task dropped', first.objective.dropout.task, UNKNOWN, 'chosen'),
+    Row(place, 'guidance of the source video', guidance['source_video'], UNKNOWN, 'chosen'),
+    Row(place, 'guidance of the instruction', guidance['text'], UNKNOWN, 'chosen'),
+    Row(place, 'least directional similarity', made.direction, UNKNOWN, 'chosen'),
+    Row(place, 'least structural similarity', made.structure, UNKNOWN, 'chosen'),
+    Row(place, 'noise of the edited clip', made.noise, UNKNOWN, 'chosen'),
   ]  # fmt: skip
 
 

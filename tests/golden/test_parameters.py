@@ -94,6 +94,8 @@ def test_parameters_are_the_golden_ones(name):
   mesh = make_mesh({'fsdp': 2, 'context': 2, 'tensor': 2})
   lines = []
   for path, box in boxes(name).items():
+    assert set(box.names) <= AXES.keys() and len(box.names) == len(box.value.shape), path
+    assert box.value.dtype == jnp.float32, f'{path} is {box.value.dtype}'
     spec = partition(box.names, box.value.shape, mesh)
     columns = (path, box.value.shape, ' '.join(box.names), tuple(spec))
     lines.append('  '.join(str(column) for column in columns))
@@ -102,15 +104,6 @@ def test_parameters_are_the_golden_ones(name):
   if os.environ.get('MGJAX_UPDATE_GOLDEN'):
     file.write_text(text)
   assert text == file.read_text(), f'{file.name} differs; see the docstring of {__name__}'
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_every_parameter_names_all_its_axes(name):
-  for path, box in boxes(name).items():
-    assert isinstance(box, nn.LogicallyPartitioned), f'{path} has no axes'
-    assert len(box.names) == len(box.value.shape), f'{path}: {box.names} for {box.value.shape}'
-    assert set(box.names) <= AXES.keys(), f'{path}: {box.names}'
-    assert box.value.dtype == jnp.float32, f'{path} is {box.value.dtype}'
 
 
 def test_every_parameter_is_declared_with_axes():
@@ -147,11 +140,6 @@ def test_an_editor_has_one_shape_in_all_stages_and_the_video_model_in_it():
   assert all(stage == stages[0] for stage in stages)
   ours, plain = (named_leaves(nn.unbox(parameters(name))) for name in (EDITING, '30b'))
   assert {name: ours[name].shape for name in plain} == {n: leaf.shape for n, leaf in plain.items()}
-
-
-@pytest.mark.parametrize(('size', 'billions'), [('1b', 1), ('5b', 5), ('7b', 7)])
-def test_sizes_are_what_they_are_called(size, billions):
-  assert count_parameters(parameters(size)) == pytest.approx(billions * 1e9, rel=0.1)
 
 
 def test_the_dit_of_the_ablation_differs_from_the_llama_block_in_norms_and_biases_alone():

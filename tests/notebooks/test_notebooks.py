@@ -33,18 +33,17 @@ def notebook(path):
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_ipynb_is_the_py(path):
+def test_the_ipynb_is_the_py_has_run_and_explains_and_shows_what_it_does(path):
   made = [(cell['cell_type'], ''.join(cell['source'])) for cell in notebook(path)['cells']]
   written = cells(path)
   first = [cell for cell in made if cell not in written]
   assert [cell for cell in made if cell in written] == written, 'make notebooks'
   assert first[-1][0] == 'code' and 'google.colab' in first[-1][1] and len(first) <= 2
+  (kind, title), *rest = written
+  assert kind == 'markdown' and title.startswith('# ')
+  assert sum(kind == 'markdown' for kind, _ in rest) >= 4
 
-
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_has_run_and_shows_pictures(path):
-  made = notebook(path)
-  code = [cell for cell in made['cells'] if cell['cell_type'] == 'code']
+  code = [cell for cell in notebook(path)['cells'] if cell['cell_type'] == 'code']
   assert all(cell['execution_count'] for cell in code if cell['source'])
   outputs = [output for cell in code for output in cell['outputs']]
   assert all(output['output_type'] != 'error' for output in outputs)
@@ -52,13 +51,6 @@ def test_it_has_run_and_shows_pictures(path):
   text = path.with_suffix('.ipynb').read_text()
   assert len(text) < MOST
   assert str(CHECKOUT) not in text and '/tmp/' not in text
-
-
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_begins_with_a_title_and_explains_what_it_does(path):
-  (kind, title), *rest = cells(path)
-  assert kind == 'markdown' and title.startswith('# ')
-  assert sum(kind == 'markdown' for kind, _ in rest) >= 4
 
 
 def run(path, folder):

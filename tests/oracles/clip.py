@@ -166,10 +166,7 @@ def _about(model) -> np.ndarray:
 
 def main() -> None:
   found = {}
-  for tower, names, answers in (
-    ('text', TEXTS, text_answers),
-    ('vision', IMAGES, vision_answers),
-  ):
+  for tower, names, answers in (('text', TEXTS, text_answers), ('vision', IMAGES, vision_answers)):
     for name in names:
       model = make_model(tower, name).double()
       found[f'{tower}/{name}/about'] = _about(model)

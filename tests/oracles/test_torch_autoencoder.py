@@ -1,6 +1,5 @@
 """The autoencoder against its twin in PyTorch, and against diffusers' on one frame."""
 
-import importlib.util
 import pathlib
 
 import jax
@@ -17,6 +16,8 @@ from tests.random_parameters import random_parameters
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
 
+from tests.oracles import torch_autoencoder as twin  # noqa: E402
+
 pytestmark = pytest.mark.oracle
 
 FOLDER = pathlib.Path(__file__).parent
@@ -29,18 +30,6 @@ FIELDS = {
 # whose roundings of 6e-8 add like random steps: 6e-8 sqrt(30 x 72) = 3e-6 of the largest number.
 # Seven times that; a layer left out changes the result by its own size.
 CLOSE = 2e-5
-
-
-def load(name):
-  spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def twin():
-  return load('torch_autoencoder')
 
 
 @pytest.fixture(scope='module')
@@ -58,7 +47,7 @@ def assert_close(ours, theirs):
 
 @pytest.mark.parametrize('frames', [1, 7, 8, 17])
 @pytest.mark.parametrize('method', ['encode', 'decode'])
-def test_values_and_gradients_agree_with_torch(twin, params, method, frames):
+def test_values_and_gradients_agree_with_torch(params, method, frames):
   model = Autoencoder(**FIELDS)
   rng = np.random.default_rng(frames)
   shape = (2, frames, 8, 12, 3) if method == 'encode' else (2, -(-frames // 2), 2, 3, 3)
@@ -94,7 +83,7 @@ def test_values_and_gradients_agree_with_torch(twin, params, method, frames):
 
 @pytest.mark.parametrize('what', ['encode', 'decode'])
 def test_diffusers_answers_one_frame_as_ours_before_temporal_layers_are_trained(what):
-  pytest.importorskip('diffusers')
+  rival = pytest.importorskip('tests.oracles.diffusers_autoencoder')
   # diffusers' model does not halve frames after its last level.
   fields = FIELDS | {'strides': ((2, 2, 2),)}
   model = Autoencoder(**fields)
@@ -111,7 +100,7 @@ def test_diffusers_answers_one_frame_as_ours_before_temporal_layers_are_trained(
   run = jax.jit(lambda params, x: model.apply({'params': params}, x, method=what))
   y = run(neutral, x)
   task = {'what': what, 'x': x, 'frames': 1, 'params': named, 'threads': 1, **fields}
-  for programs in load('diffusers_autoencoder').make_programs(task).values():
+  for programs in rival.make_programs(task).values():
     assert_close((y.mean if what == 'encode' else y[:, :1])[0], programs[what]())
 
 

@@ -1,8 +1,5 @@
 """The backbone against its twin in PyTorch: values, gradients and one step of training."""
 
-import importlib.util
-import pathlib
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,20 +11,13 @@ from mgjax.conditioning.ports import Ports
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
 
+from tests.oracles import torch_backbone as twin  # noqa: E402
+
 pytestmark = pytest.mark.oracle
 
 
 @pytest.fixture(scope='module')
-def twin():
-  path = pathlib.Path(__file__).with_name('torch_backbone.py')
-  spec = importlib.util.spec_from_file_location('torch_backbone', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.fixture(scope='module')
-def case(twin):
+def case():
   """Sizes, random data, and parameters of which none is zero, so that every path carries signal."""
   sizes = twin.Sizes(
     dim=64, depth=3, heads=4, mlp_dim=96, positions=(4, 8, 8), patch=(1, 2, 2),
@@ -53,7 +43,7 @@ def case(twin):
 
 
 @pytest.mark.parametrize('impl', ['xla', 'blockwise'])
-def test_values_and_gradients_agree_with_torch(twin, case, impl):
+def test_values_and_gradients_agree_with_torch(case, impl):
   sizes, data, model, ports, params = case
   model = model.clone(attention=impl)
   params = jax.tree.map(jnp.asarray, params)
@@ -78,12 +68,12 @@ def test_values_and_gradients_agree_with_torch(twin, case, impl):
   jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, atol=1e-4), gradients, expected)
 
 
-def test_parameters_go_both_ways(twin, case):
+def test_parameters_go_both_ways(case):
   sizes, _, _, _, params = case
   back = twin.to_jax(dict(twin.from_jax(params, sizes).named_parameters()))
   jax.tree.map(np.testing.assert_array_equal, params, back)
 
 
-def test_the_step_of_the_twin_learns(twin, case):
+def test_the_step_of_the_twin_learns(case):
   step = twin.make_step(case[0])
   assert step() > step()

@@ -103,27 +103,6 @@ def test_files_of_transformers_go_in_and_come_back_to_it(tower, name, how, tmp_p
   compare(ours(tower, name, model, params), answers(tower, name, again))
 
 
-def test_both_towers_of_one_file_are_those_of_transformers(tmp_path):
-  """CLIPModel, and what it says of prompts and images."""
-  theirs = oracle.make_clip(tmp_path / 'given')
-  tokens, mask = oracle.draw_prompts('metaclip')['right']
-  inputs = {'text': (tokens, mask), 'vision': (oracle.draw_images('metaclip'),)}
-  pixels = torch.tensor((inputs['vision'][0] - oracle.MEAN) / oracle.STD).permute(0, 3, 1, 2)
-  with torch.no_grad():
-    found = {
-      'text': theirs.get_text_features(
-        torch.tensor(tokens).long(), attention_mask=torch.tensor(mask).long()
-      ),
-      'vision': theirs.get_image_features(pixels),
-    }
-  for tower, module in (('text', metaclip_text), ('vision', metaclip_vision)):
-    import_weights(module.get_config(), tmp_path / 'given', tmp_path / tower)
-    model = MAKE[tower](read_config(tmp_path / tower).model.to_dict() | {'dtype': 'float32'})
-    params, _ = load_params(tmp_path / tower)
-    _, pooled = jax.jit(model.apply)({'params': params}, *inputs[tower])
-    np.testing.assert_allclose(pooled, found[tower].pooler_output.numpy(), rtol=0, atol=WITHIN)
-
-
 @pytest.mark.parametrize('module', [metaclip_text, metaclip_vision])
 def test_the_rival_of_the_bench_answers_as_ours_does(module):
   config = module.get_config()

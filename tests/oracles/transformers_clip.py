@@ -11,50 +11,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 
 from mgjax.clip.towers import MEAN, STD
 from mgjax.clip.weights import clip_config, clip_rows
 from mgjax.core.weights.names import export_tensors
+from tests.oracles.transformers_t5 import programs
 
 WHAT = ('encode',)
-ATTENTION = ('eager', 'sdpa')
 
 
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
   """Makes what `launch.bench` times, with each of transformers' kernels of attention."""
-  torch.set_num_threads(task['threads'])
-  device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
-  tower, dtype = task['component'].removeprefix('clip_'), getattr(torch, task['dtype'])
+  tower = task['component'].removeprefix('clip_')
   said = clip_config(tower, task)
   kind, family = said.pop('architectures')[0], said.pop('model_type')
   make = {'clip_text_model': transformers.CLIPTextConfig,
           'clip_vision_model': transformers.CLIPVisionConfig}[family]  # fmt: skip
-  tensors = export_tensors(clip_rows(tower, ()), task['params'])
-  state = {name: torch.tensor(np.asarray(x, np.float32)) for name, x in tensors.items()}
   if tower == 'text':
-    inputs = {
-      'input_ids': torch.tensor(task['tokens'], device=device, dtype=torch.long),
-      'attention_mask': torch.tensor(task['mask'], device=device, dtype=torch.long),
-    }
+    inputs = {'input_ids': np.int64(task['tokens']), 'attention_mask': np.int64(task['mask'])}
   else:
     pixels = (task['images'] - np.float32(MEAN)) / np.float32(STD)
-    pixels = torch.tensor(pixels, device=device, dtype=dtype).permute(0, 3, 1, 2)
-    inputs = {'pixel_values': pixels.contiguous()}
-
-  def program(attention: str) -> Callable[[], Any]:
-    config = make(**said)
-    config._attn_implementation = attention
-    model = getattr(transformers, kind)(config)
-    model.load_state_dict(state)
-    model = model.to(device, dtype).eval()
-
-    def run() -> np.ndarray:
-      with torch.inference_mode():
-        return model(**inputs).last_hidden_state.float().cpu().numpy()
-
-    return run
-
-  name = f'transformers {transformers.__version__}, PyTorch {torch.__version__}'
-  return {f'{name}, {attention}': {'encode': program(attention)} for attention in ATTENTION}
+    inputs = {'pixel_values': np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))}
+  state = export_tensors(clip_rows(tower, ()), task['params'])
+  return programs(task, lambda: make(**said), kind, state, inputs)

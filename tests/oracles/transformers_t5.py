@@ -19,33 +19,37 @@ WHAT = ('encode',)
 ATTENTION = ('eager', 'sdpa')
 
 
-def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
-  """Makes what `launch.bench` times, with each of transformers' kernels of attention."""
+def programs(task: Mapping[str, Any], make: Callable, kind: str, state: Mapping, inputs: Mapping):
+  """Makes a model of `make()`'s configuration with each of transformers' kernels of attention."""
   torch.set_num_threads(task['threads'])
   device = 'cuda' if task['platform'] == 'gpu' else 'cpu'
-  said = t5_config(task)
-  kind, family = said.pop('architectures')[0], said.pop('model_type')
-  make = transformers.UMT5Config if family == 'umt5' else transformers.T5Config
-  state = {
-    name: torch.tensor(np.asarray(tensor, np.float32))
-    for name, tensor in export_tensors(t5_rows(task), task['params']).items()
-  }
-  state['encoder.embed_tokens.weight'] = state['shared.weight']
-  tokens = torch.tensor(task['tokens'], device=device, dtype=torch.long)
-  mask = torch.tensor(task['mask'], device=device, dtype=torch.long)
+  inputs = {name: torch.tensor(array, device=device) for name, array in inputs.items()}
 
   def program(attention: str) -> Callable[[], Any]:
-    config = make(**said)
+    config = make()
     config._attn_implementation = attention
     model = getattr(transformers, kind)(config)
-    model.load_state_dict(state)
+    model.load_state_dict(
+      {name: torch.tensor(np.asarray(x, np.float32)) for name, x in state.items()}
+    )
     model = model.to(device, getattr(torch, task['dtype'])).eval()
 
     def run() -> np.ndarray:
       with torch.inference_mode():
-        return model(tokens, mask).last_hidden_state.float().cpu().numpy()
+        return model(**inputs).last_hidden_state.float().cpu().numpy()
 
     return run
 
   name = f'transformers {transformers.__version__}, PyTorch {torch.__version__}'
   return {f'{name}, {attention}': {'encode': program(attention)} for attention in ATTENTION}
+
+
+def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
+  """Makes what `launch.bench` times."""
+  said = t5_config(task)
+  kind, family = said.pop('architectures')[0], said.pop('model_type')
+  make = transformers.UMT5Config if family == 'umt5' else transformers.T5Config
+  state = export_tensors(t5_rows(task), task['params'])
+  state = {**state, 'encoder.embed_tokens.weight': state['shared.weight']}
+  inputs = {'input_ids': np.int64(task['tokens']), 'attention_mask': np.int64(task['mask'])}
+  return programs(task, lambda: make(**said), kind, state, inputs)

@@ -1,10 +1,5 @@
 """Embeddings of texts: made once, found by the text, never half-read."""
 
-import multiprocessing
-import os
-import signal
-import time
-
 import numpy as np
 import pytest
 
@@ -79,29 +74,3 @@ def test_texts_whose_keys_are_the_same_are_told_apart_when_they_are_read(tmp_pat
   monkeypatch.setattr(embeddings, '_key', lambda text: same)
   store = Embeddings(str(tmp_path))
   assert store.find('two') is None and store.find('one') is not None
-
-
-def _slowly(directory):
-  def slow(texts):
-    time.sleep(0.01)
-    return arrays_of(texts)
-
-  embed(directory, TEXTS, slow, encoder='a', batch_size=8, rows_per_shard=20)
-
-
-@pytest.mark.parametrize('kills', [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on_and_nothing_is_half_read(tmp_path, kills):
-  context = multiprocessing.get_context('spawn')
-  generator = np.random.default_rng(0)
-  for _ in range(kills):
-    process = context.Process(target=_slowly, args=(str(tmp_path),))
-    process.start()
-    process.join(0.8 + generator.uniform(0, 0.5))
-    if process.is_alive():
-      os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    process.close()
-    store = Embeddings(str(tmp_path))
-    assert len(store) in (0, len(TEXTS))
-  assert embed(str(tmp_path), TEXTS, arrays_of, encoder='a')
-  assert len(check(tmp_path)) == len(TEXTS)

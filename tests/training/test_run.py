@@ -3,10 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -74,43 +70,6 @@ def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
     for path in (tmp_path, tiny_runs / 'autoencoder')
   )
   assert first == second  # the last line is the validation's: fixed samples, fixed noise
-
-
-@pytest.mark.slow  # test_processes.py and test_kills.py have signals and kills that take less long
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_process_that_is_stopped_or_killed_resumes_bit_by_bit(tiny_runs, tmp_path, number):
-  workdir = tmp_path / 'video'
-  command = [sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py']
-  command += [f'--workdir={workdir}', *tiny.flags(tiny.VIDEO)]
-  command += [f'--config.autoencoder={tiny_runs / "autoencoder"}']
-  command += [f'--config.data.latents={tiny_runs / "latents"}']
-  with (tmp_path / 'log').open('w') as log:
-    process = subprocess.Popen(command, stderr=log, cwd=tiny.CHECKOUT)
-    wait_for(lambda: steps_done(workdir) >= 4, process)
-    process.send_signal(number)
-    code = process.wait(timeout=120)
-  if number == signal.SIGKILL:
-    assert code == -signal.SIGKILL
-  else:
-    assert code == 0, (tmp_path / 'log').read_text()
-    assert checkpoints(workdir)[-1] == steps_done(workdir)
-  state = train(tiny.video(tiny_runs), workdir)
-  tiny.same_state(state, tiny.final_state(tiny_runs / 'video'))
-  assert tiny.losses(workdir) == tiny.losses(tiny_runs / 'video')
-
-
-def wait_for(condition, process):
-  deadline = time.monotonic() + 200
-  while not condition():
-    assert process.poll() is None and time.monotonic() < deadline
-    time.sleep(0.02)
-
-
-def steps_done(workdir):
-  try:
-    return max(tiny.losses(workdir), default=0)
-  except (OSError, ValueError):
-    return 0
 
 
 def test_a_finished_run_does_nothing_more(tiny_runs):

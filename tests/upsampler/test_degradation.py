@@ -18,7 +18,7 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import unpack
 from mgjax.digits.clips import Digits
 from mgjax.media.compression import CODECS, jpeg, video_codec
-from mgjax.upsampler.blur import KINDS, SINC, Blur, filtered
+from mgjax.upsampler.blur import KINDS, SINC, Blur
 from mgjax.upsampler.degradation import Degraded, degrade
 from mgjax.upsampler.recipe import (
   Degradation,
@@ -89,15 +89,6 @@ def test_a_sinc_filter_cuts_at_its_cutoff(cutoff):
   assert abs(half - cutoff) < resolution / 2
   assert gain[frequencies < cutoff - resolution].min() > 0.8
   assert gain[frequencies > cutoff + resolution].max() < 0.2
-
-
-@pytest.mark.parametrize('size', [(24, 32), (5, 7), (1, 3)])
-def test_filtering_mirrors_at_the_edges_as_the_twin_does(size):
-  frames = clip(2, *size).astype(np.float32)
-  blur = Blur('generalized_anisotropic', 13, (2.5, 0.8), 0.7, 1.7)
-  wanted = oracle.blurred(frames.astype(np.float64), blur)
-  # The FFT's relative error is a few units in the last place times the log of its length.
-  np.testing.assert_allclose(filtered(frames, blur.kernel()), wanted, atol=255 * 20 * 2**-24)
 
 
 @pytest.mark.parametrize('first', range(0, 12, 4))

@@ -1,10 +1,6 @@
 """Pairs made by a model: what is kept is in records, all of it on a page, whoever is killed."""
 
-import multiprocessing
-import random
 import re
-import shutil
-import signal
 import time
 
 import numpy as np
@@ -152,57 +148,3 @@ def test_what_cannot_be_made_is_one_sentence(tmp_path):
     make_pairs(Digits(length=0), brighten, tmp_path / 'empty', meta={})
   with pytest.raises(ConfigError, match='is an address'):
     make('gs://bucket/pairs')
-
-
-def work(directory, process, processes, ready):
-  """What a process does that may be killed."""
-  ready.set()
-  make(directory, lambda *given: brighten(*given, pause=0.01), process=process, processes=processes)
-
-
-def start(context, directory, processes):
-  """Processes that share the work and have begun, from a server that has imported all of it."""
-  running = []
-  for process in range(processes):
-    ready = context.Event()
-    running.append(context.Process(target=work, args=(directory, process, processes, ready)))
-    running[-1].start()
-    assert ready.wait(120)
-  return running
-
-
-def end(running):
-  for process in running:
-    process.join(timeout=120)
-  return [process.exitcode for process in running]
-
-
-def killed(directory, expected, least):
-  """Kills processes at random moments, two at work at once, until there were `least` kills."""
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload([__name__])
-  running, begun = start(context, directory, 1), time.monotonic()
-  assert end(running) == [0]
-  seconds = time.monotonic() - begun  # twice what two take, so that some come to their end
-  assert same(directory, expected)
-  shutil.rmtree(directory)
-  chance, kills = random.Random(0), 0
-  while kills < least:
-    running = start(context, directory, 2)
-    begun = time.monotonic()
-    for moment, process in sorted((chance.uniform(0, seconds), i) for i in range(2)):
-      time.sleep(max(0.0, begun + moment - time.monotonic()))
-      running[process].kill()
-    codes = end(running)
-    assert set(codes) <= {0, -signal.SIGKILL}
-    kills += codes.count(-signal.SIGKILL)
-    if codes == [0, 0]:
-      assert same(directory, expected)
-      shutil.rmtree(directory)
-  assert end(start(context, directory, 1)) == [0]
-  return same(directory, expected)
-
-
-@pytest.mark.parametrize('kills', [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_processes_leave_what_an_undisturbed_one_makes(undisturbed, tmp_path, kills):
-  assert killed(tmp_path / 'pairs', undisturbed[0], kills)

@@ -65,20 +65,6 @@ def test_silence_is_far_from_sound_and_near_itself_and_gradients_stay_finite():
     assert (float(value) == 0) == (other is sound)
 
 
-@pytest.mark.parametrize(('centred', 'frames'), [(True, 13), (False, 13)])
-def test_windows_are_a_sum_of_waves(centred, frames):
-  sound, window = np.random.default_rng(0).normal(size=(2, 99, 2)).astype(np.float32), 32
-  edge = 16 if centred else 12
-  padded = np.pad(sound.astype(np.float64), ((0, 0), (edge, edge + 8), (0, 0)), mode='reflect')
-  n, k = np.arange(window), np.arange(window // 2 + 1)
-  waves = np.exp(-2j * np.pi * np.outer(n, k) / window)
-  waves *= (0.5 - 0.5 * np.cos(2 * np.pi * n / window))[:, None]
-  exact = [padded[:, 8 * i :][:, :window].swapaxes(1, 2) @ waves for i in range(frames)]
-  found = np.asarray(stft(jnp.asarray(sound), window, centred=centred))
-  # A sum of 32 products of size 1 to 3.
-  np.testing.assert_allclose(found, np.stack(exact, axis=1), rtol=0, atol=32 * 3 * EPS)
-
-
 def test_a_sound_shorter_than_what_is_reflected_is_told_in_a_sentence():
   with pytest.raises(DataError, match='16 samples are too few for windows of 32; expected 17'):
     stft(jnp.zeros((1, 16, 1)), 32)

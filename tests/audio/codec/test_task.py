@@ -10,7 +10,6 @@ from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.core.errors import ConfigError
 from mgjax.media.audio import read_audio
 from mgjax.registry import make_spec
-from mgjax.workflows.dry_run import dry_run
 from tests import tiny, tiny_sound
 
 AGAINST = {
@@ -64,17 +63,6 @@ def test_latents_of_a_trained_codec_are_normalised_over_its_data(tiny_sound_runs
   latents = np.asarray(codec.encode(sound), np.float64).reshape(-1, codec.model.latent_channels)
   np.testing.assert_allclose(latents.mean(0), 0, atol=1e-3)
   np.testing.assert_allclose(latents.std(0), 1, rtol=1e-3)
-
-
-def test_what_would_be_trained_is_said_without_data(tmp_path):
-  config = tiny_sound.codec()
-  said = dry_run(config, tmp_path)
-  assert (
-    'encoder' in said and "bucket sound: 50,000 samples, {'audio': 'float32[8, 7680, 1]'}" in said
-  )
-  config.data.kind = 'sounds'
-  config.data.path = str(tmp_path / 'nowhere')
-  assert 'note: it cannot train yet' in dry_run(config, tmp_path)
 
 
 def test_a_codec_begins_from_another_codec_alone(tiny_sound_runs, tmp_path):

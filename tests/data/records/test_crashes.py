@@ -1,8 +1,6 @@
 """Writers of records that are killed, or get into each other's way: nothing is lost or doubled."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -74,31 +72,6 @@ def start(directory, process=0, processes=1, seconds=0.002):
   return subprocess.Popen(
     [sys.executable, '-c', code, *arguments], stdout=subprocess.PIPE, text=True
   )
-
-
-@pytest.mark.parametrize('kills', [6, pytest.param(50, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_no_row_is_lost_or_doubled(tmp_path, kills):
-  chance = random.Random(kills)
-  killed = finished = 0
-  while killed < kills:
-    directory = tmp_path / str(finished)
-    # Two that share the work, or two that make the same shards by mistake.
-    stripes = chance.choice([[(0, 2), (1, 2)], [(0, 1), (0, 1)]])
-    writers = [start(directory, *stripe) for stripe in stripes]
-    for writer in writers:
-      assert writer.stdout.readline() == 'ready\n'
-    for writer in writers:
-      time.sleep(chance.uniform(0, 0.15))
-      writer.send_signal(signal.SIGKILL)
-    codes = [writer.wait() for writer in writers]
-    for writer in writers:
-      writer.stdout.close()
-    assert set(codes) <= {0, -signal.SIGKILL}
-    killed += codes.count(-signal.SIGKILL)
-    if 0 in codes or killed >= kills:
-      write(directory)
-      assert_whole(directory)
-      finished += 1
 
 
 def test_many_may_write_the_same_and_finish_at_once(tmp_path):
