@@ -47,11 +47,7 @@ OPEN = Gate()
 
 
 def gate_of(settings: CurationSettings) -> Gate:
-  """The gate of a run: the filters at the front of its order that a probe decides.
-
-  Raises:
-    ConfigError: a name of the order is unknown or stands twice.
-  """
+  """The gate of a run: the filters at the front of its order that a probe decides."""
   if not settings.gate:
     return OPEN
   return Gate(probed_filters(settings), settings.keep)

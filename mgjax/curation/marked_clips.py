@@ -68,15 +68,10 @@ def mark_clips(
 ) -> Marked:
   """Writes marked clips, and the manifest of pairs that `configs/clips/editing.py` trains on.
 
-  What a clip shows, and what is to be marked, is its caption. A marked clip that is there already
-  is not made again, so the same call goes on after a stop.
-
-  Args:
-    source: a folder of clips with captions, or a manifest, see `list_entries`.
-    output: folder of the marked clips and of pairs.csv.
-    segmenter: (frames (t h w 3), what) -> masks (t h w) of [0, 1], or of False and True.
-    settings: how clips are marked.
-    limits: of untrusted files.
+  The source is a folder of clips, or a manifest, see `list_entries`. What a clip shows, and what
+  is to be marked, is its caption. A segmenter (frames (t h w 3), what) returns masks (t h w) of
+  [0, 1], or of False and True. A marked clip that is there already is not made again, so the same
+  call goes on after a stop.
 
   Raises:
     DataError: no clip can be marked.

@@ -104,11 +104,7 @@ class Selection:
 
 
 def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
-  """Asks the filters about all rows; `vectors` are columns that are not in the table.
-
-  Raises:
-    ConfigError: a filter of the order is unknown.
-  """
+  """Asks the filters about all rows; `vectors` are columns that are not in the table."""
   asked, vectors = filters_of(settings), vectors or {}
   dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
   errors = table.column('error')

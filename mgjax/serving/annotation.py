@@ -88,8 +88,7 @@ def serve(
 ) -> None:
   """Serves what is in a folder, of a study or a review, until it is stopped.
 
-  `url` is what people reach it by, where that is another address; `tell` gets the lines that say
-  where it is.
+  `url` is what people reach it by, where that is another one; `tell` gets what would be printed.
 
   Raises:
     ConfigError: another server has the folder, the port is in use, or a package is missing.

@@ -156,11 +156,7 @@ class Queue:
     return Task(own[-back], person)
 
   def skip(self, person: str, body: bytes) -> dict[str, Any]:
-    """Leaves an item to others, and to the person when nothing else is left.
-
-    Raises:
-      Refused: it was not put to them.
-    """
+    """Leaves an item to others, and to the person when nothing else is left; else `Refused`."""
     identity = parsed(body, {'id': str})['id']
     task, _ = self._asked.get((person, identity), (None, 0.0))
     if task is None or not self.revisable:
@@ -211,11 +207,7 @@ def now() -> str:
 
 
 def parsed(body: bytes, wanted: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads an answer that has the wanted fields and no others.
-
-  Raises:
-    Refused: it has not.
-  """
+  """Reads an answer that has the wanted fields and no others; else `Refused`."""
   try:
     fields = parse_json(body, 'what was sent', error=DataError, mend='send it again')
   except MgjaxError as error:

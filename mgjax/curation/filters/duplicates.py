@@ -42,13 +42,10 @@ def copies(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def close_pairs(vectors: np.ndarray, cosine: float) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the pairs of vectors (n d) whose cosine is at least `cosine`, each pair once.
+  """Numbers of the first and of the second of each pair of vectors (n d) with at least that cosine.
 
   Above some thousands the vectors fall into cells and are compared with those of near cells: a few
   pairs may be missed.
-
-  Returns:
-    Numbers of the first and of the second of each pair.
   """
   faiss = faiss_library()
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

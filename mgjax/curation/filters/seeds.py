@@ -56,10 +56,7 @@ def far_from_seeds(columns: Columns, settings: KeepSettings) -> np.ndarray:
 
 
 def nearest_concepts(columns: Columns, settings: KeepSettings) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the concept whose seed brings each clip, '' for none, and the cosine with the nearest.
-
-  The cosine is nan where a clip has no vector.
-  """
+  """The concept whose seed brings each clip, or '', and its cosine with the nearest, or nan."""
   names = ('concepts_vector', 'fingerprint_vector')
   vectors = next(columns[each] for each in names if each in columns and known(columns[each]).any())
   rows = np.flatnonzero(known(vectors))

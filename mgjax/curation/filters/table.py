@@ -59,11 +59,8 @@ def _as_array(values: Any) -> np.ndarray:
       return rows
     values = values.to_numpy(zero_copy_only=False) if _is_plain(values) else values.to_pylist()
   if isinstance(values, np.ndarray) and values.dtype != object:
-    return (
-      values.astype(np.float32 if values.ndim > 1 else np.float64)
-      if _numeric(values)
-      else (values.astype(object))
-    )
+    numeric = np.float32 if values.ndim > 1 else np.float64
+    return values.astype(numeric if values.dtype.kind in 'biuf' else object)
   first = next((each for each in values if each is not None), None)
   if isinstance(first, list | tuple | np.ndarray):
     empty = np.full(len(first), np.nan, np.float32)
@@ -78,7 +75,3 @@ def _as_array(values: Any) -> np.ndarray:
 def _is_plain(column: Any) -> bool:
   kind = str(column.type)
   return kind.startswith(('int', 'uint', 'float', 'double', 'halffloat', 'bool'))
-
-
-def _numeric(values: np.ndarray) -> bool:
-  return values.dtype.kind in 'biuf'

@@ -70,18 +70,8 @@ def write_references(
 ) -> ReferenceResult:
   """Writes records of clips with references; the same call again goes on where it stopped.
 
-  Args:
-    inputs: clips with captions, the same in each call.
-    directory: of the records, a path or a URL.
-    faces: find and compare.
-    settings: of the references.
-    scenes: what counts as a cut.
-    clips_per_shard: how many clips give one shard.
-    process: of the processes that work at once, this one.
-    processes: how many they are; the one that comes last finishes the records.
-    limits: what a pass over one file may cost.
-    progress: called with how many clips of this process are done, and of how many.
-    sheet: where examples are collected.
+  A shard is of `clips_per_shard` clips. Of several processes that work at once the one that comes
+  last finishes the records; progress is that of this one. A sheet collects examples.
 
   Raises:
     ConfigError: the directory was begun with other values.

@@ -145,7 +145,6 @@ def _fields(
   reference         uint8 (n side side 3), outside of the masks 0
   reference_box     float32 (n 4): top, left, height, width of each face as shares of its frame
   reference_second  float32 (n): of each frame in the video
-  cross             bool
   """
   places = np.linspace(0, len(found) - 1, settings.references).round().astype(int)
   taken = [found[place] for place in places]
