@@ -25,6 +25,7 @@ from mgjax.digits.signs import Signs
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
+_RECORDED = ('records',)  # kinds whose clips were probed before
 Report = str | os.PathLike[str] | None
 _Shape = TypeVar('_Shape', Shape, AudioShape)
 _Made = TypeVar('_Made', bound=Source)
@@ -148,7 +149,7 @@ def open_clip_index(
     DataError: there is nothing at it.
   """
   path = data.path_of(split)
-  if data.kind == 'records':
+  if data.kind in _RECORDED:
     return recorded_clips(Records(path, skip_missing=data.skip_missing), data.only), []
   if (pathlib.Path(path) / MANIFEST).is_file():
     raise ConfigError(f'{path!r} holds records; read them with --config.data.kind=records')

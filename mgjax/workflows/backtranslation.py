@@ -50,6 +50,7 @@ from mgjax.workflows.encode import stored_prompts, stored_type
 from mgjax.workflows.make_pairs import PAGE, Pair, PairsResult, make_pairs
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
+_WRITERS = {'digits': write_of_digits}  # kinds of data that know their instructions
 _STREAMS = 2  # of random numbers of a clip: its task, its noise
 
 
@@ -253,7 +254,7 @@ def _clips(
   samples_per_shard: int,
 ) -> dict[str, tuple[Source, Write]]:
   """Returns the real clips of each bucket of a split, and what writes their instructions."""
-  if not settings.writer and data.kind != 'digits':
+  if not settings.writer and data.kind not in _WRITERS:
     raise ConfigError(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
@@ -271,7 +272,7 @@ def _clips(
       write = functools.partial(_write_by, asked, answers, samples_per_shard, settings)
     else:
       shape = shapes[name]
-      write = write_of_digits(make_digits(data, split, frames=shape.frames, size=shape.size))
+      write = _WRITERS[data.kind](make_digits(data, split, frames=shape.frames, size=shape.size))
     source = Replacing(source, name, directory / 'quarantine.jsonl')
     found[name] = _First(source, most), write
   return found
