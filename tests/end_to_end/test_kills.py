@@ -336,14 +336,15 @@ def test_eight_devices_then_four_then_eight_see_the_same_data(tmp_path):
 def test_two_starts_at_once_and_kills_at_any_moment(tmp_path, starts=50):
   """One of the two runs, whichever is killed when; the next start takes over."""
   alone, workdir, chance = tmp_path / 'alone', tmp_path / 'run', random.Random(0)
-  life = undisturbed(alone, lambda: learning(alone, 40, 0.05))
-  state, codes_seen, took_over, logs = final_state(alone), [], 0, ('log0', 'log1')
+  life = undisturbed(alone, lambda: learning(alone, 120, 0.05))
+  state, logs = final_state(alone), ('log0', 'log1')
+  refused = killed = took_over = 0
   for number in range(starts):
     newest = max(open_checkpoints(workdir).steps(), default=0)
     with contextlib.ExitStack() as stack:
       both = []
       for log in logs:
-        started = running(workdir, learn_command(workdir, 40, 0.05), log=tmp_path / log)
+        started = running(workdir, learn_command(workdir, 120, 0.05), log=tmp_path / log)
         both += stack.enter_context(started)[0]
         time.sleep(chance.choice((0, 0, 0.05, 0.5)))
       moment = time.monotonic() + chance.uniform(0.2, 1.1) * life
@@ -355,10 +356,11 @@ def test_two_starts_at_once_and_kills_at_any_moment(tmp_path, starts=50):
         process.kill()
       codes = [process.wait(timeout=600) for process in both]
     said = ''.join((tmp_path / log).read_text() for log in logs)
-    # Here nobody turns errors into exit codes: who is refused ends with 1 and a sentence.
-    assert set(codes) <= {0, 1, KILLED} and codes.count(1) == said.count('ConfigError: '), said
-    assert said.count('ConfigError: ') == len(re.findall(r'is in use by process \d+ on ', said))
-    codes_seen, took_over = codes_seen + codes, took_over + said.count('took over')
+    # Who is refused says so, and ends at once if nobody kills it meanwhile.
+    sentences = len(re.findall(r'is in use by process \d+ on ', said))
+    assert set(codes) <= {0, 1, KILLED} and codes.count(1) <= sentences, said
+    refused, killed = refused + sentences, killed + codes.count(KILLED)
+    took_over += said.count('took over')
     # One trained at a time: its lines say so, and every checkpoint on disk is whole.
     rows = tiny.metrics(workdir) if (workdir / 'metrics.jsonl').exists() else []
     steps = [row['step'] for row in rows if 'loss' in row]
@@ -369,9 +371,9 @@ def test_two_starts_at_once_and_kills_at_any_moment(tmp_path, starts=50):
     if 0 in codes:
       assert Run(workdir).same(alone, state)
       workdir.rename(tmp_path / f'ended{number}')
-  print({code: codes_seen.count(code) for code in set(codes_seen)}, took_over)
-  assert codes_seen.count(1) > starts / 4 and KILLED in codes_seen and took_over
-  with learning(workdir, 40) as (processes, _):
+  print(f'{refused} refused, {killed} killed, {took_over} took over')
+  assert refused and killed and took_over
+  with learning(workdir, 120) as (processes, _):
     finish(processes)
   assert Run(workdir).same(alone, state) and not (workdir / LOCK).exists()
 
