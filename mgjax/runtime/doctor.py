@@ -21,7 +21,6 @@ RIGHT, OPTIONAL, WRONG = 'right', 'optional', 'WRONG'  # optional: missing, and 
 # What the extras of setup.py are for.
 PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
-  'cjk': 'Chinese and Korean in titles of pictures',
   'serve': 'the page on which people vote and review clips',
   'cuda': 'NVIDIA GPUs',
   'curation': 'raw videos to training sets: shots, optical flow, text, copies',

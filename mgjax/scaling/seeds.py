@@ -1,5 +1,6 @@
 """Arms of one budget compared by their seeds, as in an ablation (Movie Gen §3.6.2)."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,7 +84,9 @@ def _compare(
 ) -> tuple[float, float, Interval]:
   one, other = ([arm[seed][name] for seed in sorted(arm)] for arm in (first, second))
   paired = set(first) == set(second)
-  test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
+  with warnings.catch_warnings():  # of pairs with one and the same difference: no width is right
+    warnings.simplefilter('ignore', RuntimeWarning)
+    test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
   low, high = map(float, test.confidence_interval(confidence))
   means = float(np.mean(one)), float(np.mean(other))
   return *means, Interval(means[1] - means[0], low, high)

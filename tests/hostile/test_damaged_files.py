@@ -15,6 +15,8 @@ from tests.hostile.damage import Draw, damage_bytes, damage_json
 from tests.hostile.kinds import KINDS
 
 SECONDS = 30  # for one file, on a busy machine
+# What is left of a reading of a damaged checkpoint, which orbax ended.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 MEMORY = 600 << 20  # bytes beside three times the file; most of it are frames and libraries
 LONGEST = 3000  # characters of a sentence
 
