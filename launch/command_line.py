@@ -189,7 +189,7 @@ class _AboveBars(io.TextIOBase):
   """The standard error, on which lines go above the bars that stand there."""
 
   def write(self, text: str) -> int:
-    """Writes; whoever drew a bar has imported what draws it."""
+    """Writes; a process that drew a bar has imported what draws it."""
     bars = sys.modules.get('tqdm')
     beside = bars.tqdm.external_write_mode(sys.stderr) if bars else contextlib.nullcontext()
     with beside:

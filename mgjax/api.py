@@ -1,4 +1,4 @@
-"""The front door: what a notebook or a script calls, for whatever component a run is of.
+"""The Python API: what a notebook or a script calls, for any component.
 
 import mgjax
 

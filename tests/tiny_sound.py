@@ -1,4 +1,4 @@
-"""The sounding small world, small enough to train in seconds: 0.4 s of sound, models 8 wide."""
+"""Moving digits that sound, small enough to train in seconds: 0.4 s of sound, models 8 wide."""
 
 import pathlib
 

@@ -74,7 +74,7 @@ class ByteText(Conditioning):
     return {self.key: tokens}
 
   def cut(self, sample: Mapping[str, Any]) -> Cut | None:
-    """Returns what it reads of a prompt that is too long; whoever asks says so."""
+    """Returns what it reads of a prompt that is too long; the caller says so."""
     text = self._text(sample)
     size, _ = self.tokens(text)
     if size < self.length:

@@ -13,7 +13,7 @@ from absl import flags
 from mgjax.core.errors import ConfigError
 from mgjax.data.mixture import REPLACED, ShapeBucket, make_ordered_batches
 
-WORLDS = ('Digits(', 'Signs(')  # how the content of a source of the small world begins
+WORLDS = ('Digits(', 'Signs(')  # how the content of a source of moving digits begins
 
 
 class StepIterator:
@@ -144,7 +144,7 @@ def data_hash(description: dict[str, Any]) -> str:
 
 
 def without_worlds(description: dict[str, Any]) -> dict[str, Any]:
-  """Returns what `describe_data` said before the small world named its fields.
+  """Returns what `describe_data` said before moving digits named their fields.
 
   Nothing told apart two of its sources then; runs that began so go on.
   """

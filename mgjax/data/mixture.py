@@ -3,7 +3,7 @@
 The batch at step s depends on (seed, s, host) and on nothing else: not on threads, not on worker
 processes, not on what was read before. So the whole state of the data is one integer, a restart is
 exact, and every host takes its batch from the same bucket at every step. What the order does depend
-on is in `describe_data`: whoever changes one of those values starts another order of the data.
+on is in `describe_data`: changing one of those values starts another order of the data.
 """
 
 import dataclasses

@@ -21,7 +21,7 @@ _CLICK_VOLUME, _TONE_VOLUME = 0.22, 0.2
 
 
 @functools.cache
-def strike(digit: int) -> Float[np.ndarray, 's']:
+def impact(digit: int) -> Float[np.ndarray, 's']:
   """The sound of one event: a click of 4 ms, the same for all, and A sin(2 pi f t) exp(-t / tau).
 
   f is `TONES[digit]`, tau `DECAY`. The click is a burst of noise that begins at its loudest, so
@@ -40,14 +40,14 @@ def strike(digit: int) -> Float[np.ndarray, 's']:
 def digit_sound(
   digit: int, events: Float[np.ndarray, '_'], samples: int
 ) -> Float[np.ndarray, 's 1']:
-  """Adds up the strikes of a digit at `events` (seconds, each put on the nearest sample).
+  """Adds up the impacts of a digit at `events` (seconds, each put on the nearest sample).
 
-  The first sample of a strike is the event. Sums beyond `PEAK` are lowered as a whole.
+  The first sample of a impact is the event. Sums beyond `PEAK` are lowered as a whole.
   """
   sound = np.zeros(samples, np.float32)
   for event in events:
     first = round(event * RATE)
-    heard = strike(digit)[: max(0, samples - first)]
+    heard = impact(digit)[: max(0, samples - first)]
     sound[first : first + len(heard)] += heard
   loudest = float(np.abs(sound).max(initial=0))
   if loudest > PEAK:

@@ -1,7 +1,7 @@
 """Instructions: a grammar of edits, and what writes them and turns them round (Movie Gen §5).
 
 Backtranslation needs of a clip an instruction, the one that undoes it, and captions of the clip
-before and after. A language model writes them for real footage; the small world knows them.
+before and after. A language model writes them for real footage; moving digits know them.
 """
 
 import re

@@ -94,7 +94,7 @@ def judge_model(
 def _judge_of(
   world: tuple[tuple[str, Any], ...],
 ) -> tuple[DigitJudge, dict[str, float], dict[str, float]]:
-  """Returns the judge of a small world, with its ceiling and floor."""
+  """Returns the judge of a synthetic world, with its ceiling and floor."""
   fields = dict(world)
   judge = train_judge(**fields)
   return judge, judge_ceiling(judge, **fields), judge_floor(judge, **fields)

@@ -62,7 +62,7 @@ class JudgedClip:
 def judge_soundtracks(
   pipeline: AudioPipeline, *, samples: int = 64, seed: int = 0, scorer: CommandScorer | None = None
 ) -> tuple[Measured, list[JudgedClip]]:
-  """Makes sounds for validation clips of the small world and judges them, see `SoundScores`.
+  """Makes sounds for validation clips of moving digits and judges them, see `SoundScores`.
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.

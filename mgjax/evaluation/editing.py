@@ -1,7 +1,7 @@
 """Measures how well videos are edited by instruction (Movie Gen §5).
 
 Clips of handwriting and of combinations that training never saw are edited in every task that the
-model knows, as often in each, and the judge of the small world says of each whether all is as asked
+model knows, as often in each, and the judge of moving digits says of each whether all is as asked
 and all else is kept. Beside the model stand the source as it is, which must be right where nothing
 is asked for and wrong everywhere else, and the true clip, as it is and through the autoencoder.
 """

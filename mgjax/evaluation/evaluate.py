@@ -79,7 +79,7 @@ def evaluate_video(
   mesh: Mesh = None,
   clips: str = '',
 ) -> Findings:
-  """Samples captions of the small world that training never showed, and judges the videos.
+  """Samples captions of moving digits that training never showed, and judges the videos.
 
   Of signs, numbers that training showed are sampled as well. Of a model of somebody's own clips it
   samples their captions and says which clips are nearest to the samples. `samples` are at least one
@@ -225,7 +225,7 @@ def evaluate_audio(
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
-  """Makes sounds for clips of the small world that training never showed, and judges them.
+  """Makes sounds for clips of moving digits that training never showed, and judges them.
 
   `scorer` is a command that judges the sounds as well, see `mgjax.evaluation.scorers`. With `long`
   it instead makes clips so many times as long as in training in every way, and compares them.
@@ -297,7 +297,7 @@ def evaluate_suite(
   judge: str = '',
   reference: str = '',
 ) -> Findings:
-  """Scores videos of a suite, whoever made them, and writes the numbers into their folder.
+  """Scores videos of a suite, of any model, and writes the numbers into their folder.
 
   `find_videos` and `read_suite` say what the folder and the prompts are, `score_suite` the judge
   and the reference; `clip` is the work directory of a CLIP that compares frames with prompts.

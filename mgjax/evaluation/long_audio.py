@@ -53,7 +53,7 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
 def compare_ways(
   pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, dict[str, np.ndarray]]:
-  """Makes soundtracks of clips of the small world, `factor` times as long, in every way.
+  """Makes soundtracks of clips of moving digits, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
   judge hears; of so few clips there are no intervals. Returns the numbers, and the sounds (s c) of

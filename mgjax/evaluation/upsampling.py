@@ -4,7 +4,7 @@ Every input is enlarged in several ways, and each is compared with the clip that
 bicubic and Lanczos, the image autoencoder's reconstruction of the true clip (what a model of its
 latents could reach), a regression net where one is given, and the model with and without a caption.
 A perfect sample of what a clip could have been lies 3 dB below the mean of all of these, which the
-regression net answers: what PSNR rewards is not what looks real. So the judges of the small world
+regression net answers: what PSNR rewards is not what looks real. So the judges of moving digits
 read digits and textures, and a Frechet distance compares patches of latents (Movie Gen §3.1.5).
 """
 
@@ -322,7 +322,7 @@ def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.P
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, list[tuple[str, Video]]]:
-  """Enlarges clips of the small world that are `factor` times as long and wide as windows.
+  """Enlarges clips of moving digits that are `factor` times as long and wide as windows.
 
   Flicker (the second difference in time, and the error after warping by the optical flow of the
   true clip) at the seams of windows is compared with that near them, and the second difference of

@@ -335,7 +335,7 @@ def write_soundtrack(
 def soundtrack(video: File, chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> bytes:
   """Returns the mp4 that `write_soundtrack` writes; cuts or pads the sound without a warning."""
   buffer = io.BytesIO()
-  _write_soundtrack(video, contextlib.nullcontext(buffer), video, chunks, rate, aloud=False)
+  _write_soundtrack(video, contextlib.nullcontext(buffer), video, chunks, rate, warn=False)
   return buffer.getvalue()
 
 
@@ -350,7 +350,7 @@ def _write_soundtrack(
   video: File | None,
   chunks: Iterable[np.ndarray],
   rate: int,
-  aloud: bool = True,
+  warn: bool = True,
 ) -> None:
   """Writes into what `opening` gives: a path or a file in memory; errors speak of `out`."""
   if rate not in _AAC_RATES:
@@ -383,7 +383,7 @@ def _write_soundtrack(
       target.start_encoding()
     except (av.error.FFmpegError, ValueError) as error:
       raise DataError(f'{video}: mp4 cannot hold its pictures; convert it to H.264') from error
-    _mux(out, target, stream, pieces(), pictures, seconds, aloud)
+    _mux(out, target, stream, pieces(), pictures, seconds, warn)
 
 
 class Copied:
@@ -455,7 +455,7 @@ def _mux(
   pieces: Iterator[np.ndarray],
   pictures: Copied | None,
   seconds: float | None,
-  aloud: bool,
+  warn: bool,
 ) -> None:
   """Encodes the sound second by second, with the pictures of each second after it."""
   rate, layout = stream.sample_rate, stream.layout.name
@@ -479,11 +479,11 @@ def _mux(
     encode(fitting)
     rest = len(piece) - len(fitting)
     if rest:
-      if aloud and (rest > _SAID * rate or next(pieces, None) is not None):
+      if warn and (rest > _SAID * rate or next(pieces, None) is not None):
         _log.warning('%s: the sound is cut at %.2f s, where its video ends', out, count / rate)
       break
   if length is not None and count < length:
-    if aloud and length - count > _SAID * rate:
+    if warn and length - count > _SAID * rate:
       _log.warning(
         '%s: the sound ends at %.2f s and is followed by silence, since its video lasts %.2f s',
         out, count / rate, length / rate,

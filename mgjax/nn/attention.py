@@ -119,7 +119,7 @@ def _make_attend(
   tiles: Tiles | None,
   mesh: AbstractMesh | None,
 ) -> Callable[..., Array]:
-  """Makes the attention of given shapes and types; on a mesh, as islands of explicit programs."""
+  """Makes the attention of given shapes and types; on a mesh, as shard_map regions."""
   forward, backward = _on_devices(query, key, masked, impl, exchange, tiles, mesh)
 
   @jax.custom_vjp

@@ -118,13 +118,13 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
   )
 
   @jax.custom_vjp
-  def island(x, kernels):
+  def region(x, kernels):
     return run(x, kernels)
 
-  island.defvjp(
+  region.defvjp(
     lambda x, kernels: (run(x, kernels), (x, kernels)), lambda saved, dys: run_back(*saved, dys)
   )
-  return island
+  return region
 
 
 def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:

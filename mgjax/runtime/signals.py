@@ -31,7 +31,7 @@ def stop_signal(
   the life of the process: steps begin anew with each loop, and late when a run is resumed.
 
   Python runs no handler before the main thread comes back to it, which from a compilation takes
-  minutes. So a thread hears of signals as well: it calls `heard` at the first one (as may whoever
+  minutes. So a thread hears of signals as well: it calls `heard` at the first one (as may the one who
   asks whether to stop), and `leave` if the process does not react to the second Ctrl-C.
   """
   several = jax.distributed.is_initialized()
@@ -53,7 +53,7 @@ def stop_signal(
   numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
   try:
     before = {number: signal.signal(number, handle) for number in numbers}
-  except ValueError:  # not in the main thread: whoever owns it handles signals
+  except ValueError:  # not in the main thread: its owner handles signals
     yield stopped
     return
   try:

@@ -1,4 +1,4 @@
-"""Records of runs, whoever trained them: .csv or .jsonl of sizes, tokens or FLOPs, and losses."""
+"""Records of runs, also of other software: .csv or .jsonl of sizes, tokens or FLOPs, and losses."""
 
 import collections
 import dataclasses

@@ -120,7 +120,7 @@ class ReconstructionSettings:
 
 def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
   """Reads a configuration of an autoencoder as a plain dictionary."""
-  Tiling.of(fields.get('tiling', {}))  # of whoever uses the weights
+  Tiling.of(fields.get('tiling', {}))  # for users of the weights
   return ReconstructionSettings.of(
     fields, make_model=make_autoencoder, shapes=video_shapes, weights=LossWeights,
     discriminator=Discriminator,

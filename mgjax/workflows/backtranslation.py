@@ -69,7 +69,7 @@ class Backtranslation:
     noise: standard deviation of what is added to the latents of the edited clip. Not in public
       sources.
     tasks: that a language model is asked for, see `editing.instructions.GRAMMAR`.
-    writer: fields of `EndpointSettings`, of a language model; {} for the small world, which knows.
+    writer: fields of `EndpointSettings`, of a language model; {} for moving digits, which knows.
     seed: of tasks and noise.
     own_edits: True leads from the real clip to the edited one: training on what the model makes
       itself, with which the report compares (Table 21).

@@ -42,10 +42,10 @@ PROMPTS = (
   'a portrait of a person who smiles with closed lips, against the sun',
 )
 DIGITS = tuple(digit_caption(None, colour, '') for colour in COLOURS)
-# Of the small world's CLIP, which tells digits rather than hands: of a clip and another picture of
+# Of the moving digits' CLIP, which tells digits rather than hands: of a clip and another picture of
 # its hand .61 are at or above it, of another hand's same digit .38, of another digit .17.
 RECOGNISED = 0.57
-_DARK = 32  # of 255; a picture of the small world without a brighter spot shows nobody
+_DARK = 32  # of 255; a picture of moving digits without a brighter spot shows nobody
 _MADE = -1.0  # `reference_second` of a picture that is of no second of the video
 
 
@@ -112,7 +112,7 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
 
 
 def look_at_whole(recogniser: Clip, side: int) -> Look:
-  """Returns what takes a picture of the small world whole; a CLIP's head says which hand it shows.
+  """Returns what takes a picture of moving digits whole; a CLIP's head says which hand it shows.
 
   Args:
     recogniser: with a head for identities.

@@ -1,4 +1,4 @@
-"""Pairs of the small world: an edit changes what its instruction names, and nothing else."""
+"""Pairs of moving digits: an edit changes what its instruction names, and nothing else."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Sounds of the small world: heard when something is hit, in the tone of the digit."""
+"""Sounds of moving digits: heard when something is hit, in the tone of the digit."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import pytest
 
 from mgjax.digits.clips import Digits
 from mgjax.digits.scene import AUDIBLE, MOTIONS
-from mgjax.digits.sounds import DECAY, PEAK, RATE, TONES, digit_sound, strike
+from mgjax.digits.sounds import DECAY, PEAK, RATE, TONES, digit_sound, impact
 
 AUDIBLE_WORLD = {'motions': AUDIBLE, 'captions': 'all', 'sound': True, 'fps': 25}
 
@@ -96,7 +96,7 @@ def test_nothing_is_heard_before_the_first_event_or_without_one():
 
 @pytest.mark.parametrize('digit', range(10))
 def test_the_tone_tells_the_digit(digit):
-  rest = strike(digit)[round(0.01 * RATE) :]  # after the click
+  rest = impact(digit)[round(0.01 * RATE) :]  # after the click
   spectrum = np.abs(np.fft.rfft(rest, 2 * RATE))
   assert spectrum.argmax() / 2 == pytest.approx(TONES[digit], abs=2)
   early, late = rest[:2400], rest[2400 : 2 * 2400]
@@ -106,7 +106,7 @@ def test_the_tone_tells_the_digit(digit):
 
 
 def test_the_click_is_the_same_for_all_and_reaches_every_band():
-  tails = [strike(digit).copy() for digit in (2, 7)]
+  tails = [impact(digit).copy() for digit in (2, 7)]
   time = np.arange(len(tails[0])) / RATE
   for tail, digit in zip(tails, (2, 7), strict=True):
     tail -= (0.2 * np.sin(2 * np.pi * TONES[digit] * time) * np.exp(-time / DECAY)).astype('f4')

@@ -271,7 +271,7 @@ def test_several_sounds_are_made_at_once_whatever_the_batch(tracker):
 
 
 def test_bare_and_structured_captions(tracker):
-  assert Soundtrack(PROMPT).caption(tracker) == PROMPT  # as the small world has them
+  assert Soundtrack(PROMPT).caption(tracker) == PROMPT  # as moving digits have them
   assert 'quality: 8.0' in Soundtrack(PROMPT, music='slow piano').caption(tracker)
   assert 'quality: 6.5' in Soundtrack(PROMPT, quality=6.5).caption(tracker)
 

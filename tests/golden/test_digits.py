@@ -1,4 +1,4 @@
-"""Golden samples of the small world, tests/golden/digits.npz.
+"""Golden samples of moving digits, tests/golden/digits.npz.
 
 A new field of the world must leave the samples of all others as they are. Where they shall change:
 

@@ -104,7 +104,7 @@ def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp
 
 
 def test_records_that_an_earlier_version_began_are_gone_on_with(tiny_runs, tmp_path):
-  """It counted fewer fields of the data, and the small world did not name its own."""
+  """It counted fewer fields of the data, and moving digits did not name theirs."""
   config = tiny.video(tiny_runs)
   shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
   data = config.data.to_dict()

@@ -170,7 +170,7 @@ class RecordWriter:
     indices = map(_entry_index, self._storage.names())
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       found = list(pool.map(self._read_entry, (index for index in indices if index is not None)))
-    # The manifest is read after the entries, because whoever writes it then removes those.
+    # The manifest is read after the entries, because its writer then removes those.
     return _present([*found, *self._finished()], self._storage.names())
 
   def _entry(self, index: int) -> dict[str, Any] | None:

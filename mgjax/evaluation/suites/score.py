@@ -1,4 +1,4 @@
-"""Scores videos of a suite, whoever made them: from files alone, without a model's directory."""
+"""Scores videos of a suite, of any model: from files alone, without a model's directory."""
 
 import functools
 import importlib.util
@@ -204,7 +204,7 @@ def _labels(suite: Suite, videos: Clips, judge: str) -> dict[int, tuple[int, str
     if prompt not in known:
       raise DataError(
         f'{suite.name}: prompt {suite.rows[place].index}, {prompt[:40]!r}, is no caption of the '
-        'small world, which the judge reads; leave --judge out'
+        'moving digits, which the judge reads; leave --judge out'
       )
     found[place] = known[prompt]
   return found

@@ -111,7 +111,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
   - a folder of videos with a table of edits, or that table: see `read_edit_bench`.
   - .json: `suite.json`, also by the folder that `launch.sample --suite` wrote it to, or VBench's
     VBench_full_info.json, whose dimensions become concepts.
-  - 'digits:N' or 'digits:N:SEED': held-out captions of the small world.
+  - 'digits:N' or 'digits:N:SEED': held-out captions of moving digits.
 
   With ':mini' behind its path: the seeded sample of 381 of its prompts.
 

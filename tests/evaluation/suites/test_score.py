@@ -101,7 +101,7 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   right = score_suite(videos, suite, judge='digits')
   turned = {place: videos[(place + 1) % 27] for place in videos}
   wrong = score_suite(turned, suite, judge='digits')
-  # .97 of real clips and .006 of shuffled ones are right (docs/small_world.md); of 27 fewer than 23
+  # .97 of real clips and .006 of shuffled ones are right (docs/synthetic_data.md); of 27 fewer than 23
   # or more than 3 are so with a probability below 1e-3.
   means = [found.record['scores']['all']['value'] for found in (right, wrong)]
   assert means[0] >= 23 / 27 and means[1] <= 3 / 27
@@ -113,7 +113,7 @@ def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):
   write_clip(tmp_path / '0.mp4', flat(0), 8)
   suite = suite_of('a dog')
   videos = find_videos(tmp_path, suite)
-  with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of the small world"):
+  with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of moving digits"):
     score_suite(videos, suite, judge='digits')
   with pytest.raises(ConfigError, match='there is none of this name'):
     score_suite(videos, suite, judge='people')
