@@ -1,5 +1,6 @@
 """Arms of one budget compared by their seeds, as in an ablation (Movie Gen §3.6.2)."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ _FEWEST = 2  # seeds of an arm
 def compare_seeds(
   rows: Sequence[Mapping[str, Any]], first: str, second: str, confidence: float = 0.95
 ) -> dict[str, tuple[float, float, Interval]]:
-  """Compares two arms by the losses and scores of their seeds: number -> both means, and b - a.
+  """Compares two arms by the losses and scores of their seeds: number -> means, difference.
 
   Seeds that both have are pairs, which share their data's order and their noise; the interval is
   Student's of their differences. With other seeds it is Welch's.
@@ -83,7 +84,10 @@ def _compare(
 ) -> tuple[float, float, Interval]:
   one, other = ([arm[seed][name] for seed in sorted(arm)] for arm in (first, second))
   paired = set(first) == set(second)
-  test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
+  with warnings.catch_warnings():
+    # Seeds that differ by the same amount have an interval of no width, which is no error.
+    warnings.simplefilter('ignore', RuntimeWarning)
+    test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
   low, high = map(float, test.confidence_interval(confidence))
   means = float(np.mean(one)), float(np.mean(other))
   return *means, Interval(means[1] - means[0], low, high)
