@@ -149,9 +149,7 @@ _RECOGNISER = flag_values.define(
   'recogniser', flag_values.file('recogniser'), 'cross_pairs of moving digits: run of a CLIP.'
 )
 _DENY_LIST = flag_values.define(
-  'deny_list',
-  flag_values.file('deny_list'),
-  'cross_pairs: people to leave out, as .npy.',
+  'deny_list', flag_values.file('deny_list'), 'cross_pairs: people to leave out, as .npy.'
 )
 _PROMPTS = flag_values.define(
   'prompts', flag_values.file('prompts'), 'encode, cross_pairs: prompts, one a line.'

@@ -159,9 +159,7 @@ SECTIONS = {
     weights=Late('mgjax.clip.weights:TEXT_FORMAT'),
   ),
   'clip_vision': Section(
-    noun="CLIP's vision tower",
-    family='encoder',
-    weights=Late('mgjax.clip.weights:VISION_FORMAT'),
+    noun="CLIP's vision tower", family='encoder', weights=Late('mgjax.clip.weights:VISION_FORMAT')
   ),
 }
 

@@ -43,7 +43,6 @@ class Scorer(Protocol):
     Args:
       sounds: the candidates, in [-1, 1].
       rate: samples a second.
-      caption: what was asked for.
       motion: how abruptly the picture's motion changes, 25 times a second, from `motion_change`;
         None without a picture.
     """

@@ -177,9 +177,6 @@ def make_audio_samples(
 
   Args:
     data: with `latents`, what `launch.data encode` put there is read.
-    shapes: of the buckets.
-    codec: that the latents are of.
-    split: 'train' or 'validation'.
     report: where rejected clips are listed.
     vision: identity of the encoder of frames, '' of their pixels.
 

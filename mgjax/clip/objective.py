@@ -32,9 +32,6 @@ def contrastive_loss(
   Every row is compared with all others, over all devices too: negatives are those of the whole
   batch. Micro-batches (`train.accumulate`) have those of their own rows alone.
 
-  Args:
-    same: whether two rows have equal captions.
-
   Returns:
     The loss, and beside it `excess`, the loss above the least there can be; `image_to_text` and
     `text_to_image`, the shares of rows whose nearest row has an equal caption; and `scale`.

@@ -45,7 +45,6 @@ def make_audio_sources(
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
     report: where rejected files are listed; see `from_each_source`.
-    captions: of the rows of manifests.
 
   Raises:
     ConfigError: the kind or a source is unknown, or lengths and rates do not fit each other.

@@ -164,7 +164,6 @@ def continue_orders(
 
   Args:
     orders: those in the checkpoint, the last one in force.
-    new: the hash of the data as they are now.
     before: the same from `without_worlds`, which runs of earlier versions have.
     allow: whether a new order may begin here.
 

@@ -291,12 +291,7 @@ class Editor(VideoPipeline):
       return np.asarray(self._codec.decode(latents, shape[0]))
 
   def _stream_windows(
-    self,
-    frames: Iterable[Frame],
-    edit: _Edit,
-    strength: float | None,
-    seed: int,
-    rows: int,
+    self, frames: Iterable[Frame], edit: _Edit, strength: float | None, seed: int, rows: int
   ) -> Iterator[Frame]:
     """Edits a video of any length, by SDEdit if there is a strength."""
     height, width = edit.video.shape[1:3]

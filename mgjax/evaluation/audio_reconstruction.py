@@ -74,7 +74,6 @@ def evaluate_audio_reconstruction(
     others: baselines: name -> sound to its reconstruction.
     spectral_floor: of training; if it is not the usual one, which hears the least noise in digital
       silence, there is a mel distance with this floor too.
-    shown: numbers of the sounds to keep.
 
   Returns:
     The numbers, and by their numbers the sounds to keep, and the best and the worst. The record

@@ -17,12 +17,7 @@ from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.conditions import (
-  derived_fields,
-  field_names,
-  prepare_samples,
-  small_inputs,
-)
+from mgjax.flow_models.conditions import derived_fields, field_names, prepare_samples, small_inputs
 from mgjax.flow_models.prompts import tell_prompts
 from mgjax.flow_models.requests import Fields, read_condition, spread_conditions
 from mgjax.flow_models.sampling import NEGATIVE

@@ -7,13 +7,7 @@ from typing import Any
 
 from mgjax.conditioning.contract import Conditioning, Cut
 from mgjax.core.errors import printable
-from mgjax.text.vocabulary import (
-  describe_unseen,
-  describe_words,
-  learn_words,
-  shortened,
-  unseen,
-)
+from mgjax.text.vocabulary import describe_unseen, describe_words, learn_words, shortened, unseen
 
 MOST = 100_000  # different captions that are looked at before training
 _NAMED = 3  # prompts of which each has its sentence
@@ -71,9 +65,7 @@ def describe_cuts(
 
 
 def tell_prompts(
-  samples: Sequence[Mapping[str, Any]],
-  words: Sequence[str],
-  conditionings: Sequence[Conditioning],
+  samples: Sequence[Mapping[str, Any]], words: Sequence[str], conditionings: Sequence[Conditioning]
 ) -> list[list[str]]:
   """Says which words the model knows and warns of prompts that it cannot understand or read whole.
 

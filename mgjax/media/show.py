@@ -39,7 +39,6 @@ def show(
     titles: a line above each; by default its number.
     rate: samples a second of sounds.
     fps: frames a second of videos.
-    path: of the picture.
 
   Raises:
     ValueError: an array of another shape or type.

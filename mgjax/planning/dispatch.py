@@ -50,7 +50,6 @@ def plan_any(
   """Says whether a model fits a machine and how fast it could be.
 
   Args:
-    config: of any component.
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     mesh: sizes of mesh axes; by default the best.
     bucket: of the samples; by default the longest.

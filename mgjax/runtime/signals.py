@@ -31,8 +31,8 @@ def stop_signal(
   the life of the process: steps begin anew with each loop, and late when a run is resumed.
 
   Python runs no handler before the main thread comes back to it, which from a compilation takes
-  minutes. So a thread hears of signals as well: it calls `heard` at the first one (as may the one who
-  asks whether to stop), and `leave` if the process does not react to the second Ctrl-C.
+  minutes. So a thread hears of signals as well: it calls `heard` at the first one (as does asking
+  whether to stop), and `leave` if the process does not react to the second Ctrl-C.
   """
   several = jax.distributed.is_initialized()
   asked: list[int] = []

@@ -173,13 +173,9 @@ def embed(
 
   Args:
     directory: of the store, a path or URL.
-    texts: to embed.
     embed: computes the arrays of a batch of texts.
     encoder: names the encoder, such as a hash of its weights.
-    batch_size: texts at once.
     rows_per_shard: at most; a kill loses no more than a shard of each process.
-    process: the number of this process.
-    processes: that share the work.
     progress: called with texts done and texts to do by this process.
 
   Raises:

@@ -39,7 +39,6 @@ def find_tokenizer(
   """Reads and checks the tokenizer files of an encoder that is imported: name -> content.
 
   Args:
-    component: that is imported.
     tokenizer: 'file', 'bytes', or None for a component that reads no text.
     model: the fields of `config.model`.
     source: the folder of the weights, or a file in it, where the tokenizer is looked for.

@@ -22,7 +22,7 @@ _SHAPES = {
 
 # How each rule scales gradients, before weight decay and the learning rate.
 OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation]] = {
-  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon),
+  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon)
 }
 
 

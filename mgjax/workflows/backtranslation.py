@@ -109,7 +109,6 @@ def backtranslate(
       are the clips.
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
-    samples_per_shard: how many clips give one shard.
     process: of the `processes` that work at once, this one.
 
   Returns:

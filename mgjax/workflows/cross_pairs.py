@@ -172,7 +172,6 @@ def make_cross_pairs(
   """Writes records of clips with references that a model made; see `make_pairs`.
 
   Args:
-    pipeline: makes pictures, so it was trained on some.
     known: what `look` depends on beside the model, as plain JSON values.
     batch_size: pictures at a time.
     clips_per_shard: how many clips give one shard, at most.

@@ -91,10 +91,7 @@ def curate(
   """Measures, selects and cuts; the same call again goes on where it stopped.
 
   Args:
-    config: of curation.
-    inputs: the videos.
     output: a folder of this machine, or one that all machines of a cluster see.
-    options: how.
 
   Returns:
     Lines that say what came of it.
@@ -192,12 +189,7 @@ def _look(
   rows = selection.kept_rows((*candidates.COLUMNS, *CARRIED))
   with contextlib.closing(Counted('caption')) as shown:
     written = caption_clips(
-      rows,
-      inputs,
-      output / CAPTIONS,
-      settings.captions,
-      allowance=settings.limits,
-      progress=shown,
+      rows, inputs, output / CAPTIONS, settings.captions, allowance=settings.limits, progress=shown
     )
   rows = [row | {'caption': caption or ''} for row, caption in zip(rows, written, strict=True)]
   candidates.write_candidates(output / REVIEW, rows, inputs, settings.keep.clip_seconds)

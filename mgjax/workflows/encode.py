@@ -298,7 +298,6 @@ class RowEncoder:
       rows: of a batch; a multiple of the devices.
       mesh: of devices of this process, all along the rows of a batch.
       raw: the field of a sample that becomes its latents.
-      conditionings: of the model that will be trained on the rows.
     """
     self._encode, self.rows, self.sums = encode, rows, Sums()
     self._raw, self._conditionings, self._complete = raw, conditionings, complete

@@ -87,11 +87,9 @@ def make_pairs(
   """Writes records of the pairs that are kept; the same call again goes on where it stopped.
 
   Args:
-    make: makes pairs of some samples, and judges them.
     directory: of the records, a local folder.
     meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
     most: rows that a sample has, at most.
-    columns: fields of rows that are numbers or truth values.
     process: of the `processes` that work at once, this one; the last one finishes the records.
     refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 

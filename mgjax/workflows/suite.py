@@ -100,9 +100,7 @@ def run_suite(
 
   Args:
     workdir: of the model. A video model makes the videos of a sound suite's video prompts.
-    suite: what is asked for.
     out: a folder.
-    settings: how.
     component: whose requests are made, such as 'editing' for SDEdit; by default the model's own.
     **options: of the model's pipeline: `mesh`, `steps`, `guidance`.
 

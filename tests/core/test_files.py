@@ -87,8 +87,5 @@ def test_a_damaged_line_costs_itself_alone(tmp_path, caplog):
   lines = [b'{"a": 1}', b'{"a": ', b'\xff', b'{"a": "\\udfff"}', b'[]', b'{"a": 2}', b'{"a": 3']
   (tmp_path / 'lines.jsonl').write_bytes(b'\n'.join(lines))
   found = files.read_json_lines(tmp_path / 'lines.jsonl', lambda line: line['a'])
-  assert [value for value, _ in found] == [
-    1,
-    2,
-  ]  # a crash cut the last one short
+  assert [value for value, _ in found] == [1, 2]  # a crash cut the last one short
   assert "lines.jsonl' has 4 damaged lines (line 2)" in caplog.text

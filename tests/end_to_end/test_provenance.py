@@ -112,10 +112,7 @@ def test_enlarged_and_edited_videos_name_their_source(
 ):
   configure(monkeypatch, tmp_path / 'certificate')
   source = film(tmp_path / 'source.mp4', side=64)
-  calls = (
-    (tiny_editing_runs / 'editing', ()),
-    (tiny_upsampler_runs / 'upsampler', ('--scale=4',)),
-  )
+  calls = ((tiny_editing_runs / 'editing', ()), (tiny_upsampler_runs / 'upsampler', ('--scale=4',)))
   for workdir, flags in calls:
     out = tmp_path / f'{workdir.name}.mp4'
     monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])

@@ -4,14 +4,7 @@ import pytest
 
 from configs.video import t2iv_768
 from mgjax.parallel.chips import CHIPS
-from mgjax.planning.efficiency import (
-  EFFICIENCIES,
-  STEPS,
-  Ends,
-  Rates,
-  bounds,
-  describe_efficiency,
-)
+from mgjax.planning.efficiency import EFFICIENCIES, STEPS, Ends, Rates, bounds, describe_efficiency
 from mgjax.planning.plan import Choices, make_plan
 from mgjax.planning.workload import make_workload, read_outline
 

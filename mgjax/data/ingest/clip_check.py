@@ -40,10 +40,8 @@ def make_row(
   """Makes the row of a video file, after decoding its first frame and looking at its end.
 
   Args:
-    data: the file.
     source: where it came from.
     start: the second from which on it counts, if not all of it does.
-    full: whether to decode all of it.
     limits: what it may cost, all calls together.
 
   Raises:

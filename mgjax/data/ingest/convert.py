@@ -77,7 +77,6 @@ def convert(
 
   Args:
     directory: of the records, a path or a URL.
-    rows_per_shard: inputs of one shard.
     process: of the `processes` that convert at once, this one; the last one finishes the records.
     threads: that look at clips at once; by default four a core, 16 at most.
     isolate: whether to have processes in their place, one a core by default: a clip that kills the

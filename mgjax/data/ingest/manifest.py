@@ -31,7 +31,6 @@ def manifest_rows(
 
   Args:
     columns: that are read; of a .csv the first two must be there, the first names files.
-    suffixes: that these files' names end in.
     progress: called with how many lines are read, and of how many.
 
   Raises:

@@ -267,7 +267,6 @@ def prompts_needed(
   of a verdict, z_c the quantile (1 + c) / 2 of the normal distribution and z_p the quantile p.
 
   Args:
-    difference: the net win rate, in points.
     tie: share of prompts without a majority for one.
     chance: p, how likely it shall be found; .5 is where it lies at the end of the interval.
     confidence: c.

@@ -185,7 +185,6 @@ def set_values(
     statistic: of indices of clips of the first set and of the second to numbers.
     counts: n and m.
     infinite: whether the numbers go to their limit with 1 / n.
-    splits: K.
 
   Raises:
     DataError: a set has fewer than four clips.

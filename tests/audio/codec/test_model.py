@@ -9,13 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.layers import (
-  INPUTS,
-  DownConv,
-  ResidualUnit,
-  UpConv,
-  weight_norm,
-)
+from mgjax.audio.codec.layers import INPUTS, DownConv, ResidualUnit, UpConv, weight_norm
 from mgjax.audio.codec.model import Codec, kl
 from mgjax.audio.codec.weights import import_published
 from mgjax.core.errors import ConfigError, DataError
