@@ -165,11 +165,7 @@ SECTIONS = {
 
 
 def section(component: str) -> Section:
-  """Returns the row of a component.
-
-  Raises:
-    ConfigError: there is no such component.
-  """
+  """Returns the row of a component. Raises ConfigError if there is no such component."""
   if component not in SECTIONS:
     raise ConfigError(did_you_mean(component, SECTIONS).replace('key', 'component'))
   return SECTIONS[component]
@@ -177,9 +173,7 @@ def section(component: str) -> Section:
 
 def check_family(component: str, family: str) -> None:
   """Checks that a component is of a family, as 'encoder'.
-
-  Raises:
-    ConfigError: there is no such component, or it is of another family.
+  Raises ConfigError if there is no such component, or it is of another family.
   """
   if section(component).family != family:
     able = ' or '.join(name for name, each in SECTIONS.items() if each.family == family)
@@ -206,8 +200,6 @@ def feature(component: str, name: str, what: str) -> Late:
 
 def make_spec(config: ConfigDict, workdir: Any) -> Any:
   """Makes the `TrainSpec` of the component that a configuration describes.
-
-  Raises:
-    ConfigError: there is no such component, or nobody trains it.
+  Raises ConfigError if there is no such component, or nobody trains it.
   """
   return feature(config.component, 'make_spec', 'can be trained')(config, workdir)

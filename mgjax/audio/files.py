@@ -89,9 +89,7 @@ class Soundtrack(Request):
     """Returns the caption for a model: structured, or unchanged for synthetic data.
 
     Captions of synthetic data are bare; with `music` or a `quality` they are structured too.
-
-    Raises:
-      ConfigError: the prompt holds no text, or what it says cannot be.
+    Raises ConfigError if the prompt holds no text, or what it says cannot be.
     """
     if pipeline.config.data.kind in _BARE and not self.music and self.quality is None:
       return self.prompt
@@ -99,9 +97,7 @@ class Soundtrack(Request):
 
   def paths(self) -> list[pathlib.Path]:
     """Returns where things go, the json last, and makes their folder.
-
-    Raises:
-      ConfigError: what is asked for does not fit together, or nothing can be written there.
+    Raises ConfigError if what is asked for does not fit together, or nothing can be written there.
     """
     out = pathlib.Path(self.out or f'out.{"wav" if self.video is None else "mp4"}')
     if out.suffix not in ('.mp4', '.wav'):
@@ -149,9 +145,7 @@ class Soundtrack(Request):
     was made: its json says by which factor it was written. Beside an .mp4 (the pictures of the
     video untouched, the sound as AAC) or a .wav there are a .wav, a .png with waveform and
     spectrogram, of the first four minutes, and a .json with everything needed to make it again.
-
-    Raises:
-      NonFiniteError: the model answers with what is no number.
+    Raises NonFiniteError if the model answers with what is no number.
     """
     paths, caption = self.paths(), self.caption(pipeline)
     video_track = None if self.video is None else pipeline.video_track(self.video)

@@ -296,9 +296,7 @@ class AudioPipeline(FlowPipeline):
     """Returns the windows of `stream`, or of multi-diffusion the blocks and a block's windows.
 
     Both are in latents; a window's joint is heard, if at all, where the one before ends.
-
-    Raises:
-      ConfigError: lengths do not suit the model, or no way has this name.
+    Raises ConfigError if lengths do not suit the model, or no way has this name.
     """
     window = self.default_seconds if extension.window is None else extension.window
     size = check_length(self._model, self._codec.model, window, 'a window')

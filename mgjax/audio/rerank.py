@@ -55,9 +55,7 @@ def best_of(
   """Returns the index of the best candidate, the first of equals, and all scores.
 
   A candidate that is not finite, or whose score is not, is never taken while there is another.
-
-  Raises:
-    DataError: there is no candidate that is finite.
+  Raises DataError if there is no candidate that is finite.
   """
   finite = np.isfinite(sounds).all((1, 2))
   if not finite.any():

@@ -81,11 +81,7 @@ class AudioSettings:
 
   @property
   def seen_by(self) -> str:
-    """The identity of the encoder of frames, '' without.
-
-    Raises:
-      ConfigError: it is not there.
-    """
+    """The identity of the encoder of frames, '' without. Raises ConfigError if it is not there."""
     return tower_identity(self.vision) if self.vision else ''
 
 

@@ -19,9 +19,7 @@ class Positions(nn.Module):
   With an offset frame i of a row is at phi_t[offset + i]: a picture can stand anywhere in time
   (Movie Gen §5). An offset is clamped to those with which all frames are within the table.
   `lengths` are the entries of the three tables, the largest grid the model can see.
-
-  Raises:
-    ConfigError: the grid is larger than the tables.
+  Raises ConfigError if the grid is larger than the tables.
   """
 
   lengths: tuple[int, int, int]
@@ -64,9 +62,7 @@ def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
   Between stages the report doubles the spatial tables (256 px images to 256 px joint) and triples
   them (256 px to 768 px), Movie Gen §3.2.2. Entry j of the new table reads the old one at
   (j + 1/2) l / l' - 1/2, held at the ends, so the ends of a picture stay its ends.
-
-  Raises:
-    ConfigError: a new length is smaller than the old one.
+  Raises ConfigError if a new length is smaller than the old one.
   """
   grown = {}
   for name, length in zip(TABLES, lengths, strict=True):

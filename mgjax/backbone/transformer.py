@@ -70,9 +70,7 @@ class Transformer(nn.Module):
 
   def tiles(self, sizes: tuple[int, int, int]) -> Tiles | None:
     """Returns the tiles of a grid of patches; None where everything is read.
-
-    Raises:
-      ConfigError: a tile or a window has not three sizes, or a window has no middle.
+    Raises ConfigError if a tile or a window has not three sizes, or a window has no middle.
     """
     if not self.tile:
       return None

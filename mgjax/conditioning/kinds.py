@@ -29,9 +29,7 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   find the class too, an installed package names it among its entry points:
 
     entry_points={'mgjax.conditionings': ['depth_map = my_package.depth_map:DepthMap']}
-
-  Raises:
-    ConfigError: mgjax or another package already has a conditioning of this kind.
+  Raises ConfigError if mgjax or another package already has a conditioning of this kind.
   """
 
   def add(cls: type[Conditioning]) -> type[Conditioning]:

@@ -28,9 +28,7 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def load_package(name: str, purpose: str, extra: str) -> Any:
   """Imports an optional package, for a purpose such as 'shots need PySceneDetect'.
-
-  Raises:
-    ConfigError: it is not installed; the extra of mgjax installs it.
+  Raises ConfigError if it is not installed; the extra of mgjax installs it.
   """
   try:
     return importlib.import_module(name)

@@ -59,9 +59,7 @@ def caption_clips(
   """Returns what a captioner writes of clips; None where it says nothing, '' of what is unreadable.
 
   Of each row clip, place, start, end and caption are read; a process under limits reads frames.
-
-  Raises:
-    ConfigError: the captioner cannot be made.
+  Raises ConfigError if the captioner cannot be made.
   """
   captioner = make_captioner(settings, os.path.join(folder, 'answers'))
   if not captioner.sees:

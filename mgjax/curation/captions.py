@@ -122,9 +122,7 @@ _KINDS: dict[str, Callable[..., Captioner]] = {
 
 def make_captioner(settings: CaptionSettings, folder: str | os.PathLike[str]) -> Captioner:
   """Makes a captioner; `folder` is for what it keeps.
-
-  Raises:
-    ConfigError: a field of the endpoint is wrong, or a plug-in makes no `Captioner`.
+  Raises ConfigError if a field of the endpoint is wrong, or a plug-in makes no `Captioner`.
   """
   if settings.kind in _KINDS:
     return _KINDS[settings.kind](settings, folder)

@@ -108,9 +108,7 @@ def stream(path: File, limits: Limits = LIMITS) -> Iterator[Frame]:
   """Yields the frames of a video, each decoded once; no call may last beyond `limits.until`.
 
   A frame can be converted while the next one is not asked for, and as long as it is held.
-
-  Raises:
-    DataError: the file is missing, not a video, damaged, cut off or beyond `limits`.
+  Raises DataError if the file is missing, not a video, damaged, cut off or beyond `limits`.
   """
   with opened(path, limits, 'a video', video_stream) as (container, pictures, _):
     context = pictures.codec_context

@@ -72,9 +72,7 @@ def mark_clips(
   is to be marked, is its caption. A segmenter (frames (t h w 3), what) returns masks (t h w) of
   [0, 1], or of False and True. A marked clip that is there already is not made again, so the same
   call goes on after a stop.
-
-  Raises:
-    DataError: no clip can be marked.
+  Raises DataError if no clip can be marked.
   """
   output = pathlib.Path(output)
   output.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,7 @@ class Scores:
 
     The rows depend on the identity, plain JSON values, whose digest names the folder: other
     settings begin another one and what is there stays. The last shard may have fewer videos.
-
-    Raises:
-      ConfigError: pyarrow is not installed.
+    Raises ConfigError if pyarrow is not installed.
     """
     pyarrow()
     plan = {'format': FORMAT, 'videos': videos, 'videos_per_shard': videos_per_shard}
@@ -128,9 +126,7 @@ class Scores:
 
   def finish(self) -> None:
     """Makes the table, when all shards are there; the second time, nothing.
-
-    Raises:
-      DataError: shards are missing, or one is damaged.
+    Raises DataError if shards are missing, or one is damaged.
     """
     shards = self.shards()
     if missing := [index for index in range(len(self)) if index not in shards]:
@@ -156,9 +152,7 @@ class Scores:
 
     Beside it come the columns of vectors that are not in it: all of them when all shards are there,
     else none.
-
-    Raises:
-      DataError: nothing is measured, or a file is damaged.
+    Raises DataError if nothing is measured, or a file is damaged.
     """
     shards = self.shards()
     if (table := self._whole(shards)) is None:

@@ -89,9 +89,7 @@ Engine = Callable[[Iterator[Any], Make, int, Seen], None]
 
 def check_installed(settings: MeasureSettings) -> None:
   """Imports what measuring needs, so that the first video does not pay for it.
-
-  Raises:
-    ConfigError: something is not installed.
+  Raises ConfigError if something is not installed.
   """
   scene_library()
   make_scorers(settings)
@@ -150,9 +148,7 @@ def finish_jobs(
 
   `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
   `total` things a shard has; 0 workers are one a core.
-
-  Raises:
-    DataError: round after round brings nothing.
+  Raises DataError if round after round brings nothing.
   """
   failures, before = 0, -1
   while left := missing():

@@ -146,9 +146,7 @@ def recorded_clips(records: Records, only: str = '') -> ClipIndex:
   """Returns an index of clip records; a clip's file is read when the clip is asked for.
 
   `only` is a column of truth values, as in 'cross', whose rows are taken; behind 'not ' the others.
-
-  Raises:
-    DataError: the records hold something else.
+  Raises DataError if the records hold something else.
   """
   columns = {name: records.column(name) for name in COLUMNS}
   columns['start'] = np.where(columns['start'] == WHOLE, math.nan, columns['start'])

@@ -192,9 +192,7 @@ def probe_video(
   limits: video.Limits = video.LIMITS,
 ) -> dict[str, float | bool]:
   """Returns the fields of a `Clip`; with `sounding` it must have sound and lasts as long as that.
-
-  Raises:
-    DataError: it cannot be used.
+  Raises DataError if it cannot be used.
   """
   info = video.probe(file, limits)
   check_covers(info.height, info.width, shapes)

@@ -115,9 +115,7 @@ def validation_batches(
   bucket: ShapeBucket, count: int, *, host: int = 0, hosts: int = 1, threads: int = 16
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields the first `count` batches of a bucket, unshuffled: the same at every call.
-
-  Raises:
-    ConfigError: the bucket has fewer than `count` whole batches.
+  Raises ConfigError if the bucket has fewer than `count` whole batches.
   """
   batches = make_ordered_batches(bucket, count, host=host, hosts=hosts)
   return _iterate(batches, threads)
@@ -130,9 +128,7 @@ def _iterate(batches: grain.MapDataset, threads: int) -> Iterator[dict[str, np.n
 
 def data_hash(description: dict[str, Any]) -> str:
   """Returns 16 hex digits that name a data configuration; the order of its keys does not matter.
-
-  Raises:
-    ConfigError: a value that JSON cannot hold, whose text might differ from run to run.
+  Raises ConfigError if a value that JSON cannot hold, whose text might differ from run to run.
   """
   try:
     text = json.dumps(description, sort_keys=True)

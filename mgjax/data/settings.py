@@ -153,9 +153,7 @@ def data_settings(fields: Mapping[str, Any]) -> DataSettings:
 
   A source has the fields that `data.sources` gives it, and of the others those of `data`, but for
   `validation_path` where it has a path of its own.
-
-  Raises:
-    ConfigError: an unknown key, or a value out of range.
+  Raises ConfigError if an unknown key, or a value out of range.
   """
   fields = dict(fields)
   sources = checked(Mapping[str, Mapping[str, Any]], fields.pop('sources', {}), 'data.sources')
@@ -190,9 +188,7 @@ def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[s
 
   Of each: `frames`, `height`, `width` and, if wanted, `source` and `fps`, a rate or a range; the
   argument `fps` is that of buckets that have none of their own.
-
-  Raises:
-    ConfigError: an unknown key, or a value out of range.
+  Raises ConfigError if an unknown key, or a value out of range.
   """
   shapes = {}
   for name, fields in buckets.items():
@@ -208,9 +204,7 @@ def audio_shapes(buckets: Mapping[str, Mapping[str, Any]]) -> dict[str, AudioSha
   """Makes the shapes of a configuration's buckets of sound, as plain values.
 
   Of each: `seconds` and, where there are pictures, `height` and `width`, and `source`.
-
-  Raises:
-    ConfigError: an unknown key, or a value out of range.
+  Raises ConfigError if an unknown key, or a value out of range.
   """
   return {name: _make_shape(name, AudioShape, fields) for name, fields in buckets.items()}
 

@@ -151,9 +151,7 @@ def read_answer(answer: Mapping[str, Any], tasks: Sequence[str] = tuple(GRAMMAR)
 
 def draw_task(tasks: Sequence[str], seed: int, index: int) -> str:
   """Draws what is done to clip `index`, each of some tasks as likely as the others.
-
-  Raises:
-    ConfigError: there are none, the grammar does not have one, or nothing undoes it.
+  Raises ConfigError if there are none, the grammar does not have one, or nothing undoes it.
   """
   if not tasks:
     raise ConfigError("tasks is empty; expected some, as in ('recolour', 'replace')")

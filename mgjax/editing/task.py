@@ -42,9 +42,7 @@ class Edits:
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Edits':
     """Reads `edits` of a configuration as a plain dictionary.
-
-    Raises:
-      ConfigError: a field is unknown or out of its range, or a bucket is not there.
+    Raises ConfigError if a field is unknown or out of its range, or a bucket is not there.
     """
     edits, buckets = unpack(cls, fields_of(fields, 'edits'), 'edits'), fields['buckets']
     if unknown := sorted(set(edits.animated) - set(buckets)):

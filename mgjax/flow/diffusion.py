@@ -35,9 +35,7 @@ class VPrediction:
 
   The model's time is 1 - k / `steps` of step k, so that here too 0 is noise and 1 is data; between
   the steps flow times are interpolated.
-
-  Raises:
-    ConfigError: a number is out of its range.
+  Raises ConfigError if a number is out of its range.
   """
 
   steps: Annotated[int, Range(least=2, most=100_000)] = 1000

@@ -38,9 +38,7 @@ SHAPES: dict[str, Callable[[int], np.ndarray]] = {
 
 def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, 'windows t']:
   """Returns w_i(x) = u(x - s_i) / sum_j u(x - s_j) of each window at its own places.
-
-  Raises:
-    ConfigError: no window has this shape.
+  Raises ConfigError if no window has this shape.
   """
   return weights_at(cover.starts, cover.size, shape)
 

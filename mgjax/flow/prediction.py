@@ -23,9 +23,7 @@ PREDICTIONS: dict[str, type[Prediction]] = {
 
 def make_prediction(fields: Mapping[str, Any]) -> Prediction:
   """Makes what a configuration names: `name`, one of `PREDICTIONS`, and its fields.
-
-  Raises:
-    ConfigError: there is none of this name, or it does not take one of the fields or values.
+  Raises ConfigError if there is none of this name, or it does not take one of the fields or values.
   """
   options = dict(fields)
   name = options.pop('name', None)

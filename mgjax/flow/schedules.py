@@ -28,9 +28,7 @@ def linear_quadratic(
   same value and slope and end at 1 (Movie Gen §3.4.2; S = 50). Accounts of the paper disagree on
   N: 1000 explains its figure and speed-up, 250 is quoted as well. In terms of the threshold that
   other implementations take, the noise removed at the joint, `N = L / threshold`.
-
-  Raises:
-    ConfigError: S > N, or L is not in [0, S).
+  Raises ConfigError if S > N, or L is not in [0, S).
   """
   if linear_steps is None:
     linear_steps = steps // 2
@@ -53,9 +51,7 @@ def shift(times: np.ndarray, factor: float) -> np.ndarray:
 
   This is `u' = s u / (1 + (s - 1) u)` of the noise level u = 1 - t, as Stable Diffusion 3 and
   HunyuanVideo write it. s = 1 changes nothing and 1/s undoes s. Not in Movie Gen.
-
-  Raises:
-    ConfigError: s is not positive, or infinite.
+  Raises ConfigError if s is not positive, or infinite.
   """
   if not 0 < factor < np.inf:
     raise ConfigError(f'shift_factor = {factor}; expected more than 0, and 1 changes nothing')

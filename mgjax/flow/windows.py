@@ -44,9 +44,7 @@ def windows(total: int, size: int, overlap: int = 0) -> Cover:
   """Covers `total` frames by windows of one size, of which the last is moved back to end there.
 
   Where the whole is shorter than a window, it is the window. `starts` says where each begins.
-
-  Raises:
-    ConfigError: nothing is to be covered, or windows would not go on.
+  Raises ConfigError if nothing is to be covered, or windows would not go on.
   """
   if total < 1 or size < 1 or not 0 <= overlap < size:
     raise ConfigError(

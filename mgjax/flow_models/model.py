@@ -38,9 +38,7 @@ class FlowModel(nn.Module):
     """Returns the velocity; a conditioning that `drop` does not name is never dropped.
 
     With `tap` the tokens behind that layer of the backbone, counted from 1, come with it.
-
-    Raises:
-      DataError: the batch lacks what a conditioning requires.
+    Raises DataError if the batch lacks what a conditioning requires.
     """
     return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
 

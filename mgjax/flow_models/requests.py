@@ -74,11 +74,7 @@ class Request:
 
   @property
   def prompt(self) -> str:
-    """The one prompt.
-
-    Raises:
-      ConfigError: there are several.
-    """
+    """The one prompt. Raises ConfigError if there are several."""
     if len(self.prompts) != 1:
       raise ConfigError(f'{len(self.prompts)} prompts; this model makes one thing at a time')
     return self.prompts[0]
@@ -134,9 +130,7 @@ class Change(Request):
 
   def paths(self, video: ClipInfo) -> list[pathlib.Path]:
     """Returns the paths of the video, the picture of some frames and the json, if they may be.
-
-    Raises:
-      ConfigError: nothing can be written there, or only over the video.
+    Raises ConfigError if nothing can be written there, or only over the video.
     """
     out = pathlib.Path(self.out or 'out.mp4')
     if out.suffix != '.mp4' and (out.suffix != '.png' or video.frames > 1):
@@ -223,9 +217,7 @@ def model_of(
   workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}
 ) -> tuple[FlowModel, Any]:
   """Returns the network of a run, without weights, and the run's configuration.
-
-  Raises:
-    ConfigError: there is no such run, or it cannot be sampled with these changes.
+  Raises ConfigError if there is no such run, or it cannot be sampled with these changes.
   """
   config = read_config(workdir)
   model = make_flow_model(fields_of(config, 'model'))
@@ -340,9 +332,7 @@ def read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) ->
 
 def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
   """Returns one video or several as an array with an axis for them.
-
-  Raises:
-    DataError: it is something else.
+  Raises DataError if it is something else.
   """
   array = np.asarray(video)
   array = array[None] if array.ndim == 4 else array

@@ -150,9 +150,7 @@ class SampleSettings:
   @property
   def solver_of_windows(self) -> str:
     """The solver of a film that is sampled window by window.
-
-    Raises:
-      ConfigError: velocities are to be reused, which windows at different times cannot.
+    Raises ConfigError if velocities are to be reused, which windows at different times cannot.
     """
     if self.reuse:
       raise ConfigError(f'reuse = {self.reuse:g} of a film that is made in windows; give 0')
@@ -165,9 +163,7 @@ class SampleSettings:
     mapping, name -> scale, changes the conditions that it names: they stand in its order in the
     places that they had, new ones come last. A mapping for `schedule` changes the fields that it
     names; options that a new schedule does not take are left out.
-
-    Raises:
-      ConfigError: a value is out of its range, or they do not go together.
+    Raises ConfigError if a value is out of its range, or they do not go together.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     if 'guidance' in given:

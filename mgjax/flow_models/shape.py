@@ -9,9 +9,7 @@ def check_shape(
   backbone: Transformer, autoencoder: Autoencoder, shape: tuple[int, int, int]
 ) -> None:
   """Checks that a model supports videos of `shape`: frames, height, width in pixels.
-
-  Raises:
-    ConfigError: sizes do not divide, or are larger than the position tables.
+  Raises ConfigError if sizes do not divide, or are larger than the position tables.
   """
   _, height, width = autoencoder.compression
   patch, most = backbone.patch, backbone.positions

@@ -65,9 +65,7 @@ class AudioInfo:
 
 def probe_audio(path: File, limits: Limits = LIMITS) -> AudioInfo:
   """Describes a sound after decoding its first samples and looking at the times of all packets.
-
-  Raises:
-    DataError: the file is missing, has no sound, is damaged, cut off or beyond `limits`.
+  Raises DataError if the file is missing, has no sound, is damaged, cut off or beyond `limits`.
   """
   with opened(path, limits, 'a sound', _audio_stream) as (container, stream, deadline):
     measured = measure(path, container, stream, limits, deadline, _LOOKED_AT)

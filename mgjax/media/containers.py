@@ -136,9 +136,7 @@ def opened(
   """Yields the container, the stream that `pick` takes from it, and the deadline of the call.
 
   `what` is expected: 'a video' or 'a sound'.
-
-  Raises:
-    DataError: the file cannot be opened, or what is done inside fails.
+  Raises DataError if the file cannot be opened, or what is done inside fails.
   """
   deadline = limits.deadline()
   with sentences(path, limits), open_container(path, limits, what) as container:

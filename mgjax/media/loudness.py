@@ -49,9 +49,7 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
 
   A sound shorter than a block, which FFmpeg does not measure, counts as one block of its own mean
   power; at 5 ms that is right to 0.5 LU.
-
-  Raises:
-    DataError: there is nothing to measure, or a sample is not a number.
+  Raises DataError if there is nothing to measure, or a sample is not a number.
   """
   meter, begin, peak, total = None, [], 0.0, 0
   block = math.ceil(_BLOCK * rate)

@@ -66,9 +66,7 @@ def write_frames(
   with a warning. Where the sound begins before the first frame, that frame is shown later by as
   much. Times are rounded to `clock` ticks a second; `fps`, `crf` and `frames` are those of
   `encode_frames`.
-
-  Raises:
-    DataError: there is no frame, a side is too long, or the sound cannot be read.
+  Raises DataError if there is no frame, a side is too long, or the sound cannot be read.
   """
   frames = iter(frames)
   first = next(frames, None)
@@ -149,9 +147,7 @@ def reencode(
   Each frame is kept, at its time; a shorter side longer than `side` is shrunk to it (0 keeps it).
   The sound is kept as AAC, with one or two channels; sound that cannot be decoded is left out. A
   lower `crf`, the constant rate factor of x264, is better and larger.
-
-  Raises:
-    DataError: a frame cannot be decoded, or it is beyond `limits`.
+  Raises DataError if a frame cannot be decoded, or it is beyond `limits`.
   """
   limits = limits.begun()
   fps = probe(file, limits).fps
@@ -177,9 +173,7 @@ def cut_video(
   the first of them and none of them is encoded by means of frames outside; else, or if `anew`, they
   are encoded with `gop` and `crf` as in `reencode`. The sound, as AAC with one or two channels, is
   cut at the same moments; sound that cannot be decoded is left out.
-
-  Raises:
-    DataError: no frame is there, one cannot be decoded, or the file is beyond `limits`.
+  Raises DataError if no frame is there, one cannot be decoded, or the file is beyond `limits`.
   """
   limits = limits.begun()
   copied = None if anew else _copied_pictures(file, start, end, limits)

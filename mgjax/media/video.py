@@ -49,9 +49,7 @@ class ClipInfo:
 
 def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
   """Describes a video after decoding its first frame and looking at the times of all packets.
-
-  Raises:
-    DataError: the file is missing, not a video, damaged, cut off or beyond `limits`.
+  Raises DataError if the file is missing, not a video, damaged, cut off or beyond `limits`.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     measured = measure(path, container, stream, limits, deadline)
@@ -170,9 +168,7 @@ def cover_size(
   height: float, width: float, size: tuple[int, int], limits: Limits = LIMITS
 ) -> tuple[int, int]:
   """The least (height, width) of the shape height : width that covers `size`.
-
-  Raises:
-    DataError: the shape is so long that its resized frame is beyond `limits.pixels`.
+  Raises DataError if the shape is so long that its resized frame is beyond `limits.pixels`.
   """
   scale = max(size[0] / height, size[1] / width)
   resized = max(size[0], round(height * scale)), max(size[1], round(width * scale))

@@ -88,9 +88,7 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
   """Returns u, the devices among which heads are traded; a ring goes around the other c / u.
 
   `heads` are g on one device, `devices` c of the context axis.
-
-  Raises:
-    ConfigError: 'ulysses' and heads that do not divide.
+  Raises ConfigError if 'ulysses' and heads that do not divide.
   """
   common = math.gcd(heads, devices)
   if exchange == 'ulysses' and common != devices:

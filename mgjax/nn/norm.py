@@ -60,9 +60,7 @@ class FrameGroupNorm(nn.Module):
   """Group normalisation of each frame by itself: statistics over h, w and the group's channels.
 
   Frames do not see each other here, so that an image is exactly a one-frame video.
-
-  Raises:
-    ConfigError: the channels do not divide into the groups.
+  Raises ConfigError if the channels do not divide into the groups.
   """
 
   groups: int = 32

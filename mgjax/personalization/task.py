@@ -94,9 +94,7 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
 
 def identity_of(model: FlowModel) -> Identity:
   """Returns the conditioning that reads references.
-
-  Raises:
-    ConfigError: the model has none, or several.
+  Raises ConfigError if the model has none, or several.
   """
   found = [each for each in model.conditionings if isinstance(each, Identity)]
   if len(found) != 1:

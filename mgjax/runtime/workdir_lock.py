@@ -67,9 +67,7 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   It is made if it is missing, and removed again if nothing was written to it. A process that holds
   it already, in the same thread, goes on. Of several processes of one run the first one holds it
   for all; the others get None. `what` names the folder in messages.
-
-  Raises:
-    InUseError: another process holds it, or another thread of this one.
+  Raises InUseError if another process holds it, or another thread of this one.
   """
   folder, thread = pathlib.Path(folder), threading.get_ident()
   key, made = os.path.realpath(folder), False
@@ -126,9 +124,7 @@ def _first_says(answer: int) -> int:
 
 def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
   """Takes a lease; yields whenever it has to look again whether the one who holds it is alive.
-
-  Raises:
-    InUseError: the process is there, since its lock was touched while this one looked.
+  Raises InUseError if the process is there, since its lock was touched while this one looked.
   """
   folder, began, first, told = os.path.dirname(lease.lock_file), time.monotonic(), None, False
   while True:

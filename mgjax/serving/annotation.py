@@ -89,9 +89,7 @@ def serve(
   """Serves what is in a folder, of a study or a review, until it is stopped.
 
   `url` is what people reach it by, where that is another one; `tell` gets what would be printed.
-
-  Raises:
-    ConfigError: another server has the folder, the port is in use, or a package is missing.
+  Raises ConfigError if another server has the folder, the port is in use, or a package is missing.
   """
   http.check_installed()
   tell, folder = tell or functools.partial(print, flush=True), pathlib.Path(folder)

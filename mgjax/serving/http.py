@@ -147,9 +147,7 @@ def make_server(app: Any) -> Any:
 
 def listening(host: str, port: int) -> socket.socket:
   """Returns a socket that listens, for as many connections as a server takes.
-
-  Raises:
-    ConfigError: the port is in use.
+  Raises ConfigError if the port is in use.
   """
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   files = 4 * _CONNECTIONS  # each connection may read one

@@ -126,9 +126,7 @@ class Queue:
 
     With `more` they take over what others have left; `back` shows the last but so many of the items
     whose last answer is theirs, to be looked at again.
-
-    Raises:
-      Refused: they have not answered that many.
+    Raises Refused if they have not answered that many.
     """
     waiting = self.waiting(person, more)
     task = waiting[0] if waiting else None
@@ -167,9 +165,7 @@ class Queue:
 
   async def answer(self, person: str, body: bytes) -> dict[str, Any]:
     """Writes an answer, once.
-
-    Raises:
-      Refused: it is none, or of another person, or the disk is full.
+    Raises Refused if it is none, or of another person, or the disk is full.
     """
     fields = parsed(body, self.fields)
     async with self._writing:

@@ -47,9 +47,7 @@ class Review(Queue):
 
   def __init__(self, folder: str | os.PathLike[str], inputs: Inputs, people: Sequence[str] = ()):
     """Reads what there is to look at and what was decided; `people` come to those before.
-
-    Raises:
-      ConfigError: there is nothing to look at, or of other videos, or nobody who looks.
+    Raises ConfigError if there is nothing to look at, or of other videos, or nobody who looks.
     """
     self._folder, self._inputs = pathlib.Path(folder), inputs
     rows, self._about = read_candidates(folder, inputs)

@@ -228,9 +228,7 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
   Sizes are those of the tensors; groups and statistics stand in config.json. diffusers scales
   latents as (z - shift_factor) scaling_factor or as (z - latents_mean) scaling_factor /
   latents_std: means and inverse standard deviations.
-
-  Raises:
-    ConfigError: there are no such files, or they are damaged, pickled or of another model.
+  Raises ConfigError if there are no such files, or they are damaged, pickled or of another model.
   """
   path, config = pathlib.Path(path), {}
   if folder := path.is_dir():

@@ -148,9 +148,7 @@ class LatentCodec:
 
   def encode(self, video: Frames) -> Float[Array, 'b t h w c']:
     """Encodes bytes (b t h w 3) into normalised latents.
-
-    Raises:
-      DataError: the video is empty, or no bytes, or has other axes or channels.
+    Raises DataError if the video is empty, or no bytes, or has other axes or channels.
     """
     return jnp.concatenate(list(self._encoded([video])), axis=1)
 

@@ -45,9 +45,7 @@ class VGG16(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w 3']) -> tuple[Float[Array, 'b t _h _w _c'], ...]:
     """Returns the activations relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
-
-    Raises:
-      ConfigError: nothing would be left of the frames after four pools.
+    Raises ConfigError if nothing would be left of the frames after four pools.
     """
     if min(x.shape[2:4]) < SMALLEST:
       raise ConfigError(
@@ -86,9 +84,7 @@ class Perceptual(nn.Module):
     self, x: Float[Array, 'b t h w 3'], y: Float[Array, 'b t h w 3']
   ) -> Float[Array, 'b t']:
     """Returns the distance of each frame of x to that of y, pixels in [-1, 1].
-
-    Raises:
-      ConfigError: the frames are smaller than 16 x 16 pixels.
+    Raises ConfigError if the frames are smaller than 16 x 16 pixels.
     """
     # One after the other: of data, that nothing is differentiated by, no activation is kept.
     distance = jnp.zeros(x.shape[:2], jnp.float32)
@@ -100,9 +96,7 @@ class Perceptual(nn.Module):
 
   def features(self, x: Float[Array, 'b t h w 3']) -> Float[Array, 'b t c']:
     """Returns relu5_3 averaged over places, which a Frechet distance can be taken over.
-
-    Raises:
-      ConfigError: the frames are smaller than 16 x 16 pixels.
+    Raises ConfigError if the frames are smaller than 16 x 16 pixels.
     """
     return jnp.mean(self._activations(x)[-1].astype(jnp.float32), axis=(2, 3))
 

@@ -86,9 +86,7 @@ class ReconstructionSettings:
     """Reads a configuration as a plain dictionary, before any data are read.
 
     `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
-
-    Raises:
-      ConfigError: a field is unknown, missing or out of its range.
+    Raises ConfigError if a field is unknown, missing or out of its range.
     """
     model = make_model(fields_of(fields, 'model'))
     data, buckets = data_settings(fields_of(fields, 'data')), fields_of(fields, 'buckets')

@@ -53,9 +53,7 @@ class Tiling:
 
   def check(self, compression: tuple[int, int, int]) -> None:
     """Checks that tiles are whole latents of an autoencoder that compresses t, h, w so much.
-
-    Raises:
-      ConfigError: they are not, or more than half of a tile is shared.
+    Raises ConfigError if they are not, or more than half of a tile is shared.
     """
     time, height, width = compression
     pairs = [('frames', self.frames, 'overlap', self.overlap, time)]

@@ -84,9 +84,7 @@ class TextSettings:
 
   def store(self, latents: str | os.PathLike[str] = '') -> str:
     """Returns the directory or URL of the stores; `latents`, if given, replaces that setting.
-
-    Raises:
-      ConfigError: neither `embeddings` nor `latents` is known.
+    Raises ConfigError if neither `embeddings` nor `latents` is known.
     """
     latents = os.fspath(latents) or self.latents
     if not (self.embeddings or latents):
@@ -332,9 +330,7 @@ def embed_prompts(
 
   `prompts`, with the frame rate of videos, are the same for all of `processes`. Returns whether all
   is there; otherwise other processes are still at work.
-
-  Raises:
-    ConfigError: an encoder cannot be used, or a store was filled by another.
+  Raises ConfigError if an encoder cannot be used, or a store was filled by another.
   """
   unique = dict.fromkeys(prompts)
   whole = True

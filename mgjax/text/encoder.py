@@ -75,9 +75,7 @@ class TextEncoder:
 
   def __call__(self, texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
     """Returns {'states': (m e)} of every text, without padding, in the encoder's compute type.
-
-    Raises:
-      DataError: states that are not finite, as float16 gives them.
+    Raises DataError if states that are not finite, as float16 gives them.
     """
     tokens, mask = encode_texts(self._tokenizer, texts, self._length)
     counts = mask.sum(axis=1)

@@ -30,9 +30,7 @@ def clean_prompt(prompt: str) -> str:
 
   Emoji, joined sequences of them and right-to-left scripts pass unchanged. A prompt of more than
   `LONGEST` characters is cut, with a warning.
-
-  Raises:
-    ConfigError: nothing is left of it.
+  Raises ConfigError if nothing is left of it.
   """
   kept = []
   for character in prompt[: 4 * LONGEST]:
@@ -69,9 +67,7 @@ def with_frame_rate(prompt: str, fps: float | None) -> str:
 
 def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
   """Returns the frames a second of a prompt's video: `fps`, else its prefix's, else `default`.
-
-  Raises:
-    ConfigError: the rate is out of its range, or `fps` and the prefix differ.
+  Raises ConfigError if the rate is out of its range, or `fps` and the prefix differ.
   """
   typed, _ = split_frame_rate(prompt)
   if None not in (typed, fps) and typed != fps:

@@ -118,9 +118,7 @@ def rewrite_prompts(
 
   A frame rate in front ('FPS-16 ...') stays. Answers are kept in `folder`, so that the same prompt
   is rewritten to the same.
-
-  Raises:
-    ConfigError: the settings of the endpoint are wrong, or its folder is in use.
+  Raises ConfigError if the settings of the endpoint are wrong, or its folder is in use.
   """
   texts = [split_frame_rate(prompt)[1] for prompt in prompts]
   found = []
@@ -169,9 +167,7 @@ def write_student_file(
 
   A line is {"messages": [system, user, assistant]}, which trainers of chat models read. The system
   message is the teacher's without examples, so a student is asked with `examples=()`.
-
-  Raises:
-    DataError: no pair is kept, or the file cannot be read.
+  Raises DataError if no pair is kept, or the file cannot be read.
   """
   if not os.path.exists(pairs):
     raise DataError(f'there is no file {os.fspath(pairs)!r}; `teach` writes it')

@@ -75,9 +75,7 @@ def t5_fields(
   """Reads the sizes of an encoder from its tensors, and from config.json what they do not show.
 
   Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
-
-  Raises:
-    ConfigError: a tensor that is needed is missing, or `config` is of another model.
+  Raises ConfigError if a tensor that is needed is missing, or `config` is of another model.
   """
   if config is not None and config.get('model_type', 't5') not in list(FAMILIES):
     raise ConfigError(

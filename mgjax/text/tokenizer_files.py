@@ -76,9 +76,7 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
 
   In a folder with several tokenizers sentencepiece's, which the T5 family was trained with, comes
   first, then `tokenizer.json`, then the others; [] where there is none.
-
-  Raises:
-    ConfigError: there is no such file, or one of two that belong together is missing.
+  Raises ConfigError if there is no such file, or one of two that belong together is missing.
   """
   path = pathlib.Path(path)
   if path.is_dir():
@@ -105,9 +103,7 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
 
 def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabulary:
   """Reads the tokenizer at `path`, a folder or a file; `tried` if these files were read before.
-
-  Raises:
-    ConfigError: there is none, or it is damaged, or it does not end a text with a token.
+  Raises ConfigError if there is none, or it is damaged, or it does not end a text with a token.
   """
   files = tokenizer_files(path)
   if not files:

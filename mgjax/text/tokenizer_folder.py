@@ -134,9 +134,7 @@ def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
 
 def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
   """Reads the tokenizer of an imported encoder.
-
-  Raises:
-    ConfigError: there is no such encoder, or its tokenizer is missing, damaged or another's.
+  Raises ConfigError if there is no such encoder, or its tokenizer is missing, damaged or another's.
   """
   config = read_config(workdir)
   folder = pathlib.Path(workdir) / FOLDER

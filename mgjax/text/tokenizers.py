@@ -57,9 +57,7 @@ class Tokenizer:
     """Returns all tokens of a text, those that begin and end it included.
 
     What UTF-8 cannot hold (lone surrogates) becomes '?'.
-
-    Raises:
-      ConfigError: the tokenizer's files are damaged where this text needs them.
+    Raises ConfigError if the tokenizer's files are damaged where this text needs them.
     """
     text = text.encode('utf-8', errors='replace').decode()
     try:
@@ -82,9 +80,7 @@ class Tokenizer:
 
     Published encoders were trained with this truncation; of bytes it may leave a part of a
     character, where `byte_tokens` leaves none.
-
-    Raises:
-      ConfigError: not even the tokens that begin and end every text would fit.
+    Raises ConfigError if not even the tokens that begin and end every text would fit.
     """
     ends = self._vocabulary.ends
     if length < self._vocabulary.begins + ends:

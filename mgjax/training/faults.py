@@ -24,9 +24,7 @@ _log = logging.getLogger(__name__)
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
   """Returns the rows of the steps up to `done` that were taken, and logs those that were skipped.
-
-  Raises:
-    NonFiniteError: the guard is closed; or a step without a guard was not finite.
+  Raises NonFiniteError if the guard is closed; or a step without a guard was not finite.
   """
   kept = []
   for step, row in enumerate(rows, done - len(rows) + 1):

@@ -39,9 +39,7 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
   selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
   decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does. optax's
   schedules, joined, agree to 8e-6 of the rate, but not bit by bit, so runs would differ.
-
-  Raises:
-    ConfigError: the run is no longer than its warm-up.
+  Raises ConfigError if the run is no longer than its warm-up.
   """
   warmup = settings.warmup
   if not 0 <= warmup < steps:

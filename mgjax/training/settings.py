@@ -180,9 +180,7 @@ def bucket_settings(
   buckets: Mapping[str, Mapping[str, Any]], data: DataSettings | None = None
 ) -> dict[str, BucketSettings]:
   """Makes the settings of all buckets of a configuration; `data` says which sources there are.
-
-  Raises:
-    ConfigError: a value out of range, a source that there is not, or one that no bucket has.
+  Raises ConfigError if a value out of range, a source that there is not, or one that no bucket has.
   """
   read = [field.name for field in dataclasses.fields(BucketSettings)]
   made = {

@@ -38,11 +38,7 @@ class Enlarged(Change):
       raise ConfigError('give one of --scale=2 and --size=1080,1920')
 
   def size_of(self, video: ClipInfo) -> tuple[int, int]:
-    """Returns height and width of the result.
-
-    Raises:
-      ConfigError: they are too large.
-    """
+    """Returns height and width of the result. Raises ConfigError if they are too large."""
     size = self.size or scaled_size((video.height, video.width), self.scale or 2.0)
     check_size(size)
     return size

@@ -194,9 +194,7 @@ class Upsampler(FlowPipeline):
 
   def _covers(self, size: tuple[int, int]) -> tuple[Cover, Cover]:
     """Returns the windows of rows and columns, in latents.
-
-    Raises:
-      ConfigError: the size is none that can be made.
+    Raises ConfigError if the size is none that can be made.
     """
     return frame_covers(
       size,
@@ -253,9 +251,7 @@ class Upsampler(FlowPipeline):
 
 def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
   """Yields `count` frames at a time, all of one size.
-
-  Raises:
-    DataError: a frame has another size than the first, or is no uint8 (h w 3).
+  Raises DataError if a frame has another size than the first, or is no uint8 (h w 3).
   """
   frames, first = iter(frames), None
   while few := list(itertools.islice(frames, count)):
@@ -270,11 +266,7 @@ def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
 
 
 def finite(latents: Array) -> Array:
-  """Returns latents.
-
-  Raises:
-    NonFiniteError: some are no number.
-  """
+  """Returns latents. Raises NonFiniteError if some are no number."""
   if not bool(jnp.isfinite(latents).all()):
     raise NonFiniteError('the upsampler answers with what is no number; look at its weights')
   return latents

@@ -191,9 +191,7 @@ def _read_source(
   path: str | os.PathLike[str], size: tuple[int, int], fps: float
 ) -> UInt8[np.ndarray, 't h w 3']:
   """Reads a whole clip that is to be continued, brought to a size and a frame rate.
-
-  Raises:
-    DataError: it cannot be read, or is too long to be held.
+  Raises DataError if it cannot be read, or is too long to be held.
   """
   frames, most = [], _LARGEST // (3 * size[0] * size[1])
   for frame in stream_clip(path, size=size, fps=fps):

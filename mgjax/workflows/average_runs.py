@@ -262,9 +262,7 @@ def mean_params(trees: Iterable[Tree], weights: Sequence[float]) -> Tree:
 
   Movie Gen averages models fine-tuned with different data, hyper-parameters and pre-trained
   checkpoints (§3.3); its weights are not in public sources. `trees` are read one after the other.
-
-  Raises:
-    ConfigError: weights that are no shares.
+  Raises ConfigError if weights that are no shares.
   """
   if not weights or not all(math.isfinite(w) and w > 0 for w in weights):
     raise ConfigError(f'cannot average with the weights {list(weights)}; each must be above 0')

@@ -85,9 +85,7 @@ class EncodeSettings:
 
 def stored_type(name: str) -> np.dtype:
   """Returns the type that latents are stored in.
-
-  Raises:
-    ConfigError: the name is not one of `DTYPES`.
+  Raises ConfigError if the name is not one of `DTYPES`.
   """
   if name not in DTYPES:
     raise ConfigError(f'dtype = {name!r}; expected one of {", ".join(DTYPES)}')
@@ -311,9 +309,7 @@ class RowEncoder:
 
   def encode(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yields the row of each sample.
-
-    Raises:
-      DataError: the samples of a batch differ in shape, or latents are not finite.
+    Raises DataError if the samples of a batch differ in shape, or latents are not finite.
     """
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):

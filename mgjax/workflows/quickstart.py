@@ -85,9 +85,7 @@ def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
   A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES, and `samples`.
-
-  Raises:
-    ConfigError: there is no such judge.
+  Raises ConfigError if there is no such judge.
   """
   if stage['judge'] not in JUDGES:
     raise ConfigError(f'judge = {stage["judge"]!r}; expected one of {", ".join(JUDGES)}')

@@ -313,9 +313,7 @@ def _left(
   job: _Job, paths: Sequence[pathlib.Path], asked: Sequence[dict[str, Any]]
 ) -> dict[int, tuple[pathlib.Path, dict[str, Any]]]:
   """Returns what is still to be made: place -> file and what its json has to say.
-
-  Raises:
-    ConfigError: a file was made otherwise.
+  Raises ConfigError if a file was made otherwise.
   """
   left = {}
   for at, (path, more) in enumerate(zip(paths, asked, strict=True)):

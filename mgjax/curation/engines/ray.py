@@ -30,9 +30,7 @@ def started(workers: int, address: str = '') -> Iterator[Engine]:
   """Yields the engine; a Ray that is started for it ends with the block.
 
   The address is of a cluster, 'auto' for the one that this machine belongs to; '' starts one here.
-
-  Raises:
-    ConfigError: Ray is not installed, or nothing answers at the address.
+  Raises ConfigError if Ray is not installed, or nothing answers at the address.
   """
   ray = _ray()
   # Embedded, it may have as many processors as there shall be workers, whatever is here.

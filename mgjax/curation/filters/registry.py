@@ -164,11 +164,7 @@ FILTERS: dict[str, Filter] = {each.name: each for each in _ALL}
 
 
 def filters_of(settings: CurationSettings) -> list[Filter]:
-  """The filters of a run, in its order.
-
-  Raises:
-    ConfigError: a name is unknown or stands twice.
-  """
+  """The filters of a run, in its order. Raises ConfigError if a name is unknown or stands twice."""
   for name in settings.order:
     if name not in FILTERS or settings.order.count(name) > 1:
       raise ConfigError(f'order has {name!r}; expected each at most once, of {", ".join(FILTERS)}')

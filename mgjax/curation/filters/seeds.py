@@ -23,9 +23,7 @@ _log = logging.getLogger(__name__)
 
 def read_seeds(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
   """Reads pairs (concept, clip or video).
-
-  Raises:
-    DataError: the file cannot be read, lacks a column, or a line lacks a value.
+  Raises DataError if the file cannot be read, lacks a column, or a line lacks a value.
   """
   where = printable(os.fspath(path))
   try:
@@ -43,9 +41,7 @@ def far_from_seeds(columns: Columns, settings: KeepSettings) -> np.ndarray:
   """Says which clips are not among the nearest of any seed, as 'none of the 9 nearest ...', or ''.
 
   Reads 'concepts_vector' or 'fingerprint_vector'; 'clip', 'video'.
-
-  Raises:
-    DataError: none of the seeds is among the clips.
+  Raises DataError if none of the seeds is among the clips.
   """
   concepts, cosines = nearest_concepts(columns, settings)
   reasons = np.full(len(concepts), '', object)

@@ -66,9 +66,7 @@ SCORERS = {
 
 def make_scorers(settings: MeasureSettings) -> list[Scorer]:
   """Makes those scorers that `settings.scorers` names and whose weights or plug-ins are given.
-
-  Raises:
-    ConfigError: a name is unknown, or what a scorer needs is not installed.
+  Raises ConfigError if a name is unknown, or what a scorer needs is not installed.
   """
   made = []
   for name in settings.scorers:

@@ -122,9 +122,7 @@ def list_entries(
 
 def clean_caption(caption: str) -> str:
   """The caption on one line, without the characters that control a terminal or turn its text.
-
-  Raises:
-    DataError: nothing is left of it, or it holds half a character.
+  Raises DataError if nothing is left of it, or it holds half a character.
   """
   if not is_unicode(caption):
     raise DataError('its caption holds half a character (a lone surrogate)')

@@ -134,9 +134,7 @@ def digest(names: Iterable[str]) -> str:
 
 def read_part(path: pathlib.Path, offset: int, size: int) -> bytes:
   """Reads `size` bytes from `offset` on; DataError if they are not there or may not be read.
-
-  Raises:
-    StorageError: what the file lies on does not answer.
+  Raises StorageError if what the file lies on does not answer.
   """
   try:
     with path.open('rb') as file:

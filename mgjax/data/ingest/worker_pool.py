@@ -84,9 +84,7 @@ class Guarded:
 
   def __call__(self, thing: Any) -> Any:
     """Returns what the function returns, or a `Lost`.
-
-    Raises:
-      MgjaxError: the function raised it, or the process cannot be started.
+    Raises MgjaxError if the function raised it, or the process cannot be started.
     """
     tries, ended = 0, ''
     while tries < self._allowance.tries:

@@ -127,9 +127,7 @@ class Records:
 
     Shards of earlier versions have no file of captions; of those the rows are read, with a warning.
     With `keep` the files that are missing or damaged are written.
-
-    Raises:
-      DataError: a row has no caption, or is damaged where it has to be read.
+    Raises DataError if a row has no caption, or is damaged where it has to be read.
     """
     return self._read_captions(caption_files.names(self._storage.names()), keep)
 

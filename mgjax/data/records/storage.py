@@ -47,9 +47,7 @@ class Folder:
 
   def names(self, prefix: str = '') -> dict[str, int | None]:
     """Returns the names that begin with `prefix`, and the sizes where a listing tells them.
-
-    Raises:
-      StorageError: there is no way to the folder.
+    Raises StorageError if there is no way to the folder.
     """
     sizes = {}
     try:

@@ -109,9 +109,7 @@ class RecordWriter:
     If another process has written it meanwhile, that one stays. `rows` are those of
     `shard_rows(index)`, in order. `notes` is called after the last row; its plain JSON value is
     kept in the shard's entry, for statistics that `finish` sums over the shards, resumed or not.
-
-    Raises:
-      DataError: too few or too many rows, or one that cannot be serialised.
+    Raises DataError if too few or too many rows, or one that cannot be serialised.
     """
     try:
       self._enter(index, self._write_files(index, rows, notes))
@@ -124,9 +122,7 @@ class RecordWriter:
 
     Several processes may call it, also at once; of a finished directory nothing changes. `summary`
     is what is known at the end only, in plain JSON values, such as statistics of latents.
-
-    Raises:
-      DataError: shards are missing.
+    Raises DataError if shards are missing.
     """
     if missing := self.missing_shards():
       raise DataError(f'{self._storage.location}: the shards {missing} have yet to be written')

@@ -80,9 +80,7 @@ class FewSteps:
 
   def grid(self, steps: int) -> np.ndarray:
     """Returns the times of a grid of so many steps, (steps + 1,); s of each is 1 / steps.
-
-    Raises:
-      ConfigError: none was learnt that has so many.
+    Raises ConfigError if none was learnt that has so many.
     """
     check_learnt(steps, self.learnt)
     return self.times[:: self.steps // steps]
@@ -103,9 +101,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
   `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
   path between noise and data, t among the times of the row's grid. Every other row learns the
   finest of the grids from the teacher, whose `predict` `teach` makes of its parameters.
-
-  Raises:
-    DataError: (from the objective) the batch does not divide by two.
+  Raises DataError if (from the objective) the batch does not divide by two.
   """
   times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
 

@@ -65,9 +65,7 @@ class GuidanceDistillation:
 
   def told(self, guidance: Guidance) -> tuple[float, ...]:
     """Returns s of each condition, what a batch has as `SCALES`; 1 of one that is not named.
-
-    Raises:
-      ConfigError: a scale was not learnt, or the conditions are nested in another order.
+    Raises ConfigError if a scale was not learnt, or the conditions are nested in another order.
     """
     given, learnt = dict(guidance), dict(self.scales)
     if [name for name, _ in guidance] != [name for name in self.names if name in given]:

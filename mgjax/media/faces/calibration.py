@@ -57,9 +57,7 @@ class Calibration:
 
 def all_pairs(people: Mapping[str, Vectors]) -> tuple[Pairs, Pairs]:
   """Returns the pairs of the same person and those of different people, of name -> unit vectors.
-
-  Raises:
-    DataError: there are no two people, or nobody with two pictures.
+  Raises DataError if there are no two people, or nobody with two pictures.
   """
   names = [name for name, vectors in people.items() if len(vectors)]
   owners = np.repeat(np.arange(len(names)), [len(people[name]) for name in names])

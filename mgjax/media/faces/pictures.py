@@ -25,9 +25,7 @@ def read_picture(path: File, side: int = SIDE, limits: Limits = PHOTOGRAPHS) -> 
 
   The shorter side is shrunk to `side` pixels if it is longer. Pillow reads it, which handles EXIF
   orientations, CMYK and files that are cut off.
-
-  Raises:
-    DataError: the file cannot be used.
+  Raises DataError if the file cannot be used.
   """
   source = source_of(path, 'a picture')
   try:
@@ -72,9 +70,7 @@ def sample_frames(
 
   The first is in the middle of its part of the first second. A video that ends before gives its
   first frame. The shorter side is shrunk to `side` pixels if it is longer.
-
-  Raises:
-    DataError: the file cannot be used.
+  Raises DataError if the file cannot be used.
   """
   frames = stream_frames(path, side, limits)
   first = next(frames)

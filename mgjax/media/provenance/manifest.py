@@ -64,9 +64,7 @@ class Certificate:
 
 def configured() -> Certificate | None:
   """Returns the certificate that `MGJAX_C2PA_CERTIFICATE` names; None where it is not set.
-
-  Raises:
-    ConfigError: it cannot be used, or c2pa-python is not installed.
+  Raises ConfigError if it cannot be used, or c2pa-python is not installed.
   """
   path = os.environ.get(VARIABLE, '')
   if not path:

@@ -47,9 +47,7 @@ def postprocess(video: UInt8[np.ndarray, 't h w 3']) -> UInt8[np.ndarray, 't h w
   """Returns pictures as `postprocess(video, audio) -> (video, audio)` wants them written.
 
   A long video comes in pieces, in order: t is 1 where files are written frame by frame.
-
-  Raises:
-    ConfigError: the function fails, or returns another shape or type.
+  Raises ConfigError if the function fails, or returns another shape or type.
   """
   return _postprocessed(video, None)[0]
 

@@ -36,9 +36,7 @@ def forward(
   mask: Bool[Array, 'b m'] | None,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
   """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
-
-  Raises:
-    ConfigError: this version of JAX has no such primitive.
+  Raises ConfigError if this version of JAX has no such primitive.
   """
   if mask is None:
     return call_forward(q, k, v, None)

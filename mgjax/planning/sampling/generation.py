@@ -45,9 +45,7 @@ def plan_generation(
   By default the mesh has the least latency among those that fit, and the bucket the most tokens;
   `rows` are samples at a time. `compiled` takes memory and collectives from the compiled sampler.
   Returns plain JSON values; seconds are those of all samples that are made at a time.
-
-  Raises:
-    ConfigError: something does not exist, does not fit together or cannot be compiled.
+  Raises ConfigError if something does not exist, does not fit together or cannot be compiled.
   """
   place, work = parse_topology(topology), make_workload(fields, outline, bucket)
   asked = Asked(work, exchange or work.exchange, rows)

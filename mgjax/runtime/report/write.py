@@ -73,9 +73,7 @@ def write_report(
   """Writes the page of a run, a recipe or a quickstart, and returns its path.
 
   By default it is report.html in the work directory.
-
-  Raises:
-    ConfigError: there is neither a run nor a recipe.
+  Raises ConfigError if there is neither a run nor a recipe.
   """
   workdir = pathlib.Path(workdir)
   path = workdir / PAGE if path is None else pathlib.Path(path)
