@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from mgjax.data.mixture import samples_seen
+from mgjax.data.batch_order import samples_seen
 from mgjax.data.settings import data_settings
 from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import make_buckets

@@ -24,8 +24,8 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import arguments, fields_of
 from mgjax.core.typing import Array, Float, Tree
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.ingest.entries import Captions
-from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import AudioShape, DataSettings, audio_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape, latent_sources

@@ -21,11 +21,11 @@ from mgjax.benchmarks.report import OURS, ratios
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive, check, unpack
+from mgjax.data.batch_order import ShapeBucket, make_ordered_batches
 from mgjax.data.buckets import Rate, Shape
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_ordered_batches
 from mgjax.data.records.reader import write_records
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, Workers

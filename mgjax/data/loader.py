@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.mixture import REPLACED, ShapeBucket, make_ordered_batches
+from mgjax.data.batch_order import REPLACED, ShapeBucket, make_ordered_batches
 
 WORLDS = ('Digits(', 'Signs(')  # how the content of a source of moving digits begins
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from mgjax.core.errors import DataError, StorageError
 from mgjax.core.files import append_json_line
+from mgjax.data.batch_order import REPLACED
 from mgjax.data.clips import chance
-from mgjax.data.mixture import REPLACED
 from mgjax.data.source import Source
 
 _IN_A_ROW = 32  # samples that fail one after another: more look like a lost disk than bad files

@@ -42,7 +42,7 @@ class Wrapped:
   """A source whose samples are made of those of another; a base."""
 
   def __init__(self, source: Any):
-    """Wraps a source, a `mgjax.data.mixture.Source`."""
+    """Wraps a source, a `mgjax.data.batch_order.Source`."""
     self.source = source
 
   said = ''  # what is done to the samples, for the fingerprint

@@ -17,8 +17,8 @@ from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Objective, Tree
+from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import ShapeBucket
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop."""
+"""SIGTERM and Ctrl-C: hears them and asks the run to stop, which then saves (training/run.py)."""
 
 import contextlib
 import itertools

@@ -17,8 +17,8 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Tree
+from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.loader import validation_batches
-from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from mgjax.core.errors import MgjaxError, NonFiniteError
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Metrics
-from mgjax.data.mixture import ShapeBucket, samples_of_batch
+from mgjax.data.batch_order import ShapeBucket, samples_of_batch
 from mgjax.training.plateau import Plateau
 from mgjax.training.state import State
 

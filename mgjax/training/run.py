@@ -29,8 +29,8 @@ from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Key, Metrics, Tree
+from mgjax.data.batch_order import describe_data, make_batches
 from mgjax.data.loader import StepIterator, continue_orders, data_hash, without_worlds
-from mgjax.data.mixture import describe_data, make_batches
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh

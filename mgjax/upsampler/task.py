@@ -15,8 +15,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import Tree, UInt8
+from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.buckets import Shape
-from mgjax.data.mixture import ShapeBucket
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.typing import Tree
-from mgjax.data.mixture import ShapeBucket
+from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.conditions import prepare_samples

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import MgjaxError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import parameter_table
-from mgjax.data.mixture import REPLACED, make_ordered_batches
+from mgjax.data.batch_order import REPLACED, make_ordered_batches
 from mgjax.registry import feature, make_spec
 from mgjax.training.rates import describe_rates
 from mgjax.training.settings import optimizer_settings

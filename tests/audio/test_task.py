@@ -7,7 +7,7 @@ import pytest
 from configs.audio import audio
 from mgjax.api import train
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.mixture import samples_of_batch, samples_seen
+from mgjax.data.batch_order import samples_of_batch, samples_seen
 from mgjax.data.records.reader import Records
 from mgjax.media.audio import write_wav
 from mgjax.registry import make_spec

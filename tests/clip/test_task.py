@@ -17,7 +17,7 @@ from mgjax.clip.towers import make_clip_vision
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
-from mgjax.data.mixture import make_ordered_batches
+from mgjax.data.batch_order import make_ordered_batches
 from mgjax.digits.clips import Digits
 from mgjax.text.encoder import TextEncoder
 from mgjax.workflows.weights import export_weights, import_weights

@@ -10,10 +10,10 @@ import pytest
 from mgjax.api import train
 from mgjax.checkpoints.resume import check_same
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.batch_order import describe_data, make_batches, samples_seen
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.loader import StepIterator, data_hash
-from mgjax.data.mixture import describe_data, make_batches, samples_seen
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import latent_sources, make_sources
 from mgjax.media.video import write_video

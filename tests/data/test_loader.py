@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.data.batch_order import ShapeBucket, describe_data, make_batches
 from mgjax.data.loader import (
   StepIterator,
   continue_orders,
@@ -19,7 +20,6 @@ from mgjax.data.loader import (
   validation_batches,
   without_worlds,
 )
-from mgjax.data.mixture import ShapeBucket, describe_data, make_batches
 from mgjax.digits.clips import Digits
 
 
@@ -234,7 +234,7 @@ def test_nothing_is_said_at_exit_by_iterators_left_open(tmp_path):
   program = """
     import numpy as np
     from mgjax.data.loader import StepIterator
-    from mgjax.data.mixture import ShapeBucket, make_batches
+    from mgjax.data.batch_order import ShapeBucket, make_batches
 
     if __name__ == '__main__':
       rows = [{'x': np.full(300_000, index)} for index in range(8)]

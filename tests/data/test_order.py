@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mgjax.data.batch_order import ShapeBucket, make_batches, samples_seen, share_by_samples
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches, samples_seen, share_by_samples
 
 STEPS = 33
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError, StorageError
+from mgjax.data.batch_order import ShapeBucket, make_batches, make_ordered_batches
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches, make_ordered_batches
 from mgjax.data.replacement import Replacing
 
 

@@ -32,7 +32,7 @@ READER = """
 import json, os, sys
 import numpy as np
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches
+from mgjax.data.batch_order import ShapeBucket, make_batches
 from mgjax.data.records.reader import Records
 from tests.end_to_end.test_soak import descriptors, only_latents, resident
 

@@ -27,7 +27,7 @@ from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.audio.pipeline import count_candidates
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.conditioning.edit_task import EditTask
-from mgjax.data.mixture import samples_seen
+from mgjax.data.batch_order import samples_seen
 from mgjax.data.settings import audio_shapes
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from launch import command_line
+from mgjax.data.batch_order import ShapeBucket, make_batches
 from mgjax.data.loader import StepIterator
-from mgjax.data.mixture import ShapeBucket, make_batches
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import longest_bucket, make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet

@@ -13,7 +13,7 @@ from mgjax import api
 from mgjax.api import train
 from mgjax.checkpoints import manager
 from mgjax.core.errors import NonFiniteError
-from mgjax.data.mixture import ShapeBucket, make_batches, samples_of_batch
+from mgjax.data.batch_order import ShapeBucket, make_batches, samples_of_batch
 from mgjax.registry import make_spec
 from mgjax.training.faults import drop_skipped
 from tests import binaries, tiny

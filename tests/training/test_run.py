@@ -13,7 +13,7 @@ from mgjax.api import train
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.data.mixture import make_batches
+from mgjax.data.batch_order import make_batches
 from mgjax.data.records.reader import Records
 from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import make_spec
