@@ -181,7 +181,7 @@ class _Sample(NamedTuple):
 def _read_sample(
   outline: Outline, bucket: str = '', latents: tuple[int, int, int, int] | None = None
 ) -> _Sample:
-  model, samples = outline.model, outline.samples()
+  model, samples = outline.model, (outline.samples or dict)()
 
   def count(latents: tuple[int, ...]) -> int:
     return math.prod(grid((1, *latents), model.backbone.patch))

@@ -71,7 +71,7 @@ def test_enough_combinations_are_held_out_and_every_pair_is_trained_on():
 def test_seen_and_held_out_captions_never_meet():
   draws = {
     captions: {Digits(captions=captions).listen(index)['caption'] for index in range(count)}
-    for captions, count in (('seen', 1500), ('held_out', 300), ('all', 1500))
+    for captions, count in (('seen', 2500), ('held_out', 500), ('all', 2500))
   }
   assert not draws['seen'] & draws['held_out']
   assert draws['seen'] | draws['held_out'] == draws['all']

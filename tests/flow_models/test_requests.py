@@ -7,6 +7,7 @@ import pytest
 
 import mgjax
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs import find_run
 from mgjax.flow_models.requests import Request
 from mgjax.registry import SECTIONS
 from mgjax.video.files import Samples
@@ -30,3 +31,16 @@ def test_options_that_are_no_fields_are_conditions():
   assert Samples(None, 'a').prompts == ('',)  # one of nothing in particular
   with pytest.raises(ConfigError, match='2 prompts; this model makes one thing at a time'):
     _ = Samples(['a', 'b'], 'a').prompt
+
+
+def test_a_request_is_checked_against_a_run_without_its_weights(tmp_path):
+  workdir, prompts = find_run('digits/few_steps'), ['the green digit 3 moves left']
+  Samples(prompts, tmp_path / 'a.mp4').check(workdir, {'steps': 2})
+  for wrong, told in (
+    ({'out': tmp_path / 'a.png'}, r'16 frame\(s\) are written as \.mp4'),
+    ({'size': (31, 32)}, '31'),
+    ({'conditions': {'first_frame': 'a.png'}}, 'first_frame'),
+    ({'prompts': [*prompts, *prompts]}, 'there are 2 videos; give a directory'),
+  ):
+    with pytest.raises(ConfigError, match=told):
+      Samples.of(**{'prompts': prompts, 'out': tmp_path / 'a.mp4', **wrong}).check(workdir)

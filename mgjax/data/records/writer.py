@@ -250,10 +250,11 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
     total = sum(shard['rows'] for shard in manifest['shards'])
     if total > manifest['rows'] or (manifest['exact'] and total != manifest['rows']):
       raise DataError(f'the shards in {where} have {total} rows, not {manifest["rows"]}; {REMAKE}')
-    for key in ('meta', 'summary'):
-      manifest[key]
     for shard in manifest['shards']:
-      stored_files(shard), shard['sha256'], shard['columns']['sha256']
+      stored_files(shard)
+    # Looked up, so that what is missing is heard of here.
+    _ = manifest['meta'], manifest['summary']
+    _ = [(shard['sha256'], shard['columns']['sha256']) for shard in manifest['shards']]
   except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
     raise DataError(f'{where} is not a manifest of records ({error!r}); {REMAKE}') from error
   return manifest

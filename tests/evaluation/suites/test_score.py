@@ -113,7 +113,7 @@ def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):
   write_clip(tmp_path / '0.mp4', flat(0), 8)
   suite = suite_of('a dog')
   videos = find_videos(tmp_path, suite)
-  with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of moving digits"):
+  with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of the moving digits"):
     score_suite(videos, suite, judge='digits')
   with pytest.raises(ConfigError, match='there is none of this name'):
     score_suite(videos, suite, judge='people')
