@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import ttest_ind, ttest_rel
+from scipy import stats
 
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.tables import aligned
@@ -86,7 +86,7 @@ def _compare(
   paired = set(first) == set(second)
   with warnings.catch_warnings():  # of pairs with one and the same difference: no width is right
     warnings.simplefilter('ignore', RuntimeWarning)
-    test = ttest_rel(other, one) if paired else ttest_ind(other, one, equal_var=False)
+    test = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
   low, high = map(float, test.confidence_interval(confidence))
   means = float(np.mean(one)), float(np.mean(other))
   return *means, Interval(means[1] - means[0], low, high)
