@@ -74,7 +74,8 @@ setup(
   ],
   extras_require={
     # The page on which people vote and review clips, 0.8 MB: its file responses answer Range
-    # requests, by which browsers seek; the server of the standard library has neither those nor time limits.
+    # requests, by which browsers seek; the server of the standard library has neither those nor
+    # time limits.
     'serve': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
