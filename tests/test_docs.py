@@ -77,12 +77,16 @@ def commands():
   ]
 
 
-@pytest.fixture(scope='module')
-def flags():
-  """The flags of each binary: module -> names."""
+def flags_of_commands():
+  """The flags of each command: module -> names."""
   modules = [f'launch.{name}' for name in command_line.binaries()]
   asked = [sys.executable, '-c', ASK, *modules]
   return json.loads(subprocess.check_output(asked, cwd=CHECKOUT, text=True).splitlines()[-1])
+
+
+@pytest.fixture(scope='module')
+def flags():
+  return flags_of_commands()
 
 
 def test_there_are_documents_and_commands():
