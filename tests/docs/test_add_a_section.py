@@ -20,6 +20,10 @@ CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
+COPIED = (
+  'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'pyproject.toml', 'README.md',
+  'CONTRIBUTING.md', 'CHANGELOG.md', 'Makefile', 'setup.py',
+)  # fmt: skip
 ROW, LOOK = [body for title, body in BLOCKS if not title]
 # Beside what the exercise says: a model and a run that are small enough for a test.
 SMALL = {
@@ -68,7 +72,7 @@ def test_the_exercise_names_every_file_that_it_asks_for():
 
 def test_with_the_folder_and_the_row_nothing_else_changes(tmp_path):
   """The files and the row are really added to a copy, which must pass the tests of the tree."""
-  for name in ('mgjax', 'launch', 'configs', 'tests', 'docs', 'pyproject.toml'):
+  for name in COPIED:
     copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
     copy(CHECKOUT / name, tmp_path / name)
   for title, body in FILES.items():
