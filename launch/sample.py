@@ -199,16 +199,16 @@ def _check_applies(component: str) -> None:
   """Raises ConfigError for a flag that says nothing to a component."""
   from mgjax.registry import SECTIONS, section
 
-  takes = {
-    name: {field.name for field in dataclasses.fields(row.request.get())}
-    for name, row in SECTIONS.items()
-    if row.request
-  }
+  def takes(name: str) -> set[str]:
+    request = SECTIONS[name].request  # imports its section
+    return {field.name for field in dataclasses.fields(request.get())} if request else set()
+
+  taken = takes(component)
   single = () if _SUITE.value is not None else (_SAMPLES,)
   for flag in (*_REQUESTED, *single, _PROMPTS, _UPSAMPLE, _SOUNDTRACK, _REWRITE):
     field = _FIELDS.get(flag.name, flag.name)
-    if flag.present and field not in takes[component]:
-      able = ' or '.join(name for name, fields in takes.items() if field in fields)
+    if flag.present and field not in taken:
+      able = ' or '.join(name for name in SECTIONS if field in takes(name))
       raise ConfigError(
         f'--{flag.name} says nothing to {section(component).noun}; it is for a run of the '
         f'component {able}'
