@@ -1,7 +1,12 @@
 """Compares our programs with those of baselines: compiled, warmed up, interleaved, reported."""
 
 import dataclasses
+import datetime
 import gc
+import os
+import pathlib
+import platform
+import re
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -102,6 +107,16 @@ def compare_programs(
   return Comparison(timings, failed, late, peak)
 
 
+def _machine() -> str:
+  """Returns the processor's name and instructions, and the cores that this process may use."""
+  info = pathlib.Path('/proc/cpuinfo')
+  text = info.read_text() if info.exists() else ''
+  name = re.search(r'model name\s*: (.*)', text)
+  wide = [each for each in ('avx2', 'avx512f', 'amx_bf16') if f' {each} ' in f'{text} ']
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return ' '.join([f'{cores} x', name[1] if name else platform.machine(), *wide])
+
+
 def report_of(
   what: str,
   ours: PreparedPrograms,
@@ -136,6 +151,8 @@ def report_of(
     'devices': mesh.size,
     'mesh': dict(mesh.shape),
     'peak_tflops': chip and chip.flops / 1e12,
+    'machine': _machine(),
+    'date': datetime.date.today().isoformat(),
     'jax': jax.__version__,
     'parameters': ours.programs.parameters,
     'rounds': rounds,

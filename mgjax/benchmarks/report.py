@@ -129,24 +129,43 @@ def describe_folder(folder: str | os.PathLike) -> str:
     )
   reports = {path.stem: json.loads(path.read_text()) for path in written}
   devices = sorted({f'{each["devices"]} x {each["device"]}' for each in reports.values()})
-  headings = 'run', 'what', 'program', 'of', 'sizes', 'median s', 'min s', 'TFLOP/s', 'MFU'
-  rows = [(*headings, 'assumed MFU', 'peak GiB')]
+  about = [each.get(key) for each in reports.values() for key in ('machine', 'date')]
+  machines = sorted({word for word in about if word})
+  headings = (
+    'run',
+    'what',
+    'program',
+    'of',
+    'sizes',
+    'median s',
+    'min s',
+    'processor s',
+    'times ours',
+  )
+  rows = [(*headings, 'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB')]
   for name, report in reports.items():
     for whose, programs in report['programs'].items():
       for program, numbers in programs.items():
         rows.append(
           (
             name, report['what'], program, whose, _sizes(report), f'{numbers["median"]:.4g}',
-            f'{numbers["min"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
+            f'{numbers["min"]:.4g}', f'{numbers["cpu"]:.4g}', _times_ours(report, whose, program),
+            f'{numbers["tflops_per_second"]:.4g}',
             '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}', _assumed(report, program),
             f'{report["peak_gib"]:.3g}',
           )
         )  # fmt: skip
-  lines = [', '.join(devices) or 'nothing was measured', '', markdown(rows)]
+  lines = [', '.join([*devices, *machines]) or 'nothing was measured', '', markdown(rows)]
   for path in (path for path in printed if path.stem not in reports):
     last = path.read_text(errors='replace').strip().splitlines()[-1:] or ['it printed nothing']
     lines.append(f'- {path.stem} failed: {last[0].strip()}')
   return '\n'.join(lines)
+
+
+def _times_ours(report: Mapping[str, Any], whose: str, program: str) -> str:
+  """How many times our median and our processor seconds a baseline takes."""
+  times = report.get('baseline_over_mgjax', {}).get(whose, {}).get(program)
+  return f'{times["median"]:.2f}, {times["cpu"]:.2f}' if times else '-'
 
 
 def _assumed(report: Mapping[str, Any], program: str) -> str:

@@ -226,7 +226,7 @@ def gradients(model: Autoencoder) -> dict[str, np.ndarray]:
 
 
 def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
-  """Makes what `launch.bench` times, with our weights, in each of PyTorch's memory formats."""
+  """Makes what `launch.bench` times, with our weights, in PyTorch's memory formats and compiled."""
   torch.set_num_threads(task['threads'])
   if task['dtype'] != 'float32' or task['quant_convolutions'] or task['patch'] != (1, 1, 1):
     raise ValueError('the twin computes in float32, without patches and quant_convolutions')
@@ -235,18 +235,21 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   model = load(model, named_leaves(task['params'])).eval()
   what = task['what']
 
-  def run(model: Autoencoder, x: torch.Tensor) -> torch.Tensor:
+  def run(code: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-      y = model.encode(x) if what == 'encode' else model.decode(x)[:, : task['frames']]
-    return y.permute(0, 1, 3, 4, 2)
+      y = code(x)
+      return (y if what == 'encode' else y[:, : task['frames']]).permute(0, 1, 3, 4, 2)
 
   x = torch.from_numpy(task['x'].copy()).permute(0, 1, 4, 2, 3)
-  return {
-    f'PyTorch {torch.__version__}{name}': {
-      what: functools.partial(run, copy.deepcopy(model).to(memory_format=form), frames(x, form))
-    }
-    for name, form in FORMATS.items()
-  }
+  found = {}
+  for name, form in FORMATS.items():
+    own, inputs = copy.deepcopy(model).to(memory_format=form), frames(x, form)
+    for kind, wrap in (('', lambda code: code), (', compiled', torch.compile)):
+      code = wrap(own.encode if what == 'encode' else own.decode)
+      found[f'PyTorch {torch.__version__}{name}{kind}'] = {
+        what: functools.partial(run, code, inputs)
+      }
+  return found
 
 
 def frames(x: torch.Tensor, form: torch.memory_format) -> torch.Tensor:

@@ -18,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 WHAT = ('step', 'blocks', 'sample')
 
+Wrap = Callable[[Any], Any]  # of a module or a function: torch.compile, or nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
@@ -210,19 +212,32 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
 
     return wait
 
-  if task['what'] == 'step':
-    programs = {'step': make_step(sizes, task['threads'], again=again, **place)}
-  elif task['what'] == 'sample':
-    if task['solver'] != 'euler':
-      raise ValueError(f"this loop is Euler's, not {task['solver']}")
-    programs = make_samplers(sizes, task['times'], task['guidance'], **place)
-  else:
-    programs = make_blocks(sizes, again=again, **place)
-  return {f'PyTorch {torch.__version__}': {name: waited(run) for name, run in programs.items()}}
+  def programs(wrap: Wrap) -> dict[str, Callable[[], Any]]:
+    if task['what'] == 'step':
+      return {'step': make_step(sizes, task['threads'], again=again, wrap=wrap, **place)}
+    if task['what'] == 'sample':
+      if task['solver'] != 'euler':
+        raise ValueError(f"this loop is Euler's, not {task['solver']}")
+      return make_samplers(sizes, task['times'], task['guidance'], wrap=wrap, **place)
+    return make_blocks(sizes, again=again, wrap=wrap, **place)
+
+  wraps = {'': lambda module: module}
+  if device == 'cpu':  # on a GPU a second model would take the memory of layers
+    wraps[', compiled'] = torch.compile
+  return {
+    f'PyTorch {torch.__version__}{name}': {
+      program: waited(run) for program, run in programs(wrap).items()
+    }
+    for name, wrap in wraps.items()
+  }
 
 
 def make_step(
-  sizes: Sizes, threads: int = 2, again: bool = False, **place: Any
+  sizes: Sizes,
+  threads: int = 2,
+  again: bool = False,
+  wrap: Wrap = lambda module: module,
+  **place: Any,
 ) -> Callable[[], float]:
   """Returns a training step on fixed random data: forward, MSE, backward, AdamW; gives the loss."""
   torch.set_num_threads(threads)
@@ -239,10 +254,11 @@ def make_step(
     model = Backbone(sizes, again).to(x.dtype)
   # The fused form is the fastest of the three on a CPU.
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+  predict = wrap(model)
 
   def step() -> float:
     optimizer.zero_grad(set_to_none=True)
-    loss = F.mse_loss(model(x, time, context, mask), target)
+    loss = F.mse_loss(predict(x, time, context, mask), target)
     loss.backward()
     optimizer.step()
     return loss.item()
@@ -256,13 +272,14 @@ def make_samplers(
   guidance: float,
   device: str = 'cpu',
   dtype: torch.dtype = torch.float32,
+  wrap: Wrap = lambda module: module,
 ) -> dict[str, Callable[[], torch.Tensor]]:
   """Returns Euler's first step and the whole loop on random data, as one writes them by hand.
 
   Guidance makes two rows of one, in one pass; the context is there already.
   """
   with torch.device(device):
-    model = Backbone(sizes).to(dtype).eval()
+    model = wrap(Backbone(sizes).to(dtype).eval())
     noise = torch.randn(sizes.latents, dtype=dtype)
     context = torch.randn(2 * len(noise), sizes.context, sizes.dim, dtype=dtype)
     mask = torch.ones(2 * len(noise), sizes.context, dtype=torch.bool)
@@ -285,7 +302,11 @@ def make_samplers(
 
 
 def make_blocks(
-  sizes: Sizes, again: bool = False, device: str = 'cpu', dtype: torch.dtype = torch.float32
+  sizes: Sizes,
+  again: bool = False,
+  device: str = 'cpu',
+  dtype: torch.dtype = torch.float32,
+  wrap: Wrap = lambda module: module,
 ) -> dict[str, Callable[[], Any]]:
   """Returns the layers alone on random data: forward, and with gradients of what they read."""
   rows, dim = sizes.latents[0], sizes.dim
@@ -297,6 +318,7 @@ def make_blocks(
     mask = torch.ones(rows, sizes.context, dtype=torch.bool)
     dy = torch.randn(shapes[0], dtype=dtype)
 
+  @wrap
   def apply() -> torch.Tensor:
     x, *others = inputs
     return through(layers, x, *others, mask, again=again)
