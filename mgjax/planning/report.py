@@ -93,11 +93,9 @@ def _mesh(plan: Plan) -> list[str]:
   lines.append(
     f'step        {chosen.rows} samples, remat {chosen.remat}, exchange {chosen.exchange}'
   )
-  work, own = plan.work, []
-  if chosen.remat != work.remat:
-    own.append(f'remat {work.remat}, a row of the policies below')
-  if chosen.rows != work.batch:
-    own.append(f'{work.batch} samples, which --rows={work.batch} plans')
+  work = plan.work
+  own = [f'remat {work.remat}, a row of the policies below'] * (chosen.remat != work.remat)
+  own += [f'{work.batch} samples, which --rows={work.batch} plans'] * (chosen.rows != work.batch)
   return [*lines, f'configured  {"; ".join(own)}'] if own else lines
 
 

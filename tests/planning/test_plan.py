@@ -47,7 +47,7 @@ def config():
 
 
 def workload(config, bucket=''):
-  return make_workload(config.to_dict(), read_outline(config), bucket)
+  return make_workload(config.to_dict(), read_outline(config.to_dict()), bucket)
 
 
 @pytest.fixture(scope='module')
