@@ -22,7 +22,7 @@ help:
 	@echo 'make docs         make the documentation site in docs/_build/html; a warning is an error'
 	@echo 'make notebooks    run notebooks/*.py and write each as .ipynb with its pictures; ONLY=notebooks/name.py for one'
 	@echo 'make clean        remove what these targets made, except runs/'
-	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install'
+	@echo 'PYTHON=python3.12 chooses the Python (3.11, 3.12 or 3.13), VENV=folder where to install, one a checkout'
 
 demo:
 	@bash requirements/install.sh base

@@ -42,17 +42,20 @@ _CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column wit
 def main(arguments) -> None:
   if command_line.print_config(_CONFIG.value):
     return
+  from mgjax.core.settings import unpack
+  from mgjax.curation.settings import CurationSettings
   from mgjax.data.ingest.open_inputs import open_inputs
   from mgjax.workflows import curate
 
+  settings = unpack(CurationSettings, _CONFIG.value.to_dict(), 'config')
   options = curate.Options(_ENGINE.value, _ADDRESS.value, _WORKERS.value, _LIMIT.value)
   inputs = open_inputs(
     _folder(), _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
   if _DRY_RUN.value:
-    print(*curate.plan(_CONFIG.value, inputs, _OUTPUT.value), sep='\n')
+    print(*curate.plan(settings, inputs, _OUTPUT.value), sep='\n')
   else:
-    print(*curate.curate(_CONFIG.value, inputs, _OUTPUT.value, options), sep='\n')
+    print(*curate.curate(settings, inputs, _OUTPUT.value, options), sep='\n')
 
 
 def _folder() -> str:

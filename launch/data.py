@@ -226,7 +226,7 @@ def _encode() -> None:
     encode.encode(_CONFIG.value, _OUTPUT.value, **share)
   else:
     prompts = requests.read_prompts(_PROMPTS.value)[0]
-    encode.encode_prompts(_CONFIG.value, _OUTPUT.value, prompts, **share)
+    encode.encode_prompts(_CONFIG.value.to_dict(), _OUTPUT.value, prompts, **share)
 
 
 def _open_faces():

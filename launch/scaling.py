@@ -92,7 +92,7 @@ def _run() -> None:
     return
   distributed.initialize()
   distributed.check_shared(_WORKDIR.value)
-  if run_experiment(_CONFIG.value, _WORKDIR.value):
+  if run_experiment(_CONFIG.value.to_dict(), _WORKDIR.value):
     print(f'{_WORKDIR.value}/sweep.jsonl')
 
 

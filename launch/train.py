@@ -54,7 +54,7 @@ def main(_) -> None:
   distributed.check_shared(workdir)
   if not stages:
     mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=phases.since_start())
-  elif recipe.run_recipe(config, workdir):
+  elif recipe.run_recipe(fields, workdir):
     print(quickstart.shown(fields, workdir), end='')
 
 

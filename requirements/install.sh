@@ -3,14 +3,17 @@
 #
 #   [VENV=folder] [PYTHON=python3.12] bash requirements/install.sh base|test|dev|docs|oracle
 #
-# A second call returns at once. It installs again when requirements/ or setup.py change, when the
-# checkout has moved, or when PYTHON names another version; it starts afresh after an interruption.
+# A second call returns at once, or waits for one that still installs. It installs again when
+# requirements/ or setup.py change, when the checkout has moved, or when PYTHON names another
+# version; it starts afresh after an interruption. It refuses the environment of another checkout.
 set -eu
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 group=$1
 venv=${VENV:-.venv}
 stamp=$venv/mgjax-$group
 unfinished=$venv/mgjax-unfinished
+lock=$venv/mgjax-lock # whoever installs holds it; it names the checkout
+here=$(pwd -P)
 unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 fail() {
@@ -61,40 +64,90 @@ if [ -n "${PYTHON:-}" ]; then
   fi
 fi
 
-fingerprint="$(cat requirements/*.txt requirements/install.sh setup.py | cksum) $(pwd -P)"
-if [ -e "$unfinished" ]; then
-  echo "The last installation into $venv did not finish: starting afresh." >&2
-elif ! present=$(look "$venv/bin/python"); then
-  if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
-    fail "VENV=$venv exists and is no virtual environment: name another folder or remove it."
+# Prints the folder of the checkout whose editable install an environment has; fails without mgjax.
+find_owner='
+import importlib.metadata, json, urllib.parse, urllib.request
+found = json.loads(importlib.metadata.distribution("mgjax").read_text("direct_url.json"))
+if found.get("dir_info", {}).get("editable"):
+  print(urllib.request.url2pathname(urllib.parse.urlsplit(found["url"]).path))
+'
+check_owner() {
+  local owner
+  owner=$("$venv/bin/python" -I -c "$find_owner" 2>/dev/null || cat "$lock" 2>/dev/null || true)
+  if [ -n "$owner" ] && [ -e "$owner/setup.py" ] && ! [ "$owner" -ef "$here" ]; then
+    fail "VENV=$venv belongs to another checkout of mgjax, and an environment has room for one:" \
+      "  there  $owner" "  here   $here" \
+      "Name another folder, make ... VENV=folder, or give this one up first: rm -rf $venv"
   fi
-elif [ -z "$wanted" ] || [ "$(minor "$wanted")" = "$(minor "$present")" ]; then
-  if [ "$(cat "$stamp" 2>/dev/null)" = "$fingerprint" ]; then
-    exit 0
-  fi
-  reuse=yes
+}
+
+# Locks the file that is open as 9 here, until this shell and all that it started have ended,
+# however they end: not even a pip that outlives a killed shell meets a second one.
+take_lock='
+import fcntl, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+try:
+  fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+  print("Another installation into " + sys.argv[1] + " goes on; waiting for it.", flush=True)
+  fcntl.flock(9, fcntl.LOCK_EX)
+except OSError:
+  pass  # a file system without locks
+'
+
+fingerprint="$(cat requirements/*.txt requirements/install.sh setup.py | cksum) $here"
+usable() {
+  present=$(look "$venv/bin/python") &&
+    { [ -z "$wanted" ] || [ "$(minor "$wanted")" = "$(minor "$present")" ]; }
+}
+installed() {
+  ! [ -e "$unfinished" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$fingerprint" ] && usable
+}
+if installed; then
+  exit 0
+fi
+if [ -e "$venv" ] && ! [ -e "$venv/pyvenv.cfg" ] && ! [ -e "$lock" ]; then
+  fail "VENV=$venv exists and is no virtual environment: name another folder or remove it."
 fi
 
-if [ -z "${reuse:-}" ]; then
-  tried=
-  if [ -z "$wanted" ]; then
-    for candidate in python3.13 python3.12 python3.11 python3; do
-      if answer=$(look "$candidate"); then
-        PYTHON=$candidate
-        break
-      fi
-      tried="$tried"$'\n'"  $candidate: $answer"
-    done
-  fi
+tried=
+if [ -z "$wanted" ]; then
+  for candidate in python3.13 python3.12 python3.11 python3; do
+    if answer=$(look "$candidate"); then
+      PYTHON=$candidate
+      break
+    fi
+    tried="$tried"$'\n'"  $candidate: $answer"
+  done
+fi
+need_python() {
   if [ -z "${PYTHON:-}" ]; then
     fail "mgjax needs Python 3.11, 3.12 or 3.13 with venv, and found none:$tried" \
       'On Debian 12 and Ubuntu 24.04 this installs one: apt-get install -y python3 python3-venv' \
       'If there is one elsewhere, name it: make ... PYTHON=/path/to/python3.12'
   fi
+}
+usable || need_python
+
+check_owner
+mkdir -p "$venv"
+exec 9>>"$lock"
+"${PYTHON:-$venv/bin/python}" -E -c "$take_lock" "$venv"
+if installed; then
+  exit 0 # by the one that this waited for
+fi
+check_owner
+printf '%s\n' "$here" >"$lock"
+
+if [ -e "$unfinished" ] || ! usable; then
+  if [ -e "$unfinished" ]; then
+    echo "The last installation into $venv did not finish: starting afresh." >&2
+  fi
+  need_python
   echo "Making $venv with $PYTHON."
-  rm -rf "$venv"
-  mkdir -p "$venv"
   touch "$unfinished"
+  kept=(! -name "${unfinished##*/}" ! -name "${lock##*/}")
+  find "$venv/" -mindepth 1 -maxdepth 1 "${kept[@]}" -exec rm -rf {} +
   "$PYTHON" -E -m venv "$venv" || fail "$PYTHON could not make a virtual environment; see above."
 fi
 

@@ -1,9 +1,8 @@
 """Times a configuration of any component on random data, on the devices that there are."""
 
 import functools
-from collections.abc import Sequence
-
-from ml_collections import ConfigDict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mgjax.benchmarks.data import WHAT as DATA
 from mgjax.benchmarks.data import describe_data, measure_data
@@ -26,7 +25,7 @@ FAMILIES = {
 
 
 def bench_any(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
   what: str = STEP,
   *,
   latents: tuple[int, ...] | None = None,
@@ -38,7 +37,7 @@ def bench_any(
   """Times a configuration with the benchmark of its component's family.
 
   Args:
-    config: of any component, or of data (`configs/bench/data.py`).
+    fields: a configuration of any component, or of data (`configs/bench/data.py`).
     what: 'data', or a program that the family has: of a flow model one of `programs.WHAT` or
       'sample', of an autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
@@ -50,20 +49,20 @@ def bench_any(
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """
-  if (config.component == DATA) != (what == DATA):
+  if (fields['component'] == DATA) != (what == DATA):
     raise ConfigError(
       f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
     )
-  subjects = [config.to_dict()]
+  subjects: list[Any] = [fields]
   measure, describe, able = measure_data, describe_data, ()
   if what != DATA:
-    family = section(config.component).family
+    family = section(fields['component']).family
     if family not in FAMILIES:
       raise ConfigError(
         f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have'
       )
     measure, able = FAMILIES[family]
-    subjects += [read_outline(config)] if measure is measure_flow_model else []
+    subjects += [read_outline(fields)] if measure is measure_flow_model else []
     measure, describe = functools.partial(measure, what=what), describe_benchmark
   given = {'latents': latents, 'video': video, 'layers': layers}
   options = {flag: value for flag, value in given.items() if value is not None}

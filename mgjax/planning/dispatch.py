@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.core.errors import ConfigError
 from mgjax.planning import plan as planning
 from mgjax.planning import report
@@ -34,7 +32,7 @@ class Answer:
 
 
 def plan_any(
-  config: ConfigDict,
+  fields: Mapping[str, Any],
   topology: str,
   *,
   mesh: Mapping[str, int] | None = None,
@@ -68,27 +66,27 @@ def plan_any(
   for name, value, known in (('how', how, HOW), ('what', what, WHAT)):
     if value not in known:
       raise ConfigError(f'{name} = {value!r}; expected one of {", ".join(known)}')
-  fields = config.to_dict()
+  component = fields['component']
   if what == SAMPLE:
     asked = {
       'bucket': bucket, 'exchange': exchange, 'frames': frames, 'size': size, 'rows': rows,
       'compiled': how == 'compile', 'remat': remat, 'search': how == 'search',
     }  # fmt: skip
     given = {name: value for name, value in asked.items() if value}
-    plan, describe = _find_sampling(config.component, given)
-    answer = plan(fields, read_outline(config), topology, mesh, **given)
+    plan, describe = _find_sampling(component, given)
+    answer = plan(fields, read_outline(fields), topology, mesh, **given)
     return Answer(describe(answer), answer)
   if frames or size:
     raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
-  if section(config.component).family != 'flow model':
+  if section(component).family != 'flow model':
     if how != 'estimate' or bucket or remat or exchange:
       raise ConfigError(
-        f'of {section(config.component).noun} a plan is by formula, of the longest bucket; leave '
+        f'of {section(component).noun} a plan is by formula, of the longest bucket; leave '
         '--search, --compile, --bucket, --remat and --exchange away'
       )
     answer = plan_forward(fields, topology, mesh, rows)
     return Answer(describe_forward(answer), answer)
-  work = make_workload(fields, read_outline(config), bucket)
+  work = make_workload(fields, read_outline(fields), bucket)
   choices = planning.Choices(mesh, rows, remat, exchange)
   if how == 'search':
     found = planning.search_plans(work, topology, choices)

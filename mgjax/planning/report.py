@@ -93,7 +93,10 @@ def _mesh(plan: Plan) -> list[str]:
   lines.append(
     f'step        {chosen.rows} samples, remat {chosen.remat}, exchange {chosen.exchange}'
   )
-  return lines
+  work = plan.work
+  own = [f'remat {work.remat}, a row of the policies below'] * (chosen.remat != work.remat)
+  own += [f'{work.batch} samples, which --rows={work.batch} plans'] * (chosen.rows != work.batch)
+  return [*lines, f'configured  {"; ".join(own)}'] if own else lines
 
 
 def _memory(plan: Plan) -> list[str]:
@@ -105,17 +108,26 @@ def _memory(plan: Plan) -> list[str]:
   verdict = f'fits, {free}' if plan.fits else f'does not fit: {free}, {FREE:.0%} wanted'
   lines = [f'GiB a chip, of {capacity:.1f}: {verdict}', *table(rows)]
   policies = (plan.policies[name] for name in ORDER if name in plan.policies)
-  said = [
-    f'{each.remat} {each.peak / GIB:.1f} GiB {_of(each.time, "step")} s'
-    + ('' if fits(each, plan.topology) else ' (too large)')
-    for each in policies
-  ]
+  for index, each in enumerate(policies):
+    notes = [] if fits(each, plan.topology) else ['too large']
+    notes += ['as configured'] if each.remat == plan.work.remat else []
+    notes += ['planned here'] if each.remat == plan.chosen.remat else []
+    said = f'{each.remat} {each.peak / GIB:.1f} GiB {_of(each.time, "step")} s'
+    note = f' ({", ".join(notes)})' if notes else ''
+    lines.append(f'{"" if index else "policies":12}{said}{note}')
   best = recommended_remat(plan)
-  lines += [
-    *(f'{"" if index else "policies":12}{each}' for index, each in enumerate(said)),
-    f'recommended --config.model.remat={best}' if best else 'recommended more chips: none fits',
-  ]
-  return lines
+  return [*lines, f'recommended {_recommended(plan, best) if best else "more chips: none fits"}']
+
+
+def _recommended(plan: Plan, best: str) -> str:
+  own, new = plan.policies[plan.work.remat], plan.policies[best]
+  if new is own:
+    return f'remat {best}, as configured'
+  if not fits(own, plan.topology):
+    return f'--config.model.remat={best}; as configured it does not fit'
+  ends = zip((own.time.slow, own.time.fast), (new.time.slow, new.time.fast), strict=True)
+  less = words(Ends(*(1 - b.step / a.step for a, b in ends)), '.0%')
+  return f'--config.model.remat={best}, {less} less time a step than as configured'
 
 
 def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
@@ -206,6 +218,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'bound': _bound(time),
     'samples_per_second': bounds(chosen.rate),
     'stage': {'name': stage[0], 'days': bounds(stage[1])} if stage else None,
+    'configured_remat': work.remat,
     'recommended_remat': recommended_remat(plan),
   }
 

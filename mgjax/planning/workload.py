@@ -107,13 +107,14 @@ class Workload:
     return sum(parameter.size for parameter in self.parameters)
 
 
-def read_outline(config: ConfigDict) -> Outline:
+def read_outline(fields: Mapping[str, Any]) -> Outline:
   """Reads the model and the samples of a flow model's configuration, without anything large."""
-  if section(config.component).family != 'flow model':
+  component = fields['component']
+  if section(component).family != 'flow model':
     raise ConfigError(
-      f'plans by formula are made for flow models; this configuration is of {config.component!r}'
+      f'plans by formula are made for flow models; this configuration is of {component!r}'
     )
-  return feature(config.component, 'outline', 'can be trained')(config)
+  return feature(component, 'outline', 'can be trained')(ConfigDict(fields))
 
 
 def make_workload(

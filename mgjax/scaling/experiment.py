@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.sweep import run_sweep
 
 
-def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
   """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
 
   `config` has `samples`, the videos of held-out captions by which a run on moving digits is judged,
@@ -27,12 +28,13 @@ def run_experiment(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     raise ConfigError(
       f'the configuration lacks {", ".join(sorted(missing))}; expected one of configs/scaling/'
     )
-  evaluate = functools.partial(_judge, samples=int(config.samples)) if config.samples else None
+  evaluate = (
+    functools.partial(_judge, samples=int(config['samples'])) if config['samples'] else None
+  )
   if 'grid' not in config:
-    seeds = config.seeds
-    seeds = dict(seeds.items()) if isinstance(seeds, ConfigDict) else seeds
-    return run_sweep(dict(config.arms.items()), seeds, workdir, evaluate=evaluate)
-  points = {point.name: point for point in make_grid(config.to_dict())}
+    arms = {name: ConfigDict(arm) for name, arm in config['arms'].items()}
+    return run_sweep(arms, config['seeds'], workdir, evaluate=evaluate)
+  points = {point.name: point for point in make_grid(config)}
   return run_sweep(
     {name: point.config for name, point in points.items()},
     {name: point.seeds for name, point in points.items()},

@@ -166,7 +166,7 @@ def train(
       prepare=spec.prepare,
       evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
       show=spec.show,
-      meta=functools.partial(_meta, config, spec, orders),
+      meta=functools.partial(_meta, config.to_dict(), spec, orders),
       react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
       norms=jax.jit(parameter_norms),
       flops=spec.flops,
@@ -419,10 +419,10 @@ def _first_params(
   return jax.tree.map(jax.device_put, start_from(start(place), params), shardings)
 
 
-def _meta(config: ConfigDict, spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:
+def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State) -> dict[str, Any]:
   return {
     'step': int(state.step),
-    'config': config.to_dict(),
+    'config': config,
     'orders': orders,
     'notes': spec.notes(state.average) if spec.notes else {},
     'version': mgjax.__version__,

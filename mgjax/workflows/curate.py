@@ -17,11 +17,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.settings import unpack
 from mgjax.curation import shards
 from mgjax.curation.captioning import CARRIED, caption_clips, carried, compose
 from mgjax.curation.costs import costs_of, describe_costs
@@ -80,13 +77,11 @@ class Options:
       raise ConfigError(f'address = {self.address!r} is of a Ray cluster; choose the engine ray')
 
 
-def settings_of(config: ConfigDict) -> CurationSettings:
-  """Returns the settings that a configuration says."""
-  return unpack(CurationSettings, config.to_dict(), 'config')
-
-
 def curate(
-  config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str], options: Options = Options()
+  settings: CurationSettings,
+  inputs: Inputs,
+  output: str | os.PathLike[str],
+  options: Options = Options(),
 ) -> list[str]:
   """Measures, selects and cuts; the same call again goes on where it stopped.
 
@@ -100,7 +95,6 @@ def curate(
     ConfigError: another process is at work there, or something is not installed.
     DataError: nothing can be used.
   """
-  settings = settings_of(config)
   if not len(inputs):
     raise DataError('there is nothing to curate: no video was found')
   workers = options.workers or os.cpu_count() or 1
@@ -228,9 +222,8 @@ def open_scores(
   return Scores(os.path.join(output, SCORES), identity, len(inputs), shards.VIDEOS_PER_SHARD)
 
 
-def plan(config: ConfigDict, inputs: Inputs, output: str | os.PathLike[str]) -> list[str]:
+def plan(settings: CurationSettings, inputs: Inputs, output: str | os.PathLike[str]) -> list[str]:
   """Says what `curate` would do, and does nothing."""
-  settings = settings_of(config)
   shards.check_installed(settings.measure)
   if not os.path.isdir(output):
     return [f'{len(inputs)} videos to measure, none of them is measured yet']

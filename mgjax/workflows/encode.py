@@ -173,7 +173,7 @@ def encode(
 
 
 def encode_prompts(
-  config: ConfigDict,
+  config: Mapping[str, Any],
   workdir: str | os.PathLike[str],
   prompts: Sequence[str],
   *,
@@ -188,16 +188,16 @@ def encode_prompts(
   Raises:
     ConfigError: the configuration names no encoders, or the stores were filled by others.
   """
-  text = TextSettings.of(config.to_dict())
+  text = TextSettings.of(config)
   if not text.encoders:
     raise ConfigError(
       'config.text names no encoders, so there is nothing to encode prompts with; take a '
       'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
     )
   process, processes = _stripe(process, processes)
-  still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in config.buckets.values())
-  moving = any(shape.get('frames', 1) > 1 for shape in config.buckets.values())
-  fps, texts = config.data.fps, []
+  shapes, fps, texts = config['buckets'].values(), config['data']['fps'], []
+  still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in shapes)
+  moving = any(shape.get('frames', 1) > 1 for shape in shapes)
   for prompt in prompts:
     rates = [None] * still + [frame_rate_of(prompt, None, fps)] * moving
     texts += [with_frame_rate(prompt, rate) for rate in rates]

@@ -179,7 +179,7 @@ def _component(stages: Mapping[str, Any], name: str) -> str:
   return _component(stages, stage['of'][0]) if averaged else stage['component']
 
 
-def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
+def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
   """Runs all stages of a recipe, or goes on with it where it stopped.
 
   What is finished is passed over at once; a stage that was stopped resumes as `train` does.
@@ -192,7 +192,7 @@ def run_recipe(config: ConfigDict, workdir: str | os.PathLike[str]) -> bool:
     MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
   """
   workdir = pathlib.Path(workdir)
-  stages = plan_stages(config.to_dict(), workdir)
+  stages = plan_stages(config, workdir)
   with hold(workdir):
     return _run_stages(stages, workdir)
 

@@ -41,7 +41,7 @@ def tiny(**changes):
 
 
 def workload(config):
-  return make_workload(config.to_dict(), read_outline(config))
+  return make_workload(config.to_dict(), read_outline(config.to_dict()))
 
 
 def one_device():
@@ -50,7 +50,9 @@ def one_device():
 
 def timed(what, config=None, **options):
   config, options = config or tiny(), {'devices': one_device()} | options
-  return measure_flow_model(config.to_dict(), read_outline(config), what, rounds=2, **options)
+  return measure_flow_model(
+    config.to_dict(), read_outline(config.to_dict()), what, rounds=2, **options
+  )
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):

@@ -28,7 +28,7 @@ def tiny(**changes):
 def timed(config=None, **options):
   options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS} | options
   config = config or tiny()
-  return measure_flow_model(config.to_dict(), read_outline(config), 'sample', **options)
+  return measure_flow_model(config.to_dict(), read_outline(config.to_dict()), 'sample', **options)
 
 
 BASELINE = """

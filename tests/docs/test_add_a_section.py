@@ -7,13 +7,8 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
-import configs.digits
-import mgjax
-from mgjax import registry
-from mgjax.core.config_files import load_config
 from tests import tiny
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
@@ -21,10 +16,15 @@ TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
 COPIED = (
-  'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'pyproject.toml', 'README.md',
-  'CONTRIBUTING.md', 'CHANGELOG.md', 'Makefile', 'setup.py',
+  '.ci', 'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'requirements',
+  'pyproject.toml', 'setup.py', 'Makefile', 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
+  'CITATION.cff', 'LICENSE',
 )  # fmt: skip
 ROW, LOOK = [body for title, body in BLOCKS if not title]
+COMMANDS = re.findall(r'^python (-m launch.+)$', TEXT, re.MULTILINE)
+# Tests of the whole tree, which a new section must pass as it is.
+TESTS = ('test_architecture.py', 'test_registry.py', 'test_size.py', 'test_docs.py',
+         'docs/test_architecture_page.py', 'docs/test_site.py')  # fmt: skip
 # Beside what the exercise says: a model and a run that are small enough for a test.
 SMALL = {
   'model.dim': 16,
@@ -41,22 +41,42 @@ SMALL = {
 }
 
 
+# After what the exercise looks at: what it is, of this copy of mgjax.
+LOOKED = """
+import pathlib
+import numpy as np
+assert pathlib.Path(mgjax.__file__).is_relative_to(pathlib.Path.cwd())
+assert images.shape == (40, 1, 16, 16, 3) and images.dtype == np.uint8
+np.testing.assert_array_equal(digits.generate(2, first=3), images[3:5])
+assert pathlib.Path('out/sheet.png') in digits.save('out', 2)
+"""
+
+
 @pytest.fixture(scope='module')
-def written(tmp_path_factory):
-  """The folder with the written files, which can be imported, and the row in the registry."""
-  folder = tmp_path_factory.mktemp('written')
-  with pytest.MonkeyPatch.context() as patch:
-    for title, body in FILES.items():
-      (folder / title).parent.mkdir(parents=True, exist_ok=True)
-      (folder / title).write_text(body)
-    patch.setattr(mgjax, '__path__', [*mgjax.__path__, str(folder / 'mgjax')])
-    place = str(folder / 'configs/digits')
-    patch.setattr(configs.digits, '__path__', [*configs.digits.__path__, place])
-    for name, row in eval(f'{{{ROW}}}', vars(registry)).items():
-      patch.setitem(registry.SECTIONS, name, row)
-    yield folder
-  for name in [name for name in sys.modules if 'tiny_digits' in name]:
-    del sys.modules[name]
+def copy(tmp_path_factory):
+  """A copy of the checkout with the files and the row of the exercise, and no other change."""
+  folder = tmp_path_factory.mktemp('copy')
+  skip = shutil.ignore_patterns('__pycache__', '_build')
+  for name in COPIED:
+    if (CHECKOUT / name).is_dir():
+      shutil.copytree(CHECKOUT / name, folder / name, ignore=skip)
+    else:
+      shutil.copy(CHECKOUT / name, folder / name)
+  for title, body in FILES.items():
+    (folder / title).parent.mkdir(parents=True, exist_ok=True)
+    (folder / title).write_text(body)
+  registry = folder / 'mgjax/registry.py'
+  registry.write_text(registry.read_text().replace('SECTIONS = {\n', f'SECTIONS = {{\n{ROW}', 1))
+  return folder
+
+
+def run(copy, *arguments):
+  """Runs Python in the copy; returns what it printed."""
+  done = subprocess.run(
+    [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  return done.stdout
 
 
 def test_the_exercise_names_every_file_that_it_asks_for():
@@ -70,45 +90,21 @@ def test_the_exercise_names_every_file_that_it_asks_for():
     assert f'`{title}`' in TEXT
 
 
-def test_with_the_folder_and_the_row_nothing_else_changes(tmp_path):
-  """The files and the row are really added to a copy, which must pass the tests of the tree."""
-  for name in COPIED:
-    copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
-    copy(CHECKOUT / name, tmp_path / name)
-  for title, body in FILES.items():
-    (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / title).write_text(body)
-  path = tmp_path / 'mgjax/registry.py'
-  path.write_text(path.read_text().replace('SECTIONS = {\n', f'SECTIONS = {{\n{ROW}', 1))
-  tests = ('tests/test_architecture.py', 'tests/test_registry.py', 'tests/test_size.py')
-  command = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', *tests]
-  command.append('tests/docs/test_architecture_page.py')
-  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-  assert done.returncode == 0, done.stdout
-  assert 'tiny_digits' in path.read_text()
+def test_with_the_folder_and_the_row_nothing_else_changes(copy):
+  tests = [f'tests/{each}' for each in TESTS]
+  options = ('-v', '-p', 'no:cacheprovider', '-k', 'not commands_would_run')  # of other sections
+  told = run(copy, '-m', 'pytest', *options, *tests)
+  assert 'test_what_a_row_names_is_there[tiny_digits] PASSED' in told
+  assert 'test_a_package_keeps_its_budget[tiny_digits] PASSED' in told
 
 
-def test_it_trains_and_samples(written, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  config = load_config(str(written / 'configs/digits/tiny_digits.py'), SMALL)
-  workdir = pathlib.Path(re.search(r'--workdir=(\S+)', TEXT)[1])
-  mgjax.train(config, workdir)
-  losses = [row['loss'] for row in tiny.metrics(workdir) if 'loss' in row]
+def test_its_commands_count_the_parameters_train_and_sample(copy):
+  dry, train = (command.split() for command in COMMANDS[-2:])
+  total = re.search(r'counts ([\d,]+) parameters', TEXT)[1]
+  assert re.search(rf'^total\s+{total}\s', run(copy, *dry), re.MULTILINE)
+  run(copy, *train, *(f'--config.{name}={value}' for name, value in SMALL.items()))
+  losses = [row['loss'] for row in tiny.metrics(copy / 'runs/tiny_digits') if 'loss' in row]
   assert len(losses) == 3
   assert all(map(math.isfinite, losses))
-
-  exec(compile(LOOK, 'docs/add_a_section.md', 'exec'), names := {})
-  assert names['images'].shape == (40, 1, 16, 16, 3)
-  assert pathlib.Path('runs/tiny_digits/digits.png').exists()
-  pipeline = names['digits']
-  np.testing.assert_array_equal(pipeline.generate(2, first=3), names['images'][3:5])
-  assert pathlib.Path('out/sheet.png') in pipeline.save('out', 2)
-
-
-def test_it_counts_its_parameters(written):
-  config = load_config(str(written / 'configs/digits/tiny_digits.py'))
-  from mgjax.workflows.dry_run import dry_run
-
-  table = dry_run(config, 'runs/nowhere')
-  total = re.search(r'counts ([\d,]+) parameters', TEXT)[1]
-  assert re.search(rf'^total\s+{total}\s', table, re.MULTILINE)
+  run(copy, '-c', LOOK + LOOKED)
+  assert (copy / 'runs/tiny_digits/digits.png').exists()

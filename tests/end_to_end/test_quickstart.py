@@ -50,7 +50,7 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
     keep = {k: v for k, v in overrides.items() if not k.startswith('buckets.image')}
     stage = config.stages[name]
     stage.update_from_flattened_dict(keep | {'train.steps': 2, 'optimizer.warmup': 1})
-  assert run_recipe(config, tmp_path)
+  assert run_recipe(config.to_dict(), tmp_path)
   text, model = quickstart.shown(config.to_dict(), tmp_path), tmp_path / 'video'
   report = json.loads((tmp_path / 'report.json').read_text())
   assert sorted(report['captions']) == [
@@ -73,7 +73,7 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   monkeypatch.setattr(alignment, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
   config = recipe(tiny.autoencoder(), tiny.video(workdir), judge='digits', samples=27)
-  assert run_recipe(config, workdir)
+  assert run_recipe(config.to_dict(), workdir)
   report = json.loads((workdir / 'report.json').read_text())
   for name in ('alignment', 'ceiling', 'floor'):
     assert report[name].keys() == {'digit', 'colour', 'direction', 'all'}
@@ -85,7 +85,9 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   assert 'held-out captions' in text and paths and all(map(os.path.exists, paths))
   assert 'Scores' in (workdir / 'report.html').read_text()
   monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
-  assert run_recipe(config, workdir) and quickstart.shown(config.to_dict(), workdir) == text
+  assert (
+    run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
+  )
 
 
 def test_an_unknown_judge_is_refused(tiny_runs):

@@ -13,7 +13,7 @@ from tests.end_to_end.test_quickstart import recipe
 def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_path):
   workdir = shutil.copytree(tiny_sound_runs, tmp_path / 'quickstart')  # trained already, and moved
   config = recipe(tiny_sound.codec(), tiny_sound.audio(workdir), judge='sound', samples=4)
-  assert run_recipe(config, workdir)
+  assert run_recipe(config.to_dict(), workdir)
   text = quickstart.shown(config.to_dict(), workdir)
   report = json.loads((workdir / 'report.json').read_text())
   assert report['real']['clips'] == report['scores']['clips'] == 4
@@ -23,4 +23,6 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
   films = list((workdir / 'samples').rglob('*.mp4'))
   assert films and all(probe_audio(path).rate == 48_000 for path in films)
   assert 'real (ceiling)' in text and '--video=' in text
-  assert run_recipe(config, workdir) and quickstart.shown(config.to_dict(), workdir) == text
+  assert (
+    run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
+  )

@@ -27,7 +27,7 @@ def small():
 
 
 def planned(config, topology, choices):
-  work = make_workload(config.to_dict(), read_outline(config))
+  work = make_workload(config.to_dict(), read_outline(config.to_dict()))
   return planning.make_plan(work, topology, choices)
 
 

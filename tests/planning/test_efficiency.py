@@ -39,7 +39,7 @@ def test_a_backward_kernel_has_five_products_where_the_forward_one_has_two():
 def test_the_range_of_a_step_holds_what_others_published(chip):
   topology, mesh, remat, rows = STEP_OF[chip]
   config = t2iv_768.get_config('30b')
-  work = make_workload(config.to_dict(), read_outline(config))
+  work = make_workload(config.to_dict(), read_outline(config.to_dict()))
   plan = make_plan(work, topology, Choices(mesh, remat=remat, rows=rows))
   assert plan.fits
   mfu = bounds(plan.chosen.time.map(lambda each: each.utilisation))

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import math
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.video import t2iv_256, t2iv_768
+from configs.video import node, t2iv_256, t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.nn.kernels import splash
 from mgjax.nn.kernels.tpu import backward
@@ -26,6 +28,7 @@ from mgjax.planning.report import describe_plan, describe_search, plan_as_json, 
 from mgjax.planning.search import estimate, longest_video, search
 from mgjax.planning.workload import make_sizes, make_workload, read_outline
 
+CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TOPOLOGIES = (
   'v5p:8x8x8',
   'v5p:4x4x4',
@@ -44,7 +47,7 @@ def config():
 
 
 def workload(config, bucket=''):
-  return make_workload(config.to_dict(), read_outline(config), bucket)
+  return make_workload(config.to_dict(), read_outline(config.to_dict()), bucket)
 
 
 @pytest.fixture(scope='module')
@@ -194,6 +197,36 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
   assert answer['peak_gib_per_chip'] == pytest.approx(sum(answer['gib_per_chip'].values()))
   assert {'parameters', 'flops_per_sample', 'collectives'} <= set(answer)
   assert answer['recommended_remat'] == plan.chosen.remat
+
+
+def test_a_plan_says_what_of_it_is_configured_and_what_is_recommended():
+  work, page = workload(node.get_config()), (CHECKOUT / 'docs/your_data.md').read_text()
+  for topology, each, best in (
+    ('h100:1', '', 'attention_and_inputs'),
+    ('h100:8', ' each', 'nothing'),
+  ):
+    plan = make_plan(work, topology, Choices(rows=32))
+    text, answer = describe_plan(plan), plan_as_json(plan)
+    assert (answer['configured_remat'], answer['recommended_remat']) == ('attention', best)
+    assert 'configured  remat attention, a row of the policies below\n' in text
+    for name, mark in (('attention', '(as configured)'), (best, '(planned here)')):
+      way = plan.policies[name]
+      low, high = (end.step for end in (way.time.fast, way.time.slow))
+      assert f' {name} {way.peak / GIB:.1f} GiB {low:.3g} to {high:.3g} s {mark}\n' in text
+      hours = f'{low / 0.036:.2g} to {high / 0.036:.2g} hours'
+      row = f' | {way.peak / GIB:.1f} GiB{each} | {low:.2f} to {high:.2f} s | {hours} |'
+      assert re.search(rf'`{name}`, \w+( \w+)?{re.escape(row)}', page)
+  assert 'recommended --config.model.remat=nothing, 16% to 21% less time a step' in text
+  assert '`--config.model.remat=nothing` takes 16% to 21% less time' in page
+
+  assert '32 samples, which --rows=32 plans\n' in describe_plan(make_plan(work, 'h100:8'))
+  large = dataclasses.replace(work, remat='nothing')
+  text = describe_plan(make_plan(large, 'h100:1', Choices(rows=32)))
+  assert '=attention_and_inputs; as configured it does not fit\n' in text
+  same = dataclasses.replace(work, remat='attention_and_inputs')
+  text = describe_plan(make_plan(same, 'h100:1', Choices(rows=32)))
+  assert 'configured  ' not in text and 'recommended remat attention_and_inputs, as conf' in text
+  assert '(as configured, planned here)' in text
 
 
 def test_collectives_move_the_bytes_that_the_arrays_have(config):

@@ -47,4 +47,4 @@ def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
 
 def test_a_configuration_of_one_run_is_no_experiment(tmp_path):
   with pytest.raises(ConfigError, match='lacks arms, samples, seeds'):
-    run_experiment(video.get_config(), tmp_path)
+    run_experiment(video.get_config().to_dict(), tmp_path)

@@ -89,7 +89,7 @@ def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_run
 
 def test_a_prompt_that_quotes_is_read_by_both(latents, tiny_runs, encoders):
   config = config_of(tiny_runs, encoders, latents)
-  assert encode_prompts(config, latents, ['the sign says "407"'])
+  assert encode_prompts(config.to_dict(), latents, ['the sign says "407"'])
   found = Lookup(TextSettings.of(config.to_dict()))('FPS-8 the sign says "407"')
   assert {name: states.shape for name, states in found.items()} == {
     'long': (26, 8),
@@ -148,7 +148,7 @@ def test_an_encoder_that_is_not_there_is_said_before_anything_is_encoded(tiny_ru
 def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp_path):
   other = {**encoders, 'long': tiny_text.make_encoder(tmp_path / 'other', seed=2)}
   with pytest.raises(ConfigError, match=r'has embeddings of the encoder .*; name another'):
-    encode_prompts(config_of(tiny_runs, other, latents), latents, ['a cat'])
+    encode_prompts(config_of(tiny_runs, other, latents).to_dict(), latents, ['a cat'])
   config = config_of(tiny_runs, encoders, latents)
   learnt = dict.fromkeys(tiny_text.READS, 'another')
   with pytest.raises(ConfigError, match='is another than the model learnt to read'):

@@ -59,11 +59,11 @@ def test_the_last_stage_learns_from_pairs_that_the_second_one_makes(
 
   monkeypatch.setattr(recipe, 'backtranslate', stopped)
   with pytest.raises(KeyboardInterrupt):
-    run_recipe(config, workdir)
+    run_recipe(config.to_dict(), workdir)
   told = describe_recipe(config.to_dict(), workdir)
   assert told.count(': done') == 4
   assert 'latents_backtranslation for backtranslation, on frames: to do' in told
-  assert run_recipe(config, workdir)
+  assert run_recipe(config.to_dict(), workdir)
   pairs = workdir / 'latents_backtranslation'
   for split, count in (('train', 8), ('validation', 8)):
     assert (pairs / split / 'backtranslated' / PAGE).exists()
@@ -77,7 +77,7 @@ def test_the_last_stage_learns_from_pairs_that_the_second_one_makes(
 
   for name in ('train', 'encode', 'backtranslate'):
     monkeypatch.setattr(recipe, name, never)
-  assert run_recipe(config, workdir)
+  assert run_recipe(config.to_dict(), workdir)
   assert describe_recipe(config.to_dict(), workdir).count(': done') == 6
   # Pairs that are to be kept otherwise are pairs to make, and the latents of others are as before.
   config.stages.backtranslation.backtranslation.direction = 0.5

@@ -71,7 +71,7 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
   tiny_runs, tmp_path, monkeypatch
 ):
   config = stages(tiny_runs)
-  assert run_recipe(config, tmp_path)
+  assert run_recipe(config.to_dict(), tmp_path)
   # Images have one entry of time; what the next stage starts with is that one, repeated.
   assert table(tmp_path / 'images', 'time').shape[0] == 1
   # Spatial tables double with the first videos and once more with the larger pictures.
@@ -90,7 +90,7 @@ def test_stages_build_on_one_another_and_a_second_call_ends_at_once(
 
   for name in ('train', 'encode', 'average_runs'):
     monkeypatch.setattr(recipe, name, never)
-  assert run_recipe(config, tmp_path)
+  assert run_recipe(config.to_dict(), tmp_path)
   assert describe_recipe(config.to_dict(), tmp_path).count(': done') == len(
     plan_stages(config.to_dict(), tmp_path)
   )
@@ -119,7 +119,7 @@ def test_two_processes_are_stopped_together_in_a_stage_and_go_on_to_the_end(tiny
 @pytest.mark.slow
 def test_stopped_in_every_stage_a_recipe_ends_as_if_undisturbed(tiny_runs, tmp_path, monkeypatch):
   config = stages(tiny_runs, order=('images', 'joint', 'double'))
-  assert run_recipe(config, tmp_path / 'whole')
+  assert run_recipe(config.to_dict(), tmp_path / 'whole')
   seen = set()
 
   def stopped(config, workdir):
@@ -129,7 +129,9 @@ def test_stopped_in_every_stage_a_recipe_ends_as_if_undisturbed(tiny_runs, tmp_p
     return train(config, workdir, stop_at=1 if first else None)
 
   monkeypatch.setattr(recipe, 'train', stopped)
-  assert [run_recipe(config, tmp_path / 'stopped') for _ in range(4)] == [False] * 3 + [True]
+  assert [run_recipe(config.to_dict(), tmp_path / 'stopped') for _ in range(4)] == [False] * 3 + [
+    True
+  ]
   monkeypatch.undo()
   for name in config.order:
     states = [
@@ -164,7 +166,7 @@ def test_a_failing_stage_ends_the_recipe_with_its_error_and_its_name(tiny_runs, 
   config = stages(tiny_runs, order=('images',))
   config.stages.images.data.latents = str(tmp_path / 'nowhere')
   with pytest.raises(DataError, match=r"stage 'images': .*nowhere"):
-    run_recipe(config, tmp_path / 'recipe')
+    run_recipe(config.to_dict(), tmp_path / 'recipe')
   assert 'images' in (tmp_path / 'recipe' / 'report.html').read_text()
 
 
@@ -177,7 +179,7 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   assert run_recipe_is_done(config, tmp_path)
   config.stages.images.optimizer.learning_rate = 0.5
   with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.learning_rate"):
-    run_recipe(config, tmp_path)
+    run_recipe(config.to_dict(), tmp_path)
 
 
 def run_recipe_is_done(config, workdir):

@@ -14,8 +14,11 @@ differentiated, leads the student's samples to where the teacher expects more of
 
   (E_critic[X | X_r] - E_teacher[X | X_r]) / mean |X - E_teacher[X | X_r]|
 
-It is that of the divergence KL(student || teacher) of samples with noise. No data are needed but
-what conditions say. What this leaves out of DMD2, and why: docs/decisions/0030.
+It approximates that of the divergence KL(student || teacher) of samples with noise. The normaliser,
+each row's own, gives weights to rows that the divergence does not have: nearly the same ones where
+a row has many values, unbounded ones where it has one, and there the mean over rows can even have
+the other sign. No data are needed but what conditions say. What this leaves out of DMD2, and why:
+docs/decisions/0030.
 """
 
 import dataclasses

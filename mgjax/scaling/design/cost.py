@@ -42,7 +42,8 @@ def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[f
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:
-      work = make_workload(point.config.to_dict(), read_outline(point.config))
+      fields = point.config.to_dict()
+      work = make_workload(fields, read_outline(fields))
       time = make_plan(work, topology, Choices(rows=point.rows)).chosen.time
       known[key] = time.fast.step, time.slow.step
     fast, slow = known[key]

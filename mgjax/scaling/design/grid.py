@@ -180,8 +180,8 @@ def make_grid(fields: Mapping[str, Any]) -> list[Point]:
         taken.append(_nearest(target, base, settings, known, taken))
       for heads in taken:
         if heads not in works:
-          config = _counted(base, settings.rung(heads))
-          works[heads] = make_workload(config.to_dict(), read_outline(config))
+          config = _counted(base, settings.rung(heads)).to_dict()
+          works[heads] = make_workload(config, read_outline(config))
       for index, factor in itertools.product(range(len(taken)), settings.rates):
         seeds = settings.seeds if index == len(taken) // 2 else settings.seeds[:1]
         points.append(
@@ -218,7 +218,7 @@ def _nearest(
 
   def size(heads: int) -> float:
     if heads not in known:
-      flops, tokens = count_flops(read_outline(_counted(base, settings.rung(heads))))
+      flops, tokens = count_flops(read_outline(_counted(base, settings.rung(heads)).to_dict()))
       known[heads] = flops.training / (FLOPS * tokens)
     return known[heads]
 
