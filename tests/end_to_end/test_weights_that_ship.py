@@ -6,7 +6,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 import mgjax
 from mgjax.checkpoints.quantize import store
@@ -16,8 +16,10 @@ from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core import runs
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.core.weights.tensors import read_metadata
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
+from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights
 from tests import binaries
 
@@ -99,6 +101,38 @@ def test_a_name_is_found_from_anywhere_unless_something_lies_there(
   shutil.copy(tiny_runs / 'video' / 'config.json', tmp_path / 'tiny' / 'video')
   assert runs.find_run('tiny/video').resolve() == tmp_path / 'tiny' / 'video'
   assert runs.find_run('../tiny/video') != exported / 'video'
+
+
+def plant(place):
+  """Puts the autoencoder that ships at a place, its decoder turned round."""
+  shutil.copytree(runs.SHIPPED / 'digits' / 'autoencoder', place)
+  leaves, about = load_file(place / FILE), read_metadata(place / FILE)
+  turned = {name: -leaf if name.startswith('decoder/') else leaf for name, leaf in leaves.items()}
+  (place / FILE).write_bytes(save(turned, about))
+  return load_codec(place).fingerprints[0]
+
+
+def test_pixels_of_what_ships_are_the_same_wherever_one_stands(tmp_path, monkeypatch):
+  def pixels(workdir, folder):
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    return mgjax.load(workdir, steps=4).generate(PROMPTS[:1])
+
+  expected = pixels('digits/few_steps', tmp_path / 'empty')
+  elsewhere, moved = tmp_path / 'elsewhere', tmp_path / 'moved'
+  for place in ('runs/quickstart/autoencoder', 'autoencoder', 'digits/autoencoder'):
+    plant(elsewhere / place)
+  np.testing.assert_array_equal(pixels('digits/few_steps', elsewhere), expected)
+  shutil.copytree(runs.SHIPPED / 'digits' / 'few_steps', moved / 'few_steps')
+  other = plant(moved / 'autoencoder')
+  np.testing.assert_array_equal(pixels(moved / 'few_steps', moved), expected)  # by the pinned name
+  mine = load_codec('digits/autoencoder').fingerprints[0]
+  monkeypatch.chdir(elsewhere)
+  with pytest.raises(
+    ConfigError,
+    match=rf'{mine}, that .*few_steps.* learnt with.*moved/autoencoder.*{other}.*Put it',
+  ):
+    mgjax.load(moved / 'few_steps')
 
 
 def test_a_damaged_file_is_a_sentence(exported, tmp_path):
