@@ -21,7 +21,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights
-from tests import binaries
+from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']
 PARTS = sorted(path.parent for path in runs.SHIPPED.rglob('config.json'))
@@ -133,6 +133,23 @@ def test_pixels_of_what_ships_are_the_same_wherever_one_stands(tmp_path, monkeyp
     match=rf'{mine}, that .*few_steps.* learnt with.*moved/autoencoder.*{other}.*Put it',
   ):
     mgjax.load(moved / 'few_steps')
+
+
+def test_weights_of_before_there_were_fingerprints_go_by_the_statistics(
+  exported, tiny_runs, tmp_path
+):
+  moved = shutil.copytree(exported / 'video', tmp_path / 'video')
+  about = json.loads(read_metadata(moved / FILE)['mgjax'])
+  assert about.pop('autoencoder') == load_codec(moved / 'autoencoder').fingerprints[0]
+  (moved / FILE).write_bytes(save(load_file(moved / FILE), {'mgjax': json.dumps(about)}))
+  made = mgjax.load(moved).generate(PROMPTS)
+  np.testing.assert_array_equal(made, mgjax.load(exported / 'video').generate(PROMPTS))
+  shutil.rmtree(moved / 'autoencoder')
+  config = json.loads((moved / 'config.json').read_text()) | {'autoencoder': 'gone/autoencoder'}
+  (moved / 'config.json').write_text(json.dumps(config))
+  tiny.make_another_autoencoder(tiny_runs, tmp_path / 'autoencoder')
+  with pytest.raises(ConfigError, match=r'another, of the fingerprint .*gone/autoencoder. nothing'):
+    mgjax.load(moved)
 
 
 def test_a_damaged_file_is_a_sentence(exported, tmp_path):
