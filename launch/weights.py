@@ -1,4 +1,4 @@
-r"""Imports, exports, averages, verifies and prunes weights: of runs, and of published models.
+r"""Imports, exports, averages, verifies, prunes and checks weights: of runs, and published ones.
 
 python -m launch.weights list --workdir=runs/video
 python -m launch.weights verify --workdir=runs/video
@@ -12,6 +12,7 @@ python -m launch.weights import --input=video.safetensors --workdir=runs/importe
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
+python -m launch.weights check --workdir=digits/few_steps,digits/video --out=out/checked
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
 its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
 checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
@@ -31,6 +32,9 @@ directory then serves as the run it came from, and launch.train with --config.st
 an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
 number and a scale of each output, to be sampled or to start training from. --format=workdir writes
 a folder that serves as a work directory at once; those in `mgjax/weights` are such.
+check evaluates the weights that come with mgjax again, all or some, and compares each number on
+their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
+cards and the tables of docs/ instead. With --out the same command goes on where it stopped.
 """
 
 import contextlib
@@ -40,7 +44,7 @@ import time
 from absl import flags
 from etils import epy
 
-from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
 from . import command_line, flag_values
 
@@ -49,7 +53,7 @@ with epy.lazy_imports():
   from mgjax.checkpoints import workdir as runs
   from mgjax.core import tables
   from mgjax.runtime import workdir_lock
-  from mgjax.workflows import average_runs, weights
+  from mgjax.workflows import average_runs, cards, weights
 
 _GREEDY = 'greedy'
 
@@ -62,7 +66,10 @@ def _shares(text: str) -> list[float] | str:
 
 
 _WORKDIR = command_line.define_required(
-  'workdir', 'runs/video', 'Work directory of the run; import and average make one.'
+  'workdir',
+  'runs/video',
+  'Work directory of the run; import and average make one. check: names, by default of all.',
+  commands=('import', 'export', 'list', 'verify', 'prune', 'average'),
 )
 _INPUT = command_line.define_required(
   'input',
@@ -72,7 +79,10 @@ _INPUT = command_line.define_required(
 )
 _CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
 _OUT = command_line.define_required(
-  'out', 'tae.safetensors', 'export: .safetensors file, or a folder.', commands=('export',)
+  'out',
+  'tae.safetensors',
+  'export: .safetensors file, or a folder. check: a folder that keeps its evaluations.',
+  commands=('export',),
 )
 _TOKENIZER = flags.DEFINE_string(
   'tokenizer', None, 'import: of the tokenizer; by default what lies beside the weights.'
@@ -98,6 +108,7 @@ _KEEP = command_line.define_fields(
   latest=(int, 1, math.inf), every=(int, 0, math.inf), best=(int, 0, math.inf), corrupt=(int, 0, 1),
 )  # fmt: skip
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
+_WRITE = flags.DEFINE_bool('write', False, 'check: write the cards and the tables of docs/.')
 _SHARES = flag_values.define(
   'shares', _shares, 'average: one for each run, or greedy; by default all alike.'
 )
@@ -182,6 +193,17 @@ def _average() -> None:
   print(averaged.table())
 
 
+def _check() -> None:
+  names = [name for name in (_WORKDIR.value or '').split(',') if name]
+  found = cards.check_cards(names, _OUT.value, write=_WRITE.value)
+  print(found.table)
+  if found.wrong:
+    raise DataError(
+      f'{len(found.wrong)} differ from what was measured now: {"; ".join(found.wrong)}; --write '
+      'writes the cards anew'
+    )
+
+
 def _candidate(run: str):
   workdir, _, step = run.rpartition('@')
   given = (workdir, int(step)) if workdir and step.isdecimal() else (run,)
@@ -195,6 +217,7 @@ COMMANDS = {
   'verify': _verify,
   'prune': _prune,
   'average': _average,
+  'check': _check,
 }
 
 

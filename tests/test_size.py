@@ -18,7 +18,7 @@ BUDGETS = {
   'audio': 3350,
   'backbone': 400,
   'benchmarks': 1750,
-  'checkpoints': 1900,
+  'checkpoints': 1925,  # fingerprints of what a model needs of other runs, and where it is found
   'clip': 1200,
   'conditioning': 1300,
   'core': 1900,
@@ -37,7 +37,7 @@ BUDGETS = {
   'runtime': 3200,
   'scaling': 2300,
   'serving': 1050,
-  'tae': 2250,
+  'tae': 2260,  # an autoencoder answers to its fingerprints
   'text': 2150,
   'training': 2150,
   'upsampler': 1250,

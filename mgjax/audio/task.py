@@ -265,6 +265,7 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
   return EncodePlan(
     conditionings=conditionings,
     raw='audio',
+    autoencoder=codec.fingerprints[-2],  # of the first run with this encoder
     statistics=codec.statistics.as_dict(),
     make_sources=sources,
     encode=encode,

@@ -1,5 +1,7 @@
 """Fingerprints of arrays, computed on their devices, which tell whether a checkpoint is intact."""
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import CheckpointError
+from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Tree
 
 Descriptions = dict[str, list[Any]]  # a leaf's name -> its dtype, shape and fingerprint
@@ -121,6 +124,19 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
       f'leaf {name}/{wrong[0]} has fingerprint {read_now[wrong[0]][2]:#010x}, expected'
       f' {saved[wrong[0]][2]:#010x} ({len(wrong)} leaves of {name} differ)'
     )
+
+
+def fingerprint_of(told: Any, params: Tree = None) -> str:
+  """The fingerprint of plain JSON values, and of weights: 16 hexadecimal digits of SHA-256.
+
+  Numbers of weights count in bfloat16, so that a run and the file that was exported of it have the
+  same fingerprint.
+  """
+  digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+  for name, leaf in sorted(named_leaves(params or {}).items()):
+    rounded = np.asarray(leaf).astype(jnp.bfloat16)
+    digest.update(f'{name} {rounded.shape}'.encode() + rounded.tobytes())
+  return digest.hexdigest()[:16]
 
 
 def leaf_bytes(description: Sequence[Any]) -> int:

@@ -5,8 +5,8 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.checkpoints.fingerprints import Descriptions
+from mgjax.checkpoints.fingerprints import Descriptions, describe_leaves
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.checkpoints.weights_file import FILE, WeightsFile
@@ -30,6 +30,7 @@ from mgjax.parallel.shard import Place
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 # What every configuration has, and sections that many have.
 _NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
+T = TypeVar('T')
 
 _log = logging.getLogger(__name__)
 
@@ -132,12 +133,57 @@ def read_config_of(
   return config
 
 
-def places_of(
-  workdir: str | os.PathLike[str], given: str | os.PathLike[str]
-) -> tuple[pathlib.Path, ...]:
-  """Returns where a work directory that another one names may be: there, in it, or beside it."""
-  here, name = find_run(workdir).absolute(), pathlib.Path(given).name
-  return find_run(given), here / name, here.parent / name
+def read_needed(
+  workdir: str | os.PathLike[str],
+  given: str | os.PathLike[str],
+  noun: str,
+  recorded: str | None,
+  read: Callable[[pathlib.Path], tuple[T, Sequence[str]]],
+) -> T:
+  """Reads what a model needs of another run: in its work directory, beside it, or where it was.
+
+  The place that training knew comes last: it may depend on where one stands.
+
+  Args:
+    given: the place that training knew, whose last name counts elsewhere.
+    noun: for messages, as in 'the autoencoder'.
+    recorded: the fingerprint of what the model learnt with; None takes the first that is there.
+    read: a place -> what is there, and the fingerprints that it answers to.
+
+  Raises:
+    ConfigError: at none of the places is what the model learnt with.
+  """
+  here, name, seen = find_run(workdir).absolute(), pathlib.Path(given).name, {}
+  for place in (here / name, here.parent / name, find_run(given)):
+    seen[os.fspath(place)] = 'nothing'
+    if place.exists():
+      try:
+        found, known = read(place)
+      except ConfigError as error:
+        seen[os.fspath(place)] = first_line(error)
+        continue
+      if recorded in (None, *known):
+        return found
+      seen[os.fspath(place)] = f'another, of the fingerprint {known[0]} (was it trained on?)'
+  wanted = '' if recorded is None else f', of the fingerprint {recorded},'
+  raise ConfigError(
+    f'{noun}{wanted} that {os.fspath(workdir)!r} learnt with is not there; there is '
+    f'{"; ".join(f"at {place!r} {what}" for place, what in seen.items())}. Put it at one of them'
+  )
+
+
+def read_notes(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Reads what a component keeps beside its weights, {} where there are none; no array is read."""
+  return (open_checkpoints(workdir).newest_record() or {}).get('meta', {}).get('notes', {})
+
+
+def describe_average(workdir: str | os.PathLike[str], subtree: str = '') -> Descriptions:
+  """Returns dtype, shape and fingerprint of every averaged parameter in a subtree of a run."""
+  leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
+  if not all(fingerprint for *_, fingerprint in leaves.values()):  # a file of weights has none
+    leaves = describe_leaves(load_params(workdir)[0], values=True)
+  inside = f'{subtree}/' if subtree else ''
+  return {n.removeprefix(inside): leaves[n] for n in leaves if n.startswith(inside)}
 
 
 def open_checkpoints(

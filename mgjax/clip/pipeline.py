@@ -1,7 +1,5 @@
 """A trained CLIP from its work directory, and its vision tower alone, which reads frames."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.workdir import (
+  describe_average,
   load_params,
-  open_checkpoints,
-  places_of,
   read_config,
   read_config_of,
+  read_needed,
 )
 from mgjax.clip.model import make_clip_model
 from mgjax.clip.task import make_tokenizer
@@ -154,10 +153,7 @@ def tower_identity(workdir: str | os.PathLike[str]) -> str:
   that can be trusted.
   """
   fields, subtree = _read_tower(workdir)
-  leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
-  inside = f'{subtree}/' if subtree else ''
-  told = [fields, {n.removeprefix(inside): leaves[n] for n in leaves if n.startswith(inside)}]
-  return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+  return fingerprint_of([fields, describe_average(workdir, subtree)])
 
 
 def find_frame_encoder(
@@ -168,15 +164,8 @@ def find_frame_encoder(
   `given` is the tower's work directory as the model's configuration says, `identity` the
   `tower_identity` that it learnt. Raises ConfigError if it is not there, or is another.
   """
-  places = [place for place in places_of(workdir, given) if place.exists()]
-  for place in places:
-    if tower_identity(place) == identity:
-      return FrameEncoder(place)
-  raise ConfigError(
-    f'the encoder of frames at {os.fspath(given)!r} '
-    + ('is another than the model learnt to read' if places else 'is not there')
-    + '; put it there, or beside the work directory of the model'
-  )
+  read = lambda place: (place, [tower_identity(place)])  # noqa: E731
+  return FrameEncoder(read_needed(workdir, given, 'the encoder of frames', identity, read))
 
 
 def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:

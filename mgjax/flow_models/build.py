@@ -1,6 +1,6 @@
 """Builds flow models and their samplers from settings, and checks what they learnt from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -98,19 +98,24 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
   return flops
 
 
-def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str) -> None:
+def check_records(
+  meta: Mapping[str, Any], fingerprints: Sequence[str], wanted: Mapping[str, Any], name: str
+) -> None:
   """Checks that latents on disk are those that a configuration asks for.
 
   Args:
-    wanted: 'statistics' of the autoencoder's latents, and what else must agree.
+    fingerprints: of the autoencoder.
+    wanted: 'statistics' of its latents, and what else must agree.
 
   Raises:
     DataError: they are of another autoencoder, or other data.
   """
-  if meta['statistics'] != wanted['statistics']:
+  made_by = meta.get('autoencoder', fingerprints[0])
+  if made_by not in fingerprints or meta['statistics'] != wanted['statistics']:
     raise DataError(
-      f'the latents of bucket {name!r} were normalised for another autoencoder than the one at '
-      'config.autoencoder; encode the data again with launch.data encode'
+      f'the latents of bucket {name!r} are of another autoencoder, {made_by}, than the one at '
+      f'config.autoencoder, of the fingerprint {fingerprints[0]}; encode the data again with '
+      'launch.data encode'
     )
   if changed := differences({key: meta[key] for key in wanted if key in meta}, dict(wanted)):
     raise DataError(
@@ -119,10 +124,16 @@ def check_records(meta: Mapping[str, Any], wanted: Mapping[str, Any], name: str)
     )
 
 
-def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+def check_learnt(
+  autoencoder: str,
+  fingerprints: Sequence[str],
+  learnt: Mapping[str, Any],
+  notes: Mapping[str, Any],
+) -> None:
   """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
 
   Args:
+    fingerprints: of its autoencoder.
     learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
       its encoders of text.
     notes: of the checkpoint.
@@ -130,10 +141,12 @@ def check_learnt(autoencoder: str, learnt: Mapping[str, Any], notes: Mapping[str
   Raises:
     ConfigError: it learnt others.
   """
-  if notes.get('latents', learnt['latents']) != learnt['latents']:
+  recorded = notes.get('autoencoder', fingerprints[0])
+  if recorded not in fingerprints or notes.get('latents', learnt['latents']) != learnt['latents']:
     raise ConfigError(
-      f'the autoencoder at {autoencoder!r} is not the one that this run learnt the latents of (was '
-      'it trained on?); put that one back, or take another --workdir'
+      f'the autoencoder at {autoencoder!r}, of the fingerprint {fingerprints[0]}, is not the one '
+      f'that this run learnt the latents of, {recorded} (was it trained on?); put that one back, '
+      'or take another --workdir'
     )
   if changed := differences(notes.get('encoders', {}), learnt['encoders']):
     raise ConfigError(

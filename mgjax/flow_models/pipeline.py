@@ -11,7 +11,7 @@ import jax
 
 import mgjax
 from mgjax.checkpoints.quantize import store
-from mgjax.checkpoints.workdir import load_params, places_of, read_config_of, read_shapes
+from mgjax.checkpoints.workdir import load_params, read_config_of, read_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
@@ -19,7 +19,7 @@ from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import derived_fields, field_names, prepare_samples, small_inputs
 from mgjax.flow_models.prompts import tell_prompts
-from mgjax.flow_models.requests import Fields, read_condition, spread_conditions
+from mgjax.flow_models.requests import Fields, find_codec, read_condition, spread_conditions
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -79,7 +79,7 @@ class FlowPipeline:
     self.words = words_in(meta['notes'])
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
-    self._codec = _find_codec(workdir, self.config.autoencoder, meta['notes'], load)
+    self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], load)
 
   @property
   def provenance(self) -> dict[str, Any]:
@@ -206,27 +206,3 @@ class FlowPipeline:
     inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
     boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
     return make_place(boxed, self._mesh)
-
-
-def _find_codec(
-  workdir: str | os.PathLike[str],
-  autoencoder: str,
-  notes: Mapping[str, Any],
-  load: Callable[[str | os.PathLike[str]], Any],
-) -> Any:
-  """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
-  possible = places_of(workdir, autoencoder)
-  places = [path for path in possible if path.exists()]
-  for place in places:
-    codec = load(place)
-    if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
-      return codec
-  if places:
-    raise ConfigError(
-      f'the autoencoder at {os.fspath(places[0])!r} is not the one that {os.fspath(workdir)!r} '
-      'learnt the latents of (was it trained on?); put that one back'
-    )
-  raise ConfigError(
-    f'the autoencoder of {os.fspath(workdir)!r} is at none of '
-    f'{", ".join(repr(os.fspath(path)) for path in possible)}; put it at one of them'
-  )

@@ -190,7 +190,8 @@ def make_flow_spec(
     found = make_sources(split, report)
     for name, source in found.items():
       if isinstance(source, Records):
-        check_records(source.meta, {'statistics': statistics, **about(name)}, name)
+        wanted = {'statistics': statistics, **about(name)}
+        check_records(source.meta, codec.fingerprints, wanted, name)
     if split == 'train':
       words.add(study_captions(map(captions_of, found.values()), model.conditionings))
     return found
@@ -210,10 +211,11 @@ def make_flow_spec(
     return batch | latents
 
   identities = {**stored_encoders(settings.text), **(encoders or {})}
-  learnt = {'latents': statistics, 'encoders': identities}
+  own = codec.fingerprints[0]
+  learnt = {'latents': statistics, 'encoders': identities, 'autoencoder': own}
 
   def check(notes: dict[str, Any]) -> None:
-    check_learnt(settings.autoencoder, learnt, notes)
+    check_learnt(settings.autoencoder, codec.fingerprints, learnt, notes)
     words.add(words_in(notes))  # data may be new, and of an older run nobody knows what it was
 
   generate = make_sampler_of(settings.sample, settings.objective, model)
@@ -331,6 +333,7 @@ def make_video_encode_plan(
   return EncodePlan(
     conditionings=conditionings,
     raw='video',
+    autoencoder=codec.fingerprints[-2],  # of the first run with this encoder
     statistics=codec.statistics.as_dict(),
     make_sources=lambda data, split, report: make_sources(data, shapes, split, report),
     encode=make_encode(codec),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -134,10 +134,19 @@ class LatentCodec:
   """
 
   def __init__(
-    self, model: Autoencoder, params: Tree, statistics: Statistics, tiling: Tiling | None = None
+    self,
+    model: Autoencoder,
+    params: Tree,
+    statistics: Statistics,
+    tiling: Tiling | None = None,
+    fingerprints: Sequence[str] = (),
   ):
-    """Raises ConfigError if the tiles do not fit the model's compression."""
+    """Binds what makes up the codec; of `fingerprints` see `read_autoencoder`.
+
+    Raises ConfigError if the tiles do not fit the model's compression.
+    """
     self.model, self.params, self.statistics = model, params, statistics
+    self.fingerprints = tuple(fingerprints)
     self.tiling = tiling or Tiling()
     if not model.temporal:  # frames know nothing of each other: no seam, and none is decoded twice
       self.tiling = dataclasses.replace(self.tiling, overlap=0)

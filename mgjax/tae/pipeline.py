@@ -4,6 +4,7 @@ import os
 
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.workdir import load_params, read_config_of
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Tree
@@ -11,6 +12,8 @@ from mgjax.parallel.shard import on_every_device
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.tae.tiling import Tiling
+
+KEPT = 'encoder_of'  # among an autoencoder's notes: the fingerprints of runs whose encoder it kept
 
 
 def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
@@ -21,15 +24,22 @@ def load_codec(workdir: str | os.PathLike[str]) -> LatentCodec:
     CheckpointError: there is no checkpoint that can be trusted.
   """
   hint = ', set --config.autoencoder to its work directory'
-  config, params, statistics = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
+  config, *read = read_autoencoder(workdir, 'autoencoder', 'an autoencoder', hint)
+  params, statistics, fingerprints = read
   model = make_autoencoder(fields_of(config, 'model'))
-  return LatentCodec(model, params, statistics, Tiling.of(dict(config.get('tiling', {}))))
+  tiling = Tiling.of(dict(config.get('tiling', {})))
+  return LatentCodec(model, params, statistics, tiling, fingerprints)
 
 
 def read_autoencoder(
   workdir: str | os.PathLike[str], component: str, noun: str, hint: str
-) -> tuple[ConfigDict, Tree, Statistics]:
-  """Reads configuration, parameters and latent statistics of a trained autoencoder or codec.
+) -> tuple[ConfigDict, Tree, Statistics, list[str]]:
+  """Reads a trained autoencoder or codec.
+
+  Returns:
+    Configuration, parameters, statistics of the latents, and the fingerprints it answers to: its
+    own, those of the runs whose encoder it kept, and that of the statistics, which is all that
+    models of old know of theirs.
 
   Raises:
     ConfigError: the directory does not hold one.
@@ -37,4 +47,6 @@ def read_autoencoder(
   """
   config = read_config_of(workdir, component, noun, hint)
   params, meta = load_params(workdir, place=on_every_device())
-  return config, params, Statistics.from_dict(meta['notes']['latents'])
+  notes, statistics = meta['notes'], Statistics.from_dict(meta['notes']['latents'])
+  own = fingerprint_of(told := statistics.as_dict(), params)
+  return config, params, statistics, [own, *notes.get(KEPT, []), fingerprint_of(told)]

@@ -13,7 +13,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
-from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Array, Batch, Tree
@@ -35,6 +34,7 @@ from mgjax.tae.objective import (
   make_objective,
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.tae.pipeline import KEPT, load_codec
 from mgjax.tae.tiling import Tiling
 from mgjax.training.rates import Rates, factor_of
 from mgjax.training.settings import (
@@ -154,8 +154,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
   def notes(params: Tree) -> dict[str, Any]:
-    if kept := _kept_statistics(settings, params):
-      return {'latents': kept}
+    if kept := _kept_encoder(settings, params):
+      return kept
     run = lambda batch: encode(params, batch['video'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run).as_dict()}
 
@@ -190,14 +190,15 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   )
 
 
-def _kept_statistics(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
-  """Of the run whose encoder this one has, frozen: models of its latents take the new decoder."""
+def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
+  """Notes on the run whose encoder this one has, frozen: models of its latents take this one."""
   source = parse_sources(settings.start_from).get('')
   encoder = [name for name in named_leaves(params) if name.startswith('encoder/')]
   learns = any(factor_of(name, settings.rates) for name in encoder)
   if source is None or source.subtree or learns:
     return None
-  return open_checkpoints(source.workdir).restore_record()['meta']['notes'].get('latents')
+  codec = load_codec(source.workdir)
+  return {'latents': codec.statistics.as_dict(), KEPT: list(codec.fingerprints[:-1])}
 
 
 def _read_perceptual(

@@ -1,7 +1,5 @@
 """Runs frozen text encoders from their work directories: texts in, states out."""
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 
@@ -10,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.clip.towers import make_clip_text
 from mgjax.core.errors import ConfigError, DataError
@@ -44,7 +43,7 @@ def identity_of(workdir: str | os.PathLike[str]) -> str:
   # Hashed by its names of version 0.1, so that what was embedded then is still known.
   model |= {'hidden': model.pop('mlp_dim'), 'compute': model.pop('dtype')}
   told = [config.component, model, config.length, notes, tokenizer]
-  return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+  return fingerprint_of(told)
 
 
 class TextEncoder:

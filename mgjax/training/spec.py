@@ -191,6 +191,7 @@ class EncodePlan:
   """How the samples of a flow model become records of latents.
 
   Attributes:
+    autoencoder: the fingerprint of its encoder.
     statistics: of the autoencoder's latents, plain JSON values.
     make_sources: `(data, split, report) -> {bucket: source}` of what is encoded.
     raw: the field of a sample that becomes its latents.
@@ -202,6 +203,7 @@ class EncodePlan:
     complete: samples of a batch -> the same with what devices compute of them beside latents.
   """
 
+  autoencoder: str
   statistics: Mapping[str, Any]
   make_sources: Callable[..., Mapping[str, Source]]
   raw: str

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.checkpoints.workdir import places_of, read_config
 from mgjax.conditioning.frames import CLIP, FIRST, LAST
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
@@ -19,7 +18,13 @@ from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.sources import longest_bucket
 from mgjax.flow_models.conditions import condition_fields
-from mgjax.flow_models.requests import Request, describe_conditions, model_of, spread_conditions
+from mgjax.flow_models.requests import (
+  Request,
+  describe_conditions,
+  find_autoencoder_config,
+  model_of,
+  spread_conditions,
+)
 from mgjax.flow_models.shape import check_shape
 from mgjax.media.provenance import release
 from mgjax.media.video import stream_clip
@@ -69,17 +74,15 @@ class Samples(Request):
     frames = usual.frames if given else self.frames or usual.frames
     shape = (frames, *(self.size or usual.size))
     self.place(frames)
-    for codec_place in places_of(workdir, config.autoencoder):
-      if codec_place.exists():
-        codec = make_autoencoder(fields_of(read_config(codec_place), 'model'))
-        check_shape(model.backbone, codec, shape)
-        fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
-        conditions = {**self.conditions, **given}
-        for name in (FIRST, LAST, CLIP):
-          if conditions.get(name) is not None:
-            check_reads(tuple(fields), name, os.fspath(workdir))
-        spread_conditions(conditions, fields, len(self.prompts))
-        break
+    found = find_autoencoder_config(workdir, config.autoencoder)
+    codec = make_autoencoder(fields_of(found, 'model'))
+    check_shape(model.backbone, codec, shape)
+    fields = condition_fields(model.conditionings, shape, codec.latent_shape(shape))
+    conditions = {**self.conditions, **given}
+    for name in (FIRST, LAST, CLIP):
+      if conditions.get(name) is not None:
+        check_reads(tuple(fields), name, os.fspath(workdir))
+    spread_conditions(conditions, fields, len(self.prompts))
 
   def place(self, frames: int) -> tuple[pathlib.Path, bool]:
     """Returns where videos go, and whether that is the file of a single one, not a directory.

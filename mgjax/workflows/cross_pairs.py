@@ -7,15 +7,14 @@ these references is a synthetic cross pair. A model that is trained on such does
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.checkpoints.fingerprints import fingerprint_of
+from mgjax.checkpoints.workdir import describe_average
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.core.resize import resize
@@ -325,5 +324,4 @@ def _resized(picture: Frame, height: int, width: int | None = None) -> Frame:
 
 def digest_of(workdir: str | os.PathLike[str]) -> str:
   """Names the averaged weights of a run."""
-  leaves = open_checkpoints(workdir).restore_record()['leaves']['average']
-  return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:16]
+  return fingerprint_of(describe_average(workdir))

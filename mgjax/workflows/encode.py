@@ -138,8 +138,9 @@ def encode(
       writer = _open_writer(
         workdir / split / name,
         (
-          json.dumps([source.fingerprint, content]),
-          _as_before(source.fingerprint, fields_of(config, 'data')),
+          {'data': json.dumps([source.fingerprint, content]), 'autoencoder': plan.autoencoder},
+          {'data': json.dumps([source.fingerprint, content])},
+          {'data': _as_before(source.fingerprint, fields_of(config, 'data'))},
         ),
         rows=rows,
         rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
@@ -232,13 +233,13 @@ def _sources(
 
 
 def _open_writer(
-  directory: pathlib.Path, contents: Sequence[str], *, meta: dict[str, Any], **sizes: int
+  directory: pathlib.Path, contents: Sequence[Any], *, meta: dict[str, Any], **sizes: int
 ) -> RecordWriter:
   """Begins records of the first of `contents`, or goes on with those of any of them."""
   refused = None
   for content in contents:
     try:
-      return RecordWriter(directory, meta=meta | {'data': content}, **sizes)
+      return RecordWriter(directory, meta=meta | content, **sizes)
     except ConfigError as error:
       refused = refused or error
   raise refused or ValueError('no content')

@@ -6,7 +6,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 import mgjax
 from mgjax.checkpoints.quantize import store
@@ -16,10 +16,12 @@ from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.core import runs
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.core.weights.tensors import read_metadata
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
+from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights
-from tests import binaries
+from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']
 PARTS = sorted(path.parent for path in runs.SHIPPED.rglob('config.json'))
@@ -99,6 +101,55 @@ def test_a_name_is_found_from_anywhere_unless_something_lies_there(
   shutil.copy(tiny_runs / 'video' / 'config.json', tmp_path / 'tiny' / 'video')
   assert runs.find_run('tiny/video').resolve() == tmp_path / 'tiny' / 'video'
   assert runs.find_run('../tiny/video') != exported / 'video'
+
+
+def plant(place):
+  """Puts the autoencoder that ships at a place, its decoder turned round."""
+  shutil.copytree(runs.SHIPPED / 'digits' / 'autoencoder', place)
+  leaves, about = load_file(place / FILE), read_metadata(place / FILE)
+  turned = {name: -leaf if name.startswith('decoder/') else leaf for name, leaf in leaves.items()}
+  (place / FILE).write_bytes(save(turned, about))
+  return load_codec(place).fingerprints[0]
+
+
+def test_pixels_of_what_ships_are_the_same_wherever_one_stands(tmp_path, monkeypatch):
+  def pixels(workdir, folder):
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    return mgjax.load(workdir, steps=4).generate(PROMPTS[:1])
+
+  expected = pixels('digits/few_steps', tmp_path / 'empty')
+  elsewhere, moved = tmp_path / 'elsewhere', tmp_path / 'moved'
+  for place in ('runs/quickstart/autoencoder', 'autoencoder', 'digits/autoencoder'):
+    plant(elsewhere / place)
+  np.testing.assert_array_equal(pixels('digits/few_steps', elsewhere), expected)
+  shutil.copytree(runs.SHIPPED / 'digits' / 'few_steps', moved / 'few_steps')
+  other = plant(moved / 'autoencoder')
+  np.testing.assert_array_equal(pixels(moved / 'few_steps', moved), expected)  # by the pinned name
+  mine = load_codec('digits/autoencoder').fingerprints[0]
+  monkeypatch.chdir(elsewhere)
+  with pytest.raises(
+    ConfigError,
+    match=rf'{mine}, that .*few_steps.* learnt with.*moved/autoencoder.*{other}.*Put it',
+  ):
+    mgjax.load(moved / 'few_steps')
+
+
+def test_weights_of_before_there_were_fingerprints_go_by_the_statistics(
+  exported, tiny_runs, tmp_path
+):
+  moved = shutil.copytree(exported / 'video', tmp_path / 'video')
+  about = json.loads(read_metadata(moved / FILE)['mgjax'])
+  assert about.pop('autoencoder') == load_codec(moved / 'autoencoder').fingerprints[0]
+  (moved / FILE).write_bytes(save(load_file(moved / FILE), {'mgjax': json.dumps(about)}))
+  made = mgjax.load(moved).generate(PROMPTS)
+  np.testing.assert_array_equal(made, mgjax.load(exported / 'video').generate(PROMPTS))
+  shutil.rmtree(moved / 'autoencoder')
+  config = json.loads((moved / 'config.json').read_text()) | {'autoencoder': 'gone/autoencoder'}
+  (moved / 'config.json').write_text(json.dumps(config))
+  tiny.make_another_autoencoder(tiny_runs, tmp_path / 'autoencoder')
+  with pytest.raises(ConfigError, match=r'another, of the fingerprint .*gone/autoencoder. nothing'):
+    mgjax.load(moved)
 
 
 def test_a_damaged_file_is_a_sentence(exported, tmp_path):

@@ -1,6 +1,6 @@
 """Encodes audio of any length into normalised latents and decodes them (Movie Gen §6)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,17 @@ class AudioCodec:
   `rate` is in samples a second, `compression` in samples a latent.
   """
 
-  def __init__(self, model: Codec, params: Tree, statistics: Statistics, rate: int = RATE):
-    """Binds what makes up the codec."""
+  def __init__(
+    self,
+    model: Codec,
+    params: Tree,
+    statistics: Statistics,
+    rate: int = RATE,
+    fingerprints: Sequence[str] = (),
+  ):
+    """Binds what makes up the codec; of `fingerprints` see `mgjax.tae.pipeline`."""
     self.model, self.params, self.statistics, self.rate = model, params, statistics, rate
+    self.fingerprints = tuple(fingerprints)
     self.compression = model.compression
     self._encode = jax.jit(self.encode_rows)
     self._decode = jax.jit(self.decode_rows, static_argnames='samples')

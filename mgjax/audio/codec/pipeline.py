@@ -15,5 +15,7 @@ def load_audio_codec(workdir: str | os.PathLike[str]) -> AudioCodec:
   checkpoint that can be trusted.
   """
   hint = ', as launch.train makes with configs/audio/codec.py'
-  config, params, statistics = read_autoencoder(workdir, 'codec', 'an audio codec', hint)
-  return AudioCodec(make_codec(fields_of(config, 'model')), params, statistics)
+  config, *read = read_autoencoder(workdir, 'codec', 'an audio codec', hint)
+  params, statistics, fingerprints = read
+  model = make_codec(fields_of(config, 'model'))
+  return AudioCodec(model, params, statistics, fingerprints=fingerprints)
