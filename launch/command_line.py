@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import json
@@ -117,6 +118,7 @@ def run(
   flags and nothing else.
   """
   sys.unraisablehook = _tell_unraisable
+  gc.set_threshold(20_000, 10, 10)  # of 700, imports and tracing make a tenth of a start
   _log_in_sentences()
   module, code = sys.modules[main.__module__], None
 
@@ -168,6 +170,8 @@ def _set_up_jax() -> None:
     return
   if _CACHE.value:
     compilation_cache.use()
+  else:
+    compilation_cache.leave_out()
 
 
 def _say(sentence: str) -> None:

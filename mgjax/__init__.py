@@ -35,4 +35,5 @@ with epy.lazy_api_imports(globals()):
     video,
     workflows,
   )
-  from mgjax.api import config, evaluate, load, plan, save, show, train
+  from mgjax.api import config, evaluate, load, plan, train
+  from mgjax.media.show import save, show

@@ -7,25 +7,45 @@ clips = video.generate(['the green digit 3 moves left'], seed=0)
 mgjax.show(clips)
 """
 
+import contextlib
+import gc
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import read_config
 from mgjax.core.config_files import load_config
-from mgjax.media.show import save, show
 from mgjax.registry import feature, make_spec
-from mgjax.training import run
-
-__all__ = ['config', 'evaluate', 'load', 'plan', 'save', 'show', 'train']
+from mgjax.runtime import compilation_cache
+from mgjax.runtime.tpu_presence import leave_out_tpu
 
 Path = str | os.PathLike[str]
 
 
+@contextlib.contextmanager
+def _imports() -> Iterator[None]:
+  """Imports without collecting: what it makes stays, and walks over it took a tenth of a start."""
+  collecting = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if collecting:
+      gc.enable()
+
+
+def _set_up_jax() -> None:
+  leave_out_tpu()
+  compilation_cache.use()
+
+
 def load(workdir: Path, **options: Any) -> Any:
   """Loads what a work directory holds.
+
+  From here on JAX keeps what it compiles for the next process, unless it is set up otherwise
+  (`mgjax.runtime.compilation_cache.use`); so it does from `train` and `evaluate` on.
 
   Args:
     workdir: of a finished or running training, or of imported weights.
@@ -40,8 +60,13 @@ def load(workdir: Path, **options: Any) -> Any:
     ConfigError: there is no run there, or nothing to load of its component.
     CheckpointError: it has no checkpoint that can be trusted.
   """
-  component = read_config(workdir).component
-  return feature(component, 'load', 'can be loaded')(workdir, **options)
+  with _imports():
+    from mgjax.checkpoints.workdir import read_config
+
+    _set_up_jax()
+    component = read_config(workdir).component
+    make = feature(component, 'load', 'can be loaded').get()
+  return make(workdir, **options)
 
 
 def config(name: str, **changes: Any) -> ConfigDict:
@@ -69,6 +94,9 @@ def train(config: ConfigDict | str, workdir: Path, **options: Any) -> Any:
   Returns:
     The final state.
   """
+  from mgjax.training import run
+
+  _set_up_jax()
   config = load_config(config) if isinstance(config, str) else config
   return run.train(config, workdir, make_spec, **options)
 
@@ -90,9 +118,11 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
     ConfigError: there is nothing to evaluate, or no record to compare with.
     DataError: that record, or the data, cannot be used.
   """
+  from mgjax.checkpoints.workdir import read_config
   from mgjax.evaluation.record.against import read_other
   from mgjax.evaluation.record.write import add_comparison
 
+  _set_up_jax()
   # Before the work: this one may be written over it, and a wrong path shall not cost hours.
   other = read_other(against) if against else None
   if workdir is None:

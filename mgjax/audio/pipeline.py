@@ -28,9 +28,8 @@ from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of
-from mgjax.flow_models.conditions import condition_fields
+from mgjax.flow_models.conditions import Fields, condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
-from mgjax.flow_models.requests import Fields
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 

@@ -22,13 +22,13 @@ from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_fami
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import Positive, check, unpack
 from mgjax.data.batch_order import ShapeBucket, make_ordered_batches
-from mgjax.data.buckets import Rate, Shape
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.loader import StepIterator
 from mgjax.data.records.reader import write_records
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, Workers
+from mgjax.data.shape import Rate, Shape
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.video import encode_frames, stream_clip
 

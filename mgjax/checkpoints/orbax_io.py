@@ -23,8 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
+from etils import epath, epy
 from jax.experimental import multihost_utils
 
 from mgjax.checkpoints.fingerprints import (
@@ -39,6 +38,9 @@ from mgjax.checkpoints.folders import REMOVED, find_denied, size_and_time
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.settings import Count, Positive, annotations, check, unpack
 from mgjax.core.typing import Array, Tree
+
+with epy.lazy_imports():  # a fifth of a second of every start, for checkpoints alone
+  import orbax.checkpoint as ocp
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
 _ALWAYS = ('params', 'opt_state', 'average', 'discriminator')
@@ -138,7 +140,7 @@ def finished_steps(directory: epath.Path) -> list[int]:
 
 def open_manager(
   directory: epath.Path, names: Sequence[str], keep: Keep, losses: Losses
-) -> ocp.CheckpointManager:
+) -> 'ocp.CheckpointManager':
   """Opens what writes checkpoints and deletes old ones; removes what is half-written.
 
   `names` are those of the items, `losses` that of the validation of each step, None if not known.
@@ -163,7 +165,7 @@ def open_manager(
 
 
 def begin_write(
-  manager: ocp.CheckpointManager,
+  manager: 'ocp.CheckpointManager',
   step: int,
   items: Mapping[str, Tree],
   meta: dict[str, Any],
@@ -309,7 +311,7 @@ def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **reque
   return loaded
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
+def _alone() -> 'ocp.options.MultiprocessingOptions':
   # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
   # would leave the others waiting. `everywhere` brings them together again.
   return ocp.options.MultiprocessingOptions(
@@ -329,19 +331,19 @@ def _load(path: epath.Path, **requests: Any) -> Any:
 
 def _structure(path: epath.Path, name: str) -> Tree:
   """Returns an item as a tree of what has `shape` and `dtype`."""
-  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, _Shapes()))
+
+  class Shapes(ocp.type_handlers.ArrayHandler):
+    """Reads of jax's arrays their shapes alone, not where they lay, which nobody needs any more."""
+
+    async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+      return await ocp.type_handlers.NumpyHandler().metadata(infos)
+
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, Shapes()))
   handler = ocp.PyTreeCheckpointHandler(
     multiprocessing_options=_alone(), type_handler_registry=registry
   )
   metadata: Any = handler.metadata(path / name)
   return metadata.tree
-
-
-class _Shapes(ocp.type_handlers.ArrayHandler):
-  """Reads of jax's arrays their shapes alone, not where they lay, which nobody needs any more."""
-
-  async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
-    return await ocp.type_handlers.NumpyHandler().metadata(infos)
 
 
 def read_record(path: epath.Path) -> dict[str, Any]:
@@ -356,7 +358,7 @@ def read_record(path: epath.Path) -> dict[str, Any]:
   return record
 
 
-def _restore_args(leaf: Any) -> ocp.RestoreArgs:
+def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)

@@ -9,59 +9,21 @@ at the lowest whole rate f of the range with `frames` / f <= D, so that as much 
 seen. The model learns the rate from the prompt's prefix 'FPS-f'.
 """
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Positive, Range, check
+from mgjax.core.errors import DataError
 from mgjax.data.clip_index import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.data.shape import Shape
 from mgjax.media.video import TOLERANCE, cover_size
 
 _log = logging.getLogger(__name__)
 _LISTED = 10_000  # of a hundred million clips the rest is counted
 _EVEN = 1e-6  # shares of a clip that differ by less are equal
-
-Rate = Annotated[float, Range(above=0)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """The shape of a bucket's samples; one frame makes an image."""
-
-  frames: Positive
-  height: Positive
-  width: Positive
-  fps: tuple[Rate, Rate]  # the lowest and the highest rate of videos
-  source: str = ''  # of the samples, a name in `data.sources`; '' for the other data
-
-  def __post_init__(self):
-    check(self)
-    if self.fps[0] > self.fps[1]:
-      raise ConfigError(f'fps = {self.fps}; expected a rate, or (lowest, highest)')
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """(height, width)."""
-    return self.height, self.width
-
-  def rates(self, seconds: np.ndarray) -> np.ndarray:
-    """The frame rate at which clips that last so long are taken."""
-    low, high = self.fps
-    if low == high:
-      return np.full(len(seconds), float(low))
-    return np.clip(np.ceil(self.frames / np.maximum(seconds, 1e-9) - _EVEN), low, high)
-
-  def windows(self, seconds: np.ndarray) -> np.ndarray:
-    """How long a sample of such clips lasts; images are taken one a second."""
-    if self.frames == 1:
-      return np.full(len(seconds), max(1.0, 1 / self.fps[1]))
-    return self.frames / self.rates(seconds)
 
 
 def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:

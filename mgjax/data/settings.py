@@ -7,9 +7,7 @@ from typing import Annotated, Any, TypeVar
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
-from mgjax.data.buckets import Shape
-from mgjax.digits.clips import Digits
-from mgjax.digits.signs import Signs
+from mgjax.data.shape import Shape
 from mgjax.digits.sounds import RATE
 
 SHARES = ('samples', 'given')
@@ -174,6 +172,9 @@ def _source_settings(name: str, given: Mapping[str, Any], data: Mapping[str, Any
 
 
 def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
+  from mgjax.digits.clips import Digits
+  from mgjax.digits.signs import Signs
+
   worlds = {
     name: arguments(world, fields[name], f'{place}.{name}')
     for name, world in (('digits', Digits), ('signs', Signs))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.buckets import Shape, sort_out
+from mgjax.data.buckets import sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Medium, Rejected
@@ -19,6 +19,7 @@ from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.records.writer import MANIFEST
 from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.shape import Shape
 from mgjax.data.source import Source
 from mgjax.digits.clips import Digits
 from mgjax.digits.signs import Signs
@@ -88,11 +89,6 @@ def from_each_source(
     else:
       made |= make(settings, mine, report)
   return {bucket: made[bucket] for bucket in shapes if bucket in made}
-
-
-def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
-  """Returns name and shape of the bucket with the most frames, the first of several."""
-  return max(shapes.items(), key=lambda item: item[1].frames)
 
 
 def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:

@@ -26,7 +26,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
 from mgjax.evaluation.alignment import judge_model, write_shown

@@ -12,7 +12,8 @@ from mgjax.core.typing import UInt8
 from mgjax.data.clips import Clips, InMemory, evenly
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import longest_bucket, make_sources
+from mgjax.data.shape import longest_bucket
+from mgjax.data.sources import make_sources
 from mgjax.evaluation.metrics.similarity import decibels, squared_errors
 from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.media.viewing import write_clip, write_sheets

@@ -21,10 +21,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
-from mgjax.data.buckets import Shape
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
-from mgjax.data.sources import longest_bucket, make_digits, make_sources
+from mgjax.data.shape import Shape, longest_bucket
+from mgjax.data.sources import make_digits, make_sources
 from mgjax.digits.judge import DigitJudge, train_judge
 from mgjax.digits.scene import TEXTURES
 from mgjax.digits.texture_judge import texture_phase

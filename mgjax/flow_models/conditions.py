@@ -1,5 +1,6 @@
 """What conditions a flow model, from samples on the host to the arrays of a batch."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mgjax.conditioning.contract import Conditioning, Latents
 from mgjax.conditioning.ports import Ports, combine
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.model import FlowModel
 from mgjax.text.prompts import EMBEDDINGS
@@ -17,6 +18,7 @@ from mgjax.text.prompts import EMBEDDINGS
 LATENTS = 'latents'
 RAW = 'raw_'  # a clip that the codec has yet to encode goes by this and the name of its latents
 
+Fields = Mapping[str, tuple[int, ...]]  # what a model reads beside text -> its shape
 Encode = Callable[[Array], Array]  # clips of a batch -> their latents (b t h w c)
 
 
@@ -146,6 +148,62 @@ def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
   return tuple(condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)))
 
 
+def spread_conditions(
+  conditions: Mapping[str, Any], fields: Fields, count: int
+) -> list[dict[str, Any]]:
+  """Returns the conditions of each of `count` samples, unread.
+
+  Args:
+    conditions: by name, one for all samples, or a list or array with one more axis of one each; a
+      None is a condition that is not given.
+    fields: from `condition_fields`.
+
+  Raises:
+    ConfigError: a condition that the model does not read, or not as many as there are samples.
+    DataError: a file is not there.
+  """
+  samples: list[dict[str, Any]] = [{} for _ in range(count)]
+  for name, given in conditions.items():
+    if given is None:
+      continue
+    if name not in fields:
+      known = ', '.join(sorted(fields)) or 'none beside the prompt'
+      raise ConfigError(f'the model reads no condition {name!r}; it reads {known}')
+    each = _one_each(given, fields[name], name)
+    if each is None:
+      each = [given] * count
+    if len(each) != count:
+      raise ConfigError(
+        f'{len(each)} values of the condition {name!r} for {count} samples; give one for all of '
+        'them, or a list of one each'
+      )
+    for sample, value in zip(samples, each, strict=True):
+      if is_file(value, fields[name]) and not os.path.exists(value):
+        raise DataError(f'condition {name!r}: there is no file {os.fspath(value)!r}')
+      if value is not None:
+        sample[name] = value
+  return samples
+
+
+def check_condition(given: Any, shape: tuple[int, ...], name: str) -> Any:
+  """Returns a condition of one sample, which is no file, as conditionings read it.
+  Raises ConfigError if it is not of `shape`; anything is of ().
+  """
+  if not shape:
+    return given
+  array = np.asarray(given)
+  pictures = _are_pictures(shape)
+  if pictures and array.shape == shape[1:]:
+    array = array[None]
+  if array.shape != shape or (pictures and array.dtype != np.uint8):
+    wanted = 'uint8 (t h w 3)' if pictures else 'an array'
+    raise ConfigError(
+      f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {wanted} of shape '
+      f'{shape}' + (', or a file, which is brought to it' if pictures else '')
+    )
+  return array
+
+
 def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows: int = 1) -> Batch:
   """Returns the conditions of latents of a shape (t h w c): a caption, and zeros for all else."""
   batch = {
@@ -180,3 +238,28 @@ def context_lengths(
   shapes = jax.eval_shape(ports, batch)
   context = 0 if shapes.context is None else shapes.context.shape[1]
   return context, tuple(group.tokens.shape[1] for group in shapes.gated)
+
+
+def _are_pictures(shape: tuple[int, ...]) -> bool:
+  return len(shape) == 4 and shape[-1] == 3
+
+
+def is_file(given: Any, shape: tuple[int, ...]) -> bool:
+  """Says whether a condition of this shape is given as a file of pictures."""
+  return isinstance(given, str | os.PathLike) and _are_pictures(shape)
+
+
+def _one_each(given: Any, shape: tuple[int, ...], name: str) -> list[Any] | None:
+  """Returns the values of the samples; None if there is one for all."""
+  if isinstance(given, list | tuple):
+    return list(given)
+  if not shape or not hasattr(given, 'ndim'):
+    return None
+  still = _are_pictures(shape) and shape[0] == 1  # a picture may do without its axis of time
+  if given.ndim == len(shape) - still or given.shape == shape:
+    return None
+  if given.ndim in (len(shape), len(shape) + 1):
+    return list(given)
+  raise ConfigError(
+    f'the condition {name!r} has {given.ndim} axes; expected {len(shape)}, or one more for one each'
+  )

@@ -17,9 +17,21 @@ from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.conditions import derived_fields, field_names, prepare_samples, small_inputs
+from mgjax.flow_models.conditions import (
+  Fields,
+  check_condition,
+  derived_fields,
+  field_names,
+  is_file,
+  prepare_samples,
+  small_inputs,
+  spread_conditions,
+)
 from mgjax.flow_models.prompts import tell_prompts
+<<<<<<< HEAD
 from mgjax.flow_models.requests import Fields, find_codec, read_condition, spread_conditions
+=======
+>>>>>>> h-first
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -169,7 +181,7 @@ class FlowPipeline:
     def read(sample: Mapping[str, Any]) -> dict[str, Any]:
       rate = sample.get('fps', 0)
       given = {name: sample[name] for name in fields if name in sample}
-      return {n: read_condition(value, fields[n], n, rate) for n, value in given.items()}
+      return {n: _read_condition(value, fields[n], n, rate) for n, value in given.items()}
 
     return [{**sample, **read(sample)} for sample in samples]
 
@@ -206,3 +218,40 @@ class FlowPipeline:
     inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
     boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
     return make_place(boxed, self._mesh)
+<<<<<<< HEAD
+=======
+
+
+def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
+  """Reads a condition of one sample, a video at `fps` and a picture at 0."""
+  if not is_file(given, shape):
+    return check_condition(given, shape, name)
+  from mgjax.media.video import read_clip  # and with it FFmpeg, for files alone
+
+  frames, height, width, _ = shape
+  return read_clip(given, frames=frames, size=(height, width), fps=fps or 1.0)
+
+
+def _find_codec(
+  workdir: str | os.PathLike[str],
+  autoencoder: str,
+  notes: Mapping[str, Any],
+  load: Callable[[str | os.PathLike[str]], Any],
+) -> Any:
+  """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
+  possible = places_of(workdir, autoencoder)
+  places = [path for path in possible if path.exists()]
+  for place in places:
+    codec = load(place)
+    if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
+      return codec
+  if places:
+    raise ConfigError(
+      f'the autoencoder at {os.fspath(places[0])!r} is not the one that {os.fspath(workdir)!r} '
+      'learnt the latents of (was it trained on?); put that one back'
+    )
+  raise ConfigError(
+    f'the autoencoder of {os.fspath(workdir)!r} is at none of '
+    f'{", ".join(repr(os.fspath(path)) for path in possible)}; put it at one of them'
+  )
+>>>>>>> h-first

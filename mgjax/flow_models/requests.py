@@ -30,7 +30,7 @@ from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.media.containers import ANY_LENGTH
 from mgjax.media.provenance import release
 from mgjax.media.transcode import write_frames
-from mgjax.media.video import ClipInfo, probe, read_clip, stream_frames
+from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.media.viewing import write_clip
 from mgjax.runtime.progress import Progress
 from mgjax.tae.latents import Statistics
@@ -38,7 +38,6 @@ from mgjax.text.prompts import RATES, clean_prompt, frame_rate_of
 
 Frame = UInt8[np.ndarray, 'h w 3']
 SHEET_FRAMES = 4  # of a changed video that its picture shows, before and after
-Fields = Mapping[str, tuple[int, ...]]  # what a model reads beside text -> its shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,72 +300,6 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[list[str], dict[str, lis
   return prompts, {name: [row.get(name) for row in rows] for name in sorted(names)}
 
 
-def spread_conditions(
-  conditions: Mapping[str, Any], fields: Fields, count: int
-) -> list[dict[str, Any]]:
-  """Returns the conditions of each of `count` samples, unread.
-
-  Args:
-    conditions: by name, one for all samples, or a list or array with one more axis of one each; a
-      None is a condition that is not given.
-    fields: from `flow_models.conditions.condition_fields`.
-
-  Raises:
-    ConfigError: a condition that the model does not read, or not as many as there are samples.
-    DataError: a file is not there.
-  """
-  samples: list[dict[str, Any]] = [{} for _ in range(count)]
-  for name, given in conditions.items():
-    if given is None:
-      continue
-    if name not in fields:
-      known = ', '.join(sorted(fields)) or 'none beside the prompt'
-      raise ConfigError(f'the model reads no condition {name!r}; it reads {known}')
-    each = _one_each(given, fields[name], name)
-    if each is None:
-      each = [given] * count
-    if len(each) != count:
-      raise ConfigError(
-        f'{len(each)} values of the condition {name!r} for {count} samples; give one for all of '
-        'them, or a list of one each'
-      )
-    for sample, value in zip(samples, each, strict=True):
-      if _is_file(value, fields[name]) and not os.path.exists(value):
-        raise DataError(f'condition {name!r}: there is no file {os.fspath(value)!r}')
-      if value is not None:
-        sample[name] = value
-  return samples
-
-
-def read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
-  """Returns a condition of one sample as conditionings read it.
-
-  Args:
-    given: a file or an array of pictures; an array; or anything else where `shape` is ().
-    fps: frames a second at which a video is read; 0 for a picture.
-
-  Raises:
-    ConfigError: an array is of another shape.
-    DataError: the file cannot be read.
-  """
-  if not shape:
-    return given
-  if _is_file(given, shape):
-    frames, height, width, _ = shape
-    return read_clip(given, frames=frames, size=(height, width), fps=fps or 1.0)
-  array = np.asarray(given)
-  pictures = _are_pictures(shape)
-  if pictures and array.shape == shape[1:]:
-    array = array[None]
-  if array.shape != shape or (pictures and array.dtype != np.uint8):
-    wanted = 'uint8 (t h w 3)' if pictures else 'an array'
-    raise ConfigError(
-      f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {wanted} of shape '
-      f'{shape}' + (', or a file, which is brought to it' if pictures else '')
-    )
-  return array
-
-
 def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
   """Returns one video or several as an array with an axis for them.
   Raises DataError if it is something else.
@@ -395,27 +328,3 @@ def describe_conditions(conditions: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
   return {name: describe(given) for name, given in conditions.items() if given is not None}
-
-
-def _are_pictures(shape: tuple[int, ...]) -> bool:
-  return len(shape) == 4 and shape[-1] == 3
-
-
-def _is_file(given: Any, shape: tuple[int, ...]) -> bool:
-  return isinstance(given, str | os.PathLike) and _are_pictures(shape)
-
-
-def _one_each(given: Any, shape: tuple[int, ...], name: str) -> list[Any] | None:
-  """Returns the values of the samples; None if there is one for all."""
-  if isinstance(given, list | tuple):
-    return list(given)
-  if not shape or not hasattr(given, 'ndim'):
-    return None
-  still = _are_pictures(shape) and shape[0] == 1  # a picture may do without its axis of time
-  if given.ndim == len(shape) - still or given.shape == shape:
-    return None
-  if given.ndim in (len(shape), len(shape) + 1):
-    return list(given)
-  raise ConfigError(
-    f'the condition {name!r} has {given.ndim} axes; expected {len(shape)}, or one more for one each'
-  )

@@ -67,6 +67,7 @@ def stack(
     length=depth,
     unroll=unroll,
     metadata_params={nn.PARTITION_NAME: 'layers'},
+    check_constancy_invariants=False,  # which would trace the layer once more
   )
 
 

@@ -20,7 +20,7 @@ class PersonalizationPipeline(VideoPipeline):
   None where there is none.
   """
 
-  component, noun, request = COMPONENT, NOUN, PersonalSamples
+  component, noun = COMPONENT, NOUN
 
   def __init__(
     self,
@@ -43,3 +43,6 @@ class PersonalizationPipeline(VideoPipeline):
     else:
       given = None if reference is None else [self.reader.read(reference)] * len(prompts or [''])
     return super().stream(prompts, **options, **{KEY: given})
+
+  def _request(self) -> Any:
+    return PersonalSamples

@@ -22,7 +22,7 @@ from mgjax.core.settings import Positive, checked
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Key, Tree
 from mgjax.data.settings import audio_shapes, video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.flow_models.flops import FORWARD_AND_BACKWARD
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH

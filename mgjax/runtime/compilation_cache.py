@@ -60,6 +60,13 @@ def use() -> None:
   jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
 
 
+def leave_out() -> None:
+  """Keeps no programs, whoever asks for it later, and uses none that are kept."""
+  import jax
+
+  jax.config.update('jax_enable_compilation_cache', False)
+
+
 def make_folder(folder: pathlib.Path) -> None:
   """Makes a folder that only this user can write to, since what lies there is run; or OSError."""
   folder.parent.mkdir(parents=True, exist_ok=True)

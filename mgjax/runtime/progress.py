@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
-import tqdm
 
 FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
 _BAR = 0.5  # seconds between two looks of a bar
@@ -68,6 +67,8 @@ class Progress:
     self._stream = stream if jax.process_index() == 0 else None
     self._bar = None
     if self._stream is not None and stream.isatty():
+      import tqdm
+
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
         total=steps, initial=start, file=stream, bar_format=layout, dynamic_ncols=True,

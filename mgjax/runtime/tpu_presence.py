@@ -1,5 +1,6 @@
 """Says whether this machine may have a TPU; JAX does without libtpu where it has none."""
 
+import contextlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ def may_have_tpu(
 
 
 def leave_out_tpu() -> None:
-  """Makes JAX leave libtpu alone where there is no TPU; to be called before it has any devices.
+  """Makes JAX leave libtpu alone where there is no TPU; once it has devices, changes nothing.
 
   Where libtpu is installed as a compiler, JAX would start it to look for chips and print errors.
   Platforms that are named, as in `JAX_PLATFORMS=tpu`, are used.
@@ -31,7 +32,8 @@ def leave_out_tpu() -> None:
   from jax.extend import backend
 
   if not jax.config.jax_platforms and not may_have_tpu():
-    backend.register_backend_factory('tpu', _no_client)
+    with contextlib.suppress(RuntimeError):  # it is in use: there is one after all
+      backend.register_backend_factory('tpu', _no_client)
 
 
 def _no_client() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from etils import epy
 
 from mgjax.checkpoints.workdir import read_needed
 from mgjax.core.errors import ConfigError, DataError, StorageError
@@ -25,9 +26,11 @@ from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.records.writer import RecordWriter
 from mgjax.data.source import Source
 from mgjax.runtime.progress import Progress
-from mgjax.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.text.visual_text import READS
+
+with epy.lazy_imports():  # most models read no frozen encoder
+  from mgjax.text import encoder as frozen
 
 _AT_ONCE = 1024  # texts that are sorted by length
 _FOLDER = 'embeddings'  # beside latents
@@ -299,7 +302,7 @@ class Lookup:
           f'{inside(self._directory, name)} has no embedding of {text!r:.80}; run launch.data '
           'encode again, or with --prompts for prompts that are not among the data'
         )
-      found[name] = arrays[STATES]
+      found[name] = arrays[frozen.STATES]
     return found
 
 
@@ -344,11 +347,11 @@ def _embed(
   name: str, workdir: str, directory: str, texts: Collection[str], process: int, processes: int
 ) -> bool:
   """Fills the store of one encoder, which leaves the devices on return."""
-  identity, missing = identity_of(workdir), len(Embeddings(directory).missing(texts))
+  identity, missing = frozen.identity_of(workdir), len(Embeddings(directory).missing(texts))
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // processes), unit='text')
   done = embed(
-    directory, texts, TextEncoder(workdir) if missing else lambda _: [], encoder=identity,
+    directory, texts, frozen.TextEncoder(workdir) if missing else lambda _: [], encoder=identity,
     batch_size=_AT_ONCE, process=process, processes=processes,
     progress=lambda count, total: progress.report(count),
   )  # fmt: skip
@@ -391,12 +394,12 @@ class Embedder:
   def _states(self, name: str, texts: Sequence[str]) -> dict[str, Any]:
     stored = self._stored(name)
     known = {text: stored.find(text) for text in texts} if stored is not None else {}
-    states = {text: arrays[STATES] for text, arrays in known.items() if arrays is not None}
+    states = {text: arrays[frozen.STATES] for text, arrays in known.items() if arrays is not None}
     if lacking := [text for text in texts if text not in states]:
       place = self._place(name)
       _log.info('%s: encoding %d texts that are not stored', name, len(lacking))
-      arrays = TextEncoder(place)(lacking)
-      states |= {text: each[STATES] for text, each in zip(lacking, arrays, strict=True)}
+      arrays = frozen.TextEncoder(place)(lacking)
+      states |= {text: each[frozen.STATES] for text, each in zip(lacking, arrays, strict=True)}
     return states
 
   def _stored(self, name: str) -> Embeddings | None:
@@ -408,6 +411,19 @@ class Embedder:
     return Embeddings(directory) if same else None
 
   def _place(self, name: str) -> os.PathLike[str]:
+<<<<<<< HEAD
     given, noun = self._text.encoders[name].workdir, f'prompts are not stored, and the {name}'
     read = lambda place: (place, [identity_of(place)])  # noqa: E731
     return read_needed(self._workdir, given, f'{noun} encoder', self._identities[name], read)
+=======
+    given = self._text.encoders[name].workdir
+    places = [place for place in places_of(self._workdir, given) if place.exists()]
+    for place in places:
+      if frozen.identity_of(place) == self._identities[name]:
+        return place
+    raise ConfigError(
+      f'the prompts are not among the stored embeddings, and the encoder {name} at {given!r} '
+      + ('is another than the model learnt to read' if places else 'is not there')
+      + '; put it there, or beside the work directory of the model'
+    )
+>>>>>>> h-first

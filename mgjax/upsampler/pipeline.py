@@ -17,7 +17,7 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, UInt8
 from mgjax.data.settings import video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid

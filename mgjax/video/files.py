@@ -16,14 +16,13 @@ from mgjax.core.files import write_json
 from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
-from mgjax.data.sources import longest_bucket
-from mgjax.flow_models.conditions import condition_fields
+from mgjax.data.shape import longest_bucket
+from mgjax.flow_models.conditions import condition_fields, spread_conditions
 from mgjax.flow_models.requests import (
   Request,
   describe_conditions,
   find_autoencoder_config,
   model_of,
-  spread_conditions,
 )
 from mgjax.flow_models.shape import check_shape
 from mgjax.media.provenance import release

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, UInt8
 from mgjax.data.settings import video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw, seeds_of
@@ -24,14 +24,12 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
-from mgjax.video.files import Samples
 
 
 class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   component, noun = 'video', 'a video model'
-  request: ClassVar[type[Samples]] = Samples  # what `save` takes
 
   def __init__(
     self,
@@ -79,7 +77,12 @@ class VideoPipeline(FlowPipeline):
     """
     if shape is not None:
       options |= {'frames': shape[0], 'size': tuple(shape[1:])}
-    return self.request.of(prompts, out, **options).write(self)
+    return self._request().of(prompts, out, **options).write(self)
+
+  def _request(self) -> Any:
+    from mgjax.video.files import Samples  # and with it FFmpeg, for files alone
+
+    return Samples
 
   def stream(
     self,

@@ -13,7 +13,7 @@ from PIL import Image
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
 from tests import binaries

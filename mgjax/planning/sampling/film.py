@@ -18,7 +18,7 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, fields_of, unpack
 from mgjax.data.settings import video_shapes
-from mgjax.data.sources import longest_bucket
+from mgjax.data.shape import longest_bucket
 from mgjax.flow.windows import Cover, windows
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.settings import SampleSettings

@@ -1,0 +1,53 @@
+"""The shape of a bucket's samples; reads no clips, so that sampling need not either."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, Range, check
+
+_EVEN = 1e-6  # a frame rate that is above a whole one by less is that one
+
+Rate = Annotated[float, Range(above=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """The shape of a bucket's samples; one frame makes an image."""
+
+  frames: Positive
+  height: Positive
+  width: Positive
+  fps: tuple[Rate, Rate]  # the lowest and the highest rate of videos
+  source: str = ''  # of the samples, a name in `data.sources`; '' for the other data
+
+  def __post_init__(self):
+    check(self)
+    if self.fps[0] > self.fps[1]:
+      raise ConfigError(f'fps = {self.fps}; expected a rate, or (lowest, highest)')
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """(height, width)."""
+    return self.height, self.width
+
+  def rates(self, seconds: np.ndarray) -> np.ndarray:
+    """The frame rate at which clips that last so long are taken."""
+    low, high = self.fps
+    if low == high:
+      return np.full(len(seconds), float(low))
+    return np.clip(np.ceil(self.frames / np.maximum(seconds, 1e-9) - _EVEN), low, high)
+
+  def windows(self, seconds: np.ndarray) -> np.ndarray:
+    """How long a sample of such clips lasts; images are taken one a second."""
+    if self.frames == 1:
+      return np.full(len(seconds), max(1.0, 1 / self.fps[1]))
+    return self.frames / self.rates(seconds)
+
+
+def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
+  """Returns name and shape of the bucket with the most frames, the first of several."""
+  return max(shapes.items(), key=lambda item: item[1].frames)
