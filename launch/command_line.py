@@ -21,7 +21,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mgjax.core.config import did_you_mean, flatten
+from mgjax.core.config import LARGEST, did_you_mean, flatten
 from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.runtime import compilation_cache
@@ -97,7 +97,7 @@ def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> 
       kind, least, most = limits.get(key, (str, 0, 0))
       try:
         found[key] = kind(value)
-        right = bool(equals) and least <= found[key] <= most
+        right = bool(equals) and least <= found[key] <= min(most, LARGEST)
       except (ValueError, TypeError):
         right = False
       if not right:
@@ -257,14 +257,15 @@ def _in_sentences(main, arguments) -> None:
   except MgjaxError as error:
     _say(str(error))
     sys.exit(error.exit_code)
-  except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-    _say(f'cannot use {error.filename!r}: {error.strerror}')
-    sys.exit(2)
   except OSError as error:
-    if error.errno not in _FULL:
+    named = f'{os.fsdecode(error.filename)!a:.200}' if error.filename is not None else 'a file'
+    if error.errno in _FULL:
+      _say(f'cannot write {named}: {error.strerror}; make room')
+      sys.exit(StorageError.exit_code)
+    if error.filename is None:
       raise
-    _say(f'cannot write {printable(error.filename or "a file")}: {error.strerror}; make room')
-    sys.exit(StorageError.exit_code)
+    _say(f'cannot use {named}: {error.strerror}; give another path')
+    sys.exit(ConfigError.exit_code)
 
 
 def _parse(arguments: Sequence[str], module) -> list[str]:
@@ -273,6 +274,7 @@ def _parse(arguments: Sequence[str], module) -> list[str]:
   try:
     own, overrides = _split(arguments)
     words = flags.FLAGS(own)
+    _check_numbers()
     if overrides and 'config' not in flags.FLAGS:
       raise ConfigError(f'{overrides[0]}: this command takes no configuration')
     if 'config' in flags.FLAGS and flags.FLAGS.config is not None:
@@ -286,6 +288,15 @@ def _parse(arguments: Sequence[str], module) -> list[str]:
     message, code = str(error) or type(error).__name__, ConfigError.exit_code
   _say(message)
   raise SystemExit(code)
+
+
+def _check_numbers() -> None:
+  """Raises ConfigError for a flag with a number that no device has."""
+  for name in flags.FLAGS:
+    value = flags.FLAGS[name].value
+    most = LARGEST if isinstance(value, int) else sys.float_info.max
+    if isinstance(value, int | float) and not abs(value) <= most:
+      raise ConfigError(f'--{name}={value}: expected a number up to {most:g}')
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -335,7 +346,8 @@ def _help(module) -> None:
 
 def _check_required(command: str) -> None:
   """Raises ConfigError for the first flag that the command needs and that is not given."""
-  given = {name for name in flags.FLAGS if flags.FLAGS[name].value not in (None, '', [], False)}
+  values = {name: flags.FLAGS[name].value for name in flags.FLAGS}
+  given = {name for name, value in values.items() if value or (value == 0 and value is not False)}
   for name, needed in _REQUIRED.items():
     instead = {*needed.unless, *(['print_config'] if name != 'config' else [])}
     if name in given or given & instead or (needed.commands and command not in needed.commands):

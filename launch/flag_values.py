@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import flags
 
+from mgjax.core.config import LARGEST
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
 
@@ -96,9 +97,12 @@ def files(name: str) -> Callable[[str], tuple[str, ...]]:
 def factor(text: str) -> int | float:
   """Reads the number of --scale, which is whole if it is written so."""
   try:
-    return int(text) if text.strip().isdecimal() else float(text)
+    found = int(text) if text.strip().isdecimal() else float(text)
+    if 0 < found <= LARGEST:
+      return found
   except ValueError:
-    raise ConfigError(f'--scale={text}: expected a number, as in 2') from None
+    pass
+  raise ConfigError(f'--scale={text:.80}: expected a number above 0, as in 2')
 
 
 def share(text: str) -> tuple[int, int]:
@@ -113,9 +117,11 @@ def spans(text: str) -> list[tuple[float, float]]:
   """Reads '0-4,6-8', seconds of a sound."""
   try:
     found = [tuple(float(value) for value in span.split('-')) for span in text.split(',')]
-    return [(begin, end) for begin, end in found]
+    if all(0 <= begin < end <= LARGEST for begin, end in found):
+      return [(begin, end) for begin, end in found]
   except ValueError:
-    raise ConfigError(f'--known={text}: expected seconds, as in 0-4,6-8') from None
+    pass
+  raise ConfigError(f'--known={text:.80}: expected seconds, as in 0-4,6-8')
 
 
 def scorer(text: str) -> Any:
@@ -190,8 +196,10 @@ def guidance(text: str | None) -> Any:
 
 
 def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
-  scale = float(entry['scale'])
-  return scale if entry['low'] is None else (scale, (float(entry['low']), float(entry['high'])))
+  scale, *interval = (float(each or 0) for each in entry.group('scale', 'low', 'high'))
+  if not abs(scale) <= LARGEST or not 0 <= interval[0] <= interval[1] <= 1:
+    raise ValueError(entry[0])
+  return scale if entry['low'] is None else (scale, (interval[0], interval[1]))
 
 
 _SAMPLING = {

@@ -44,6 +44,7 @@ import time
 from absl import flags
 from etils import epy
 
+from mgjax.core.config import LARGEST
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
 from . import command_line, flag_values
@@ -60,9 +61,12 @@ _GREEDY = 'greedy'
 
 def _shares(text: str) -> list[float] | str:
   try:
-    return _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
+    found = _GREEDY if text == _GREEDY else [float(word) for word in text.split(',')]
+    if found == _GREEDY or all(0 < share <= LARGEST for share in found):
+      return found
   except ValueError:
-    raise ConfigError(f'--shares={text}: expected numbers, as in 2,1,1, or {_GREEDY}') from None
+    pass
+  raise ConfigError(f'--shares={text:.80}: expected numbers above 0, as in 2,1,1, or {_GREEDY}')
 
 
 _WORKDIR = command_line.define_required(

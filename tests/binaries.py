@@ -25,17 +25,27 @@ IMPORTED = ('data.ingest.convert', 'workflows.quickstart', 'workflows.weights')
 
 def run(name, *arguments, timeout=280) -> subprocess.CompletedProcess:
   """What `python -m launch.name arguments...` printed and how it ended."""
+  done, _ = start(f'launch.{name}', *arguments, timeout=timeout)
+  assert done.returncode is not None, f'{done.args} took more than {timeout} s'
+  return done
+
+
+def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, float]:
+  """What a module printed, with None as code if it ran out of time, and since when it is silent."""
   with tempfile.TemporaryDirectory() as folder:
     streams = [pathlib.Path(folder, stream) for stream in ('out', 'err')]
     words = [str(argument) for argument in arguments]
     code = _server().call(
-      module=f'launch.{name}',
+      module=module,
       arguments=words,
       streams=[str(path) for path in streams],
       environment=dict(os.environ),
       timeout=timeout,
     )
-    return subprocess.CompletedProcess([name, *words], code, *(p.read_text() for p in streams))
+    told = [path.stat().st_mtime for path in streams if path.exists()]
+    said = (path.read_text(errors='replace') if path.exists() else '' for path in streams)
+    done = subprocess.CompletedProcess([module, *words], code, *said)
+    return done, time.time() - max(told, default=0)
 
 
 @functools.cache
@@ -55,9 +65,7 @@ class _Server:
     print(json.dumps(request), file=self._process.stdin, flush=True)
     answer = self._process.stdout.readline()
     assert answer, 'the process that forks binaries is gone'
-    code = json.loads(answer)
-    assert code is not None, f'{request["arguments"]} took more than {request["timeout"]} s'
-    return code
+    return json.loads(answer)
 
 
 def _serve():

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds have 32 bits on devices
+
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """Maps 'model.dim' to its value, for every leaf of a nested configuration."""

@@ -23,11 +23,11 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.config import did_you_mean
+from mgjax.core.config import LARGEST, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
-LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds have 32 bits on devices
+FURTHEST = 1e30  # of other numbers: what float32 still multiplies
 _WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False'}
 _Made = TypeVar('_Made')
 
@@ -50,7 +50,7 @@ class Range:
     kind = numbers.Integral if whole else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
       return False
-    finite = abs(value) <= LARGEST if whole else -math.inf < value < math.inf  # nan is not
+    finite = abs(value) <= max(LARGEST if whole else FURTHEST, self.most or 0)  # nan is not
     if not finite and not (self.infinite and value == math.inf):
       return False
     return (
@@ -62,7 +62,8 @@ class Range:
 
   def describe(self, whole: bool) -> str:
     """Says which numbers these are, as in 'a finite number above 0 to 1'."""
-    most = LARGEST if whole and self.most is None and self.below is None else self.most
+    furthest = LARGEST if whole else None if self.infinite else FURTHEST
+    most = furthest if self.most is None and self.below is None else self.most
     limits = {'from': self.least, 'above': self.above, 'to': most, 'below': self.below}
     said = [f'{word} {limit}' for word, limit in limits.items() if limit is not None]
     kind = 'a whole number' if whole else 'a number' if self.infinite else 'a finite number'

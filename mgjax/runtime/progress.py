@@ -238,5 +238,13 @@ class Counted:
       self._progress.close()
 
 
+def counted(total: int, unit: str, patience: float = 5.0) -> Iterator[int]:
+  """Yields 0 to `total` - 1 and, if that takes longer than `patience`, shows how far it is."""
+  with contextlib.closing(Counted(unit, patience)) as told:
+    for done in range(total):
+      yield done
+      told(done + 1, total)
+
+
 def _plural(unit: str) -> str:
   return f'{unit}es' if unit.endswith('ch') else f'{unit}s'

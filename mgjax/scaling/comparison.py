@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from mgjax.core.settings import Count, Positive, Range, arguments
+from mgjax.runtime.progress import counted
 from mgjax.scaling.isoflop import group_budgets
 from mgjax.scaling.law import FLOPS, Law
 from mgjax.scaling.parametric import DELTA, Runs, draw_runs, fit_laws
@@ -71,7 +72,7 @@ def compare_recipes(
   laws = (fits[0].law, fits[1].law)
   generator = np.random.default_rng(seed)
   drawn = []
-  for _ in range(resamples):
+  for _ in counted(resamples, 'fit'):
     again = [
       draw_runs(generator, fit, runs, 'residual')
       for fit, runs in zip(fits, (first, second), strict=True)

@@ -11,7 +11,7 @@ from mgjax.core.settings import Range, check
 from mgjax.core.typing import Float
 
 FLOPS = 6.0  # of a parameter and a token, forward and backward; without attention's own
-Above0 = Annotated[float, Range(above=0)]
+Above0 = Annotated[float, Range(above=0, most=1e300)]  # A of large sizes is large
 _FURTHEST = 1e12  # factor of compute at which a search for an equal loss gives up
 
 

@@ -16,13 +16,16 @@ from scipy.optimize import least_squares, nnls
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.core.typing import Float, Int
+from mgjax.runtime.progress import counted
 from mgjax.scaling.law import FLOPS, Law
 
 DELTA = 1e-3  # of Huber's loss, as in Hoffmann et al.
 FEWEST = 6  # runs: one more than constants
 _GRID = np.linspace(0.05, 1.05, 21)  # of the exponents
 _STARTS = 4
+_MANY = 10_000  # runs; of more, some will do to find where to start
 _LEAST = 1e-12  # of a constant, for its logarithm
+_LOSSES = (1e-9, 1e9)
 _MOST = 20.0  # logarithm of a part of the loss over the largest loss, at the runs' middle
 _BOUNDS = (math.log(1e-3), math.log(8.0))  # of the exponents' logarithms
 
@@ -86,7 +89,8 @@ def fit_laws(
   if starts is None and len(arms) > 1:
     starts = [fit_law(runs, delta=delta, flops=flops).law for runs in arms]
   if starts is None:
-    begins = _grid(*places[0], arms[0].loss)
+    some = slice(None, None, 1 + len(arms[0].loss) // _MANY)
+    begins = _grid(*(each[some] for each in (*places[0], arms[0].loss)))
   else:
     points = [_point(*each) for each in zip(starts, middles, strict=True)]
     e = math.log(np.mean([math.exp(point[0]) for point in points]))
@@ -160,7 +164,7 @@ def resample_fits(
   return [
     fit_law(draw_runs(generator, fit, runs, how, groups), delta=delta, flops=fit.law.flops,
             start=fit.law)
-    for _ in range(resamples)
+    for _ in counted(resamples, 'fit')
   ]  # fmt: skip
 
 
@@ -226,6 +230,11 @@ def _check_runs(runs: Runs) -> None:
   for name, numbers in runs._asdict().items():
     if not (np.isfinite(numbers) & (numbers > 0)).all():
       raise DataError(f'{name}: every run needs a number above 0; leave runs without one out')
+  if not _LOSSES[0] <= loss.min() <= loss.max() <= _LOSSES[1]:
+    raise DataError(
+      f'losses from {loss.min():g} to {loss.max():g}; expected {_LOSSES[0]:g} to {_LOSSES[1]:g}, so '
+      'give them in another unit'
+    )
   pairs = _different(size, tokens)
   if pairs < FEWEST:
     raise DataError(

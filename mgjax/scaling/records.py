@@ -126,7 +126,8 @@ def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
   found: dict[Any, dict[str, Any]] = {}
   for number, row in enumerate(sorted(rows, key=lambda row: row['tokens'])):
     found[number if row['run'] in (None, '') else str(row['run'])] = row
-  return [row for row in rows if any(row is each for each in found.values())]
+  kept = {id(row) for row in found.values()}
+  return [row for row in rows if id(row) in kept]
 
 
 def _records(runs: Sequence[dict[str, Any]], flops: float) -> Records:

@@ -1,0 +1,95 @@
+"""Runs a command in a folder of its own, under conditions that no command expects.
+
+python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
+Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
+and fro), `user` (an id, instead of root), `environment`. With no command: prints all flags.
+"""
+
+import ctypes
+import importlib
+import itertools
+import json
+import os
+import pathlib
+import resource
+import runpy
+import sys
+import time
+from typing import Any
+
+SKIPPED = 77  # the exit code where no disk may be mounted
+MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
+
+
+def list_flags() -> dict[str, dict[str, dict[str, Any]]]:
+  """Returns command -> flag -> its type, its least and its choices, as the command defines them."""
+  from absl import flags
+
+  from launch import command_line
+
+  found = {}
+  for command in command_line.binaries():
+    module = importlib.import_module(f'launch.{command}')
+    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(module)]
+    found[command] = {
+      flag.name: {
+        'type': type(flag.parser).__name__, 'least': getattr(flag.parser, 'lower_bound', None),
+        'default': flag.default if isinstance(flag.default, str | int | float) else None,
+      }
+      for flag in own
+    }  # fmt: skip
+    for name in {'config', 'print_config', *found[command]} & set(flags.FLAGS):
+      delattr(flags.FLAGS, name)
+  return found
+
+
+def _jumping(seconds: float) -> Any:
+  true, far = time.time, itertools.cycle((0.0, seconds, -seconds, seconds / 2))
+  return lambda: true() + next(far)
+
+
+def _mount(place: str, size: str = '') -> None:
+  """Puts a small empty disk in a place, or makes what is there read-only, for this process."""
+  libc, private, recursive, bind, remount, read_only = ctypes.CDLL(None, use_errno=True), 1 << 18, 16384, 4096, 32, 1
+  user, group = os.geteuid(), os.getegid()
+  failed = libc.unshare(0x20000 | (0x10000000 if user else 0))  # of mounts, and of users
+  if user:
+    pathlib.Path('/proc/self/setgroups').write_text('deny')
+    pathlib.Path('/proc/self/uid_map').write_text(f'0 {user} 1')
+    pathlib.Path('/proc/self/gid_map').write_text(f'0 {group} 1')
+  failed |= libc.mount(None, b'/', None, private | recursive, None)
+  if size:
+    failed |= libc.mount(b'none', place.encode(), b'tmpfs', 0, f'size={size}'.encode())
+  else:
+    failed |= libc.mount(place.encode(), place.encode(), None, bind, None)
+    failed |= libc.mount(None, place.encode(), None, bind | remount | read_only, None)
+  if failed:
+    sys.exit(SKIPPED)
+
+
+def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
+  """Runs a command as `python -m launch.command words...` would."""
+  for name, value in conditions.get('environment', {}).items():
+    os.environ[name] = value.format(**conditions)
+    if not value:
+      del os.environ[name]
+  if clock := conditions.get('clock'):
+    time.time = _jumping(clock)
+    nanoseconds = _jumping(clock)
+    time.time_ns = lambda: int(nanoseconds() * 1e9)
+  resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+  os.chdir(conditions.get('folder', '.'))
+  if disk := conditions.get('disk'):
+    _mount(**disk)
+  if user := conditions.get('user'):
+    os.setgid(user)
+    os.setuid(user)
+  sys.argv[1:] = words
+  runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) < 2:
+    print(json.dumps(list_flags()))
+  else:
+    run(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3:])
