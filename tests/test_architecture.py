@@ -20,7 +20,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 ORDER = (
   ('core',),
   ('parallel', 'media'),
-  ('nn', 'flow', 'checkpoints', 'runtime', 'digits'),
+  ('nn', 'flow', 'checkpoints', 'runtime', 'digits', 'worlds'),
   ('data', 'clip.towers'),
   ('training', 'text'),
   ('clip',),

@@ -43,14 +43,16 @@ BUDGETS = {
   'upsampler': 1250,
   'video': 600,
   'workflows': 3400,
+  'worlds': 2000,  # solids: physics, ray caster, captions, sounds of a second world
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 68_000, 2_400
-MOST_OF_TESTS = 57_500  # 53,000 was the aim; what is left are oracles, equalities, faults and kills
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 70_000, 2_400  # 2,000 are the world of solids
+# 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
+MOST_OF_TESTS = 58_300
 MOST_COMMANDS, MOST_NAMES = 12, 130  # of flags, one way to say one thing
 MOST_FLAGS = 210  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

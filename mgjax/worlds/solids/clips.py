@@ -1,0 +1,220 @@
+"""Captioned clips of lit solids that move, meet and sound, made on the fly.
+
+'a large red metal ball rolls left and hits a small blue wooden cube; the camera circles right'.
+What an index shows is a scene (`scene.py`), drawn from the seed, the split and the index alone; it
+is the same at every size, number of frames and rate. Nothing is downloaded or stored.
+"""
+
+import contextlib
+import dataclasses
+import operator
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Count, Fraction, Positive, Range, check
+from mgjax.core.typing import Float
+from mgjax.worlds.solids import sounds
+from mgjax.worlds.solids.camera import Poses, distance_gone, poses
+from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
+from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
+from mgjax.worlds.solids.physics import Contact, simulate
+from mgjax.worlds.solids.sampling import Choices, draw_scene
+from mgjax.worlds.solids.scene import SECONDS, Scene, check_names
+
+# Split -> what is new in it, see `sampling.Choices`. Two judges learn from one half each.
+SPLITS = {
+  'train': 'none',
+  'in_distribution': 'none',
+  'new_combination': 'combination',
+  'new_value': 'value',
+  'filter': 'any',
+  'judge': 'any',
+}
+EXTRAS = ('segmentation', 'depth', 'positions', 'velocities', 'camera')
+OF_FRAMES = {'video', *EXTRAS}  # keys of a sample that have an entry a frame
+WORDINGS = ('plain', 'varied')
+MOST = 4  # solids
+
+Side = Annotated[int, Range(least=8)]  # pixels
+
+
+class Labels(NamedTuple):
+  """All that is true of a clip, frame by frame; n solids in the order of the scene's."""
+
+  times: Float[np.ndarray, 't']  # seconds
+  positions: Float[np.ndarray, 't n 3']
+  velocities: Float[np.ndarray, 't n 3']
+  turns: Float[np.ndarray, 't n 3 3']  # columns are the axes of a solid
+  camera: Poses
+  amount: float  # of the camera's move, in the unit of `kinds.CAMERAS`
+  contacts: tuple[Contact, ...]  # within the clip
+
+
+@dataclasses.dataclass(frozen=True)
+class Solids:
+  """A random-access source of captioned clips; a sample is a function of (seed, split, index).
+
+  `source[index]` is {'video': uint8 (t h w 3), 'caption', 'count'}. One frame makes pictures: of
+  some moment, with captions that say nothing of motion. `source.scene(index)` is what it shows, as
+  data; a scene that was changed becomes a sample by `source.show(scene)`; `source.labels(scene)` is
+  all that is true of it and `source.caption(scene)` what its caption says, statement by statement.
+
+  With `sound` a sample has also 'audio', float32 (s 2) of frames / fps seconds at 48 kHz, and
+  'events', the seconds of its contacts. Raises ConfigError for unknown names.
+  """
+
+  split: str = 'train'
+  frames: Positive = 16
+  size: tuple[Side, Side] = (64, 64)  # height, width
+  length: Count = 50_000  # samples
+  fps: Positive = 8
+  seed: Count = 0
+  sound: bool = False
+  extras: tuple[str, ...] = ()  # further keys of samples, of `EXTRAS`
+  solids: tuple[Positive, Positive] = (1, 3)  # how many, at least and at most
+  shapes: tuple[str, ...] = tuple(SHAPES)
+  colours: tuple[str, ...] = tuple(COLOURS)
+  materials: tuple[str, ...] = tuple(MATERIALS)
+  motions: tuple[str, ...] = tuple(MOTIONS)
+  cameras: tuple[str, ...] = tuple(CAMERAS)
+  patterns: tuple[str, ...] = ('band',)
+  seconds: tuple[str, ...] = ('',)  # colours of patterns, '' a lighter shade of the solid's own
+  meetings: Fraction = 0.5  # share of scenes of several solids in which two meet
+  wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
+  rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
+
+  def __post_init__(self):
+    check(self)
+    check_names('split', (self.split,), SPLITS)
+    check_names('wording', (self.wording,), WORDINGS)
+    for name, known in (
+      ('shapes', SHAPES), ('colours', COLOURS), ('materials', MATERIALS), ('motions', MOTIONS),
+      ('cameras', CAMERAS), ('patterns', PATTERNS), ('seconds', ('', *COLOURS)),
+    ):  # fmt: skip
+      check_names(name, getattr(self, name), known)
+    if self.extras:
+      check_names('extras', self.extras, EXTRAS)
+    least, most = self.solids
+    if not least <= most <= min(MOST, len(self.colours)):
+      raise ConfigError(
+        f'solids = {self.solids} of {len(self.colours)} colours; expected from 1 to {MOST} with a '
+        'colour for each, as in (1, 3)'
+      )
+    moving = any(MOTIONS[name].direction for name in self.motions)
+    if self.cameras == ('follows',) and not moving:
+      raise ConfigError(
+        "cameras = ('follows',), but nothing moves; give motions such as rolls left"
+      )
+    if self.sound and self.frames * sounds.RATE % self.fps:
+      raise ConfigError(
+        f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
+        f'choose frames a second that divide {sounds.RATE}, such as 8, 24 or 25'
+      )
+
+  @property
+  def fingerprint(self) -> str:
+    """Names the fields that are not as they are by default: those that the samples depend on."""
+    default = {field.name: field.default for field in dataclasses.fields(self)}
+    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
+    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
+    return f'{type(self).__name__}({", ".join(said)})'
+
+  def __len__(self) -> int:
+    return self.length
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self.show(self.scene(index))
+
+  def listen(self, index: int) -> dict[str, Any]:
+    """Returns `self[index]` without its pictures, which take most of the time to make."""
+    scene = self.scene(index)
+    return self._sample(scene, self.labels(scene))
+
+  def scene(self, index: int) -> Scene:
+    """Returns what a sample shows."""
+    index = operator.index(index)
+    if not 0 <= index < self.length:
+      raise IndexError(f'index {index} of a source of {self.length} samples')
+    choices = Choices(
+      **{
+        field.name: getattr(self, field.name)
+        for field in dataclasses.fields(Choices)
+        if field.name != 'novelty'
+      },
+      novelty=SPLITS[self.split],
+    )
+    split = list(SPLITS).index(self.split)
+    return draw_scene(choices, np.random.default_rng((self.seed, split, index)))
+
+  def caption(self, scene: Scene) -> Caption:
+    """Returns the caption of a scene and what it says."""
+    if self.wording == 'plain':
+      return plain_caption(scene, self.frames > 1)
+    return varied_caption(scene, np.random.default_rng(scene.wording), self.frames > 1)
+
+  def labels(self, scene: Scene) -> Labels:
+    """Returns all that is true of the clip of a scene."""
+    history = simulate(scene.solids)
+    times, last = np.arange(self.frames) / self.fps, self._last
+    if self.frames == 1:
+      times = np.array([scene.moment])
+    followed, end = history.tracks[scene.follows], self.frames / self.fps
+    return Labels(
+      times,
+      np.stack([track.positions(times) for track in history.tracks], 1),
+      np.stack([track.velocities(times) for track in history.tracks], 1),
+      np.stack([track.turns(times) for track in history.tracks], 1),
+      poses(scene.camera, followed, times, last),
+      distance_gone(scene.camera, followed, last),
+      tuple(each for each in history.contacts if each.time < end),
+    )
+
+  def show(self, scene: Scene) -> dict[str, Any]:
+    """Returns the sample of a scene, in the frames and size of this source."""
+    from mgjax.worlds.solids import render  # JAX, which those who draw nothing need not wait for
+
+    labels = self.labels(scene)
+    sample = self._sample(scene, labels)
+    with _on_cpu():
+      stage = render.stage(scene, labels.positions, labels.turns, labels.camera, self._room(scene))
+      sample['video'] = np.array(render.draw(stage, self.rays, self.size))
+      if {'segmentation', 'depth'} & set(self.extras):
+        found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))
+        sample |= {name: np.array(found[name]) for name in found if name in self.extras}
+    return sample
+
+  @property
+  def _last(self) -> float:
+    """When the camera's move ends, at the last frame."""
+    return (self.frames - 1) / self.fps or SECONDS
+
+  def _room(self, scene: Scene) -> int:
+    return max(self.solids[1], len(scene.solids))
+
+  def _sample(self, scene: Scene, labels: Labels) -> dict[str, Any]:
+    """Returns the sample of a scene without its pictures."""
+    sample = {'caption': self.caption(scene).text, 'count': len(scene.solids)}
+    rows = {'positions': labels.positions, 'velocities': labels.velocities}
+    for name in rows.keys() & set(self.extras):  # zeros where there are fewer solids
+      room = self._room(scene) - len(scene.solids)
+      sample[name] = np.pad(rows[name], ((0, 0), (0, room), (0, 0))).astype(np.float32)
+    if 'camera' in self.extras:
+      eye, axes, focal = labels.camera
+      flat = axes.reshape(len(eye), 9)
+      sample['camera'] = np.concatenate([eye, flat, focal[:, None]], 1).astype(np.float32)
+    if self.sound:
+      sample['audio'] = sounds.sound(scene, self.frames / self.fps, self._last)
+      sample['events'] = np.array([each.time for each in labels.contacts])
+    return sample
+
+
+def _on_cpu() -> contextlib.AbstractContextManager:
+  """Pictures are made beside the device that trains."""
+  import jax
+
+  try:
+    return jax.default_device(jax.local_devices(backend='cpu')[0])
+  except RuntimeError:  # JAX_PLATFORMS names others alone
+    return contextlib.nullcontext()
