@@ -17,7 +17,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 BUDGETS = {
   'audio': 3350,
   'backbone': 400,
-  'benchmarks': 1750,
+  'benchmarks': 1800,  # the machine and the date stand in tables
   'checkpoints': 1925,  # fingerprints of what a model needs of other runs, and where it is found
   'clip': 1200,
   'conditioning': 1300,
@@ -28,7 +28,7 @@ BUDGETS = {
   'editing': 1100,
   'evaluation': 7700,
   'flow': 2000,
-  'flow_models': 2100,
+  'flow_models': 2150,  # the autoencoder is found without what writes files
   'media': 3850,
   'nn': 2400,
   'parallel': 1500,
@@ -42,17 +42,18 @@ BUDGETS = {
   'training': 2150,
   'upsampler': 1250,
   'video': 600,
-  'workflows': 3400,
-  'worlds': 2000,  # solids: physics, ray caster, captions, sounds of a second world
+  'workflows': 3600,  # cards are measured again and written
+  'worlds': 2050,  # solids: physics, ray caster, captions, sounds of a second world
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 70_000, 2_400  # 2,000 are the world of solids
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 70_800, 2_430
+# Of all, 2,000 are the world of solids, 600 fingerprints of what a model needs, and its cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
-MOST_OF_TESTS = 58_300
+MOST_OF_TESTS = 60_800  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 12, 130  # of flags, one way to say one thing
 MOST_FLAGS = 210  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

@@ -17,6 +17,7 @@ from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
+from mgjax.flow_models.codec import find_codec
 from mgjax.flow_models.conditions import (
   Fields,
   check_condition,
@@ -28,10 +29,6 @@ from mgjax.flow_models.conditions import (
   spread_conditions,
 )
 from mgjax.flow_models.prompts import tell_prompts
-<<<<<<< HEAD
-from mgjax.flow_models.requests import Fields, find_codec, read_condition, spread_conditions
-=======
->>>>>>> h-first
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
@@ -218,8 +215,6 @@ class FlowPipeline:
     inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
     boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
     return make_place(boxed, self._mesh)
-<<<<<<< HEAD
-=======
 
 
 def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
@@ -230,28 +225,3 @@ def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -
 
   frames, height, width, _ = shape
   return read_clip(given, frames=frames, size=(height, width), fps=fps or 1.0)
-
-
-def _find_codec(
-  workdir: str | os.PathLike[str],
-  autoencoder: str,
-  notes: Mapping[str, Any],
-  load: Callable[[str | os.PathLike[str]], Any],
-) -> Any:
-  """Loads the autoencoder whose latents the model learnt, also from beside a moved model."""
-  possible = places_of(workdir, autoencoder)
-  places = [path for path in possible if path.exists()]
-  for place in places:
-    codec = load(place)
-    if notes.get('latents', codec.statistics.as_dict()) == codec.statistics.as_dict():
-      return codec
-  if places:
-    raise ConfigError(
-      f'the autoencoder at {os.fspath(places[0])!r} is not the one that {os.fspath(workdir)!r} '
-      'learnt the latents of (was it trained on?); put that one back'
-    )
-  raise ConfigError(
-    f'the autoencoder of {os.fspath(workdir)!r} is at none of '
-    f'{", ".join(repr(os.fspath(path)) for path in possible)}; put it at one of them'
-  )
->>>>>>> h-first

@@ -12,14 +12,12 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from mgjax.checkpoints.fingerprints import fingerprint_of
-from mgjax.checkpoints.workdir import read_config, read_needed, read_notes
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import check_places, parse_json, write_json
 from mgjax.core.settings import Count, Positive, Range, check, fields_of, unpack
@@ -33,7 +31,6 @@ from mgjax.media.transcode import write_frames
 from mgjax.media.video import ClipInfo, probe, stream_frames
 from mgjax.media.viewing import write_clip
 from mgjax.runtime.progress import Progress
-from mgjax.tae.latents import Statistics
 from mgjax.text.prompts import RATES, clean_prompt, frame_rate_of
 
 Frame = UInt8[np.ndarray, 'h w 3']
@@ -227,40 +224,6 @@ def model_of(
   objective = unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective')
   make_sampler_of(settings, objective, model)
   return model, config
-
-
-def find_codec(
-  workdir: str | os.PathLike[str],
-  given: str,
-  notes: Mapping[str, Any],
-  load: Callable[[str | os.PathLike[str]], Any],
-) -> Any:
-  """Loads the autoencoder whose latents a model learnt, see `read_needed`.
-
-  `given` is its place as the model's configuration says, `notes` are those of its checkpoint.
-  """
-  recorded = notes.get('autoencoder') or _told(notes)
-
-  def read(place: pathlib.Path) -> tuple[Any, Sequence[str]]:
-    codec = load(place)
-    return codec, codec.fingerprints
-
-  return read_needed(workdir, given, 'the autoencoder', recorded, read)
-
-
-def find_autoencoder_config(workdir: str | os.PathLike[str], given: str) -> ConfigDict:
-  """Reads the configuration of what `find_codec` would load; the statistics alone are compared."""
-
-  def read(place: pathlib.Path) -> tuple[ConfigDict, Sequence[str]]:
-    return read_config(place), [_told(read_notes(place)) or '']
-
-  return read_needed(workdir, given, 'the autoencoder', _told(read_notes(workdir)), read)
-
-
-def _told(notes: Mapping[str, Any]) -> str | None:
-  """The fingerprint of the statistics of latents, None where there are none."""
-  found = notes.get('latents')
-  return None if found is None else fingerprint_of(Statistics.from_dict(found).as_dict())
 
 
 def model_rate(fps: float) -> float:

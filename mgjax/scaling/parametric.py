@@ -232,8 +232,8 @@ def _check_runs(runs: Runs) -> None:
       raise DataError(f'{name}: every run needs a number above 0; leave runs without one out')
   if not _LOSSES[0] <= loss.min() <= loss.max() <= _LOSSES[1]:
     raise DataError(
-      f'losses from {loss.min():g} to {loss.max():g}; expected {_LOSSES[0]:g} to {_LOSSES[1]:g}, so '
-      'give them in another unit'
+      f'losses from {loss.min():g} to {loss.max():g}; expected {_LOSSES[0]:g} to {_LOSSES[1]:g}, '
+      'in another unit'
     )
   pairs = _different(size, tokens)
   if pairs < FEWEST:

@@ -411,19 +411,6 @@ class Embedder:
     return Embeddings(directory) if same else None
 
   def _place(self, name: str) -> os.PathLike[str]:
-<<<<<<< HEAD
     given, noun = self._text.encoders[name].workdir, f'prompts are not stored, and the {name}'
-    read = lambda place: (place, [identity_of(place)])  # noqa: E731
+    read = lambda place: (place, [frozen.identity_of(place)])  # noqa: E731
     return read_needed(self._workdir, given, f'{noun} encoder', self._identities[name], read)
-=======
-    given = self._text.encoders[name].workdir
-    places = [place for place in places_of(self._workdir, given) if place.exists()]
-    for place in places:
-      if frozen.identity_of(place) == self._identities[name]:
-        return place
-    raise ConfigError(
-      f'the prompts are not among the stored embeddings, and the encoder {name} at {given!r} '
-      + ('is another than the model learnt to read' if places else 'is not there')
-      + '; put it there, or beside the work directory of the model'
-    )
->>>>>>> h-first

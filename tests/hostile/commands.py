@@ -18,10 +18,33 @@ from tests.tiny import CHECKOUT
 
 NO_NUMBERS = ('nan', '-nan', 'inf', '-inf', 'x', '', '1e309', '0x10', 'None', '[]', '1,', '٣')
 BAD = {  # flags that a parser of their own reads: nonsense that must be refused
-  'guidance': ('nan', 'inf', '-inf', 'text=nan', '3@nan-1', '3@0.9-0.1', '3@0-2', 'x', '=', '1e309',
-               'text=1,text=2', '3@-1-0.5', ','),
-  'mesh': ('context=-1', 'context=0', 'data=nan', 'data=1,data=1', 'x=1', 'data=', '=', 'data=1.5',
-           'data=99999999999999999999', 'data=-2'),
+  'guidance': (
+    'nan',
+    'inf',
+    '-inf',
+    'text=nan',
+    '3@nan-1',
+    '3@0.9-0.1',
+    '3@0-2',
+    'x',
+    '=',
+    '1e309',
+    'text=1,text=2',
+    '3@-1-0.5',
+    ',',
+  ),
+  'mesh': (
+    'context=-1',
+    'context=0',
+    'data=nan',
+    'data=1,data=1',
+    'x=1',
+    'data=',
+    '=',
+    'data=1.5',
+    'data=99999999999999999999',
+    'data=-2',
+  ),
   'size': ('0,0', '-1,32', 'nan,nan', '32', '32,32,32', 'x', '9' * 30 + ',32', '1e3,1e3', '٣,٣'),
   'scale': ('nan', 'inf', '0', '-1', '-inf', '1e309', '1e308', 'x', '', '9' * 400),
   'known': ('nan-nan', '1-0', '0-inf', '-1-2', '0', 'x-y', '', '0-0', '1e308-1e309'),
@@ -31,7 +54,7 @@ BAD = {  # flags that a parser of their own reads: nonsense that must be refused
   'keep': ('latest=0', 'latest=nan', 'best=-1', 'x=1', 'latest=', 'corrupt=2', 'latest=1.5'),
   'shares': ('nan', 'inf', '-1', '0', 'x', '1,2,3,4', ''),
   'condition': ('x', 'first_frame=', '=picture.png', 'first_frame=no.png'),
-}  # fmt: skip
+}
 NUMBERS = ('-1', '0', '2147483647', '2147483648', str(10**30), '1e308', '-1e308', '1e-320', '0.5')
 
 
@@ -55,7 +78,10 @@ def draw_flag(chance: Chance) -> Try:
     wrong = bool(chance.number(2))
     value = chance.pick(NO_NUMBERS if wrong else NUMBERS)
   else:
-    value, wrong = chance.pick((*NO_NUMBERS, *NUMBERS, 'a' * 300, '\n', 'ü\u202e', "'", '../..')), False
+    value, wrong = (
+      chance.pick((*NO_NUMBERS, *NUMBERS, 'a' * 300, '\n', 'ü\u202e', "'", '../..')),
+      False,
+    )
   changes = ['clips/**', '**/out*'] if name in ('out', 'output', 'sheet') else []
   return Try([*words, f'--{name}={value}'], wrong=wrong, changes=changes, seconds=30)
 
@@ -65,12 +91,59 @@ _SWITCHES = ('print_config', 'config', 'isolate', 'full', 'compile', 'search', '
 
 # Names that a file may have, and names that none can have.
 NAMES = (
-  'a' * 250, 'ü' * 120, 'a\nb', ' a', 'a ', '-a', '--x=y', "a'b", 'a"b', 'a`b', '%s%n%d', '$HOME', '~',
-  '{x}', 'a;b', 'a|b', '*', '?', '[a]', '#', '\\', 'a\tb', '\x1b[31mred', '\u202egpj', '\u200b', '.', '..',
-  'CON', 'a:b', 'a@1', 'e\u0301', '名前', '\udcff\udcfe', 'a,b', 'a=b', '\x7f', '.hidden', '1', 'nan', '@',
-)  # fmt: skip
-IMPOSSIBLE = ('a' * 256, 'a' * 300, 'ü' * 200, 'a/' * 3000, '/' + 'a' * 5000, '/proc/x', '/dev/null/x',
-              '/proc/self/mem', 'prompts.txt/x', '/sys/x')  # fmt: skip
+  'a' * 250,
+  'ü' * 120,
+  'a\nb',
+  ' a',
+  'a ',
+  '-a',
+  '--x=y',
+  "a'b",
+  'a"b',
+  'a`b',
+  '%s%n%d',
+  '$HOME',
+  '~',
+  '{x}',
+  'a;b',
+  'a|b',
+  '*',
+  '?',
+  '[a]',
+  '#',
+  '\\',
+  'a\tb',
+  '\x1b[31mred',
+  '\u202egpj',
+  '\u200b',
+  '.',
+  '..',
+  'CON',
+  'a:b',
+  'a@1',
+  'e\u0301',
+  '名前',
+  '\udcff\udcfe',
+  'a,b',
+  'a=b',
+  '\x7f',
+  '.hidden',
+  '1',
+  'nan',
+  '@',
+)
+IMPOSSIBLE = (
+  'a' * 256,
+  'a' * 300,
+  'ü' * 200,
+  'a/' * 3000,
+  '/' + 'a' * 5000,
+  '/proc/x',
+  '/dev/null/x',
+  '/proc/self/mem',
+  'prompts.txt/x',
+  '/sys/x',
+)
 
 
 def draw_name(chance: Chance) -> Try:
@@ -98,21 +171,76 @@ _WRITTEN = ('--out', '--output')
 
 def _path(word: str) -> bool:
   flag, equals, value = word.partition('=')
-  return bool(equals) and flag in (
-    '--out', '--output', '--workdir', '--input', '--records', '--study', '--csv', '--video',
-    '--videos', '--suite', '--continue', '--reference'
-  ) and not value.startswith('digits/')  # fmt: skip
+  return (
+    bool(equals)
+    and flag
+    in (
+      '--out',
+      '--output',
+      '--workdir',
+      '--input',
+      '--records',
+      '--study',
+      '--csv',
+      '--video',
+      '--videos',
+      '--suite',
+      '--continue',
+      '--reference',
+    )
+    and not value.startswith('digits/')
+  )
 
 
 CONFIGS = (
-  'digits/video', 'digits/autoencoder', 'digits/audio', 'digits/codec', 'digits/upsampler',
-  'digits/personalization', 'digits/editing', 'digits/signs', 'digits/frames', 'digits/clip', 'digits/few_steps',
-  'digits/guidance', 'digits/distribution_matching', 'video/t2iv_256', 'tae/tae', 'audio/codec', 'text/ul2',
-)  # fmt: skip
+  'digits/video',
+  'digits/autoencoder',
+  'digits/audio',
+  'digits/codec',
+  'digits/upsampler',
+  'digits/personalization',
+  'digits/editing',
+  'digits/signs',
+  'digits/frames',
+  'digits/clip',
+  'digits/few_steps',
+  'digits/guidance',
+  'digits/distribution_matching',
+  'video/t2iv_256',
+  'tae/tae',
+  'audio/codec',
+  'text/ul2',
+)
 VALUES = (
-  float('nan'), float('inf'), float('-inf'), -1, 0, 1, 2, 2**31, 10**30, -(10**30), 1e308, -1e308, 1e-320,
-  0.5, 'x', '', 'a' * 5000, '../../x', True, False, None, [], [1], [None], (), {}, {'x': 1}, [1, 2, 3, 4, 5],
-)  # fmt: skip
+  float('nan'),
+  float('inf'),
+  float('-inf'),
+  -1,
+  0,
+  1,
+  2,
+  2**31,
+  10**30,
+  -(10**30),
+  1e308,
+  -1e308,
+  1e-320,
+  0.5,
+  'x',
+  '',
+  'a' * 5000,
+  '../../x',
+  True,
+  False,
+  None,
+  [],
+  [1],
+  [None],
+  (),
+  {},
+  {'x': 1},
+  [1, 2, 3, 4, 5],
+)
 NONSENSE = (float('nan'), float('-inf'), 10**30, -(10**30), -1e308, [None], {'x': 1})
 
 
@@ -132,8 +260,9 @@ def draw_setting(chance: Chance) -> Try:
 
   def write(folder: pathlib.Path) -> None:
     (folder / 'odd.py').write_text(
-      f'from configs.{name.replace("/", ".")} import get_config as whole\nfrom ml_collections import '
-      f'ConfigDict\nnan, inf = float("nan"), float("inf")\n\ndef get_config():\n  fields = whole().to_dict()\n'
+      f'from configs.{name.replace("/", ".")} import get_config as whole\n'
+      'from ml_collections import ConfigDict\nnan, inf = float("nan"), float("inf")\n\n'
+      'def get_config():\n  fields = whole().to_dict()\n'
       f'  group = fields\n  for key in {key.split(".")[:-1]!r}:\n    group = group[key]\n'
       f'  group[{key.split(".")[-1]!r}] = {value!r}\n  return ConfigDict(fields)\n'
     )
@@ -151,7 +280,22 @@ def draw_table(chance: Chance) -> Try:
   command = chance.pick(('fit', 'predict', 'compare', 'plot', 'compare seeds'))
   words = COMMANDS[command]
   file = next(word.partition('=')[2] for word in words if word.startswith('--records'))
-  cells = ('nan', 'inf', '-1', '0', '1e-320', '1e308', '1e309', '', 'x', '9' * 5000, '1e-30', '1e40', '"', '1')
+  cells = (
+    'nan',
+    'inf',
+    '-1',
+    '0',
+    '1e-320',
+    '1e308',
+    '1e309',
+    '',
+    'x',
+    '9' * 5000,
+    '1e-30',
+    '1e40',
+    '"',
+    '1',
+  )
   seed = chance.number(1 << 30)
 
   def spoil(folder: pathlib.Path) -> None:
@@ -168,13 +312,17 @@ def draw_table(chance: Chance) -> Try:
           rows[row][column % len(rows[row])] = again.pick(cells)
         case 'column':
           value = again.pick(cells)
-          rows[1:] = [[value if at == column else each for at, each in enumerate(cs)] for cs in rows[1:]]
+          rows[1:] = [
+            [value if at == column else each for at, each in enumerate(cs)] for cs in rows[1:]
+          ]
         case 'drop':
           rows = [[each for at, each in enumerate(cs) if at != column] for cs in rows]
         case 'rows':
           del rows[1 + again.number(6) :]
         case 'name':
-          rows[0][column % len(rows[0])] = again.pick(('', 'arm', 'loss', 'flops', 'run', 'seed', 'learning_rate'))
+          rows[0][column % len(rows[0])] = again.pick(
+            ('', 'arm', 'loss', 'flops', 'run', 'seed', 'learning_rate')
+          )
         case 'same':
           rows[1:] = [rows[-1]] * len(rows[1:])
     data = '\n'.join(map(','.join, rows)).encode()
@@ -201,28 +349,56 @@ def draw_weights(chance: Chance) -> Try:
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
     name = again.pick(sorted(set(header) - {'__metadata__'}))
     tensor = header[name]
-    big = again.pick((-1, 0, 1, len(body), len(body) + 1, 2**31, 2**63, 2**64, 10**30, 0.5, None, 'x', True))
-    match again.pick(('begin', 'end', 'both', 'shape', 'dtype', 'name', 'twice', 'length', 'gap', 'over',
-                      'metadata', 'extra', 'cut', 'deep')):
+    big = again.pick(
+      (-1, 0, 1, len(body), len(body) + 1, 2**31, 2**63, 2**64, 10**30, 0.5, None, 'x', True)
+    )
+    match again.pick(
+      (
+        'begin',
+        'end',
+        'both',
+        'shape',
+        'dtype',
+        'name',
+        'twice',
+        'length',
+        'gap',
+        'over',
+        'metadata',
+        'extra',
+        'cut',
+        'deep',
+      )
+    ):
       case 'begin':
         tensor['data_offsets'][0] = big
       case 'end':
         tensor['data_offsets'][1] = big
       case 'both':
-        tensor['data_offsets'] = again.pick(([big, big], [], None, 'x', [0], [1, 2, 3], tensor['data_offsets'][::-1]))
+        tensor['data_offsets'] = again.pick(
+          ([big, big], [], None, 'x', [0], [1, 2, 3], tensor['data_offsets'][::-1])
+        )
       case 'shape':
-        tensor['shape'] = again.pick(([big], [big, big], [2**32, 2**32], [2**40, 0], [], None, [[1]], [-1, -1]))
+        tensor['shape'] = again.pick(
+          ([big], [big, big], [2**32, 2**32], [2**40, 0], [], None, [[1]], [-1, -1])
+        )
       case 'dtype':
-        tensor['dtype'] = again.pick(('F64', 'F8_E4M3', 'BOOL', 'I4', 'U64', '', None, 7, 'x' * 10**5, 'f32'))
+        tensor['dtype'] = again.pick(
+          ('F64', 'F8_E4M3', 'BOOL', 'I4', 'U64', '', None, 7, 'x' * 10**5, 'f32')
+        )
       case 'name':
-        header[again.pick(('', 'x' * 10**5, '../../x', '\x1b[31m', name + ' ', '\u202e', '__metadata__'))] = header.pop(name)
+        header[
+          again.pick(('', 'x' * 10**5, '../../x', '\x1b[31m', name + ' ', '\u202e', '__metadata__'))
+        ] = header.pop(name)
       case 'gap':
         body = body[:8] + bytes(16) + body[8:]
       case 'over':
         other = again.pick(sorted(set(header) - {'__metadata__'}))
         tensor['data_offsets'] = header[other]['data_offsets']
       case 'metadata':
-        header['__metadata__'] = again.pick((None, [], 'x', {'mgjax': 7}, {'mgjax': '{'}, {'mgjax': '[]'}, {}, {'x': 'y' * 10**6}))
+        header['__metadata__'] = again.pick(
+          (None, [], 'x', {'mgjax': 7}, {'mgjax': '{'}, {'mgjax': '[]'}, {}, {'x': 'y' * 10**6})
+        )
       case 'extra':
         header['x' + name] = tensor
       case 'cut':
@@ -243,13 +419,24 @@ def draw_weights(chance: Chance) -> Try:
 
 def draw_study(chance: Chance) -> Try:
   """A study, its votes, or a table of votes that somebody spoilt."""
-  command, file = chance.pick((
-    ('analyse', 'votes/study.json'), ('analyse', 'votes/votes.jsonl'), ('export votes', 'votes/votes.jsonl'),
-    ('power', 'votes/votes.jsonl'), ('import votes', 'table.csv'), ('import votes', 'votes/votes.jsonl'),
-    ('serve votes', 'votes/study.json'), ('serve votes', 'votes/votes.jsonl'),
-  ))  # fmt: skip
+  command, file = chance.pick(
+    (
+      ('analyse', 'votes/study.json'),
+      ('analyse', 'votes/votes.jsonl'),
+      ('export votes', 'votes/votes.jsonl'),
+      ('power', 'votes/votes.jsonl'),
+      ('import votes', 'table.csv'),
+      ('import votes', 'votes/votes.jsonl'),
+      ('serve votes', 'votes/study.json'),
+      ('serve votes', 'votes/votes.jsonl'),
+    )
+  )
   seed = chance.number(1 << 30)
-  how = {'.json': damage.damage_json, '.jsonl': damage.lines(damage.damage_json), '.csv': damage.lines()}
+  how = {
+    '.json': damage.damage_json,
+    '.jsonl': damage.lines(damage.damage_json),
+    '.csv': damage.lines(),
+  }
 
   def spoil(folder: pathlib.Path) -> None:
     path = folder / file

@@ -23,7 +23,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.tables import aligned
@@ -34,7 +34,9 @@ CODES = (2, 3, 4, 5)  # of refusals, as docs/reliability.md lists them
 LONGEST = 4000  # characters of a sentence
 FINE = 'refused', 'done', 'at work', 'skipped'
 WRONG = 'traceback', 'crash', 'hang', 'silent wrong', 'data lost', 'no sentence'
-_TRACE = re.compile(r'Traceback \(most recent call last\)|Fatal Python error|^Exception ignored', re.M)
+_TRACE = re.compile(
+  r'Traceback \(most recent call last\)|Fatal Python error|^Exception ignored', re.M
+)
 _NO_NUMBER = re.compile(r'(?<![\w/.=])[-+]?(nan|inf)(?![\w/=])', re.I)
 
 
@@ -75,7 +77,7 @@ class Try(NamedTuple):
   spoil: Callable[[pathlib.Path], None] = nothing
   wrong: bool = False
   changes: Sequence[str] = ()
-  conditions: dict[str, Any] = {}
+  conditions: Mapping[str, Any] = {}
   seconds: float = 60.0
   check: Callable[[pathlib.Path, subprocess.CompletedProcess], str] = lambda *_: ''
   about: str = ''
@@ -97,23 +99,28 @@ def digests(folder: pathlib.Path) -> dict[str, str]:
   """Returns path -> digest of all files in a folder."""
   return {
     path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in folder.rglob('*') if path.is_file() and not path.is_symlink()
-  }  # fmt: skip
+    for path in folder.rglob('*')
+    if path.is_file() and not path.is_symlink()
+  }
 
 
 def judge(
-  attempt: Try, done: subprocess.CompletedProcess, tells: bool, folder: pathlib.Path,
+  attempt: Try,
+  done: subprocess.CompletedProcess,
+  tells: bool,
+  folder: pathlib.Path,
   before: dict[str, str],
-) -> tuple[str, str]:  # fmt: skip
+) -> tuple[str, str]:
   """Returns which of FINE and WRONG a try is, and what it said."""
   said = done.stderr.strip()
   last = said.splitlines()[-1] if said else ''
   after = digests(folder)
   changed = [name for name, digest in before.items() if after.get(name) != digest]
   lost = [
-    name for name in changed
+    name
+    for name in changed
     if not any(fnmatch.fnmatch(name, pattern) for pattern in attempt.changes)
-  ]  # fmt: skip
+  ]
   if _TRACE.search(said):
     return 'traceback', said
   if done.returncode is None:
@@ -171,13 +178,22 @@ def run(
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)
-    row = {'class': name, 'verdict': verdict, 'words': line, 'about': attempt.about,
-           'seconds': round(seconds, 2), 'said': said[-3000:]}  # fmt: skip
+    row = {
+      'class': name,
+      'verdict': verdict,
+      'words': line,
+      'about': attempt.about,
+      'seconds': round(seconds, 2),
+      'said': said[-3000:],
+    }
     print(json.dumps(row), file=log, flush=True)
     if verdict in WRONG:
       tell(f'{verdict}: {ascii(line)[:300]} {attempt.about}')
-      print(f'{name} {number}: {verdict}: {ascii(line)} {attempt.about}\n{ascii(said)}\n',
-            file=failures, flush=True)  # fmt: skip
+      print(
+        f'{name} {number}: {verdict}: {line!a} {attempt.about}\n{said!a}\n',
+        file=failures,
+        flush=True,
+      )
   shutil.rmtree(out / 'try', ignore_errors=True)
   return found
 

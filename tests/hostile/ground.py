@@ -14,10 +14,9 @@ from mgjax.evaluation.human.study import begin
 from mgjax.evaluation.human.votes import import_votes
 from mgjax.media.audio import write_wav
 from mgjax.workflows.weights import export_weights
-from tests import binaries
+from tests import binaries, tiny
 from tests.end_to_end.test_curation import TINY
 from tests.hostile import kinds
-from tests import tiny
 from tests.media.audio_files import encode_video, noise
 from tests.scaling.test_comparison import SECOND
 from tests.scaling.test_parametric import SURFACES, noisy
@@ -30,29 +29,94 @@ CACHE = {'XDG_CACHE_HOME': '{folder}/cache', 'JAX_COMPILATION_CACHE_DIR': ''}
 COMMANDS = {
   'train': ('train', '--config=digits/autoencoder', '--workdir=new', '--dry_run'),
   'sample a video': _VIDEO,
-  'sample a sound': ('sample', '--workdir=digits/audio', '--steps=1', '--seconds=1', PROMPT,
-                     '--candidates=1', '--out=out.wav'),
-  'sample a soundtrack': ('sample', '--workdir=digits/audio', '--steps=1', '--candidates=1',
-                          PROMPT, '--video=clips/0.mp4', '--out=out.mp4'),
-  'go on with a sound': ('sample', '--workdir=digits/audio', '--steps=1', '--candidates=1', PROMPT,
-                         '--continue=sound.wav', '--seconds=1', '--out=out.wav'),
-  'enlarge': ('sample', '--workdir=digits/upsampler', '--steps=1', '--video=clips/0.mp4',
-              '--out=out.mp4'),
-  'edit': ('sample', '--workdir=digits/editing', '--steps=1', '--prompt=make the digit red',
-           '--video=clips/0.mp4', '--out=out.mp4'),
-  'show a person': ('sample', '--workdir=digits/personalization', '--steps=1', PROMPT,
-                    '--reference=picture.png', '--out=out.mp4'),
-  'sample a suite': ('sample', '--workdir=digits/few_steps', '--steps=1', '--suite=digits:3', '--out=suite'),
-  'train a little': ('train', '--config=digits/autoencoder', '--workdir=new', *tiny.flags(
-    tiny.AUTOENCODER | {'optimizer.warmup': 1, 'train.steps': 2, 'train.save_every': 1, 'train.evaluate_every': 1})),
+  'sample a sound': (
+    'sample',
+    '--workdir=digits/audio',
+    '--steps=1',
+    '--seconds=1',
+    PROMPT,
+    '--candidates=1',
+    '--out=out.wav',
+  ),
+  'sample a soundtrack': (
+    'sample',
+    '--workdir=digits/audio',
+    '--steps=1',
+    '--candidates=1',
+    PROMPT,
+    '--video=clips/0.mp4',
+    '--out=out.mp4',
+  ),
+  'go on with a sound': (
+    'sample',
+    '--workdir=digits/audio',
+    '--steps=1',
+    '--candidates=1',
+    PROMPT,
+    '--continue=sound.wav',
+    '--seconds=1',
+    '--out=out.wav',
+  ),
+  'enlarge': (
+    'sample',
+    '--workdir=digits/upsampler',
+    '--steps=1',
+    '--video=clips/0.mp4',
+    '--out=out.mp4',
+  ),
+  'edit': (
+    'sample',
+    '--workdir=digits/editing',
+    '--steps=1',
+    '--prompt=make the digit red',
+    '--video=clips/0.mp4',
+    '--out=out.mp4',
+  ),
+  'show a person': (
+    'sample',
+    '--workdir=digits/personalization',
+    '--steps=1',
+    PROMPT,
+    '--reference=picture.png',
+    '--out=out.mp4',
+  ),
+  'sample a suite': (
+    'sample',
+    '--workdir=digits/few_steps',
+    '--steps=1',
+    '--suite=digits:3',
+    '--out=suite',
+  ),
+  'train a little': (
+    'train',
+    '--config=digits/autoencoder',
+    '--workdir=new',
+    *tiny.flags(
+      tiny.AUTOENCODER
+      | {'optimizer.warmup': 1, 'train.steps': 2, 'train.save_every': 1, 'train.evaluate_every': 1}
+    ),
+  ),
   'convert': ('data', 'convert', '--input=clips', '--output=converted'),
-  'convert anew': ('data', 'convert', '--input=clips', '--output=converted', '--full', '--reencode=gop=8,side=16'),
+  'convert anew': (
+    'data',
+    'convert',
+    '--input=clips',
+    '--output=converted',
+    '--full',
+    '--reencode=gop=8,side=16',
+  ),
   'average': ('weights', 'average', '--input=run,again', '--workdir=averaged', '--novalidate'),
   'inspect': ('data', 'inspect', '--input=records'),
   'verify records': ('data', 'verify', '--input=records'),
   'find references': ('data', 'references', '--input=clips', '--output=people'),
-  'curate': ('curate', '--input=clips', '--output=curated', '--workers=1',
-             '--config=curation/high_resolution', *tiny.flags(TINY)),
+  'curate': (
+    'curate',
+    '--input=clips',
+    '--output=curated',
+    '--workers=1',
+    '--config=curation/high_resolution',
+    *tiny.flags(TINY),
+  ),
   'evaluate': ('evaluate', '--videos=a', '--suite=prompts.txt'),
   'analyse': ('compare', 'analyse', '--study=votes'),
   'power': ('compare', 'power', '--prompts_seen=100', '--study=votes'),
@@ -61,23 +125,39 @@ COMMANDS = {
   'plan': ('plan', '--config=digits/video', '--topology=h100:1'),
   'plan a sweep': ('scaling', 'plan', '--config=scaling/isoflop'),
   'fit': ('scaling', 'fit', '--records=runs.csv', '--arm=llama', '--resamples=10'),
-  'predict': ('scaling', 'predict', '--records=runs.csv', '--arm=llama', '--resamples=10',
-              '--compute=1e23'),
-  'compare': ('scaling', 'compare', '--records=runs.csv', '--first=llama', '--second=dit',
-              '--resamples=10'),
+  'predict': (
+    'scaling',
+    'predict',
+    '--records=runs.csv',
+    '--arm=llama',
+    '--resamples=10',
+    '--compute=1e23',
+  ),
+  'compare': (
+    'scaling',
+    'compare',
+    '--records=runs.csv',
+    '--first=llama',
+    '--second=dit',
+    '--resamples=10',
+  ),
   'compare seeds': ('scaling', 'compare', '--records=seeds.jsonl', '--first=a', '--second=b'),
-  'plot': ('scaling', 'plot', '--records=runs.csv', '--arm=llama', '--resamples=10',
-           '--out=laws'),
+  'plot': ('scaling', 'plot', '--records=runs.csv', '--arm=llama', '--resamples=10', '--out=laws'),
   'list checkpoints': ('weights', 'list', '--workdir=run'),
   'verify': ('weights', 'verify', '--workdir=run'),
   'prune': ('weights', 'prune', '--workdir=run', '--keep=latest=1'),
   'export': ('weights', 'export', '--workdir=run', '--out=out.safetensors'),
-  'import': ('weights', 'import', '--input=run.safetensors', '--config=digits/autoencoder',
-             '--workdir=imported'),
+  'import': (
+    'weights',
+    'import',
+    '--input=run.safetensors',
+    '--config=digits/autoencoder',
+    '--workdir=imported',
+  ),
   'serve votes': ('serve', 'votes', '--out=votes', '--host=256.0.0.1'),
   'serve a review': ('serve', 'review', '--input=clips', '--output=curated', '--host=256.0.0.1'),
   'doctor': ('doctor', '--workdir=run'),
-}  # fmt: skip
+}
 
 
 def make(folder: pathlib.Path) -> pathlib.Path:
@@ -108,7 +188,9 @@ def make(folder: pathlib.Path) -> pathlib.Path:
 def _make_votes(folder: pathlib.Path) -> None:
   # Paths of a study are as they were given: from where the command stands.
   models = {name: str(folder / name) for name in 'ab'}
-  begin(folder / 'votes', models, str(folder / 'prompts.txt'), 'video:overall', ('ann', 'ben', 'cy'))
+  begin(
+    folder / 'votes', models, str(folder / 'prompts.txt'), 'video:overall', ('ann', 'ben', 'cy')
+  )
   text = json.dumps(json.loads((folder / 'votes/study.json').read_text()))
   (folder / 'votes/study.json').write_text(text.replace(f'{folder}/', ''))
   rows = [
@@ -125,7 +207,9 @@ def _make_votes(folder: pathlib.Path) -> None:
 def _make_tables(folder: pathlib.Path) -> None:
   lines = ['arm,parameters,tokens,loss']
   for arm, law in (('llama', SURFACES['hoffmann']), ('dit', SECOND)):
-    lines += [f'{arm},{n:.8g},{d:.8g},{x:.8g}' for n, d, x in zip(*noisy(law, noise=0.002))]
+    lines += [
+      f'{arm},{n:.8g},{d:.8g},{x:.8g}' for n, d, x in zip(*noisy(law, noise=0.002), strict=True)
+    ]
   (folder / 'runs.csv').write_text('\n'.join(lines))
   seeds = [
     json.dumps({'arm': arm, 'seed': seed, 'validation_loss': 1 + seed / 10 + (arm == 'a')})
@@ -141,7 +225,9 @@ def _keep_programs(folder: pathlib.Path) -> None:
   done, _ = binaries.start('tests.hostile.within', where, *COMMANDS['sample a video'], timeout=1500)
   assert done.returncode == 0, done.stderr
   shutil.copytree(place / 'cache', folder / 'cache')
-  (folder / 'pixels').write_text(json.loads((place / 'out.json').read_text())['samples'][0]['pixels'])
+  (folder / 'pixels').write_text(
+    json.loads((place / 'out.json').read_text())['samples'][0]['pixels']
+  )
   shutil.rmtree(place)
 
 

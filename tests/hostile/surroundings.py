@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import struct
 import subprocess
-import wave
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -18,7 +17,7 @@ from PIL import Image
 from tests.hostile import damage
 from tests.hostile.driver import Chance, Try
 from tests.hostile.ground import CACHE, COMMANDS
-from tests.media.audio_files import encode_sound, encode_video, noise, turn
+from tests.media.audio_files import encode_sound, noise, turn
 
 _FRAMES = np.random.default_rng(1).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
@@ -35,14 +34,43 @@ def _patched(path: pathlib.Path, box: bytes, at: int, *numbers: int) -> None:
 
 def _odd_video(path: pathlib.Path, chance: Chance) -> str:
   """Writes a video that some camera might make, or none, and says what is odd."""
-  what = chance.pick((
-    'turned', 'matrix', 'timescale', 'duration', 'deltas', 'edits', 'rate', 'few', 'sizes', 'cover', 'sound only',
-    'sound first', 'two', 'subtitles', 'pixels', 'aspect', 'samples', 'late', 'kind', 'titles', 'start',
-  ))  # fmt: skip
+  what = chance.pick(
+    (
+      'turned',
+      'matrix',
+      'timescale',
+      'duration',
+      'deltas',
+      'edits',
+      'rate',
+      'few',
+      'sizes',
+      'cover',
+      'sound only',
+      'sound first',
+      'two',
+      'subtitles',
+      'pixels',
+      'aspect',
+      'samples',
+      'late',
+      'kind',
+      'titles',
+      'start',
+    )
+  )
   rate, frames, size, pixels, container = Fraction(25), 12, (32, 32), 'yuv420p', 'mp4'
   big = chance.pick((0, 1, -1, 2**31 - 1, 2**31, 1000, 7))
   if what == 'rate':
-    rate = chance.pick((Fraction(1000), Fraction(1, 100), Fraction(1, 3600), Fraction(90_000, 1), Fraction(30_000, 1001)))
+    rate = chance.pick(
+      (
+        Fraction(1000),
+        Fraction(1, 100),
+        Fraction(1, 3600),
+        Fraction(90_000, 1),
+        Fraction(30_000, 1001),
+      )
+    )
   elif what == 'few':
     frames = chance.pick((0, 1, 2))
   elif what == 'sizes':
@@ -64,10 +92,18 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
           stream.disposition = av.stream.Disposition.attached_pic
           frames = 1
         if what == 'aspect':
-          stream.codec_context.sample_aspect_ratio = chance.pick((Fraction(1000), Fraction(1, 500), Fraction(4, 3)))
+          stream.codec_context.sample_aspect_ratio = chance.pick(
+            (Fraction(1000), Fraction(1, 500), Fraction(4, 3))
+          )
         shown.append(stream)
     if what == 'titles':
-      out.metadata.update({chance.pick(('title', 'comment', 'rotate')): chance.pick(('\x1b[31m', 'x' * 10**5, '\ud800'.encode('utf-8', 'replace').decode(), 'nan'))})
+      out.metadata.update(
+        {
+          chance.pick(('title', 'comment', 'rotate')): chance.pick(
+            ('\x1b[31m', 'x' * 10**5, '\ud800'.encode('utf-8', 'replace').decode(), 'nan')
+          )
+        }
+      )
     for stream in shown:
       for number in range(frames):
         picture = np.resize(_FRAMES[number], (size[1], size[0], 3))
@@ -81,7 +117,12 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
     case 'turned':
       turn(path)
     case 'matrix':
-      _patched(path, b'tkhd', 44, *[chance.pick((0, 1, -1, 2**16, -(2**16), 46341, 2**31)) for _ in range(9)])
+      _patched(
+        path,
+        b'tkhd',
+        44,
+        *[chance.pick((0, 1, -1, 2**16, -(2**16), 46341, 2**31)) for _ in range(9)],
+      )
     case 'timescale':
       _patched(path, chance.pick((b'mdhd', b'mvhd')), 12, big)
     case 'duration':
@@ -90,7 +131,14 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
     case 'deltas':
       _patched(path, chance.pick((b'stts', b'ctts')), chance.pick((4, 8, 12)), big)
     case 'edits':
-      _patched(path, b'elst', 8, big, chance.pick((-1, 0, 2**31, 10**6)), chance.pick((0, 2**16, -(2**16), 1)))
+      _patched(
+        path,
+        b'elst',
+        8,
+        big,
+        chance.pick((-1, 0, 2**31, 10**6)),
+        chance.pick((0, 2**16, -(2**16), 1)),
+      )
     case 'samples':
       box, at = chance.pick(((b'stsz', 4), (b'stsz', 8), (b'stsc', 8), (b'stco', 8), (b'stss', 4)))
       _patched(path, box, at, big)
@@ -110,7 +158,9 @@ def _write_sound(out: Any, stream: Any, begin: float) -> None:
 
 def _odd_sound(path: pathlib.Path, chance: Chance) -> str:
   """Writes a .wav whose header or samples are odd, and says how."""
-  what = chance.pick(('rate', 'channels', 'bits', 'format', 'size', 'empty', 'nan', 'other', 'extra', 'quiet'))
+  what = chance.pick(
+    ('rate', 'channels', 'bits', 'format', 'size', 'empty', 'nan', 'other', 'extra', 'quiet')
+  )
   samples = np.zeros(16_000, np.float32) if what == 'quiet' else noise(1.0, 16_000)[:, 0]
   if what == 'nan':
     samples = samples.copy()
@@ -118,7 +168,9 @@ def _odd_sound(path: pathlib.Path, chance: Chance) -> str:
   if what == 'empty':
     samples = samples[: chance.pick((0, 1, 2))]
   if what == 'other':
-    kind, codec = chance.pick((('mp3', 'libmp3lame'), ('ogg', 'libopus'), ('m4a', 'aac'), ('flac', 'flac')))
+    kind, codec = chance.pick(
+      (('mp3', 'libmp3lame'), ('ogg', 'libopus'), ('m4a', 'aac'), ('flac', 'flac'))
+    )
     other = encode_sound(path.with_suffix(f'.{kind}'), noise(0.5, 48_000), 48_000, codec)
     shutil.move(other, path)
     return what
@@ -136,14 +188,39 @@ def _odd_sound(path: pathlib.Path, chance: Chance) -> str:
   head = struct.pack('<HHIIHH', form, channels, rate, rate * block % 2**32, block, bits)
   size = chance.pick((0, -1, 2**31, len(data) + 1, 10**9)) if what == 'size' else len(data)
   more = b'LIST' + struct.pack('<I', 2**31) + b'x' * 9 if what == 'extra' else b''
-  body = b'WAVEfmt ' + struct.pack('<I', len(head)) + head + more + b'data' + struct.pack('<I', size % 2**32) + data
+  body = (
+    b'WAVEfmt '
+    + struct.pack('<I', len(head))
+    + head
+    + more
+    + b'data'
+    + struct.pack('<I', size % 2**32)
+    + data
+  )
   path.write_bytes(b'RIFF' + struct.pack('<I', len(body)) + body)
   return what
 
 
 def _odd_picture(path: pathlib.Path, chance: Chance) -> str:
   """Writes a picture of an odd kind."""
-  mode = chance.pick(('1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'I;16', 'F', 'I', 'HSV', 'tiny', 'long', 'turned', 'moving'))
+  mode = chance.pick(
+    (
+      '1',
+      'L',
+      'LA',
+      'P',
+      'RGBA',
+      'CMYK',
+      'I;16',
+      'F',
+      'I',
+      'HSV',
+      'tiny',
+      'long',
+      'turned',
+      'moving',
+    )
+  )
   size = {'tiny': (1, 1), 'long': (5000, 2)}.get(mode, (40, 30))
   picture = Image.fromarray(np.resize(_FRAMES[0], (size[1], size[0], 3)))
   kind, more = 'PNG', {}
@@ -161,15 +238,27 @@ def _odd_picture(path: pathlib.Path, chance: Chance) -> str:
   return mode
 
 
-_OF_VIDEOS = ('convert', 'convert', 'convert anew', 'enlarge', 'edit', 'sample a soundtrack', 'curate', 'evaluate',
-              'find references')  # fmt: skip
+_OF_VIDEOS = (
+  'convert',
+  'convert',
+  'convert anew',
+  'enlarge',
+  'edit',
+  'sample a soundtrack',
+  'curate',
+  'evaluate',
+  'find references',
+)
 
 
 def draw_media(chance: Chance) -> Try:
   """A video, a sound or a picture whose metadata are odd."""
   kind, seed = chance.pick(('video', 'video', 'sound', 'picture')), chance.number(1 << 30)
-  command = chance.pick(_OF_VIDEOS) if kind == 'video' else {
-    'sound': 'go on with a sound', 'picture': 'show a person'}[kind]  # fmt: skip
+  command = (
+    chance.pick(_OF_VIDEOS)
+    if kind == 'video'
+    else {'sound': 'go on with a sound', 'picture': 'show a person'}[kind]
+  )
 
   def spoil(folder: pathlib.Path) -> None:
     if kind == 'video':
@@ -187,7 +276,11 @@ _PROGRAMS = 'sample a video'
 
 
 def _digest(folder: pathlib.Path) -> str:
-  return json.loads((folder / 'out.json').read_text())['samples'][0]['pixels'] if (folder / 'out.json').exists() else ''
+  return (
+    json.loads((folder / 'out.json').read_text())['samples'][0]['pixels']
+    if (folder / 'out.json').exists()
+    else ''
+  )
 
 
 def draw_programs(chance: Chance) -> Try:
@@ -199,7 +292,21 @@ def draw_programs(chance: Chance) -> Try:
     files = sorted(path for path in (folder / 'cache').rglob('*') if path.is_file())
     for path in files if again.number(2) else [again.pick(files)]:
       data = path.read_bytes()
-      match again.pick(('bytes', 'bytes', 'bytes', 'empty', 'swap', 'cut', 'folder', 'link', 'pipe', 'writable', 'zeros')):
+      match again.pick(
+        (
+          'bytes',
+          'bytes',
+          'bytes',
+          'empty',
+          'swap',
+          'cut',
+          'folder',
+          'link',
+          'pipe',
+          'writable',
+          'zeros',
+        )
+      ):
         case 'empty':
           path.write_bytes(b'')
         case 'swap':
@@ -226,32 +333,59 @@ def draw_programs(chance: Chance) -> Try:
 
   def check(folder: pathlib.Path, done: subprocess.CompletedProcess) -> str:
     made, whole = _digest(folder), (folder / 'pixels').read_text()
-    return '' if made == whole else f'pixels {made[:8]} are not those without kept programs, {whole[:8]}'
+    return (
+      '' if made == whole else f'pixels {made[:8]} are not those without kept programs, {whole[:8]}'
+    )
 
   words = COMMANDS[_PROGRAMS]
   conditions = {'environment': CACHE}
-  return Try(words, spoil, conditions=conditions, check=check, changes=['cache/**'], about=f'programs {seed}')
+  return Try(
+    words, spoil, conditions=conditions, check=check, changes=['cache/**'], about=f'programs {seed}'
+  )
 
 
 # Commands that write, and into what.
 _WRITERS = {
-  'convert': 'converted', 'convert anew': 'converted', 'curate': 'curated', 'evaluate': 'a', 'analyse': 'votes',
-  'import votes': 'votes', 'export votes': 'place', 'export': 'place', 'import': 'imported', 'plot': 'laws',
-  'average': 'averaged', 'prune': 'run', 'sample a video': 'place', 'sample a soundtrack': 'place',
-  'go on with a sound': 'place', 'enlarge': 'place', 'find references': 'people', 'inspect': 'place',
-  'train a little': 'new', 'serve votes': 'votes', 'sample a suite': 'place', 'verify': 'run',
-}  # fmt: skip
+  'convert': 'converted',
+  'convert anew': 'converted',
+  'curate': 'curated',
+  'evaluate': 'a',
+  'analyse': 'votes',
+  'import votes': 'votes',
+  'export votes': 'place',
+  'export': 'place',
+  'import': 'imported',
+  'plot': 'laws',
+  'average': 'averaged',
+  'prune': 'run',
+  'sample a video': 'place',
+  'sample a soundtrack': 'place',
+  'go on with a sound': 'place',
+  'enlarge': 'place',
+  'find references': 'people',
+  'inspect': 'place',
+  'train a little': 'new',
+  'serve votes': 'votes',
+  'sample a suite': 'place',
+  'verify': 'run',
+}
 
 
 def draw_disk(chance: Chance) -> Try:
   """A disk that is full, or that nobody may write to."""
   name = chance.pick(sorted(_WRITERS))
   place = _WRITERS[name]
-  words = [word.replace('--out=', '--out=place/') if place == 'place' else word for word in COMMANDS[name]]
+  words = [
+    word.replace('--out=', '--out=place/') if place == 'place' else word for word in COMMANDS[name]
+  ]
   if name == 'inspect':
     words.append('--sheet=place/clips.png')
   how = chance.pick(('4k', '12k', '40k', '100k', '200k', '400k', 'read-only', 'user'))
-  disk = {'place': place, 'size': how} if how[0].isdigit() else {'place': place if how != 'user' else '.'}
+  disk = (
+    {'place': place, 'size': how}
+    if how[0].isdigit()
+    else {'place': place if how != 'user' else '.'}
+  )
 
   def spoil(folder: pathlib.Path) -> None:
     (folder / place).mkdir(exist_ok=True)
@@ -270,8 +404,14 @@ def draw_clock(chance: Chance) -> Try:
     for path in folder.rglob('*') if age is not None else ():
       os.utime(path, (age, age))
 
-  return Try(COMMANDS[name], spoil, conditions={'clock': seconds}, seconds=90,
-             changes=_MAY_CHANGE.get(name, ()), about=f'clock {seconds:g}, files of {age}')  # fmt: skip
+  return Try(
+    COMMANDS[name],
+    spoil,
+    conditions={'clock': seconds},
+    seconds=90,
+    changes=_MAY_CHANGE.get(name, ()),
+    about=f'clock {seconds:g}, files of {age}',
+  )
 
 
 _MAY_CHANGE = {'analyse': ('votes/analysis.*',), 'prune': ('run/**',), 'serve votes': ('votes/**',)}

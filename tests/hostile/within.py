@@ -30,14 +30,15 @@ def list_flags() -> dict[str, dict[str, dict[str, Any]]]:
   found = {}
   for command in command_line.binaries():
     module = importlib.import_module(f'launch.{command}')
-    own = [flag for flag in flags.FLAGS.get_key_flags_for_module(module)]
+    own = list(flags.FLAGS.get_key_flags_for_module(module))
     found[command] = {
       flag.name: {
-        'type': type(flag.parser).__name__, 'least': getattr(flag.parser, 'lower_bound', None),
+        'type': type(flag.parser).__name__,
+        'least': getattr(flag.parser, 'lower_bound', None),
         'default': flag.default if isinstance(flag.default, str | int | float) else None,
       }
       for flag in own
-    }  # fmt: skip
+    }
     for name in {'config', 'print_config', *found[command]} & set(flags.FLAGS):
       delattr(flags.FLAGS, name)
   return found
@@ -50,7 +51,14 @@ def _jumping(seconds: float) -> Any:
 
 def _mount(place: str, size: str = '') -> None:
   """Puts a small empty disk in a place, or makes what is there read-only, for this process."""
-  libc, private, recursive, bind, remount, read_only = ctypes.CDLL(None, use_errno=True), 1 << 18, 16384, 4096, 32, 1
+  libc, private, recursive, bind, remount, read_only = (
+    ctypes.CDLL(None, use_errno=True),
+    1 << 18,
+    16384,
+    4096,
+    32,
+    1,
+  )
   user, group = os.geteuid(), os.getegid()
   failed = libc.unshare(0x20000 | (0x10000000 if user else 0))  # of mounts, and of users
   if user:
