@@ -17,11 +17,13 @@ if sys.argv[0] == '-m' and '-m' in sys.orig_argv:
     moved.tell_if_moved(_module)
 
 # Training on a CPU frees and takes back the same large buffers at every step. With huge pages from
-# the C library that costs a fraction of the page faults: a step of the small models takes half the
-# time (docs/performance.md). The library reads the setting when a process starts, so a command
-# starts itself once more, before anything slow is imported.
+# the C library, and memory kept rather than given back, that costs a fraction of the page faults: a
+# step of the small models takes half the time (docs/performance.md). The library reads the setting
+# when a process starts, so a command starts itself once more, before anything slow is imported.
 _SETTING = 'GLIBC_TUNABLES'
+_KEPT = ('mmap_max=0', f'trim_threshold={2**34}', 'arena_max=1')  # up to 16 GiB, of all threads
+_VALUE = ':'.join(f'glibc.malloc.{each}' for each in ('hugetlb=1', *_KEPT))
 if sys.platform == 'linux' and _SETTING not in os.environ and '--help' not in sys.orig_argv:
   if _module.startswith('launch.') or re.fullmatch(r'mgjax(-\w+)?', os.path.basename(sys.argv[0])):
-    os.environ[_SETTING] = 'glibc.malloc.hugetlb=1'
+    os.environ[_SETTING] = _VALUE
     os.execv(sys.executable, sys.orig_argv)

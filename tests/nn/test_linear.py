@@ -1,9 +1,12 @@
 """Linear maps: the product, its type, and where the parameters stay."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mgjax.nn.linear import Linear
 
@@ -18,6 +21,22 @@ def test_product_with_bias_is_numpys():
   exact = np.asarray(x, np.float64) @ np.asarray(params['kernel'], np.float64) + np.arange(16)
   # One rounding a term of the sum, of numbers below 16.
   np.testing.assert_allclose(model.apply({'params': params}, x), exact, atol=33 * EPS * 16)
+
+
+@pytest.mark.parametrize(('inputs', 'outputs'), [(8, 24), (24, 8)])
+def test_gradients_of_a_product_are_those_of_float64(inputs, outputs):
+  """The narrower of x and dy is transposed, which of both depends on their widths."""
+  keys = jax.random.split(jax.random.key(0), 3)
+  x, dy = (jax.random.normal(k, (2, 5, n)) for k, n in zip(keys, (inputs, outputs), strict=False))
+  model = Linear(outputs, ('embed', 'hidden'))
+  params = nn.unbox(model.init_with_output(keys[2], x)[1])['params']
+  _, pull = jax.vjp(lambda params, x: model.apply({'params': params}, x), params, x)
+  (gradient, dx), kernel = pull(dy), np.asarray(params['kernel'], np.float64)
+  wide, dy = np.asarray(x, np.float64), np.asarray(dy, np.float64)
+  # One rounding a term of at most 24, of numbers below 4 x 4.
+  close = functools.partial(np.testing.assert_allclose, atol=25 * EPS * 16)
+  close(gradient['kernel'], np.einsum('bni,bno->io', wide, dy))
+  close(dx, dy @ kernel.T)
 
 
 def test_computes_in_its_type_and_keeps_float32_parameters():
