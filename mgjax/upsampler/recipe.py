@@ -1,7 +1,9 @@
 """What chance decides about a degraded clip: the settings that say how often, and what was drawn.
 
 Movie Gen §3.1.5 degrades as Real-ESRGAN does and gives no numbers; the defaults are Real-ESRGAN's
-for images (Wang et al., 2021) where it has them. `degradation.py` carries out what was drawn.
+for images (Wang et al., 2021) where it has them. `degradation.py` carries out what was drawn, and
+resizes as Pillow does (`core/resize.py`): with antialiasing where it shrinks, and bicubic a = -1/2,
+of which Real-ESRGAN's `F.interpolate` has neither (a = -3/4).
 """
 
 import dataclasses
