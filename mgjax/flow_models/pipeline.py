@@ -17,7 +17,7 @@ from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.codec import find_codec
+from mgjax.flow_models.files import find_codec
 from mgjax.flow_models.conditions import (
   Fields,
   check_condition,

@@ -153,12 +153,12 @@ class PersonalSamples(Samples):
 
   def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
     """Checks the model, the person and where videos go; see `Request.check`."""
-    super().check(workdir, changes)
     if self.reference is None:
       raise ConfigError(
         '--reference is missing: a picture of the person, or several, as in --reference=face.jpg'
       )
     ReferenceReader(workdir, self.deny_list).read(self.reference)
+    super().check(workdir, changes)
 
   def write(self, pipeline: Any) -> list[pathlib.Path]:
     """Makes the videos with a `PersonalizationPipeline` and writes them, the crops first.

@@ -17,8 +17,8 @@ from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
-from mgjax.flow_models.codec import find_autoencoder_config
 from mgjax.flow_models.conditions import condition_fields, spread_conditions
+from mgjax.flow_models.files import find_autoencoder_config
 from mgjax.flow_models.requests import Request, describe_conditions, model_of
 from mgjax.flow_models.shape import check_shape
 from mgjax.media.provenance import release

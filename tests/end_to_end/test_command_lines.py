@@ -109,7 +109,7 @@ CASES = {
   ),
   'weights that are no numbers': (
     ['weights', 'average', '--input=a,b', '--shares=2,x', '--workdir={tmp}/w'],
-    2, r'^weights\.py: --shares=2,x: expected numbers, as in 2,1,1, or greedy$',
+    2, r'^weights\.py: --shares=2,x: expected numbers above 0, as in 2,1,1, or greedy$',
   ),
   'checkpoints of no run': (
     ['weights', 'list', '--workdir={tmp}/empty'], 2,

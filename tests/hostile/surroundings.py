@@ -318,7 +318,7 @@ def draw_programs(chance: Chance) -> Try:
           path.mkdir()
         case 'link':
           path.unlink()
-          path.symlink_to(again.pick(('/dev/zero', '/nowhere', path.name, '/proc/self/mem')))
+          path.symlink_to(again.pick(('/dev/zero', 'nowhere', path.name, '/proc/self/mem')))
         case 'pipe':
           path.unlink()
           os.mkfifo(path)

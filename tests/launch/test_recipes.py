@@ -77,7 +77,8 @@ def test_a_recipe_is_sound_and_says_how_it_is_called(recipe):
   subprocess.run(['bash', '-n', recipe], check=True)
   text = recipe.read_text()
   assert f'launch/recipes/{recipe.name}' in text
-  kinds = {'curate': ('launch.curate', '--output='), 'gpu': ('launch.bench', '--out=')}
+  bench = ('launch.bench', '--out=')
+  kinds = {'curate': ('launch.curate', '--output='), 'gpu': bench, 'cpu': bench}
   name, place = kinds.get(recipe.name.partition('_')[0], ('launch.train', '--workdir='))
   assert place in text
   assert name in text

@@ -209,7 +209,8 @@ def test_validation_repeats_exactly(tiny_runs):
   state = tiny.final_state(tiny_runs / 'video')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)
   evaluate = make_evaluate(spec, mesh, batches=config.train.validation_batches)
-  first, second = evaluate(state.average), evaluate(state.average)
+  with jax.set_mesh(mesh):
+    first, second = evaluate(state.average), evaluate(state.average)
   last = tiny.losses(tiny_runs / 'video')[8]
   assert first == second == {k: v for k, v in last.items() if k.startswith('validation/')}
 

@@ -147,7 +147,7 @@ def _at(stage: Stage, frame) -> Stage:
   return stage._replace(**dict(zip(Stage._fields, frame, strict=False)))
 
 
-def _rays(seen: Stage, size: tuple[int, int], which, rays: int):
+def _rays(seen: Stage, size: tuple[int, int], which, rays: Any):
   """Directions of length 1 through a picture, x, y and z each (h w): one ray of each pixel."""
   height, width = size
   row, column = ((2 * each + 1) / (2 * rays) for each in which)

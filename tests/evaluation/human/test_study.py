@@ -167,7 +167,7 @@ def test_another_study_changed_videos_and_a_damaged_study_are_refused(folder):
     (('--out=nowhere',), '--a, --b and --prompts'),
     (('--out=o', '--a=.'), 'expected --a and --b'),
     (('--out=o', '--models=x'), 'name=folder'),
-    (('--out=o', '--a=.', '--b=/nowhere'), 'there is no file'),
+    (('--out=o', '--a=.', '--b=nowhere'), 'there is no file'),
   ],
 )
 def test_a_wrong_command_line_is_one_sentence(flags, said, tmp_path, monkeypatch):
