@@ -109,6 +109,8 @@ _REQUESTED = (  # fields of a section's request, by their names or those of _FIE
     'A command that judges candidates; else their alignment with the pictures.'),
   flag_values.within('loudness', -60, 0, 'LUFS that a sound is brought to, -16; 0 leaves it.'),
   flag_values.within('gain_limit', 0, 60, 'dB that a soft sound is amplified by at most, 24.'),
+  flags.DEFINE_bool('keep_colours', True,
+    'Of an upsampler: those of the video; without, of a spoilt one the model mends them.'),
   flags.DEFINE_string('task', None, 'Which kind of edit it is; guessed if not given.'),
   flag_values.define('reference', flag_values.files('reference'),
     'A picture of the person, or several of one person: face.jpg,other.jpg.'),

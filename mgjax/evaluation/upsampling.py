@@ -127,7 +127,7 @@ def judge_upsampler(
   degraded = np.stack([source.small(index) for index in range(len(chosen))])
   for given in INPUTS:
     small = shrunk(truth, pairs) if given == 'clean' else degraded
-    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed)
+    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed, given == 'clean')
     found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
     for row, caption in enumerate(captions):
       pictured = {'input': _repeated(small[row], shape.size)}
@@ -192,15 +192,17 @@ def _enlarged(
   size: tuple[int, int],
   captions: Sequence[str],
   seed: int,
+  keep_colours: bool,
 ) -> dict[str, Videos]:
   """Enlarges clips in every way."""
   ways = {}
+  asked = {'video': small, 'size': size, 'keep_colours': keep_colours}
   for kernel in ('bicubic', 'lanczos'):
     ways[kernel] = np.stack([resize(video, size, kernel) for video in small])
   if baseline is not None:
-    ways[REGRESSION] = baseline.generate(captions, video=small, size=size)
-  ways['upsampled, no caption'] = pipeline.generate(video=small, size=size, seed=seed)
-  ways[OURS] = pipeline.generate(captions, video=small, size=size, seed=seed)
+    ways[REGRESSION] = baseline.generate(captions, **asked)
+  ways['upsampled, no caption'] = pipeline.generate(seed=seed, **asked)
+  ways[OURS] = pipeline.generate(captions, seed=seed, **asked)
   return ways
 
 
@@ -349,7 +351,7 @@ def judge_seams(
     made[way] = [
       np.stack(list(pipeline.stream(
         iter(video), size=scaled_size(video.shape[1:3], pairs.scale), prompt=sample['caption'],
-        seed=seed, index=index,
+        seed=seed, index=index, keep_colours=False,
       )))
       for index, (video, sample) in enumerate(zip(inputs, samples, strict=True))
     ]  # fmt: skip

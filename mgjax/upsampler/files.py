@@ -25,12 +25,14 @@ class Enlarged(Change):
   Attributes:
     scale: of both sides; 2 unless there is a size.
     size: height and width of the result, in place of `scale`.
+    keep_colours: those of the video, where the model would put right what has suffered.
   """
 
   needs_prompt: ClassVar[bool] = False
 
   scale: Annotated[float, Range(least=1, most=16)] | None = None
   size: tuple[Positive, Positive] | None = None
+  keep_colours: bool = True
 
   def __post_init__(self):
     super().__post_init__()
@@ -57,6 +59,7 @@ class Enlarged(Change):
     (height, width), paths = self.size_of(video), self.paths(video)
     asked = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
     asked |= {'size': (height, width), 'rows': self.batch_size}
+    asked['keep_colours'] = self.keep_colours
     shown, digests = self._write_frames(
       paths[0], video, lambda small: pipeline.stream(small, **asked)
     )

@@ -30,6 +30,7 @@ from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
 from mgjax.tae.tiling import regroup
 from mgjax.text.prompts import frame_rate_of
+from mgjax.upsampler import colours
 from mgjax.upsampler.files import Enlarged
 from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers, scaled_size
 from mgjax.upsampler.velocity import make_tiled_velocity
@@ -81,6 +82,7 @@ class Upsampler(FlowPipeline):
     seed: int = 0,
     first: int = 0,
     batch_size: int = 8,
+    keep_colours: bool = True,
   ) -> UInt8[np.ndarray, 'b t h w 3']:
     """Enlarges videos.
 
@@ -93,6 +95,8 @@ class Upsampler(FlowPipeline):
       seed: of all noise.
       first: index of the first video among those of this seed.
       batch_size: windows at a time.
+      keep_colours: as of `mgjax.upsampler.colours.keep_colours`; not of videos whose colours have
+        suffered, which the model puts right.
 
     Raises:
       ConfigError: there is not a prompt for each video, or they would be too large.
@@ -104,8 +108,10 @@ class Upsampler(FlowPipeline):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     size = size or scaled_size(videos.shape[2:4], scale)
     if videos.shape[1] <= self.window[0] and len(self._tiles(size)) == 1:
-      return self._generate_whole(videos, prompts, size, fps, seed, first, batch_size)
+      made = self._generate_whole(videos, prompts, size, fps, seed, first, batch_size)
+      return np.stack([*map(colours.keep_colours, made, videos)]) if keep_colours else made
     options = {'size': size, 'fps': fps, 'seed': seed, 'rows': batch_size}
+    options['keep_colours'] = keep_colours
     made = [
       np.stack(list(self.stream(each, prompt=prompt, index=first + row, **options)))
       for row, (each, prompt) in enumerate(zip(videos, prompts, strict=True))
@@ -122,6 +128,7 @@ class Upsampler(FlowPipeline):
     seed: int = 0,
     index: int = 0,
     rows: int = 8,
+    keep_colours: bool = True,
   ) -> Iterator[Frame]:
     """Yields the large frame of each small one, in memory that does not grow with their number.
 
@@ -136,6 +143,7 @@ class Upsampler(FlowPipeline):
       seed: of all noise.
       index: of the video among those of this seed.
       rows: windows in a call of the model.
+      keep_colours: as of `generate`.
 
     Raises:
       ConfigError: the size is none that can be made.
@@ -144,6 +152,7 @@ class Upsampler(FlowPipeline):
     height, width = size
     tiles = self._tiles(size)
     shape = self._places(size)
+    frames, kept = itertools.tee(frames)  # of `kept`, those that are in the making wait
     with self._devices():
       made = stream_windows(
         self._velocity(self._covers(size), rows),
@@ -160,7 +169,9 @@ class Upsampler(FlowPipeline):
       padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], CHUNK - chunk.shape[1], axis=1)], 1)
       with self._devices():
         decoded = np.asarray(self._codec.decode(finite(jnp.asarray(padded))))
-      yield from decoded[0, : chunk.shape[1], :height, :width]
+      large = decoded[0, : chunk.shape[1], :height, :width]
+      small = np.stack(list(itertools.islice(kept, len(large))))
+      yield from colours.keep_colours(large, small) if keep_colours else large
 
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
+import mgjax
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.resize import resize
+from mgjax.digits.clips import Digits
+from mgjax.upsampler.colours import keep_colours
 from mgjax.upsampler.pipeline import Upsampler
 from tests.tiny_upsampler import SIDE, WINDOW
 
@@ -71,6 +75,41 @@ def test_the_seed_and_the_index_decide(upsampler):
 def test_the_low_resolution_video_is_what_is_enlarged(upsampler):
   size = (SIDE, SIDE)
   assert (stream(upsampler, clip(3), size) != stream(upsampler, clip(3, seed=1), size)).any()
+
+
+@pytest.mark.parametrize('frames', [1, WINDOW, WINDOW + 3])
+def test_colours_are_those_of_the_source_unless_the_model_shall_mend_them(upsampler, frames):
+  # Grey enough that no sum is clipped; each of the two roundings to bytes moves a mean by at most
+  # half a level.
+  video = 96 + clip(frames) // 4
+  kept, free = (stream(upsampler, video, (SIDE, SIDE), keep_colours=keep) for keep in (True, False))
+  assert close(kept, keep_colours(free, video))
+  errors = [kept.mean((1, 2)) - video.mean((1, 2)), free.mean((1, 2)) - video.mean((1, 2))]
+  assert np.abs(errors[0]).max() < 1 < np.abs(errors[1]).max()
+  assert close(upsampler.generate(video=video)[0], kept)
+
+
+def test_what_ships_keeps_colours_and_draws_no_pattern():
+  """Of the soft and bright clips of a few-step model, with and without a caption."""
+  prompts = [f'the {colour} digit 7 bounces' for colour in ('red', 'green', 'blue', 'yellow')]
+  small = mgjax.load('digits/few_steps', steps=4).generate(prompts)[:, :6]
+  upsampler = mgjax.load('digits/upsampler')
+  checked = Digits(textures=('checked',), background='black', frames=6, size=(64, 64), length=1)
+  pattern = checked[0]['video']
+  for captions, most in ((prompts, 0.01), (None, 0.03)):  # of what the pattern has there
+    large = upsampler.generate(captions, video=small)
+    means = [videos.mean((1, 2, 3)) for videos in (large, small)]
+    assert np.abs(means[0] - means[1]).max() < 1
+    assert high_band(large) < most * high_band(pattern[None])
+  unchanged = np.stack([resize(video, (64, 64), 'bicubic') for video in small])
+  assert 0 < high_band(unchanged) < high_band(large)
+
+
+def high_band(videos):
+  """The share of the energy beyond 7/8 of the highest frequency that pixels can have."""
+  energy = np.abs(np.fft.fft2(videos.astype(float), axes=(2, 3))) ** 2
+  rows, columns = (np.abs(np.fft.fftfreq(side)) for side in videos.shape[2:4])
+  return energy[:, :, np.maximum(rows[:, None], columns) >= 7 / 16].sum() / energy.sum()
 
 
 def test_frames_are_pulled_as_they_are_needed(upsampler):
