@@ -17,7 +17,6 @@ from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
-from mgjax.flow_models.files import find_codec
 from mgjax.flow_models.conditions import (
   Fields,
   check_condition,
@@ -28,6 +27,7 @@ from mgjax.flow_models.conditions import (
   small_inputs,
   spread_conditions,
 )
+from mgjax.flow_models.files import find_codec
 from mgjax.flow_models.prompts import tell_prompts
 from mgjax.flow_models.sampling import NEGATIVE
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings

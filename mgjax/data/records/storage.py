@@ -14,15 +14,16 @@ import shutil
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-from etils import epy
+from typing import TYPE_CHECKING, Any
 
 from mgjax.core import files
 from mgjax.core.errors import ConfigError, StorageError
+from mgjax.core.plug_ins import Later
 
-with epy.lazy_imports():  # for buckets alone
+if TYPE_CHECKING:
   import tensorstore
+else:
+  tensorstore = Later('tensorstore')  # for buckets alone
 
 _MOST_BUFFERS = 1000  # Linux takes 1024 in one call
 _RETRIES = 10  # three minutes, each wait twice as long as the one before
