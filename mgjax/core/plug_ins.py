@@ -2,23 +2,21 @@
 
 import functools
 import importlib
+import types
 from collections.abc import Callable
 from typing import Any
 
 from mgjax.core.errors import ConfigError, first_line, printable
 
 
-class Later:
+class Later(types.ModuleType):
   """A module that is imported when something of it is first asked for, by any thread.
 
   `etils.epy.lazy_imports` would do, but while its block runs, imports of all threads are lazy.
   """
 
-  def __init__(self, name: str):
-    self._name = name
-
   def __getattr__(self, name: str) -> Any:
-    return getattr(importlib.import_module(self._name), name)
+    return getattr(importlib.import_module(self.__name__), name)
 
 
 @functools.cache
