@@ -35,7 +35,8 @@ LATE = (
 
 def python(script, home, **changes):
   """What a process printed, with its programs below `home` and JAX's settings of the tests."""
-  kept = {key: value for key, value in os.environ.items() if not key.startswith(('TPU_', 'JAX_COM'))}
+  dropped = ('TPU_', 'JAX_COMPILATION_')
+  kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
   environment = kept | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(home)} | changes
   done = subprocess.run(
     [sys.executable, '-c', script], env=environment, capture_output=True, text=True, timeout=300
