@@ -7,11 +7,8 @@ clips = video.generate(['the green digit 3 moves left'], seed=0)
 mgjax.show(clips)
 """
 
-import contextlib
-import gc
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -19,21 +16,10 @@ from ml_collections import ConfigDict
 from mgjax.core.config_files import load_config
 from mgjax.registry import feature, make_spec
 from mgjax.runtime import compilation_cache
+from mgjax.runtime.collector import uncollected
 from mgjax.runtime.tpu_presence import leave_out_tpu
 
 Path = str | os.PathLike[str]
-
-
-@contextlib.contextmanager
-def _imports() -> Iterator[None]:
-  """Imports without collecting: what it makes stays, and walks over it took a tenth of a start."""
-  collecting = gc.isenabled()
-  gc.disable()
-  try:
-    yield
-  finally:
-    if collecting:
-      gc.enable()
 
 
 def _set_up_jax() -> None:
@@ -60,13 +46,12 @@ def load(workdir: Path, **options: Any) -> Any:
     ConfigError: there is no run there, or nothing to load of its component.
     CheckpointError: it has no checkpoint that can be trusted.
   """
-  with _imports():
+  with uncollected():
     from mgjax.checkpoints.workdir import read_config
 
     _set_up_jax()
     component = read_config(workdir).component
-    make = feature(component, 'load', 'can be loaded').get()
-  return make(workdir, **options)
+    return feature(component, 'load', 'can be loaded')(workdir, **options)
 
 
 def config(name: str, **changes: Any) -> ConfigDict:

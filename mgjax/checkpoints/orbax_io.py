@@ -19,11 +19,11 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from etils import epath, epy
+from etils import epath
 from jax.experimental import multihost_utils
 
 from mgjax.checkpoints.fingerprints import (
@@ -36,11 +36,14 @@ from mgjax.checkpoints.fingerprints import (
 )
 from mgjax.checkpoints.folders import REMOVED, find_denied, size_and_time
 from mgjax.core.errors import CheckpointError, first_line
+from mgjax.core.plug_ins import Later
 from mgjax.core.settings import Count, Positive, annotations, check, unpack
 from mgjax.core.typing import Array, Tree
 
-with epy.lazy_imports():  # a fifth of a second of every start, for checkpoints alone
+if TYPE_CHECKING:
   import orbax.checkpoint as ocp
+else:
+  ocp = Later('orbax.checkpoint')  # a fifth of a second of every start, for checkpoints alone
 
 # Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
 _ALWAYS = ('params', 'opt_state', 'average', 'discriminator')

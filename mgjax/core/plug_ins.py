@@ -1,11 +1,22 @@
-"""Functions of the user's own, named as 'package.module:function', and optional packages."""
+"""What is imported late: functions of the user's own, optional packages, what few runs need."""
 
 import functools
 import importlib
+import types
 from collections.abc import Callable
 from typing import Any
 
 from mgjax.core.errors import ConfigError, first_line, printable
+
+
+class Later(types.ModuleType):
+  """A module that is imported when something of it is first asked for, by any thread.
+
+  `etils.epy.lazy_imports` would do, but while its block runs, imports of all threads are lazy.
+  """
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(importlib.import_module(self.__name__), name)
 
 
 @functools.cache

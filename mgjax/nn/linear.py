@@ -51,9 +51,9 @@ def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...
 def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   found = nn.unbox(module.get_variable('params', name))
   held = found[QUANTISED] if isinstance(found, Mapping) else found
-  if held is None or held.shape != shape:
-    # Flax makes it, or refuses the shape. To check one that fits it would trace `init`, each time:
-    # a quarter of what tracing a model takes.
+  if module.is_initializing() or held is None or held.shape != shape:
+    # Flax makes it, or refuses its name or shape. To check one that fits it would trace `init`,
+    # each time: a quarter of what tracing a model takes.
     found = module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
   if isinstance(found, Mapping):
     return Quantised(found[QUANTISED], place_whole(found[SCALE]))

@@ -10,7 +10,13 @@ from collections.abc import Mapping
 
 LIMIT = 2 * 2**30  # bytes of a folder; what was used longest ago goes
 ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
-_EVERY_PROGRAM = 'jax_persistent_cache_min_compile_time_secs'
+# Setting of JAX -> its default, and ours, which replaces the default alone.
+_SETTINGS = {
+  'jax_compilation_cache_max_size': (-1, LIMIT),
+  'jax_persistent_cache_min_compile_time_secs': (1.0, 0.0),
+  # XLA's own caches for GPUs would lie in the same folder, without end.
+  'jax_persistent_cache_enable_xla_caches': ('xla_gpu_per_fusion_autotune_cache_dir', 'none'),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +59,9 @@ def use() -> None:
     _log.info('Compiled programs are not kept (%s); %s', error, ADVICE)
     return
   jax.config.update('jax_compilation_cache_dir', os.fspath(folder))
-  jax.config.update('jax_compilation_cache_max_size', LIMIT)
-  if _EVERY_PROGRAM.upper() not in os.environ:
-    jax.config.update(_EVERY_PROGRAM, 0.0)
-  # XLA's own caches for GPUs would lie in the same folder, without end.
-  jax.config.update('jax_persistent_cache_enable_xla_caches', 'none')
+  for name, (usual, ours) in _SETTINGS.items():
+    if getattr(jax.config, name) == usual and name.upper() not in os.environ:
+      jax.config.update(name, ours)
 
 
 def leave_out() -> None:

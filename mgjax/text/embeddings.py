@@ -12,13 +12,13 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from etils import epy
 
 from mgjax.checkpoints.workdir import read_needed
 from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.plug_ins import Later
 from mgjax.core.settings import unpack
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
@@ -29,8 +29,10 @@ from mgjax.runtime.progress import Progress
 from mgjax.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.text.visual_text import READS
 
-with epy.lazy_imports():  # most models read no frozen encoder
+if TYPE_CHECKING:
   from mgjax.text import encoder as frozen
+else:
+  frozen = Later('mgjax.text.encoder')  # most models read no frozen encoder
 
 _AT_ONCE = 1024  # texts that are sorted by length
 _FOLDER = 'embeddings'  # beside latents

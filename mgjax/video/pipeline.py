@@ -19,6 +19,7 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import draw, seeds_of
 from mgjax.flow_models.shape import check_shape
+from mgjax.runtime.collector import uncollected
 from mgjax.runtime.progress import Progress
 from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
@@ -137,7 +138,7 @@ class VideoPipeline(FlowPipeline):
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
         noise = draw(*seeds_of(seed, indices), shape=latent_shape)
-        with progress.waiting('' if begin else compiling), self._devices():
+        with progress.waiting('' if begin else compiling), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
           latents = self._generate(self._params, self._batch(read), noise)
           latents = self._fit_known(latents, read)

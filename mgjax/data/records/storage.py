@@ -16,13 +16,11 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from etils import epy
-
 from mgjax.core import files
 from mgjax.core.errors import ConfigError, StorageError
+from mgjax.core.plug_ins import Later
 
-with epy.lazy_imports():  # for buckets alone
-  import tensorstore
+tensorstore: Any = Later('tensorstore')  # for buckets alone
 
 _MOST_BUFFERS = 1000  # Linux takes 1024 in one call
 _RETRIES = 10  # three minutes, each wait twice as long as the one before
@@ -234,7 +232,7 @@ def open_storage(directory: str | os.PathLike[str]) -> Storage:
 
 
 @functools.cache
-def _context() -> 'tensorstore.Context':
+def _context() -> Any:
   """What all buckets of a process share: connections, credentials, limits."""
   kinds = ('gcs', 's3', 'http')
   return tensorstore.Context(

@@ -4,19 +4,23 @@ The kernels are called below JAX's own differentiation rule, which knows no log-
 than the kernel sees.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from etils import epy
 from jax import lax
 
+from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
 
-with epy.lazy_imports():  # a tenth of a second of every start, for TPUs alone
+if TYPE_CHECKING:
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info
+else:  # a tenth of a second of every start, for TPUs alone
+  _PLACE = 'jax.experimental.pallas.ops.tpu.splash_attention'
+  splash = Later(f'{_PLACE}.splash_attention_kernel')
+  splash_attention_mask_info = Later(f'{_PLACE}.splash_attention_mask_info')
 
 # For bfloat16 and heads of 128. Kernels of these sizes need at most 14 of the 16 MiB of VMEM that
 # they get on TPU v4 to v7x (`test_the_largest_model_compiles`). The backward kernel writes dQ once

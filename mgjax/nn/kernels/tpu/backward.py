@@ -12,20 +12,24 @@ have P and dS where the matrix unit keeps its weights, all of which heads of 128
 units of 256 x 256 as well. dO, Q and K lie on their sides already when they come in, in VMEM.
 """
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
-from etils import epy
 from jax import lax
 
+from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
 from mgjax.nn.kernels.tpu import layout
 from mgjax.nn.kernels.tpu.blocks import MIB, backward_blocks, backward_vmem
 from mgjax.nn.kernels.tpu.layout import BY_ROWS, LOG2E, PLAIN, product
 
-with epy.lazy_imports():
+if TYPE_CHECKING:
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import tpu as pltpu
+else:
+  pl, pltpu = Later('jax.experimental.pallas'), Later('jax.experimental.pallas.tpu')
 
 TILES = 12 * MIB  # VMEM for the compiler, beside what is counted
 

@@ -10,21 +10,24 @@ kernel sees, which is looked at every time, it is left out.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from etils import epy
 from jax import lax
 
+from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.kernels.tpu import layout
 from mgjax.nn.kernels.tpu.blocks import MIB, Blocks, forward_blocks, forward_vmem
 from mgjax.nn.kernels.tpu.layout import BY_ROWS, PLAIN, Keys, product
 
-with epy.lazy_imports():
+if TYPE_CHECKING:
   from jax.experimental import pallas as pl
   from jax.experimental.pallas import tpu as pltpu
+else:
+  pl, pltpu = Later('jax.experimental.pallas'), Later('jax.experimental.pallas.tpu')
 
 # Scores are powers of 2 between 2^-60 and 2^60, values below 2^40: sums over 2^24 keys stay below
 # 2^124, and a float32 or bfloat16 ends at 2^127. A sum is at least 2^-60, 2^66 above the least.

@@ -1,17 +1,19 @@
 """What both attention kernels for TPUs do to their arrays: heads first, padded, keys in states."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
-from etils import epy
 from jax import lax
 
+from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.kernels.tpu.blocks import LANES, Blocks
 
-with epy.lazy_imports():  # a tenth of a second of every start, for TPUs alone
+if TYPE_CHECKING:
   from jax.experimental import pallas as pl
+else:
+  pl = Later('jax.experimental.pallas')  # a tenth of a second of every start, for TPUs alone
 
 LOG2E = 1.4426950408889634  # the kernels take powers of 2, which is what the hardware has
 ALL, SOME = 2, 1  # of a block's keys may be read; in a block in state 0 none
