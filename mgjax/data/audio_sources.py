@@ -15,11 +15,11 @@ from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.source import Source
 from mgjax.data.sources import Report, from_each_source, make_digits, open_clip_index
-from mgjax.digits.clips import OF_FRAMES, Digits
-from mgjax.digits.handwriting import SPLITS
-from mgjax.digits.scene import AUDIBLE
-from mgjax.digits.sounds import RATE
 from mgjax.media.audio import probe_audio, read_audio
+from mgjax.worlds.digits.clips import OF_FRAMES, Digits
+from mgjax.worlds.digits.handwriting import SPLITS
+from mgjax.worlds.digits.scene import AUDIBLE
+from mgjax.worlds.digits.sounds import RATE
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event

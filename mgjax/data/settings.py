@@ -8,7 +8,7 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.shape import Shape
-from mgjax.digits.sounds import RATE
+from mgjax.worlds.digits.sounds import RATE
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
@@ -46,8 +46,8 @@ class DataSettings:
     workers: processes that read batches instead; 0 for none.
     rate: samples a second of sound; digits have 48,000.
     channels: of sound, 1 or 2; digits have one.
-    digits: fields of `mgjax.digits.clips.Digits` beside those that the bucket decides.
-    signs: the same of `mgjax.digits.signs.Signs`.
+    digits: fields of `mgjax.worlds.digits.clips.Digits` beside those that the bucket decides.
+    signs: the same of `mgjax.worlds.digits.signs.Signs`.
     sources: other data by name, for the buckets whose `source` says so.
   """
 
@@ -172,8 +172,8 @@ def _source_settings(name: str, given: Mapping[str, Any], data: Mapping[str, Any
 
 
 def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
-  from mgjax.digits.clips import Digits
-  from mgjax.digits.signs import Signs
+  from mgjax.worlds.digits.clips import Digits
+  from mgjax.worlds.digits.signs import Signs
 
   worlds = {
     name: arguments(world, fields[name], f'{place}.{name}')

@@ -21,8 +21,8 @@ from mgjax.data.records.writer import MANIFEST
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.shape import Shape
 from mgjax.data.source import Source
-from mgjax.digits.clips import Digits
-from mgjax.digits.signs import Signs
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.signs import Signs
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none

@@ -13,9 +13,6 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import Digits, all_captions, is_held_out
-from mgjax.digits.digit_features import DigitFeatures, fit_features
-from mgjax.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
 from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
@@ -29,6 +26,9 @@ from mgjax.evaluation.record.measured import (
 )
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
+from mgjax.worlds.digits.digit_features import DigitFeatures, fit_features
+from mgjax.worlds.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')

@@ -20,15 +20,15 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits import render
-from mgjax.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
-from mgjax.digits.edits import OF_MOTION, TASKS, Edit
-from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
+from mgjax.worlds.digits.scene import COLOURS
 
 OURS = 'model'
 NEW_COLOUR = 'recolour, new colour'

@@ -16,17 +16,17 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import one_of
-from mgjax.digits.handwriting import identities_of
-from mgjax.digits.identity_judge import IdentityJudge, candidates_for
-from mgjax.digits.judge import DigitJudge, train_judge
-from mgjax.digits.scene import Scene
 from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.clips import one_of
+from mgjax.worlds.digits.handwriting import identities_of
+from mgjax.worlds.digits.identity_judge import IdentityJudge, candidates_for
+from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.scene import Scene
 
 REFERENCE = 'reference'
 OURS = 'model'

@@ -13,7 +13,6 @@ from mgjax.core.typing import Float, Int
 from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import (
   Grid,
@@ -23,6 +22,7 @@ from mgjax.evaluation.record.measured import (
   share_metric,
 )
 from mgjax.media.contact_sheet import contact_sheet
+from mgjax.worlds.digits.clips import all_captions
 
 LABELS = {
   'image_to_text': 'images nearest to their own caption',

@@ -25,9 +25,6 @@ from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.shape import Shape, longest_bucket
 from mgjax.data.sources import make_digits, make_sources
-from mgjax.digits.judge import DigitJudge, train_judge
-from mgjax.digits.scene import TEXTURES
-from mgjax.digits.texture_judge import texture_phase
 from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
 from mgjax.evaluation.metrics.values import Value, mean_value
@@ -45,6 +42,9 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
+from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.scene import TEXTURES
+from mgjax.worlds.digits.texture_judge import texture_phase
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'

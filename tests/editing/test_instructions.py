@@ -6,7 +6,6 @@ from configs.digits import editing
 from mgjax.core.errors import ConfigError
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.edits import TASKS, all_instructions
 from mgjax.editing.instructions import (
   GRAMMAR,
   draw_task,
@@ -15,6 +14,7 @@ from mgjax.editing.instructions import (
   read_answer,
   write_of_digits,
 )
+from mgjax.worlds.digits.edits import TASKS, all_instructions
 
 
 @pytest.mark.parametrize('task', TASKS)

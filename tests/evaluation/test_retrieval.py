@@ -11,9 +11,9 @@ from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions
-from mgjax.digits.handwriting import identities_of
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
+from mgjax.worlds.digits.clips import all_captions
+from mgjax.worlds.digits.handwriting import identities_of
 
 COLOURS = ('red', 'green')
 SAMPLES = 1500

@@ -18,8 +18,6 @@ from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import latent_sources, make_digits
-from mgjax.digits.clips import Digits
-from mgjax.digits.edits import TASKS
 from mgjax.editing.instructions import guess_task
 from mgjax.editing.pipeline import Editor
 from mgjax.media.video import write_video
@@ -29,6 +27,8 @@ from mgjax.workflows import backtranslation
 from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.encode import encode
 from mgjax.workflows.make_pairs import PAGE
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.edits import TASKS
 from tests import binaries, tiny, tiny_editing, tiny_text
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW

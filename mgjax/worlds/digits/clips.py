@@ -18,11 +18,11 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.core.typing import UInt8
-from mgjax.digits import render, sounds
-from mgjax.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
-from mgjax.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
-from mgjax.digits.handwriting import SPLITS, identities_of
-from mgjax.digits.scene import (
+from mgjax.worlds.digits import render, sounds
+from mgjax.worlds.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
+from mgjax.worlds.digits.handwriting import SPLITS, identities_of
+from mgjax.worlds.digits.scene import (
   BACKGROUNDS,
   COLOURS,
   MOTIONS,

@@ -2,7 +2,7 @@
 
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
-digit does (mgjax/digits/clips.py). Some numbers never appear in training: a model that writes
+digit does (`clips.py`). Some numbers never appear in training: a model that writes
 those on a sign has learnt to spell.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
-from mgjax.digits.captions import described
-from mgjax.digits.clips import Digits, Side, one_of
-from mgjax.digits.render import PITCH
-from mgjax.digits.scene import MOTIONS, Scene
+from mgjax.worlds.digits.captions import described
+from mgjax.worlds.digits.clips import Digits, Side, one_of
+from mgjax.worlds.digits.render import PITCH
+from mgjax.worlds.digits.scene import MOTIONS, Scene
 
 LONGEST = 3  # digits
 
