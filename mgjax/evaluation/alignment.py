@@ -12,7 +12,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
+from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
@@ -53,7 +53,7 @@ def judge_model(
   if pipeline.reads:
     data = data_settings(fields_of(pipeline.config, 'data'))
     size = {'frames': world['frames'], 'size': world['size']}
-    clips = clips_of(make_digits(data, 'validation', **size), labels)
+    clips = clips_of(make_world(data, 'validation', **size), labels)
     conditions = pipeline.conditions_of(clips)
   videos = pipeline.generate(prompts, seed=seed, **conditions)
   judge, ceiling, floor = _judge_of(tuple(world.items()))
@@ -112,7 +112,7 @@ def _distances(
   None where validation data have not twice as many clips of these labels.
   """
   data = data_settings(fields_of(pipeline.config, 'data'))
-  source = make_digits(data, 'validation', frames=world['frames'], size=world['size'])
+  source = make_world(data, 'validation', frames=world['frames'], size=world['size'])
   try:
     features, real, others = _real_rows(source, tuple(labels), tuple(world.items()))
   except ConfigError:
@@ -171,7 +171,7 @@ def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -
       f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'
     )
   frames, height, width = pipeline.default_shape
-  world = make_digits(data, 'train', frames=frames, size=(height, width))
+  world = make_world(data, 'train', frames=frames, size=(height, width))
   return {name: getattr(world, name) for name in looks}
 
 

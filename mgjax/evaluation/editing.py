@@ -19,7 +19,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
+from mgjax.data.sources import make_world
 from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
@@ -203,7 +203,7 @@ def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
   for row in rows:
     task = 'recolour' if row == NEW_COLOUR else row
     looks = {'frames': world['frames'], 'size': world['size'], 'empty': 0.0, 'extras': ()}
-    source = make_digits(data, 'validation', edits=(task,), **looks)
+    source = make_world(data, 'validation', edits=(task,), **looks)
     source = dataclasses.replace(source, split=SPLIT)
     for place, index in enumerate(indices_of(source, labels)):
       edit = source.edit(source.scene(index))

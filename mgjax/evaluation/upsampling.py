@@ -24,7 +24,7 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.shape import Shape, longest_bucket
-from mgjax.data.sources import make_digits, make_sources
+from mgjax.data.sources import make_sources, make_world
 from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
 from mgjax.evaluation.metrics.values import Value, mean_value
@@ -226,7 +226,7 @@ def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def _digit_judge(data: DataSettings, shape: Shape) -> DigitJudge:
-  world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
+  world = {**data.world, 'frames': shape.frames, 'size': shape.size}
   return train_judge(side=min(shape.size), clips=JUDGED, **world)
 
 
@@ -337,7 +337,7 @@ def judge_seams(
     raise ConfigError(f'seams are looked for on moving digits; this model is of {data.kind!r} data')
   frames, height, width = pipeline.window
   shape = (factor * frames, height, factor * width)
-  source = make_digits(data, 'validation', frames=shape[0], size=shape[1:])
+  source = make_world(data, 'validation', frames=shape[0], size=shape[1:])
   samples = [source[index] for index in range(clips)]
   pairs = Pairs.of(fields_of(pipeline.config, 'pairs'))
   small = pairs.degraded(samples, 2 * seed + 1)

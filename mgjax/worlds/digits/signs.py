@@ -82,6 +82,11 @@ class Signs(Digits):
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
 
+  @classmethod
+  def validation(cls, frames: int) -> dict[str, Any]:
+    """Other handwriting, and numbers that training never shows."""
+    return super().validation(frames) | {'captions': 'held_out'}
+
   def every_caption(self) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of everything that samples may show."""
     motions, written = self.motions if self.frames > 1 else ('',), itertools.chain(*self._choices)
