@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import mgjax
-from mgjax.digits.clips import Digits
+from mgjax.worlds.digits.clips import Digits
 
 AUTOENCODER = 'digits/autoencoder'  # comes with mgjax; or the work directory of one of yours
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})

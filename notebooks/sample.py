@@ -20,7 +20,7 @@ import numpy as np
 
 import mgjax
 from mgjax.audio.files import write_soundtracks
-from mgjax.digits.clips import Digits
+from mgjax.worlds.digits.clips import Digits
 
 # %% [markdown]
 # ## Load

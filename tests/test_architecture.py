@@ -20,7 +20,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 ORDER = (
   ('core',),
   ('parallel', 'media'),
-  ('nn', 'flow', 'checkpoints', 'runtime', 'digits', 'worlds'),
+  ('nn', 'flow', 'checkpoints', 'runtime', 'worlds'),
   ('data', 'clip.towers'),
   ('training', 'text'),
   ('clip',),

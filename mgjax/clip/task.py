@@ -126,11 +126,11 @@ def _tokenize(
 
 
 def _check_pictures(model: ClipModel, data: DataSettings, shapes: Mapping[str, Shape]) -> None:
-  views = data.kind == 'digits' and 'view' in data.digits.get('extras', ())
+  views = 'view' in data.world.get('extras', ())
   if model.identity and not views:
     raise ConfigError(
       f'model.identity = {model.identity}, and samples have no other view of what they show; '
-      "expected data.kind = 'digits' with data.digits.extras = ('view',), or model.identity = 0"
+      f"expected data.{data.kind}.extras = ('view',) of a world, or model.identity = 0"
     )
   for name, shape in shapes.items():
     if (shape.frames, *shape.size) != (1, model.vision.size, model.vision.size):

@@ -13,13 +13,14 @@ from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
 from mgjax.data.settings import AudioShape, DataSettings
+from mgjax.data.shape import whole
 from mgjax.data.source import Source
-from mgjax.data.sources import Report, from_each_source, make_digits, open_clip_index
-from mgjax.digits.clips import OF_FRAMES, Digits
-from mgjax.digits.handwriting import SPLITS
-from mgjax.digits.scene import AUDIBLE
-from mgjax.digits.sounds import RATE
+from mgjax.data.sources import Report, from_each_source, make_world, open_clip_index
 from mgjax.media.audio import probe_audio, read_audio
+from mgjax.worlds.digits.clips import OF_FRAMES, Digits
+from mgjax.worlds.digits.handwriting import SPLITS
+from mgjax.worlds.digits.scene import AUDIBLE
+from mgjax.worlds.digits.sounds import RATE
 
 _CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
@@ -147,13 +148,6 @@ def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) ->
   return read_audio(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
-def whole(number: float, what: str) -> int:
-  """Returns a count that must be whole but for rounding; ConfigError names `what` if it is not."""
-  if abs(number - round(number)) > 1e-6 or round(number) < 1:
-    raise ConfigError(f'{what} make {number:g}, expected a whole number; choose other seconds')
-  return round(number)
-
-
 def _digits(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
   del report
   return {name: _digit_sounds(data, shape, split) for name, shape in shapes.items()}
@@ -165,8 +159,8 @@ def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWi
   if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
     more['size'] = shape.size
-  frames = max(data.digits.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
-  digits = make_digits(data, split, frames=frames, **more)
+  frames = max(data.world.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
+  digits = make_world(data, split, frames=frames, **more)
   if not set(digits.motions) & set(AUDIBLE):
     raise ConfigError(
       f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'

@@ -8,7 +8,8 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.shape import Shape
-from mgjax.digits.sounds import RATE
+from mgjax.worlds.digits.sounds import RATE
+from mgjax.worlds.table import WORLDS, source_of
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
@@ -16,7 +17,7 @@ _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
 _OF_A_RUN = ('fps', 'share', 'threads', 'workers', 'rate', 'channels')
 _NO_CONTENT = (
   'path', 'validation_path', 'latents', 'share', 'skip_missing', 'threads', 'workers', 'sources',
-  'in_memory', 'only',  # the fingerprint has them
+  'in_memory', 'only', 'worlds',  # the fingerprint has them
 )  # fmt: skip
 Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
@@ -27,8 +28,8 @@ class DataSettings:
   """`config.data`. Attributes are the configuration's keys.
 
   Attributes:
-    kind: 'digits' or 'signs' (made on the fly), 'clips' (videos), 'sounds' (any files with sound)
-      or 'records' (clip records, which `launch.data convert` makes).
+    kind: a world of `mgjax.worlds.table` (made on the fly), 'clips' (videos), 'sounds' (any files
+      with sound) or 'records' (clip records, which `launch.data convert` makes).
     path: of the clips, sounds or records: a folder, a manifest or a URL.
     validation_path: those that validate; '' validates on the training data.
     latents: the same data as `launch.data encode` left it; '' reads the data as it is.
@@ -46,8 +47,8 @@ class DataSettings:
     workers: processes that read batches instead; 0 for none.
     rate: samples a second of sound; digits have 48,000.
     channels: of sound, 1 or 2; digits have one.
-    digits: fields of `mgjax.digits.clips.Digits` beside those that the bucket decides.
-    signs: the same of `mgjax.digits.signs.Signs`.
+    worlds: of worlds by name, keys of their own in a configuration, as `data.solids`: fields of
+      their sources beside those that the bucket decides.
     sources: other data by name, for the buckets whose `source` says so.
   """
 
@@ -65,8 +66,7 @@ class DataSettings:
   workers: Workers = 0
   rate: Positive = RATE
   channels: Annotated[int, Range(least=1, most=2)] = 1
-  digits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  signs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  worlds: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
   sources: Mapping[str, 'DataSettings'] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
@@ -81,6 +81,11 @@ class DataSettings:
           f'data.sources.{name}.latents = {source.latents!r}, and data.latents = {self.latents!r}; '
           'expected latents of all data or of none'
         )
+
+  @property
+  def world(self) -> Mapping[str, Any]:
+    """The fields of the world that `kind` names."""
+    return self.worlds.get(self.kind, {})
 
   def of(self, source: str) -> 'DataSettings':
     """Returns the data of one source, those without a name of ''; ConfigError if there are none."""
@@ -108,8 +113,12 @@ class DataSettings:
     Beside the fingerprint of its files it is what samples of one source depend on. A new field
     counts unless it is listed above.
     """
+    fields = dataclasses.asdict(self)
     return {
-      name: value for name, value in dataclasses.asdict(self).items() if name not in _NO_CONTENT
+      **{name: value for name, value in fields.items() if name not in _NO_CONTENT},
+      'digits': {},
+      'signs': {},  # which all records name
+      **fields['worlds'],
     }
 
   def without_latents(self) -> 'DataSettings':
@@ -172,16 +181,14 @@ def _source_settings(name: str, given: Mapping[str, Any], data: Mapping[str, Any
 
 
 def _unpack_data(fields: Mapping[str, Any], place: str) -> DataSettings:
-  from mgjax.digits.clips import Digits
-  from mgjax.digits.signs import Signs
-
   worlds = {
-    name: arguments(world, fields[name], f'{place}.{name}')
-    for name, world in (('digits', Digits), ('signs', Signs))
+    name: arguments(source_of(name), fields[name], f'{place}.{name}')
+    for name in WORLDS
     if fields.get(name)
   }
-  intervals = fields.get('intervals') or (1,)
-  return unpack(DataSettings, {**fields, 'intervals': intervals, **worlds}, place, sources={})
+  fields = {name: value for name, value in fields.items() if name not in WORLDS}
+  fields['intervals'] = fields.get('intervals') or (1,)
+  return unpack(DataSettings, fields, place, sources={}, worlds=worlds)
 
 
 def video_shapes(buckets: Mapping[str, Mapping[str, Any]], fps: float) -> dict[str, Shape]:

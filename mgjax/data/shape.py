@@ -51,3 +51,10 @@ class Shape:
 def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
   """Returns name and shape of the bucket with the most frames, the first of several."""
   return max(shapes.items(), key=lambda item: item[1].frames)
+
+
+def whole(number: float, what: str) -> int:
+  """Returns a count that must be whole but for rounding; ConfigError names `what` if it is not."""
+  if abs(number - round(number)) > 1e-6 or round(number) < 1:
+    raise ConfigError(f'{what} make {number:g}, expected a whole number; choose other seconds')
+  return round(number)

@@ -19,10 +19,9 @@ from mgjax.data.records.reader import Records
 from mgjax.data.records.storage import inside, open_storage
 from mgjax.data.records.writer import MANIFEST
 from mgjax.data.settings import AudioShape, DataSettings
-from mgjax.data.shape import Shape
+from mgjax.data.shape import Shape, whole
 from mgjax.data.source import Source
-from mgjax.digits.clips import Digits
-from mgjax.digits.signs import Signs
+from mgjax.worlds.table import WORLDS, open_world, source_of
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
@@ -52,7 +51,7 @@ def make_sources(
 def _make_sources(
   split: str, data: DataSettings, shapes: Mapping[str, Shape], report: Report
 ) -> dict[str, Source]:
-  makers = {'digits': _digits, 'signs': _digits, 'clips': _clips, 'records': _clips}
+  makers = {**dict.fromkeys(WORLDS, _world), 'clips': _clips, 'records': _clips}
   if data.kind not in makers:
     raise ConfigError(f'unknown data kind {data.kind!r}; expected one of {", ".join(makers)}')
   return makers[data.kind](data, shapes, split, report)
@@ -91,18 +90,9 @@ def from_each_source(
   return {bucket: made[bucket] for bucket in shapes if bucket in made}
 
 
-def make_digits(data: DataSettings, split: str, **more: Any) -> Digits:
-  """Makes the digits or signs of `config.data`; `more` are fields of `Digits` that come first.
-
-  Validation has other handwriting and the combinations or numbers that training never shows; of
-  images of single digits, all.
-  """
-  make, fields = {'digits': (Digits, data.digits), 'signs': (Signs, data.signs)}[data.kind]
-  fields = {**fields, **more}
-  if split == 'validation':
-    captions = 'held_out' if make is Signs or fields['frames'] > 1 else 'all'
-    fields |= {'split': 'test', 'captions': captions, 'length': 4096}
-  return make(**fields)
+def make_world(data: DataSettings, split: str, **more: Any) -> Any:
+  """Makes the source of a world as `config.data` has it, see `mgjax.worlds.table.open_world`."""
+  return open_world(data.kind, data.world, split, **more)
 
 
 def stored_latents(
@@ -169,9 +159,9 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 class _WithFrameRate:
-  """Adds the frame rate to every sample of digits or signs."""
+  """Adds the frame rate to every sample of a world."""
 
-  def __init__(self, source: Digits, fps: float):
+  def __init__(self, source: Any, fps: float):
     self.source, self.fps = source, fps
 
   @property
@@ -188,13 +178,14 @@ class _WithFrameRate:
     return (sample | {'fps': self.fps} for sample in self.source.every_caption())
 
 
-def _digits(
+def _world(
   data: DataSettings, shapes: Mapping[str, Shape], split: str, report: Report
 ) -> dict[str, Source]:
   del report
   sources = {}
+  rate = {'fps': whole(data.fps, 'data.fps')} if source_of(data.kind).by_seconds else {}
   for name, shape in shapes.items():
-    source = make_digits(data, split, frames=shape.frames, size=shape.size)
+    source = make_world(data, split, frames=shape.frames, size=shape.size, **rate)
     sources[name] = source if shape.frames == 1 else _WithFrameRate(source, data.fps)
   return sources
 

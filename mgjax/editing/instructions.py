@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import Digits
+from mgjax.worlds.digits.clips import Digits
 
 _COLOURS = (
   'red green blue yellow orange purple violet pink brown black white grey gray golden silver teal'

@@ -12,10 +12,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits.clips import Digits, all_captions, is_held_out
-from mgjax.digits.digit_features import DigitFeatures, fit_features
-from mgjax.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
+from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
@@ -29,6 +26,9 @@ from mgjax.evaluation.record.measured import (
 )
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
+from mgjax.worlds.digits.digit_features import DigitFeatures, fit_features
+from mgjax.worlds.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
 ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
@@ -53,7 +53,7 @@ def judge_model(
   if pipeline.reads:
     data = data_settings(fields_of(pipeline.config, 'data'))
     size = {'frames': world['frames'], 'size': world['size']}
-    clips = clips_of(make_digits(data, 'validation', **size), labels)
+    clips = clips_of(make_world(data, 'validation', **size), labels)
     conditions = pipeline.conditions_of(clips)
   videos = pipeline.generate(prompts, seed=seed, **conditions)
   judge, ceiling, floor = _judge_of(tuple(world.items()))
@@ -112,7 +112,7 @@ def _distances(
   None where validation data have not twice as many clips of these labels.
   """
   data = data_settings(fields_of(pipeline.config, 'data'))
-  source = make_digits(data, 'validation', frames=world['frames'], size=world['size'])
+  source = make_world(data, 'validation', frames=world['frames'], size=world['size'])
   try:
     features, real, others = _real_rows(source, tuple(labels), tuple(world.items()))
   except ConfigError:
@@ -171,7 +171,7 @@ def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -
       f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'
     )
   frames, height, width = pipeline.default_shape
-  world = make_digits(data, 'train', frames=frames, size=(height, width))
+  world = make_world(data, 'train', frames=frames, size=(height, width))
   return {name: getattr(world, name) for name in looks}
 
 

@@ -18,7 +18,14 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.settings import audio_shapes, data_settings
-from mgjax.digits.sound_judge import (
+from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
+from mgjax.evaluation.record.measured import Grid, Measured, Metric, mean_metric, pooled_metric
+from mgjax.evaluation.record.show import Show, sounds_of
+from mgjax.evaluation.scorers import CommandScorer
+from mgjax.media.audio import write_soundtrack
+from mgjax.media.viewing import write_clip
+from mgjax.text.prompts import clean_prompt
+from mgjax.worlds.digits.sound_judge import (
   SoundReading,
   SoundScores,
   judge_clips,
@@ -27,13 +34,6 @@ from mgjax.digits.sound_judge import (
   sound_ceiling,
   sound_floor,
 )
-from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
-from mgjax.evaluation.record.measured import Grid, Measured, Metric, mean_metric, pooled_metric
-from mgjax.evaluation.record.show import Show, sounds_of
-from mgjax.evaluation.scorers import CommandScorer
-from mgjax.media.audio import write_soundtrack
-from mgjax.media.viewing import write_clip
-from mgjax.text.prompts import clean_prompt
 
 MODEL = 'model'
 SHOWN = 4  # clips that are written

@@ -19,16 +19,16 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits import render
-from mgjax.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
-from mgjax.digits.edits import OF_MOTION, TASKS, Edit
-from mgjax.digits.scene import COLOURS
+from mgjax.data.sources import make_world
 from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
+from mgjax.worlds.digits.scene import COLOURS
 
 OURS = 'model'
 NEW_COLOUR = 'recolour, new colour'
@@ -203,7 +203,7 @@ def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
   for row in rows:
     task = 'recolour' if row == NEW_COLOUR else row
     looks = {'frames': world['frames'], 'size': world['size'], 'empty': 0.0, 'extras': ()}
-    source = make_digits(data, 'validation', edits=(task,), **looks)
+    source = make_world(data, 'validation', edits=(task,), **looks)
     source = dataclasses.replace(source, split=SPLIT)
     for place, index in enumerate(indices_of(source, labels)):
       edit = source.edit(source.scene(index))

@@ -14,9 +14,6 @@ from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import audio_shapes
-from mgjax.digits.clips import Digits
-from mgjax.digits.sound_judge import judge_clips
-from mgjax.digits.sounds import RATE
 from mgjax.evaluation.audio_alignment import check_digits
 from mgjax.evaluation.metrics.seams import gather_seams
 from mgjax.evaluation.metrics.values import plain
@@ -24,6 +21,9 @@ from mgjax.evaluation.record.measured import Grid, Measured, number_metric
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.sound_judge import judge_clips
+from mgjax.worlds.digits.sounds import RATE
 
 _COLUMNS = {  # label of the metric, which way is better, head of the column, format
   ('seams', 'ratio'): ('flux at seams over elsewhere', -1, 'flux at seams', '.2f'),

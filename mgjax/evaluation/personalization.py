@@ -15,18 +15,18 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits.clips import one_of
-from mgjax.digits.handwriting import identities_of
-from mgjax.digits.identity_judge import IdentityJudge, candidates_for
-from mgjax.digits.judge import DigitJudge, train_judge
-from mgjax.digits.scene import Scene
+from mgjax.data.sources import make_world
 from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.clips import one_of
+from mgjax.worlds.digits.handwriting import identities_of
+from mgjax.worlds.digits.identity_judge import IdentityJudge, candidates_for
+from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.scene import Scene
 
 REFERENCE = 'reference'
 OURS = 'model'
@@ -55,7 +55,7 @@ def judge_personalization(
   world = world_of(pipeline, 'digits', (*LOOKS, 'turns', 'weights'))
   data = data_settings(fields_of(pipeline.config, 'data'))
   looks = {'frames': world['frames'], 'size': world['size']}
-  source = make_digits(data, 'validation', extras=(REFERENCE,), reference='other', **looks)
+  source = make_world(data, 'validation', extras=(REFERENCE,), reference='other', **looks)
   scenes = [source.scene(index) for index in indices_of(source, held_out_labels(world, samples)[2])]
   clips = [source.show(scene) for scene in scenes]
   prompts = [clip['caption'] for clip in clips]

@@ -12,8 +12,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, Int
 from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions
+from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import (
   Grid,
@@ -23,6 +22,7 @@ from mgjax.evaluation.record.measured import (
   share_metric,
 )
 from mgjax.media.contact_sheet import contact_sheet
+from mgjax.worlds.digits.clips import all_captions
 
 LABELS = {
   'image_to_text': 'images nearest to their own caption',
@@ -55,7 +55,7 @@ def judge_retrieval(
       f'retrieval is measured on moving digits; this model was trained on {data.kind!r} data'
     )
   size = clip.config.model.vision.size
-  world = make_digits(data, 'validation', frames=1, size=(size, size), extras=())
+  world = make_world(data, 'validation', frames=1, size=(size, size), extras=())
   shown = [world[index] for index in range(min(samples, len(world)))]
   images = np.concatenate([sample['video'] for sample in shown])
   choices = all_captions(world.colours, ('',))

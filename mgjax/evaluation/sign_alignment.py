@@ -7,12 +7,12 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
-from mgjax.digits.sign_judge import SignReading, sign_labels, train_sign_judge
-from mgjax.digits.signs import Signs, numbers, sign_caption
 from mgjax.evaluation.alignment import LOOKS, world_of
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.sign_judge import SignReading, sign_labels, train_sign_judge
+from mgjax.worlds.digits.signs import Signs, numbers, sign_caption
 
 REAL = 500  # signs that say what can be read of real ones
 _ACROSS = 8  # images in a row of the sheet

@@ -24,10 +24,7 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.data.clips import evenly
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.shape import Shape, longest_bucket
-from mgjax.data.sources import make_digits, make_sources
-from mgjax.digits.judge import DigitJudge, train_judge
-from mgjax.digits.scene import TEXTURES
-from mgjax.digits.texture_judge import texture_phase
+from mgjax.data.sources import make_sources, make_world
 from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
 from mgjax.evaluation.metrics.values import Value, mean_value
@@ -45,6 +42,9 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
+from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.scene import TEXTURES
+from mgjax.worlds.digits.texture_judge import texture_phase
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'
@@ -226,7 +226,7 @@ def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
 
 
 def _digit_judge(data: DataSettings, shape: Shape) -> DigitJudge:
-  world = {**data.digits, 'frames': shape.frames, 'size': shape.size}
+  world = {**data.world, 'frames': shape.frames, 'size': shape.size}
   return train_judge(side=min(shape.size), clips=JUDGED, **world)
 
 
@@ -337,7 +337,7 @@ def judge_seams(
     raise ConfigError(f'seams are looked for on moving digits; this model is of {data.kind!r} data')
   frames, height, width = pipeline.window
   shape = (factor * frames, height, factor * width)
-  source = make_digits(data, 'validation', frames=shape[0], size=shape[1:])
+  source = make_world(data, 'validation', frames=shape[0], size=shape[1:])
   samples = [source[index] for index in range(clips)]
   pairs = Pairs.of(fields_of(pipeline.config, 'pairs'))
   small = pairs.degraded(samples, 2 * seed + 1)

@@ -27,7 +27,7 @@ from mgjax.data.records.rows import text_key
 from mgjax.data.replacement import Replacing
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source
-from mgjax.data.sources import EMPTY, SPLITS, make_digits, make_sources
+from mgjax.data.sources import EMPTY, SPLITS, make_sources, make_world
 from mgjax.editing.instructions import (
   Instruction,
   Write,
@@ -258,7 +258,7 @@ def _clips(
       'backtranslation.writer is empty, and only the moving digits know their instructions; name '
       "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
     )
-  if not settings.writer and not data.digits.get('edits'):
+  if not settings.writer and not data.world.get('edits'):
     raise ConfigError(
       "data.digits.edits is empty, so there is nothing to do; expected some, as in ('recolour',)"
     )
@@ -271,7 +271,7 @@ def _clips(
       write = functools.partial(_write_by, asked, answers, samples_per_shard, settings)
     else:
       shape = shapes[name]
-      write = _WRITERS[data.kind](make_digits(data, split, frames=shape.frames, size=shape.size))
+      write = _WRITERS[data.kind](make_world(data, split, frames=shape.frames, size=shape.size))
     source = Replacing(source, name, directory / 'quarantine.jsonl')
     found[name] = _First(source, most), write
   return found

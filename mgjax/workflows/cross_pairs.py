@@ -22,13 +22,13 @@ from mgjax.core.settings import Count, Positive, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.records.reader import Records
-from mgjax.digits.captions import digit_caption
-from mgjax.digits.scene import COLOURS
 from mgjax.media.faces.face import Frame
 from mgjax.media.faces.pictures import SIDE
 from mgjax.media.video import stream_frames
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.workflows.make_pairs import Pair, PairsResult, make_pairs
+from mgjax.worlds.digits.captions import digit_caption
+from mgjax.worlds.digits.scene import COLOURS
 
 PROMPTS = (
   'a portrait of a person who laughs, in bright daylight',

@@ -16,9 +16,9 @@ from mgjax.core.settings import fields_of
 from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import audio_shapes, data_settings
-from mgjax.digits.clips import Digits
 from mgjax.media.video import read_clip, write_video
 from mgjax.workflows.encode import encode
+from mgjax.worlds.digits.clips import Digits
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 

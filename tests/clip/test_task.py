@@ -18,9 +18,9 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.data.batch_order import make_ordered_batches
-from mgjax.digits.clips import Digits
 from mgjax.text.encoder import TextEncoder
 from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.worlds.digits.clips import Digits
 
 TINY = {
   'buckets.image.height': 16,

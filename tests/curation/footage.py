@@ -168,7 +168,7 @@ def _bounced(n: int, last: int) -> int:
 def source_frames(source: str) -> tuple[np.ndarray, ...]:
   """The pictures of a source, RGB, each uint8 (h w 3)."""
   if source == 'digits':
-    from mgjax.digits.clips import Digits
+    from mgjax.worlds.digits.clips import Digits
 
     return tuple(Digits(frames=64, size=(96, 128), laps=3.0)[3]['video'])
   if source in SHOTS:

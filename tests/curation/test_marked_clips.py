@@ -6,8 +6,8 @@ import pytest
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.curation.marked_clips import COLOURS, MarkSettings, mark_clips
 from mgjax.data.ingest.entries import list_entries
-from mgjax.digits.clips import Digits
 from mgjax.media.video import read_clip, write_video
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries
 
 SEGMENTER = 'tests.curation.test_marked_clips:bright'

@@ -182,7 +182,7 @@ def test_a_source_has_the_fields_that_it_does_not_replace(data, films):
   assert (dark.kind, dark.path, dark.share, dark.threads) == ('clips', films[0], 'samples', 3)
   assert dark.validation_path == ''  # that of other clips
   assert settings.of('photos').validation_path == 'held_out/'
-  assert settings.of('photos').digits == {'colours': ('blue',)}
+  assert settings.of('photos').world == {'colours': ('blue',)}
   assert settings.of('') == data_settings({**data, 'sources': {}})
 
 

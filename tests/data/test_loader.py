@@ -20,7 +20,7 @@ from mgjax.data.loader import (
   validation_batches,
   without_worlds,
 )
-from mgjax.digits.clips import Digits
+from mgjax.worlds.digits.clips import Digits
 
 
 class Numbered:

@@ -5,8 +5,7 @@ import pytest
 from configs.digits import editing
 from mgjax.core.errors import ConfigError
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits.edits import TASKS, all_instructions
+from mgjax.data.sources import make_world
 from mgjax.editing.instructions import (
   GRAMMAR,
   draw_task,
@@ -15,6 +14,7 @@ from mgjax.editing.instructions import (
   read_answer,
   write_of_digits,
 )
+from mgjax.worlds.digits.edits import TASKS, all_instructions
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -49,7 +49,7 @@ def test_a_task_that_the_model_does_not_have_is_not_guessed():
 
 def test_instructions_of_the_small_world_lead_there_and_back():
   data = data_settings(editing.get_config('backtranslation').data.to_dict())
-  source = make_digits(data, 'train', frames=1, size=(32, 32))
+  source = make_world(data, 'train', frames=1, size=(32, 32))
   indices = range(60)
   told = write_of_digits(source)(indices, [source[index] for index in indices])
   for index, instruction in zip(indices, told, strict=True):
@@ -64,7 +64,7 @@ def test_instructions_of_the_small_world_lead_there_and_back():
 
 def test_what_cannot_be_undone_has_no_instruction():
   data = data_settings(editing.get_config('frames').data.to_dict())
-  source = make_digits(data, 'train', frames=2, size=(32, 32), edits=('mark', 'still'))
+  source = make_world(data, 'train', frames=2, size=(32, 32), edits=('mark', 'still'))
   assert write_of_digits(source)([0, 1], [{}, {}]) == [None, None]
 
 

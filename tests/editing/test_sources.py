@@ -10,10 +10,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.buckets import Shape
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import Digits
 from mgjax.editing.sources import Animated, AnyPlace, Motion, WithBlack, animate, draw_motion
 from mgjax.editing.task import Edits
 from mgjax.media.viewing import write_clip
+from mgjax.worlds.digits.clips import Digits
 
 WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'frames': 1}
 STILL = Motion(shift=0.0, zoom=0.0, turn=0.0)

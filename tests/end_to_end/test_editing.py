@@ -11,12 +11,12 @@ from PIL import Image
 import mgjax
 from mgjax.checkpoints.workdir import load_params
 from mgjax.core.tree import named_leaves
-from mgjax.digits.clips import Digits
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.video import probe, read_clip, stream_frames, write_video
 from mgjax.workflows.suite import SuiteSettings, run_suite
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries, tiny, tiny_editing
 from tests.end_to_end.test_upsampling import packets
 from tests.tiny_editing import SIDE, WINDOW

@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
+from mgjax.data.sources import make_world
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import example_batch, prepare_samples, small_inputs
 from mgjax.media.video import read_clip
@@ -60,7 +60,7 @@ def sampler(config):
 @pytest.fixture(scope='module')
 def world(config):
   data = data_settings(fields_of(config[0], 'data'))
-  return make_digits(data, 'train', frames=4, size=(16, 16))
+  return make_world(data, 'train', frames=4, size=(16, 16))
 
 
 @pytest.fixture(scope='module')

@@ -14,11 +14,11 @@ from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.data.records.reader import Records
-from mgjax.digits.clips import Digits
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import example_batch
 from mgjax.flow_models.requests import describe_conditions
 from mgjax.personalization.task import Pairs
+from mgjax.worlds.digits.clips import Digits
 from tests import tiny, tiny_personalization
 from tests.binaries import run
 from tests.tiny_personalization import SIDE

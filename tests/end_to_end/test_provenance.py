@@ -9,11 +9,11 @@ from PIL import Image
 
 import mgjax
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import Digits
 from mgjax.media.audio import read_audio
 from mgjax.media.provenance.manifest import read_manifest
 from mgjax.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.media.video import decode_all, stream_frames, write_video
+from mgjax.worlds.digits.clips import Digits
 from tests.binaries import run
 from tests.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE

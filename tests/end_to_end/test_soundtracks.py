@@ -12,9 +12,9 @@ from mgjax.audio.files import Soundtrack
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.rerank import OnsetAlignment
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.digits.clips import Digits
 from mgjax.media.audio import read_audio, write_wav
 from mgjax.media.video import probe, read_clip, write_video
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries
 
 PROMPT = 'the green digit 3 bounces'

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mgjax.digits.clips import Digits
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries
 
 

@@ -22,13 +22,13 @@ from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.data.records.reader import Records
-from mgjax.digits.clips import Digits
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import example_batch, small_inputs
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.video import probe, stream_frames, write_video
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.workflows.encode import encode
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries, tiny, tiny_upsampler
 from tests.media.audio_files import encode_video, noise
 from tests.media.hostile_clips import encoded

@@ -7,10 +7,6 @@ import pytest
 
 from configs.digits import editing as recipe
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.digits import render
-from mgjax.digits.edit_judge import train_edit_judge
-from mgjax.digits.edits import TASKS
-from mgjax.digits.scene import COLOURS
 from mgjax.evaluation.editing import (
   NEW_COLOUR,
   OURS,
@@ -22,6 +18,10 @@ from mgjax.evaluation.editing import (
 from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.record.show import draw_below
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.edit_judge import train_edit_judge
+from mgjax.worlds.digits.edits import TASKS
+from mgjax.worlds.digits.scene import COLOURS
 
 SHAPE = 4, 32, 32
 EACH = 3

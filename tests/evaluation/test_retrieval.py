@@ -10,10 +10,10 @@ from configs.digits import clip as clip_config
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_digits
-from mgjax.digits.clips import all_captions
-from mgjax.digits.handwriting import identities_of
+from mgjax.data.sources import make_world
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
+from mgjax.worlds.digits.clips import all_captions
+from mgjax.worlds.digits.handwriting import identities_of
 
 COLOURS = ('red', 'green')
 SAMPLES = 1500
@@ -30,7 +30,7 @@ def configuration():
 @functools.cache
 def samples():
   data = data_settings(configuration().data.to_dict())
-  world = make_digits(data, 'validation', frames=1, size=(8, 8))
+  world = make_world(data, 'validation', frames=1, size=(8, 8))
   return [world[index] for index in range(SAMPLES)]
 
 

@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.handwriting import handwriting
-from mgjax.digits.render import PITCH
-from mgjax.digits.scene import COLOURS
-from mgjax.digits.sign_judge import train_sign_judge
-from mgjax.digits.signs import is_held_out_number
 from mgjax.evaluation import sign_alignment
 from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits.handwriting import handwriting
+from mgjax.worlds.digits.render import PITCH
+from mgjax.worlds.digits.scene import COLOURS
+from mgjax.worlds.digits.sign_judge import train_sign_judge
+from mgjax.worlds.digits.signs import is_held_out_number
 
 SAMPLES = 40
 CAPTION = re.compile(r'the (\w+) sign says "(\d+)"')

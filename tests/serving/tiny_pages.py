@@ -15,11 +15,11 @@ import numpy as np
 from mgjax.curation.review.candidates import write_candidates
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.digits.clips import Digits
 from mgjax.media.video import write_video
 from mgjax.media.viewing import write_clip
 from mgjax.serving.annotation import make_server
 from mgjax.serving.queue import Queue
+from mgjax.worlds.digits.clips import Digits
 
 COLOURS = {'a': 'red', 'b': 'blue', 'c': 'green'}
 SECONDS, FPS = 4.0, 8

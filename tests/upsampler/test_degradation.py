@@ -16,7 +16,6 @@ from scipy import stats
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import unpack
-from mgjax.digits.clips import Digits
 from mgjax.media.compression import CODECS, jpeg, video_codec
 from mgjax.upsampler.blur import KINDS, SINC, Blur
 from mgjax.upsampler.degradation import Degraded, degrade
@@ -30,6 +29,7 @@ from mgjax.upsampler.recipe import (
   describe,
   draw_recipe,
 )
+from mgjax.worlds.digits.clips import Digits
 from tests.oracles import degradation as oracle
 
 NOTHING = Round(None, 1.0, 'bicubic', None, None, None)

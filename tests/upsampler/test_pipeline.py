@@ -6,9 +6,9 @@ import pytest
 import mgjax
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import resize
-from mgjax.digits.clips import Digits
 from mgjax.upsampler.colours import keep_colours
 from mgjax.upsampler.pipeline import Upsampler
+from mgjax.worlds.digits.clips import Digits
 from tests.tiny_upsampler import SIDE, WINDOW
 
 # Bytes are rounded from float32 sums whose order differs: one level of 255 where they lie between.

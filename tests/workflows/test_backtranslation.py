@@ -17,9 +17,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.sources import latent_sources, make_digits
-from mgjax.digits.clips import Digits
-from mgjax.digits.edits import TASKS
+from mgjax.data.sources import latent_sources, make_world
 from mgjax.editing.instructions import guess_task
 from mgjax.editing.pipeline import Editor
 from mgjax.media.video import write_video
@@ -29,6 +27,8 @@ from mgjax.workflows import backtranslation
 from mgjax.workflows.backtranslation import backtranslate
 from mgjax.workflows.encode import encode
 from mgjax.workflows.make_pairs import PAGE
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.edits import TASKS
 from tests import binaries, tiny, tiny_editing, tiny_text
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
@@ -91,7 +91,7 @@ def rows_of(directory, split='train', bucket='backtranslated'):
 
 def world_of(config, split='train'):
   data = data_settings(config.data.to_dict())
-  return make_digits(data, split, frames=WINDOW, size=(SIDE, SIDE))
+  return make_world(data, split, frames=WINDOW, size=(SIDE, SIDE))
 
 
 def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):

@@ -12,13 +12,13 @@ from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.records.reader import Records, write_records
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.clips import Digits
 from mgjax.media.titles import read_titles
 from mgjax.media.video import write_video
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.workflows.cross_pairs import CrossPairSettings, PairedClips, Seen, make_cross_pairs
 from mgjax.workflows.cross_pairs import cross_pairs as make_all
 from mgjax.workflows.make_pairs import PAGE, PICTURES
+from mgjax.worlds.digits.clips import Digits
 from tests import binaries
 from tests.media.faces.pictured import astronaut_crop, driver
 from tests.tiny_personalization import SIDE, make_recogniser, make_untrained

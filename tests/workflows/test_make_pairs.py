@@ -8,9 +8,9 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records, verify_records
-from mgjax.digits.clips import Digits
 from mgjax.media.titles import read_titles
 from mgjax.workflows.make_pairs import PAGE, PICTURES, Pair, make_pairs
+from mgjax.worlds.digits.clips import Digits
 
 SAMPLES, MOST = 21, 2
 WORLD = Digits(length=SAMPLES, frames=3, size=(8, 8))

@@ -13,9 +13,6 @@ from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tables import markdown
 from mgjax.core.typing import Float, UInt8
-from mgjax.digits.clips import all_captions
-from mgjax.digits.judge import DigitJudge, train_judge
-from mgjax.digits.scene import COLOURS, MOTIONS
 from mgjax.evaluation.metrics.values import Mean, Value, mean_of
 from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
 from mgjax.evaluation.record.measured import Grid, Measured, Metric
@@ -24,6 +21,9 @@ from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
+from mgjax.worlds.digits.clips import all_captions
+from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 
 JUDGES = ('digits',)
 KINDS = ('.mp4', '.webm', '.mov', '.mkv', '.gif', '.png')

@@ -18,9 +18,9 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Count, check
 from mgjax.data.ingest.edit_bench import read_edit_bench
-from mgjax.digits.clips import all_captions, is_held_out
 from mgjax.evaluation.suites import tables, vbench
 from mgjax.text.prompts import prompt_hash
+from mgjax.worlds.digits.clips import all_captions, is_held_out
 
 FILE = 'suite.json'  # in a directory of videos, of which suite they are
 MINI = 381  # prompts of the set that Movie Gen §3.5 measures its sigma on; which is not public

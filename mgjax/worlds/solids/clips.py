@@ -8,7 +8,7 @@ is the same at every size, number of frames and rate. Nothing is downloaded or s
 import contextlib
 import dataclasses
 import operator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -85,6 +85,8 @@ class Solids:
   wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
 
+  by_seconds: ClassVar[bool] = True
+
   def __post_init__(self):
     check(self)
     check_names('split', (self.split,), SPLITS)
@@ -120,6 +122,12 @@ class Solids:
     given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
     said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
     return f'{type(self).__name__}({", ".join(said)})'
+
+  @classmethod
+  def validation(cls, frames: int) -> dict[str, Any]:
+    """Other scenes of the same kind; what is new in other splits is for judges."""
+    del frames
+    return {'split': 'in_distribution', 'length': 4096}
 
   def __len__(self) -> int:
     return self.length

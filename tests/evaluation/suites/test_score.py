@@ -8,11 +8,11 @@ import pytest
 
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.digits.clips import Digits
 from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import Row, Suite, read_suite
 from mgjax.media.viewing import write_clip
+from mgjax.worlds.digits.clips import Digits
 
 SIZE = {'frames': 8, 'size': (32, 32)}
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.digits.clips import all_captions, is_held_out
 from mgjax.evaluation.suites.suite import FILE, MINI, read_suite
+from mgjax.worlds.digits.clips import all_captions, is_held_out
 
 PROMPTS = ['a dog runs', 'a cat, asleep', 'a dog runs', 'der Bär tanzt 🐻', 'one line\u2028still']
 TAGS = [

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits.clips import Digits
-from mgjax.digits.handwriting import identities_of, image_of
-from mgjax.digits.identity_judge import CANDIDATES, IdentityJudge, candidates_for
-from mgjax.digits.judge import worn
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.handwriting import identities_of, image_of
+from mgjax.worlds.digits.identity_judge import CANDIDATES, IdentityJudge, candidates_for
+from mgjax.worlds.digits.judge import worn
 
 JUDGE = IdentityJudge(turns=10.0, weights=0.5)
 WORLD = {'split': 'test', 'captions': 'all', 'turns': 10.0, 'weights': 0.5}

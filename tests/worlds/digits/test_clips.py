@@ -8,12 +8,12 @@ import pytest
 from scipy import ndimage
 
 from mgjax.core.errors import ConfigError
-from mgjax.digits import render
-from mgjax.digits.clips import EXTRAS, Digits, all_captions, is_held_out
-from mgjax.digits.edits import TASKS
-from mgjax.digits.handwriting import handwriting, image_of
-from mgjax.digits.scene import COLOURS, MOTIONS, Scene
-from mgjax.digits.signs import Signs
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.clips import EXTRAS, Digits, all_captions, is_held_out
+from mgjax.worlds.digits.edits import TASKS
+from mgjax.worlds.digits.handwriting import handwriting, image_of
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS, Scene
+from mgjax.worlds.digits.signs import Signs
 
 
 def _centroids(video):

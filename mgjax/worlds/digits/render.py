@@ -14,8 +14,8 @@ import numpy as np
 
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Float, UInt8
-from mgjax.digits.handwriting import image_of
-from mgjax.digits.scene import COLOURS, GRID, TINTS, Scene, corners
+from mgjax.worlds.digits.handwriting import image_of
+from mgjax.worlds.digits.scene import COLOURS, GRID, TINTS, Scene, corners
 
 PITCH = 7  # samples from one digit to the next: one less than a digit has, as its margins are empty
 _INK = 0.45  # of full opacity, from which on handwriting is ink; no sample lies on it exactly

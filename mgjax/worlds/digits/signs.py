@@ -2,7 +2,7 @@
 
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
-digit does (mgjax/digits/clips.py). Some numbers never appear in training: a model that writes
+digit does (`clips.py`). Some numbers never appear in training: a model that writes
 those on a sign has learnt to spell.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
-from mgjax.digits.captions import described
-from mgjax.digits.clips import Digits, Side, one_of
-from mgjax.digits.render import PITCH
-from mgjax.digits.scene import MOTIONS, Scene
+from mgjax.worlds.digits.captions import described
+from mgjax.worlds.digits.clips import Digits, Side, one_of
+from mgjax.worlds.digits.render import PITCH
+from mgjax.worlds.digits.scene import MOTIONS, Scene
 
 LONGEST = 3  # digits
 
@@ -81,6 +81,11 @@ class Signs(Digits):
     if not self.lengths:
       raise ConfigError(f'lengths = (); expected some, from 1 to {LONGEST} digits')
     return [found for each in self.lengths if (found := numbers(each, self.captions))]
+
+  @classmethod
+  def validation(cls, frames: int) -> dict[str, Any]:
+    """Other handwriting, and numbers that training never shows."""
+    return super().validation(frames) | {'captions': 'held_out'}
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of everything that samples may show."""

@@ -5,10 +5,10 @@ import pytest
 
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.digits.handwriting import handwriting
-from mgjax.digits.render import PITCH
-from mgjax.digits.scene import COLOURS, MOTIONS
-from mgjax.digits.signs import Signs, is_held_out_number, numbers, sign_caption
+from mgjax.worlds.digits.handwriting import handwriting
+from mgjax.worlds.digits.render import PITCH
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS
+from mgjax.worlds.digits.signs import Signs, is_held_out_number, numbers, sign_caption
 
 
 def test_a_quarter_of_the_numbers_is_held_out_and_every_digit_is_seen_at_every_place():

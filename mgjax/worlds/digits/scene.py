@@ -1,8 +1,8 @@
 """Scenes of synthetic clips: all that a clip shows, whatever its size and number of frames.
 
 A scene is plain data. With a field replaced it shows the same clip in another colour, by another
-hand, before another background; `mgjax/digits/render.py` draws it. Lengths are pixels of a frame
-whose shorter side is 32, and scale with the frame.
+hand, before another background; `render.py` draws it. Lengths are pixels of a frame whose
+shorter side is 32, and scale with the frame.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, Range, checked
 from mgjax.core.typing import Float
-from mgjax.digits.handwriting import image_of
+from mgjax.worlds.digits.handwriting import image_of
 
 COLOURS = {
   'red': (1.0, 0.1, 0.1),

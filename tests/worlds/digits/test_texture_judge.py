@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.digits.clips import Digits
-from mgjax.digits.judge import judge_ceiling, judge_floor, labels_of, train_judge
-from mgjax.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES
-from mgjax.digits.texture_judge import read_texture, texture_phase
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.judge import judge_ceiling, judge_floor, labels_of, train_judge
+from mgjax.worlds.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES
+from mgjax.worlds.digits.texture_judge import read_texture, texture_phase
 
 CRISP = tuple(name for name in TEXTURES if name != 'soft')
 TEXTURED = tuple(name for name, word in TEXTURES.items() if word)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.digits.clips import Digits
-from mgjax.digits.judge import (
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.judge import (
   DigitReading,
   diversity,
   judge_ceiling,
@@ -11,7 +11,7 @@ from mgjax.digits.judge import (
   labels_of,
   train_judge,
 )
-from mgjax.digits.scene import COLOURS, MOTIONS
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 
 
 @pytest.fixture(scope='module')

@@ -20,10 +20,10 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, check
 from mgjax.core.typing import Float, UInt8
-from mgjax.digits.handwriting import identities_of, image_of
-from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
-from mgjax.digits.render import stretching, weighted, written
-from mgjax.digits.scene import DigitSize
+from mgjax.worlds.digits.handwriting import identities_of, image_of
+from mgjax.worlds.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
+from mgjax.worlds.digits.render import stretching, weighted, written
+from mgjax.worlds.digits.scene import DigitSize
 
 CANDIDATES = 20
 _TURNS = np.arange(-35, 35.1, 2.5)  # degrees; a step beyond those of references

@@ -5,9 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from mgjax.digits.clips import Digits
-from mgjax.digits.scene import AUDIBLE, MOTIONS
-from mgjax.digits.sounds import DECAY, PEAK, RATE, TONES, digit_sound, impact
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.scene import AUDIBLE, MOTIONS
+from mgjax.worlds.digits.sounds import DECAY, PEAK, RATE, TONES, digit_sound, impact
 
 AUDIBLE_WORLD = {'motions': AUDIBLE, 'captions': 'all', 'sound': True, 'fps': 25}
 

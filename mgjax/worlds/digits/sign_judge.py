@@ -1,6 +1,6 @@
 """Judges clips of signs: reads the number back from the pixels, digit by digit.
 
-As for single digits (mgjax/digits/judge.py), what is brighter than its background is the sign,
+As for single digits (`judge.py`), what is brighter than its background is the sign,
 and the mean of the frames with the motion taken out is looked at. How wide the ink is says how many
 digits there are; between them it is cut where there is least of it, and every piece goes to a
 support vector classifier that has seen the handwriting of the training split.
@@ -15,9 +15,18 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, unit, window, worn
-from mgjax.digits.render import PITCH
-from mgjax.digits.signs import LONGEST, Signs
+from mgjax.worlds.digits.judge import (
+  CROP,
+  SIDE,
+  THRESHOLD,
+  blurring,
+  find_digit,
+  unit,
+  window,
+  worn,
+)
+from mgjax.worlds.digits.render import PITCH
+from mgjax.worlds.digits.signs import LONGEST, Signs
 
 # Samples by which a number of n digits is wider than n - 1 pitches: 2 where thin ones stand at both
 # ends, 8 where they fill their places. The cut lies where neither n nor n + 1 is favoured.
@@ -35,7 +44,7 @@ class SignReading(NamedTuple):
 
 
 def sign_labels(samples: Iterable[dict[str, Any]]) -> list[SignReading]:
-  """Takes the labels out of samples of `mgjax.digits.signs.Signs`."""
+  """Takes the labels out of samples of `mgjax.worlds.digits.signs.Signs`."""
   return [SignReading(*(sample[name] for name in SignReading._fields)) for sample in samples]
 
 

@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mgjax.digits.clips import Digits
-from mgjax.digits.handwriting import SPLITS, handwriting, identities_of, image_of
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.handwriting import SPLITS, handwriting, identities_of, image_of
 
 
 def _identities(split):

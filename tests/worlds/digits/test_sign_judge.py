@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.digits.sign_judge import (
+from mgjax.worlds.digits.sign_judge import (
   SignReading,
   character_accuracy,
   edit_distance,
@@ -12,7 +12,7 @@ from mgjax.digits.sign_judge import (
   sign_labels,
   train_sign_judge,
 )
-from mgjax.digits.signs import Signs
+from mgjax.worlds.digits.signs import Signs
 
 COUNT = 200
 

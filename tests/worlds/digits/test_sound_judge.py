@@ -7,9 +7,15 @@ import pytest
 from scipy import signal
 
 from mgjax.core.errors import DataError
-from mgjax.digits.clips import Digits
-from mgjax.digits.sound_judge import hear, judge_sound, judge_sounds, sound_ceiling, sound_floor
-from mgjax.digits.sounds import RATE, TONES, digit_sound
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.sound_judge import (
+  hear,
+  judge_sound,
+  judge_sounds,
+  sound_ceiling,
+  sound_floor,
+)
+from mgjax.worlds.digits.sounds import RATE, TONES, digit_sound
 
 HEARD = {'motions': ('bounce', 'fall', 'still'), 'sound': True, 'fps': 25, 'frames': 50}
 WORLD = Digits(split='test', captions='all', **HEARD)

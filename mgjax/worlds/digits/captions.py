@@ -1,6 +1,6 @@
 """Captions of synthetic clips of digits."""
 
-from mgjax.digits.scene import MOTIONS, TEXTURES, Scene
+from mgjax.worlds.digits.scene import MOTIONS, TEXTURES, Scene
 
 NOTHING = 'nothing'  # of a wall alone
 

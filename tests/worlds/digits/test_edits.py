@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from mgjax.digits import render
-from mgjax.digits.clips import Digits, is_held_out
-from mgjax.digits.edits import OF_MOTION, TASKS
-from mgjax.digits.scene import TINTS
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.clips import Digits, is_held_out
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS
+from mgjax.worlds.digits.scene import TINTS
 
 WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'laps': 0.4}
 EACH = 24

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from mgjax.digits import render
-from mgjax.digits.clips import Digits
-from mgjax.digits.edit_judge import KEEP_THE_HAND, KEEP_THE_PATH, PARTS, train_edit_judge
-from mgjax.digits.edits import OF_MOTION, TASKS, Edit
-from mgjax.digits.scene import Scene
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.edit_judge import KEEP_THE_HAND, KEEP_THE_PATH, PARTS, train_edit_judge
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
+from mgjax.worlds.digits.scene import Scene
 
 FRAMES, SIZE = 8, (32, 32)
 WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'laps': 0.4}

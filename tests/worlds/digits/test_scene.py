@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from mgjax.digits import render
-from mgjax.digits.clips import EXTRAS, Digits, is_held_out
-from mgjax.digits.handwriting import identities_of, image_of
-from mgjax.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES, Scene
-from mgjax.digits.signs import Signs
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.clips import EXTRAS, Digits, is_held_out
+from mgjax.worlds.digits.handwriting import identities_of, image_of
+from mgjax.worlds.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES, Scene
+from mgjax.worlds.digits.signs import Signs
 
 CRISP = tuple(name for name in TEXTURES if name != 'soft')
 ALL = {'motions': tuple(MOTIONS), 'captions': 'all', 'frames': 4}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mgjax.digits.clips import Digits
-from mgjax.digits.digit_features import SHAPES, fit_features
 from mgjax.evaluation.metrics.sets import frechet_distance
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.digit_features import SHAPES, fit_features
 
 FEATURES = fit_features(clips=300)
 

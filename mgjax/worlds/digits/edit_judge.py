@@ -15,10 +15,10 @@ from scipy.ndimage import maximum_filter
 
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Float
-from mgjax.digits import render
-from mgjax.digits.edits import TASKS, Edit
-from mgjax.digits.judge import SIDE, THRESHOLD, DigitJudge, Sight, find_digit, train_judge
-from mgjax.digits.scene import COLOURS, TINTS, Scene
+from mgjax.worlds.digits import render
+from mgjax.worlds.digits.edits import TASKS, Edit
+from mgjax.worlds.digits.judge import SIDE, THRESHOLD, DigitJudge, Sight, find_digit, train_judge
+from mgjax.worlds.digits.scene import COLOURS, TINTS, Scene
 
 _ALL = ('digit', 'colour', 'wall', 'path', 'mark')
 # Task -> what must be right: in a clip that keeps all else. Where a digit is added it is free to
@@ -40,7 +40,7 @@ _HAND = 1.5  # pixels of 32 by which the middle of one hand lies off that of ano
 class JudgedEdit(NamedTuple):
   """What is read of one edited clip."""
 
-  task: str  # of `mgjax.digits.edits.TASKS`
+  task: str  # of `mgjax.worlds.digits.edits.TASKS`
   parts: dict[str, bool]  # of `PARTS` of the task, whether it is as it should be
   handwriting: float  # cosine with the hand of the scene after, NaN unless the task keeps the hand
   # Root mean square distance from the path of the scene after, pixels of 32; NaN unless the task
@@ -109,7 +109,7 @@ class EditJudge:
 
 
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:
-  """Trains a judge of edits, in seconds; `options` are those of `mgjax.digits.judge.train_judge`.
+  """Trains a judge of edits, in seconds; `options` are those of `train_judge`.
 
   It learns handwriting of `split`: one half of what is held out to filter, the other to evaluate.
   """

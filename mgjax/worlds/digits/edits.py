@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgjax.digits.captions import scene_caption
-from mgjax.digits.handwriting import identities_of
-from mgjax.digits.scene import TINTS, Scene
+from mgjax.worlds.digits.captions import scene_caption
+from mgjax.worlds.digits.handwriting import identities_of
+from mgjax.worlds.digits.scene import TINTS, Scene
 
 _WORDS: dict[str, Callable[[Scene], str]] = {
   'recolour': lambda after: f'make the digit {after.colour}',

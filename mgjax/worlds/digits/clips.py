@@ -11,18 +11,18 @@ import dataclasses
 import functools
 import operator
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
 from mgjax.core.typing import UInt8
-from mgjax.digits import render, sounds
-from mgjax.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
-from mgjax.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
-from mgjax.digits.handwriting import SPLITS, identities_of
-from mgjax.digits.scene import (
+from mgjax.worlds.digits import render, sounds
+from mgjax.worlds.digits.captions import NOTHING, digit_caption, scene_caption, wall_words
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
+from mgjax.worlds.digits.handwriting import SPLITS, identities_of
+from mgjax.worlds.digits.scene import (
   BACKGROUNDS,
   COLOURS,
   MOTIONS,
@@ -115,6 +115,8 @@ class Digits:
   empty: Fraction = 0.0  # of clips, that show a wall alone
   edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
 
+  by_seconds: ClassVar[bool] = False
+
   def __post_init__(self):
     check(self)
     check_names('split', (self.split,), SPLITS)
@@ -152,6 +154,11 @@ class Digits:
   def _choices(self) -> list[Any]:
     motions = tuple(self.motions) if self.frames > 1 else ('',)
     return _choices(self.captions, tuple(self.colours), motions)
+
+  @classmethod
+  def validation(cls, frames: int) -> dict[str, Any]:
+    """Other handwriting, and combinations that training never shows; of images all."""
+    return {'split': 'test', 'captions': 'held_out' if frames > 1 else 'all', 'length': 4096}
 
   def __len__(self) -> int:
     return self.length

@@ -21,9 +21,9 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Bool, Float, UInt8
-from mgjax.digits.clips import Digits
-from mgjax.digits.scene import COLOURS, TEXTURES
-from mgjax.digits.texture_judge import FINE, read_texture
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.scene import COLOURS, TEXTURES
+from mgjax.worlds.digits.texture_judge import FINE, read_texture
 
 SIDE = 32  # shorter side at which the judge looks by default; lengths here are its pixels
 CROP = 20  # side of the window around the centroid
@@ -46,7 +46,7 @@ class DigitReading(NamedTuple):
 
 
 def labels_of(samples: Iterable[dict[str, Any]]) -> list[DigitReading]:
-  """Takes the labels out of samples of `mgjax.digits.clips.Digits`."""
+  """Takes the labels out of samples of `mgjax.worlds.digits.clips.Digits`."""
   return [
     DigitReading(sample['digit'], sample['colour'], sample['motion'], TEXTURES[sample['texture']])
     for sample in samples
