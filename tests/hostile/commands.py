@@ -1,5 +1,6 @@
 """Tries of command lines: flags, names of files, settings, tables, weights and studies."""
 
+import contextlib
 import functools
 import json
 import os
@@ -161,7 +162,8 @@ def draw_name(chance: Chance) -> Try:
 
   def rename(folder: pathlib.Path) -> None:
     if name in NAMES and name not in ('.', '..') and (folder / old).exists():
-      os.rename(folder / old, folder / new)
+      with contextlib.suppress(OSError):  # where no file has such a name, none is there
+        os.rename(folder / old, folder / new)
 
   return Try(words, rename, changes=['**'] if flag in _WRITTEN else [f'{new}/**', new])
 

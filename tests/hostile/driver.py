@@ -163,7 +163,7 @@ def run(
 ) -> dict[str, collections.Counter[str]]:
   """Makes so many tries, of all classes in turn, and returns class -> what came of them."""
   shutil.rmtree(out, ignore_errors=True)
-  source = ground.make(out / 'ground')
+  source, place = ground.make(out / 'ground'), out / 'of/its/own'  # where ../.. is in it as well
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}
@@ -174,7 +174,7 @@ def run(
     name = list(makers)[number % len(makers)]
     attempt = _fresh(makers[name], f'{seed} {name} {number}', seen)
     began = time.monotonic()
-    verdict, said = attempt.perform(source, out / 'try')
+    verdict, said = attempt.perform(source, place)
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)
@@ -194,7 +194,7 @@ def run(
         file=failures,
         flush=True,
       )
-  shutil.rmtree(out / 'try', ignore_errors=True)
+  shutil.rmtree(out / 'of', ignore_errors=True)
   return found
 
 
