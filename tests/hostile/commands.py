@@ -265,6 +265,7 @@ def draw_setting(chance: Chance) -> Try:
       f'from configs.{name.replace("/", ".")} import get_config as whole\n'
       'from ml_collections import ConfigDict\nnan, inf = float("nan"), float("inf")\n\n'
       'def get_config():\n  fields = whole().to_dict()\n'
+      '  fields |= {"autoencoder": "digits/autoencoder"} if "autoencoder" in fields else {}\n'
       f'  group = fields\n  for key in {key.split(".")[:-1]!r}:\n    group = group[key]\n'
       f'  group[{key.split(".")[-1]!r}] = {value!r}\n  return ConfigDict(fields)\n'
     )

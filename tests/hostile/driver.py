@@ -3,6 +3,8 @@
 python -m tests.hostile.driver --tries=1500 --seed=0 --out=/tmp/hostile
 python -m tests.hostile.driver --tries=100 --classes=flags,names
 
+What the commands read is made once in a folder, `--out`, and found there by the next driver.
+
 A try is a command line in a folder of its own, in a fork of a process that has imported what
 commands do. Whatever it is, it has to end: done, or refused by a documented exit code and a
 sentence; or it is at work and says so. `failures.txt` has a line for each that did not, with its
@@ -162,8 +164,10 @@ def run(
   tries: int, seed: int, out: pathlib.Path, names: Sequence[str] = (), tell: Any = print
 ) -> dict[str, collections.Counter[str]]:
   """Makes so many tries, of all classes in turn, and returns class -> what came of them."""
-  shutil.rmtree(out, ignore_errors=True)
-  source, place = ground.make(out / 'ground'), out / 'of/its/own'  # where ../.. is in it as well
+  source, place = out / 'ground', out / 'of/its/own'  # where ../.. is in it as well
+  if not (source / 'runs.csv').exists():  # which is made last
+    shutil.rmtree(out, ignore_errors=True)
+    ground.make(source)
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}
@@ -174,7 +178,10 @@ def run(
     name = list(makers)[number % len(makers)]
     attempt = _fresh(makers[name], f'{seed} {name} {number}', seen)
     began = time.monotonic()
-    verdict, said = attempt.perform(source, place)
+    try:
+      verdict, said = attempt.perform(source, place)
+    except OSError as error:  # of what spoils: no such file can be made here
+      verdict, said = 'skipped', repr(error)
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)

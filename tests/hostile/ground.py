@@ -233,5 +233,8 @@ def _keep_programs(folder: pathlib.Path) -> None:
 
 def copied(ground: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   """A copy that a try may spoil."""
+  for path in (folder, *folder.glob('*')):  # which nobody could write to
+    if path.is_dir() and not path.is_symlink():
+      path.chmod(0o755)
   shutil.rmtree(folder, ignore_errors=True)
   return pathlib.Path(shutil.copytree(ground, folder, symlinks=True))

@@ -310,7 +310,8 @@ def draw_programs(chance: Chance) -> Try:
         case 'empty':
           path.write_bytes(b'')
         case 'swap':
-          path.write_bytes(again.pick(files).read_bytes() if again.pick(files).is_file() else b'x')
+          other = again.pick(files)
+          path.write_bytes(other.read_bytes() if other.is_file() else b'x')
         case 'cut':
           path.write_bytes(data[: again.number(len(data))])
         case 'folder':
@@ -389,8 +390,10 @@ def draw_disk(chance: Chance) -> Try:
 
   def spoil(folder: pathlib.Path) -> None:
     (folder / place).mkdir(exist_ok=True)
+    for path in (folder, folder / place) if how == 'user' else ():
+      path.chmod(0o555)
 
-  conditions = {'disk': disk} if how != 'user' else {'user': 65_534}
+  conditions = {'disk': disk} if how != 'user' else {'user': True}
   return Try(words, spoil, conditions=conditions, seconds=90, changes=[f'{place}/**'], about=how)
 
 

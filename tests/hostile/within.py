@@ -2,7 +2,7 @@
 
 python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
 Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
-and fro), `user` (an id, instead of root), `environment`. With no command: prints all flags.
+and fro), `user` (one who is not root), `environment`. With no command: prints all flags.
 """
 
 import ctypes
@@ -89,9 +89,8 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
   os.chdir(conditions.get('folder', '.'))
   if disk := conditions.get('disk'):
     _mount(**disk)
-  if user := conditions.get('user'):
-    os.setgid(user)
-    os.setuid(user)
+  if conditions.get('user') and ctypes.CDLL(None).unshare(0x10000000):  # of users: root no more
+    sys.exit(SKIPPED)
   sys.argv[1:] = words
   runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
 
