@@ -24,7 +24,11 @@ from tests.scaling.test_parametric import SURFACES, noisy
 PROMPT = '--prompt=the red digit 7 bounces'
 _VIDEO = ('sample', '--workdir=digits/few_steps', '--steps=1', PROMPT, '--out=out.mp4')
 # Where compiled programs are kept: in the folder that a command stands in.
-CACHE = {'XDG_CACHE_HOME': '{folder}/cache', 'JAX_COMPILATION_CACHE_DIR': ''}
+CACHE = {
+  'XDG_CACHE_HOME': '{folder}/cache',
+  'JAX_COMPILATION_CACHE_DIR': '',
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',  # since most of these compile again
+}
 # Commands that end well, by a name; each takes a second or two of a processor.
 COMMANDS = {
   'train': ('train', '--config=digits/autoencoder', '--workdir=new', '--dry_run'),
@@ -160,8 +164,8 @@ COMMANDS = {
 }
 
 
-def make(folder: pathlib.Path) -> pathlib.Path:
-  """Makes all that the commands read."""
+def make(folder: pathlib.Path, programs: bool = True) -> pathlib.Path:
+  """Makes all that the commands read; kept programs take longest."""
   folder.mkdir(parents=True)
   generator = np.random.default_rng(0)
   for name in ('clips', 'a', 'b'):
@@ -179,7 +183,8 @@ def make(folder: pathlib.Path) -> pathlib.Path:
   kinds._make_run(folder)
   shutil.copytree(folder / 'run', folder / 'again')
   export_weights(folder / 'run', folder / 'run.safetensors')
-  _keep_programs(folder)
+  if programs:
+    _keep_programs(folder)
   _make_votes(folder)
   _make_tables(folder)
   return folder

@@ -2,7 +2,8 @@
 
 python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
 Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
-and fro), `user` (one who is not root), `environment`. With no command: prints all flags.
+and fro), `user` (one who is not root), `environment`,
+`file` (of Python, which takes the command's place). With no command: prints all flags.
 """
 
 import ctypes
@@ -92,7 +93,10 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
   if conditions.get('user') and ctypes.CDLL(None).unshare(0x10000000):  # of users: root no more
     sys.exit(SKIPPED)
   sys.argv[1:] = words
-  runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
+  if file := conditions.get('file'):
+    runpy.run_path(file, run_name='__main__')
+  else:
+    runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
 
 
 if __name__ == '__main__':
