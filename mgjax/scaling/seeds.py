@@ -37,10 +37,10 @@ def compare_seeds(
   for arm in (first, second):
     runs = _runs(rows, arm)
     if len(runs) < _FEWEST:
-      known = ', '.join(sorted({printable(str(row['arm'])) for row in rows}))
+      known = ', '.join(sorted({printable(str(row['arm']))[:80] for row in rows}))
       raise ConfigError(
-        f'arm {printable(arm)!r} has {len(runs)} runs; expected {_FEWEST} seeds at least, of one '
-        f'of the arms {known}'
+        f'arm {printable(arm)!r:.80} has {len(runs)} runs; expected {_FEWEST} seeds at least, of '
+        f'one of the arms {known}'
       )
     found[arm] = {seed: _numbers(row) for seed, row in runs.items()}
   names = [
