@@ -185,14 +185,8 @@ def run(
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)
-    row = {
-      'class': name,
-      'verdict': verdict,
-      'words': line,
-      'about': attempt.about,
-      'seconds': round(seconds, 2),
-      'said': said[-3000:],
-    }
+    row = {'class': name, 'verdict': verdict, 'words': line, 'about': attempt.about,
+      'seconds': round(seconds, 2), 'said': said[-3000:]}  # fmt: skip
     print(json.dumps(row), file=log, flush=True)
     if verdict in WRONG:
       tell(f'{verdict}: {ascii(line)[:300]} {attempt.about}')
