@@ -35,7 +35,6 @@ BAD = {  # flags that a parser of their own reads: nonsense that must be refused
     ',',
   ),
   'mesh': (
-    'context=-1',
     'context=0',
     'data=nan',
     'data=1,data=1',
