@@ -85,3 +85,24 @@ FOUND = [
 def test_bad_input_that_was_found_once_is_refused_with_a_sentence(words, code, said):
   done = binaries.run(*words)
   assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize(
+  ('fields', 'said'),
+  [
+    ({'component': 1e308}, 'unknown component 1e+308'),
+    ({'component': []}, 'unknown component []'),
+    ({'model': {'dtype': 5}}, 'unknown compute type 5; expected one of'),
+    ({'train': {'evaluate_every': float('inf')}}, 'train.evaluate_every = inf; expected a whole'),
+  ],
+)
+def test_settings_of_another_type_are_refused_with_a_sentence(tmp_path, fields, said):
+  (tmp_path / 'odd.py').write_text(
+    'from configs.digits.frames import get_config as whole\nfrom ml_collections import ConfigDict\n'
+    'inf = float("inf")\n\ndef get_config():\n  found = whole().to_dict()\n'
+    f'  for name, value in {fields}.items():\n'
+    '    found[name] = found[name] | value if isinstance(value, dict) else value\n'
+    '  return ConfigDict(found)\n'
+  )
+  done = binaries.run('train', f'--config={tmp_path}/odd.py', f'--workdir={tmp_path}', '--dry_run')
+  assert (done.returncode, said in done.stderr) == (2, True), done.stderr
