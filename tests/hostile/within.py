@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Any
 
+import jax
+
 SKIPPED = 77  # the exit code where no disk may be mounted
 MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
 
@@ -76,6 +78,8 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
     os.environ[name] = value.format(**conditions)
     if not value:
       del os.environ[name]
+    if name.startswith('JAX_'):  # which has read its environment, where this is a fork
+      jax.config.update(name.lower(), {'true': True}.get(value, value or None))
   if clock := conditions.get('clock'):
     time.time = _jumping(clock)
     nanoseconds = _jumping(clock)
