@@ -171,8 +171,9 @@ def run(
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}
-  failures = (out / 'failures.txt').open('w')
-  log = (out / 'tries.jsonl').open('w')
+  logs = {name: out / name for name in ('tries.jsonl', 'failures.txt')}
+  for log in logs.values():
+    log.write_text('')
   seen: set[str] = set()
   for number in range(tries):
     name = list(makers)[number % len(makers)]
@@ -187,14 +188,12 @@ def run(
     line = shlex.join(attempt.words)
     row = {'class': name, 'verdict': verdict, 'words': line, 'about': attempt.about,
       'seconds': round(seconds, 2), 'said': said[-3000:]}  # fmt: skip
-    print(json.dumps(row), file=log, flush=True)
+    with logs['tries.jsonl'].open('a') as log:
+      print(json.dumps(row), file=log)
     if verdict in WRONG:
       tell(f'{verdict}: {ascii(line)[:300]} {attempt.about}')
-      print(
-        f'{name} {number}: {verdict}: {line!a} {attempt.about}\n{said!a}\n',
-        file=failures,
-        flush=True,
-      )
+      with logs['failures.txt'].open('a') as log:
+        print(f'{name} {number}: {verdict}: {line!a} {attempt.about}\n{said!a}\n', file=log)
   shutil.rmtree(out / 'of', ignore_errors=True)
   return found
 

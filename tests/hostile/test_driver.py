@@ -73,7 +73,7 @@ FOUND = [
   (('data', 'inspect', f'--input={LONG}'), 2, 'File name too long; give another'),
   (('compare', 'analyse', f'--study={LONG}'), 2, 'File name too long; give another'),
   (('serve', 'votes', f'--out={LONG}'), 2, 'File name too long; give another'),
-  (('weights', 'export', '--workdir=w', f'--out=/{20 * LONG}'), 2, 'aaa...'),
+  (('weights', 'export', '--workdir=digits/codec', f'--out=/{20 * LONG}'), 2, 'aaa...'),
   ((*SAMPLE, '--guidance=nan'), 2, '--guidance=nan: expected a scale, as in 3'),
   ((*SAMPLE, '--guidance=text=inf'), 2, '--guidance=text=inf: expected a scale, as in 3'),
   ((*SAMPLE, '--mesh=context=-2'), 2, 'context'),
