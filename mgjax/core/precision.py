@@ -16,7 +16,7 @@ QUANTISED, SCALE = 'quantised', 'scale'
 
 def compute_type(name: str) -> jnp.dtype:
   """Returns the type of that name for matrix products. Raises ConfigError if not in `COMPUTE`."""
-  if not isinstance(name, str) or name not in COMPUTE:
+  if name not in COMPUTE:
     raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
   return jnp.dtype(COMPUTE[name])
 

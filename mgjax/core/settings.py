@@ -153,7 +153,7 @@ def checked(hint: Any, value: Any, name: str) -> Any:
   if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
     return unpack(hint, value, name)
   if hint is np.dtype and not isinstance(value, type | np.dtype):
-    return compute_type(value)
+    return compute_type(str(value))
   if hint in _WORDS and not _is_of(hint, value):
     raise ConfigError(f'{name} = {value!r:.80}; expected {_WORDS[hint]}')
   return value

@@ -82,8 +82,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
         found[name] = np.nan
       if not abs(found[name]) <= FURTHEST:
         raise DataError(
-          f'{printable(name)[:80]} = {printable(value)!r:.80}; expected a finite number, or leave '
-          'the row out'
+          f'{printable(name):.60} = {printable(value)!r:.60}; expected a finite number'
         )
   return found
 

@@ -33,7 +33,7 @@ from tests import binaries
 from tests.hostile import damage, ground, within
 
 CODES = (2, 3, 4, 5)  # of refusals, as docs/reliability.md lists them
-LONGEST = 4000  # characters of a sentence
+LONGEST = 4000  # characters of a line
 FINE = 'refused', 'done', 'at work', 'skipped'
 WRONG = 'traceback', 'crash', 'hang', 'silent wrong', 'data lost', 'no sentence'
 _TRACE = re.compile(
@@ -142,7 +142,8 @@ def judge(
   if done.returncode not in CODES and not (attempt.words[0] == 'doctor' and done.returncode == 1):
     return 'crash', f'exit code {done.returncode}; {said[-1500:]}'
   said = said or done.stdout.strip()
-  if not (0 < len(said) < LONGEST and said.replace('\n', '').replace('\t', '').isprintable()):
+  longest = max(map(len, said.splitlines()), default=0)
+  if not (0 < longest < LONGEST and said.replace('\n', '').replace('\t', '').isprintable()):
     return 'no sentence', f'{len(said)} characters: {said[:300]!a}'
   return 'refused', last
 

@@ -93,7 +93,7 @@ def test_bad_input_that_was_found_once_is_refused_with_a_sentence(words, code, s
   [
     ({'component': 1e308}, 'unknown component 1e+308'),
     ({'component': []}, 'unknown component []'),
-    ({'model': {'dtype': 5}}, 'unknown compute type 5; expected one of'),
+    ({'model': {'dtype': 5}}, "unknown compute type '5'; expected one of"),
     ({'mesh': {'tensor': -(10**30)}}, 'mesh.tensor = -1000'),
     ({'train': {'evaluate_every': float('inf')}}, 'train.evaluate_every = inf; expected a whole'),
   ],

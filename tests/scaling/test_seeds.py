@@ -60,7 +60,7 @@ def test_runs_that_failed_do_not_count_and_one_seed_is_none():
   ('changes', 'said'),
   [
     ({'validation_loss': 'x'}, "validation_loss = 'x'; expected a finite number"),
-    ({'validation_loss': np.nan}, 'expected a finite number, or leave the row out'),
+    ({'validation_loss': np.nan}, "= 'nan'; expected a finite number"),
     ({'validation_loss': 10**400}, 'expected a finite number'),
     ({'scores': [1]}, r"scores = '\[1\]'; expected an object of numbers"),
     ({'scores': {'all': {}}}, 'all = .* expected a finite number'),
