@@ -81,9 +81,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
       except (TypeError, ValueError, OverflowError):
         found[name] = np.nan
       if not abs(found[name]) <= FURTHEST:
-        raise DataError(
-          f'{printable(name):.60} = {printable(value)!r:.60}; expected a finite number'
-        )
+        raise DataError(f'{printable(name):.60} = {printable(value)!r:.60}; expected a number')
   return found
 
 
