@@ -62,7 +62,7 @@ def define_sampling(*names: str) -> tuple[flags.FlagHolder, ...]:
   return tuple(_SAMPLING[name]() for name in names or _SAMPLING)
 
 
-def define_mesh(help: str = 'Over devices, as context=8; one device if not given.'):
+def define_mesh(help: str = 'Over devices, as context=8 (-1: all); one device if not given.'):
   """Defines --mesh."""
   return define('mesh', mesh, help)
 

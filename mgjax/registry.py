@@ -166,8 +166,8 @@ SECTIONS = {
 
 def section(component: str) -> Section:
   """Returns the row of a component. Raises ConfigError if there is no such component."""
-  if component not in SECTIONS:
-    raise ConfigError(did_you_mean(component, SECTIONS).replace('key', 'component'))
+  if not isinstance(component, str) or component not in SECTIONS:
+    raise ConfigError(did_you_mean(f'{component!s:.80}', SECTIONS).replace('key', 'component'))
   return SECTIONS[component]
 
 

@@ -152,8 +152,8 @@ def checked(hint: Any, value: Any, name: str) -> Any:
     return {key: checked(arguments[1], each, f'{name}.{key}') for key, each in value.items()}
   if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
     return unpack(hint, value, name)
-  if hint is np.dtype and isinstance(value, str):
-    return compute_type(value)
+  if hint is np.dtype and not isinstance(value, type | np.dtype):
+    return compute_type(str(value))
   if hint in _WORDS and not _is_of(hint, value):
     raise ConfigError(f'{name} = {value!r:.80}; expected {_WORDS[hint]}')
   return value

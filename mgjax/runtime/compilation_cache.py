@@ -82,5 +82,7 @@ def make_folder(folder: pathlib.Path) -> None:
     mine = not hasattr(os, 'geteuid') or status.st_uid == os.geteuid()
     if not mine or status.st_mode & 0o022:
       raise PermissionError(f'others may write to {os.fspath(folder)!r}') from None
-  with tempfile.TemporaryFile(dir=folder):
-    pass
+  with tempfile.TemporaryFile(dir=folder), os.scandir(folder) as entries:
+    for entry in entries:  # JAX reads whatever bears a program's name: a pipe for ever
+      if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+        os.unlink(entry)

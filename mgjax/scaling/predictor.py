@@ -66,7 +66,7 @@ def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
   known = sorted({name for row in rows for name in row['scores'] or {}})
   if score not in known:
     hint = ', '.join(known) or 'none: this sweep has no scores'
-    raise ConfigError(f'score = {printable(score)!r}: no run has it; expected one of {hint}')
+    raise ConfigError(f'score = {printable(score)!r:.80}: no run has it; expected one of {hint}')
   runs, left_out = {}, []
   for row in rows:
     name = (

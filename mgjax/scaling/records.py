@@ -102,8 +102,8 @@ def choose_arm(arms: Mapping[str, _Runs], name: str, flag: str) -> _Runs:
     return arms[name]
   if not name and len(arms) == 1:
     return next(iter(arms.values()))
-  known = ', '.join(map(printable, arms))
-  raise ConfigError(f'--{flag}={printable(name)}: expected one of the arms {known}')
+  known = ', '.join(printable(arm)[:80] for arm in arms)
+  raise ConfigError(f'--{flag}={printable(name):.80}: expected one of the arms {known:.1000}')
 
 
 def _run(row: Mapping[str, Any], flops: float, where: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _number(
         number = math.nan
       if not _LIMITS[0] <= number <= _LIMITS[1]:
         raise DataError(
-          f'{where}: {name} is {printable(row[name])!r}; expected a number above 0, from '
+          f'{where}: {name} is {printable(row[name])!r:.80}; expected a number above 0, from '
           f'{_LIMITS[0]:g} to {_LIMITS[1]:g}, or leave the row out'
         )
       return number

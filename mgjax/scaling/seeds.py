@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from mgjax.core.errors import ConfigError, DataError, printable
+from mgjax.core.settings import FURTHEST
 from mgjax.core.tables import aligned
 from mgjax.scaling.comparison import Interval
 
@@ -25,7 +26,7 @@ def compare_seeds(
 
   Raises:
     ConfigError: an arm is not there, or has one seed only.
-    DataError: a row names no arm or no seed.
+    DataError: a row names no arm or no seed, or a loss or score is no finite number.
   """
   for number, row in enumerate(rows, 1):
     if missing := [name for name in ('arm', 'seed') if row.get(name) is None]:
@@ -37,10 +38,10 @@ def compare_seeds(
   for arm in (first, second):
     runs = _runs(rows, arm)
     if len(runs) < _FEWEST:
-      known = ', '.join(sorted({printable(str(row['arm'])) for row in rows}))
+      known = ', '.join(sorted({printable(str(row['arm']))[:80] for row in rows}))
       raise ConfigError(
-        f'arm {printable(arm)!r} has {len(runs)} runs; expected {_FEWEST} seeds at least, of one '
-        f'of the arms {known}'
+        f'arm {printable(arm)!r:.80} has {len(runs)} runs; expected {_FEWEST} seeds at least, of '
+        f'one of the arms {known}'
       )
     found[arm] = {seed: _numbers(row) for seed, row in runs.items()}
   names = [
@@ -63,22 +64,30 @@ def describe_seeds(
   return '\n'.join([*aligned(table), note])
 
 
-def _runs(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[int, Mapping[str, Any]]:
+def _runs(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
   """Seed -> row, of an arm's runs that came to their end."""
-  return {row['seed']: row for row in rows if row['arm'] == arm and row.get('error') is None}
+  return {str(row['seed']): row for row in rows if row['arm'] == arm and not row.get('error')}
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
-  scores = {name: x for name, x in (row.get('scores') or {}).items() if name != 'samples'}
-  losses = {name: row.get(name) for name in _LOSSES}
-  return {
-    name: float(np.mean(value)) for name, value in (losses | scores).items() if value is not None
-  }
+  scores, losses = row.get('scores') or {}, {name: row.get(name) for name in _LOSSES}
+  if not isinstance(scores, Mapping):
+    raise DataError(f'scores = {printable(scores)!r:.80}; expected an object of numbers')
+  found = {}
+  for name, value in {**losses, **scores}.items():
+    if value is not None and name != 'samples':
+      try:
+        found[name] = float(np.mean(np.asarray(value, float)))
+      except (TypeError, ValueError, OverflowError):
+        found[name] = np.nan
+      if not abs(found[name]) <= FURTHEST:
+        raise DataError(f'{printable(name):.60} = {printable(value)!r:.60}; expected a number')
+  return found
 
 
 def _compare(
-  first: Mapping[int, Mapping[str, float]],
-  second: Mapping[int, Mapping[str, float]],
+  first: Mapping[str, Mapping[str, float]],
+  second: Mapping[str, Mapping[str, float]],
   name: str,
   confidence: float,
 ) -> tuple[float, float, Interval]:

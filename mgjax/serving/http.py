@@ -45,7 +45,7 @@ def make_app(routes: Sequence[Any]) -> Any:
   """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences."""
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
-  from starlette.requests import Request
+  from starlette.requests import ClientDisconnect, Request
   from starlette.responses import HTMLResponse, JSONResponse, Response
 
   async def refuse(request: Request, error: Exception) -> Response:
@@ -60,7 +60,8 @@ def make_app(routes: Sequence[Any]) -> Any:
       )
     return JSONResponse({'error': said}, status)
 
-  handlers: Mapping[Any, Any] = {Refused: refuse, HTTPException: refuse}
+  # Who hangs up reads no answer, and leaves no traceback in the log either.
+  handlers: Mapping[Any, Any] = dict.fromkeys((Refused, HTTPException, ClientDisconnect), refuse)
   return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
 
 

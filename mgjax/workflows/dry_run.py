@@ -9,12 +9,14 @@ import jax
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import MgjaxError
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import checked, fields_of
 from mgjax.core.tree import parameter_table
 from mgjax.data.batch_order import REPLACED, make_ordered_batches
+from mgjax.data.settings import data_settings
+from mgjax.parallel.mesh import Size
 from mgjax.registry import feature, make_spec
 from mgjax.training.rates import describe_rates
-from mgjax.training.settings import optimizer_settings
+from mgjax.training.settings import bucket_settings, optimizer_settings, run_settings
 
 
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
@@ -27,6 +29,11 @@ def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   outline = feature(config.component, 'outline', 'can be trained')(config)
   shapes = jax.eval_shape(outline.model.init, jax.random.key(0), *outline.inputs)['params']
   shapes = nn.unbox(shapes)
+  for axis, size in fields_of(config, 'mesh').items():
+    checked(Size, size, f'mesh.{axis}')
+  run_settings(fields_of(config, 'train'), config.seed)
+  data_settings(fields_of(config, 'data'))
+  bucket_settings(fields_of(config, 'buckets'))
   rates = optimizer_settings(fields_of(config, 'optimizer')).rates
   lines = [parameter_table(shapes), '', *describe_rates(rates, shapes), *outline.notes]
   try:

@@ -8,6 +8,7 @@ import pytest
 from mgjax.core import tree
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
+from mgjax.core.settings import checked
 
 PARAMS = {
   'backbone': {
@@ -45,3 +46,5 @@ def test_compute_types_go_by_name():
   assert compute_type('bfloat16') == jnp.bfloat16
   with pytest.raises(ConfigError, match="unknown compute type 'float8'; expected one of"):
     compute_type('float8')
+  with pytest.raises(ConfigError, match="unknown compute type '8'; expected one of"):
+    checked(np.dtype, 8, 'model.dtype')

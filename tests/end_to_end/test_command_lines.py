@@ -122,6 +122,10 @@ CASES = {
     ['train', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/dry', '--dry_run'], 0,
     r'(?s)decoder/.*\ntotal +[\d,]+ +100\.0%.*bucket video: 50,000 samples',
   ),
+  'dry run of settings that cannot be, without the autoencoder': (
+    ['train', VIDEO, '--config.train.log_every=-1', '--workdir={tmp}/dry', '--dry_run'], 2,
+    r'^train\.py: train\.log_every = -1; expected a whole number from 0',
+  ),
 }  # fmt: skip
 CASES |= {
   f'help of {name}': ([name, '--help'], 0, rf'python -m launch\.{name}') for name in BINARIES

@@ -44,6 +44,7 @@ from mgjax.training.state import State
 from mgjax.workflows import encode
 from tests import tiny
 from tests.data.records import test_crashes
+from tests.video import test_students
 from tests.workflows import test_make_pairs
 
 LEARN = 'from tests.end_to_end.test_kills import learn as f; import sys; f(*sys.argv[1:])'
@@ -298,20 +299,34 @@ def test_kills_at_random_moments(tmp_path, processes, least):
   kill_often(run, lambda: start(run.workdir), least, seconds, alone, state, processes)
 
 
+# What trains, as a configuration of the runs that it is made of.
+TRAINED = {
+  'model': 'tiny.video(runs, **over)',
+  **{kind: f'test_students.STUDENTS[{kind!r}](runs, **over)' for kind in test_students.STUDENTS},
+  'upsampler': 'tiny_upsampler.upsampler(runs, **over)',
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_kills_of_a_model_that_trains(tiny_runs, tmp_path):
-  over = {'train.steps': 20, 'train.save_every': 2, 'train.evaluate_every': 0}
-  over |= {'autoencoder': tiny_runs / 'autoencoder', 'data.latents': tiny_runs / 'latents'}
-  command = [sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py']
-  command += tiny.flags(tiny.VIDEO | over)
+@pytest.mark.parametrize('name', TRAINED)
+def test_kills_of_a_model_that_trains(request, tmp_path, name):
+  runs = request.getfixturevalue('tiny_upsampler_runs' if name == 'upsampler' else 'tiny_runs')
+  over = {'train__steps': 20, 'train__save_every': 2, 'train__evaluate_every': 0}
+  (tmp_path / 'made.py').write_text(
+    'import pathlib\nfrom tests import tiny, tiny_upsampler\n'
+    'from tests.video import test_students\n\n\ndef get_config():\n'
+    f'  runs, over = pathlib.Path({str(runs)!r}), {over}\n  return {TRAINED[name]}\n'
+  )
+  command = [sys.executable, '-m', 'launch.train', f'--config={tmp_path}/made.py']
   alone, run = tmp_path / 'alone', Run(tmp_path / 'run')
 
   def train(workdir):
     return running(workdir, [*command, f'--workdir={workdir}'])
 
   seconds = undisturbed(alone, lambda: train(alone))
-  kill_often(run, lambda: train(run.workdir), 20, seconds, alone, tiny.final_state(alone))
+  least = 20 if name == 'model' else 6
+  kill_often(run, lambda: train(run.workdir), least, seconds, alone, tiny.final_state(alone))
 
 
 def test_eight_devices_then_four_then_eight_see_the_same_data(tmp_path):
@@ -437,6 +452,11 @@ def sample_suite(folder, inputs, process, processes):
   call('sample', *words, '--steps=2', '--batch_size=4', '--scale=1')
 
 
+def enlarge(folder, inputs, process, processes):
+  words = (f'--video={inputs}/clip_00.mp4', f'--out={folder}/0.mp4', '--steps=2')
+  call('sample', '--workdir=digits/upsampler', *words)
+
+
 def clips(place):
   for number in range(30):
     noise = np.random.default_rng(number).integers(0, 256, (8, 24, 24, 3)).astype(np.uint8)
@@ -464,6 +484,13 @@ def sampled(folder):
   return {record['index']: record['pixels'] for record in records}
 
 
+def enlarged(folder):
+  """The digest of what is written, that of its pixels, and no half of a file."""
+  assert not list(folder.glob('.*'))
+  found = json.loads((folder / '0.json').read_text())
+  return contents(folder, '0.mp4') | {'pixels': found['pixels']}
+
+
 class Store(NamedTuple):
   """What makes it, of how many processes at once, of what, and what of it must be the same."""
 
@@ -488,6 +515,7 @@ STORES = {
   'converted clips': Store(convert, 1, clips),
   'curation': Store(curate, 1, clips, curated),
   'suite': Store(sample_suite, found=sampled),
+  'enlarged clip': Store(enlarge, 1, clips, enlarged),
 }  # fmt: skip
 QUICK = ('records', 'embeddings', 'pairs')
 

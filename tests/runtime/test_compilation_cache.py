@@ -81,6 +81,15 @@ def test_a_folder_to_which_others_may_write_is_not_used(tmp_path, monkeypatch):
     compilation_cache.make_folder(folder)
 
 
+def test_what_is_no_file_is_no_kept_program(tmp_path):
+  compilation_cache.make_folder(tmp_path / 'kept')
+  os.mkfifo(tmp_path / 'kept/a-cache')
+  (tmp_path / 'kept/b-cache').symlink_to('/dev/zero')
+  (tmp_path / 'kept/c-cache').write_bytes(b'program')
+  compilation_cache.make_folder(tmp_path / 'kept')
+  assert [path.name for path in (tmp_path / 'kept').iterdir()] == ['c-cache']
+
+
 def test_it_imports_no_module_that_may_be_waiting_for_jax(tmp_path):
   script = """
 import sys

@@ -45,11 +45,12 @@ def test_a_published_table_is_read_by_its_own_names(tmp_path):
   (
     ('parameters,loss\n1,2\n', 'row 1: has no tokens or d or training tokens or flops'),
     ('parameters,tokens,loss\n1,2,x\n', "row 1: loss is 'x'; expected a number above 0"),
+    (f'parameters,tokens,loss\n1,2,{"9" * 5000}\n', "loss is '9{79}; expected a number above 0"),
     ('parameters,tokens,loss\n-1,2,3\n', 'expected a number above 0'),
     ('parameters,tokens,loss\n1,2,1e-320\n', 'expected a number above 0, from 1e-30 to 1e'),
     ('parameters,tokens,loss\n', 'write a header such as parameters,tokens,loss'),
   ),
-  ids=('without tokens', 'without a number', 'below 0', 'subnormal', 'empty'),
+  ids=('without tokens', 'without a number', 'long', 'below 0', 'subnormal', 'empty'),
 )
 def test_rows_that_are_no_runs_are_one_sentence(tmp_path, text, told):
   path = tmp_path / 'runs.csv'

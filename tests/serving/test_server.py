@@ -441,3 +441,16 @@ def test_where_there_is_nothing_to_look_at_one_sentence_says_so(make, inputs, tm
   (tmp_path / 'x' / 'clips.json').write_text(json.dumps({'videos': 1}))
   with pytest.raises(ConfigError):
     make()
+
+
+@both
+def test_who_hangs_up_amid_an_answer_leaves_no_traceback(site, caplog):
+  queue, ann, _ = site
+  with socket.create_connection(('127.0.0.1', ann.port), timeout=5) as raw:
+    raw.sendall(
+      f'POST {ann.path}/answers HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{{'.encode()
+    )
+    time.sleep(0.2)  # until it waits for the rest
+  assert ann.next()[0]['task'] and not lines(queue)
+  time.sleep(0.2)
+  assert not [record for record in caplog.records if record.exc_info]
