@@ -6,6 +6,7 @@ python -m launch.data convert --input=shards/ --output=gs://bucket/clips --reenc
 python -m launch.data inspect --input=data/clips --sheet=clips.png
 python -m launch.data inspect --input=out.mp4
 python -m launch.data verify --input=data/clips
+python -m launch.data preview --world=solids --sheet=solids.png
 python -m launch.data encode --config=configs/digits/video.py --output=runs/latents \
   --config.autoencoder=runs/autoencoder
 python -m launch.data references --input=clips/ --output=data/people --faces=dlib
@@ -21,6 +22,7 @@ python -m launch.data student --input=runs/rewriting/pairs.jsonl \
   --output=runs/rewriting/student.jsonl
 The same command again goes on where it stopped. Several processes share the work, on one host or on
 many that see the same directory: give each its own --process of --processes.
+preview draws clips of a world of mgjax/worlds with their captions: a picture and an animation.
 convert and references read a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl
 that names them, WebDataset tars or parquet files; what cannot be used is listed in rejected.jsonl
 beside the records. inspect and verify take records of clips and of latents, or a directory of
@@ -61,6 +63,7 @@ with epy.lazy_imports():
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
   from mgjax.data.records import reader
   from mgjax.flow_models import requests
+  from mgjax.media import viewing
   from mgjax.media.faces import recognition
   from mgjax.media.provenance import manifest
   from mgjax.parallel import distributed
@@ -68,6 +71,7 @@ with epy.lazy_imports():
   from mgjax.runtime import progress
   from mgjax.text import rewriting
   from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs
+  from mgjax.worlds import table
 
 _PAUSE = 5.0  # seconds until a listing tells how far it is
 _SHOWN = 8  # clips on a contact sheet
@@ -82,6 +86,7 @@ _INPUT = command_line.define_required(
     'student',
   ),
 )  # fmt: skip
+_WORLD = command_line.define_required('world', 'solids', 'To preview.', commands=('preview',))
 _OUTPUT = command_line.define_required(
   'output',
   'data/clips',
@@ -376,7 +381,15 @@ def _verify() -> None:
     raise DataError('\n'.join(faults))
 
 
+def _preview() -> None:
+  source = table.open_world(_WORLD.value, {}, 'train')
+  clips = [source[index] for index in progress.track(range(_SHOWN), _SHOWN, 'clip')]
+  videos, captions = ([clip[name] for clip in clips] for name in ('video', 'caption'))
+  print(*viewing.write_sheets(_SHEET.value, videos, captions, source.fps), sep='\n')
+
+
 COMMANDS = {
+  'preview': _preview,
   'convert': _convert,
   'inspect': _inspect,
   'verify': _verify,

@@ -19,7 +19,6 @@ with epy.lazy_api_imports(globals()):
     conditioning,
     core,
     data,
-    digits,
     evaluation,
     flow,
     flow_models,
@@ -34,6 +33,7 @@ with epy.lazy_api_imports(globals()):
     training,
     video,
     workflows,
+    worlds,
   )
   from mgjax.api import config, evaluate, load, plan, train
   from mgjax.media.show import save, show
