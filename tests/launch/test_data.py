@@ -196,7 +196,7 @@ def test_latents_of_several_buckets_are_shown_and_verified_together(tmp_path):
     (['convert', '--input={tmp}', '--output={tmp}/out'], 2, r'lies in --input'),
     (['convert', '--input={tmp}', '--output={tmp}x'], 3, r'nothing to convert'),
     (['inspect', '--input={tmp}'], 3, r'no records'),
-    (['show'], 2, r'expected convert or inspect or verify'),
+    (['show'], 2, r'expected preview or convert or inspect or verify'),
   ],
 )
 def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
