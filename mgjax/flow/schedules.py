@@ -53,7 +53,7 @@ def shift(times: np.ndarray, factor: float) -> np.ndarray:
   HunyuanVideo write it. s = 1 changes nothing and 1/s undoes s. Not in Movie Gen.
   Raises ConfigError if s is not positive, or infinite.
   """
-  if not 0 < factor < np.inf:
+  if not isinstance(factor, int | float) or not 0 < factor < np.inf:
     raise ConfigError(f'shift_factor = {factor}; expected more than 0, and 1 changes nothing')
   return times / (times + factor * (1 - times))
 

@@ -12,13 +12,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from mgjax.core.settings import Magnitude, check
+from mgjax.core.settings import Range, check
 from mgjax.runtime.phases import Phases
 
 EXIT_CODE = 124
 OFTEN = 1.0  # seconds between two looks
+Seconds = Annotated[float, Range(least=0, most=1e9)]  # 31 years; longer is a slip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Limits:
     heartbeat: without a sign of life from one of several processes; JAX watches that one.
   """
 
-  compile: Magnitude = 0.0
-  step: Magnitude = 0.0
-  evaluate: Magnitude = 0.0
-  save: Magnitude = 0.0
-  restore: Magnitude = 0.0
-  stop: Magnitude = 0.0
-  heartbeat: Magnitude = 0.0
+  compile: Seconds = 0.0
+  step: Seconds = 0.0
+  evaluate: Seconds = 0.0
+  save: Seconds = 0.0
+  restore: Seconds = 0.0
+  stop: Seconds = 0.0
+  heartbeat: Seconds = 0.0
 
   def __post_init__(self):
     check(self)

@@ -96,6 +96,8 @@ def test_bad_input_that_was_found_once_is_refused_with_a_sentence(words, code, s
     ({'model': {'dtype': 5}}, "unknown compute type '5'; expected one of"),
     ({'mesh': {'tensor': -(10**30)}}, 'mesh.tensor = -1000'),
     ({'train': {'evaluate_every': float('inf')}}, 'train.evaluate_every = inf; expected a whole'),
+    ({'train': {'limits': {'compile': 1e30}}}, 'compile = 1e+30; expected a finite number from 0'),
+    ({'sample': {'schedule': {'name': 'linear', 'shift_factor': {}}}}, 'shift_factor = {}; expec'),
   ],
 )
 def test_settings_of_another_type_are_refused_with_a_sentence(tmp_path, fields, said):
