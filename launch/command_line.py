@@ -175,7 +175,7 @@ def _set_up_jax() -> None:
 
 
 def _say(sentence: str) -> None:
-  sentence = re.sub(r'(\S{1000})\S+', r'\1...', sentence)  # of a name that goes on and on
+  sentence = re.sub(r'(\S{1000})\S+', r'\1...', printable(sentence, '\n'))  # or it goes on and on
   print(f'{os.path.basename(sys.argv[0])}: {sentence}', file=sys.stderr)
 
 

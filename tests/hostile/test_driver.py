@@ -77,6 +77,7 @@ FOUND = [
   ((*SAMPLE, '--guidance=nan'), 2, '--guidance=nan: expected a scale, as in 3'),
   ((*SAMPLE, '--guidance=text=inf'), 2, '--guidance=text=inf: expected a scale, as in 3'),
   ((*SAMPLE, '--mesh=context=-2'), 2, 'context'),
+  ((*SAMPLE, '--schedule=a\u202e'), 2, r'a\u202e: value should be one of'),
   (('scaling', 'predict', '--records=x', '--compute=nan'), 2, '--compute=nan: expected a number'),
   (('scaling', 'predict', '--records=x', '--compute=1e309'), 2, '--compute=inf: expected a number'),
 ]  # fmt: skip
