@@ -136,7 +136,8 @@ def judge(
       return 'silent wrong', f'accepted; {done.stdout[-300:]}'
     if wrong := attempt.check(folder, done):
       return 'silent wrong', wrong
-    if found := _NO_NUMBER.search(done.stdout):
+    named = _NO_NUMBER.search(' '.join(map(str, (*attempt.words, attempt.about))))  # not a result
+    if not named and (found := _NO_NUMBER.search(done.stdout)):
       return 'silent wrong', f'prints {found[0]}: {done.stdout[:300]}'
     return 'done', done.stdout[-200:]
   if done.returncode not in CODES and not (attempt.words[0] == 'doctor' and done.returncode == 1):
