@@ -17,7 +17,7 @@ from tests.hostile.driver import Chance, Try
 from tests.hostile.ground import COMMANDS
 from tests.tiny import CHECKOUT
 
-NO_NUMBERS = ('nan', '-nan', 'inf', '-inf', 'x', '', '1e309', '0x10', 'None', '[]', '1,', '٣')
+NO_NUMBERS = ('nan', '-nan', 'inf', '-inf', 'x', '', '1e309', 'None', '[]', '1,', '٣')
 BAD = {  # flags that a parser of their own reads: nonsense that must be refused
   'guidance': (
     'nan',
