@@ -15,6 +15,7 @@ help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
+	@echo '                  WORLD=solids for lit solids of 64 px, an hour of two cores;'
 	@echo '                  SOUND=1 for a model that makes the sound of moving digits instead'
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'
@@ -32,7 +33,7 @@ demo:
 quickstart:
 	@bash requirements/install.sh base
 	"$(VENV)/bin/python" -m launch.train --workdir="$(WORKDIR)" \
-	  --config="configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound))"
+	  --config="configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound,$(if $(filter-out digits,$(WORLD)),:$(WORLD))))"
 
 test:
 	@bash requirements/install.sh test

@@ -1,11 +1,13 @@
 r"""The quickstart: an autoencoder and a model from nothing, then samples that are judged.
 
 python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart
+python -m launch.train --config=configs/quickstart.py:solids --workdir=runs/solids
 python -m launch.train --config=configs/quickstart.py:sound --workdir=runs/sound
 python -m launch.train --config=configs/quickstart.py:my_clips/ --workdir=runs/mine
 python -m launch.train --config=configs/quickstart.py:fast,my_clips/ --workdir=runs/first
 
-Without an argument the data are moving digits, made on the fly; with `sound` a codec is trained,
+Without an argument the data are moving digits, made on the fly; with `solids` they are lit solids
+of 64 px, which take an hour of two CPU cores; with `sound` a codec is trained,
 and a model that makes the sound of moving digits. Else they are your own: a folder of videos with
 captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and caption. With
 `fast` a first picture of them comes in two minutes on two free cores. `make quickstart` runs these.
@@ -20,6 +22,8 @@ from .clips import video as clips_video
 from .clips.fast import autoencoder as fast_autoencoder
 from .clips.fast import video as fast_video
 from .digits import audio, autoencoder, codec, video
+from .solids import autoencoder as solids_autoencoder
+from .solids import video as solids_video
 
 
 def get_config(data: str = '') -> ConfigDict:
@@ -28,6 +32,9 @@ def get_config(data: str = '') -> ConfigDict:
     return _quickstart(
       parts[0].get_config(), parts[1].get_config(), data or 'digits', samples=64 if data else 216
     )
+  if data == 'solids':
+    parts = (solids_autoencoder, solids_video)
+    return _quickstart(parts[0].get_config(), parts[1].get_config(), 'solids', samples=72)
   fast, path = data.startswith('fast,'), data.removeprefix('fast,')
   if path.startswith('sound,') or data.endswith(',sound'):
     raise ConfigError('sound is made for moving digits, not yet for clips; leave one out')

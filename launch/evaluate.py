@@ -9,7 +9,8 @@ Personalization and editing of moving digits: how many show the handwriting, or 
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 python -m launch.evaluate --workdir=runs/codec --sounds=my_sounds/ --seconds=4
 Autoencoders and codecs: what comes back of clips and sounds, as reconstruction.json.
---perceptual=lpips.safetensors adds LPIPS and a Frechet distance to an autoencoder's.
+--perceptual=lpips.safetensors adds LPIPS and a Frechet distance to an autoencoder's; --judged has
+the judge of the world that it was trained on read what comes back.
 
 python -m launch.evaluate --workdir=runs/sound/audio --samples=128 --long=4
 python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampler/regression
@@ -82,6 +83,8 @@ _OPTIONS = (
   flag_values.define('size', flag_values.size, 'Autoencoder: height,width; the run decides.'),
   flag_values.define('perceptual', flag_values.file('perceptual'),
     'Autoencoder: weights of LPIPS; those that the run was trained with.'),
+  flags.DEFINE_bool('judged', False,
+    "Autoencoder: what the judge of the run's world reads from reconstructions."),
   flag_values.define('sounds', flag_values.file('sounds'),
     "Codec: a folder of sounds; the run's validation data if not given."),
   flag_values.define('baseline', flag_values.file('baseline'),

@@ -27,7 +27,9 @@ def get_config() -> ConfigDict:
   )
   # 4 x 4 x 4 pixels a place, where the report has 8 x 8 x 8: of 64 px a solid covers 15, and whole
   # solids are lost in 8 x 8 places (docs/results.md).
-  config.model.latent_channels = 16
+  config.model.latent_channels = 32
+  config.model.shortcut = True
+  config.objective.mse = 10.0
   config.train.steps = 2400
   config.train.evaluate_every = config.train.save_every = 600
   return config

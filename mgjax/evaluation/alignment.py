@@ -1,7 +1,8 @@
-"""Measures how well generated digit videos match their prompts."""
+"""Measures how well generated videos of a world match their prompts.
 
-import collections
-import functools
+What is asked and what is read, the judge of the world says (`mgjax/worlds/judging.py`).
+"""
+
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,156 +15,120 @@ from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.sets import frechet_value
-from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
   SHOWN,
   Grid,
   Measured,
   Metric,
+  mean_metric,
   number_metric,
   share_metric,
   spread,
 )
 from mgjax.media.viewing import write_clip, write_sheets
 from mgjax.video.pipeline import VideoPipeline
-from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
-from mgjax.worlds.digits.digit_features import DigitFeatures, fit_features
-from mgjax.worlds.digits.judge import DigitJudge, diversity, judge_ceiling, judge_floor, train_judge
-
-LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
-ATTRIBUTES = ('digit', 'colour', 'direction', 'all')
+from mgjax.worlds.judging import Asked, DiverseJudge, VideoJudge
+from mgjax.worlds.table import judge_of
 
 
 def judge_model(
   pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
 ) -> tuple[Measured, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
-  """Samples every held-out caption equally often, at least once, and judges the videos.
+  """Samples captions that training never showed and judges the videos, group by group.
 
-  What a model reads beside text comes from clips of held-out handwriting with these captions.
-  Beside the shares of videos in which the judge reads what the prompt says ('all' wants all three
-  in one video) stand those of real clips by handwriting that the judge never saw, and of real clips
-  under shuffled captions; the diversity of the digits relative to real ones, 0 for copies of a
-  template; and the Frechet distance from real clips of the same captions, by handwriting that the
-  model never saw, beside that of as many other real clips. Returns the numbers, videos and prompts.
+  Beside the shares of what captions say that videos show ('all' wants all of it in one video) stand
+  those of real clips, and of real clips under other captions; where the judge knows them, the
+  diversity of what captions leave open, relative to real clips, 0 for copies of a template; and the
+  Frechet distance from real clips of the same captions, beside that of as many other real clips.
+  Returns the numbers, videos and prompts.
   """
-  world = world_of(pipeline, 'digits')
-  captions, unseen, labels = held_out_labels(world, samples)
-  prompts = [label[3] for label in labels]
-  conditions = {}
-  if pipeline.reads:
-    data = data_settings(fields_of(pipeline.config, 'data'))
-    size = {'frames': world['frames'], 'size': world['size']}
-    clips = clips_of(make_world(data, 'validation', **size), labels)
-    conditions = pipeline.conditions_of(clips)
-  videos = pipeline.generate(prompts, seed=seed, **conditions)
-  judge, ceiling, floor = _judge_of(tuple(world.items()))
-  right = judge.right(videos, labels)
-  scores = {name: float(each.mean()) for name, each in right.items()}
-  variety = diversity(judge, videos, labels)
-  metrics = {}
-  for name, each in right.items():
-    beside = {'real clips': ceiling[name], 'shuffled': floor[name]}
-    metrics[f'alignment/{name}'] = share_metric(each, name, beside=beside)
-  metrics['diversity'] = number_metric(variety, len(videos), 'diversity of digits', 1)
-  note = f'{len(videos)} videos of {len(unseen)} captions; diversity {variety:.2f}'
-  distances = _distances(pipeline, videos, labels, world)
-  if distances is not None:
-    frechet, real = distances
-    label, beside = 'Frechet distance of what the judge sees', {'real clips': real.value}
-    metrics['frechet'] = Metric(frechet, label, -1, beside=beside, mean=False)
-    note += f'; Frechet distance {frechet.value:.2f} (real clips {real.value:.2f})'
-  titles = ('held-out captions', 'real clips (ceiling)', 'shuffled (floor)')
-  rows = zip(titles, (scores, ceiling, floor), strict=True)
-  rows = {title: [found[name] for name in ATTRIBUTES] for title, found in rows}
-  record = {
-    'alignment': scores,
-    'ceiling': ceiling,
-    'floor': floor,
-    'diversity': variety,
-    'samples': len(videos),
-    'captions': len(unseen),
-    'held_out_share': len(unseen) / len(captions),
-    'frechet': distances and distances[0].value,
-    'real_frechet': distances and distances[1].value,
-  }
-  found = Measured(metrics, prompts, record=record, table=[Grid(ATTRIBUTES, rows), note])
-  return found, videos, prompts
+  judge = judge_for(pipeline)
+  groups = judge.asks(samples)
+  videos, first = {}, 0
+  for group, asked in groups.items():
+    prompts = [each.caption for each in asked]
+    conditions = pipeline.conditions_of(judge.clips(asked)) if pipeline.reads else {}
+    videos[group] = pipeline.generate(prompts, seed=seed, first=first, **conditions)
+    first += len(asked)
+  return measured(judge, groups, videos), np.concatenate([*videos.values()]), [
+    each.caption for asked in groups.values() for each in asked
+  ]  # fmt: skip
 
 
-@functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
-def _judge_of(
-  world: tuple[tuple[str, Any], ...],
-) -> tuple[DigitJudge, dict[str, float], dict[str, float]]:
-  """Returns the judge of a synthetic world, with its ceiling and floor."""
-  fields = dict(world)
-  judge = train_judge(**fields)
-  return judge, judge_ceiling(judge, **fields), judge_floor(judge, **fields)
-
-
-def _distances(
-  pipeline: VideoPipeline,
-  videos: Sequence[np.ndarray] | np.ndarray,
-  labels: Sequence[tuple],
-  world: Mapping[str, Any],
-) -> tuple[Value, Value] | None:
-  """Returns the Frechet distances of videos and of other real clips from real clips of the same
-  labels.
-
-  None where validation data have not twice as many clips of these labels.
-  """
+def judge_for(pipeline: Any) -> VideoJudge:
+  """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
   data = data_settings(fields_of(pipeline.config, 'data'))
-  source = make_world(data, 'validation', frames=world['frames'], size=world['size'])
+  make = judge_of(data.kind, 'video')
+  frames, height, width = pipeline.default_shape
+  return make(make_world(data, 'train', frames=frames, size=(height, width)))
+
+
+def measured(
+  judge: VideoJudge,
+  groups: Mapping[str, Sequence[Asked]],
+  videos: Mapping[str, np.ndarray],
+) -> Measured:
+  """Puts together what a judge reads from videos of what was asked for, group by group."""
+  total, first = sum(map(len, groups.values())), 0
+  metrics, record, table = {}, {}, []
+  for group, asked in groups.items():
+    right, (ceiling, floor) = judge.right(videos[group], asked), judge.references(group)
+    place = '' if len(groups) == 1 else f'{group}/'
+    for name, each in right.items():
+      spread_out = np.full(total, np.nan)
+      spread_out[first : first + len(asked)] = each
+      beside = {'real clips': ceiling.get(name, np.nan), 'shuffled': floor.get(name, np.nan)}
+      label = judge.factors.get(name, name) + (f', {group}' if place else '')
+      whole = np.isin(each[~np.isnan(each)], (0, 1)).all()
+      metrics[f'alignment/{place}{name}'] = (share_metric if whole else mean_metric)(
+        spread_out, label, 1, beside=beside, shown=not place or name in ('all', 'number')
+      )
+    scores = {name: float(np.nanmean(each)) for name, each in right.items()}
+    rows = zip((group, 'real clips (ceiling)', 'shuffled (floor)'), (scores, ceiling, floor),
+               strict=True)  # fmt: skip
+    names = [name for name in judge.factors if name in scores]
+    table += [Grid(names, {title: [each.get(name) for name in names] for title, each in rows})]
+    record[group] = {'alignment': scores, 'ceiling': dict(ceiling), 'floor': dict(floor)}
+    first += len(asked)
+  captions = {each.caption for asked in groups.values() for each in asked}
+  note, more, found = f'{total} videos of {len(captions)} captions', {}, {}
+  if isinstance(judge, DiverseJudge):
+    (group, asked), = groups.items()  # fmt: skip
+    found, more = _spread_of(judge, videos[group], asked)
+    note += ''.join(f'; {each.label} {each.value.value:.2f}' for each in found.values())
+  only = next(iter(record.values())) if len(record) == 1 else {'groups': record}
+  counts = {'samples': total, 'captions': len(captions)}
+  return Measured(
+    metrics | found,
+    [each.caption for asked in groups.values() for each in asked],
+    record={**only, **more, **counts},
+    table=[*table, note],
+  )
+
+
+def _spread_of(
+  judge: DiverseJudge, videos: np.ndarray, asked: Sequence[Asked]
+) -> tuple[dict[str, Metric], dict[str, float | None]]:
+  """Diversity, and the Frechet distances of videos and of other real clips from real ones.
+
+  No distance where the data have not twice as many clips of these captions.
+  """
+  variety = judge.diversity(videos, asked)
+  metrics = {'diversity': number_metric(variety, len(videos), 'diversity', 1)}
+  record = {'diversity': variety, 'frechet': None, 'real_frechet': None}
   try:
-    features, real, others = _real_rows(source, tuple(labels), tuple(world.items()))
+    clips = [clip['video'] for clip in judge.clips([*asked, *asked])]
   except ConfigError:
-    return None
-  return frechet_value(features.rows(videos)[:, None], real), frechet_value(others, real)
+    return metrics, record
+  rows = judge.features(clips)[:, None]
+  real, others = rows[: len(asked)], rows[len(asked) :]
+  found, usual = (frechet_value(each, real) for each in (judge.features(videos)[:, None], others))
+  label, beside = 'Frechet distance of what the judge sees', {'real clips': usual.value}
+  metrics['frechet'] = Metric(found, label, -1, beside=beside, mean=False)
+  return metrics, record | {'frechet': found.value, 'real_frechet': usual.value}
 
 
-@functools.lru_cache(maxsize=2)
-def _real_rows(
-  source: Digits, labels: tuple[tuple, ...], world: tuple[tuple[str, Any], ...]
-) -> tuple[DigitFeatures, np.ndarray, np.ndarray]:
-  """Returns what makes feature rows of clips, and those of two real clips of each label."""
-  clips = [clip['video'] for clip in clips_of(source, [*labels, *labels])]
-  features = fit_features(**dict(world))
-  rows = features.rows(clips)[:, None]
-  return features, rows[: len(labels)], rows[len(labels) :]
-
-
-def held_out_labels(
-  world: Mapping[str, Any], samples: int
-) -> tuple[list[tuple], list[tuple], list[tuple]]:
-  """Returns all captions, those not in training, and one of these for every sample or more."""
-  captions = all_captions(world['colours'], world['motions'])
-  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
-  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
-  return captions, unseen, labels
-
-
-def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
-  """Returns a clip of each label (digit, colour, motion, ...), see `indices_of`."""
-  return [source[index] for index in indices_of(source, labels)]
-
-
-def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
-  """Returns indices of a clip of each label, none twice; ConfigError if there are too few."""
-  wanted = collections.defaultdict(list)
-  for place, label in enumerate(labels):
-    wanted[tuple(label[:3])].append(place)
-  found: dict[int, int] = {}
-  for index in range(len(source)):
-    if len(found) == len(labels):
-      break
-    scene = source.scene(index)
-    if places := wanted[(int(scene.number), scene.colour, scene.motion)]:
-      found[places.pop()] = index
-  if len(found) < len(labels):
-    raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(found)} of them')
-  return [found[place] for place in range(len(labels))]
-
-
-def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str] = LOOKS) -> dict[str, Any]:
+def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str]) -> dict[str, Any]:
   """Returns the `looks` of training clips by name; ConfigError for another kind of data."""
   data = data_settings(fields_of(pipeline.config, 'data'))
   if data.kind != kind:

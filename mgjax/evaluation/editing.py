@@ -20,7 +20,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
-from mgjax.evaluation.alignment import held_out_labels, indices_of, world_of
+from mgjax.evaluation.alignment import world_of
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
@@ -29,6 +29,7 @@ from mgjax.worlds.digits import render
 from mgjax.worlds.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
 from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
 from mgjax.worlds.digits.scene import COLOURS
+from mgjax.worlds.digits.video_judge import LOOKS, held_out_labels, indices_of
 
 OURS = 'model'
 NEW_COLOUR = 'recolour, new colour'
@@ -79,7 +80,7 @@ def judge_editing(
     ways['model, task not told'] = editor.generate(prompts, video=before, seed=seed)
   again = [editor.reconstruct(video) for video in truth]
   ways |= {'source, unchanged': before, 'truth, autoencoder': again, 'truth': truth}
-  judge = judge or train_edit_judge(**world_of(editor, 'digits'))
+  judge = judge or train_edit_judge(**world_of(editor, 'digits', LOOKS))
   rows = [each.name for each in asked]
   found = {way: judge_edits(edits, videos, judge, rows) for way, videos in ways.items()}
   shown: dict[str, list[Shown]] = {name: [] for name in rows}
@@ -192,7 +193,7 @@ def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
       f'the model reads {", ".join(editor.reads) or "nothing"} beside text; expected one that '
       'reads a source video, as configs/digits/editing.py trains'
     )
-  world = world_of(editor, 'digits')
+  world = world_of(editor, 'digits', LOOKS)
   data = data_settings(fields_of(editor.config, 'data'))
   names = _tasks_of(editor, world['frames'])
   fresh = [name for name in COLOURS if name not in world['colours']]

@@ -15,8 +15,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
@@ -27,6 +25,7 @@ from mgjax.core.settings import fields_of
 from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import longest_bucket
+from mgjax.data.sources import make_world
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
 from mgjax.evaluation.alignment import judge_model, write_shown
@@ -39,17 +38,16 @@ from mgjax.evaluation.audio_reconstruction import (
   write_audio,
 )
 from mgjax.evaluation.editing import judge_editing
+from mgjax.evaluation.judged_reconstruction import judge_reconstruction
 from mgjax.evaluation.long_audio import compare_ways, write_heard
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.personalization import judge_personalization
 from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
-from mgjax.evaluation.record.measured import Measured
 from mgjax.evaluation.record.show import clips_of, draw_below, sounds_of
 from mgjax.evaluation.record.write import Findings, write_findings
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
-from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
@@ -57,6 +55,7 @@ from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.table import WORLDS, judge_of
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
@@ -64,7 +63,6 @@ RECONSTRUCTION = 'evaluation/reconstruction.json'
 SHEETS = 6  # samples of a personalized model on the contact sheet
 
 Mesh = Mapping[str, int] | str | None
-Judged = tuple[Measured, list[pathlib.Path], Sequence[np.ndarray] | np.ndarray]
 
 
 def evaluate_video(
@@ -79,41 +77,27 @@ def evaluate_video(
   mesh: Mesh = None,
   clips: str = '',
 ) -> Findings:
-  """Samples captions of moving digits that training never showed, and judges the videos.
+  """Samples captions that training never showed, and judges the videos by the judge of their world.
 
   Of signs, numbers that training showed are sampled as well. Of a model of somebody's own clips it
-  samples their captions and says which clips are nearest to the samples. `samples` are at least one
-  a caption; of signs as many of either kind of numbers; 216 by default. Of clips they are at most
+  samples their captions and says which clips are nearest to the samples. `samples` are of each
+  group of captions, 216 by default; of digits at least one a caption. Of clips they are at most
   one a caption, by default 64, and `clips` says where the run's own have moved.
   """
   changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'weights': weights}
   pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
   kind, fps, folder = pipeline.config.data.kind, pipeline.config.data.fps, workdir / 'evaluation'
-  if judge := _WORLDS.get(kind):
+  if kind in WORLDS:
     if clips:
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
-    found, sheets, videos = judge(pipeline, folder, samples or 216, seed)
+    found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
+    sheets, _ = write_shown(folder, videos, prompts, fps)
   else:
     most = samples or own_clips.SAMPLES
     found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
     sheets, _ = write_nearest(folder, found, videos, windows, fps)
   about = _about(pipeline, seed)
   return write_findings(workdir, 'video', found, about, sheets, clips_of(videos, fps))
-
-
-def _signs(pipeline: VideoPipeline, folder: pathlib.Path, samples: int, seed: int) -> Judged:
-  found, made = judge_signs(pipeline, samples=samples, seed=seed)
-  videos = [video for some, _ in made.values() for video in some]
-  return found, [write_sheet(folder, made)], videos
-
-
-def _digits(pipeline: VideoPipeline, folder: pathlib.Path, samples: int, seed: int) -> Judged:
-  found, videos, prompts = judge_model(pipeline, samples=samples, seed=seed)
-  sheets, _ = write_shown(folder, videos, prompts, pipeline.config.data.fps)
-  return found, sheets, videos
-
-
-_WORLDS = {'signs': _signs, 'digits': _digits}  # kind of data that has a judge
 
 
 def evaluate_personalization(
@@ -164,12 +148,16 @@ def evaluate_autoencoder(
   frames: int | None = None,
   size: tuple[int, int] | None = None,
   perceptual: str = '',
+  judged: bool = False,
 ) -> Findings:
   """Measures reconstructions of clips of `frames` (1 for images) and `size`; the run decides.
 
   `perceptual` names weights of LPIPS; by default those that the run was trained with, if there.
+  With `judged` the judge of the run's world reads `samples` clips of each of its groups instead.
   """
   config, codec = read_config(workdir), load_codec(workdir)
+  if judged:
+    return _evaluate_judged(workdir, config, codec, samples)
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
   weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
   if perceptual or weights.is_file():
@@ -190,6 +178,18 @@ def evaluate_autoencoder(
   wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
   show = clips_of(wide, config.data.fps)
   return write_findings(workdir, 'autoencoder', found, about, pictures, show, name=RECONSTRUCTION)
+
+
+def _evaluate_judged(workdir: pathlib.Path, config: Any, codec: Any, samples: int) -> Findings:
+  data = data_settings(fields_of(config, 'data'))
+  _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
+  make = judge_of(data.kind, 'video')
+  judge = make(make_world(data, 'train', frames=longest.frames, size=longest.size))
+  found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
+  return write_findings(
+    workdir, 'judged', found, about,
+    name='evaluation/judged.json', page='evaluation/judged.html',
+  )  # fmt: skip
 
 
 def evaluate_codec(

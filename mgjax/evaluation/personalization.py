@@ -16,7 +16,7 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
-from mgjax.evaluation.alignment import LOOKS, held_out_labels, indices_of, world_of
+from mgjax.evaluation.alignment import world_of
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
@@ -27,6 +27,7 @@ from mgjax.worlds.digits.handwriting import identities_of
 from mgjax.worlds.digits.identity_judge import IdentityJudge, candidates_for
 from mgjax.worlds.digits.judge import DigitJudge, train_judge
 from mgjax.worlds.digits.scene import Scene
+from mgjax.worlds.digits.video_judge import LOOKS, held_out_labels, indices_of
 
 REFERENCE = 'reference'
 OURS = 'model'

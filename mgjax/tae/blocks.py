@@ -34,11 +34,14 @@ class Conv(nn.Module):
   upsample: Strides = (1, 1, 1)
   dtype: jnp.dtype = jnp.float32
   temporal: bool = True
+  initializer: jax.nn.initializers.Initializer = FAN_IN  # of the spatial one
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
     frames, rows, _ = (factor == 2 for factor in self.upsample)
-    x = SpatialConv(self.features, upsample=rows, dtype=self.dtype, name='spatial')(x)
+    x = SpatialConv(
+      self.features, upsample=rows, dtype=self.dtype, initializer=self.initializer, name='spatial'
+    )(x)
     if not self.temporal:
       return x
     return TemporalConv(self.features, upsample=frames, dtype=self.dtype, name='temporal')(x)

@@ -20,13 +20,14 @@ from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.record.measured import table_of
 from mgjax.text.vocabulary import describe_words, words_in
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.table import WORLDS
 
 REPORT = 'report.json'
 
 Findings = tuple[Mapping[str, Any], str, list[pathlib.Path]]  # scores, a table for people, pictures
 
 
-def _digits(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
+def _video(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
   """Samples captions that training never showed."""
   sampler = VideoPipeline(model)
   alignment, videos, prompts = judge_model(sampler, samples=samples)
@@ -70,10 +71,18 @@ def _clips_words(workdir: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
 
 
 JUDGES = {
-  'digits': _Judge(_digits, lambda *_: ['--prompt=the green digit 3 moves left']),
   'sound': _Judge(_sound, _sound_words),
   'clips': _Judge(_clips, _clips_words),
 }
+
+
+def _judge_of(name: str) -> _Judge:
+  """The judge of a stage: one of JUDGES, or that of the videos of a world. Raises ConfigError."""
+  if name in JUDGES:
+    return JUDGES[name]
+  if name not in WORLDS:
+    raise ConfigError(f'judge = {name!r}; expected one of {", ".join([*JUDGES, *WORLDS])}')
+  return _Judge(_video, lambda *_: [f'--prompt={WORLDS[name].example}'])
 
 
 def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
@@ -84,12 +93,10 @@ def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
 def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
-  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES, and `samples`.
-  Raises ConfigError if there is no such judge.
+  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES or a world, and
+  `samples`. Raises ConfigError if there is no such judge.
   """
-  if stage['judge'] not in JUDGES:
-    raise ConfigError(f'judge = {stage["judge"]!r}; expected one of {", ".join(JUDGES)}')
-  scores, text, paths = JUDGES[stage['judge']].find(
+  scores, text, paths = _judge_of(stage['judge']).find(
     workdir / stage['of'], workdir, stage['samples']
   )
   shown = {'text': text.split('\n'), 'files': [os.fspath(p.relative_to(workdir)) for p in paths]}
@@ -138,6 +145,6 @@ def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathli
   """A command that can be run as it stands, whether or not the environment is activated."""
   python = os.path.relpath(sys.executable)
   python = sys.executable if python.startswith('..') else python
-  words = JUDGES[stage['judge']].words(workdir, paths)
+  words = _judge_of(stage['judge']).words(workdir, paths)
   made = [f'--workdir={workdir / stage["of"]}', *words, '--out=out.mp4']
   return shlex.join([python, '-m', 'launch.sample', *made])

@@ -6,19 +6,42 @@ function of its seed, split and index alone: 'video', 'caption' and what else th
 `source.validation(frames)` are the fields of what validates, `source.by_seconds` says whether what
 happens goes by seconds, so that it needs the rate, or by frames. `fingerprint`, `len(source)` and
 `every_caption()`, which not all have, are as of any source of data.
+
+Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 
+
+class World(NamedTuple):
+  """Where a world's source and what makes its judges lie, each as 'module:name'."""
+
+  source: str
+  judges: Mapping[str, str]
+  example: str
+
+
 WORLDS = {
-  'digits': 'mgjax.worlds.digits.clips:Digits',
-  'signs': 'mgjax.worlds.digits.signs:Signs',
-  'solids': 'mgjax.worlds.solids.clips:Solids',
+  'digits': World(
+    'mgjax.worlds.digits.clips:Digits',
+    {'video': 'mgjax.worlds.digits.video_judge:DigitsVideoJudge'},
+    'the green digit 3 moves left',
+  ),
+  'signs': World(
+    'mgjax.worlds.digits.signs:Signs',
+    {'video': 'mgjax.worlds.digits.video_judge:SignsVideoJudge'},
+    'the green sign says "38"',
+  ),
+  'solids': World(
+    'mgjax.worlds.solids.clips:Solids',
+    {'video': 'mgjax.worlds.solids.judge:make_judge'},
+    'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
+  ),
 }
 
 
@@ -26,7 +49,24 @@ def source_of(world: str) -> type:
   """Returns the class of a world's source. Raises ConfigError if there is no such world."""
   if world not in WORLDS:
     raise ConfigError(did_you_mean(world, list(WORLDS)))
-  module, _, name = WORLDS[world].partition(':')
+  return _named(WORLDS[world].source)
+
+
+def judge_of(world: str, what: str) -> Any:
+  """Returns what makes the judge of something, 'video', from a world's source of training.
+
+  Raises ConfigError if it has none.
+  """
+  if world not in WORLDS or what not in WORLDS[world].judges:
+    known = [name for name, each in WORLDS.items() if what in each.judges]
+    raise ConfigError(
+      f'no judge of {what} reads {world!r} data; expected a model of {" or ".join(known)}'
+    )
+  return _named(WORLDS[world].judges[what])
+
+
+def _named(place: str) -> Any:
+  module, _, name = place.partition(':')
   return getattr(importlib.import_module(module), name)
 
 

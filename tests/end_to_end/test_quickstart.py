@@ -10,12 +10,12 @@ import pytest
 
 from configs import quickstart as quickstart_config
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation import alignment
 from mgjax.media.video import write_video
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
 from mgjax.workflows import recipe as recipes
 from mgjax.workflows.recipe import run_recipe
+from mgjax.worlds.digits import judge as digit_judge
 from tests import binaries, tiny
 
 
@@ -69,8 +69,8 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
 
 
 def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, monkeypatch):
-  judge = functools.partial(alignment.train_judge, clips=300)  # a tenth of the usual training
-  monkeypatch.setattr(alignment, 'train_judge', judge)
+  judge = functools.partial(digit_judge.train_judge, clips=300)  # a tenth of the usual training
+  monkeypatch.setattr(digit_judge, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
   config = recipe(tiny.autoencoder(), tiny.video(workdir), judge='digits', samples=27)
   assert run_recipe(config.to_dict(), workdir)
@@ -92,7 +92,7 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
 
 def test_an_unknown_judge_is_refused(tiny_runs):
   config = recipe(tiny.autoencoder(), tiny.video(tiny_runs), judge='cats', samples=1)
-  with pytest.raises(ConfigError, match="judge = 'cats'; expected one of digits, sound, clips"):
+  with pytest.raises(ConfigError, match="judge = 'cats'; expected one of sound, clips, digits"):
     quickstart.judge_samples(config.stages.samples.to_dict(), tiny_runs)
 
 

@@ -78,11 +78,12 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
   ]
   found = json.loads((workdir / 'evaluation.json').read_text())
   assert found['settings']['guidance'] == [['characters', 2.0], ['text', 2.0]]
-  assert found['ceiling']['number'] > 0.9 > 0.1 > found['floor']['number']
-  assert set(found['signs']) == {'seen', 'held_out'} and found['samples'] == 10
-  for kind, scores in found['signs'].items():
-    for name, score in scores.items():
-      assert found['measured']['metrics'][f'signs/{kind}/{name}']['value'] == pytest.approx(score)
+  assert set(found['groups']) == {'seen in training', 'held out'} and found['samples'] == 10
+  metrics = found['measured']['metrics']
+  for kind, group in found['groups'].items():
+    assert group['ceiling']['number'] > 0.9 > 0.1 > group['floor']['number']
+    for name, score in group['alignment'].items():
+      assert metrics[f'alignment/{kind}/{name}']['value'] == pytest.approx(score)
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
 

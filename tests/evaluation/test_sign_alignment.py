@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation import sign_alignment
-from mgjax.evaluation.sign_alignment import judge_signs, write_sheet
+from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.digits import sign_judge
 from mgjax.worlds.digits.handwriting import handwriting
 from mgjax.worlds.digits.render import PITCH
 from mgjax.worlds.digits.scene import COLOURS
@@ -26,13 +26,14 @@ CAPTION = re.compile(r'the (\w+) sign says "(\d+)"')
 def quick_judge(monkeypatch):
   """Trained on half as many signs as models are judged by."""
   trained = functools.partial(train_sign_judge, clips=700)
-  monkeypatch.setattr(sign_alignment, 'train_sign_judge', trained)
+  monkeypatch.setattr(sign_judge, 'train_sign_judge', trained)
 
 
 class Painter(VideoPipeline):
   """Stands for a model: paints what a prompt asks for, or what `change` makes of it."""
 
   default_shape = (1, 32, 48)
+  reads = ()
 
   def __init__(self, frames=1, kind='signs', change=str, **signs):
     fields = {'digit_size': 16.0, 'motions': ('still',)} | signs
@@ -60,40 +61,44 @@ class Painter(VideoPipeline):
 
 def test_a_model_that_writes_what_it_is_told_scores_like_real_signs(tmp_path):
   painter = Painter(frames=2)
-  found, made = judge_signs(painter, samples=SAMPLES)
+  found, videos, prompts = judge_model(painter, samples=SAMPLES)
   numbers = [CAPTION.match(prompt)[2] for prompt in painter.prompts]
   assert [is_held_out_number(number) for number in numbers] == [False] * SAMPLES + [True] * SAMPLES
   assert len({*numbers}) > SAMPLES  # many different ones, of both lengths alike
   assert sum(len(number) == 2 for number in numbers) == SAMPLES
-  for scores in found.record['signs'].values():
+  for group in found.record['groups'].values():
+    scores = group['alignment']
     # Handwriting that the judge was trained on: as good as its ceiling, less five deviations.
     assert scores['number'] > 0.96 - 5 * np.sqrt(0.96 * 0.04 / SAMPLES)
     assert scores['colour'] == scores['direction'] == 1
-  assert found.record['ceiling']['number'] > 0.9 and found.record['floor']['number'] < 0.03
-  assert set(found.record) == {'signs', 'ceiling', 'floor', 'samples'}
-  with Image.open(write_sheet(tmp_path, made)) as sheet:
-    assert sheet.width > 2 * 96 and sheet.height > 6 * 64  # six videos of two frames
+    assert group['ceiling']['number'] > 0.9 and group['floor']['number'] < 0.03
+  assert found.record['samples'] == 2 * SAMPLES
+  (sheet, *_), _ = write_shown(tmp_path, videos, prompts, 8)
+  with Image.open(sheet) as shown:
+    assert shown.width > 2 * 48 and shown.height > 6 * 32  # six videos of two frames
 
 
 def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
   wrong = lambda number: number[:-1] + str((int(number[-1]) + 1) % 10)  # noqa: E731
-  found, made = judge_signs(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
-  for scores in found.record['signs'].values():
+  found, videos, prompts = judge_model(Painter(change=wrong, lengths=(3,)), samples=SAMPLES)
+  for group in found.record['groups'].values():
+    scores = group['alignment']
     # What the judge misreads is far less than the deviation of five that is left to it.
     assert scores['number'] < 0.1
     assert scores['characters'] == pytest.approx(2 / 3, abs=0.05)
     assert '2 digits' not in scores
-  with Image.open(write_sheet(tmp_path, made)) as sheet:
-    assert sheet.width > 8 * 96 and sheet.height > 6 * 64  # six rows of eight images
+  (sheet, *_), _ = write_shown(tmp_path, videos, prompts, 8)
+  with Image.open(sheet) as shown:
+    assert shown.width > 48 and shown.height > 6 * 32  # six images
 
 
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'kind': 'clips'}, "reads moving signs; this model was trained on 'clips' data"),
+    ({'kind': 'clips'}, "no judge of video reads 'clips' data; expected a model of digits or signs"),
     ({'lengths': (1,)}, r'lengths=\(1,\): no number is held out'),
   ],
 )
 def test_another_model_is_refused(fields, words):
   with pytest.raises(ConfigError, match=words):
-    judge_signs(Painter(**fields), samples=2)
+    judge_model(Painter(**fields), samples=2)

@@ -50,7 +50,7 @@ def test_a_third_world_is_one_module_and_one_row(monkeypatch):
   module = types.ModuleType('greys')
   module.Greys = Greys
   monkeypatch.setitem(sys.modules, 'greys', module)
-  monkeypatch.setitem(table.WORLDS, 'greys', 'greys:Greys')
+  monkeypatch.setitem(table.WORLDS, 'greys', table.World('greys:Greys', {}, 'grey'))
   data = data_settings({'kind': 'greys', 'fps': 6, 'greys': {'step': 3}})
   train, validation = (make_sources(data, SHAPES, split) for split in ('train', 'validation'))
   assert (len(train['video']), len(validation['image'])) == (100, 10)

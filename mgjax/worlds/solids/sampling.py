@@ -32,6 +32,7 @@ from mgjax.worlds.solids.scene import SECONDS, Camera, Scene, Solid
 
 NOVELTIES = ('none', 'combination', 'value')
 _LAYOUTS, _PLACES = 40, 12
+_NEW = 0.25  # of solids have values outside of the ranges of training, where anything may be
 _STAGE = (1.45, 1.1)  # half of its width and depth, where solids are in the middle of a scene
 _MEETING = Span(0.5, 1.15)  # seconds
 _GAP = 0.06  # between any two at the beginning
@@ -46,7 +47,7 @@ class Choices:
 
   `novelty` is 'none' for what training shows; 'combination' for solids each of which has a triple
   that training never shows; 'value' for sizes and speeds outside of its ranges; 'any' for all
-  combinations.
+  combinations, and a quarter of all solids of such sizes and speeds.
   """
 
   solids: tuple[int, int] = (1, 3)  # how many, at least and at most
@@ -191,6 +192,8 @@ class _Story:
   def solid(self, look: dict[str, Any]) -> Solid:
     verb, direction = MOTIONS[look['motion']]
     new = self.choices.novelty == 'value'
+    if self.choices.novelty == 'any':
+      new = self.generator.uniform() < _NEW
     size = self.within(SIZES[look['word']][new])
     speed = self.within(SPEEDS[verb][new]) if direction else 0.0
     way = DIRECTIONS[direction] if direction else (0.0, 0.0)

@@ -1,0 +1,187 @@
+"""Judges videos of moving digits and of signs for `mgjax.evaluation`, see `worlds/judging.py`."""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Float
+from mgjax.worlds.digits import digit_features, judge, sign_judge
+from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
+from mgjax.worlds.digits.signs import Signs, numbers, sign_caption
+from mgjax.worlds.judging import Asked, Videos
+
+LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
+REAL = 500  # signs that say what can be read of real ones
+_KINDS = {'seen': 'seen in training', 'held_out': 'held out'}  # of signs' numbers
+
+
+def looks_of(source: Digits, more: Sequence[str] = ()) -> dict[str, Any]:
+  """What of a source of training says how its clips look."""
+  return {name: getattr(source, name) for name in (*LOOKS, *more)}
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsVideoJudge:
+  """Asks for every held-out caption equally often, at least once."""
+
+  source: Digits  # of training
+
+  @property
+  def factors(self) -> dict[str, str]:
+    return {name: name for name in ('digit', 'colour', 'direction', 'all')}
+
+  def asks(self, samples: int) -> dict[str, list[Asked]]:
+    _, _, labels = held_out_labels(looks_of(self.source), samples)
+    return {'held-out captions': [Asked(label[3], label) for label in labels]}
+
+  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
+    found = self._judge.right(videos, [each.label for each in asked])
+    return {name: each.astype(float) for name, each in found.items()}
+
+  def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
+    del group
+    return _references(self.source)
+
+  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Clips of held-out handwriting. Raises ConfigError if there are too few of a caption."""
+    return clips_of(self._unseen, [each.label for each in asked])
+
+  def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
+    return judge.diversity(self._judge, videos, [each.label for each in asked])
+
+  def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
+    return _features(self.source).rows(videos)
+
+  @property
+  def _judge(self) -> judge.DigitJudge:
+    return _judge_of(self.source)
+
+  @property
+  def _unseen(self) -> Digits:
+    return dataclasses.replace(self.source, **self.source.validation(self.source.frames))
+
+
+@functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
+def _judge_of(source: Digits) -> judge.DigitJudge:
+  return judge.train_judge(**looks_of(source))
+
+
+@functools.lru_cache(maxsize=2)
+def _references(source: Digits) -> tuple[dict[str, float], dict[str, float]]:
+  looks, read = looks_of(source), _judge_of(source)
+  return judge.judge_ceiling(read, **looks), judge.judge_floor(read, **looks)
+
+
+@functools.lru_cache(maxsize=2)
+def _features(source: Digits) -> digit_features.DigitFeatures:
+  return digit_features.fit_features(**looks_of(source))
+
+
+def held_out_labels(
+  world: Mapping[str, Any], samples: int
+) -> tuple[list[tuple], list[tuple], list[tuple]]:
+  """Returns all captions, those not in training, and one of these for every sample or more."""
+  captions = all_captions(world['colours'], world['motions'])
+  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
+  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
+  return captions, unseen, labels
+
+
+def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:
+  """Returns a clip of each label (digit, colour, motion, ...), see `indices_of`."""
+  return [source[index] for index in indices_of(source, labels)]
+
+
+def indices_of(source: Digits, labels: Sequence[tuple]) -> list[int]:
+  """Returns indices of a clip of each label, none twice; ConfigError if there are too few."""
+  wanted = collections.defaultdict(list)
+  for place, label in enumerate(labels):
+    wanted[tuple(label[:3])].append(place)
+  found: dict[int, int] = {}
+  for index in range(len(source)):
+    if len(found) == len(labels):
+      break
+    scene = source.scene(index)
+    if places := wanted[(int(scene.number), scene.colour, scene.motion)]:
+      found[places.pop()] = index
+  if len(found) < len(labels):
+    raise ConfigError(f'{len(labels)} clips are asked for, the data have {len(found)} of them')
+  return [found[place] for place in range(len(labels))]
+
+
+@dataclasses.dataclass(frozen=True)
+class SignsVideoJudge:
+  """Asks for numbers of two digits or more that training showed, and for as many held out."""
+
+  source: Signs  # of training
+
+  def __post_init__(self):
+    if not self._lengths:
+      raise ConfigError(
+        f'data.signs.lengths={self.source.lengths}: no number is held out; train on more digits'
+      )
+
+  @property
+  def factors(self) -> dict[str, str]:
+    lengths = [f'{length} digits' for length in sorted(self._lengths)]
+    return {name: name for name in ('characters', 'number', *lengths, 'colour', 'direction')}
+
+  def asks(self, samples: int) -> dict[str, list[Asked]]:
+    motions = self.source.motions if self.source.frames > 1 else ('',)
+    return {
+      title: [
+        Asked(sign_caption(*label), label)
+        for label in _evenly(kind, self._lengths, samples, self.source.colours, motions)
+      ]
+      for kind, title in _KINDS.items()
+    }
+
+  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
+    found = _sign_judge_of(self.source).read_all(videos, [each.label for each in asked])
+    return {name: np.array(each, float) for name, each in found.items()}
+
+  def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Of signs in handwriting that the judge never saw, and each under the next one's caption."""
+    del group
+    return _sign_references(self.source, self._lengths)
+
+  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    raise ConfigError('models of signs read captions alone; expected a text-to-video model')
+
+  @property
+  def _lengths(self) -> tuple[int, ...]:
+    return tuple(length for length in self.source.lengths if length > 1)
+
+
+@functools.lru_cache(maxsize=2)
+def _sign_judge_of(source: Signs) -> sign_judge.SignJudge:
+  return sign_judge.train_sign_judge(**looks_of(source, ('lengths',)))
+
+
+@functools.lru_cache(maxsize=2)
+def _sign_references(
+  source: Signs, lengths: tuple[int, ...]
+) -> tuple[dict[str, float], dict[str, float]]:
+  looks = looks_of(source) | {'lengths': lengths}
+  real = list(Signs(split='test', captions='all', length=REAL, **looks))
+  labels, videos = sign_judge.sign_labels(real), [sample['video'] for sample in real]
+  read = _sign_judge_of(source)
+  return read.score(videos, labels), read.score(videos, labels[1:] + labels[:1])
+
+
+def _evenly(captions, lengths, samples, colours, motions) -> list[sign_judge.SignReading]:
+  """Numbers of every length alike, evenly spread, in colours and motions by turns."""
+  labels = []
+  for index in range(samples):
+    turn, place = divmod(index, len(lengths))
+    known = numbers(lengths[place], captions)
+    turns = -(-(samples - place) // len(lengths))
+    number = known[turn * len(known) // turns % len(known)]
+    colour, motion = colours[turn % len(colours)], motions[turn // len(colours) % len(motions)]
+    labels.append(sign_judge.SignReading(number, colour, motion))
+  return labels

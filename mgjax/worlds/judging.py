@@ -1,0 +1,61 @@
+"""What a world offers to those who measure models: judges of its clips, behind one contract.
+
+A world names its judges in its row of `table.WORLDS`; what makes one takes the source that a model
+was trained on. A judge knows what to ask of a model (captions that training never showed), reads
+what it made, and says what real clips score, so that a number has a ceiling and a floor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from mgjax.core.typing import Float, UInt8
+
+Videos = Sequence[np.ndarray] | UInt8[np.ndarray, 'b t h w 3']
+
+
+class Asked(NamedTuple):
+  """A caption, and what its world knows of the clip that it is of."""
+
+  caption: str
+  label: Any
+
+
+@runtime_checkable
+class VideoJudge(Protocol):
+  """Reads clips of one world, of one shape."""
+
+  @property
+  def factors(self) -> Mapping[str, str]:
+    """What is read, name -> label in tables; all of it is in 'all', the last."""
+    ...
+
+  def asks(self, samples: int) -> Mapping[str, Sequence[Asked]]:
+    """What a model is asked for, by group of captions: about so many samples of each."""
+    ...
+
+  def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, Float[np.ndarray, 'b']]:
+    """Which share of what a caption says of a factor its clip shows; NaN if it says nothing."""
+    ...
+
+  def references(self, group: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """What real clips of a group score, by factor, and real clips under captions of others."""
+    ...
+
+  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Samples of the world with these captions that training did not show."""
+    ...
+
+
+@runtime_checkable
+class DiverseJudge(VideoJudge, Protocol):
+  """A judge that also says how much the clips of one caption differ, and compares distributions."""
+
+  def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
+    """How much clips of a label differ, 1 as much as real ones, 0 for copies."""
+    ...
+
+  def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
+    """Numbers of each clip whose distributions are compared (Frechet distance)."""
+    ...
