@@ -26,7 +26,7 @@ import mgjax
 from mgjax.media.audio import read_audio
 from mgjax.media.video import write_video
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.sound_judge import hear, judge_sound
+from mgjax.worlds.digits.judges.sound import hear, judge_sound
 
 AUDIO = 'digits/audio'  # comes with mgjax; or the work directory of a run of yours
 CLIP = ''  # a video of your own, as 'clip.mp4', with PROMPT for it; '' takes the digits'

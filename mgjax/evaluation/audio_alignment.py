@@ -25,7 +25,7 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.viewing import write_clip
 from mgjax.text.prompts import clean_prompt
-from mgjax.worlds.digits.sound_judge import (
+from mgjax.worlds.digits.judges.sound import (
   SoundReading,
   SoundScores,
   judge_clips,

@@ -26,10 +26,10 @@ from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_
 from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits import render
-from mgjax.worlds.digits.edit_judge import EditJudge, JudgedEdit, train_edit_judge
 from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
+from mgjax.worlds.digits.judges.edit import EditJudge, JudgedEdit, train_edit_judge
+from mgjax.worlds.digits.judges.video import LOOKS, held_out_labels, indices_of
 from mgjax.worlds.digits.scene import COLOURS
-from mgjax.worlds.digits.video_judge import LOOKS, held_out_labels, indices_of
 
 OURS = 'model'
 NEW_COLOUR = 'recolour, new colour'

@@ -22,7 +22,7 @@ from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.sound_judge import judge_clips
+from mgjax.worlds.digits.judges.sound import judge_clips
 from mgjax.worlds.digits.sounds import RATE
 
 _COLUMNS = {  # label of the metric, which way is better, head of the column, format

@@ -24,10 +24,10 @@ from mgjax.evaluation.record.show import Shown
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits.clips import one_of
 from mgjax.worlds.digits.handwriting import identities_of
-from mgjax.worlds.digits.identity_judge import IdentityJudge, candidates_for
-from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
+from mgjax.worlds.digits.judges.identity import IdentityJudge, candidates_for
+from mgjax.worlds.digits.judges.video import LOOKS, held_out_labels, indices_of
 from mgjax.worlds.digits.scene import Scene
-from mgjax.worlds.digits.video_judge import LOOKS, held_out_labels, indices_of
 
 REFERENCE = 'reference'
 OURS = 'model'

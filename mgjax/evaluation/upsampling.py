@@ -42,9 +42,9 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
-from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
+from mgjax.worlds.digits.judges.texture import texture_phase
 from mgjax.worlds.digits.scene import TEXTURES
-from mgjax.worlds.digits.texture_judge import texture_phase
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'

@@ -29,17 +29,17 @@ class World(NamedTuple):
 WORLDS = {
   'digits': World(
     'mgjax.worlds.digits.clips:Digits',
-    {'video': 'mgjax.worlds.digits.video_judge:DigitsVideoJudge'},
+    {'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge'},
     'the green digit 3 moves left',
   ),
   'signs': World(
     'mgjax.worlds.digits.signs:Signs',
-    {'video': 'mgjax.worlds.digits.video_judge:SignsVideoJudge'},
+    {'video': 'mgjax.worlds.digits.judges.video:SignsVideoJudge'},
     'the green sign says "38"',
   ),
   'solids': World(
     'mgjax.worlds.solids.clips:Solids',
-    {'video': 'mgjax.worlds.solids.judge:make_judge'},
+    {'video': 'mgjax.worlds.solids.judges.video:make_judge'},
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
   ),
 }

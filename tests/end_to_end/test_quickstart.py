@@ -15,7 +15,7 @@ from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows import quickstart
 from mgjax.workflows import recipe as recipes
 from mgjax.workflows.recipe import run_recipe
-from mgjax.worlds.digits import judge as digit_judge
+from mgjax.worlds.digits.judges import digit as digit_judge
 from tests import binaries, tiny
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
-from mgjax.worlds.digits.judge import labels_of
-from mgjax.worlds.digits.video_judge import clips_of
+from mgjax.worlds.digits.judges.digit import labels_of
+from mgjax.worlds.digits.judges.video import clips_of
 
 UNSEEN = [caption for caption in all_captions() if is_held_out(*caption[:3])]
 

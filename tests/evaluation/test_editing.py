@@ -19,8 +19,8 @@ from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.record.show import draw_below
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits import render
-from mgjax.worlds.digits.edit_judge import train_edit_judge
 from mgjax.worlds.digits.edits import TASKS
+from mgjax.worlds.digits.judges.edit import train_edit_judge
 from mgjax.worlds.digits.scene import COLOURS
 
 SHAPE = 4, 32, 32

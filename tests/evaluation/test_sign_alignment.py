@@ -11,11 +11,11 @@ from PIL import Image
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.video.pipeline import VideoPipeline
-from mgjax.worlds.digits import sign_judge
 from mgjax.worlds.digits.handwriting import handwriting
+from mgjax.worlds.digits.judges import sign as sign_judge
+from mgjax.worlds.digits.judges.sign import train_sign_judge
 from mgjax.worlds.digits.render import PITCH
 from mgjax.worlds.digits.scene import COLOURS
-from mgjax.worlds.digits.sign_judge import train_sign_judge
 from mgjax.worlds.digits.signs import is_held_out_number
 
 SAMPLES = 40
@@ -95,7 +95,7 @@ def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'kind': 'clips'}, "no judge of video reads 'clips' data; expected a model of digits or signs"),
+    ({'kind': 'clips'}, "no judge of video reads 'clips' data; expected a model of digits"),
     ({'lengths': (1,)}, r'lengths=\(1,\): no number is held out'),
   ],
 )

@@ -22,7 +22,7 @@ from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
 from mgjax.worlds.digits.clips import all_captions
-from mgjax.worlds.digits.judge import DigitJudge, train_judge
+from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
 from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 
 JUDGES = ('digits',)

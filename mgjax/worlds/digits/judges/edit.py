@@ -17,7 +17,14 @@ from mgjax.core.settings import Positive
 from mgjax.core.typing import Float
 from mgjax.worlds.digits import render
 from mgjax.worlds.digits.edits import TASKS, Edit
-from mgjax.worlds.digits.judge import SIDE, THRESHOLD, DigitJudge, Sight, find_digit, train_judge
+from mgjax.worlds.digits.judges.digit import (
+  SIDE,
+  THRESHOLD,
+  DigitJudge,
+  Sight,
+  find_digit,
+  train_judge,
+)
 from mgjax.worlds.digits.scene import COLOURS, TINTS, Scene
 
 _ALL = ('digit', 'colour', 'wall', 'path', 'mark')

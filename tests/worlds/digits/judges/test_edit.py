@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from mgjax.worlds.digits import render
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.edit_judge import KEEP_THE_HAND, KEEP_THE_PATH, PARTS, train_edit_judge
 from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
+from mgjax.worlds.digits.judges.edit import KEEP_THE_HAND, KEEP_THE_PATH, PARTS, train_edit_judge
 from mgjax.worlds.digits.scene import Scene
 
 FRAMES, SIZE = 8, (32, 32)

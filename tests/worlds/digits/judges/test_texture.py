@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judge import judge_ceiling, judge_floor, labels_of, train_judge
+from mgjax.worlds.digits.judges.digit import judge_ceiling, judge_floor, labels_of, train_judge
+from mgjax.worlds.digits.judges.texture import read_texture, texture_phase
 from mgjax.worlds.digits.scene import BACKGROUNDS, COLOURS, MOTIONS, TEXTURES
-from mgjax.worlds.digits.texture_judge import read_texture, texture_phase
 
 CRISP = tuple(name for name in TEXTURES if name != 'soft')
 TEXTURED = tuple(name for name, word in TEXTURES.items() if word)

@@ -3,7 +3,7 @@ import pytest
 
 from mgjax.core.errors import DataError
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judge import (
+from mgjax.worlds.digits.judges.digit import (
   DigitReading,
   diversity,
   judge_ceiling,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import DataError
-from mgjax.worlds.digits.sign_judge import (
+from mgjax.worlds.digits.judges.sign import (
   SignReading,
   character_accuracy,
   edit_distance,

@@ -1,6 +1,6 @@
 r"""What judges of solids read from real clips: ceiling, floor, and how far off they are.
 
-python -m mgjax.worlds.solids.judge_check --clips=1000
+python -m mgjax.worlds.solids.judges.check --clips=1000
 """
 
 import argparse
@@ -14,7 +14,8 @@ from mgjax.core.typing import UInt8
 from mgjax.worlds.judging import Asked
 from mgjax.worlds.solids.captions import size_word
 from mgjax.worlds.solids.clips import Solids
-from mgjax.worlds.solids.judge import (
+from mgjax.worlds.solids.judges.examples import FPS
+from mgjax.worlds.solids.judges.video import (
   FACTORS,
   GROUPS,
   SolidsJudge,
@@ -23,7 +24,6 @@ from mgjax.worlds.solids.judge import (
   make_judge,
   says_right,
 )
-from mgjax.worlds.solids.judge_examples import FPS
 from mgjax.worlds.solids.kinds import CAMERAS
 from mgjax.worlds.solids.physics import ON_FLOOR
 
@@ -174,6 +174,7 @@ def _confused(readings, wanted) -> dict[str, list[tuple[str, str, int]]]:
 
 
 def main(report: Callable[[str], None] = print) -> None:
+  """Prints the tables of both judges."""
   raw = argparse.RawTextHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
   parser.add_argument('--clips', type=int, default=1000, help='of each group')

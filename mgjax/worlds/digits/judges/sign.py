@@ -15,7 +15,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.worlds.digits.judge import (
+from mgjax.worlds.digits.judges.digit import (
   CROP,
   SIDE,
   THRESHOLD,

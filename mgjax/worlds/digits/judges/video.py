@@ -10,8 +10,8 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float
-from mgjax.worlds.digits import digit_features, judge, sign_judge
 from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
+from mgjax.worlds.digits.judges import digit, features, sign
 from mgjax.worlds.digits.signs import Signs, numbers, sign_caption
 from mgjax.worlds.judging import Asked, Videos
 
@@ -52,13 +52,13 @@ class DigitsVideoJudge:
     return clips_of(self._unseen, [each.label for each in asked])
 
   def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
-    return judge.diversity(self._judge, videos, [each.label for each in asked])
+    return digit.diversity(self._judge, videos, [each.label for each in asked])
 
   def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
     return _features(self.source).rows(videos)
 
   @property
-  def _judge(self) -> judge.DigitJudge:
+  def _judge(self) -> digit.DigitJudge:
     return _judge_of(self.source)
 
   @property
@@ -67,19 +67,19 @@ class DigitsVideoJudge:
 
 
 @functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
-def _judge_of(source: Digits) -> judge.DigitJudge:
-  return judge.train_judge(**looks_of(source))
+def _judge_of(source: Digits) -> digit.DigitJudge:
+  return digit.train_judge(**looks_of(source))
 
 
 @functools.lru_cache(maxsize=2)
 def _references(source: Digits) -> tuple[dict[str, float], dict[str, float]]:
   looks, read = looks_of(source), _judge_of(source)
-  return judge.judge_ceiling(read, **looks), judge.judge_floor(read, **looks)
+  return digit.judge_ceiling(read, **looks), digit.judge_floor(read, **looks)
 
 
 @functools.lru_cache(maxsize=2)
-def _features(source: Digits) -> digit_features.DigitFeatures:
-  return digit_features.fit_features(**looks_of(source))
+def _features(source: Digits) -> features.DigitFeatures:
+  return features.fit_features(**looks_of(source))
 
 
 def held_out_labels(
@@ -159,8 +159,8 @@ class SignsVideoJudge:
 
 
 @functools.lru_cache(maxsize=2)
-def _sign_judge_of(source: Signs) -> sign_judge.SignJudge:
-  return sign_judge.train_sign_judge(**looks_of(source, ('lengths',)))
+def _sign_judge_of(source: Signs) -> sign.SignJudge:
+  return sign.train_sign_judge(**looks_of(source, ('lengths',)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -169,12 +169,12 @@ def _sign_references(
 ) -> tuple[dict[str, float], dict[str, float]]:
   looks = looks_of(source) | {'lengths': lengths}
   real = list(Signs(split='test', captions='all', length=REAL, **looks))
-  labels, videos = sign_judge.sign_labels(real), [sample['video'] for sample in real]
+  labels, videos = sign.sign_labels(real), [sample['video'] for sample in real]
   read = _sign_judge_of(source)
   return read.score(videos, labels), read.score(videos, labels[1:] + labels[:1])
 
 
-def _evenly(captions, lengths, samples, colours, motions) -> list[sign_judge.SignReading]:
+def _evenly(captions, lengths, samples, colours, motions) -> list[sign.SignReading]:
   """Numbers of every length alike, evenly spread, in colours and motions by turns."""
   labels = []
   for index in range(samples):
@@ -183,5 +183,5 @@ def _evenly(captions, lengths, samples, colours, motions) -> list[sign_judge.Sig
     turns = -(-(samples - place) // len(lengths))
     number = known[turn * len(known) // turns % len(known)]
     colour, motion = colours[turn % len(colours)], motions[turn // len(colours) % len(motions)]
-    labels.append(sign_judge.SignReading(number, colour, motion))
+    labels.append(sign.SignReading(number, colour, motion))
   return labels

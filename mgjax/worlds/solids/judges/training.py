@@ -1,7 +1,7 @@
 r"""Trains a judge of solids on renders, in some minutes of two CPU cores.
 
-python -m mgjax.worlds.solids.judge_training --split=judge --out=judge.safetensors
-python -m mgjax.worlds.solids.judge_training --split=filter --out=filter.safetensors
+python -m mgjax.worlds.solids.judges.training --split=judge --out=judge.safetensors
+python -m mgjax.worlds.solids.judges.training --split=filter --out=filter.safetensors
 
 Two judges that share no scene and see other blemishes: one may filter what the other judges.
 """
@@ -18,12 +18,12 @@ import optax
 
 from mgjax.core.typing import Array, Float, Key, Tree
 from mgjax.worlds.solids.clips import Solids
-from mgjax.worlds.solids.judge import save
-from mgjax.worlds.solids.judge_examples import AMOUNTS, SIDE, Examples, make_examples
-from mgjax.worlds.solids.judge_network import (
+from mgjax.worlds.solids.judges.examples import AMOUNTS, SIDE, Examples, make_examples
+from mgjax.worlds.solids.judges.network import (
   AMOUNT_SCALE,
   APART,
   CELL,
+  RATE_SCALE,
   STEPS,
   Clips,
   Frames,
@@ -32,11 +32,11 @@ from mgjax.worlds.solids.judge_network import (
   Told,
   look,
 )
+from mgjax.worlds.solids.judges.video import save
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MOTIONS
 
 Report = Callable[[str], None]
 COURSE_SCALE = np.array([1.0, 1.0, 2.0, 2.0, 1.0, 0.5, 0.5, 0.5], np.float32)
-RATE_SCALE = np.array([20.0, 12.0, 60.0, 0.6, 1.0, 1.0], np.float32)
 _MIRRORED_COURSE = np.array([-1, 1, 1, -1, 1, -1, 1, 1], np.float32)
 _MIRRORED_RATES = np.array([-1, 1, -1, 1, -1, 1], np.float32)
 _BATCH, _CLIPS_BATCH = 40, 64
@@ -277,6 +277,7 @@ def train_judge(
 
 
 def main() -> None:
+  """Trains a judge and writes it."""
   raw = argparse.RawTextHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
   parser.add_argument('--split', choices=list(BLEMISHES), required=True)

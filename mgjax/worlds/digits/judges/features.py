@@ -13,7 +13,7 @@ import numpy as np
 
 from mgjax.core.typing import Float
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judge import Sight, find_digit
+from mgjax.worlds.digits.judges.digit import Sight, find_digit
 
 SHAPES = 16  # leading components of the crops: nine tenths of how handwriting differs
 _CLIPS = 500  # true ones that say what is usual

@@ -8,7 +8,7 @@ from scipy import signal
 
 from mgjax.core.errors import DataError
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.sound_judge import (
+from mgjax.worlds.digits.judges.sound import (
   hear,
   judge_sound,
   judge_sounds,

@@ -5,7 +5,7 @@ import pytest
 
 from mgjax.evaluation.metrics.sets import frechet_distance
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.digit_features import SHAPES, fit_features
+from mgjax.worlds.digits.judges.features import SHAPES, fit_features
 
 FEATURES = fit_features(clips=300)
 

@@ -22,7 +22,7 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.judging import Asked
 from mgjax.worlds.solids.captions import Statement
 from mgjax.worlds.solids.clips import Solids
-from mgjax.worlds.solids.judge_examples import AMOUNTS, FPS, FRAMES, LOOKS, SIDE
+from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, SIDE
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MOTIONS
 from mgjax.worlds.solids.scene import Scene
 
@@ -66,6 +66,8 @@ class SolidsReading(NamedTuple):
   solids: Mapping[str, SolidSeen]
   camera: str
   amount: float  # of its move, in the unit of `kinds.CAMERAS`; 0 of none
+  # How far it panned, tilted and circled (degrees) and zoomed (log) until each frame.
+  path: Float[np.ndarray, 't 4'] = np.zeros((FRAMES, 4), np.float32)
 
   def meetings(self) -> list[tuple[float, str, str]]:
     """Lists contacts of two solids: seconds and both colours."""
@@ -159,11 +161,13 @@ class SolidsJudge:
 
   def read(self, videos: Sequence[UInt8[np.ndarray, 't h w 3']]) -> list[SolidsReading]:
     """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 64 px or more."""
-    from mgjax.worlds.solids.judge_network import tell  # JAX, only where something is read
+    from mgjax.worlds.solids.judges.network import tell  # JAX, only where something is read
 
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
-    told = tell(self.weights, small)
-    return [_reading(told, index) for index in range(len(small))]
+    told, rates = tell(self.weights, small)
+    return [
+      _reading(told, index)._replace(path=_path(rates[index])) for index in range(len(small))
+    ]
 
   def _asked(self, group: str, count: int) -> list[Asked]:
     source = dataclasses.replace(self.source, split=GROUPS[group])
@@ -192,20 +196,25 @@ def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
 @functools.cache
 def load(name: str) -> dict[str, Any]:
   """Reads the weights of a judge, 'judge' or 'filter': {'frames': tree, 'clips': tree}."""
-  from flax.traverse_util import unflatten_dict
   from safetensors.numpy import load_file
 
   flat = load_file(_HERE / f'{name}.safetensors')
-  return unflatten_dict({key: each.astype(np.float32) for key, each in flat.items()}, sep='/')
+  tree: dict[str, Any] = {}
+  for key, each in flat.items():
+    *folders, last = key.split('/')
+    place = functools.reduce(lambda at, folder: at.setdefault(folder, {}), folders, tree)
+    place[last] = each.astype(np.float32)
+  return tree
 
 
 def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
   """Writes what `load` reads, in half precision."""
-  from flax.traverse_util import flatten_dict
+  import jax
   from safetensors.numpy import save_file
 
-  flat = flatten_dict(weights, sep='/')
-  save_file({key: np.asarray(each, np.float16) for key, each in flat.items()}, path)
+  rows, _ = jax.tree.flatten_with_path(weights)
+  flat = {'/'.join(key.key for key in place): np.asarray(each, np.float16) for place, each in rows}
+  save_file(flat, path)
 
 
 def _looked_at(video: np.ndarray) -> np.ndarray:
@@ -241,6 +250,12 @@ def _reading(told: Any, index: int) -> SolidsReading:
     solids[colour] = SolidSeen(*looks, motion, (right, away), meets, lands)
   camera = list(CAMERAS)[int(told.camera[index].argmax())]
   return SolidsReading(solids, camera, _amount(told.amount[index], camera))
+
+
+def _path(rates: Float[np.ndarray, 't r']) -> Float[np.ndarray, 't 4']:
+  """Sums rates (a clip) of the steps, of which the ends hold for the frames beside them."""
+  at = np.clip(np.arange(FRAMES - 1) - 1, 0, len(rates) - 1)
+  return np.concatenate([np.zeros((1, 4)), np.cumsum(rates[at, :4], 0) / (FRAMES - 1)])
 
 
 def _times(contacts: Float[np.ndarray, 't 4'], kind: int) -> tuple[float, ...]:

@@ -8,8 +8,8 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.handwriting import identities_of, image_of
-from mgjax.worlds.digits.identity_judge import CANDIDATES, IdentityJudge, candidates_for
-from mgjax.worlds.digits.judge import worn
+from mgjax.worlds.digits.judges.digit import worn
+from mgjax.worlds.digits.judges.identity import CANDIDATES, IdentityJudge, candidates_for
 
 JUDGE = IdentityJudge(turns=10.0, weights=0.5)
 WORLD = {'split': 'test', 'captions': 'all', 'turns': 10.0, 'weights': 0.5}

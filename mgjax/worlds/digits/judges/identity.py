@@ -21,7 +21,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.digits.handwriting import identities_of, image_of
-from mgjax.worlds.digits.judge import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
+from mgjax.worlds.digits.judges.digit import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
 from mgjax.worlds.digits.render import stretching, weighted, written
 from mgjax.worlds.digits.scene import DigitSize
 

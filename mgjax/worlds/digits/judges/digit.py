@@ -22,8 +22,8 @@ from mgjax.core.errors import DataError
 from mgjax.core.resize import averaging
 from mgjax.core.typing import Bool, Float, UInt8
 from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.judges.texture import FINE, read_texture
 from mgjax.worlds.digits.scene import COLOURS, TEXTURES
-from mgjax.worlds.digits.texture_judge import FINE, read_texture
 
 SIDE = 32  # shorter side at which the judge looks by default; lengths here are its pixels
 CROP = 20  # side of the window around the centroid

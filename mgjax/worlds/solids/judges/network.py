@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.typing import Array, Float, Tree, UInt8
-from mgjax.worlds.solids.judge_examples import AMOUNTS, COURSE, FRAMES, LOOKS, RATES
+from mgjax.worlds.solids.judges.examples import AMOUNTS, COURSE, FRAMES, LOOKS, RATES
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MOTIONS
 
 APART = 3  # frames between the first and the last that are looked at together
 STEPS = FRAMES - APART
 CELL = 4  # pixels, along each side
+RATE_SCALE = np.array([20.0, 12.0, 60.0, 0.6, 1.0, 1.0], np.float32)
 AMOUNT_SCALE = np.array([20.0, 12.0, 0.6, 60.0, 2.0], np.float32)  # degrees, log of times, units
 _AT_ONCE = 32  # clips
 _DARK = 2e-4  # squared gradients that noise has, of brightness in [-1, 1] a pixel
@@ -55,10 +56,10 @@ class Frames(nn.Module):
       y = nn.LayerNorm(name=f'norm_{layer}')(x)
       whole = nn.Dense(self.width, name=f'whole_{layer}')(y.mean((1, 2)))
       y = nn.Conv(self.width, (3, 3), name=f'in_{layer}')(y) + whole[:, None, None]
-      x = x + nn.Dense(self.width, name=f'out_{layer}')(nn.silu(y))
-    x = nn.silu(nn.LayerNorm(name='norm')(x))
+      x = x + nn.Dense(self.width, name=f'out_{layer}')(jax.nn.silu(y))
+    x = jax.nn.silu(nn.LayerNorm(name='norm')(x))
     parts = x.reshape(x.shape[0], 4, x.shape[1] // 4, 4, x.shape[2] // 4, -1).mean((2, 4))
-    view = nn.silu(nn.Dense(self.width, name='view')(parts.reshape(x.shape[0], -1)))
+    view = jax.nn.silu(nn.Dense(self.width, name='view')(parts.reshape(x.shape[0], -1)))
     return Seen(
       nn.Dense(len(COLOURS) + 1, name='colour')(x),
       tuple(nn.Dense(len(names), name=name)(x) for name, names in LOOKS.items()),
@@ -149,17 +150,17 @@ class Clips(nn.Module):
     solids, view = nn.LayerNorm(name='norm_solids')(solids[:, at]), view[:, at]
     x = nn.Dense(self.width, name='rows')(solids)
     others = x.sum(2, keepdims=True) - x  # such as the one it meets
-    x += nn.Dense(self.width, name='others')(nn.silu(others))
+    x += nn.Dense(self.width, name='others')(jax.nn.silu(others))
     x += nn.Dense(self.width, name='view')(view)[:, :, None]
     x = x.swapaxes(1, 2)  # b n t f
     for layer in range(self.depth):
       y = nn.Conv(self.width, (5,), name=f'time_{layer}')(nn.LayerNorm(name=f'norm_{layer}')(x))
-      x = x + nn.Dense(self.width, name=f'out_{layer}')(nn.silu(y))
-    x = nn.silu(nn.LayerNorm(name='norm')(x))
+      x = x + nn.Dense(self.width, name=f'out_{layer}')(jax.nn.silu(y))
+    x = jax.nn.silu(nn.LayerNorm(name='norm')(x))
     whole = jnp.concatenate([x.mean(2), x.max(2), x[:, :, 0], x[:, :, -1]], -1)
-    whole = nn.silu(nn.Dense(2 * self.width, name='whole')(whole))
+    whole = jax.nn.silu(nn.Dense(2 * self.width, name='whole')(whole))
     seen = jnp.concatenate([view.reshape(len(view), -1), whole.max(1)], -1)
-    seen = nn.silu(nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_view')(seen)))
+    seen = jax.nn.silu(nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_view')(seen)))
     return Told(
       nn.Dense(1, name='present')(whole)[..., 0],
       tuple(nn.Dense(len(names), name=name)(whole) for name, names in LOOKS.items()),
@@ -198,14 +199,17 @@ def look(params: Tree, video: UInt8[Array, 'b t h w 3']) -> Rows:
   return jax.lax.map(one, video)
 
 
-def tell(weights: Mapping[str, Tree], video: UInt8[np.ndarray, 'b 16 64 64 3']) -> Told:
-  """Says what clips show, in NumPy; amounts in their units."""
+def tell(
+  weights: Mapping[str, Tree], video: UInt8[np.ndarray, 'b 16 64 64 3']
+) -> tuple[Told, Float[np.ndarray, 'b t r']]:
+  """Says what clips show, in NumPy, amounts in their units; and the camera's rates step by step."""
   read = jax.jit(Clips().apply)
-  told = []
+  told, rates = [], []
   for first in range(0, len(video), _AT_ONCE):
     clips = video[first : first + _AT_ONCE]
     missing = _AT_ONCE - len(clips)  # one shape is one program
     rows = look(weights['frames'], np.pad(clips, [(0, missing), *[(0, 0)] * 4]))
     told.append(read(weights['clips'], *rows))
+    rates.append(np.asarray(rows.view)[..., :RATES] * RATE_SCALE)
   told = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video)], *told)
-  return told._replace(amount=told.amount * AMOUNT_SCALE)
+  return told._replace(amount=told.amount * AMOUNT_SCALE), np.concatenate(rates)[: len(video)]
