@@ -26,6 +26,7 @@ from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.loudness import SILENT, Level, amplified, measure_loudness
 from mgjax.media.provenance import release
 from mgjax.runtime.progress import Progress
+from mgjax.worlds.table import WORLDS
 
 CEILING = -1.0  # dB under full scale that no sample goes above
 # What a sound is amplified by at most, in dB, so that -40 LUFS and above are brought to -16. What
@@ -35,8 +36,6 @@ _PIECE = 10  # seconds that are held at a time
 _ROW = 30.0  # seconds in a row of the picture
 _ROWS = 8  # of the picture: of a long sound the beginning
 _log = logging.getLogger(__name__)
-
-_BARE = ('digits',)  # kinds of data whose captions have no structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +87,10 @@ class Soundtrack(Request):
   def caption(self, pipeline: Any) -> str:
     """Returns the caption for a model: structured, or unchanged for synthetic data.
 
-    Captions of synthetic data are bare; with `music` or a `quality` they are structured too.
+    Captions of synthetic worlds are bare; with `music` or a `quality` they are structured too.
     Raises ConfigError if the prompt holds no text, or what it says cannot be.
     """
-    if pipeline.config.data.kind in _BARE and not self.music and self.quality is None:
+    if pipeline.config.data.kind in WORLDS and not self.music and self.quality is None:
       return self.prompt
     return str(structured(self.prompt, music=self.music, quality=self.quality))
 

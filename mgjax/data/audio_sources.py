@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -17,12 +17,9 @@ from mgjax.data.shape import whole
 from mgjax.data.source import Source
 from mgjax.data.sources import Report, from_each_source, make_world, open_clip_index
 from mgjax.media.audio import probe_audio, read_audio
-from mgjax.worlds.digits.clips import OF_FRAMES, Digits
-from mgjax.worlds.digits.handwriting import SPLITS
-from mgjax.worlds.digits.scene import AUDIBLE
-from mgjax.worlds.digits.sounds import RATE
+from mgjax.worlds.table import RATE, WORLDS, source_of
 
-_CLIP_FRAMES = 50  # of a clip of digits that windows are cut from
+_CLIP_FRAMES = 50  # of a clip of a world that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event
 _Shapes = Mapping[str, AudioShape]
 
@@ -41,7 +38,7 @@ def make_audio_sources(
   comes. Buckets without any file are left out.
 
   Args:
-    data: of kind 'digits' (`fps` of their clips), 'sounds' (any files with sound), 'clips' (videos
+    data: of a world that sounds (`fps` of its clips), 'sounds' (any files with sound), 'clips' (videos
       with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
@@ -62,7 +59,8 @@ def _make_sources(
   sounds, clips = (functools.partial(make, captions) for make in (_sounds, _clips))
   pictures = all(shape.size for shape in shapes.values())
   records = clips if pictures else sounds
-  makers = {'digits': _digits, 'sounds': sounds, 'clips': clips, 'records': records}
+  worlds = {name: _of_world for name in WORLDS if hasattr(source_of(name), 'listen')}
+  makers = {**worlds, 'sounds': sounds, 'clips': clips, 'records': records}
   if data.kind not in makers:
     raise ConfigError(
       f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(makers)}'
@@ -70,48 +68,50 @@ def _make_sources(
   return makers[data.kind](data, shapes, split, report)
 
 
-class DigitsWithAudio:
-  """Windows of the moving digits with sound: `source[i]` is cut from `digits[i]`.
+class WorldWithAudio:
+  """Windows of clips of a world with sound: `source[i]` is cut from `world[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
   is silent. Where a window lies is a function of the index alone. 'events' are the seconds from the
-  start of the window. Windows with 'video' begin on a frame.
+  start of the window. Windows with 'video' begin on a frame. One channel is the mean of two.
   """
 
-  def __init__(self, digits: Digits, seconds: float, pictures: bool):
+  def __init__(self, world: Any, seconds: float, pictures: bool, channels: int):
     samples = whole(seconds * RATE, f'{seconds} s at {RATE} samples a second')
-    self._digits, self._samples, self._pictures = digits, samples, pictures
-    self._step = RATE // digits.fps if pictures else 1
-    self._last = (digits.frames * RATE // digits.fps - samples) // self._step
+    self._world, self._samples, self._pictures = world, samples, pictures
+    self._channels = channels
+    self._step = RATE // world.fps if pictures else 1
+    self._last = (world.frames * RATE // world.fps - samples) // self._step
 
   @property
   def fingerprint(self) -> str:
     seen = 'seen and heard' if self._pictures else 'heard'
-    return f'{self._digits.fingerprint} {seen} for {self._samples}'
+    return f'{self._world.fingerprint} {seen} for {self._samples}'
 
-  def every_caption(self) -> Iterator[dict[str, Any]]:
-    return self._digits.every_caption()
+  @property
+  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]]]:
+    """Which not all worlds have."""
+    return self._world.every_caption
 
   def __len__(self) -> int:
-    return len(self._digits)
+    return len(self._world)
 
   def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     index = operator.index(index)
-    sample = self._digits[index] if self._pictures else self._digits.listen(index)
+    sample = self._world[index] if self._pictures else self._world.listen(index)
     events = np.rint(sample['events'] * RATE)  # the samples that they are heard at
     start = self._start(index, events)
     inside = (events >= start) & (events < start + self._samples)
-    sample['audio'] = sample['audio'][start : start + self._samples]
+    sample['audio'] = _mixed(sample['audio'][start : start + self._samples], self._channels)
     sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
     if self._pictures:
       first, count = start // self._step, self._samples // self._step
-      for name in OF_FRAMES & sample.keys():
+      for name in self._world.of_frames & sample.keys():
         sample[name] = sample[name][first : first + count]
     return sample
 
   def _start(self, index: int, events: np.ndarray) -> int:
-    digits, step = self._digits, self._step
-    generator = np.random.default_rng((digits.seed, SPLITS.index(digits.split), index, 1))
+    step, generator = self._step, np.random.default_rng((*self._world.key, index, 1))
     near, place, which = generator.uniform(size=3)
     if near >= _NEAR_EVENTS or not events.size:
       return int(place * (self._last + 1)) * step
@@ -148,24 +148,29 @@ def _read(clip: Clip, start: float, seconds: float, rate: int, channels: int) ->
   return read_audio(clip.file, start=start, seconds=seconds, rate=rate, channels=channels)
 
 
-def _digits(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
+def _mixed(audio: np.ndarray, channels: int) -> np.ndarray:
+  """Sound in so many channels: one is the mean, two of one are the same twice."""
+  if audio.shape[1] == channels:
+    return audio
+  return audio.mean(1, keepdims=True) if channels == 1 else audio.repeat(channels, axis=1)
+
+
+def _of_world(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
   del report
-  return {name: _digit_sounds(data, shape, split) for name, shape in shapes.items()}
+  return {name: _world_sounds(data, shape, split) for name, shape in shapes.items()}
 
 
-def _digit_sounds(data: DataSettings, shape: AudioShape, split: str) -> DigitsWithAudio:
+def _world_sounds(data: DataSettings, shape: AudioShape, split: str) -> WorldWithAudio:
   seconds, fps = shape.seconds, data.fps
   frames, more = seconds * fps, {'fps': fps, 'sound': True}
   if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
     more['size'] = shape.size
   frames = max(data.world.get('frames', _CLIP_FRAMES), int(np.ceil(frames - 1e-6)))
-  digits = make_world(data, split, frames=frames, **more)
-  if not set(digits.motions) & set(AUDIBLE):
-    raise ConfigError(
-      f'config.data.digits.motions={digits.motions} are silent; add one of {", ".join(AUDIBLE)}'
-    )
-  return DigitsWithAudio(digits, seconds, bool(shape.size))
+  world = make_world(data, split, frames=frames, **more)
+  if world.silence:
+    raise ConfigError(f'config.data.{data.kind}.{world.silence}')
+  return WorldWithAudio(world, seconds, bool(shape.size), data.channels)
 
 
 def _sounds(

@@ -8,8 +8,7 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.shape import Shape
-from mgjax.worlds.digits.sounds import RATE
-from mgjax.worlds.table import WORLDS, source_of
+from mgjax.worlds.table import RATE, WORLDS, source_of
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
@@ -45,8 +44,8 @@ class DataSettings:
       kept once they are read; 0 takes all and reads them anew each time.
     threads: that read batches; 0 reads in the calling thread.
     workers: processes that read batches instead; 0 for none.
-    rate: samples a second of sound; digits have 48,000.
-    channels: of sound, 1 or 2; digits have one.
+    rate: samples a second of sound; worlds have 48,000.
+    channels: of sound, 1 or 2.
     worlds: of worlds by name, keys of their own in a configuration, as `data.solids`: fields of
       their sources beside those that the bucket decides.
     sources: other data by name, for the buckets whose `source` says so.

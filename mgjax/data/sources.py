@@ -174,8 +174,11 @@ class _WithFrameRate:
   def __getitem__(self, index: int) -> dict[str, Any]:
     return self.source[index] | {'fps': self.fps}
 
-  def every_caption(self) -> Iterator[dict[str, Any]]:
-    return (sample | {'fps': self.fps} for sample in self.source.every_caption())
+  @property
+  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]]]:
+    """Which not all worlds have."""
+    known = self.source.every_caption
+    return lambda: (sample | {'fps': self.fps} for sample in known())
 
 
 def _world(

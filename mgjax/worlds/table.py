@@ -5,7 +5,10 @@ A world is a source, a frozen dataclass whose fields are `config.data.<kind>`, b
 function of its seed, split and index alone: 'video', 'caption' and what else the world knows.
 `source.validation(frames)` are the fields of what validates, `source.by_seconds` says whether what
 happens goes by seconds, so that it needs the rate, or by frames. `fingerprint`, `len(source)` and
-`every_caption()`, which not all have, are as of any source of data.
+`every_caption()`, which not all have, are as of any source of data. A world that sounds has a
+field `sound`, with which samples have 'audio' (s c) and 'events' in seconds, and `listen(index)`, a
+sample without pictures; `of_frames`, the keys of a sample that have an entry a frame; `key`,
+numbers that draw by seed and split; and `silence`, which says why nothing is heard, or ''.
 
 Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
 """
@@ -16,6 +19,8 @@ from typing import Any, NamedTuple
 
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
+
+RATE = 48_000  # samples a second of the sound of all worlds
 
 
 class World(NamedTuple):

@@ -23,6 +23,7 @@ from mgjax.worlds.digits.captions import NOTHING, digit_caption, scene_caption, 
 from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit, Palette, all_instructions, draw_edit
 from mgjax.worlds.digits.handwriting import SPLITS, identities_of
 from mgjax.worlds.digits.scene import (
+  AUDIBLE,
   BACKGROUNDS,
   COLOURS,
   MOTIONS,
@@ -33,10 +34,10 @@ from mgjax.worlds.digits.scene import (
   check_names,
   events,
 )
+from mgjax.worlds.table import RATE
 
 EXTRAS = ('mask', 'background', 'geometry', 'view', 'reference')
 REFERENCES = ('other', 'own')
-OF_FRAMES = {'video', 'mask', 'geometry', 'view'}  # keys of a sample that have an entry a frame
 
 
 def all_captions(
@@ -116,6 +117,7 @@ class Digits:
   edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
 
   by_seconds: ClassVar[bool] = False
+  of_frames: ClassVar[frozenset[str]] = frozenset({'video', 'mask', 'geometry', 'view'})
 
   def __post_init__(self):
     check(self)
@@ -130,16 +132,28 @@ class Digits:
       check_names('extras', self.extras, EXTRAS)
     if self.edits:
       check_names('edits', self.edits, [t for t in TASKS if self.frames > 1 or t not in OF_MOTION])
-    if self.sound and self.frames * sounds.RATE % self.fps:
+    if self.sound and self.frames * RATE % self.fps:
       raise ConfigError(
         f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
-        f'choose frames a second that divide {sounds.RATE}, such as 8, 24 or 25'
+        f'choose frames a second that divide {RATE}, such as 8, 24 or 25'
       )
     if not self._choices:
       raise ConfigError(
         f'captions={self.captions!r} leaves nothing to show with frames={self.frames}, '
         f"colours={self.colours}, motions={self.motions}; use captions='all' or more names"
       )
+
+  @property
+  def key(self) -> tuple[int, int]:
+    """What draws by seed and split."""
+    return self.seed, SPLITS.index(self.split)
+
+  @property
+  def silence(self) -> str:
+    """Says why nothing is heard of these digits, '' if something is."""
+    if set(self.motions) & set(AUDIBLE):
+      return ''
+    return f'motions={self.motions} are silent; add one of {", ".join(AUDIBLE)}'
 
   @property
   def fingerprint(self) -> str:
@@ -191,14 +205,14 @@ class Digits:
     index = operator.index(index)
     if not 0 <= index < self.length:
       raise IndexError(f'index {index} of a source of {self.length} samples')
-    return self._scene(np.random.default_rng((self.seed, SPLITS.index(self.split), index)))
+    return self._scene(np.random.default_rng((*self.key, index)))
 
   def view(self, scene: Scene) -> Scene:
     """Returns the same handwriting in another scene, which is a function of this one.
 
     Colour, motion, place and background are drawn anew, among those that may go with its digits.
     """
-    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles))
+    generator = np.random.default_rng((*self.key, scene.tiles))
     return self._scene(generator, scene)
 
   def _scene(self, generator: np.random.Generator, written: Scene | None = None) -> Scene:
@@ -226,7 +240,7 @@ class Digits:
 
   def edit(self, scene: Scene) -> Edit:
     """Returns the edit that the sample of a scene is a pair of, a function of the scene."""
-    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 0))
+    generator = np.random.default_rng((*self.key, scene.tiles, 0))
     allowed = {choice[:3] for choice in self._choices}
     palette = Palette(
       tuple(self.colours), self.split, lambda *words: self.captions != 'seen' or words in allowed
@@ -261,7 +275,7 @@ class Digits:
 
     It is a function of the scene and the index of the reference, and on black: a masked crop.
     """
-    generator = np.random.default_rng((self.seed, SPLITS.index(self.split), scene.tiles, 1 + index))
+    generator = np.random.default_rng((*self.key, scene.tiles, 1 + index))
     return dataclasses.replace(
       scene,
       motion='',
@@ -287,7 +301,7 @@ class Digits:
     sample = self._names(scene) | {'texture': scene.texture}
     if self.sound:
       times = events(scene) * (self.frames - 1) / self.fps
-      samples = self.frames * sounds.RATE // self.fps
+      samples = self.frames * RATE // self.fps
       sample |= {'audio': sounds.digit_sound(sample['digit'], times, samples), 'events': times}
     return sample
 

@@ -9,8 +9,8 @@ import functools
 import numpy as np
 
 from mgjax.core.typing import Float
+from mgjax.worlds.table import RATE
 
-RATE = 48_000  # samples a second
 TONES = tuple(300 * (2500 / 300) ** (digit / 9) for digit in range(10))  # Hz, 4 semitones apart
 DECAY = 0.08  # seconds in which a tone falls to 1/e
 PEAK = 0.89  # the loudest sample, at most

@@ -22,6 +22,7 @@ from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATT
 from mgjax.worlds.solids.physics import Contact, simulate
 from mgjax.worlds.solids.sampling import Choices, draw_scene
 from mgjax.worlds.solids.scene import SECONDS, Scene, check_names
+from mgjax.worlds.table import RATE
 
 # Split -> what is new in it, see `sampling.Choices`. Two judges learn from one half each.
 SPLITS = {
@@ -33,7 +34,6 @@ SPLITS = {
   'judge': 'any',
 }
 EXTRAS = ('segmentation', 'depth', 'positions', 'velocities', 'camera')
-OF_FRAMES = {'video', *EXTRAS}  # keys of a sample that have an entry a frame
 WORDINGS = ('plain', 'varied')
 MOST = 4  # solids
 
@@ -86,6 +86,8 @@ class Solids:
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
 
   by_seconds: ClassVar[bool] = True
+  of_frames: ClassVar[frozenset[str]] = frozenset({'video', *EXTRAS})
+  silence: ClassVar[str] = ''  # even what stands still may be struck
 
   def __post_init__(self):
     check(self)
@@ -109,11 +111,16 @@ class Solids:
       raise ConfigError(
         "cameras = ('follows',), but nothing moves; give motions such as rolls left"
       )
-    if self.sound and self.frames * sounds.RATE % self.fps:
+    if self.sound and self.frames * RATE % self.fps:
       raise ConfigError(
         f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
-        f'choose frames a second that divide {sounds.RATE}, such as 8, 24 or 25'
+        f'choose frames a second that divide {RATE}, such as 8, 24 or 25'
       )
+
+  @property
+  def key(self) -> tuple[int, int]:
+    """What draws by seed and split."""
+    return self.seed, list(SPLITS).index(self.split)
 
   @property
   def fingerprint(self) -> str:
@@ -153,8 +160,7 @@ class Solids:
       },
       novelty=SPLITS[self.split],
     )
-    split = list(SPLITS).index(self.split)
-    return draw_scene(choices, np.random.default_rng((self.seed, split, index)))
+    return draw_scene(choices, np.random.default_rng((*self.key, index)))
 
   def caption(self, scene: Scene) -> Caption:
     """Returns the caption of a scene and what it says."""

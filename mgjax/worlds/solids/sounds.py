@@ -17,8 +17,8 @@ from mgjax.worlds.solids.camera import poses
 from mgjax.worlds.solids.kinds import MATERIALS, SHAPES
 from mgjax.worlds.solids.physics import ON_FLOOR, Contact, Track, simulate
 from mgjax.worlds.solids.scene import Scene, Solid
+from mgjax.worlds.table import RATE
 
-RATE = 48_000  # samples a second
 PEAK = 0.89  # what loud sums approach and never reach
 _LEVEL = 0.22  # of an impact of impulse 1 at `_NEAR`
 _NEAR = 5.2  # units

@@ -21,7 +21,8 @@ from scipy import optimize, signal
 from mgjax.core.errors import DataError
 from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, Int
-from mgjax.worlds.digits.sounds import RATE, TONES
+from mgjax.worlds.digits.sounds import TONES
+from mgjax.worlds.table import RATE
 
 WITHIN = 0.15  # seconds between an event and an onset that may be its
 TOGETHER = 0.03  # seconds; events nearer than this are heard as one

@@ -165,9 +165,7 @@ class SolidsJudge:
 
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
     told, rates = tell(self.weights, small)
-    return [
-      _reading(told, index)._replace(path=_path(rates[index])) for index in range(len(small))
-    ]
+    return [_reading(told, index)._replace(path=_path(rates[index])) for index in range(len(small))]
 
   def _asked(self, group: str, count: int) -> list[Asked]:
     source = dataclasses.replace(self.source, split=GROUPS[group])
