@@ -38,8 +38,8 @@ def make_audio_sources(
   comes. Buckets without any file are left out.
 
   Args:
-    data: of a world that sounds (`fps` of its clips), 'sounds' (any files with sound), 'clips' (videos
-      with sound, taken at `fps`) or 'records' (clip records, of which those with sound count).
+    data: a world that sounds (`fps` of its clips), 'sounds' (any files with sound), 'clips'
+      (videos with sound, taken at `fps`) or 'records' (clip records; those with sound count).
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
     report: where rejected files are listed; see `from_each_source`.

@@ -1,4 +1,4 @@
-"""Measures how well generated audio matches digit videos in time and tone (Movie Gen §6)."""
+"""Measures how well generated audio matches videos of a world (Movie Gen §6)."""
 
 import dataclasses
 import math
@@ -8,11 +8,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
-from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.audio_sources import make_audio_sources
@@ -25,25 +23,11 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
 from mgjax.media.viewing import write_clip
 from mgjax.text.prompts import clean_prompt
-from mgjax.worlds.digits.judges.sound import (
-  SoundReading,
-  SoundScores,
-  judge_clips,
-  judge_sounds,
-  read_clips,
-  sound_ceiling,
-  sound_floor,
-)
+from mgjax.worlds.judging import SoundJudge
+from mgjax.worlds.table import judge_of
 
 MODEL = 'model'
 SHOWN = 4  # clips that are written
-_COLUMNS = {
-  'onset_error': ('onset error, ms', 1),
-  'missed': ('missed, %', 100),
-  'extra': ('extra, %', 100),
-  'tone': ('right tone, %', 100),
-  'silence': ('silence kept, %', 100),
-}
 _TITLES = (
   'held-out clips', 'real, through the codec', 'real (ceiling)', 'of another clip (floor)',
 )  # fmt: skip
@@ -62,14 +46,14 @@ class JudgedClip:
 def judge_soundtracks(
   pipeline: AudioPipeline, *, samples: int = 64, seed: int = 0, scorer: CommandScorer | None = None
 ) -> tuple[Measured, list[JudgedClip]]:
-  """Makes sounds for validation clips of moving digits and judges them, see `SoundScores`.
+  """Makes sounds for validation clips of a world, which its judge hears (`worlds/judging.py`).
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
   A scorer judges each sound against its caption as well. Returns the numbers, and the clips with
   the true sound, the codec's and the model's.
   """
-  config = check_digits(pipeline)
+  config, judge = pipeline.config, sound_judge(pipeline)
   data = data_settings(fields_of(config, 'data'))
   shapes = audio_shapes(fields_of(config, 'buckets'))
   name = longest_audio_bucket(shapes)
@@ -81,18 +65,18 @@ def judge_soundtracks(
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )
-  read = read_clips(made, clips)
+  read = judge.read(made, clips)
   scores = {
-    'scores': judge_sounds(read),
-    'codec': judge_clips(again, clips),
-    'real': sound_ceiling(clips),
-    'floor': sound_floor(clips),
+    'scores': judge.scores(read),
+    'codec': judge.scores(judge.read(again, clips)),
+    'real': judge.scores(judge.read(real, clips)),
+    'floor': judge.scores(judge.read(real, [*clips[1:], *clips[:1]])),
   }
   rows = {
-    title: [getattr(each, name) * unit for name, (_, unit) in _COLUMNS.items()]
+    title: [getattr(each, name) * column.scale for name, column in judge.columns.items()]
     for title, each in zip(_TITLES, scores.values(), strict=True)
   }
-  metrics, networks = _metrics(read, scores), {}
+  metrics, networks = _metrics(judge, read, scores), {}
   if scorer is not None:
     found, decoded = (
       scorer.measure(list(sounds), pipeline.rate, captions=prompts) for sounds in (made, again)
@@ -107,7 +91,7 @@ def judge_soundtracks(
     sound=True,
     record={**scores, 'networks': networks},
     table=[
-      Grid([label for label, _ in _COLUMNS.values()], rows, '.1f'),
+      Grid([column.label for column in judge.columns.values()], rows, '.1f'),
       *(
         f'{name}: {means[MODEL]:.4f} of the model, {means[CODEC]:.4f} of the codec'
         for name, means in networks.items()
@@ -122,36 +106,33 @@ def judge_soundtracks(
   return measured, shown
 
 
-def _metrics(read: Sequence[SoundReading], scores: Mapping[str, SoundScores]) -> dict[str, Metric]:
+def _metrics(
+  judge: SoundJudge, read: Sequence[Any], scores: Mapping[str, Any]
+) -> dict[str, Metric]:
   """The scores, which are of all events together, with intervals over clips."""
   metrics = {}
-  alone = [judge_sounds([reading]) for reading in read]
+  alone = [judge.scores([reading]) for reading in read]
   others = {'codec': 'codec', 'real': 'real', 'of another clip': 'floor'}
-  for name, (label, _) in _COLUMNS.items():
+  for name, column in judge.columns.items():
     if not math.isfinite(getattr(scores['scores'], name)):
       continue
 
     def pooled(places: np.ndarray, name: str = name) -> float:
-      return getattr(judge_sounds([read[place] for place in places]), name)
+      return getattr(judge.scores([read[place] for place in places]), name)
 
     metrics[f'scores/{name}'] = pooled_metric(
       [getattr(each, name) for each in alone],
       pooled,
-      label.removesuffix(', %'),
-      1 if name in ('tone', 'silence') else -1,
+      column.label.removesuffix(', %'),
+      column.better,
       beside={title: getattr(scores[way], name) for title, way in others.items()},
     )
   return metrics
 
 
-def check_digits(pipeline: AudioPipeline) -> ConfigDict:
-  """Returns the configuration of a model; raises ConfigError unless it is of moving digits."""
-  config = pipeline.config
-  if config.data.kind != 'digits':
-    raise ConfigError(
-      f'the judge hears moving digits; this model was trained on {config.data.kind!r} data'
-    )
-  return config
+def sound_judge(pipeline: AudioPipeline) -> SoundJudge:
+  """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
+  return judge_of(pipeline.config.data.kind, 'sound')()
 
 
 def write_clips(

@@ -13,53 +13,52 @@ from mgjax.audio.extend import Extension
 from mgjax.audio.pipeline import AudioPipeline
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.settings import fields_of
-from mgjax.data.settings import audio_shapes
-from mgjax.evaluation.audio_alignment import check_digits
+from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.sources import make_world
+from mgjax.evaluation.audio_alignment import sound_judge
 from mgjax.evaluation.metrics.seams import gather_seams
 from mgjax.evaluation.metrics.values import plain
 from mgjax.evaluation.record.measured import Grid, Measured, number_metric
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
-from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judges.sound import judge_clips
-from mgjax.worlds.digits.sounds import RATE
+from mgjax.worlds.table import RATE
 
-_COLUMNS = {  # label of the metric, which way is better, head of the column, format
+_SEAMS = {  # label of the metric, which way is better, head of the column, format
   ('seams', 'ratio'): ('flux at seams over elsewhere', -1, 'flux at seams', '.2f'),
   ('seams', 'rank'): ('rank of seams', -1, 'rank', '.2f'),
-  ('scores', 'onset_error'): ('onset error, ms', -1, 'onset error, ms', '.1f'),
-  ('scores', 'missed'): ('missed', -1, 'missed', '.1%'),
-  ('scores', 'extra'): ('extra', -1, 'extra', '.1%'),
-  ('scores', 'tone'): ('right tone', 1, 'right tone', '.1%'),
 }
 WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 
 def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
-  """Returns clips of bouncing digits, of unseen handwriting, `factor` times as long."""
-  config = check_digits(pipeline)
-  fps, seconds = config.data.fps, factor * pipeline.default_seconds
-  shapes = audio_shapes(fields_of(config, 'buckets'))
+  """Returns clips that sound all along and `factor` times as long as those of training."""
+  fps, seconds = pipeline.config.data.fps, factor * pipeline.default_seconds
+  shapes = audio_shapes(fields_of(pipeline.config, 'buckets'))
   shape = shapes[longest_audio_bucket(shapes)]
-  digits = Digits(
-    split='test', captions='all', motions=('bounce',), colours=tuple(config.data.digits.colours),
-    frames=round(seconds * fps), size=(shape.height, shape.width), fps=fps, laps=factor,
-    sound=True, length=count,
-  )  # fmt: skip
-  return [digits[index] for index in range(count)]
+  judge, data = sound_judge(pipeline), data_settings(fields_of(pipeline.config, 'data'))
+  source = make_world(
+    data,
+    'train',
+    frames=round(seconds * fps),
+    size=(shape.height, shape.width),
+    fps=fps,
+    sound=True,
+  )
+  return judge.long_clips(source, factor, count)
 
 
 def compare_ways(
   pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, dict[str, np.ndarray]]:
-  """Makes soundtracks of clips of moving digits, `factor` times as long, in every way.
+  """Makes soundtracks of clips of a world, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
   judge hears; of so few clips there are no intervals. Returns the numbers, and the sounds (s c) of
   the first clip: the 'original' and that of each way.
   """
   samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
+  judge = sound_judge(pipeline)
   seconds = factor * pipeline.default_seconds
   heard, found = {'original': samples[0]['audio']}, {}
   with tempfile.TemporaryDirectory() as folder:
@@ -76,16 +75,23 @@ def compare_ways(
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)
       seams = gather_seams([(sound, joints) for sound in sounds], pipeline.rate)
-      found[how] = {'seams': plain(seams), 'scores': plain(judge_clips(sounds, samples))}
+      found[how] = {
+        'seams': plain(seams),
+        'scores': plain(judge.scores(judge.read(sounds, samples))),
+      }
       heard[how] = sounds[0]
+  columns = dict(_SEAMS)
+  for name, column in judge.columns.items():
+    label, form = column.label.removesuffix(', %'), '.1%' if column.scale == 100 else '.1f'
+    columns['scores', name] = label, column.better, label, form
   metrics, rows = {}, {}
   for how, told in found.items():
-    rows[how] = [told[part][name] for part, name in _COLUMNS]
-    for (place, (label, better, *_)), number in zip(_COLUMNS.items(), rows[how], strict=True):
+    rows[how] = [told[part][name] for part, name in columns]
+    for (place, (label, better, *_)), number in zip(columns.items(), rows[how], strict=True):
       metrics['/'.join((how, *place))] = number_metric(
         math.nan if number is None else number, clips, f'{label}, {how}', better
       )
-  _, _, heads, digits = zip(*_COLUMNS.values(), strict=True)
+  _, _, heads, digits = zip(*columns.values(), strict=True)
   length = len(samples[0]['audio']) / RATE
   note = f'{clips} clip(s) of {length:g} s; flux: at seams over elsewhere'
   return Measured(metrics, record=found, table=[Grid(heads, rows, digits), note]), heard

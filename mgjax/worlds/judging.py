@@ -5,7 +5,7 @@ was trained on. A judge knows what to ask of a model (captions that training nev
 what it made, and says what real clips score, so that a number has a ceiling and a floor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,4 +58,34 @@ class DiverseJudge(VideoJudge, Protocol):
 
   def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
     """Numbers of each clip whose distributions are compared (Frechet distance)."""
+    ...
+
+
+class Column(NamedTuple):
+  """A number of a table: its label, what it is multiplied by there, and which way is better."""
+
+  label: str
+  scale: float
+  better: int
+
+
+@runtime_checkable
+class SoundJudge(Protocol):
+  """Hears sounds of clips of one world; it is made without a source."""
+
+  @property
+  def columns(self) -> Mapping[str, Column]:
+    """The numbers of `scores`, attributes of it."""
+    ...
+
+  def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """Compares sounds (s c) of 48 kHz with what is to be heard of as many samples."""
+    ...
+
+  def scores(self, readings: Sequence[Any]) -> Any:
+    """Sums readings up; NaN where there was nothing to score."""
+    ...
+
+  def long_clips(self, source: Any, times: int, count: int) -> list[dict[str, Any]]:
+    """Samples of a source, `times` as long as training's, in which something is heard all along."""
     ...

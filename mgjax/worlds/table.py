@@ -34,7 +34,10 @@ class World(NamedTuple):
 WORLDS = {
   'digits': World(
     'mgjax.worlds.digits.clips:Digits',
-    {'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge'},
+    {
+      'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge',
+      'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
+    },
     'the green digit 3 moves left',
   ),
   'signs': World(
@@ -58,14 +61,14 @@ def source_of(world: str) -> type:
 
 
 def judge_of(world: str, what: str) -> Any:
-  """Returns what makes the judge of something, 'video', from a world's source of training.
+  """Returns what makes the judge of something: 'video', from a source of training, or 'sound'.
 
   Raises ConfigError if it has none.
   """
   if world not in WORLDS or what not in WORLDS[world].judges:
     known = [name for name, each in WORLDS.items() if what in each.judges]
     raise ConfigError(
-      f'no judge of {what} reads {world!r} data; expected a model of {" or ".join(known)}'
+      f'no judge of {what} knows {world!r} data; expected a model of {" or ".join(known)}'
     )
   return _named(WORLDS[world].judges[what])
 

@@ -95,7 +95,7 @@ def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
 @pytest.mark.parametrize(
   'fields, words',
   [
-    ({'kind': 'clips'}, "no judge of video reads 'clips' data; expected a model of digits"),
+    ({'kind': 'clips'}, "no judge of video knows 'clips' data; expected a model of digits"),
     ({'lengths': (1,)}, r'lengths=\(1,\): no number is held out'),
   ],
 )

@@ -12,8 +12,8 @@ The score is a proxy: it hears the sounds of these clips, and no other. Report
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy import optimize, signal
@@ -21,7 +21,9 @@ from scipy import optimize, signal
 from mgjax.core.errors import DataError
 from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, Int
+from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.sounds import TONES
+from mgjax.worlds.judging import Column
 from mgjax.worlds.table import RATE
 
 WITHIN = 0.15  # seconds between an event and an onset that may be its
@@ -163,6 +165,32 @@ def read_clips(
   """Reads sounds by the events and digits of as many samples of `Digits(sound=True)`."""
   pairs = zip(sounds, samples, strict=True)
   return [judge_sound(sound, s['events'], s['digit']) for sound, s in pairs]
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsSoundJudge:
+  """Hears digits for `mgjax.evaluation`, see `worlds/judging.py`."""
+
+  columns: ClassVar[Mapping[str, Column]] = {
+    'onset_error': Column('onset error, ms', 1, -1),
+    'missed': Column('missed, %', 100, -1),
+    'extra': Column('extra, %', 100, -1),
+    'tone': Column('right tone, %', 100, 1),
+    'silence': Column('silence kept, %', 100, 1),
+  }
+
+  def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping]) -> list[SoundReading]:
+    return read_clips(sounds, samples)
+
+  def scores(self, readings: Sequence[SoundReading]) -> SoundScores:
+    return judge_sounds(readings)
+
+  def long_clips(self, source: Digits, times: int, count: int) -> list[dict[str, Any]]:
+    """Digits of unseen handwriting that bounce on and on."""
+    bouncing = dataclasses.replace(
+      source, split='test', captions='all', motions=('bounce',), laps=times, length=count
+    )
+    return [bouncing[index] for index in range(count)]
 
 
 def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
