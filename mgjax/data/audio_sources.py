@@ -104,6 +104,8 @@ class WorldWithAudio:
     inside = (events >= start) & (events < start + self._samples)
     sample['audio'] = _mixed(sample['audio'][start : start + self._samples], self._channels)
     sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
+    for name in self._world.of_events & sample.keys():
+      sample[name] = sample[name][inside]
     if self._pictures:
       first, count = start // self._step, self._samples // self._step
       for name in self._world.of_frames & sample.keys():

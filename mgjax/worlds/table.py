@@ -7,8 +7,9 @@ function of its seed, split and index alone: 'video', 'caption' and what else th
 happens goes by seconds, so that it needs the rate, or by frames. `fingerprint`, `len(source)` and
 `every_caption()`, which not all have, are as of any source of data. A world that sounds has a
 field `sound`, with which samples have 'audio' (s c) and 'events' in seconds, and `listen(index)`, a
-sample without pictures; `of_frames`, the keys of a sample that have an entry a frame; `key`,
-numbers that draw by seed and split; and `silence`, which says why nothing is heard, or ''.
+sample without pictures; `of_frames` and `of_events`, the keys of a sample that have an entry
+a frame or an event; `key`, numbers that draw by seed and split; and `silence`, which says why
+nothing is heard, or ''.
 
 Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
 """
@@ -47,7 +48,10 @@ WORLDS = {
   ),
   'solids': World(
     'mgjax.worlds.solids.clips:Solids',
-    {'video': 'mgjax.worlds.solids.judges.video:make_judge'},
+    {
+      'video': 'mgjax.worlds.solids.judges.video:make_judge',
+      'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
+    },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
   ),
 }

@@ -86,5 +86,5 @@ def test_a_silent_a_late_and_a_deaf_model_are_told_apart():
 
 
 def test_other_data_is_refused():
-  with pytest.raises(ConfigError, match="no judge of sound knows 'clips' data; expected a model of digits"):
+  with pytest.raises(ConfigError, match="no judge of sound knows 'clips' data; expected a model"):
     judge_soundtracks(Planted(np.zeros_like, kind='clips'))

@@ -118,6 +118,7 @@ class Digits:
 
   by_seconds: ClassVar[bool] = False
   of_frames: ClassVar[frozenset[str]] = frozenset({'video', 'mask', 'geometry', 'view'})
+  of_events: ClassVar[frozenset[str]] = frozenset()
 
   def __post_init__(self):
     check(self)

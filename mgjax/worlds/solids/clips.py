@@ -62,7 +62,8 @@ class Solids:
   all that is true of it and `source.caption(scene)` what its caption says, statement by statement.
 
   With `sound` a sample has also 'audio', float32 (s 2) of frames / fps seconds at 48 kHz, and
-  'events', the seconds of its contacts. Raises ConfigError for unknown names.
+  'events', the seconds of its contacts, with their 'loudness', an amplitude, and both 'materials',
+  places in `kinds.MATERIALS`, -1 for the floor. Raises ConfigError for unknown names.
   """
 
   split: str = 'train'
@@ -87,6 +88,7 @@ class Solids:
 
   by_seconds: ClassVar[bool] = True
   of_frames: ClassVar[frozenset[str]] = frozenset({'video', *EXTRAS})
+  of_events: ClassVar[frozenset[str]] = frozenset({'loudness', 'materials'})
   silence: ClassVar[str] = ''  # even what stands still may be struck
 
   def __post_init__(self):
@@ -221,6 +223,8 @@ class Solids:
     if self.sound:
       sample['audio'] = sounds.sound(scene, self.frames / self.fps, self._last)
       sample['events'] = np.array([each.time for each in labels.contacts])
+      loudness, materials = sounds.heard(scene, labels.contacts, self._last)
+      sample |= {'loudness': loudness, 'materials': materials}
     return sample
 
 

@@ -9,10 +9,11 @@ contact or motion on the floor there is digital silence.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, Int
 from mgjax.worlds.solids.camera import poses
 from mgjax.worlds.solids.kinds import MATERIALS, SHAPES
 from mgjax.worlds.solids.physics import ON_FLOOR, Contact, Track, simulate
@@ -28,7 +29,7 @@ _CLICK, _CLICK_DECAY = 0.003, 0.0006  # seconds, the same for all
 _CLICK_LEVEL = 0.3
 _QUIETEST = 1e-3  # of an impact, where it ends
 _BLOCK = 256  # samples that are made at a time
-_NOISE = {'rolls': 0.05, 'slides': 0.07}  # at a speed of 1
+_NOISE = {'rolls': 0.012, 'slides': 0.017}  # at a speed of 1
 _GRID = 96  # samples between speeds and places of what rolls
 
 
@@ -95,6 +96,21 @@ def sound(scene: Scene, seconds: float, last: float) -> Float[np.ndarray, 's 2']
   for index, track in enumerate(history.tracks):
     total += _friction(scene, index, track, followed, samples, last)
   return (PEAK * np.tanh(total / PEAK)).astype(np.float32)
+
+
+def heard(
+  scene: Scene, contacts: Sequence[Contact], last: float
+) -> tuple[Float[np.ndarray, 'k'], Int[np.ndarray, 'k 2']]:
+  """How loud contacts are where the camera is, as amplitudes, and of which materials they are."""
+  followed, names = simulate(scene.solids).tracks[scene.follows], list(MATERIALS)
+  times = np.array([each.time for each in contacts])
+  places = np.array([each.place for each in contacts]).reshape(-1, 3)
+  gains = np.sqrt(np.square(_gains(scene, followed, times, places, last)).sum(1) / 2)
+  materials = [
+    [names.index(name) if name in names else -1 for name in each.materials] for each in contacts
+  ]
+  levels = np.array([loudness(each) for each in contacts])
+  return levels * gains, np.array(materials, int).reshape(-1, 2)
 
 
 def _friction(

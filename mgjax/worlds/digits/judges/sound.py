@@ -1,39 +1,26 @@
 """Judges sounds of moving digits: reads onsets, tones and silence back from the waveform.
 
-An onset is where the power of many bands rises at once: with P_k the power of band k in a window of
-5 ms, the rise is sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise
-is 60 dB below full scale or, if that is more, four times the median of P_k over the sound: what is
-softer or always there is no onset. Onsets are matched with the true events one to one. The tone
-after an onset is the one of `TONES` that holds most of its power.
+Onsets (`worlds/onsets.py`) are matched with the true events one to one. The tone after an onset is
+the one of `TONES` that holds most of its power.
 
 The score is a proxy: it hears the sounds of these clips, and no other. Report
 `ceiling` and `floor` beside it, which say what the score can be.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import optimize, signal
 
 from mgjax.core.errors import DataError
-from mgjax.core.spectrum import magnitudes
 from mgjax.core.typing import Float, Int
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.sounds import TONES
 from mgjax.worlds.judging import Column
+from mgjax.worlds.onsets import FLOOR, apart, matched, mono_of, onsets_of
 from mgjax.worlds.table import RATE
 
-WITHIN = 0.15  # seconds between an event and an onset that may be its
-TOGETHER = 0.03  # seconds; events nearer than this are heard as one
-_WINDOW, _HOP = 256, 24  # samples of 48 kHz: 5.3 ms, every 0.5 ms
-_LAG = 10  # hops between the windows that are compared
-_EDGES = (100, 400, 900, 1600, 3000, 5000, 7500, 10_500, 14_000, 18_000)  # Hz, of nine bands
-_FLOOR = 1e-6  # of full scale's power
-_NOISE = 4.0  # times the median power of a band, below which it is noise
-_LEAST = 30.0  # dB that all bands together must rise; noise alone reaches 16
 _SHARE = 0.35  # of the steepest rise of a sound, that another must reach
 _TONE = 0.1  # of the power after an onset that a tone must hold
 _AFTER = (0.006, 0.15)  # seconds after an onset, between which its tone is looked for
@@ -49,17 +36,8 @@ class SoundEvents:
 
 def hear(sound: Float[np.ndarray, 's c']) -> SoundEvents:
   """Reads onsets and tones from 48 kHz, channels averaged. Raises DataError if not finite."""
-  if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
-    raise DataError(
-      f'the judge of sounds got {sound.dtype} {sound.shape}, expected finite numbers (samples, '
-      'channels); a batch has an axis more'
-    )
-  mono = sound.astype(np.float32).mean(1)
-  rise = _rise(mono)
-  height = max(_LEAST, _SHARE * float(rise.max(initial=0)))
-  rise = np.pad(rise, 1)  # the first and the last may be peaks
-  places, _ = signal.find_peaks(rise, height=height, distance=round(TOGETHER * RATE / _HOP))
-  onsets = (places - 1) * _HOP / RATE
+  mono = mono_of(sound)
+  onsets = onsets_of(mono, _SHARE)
   ends = np.append(onsets, np.inf)[1:]
   tones = [_tone(mono, onset, end) for onset, end in zip(onsets, ends, strict=True)]
   return SoundEvents(onsets, np.array(tones, int))
@@ -90,12 +68,8 @@ def judge_sound(
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
   matched, none further than 150 ms from its event, so that the errors sum to the least.
   """
-  heard, events = hear(sound), _apart(events)
-  distance = np.abs(heard.onsets[:, None] - events)
-  far = 1.0 + WITHIN * max(distance.shape)  # more than all that a match less could save
-  rows, columns = optimize.linear_sum_assignment(np.where(distance > WITHIN, far, distance))
-  near = distance[rows, columns] <= WITHIN
-  rows, columns = rows[near], columns[near]
+  heard, events = hear(sound), events[apart(events)]
+  rows, columns = matched(heard.onsets, events)
   return SoundReading(
     errors=heard.onsets[rows] - events[columns],
     missed=len(events) - len(rows),
@@ -207,45 +181,11 @@ def _share(part: int, whole: int) -> float:
   return float(part / whole) if whole else float('nan')
 
 
-def _apart(events: np.ndarray) -> np.ndarray:
-  kept = []
-  for event in events:
-    if not kept or event - kept[-1] >= TOGETHER:
-      kept.append(event)
-  return np.array(kept, np.float64)
-
-
-def _rise(mono: np.ndarray) -> Float[np.ndarray, '_']:
-  """By how many dB, all bands together, each hop is above what was 5 ms earlier."""
-  before = _WINDOW // 2 + _LAG * _HOP
-  padded = np.pad(mono, (before, max(0, _WINDOW // 2 - len(mono))))
-  starts = np.arange(0, len(padded) - _WINDOW + 1, _HOP)
-  # In single precision, twice as fast.
-  power = magnitudes(padded, _hann(), starts) ** 2 @ _bands()
-  noise = _NOISE * np.median(power[2 * _LAG :], axis=0) if len(power) > 2 * _LAG else 0.0
-  decibels = 10 * np.log10(power + np.maximum(noise, _FLOOR))
-  return np.maximum(decibels[_LAG:] - decibels[:-_LAG], 0).sum(1)
-
-
-@functools.cache
-def _hann() -> np.ndarray:
-  window = np.hanning(_WINDOW)
-  window /= np.sqrt((window**2).sum() * _WINDOW / 2)  # the power of noise is its mean square
-  return window.astype(np.float32)
-
-
-@functools.cache
-def _bands() -> Float[np.ndarray, 'n k']:
-  frequencies = np.fft.rfftfreq(_WINDOW, 1 / RATE)[:, None]
-  edges = np.array(_EDGES)
-  return ((frequencies >= edges[:-1]) & (frequencies < edges[1:])).astype(np.float32)
-
-
 def _tone(mono: np.ndarray, onset: float, following: float) -> int:
   first = round((onset + _AFTER[0]) * RATE)
   part = mono[first : round(min(onset + _AFTER[1], following) * RATE)]
   energy = float((part**2).sum())
-  if len(part) < 64 or energy / len(part) < _FLOOR:
+  if len(part) < 64 or energy / len(part) < FLOOR:
     return -1
   window = np.hanning(len(part))
   time = np.arange(len(part)) / RATE
