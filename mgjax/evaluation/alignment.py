@@ -50,9 +50,9 @@ def judge_model(
     conditions = pipeline.conditions_of(judge.clips(asked)) if pipeline.reads else {}
     videos[group] = pipeline.generate(prompts, seed=seed, first=first, **conditions)
     first += len(asked)
-  return measured(judge, groups, videos), np.concatenate([*videos.values()]), [
-    each.caption for asked in groups.values() for each in asked
-  ]  # fmt: skip
+  every = [each for asked in groups.values() for each in asked]
+  shown = np.concatenate([*videos.values()])
+  return measured(judge, groups, videos), shown, [each.caption for each in every]
 
 
 def judge_for(pipeline: Any) -> VideoJudge:

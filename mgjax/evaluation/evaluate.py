@@ -9,6 +9,7 @@ Each evaluation takes the work directory of the model, and of these options thos
   clips, sounds: a folder (or manifest) in place of the run's validation data.
 """
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -28,7 +29,7 @@ from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_world
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
-from mgjax.evaluation.alignment import judge_model, write_shown
+from mgjax.evaluation.alignment import judge_for, judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, soundtracks_of, write_clips
 from mgjax.evaluation.audio_reconstruction import (
   SECONDS,
@@ -37,6 +38,7 @@ from mgjax.evaluation.audio_reconstruction import (
   sample_audio,
   write_audio,
 )
+from mgjax.evaluation.camera_paths import compare_paths, draw_paths
 from mgjax.evaluation.editing import judge_editing
 from mgjax.evaluation.judged_reconstruction import judge_reconstruction
 from mgjax.evaluation.long_audio import compare_ways, write_heard
@@ -55,6 +57,7 @@ from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.judging import CameraJudge
 from mgjax.worlds.table import WORLDS, judge_of
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
@@ -92,12 +95,32 @@ def evaluate_video(
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
     found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
     sheets, _ = write_shown(folder, videos, prompts, fps)
+    found, drawn = _with_camera(pipeline, found, videos, samples or 216, folder)
+    sheets += drawn
   else:
     most = samples or own_clips.SAMPLES
     found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
     sheets, _ = write_nearest(folder, found, videos, windows, fps)
   about = _about(pipeline, seed)
   return write_findings(workdir, 'video', found, about, sheets, clips_of(videos, fps))
+
+
+def _with_camera(
+  pipeline: VideoPipeline, found: Measured, videos: np.ndarray, samples: int, folder: pathlib.Path
+) -> tuple[Measured, list[pathlib.Path]]:
+  """Adds the camera's paths, beside those read from real clips, where the judge follows it."""
+  judge = judge_for(pipeline)
+  if not isinstance(judge, CameraJudge):
+    return found, []
+  asked = [each for group in judge.asks(samples).values() for each in group]
+  real = [clip['video'] for clip in judge.clips(asked)]
+  paths = {'model': judge.paths(videos, asked), 'real clips': judge.paths(real, asked)}
+  more, picture = compare_paths(paths), draw_paths(folder / 'camera.png', paths)
+  found = dataclasses.replace(
+    found, metrics={**found.metrics, **more.metrics}, record={**found.record, **more.record},
+    table=[*found.table, *more.table],
+  )  # fmt: skip
+  return found, [picture] if picture else []
 
 
 def evaluate_personalization(

@@ -61,6 +61,24 @@ class DiverseJudge(VideoJudge, Protocol):
     ...
 
 
+class CameraPath(NamedTuple):
+  """How far the camera of a clip has moved until each frame, as asked for and as it is read."""
+
+  move: str
+  unit: str
+  asked: Float[np.ndarray, 't']
+  read: Float[np.ndarray, 't']
+
+
+@runtime_checkable
+class CameraJudge(VideoJudge, Protocol):
+  """A judge that also follows the camera."""
+
+  def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
+    """The paths of clips whose captions say how far the camera moves."""
+    ...
+
+
 class Column(NamedTuple):
   """A number of a table: its label, what it is multiplied by there, and which way is better."""
 

@@ -1,4 +1,4 @@
-"""The examples of docs/models.md, synthetic_data.md and language_models.md, run in their order."""
+"""The examples of four pages of docs/, run in their order."""
 
 import re
 
@@ -37,6 +37,16 @@ def test_the_synthetic_data_has_its_ceilings_and_floors(capsys):
   assert (names['known']['truth'] == 1).all() and names['known']['reference, pasted'][0] > 0.8
   assert names['known']['another hand'][1] < 0.4
   assert 'make the digit' in said and 'the edit is right: True, the source is: False' in said
+
+
+def test_the_judge_reads_what_the_page_draws(capsys):
+  _, said, names = run('solids.md', capsys)
+  scene, reading = names['scene'], names['reading']
+  assert {solid.colour: solid.shape for solid in scene.solids} == {
+    colour: solid.shape for colour, solid in reading.solids.items()
+  }
+  assert reading.camera == scene.camera.move and names['sample']['caption'] in said
+  assert (names['again']['video'] != names['sample']['video']).any()
 
 
 def test_a_language_model_is_asked_at_an_address(tmp_path, monkeypatch, capsys):

@@ -147,7 +147,9 @@ class Clips(nn.Module):
   @nn.compact
   def __call__(self, solids: Float[Array, 'b t n f'], view: Float[Array, 'b t g']) -> Told:
     at = np.clip(np.arange(FRAMES) - 1, 0, STEPS - 1)  # steps around each frame
-    solids, view = nn.LayerNorm(name='norm_solids')(solids[:, at]), view[:, at]
+    solids = nn.LayerNorm(name='norm_solids')(solids[:, at])
+    rates, view = view[:, at, :RATES], nn.LayerNorm(name='norm_view')(view[:, at])
+    view = jnp.concatenate([rates, view], -1)
     x = nn.Dense(self.width, name='rows')(solids)
     others = x.sum(2, keepdims=True) - x  # such as the one it meets
     x += nn.Dense(self.width, name='others')(jax.nn.silu(others))
@@ -160,7 +162,7 @@ class Clips(nn.Module):
     whole = jnp.concatenate([x.mean(2), x.max(2), x[:, :, 0], x[:, :, -1]], -1)
     whole = jax.nn.silu(nn.Dense(2 * self.width, name='whole')(whole))
     seen = jnp.concatenate([view.reshape(len(view), -1), whole.max(1)], -1)
-    seen = jax.nn.silu(nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_view')(seen)))
+    seen = jax.nn.silu(nn.Dense(2 * self.width, name='seen')(nn.LayerNorm(name='norm_seen')(seen)))
     return Told(
       nn.Dense(1, name='present')(whole)[..., 0],
       tuple(nn.Dense(len(names), name=name)(whole) for name, names in LOOKS.items()),

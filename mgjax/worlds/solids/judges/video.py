@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.typing import Float, UInt8
-from mgjax.worlds.judging import Asked
+from mgjax.core.typing import Float
+from mgjax.worlds.judging import Asked, CameraPath, Videos
 from mgjax.worlds.solids.captions import Statement
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, SIDE
@@ -43,6 +43,7 @@ FACTORS = {
   'camera': 'camera move',
   'all': 'all of a clip',
 }
+TURNS = ('pans', 'tilts', 'circles')  # columns of a path in degrees
 TOGETHER = 0.2  # seconds, within which two solids are in one contact
 _REFERENCES = 300  # clips
 _HERE = pathlib.Path(__file__).parent
@@ -134,7 +135,7 @@ class SolidsJudge:
     return {group: self._asked(group, samples) for group in GROUPS}
 
   def right(
-    self, videos: Sequence[np.ndarray], asked: Sequence[Asked]
+    self, videos: Videos, asked: Sequence[Asked]
   ) -> dict[str, Float[np.ndarray, 'b']]:
     """Says of each clip which share of the statements of each factor it shows."""
     readings = self.read(videos)
@@ -159,7 +160,19 @@ class SolidsJudge:
     """Draws the clips that captions are of."""
     return [self.source.show(each.label.scene) for each in asked]
 
-  def read(self, videos: Sequence[UInt8[np.ndarray, 't h w 3']]) -> list[SolidsReading]:
+  def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
+    """Follows pans, tilts and circles whose degrees a caption says."""
+    found = []
+    for reading, each in zip(self.read(videos), asked, strict=True):
+      amount = next((value for what, _, value in each.label.says if what == 'amount'), None)
+      if amount is not None:
+        move = each.label.scene.camera.move
+        kind, sign = move.split()[0], CAMERAS[move].sign
+        path = np.linspace(0, sign * float(amount), FRAMES)
+        found.append(CameraPath(move, 'degrees', path, reading.path[:, TURNS.index(kind)]))
+    return found
+
+  def read(self, videos: Videos) -> list[SolidsReading]:
     """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 64 px or more."""
     from mgjax.worlds.solids.judges.network import tell  # JAX, only where something is read
 

@@ -1,0 +1,69 @@
+"""Compares the camera's path that captions ask for with the path that a judge reads from videos."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mgjax.evaluation.record.measured import Grid, Measured, number_metric
+from mgjax.worlds.judging import CameraPath
+
+_FAINT = 0.35
+
+
+def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
+  """Says how the last points of paths, 'model' and 'real clips', agree with what was asked for.
+
+  Of each: the root mean square of the difference, its mean beside that of what was asked for, and
+  the correlation of both; and how far paths are from straight on their way, in shares of it.
+  """
+  heads = ('clips', 'asked, mean', 'read, mean', 'error, RMS', 'correlation', 'off the line')
+  rows, metrics, record = {}, {}, {}
+  for who, its in paths.items():
+    if len(its) < 2:
+      continue
+    asked, read = (np.array([getattr(each, way)[-1] for each in its]) for way in ('asked', 'read'))
+    error = float(np.sqrt(np.square(read - asked).mean()))
+    along = float(np.corrcoef(asked, read)[0, 1]) if np.ptp(asked) and np.ptp(read) else np.nan
+    bent = float(np.mean([_bent(each.read) for each in its]))
+    means = float(np.abs(asked).mean()), float((read * np.sign(asked)).mean())
+    rows[who] = [str(len(its)), *means, error, along, bent]
+    record[who] = {'clips': len(its), 'error': error, 'correlation': along, 'bent': bent}
+    metrics[f'camera/{who}/error'] = number_metric(error, len(its), f'camera, degrees, {who}', -1)
+    metrics[f'camera/{who}/correlation'] = number_metric(along, len(its), f'camera, {who}', 1)
+  return Measured(metrics, record={'camera': record}, table=[Grid(heads, rows, '.2f')])
+
+
+def _bent(path: np.ndarray) -> float:
+  straight = np.linspace(path[0], path[-1], len(path))
+  return float(np.abs(path - straight).max() / max(abs(path[-1] - path[0]), 1e-6))
+
+
+def draw_paths(
+  place: pathlib.Path, paths: Mapping[str, Sequence[CameraPath]]
+) -> pathlib.Path | None:
+  """Draws read against asked for, and the paths over time; None if there are none."""
+  from matplotlib.figure import Figure  # half a second, which others need not wait for
+
+  if not any(paths.values()):
+    return None
+  figure = Figure(figsize=(4.6 * len(paths), 7.6), layout='constrained')
+  columns = figure.subplots(2, len(paths), squeeze=False).T
+  for (ends, ways), (who, its) in zip(columns, paths.items(), strict=True):
+    kinds = sorted({each.move.split()[0] for each in its})
+    for number, kind in enumerate(kinds):
+      some = [each for each in its if each.move.split()[0] == kind]
+      ends.scatter([each.asked[-1] for each in some], [each.read[-1] for each in some], s=14,
+                   label=kind)  # fmt: skip
+      for each in some:
+        ways.plot(each.read / abs(each.asked[-1]), color=f'C{number}', alpha=_FAINT)
+    most = max((abs(each.asked[-1]) for each in its), default=1.0)
+    ends.plot([-most, most], [-most, most], color='grey', linewidth=0.8)
+    ends.set(title=who, xlabel='asked for, degrees', ylabel='read, degrees')
+    for sign in (-1, 1):
+      ways.plot([0, len(its[0].read) - 1] if its else [0, 1], [0, sign], color='black')
+    ways.set(xlabel='frame', ylabel='of what was asked for')
+    ends.legend()
+  place.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(place, dpi=80)
+  return place
