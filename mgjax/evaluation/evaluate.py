@@ -16,6 +16,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from mgjax.audio.codec.losses import SPECTRAL_FLOOR
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.pipeline import AudioPipeline
@@ -46,6 +48,7 @@ from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.personalization import judge_personalization
 from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
+from mgjax.evaluation.record.measured import Measured
 from mgjax.evaluation.record.show import clips_of, draw_below, sounds_of
 from mgjax.evaluation.record.write import Findings, write_findings
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
