@@ -31,7 +31,6 @@ from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_world
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
-from mgjax.evaluation.alignment import judge_for, judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, soundtracks_of, write_clips
 from mgjax.evaluation.audio_reconstruction import (
   SECONDS,
@@ -40,9 +39,7 @@ from mgjax.evaluation.audio_reconstruction import (
   sample_audio,
   write_audio,
 )
-from mgjax.evaluation.camera_paths import compare_paths, draw_paths
 from mgjax.evaluation.editing import judge_editing
-from mgjax.evaluation.judged_reconstruction import judge_reconstruction
 from mgjax.evaluation.long_audio import compare_ways, write_heard
 from mgjax.evaluation.metrics.similarity import make_perceive
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
@@ -56,6 +53,9 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
+from mgjax.evaluation.worlds.alignment import judge_for, judge_model, write_shown
+from mgjax.evaluation.worlds.camera import compare_paths, draw_paths
+from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler

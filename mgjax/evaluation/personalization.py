@@ -16,11 +16,11 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
-from mgjax.evaluation.alignment import world_of
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
 from mgjax.evaluation.record.show import Shown
+from mgjax.evaluation.worlds.alignment import world_of
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits.clips import one_of
 from mgjax.worlds.digits.handwriting import identities_of

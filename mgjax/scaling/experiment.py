@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.alignment import judge_model
+from mgjax.evaluation.worlds.alignment import judge_model
 from mgjax.scaling.design.grid import make_grid
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.sweep import run_sweep

@@ -14,10 +14,10 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, read_optional_json, write_json
 from mgjax.data.clips import evenly
 from mgjax.evaluation import audio_alignment
-from mgjax.evaluation.alignment import judge_model, write_shown
 from mgjax.evaluation.audio_alignment import judge_soundtracks, write_clips
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.evaluation.record.measured import table_of
+from mgjax.evaluation.worlds.alignment import judge_model, write_shown
 from mgjax.text.vocabulary import describe_words, words_in
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.table import WORLDS

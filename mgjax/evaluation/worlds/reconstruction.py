@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.typing import Bool, UInt8
-from mgjax.evaluation.alignment import measured
 from mgjax.evaluation.reconstruction import reconstruct
 from mgjax.evaluation.record.measured import Measured, mean_metric
+from mgjax.evaluation.worlds.alignment import measured
 from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
 from mgjax.worlds.judging import VideoJudge

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.evaluation.judged_reconstruction import judge_reconstruction
+from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.worlds.solids.clips import Solids

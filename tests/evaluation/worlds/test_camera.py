@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.evaluation.camera_paths import compare_paths, draw_paths
+from mgjax.evaluation.worlds.camera import compare_paths, draw_paths
 from mgjax.worlds.judging import CameraPath
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.judges.video import make_judge
@@ -26,7 +26,8 @@ def test_errors_correlations_and_bends_are_those_that_were_planted(tmp_path):
   assert record['model']['error'] == pytest.approx(np.sqrt(squares))
   assert record['model']['correlation'] == pytest.approx(1)
   assert record['model']['bent'] == pytest.approx(0.1, abs=0.01)
-  assert record['real clips'] == pytest.approx({'clips': 4, 'error': 0, 'correlation': 1, 'bent': 0})
+  found = {'clips': 4, 'error': 0, 'correlation': 1, 'bent': 0}
+  assert record['real clips'] == pytest.approx(found)
   with Image.open(draw_paths(tmp_path / 'camera.png', paths)) as picture:
     assert min(picture.size) > 500
   assert draw_paths(tmp_path / 'none.png', {'model': []}) is None

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.alignment import judge_model, write_shown
+from mgjax.evaluation.worlds.alignment import judge_model, write_shown
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits.handwriting import handwriting
 from mgjax.worlds.digits.judges import sign as sign_judge
