@@ -74,6 +74,17 @@ KIND = r'(\w+\.)*(self|settings|data|captions|stage|suite|noise|world)\.kind'
 # Who may take a configuration as it is: who reads, runs, plans or times one.
 CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks', 'scaling')
 TRAINED = 'mgjax/training/run.py'
+# Instruments that are of moving digits alone; whatever else is measured asks a world's judge.
+NAMES_DIGITS = {
+  'mgjax/editing/instructions.py',
+  'mgjax/evaluation/editing.py',
+  'mgjax/evaluation/personalization.py',
+  'mgjax/evaluation/retrieval.py',
+  'mgjax/evaluation/suites/score.py',
+  'mgjax/evaluation/suites/suite.py',
+  'mgjax/evaluation/upsampling.py',
+  'mgjax/workflows/cross_pairs.py',
+}
 
 
 def package_of(module: str) -> str | None:
@@ -212,6 +223,16 @@ def kinds_are_chosen_by_tables(root):
           yield file.at(node, f'{ast.unparse(test)}: choose by a dictionary of kinds')
 
 
+def worlds_are_asked_through_their_table(root):
+  """Whoever needs a world asks `mgjax/worlds/table.py`, so that a new one is a folder and a row."""
+  for file in files(root, LIBRARY):
+    if file.package == 'worlds' or file.path.as_posix() in NAMES_DIGITS:
+      continue
+    for node, name, _ in file.imports:
+      if re.match(r'mgjax\.worlds\.(?!table\b|judging\b|onsets\b)\w', name):
+        yield file.at(node, f'imports {name}; ask mgjax.worlds.table')
+
+
 def modules_of_a_section_know_arrays(root):
   for file in files(root, LIBRARY):
     section = '.'.join(file.path.parts[1:-1])
@@ -319,6 +340,8 @@ RULES = (
   packages_import_along_the_arrows,
   no_files_import_each_other,
   kinds_are_chosen_by_tables,
+  worlds_are_asked_through_their_table,
+  worlds_are_asked_through_their_table,
   modules_of_a_section_know_arrays,
   configurations_are_unpacked_once,
   folders_are_small,
@@ -364,7 +387,7 @@ GOOD = {
   'configs/tae.py': 'import ml_collections\n',
 }
 ARROW, ARRAYS = packages_import_along_the_arrows, modules_of_a_section_know_arrays
-SETTINGS = configurations_are_unpacked_once
+SETTINGS, WORLDS = configurations_are_unpacked_once, worlds_are_asked_through_their_table
 BAD = (
   (ARROW, 'mgjax/core/a.py', '\nimport mgjax.parallel.mesh', 2),
   (ARROW, 'mgjax/core/a.py', 'from .. import nn', 1),
@@ -385,6 +408,7 @@ BAD = (
   (ARROW, 'mgjax/train/a.py', '', 1),
   (ARROW, 'mgjax/tae/a.py', 'from mgjax.own import task', 1),
   (no_files_import_each_other, 'mgjax/core/tree.py', 'def f():\n  import mgjax.flow.path', 1),
+  (WORLDS, 'mgjax/video/a.py', 'from mgjax.worlds.solids.clips import Solids', 1),
   (kinds_are_chosen_by_tables, 'mgjax/tae/a.py', 'if data.kind == "digits":\n  pass', 1),
   (ARROW, 'mgjax/digits_section/task.py', 'from mgjax.video import task', 1),
   (ARRAYS, 'mgjax/tae/a.py', 'from mgjax.data.loader import batches', 1),
