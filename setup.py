@@ -34,6 +34,7 @@ setup(
   package_data={
     'mgjax': ['weights/**/*'],
     'mgjax.media': ['fonts/*'],
+    'mgjax.worlds.solids.judges': ['*.safetensors'],
     'mgjax.serving': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },

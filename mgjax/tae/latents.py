@@ -68,6 +68,11 @@ class Statistics:
       )
     return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
+  def shared(self) -> 'Statistics':
+    """Returns the same with one deviation for all channels, the root mean square of theirs."""
+    std = float(np.sqrt(np.square(self.std).mean()))
+    return Statistics(self.mean, (std,) * len(self.std))
+
   @classmethod
   def neutral(cls, channels: int) -> 'Statistics':
     """Returns mean 0 and deviation 1, which leave latents as they are."""

@@ -157,7 +157,11 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     if kept := _kept_encoder(settings, params):
       return kept
     run = lambda batch: encode(params, batch['video'])  # noqa: E731
-    return {'latents': latent_statistics(buckets, run).as_dict()}
+    statistics = latent_statistics(buckets, run)
+    # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
+    # would be most of what a flow model learns; as they are, it learns what is coarse first.
+    statistics = statistics.shared() if model.shortcut else statistics
+    return {'latents': statistics.as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = longest.source

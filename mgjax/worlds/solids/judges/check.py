@@ -174,17 +174,17 @@ def _confused(readings, wanted) -> dict[str, list[tuple[str, str, int]]]:
 
 
 def main(report: Callable[[str], None] = print) -> None:
-  """Prints the tables of both judges."""
+  """Prints the tables of a judge."""
   raw = argparse.RawTextHelpFormatter
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
   parser.add_argument('--clips', type=int, default=1000, help='of each group')
+  parser.add_argument('--judge', default='judge', help="or 'filter'")
   given = parser.parse_args()
-  for name in ('judge', 'filter'):
-    judge = make_judge(Solids(), name)
-    for group in GROUPS:
-      asked = judge.asks(given.clips)[group]
-      videos = (sample['video'] for sample in judge.clips(asked))
-      report(f'{name}, {group}, {given.clips} clips\n{check_judge(judge, asked, videos).table()}\n')
+  judge = make_judge(Solids(), given.judge)
+  for group in GROUPS:
+    asked = judge.asks(given.clips)[group]
+    videos = (sample['video'] for sample in judge.clips(asked))
+    report(f'{group}, {given.clips} clips\n{check_judge(judge, asked, videos).table()}\n')
 
 
 if __name__ == '__main__':

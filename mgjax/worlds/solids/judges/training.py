@@ -3,7 +3,7 @@ r"""Trains a judge of solids on renders, in some minutes of two CPU cores.
 python -m mgjax.worlds.solids.judges.training --split=judge --out=judge.safetensors
 python -m mgjax.worlds.solids.judges.training --split=filter --out=filter.safetensors
 
-Two judges that share no scene and see other blemishes: one may filter what the other judges.
+Two judges share no scene and see other blemishes: one may filter what the other judges.
 """
 
 import argparse
@@ -104,6 +104,10 @@ def mirrored(examples: Examples) -> Examples:
 
 def _as_floats(video: np.ndarray) -> Array:
   return jnp.asarray(video, jnp.float32) / 127.5 - 1
+
+
+def _as_bytes(video: Array) -> Array:
+  return jnp.rint((video + 1) * 127.5).astype(jnp.uint8)
 
 
 def frames_loss(seen: Seen, owner, wanted: tuple[Array, ...]) -> Float[Array, '']:
@@ -222,7 +226,7 @@ def train_clips(
   """Trains `Clips` on the rows that `Frames` makes of the examples, spoilt and mirrored."""
   rows: list[Rows] = []
   versions = (False, True)  # mirrored
-  spoilt = jax.jit(lambda video, key: spoil(_as_floats(video), blemishes, key))
+  spoilt = jax.jit(lambda video, key: _as_bytes(spoil(_as_floats(video), blemishes, key)))
   all_of = {False: examples, True: mirrored(examples)}
   for turned in versions:
     parts, video = [], all_of[turned].video

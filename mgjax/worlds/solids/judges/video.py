@@ -1,8 +1,8 @@
 """Judges clips of solids: reads count, looks, places, motions, contacts and the camera from pixels.
 
-Two small networks (`judge_network.py`) were trained on renders (`judge_training.py`) and come with
-the world, for two judges that share no scene: what `filter` chose, `judge` may judge. They look at
-16 frames of 64 pixels at 8 frames a second; larger clips are averaged down.
+Two small networks (`network.py`) were trained on renders (`training.py`) and come with the world.
+Another judge, 'filter', learns from other scenes with other blemishes: what it chose, 'judge' may
+judge. They look at 16 frames of 64 pixels at 8 a second; larger clips are averaged down.
 
 A solid is known by its colour, which no other of its scene has. What is asked of a clip are the
 statements of its caption (`captions.Statement`), and the score of a kind of statements is the share
@@ -206,10 +206,16 @@ def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
 
 @functools.cache
 def load(name: str) -> dict[str, Any]:
-  """Reads the weights of a judge, 'judge' or 'filter': {'frames': tree, 'clips': tree}."""
+  """Reads a judge's weights: {'frames': tree, 'clips': tree}; ConfigError if there are none."""
   from safetensors.numpy import load_file
 
-  flat = load_file(_HERE / f'{name}.safetensors')
+  path = _HERE / f'{name}.safetensors'
+  if not path.is_file():
+    raise ConfigError(
+      f'no judge {name!r} comes along; train it, half an hour of two cores: python -m '
+      f'mgjax.worlds.solids.judges.training --split={name} --out={path}'
+    )
+  flat = load_file(path)
   tree: dict[str, Any] = {}
   for key, each in flat.items():
     *folders, last = key.split('/')
