@@ -7,6 +7,7 @@ import pytest
 from scipy.fft import dctn
 
 from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.tae.latents import Statistics
 from mgjax.tae.shortcut import blocks, cosines, joined
 
 SHAPE = (4, 4, 4)
@@ -53,3 +54,8 @@ def test_without_it_weights_are_what_they_were():
   key = jax.random.key(0)
   params = jax.eval_shape(model.init, key, jnp.zeros((1, 4, 8, 8, 3)), key)
   assert set(params['params']) == {'encoder', 'decoder'}
+
+
+def test_its_latents_have_one_deviation_so_that_what_is_coarse_is_learnt_first():
+  own = Statistics((1.0, 2.0), (3.0, 4.0))
+  assert own.shared() == Statistics((1.0, 2.0), (pytest.approx(12.5**0.5),) * 2)
