@@ -72,7 +72,12 @@ def measured(
   total, first = sum(map(len, groups.values())), 0
   metrics, record, table = {}, {}, []
   for group, asked in groups.items():
-    right, (ceiling, floor) = judge.right(videos[group], asked), judge.references(group)
+    ceiling, floor = judge.references(group)
+    right = {
+      name: each
+      for name, each in judge.right(videos[group], asked).items()
+      if not np.isnan(each).all()  # a factor of which no caption says anything
+    }
     place = '' if len(groups) == 1 else f'{group}/'
     for name, each in right.items():
       spread_out = np.full(total, np.nan)

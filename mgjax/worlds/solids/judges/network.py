@@ -185,7 +185,7 @@ def _places(height: int, width: int, share: Array) -> tuple[Array, Array]:
   )
 
 
-def pieces(clip: Float[Array, 't h w 3']) -> Float[Array, 'k t h w 3']:
+def pieces(clip: Float[Array, 't h w 3']) -> Float[Array, 'k u h w 3']:
   """Returns the frames that are looked at together, `STEPS` times `APART` + 1 of a clip."""
   return clip[np.arange(STEPS)[:, None] + np.arange(APART + 1)]
 

@@ -102,7 +102,7 @@ def mirrored(examples: Examples) -> Examples:
   )
 
 
-def _as_floats(video: np.ndarray) -> Array:
+def _as_floats(video: Any) -> Array:
   return jnp.asarray(video, jnp.float32) / 127.5 - 1
 
 
@@ -129,11 +129,11 @@ def frames_loss(seen: Seen, owner, wanted: tuple[Array, ...]) -> Float[Array, ''
     name = jax.nn.one_hot(jnp.maximum(named[..., kind], 0), logits.shape[-1])  # b n v
     right = jnp.einsum('bijv,bnv->bijn', jax.nn.log_softmax(logits), name)
     loss += -(cover * right).sum() / total
-  rows = jnp.einsum('bijn,bnc->bijc', cover, course / COURSE_SCALE)
+  rows = jnp.einsum('bijn,bnc->bijc', cover, course / COURSE_SCALE[None, None])
   given = seen.course * cover.sum(-1, keepdims=True)
   loss += _huber(given - rows).sum() / total
   loss += optax.softmax_cross_entropy_with_integer_labels(seen.camera, camera).mean()
-  return loss + 2 * _huber(seen.rates - rates / RATE_SCALE).sum(-1).mean()
+  return loss + 2 * _huber(seen.rates - rates / RATE_SCALE[None]).sum(-1).mean()
 
 
 def clips_loss(told: Told, examples: Examples) -> Float[Array, '']:
@@ -166,9 +166,9 @@ def amounts_of(examples: Examples) -> tuple[Array, Array]:
   """Returns the amounts of moves as the net has them, and which of them a clip has."""
   kinds = np.array([_amount_of(name) for name in CAMERAS])  # moves x amounts
   counts = jnp.asarray(kinds)[examples.camera]
-  logs = np.array([name == 'zooms' for name in AMOUNTS])
+  logs = np.array([[name == 'zooms' for name in AMOUNTS]])
   amount = examples.amount[:, None]
-  return jnp.where(logs, jnp.log(jnp.maximum(amount, 1e-3)), amount) / AMOUNT_SCALE, counts
+  return jnp.where(logs, jnp.log(jnp.maximum(amount, 1e-3)), amount) / AMOUNT_SCALE[None], counts
 
 
 def _amount_of(move: str) -> list[float]:

@@ -46,6 +46,7 @@ FACTORS = {
 TURNS = ('pans', 'tilts', 'circles')  # columns of a path in degrees
 TOGETHER = 0.2  # seconds, within which two solids are in one contact
 _REFERENCES = 300  # clips
+_LEAST = (-1.0, 0.0)  # logits; contacts of two, which both must show, are missed more easily
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -134,9 +135,7 @@ class SolidsJudge:
     """Returns captions of scenes that training never showed, so many of each group."""
     return {group: self._asked(group, samples) for group in GROUPS}
 
-  def right(
-    self, videos: Videos, asked: Sequence[Asked]
-  ) -> dict[str, Float[np.ndarray, 'b']]:
+  def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
     """Says of each clip which share of the statements of each factor it shows."""
     readings = self.read(videos)
     if len(readings) != len(asked) or not readings:
@@ -261,7 +260,7 @@ def _reading(told: Any, index: int) -> SolidsReading:
     looks = [names[int(each[index, place].argmax())] for names, each in zip(
       LOOKS.values(), told.looks, strict=True
     )]  # fmt: skip
-    meets, lands = (_times(told.contacts[index, :, place], kind) for kind in (0, 1))
+    meets, lands = (_times(told.contacts[index, :, place], kind) for kind in range(len(_LEAST)))
     right, away = told.place[index, place].tolist()
     motion = list(MOTIONS)[int(told.motion[index, place].argmax())]
     solids[colour] = SolidSeen(*looks, motion, (right, away), meets, lands)
@@ -269,16 +268,17 @@ def _reading(told: Any, index: int) -> SolidsReading:
   return SolidsReading(solids, camera, _amount(told.amount[index], camera))
 
 
-def _path(rates: Float[np.ndarray, 't r']) -> Float[np.ndarray, 't 4']:
+def _path(rates: Float[np.ndarray, 'k r']) -> Float[np.ndarray, 't 4']:
   """Sums rates (a clip) of the steps, of which the ends hold for the frames beside them."""
   at = np.clip(np.arange(FRAMES - 1) - 1, 0, len(rates) - 1)
   return np.concatenate([np.zeros((1, 4)), np.cumsum(rates[at, :4], 0) / (FRAMES - 1)])
 
 
 def _times(contacts: Float[np.ndarray, 't 4'], kind: int) -> tuple[float, ...]:
-  """Seconds of contacts: where the logit is highest in its surroundings and above 0."""
+  """Seconds of contacts: where the logit is highest in its surroundings and above `_LEAST`."""
   logits = np.pad(contacts[:, kind], 1, constant_values=-np.inf)
-  peaks = (logits[1:-1] > 0) & (logits[1:-1] >= logits[:-2]) & (logits[1:-1] > logits[2:])
+  before, here, after = logits[:-2], logits[1:-1], logits[2:]
+  peaks = (here > _LEAST[kind]) & (here >= before) & (here > after)
   frames = np.flatnonzero(peaks)
   late = np.clip(contacts[frames, 2 + kind], 0, 1)
   return tuple(((frames + late) / FPS).tolist())
