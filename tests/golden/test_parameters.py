@@ -114,7 +114,8 @@ def test_every_parameter_is_declared_with_axes():
   )
   found = {path.relative_to(library).as_posix() for path in library.rglob('*.py')
            if bare.search(path.read_text())}  # fmt: skip
-  assert found == {'nn/linear.py'}
+  # A judge has less than a million parameters and is no part of a model.
+  assert found == {'nn/linear.py', 'worlds/solids/judges/network.py'}
 
 
 @pytest.mark.parametrize('name', NAMES)

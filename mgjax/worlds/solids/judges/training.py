@@ -237,7 +237,8 @@ def train_clips(
     rows.append(Rows(*(np.concatenate(each) for each in zip(*parts, strict=True))))
     report(f'clips: version {len(rows)}/{len(versions)} seen')
   net, optimizer = Clips(), _schedule(2e-3, steps)
-  params = net.init(jax.random.key(seed), rows[0].solids[:1], rows[0].view[:1])
+  first = (jnp.asarray(each[:1]) for each in rows[0])
+  params = net.init(jax.random.key(seed), *first)
 
   @jax.jit
   def step(params, state, solids, view, wanted):
