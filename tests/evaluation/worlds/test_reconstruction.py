@@ -8,6 +8,7 @@ from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.tae.autoencoder import make_autoencoder
 from mgjax.tae.latents import LatentCodec, Statistics
 from mgjax.worlds.solids.clips import Solids
+from mgjax.worlds.solids.judges import video
 from mgjax.worlds.solids.judges.video import make_judge
 
 
@@ -33,7 +34,9 @@ class Keeper(LatentCodec):
 @pytest.fixture(scope='module')
 def found():
   judge = make_judge(Solids())
-  return [judge_reconstruction(Keeper(block), judge, 8).record for block in (1, 16)]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(video, '_REFERENCES', 16)
+    return [judge_reconstruction(Keeper(block), judge, 8).record for block in (1, 16)]
 
 
 def test_what_comes_back_whole_is_read_as_before(found):

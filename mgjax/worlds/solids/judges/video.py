@@ -113,6 +113,12 @@ def says_right(reading: SolidsReading, wanted: Wanted) -> dict[str, float]:
   return found | {'all': float(all(every))}
 
 
+def _mean(shares: Sequence[float]) -> float:
+  """The mean of what counts, NaN if nothing does."""
+  counted = [share for share in shares if not np.isnan(share)]
+  return float(np.mean(counted)) if counted else np.nan
+
+
 def _stands(first: SolidSeen, second: SolidSeen) -> str:
   right, away = np.subtract(first.place, second.place)
   if abs(right) > abs(away):
@@ -152,7 +158,7 @@ class SolidsJudge:
       rows = [
         says_right(reading, each.label) for reading, each in zip(readings, given, strict=True)
       ]
-      found.append({name: float(np.nanmean([row[name] for row in rows])) for name in FACTORS})
+      found.append({name: _mean([row[name] for row in rows]) for name in FACTORS})
     return found[0], found[1]
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
