@@ -37,8 +37,9 @@ def get_config() -> ConfigDict:
     }
   )
   config.optimizer.learning_rate = 1.8e-3
-  config.train.steps = 4400
-  config.train.evaluate_every = config.train.save_every = 1100
+  config.train.steps = 3000
+  config.objective.time.mean = -0.3
+  config.train.evaluate_every = config.train.save_every = 1000
   config.encode.train = 5000
   config.encode.validation = 256
   return config
