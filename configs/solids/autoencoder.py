@@ -19,12 +19,8 @@ def get_config() -> ConfigDict:
       'threads': 2,
     }
   )
-  config.buckets = ConfigDict(
-    {
-      'video': {'frames': 16, 'height': 64, 'width': 64, 'batch_size': 2, 'weight': 3},
-      'image': {'frames': 1, 'height': 64, 'width': 64, 'batch_size': 16, 'weight': 1},
-    }
-  )
+  for bucket in config.buckets.values():
+    bucket.update(height=64, width=64)
   # 4 x 4 x 4 pixels a place, where the report has 8 x 8 x 8: of 64 px a solid covers 15, and whole
   # solids are lost in 8 x 8 places (docs/results.md).
   config.model.latent_channels = 32

@@ -18,12 +18,8 @@ def get_config() -> ConfigDict:
   config.data = autoencoder.get_config().data
   config.data.solids = {'solids': (1, 2)}
   config.data.latents = 'runs/solids/latents'
-  config.buckets = ConfigDict(
-    {
-      'video': {'frames': 16, 'height': 64, 'width': 64, 'batch_size': 8, 'weight': 10},
-      'image': {'frames': 1, 'height': 64, 'width': 64, 'batch_size': 32, 'weight': 1},
-    }
-  )
+  for bucket in config.buckets.values():
+    bucket.update(height=64, width=64)
   config.model.update(dim=192, heads=6, mlp_dim=576, positions=(4, 8, 8))
   # Words, not bytes: captions are up to three sentences.
   config.model.conditionings.text = ConfigDict(

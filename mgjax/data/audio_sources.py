@@ -59,13 +59,19 @@ def _make_sources(
   sounds, clips = (functools.partial(make, captions) for make in (_sounds, _clips))
   pictures = all(shape.size for shape in shapes.values())
   records = clips if pictures else sounds
-  worlds = {name: _of_world for name in WORLDS if hasattr(source_of(name), 'listen')}
-  makers = {**worlds, 'sounds': sounds, 'clips': clips, 'records': records}
-  if data.kind not in makers:
+  makers = {'sounds': sounds, 'clips': clips, 'records': records}
+  if data.kind in makers:
+    return makers[data.kind](data, shapes, split, report)
+  if data.kind not in WORLDS or not _sounds_at_all(data.kind):
+    known = [*filter(_sounds_at_all, WORLDS), *makers]
     raise ConfigError(
-      f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(makers)}'
+      f'unknown kind of sound data {data.kind!r}; expected one of {", ".join(known)}'
     )
-  return makers[data.kind](data, shapes, split, report)
+  return {name: _world_sounds(data, shape, split) for name, shape in shapes.items()}
+
+
+def _sounds_at_all(world: str) -> bool:
+  return hasattr(source_of(world), 'listen')
 
 
 class WorldWithAudio:
@@ -155,11 +161,6 @@ def _mixed(audio: np.ndarray, channels: int) -> np.ndarray:
   if audio.shape[1] == channels:
     return audio
   return audio.mean(1, keepdims=True) if channels == 1 else audio.repeat(channels, axis=1)
-
-
-def _of_world(data: DataSettings, shapes: _Shapes, split: str, report: Report) -> dict[str, Source]:
-  del report
-  return {name: _world_sounds(data, shape, split) for name, shape in shapes.items()}
 
 
 def _world_sounds(data: DataSettings, shape: AudioShape, split: str) -> WorldWithAudio:

@@ -199,7 +199,7 @@ def held_out_edits(editor: VideoPipeline, samples: int) -> list[Asked]:
   fresh = [name for name in COLOURS if name not in world['colours']]
   rows = [*names, *([NEW_COLOUR] if 'recolour' in names and fresh else [])]
   count = max(samples // len(rows), 1)
-  labels = held_out_labels(world, count)[2][:count]
+  labels = held_out_labels(world, count)[:count]
   asked = []
   for row in rows:
     task = 'recolour' if row == NEW_COLOUR else row

@@ -28,7 +28,6 @@ from mgjax.core.settings import fields_of
 from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import longest_bucket
-from mgjax.data.sources import make_world
 from mgjax.editing.pipeline import Editor
 from mgjax.evaluation import audio_alignment, audio_reconstruction, own_clips, reconstruction
 from mgjax.evaluation.audio_alignment import judge_soundtracks, soundtracks_of, write_clips
@@ -53,7 +52,7 @@ from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
-from mgjax.evaluation.worlds.alignment import judge_for, judge_model, write_shown
+from mgjax.evaluation.worlds.alignment import judge_for, judge_model, judge_of_data, write_shown
 from mgjax.evaluation.worlds.camera import compare_paths, draw_paths
 from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.personalization.pipeline import PersonalizationPipeline
@@ -61,7 +60,7 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.upsampler.pipeline import Upsampler
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.judging import CameraJudge
-from mgjax.worlds.table import WORLDS, judge_of
+from mgjax.worlds.table import WORLDS
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
@@ -116,8 +115,12 @@ def _with_camera(
   if not isinstance(judge, CameraJudge):
     return found, []
   asked = [each for group in judge.asks(samples).values() for each in group]
+  places = judge.moves(asked)
+  if not places:
+    return found, []
+  asked = [asked[place] for place in places]
   real = [clip['video'] for clip in judge.clips(asked)]
-  paths = {'model': judge.paths(videos, asked), 'real clips': judge.paths(real, asked)}
+  paths = {'model': judge.paths(videos[places], asked), 'real clips': judge.paths(real, asked)}
   more, picture = compare_paths(paths), draw_paths(folder / 'camera.png', paths)
   found = dataclasses.replace(
     found, metrics={**found.metrics, **more.metrics}, record={**found.record, **more.record},
@@ -209,8 +212,7 @@ def evaluate_autoencoder(
 def _evaluate_judged(workdir: pathlib.Path, config: Any, codec: Any, samples: int) -> Findings:
   data = data_settings(fields_of(config, 'data'))
   _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
-  make = judge_of(data.kind, 'video')
-  judge = make(make_world(data, 'train', frames=longest.frames, size=longest.size))
+  judge = judge_of_data(data, longest.frames, longest.size)
   found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
   return write_findings(
     workdir, 'judged', found, about,

@@ -57,7 +57,7 @@ def judge_personalization(
   data = data_settings(fields_of(pipeline.config, 'data'))
   looks = {'frames': world['frames'], 'size': world['size']}
   source = make_world(data, 'validation', extras=(REFERENCE,), reference='other', **looks)
-  scenes = [source.scene(index) for index in indices_of(source, held_out_labels(world, samples)[2])]
+  scenes = [source.scene(index) for index in indices_of(source, held_out_labels(world, samples))]
   clips = [source.show(scene) for scene in scenes]
   prompts = [clip['caption'] for clip in clips]
   truth = [clip['video'] for clip in clips]

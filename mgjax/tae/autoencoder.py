@@ -136,9 +136,9 @@ class Autoencoder(nn.Module):
     self._check()
     pixels = 3 * math.prod(self.patch)
     shared = (self.groups, self.dtype, self.temporal)
-    quiet = (QUIET,) if self.shortcut else ()
+    first = QUIET if self.shortcut else FAN_IN
     self.encoder = Encoder(
-      self.widths, self.strides, self.blocks, self.latent_channels, *shared, *quiet
+      self.widths, self.strides, self.blocks, self.latent_channels, *shared, initializer=first
     )
     self.decoder = Decoder(self.widths, self.strides, self.blocks, pixels, *shared)
     if self.quant_convolutions:

@@ -75,7 +75,11 @@ class CameraJudge(VideoJudge, Protocol):
   """A judge that also follows the camera."""
 
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
-    """The paths of clips whose captions say how far the camera moves."""
+    """The paths of those clips that are at the places of `moves`."""
+    ...
+
+  def moves(self, asked: Sequence[Asked]) -> list[int]:
+    """The places of captions that say how far the camera moves."""
     ...
 
 

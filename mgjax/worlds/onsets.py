@@ -1,9 +1,9 @@
 """Finds onsets in sounds of 48 kHz: where the power of many bands rises at once.
 
 With P_k the power of band k in a window of 5 ms, the rise is
-sum_k max(0, dB_k(t) - dB_k(t - 5 ms)),
-dB_k = 10 log10(P_k + noise_k). The noise is 60 dB below full scale or, if that is more, four times
-the median of P_k over the sound: what is softer or always there is no onset.
+sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise is 60 dB below
+full scale or, if that is more, four times the median of P_k over the sound: what is softer or
+always there is no onset.
 """
 
 import functools
@@ -69,6 +69,11 @@ def apart(events: Float[np.ndarray, '_']) -> np.ndarray:
     if not kept or event - events[kept[-1]] >= TOGETHER:
       kept.append(place)
   return np.array(kept, int)
+
+
+def share_of(part: int, whole: int) -> float:
+  """A share of onsets, events or clips, NaN of none."""
+  return part / whole if whole else np.nan
 
 
 def _rise(mono: np.ndarray, padding: Literal['reflect', 'constant']) -> Float[np.ndarray, '_']:

@@ -12,7 +12,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import UInt8
-from mgjax.data.settings import data_settings
+from mgjax.data.settings import DataSettings, data_settings
 from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.record.measured import (
@@ -57,10 +57,15 @@ def judge_model(
 
 def judge_for(pipeline: Any) -> VideoJudge:
   """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
-  data = data_settings(fields_of(pipeline.config, 'data'))
-  make = judge_of(data.kind, 'video')
   frames, height, width = pipeline.default_shape
-  return make(make_world(data, 'train', frames=frames, size=(height, width)))
+  data = data_settings(fields_of(pipeline.config, 'data'))
+  return judge_of_data(data, frames, (height, width))
+
+
+def judge_of_data(data: DataSettings, frames: int, size: tuple[int, int]) -> VideoJudge:
+  """Makes the judge of clips of data, of some frames and size; ConfigError if there is none."""
+  make = judge_of(data.kind, 'video')
+  return make(make_world(data, 'train', frames=frames, size=size))
 
 
 def measured(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.typing import Bool, UInt8
+from mgjax.evaluation.metrics.similarity import decibels
 from mgjax.evaluation.reconstruction import reconstruct
 from mgjax.evaluation.record.measured import Measured, mean_metric
 from mgjax.evaluation.worlds.alignment import measured
@@ -48,10 +49,7 @@ def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) ->
 def _numbers(sample: Mapping[str, Any], again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
   if 'segmentation' not in sample:
     return {}
-  square = np.square(again.astype(np.float32) - sample['video']).mean(-1)
+  square = np.square((again.astype(np.float32) - sample['video']) / 255).mean(-1)
   inside: Bool[np.ndarray, 't h w'] = sample['segmentation'] > 0
-  return {name: _psnr(each) for name, each in (('inside', square[inside]), ('whole', square))}
-
-
-def _psnr(square: np.ndarray) -> float:
-  return float(10 * np.log10(255**2 / max(square.mean(), 1e-3))) if square.size else np.nan
+  errors = np.array([square[inside].mean() if inside.any() else np.nan, square.mean()])
+  return dict(zip(('inside', 'whole'), decibels(errors).tolist(), strict=True))

@@ -228,10 +228,8 @@ def pace_word(solid: Solid) -> str:
 
 def relation_of(scene: Scene, first: int, second: int) -> str:
   """Where the first solid stands, seen from the middle of the camera's way; '' if on a diagonal."""
-  places = (np.array(scene.solids[each].place) for each in (first, second))
-  away = np.subtract(*places)
-  c, s = np.cos(scene.camera.azimuth), np.sin(scene.camera.azimuth)
-  right, forward = c * away[0] + s * away[1], c * away[1] - s * away[0]
+  apart = np.subtract(scene.solids[first].place, scene.solids[second].place)
+  right, forward = scene.camera.on_floor(apart)
   if abs(right) > 1.5 * abs(forward):
     return 'right of' if right > 0 else 'left of'
   if abs(forward) > 1.5 * abs(right):

@@ -6,8 +6,12 @@ material or seen by another camera; `physics.py` moves it, `render.py` draws it.
 
 import dataclasses
 import math
+from typing import Any
+
+import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Float
 from mgjax.worlds.solids.kinds import (
   CAMERAS,
   COLOURS,
@@ -89,6 +93,11 @@ class Camera:
 
   def __post_init__(self):
     check_names('move', (self.move,), CAMERAS)
+
+  def on_floor(self, place: Float[np.ndarray, '*n d']) -> tuple[Any, Any]:
+    """Turns (x, y) of places to the right and away, as it looks in the middle of its move."""
+    c, s, x, y = math.cos(self.azimuth), math.sin(self.azimuth), place[..., 0], place[..., 1]
+    return c * x + s * y, c * y - s * x
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mgjax.core.typing import Float, Int
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.sounds import TONES
 from mgjax.worlds.judging import Column
-from mgjax.worlds.onsets import FLOOR, apart, matched, mono_of, onsets_of
+from mgjax.worlds.onsets import FLOOR, apart, matched, mono_of, onsets_of, share_of
 from mgjax.worlds.table import RATE
 
 _SHARE = 0.35  # of the steepest rise of a sound, that another must reach
@@ -118,10 +118,10 @@ def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   silent = np.array([not reading.extra for reading in readings if not reading.events])
   return SoundScores(
     onset_error=1000 * float(np.median(errors)) if errors.size else float('nan'),
-    missed=_share(events - len(errors), events),
-    extra=_share(extra, extra + len(errors)),
-    tone=_share(int(right.sum()), len(right)),
-    silence=_share(int(silent.sum()), len(silent)),
+    missed=share_of(events - len(errors), events),
+    extra=share_of(extra, extra + len(errors)),
+    tone=share_of(int(right.sum()), len(right)),
+    silence=share_of(int(silent.sum()), len(silent)),
     clips=len(readings),
   )
 
@@ -175,10 +175,6 @@ def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
 def sound_floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
   """Scores each true sound by the events and the digit of the next sample: the score of chance."""
   return judge_clips([sample['audio'] for sample in samples], [*samples[1:], *samples[:1]])
-
-
-def _share(part: int, whole: int) -> float:
-  return float(part / whole) if whole else float('nan')
 
 
 def _tone(mono: np.ndarray, onset: float, following: float) -> int:

@@ -36,7 +36,7 @@ class DigitsVideoJudge:
     return {name: name for name in ('digit', 'colour', 'direction', 'all')}
 
   def asks(self, samples: int) -> dict[str, list[Asked]]:
-    _, _, labels = held_out_labels(looks_of(self.source), samples)
+    labels = held_out_labels(looks_of(self.source), samples)
     return {'held-out captions': [Asked(label[3], label) for label in labels]}
 
   def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
@@ -82,14 +82,11 @@ def _features(source: Digits) -> features.DigitFeatures:
   return features.fit_features(**looks_of(source))
 
 
-def held_out_labels(
-  world: Mapping[str, Any], samples: int
-) -> tuple[list[tuple], list[tuple], list[tuple]]:
-  """Returns all captions, those not in training, and one of these for every sample or more."""
+def held_out_labels(world: Mapping[str, Any], samples: int) -> list[tuple]:
+  """Returns captions that are not in training, one for every sample, and each at least once."""
   captions = all_captions(world['colours'], world['motions'])
   unseen = [caption for caption in captions if is_held_out(*caption[:3])]
-  labels = [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
-  return captions, unseen, labels
+  return [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
 
 
 def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:

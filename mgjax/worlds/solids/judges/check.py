@@ -19,10 +19,8 @@ from mgjax.worlds.solids.judges.video import (
   FACTORS,
   GROUPS,
   SolidsJudge,
-  SolidsReading,
-  Wanted,
   make_judge,
-  says_right,
+  scores_of,
 )
 from mgjax.worlds.solids.kinds import CAMERAS
 from mgjax.worlds.solids.physics import ON_FLOOR
@@ -83,8 +81,8 @@ def check_judge(
   """Compares what a judge reads with what is true of clips."""
   readings = judge.read(list(videos))
   wanted = [each.label for each in asked]
-  right = _scores(readings, wanted)
-  turns = [_scores(readings, wanted[k:] + wanted[:k]) for k in (1, 2, 3, 5, 8, 13, 21)]
+  right = scores_of(readings, asked)
+  turns = [scores_of(readings, [*asked[k:], *asked[:k]]) for k in (1, 2, 3, 5, 8, 13, 21)]
   return Checked(
     {name: _range(rows) for name, rows in right.items()},
     {name: _range(rows) for name, rows in turns[0].items()},
@@ -93,11 +91,6 @@ def check_judge(
     {kind: _contacts(judge, readings, wanted, kind) for kind in CONTACTS},
     _confused(readings, wanted),
   )
-
-
-def _scores(readings: Sequence[SolidsReading], wanted: Sequence[Wanted]) -> dict[str, np.ndarray]:
-  rows = [says_right(*pair) for pair in zip(readings, wanted, strict=True)]
-  return {name: np.array([row[name] for row in rows]) for name in FACTORS}
 
 
 def _range(rows: np.ndarray) -> Range:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mgjax.core.typing import Bool, Float, Int, UInt8
+from mgjax.core.typing import Float, Int, UInt8
 from mgjax.worlds.solids.captions import size_word
 from mgjax.worlds.solids.clips import Labels, Solids
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, SHAPES, SIZES
@@ -21,7 +21,8 @@ LOOKS = {'shape': tuple(SHAPES), 'material': tuple(MATERIALS), 'size': tuple(SIZ
 # Of a solid in a frame: velocity to the right, away and up (units/s) and turns about the vertical
 # (radians/s), distance along the axis (units), place in the picture (u, v) and height (units).
 COURSE = 8
-RATES = 6  # of the camera: pan, tilt, circle (degrees a clip), log of zoom, following right, away
+RATES = 6  # of the camera: those of `PATHS`, a clip, and following right and away
+PATHS = ('pans', 'tilts', 'circles', 'zooms')  # degrees, of zooms the log
 AMOUNTS = ('pans', 'tilts', 'zooms', 'circles', 'follows')  # moves of a camera that have one
 _NAMES = list(COLOURS)
 
@@ -40,10 +41,6 @@ class Examples(NamedTuple):
   rates: Float[np.ndarray, 'b t r']  # `RATES` numbers
   # Contacts with another solid and with the floor: when after the frame, in frames, or -1.
   contacts: Float[np.ndarray, 'b t n 2']
-
-  @property
-  def present(self) -> Bool[np.ndarray, 'b n']:
-    return self.motion >= 0
 
 
 def make_examples(
@@ -116,17 +113,15 @@ def _course(scene: Scene, labels: Labels) -> Float[np.ndarray, 't n c']:
 
 def _places(scene: Scene, labels: Labels) -> Float[np.ndarray, 'n 2']:
   """Where solids are in the middle of a clip, as the camera looks in the middle of its move."""
-  c, s = np.cos(scene.camera.azimuth), np.sin(scene.camera.azimuth)
-  x, y = labels.positions[len(labels.times) // 2, :, :2].T
-  return np.stack([c * x + s * y, c * y - s * x], -1)
+  return np.stack(scene.camera.on_floor(labels.positions[len(labels.times) // 2]), -1)
 
 
 def _rates(scene: Scene, labels: Labels) -> Float[np.ndarray, 't r']:
   rates = np.zeros((len(labels.times), RATES), np.float32)
   kind, sign = scene.camera.move.split()[0], CAMERAS[scene.camera.move].sign
-  if kind in (columns := ('pans', 'tilts', 'circles', 'zooms')):
+  if kind in PATHS:
     amount = np.log(scene.camera.amount) if kind == 'zooms' else scene.camera.amount
-    rates[:, columns.index(kind)] = sign * amount
+    rates[:, PATHS.index(kind)] = sign * amount
   if kind == 'follows':
     right, away = _flat(labels)
     velocity = labels.velocities[:, scene.follows, :2]

@@ -1,11 +1,11 @@
-"""The networks of a judge of solids: one looks at two frames, one at what the first saw over time.
+"""The networks of a judge of solids: one looks at four frames, one at what that saw over time.
 
 No two solids of a scene have one colour, so the second net reads a row for each colour: the mean of
 what the cells of that colour say, where it is and how much of it is seen.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
   colour: Float[Array, 'b i j k']  # logits of the colours and, last, of none
   looks: tuple[Float[Array, 'b i j _'], ...]  # logits of each of `LOOKS`
   motion: Float[Array, 'b i j m']  # logits
-  course: Float[Array, 'b i j c']  # of the solid that is there, see `judge_examples.COURSE`
+  course: Float[Array, 'b i j c']  # of the solid that is there, see `examples.COURSE`
   cells: Float[Array, 'b i j f']  # what all that is read from
   rates: Float[Array, 'b r']  # of the camera
   camera: Float[Array, 'b _']  # logits of its moves
@@ -78,7 +78,7 @@ def flow(clip: Float[Array, 'b t h w 3']) -> Float[Array, 'b i j 6']:
   Lucas and Kanade (1981): sums over a cell, or three by three of them, and all pairs of frames
   that follow each other; then the log of the sum of g g, which says how much is to be seen.
   """
-  grey = _smooth(clip.mean(-1))
+  grey = blurred(clip.mean(-1), (1, 2, 1))
   middle, change = (grey[:, 1:] + grey[:, :-1]) / 2, grey[:, 1:] - grey[:, :-1]
   down, right = (jnp.gradient(middle, axis=axis) for axis in (2, 3))
   products = (right * right, right * down, down * down, right * change, down * change)
@@ -97,17 +97,21 @@ def _solved(sums: Float[Array, 'b i j 5']) -> Float[Array, 'b i j 3']:
   return jnp.clip(jnp.stack(v, -1), -3, 3)
 
 
-def _smooth(grey: Float[Array, 'b t h w']) -> Float[Array, 'b t h w']:
-  """Averages with weights of 1, 2 and 1 along both sides."""
+def blurred(video: Float[Array, 'b t h w *c'], weights: Sequence[Any]) -> Array:
+  """Averages neighbours along both sides of frames with an odd number of weights, clip by clip."""
+  reach = len(weights) // 2
   for axis in (2, 3):
-    wide = jnp.pad(grey, [(0, 0)] * axis + [(1, 1)] + [(0, 0)] * (3 - axis), 'edge')
-    parts = [jax.lax.slice_in_dim(wide, k, k + grey.shape[axis], axis=axis) for k in range(3)]
-    grey = (parts[0] + 2 * parts[1] + parts[2]) / 4
-  return grey
+    wide = jnp.pad(video, [(reach * (k == axis),) * 2 for k in range(video.ndim)], 'edge')
+    parts = (
+      weight * jax.lax.slice_in_dim(wide, k, k + video.shape[axis], axis=axis)
+      for k, weight in enumerate(weights)
+    )
+    video = sum(parts) / sum(weights)
+  return video
 
 
 class Rows(NamedTuple):
-  """What is kept of two frames: a row for each colour, and one of the whole."""
+  """What is kept of some frames: a row for each colour, and one of the whole."""
 
   solids: Float[Array, 'b n f']
   view: Float[Array, 'b g']
@@ -117,8 +121,7 @@ def rows_of(seen: Seen) -> Rows:
   """Averages the cells of each colour: sum_ij p_ij x_ij / sum_ij p_ij."""
   share = jax.nn.softmax(seen.colour)[..., :-1]
   mass = share.sum((1, 2))
-  height, width = share.shape[1:3]
-  u, v = _places(height, width, share)
+  u, v = _places(share.shape[:3])
   cells = jnp.concatenate([*seen.looks, seen.motion, seen.course, seen.cells, u, v], -1)
   mean = jnp.einsum('bijn,bijf->bnf', share, cells) / (mass[..., None] + 1e-3)
   peak = share.max((1, 2))
@@ -174,14 +177,14 @@ class Clips(nn.Module):
     )
 
 
-def _places(height: int, width: int, share: Array) -> tuple[Array, Array]:
-  """The middles of cells, u to the right and v up, in [-1, 1]."""
+def _places(shape: tuple[int, int, int]) -> tuple[Array, Array]:
+  """The middles of cells (b i j 1), u to the right and v up, in [-1, 1]."""
+  _, height, width = shape
   u = (2 * jnp.arange(width) + 1) / width - 1
   v = 1 - (2 * jnp.arange(height) + 1) / height
-  shape = (*share.shape[:3], 1)
   return (
-    jnp.broadcast_to(u[None, None, :, None], shape),
-    jnp.broadcast_to(v[None, :, None, None], shape),
+    jnp.broadcast_to(u[None, None, :, None], (*shape, 1)),
+    jnp.broadcast_to(v[None, :, None, None], (*shape, 1)),
   )
 
 
@@ -190,28 +193,36 @@ def pieces(clip: Float[Array, 't h w 3']) -> Float[Array, 'k u h w 3']:
   return clip[np.arange(STEPS)[:, None] + np.arange(APART + 1)]
 
 
+def as_floats(video: UInt8[Array, '*t h w 3']) -> Float[Array, '*t h w 3']:
+  """Bytes in [-1, 1]."""
+  return video.astype(jnp.float32) / 127.5 - 1
+
+
 @jax.jit
 def look(params: Tree, video: UInt8[Array, 'b t h w 3']) -> Rows:
   """Returns the rows of clips, a step after the other: (b t n f) and (b t g)."""
 
   def one(clip):
-    clip = clip.astype(jnp.float32) / 127.5 - 1
-    return rows_of(Frames().apply(params, pieces(clip)))
+    return rows_of(Frames().apply(params, pieces(as_floats(clip))))
 
   return jax.lax.map(one, video)
+
+
+@jax.jit
+def _read(params: Tree, rows: Rows) -> Told:
+  return Clips().apply(params, *rows)
 
 
 def tell(
   weights: Mapping[str, Tree], video: UInt8[np.ndarray, 'b 16 64 64 3']
 ) -> tuple[Told, Float[np.ndarray, 'b t r']]:
   """Says what clips show, in NumPy, amounts in their units; and the camera's rates step by step."""
-  read = jax.jit(Clips().apply)
   told, rates = [], []
   for first in range(0, len(video), _AT_ONCE):
     clips = video[first : first + _AT_ONCE]
     missing = _AT_ONCE - len(clips)  # one shape is one program
     rows = look(weights['frames'], np.pad(clips, [(0, missing), *[(0, 0)] * 4]))
-    told.append(read(weights['clips'], *rows))
+    told.append(_read(weights['clips'], rows))
     rates.append(np.asarray(rows.view)[..., :RATES] * RATE_SCALE)
   told = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(video)], *told)
   return told._replace(amount=told.amount * AMOUNT_SCALE), np.concatenate(rates)[: len(video)]

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.typing import Float, Int
+from mgjax.core.typing import Bool, Float, Int
 from mgjax.worlds.judging import Column
-from mgjax.worlds.onsets import apart, matched, mono_of, onsets_of
+from mgjax.worlds.onsets import apart, matched, mono_of, onsets_of, share_of
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.table import RATE
 
@@ -32,7 +32,7 @@ _WINDOWS = ((0.003, 0.02), (0.02, 0.05), (0.05, 0.1), (0.1, 0.2))  # seconds aft
 _EDGES = np.geomspace(60, 16_000, 25)  # Hz, of bands
 _QUIET = 1e-7  # power of a band, 70 dB below full scale
 _LESSONS = 800  # clips that a judge has heard
-_SOFTEST = 2.0  # ms of a window that a later onset may leave
+_SHORTEST = 0.002  # seconds of a window that a later onset may leave
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ContactsHeard:
   errors: Float[np.ndarray, '_']  # seconds by which each is late
   missed: int  # contacts without an onset
   extra: int  # onsets without a contact
-  right: Float[np.ndarray, '_']  # whether the material heard is one of the two; NaN if unclear
+  right: Bool[np.ndarray, '_']  # whether the material heard is one of the two
   louder: Float[np.ndarray, '_ 2']  # log of the amplitude that is heard, and of the true one
 
 
@@ -92,11 +92,11 @@ class SolidsSoundJudge:
     varied = len(louder) > 2 and np.ptp(louder, axis=0).all()
     return ContactScores(
       1000 * float(np.median(errors)) if len(errors) else np.nan,
-      _share(missed, missed + len(errors)),
-      _share(extra, extra + len(errors)),
-      float(np.nanmean(right)) if np.isfinite(right).any() else np.nan,
+      share_of(missed, missed + len(errors)),
+      share_of(extra, extra + len(errors)),
+      share_of(int(right.sum()), len(right)),
       float(spearmanr(*louder.T).statistic) if varied else np.nan,
-      _share(sum(quiet), len(quiet)),
+      share_of(sum(quiet), len(quiet)),
       len(readings),
     )
 
@@ -121,7 +121,7 @@ class SolidsSoundJudge:
       onsets[rows] - sample['events'][places],
       len(kept) - len(rows),
       len(onsets) - len(rows),
-      (heard[:, None] == true).any(1).astype(float),
+      (heard[:, None] == true).any(1),
       np.log(np.stack([peaks + 1e-6, sample['loudness'][places]], -1)),
     )
 
@@ -153,7 +153,7 @@ def _ringing(mono: np.ndarray, onset: float, end: float) -> Float[np.ndarray, 'd
   powers = []
   for first, last in _WINDOWS:
     part = mono[round((onset + first) * RATE) : round(min(onset + last, end) * RATE)]
-    if len(part) < _SOFTEST / 1000 * RATE:
+    if len(part) < _SHORTEST * RATE:
       powers.append(powers[-1] if powers else np.full(len(_EDGES) - 1, _QUIET))
       continue
     window = np.hanning(len(part))
@@ -182,7 +182,7 @@ def _classifier(split: str) -> Callable[[np.ndarray], Int[np.ndarray, '_']]:
   rows, materials = [], []
   for index in range(_LESSONS):
     sample = source.listen(index)
-    mono = sample['audio'].mean(1)
+    mono = mono_of(sample['audio'])
     if index % 2:
       mono = mono + generator.uniform(0, 3e-3) * generator.standard_normal(len(mono))
     onsets = _onsets(mono.astype(np.float32))
@@ -193,7 +193,3 @@ def _classifier(split: str) -> Callable[[np.ndarray], Int[np.ndarray, '_']]:
         rows.append(row)
         materials.append(first)
   return SVC(C=10).fit(np.stack(rows), np.array(materials)).predict
-
-
-def _share(part: int, whole: int) -> float:
-  return part / whole if whole else np.nan

@@ -30,6 +30,8 @@ from mgjax.worlds.solids.judges.network import (
   Rows,
   Seen,
   Told,
+  as_floats,
+  blurred,
   look,
 )
 from mgjax.worlds.solids.judges.video import save
@@ -71,11 +73,7 @@ def spoil(video: Float[Array, 'b t h w 3'], blemishes: Blemishes, key: Key) -> A
   much = jax.random.bernoulli(keys[0], 0.75, shape)
   sigma = much * blemishes.blur * jax.random.uniform(keys[1], shape) + 1e-3
   weights = [jnp.exp(-0.5 * (k / sigma) ** 2) for k in range(-3, 4)]
-  for axis in (2, 3):
-    padding = [(0, 0)] * axis + [(3, 3)] + [(0, 0)] * (4 - axis)
-    wide = jnp.pad(video, padding, 'edge')
-    parts = [jax.lax.slice_in_dim(wide, k, k + video.shape[axis], axis=axis) for k in range(7)]
-    video = sum(w * part for w, part in zip(weights, parts, strict=True)) / sum(weights)
+  video = blurred(video, weights)
   if blemishes.coarse:
     b, t, h, w, _ = video.shape
     half = video.reshape(b, t, h // 2, 2, w // 2, 2, 3).mean((3, 5))
@@ -100,10 +98,6 @@ def mirrored(examples: Examples) -> Examples:
     camera=_MIRRORED_CAMERAS[examples.camera],
     rates=examples.rates * _MIRRORED_RATES,
   )
-
-
-def _as_floats(video: Any) -> Array:
-  return jnp.asarray(video, jnp.float32) / 127.5 - 1
 
 
 def _as_bytes(video: Array) -> Array:
@@ -188,14 +182,14 @@ def _schedule(rate: float, steps: int) -> optax.GradientTransformation:
 def train_frames(
   examples: Examples, steps: int, blemishes: Blemishes, seed: int, report: Report
 ) -> Tree:
-  """Trains `Frames` on pairs of frames of the examples."""
+  """Trains `Frames` on frames of the examples that follow each other."""
   net, optimizer = Frames(), _schedule(3e-3, steps)
   params = net.init(jax.random.key(seed), jnp.zeros((1, APART + 1, SIDE, SIDE, 3)))
 
   @jax.jit
   def step(params, state, video, owner, wanted, key):
     def loss(params):
-      seen = net.apply(params, spoil(_as_floats(video), blemishes, key))
+      seen = net.apply(params, spoil(as_floats(video), blemishes, key))
       return frames_loss(seen, owner, wanted)
 
     value, gradient = jax.value_and_grad(loss)(params)
@@ -226,7 +220,7 @@ def train_clips(
   """Trains `Clips` on the rows that `Frames` makes of the examples, spoilt and mirrored."""
   rows: list[Rows] = []
   versions = (False, True)  # mirrored
-  spoilt = jax.jit(lambda video, key: _as_bytes(spoil(_as_floats(video), blemishes, key)))
+  spoilt = jax.jit(lambda video, key: _as_bytes(spoil(as_floats(video), blemishes, key)))
   all_of = {False: examples, True: mirrored(examples)}
   for turned in versions:
     parts, video = [], all_of[turned].video
@@ -268,7 +262,7 @@ def train_clips(
 def train_judge(
   split: str, clips: int = 8000, steps: tuple[int, int] = (3600, 3000), report: Report = print
 ) -> dict[str, Tree]:
-  """Trains a judge on so many clips of a split, 'judge' or 'filter'; see `judge.save`."""
+  """Trains a judge on so many clips of a split, 'judge' or 'filter'; see `video.save`."""
   source = Solids(split=split, solids=(1, 4), extras=('segmentation',), length=clips)
   every = max(1, clips // 20)
   examples = make_examples(

@@ -22,7 +22,7 @@ from mgjax.core.typing import Float
 from mgjax.worlds.judging import Asked, CameraPath, Videos
 from mgjax.worlds.solids.captions import Statement
 from mgjax.worlds.solids.clips import Solids
-from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, SIDE
+from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, PATHS, SIDE
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MOTIONS
 from mgjax.worlds.solids.scene import Scene
 
@@ -43,7 +43,6 @@ FACTORS = {
   'camera': 'camera move',
   'all': 'all of a clip',
 }
-TURNS = ('pans', 'tilts', 'circles')  # columns of a path in degrees
 TOGETHER = 0.2  # seconds, within which two solids are in one contact
 _REFERENCES = 300  # clips
 _LEAST = (-1.0, 0.0)  # logits; contacts of two, which both must show, are missed more easily
@@ -68,7 +67,7 @@ class SolidsReading(NamedTuple):
   solids: Mapping[str, SolidSeen]
   camera: str
   amount: float  # of its move, in the unit of `kinds.CAMERAS`; 0 of none
-  # How far it panned, tilted and circled (degrees) and zoomed (log) until each frame.
+  # How far it went in each of `examples.PATHS` until each frame.
   path: Float[np.ndarray, 't 4'] = np.zeros((FRAMES, 4), np.float32)
 
   def meetings(self) -> list[tuple[float, str, str]]:
@@ -113,10 +112,12 @@ def says_right(reading: SolidsReading, wanted: Wanted) -> dict[str, float]:
   return found | {'all': float(all(every))}
 
 
-def _mean(shares: Sequence[float]) -> float:
-  """The mean of what counts, NaN if nothing does."""
-  counted = [share for share in shares if not np.isnan(share)]
-  return float(np.mean(counted)) if counted else np.nan
+def scores_of(
+  readings: Sequence[SolidsReading], asked: Sequence[Asked]
+) -> dict[str, Float[np.ndarray, 'b']]:
+  """Says of each clip what `says_right` says, by factor."""
+  rows = [says_right(reading, each.label) for reading, each in zip(readings, asked, strict=True)]
+  return {name: np.array([row[name] for row in rows]) for name in FACTORS}
 
 
 def _stands(first: SolidSeen, second: SolidSeen) -> str:
@@ -131,67 +132,87 @@ class SolidsJudge:
   """Reads clips, and asks models for captions of a world's splits; made by `make_judge`."""
 
   source: Solids
-  weights: Mapping[str, Any]  # of both networks
+  name: str  # of its weights, see `load`
 
   @property
   def factors(self) -> dict[str, str]:
     return FACTORS
 
-  def asks(self, samples: int) -> dict[str, list[Asked]]:
+  def asks(self, samples: int) -> dict[str, tuple[Asked, ...]]:
     """Returns captions of scenes that training never showed, so many of each group."""
-    return {group: self._asked(group, samples) for group in GROUPS}
+    return {group: _asked(self.source, group, samples) for group in GROUPS}
 
   def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, Float[np.ndarray, 'b']]:
     """Says of each clip which share of the statements of each factor it shows."""
     readings = self.read(videos)
     if len(readings) != len(asked) or not readings:
       raise DataError(f'{len(readings)} videos and {len(asked)} captions: give one caption a video')
-    rows = [says_right(reading, each.label) for reading, each in zip(readings, asked, strict=True)]
-    return {name: np.array([row[name] for row in rows]) for name in FACTORS}
+    return scores_of(readings, asked)
 
   def references(self, group: str) -> tuple[dict[str, float], dict[str, float]]:
     """Scores real clips, and real clips under the captions of others."""
-    asked = self._asked(group, _REFERENCES)
-    readings = self.read([each['video'] for each in self.clips(asked)])
-    found = []
-    for given in (asked, asked[1:] + asked[:1]):
-      rows = [
-        says_right(reading, each.label) for reading, each in zip(readings, given, strict=True)
-      ]
-      found.append({name: _mean([row[name] for row in rows]) for name in FACTORS})
-    return found[0], found[1]
+    return _references(self, group, _REFERENCES)
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """Draws the clips that captions are of."""
     return [self.source.show(each.label.scene) for each in asked]
 
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
-    """Follows pans, tilts and circles whose degrees a caption says."""
-    found = []
-    for reading, each in zip(self.read(videos), asked, strict=True):
-      amount = next((value for what, _, value in each.label.says if what == 'amount'), None)
-      if amount is not None:
-        move = each.label.scene.camera.move
-        kind, sign = move.split()[0], CAMERAS[move].sign
-        path = np.linspace(0, sign * float(amount), FRAMES)
-        found.append(CameraPath(move, 'degrees', path, reading.path[:, TURNS.index(kind)]))
+    """Follows pans, tilts and circles whose degrees captions say, and looks at no other clip."""
+    found, places = [], self.moves(asked)
+    if not places:
+      return []
+    for reading, place in zip(self.read([videos[place] for place in places]), places, strict=True):
+      each = asked[place]
+      move, amount = each.label.scene.camera.move, _said(each)
+      path = np.linspace(0, CAMERAS[move].sign * float(amount), FRAMES)
+      read = reading.path[:, PATHS.index(move.split()[0])]
+      found.append(CameraPath(move, 'degrees', path, read))
     return found
+
+  def moves(self, asked: Sequence[Asked]) -> list[int]:
+    """Returns the places of captions that say how many degrees the camera goes."""
+    return [place for place, each in enumerate(asked) if _said(each) is not None]
 
   def read(self, videos: Videos) -> list[SolidsReading]:
     """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 64 px or more."""
     from mgjax.worlds.solids.judges.network import tell  # JAX, only where something is read
 
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
-    told, rates = tell(self.weights, small)
-    return [_reading(told, index)._replace(path=_path(rates[index])) for index in range(len(small))]
+    told, rates = tell(load(self.name), small)
+    return [_reading(told, rates, index) for index in range(len(small))]
 
-  def _asked(self, group: str, count: int) -> list[Asked]:
-    source = dataclasses.replace(self.source, split=GROUPS[group])
-    scenes = [source.scene(index) for index in range(count)]
-    told = [source.caption(scene) for scene in scenes]
-    return [
-      Asked(each.text, Wanted(scene, each.says)) for each, scene in zip(told, scenes, strict=True)
-    ]
+
+@functools.lru_cache(maxsize=8)  # several instruments ask for the same
+def _asked(source: Solids, group: str, count: int) -> tuple[Asked, ...]:
+  source = dataclasses.replace(source, split=GROUPS[group])
+  scenes = [source.scene(index) for index in range(count)]
+  told = [source.caption(scene) for scene in scenes]
+  return tuple(
+    Asked(each.text, Wanted(scene, each.says)) for each, scene in zip(told, scenes, strict=True)
+  )
+
+
+@functools.lru_cache(maxsize=8)  # several ways to sample one model are judged alike
+def _references(
+  judge: SolidsJudge, group: str, count: int
+) -> tuple[dict[str, float], dict[str, float]]:
+  asked = _asked(judge.source, group, count)
+  readings = judge.read([each['video'] for each in judge.clips(asked)])
+  scores = (scores_of(readings, given) for given in (asked, asked[1:] + asked[:1]))
+  right, shuffled = ({name: _mean(each) for name, each in its.items()} for its in scores)
+  return right, shuffled
+
+
+def _mean(shares: Float[np.ndarray, 'b']) -> float:
+  """The mean of what counts, NaN if nothing does."""
+  counted = shares[~np.isnan(shares)]
+  return float(counted.mean()) if len(counted) else np.nan
+
+
+def _said(asked: Asked) -> Any:
+  """The degrees that a caption says, None if it says none."""
+  return next((value for what, _, value in asked.label.says if what == 'amount'), None)
 
 
 def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
@@ -206,7 +227,8 @@ def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
       f'second; expected {FRAMES} of {SIDE} x {SIDE}, or a multiple of that size, at {FPS}'
     )
   source = dataclasses.replace(source, extras=('segmentation',))
-  return SolidsJudge(source, load(name))
+  load(name)  # or says that there is none
+  return SolidsJudge(source, name)
 
 
 @functools.cache
@@ -257,7 +279,7 @@ def _looked_at(video: np.ndarray) -> np.ndarray:
   return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
-def _reading(told: Any, index: int) -> SolidsReading:
+def _reading(told: Any, rates: Float[np.ndarray, 'b k r'], index: int) -> SolidsReading:
   """What the nets say of one clip, in words."""
   solids = {}
   for place, colour in enumerate(COLOURS):
@@ -271,7 +293,7 @@ def _reading(told: Any, index: int) -> SolidsReading:
     motion = list(MOTIONS)[int(told.motion[index, place].argmax())]
     solids[colour] = SolidSeen(*looks, motion, (right, away), meets, lands)
   camera = list(CAMERAS)[int(told.camera[index].argmax())]
-  return SolidsReading(solids, camera, _amount(told.amount[index], camera))
+  return SolidsReading(solids, camera, _amount(told.amount[index], camera), _path(rates[index]))
 
 
 def _path(rates: Float[np.ndarray, 'k r']) -> Float[np.ndarray, 't 4']:
