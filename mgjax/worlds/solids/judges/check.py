@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.worlds.judging import Asked
 from mgjax.worlds.solids.captions import size_word
@@ -173,7 +174,10 @@ def main(report: Callable[[str], None] = print) -> None:
   parser.add_argument('--clips', type=int, default=1000, help='of each group')
   parser.add_argument('--judge', default='judge', help="or 'filter'")
   given = parser.parse_args()
-  judge = make_judge(Solids(), given.judge)
+  try:
+    judge = make_judge(Solids(), given.judge)
+  except ConfigError as error:
+    parser.error(str(error))
   for group in GROUPS:
     asked = judge.asks(given.clips)[group]
     videos = (sample['video'] for sample in judge.clips(asked))
