@@ -62,6 +62,10 @@ class VPrediction:
     alpha, sigma = _levels(flow_time, data)
     return alpha * data + sigma * noise, alpha * noise - sigma * data
 
+  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
+    """Returns 1: times count alike."""
+    return jnp.ones_like(time)
+
   def as_velocity(self, predict: Predict) -> Predict:
     """Makes a model that answers velocities at flow times of one that answers v."""
     table = self.flow_times()

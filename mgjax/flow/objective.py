@@ -71,7 +71,8 @@ def make_objective(
     answer = predict(x, time, batch, drop)
     if answer.shape != target.shape:  # or a broadcast would make a loss that looks sane
       raise ValueError(f'predict returned {answer.shape} for {data!r} of shape {target.shape}')
-    errors = jnp.square(answer.astype(jnp.float32) - target)
+    weight = prediction.weight(time).reshape(-1, *[1] * (target.ndim - 1))
+    errors = weight * jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)
     return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}
 

@@ -34,6 +34,10 @@ class FlowMatching:
     x = interpolate(data, noise, time, self.sigma_min)
     return x, velocity_target(data, noise, self.sigma_min)
 
+  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
+    """Returns 1: times count alike."""
+    return jnp.ones_like(time)
+
   def as_velocity(self, predict: Predict) -> Predict:
     """Returns the model as it is: its answer is the velocity."""
     return predict

@@ -10,13 +10,16 @@ from mgjax.core.settings import unpack
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.regression import Regression
+from mgjax.flow.x_prediction import XPrediction
 
-# Each has `train(data, noise, time)`, what a model sees and should answer, and
-# `as_velocity(predict)`, which makes of its answers the velocities that solvers want.
-Prediction = FlowMatching | VPrediction | Regression
+# Each has `train(data, noise, time)`, what a model sees and should answer, `weight(time)` of the
+# squared error in the loss, and `as_velocity(predict)`, which makes of its answers the velocities
+# that solvers want.
+Prediction = FlowMatching | VPrediction | XPrediction | Regression
 PREDICTIONS: dict[str, type[Prediction]] = {
   'flow': FlowMatching,
   'v_prediction': VPrediction,
+  'x_prediction': XPrediction,
   'regression': Regression,
 }
 
