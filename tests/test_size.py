@@ -26,7 +26,7 @@ BUDGETS = {
   'data': 5210,
   'editing': 1100,
   'evaluation': 7700,
-  'flow': 2000,
+  'flow': 2010,  # answers that are the data
   'flow_models': 2150,  # the autoencoder is found without what writes files
   'media': 3850,
   'nn': 2400,
@@ -42,7 +42,7 @@ BUDGETS = {
   'upsampler': 1290,  # colours of the source are kept
   'video': 600,
   'workflows': 3610,  # cards are measured again and written
-  'worlds': 6250,  # digits 2,500; solids: physics, ray caster, captions, sounds, judges
+  'worlds': 6260,  # digits 2,500; solids: physics, ray caster, captions, sounds, judges
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
@@ -52,7 +52,7 @@ INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
 MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 72_700, 2_450
 # Of all, 3,700 are the world of solids and its judges, 600 fingerprints of models, and cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
-MOST_OF_TESTS = 60_800  # 2,000 of them try bad input
+MOST_OF_TESTS = 60_900  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 12, 130  # of flags, one way to say one thing
 MOST_FLAGS = 210  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

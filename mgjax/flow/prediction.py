@@ -9,8 +9,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.path import FlowMatching
-from mgjax.flow.regression import Regression
-from mgjax.flow.x_prediction import XPrediction
+from mgjax.flow.x_prediction import Regression, XPrediction
 
 # Each has `train(data, noise, time)`, what a model sees and should answer, `weight(time)` of the
 # squared error in the loss, and `as_velocity(predict)`, which makes of its answers the velocities

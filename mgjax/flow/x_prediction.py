@@ -1,9 +1,14 @@
-"""A model that answers the data itself (JiT, Li and He 2025, arXiv 2511.13720), checked by
-tests/flow/test_x_prediction.py.
+"""Models that answer the data itself, checked by tests/flow/test_x_prediction.py and
+tests/flow/test_regression.py.
 
-Clean data lies near a surface of few dimensions, noise and velocity fill all of them. A token of
-more numbers than the model is wide can therefore carry its share of X_1, but no velocity: with this
-answer a few tokens of many pixels each are enough, or pixels without an autoencoder.
+With X_t (JiT, Li and He 2025, arXiv 2511.13720): clean data lies near a surface of few dimensions,
+noise and velocity fill all of them. A token of more numbers than the model is wide can carry its
+share of X_1, but no velocity: a few tokens of many pixels are then enough.
+
+Without X_t, regression to the mean: the baseline of every sampler of an upsampler (§3.1.5). A model
+that sees nothing but its conditions and is trained to answer X_1 by the squared error answers
+E[X_1 | P]: the best answer by that error and by PSNR, and a blurred one wherever several are
+possible. A perfect sample of X_1 given P has twice the variance of error: 3 dB less.
 """
 
 import dataclasses
@@ -14,6 +19,8 @@ import jax.numpy as jnp
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Array, Float, Predict
 from mgjax.flow.path import SIGMA_MIN, interpolate
+
+_TIME = 0.5  # that the model is told: it means nothing, and training has drawn it often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,5 +53,29 @@ class XPrediction:
     def velocity(x, time, batch, drop):
       left = jnp.maximum(1 - time, SIGMA_MIN).reshape(-1, *[1] * (x.ndim - 1))
       return (predict(x, time, batch, drop) - x) / left
+
+    return velocity
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+  """A model that sees no X_t and answers X_1."""
+
+  def train(
+    self, data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], time: Float[Array, ' b']
+  ) -> tuple[Float[Array, 'b *axes'], Float[Array, 'b *axes']]:
+    """Returns zeros in place of X_t, and X_1."""
+    return jnp.zeros_like(data), data
+
+  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
+    """Returns 1: times count alike."""
+    return jnp.ones_like(time)
+
+  def as_velocity(self, predict: Predict) -> Predict:
+    """Returns (E[X_1 | P] - x) / (1 - t), along which Euler ends at the mean, in one step."""
+
+    def velocity(x, time, batch, drop):
+      mean = predict(jnp.zeros_like(x), jnp.full_like(time, _TIME), batch, drop)
+      return (mean - x) / (1 - time).reshape(-1, *[1] * (x.ndim - 1))
 
     return velocity
