@@ -11,6 +11,7 @@ of those that are right. The score is a proxy; `references` say what it can be.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -43,9 +44,9 @@ FACTORS = {
   'camera': 'camera move',
   'all': 'all of a clip',
 }
-TOGETHER = 0.2  # seconds, within which two solids are in one contact
 _REFERENCES = 300  # clips
-_LEAST = (-1.0, 0.0)  # logits; contacts of two, which both must show, are missed more easily
+# Logits from which on something is read. What both solids of a contact must show is missed sooner.
+_LANDS, _MEET = 0.0, -2.3
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -69,17 +70,7 @@ class SolidsReading(NamedTuple):
   amount: float  # of its move, in the unit of `kinds.CAMERAS`; 0 of none
   # How far it went in each of `examples.PATHS` until each frame.
   path: Float[np.ndarray, 't 4'] = np.zeros((FRAMES, 4), np.float32)
-
-  def meetings(self) -> list[tuple[float, str, str]]:
-    """Lists contacts of two solids: seconds and both colours."""
-    found = [(time, name) for name, solid in self.solids.items() for time in solid.meets]
-    found.sort()
-    return [
-      (first[0], first[1], second[1])
-      for place, first in enumerate(found)
-      for second in found[place + 1 :]
-      if first[1] != second[1] and second[0] - first[0] <= TOGETHER
-    ]
+  meetings: tuple[tuple[float, str, str], ...] = ()  # seconds and both colours
 
 
 class Wanted(NamedTuple):
@@ -102,7 +93,7 @@ def says_right(reading: SolidsReading, wanted: Wanted) -> dict[str, float]:
       scores[what].append(seen[0] is not None and getattr(seen[0], what) == value)
     elif what == 'hits':
       pair = {names[index] for index in solids}
-      scores[what].append(any({a, b} == pair for _, a, b in reading.meetings()))
+      scores[what].append(any({a, b} == pair for _, a, b in reading.meetings))
     elif what == 'relation':
       scores[what].append(None not in seen and _stands(*seen) == value)
     elif what == 'camera':
@@ -281,19 +272,23 @@ def _looked_at(video: np.ndarray) -> np.ndarray:
 
 def _reading(told: Any, rates: Float[np.ndarray, 'b k r'], index: int) -> SolidsReading:
   """What the nets say of one clip, in words."""
+  present = [place for place in range(len(COLOURS)) if told.present[index, place] > 0]
+  meetings = _meetings(told.contacts[index], present)
   solids = {}
-  for place, colour in enumerate(COLOURS):
-    if told.present[index, place] <= 0:
-      continue
+  for place in present:
+    colour = list(COLOURS)[place]
     looks = [names[int(each[index, place].argmax())] for names, each in zip(
       LOOKS.values(), told.looks, strict=True
     )]  # fmt: skip
-    meets, lands = (_times(told.contacts[index, :, place], kind) for kind in range(len(_LEAST)))
     right, away = told.place[index, place].tolist()
     motion = list(MOTIONS)[int(told.motion[index, place].argmax())]
+    meets = tuple(sorted(time for time, *both in meetings if colour in both))
+    lands = _landings(told.contacts[index, :, place])
     solids[colour] = SolidSeen(*looks, motion, (right, away), meets, lands)
   camera = list(CAMERAS)[int(told.camera[index].argmax())]
-  return SolidsReading(solids, camera, _amount(told.amount[index], camera), _path(rates[index]))
+  return SolidsReading(
+    solids, camera, _amount(told.amount[index], camera), _path(rates[index]), meetings
+  )
 
 
 def _path(rates: Float[np.ndarray, 'k r']) -> Float[np.ndarray, 't 4']:
@@ -302,14 +297,41 @@ def _path(rates: Float[np.ndarray, 'k r']) -> Float[np.ndarray, 't 4']:
   return np.concatenate([np.zeros((1, 4)), np.cumsum(rates[at, :4], 0) / (FRAMES - 1)])
 
 
-def _times(contacts: Float[np.ndarray, 't 4'], kind: int) -> tuple[float, ...]:
-  """Seconds of contacts: where the logit is highest in its surroundings and above `_LEAST`."""
-  logits = np.pad(contacts[:, kind], 1, constant_values=-np.inf)
-  before, here, after = logits[:-2], logits[1:-1], logits[2:]
-  peaks = (here > _LEAST[kind]) & (here >= before) & (here > after)
-  frames = np.flatnonzero(peaks)
-  late = np.clip(contacts[frames, 2 + kind], 0, 1)
-  return tuple(((frames + late) / FPS).tolist())
+def _landings(contacts: Float[np.ndarray, 't 4']) -> tuple[float, ...]:
+  """Seconds at which a solid lands, where its logit is at a peak."""
+  frames = _peaks(contacts[:, 1], _LANDS)
+  return tuple(((frames + np.clip(contacts[frames, 3], 0, 1)) / FPS).tolist())
+
+
+def _meetings(
+  contacts: Float[np.ndarray, 't n 4'], present: Sequence[int]
+) -> tuple[tuple[float, str, str], ...]:
+  """Seconds and colours of contacts of two: both show it, at most a frame apart."""
+  logits = contacts[..., 0]
+  padded = np.pad(logits, ((1, 1), (0, 0)), constant_values=-np.inf)
+  near = np.stack([padded[:-2], logits, padded[2:]])
+  wide, frame = near.max(0), np.arange(len(logits))[:, None] + near.argmax(0) - 1
+  found = []
+  for first, second in itertools.combinations(present, 2):
+    both = np.maximum(
+      np.minimum(logits[:, first], wide[:, second]), np.minimum(wide[:, first], logits[:, second])
+    )
+    for at in _peaks(both, _MEET):
+      times = [
+        place + np.clip(contacts[place, each, 2], 0, 1)
+        for each, place in ((first, frame[at, first]), (second, frame[at, second]))
+      ]
+      names = list(COLOURS)
+      found.append((float(np.mean(times)) / FPS, names[first], names[second]))
+  return tuple(sorted(found))
+
+
+def _peaks(logits: Float[np.ndarray, 't'], least: float) -> np.ndarray:
+  """The frames where a logit is highest in its surroundings and above `least`."""
+  before, here, after = np.pad(logits, 1, constant_values=-np.inf)[
+    np.arange(3)[:, None] + np.arange(len(logits))
+  ]
+  return np.flatnonzero((here > least) & (here >= before) & (here > after))
 
 
 def _amount(amounts: Float[np.ndarray, 'a'], camera: str) -> float:

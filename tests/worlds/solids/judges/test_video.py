@@ -85,7 +85,9 @@ def test_a_judge_is_what_instruments_ask_for():
   ],
 )
 def test_a_statement_is_right_or_not(says, reading, factor, right):
-  found = says_right(SolidsReading(reading, 'pans left', 12.0), Wanted(SCENE, (says,)))
+  meetings = ((1.05, 'red', 'blue'),) if 'blue' in reading else ()
+  read = SolidsReading(reading, 'pans left', 12.0, meetings=meetings)
+  found = says_right(read, Wanted(SCENE, (says,)))
   assert found[factor] == right
   assert found['count'] == (len(reading) == 2)
   assert set(found) == set(FACTORS)
