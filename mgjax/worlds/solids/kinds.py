@@ -62,7 +62,7 @@ class Material(NamedTuple):
 MATERIALS = {
   'rubber': Material('rubber', 0.9, 0.82, 0.22, 1.3, 0.0, 0.0, 0.10, 6.0, 0.0, 55.0, 70.0, 0.55),
   'metal': Material('metal', 1.6, 0.74, 0.10, 0.7, 0.78, 0.0, 1.0, 60.0, 0.0, 380.0, 5.0, 0.9),
-  'wood': Material('wooden', 1.0, 0.56, 0.16, 0.9, 0.0, 0.0, 0.04, 8.0, 0.42, 150.0, 38.0, 0.7),
+  'wood': Material('wooden', 1.0, 0.56, 0.16, 0.9, 0.0, 0.0, 0.04, 8.0, 0.62, 150.0, 38.0, 0.7),
   'glass': Material('glass', 1.3, 0.68, 0.12, 0.6, 0.0, 0.7, 1.3, 120.0, 0.0, 640.0, 12.0, 0.85),
 }
 FLOOR = 'floor'  # the other material of what lands

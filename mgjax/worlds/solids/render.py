@@ -282,7 +282,7 @@ def _colours(seen: Stage, ray) -> Any:
   # Looks of the solid.
   mirror, glow, shine, gloss, grain = (_pick(seen, hit, seen.look[:, k]) for k in range(5))
   second = _patterned(hit, _pick(seen, hit, seen.pattern))
-  ring = jnp.sqrt((hit.x - 0.3) ** 2 + (hit.y + 0.2) ** 2 * 1.5) * 3.1 + 0.3 * hit.z
+  ring = jnp.sqrt((hit.x - 0.3) ** 2 + (hit.y + 0.2) ** 2 * 1.5) * 2.2 + 0.3 * hit.z
   grain = 1 - grain * jnp.abs(2 * (ring - jnp.floor(ring)) - 1)
   # Reflections: of sky above and floor below, and the highlight.
   view = sum(normal[k] * ray[k] for k in range(3))

@@ -18,7 +18,7 @@ import optax
 
 from mgjax.core.typing import Array, Float, Key, Tree
 from mgjax.worlds.solids.clips import Solids
-from mgjax.worlds.solids.judges.examples import AMOUNTS, SIDE, Examples, make_examples
+from mgjax.worlds.solids.judges.examples import AMOUNTS, LOOKS, SIDE, Examples, make_examples
 from mgjax.worlds.solids.judges.network import (
   AMOUNT_SCALE,
   APART,
@@ -42,6 +42,7 @@ COURSE_SCALE = np.array([1.0, 1.0, 2.0, 2.0, 1.0, 0.5, 0.5, 0.5], np.float32)
 _MIRRORED_COURSE = np.array([-1, 1, 1, -1, 1, -1, 1, 1], np.float32)
 _MIRRORED_RATES = np.array([-1, 1, -1, 1, -1, 1], np.float32)
 _BATCH, _CLIPS_BATCH = 40, 64
+_HARD = {'material': 2}  # how much more what is learnt last counts
 
 
 def _mirror(names: Mapping[str, Any]) -> np.ndarray:
@@ -119,10 +120,11 @@ def frames_loss(seen: Seen, owner, wanted: tuple[Array, ...]) -> Float[Array, ''
   cover = cover[..., :-1]
   total = cover.sum() + 1e-6
   named = jnp.concatenate([looks, motion[..., None]], -1)
+  kinds = (*LOOKS, 'motion')
   for kind, logits in enumerate((*seen.looks, seen.motion)):
     name = jax.nn.one_hot(jnp.maximum(named[..., kind], 0), logits.shape[-1])  # b n v
     right = jnp.einsum('bijv,bnv->bijn', jax.nn.log_softmax(logits), name)
-    loss += -(cover * right).sum() / total
+    loss += _HARD.get(kinds[kind], 1) * -(cover * right).sum() / total
   rows = jnp.einsum('bijn,bnc->bijc', cover, course / COURSE_SCALE[None, None])
   given = seen.course * cover.sum(-1, keepdims=True)
   loss += _huber(given - rows).sum() / total
