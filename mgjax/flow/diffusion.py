@@ -21,12 +21,13 @@ import numpy as np
 
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Array, Batch, Drop, Float, Predict
+from mgjax.flow.path import AlikeInTime
 
 Beta = Annotated[float, Range(above=0, below=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class VPrediction:
+class VPrediction(AlikeInTime):
   """A diffusion of `steps` steps, its schedule of noise rescaled to zero terminal SNR.
 
   sqrt(beta_k) goes linearly from sqrt(`first`) to sqrt(`last`), Stable Diffusion's 'scaled linear';
@@ -61,10 +62,6 @@ class VPrediction:
     flow_time = jnp.interp(time, np.linspace(0, 1, len(table)), table)
     alpha, sigma = _levels(flow_time, data)
     return alpha * data + sigma * noise, alpha * noise - sigma * data
-
-  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
-    """Returns 1: times count alike."""
-    return jnp.ones_like(time)
 
   def as_velocity(self, predict: Predict) -> Predict:
     """Makes a model that answers velocities at flow times of one that answers v."""

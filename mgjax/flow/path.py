@@ -15,8 +15,16 @@ from mgjax.core.typing import Array, Float, Predict
 SIGMA_MIN = 1e-5
 
 
+class AlikeInTime:
+  """A prediction whose squared errors count as much at every time."""
+
+  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
+    """Returns 1: times count alike."""
+    return jnp.ones_like(time)
+
+
 @dataclasses.dataclass(frozen=True)
-class FlowMatching:
+class FlowMatching(AlikeInTime):
   """A model that sees X_t and answers V_t: flow matching, the report's objective.
 
   `sigma_min` is the noise left at t = 1; ConfigError where it is out of its range.
@@ -33,10 +41,6 @@ class FlowMatching:
     """Returns X_t and V_t."""
     x = interpolate(data, noise, time, self.sigma_min)
     return x, velocity_target(data, noise, self.sigma_min)
-
-  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
-    """Returns 1: times count alike."""
-    return jnp.ones_like(time)
 
   def as_velocity(self, predict: Predict) -> Predict:
     """Returns the model as it is: its answer is the velocity."""

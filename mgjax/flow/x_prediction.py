@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Array, Float, Predict
-from mgjax.flow.path import SIGMA_MIN, interpolate
+from mgjax.flow.path import SIGMA_MIN, AlikeInTime, interpolate
 
 _TIME = 0.5  # that the model is told: it means nothing, and training has drawn it often
 
@@ -58,7 +58,7 @@ class XPrediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
+class Regression(AlikeInTime):
   """A model that sees no X_t and answers X_1."""
 
   def train(
@@ -66,10 +66,6 @@ class Regression:
   ) -> tuple[Float[Array, 'b *axes'], Float[Array, 'b *axes']]:
     """Returns zeros in place of X_t, and X_1."""
     return jnp.zeros_like(data), data
-
-  def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
-    """Returns 1: times count alike."""
-    return jnp.ones_like(time)
 
   def as_velocity(self, predict: Predict) -> Predict:
     """Returns (E[X_1 | P] - x) / (1 - t), along which Euler ends at the mean, in one step."""

@@ -307,7 +307,7 @@ def _meetings(
   contacts: Float[np.ndarray, 't n 4'], present: Sequence[int]
 ) -> tuple[tuple[float, str, str], ...]:
   """Seconds and colours of contacts of two: both show it, at most a frame apart."""
-  logits = contacts[..., 0]
+  names, logits = list(COLOURS), contacts[..., 0]
   padded = np.pad(logits, ((1, 1), (0, 0)), constant_values=-np.inf)
   near = np.stack([padded[:-2], logits, padded[2:]])
   wide, frame = near.max(0), np.arange(len(logits))[:, None] + near.argmax(0) - 1
@@ -321,7 +321,6 @@ def _meetings(
         place + np.clip(contacts[place, each, 2], 0, 1)
         for each, place in ((first, frame[at, first]), (second, frame[at, second]))
       ]
-      names = list(COLOURS)
       found.append((float(np.mean(times)) / FPS, names[first], names[second]))
   return tuple(sorted(found))
 
