@@ -29,7 +29,7 @@ BUDGETS = {
   'flow': 2010,  # answers that are the data
   'flow_models': 2150,  # the autoencoder is found without what writes files
   'media': 3850,
-  'nn': 2400,
+  'nn': 2450,  # depthwise convolutions
   'parallel': 1500,
   'personalization': 450,
   'planning': 4150,
@@ -49,8 +49,8 @@ CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 72_700, 2_450
-# Of all, 3,700 are the world of solids and its judges, 600 fingerprints of models, and cards.
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 72_800, 2_450
+# Of all, 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
 MOST_OF_TESTS = 60_900  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 12, 130  # of flags, one way to say one thing

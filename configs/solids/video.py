@@ -16,13 +16,20 @@ def get_config() -> ConfigDict:
   config = video.get_config()
   config.autoencoder = 'runs/solids/autoencoder'
   config.data = autoencoder.get_config().data
-  config.data.solids = {'solids': (1, 2)}
   config.data.latents = 'runs/solids/latents'
   for bucket in config.buckets.values():
     bucket.update(height=64, width=64)
-  # 64 tokens of 16 x 16 x 4 pixels, each of more numbers than the model is wide.
+  # 128 tokens of 8 x 8 x 8 pixels. Convolved with their neighbours they draw whole solids; without,
+  # each token by itself decides whether it shows some of one, and solids fall to pieces.
   config.model.update(
-    dim=192, depth=5, heads=6, mlp_dim=576, unroll=5, patch=(1, 4, 4), positions=(4, 4, 4)
+    dim=192,
+    depth=6,
+    heads=6,
+    mlp_dim=576,
+    unroll=6,
+    patch=(1, 1, 1),
+    positions=(2, 8, 8),
+    depthwise=True,
   )
   # Words, not bytes: captions are up to three sentences.
   config.model.conditionings.text = ConfigDict(
@@ -35,10 +42,6 @@ def get_config() -> ConfigDict:
       'length': 64,
     }
   )
-  config.objective.prediction = ConfigDict({'name': 'x_prediction'})
-  # Where solids are shows in all of a clip together, and so at t = .05 already.
-  config.objective.time.update(mean=-2.0, std=1.2)
-  config.sample.schedule = ConfigDict({'name': 'linear', 'shift_factor': 8.0})
   config.sample.guidance = (('text', 3.0),)
   config.buckets.image.batch_size = 16
   config.optimizer.learning_rate = 1.5e-3

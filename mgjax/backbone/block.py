@@ -8,11 +8,13 @@ from jax.ad_checkpoint import checkpoint_name
 
 from mgjax.backbone.modulation import modulate
 from mgjax.core.typing import Array, Bool, Float
+from mgjax.nn.depthwise import Depthwise
 from mgjax.nn.kernels.tiles import Tiles
 from mgjax.nn.linear import ZEROS, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.multihead import Gated, MultiHeadAttention
 from mgjax.nn.norm import NORMS
+from mgjax.nn.patch import Patch
 from mgjax.parallel.rules import place_tokens
 
 
@@ -30,12 +32,15 @@ class Block(nn.Module):
   in four fields and shares the rest: `norm` 'layer' and not `affine`, `bias` in every linear map of
   attention and feed-forward network, and two matrices of `feed_forward` 'silu' or 'gelu'.
 
+  With `depthwise` what self-attention and the feed-forward network read is first convolved.
+
   Attributes:
     mlp_dim: FFN width f.
     feed_forward: a name in `nn.mlp.FEED_FORWARD`.
     norm: a name in `nn.norm.NORMS`.
     affine: whether norms have weights (and biases) of their own beside the modulation's.
     bias: whether the linear maps of attention and feed-forward network have biases.
+    depthwise: the grid of tokens along t, h, w that is convolved; None convolves nothing.
     tiles: of the tokens, of which each reads a window alone; None reads all.
   """
 
@@ -48,6 +53,7 @@ class Block(nn.Module):
   norm: str = 'rms'
   affine: bool = True
   bias: bool = False
+  depthwise: Patch | None = None
   tiles: Tiles | None = None
   dtype: jnp.dtype = jnp.float32
 
@@ -74,13 +80,16 @@ class Block(nn.Module):
       fields = (self.attention, self.exchange, self.dtype, self.bias, tiles)
       return MultiHeadAttention(self.heads, dim // self.heads, *fields, name=name)
 
+    def near(y: Array, name: str) -> Array:
+      return Depthwise(self.depthwise, self.dtype, name=name)(y) if self.depthwise else y
+
     x = checkpoint_name(x, 'inputs') + positions.astype(x.dtype)
-    y = modulate(norm('self_norm')(x), shift_a, scale_a)
+    y = near(modulate(norm('self_norm')(x), shift_a, scale_a), 'self_depthwise')
     x = x + gate_a * multihead('self_attention', self.tiles)(y, mask=valid)
     if context is not None or gated:
       y = norm('cross_norm')(x)
       x = x + multihead('cross_attention')(y, context, context_mask, gated)
-    y = modulate(norm('feed_norm')(x), shift_f, scale_f)
+    y = near(modulate(norm('feed_norm')(x), shift_f, scale_f), 'feed_depthwise')
     feed = FEED_FORWARD[self.feed_forward]
     feed = feed(self.mlp_dim, self.dtype, use_bias=self.bias, name='feed_forward')
     x = x + gate_f * feed(y)

@@ -38,6 +38,10 @@ class Transformer(nn.Module):
     affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
       public sources).
     bias: whether the linear maps of attention and FFN have biases, as DiT's.
+    depthwise: whether tokens are convolved with their neighbours, 3 x 3 x 3, channel by channel,
+      before self-attention and before the FFN. Not in the report; small models that see few clips
+      draw whole things with it (docs/results.md). SANA (Xie et al. 2024, arXiv 2410.10629) has one
+      inside its FFN.
     remat: what the backward pass computes again (`nn/stack.py`).
     tile: patches of a tile along t, h, w, of which self-attention reads windows
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
@@ -59,6 +63,7 @@ class Transformer(nn.Module):
   norm: str = 'rms'
   affine: bool = True
   bias: bool = False
+  depthwise: bool = False
   epsilon: Annotated[float, Range(above=0)] = 1e-5
   remat: str = 'nothing'
   attention: str = 'auto'
@@ -127,7 +132,8 @@ class Transformer(nn.Module):
       Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None
     )(
       self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
-      self.norm, self.affine, self.bias, self.tiles(sizes), self.dtype, name='layers',
+      self.norm, self.affine, self.bias, sizes if self.depthwise else None, self.tiles(sizes),
+      self.dtype, name='layers',
     )  # fmt: skip
     carry = tokens = place_tokens(tokens)
     if tap is not None:

@@ -6,7 +6,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ def show(
 
   Args:
     made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
-      floats (b s c) or one (s c); or an .mp4 or .wav file.
-    titles: a line above each; by default its number.
+      floats (b s c) or one (s c); samples of a source, such as a world's; or an .mp4 or .wav file.
+    titles: a line above each; by default its number, of a sample its caption.
     rate: samples a second of sounds.
     fps: frames a second of videos.
 
@@ -46,6 +46,9 @@ def show(
   notebook = _in_notebook()
   if isinstance(made, str | os.PathLike):
     return _show_file(pathlib.Path(made), notebook)
+  if isinstance(made, Sequence) and made and isinstance(made[0], Mapping):
+    titles = titles or [str(sample['caption']) for sample in made]
+    made = [sample['video'] for sample in made]
   items, moving = _split(made)
   titles = list(titles) or [str(number) for number in range(len(items))]
   place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)

@@ -134,6 +134,15 @@ def place_tokens(x: Array) -> Array:
   return jax.lax.with_sharding_constraint(x, spec(token_entries(x.shape, mesh)))
 
 
+def place_channels(x: Array) -> Array:
+  """Splits an activation (b n d) over rows and channels, not tokens; nothing without a mesh."""
+  mesh = ambient()
+  if mesh is None:
+    return x
+  entries = (fit(BATCH, x.shape[0], mesh), (), fit(TOKENS, x.shape[-1], mesh))
+  return jax.lax.with_sharding_constraint(x, spec(entries))
+
+
 def place_rows(x: Array) -> Array:
   """Splits an array over rows alone; nothing without a mesh."""
   mesh = ambient()

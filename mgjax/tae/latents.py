@@ -68,10 +68,10 @@ class Statistics:
       )
     return cls(tuple(map(float, mean)), tuple(map(float, std)))
 
-  def shared(self) -> 'Statistics':
-    """Returns the same with one deviation for all channels, the root mean square of theirs."""
-    std = float(np.sqrt(np.square(self.std).mean()))
-    return Statistics(self.mean, (std,) * len(self.std))
+  def tempered(self) -> 'Statistics':
+    """Returns the roots of the deviations, scaled: the mean square over channels stays 1."""
+    std = np.sqrt(np.multiply(self.std, np.mean(self.std)))
+    return Statistics(self.mean, tuple(std.tolist()))
 
   @classmethod
   def neutral(cls, channels: int) -> 'Statistics':

@@ -159,8 +159,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     run = lambda batch: encode(params, batch['video'])  # noqa: E731
     statistics = latent_statistics(buckets, run)
     # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
-    # would be most of what a flow model learns; as they are, it learns what is coarse first.
-    statistics = statistics.shared() if model.shortcut else statistics
+    # would be most of what a flow model learns; left as they are, it is drawn out of noise last.
+    statistics = statistics.tempered() if model.shortcut else statistics
     return {'latents': statistics.as_dict()}
 
   def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:

@@ -92,6 +92,19 @@ def test_windows_of_tiles_that_reach_everything_change_nothing(params):
     model(tile=(2, 2)).apply({'params': params}, x, time, ports)
 
 
+def test_depthwise_convolutions_start_as_the_model_without_them(params):
+  made = random_parameters(model(depthwise=True).init, *inputs())
+  layers = {name: made['layers'][name] for name in ('self_depthwise', 'feed_depthwise')}
+  start = jnp.zeros_like(layers['self_depthwise']['taps']).at[:, 1, 1, 1].set(1)
+  identity = params | {'layers': params['layers'] | {name: {'taps': start} for name in layers}}
+  run = jax.jit(lambda params: model(depthwise=True).apply({'params': params}, *inputs()))
+  plain = apply(params, *inputs())
+  close(run(identity), plain)
+  assert differs(run(params | {'layers': params['layers'] | layers}), plain)
+  fresh = nn.unbox(model(depthwise=True).init(jax.random.key(0), *inputs()))['params']
+  np.testing.assert_array_equal(fresh['layers']['feed_depthwise']['taps'], start)
+
+
 def test_velocity_is_float32_whatever_the_compute_type(params):
   exact, y = (np.asarray(apply(params, *inputs(), dtype)) for dtype in (jnp.float32, jnp.bfloat16))
   assert y.dtype == np.float32

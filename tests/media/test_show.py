@@ -43,6 +43,15 @@ def test_outside_of_a_notebook_it_is_a_picture(made, tmp_path, capsys):
   assert all(place.exists() for place in said)
 
 
+def test_samples_are_shown_with_their_captions(tmp_path):
+  captions = ['a red ball', 'a blue cube']
+  samples = [{'video': v, 'caption': c} for v, c in zip(VIDEOS, captions, strict=True)]
+  ours, told, bare = (tmp_path / f'{name}.png' for name in ('samples', 'told', 'bare'))
+  for path, *made in ((ours, samples), (told, VIDEOS, captions), (bare, VIDEOS)):
+    show(*made, path=path)
+  assert ours.read_bytes() == told.read_bytes() != bare.read_bytes()
+
+
 def test_in_a_notebook_it_is_displayed(displayed):
   assert show(VIDEOS) is None and show(SOUNDS, rate=16_000) is None
   assert [each[0] for each in displayed] == ['image', 'page', 'image', 'audio', 'audio']

@@ -22,10 +22,14 @@ DIT = {'norm': 'layer', 'bias': True}
 MODELS = {
   'video': {**VIDEO, 'feed_forward': 'swiglu'},
   'audio': {**AUDIO, 'feed_forward': 'gelu'},
+  'depthwise': {**VIDEO, 'feed_forward': 'swiglu', 'depthwise': True},
   'dit': {**VIDEO, **DIT, 'feed_forward': 'silu', 'affine': False},
   'audio_dit': {**AUDIO, **DIT, 'feed_forward': 'gelu'},
 }
-LATENTS = {'video': (2, 4, 8), 'audio': (7, 1, 1), 'dit': (2, 4, 8), 'audio_dit': (7, 1, 1)}
+LATENTS = {
+  'video': (2, 4, 8), 'audio': (7, 1, 1), 'depthwise': (2, 4, 8), 'dit': (2, 4, 8),
+  'audio_dit': (7, 1, 1),
+}  # fmt: skip
 TIMES = (0.03125, 0.5)
 MASK = ((1, 1, 1, 1, 1), (1, 1, 0, 1, 0))
 
@@ -77,6 +81,18 @@ def attention(p, y, source, mask, heads):
   return linear(p['out'], np.concatenate(list(np.moveaxis(read, 1, 0)), axis=-1))
 
 
+def depthwise(taps, y, sizes):
+  """Sums neighbours on the grid of tokens, each channel with weights of its own."""
+  places = {place: number for number, place in enumerate(np.ndindex(*sizes))}
+  total = np.zeros_like(y)
+  for place, number in places.items():
+    for offset in np.ndindex(3, 3, 3):
+      near = places.get(tuple(a + b - 1 for a, b in zip(place, offset, strict=True)))
+      if near is not None:
+        total[:, number] += y[:, near] * taps[offset]
+  return total
+
+
 def feed_forward(p, y, kind):
   """SwiGLU, or the two matrices of a DiT."""
   up = linear(p['up'], y)
@@ -98,19 +114,22 @@ def cross_attention(p, y, context, mask, gated, heads):
   return total
 
 
-def layer(p, x, modulation, positions, context, context_mask, fields, gated=()):
+def layer(p, x, modulation, positions, context, context_mask, fields, gated=(), sizes=()):
   """One layer of a model of some fields; `modulation` (b 6 d) is what all layers share."""
   heads = fields['heads']
   shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = (
     (modulation[:, i] + p['modulation'][i])[:, None] for i in range(6)
   )
+  near = lambda name, y: depthwise(p[name]['taps'], y, sizes) if fields.get('depthwise') else y  # noqa: E731
   x = x + positions
   y = norm(p, 'self_norm', x, fields) * (1 + scale_a) + shift_a
+  y = near('self_depthwise', y)
   x = x + gate_a * attention(p['self_attention'], y, y, np.ones(y.shape[:2]), heads)
   if context is not None or gated:
     y = norm(p, 'cross_norm', x, fields)
     x = x + cross_attention(p['cross_attention'], y, context, context_mask, gated, heads)
   y = norm(p, 'feed_norm', x, fields) * (1 + scale_f) + shift_f
+  y = near('feed_depthwise', y)
   return x + gate_f * feed_forward(p['feed_forward'], y, fields.get('feed_forward', 'swiglu'))
 
 
@@ -142,7 +161,8 @@ def answer(name: str, params) -> np.ndarray:
   embedding, modulation = embed_time(p['time'], data['time'], data['vector'])
   for number in range(fields['depth']):
     own = _map(lambda leaf, number=number: leaf[number], p['layers'])
-    x = layer(own, x, modulation, positions, data['context'], data['context_mask'], fields)
+    context, sizes = (data['context'], data['context_mask']), (t // dt, h // dh, w // dw)
+    x = layer(own, x, modulation, positions, *context, fields, sizes=sizes)
   shift, scale = ((embedding + p['modulation'][i])[:, None] for i in range(2))
   y = norm(p, 'norm', x, fields) * (1 + scale) + shift
   y = y @ p['patch_out']['kernel']

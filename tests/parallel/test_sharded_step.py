@@ -56,7 +56,8 @@ CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)
 
 def video_model(exchange='auto', remat='nothing'):
   text = ByteText(32, width=16, depth=1, heads=2, length=7, name='text')
-  backbone = Transformer(32, 2, 4, 48, (3, 3, 3), exchange=exchange, remat=remat, name='backbone')
+  how = {'exchange': exchange, 'remat': remat, 'depthwise': True}
+  backbone = Transformer(32, 2, 4, 48, (3, 3, 3), **how, name='backbone')
   return FlowModel(backbone, (text,))
 
 
