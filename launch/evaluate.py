@@ -47,6 +47,7 @@ import shlex
 from absl import flags
 
 from mgjax.core.errors import ConfigError
+from mgjax.worlds.table import WITH_PROMPTS
 
 from . import command_line, flag_values
 
@@ -65,7 +66,7 @@ _VBENCH = flags.DEFINE_string(
 )
 _OF_VIDEOS = (
   flag_values.define('clip', flag_values.run('clip'), 'Of --videos: a CLIP that compares.'),
-  flags.DEFINE_enum('judge', None, ('digits',), 'Of --videos: who reads them.'),
+  flags.DEFINE_enum('judge', None, WITH_PROMPTS, 'Of --videos: the world whose judge reads them.'),
   flag_values.define('reference', flag_values.file('reference'),
     'Of --videos: a folder of true videos, or a .npy of their vectors, to compare with by --clip.'),
 )  # fmt: skip

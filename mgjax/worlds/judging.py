@@ -61,6 +61,26 @@ class DiverseJudge(VideoJudge, Protocol):
     ...
 
 
+class Prompt(NamedTuple):
+  """A caption that training never showed, what it tests, and where its scene is found."""
+
+  caption: str
+  concepts: tuple[str, ...]
+  scene: str  # '' where the caption says all
+
+
+class Prompts(Protocol):
+  """What any model, of ours or not, is asked for in a suite of prompts, and is judged by."""
+
+  def rows(self, count: int, seed: int) -> list[Prompt]:
+    """Returns so many captions, in an order that the seed says."""
+    ...
+
+  def asked(self, caption: str, scene: str) -> Asked:
+    """Returns what a judge needs to know; DataError if the caption is none of this world."""
+    ...
+
+
 class CameraPath(NamedTuple):
   """How far the camera of a clip has moved until each frame, as asked for and as it is read."""
 

@@ -12,6 +12,7 @@ a frame or an event; `key`, numbers that draw by seed and split; and `silence`, 
 nothing is heard, or ''.
 
 Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
+Suites of prompts, and the judge of files of any model, ask `prompts`.
 """
 
 import importlib
@@ -25,11 +26,12 @@ RATE = 48_000  # samples a second of the sound of all worlds
 
 
 class World(NamedTuple):
-  """Where a world's source and what makes its judges lie, each as 'module:name'."""
+  """Where a world's source, what makes its judges, and its `Prompts` lie, as 'module:name'."""
 
   source: str
   judges: Mapping[str, str]
   example: str
+  prompts: str = ''
 
 
 WORLDS = {
@@ -40,6 +42,7 @@ WORLDS = {
       'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
     },
     'the green digit 3 moves left',
+    'mgjax.worlds.digits.judges.video:DigitsPrompts',
   ),
   'signs': World(
     'mgjax.worlds.digits.signs:Signs',
@@ -53,8 +56,11 @@ WORLDS = {
       'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
     },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
+    'mgjax.worlds.solids.judges.video:SolidsPrompts',
   ),
 }
+
+WITH_PROMPTS = [name for name, each in WORLDS.items() if each.prompts]
 
 
 def source_of(world: str) -> type:
@@ -75,6 +81,13 @@ def judge_of(world: str, what: str) -> Any:
       f'no judge of {what} knows {world!r} data; expected a model of {" or ".join(known)}'
     )
   return _named(WORLDS[world].judges[what])
+
+
+def prompts_of(world: str) -> Any:
+  """Returns the `Prompts` of a world. Raises ConfigError if it has none."""
+  if world not in WITH_PROMPTS:
+    raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(WITH_PROMPTS)}')
+  return _named(WORLDS[world].prompts)()
 
 
 def _named(place: str) -> Any:

@@ -13,7 +13,7 @@ from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tables import markdown
 from mgjax.core.typing import Float, UInt8
-from mgjax.evaluation.metrics.values import Mean, Value, mean_of
+from mgjax.evaluation.metrics.values import Mean, Value, mean_of, plain
 from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
 from mgjax.evaluation.record.measured import Grid, Measured, Metric
 from mgjax.evaluation.suites.suite import Suite
@@ -21,11 +21,9 @@ from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 from mgjax.text.prompts import clean_prompt
-from mgjax.worlds.digits.clips import all_captions
-from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
-from mgjax.worlds.digits.scene import COLOURS, MOTIONS
+from mgjax.worlds.judging import Asked, VideoJudge
+from mgjax.worlds.table import judge_of, open_world, prompts_of
 
-JUDGES = ('digits',)
 KINDS = ('.mp4', '.webm', '.mov', '.mkv', '.gif', '.png')
 _NUMBERED = re.compile(r'(\d+)(?:_[0-9a-f]{8})?')
 _SIDE = 256  # pixels of the shorter side, above which a video is looked at smaller
@@ -87,25 +85,23 @@ def score_suite(
   Frames are looked at with at most 256 pixels on their shorter side. Metrics of motion need OpenCV
   and are left out without it. `videos` are place of a row in the suite -> file. `clip` compares
   frames with prompts and with each other, and videos with the `reference`: a folder of true videos,
-  or a .npy of vectors that the same CLIP made of them. `judge` is 'digits', or '' for none.
+  or a .npy of vectors that the same CLIP made of them. `judge` is a world with prompts, or '' for
+  none.
 
   Raises ConfigError if there is no such judge, or a reference without a CLIP, DataError if a video
   cannot be read, or a prompt is none that the judge knows.
   """
   if reference and clip is None:
     raise ConfigError('--reference is compared by the vectors of a CLIP; name one with --clip')
-  labels = _labels(suite, videos, judge) if judge else {}
-  places, read = sorted(videos), dict[int, list[bool]]()
+  asked = _asked(suite, videos, judge) if judge else {}
+  places, right = sorted(videos), dict[int, Mapping[str, np.ndarray]]()
 
   def watch() -> Iterator[UInt8[np.ndarray, 't h w 3']]:
-    seen = None
     for place in track(places, len(places), 'video'):
       frames = _frames_of(videos[place])
       if judge:
-        seen = seen or _make_judge(*frames.shape[:3])
-        pairs = zip(seen.read(frames), labels[place], strict=False)
-        right = [mine == asked for mine, asked in pairs]
-        read[place] = [*right, all(right)]
+        reader = _make_judge(judge, *frames.shape[:3])
+        right[place] = reader.right([frames], [asked[place]])
       yield frames
 
   true = None
@@ -116,13 +112,14 @@ def score_suite(
   motion = importlib.util.find_spec('cv2') is not None
   found = score_videos(watch(), prompts, clip, true, motion=motion)
   values = {name: value.each for name, value in found.items() if value.each}
-  values |= {name: [read[place][n] for place in places] for n, name in enumerate(_SHOWN) if judge}
+  shown = tuple(right[places[0]]) if judge else ()
+  values |= {name: [right[place][name].item() for place in places] for name in shown}
   spread = {name: np.full(len(suite.rows), np.nan) for name in values}
   for name, each in values.items():
     spread[name][places] = each
   files = [os.fspath(videos[place]) if place in videos else '' for place in range(len(suite.rows))]
   sets = {name: value for name, value in found.items() if not value.each}
-  return _measured(suite, spread, files, sets)
+  return _measured(suite, spread, files, sets, shown)
 
 
 def _measured(
@@ -130,10 +127,12 @@ def _measured(
   values: Mapping[str, Float[np.ndarray, 'n']],
   files: Sequence[str],
   sets: Mapping[str, Value],
+  shown: Sequence[str],
 ) -> Measured:
   """The means with their intervals over prompts, of all and by tag; `values` have a number a row.
 
-  Of a row without a video `files` has ''; `sets` compare all videos with those of a reference.
+  Of a row without a video `files` has ''; `sets` compare all videos with those of a reference, and
+  `shown` are what a judge read.
   """
   prompts, rows = suite.prompts, range(len(suite.rows))
   means, *tagged = (
@@ -144,7 +143,7 @@ def _measured(
   there = [row for row in rows if files[row]]
   metrics, videos, table = {}, [], {}
   for name, mean in means.items():
-    label, right = name.replace('_', ' '), name in (*_SHOWN, 'dynamic_degree')
+    label, right = name.replace('_', ' '), name in (*shown, 'dynamic_degree')
     value = _value(mean, values[name][there])
     metrics[f'scores/{name}'] = Metric(value, label, BETTER.get(name, 1), share=right)
   for name, value in sets.items():
@@ -152,7 +151,7 @@ def _measured(
     metrics[f'sets/{name}'] = Metric(value, label, BETTER[name], mean=False)
   for row in there:
     told = {'index': suite.rows[row].index, 'prompt': prompts[row], 'file': files[row]}
-    videos.append(told | {name: each[row] for name, each in values.items()})
+    videos.append(told | plain({name: each[row].item() for name, each in values.items()}))
   missing = len(files) - len(there)
   for tag, found in {'all': means, **tags}.items():
     count = max(mean.videos for mean in found.values())
@@ -176,9 +175,6 @@ def _value(mean: Mean, each: Sequence[float] | np.ndarray = ()) -> Value:
   return Value(mean.value, mean.low, mean.high, mean.videos, tuple(map(float, each)))
 
 
-_SHOWN = ('digit', 'colour', 'direction', 'all')
-
-
 def _frames_of(path: pathlib.Path) -> UInt8[np.ndarray, 't h w 3']:
   info = probe(path)
   scale = min(1.0, _SIDE / min(info.height, info.width))
@@ -187,24 +183,20 @@ def _frames_of(path: pathlib.Path) -> UInt8[np.ndarray, 't h w 3']:
 
 
 @functools.cache
-def _make_judge(frames: int, height: int, width: int) -> DigitJudge:
-  least = min(height, width)  # only the proportions of the size matter to it
-  return train_judge(frames=frames, size=(round(32 * height / least), round(32 * width / least)))
+def _make_judge(world: str, frames: int, height: int, width: int) -> VideoJudge:
+  source = open_world(world, {}, 'train', frames=frames, size=(height, width))
+  return judge_of(world, 'video')(source)
 
 
-def _labels(suite: Suite, videos: Clips, judge: str) -> dict[int, tuple[int, str, str]]:
-  """What the prompts of videos say: place -> digit, colour and motion."""
-  if judge not in JUDGES:
-    raise ConfigError(f'--judge={judge}: there is none of this name; expected {", ".join(JUDGES)}')
-  every = all_captions(tuple(COLOURS), (*MOTIONS, ''))
-  known = {caption: (digit, colour, motion) for digit, colour, motion, caption in every}
-  found = {}
+def _asked(suite: Suite, videos: Clips, world: str) -> dict[int, Asked]:
+  """What the prompts of videos say, by their place."""
+  known, found = prompts_of(world), {}
   for place in videos:
-    prompt = clean_prompt(suite.rows[place].prompt)
-    if prompt not in known:
+    row = suite.rows[place]
+    try:
+      found[place] = known.asked(clean_prompt(row.prompt), row.scene)
+    except DataError as error:
       raise DataError(
-        f'{suite.name}: prompt {suite.rows[place].index}, {prompt[:40]!r}, is no caption of the '
-        'moving digits, which the judge reads; leave --judge out'
-      )
-    found[place] = known[prompt]
+        f'{suite.name}: prompt {row.index}, {error}, which the judge reads; leave --judge out'
+      ) from None
   return found

@@ -20,7 +20,7 @@ from mgjax.core.settings import Count, check
 from mgjax.data.ingest.edit_bench import read_edit_bench
 from mgjax.evaluation.suites import tables, vbench
 from mgjax.text.prompts import prompt_hash
-from mgjax.worlds.digits.clips import all_captions, is_held_out
+from mgjax.worlds.table import WITH_PROMPTS, prompts_of
 
 FILE = 'suite.json'  # in a directory of videos, of which suite they are
 MINI = 381  # prompts of the set that Movie Gen §3.5 measures its sigma on; which is not public
@@ -29,6 +29,7 @@ KINDS = ('video', 'sound', 'edit')
 _TAGGED = 'WithTag'  # at the end of the name of the table with concepts and motion levels
 _TAGS = ('concept', 'motion_level')
 _OTHER = 50  # one prompt in so many may be written otherwise in the other file
+_MOST = 100_000  # captions of a world
 _EDITS = {
   'instruction', 'edit_instruction', 'edit_prompt', 'style_change_caption',
   'object_change_caption', 'background_change_caption', 'multiple_changes_caption',
@@ -46,6 +47,7 @@ class Row:
     motion: 'low', 'medium' or 'high', '' where nobody says.
     fields: what else there is: of sound 'id', 'audio_prompt' and 'music_prompt'; of an edit
       'video', 'task', 'caption' and 'target'; of videos conditions beside the prompt, by name.
+    scene: of a world's caption, where its judge finds what it is of.
   """
 
   index: Count
@@ -53,6 +55,7 @@ class Row:
   concepts: tuple[str, ...] = ()
   motion: str = ''
   fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  scene: str = ''
 
   def __post_init__(self):
     check(self)
@@ -111,7 +114,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
   - a folder of videos with a table of edits, or that table: see `read_edit_bench`.
   - .json: `suite.json`, also by the folder that `launch.sample --suite` wrote it to, or VBench's
     VBench_full_info.json, whose dimensions become concepts.
-  - 'digits:N' or 'digits:N:SEED': held-out captions of moving digits.
+  - 'digits:N' or 'digits:N:SEED': held-out captions of moving digits; 'solids:N' of lit solids.
 
   With ':mini' behind its path: the seeded sample of 381 of its prompts.
 
@@ -120,8 +123,8 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     DataError: it cannot be read, or is not what its name says.
   """
   name = os.fspath(path)
-  if name.startswith('digits:'):
-    return _digits(name)
+  if name.partition(':')[0] in WITH_PROMPTS and ':' in name:
+    return _of_world(name)
   if name.endswith(':mini'):
     return read_suite(name.removesuffix(':mini')).drawn()
   place = pathlib.Path(name)
@@ -255,18 +258,16 @@ def _edits(path: pathlib.Path) -> Suite:
   return Suite(path.stem, 'edit', tuple(rows))
 
 
-def _digits(name: str) -> Suite:
-  """Held-out captions, each as often as the others but for one, in an order that the seed says."""
-  _, *numbers = name.split(':')
+def _of_world(name: str) -> Suite:
+  """Held-out captions of a world, in an order that the seed says."""
+  world, *numbers = name.split(':')
   if not 1 <= len(numbers) <= 2 or not all(each.isdecimal() for each in numbers):
-    raise ConfigError(f'{name}: expected digits:N or digits:N:SEED, as in digits:1003')
+    raise ConfigError(f'{name}: expected {world}:N or {world}:N:SEED, as in {world}:1003')
   count, seed = int(numbers[0]), int([*numbers, '0'][1])
-  if not 0 < count <= 10**6:
-    raise ConfigError(f'{name}: expected from 1 to a million prompts')
-  unseen = [caption for caption in all_captions() if is_held_out(*caption[:3])]
-  order = np.random.default_rng(seed).permutation(count)
-  rows = []
-  for index, place in enumerate(order.tolist()):
-    _, colour, motion, prompt = unseen[place % len(unseen)]
-    rows.append(Row(index, prompt, (colour, motion)))
-  return Suite(f'digits_{count}', 'video', tuple(rows))
+  if not 0 < count <= _MOST:
+    raise ConfigError(f'{name}: expected from 1 to {_MOST} prompts')
+  rows = [
+    Row(index, each.caption, each.concepts, scene=each.scene)
+    for index, each in enumerate(prompts_of(world).rows(count, seed))
+  ]
+  return Suite(f'{world}_{count}', 'video', tuple(rows))

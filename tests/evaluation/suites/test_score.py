@@ -10,9 +10,11 @@ from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.suites.score import find_videos, score_suite
-from mgjax.evaluation.suites.suite import Row, Suite, read_suite
+from mgjax.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.media.viewing import write_clip
 from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.solids.clips import Solids
+from mgjax.worlds.table import prompts_of
 
 SIZE = {'frames': 8, 'size': (32, 32)}
 
@@ -109,13 +111,31 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   assert right.record['tags']['red']['colour']['videos'] == red
 
 
+@pytest.mark.slow
+def test_the_judge_of_solids_reads_real_clips_and_not_those_of_other_prompts(tmp_path):
+  (tmp_path / FILE).write_text(json.dumps(read_suite('solids:12').as_dict()))
+  suite = read_suite(tmp_path)  # as launch.sample leaves it beside its videos
+  prompts = prompts_of('solids')
+  clips = [prompts.asked(row.prompt, row.scene).label.scene for row in suite.rows]
+  for row, scene in zip(suite.rows, clips, strict=True):
+    write_clip(tmp_path / f'{row.file}.mp4', Solids().show(scene)['video'], 8, scale=4)
+  videos = find_videos(tmp_path, suite)
+  right = score_suite(videos, suite, judge='solids').record['scores']
+  turned = {place: videos[(place + 3) % 12] for place in videos}
+  wrong = score_suite(turned, suite, judge='solids').record['scores']
+  assert right['colour']['value'] > 0.9 > 0.6 > wrong['colour']['value']
+  assert right['camera']['value'] == 1
+  with pytest.raises(DataError, match="'a dog' is no caption of a suite of solids"):
+    score_suite(videos, suite_of(*['a dog'] * 12), judge='solids')
+
+
 def test_prompts_that_a_judge_does_not_know_are_refused(tmp_path):
   write_clip(tmp_path / '0.mp4', flat(0), 8)
   suite = suite_of('a dog')
   videos = find_videos(tmp_path, suite)
-  with pytest.raises(DataError, match=r"prompt 0, 'a dog', is no caption of the moving digits"):
+  with pytest.raises(DataError, match=r"prompt 0, 'a dog' is no caption of the moving digits"):
     score_suite(videos, suite, judge='digits')
-  with pytest.raises(ConfigError, match='there is none of this name'):
+  with pytest.raises(ConfigError, match="no prompts of 'people'"):
     score_suite(videos, suite, judge='people')
 
 

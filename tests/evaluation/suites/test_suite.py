@@ -165,6 +165,17 @@ def test_held_out_captions_are_asked_for_equally_often_in_an_order_of_the_seed()
   assert suite == read_suite('digits:100:0') != read_suite('digits:100:1')
 
 
+def test_captions_of_solids_are_of_every_group_and_tell_what_they_are_of():
+  suite = read_suite('solids:7')
+  assert [row.concepts[0] for row in suite.rows[:3]] == [
+    'in distribution', 'new combination', 'new value',
+  ]  # fmt: skip
+  assert suite.rows[4].scene == 'new_combination:0:1'
+  assert suite.prompts != read_suite('solids:7:1').prompts
+  with pytest.raises(ConfigError, match='expected solids:N or solids:N:SEED'):
+    read_suite('solids:many')
+
+
 def test_a_suite_comes_back_from_its_json(bench):
   suite = read_suite(bench / 'Bench.txt')
   (bench / FILE).write_text(json.dumps(suite.as_dict()))

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Float
 from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
 from mgjax.worlds.digits.judges import digit, features, sign
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 from mgjax.worlds.digits.signs import Signs, numbers, sign_caption
-from mgjax.worlds.judging import Asked, Videos
+from mgjax.worlds.judging import Asked, Prompt, Videos
 
 LOOKS = ('frames', 'size', 'colours', 'motions', 'background', 'jitter', 'digit_size', 'laps')
 REAL = 500  # signs that say what can be read of real ones
@@ -64,6 +65,26 @@ class DigitsVideoJudge:
   @property
   def _unseen(self) -> Digits:
     return dataclasses.replace(self.source, **self.source.validation(self.source.frames))
+
+
+class DigitsPrompts:
+  """Held-out captions, each as often as the others but for one."""
+
+  def rows(self, count: int, seed: int) -> list[Prompt]:
+    unseen = [caption for caption in all_captions() if is_held_out(*caption[:3])]
+    places = np.random.default_rng(seed).permutation(count) % len(unseen)
+    return [Prompt(unseen[place][3], unseen[place][1:3], '') for place in places.tolist()]
+
+  def asked(self, caption: str, scene: str) -> Asked:
+    del scene
+    if caption not in (known := _labels()):
+      raise DataError(f'{caption[:40]!r} is no caption of the moving digits')
+    return Asked(caption, known[caption])
+
+
+@functools.cache
+def _labels() -> dict[str, tuple[int, str, str, str]]:
+  return {label[3]: label for label in all_captions(tuple(COLOURS), (*MOTIONS, ''))}
 
 
 @functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike

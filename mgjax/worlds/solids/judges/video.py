@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Float
-from mgjax.worlds.judging import Asked, CameraPath, Videos
+from mgjax.worlds.judging import Asked, CameraPath, Prompt, Videos
 from mgjax.worlds.solids.captions import Statement
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, PATHS, SIDE
@@ -172,6 +172,31 @@ class SolidsJudge:
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
     told, rates = tell(load(self.name), small)
     return [_reading(told, rates, index) for index in range(len(small))]
+
+
+class SolidsPrompts:
+  """Captions of scenes of every group in turn; a scene is 'split:seed:index'."""
+
+  def rows(self, count: int, seed: int) -> list[Prompt]:
+    found = []
+    for place in range(count):
+      index, group = divmod(place, len(GROUPS))
+      title, split = list(GROUPS.items())[group]
+      source, name = Solids(split, seed=seed), f'{split}:{seed}:{index}'
+      scene = source.scene(index)
+      found.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))
+    return found
+
+  def asked(self, caption: str, scene: str) -> Asked:
+    split, *numbers = scene.split(':')
+    if split in GROUPS.values() and len(numbers) == 2 and all(map(str.isdecimal, numbers)):
+      source, index = Solids(split, seed=int(numbers[0])), int(numbers[1])
+      if (
+        index < len(source)
+        and (told := source.caption(made := source.scene(index))).text == caption
+      ):
+        return Asked(caption, Wanted(made, told.says))
+    raise DataError(f'{caption[:40]!r} is no caption of a suite of solids, such as solids:300')
 
 
 @functools.lru_cache(maxsize=8)  # several instruments ask for the same
