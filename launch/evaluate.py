@@ -24,7 +24,7 @@ CLIP on moving digits: how often captions and images of the same handwriting fin
 python -m launch.evaluate --videos=videos/ --suite=bench/MovieGenVideoBench.txt --clip=runs/clip
 Videos that anybody made, called by the index of their prompt (00000.mp4, ...): how much they
 flicker and move, with --clip how near they are to the prompt, with --reference how far from
-true videos, and with --judge=digits how many show what captions of moving digits say.
+true videos, and with --judge=solids how many show what captions of that world say.
 
 python -m launch.evaluate --videos=videos/ --vbench=vbench/
 python -m launch.evaluate --vbench=evaluation_results/
