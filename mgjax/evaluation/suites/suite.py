@@ -135,7 +135,8 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     '.parquet': _edits,
   }  # fmt: skip
   if place.suffix not in readers:
-    raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits or digits:N')
+    worlds = ' or '.join(f'{world}:N' for world in WITH_PROMPTS)
+    raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits, {worlds}')
   return readers[place.suffix](place)
 
 
