@@ -97,10 +97,11 @@ def score_suite(
   places, right = sorted(videos), dict[int, Mapping[str, np.ndarray]]()
 
   def watch() -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    reader = None
     for place in track(places, len(places), 'video'):
       frames = _frames_of(videos[place])
       if judge:
-        reader = _make_judge(judge, *frames.shape[:3])
+        reader = reader or _make_judge(judge, *frames.shape[:3])
         right[place] = reader.right([frames], [asked[place]])
       yield frames
 

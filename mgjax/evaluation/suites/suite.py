@@ -29,7 +29,7 @@ KINDS = ('video', 'sound', 'edit')
 _TAGGED = 'WithTag'  # at the end of the name of the table with concepts and motion levels
 _TAGS = ('concept', 'motion_level')
 _OTHER = 50  # one prompt in so many may be written otherwise in the other file
-_MOST = 100_000  # captions of a world
+_MOST = 10**6  # captions of a world
 _EDITS = {
   'instruction', 'edit_instruction', 'edit_prompt', 'style_change_caption',
   'object_change_caption', 'background_change_caption', 'multiple_changes_caption',

@@ -71,9 +71,9 @@ class DigitsPrompts:
   """Held-out captions, each as often as the others but for one."""
 
   def rows(self, count: int, seed: int) -> list[Prompt]:
-    unseen = [caption for caption in all_captions() if is_held_out(*caption[:3])]
-    places = np.random.default_rng(seed).permutation(count) % len(unseen)
-    return [Prompt(unseen[place][3], unseen[place][1:3], '') for place in places.tolist()]
+    labels = held_out_labels(looks_of(Digits()), count)
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    return [Prompt(labels[place][3], labels[place][1:3], '') for place in order]
 
   def asked(self, caption: str, scene: str) -> Asked:
     del scene

@@ -182,7 +182,7 @@ class SolidsPrompts:
     for place in range(count):
       index, group = divmod(place, len(GROUPS))
       title, split = list(GROUPS.items())[group]
-      source, name = Solids(split, seed=seed), f'{split}:{seed}:{index}'
+      source, name = Solids(split, seed=seed, length=count), f'{split}:{seed}:{index}'
       scene = source.scene(index)
       found.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))
     return found
@@ -190,11 +190,10 @@ class SolidsPrompts:
   def asked(self, caption: str, scene: str) -> Asked:
     split, *numbers = scene.split(':')
     if split in GROUPS.values() and len(numbers) == 2 and all(map(str.isdecimal, numbers)):
-      source, index = Solids(split, seed=int(numbers[0])), int(numbers[1])
-      if (
-        index < len(source)
-        and (told := source.caption(made := source.scene(index))).text == caption
-      ):
+      seed, index = map(int, numbers)
+      source = Solids(split, seed=seed, length=index + 1)
+      made = source.scene(index)
+      if (told := source.caption(made)).text == caption:
         return Asked(caption, Wanted(made, told.says))
     raise DataError(f'{caption[:40]!r} is no caption of a suite of solids, such as solids:300')
 
