@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 def start_from(start: Tree, params: Tree) -> Tree:
   """Takes the parameters of other runs, and leaves that they lack from `params`, as initialised.
 
-  Every such leaf is listed in the log. The model still answers what the other one does where new
+  Every such module is listed in the log. The model still answers what the other one does where new
   conditionings start neutral; new leaves in a module that the other one has are warned of. Floats
   become those of `params`. Raises ConfigError if they have leaves that this model does not, or of
   other shapes.
@@ -41,15 +41,16 @@ def start_from(start: Tree, params: Tree) -> Tree:
       )
   added = {name: leaf for name, leaf in wanted.items() if name not in given}
   modules = {name.split('/')[0] for name in given}
+  for name in sorted({each.split('/')[0] for each in added} - modules):
+    _log.info('start_from has no %s: it begins as initialised', name)
   for name, leaf in added.items():
-    inside = name.split('/')[0] in modules
-    _log.log(
-      logging.WARNING if inside else logging.INFO,
-      'start_from has no %s %s: it begins as initialised%s',
-      name,
-      tuple(leaf.shape),
-      ', in a module that start_from has: the model may answer otherwise' if inside else '',
-    )
+    if name.split('/')[0] in modules:
+      _log.warning(
+        'start_from has no %s %s: it begins as initialised, in a module that start_from has: the '
+        'model may answer otherwise',
+        name,
+        tuple(leaf.shape),
+      )
   if added:
     counts = (count_parameters(added), len(added), count_parameters(params))
     _log.info('%d new parameters in %d leaves, of %d in all', *counts)

@@ -36,15 +36,34 @@ def draw_title(
   drawn from the right where Pillow finds FriBiDi; else each letter stands alone, in the order of
   the text.
   """
-  title = ' '.join(title[:_DRAWN].split()).encode('utf-8', 'replace').decode()
-  title = ''.join(letter for letter in title if unicodedata.category(letter) != 'Cc')
-  text = _fit(unicodedata.normalize('NFC', title), size, width)
+  text = _fit(_clean(title), size, width)
   pen.text((place[0], place[1] + size), text, fill=fill, font=_font(size), anchor='ls')
+
+
+def wrap_title(title: str, *, size: int, width: float, most: int) -> list[str]:
+  """Returns a title in lines of whole words that fit, at most so many; the last keeps the rest."""
+  words, lines = _clean(title).split(), ['']
+  for number, word in enumerate(words):
+    longer = f'{lines[-1]} {word}'.strip()
+    if title_width(longer, size) <= width or not lines[-1]:
+      lines[-1] = longer
+    elif len(lines) < most:
+      lines.append(word)
+    else:
+      lines[-1] = ' '.join([lines[-1], *words[number:]])
+      break
+  return lines
 
 
 def title_width(title: str, size: int) -> float:
   """Returns how many pixels wide a clean title is drawn."""
   return _font(size).getlength(title)
+
+
+def _clean(title: str) -> str:
+  title = ' '.join(title[:_DRAWN].split()).encode('utf-8', 'replace').decode()
+  title = ''.join(letter for letter in title if unicodedata.category(letter) != 'Cc')
+  return unicodedata.normalize('NFC', title)
 
 
 def _fit(title: str, size: int, width: float) -> str:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
 from mgjax.media.contact_sheet import contact_sheet, draw_frame
-from mgjax.media.titles import draw_title
+from mgjax.media.titles import draw_title, wrap_title
 from mgjax.media.video import write_video
 
 _LEAST = 256  # pixels of the longer side, below which a player shows a stamp
@@ -19,7 +19,9 @@ _TILE = 192  # pixels of a video's longer side in an animation, at most
 _PIXELS = 100_000_000  # of all frames of an animation, which are held at once
 _GAP = 4
 _TITLE = 12  # pixels of the title's letters
-_LINE = _TITLE + 3 * _GAP
+_LINE = _TITLE + _GAP
+_LINES = 5  # of a title, at most
+_EXACT = 400_000  # bytes of an animation that keeps every pixel's colour, at most
 
 Video = UInt8[np.ndarray, '_ _ _ 3']
 
@@ -79,9 +81,10 @@ def write_animation(
   """Writes a WebP in which all videos, of any sizes, play at once, each below its title, for ever.
 
   Small videos grow by a whole number, up to 192 pixels, and keep every pixel's colour; where one
-  has to shrink to that, all are compressed with loss. A shorter one waits at its end for the rest.
-  `fps` is that of all or of each video; the animation has the highest, or fewer frames where it
-  would hold more than 100 million pixels.
+  has to shrink to that, or 400 kB do not hold them, all are compressed with loss. A shorter one
+  waits at its end for the rest. Titles have up to five lines. `fps` is that of all or of each
+  video; the animation has the highest, or fewer frames where it would hold more than 100 million
+  pixels.
   """
   rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
   seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))
@@ -89,14 +92,17 @@ def write_animation(
   width, height = (max(frame.size[axis] for frame in tiles) + _GAP for axis in (0, 1))
   columns = min(columns, len(videos))
   rows = -(-len(videos) // columns)
-  page = Image.new('RGB', (columns * width + _GAP, rows * (height + _LINE)), 'white')
+  lines = [wrap_title(each, size=_TITLE, width=width - _GAP, most=_LINES) for each in titles]
+  head = _LINE * max(map(len, lines)) + 2 * _GAP
+  page = Image.new('RGB', (columns * width + _GAP, rows * (height + head)), 'white')
   count = max(1, min(round(seconds * max(rates)), _PIXELS // (page.width * page.height)))
   pen = ImageDraw.Draw(page)
   places = []
-  for index, title in enumerate(titles):
-    left, top = _GAP + index % columns * width, index // columns * (height + _LINE)
-    draw_title(pen, (left, top + _GAP), title, size=_TITLE, width=width - _GAP)
-    places.append((left, top + _LINE))
+  for index, title in enumerate(lines):
+    left, top = _GAP + index % columns * width, index // columns * (height + head)
+    for number, line in enumerate(title):
+      draw_title(pen, (left, top + _GAP + number * _LINE), line, size=_TITLE, width=width - _GAP)
+    places.append((left, top + head))
   pages = []
   for number in range(count):
     pages.append(page.copy())
@@ -106,9 +112,16 @@ def write_animation(
       pages[-1].paste(draw_frame(frame, _TILE, _TILE), place)
   ends = np.round(np.arange(count + 1) * seconds / count * 1000).astype(int)
   exact = all(max(video.shape[1:3]) <= _TILE for video in videos)
+  data = _webp(pages, np.diff(ends).tolist(), lossless=True) if exact else b''
+  if not 0 < len(data) <= _EXACT:
+    data = _webp(pages, np.diff(ends).tolist(), lossless=False)
+  write_bytes(path, data)
+
+
+def _webp(pages: Sequence[Image.Image], durations: Sequence[int], lossless: bool) -> bytes:
   buffer = io.BytesIO()
   pages[0].save(
-    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=np.diff(ends).tolist(), loop=0,
-    lossless=exact, quality=80, method=2,
+    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=list(durations), loop=0,
+    lossless=lossless, quality=80, method=2,
   )  # fmt: skip
-  write_bytes(path, buffer.getvalue())
+  return buffer.getvalue()

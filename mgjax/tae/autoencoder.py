@@ -9,7 +9,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, check, unpack
@@ -18,7 +17,7 @@ from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm
 from mgjax.tae.blocks import AttentionBlock, Conv, Downsample, ResidualBlock, Strides, Upsample
-from mgjax.tae.shortcut import blocks, cosines, joined
+from mgjax.tae.shortcut import blocks, joined
 
 # Small first reconstructions: the last convolution starts a tenth as large as the others.
 QUIET = jax.nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal')
@@ -145,9 +144,10 @@ class Autoencoder(nn.Module):
       self.quant_conv = SpatialConv(2 * self.latent_channels, window=1)
       self.post_quant_conv = SpatialConv(self.latent_channels, window=1)
     if self.shortcut:
-      basis = cosines(self.compression, self.latent_channels)
-      self.shortcut_in = _linear(basis.T)
-      self.shortcut_out = _linear(basis)
+      channels, size = self.latent_channels, 3 * math.prod(self.compression)
+      axes = ('channels_in', 'channels')
+      self.shortcut_in = Linear(channels, axes, True)
+      self.shortcut_out = Linear(size, axes, True)
 
   @property
   def compression(self) -> Strides:
@@ -211,12 +211,6 @@ class Autoencoder(nn.Module):
       )
     if self.patch[0] != 1:
       raise ConfigError(f'patches do not fold time; got patch {self.patch}')
-
-
-def _linear(kernel: Float[np.ndarray, 'i o']) -> Linear:
-  """A map with a bias that starts as it is given."""
-  axes = ('channels_in', 'channels')
-  return Linear(kernel.shape[1], axes, True, lambda *_: jnp.asarray(kernel))
 
 
 def make_autoencoder(fields: Mapping[str, Any]) -> Autoencoder:

@@ -1,8 +1,9 @@
-"""A linear way around the autoencoder's networks, which starts as a discrete cosine transform.
+"""A linear way around the autoencoder's networks, which starts as principal components.
 
 Convolutions that start at random take thousands of steps to what a linear map of blocks of pixels
 does at once. With the shortcut the networks add to such a map from the first step on:
-mean = networks(x) + A blocks(x), and x = networks(z) + B z in blocks, with A = B^T at the start.
+mean = networks(x) + A blocks(x), and x = networks(z) + B z in blocks, with A = B^T at the start, of
+which the rows are the principal components of blocks of the training data.
 The report has none; deep compression autoencoders (Chen et al. 2024, arXiv 2410.10733) have one at
 each level, which is fixed.
 """
@@ -13,34 +14,25 @@ import numpy as np
 
 from mgjax.core.typing import Array, Float
 
-# Axes of colour, orthonormal: brightness, and two that carry less power.
-_COLOURS = np.array([[1, 1, 1], [1, 0, -1], [0.5, -1, 0.5]]) / np.sqrt([[3], [2], [1.5]])
-_FAINT = 0.25  # power of a colour beside that of brightness
-_SMOOTH = 0.1  # of power that falls by frequency, 1 / (smooth + f^2)
+_ROUNDS = 8  # of the subspace iteration
+_SPARE = 16  # directions more than are asked for, which make it converge sooner
 
 
-def cosines(shape: tuple[int, int, int], channels: int) -> Float[np.ndarray, 'c d']:
-  """Returns the rows of a cosine transform of blocks (t, h, w, 3) that carry most, orthonormal.
+def components(rows: Float[np.ndarray, 'n d'], count: int) -> Float[np.ndarray, 'c d']:
+  """Returns the directions along which rows have most power, orthonormal, the strongest first.
 
-  What an image carries is taken to fall with the square of its frequency, in half periods a block.
-  Beyond t h w 3 rows there are none: the rest is zeros.
+  Halko et al. 2011, section 4.4: power iteration of a random subspace. The mean is not subtracted,
+  so that no bias is needed. Beyond the d that there are, rows are zeros.
   """
-  time, height, width = (_transform(length) for length in shape)
-  rows = np.einsum('at,bh,ck,qr->abcqthkr', time, height, width, _COLOURS)
-  rows = rows.reshape(-1, 3 * np.prod(shape))
-  frequency = sum(np.square(each) for each in np.indices(shape))[..., None]
-  power = np.array([1, _FAINT, _FAINT]) / (_SMOOTH + frequency)
-  order = np.argsort(-power.ravel(), kind='stable')[:channels]
-  missing = channels - len(order)
-  return np.concatenate([rows[order], np.zeros((missing, rows.shape[1]))]).astype(np.float32)
-
-
-def _transform(length: int) -> Float[np.ndarray, 'a t']:
-  """DCT-II, orthonormal."""
-  places, frequency = np.arange(length), np.arange(length)[:, None]
-  rows = np.cos(np.pi * (places + 0.5) * frequency / length) * np.sqrt(2 / length)
-  rows[0] /= np.sqrt(2)
-  return rows
+  size = rows.shape[1]
+  kept = min(count, size)
+  guess = np.random.default_rng(0).normal(size=(size, min(kept + _SPARE, size))).astype(np.float32)
+  for _ in range(_ROUNDS):
+    guess, _ = np.linalg.qr(rows.T @ (rows @ guess))
+  _, _, axes = np.linalg.svd(rows @ guess, full_matrices=False)
+  found = np.zeros((count, size), np.float32)
+  found[:kept] = (axes @ guess.T)[:kept]
+  return found
 
 
 def blocks(

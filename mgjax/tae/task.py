@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,20 +11,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
 from mgjax.core.settings import fields_of, unpack
-from mgjax.core.tree import named_leaves
+from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.loader import validation_batches
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.source import Source
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.parallel.distributed import fetch
-from mgjax.parallel.shard import on_every_device
-from mgjax.tae.autoencoder import make_autoencoder
+from mgjax.parallel.shard import Place, on_every_device
+from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
 from mgjax.tae.discriminator import Discriminator
 from mgjax.tae.inflate import without_time
 from mgjax.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
@@ -35,6 +38,7 @@ from mgjax.tae.objective import (
 )
 from mgjax.tae.perceptual import Perceptual, read_perceptual, widths_of
 from mgjax.tae.pipeline import KEPT, load_codec
+from mgjax.tae.shortcut import blocks, components
 from mgjax.tae.tiling import Tiling
 from mgjax.training.rates import Rates, factor_of
 from mgjax.training.settings import (
@@ -48,6 +52,7 @@ from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_
 
 SHOWN = 4  # clips in a picture
 STATISTICS_BATCHES = 8  # per bucket
+SHORTCUT_SAMPLES, SHORTCUT_BLOCKS = 256, 64  # whose components a shortcut starts as; of a sample
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +145,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   def prepare(batch: Batch) -> Batch:
     return {'video': to_unit(batch['video'])}
 
-  longest = longest_of(validation, settings.buckets)
+  longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
   shape = shapes[longest.name]
   example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
 
@@ -188,10 +193,32 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     prepare=prepare,
     show=show,
     notes=notes,
-    start=make_start(settings.start_from, settings.component, fit),
+    start=make_start(settings.start_from, settings.component, fit)
+    or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
     discriminator=make_adversary(settings, perceptual),
     frozen={} if frozen is None else {'lpips': frozen},
   )
+
+
+def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
+  """Makes the start of a shortcut: the principal components of blocks of the first samples."""
+
+  def start(place: Place) -> Tree:
+    rows, size = [], 3 * math.prod(model.compression)
+    for index in range(min(SHORTCUT_SAMPLES, len(source))):
+      video = to_unit(jnp.asarray(source[index]['video'][None]))
+      found = np.asarray(blocks(video, model.compression)).reshape(-1, size)
+      rows.append(found[:: max(1, len(found) // SHORTCUT_BLOCKS)])
+    basis = components(np.concatenate(rows), model.latent_channels)
+    basis = multihost_utils.broadcast_one_to_all(basis) if jax.process_count() > 1 else basis
+    params = {
+      'shortcut_in': {'kernel': basis.T, 'bias': np.zeros(len(basis), np.float32)},
+      'shortcut_out': {'kernel': basis, 'bias': np.zeros(basis.shape[1], np.float32)},
+    }
+    named = {n: jax.device_put(x, place(n, x.shape)) for n, x in named_leaves(params).items()}
+    return nest(named)
+
+  return start
 
 
 def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:

@@ -32,8 +32,7 @@ def test_leaves_that_are_missing_begin_as_initialised_and_are_listed(caplog):
     params = start_from(THERE, here(face=face))
   assert np.all(params['backbone']['kernel'] == 5) and np.all(params['text']['bias'] == 6)
   assert np.all(params['face']['in']['kernel'] == 7) and np.all(params['face']['scale'] == 8)
-  assert 'start_from has no face/in/kernel (2, 2): it begins as initialised' in caplog.text
-  assert 'start_from has no face/scale (3,): it begins as initialised' in caplog.text
+  assert caplog.text.count('start_from has no face: it begins as initialised') == 1
   assert '7 new parameters in 2 leaves, of 17 in all' in caplog.text
   assert not [record for record in caplog.records if record.levelno > logging.INFO]
 

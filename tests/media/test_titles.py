@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, features
 
-from mgjax.media.titles import draw_title
+from mgjax.media.titles import draw_title, title_width, wrap_title
 
 LETTERS = {
   'accented': 'äéñőşß', 'Cyrillic': 'зелёнаций', 'Greek': 'πράσινο', 'Hebrew': 'הספריוק',
@@ -42,3 +42,17 @@ def test_any_title_is_drawn_and_a_long_one_is_cut_where_it_should_be():
   cut = drawn('q\u0303' * 50, 100)
   whole = [drawn('q\u0303' * count + '...') for count in range(1, 12)]
   assert any(np.array_equal(cut, each) for each in whole)  # accents stay with their letters
+
+
+@pytest.mark.parametrize('most', [1, 2, 3, 9])
+def test_a_wrapped_title_keeps_every_word_in_lines_that_fit_but_for_the_last(most):
+  title = 'A red metal ball rolls left and hits a small blue wooden cube. The camera circles.'
+  lines = wrap_title(title, size=14, width=150, most=most)
+  assert ' '.join(lines) == title and len(lines) == min(most, 4)
+  assert all(title_width(line, 14) <= 150 for line in lines[: most - 1])
+
+
+@pytest.mark.parametrize('title', ['', 'x' * 300, '\ud800\0\n' * 90, '緑' * 60])
+def test_what_has_no_words_to_break_at_is_one_line_and_more(title):
+  lines = wrap_title(title, size=14, width=100, most=3)
+  assert 1 <= len(lines) <= 3

@@ -91,3 +91,19 @@ def test_videos_of_other_rates_lengths_and_sizes_play_together(tmp_path):
   frames, times = played(tmp_path / 'a.webp')
   assert len(frames) == 8 and sum(times) == 1000
   assert not (frames[0] == frames[-1]).all()
+
+
+def test_an_animation_of_many_colours_is_compressed_and_its_long_titles_are_on_several_lines(
+  tmp_path,
+):
+  rng = np.random.default_rng(0)
+  ramp = np.linspace(40, 200, 64)[:, None]
+  clips = [(ramp + rng.normal(size=(8, 64, 64, 3)) * 6).astype(np.uint8) for _ in range(12)]
+  title = 'A red metal ball rolls left and hits a small blue wooden cube. The camera circles left.'
+  write_animation(tmp_path / 'long.webp', clips, [title] * 12, 8)
+  write_animation(tmp_path / 'short.webp', clips, ['ball'] * 12, 8)
+  (long, _), (short, _) = (played(tmp_path / f'{name}.webp') for name in ('long', 'short'))
+  assert long.shape[1] > short.shape[1]
+  assert (tmp_path / 'short.webp').stat().st_size < 400_000 < 12 * clips[0].size // 2
+  tile = short[0, 24 + 1 :, 4 + 1 :][:192:3, :192:3].astype(float)
+  assert np.abs(tile - clips[0][0]).mean() < 6
