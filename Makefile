@@ -31,6 +31,7 @@ demo:
 	  --upsample=digits/upsampler --soundtrack=digits/audio --out=demo/demo.mp4
 
 quickstart:
+	$(if $(filter-out digits solids,$(WORLD)),$(error WORLD=$(WORLD): expected digits or solids))
 	@bash requirements/install.sh base
 	"$(VENV)/bin/python" -m launch.train --workdir="$(WORKDIR)" \
 	  --config="configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound,$(if $(filter-out digits,$(WORLD)),:$(WORLD))))"

@@ -15,6 +15,10 @@ python -m launch.scaling correlate --workdir=runs/predictor
 Prints how well validation loss and training loss tell which run is better: their rank correlation
 with a score of the runs. Writes predictor.png, predictor.svg and predictor.json.
 
+python -m launch.scaling rank --records=runs/worlds/solids/sweep.jsonl --score=validation_loss
+Prints the arms of an experiment from the best to the worst, and in how many seeds they have that
+order.
+
 python -m launch.scaling fit --records=runs.csv
 python -m launch.scaling predict --records=runs.csv --compute=1e23
 python -m launch.scaling compare --records=runs.csv --first=llama --second=dit
@@ -30,7 +34,7 @@ from absl import flags
 
 from . import command_line
 
-_OF_RECORDS = ('fit', 'predict', 'compare', 'plot')
+_OF_RECORDS = ('rank', 'fit', 'predict', 'compare', 'plot')
 
 _CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('plan', 'run'))
 _WORKDIR = command_line.define_required(
@@ -44,7 +48,7 @@ _NOISE = flags.DEFINE_float(
   'noise', None, 'Of plan: how losses of seeds scatter, as .002 of them; says what the grid tells.',
   lower_bound=1e-6, upper_bound=0.5,
 )  # fmt: skip
-_SCORE = flags.DEFINE_string('score', 'all', 'Of correlate: which of the scores of a run.')
+_SCORE = flags.DEFINE_string('score', 'all', 'Of correlate and rank: which number of a run.')
 _RECORDS = command_line.define_required(
   'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
 )
@@ -101,6 +105,13 @@ def _correlate() -> None:
 
   found, paths = write_prediction(_WORKDIR.value, _SCORE.value)
   print(found.table(), *paths, sep='\n')
+
+
+def _rank() -> None:
+  from mgjax.scaling.records import read_rows
+  from mgjax.scaling.seeds import describe_ranking
+
+  print(describe_ranking(read_rows(_RECORDS.value), _SCORE.value))
 
 
 def _fit() -> None:
@@ -161,8 +172,8 @@ def _arm(flag):
 
 
 COMMANDS = {
-  'plan': _plan, 'run': _run, 'correlate': _correlate, 'fit': _fit, 'predict': _predict,
-  'compare': _compare, 'plot': _plot,
+  'plan': _plan, 'run': _run, 'correlate': _correlate, 'rank': _rank, 'fit': _fit,
+  'predict': _predict, 'compare': _compare, 'plot': _plot,
 }  # fmt: skip
 
 

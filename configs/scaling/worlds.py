@@ -27,14 +27,14 @@ SIZES: dict[str, dict[str, Any]] = {
   'dim_192_depth_6': {'dim': 192, 'depth': 6, 'heads': 6, 'mlp_dim': 576, 'unroll': 6},
 }
 SIZES['depthwise'] = SIZES['dim_192_depth_6'] | {'depthwise': True}
-STEPS = {'digits': 5600, 'solids': 1200}
+STEPS = {'digits': 5600, 'solids': 600}
 FAST = 4  # times the learning rate
 
 
 def get_config(world: str = 'solids') -> ConfigDict:
   if world not in STEPS:
     raise ConfigError(f'world {world!r}: expected one of {", ".join(STEPS)}')
-  config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': 216})
+  config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': {'digits': 216, 'solids': 24}[world]})
   for name, sizes in SIZES.items():
     config.arms[name] = arm(world, sizes)
     config.seeds[name] = (0,) if world == 'digits' else (0, 1, 2)

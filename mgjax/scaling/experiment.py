@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
@@ -18,7 +19,7 @@ from mgjax.workflows.sweep import run_sweep
 def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
   """Trains every arm or point with its seeds, or goes on where an earlier call stopped.
 
-  `config` has `samples`, the videos of held-out captions by which a run on moving digits is judged,
+  `config` has `samples`, the videos of held-out captions by which a run on a world is judged,
   0 for none, and either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or what
   `make_grid` reads. Scores in the rows of the sweep are the judge's shares. Returns whether all is
   done; ConfigError: it is the configuration of something else, or see `run_sweep`.
@@ -45,6 +46,11 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
 
 
 def _judge(folder: pathlib.Path, samples: int) -> dict[str, Any]:
+  """Returns what a judge reads of a run, factor by factor: the mean over groups of captions."""
   found, _, _ = judge_model(VideoPipeline(folder), samples=samples)
   told = found.record
-  return {**told['alignment'], 'diversity': told['diversity'], 'samples': told['samples']}
+  groups = [each['alignment'] for each in told.get('groups', {'': told}).values()]
+  names = dict.fromkeys(name for group in groups for name in group)
+  shares = {name: float(np.mean([each[name] for each in groups if name in each])) for name in names}
+  rest = {name: told[name] for name in ('diversity', 'samples') if name in told}
+  return shares | rest

@@ -64,6 +64,46 @@ def describe_seeds(
   return '\n'.join([*aligned(table), note])
 
 
+def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, dict[str, float]]]:
+  """Returns (arm, seed -> number) by the mean of a number, the best arm first.
+
+  Of losses low is good, of scores high. Raises ConfigError where fewer than two arms have it, and
+  DataError for numbers that are none.
+  """
+  named = dict.fromkeys(str(row['arm']) for row in rows if row.get('arm') is not None)
+  numbers = {arm: {seed: _numbers(row) for seed, row in _runs(rows, arm).items()} for arm in named}
+  found = {
+    arm: {seed: each[score] for seed, each in runs.items() if score in each}
+    for arm, runs in numbers.items()
+  }
+  found = {arm: seeds for arm, seeds in found.items() if seeds}
+  if len(found) < 2:
+    known = sorted({name for runs in numbers.values() for each in runs.values() for name in each})
+    raise ConfigError(
+      f'{len(found)} of {len(named)} arms have a number {printable(score)!r:.80}; expected two at '
+      f'least, and one of {", ".join(map(printable, known)) or "no numbers at all"}'
+    )
+  sign = 1 if score in _LOSSES else -1
+  return sorted(found.items(), key=lambda each: sign * float(np.mean([*each[1].values()])))
+
+
+def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
+  """Formats the order of the arms, and in how many seeds each pair of neighbours has it."""
+  ranked = rank_arms(rows, score)
+  sign = 1 if score in _LOSSES else -1
+  table, whole = [('', score, 'seeds', 'before the next one in')], None
+  for place, (arm, seeds) in enumerate(ranked):
+    after, said = (ranked[place + 1][1] if place + 1 < len(ranked) else {}), ''
+    if both := sorted(set(seeds) & set(after)):
+      held = {seed for seed in both if sign * seeds[seed] < sign * after[seed]}
+      said = f'{len(held)} of {len(both)} seeds'
+      whole = held if whole is None else whole & held
+    values = ' '.join(f'{seeds[seed]:.4f}' for seed in sorted(seeds))
+    table.append((arm, f'{np.mean([*seeds.values()]):.4f}', values, said))
+  note = f'all of this order in {len(whole or ())} of {max(len(s) for _, s in ranked)} seeds'
+  return '\n'.join([*aligned(table), note])
+
+
 def _runs(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
   """Seed -> row, of an arm's runs that came to their end."""
   return {str(row['seed']): row for row in rows if row['arm'] == arm and not row.get('error')}

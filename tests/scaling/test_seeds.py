@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.scaling.seeds import compare_seeds, describe_seeds
+from mgjax.scaling.seeds import compare_seeds, describe_ranking, describe_seeds, rank_arms
 
 
 def rows(arm, losses, seeds=None, **fields):
@@ -76,3 +76,24 @@ def test_seeds_are_compared_whatever_names_them():
   both = rows('a', [0.5, 0.6]) + rows('b', [0.4, 0.5])
   named = [row | {'seed': [row['seed']]} for row in both]
   assert compare_seeds(named, 'a', 'b') == compare_seeds(both, 'a', 'b')
+
+
+def test_arms_are_ranked_and_seeds_that_have_the_order_are_counted():
+  three = rows('middle', [0.5, 0.6, 0.7]) + rows('best', [0.4, 0.5, 0.8]) + rows('worst', [0.9] * 3)
+  assert [arm for arm, _ in rank_arms(three, 'validation_loss')] == ['best', 'middle', 'worst']
+  assert [arm for arm, _ in rank_arms(three, 'all')] == ['best', 'middle', 'worst']  # high is good
+  lines = describe_ranking(three, 'validation_loss').splitlines()
+  assert '2 of 3 seeds' in lines[1] and '3 of 3 seeds' in lines[2]
+  assert lines[1].split()[:2] == ['best', '0.5667'] and lines[-1].endswith('in 2 of 3 seeds')
+
+
+def test_a_ranking_names_what_it_lacks():
+  with pytest.raises(
+    ConfigError, match=r"0 of 2 arms have a number 'beauty'.*all, validation_loss"
+  ):
+    rank_arms(rows('a', [0.5]) + rows('b', [0.6]), 'beauty')
+  with pytest.raises(ConfigError, match='1 of 1 arms'):
+    describe_ranking(rows('a', [0.5]), 'all')
+  failed = {**rows('b', [0.4])[0], 'error': 'nan', 'validation_loss': None, 'scores': None}
+  with pytest.raises(ConfigError, match='1 of 2 arms'):
+    describe_ranking([*rows('a', [0.5]), failed], 'all')
