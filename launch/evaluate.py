@@ -5,6 +5,7 @@ python -m launch.evaluate --workdir=runs/mine/video --clips=my_clips/
 Text to video: of moving digits how many samples show the digit, colour and direction that was asked
 for; of your own clips how near samples are to them; of signs how many of the numbers can be read.
 Personalization and editing of moving digits: how many show the handwriting, or the edit.
+--classifier adds which words of captions a model of a world reads, long before samples show it.
 
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 python -m launch.evaluate --workdir=runs/codec --sounds=my_sounds/ --seconds=4
@@ -78,6 +79,8 @@ _OPTIONS = (
   flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
   *flag_values.define_sampling('steps', 'guidance', 'reuse', 'weights'),
   flag_values.define_mesh(),
+  flags.DEFINE_bool('classifier', False,
+    'Text to video on a world: which words of captions it reads, by its likelihoods.'),
   flag_values.define('clips', flag_values.file('clips'),
     'A folder or manifest of clips; those of the run if not given.'),
   flag_values.least('frames', 1, 'Autoencoder: of a clip, 1 for images; the run decides.'),

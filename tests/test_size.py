@@ -25,9 +25,9 @@ BUDGETS = {
   'curation': 5500,
   'data': 5210,
   'editing': 1100,
-  'evaluation': 7700,
+  'evaluation': 7760,  # a diffusion classifier
   'flow': 2010,  # answers that are the data
-  'flow_models': 2150,  # the autoencoder is found without what writes files
+  'flow_models': 2190,  # likelihoods; the autoencoder is found without what writes files
   'media': 3850,
   'nn': 2450,  # depthwise convolutions
   'parallel': 1500,
@@ -40,19 +40,19 @@ BUDGETS = {
   'text': 2150,
   'training': 2150,
   'upsampler': 1290,  # colours of the source are kept
-  'video': 600,
+  'video': 625,  # likelihoods of videos
   'workflows': 3610,  # cards are measured again and written
-  'worlds': 6340,  # digits 2,500; solids: physics, ray caster, captions, sounds, judges; suites
+  'worlds': 6400,  # digits 2,500; solids: physics, ray caster, captions, sounds, judges; suites
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 72_950, 2_460
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_000, 73_100, 2_465
 # Of all, 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
-MOST_OF_TESTS = 61_100  # 2,000 of them try bad input
+MOST_OF_TESTS = 61_200  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 12, 130  # of flags, one way to say one thing
 MOST_FLAGS = 210  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

@@ -54,6 +54,7 @@ from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
 from mgjax.evaluation.worlds.alignment import judge_for, judge_model, judge_of_data, write_shown
 from mgjax.evaluation.worlds.camera import compare_paths, draw_paths
+from mgjax.evaluation.worlds.classifier import classify
 from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.tae.pipeline import load_codec
@@ -81,6 +82,7 @@ def evaluate_video(
   weights: str | None = None,
   mesh: Mesh = None,
   clips: str = '',
+  classifier: bool = False,
 ) -> Findings:
   """Samples captions that training never showed, and judges the videos by the judge of their world.
 
@@ -99,6 +101,7 @@ def evaluate_video(
     sheets, _ = write_shown(folder, videos, prompts, fps)
     found, drawn = _with_camera(pipeline, found, videos, samples or 216, folder)
     sheets += drawn
+    found = _together(found, classify(pipeline, seed=seed)) if classifier else found
   else:
     most = samples or own_clips.SAMPLES
     found, videos, windows = judge_clips(pipeline, samples=most, seed=seed, clips=clips)
@@ -122,11 +125,14 @@ def _with_camera(
   real = [clip['video'] for clip in judge.clips(asked)]
   paths = {'model': judge.paths(videos[places], asked), 'real clips': judge.paths(real, asked)}
   more, picture = compare_paths(paths), draw_paths(folder / 'camera.png', paths)
-  found = dataclasses.replace(
+  return _together(found, more), [picture] if picture else []
+
+
+def _together(found: Measured, more: Measured) -> Measured:
+  return dataclasses.replace(
     found, metrics={**found.metrics, **more.metrics}, record={**found.record, **more.record},
     table=[*found.table, *more.table],
   )  # fmt: skip
-  return found, [picture] if picture else []
 
 
 def evaluate_personalization(

@@ -1,23 +1,27 @@
 """A trained text-to-video model with its autoencoder: prompts in, videos out."""
 
 import contextlib
+import functools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mgjax.conditioning.frames import CLIP, KNOWN, Frames
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, UInt8
+from mgjax.core.typing import Array, Batch, Float, Key, Tree, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
+from mgjax.flow.prediction import make_prediction
 from mgjax.flow_models.conditions import condition_fields
+from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
-from mgjax.flow_models.sampling import draw, seeds_of
+from mgjax.flow_models.sampling import draw, make_predict, seeds_of
 from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.collector import uncollected
 from mgjax.runtime.progress import Progress
@@ -25,6 +29,8 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
+
+_ROWS = 16  # videos at a time whose likelihood is asked for
 
 
 class VideoPipeline(FlowPipeline):
@@ -196,6 +202,40 @@ class VideoPipeline(FlowPipeline):
       for name in (CLIP, KNOWN)
     )
     return self._fit(latents, clip, known)
+
+  def evidence(
+    self, prompts: Sequence[str], videos: UInt8[np.ndarray, 'b t h w 3'], *, seed: int = 0
+  ) -> Float[np.ndarray, 'b']:
+    """Returns the log likelihood of each video under its prompt in nats, up to a constant.
+
+    The constant depends on the video, its place and the seed: what another prompt makes of the same
+    is a difference of likelihoods (`mgjax.flow_models.likelihood`).
+    """
+    shape = videos.shape[1:4]
+    self.check(shape)
+    rates = self.frame_rates(prompts) if shape[0] > 1 else None
+    samples = self._samples(prompts, {}, {}, rates)
+    found = []
+    for begin in range(0, len(videos), _ROWS):
+      chosen = np.resize(np.arange(len(videos))[begin : begin + _ROWS], min(_ROWS, len(videos)))
+      with self._devices():
+        latents = self._codec.encode(jnp.asarray(videos[chosen]))
+        batch = self._batch([samples[place] for place in chosen])
+        key = jax.random.fold_in(jax.random.key(seed), begin)
+        found.append(np.asarray(self._evidence(self._params, latents, batch, key)))
+    return np.concatenate(found)[: len(videos)] if found else np.zeros(0, np.float32)
+
+  @functools.cached_property
+  def _evidence(self) -> Callable[..., Array]:
+    dropped = {each.name: False for each in self._model.conditionings}
+    prediction = make_prediction(self._objective.prediction)
+
+    def evidence(params: Tree, latents: Array, batch: Batch, key: Key) -> Array:
+      predict = prediction.as_velocity(make_predict(self._model, params))
+      drop = {name: jnp.full(len(latents), each) for name, each in dropped.items()}
+      return make_evidence(predict)(latents, batch, drop, key)
+
+    return jax.jit(evidence)
 
   def reconstruction_error(self, video: UInt8[np.ndarray, 't h w 3']) -> float:
     """Returns the mean squared error of the autoencoder's reconstruction, pixels in [0, 1]."""

@@ -61,6 +61,15 @@ class DiverseJudge(VideoJudge, Protocol):
     ...
 
 
+@runtime_checkable
+class VariedJudge(VideoJudge, Protocol):
+  """A judge that also knows what a caption might have said instead."""
+
+  def variants(self, asked: Sequence[Asked]) -> Mapping[str, Sequence[str]]:
+    """Captions that say something else of one factor, by its name; its own where it says none."""
+    ...
+
+
 class Prompt(NamedTuple):
   """A caption that training never showed, what it tests, and where its scene is found."""
 

@@ -52,6 +52,20 @@ class DigitsVideoJudge:
     """Clips of held-out handwriting. Raises ConfigError if there are too few of a caption."""
     return clips_of(self._unseen, [each.label for each in asked])
 
+  def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
+    """Captions of the next digit, colour and direction."""
+    known = {label[:3]: label[3] for label in _labels().values()}
+    ways = {
+      'digit': range(10), 'colour': self.source.colours, 'direction': self.source.motions
+    }  # fmt: skip
+    found: dict[str, list[str]] = {name: [] for name in ways}
+    for each in asked:
+      for place, (name, values) in enumerate(ways.items()):
+        label = list(each.label[:3])
+        label[place] = values[(list(values).index(label[place]) + 1) % len(values)]
+        found[name].append(known[tuple(label)])
+    return found
+
   def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
     return digit.diversity(self._judge, videos, [each.label for each in asked])
 

@@ -21,10 +21,10 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Float
 from mgjax.worlds.judging import Asked, CameraPath, Prompt, Videos
-from mgjax.worlds.solids.captions import Statement
+from mgjax.worlds.solids.captions import Statement, size_word
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.judges.examples import AMOUNTS, FPS, FRAMES, LOOKS, PATHS, SIDE
-from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MOTIONS
+from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, SHAPES, SIZES
 from mgjax.worlds.solids.scene import Scene
 
 GROUPS = {
@@ -45,6 +45,8 @@ FACTORS = {
   'all': 'all of a clip',
 }
 _REFERENCES = 300  # clips
+_PAIRS = (('left', 'right'), ('closer', 'away'), ('up', 'down'), ('in', 'out'))
+_OTHER_WAY = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 # Logits from which on something is read. What both solids of a contact must show is missed sooner.
 _LANDS, _MEET = 0.0, -2.3
 _HERE = pathlib.Path(__file__).parent
@@ -148,6 +150,16 @@ class SolidsJudge:
     """Draws the clips that captions are of."""
     return [self.source.show(each.label.scene) for each in asked]
 
+  def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
+    """Captions in the same words of a scene that differs in a look of its first solid, or in which
+    all solids, or the camera, go the other way."""
+    told = [_varied(each.label.scene) for each in asked]
+    return (
+      {name: [self.source.caption(scenes[name]).text for scenes in told] for name in told[0]}
+      if told
+      else {}
+    )
+
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
     """Follows pans, tilts and circles whose degrees captions say, and looks at no other clip."""
     found, places = [], self.moves(asked)
@@ -196,6 +208,33 @@ class SolidsPrompts:
       if (told := source.caption(made)).text == caption:
         return Asked(caption, Wanted(made, told.says))
     raise DataError(f'{caption[:40]!r} is no caption of a suite of solids, such as solids:300')
+
+
+def _varied(scene: Scene) -> dict[str, Scene]:
+  first, used = scene.solids[0], {solid.colour for solid in scene.solids}
+  rest = [shape for shape in SHAPES if shape not in (first.shape, 'ball')]
+  other = next(each for each in SIZES if each != size_word(first))
+  looks = {
+    'colour': next(each for each in COLOURS if each not in used),
+    'shape': rest[0],
+    'material': next(each for each in MATERIALS if each != first.material),
+    'size': sum(SIZES[other][0]) / 2,
+  }
+  found = {
+    name: dataclasses.replace(
+      scene, solids=(dataclasses.replace(first, **{name: value}), *scene.solids[1:])
+    )
+    for name, value in looks.items()
+  }
+  turned = (dataclasses.replace(each, motion=_turned(each.motion)) for each in scene.solids)
+  found['motion'] = dataclasses.replace(scene, solids=tuple(turned))
+  camera = dataclasses.replace(scene.camera, move=_turned(scene.camera.move))
+  return found | {'camera': dataclasses.replace(scene, camera=camera)}
+
+
+def _turned(way: str) -> str:
+  """'rolls right' of 'rolls left'."""
+  return ' '.join(_OTHER_WAY.get(word, word) for word in way.split())
 
 
 @functools.lru_cache(maxsize=8)  # several instruments ask for the same

@@ -1,0 +1,54 @@
+"""Says which words of captions a model reads, by its likelihoods: a diffusion classifier.
+
+A model that reads a word finds a clip likelier under its own caption than under one that says
+another thing there. That needs no sample and nobody who reads it, and is known long before samples
+show it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.evaluation.metrics.values import Value, mean_value
+from mgjax.evaluation.record.measured import Grid, Measured, Metric
+from mgjax.evaluation.worlds.alignment import judge_for
+from mgjax.video.pipeline import VideoPipeline
+from mgjax.worlds.judging import VariedJudge
+
+
+def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> Measured:
+  """Tells real clips' captions from those that differ in one factor, by what the model expects.
+
+  Of each factor: how many clips it finds likelier under their own caption (half without reading),
+  and by how many bits, the logarithm of how many times as likely. Captions are those that training
+  never showed, of the first group.
+
+  Raises ConfigError where the world's judge knows no other captions.
+  """
+  judge = judge_for(pipeline)
+  if not isinstance(judge, VariedJudge):
+    raise ConfigError('the judge of this world knows no captions that differ in one word')
+  asked = next(iter(judge.asks(samples).values()))
+  videos = np.stack([clip['video'] for clip in judge.clips(asked)])
+  captions = [each.caption for each in asked]
+  own = pipeline.evidence(captions, videos, seed=seed)
+  metrics, rows, record = {}, {}, {}
+  for name, others in judge.variants(asked).items():
+    says = np.array([other != caption for other, caption in zip(others, captions, strict=True)])
+    bits = np.full(len(asked), np.nan)
+    if says.any():
+      bits = np.where(says, (own - pipeline.evidence(others, videos, seed=seed)) / np.log(2), bits)
+    right = np.where(says, (bits > 0) + 0.5 * (bits == 0), np.nan)
+    label, count = judge.factors.get(name, name), int(says.sum())
+    share, mean = (dataclasses.replace(mean_value(each), each=()) for each in (right, bits))
+    metrics[f'classifier/{name}/right'] = Metric(share, f'told apart: {label}', 1, mean=False)
+    metrics[f'classifier/{name}/bits'] = Metric(mean, f'bits: {label}', 1, mean=False)
+    rows[label] = [str(count), *_shown(share), *_shown(mean)]
+    record[name] = {'right': share.value, 'bits': mean.value, 'clips': count}
+  heads = ('clips', 'told apart', '', 'bits', '')
+  return Measured(metrics, record={'classifier': record}, table=[Grid(heads, rows)])
+
+
+def _shown(value: Value) -> tuple[str, str]:
+  return f'{value.value:.3f}', f'[{value.low:.3f}, {value.high:.3f}]'
