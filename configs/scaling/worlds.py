@@ -2,13 +2,12 @@ r"""Four models that one world cannot tell apart, and whether another one can.
 
 python -m launch.scaling run --config=configs/scaling/worlds.py:digits --workdir=runs/worlds/digits
 python -m launch.scaling run --config=configs/scaling/worlds.py:solids --workdir=runs/worlds/solids
-python -m launch.scaling compare --records=runs/worlds/solids/sweep.jsonl \
-  --first=dim_192_depth_6 --second=depthwise
+python -m launch.scaling rank --records=runs/worlds/solids/sweep.jsonl --score=validation_loss
 
-Text to video on what `make quickstart` and `make quickstart WORLD=solids` made: the same widths,
-depths and blocks in both worlds, of as many steps within a world. In solids two arms more ask what
-the objective brings: `v_prediction`, diffusion in place of flow matching (Movie Gen §3.6.2), and
-both at four times the learning rate, which shows how stable they are.
+Text to video on what `make quickstart` made, and on latents of configs/solids/video.py:fast: the
+same widths, depths and blocks in both worlds, of as many steps within a world. In solids more arms
+ask what the objective brings: `v_prediction`, diffusion in place of flow matching (Movie Gen
+§3.6.2), and both at four times the learning rate, which shows how stable they are.
 """
 
 from typing import Any
@@ -27,14 +26,14 @@ SIZES: dict[str, dict[str, Any]] = {
   'dim_192_depth_6': {'dim': 192, 'depth': 6, 'heads': 6, 'mlp_dim': 576, 'unroll': 6},
 }
 SIZES['depthwise'] = SIZES['dim_192_depth_6'] | {'depthwise': True}
-STEPS = {'digits': 5600, 'solids': 600}
+STEPS = {'digits': 5600, 'solids': 700}
 FAST = 4  # times the learning rate
 
 
 def get_config(world: str = 'solids') -> ConfigDict:
   if world not in STEPS:
     raise ConfigError(f'world {world!r}: expected one of {", ".join(STEPS)}')
-  config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': {'digits': 216, 'solids': 24}[world]})
+  config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': {'digits': 216, 'solids': 12}[world]})
   for name, sizes in SIZES.items():
     config.arms[name] = arm(world, sizes)
     config.seeds[name] = (0,) if world == 'digits' else (0, 1, 2)
@@ -49,8 +48,8 @@ def get_config(world: str = 'solids') -> ConfigDict:
 
 
 def arm(world: str, sizes: dict[str, Any], diffusion: bool = False, rate: int = 1) -> ConfigDict:
-  config = {'digits': digits, 'solids': solids}[world].get_config()
-  folder = {'digits': 'runs/quickstart', 'solids': 'runs/solids'}[world]
+  config = digits.get_config() if world == 'digits' else solids.get_config('fast')
+  folder = {'digits': 'runs/quickstart', 'solids': 'runs/solids/fast'}[world]
   config.autoencoder, config.data.latents = f'{folder}/autoencoder', f'{folder}/latents'
   config.model.depthwise = False
   config.model.update(sizes)
