@@ -29,9 +29,10 @@ def components(rows: Float[np.ndarray, 'n d'], count: int) -> Float[np.ndarray, 
   guess = np.random.default_rng(0).normal(size=(size, min(kept + _SPARE, size))).astype(np.float32)
   for _ in range(_ROUNDS):
     guess, _ = np.linalg.qr(rows.T @ (rows @ guess))
-  _, _, axes = np.linalg.svd(rows @ guess, full_matrices=False)
+  seen = (rows @ guess).astype(np.float64)
+  _, axes = np.linalg.eigh(seen.T @ seen)  # the strongest last; all, of few rows too
   found = np.zeros((count, size), np.float32)
-  found[:kept] = (axes @ guess.T)[:kept]
+  found[:kept] = (guess @ axes[:, ::-1]).T[:kept]
   return found
 
 

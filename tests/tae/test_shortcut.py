@@ -33,9 +33,10 @@ def test_components_are_those_of_an_eigenvalue_decomposition():
   assert values[::-1][:8].sum() * (1 - 1e-4) < kept < values[::-1][:8].sum() * (1 + 1e-5)
 
 
+@pytest.mark.parametrize('given', [5, 50])  # fewer rows than directions too
 @pytest.mark.parametrize('count', [3, 12, 20])
-def test_beyond_what_there_is_rows_are_zeros(count):
-  rows = np.random.default_rng(1).normal(size=(50, 12)).astype(np.float32)
+def test_beyond_what_there_is_rows_are_zeros(count, given):
+  rows = np.random.default_rng(1).normal(size=(given, 12)).astype(np.float32)
   found = components(rows, count)
   assert found.shape == (count, 12) and not found[12:].any()
   np.testing.assert_allclose(found[:12] @ found[:12].T, np.eye(min(count, 12)), atol=1e-5)
