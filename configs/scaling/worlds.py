@@ -48,9 +48,12 @@ def get_config(world: str = 'solids') -> ConfigDict:
 
 
 def arm(world: str, sizes: dict[str, Any], diffusion: bool = False, rate: int = 1) -> ConfigDict:
-  config = digits.get_config() if world == 'digits' else solids.get_config('fast')
-  folder = {'digits': 'runs/quickstart', 'solids': 'runs/solids/fast'}[world]
-  config.autoencoder, config.data.latents = f'{folder}/autoencoder', f'{folder}/latents'
+  if world == 'solids':
+    config = solids.get_config('fast')
+  else:
+    config = digits.get_config()
+    config.autoencoder = 'runs/quickstart/autoencoder'
+    config.data.latents = 'runs/quickstart/latents'
   config.model.depthwise = False
   config.model.update(sizes)
   steps = STEPS[world]

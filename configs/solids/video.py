@@ -6,20 +6,26 @@ python -m launch.train --config=configs/solids/video.py --workdir=runs/solids/vi
   --config.autoencoder=runs/solids/autoencoder --config.data.latents=runs/solids/latents
 
 With configs/solids/video.py:fast, on solids/autoencoder:fast, clips are half as many tokens, for
-experiments: motions and the camera are followed as well after half the time, solids less whole.
+experiments: motions and the camera are followed as well after half the time, solids less whole. All
+of it lies in runs/solids/fast.
 """
 
 from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
 
 from ..digits import video
 from . import autoencoder
 
 
 def get_config(what: str = 'small') -> ConfigDict:
+  if what not in ('small', 'fast'):
+    raise ConfigError(f'{what!r}: expected small or fast')
+  folder = 'runs/solids' if what == 'small' else 'runs/solids/fast'
   config = video.get_config()
-  config.autoencoder = 'runs/solids/autoencoder'
-  config.data = autoencoder.get_config(what).data
-  config.data.latents = 'runs/solids/latents'
+  config.autoencoder = f'{folder}/autoencoder'
+  config.data = autoencoder.get_config().data
+  config.data.latents = f'{folder}/latents'
   for bucket in config.buckets.values():
     bucket.update(height=64, width=64)
   # 128 tokens of 8 x 8 x 8 pixels. Convolved with their neighbours they draw whole solids; without,

@@ -227,12 +227,11 @@ class VideoPipeline(FlowPipeline):
 
   @functools.cached_property
   def _evidence(self) -> Callable[..., Array]:
-    dropped = {each.name: False for each in self._model.conditionings}
     prediction = make_prediction(self._objective.prediction)
 
     def evidence(params: Tree, latents: Array, batch: Batch, key: Key) -> Array:
       predict = prediction.as_velocity(make_predict(self._model, params))
-      drop = {name: jnp.full(len(latents), each) for name, each in dropped.items()}
+      drop = {each.name: jnp.zeros(len(latents), bool) for each in self._model.conditionings}
       return make_evidence(predict)(latents, batch, drop, key)
 
     return jax.jit(evidence)

@@ -36,9 +36,8 @@ def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> M
   metrics, rows, record = {}, {}, {}
   for name, others in judge.variants(asked).items():
     says = np.array([other != caption for other, caption in zip(others, captions, strict=True)])
-    bits = np.full(len(asked), np.nan)
-    if says.any():
-      bits = np.where(says, (own - pipeline.evidence(others, videos, seed=seed)) / np.log(2), bits)
+    nats = own - pipeline.evidence(others, videos, seed=seed)
+    bits = np.where(says, nats / np.log(2), np.nan)
     right = np.where(says, (bits > 0) + 0.5 * (bits == 0), np.nan)
     label, count = judge.factors.get(name, name), int(says.sum())
     share, mean = (dataclasses.replace(mean_value(each), each=()) for each in (right, bits))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Float
-from mgjax.worlds.digits.clips import Digits, all_captions, is_held_out
+from mgjax.worlds.digits.clips import Digits, all_captions, digit_caption, is_held_out
 from mgjax.worlds.digits.judges import digit, features, sign
 from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 from mgjax.worlds.digits.signs import Signs, numbers, sign_caption
@@ -54,7 +54,6 @@ class DigitsVideoJudge:
 
   def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
     """Captions of the next digit, colour and direction."""
-    known = {label[:3]: label[3] for label in _labels().values()}
     ways = {
       'digit': range(10), 'colour': self.source.colours, 'direction': self.source.motions
     }  # fmt: skip
@@ -63,7 +62,7 @@ class DigitsVideoJudge:
       for place, (name, values) in enumerate(ways.items()):
         label = list(each.label[:3])
         label[place] = values[(list(values).index(label[place]) + 1) % len(values)]
-        found[name].append(known[tuple(label)])
+        found[name].append(digit_caption(*label))
     return found
 
   def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:

@@ -153,12 +153,11 @@ class SolidsJudge:
   def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
     """Captions in the same words of a scene that differs in a look of its first solid, or in which
     all solids, or the camera, go the other way."""
-    told = [_varied(each.label.scene) for each in asked]
-    return (
-      {name: [self.source.caption(scenes[name]).text for scenes in told] for name in told[0]}
-      if told
-      else {}
-    )
+    found: dict[str, list[str]] = {}
+    for each in asked:
+      for name, scene in _varied(each.label.scene).items():
+        found.setdefault(name, []).append(self.source.caption(scene).text)
+    return found
 
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
     """Follows pans, tilts and circles whose degrees captions say, and looks at no other clip."""
@@ -212,11 +211,10 @@ class SolidsPrompts:
 
 def _varied(scene: Scene) -> dict[str, Scene]:
   first, used = scene.solids[0], {solid.colour for solid in scene.solids}
-  rest = [shape for shape in SHAPES if shape not in (first.shape, 'ball')]
   other = next(each for each in SIZES if each != size_word(first))
   looks = {
     'colour': next(each for each in COLOURS if each not in used),
-    'shape': rest[0],
+    'shape': next(each for each in SHAPES if each not in (first.shape, 'ball')),
     'material': next(each for each in MATERIALS if each != first.material),
     'size': sum(SIZES[other][0]) / 2,
   }
