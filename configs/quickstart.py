@@ -33,13 +33,23 @@ def get_config(data: str = '') -> ConfigDict:
       parts[0].get_config(), parts[1].get_config(), data or 'digits', samples=64 if data else 216
     )
   if data == 'solids':
-    parts = (solids_autoencoder, solids_video)
-    return _quickstart(parts[0].get_config(), parts[1].get_config(), 'solids', samples=72)
+    return _in_stages(
+      solids_video.get_config('half'),
+      _quickstart(solids_autoencoder.get_config(), solids_video.get_config(), 'solids', samples=72),
+    )
   fast, path = data.startswith('fast,'), data.removeprefix('fast,')
   if path.startswith('sound,') or data.endswith(',sound'):
     raise ConfigError('sound is made for moving digits, not yet for clips; leave one out')
   parts = (fast_autoencoder, fast_video) if fast else (clips_autoencoder, clips_video)
   return _quickstart(parts[0].get_config(path), parts[1].get_config(path), 'clips', samples=12)
+
+
+def _in_stages(half: ConfigDict, whole: ConfigDict) -> ConfigDict:
+  """Puts a stage at half the size before the videos of a quickstart, which start from it."""
+  half.autoencoder, half.data.latents = 'autoencoder', 'latents_half'
+  whole.stages.half, whole.stages.video.start_from = half, 'half'
+  whole.order = ('autoencoder', 'half', *whole.order[1:])
+  return whole
 
 
 def _quickstart(first: ConfigDict, second: ConfigDict, judge: str, samples: int) -> ConfigDict:

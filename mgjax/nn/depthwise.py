@@ -1,9 +1,11 @@
-"""Depthwise convolutions of tokens on their grid, checked by tests/backbone/test_frozen.py."""
+"""Depthwise convolutions of tokens on their grid, checked by tests/nn/test_depthwise.py."""
 
 import itertools
 import math
+from collections.abc import Iterator
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Float
@@ -26,8 +28,6 @@ class Depthwise(nn.Module):
   starts as the identity. On a mesh that splits tokens they are exchanged for channels, of which
   each is convolved by itself, and back: two all-to-alls, and no halo.
 
-  As sums of shifted arrays, which XLA fuses: its grouped convolutions have no fast kernel on CPUs.
-
   Attributes:
     sizes: of the grid along t, h, w.
   """
@@ -41,13 +41,46 @@ class Depthwise(nn.Module):
     axes, shape = ('window', 'window', 'window', 'embed'), (TAPS, TAPS, TAPS, d)
     taps = parameter(self, 'taps', _as_they_are, axes, shape).astype(self.dtype)
     x = place_channels(x)
-    grid = jnp.pad(x[:, :count].reshape(b, *self.sizes, d), ((0, 0), *((1, 1),) * 3, (0, 0)))
-    total = jnp.zeros((b, *self.sizes, d), x.dtype)
-    # Along an axis of one place the outer taps meet nothing but zeros.
-    steps = [range(TAPS) if size > 1 else (TAPS // 2,) for size in self.sizes]
-    for offset in itertools.product(*steps):
-      ends = [start + size for start, size in zip(offset, self.sizes, strict=True)]
-      t, h, w = (slice(*each) for each in zip(offset, ends, strict=True))
-      total = total + grid[:, t, h, w] * taps[offset][None, None, None, None]
-    y = jnp.concatenate([total.reshape(b, count, d), x[:, count:]], axis=1)
+    near = convolve(x[:, :count].reshape(b, *self.sizes, d), taps)
+    y = jnp.concatenate([near.reshape(b, count, d), x[:, count:]], axis=1)
     return place_tokens(place_channels(y))
+
+
+@jax.custom_vjp
+def convolve(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> Array:
+  """Returns y_p = sum over o of taps_o * x_(p + o), zero outside of the grid.
+
+  As sums of shifted arrays, which XLA fuses: its grouped convolutions have no fast kernel on CPUs.
+  The gradients are written out: what JAX derives keeps 27 shifted arrays, pads 27 more and sums
+  over places in a way that XLA does not vectorise (docs/performance.md).
+  """
+  total = jnp.zeros_like(x)
+  for offset, near in _shifted(x):
+    total = total + near * taps[offset][None, None, None, None]
+  return total
+
+
+def _forward(x: Array, taps: Array) -> tuple[Array, tuple[Array, Array]]:
+  return convolve(x, taps), (x, taps)
+
+
+def _backward(kept: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
+  x, taps = kept
+  of_taps, ones = jnp.zeros_like(taps), jnp.ones((1, y.size // y.shape[-1]), y.dtype)
+  for offset, near in _shifted(x):
+    total = ones @ (near * y).reshape(-1, y.shape[-1])
+    of_taps = of_taps.at[offset].set(total[0])
+  return convolve(y, taps[::-1, ::-1, ::-1]), of_taps
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _shifted(x: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+  """Yields the places of the window with x_(p + o) of each."""
+  grid = jnp.pad(x, ((0, 0), *((1, 1),) * 3, (0, 0)))
+  # Along an axis of one place the outer taps meet nothing but zeros.
+  steps = [range(TAPS) if size > 1 else (TAPS // 2,) for size in x.shape[1:4]]
+  for offset in itertools.product(*steps):
+    t, h, w = (slice(o, o + size) for o, size in zip(offset, x.shape[1:4], strict=True))
+    yield offset, grid[:, t, h, w]
