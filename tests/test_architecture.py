@@ -80,7 +80,6 @@ NAMES_DIGITS = {
   'mgjax/evaluation/editing.py',
   'mgjax/evaluation/personalization.py',
   'mgjax/evaluation/retrieval.py',
-  'mgjax/evaluation/upsampling.py',
   'mgjax/workflows/cross_pairs.py',
 }
 

@@ -4,8 +4,8 @@ Every input is enlarged in several ways, and each is compared with the clip that
 bicubic and Lanczos, the image autoencoder's reconstruction of the true clip (what a model of its
 latents could reach), a regression net where one is given, and the model with and without a caption.
 A perfect sample of what a clip could have been lies 3 dB below the mean of all of these, which the
-regression net answers: what PSNR rewards is not what looks real. So the judges of moving digits
-read digits and textures, and a Frechet distance compares patches of latents (Movie Gen §3.1.5).
+regression net answers: what PSNR rewards is not what looks real. So the judge of a world reads what
+clips show, and a Frechet distance compares patches of latents (Movie Gen §3.1.5).
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.clips import evenly
-from mgjax.data.settings import DataSettings, data_settings, video_shapes
-from mgjax.data.shape import Shape, longest_bucket
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_sources, make_world
 from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
@@ -42,30 +42,20 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
-from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
-from mgjax.worlds.digits.judges.texture import texture_phase
-from mgjax.worlds.digits.scene import TEXTURES
+from mgjax.worlds.table import WORLDS, judge_of
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'
 Videos = UInt8[np.ndarray, '_ _ _ _ 3']
 INPUTS = ('clean', 'degraded')
+JUDGE = 'enlarged'  # in a world's row
 SHOWN = 8  # clips in a picture
 PICTURED = ('bicubic', REGRESSION, OURS, 'truth')
-JUDGED = 1000  # clips that the judge learns from
 _SCALE = 4  # of a picture
 _PATCH = 2  # latent places a side, whose distribution is compared
-_COLUMNS = {
-  'psnr': ('PSNR dB', 2),
-  'ssim': ('SSIM', 3),
-  'frechet': ('Frechet', 3),
-  'flicker': ('flicker', 2),
-  'digit': ('digit', 3),
-  'texture': ('texture', 3),
-  'phase': ('phase', 3),
-}
+_COLUMNS = {'psnr': 'PSNR dB', 'ssim': 'SSIM', 'frechet': 'Frechet', 'flicker': 'flicker'}
+_COARSE = ('psnr', 'flicker')  # two places
 _LESS = ('frechet', 'flicker')  # is better
-_SHARES = ('digit', 'texture')
 Video = UInt8[np.ndarray, '_ _ _ 3']
 MEASURES = ('second difference', 'warping error', 'across tiles')
 ALONE = 'windows that share nothing'
@@ -91,25 +81,33 @@ def judge_upsampler(
   if clips:
     data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
   name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
-  source = make_sources(data, {name: shape}, 'validation')[name]
-  chosen = [source[index] for index in evenly(len(source), samples)]
+  judge = None
+  if data.kind in WORLDS and JUDGE in WORLDS[data.kind].judges:
+    world = make_world(data, 'validation', frames=shape.frames, size=shape.size)
+    judge = judge_of(data.kind, JUDGE)(world)
+  source = judge.source if judge else make_sources(data, {name: shape}, 'validation')[name]
+  indices = evenly(len(source), samples)
+  chosen = [{'fps': data.fps} | source[index] for index in indices]
   truth = np.stack([sample['video'] for sample in chosen])
-  captions = [sample['caption'] for sample in chosen]
-  kinds = _kinds(chosen)
-  make_judge = _JUDGES.get(data.kind)
-  judge = make_judge and make_judge(data, shape)
+  size, captions = truth.shape[2:4], [sample['caption'] for sample in chosen]
+  kinds: dict[str, list[int]] = {}
+  for row, kind in enumerate(judge.kinds(indices) if judge else ['clips'] * len(indices)):
+    kinds.setdefault(kind, []).append(row)
+  kinds = dict(sorted(kinds.items()))
+  columns = _COLUMNS | (dict(judge.columns) if judge else {})
   patches = {kind: _patches(pipeline, truth[rows]) for kind, rows in kinds.items()}
 
   def read(videos: Videos) -> _Read:
-    each, errors, phases = _numbers(videos, truth, chosen, judge)
+    each, errors = _numbers(videos, truth)
+    if judge is not None:
+      each |= judge.read(videos, indices)
     scores = {}
     for kind, rows in kinds.items():
       means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
-      scores[kind] = dict.fromkeys(_COLUMNS, math.nan) | means | {
+      scores[kind] = dict.fromkeys(columns, math.nan) | means | {
         # That of all clips is of their mean error.
         'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
         'frechet': frechet_distance(_patches(pipeline, videos[rows]), patches[kind]),
-        'phase': _mean(phases[rows]),
       }  # fmt: skip
     return _Read(each, scores)
 
@@ -127,19 +125,20 @@ def judge_upsampler(
   degraded = np.stack([source.small(index) for index in range(len(chosen))])
   for given in INPUTS:
     small = shrunk(truth, pairs) if given == 'clean' else degraded
-    ways = _enlarged(pipeline, baseline, small, shape.size, captions, seed, given == 'clean')
+    ways = _enlarged(pipeline, baseline, small, size, captions, seed, given == 'clean')
     found[given] = {way: read(videos) for way, videos in ways.items()} | still_read
     for row, caption in enumerate(captions):
-      pictured = {'input': _repeated(small[row], shape.size)}
+      pictured = {'input': _repeated(small[row], size)}
       pictured |= {way: videos[row] for way, videos in (ways | still).items() if way in PICTURED}
       shown.append(Shown(f'{given}, {caption}', pictured))
   where = '' if baseline is None else str(baseline.weights['workdir'])
-  return _measured(found, kinds, captions, where), shown
+  return _measured(found, kinds, columns, captions, where), shown
 
 
 def _measured(
   found: Mapping[str, Mapping[str, '_Read']],
   kinds: Mapping[str, Sequence[int]],
+  columns: Mapping[str, str],
   captions: Sequence[str],
   baseline: str,
 ) -> Measured:
@@ -150,21 +149,21 @@ def _measured(
   }
   metrics = {}
   table: list[Grid | str] = []
-  digits = [f'.{places}f' for _, places in _COLUMNS.values()]
-  heads = [title for title, _ in _COLUMNS.values()]
-  for place, (given, ways) in enumerate(found.items()):
+  places = ['.2f' if name in _COARSE else '.3f' for name in columns]
+  for turn, (given, ways) in enumerate(found.items()):
     for kind, rows in kinds.items():
       told = scores[given][kind]
-      cells = {way: [each[name] for name in _COLUMNS] for way, each in told.items()}
-      table += [Grid(heads, cells, digits, f'{given} input, {kind} ({len(rows)})'), '']
+      cells = {way: [each[name] for name in columns] for way, each in told.items()}
+      title = f'{given} input, {kind} ({len(rows)})'
+      table += [Grid(list(columns.values()), cells, places, title), '']
       for name, number in told[OURS].items():
         if math.isnan(number):
           continue
         spread = np.full(len(found) * len(captions), np.nan)
         if name in ways[OURS].each:
-          spread[np.array(rows) + place * len(captions)] = ways[OURS].each[name][list(rows)]
+          spread[np.array(rows) + turn * len(captions)] = ways[OURS].each[name][list(rows)]
         beside = {way: each[name] for way, each in told.items() if way != OURS}
-        label = ', '.join((_COLUMNS[name][0], f'{given} input', *({kind} - {'clips'})))
+        label = ', '.join((columns[name], f'{given} input', *({kind} - {'clips'})))
         metrics[f'scores/{given}/{kind}/{OURS}/{name}'] = _metric(
           name, number, spread, len(rows), label, beside
         )
@@ -215,24 +214,6 @@ def _repeated(video: UInt8[np.ndarray, '_ _ _ 3'], size: tuple[int, int]) -> np.
   return video[:, rows][:, :, columns]
 
 
-def _kinds(samples: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-  """Returns which clips are plain and which have a texture; of other data all are one kind."""
-  kinds: dict[str, list[int]] = {}
-  for row, sample in enumerate(samples):
-    textured = TEXTURES[sample['texture']] if 'texture' in sample else None
-    kind = 'clips' if textured is None else 'textured' if textured else 'plain'
-    kinds.setdefault(kind, []).append(row)
-  return dict(sorted(kinds.items()))
-
-
-def _digit_judge(data: DataSettings, shape: Shape) -> DigitJudge:
-  world = {**data.world, 'frames': shape.frames, 'size': shape.size}
-  return train_judge(side=min(shape.size), clips=JUDGED, **world)
-
-
-_JUDGES = {'digits': _digit_judge}  # kind of data -> what makes a judge of it
-
-
 class _Read(NamedTuple):
   """Scores of one way to enlarge: score -> a number a clip, and kind of clips -> score -> value."""
 
@@ -241,30 +222,18 @@ class _Read(NamedTuple):
 
 
 def _numbers(
-  videos: Videos, truth: Videos, samples: Sequence[Mapping[str, Any]], judge: DigitJudge | None
-) -> tuple[dict[str, Float[np.ndarray, 'n']], Float[np.ndarray, 'n'], Float[np.ndarray, 'n']]:
-  """Returns score -> a number a clip, the squared errors, and the phases of textures."""
+  videos: Videos, truth: Videos
+) -> tuple[dict[str, Float[np.ndarray, 'n']], Float[np.ndarray, 'n']]:
+  """Returns score -> a number a clip, and the squared errors."""
   pairs = list(zip(videos, truth, strict=True))
   errors = np.array([similarity.squared_errors(*pair).mean() for pair in pairs])
   each = {
     'psnr': similarity.decibels(errors),
     'ssim': np.array([similarity.structural_similarity(*pair).mean() for pair in pairs]),
   }
-  moving = truth.shape[1] > 1
-  if moving:
+  if truth.shape[1] > 1:
     each['flicker'] = np.array([similarity.flicker(*pair) for pair in pairs])
-  phases = np.full(len(videos), np.nan)
-  if judge is not None:
-    textures = [TEXTURES[sample['texture']] for sample in samples]
-    read = [judge.read(video) for video in videos]
-    right = [mine.digit == sample['digit'] for mine, sample in zip(read, samples, strict=True)]
-    each['digit'] = np.array(right, float)
-    named = zip(read, textures, strict=True)
-    each['texture'] = np.array([float(r.texture == t) if t else np.nan for r, t in named])
-    if moving:
-      shown = zip(videos, textures, strict=True)
-      phases = np.array([texture_phase(video) if t else np.nan for video, t in shown])
-  return each, errors, phases
+  return each, errors
 
 
 def _mean(numbers: Float[np.ndarray, 'n']) -> float:
@@ -282,7 +251,7 @@ def _metric(
 ) -> Metric:
   """A score with its interval, where it is known what each clip has."""
   better = -1 if name in _LESS else 1
-  if name in _SHARES:
+  if np.isin(each[np.isfinite(each)], (0, 1)).all() and name not in _COLUMNS:
     return share_metric(each, label, beside=beside)
   if not np.isfinite(each).any():
     return number_metric(number, count, label, better, beside=beside)
@@ -324,7 +293,7 @@ def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.P
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, list[tuple[str, Video]]]:
-  """Enlarges clips of moving digits that are `factor` times as long and wide as windows.
+  """Enlarges clips of a world that are `factor` times as long and wide as windows.
 
   Flicker (the second difference in time, and the error after warping by the optical flow of the
   true clip) at the seams of windows is compared with that near them, and the second difference of
@@ -333,8 +302,9 @@ def judge_seams(
   sees seams at all. Returns the ratios, and the first clip in every way, for a picture.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
-  if data.kind != 'digits':
-    raise ConfigError(f'seams are looked for on moving digits; this model is of {data.kind!r} data')
+  if data.kind not in WORLDS:
+    known = ' or '.join(WORLDS)
+    raise ConfigError(f'seams are looked for on clips of {known}; these data are {data.kind!r}')
   frames, height, width = pipeline.window
   shape = (factor * frames, height, factor * width)
   source = make_world(data, 'validation', frames=shape[0], size=shape[1:])

@@ -112,6 +112,29 @@ class CameraJudge(VideoJudge, Protocol):
     ...
 
 
+@runtime_checkable
+class EnlargedJudge(Protocol):
+  """Reads clips of one world that were enlarged; it is made of the source that validates."""
+
+  @property
+  def source(self) -> Any:
+    """Whole clips that training did not show."""
+    ...
+
+  @property
+  def columns(self) -> Mapping[str, str]:
+    """The numbers of `read`, name -> label in tables; more is better."""
+    ...
+
+  def kinds(self, indices: Sequence[int]) -> list[str]:
+    """Names a kind of each clip of the source; each kind has a table of its own."""
+    ...
+
+  def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
+    """Says how much of what clips of the source show is read from such videos; NaN if nothing."""
+    ...
+
+
 class Column(NamedTuple):
   """A number of a table: its label, what it is multiplied by there, and which way is better."""
 

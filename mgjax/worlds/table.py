@@ -40,6 +40,7 @@ WORLDS = {
     {
       'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge',
       'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
+      'enlarged': 'mgjax.worlds.digits.judges.enlarged:DigitsEnlarged',
     },
     'the green digit 3 moves left',
     'mgjax.worlds.digits.judges.video:DigitsPrompts',
@@ -54,6 +55,7 @@ WORLDS = {
     {
       'video': 'mgjax.worlds.solids.judges.video:make_judge',
       'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
+      'enlarged': 'mgjax.worlds.solids.judges.video:SolidsEnlarged',
     },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
     'mgjax.worlds.solids.judges.video:SolidsPrompts',
@@ -71,7 +73,8 @@ def source_of(world: str) -> type:
 
 
 def judge_of(world: str, what: str) -> Any:
-  """Returns what makes the judge of something: 'video', from a source of training, or 'sound'.
+  """Returns what makes the judge of something, see `judging.py`: of 'video' from a source of
+  training, of 'sound' from nothing, of what is 'enlarged' from a source of validation.
 
   Raises ConfigError if it has none.
   """

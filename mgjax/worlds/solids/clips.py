@@ -14,7 +14,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Fraction, Positive, Range, check
-from mgjax.core.typing import Float
+from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.solids import sounds
 from mgjax.worlds.solids.camera import Poses, distance_gone, poses
 from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
@@ -85,6 +85,7 @@ class Solids:
   meetings: Fraction = 0.5  # share of scenes of several solids in which two meet
   wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
+  crop: Positive = 1  # of clips so many times as large a window is cut out, the same in all frames
 
   by_seconds: ClassVar[bool] = True
   of_frames: ClassVar[frozenset[str]] = frozenset({'video', *EXTRAS})
@@ -109,6 +110,8 @@ class Solids:
         'colour for each, as in (1, 3)'
       )
     moving = any(MOTIONS[name].direction for name in self.motions)
+    if self.crop > 1 and self.extras:
+      raise ConfigError(f'extras = {self.extras} are of whole clips; expected crop = 1')
     if self.cameras == ('follows',) and not moving:
       raise ConfigError(
         "cameras = ('follows',), but nothing moves; give motions such as rolls left"
@@ -195,7 +198,8 @@ class Solids:
     sample = self._sample(scene, labels)
     with _on_cpu():
       stage = render.stage(scene, labels.positions, labels.turns, labels.camera, self._room(scene))
-      sample['video'] = np.array(render.draw(stage, self.rays, self.size))
+      size = tuple(side * self.crop for side in self.size)
+      sample['video'] = self._cut(scene, np.array(render.draw(stage, self.rays, size)))
       if {'segmentation', 'depth'} & set(self.extras):
         found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))
         sample |= {name: np.array(found[name]) for name in found if name in self.extras}
@@ -205,6 +209,16 @@ class Solids:
   def _last(self) -> float:
     """When the camera's move ends, at the last frame."""
     return (self.frames - 1) / self.fps or SECONDS
+
+  def _cut(self, scene: Scene, video: UInt8[np.ndarray, 't h w 3']) -> np.ndarray:
+    """Returns the window of a whole clip, at a place that the scene decides."""
+    if self.crop == 1:
+      return video
+    generator = np.random.default_rng((scene.wording, self.crop))
+    (top, left), (height, width) = (
+      [int(generator.integers((self.crop - 1) * side + 1)) for side in self.size], self.size
+    )  # fmt: skip
+    return video[:, top : top + height, left : left + width]
 
   def _room(self, scene: Scene) -> int:
     return max(self.solids[1], len(scene.solids))

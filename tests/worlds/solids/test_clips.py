@@ -254,3 +254,21 @@ def test_the_fingerprint_names_what_differs():
   assert Solids().fingerprint == 'Solids()'
   assert Solids(meetings=1).fingerprint == 'Solids(meetings=1.0)'
   assert set(SPLITS) >= {'train', 'in_distribution', 'new_combination', 'new_value'}
+
+
+def test_a_window_is_cut_out_of_a_clip_the_same_in_all_frames():
+  source, places = SMALL(crop=2), set()
+  for index in range(4):
+    window = source[index]['video']
+    whole = SMALL(size=(64, 64))[index]['video']
+    found = [
+      (top, left)
+      for top in range(33)
+      for left in range(33)
+      if (whole[:, top : top + 32, left : left + 32] == window).all()
+    ]
+    assert found
+    places.add(found[0])
+  assert len(places) > 1
+  with pytest.raises(ConfigError, match='of whole clips; expected crop = 1'):
+    SMALL(crop=2, extras=('depth',))

@@ -185,6 +185,29 @@ class SolidsJudge:
     return [_reading(told, rates, index) for index in range(len(small))]
 
 
+class SolidsEnlarged:
+  """Reads enlarged clips for `mgjax.evaluation`, see `EnlargedJudge` of `worlds/judging.py`.
+
+  A model may have learnt from windows: the clips are whole, as long as the judge looks.
+  """
+
+  def __init__(self, source: Solids):
+    size = tuple(side * source.crop for side in source.size)
+    self.source = dataclasses.replace(source, frames=FRAMES, fps=FPS, size=size, crop=1)
+    self._judge = make_judge(self.source)
+
+  @property
+  def columns(self) -> dict[str, str]:
+    return FACTORS
+
+  def kinds(self, indices: Sequence[int]) -> list[str]:
+    return ['clips'] * len(indices)
+
+  def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
+    scenes = [self.source.scene(index) for index in indices]
+    return self._judge.right(videos, [_asked_of(self.source, scene) for scene in scenes])
+
+
 class SolidsPrompts:
   """Captions of scenes of every group in turn; a scene is 'split:seed:index'."""
 
@@ -238,11 +261,12 @@ def _turned(way: str) -> str:
 @functools.lru_cache(maxsize=8)  # several instruments ask for the same
 def _asked(source: Solids, group: str, count: int) -> tuple[Asked, ...]:
   source = dataclasses.replace(source, split=GROUPS[group])
-  scenes = [source.scene(index) for index in range(count)]
-  told = [source.caption(scene) for scene in scenes]
-  return tuple(
-    Asked(each.text, Wanted(scene, each.says)) for each, scene in zip(told, scenes, strict=True)
-  )
+  return tuple(_asked_of(source, source.scene(index)) for index in range(count))
+
+
+def _asked_of(source: Solids, scene: Scene) -> Asked:
+  told = source.caption(scene)
+  return Asked(told.text, Wanted(scene, told.says))
 
 
 @functools.lru_cache(maxsize=8)  # several ways to sample one model are judged alike

@@ -15,6 +15,7 @@ from mgjax.worlds.solids.judges.check import check_judge
 from mgjax.worlds.solids.judges.video import (
   FACTORS,
   SolidSeen,
+  SolidsEnlarged,
   SolidsReading,
   Wanted,
   make_judge,
@@ -132,3 +133,13 @@ def test_larger_clips_are_averaged_and_others_refused():
 def test_a_judge_that_is_not_there_says_how_it_is_trained():
   with pytest.raises(ConfigError, match="no judge 'other' comes along; train it"):
     make_judge(Solids(), 'other')
+
+
+def test_enlarged_clips_are_read_whole_and_of_the_scenes_of_their_indices():
+  judge = SolidsEnlarged(Solids(split='in_distribution', crop=2, frames=6))
+  assert judge.source.size == (128, 128) and judge.source.frames == 16
+  indices = range(12)
+  videos = np.stack([judge.source[index]['video'] for index in indices])
+  right, others = (judge.read(each, indices) for each in (videos, videos[::-1]))
+  assert right.keys() == judge.columns.keys()
+  assert np.nanmean(right['colour']) > 0.9 > 0.6 > np.nanmean(others['colour'])
