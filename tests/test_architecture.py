@@ -76,8 +76,6 @@ CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks', 
 TRAINED = 'mgjax/training/run.py'
 # Instruments that are of moving digits alone; whatever else is measured asks a world's judge.
 NAMES_DIGITS = {
-  'mgjax/editing/instructions.py',
-  'mgjax/evaluation/editing.py',
   'mgjax/evaluation/personalization.py',
   'mgjax/evaluation/retrieval.py',
   'mgjax/workflows/cross_pairs.py',

@@ -1,7 +1,7 @@
 """Instructions: a grammar of edits, and what writes them and turns them round (Movie Gen §5).
 
 Backtranslation needs of a clip an instruction, the one that undoes it, and captions of the clip
-before and after. A language model writes them for real footage; moving digits know them.
+before and after. A language model writes them for real footage; a world knows its own.
 """
 
 import re
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.worlds.digits.clips import Digits
 
 _COLOURS = (
   'red green blue yellow orange purple violet pink brown black white grey gray golden silver teal'
@@ -87,20 +86,20 @@ def _pattern(phrase: str) -> re.Pattern[str]:
   return re.compile(''.join(parts))
 
 
-def write_of_digits(source: Digits) -> Write:
+def write_of_world(source: Any) -> Write:
   """Returns what writes the instructions of a source of edits, from what its scenes are.
 
   Of a pair (before, after) only 'video', the clip after, is given: it is edited by what undoes the
   edit, and the instruction leads back. The clip before is never looked at.
 
   Args:
-    source: with `edits`; those that cannot be undone give nothing.
+    source: of a world, with `edits`; those that cannot be undone give nothing.
   """
 
   return lambda indices, samples: [_instruction(source, index) for index in indices]
 
 
-def _instruction(source: Digits, index: int) -> Instruction | None:
+def _instruction(source: Any, index: int) -> Instruction | None:
   back = source.edit(source.scene(index))
   forward = back.undone
   if forward is None:

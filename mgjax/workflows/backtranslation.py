@@ -34,7 +34,7 @@ from mgjax.editing.instructions import (
   draw_task,
   make_request,
   read_answer,
-  write_of_digits,
+  write_of_world,
 )
 from mgjax.editing.pipeline import Editor
 from mgjax.editing.requests import EDIT
@@ -48,9 +48,9 @@ from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.workflows.cross_pairs import digest_of
 from mgjax.workflows.encode import stored_prompts, stored_type
 from mgjax.workflows.make_pairs import PAGE, Pair, PairsResult, make_pairs
+from mgjax.worlds.table import WORLDS
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
-_WRITERS = {'digits': write_of_digits}  # kinds of data that know their instructions
 _STREAMS = 2  # of random numbers of a clip: its task, its noise
 
 
@@ -69,7 +69,7 @@ class Backtranslation:
     noise: standard deviation of what is added to the latents of the edited clip. Not in public
       sources.
     tasks: that a language model is asked for, see `editing.instructions.GRAMMAR`.
-    writer: fields of `EndpointSettings`, of a language model; {} for moving digits, which knows.
+    writer: fields of `EndpointSettings`, of a language model; {} for a world that knows its edits.
     seed: of tasks and noise.
     own_edits: True leads from the real clip to the edited one: training on what the model makes
       itself, with which the report compares (Table 21).
@@ -253,14 +253,16 @@ def _clips(
   samples_per_shard: int,
 ) -> dict[str, tuple[Source, Write]]:
   """Returns the real clips of each bucket of a split, and what writes their instructions."""
-  if not settings.writer and data.kind not in _WRITERS:
+  knowing = [name for name, world in WORLDS.items() if 'edits' in world.judges]
+  if not settings.writer and data.kind not in knowing:
     raise ConfigError(
-      'backtranslation.writer is empty, and only the moving digits know their instructions; name '
-      "the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
+      f'backtranslation.writer is empty, and only {" and ".join(knowing)} know their instructions; '
+      "name the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"
     )
   if not settings.writer and not data.world.get('edits'):
     raise ConfigError(
-      "data.digits.edits is empty, so there is nothing to do; expected some, as in ('recolour',)"
+      f'data.{data.kind}.edits is empty, so there is nothing to do; expected some, as in '
+      "('recolour',)"
     )
   most = settings.clips if split == 'train' else settings.validation
   found = {}
@@ -271,7 +273,7 @@ def _clips(
       write = functools.partial(_write_by, asked, answers, samples_per_shard, settings)
     else:
       shape = shapes[name]
-      write = _WRITERS[data.kind](make_world(data, split, frames=shape.frames, size=shape.size))
+      write = write_of_world(make_world(data, split, frames=shape.frames, size=shape.size))
     source = Replacing(source, name, directory / 'quarantine.jsonl')
     found[name] = _First(source, most), write
   return found

@@ -90,6 +90,55 @@ class Prompts(Protocol):
     ...
 
 
+class AskedEdit(NamedTuple):
+  """An edit to judge a model by; `name` is the row of a table that it counts in."""
+
+  name: str
+  edit: Any  # with `task`, `instruction` and what the world knows
+  before: UInt8[np.ndarray, 't h w 3']
+  after: UInt8[np.ndarray, 't h w 3']
+
+
+class JudgedEdit(NamedTuple):
+  """What is read of one edited clip: which parts of it are right; numbers, NaN where none is."""
+
+  parts: Mapping[str, bool]
+  numbers: Mapping[str, float]
+
+  @property
+  def right(self) -> bool:
+    """Whether all is as asked and all else is kept."""
+    return all(self.parts.values())
+
+
+@runtime_checkable
+class EditsJudge(Protocol):
+  """Asks for edits of clips of one world and reads them; it is made of the source of training."""
+
+  @property
+  def tasks(self) -> tuple[str, ...]:
+    """What can be asked for of such clips."""
+    ...
+
+  @property
+  def numbers(self) -> Mapping[str, 'Column']:
+    """Those of `JudgedEdit`."""
+    ...
+
+  @property
+  def uncounted(self) -> tuple[str, ...]:
+    """Rows that count in no mean over tasks."""
+    ...
+
+  def asks(self, samples: int, tasks: Sequence[str]) -> list[AskedEdit]:
+    """Edits of clips that training never showed, about so many, at least one of each task."""
+    ...
+
+  def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
+    """Says what is right of an edited video of each."""
+    ...
+
+
 class CameraPath(NamedTuple):
   """How far the camera of a clip has moved until each frame, as asked for and as it is read."""
 

@@ -41,6 +41,7 @@ WORLDS = {
       'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge',
       'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
       'enlarged': 'mgjax.worlds.digits.judges.enlarged:DigitsEnlarged',
+      'edits': 'mgjax.worlds.digits.judges.edit:DigitsEdits',
     },
     'the green digit 3 moves left',
     'mgjax.worlds.digits.judges.video:DigitsPrompts',
@@ -73,8 +74,8 @@ def source_of(world: str) -> type:
 
 
 def judge_of(world: str, what: str) -> Any:
-  """Returns what makes the judge of something, see `judging.py`: of 'video' from a source of
-  training, of 'sound' from nothing, of what is 'enlarged' from a source of validation.
+  """Returns what makes the judge of something, see `judging.py`: of 'video' and 'edits'
+  from a source of training, of what is 'enlarged' from one of validation, of 'sound' from nothing.
 
   Raises ConfigError if it has none.
   """

@@ -12,7 +12,7 @@ from mgjax.editing.instructions import (
   guess_task,
   make_request,
   read_answer,
-  write_of_digits,
+  write_of_world,
 )
 from mgjax.worlds.digits.edits import TASKS, all_instructions
 
@@ -51,7 +51,7 @@ def test_instructions_of_the_small_world_lead_there_and_back():
   data = data_settings(editing.get_config('backtranslation').data.to_dict())
   source = make_world(data, 'train', frames=1, size=(32, 32))
   indices = range(60)
-  told = write_of_digits(source)(indices, [source[index] for index in indices])
+  told = write_of_world(source)(indices, [source[index] for index in indices])
   for index, instruction in zip(indices, told, strict=True):
     sample = source[index]
     assert instruction.backward == sample['caption']  # what training is told of the pair
@@ -65,7 +65,7 @@ def test_instructions_of_the_small_world_lead_there_and_back():
 def test_what_cannot_be_undone_has_no_instruction():
   data = data_settings(editing.get_config('frames').data.to_dict())
   source = make_world(data, 'train', frames=2, size=(32, 32), edits=('mark', 'still'))
-  assert write_of_digits(source)([0, 1], [{}, {}]) == [None, None]
+  assert write_of_world(source)([0, 1], [{}, {}]) == [None, None]
 
 
 GOOD = {'task': 'recolour', 'instruction': 'make the car blue', 'reverse': 'make the car red'}

@@ -1,5 +1,6 @@
 """Editors are judged task by task, beside the source as it is and the truth."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,21 +8,15 @@ import pytest
 
 from configs.digits import editing as recipe
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.editing import (
-  NEW_COLOUR,
-  OURS,
-  UNCOUNTED,
-  held_out_edits,
-  judge_editing,
-  judge_edits,
-)
+from mgjax.evaluation.editing import OURS, edits_judge, judge_editing, judge_edits
 from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.record.show import draw_below
 from mgjax.video.pipeline import VideoPipeline
-from mgjax.worlds.digits import render
+from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.edits import TASKS
-from mgjax.worlds.digits.judges.edit import train_edit_judge
+from mgjax.worlds.digits.judges.edit import NEW_COLOUR, DigitsEdits, train_edit_judge
 from mgjax.worlds.digits.scene import COLOURS
+from mgjax.worlds.judging import EditsJudge
 
 SHAPE = 4, 32, 32
 EACH = 3
@@ -39,20 +34,24 @@ class Obedient(VideoPipeline):
 
   def generate(self, prompts, *, video, task=None, seed=0):
     self.asked.append((prompts, task, seed))
-    truth = [each.edit for each in held_out_edits(self, len(prompts))]
     made = list(video)
-    for place, (edit, name) in enumerate(zip(truth, task or [''] * len(prompts), strict=True)):
+    for place, (each, name) in enumerate(zip(asked(), task or [''] * len(prompts), strict=True)):
       if name in self.solved:
-        made[place] = render.render(edit.after, SHAPE[0], SHAPE[1:])
+        made[place] = each.after
     return np.stack(made)
 
   def reconstruct(self, video):
     return video // 2 * 2
 
 
+def asked():
+  return edits_judge(Obedient()).asks(SAMPLES, TASKS)
+
+
 @pytest.fixture(scope='module')
 def judge():
-  return train_edit_judge(frames=4, clips=300, **recipe.WORLD)
+  reader = train_edit_judge(frames=4, clips=300, **recipe.WORLD)
+  return dataclasses.replace(edits_judge(Obedient()), reader=reader)
 
 
 @pytest.fixture(scope='module')
@@ -78,13 +77,13 @@ def test_what_is_solved_is_right_and_floors_and_ceilings_stand_beside(found):
 
 
 def test_edits_show_what_training_never_did():
-  asked = held_out_edits(Obedient(), SAMPLES)
-  assert [each.name for each in asked] == [name for name in ROWS for _ in range(EACH)]
-  for each in asked:
+  edits = asked()
+  assert [each.name for each in edits] == [name for name in ROWS for _ in range(EACH)]
+  for each in edits:
     new = each.edit.after.colour not in recipe.COLOURS
     assert new == (each.name == NEW_COLOUR) and each.edit.after.colour in COLOURS
     assert each.edit.before.colour in recipe.COLOURS
-  scenes = [each.edit.after for each in asked[:EACH]]
+  scenes = [each.edit.after for each in edits[:EACH]]
   assert len({(scene.number, scene.colour, scene.motion) for scene in scenes}) == EACH
 
 
@@ -114,7 +113,7 @@ def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(found):
   record, mean = measured.record, measured.metrics[f'mean/{OURS}']
   assert mean.value.value == pytest.approx(record['mean'][OURS])
   assert len(measured.samples) == len(mean.value.each) == EACH * len(ROWS)
-  counted = [name not in UNCOUNTED for name in ROWS for _ in range(EACH)]
+  counted = [name not in DigitsEdits.uncounted for name in ROWS for _ in range(EACH)]
   assert np.isfinite(mean.value.each).tolist() == counted
   assert mean.beside['truth'] == record['mean']['truth']
   recolour, told = measured.metrics[f'edits/{OURS}/recolour/right'].value, record['edits'][OURS]
@@ -122,13 +121,15 @@ def test_numbers_of_all_tasks_stand_edit_by_edit_beside_the_other_ways(found):
 
 
 def test_videos_of_any_maker_are_scored(judge):
-  edits = [each.edit for each in held_out_edits(Obedient(), SAMPLES)]
+  edits = asked()
   black = [np.zeros((*SHAPE, 3), np.uint8)] * len(edits)
   found = judge_edits(edits, black, judge)
   assert not any(each.right for row in found.values() for each in row)
-  with pytest.raises(DataError, match='one of each'):
+  with pytest.raises(DataError, match='give one of each an edit'):
     judge_edits(edits, black[:-1], judge)
   editor = Obedient()
   editor.reads = ()
   with pytest.raises(ConfigError, match='reads a source video'):
-    held_out_edits(editor, 9)
+    judge_editing(editor, samples=9)
+  for make in (DigitsEdits,):
+    assert isinstance(make(Digits()), EditsJudge)

@@ -8,7 +8,8 @@ under a mark is read with the layer taken off again.
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.ndimage import maximum_filter
@@ -16,7 +17,8 @@ from scipy.ndimage import maximum_filter
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Float
 from mgjax.worlds.digits import render
-from mgjax.worlds.digits.edits import TASKS, Edit
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.edits import OF_MOTION, TASKS, Edit
 from mgjax.worlds.digits.judges.digit import (
   SIDE,
   THRESHOLD,
@@ -25,7 +27,9 @@ from mgjax.worlds.digits.judges.digit import (
   find_digit,
   train_judge,
 )
+from mgjax.worlds.digits.judges.video import held_out_labels, indices_of, looks_of
 from mgjax.worlds.digits.scene import COLOURS, TINTS, Scene
+from mgjax.worlds.judging import AskedEdit, Column, JudgedEdit, Videos
 
 _ALL = ('digit', 'colour', 'wall', 'path', 'mark')
 # Task -> what must be right: in a clip that keeps all else. Where a digit is added it is free to
@@ -44,22 +48,8 @@ _INK = 0.02  # opacity from which on a pixel is not wall alone
 _HAND = 1.5  # pixels of 32 by which the middle of one hand lies off that of another
 
 
-class JudgedEdit(NamedTuple):
-  """What is read of one edited clip."""
-
-  task: str  # of `mgjax.worlds.digits.edits.TASKS`
-  parts: dict[str, bool]  # of `PARTS` of the task, whether it is as it should be
-  handwriting: float  # cosine with the hand of the scene after, NaN unless the task keeps the hand
-  # Root mean square distance from the path of the scene after, pixels of 32; NaN unless the task
-  # asks for a path and a digit is seen.
-  path_error: float
-  flicker: float  # mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall, of 255 levels; NaN of pictures
-  wall_error: float  # mean distance of the wall from that of the scene after, of 255 levels
-
-  @property
-  def right(self) -> bool:
-    """Whether all is as asked and all else is kept."""
-    return all(self.parts.values())
+NEW_COLOUR = 'recolour, new colour'  # a row: colours that training never showed
+SPLIT = 'judge'  # of the clips' handwriting, so that what was filtered by 'filter' knows none of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,19 +90,70 @@ class EditJudge:
       'path': path_error <= self.path,
       'mark': mark == after.mark,
     }
-    return JudgedEdit(
-      task=task,
-      parts={name: parts[name] for name in PARTS[task]},
-      handwriting=float(sight.crop @ expected.crop) if kept else math.nan,
-      path_error=path_error,
-      flicker=_flicker(video, wall),
-      wall_error=wall_error,
-    )
+    numbers = {
+      'handwriting': float(sight.crop @ expected.crop) if kept else math.nan,
+      'path_error': path_error,
+      'flicker': _flicker(video, wall),
+      'wall_error': wall_error,
+    }
+    return JudgedEdit({name: parts[name] for name in PARTS[task]}, numbers)
 
   def _is_digit(self, sight: Sight, expected: Sight, after: Scene, kept: bool) -> bool:
     """Whether the digit is as asked; a hand that is kept may be misread as it is misread there."""
     found, there = self.digits.classify(np.stack([sight.crop, expected.crop])).tolist()
     return found == int(after.number) or (kept and found == there)
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsEdits:
+  """Asks for edits of held-out captions and reads them, see `EditsJudge` of `worlds/judging.py`.
+
+  Of the numbers `path_error` is the root mean square distance from the path of the scene after, in
+  pixels of 32, `flicker` the mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall and `wall_error` its mean
+  distance from that of the scene after, of 255 levels.
+  """
+
+  source: Digits  # of training
+  reader: EditJudge | None = None
+
+  numbers: ClassVar[Mapping[str, Column]] = {
+    'handwriting': Column('handwriting kept', 1, 1),
+    'path_error': Column('error of the path, pixels', 1, -1),
+    'flicker': Column('flicker of the wall', 1, 0),
+    'wall_error': Column('error of the wall', 1, -1),
+  }
+  uncounted: ClassVar[tuple[str, ...]] = ('nothing', NEW_COLOUR)
+
+  @property
+  def tasks(self) -> tuple[str, ...]:
+    return tuple(task for task in TASKS if self.source.frames > 1 or task not in OF_MOTION)
+
+  def asks(self, samples: int, tasks: Sequence[str]) -> list[AskedEdit]:
+    fresh = [name for name in COLOURS if name not in self.source.colours]
+    rows = [*tasks, *([NEW_COLOUR] if 'recolour' in tasks and fresh else [])]
+    count = max(samples // len(rows), 1)
+    labels = held_out_labels(looks_of(self.source), count)[:count]
+    where, asked = (self.source.frames, self.source.size), []
+    for row in rows:
+      source = dataclasses.replace(
+        self.source,
+        **self.source.validation(self.source.frames)
+        | {'edits': ('recolour' if row == NEW_COLOUR else row,), 'empty': 0.0, 'extras': ()},
+      )
+      source = dataclasses.replace(source, split=SPLIT)
+      for place, index in enumerate(indices_of(source, labels)):
+        edit = source.edit(source.scene(index))
+        if row == NEW_COLOUR:
+          other = dataclasses.replace(edit.after, colour=fresh[place % len(fresh)])
+          edit = edit._replace(after=other)
+        videos = [render.render(scene, *where) for scene in (edit.before, edit.after)]
+        asked.append(AskedEdit(row, edit, *videos))
+    return asked
+
+  def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
+    reader = self.reader or train_edit_judge(**looks_of(self.source))
+    pairs = zip(asked, videos, strict=True)
+    return [reader.judge(np.asarray(video), each.edit) for each, video in pairs]
 
 
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:

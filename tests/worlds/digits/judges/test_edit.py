@@ -41,9 +41,9 @@ def test_true_edits_are_right_and_sources_left_as_they_were_are_not(judge, task)
     # One hand in six may be misread by a judge that saw so few, if nothing tells it which.
     assert all(right for part, right in found.parts.items() if part != 'digit')
     assert tuple(found.parts) == PARTS[task]
-    assert found.wall_error == 0 and found.flicker == 0
-    assert (found.handwriting == pytest.approx(1)) == (task in KEEP_THE_HAND)
-    assert (found.path_error == 0) == (task in KEEP_THE_PATH)
+    assert found.numbers['wall_error'] == 0 and found.numbers['flicker'] == 0
+    assert (found.numbers['handwriting'] == pytest.approx(1)) == (task in KEEP_THE_HAND)
+    assert (found.numbers['path_error'] == 0) == (task in KEEP_THE_PATH)
   assert sum(found.right for found in true) >= (EACH if task in KEEP_THE_HAND else EACH - 1)
   assert [found.right for found in left] == [task == 'nothing'] * EACH
 
@@ -52,7 +52,7 @@ def test_true_edits_are_right_and_sources_left_as_they_were_are_not(judge, task)
 def test_pictures_are_judged_as_clips_are(judge, task):
   found = [judge.judge(show(edit.after, 1), edit) for edit in edits_of(task, 1)]
   assert sum(each.right for each in found) >= EACH - 1
-  assert all(np.isnan(each.flicker) for each in found)
+  assert all(np.isnan(each.numbers['flicker']) for each in found)
   source = [judge.judge(show(edit.before, 1), edit) for edit in edits_of(task, 1)]
   assert not any(each.right for each in source) or task == 'nothing'
 
@@ -102,7 +102,9 @@ def test_a_wall_that_flickers_is_measured(judge):
   edit = edits_of('nothing')[0]
   grey = show(edit.after).astype(np.int16) + np.array([0, 2] * (FRAMES // 2))[:, None, None, None]
   # x, x + 2, x, ...: the second difference is 4 everywhere.
-  assert judge.judge(grey.clip(0, 255).astype(np.uint8), edit).flicker == pytest.approx(4)
+  assert judge.judge(grey.clip(0, 255).astype(np.uint8), edit).numbers['flicker'] == pytest.approx(
+    4
+  )
 
 
 def test_what_decoders_blur_is_judged_the_same(judge):

@@ -1,0 +1,24 @@
+r"""Audio model of the world of solids: impacts, rolling and silence, seen at 8 frames a second.
+
+python -m launch.train --config=configs/solids/codec.py --workdir=runs/solids_sound/codec
+python -m launch.data encode --config=configs/solids/audio.py \
+  --output=runs/solids_sound/latents --config.autoencoder=runs/solids_sound/codec
+python -m launch.train --config=configs/solids/audio.py --workdir=runs/solids_sound/audio \
+  --config.autoencoder=runs/solids_sound/codec --config.data.latents=runs/solids_sound/latents
+"""
+
+from ml_collections import ConfigDict
+
+from ..digits import audio
+from . import codec, video
+
+
+def get_config() -> ConfigDict:
+  config = audio.get_config()
+  config.autoencoder = 'runs/solids_sound/codec'
+  config.data = codec.get_config().data
+  config.data.latents = 'runs/solids_sound/latents'
+  config.buckets.sound.update(height=64, width=64)
+  config.model.conditionings.text = video.get_config().model.conditionings.text
+  config.model.conditionings.video.background = 0.0  # there is a sky and a floor
+  return config

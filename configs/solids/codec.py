@@ -1,0 +1,18 @@
+r"""Audio codec of the sounds of solids, some minutes on two CPU cores.
+
+python -m launch.train --config=configs/solids/codec.py --workdir=runs/solids_sound/codec
+"""
+
+from ml_collections import ConfigDict
+
+from ..digits import codec
+
+
+def get_config() -> ConfigDict:
+  config = codec.get_config()
+  config.data = ConfigDict(
+    {'kind': 'solids', 'solids': {'solids': (1, 2)}, 'latents': '', 'fps': 8, 'threads': 2}
+  )
+  config.buckets.sound.seconds = 0.5
+  config.train.steps = 1500
+  return config

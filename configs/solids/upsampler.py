@@ -1,0 +1,54 @@
+r"""Spatial upsampler of the world of solids: 64 to 128 px, minutes of two CPU cores a part.
+
+python -m launch.train --config=configs/solids/upsampler.py:autoencoder \
+  --workdir=runs/solids_upsampler/autoencoder
+python -m launch.data encode --config=configs/solids/upsampler.py \
+  --output=runs/solids_upsampler/latents \
+  --config.autoencoder=runs/solids_upsampler/autoencoder \
+  --config.pairs.temporal_autoencoder=runs/solids/autoencoder
+python -m launch.train --config=configs/solids/upsampler.py \
+  --workdir=runs/solids_upsampler/model \
+  --config.autoencoder=runs/solids_upsampler/autoencoder \
+  --config.pairs.temporal_autoencoder=runs/solids/autoencoder \
+  --config.data.latents=runs/solids_upsampler/latents
+python -m launch.evaluate --workdir=runs/solids_upsampler/model --samples=16
+
+It learns from windows of 64 px, cut out of clips of 128 px. Half of what it enlarges are
+reconstructions by the autoencoder of 64 px, as text to video makes them. With :regression a net of
+the same size answers the mean.
+"""
+
+from ml_collections import ConfigDict
+
+from ..digits import upsampler
+
+FRAMES = 8  # of a window, those of a latent frame of text to video
+SIDE = 64
+
+
+def get_config(part: str = 'model') -> ConfigDict:
+  config = upsampler.get_config(part)
+  config.data = ConfigDict(
+    {
+      'kind': 'solids',
+      'solids': {'solids': (1, 3), 'crop': 2},
+      'latents': '',
+      'fps': 8,
+      'threads': 2,
+    }
+  )
+  if part == 'autoencoder':
+    # 24 numbers of 4 x 4 pixels: bicubic has 36.6 dB, and this must be well above.
+    config.model.update(latent_channels=24, shortcut=True)
+    config.objective.mse = 10.0
+    config.optimizer.learning_rate = 4e-4
+    config.train.steps = 2000
+    config.train.evaluate_every = config.train.save_every = 1000
+    return config
+  config.autoencoder = 'runs/solids_upsampler/autoencoder'
+  config.data.latents = 'runs/solids_upsampler/latents'
+  config.buckets.video.frames = FRAMES
+  config.model.positions = (FRAMES, SIDE // 8, SIDE // 8)
+  config.pairs.temporal_autoencoder = 'runs/solids/autoencoder'
+  config.pairs.reconstructed = 0.5
+  return config
