@@ -25,7 +25,7 @@ BUDGETS = {
   'curation': 5500,
   'data': 5210,
   'editing': 1100,
-  'evaluation': 7620,  # a diffusion classifier; what is asked of worlds' judges is theirs
+  'evaluation': 7680,  # a diffusion classifier; what is asked of worlds' judges is theirs
   'flow': 2010,  # answers that are the data
   'flow_models': 2190,  # likelihoods; the autoencoder is found without what writes files
   'media': 3850,
