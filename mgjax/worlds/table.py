@@ -57,6 +57,7 @@ WORLDS = {
       'video': 'mgjax.worlds.solids.judges.video:make_judge',
       'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
       'enlarged': 'mgjax.worlds.solids.judges.video:SolidsEnlarged',
+      'edits': 'mgjax.worlds.solids.judges.edit:SolidsEdits',
     },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
     'mgjax.worlds.solids.judges.video:SolidsPrompts',

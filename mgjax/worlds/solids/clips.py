@@ -18,6 +18,7 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.solids import sounds
 from mgjax.worlds.solids.camera import Poses, distance_gone, poses
 from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
+from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, styled
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
 from mgjax.worlds.solids.physics import Contact, simulate
 from mgjax.worlds.solids.sampling import Choices, draw_scene
@@ -61,6 +62,9 @@ class Solids:
   data; a scene that was changed becomes a sample by `source.show(scene)`; `source.labels(scene)` is
   all that is true of it and `source.caption(scene)` what its caption says, statement by statement.
 
+  With `edits` a sample is a pair: 'video' after an edit, 'source_video' before it, 'task', and as
+  'caption' the instruction; `source.edit(source.scene(index))` is both scenes, as data.
+
   With `sound` a sample has also 'audio', float32 (s 2) of frames / fps seconds at 48 kHz, and
   'events', the seconds of its contacts, with their 'loudness', an amplitude, and both 'materials',
   places in `kinds.MATERIALS`, -1 for the floor. Raises ConfigError for unknown names.
@@ -85,6 +89,7 @@ class Solids:
   meetings: Fraction = 0.5  # share of scenes of several solids in which two meet
   wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
+  edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
   crop: Positive = 1  # of clips so many times as large a window is cut out, the same in all frames
 
   by_seconds: ClassVar[bool] = True
@@ -110,6 +115,14 @@ class Solids:
         'colour for each, as in (1, 3)'
       )
     moving = any(MOTIONS[name].direction for name in self.motions)
+    if self.edits:
+      check_names('edits', self.edits, [t for t in TASKS if self.frames > 1 or t not in OF_MOTION])
+      single = [task for task in self.edits if task in OF_SEVERAL and self.solids[0] < 2]
+      if self.meetings or single or self.sound:
+        raise ConfigError(
+          f'edits = {self.edits}, meetings = {self.meetings:g}, solids = {self.solids}, sound = '
+          f'{self.sound}; expected meetings = 0, solids = (2, 3) and sound = False'
+        )
     if self.crop > 1 and self.extras:
       raise ConfigError(f'extras = {self.extras} are of whole clips; expected crop = 1')
     if self.cameras == ('follows',) and not moving:
@@ -173,6 +186,14 @@ class Solids:
       return plain_caption(scene, self.frames > 1)
     return varied_caption(scene, np.random.default_rng(scene.wording), self.frames > 1)
 
+  def edit(self, scene: Scene) -> Edit:
+    """Returns the edit that the sample of a scene is a pair of, a function of the scene."""
+    if not self.edits:
+      raise ConfigError("edits is empty; expected some, as in ('recolour', 'replace')")
+    generator = np.random.default_rng((scene.wording, len(TASKS)))
+    task = self.edits[generator.integers(len(self.edits))]
+    return draw_edit(task, scene, self.colours, generator)
+
   def labels(self, scene: Scene) -> Labels:
     """Returns all that is true of the clip of a scene."""
     history = simulate(scene.solids)
@@ -192,6 +213,14 @@ class Solids:
 
   def show(self, scene: Scene) -> dict[str, Any]:
     """Returns the sample of a scene, in the frames and size of this source."""
+    if not self.edits:
+      return self._shown(scene)
+    edit, plain = self.edit(scene), dataclasses.replace(self, edits=())
+    source = {'source_video': plain._shown(edit.before)['video']}
+    more = {'caption': edit.instruction, 'task': edit.task}
+    return plain._shown(edit.after) | source | more
+
+  def _shown(self, scene: Scene) -> dict[str, Any]:
     from mgjax.worlds.solids import render  # JAX, which those who draw nothing need not wait for
 
     labels = self.labels(scene)
@@ -199,7 +228,8 @@ class Solids:
     with _on_cpu():
       stage = render.stage(scene, labels.positions, labels.turns, labels.camera, self._room(scene))
       size = tuple(side * self.crop for side in self.size)
-      sample['video'] = self._cut(scene, np.array(render.draw(stage, self.rays, size)))
+      drawn = styled(np.array(render.draw(stage, self.rays, size)), scene.style)
+      sample['video'] = self._cut(scene, drawn)
       if {'segmentation', 'depth'} & set(self.extras):
         found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))
         sample |= {name: np.array(found[name]) for name in found if name in self.extras}

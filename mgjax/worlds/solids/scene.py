@@ -23,6 +23,7 @@ from mgjax.worlds.solids.kinds import (
   SKIES,
 )
 
+STYLES = {'': 'a film', 'outlines': 'a drawing', 'night': 'night'}  # how a clip is shown
 SECONDS = 2.0  # of a scene in which what it tells happens; longer clips show what follows
 
 
@@ -115,12 +116,14 @@ class Scene:
   light: tuple[float, float] = (-0.8, 0.9)  # azimuth as of the camera, elevation; radians
   floor: str = 'grey'
   sky: str = 'blue'
+  style: str = ''  # of `STYLES`
   moment: float = 1.0  # seconds at which a picture shows it
   wording: int = 0  # the seed of its words
 
   def __post_init__(self):
     check_names('floor', (self.floor,), FLOORS)
     check_names('sky', (self.sky,), SKIES)
+    check_names('style', (self.style,), STYLES)
     if not self.solids:
       raise ConfigError('solids = (); expected a solid or more')
 
