@@ -65,18 +65,23 @@ class Caption(NamedTuple):
   says: tuple[Statement, ...]
 
 
-def plain_caption(scene: Scene, moves: bool = True) -> Caption:
-  """Says everything in one phrase; without `moves`, what a picture shows."""
-  teller = _Teller(scene, None)
+def plain_caption(scene: Scene, moves: bool = True, named: bool = True) -> Caption:
+  """Says everything in one phrase; without `moves`, what a picture shows.
+
+  Unless `named`, the first solid is 'this object', of which nothing else is said but its motion.
+  """
+  teller = _Teller(scene, None, named)
   if not moves:
     names = [teller.name(index) for index in range(len(scene.solids))]
     return teller.caption(_listed(names))
   return teller.caption('; '.join([', '.join(teller.clauses()), *teller.camera(always=False)]))
 
 
-def varied_caption(scene: Scene, generator: np.random.Generator, moves: bool = True) -> Caption:
-  """Says what a scene shows in words that are drawn; without `moves`, what a picture shows."""
-  teller = _Teller(scene, generator)
+def varied_caption(
+  scene: Scene, generator: np.random.Generator, moves: bool = True, named: bool = True
+) -> Caption:
+  """Says what a scene shows in words that are drawn; otherwise as `plain_caption`."""
+  teller = _Teller(scene, generator, named)
   count = teller.count() if generator.uniform() < 0.3 else []
   if not moves:
     names = [teller.name(index) for index in range(len(scene.solids))]
@@ -98,8 +103,8 @@ def varied_caption(scene: Scene, generator: np.random.Generator, moves: bool = T
 class _Teller:
   """Finds the words for parts of a scene, and keeps what it said; without a generator the first."""
 
-  def __init__(self, scene: Scene, generator: np.random.Generator | None):
-    self.scene, self.generator = scene, generator
+  def __init__(self, scene: Scene, generator: np.random.Generator | None, named: bool):
+    self.scene, self.generator, self.first_is_named = scene, generator, named
     self.says: dict[Statement, None] = {}  # in their order, each once
     self.named: set[int] = set()
 
@@ -118,6 +123,8 @@ class _Teller:
 
   def name(self, index: int) -> str:
     """'a large red metal ball', and 'the red ball' when it is named again."""
+    if index == 0 and not self.first_is_named:
+      return 'this object'
     solid = self.scene.solids[index]
     words = [solid.colour, self.one(_SHAPES[solid.shape])]
     if index in self.named:

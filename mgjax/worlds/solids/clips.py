@@ -21,6 +21,7 @@ from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
 from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, styled
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
 from mgjax.worlds.solids.physics import Contact, simulate
+from mgjax.worlds.solids.portraits import object_of, portrait
 from mgjax.worlds.solids.sampling import Choices, draw_scene
 from mgjax.worlds.solids.scene import SECONDS, Scene, check_names
 from mgjax.worlds.table import RATE
@@ -34,7 +35,8 @@ SPLITS = {
   'filter': 'any',
   'judge': 'any',
 }
-EXTRAS = ('segmentation', 'depth', 'positions', 'velocities', 'camera')
+WHOLE = ('segmentation', 'depth', 'positions', 'velocities', 'camera')  # no window has them
+EXTRAS = (*WHOLE, 'view', 'reference')
 WORDINGS = ('plain', 'varied')
 MOST = 4  # solids
 
@@ -62,6 +64,9 @@ class Solids:
   data; a scene that was changed becomes a sample by `source.show(scene)`; `source.labels(scene)` is
   all that is true of it and `source.caption(scene)` what its caption says, statement by statement.
 
+  Of the first solid, in other surroundings (`portraits.py`), 'reference' (r h w 3) are pictures
+  that it fills, 'view' (1 h w 3) is one as in clips, with 'view_caption' and both's 'identity'.
+
   With `edits` a sample is a pair: 'video' after an edit, 'source_video' before it, 'task', and as
   'caption' the instruction; `source.edit(source.scene(index))` is both scenes, as data.
 
@@ -87,13 +92,15 @@ class Solids:
   patterns: tuple[str, ...] = ('band',)
   seconds: tuple[str, ...] = ('',)  # colours of patterns, '' a lighter shade of the solid's own
   meetings: Fraction = 0.5  # share of scenes of several solids in which two meet
+  named: bool = True  # False: captions call the first solid 'this object', as a picture shows it
+  references: Positive = 1  # pictures in 'reference'
   wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
   edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
   crop: Positive = 1  # of clips so many times as large a window is cut out, the same in all frames
 
   by_seconds: ClassVar[bool] = True
-  of_frames: ClassVar[frozenset[str]] = frozenset({'video', *EXTRAS})
+  of_frames: ClassVar[frozenset[str]] = frozenset({'video', *WHOLE})
   of_events: ClassVar[frozenset[str]] = frozenset({'loudness', 'materials'})
   silence: ClassVar[str] = ''  # even what stands still may be struck
 
@@ -123,7 +130,7 @@ class Solids:
           f'edits = {self.edits}, meetings = {self.meetings:g}, solids = {self.solids}, sound = '
           f'{self.sound}; expected meetings = 0, solids = (2, 3) and sound = False'
         )
-    if self.crop > 1 and self.extras:
+    if self.crop > 1 and set(WHOLE) & set(self.extras):
       raise ConfigError(f'extras = {self.extras} are of whole clips; expected crop = 1')
     if self.cameras == ('follows',) and not moving:
       raise ConfigError(
@@ -182,9 +189,10 @@ class Solids:
 
   def caption(self, scene: Scene) -> Caption:
     """Returns the caption of a scene and what it says."""
+    moves = self.frames > 1
     if self.wording == 'plain':
-      return plain_caption(scene, self.frames > 1)
-    return varied_caption(scene, np.random.default_rng(scene.wording), self.frames > 1)
+      return plain_caption(scene, moves, self.named)
+    return varied_caption(scene, np.random.default_rng(scene.wording), moves, self.named)
 
   def edit(self, scene: Scene) -> Edit:
     """Returns the edit that the sample of a scene is a pair of, a function of the scene."""
@@ -233,7 +241,18 @@ class Solids:
       if {'segmentation', 'depth'} & set(self.extras):
         found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))
         sample |= {name: np.array(found[name]) for name in found if name in self.extras}
+    for name, count in (('reference', self.references), ('view', 1)):
+      if name in self.extras:
+        scenes = [self.portrait(scene, name == 'reference', index) for index in range(count)]
+        shown = [dataclasses.replace(self, frames=1, extras=()).show(each) for each in scenes]
+        sample[name] = np.concatenate([each['video'] for each in shown])
+        if name == 'view':
+          sample |= {'view_caption': shown[0]['caption'], 'identity': object_of(scene.solids[0])}
     return sample
+
+  def portrait(self, scene: Scene, near: bool, index: int = 0) -> Scene:
+    """Returns the scene of a reference, which is near, or a view: a function of scene and index."""
+    return portrait(scene, np.random.default_rng((scene.wording, near, index)), near)
 
   @property
   def _last(self) -> float:

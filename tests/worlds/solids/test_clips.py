@@ -10,6 +10,7 @@ from mgjax.core.resize import averaging
 from mgjax.worlds.solids.clips import EXTRAS, SPLITS, Solids
 from mgjax.worlds.solids.kinds import CAMERAS, MOTIONS, SIZES, SPEEDS
 from mgjax.worlds.solids.physics import ON_FLOOR
+from mgjax.worlds.solids.portraits import object_of
 from mgjax.worlds.solids.sampling import is_held_out
 from mgjax.worlds.solids.scene import Scene, Solid
 
@@ -272,3 +273,26 @@ def test_a_window_is_cut_out_of_a_clip_the_same_in_all_frames():
   assert len(places) > 1
   with pytest.raises(ConfigError, match='of whole clips; expected crop = 1'):
     SMALL(crop=2, extras=('depth',))
+
+
+def test_references_and_views_show_the_object_in_other_surroundings():
+  source = SMALL(
+    extras=('reference', 'view'), references=2, named=False, patterns=('dots', 'checks')
+  )
+  other = source[4]['identity']
+  for index in range(3):
+    sample, scene = source[index], source.scene(index)
+    assert sample['reference'].shape == (2, 32, 32, 3) and sample['view'].shape == (1, 32, 32, 3)
+    assert 'this object' in sample['caption'].lower() and 'this object' in sample['view_caption']
+    near, far = (source.portrait(scene, name) for name in (True, False))
+    for shown in (near, far, source.portrait(scene, True, 1)):
+      (solid,) = shown.solids
+      assert object_of(solid) == sample['identity'] == object_of(scene.solids[0]) != other
+      assert solid.yaw != scene.solids[0].yaw and shown.light != scene.light
+    assert (sample['reference'][0] != sample['reference'][1]).any()
+    # It fills a reference.
+    alone = SMALL(frames=1, extras=('segmentation',))
+    shares = [(alone.show(each)['segmentation'] > 0).mean() for each in (near, far)]
+    assert shares[0] > 2 * shares[1]
+  recoloured = dataclasses.replace(source.scene(0).solids[0], second='white')
+  assert object_of(recoloured) != object_of(source.scene(0).solids[0])
