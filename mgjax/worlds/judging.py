@@ -161,6 +161,38 @@ class CameraJudge(VideoJudge, Protocol):
     ...
 
 
+class Picture(NamedTuple):
+  """A picture of one thing, its caption, and who is looked for among whom.
+
+  An `identity` is looked for, from one view to the next, among those of its `group`.
+  """
+
+  image: UInt8[np.ndarray, 'h w 3']
+  caption: str
+  group: Any
+  view: int
+  identity: int
+
+
+@runtime_checkable
+class PicturesJudge(Protocol):
+  """Knows pictures of one world and all that captions may say of them; it is made of a source."""
+
+  @property
+  def identities(self) -> str:
+    """What an identity is, in tables, as in 'handwriting in another colour'."""
+    ...
+
+  @property
+  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+    """Every caption there is, and what it says, name -> value."""
+    ...
+
+  def pictures(self, count: int) -> list[Picture]:
+    """So many pictures that training did not show, at most."""
+    ...
+
+
 @runtime_checkable
 class EnlargedJudge(Protocol):
   """Reads clips of one world that were enlarged; it is made of the source that validates."""

@@ -42,6 +42,7 @@ WORLDS = {
       'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
       'enlarged': 'mgjax.worlds.digits.judges.enlarged:DigitsEnlarged',
       'edits': 'mgjax.worlds.digits.judges.edit:DigitsEdits',
+      'pictures': 'mgjax.worlds.digits.judges.pictures:DigitsPictures',
     },
     'the green digit 3 moves left',
     'mgjax.worlds.digits.judges.video:DigitsPrompts',
@@ -58,6 +59,7 @@ WORLDS = {
       'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
       'enlarged': 'mgjax.worlds.solids.judges.video:SolidsEnlarged',
       'edits': 'mgjax.worlds.solids.judges.edit:SolidsEdits',
+      'pictures': 'mgjax.worlds.solids.judges.pictures:SolidsPictures',
     },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
     'mgjax.worlds.solids.judges.video:SolidsPrompts',
@@ -75,8 +77,10 @@ def source_of(world: str) -> type:
 
 
 def judge_of(world: str, what: str) -> Any:
-  """Returns what makes the judge of something, see `judging.py`: of 'video' and 'edits'
-  from a source of training, of what is 'enlarged' from one of validation, of 'sound' from nothing.
+  """Returns what makes the judge of something, see `judging.py`.
+
+  That of 'video' and of 'edits' is made of a source of training, that of 'pictures' and of what is
+  'enlarged' of one of validation, that of 'sound' of nothing.
 
   Raises ConfigError if it has none.
   """

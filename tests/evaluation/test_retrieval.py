@@ -114,5 +114,8 @@ def test_too_few_images_and_other_data_are_refused():
     judge_retrieval(Known(everything), samples=30)
   other = Known(everything)
   other.config.data.kind = 'clips'
-  with pytest.raises(ConfigError, match=r"measured on moving digits; .* trained on 'clips' data"):
+  with pytest.raises(
+    ConfigError,
+    match=r"no judge of pictures knows 'clips' data; expected a model of digits or solids",
+  ):
     judge_retrieval(other)

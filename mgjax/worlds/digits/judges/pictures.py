@@ -1,0 +1,35 @@
+"""Pictures of digits, of which a CLIP is asked; see `PicturesJudge` of `worlds/judging.py`."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from mgjax.worlds.digits.clips import Digits, all_captions
+from mgjax.worlds.judging import Picture
+
+
+@dataclasses.dataclass(frozen=True)
+class DigitsPictures:
+  """An identity is one image of handwriting, looked for among the same digit in the next colour.
+
+  So neither digit nor colour tells it.
+  """
+
+  source: Digits
+
+  identities: ClassVar[str] = 'handwriting in another colour'
+
+  @property
+  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+    captions = all_captions(self.source.colours, ('',))
+    return [(text, {'digit': digit, 'colour': colour}) for digit, colour, _, text in captions]
+
+  def pictures(self, count: int) -> list[Picture]:
+    source, colours = dataclasses.replace(self.source, extras=()), list(self.source.colours)
+    samples = [source[index] for index in range(min(count, len(source)))]
+    return [
+      Picture(
+        sample['video'][0], sample['caption'], sample['digit'], colours.index(sample['colour']),
+        sample['identity'],
+      )
+      for sample in samples
+    ]  # fmt: skip

@@ -1,0 +1,50 @@
+"""Pictures of one solid, of which a CLIP is asked; see `PicturesJudge` of `worlds/judging.py`."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from mgjax.worlds.judging import Picture
+from mgjax.worlds.solids.captions import plain_caption
+from mgjax.worlds.solids.clips import Solids
+from mgjax.worlds.solids.kinds import SIZES
+from mgjax.worlds.solids.portraits import object_of
+from mgjax.worlds.solids.scene import Scene, Solid
+
+
+@dataclasses.dataclass(frozen=True)
+class SolidsPictures:
+  """An identity is an object, looked for in other surroundings among all others."""
+
+  source: Solids
+
+  identities: ClassVar[str] = 'object in other surroundings'
+
+  @property
+  def choices(self) -> list[tuple[str, dict[str, Any]]]:
+    """What can be said of a solid but for its pattern."""
+    found = []
+    for size, spans in SIZES.items():
+      for shape in self.source.shapes:
+        for colour in self.source.colours:
+          for material in self.source.materials:
+            solid = Solid(shape, colour, material, sum(spans[0]) / 2)
+            says = {'size': size, 'shape': shape, 'colour': colour, 'material': material}
+            found.append((_caption(solid), says))
+    return found
+
+  def pictures(self, count: int) -> list[Picture]:
+    source = dataclasses.replace(
+      self.source, frames=1, solids=(1, 1), meetings=0.0, extras=(), named=True
+    )
+    found = []
+    for index in range(min(count // 2, len(source))):
+      scene = source.scene(index)
+      for view, shown in enumerate((scene, source.portrait(scene, near=False))):
+        (solid,) = shown.solids
+        picture = source.show(shown)['video'][0]
+        found.append(Picture(picture, _caption(solid), '', view, object_of(solid)))
+    return found
+
+
+def _caption(solid: Solid) -> str:
+  return plain_caption(Scene((dataclasses.replace(solid, pattern='band', second=''),)), False).text
