@@ -77,7 +77,6 @@ TRAINED = 'mgjax/training/run.py'
 # Instruments that are of moving digits alone; whatever else is measured asks a world's judge.
 NAMES_DIGITS = {
   'mgjax/evaluation/personalization.py',
-  'mgjax/workflows/cross_pairs.py',
 }
 
 

@@ -7,6 +7,7 @@ these references is a synthetic cross pair. A model that is trained on such does
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
@@ -27,8 +28,7 @@ from mgjax.media.faces.pictures import SIDE
 from mgjax.media.video import stream_frames
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.workflows.make_pairs import Pair, PairsResult, make_pairs
-from mgjax.worlds.digits.captions import digit_caption
-from mgjax.worlds.digits.scene import COLOURS
+from mgjax.worlds.table import judge_of
 
 PROMPTS = (
   'a portrait of a person who laughs, in bright daylight',
@@ -40,11 +40,7 @@ PROMPTS = (
   'a portrait of a surprised person with an open mouth, in a dark room',
   'a portrait of a person who smiles with closed lips, against the sun',
 )
-DIGITS = tuple(digit_caption(None, colour, '') for colour in COLOURS)
-# Of the moving digits' CLIP, which tells digits rather than hands: of a clip and another picture of
-# its hand .61 are at or above it, of another hand's same digit .38, of another digit .17.
-RECOGNISED = 0.57
-_DARK = 32  # of 255; a picture of moving digits without a brighter spot shows nobody
+_DARK = 32  # of 255; a picture of a world without a brighter spot shows nobody
 _MADE = -1.0  # `reference_second` of a picture that is of no second of the video
 
 
@@ -111,7 +107,7 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
 
 
 def look_at_whole(recogniser: Clip, side: int) -> Look:
-  """Returns what takes a picture of moving digits whole; a CLIP's head says which hand it shows.
+  """Returns what takes a picture of a world whole; a CLIP's head says whom it shows.
 
   Args:
     recogniser: with a head for identities.
@@ -226,13 +222,13 @@ def cross_pairs(
   prompts: Sequence[str] | None = None,
   **options: Any,
 ) -> PairsResult:
-  """Makes synthetic cross pairs of records, with what the model is for: faces, or moving digits.
+  """Makes synthetic cross pairs of records, with what the model is for: faces, or a world.
 
   Args:
     records: of `launch.data references`.
     recogniser: work directory of a CLIP with a head for identities, for a model without faces.
-    threshold: see `CrossPairSettings`; by default the embedder's.
-    prompts: of the pictures; by default `PROMPTS`, or `DIGITS` of a model without faces.
+    threshold: see `CrossPairSettings`; by default the embedder's, or the world's.
+    prompts: of the pictures; by default `PROMPTS`, or the world's of a model without faces.
     **options: of `make_cross_pairs`.
 
   Raises:
@@ -246,7 +242,13 @@ def cross_pairs(
     known = {'faces': pipeline.reader.faces.name, 'references': references}
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
-    usual, shown, known = RECOGNISED, DIGITS, {'recogniser': digest_of(recogniser)}
+    world = judge_of(pipeline.config.data.kind, 'pictures')
+    usual, shown, known = world.recognised, world.prompts, {'recogniser': digest_of(recogniser)}
+    if threshold is None and math.isnan(usual):
+      raise ConfigError(
+        'nobody knows from which cosine on pictures of this world show one identity; give one, as '
+        'in --threshold=0.7'
+      )
   settings = CrossPairSettings(
     threshold=usual if threshold is None else threshold, prompts=tuple(prompts or shown)
   )

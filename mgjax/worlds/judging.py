@@ -184,6 +184,16 @@ class PicturesJudge(Protocol):
     ...
 
   @property
+  def prompts(self) -> tuple[str, ...]:
+    """Captions of pictures of whom a reference shows."""
+    ...
+
+  @property
+  def recognised(self) -> float:
+    """The cosine by a CLIP's head from which on two pictures show one identity; NaN if unknown."""
+    ...
+
+  @property
   def choices(self) -> list[tuple[str, dict[str, Any]]]:
     """Every caption there is, and what it says, name -> value."""
     ...

@@ -1,6 +1,7 @@
 """Pictures of one solid, of which a CLIP is asked; see `PicturesJudge` of `worlds/judging.py`."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 from mgjax.worlds.judging import Picture
@@ -18,6 +19,8 @@ class SolidsPictures:
   source: Solids
 
   identities: ClassVar[str] = 'object in other surroundings'
+  prompts: ClassVar[tuple[str, ...]] = ('this object',) * 8
+  recognised: ClassVar[float] = math.nan
 
   @property
   def choices(self) -> list[tuple[str, dict[str, Any]]]:
