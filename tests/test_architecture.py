@@ -74,10 +74,6 @@ KIND = r'(\w+\.)*(self|settings|data|captions|stage|suite|noise|world)\.kind'
 # Who may take a configuration as it is: who reads, runs, plans or times one.
 CONFIGURED = ('core', 'registry', 'api', 'workflows', 'planning', 'benchmarks', 'scaling')
 TRAINED = 'mgjax/training/run.py'
-# Instruments that are of moving digits alone; whatever else is measured asks a world's judge.
-NAMES_DIGITS = {
-  'mgjax/evaluation/personalization.py',
-}
 
 
 def package_of(module: str) -> str | None:
@@ -219,7 +215,7 @@ def kinds_are_chosen_by_tables(root):
 def worlds_are_asked_through_their_table(root):
   """Whoever needs a world asks `mgjax/worlds/table.py`, so that a new one is a folder and a row."""
   for file in files(root, LIBRARY):
-    if file.package == 'worlds' or file.path.as_posix() in NAMES_DIGITS:
+    if file.package == 'worlds':
       continue
     for node, name, _ in file.imports:
       if re.match(r'mgjax\.worlds\.(?!table\b|judging\b|onsets\b)\w', name):

@@ -16,14 +16,12 @@ from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
-from mgjax.data.settings import data_settings
-from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
+from mgjax.evaluation.worlds.alignment import judge_for
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.judging import AskedEdit, EditsJudge, JudgedEdit, Videos
-from mgjax.worlds.table import judge_of
 
 OURS = 'model'
 
@@ -49,7 +47,7 @@ def judge_editing(
       f'the model reads {", ".join(editor.reads) or "nothing"} beside text; expected one that '
       'reads a source video, as configs/digits/editing.py trains'
     )
-  judge = judge or edits_judge(editor)
+  judge = judge or judge_for(editor, 'edits')
   asked = judge.asks(samples, _tasks_of(editor, judge))
   before, truth = [each.before for each in asked], [each.after for each in asked]
   prompts = [each.edit.instruction for each in asked]
@@ -65,14 +63,6 @@ def judge_editing(
     titles = ('source', 'the model', 'expected')
     shown[each.name].append(Shown(prompt, dict(zip(titles, videos, strict=True))))
   return _measured(found, prompts, judge), shown
-
-
-def edits_judge(editor: VideoPipeline) -> EditsJudge:
-  """Makes the judge of the world that an editor was trained on; ConfigError if there is none."""
-  data = data_settings(fields_of(editor.config, 'data'))
-  frames, *size = editor.default_shape
-  make = judge_of(data.kind, 'edits')
-  return make(make_world(data, 'train', frames=frames, size=tuple(size)))
 
 
 def _measured(

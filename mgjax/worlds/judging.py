@@ -90,6 +90,44 @@ class Prompts(Protocol):
     ...
 
 
+@runtime_checkable
+class ReferencesJudge(Protocol):
+  """Asks for clips of what references show, and reads whom clips show, and how they were taken.
+
+  It is made of the source of training.
+  """
+
+  @property
+  def attributes(self) -> tuple[str, ...]:
+    """What `right` says; 'identity' is one."""
+    ...
+
+  @property
+  def copied(self) -> tuple[str, ...]:
+    """What `poses` says."""
+    ...
+
+  def asks(self, samples: int) -> list[Asked]:
+    """About so many captions and identities that training never showed."""
+    ...
+
+  def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Samples of the world, with 'reference' (r h w 3)."""
+    ...
+
+  def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
+    """Clips that are made in other ways, by name, for comparison."""
+    ...
+
+  def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[bool]]:
+    """Whether clips have each of `attributes`."""
+    ...
+
+  def poses(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[float]]:
+    """How clips, or pictures, show whom they show; NaN where it cannot be told."""
+    ...
+
+
 class AskedEdit(NamedTuple):
   """An edit to judge a model by; `name` is the row of a table that it counts in."""
 

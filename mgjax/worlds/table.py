@@ -43,6 +43,7 @@ WORLDS = {
       'enlarged': 'mgjax.worlds.digits.judges.enlarged:DigitsEnlarged',
       'edits': 'mgjax.worlds.digits.judges.edit:DigitsEdits',
       'pictures': 'mgjax.worlds.digits.judges.pictures:DigitsPictures',
+      'references': 'mgjax.worlds.digits.judges.references:DigitsReferences',
     },
     'the green digit 3 moves left',
     'mgjax.worlds.digits.judges.video:DigitsPrompts',
@@ -79,8 +80,8 @@ def source_of(world: str) -> type:
 def judge_of(world: str, what: str) -> Any:
   """Returns what makes the judge of something, see `judging.py`.
 
-  That of 'video' and of 'edits' is made of a source of training, that of 'pictures' and of what is
-  'enlarged' of one of validation, that of 'sound' of nothing.
+  Those of 'video', 'edits' and 'references' are made of a source of training, those of 'pictures'
+  and of what is 'enlarged' of one of validation, that of 'sound' of nothing.
 
   Raises ConfigError if it has none.
   """

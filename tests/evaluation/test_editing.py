@@ -8,9 +8,10 @@ import pytest
 
 from configs.digits import editing as recipe
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation.editing import OURS, edits_judge, judge_editing, judge_edits
+from mgjax.evaluation.editing import OURS, judge_editing, judge_edits
 from mgjax.evaluation.record.measured import table_of
 from mgjax.evaluation.record.show import draw_below
+from mgjax.evaluation.worlds.alignment import judge_for
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.edits import TASKS
@@ -45,13 +46,13 @@ class Obedient(VideoPipeline):
 
 
 def asked():
-  return edits_judge(Obedient()).asks(SAMPLES, TASKS)
+  return judge_for(Obedient(), 'edits').asks(SAMPLES, TASKS)
 
 
 @pytest.fixture(scope='module')
 def judge():
   reader = train_edit_judge(frames=4, clips=300, **recipe.WORLD)
-  return dataclasses.replace(edits_judge(Obedient()), reader=reader)
+  return dataclasses.replace(judge_for(Obedient(), 'edits'), reader=reader)
 
 
 @pytest.fixture(scope='module')

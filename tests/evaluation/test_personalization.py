@@ -6,9 +6,11 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.evaluate import evaluate_personalization
-from mgjax.evaluation.personalization import ATTRIBUTES, COPIED, OURS
+from mgjax.evaluation.personalization import OURS
+from mgjax.worlds.digits.judges.references import DigitsReferences
 from tests.tiny_personalization import make_untrained
 
+ATTRIBUTES, COPIED = DigitsReferences.attributes, DigitsReferences.copied
 SAMPLES = 54  # two of each caption that is held out
 
 

@@ -55,16 +55,18 @@ def judge_model(
   return measured(judge, groups, videos), shown, [each.caption for each in every]
 
 
-def judge_for(pipeline: Any) -> VideoJudge:
+def judge_for(pipeline: Any, what: str = 'video') -> Any:
   """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
   frames, height, width = pipeline.default_shape
   data = data_settings(fields_of(pipeline.config, 'data'))
-  return judge_of_data(data, frames, (height, width))
+  return judge_of_data(data, frames, (height, width), what)
 
 
-def judge_of_data(data: DataSettings, frames: int, size: tuple[int, int]) -> VideoJudge:
+def judge_of_data(
+  data: DataSettings, frames: int, size: tuple[int, int], what: str = 'video'
+) -> Any:
   """Makes the judge of clips of data, of some frames and size; ConfigError if there is none."""
-  make = judge_of(data.kind, 'video')
+  make = judge_of(data.kind, what)
   return make(make_world(data, 'train', frames=frames, size=size))
 
 
@@ -136,18 +138,6 @@ def _spread_of(
   label, beside = 'Frechet distance of what the judge sees', {'real clips': usual.value}
   metrics['frechet'] = Metric(found, label, -1, beside=beside, mean=False)
   return metrics, record | {'frechet': found.value, 'real_frechet': usual.value}
-
-
-def world_of(pipeline: VideoPipeline, kind: str, looks: Sequence[str]) -> dict[str, Any]:
-  """Returns the `looks` of training clips by name; ConfigError for another kind of data."""
-  data = data_settings(fields_of(pipeline.config, 'data'))
-  if data.kind != kind:
-    raise ConfigError(
-      f'the judge reads moving {kind}; this model was trained on {data.kind!r} data'
-    )
-  frames, height, width = pipeline.default_shape
-  world = make_world(data, 'train', frames=frames, size=(height, width))
-  return {name: getattr(world, name) for name in looks}
 
 
 def write_shown(
