@@ -1,4 +1,4 @@
-"""Pictures of one solid in other surroundings: turned, lit and placed otherwise, as references of people are.
+"""Pictures of one solid in other surroundings: turned, lit and placed otherwise.
 
 An object is what stays the same from one scene to another: its shape, colour, material, pattern and
 the pattern's colour. A reference is a picture that it fills; a view shows it from where clips do.
