@@ -18,7 +18,7 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.solids import sounds
 from mgjax.worlds.solids.camera import Poses, distance_gone, poses
 from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
-from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, styled
+from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, marked, styled
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
 from mgjax.worlds.solids.physics import Contact, simulate
 from mgjax.worlds.solids.portraits import object_of, portrait
@@ -237,6 +237,8 @@ class Solids:
       stage = render.stage(scene, labels.positions, labels.turns, labels.camera, self._room(scene))
       size = tuple(side * self.crop for side in self.size)
       drawn = styled(np.array(render.draw(stage, self.rays, size)), scene.style)
+      if scene.mark:
+        drawn = marked(drawn, np.array(render.measure(stage, size)[0]) == 1 + scene.marked, scene)
       sample['video'] = self._cut(scene, drawn)
       if {'segmentation', 'depth'} & set(self.extras):
         found = dict(zip(('segmentation', 'depth'), render.measure(stage, self.size), strict=True))

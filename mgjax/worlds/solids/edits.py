@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.typing import UInt8
+from mgjax.core.typing import Bool, UInt8
 from mgjax.worlds.solids.captions import plain_caption, size_word
 from mgjax.worlds.solids.kinds import (
   CAMERAS,
+  COLOURS,
   FLOORS,
   MATERIALS,
   MOTIONS,
@@ -27,11 +28,13 @@ from mgjax.worlds.solids.physics import ON_FLOOR, CannotBeToldError, simulate
 from mgjax.worlds.solids.scene import STYLES, Camera, Scene, Solid
 
 TASKS = (
-  'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'camera', 'nothing',
+  'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'camera', 'mark',
+  'nothing',
 )  # fmt: skip
 OF_MOTION = ('camera',)  # pictures cannot show it
 OF_SEVERAL = ('remove', 'add')  # of a single solid nothing would be left
-_UNDO = {'remove': 'add', 'add': 'remove'}
+_UNDO = {'remove': 'add', 'add': 'remove', 'mark': ''}  # '' cannot be undone
+_LAYER = 0.65  # opacity of a mark
 _INSTEAD = {'rolls': 'slides', 'slides': 'rolls', 'bounces': 'falls', 'falls': 'bounces'}
 _EDGES, _PAPER = 5.0, 250.0  # how dark outlines are, and what they are drawn on
 _NIGHT = np.array((0.26, 0.31, 0.46), np.float32)
@@ -66,6 +69,8 @@ class Edit(NamedTuple):
     it = f'the {old.colour} {old.shape}'
     if self.task == 'remove':
       return f'remove {it}'
+    if self.task == 'mark':
+      return f'mark {it} in {after.mark}'
     new = after.solids[self.solid]
     if self.task == 'replace':
       return f'replace {it} with {_described(new)}'
@@ -78,19 +83,20 @@ class Edit(NamedTuple):
 
   @property
   def target_caption(self) -> str:
-    """Says what a picture shows after."""
+    """Says what a picture shows after; of a mark it says nothing."""
     return _caption(self.after)
 
   @property
-  def undone(self) -> 'Edit':
-    """The edit that leads back."""
-    return Edit(_UNDO.get(self.task, self.task), self.after, self.before, self.solid)
+  def undone(self) -> 'Edit | None':
+    """The edit that leads back; None if no instruction can say it."""
+    task = _UNDO.get(self.task, self.task)
+    return Edit(task, self.after, self.before, self.solid) if task else None
 
 
 def draw_edit(
   task: str, scene: Scene, colours: Sequence[str], generator: np.random.Generator
 ) -> Edit:
-  """Returns an edit that leads to a scene, or of a style from it; 'nothing' where none can.
+  """Returns an edit that leads to a scene, or to a style or mark from it; 'nothing' where none can.
 
   Raises ConfigError if two of its solids meet, or it has a single one and nothing would be left.
   """
@@ -106,7 +112,7 @@ def draw_edit(
   found = next(
     (ways[place] for place in generator.permutation(len(ways)) if _apart(ways[place])), scene
   )
-  if task == 'style':  # what is asked for is a style, what it is taken off of is rare
+  if task in ('style', 'mark'):  # what is asked for; what it is taken off of is rare
     return Edit(task, scene, found, which)
   return Edit(task if found is not scene else 'nothing', found, scene, which)
 
@@ -121,6 +127,15 @@ def styled(video: UInt8[np.ndarray, 't h w 3'], style: str) -> UInt8[np.ndarray,
     lines = np.maximum(_PAPER - _EDGES * np.hypot(down, across), 0)
     return np.repeat(np.rint(lines).astype(np.uint8)[..., None], 3, -1)
   return video
+
+
+def marked(
+  video: UInt8[np.ndarray, 't h w 3'], where: Bool[np.ndarray, 't h w'], scene: Scene
+) -> UInt8[np.ndarray, 't h w 3']:
+  """Lays the colour of a scene's mark over what is marked."""
+  layer = _LAYER * where[..., None]
+  colour = 255 * np.array(COLOURS[scene.mark], np.float32)
+  return np.rint((1 - layer) * video + layer * colour).astype(np.uint8)
 
 
 def _with_or_without(task: str, scene: Scene, which: int) -> Edit:
@@ -184,6 +199,11 @@ def _other_styles(scene: Scene, which: int, colours: Sequence[str]) -> list[Scen
   return [dataclasses.replace(scene, style=name) for name in STYLES if name != scene.style]
 
 
+def _marks(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
+  used = scene.solids[which].colour
+  return [dataclasses.replace(scene, mark=c, marked=which) for c in colours if c != used]
+
+
 def _other_cameras(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
   del which, colours
   moves = {name: move for name, move in CAMERAS.items() if name != 'follows'}
@@ -204,6 +224,7 @@ _WAYS: dict[str, Callable[[Scene, int, Sequence[str]], list[Scene]]] = {
   'background': _other_backgrounds,
   'style': _other_styles,
   'camera': _other_cameras,
+  'mark': _marks,
   'nothing': lambda scene, which, colours: [],
 }  # what a scene may have been before
 

@@ -117,6 +117,8 @@ class Scene:
   floor: str = 'grey'
   sky: str = 'blue'
   style: str = ''  # of `STYLES`
+  mark: str = ''  # colour of a layer over the solid at `marked`
+  marked: int = 0
   moment: float = 1.0  # seconds at which a picture shows it
   wording: int = 0  # the seed of its words
 
@@ -124,6 +126,7 @@ class Scene:
     check_names('floor', (self.floor,), FLOORS)
     check_names('sky', (self.sky,), SKIES)
     check_names('style', (self.style,), STYLES)
+    check_names('mark', (self.mark,), ('', *COLOURS))
     if not self.solids:
       raise ConfigError('solids = (); expected a solid or more')
 

@@ -29,6 +29,7 @@ PARTS = {
   'background': ('look', 'kept'),
   'style': ('look',),
   'camera': ('camera', 'kept'),
+  'mark': ('look',),
   'nothing': ('kept',),
 }
 _PLACE = 0.4  # units by which a solid that is kept may lie off; small ones are .88 wide

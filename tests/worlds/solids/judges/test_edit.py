@@ -49,11 +49,14 @@ def test_an_edit_is_undone_by_what_leads_back():
   for index in range(60):
     edit = source.edit(source.scene(index))
     back = edit.undone
+    seen.add(edit.task)
+    if edit.task == 'mark':
+      assert back is None
+      continue
     assert (back.before, back.after) == (edit.after, edit.before)
     assert back.undone == edit and edit.source_caption == back.target_caption
     if edit.task != 'nothing':
       assert edit.instruction != back.instruction
-    seen.add(edit.task)
   assert seen == set(TASKS)
 
 
