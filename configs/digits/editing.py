@@ -128,28 +128,44 @@ def _paired() -> ConfigDict:
 
 
 def _images() -> ConfigDict:
+  return with_images(_editing('images'), _pairs(OF_PICTURES))
+
+
+def _frames() -> ConfigDict:
+  return with_frames(_editing('frames', 'images'), _pairs(OF_PICTURES), _pairs(('mark',)))
+
+
+def _backtranslation() -> ConfigDict:
+  config = _editing('backtranslation', 'frames')
+  config.data.digits.update(edits=OF_PICTURES[:-1], empty=0.0)
+  captions = {'digits': {**WORLD, 'empty': 0.1}}
+  pictures, marked = _pairs(OF_PICTURES), _pairs(('mark',))
+  return with_backtranslation(config, captions, pictures, marked, PLACE, f'{PLACE}/clip')
+
+
+def with_images(config: ConfigDict, pictures: dict[str, Any]) -> ConfigDict:
   """Stage I: pairs of pictures, five times as often as clips that are made of a caption."""
-  config = _editing('images')
-  config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES)})
+  side = config.buckets.video.height
+  config.data.sources = ConfigDict({'pictures': pictures})
   config.buckets = ConfigDict(
     {
-      'pictures': _bucket(1, 32, 5, 'pictures'),
-      'video': _bucket(16, 8, 1),
+      'pictures': _bucket(side, 1, 32, 5, 'pictures'),
+      'video': _bucket(side, 16, 8, 1),
     }
   )
   config.train.steps = 2500
   return config
 
 
-def _frames() -> ConfigDict:
-  """Stage II: animated pairs of pictures, digits that are marked, and captions."""
-  config = _editing('frames', 'images')
-  config.data.sources = ConfigDict({'pictures': _pairs(OF_PICTURES), 'marked': _pairs(('mark',))})
+def with_frames(config: ConfigDict, pictures: dict[str, Any], marked: dict[str, Any]) -> ConfigDict:
+  """Stage II: animated pairs of pictures, things that are marked, and captions."""
+  side = config.buckets.video.height
+  config.data.sources = ConfigDict({'pictures': pictures, 'marked': marked})
   config.buckets = ConfigDict(
     {
-      'animated': _bucket(16, 8, 2, 'pictures'),
-      'marked': _bucket(16, 8, 1, 'marked'),
-      'video': _bucket(16, 8, 1),
+      'animated': _bucket(side, 16, 8, 2, 'pictures'),
+      'marked': _bucket(side, 16, 8, 1, 'marked'),
+      'video': _bucket(side, 16, 8, 1),
     }
   )
   config.edits.animated = ('animated',)
@@ -157,31 +173,33 @@ def _frames() -> ConfigDict:
   return config
 
 
-def _backtranslation() -> ConfigDict:
-  """Stage III: from what the model of stage II made of clips, back to the clips."""
-  config = _editing('backtranslation', 'frames')
-  config.data.digits.update(edits=OF_PICTURES[:-1], empty=0.0)
+def with_backtranslation(
+  config: ConfigDict,
+  captions: dict[str, Any],
+  pictures: dict[str, Any],
+  marked: dict[str, Any],
+  place: str,
+  recogniser: str,
+) -> ConfigDict:
+  """Stage III: from what the model of stage II, in `place`, made of clips, back to the clips."""
+  side = config.buckets.video.height
   # What came before goes on beside it, lest it be forgotten; the latents are those of stage II.
-  config.data.sources = ConfigDict(
-    {
-      'captions': _of_frames({'digits': {**WORLD, 'empty': 0.1}}),
-      'pictures': _of_frames(_pairs(OF_PICTURES)),
-      'marked': _of_frames(_pairs(('mark',))),
-    }
-  )
+  before, sources = {'latents': f'{place}/latents_frames'}, (captions, pictures, marked)
+  named = zip(('captions', 'pictures', 'marked'), sources, strict=True)
+  config.data.sources = ConfigDict({name: each | before for name, each in named})
   config.buckets = ConfigDict(
     {
-      'backtranslated': _bucket(16, 8, 3),
-      'animated': _bucket(16, 8, 1, 'pictures'),
-      'marked': _bucket(16, 8, 1, 'marked'),
-      'video': _bucket(16, 8, 1, 'captions'),
+      'backtranslated': _bucket(side, 16, 8, 3),
+      'animated': _bucket(side, 16, 8, 1, 'pictures'),
+      'marked': _bucket(side, 16, 8, 1, 'marked'),
+      'video': _bucket(side, 16, 8, 1, 'captions'),
     }
   )
   config.edits.animated = ('animated',)
   config.backtranslation = ConfigDict(
     {
-      'editor': f'{PLACE}/frames',
-      'recogniser': f'{PLACE}/clip',
+      'editor': f'{place}/frames',
+      'recogniser': recogniser,
       'clips': 2048,
       'validation': 256,
       'direction': 0.35,
@@ -195,15 +213,13 @@ def _backtranslation() -> ConfigDict:
   return config
 
 
-def _of_frames(source: dict[str, Any]) -> dict[str, Any]:
-  return {**source, 'latents': f'{PLACE}/latents_frames'}
-
-
 def _pairs(edits: tuple[str, ...]) -> dict[str, Any]:
   colours = MORE if edits == OF_PICTURES else COLOURS
   return {'digits': {**WORLD, 'jitter': 3.0, 'edits': edits, 'colours': colours}}
 
 
-def _bucket(frames: int, batch_size: int, weight: int, source: str = '') -> dict[str, Any]:
-  size = {'frames': frames, 'height': 32, 'width': 32}
+def _bucket(
+  side: int, frames: int, batch_size: int, weight: int, source: str = ''
+) -> dict[str, Any]:
+  size = {'frames': frames, 'height': side, 'width': side}
   return {**size, 'batch_size': batch_size, 'weight': weight, 'source': source}

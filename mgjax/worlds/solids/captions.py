@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgjax.worlds.solids.kinds import CAMERAS, MATERIALS, MOTIONS, PATTERNS, SIZES, SPEEDS
-from mgjax.worlds.solids.scene import Scene, Solid
+from mgjax.worlds.solids.scene import STYLES, Scene, Solid
 
 _SHAPES = {
   'ball': ('ball', 'sphere'), 'cube': ('cube', 'block'), 'cylinder': ('cylinder',),
@@ -75,6 +75,13 @@ def plain_caption(scene: Scene, moves: bool = True, named: bool = True) -> Capti
     names = [teller.name(index) for index in range(len(scene.solids))]
     return teller.caption(_listed(names))
   return teller.caption('; '.join([', '.join(teller.clauses()), *teller.camera(always=False)]))
+
+
+def scene_caption(scene: Scene) -> Caption:
+  """Says what a picture shows, what is behind it and how it is shown, as captions of edits do."""
+  text, says = plain_caption(scene, False)
+  text = f'{text}, {scene.floor} floor, {scene.sky} sky'
+  return Caption(f'{STYLES[scene.style]}: {text}' if scene.style else text, says)
 
 
 def varied_caption(

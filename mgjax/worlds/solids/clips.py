@@ -17,13 +17,13 @@ from mgjax.core.settings import Count, Fraction, Positive, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.solids import sounds
 from mgjax.worlds.solids.camera import Poses, distance_gone, poses
-from mgjax.worlds.solids.captions import Caption, plain_caption, varied_caption
+from mgjax.worlds.solids.captions import Caption, plain_caption, scene_caption, varied_caption
 from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, marked, styled
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
 from mgjax.worlds.solids.physics import Contact, simulate
 from mgjax.worlds.solids.portraits import object_of, portrait
 from mgjax.worlds.solids.sampling import Choices, draw_scene
-from mgjax.worlds.solids.scene import SECONDS, Scene, check_names
+from mgjax.worlds.solids.scene import SECONDS, STYLES, Scene, check_names
 from mgjax.worlds.table import RATE
 
 # Split -> what is new in it, see `sampling.Choices`. Two judges learn from one half each.
@@ -37,7 +37,7 @@ SPLITS = {
 }
 WHOLE = ('segmentation', 'depth', 'positions', 'velocities', 'camera')  # no window has them
 EXTRAS = (*WHOLE, 'view', 'reference')
-WORDINGS = ('plain', 'varied')
+WORDINGS = ('plain', 'varied', 'scene')
 MOST = 4  # solids
 
 Side = Annotated[int, Range(least=8)]  # pixels
@@ -91,10 +91,12 @@ class Solids:
   cameras: tuple[str, ...] = tuple(CAMERAS)
   patterns: tuple[str, ...] = ('band',)
   seconds: tuple[str, ...] = ('',)  # colours of patterns, '' a lighter shade of the solid's own
+  styles: tuple[str, ...] = ('',)  # of `scene.STYLES`
   meetings: Fraction = 0.5  # share of scenes of several solids in which two meet
   named: bool = True  # False: captions call the first solid 'this object', as a picture shows it
   references: Positive = 1  # pictures in 'reference'
-  wording: str = 'varied'  # of captions: 'plain' says everything, always the same way
+  wording: str = 'varied'  # of captions: 'plain' says all of solids and camera, always the same
+  # way; 'scene' what a picture shows with floor, sky and style, as captions of edits do
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
   edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
   crop: Positive = 1  # of clips so many times as large a window is cut out, the same in all frames
@@ -110,7 +112,7 @@ class Solids:
     check_names('wording', (self.wording,), WORDINGS)
     for name, known in (
       ('shapes', SHAPES), ('colours', COLOURS), ('materials', MATERIALS), ('motions', MOTIONS),
-      ('cameras', CAMERAS), ('patterns', PATTERNS), ('seconds', ('', *COLOURS)),
+      ('cameras', CAMERAS), ('patterns', PATTERNS), ('seconds', ('', *COLOURS)), ('styles', STYLES),
     ):  # fmt: skip
       check_names(name, getattr(self, name), known)
     if self.extras:
@@ -190,6 +192,8 @@ class Solids:
   def caption(self, scene: Scene) -> Caption:
     """Returns the caption of a scene and what it says."""
     moves = self.frames > 1
+    if self.wording == 'scene':
+      return scene_caption(scene)
     if self.wording == 'plain':
       return plain_caption(scene, moves, self.named)
     return varied_caption(scene, np.random.default_rng(scene.wording), moves, self.named)

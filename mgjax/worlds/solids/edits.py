@@ -13,7 +13,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, UInt8
-from mgjax.worlds.solids.captions import plain_caption, size_word
+from mgjax.worlds.solids.captions import scene_caption, size_word
 from mgjax.worlds.solids.kinds import (
   CAMERAS,
   COLOURS,
@@ -79,12 +79,12 @@ class Edit(NamedTuple):
   @property
   def source_caption(self) -> str:
     """Says what a picture shows before."""
-    return _caption(self.before)
+    return scene_caption(self.before).text
 
   @property
   def target_caption(self) -> str:
     """Says what a picture shows after; of a mark it says nothing."""
-    return _caption(self.after)
+    return scene_caption(self.after).text
 
   @property
   def undone(self) -> 'Edit | None':
@@ -244,11 +244,6 @@ def _behind(before: Scene, after: Scene) -> tuple[str, str]:
 
 def _described(solid: Solid) -> str:
   return f'a {size_word(solid)} {solid.colour} {MATERIALS[solid.material].word} {solid.shape}'
-
-
-def _caption(scene: Scene) -> str:
-  told = f'{plain_caption(scene, False).text}, {scene.floor} floor, {scene.sky} sky'
-  return f'{STYLES[scene.style]}: {told}' if scene.style else told
 
 
 def _bare(move: str) -> str:

@@ -58,6 +58,7 @@ class Choices:
   cameras: tuple[str, ...] = tuple(CAMERAS)
   patterns: tuple[str, ...] = ('band',)
   seconds: tuple[str, ...] = ('',)  # colours of patterns; '' is a lighter shade of the solid's own
+  styles: tuple[str, ...] = ('',)
   meetings: float = 0.5  # share of scenes of several in which two meet
   novelty: str = 'none'
 
@@ -187,6 +188,7 @@ class _Story:
       sky=self.one(tuple(SKIES)),
       moment=self.within(Span(0.0, SECONDS)),
       wording=int(generator.integers(2**31)),
+      style=self.one(self.choices.styles) if any(self.choices.styles) else '',
     )
 
   def solid(self, look: dict[str, Any]) -> Solid:

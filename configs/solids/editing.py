@@ -1,0 +1,89 @@
+r"""Editing of solids by instruction: learnt from pairs, or as the report does, without any.
+
+From pairs of clips, what nobody has of real footage:
+python -m launch.data encode --config=configs/solids/editing.py:paired \
+  --output=runs/solids_editing/latents_paired
+python -m launch.train --config=configs/solids/editing.py:paired \
+  --workdir=runs/solids_editing/paired
+python -m launch.evaluate --workdir=runs/solids_editing/paired
+
+In the report's stages (Movie Gen §5), from pairs of pictures, animated pictures, and clips that the
+model edited itself; of each of images and frames:
+python -m launch.data encode --config=configs/solids/editing.py:images \
+  --output=runs/solids_editing/latents_images
+python -m launch.train --config=configs/solids/editing.py:images \
+  --workdir=runs/solids_editing/images
+and then, with the CLIP of configs/solids/clip.py:
+python -m launch.data pairs --config=configs/solids/editing.py:backtranslation \
+  --output=runs/solids_editing/latents_backtranslation
+python -m launch.train --config=configs/solids/editing.py:backtranslation \
+  --workdir=runs/solids_editing/backtranslation
+
+All of it begins with what `make quickstart WORLD=solids WORKDIR=runs/solids` trained.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+from mgjax.worlds.solids.edits import TASKS
+
+from ..digits.editing import with_backtranslation, with_editing, with_frames, with_images
+from . import video
+
+PLACE = 'runs/solids_editing'
+OF_PICTURES = (
+  'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'nothing',
+)  # fmt: skip
+# Two, of which one is left when the other is removed, and which never meet.
+PAIRS = {'solids': (2, 2), 'meetings': 0.0}
+
+
+def get_config(part: str = 'paired') -> ConfigDict:
+  parts = {
+    'paired': _paired, 'images': _images, 'frames': _frames, 'backtranslation': _backtranslation,
+  }  # fmt: skip
+  if part not in parts:
+    raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
+  return parts[part]()
+
+
+def _editing(latents: str, start: str) -> ConfigDict:
+  config = with_editing(video.get_config(), TASKS)
+  config.autoencoder = 'runs/solids/autoencoder'
+  config.start_from = start
+  config.data.latents = f'{PLACE}/latents_{latents}'
+  return config
+
+
+def _paired() -> ConfigDict:
+  config = _editing('paired', 'runs/solids/video')
+  config.data.solids.update(PAIRS, edits=TASKS)
+  del config.buckets.image
+  config.train.steps = 10_000
+  return config
+
+
+def _images() -> ConfigDict:
+  return with_images(_editing('images', 'runs/solids/video'), _pairs(OF_PICTURES))
+
+
+def _frames() -> ConfigDict:
+  config = _editing('frames', f'{PLACE}/images')
+  return with_frames(config, _pairs(OF_PICTURES), _pairs(('mark',)))
+
+
+def _backtranslation() -> ConfigDict:
+  config = _editing('backtranslation', f'{PLACE}/frames')
+  config.data.solids.update(PAIRS, edits=OF_PICTURES[:-2])
+  captions, pictures, marked = (
+    {'solids': {'solids': (1, 2)}},
+    _pairs(OF_PICTURES),
+    _pairs(('mark',)),
+  )
+  return with_backtranslation(config, captions, pictures, marked, PLACE, 'runs/solids_clip')
+
+
+def _pairs(edits: tuple[str, ...]) -> dict[str, Any]:
+  return {'solids': {**PAIRS, 'edits': edits}}
