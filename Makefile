@@ -3,6 +3,7 @@ SHELL := bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 PROMPT ?= the red digit 7 bounces
+EDIT ?= make the digit blue
 comma := ,
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions
@@ -10,8 +11,9 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 .PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
-	@echo 'make demo         a prompt in, a video with sound out, by the small models that come with mgjax'
-	@echo '                  PROMPT="the green digit 3 moves left"; the files are in demo/'
+	@echo 'make demo         a prompt in; a video, a larger one with sound, an edited one and a page out, by the'
+	@echo '                  small models that come with mgjax; PROMPT="the green digit 3 moves left",'
+	@echo '                  EDIT="make the digit blue"; open demo/index.html'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
@@ -27,8 +29,7 @@ help:
 
 demo:
 	@bash requirements/install.sh base
-	"$(VENV)/bin/python" -m launch.sample --workdir=digits/few_steps --steps=4 --prompt="$(PROMPT)" \
-	  --upsample=digits/upsampler --soundtrack=digits/audio --out=demo/demo.mp4
+	"$(VENV)/bin/python" -m launch.demo --prompt="$(PROMPT)" --edit="$(EDIT)" --out=demo
 
 quickstart:
 	$(if $(filter-out digits solids,$(WORLD)),$(error WORLD=$(WORLD): expected digits or solids))

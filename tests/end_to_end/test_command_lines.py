@@ -157,7 +157,7 @@ def test_a_binary_says_what_it_means(place, name):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
     words = re.findall(r'^  --\w+ \((\w+)', outcome.stdout, re.MULTILINE)
     assert words == sorted(words, reverse=True)  # required ones first
-    assert 'default' in outcome.stdout and ('required' in words or binary == 'doctor')
+    assert 'default' in outcome.stdout and ('required' in words or binary in ('doctor', 'demo'))
     assert f'python -m launch.{binary} ' in (CHECKOUT / 'launch' / f'{binary}.py').read_text()
   assert not (place / 'dry').exists()
 

@@ -1,0 +1,30 @@
+"""A first look: a prompt in; a video, a larger one with sound, an edited one and a page out.
+
+python -m launch.demo --prompt='the red digit 7 bounces' --out=demo
+python -m launch.demo --prompt='the green digit 3 moves left' --edit='make the digit red'
+It takes the small models that come with mgjax, needs no GPU, and is done in less than a minute.
+Open demo/index.html in a browser. `launch.sample` makes more, of any model.
+"""
+
+from absl import flags
+
+from . import command_line
+
+_PROMPT = flags.DEFINE_string('prompt', '', "What to show; the world's example if not given.")
+_EDIT = flags.DEFINE_string('edit', '', "An instruction to edit by; the world's if not given.")
+_WORLD = flags.DEFINE_string('world', 'digits', 'Whose models: digits.')
+_OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
+
+
+def main(_) -> None:
+  from mgjax.workflows.demo import make_demo
+
+  written = make_demo(
+    _OUT.value, world=_WORLD.value, prompt=_PROMPT.value, edit=_EDIT.value, seed=_SEED.value
+  )
+  print(*written, sep='\n')
+
+
+if __name__ == '__main__':
+  command_line.run(main)
