@@ -4,7 +4,7 @@ python -m launch.evaluate --workdir=runs/quickstart/video --samples=432
 python -m launch.evaluate --workdir=runs/mine/video --clips=my_clips/
 Text to video: of moving digits how many samples show the digit, colour and direction that was asked
 for; of your own clips how near samples are to them; of signs how many of the numbers can be read.
-Personalization and editing of moving digits: how many show the handwriting, or the edit.
+Personalization and editing of a world: how many show whom the reference shows, or the edit.
 --classifier adds which words of captions a model of a world reads, long before samples show it.
 
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
@@ -66,7 +66,8 @@ _VBENCH = flags.DEFINE_string(
   'vbench', None, "A folder to write --videos into for VBench, or of VBench's results."
 )
 _OF_VIDEOS = (
-  flag_values.define('clip', flag_values.run('clip'), 'Of --videos: a CLIP that compares.'),
+  flag_values.define('clip', flag_values.run('clip'),
+    'Of --videos: a CLIP that compares; of a personalized model: one whose head knows identities.'),
   flags.DEFINE_enum('judge', None, WITH_PROMPTS, 'Of --videos: the world whose judge reads them.'),
   flag_values.define('reference', flag_values.file('reference'),
     'Of --videos: a folder of true videos, or a .npy of their vectors, to compare with by --clip.'),
@@ -118,6 +119,7 @@ def main(_) -> None:
     suite = of_videos.pop('suite')
     found = mgjax.evaluate(videos=_VIDEOS.value, prompts=suite, against=against, **of_videos)
   else:
+    options |= {name: of_videos.pop(name) for name in ('clip',) if name in of_videos}
     if of_videos:
       raise ConfigError(f'--{min(of_videos)} is of --videos=folder/; give that, or leave it out')
     workdir = pathlib.Path(_WORKDIR.value)

@@ -143,10 +143,16 @@ def evaluate_personalization(
   steps: int | None = None,
   guidance: Any = None,
   mesh: Mesh = None,
+  clip: str = '',
 ) -> Findings:
-  """Makes videos of handwriting not in training from a picture of it, one or more a caption."""
+  """Makes videos of identities not in training from a picture of each, one or more a caption.
+
+  `clip` is the work directory of a CLIP with a head for identities, which says of frames whom they
+  show.
+  """
   pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  found, shown = judge_personalization(pipeline, samples=samples, seed=seed)
+  recogniser = Clip(clip) if clip else None
+  found, shown = judge_personalization(pipeline, samples=samples, seed=seed, recogniser=recogniser)
   some = [shown[place] for place in evenly(len(shown), SHEETS)]
   sheet = draw_below(workdir / 'evaluation' / 'personalized.png', some)
   show = clips_of([each.beside for each in shown], pipeline.config.data.fps)

@@ -5,9 +5,13 @@ pastes shows the reference as it is. So beside whom a video shows stands how far
 that of the reference. What identities and poses are, the judge of the world says.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
+from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError
+from mgjax.core.typing import UInt8
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
@@ -18,16 +22,17 @@ from mgjax.worlds.judging import ReferencesJudge, Videos
 
 REFERENCE = 'reference'
 OURS = 'model'
+DISTRACTORS, SAMPLED = 100, 8  # other identities, and frames of a video
 
 
 def judge_personalization(
-  pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0
+  pipeline: VideoPipeline, *, samples: int = 216, seed: int = 0, recogniser: Clip | None = None
 ) -> tuple[Measured, list[Shown]]:
   """Makes a video of each held-out caption and identity by turns, and judges them.
 
   Beside the model stand the same without references, what the judge of the world compares with, the
   references, pasted as videos that stand still, the true clips, and what the autoencoder makes of
-  them.
+  them. A recogniser says of frames whom they show, see `recognised`.
   """
   if REFERENCE not in pipeline.reads:
     raise ConfigError(
@@ -51,6 +56,11 @@ def judge_personalization(
   right = {way: judge.right(videos, asked) for way, videos in ways.items()}
   poses = {way: judge.poses(videos, asked) for way, videos in ways.items()}
   pasted = judge.poses(references, asked)
+  if recogniser is not None:
+    identities = [int(clip['identity']) for clip in clips]
+    seen = recognised(recogniser, ways, [picture[0] for picture in references], identities)
+    right = {way: {**right[way], **seen[way]} for way in ways}
+  attributes = list(right[OURS])
   shares, copied, metrics = {}, {}, {}
   for way in ways:
     shares[way] = {name: share(each) for name, each in right[way].items()}
@@ -63,7 +73,7 @@ def judge_personalization(
     beside = {way: copied[way][name].value for way in others}
     metrics[f'copied/{OURS}/{name}'] = found_metric(found, f'copied {name}', beside=beside)
   each = {name: [int(value) for value in found] for name, found in right[OURS].items()}
-  chance = max(found.chance for found in copied[OURS].values())
+  chance = max((found.chance for found in copied[OURS].values()), default=0.0)
   measured = Measured(
     metrics,
     prompts,
@@ -75,7 +85,7 @@ def judge_personalization(
       'references': pasted,
     },
     table=[
-      Grid(judge.attributes, {way: [str(found[name]) for name in judge.attributes]
+      Grid(attributes, {way: [str(found[name]) for name in attributes]
                         for way, found in shares.items()}),
       '',
       Grid([f'copied {name}' for name in judge.copied],
@@ -89,3 +99,40 @@ def judge_personalization(
   for prompt, *videos in zip(prompts, references, ways[OURS], truth, strict=True):
     shown.append(Shown(prompt, dict(zip(titles, videos, strict=True))))
   return measured, shown
+
+
+def recognised(
+  recogniser: Clip,
+  ways: Mapping[str, Videos],
+  references: Sequence[UInt8[np.ndarray, 'h w 3']],
+  identities: Sequence[int],
+) -> dict[str, dict[str, list[bool]]]:
+  """Says whom the frames of videos show, by an embedding (Movie Gen §4, Table 14).
+
+  The best and the worst frame of a video are the most and the least like its reference. They show
+  its identity if they are more like it than like the references of up to 100 other videos. In a
+  consistent video each sampled frame is as like the next as references of two identities are in one
+  of twenty cases at most.
+  """
+  known = recogniser.encode_identities(np.stack(references))
+  if len(set(identities)) < 2:
+    raise ConfigError('one identity cannot be told from others; take more samples')
+  first = {identity: place for place, identity in reversed(list(enumerate(identities)))}
+  others = [
+    [place for identity, place in first.items() if identity != own][:DISTRACTORS]
+    for own in identities
+  ]
+  between = np.concatenate([known[own] @ known[rest].T for own, rest in enumerate(others)])
+  alike, found = float(np.quantile(between, 0.95)), {}
+  best_of, worst_of = (f'{name} frame, of {len(others[0]) + 1}' for name in ('best', 'worst'))
+  for way, videos in ways.items():
+    rows: dict[str, list[bool]] = {best_of: [], worst_of: [], 'consistent': []}
+    for own, video in enumerate(videos):
+      frames = recogniser.encode_identities(np.asarray(video)[:: max(1, len(video) // SAMPLED)])
+      likeness, rivals = frames @ known[own], (frames @ known[others[own]].T).max(1)
+      for name, frame in ((best_of, likeness.argmax()), (worst_of, likeness.argmin())):
+        rows[name].append(bool(likeness[frame] > rivals[frame]))
+      following = np.einsum('te,te->t', frames[1:], frames[:-1])
+      rows['consistent'].append(bool((following > alike).all()))
+    found[way] = rows
+  return found

@@ -99,7 +99,7 @@ class ReferencesJudge(Protocol):
 
   @property
   def attributes(self) -> tuple[str, ...]:
-    """What `right` says; 'identity' is one."""
+    """What `right` says."""
     ...
 
   @property
@@ -112,7 +112,7 @@ class ReferencesJudge(Protocol):
     ...
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Samples of the world, with 'reference' (r h w 3)."""
+    """Samples of the world, with 'reference' (r h w 3) and 'identity', a number."""
     ...
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:

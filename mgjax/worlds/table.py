@@ -61,6 +61,7 @@ WORLDS = {
       'enlarged': 'mgjax.worlds.solids.judges.video:SolidsEnlarged',
       'edits': 'mgjax.worlds.solids.judges.edit:SolidsEdits',
       'pictures': 'mgjax.worlds.solids.judges.pictures:SolidsPictures',
+      'references': 'mgjax.worlds.solids.judges.references:SolidsReferences',
     },
     'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
     'mgjax.worlds.solids.judges.video:SolidsPrompts',

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError
 from mgjax.evaluation.evaluate import evaluate_personalization
-from mgjax.evaluation.personalization import OURS
+from mgjax.evaluation.personalization import OURS, recognised
 from mgjax.worlds.digits.judges.references import DigitsReferences
 from tests.tiny_personalization import make_untrained
 
@@ -74,3 +76,31 @@ def test_what_is_pasted_copies_and_what_is_true_does_not(found):
 def test_a_model_of_another_kind_is_refused(tiny_runs):
   with pytest.raises(ConfigError, match='personalized video model'):
     evaluate_personalization(tiny_runs / 'video', samples=1)
+
+
+class Known(Clip):
+  """Recognises a picture by its first pixel."""
+
+  def __init__(self):
+    pass
+
+  def encode_identities(self, images):
+    return np.eye(4)[images[:, 0, 0, 0]]
+
+
+def test_frames_are_of_the_identity_that_they_are_most_like():
+  def video(*identities):
+    return np.stack([np.full((8, 8, 3), each, np.uint8) for each in identities])
+
+  references, identities = [video(each)[0] for each in (0, 1, 2, 0)], [0, 1, 2, 0]
+  ways = {
+    'right': [video(each, each) for each in identities],
+    'half': [video(each, 3) for each in identities],
+    'another': [video(3, 3)] * 4,
+  }
+  found = recognised(Known(), ways, references, identities)
+  assert tuple(found['right'])[:2] == ('best frame, of 3', 'worst frame, of 3')
+  shares = {way: [np.mean(rows[name]) for name in rows] for way, rows in found.items()}
+  assert shares == {'right': [1, 1, 1], 'half': [1, 0, 0], 'another': [0, 0, 1]}
+  with pytest.raises(ConfigError, match='take more samples'):
+    recognised(Known(), ways, references[:1], [0])

@@ -65,7 +65,7 @@ class Solids:
   all that is true of it and `source.caption(scene)` what its caption says, statement by statement.
 
   Of the first solid, in other surroundings (`portraits.py`), 'reference' (r h w 3) are pictures
-  that it fills, 'view' (1 h w 3) is one as in clips, with 'view_caption' and both's 'identity'.
+  that it fills, 'view' (1 h w 3) is one as in clips, with 'view_caption'; with either 'identity'.
 
   With `edits` a sample is a pair: 'video' after an edit, 'source_video' before it, 'task', and as
   'caption' the instruction; `source.edit(source.scene(index))` is both scenes, as data.
@@ -252,8 +252,9 @@ class Solids:
         scenes = [self.portrait(scene, name == 'reference', index) for index in range(count)]
         shown = [dataclasses.replace(self, frames=1, extras=()).show(each) for each in scenes]
         sample[name] = np.concatenate([each['video'] for each in shown])
+        sample['identity'] = object_of(scene.solids[0])
         if name == 'view':
-          sample |= {'view_caption': shown[0]['caption'], 'identity': object_of(scene.solids[0])}
+          sample['view_caption'] = shown[0]['caption']
     return sample
 
   def portrait(self, scene: Scene, near: bool, index: int = 0) -> Scene:
