@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
   config.autoencoder = 'runs/solids_sound/codec'
   config.data = codec.get_config().data
   config.data.latents = 'runs/solids_sound/latents'
+  config.data.solids.wording = 'heard'
   config.buckets.sound.update(height=64, width=64)
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.model.conditionings.video.background = 0.0  # there is a sky and a floor

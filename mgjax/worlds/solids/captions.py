@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgjax.worlds.solids.kinds import CAMERAS, MATERIALS, MOTIONS, PATTERNS, SIZES, SPEEDS
+from mgjax.worlds.solids.physics import ON_FLOOR, Contact
 from mgjax.worlds.solids.scene import STYLES, Scene, Solid
 
 _SHAPES = {
@@ -82,6 +83,24 @@ def scene_caption(scene: Scene) -> Caption:
   text, says = plain_caption(scene, False)
   text = f'{text}, {scene.floor} floor, {scene.sky} sky'
   return Caption(f'{STYLES[scene.style]}: {text}' if scene.style else text, says)
+
+
+def sound_caption(scene: Scene, contacts: Sequence[Contact]) -> Caption:
+  """Says what is heard, in its order: 'metal rolls, then metal hits wood'; it has no statements."""
+  told: dict[str, None] = {}
+  for solid in scene.solids:
+    verb = MOTIONS[solid.motion].verb
+    if verb in ('rolls', 'slides'):
+      told[f'{solid.material} {verb}'] = None
+  landed: set[int] = set()
+  for each in contacts:
+    first, second = each.materials
+    if each.second != ON_FLOOR:
+      told[f'{first} hits {second}'] = None
+    else:
+      told[f'{first} {"bounces" if each.first in landed else "lands"}'] = None
+      landed.add(each.first)
+  return Caption(', then '.join(told) or 'nothing is heard', ())
 
 
 def varied_caption(

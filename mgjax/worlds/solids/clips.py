@@ -17,7 +17,13 @@ from mgjax.core.settings import Count, Fraction, Positive, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.solids import sounds
 from mgjax.worlds.solids.camera import Poses, distance_gone, poses
-from mgjax.worlds.solids.captions import Caption, plain_caption, scene_caption, varied_caption
+from mgjax.worlds.solids.captions import (
+  Caption,
+  plain_caption,
+  scene_caption,
+  sound_caption,
+  varied_caption,
+)
 from mgjax.worlds.solids.edits import OF_MOTION, OF_SEVERAL, TASKS, Edit, draw_edit, marked, styled
 from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATTERNS, SHAPES
 from mgjax.worlds.solids.physics import Contact, simulate
@@ -37,7 +43,7 @@ SPLITS = {
 }
 WHOLE = ('segmentation', 'depth', 'positions', 'velocities', 'camera')  # no window has them
 EXTRAS = (*WHOLE, 'view', 'reference')
-WORDINGS = ('plain', 'varied', 'scene')
+WORDINGS = ('plain', 'varied', 'scene', 'heard')
 MOST = 4  # solids
 
 Side = Annotated[int, Range(least=8)]  # pixels
@@ -96,7 +102,8 @@ class Solids:
   named: bool = True  # False: captions call the first solid 'this object', as a picture shows it
   references: Positive = 1  # pictures in 'reference'
   wording: str = 'varied'  # of captions: 'plain' says all of solids and camera, always the same
-  # way; 'scene' what a picture shows with floor, sky and style, as captions of edits do
+  # way; 'scene' what a picture shows with floor, sky and style, as captions of edits do; 'heard'
+  # by turns what is seen and what is heard
   rays: Annotated[int, Range(least=1, most=2)] = 2  # a pixel, along each side
   edits: tuple[str, ...] = ()  # of `edits.TASKS`, of which one is drawn for each sample
   crop: Positive = 1  # of clips so many times as large a window is cut out, the same in all frames
@@ -194,6 +201,8 @@ class Solids:
     moves = self.frames > 1
     if self.wording == 'scene':
       return scene_caption(scene)
+    if self.wording == 'heard' and scene.wording % 2:
+      return sound_caption(scene, self.labels(scene).contacts)
     if self.wording == 'plain':
       return plain_caption(scene, moves, self.named)
     return varied_caption(scene, np.random.default_rng(scene.wording), moves, self.named)

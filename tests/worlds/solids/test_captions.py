@@ -108,3 +108,14 @@ def test_relations_are_seen_from_the_camera():
   assert relation_of(scene(0.0, (0.1, 1.0)), 0, 1) == 'behind'
   assert relation_of(scene(np.pi / 2, (1.0, 0.1)), 0, 1) == 'in front of'
   assert relation_of(scene(0.0, (1.0, 1.0)), 0, 1) == ''
+
+
+def test_what_is_heard_is_told_in_its_order():
+  source = Solids(wording='heard')
+  heard = [
+    source.caption(dataclasses.replace(scene, wording=1)).text
+    for scene in (MEETING, Scene((CONE,)), Scene((CUBE,)))
+  ]
+  assert heard[0].startswith('metal rolls, then metal hits wood')
+  assert heard[1].startswith('glass lands') and heard[2] == 'nothing is heard'
+  assert source.caption(dataclasses.replace(MEETING, wording=2)).says  # by turns what is seen
