@@ -111,11 +111,12 @@ def test_relations_are_seen_from_the_camera():
 
 
 def test_what_is_heard_is_told_in_its_order():
-  source = Solids(wording='heard')
+  source, light = Solids(wording='heard'), dataclasses.replace(BALL, material='rubber', size=0.42)
+  meeting = Scene((light, dataclasses.replace(CUBE, size=0.6)), meets=(0, 1))
   heard = [
     source.caption(dataclasses.replace(scene, wording=1)).text
-    for scene in (MEETING, Scene((CONE,)), Scene((CUBE,)))
+    for scene in (meeting, Scene((CONE,)), Scene((CUBE,)))
   ]
-  assert heard[0].startswith('metal rolls, then metal hits wood')
+  assert heard[0].startswith('rubber rolls, then rubber hits wood')
   assert heard[1].startswith('glass lands') and heard[2] == 'nothing is heard'
   assert source.caption(dataclasses.replace(MEETING, wording=2)).says  # by turns what is seen
