@@ -17,7 +17,7 @@ help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
-	@echo '                  WORLD=solids for lit solids of 64 px, an hour of two cores;'
+	@echo '                  WORLD=solids for lit solids of 64 px, seventy minutes of two cores;'
 	@echo '                  SOUND=1 for a model that makes the sound of moving digits instead'
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
 	@echo 'make oracle       compare with the reference implementations (installs PyTorch)'

@@ -1,4 +1,4 @@
-r"""Text to video in the world of solids at 64 px, after a stage at 32 px, an hour on two CPU cores.
+r"""Text to video in the world of solids at 64 px, after a stage at 32 px, seventy minutes.
 
 python -m launch.train --config=configs/quickstart.py:solids --workdir=runs/solids
 
