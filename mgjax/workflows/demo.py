@@ -14,7 +14,6 @@ import numpy as np
 
 from mgjax.audio.files import write_soundtracks
 from mgjax.audio.pipeline import AudioPipeline
-from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.editing.pipeline import Editor
@@ -73,7 +72,8 @@ def make_demo(
     StorageError: nothing can be written there.
   """
   if world not in WORLDS:
-    raise ConfigError(did_you_mean(world, list(WORLDS)))
+    known = ' or '.join(WORLDS)
+    raise ConfigError(f'no demo of the world {world!r}; expected {known}, whose models come along')
   models = WORLDS[world]
   prompt, edit = prompt or models.prompt, edit or models.edit
   folder = pathlib.Path(directory)

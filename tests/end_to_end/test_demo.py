@@ -38,7 +38,7 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(tmp_path):
 
 
 def test_what_nobody_can_make_is_refused(tmp_path):
-  with pytest.raises(ConfigError, match='digits'):
+  with pytest.raises(ConfigError, match="no demo of the world 'digit'; expected digits"):
     make_demo(tmp_path, world='digit')
   (tmp_path / 'file').write_text('')
   done = binaries.run('demo', f'--out={tmp_path}/file')
