@@ -15,27 +15,17 @@ moves; references show it turned and lit otherwise.
 from ml_collections import ConfigDict
 
 from ..base import encoding
+from ..digits.personalization import with_identity
 from . import clip, video
 
 
 def get_config() -> ConfigDict:
   config = video.get_config()
-  config.component = 'personalization'
   config.autoencoder = 'runs/solids/autoencoder'
   config.start_from = '=runs/solids/video,identity/vision=runs/solids_objects:vision'
   config.data.latents = 'runs/solids_personalization/latents'
   config.data.solids.update(clip.OBJECTS, extras=('reference',), named=False)
-  config.model.conditionings.identity = ConfigDict(
-    {
-      'kind': 'identity', 'vision': clip.VISION, 'references': 1, 'tokens': 'class',
-      'class_tokens': 16,
-    }
-  )  # fmt: skip
-  config.references = ConfigDict({'per_clip': 1, 'faces': '', 'margin': 0.0})
-  config.objective.dropout = ConfigDict({'text': 0.1, 'identity': 0.1})
+  with_identity(config, clip.VISION)
   config.encode = encoding(train=24_576, validation=256)
-  config.sample.guidance = (('text', 3.0), ('identity', 3.0))
-  config.optimizer.learning_rate = 1e-3
-  config.optimizer.rates = (('identity/vision/*', 0.0), ('*', 1.0))
   config.train.steps = 8000
   return config
