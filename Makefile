@@ -2,8 +2,6 @@
 SHELL := bash
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
-PROMPT ?= the red digit 7 bounces
-EDIT ?= make the digit blue
 comma := ,
 export VENV PYTHON
 unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the pinned versions

@@ -6,6 +6,7 @@ relation added. `Caption.says` lists what it says, statement by statement, so th
 that and nothing else. A motion of a solid or of the camera is always said: silence is stillness.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -76,6 +77,11 @@ def plain_caption(scene: Scene, moves: bool = True, named: bool = True) -> Capti
     names = [teller.name(index) for index in range(len(scene.solids))]
     return teller.caption(_listed(names))
   return teller.caption('; '.join([', '.join(teller.clauses()), *teller.camera(always=False)]))
+
+
+def describe(solid: Solid) -> str:
+  """'a large red metal ball', without its pattern."""
+  return plain_caption(Scene((dataclasses.replace(solid, pattern='band', second=''),)), False).text
 
 
 def scene_caption(scene: Scene) -> Caption:

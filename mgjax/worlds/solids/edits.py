@@ -13,7 +13,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Bool, UInt8
-from mgjax.worlds.solids.captions import scene_caption, size_word
+from mgjax.worlds.solids.captions import describe, scene_caption
 from mgjax.worlds.solids.kinds import (
   CAMERAS,
   COLOURS,
@@ -24,8 +24,8 @@ from mgjax.worlds.solids.kinds import (
   SKIES,
   motions_of,
 )
-from mgjax.worlds.solids.physics import ON_FLOOR, CannotBeToldError, simulate
-from mgjax.worlds.solids.scene import STYLES, Camera, Scene, Solid
+from mgjax.worlds.solids.sampling import happens
+from mgjax.worlds.solids.scene import STYLES, Camera, Scene
 
 TASKS = (
   'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'camera', 'mark',
@@ -64,7 +64,7 @@ class Edit(NamedTuple):
     if self.task == 'nothing':
       return 'leave it as it is'
     if self.task == 'add':
-      return f'add {_described(after.solids[self.solid])}'
+      return f'add {describe(after.solids[self.solid])}'
     old = before.solids[self.solid]
     it = f'the {old.colour} {old.shape}'
     if self.task == 'remove':
@@ -73,7 +73,7 @@ class Edit(NamedTuple):
       return f'mark {it} in {after.mark}'
     new = after.solids[self.solid]
     if self.task == 'replace':
-      return f'replace {it} with {_described(new)}'
+      return f'replace {it} with {describe(new)}'
     return f'make {it} {new.colour if self.task == "recolour" else MATERIALS[new.material].word}'
 
   @property
@@ -110,7 +110,7 @@ def draw_edit(
     return _with_or_without(task, scene, which)
   ways = list(_WAYS[task](scene, which, colours))
   found = next(
-    (ways[place] for place in generator.permutation(len(ways)) if _apart(ways[place])), scene
+    (ways[place] for place in generator.permutation(len(ways)) if happens(ways[place])), scene
   )
   if task in ('style', 'mark'):  # what is asked for; what it is taken off of is rare
     return Edit(task, scene, found, which)
@@ -229,21 +229,9 @@ _WAYS: dict[str, Callable[[Scene, int, Sequence[str]], list[Scene]]] = {
 }  # what a scene may have been before
 
 
-def _apart(scene: Scene) -> bool:
-  """Whether no two solids meet."""
-  try:
-    return all(each.second == ON_FLOOR for each in simulate(scene.solids).contacts)
-  except CannotBeToldError:
-    return False
-
-
 def _behind(before: Scene, after: Scene) -> tuple[str, str]:
   """Which of floor and sky has changed, and what it is now."""
   return ('floor', after.floor) if before.floor != after.floor else ('sky', after.sky)
-
-
-def _described(solid: Solid) -> str:
-  return f'a {size_word(solid)} {solid.colour} {MATERIALS[solid.material].word} {solid.shape}'
 
 
 def _bare(move: str) -> str:

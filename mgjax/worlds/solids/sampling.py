@@ -81,7 +81,7 @@ def draw_scene(choices: Choices, generator: np.random.Generator) -> Scene:
     story = _Story(choices, generator)
     for _ in range(_LAYOUTS):
       scene = story.lay_out()
-      if scene and _happens(scene) and _is_seen(scene):
+      if scene and happens(scene) and _is_seen(scene):
         return scene
 
 
@@ -273,7 +273,7 @@ def _path(solid: Solid) -> tuple[complex, complex]:
   return start, start + velocity / abs(velocity) * _gone(solid, 2 * SECONDS)
 
 
-def _happens(scene: Scene) -> bool:
+def happens(scene: Scene) -> bool:
   """Whether those meet who are to meet, in time and once, and no others."""
   try:
     contacts = simulate(scene.solids).contacts

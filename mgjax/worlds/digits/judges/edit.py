@@ -7,6 +7,7 @@ under a mark is read with the layer taken off again.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -151,9 +152,12 @@ class DigitsEdits:
     return asked
 
   def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
-    reader = self.reader or train_edit_judge(**looks_of(self.source))
     pairs = zip(asked, videos, strict=True)
-    return [reader.judge(np.asarray(video), each.edit) for each, video in pairs]
+    return [self._judge.judge(np.asarray(video), each.edit) for each, video in pairs]
+
+  @functools.cached_property  # several ways to edit the same clips are judged
+  def _judge(self) -> EditJudge:
+    return self.reader or train_edit_judge(**looks_of(self.source))
 
 
 def train_edit_judge(split: str = 'train', **options: Any) -> EditJudge:

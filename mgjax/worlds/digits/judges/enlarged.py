@@ -1,6 +1,7 @@
 """Reads digits and textures of enlarged clips, see `EnlargedJudge` of `worlds/judging.py`."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from mgjax.core.typing import Float
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judges.digit import train_judge
+from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
 from mgjax.worlds.digits.judges.texture import texture_phase
 from mgjax.worlds.digits.judges.video import looks_of
 from mgjax.worlds.digits.scene import TEXTURES
@@ -31,11 +32,8 @@ class DigitsEnlarged:
     return ['textured' if texture else 'plain' for texture in self._textures(indices)]
 
   def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
-    judge = train_judge(
-      side=min(self.source.size), clips=_LEARNT, **looks_of(self.source, ('textures',))
-    )
     numbers = [int(self.source.scene(index).number) for index in indices]
-    textures, read = self._textures(indices), [judge.read(video) for video in videos]
+    textures, read = self._textures(indices), [self._judge.read(video) for video in videos]
     named = list(zip(read, textures, strict=True))
     found = {
       'digit': [seen.digit == digit for seen, digit in zip(read, numbers, strict=True)],
@@ -45,6 +43,11 @@ class DigitsEnlarged:
       shown = zip(videos, textures, strict=True)
       found['phase'] = [texture_phase(video) if texture else np.nan for video, texture in shown]
     return {name: np.array(each, float) for name, each in found.items()}
+
+  @functools.cached_property  # several ways to enlarge the same clips are judged
+  def _judge(self) -> DigitJudge:
+    looks = looks_of(self.source, ('textures',))
+    return train_judge(side=min(self.source.size), clips=_LEARNT, **looks)
 
   def _textures(self, indices: Sequence[int]) -> list[str]:
     return [TEXTURES[self.source.scene(index).texture] for index in indices]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mgjax.worlds.digits.captions import scene_caption
 from mgjax.worlds.digits.clips import Digits, one_of
 from mgjax.worlds.digits.handwriting import identities_of
 from mgjax.worlds.digits.judges.digit import DigitJudge, train_judge
@@ -36,14 +37,14 @@ class DigitsReferences:
     source = self._unseen
     places = indices_of(source, held_out_labels(looks_of(self.source), samples))
     scenes = [source.scene(place) for place in places]
-    return [Asked(source.show(scene)['caption'], scene) for scene in scenes]
+    return [Asked(scene_caption(scene, source.numbered), scene) for scene in scenes]
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     return [self._unseen.show(each.label) for each in asked]
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
     """In another hand of the same digit, in which one of 20 is found by chance."""
-    source = self._unseen
+    source = dataclasses.replace(self._unseen, extras=())
     return {
       'another hand (chance)': [source.show(_by_another(each.label))['video'] for each in asked]
     }

@@ -5,11 +5,11 @@ import math
 from typing import Any, ClassVar
 
 from mgjax.worlds.judging import Picture
-from mgjax.worlds.solids.captions import plain_caption
+from mgjax.worlds.solids.captions import describe
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.kinds import SIZES
 from mgjax.worlds.solids.portraits import object_of
-from mgjax.worlds.solids.scene import Scene, Solid
+from mgjax.worlds.solids.scene import Solid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SolidsPictures:
           for material in self.source.materials:
             solid = Solid(shape, colour, material, sum(spans[0]) / 2)
             says = {'size': size, 'shape': shape, 'colour': colour, 'material': material}
-            found.append((_caption(solid), says))
+            found.append((describe(solid), says))
     return found
 
   def pictures(self, count: int) -> list[Picture]:
@@ -45,9 +45,5 @@ class SolidsPictures:
       for view, shown in enumerate((scene, source.portrait(scene, near=False))):
         (solid,) = shown.solids
         picture = source.show(shown)['video'][0]
-        found.append(Picture(picture, _caption(solid), '', view, object_of(solid)))
+        found.append(Picture(picture, describe(solid), '', view, object_of(solid)))
     return found
-
-
-def _caption(solid: Solid) -> str:
-  return plain_caption(Scene((dataclasses.replace(solid, pattern='band', second=''),)), False).text
