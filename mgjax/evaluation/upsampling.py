@@ -42,7 +42,7 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.media.optical_flow import flows
 from mgjax.upsampler.pipeline import Upsampler, scaled_size
 from mgjax.upsampler.task import Pairs, Windows
-from mgjax.worlds.table import WORLDS, judge_of
+from mgjax.worlds.table import WORLDS, judge_of, judged
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'
@@ -82,7 +82,7 @@ def judge_upsampler(
     data = dataclasses.replace(data, kind='clips', path=clips, validation_path='')
   name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
   judge = None
-  if data.kind in WORLDS and JUDGE in WORLDS[data.kind].judges:
+  if data.kind in judged(JUDGE):
     world = make_world(data, 'validation', frames=shape.frames, size=shape.size)
     judge = judge_of(data.kind, JUDGE)(world)
   source = judge.source if judge else make_sources(data, {name: shape}, 'validation')[name]

@@ -48,7 +48,7 @@ from mgjax.text.embeddings import TextSettings, embed_prompts
 from mgjax.workflows.cross_pairs import digest_of
 from mgjax.workflows.encode import stored_prompts, stored_type
 from mgjax.workflows.make_pairs import PAGE, Pair, PairsResult, make_pairs
-from mgjax.worlds.table import WORLDS
+from mgjax.worlds.table import judged
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
 _STREAMS = 2  # of random numbers of a clip: its task, its noise
@@ -253,8 +253,7 @@ def _clips(
   samples_per_shard: int,
 ) -> dict[str, tuple[Source, Write]]:
   """Returns the real clips of each bucket of a split, and what writes their instructions."""
-  knowing = [name for name, world in WORLDS.items() if 'edits' in world.judges]
-  if not settings.writer and data.kind not in knowing:
+  if not settings.writer and data.kind not in (knowing := judged('edits')):
     raise ConfigError(
       f'backtranslation.writer is empty, and only {" and ".join(knowing)} know their instructions; '
       "name the model of a server, as in {'model': 'llama', 'url': 'http://127.0.0.1:8000/v1'}"

@@ -78,6 +78,11 @@ def source_of(world: str) -> type:
   return _named(WORLDS[world].source)
 
 
+def judged(what: str) -> list[str]:
+  """Returns the worlds that have a judge of something."""
+  return [name for name, each in WORLDS.items() if what in each.judges]
+
+
 def judge_of(world: str, what: str) -> Any:
   """Returns what makes the judge of something, see `judging.py`.
 
@@ -86,8 +91,7 @@ def judge_of(world: str, what: str) -> Any:
 
   Raises ConfigError if it has none.
   """
-  if world not in WORLDS or what not in WORLDS[world].judges:
-    known = [name for name, each in WORLDS.items() if what in each.judges]
+  if world not in (known := judged(what)):
     raise ConfigError(
       f'no judge of {what} knows {world!r} data; expected a model of {" or ".join(known)}'
     )
