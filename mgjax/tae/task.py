@@ -224,7 +224,7 @@ def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place]
 def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
   """Notes on the run whose encoder this one has, frozen: models of its latents take this one."""
   source = parse_sources(settings.start_from).get('')
-  encoder = [name for name in named_leaves(params) if name.startswith('encoder/')]
+  encoder = [name for name in named_leaves(params) if name.startswith(('encoder/', 'shortcut_in/'))]
   learns = any(factor_of(name, settings.rates) for name in encoder)
   if source is None or source.subtree or learns:
     return None

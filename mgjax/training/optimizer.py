@@ -8,6 +8,7 @@ import optax
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Tree
+from mgjax.training.muon import muon_or
 from mgjax.training.plateau import scale_by_plateau
 from mgjax.training.rates import mask_frozen, scale_by_rates
 from mgjax.training.settings import OptimizerSettings
@@ -22,7 +23,8 @@ _SHAPES = {
 
 # How each rule scales gradients, before weight decay and the learning rate.
 OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation]] = {
-  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon)
+  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon),
+  'muon': lambda s: muon_or(optax.scale_by_adam(s.beta1, s.beta2, s.epsilon)),
 }
 
 

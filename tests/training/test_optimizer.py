@@ -49,7 +49,7 @@ def test_schedule_equals_its_formula(kind, warmup):
 
 
 def test_an_optimizer_that_is_not_there_is_refused_by_name():
-  with pytest.raises(ConfigError, match=r"optimizer\.name = 'adam'; expected one of adamw"):
+  with pytest.raises(ConfigError, match=r"optimizer\.name = 'adam'; expected one of adamw, muon"):
     make_optimizer(OptimizerSettings(name='adam', learning_rate=1e-4), 50)
 
 

@@ -1,0 +1,31 @@
+r"""Solids, or their sound, in one to eight steps without guidance, learnt from guided ones.
+
+python -m launch.train --config=configs/solids/few_steps.py --workdir=runs/solids/few_steps
+python -m launch.sample --workdir=runs/solids/few_steps --steps=4 \
+  --prompt="a red metal ball rolls left"
+python -m launch.train --config=configs/solids/few_steps.py:sound \
+  --workdir=runs/solids_sound/few_steps
+
+The teacher is what `make quickstart WORLD=solids WORKDIR=runs/solids` trained, or
+configs/solids/audio.py.
+"""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..base import few_steps
+from . import audio, video
+
+
+def get_config(what: str = 'video') -> ConfigDict:
+  if what not in ('video', 'sound'):
+    raise ConfigError(f'{what!r}: expected video or sound')
+  if what == 'sound':
+    config = few_steps(audio.get_config(), 'runs/solids_sound/audio', shift=1.0)
+  else:
+    config = few_steps(video.get_config(), 'runs/solids/video', shift=4.0)
+  config.optimizer.learning_rate = 5e-4
+  config.train.steps = 4000
+  config.train.evaluate_every = config.train.save_every = 1000
+  return config

@@ -1,0 +1,146 @@
+"""Muon's updates are a float64 twin's, on one device and on many; the rest is Adam's."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from mgjax.api import train
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.parallel.mesh import make_mesh
+from mgjax.training.muon import COEFFICIENTS, MOMENTUM, RMS, orthogonalised
+from mgjax.training.optimizer import make_optimizer
+from mgjax.training.settings import OptimizerSettings
+from tests import tiny
+
+SETTINGS = {'learning_rate': 0.1, 'warmup': 0, 'weight_decay': 0.01, 'clip': float('inf')}
+SHAPES = {
+  'backbone/layers/attention/query/kernel': (3, 16, 16),
+  'backbone/layers/feed_forward/up/kernel': (3, 16, 40),
+  'backbone/layers/feed_forward/down/kernel': (3, 40, 16),
+  'backbone/layers/norm/scale': (3, 16),
+  'backbone/layers/depthwise/taps': (3, 3, 3, 3, 16),
+  'backbone/patch_in/kernel': (8, 16),
+  'text/layer_0/self/key/kernel': (16, 16),
+}
+MATRICES = [name for name in SHAPES if 'kernel' in name and 'patch' not in name]
+
+
+def twin(matrix, dtype=np.float64):
+  """Newton-Schulz of one matrix (i, o)."""
+  x = matrix.astype(dtype)
+  x = x / np.linalg.norm(x)
+  a, b, c = COEFFICIENTS
+  for _ in range(5):
+    square = x @ x.T
+    x = a * x + (b * square + c * square @ square) @ x
+  return x
+
+
+def random(seed):
+  numbers = np.random.default_rng(seed)
+  return {name: numbers.normal(size=s).astype(np.float32) for name, s in SHAPES.items()}
+
+
+def test_singular_values_are_those_of_newton_and_schulz_in_float64():
+  numbers = np.random.default_rng(0)
+  matrices = numbers.normal(size=(4, 12, 30)).astype(np.float32)
+  found = np.asarray(orthogonalised(jnp.asarray(matrices), jnp.float32))
+  expected = np.stack([twin(matrix) for matrix in matrices])
+  # A rounding of an early iteration grows by the slope at 0, 3.45, in each that follows; products
+  # have 12 to 30 terms.
+  bound = 30 * np.finfo(np.float32).eps * sum(3.45**k for k in range(6))
+  np.testing.assert_allclose(found, expected, atol=bound)
+  tall = np.asarray(orthogonalised(jnp.asarray(matrices.swapaxes(1, 2)), jnp.float32))
+  np.testing.assert_allclose(tall.swapaxes(1, 2), found, atol=bound)
+
+
+def test_in_bfloat16_directions_stay_and_no_singular_value_is_far_from_one():
+  matrices = np.random.default_rng(1).normal(size=(3, 64, 256)).astype(np.float32)
+  found = np.asarray(orthogonalised(jnp.asarray(matrices)))
+  for made, matrix in zip(found, matrices, strict=True):
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    values = np.linalg.svd(made, compute_uv=False)
+    assert values.min() > 0.65 and values.max() < 1.2  # .68 to 1.14 without rounding
+    along = np.einsum('ik,io,ko->k', left, made, right)
+    np.testing.assert_allclose(along, values.mean(), atol=0.35)
+  zeros = orthogonalised(jnp.zeros((1, 4, 4)))
+  assert not np.asarray(zeros).any()
+
+
+def test_two_updates_are_those_of_the_formula_and_all_else_is_adams():
+  params, gradients = random(0), [random(1), random(2)]
+  muon, adam = (make_optimizer(OptimizerSettings(name=n, **SETTINGS), 9) for n in ('muon', 'adamw'))
+  state, other = muon.init(params), adam.init(params)
+  momentum = {name: np.zeros(SHAPES[name]) for name in MATRICES}
+  for gradient in gradients:
+    updates, state = muon.update(gradient, state, params)
+    expected, other = adam.update(gradient, other, params)
+    for name in SHAPES:
+      if name not in MATRICES:
+        np.testing.assert_array_equal(updates[name], expected[name], name)
+        continue
+      momentum[name] = MOMENTUM * momentum[name] + gradient[name]
+      ahead = gradient[name] + MOMENTUM * momentum[name]
+      rows, columns = SHAPES[name][-2:]
+      stack = ahead.reshape(-1, rows, columns)
+      made = [twin(x) if rows <= columns else twin(x.T).T for x in stack]
+      made = np.stack(made).reshape(SHAPES[name]) * RMS * np.sqrt(max(rows, columns))
+      wanted = -0.1 * (made + 0.01 * params[name])
+      # bfloat16 has 8 bits; what rounding does to weak directions, as square matrices have, grows.
+      error = np.linalg.norm(updates[name] - wanted) / np.linalg.norm(wanted)
+      assert error < 0.1, (name, error)
+
+
+def test_on_a_mesh_updates_are_the_same_and_no_device_makes_all():
+  params, gradient = random(0), random(1)
+  optimizer = make_optimizer(OptimizerSettings(name='muon', **SETTINGS), 9)
+  alone, _ = jax.jit(optimizer.update)(gradient, optimizer.init(params), params)
+  mesh = make_mesh({'data': 2, 'fsdp': 4}, 'fsdp')
+  cut = {name: NamedSharding(mesh, PartitionSpec(None, 'fsdp')) for name in SHAPES}
+  cut['backbone/patch_in/kernel'] = cut['text/layer_0/self/key/kernel'] = NamedSharding(
+    mesh, PartitionSpec('fsdp')
+  )
+  cut['backbone/layers/depthwise/taps'] = NamedSharding(mesh, PartitionSpec())
+  with jax.set_mesh(mesh):
+    placed = [jax.device_put(tree, cut) for tree in (params, gradient)]
+    update = jax.jit(optimizer.update, out_shardings=(cut, None))
+    state = optimizer.init(placed[0])
+    together, _ = update(placed[1], state, placed[0])
+    program = update.lower(placed[1], state, placed[0]).compile().as_text()
+  for name in SHAPES:
+    # The same products of the same matrices: only the order of a sum may differ.
+    np.testing.assert_allclose(together[name], alone[name], rtol=0, atol=2e-2 * 0.1, err_msg=name)
+  # 4 matrices of 16 x 16 and 6 of 16 x 40 are 8 and 8 with what fills up: one a device.
+  products = re.findall(r'= \w+\[([\d,]+)\]\S* dot\(', program)
+  assert products and all(math.prod(map(int, each.split(','))) <= 16 * 40 for each in products)
+
+
+def test_a_network_without_layers_is_told_to_take_adam():
+  params = {'encoder': {'conv_in': {'kernel': np.zeros((4, 4), np.float32)}}}
+  optimizer = make_optimizer(OptimizerSettings(name='muon', **SETTINGS), 9)
+  with pytest.raises(ConfigError, match=r"no kernel of a layer trains.*take 'adamw'"):
+    optimizer.init(params)
+
+
+def test_a_run_goes_on_from_adams_weights_and_resumes_bit_by_bit(tiny_runs, tmp_path):
+  config = tiny.video(
+    tiny_runs, optimizer__name='muon', optimizer__warmup=1, train__steps=3, train__evaluate_every=0,
+    optimizer__rates=(('backbone/layers/*/query/kernel', 0.0),), mesh__fsdp=2, rules='fsdp',
+    start_from=str(tiny_runs / 'video'),
+  )  # fmt: skip
+  del config.buckets.image  # one program less to compile
+  whole = train(config, tmp_path / 'whole')
+  train(config, tmp_path / 'stopped', stop_at=1)
+  tiny.same_state(train(config, tmp_path / 'stopped'), whole)
+  names = [name for name in named_leaves(whole.params) if 'layer' in name and 'kernel' in name]
+  moments = ' '.join(named_leaves(whole.opt_state))
+  trained = [name for name in names if 'query' not in name or 'text' in name]
+  # One moment of each kernel of a layer that trains, and none of one that is frozen.
+  assert [moments.count(name) for name in trained] == [1] * len(trained)
+  assert not any(name in moments for name in set(names) - set(trained))
