@@ -3,13 +3,10 @@ r"""Autoencoder of the world of solids at 64 px, some minutes on two CPU cores.
 python -m launch.train --config=configs/solids/autoencoder.py --workdir=runs/solids/autoencoder
 python -m launch.train --config=solids/autoencoder:fast --workdir=runs/solids/fast/autoencoder
 python -m launch.train --config=solids/autoencoder:sharp --workdir=runs/solids/sharp
-python -m launch.train --config=solids/autoencoder:decoder --workdir=runs/solids/decoder
 
 The second one makes half as many tokens, each of all 16 frames, for experiments; the third keeps 13
 times as many numbers, for pictures of 30 dB inside of solids: models of its latents need far more
-steps. The fourth goes on with the decoder of the first, on noisy latents and against a
-discriminator, so that it draws edges where a flow model leaves them open; models of these latents
-take it, its path becomes `autoencoder` in their config.json.
+steps.
 """
 
 from ml_collections import ConfigDict
@@ -29,10 +26,8 @@ BLOCKS = {
 
 
 def get_config(what: str = 'small') -> ConfigDict:
-  if what == 'decoder':
-    return _decoder()
   if what not in BLOCKS:
-    raise ConfigError(f'{what!r}: expected {", ".join(BLOCKS)} or decoder')
+    raise ConfigError(f'{what!r}: expected {", ".join(BLOCKS)}')
   config = autoencoder.get_config()
   config.data = ConfigDict(
     {
@@ -54,18 +49,4 @@ def get_config(what: str = 'small') -> ConfigDict:
   config.optimizer.learning_rate = 4e-4
   config.train.steps = 900
   config.train.evaluate_every = config.train.save_every = 450
-  return config
-
-
-def _decoder() -> ConfigDict:
-  config = get_config()
-  config.start_from = '=runs/solids/autoencoder'
-  config.optimizer.rates = (('encoder/*', 0.0), ('shortcut_in/*', 0.0))
-  config.model.latent_noise = 0.6
-  config.objective.adversarial = 0.3
-  config.discriminator.start = 1000
-  config.discriminator.widths = (32, 64)
-  config.optimizer.learning_rate = 1e-3
-  config.train.steps = 3000
-  config.train.evaluate_every = config.train.save_every = 1000
   return config

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Magnitude, Positive, check, unpack
+from mgjax.core.settings import Count, Positive, check, unpack
 from mgjax.core.typing import Array, Float, Key
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
@@ -118,10 +118,6 @@ class Autoencoder(nn.Module):
       bias of the second one does not reach, so it cannot be folded into its neighbour.
     shortcut: a linear way around both networks, see `mgjax.tae.shortcut`; small models on CPUs
       need a tenth of the steps with it.
-    latent_noise: tau; training decodes z + sigma s n with n ~ N(0, 1), s the deviation of each
-      channel of the batch (`tempered`, as the latents of a shortcut are) and sigma ~ |N(0, tau)|
-      drawn for each clip, so that the decoder mends what a flow model leaves wrong (Zheng et al.
-      2025, 'Diffusion Transformers with Representation Autoencoders'). Not in Movie Gen.
   """
 
   latent_channels: Positive = 16
@@ -133,7 +129,6 @@ class Autoencoder(nn.Module):
   temporal: bool = True
   quant_convolutions: bool = False
   shortcut: bool = False
-  latent_noise: Magnitude = 0.0
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -201,19 +196,7 @@ class Autoencoder(nn.Module):
   ) -> tuple[Float[Array, 'b t h w 3'], Posterior]:
     """Returns the reconstruction from one posterior sample, and the posterior."""
     posterior = self.encode(video)
-    latents = posterior.sample(key)
-    if self.latent_noise:
-      latents += self._noise(latents, jax.random.fold_in(key, 1))
-    return self.decode(latents, video.shape[1]), posterior
-
-  def _noise(self, latents: Array, key: Key) -> Array:
-    key, other = jax.random.split(key)
-    deviation = jnp.std(latents.astype(jnp.float32), axis=(0, 1, 2, 3), keepdims=True)
-    if self.shortcut:
-      deviation = jnp.sqrt(deviation * jnp.mean(deviation))
-    sigma = self.latent_noise * jnp.abs(jax.random.normal(key, (len(latents), 1, 1, 1, 1)))
-    noise = jax.random.normal(other, latents.shape) * sigma * deviation
-    return jax.lax.stop_gradient(noise).astype(latents.dtype)
+    return self.decode(posterior.sample(key), video.shape[1]), posterior
 
   def _check(self) -> None:
     check(self)

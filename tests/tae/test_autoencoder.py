@@ -136,35 +136,6 @@ def test_posterior_samples_have_its_moments():
   assert sample.std() == pytest.approx(deviation, rel=5 / np.sqrt(2 * 10_000))
 
 
-@pytest.mark.parametrize('shortcut', [False, True])
-def test_training_decodes_latents_with_noise_of_their_own_deviation(shortcut):
-  tau, rows, seen = 0.5, 512, []
-  described = {**FIELDS, 'strides': [[1, 2, 2]], 'patch': [1, 1, 1], 'shortcut': shortcut}
-  clean, noisy = (make_autoencoder({**described, 'latent_noise': n}) for n in (0.0, tau))
-  x = video(rows, 1, 8, 8, 3)
-  params = random_parameters(clean.init, x[:1], jax.random.key(0))
-
-  def record(call, arguments, keywords, context):
-    if context.method_name == 'decode':
-      seen.append(arguments[0])
-    return call(*arguments, **keywords)
-
-  for model in (clean, noisy):
-    with nn.intercept_methods(record):
-      model.apply({'params': params}, x, jax.random.key(3))
-  noise = np.asarray(seen[1] - seen[0])
-  deviation = np.asarray(seen[0]).std((0, 1, 2, 3))
-  if shortcut:
-    deviation = np.sqrt(deviation * deviation.mean())
-  power = np.square(noise / deviation).mean((1, 2, 3))  # of each clip and channel: sigma^2
-  # sigma^2 of |N(0, tau)|: mean tau^2, deviation sqrt(2) tau^2; five standard errors. Of a clip
-  # channels share sigma: 16 draws each tell it to sqrt(2 / 16).
-  assert power.mean() == pytest.approx(tau**2, abs=5 * np.sqrt(2 / rows) * tau**2)
-  between = np.log(power / power.mean(1, keepdims=True)).mean(0)
-  np.testing.assert_allclose(between, 0, atol=5 * np.sqrt(2 / 16 / rows))
-  assert power.mean(1).min() < 0.01 * tau**2 and power.mean(1).max() > 4 * tau**2
-
-
 def test_bfloat16_is_read_from_its_name():
   described = {**FIELDS, 'strides': [[1, 2, 2]], 'patch': [1, 1, 1], 'dtype': 'bfloat16'}
   model = make_autoencoder(described | {'widths': [8, 16]})

@@ -2,7 +2,8 @@
 
 Two small networks (`network.py`) were trained on renders (`training.py`) and come with the world.
 Another judge, 'filter', learns from other scenes with other blemishes: what it chose, 'judge' may
-judge. They look at 16 frames of 64 pixels at 8 a second; larger clips are averaged down.
+judge. They look at 16 frames of 64 pixels at 8 a second; larger clips are averaged down, those of
+32 enlarged, which costs real ones less than .01 of a factor (docs/results.md).
 
 A solid is known by its colour, which no other of its scene has. What is asked of a clip are the
 statements of its caption (`captions.Statement`), and the score of a kind of statements is the share
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.resize import resize
 from mgjax.core.typing import Float
 from mgjax.worlds.judging import Asked, CameraPath, Prompt, Videos
 from mgjax.worlds.solids.captions import Statement, size_word
@@ -49,6 +51,7 @@ _PAIRS = (('left', 'right'), ('closer', 'away'), ('up', 'down'), ('in', 'out'))
 _OTHER_WAY = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 # Logits from which on something is read. What both solids of a contact must show is missed sooner.
 _LANDS, _MEET = 0.0, -2.3
+_SIZES = f'{SIDE // 2} x {SIDE // 2}, {SIDE} x {SIDE} or a multiple'
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -177,7 +180,7 @@ class SolidsJudge:
     return [place for place, each in enumerate(asked) if _said(each) is not None]
 
   def read(self, videos: Videos) -> list[SolidsReading]:
-    """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 64 px or more."""
+    """Says what clips show. Raises DataError unless they are uint8 (16 h w 3), 32 px or more."""
     from mgjax.worlds.solids.judges.network import tell  # JAX, only where something is read
 
     small = np.stack([_looked_at(np.asarray(video)) for video in videos])
@@ -297,10 +300,10 @@ def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
   Raises ConfigError for clips that it cannot look at.
   """
   height, width = source.size
-  if source.frames != FRAMES or source.fps != FPS or height != width or height % SIDE:
+  if source.frames != FRAMES or source.fps != FPS or not _is_read(height, width):
     raise ConfigError(
       f'the judge of solids got {source.frames} frames of {height} x {width} at {source.fps} a '
-      f'second; expected {FRAMES} of {SIDE} x {SIDE}, or a multiple of that size, at {FPS}'
+      f'second; expected {FRAMES} of {_SIZES}, at {FPS}'
     )
   source = dataclasses.replace(source, extras=('segmentation',))
   load(name)  # or says that there is none
@@ -337,6 +340,10 @@ def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
   save_file(flat, path)
 
 
+def _is_read(height: int, width: int) -> bool:
+  return height == width and (height * 2 == SIDE or not height % SIDE)
+
+
 def _looked_at(video: np.ndarray) -> np.ndarray:
   if video.dtype != np.uint8 or video.ndim != 4 or len(video) != FRAMES or video.shape[3] != 3:
     raise DataError(
@@ -344,12 +351,12 @@ def _looked_at(video: np.ndarray) -> np.ndarray:
       'width, 3)'
     )
   _, height, width, _ = video.shape
-  if height != width or height % SIDE:
-    raise DataError(
-      f'the judge of solids got {height} x {width} pixels; expected {SIDE} x {SIDE} or a multiple'
-    )
+  if not _is_read(height, width):
+    raise DataError(f'the judge of solids got {height} x {width} pixels; expected {_SIZES}')
   if height == SIDE:
     return video
+  if height < SIDE:
+    return resize(video, (SIDE, SIDE), 'bicubic')
   times = height // SIDE
   blocks = video.reshape(FRAMES, SIDE, times, SIDE, times, 3).astype(np.float32)
   return np.rint(blocks.mean((2, 4))).astype(np.uint8)
