@@ -21,10 +21,15 @@ _SHAPES = {
   'exponential': lambda u, f: f**u,
 }
 
+
+def _adam(settings: OptimizerSettings) -> optax.GradientTransformation:
+  return optax.scale_by_adam(settings.beta1, settings.beta2, settings.epsilon)
+
+
 # How each rule scales gradients, before weight decay and the learning rate.
 OPTIMIZERS: dict[str, Callable[[OptimizerSettings], optax.GradientTransformation]] = {
-  'adamw': lambda s: optax.scale_by_adam(s.beta1, s.beta2, s.epsilon),
-  'muon': lambda s: muon_or(optax.scale_by_adam(s.beta1, s.beta2, s.epsilon)),
+  'adamw': _adam,
+  'muon': lambda settings: muon_or(_adam(settings)),
 }
 
 
