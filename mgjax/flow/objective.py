@@ -2,6 +2,7 @@
 tests/flow/test_objective.py.
 """
 
+import math
 import zlib
 from collections.abc import Mapping
 
@@ -25,6 +26,8 @@ def make_objective(
   sample_time: times.SampleTime = times.logit_normal,
   data: str = 'latents',
   prediction: Prediction = FLOW,
+  min_snr: float = 0.0,
+  places: int = 0,
 ) -> Objective:
   """Makes `objective(predict, batch, key) -> (loss, metrics)`, the flow matching loss or another.
 
@@ -40,6 +43,12 @@ def make_objective(
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
     prediction: what the model sees and should answer, from `make_prediction`.
+    min_snr: g of the weight min(t^2, g (1 - t)^2) of a velocity's squared error, which makes it that
+      of X_1 by at most g, counted as min(SNR, g), SNR = t^2 / (1 - t)^2 (Hang et al. 2023, arXiv
+      2303.09556: 5); 0 for times that count alike.
+    places: latent places of a sample that `sample_time` is meant for; where there are n, times are
+      those of `places` at the same noise a place: logit t falls by log sqrt(n / places) (Esser et
+      al. 2024, arXiv 2403.03206, §5.3.2). 0 for the same times everywhere.
 
   The objective calls `predict(x, time, batch, drop)` once, where `drop` holds a mask (b,) for every
   name in `dropout`. Times, noise and masks are drawn from the key for the whole batch: they depend
@@ -64,6 +73,9 @@ def make_objective(
     time_key, noise_key, drop_key = jax.random.split(key, 3)
 
     time = sample_time(time_key, (count,))
+    if places:
+      ratio = math.sqrt(math.prod(latents.shape[1:-1]) / places)
+      time = time / (time + ratio * (1 - time))
     noise = jax.random.normal(noise_key, latents.shape, jnp.float32)
     drop = draw_drop(drop_key, dropout, count, drop_all_probability)
 
@@ -71,8 +83,10 @@ def make_objective(
     answer = predict(x, time, batch, drop)
     if answer.shape != target.shape:  # or a broadcast would make a loss that looks sane
       raise ValueError(f'predict returned {answer.shape} for {data!r} of shape {target.shape}')
-    weight = prediction.weight(time).reshape(-1, *[1] * (target.ndim - 1))
-    errors = weight * jnp.square(answer.astype(jnp.float32) - target)
+    weight = prediction.weight(time)
+    if min_snr:
+      weight *= jnp.minimum(time**2, min_snr * (1 - time) ** 2)
+    errors = weight.reshape(-1, *[1] * (target.ndim - 1)) * jnp.square(answer.astype(jnp.float32) - target)
     loss = jnp.mean(errors)
     return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}
 

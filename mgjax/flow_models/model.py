@@ -9,6 +9,8 @@ from mgjax.conditioning.contract import Conditioning, Latents
 from mgjax.conditioning.ports import Ports, combine
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Array, Batch, Drop, Float, Tree
+from mgjax.flow_models.alignment import Projector
+from mgjax.nn.patch import grid
 
 
 class FlowModel(nn.Module):
@@ -20,10 +22,12 @@ class FlowModel(nn.Module):
     backbone: the transformer, which knows ports only.
     conditionings: each is named (`name='text'`), and its parameters, its dropout and its guidance
       scale go by that name.
+    alignment: makes features of tokens that are tapped, where training aligns them.
   """
 
   backbone: Transformer
   conditionings: tuple[Conditioning, ...] = ()
+  alignment: Projector | None = None
   # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.
   preserve_adopted_names = True
 
@@ -37,7 +41,8 @@ class FlowModel(nn.Module):
   ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity; a conditioning that `drop` does not name is never dropped.
 
-    With `tap` the tokens behind that layer of the backbone, counted from 1, come with it.
+    With `tap` the tokens behind that layer of the backbone, counted from 1, come with it, or what
+    `alignment` makes of them.
     Raises DataError if the batch lacks what a conditioning requires.
     """
     return self.velocity(x, time, self.read(batch, drop, len(x), x.shape[1:]), tap)
@@ -50,7 +55,11 @@ class FlowModel(nn.Module):
     tap: int | None = None,
   ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity under conditions that were read; `tap` as in `__call__`."""
-    return self.backbone(x, time, ports, tap)
+    made = self.backbone(x, time, ports, tap)
+    if tap is None or self.alignment is None:
+      return made
+    velocity, tokens = made
+    return velocity, self.alignment(tokens, grid(x.shape, self.backbone.patch))
 
   def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
     """Returns what the conditionings say of a batch; neither x nor the time are in it.

@@ -65,6 +65,8 @@ def _make_velocity(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
     drop_all_probability=settings.drop_all_probability,
     sample_time=make_sampler(**settings.time),
     prediction=prediction,
+    min_snr=settings.min_snr,
+    places=settings.time_places,
   )
   fixed = make_sampler(**settings.validation_time)
   return Objectives(train, make_objective(dropout={}, sample_time=fixed, prediction=prediction))

@@ -17,6 +17,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
 from mgjax.flow.times import make_sampler
+from mgjax.flow_models.alignment import Alignment
 
 VELOCITY = 'velocity'  # the kind of a model that learns from data alone
 # What a model may learn of a teacher in place of its velocity, by the field that describes it.
@@ -38,6 +39,9 @@ class ObjectiveSettings:
     drop_all_probability: that a row sees none of those that are ever dropped.
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
+    min_snr, time_places: as `min_snr` and `places` of `flow.objective.make_objective`, in training.
+    alignment: fields of `flow_models.alignment.Alignment`, a further term of the loss of a model
+      that learns its velocity; none without it.
     few_steps: fields of `flow.distillation.few_steps.FewSteps`: the model learns to take them in
       place of all that stands before; none learns its velocity.
     distribution_matching: fields of `flow.distillation.distribution_matching.DistributionMatching`:
@@ -47,7 +51,7 @@ class ObjectiveSettings:
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is
-      to learn from a teacher, or two things at once.
+      to learn from a teacher, or two things at once, or to be aligned as well.
   """
 
   dropout: Mapping[str, Fraction]
@@ -57,6 +61,9 @@ class ObjectiveSettings:
   )
   drop_all_probability: Fraction = 0.0
   prediction: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {'name': 'flow'})
+  min_snr: Magnitude = 0.0
+  time_places: Count = 0
+  alignment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   distribution_matching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -72,6 +79,8 @@ class ObjectiveSettings:
         f'objective.{" and objective.".join(learnt)}; one model learns one of them: the '
         "teacher's guidance is learnt with its steps"
       )
+    if self.alignment and self.teacher:
+      raise ConfigError(f'objective.alignment and objective.{self.kind}; expected one of them')
     if self.teacher and not isinstance(prediction, FlowMatching):
       raise ConfigError(
         f'objective.{self.kind} of a model with prediction.name = {self.prediction["name"]!r}; '
@@ -89,6 +98,11 @@ class ObjectiveSettings:
     if self.kind == VELOCITY:
       return None
     return unpack(STUDENTS[self.kind], getattr(self, self.kind), f'objective.{self.kind}')
+
+  @functools.cached_property
+  def aligned(self) -> Alignment | None:
+    """What a middle layer is aligned to; None if to nothing."""
+    return unpack(Alignment, self.alignment, 'objective.alignment') if self.alignment else None
 
   @property
   def steps_learnt(self) -> FewSteps | DistributionMatching | None:

@@ -23,6 +23,14 @@ from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape
+from mgjax.flow_models.alignment import (
+  FROZEN,
+  NAME,
+  Projector,
+  align,
+  make_features,
+  without_projector,
+)
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -220,12 +228,23 @@ def make_flow_spec(
 
   generate = make_sampler_of(settings.sample, settings.objective, model)
   inputs = small_inputs(model, codec.model.latent_channels)
-  begin = functools.partial(make_start, component=settings.component, adapt=adapt, others=starts)
+  train, validate = wrap(settings.objectives.train), settings.objectives.validate
+  frozen = _read_teacher(settings.objective.teacher, model, inputs)
+  if aligned := settings.objective.aligned:
+    patch = model.backbone.patch
+    features, width = make_features(aligned, codec, patch)
+    model = model.clone(alignment=Projector(width, model.backbone.dtype, name=NAME))
+    inputs, frozen = (*inputs, aligned.layer), {FROZEN: codec.params}
+    train, validate = align(train, aligned, features), _without_autoencoder(validate)
+  begin = functools.partial(
+    make_start, component=settings.component, others=starts,
+    adapt=lambda params: adapt(without_projector(params)),
+  )  # fmt: skip
   return TrainSpec(
     model=model,
     inputs=inputs,
-    objective=wrap(settings.objectives.train),
-    validate=settings.objectives.validate,
+    objective=train,
+    validate=validate,
     buckets=buckets,
     validation=validation,
     prepare=prepare,
@@ -234,7 +253,7 @@ def make_flow_spec(
     check=check,
     flops=make_flops(model),
     start=begin(settings.start_from),
-    frozen=_read_teacher(settings.objective.teacher, model, inputs),
+    frozen=frozen,
     discriminator=settings.critic
     and Adversary(
       model=model,
@@ -246,6 +265,10 @@ def make_flow_spec(
       begin=begin(settings.objective.teacher),
     ),
   )
+
+
+def _without_autoencoder(validate: Objective) -> Callable[..., Any]:
+  return lambda predict, batch, key, autoencoder: validate(predict, batch, key)
 
 
 def _read_teacher(teacher: str, model: FlowModel, inputs: tuple[Any, ...]) -> dict[str, Tree]:

@@ -77,10 +77,15 @@ class Decoder(nn.Module):
   temporal: bool = True
 
   @nn.compact
-  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
+  def __call__(
+    self, x: Float[Array, 'b t h w c'], small: bool = False
+  ) -> Float[Array, 'b u i j o']:
+    """Returns the pixels, or, `small`, what is there before anything is enlarged."""
     shared = (self.groups, self.dtype, self.temporal)
     x = Conv(self.widths[-1], dtype=self.dtype, temporal=self.temporal, name='conv_in')(x)
     x = _middle(x, *shared)
+    if small:
+      return x
     for level, width in reversed(list(enumerate(self.widths))):
       if level < len(self.strides):
         x = Upsample(self.strides[level], self.dtype, self.temporal, name=f'level_{level}_up')(x)
@@ -190,6 +195,12 @@ class Autoencoder(nn.Module):
     if self.shortcut:
       x += joined(self.shortcut_out(latents), self.compression)
     return x[:, :frames]
+
+  def features(self, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w f']:
+    """Returns what the decoder knows of each latent and its neighbours before it enlarges them."""
+    if self.quant_convolutions:
+      latents = self.post_quant_conv(latents)
+    return self.decoder(latents, small=True)
 
   def __call__(
     self, video: Float[Array, 'b t h w 3'], key: Key

@@ -248,6 +248,14 @@ class LatentCodec:
     pixels, places = self._covers(height, width)
     return over_tiles(run, latents, places, pixels)[:, :, : size[0], : size[1]]
 
+  def features(
+    self, params: Tree, latents: Float[Array, 'b t h w c']
+  ) -> Float[Array, 'b t h w f']:
+    """Returns the features of normalised latents in the decoder; see `Autoencoder.features`."""
+    mean, std = self._moments()
+    plain = latents.astype(jnp.float32) * std + mean
+    return self.model.apply({'params': params}, plain, method='features')
+
   def decode_bytes(
     self,
     params: Tree,

@@ -48,6 +48,7 @@ from mgjax.core.weights.tensors import (
   shown,
 )
 from mgjax.core.weights.torch_pickle import SUFFIXES
+from mgjax.flow_models.alignment import without_projector
 from mgjax.registry import feature
 from mgjax.runtime.workdir_lock import hold
 from mgjax.tae.latents import Statistics
@@ -313,7 +314,7 @@ def export_weights(
     'step': meta['step'],
     'version': mgjax.__version__,
   }
-  params = store(params, weights)
+  params = store(without_projector(params), weights)
   if quantised := quantised_as(named_leaves(params)):
     header['weights'] = quantised
   if files:

@@ -35,23 +35,33 @@ def _record(seen):
   return predict
 
 
-@pytest.mark.parametrize('sigma_min', [1e-5, 0.1])
-def test_loss_is_the_numpy_twins(sigma_min):
+@pytest.mark.parametrize(
+  'sigma_min, min_snr, places', [(1e-5, 0.0, 0), (0.1, 0.0, 0), (1e-5, 5.0, 0), (1e-5, 1.0, 8)]
+)
+def test_loss_is_the_numpy_twins(sigma_min, min_snr, places):
   objective = objectives.make_objective(
-    dropout={'label': 0.5}, prediction=path.FlowMatching(sigma_min)
+    dropout={'label': 0.5},
+    prediction=path.FlowMatching(sigma_min),
+    min_snr=min_snr,
+    places=places,
   )
   loss, metrics = jax.jit(objective, static_argnums=0)(_toy, _batch(), KEY)
 
   time_key, noise_key, drop_key = jax.random.split(KEY, 3)
   t = np.asarray(times.logit_normal(time_key, (6,)), np.float64)[:, None, None, None, None]
+  if places:  # of 32, the logit falls by log 2
+    t = 1 / (1 + np.exp(-(np.log(t / (1 - t)) - np.log(np.sqrt(32 / places)))))
   noise = np.asarray(jax.random.normal(noise_key, SHAPE), np.float64)
   dropped = np.asarray(objectives.draw_drop(drop_key, {'label': 0.5}, 6)['label'])
   data = np.asarray(_batch()['latents'], np.float64)
   label = np.where(dropped, 0, np.arange(6))[:, None, None, None, None]
   x = t * data + (1 - (1 - sigma_min) * t) * noise
   error = 0.3 * x + t + 0.1 * label - (data - (1 - sigma_min) * noise)
+  weight = 1.0
+  if min_snr:  # of the error of X_1, which is 1 - t times that of the velocity
+    weight = np.minimum((t / (1 - t)) ** 2, min_snr) * (1 - t) ** 2
   # Roundings of x, the model and the target, then of a sum over a tree of 576.
-  np.testing.assert_allclose(loss, np.mean(error**2), rtol=20 * EPS)
+  np.testing.assert_allclose(loss, np.mean(weight * error**2), rtol=20 * EPS)
   np.testing.assert_array_equal(loss, metrics['loss'])
   assert 0 < dropped.sum() < 6
 
