@@ -52,6 +52,12 @@ class _Parser(flags.ArgumentParser):
     return self._read(argument)
 
 
+def expert(text: str) -> str:
+  """Reads 'directory@time' of --expert; the directory must hold a run."""
+  directory, _, time = text.rpartition('@')
+  return f'{run("expert")(directory or text)}@{time}'
+
+
 def define_weights(help: str = 'Type of the kernels; as saved if not given.') -> flags.FlagHolder:
   """Defines --weights."""
   return flags.DEFINE_enum('weights', None, WEIGHTS, help)
@@ -211,5 +217,7 @@ _SAMPLING = {
     'Of the steps; the run decides if not given.'),
   'reuse': lambda: within('reuse', 0, None,
     'Video: relative change of the velocity below which a step takes the last one, as .2.'),
+  'expert': lambda: define('expert', expert,
+    'A run of the same model and from which flow time on it answers: runs/late@0.4.'),
   'weights': define_weights,
 }  # fmt: skip

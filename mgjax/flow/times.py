@@ -11,17 +11,32 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Finite, Magnitude, arguments
+from mgjax.core.settings import Finite, Fraction, Magnitude, arguments
 from mgjax.core.typing import Array, Float, Key
 
 SampleTime = Callable[[Key, tuple[int, ...]], Array]
 
 
 def logit_normal(
-  key: Key, shape: tuple[int, ...], mean: Finite = 0.0, std: Magnitude = 1.0
+  key: Key,
+  shape: tuple[int, ...],
+  mean: Finite = 0.0,
+  std: Magnitude = 1.0,
+  low: Fraction = 0.0,
+  high: Fraction = 1.0,
 ) -> Float[Array, '...']:
-  """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1)."""
-  return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape, jnp.float32))
+  """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1).
+
+  Of times below `low` or above `high` none is drawn, and the others as often as before to each
+  other: what an expert of some noise levels learns (`flow_models.sampling.Experts`).
+  Raises ConfigError if `low` is not below `high`.
+  """
+  if not low < high:
+    raise ConfigError(f'objective.time: low = {low}, high = {high}; expected low < high')
+  if (low, high) == (0.0, 1.0):
+    return jax.nn.sigmoid(mean + std * jax.random.normal(key, shape, jnp.float32))
+  bounds = [(jax.scipy.special.logit(jnp.float32(t)) - mean) / std for t in (low, high)]
+  return jax.nn.sigmoid(mean + std * jax.random.truncated_normal(key, *bounds, shape, jnp.float32))
 
 
 def uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:

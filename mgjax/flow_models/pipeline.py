@@ -12,6 +12,7 @@ import jax
 import mgjax
 from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.workdir import load_params, read_config_of, read_shapes
+from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
@@ -29,7 +30,7 @@ from mgjax.flow_models.conditions import (
 )
 from mgjax.flow_models.files import find_codec
 from mgjax.flow_models.prompts import tell_prompts
-from mgjax.flow_models.sampling import NEGATIVE
+from mgjax.flow_models.sampling import NEGATIVE, Experts
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
@@ -84,6 +85,8 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = store(params, self._settings.weights)
+    if self._settings.expert:
+      self._params = self._with_expert(component, noun, meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(meta['notes'])
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
@@ -194,6 +197,18 @@ class FlowPipeline:
   def _encode(self, clips: Array) -> Array:
     """Makes latents (b t h w c) of clips, for conditionings."""
     return self._codec.encode(clips)
+
+  def _with_expert(self, component: str, noun: str, notes: Mapping[str, Any]) -> Experts:
+    """Reads the expert of late times, which must be a model as this one of the same latents."""
+    workdir, since = self._settings.expert_since
+    other = read_config_of(workdir, component, noun)
+    late, meta = load_params(workdir, place=self._place(workdir))
+    wrong = differences(fields_of(other, 'model'), fields_of(self.config, 'model'))
+    for name in ('latents', 'encoders'):
+      wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
+    if wrong:
+      raise ConfigError(f'the expert {workdir!r} is another model: {"; ".join(wrong)}')
+    return Experts(self._params, store(late, self._settings.weights), since)
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,8 +55,35 @@ def negatives(model: FlowModel, batch: Batch, latents: tuple[int, ...]) -> dict[
   return found
 
 
-def make_predict(model: FlowModel, params: Tree) -> Predict:
+@flax.struct.dataclass
+class Experts:
+  """Parameters of two models that share the path of a sample (Wan 2.2): a step asks one of them.
+
+  Attributes:
+    early: of the one that is asked at flow times below `since`, where there is more noise.
+    late: of the one that is asked from there on.
+  """
+
+  early: Tree
+  late: Tree
+  since: float = flax.struct.field(pytree_node=False)
+
+
+def make_predict(model: FlowModel, params: Tree | Experts) -> Predict:
   """Makes `predict(x, time, batch, drop) -> answer` of a batch, or of what `make_read` made."""
+  if isinstance(params, Experts):
+    asked = [make_predict(model, each) for each in (params.early, params.late)]
+
+    def by_time(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
+      batches = [{READ: each} for each in batch[READ]] if READ in batch else [batch, batch]
+      early = time < params.since
+      answers = [
+        jax.lax.cond(rows.any(), functools.partial(ask, drop=drop), _nothing, x, time, told)
+        for ask, rows, told in zip(asked, (early, ~early), batches, strict=True)
+      ]
+      return jnp.where(early.reshape(-1, *[1] * (x.ndim - 1)), *answers)
+
+    return by_time
 
   def predict(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
     if READ not in batch:
@@ -66,8 +94,12 @@ def make_predict(model: FlowModel, params: Tree) -> Predict:
   return predict
 
 
+def _nothing(x: Array, time: Array, batch: Batch) -> Array:
+  return jnp.zeros_like(x)
+
+
 def make_read(
-  model: FlowModel, params: Tree, latents: tuple[int, ...]
+  model: FlowModel, params: Tree | Experts, latents: tuple[int, ...]
 ) -> Callable[[Batch, Drop], Batch]:
   """Makes `read(batch, drop)`: what the conditions say, with keys and values of every layer.
 
@@ -75,6 +107,9 @@ def make_read(
     model: with the parameters `params`.
     latents: (t, h, w, c) of what is sampled.
   """
+  if isinstance(params, Experts):
+    reads = [make_read(model, each, latents) for each in (params.early, params.late)]
+    return lambda batch, drop: {READ: tuple(read(batch, drop)[READ] for read in reads)}
 
   def read(batch: Batch, drop: Drop) -> Batch:
     rows = len(jax.tree.leaves(batch)[0])

@@ -138,6 +138,8 @@ class SampleSettings:
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
+    expert: 'directory@time' of a run of the same model that answers from that flow time on, in place
+      of this one; '' for none.
     weights: the type of the backbone's kernels (`core.precision.STORED`, `checkpoints/quantize.py`)
       in a pipeline; '' is the one that they are saved in. Samples during training keep theirs.
 
@@ -152,6 +154,7 @@ class SampleSettings:
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
   reuse: Magnitude = 0.0
+  expert: str = ''
   weights: str = ''
 
   def __post_init__(self):
@@ -160,6 +163,19 @@ class SampleSettings:
       stored_type(self.weights)
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
+    _ = self.expert_since
+
+  @property
+  def expert_since(self) -> tuple[str, float]:
+    """The directory of the expert and the flow time from which on it is asked."""
+    directory, _, time = self.expert.rpartition('@')
+    try:
+      since = float(time or 1)
+    except ValueError:
+      since = -1.0
+    if self.expert and not (directory and 0 < since < 1):
+      raise ConfigError(f"expert = {self.expert!r}; expected directory@time, as in 'runs/late@0.4'")
+    return directory, since
 
   @property
   def solver_of_windows(self) -> str:

@@ -25,6 +25,21 @@ def test_logit_normal_has_scipys_quantiles(mean, std):
   assert scipy.stats.kstest(normal, scipy.stats.norm(mean, std).cdf).statistic < DISTANCE
 
 
+@pytest.mark.parametrize(('low', 'high'), [(0.0, 0.4), (0.4, 1.0), (0.2, 0.3)])
+def test_an_experts_times_are_those_of_all_between_its_bounds(low, high):
+  drawn = np.asarray(
+    times.logit_normal(jax.random.key(0), (COUNT,), -0.5, 0.7, low, high), np.float64
+  )
+  assert drawn.min() >= low - 1e-6
+  assert drawn.max() <= high + 1e-6
+  whole = scipy.stats.norm(-0.5, 0.7).cdf
+  first, last = whole(scipy.special.logit([low, high]))
+  found = (whole(scipy.special.logit(drawn)) - first) / (last - first)
+  assert scipy.stats.kstest(found, 'uniform').statistic < DISTANCE
+  with pytest.raises(ConfigError, match='low = 0.5, high = 0.5; expected low < high'):
+    times.logit_normal(jax.random.key(0), (3,), low=0.5, high=0.5)
+
+
 def test_uniform_is_uniform():
   drawn = times.uniform(jax.random.key(1), (COUNT,))
   assert scipy.stats.kstest(np.asarray(drawn), 'uniform').statistic < DISTANCE

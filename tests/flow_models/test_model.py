@@ -15,7 +15,7 @@ from mgjax.flow.diffusion import VPrediction
 from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.model import FlowModel, grow
 from mgjax.flow_models.objectives import OBJECTIVES, make_objectives
-from mgjax.flow_models.sampling import draw_noise, make_generate, make_predict, make_read
+from mgjax.flow_models.sampling import Experts, draw_noise, make_generate, make_predict, make_read
 from mgjax.flow_models.settings import STUDENTS, VELOCITY, ObjectiveSettings, SampleSettings
 from mgjax.text.tokenizers import byte_tokens
 from tests.random_parameters import random_parameters
@@ -234,3 +234,35 @@ def test_steps_that_were_not_learnt_are_refused():
     ObjectiveSettings(
       dropout={}, time={'name': 'uniform'}, prediction={'name': 'v_prediction'}, few_steps=LEARNT
     )
+
+
+SINCE = 0.4
+TIMES = np.array([0.0, 0.15, 0.3, 0.45, 0.8, 1.0])  # three steps of the one, two of the other
+
+
+@pytest.fixture(scope='module')
+def both():
+  return [random_parameters(model().init, X, TIME, BATCH, {}, seed=seed) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize('guidance', [(), (('text', 4.0),)])
+def test_each_step_is_taken_by_the_expert_of_its_time(both, guidance):
+  generate = make_generate(model(), times=TIMES, solver='euler', guidance=guidance)
+  made = generate(Experts(*both, SINCE), BATCH, X)
+  x = X
+  for now, then in zip(TIMES, TIMES[1:], strict=False):
+    params = both[0] if now < SINCE else both[1]
+    time = jnp.full(ROWS, now, jnp.float32)
+    velocity = apply(params, x, time, BATCH, NONE)
+    if guidance:
+      away = apply(params, x, time, BATCH, {'text': jnp.ones(ROWS, bool)})
+      velocity = away + 4.0 * (velocity - away)
+    x = x + jnp.float32(then - now) * velocity
+  close(made, np.asarray(x))
+
+
+def test_rows_at_several_times_are_answered_by_one_expert_each(both):
+  predict = jax.jit(make_predict(model(), Experts(*both, SINCE)))
+  found = predict(X, TIME, BATCH, NONE)
+  early, late = (apply(params, X, TIME, BATCH, NONE) for params in both)
+  close(found, np.where((TIME < SINCE)[:, None, None, None, None], early, late))
