@@ -29,6 +29,11 @@ def base() -> ConfigDict:
       'plateau': {'patience': 0, 'factor': 0.5, 'improvement': 1e-3, 'lowest': 0.1},
     }
   )
+  # Adapters of kernels in place of all parameters, of the model at config.start_from
+  # (mgjax/checkpoints/lora.py); rank 0 is none.
+  config.lora = ConfigDict(
+    {'rank': 0, 'alpha': 0.0, 'targets': ('*',), 'dropout': 0.0, 'weights': ''}
+  )
   config.train = ConfigDict(
     {
       'steps': 1000,

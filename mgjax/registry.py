@@ -202,4 +202,9 @@ def make_spec(config: ConfigDict, workdir: Any) -> Any:
   """Makes the `TrainSpec` of the component that a configuration describes.
   Raises ConfigError if there is no such component, or nobody trains it.
   """
-  return feature(config.component, 'make_spec', 'can be trained')(config, workdir)
+  spec = feature(config.component, 'make_spec', 'can be trained')(config, workdir)
+  if not (config.get('lora') or {}).get('rank'):
+    return spec
+  from mgjax.training.adapters import lora_settings, with_adapters
+
+  return with_adapters(spec, lora_settings(config.to_dict()), config.get('start_from'))

@@ -74,6 +74,8 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   falls = flat.get('optimizer.plateau.patience', 0)
   if not falls:  # its other fields say nothing then, and there are runs of before it was a field
     free = (*free, 'optimizer.plateau.')
+  if not flat.get('lora.rank', 0):  # as well
+    free = (*free, 'lora.')
   falls_by_step = any(
     value != 'constant' for key, value in flat.items() if key.endswith('optimizer.schedule')
   )

@@ -14,15 +14,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.checkpoints.fingerprints import Descriptions, describe_leaves
+from mgjax.checkpoints import lora
+from mgjax.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
+from mgjax.checkpoints.lora import Lora
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.checkpoints.weights_file import FILE, WeightsFile
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
+from mgjax.core.precision import BASE
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
+from mgjax.core.settings import unpack
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -229,11 +233,35 @@ def load_params(
   `which` is 'average' or 'params'; `place` says where each parameter goes, straight from disk, by
   default to one device; `step` is another checkpoint than the newest good one; of a `subtree`, as
   'backbone/layers', no more is read. Raises CheckpointError if there is no checkpoint that can be
-  trusted, and ConfigError if there are no parameters of that subtree.
+  trusted, and ConfigError if there are no parameters of that subtree. Of a run of adapters
+  (`checkpoints/lora.py`) they are those of its model with the adapters merged.
   """
-  return open_checkpoints(workdir).restore_params(
+  params, meta = open_checkpoints(workdir).restore_params(
     lambda saved: _unflatten(saved, place, subtree), which, step
   )
+  if lora.is_adapters(named_leaves(params)):
+    params = _with_base(workdir, params, meta, place, subtree)
+  return params, meta
+
+
+def _with_base(
+  workdir: str | os.PathLike[str],
+  adapters: Tree,
+  meta: Mapping[str, Any],
+  place: Place | None,
+  subtree: str,
+) -> Tree:
+  """Merges the adapters of a run into the parameters of the model that they were trained for."""
+
+  def read(where: pathlib.Path) -> tuple[Tree, list[str]]:
+    params, _ = load_params(where, place=place)
+    return params, [fingerprint_of({}, params)]
+
+  config = read_config(workdir).to_dict()
+  recorded = meta['notes'][BASE]['fingerprint']
+  base = read_needed(workdir, config['start_from'], 'the model', recorded, read)
+  merged = named_leaves(lora.merge(adapters, base, unpack(Lora, config['lora'], 'lora').scale))
+  return nest({name: leaf for name, leaf in merged.items() if within(name, subtree)})
 
 
 def _unflatten(saved: Descriptions, place: Place | None, subtree: str) -> Tree:

@@ -14,6 +14,7 @@ AXES = {
   'positions': 'entries of a position table',
   'vocabulary': 'entries of a token table',
   'window': 'the taps of a convolution along one axis',
+  'rank': 'of an adapter, between its two maps',
   'channels_in': 'channels that a convolution reads',
   'channels': 'channels that a convolution writes, or that a norm or bias acts on',
 }

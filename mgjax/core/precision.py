@@ -12,6 +12,8 @@ STORED = {
 }  # fmt: skip
 # A kernel in one byte a number is two leaves, q and s by these names.
 QUANTISED, SCALE = 'quantised', 'scale'
+# A kernel with adapters is three: itself, A and B (checkpoints/lora.py).
+BASE, LORA_A, LORA_B = 'base', 'lora_a', 'lora_b'
 
 
 def compute_type(name: str) -> jnp.dtype:

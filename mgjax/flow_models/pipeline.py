@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,10 +10,9 @@ import jax
 
 import mgjax
 from mgjax.checkpoints.quantize import store
-from mgjax.checkpoints.workdir import load_params, read_config_of, read_shapes
+from mgjax.checkpoints.workdir import load_params, read_config_of, read_notes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.precision import QUANTISED
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
@@ -225,9 +223,7 @@ class FlowPipeline:
   def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
     if self._mesh is None:
       return None
-    kernel, shapes = 'backbone/patch_in/kernel', read_shapes(workdir)
-    channels = shapes.get(kernel, shapes.get(f'{kernel}/{QUANTISED}'))[0]
-    inputs = small_inputs(self._model, channels // math.prod(self._model.backbone.patch))
+    inputs = small_inputs(self._model, len(read_notes(workdir)['latents']['mean']))
     boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
     return make_place(boxed, self._mesh)
 

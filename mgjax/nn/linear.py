@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mgjax.core.precision import PARAMETER, QUANTISED, SCALE
+from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, QUANTISED, SCALE
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import weighted
 from mgjax.parallel.rules import place_whole
@@ -27,7 +27,15 @@ class Quantised(NamedTuple):
   scale: Array
 
 
-Weight = Float[Array, 'i o'] | Quantised
+class Adapted(NamedTuple):
+  """A weight W + A B whose W is frozen, A (in, r), B (r, out); see `checkpoints/lora.py`."""
+
+  base: Array | Quantised
+  a: Array
+  b: Array
+
+
+Weight = Float[Array, 'i o'] | Quantised | Adapted
 Weights = tuple[Weight, Float[Array, ' o'] | None]  # W and b
 
 
@@ -43,21 +51,33 @@ def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...
   """Declares 'kernel', the float32 weight of a product: outputs last, inputs last but one.
 
   On a mesh it stays in its pieces; `parallel.gather.weighted` makes products of it. Parameters of
-  sampling may have it `Quantised`.
+  sampling may have it `Quantised`, and those of a model with adapters `Adapted`; kernels of
+  convolutions have theirs added.
   """
-  return _declare(module, 'kernel', init, axes, shape)
+  found = _declare(module, 'kernel', init, axes, shape)
+  if isinstance(found, Adapted) and len(shape) > 2:
+    return found.base + jnp.dot(found.a, found.b)
+  return found
 
 
 def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   found = nn.unbox(module.get_variable('params', name))
-  held = found[QUANTISED] if isinstance(found, Mapping) else found
+  held = found
+  while isinstance(held, Mapping):
+    held = held.get(BASE, held.get(QUANTISED))
   if module.is_initializing() or held is None or held.shape != shape:
     # Flax makes it, or refuses its name or shape. To check one that fits it would trace `init`,
     # each time: a quarter of what tracing a model takes.
     found = module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
-  if isinstance(found, Mapping):
+  return _held(found)
+
+
+def _held(found: Array | Mapping) -> Array | Quantised | Adapted:
+  if not isinstance(found, Mapping):
+    return jnp.asarray(found)
+  if QUANTISED in found:
     return Quantised(found[QUANTISED], place_whole(found[SCALE]))
-  return jnp.asarray(found)
+  return Adapted(_held(found[BASE]), place_whole(found[LORA_A]), place_whole(found[LORA_B]))
 
 
 class Kernel(nn.Module):
@@ -126,20 +146,33 @@ def _plus(y: Float[Array, '... o'], bias: Float[Array, ' o']) -> Float[Array, '.
 
 def products(
   x: Float[Array, '... i'],
-  kernels: Sequence[Float[Array, 'i _o'] | Quantised],
+  kernels: Sequence[Float[Array, 'i _o'] | Quantised | Adapted],
   axes: tuple[str, str],
   dtype: jnp.dtype,
 ) -> tuple[Float[Array, '... _o'], ...]:
   """Returns x W for every W, reading `x` once: on a mesh it is gathered once for all of them.
 
-  Of a `Quantised` W it is (x q) s: integers up to 127 are exact in bfloat16, and W is not.
+  Of a `Quantised` W it is (x q) s: integers up to 127 are exact in bfloat16, and W is not. Of an
+  `Adapted` one it is x W + (x A) B.
   """
+  if any(isinstance(each, Adapted) for each in kernels):
+    bases = [each.base if isinstance(each, Adapted) else each for each in kernels]
+    ys = products(x, bases, axes, dtype)
+    return tuple(
+      y + _low_rank(x, each, dtype) if isinstance(each, Adapted) else y
+      for y, each in zip(ys, kernels, strict=True)
+    )
   stored = [each.values if isinstance(each, Quantised) else each for each in kernels]
   ys = weighted(_products, x, stored, axes, jnp.dtype(dtype))
   return tuple(
     _times(y, each.scale) if isinstance(each, Quantised) else y
     for y, each in zip(ys, kernels, strict=True)
   )
+
+
+def _low_rank(x: Float[Array, '... i'], kernel: Adapted, dtype: jnp.dtype) -> Array:
+  (low,) = _products(x.astype(dtype), kernel.a.astype(dtype))
+  return _products(low, kernel.b.astype(dtype))[0]
 
 
 def _times(y: Float[Array, '... o'], scale: Float[Array, ' o']) -> Float[Array, '... o']:

@@ -18,6 +18,7 @@ from mgjax.training.rates import Rates, fill, mask_frozen
 from mgjax.training.spec import Adversary
 from mgjax.training.state import State
 from mgjax.training.step import (
+  Adapt,
   Frozen,
   Learn,
   Step,
@@ -40,6 +41,7 @@ def make_adversarial_step(
   accumulate: int = 1,
   guard: UpdateGuard | None = None,
   rates: Rates = (),
+  adapt: Adapt | None = None,
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)` for a model and its discriminator.
 
@@ -50,7 +52,7 @@ def make_adversarial_step(
   Arguments as for `make_step`: `decay` and `rates` are of the model (no average is kept of the
   discriminator, its rates are those of its optimizer). A step that is bad for one updates neither.
   """
-  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates}
+  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates, 'adapt': adapt}
   learn = make_adversarial_learn(model, discriminator, **options)
 
   def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
@@ -75,7 +77,13 @@ def make_adversarial_step(
 
 
 def make_adversarial_learn(
-  model: nn.Module, discriminator: Adversary, *, seed: int, accumulate: int = 1, rates: Rates = ()
+  model: nn.Module,
+  discriminator: Adversary,
+  *,
+  seed: int,
+  accumulate: int = 1,
+  rates: Rates = (),
+  adapt: Adapt | None = None,
 ) -> Learn:
   """Makes the adversarial step without the updates: both gradients, and the sum of the losses."""
   opponent_rates = discriminator.optimizer.rates
@@ -90,7 +98,7 @@ def make_adversarial_learn(
       def loss(trained: Tree) -> tuple[Array, tuple[Metrics, Array]]:
         judge = Critic(bind(discriminator.model, others), active)
         value, metrics, made = with_frozen(discriminator.generator_objective, frozen)(
-          bind(model, fill(trained, params)), batch, first, judge
+          bind(model, fill(trained, params), adapt, frozen, first), batch, first, judge
         )
         return value, (metrics, made)
 

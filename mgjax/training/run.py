@@ -370,9 +370,9 @@ def _make_step(
   accumulate: int,
 ) -> Step:
   options = {'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': accumulate}
-  options |= {'guard': settings.guard, 'rates': rate.rates}
+  options |= {'guard': settings.guard, 'rates': rate.rates, 'adapt': spec.adapt}
   if spec.discriminator is None:
-    step = make_step(spec.model, spec.objective, optimizer, adapt=spec.adapt, **options)
+    step = make_step(spec.model, spec.objective, optimizer, **options)
   else:
     step = make_adversarial_step(spec.model, spec.discriminator, optimizer, opponent, **options)
   schedule = make_learning_rate(rate, settings.steps)

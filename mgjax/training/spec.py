@@ -69,8 +69,9 @@ class TrainSpec:
       discriminator's `generator_objective` take each as an argument of that name, but 'base'.
     init: `init(key) ->` the parameters that train, with their logical axes; None for those of
       `model.init`.
-    adapt: `adapt(params, base)` makes the model's parameters of those that train, adapters, and
-      `frozen['base']`; None where the model's own train.
+    adapt: `adapt(params, base, key)` makes the model's parameters of those that train, adapters,
+      and `frozen['base']`, with the key of a training step or None; None where the model's own
+      train.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
   """
@@ -89,7 +90,7 @@ class TrainSpec:
   discriminator: Adversary | None = None
   frozen: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
   init: Callable[[Key], Tree] | None = None
-  adapt: Callable[[Tree, Tree], Tree] | None = None
+  adapt: Callable[[Tree, Tree, Key | None], Tree] | None = None
   flops: Callable[[Batch], int] | None = None
 
 

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import BASE
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.parallel.rules import BATCH, size
 from mgjax.training.ema import update_average
@@ -20,9 +21,9 @@ from mgjax.training.rates import Rates, fill, mask_frozen, mask_like
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 
-BASE = 'base'  # among frozen trees: what adapters change
 Frozen = Mapping[str, Tree] | None  # trees that nothing trains, by name
-Adapt = Callable[[Tree, Tree], Tree]  # (adapters, base) -> parameters of the model
+# (adapters, base, key of a step or None) -> parameters of the model
+Adapt = Callable[[Tree, Tree, Key | None], Tree]
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
 # (state, batch, frozen) -> gradients, the loss that was minimised, metrics
 Learn = Callable[..., tuple[Tree, Array, Metrics]]
@@ -91,7 +92,7 @@ def make_learn(
 
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
       def loss(trained: Tree) -> tuple[Array, Metrics]:
-        return asked(bind(model, fill(trained, params), adapt, frozen), batch, key)
+        return asked(bind(model, fill(trained, params), adapt, frozen, key), batch, key)
 
       trained = mask_frozen(params, rates)
       (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
@@ -104,10 +105,14 @@ def make_learn(
 
 
 def bind(
-  model: nn.Module, params: Tree, adapt: Adapt | None = None, frozen: Frozen = None
+  model: nn.Module,
+  params: Tree,
+  adapt: Adapt | None = None,
+  frozen: Frozen = None,
+  key: Key | None = None,
 ) -> Predict:
   """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_step`."""
-  whole = params if adapt is None else adapt(params, frozen[BASE])
+  whole = params if adapt is None else adapt(params, frozen[BASE], key)
   return functools.partial(model.apply, {'params': whole})
 
 
