@@ -217,6 +217,8 @@ _SAMPLING = {
     'Of the steps; the run decides if not given.'),
   'reuse': lambda: within('reuse', 0, None,
     'Video: relative change of the velocity below which a step takes the last one, as .2.'),
+  'lora': lambda: flags.DEFINE_string('lora', None,
+    'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.'),
   'expert': lambda: define('expert', expert,
     'A run of the same model and from which flow time on it answers: runs/late@0.4.'),
   'weights': define_weights,

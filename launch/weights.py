@@ -7,6 +7,7 @@ python -m launch.weights average --input=runs/a,runs/b@4000 --shares=2,1 --workd
 python -m launch.weights export --workdir=runs/video --out=video.safetensors
 python -m launch.weights export --workdir=runs/video --out=out/video --format=workdir --weights=int8
 python -m launch.weights export --workdir=runs/tae --out=vae/ --format=diffusers
+python -m launch.weights export --workdir=runs/style --format=kohya --out=style.safetensors
 python -m launch.weights import --input=video.safetensors --workdir=runs/imported \
   --config=configs/video/t2iv_256.py --config.autoencoder=runs/tae
 python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workdir=runs/inflated
@@ -22,6 +23,9 @@ average takes the averaged parameters of runs of the same model, from the newest
 from run@step, with equal or given shares; --shares=greedy keeps, in the order of their losses,
 those that lower the loss of the average. All are validated on the data of the first run; the result
 is the work directory of a run.
+--format=peft, comfyui and kohya write the adapters of a run with config.lora.rank above 0, by the
+names that other projects read; the other formats have them merged. import reads all three, for the
+model at --config.start_from.
 import takes an exported file of any component, which holds its model's description; of images a
 folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors file; of
 sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers
@@ -94,7 +98,8 @@ _TOKENIZER = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_string(
   'format',
   'mgjax',
-  'export: mgjax, a file of any component; workdir, a folder; diffusers, dacvae, transformers.',
+  'export: mgjax, a file of any component; workdir, a folder; diffusers, dacvae, transformers; of '
+  'adapters peft, a folder, comfyui, kohya.',
 )
 _WEIGHTS = flag_values.define_weights(
   'export: type of the kernels of a flow model; as saved if not given.'

@@ -203,8 +203,4 @@ def make_spec(config: ConfigDict, workdir: Any) -> Any:
   Raises ConfigError if there is no such component, or nobody trains it.
   """
   spec = feature(config.component, 'make_spec', 'can be trained')(config, workdir)
-  if not (config.get('lora') or {}).get('rank'):
-    return spec
-  from mgjax.training.adapters import lora_settings, with_adapters
-
-  return with_adapters(spec, lora_settings(config.to_dict()), config.get('start_from'))
+  return Late('mgjax.training.adapters:adapted')(spec, config)

@@ -10,9 +10,9 @@ x W + (x A) B, a layer at a time and without the gradient of W; `merge` adds the
 
 import dataclasses
 import fnmatch
-import logging
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,14 +22,12 @@ from mgjax.checkpoints.quantize import dequantised
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, stored_type
-from mgjax.core.settings import Count, Fraction, Magnitude, check
+from mgjax.core.settings import Count, Fraction, Magnitude, check, unpack
 from mgjax.core.tree import count_parameters, named_leaves, nest, subtrees
-from mgjax.core.typing import Key, Tree
+from mgjax.core.typing import Array, Key, Tree
 
 _KERNEL = '/kernel'  # how the names of kernels end
-_LAYERS, _RANK = 'layers', 'rank'  # axes
-
-_log = logging.getLogger(__name__)
+LAYERS, _RANK = 'layers', 'rank'  # axes; a stack has the first one's name too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +63,11 @@ class Lora:
   def scale(self) -> float:
     """alpha / r."""
     return (self.alpha or self.rank) / self.rank
+
+
+def lora_settings(config: Mapping[str, Any]) -> Lora:
+  """Reads `config.lora`, of a plain dictionary; a run of before it was a field has none."""
+  return unpack(Lora, config.get('lora') or {}, 'lora')
 
 
 def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
@@ -120,7 +123,7 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
   for names in reached(lora.targets, list(boxes)).values():
     for name in names:
       (*front, inputs, outputs), axes = boxes[name].value.shape, boxes[name].names
-      stacked = axes[0] == _LAYERS
+      stacked = axes[0] == LAYERS
       own = jax.random.fold_in(key, zlib.crc32(name.encode()))
       a = jax.random.normal(own, (*front, inputs, lora.rank), PARAMETER) * lora.rank**-0.5
       b = jnp.zeros((*front[:stacked], lora.rank, outputs), PARAMETER)
@@ -137,7 +140,7 @@ def attach(
   With a `key` an input of each kernel is kept from its adapters with the probability `dropout`,
   for all rows of a batch, and those that are left count more.
   """
-  found, kernels = named_leaves(base), _pairs(adapters)
+  found, kernels = named_leaves(base), pairs(adapters)
   for name, (a, b) in kernels.items():
     own = [each for each in found if each == name or each.startswith(f'{name}/')]
     if not own:
@@ -158,12 +161,12 @@ def merge(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:
   Quantised kernels that adapters change are widened first, and so are all others.
   """
   found = named_leaves(dequantised(base))
-  for name, (a, b) in _pairs(adapters).items():
+  for name, (a, b) in pairs(adapters).items():
     found[name] = (found[name] + scale * product(a, b)).astype(found[name].dtype)
   return nest(found)
 
 
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
+def product(a: Any, b: Any) -> Array:
   """Returns A B of the shape of the kernel, of each layer if B has an axis of layers."""
   rows = a.reshape(*b.shape[:-2], -1, b.shape[-2]).astype(jnp.float32)
   made = jnp.matmul(rows, b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
@@ -172,12 +175,12 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
   """Returns one tree of adapters that does what several do together, each so many times."""
-  pairs: dict[str, list[tuple[jax.Array, jax.Array]]] = {}
+  found: dict[str, list[tuple[Any, Any]]] = {}
   for adapters, weight in several:
-    for name, (a, b) in _pairs(adapters).items():
-      pairs.setdefault(name, []).append((a * weight, b))
+    for name, (a, b) in pairs(adapters).items():
+      found.setdefault(name, []).append((a * weight, b))
   leaves = {}
-  for name, own in pairs.items():
+  for name, own in found.items():
     first, second = zip(*own, strict=True)
     leaves[f'{name}/{LORA_A}'] = jnp.concatenate(first, axis=-1)
     leaves[f'{name}/{LORA_B}'] = jnp.concatenate(second, axis=-2)
@@ -186,19 +189,17 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
 
 def check_fits(adapters: Tree, base: Tree, what: str) -> None:
   """Raises ConfigError, which names the kernels, where adapters do not fit parameters."""
-  kernels = {
-    name: leaf.shape for name, leaf in named_leaves(dequantised(base)).items()
-  }
-  pairs = _pairs(adapters)
-  unknown = sorted(name for name in pairs if name not in kernels)
+  kernels = {name: leaf.shape for name, leaf in named_leaves(dequantised(base)).items()}
+  own = pairs(adapters)
+  unknown = sorted(name for name in own if name not in kernels)
   wrong = [
     f'{name} {tuple(kernels[name])}: here A {a.shape}, B {b.shape}'
-    for name, (a, b) in pairs.items()
+    for name, (a, b) in own.items()
     if name in kernels and (*a.shape[:-1], b.shape[-1]) != tuple(kernels[name])
   ]
   if unknown or wrong:
     raise ConfigError(
-      f'{what} is of another model: {len(unknown)} of its {len(pairs)} kernels are not there'
+      f'{what} is of another model: {len(unknown)} of its {len(own)} kernels are not there'
       f'{": " * bool(unknown)}{", ".join(unknown[:5])}{" ..." * (len(unknown) > 5)}'
       f'{"; of other shapes: " * bool(wrong)}{"; ".join(wrong[:5])}'
     )
@@ -209,8 +210,8 @@ def is_adapters(names: Iterable[str]) -> bool:
   return any(name.endswith(f'/{LORA_A}') for name in names)
 
 
-def _pairs(adapters: Tree) -> Mapping[str, tuple[jax.Array, jax.Array]]:
-  """Returns kernel -> (A, B)."""
+def pairs(adapters: Tree) -> Mapping[str, tuple[Any, Any]]:
+  """Returns the (A, B) of every kernel, by its name."""
   leaves = named_leaves(adapters)
   names = [name.removesuffix(f'/{LORA_A}') for name in leaves if name.endswith(f'/{LORA_A}')]
   return {name: (leaves[f'{name}/{LORA_A}'], leaves[f'{name}/{LORA_B}']) for name in names}

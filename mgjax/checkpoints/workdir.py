@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 import mgjax
 from mgjax.checkpoints import lora
 from mgjax.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
-from mgjax.checkpoints.lora import Lora
+from mgjax.checkpoints.lora import lora_settings
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.checkpoints.weights_file import FILE, WeightsFile
@@ -26,7 +26,6 @@ from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
-from mgjax.core.settings import unpack
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place
@@ -244,6 +243,38 @@ def load_params(
   return params, meta
 
 
+def load_adapters(workdir: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:
+  """Reads the averaged adapters of a run that trained such, and the checkpoint's meta.
+  Raises ConfigError if it trained parameters, and CheckpointError as `load_params`.
+  """
+  params, meta = open_checkpoints(workdir).restore_params(lambda saved: _unflatten(saved, None, ''))
+  if not lora.is_adapters(named_leaves(params)):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} trained all parameters of its model; expected a run of adapters, '
+      'with config.lora.rank above 0'
+    )
+  return params, meta
+
+
+def load_base(
+  start_from: Any, what: str, place: Place | None = None
+) -> tuple[Tree, dict[str, Any]]:
+  """Reads the model that adapters change, from `config.start_from`; `load_params` otherwise.
+  Raises ConfigError if that names no run; `what` says what happens, as in 'adapters train'.
+  """
+  if not start_from or not isinstance(start_from, str) or '=' in start_from:
+    raise ConfigError(
+      f'{what} with config.start_from = {start_from!r}; expected the work directory of the model '
+      'that they change, as in --config.start_from=digits/video'
+    )
+  return load_params(start_from, place=place)
+
+
+def identity_of(base: Tree, meta: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what a run of adapters notes of the model that it began on, as `BASE`."""
+  return {'fingerprint': fingerprint_of({}, base), 'step': meta['step']}
+
+
 def _with_base(
   workdir: str | os.PathLike[str],
   adapters: Tree,
@@ -260,7 +291,7 @@ def _with_base(
   config = read_config(workdir).to_dict()
   recorded = meta['notes'][BASE]['fingerprint']
   base = read_needed(workdir, config['start_from'], 'the model', recorded, read)
-  merged = named_leaves(lora.merge(adapters, base, unpack(Lora, config['lora'], 'lora').scale))
+  merged = named_leaves(lora.merge(adapters, base, lora_settings(config).scale))
   return nest({name: leaf for name, leaf in merged.items() if within(name, subtree)})
 
 

@@ -43,9 +43,9 @@ def make_objective(
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
     prediction: what the model sees and should answer, from `make_prediction`.
-    min_snr: g of the weight min(t^2, g (1 - t)^2) of a velocity's squared error, which makes it that
-      of X_1 by at most g, counted as min(SNR, g), SNR = t^2 / (1 - t)^2 (Hang et al. 2023, arXiv
-      2303.09556: 5); 0 for times that count alike.
+    min_snr: g of the weight min(t^2, g (1 - t)^2) of a velocity's squared error: that of X_1 then
+      counts min(SNR, g), SNR = t^2 / (1 - t)^2 (Hang et al. 2023, arXiv 2303.09556: 5); 0 for times
+      that count alike.
     places: latent places of a sample that `sample_time` is meant for; where there are n, times are
       those of `places` at the same noise a place: logit t falls by log sqrt(n / places) (Esser et
       al. 2024, arXiv 2403.03206, §5.3.2). 0 for the same times everywhere.
@@ -86,7 +86,9 @@ def make_objective(
     weight = prediction.weight(time)
     if min_snr:
       weight *= jnp.minimum(time**2, min_snr * (1 - time) ** 2)
-    errors = weight.reshape(-1, *[1] * (target.ndim - 1)) * jnp.square(answer.astype(jnp.float32) - target)
+    errors = weight.reshape(-1, *[1] * (target.ndim - 1)) * jnp.square(
+      answer.astype(jnp.float32) - target
+    )
     loss = jnp.mean(errors)
     return loss, {'loss': loss, **losses_by_kind(loss, errors, time)}
 

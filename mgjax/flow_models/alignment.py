@@ -87,7 +87,7 @@ def make_features(settings: Alignment, codec: Any, patch: Patch) -> tuple[Featur
     features = lambda params, latents: patchify(latents, patch)  # noqa: E731
   elif not hasattr(codec, 'features'):
     raise ConfigError(
-      f"objective.alignment.features = {DECODER!r} with {type(codec).__name__}; expected "
+      f'objective.alignment.features = {DECODER!r} with {type(codec).__name__}; expected '
       f'{LATENTS!r}: only autoencoders of videos have others'
     )
   else:

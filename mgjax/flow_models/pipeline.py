@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 import mgjax
+from mgjax.checkpoints.lora import attach, check_fits, joined
+from mgjax.checkpoints.lora_files import read_adapters
 from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.workdir import load_params, read_config_of, read_notes
 from mgjax.core.config import differences
@@ -83,6 +85,11 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = store(params, self._settings.weights)
+    if loras := self._settings.loras:
+      several = [(read_adapters(place, params), weight) for place, weight in loras]
+      for (place, _), (adapters, _) in zip(loras, several, strict=True):
+        check_fits(adapters, params, repr(place))
+      self._params = attach(joined(several), self._params)
     if self._settings.expert:
       self._params = self._with_expert(component, noun, meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}

@@ -138,6 +138,8 @@ class SampleSettings:
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
+    lora: adapters that change kernels: files, folders or work directories with a comma between
+      them, each with ':weight' behind it if that is not 1 (`checkpoints/lora_files.py`).
     expert: 'directory@time' of a run of the same model that answers from that flow time on, in place
       of this one; '' for none.
     weights: the type of the backbone's kernels (`core.precision.STORED`, `checkpoints/quantize.py`)
@@ -154,6 +156,7 @@ class SampleSettings:
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
   reuse: Magnitude = 0.0
+  lora: str = ''
   expert: str = ''
   weights: str = ''
 
@@ -163,7 +166,21 @@ class SampleSettings:
       stored_type(self.weights)
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
-    _ = self.expert_since
+    _ = self.expert_since, self.loras
+    if self.lora and self.expert:
+      raise ConfigError('adapters (lora) and an expert; give one of them, or merge the adapters')
+
+  @property
+  def loras(self) -> list[tuple[str, float]]:
+    """The places of adapters and their weights."""
+    found = []
+    for each in filter(None, self.lora.split(',')):
+      place, colon, weight = each.rpartition(':')
+      try:
+        found.append((place, float(weight)) if colon else (each, 1.0))
+      except ValueError:
+        found.append((each, 1.0))  # a colon of a path
+    return found
 
   @property
   def expert_since(self) -> tuple[str, float]:

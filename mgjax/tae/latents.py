@@ -248,9 +248,7 @@ class LatentCodec:
     pixels, places = self._covers(height, width)
     return over_tiles(run, latents, places, pixels)[:, :, : size[0], : size[1]]
 
-  def features(
-    self, params: Tree, latents: Float[Array, 'b t h w c']
-  ) -> Float[Array, 'b t h w f']:
+  def features(self, params: Tree, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w f']:
     """Returns the features of normalised latents in the decoder; see `Autoencoder.features`."""
     mean, std = self._moments()
     plain = latents.astype(jnp.float32) * std + mean

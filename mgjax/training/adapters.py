@@ -4,59 +4,47 @@ import dataclasses
 import functools
 import logging
 import os
-import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+from ml_collections import ConfigDict
 
 from mgjax.checkpoints import lora
-from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.lora import Lora
 from mgjax.checkpoints.quantize import dequantised, store
-from mgjax.checkpoints.workdir import load_params
+from mgjax.checkpoints.workdir import identity_of, load_base
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import unpack
+from mgjax.core.precision import BASE
 from mgjax.core.tree import named_leaves
-from mgjax.core.typing import Array, Key, Tree
+from mgjax.core.typing import Key, Tree
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
 from mgjax.training.spec import TrainSpec
-from mgjax.core.precision import BASE
 
 _log = logging.getLogger(__name__)
 
 
-def lora_settings(config: Mapping[str, Any]) -> Lora | None:
-  """Reads `config.lora`; None where all parameters train."""
-  found = unpack(Lora, dict(config.get('lora') or {}), 'lora')
-  return found if found.rank else None
+def adapted(spec: TrainSpec, config: ConfigDict) -> TrainSpec:
+  """Returns a spec whose state has the adapters of `config.lora`, of a frozen model; see there.
 
-
-def with_adapters(spec: TrainSpec, settings: Lora, start_from: Any) -> TrainSpec:
-  """Returns a spec whose state has adapters, of the frozen model of another run.
+  Without a rank it is the spec itself.
 
   Optimizer, gradients and averages are of the adapters alone. Hooks of the component still get
   whole parameters, with the adapters merged.
 
-  Args:
-    start_from: the work directory of that run; its parameters are those of this model.
-
   Raises:
-    ConfigError: there is no such run, its parameters are others, or no kernel is reached.
+    ConfigError: `config.start_from` is no run of this model, or no kernel is reached.
   """
-  if not start_from or not isinstance(start_from, str | os.PathLike) or '=' in str(start_from):
-    raise ConfigError(
-      f'config.lora.rank = {settings.rank} with config.start_from = {start_from!r}; expected the '
-      'work directory of the model that adapters change, as in --config.start_from=digits/video'
-    )
+  settings, start_from = lora.lora_settings(config.to_dict()), config.get('start_from')
+  if not settings.rank:
+    return spec
   boxed = jax.eval_shape(spec.model.init, jax.random.key(0), *spec.inputs)['params']
   for line in lora.describe(settings, boxed):
     _log.info('%s', line)
   place = None if ambient() is None else make_place(boxed, jax.sharding.get_mesh())
-  params, meta = load_params(start_from, place=place)
+  params, meta = load_base(start_from, f'config.lora.rank = {settings.rank}', place)
   there, here = (
     {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
     for tree in (jax.eval_shape(dequantised, params), nn.unbox(boxed))
@@ -66,7 +54,7 @@ def with_adapters(spec: TrainSpec, settings: Lora, start_from: Any) -> TrainSpec
       f'adapters of another model than that of {os.fspath(start_from)!r}: {"; ".join(wrong[:5])}; '
       'take its configuration, or train all parameters: --config.lora.rank=0'
     )
-  identity = {'fingerprint': fingerprint_of({}, params), 'step': meta['step']}
+  identity = identity_of(params, meta)
   base = store(params, settings.weights)
 
   def merged(adapters: Tree) -> Tree:

@@ -21,13 +21,23 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
+from mgjax.checkpoints.lora import check_fits, lora_settings, pairs
+from mgjax.checkpoints.lora_files import FORMS, are_adapters, read_adapters, write_adapters
 from mgjax.checkpoints.quantize import is_quantised, quantised_as, store, stored_shapes
 from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
+from mgjax.checkpoints.workdir import (
+  identity_of,
+  load_adapters,
+  load_base,
+  load_params,
+  open_checkpoints,
+  read_config,
+  write_workdir,
+)
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, write_bytes, write_json
-from mgjax.core.precision import stored_type
+from mgjax.core.precision import BASE, stored_type
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
@@ -85,10 +95,11 @@ def import_weights(
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
       of the files.
-    source: a .safetensors file of `export_weights`; for an autoencoder a folder that diffusers
-      wrote, or its .safetensors file; for a codec a .safetensors or .pth file by the published
-      names of DAC-VAE, or those that transformers gives the encoder or decoder of DAC; for an
-      encoder a folder of transformers, its index or a file of its tensors.
+    source: a .safetensors file of `export_weights`; adapters, for the model at `start_from`; for an
+      autoencoder a folder that diffusers wrote, or its .safetensors file; for a codec a
+      .safetensors or .pth file by the published names of DAC-VAE, or those that transformers gives
+      the encoder or decoder of DAC; for an encoder a folder of transformers, its index or a file of
+      its tensors.
     workdir: new, or what a killed import of the same left.
     tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
 
@@ -114,6 +125,9 @@ def _import_into(
   component, old = config['component'], fields_of(config, 'model')
   if open_checkpoints(workdir, config['train'].get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
+  if are_adapters(source):
+    _import_adapters(workdir, config, source)
+    return
   if (ours := _read_ours(source, component, weights)) is not None:
     model, params, notes = _from_ours(weights, old, *ours)
   elif weights.read is not None:
@@ -147,6 +161,24 @@ def _import_into(
     '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
     count_parameters(params), workdir, workdir,
   )  # fmt: skip
+
+
+def _import_adapters(
+  workdir: pathlib.Path, config: Mapping[str, Any], source: str | os.PathLike[str]
+) -> None:
+  """Makes a run of adapters at step 0, of the model at `config.start_from`."""
+  base, meta = load_base(config.get('start_from'), 'adapters are imported')
+  adapters = read_adapters(source, base)
+  check_fits(adapters, base, repr(os.fspath(source)))
+  kernels = pairs(adapters)
+  rank = max(b.shape[-2] for _, b in kernels.values())
+  lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
+  config = ConfigDict({**config, 'lora': {**config.get('lora', {}), **lora}}).to_dict()
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
+  notes = meta['notes'] | {BASE: identity_of(base, meta)}
+  write_workdir(config, adapters, notes, workdir, origin={'order': 'imported'})
+  _log.info('adapters of rank %d for %d kernels in %s', rank, len(kernels), workdir)
 
 
 def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
@@ -267,7 +299,8 @@ def export_weights(
   Args:
     workdir: of `launch.train` or `import_weights`.
     out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
-    form: 'mgjax' for all of them; 'workdir' for a folder that serves as a work directory, see
+    form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such; 'mgjax' for all
+      parameters, with adapters merged; 'workdir' for a folder that serves as a work directory, see
       `checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of an
       autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
       names and in the types that it came with.
@@ -282,10 +315,16 @@ def export_weights(
   """
   config, out = read_config(workdir), pathlib.Path(out)
   section = feature(config.component, 'weights', 'has weights to export').get()
+  if form in FORMS:
+    adapters, _ = load_adapters(workdir)
+    described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
+    write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
+    _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
+    return
   if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
-      f'{" or ".join(known)}'
+      f'{" or ".join(known)}, or of adapters {", ".join(FORMS)}'
     )
   if form not in OURS and weights:
     raise ConfigError(

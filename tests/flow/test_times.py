@@ -36,7 +36,7 @@ def test_an_experts_times_are_those_of_all_between_its_bounds(low, high):
   first, last = whole(scipy.special.logit([low, high]))
   found = (whole(scipy.special.logit(drawn)) - first) / (last - first)
   assert scipy.stats.kstest(found, 'uniform').statistic < DISTANCE
-  with pytest.raises(ConfigError, match='low = 0.5, high = 0.5; expected low < high'):
+  with pytest.raises(ConfigError, match=r'low = 0.5, high = 0.5; expected low < high'):
     times.logit_normal(jax.random.key(0), (3,), low=0.5, high=0.5)
 
 

@@ -1,4 +1,4 @@
-"""A middle layer learns features of the frozen autoencoder, and whatever that takes is left behind."""
+"""A middle layer learns features of the frozen autoencoder, and what that takes is left behind."""
 
 import flax.linen as nn
 import jax
@@ -115,7 +115,7 @@ def test_what_cannot_be_aligned_is_refused(tiny_runs, tmp_path):
     make_spec(config, tmp_path)
   config = aligned(tiny_runs)
   config.objective.alignment.layer = 99
-  with pytest.raises(ConfigError, match='tap = 99; expected a layer, from 1 to model.depth'):
+  with pytest.raises(ConfigError, match=r'tap = 99; expected a layer, from 1 to model.depth'):
     train(config, tmp_path, stop_at=0)
 
 
@@ -124,4 +124,3 @@ class _Codec:
 
   def __init__(self, channels):
     self.model, self.params = type('Model', (), {'latent_channels': channels}), {}
-

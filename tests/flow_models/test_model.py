@@ -1,5 +1,7 @@
 """The whole text-to-video model: what conditions do, and what a batch may not do."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -250,7 +252,7 @@ def test_each_step_is_taken_by_the_expert_of_its_time(both, guidance):
   generate = make_generate(model(), times=TIMES, solver='euler', guidance=guidance)
   made = generate(Experts(*both, SINCE), BATCH, X)
   x = X
-  for now, then in zip(TIMES, TIMES[1:], strict=False):
+  for now, then in itertools.pairwise(TIMES):
     params = both[0] if now < SINCE else both[1]
     time = jnp.full(ROWS, now, jnp.float32)
     velocity = apply(params, x, time, BATCH, NONE)

@@ -143,12 +143,16 @@ def test_what_patterns_reach_is_said_and_none_is_an_error(tiny_runs, tmp_path, c
   assert 'adapters of rank 4 for 17 of 25 kernels: ' in caplog.text
   with pytest.raises(ConfigError, match=r"'\*atention\*' matches none of the \d+ kernels"):
     make_spec(adapted(tiny_runs, lora__targets=('*atention*',)), tmp_path)
-  with pytest.raises(ConfigError, match=r"'\*cross_attention/query\*' matches none of the \d+ kernels left"):
-    make_spec(adapted(tiny_runs, lora__targets=('*attention*', '*cross_attention/query*')), tmp_path)
+  with pytest.raises(
+    ConfigError, match=r"'\*cross_attention/query\*' matches none of the \d+ kernels left"
+  ):
+    make_spec(
+      adapted(tiny_runs, lora__targets=('*attention*', '*cross_attention/query*')), tmp_path
+    )
 
 
 def test_adapters_want_their_model(tiny_runs, tmp_path):
-  with pytest.raises(ConfigError, match="config.start_from = ''; expected the work directory"):
+  with pytest.raises(ConfigError, match=r"config.start_from = ''; expected the work directory"):
     make_spec(adapted(tiny_runs, start_from=''), tmp_path)
   with pytest.raises(ConfigError, match='adapters of another model'):
     make_spec(adapted(tiny_runs, model__mlp_dim=64), tmp_path)
@@ -159,7 +163,7 @@ def test_adapters_want_their_model(tiny_runs, tmp_path):
   train(tiny.video(tiny_runs), base, stop_at=2)
   with pytest.raises(ConfigError, match='is not the model that these adapters were begun on'):
     train(config, tmp_path / 'mine')
-  with pytest.raises(ConfigError, match='the model, of the fingerprint .* is not there'):
+  with pytest.raises(ConfigError, match=r'the model, of the fingerprint .* is not there'):
     load(tmp_path / 'mine')
 
 
