@@ -203,4 +203,4 @@ def make_spec(config: ConfigDict, workdir: Any) -> Any:
   Raises ConfigError if there is no such component, or nobody trains it.
   """
   spec = feature(config.component, 'make_spec', 'can be trained')(config, workdir)
-  return Late('mgjax.training.adapters:adapted')(spec, config)
+  return Late('mgjax.training.adapters:adapted')(spec, config.to_dict())

@@ -11,7 +11,7 @@ x W + (x A) B, a layer at a time and without the gradient of W; `merge` adds the
 import dataclasses
 import fnmatch
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -153,6 +153,15 @@ def attach(
       a = jnp.where(kept, a / (1 - dropout), 0)
     found[f'{name}/{LORA_A}'], found[f'{name}/{LORA_B}'] = a * scale, b
   return nest(found)
+
+
+def make_adapt(settings: Lora) -> Callable[[Tree, Tree, Key | None], Tree]:
+  """Makes `adapt(adapters, base, key)` of a training step (`training/spec.py`)."""
+
+  def adapt(adapters: Tree, base: Tree, key: Key | None = None) -> Tree:
+    return attach(adapters, base, settings.scale, settings.dropout, key)
+
+  return adapt
 
 
 def merge(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:

@@ -140,8 +140,8 @@ class SampleSettings:
       (`flow.sample.sample_reusing`); 0 for at every step.
     lora: adapters that change kernels: files, folders or work directories with a comma between
       them, each with ':weight' behind it if that is not 1 (`checkpoints/lora_files.py`).
-    expert: 'directory@time' of a run of the same model that answers from that flow time on, in place
-      of this one; '' for none.
+    expert: 'directory@time' of a run of the same model that answers in place of this one from that
+      flow time on; '' for none.
     weights: the type of the backbone's kernels (`core.precision.STORED`, `checkpoints/quantize.py`)
       in a pipeline; '' is the one that they are saved in. Samples during training keep theirs.
 

@@ -15,7 +15,9 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 
+from mgjax.checkpoints.quantize import stored_shapes
 from mgjax.core.errors import ConfigError
+from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
 from mgjax.flow_models.conditions import example_batch
 from mgjax.parallel.chips import Topology
@@ -66,10 +68,13 @@ def compile_step(
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  shardings = (shardings_of(state), None)
+  shardings, frozen = (shardings_of(state), None), None
+  if spec.lora.rank:
+    boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
+    frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
   with jax.set_mesh(mesh):
     step = jax.jit(spec.make_step(), donate_argnums=0, out_shardings=shardings)
-    return compile_lowered(lambda: step.lower(state, abstract), mesh.devices.flat[0])
+    return compile_lowered(lambda: step.lower(state, abstract, frozen), mesh.devices.flat[0])
 
 
 def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:

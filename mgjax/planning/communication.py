@@ -81,7 +81,7 @@ def _weights(
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
   Forward and backward pass gather every matrix once: what the backward pass computes again shares
-  the gathered matrix with the gradient. Gradients go back once. A pass of a sampler gathers what
+  the gathered matrix with the gradient. Gradients of what trains go back once. A pass of a sampler gathers what
   its passes do not share.
   """
   kinds = (('all-gather', 2), ('reduce-scatter', 1)) if policy else (('all-gather', 1),)
@@ -95,7 +95,7 @@ def _weights(
     for axis in over:
       # Gathered over the last axis first: there the output is still cut by those before it.
       output = whole / math.prod(sizes[a] for a in over[: over.index(axis)])
-      for kind, times in kinds:
+      for kind, times in kinds[: 1 + parameter.trained]:
         total = totals.setdefault((kind, axis), [0.0, 0])
         total[0] += output * times
         total[1] += times * max(parameter.depth, 1)
@@ -116,7 +116,7 @@ def _weights(
 
 def _reductions(work, sizes, axes) -> list[Collective]:
   """Gradients in their pieces, summed over the axes that hold equal parameters."""
-  piece = parameter_bytes(work, sizes, work.itemsize)
+  piece = parameter_bytes(work, sizes, work.itemsize, trained_only=True)
   return [
     # An all-reduce is a reduce-scatter and an all-gather.
     Collective('gradients', 'all-reduce', axis, piece, work.depth, 2 * axes[axis].gather(piece))

@@ -84,7 +84,8 @@ def peak_memory(
   """Returns category -> bytes on one chip at the peak of the backward pass; their sum is the peak.
 
   parameters, moments, average   float32, in pieces over fsdp, context and tensor; moments and
-  gradients                      gradients only of what `optimizer.rates` does not freeze
+  gradients                      gradients only of what `optimizer.rates` does not freeze; what
+                                 adapters change in the type of `lora.weights`, without an average
   cast weights                   the layers' pieces in the compute type, cast before the loop
   checkpoints                    what the policy keeps of all layers (`policies.py`)
   weights outside the layers     whole, kept from the forward pass for the backward one
@@ -94,13 +95,19 @@ def peak_memory(
   activations of a layer         in the backward pass of its FFN, or of its attention
   """
   local = share_of_chip(work, sizes, rows)
-  copy, trained = (parameter_bytes(work, sizes, trained_only=only) for only in (False, True))
+  pieces = list(_pieces(work, sizes))
+  trained = parameter_bytes(work, sizes, trained_only=True)
   one = local.rows * local.tokens * work.dim * work.itemsize  # an activation of width d
   wide = local.rows * local.tokens * work.mlp_dim * work.itemsize
   offloads = find_policy(remat).offloads
-  found = {'parameters': copy, 'moments': 2 * trained, 'average': copy, 'gradients': trained}
-  layers = sum(count for each, _, count in _pieces(work, sizes) if each.depth)
-  found['cast weights'] = layers * work.itemsize if work.itemsize < FLOAT32 else 0
+  found = {
+    'parameters': sum(each.itemsize * count for each, _, count in pieces),
+    'moments': 2 * trained,
+    'average': FLOAT32 * sum(count for each, _, count in pieces if each.averaged),
+    'gradients': trained,
+  }
+  cast = (count for each, _, count in pieces if each.depth and each.itemsize > work.itemsize)
+  found['cast weights'] = sum(cast) * work.itemsize
   kept = checkpoint_bytes(work, sizes, rows, remat)
   found['checkpoints'] = IN_FLIGHT * kept // work.depth if offloads else kept
   # Those in pieces, which are gathered before they are used.

@@ -95,7 +95,8 @@ def roofline(
 ) -> Ends[Roofline]:
   """Estimates a step of `rows` samples, at both ends of the chip's efficiencies.
 
-  linear     3 x linear maps + what the policy computes again, at the share of linear maps
+  linear     3 x linear maps, 2 x of frozen ones, + what the policy computes again, at the share of
+             linear maps
   attention  forward kernels + those that the policy computes again, at the share of forward ones
              + 5 / 2 x forward kernels, at the share of backward ones
   """
@@ -105,12 +106,16 @@ def roofline(
   again = recomputed_attention(policy, work)
   kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
-  optimizer = parameter_bytes(work, sizes) * 9 / chip.memory_bandwidth
+  optimizer = parameter_bytes(work, sizes, trained_only=True) * 9 / chip.memory_bandwidth
+  matrices = [each for each in work.parameters if each.depth and len(each.shape) > 2]
+  frozen = sum(each.size for each in matrices if not each.trained)
+  # The gradients of weights; adapters' own products are a few thousandths.
+  spared = flops.linear * frozen / sum(each.size for each in matrices)
   traffic = _elementwise(work, sizes, rows, policy, exchange, chip) / chip.memory_bandwidth
 
   def at(rates: Rates, slow: bool) -> Roofline:
-    linear = (3 * flops.linear + recomputed_linear(policy, work)) / rates.linear
-    operations = flops.training, linear, rates.attention(kernels + again, kernels)
+    linear = (3 * flops.linear - spared + recomputed_linear(policy, work)) / rates.linear
+    operations = flops.training - spared, linear, rates.attention(kernels + again, kernels)
     seconds = _products(work, topology, sizes, rows, operations)
     host = 2 * kept / HOST  # there and back
     return _roofline((*seconds, traffic, optimizer), found, host, slow)

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import optax
 
+from mgjax.checkpoints import lora
+from mgjax.checkpoints.lora import Lora, lora_settings, make_adapt
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model
@@ -23,6 +26,7 @@ class StepSpec:
   """What a training step is made of; `inputs` follow the key in `model.init`.
 
   `options` are seed, decay, accumulate, guard and rates, as `training.step.make_step` takes them.
+  With `lora` adapters train, and the step takes `frozen`, the model that they change.
   """
 
   model: nn.Module
@@ -30,14 +34,22 @@ class StepSpec:
   objective: Objective
   optimizer: optax.GradientTransformation
   options: Mapping[str, Any]
+  lora: Lora = dataclasses.field(default_factory=Lora)
 
   def init(self, key: Key) -> Tree:
-    """Returns random parameters in the boxes that name their axes."""
+    """Returns random parameters, or adapters, in the boxes that name their axes."""
+    if not self.lora.rank:
+      return self.init_model(key)
+    return lora.init(key, self.lora, jax.eval_shape(self.init_model, key))
+
+  def init_model(self, key: Key) -> Tree:
+    """Returns random parameters of the model."""
     return self.model.init(key, *self.inputs)['params']
 
   def make_step(self) -> Step:
     """Makes the step."""
-    return make_step(self.model, self.objective, self.optimizer, **self.options)
+    adapt = make_adapt(self.lora) if self.lora.rank else None
+    return make_step(self.model, self.objective, self.optimizer, adapt=adapt, **self.options)
 
 
 def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
@@ -52,4 +64,5 @@ def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
     'guard': settings.guard, 'rates': rate.rates,
   }  # fmt: skip
   optimizer = make_optimizer(rate, settings.steps)
-  return StepSpec(model, small_inputs(model, channels), objective, optimizer, options)
+  adapters = lora_settings(fields)
+  return StepSpec(model, small_inputs(model, channels), objective, optimizer, options, adapters)

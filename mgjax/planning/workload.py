@@ -11,9 +11,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints import lora
+from mgjax.checkpoints.lora import Lora, lora_settings
+from mgjax.checkpoints.quantize import stored_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Tree
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.nn.patch import grid
@@ -30,12 +34,17 @@ TIME = BACKBONE + 'time/'
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-  """One array of parameters: its name, logical axes and shape, and whether it trains."""
+  """One array of parameters: its name, logical axes and shape, and whether it trains.
+
+  What adapters change has no part in the state: no average, and `itemsize` bytes a number.
+  """
 
   name: str
   axes: tuple[str, ...]
   shape: tuple[int, ...]
   trained: bool = True
+  averaged: bool = True
+  itemsize: int = 4
 
   @property
   def size(self) -> int:
@@ -145,7 +154,11 @@ def make_workload(
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(
-      outline.model, sample.latents, sample.batch, fields['optimizer'].get('rates', ())
+      outline.model,
+      sample.latents,
+      sample.batch,
+      fields['optimizer'].get('rates', ()),
+      lora_settings(fields),
     ),
     flops=sample.flops,
     preset=fields['rules'],
@@ -198,16 +211,32 @@ def _read_sample(
   return _Sample(bucket, shape, latents, tokens, batch, context, flops)
 
 
-def _parameters(model, latents: Sequence[int], batch, rates: Rates) -> tuple[Parameter, ...]:
+def _parameters(
+  model, latents: Sequence[int], batch, rates: Rates, adapters: Lora
+) -> tuple[Parameter, ...]:
   example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
   boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
-  names = named_leaves(nn.unbox(boxed))
-  boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
-  describe_rates(rates, nn.unbox(boxed))
-  return tuple(
-    Parameter(name, tuple(box.names), tuple(leaf.shape), factor_of(name, rates) > 0)
-    for (name, leaf), box in zip(names.items(), boxes, strict=True)
+  if not adapters.rank:
+    describe_rates(rates, nn.unbox(boxed))
+    return tuple(
+      Parameter(name, tuple(box.names), tuple(box.value.shape), factor_of(name, rates) > 0)
+      for name, box in _boxes(boxed).items()
+    )
+  frozen = {'trained': False, 'averaged': False}
+  base = _boxes(stored_shapes(boxed, adapters.weights))
+  small = _boxes(jax.eval_shape(lambda: lora.init(jax.random.key(0), adapters, boxed)))
+  return (
+    *(
+      Parameter(name, box.names, box.value.shape, itemsize=box.value.dtype.itemsize, **frozen)
+      for name, box in base.items()
+    ),
+    *(Parameter(name, box.names, box.value.shape) for name, box in small.items()),
   )
+
+
+def _boxes(boxed: Tree) -> dict[str, nn.LogicallyPartitioned]:
+  boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+  return dict(zip(named_leaves(nn.unbox(boxed)), boxes, strict=True))
 
 
 def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:

@@ -4,11 +4,11 @@ import dataclasses
 import functools
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
-from ml_collections import ConfigDict
 
 from mgjax.checkpoints import lora
 from mgjax.checkpoints.lora import Lora
@@ -26,8 +26,8 @@ from mgjax.training.spec import TrainSpec
 _log = logging.getLogger(__name__)
 
 
-def adapted(spec: TrainSpec, config: ConfigDict) -> TrainSpec:
-  """Returns a spec whose state has the adapters of `config.lora`, of a frozen model; see there.
+def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
+  """Returns a spec whose state has the adapters that a configuration's `lora` asks for.
 
   Without a rank it is the spec itself.
 
@@ -37,7 +37,7 @@ def adapted(spec: TrainSpec, config: ConfigDict) -> TrainSpec:
   Raises:
     ConfigError: `config.start_from` is no run of this model, or no kernel is reached.
   """
-  settings, start_from = lora.lora_settings(config.to_dict()), config.get('start_from')
+  settings, start_from = lora.lora_settings(fields), fields.get('start_from')
   if not settings.rank:
     return spec
   boxed = jax.eval_shape(spec.model.init, jax.random.key(0), *spec.inputs)['params']
@@ -69,13 +69,10 @@ def adapted(spec: TrainSpec, config: ConfigDict) -> TrainSpec:
     if spec.check is not None:
       spec.check(notes)
 
-  def adapt(adapters: Tree, base: Tree, key: Key | None = None) -> Tree:
-    return lora.attach(adapters, base, settings.scale, settings.dropout, key)
-
   return dataclasses.replace(
     spec,
     init=functools.partial(_init, settings, spec),
-    adapt=adapt,
+    adapt=lora.make_adapt(settings),
     start=None,
     frozen={**spec.frozen, BASE: base},
     check=check,
