@@ -7,6 +7,7 @@ from typing import Any
 
 from mgjax.conditioning.numbers.guidance_scale import GuidanceScale
 from mgjax.conditioning.numbers.step_size import StepSize
+from mgjax.conditioning.rejected import Rejected
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Objective, Predict, Tree
 from mgjax.flow.distillation.distribution_matching import (
@@ -18,6 +19,7 @@ from mgjax.flow.distillation.few_steps import make_few_steps
 from mgjax.flow.distillation.guidance import make_guidance_distillation
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
+from mgjax.flow.preference import make_preference
 from mgjax.flow.times import make_sampler
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import VELOCITY, ObjectiveSettings
@@ -109,6 +111,24 @@ def _make_guidance(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   )
 
 
+def _make_preference(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
+  if not any(isinstance(each, Rejected) for each in model.conditionings):
+    raise ConfigError(
+      'objective.preference, but batches have no sample that lost; give model.conditionings one of '
+      "{'kind': 'rejected'} and objective.dropout its rate, 0"
+    )
+  make = functools.partial(
+    make_preference,
+    settings.student,
+    _make_teach(model),
+    prediction=make_prediction(settings.prediction),
+  )
+  return Objectives(
+    train=make(dropout=settings.dropout, sample_time=make_sampler(**settings.time)),
+    validate=make(dropout={}, sample_time=make_sampler(**settings.validation_time)),
+  )
+
+
 def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
   return lambda frozen: functools.partial(model.apply, {'params': frozen})
 
@@ -127,4 +147,5 @@ OBJECTIVES: Mapping[str, Callable[[ObjectiveSettings, FlowModel], Objectives]] =
   'few_steps': _make_few_steps,
   'distribution_matching': _make_distribution_matching,
   'guidance_distillation': _make_guidance,
+  'preference': _make_preference,
 }

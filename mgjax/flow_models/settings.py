@@ -14,17 +14,20 @@ from mgjax.flow.distillation.guidance import GuidanceDistillation
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
+from mgjax.flow.preference import Preference
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
 from mgjax.flow.times import make_sampler
 from mgjax.flow_models.alignment import Alignment
 
 VELOCITY = 'velocity'  # the kind of a model that learns from data alone
-# What a model may learn of a teacher in place of its velocity, by the field that describes it.
+# What a model may learn of a teacher, or of votes, in place of its velocity, by the field that
+# describes it.
 STUDENTS = {
   'few_steps': FewSteps,
   'distribution_matching': DistributionMatching,
   'guidance_distillation': GuidanceDistillation,
+  'preference': Preference,
 }
 
 
@@ -48,6 +51,8 @@ class ObjectiveSettings:
       the model learns few steps against a critic, which `config.discriminator` describes.
     guidance_distillation: fields of `flow.distillation.guidance.GuidanceDistillation`: the model
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
+    preference: fields of `flow.preference.Preference`: the model learns which of two samples is the
+      better one, against the model at `start_from`.
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is
@@ -67,6 +72,7 @@ class ObjectiveSettings:
   few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   distribution_matching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  preference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -79,7 +85,7 @@ class ObjectiveSettings:
         f'objective.{" and objective.".join(learnt)}; one model learns one of them: the '
         "teacher's guidance is learnt with its steps"
       )
-    if self.alignment and self.teacher:
+    if self.alignment and learnt:
       raise ConfigError(f'objective.alignment and objective.{self.kind}; expected one of them')
     if self.teacher and not isinstance(prediction, FlowMatching):
       raise ConfigError(
@@ -117,7 +123,7 @@ class ObjectiveSettings:
   @property
   def teacher(self) -> str:
     """The work directory of whom the model learns from; '' where it learns from data alone."""
-    return self.student.teacher if self.student else ''
+    return getattr(self.student, 'teacher', '')
 
   def in_passes(self, sample: 'SampleSettings') -> 'SampleSettings':
     """Returns the settings of a sampler without the guidance that costs no passes of its own."""

@@ -254,6 +254,7 @@ def make_flow_spec(
     flops=make_flops(model),
     start=begin(settings.start_from),
     frozen=frozen,
+    reference=settings.objective.kind == 'preference',
     discriminator=settings.critic
     and Adversary(
       model=model,

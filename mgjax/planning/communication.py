@@ -81,8 +81,8 @@ def _weights(
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
   Forward and backward pass gather every matrix once: what the backward pass computes again shares
-  the gathered matrix with the gradient. Gradients of what trains go back once. A pass of a sampler gathers what
-  its passes do not share.
+  the gathered matrix with the gradient. Gradients of what trains go back once. A pass of a sampler
+  gathers what its passes do not share.
   """
   kinds = (('all-gather', 2), ('reduce-scatter', 1)) if policy else (('all-gather', 1),)
   totals: dict[tuple[str, str], list[float]] = {}

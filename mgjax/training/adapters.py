@@ -23,13 +23,16 @@ from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
 from mgjax.training.spec import TrainSpec
 
+TEACHER = 'teacher'  # the name of a reference among frozen parameters
+
 _log = logging.getLogger(__name__)
 
 
 def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   """Returns a spec whose state has the adapters that a configuration's `lora` asks for.
 
-  Without a rank it is the spec itself.
+  Without a rank all parameters train. In both cases `frozen` gets the reference that a spec asks
+  for, with adapters at no memory: it is their model.
 
   Optimizer, gradients and averages are of the adapters alone. Hooks of the component still get
   whole parameters, with the adapters merged.
@@ -38,24 +41,28 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     ConfigError: `config.start_from` is no run of this model, or no kernel is reached.
   """
   settings, start_from = lora.lora_settings(fields), fields.get('start_from')
-  if not settings.rank:
+  if not settings.rank and not spec.reference:
     return spec
   boxed = jax.eval_shape(spec.model.init, jax.random.key(0), *spec.inputs)['params']
-  for line in lora.describe(settings, boxed):
-    _log.info('%s', line)
   place = None if ambient() is None else make_place(boxed, jax.sharding.get_mesh())
-  params, meta = load_base(start_from, f'config.lora.rank = {settings.rank}', place)
+  what = f'config.lora.rank = {settings.rank}' if settings.rank else 'config.objective.preference'
+  params, meta = load_base(start_from, what, place)
   there, here = (
     {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
     for tree in (jax.eval_shape(dequantised, params), nn.unbox(boxed))
   )
   if wrong := differences(there, here):
     raise ConfigError(
-      f'adapters of another model than that of {os.fspath(start_from)!r}: {"; ".join(wrong[:5])}; '
-      'take its configuration, or train all parameters: --config.lora.rank=0'
+      f'{what}: this is another model than that of {os.fspath(start_from)!r}: '
+      f'{"; ".join(wrong[:5])}; take its configuration'
     )
-  identity = identity_of(params, meta)
   base = store(params, settings.weights)
+  frozen = {**spec.frozen, **({TEACHER: base} if spec.reference else {})}
+  if not settings.rank:
+    return dataclasses.replace(spec, frozen=frozen)
+  for line in lora.describe(settings, boxed):
+    _log.info('%s', line)
+  identity = identity_of(params, meta)
 
   def merged(adapters: Tree) -> Tree:
     return lora.merge(adapters, base, settings.scale)
@@ -74,7 +81,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     init=functools.partial(_init, settings, spec),
     adapt=lora.make_adapt(settings),
     start=None,
-    frozen={**spec.frozen, BASE: base},
+    frozen={**frozen, BASE: base},
     check=check,
     notes=lambda adapters: (spec.notes(merged(adapters)) if spec.notes else {}) | {BASE: identity},
     show=spec.show and (lambda adapters, folder: spec.show(merged(adapters), folder)),

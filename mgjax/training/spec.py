@@ -72,6 +72,8 @@ class TrainSpec:
     adapt: `adapt(params, base, key)` makes the model's parameters of those that train, adapters,
       and `frozen['base']`, with the key of a training step or None; None where the model's own
       train.
+    reference: whether `objective` and `validate` compare with the model that training starts from,
+      whose parameters they then take as `teacher`.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
   """
@@ -92,6 +94,7 @@ class TrainSpec:
   init: Callable[[Key], Tree] | None = None
   adapt: Callable[[Tree, Tree, Key | None], Tree] | None = None
   flops: Callable[[Batch], int] | None = None
+  reference: bool = False
 
 
 def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:

@@ -72,6 +72,25 @@ def test_state_lies_in_equal_pieces_on_all_chips(work):
   assert parameter_bytes(work, make_sizes({'data': 64})) == whole
 
 
+@pytest.mark.parametrize(('weights', 'itemsize'), [('', 4), ('bfloat16', 2), ('int8', 1)])
+def test_adapters_have_all_of_the_state_and_their_model_its_type_alone(
+  config, work, weights, itemsize
+):
+  config = config.copy_and_resolve_references()
+  config.lora.update(rank=16, weights=weights, targets=('backbone/layers/*',))
+  adapted = workload(config, 'video_1x1_16s')
+  sizes, chip = make_sizes({'fsdp': 8}), parse_topology('v5p:2x2x2').chip
+  found = peak_memory(adapted, sizes, 8, 'full', '', chip)
+  whole = peak_memory(work, sizes, 8, 'full', '', chip)
+  d, f, layers = work.dim, work.mlp_dim, work.depth
+  numbers = 16 * layers * (8 * 2 * d + 3 * (d + f))  # of eight maps of attention, three of the FFN
+  assert found['moments'] == 2 * found['gradients'] == 2 * found['average']
+  assert found['gradients'] == pytest.approx(4 * numbers / 8, rel=1e-6)
+  kernels = layers * (8 * d * d + 3 * d * f)
+  saved = ((4 - itemsize) * kernels - 4 * numbers) / 8
+  assert whole['parameters'] - found['parameters'] == pytest.approx(saved, rel=0.05, abs=1e6)
+
+
 def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
   config = config.copy_and_resolve_references()
   config.optimizer.rates = (('backbone/*', 0.0),)

@@ -154,7 +154,7 @@ def test_what_patterns_reach_is_said_and_none_is_an_error(tiny_runs, tmp_path, c
 def test_adapters_want_their_model(tiny_runs, tmp_path):
   with pytest.raises(ConfigError, match=r"config.start_from = ''; expected the work directory"):
     make_spec(adapted(tiny_runs, start_from=''), tmp_path)
-  with pytest.raises(ConfigError, match='adapters of another model'):
+  with pytest.raises(ConfigError, match='this is another model than that of'):
     make_spec(adapted(tiny_runs, model__mlp_dim=64), tmp_path)
   base = tmp_path / 'base'
   train(tiny.video(tiny_runs), base, stop_at=1)

@@ -1,0 +1,115 @@
+"""Learning from preferences: of two samples of one prompt the better one, against a frozen model,
+checked by tests/flow/test_preference.py. Not in the report.
+
+  L = E softplus(-beta / 2 p [(e_l - e_l') - (e_w - e_w')]) + s E e_w
+  e = || u(X_t, P, t) - V_t ||^2 a number of the latents, of the chosen (w) and the rejected (l)
+      sample; e' the same of the reference, the model that training starts from
+
+The first term raises the likelihood of what was chosen over that of what was rejected, as far as
+the reference allows (Flow-DPO: Liu et al. 2025, arXiv 2501.13918; Diffusion-DPO: Wallace et al.
+2023, arXiv 2311.12908). Both samples get one noise and one time, and are best made of one clip that
+was noised to a middle time, so that they differ in what the vote is about and not in how much they
+move (DenseDPO: Wu et al. 2025, arXiv 2506.03517). p is the vote: 1, or for every latent frame from
+-1, where the other sample is the better one, over 0, no vote, to 1; then L is the mean over votes.
+The second term is plain flow matching of what was chosen, without which both samples may become
+unlikely and quality decays (Reg-DPO: Du et al. 2025, arXiv 2511.01450).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.errors import DataError
+from mgjax.core.settings import Magnitude, check
+from mgjax.core.typing import Array, Batch, Key, Metrics, Predict, Tree
+from mgjax.flow.objective import draw_drop
+from mgjax.flow.prediction import Prediction
+from mgjax.flow.times import SampleTime
+
+REJECTED, VOTES = 'rejected', 'votes'  # of a batch: latents (b t h w c), and p of frames (b t)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference:
+  """`config.objective.preference`: how strongly votes count.
+
+  Attributes:
+    beta: how far a vote may lead away from the reference; the larger, the less.
+    supervised: s, the weight of flow matching of what was chosen.
+
+  Raises:
+    ConfigError: a number is negative.
+  """
+
+  beta: Magnitude = 500.0
+  supervised: Magnitude = 0.1
+
+  def __post_init__(self):
+    check(self)
+
+
+def make_preference(
+  preference: Preference,
+  teach: Callable[[Tree], Predict],
+  *,
+  dropout: Mapping[str, float],
+  sample_time: SampleTime,
+  prediction: Prediction,
+  data: str = 'latents',
+):
+  """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of pairs.
+
+  A batch has what was chosen as `data`, the other sample as `rejected`, and perhaps `votes`. Its
+  metrics have `accuracy`, the share of votes that the model agrees with more than the reference
+  does, and `margin`, what stands in the brackets above, as a mean over votes.
+
+  Args:
+    teach: parameters of the reference, -> its `predict`.
+    dropout: as of `make_objective`; a pair is dropped together.
+
+  The objective raises DataError for a batch without `rejected`, or of another shape.
+  """
+
+  def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
+    chosen, rejected = batch[data].astype(jnp.float32), batch.get(REJECTED)
+    if rejected is None or rejected.shape != chosen.shape:
+      given = 'nothing' if rejected is None else rejected.shape
+      raise DataError(f'a pair of {data} {chosen.shape} and {REJECTED} {given}; expected two alike')
+    count = len(chosen)
+    time_key, noise_key, drop_key = jax.random.split(key, 3)
+    time = sample_time(time_key, (count,))
+    noise = jax.random.normal(noise_key, chosen.shape, jnp.float32)
+    drop = draw_drop(drop_key, dropout, count)
+
+    both = jnp.concatenate((chosen, rejected.astype(jnp.float32)))
+    time, noise, told, drop = jax.tree.map(_twice, (time, noise, dict(batch), drop))
+    x, target = prediction.train(both, noise, time)
+    weight = prediction.weight(time)[:, None]
+
+    def errors(answer: Array) -> Array:
+      squares = jnp.square(answer.astype(jnp.float32) - target)
+      return weight * jnp.mean(squares, axis=tuple(range(2, squares.ndim)))
+
+    ours = errors(predict(x, time, told, drop))
+    theirs = jax.lax.stop_gradient(errors(teach(teacher)(x, time, told, drop)))
+    (better, worse) = jnp.split(ours - theirs, 2)
+    margin = worse - better  # (b t)
+    if VOTES in batch:
+      votes = batch[VOTES].astype(jnp.float32)
+    else:
+      margin, votes = jnp.mean(margin, axis=1), jnp.ones(count)
+    said = jnp.maximum(jnp.sum(jnp.abs(votes)), 1e-6)
+    losses = jnp.abs(votes) * jax.nn.softplus(-preference.beta / 2 * jnp.sign(votes) * margin)
+    agreed = jnp.sum(jnp.abs(votes) * (jnp.sign(votes) * margin > 0)) / said
+    supervised = jnp.mean(ours[:count])
+    loss = jnp.sum(losses) / said + preference.supervised * supervised
+    found = {'accuracy': agreed, 'margin': jnp.sum(votes * margin) / said, 'supervised': supervised}
+    return loss, {'loss': loss, **found}
+
+  return objective
+
+
+def _twice(array: Array) -> Array:
+  return jnp.concatenate((array, array))
