@@ -34,7 +34,8 @@ that belong to sounds, and with --prompts=file.txt it encodes the prompts of tha
 references makes records of clips with five pictures of the one person in them; calibrate_faces
 takes a folder with a folder of pictures for each person.
 pairs edits real clips by a trained editor and turns the instructions round, for the last stage of
-its training; cross_pairs makes pictures of the people of references under other prompts. All are
+its training, or makes two samples of a prompt and votes for one (configs/solids/preferences.py);
+cross_pairs makes pictures of the people of references under other prompts. All are
 in pairs.html, with the reason why one was dropped. mark makes pairs of clips whose captions say
 what to mark: the function takes frames (uint8, t h w 3) and the caption, and returns masks (t h w).
 teach has a language model write prompts anew as training's captions are (Movie Gen §3.4.1). People
@@ -70,7 +71,7 @@ with epy.lazy_imports():
   from mgjax.personalization import pipeline as personalization
   from mgjax.runtime import progress
   from mgjax.text import rewriting
-  from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs
+  from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs, preferences
   from mgjax.worlds import table
 
 _PAUSE = 5.0  # seconds until a listing tells how far it is
@@ -270,9 +271,9 @@ def _calibrate_faces() -> None:
 
 
 def _pairs() -> None:
-  made = backtranslation.backtranslate(
-    _CONFIG.value.to_dict(), _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share()
-  )
+  config = _CONFIG.value.to_dict()
+  make = preferences.prefer if 'preferences' in config else backtranslation.backtranslate
+  made = make(config, _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share())
   for bucket, result in made.items():
     print(f'{bucket}: {result}')
     _tell_pairs(result, f'{_OUTPUT.value.rstrip("/")}/{bucket}')

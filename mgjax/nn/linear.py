@@ -171,8 +171,8 @@ def products(
 
 
 def _low_rank(x: Float[Array, '... i'], kernel: Adapted, dtype: jnp.dtype) -> Array:
-  (low,) = _products(x.astype(dtype), kernel.a.astype(dtype))
-  return _products(low, kernel.b.astype(dtype))[0]
+  # Not of matrices, as `_products`: on a mesh rows times tokens, as one axis, would be gathered.
+  return jnp.dot(jnp.dot(x.astype(dtype), kernel.a.astype(dtype)), kernel.b.astype(dtype))
 
 
 def _times(y: Float[Array, '... o'], scale: Float[Array, ' o']) -> Float[Array, '... o']:
