@@ -15,6 +15,7 @@ help:
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
+	@echo '                  CLIPS=folder LORA=digits/video for adapters of a trained model, some minutes;'
 	@echo '                  WORLD=solids for lit solids of 64 px, seventy minutes of two cores;'
 	@echo '                  SOUND=1 for a model that makes the sound of moving digits instead'
 	@echo 'make test         run the tests, on up to four cores; ARGS="-m slow" or any other arguments of pytest'
@@ -30,10 +31,11 @@ demo:
 	"$(VENV)/bin/python" -m launch.demo --prompt="$(PROMPT)" --edit="$(EDIT)" --out=demo
 
 quickstart:
+	$(if $(LORA),$(if $(CLIPS),,$(error LORA=$(LORA) needs CLIPS=folder of your clips)))
 	$(if $(filter-out digits solids,$(WORLD)),$(error WORLD=$(WORLD): expected digits or solids))
 	@bash requirements/install.sh base
 	"$(VENV)/bin/python" -m launch.train --workdir="$(WORKDIR)" \
-	  --config="configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound,$(if $(filter-out digits,$(WORLD)),:$(WORLD))))"
+	  --config="$(if $(LORA),configs/clips/lora.py:$(CLIPS)$(comma)$(LORA),configs/quickstart.py$(if $(CLIPS),:$(if $(FAST),fast$(comma))$(CLIPS),$(if $(SOUND),:sound,$(if $(filter-out digits,$(WORLD)),:$(WORLD)))))"
 
 test:
 	@bash requirements/install.sh test

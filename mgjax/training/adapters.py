@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,10 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   def merged(adapters: Tree) -> Tree:
     return lora.merge(adapters, base, settings.scale)
 
+  def show(adapters: Tree, directory: pathlib.Path) -> pathlib.Path:
+    spec.show(dequantised(base), directory / 'before')  # at the same noise
+    return spec.show(merged(adapters), directory)
+
   def check(notes: dict[str, Any]) -> None:
     if notes.get(BASE) != identity:
       raise ConfigError(
@@ -84,7 +89,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     frozen={**frozen, BASE: base},
     check=check,
     notes=lambda adapters: (spec.notes(merged(adapters)) if spec.notes else {}) | {BASE: identity},
-    show=spec.show and (lambda adapters, folder: spec.show(merged(adapters), folder)),
+    show=spec.show and show,
   )
 
 
