@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -68,10 +68,6 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   def merged(adapters: Tree) -> Tree:
     return lora.merge(adapters, base, settings.scale)
 
-  def show(adapters: Tree, directory: pathlib.Path) -> pathlib.Path:
-    spec.show(dequantised(base), directory / 'before')  # at the same noise
-    return spec.show(merged(adapters), directory)
-
   def check(notes: dict[str, Any]) -> None:
     if notes.get(BASE) != identity:
       raise ConfigError(
@@ -89,8 +85,20 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     frozen={**frozen, BASE: base},
     check=check,
     notes=lambda adapters: (spec.notes(merged(adapters)) if spec.notes else {}) | {BASE: identity},
-    show=spec.show and show,
+    show=spec.show and functools.partial(_show, spec.show, base, merged),
   )
+
+
+def _show(
+  show: Callable[[Tree, pathlib.Path], pathlib.Path],
+  base: Tree,
+  merged: Callable[[Tree], Tree],
+  adapters: Tree,
+  directory: pathlib.Path,
+) -> pathlib.Path:
+  """Shows samples, and in 'before' those of the model without adapters at the same noise."""
+  show(dequantised(base), directory / 'before')
+  return show(merged(adapters), directory)
 
 
 def _init(settings: Lora, spec: TrainSpec, key: Key) -> Tree:
