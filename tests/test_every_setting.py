@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mgjax.checkpoints.lora import lora_settings
 from mgjax.checkpoints.orbax_io import keep_settings
 from mgjax.core import settings
 from mgjax.core.config import flatten
@@ -30,6 +31,7 @@ CONFIGURATIONS = (
 
 def read(config: ConfigDict) -> None:
   """Unpacks all that training, encoding and importing read of a configuration."""
+  lora_settings(config.to_dict())
   row = section(config.component)
   mesh.make_mesh(fields_of(config, 'mesh'), config.rules)
   if row.family == 'encoder':

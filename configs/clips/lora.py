@@ -1,7 +1,7 @@
 r"""Adapters (LoRA) of a trained model on 20 to 60 clips of your own, minutes of two CPU cores.
 
 python -m launch.train --config=configs/clips/lora.py:my_clips/ --workdir=runs/style
-python -m launch.train --config=configs/clips/lora.py:my_clips/,runs/mine/video --workdir=runs/style
+python -m launch.train --config=configs/clips/lora.py:my_clips/,digits/video --workdir=runs/style
 python -m launch.sample --workdir=digits/video --lora=runs/style:0.8 \
   --prompt='the red digit 3 moves left'
 python -m launch.weights export --workdir=runs/style --format=kohya --out=style.safetensors

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.checkpoints.workdir import read_config
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
-from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8

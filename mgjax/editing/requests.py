@@ -3,8 +3,8 @@
 import os
 from collections.abc import Sequence
 
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import EditTask
-from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError
 from mgjax.editing.instructions import guess_task
 from mgjax.flow_models.conditions import field_names

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
-from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.conditioning.temporal_place import KEY as PLACE
 from mgjax.core.settings import Range, check
 from mgjax.core.typing import Float, UInt8

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.conditioning.source_video import KEY as SOURCE
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.core.typing import Array, Batch, Float, UInt8
 from mgjax.editing.sdedit import noised
 from mgjax.flow.path import SIGMA_MIN

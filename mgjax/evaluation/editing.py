@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
-from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.evaluation.metrics.intervals import share

@@ -5,9 +5,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mgjax.conditioning.clips.rejected import Rejected
 from mgjax.conditioning.numbers.guidance_scale import GuidanceScale
 from mgjax.conditioning.numbers.step_size import StepSize
-from mgjax.conditioning.rejected import Rejected
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Objective, Predict, Tree
 from mgjax.flow.distillation.distribution_matching import (
@@ -17,9 +17,9 @@ from mgjax.flow.distillation.distribution_matching import (
 )
 from mgjax.flow.distillation.few_steps import make_few_steps
 from mgjax.flow.distillation.guidance import make_guidance_distillation
+from mgjax.flow.distillation.preference import make_preference
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
-from mgjax.flow.preference import make_preference
 from mgjax.flow.times import make_sampler
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import VELOCITY, ObjectiveSettings

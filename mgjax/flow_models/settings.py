@@ -11,10 +11,10 @@ from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checke
 from mgjax.flow.distillation.distribution_matching import DistributionMatching
 from mgjax.flow.distillation.few_steps import FewSteps
 from mgjax.flow.distillation.guidance import GuidanceDistillation
+from mgjax.flow.distillation.preference import Preference
 from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
-from mgjax.flow.preference import Preference
 from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule
 from mgjax.flow.times import make_sampler
@@ -51,8 +51,8 @@ class ObjectiveSettings:
       the model learns few steps against a critic, which `config.discriminator` describes.
     guidance_distillation: fields of `flow.distillation.guidance.GuidanceDistillation`: the model
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
-    preference: fields of `flow.preference.Preference`: the model learns which of two samples is the
-      better one, against the model at `start_from`.
+    preference: fields of `flow.distillation.preference.Preference`: the model learns which of two
+      samples is the better one, against the model at `start_from`.
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is

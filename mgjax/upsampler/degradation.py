@@ -11,7 +11,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from mgjax.conditioning.low_resolution import KEY
+from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize, to_bytes
 from mgjax.core.typing import Float, UInt8

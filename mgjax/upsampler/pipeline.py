@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.conditioning.low_resolution import KEY
+from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.resize import resize
 from mgjax.core.settings import fields_of

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.conditioning.low_resolution import KEY
+from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unpack

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
-from mgjax.conditioning.low_resolution import KEY
+from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.flow.guidance import Guidance, make_guided
 from mgjax.flow.multidiffusion import multi_diffusion

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from mgjax.clip.pipeline import Clip
+from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
-from mgjax.conditioning.source_video import KEY as SOURCE
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Magnitude, Positive, Range, check, fields_of, unpack

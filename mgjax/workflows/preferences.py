@@ -3,7 +3,8 @@
 A model makes two clips of a caption, a judge of its world reads both, and the better one is chosen.
 With a `strength` below 1 both begin with one real clip that is noised to a middle time, so that
 they differ in what the vote is about and not in how much they move (DenseDPO, arXiv 2506.03517).
-Rows of people's votes come from `read_rows`. `flow.preference` is the objective that learns it.
+Rows of people's votes come from `read_rows`. `flow.distillation.preference` is the objective that
+learns it.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ from mgjax.data.shape import whole
 from mgjax.data.sources import SPLITS, make_world
 from mgjax.editing.pipeline import Editor
 from mgjax.editing.requests import SDEDIT
-from mgjax.flow.preference import REJECTED
+from mgjax.flow.distillation.preference import REJECTED
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.task import about_videos
 from mgjax.media.video import read_clip

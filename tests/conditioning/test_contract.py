@@ -18,11 +18,11 @@ from mgjax.backbone.transformer import Transformer
 from mgjax.clip.towers import ClipVision
 from mgjax.conditioning import byte_text
 from mgjax.conditioning.byte_text import ByteText
-from mgjax.conditioning.clip_tokens import ClipTokens
+from mgjax.conditioning.clips.clip_tokens import ClipTokens
+from mgjax.conditioning.clips.rejected import Rejected
 from mgjax.conditioning.contract import Conditioning
 from mgjax.conditioning.numbers.number import Number
 from mgjax.conditioning.ports import Ports
-from mgjax.conditioning.rejected import Rejected
 from mgjax.conditioning.word_text import WordText
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError

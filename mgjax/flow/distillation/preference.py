@@ -1,5 +1,5 @@
 """Learning from preferences: of two samples of one prompt the better one, against a frozen model,
-checked by tests/flow/test_preference.py. Not in the report.
+checked by tests/flow/distillation/test_preference.py. Not in the report.
 
   L = E softplus(-beta / 2 p [(e_l - e_l') - (e_w - e_w')]) + s E e_w
   e = || u(X_t, P, t) - V_t ||^2 a number of the latents, of the chosen (w) and the rejected (l)

@@ -9,13 +9,13 @@ import numpy as np
 from mgjax.conditioning.contract import Arrays, Conditioning, Latents, array
 from mgjax.conditioning.ports import Ports
 from mgjax.core.typing import Array, Batch, Bool
-from mgjax.flow.preference import REJECTED, VOTES
+from mgjax.flow.distillation.preference import REJECTED, VOTES
 
 
 class Rejected(Conditioning):
   """Brings 'rejected' into batches, as latents, and 'votes' of latent frames; has no parameters.
 
-  `flow.preference` reads both. A model with it is sampled as one without.
+  `flow.distillation.preference` reads both. A model with it is sampled as one without.
 
   Attributes:
     segments: whether samples have votes of their own for each latent frame.

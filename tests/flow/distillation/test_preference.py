@@ -7,8 +7,8 @@ import pytest
 
 from mgjax.core.errors import DataError
 from mgjax.flow import times
+from mgjax.flow.distillation.preference import Preference, make_preference
 from mgjax.flow.path import FlowMatching
-from mgjax.flow.preference import Preference, make_preference
 
 SHAPE = (5, 3, 2, 2, 4)  # b t h w c
 KEY = jax.random.key(7)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from mgjax.conditioning.clip_tokens import ClipTokens
+from mgjax.conditioning.clips.clip_tokens import ClipTokens
 
 KEY = 'low_resolution'
 
