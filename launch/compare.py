@@ -6,10 +6,12 @@ python -m launch.compare analyse --study=votes/ --repeats=again_1/,again_2/,agai
 python -m launch.compare power --prompts_seen=1003
 python -m launch.compare power --difference=5 --study=votes/
 python -m launch.compare export --study=votes/ --out=votes.csv
+python -m launch.compare export --study=votes/ --out=preferences.jsonl
 python -m launch.compare import --study=votes/ --csv=votes.csv
 analyse prints the table of net win rates and writes analysis.csv, .html and .json into --out,
 by default the study's folder. With more than two models it ranks them as well.
 power says how wide the interval of so many prompts is, and how many prompts a difference needs.
+export to a .jsonl writes pairs with a winner, to learn from (docs/finetuning.md).
 import adds votes that were made elsewhere; the columns are in docs/evaluation_votes.md.
 """
 
@@ -32,7 +34,7 @@ _CSV = command_line.define_required(
   commands=(_IMPORT,),
   define=lambda name, _, help: flag_values.define(name, flag_values.file(name), help),
 )
-_OUT = flags.DEFINE_string('out', None, 'Folder of the analysis, or the .csv of export.')
+_OUT = flags.DEFINE_string('out', None, 'Folder of the analysis; .csv or .jsonl of export.')
 _OURS = flags.DEFINE_string(
   'ours', None, "The model that net win rates are of; the study's first one if not given."
 )
@@ -76,9 +78,14 @@ def _power() -> None:
 
 
 def _export() -> None:
+  from mgjax.evaluation.human.preferred import write_preferences
   from mgjax.evaluation.human.votes import export_votes
 
-  print(export_votes(_STUDY.value, _OUT.value or 'votes.csv'))
+  out = _OUT.value or 'votes.csv'
+  if out.endswith('.jsonl'):
+    print(f'{write_preferences(_STUDY.value, out):,} pairs with a winner in {out}')
+  else:
+    print(export_votes(_STUDY.value, out))
 
 
 def _import() -> None:

@@ -7,8 +7,11 @@ import shutil
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError
+from mgjax.evaluation.human.preferred import write_preferences
 from mgjax.evaluation.human.questions import SETS, Question, read_questions
 from mgjax.evaluation.human.study import SPOILT, begin, check_videos, read_study, videos_of
+from mgjax.evaluation.human.votes import Vote, append_votes
+from mgjax.workflows.preferences import read_rows
 from tests import binaries
 from tests.serving.tiny_pages import make_videos
 
@@ -174,3 +177,29 @@ def test_a_wrong_command_line_is_one_sentence(flags, said, tmp_path, monkeypatch
   monkeypatch.chdir(tmp_path)
   done = binaries.run('serve', 'votes', *flags)
   assert done.returncode in (2, 3) and said in done.stderr and done.stderr.count('\n') == 1
+
+
+def test_votes_become_pairs_to_learn_from(folder, tmp_path):
+  """The majority of raters decides about a pair; gold ones, ties and other questions do not."""
+  study = start(folder)
+
+  def vote(number, prompt, rater, choice, gold=''):
+    named = {'question': 'overall', 'rater': rater, 'left': 'b', 'right': 'a', 'choice': choice}
+    return Vote(str(number), f'{prompt}', prompt, **named, gold=gold)
+
+  append_votes(folder / 'votes' / 'votes.jsonl', [
+    vote(1, 0, 'ann', 'right'), vote(2, 0, 'bob', 'right'), vote(3, 0, 'cat', 'left'),
+    vote(4, 1, 'ann', 'left'), vote(5, 1, 'bob', 'right'), vote(6, 2, 'ann', 'tie'),
+    vote(7, 2, 'bob', 'left', gold='b'),
+  ])  # fmt: skip
+  assert write_preferences(folder / 'votes', tmp_path / 'pairs.jsonl') == 1
+  (row,) = read_rows(tmp_path / 'pairs.jsonl')
+  videos = {name: videos_of(folder / name) for name in 'ab'}
+  chosen, rejected = (str(videos[name][0].resolve()) for name in 'ab')
+  assert row == {'prompt': study.prompts[0]['prompt'], 'chosen': chosen, 'rejected': rejected}
+  with pytest.raises(ConfigError, match=r'expected a \.jsonl, of overall'):
+    write_preferences(folder / 'votes', tmp_path / 'pairs.csv')
+  (folder / 'votes' / 'votes.jsonl').unlink()
+  append_votes(folder / 'votes' / 'votes.jsonl', [vote(8, 2, 'ann', 'tie')])
+  with pytest.raises(DataError, match='no pair has a winner yet'):
+    write_preferences(folder / 'votes', tmp_path / 'pairs.jsonl')

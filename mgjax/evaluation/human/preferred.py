@@ -1,0 +1,54 @@
+"""Votes of people as pairs to learn from: rows {'prompt', 'chosen', 'rejected'}, TRL's form."""
+
+import collections
+import json
+import os
+import pathlib
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import write_bytes
+from mgjax.evaluation.human.study import read_study, videos_of
+from mgjax.evaluation.human.votes import TIE, read_votes
+
+
+def write_preferences(
+  study: str | os.PathLike[str], out: str | os.PathLike[str], question: str = ''
+) -> int:
+  """Writes a row for each pair of videos of which more raters prefer one, and returns how many.
+
+  Pairs whose winner is known beforehand (gold) are left out, and so are ties. `launch.data pairs`
+  makes training data of the rows (`mgjax.workflows.preferences`).
+
+  Args:
+    study: the folder of `launch.serve votes`.
+    out: a .jsonl; paths of videos in it are absolute.
+    question: by which one is chosen; by default the study's first.
+
+  Raises:
+    ConfigError: `out` has another ending, or the study does not ask this.
+    DataError: there is no study, or no pair has a winner.
+  """
+  out, made = pathlib.Path(out), read_study(study)
+  asked = [each.name for each in made.questions]
+  question = question or asked[0]
+  if out.suffix != '.jsonl' or question not in asked:
+    raise ConfigError(
+      f'--out={out} of the question {question!r}; expected a .jsonl, of {" or ".join(asked)}'
+    )
+  counts: dict[tuple[int, frozenset[str]], collections.Counter] = {}
+  for vote in read_votes(study):
+    if vote.question == question and not vote.gold and vote.winner not in (None, TIE):
+      pair = vote.prompt, frozenset((vote.left, vote.right))
+      counts.setdefault(pair, collections.Counter())[vote.winner] += 1
+  videos = {name: videos_of(folder) for name, folder in made.models.items()}
+  rows = []
+  for (prompt, models), won in sorted(counts.items(), key=lambda each: (each[0][0], *each[0][1])):
+    (chosen, rejected) = sorted(models, key=lambda name: -won[name])
+    if won[chosen] > won[rejected]:
+      paths = {'chosen': videos[chosen][prompt], 'rejected': videos[rejected][prompt]}
+      named = {name: os.fspath(path.resolve()) for name, path in paths.items()}
+      rows.append({'prompt': made.prompts[prompt]['prompt'], **named})
+  if not rows:
+    raise DataError(f'{os.fspath(study)!r}: no pair has a winner yet by the question {question!r}')
+  write_bytes(out, ''.join(json.dumps(row) + '\n' for row in rows).encode())
+  return len(rows)
