@@ -1,0 +1,66 @@
+r"""What learns faster: optimizers, alignment to one's own features, targets and times, as arms.
+
+python -m launch.scaling run --config=configs/scaling/learning.py:digits \
+  --workdir=runs/learning/digits
+python -m launch.scaling run --config=configs/scaling/learning.py:solids \
+  --workdir=runs/learning/solids
+python -m launch.scaling rank --records=runs/learning/digits/sweep.jsonl --score=validation_loss
+
+AdamW at five rates, one seed each; then Muon, alignment, both, and other weights and times, three
+seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). Digits on what
+`make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids WORKDIR=runs/solids`
+made. With learning.py:digits,rates Muon has the five rates too.
+"""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..digits import video as digits
+from ..solids import video as solids
+
+STEPS = {'digits': 2800, 'solids': 2000}
+RATES = (0.5, 0.75, 1.0, 1.5, 2.0)  # times that of the configuration
+ARMS = (
+  'adamw', 'muon', 'align', 'align_decoder', 'muon_align', 'min_snr', 'places', 'x_prediction',
+)  # fmt: skip
+
+
+def get_config(what: str = 'digits') -> ConfigDict:
+  world, _, more = what.partition(',')
+  if world not in STEPS or more not in ('', 'rates'):
+    raise ConfigError(f'{what!r}: expected {" or ".join(STEPS)}, and behind a comma rates')
+  config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': 216 if world == 'digits' else 100})
+  for optimizer in ('adamw', 'muon')[: 2 if more else 1]:
+    for rate in RATES:
+      name = f'{optimizer}_{rate:g}'.replace('.', '_')
+      config.arms[name], config.seeds[name] = arm(world, optimizer, rate), (0,)
+  for name in () if more else ARMS:
+    config.arms[name], config.seeds[name] = arm(world, name), (0, 1, 2)
+  return config
+
+
+def arm(world: str, name: str, rate: float = 1.0) -> ConfigDict:
+  if world == 'digits':
+    config = digits.get_config()
+    config.autoencoder = 'runs/quickstart/autoencoder'
+    config.data.latents = 'runs/quickstart/latents'
+  else:
+    config = solids.get_config('half')
+  config.train.steps = config.train.save_every = STEPS[world]
+  config.train.evaluate_every = STEPS[world] // 4
+  config.optimizer.learning_rate *= rate
+  if name.startswith('muon'):
+    config.optimizer.name = 'muon'
+  if 'align' in name:
+    features = 'decoder' if name.endswith('decoder') else 'latents'
+    layer = config.model.depth // 2
+    config.objective.alignment = ConfigDict({'features': features, 'layer': layer, 'weight': 0.5})
+  elif name == 'min_snr':
+    config.objective.min_snr = 5.0
+  elif name == 'places':
+    shape, patch = config.model.positions, config.model.patch
+    config.objective.time_places = shape[0] * shape[1] * shape[2] * patch[0] * patch[1] * patch[2]
+  elif name == 'x_prediction':
+    config.objective.prediction = ConfigDict({'name': 'x_prediction'})
+  return config
