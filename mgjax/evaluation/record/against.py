@@ -42,6 +42,8 @@ class Change:
     difference: of this one less the other's; of pairs the mean over the prompts of both.
     prompts: of how many it is paired; 0 where it is not.
     warning: what makes the difference less than it seems; '' where nothing does.
+    wins: of pairs the share of prompts with a larger number here, equal ones a half, and the ends
+      of its interval; () where nothing is paired.
   """
 
   other: float
@@ -51,6 +53,7 @@ class Change:
   prompts: int = 0
   count: int = 0
   warning: str = ''
+  wins: tuple[float, ...] = ()
 
 
 def read_other(given: str | os.PathLike[str]) -> Other:
@@ -182,10 +185,19 @@ def _change(
       if first != second:
         found = compare([first], [second])
         return Change(
-          yours.value, found.difference, found.low, found.high, len(shared), yours.count, warning
-        )
+          yours.value, found.difference, found.low, found.high, len(shared), yours.count, warning,
+          _wins(first, second),
+        )  # fmt: skip
   low, high = apart((yours.value, yours.low, yours.high), (mine.value, mine.low, mine.high))
   return Change(yours.value, mine.value - yours.value, low, high, 0, yours.count, warning)
+
+
+def _wins(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
+  halves = [1.0 + (y > x) - (y < x) for x, y in zip(first, second, strict=True)]
+  if len(set(halves)) == 1:  # of which a resample says nothing
+    return halves[0] / 2, math.nan, math.nan
+  found = compare([[0.0] * len(halves)], [[each / 2 for each in halves]])
+  return found.difference, found.low, found.high
 
 
 def _biased(name: str, mine: Value, yours: Value) -> str:

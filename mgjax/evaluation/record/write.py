@@ -85,6 +85,9 @@ def _told(record: Mapping[str, Any]) -> str:
     ends = [change['low'], change['high']]
     interval = '' if None in ends else f' [{ends[0]:+.3g}, {ends[1]:+.3g}]'
     how = f'paired over {change["prompts"]} prompts' if change['prompts'] else 'not paired'
+    if won := change.get('wins'):
+      sure = '' if None in won else f' [{won[1]:.2f}, {won[2]:.2f}]'
+      how += f', larger in {won[0]:.2f}{sure} of them'
     numbers = ' -> '.join(format_number(number) for number in (change['other'], metric['value']))
     warning = f'; {change["warning"]}' if change['warning'] else ''
     label = printable(metric['label'] or name)

@@ -56,6 +56,16 @@ def test_samples_of_one_prompt_are_one_pair():
   prompts = [PROMPTS[place // 2] for place in range(8)]
   change, _ = compared(record_of([2.0] * 4 + [4.0] * 4, prompts), record_of(np.ones(8), prompts))
   assert change['prompts'] == 4 and change['difference'] == 2
+
+
+def test_wins_are_the_share_of_prompts_with_a_larger_number():
+  ours, theirs = [1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 3, 4, 7, 8, 8]  # 5 won, 1 even, 2 lost
+  change, _ = compared(record_of(ours), record_of(theirs))
+  won, low, high = change['wins']
+  assert won == pytest.approx(5.5 / 8)
+  # Of eight throws of 1, 1/2 and 0: within a rounding of the bootstrap of a normal interval.
+  spread = 1.96 * np.std([1] * 5 + [0.5] + [0] * 2) / np.sqrt(8)
+  assert (won - low, high - won) == pytest.approx((spread, spread), abs=0.08)
   assert (change['low'], change['high']) == (1, 3)  # all four of either kind
 
 
