@@ -56,6 +56,7 @@ def test_samples_of_one_prompt_are_one_pair():
   prompts = [PROMPTS[place // 2] for place in range(8)]
   change, _ = compared(record_of([2.0] * 4 + [4.0] * 4, prompts), record_of(np.ones(8), prompts))
   assert change['prompts'] == 4 and change['difference'] == 2
+  assert (change['low'], change['high']) == (1, 3)  # all four of either kind
 
 
 def test_wins_are_the_share_of_prompts_with_a_larger_number():
@@ -66,7 +67,6 @@ def test_wins_are_the_share_of_prompts_with_a_larger_number():
   # Of eight throws of 1, 1/2 and 0: within a rounding of the bootstrap of a normal interval.
   spread = 1.96 * np.std([1] * 5 + [0.5] + [0] * 2) / np.sqrt(8)
   assert (won - low, high - won) == pytest.approx((spread, spread), abs=0.08)
-  assert (change['low'], change['high']) == (1, 3)  # all four of either kind
 
 
 def test_two_shares_without_a_pair_that_differs_keep_an_interval():
