@@ -25,7 +25,7 @@ BUDGETS = {
   'curation': 5500,
   'data': 5210,
   'editing': 1100,
-  'evaluation': 7680,  # a diffusion classifier; what is asked of worlds' judges is theirs
+  'evaluation': 7720,  # a diffusion classifier; what is asked of worlds' judges is theirs
   'flow': 2150,  # answers that are the data; minimum SNR, preferences
   'flow_models': 2465,  # likelihoods; alignment to the autoencoder; experts by noise level
   'media': 3850,

@@ -1,7 +1,7 @@
 """Linear maps whose parameters carry logical axes."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -72,7 +72,7 @@ def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: t
   return _held(found)
 
 
-def _held(found: Array | Mapping) -> Array | Quantised | Adapted:
+def _held(found: Any) -> Array | Quantised | Adapted:
   if not isinstance(found, Mapping):
     return jnp.asarray(found)
   if QUANTISED in found:

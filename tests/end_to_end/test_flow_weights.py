@@ -120,7 +120,7 @@ def test_what_is_no_such_file_is_a_sentence(place, tmp_path):
     import_weights(config, tmp_path, tmp_path / 'run')
   assert [path.name for path in tmp_path.iterdir()] == ['bad.safetensors']
   with pytest.raises(
-    ConfigError, match=r"no format 'diffusers' for the component .*; expected mgjax or workdir$"
+    ConfigError, match=r"no format 'diffusers' for the component .*; expected mgjax or workdir, or"
   ):
     export_weights(place / 'run', tmp_path / 'out', 'diffusers')
 

@@ -108,7 +108,7 @@ def test_frozen_trees_reach_the_objective_by_name_and_no_batch(batch):
 def test_adapters_train_alone_on_a_frozen_base(batch):
   """With y = s x and s = base + a, a learns what s would; state and average hold a alone."""
   optimizer, base = optax.adam(RATE), {'scale': jnp.ones(WIDTH)}
-  step = made(optimizer, adapt=lambda own, base: {'scale': base['scale'] + own['a']})
+  step = made(optimizer, adapt=lambda own, base, key: {'scale': base['scale'] + own['a']})
   own = {'a': jnp.zeros(WIDTH)}
   state = State(jnp.int32(0), own, optimizer.init(own), start_average(own))
   whole = start(optimizer)
