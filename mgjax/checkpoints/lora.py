@@ -23,8 +23,9 @@ from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, check, unpack
-from mgjax.core.tree import count_parameters, named_leaves, nest, subtrees
+from mgjax.core.tree import count_parameters, named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Key, Tree
+from mgjax.parallel.shard import named_boxes
 
 _KERNEL = '/kernel'  # how the names of kernels end
 LAYERS, _RANK = 'layers', 'rank'  # axes; a stack has the first one's name too
@@ -117,9 +118,7 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
   Raises:
     ConfigError: as `reached`.
   """
-  leaves, _ = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=_is_box)
-  boxes = {jax.tree_util.keystr(path, simple=True, separator='/'): box for path, box in leaves}
-  adapters = {}
+  boxes, adapters = named_boxes(boxed), {}
   for names in reached(lora.targets, list(boxes)).values():
     for name in names:
       (*front, inputs, outputs), axes = boxes[name].value.shape, boxes[name].names
@@ -142,7 +141,7 @@ def attach(
   """
   found, kernels = named_leaves(base), pairs(adapters)
   for name, (a, b) in kernels.items():
-    own = [each for each in found if each == name or each.startswith(f'{name}/')]
+    own = [each for each in found if within(each, name)]
     if not own:
       raise ConfigError(f'the adapters change {name}, which the model does not have')
     for each in own:
@@ -198,13 +197,12 @@ def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
 
 def check_fits(adapters: Tree, base: Tree, what: str) -> None:
   """Raises ConfigError, which names the kernels, where adapters do not fit parameters."""
-  kernels = {name: leaf.shape for name, leaf in named_leaves(dequantised(base)).items()}
-  own = pairs(adapters)
+  kernels, own = shapes_of(base), pairs(adapters)
   unknown = sorted(name for name in own if name not in kernels)
   wrong = [
-    f'{name} {tuple(kernels[name])}: here A {a.shape}, B {b.shape}'
+    f'{name} {kernels[name]}: here A {a.shape}, B {b.shape}'
     for name, (a, b) in own.items()
-    if name in kernels and (*a.shape[:-1], b.shape[-1]) != tuple(kernels[name])
+    if name in kernels and (*a.shape[:-1], b.shape[-1]) != kernels[name]
   ]
   if unknown or wrong:
     raise ConfigError(
@@ -212,6 +210,12 @@ def check_fits(adapters: Tree, base: Tree, what: str) -> None:
       f'{": " * bool(unknown)}{", ".join(unknown[:5])}{" ..." * (len(unknown) > 5)}'
       f'{"; of other shapes: " * bool(wrong)}{"; ".join(wrong[:5])}'
     )
+
+
+def shapes_of(base: Tree) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of parameters, or of shapes, by name; of quantised kernels those of W."""
+  whole = jax.eval_shape(dequantised, base)  # widens nothing
+  return {name: tuple(leaf.shape) for name, leaf in named_leaves(whole).items()}
 
 
 def is_adapters(names: Iterable[str]) -> bool:
@@ -224,7 +228,3 @@ def pairs(adapters: Tree) -> Mapping[str, tuple[Any, Any]]:
   leaves = named_leaves(adapters)
   names = [name.removesuffix(f'/{LORA_A}') for name in leaves if name.endswith(f'/{LORA_A}')]
   return {name: (leaves[f'{name}/{LORA_A}'], leaves[f'{name}/{LORA_B}']) for name in names}
-
-
-def _is_box(leaf: Tree) -> bool:
-  return isinstance(leaf, nn.LogicallyPartitioned)

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors.numpy import save
 
-from mgjax.checkpoints.lora import LAYERS, Lora, lora_settings, pairs
-from mgjax.checkpoints.quantize import dequantised
+from mgjax.checkpoints.lora import LAYERS, Lora, check_fits, lora_settings, pairs, shapes_of
 from mgjax.checkpoints.workdir import load_adapters, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes, write_json
@@ -120,8 +119,8 @@ def read_adapters(path: str | os.PathLike[str], base: Tree) -> Tree:
   where = pathlib.Path(find_run(path))
   if (where / 'config.json').exists():
     adapters, _ = load_adapters(where)
-    scale = lora_settings(read_config(where).to_dict()).scale
-    return _scaled(adapters, scale)
+    check_fits(adapters, base, repr(os.fspath(path)))
+    return _scaled(adapters, lora_settings(read_config(where).to_dict()).scale)
   file = where / _WEIGHTS if where.is_dir() else where
   if where.is_dir() and not file.exists():
     raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
@@ -191,12 +190,12 @@ def _padded(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.nda
 def _maps(base: Tree) -> dict[str, _Map]:
   """Returns the names of linear maps, with dots or underscores, of the kernels of a model."""
   maps = {}
-  for name, leaf in named_leaves(dequantised(base)).items():
+  for name, shape in shapes_of(base).items():
     if name.endswith('/kernel'):
       stacked = LAYERS in name.split('/')
-      for layer in range(leaf.shape[0]) if stacked else (None,):
+      for layer in range(shape[0]) if stacked else (None,):
         dotted = _dotted(name, layer)
-        maps[dotted] = maps[dotted.replace('.', '_')] = _Map(name, layer, tuple(leaf.shape))
+        maps[dotted] = maps[dotted.replace('.', '_')] = _Map(name, layer, shape)
   return maps
 
 

@@ -30,7 +30,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import QUANTISED, SCALE, STORED, stored_type
 from mgjax.core.tree import named_leaves, nest, within
 from mgjax.core.typing import Array, Num, Tree
-from mgjax.parallel.shard import replicated
+from mgjax.parallel.shard import named_boxes, replicated
 
 _REACHED, _KERNEL = 'backbone', '/kernel'  # whose kernels, and how their names end
 _QUANTISED, _SCALE = f'{_KERNEL}/{QUANTISED}', f'{_KERNEL}/{SCALE}'
@@ -158,8 +158,7 @@ def _has_scale(dtype: jnp.dtype) -> bool:
 def _changed(tree: Tree, weights: str) -> Tree:
   """Replaces the kernels in a tree of arrays, shapes or boxes."""
   dtype, found = stored_type(weights), {}
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_box)
-  named = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+  named = named_boxes(tree)
   reached = set(_kernels(named))
   for name, leaf in named.items():
     if name not in reached:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 import mgjax
-from mgjax.checkpoints.lora import attach, check_fits, joined
+from mgjax.checkpoints.lora import attach, joined
 from mgjax.checkpoints.lora_files import read_adapters
 from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.workdir import load_params, read_config_of, read_notes
@@ -87,8 +87,6 @@ class FlowPipeline:
     self._params = store(params, self._settings.weights)
     if loras := self._settings.loras:
       several = [(read_adapters(place, params), weight) for place, weight in loras]
-      for (place, _), (adapters, _) in zip(loras, several, strict=True):
-        check_fits(adapters, params, repr(place))
       self._params = attach(joined(several), self._params)
     if self._settings.expert:
       self._params = self._with_expert(component, noun, meta['notes'])

@@ -36,8 +36,7 @@ def make_place(boxed: Tree, mesh: Mesh) -> Place:
   Shapes may differ from those in `boxed`; what it does not have is whole on every device. The
   numbers of a quantised kernel (`checkpoints/quantize.py`) lie as the kernel would.
   """
-  leaves, _ = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=_is_box)
-  axes = {jax.tree_util.keystr(path, simple=True, separator='/'): box.names for path, box in leaves}
+  axes = {name: box.names for name, box in named_boxes(boxed).items()}
 
   def place(name: str, shape: tuple[int, ...]) -> NamedSharding:
     name = name.removesuffix(f'/{QUANTISED}')
@@ -46,6 +45,12 @@ def make_place(boxed: Tree, mesh: Mesh) -> Place:
     return NamedSharding(mesh, partition(axes[name], shape, mesh))
 
   return place
+
+
+def named_boxes(boxed: Tree) -> dict[str, Tree]:
+  """Maps 'backbone/norm/scale' to its box with axis names, or to its leaf where it has none."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(boxed, is_leaf=_is_box)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): box for path, box in leaves}
 
 
 def _is_box(leaf) -> bool:

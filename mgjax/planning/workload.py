@@ -16,12 +16,11 @@ from mgjax.checkpoints.lora import Lora, lora_settings
 from mgjax.checkpoints.quantize import stored_shapes
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.tree import named_leaves
-from mgjax.core.typing import Tree
 from mgjax.flow_models.conditions import context_lengths, small_inputs
 from mgjax.flow_models.flops import Flops, backbone_flops
 from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
+from mgjax.parallel.shard import named_boxes
 from mgjax.registry import feature, section
 from mgjax.training.rates import Rates, describe_rates, factor_of
 from mgjax.training.spec import Outline
@@ -220,11 +219,11 @@ def _parameters(
     describe_rates(rates, nn.unbox(boxed))
     return tuple(
       Parameter(name, tuple(box.names), tuple(box.value.shape), factor_of(name, rates) > 0)
-      for name, box in _boxes(boxed).items()
+      for name, box in named_boxes(boxed).items()
     )
   frozen = {'trained': False, 'averaged': False}
-  base = _boxes(stored_shapes(boxed, adapters.weights))
-  small = _boxes(jax.eval_shape(lambda: lora.init(jax.random.key(0), adapters, boxed)))
+  base = named_boxes(stored_shapes(boxed, adapters.weights))
+  small = named_boxes(jax.eval_shape(lambda: lora.init(jax.random.key(0), adapters, boxed)))
   return (
     *(
       Parameter(name, box.names, box.value.shape, itemsize=box.value.dtype.itemsize, **frozen)
@@ -232,11 +231,6 @@ def _parameters(
     ),
     *(Parameter(name, box.names, box.value.shape) for name, box in small.items()),
   )
-
-
-def _boxes(boxed: Tree) -> dict[str, nn.LogicallyPartitioned]:
-  boxes = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
-  return dict(zip(named_leaves(nn.unbox(boxed)), boxes, strict=True))
 
 
 def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:

@@ -12,14 +12,12 @@ import flax.linen as nn
 import jax
 
 from mgjax.checkpoints import lora
-from mgjax.checkpoints.lora import Lora
 from mgjax.checkpoints.quantize import dequantised, store
 from mgjax.checkpoints.workdir import identity_of, load_base
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
-from mgjax.core.tree import named_leaves
-from mgjax.core.typing import Key, Tree
+from mgjax.core.typing import Tree
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
 from mgjax.training.spec import TrainSpec
@@ -48,11 +46,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   place = None if ambient() is None else make_place(boxed, jax.sharding.get_mesh())
   what = f'config.lora.rank = {settings.rank}' if settings.rank else 'config.objective.preference'
   params, meta = load_base(start_from, what, place)
-  there, here = (
-    {name: tuple(leaf.shape) for name, leaf in named_leaves(tree).items()}
-    for tree in (jax.eval_shape(dequantised, params), nn.unbox(boxed))
-  )
-  if wrong := differences(there, here):
+  if wrong := differences(lora.shapes_of(params), lora.shapes_of(nn.unbox(boxed))):
     raise ConfigError(
       f'{what}: this is another model than that of {os.fspath(start_from)!r}: '
       f'{"; ".join(wrong[:5])}; take its configuration'
@@ -79,7 +73,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
 
   return dataclasses.replace(
     spec,
-    init=functools.partial(_init, settings, spec),
+    init=functools.partial(lora.init, lora=settings, boxed=boxed),
     adapt=lora.make_adapt(settings),
     start=None,
     frozen={**frozen, BASE: base},
@@ -99,8 +93,3 @@ def _show(
   """Shows samples, and in 'before' those of the model without adapters at the same noise."""
   show(dequantised(base), directory / 'before')
   return show(merged(adapters), directory)
-
-
-def _init(settings: Lora, spec: TrainSpec, key: Key) -> Tree:
-  boxed = jax.eval_shape(spec.model.init, key, *spec.inputs)['params']
-  return lora.init(key, settings, boxed)

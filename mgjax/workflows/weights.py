@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
-from mgjax.checkpoints.lora import check_fits, lora_settings, pairs
+from mgjax.checkpoints.lora import lora_settings, pairs
 from mgjax.checkpoints.lora_files import FORMS, are_adapters, read_adapters, write_adapters
 from mgjax.checkpoints.quantize import is_quantised, quantised_as, store, stored_shapes
 from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed
@@ -169,7 +169,6 @@ def _import_adapters(
   """Makes a run of adapters at step 0, of the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
   adapters = read_adapters(source, base)
-  check_fits(adapters, base, repr(os.fspath(source)))
   kernels = pairs(adapters)
   rank = max(b.shape[-2] for _, b in kernels.values())
   lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
