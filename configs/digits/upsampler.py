@@ -78,6 +78,7 @@ def get_config(argument: str = 'model') -> ConfigDict:
       },
       'temporal_autoencoder': '',
       'reconstructed': 0.0,
+      'noise': 0.0,
     }
   )
   config.windows = ConfigDict({'overlap': 2, 'feather': 16})

@@ -14,9 +14,10 @@ python -m launch.train --config=configs/solids/upsampler.py \
 python -m launch.evaluate --workdir=runs/solids_upsampler/model --samples=16
 
 It doubles clips of 32 px, and of 64 px again: it learns from whole clips of 64 px and from windows
-of 64 px that are cut out of clips of 128 px. Half of what it enlarges are reconstructions by the
-autoencoder of text to video. Digits in soft strokes are in it too, so that it draws no pattern
-where there was none. With :regression a net of the same size answers the mean.
+of 64 px that are cut out of clips of 128 px. Half of what it enlarges are decoded from latents of
+text to video that are not quite right, with the seams of its samples. Digits in soft strokes are in
+it too, so that it draws no pattern where there was none. It answers what is missing in the bilinear
+video. With :regression a net of the same size answers the mean.
 """
 
 from ml_collections import ConfigDict
@@ -45,9 +46,9 @@ def get_config(part: str = 'model') -> ConfigDict:
     }
   )
   name, bucket = next(iter(config.buckets.items()))
-  for source, weight in (('whole', 2), ('digits', 1)):
-    config.buckets[source] = {**bucket, 'source': source, 'weight': weight}
-  config.buckets[name].weight = 2
+  for source in config.data.sources:
+    config.buckets[source] = {**bucket, 'source': source}
+  config.buckets[name].weight = 3
   if part == 'autoencoder':
     # 24 numbers of 4 x 4 pixels: bicubic has 36.6 dB, and this must be well above.
     config.model.update(latent_channels=24, shortcut=True)
@@ -61,7 +62,12 @@ def get_config(part: str = 'model') -> ConfigDict:
   for bucket in config.buckets.values():
     bucket.frames = FRAMES
   config.model.update(positions=(FRAMES, SIDE // 8, SIDE // 8), depthwise=True)
+  config.model.conditionings.low_resolution.residual = True
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.pairs.temporal_autoencoder = 'runs/solids/autoencoder'
   config.pairs.reconstructed = 0.5
+  config.pairs.noise = 0.7
+  config.optimizer.schedule = 'linear'
+  config.train.steps = 5000
+  config.train.evaluate_every = config.train.save_every = 1000
   return config

@@ -43,6 +43,7 @@ def get_config(size: str = '7b') -> ConfigDict:
       # many is not in public sources.
       'temporal_autoencoder': '',
       'reconstructed': 0.0,
+      'noise': 0.0,
     }
   )
   config.windows = ConfigDict(

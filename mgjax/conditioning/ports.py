@@ -41,6 +41,7 @@ class Ports:
   reads, `context_mask` (b m) marks its valid entries: zeros are *not* neutral in a softmax, a mask
   is. `gated` are groups of context behind gates. `vector` (b d) is added to the embedding of the
   flow time. `offset` (b) is the place of each row's first frame in the table of temporal positions.
+  `answer` (b t h w c) is added to what the backbone answers, which then learns what is missing.
   """
 
   tokens: Float[Array, 'b n d'] | None = None
@@ -49,10 +50,12 @@ class Ports:
   vector: Float[Array, 'b d'] | None = None
   gated: tuple[GatedContext, ...] = ()
   offset: Int[Array, ' b'] | None = None
+  answer: Float[Array, 'b t h w c'] | None = None
 
 
 def combine(ports: Sequence[Ports]) -> Ports:
-  """Adds tokens, vectors and offsets; concatenates contexts with their masks along m, in order.
+  """Adds tokens, vectors, offsets and answers; concatenates contexts and their masks along m, in
+  order.
 
   Groups behind gates stay groups: each is read beside the context, not beside the others.
   """
@@ -68,6 +71,7 @@ def combine(ports: Sequence[Ports]) -> Ports:
     vector=_total([port.vector for port in ports]),
     gated=tuple(group for port in ports for group in port.gated),
     offset=_total([port.offset for port in ports]),
+    answer=_total([port.answer for port in ports]),
   )
 
 

@@ -56,10 +56,12 @@ class FlowModel(nn.Module):
   ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity under conditions that were read; `tap` as in `__call__`."""
     made = self.backbone(x, time, ports, tap)
-    if tap is None or self.alignment is None:
-      return made
+    if tap is None:
+      return _added(made, ports)
     velocity, tokens = made
-    return velocity, self.alignment(tokens, grid(x.shape, self.backbone.patch))
+    if self.alignment is not None:
+      tokens = self.alignment(tokens, grid(x.shape, self.backbone.patch))
+    return _added(velocity, ports), tokens
 
   def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
     """Returns what the conditionings say of a batch; neither x nor the time are in it.
@@ -77,6 +79,10 @@ class FlowModel(nn.Module):
         )
       ports.append(conditioning(batch, drop.get(conditioning.name, keep), latents))
     return combine(ports)
+
+
+def _added(velocity: Array, ports: Ports) -> Array:
+  return velocity if ports.answer is None else velocity + ports.answer.astype(velocity.dtype)
 
 
 def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:

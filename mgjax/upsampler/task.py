@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
-from mgjax.core.settings import Fraction, Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Fraction, Magnitude, Positive, Range, check, fields_of, unpack
 from mgjax.core.typing import Tree, UInt8
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.buckets import Shape
@@ -58,6 +59,8 @@ class Pairs:
     temporal_autoencoder: work directory of the one whose reconstructions some of them are, '' for
       none: `launch.data encode` makes them.
     reconstructed: the fraction of them. Not in public sources.
+    noise: of the latents of a reconstruction, up to so many deviations: samples of text to video
+      are rougher than reconstructions, with seams where tokens disagree. Not in public sources.
   """
 
   scale: Annotated[float, Range(least=1, most=16)] = 2.0
@@ -65,6 +68,7 @@ class Pairs:
   degradation: Degradation = dataclasses.field(default_factory=Degradation)
   temporal_autoencoder: str = ''
   reconstructed: Fraction = 0.0
+  noise: Magnitude = 0.0
 
   def __post_init__(self):
     check(self)
@@ -205,7 +209,8 @@ def make_reconstruct(pairs: Pairs):
   """Makes the `complete` of an `EncodePlan`: the temporal autoencoder's reconstructions.
 
   Samples of shrunk clips get them, enlarged, as their low-resolution clips: what text-to-video
-  models make has the artefacts of their autoencoder (Movie Gen §3.1.5).
+  models make has the artefacts of their autoencoder (Movie Gen §3.1.5), and with `pairs.noise` of
+  latents that are not quite right.
   """
   codec = load_codec(pairs.temporal_autoencoder)
 
@@ -215,6 +220,11 @@ def make_reconstruct(pairs: Pairs):
   def finished(sample: Mapping[str, Any]) -> dict[str, Any]:
     small, size = sample[SMALL], sample['video'].shape[1:3]
     latents = codec.encode(small[None])
+    if pairs.noise:
+      # By the clip itself: the same in whatever batch and process it is encoded.
+      drawn = np.random.default_rng(list(hashlib.sha256(small.tobytes()).digest()))
+      level = drawn.uniform(0, pairs.noise)
+      latents += level * drawn.standard_normal(latents.shape, np.float32)
     again = np.asarray(codec.decode(latents, len(small), size=small.shape[1:3]))[0]
     return {**sample, KEY: resize(again, size, 'bilinear')}
 

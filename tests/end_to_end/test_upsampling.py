@@ -210,6 +210,10 @@ def test_text_to_image_weights_answer_the_same_before_the_first_step(tiny_upsamp
   answer = new.apply({'params': params}, x, time, batch, {})
   without = {name: array for name, array in batch.items() if name != 'low_resolution'}
   assert np.array_equal(answer, old.apply({'params': kept}, x, time, without, {}))
+  config.model.conditionings.low_resolution.residual = True
+  residual = make_flow_model(config.model.to_dict())
+  enlarged = residual.apply({'params': params}, x, time, batch, {})
+  np.testing.assert_array_equal(enlarged, answer + batch['low_resolution'])
 
 
 @pytest.mark.slow
@@ -281,6 +285,15 @@ def test_reconstructions_of_the_temporal_autoencoder_are_encoded_among_the_clips
   same = [np.array_equal(usual[i]['low_resolution'], mixed[i]['low_resolution']) for i in range(16)]
   assert 2 <= sum(same) <= 14  # of 16 with a chance of one half: all but 0.5% of draws
   assert all(np.array_equal(usual[i]['latents'], mixed[i]['latents']) for i in range(16))
+  config.pairs.noise = 0.5
+  for name, pixels in (('noisy', 2**20), ('again', 1)):  # noise is the clip's, in whatever batch
+    config.encode.pixels_per_device = pixels
+    assert encode(config, tmp_path / name)
+  noisy, again = (Records(str(tmp_path / name / 'train/video')) for name in ('noisy', 'again'))
+  for i in range(16):
+    low = noisy[i]['low_resolution']
+    assert np.array_equal(low, mixed[i]['low_resolution']) == same[i]
+    np.testing.assert_array_equal(low, again[i]['low_resolution'])
 
 
 def _trained(config, workdir, **options):

@@ -3,11 +3,23 @@
 from typing import ClassVar
 
 from mgjax.conditioning.clips.clip_tokens import ClipTokens
+from mgjax.conditioning.contract import Latents
+from mgjax.conditioning.ports import Ports
+from mgjax.core.typing import Array, Batch, Bool
 
 KEY = 'low_resolution'
 
 
 class LowResolution(ClipTokens):
-  """Reads 'low_resolution', the small video enlarged bilinearly; attributes as `ClipTokens`."""
+  """Reads 'low_resolution', the small video enlarged bilinearly; attributes as `ClipTokens`.
 
+  With `residual` its latents are added to the answer as well, so that a model that has learnt
+  nothing enlarges bilinearly (not in public sources).
+  """
+
+  residual: bool = False
   key: ClassVar[str] = KEY
+
+  def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
+    ports = super().__call__(batch, drop, latents)
+    return ports.replace(answer=batch[KEY]) if self.residual and KEY in batch else ports
