@@ -249,7 +249,7 @@ def make_flow_spec(
     validation=validation,
     prepare=prepare,
     show=functools.partial(show, generate, longest_of(validation, settings.buckets)),
-    notes=lambda params: learnt | words.notes(),
+    notes=lambda whole: learnt | words.notes(),
     check=check,
     flops=make_flops(model),
     start=begin(settings.start_from),

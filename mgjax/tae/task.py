@@ -158,7 +158,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     mean = encode(params, video)
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
-  def notes(params: Tree) -> dict[str, Any]:
+  def notes(whole: Callable[[], Tree]) -> dict[str, Any]:
+    params = whole()
     if kept := _kept_encoder(settings, params):
       return kept
     run = lambda batch: encode(params, batch['video'])  # noqa: E731

@@ -78,7 +78,9 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     start=None,
     frozen={**frozen, BASE: base},
     check=check,
-    notes=lambda adapters: (spec.notes(merged(adapters)) if spec.notes else {}) | {BASE: identity},
+    notes=lambda adapters: (
+      (spec.notes(lambda: merged(adapters())) if spec.notes else {}) | {BASE: identity}
+    ),
     show=spec.show and functools.partial(_show, spec.show, base, merged),
   )
 

@@ -424,6 +424,6 @@ def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State)
     'step': int(state.step),
     'config': config,
     'orders': orders,
-    'notes': spec.notes(state.average) if spec.notes else {},
+    'notes': spec.notes(lambda: state.average) if spec.notes else {},
     'version': mgjax.__version__,
   }

@@ -60,7 +60,8 @@ class TrainSpec:
     validation: the validation data, read in order.
     prepare: maps a batch from the loader, on the devices, to what the objective reads.
     show: `show(params, directory) -> path` writes pictures of what the model does, or None.
-    notes: `notes(params) -> dict` what every checkpoint keeps beside the weights, or None.
+    notes: `notes(whole) -> dict` what every checkpoint keeps beside the weights, or None; of whole
+      parameters, which `whole()` makes: of adapters they are merged only where they are wanted.
     check: takes in the notes of the checkpoint that is gone on from; raises if it was trained on
       something else. Or None.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
@@ -86,7 +87,7 @@ class TrainSpec:
   validation: Sequence[ShapeBucket]
   prepare: Callable[[Batch], Batch]
   show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
-  notes: Callable[[Tree], dict[str, Any]] | None = None
+  notes: Callable[[Callable[[], Tree]], dict[str, Any]] | None = None
   check: Callable[[dict[str, Any]], None] | None = None
   start: Callable[[Place], Tree] | None = None
   discriminator: Adversary | None = None

@@ -228,7 +228,7 @@ def _notes_of(
   for each in notes:
     if spec.check is not None:
       spec.check(dict(each))
-  return spec.notes(params) if spec.notes is not None else notes[0]
+  return spec.notes(lambda: params) if spec.notes is not None else notes[0]
 
 
 class Mean:

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -56,7 +56,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   def encode(params: Tree, sound: jax.Array) -> jax.Array:
     return model.apply({'params': params}, sound, method='encode').mean
 
-  def notes(params: Tree) -> dict[str, Any]:
+  def notes(whole: Callable[[], Tree]) -> dict[str, Any]:
+    params = whole()
     run = lambda batch: encode(params, batch['audio'])  # noqa: E731
     return {'latents': latent_statistics(buckets, run, STATISTICS_BATCHES).as_dict()}
 
