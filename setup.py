@@ -141,6 +141,7 @@ setup(
     'oracle': [
       'diffusers>=0.42.1',
       'evalica>=0.4.2',
+      'peft>=0.21.2',
       'prdc>=0.2',
       'statsmodels>=0.15.0',
       'torch==2.13.0',

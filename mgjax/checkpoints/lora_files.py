@@ -9,7 +9,8 @@ PyTorch's order, A (r, in) and B (out, r), of a convolution (r, in, h, w) and (o
   kohya     lora_unet_<map with _ for .>.lora_down.weight, .lora_up.weight, .alpha
 
 All are read, and diffusers' `transformer.<map>` as well. They count alpha / r times; a file without
-alpha counts once.
+alpha counts once. Of a model that other projects have, as CLIP, maps go by their names, and those
+of its text tower begin with lora_te_ in kohya's files; both names are read.
 """
 
 import datetime
@@ -29,11 +30,13 @@ from mgjax.core.precision import LORA_A, LORA_B
 from mgjax.core.runs import find_run
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
+from mgjax.core.weights.names import LAYER
 from mgjax.core.weights.tensors import open_tensors, read_tensors
 
 FORMS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}
-_READ = (*_PREFIXES.values(), 'transformer.', '')
+_TEXT = 'lora_te_'
+_READ = (*_PREFIXES.values(), _TEXT, 'transformer.', '')
 _CONFIG, _WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 _A = ('.lora_A.weight', '.lora_A.default.weight', '.lora_down.weight')
 _B = ('.lora_B.weight', '.lora_B.default.weight', '.lora_up.weight')
@@ -57,12 +60,14 @@ def write_adapters(
   component: str,
   base: str,
   title: str,
+  maps: Mapping[str, str] = {},
 ) -> None:
   """Writes adapters: 'peft' a folder, the others a .safetensors file.
 
   Args:
     component: of the model, and `base` its name, for the metadata.
     title: of the adapters.
+    maps: other projects' names of kernels, as `WeightFormat.maps`.
 
   Raises:
     ConfigError: there is no such format, or `out` is not what it wants.
@@ -80,9 +85,12 @@ def write_adapters(
   for kernel, (a, b) in pairs(adapters).items():
     stacked = b.ndim == 3
     for layer in range(len(b)) if stacked else (None,):
-      name = _dotted(kernel, layer)
+      name = _dotted(kernel, layer, maps)
       modules.add(name)
-      key = _PREFIXES[form] + (name.replace('.', '_') if form == 'kohya' else name)
+      key = _PREFIXES[form] + name
+      if form == 'kohya':
+        text = kernel in maps and name.startswith('text_')
+        key = (_TEXT if text else _PREFIXES[form]) + name.replace('.', '_')
       first, second = (np.asarray(each if layer is None else each[layer]) for each in (a, b))
       tensors[key + down], tensors[key + up] = _theirs(first), _up(second, first.ndim)
       if not folder:
@@ -107,11 +115,12 @@ def write_adapters(
   write_bytes(out / _WEIGHTS if folder else out, save(tensors, metadata))
 
 
-def read_adapters(path: str | os.PathLike[str], base: Tree) -> Tree:
+def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, str] = {}) -> Tree:
   """Reads adapters for a model with the parameters `base`, with alpha / r in A.
 
   Args:
     path: a file or a folder of one of the formats, or the work directory of a run of adapters.
+    maps: as of `write_adapters`.
 
   Raises:
     ConfigError: there are none, or keys do not fit the model; they are named.
@@ -124,18 +133,18 @@ def read_adapters(path: str | os.PathLike[str], base: Tree) -> Tree:
   file = where / _WEIGHTS if where.is_dir() else where
   if where.is_dir() and not file.exists():
     raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
-  (tensors, metadata), maps = read_tensors(file), _maps(base)
+  (tensors, metadata), known = read_tensors(file), _maps(base, maps)
   default, found, unknown = _default_scale(where, metadata), {}, []
   for key, tensor in tensors.items():
     module, suffix = _split(key)
-    if not suffix or module not in maps:
+    if not suffix or module not in known:
       unknown.append(key)
     else:
-      found.setdefault(maps[module], {})[suffix] = tensor
+      found.setdefault(known[module], {})[suffix] = tensor
   if unknown or not found:
     raise ConfigError(
       f'{os.fspath(path)!r} is of another model: {len(unknown)} of its {len(tensors)} keys do not '
-      f'fit, as {", ".join(sorted(unknown)[:4])}; this one has maps such as {next(iter(maps))!r}'
+      f'fit, as {", ".join(sorted(unknown)[:4])}; this one has maps such as {next(iter(known))!r}'
     )
   return nest(_stacked(path, found, default))
 
@@ -187,19 +196,21 @@ def _padded(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.nda
   return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)]), np.pad(b, [(0, more), (0, 0)])
 
 
-def _maps(base: Tree) -> dict[str, _Map]:
+def _maps(base: Tree, theirs: Mapping[str, str]) -> dict[str, _Map]:
   """Returns the names of linear maps, with dots or underscores, of the kernels of a model."""
   maps = {}
   for name, shape in shapes_of(base).items():
     if name.endswith('/kernel'):
       stacked = LAYERS in name.split('/')
       for layer in range(shape[0]) if stacked else (None,):
-        dotted = _dotted(name, layer)
-        maps[dotted] = maps[dotted.replace('.', '_')] = _Map(name, layer, shape)
+        for dotted in (_dotted(name, layer, theirs), _dotted(name, layer)):
+          maps[dotted] = maps[dotted.replace('.', '_')] = _Map(name, layer, shape)
   return maps
 
 
-def _dotted(kernel: str, layer: int | None) -> str:
+def _dotted(kernel: str, layer: int | None, theirs: Mapping[str, str] = {}) -> str:
+  if kernel in theirs:
+    return theirs[kernel].replace(LAYER, str(layer))
   parts = kernel.removesuffix('/kernel').split('/')
   if layer is not None:
     parts.insert(parts.index(LAYERS) + 1, str(layer))

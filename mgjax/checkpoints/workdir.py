@@ -158,6 +158,8 @@ def read_needed(
   """
   here, name, seen = find_run(workdir).absolute(), pathlib.Path(given).name, {}
   for place in (here / name, here.parent / name, find_run(given)):
+    if place == here:  # of the name of what it needs, which it is not
+      continue
     seen[os.fspath(place)] = 'nothing'
     if place.exists():
       try:

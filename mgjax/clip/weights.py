@@ -318,6 +318,12 @@ def _write_pair(
   return "both towers by transformers' names"
 
 
+_MAPS = {
+  row.ours: row.names[0].removesuffix('.weight')
+  for row in _pair_rows()
+  if row.ours is not None and row.ours.endswith('/kernel')
+}
 PAIR_FORMAT = WeightFormat(
-  make_clip_model, _init_pair, form='transformers', folder=True, write=_write_pair, noted=(), how=()
-)
+  make_clip_model, _init_pair, form='transformers', folder=True, write=_write_pair, noted=(),
+  how=(), maps=_MAPS,
+)  # fmt: skip

@@ -126,7 +126,7 @@ def _import_into(
   if open_checkpoints(workdir, config['train'].get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   if are_adapters(source):
-    _import_adapters(workdir, config, source)
+    _import_adapters(workdir, config, source, weights)
     return
   if (ours := _read_ours(source, component, weights)) is not None:
     model, params, notes = _from_ours(weights, old, *ours)
@@ -164,11 +164,14 @@ def _import_into(
 
 
 def _import_adapters(
-  workdir: pathlib.Path, config: Mapping[str, Any], source: str | os.PathLike[str]
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  source: str | os.PathLike[str],
+  weights: WeightFormat,
 ) -> None:
   """Makes a run of adapters at step 0, of the model at `config.start_from`."""
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
-  adapters = read_adapters(source, base)
+  adapters = read_adapters(source, base, weights.maps)
   kernels = pairs(adapters)
   rank = max(b.shape[-2] for _, b in kernels.values())
   lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
@@ -317,6 +320,7 @@ def export_weights(
   if form in FORMS:
     adapters, _ = load_adapters(workdir)
     described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
+    described['maps'] = section.maps
     write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return

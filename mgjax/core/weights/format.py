@@ -4,6 +4,7 @@ import contextlib
 import functools
 import pathlib
 import re
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class WeightFormat(NamedTuple):
   frozen: bool = False  # whether nothing trains it, and one copy of its parameters is enough
   # Fields of `config.model` that say how it is computed, and stay as they are configured.
   how: tuple[str, ...] = ('dtype',)
+  # Kernels -> the linear maps that they are there, '{layer}' that of a stack: names of adapters.
+  maps: Mapping[str, str] = types.MappingProxyType({})
 
 
 def parameter_shapes(
