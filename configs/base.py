@@ -175,6 +175,27 @@ def sound_sampling() -> ConfigDict:
   )
 
 
+def preferences(config: ConfigDict, model: str) -> ConfigDict:
+  """Makes adapters of a model learn which of two samples of it a judge, or people, prefer."""
+  config.start_from = model
+  config.model.conditionings.rejected = ConfigDict({'kind': 'rejected'})
+  config.objective.dropout.rejected = 0.0
+  config.objective.preference = ConfigDict({'beta': 500.0, 'supervised': 0.1})
+  config.preferences = ConfigDict(
+    {
+      'model': model,
+      'votes': '',
+      'prompts': 1024,
+      'validation': 128,
+      'strength': 0.9,
+      'least': 0.05,
+      'seed': 0,
+    }
+  )
+  config.lora.update(rank=16, targets=('backbone/layers/*',))
+  return config
+
+
 def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -> ConfigDict:
   """Makes of a flow model's configuration one that learns a teacher's steps.
 

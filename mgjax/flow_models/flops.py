@@ -25,6 +25,10 @@ class Flops:
   self_attention: int
   cross_attention: int
 
+  def times(self, count: int) -> 'Flops':
+    """Returns those of so many passes."""
+    return Flops(*(count * each for each in dataclasses.astuple(self)))
+
   @property
   def forward(self) -> int:
     """All operations of a forward pass."""

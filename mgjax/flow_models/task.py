@@ -309,6 +309,11 @@ def make_flow_outline(
   if settings.objective.teacher:
     others = 'the teacher, and a critic that learns too' if settings.critic else 'the teacher'
     notes.append(f'note: what is counted is the student alone; beside it there is {others}')
+  if settings.objective.kind == 'preference':
+    notes.append(
+      'note: a row is two clips; of the reference, the model without adapters, the forward pass of '
+      'both is not counted, a third of the operations more'
+    )
   try:
     codec = make_codec(fields_of(read_config(settings.autoencoder), 'model'))
   except ConfigError:

@@ -69,7 +69,7 @@ def compile_step(
     for name, (shape, dtype) in shapes.items()
   }
   shardings, frozen = (shardings_of(state), None), None
-  if spec.lora.rank:
+  if spec.lora.rank or spec.reference:
     boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
     frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
   with jax.set_mesh(mesh):

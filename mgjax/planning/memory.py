@@ -55,7 +55,7 @@ def share_of_chip(work: Workload, sizes: Mapping[str, int], rows: int) -> ChipSh
   groups = sizes['slice'] * sizes['data'] * sizes['fsdp']
   context, tensor = sizes['context'], sizes['tensor']
   tokens = math.ceil(work.tokens / (context * tensor))
-  return ChipShare(rows // groups, tokens, tokens * tensor, context, tensor)
+  return ChipShare(rows * work.clips // groups, tokens, tokens * tensor, context, tensor)
 
 
 def parameter_bytes(

@@ -10,12 +10,14 @@ import optax
 
 from mgjax.checkpoints import lora
 from mgjax.checkpoints.lora import Lora, lora_settings, make_adapt
+from mgjax.core.precision import BASE
 from mgjax.core.settings import unpack
 from mgjax.core.typing import Key, Objective, Tree
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.conditions import small_inputs
 from mgjax.flow_models.objectives import make_objectives
 from mgjax.flow_models.settings import ObjectiveSettings
+from mgjax.training.adapters import TEACHER
 from mgjax.training.optimizer import make_optimizer
 from mgjax.training.settings import optimizer_settings, run_settings
 from mgjax.training.step import Step, make_step
@@ -26,7 +28,7 @@ class StepSpec:
   """What a training step is made of; `inputs` follow the key in `model.init`.
 
   `options` are seed, decay, accumulate, guard and rates, as `training.step.make_step` takes them.
-  With `lora` adapters train, and the step takes `frozen`, the model that they change.
+  With `lora` adapters train, and the step takes `frozen`, the model that they change: by `BASE`.
   """
 
   model: nn.Module
@@ -35,6 +37,7 @@ class StepSpec:
   optimizer: optax.GradientTransformation
   options: Mapping[str, Any]
   lora: Lora = dataclasses.field(default_factory=Lora)
+  reference: bool = False  # whether the objective asks the model that adapters change as well
 
   def init(self, key: Key) -> Tree:
     """Returns random parameters, or adapters, in the boxes that name their axes."""
@@ -49,14 +52,17 @@ class StepSpec:
   def make_step(self) -> Step:
     """Makes the step."""
     adapt = make_adapt(self.lora) if self.lora.rank else None
-    return make_step(self.model, self.objective, self.optimizer, adapt=adapt, **self.options)
+    step = make_step(self.model, self.objective, self.optimizer, adapt=adapt, **self.options)
+    if not self.reference:
+      return step
+    return lambda state, batch, frozen: step(state, batch, {**frozen, TEACHER: frozen[BASE]})
 
 
 def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
   model = make_flow_model(fields['model'])
   settings = unpack(ObjectiveSettings, fields['objective'], 'objective')
-  objective = make_objectives(settings, model).train
+  objective, reference = make_objectives(settings, model).train, settings.kind == 'preference'
   settings = run_settings(fields['train'], fields['seed'])
   rate = optimizer_settings(fields['optimizer'])
   options = {
@@ -65,4 +71,5 @@ def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   }  # fmt: skip
   optimizer = make_optimizer(rate, settings.steps)
   adapters = lora_settings(fields)
-  return StepSpec(model, small_inputs(model, channels), objective, optimizer, options, adapters)
+  inputs = small_inputs(model, channels)
+  return StepSpec(model, inputs, objective, optimizer, options, adapters, reference)

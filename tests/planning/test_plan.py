@@ -91,6 +91,21 @@ def test_adapters_have_all_of_the_state_and_their_model_its_type_alone(
   assert whole['parameters'] - found['parameters'] == pytest.approx(saved, rel=0.05, abs=1e6)
 
 
+def test_a_pair_of_preferences_is_two_clips(config, work):
+  config = config.copy_and_resolve_references()
+  config.objective.preference = {'beta': 500.0, 'supervised': 0.1}
+  config.model.conditionings.rejected = {'kind': 'rejected'}
+  config.objective.dropout.rejected = 0.0
+  pairs, sizes = workload(config, 'video_1x1_16s'), make_sizes({'fsdp': 64})
+  assert pairs.flops.training == 2 * work.flops.training
+  chip = parse_topology('v5p:4x4x4').chip
+  two, one, of_two = (
+    peak_memory(each, sizes, rows, 'full', 'gather', chip)
+    for each, rows in ((pairs, 64), (work, 64), (work, 128))
+  )
+  assert two == of_two != one
+
+
 def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
   config = config.copy_and_resolve_references()
   config.optimizer.rates = (('backbone/*', 0.0),)
