@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict(
     {'kind': 'solids', 'solids': {'solids': (1, 2)}, 'latents': '', 'fps': 8, 'threads': 2}
   )
-  config.buckets.sound.seconds = 0.5
+  # Whole clips: what is struck is struck after the first half second.
+  config.buckets.sound.update(seconds=2.0, batch_size=3)
   config.train.steps = 1500
   return config
