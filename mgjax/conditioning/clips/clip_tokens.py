@@ -29,6 +29,11 @@ class ClipTokens(Conditioning):
   optional: ClassVar[bool] = True
   key: ClassVar[str]
 
+  @property
+  def starts_at_zero(self) -> bool:
+    """Whether the projection does, so that a model to which it is added answers as before."""
+    return True
+
   def requires(self, latents: Latents) -> Arrays:
     """Returns latents of the same shape (t h w c) as those that are generated."""
     return {self.key: array(latents, np.float32)}
@@ -52,5 +57,6 @@ class ClipTokens(Conditioning):
     tokens = patchify(batch[self.key].astype(self.dtype), self.patch)
     tokens = jnp.where(drop[:, None, None], 0, tokens)
     axes = ('patch', 'embed')
-    project = Linear(self.dim, axes, initializer=ZEROS, dtype=self.dtype, name='project')
+    drawn = {'initializer': ZEROS} if self.starts_at_zero else {}
+    project = Linear(self.dim, axes, dtype=self.dtype, name='project', **drawn)
     return Ports(tokens=project(tokens))

@@ -14,11 +14,17 @@ class LowResolution(ClipTokens):
   """Reads 'low_resolution', the small video enlarged bilinearly; attributes as `ClipTokens`.
 
   With `residual` its latents are added to the answer as well, so that a model that has learnt
-  nothing enlarges bilinearly (not in public sources).
+  nothing enlarges bilinearly (not in public sources). Then the projection does not start at zero:
+  behind it and the last map, both zero, what is missing has hardly a gradient.
   """
 
   residual: bool = False
   key: ClassVar[str] = KEY
+
+  @property
+  def starts_at_zero(self) -> bool:
+    """Whether the projection does: not of a model that answers a residual."""
+    return not self.residual
 
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     ports = super().__call__(batch, drop, latents)
