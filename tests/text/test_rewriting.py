@@ -115,8 +115,7 @@ def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
   prompts.write_text('\n'.join(LONG))
   with Server(answer) as server:
     words = f'--input={prompts}', f'--teacher=tiny@{server.url}', f'--output={pairs}'
-    taught = binaries.run('data', 'teach', *words)
-    assert taught.returncode == 0, taught.stderr
+    taught = binaries.finish('data', 'teach', *words)
     again = binaries.run('data', 'teach', *words)
     assert again.returncode == 2 and 'exists' in again.stderr  # what people changed would be lost
   assert taught.stdout == f'1 pairs, and 2 dropped, in {pairs}\n'
