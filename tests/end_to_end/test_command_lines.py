@@ -18,11 +18,6 @@ VIDEO = '--config=configs/digits/video.py'
 PLAN = '--config=configs/video/t2iv_768.py:30b'
 CASES = {
   'no topology': (['plan', PLAN], 2, r'^plan\.py: --topology is missing; for example --topology='),
-  'mesh off the torus': (
-    ['plan', PLAN, '--topology=v5p:8x8x8', '--mesh=fsdp=32,context=16'],
-    2,
-    r'^plan\.py: context = 16 is no product of axes of the 8x8x8 torus; 8, 64 and 512 are$',
-  ),
   'misspelt key': (
     ['train', VIDEO, '--config.model.dmi=1', '--workdir={tmp}/w'],
     2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
@@ -90,10 +85,6 @@ CASES = {
   'a recipe, dry': (
     ['train', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'], 0,
     r'(?s)stage 1 of \d, autoencoder: to do, 2,000 steps.*double, on joint and autoencoder: to do',
-  ),
-  'report of nothing': (
-    ['train', '--report', '--workdir={tmp}/empty'], 2,
-    r'^train\.py: .*is the work directory of neither',
   ),
   'nothing to average': (
     ['weights', 'average', '--workdir={tmp}/w'],

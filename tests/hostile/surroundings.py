@@ -51,8 +51,9 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
   elif what == 'kind':
     container = chance.pick(('mov', 'matroska', 'avi', 'mpegts', 'flv', 'mp4'))
   with av.open(str(path), 'w', format=container) as out:
-    heard = _sound_stream(out) if what in ('sound first', 'sound only', 'cover', 'late') else None
-    shown = []
+    heard, shown = None, []
+    if what in ('sound first', 'sound only', 'cover', 'late'):
+      heard = out.add_stream('aac', rate=48_000, layout='mono')
     if what != 'sound only':
       codec = 'mjpeg' if what == 'cover' else 'libx264'
       for _ in range(2 if what == 'two' else 1):
@@ -99,10 +100,6 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
       box, at = chance.pick(((b'stsz', 4), (b'stsz', 8), (b'stsc', 8), (b'stco', 8), (b'stss', 4)))
       _patched(path, box, at, big)
   return what
-
-
-def _sound_stream(out: Any) -> Any:
-  return out.add_stream('aac', rate=48_000, layout='mono')
 
 
 def _write_sound(out: Any, stream: Any, begin: float) -> None:

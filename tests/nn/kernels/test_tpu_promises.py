@@ -60,17 +60,21 @@ def holes(b, m):
 
 
 def scores(q, k, mask=None):
+  """Q K^T / sqrt(k), -inf where a mask of keys (b m) or of queries and keys (b n m) is false."""
   q, k = (np.asarray(x, np.float64) for x in (q, k))
   s = np.einsum('bngk,bmgk->bgnm', q, k) * q.shape[-1] ** -0.5
-  return s if mask is None else np.where(np.asarray(mask)[:, None, None], s, -np.inf)
+  readable = True if mask is None else np.reshape(mask, (len(q), 1, -1, k.shape[1]))
+  return np.where(readable, s, -np.inf)
 
 
 def exact_forward(q, k, v, mask=None):
   """Returns O and L in float64, by the textbook."""
-  p = np.exp(scores(q, k, mask))
+  s = scores(q, k, mask)
+  top = np.maximum(s.max(axis=-1, keepdims=True), -1e29)
+  p = np.exp(s - top)
   total = p.sum(axis=-1)
   p = np.divide(p, total[..., None], out=np.zeros_like(p), where=total[..., None] > 0)
-  lse = np.log(total, out=np.full_like(total, -np.inf), where=total > 0)
+  lse = np.log(total, out=np.full_like(total, -np.inf), where=total > 0) + top[..., 0]
   return np.einsum('bgnm,bmgk->bngk', p, np.asarray(v, np.float64)), lse
 
 
@@ -85,6 +89,12 @@ def exact_backward(q, k, v, mask, o, lse, do):
     np.einsum('bgnm,bngk->bmgk', ds, q),
     np.einsum('bgnm,bngk->bmgk', p, do),
   )
+
+
+def exact(q, k, v, do, mask=None):
+  """Returns O, dQ, dK, dV."""
+  o, lse = exact_forward(q, k, v, mask)
+  return o, *exact_backward(q, k, v, mask, o, lse, do)
 
 
 def assert_close(ours, exact, **tolerance):
