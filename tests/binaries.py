@@ -30,6 +30,25 @@ def run(name, *arguments, timeout=280) -> subprocess.CompletedProcess:
   return done
 
 
+def finish(name, *arguments, timeout=280) -> subprocess.CompletedProcess:
+  """The same of what has to end well."""
+  return succeeded(run(name, *arguments, timeout=timeout))
+
+
+def python(*words, **options) -> subprocess.CompletedProcess:
+  """What an interpreter of its own printed, which has to end well."""
+  options = {'cwd': CHECKOUT, 'timeout': 600} | options
+  return succeeded(
+    subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
+  )
+
+
+def succeeded(done) -> subprocess.CompletedProcess:
+  """What is given, if it ended well."""
+  assert done.returncode == 0, done.stderr
+  return done
+
+
 def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, float]:
   """What a module printed, with None as code if it ran out of time, and since when it is silent."""
   with tempfile.TemporaryDirectory() as folder:

@@ -330,7 +330,6 @@ RULES = (
   no_files_import_each_other,
   kinds_are_chosen_by_tables,
   worlds_are_asked_through_their_table,
-  worlds_are_asked_through_their_table,
   modules_of_a_section_know_arrays,
   configurations_are_unpacked_once,
   folders_are_small,

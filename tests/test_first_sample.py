@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -38,10 +36,7 @@ def python(script, home, **changes):
   dropped = ('TPU_', 'JAX_COMPILATION_')
   kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
   environment = kept | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(home)} | changes
-  done = subprocess.run(
-    [sys.executable, '-c', script], env=environment, capture_output=True, text=True, timeout=300
-  )
-  assert done.returncode == 0, done.stderr
+  done = binaries.python('-c', script, env=environment)
   return done.stdout, done.stderr
 
 
@@ -66,8 +61,7 @@ def test_what_a_sample_does_not_need_is_not_imported(samples):
 def test_the_pixels_are_those_of_the_first_process_and_of_the_command(samples, tmp_path):
   out = tmp_path / 'out.mp4'
   words = [f'--workdir={MODEL}', '--steps=4', f'--prompt={PROMPT}', f'--out={out}']
-  done = binaries.run('sample', *words)
-  assert done.returncode == 0, done.stderr
+  binaries.finish('sample', *words)
   (row,) = json.loads(out.with_suffix('.json').read_text())['samples']
   assert {each['pixels'] for each in samples} == {row['pixels']}
 

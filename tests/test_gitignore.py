@@ -39,7 +39,6 @@ def examples() -> set[str]:
   shown += [path for folder in ('docs', 'launch', 'configs') for path in CHECKOUT.glob(folder)]
   files = [file for place in shown for file in ([place] if place.is_file() else place.rglob('*'))]
   texts = [file.read_text() for file in files if file.suffix in ('.md', '.py')]
-  found = {place for text in texts for place in WHERE.findall(text)}
   found = {place for text in texts for place in WHERE.findall(text) if place[0] != '.'}
   return {place if pathlib.Path(place).suffix else f'{place}/x' for place in found}
 

@@ -15,47 +15,25 @@ from mgjax.workflows.encode import encode
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
-# Overrides of configurations, as the command line takes them too.
-RUN = {
-  'data.threads': 1,
-  'optimizer.warmup': 2,
-  'train.steps': 6,
-  'train.log_every': 1,
-  'train.save_every': 3,
-  'train.evaluate_every': 3,
-  'train.validation_batches': 1,
-}
-SHARED = RUN | {
-  'buckets.video.frames': 4,
-  'buckets.video.height': 16,
-  'buckets.video.width': 16,
-  'buckets.video.batch_size': 8,
-  'buckets.video.weight': 2,
-  'buckets.image.height': 16,
-  'buckets.image.width': 16,
-  'buckets.image.batch_size': 8,
-  'buckets.image.weight': 1,
-  'train.steps': 8,
-  'train.evaluate_every': 4,
-}
-AUTOENCODER = SHARED | {
-  'model.latent_channels': 4,
-  'model.widths': (8,),
-  'model.strides': ((2, 1, 1),),
-  'model.groups': 4,
-}
-VIDEO = SHARED | {
-  'model.dim': 16,
-  'model.depth': 1,
-  'model.heads': 2,
-  'model.mlp_dim': 32,
-  'model.positions': (2, 2, 2),
-  'model.conditionings.text.width': 8,
-  'model.conditionings.text.depth': 1,
-  'encode.train': 48,
-  'encode.validation': 16,
-  'sample.steps': 3,
-}
+
+def under(place, **fields):
+  """Overrides of the fields below a place of a configuration, as the command line takes them."""
+  return {f'{place}.{name}': value for name, value in fields.items()}
+
+
+RUN = {'data.threads': 1, 'optimizer.warmup': 2} | under(
+  'train', steps=6, log_every=1, save_every=3, evaluate_every=3, validation_batches=1
+)
+SQUARE = {'height': 16, 'width': 16, 'batch_size': 8}
+SHARED = RUN | under('train', steps=8, evaluate_every=4)
+SHARED |= under('buckets.video', frames=4, **SQUARE, weight=2)
+SHARED |= under('buckets.image', **SQUARE, weight=1)
+OF_AN_AUTOENCODER = under('model', latent_channels=4, widths=(8,), strides=((2, 1, 1),), groups=4)
+AUTOENCODER = SHARED | OF_AN_AUTOENCODER
+BACKBONE = under('model', dim=16, depth=1, heads=2, mlp_dim=32)
+BACKBONE |= under('model.conditionings.text', width=8, depth=1)
+VIDEO = SHARED | BACKBONE | under('encode', train=48, validation=16)
+VIDEO |= {'model.positions': (2, 2, 2), 'sample.steps': 3}
 
 
 def flags(overrides):

@@ -7,29 +7,14 @@ from configs.digits import codec as codec_config
 from mgjax.api import train
 from mgjax.workflows.encode import encode
 from tests import tiny
+from tests.tiny import under
 
 SHARED = tiny.RUN | {'buckets.sound.batch_size': 8}
-CODEC = SHARED | {
-  'buckets.sound.seconds': 0.16,
-  'model.width': 2,
-  'model.latent_channels': 4,
-  'model.decoder_width': 16,
-}
-AUDIO = SHARED | {
-  'buckets.sound.seconds': 0.4,
-  'buckets.sound.height': 16,
-  'buckets.sound.width': 16,
-  'model.dim': 16,
-  'model.depth': 1,
-  'model.heads': 2,
-  'model.mlp_dim': 32,
-  'model.positions': (20, 1, 1),
-  'model.conditionings.text.width': 8,
-  'model.conditionings.text.depth': 1,
-  'encode.train': 48,
-  'encode.validation': 16,
-  'sample.steps': 2,
-}
+CODEC = SHARED | under('model', width=2, latent_channels=4, decoder_width=16)
+CODEC['buckets.sound.seconds'] = 0.16
+AUDIO = SHARED | tiny.BACKBONE | under('buckets.sound', seconds=0.4, height=16, width=16)
+AUDIO |= under('encode', train=48, validation=16)
+AUDIO |= {'model.positions': (20, 1, 1), 'sample.steps': 2}
 
 
 def codec(**changes):

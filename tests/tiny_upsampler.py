@@ -6,41 +6,15 @@ from configs.digits import upsampler as upsampler_config
 from mgjax.api import train
 from mgjax.workflows.encode import encode
 from tests import tiny
+from tests.tiny import under
 
 WINDOW, SIDE = 6, 16
-AUTOENCODER = tiny.RUN | {
-  'buckets.image.batch_size': 8,
-  'buckets.image.height': SIDE,
-  'buckets.image.width': SIDE,
-  'model.latent_channels': 4,
-  'model.widths': (8,),
-  'model.blocks': 0,
-  'model.groups': 4,
-}
-UPSAMPLER = tiny.RUN | {
-  'buckets.video.batch_size': 8,
-  'buckets.video.frames': WINDOW,
-  'buckets.video.height': SIDE,
-  'buckets.video.width': SIDE,
-  'model.dim': 16,
-  'model.depth': 1,
-  'model.heads': 2,
-  'model.mlp_dim': 32,
-  'model.positions': (WINDOW, 2, 2),
-  'model.patch': (1, 2, 2),
-  'model.conditionings.text.width': 8,
-  'model.conditionings.text.depth': 1,
-  'windows.overlap': 2,
-  'windows.feather': 8,
-  'encode.train': 24,
-  'encode.validation': 8,
-  'sample.steps': 3,
-}
-
-
-def flags(overrides):
-  """The overrides as arguments of a binary."""
-  return tiny.flags(overrides)
+AUTOENCODER = tiny.RUN | under('buckets.image', **tiny.SQUARE)
+AUTOENCODER |= under('model', latent_channels=4, widths=(8,), blocks=0, groups=4)
+UPSAMPLER = tiny.RUN | tiny.BACKBONE | under('buckets.video', frames=WINDOW, **tiny.SQUARE)
+UPSAMPLER |= under('model', positions=(WINDOW, 2, 2), patch=(1, 2, 2))
+UPSAMPLER |= under('windows', overlap=2, feather=8) | under('encode', train=24, validation=8)
+UPSAMPLER['sample.steps'] = 3
 
 
 def autoencoder(**changes):

@@ -9,11 +9,11 @@ import pytest
 
 from mgjax.audio import extend
 from mgjax.core.errors import ConfigError
-from mgjax.flow.guidance import make_guided
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear
 from mgjax.flow.windows import windows
+from tests.flow.test_multidiffusion import guided
 
 EPS = np.finfo(np.float32).eps
 CHANNELS = 3
@@ -40,18 +40,6 @@ def conditions_of(features):
 
 def features(total=TOTAL):
   return np.sin(np.arange(total, dtype=np.float32))[:, None]
-
-
-def predict(x, time, batch, drop):
-  """A linear model that is pointwise in time: it knows a frame, its features and the text."""
-  kept = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0, batch['text'].sum(1))
-  pull = batch['frame_features'][:, :, None, None, :] + kept.reshape(-1, 1, 1, 1, 1)
-  pull += batch.get('context', 0.0)
-  return pull - x * time.reshape(-1, 1, 1, 1, 1)
-
-
-def guided(batch):
-  return make_guided(predict, batch, (('text', 3.0),))
 
 
 def generate(batch, noise, make_velocity=guided, steps=4):

@@ -148,7 +148,7 @@ def test_another_tower_is_refused_wherever_it_is_met(
   moved = shutil.copytree(run, tmp_path / 'moved' / 'audio')
   shutil.copytree(tiny_sound_runs / 'codec', moved.parent / 'codec')
   config = moved / 'config.json'
-  config.write_text(config.read_text().replace(run_vision(run), str(other)))
+  config.write_text(config.read_text().replace(AudioPipeline(run).config.vision, str(other)))
   with pytest.raises(ConfigError, match=r'the encoder of frames, of the .*another, of the'):
     AudioPipeline(moved).video_track(clip)
   config.write_text(config.read_text().replace(str(other), str(tmp_path / 'gone' / 'tower')))
@@ -156,10 +156,6 @@ def test_another_tower_is_refused_wherever_it_is_met(
     AudioPipeline(moved).video_track(clip)
   shutil.copytree(tower, moved.parent / 'tower')  # beside the model
   AudioPipeline(moved).video_track(clip)
-
-
-def run_vision(run):
-  return AudioPipeline(run).config.vision
 
 
 def test_what_cannot_be_seen_is_said_before_anything_is_made(tiny_sound_runs, tower, tmp_path):

@@ -5,16 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.benchmarks.timing import (
-  WARM_UP,
-  compile_program,
-  counted_compilations,
-  estimate_depth,
-  halve_until_it_fits,
-  interleave,
-  repeated,
-  warm_up,
-)
+from mgjax.benchmarks import timing
 from mgjax.core.errors import ConfigError, is_out_of_memory
 
 
@@ -22,10 +13,10 @@ def test_programs_take_turns():
   order = []
   runs = {name: lambda name=name: order.append(name) for name in ('ours', 'theirs')}
   for run in runs.values():
-    warm_up(run)
-  assert order == ['ours'] * WARM_UP + ['theirs'] * WARM_UP
+    timing.warm_up(run)
+  assert order == ['ours'] * timing.WARM_UP + ['theirs'] * timing.WARM_UP
   del order[:]
-  found = interleave(runs, 3)
+  found = timing.interleave(runs, 3)
   assert order == ['ours', 'theirs'] * (2 + 3)  # two that do not count
   for times in found.values():
     assert 0 <= times['min'] <= times['median']
@@ -33,9 +24,9 @@ def test_programs_take_turns():
 
 def test_a_program_that_uses_up_its_state_goes_on_with_the_next():
   shapes = (jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.float32))
-  program = compile_program(lambda x, y: (x + y, x), shapes, donates=True)
+  program = timing.compile_program(lambda x, y: (x + y, x), shapes, donates=True)
   arguments = [jnp.zeros(()), jnp.ones(())]
-  run = repeated(program.call, arguments, donates=True)
+  run = timing.repeated(program.call, arguments, donates=True)
   for _ in range(3):
     run()
   assert float(arguments[0]) == 3
@@ -43,17 +34,17 @@ def test_a_program_that_uses_up_its_state_goes_on_with_the_next():
 
 def test_memory_of_a_program_is_what_it_reads_writes_and_needs_between():
   x = jax.ShapeDtypeStruct((64, 64), jnp.float32)
-  program = compile_program(lambda x: (x @ x) @ x, (x,))
+  program = timing.compile_program(lambda x: (x @ x) @ x, (x,))
   assert program.bytes - program.temporary == 2 * 4 * 64**2
   assert program.temporary >= 4 * 64**2 and program.seconds > 0
-  written_over = compile_program(lambda x: (x + 1, x.sum()), (x,), donates=True)
+  written_over = timing.compile_program(lambda x: (x + 1, x.sum()), (x,), donates=True)
   assert written_over.bytes - written_over.temporary < 2 * 4 * 64**2
 
 
 def test_compilations_are_noticed_and_runs_are_not():
-  program = compile_program(lambda x: x * 2, (jax.ShapeDtypeStruct((3,), jnp.float32),))
+  program = timing.compile_program(lambda x: x * 2, (jax.ShapeDtypeStruct((3,), jnp.float32),))
   x, longer = (jnp.asarray(np.ones(n, np.float32)) for n in (3, 4))
-  with counted_compilations() as compilations:
+  with timing.counted_compilations() as compilations:
     for _ in range(3):
       program.call(x)
     assert not compilations
@@ -82,17 +73,17 @@ def test_the_depth_that_fits_lies_on_a_line_through_two(capacity, expected):
     return 11 + 12 * depth
 
   # 6% stay free: 94 = 11 + 12 x 6.9, 95.9 = 11 + 12 x 7.1.
-  assert estimate_depth(48, capacity, bytes_of) == expected
+  assert timing.estimate_depth(48, capacity, bytes_of) == expected
   assert asked == [2, 4]
 
 
 def test_few_layers_and_failing_estimates_are_just_tried():
-  assert estimate_depth(2, 1.0, lambda depth: pytest.fail('asked')) == 2
+  assert timing.estimate_depth(2, 1.0, lambda depth: pytest.fail('asked')) == 2
 
   def too_large(depth):
     raise RuntimeError('RESOURCE_EXHAUSTED')
 
-  assert estimate_depth(48, 1e9, too_large) == 1
+  assert timing.estimate_depth(48, 1e9, too_large) == 1
 
 
 def test_layers_are_halved_after_every_failure():
@@ -104,7 +95,7 @@ def test_layers_are_halved_after_every_failure():
       raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
     return 'done'
 
-  result, depth, notes = halve_until_it_fits(attempt, 13)
+  result, depth, notes = timing.halve_until_it_fits(attempt, 13)
   assert (result, depth, tried) == ('done', 3, [13, 6, 3])
   assert [note.split(' (')[0] for note in notes] == [
     '13 layers were out of memory',
@@ -121,4 +112,4 @@ def test_other_errors_and_one_layer_that_does_not_fit_end_it(error, told, senten
     raise error
 
   with pytest.raises(told, match=sentence):
-    halve_until_it_fits(attempt, 4)
+    timing.halve_until_it_fits(attempt, 4)

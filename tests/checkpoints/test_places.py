@@ -4,8 +4,6 @@ import importlib.util
 import json
 import os
 
-import jax
-import numpy as np
 import pytest
 
 from mgjax.api import train
@@ -15,7 +13,7 @@ from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.training import run
 from tests import tiny
-from tests.checkpoints.test_manager import make_abstract, make_state
+from tests.checkpoints.test_manager import assert_same, make_abstract, make_state
 
 
 def begin(workdir, **train):
@@ -54,8 +52,7 @@ def test_states_are_saved_there_and_found_again(tmp_path):
     assert checkpoints.begun()
     restored, meta = checkpoints.restore(make_abstract(state))
   assert meta == {'note': 1}
-  for leaf, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
-    np.testing.assert_array_equal(leaf, expected)
+  assert_same(restored, state)
 
 
 @pytest.mark.skipif(importlib.util.find_spec('gcsfs') is not None, reason='gcsfs is installed')

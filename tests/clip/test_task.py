@@ -21,31 +21,14 @@ from mgjax.data.batch_order import make_ordered_batches
 from mgjax.text.encoder import TextEncoder
 from mgjax.workflows.weights import export_weights, import_weights
 from mgjax.worlds.digits.clips import Digits
+from tests import tiny
+from tests.tiny import under
 
-TINY = {
-  'buckets.image.height': 16,
-  'buckets.image.width': 16,
-  'buckets.image.batch_size': 16,
-  'data.threads': 1,
-  'data.digits.colours': ('red', 'green'),
-  'model.text.dim': 8,
-  'model.text.depth': 1,
-  'model.text.mlp_dim': 16,
-  'model.text.projection': 8,
-  'model.vision.size': 16,
-  'model.vision.patch': 8,
-  'model.vision.dim': 12,
-  'model.vision.depth': 1,
-  'model.vision.mlp_dim': 16,
-  'model.vision.projection': 8,
-  'model.identity': 6,
-  'optimizer.warmup': 1,
-  'train.steps': 4,
-  'train.log_every': 2,
-  'train.save_every': 2,
-  'train.evaluate_every': 4,
-  'train.validation_batches': 1,
-}
+TINY = tiny.RUN | under('train', steps=4, log_every=2, save_every=2, evaluate_every=4)
+TINY |= under('buckets.image', height=16, width=16, batch_size=16)
+TINY |= under('model.text', dim=8, depth=1, mlp_dim=16, projection=8)
+TINY |= under('model.vision', size=16, patch=8, dim=12, depth=1, mlp_dim=16, projection=8)
+TINY |= {'model.identity': 6, 'optimizer.warmup': 1, 'data.digits.colours': ('red', 'green')}
 TEXTS = ['a photo of the green digit 3', 'a photo of the red digit 0', 'é']
 
 

@@ -17,6 +17,7 @@ from mgjax.workflows.weights import export_weights, import_weights
 from tests.clip.vectors import imported, tensors_of, vectors
 from tests.oracles import clip as oracle
 from tests.oracles import openclip
+from tests.tensors import assert_same, changed
 
 CONFIGS = {'text': metaclip_text, 'vision': metaclip_vision}
 TOWERS = [('text', 'metaclip'), ('text', 'openai'), ('text', 'openclip'), ('vision', 'metaclip'),
@@ -62,12 +63,6 @@ def write(folder, tensors, config=None):
   return folder
 
 
-def equal(one, other):
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], strict=True, err_msg=name)
-
-
 def take(tower, source, run, **model):
   """Imports, and returns the parameters and the configuration of what came of it."""
   config = CONFIGS[tower].get_config()
@@ -80,9 +75,9 @@ def take(tower, source, run, **model):
 def test_a_tower_of_transformers_goes_back_as_it_came(tower, name, tmp_path):
   given = write(tmp_path / 'given', tensors_of(tower, name), vectors(tower, name)['config'])
   params, fields = take(tower, given, tmp_path / 'run')
-  equal(params, named_leaves(imported(tower, name)[1]))
+  assert_same(params, named_leaves(imported(tower, name)[1]))
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), tensors_of(tower, name))
+  assert_same(load_file(tmp_path / 'out/model.safetensors'), tensors_of(tower, name))
   config = json.loads((tmp_path / 'out/config.json').read_text())
   assert clip_fields(tower, tensors_of(tower, name), config).items() <= fields.items()
   said = vectors(tower, name)['config']
@@ -114,7 +109,7 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
   np.testing.assert_allclose(found, pooled, rtol=0, atol=3e-6)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
   out = load_file(tmp_path / 'out/model.safetensors')
-  equal(out, {key: tensors[key] for key in out})
+  assert_same(out, {key: tensors[key] for key in out})
   assert all(key.startswith('visual.') == (tower == 'vision') for key in out)
   assert len(out) == {'text': 29, 'vision': 32}[tower]
 
@@ -135,7 +130,7 @@ def test_openclip_s_own_names_are_the_same_tower(tower, prefix, dtype, tmp_path)
   for key, x in named_leaves(imported(tower, 'metaclip')[1]).items():
     np.testing.assert_array_equal(params[key], x.astype(dtype), err_msg=key)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), both[tower])
+  assert_same(load_file(tmp_path / 'out/model.safetensors'), both[tower])
 
 
 def test_a_file_of_both_towers_gives_either(tmp_path, caplog):
@@ -151,17 +146,17 @@ def test_a_file_of_both_towers_gives_either(tmp_path, caplog):
     with caplog.at_level('INFO', 'mgjax'):
       params, fields = take(tower, given, tmp_path / tower)
     assert 'left out: no part of the encoder' in ' '.join(caplog.messages)
-    equal(params, named_leaves(imported(tower, 'metaclip')[1]))
+    assert_same(params, named_leaves(imported(tower, 'metaclip')[1]))
     assert fields['heads'] == {'text': 4, 'vision': 3}[tower]
     export_weights(tmp_path / tower, tmp_path / f'{tower}_out', 'transformers')
-    equal(load_file(tmp_path / f'{tower}_out/model.safetensors'), towers[tower])
+    assert_same(load_file(tmp_path / f'{tower}_out/model.safetensors'), towers[tower])
 
 
 def test_a_tower_without_a_prefix_may_hold_positions_in_numbers(tmp_path):
   ids = {'embeddings.position_ids': np.arange(77)[None]}
   given = write(tmp_path / 'given', tensors_of('text', 'openclip') | ids)
   params, fields = take('text', given, tmp_path / 'run', heads=5, eos=39)
-  equal(params, named_leaves(imported('text', 'openclip')[1]))
+  assert_same(params, named_leaves(imported('text', 'openclip')[1]))
   assert fields['projection'] is None
 
 
@@ -179,7 +174,7 @@ def test_weights_keep_their_type_on_request_and_our_own_file_every_bit(tmp_path)
   first, second = ((tmp_path / f'{name}.safetensors').read_bytes() for name in ('one', 'two'))
   assert first == second
   export_weights(tmp_path / 'two', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), half)
+  assert_same(load_file(tmp_path / 'out/model.safetensors'), half)
 
 
 def test_silent_configurations_mean_what_transformers_means():
@@ -219,11 +214,7 @@ LAYER = 'text_model.encoder.layers.1.'
   ],
 )
 def test_what_is_no_such_tower_is_refused_and_nothing_is_written(config, change, message, tmp_path):
-  tensors = dict(tensors_of('text', 'metaclip'))
-  for name, shape in change.items():
-    tensors.pop(name, None)
-    if shape is not None:
-      tensors[name] = np.ones(shape, np.float32)
+  tensors = changed(tensors_of('text', 'metaclip'), change)
   given = write(tmp_path / 'given', tensors, vectors('text', 'metaclip')['config'] | config)
   with pytest.raises(ConfigError, match=message):
     take('text', given, tmp_path / 'run')

@@ -85,7 +85,8 @@ def make_clip(folder: pathlib.Path, number: int, seed: int, least: int) -> dict:
   if kind == 'broken':
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: int(len(data) * chance.uniform(0.1, 0.9))])
-  (folder / name).with_suffix('.txt').write_text(f'a video of a {_word(made.plan.source)}')
+  word = made.plan.source.split('.')[0].replace('_', ' ')
+  (folder / name).with_suffix('.txt').write_text(f'a video of a {word}')
   about = {'name': name, 'kind': kind, 'original': f'clip-{original:04d}.mp4'}
   return {**about, 'source': made.plan.source, 'strength': made.strength, **truth}
 
@@ -99,10 +100,6 @@ def _original(chance: np.random.Generator, seed: int, number: int) -> int:
   """The number of a clip without a defect."""
   whole = [n for n in range(max(number, len(KINDS))) if _kind(seed, n) == 'none' and n != number]
   return int(chance.choice(whole))
-
-
-def _word(source: str) -> str:
-  return source.split('.')[0].replace('_', ' ')
 
 
 def _even(height: float, width: float) -> tuple[int, int]:

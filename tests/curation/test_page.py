@@ -1,6 +1,5 @@
 """The page of a curation says the funnel, the reasons, the scores, the costs and what is off."""
 
-import html.parser
 import io
 import re
 
@@ -13,6 +12,7 @@ from mgjax.curation.page import write_page
 from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings, KeepSettings
 from mgjax.data.ingest.entries import alike
+from tests.pages import Page
 
 COUNT = 40
 SHAPE = {'start': 1.0, 'end': 10.0, 'seconds': 30.0, 'width': 1280, 'height': 720}
@@ -78,41 +78,8 @@ def rows():
   return [*map(row, range(COUNT)), broken()]
 
 
-class Reader(html.parser.HTMLParser):
-  """Tables by caption, as lists of rows of cells; all elements must end where they should."""
-
-  EMPTY = ('meta', 'img', 'br', 'source', 'line', 'rect')
-
-  def __init__(self, text):
-    super().__init__()
-    self.tables, self._open, self._cells, self._name = {}, [], [], ''
-    self.feed(text)
-    assert not self._open, self._open
-
-  def handle_starttag(self, tag, attrs):
-    if tag not in self.EMPTY:
-      self._open.append(tag)
-    if tag == 'tr':
-      self._cells = []
-    if tag in ('td', 'th'):
-      self._cells.append('')
-
-  def handle_endtag(self, tag):
-    if tag not in self.EMPTY:
-      assert self._open.pop() == tag
-    if tag == 'tr':
-      self.tables[self._name].append(self._cells)
-
-  def handle_data(self, data):
-    if self._open and self._open[-1] in ('td', 'th'):
-      self._cells[-1] += data
-    if self._open and self._open[-1] == 'caption':
-      self._name = data
-      self.tables[data] = []
-
-
 def test_the_funnel_counts_each_clip_once_beside_the_published_shares(tmp_path, rows):
-  tables = Reader(write(tmp_path, rows)).tables
+  tables = Page(write(tmp_path, rows)).tables
   head, *found = tables['What each filter left']
   assert head[0] == 'filter'
   cells = {name: dict(zip(head, [name, *rest], strict=True)) for name, *rest in found}
@@ -127,7 +94,7 @@ def test_the_funnel_counts_each_clip_once_beside_the_published_shares(tmp_path, 
 
 
 def test_reasons_are_counted_without_their_numbers(tmp_path, rows):
-  _, *found = Reader(write(tmp_path, rows)).tables['Why clips were dropped']
+  _, *found = Page(write(tmp_path, rows)).tables['Why clips were dropped']
   assert dict(found) == {
     'text: text_score … >= 0.5': '20',
     'motion: motion_vmaf … <= 2': '5',
@@ -142,7 +109,7 @@ def test_histograms_have_the_thresholds_of_the_settings(tmp_path, rows):
   assert label == 'text: text_score. kept by text: 20; dropped by it: 20; 0.5 at 0.5'
   (label,) = [each for each in labels if each.startswith('motion: motion_vmaf')]
   assert 'kept by motion: 15; dropped by it: 5; 2 at 2' in label  # of those that came so far
-  _, *found = Reader(text).tables['camera_class']
+  _, *found = Page(text).tables['camera_class']
   assert sorted(found) == [['static shot', '20', '8'], ['unknown', '20', '5']]
 
 
@@ -150,12 +117,12 @@ def test_what_is_off_and_broken_is_said_aloud(tmp_path, rows):
   text = write(tmp_path, rows, off='aesthetics is off: no weights are given')
   assert '<b>aesthetics</b> is off: no weights are given' in text
   assert 'aesthetics (off)' in text
-  tables = Reader(text).tables
+  tables = Page(text).tables
   assert tables['Videos that could not be measured'][1] == ['broken.mp4', 'is <cut> off\\x1b[31m']
 
 
 def test_costs_are_told_by_clip_and_by_dropped_clip(tmp_path, rows):
-  head, *found = Reader(write(tmp_path, rows)).tables['Running time']
+  head, *found = Page(write(tmp_path, rows)).tables['Running time']
   cells = {name: dict(zip(head, [name, *rest], strict=True)) for name, *rest in found}
   assert cells['decode']['seconds of scores'] == '20' and cells['decode']['a clip, ms'] == '500'
   # 40 clips of 0.2 s and 0.01 s of the filter, of 20 clips dropped.
@@ -181,7 +148,7 @@ def test_examples_move_unless_the_reader_wants_none(tmp_path, rows):
 
 def test_without_clips_there_is_a_page_too(tmp_path):
   text = write(tmp_path, [])
-  assert Reader(text).tables['What each filter left'][1][2] == '0'
+  assert Page(text).tables['What each filter left'][1][2] == '0'
   assert 'is &lt;cut&gt;' in write(tmp_path, [broken()])
 
 
@@ -190,4 +157,4 @@ def test_names_of_strangers_are_shown_as_text(tmp_path, rows):
   rows[2]['camera_class'] = '<b>'
   text = write(tmp_path, rows)
   assert '<script' not in text and '<img src=x' not in text and '<b>unknown' not in text
-  Reader(text)
+  Page(text)

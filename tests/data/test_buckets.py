@@ -146,8 +146,6 @@ def test_at_equal_cost_batches_cost_about_the_same_in_every_bucket():
   for name, bucket in t2iv_256.get_config('30b,equal_cost').buckets.items():
     latents = -(-bucket.frames // 8) * bucket.height // 16 * (bucket.width // 16)
     costs[name] = bucket.batch_size * latents
-  videos = [cost for name, cost in costs.items() if SHAPES[name].frames > 1]
-  assert max(videos) / min(videos) < 1.05
   assert max(costs.values()) / min(costs.values()) < 1.05
 
 

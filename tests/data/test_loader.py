@@ -21,6 +21,7 @@ from mgjax.data.loader import (
   without_worlds,
 )
 from mgjax.worlds.digits.clips import Digits
+from tests.tensors import same_each
 
 
 class Numbered:
@@ -54,14 +55,6 @@ def read(batches, start, stop, **options):
   return result
 
 
-def assert_same(actual, expected):
-  assert len(actual) == len(expected)
-  for one, other in zip(actual, expected, strict=True):
-    assert one.keys() == other.keys()
-    for name in one:
-      np.testing.assert_array_equal(one[name], other[name])
-
-
 def indices(batches, count):
   return np.concatenate([batches[step]['index'] for step in range(count)])
 
@@ -69,7 +62,7 @@ def indices(batches, count):
 @pytest.mark.parametrize('threads', [0, 1, 16])
 def test_batches_do_not_depend_on_the_threads(threads):
   batches = make_batches(image_and_video(), seed=3)
-  assert_same(read(batches, 0, 30, threads=threads), [batches[step] for step in range(30)])
+  same_each(read(batches, 0, 30, threads=threads), [batches[step] for step in range(30)])
 
 
 def test_seek_goes_back_and_forth():
@@ -78,7 +71,7 @@ def test_seek_goes_back_and_forth():
     first = [next(iterator) for _ in range(4)]
     iterator.seek(1)
     assert iterator.step == 1
-    assert_same([next(iterator) for _ in range(3)], first[1:])
+    same_each([next(iterator) for _ in range(3)], first[1:])
 
 
 @pytest.mark.parametrize(
@@ -122,7 +115,7 @@ def test_another_bucket_does_not_change_the_order_within_a_bucket():
   alone = make_batches(image_and_video()[:1], seed=3)
   mixed = make_batches(image_and_video(1, 1), seed=3)
   images = [mixed[step] for step in range(10) if mixed[step]['mark'][0] == 0]
-  assert_same(images, [alone[step] for step in range(5)])
+  same_each(images, [alone[step] for step in range(5)])
 
 
 def test_the_transform_makes_arrays_of_captions():
@@ -202,7 +195,7 @@ def test_a_batch_that_raises_is_asked_for_again():
     broken['now'] = False
     while iterator.step < 4:
       result.append(next(iterator))
-  assert_same(result, expected)
+  same_each(result, expected)
 
 
 def test_closed_is_closed_and_the_threads_are_gone():

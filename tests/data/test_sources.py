@@ -14,6 +14,7 @@ from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.media.video import write_video
 from tests.media.audio_files import encode_video, noise
+from tests.tensors import same_each
 
 BUCKETS = {
   'wide': {'frames': 6, 'height': 16, 'width': 32, 'fps': (4, 12)},
@@ -50,10 +51,7 @@ def sources(path, kind='clips', buckets=BUCKETS, split='train', **more):
 def same(one, other):
   assert one.keys() == other.keys()
   for name, source in one.items():
-    assert len(source) == len(other[name])
-    for index in range(len(source)):
-      for key, value in source[index].items():
-        np.testing.assert_array_equal(value, other[name][index][key], err_msg=f'{name} {key}')
+    same_each(source, other[name])
 
 
 def test_records_hold_the_samples_of_the_files_they_were_made_of(folder, records):

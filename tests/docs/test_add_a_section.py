@@ -4,12 +4,11 @@ import math
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from tests import tiny
+from tests.binaries import python
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
@@ -72,11 +71,7 @@ def copy(tmp_path_factory):
 
 def run(copy, *arguments):
   """Runs Python in the copy; returns what it printed."""
-  done = subprocess.run(
-    [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
-  return done.stdout
+  return python(*arguments, cwd=copy).stdout
 
 
 def test_the_exercise_names_every_file_that_it_asks_for():

@@ -3,10 +3,10 @@
 import importlib.util
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests.binaries import python
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 DOCS = CHECKOUT / 'docs'
@@ -62,10 +62,7 @@ def test_links_to_sections_have_a_section(page):
 def test_the_site_builds_without_a_warning(tmp_path):
   command = ('-m', 'sphinx', '--quiet', '--fail-on-warning', '--conf-dir', 'docs')
   places = ('--doctree-dir', tmp_path / 'doctrees', '.', tmp_path / 'html')
-  built = subprocess.run(
-    [sys.executable, *command, *places], cwd=CHECKOUT, capture_output=True, text=True, check=False
-  )
-  assert built.returncode == 0, built.stderr
+  python(*command, *places)
   assert len(list((tmp_path / 'html/docs').glob('*.html'))) == len(list(DOCS.glob('*.md')))
   path = (tmp_path / 'html/docs/map.html').read_text()
   assert 'href="api/mgjax.flow.html#module-mgjax.flow.path"' in path  # paths of code are links

@@ -6,14 +6,7 @@ from configs.digits import editing
 from mgjax.core.errors import ConfigError
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
-from mgjax.editing.instructions import (
-  GRAMMAR,
-  draw_task,
-  guess_task,
-  make_request,
-  read_answer,
-  write_of_world,
-)
+from mgjax.editing import instructions
 from mgjax.worlds.digits.edits import TASKS, all_instructions
 
 
@@ -21,7 +14,7 @@ from mgjax.worlds.digits.edits import TASKS, all_instructions
 def test_the_task_of_every_instruction_of_the_small_world_is_guessed(task):
   said = list(all_instructions((task,), ('red', 'white')))
   assert said
-  assert {guess_task(instruction, TASKS) for instruction in said} == {task}
+  assert {instructions.guess_task(instruction, TASKS) for instruction in said} == {task}
 
 
 @pytest.mark.parametrize(
@@ -40,23 +33,23 @@ def test_the_task_of_every_instruction_of_the_small_world_is_guessed(task):
   ],
 )
 def test_the_task_of_an_instruction_is_guessed(instruction, task):
-  assert guess_task(instruction, list(GRAMMAR)) == task
+  assert instructions.guess_task(instruction, list(instructions.GRAMMAR)) == task
 
 
 def test_a_task_that_the_model_does_not_have_is_not_guessed():
-  assert guess_task('remove the dog', ('add', 'recolour')) == ''
+  assert instructions.guess_task('remove the dog', ('add', 'recolour')) == ''
 
 
 def test_instructions_of_the_small_world_lead_there_and_back():
   data = data_settings(editing.get_config('backtranslation').data.to_dict())
   source = make_world(data, 'train', frames=1, size=(32, 32))
   indices = range(60)
-  told = write_of_world(source)(indices, [source[index] for index in indices])
+  told = instructions.write_of_world(source)(indices, [source[index] for index in indices])
   for index, instruction in zip(indices, told, strict=True):
     sample = source[index]
     assert instruction.backward == sample['caption']  # what training is told of the pair
-    assert guess_task(instruction.forward, TASKS) == instruction.forward_task
-    assert guess_task(instruction.backward, TASKS) == instruction.backward_task
+    assert instructions.guess_task(instruction.forward, TASKS) == instruction.forward_task
+    assert instructions.guess_task(instruction.backward, TASKS) == instruction.backward_task
     assert instruction.caption != instruction.target
   ways = {(each.forward_task, each.backward_task) for each in told}
   assert {('add', 'remove'), ('remove', 'add'), ('recolour', 'recolour')} <= ways
@@ -65,7 +58,7 @@ def test_instructions_of_the_small_world_lead_there_and_back():
 def test_what_cannot_be_undone_has_no_instruction():
   data = data_settings(editing.get_config('frames').data.to_dict())
   source = make_world(data, 'train', frames=2, size=(32, 32), edits=('mark', 'still'))
-  assert write_of_world(source)([0, 1], [{}, {}]) == [None, None]
+  assert instructions.write_of_world(source)([0, 1], [{}, {}]) == [None, None]
 
 
 GOOD = {'task': 'recolour', 'instruction': 'make the car blue', 'reverse': 'make the car red'}
@@ -73,11 +66,11 @@ GOOD |= {'target': 'a blue car drives'}
 
 
 def test_an_answer_becomes_an_instruction():
-  told = read_answer(GOOD)
+  told = instructions.read_answer(GOOD)
   assert (told.forward, told.backward, told.target) == tuple(
     GOOD[name] for name in ('instruction', 'reverse', 'target')
   )
-  assert read_answer(GOOD | {'task': 'remove'}).backward_task == 'add'
+  assert instructions.read_answer(GOOD | {'task': 'remove'}).backward_task == 'add'
 
 
 @pytest.mark.parametrize(
@@ -92,16 +85,16 @@ def test_an_answer_becomes_an_instruction():
 )
 def test_a_wrong_answer_is_told_what_is_wrong(changes, said):
   with pytest.raises(ValueError, match=said):
-    read_answer(GOOD | changes)
+    instructions.read_answer(GOOD | changes)
 
 
 def test_a_request_says_what_the_clip_shows_and_what_is_wanted():
-  text = make_request('a red car drives', 'recolour')
+  text = instructions.make_request('a red car drives', 'recolour')
   assert 'a red car drives' in text and '"task": "recolour"' in text and '{' not in text
 
 
 def test_tasks_of_clips_are_drawn_alike_and_only_those_that_are_undone():
-  drawn = [draw_task(('add', 'style'), 0, index) for index in range(400)]
+  drawn = [instructions.draw_task(('add', 'style'), 0, index) for index in range(400)]
   assert abs(drawn.count('add') - 200) < 50  # five deviations of a fair coin
   with pytest.raises(ConfigError, match="'mark'"):
-    draw_task(('mark',), 0, 0)
+    instructions.draw_task(('mark',), 0, 0)

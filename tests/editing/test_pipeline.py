@@ -15,9 +15,8 @@ from mgjax.flow.schedules import make_time_grid
 from mgjax.flow_models.sampling import make_generate
 from tests import tiny_editing
 from tests.tiny_editing import SIDE, WINDOW
+from tests.upsampler.test_pipeline import close, pulled_ahead
 
-# Bytes are rounded from float32 sums whose order differs: one level of 255 where they lie between.
-LEVEL = 1
 RED = 'make the digit red'
 
 
@@ -35,10 +34,6 @@ def plain(tiny_editing_runs):
 def clip(frames=WINDOW, height=SIDE, width=SIDE, seed=0):
   size = (frames, height, width, 3)
   return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
-
-
-def close(first, second):
-  return first.shape == second.shape and np.abs(first.astype(int) - second).max() <= LEVEL
 
 
 def test_an_editor_is_loaded_by_its_run_and_reads_source_task_and_instruction(editor):
@@ -147,16 +142,7 @@ def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames,
 
 @pytest.mark.slow
 def test_frames_are_pulled_as_they_are_needed(editor):
-  pulled = 0
-
-  def frames():
-    nonlocal pulled
-    for frame in clip(400):
-      pulled += 1
-      yield frame
-
-  made = editor.edit_frames(frames(), RED, rows=2)
-  ahead = [pulled - done for done, _ in enumerate(made)]
+  ahead = pulled_ahead(lambda frames: editor.edit_frames(frames, RED, rows=2), clip(400))
   tile = editor._codec.tiling.frames
   assert len(ahead) == 400 and max(ahead[:200]) >= max(ahead[200:]) - tile
 

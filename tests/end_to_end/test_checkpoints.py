@@ -55,8 +55,7 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
     assert binaries.run('weights', 'list', f'--workdir={workdir}').returncode == 0
   assert open_checkpoints(workdir).steps() == [1, 2, 10, 11]
 
-  pruned = binaries.run('weights', 'prune', f'--workdir={workdir}', '--keep=latest=1,best=1')
-  assert pruned.returncode == 0
+  pruned = binaries.finish('weights', 'prune', f'--workdir={workdir}', '--keep=latest=1,best=1')
   assert '       10  stays, verified\n        1  removed\n' in pruned.stdout
   assert open_checkpoints(workdir).steps() == [2, 10, 11]
 
@@ -80,8 +79,7 @@ def test_a_run_goes_on_from_the_newest_good_one_or_ends_with_5(tiny_runs, config
     numbers = np.frombuffer(file.read_bytes(), np.uint8).copy()
     numbers[::1000] ^= 1
     file.write_bytes(numbers.tobytes())
-  went_on = binaries.run('train', config, f'--workdir={workdir}')
-  assert went_on.returncode == 0, went_on.stderr
+  went_on = binaries.finish('train', config, f'--workdir={workdir}')
   assert 'checkpoint of step 8' in went_on.stderr and 'checkpoint of step 6' in went_on.stderr
   assert sorted(p.name for p in place.iterdir()) == ['3', '6', '6.corrupt', '8', '8.corrupt']
   tiny.same_state(tiny.final_state(workdir), tiny.final_state(alone))
@@ -102,8 +100,7 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   runs = f'--input={first},{first}@6,{first}@3'
   for more in ([], ['--shares=4,2,1'], ['--shares=greedy']):
     workdir = tmp_path / f'averaged{"".join(more)}'
-    averaged = binaries.run('weights', 'average', runs, f'--workdir={workdir}', *more)
-    assert averaged.returncode == 0, averaged.stderr
+    averaged = binaries.finish('weights', 'average', runs, f'--workdir={workdir}', *more)
     lines = averaged.stdout.splitlines()
     assert len({len(line) for line in lines}) == 1
     found = json.loads((workdir / 'average.json').read_text())
@@ -112,11 +109,12 @@ def test_averages_and_exports(tiny_runs, config, tmp_path):
   assert found['loss'] <= min(found['losses'].values())
 
   out = tmp_path / 'out.safetensors'
-  planned = binaries.run('weights', 'prune', f'--workdir={first}', '--keep=latest=1', '--dry_run')
-  assert planned.returncode == 0 and '        6  would go\n' in planned.stdout
+  planned = binaries.finish(
+    'weights', 'prune', f'--workdir={first}', '--keep=latest=1', '--dry_run'
+  )
+  assert '        6  would go\n' in planned.stdout
   assert open_checkpoints(first).steps() == [3, 6, 8]
-  exported = binaries.run('weights', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
-  assert exported.returncode == 0, exported.stderr
+  binaries.finish('weights', 'export', f'--workdir={first}', '--step=6', f'--out={out}')
   tensors = load_file(out)
   for name, leaf in named_leaves(load_params(first, step=6)[0]).items():
     np.testing.assert_array_equal(tensors[name], leaf)

@@ -13,7 +13,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.workflows.weights import export_weights, import_weights
 from tests.audio.codec.shapes import shapes
-from tests.audio.codec.test_weights import CODEC, drawn, equal, of_transformers
+from tests.audio.codec.test_weights import CODEC, drawn, of_transformers
+from tests.tensors import assert_same
 
 
 @pytest.fixture(scope='module')
@@ -35,13 +36,13 @@ def test_a_published_codec_becomes_a_run_of_its_size(place, tmp_path, caplog):
   codec = load_audio_codec(tmp_path / 'run')
   assert codec.model == CODEC and codec.statistics.std == (1.0,) * 3
   params, _ = import_published(drawn(), shapes(CODEC))
-  equal(named_leaves(codec.params), named_leaves(params))
+  assert_same(named_leaves(codec.params), named_leaves(params))
   assert read_config(tmp_path / 'run').model.dtype == 'float32'
 
 
 def test_it_goes_back_by_its_names_bit_by_bit(place, tmp_path):
   export_weights(place / 'run', tmp_path / 'again.safetensors', 'dacvae')
-  equal(load_file(tmp_path / 'again.safetensors'), drawn())
+  assert_same(load_file(tmp_path / 'again.safetensors'), drawn())
 
 
 def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
@@ -84,4 +85,4 @@ def test_a_file_of_pytorch_is_the_same_codec(place, tmp_path):
   torch.save({'state_dict': state, 'metadata': {}}, tmp_path / 'weights.pth')
   import_weights(published.get_config(), tmp_path / 'weights.pth', tmp_path / 'run')
   first, second = (load_params(path)[0] for path in (place / 'run', tmp_path / 'run'))
-  equal(named_leaves(first), named_leaves(second))
+  assert_same(named_leaves(first), named_leaves(second))

@@ -1,6 +1,5 @@
 """Raw videos to a training set by one command, which goes on wherever it was killed."""
 
-import hashlib
 import json
 import pathlib
 import subprocess
@@ -13,6 +12,7 @@ from mgjax.media.video import write_video
 from mgjax.runtime.workdir_lock import hold
 from tests import binaries, tiny
 from tests.curation import poison
+from tests.folders import files_of
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 TINY = {
@@ -30,15 +30,8 @@ TINY = {
 def command(raw, output, *more, **changes):
   fields = TINY | tiny.dotted(changes)
   config = '--config=configs/curation/high_resolution.py'
-  flags = [
-    f'--input={raw}',
-    f'--output={output}',
-    config,
-    '--workers=2',
-    *tiny.flags(fields),
-    *more,
-  ]
-  return [str(word) for word in flags]
+  places = f'--input={raw}', f'--output={output}'
+  return [str(word) for word in (*places, config, '--workers=2', *tiny.flags(fields), *more)]
 
 
 def curate(raw, output, *more, **changes):
@@ -56,14 +49,6 @@ def write_raw(folder, count):
   return folder
 
 
-def digests(folder):
-  return {
-    str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(folder.rglob('*'))
-    if path.is_file()
-  }
-
-
 @pytest.fixture(scope='module')
 def raw(tmp_path_factory):
   return write_raw(tmp_path_factory.mktemp('curation') / 'raw', 16)
@@ -72,8 +57,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope='module')
 def curated(raw, tmp_path_factory):
   output = tmp_path_factory.mktemp('curated') / 'D'
-  done = curate(raw, output)
-  assert done.returncode == 0, done.stderr
+  done = binaries.succeeded(curate(raw, output))
   return output, done
 
 
@@ -95,20 +79,18 @@ def test_raw_videos_become_records_that_encode_and_train(curated, tiny_runs, tmp
     **{key: value for key, value in tiny.VIDEO.items() if '.image.' not in key},
   }
   latents, config = tmp_path / 'latents', '--config=configs/clips/video.py'
-  made = binaries.run('data', 'encode', config, f'--output={latents}', *tiny.flags(fields))
-  assert made.returncode == 0, made.stderr
+  binaries.finish('data', 'encode', config, f'--output={latents}', *tiny.flags(fields))
   fields |= {'data.latents': latents, 'train.steps': 4}
-  trained = binaries.run('train', config, f'--workdir={tmp_path}/run', *tiny.flags(fields))
-  assert trained.returncode == 0, trained.stderr
+  binaries.finish('train', config, f'--workdir={tmp_path}/run', *tiny.flags(fields))
   assert {row['step'] for row in tiny.metrics(tmp_path / 'run')} >= {1, 2}
 
 
 def test_the_same_command_again_does_nothing_again(curated, raw):
   output, _ = curated
-  before = digests(output / 'scores') | digests(output / 'records')
-  again = curate(raw, output)
-  assert again.returncode == 0 and '16 clips in' in again.stdout
-  assert digests(output / 'scores') | digests(output / 'records') == before
+  before = files_of(output / 'scores') | files_of(output / 'records')
+  again = binaries.succeeded(curate(raw, output))
+  assert '16 clips in' in again.stdout
+  assert files_of(output / 'scores') | files_of(output / 'records') == before
   told = curate(raw, output, '--dry_run')
   assert told.stdout == '18 videos, of which 18 are measured with these settings\n'
 
@@ -116,12 +98,12 @@ def test_the_same_command_again_does_nothing_again(curated, raw):
 def test_a_changed_threshold_measures_nothing_and_never_mixes_records(curated, raw, tmp_path):
   output = tmp_path / 'D'
   subprocess.run(['cp', '-r', curated[0], output], check=True)
-  before = digests(output / 'scores')
+  before = files_of(output / 'scores')
   refused = curate(raw, output, keep__seconds='(1.45,120.0)')
   assert refused.returncode == 2 and 'records of another selection' in refused.stderr
   subprocess.run(['rm', '-r', output / 'records'], check=True)
   assert curate(raw, output, keep__seconds='(1.45,120.0)').returncode == 0
-  assert digests(output / 'scores') == before
+  assert files_of(output / 'scores') == before
   kept = pyarrow().parquet.read_table(output / 'kept.parquet').column('seconds').to_pylist()
   assert len(kept) == 3 and min(kept) >= 1.45
   told = curate(raw, output, '--dry_run', measure__scorers="('motion',)")
@@ -129,11 +111,10 @@ def test_a_changed_threshold_measures_nothing_and_never_mixes_records(curated, r
 
 
 def test_a_limit_shows_the_funnel_and_the_hours_of_all_and_cuts_nothing(raw, tmp_path):
-  done = curate(raw, tmp_path / 'D', '--limit=1', measure__scorers='()', order="('duration',)")
-  assert done.returncode == 0, done.stderr
-  assert (
-    'of 18 videos are measured; all take' in done.stdout and 'hours of 2 workers' in done.stdout
-  )
+  changes = {'measure__scorers': '()', 'order': "('duration',)"}
+  done = binaries.succeeded(curate(raw, tmp_path / 'D', '--limit=1', **changes))
+  for said in ('of 18 videos are measured; all take', 'hours of 2 workers'):
+    assert said in done.stdout
   assert not (tmp_path / 'D' / 'records').exists()
 
 
@@ -160,14 +141,13 @@ def test_five_kinds_of_poison_are_quarantined_and_the_run_ends(tmp_path):
   raw.mkdir()
   for kind in (poison.HARMLESS, *poison.KINDS):
     poison.write(raw / f'{kind}.mp4', kind)
-  done = curate(
+  binaries.succeeded(curate(
     raw, output,
     '--config.limits.gigabytes=3.0', '--config.limits.processor_seconds=5',
     '--config.limits.wall_seconds=60.0',
     measure__scorers="('jitter','aesthetics')", order="('duration',)",
     measure__aesthetics__python='tests.curation.poison:score',
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
+  ))  # fmt: skip
   decisions = pyarrow().parquet.read_table(output / 'decisions.parquet').to_pylist()
   reasons = {row['clip']: row['reason'] for row in decisions if row['filter']}
   tried = ', in each of 3 tries'

@@ -11,7 +11,8 @@ import pytest
 from mgjax.curation.rows import pyarrow
 from mgjax.data.records.storage import ObjectStore
 from tests.data.records.object_server import object_server
-from tests.end_to_end.test_curation import CHECKOUT, command, curate, digests, write_raw
+from tests.end_to_end.test_curation import CHECKOUT, command, curate, write_raw
+from tests.folders import files_of
 
 # Runs a command on a disk of its own, of `$size`, which `$1` is; then what came of it is copied to
 # `$2`, and there is room again.
@@ -50,16 +51,16 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path, size):
   assert done.returncode == 3, done.stderr
   assert 'No space left' in done.stderr and 'Traceback' not in done.stderr
   # What was measured before it is not measured again, and nothing is lost or doubled.
-  before = digests(kept / 'D' / 'scores')
+  before = files_of(kept / 'D' / 'scores')
   again, whole = (
     curate(raw, kept / 'D', '--config.cut.anew=True'),
     curate(raw, tmp_path / 'whole', '--config.cut.anew=True'),
   )
   assert again.returncode == 0 and whole.returncode == 0, again.stderr
-  after = digests(kept / 'D' / 'scores')
+  after = files_of(kept / 'D' / 'scores')
   shards = {name: each for name, each in before.items() if name.endswith('.parquet')}
   assert shards and all(after[name] == each for name, each in shards.items())
-  assert digests(kept / 'D' / 'records') == digests(tmp_path / 'whole' / 'records')
+  assert files_of(kept / 'D' / 'records') == files_of(tmp_path / 'whole' / 'records')
 
 
 def test_gated_videos_are_not_decoded_until_a_threshold_lets_them_through(tmp_path):
@@ -100,5 +101,5 @@ def test_videos_in_a_bucket_become_records(tmp_path, monkeypatch):
   assert done.returncode == 0, done.stderr
   assert curate(raw, tmp_path / 'from_a_folder').returncode == 0
   assert re.search(r'3 clips in .*records', done.stdout)
-  records = digests(tmp_path / 'D' / 'records'), digests(tmp_path / 'from_a_folder' / 'records')
+  records = files_of(tmp_path / 'D' / 'records'), files_of(tmp_path / 'from_a_folder' / 'records')
   assert records[0] == records[1]

@@ -15,6 +15,7 @@ from mgjax.curation.rows import pyarrow
 from mgjax.data.records.reader import Records
 from mgjax.media.containers import Blob
 from mgjax.media.video import probe
+from tests.binaries import succeeded
 from tests.end_to_end.test_curation import CHECKOUT, curate
 from tests.runtime.chat_server import Server
 from tests.serving.tiny_pages import FPS, SECONDS, Client, make_raw
@@ -58,8 +59,7 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
     'keep__sound__silence': 1.0,
     'review__undecided': 'wait',
   }
-  done = curate(raw, output, **changes)
-  assert done.returncode == 0, done.stderr
+  done = succeeded(curate(raw, output, **changes))
   assert 'nothing is cut while 4 clips wait for launch.serve review' in done.stdout
   assert '4 of 4 clips have a caption (existing)' in done.stdout
   assert not (output / 'records').exists()
@@ -75,8 +75,7 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
     assert (found['done'], answer) == (2, last)
     assert people['ben'].send(answer)[0] == 200
 
-  done = curate(raw, output, **changes | {'review__undecided': 'drop'})
-  assert done.returncode == 0, done.stderr
+  done = succeeded(curate(raw, output, **changes | {'review__undecided': 'drop'}))
   assert 'people have seen 3 of 4 clips: 1 are trimmed, 1 have another caption' in done.stdout
   funnel = json.loads((output / 'funnel.json').read_text())
   assert funnel['filters'][-1]['name'] == 'people' and funnel['kept'] == 2
@@ -101,17 +100,6 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
   }
 
 
-def test_reviewing_before_there_is_anything_is_a_sentence(tmp_path):
-  make_raw(tmp_path / 'raw', 1)
-  words = ['review', f'--input={tmp_path}/raw', f'--output={tmp_path}/D']
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.serve', *words],
-    cwd=CHECKOUT, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, text=True, capture_output=True,
-  )  # fmt: skip
-  assert done.returncode == 2 and 'run launch.curate with this --output first' in done.stderr
-  assert 'Traceback' not in done.stderr
-
-
 def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
   make_raw(raw, 2)
@@ -121,8 +109,8 @@ def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
     'captions__kind': 'rules',
     'captions__template': 'Film: {caption}',
   }
-  done = curate(raw, output, **changes)
-  assert done.returncode == 0 and '2 of 2 clips have a caption (rules)' in done.stdout, done.stderr
+  done = succeeded(curate(raw, output, **changes))
+  assert '2 of 2 clips have a caption (rules)' in done.stdout, done.stderr
   (path,) = (output / 'captions').glob('*.jsonl')
   before = path.read_bytes()
   assert before.count(b'\n') == 2
@@ -147,8 +135,7 @@ def test_nothing_is_cut_while_an_endpoint_has_yet_to_answer(tmp_path):
       'captions__endpoint__model': 'tiny',
       'captions__endpoint__url': server.url,
     }
-    first = curate(raw, output, **changes)
-    assert first.returncode == 0, first.stderr
+    first = succeeded(curate(raw, output, **changes))
     assert 'nothing is cut while 1 clips have no answer of the endpoint' in first.stdout
     assert not (output / 'records').exists()
     second = curate(raw, output, **changes)

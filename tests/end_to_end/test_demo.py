@@ -16,8 +16,7 @@ PROMPT, EDIT = 'the green digit 3 moves left', 'make the digit red'
 
 def test_a_prompt_becomes_videos_sound_and_a_page_of_them(tmp_path):
   out = tmp_path / 'new' / 'demo'
-  done = binaries.run('demo', f'--prompt={PROMPT}', f'--edit={EDIT}', f'--out={out}')
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('demo', f'--prompt={PROMPT}', f'--edit={EDIT}', f'--out={out}')
   told = done.stdout.split()
   assert told[0] == str(out / PAGE) and {path.name for path in out.iterdir()} == {
     path.rpartition('/')[2] for path in told

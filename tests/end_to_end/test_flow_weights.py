@@ -19,6 +19,7 @@ from mgjax.video.pipeline import VideoPipeline
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
+from tests.tensors import assert_same
 
 LATENTS = {'mean': [0.5, -1.0, 0.0, 2.0], 'std': [1.0, 2.0, 0.5, 1.5]}
 CONFIGS = {'video': tiny.video, 'audio': tiny_sound.audio}
@@ -64,9 +65,7 @@ def test_exported_and_imported_every_bit_is_the_same(place, tmp_path):
   average, meta = load_params(place / 'run')
   trained, again = load_params(tmp_path / 'run', 'params')
   for found in (first, second, named_leaves(trained)):
-    assert found.keys() == named_leaves(average).keys()
-    for name, leaf in named_leaves(average).items():
-      np.testing.assert_array_equal(found[name], np.asarray(leaf), strict=True, err_msg=name)
+    assert_same(found, named_leaves(average))
   assert again['notes'] == meta['notes'] and again['step'] == 0
 
 

@@ -1,7 +1,6 @@
 """What is killed at any moment, a run or a store of records, goes on and ends in the same bytes."""
 
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
@@ -44,6 +43,7 @@ from mgjax.training.state import State
 from mgjax.workflows import encode
 from tests import tiny
 from tests.data.records import test_crashes
+from tests.folders import files_of
 from tests.video import test_students
 from tests.workflows import test_make_pairs
 
@@ -466,16 +466,8 @@ def clips(place):
 
 
 def contents(folder, within='*'):
-  """Digests of all files below a folder, but for what a kill leaves and is never read."""
-  files = [path for path in sorted(folder.rglob(within)) if path.is_file()]
-  return {
-    str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in files if not path.name.startswith('.')
-  }  # fmt: skip
-
-
-def curated(folder):
-  return contents(folder / 'records') | contents(folder, 'funnel.json')
+  """All files below a folder, but for what a kill leaves and is never read."""
+  return files_of(folder, within, lambda path: not path.name.startswith('.'))
 
 
 def sampled(folder):
@@ -513,7 +505,10 @@ STORES = {
   ),
   'latents': Store(write_latents),
   'converted clips': Store(convert, 1, clips),
-  'curation': Store(curate, 1, clips, curated),
+  'curation': Store(
+    curate, 1, clips,
+    lambda folder: contents(folder / 'records') | contents(folder, 'funnel.json'),
+  ),
   'suite': Store(sample_suite, found=sampled),
   'enlarged clip': Store(enlarge, 1, clips, enlarged),
 }  # fmt: skip

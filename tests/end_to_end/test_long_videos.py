@@ -1,11 +1,8 @@
 """A long video is decoded in the memory of a short one: two processes, and what they took."""
 
-import subprocess
-import sys
-
 import pytest
 
-from tests.tiny import CHECKOUT
+from tests import binaries
 
 DECODE = """
 import resource, sys
@@ -26,10 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def peak_mib(frames):
-  command = [sys.executable, '-c', DECODE, str(frames)]
-  done = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT, timeout=280)
-  assert done.returncode == 0, done.stderr
-  return float(done.stdout)
+  return float(binaries.python('-c', DECODE, str(frames)).stdout)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from mgjax.flow_models.requests import describe_conditions
 from mgjax.personalization.task import Pairs
 from mgjax.worlds.digits.clips import Digits
 from tests import tiny, tiny_personalization
-from tests.binaries import run
+from tests.binaries import finish
 from tests.tiny_personalization import SIDE
 
 
@@ -73,13 +73,11 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
   tiny_personalization_runs, pictures, tmp_path
 ):
   Image.fromarray(pictures[0][0]).save(tmp_path / 'digit.png')
-  done = run(
-    'sample',
-    f'--workdir={tiny_personalization_runs / "personalization"}',
+  finish(
+    'sample', f'--workdir={tiny_personalization_runs / "personalization"}',
     f'--reference={tmp_path / "digit.png"}', '--prompt=the red digit moves up',
     f'--out={tmp_path / "out.mp4"}',
   )  # fmt: skip
-  assert done.returncode == 0, done.stderr
   assert (tmp_path / 'out_reference.png').exists() and (tmp_path / 'out.mp4').exists()
   text = (tmp_path / 'out.json').read_text()
   told = json.loads(text)['conditions']['reference']

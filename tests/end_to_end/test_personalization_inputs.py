@@ -131,49 +131,43 @@ def test_two_pictures_of_one_person_are_two_references(reader, folder):
   assert np.array_equal(reader.read((astronaut(), astronaut()))[0], found[0])
 
 
-HER = '--reference={in}/her.png'
 ALONE = r'expected one\. Give a picture of the person alone'
 ROWS = r'shape \(.*\); expected rows of 2891 numbers'
-# name: (flags, exit code, what is said)
+# name: (references, list of those who are denied, exit code, what is said)
 WRONG = {
-  'nobody': (['--reference={in}/nobody.png'], 3, f'nobody.png: no face was found; {ALONE}'),
-  'one pixel': (['--reference={in}/dot.png'], 3, 'dot.png: no face was found'),
-  'black': (['--reference={in}/black.png'], 3, 'black.png: is all black'),
-  'twelve faces': (['--reference={in}/crowd.png'], 3, f'crowd.png: 12 faces were found; {ALONE}'),
-  'cut off': (['--reference={in}/half_face.jpg'], 3, 'half_face.jpg: .*cut off'),
-  'a png cut off': (['--reference={in}/half_her.png'], 3, 'half_her.png: .*cut off'),
-  'text': (['--reference={in}/words.jpg'], 3, 'words.jpg: is a text file'),
-  'empty': (['--reference={in}/empty.jpg'], 3, 'empty.jpg: is empty'),
-  'a folder': (['--reference={in}/pictures'], 3, 'pictures: is a folder, not a picture'),
-  'an address': (['--reference=https://a.org/b.jpg'], 3, 'b.jpg: is an address; download'),
-  'far too large': (['--reference={in}/bomb.png'], 3, 'bomb.png: .*pixels'),
+  'nobody': ('nobody.png', '', 3, f'nobody.png: no face was found; {ALONE}'),
+  'one pixel': ('dot.png', '', 3, 'dot.png: no face was found'),
+  'black': ('black.png', '', 3, 'black.png: is all black'),
+  'twelve faces': ('crowd.png', '', 3, f'crowd.png: 12 faces were found; {ALONE}'),
+  'cut off': ('half_face.jpg', '', 3, 'half_face.jpg: .*cut off'),
+  'a png cut off': ('half_her.png', '', 3, 'half_her.png: .*cut off'),
+  'text': ('words.jpg', '', 3, 'words.jpg: is a text file'),
+  'empty': ('empty.jpg', '', 3, 'empty.jpg: is empty'),
+  'a folder': ('pictures', '', 3, 'pictures: is a folder, not a picture'),
+  'an address': ('https://a.org/b.jpg', '', 3, 'b.jpg: is an address; download'),
+  'far too large': ('bomb.png', '', 3, 'bomb.png: .*pixels'),
   'two people': (
-    ['--reference={in}/her.png,{in}/man.png'], 3,
+    'her.png,man.png', '', 3,
     r'man.png does not show the person of .*her.png \(cosine 0\.\d\d, expected 0\.69 or more\)',
   ),
-  'two people in one': (['--reference={in}/her.png,{in}/crowd.png'], 3, 'crowd.png: 12 faces'),
-  'too many': ([HER + ',{in}/her.png,{in}/her.png'], 2, '3 references; the model reads 1 to 2'),
-  'denied': ([HER, '--deny_list={in}/both.npy'], 2, 'is of a person on the deny list'),
-  'one of two denied': (
-    ['--reference={in}/man.png,{in}/man.png', '--deny_list={in}/him.npy'], 2, 'on the deny list',
-  ),
-  'a list of other embeddings': ([HER, '--deny_list={in}/short.npy'], 3, f'short.npy.*{ROWS}'),
-  'a list of NaN': ([HER, '--deny_list={in}/nan.npy'], 3, 'row 1 of .*nan.npy.* length nan'),
-  'a list of words': ([HER, '--deny_list={in}/words.npy'], 3, 'cannot read .*words.npy'),
-  'a pickled list': ([HER, '--deny_list={in}/pickled.npy'], 3, 'cannot read .*pickled.npy'),
-  'a folder as list': ([HER, '--deny_list={in}/pictures'], 3, 'cannot read .*pictures'),
+  'two people in one': ('her.png,crowd.png', '', 3, 'crowd.png: 12 faces'),
+  'too many': ('her.png,her.png,her.png', '', 2, '3 references; the model reads 1 to 2'),
+  'denied': ('her.png', 'both.npy', 2, 'is of a person on the deny list'),
+  'one of two denied': ('man.png,man.png', 'him.npy', 2, 'on the deny list'),
+  'a list of other embeddings': ('her.png', 'short.npy', 3, f'short.npy.*{ROWS}'),
+  'a list of NaN': ('her.png', 'nan.npy', 3, 'row 1 of .*nan.npy.* length nan'),
+  'a list of words': ('her.png', 'words.npy', 3, 'cannot read .*words.npy'),
+  'a pickled list': ('her.png', 'pickled.npy', 3, 'cannot read .*pickled.npy'),
+  'a folder as list': ('her.png', 'pictures', 3, 'cannot read .*pictures'),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize('name', WRONG)
 def test_what_shows_no_one_person_is_refused(runs, folder, name):
-  given, code, said = WRONG[name]
-  places = {'in': folder}
-  found = dict(flag.format(**places).lstrip('-').split('=', 1) for flag in given)
+  references, denied, code, said = WRONG[name]
+  places = [each if '://' in each else str(folder / each) for each in references.split(',')]
   with pytest.raises(MgjaxError, match=said) as caught:
-    ReferenceReader(runs / 'faces', found.get('deny_list')).read(
-      tuple(found['reference'].split(','))
-    )
+    ReferenceReader(runs / 'faces', str(folder / denied) if denied else None).read(tuple(places))
   assert caught.value.exit_code == code and '\n' not in str(caught.value)
 
 

@@ -14,7 +14,7 @@ from mgjax.media.provenance.manifest import read_manifest
 from mgjax.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.media.video import decode_all, stream_frames, write_video
 from mgjax.worlds.digits.clips import Digits
-from tests.binaries import run
+from tests.binaries import finish, run
 from tests.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE
 
@@ -49,9 +49,7 @@ def is_marked(path):
 
 
 def done(*words):
-  answer = run(*words)
-  assert answer.returncode == 0, answer.stderr
-  return answer.stdout.split()
+  return finish(*words).stdout.split()
 
 
 def sampled(workdir, out, *flags):

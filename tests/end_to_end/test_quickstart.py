@@ -60,8 +60,10 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   assert f'{tmp_path}/samples.png' in text and (tmp_path / 'samples.png').exists()
   assert 'nearest is its own clip' in text and f"--prompt='{report['captions'][0]}'" in text
   place = shutil.copytree(folder, tmp_path / 'moved')
-  output = run('evaluate', f'--workdir={model}', f'--clips={place}', '--steps=2', '--samples=1')
-  assert 'nearest is its own clip' in output
+  output = binaries.finish(
+    'evaluate', f'--workdir={model}', f'--clips={place}', '--steps=2', '--samples=1'
+  )
+  assert 'nearest is its own clip' in output.stdout
   record = json.loads((model / 'evaluation.json').read_text())
   assert len(record['captions']) == 1 and record['settings']['steps'] == 2
   rejected = (tmp_path / 'autoencoder' / 'rejected.jsonl').read_text().splitlines()
@@ -115,20 +117,12 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
   latents = tmp_path / 'latents'
   flags = tiny.flags(tiny.VIDEO | {'autoencoder': tiny_runs / 'autoencoder'})
   config = '--config=configs/digits/video.py'
-  run('data', 'encode', config, f'--output={latents}', *flags)
+  binaries.finish('data', 'encode', config, f'--output={latents}', *flags)
   for path in (tiny_runs / 'latents').rglob('*.arrayrecord'):
     again = latents / path.relative_to(tiny_runs / 'latents')
     assert again.read_bytes() == path.read_bytes()
   workdir = shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
-  output = run(
-    'evaluate', f'--workdir={workdir}', '--samples=27', '--guidance=1', '--mesh=context=8'
-  )
-  assert 'real clips (ceiling)' in output
+  words = (f'--workdir={workdir}', '--samples=27', '--guidance=1', '--mesh=context=8')
+  assert 'real clips (ceiling)' in binaries.finish('evaluate', *words).stdout
   record = json.loads((workdir / 'evaluation.json').read_text())
   assert record['settings']['guidance'] == [['text', 1.0]] and 'alignment' in record
-
-
-def run(name, *arguments):
-  done = binaries.run(name, *arguments)
-  assert done.returncode == 0, done.stderr
-  return done.stdout

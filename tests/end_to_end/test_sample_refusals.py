@@ -1,6 +1,5 @@
 """What `launch.sample` cannot do is one sentence before anything is made, and no file changes."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from PIL import Image
 from mgjax.core.files import write_json
 from mgjax.media.video import write_video
 from tests import binaries
+from tests.folders import files_of
 from tests.media.audio_files import encode_sound, encode_video, noise
 from tests.tiny_personalization import untrained
 
@@ -35,11 +35,8 @@ def folder(tiny_upsampler_runs, tmp_path_factory):
   write_video(place / 'eight.mp4', FRAMES[:8, :16, :16], 8)
   (place / 'two.txt').write_text('a\nb\n')
   write_json(place / 'person' / 'config.json', untrained(place).to_dict())
-  shutil.copytree(
-    tiny_upsampler_runs / 'upsampler',
-    place / 'bare',
-    ignore=lambda _, names: {*names} - {'config.json'},
-  )
+  (place / 'bare').mkdir()
+  shutil.copy(tiny_upsampler_runs / 'upsampler/config.json', place / 'bare')
   return place
 
 
@@ -67,9 +64,6 @@ WRONG = {
     'a prompt and a suite': (['--prompt=a', '--suite=digits:2'], 2, 'and --suite exclude each'),
     'a suite without a place': (['--suite=digits:2', '--out='], 2, 'the folder of a suite'),
     'a suite of nothing': (['--suite=no.txt'], 3, r'no\.txt: cannot be read'),
-    'videos of a suite of videos': (
-      ['--suite=digits:2', '--video={in}/clips'], 2, 'is for models of sound; leave it out',
-    ),
     'an autoencoder': (['--prompt=a', '--workdir={runs}/autoencoder'], 2, 'that can be sampled'),
   },
   'audio': {
@@ -146,14 +140,9 @@ def test_what_cannot_be_done_is_said_in_one_sentence(request, folder, tmp_path, 
   flags += [f'--out={out}'] * (
     '--out' not in ' '.join(flags) and '--prompts' not in ' '.join(flags)
   )
-  before = digests(folder)
+  before = files_of(folder)
   done = binaries.run('sample', *flags, timeout=120)
   assert done.returncode == code, done.stderr
   assert re.fullmatch(rf'sample\.py: .*{said}.*\n', done.stderr), done.stderr
   assert not done.stdout
-  assert digests(folder) == before and not list(tmp_path.iterdir())
-
-
-def digests(folder):
-  files = sorted(path for path in folder.rglob('*') if path.is_file())
-  return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+  assert files_of(folder) == before and not list(tmp_path.iterdir())

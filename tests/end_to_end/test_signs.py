@@ -9,38 +9,14 @@ from configs.digits import signs
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.workflows.encode import encode
-from tests import binaries
-from tests.tiny import flags
+from tests import binaries, tiny
+from tests.tiny import flags, under
 
-SHARED = {
-  'buckets.sign.height': 16,
-  'buckets.sign.width': 24,
-  'buckets.sign.batch_size': 8,
-  'data.threads': 1,
-  'optimizer.warmup': 1,
-  'train.steps': 2,
-  'train.evaluate_every': 2,
-  'train.save_every': 2,
-  'train.validation_batches': 1,
-}
-AUTOENCODER = SHARED | {
-  'model.latent_channels': 4,
-  'model.widths': (8,),
-  'model.strides': ((2, 1, 1),),
-  'model.groups': 4,
-}
-MODEL = SHARED | {
-  'model.dim': 16,
-  'model.depth': 1,
-  'model.heads': 2,
-  'model.mlp_dim': 32,
-  'model.positions': (2, 2, 3),
-  'model.conditionings.text.width': 8,
-  'model.conditionings.text.depth': 1,
-  'encode.train': 8,
-  'encode.validation': 4,
-  'sample.steps': 2,
-}
+SHARED = tiny.RUN | under('train', steps=2, evaluate_every=2, save_every=2)
+SHARED |= under('buckets.sign', height=16, width=24, batch_size=8) | {'optimizer.warmup': 1}
+AUTOENCODER = SHARED | tiny.OF_AN_AUTOENCODER
+MODEL = SHARED | tiny.BACKBONE | under('encode', train=8, validation=4)
+MODEL |= {'model.positions': (2, 2, 3), 'sample.steps': 2}
 
 
 def configuration(part, runs):
@@ -51,12 +27,6 @@ def configuration(part, runs):
   return config
 
 
-def launch(binary, *arguments):
-  done = binaries.run(binary, *arguments)
-  assert done.returncode == 0, done.stderr
-  return done.stdout
-
-
 @pytest.mark.slow
 def test_images_from_the_configuration_to_a_table(tmp_path):
   runs = tmp_path
@@ -65,8 +35,9 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
   places = {'autoencoder': runs / 'autoencoder', 'data.latents': runs / 'latents'}
   config = '--config=configs/digits/signs.py:words_and_characters'
   workdir = runs / 'words_and_characters'
-  launch('train', config, f'--workdir={workdir}', *flags(MODEL | places))
-  lines = launch('evaluate', f'--workdir={workdir}', '--samples=10', '--guidance=2').splitlines()
+  binaries.finish('train', config, f'--workdir={workdir}', *flags(MODEL | places))
+  words = (f'--workdir={workdir}', '--samples=10', '--guidance=2')
+  lines = binaries.finish('evaluate', *words).stdout.splitlines()
   scores = ['characters', 'number', '2', 'digits', '3', 'digits', 'colour', 'direction']
   assert lines[0].split() == scores
   titles = ['seen in training', 'held out', 'real signs (ceiling)', 'shuffled (floor)']

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mgjax.data.records.reader import write_records
-from tests import tiny
+from tests import binaries, tiny
 
 STEPS = 20_000
 MEGABYTE = 2**20
@@ -69,13 +69,9 @@ def test_reading_holds_no_more_memory_and_no_more_files(tmp_path, workers, steps
     rows = [{'latents': generator.normal(size=shape).astype(np.float16)} for _ in range(2000)]
     write_records(tmp_path / name, rows, rows_per_shard=10)
   (tmp_path / 'reader.py').write_text(READER)
-  command = [sys.executable, str(tmp_path / 'reader.py'), str(tmp_path)]
   environment = {**os.environ, 'PYTHONPATH': str(tiny.CHECKOUT), 'JAX_PLATFORMS': 'cpu'}
-  found = subprocess.run(
-    [*command, str(steps), str(pieces), str(workers)],
-    capture_output=True, text=True, env=environment, timeout=280,
-  )  # fmt: skip
-  assert found.returncode == 0, found.stderr
+  words = (tmp_path / 'reader.py', tmp_path, steps, pieces, workers)
+  found = binaries.python(*map(str, words), env=environment)
   memory, files, same = json.loads(found.stdout)
   print([value // MEGABYTE for value in memory], files)
   assert all(same)

@@ -54,18 +54,13 @@ def make(tracker, out, **fields):
   return paths, json.loads(paths[-1].read_text())
 
 
-def soundtrack(workdir, *arguments):
-  return binaries.run('sample', f'--workdir={workdir}', *arguments)
-
-
 def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   tiny_sound_runs, tracker, clip, tmp_path
 ):
   out = tmp_path / 'new' / 'three.mp4'
   flags = [f'--video={clip}', f'--prompt={PROMPT}', '--seed=5', f'--out={out}', '--candidates=2']
   flags += ['--gain_limit=3']
-  done = soundtrack(tiny_sound_runs / 'audio', *flags)
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('sample', f'--workdir={tiny_sound_runs}/audio', *flags)
   written = [out.with_suffix(kind) for kind in ('.mp4', '.wav', '.png', '.json')]
   assert done.stdout.split() == [str(path) for path in written]
   record = json.loads(written[3].read_text())

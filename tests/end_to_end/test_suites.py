@@ -12,21 +12,19 @@ from tests import binaries
 
 def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
   videos, made = tmp_path / 'videos', [f'--workdir={tiny_runs}/video', '--suite=digits:4']
-  done = binaries.run('sample', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('sample', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
   told = [f'{videos}: 4 made, 0 were there']
   told += [f'{videos}/{name}' for name in ('suite.json', 'sheet.png', 'sheet.webp')]
   assert done.stdout.splitlines() == told
-  done = binaries.run('evaluate', f'--videos={videos}', '--suite=digits:4')
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('evaluate', f'--videos={videos}', '--suite=digits:4')
   assert done.stdout.startswith('| prompts') and done.stdout.endswith(f'{videos}/evaluation.json\n')
   record = json.loads((videos / 'evaluation.json').read_text())
   assert record['suite'] == 'digits_4' and record['scores']['flicker']['videos'] == 4
   done = binaries.run('evaluate', f'--videos={videos}', f'--vbench={tmp_path}/vbench')
   assert (done.returncode, done.stdout) == (0, f'{tmp_path}/vbench: 4 videos\n'), done.stderr
   (tmp_path / 'r_eval_results.json').write_text('{"scene": [0.25, []]}')
-  done = binaries.run('evaluate', f'--vbench={tmp_path}')
-  assert done.returncode == 0 and '| scene' in done.stdout, done.stderr
+  done = binaries.finish('evaluate', f'--vbench={tmp_path}')
+  assert '| scene' in done.stdout, done.stderr
 
 
 WRONG = {
@@ -68,6 +66,6 @@ def test_a_model_of_sound_makes_soundtracks_for_videos_by_index(tiny_sound_runs,
   words = [f'--workdir={tiny_sound_runs}/audio', f'--suite={tmp_path}/sounds.jsonl']
   words += [f'--out={out}', f'--video={videos}', '--steps=2', '--candidates=1']
   for told in ('2 made, 0 were there', '0 made, 2 were there'):
-    done = binaries.run('sample', *words)
-    assert done.returncode == 0 and f'{out}: {told}' in done.stdout, done.stderr
+    done = binaries.finish('sample', *words)
+    assert f'{out}: {told}' in done.stdout, done.stderr
   assert len(list(out.glob('*.wav'))) == 2

@@ -23,37 +23,20 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries
 from tests.oracles import image_autoencoder as oracle
+from tests.tae.test_inflate import tensors_of, vectors, write_folder
 
 EPS = np.finfo(np.float32).eps
-
-
-def weights(*arguments):
-  return binaries.run('weights', *arguments)
-
-
-def vectors():
-  with np.load(oracle.VECTORS) as file:
-    found = {key.split('/')[1]: file[key] for key in file if key.startswith('plain/')}
-  return found | json.loads(str(found.pop('about')))
-
-
-def tensors():
-  return {key: oracle.draw(key, tuple(shape)) for key, shape in vectors()['shapes'].items()}
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
   """An image autoencoder, vae/, and what the binary makes of it: runs/, out.safetensors."""
   place = tmp_path_factory.mktemp('weights')
-  (place / 'vae').mkdir()
-  (place / 'vae/config.json').write_text(json.dumps(vectors()['config']))
-  save_file(tensors(), place / 'vae/diffusion_pytorch_model.safetensors')
+  write_folder(place / 'vae', 'plain')
   given = (f'--input={place}/vae', '--config=configs/tae/tae.py', '--config.model.dtype=float32')
-  done = weights('import', *given, f'--workdir={place}/run')
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('weights', 'import', *given, f'--workdir={place}/run')
   (place / 'said').write_text(done.stderr)
-  done = weights('export', f'--workdir={place}/run', f'--out={place}/out.safetensors')
-  assert done.returncode == 0, done.stderr
+  binaries.finish('weights', 'export', f'--workdir={place}/run', f'--out={place}/out.safetensors')
   return place
 
 
@@ -88,7 +71,7 @@ def test_the_work_directory_is_that_of_a_run(place):
   assert json.loads((place / 'run/run.json').read_text())['command'][1] == 'import'
   found, left_out = deflate(params)
   assert {key: x.tobytes() for key, x in found.items()} == {
-    key: x.tobytes() for key, x in tensors().items()
+    key: x.tobytes() for key, x in tensors_of('plain').items()
   }
   # As initialised: without effect, but with projections that can learn.
   assert all(left_out.values())
@@ -99,8 +82,8 @@ def test_latents_are_those_of_diffusers_pipelines(place):
   """They scale the mean as (z - shift_factor) * scaling_factor."""
   codec = load_codec(place / 'run')
   latents = codec.encode(jnp.asarray(oracle.draw_bytes()[:1, None]))
-  config = vectors()['config']
-  exact = (vectors()['mean'][:1] - config['shift_factor']) * config['scaling_factor']
+  config = vectors('plain')['config']
+  exact = (vectors('plain')['mean'][:1] - config['shift_factor']) * config['scaling_factor']
   # As in tests/tae/test_inflate.py.
   tolerance = (24 * 9 * 16) ** 0.5 * EPS * np.abs(exact).max()
   np.testing.assert_allclose(latents[:, 0], exact, atol=tolerance)
@@ -171,7 +154,7 @@ def test_a_file_alone_has_no_statistics_and_says_so(place, tmp_path, caplog):
   assert not (tmp_path / 'run').exists()
   wide = {
     key: np.zeros([4 * size if size in (8, 16) else size for size in tensor.shape], np.float32)
-    for key, tensor in tensors().items()
+    for key, tensor in tensors_of('plain').items()
   }
   save_file(wide, tmp_path / 'wide.safetensors')
   import_weights(tae.get_config(), tmp_path / 'wide.safetensors', tmp_path / 'run')
@@ -273,7 +256,7 @@ def test_diffusers_reads_what_was_exported(place, tmp_path):
   export_weights(place / 'run', tmp_path / 'vae', 'diffusers')
   twin = diffusers.AutoencoderKL.from_pretrained(tmp_path / 'vae').double()
   found = oracle.answers(twin, oracle.draw_images())
-  assert twin.config.scaling_factor == vectors()['config']['scaling_factor']
-  assert twin.config.shift_factor == vectors()['config']['shift_factor']
+  assert twin.config.scaling_factor == vectors('plain')['config']['scaling_factor']
+  assert twin.config.shift_factor == vectors('plain')['config']['shift_factor']
   for key, array in found.items():
-    np.testing.assert_array_equal(array.astype(np.float32), vectors()[key], err_msg=key)
+    np.testing.assert_array_equal(array.astype(np.float32), vectors('plain')[key], err_msg=key)

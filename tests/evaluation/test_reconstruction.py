@@ -10,14 +10,7 @@ import safetensors.numpy
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
-from mgjax.evaluation.metrics.similarity import (
-  Perception,
-  decibels,
-  flicker,
-  make_perceive,
-  squared_errors,
-  structural_similarity,
-)
+from mgjax.evaluation.metrics import similarity
 from mgjax.evaluation.reconstruction import evaluate_reconstruction, latent_norms, write_pictures
 from mgjax.evaluation.record.measured import table_of
 from mgjax.media.video import read_clip
@@ -56,19 +49,21 @@ def test_similarity_and_psnr_have_their_closed_forms():
   y = np.stack([np.full((13, 16, 3), 50, np.uint8), x[1]])
   a, b = 100 / 255, 50 / 255
   wanted = [(2 * a * b + 1e-4) / (a * a + b * b + 1e-4), 1]
-  np.testing.assert_allclose(structural_similarity(x, y), wanted, rtol=1e-9)
-  np.testing.assert_allclose(decibels(squared_errors(x, y)), [20 * np.log10(255 / 50), 100])
+  np.testing.assert_allclose(similarity.structural_similarity(x, y), wanted, rtol=1e-9)
+  np.testing.assert_allclose(
+    similarity.decibels(similarity.squared_errors(x, y)), [20 * np.log10(255 / 50), 100]
+  )
   with pytest.raises(DataError, match='SSIM looks at 11 x 11 pixels, and these frames are 13 x 10'):
-    structural_similarity(x[:, :, :10], y[:, :, :10])
+    similarity.structural_similarity(x[:, :, :10], y[:, :, :10])
 
 
 def test_an_error_that_stands_still_does_not_flicker():
   x = noise((4, 12, 12, 3), high=200)
-  assert flicker(x, x + np.uint8(50)) == 0
+  assert similarity.flicker(x, x + np.uint8(50)) == 0
   beats = x + np.array([0, 3, 0, 3], np.uint8)[:, None, None, None]
-  assert flicker(x, beats) == flicker(beats, x) == 3
+  assert similarity.flicker(x, beats) == similarity.flicker(beats, x) == 3
   with pytest.raises(DataError, match='between frames'):
-    flicker(x[:1], x[:1])
+    similarity.flicker(x[:1], x[:1])
 
 
 def test_latent_norms_are_the_formula_and_one_on_average():
@@ -138,7 +133,7 @@ def test_the_distance_of_features_says_which_they_are():
   def perceive(x, y):
     seen.append(len(x))
     features = np.arange(2.0 * len(x)).reshape(-1, 2)
-    return Perception(np.full(len(x), 0.25), features, features + np.array([[3.0, 4.0]]))
+    return similarity.Perception(np.full(len(x), 0.25), features, features + np.array([[3.0, 4.0]]))
 
   videos = [noise((4, 16, 16, 3)), noise((2, 16, 16, 3))]
   found, _ = evaluate_reconstruction(Planted(latents()), videos, perceive=perceive)
@@ -169,7 +164,7 @@ def small_weights(path, widths=(2, 3, 4, 4, 5)):
 def test_every_frame_is_looked_at_some_at_a_time(tmp_path):
   weights = small_weights(tmp_path / 'lpips.safetensors')
   x, y = noise((5, 16, 16, 3)), noise((5, 16, 16, 3), 1)
-  found = make_perceive(weights)(x, y)
+  found = similarity.make_perceive(weights)(x, y)
   model, params = Perceptual((2, 3, 4, 4, 5)), read_perceptual(weights)
 
   @jax.jit
@@ -182,7 +177,7 @@ def test_every_frame_is_looked_at_some_at_a_time(tmp_path):
     # The same float32 sums in another order.
     np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-4, atol=1e-6)
   with pytest.raises(ConfigError, match=r'none\.safetensors is no \.safetensors file'):
-    make_perceive(tmp_path / 'none.safetensors')
+    similarity.make_perceive(tmp_path / 'none.safetensors')
 
 
 @pytest.mark.parametrize(

@@ -7,35 +7,32 @@ import pytest
 import scipy.integrate
 
 from mgjax.flow import adaptive
+from tests.flow.test_solvers import pulse
 
 EPS = np.finfo(np.float32).eps
 
 
-def _pulse(x, time):
-  """A linear equation whose coefficient depends on time: x' = 2 cos(t) x."""
-  return 2 * jnp.cos(time)[:, None] * x
-
-
-def _forced(time, x):
+def _forced(x, time):
   """Fast decay to a moving target, which makes an adaptive solver reject steps."""
-  return -60 * (x - np.cos(20 * time)) * (1 + time)
-
-
-def _forced_batch(x, time):
   time = time[:, None]
   return -60 * (x - jnp.cos(20 * time)) * (1 + time)
+
+
+def _forced_alone(time, x):
+  """The same for SciPy."""
+  return -60 * (x - np.cos(20 * time)) * (1 + time)
 
 
 @pytest.mark.parametrize('rtol', [1e-3, 1e-6, 1e-8])
 def test_dormand_prince_takes_scipys_steps(rtol):
   start = np.array([2.0, -1.0, 0.3])
   expected = scipy.integrate.solve_ivp(
-    _forced, (0, 1), start, 'RK45', rtol=rtol, atol=1e-8, first_step=adaptive.FIRST_STEP
+    _forced_alone, (0, 1), start, 'RK45', rtol=rtol, atol=1e-8, first_step=adaptive.FIRST_STEP
   )
   with jax.enable_x64(True):
-    end, statistics = jax.jit(
-      lambda x: adaptive.dormand_prince(_forced_batch, x, rtol=rtol, atol=1e-8)
-    )(jnp.asarray(start)[None])
+    end, statistics = jax.jit(lambda x: adaptive.dormand_prince(_forced, x, rtol=rtol, atol=1e-8))(
+      jnp.asarray(start)[None]
+    )
   np.testing.assert_allclose(end[0], expected.y[:, -1], rtol=1e-11)
   assert statistics.accepted == len(expected.t) - 1
   assert statistics.evaluations == expected.nfev
@@ -46,22 +43,22 @@ def test_easy_rows_do_not_loosen_the_tolerance_of_a_hard_one():
   hard = jnp.array([[2.0, -1.0]])
   rows = jnp.concatenate([hard, jnp.zeros((15, 2))])
   weights = jnp.zeros((16, 1)).at[0].set(1)
-  alone, few = adaptive.dormand_prince(_forced_batch, hard)
-  together, many = adaptive.dormand_prince(lambda x, t: weights * _forced_batch(x, t), rows)
+  alone, few = adaptive.dormand_prince(_forced, hard)
+  together, many = adaptive.dormand_prince(lambda x, t: weights * _forced(x, t), rows)
   np.testing.assert_allclose(together[0], alone[0], rtol=1e-5)
   assert abs(int(few.accepted) - int(many.accepted)) <= 1
 
 
 def test_dormand_prince_starts_and_ends_where_it_is_told():
   start = jnp.ones((1, 1))
-  end, statistics = adaptive.dormand_prince(_pulse, start, start=0.25, end=0.5)
+  end, statistics = adaptive.dormand_prince(pulse, start, start=0.25, end=0.5)
   assert statistics.finished
   expected = np.exp(2 * (np.sin(0.5) - np.sin(0.25)))
   np.testing.assert_allclose(end[0, 0], expected, rtol=1e-4)
 
 
 def test_dormand_prince_says_when_it_did_not_finish():
-  _, statistics = adaptive.dormand_prince(_forced_batch, jnp.ones((1, 1)), max_steps=5)
+  _, statistics = adaptive.dormand_prince(_forced, jnp.ones((1, 1)), max_steps=5)
   assert not statistics.finished
   assert statistics.accepted + statistics.rejected == 5
   assert statistics.evaluations == 31

@@ -33,7 +33,7 @@ def guided(batch, scale=3.0):
   def predict(x, time, batch, drop):
     kept = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0, batch['text'].sum(1))
     pull = batch['frame_features'][:, :, None, None, :] + kept.reshape(-1, 1, 1, 1, 1)
-    return pull - x * time.reshape(-1, 1, 1, 1, 1)
+    return pull + batch.get('context', 0.0) - x * time.reshape(-1, 1, 1, 1, 1)
 
   return make_guided(predict, batch, (('text', scale),))
 

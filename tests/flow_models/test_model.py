@@ -20,20 +20,15 @@ from mgjax.flow_models.objectives import OBJECTIVES, make_objectives
 from mgjax.flow_models.sampling import Experts, draw_noise, make_generate, make_predict, make_read
 from mgjax.flow_models.settings import STUDENTS, VELOCITY, ObjectiveSettings, SampleSettings
 from mgjax.text.tokenizers import byte_tokens
+from tests.backbone.test_transformer import TOLERANCE, close, differs, draw
 from tests.random_parameters import random_parameters
 
 ROWS, LENGTH, LATENTS = 3, 12, (2, 4, 4, 4)
-# Three layers of some 400 roundings each (tests/backbone/test_block.py).
-TOLERANCE = 1200 * float(np.finfo(np.float32).eps)
 
 
 def model(positions=(2, 2, 2)):
   text = ByteText(32, width=16, depth=1, heads=2, length=LENGTH, name='text')
   return FlowModel(Transformer(32, 2, 4, 48, positions, name='backbone'), (text,))
-
-
-def draw(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def prompts(*texts):
@@ -52,14 +47,6 @@ def params():
 @jax.jit
 def apply(params, x, time, batch, drop):
   return model().apply({'params': params}, x, time, batch, drop)
-
-
-def close(ours, theirs):
-  np.testing.assert_allclose(ours, theirs, atol=TOLERANCE * np.abs(theirs).max())
-
-
-def differs(ours, theirs):
-  return np.abs(np.asarray(ours) - theirs).max() > 1e-3
 
 
 def test_dropped_text_is_the_unconditional_model(params):

@@ -66,17 +66,12 @@ def parameters(name):
   elif name in ENCODERS:
     model, inputs = make_encoder(ENCODERS[name].get_config().to_dict())
   elif name.startswith('audio_'):
-    size = name.removeprefix('audio_')
-    model = make_flow_model(audio_sizes.model(size, 750).to_dict())
+    model = make_flow_model(audio_sizes.model(name.removeprefix('audio_'), 750).to_dict())
     inputs = small_inputs(model, Codec.latent_channels)
-  elif name == PERSONALIZATION:
-    model = make_flow_model(personalization.get_config('30b,identity').model.to_dict())
-    inputs = small_inputs(model, CHANNELS)
-  elif name == EDITING:
-    model = make_flow_model(editing.get_config('30b,images').model.to_dict())
-    inputs = small_inputs(model, CHANNELS)
   else:
-    model = make_flow_model(t2iv_768.get_config(name).model.to_dict())
+    made = {PERSONALIZATION: (personalization, '30b,identity'), EDITING: (editing, '30b,images')}
+    module, words = made.get(name, (t2iv_768, name))
+    model = make_flow_model(module.get_config(words).model.to_dict())
     inputs = small_inputs(model, CHANNELS)
   return jax.eval_shape(model.init, jax.random.key(0), *inputs)['params']
 

@@ -20,30 +20,12 @@ from tests.tiny import CHECKOUT
 NO_NUMBERS = ('nan', '-nan', 'inf', '-inf', 'x', '', '1e309', 'None', '[]', '1,', '٣')
 BAD = {  # flags that a parser of their own reads: nonsense that must be refused
   'guidance': (
-    'nan',
-    'inf',
-    '-inf',
-    'text=nan',
-    '3@nan-1',
-    '3@0.9-0.1',
-    '3@0-2',
-    'x',
-    '=',
-    '1e309',
-    'text=1,text=2',
-    '3@-1-0.5',
-    ',',
+    *('nan', 'inf', '-inf', '1e309', 'x', '=', ',', 'text=nan', 'text=1,text=2'),
+    *('3@nan-1', '3@0.9-0.1', '3@0-2', '3@-1-0.5'),
   ),
   'mesh': (
-    'context=0',
-    'data=nan',
-    'data=1,data=1',
-    'x=1',
-    'data=',
-    '=',
-    'data=1.5',
+    *('context=0', 'x=1', '=', 'data=', 'data=nan', 'data=1.5', 'data=-2', 'data=1,data=1'),
     'data=99999999999999999999',
-    'data=-2',
   ),
   'size': ('0,0', '-1,32', 'nan,nan', '32', '32,32,32', 'x', '9' * 30 + ',32', '1e3,1e3', '٣,٣'),
   'scale': ('nan', 'inf', '0', '-1', '-inf', '1e309', '1e308', 'x', '', '9' * 400),
@@ -59,8 +41,8 @@ NUMBERS = ('-1', '0', '2147483647', '2147483648', str(10**30), '1e308', '-1e308'
 
 
 @functools.cache
-def flags() -> dict[str, dict[str, dict[str, Any]]]:
-  """Command -> flag -> its type and limits."""
+def flags() -> dict[str, dict[str, str]]:
+  """Command -> flag -> the type of its values."""
   asked = [sys.executable, '-m', 'tests.hostile.within']
   return json.loads(subprocess.check_output(asked, cwd=CHECKOUT, text=True).splitlines()[-1])
 
@@ -68,20 +50,18 @@ def flags() -> dict[str, dict[str, dict[str, Any]]]:
 def draw_flag(chance: Chance) -> Try:
   """A flag of a command whose value is none."""
   words = COMMANDS[chance.pick(sorted(COMMANDS))]
-  known = {name: each for name, each in flags()[words[0]].items() if name not in _SWITCHES}
-  numbers = [name for name, each in known.items() if each['type'] in _NUMERIC]
+  known = {name: kind for name, kind in flags()[words[0]].items() if name not in _SWITCHES}
+  numbers = [name for name, kind in known.items() if kind in _NUMERIC]
   name = chance.pick(numbers + [each for each in BAD if each in known] * 2 + sorted(known))
-  kind = known[name]['type']
+  kind = known[name]
   if name in BAD and chance.number(3):
     value, wrong = chance.pick(BAD[name]), True
   elif kind in _NUMERIC:
     wrong = bool(chance.number(2))
     value = chance.pick(NO_NUMBERS if wrong else NUMBERS)
   else:
-    value, wrong = (
-      chance.pick((*NO_NUMBERS, *NUMBERS, 'a' * 300, '\n', 'ü\u202e', "'", '../..')),
-      False,
-    )
+    wrong = False
+    value = chance.pick((*NO_NUMBERS, *NUMBERS, 'a' * 300, '\n', 'ü\u202e', "'", '../..'))
   changes = ['clips/**', '**/out*'] if name in ('out', 'output', 'sheet') else []
   return Try([*words, f'--{name}={value}'], wrong=wrong, changes=changes, seconds=30)
 
@@ -120,29 +100,13 @@ def draw_name(chance: Chance) -> Try:
 
 
 _WRITTEN = ('--out', '--output')
+_READ = ('--workdir', '--input', '--records', '--study', '--csv', '--video', '--videos', '--suite',
+  '--continue', '--reference')  # fmt: skip
 
 
 def _path(word: str) -> bool:
   flag, equals, value = word.partition('=')
-  return (
-    bool(equals)
-    and flag
-    in (
-      '--out',
-      '--output',
-      '--workdir',
-      '--input',
-      '--records',
-      '--study',
-      '--csv',
-      '--video',
-      '--videos',
-      '--suite',
-      '--continue',
-      '--reference',
-    )
-    and not value.startswith('digits/')
-  )
+  return bool(equals) and flag in _WRITTEN + _READ and not value.startswith('digits/')
 
 
 CONFIGS = ('digits/video', 'digits/autoencoder', 'digits/audio', 'digits/codec', 'digits/upsampler',
@@ -228,13 +192,6 @@ def draw_table(chance: Chance) -> Try:
     path.write_bytes(data if again.number(5) else damage.damage_bytes(data, again))
 
   return Try(words, spoil, about=f'table {seed}', changes=[file])
-
-
-HEADERS = (
-  lambda header, size: b'',
-  lambda header, size: b'[' * 100_000,
-  lambda header, size: b'null',
-)
 
 
 def draw_weights(chance: Chance) -> Try:

@@ -15,7 +15,6 @@ import argparse
 import collections
 import fnmatch
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 
 from mgjax.core.tables import aligned
 from tests import binaries
+from tests.folders import files_of
 from tests.hostile import damage, ground, within
 
 CODES = (2, 3, 4, 5)  # of refusals, as docs/reliability.md lists them
@@ -88,7 +88,7 @@ class Try(NamedTuple):
     """Makes the try on a copy of the ground, and returns what came of it and what was said."""
     ground.copied(source, folder)
     self.spoil(folder)
-    before = digests(folder)
+    before = files_of(folder)
     conditions = {'folder': str(folder), **self.conditions}
     limit = self.seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     done, silent = binaries.start(
@@ -97,32 +97,20 @@ class Try(NamedTuple):
     return judge(self, done, silent < limit / 2, folder, before)
 
 
-def digests(folder: pathlib.Path) -> dict[str, str]:
-  """Returns path -> digest of all files in a folder."""
-  return {
-    path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in folder.rglob('*')
-    if path.is_file() and not path.is_symlink()
-  }
-
-
 def judge(
   attempt: Try,
   done: subprocess.CompletedProcess,
   tells: bool,
   folder: pathlib.Path,
-  before: dict[str, str],
+  before: dict[str, bytes],
 ) -> tuple[str, str]:
   """Returns which of FINE and WRONG a try is, and what it said."""
   said = done.stderr.strip()
   last = said.splitlines()[-1] if said else ''
-  after = digests(folder)
-  changed = [name for name, digest in before.items() if after.get(name) != digest]
-  lost = [
-    name
-    for name in changed
-    if not any(fnmatch.fnmatch(name, pattern) for pattern in attempt.changes)
-  ]
+  after = files_of(folder)
+  changed = [name for name, data in before.items() if after.get(name) != data]
+  meant = {name for pattern in attempt.changes for name in fnmatch.filter(changed, pattern)}
+  lost = [name for name in changed if name not in meant]
   if _TRACE.search(said):
     return 'traceback', said
   if done.returncode is None:

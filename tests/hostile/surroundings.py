@@ -51,8 +51,9 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
   elif what == 'kind':
     container = chance.pick(('mov', 'matroska', 'avi', 'mpegts', 'flv', 'mp4'))
   with av.open(str(path), 'w', format=container) as out:
-    heard = _sound_stream(out) if what in ('sound first', 'sound only', 'cover', 'late') else None
-    shown = []
+    heard, shown = None, []
+    if what in ('sound first', 'sound only', 'cover', 'late'):
+      heard = out.add_stream('aac', rate=48_000, layout='mono')
     if what != 'sound only':
       codec = 'mjpeg' if what == 'cover' else 'libx264'
       for _ in range(2 if what == 'two' else 1):
@@ -83,12 +84,8 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
     case 'turned':
       turn(path)
     case 'matrix':
-      _patched(
-        path,
-        b'tkhd',
-        44,
-        *[chance.pick((0, 1, -1, 2**16, -(2**16), 46341, 2**31)) for _ in range(9)],
-      )
+      cells = (0, 1, -1, 2**16, -(2**16), 46341, 2**31)
+      _patched(path, b'tkhd', 44, *[chance.pick(cells) for _ in range(9)])
     case 'timescale':
       _patched(path, chance.pick((b'mdhd', b'mvhd')), 12, big)
     case 'duration':
@@ -103,10 +100,6 @@ def _odd_video(path: pathlib.Path, chance: Chance) -> str:
       box, at = chance.pick(((b'stsz', 4), (b'stsz', 8), (b'stsc', 8), (b'stco', 8), (b'stss', 4)))
       _patched(path, box, at, big)
   return what
-
-
-def _sound_stream(out: Any) -> Any:
-  return out.add_stream('aac', rate=48_000, layout='mono')
 
 
 def _write_sound(out: Any, stream: Any, begin: float) -> None:
@@ -207,15 +200,9 @@ def draw_media(chance: Chance) -> Try:
   return Try(COMMANDS[command], spoil, seconds=90, about=f'{kind} {seed}')
 
 
-_PROGRAMS = 'sample a video'
-
-
 def _digest(folder: pathlib.Path) -> str:
-  return (
-    json.loads((folder / 'out.json').read_text())['samples'][0]['pixels']
-    if (folder / 'out.json').exists()
-    else ''
-  )
+  told = folder / 'out.json'
+  return json.loads(told.read_text())['samples'][0]['pixels'] if told.exists() else ''
 
 
 def draw_programs(chance: Chance) -> Try:
@@ -260,11 +247,8 @@ def draw_programs(chance: Chance) -> Try:
       '' if made == whole else f'pixels {made[:8]} are not those without kept programs, {whole[:8]}'
     )
 
-  words = COMMANDS[_PROGRAMS]
-  conditions = {'environment': CACHE}
-  return Try(
-    words, spoil, conditions=conditions, check=check, changes=['cache/**'], about=f'programs {seed}'
-  )
+  words, conditions, about = COMMANDS['sample a video'], {'environment': CACHE}, f'programs {seed}'
+  return Try(words, spoil, False, ['cache/**'], conditions, check=check, about=about)
 
 
 # Commands that write, and into what.
@@ -311,14 +295,9 @@ def draw_clock(chance: Chance) -> Try:
     for path in folder.rglob('*') if age is not None else ():
       os.utime(path, (age, age))
 
-  return Try(
-    COMMANDS[name],
-    spoil,
-    conditions={'clock': seconds},
-    seconds=90,
-    changes=_MAY_CHANGE.get(name, ()),
-    about=f'clock {seconds:g}, files of {age}',
-  )
+  changes, about = _MAY_CHANGE.get(name, ()), f'clock {seconds:g}, files of {age}'
+  conditions = {'clock': seconds}
+  return Try(COMMANDS[name], spoil, False, changes, conditions, seconds=90, about=about)
 
 
 _MAY_CHANGE = {'analyse': ('votes/analysis.*',), 'prune': ('run/**',), 'serve votes': ('votes/**',)}

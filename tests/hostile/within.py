@@ -24,8 +24,8 @@ SKIPPED = 77  # the exit code where no disk may be mounted
 MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
 
 
-def list_flags() -> dict[str, dict[str, dict[str, Any]]]:
-  """Returns command -> flag -> its type, its least and its choices, as the command defines them."""
+def list_flags() -> dict[str, dict[str, str]]:
+  """Returns command -> flag -> the type of its values, as the command defines them."""
   from absl import flags
 
   from launch import command_line
@@ -34,14 +34,7 @@ def list_flags() -> dict[str, dict[str, dict[str, Any]]]:
   for command in command_line.binaries():
     module = importlib.import_module(f'launch.{command}')
     own = list(flags.FLAGS.get_key_flags_for_module(module))
-    found[command] = {
-      flag.name: {
-        'type': type(flag.parser).__name__,
-        'least': getattr(flag.parser, 'lower_bound', None),
-        'default': flag.default if isinstance(flag.default, str | int | float) else None,
-      }
-      for flag in own
-    }
+    found[command] = {flag.name: type(flag.parser).__name__ for flag in own}
     for name in {'config', 'print_config', *found[command]} & set(flags.FLAGS):
       delattr(flags.FLAGS, name)
   return found

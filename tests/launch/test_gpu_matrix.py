@@ -12,6 +12,7 @@ import pytest
 
 from mgjax.benchmarks.report import describe_folder
 from mgjax.core.errors import DataError
+from tests.binaries import succeeded
 from tests.tiny import CHECKOUT
 
 RECIPE = CHECKOUT / 'launch' / 'recipes' / 'gpu_matrix.sh'
@@ -58,8 +59,7 @@ def test_one_run_that_fails_leaves_the_others_and_stands_in_the_table(tmp_path):
   (tmp_path / 'python').write_text(STAND_IN.format(python=shlex.quote(sys.executable)))
   (tmp_path / 'python').chmod(0o755)
   environment = {'PYTHON': str(tmp_path / 'python'), 'REPORT': str(tmp_path / 'report.json')}
-  outcome = run(tmp_path / 'out', environment, '--config.model.dtype=float32')
-  assert outcome.returncode == 0, outcome.stderr
+  outcome = succeeded(run(tmp_path / 'out', environment, '--config.model.dtype=float32'))
   table = (tmp_path / 'out' / 'matrix.md').read_text()
   assert table in outcome.stdout
   assert table.count('failed: out of memory') == 2 and '03_step_long failed' in table

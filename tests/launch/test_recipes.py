@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.binaries import succeeded
 from tests.tiny import CHECKOUT
 
 RECIPES = sorted((CHECKOUT / 'launch' / 'recipes').glob('*.sh'))
@@ -120,8 +121,7 @@ def test_slurm_curates_with_ray_over_all_nodes(programs, tmp_path):
   hosts.write_text('#!/usr/bin/env bash\nprintf "%s\\n" node7 node8\n')
   hosts.chmod(0o755)
   given = programs | {'SLURM_JOB_NODELIST': 'node[7-8]', 'JAX_PROCESS_ID': '0'}
-  outcome = run('curate_slurm.sh', ARGUMENTS, given)
-  assert outcome.returncode == 0, outcome.stderr
+  outcome = succeeded(run('curate_slurm.sh', ARGUMENTS, given))
   called = (tmp_path / 'process0').read_text().splitlines()
   place = '--address=node7:6379'
   assert called[: 4 + len(ARGUMENTS)] == [

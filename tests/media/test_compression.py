@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from PIL import Image
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.media.compression import CODECS, jpeg, video_codec
+from tests.binaries import python
 
 
 def clip(height=48, width=64, frames=5):
@@ -73,7 +72,7 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process():
   frames = clip(50, 70, 14)
   decoded = [*(video_codec(frames, codec, 30, 24) for codec in CODECS), jpeg(frames, 50)]
   ours = [hashlib.sha256(each.tobytes()).hexdigest() for each in decoded]
-  other = subprocess.run([sys.executable, '-c', HASH], check=True, capture_output=True, text=True)
+  other = python('-c', HASH)
   assert other.stdout.split() == ours
 
 

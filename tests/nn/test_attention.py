@@ -11,6 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.nn import attention
 from mgjax.nn.attention import attend
 from mgjax.nn.kernels import blockwise
+from tests.nn.kernels.test_tpu_promises import arrays, exact
 
 IMPLEMENTATIONS = ('blockwise', 'xla')  # of every platform; tests/nn/kernels has the others
 
@@ -24,36 +25,9 @@ SHAPES = [
 ]
 
 
-def arrays(shape, dtype=np.float32, seed=0):
-  """Returns q, k, v and the cotangent of the result."""
-  b, n, m, g, k = shape
-  rng = np.random.default_rng(seed)
-  sizes = [(b, n, g, k), (b, m, g, k), (b, m, g, k), (b, n, g, k)]
-  return [jnp.asarray(rng.normal(size=size), dtype) for size in sizes]
-
-
 def some_keys(b, m):
   """Returns a mask that leaves every row some key, and a different number of them."""
   return np.arange(m)[None] <= np.arange(1, b + 1)[:, None] * m // (b + 1)
-
-
-def exact(q, k, v, dy, mask=None):
-  """Returns Y, dQ, dK, dV of softmax(Q K^T / sqrt(k)) V in float64, by the textbook."""
-  q, k, v, dy = (np.asarray(x, np.float64) for x in (q, k, v, dy))
-  scale = q.shape[-1] ** -0.5
-  scores = np.einsum('bngk,bmgk->bgnm', q, k) * scale
-  if mask is not None:
-    scores = np.where(mask[:, None, None], scores, -np.inf)
-  weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-  weights /= weights.sum(axis=-1, keepdims=True)
-  dweights = np.einsum('bngk,bmgk->bgnm', dy, v)
-  dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True)) * scale
-  return (
-    np.einsum('bgnm,bmgk->bngk', weights, v),
-    np.einsum('bgnm,bmgk->bngk', dscores, k),
-    np.einsum('bgnm,bngk->bmgk', dscores, q),
-    np.einsum('bgnm,bngk->bmgk', weights, dy),
-  )
 
 
 @functools.partial(jax.jit, static_argnames='impl')

@@ -4,10 +4,10 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
+
+from tests.binaries import python
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 NOTEBOOKS = sorted((CHECKOUT / 'notebooks').glob('*.py'))
@@ -59,11 +59,7 @@ def run(path, folder):
   environment.pop('JAX_NUM_CPU_DEVICES', None)  # notebooks say themselves what they need
   environment.pop('JAX_NUMPY_RANK_PROMOTION', None)
   (folder / 'docs').symlink_to(CHECKOUT / 'docs')
-  done = subprocess.run(
-    [sys.executable, path], cwd=folder, env=environment, capture_output=True, text=True, check=False
-  )
-  assert done.returncode == 0, done.stderr
-  return done.stdout
+  return python(path, cwd=folder, env=environment, timeout=None).stdout
 
 
 @pytest.mark.parametrize('name', QUICK)

@@ -19,6 +19,7 @@ from mgjax.planning.programs.audit import audit
 from mgjax.tae.autoencoder import Autoencoder
 from mgjax.tae.blocks import Downsample
 from mgjax.tae.objective import prior_divergence
+from tests.backbone.test_transformer import draw as normal
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps
@@ -33,10 +34,6 @@ TOLERANCE = float(np.sqrt(ROWS * 16 * 8 * 8 * 2 * 24 * 36)) * EPS
 
 def mesh_of(sizes):
   return make_mesh(sizes, devices=jax.devices()[: math.prod(sizes.values())])
-
-
-def normal(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def padded(x, edge):

@@ -74,6 +74,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
       if fault.startswith(('well', 'late')):
         time.sleep(0.05 * (fault == 'late'))
         self.reply(200, completion(server.answer(text)))
+      elif fault in REPLIES:
+        status, value, *headers = REPLIES[fault]
+        self.reply(status, value, **dict(headers))
       else:
         getattr(self, fault)()
     finally:
@@ -97,26 +100,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     while not self.server.over.wait(0.02):
       self.wfile.write(piece)
 
-  def busy(self):
-    self.reply(429, {'error': {'message': 'too many'}})
-
-  def busy_until(self):
-    self.reply(429, {'error': {'message': 'too many'}}, Retry_After='0')
-
-  def busy_a_second(self):
-    self.reply(503, {'error': {'message': 'loading'}}, Retry_After='1')
-
-  def busy_for_a_day(self):
-    self.reply(429, {'error': {'message': 'tomorrow'}}, Retry_After='86400')
-
   def broken(self):
     self.send(500, b'Traceback \x1b[31m (most recent call last)', kind='text/plain')
-
-  def refused(self):
-    self.reply(400, {'error': {'message': 'too long a prompt'}})
-
-  def moved(self):
-    self.reply(307, {}, Location='http://127.0.0.1:9/v1/chat/completions')
 
   def cut(self):
     data = json.dumps(completion('half an answer')).encode()
@@ -146,9 +131,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     for _ in range(2000):
       self.wfile.write(b'HTTP/1.1 100 Continue\r\n\r\n')
 
-  def huge(self):
-    self.reply(200, completion('x' * LARGE))
-
   def huge_by_its_header(self):
     self.send(200, b'{', length=10**15)
 
@@ -163,20 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
   def not_json(self):
     self.send(200, b'[' * 5000)
 
-  def no_choices(self):
-    self.reply(200, {'error': {'message': 'overloaded'}, 'choices': []})
-
-  def no_text(self):
-    self.reply(200, {'choices': [{'message': {'content': 7}}]})
-
   def garbage(self):
     self.wfile.write(random.Random(0).randbytes(200))
-
-  def empty(self):
-    self.reply(200, completion(None))
-
-  def max_tokens(self):
-    self.reply(200, completion('The digit moves to the', 'length'))
 
   def echo(self):
     self.reply(401, {'error': {'message': f'no such key: {self.headers["Authorization"]}'}})
@@ -195,6 +165,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def completion(text, reason='stop'):
   message = {'role': 'assistant', 'content': text}
   return {'choices': [{'index': 0, 'message': message, 'finish_reason': reason}]}
+
+
+# Faults that are whole replies: a status, a value, and headers.
+REPLIES = {
+  'busy': (429, {'error': {'message': 'too many'}}),
+  'busy_until': (429, {'error': {'message': 'too many'}}, ('Retry_After', '0')),
+  'busy_a_second': (503, {'error': {'message': 'loading'}}, ('Retry_After', '1')),
+  'busy_for_a_day': (429, {'error': {'message': 'tomorrow'}}, ('Retry_After', '86400')),
+  'refused': (400, {'error': {'message': 'too long a prompt'}}),
+  'moved': (307, {}, ('Location', 'http://127.0.0.1:9/v1/chat/completions')),
+  'huge': (200, completion('x' * LARGE)),
+  'no_choices': (200, {'error': {'message': 'overloaded'}, 'choices': []}),
+  'no_text': (200, {'choices': [{'message': {'content': 7}}]}),
+  'empty': (200, completion(None)),
+  'max_tokens': (200, completion('The digit moves to the', 'length')),
+}
 
 
 def question_of(body):

@@ -1,13 +1,11 @@
 """Compiled programs that are kept: in a folder of the user, and never in the way."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from mgjax.runtime import compilation_cache
-from tests.tiny import CHECKOUT
+from tests.binaries import CHECKOUT, python
 
 COMPILE = """
 import jax, logging, sys
@@ -27,10 +25,7 @@ def compiled(tmp_path, **changes):
   ours = {name: value for name, value in os.environ.items() if 'CACHE' not in name}
   environment = {**ours, 'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path), **changes}
   environment = {name: value for name, value in environment.items() if value is not None}
-  done = subprocess.run(
-    [sys.executable, '-c', COMPILE], env=environment, capture_output=True, text=True, timeout=120
-  )
-  assert done.returncode == 0, done.stderr
+  done = python('-c', COMPILE, env=environment)
   value, hits = done.stdout.split()
   return float(value), int(hits), done.stderr.splitlines()
 
@@ -98,5 +93,4 @@ compilation_cache.use()
 print(sum(name.startswith(('mgjax.core', 'mgjax.parallel')) for name in sys.modules))
 """
   environment = os.environ | {'PYTHONPATH': str(CHECKOUT), 'XDG_CACHE_HOME': str(tmp_path)}
-  done = subprocess.run([sys.executable, '-c', script], env=environment, capture_output=True)
-  assert done.stdout.split()[-1] == b'0', done.stderr
+  assert python('-c', script, env=environment).stdout.split()[-1] == '0'

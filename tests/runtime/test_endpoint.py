@@ -102,15 +102,16 @@ def start(server, folder, count):
   return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def kill_and_resume(folder, count, kills):
-  """Kills a call some times; the one after them asks all that has no answer and nothing else."""
+@pytest.mark.slow
+def test_killed_calls_ask_only_what_is_missing(tmp_path):
+  count, kills = 1000, 5
   with Server(faults=spoilt) as server:
     there, before = set(), {}
     for number in range(kills):
-      process = start(server, folder, count)
+      process = start(server, tmp_path, count)
       try:
         deadline = time.monotonic() + 120
-        while len(kept(folder)) < count * (number + 1) // (kills + 1):
+        while len(kept(tmp_path)) < count * (number + 1) // (kills + 1):
           assert process.poll() is None, process.stderr.read()
           assert time.monotonic() < deadline
           time.sleep(0.002)
@@ -119,15 +120,15 @@ def kill_and_resume(folder, count, kills):
         process.communicate()
       time.sleep(0.2)  # the last requests of the dead
       assert again(server, before).isdisjoint(there)
-      there = there_in(folder)
+      there = there_in(tmp_path)
       assert 0 < len(there) < count
       before = {text: len(asked) for text, asked in server.asked.items()}
-    process = start(server, folder, count)
+    process = start(server, tmp_path, count)
     output, told = process.communicate(timeout=300)
     assert output == 'all of them\n', told
     assert again(server, before) == {each.text for each in questions(count)} - there
-  assert len(kept(folder)) == count
-  assert not failures(folder)
+  assert len(kept(tmp_path)) == count
+  assert not failures(tmp_path)
   assert f'question {count}/{count}' in told and 'ETA' in told
 
 
@@ -138,11 +139,6 @@ def there_in(folder):
 
 def again(server, before):
   return {text for text, asked in server.asked.items() if len(asked) > before.get(text, 0)}
-
-
-@pytest.mark.slow
-def test_killed_calls_ask_only_what_is_missing(tmp_path):
-  kill_and_resume(tmp_path, count=1000, kills=5)
 
 
 def test_a_damaged_answer_is_asked_again(tmp_path):

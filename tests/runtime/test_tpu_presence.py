@@ -1,13 +1,11 @@
 """TPUs are looked for where there may be some, and libtpu is left alone where there are none."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from mgjax.runtime.tpu_presence import may_have_tpu
-from tests.tiny import CHECKOUT
+from tests.binaries import python
 
 BARE = {'PATH': '/bin', 'TPU_SKIP_MDS_QUERY': '1', 'TPU_LIBRARY_PATH': '/x/libtpu.so'}
 
@@ -41,12 +39,8 @@ def test_libtpu_is_started_only_where_asked_for_or_where_there_are_tpus(platform
     'except RuntimeError as error: print(error)'
   )
   environment = {name: value for name, value in os.environ.items() if not name.startswith('TPU_')}
-  done = subprocess.run(
-    [sys.executable, '-c', program],
-    env=environment | {'JAX_PLATFORMS': platforms, 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'},
-    cwd=CHECKOUT, capture_output=True, text=True, timeout=120,
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
+  environment |= {'JAX_PLATFORMS': platforms, 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
+  done = python('-c', program, env=environment)
   if platforms:
     assert "Unable to initialize backend 'tpu'" in done.stdout
     assert 'this machine has no TPU' not in done.stdout  # what libtpu says instead

@@ -106,8 +106,7 @@ def test_an_arm_is_chosen_by_name(records):
 
 def test_the_commands_fit_predict_and_compare(records):
   def run(command, *words):
-    done = binaries.run('scaling', command, f'--records={records}', '--resamples=20', *words)
-    assert done.returncode == 0, done.stderr
+    done = binaries.finish('scaling', command, f'--records={records}', '--resamples=20', *words)
     return done.stdout
 
   told = run('fit', '--arm=llama')

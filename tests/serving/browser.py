@@ -1,6 +1,5 @@
 """Drives a Chromium that is installed, over its pipe for debuggers; needs no package."""
 
-import base64
 import contextlib
 import json
 import os
@@ -79,10 +78,6 @@ class Page:
     self.evaluate('window.old = true')
     self.call('Page.reload')
     self.wait('document.readyState === "complete" && !window.old')
-
-  def screenshot(self, path) -> None:
-    picture = self.call('Page.captureScreenshot', format='png')['data']
-    path.write_bytes(base64.b64decode(picture))
 
 
 class _Browser:

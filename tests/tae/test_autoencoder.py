@@ -13,6 +13,7 @@ from mgjax.nn.conv import centred
 from mgjax.tae.autoencoder import Autoencoder, Posterior, make_autoencoder
 from mgjax.tae.blocks import AttentionBlock, Conv
 from tests.random_parameters import random_parameters
+from tests.tae.test_inflate import untrained
 
 EPS = np.finfo(np.float32).eps
 FIELDS = {'latent_channels': 4, 'widths': (8, 8), 'blocks': 0, 'groups': 4}
@@ -31,16 +32,10 @@ MODELS = {'still': Autoencoder(**STILL), 'quarter': Autoencoder(**QUARTER)}
 
 @functools.cache
 def parameters(name, fresh):
-  params = random_parameters(MODELS[name].init, video(1, 2, 16, 16, 3), jax.random.key(0))
-  return jax.tree_util.tree_map_with_path(_untrained_in_time, params) if fresh else params
-
-
-def _untrained_in_time(path, leaf):
-  """Gives temporal layers the values they start with; the two tests at the end hold those."""
-  *_, module, name = (entry.key for entry in path)
-  if module == 'temporal':
-    return np.asarray(centred(None, leaf.shape, leaf.dtype)) if name == 'kernel' else 0 * leaf
-  return 0 * leaf if module == 'temporal_out' else leaf
+  """Drawn; temporal layers that are fresh have the values that two tests below hold."""
+  if fresh:
+    return untrained(MODELS[name])
+  return random_parameters(MODELS[name].init, video(1, 2, 16, 16, 3), jax.random.key(0))
 
 
 def encode(name, x, fresh=False):
@@ -53,26 +48,21 @@ def decode(name, latents, fresh=False):
   return np.asarray(apply({'params': parameters(name, fresh)}, latents))
 
 
-@pytest.mark.parametrize('frames', [1, 7, 8, 17])
-def test_any_length_becomes_ceil_of_an_eighth_and_comes_back(frames):
-  model = Autoencoder(widths=(8, 8, 8, 8), groups=4)
+@pytest.mark.parametrize(
+  ('fields', 'frames', 'latent'),
+  [
+    *(({'widths': (8, 8, 8, 8)}, frames, (-(-frames // 8), 2, 3, 16)) for frames in (1, 7, 8, 17)),
+    ({'widths': (8, 8), 'strides': ((2, 1, 1),), 'patch': (1, 4, 4)}, 5, (3, 4, 6, 16)),
+  ],
+)
+def test_any_length_becomes_ceil_of_its_share_and_comes_back(fields, frames, latent):
+  """A patch of pixels compresses as strides do."""
+  model = Autoencoder(groups=4, **fields)
   x = jax.ShapeDtypeStruct((2, frames, 16, 24, 3), jnp.float32)
   shapes = jax.eval_shape(model.init_with_output, jax.random.key(0), x, jax.random.key(0))
   (again, posterior), _ = shapes
-  assert model.compression == (8, 8, 8)
-  assert posterior.mean.shape == (2, -(-frames // 8), 2, 3, 16)
-  assert posterior.mean.shape[1:] == model.latent_shape((frames, 16, 24))
-  assert again.shape == x.shape
-
-
-def test_a_patch_of_pixels_compresses_as_strides_do():
-  model = Autoencoder(widths=(8, 8), strides=((2, 1, 1),), groups=4, patch=(1, 4, 4))
-  x = jax.ShapeDtypeStruct((1, 5, 16, 24, 3), jnp.float32)
-  (again, posterior), _ = jax.eval_shape(
-    model.init_with_output, jax.random.key(0), x, jax.random.key(0)
-  )
-  assert model.compression == (2, 4, 4)
-  assert posterior.mean.shape[1:] == model.latent_shape((5, 16, 24)) == (3, 4, 6, 16)
+  assert model.compression == ((2, 4, 4) if 'patch' in fields else (8, 8, 8))
+  assert posterior.mean.shape[1:] == model.latent_shape((frames, 16, 24)) == latent
   assert again.shape == x.shape
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from configs.tae import tae
 from mgjax.core.errors import ConfigError
 from mgjax.tae.inflate import inflate, read_image_autoencoder
+from mgjax.tae.weights import FORMAT
 from tests.tae.test_inflate import inflated, read_fields, tensors_of, untrained, write_folder
 
 
@@ -23,8 +25,9 @@ def test_whatever_config_json_says_is_understood_or_a_sentence(name, value, tmp_
 
 @pytest.mark.parametrize('number', ['7', '1000000000', '9' * 5000])
 @pytest.mark.parametrize('place', ['down_blocks.{}.resnets.0', 'down_blocks.0.resnets.{}'])
-def test_layers_are_counted_and_not_believed(number, place, tmp_path):
-  name = f'encoder.{place.format(number)}.conv2.more'
+@pytest.mark.parametrize('kind', ['conv2.more', 'conv1.weight'])
+def test_layers_are_counted_and_not_believed(number, place, kind, tmp_path):
+  name = f'encoder.{place.format(number)}.{kind}'
   tensors = tensors_of('quant') | {name: np.zeros(4, np.float32)}
   write_folder(tmp_path, 'quant', tensors)
   assert read_image_autoencoder(tmp_path).fields == read_fields('quant')
@@ -41,3 +44,14 @@ def test_widths_that_take_no_bytes_are_refused(tmp_path):
   write_folder(tmp_path, 'quant', empty)
   with pytest.raises(ConfigError, match='is empty and of shape'):
     read_image_autoencoder(tmp_path)
+
+
+@pytest.mark.parametrize('shape', [(2**20, 1), (2**40, 0)])
+def test_one_tensor_that_claims_a_great_width_makes_nothing(shape, tmp_path):
+  tensors = tensors_of('plain') | {
+    'encoder.down_blocks.1.resnets.0.conv2.weight': np.ones(shape, 'f')
+  }
+  folder = write_folder(tmp_path, 'plain', tensors, block_out_channels=...)
+  with pytest.raises(ConfigError, match=r'do not make this model|is empty and of shape'):
+    assert FORMAT.read is not None
+    FORMAT.read(tae.get_config().model.to_dict(), folder, seed=0, keep_type=False)

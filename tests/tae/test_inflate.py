@@ -18,6 +18,7 @@ from mgjax.tae.inflate import deflate, image_layers, inflate, read_image_autoenc
 from mgjax.tae.latents import Statistics
 from tests.oracles import image_autoencoder as oracle
 from tests.random_parameters import random_parameters
+from tests.tensors import assert_same, changed
 
 EPS = np.finfo(np.float32).eps
 # Two dozen convolutions in a row, of at most 9 x 16 terms, between norms: their roundings, of
@@ -128,10 +129,7 @@ def test_an_image_is_what_the_image_model_makes_of_it(name):
 @pytest.mark.parametrize('name', oracle.MODELS)
 def test_out_of_a_video_model_comes_every_bit_of_the_image_model(name):
   tensors, left_out = deflate(inflated(name, 2)[1])
-  expected = tensors_of(name)
-  assert tensors.keys() == expected.keys()
-  for key, tensor in expected.items():
-    assert tensors[key].shape == tensor.shape and tensors[key].tobytes() == tensor.tobytes(), key
+  assert_same(tensors, tensors_of(name))
   assert left_out and all(left_out.values())
   assert all('/temporal' in key for key in left_out)
 
@@ -197,27 +195,25 @@ def test_every_layer_has_one_name():
   assert layers['decoder/level_2_up/conv/spatial'] == 'decoder.up_blocks.0.upsamplers.0.conv'
 
 
-def changed(**changes):
-  """The tensors of the small model without those that are given as None, and with the others."""
-  tensors = tensors_of('quant') | changes
-  return {key: tensor for key, tensor in tensors.items() if tensor is not None}
+def with_shapes(shapes):
+  return changed(tensors_of('quant'), shapes)
 
 
-ZEROS = np.zeros((2, 3), np.float32)
 BAD_TENSORS = {
   'a missing one': (
-    lambda: changed(**{'encoder.conv_in.bias': None}), r': 1 missing \(encoder\.conv_in\.bias\); ',
+    lambda: with_shapes({'encoder.conv_in.bias': None}),
+    r': 1 missing \(encoder\.conv_in\.bias\); ',
   ),
   'a left over one': (
-    lambda: changed(**{'encoder.conv_in.scale': ZEROS}),
+    lambda: with_shapes({'encoder.conv_in.scale': (2, 3)}),
     r': 1 unknown \(encoder\.conv_in\.scale\); expected those of diffusers',
   ),
   'a misshapen one': (
-    lambda: changed(**{'quant_conv.weight': ZEROS}),
+    lambda: with_shapes({'quant_conv.weight': (2, 3)}),
     r': 1 of another shape \(quant_conv\.weight \(2, 3\)\); expected those of diffusers',
   ),
   'several': (
-    lambda: changed(**dict.fromkeys([k for k in tensors_of('quant') if '.norm1.' in k]), x=ZEROS),
+    lambda: with_shapes({'x': ()} | {k: None for k in tensors_of('quant') if '.norm1.' in k}),
     r': 20 missing \(\S+, \S+, \S+, \.\.\.\), 1 unknown \(x\); ',
   ),
   'no attention': (
@@ -299,14 +295,6 @@ def test_statistics_are_those_of_the_pipelines(changes, expected, tmp_path):
   assert read_image_autoencoder(write_folder(tmp_path, 'quant', **changes)).statistics == expected
 
 
-def no_config(folder):
-  (folder / 'config.json').unlink()
-
-
-def broken_config(folder):
-  (folder / 'config.json').write_text('{"in_channels": ')
-
-
 def no_weights(folder):
   (folder / 'diffusion_pytorch_model.safetensors').unlink()
 
@@ -326,13 +314,19 @@ def other(**changes):
 
 
 def holding(**changes):
-  return lambda folder: write_folder(folder, 'quant', changed(**changes))
+  return lambda folder: write_folder(folder, 'quant', tensors_of('quant') | changes)
 
 
 NOT_FINITE = np.array([0, np.nan, 0, 0], np.float32)
 BAD_FILES = {
-  'no config': (no_config, r"config\.json' cannot be read: .*; give a folder that diffusers"),
-  'a broken config': (broken_config, r"config\.json' is no readable JSON: "),
+  'no config': (
+    lambda folder: (folder / 'config.json').unlink(),
+    r"config\.json' cannot be read: .*; give a folder that diffusers",
+  ),
+  'a broken config': (
+    lambda folder: (folder / 'config.json').write_text('{"in_channels": '),
+    r"config\.json' is no readable JSON: ",
+  ),
   'no weights': (no_weights, r"diffusion_pytorch_model\.safetensors' is not a readable"),
   'a pickle': (pickled, r"diffusion_pytorch_model\.bin' is a pickle, which may run any code"),
   'half a file': (damaged, r'is not a readable \.safetensors file: '),
@@ -355,7 +349,7 @@ BAD_FILES = {
   'other groups': (other(norm_num_groups=...), r'^8 channels do not divide into 32 groups; give'),
   'a wrong scale': (other(latents_mean=[0.0] * 3), r'expected 4 means and deviations, finite'),
   'other tensors': (
-    lambda folder: write_folder(folder, 'quant', {'a.weight': ZEROS}),
+    lambda folder: write_folder(folder, 'quant', {'a.weight': np.zeros((2, 3), np.float32)}),
     r'^there is no tensor encoder\.down_blocks\.0\.resnets\.0\.conv2\.weight; expected those',
   ),
 }  # fmt: skip

@@ -22,14 +22,14 @@ MODEL = Autoencoder(latent_channels=4, widths=(8, 8), strides=((2, 2, 2),), bloc
 STATISTICS = Statistics((0.5, -1.0, 0.0, 2.0), (0.5, 1.0, 2.0, 4.0))
 
 
-def clip(rows=2, frames=3, seed=0):
-  shape = (rows, frames, 8, 8, 3)
-  return jnp.asarray(np.random.default_rng(seed).integers(0, 256, shape), jnp.uint8)
+def movie(rows, frames, height=8, width=8):
+  shape = (rows, frames, height, width, 3)
+  return np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
 
 
 @pytest.fixture(scope='module')
 def params():
-  return random_parameters(MODEL.init, to_unit(clip()), jax.random.key(0))
+  return random_parameters(MODEL.init, to_unit(jnp.asarray(movie(2, 3))), jax.random.key(0))
 
 
 @pytest.fixture(scope='module')
@@ -55,22 +55,15 @@ def test_bytes_are_rounded_and_clipped():
   assert to_bytes(unit.astype(jnp.bfloat16)).dtype == jnp.uint8
 
 
-def test_statistics_are_numpys():
+def test_statistics_are_numpys_of_some_latents_and_no_deviation_is_zero():
   rng = np.random.default_rng(0)
   arrays = [rng.normal(3, 2, (n, 2, 3, 3, 4)).astype(np.float32) for n in (1, 5, 2)]
   found = estimate_statistics(arrays)
   rows = np.concatenate(arrays).reshape(-1, 4).astype(np.float64)
   np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12)
   np.testing.assert_allclose(found.std, rows.std(0), rtol=1e-12)
-
-
-def test_a_channel_that_never_moves_has_no_zero_deviation():
-  found = estimate_statistics([np.full((1, 1, 2, 2, 1), 7.0)])
-  assert found.mean == (7.0,)
-  assert found.std[0] > 0
-
-
-def test_statistics_of_nothing_are_refused():
+  constant = estimate_statistics([np.full((1, 1, 2, 2, 1), 7.0)])
+  assert constant.mean == (7.0,) and constant.std[0] > 0
   with pytest.raises(ValueError, match='no latents'):
     estimate_statistics([])
 
@@ -93,9 +86,10 @@ def test_statistics_from_a_file_are_finite_or_a_sentence(values):
 
 
 def test_statistics_cancel_between_encoding_and_decoding(plain, codec):
-  expected = np.asarray(plain.decode(plain.encode(clip()), 3), np.int32)
-  again = np.asarray(codec.decode(codec.encode(clip()), 3), np.int32)
-  assert again.shape == clip().shape
+  video = movie(2, 3)
+  expected = np.asarray(plain.decode(plain.encode(video), 3), np.int32)
+  again = np.asarray(codec.decode(codec.encode(video), 3), np.int32)
+  assert again.shape == video.shape
   assert np.abs(again - expected).max() <= 1  # a rounding may fall on the other side of a half
 
 
@@ -103,11 +97,6 @@ IN_TIME = Tiling(frames=8, overlap=4)  # 4 latents, of which 2 are shared
 IN_SPACE = Tiling(frames=8, overlap=4, size=8, feather=4)
 # Two dozen convolutions of at most 9 x 8 terms in a row, between values that norms keep near 1.
 TOLERANCE = 24 * 72 * EPS
-
-
-def movie(rows, frames, height=8, width=8):
-  shape = (rows, frames, height, width, 3)
-  return np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
 
 
 @pytest.fixture(scope='module')

@@ -42,16 +42,12 @@ def config_of(runs, encoders, latents, **changes):
 
 def alone(workdir, text):
   """What the encoder says of one text by itself, without padding, on one device."""
-  config = tiny_text.encoder_config(seed=load_width(workdir) - 8)
-  model, (params, _) = make_t5(config.model.to_dict()), load_params(workdir)
+  params, _ = load_params(workdir)
+  config = tiny_text.encoder_config(seed=params['tokens']['kernel'].shape[-1] - 8)
+  model = make_t5(config.model.to_dict())
   tokens = byte_tokens(text, 40)
   tokens = tokens[None, : int((tokens != 0).sum())]
   return jax.jit(model.apply)({'params': params}, tokens, np.ones(tokens.shape, bool))[0]
-
-
-def load_width(workdir):
-  params, _ = load_params(workdir)
-  return params['tokens']['kernel'].shape[-1]
 
 
 @pytest.mark.parametrize('name', tiny_text.READS)

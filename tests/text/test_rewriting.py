@@ -5,15 +5,7 @@ import json
 import pytest
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.text.rewriting import (
-  EXAMPLES,
-  RewriteSettings,
-  fault_of,
-  read_rewriter,
-  rewrite_prompts,
-  teach,
-  write_student_file,
-)
+from mgjax.text import rewriting
 from tests import binaries
 from tests.runtime.chat_server import Server
 
@@ -30,26 +22,26 @@ def answer(text):
 
 def settings_of(server, **changes):
   endpoint = {'model': 'tiny', 'url': server.url, 'first_pause': 0.001, 'attempts': 1, 'tries': 1}
-  return RewriteSettings(endpoint, **changes)
+  return rewriting.RewriteSettings(endpoint, **changes)
 
 
 def test_prompts_are_rewritten_and_their_frame_rates_stay(tmp_path):
   with Server(answer) as server:
     settings = settings_of(server)
     prompts = ['a dog runs', 'FPS-16 a dog runs']
-    found = rewrite_prompts(prompts, settings, tmp_path)
+    found = rewriting.rewrite_prompts(prompts, settings, tmp_path)
     assert found == [LONG['a dog runs'], f'FPS-16 {LONG["a dog runs"]}']
     (asked,) = server.asked['a dog runs']  # once for both
     system, user = asked[1]['messages']
-    assert EXAMPLES[0][1] in system['content'] and user['content'] == 'a dog runs'
-    assert rewrite_prompts(prompts, settings, tmp_path) == found
+    assert rewriting.EXAMPLES[0][1] in system['content'] and user['content'] == 'a dog runs'
+    assert rewriting.rewrite_prompts(prompts, settings, tmp_path) == found
     assert len(server.asked['a dog runs']) == 1  # answers are kept
 
 
 def test_a_prompt_that_is_not_rewritten_well_is_used_as_it_is(tmp_path, caplog):
   with Server(answer, lambda text: ['broken'] if text == 'a dog runs' else []) as server:
     prompts = list(LONG)
-    assert rewrite_prompts(prompts, settings_of(server), tmp_path) == prompts
+    assert rewriting.rewrite_prompts(prompts, settings_of(server), tmp_path) == prompts
   told = caplog.text
   assert "'HELLO' is missing" in told and 'there is no answer' in told and 'begins with' in told
 
@@ -66,7 +58,7 @@ def test_a_prompt_that_is_not_rewritten_well_is_used_as_it_is(tmp_path, caplog):
   ],
 )
 def test_faults_of_rewritten_prompts_are_told(prompt, rewritten, fault):
-  found = fault_of(prompt, rewritten, RewriteSettings({'model': 'tiny'}))
+  found = rewriting.fault_of(prompt, rewritten, rewriting.RewriteSettings({'model': 'tiny'}))
   assert fault in found and bool(fault) == bool(found)
 
 
@@ -74,39 +66,42 @@ def test_pairs_of_a_teacher_that_people_leave_become_the_file_of_a_student(tmp_p
   pairs, out = tmp_path / 'pairs.jsonl', tmp_path / 'student.jsonl'
   with Server(answer) as server:
     settings = settings_of(server)
-    assert teach(list(LONG), settings, tmp_path / 'answers', pairs) == {'kept': 1, 'dropped': 2}
+    assert rewriting.teach(list(LONG), settings, tmp_path / 'answers', pairs) == {
+      'kept': 1,
+      'dropped': 2,
+    }
     with pytest.raises(ConfigError, match='exists'):
-      teach(list(LONG), settings, tmp_path / 'answers', pairs)
+      rewriting.teach(list(LONG), settings, tmp_path / 'answers', pairs)
   rows = [json.loads(line) for line in pairs.read_text().splitlines()]
   assert [row['keep'] for row in rows] == [True, False, False]
   assert [bool(row['reason']) for row in rows] == [False, True, True]
   rows[1] |= {'keep': True, 'rewritten': 'Two cats sit by a sign that says "HELLO".'}  # mended
   rows[0]['keep'] = False
   pairs.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  assert write_student_file(pairs, out, settings) == 1
+  assert rewriting.write_student_file(pairs, out, settings) == 1
   (chat,) = [json.loads(line) for line in out.read_text().splitlines()]
   system, user, assistant = chat['messages']
   assert [each['role'] for each in chat['messages']] == ['system', 'user', 'assistant']
   assert user['content'] == rows[1]['prompt']
   assert json.loads(assistant['content']) == {'prompt': rows[1]['rewritten']}
   # A student is asked as it was taught.
-  student = RewriteSettings(settings.endpoint, examples=())
-  assert system['content'] == student.system and EXAMPLES[0][0] not in student.system
+  student = rewriting.RewriteSettings(settings.endpoint, examples=())
+  assert system['content'] == student.system and rewriting.EXAMPLES[0][0] not in student.system
   pairs.write_text(json.dumps(rows[0]) + '\n')
   with pytest.raises(DataError, match='no pair'):
-    write_student_file(pairs, out, settings)
+    rewriting.write_student_file(pairs, out, settings)
 
 
 def test_a_rewriter_is_named_by_model_and_address_or_a_file(tmp_path):
-  found = read_rewriter('meta/llama@http://127.0.0.1:8000/v1')
+  found = rewriting.read_rewriter('meta/llama@http://127.0.0.1:8000/v1')
   assert found.endpoint == {'model': 'meta/llama', 'url': 'http://127.0.0.1:8000/v1'}
   path = tmp_path / 'rewriter.json'
   path.write_text('{"endpoint": {"model": "a@b"}, "words": 80, "examples": []}')
-  assert read_rewriter(str(path)).words == 80
+  assert rewriting.read_rewriter(str(path)).words == 80
   path.write_text('{"endpoint": {"model": "a", "urll": "http://x"}}')
   for wrong in ('llama', '@http://x/v1', str(path), 'llama@http://u:secret@x/v1'):
     with pytest.raises(ConfigError) as refused:
-      read_rewriter(wrong)
+      rewriting.read_rewriter(wrong)
     assert wrong != 'llama@http://u:secret@x/v1' or 'secret' not in str(refused.value)
 
 
@@ -115,8 +110,7 @@ def test_the_command_teaches_and_writes_the_file_of_a_student(tmp_path):
   prompts.write_text('\n'.join(LONG))
   with Server(answer) as server:
     words = f'--input={prompts}', f'--teacher=tiny@{server.url}', f'--output={pairs}'
-    taught = binaries.run('data', 'teach', *words)
-    assert taught.returncode == 0, taught.stderr
+    taught = binaries.finish('data', 'teach', *words)
     again = binaries.run('data', 'teach', *words)
     assert again.returncode == 2 and 'exists' in again.stderr  # what people changed would be lost
   assert taught.stdout == f'1 pairs, and 2 dropped, in {pairs}\n'

@@ -18,6 +18,7 @@ from mgjax.text.t5_weights import t5_config, t5_fields
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries
 from tests.oracles import t5 as oracle
+from tests.tensors import assert_same, changed
 
 REST = {'buckets': 32, 'distance': 128, 'bias_in_every_layer': False, 'epsilon': 1e-6}
 # Of the whole model, of which the encoder is a part.
@@ -38,12 +39,6 @@ def folder(path, name, dtype=np.float32, **changes):
   (path / 'config.json').write_text(json.dumps(config))
   save_file(tensors(name, dtype), path / 'model.safetensors')
   return path
-
-
-def equal(one, other):
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], strict=True, err_msg=name)
 
 
 @pytest.mark.parametrize('name', oracle.MODELS)
@@ -80,7 +75,7 @@ def test_an_encoder_goes_back_bit_by_bit(dtype, keep, tmp_path, caplog):
   (digest,) = meta['notes']['source']['sha256'].values()
   assert any(digest in message for message in caplog.messages)
   export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), tensors('t5_1_1', np.dtype(dtype)))
+  assert_same(load_file(tmp_path / 'out/model.safetensors'), tensors('t5_1_1', np.dtype(dtype)))
   out = json.loads((tmp_path / 'out/config.json').read_text())
   assert out == json.loads((given / 'config.json').read_text())
 
@@ -94,7 +89,7 @@ def test_the_project_s_own_file_comes_back_bit_by_bit(tmp_path):
   files = [(tmp_path / f'{name}.safetensors').read_bytes() for name in ('one', 'two')]
   assert files[0] == files[1]
   export_weights(tmp_path / 'two', tmp_path / 'out', 'transformers')
-  equal(load_file(tmp_path / 'out/model.safetensors'), tensors('ul2', np.dtype('bfloat16')))
+  assert_same(load_file(tmp_path / 'out/model.safetensors'), tensors('ul2', np.dtype('bfloat16')))
 
 
 def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
@@ -115,7 +110,7 @@ def test_several_files_and_a_decoder_make_the_same_encoder(tmp_path, caplog):
   assert '2 tensors (decoder.block.0.layer.0.layer_norm.weight, lm_head.weight) are left' in said
   assert "no config.json: taken from config.model: activation = 'relu', distance =" in said
   one, other = (named_leaves(load_params(tmp_path / run)[0]) for run in ('run', 'again'))
-  equal(one, other)
+  assert_same(one, other)
 
 
 @pytest.mark.parametrize(
@@ -139,12 +134,7 @@ def test_what_is_no_such_encoder_is_refused_and_nothing_is_written(
   config, change, message, tmp_path
 ):
   given = folder(tmp_path / 'given', 't5_1_1', **config)
-  found = tensors('t5_1_1')
-  for name, shape in change.items():
-    found.pop(name, None)
-    if shape is not None:
-      found[name] = np.ones(shape, np.float32)
-  save_file(found, given / 'model.safetensors')
+  save_file(changed(tensors('t5_1_1'), change), given / 'model.safetensors')
   with pytest.raises(ConfigError, match=message):
     import_weights(t5_base.get_config(), given, tmp_path / 'run')
   assert not open_checkpoints(tmp_path / 'run').begun()

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, processors
 
 from mgjax.core.errors import ConfigError
 from mgjax.text import tokenizer_files
@@ -164,16 +165,15 @@ def test_a_tokenizer_travels_to_other_processes(name, loaded):
   )  # fmt: skip
 
 
-def word_level(path, ends=True, **vocabulary):
+def word_level(path, end=7, ends=True, **vocabulary):
   """A tokenizer.json of two words."""
-  from tokenizers import Tokenizer, models, processors
-
-  vocabulary = {'a': 0, 'b': 1, '</s>': 7} | vocabulary
+  vocabulary = {'a': 0, 'b': 1, '</s>': end} | vocabulary
   tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token='a'))
   if ends:
     tokenizer.post_processor = processors.TemplateProcessing(
-      single=['$A', '</s>'], special_tokens=[('</s>', 7)]
+      single=['$A', '</s>'], special_tokens=[('</s>', end)]
     )
+  path.parent.mkdir(parents=True, exist_ok=True)
   tokenizer.save(str(path))
   return path
 

@@ -2,56 +2,39 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer, models, processors
 
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base
 from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.errors import ConfigError
-from mgjax.text.t5_weights import t5_config
 from mgjax.text.tokenizer_folder import load_tokenizer_of
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries
 from tests.clip.vectors import tensors_of, vectors
-from tests.oracles import t5 as oracle
-from tests.text.test_t5_weights import REST, tensors
+from tests.text.test_t5_weights import folder
+from tests.text.test_tokenizer_files import word_level as write_json
 
 TEXT = 'a cat'
 EXTRA = {'tokenizer_config.json': '{"model_max_length": 512}\n', 'README.md': 'not a tokenizer'}
 
 
-def write_json(path, end=7):
-  """A tokenizer.json of few words."""
-  tokenizer = Tokenizer(models.WordLevel({'a cat': 0, 'a': 1, '</s>': end}, unk_token='a'))
-  tokenizer.post_processor = processors.TemplateProcessing(
-    single=['$A', '</s>'], special_tokens=[('</s>', end)]
-  )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  tokenizer.save(str(path))
-  return path
-
-
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   """A published T5 without its tokenizer."""
-  folder = tmp_path_factory.mktemp('given')
-  (folder / 'config.json').write_text(json.dumps(t5_config(REST | oracle.MODELS['t5_1_1'])))
-  save_file(tensors('t5_1_1'), folder / 'model.safetensors')
-  return folder
+  return folder(tmp_path_factory.mktemp('given') / 't5', 't5_1_1')
 
 
 @pytest.fixture
 def given(weights, tmp_path):
   """The same with one."""
-  folder = tmp_path / 'given'
-  write_json(folder / 'tokenizer.json')
+  given = shutil.copytree(weights, tmp_path / 'given')
+  write_json(given / 'tokenizer.json')
   for name, text in EXTRA.items():
-    (folder / name).write_text(text)
-  for file in weights.iterdir():
-    (folder / file.name).symlink_to(file)
-  return folder
+    (given / name).write_text(text)
+  return given
 
 
 def test_files_beside_the_weights_go_in_and_come_back(given, tmp_path, caplog):
@@ -132,14 +115,11 @@ def test_bytes_need_no_file(weights, tmp_path, caplog):
 
 
 def test_a_damaged_tokenizer_leaves_nothing_behind(weights, tmp_path):
-  folder = tmp_path / 'given'
-  folder.mkdir()
-  for file in weights.iterdir():
-    (folder / file.name).symlink_to(file)
-  (tmp_path / 'elsewhere').mkdir()
-  for place in (folder, tmp_path / 'elsewhere'):
+  given, elsewhere = shutil.copytree(weights, tmp_path / 'given'), tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  for place in (given, elsewhere):
     (place / 'tokenizer.json').write_bytes(b'\x89PNG')
-  for source, tokenizer in ((folder, None), (weights, tmp_path / 'elsewhere')):
+  for source, tokenizer in ((given, None), (weights, elsewhere)):
     with pytest.raises(ConfigError, match='cannot be read as a tokenizer'):
       import_weights(t5_base.get_config(), source, tmp_path / 'run', tokenizer)
     assert not (tmp_path / 'run').exists()

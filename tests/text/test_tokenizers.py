@@ -6,13 +6,10 @@ import pytest
 from mgjax.text.tokenizers import BYTE_VOCABULARY, EOS, PAD, byte_tokens
 
 
-def test_tokens_are_byt5s():
+def test_tokens_are_byt5s_and_of_an_empty_text_the_end():
   tokens = byte_tokens('héllo', 10)
   assert tokens.tolist() == [107, 198, 172, 111, 111, 114, EOS, PAD, PAD, PAD]
   assert tokens.dtype == np.int32
-
-
-def test_empty_text_is_the_end_token():
   assert byte_tokens('', 4).tolist() == [EOS, PAD, PAD, PAD]
 
 

@@ -74,7 +74,7 @@ def test_gradients_are_those_of_a_dense_twin_in_the_subspace(tiny_runs):
   spec = make_spec(adapted(tiny_runs), tiny_runs / 'none')
   base = spec.frozen['base']
   adapters = random_like(spec.init(jax.random.key(0)))
-  batch = spec.prepare(next(iter(_batches(spec))))
+  batch = spec.prepare(next(iter(validation_batches(spec.validation[-1], 1))))
   key = jax.random.key(3)
 
   def loss(params):
@@ -165,7 +165,3 @@ def test_adapters_want_their_model(tiny_runs, tmp_path):
     train(config, tmp_path / 'mine')
   with pytest.raises(ConfigError, match=r'the model, of the fingerprint .* is not there'):
     load(tmp_path / 'mine')
-
-
-def _batches(spec):
-  return validation_batches(spec.validation[-1], 1)

@@ -17,6 +17,7 @@ from mgjax.data.batch_order import ShapeBucket, make_batches, samples_of_batch
 from mgjax.registry import make_spec
 from mgjax.training.faults import drop_skipped
 from tests import binaries, tiny
+from tests.data.test_loader import Numbered
 
 
 class Spoilt:
@@ -129,33 +130,14 @@ def test_the_same_command_with_debug_nans_shows_the_operation(tiny_runs, tmp_pat
   assert re.search(r'File ".*/mgjax/(nn|flow|backbone|flow_models|training)/', shown.stderr)
 
 
-class Counted:
-  """A source of its own indices."""
-
-  def __len__(self):
-    return 11
-
-  def __getitem__(self, index):
-    return {'index': np.asarray(operator.index(index))}
-
-
 def test_the_samples_of_a_batch_are_those_that_every_host_reads():
-  buckets = [ShapeBucket(name, Counted(), 4, weight) for name, weight in (('a', 1), ('b', 2))]
+  buckets = [ShapeBucket(name, Numbered(mark, 11), 4, mark + 1) for mark, name in enumerate('ab')]
   for step in range(20):
     bucket, indices = samples_of_batch(buckets, step, seed=5)
     for hosts in (1, 2):
       read = [make_batches(buckets, seed=5, host=h, hosts=hosts)[step] for h in range(hosts)]
       assert np.concatenate([each['index'] for each in read]).tolist() == indices
-    assert bucket.name == ('a', 'b')[make_batches(_named(buckets), seed=5)[step]['which'][0]]
-
-
-def _named(buckets):
-  def transform(number):
-    return lambda sample: {'which': np.asarray(number)}
-
-  return [
-    dataclasses.replace(each, transform=transform(number)) for number, each in enumerate(buckets)
-  ]
+      assert {bucket.name} == {'ab'[mark] for each in read for mark in each['mark']}
 
 
 def test_what_was_skipped_is_no_part_of_the_means_and_spikes_are_told_as_such(caplog):

@@ -2,7 +2,6 @@
 
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,16 +25,11 @@ from mgjax.training.spec import Adversary
 from mgjax.training.state import start_discriminator, start_state
 from mgjax.training.step import make_step
 from tests import tiny
+from tests.training.test_step import Scale
 
 ROWS, WIDTH = 8, 16
 # Where a number of a batch can be that only one of the players, or both, get to read.
 PLACES = {1: ('x', 'w'), 2: ('x', 'w', 'z')}
-
-
-class Scale(nn.Module):
-  @nn.compact
-  def __call__(self, x):
-    return x * self.param('scale', nn.initializers.ones, (WIDTH,))[None]
 
 
 def objective(predict, batch, key):

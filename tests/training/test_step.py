@@ -17,7 +17,7 @@ ROWS, WIDTH = 8, 3
 class Scale(nn.Module):
   @nn.compact
   def __call__(self, x):
-    return x * self.param('scale', nn.initializers.ones, (WIDTH,))[None]
+    return x * self.param('scale', nn.initializers.ones, x.shape[1:])[None]
 
 
 def objective(predict, batch, key):

@@ -37,7 +37,6 @@ CLEAN = Recipe(NOTHING, NOTHING, None, 'bicubic', False, 0)
 NEVER = dict.fromkeys(('blur', 'enlarge', 'shrink', 'noise', 'jpeg', 'video'), 0.0)
 CODEC = {'jpeg': jpeg, 'video_codec': video_codec}
 SMALL = Degradation(blur_scale=0.25)
-NOISES = {'gaussian': Noise('gaussian', 12.0, False), 'grey': Noise('gaussian', 12.0, True)}
 
 
 def recipes(settings, count):
@@ -312,7 +311,9 @@ def test_clips_of_any_size_and_length_come_out(shape):
 
 def test_a_recipe_is_described_in_one_line():
   assert describe(CLEAN) == 'clean'
-  first = Round(Blur('anisotropic', 7, (1.23, 0.4), 1.0), 0.6, 'area', NOISES['grey'], 43, None)
+  first = Round(
+    Blur('anisotropic', 7, (1.23, 0.4), 1.0), 0.6, 'area', Noise('gaussian', 12.0, True), 43, None
+  )
   second = dataclasses.replace(NOTHING, noise=Noise('poisson', 0.5, False), codec=('h264', 31.2))
   recipe = Recipe(first, second, Blur(SINC, 21, cutoff=0.4), 'area', False, 0)
   assert describe(recipe) == (

@@ -112,17 +112,22 @@ def high_band(videos):
   return energy[:, :, np.maximum(rows[:, None], columns) >= 7 / 16].sum() / energy.sum()
 
 
-def test_frames_are_pulled_as_they_are_needed(upsampler):
+def pulled_ahead(stream, video):
+  """At each frame that is made, how many more have been pulled."""
   pulled = 0
 
   def frames():
     nonlocal pulled
-    for frame in clip(400):
+    for frame in video:
       pulled += 1
       yield frame
 
-  made = upsampler.stream(frames(), size=(SIDE, SIDE), rows=2)
-  ahead = [pulled - done for done, _ in enumerate(made)]
+  return [pulled - done for done, _ in enumerate(stream(frames()))]
+
+
+def test_frames_are_pulled_as_they_are_needed(upsampler):
+  options = {'size': (SIDE, SIDE), 'rows': 2}
+  ahead = pulled_ahead(lambda frames: upsampler.stream(frames, **options), clip(400))
   assert len(ahead) == 400 and max(ahead[:100]) >= max(ahead[100:]) - 8  # a chunk of the codec
 
 

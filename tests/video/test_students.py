@@ -132,18 +132,6 @@ def without_scale(config):
   del config.model.conditionings.guidance_scale, config.objective.dropout.guidance_scale
 
 
-def another_teacher(config):
-  config.objective.few_steps.teacher = '/nobody'
-
-
-def other_critic(config):
-  config.discriminator.widths = (16,)
-
-
-def no_critic(config):
-  del config['discriminator']
-
-
 def both(config):
   config.objective.few_steps = config.objective.distribution_matching.to_dict() | {'steps': 8}
 
@@ -152,12 +140,15 @@ def both(config):
   ('kind', 'spoil', 'error', 'sentence'),
   [
     ('guided', without_scale, ConfigError, "'kind': 'guidance_scale'"),
-    ('few_steps', another_teacher, CheckpointError, 'no checkpoint in .*nobody'),
-    ('matching', other_critic, ConfigError, r"\['widths'\]; the critic is a network as its"),
-    ('matching', no_critic, ConfigError, "configuration has nothing as 'discriminator'"),
+    ('few_steps', lambda config: config.objective.few_steps.update(teacher='/nobody'),
+     CheckpointError, 'no checkpoint in .*nobody'),
+    ('matching', lambda config: config.discriminator.update(widths=(16,)),
+     ConfigError, r"\['widths'\]; the critic is a network as its"),
+    ('matching', lambda config: config.pop('discriminator'),
+     ConfigError, "configuration has nothing as 'discriminator'"),
     ('matching', both, ConfigError, 'one model learns one of them'),
   ],
-)
+)  # fmt: skip
 def test_what_cannot_be_is_one_sentence(tiny_runs, tmp_path, kind, spoil, error, sentence):
   config = student(kind, tiny_runs)
   spoil(config)

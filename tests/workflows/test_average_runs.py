@@ -117,11 +117,6 @@ def test_what_cannot_be_averaged_is_an_error(runs, tiny_runs, tmp_path):
     average_runs([AverageCandidate(str(runs / 'a'), 7)], workdir)
 
 
-def last_validation(workdir):
-  rows = [row for row in tiny.metrics(workdir) if any(name.endswith('/loss') for name in row)]
-  return validation_loss(rows[-1])
-
-
 @pytest.mark.parametrize(
   'component',
   [
@@ -134,7 +129,8 @@ def test_an_average_of_one_run_is_that_run(request, tmp_path, component):
   workdir, out = request.getfixturevalue(runs) / component, tmp_path / 'average'
   loss = average_runs([AverageCandidate(str(workdir))], out, greedy=True).loss
   # The run validated the same numbers with the same batches, noise and times when it ended.
-  assert loss == pytest.approx(last_validation(workdir), rel=1e-6)
+  rows = [row for row in tiny.metrics(workdir) if any(name.endswith('/loss') for name in row)]
+  assert loss == pytest.approx(validation_loss(rows[-1]), rel=1e-6)
   np.testing.assert_array_equal(values(out), values(workdir))
   np.testing.assert_array_equal(values(out, 'params'), values(workdir))
 
@@ -144,10 +140,9 @@ def tree(value, dtype=jnp.float32):
 
 
 def test_a_mean_is_weighted():
-  mean = mean_params(map(tree, (1.0, 2.0, 6.0)), [2, 1, 1])
-  assert mean['block']['kernel'].shape == (2, 3)
-  assert mean['bias'].tolist() == [2.5] * 4
-  assert mean_params(map(tree, (1.0, 2.0, 6.0)), [1, 1, 1])['bias'].tolist() == [3.0] * 4
+  for weights, mean in (([2, 1, 1], 2.5), ([1, 1, 1], 3.0)):
+    found = mean_params(map(tree, (1.0, 2.0, 6.0)), weights)
+    assert found['block']['kernel'].shape == (2, 3) and found['bias'].tolist() == [mean] * 4
 
 
 def test_many_models_cost_no_bits():

@@ -30,6 +30,7 @@ from mgjax.workflows.make_pairs import PAGE
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.edits import TASKS
 from tests import binaries, tiny, tiny_editing, tiny_text
+from tests.folders import files_of
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
 from tests.tiny_personalization import make_recogniser
@@ -38,20 +39,9 @@ CLIPS, VALIDATION = 12, 8
 SIZES = {'batch_size': 4, 'samples_per_shard': 4}
 
 
-def files_of(directory):
-  """The bytes of all that pairs left behind, but for the locks of folders."""
-  return {
-    path.relative_to(directory).as_posix(): path.read_bytes()
-    for path in directory.rglob('*')
-    if path.is_file() and path.suffix != '.lock'
-  }
-
-
-def same(directory, expected):
-  first, second = files_of(directory), files_of(expected)
-  assert first.keys() == second.keys()
-  assert [name for name in first if first[name] != second[name]] == []
-  return True
+def pairs_of(directory):
+  """All that pairs left behind, but for the locks of folders."""
+  return files_of(directory, kept=lambda path: path.suffix != '.lock')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -183,7 +173,7 @@ def test_the_clip_before_the_edit_is_never_looked_at(made, tmp_path, monkeypatch
 
   monkeypatch.setattr(Digits, 'show', without_source)
   backtranslate(made.config().to_dict(), tmp_path / 'pairs', **SIZES)
-  assert same(tmp_path / 'pairs', made.directory)
+  assert pairs_of(tmp_path / 'pairs') == pairs_of(made.directory)
 
 
 def test_thresholds_drop_pairs_and_say_why(made, tmp_path):
@@ -245,13 +235,13 @@ def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
     'editor': str(other), 'recogniser': str(recogniser), 'noise': 0.1, 'direction': -0.9,
     'structure': -0.9, 'seed': 1, 'clips': 8,
   }  # fmt: skip
-  before = files_of(made.directory)
+  before = pairs_of(made.directory)
   for name, value in changes.items():
     with pytest.raises(ConfigError, match='was begun with other values'):
       backtranslate(
         made.config(**{f'backtranslation__{name}': value}).to_dict(), made.directory, **SIZES
       )
-  assert files_of(made.directory) == before
+  assert pairs_of(made.directory) == before
   # The same weights at another place are the same.
   config = made.config(backtranslation__editor=str(same_weights))
   assert backtranslate(config.to_dict(), made.directory, **SIZES) == made.results

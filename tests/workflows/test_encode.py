@@ -26,6 +26,7 @@ from mgjax.workflows.encode import (
   stored_prompts,
 )
 from tests import tiny
+from tests.tensors import assert_same
 
 BUCKETS = [('train', 'video'), ('train', 'image'), ('validation', 'video')]
 
@@ -41,10 +42,7 @@ def same_rows(one, other):
     first, second = (Records(path / split / name) for path in (one, other))
     assert len(first) == len(second) > 0
     for index in range(len(first)):
-      row, again = first[index], second[index]
-      assert row.keys() == again.keys()
-      for key, value in row.items():
-        np.testing.assert_array_equal(value, again[key], err_msg=f'{split} {name} {index} {key}')
+      assert_same(first[index], second[index])
     for key in ('count', 'mean', 'std'):
       ours, theirs = (records.summary['latents'][key] for records in (first, second))
       np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)

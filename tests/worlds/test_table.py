@@ -1,6 +1,8 @@
 """A world is a folder and a row: data of it are read, checked and split as of any other."""
 
 import dataclasses
+import functools
+import pickle
 import sys
 import types
 from typing import ClassVar
@@ -13,6 +15,11 @@ from mgjax.data.settings import data_settings
 from mgjax.data.shape import Shape
 from mgjax.data.sources import make_sources
 from mgjax.worlds import table
+from mgjax.worlds.digits.clips import Digits
+from mgjax.worlds.digits.edits import TASKS
+from mgjax.worlds.digits.signs import Signs
+from mgjax.worlds.solids.clips import EXTRAS, Solids
+from tests.tensors import assert_same
 
 SHAPES = {'video': Shape(4, 8, 8, (6.0, 6.0)), 'image': Shape(1, 8, 8, (6.0, 6.0))}
 
@@ -70,6 +77,29 @@ def test_every_world_has_what_sources_are_asked_for(world):
   assert isinstance(sample['caption'], str) and sample['caption'] == source[1]['caption']
   assert source.fingerprint != other.fingerprint and len(other) < len(source)
   assert (sample['video'] != other[1]['video']).any()
+
+
+@pytest.mark.parametrize(
+  ('make', 'split'),
+  [
+    (Digits, 'test'),
+    (Signs, 'test'),
+    (functools.partial(Digits, edits=TASKS, captions='all', background='tinted'), 'test'),
+    (functools.partial(Solids, size=(32, 32), sound=True, extras=EXTRAS), 'in_distribution'),
+  ],
+  ids=['digits', 'signs', 'edits', 'solids'],
+)
+def test_a_sample_is_a_function_of_seed_split_and_index_up_to_its_length(make, split):
+  source = make(frames=4, length=9)
+  copy = pickle.loads(pickle.dumps(source))
+  for index in (7, 3, 7):
+    assert_same(source[index], copy[index])
+  others = (source[8], make(frames=4, seed=1)[7], make(frames=4, split=split)[7])
+  assert all((source[7]['video'] != other['video']).any() for other in others)
+  assert len(source) == 9 and len(list(source)) == 9
+  for index in (9, -1):
+    with pytest.raises(IndexError, match='of 9 samples'):
+      source[index]
 
 
 def test_another_name_is_refused_with_the_one_that_was_meant():

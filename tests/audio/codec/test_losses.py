@@ -7,14 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.losses import (
-  adversarial_loss,
-  discriminator_loss,
-  feature_distance,
-  mel_distance,
-  stft_distance,
-  waveform_distance,
-)
+from mgjax.audio.codec import losses
 from mgjax.audio.codec.spectrum import mel_filters, stft
 from mgjax.core.errors import DataError
 from mgjax.parallel.mesh import make_mesh
@@ -40,7 +33,9 @@ def sounds():
 
 def test_the_distance_of_levels_and_its_gradient_are_those_of_the_twin():
   sound, other = sounds()
-  value, gradient = jax.jit(jax.value_and_grad(lambda other: mel_distance(sound, other)))(other)
+  value, gradient = jax.jit(jax.value_and_grad(lambda other: losses.mel_distance(sound, other)))(
+    other
+  )
   exact = vectors()['mel_gradient']
   assert float(value) == pytest.approx(float(vectors()['mel']), rel=CLOSE)
   # The gradient of a logarithm divides by the magnitude: of one that is a thousandth of the largest
@@ -49,7 +44,7 @@ def test_the_distance_of_levels_and_its_gradient_are_those_of_the_twin():
 
 
 def test_the_distance_of_spectra_is_that_of_the_twin():
-  assert float(jax.jit(stft_distance)(*sounds())) == pytest.approx(
+  assert float(jax.jit(losses.stft_distance)(*sounds())) == pytest.approx(
     float(vectors()['stft']), rel=CLOSE
   )
 
@@ -57,7 +52,7 @@ def test_the_distance_of_spectra_is_that_of_the_twin():
 def test_silence_is_far_from_sound_and_near_itself_and_gradients_stay_finite():
   silence = jnp.zeros((1, 2048, 1))
   noise = jax.random.normal(jax.random.key(0), silence.shape)
-  learn = jax.jit(jax.value_and_grad(lambda other, sound: mel_distance(sound, other)))
+  learn = jax.jit(jax.value_and_grad(lambda other, sound: losses.mel_distance(sound, other)))
   for other, sound, least in ((silence, silence, 0), (silence, noise, 20), (noise, silence, 20)):
     value, gradient = learn(other, sound)
     assert least <= float(value) < least + 30
@@ -94,27 +89,27 @@ def test_losses_of_both_sides_are_their_formulas():
   real, fake = opinions(0), opinions(1)
   arrays = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), each) for each in (real, fake)]
   against = sum(((1 - x) ** 2).mean() for _, x in fake)
-  assert float(adversarial_loss(arrays[1])) == pytest.approx(against, rel=30 * EPS)
+  assert float(losses.adversarial_loss(arrays[1])) == pytest.approx(against, rel=30 * EPS)
   told = sum(((1 - x) ** 2).mean() for _, x in real) + sum((y**2).mean() for _, y in fake)
-  assert float(discriminator_loss(*arrays)) == pytest.approx(told, rel=30 * EPS)
+  assert float(losses.discriminator_loss(*arrays)) == pytest.approx(told, rel=30 * EPS)
   apart = sum(
     np.abs(x - y).mean()
     for (xs, _), (ys, _) in zip(real, fake, strict=True)
     for x, y in zip(xs, ys, strict=True)
   )
-  assert float(feature_distance(*arrays)) == pytest.approx(apart, rel=30 * EPS)
-  of_real, of_fake = jax.jit(jax.grad(feature_distance, argnums=(0, 1)))(*arrays)
+  assert float(losses.feature_distance(*arrays)) == pytest.approx(apart, rel=30 * EPS)
+  of_real, of_fake = jax.jit(jax.grad(losses.feature_distance, argnums=(0, 1)))(*arrays)
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(of_real))
   assert np.any(jax.tree.leaves(of_fake)[0])
 
 
 def test_the_distance_of_waveforms_is_a_mean():
-  assert float(waveform_distance(jnp.zeros((1, 4, 1)), jnp.full((1, 4, 1), -2.0))) == 2
+  assert float(losses.waveform_distance(jnp.zeros((1, 4, 1)), jnp.full((1, 4, 1), -2.0))) == 2
 
 
 def test_rows_on_a_mesh_are_measured_where_they_are():
   sound, other = (jnp.concatenate([x] * 4) for x in sounds())
-  learn = jax.jit(jax.value_and_grad(stft_distance))
+  learn = jax.jit(jax.value_and_grad(losses.stft_distance))
   expected = learn(sound, other)
   with jax.set_mesh(make_mesh({'data': 2, 'fsdp': 2, 'context': 2})):
     found = learn(sound, other)

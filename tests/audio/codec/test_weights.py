@@ -25,6 +25,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from tests.audio.codec.shapes import shapes
 from tests.oracles import codec as oracle
+from tests.tensors import assert_same
 
 CODEC = Codec(width=2, strides=(2, 4), latent_channels=3, decoder_width=8)
 # Of the watermark, as published: the ELU convolutions of a decoder level, and its own model.
@@ -68,12 +69,6 @@ def watermark(levels=2):
   return {name: np.ones(3, np.float32) for name in names}
 
 
-def equal(one, other):
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], strict=True)
-
-
 @pytest.mark.parametrize('number', ['10', '1000000000', '9' * 5000])
 def test_a_level_of_a_great_number_makes_no_great_model(number):
   more = {f'encoder.block.{number}.block.4.bias': np.ones(1, np.float32)}
@@ -106,7 +101,7 @@ def test_the_watermark_is_left_out_and_counted():
   assert skipped == 2 * 12 + 25
   expected, none = import_published(drawn(), shapes(CODEC))
   assert none == 0
-  equal(named_leaves(params), named_leaves(expected))
+  assert_same(named_leaves(params), named_leaves(expected))
 
 
 def effective(params):
@@ -161,7 +156,7 @@ def test_one_side_comes_from_transformers_and_the_other_stays(side):
     name: leaf if name.startswith(side) else np.full(leaf.shape, 7, np.float32)
     for name, leaf in named_leaves(expected).items()
   }
-  equal(named_leaves(params), mixed)
+  assert_same(named_leaves(params), mixed)
 
 
 @pytest.mark.parametrize('form', [lambda tensors: tensors, folded])

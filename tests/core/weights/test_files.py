@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.weights.files import read_weights
+from tests.tensors import assert_same
 
 TENSORS = {'a': np.ones((2, 3), np.float32), 'b': np.ones(4, jnp.bfloat16), 'ids': np.arange(5)}
 INDEX = 'model.safetensors.index.json'
@@ -27,9 +28,7 @@ def shards(folder, weight_map=None):
 
 
 def check(weights, *files):
-  assert weights.tensors.keys() == TENSORS.keys()
-  for name, tensor in TENSORS.items():
-    np.testing.assert_array_equal(weights.tensors[name], tensor, strict=True)
+  assert_same(weights.tensors, TENSORS)
   assert weights.types() == {'a': 'float32', 'b': 'bfloat16', 'ids': 'int64'}
   digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
   assert weights.digests == digests

@@ -7,6 +7,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.weights.names import TRANSPOSED, TensorName, arrange, export_tensors, import_tensors
+from tests.tensors import assert_same, changed
 
 ROWS = (
   TensorName('embed/table', ('shared.weight', 'encoder.embed_tokens.weight')),
@@ -46,17 +47,11 @@ def read(tensors, **how):
   return import_tensors(ROWS, tensors, shapes(), expected='those of a test', **how)
 
 
-def equal(one, other):
-  assert one.keys() == other.keys()
-  for name, array in one.items():
-    np.testing.assert_array_equal(array, other[name], strict=True)
-
-
 def test_every_tensor_comes_to_its_place():
   tensors = drawn()
   params, left_out = read(tensors)
   assert not left_out
-  equal(export_tensors(ROWS, params), tensors)
+  assert_same(export_tensors(ROWS, params), tensors)
   np.testing.assert_array_equal(params['embed']['table'], tensors['shared.weight'])
   for layer in (0, 2, 11):  # by number: 'block.10' is not the second
     up = params['layers']['up']['kernel'][layer]
@@ -73,7 +68,7 @@ def test_export_gives_back_every_bit(dtype, keep_type):
   params, _ = read(tensors, keep_type=keep_type)
   leaf = params['layers']['up']['kernel']
   assert leaf.dtype == (dtype if keep_type else np.float32)
-  equal(export_tensors(ROWS, params, {n: str(t.dtype) for n, t in tensors.items()}), tensors)
+  assert_same(export_tensors(ROWS, params, {n: str(t.dtype) for n, t in tensors.items()}), tensors)
 
 
 def test_a_tensor_may_stand_by_any_of_its_names():
@@ -82,14 +77,14 @@ def test_a_tensor_may_stand_by_any_of_its_names():
   alias = dict(tensors)
   alias['encoder.embed_tokens.weight'] = alias.pop('shared.weight')
   jax.tree.map(np.testing.assert_array_equal, read(alias)[0], expected)
-  equal(export_tensors(ROWS, expected, dict.fromkeys(alias, 'float32')), alias)
+  assert_same(export_tensors(ROWS, expected, dict.fromkeys(alias, 'float32')), alias)
 
 
 def test_a_tensor_by_two_names_must_be_one():
   tensors = drawn()
   twice = tensors | {'encoder.embed_tokens.weight': tensors['shared.weight'].copy()}
   params, _ = read(twice)
-  equal(export_tensors(ROWS, params, dict.fromkeys(twice, 'float32')), twice)
+  assert_same(export_tensors(ROWS, params, dict.fromkeys(twice, 'float32')), twice)
   twice['encoder.embed_tokens.weight'][0, 0] += 1
   with pytest.raises(ConfigError, match=r'shared\.weight and encoder.* are one'):
     read(twice)
@@ -115,13 +110,8 @@ def test_what_rows_leave_out_is_named():
   ],
 )
 def test_every_name_and_shape_is_accounted_for(change, message):
-  tensors = drawn()
-  for name, shape in change.items():
-    tensors.pop(name, None)
-    if shape is not None:
-      tensors[name] = np.ones(shape, np.float32)
   with pytest.raises(ConfigError, match=message):
-    read(tensors)
+    read(changed(drawn(), change))
 
 
 def test_parameters_are_finite_and_may_have_fractions():

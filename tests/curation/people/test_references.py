@@ -282,8 +282,7 @@ def test_the_commands_make_records_and_a_page(tmp_path):
   sheet = tmp_path / 'sheet.png'
   places = f'--input={clips}', f'--output={tmp_path}/out', f'--sheet={sheet}'
   arguments = (*places, '--references=side=64')
-  done = binaries.run('data', 'references', *arguments)
-  assert done.returncode == 0, done.stderr
+  done = binaries.finish('data', 'references', *arguments)
   assert '1 rows paired, 0 cross-paired' in done.stdout and sheet.exists()
   (row,) = Records(tmp_path / 'out')
   assert row['reference'].shape == (5, 64, 64, 3) and row['reference'].any()

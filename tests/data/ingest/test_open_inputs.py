@@ -53,17 +53,21 @@ def in_tars(folder):
   return folder
 
 
-def in_parquet(folder, nested=True, **options):
+def in_rows(path, names, *columns, **options):
+  """A parquet file of these columns, whose names may be alike."""
   pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
   parquet = pytest.importorskip('pyarrow.parquet')
+  parquet.write_table(pyarrow.table(list(map(pyarrow.array, columns)), names), path, **options)
+  return path
+
+
+def in_parquet(folder, nested=True, **options):
   folder.mkdir(exist_ok=True)
-  cells = [{'bytes': data, 'path': f'{key}.mp4'} for key, (data, _) in CLIPS.items()]
-  table = {
-    'video': cells if nested else [cell['bytes'] for cell in cells],
-    'caption': [caption for _, caption in CLIPS.values()],
-    'score': [0.5] * len(CLIPS),
-  }
-  parquet.write_table(pyarrow.table(table), folder / 'part.parquet', **options)
+  clips, captions = zip(*CLIPS.values(), strict=True)
+  if nested:
+    clips = [{'bytes': data, 'path': f'{key}.mp4'} for key, (data, _) in CLIPS.items()]
+  names = ['video', 'caption', 'score']
+  in_rows(folder / 'part.parquet', names, clips, captions, [0.5] * len(clips), **options)
   return folder
 
 
@@ -191,11 +195,9 @@ def test_every_damaged_byte_of_a_header_is_survived(tmp_path):
 
 
 def test_rows_of_parquet_without_clips_or_captions_are_refused(tmp_path):
-  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
-  parquet = pytest.importorskip('pyarrow.parquet')
   cells = [{'bytes': b'x', 'path': None}, {'bytes': None, 'path': 'far.mp4'}, None]
-  table = pyarrow.table({'clip': cells * 3, 'text': ['one', 'two', 'three', None, '', *'abcd']})
-  parquet.write_table(table, tmp_path / 'a.parquet')
+  texts = ['one', 'two', 'three', None, '', *'abcd']
+  in_rows(tmp_path / 'a.parquet', ['clip', 'text'], cells * 3, texts)
   (tmp_path / 'b.parquet').write_bytes(b'PAR1 and nothing that follows')
   inputs = open_inputs(tmp_path)
   found = rejections(inputs)
@@ -271,14 +273,6 @@ def test_a_name_in_a_tar_that_is_too_long_costs_its_own_member(tmp_path):
   assert [each.caption for each in inputs if not isinstance(each, Rejected)] == ['one', 'two']
   (reason,) = rejections(inputs).values()
   assert 'has a name of 70' in reason
-
-
-def in_rows(path, names, *columns, **options):
-  """A parquet file of these columns, whose names may be alike."""
-  pyarrow = pytest.importorskip('pyarrow', reason='pyarrow is of requirements/test.txt')
-  parquet = pytest.importorskip('pyarrow.parquet')
-  parquet.write_table(pyarrow.table(list(map(pyarrow.array, columns)), names), path, **options)
-  return path
 
 
 def test_columns_of_one_name_reject_their_file_and_no_other(tmp_path):

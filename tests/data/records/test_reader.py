@@ -17,10 +17,7 @@ from mgjax.data.records.reader import Records, verify_records, write_records
 from mgjax.data.records.rows import decode_row
 from mgjax.data.records.writer import RecordWriter
 from tests.data.records.record_rows import assert_same_row, make_rows
-
-
-def contents(directory):
-  return {path.name: path.read_bytes() for path in directory.iterdir()}
+from tests.folders import files_of
 
 
 def shard_files(directory):
@@ -85,9 +82,9 @@ def test_killed_and_resumed_the_directory_is_the_same(tmp_path, kill):
   again.asked.clear()
   write_records(tmp_path / 'killed', again, **options)
   assert not again.asked  # what is finished is left alone
-  assert contents(tmp_path / 'killed') == contents(tmp_path / 'whole')
+  assert files_of(tmp_path / 'killed') == files_of(tmp_path / 'whole')
   # Of each shard its captions and its index beside it.
-  names = [name[:5] for name in sorted(contents(tmp_path / 'whole'))]
+  names = [name[:5] for name in files_of(tmp_path / 'whole')]
   assert names == [*3 * ['00000'], *3 * ['00001'], *3 * ['00002'], 'manif']
 
 
@@ -119,7 +116,7 @@ def test_a_shard_with_a_wrong_number_of_rows_is_refused(directory, count):
 def test_a_truncated_or_missing_shard_is_detected_and_mended(directory):
   rows = make_rows()
   write_records(directory, rows, rows_per_shard=4)
-  whole = contents(directory)
+  whole = files_of(directory)
   shard = shard_files(directory)[1]
   shard.write_bytes(shard.read_bytes()[:-100])
   with pytest.raises(StorageError, match=rf'{shard.name} has \d+ bytes instead of \d+; delete'):
@@ -131,7 +128,7 @@ def test_a_truncated_or_missing_shard_is_detected_and_mended(directory):
   again = KilledAt(rows, None)
   write_records(directory, again, rows_per_shard=4)
   assert again.asked == [4, 5, 6, 7]
-  assert contents(directory) == whole
+  assert files_of(directory) == whole
 
 
 def test_rows_of_missing_shards_are_left_out_aloud_if_asked_for(directory, caplog):

@@ -1,6 +1,5 @@
 """The page of an evaluation: its numbers are the record's, its samples the best and the worst."""
 
-import html.parser
 import json
 import re
 
@@ -10,45 +9,15 @@ import pytest
 import mgjax
 from mgjax.evaluation.metrics.intervals import compare
 from mgjax.media.viewing import write_clip
+from tests.pages import Page
 
 # Grey levels by which a video blinks, so that its flicker is twice that.
 BLINKS = [0, 40, 10, 30, 20, 50, 15, 25, 35, 5, 45, 3]
 HOSTILE = '<script>alert(1)</script> "><img src=https://evil.example/x.png onerror=alert(2)>'
 
 
-class Page(html.parser.HTMLParser):
-  """What a page holds; raises where elements are not closed in the order they were opened."""
-
-  VOID = ('meta', 'img', 'input')
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.elements, self.text, self.rows, self.scripts = [], [], '', [], ''
-    self.feed(text)
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-    if tag == 'tr':
-      self.rows.append([])
-    if tag in ('td', 'th'):
-      self.rows[-1].append('')
-    if tag not in self.VOID:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    self.elements.append((tag, dict(attrs)))
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if self.open and self.open[-1] == 'script':
-      self.scripts += data
-    elif 'style' not in self.open:
-      self.text += data
-      if 'td' in self.open or 'th' in self.open:
-        self.rows[-1][-1] += data
+class Evaluation(Page):
+  """The page of an evaluation."""
 
   def all(self, tag):
     return [attrs for name, attrs in self.elements if name == tag]
@@ -73,7 +42,7 @@ def make_videos(folder, blinks, prompts):
 
 def evaluate(folder, **options):
   found = mgjax.evaluate(videos=folder, prompts=folder / 'prompts.txt', **options)
-  return found, Page(found.paths[-2].read_text()), json.loads(found.paths[-1].read_text())
+  return found, Evaluation(found.paths[-2].read_text()), json.loads(found.paths[-1].read_text())
 
 
 @pytest.fixture(scope='module')

@@ -14,8 +14,8 @@ from mgjax.flow.distillation.distribution_matching import (
   make_distribution_matching,
   make_matching_validation,
 )
-from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.times import uniform
+from tests.flow.distillation.test_few_steps import ROWS, SHAPE, batch, model, velocity
 
 EPS = np.finfo(np.float32).eps
 FIELDS = {
@@ -25,31 +25,7 @@ FIELDS = {
   'steps': (1, 4),
 }
 MATCHING = DistributionMatching(**FIELDS)
-ROWS, SHAPE = 6, (2, 3)
 ACTIVE = jnp.asarray(True)
-
-
-def batch(rows=ROWS, shape=SHAPE):
-  random = np.random.default_rng(0)
-  draw = lambda *size: jnp.asarray(random.normal(size=size), jnp.float32)  # noqa: E731
-  return {'latents': draw(rows, *shape), 'text': draw(rows)}
-
-
-def velocity(x, time, text, share, scale):
-  """Depends on all that a model is told; numpy or JAX."""
-  ones = (-1, *[1] * (x.ndim - 1))
-  return scale * (0.3 * x * time.reshape(ones) + (text * (1 + share)).reshape(ones))
-
-
-def model(scale, calls=None):
-  def predict(x, time, given, drop):
-    share = given.get(STEP, jnp.zeros(len(x)))
-    text = jnp.where(drop.get('text', jnp.zeros(len(x), bool)), 0.0, given['text'])
-    if calls is not None:
-      calls.append((x, time, share))
-    return velocity(x, time, text, share, scale)
-
-  return predict
 
 
 def objective_of(matching=MATCHING, **options):

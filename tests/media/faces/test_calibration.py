@@ -5,14 +5,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import DataError
-from mgjax.media.faces.calibration import (
-  Pairs,
-  all_pairs,
-  calibrate,
-  draw_calibration,
-  errors_at,
-  wilson_interval,
-)
+from mgjax.media.faces import calibration
 
 
 def unit(vectors):
@@ -31,12 +24,12 @@ def people(count=6, pictures=3, noise=0.3, seed=0):
 
 
 def pairs(cosines, trials=4):
-  return Pairs(np.array(cosines), [(0, 1)] * len(cosines), trials)
+  return calibration.Pairs(np.array(cosines), [(0, 1)] * len(cosines), trials)
 
 
 def test_all_pairs_are_those_of_one_person_and_those_of_two():
   known = people() | {'once': unit(np.ones((1, 16)))}
-  same, different = all_pairs(known)
+  same, different = calibration.all_pairs(known)
   vectors = np.concatenate(list(known.values()))
   assert len(same.cosines) == 6 * 3 and len(different.cosines) == 19 * 18 / 2 - 18
   assert (same.trials, different.trials) == (6, 3)
@@ -47,7 +40,7 @@ def test_all_pairs_are_those_of_one_person_and_those_of_two():
 
 
 def test_people_apart_are_told_apart_in_the_middle_of_the_gap():
-  found = calibrate(pairs([0.8, 0.9]), pairs([0.1, 0.4]))
+  found = calibration.calibrate(pairs([0.8, 0.9]), pairs([0.1, 0.4]))
   assert found.threshold == pytest.approx(0.6)
   assert found.missed[0] == found.confused[0] == 0
 
@@ -55,10 +48,10 @@ def test_people_apart_are_told_apart_in_the_middle_of_the_gap():
 def test_the_threshold_makes_the_worse_error_least():
   generator = np.random.default_rng(0)
   same, different = pairs(generator.normal(1, 1, 300)), pairs(generator.normal(-1, 1, 500))
-  found = calibrate(same, different)
+  found = calibration.calibrate(same, different)
   worse = max(found.missed[0], found.confused[0])
   for threshold in np.linspace(-3, 3, 200):
-    other = errors_at(threshold, same, different)
+    other = calibration.errors_at(threshold, same, different)
     assert max(other.missed[0], other.confused[0]) >= worse - 1e-12
   assert abs(found.threshold) < 0.3
 
@@ -66,7 +59,7 @@ def test_the_threshold_makes_the_worse_error_least():
 @pytest.mark.parametrize('known', [{}, {'a': np.eye(3)}, {'a': np.eye(3)[:1], 'b': np.eye(3)[:1]}])
 def test_too_few_people_are_a_sentence(known):
   with pytest.raises(DataError, match='two people at least, one of them twice'):
-    all_pairs(known)
+    calibration.all_pairs(known)
 
 
 def test_intervals_are_wilsons():
@@ -76,14 +69,16 @@ def test_intervals_are_wilsons():
     (0, 20, 0, 0.1611),
     (1, 29, 0.0061, 0.1718),
   ):
-    assert wilson_interval(part / trials, trials) == pytest.approx((low, high), abs=1e-4)
+    assert calibration.wilson_interval(part / trials, trials) == pytest.approx(
+      (low, high), abs=1e-4
+    )
 
 
 def test_the_page_shows_both_histograms_and_the_threshold(tmp_path):
-  same, different = all_pairs(people())
+  same, different = calibration.all_pairs(people())
   crops = [np.full((20, 20, 3), 200, np.uint8)] * 18
-  found = calibrate(same, different)
-  draw_calibration(tmp_path / 'page.png', 'six people', same, different, found, crops)
+  found = calibration.calibrate(same, different)
+  calibration.draw_calibration(tmp_path / 'page.png', 'six people', same, different, found, crops)
   with Image.open(tmp_path / 'page.png') as page:
     colours = {colour for _, colour in page.convert('RGB').getcolors(1 << 20)}
     assert f'{found.threshold:.3f}' in page.info['Description']

@@ -11,6 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.nn.attention import attend
 from mgjax.nn.kernels.tiles import Tiles
 from mgjax.parallel.mesh import make_mesh
+from tests.nn.kernels.test_tpu_promises import arrays, exact
 
 HEADS, SIZE = 2, 8
 CASES = {
@@ -38,39 +39,17 @@ def readable(tiles, tokens):
   return allowed
 
 
-def exact(q, k, v, dy, allowed):
-  """Values and gradients in float64, with one mask (n n)."""
-  q, k, v, dy = (np.asarray(x, np.float64) for x in (q, k, v, dy))
-  scores = np.einsum('bngk,bmgk->bgnm', q, k) / np.sqrt(SIZE)
-  scores = np.where(allowed, scores, -np.inf)
-  top = np.where(allowed.any(-1), scores.max(-1, initial=-1e9, where=allowed), 0)[..., None]
-  weights = np.where(allowed, np.exp(scores - top), 0)
-  weights /= np.maximum(weights.sum(-1, keepdims=True), 1e-300)
-  y = np.einsum('bgnm,bmgk->bngk', weights, v)
-  dweights = np.einsum('bngk,bmgk->bgnm', dy, v)
-  delta = (weights * dweights).sum(-1, keepdims=True)
-  dscores = weights * (dweights - delta) / np.sqrt(SIZE)
-  return (
-    y,
-    np.einsum('bgnm,bmgk->bngk', dscores, k),
-    np.einsum('bgnm,bngk->bmgk', dscores, q),
-    np.einsum('bgnm,bngk->bmgk', weights, dy),
-  )
-
-
 @pytest.mark.parametrize('impl', ['xla', 'blockwise'])
 @pytest.mark.parametrize('case', CASES)
 def test_values_and_gradients_are_those_of_a_mask(case, impl):
   tiles, more = CASES[case]
   tokens = int(np.prod(tiles.grid)) + more
-  random = np.random.default_rng(0)
-  q, k, v, dy = (
-    jnp.asarray(random.normal(size=(2, tokens, HEADS, SIZE)), jnp.float32) for _ in range(4)
-  )
+  q, k, v, dy = arrays((2, tokens, tokens, HEADS, SIZE))
   mask = jnp.broadcast_to(jnp.arange(tokens) < tokens - more, (2, tokens)) if more else None
   y, pull = jax.vjp(lambda *a: attend(*a, mask=mask, impl=impl, tiles=tiles), q, k, v)
   # As of attention to everything (tests/nn/test_attention.py); dk and dv are sums over windows.
-  for ours, theirs in zip((y, *pull(dy)), exact(q, k, v, dy, readable(tiles, tokens)), strict=True):
+  allowed = np.broadcast_to(readable(tiles, tokens), (2, tokens, tokens))
+  for ours, theirs in zip((y, *pull(dy)), exact(q, k, v, dy, allowed), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
@@ -82,8 +61,7 @@ def test_a_window_without_a_middle_is_refused():
 @pytest.mark.parametrize('exchange', ['auto', 'ulysses'])
 def test_devices_that_trade_tokens_for_heads_see_the_same_windows(exchange):
   tiles = Tiles((2, 3, 3), (1, 2, 2), (1, 1, 1))
-  random = np.random.default_rng(0)
-  q, k, v, dy = (jnp.asarray(random.normal(size=(2, 20, 4, 8)), jnp.float32) for _ in range(4))
+  q, k, v, dy = arrays((2, 20, 20, 4, 8))
   mask = jnp.broadcast_to(jnp.arange(20) < 18, (2, 20))
 
   def run(q, k, v, dy):

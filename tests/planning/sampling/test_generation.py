@@ -11,6 +11,7 @@ from mgjax.flow_models.settings import SampleSettings
 from mgjax.parallel.chips import GIB
 from mgjax.planning.dispatch import plan_any
 from mgjax.planning.sampling.passes import count_passes, list_ways
+from tests.planning import test_aot
 
 TOKENS, WIDTH, FFN, LAYERS, TEXT = 73_728, 6144, 16_384, 48, 768
 
@@ -158,13 +159,7 @@ def test_what_cannot_be_planned_is_a_sentence(options, sentence):
 @pytest.mark.tpu_aot
 def test_the_compiled_sampler_overlaps_its_exchanges():
   pytest.importorskip('libtpu')
-  config = t2iv_768.get_config('30b')
-  config.model.update(dim=2048, depth=2, heads=16, mlp_dim=4096)
-  config.model.conditionings.text.update(width=256, depth=1, heads=2, length=128)
-  config.buckets = {
-    'video': {'frames': 64, 'height': 256, 'width': 256, 'batch_size': 4, 'weight': 1}
-  }
-  options = {'config': config, 'mesh': {'context': 4}}
+  options = {'config': test_aot.small(), 'mesh': {'context': 4}}
   formula = plan('v6e:2x2', **options).numbers
   answer = plan('v6e:2x2', how='compile', **options).numbers
   found = {e['what']: e for e in answer['pass']['collectives'] if e['what'] != 'other'}

@@ -1,6 +1,5 @@
 """The page of a run: what it shows, whatever state the run is in."""
 
-import html.parser
 import json
 import re
 
@@ -14,39 +13,19 @@ from mgjax.runtime.report.page import DARK, LIGHT
 from mgjax.runtime.report.samples import PICTURE
 from mgjax.runtime.report.write import read_curves, write_report
 from tests import tiny
+from tests.pages import Page
 
 TITLES = re.compile(r'<text class="title"[^>]*>([^<]*)<')
 
 
-class Balanced(html.parser.HTMLParser):
-  """Raises if elements are not closed in the order they were opened."""
-
-  EMPTY = ('meta', 'img')
-
-  def __init__(self):
-    super().__init__()
-    self.open, self.outside = [], []
-
-  def handle_starttag(self, tag, attrs):
-    self.outside += [value for name, value in attrs if name in ('src', 'href')]
-    assert tag != 'img' or dict(attrs)['alt']
-    assert tag != 'th' or dict(attrs)['scope'] in ('row', 'col')
-    assert tag != 'svg' or dict(attrs)['aria-label']
-    if tag not in self.EMPTY:
-      self.open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    pass
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-
 def read(path):
-  page = Balanced()
-  page.feed(path.read_text())
-  assert page.open == []
-  assert all(value.startswith(('data:', '#')) for value in page.outside)  # it needs no other file
+  page = Page(path.read_text())
+  for tag, attrs in page.elements:
+    assert tag != 'img' or attrs['alt']
+    assert tag != 'th' or attrs['scope'] in ('row', 'col')
+    assert tag != 'svg' or attrs['aria-label']
+    outside = [attrs[name] for name in ('src', 'href') if name in attrs]
+    assert all(value.startswith(('data:', '#')) for value in outside)  # it needs no other file
   return path.read_text()
 
 

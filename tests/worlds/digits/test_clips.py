@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import itertools
-import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from scipy import ndimage
 from mgjax.core.errors import ConfigError
 from mgjax.worlds.digits import render
 from mgjax.worlds.digits.clips import EXTRAS, Digits, all_captions, is_held_out
-from mgjax.worlds.digits.edits import TASKS
 from mgjax.worlds.digits.handwriting import handwriting, image_of
 from mgjax.worlds.digits.scene import COLOURS, MOTIONS, Scene
 from mgjax.worlds.digits.signs import Signs
@@ -22,29 +20,6 @@ def _centroids(video):
   rows = (mass * np.arange(height)[:, None]).sum((1, 2)) / mass.sum((1, 2))
   columns = (mass * np.arange(width)).sum((1, 2)) / mass.sum((1, 2))
   return np.stack([rows, columns], 1)
-
-
-EDITED = functools.partial(Digits, edits=TASKS, captions='all', background='tinted')
-
-
-@pytest.mark.parametrize('make', [Digits, Signs, EDITED], ids=['digits', 'signs', 'edits'])
-def test_a_sample_is_a_function_of_seed_split_and_index(make):
-  source = make(frames=4)
-  copy = pickle.loads(pickle.dumps(source))
-  for index in (7, 3, 7):
-    first, second = source[index], copy[index]
-    assert first.keys() == second.keys()
-    assert all(np.array_equal(first[name], second[name]) for name in first)
-  others = (source[8], make(frames=4, seed=1)[7], make(frames=4, split='test')[7])
-  assert all((source[7]['video'] != other['video']).any() for other in others)
-
-
-def test_a_source_ends_at_its_length():
-  source = Digits(length=3)
-  assert len(source) == 3 and len(list(source)) == 3
-  for index in (3, -1):
-    with pytest.raises(IndexError, match='of 3 samples'):
-      source[index]
 
 
 @pytest.mark.parametrize('split', ['train', 'test'])

@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import pickle
 
 import numpy as np
 import pytest
@@ -15,27 +14,6 @@ from mgjax.worlds.solids.sampling import is_held_out
 from mgjax.worlds.solids.scene import Scene, Solid
 
 SMALL = functools.partial(Solids, size=(32, 32), frames=4)
-
-
-def _equal(first, second):
-  assert first.keys() == second.keys()
-  return all(np.array_equal(first[name], second[name]) for name in first)
-
-
-def test_a_sample_is_a_function_of_seed_split_and_index():
-  source = SMALL(sound=True, extras=EXTRAS)
-  copy = pickle.loads(pickle.dumps(source))
-  assert all(_equal(source[index], copy[index]) for index in (7, 3, 7))
-  others = (source[8], SMALL(seed=1)[7], SMALL(split='in_distribution')[7])
-  assert all((source[7]['video'] != other['video']).any() for other in others)
-
-
-def test_a_source_ends_at_its_length():
-  source = SMALL(length=2)
-  assert len(source) == 2 and len(list(source)) == 2
-  for index in (2, -1):
-    with pytest.raises(IndexError, match='of 2 samples'):
-      source[index]
 
 
 def test_an_index_is_the_same_scene_at_every_size():

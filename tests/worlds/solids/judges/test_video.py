@@ -11,28 +11,20 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.worlds.judging import VideoJudge
 from mgjax.worlds.solids.captions import Statement
 from mgjax.worlds.solids.clips import Solids
+from mgjax.worlds.solids.judges import video
 from mgjax.worlds.solids.judges.check import check_judge
-from mgjax.worlds.solids.judges.video import (
-  FACTORS,
-  SolidSeen,
-  SolidsEnlarged,
-  SolidsReading,
-  Wanted,
-  make_judge,
-  says_right,
-)
 from mgjax.worlds.solids.scene import Camera, Scene, Solid
 
 CLIPS = 60
 READ = ('count', 'colour', 'shape', 'material', 'size', 'motion', 'camera')
-BALL = SolidSeen('ball', 'metal', 'large', 'rolls left', (-1.0, 0.2), (1.0,), ())
-CUBE = SolidSeen('cube', 'wood', 'small', 'stands still', (0.5, 0.0), (1.1,), ())
+BALL = video.SolidSeen('ball', 'metal', 'large', 'rolls left', (-1.0, 0.2), (1.0,), ())
+CUBE = video.SolidSeen('cube', 'wood', 'small', 'stands still', (0.5, 0.0), (1.1,), ())
 SCENE = Scene((Solid('ball', 'red', 'metal', 0.6), Solid('cube', 'blue', 'wood', 0.4)))
 
 
 @functools.cache
 def clips():
-  judge = make_judge(Solids())
+  judge = video.make_judge(Solids())
   asked = judge.asks(CLIPS)['in distribution']
   return asked, np.stack([sample['video'] for sample in judge.clips(asked)])
 
@@ -49,7 +41,7 @@ def worn(videos):
 @pytest.mark.parametrize('change, share', [(np.asarray, 0.97), (worn, 0.93)])
 def test_the_judge_reads_clips_that_it_never_saw(change, share):
   asked, videos = clips()
-  found = check_judge(make_judge(Solids()), asked, change(videos))
+  found = check_judge(video.make_judge(Solids()), asked, change(videos))
   least = share - 4 * np.sqrt(share * (1 - share) / CLIPS)
   assert all(found.right[factor].mean > least for factor in READ), found.table()
   for factor in READ:  # other captions are right by chance alone
@@ -60,7 +52,7 @@ def test_the_judge_reads_clips_that_it_never_saw(change, share):
 
 
 def test_a_judge_is_what_instruments_ask_for():
-  judge = make_judge(Solids())
+  judge = video.make_judge(Solids())
   assert isinstance(judge, VideoJudge) and list(judge.factors)[-1] == 'all'
   asked = judge.asks(3)
   assert {len(each) for each in asked.values()} == {3}
@@ -87,17 +79,17 @@ def test_a_judge_is_what_instruments_ask_for():
 )
 def test_a_statement_is_right_or_not(says, reading, factor, right):
   meetings = ((1.05, 'red', 'blue'),) if 'blue' in reading else ()
-  read = SolidsReading(reading, 'pans left', 12.0, meetings=meetings)
-  found = says_right(read, Wanted(SCENE, (says,)))
+  read = video.SolidsReading(reading, 'pans left', 12.0, meetings=meetings)
+  found = video.says_right(read, video.Wanted(SCENE, (says,)))
   assert found[factor] == right
   assert found['count'] == (len(reading) == 2)
-  assert set(found) == set(FACTORS)
-  others = set(FACTORS) - {factor, 'count', 'all'}
+  assert set(found) == set(video.FACTORS)
+  others = set(video.FACTORS) - {factor, 'count', 'all'}
   assert all(np.isnan(found[name]) for name in others)
 
 
 def test_clips_that_differ_in_one_thing_are_told_apart():
-  source, judge = Solids(), make_judge(Solids())
+  source, judge = Solids(), video.make_judge(Solids())
   ball = Solid('ball', 'green', 'rubber', 0.6, place=(0.0, 0.0))
   scene = Scene((ball,), Camera('pans left', 18.0))
   changes = {
@@ -115,7 +107,7 @@ def test_clips_that_differ_in_one_thing_are_told_apart():
 
 def test_larger_clips_are_averaged_and_others_refused():
   asked, videos = clips()
-  judge = make_judge(Solids())
+  judge = video.make_judge(Solids())
   large = videos[:4].repeat(2, axis=2).repeat(2, axis=3)
   small = judge.read(videos[:4])
   for mine, its in zip(judge.read(large), small, strict=True):
@@ -125,13 +117,13 @@ def test_larger_clips_are_averaged_and_others_refused():
   with pytest.raises(DataError, match='48 x 64 pixels; expected 32 x 32, 64 x 64 or a multiple'):
     judge.read(videos[:1, :, :48])
   with pytest.raises(ConfigError, match='got 8 frames of 64 x 64 at 8 a second; expected 16'):
-    make_judge(Solids(frames=8))
+    video.make_judge(Solids(frames=8))
   with pytest.raises(DataError, match='1 videos and 60 captions'):
     judge.right(videos[:1], asked)
 
 
 def test_clips_of_32_pixels_are_enlarged_and_read_as_well():
-  judge = make_judge(Solids(size=(32, 32)))
+  judge = video.make_judge(Solids(size=(32, 32)))
   asked = judge.asks(60)['in distribution']
   found = judge.right([each['video'] for each in judge.clips(asked)], asked)
   means = {name: np.nanmean(each) for name, each in found.items() if name != 'all'}
@@ -141,11 +133,11 @@ def test_clips_of_32_pixels_are_enlarged_and_read_as_well():
 
 def test_a_judge_that_is_not_there_says_how_it_is_trained():
   with pytest.raises(ConfigError, match="no judge 'other' comes along; train it"):
-    make_judge(Solids(), 'other')
+    video.make_judge(Solids(), 'other')
 
 
 def test_enlarged_clips_are_read_whole_and_of_the_scenes_of_their_indices():
-  judge = SolidsEnlarged(Solids(split='in_distribution', crop=2, frames=6))
+  judge = video.SolidsEnlarged(Solids(split='in_distribution', crop=2, frames=6))
   assert judge.source.size == (128, 128) and judge.source.frames == 16
   indices = range(12)
   videos = np.stack([judge.source[index]['video'] for index in indices])
