@@ -25,6 +25,7 @@ from mgjax.checkpoints.resume import check_not_lost, check_same, claim_workdir, 
 from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import write_json
+from mgjax.core.hub import pinned
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
@@ -94,7 +95,7 @@ def train(
     NonFiniteError: the loss stopped being finite.
     CheckpointError: there are checkpoints and none can be trusted.
   """
-  workdir = pathlib.Path(workdir)
+  workdir, config = pathlib.Path(workdir), ConfigDict(pinned(config.to_dict()))
   settings = run_settings(fields_of(config, 'train'), config.seed)
   rate = optimizer_settings(fields_of(config, 'optimizer'))
   trackers = [*make_trackers(settings.trackers), *trackers]

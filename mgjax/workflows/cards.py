@@ -5,6 +5,8 @@
 stands beside a metric, such as that of no model, and `of` names other weights that are evaluated. A
 card states them in the line that begins with '- **Measured**', documents in tables between
 `<!-- weights a b -->` and `<!-- end -->` of the names a and b. What writes them reads them as well.
+The front matter of a card, for the Hugging Face Hub, is made of that line and of config.json; what
+else somebody wrote there, such as `datasets`, stays.
 """
 
 import contextlib
@@ -21,11 +23,12 @@ from typing import Any, NamedTuple
 from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.weights_file import FILE
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core import hub
+from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.runs import SHIPPED
 from mgjax.core.tables import aligned
-from mgjax.registry import feature
+from mgjax.registry import feature, section
 from mgjax.runtime.progress import in_stage
 
 DOCUMENTS = SHIPPED.parents[1] / 'docs'  # none where mgjax is installed without its checkout
@@ -33,6 +36,13 @@ CARDS, CARD = 'cards.json', 'README.md'
 _MEASURED, _TABLE = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE), '| Weights | | Measured |'
 _MARKED = re.compile(r'(<!-- weights ([^>]*) -->)\n.*?(<!-- end -->)', re.DOTALL)
 _NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
+_LICENCE = re.compile(r'\*\*Licence: ([\w.-]+)\*\*')
+# Component -> what the Hub calls what it does.
+TASKS = {
+  'video': 'text-to-video', 'personalization': 'image-to-video', 'editing': 'video-to-video',
+  'upsampler': 'video-to-video', 'audio': 'text-to-audio', 'codec': 'audio-to-audio',
+  'autoencoder': 'feature-extraction', 'clip': 'zero-shot-image-classification',
+}  # fmt: skip
 _NEAR, _LEAST = 0.05, 0.03  # that one without an interval may differ by, of itself or at least
 
 _log = logging.getLogger(__name__)
@@ -64,6 +74,16 @@ class Number(NamedTuple):
 
 
 Found = Mapping[str, Number]  # by metric of a record
+
+
+class Result(NamedTuple):
+  """A number of a card, as the Hub's model-index has it: of which data, by which command."""
+
+  what: str
+  command: str
+  metric: str
+  label: str
+  number: Number
 
 
 class Evaluation(NamedTuple):
@@ -104,6 +124,14 @@ class Evaluation(NamedTuple):
       )
     given = [None if each is None else float(each) for each in match.groups()]
     return {metric: Number(*given[3 * row :][:3]) for row, metric in enumerate(self.numbers)}
+
+  def results(self, text: str) -> list[Result]:
+    """Returns what `read` does, one number each."""
+    found = self.read(text)
+    return [
+      Result(self.what, self.command, metric, label, found[metric])
+      for metric, label in self.numbers.items()
+    ]
 
 
 class Checked(NamedTuple):
@@ -161,11 +189,12 @@ def check_cards(
       told = (f'{each.what}: {each.told(found)} (`{each.command}`)' for each, found in evaluations)
       line = f'- **Measured**, 95% in brackets: {"; ".join(told)}.'
       _replace(_card(name), _MEASURED.sub(line, _card(name).read_text()))
-  for path, text in documents().items():
+  for path, text in (shipped_cards(names or tuple(cards)) | documents()).items():
     if write:
       _replace(path, text)
     elif text != path.read_text():
-      wrong.append(f'{path.name}: its table is not what the cards say')
+      part = 'front matter' if path.name == CARD else 'table'
+      wrong.append(f'{path.relative_to(SHIPPED.parents[1])}: its {part} is not what the cards say')
   return Checked('\n'.join(aligned(rows, names=3)), wrong)
 
 
@@ -173,6 +202,81 @@ def read_cards() -> dict[str, list[Evaluation]]:
   """Reads which evaluations the cards are made of, by name of the weights."""
   cards = read_json(SHIPPED / CARDS)
   return {name: [Evaluation(name, **each) for each in cards[name]] for name in cards}
+
+
+def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
+  """Returns cards with the front matter that follows from what they say; raises as `documents`."""
+  cards, found = read_cards(), {}
+  for name in names:
+    text = _card(name).read_text()
+    results = [result for each in cards[name] for result in each.results(text)]
+    found[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
+  return found
+
+
+def with_metadata(
+  text: str,
+  name: str,
+  config: Mapping[str, Any],
+  results: Sequence[Result] = (),
+  samples: Mapping[str, str] | None = None,
+) -> str:
+  """Returns a card with the front matter that the Hub reads, as its client validates it.
+
+  `samples` are prompts by the files that were made of them. Raises ConfigError if what the front
+  matter has already is not valid.
+  """
+  from huggingface_hub import EvalResult, ModelCard
+
+  task = TASKS.get(config['component'], 'other')
+  kind = (config.get('data') or {}).get('kind', config['component'])
+  try:
+    card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f'the front matter of {name} cannot be read: {first_line(error)}') from error
+  data = card.data
+  if licence := _LICENCE.search(text):
+    data.license = licence[1].lower()
+  data.library_name, data.pipeline_tag = 'mgjax', task
+  data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
+  if hub.is_name(start := str(config.get('start_from') or '').lstrip('=')):
+    data.base_model = hub.read_name(start).repository
+    adapts = (config.get('lora') or {}).get('rank', 0)
+    data.base_model_relation = 'adapter' if adapts else 'finetune'
+  if results:
+    data.metrics = list(dict.fromkeys(each.metric for each in results))
+    data.model_name = name
+    data.eval_results = [
+      EvalResult(
+        task_type=task, dataset_type=kind, dataset_name=each.what, dataset_config=each.what,
+        dataset_args={'command': each.command}, metric_type=each.metric, metric_name=each.label,
+        metric_value=each.number.value,
+        metric_args={'low': each.number.low, 'high': each.number.high},
+      )
+      for each in results
+    ]  # fmt: skip
+  if samples:
+    data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
+  return str(card)
+
+
+def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
+  """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
+  config = read_config(workdir).to_dict()
+  path, results = workdir / CARD, []
+  record = read_optional_json(workdir / 'evaluation.json', lambda found: 'measured' in found)
+  for metric, each in ((record or {}).get('measured') or {}).get('metrics', {}).items():
+    if each.get('value') is not None:
+      number = Number(each['value'], each.get('low'), each.get('high'))
+      results.append(Result(record['task'], 'launch.evaluate', metric, metric, number))
+  if path.exists():
+    return with_metadata(path.read_text(), name, config, samples=samples)
+  said = ', '.join(f'{each.metric} {each.number}' for each in results)
+  text = (
+    f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax, by the recipe in '
+    'config.json.\n' + f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
+  )
+  return with_metadata(text, name, config, results, samples)
 
 
 def documents() -> dict[pathlib.Path, str]:
