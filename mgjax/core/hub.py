@@ -109,9 +109,7 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
 
   asked, listed = read_name(name), {}
   for file, path in sorted(files.items()):
-    with path.open('rb') as opened:
-      digest = hashlib.file_digest(opened, 'sha256').hexdigest()
-    listed[file] = {'size': path.stat().st_size, 'sha256': digest}
+    listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
   data = (json.dumps({'files': listed}, indent=2) + '\n').encode()
   _read_list(data, asked)
   api, add = huggingface_hub.HfApi(), huggingface_hub.CommitOperationAdd
@@ -199,29 +197,26 @@ def _download(asked: Name, file: str, size: int, folder: pathlib.Path) -> None:
 
 def _checked(folder: pathlib.Path, asked: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
   """Returns a folder that holds what its list says, and that the list asked for; or raises."""
-  data = (folder / LIST).read_bytes() if (folder / LIST).is_file() else b''
-  wrong = '' if hashlib.sha256(data).hexdigest() == asked.digest else LIST
-  listed = {} if wrong else _read_list(data, asked)
-  there = {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}
+  there = {path.relative_to(folder).as_posix(): path for path in folder.rglob('*')}
+  there = {file: path for file, path in there.items() if path.is_file()}
+  wrong = [] if LIST in there and _digest(there[LIST]) == asked.digest else [LIST]
+  listed = {} if wrong else _read_list(there[LIST].read_bytes(), asked)
   for file, (_, digest) in listed.items():
-    if file in there:
-      with (folder / file).open('rb') as opened:
-        right = hashlib.file_digest(opened, 'sha256').hexdigest() == digest
-        opened.seek(8)  # where the header of safetensors begins, and that of no pickle
-        right = right and (not file.endswith('.safetensors') or opened.read(1) == b'{')
-    else:
-      right = False
-    if not right:
-      wrong = file
-      if remove:
-        (folder / file).unlink(missing_ok=True)
-  if not wrong and (more := there - {*listed, LIST}):
-    wrong = min(more)
+    right = file in there and _digest(there[file]) == digest
+    if right and file.endswith('.safetensors'):
+      with there[file].open('rb') as opened:
+        right = opened.read(9)[8:] == b'{'  # where their header begins, and that of no pickle
+    wrong += [file] * (not right)
+  if wrong := wrong or sorted(there.keys() - {*listed, LIST}):
     if remove:
-      (folder / wrong).unlink()
-  if wrong:
-    raise DataError(f'{asked}: {wrong} is not what {LIST} says, damaged or tampered with{mend}')
+      (folder / wrong[0]).unlink(missing_ok=True)
+    raise DataError(f'{asked}: {wrong[0]} is not what {LIST} says, damaged or tampered with{mend}')
   return folder
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager
@@ -229,25 +224,20 @@ def _in_sentences(asked: Name) -> Iterator[None]:
   """Says of what huggingface_hub raises what is to be done."""
   from huggingface_hub import errors
 
+  kind, mend = DataError, 'the same command goes on with what is missing'
   try:
     yield
   except MgjaxError:
     raise
-  except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-    raise ConfigError(
-      f'{asked}: there is no such repository or revision, or $HF_TOKEN may not see it'
-    ) from error
-  except errors.RemoteEntryNotFoundError as error:
-    raise ConfigError(
-      f'{asked} lacks a file that is listed, or has no {LIST}; expected what launch.weights push '
-      'writes (launch.weights import reads files of other projects)'
-    ) from error
-  except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-    raise DataError(
-      f'{asked} is not on this machine as a whole, and the Hub does not answer '
-      f'({first_line(error)}); look at HF_ENDPOINT and HF_HUB_OFFLINE, then try again'
-    ) from error
   except Exception as error:  # of its client, which has tried several times
-    raise DataError(
-      f'{asked}: {first_line(error)}; the same command goes on with what is missing'
-    ) from error
+    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+      kind, mend = (
+        ConfigError,
+        'there is no such repository or revision, or $HF_TOKEN has no access',
+      )
+    elif isinstance(error, errors.RemoteEntryNotFoundError):
+      kind = ConfigError
+      mend = f'it lacks a file that is listed, or has no {LIST}, which launch.weights push writes'
+    elif isinstance(error, errors.LocalEntryNotFoundError):
+      mend = 'not all of it is on this machine; look at HF_ENDPOINT and HF_HUB_OFFLINE, try again'
+    raise kind(f'{asked}: {first_line(error)}; {mend}') from error

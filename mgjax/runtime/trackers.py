@@ -6,6 +6,7 @@ tracker that starts says what it already holds of a run. What it lost at a kill,
 again from there; what it holds does not come twice. By default nothing leaves the machine.
 """
 
+import functools
 import importlib.util
 import io
 import logging
@@ -17,7 +18,7 @@ import threading
 import time
 import uuid
 import wave
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ from mgjax.runtime.metrics import JsonLines, read_metrics
 Files = Mapping[str, pathlib.Path]  # name -> .png, .mp4 or .wav
 Held = set[tuple[int, str]]  # step and name of a metric or a file
 PROJECT, IDENTITY, SHOWN = 'mgjax', 'trackers.json', ('.png', '.mp4', '.wav')
-_WAITING, _PATIENCE = 10_000, 60.0  # calls that a tracker may be behind, and seconds at the end
+_PATIENCE = 60.0  # seconds for a tracker to end in
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +161,8 @@ class WeightsAndBiases(Tracker):
     """Goes on with the run of this id; what it holds is in the files of earlier processes."""
     import wandb
 
-    self._kinds = {'.png': wandb.Image, '.mp4': wandb.Video, '.wav': wandb.Audio}
+    self._kinds = {'.png': wandb.Image, '.wav': wandb.Audio}
+    self._kinds['.mp4'] = functools.partial(wandb.Video, format='mp4')
     held = set(_wandb_rows(run))
     self._run = wandb.init(
       project=os.environ.get('WANDB_PROJECT', PROJECT), id=run.id, name=run.name, resume='allow',
@@ -172,11 +174,7 @@ class WeightsAndBiases(Tracker):
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
     """Logs both in one row."""
-    more = {'.mp4': {'format': 'mp4'}}
-    media = {
-      name: self._kinds[path.suffix](os.fspath(path), **more.get(path.suffix, {}))
-      for name, path in files.items()
-    }
+    media = {name: self._kinds[path.suffix](os.fspath(path)) for name, path in files.items()}
     self._run.log({'step': step, **metrics, **media})
 
   def finish(self) -> None:
@@ -227,12 +225,11 @@ class MLflow(Tracker):
     uri = os.environ.get('MLFLOW_TRACKING_URI', f'sqlite:///{folder / "runs.db"}')
     self._client, self._metric = MlflowClient(uri), Metric
     name = os.environ.get('MLFLOW_EXPERIMENT_NAME', PROJECT)
-    experiment = self._client.get_experiment_by_name(name)
-    if experiment is None:
+    if experiment := self._client.get_experiment_by_name(name):
+      where = experiment.experiment_id
+    else:
       place = None if 'MLFLOW_TRACKING_URI' in os.environ else (folder / 'files').as_uri()
       where = self._client.create_experiment(name, artifact_location=place)
-    else:
-      where = experiment.experiment_id
     found = self._client.search_runs([where], f"tags.mgjax = '{run.id}'")
     if not found:
       found = [self._client.create_run(where, run_name=run.name, tags={'mgjax': run.id})]
@@ -240,21 +237,14 @@ class MLflow(Tracker):
         self._client.log_param(found[0].info.run_id, key, value)
     self._id = found[0].info.run_id
     self._client.update_run(self._id, status='RUNNING')
-    held = {
+    return {
       (each.step, name)
       for name in found[0].data.metrics
       for each in self._client.get_metric_history(self._id, name)
     }
-    kept = (file.path for file in self._client.list_artifacts(self._id, 'samples'))
-    steps = [(int(path.rpartition('_')[2]), path) for path in kept]
-    return held | {
-      (step, _named(pathlib.Path(file.path)))
-      for step, path in steps
-      for file in self._client.list_artifacts(self._id, path)
-    }
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    """Logs metrics in one transaction, and files as artifacts."""
+    """Logs metrics in one transaction, and files as artifacts, which replace those of a name."""
     now = int(time.time() * 1000)
     rows = [self._metric(name, value, now, step) for name, value in metrics.items()]
     self._client.log_batch(self._id, metrics=rows)
@@ -316,55 +306,45 @@ class RunLog:
     if self._first:
       values = {name: float(value) for name, value in metrics.items()}
       self._lines.write(int(step), values)
-      self._each(int(step), values, {})
+      for feed in self._feeds:
+        feed.put(int(step), values, {})
 
   def show(self, step: int, path: pathlib.Path) -> None:
     """Shows a picture, and the videos and sounds in its folder."""
-    if self._first:
-      self._each(int(step), {}, _files(path.parent))
+    for feed in self._feeds:
+      feed.put(int(step), {}, _files(path.parent))
 
   def close(self) -> None:
     """Ends the trackers."""
     for feed in self._feeds:
       feed.close()
 
-  def _each(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    for feed in self._feeds:
-      feed.put((step, metrics, files))
-
 
 class _Feed:
   """Calls a tracker, in a thread if it wants one, until it ends or raises."""
 
   def __init__(self, tracker: Tracker, run: Run):
-    self._tracker, self._run = tracker, run
-    self._held, self._failed = set(), False
-    self._calls = queue.Queue(_WAITING)
-    self._thread = threading.Thread(target=self._work, daemon=True) if tracker.apart else None
-    if self._thread is None:
-      self._guarded(self._start)
-    else:
+    self._tracker, self._run, self._failed = tracker, run, False
+    self._held: Held = set()
+    self._calls = queue.SimpleQueue()
+    self._thread = threading.Thread(target=self._work, daemon=True)
+    if tracker.apart:
       self._thread.start()
-
-  def put(self, call: tuple[int, Mapping[str, float], Files]) -> None:
-    """Has the tracker log."""
-    if self._failed:
-      return
-    if self._thread is None:
-      self._guarded(self._log, *call)
     else:
-      try:
-        self._calls.put_nowait(call)
-      except queue.Full:
-        self._give_up(f'it is {_WAITING} calls behind')
+      self._guarded(self._start)
+
+  def put(self, *call: Any) -> None:
+    """Has the tracker log: step, metrics, files."""
+    if not self._tracker.apart:
+      self._guarded(self._log, *call)
+    elif not self._failed:
+      self._calls.put(call)
 
   def close(self) -> None:
     """Ends the tracker, for which it is waited a minute."""
-    if self._failed:
-      return
-    if self._thread is None:
+    if not self._tracker.apart:
       self._guarded(self._tracker.finish)
-    else:
+    elif not self._failed:
       self._calls.put(None)
       self._thread.join(_PATIENCE)
       if self._thread.is_alive():
@@ -374,21 +354,19 @@ class _Feed:
     self._guarded(self._start)
     while not self._failed and (call := self._calls.get()) is not None:
       self._guarded(self._log, *call)
-    if not self._failed:
-      self._guarded(self._tracker.finish)
+    self._guarded(self._tracker.finish)
 
   def _start(self) -> None:
     """Starts the tracker and tells it what it lacks of steps that are done."""
-    held = self._tracker.start(self._run)
-    if held is None:
+    if (held := self._tracker.start(self._run)) is None:
       return
-    self._held = held
-    for step, metrics in read_metrics(self._run.workdir):
+    self._held, workdir = held, self._run.workdir
+    before = [(step, metrics, {}) for step, metrics in read_metrics(workdir)]
+    for folder in sorted(workdir.glob('samples/step_*')):
+      before.append((int(folder.name.removeprefix('step_')), {}, _files(folder)))
+    for step, metrics, files in before:
       if step <= self._run.step:
-        self._log(step, metrics, {})
-    for folder in sorted(self._run.workdir.glob('samples/step_*')):
-      if (step := int(folder.name.removeprefix('step_'))) <= self._run.step:
-        self._log(step, {}, _files(folder))
+        self._log(step, metrics, files)
 
   def _log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
     new = {name: each for name, each in metrics.items() if (step, name) not in self._held}
@@ -396,17 +374,17 @@ class _Feed:
     if new or shown:
       self._tracker.log(step, new, shown)
 
-  def _guarded(self, call: Any, *given: Any) -> None:
+  def _guarded(self, call: Callable[..., Any], *given: Any) -> None:
     try:
-      call(*given)
+      if not self._failed:
+        call(*given)
     except Exception as error:
       self._give_up(first_line(error))
 
   def _give_up(self, why: str) -> None:
-    if not self._failed:
-      name = type(self._tracker).__name__
-      _log.warning('%s gets nothing more: %s. All is in metrics.jsonl', name, why)
-      self._failed = True
+    name = type(self._tracker).__name__
+    _log.warning('%s gets nothing more: %s. All is in metrics.jsonl', name, why)
+    self._failed = True
 
 
 def _files(folder: pathlib.Path) -> Files:

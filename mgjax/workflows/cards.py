@@ -32,7 +32,7 @@ from mgjax.registry import feature, section
 from mgjax.runtime.progress import in_stage
 
 DOCUMENTS = SHIPPED.parents[1] / 'docs'  # none where mgjax is installed without its checkout
-CARDS, CARD = 'cards.json', 'README.md'
+CARDS, CARD, RECORD = 'cards.json', 'README.md', 'evaluation.json'
 _MEASURED, _TABLE = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE), '| Weights | | Measured |'
 _MARKED = re.compile(r'(<!-- weights ([^>]*) -->)\n.*?(<!-- end -->)', re.DOTALL)
 _NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
@@ -76,14 +76,8 @@ class Number(NamedTuple):
 Found = Mapping[str, Number]  # by metric of a record
 
 
-class Result(NamedTuple):
-  """A number of a card, as the Hub's model-index has it: of which data, by which command."""
-
-  what: str
-  command: str
-  metric: str
-  label: str
-  number: Number
+# What a number is of, the command that makes it, metric, name, number.
+Result = tuple[str, str, str, str, Number]
 
 
 class Evaluation(NamedTuple):
@@ -124,14 +118,6 @@ class Evaluation(NamedTuple):
       )
     given = [None if each is None else float(each) for each in match.groups()]
     return {metric: Number(*given[3 * row :][:3]) for row, metric in enumerate(self.numbers)}
-
-  def results(self, text: str) -> list[Result]:
-    """Returns what `read` does, one number each."""
-    found = self.read(text)
-    return [
-      Result(self.what, self.command, metric, label, found[metric])
-      for metric, label in self.numbers.items()
-    ]
 
 
 class Checked(NamedTuple):
@@ -209,7 +195,11 @@ def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
   cards, found = read_cards(), {}
   for name in names:
     text = _card(name).read_text()
-    results = [result for each in cards[name] for result in each.results(text)]
+    results = [
+      (each.what, each.command, metric, each.numbers[metric], number)
+      for each in cards[name]
+      for metric, number in each.read(text).items()
+    ]
     found[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
   return found
 
@@ -244,16 +234,15 @@ def with_metadata(
     adapts = (config.get('lora') or {}).get('rank', 0)
     data.base_model_relation = 'adapter' if adapts else 'finetune'
   if results:
-    data.metrics = list(dict.fromkeys(each.metric for each in results))
+    data.metrics = list(dict.fromkeys(metric for _, _, metric, _, _ in results))
     data.model_name = name
     data.eval_results = [
       EvalResult(
-        task_type=task, dataset_type=kind, dataset_name=each.what, dataset_config=each.what,
-        dataset_args={'command': each.command}, metric_type=each.metric, metric_name=each.label,
-        metric_value=each.number.value,
-        metric_args={'low': each.number.low, 'high': each.number.high},
+        task_type=task, dataset_type=kind, dataset_name=what, dataset_config=what,
+        dataset_args={'command': command}, metric_type=metric, metric_name=label,
+        metric_value=number.value, metric_args={'low': number.low, 'high': number.high},
       )
-      for each in results
+      for what, command, metric, label, number in results
     ]  # fmt: skip
   if samples:
     data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
@@ -262,20 +251,17 @@ def with_metadata(
 
 def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
   """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
-  config = read_config(workdir).to_dict()
-  path, results = workdir / CARD, []
-  record = read_optional_json(workdir / 'evaluation.json', lambda found: 'measured' in found)
-  for metric, each in ((record or {}).get('measured') or {}).get('metrics', {}).items():
+  config, results = read_config(workdir).to_dict(), []
+  if (path := workdir / CARD).exists():
+    return with_metadata(path.read_text(), name, config, samples=samples)
+  record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))
+  for metric, each in record['measured']['metrics'].items() if record else ():
     if each.get('value') is not None:
       number = Number(each['value'], each.get('low'), each.get('high'))
-      results.append(Result(record['task'], 'launch.evaluate', metric, metric, number))
-  if path.exists():
-    return with_metadata(path.read_text(), name, config, samples=samples)
-  said = ', '.join(f'{each.metric} {each.number}' for each in results)
-  text = (
-    f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax, by the recipe in '
-    'config.json.\n' + f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
-  )
+      results.append((record['task'], 'launch.evaluate', metric, metric, number))
+  said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
+  text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
+  text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
   return with_metadata(text, name, config, results, samples)
 
 

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Mapping
 from typing import Any
@@ -75,7 +76,7 @@ from mgjax.text.tokenizer_folder import (
   read_tokenizer,
   write_tokenizer,
 )
-from mgjax.workflows.cards import CARD, make_card
+from mgjax.workflows.cards import CARD, RECORD, make_card
 
 OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
@@ -401,8 +402,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     files = _files_in(folder)
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
     files |= {f'samples/{file}': path for file, path in _files_in(samples).items()}
-    if (record := workdir / 'evaluation.json').exists():
-      files[record.name] = record
+    if (record := workdir / RECORD).exists():
+      files[RECORD] = record
     needed = str(config.get('autoencoder') or '')
     inside, ships = pathlib.Path(needed).name, (SHIPPED / needed / 'config.json').exists()
     if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
@@ -418,20 +419,13 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
 def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   """Files of a folder by their names in it, but for hidden ones, samples and the list of others."""
-  found = {path.relative_to(folder): path for path in folder.rglob('*') if path.is_file()}
-  return {
-    file.as_posix(): path
-    for file, path in found.items()
-    if file.parts[0] not in ('samples', LIST) and not any(part[0] == '.' for part in file.parts)
-  }
+  found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
+  own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
+  return {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
 
 
 def _prompts(samples: pathlib.Path) -> dict[str, str]:
   """Prompts of what `launch.sample` wrote, by file."""
-  records = (read_optional_json(path, lambda _: True) for path in sorted(samples.glob('*.json')))
-  return {
-    f'samples/{each["file"]}': each['prompt']
-    for record in records
-    for each in (record or {}).get('samples', ())
-    if (samples / each['file']).exists()
-  }
+  records = (read_optional_json(path, bool) or {} for path in sorted(samples.glob('*.json')))
+  rows = [row for record in records for row in record.get('samples', ())]
+  return {f'samples/{row["file"]}': row['prompt'] for row in rows}

@@ -119,7 +119,7 @@ def test_a_fault_is_survived_or_told_and_the_next_try_goes_on(
     ({}, {'weights.safetensors': {'size': 2**40, 'sha256': 'a' * 64}}, 'has 1,099,511,627,776 by'),
     ({}, {'weights.safetensors': {'size': 9, 'sha256': 'a' * 64}}, 'bytes; mgjax.json says 9'),
     ({}, {'weights.safetensors': {'size': 9}}, 'no size and SHA-256 of weights.safetensors'),
-    ({}, {'lost.json': {'size': 2, 'sha256': 'a' * 64}}, 'lacks a file that is listed'),
+    ({}, {'lost.json': {'size': 2, 'sha256': 'a' * 64}}, 'it lacks a file that is listed'),
     ({hub.LIST: b' ' * 2**21}, {}, 'mgjax.json has 2,097,152 bytes'),
     ({hub.LIST: b'[' * 9999}, {}, 'no readable JSON'),
   ],
@@ -166,7 +166,7 @@ def test_offline_what_is_there_serves_and_what_is_not_is_told(server, tmp_path, 
   server.asked.clear()
   assert hub.fetch(NAME) == folder and not server.asked
   for name, kind, message in (
-    ('hf://me/nothing', DataError, 'not on this machine as a whole.*HF_HUB_OFFLINE'),
+    ('hf://me/nothing', DataError, 'not all of it is on this machine.*HF_HUB_OFFLINE'),
     ('hf://tiny', ConfigError, 'expected hf://owner/name'),
   ):
     with pytest.raises(kind, match=message):

@@ -75,14 +75,11 @@ def rows_of_mlflow(workdir):
   client = MlflowClient(f'sqlite:///{workdir}/mlflow/runs.db')
   (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
   assert run.info.status == 'FINISHED' and run.data.params['model.dims'] == '[8, 8]'
-  files = [
-    (step, f'samples/{path.stem}'.replace('samples/samples', 'samples'))
-    for step in SHOWN
-    for file in client.list_artifacts(run.info.run_id, f'samples/step_{step:06d}')
-    for path in [pathlib.Path(file.path)]
-  ]
+  for step in SHOWN:  # one file of a name
+    files = client.list_artifacts(run.info.run_id, f'samples/step_{step:06d}')
+    assert {pathlib.Path(each.path).name for each in files} == {'samples.png', '000.mp4', '001.wav'}
   history = (client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
-  return files + [(each.step, each.key) for points in history for each in points]
+  return [(each.step, each.key) for points in history for each in points]
 
 
 def rows_of_wandb(workdir):
@@ -110,7 +107,8 @@ def test_a_run_that_is_killed_twice_is_one_run_without_lost_or_double_points(
     assert done.returncode == code, done.stderr
   found = collections.Counter(READERS[name](tmp_path))
   own = {'loss': range(1, 10), 'norm/all': range(1, 10), 'validation/video/loss': SHOWN}
-  own |= dict.fromkeys(('samples', 'samples/000', 'samples/001'), SHOWN)
+  if name != 'mlflow':
+    own |= dict.fromkeys(('samples', 'samples/000', 'samples/001'), SHOWN)
   for tag, steps in own.items():
     assert {step: n for (step, each), n in found.items() if each == tag} == dict.fromkeys(steps, 1)
 
@@ -145,10 +143,9 @@ def test_a_tracker_that_fails_or_hangs_costs_one_warning(
   tmp_path, monkeypatch, caplog, call, how, apart
 ):
   monkeypatch.setattr(trackers, '_PATIENCE', 0.2)
-  monkeypatch.setattr(trackers, '_WAITING', 20)
   failing, whole = Failing(call, how, apart), Failing('', '', False)
   log = RunLog(tmp_path, 0, [failing, whole])
-  for step in range(1, 60 if how == 'hangs' else 20):
+  for step in range(1, 20):
     log.write(step, {'loss': step})
   log.close()
   assert whole.logged == [row['step'] for row in tiny.metrics(tmp_path)]
