@@ -63,7 +63,8 @@ from . import command_line, flag_values
 with epy.lazy_imports():
   from mgjax.checkpoints import maintenance, orbax_io
   from mgjax.checkpoints import workdir as runs
-  from mgjax.core import hub, tables
+  from mgjax.core import tables
+  from mgjax.core.runs import hub
   from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, cards, weights
 

@@ -128,8 +128,8 @@ class Trackio(Tracker):
 
   def start(self, run: Run) -> Held | None:
     """Goes on with the run of this name, if there is one."""
-    import trackio
-    from trackio.sqlite_storage import SQLiteStorage
+    import trackio  # pyright: ignore[reportMissingImports]
+    from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
 
     self._kinds = {'.png': trackio.Image, '.mp4': trackio.Video, '.wav': trackio.Audio}
     rows = SQLiteStorage.get_logs(PROJECT, f'{run.name}-{run.id}')
@@ -159,7 +159,7 @@ class WeightsAndBiases(Tracker):
 
   def start(self, run: Run) -> Held | None:
     """Goes on with the run of this id; what it holds is in the files of earlier processes."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     self._kinds = {'.png': wandb.Image, '.wav': wandb.Audio}
     self._kinds['.mp4'] = functools.partial(wandb.Video, format='mp4')
@@ -184,7 +184,7 @@ class WeightsAndBiases(Tracker):
 
 def _wandb_rows(run: Run) -> Iterator[tuple[int, str]]:
   """Yields steps and names in the files that wandb wrote of a run."""
-  from wandb.proto.wandb_internal_pb2 import Record
+  from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
 
   for path in sorted(run.workdir.glob(f'wandb/*-{run.id}/run-{run.id}.wandb')):
     for data in _level_records(path.read_bytes()):
@@ -217,8 +217,8 @@ class MLflow(Tracker):
 
   def start(self, run: Run) -> Held | None:
     """Goes on with the run of this id, if there is one."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+    from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 
     folder = (run.workdir / 'mlflow').absolute()
     folder.mkdir(parents=True, exist_ok=True)

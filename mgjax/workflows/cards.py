@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.weights_file import FILE
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core import hub
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
-from mgjax.core.runs import SHIPPED
+from mgjax.core.runs import hub
+from mgjax.core.runs.find import SHIPPED
 from mgjax.core.tables import aligned
 from mgjax.registry import feature, section
 from mgjax.runtime.progress import in_stage

@@ -39,10 +39,10 @@ from mgjax.checkpoints.workdir import (
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_json
-from mgjax.core.hub import LIST, Name, is_name, push, read_name
 from mgjax.core.precision import BASE, stored_type
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs import SHIPPED, find_run
+from mgjax.core.runs.find import SHIPPED, find_run
+from mgjax.core.runs.hub import LIST, Name, is_name, push, read_name
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weights.files import INDEX

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.runs import SHIPPED
+from mgjax.core.runs.find import SHIPPED
 from mgjax.workflows import cards
 from tests import binaries
 

@@ -10,11 +10,11 @@ import pytest
 from huggingface_hub import ModelCard, constants
 from safetensors.numpy import save
 
-from mgjax.core import hub
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.runs import SHIPPED, find_run
+from mgjax.core.runs import hub
+from mgjax.core.runs.find import SHIPPED, find_run
 from tests import binaries
-from tests.core.hub_server import serving
+from tests.core.runs.hub_server import serving
 
 NAME = 'hf://me/tiny'
 FILES = {
