@@ -111,8 +111,7 @@ setup(
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
     'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert
-    # Trackers of runs: 45 MB of SQL and of what reads it, 53 MB and 100 MB.
-    'mlflow': ['alembic>=1.20.1', 'mlflow-skinny>=3.17.2', 'sqlalchemy>=2.1.9'],
+    'mlflow': ['mlflow>=3.17.2'],  # trackers of runs
     'trackio': ['trackio>=0.43.0'],
     'wandb': ['wandb>=0.31.0'],
     'plots': ['matplotlib>=3.11.2'],  # pictures of experiments: 39 MB

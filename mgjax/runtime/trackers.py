@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 import wave
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,10 +49,12 @@ class Run(NamedTuple):
 
 
 class Tracker:
-  """Receives what a run measures and makes; whatever it raises ends itself and not the run."""
+  """Receives what a run measures and makes, in a thread of its own, behind the training.
+
+  Whatever it raises ends itself and not the run.
+  """
 
   extra = ''  # of mgjax, also the name of its package
-  apart = True  # whether it is called in a thread of its own, behind the training
 
   def start(self, run: Run) -> Held | None:
     """Begins or goes on; returns what it holds of the run, or None to hear of new steps alone."""
@@ -65,27 +67,26 @@ class Tracker:
 
 
 class TensorBoard(Tracker):
-  """Writes event files of TensorBoard, which need no other process, in the thread of its caller.
+  """Writes event files of TensorBoard, which need no other process, by tensorboardX.
 
-  tensorboardX's own writer has a thread, which a full disk ends: then the next event waits for
-  ever, and so does the end of the process.
+  Its own writer has a thread, which a full disk ends: then the next event waits for ever.
   """
 
-  apart = False
-
   def start(self, run: Run) -> Held | None:
-    """Opens a file; what is there of later steps will be written again."""
+    """Begins another file beside those of earlier processes."""
     from tensorboardX import event_file_writer, summary  # slow to import
     from tensorboardX.proto import event_pb2, summary_pb2
 
-    self._scalar, self._event, self._kinds = summary.scalar, event_pb2, summary_pb2.Summary
-    folder = run.workdir / 'tensorboard'
-    new = not any(folder.glob('events*'))
+    self._scalar, self._event, self._kinds = summary.scalar, event_pb2.Event, summary_pb2.Summary
+    folder, held = run.workdir / 'tensorboard', set()
+    for path in sorted(folder.glob('events*')):
+      for event in map(self._event.FromString, _event_records(path.read_bytes())):
+        if event.HasField('session_log'):  # what is of later steps does not count
+          held = {each for each in held if each[0] < event.step}
+        held |= {(event.step, value.tag) for value in event.summary.value}
     folder.mkdir(parents=True, exist_ok=True)
     self._file = event_file_writer.EventsWriter(os.fspath(folder / 'events'))
-    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    self._write(run.step + 1, session_log=start)
-    return set() if new else None
+    return held
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
     """Writes scalars, pictures as they are, videos as animations, sounds as they are."""
@@ -93,14 +94,24 @@ class TensorBoard(Tracker):
       self._write(step, summary=self._scalar(name, value))
     for name, path in files.items():
       self._write(step, summary=self._kinds(value=[_shown(self._kinds, name, path)]))
-    self._file.flush()  # or a kill costs what the checkpoint has behind it
+    self._file.flush()
 
   def finish(self) -> None:
     """Closes the file."""
     self._file.close()
 
   def _write(self, step: int, **what: Any) -> None:
-    self._file.write_event(self._event.Event(wall_time=time.time(), step=step, **what))
+    self._file.write_event(self._event(wall_time=time.time(), step=step, **what))
+
+
+def _event_records(data: bytes) -> Iterator[bytes]:
+  """Yields the records of an event file, between checksums; a kill may cut the last."""
+  at = 0
+  while at + 12 <= len(data):
+    (size,) = struct.unpack_from('<Q', data, at)
+    if (end := at + 12 + size) + 4 <= len(data):
+      yield data[at + 12 : end]
+    at = end + 4
 
 
 def _shown(kinds: Any, name: str, path: pathlib.Path) -> Any:
@@ -321,40 +332,35 @@ class RunLog:
 
 
 class _Feed:
-  """Calls a tracker, in a thread if it wants one, until it ends or raises."""
+  """Calls a tracker in a thread until it ends or raises."""
 
   def __init__(self, tracker: Tracker, run: Run):
     self._tracker, self._run, self._failed = tracker, run, False
     self._held: Held = set()
     self._calls = queue.SimpleQueue()
     self._thread = threading.Thread(target=self._work, daemon=True)
-    if tracker.apart:
-      self._thread.start()
-    else:
-      self._guarded(self._start)
+    self._thread.start()
 
   def put(self, *call: Any) -> None:
     """Has the tracker log: step, metrics, files."""
-    if not self._tracker.apart:
-      self._guarded(self._log, *call)
-    elif not self._failed:
+    if not self._failed:
       self._calls.put(call)
 
   def close(self) -> None:
     """Ends the tracker, for which it is waited a minute."""
-    if not self._tracker.apart:
-      self._guarded(self._tracker.finish)
-    elif not self._failed:
-      self._calls.put(None)
-      self._thread.join(_PATIENCE)
-      if self._thread.is_alive():
-        self._give_up(f'it did not end within {_PATIENCE:.0f} s')
+    self._calls.put(None)
+    self._thread.join(_PATIENCE)
+    if self._thread.is_alive() and not self._failed:
+      self._give_up(f'it did not end within {_PATIENCE:.0f} s')
 
   def _work(self) -> None:
-    self._guarded(self._start)
-    while not self._failed and (call := self._calls.get()) is not None:
-      self._guarded(self._log, *call)
-    self._guarded(self._tracker.finish)
+    try:
+      self._start()
+      while (call := self._calls.get()) is not None:
+        self._log(*call)
+      self._tracker.finish()
+    except Exception as error:
+      self._give_up(first_line(error))
 
   def _start(self) -> None:
     """Starts the tracker and tells it what it lacks of steps that are done."""
@@ -373,13 +379,6 @@ class _Feed:
     shown = {name: each for name, each in files.items() if (step, name) not in self._held}
     if new or shown:
       self._tracker.log(step, new, shown)
-
-  def _guarded(self, call: Callable[..., Any], *given: Any) -> None:
-    try:
-      if not self._failed:
-        call(*given)
-    except Exception as error:
-      self._give_up(first_line(error))
 
   def _give_up(self, why: str) -> None:
     name = type(self._tracker).__name__
