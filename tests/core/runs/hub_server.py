@@ -58,7 +58,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
       self.wfile.write(body)
 
   def do_GET(self):
-    hub, (repository, revision, name) = self.server.hub, FILE.fullmatch(self.path).groups()
+    hub, match = self.server.hub, FILE.fullmatch(self.path)
+    if match is None:
+      return self.answer(404)
+    repository, revision, name = match.groups()
     commit, part = hub.refs.get((repository, revision), revision), self.headers.get('Range')
     data = hub.commits.get(commit, {}).get(name)
     hub.asked.append((self.command, name, part))

@@ -10,9 +10,12 @@ import pytest
 from huggingface_hub import ModelCard, constants
 from safetensors.numpy import save
 
+from mgjax.checkpoints.resume import check_same
+from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.runs import hub
 from mgjax.core.runs.find import SHIPPED, find_run
+from mgjax.training.run import train
 from tests import binaries
 from tests.core.runs.hub_server import serving
 
@@ -157,6 +160,20 @@ def test_a_revision_that_changed_is_refused_and_so_is_a_tampered_file(server, tm
     with pytest.raises(DataError, match=rf'{name} is not what.*delete .* fetched again'):
       hub.fetch(first)
     (folder / name).unlink() if kept is None else (folder / name).write_bytes(kept)
+
+
+def test_a_run_is_built_on_what_its_configuration_fixes(server, tmp_path):
+  def stop(config, workdir):
+    raise ConfigError(f'built on {config.start_from}')
+
+  config = load_config('digits/autoencoder', {'start_from': NAME})
+  with pytest.raises(ConfigError, match=f'built on {hub.pin(NAME)}'):
+    train(config, tmp_path / 'run', stop)
+  before = json.loads((tmp_path / 'run/config.json').read_text())
+  assert before['start_from'] == hub.pin(NAME) and config.start_from == NAME
+  publish(server, FILES | {'a.txt': b'more'})
+  with pytest.raises(ConfigError, match=r'another configuration: start_from'):
+    check_same(before, hub.pinned(config.to_dict()), 'run')
 
 
 def test_offline_what_is_there_serves_and_what_is_not_is_told(server, tmp_path, monkeypatch):
