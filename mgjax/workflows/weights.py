@@ -366,7 +366,7 @@ def export_weights(
   leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
   if form == 'workdir':
     write_json(out / 'config.json', config.to_dict())
-    card = make_card(find_run(workdir), out.name)
+    card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
     write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
     leaves, out = narrowed(leaves), out / FILE

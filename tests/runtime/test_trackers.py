@@ -85,13 +85,14 @@ READERS = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings('ignore:The ``noload``')  # MLflow's, of SQLAlchemy
 @pytest.mark.parametrize('name', trackers.TRACKERS)
 def test_a_run_that_is_killed_twice_is_one_run_without_lost_or_double_points(
   tmp_path, monkeypatch, name
 ):
+  monkeypatch.setenv('TRACKIO_DIR', str(tmp_path / 'trackio'))  # which it reads as it is imported
   if extra := trackers.TRACKERS[name].extra:
     pytest.importorskip(extra)
-  monkeypatch.setenv('TRACKIO_DIR', str(tmp_path / 'trackio'))
   for begin, kill, code in ((0, 5, -signal.SIGKILL), (3, 7, -signal.SIGKILL), (6, 0, 0)):
     words = tmp_path, name, begin, kill
     done, _ = binaries.start('tests.runtime.test_trackers', *words, timeout=120)

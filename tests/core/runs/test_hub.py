@@ -56,10 +56,8 @@ def publish(there, files=FILES, **changes):
 
 
 def read(folder):
-  found = {
-    path.relative_to(folder).as_posix(): path for path in folder.rglob('*') if path.is_file()
-  }
-  return {name: path.read_bytes() for name, path in found.items() if name != hub.LIST}
+  files = (path for path in folder.rglob('*') if path.is_file() and path.name != hub.LIST)
+  return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.filterwarnings('ignore:Use .content')  # in its client
