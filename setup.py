@@ -54,6 +54,7 @@ setup(
     'filelock>=4.2.11',
     'flax>=0.12.8',
     'grain>=0.2.18',
+    'huggingface-hub>=2.4.0',
     'jax>=0.10.2',
     'jaxtyping>=0.3.11',
     'ml-collections>=1.1.0',
@@ -62,7 +63,7 @@ setup(
     'optax>=0.2.8',
     'orbax-checkpoint>=0.12.8,<1',  # 1.0 changes the interface at the top level
     'packaging>=26.3',
-    'pillow>=13.0.0',
+    'pillow>=12.3.0',  # the tests run with 13.0, which trackio does not take
     'protobuf>=7.36.2',  # of sentencepiece's description of its models, which does not ask for it
     'safetensors>=0.8.0',
     'scikit-learn>=1.9.1',
@@ -110,6 +111,9 @@ setup(
     # Newer than the one that jax[tpu] asks for: its programs take a quarter less memory.
     'tpu': ['libtpu>=0.0.51', 'requests'],
     'parquet': ['pyarrow>=26.0.1'],  # clips in parquet files, for launch.data convert
+    'mlflow': ['mlflow>=3.17.2'],  # trackers of runs
+    'trackio': ['trackio>=0.43.0'],
+    'wandb': ['wandb>=0.31.0'],
     'plots': ['matplotlib>=3.11.2'],  # pictures of experiments: 39 MB
     # Signed files (C2PA): 53 MB, and what makes a test certificate, which the first brings anyway.
     'provenance': ['c2pa-python>=0.38.1', 'cryptography>=50.0.2'],

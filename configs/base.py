@@ -47,6 +47,8 @@ def base() -> ConfigDict:
       'save_every': 500,
       'show_every': 0,
       'validation_batches': 4,
+      # Where metrics go beside metrics.jsonl: 'tensorboard', 'trackio', 'wandb', 'mlflow'.
+      'trackers': ('tensorboard',),
       'keep': 3,  # of the newest checkpoints
       'keep_every': 0,  # those whose step is a multiple of it stay for ever
       'keep_best': 0,  # so many with the lowest validation losses stay

@@ -10,7 +10,7 @@ from absl import flags
 
 from mgjax.core.config import LARGEST
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
+from mgjax.core.runs.find import coming_with_mgjax, find_run, runs_near
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
 

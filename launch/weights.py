@@ -1,4 +1,4 @@
-r"""Imports, exports, averages, verifies, prunes and checks weights: of runs, and published ones.
+r"""Imports, exports, publishes, averages, verifies, prunes and checks weights of runs.
 
 python -m launch.weights list --workdir=runs/video
 python -m launch.weights verify --workdir=runs/video
@@ -14,6 +14,8 @@ python -m launch.weights import --input=vae/ --config=configs/tae/tae.py --workd
 python -m launch.weights import --input=clip/ --config=configs/text/metaclip_text.py \
   --workdir=runs/metaclip --tokenizer=bpe_simple_vocab_16e6.txt.gz
 python -m launch.weights check --workdir=digits/few_steps,digits/video --out=out/checked
+python -m launch.weights push --workdir=runs/video --out=hf://me/moving-digits
+python -m launch.weights pull --input=hf://me/moving-digits@main --workdir=runs/pulled
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
 its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
 checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
@@ -39,6 +41,11 @@ a folder that serves as a work directory at once; those in `mgjax/weights` are s
 check evaluates the weights that come with mgjax again, all or some, and compares each number on
 their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
 cards and the tables of docs/ instead. With --out the same command goes on where it stopped.
+push writes a run, or a folder of --format=workdir, to the Hugging Face Hub: weights, configuration,
+card, evaluation.json and samples, with a list of their SHA-256. pull fetches such a folder, whole
+or not at all; --workdir=hf://me/moving-digits does without, in every command, and so does
+--config.start_from. Both print the name with its commit and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME
+and HF_HUB_OFFLINE count; docs/hub.md has more.
 """
 
 import contextlib
@@ -57,6 +64,7 @@ with epy.lazy_imports():
   from mgjax.checkpoints import maintenance, orbax_io
   from mgjax.checkpoints import workdir as runs
   from mgjax.core import tables
+  from mgjax.core.runs import hub
   from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, cards, weights
 
@@ -77,20 +85,22 @@ _WORKDIR = command_line.define_required(
   'workdir',
   'runs/video',
   'Work directory of the run; import and average make one. check: names, by default of all.',
-  commands=('import', 'export', 'list', 'verify', 'prune', 'average'),
+  commands=('import', 'export', 'list', 'verify', 'prune', 'average', 'push', 'pull'),
 )
 _INPUT = command_line.define_required(
   'input',
   'runs/a,runs/b',
-  'import: folder, .safetensors, .pth or index file; average: work directories, or directory@step.',
-  commands=('import', 'average'),
+  'import: folder, .safetensors, .pth or index file; average: work directories, or directory@step; '
+  'pull: a name, as hf://owner/name@revision.',
+  commands=('import', 'average', 'pull'),
 )
 _CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
 _OUT = command_line.define_required(
   'out',
   'tae.safetensors',
-  'export: .safetensors file, or a folder. check: a folder that keeps its evaluations.',
-  commands=('export',),
+  'export: .safetensors file, or a folder. check: a folder that keeps its evaluations. push: a '
+  'name, as hf://owner/name.',
+  commands=('export', 'push'),
 )
 _TOKENIZER = flags.DEFINE_string(
   'tokenizer', None, 'import: of the tokenizer; by default what lies beside the weights.'
@@ -213,6 +223,14 @@ def _check() -> None:
     )
 
 
+def _push() -> None:
+  print(weights.publish(_WORKDIR.value, _OUT.value))
+
+
+def _pull() -> None:
+  print(hub.pull(_INPUT.value, _WORKDIR.value))
+
+
 def _candidate(run: str):
   workdir, _, step = run.rpartition('@')
   given = (workdir, int(step)) if workdir and step.isdecimal() else (run,)
@@ -227,6 +245,8 @@ COMMANDS = {
   'prune': _prune,
   'average': _average,
   'check': _check,
+  'push': _push,
+  'pull': _pull,
 }
 
 

@@ -34,7 +34,8 @@ def load(workdir: Path, **options: Any) -> Any:
   (`mgjax.runtime.compilation_cache.use`); so it does from `train` and `evaluate` on.
 
   Args:
-    workdir: of a finished or running training, or of imported weights.
+    workdir: of a finished or running training, of imported weights, what mgjax ships
+      ('digits/video'), or what is on the Hub ('hf://owner/name@revision').
     **options: of the pipeline, such as `mesh`, `steps` or `guidance`.
 
   Returns:

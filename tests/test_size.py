@@ -21,7 +21,7 @@ BUDGETS = {
   'checkpoints': 2480,  # fingerprints of what a model needs; adapters, in and out
   'clip': 1200,
   'conditioning': 1300,
-  'core': 1900,
+  'core': 2120,  # runs on the Hub, checked file by file
   'curation': 5500,
   'data': 5210,
   'editing': 1100,
@@ -33,7 +33,7 @@ BUDGETS = {
   'parallel': 1500,
   'personalization': 450,
   'planning': 4215,  # adapters
-  'runtime': 3225,  # garbage, cache settings one by one, and what is no file among kept programs
+  'runtime': 3500,  # trackers; garbage, cache settings one by one, kept programs
   'scaling': 2345,  # arms in order
   'serving': 1050,
   'tae': 2395,  # an autoencoder answers to its fingerprints; a linear shortcut and its start
@@ -41,7 +41,7 @@ BUDGETS = {
   'training': 2390,  # Muon, spread over the mesh; adapters
   'upsampler': 1290,  # colours of the source are kept
   'video': 625,  # likelihoods of videos
-  'workflows': 4060,  # cards are measured again and written; a demo
+  'workflows': 4210,  # cards are measured again and written, for the Hub too; a demo
   'worlds': 7550,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
@@ -49,11 +49,12 @@ CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_650, 76_100, 2_525
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_670, 76_780, 2_540
 # 600 of the core are Muon, alignment, experts and adapters.
-# Of all, 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards.
+# 690 of all are trackers, the Hub and front matter of cards;
+# 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
-MOST_OF_TESTS = 61_500  # 2,000 of them try bad input
+MOST_OF_TESTS = 62_865  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 13, 133  # the 13th is a first look; of flags, one way for one thing
 MOST_FLAGS = 210  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

@@ -27,7 +27,7 @@ from mgjax.checkpoints.workdir import load_adapters, read_config
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json, write_bytes, write_json
 from mgjax.core.precision import LORA_A, LORA_B
-from mgjax.core.runs import find_run
+from mgjax.core.runs.find import find_run
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
 from mgjax.core.weights.names import LAYER

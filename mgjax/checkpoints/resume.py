@@ -19,7 +19,7 @@ FREE = (
   'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
   'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
   'rules', 'autoencoder', 'vision', 'data.path', 'data.validation_path', 'data.skip_missing',
-  'train.device_groups',
+  'train.device_groups', 'train.trackers',
 )  # fmt: skip
 FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')
 # Of these, what decides about learning rates where those fall with the validation loss.

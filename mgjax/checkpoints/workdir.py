@@ -25,7 +25,7 @@ from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs import coming_with_mgjax, find_run, runs_near
+from mgjax.core.runs.find import coming_with_mgjax, find_run, runs_near
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.parallel.shard import Place

@@ -12,9 +12,10 @@ from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
-from mgjax.runtime.metrics import Means, MetricWriters
+from mgjax.runtime.metrics import Means
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import Session
+from mgjax.runtime.trackers import RunLog
 from mgjax.training.faults import check_norms, drop_skipped
 from mgjax.training.guard import momentary
 
@@ -33,7 +34,7 @@ class LogWindow:
 
   def __init__(
     self,
-    writer: MetricWriters,
+    writer: RunLog,
     progress: Progress,
     session: Session,
     mesh: Mesh,

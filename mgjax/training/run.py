@@ -26,6 +26,7 @@ from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import write_json
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.runs.hub import pinned
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Key, Metrics, Tree
@@ -35,16 +36,11 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_initialise, make_place, put_batch
-from mgjax.runtime.metrics import (
-  MetricWriters,
-  Writer,
-  default_writers,
-  reached_step,
-  validation_loss,
-)
+from mgjax.runtime.metrics import reached_step, validation_loss
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.session import Session, run_session, signals_only
+from mgjax.runtime.trackers import RunLog, Tracker, make_trackers
 from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.faults import check_state, naming_samples
 from mgjax.training.guard import parameter_norms, reopened
@@ -80,7 +76,7 @@ def train(
   stop_at: int | None = None,
   new_data: bool = False,
   spent: float = 0.0,
-  writers: Sequence[Writer] = (),
+  trackers: Sequence[Tracker] = (),
 ) -> State:
   """Trains the component that a configuration describes, or resumes; returns the final state.
 
@@ -91,6 +87,7 @@ def train(
     new_data: go on although the data or the buckets are others: a new order of the data begins at
       the step of the checkpoint, which the next ones record.
     spent: seconds that the process had been there before, for the account of its time.
+    trackers: of yours, beside those that `config.train.trackers` names.
 
   Raises:
     ConfigError: the configuration is wrong, or not the one that the work directory was begun with.
@@ -98,9 +95,10 @@ def train(
     NonFiniteError: the loss stopped being finite.
     CheckpointError: there are checkpoints and none can be trusted.
   """
-  workdir = pathlib.Path(workdir)
+  workdir, config = pathlib.Path(workdir), ConfigDict(pinned(config.to_dict()))
   settings = run_settings(fields_of(config, 'train'), config.seed)
   rate = optimizer_settings(fields_of(config, 'optimizer'))
+  trackers = [*make_trackers(settings.trackers), *trackers]
   with contextlib.ExitStack() as around:
     # The work directory: held by this process, begun with this configuration.
     session = around.enter_context(run_session(workdir, settings.limits, spent))
@@ -183,7 +181,7 @@ def train(
     return run_loop(
       state, step, loader, hooks, settings,
       mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at, session=session,
-      writers=writers,
+      trackers=trackers, config=config.to_dict(),
     )  # fmt: skip
 
 
@@ -225,7 +223,8 @@ def run_loop(
   checkpoints: Checkpoints,
   stop_at: int | None = None,
   session: Session | None = None,
-  writers: Sequence[Writer] = (),
+  trackers: Sequence[Tracker] = (),
+  config: dict[str, Any] | None = None,
 ) -> State:
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
@@ -234,6 +233,7 @@ def run_loop(
     loader: positioned at `state.step`.
     stop_at: save and return after this step, as on a signal.
     session: of the process; by default one that hears signals, and that is all.
+    config: what trackers are told of the run.
 
   Raises:
     NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;
@@ -247,7 +247,7 @@ def run_loop(
   with contextlib.ExitStack() as around:
     session = session or around.enter_context(signals_only())
     during = session.phases.during
-    writer = MetricWriters([*default_writers(workdir, resume_step=done), *writers])
+    writer = RunLog(workdir, done, trackers, config)
     # Its clock counts steps and their data alone.
     progress = Progress(settings.steps, done, clock=session.phases.working)
     around.enter_context(contextlib.closing(writer))
@@ -302,7 +302,7 @@ def run_loop(
         drawing = progress.waiting('compiling and drawing samples')
         with during('evaluate', compiles=True), drawing:
           directory = workdir / 'samples' / f'step_{done:06d}'
-          writer.image(done, 'samples', hooks.show(state.average, directory))
+          writer.show(done, hooks.show(state.average, directory))
 
       # A checkpoint, of what is known to be finite.
       if due(done, settings.save_every) and done < last:

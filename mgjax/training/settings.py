@@ -114,6 +114,7 @@ class RunSettings:
     validation_batches: of each bucket.
     checkpoints: where checkpoints lie; '' for the work directory.
     limits: seconds that each phase may take.
+    trackers: where metrics go beside `metrics.jsonl`, names of `runtime/trackers.py`.
   """
 
   steps: Count
@@ -130,6 +131,7 @@ class RunSettings:
   keep: Keep = dataclasses.field(default_factory=Keep)
   guard: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
   limits: Limits = dataclasses.field(default_factory=Limits)
+  trackers: tuple[str, ...] = ('tensorboard',)
 
   def __post_init__(self):
     check(self)

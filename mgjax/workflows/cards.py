@@ -5,6 +5,8 @@
 stands beside a metric, such as that of no model, and `of` names other weights that are evaluated. A
 card states them in the line that begins with '- **Measured**', documents in tables between
 `<!-- weights a b -->` and `<!-- end -->` of the names a and b. What writes them reads them as well.
+The front matter of a card, for the Hugging Face Hub, is made of that line and of config.json; what
+else somebody wrote there, such as `datasets`, stays.
 """
 
 import contextlib
@@ -21,18 +23,26 @@ from typing import Any, NamedTuple
 from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.weights_file import FILE
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
-from mgjax.core.runs import SHIPPED
+from mgjax.core.runs import hub
+from mgjax.core.runs.find import SHIPPED
 from mgjax.core.tables import aligned
-from mgjax.registry import feature
+from mgjax.registry import feature, section
 from mgjax.runtime.progress import in_stage
 
 DOCUMENTS = SHIPPED.parents[1] / 'docs'  # none where mgjax is installed without its checkout
-CARDS, CARD = 'cards.json', 'README.md'
+CARDS, CARD, RECORD = 'cards.json', 'README.md', 'evaluation.json'
 _MEASURED, _TABLE = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE), '| Weights | | Measured |'
 _MARKED = re.compile(r'(<!-- weights ([^>]*) -->)\n.*?(<!-- end -->)', re.DOTALL)
 _NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
+_LICENCE = re.compile(r'\*\*Licence: ([\w.-]+)\*\*')
+# Component -> what the Hub calls what it does.
+TASKS = {
+  'video': 'text-to-video', 'personalization': 'image-to-video', 'editing': 'video-to-video',
+  'upsampler': 'video-to-video', 'audio': 'text-to-audio', 'codec': 'audio-to-audio',
+  'autoencoder': 'feature-extraction', 'clip': 'zero-shot-image-classification',
+}  # fmt: skip
 _NEAR, _LEAST = 0.05, 0.03  # that one without an interval may differ by, of itself or at least
 
 _log = logging.getLogger(__name__)
@@ -64,6 +74,10 @@ class Number(NamedTuple):
 
 
 Found = Mapping[str, Number]  # by metric of a record
+
+
+# What a number is of, the command that makes it, metric, name, number.
+Result = tuple[str, str, str, str, Number]
 
 
 class Evaluation(NamedTuple):
@@ -161,11 +175,12 @@ def check_cards(
       told = (f'{each.what}: {each.told(found)} (`{each.command}`)' for each, found in evaluations)
       line = f'- **Measured**, 95% in brackets: {"; ".join(told)}.'
       _replace(_card(name), _MEASURED.sub(line, _card(name).read_text()))
-  for path, text in documents().items():
+  for path, text in (shipped_cards(names or tuple(cards)) | documents()).items():
     if write:
       _replace(path, text)
     elif text != path.read_text():
-      wrong.append(f'{path.name}: its table is not what the cards say')
+      part = 'front matter' if path.name == CARD else 'table'
+      wrong.append(f'{path.relative_to(SHIPPED.parents[1])}: its {part} is not what the cards say')
   return Checked('\n'.join(aligned(rows, names=3)), wrong)
 
 
@@ -173,6 +188,81 @@ def read_cards() -> dict[str, list[Evaluation]]:
   """Reads which evaluations the cards are made of, by name of the weights."""
   cards = read_json(SHIPPED / CARDS)
   return {name: [Evaluation(name, **each) for each in cards[name]] for name in cards}
+
+
+def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
+  """Returns cards with the front matter that follows from what they say; raises as `documents`."""
+  cards, found = read_cards(), {}
+  for name in names:
+    text = _card(name).read_text()
+    results = [
+      (each.what, each.command, metric, each.numbers[metric], number)
+      for each in cards[name]
+      for metric, number in each.read(text).items()
+    ]
+    found[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
+  return found
+
+
+def with_metadata(
+  text: str,
+  name: str,
+  config: Mapping[str, Any],
+  results: Sequence[Result] = (),
+  samples: Mapping[str, str] | None = None,
+) -> str:
+  """Returns a card with the front matter that the Hub reads, as its client validates it.
+
+  `samples` are prompts by the files that were made of them. Raises ConfigError if what the front
+  matter has already is not valid.
+  """
+  from huggingface_hub import EvalResult, ModelCard
+
+  task = TASKS.get(config['component'], 'other')
+  kind = (config.get('data') or {}).get('kind', config['component'])
+  try:
+    card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f'the front matter of {name} cannot be read: {first_line(error)}') from error
+  data = card.data
+  if licence := _LICENCE.search(text):
+    data.license = licence[1].lower()
+  data.library_name, data.pipeline_tag = 'mgjax', task
+  data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
+  if hub.is_name(start := str(config.get('start_from') or '').lstrip('=')):
+    data.base_model = hub.read_name(start).repository
+    adapts = (config.get('lora') or {}).get('rank', 0)
+    data.base_model_relation = 'adapter' if adapts else 'finetune'
+  if results:
+    data.metrics = list(dict.fromkeys(metric for _, _, metric, _, _ in results))
+    data.model_name = name
+    data.eval_results = [
+      EvalResult(
+        task_type=task, dataset_type=kind, dataset_name=what, dataset_config=what,
+        dataset_args={'command': command}, metric_type=metric, metric_name=label,
+        metric_value=number.value, metric_args={'low': number.low, 'high': number.high},
+      )
+      for what, command, metric, label, number in results
+    ]  # fmt: skip
+  if samples:
+    data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
+  return str(card)
+
+
+def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
+  """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
+  config, results = read_config(workdir).to_dict(), []
+  if (path := workdir / CARD).exists():
+    return with_metadata(path.read_text(), name, config, samples=samples)
+  record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))
+  for metric, each in record['measured']['metrics'].items() if record else ():
+    if each.get('value') is not None:
+      number = Number(each['value'], each.get('low'), each.get('high'))
+      results.append((record['task'], 'launch.evaluate', metric, metric, number))
+  said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
+  text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
+  text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
+  return with_metadata(text, name, config, results, samples)
 
 
 def documents() -> dict[pathlib.Path, str]:

@@ -1,4 +1,4 @@
-"""Imports weights of other projects into work directories, and exports work directories.
+"""Imports weights of other projects into work directories, exports and publishes work directories.
 
 A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
 metadata of its header the entry 'mgjax', a JSON object: `component`, `model` (as in the
@@ -13,6 +13,8 @@ import logging
 import math
 import os
 import pathlib
+import re
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,9 +38,11 @@ from mgjax.checkpoints.workdir import (
 )
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import parse_json, write_bytes, write_json
+from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, stored_type
 from mgjax.core.renamed_keys import migrate
+from mgjax.core.runs.find import SHIPPED, find_run
+from mgjax.core.runs.hub import LIST, Name, is_name, push, read_name
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weights.files import INDEX
@@ -72,6 +76,7 @@ from mgjax.text.tokenizer_folder import (
   read_tokenizer,
   write_tokenizer,
 )
+from mgjax.workflows.cards import CARD, RECORD, make_card
 
 OURS = ('mgjax', 'workdir')
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
@@ -365,7 +370,66 @@ def export_weights(
   leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
   if form == 'workdir':
     write_json(out / 'config.json', config.to_dict())
+    card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
+    write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
     leaves, out = narrowed(leaves), out / FILE
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
+
+
+def publish(workdir: str | os.PathLike[str], name: str) -> Name:
+  """Pushes weights with configuration, card, evaluation and samples to the Hub, in one commit.
+
+  A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
+  its card with the front matter that follows from it. The autoencoder of a run goes along, unless
+  it comes with mgjax or is on the Hub. Samples are those of the newest step, or what
+  `launch.sample` wrote into `samples/`.
+
+  Args:
+    workdir: of a run, or of finished weights.
+    name: as 'hf://owner/name', or with '@branch'.
+
+  Returns:
+    The pinned name of what is there now.
+
+  Raises:
+    ConfigError: there is no run, or a file of it is of a kind that is not fetched.
+    DataError: the Hub does not take it.
+  """
+  asked, workdir = read_name(name), find_run(workdir)
+  config = read_config(workdir).to_dict()
+  with tempfile.TemporaryDirectory() as made:
+    folder = workdir
+    if not (workdir / FILE).exists():
+      export_weights(workdir, folder := pathlib.Path(made, 'weights'), 'workdir')
+    files = _files_in(folder)
+    samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
+    files |= {f'samples/{file}': path for file, path in _files_in(samples).items()}
+    if (record := workdir / RECORD).exists():
+      files[RECORD] = record
+    needed = str(config.get('autoencoder') or '')
+    inside, ships = pathlib.Path(needed).name, (SHIPPED / needed / 'config.json').exists()
+    if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
+      export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
+      files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
+    files[CARD] = pathlib.Path(made, CARD)
+    title = asked.repository.partition('/')[2]
+    files[CARD].write_text(make_card(folder, title, _prompts(samples)))
+    done = push(files, name)
+  _log.info('%d files in %s', len(files) + 1, done)
+  return done
+
+
+def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Files of a folder by their names in it, but for hidden ones, samples and the list of others."""
+  found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
+  own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
+  return {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
+
+
+def _prompts(samples: pathlib.Path) -> dict[str, str]:
+  """Prompts of what `launch.sample` wrote, by file."""
+  records = (read_optional_json(path, bool) or {} for path in sorted(samples.glob('*.json')))
+  rows = [row for record in records for row in record.get('samples', ())]
+  return {f'samples/{row["file"]}': row['prompt'] for row in rows}

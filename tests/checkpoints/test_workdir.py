@@ -16,7 +16,7 @@ from mgjax.checkpoints.workdir import (
   write_workdir,
 )
 from mgjax.core.errors import ConfigError
-from mgjax.core.runs import runs_near
+from mgjax.core.runs.find import runs_near
 
 CONFIG = {
   'component': 'video',

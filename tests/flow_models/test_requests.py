@@ -7,7 +7,7 @@ import pytest
 
 import mgjax
 from mgjax.core.errors import ConfigError
-from mgjax.core.runs import find_run
+from mgjax.core.runs.find import find_run
 from mgjax.flow_models.requests import Request
 from mgjax.registry import SECTIONS
 from mgjax.video.files import Samples

@@ -3,18 +3,10 @@
 import json
 
 import numpy as np
-import PIL.Image
 import pytest
 
-from mgjax.runtime.metrics import (
-  JsonLines,
-  MetricWriters,
-  TensorBoard,
-  Writer,
-  default_writers,
-  reached_step,
-  read_metrics,
-)
+from mgjax.runtime.metrics import reached_step, read_metrics
+from mgjax.runtime.trackers import RunLog
 
 
 def read_lines(workdir):
@@ -23,7 +15,7 @@ def read_lines(workdir):
 
 
 def test_lines_are_appended_as_strict_json(tmp_path):
-  writer = MetricWriters([JsonLines(tmp_path)])
+  writer = RunLog(tmp_path)
   writer.write(1, {'loss': np.float32(0.5), 'gradient_norm': float('nan')})
   writer.write(2, {'loss': float('inf'), 'gradient_norm': float('-inf')})
   assert read_lines(tmp_path) == [
@@ -33,12 +25,12 @@ def test_lines_are_appended_as_strict_json(tmp_path):
 
 
 def test_resume_drops_later_and_broken_lines(tmp_path):
-  writer = MetricWriters([JsonLines(tmp_path)])
+  writer = RunLog(tmp_path)
   for step in (10, 20, 30):
     writer.write(step, {'loss': step})
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"step": 20, "lo')  # a crash in the middle of a line
-  writer = MetricWriters([JsonLines(tmp_path, 20)])
+  writer = RunLog(tmp_path, 20)
   writer.write(30, {'loss': 31.0})
   assert read_lines(tmp_path) == [
     {'step': 10, 'loss': 10.0},
@@ -49,21 +41,9 @@ def test_resume_drops_later_and_broken_lines(tmp_path):
 
 def test_without_resume_step_all_lines_are_kept(tmp_path):
   for step in (1, 2):
-    writer = MetricWriters([JsonLines(tmp_path)])
+    writer = RunLog(tmp_path)
     writer.write(step, {'loss': 0.0})
   assert [line['step'] for line in read_lines(tmp_path)] == [1, 2]
-
-
-def test_tensorboard_gets_scalars_and_images(tmp_path):
-  image = np.zeros((4, 6, 3), np.uint8)
-  PIL.Image.fromarray(image).save(tmp_path / 'sheet.png')
-  writer = MetricWriters(default_writers(tmp_path, resume_step=0))
-  writer.write(1, {'loss_of_the_run': 0.5})
-  writer.image(1, 'sheet_from_file', tmp_path / 'sheet.png')
-  writer.close()
-  written = b''.join(path.read_bytes() for path in (tmp_path / 'tensorboard').iterdir())
-  for name in (b'loss_of_the_run', b'sheet_from_file'):
-    assert name in written
 
 
 DAMAGED = (
@@ -81,7 +61,7 @@ def test_a_damaged_line_costs_itself_alone_and_is_heard_of_once(tmp_path, damage
     assert [(step, values['loss']) for step, values in read_metrics(tmp_path)] == [(1, 4), (2, 3)]
     assert reached_step(tmp_path) == 2
   assert caplog.text.count("metrics.jsonl' has 1 damaged lines (line 2)") == bool(damage)
-  writer = MetricWriters([JsonLines(tmp_path, 1)])
+  writer = RunLog(tmp_path, 1)
   writer.write(2, {'loss': 3.5})
   assert read_lines(tmp_path) == [{'step': 1, 'loss': 4}, {'step': 2, 'loss': 3.5}]
 
@@ -92,31 +72,3 @@ def test_a_line_with_values_that_are_no_numbers_is_no_metrics(tmp_path, value):
   (tmp_path / 'metrics.jsonl').write_text('\n'.join(lines) + '\n')
   ((step, values),) = read_metrics(tmp_path)
   assert step == 2 and np.isnan(values['loss'])
-
-
-def test_a_full_disk_ends_tensorboard_and_no_other_writer_of_the_list(tmp_path, caplog):
-  def full(*arguments):
-    raise OSError(28, 'No space left on device')
-
-  class Own(Writer):
-    """A writer of somebody else's."""
-
-    def __init__(self):
-      self.found = []
-
-    def write(self, step, metrics):
-      self.found.append((step, metrics))
-
-    def close(self):
-      self.found.append('closed')
-
-  board, own = TensorBoard(tmp_path / 'tensorboard'), Own()
-  writer = MetricWriters([JsonLines(tmp_path), board, own])
-  writer.write(1, {'loss': 0.5})
-  board._file.write_event = full
-  for step in range(2, 60):  # a queue of ten would hold the run up
-    writer.write(step, {'loss': np.float32(0.5)})
-  writer.close()
-  assert [line['step'] for line in read_lines(tmp_path)] == list(range(1, 60))
-  assert own.found == [*((step, {'loss': 0.5}) for step in range(1, 60)), 'closed']
-  assert caplog.text.count('TensorBoard gets nothing more') == 1

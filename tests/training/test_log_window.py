@@ -13,9 +13,9 @@ from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
 from mgjax.runtime import progress as progress_module
-from mgjax.runtime.metrics import JsonLines, MetricWriters
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.session import run_session, signals_only
+from mgjax.runtime.trackers import RunLog
 from mgjax.runtime.watchdog import Limits
 from mgjax.training import log_window as module
 from mgjax.training.log_window import LogWindow
@@ -45,7 +45,7 @@ def made(workdir, **options):
   with (
     run_session(workdir, Limits()) as session,
     session.phases.during('step'),
-    contextlib.closing(MetricWriters([JsonLines(workdir)])) as writer,
+    contextlib.closing(RunLog(workdir)) as writer,
   ):
     session.ledger.begin(0)
     yield LogWindow(writer, Progress(100), session, make_mesh(), **options), session.phases
@@ -94,7 +94,7 @@ def test_lines_come_by_time_with_a_pace_however_rarely_a_run_reports(tmp_path, m
   with (
     signals_only() as session,
     session.phases.during('step'),
-    contextlib.closing(MetricWriters([JsonLines(tmp_path)])) as writer,
+    contextlib.closing(RunLog(tmp_path)) as writer,
   ):
     progress = Progress(1000, stream=stream, clock=session.phases.working)
     progress.report(0)

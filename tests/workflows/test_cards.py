@@ -1,12 +1,14 @@
 """Cards of the weights that come with mgjax say what an evaluation finds, or are not left alone."""
 
+import json
 import re
 import shutil
 
 import pytest
+from huggingface_hub import ModelCard
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.runs import SHIPPED
+from mgjax.core.runs.find import SHIPPED
 from mgjax.workflows import cards
 from tests import binaries
 
@@ -34,6 +36,42 @@ def test_every_card_says_its_numbers_and_documents_say_the_same():
   documents = cards.documents()
   assert {path.name for path in documents} >= {'results.md', 'faster_sampling.md'}
   assert [path for path, text in documents.items() if text != path.read_text()] == []
+
+
+def test_every_card_is_valid_on_the_hub_and_has_the_numbers_of_its_line(copies):
+  found = cards.shipped_cards(tuple(cards.read_cards()))
+  assert [path for path, text in found.items() if text != path.read_text()] == []
+  for path in found:
+    data = ModelCard.load(path).data
+    assert data.license == 'apache-2.0' and data.pipeline_tag and data.eval_results, path
+  path = copies / 'weights' / ALONE / 'README.md'
+  text = path.read_text()
+  for old, new in (('value: 34.6', 'value: 35.6'), ('dB 34.6 [', 'dB 35.6 [')):
+    path.write_text(text.replace(old, new))
+    assert path.read_text() != text != cards.shipped_cards([ALONE])[path] or new.startswith('value')
+    assert cards.shipped_cards([ALONE])[path] != path.read_text()
+
+
+def test_a_card_of_a_run_has_what_its_evaluation_found_and_what_it_started_from(tmp_path):
+  shipped = json.loads((SHIPPED / ALONE / 'config.json').read_text())
+  shipped |= {'start_from': f'hf://me/base@{"a" * 40}#{"b" * 64}'}
+  metrics = {'scores/psnr': {'value': 31.25, 'low': 30.5, 'high': 32.0}, 'scores/none': {}}
+  record = {'task': 'autoencoder', 'measured': {'metrics': metrics}}
+  for name, value in (('config', shipped), ('evaluation', record)):
+    (tmp_path / f'{name}.json').write_text(json.dumps(value))
+  text = cards.make_card(tmp_path, 'mine', {'samples/0.mp4': 'a digit'})
+  data = ModelCard(text).data
+  (result,) = data.eval_results
+  assert result.metric_value == 31.25 and result.metric_args == {'low': 30.5, 'high': 32.0}
+  assert (data.base_model, data.base_model_relation) == ('me/base', 'finetune')
+  assert data.widget == [{'text': 'a digit', 'output': {'url': 'samples/0.mp4'}}]
+  (tmp_path / 'README.md').write_text(
+    '---\ndatasets: [mine]\nmodel-index: [{name: 3}]\n---\n# mine'
+  )
+  with pytest.raises(ConfigError, match='the front matter of mine cannot be read'):
+    cards.make_card(tmp_path, 'mine')
+  (tmp_path / 'README.md').write_text('---\ndatasets: [mine]\n---\n# mine')
+  assert ModelCard(cards.make_card(tmp_path, 'mine')).data.datasets == ['mine']
 
 
 def test_a_number_that_no_evaluation_finds_is_told_and_written_anew(copies):

@@ -19,7 +19,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.files import read_optional_json, write_bytes
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs import runs_near
+from mgjax.core.runs.find import runs_near
 from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import FILE, read_metrics, validation_loss
 from mgjax.runtime.report.charts import chart, format_number
