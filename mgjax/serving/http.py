@@ -20,6 +20,7 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError
 
+LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 HEADERS = {
   'Cache-Control': 'no-store',
   'Referrer-Policy': 'no-referrer',
@@ -41,8 +42,11 @@ class Refused(Exception):
     self.status = status
 
 
-def make_app(routes: Sequence[Any]) -> Any:
-  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences."""
+def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> Any:
+  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences.
+
+  `tell(error, status, sentence)` makes their responses, by default JSON or a page.
+  """
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
   from starlette.requests import ClientDisconnect, Request
@@ -51,6 +55,8 @@ def make_app(routes: Sequence[Any]) -> Any:
   async def refuse(request: Request, error: Exception) -> Response:
     status = getattr(error, 'status', None) or getattr(error, 'status_code', 500)
     said = str(error) if isinstance(error, Refused) else 'There is nothing here.'
+    if tell is not None:
+      return tell(error, status, said)
     if 'text/html' in request.headers.get('accept', ''):
       told = html.escape(said)
       return HTMLResponse(
@@ -204,9 +210,9 @@ def _make_protocol() -> type:
   return Punctual
 
 
-def check_installed() -> None:
+def check_installed(packages: Sequence[str] = ('starlette', 'uvicorn')) -> None:
   """Raises a ConfigError where a package that serving needs is not installed."""
-  for package in ('starlette', 'uvicorn'):
+  for package in packages:
     try:
       __import__(package)
     except ImportError as error:

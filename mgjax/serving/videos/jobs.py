@@ -1,0 +1,329 @@
+"""Keeps jobs in a database (DBOS on SQLite, or on Postgres with many workers) and makes them.
+
+A job is a workflow of DBOS with one step, which makes all files in a folder of its own and then
+puts each to its place whole: a step that runs twice, because its process was killed in the midst,
+writes the same files again. What a process had when it died goes back into the queue when it starts
+again or, on Postgres, when any other worker sees that it is silent.
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import pathlib
+import secrets
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
+from mgjax.serving.videos import files
+from mgjax.serving.videos.metrics import Metrics
+from mgjax.serving.videos.models import CancelledError, Live, Models
+from mgjax.serving.videos.results import Results
+from mgjax.serving.videos.schema import Limits, video_object
+
+_QUEUE, _WORKERS = 'videos', 'workers'
+_POLL = 0.05  # seconds between two looks into the queue; a job waits half of it
+_BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
+_TRIES = 20  # of a job whose process dies each time
+_KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that has it
+_STATES = {
+  'ENQUEUED': 'queued', 'DELAYED': 'queued', 'PENDING': 'in_progress', 'SUCCESS': 'completed',
+  'ERROR': 'failed', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED': 'failed',
+}  # fmt: skip
+_ENDED = ['SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']
+_log = logging.getLogger(__name__)
+
+
+class Jobs:
+  """Jobs by their ids: taken in, made here or by another worker, looked at, cancelled, deleted."""
+
+  def __init__(
+    self, database: str, worker: str, results: Results, scratch: pathlib.Path, models: Models,
+    limits: Limits, metrics: Metrics, *, log_ids: bool = False,
+  ):  # fmt: skip
+    """Opens the database; jobs are made as soon as the models are ready, the oldest first.
+
+    Args:
+      database: a URL of SQLite or Postgres.
+      worker: the name of this process, another one for each worker of a database.
+      scratch: a folder of this process alone.
+      log_ids: whether the log may name jobs.
+
+    Raises:
+      ConfigError: the database cannot be used.
+    """
+    from dbos import DBOS
+
+    self._engine, self._results, self._scratch = DBOS, results, scratch
+    self._models, self._limits, self._metrics, self._worker = models, limits, metrics, worker
+    self._shared, self._log_ids = not database.startswith('sqlite'), log_ids
+    self.live: dict[str, Live] = {}
+    self._queued, self._stopped = 0, threading.Event()
+    self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
+    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+    scratch.mkdir(parents=True)
+    most = 2 * limits.batch  # a batch gathers while another one runs
+    try:
+      if not self._shared:
+        path = database.removeprefix('sqlite:///')
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+          connection.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
+      DBOS(
+        config={
+          'name': 'mgjax', 'system_database_url': database, 'executor_id': worker,
+          'application_version': 'mgjax', 'max_executor_threads': most + 16,
+          'log_level': 'ERROR',
+        }
+      )  # fmt: skip
+      step = DBOS.step(name='produce')(lambda job: self._produce(job))
+      kinds = {'video': lambda job: step(job), 'image': lambda job: step(job)}
+      self._kinds = {
+        kind: DBOS.workflow(name=kind, max_recovery_attempts=_TRIES)(work)
+        for kind, work in kinds.items()
+      }
+      DBOS.launch()
+      DBOS.register_queue(
+        _QUEUE, worker_concurrency=most, polling_interval_sec=_POLL, on_conflict='always_update'
+      )
+    except Exception as error:
+      raise ConfigError(f'--database: {first_line(error)}; give one that can be used') from error
+    self._look()
+    threading.Thread(target=self._look_around, daemon=True, name='jobs').start()
+
+  def add(
+    self, job: Mapping[str, Any], id: str = '', picture: bytes | None = None, kind: str = 'video'
+  ) -> str:
+    """Takes a job in and returns its id; with the id of an earlier one nothing is new.
+    `picture` is a PNG to start from.
+    """
+    from dbos import SetWorkflowID
+
+    id = id or f'{kind}_{secrets.token_hex(16)}'
+    if picture is not None:
+      self._results.put(id, 'input.png', picture)
+    with SetWorkflowID(id):
+      self._engine.enqueue_workflow(_QUEUE, self._kinds[kind], dict(job))
+    self._queued += 1
+    return id
+
+  @property
+  def queued(self) -> int:
+    """How many jobs wait, as of at most a second ago."""
+    return self._queued
+
+  def describe(self, id: str) -> dict[str, Any] | None:
+    """Returns a job as the API shows it; None of one that is not, or no more."""
+    live = self.live.get(id)
+    if live is not None and not live.cancelled:
+      state = {'status': 'in_progress', 'created_at': int(live.created)}
+      return video_object(id, live.job, self._state(**state, progress=_percent(live)))
+    row = self._engine.get_workflow_status(id)
+    return None if row is None else self._described(row)
+
+  def page(self, after: str, limit: int, descending: bool) -> tuple[list[dict[str, Any]], bool]:
+    """Returns jobs by their time, those after one of them, and whether there are more.
+    Raises KeyError if there is no such job.
+    """
+    bounds: dict[str, Any] = {}
+    if after:
+      row = self._engine.get_workflow_status(after)
+      if row is None:
+        raise KeyError(after)
+      edge = datetime.datetime.fromtimestamp(row.created_at / 1000, datetime.UTC).isoformat()
+      bounds = {'end_time' if descending else 'start_time': edge}
+    found, offset = [], 0
+    begun = not after
+    while len(found) <= limit:
+      rows = self._engine.list_workflows(
+        name='video', status=[*_STATES], sort_desc=descending, limit=limit + 8, offset=offset,
+        **bounds,
+      )  # fmt: skip
+      for row in rows:  # of the millisecond of `after`, some stand before it
+        if begun:
+          found.append(self._described(row))
+        begun = begun or row.workflow_id == after
+      offset += len(rows)
+      if len(rows) < limit + 8:
+        break
+    return [each for each in found[:limit] if each], len(found) > limit
+
+  def delete(self, id: str) -> bool:
+    """Cancels a job or deletes what it made; says whether there was one."""
+    row = self._engine.get_workflow_status(id)
+    if row is None or row.status not in _STATES:
+      return False
+    if row.status in _ENDED:
+      self._engine.delete_workflow(id)
+    else:
+      self._engine.cancel_workflow(id)
+      if live := self.live.get(id):
+        live.cancelled = True
+      self._metrics.requests.labels('cancelled').inc()
+    self._results.remove(id)
+    return True
+
+  def preview(self, id: str) -> bytes | None:
+    """Returns the preview of a job that runs, None where there is none."""
+    live = self.live.get(id)
+    if live is not None:
+      return None if live.colours is None else files.preview(live.colours)
+    return self._results.get(id, 'preview.webp') if self._shared else None
+
+  def stop(self, seconds: float) -> bool:
+    """Ends what runs, for so many seconds at most, and takes nothing new.
+
+    What is left goes back to the queue, when this process starts again or another worker sees it.
+    Returns whether all of it ended.
+    """
+    self._stopped.set()
+    self._engine.destroy(workflow_completion_timeout_sec=max(1, int(seconds)))
+    if self._shared:
+      self._results.put(_WORKERS, self._worker, b'gone')
+    return not self.live
+
+  def _produce(self, job: dict[str, Any]) -> dict[str, Any]:
+    """Makes a job; errors that somebody can mend are what is returned."""
+    self._models.ready.wait()
+    id = self._engine.workflow_id
+    row = self._engine.get_workflow_status(id)
+    live = self.live[id] = Live(id, job, (row.created_at if row else 0) / 1000)
+    began, status = time.monotonic(), 'failed'
+    named = f' {id}' if self._log_ids else ''
+    try:
+      with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+        made = self._make(live, pathlib.Path(folder))
+      status = 'completed'
+      return made
+    except CancelledError:
+      status = 'cancelled'
+      return {'error': {'code': 'cancelled', 'message': 'It was cancelled.'}}
+    except MgjaxError as error:
+      return {'error': {'code': 'invalid_request', 'message': first_line(error)}}
+    except Exception as error:
+      _log.exception('a job failed%s', named)
+      told = f'{type(error).__name__}; the log of the server says more'
+      return {'error': {'code': 'server_error', 'message': told}}
+    finally:
+      del self.live[id]
+      spent, size = time.monotonic() - began, f'{job["width"]}x{job["height"]}'
+      self._metrics.duration.labels(size, status).observe(spent)
+      if status != 'cancelled':  # which is counted where it is asked for
+        self._metrics.requests.labels(status).inc()
+        self._metrics.latency.observe(time.time() - live.created)
+      _log.info('a job%s %s after %.1f s', named, status, spent)
+
+  def _make(self, live: Live, folder: pathlib.Path) -> dict[str, Any]:
+    given = None
+    if live.job['picture']:
+      given = self._results.path(live.id, 'input.png')
+    elif live.job['source']:
+      given = self._results.path(live.job['source'], 'video.mp4')
+      if given is None:
+        raise ConfigError('the video to change is gone; make it again')
+    told = self._models.make(live, folder, given)
+    if live.cancelled:
+      raise CancelledError
+    written = sorted(folder.iterdir(), key=lambda path: path.name == 'job.json')  # the record last
+    for path in written:
+      self._results.put(live.id, path.name, path.read_bytes())
+      self._metrics.bytes.inc(path.stat().st_size)
+    if live.cancelled:
+      self._results.remove(live.id)
+    return told
+
+  def _described(self, row: Any) -> dict[str, Any] | None:
+    if row.status not in _STATES or not row.input:
+      return None
+    job, output = row.input['args'][0], row.output or {}
+    status, error = _STATES[row.status], output.get('error')
+    if error and error['code'] == 'cancelled':
+      return None
+    if status == 'failed' or error:
+      status = 'failed'
+      error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
+    ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
+    progress = 100 if status == 'completed' else 0
+    if status == 'in_progress' and self._shared and (told := self._results.get(
+      row.workflow_id, 'progress.json'
+    )):  # fmt: skip
+      progress = json.loads(told)
+    return video_object(
+      row.workflow_id,
+      job,
+      self._state(status, row.created_at // 1000, progress, ended, error),
+    )
+
+  def _state(
+    self, status: str, created_at: int, progress: int, ended: int | None = None, error: Any = None
+  ) -> dict[str, Any]:
+    expires = None if ended is None else int(ended + 86400 * self._limits.days)
+    return {
+      'status': status, 'progress': progress, 'created_at': created_at, 'completed_at': ended,
+      'expires_at': expires, 'error': error,
+    }  # fmt: skip
+
+  def _look_around(self) -> None:
+    turn = 0
+    while not self._stopped.wait(_BEAT):
+      turn += 1
+      try:
+        self._look()
+        if turn % 60 == 1:
+          self._sweep()
+        if self._shared:
+          self._beat(turn)
+      except Exception as error:  # a database that is away for a while
+        _log.warning('cannot look after jobs: %s', first_line(error))
+
+  def _look(self) -> None:
+    """Counts, and sees what was cancelled elsewhere."""
+    some = {'load_input': False, 'load_output': False}
+    waiting = self._engine.list_workflows(
+      queue_name=_QUEUE, status='ENQUEUED', limit=self._limits.queue + 1, **some
+    )
+    self._queued = len(waiting)
+    self._metrics.queued.set(self._queued)
+    self._metrics.running.set(len(self.live))
+    if self.live and self._shared:
+      for row in self._engine.list_workflows(workflow_ids=[*self.live], status='CANCELLED', **some):
+        if live := self.live.get(row.workflow_id):
+          live.cancelled = True
+
+  def _sweep(self) -> None:
+    """Deletes what is older than it is kept."""
+    for status, seconds in ((_ENDED, 86400 * self._limits.days), (['CANCELLED'], _KEPT)):
+      old = datetime.datetime.fromtimestamp(time.time() - seconds, datetime.UTC).isoformat()
+      rows: Sequence[Any] = self._engine.list_workflows(
+        status=status, completed_before=old, limit=1000, load_input=False, load_output=False
+      )
+      for row in rows:
+        self._results.remove(row.workflow_id)
+      if rows:
+        self._engine.delete_workflows([row.workflow_id for row in rows])
+
+  def _beat(self, turn: int) -> None:
+    """Tells other workers of this one and its jobs, and takes back what dead ones had."""
+    self._results.put(_WORKERS, self._worker, f'{secrets.token_hex(4)} {turn}'.encode())
+    for id, live in list(self.live.items()):
+      if live.colours is not None:
+        self._results.put(id, 'preview.webp', files.preview(live.colours))
+        self._results.put(id, 'progress.json', str(_percent(live)).encode())
+    for name in self._results.names(_WORKERS):
+      beat, now = self._results.get(_WORKERS, name), time.monotonic()
+      if name == self._worker or beat is None:
+        continue
+      last, since = self._seen.get(name, (b'', now))
+      self._seen[name] = (beat, since if beat == last else now)
+      if beat == b'gone' or now - self._seen[name][1] > _DEAD:
+        # Exact: of each job, the one that sees it first takes it.
+        self._engine._recover_pending_workflows([name])
+
+
+def _percent(live: Live) -> int:
+  return min(99, 100 * live.step // live.steps) if live.steps else 0
