@@ -46,7 +46,7 @@ def seeds_of(
 
 @functools.partial(jax.jit, static_argnames='shape')
 def draw(
-  seed: Int[Array, '*b'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
+  seed: Int[Array, '*seeds'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
 ) -> Float[Array, 'b t h w c']:
   """Draws noise as `draw_noise`, in one program."""
   seeds = jnp.broadcast_to(seed, indices.shape)

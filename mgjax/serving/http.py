@@ -31,7 +31,7 @@ _HEADER = 16_384  # bytes of a request's header
 _REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself would wait for ever
 _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
-_CONNECTIONS = 1000  # at once; more are told to come back
+CONNECTIONS = 1000  # at once
 
 
 class Refused(Exception):
@@ -67,7 +67,8 @@ def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> A
     return JSONResponse({'error': said}, status)
 
   # Who hangs up reads no answer, and leaves no traceback in the log either.
-  handlers: Mapping[Any, Any] = dict.fromkeys((Refused, HTTPException, ClientDisconnect), refuse)
+  known = (Refused, HTTPException, ClientDisconnect, *([Exception] if tell else []))
+  handlers: Mapping[Any, Any] = dict.fromkeys(known, refuse)
   return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
 
 
@@ -128,8 +129,11 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
   return answer
 
 
-def make_server(app: Any) -> Any:
-  """Returns a server (uvicorn) of an application, to be run with a socket that listens."""
+def make_server(app: Any, connections: int = CONNECTIONS) -> Any:
+  """Returns a server (uvicorn) of an application, to be run with a socket that listens.
+
+  More connections at once are told to come back.
+  """
   import uvicorn
 
   return uvicorn.Server(
@@ -145,7 +149,7 @@ def make_server(app: Any) -> Any:
       proxy_headers=False,
       timeout_keep_alive=_IDLE,
       timeout_graceful_shutdown=5,
-      limit_concurrency=_CONNECTIONS,
+      limit_concurrency=connections,
       backlog=1024,
       h11_max_incomplete_event_size=_HEADER,
     )
@@ -157,7 +161,7 @@ def listening(host: str, port: int) -> socket.socket:
   Raises ConfigError if the port is in use.
   """
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  files = 4 * _CONNECTIONS  # each connection may read one
+  files = 4 * CONNECTIONS  # each connection may read one
   wanted = max(soft, files if hard == resource.RLIM_INFINITY else min(hard, files))
   resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
   try:

@@ -189,6 +189,8 @@ def make_app(service: Service) -> Any:
   def tell(error: Exception, status: int, sentence: str) -> Response:
     service.metrics.refused.labels(str(status)).inc()
     param, wait = getattr(error, 'param', None), getattr(error, 'wait', 0)
+    if status == 500 and not isinstance(error, ApiError):
+      sentence = 'This is a fault of the server; its log says more.'
     headers = {'Retry-After': str(max(1, round(wait)))} if wait else {}
     if status == 401:
       headers['WWW-Authenticate'] = 'Bearer'

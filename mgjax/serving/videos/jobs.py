@@ -30,6 +30,7 @@ from mgjax.serving.videos.schema import Limits, video_object
 _QUEUE, _WORKERS = 'videos', 'workers'
 _POLL = 0.05  # seconds between two looks into the queue; a job waits half of it
 _BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
+_SETTLE = 0.5  # seconds in which the database has what ended last
 _TRIES = 20  # of a job whose process dies each time
 _KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that has it
 _STATES = {
@@ -65,6 +66,8 @@ class Jobs:
     self._shared, self._log_ids = not database.startswith('sqlite'), log_ids
     self.live: dict[str, Live] = {}
     self._queued, self._stopped = 0, threading.Event()
+    self._added: dict[str, tuple[Mapping[str, Any], int]] = {}  # here, and not begun yet
+    self._adding = threading.Lock()
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     scratch.mkdir(parents=True)
@@ -78,7 +81,7 @@ class Jobs:
         config={
           'name': 'mgjax', 'system_database_url': database, 'executor_id': worker,
           'application_version': 'mgjax', 'max_executor_threads': most + 16,
-          'log_level': 'ERROR',
+          'log_level': 'CRITICAL',
         }
       )  # fmt: skip
       step = DBOS.step(name='produce')(lambda job: self._produce(job))
@@ -104,12 +107,21 @@ class Jobs:
     """
     from dbos import SetWorkflowID
 
-    id = id or f'{kind}_{secrets.token_hex(16)}'
-    if picture is not None:
-      self._results.put(id, 'input.png', picture)
-    with SetWorkflowID(id):
-      self._engine.enqueue_workflow(_QUEUE, self._kinds[kind], dict(job))
-    self._queued += 1
+    with self._adding:  # or the same job, sent twice at once, could be noted after it was begun
+      if id and self._engine.get_workflow_status(id):
+        return id
+      id = id or f'{kind}_{secrets.token_hex(16)}'
+      if picture is not None:
+        self._results.put(id, 'input.png', picture)
+      if not self._shared:
+        self._added[id] = dict(job), int(time.time())
+      try:
+        with SetWorkflowID(id):
+          self._engine.enqueue_workflow(_QUEUE, self._kinds[kind], dict(job))
+      except BaseException:
+        self._added.pop(id, None)
+        raise
+      self._queued += 1
     return id
 
   @property
@@ -123,6 +135,9 @@ class Jobs:
     if live is not None and not live.cancelled:
       state = {'status': 'in_progress', 'created_at': int(live.created)}
       return video_object(id, live.job, self._state(**state, progress=_percent(live)))
+    if added := self._added.get(id):  # clients ask often, and a database would be busy with that
+      job, created = added
+      return video_object(id, job, self._state('queued', created, 0))
     row = self._engine.get_workflow_status(id)
     return None if row is None else self._described(row)
 
@@ -158,6 +173,7 @@ class Jobs:
     row = self._engine.get_workflow_status(id)
     if row is None or row.status not in _STATES:
       return False
+    self._added.pop(id, None)
     if row.status in _ENDED:
       self._engine.delete_workflow(id)
     else:
@@ -182,7 +198,13 @@ class Jobs:
     Returns whether all of it ended.
     """
     self._stopped.set()
-    self._engine.destroy(workflow_completion_timeout_sec=max(1, int(seconds)))
+    # It takes nothing new at once, but joins threads that sleep for ten seconds more.
+    ending = {'workflow_completion_timeout_sec': int(seconds) + 1}
+    threading.Thread(target=self._engine.destroy, kwargs=ending, daemon=True).start()
+    end = time.monotonic() + seconds
+    while self.live and time.monotonic() < end:
+      time.sleep(0.05)
+    time.sleep(_SETTLE)
     if self._shared:
       self._results.put(_WORKERS, self._worker, b'gone')
     return not self.live
@@ -192,6 +214,7 @@ class Jobs:
     self._models.ready.wait()
     id = self._engine.workflow_id
     row = self._engine.get_workflow_status(id)
+    self._added.pop(id, None)
     live = self.live[id] = Live(id, job, (row.created_at if row else 0) / 1000)
     began, status = time.monotonic(), 'failed'
     named = f' {id}' if self._log_ids else ''
@@ -248,6 +271,8 @@ class Jobs:
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
+    if ended is not None and time.time() > ended + 86400 * self._limits.days:
+      return None
     progress = 100 if status == 'completed' else 0
     if status == 'in_progress' and self._shared and (told := self._results.get(
       row.workflow_id, 'progress.json'

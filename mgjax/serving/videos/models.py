@@ -310,6 +310,9 @@ class Models:
       options['video'] = np.random.default_rng(0).integers(0, 256, (*offer.shapes[0], 3), np.uint8)
     else:
       options |= {'seed': list(range(rows)), 'first': [0] * rows}
+    if offer.reads:
+      picture = [np.full((*offer.shapes[0][1:], 3), 128, np.uint8)] * rows
+      list(pipeline.stream(['a'] * rows, **options, **{offer.reads: picture}))
     videos = np.stack(list(pipeline.stream(['a'] * rows, **options)))
     latents = np.asarray(seen[-1], np.float32)
     small = jax.image.resize(jnp.asarray(videos, jnp.float32), (*latents.shape[:4], 3), 'linear')
@@ -328,7 +331,9 @@ class Models:
 
 @jax.jit
 def _coloured(latents: jax.Array, matrix: jax.Array) -> jax.Array:
-  return jnp.clip(latents @ matrix[:-1] + matrix[-1], 0, 255).astype(jnp.uint8)
+  ones = jnp.ones_like(latents[..., :1])
+  colours = jnp.concatenate([latents, ones], -1) @ matrix
+  return jnp.clip(colours, 0, 255).astype(jnp.uint8)
 
 
 def _check(live: Live) -> None:

@@ -144,13 +144,14 @@ def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
     raise ApiError(str(error), name) from error
 
 
-def edit_job(job: Mapping[str, Any], prompt: str, source: str, editor: Offer) -> dict[str, Any]:
-  """Returns the job of an edit of what another one made."""
-  frames = min(job['frames'], editor.shapes[0][0])
-  more = {'steps': None, 'guidance': None, 'negative': '', 'lora': '', 'upscale': ''}
+def edit_job(video: Mapping[str, Any], prompt: str, editor: Offer) -> dict[str, Any]:
+  """Returns the job of an edit of a video, given as the API shows it."""
+  frames, height, width = editor.shapes[0]
   return {
-    **job, **more, 'prompt': prompt, 'model': editor.name, 'source': source, 'picture': False,
-    'frames': frames, 'height': editor.shapes[0][1], 'width': editor.shapes[0][2],
+    'model': editor.name, 'prompt': prompt, 'frames': min(video['num_frames'], frames),
+    'height': height, 'width': width, 'fps': video['fps'], 'seed': video['seed'], 'steps': None,
+    'guidance': None, 'negative': '', 'lora': '', 'soundtrack': '', 'upscale': '',
+    'picture': False, 'source': video['id'],
   }  # fmt: skip
 
 

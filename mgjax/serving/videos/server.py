@@ -21,6 +21,7 @@ from mgjax.serving.videos.models import Models
 from mgjax.serving.videos.results import Results
 from mgjax.serving.videos.schema import Limits
 
+_SWITCH = 0.0005  # seconds: of the usual 5 ms, a busy thread would cost each step of a sampler some
 _PACKAGES = ('starlette', 'uvicorn', 'dbos', 'prometheus_client', 'python_multipart')
 
 
@@ -80,7 +81,7 @@ def serve_videos(
     jobs = Jobs(database, worker, results, work, models, limits, metrics, log_ids=log_ids)
     stack.callback(shutil.rmtree, scratch, ignore_errors=True)
     service = Service(models, jobs, results, limits, metrics, tokens)
-    server, failed = http.make_server(make_app(service)), []
+    server, failed = http.make_server(make_app(service), 2 * http.CONNECTIONS), []
     base = http.address(host, listener.getsockname()[1])
 
     def warm() -> None:
@@ -91,6 +92,7 @@ def serve_videos(
         failed.append(error)
         server.should_exit = True
 
+    sys.setswitchinterval(_SWITCH)
     tell(f'listening at {base}; loading {", ".join(names)}')
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more
     threading.Thread(target=warm, daemon=True, name='warm').start()
@@ -101,8 +103,8 @@ def serve_videos(
       raise failed[0]
     if not done:
       tell('what was not done goes on with the next start')
-      sys.stdout.flush()
-      os._exit(0)  # threads that wait for a device would keep the process
+  sys.stdout.flush()
+  os._exit(0)  # threads that wait for a device, or sleep, would keep the process
 
 
 def _read_tokens(path: str) -> list[str]:
