@@ -57,7 +57,7 @@ def main() -> None:
     asked = {'prompt': WORDS[number % len(WORDS)], 'seed': number, **fields}
     video = json.loads(ask('POST', '/v1/videos', asked, f'{run} {number}'))
     while video['status'] in ('queued', 'in_progress'):
-      time.sleep(0.25)
+      time.sleep(max(0.25, given.clients / 50))
       video = json.loads(ask('GET', f'/v1/videos/{video["id"]}'))
     spent = time.monotonic() - began
     if video['status'] == 'completed' and not ask('GET', f'/v1/videos/{video["id"]}/content'):

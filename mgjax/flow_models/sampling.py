@@ -33,9 +33,7 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
   return draw(*seeds_of(seed, indices), shape=shape)
 
 
-def seeds_of(
-  seed: int | Sequence[int], indices: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def seeds_of(seed: int | Sequence[int], indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads.
 
   A sequence has a seed for each index.

@@ -1,4 +1,4 @@
-"""What /v1/videos answers: the client of OpenAI, batches, previews, cancels, and hostile clients."""
+"""What /v1/videos answers: OpenAI's client, batches, previews, cancels, and hostile clients."""
 
 import base64
 import contextlib
@@ -35,7 +35,7 @@ def server(tmp_path_factory):
   server = Server(folder / 'out', *flags, model=MODELS, token=TOKEN).start()
   yield server
   assert server.end() == 0
-  assert not (folder / 'out' / 'lock').exists()
+  assert not (folder / 'out' / 'mgjax.lock').exists()
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,9 @@ def test_the_client_of_openai_makes_lists_downloads_remixes_and_deletes(server, 
   assert client.videos.delete(made.id).deleted
   with pytest.raises(Exception, match='no video of this id'):
     client.videos.retrieve(made.id)
-  assert len(client.images.generate(prompt='the red digit 7', model='digits/few_steps', n=2).data) == 2
+  assert (
+    len(client.images.generate(prompt='the red digit 7', model='digits/few_steps', n=2).data) == 2
+  )
   assert 'digits/few_steps' in [each.id for each in client.models.list()]
 
 
@@ -135,8 +137,10 @@ def test_prometheus_reads_the_metrics_and_finds_no_prompt_and_no_id(server):
 
 def test_the_same_key_is_the_same_job(server):
   fields = {'prompt': 'the red digit 7', 'model': 'digits/few_steps', 'seed': 1}
+
   def send(_):
     return server.ask('POST', '/v1/videos', fields, {'Idempotency-Key': 'a'})[2]['id']
+
   with ThreadPoolExecutor(8) as pool:
     (id,) = set(pool.map(send, range(16)))
   assert server.wait(id)['status'] == 'completed' and send(0) == id
@@ -217,9 +221,8 @@ def test_a_body_of_a_gigabyte_is_cut(server, length):
   before, sent = server.memory(), 0
   head = f'Content-Length: {10**9}' if length else 'Transfer-Encoding: chunked'
   with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
-    connection.sendall(
-      f'POST /v1/videos HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n{head}\r\n\r\n'.encode()
-    )
+    head = f'Host: x\r\nAuthorization: Bearer {TOKEN}\r\n{head}\r\n\r\n'
+    connection.sendall(f'POST /v1/videos HTTP/1.1\r\n{head}'.encode())
     with contextlib.suppress(OSError):
       while sent < 10**9:
         block = bytes(65_536)
@@ -231,7 +234,8 @@ def test_a_body_of_a_gigabyte_is_cut(server, length):
 
 
 @pytest.mark.parametrize('path', [
-  '/v1/videos/' + '../' * 8 + 'etc/passwd', '/v1/videos/..%2f..%2fetc%2fpasswd', '/v1/videos/video_',
+  '/v1/videos/' + '../' * 8 + 'etc/passwd', '/v1/videos/..%2f..%2fetc%2fpasswd',
+  '/v1/videos/video_',
   '/v1/videos/video_' + 'g' * 32, '/v1/videos/VIDEO_' + '0' * 32, '/v1/videos/' + 'a' * 9000,
   '/v1/videos/jobs.sqlite/content', '/v1/videos/video_' + '0' * 32 + '/content?variant=' + EVIL,
   '/v1/videos?after=' + EVIL, '/v1/videos?limit=-1', '/v1/videos?limit=999', '/v1/videos?order=x',

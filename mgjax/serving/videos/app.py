@@ -250,7 +250,10 @@ def make_app(service: Service) -> Any:
 
   async def content(request: Request) -> Response:
     service.check(request)
-    found, variant = await service.job(request.path_params['id']), request.query_params.get('variant')
+    found, variant = (
+      await service.job(request.path_params['id']),
+      request.query_params.get('variant'),
+    )
     if (variant := variant or 'video') not in VARIANTS:
       raise ApiError(f'variant {variant[:20]!r}; expected {", ".join(VARIANTS)}', 'variant')
     if found['status'] != 'completed':

@@ -150,7 +150,7 @@ class Jobs:
       row = self._engine.get_workflow_status(after)
       if row is None:
         raise KeyError(after)
-      edge = datetime.datetime.fromtimestamp(row.created_at / 1000, datetime.UTC).isoformat()
+      edge = datetime.datetime.fromtimestamp((row.created_at or 0) / 1000, datetime.UTC).isoformat()
       bounds = {'end_time' if descending else 'start_time': edge}
     found, offset = [], 0
     begun = not after
@@ -215,7 +215,7 @@ class Jobs:
     id = self._engine.workflow_id
     row = self._engine.get_workflow_status(id)
     self._added.pop(id, None)
-    live = self.live[id] = Live(id, job, (row.created_at if row else 0) / 1000)
+    live = self.live[id] = Live(id, job, ((row and row.created_at) or 0) / 1000)
     began, status = time.monotonic(), 'failed'
     named = f' {id}' if self._log_ids else ''
     try:

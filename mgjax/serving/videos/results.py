@@ -57,7 +57,9 @@ class Results:
   def names(self, job: str) -> list[str]:
     """Lists the files of a job."""
     with contextlib.suppress(FileNotFoundError):
-      return [each.rpartition('/')[2] for each in self._files.ls(f'{self.root}/{job}', detail=False)]
+      return [
+        each.rpartition('/')[2] for each in self._files.ls(f'{self.root}/{job}', detail=False)
+      ]
     return []
 
   def remove(self, job: str) -> None:

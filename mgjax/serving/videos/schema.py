@@ -215,11 +215,12 @@ def _number(
   if value is None or value == '':
     return usual
   try:
-    found = kind(value) if isinstance(value, str | int | float) and len(str(value)) < 32 else None
-    right = found is not None and not isinstance(value, bool) and float(found) == float(value)
+    right = isinstance(value, str | int | float) and not isinstance(value, bool)
+    found = kind(value) if right and len(str(value)) < 32 else math.nan
+    right = least <= found <= most and float(found) == float(value)
   except (ValueError, OverflowError):
-    found, right = None, False
-  if not right or not math.isfinite(found) or not least <= found <= most:
+    found, right = math.nan, False
+  if not right:
     what = 'a whole number' if kind is int else 'a number'
     raise ApiError(f'{name} {_told(value)}; expected {what} from {least:g} to {most:g}', name)
   return found
@@ -236,9 +237,7 @@ def _size(value: Any, offer: Offer) -> tuple[int, int]:
   return sizes[value]
 
 
-def _frames(
-  fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer: Offer
-) -> int:
+def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer: Offer) -> int:
   able = sorted({frames for frames, *other in offer.shapes if tuple(other) == size})
   frames = _number(fields, 'num_frames', None, 1, 100_000, int)
   seconds = _number(fields, 'seconds', None, 0, 100_000)
