@@ -1,9 +1,14 @@
-"""Asks a server of /v1/videos for many jobs at once and says how long they took.
+r"""Asks a server of /v1/videos for many jobs at once and says how long they took.
 
   python launch/recipes/load_videos.py --url=http://127.0.0.1:8000 --clients=50 --jobs=500
 
-It needs Python alone. Each job has an Idempotency-Key, so that what is asked again after a broken
-connection is the same job: it may be run while the server is killed and started again.
+  python launch/recipes/load_videos.py --beside=digits/video --jobs=40 \
+    --fields='{"num_inference_steps": 100}'
+
+The second asks for one job after another, in turns with the same sampler called directly, here. It
+needs mgjax; the first needs Python alone. Each job has an Idempotency-Key, so that what is asked
+again after a broken connection is the same job: it may be run while the server is killed and
+started again.
 """
 
 import argparse
@@ -27,6 +32,7 @@ def main() -> None:
   parser.add_argument('--jobs', type=int, default=500, help='In all.')
   parser.add_argument('--token_file', default='', help='With a token in its first line.')
   parser.add_argument('--fields', default='{}', help='Of each request: {"num_frames": 16}.')
+  parser.add_argument('--beside', default='', help='A model to call directly, in turns.')
   parser.add_argument('--patience', type=float, default=600, help='Seconds for a job.')
   given = parser.parse_args()
   token = pathlib.Path(given.token_file).read_text().split()[0] if given.token_file else ''
@@ -57,13 +63,16 @@ def main() -> None:
     asked = {'prompt': WORDS[number % len(WORDS)], 'seed': number, **fields}
     video = json.loads(ask('POST', '/v1/videos', asked, f'{run} {number}'))
     while video['status'] in ('queued', 'in_progress'):
-      time.sleep(max(0.25, given.clients / 50))
+      time.sleep(0.01 if given.beside else max(0.25, given.clients / 50))
       video = json.loads(ask('GET', f'/v1/videos/{video["id"]}'))
     spent = time.monotonic() - began
     if video['status'] == 'completed' and not ask('GET', f'/v1/videos/{video["id"]}/content'):
       raise SystemExit(f'{video["id"]} has no content')
     return video['id'], video['status'], spent
 
+  if given.beside:
+    compare(given, fields, one)
+    return
   began = time.monotonic()
   with concurrent.futures.ThreadPoolExecutor(given.clients) as pool:
     ended = list(pool.map(one, range(given.jobs)))
@@ -74,6 +83,28 @@ def main() -> None:
     'seconds': round(spent, 2), 'jobs_per_second': round(given.jobs / spent, 2),
     'p50': round(times[len(times) // 2], 3), 'p99': round(times[int(0.99 * (len(times) - 1))], 3),
   }))  # fmt: skip
+
+
+def compare(given, fields, one) -> None:
+  import mgjax
+
+  pipeline = mgjax.load(given.beside, steps=fields.get('num_inference_steps'))
+  times: dict[str, list[float]] = {'directly': [], 'job': []}
+  for turn in range(given.jobs + 1):
+    began = time.monotonic()
+    pipeline.generate([WORDS[turn % len(WORDS)]], seed=turn)
+    middle = time.monotonic()
+    one(turn)
+    if turn:  # the first one compiles
+      times['directly'].append(middle - began)
+      times['job'].append(time.monotonic() - middle)
+  found = {name: sorted(each) for name, each in times.items()}
+  at = {'p50': 0.5, 'p99': 0.99}
+  told = {
+    name: {key: round(each[int(share * (len(each) - 1))], 3) for key, share in at.items()}
+    for name, each in found.items()
+  }
+  print(json.dumps(told))
 
 
 if __name__ == '__main__':

@@ -146,9 +146,10 @@ class VideoPipeline(FlowPipeline):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
-        seeds = (
-          seed if np.ndim(seed) == 0 else np.resize(seed[begin : begin + batch_size], batch_size)
-        )
+        seeds = seed
+        if not isinstance(seed, int):
+          few = seed[begin : begin + batch_size]
+          seeds = [few[row % len(few)] for row in range(batch_size)]
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
         with progress.waiting('' if begin else compiling), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)

@@ -8,7 +8,7 @@ again or, on Postgres, when any other worker sees that it is silent.
 
 import contextlib
 import datetime
-import json
+import itertools
 import logging
 import pathlib
 import secrets
@@ -22,7 +22,6 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.serving.videos import files
-from mgjax.serving.videos.metrics import Metrics
 from mgjax.serving.videos.models import CancelledError, Live, Models
 from mgjax.serving.videos.results import Results
 from mgjax.serving.videos.schema import Limits, video_object
@@ -46,7 +45,7 @@ class Jobs:
 
   def __init__(
     self, database: str, worker: str, results: Results, scratch: pathlib.Path, models: Models,
-    limits: Limits, metrics: Metrics, *, log_ids: bool = False,
+    limits: Limits, *, log_ids: bool = False,
   ):  # fmt: skip
     """Opens the database; jobs are made as soon as the models are ready, the oldest first.
 
@@ -61,8 +60,9 @@ class Jobs:
     """
     from dbos import DBOS
 
-    self._engine, self._results, self._scratch = DBOS, results, scratch
-    self._models, self._limits, self._metrics, self._worker = models, limits, metrics, worker
+    self._engine, self.results, self._scratch = DBOS, results, scratch
+    self._models, self._limits, self._worker = models, limits, worker
+    self._metrics = models.metrics
     self._shared, self._log_ids = not database.startswith('sqlite'), log_ids
     self.live: dict[str, Live] = {}
     self._queued, self._stopped = 0, threading.Event()
@@ -100,19 +100,23 @@ class Jobs:
     threading.Thread(target=self._look_around, daemon=True, name='jobs').start()
 
   def add(
-    self, job: Mapping[str, Any], id: str = '', picture: bytes | None = None, kind: str = 'video'
+    self, job: Mapping[str, Any], kind: str = 'video', told: str = '', picture: bytes | None = None
   ) -> str:
-    """Takes a job in and returns its id; with the id of an earlier one nothing is new.
-    `picture` is a PNG to start from.
+    """Takes a job in and returns its id; one that was told the same before is the earlier one.
+
+    Args:
+      kind: 'video' or 'image'.
+      told: what makes the id, 32 hexadecimal digits; by default they are random.
+      picture: a PNG to start from.
     """
     from dbos import SetWorkflowID
 
+    id = f'{kind}_{told or secrets.token_hex(16)}'
     with self._adding:  # or the same job, sent twice at once, could be noted after it was begun
-      if id and self._engine.get_workflow_status(id):
+      if told and self._engine.get_workflow_status(id):
         return id
-      id = id or f'{kind}_{secrets.token_hex(16)}'
       if picture is not None:
-        self._results.put(id, 'input.png', picture)
+        self.results.put(id, 'input.png', picture)
       if not self._shared:
         self._added[id] = dict(job), int(time.time())
       try:
@@ -133,40 +137,36 @@ class Jobs:
     """Returns a job as the API shows it; None of one that is not, or no more."""
     live = self.live.get(id)
     if live is not None and not live.cancelled:
-      state = {'status': 'in_progress', 'created_at': int(live.created)}
-      return video_object(id, live.job, self._state(**state, progress=_percent(live)))
+      state = {'status': 'in_progress', 'progress': live.percent, 'created_at': int(live.created)}
+      return video_object(id, live.job, state)
     if added := self._added.get(id):  # clients ask often, and a database would be busy with that
-      job, created = added
-      return video_object(id, job, self._state('queued', created, 0))
+      return video_object(id, added[0], {'status': 'queued', 'created_at': added[1]})
     row = self._engine.get_workflow_status(id)
     return None if row is None else self._described(row)
 
-  def page(self, after: str, limit: int, descending: bool) -> tuple[list[dict[str, Any]], bool]:
+  def page(
+    self, after: str | None, limit: int, descending: bool
+  ) -> tuple[list[dict[str, Any]], bool]:
     """Returns jobs by their time, those after one of them, and whether there are more.
     Raises KeyError if there is no such job.
     """
-    bounds: dict[str, Any] = {}
+    bounds, found = {}, []
     if after:
-      row = self._engine.get_workflow_status(after)
-      if row is None:
+      if (row := self._engine.get_workflow_status(after)) is None:
         raise KeyError(after)
-      edge = datetime.datetime.fromtimestamp((row.created_at or 0) / 1000, datetime.UTC).isoformat()
-      bounds = {'end_time' if descending else 'start_time': edge}
-    found, offset = [], 0
-    begun = not after
-    while len(found) <= limit:
-      rows = self._engine.list_workflows(
-        name='video', status=[*_STATES], sort_desc=descending, limit=limit + 8, offset=offset,
-        **bounds,
-      )  # fmt: skip
-      for row in rows:  # of the millisecond of `after`, some stand before it
-        if begun:
-          found.append(self._described(row))
-        begun = begun or row.workflow_id == after
-      offset += len(rows)
-      if len(rows) < limit + 8:
+      bounds['end_time' if descending else 'start_time'] = _iso((row.created_at or 0) / 1000)
+    begun, rows = not after, [None] * (size := limit + 8)
+    for offset in itertools.count(0, size):
+      if len(rows) < size or len(found) > limit:
         break
-    return [each for each in found[:limit] if each], len(found) > limit
+      rows = self._engine.list_workflows(
+        name='video', status=[*_STATES], sort_desc=descending, limit=size, offset=offset, **bounds
+      )
+      for row in rows:  # of the millisecond of `after`, some stand before it
+        found += [self._described(row)] if begun else []
+        begun = begun or row.workflow_id == after
+    found = [each for each in found if each]
+    return found[:limit], len(found) > limit
 
   def delete(self, id: str) -> bool:
     """Cancels a job or deletes what it made; says whether there was one."""
@@ -181,7 +181,7 @@ class Jobs:
       if live := self.live.get(id):
         live.cancelled = True
       self._metrics.requests.labels('cancelled').inc()
-    self._results.remove(id)
+    self.results.remove(id)
     return True
 
   def preview(self, id: str) -> bytes | None:
@@ -189,7 +189,7 @@ class Jobs:
     live = self.live.get(id)
     if live is not None:
       return None if live.colours is None else files.preview(live.colours)
-    return self._results.get(id, 'preview.webp') if self._shared else None
+    return self.results.get(id, 'preview.webp') if self._shared else None
 
   def stop(self, seconds: float) -> bool:
     """Ends what runs, for so many seconds at most, and takes nothing new.
@@ -206,7 +206,7 @@ class Jobs:
       time.sleep(0.05)
     time.sleep(_SETTLE)
     if self._shared:
-      self._results.put(_WORKERS, self._worker, b'gone')
+      self.results.put(_WORKERS, self._worker, b'gone')
     return not self.live
 
   def _produce(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -244,9 +244,9 @@ class Jobs:
   def _make(self, live: Live, folder: pathlib.Path) -> dict[str, Any]:
     given = None
     if live.job['picture']:
-      given = self._results.path(live.id, 'input.png')
+      given = self.results.path(live.id, 'input.png')
     elif live.job['source']:
-      given = self._results.path(live.job['source'], 'video.mp4')
+      given = self.results.path(live.job['source'], 'video.mp4')
       if given is None:
         raise ConfigError('the video to change is gone; make it again')
     told = self._models.make(live, folder, given)
@@ -254,44 +254,31 @@ class Jobs:
       raise CancelledError
     written = sorted(folder.iterdir(), key=lambda path: path.name == 'job.json')  # the record last
     for path in written:
-      self._results.put(live.id, path.name, path.read_bytes())
+      self.results.put(live.id, path.name, path.read_bytes())
       self._metrics.bytes.inc(path.stat().st_size)
     if live.cancelled:
-      self._results.remove(live.id)
+      self.results.remove(live.id)
     return told
 
   def _described(self, row: Any) -> dict[str, Any] | None:
     if row.status not in _STATES or not row.input:
       return None
-    job, output = row.input['args'][0], row.output or {}
-    status, error = _STATES[row.status], output.get('error')
-    if error and error['code'] == 'cancelled':
+    status, error = _STATES[row.status], (row.output or {}).get('error')
+    ended = (row.completed_at or row.updated_at) / 1000 if row.status in _ENDED else None
+    kept = 86400 * self._limits.days
+    cancelled = bool(error) and error['code'] == 'cancelled'
+    if cancelled or (ended and time.time() > ended + kept):
       return None
-    if status == 'failed' or error:
+    if error or status == 'failed':
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
-    ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
-    if ended is not None and time.time() > ended + 86400 * self._limits.days:
-      return None
     progress = 100 if status == 'completed' else 0
-    if status == 'in_progress' and self._shared and (told := self._results.get(
-      row.workflow_id, 'progress.json'
-    )):  # fmt: skip
-      progress = json.loads(told)
-    return video_object(
-      row.workflow_id,
-      job,
-      self._state(status, row.created_at // 1000, progress, ended, error),
-    )
-
-  def _state(
-    self, status: str, created_at: int, progress: int, ended: int | None = None, error: Any = None
-  ) -> dict[str, Any]:
-    expires = None if ended is None else int(ended + 86400 * self._limits.days)
-    return {
-      'status': status, 'progress': progress, 'created_at': created_at, 'completed_at': ended,
-      'expires_at': expires, 'error': error,
-    }  # fmt: skip
+    if status == 'in_progress' and self._shared:
+      progress = int(self.results.get(row.workflow_id, 'progress') or 0)
+    times = {'created_at': row.created_at // 1000, 'completed_at': ended and int(ended)}
+    times['expires_at'] = ended and int(ended + kept)
+    state = {'status': status, 'progress': progress, 'error': error, **times}
+    return video_object(row.workflow_id, row.input['args'][0], state)
 
   def _look_around(self) -> None:
     turn = 0
@@ -323,24 +310,27 @@ class Jobs:
   def _sweep(self) -> None:
     """Deletes what is older than it is kept."""
     for status, seconds in ((_ENDED, 86400 * self._limits.days), (['CANCELLED'], _KEPT)):
-      old = datetime.datetime.fromtimestamp(time.time() - seconds, datetime.UTC).isoformat()
       rows: Sequence[Any] = self._engine.list_workflows(
-        status=status, completed_before=old, limit=1000, load_input=False, load_output=False
+        status=status,
+        completed_before=_iso(time.time() - seconds),
+        limit=1000,
+        load_input=False,
+        load_output=False,
       )
       for row in rows:
-        self._results.remove(row.workflow_id)
+        self.results.remove(row.workflow_id)
       if rows:
         self._engine.delete_workflows([row.workflow_id for row in rows])
 
   def _beat(self, turn: int) -> None:
     """Tells other workers of this one and its jobs, and takes back what dead ones had."""
-    self._results.put(_WORKERS, self._worker, f'{secrets.token_hex(4)} {turn}'.encode())
+    self.results.put(_WORKERS, self._worker, f'{secrets.token_hex(4)} {turn}'.encode())
     for id, live in list(self.live.items()):
       if live.colours is not None:
-        self._results.put(id, 'preview.webp', files.preview(live.colours))
-        self._results.put(id, 'progress.json', str(_percent(live)).encode())
-    for name in self._results.names(_WORKERS):
-      beat, now = self._results.get(_WORKERS, name), time.monotonic()
+        self.results.put(id, 'preview.webp', files.preview(live.colours))
+        self.results.put(id, 'progress', str(live.percent).encode())
+    for name in self.results.names(_WORKERS):
+      beat, now = self.results.get(_WORKERS, name), time.monotonic()
       if name == self._worker or beat is None:
         continue
       last, since = self._seen.get(name, (b'', now))
@@ -350,5 +340,5 @@ class Jobs:
         self._engine._recover_pending_workflows([name])
 
 
-def _percent(live: Live) -> int:
-  return min(99, 100 * live.step // live.steps) if live.steps else 0
+def _iso(seconds: float) -> str:
+  return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()

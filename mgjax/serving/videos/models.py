@@ -47,8 +47,17 @@ class Live:
   cancelled: bool = False
   step: int = 0
   steps: int = 0
-  stage: str = ''
   colours: np.ndarray | None = None  # uint8 (t h w 3), of the latents
+
+  @property
+  def percent(self) -> int:
+    """How much of it is done, in steps; 100 is for what is there to be had."""
+    return min(99, 100 * self.step // self.steps) if self.steps else 0
+
+  def check(self) -> None:
+    """Raises CancelledError if it was cancelled."""
+    if self.cancelled:
+      raise CancelledError
 
 
 class Device(threading.Thread):
@@ -111,13 +120,11 @@ class Device(threading.Thread):
 class Models:
   """The models of a server, by their names, and what they make of jobs."""
 
-  def __init__(
-    self, names: Sequence[str], loras: Mapping[str, str], limits: Limits, metrics: Metrics
-  ):
+  def __init__(self, names: Sequence[str], loras: Mapping[str, str], limits: Limits):
     """Looks at the models, without their weights.
     Raises ConfigError if one is not there, cannot be served, or there is none that makes videos.
     """
-    self._loras, self._limits, self._metrics = dict(loras), limits, metrics
+    self._loras, self._limits, self.metrics = dict(loras), limits, Metrics()
     self.offers: dict[str, Offer] = {}
     self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
@@ -188,16 +195,14 @@ class Models:
     key = (*kind, job['guidance'], job['negative'], given is None, job['source'])
     video = self.device.call(key, self._make_videos, (live, given))
     if job['upscale']:
-      live.stage = 'upscale'
       video = self.device.call((job['upscale'], *kind), self._upscale, (live, video))
-    _check(live)
-    live.stage = 'write'
+    live.check()
     track = None
     if job['soundtrack']:
       track = lambda path: self.device.call(('sound', path), self._sound, (live, path))  # noqa: E731
     began = time.monotonic()
     told = write_files(folder, video, job, track)
-    self._metrics.stage.labels('write').observe(time.monotonic() - began)
+    self.metrics.stage.labels('write').observe(time.monotonic() - began)
     return told
 
   def _make_videos(self, items: list[tuple[Live, pathlib.Path | None]]) -> list[Any]:
@@ -207,9 +212,8 @@ class Models:
     if job['steps'] is not None or guidance:
       pipeline = pipeline.changed(steps=job['steps'], guidance=guidance)
     for live in lives:
-      live.stage = 'sample'
-      self._metrics.queue_time.observe(time.time() - live.created)
-    self._metrics.batch.observe(len(lives))
+      self.metrics.queue_time.observe(time.time() - live.created)
+    self.metrics.batch.observe(len(lives))
     rows = 1
     while rows < len(lives):
       rows *= 2
@@ -223,7 +227,7 @@ class Models:
       colours = self._preview(offer.name, ahead)
       for live, preview in zip(lives, colours, strict=False):
         live.colours, live.steps, live.step = preview, steps, step
-      self._metrics.step.observe(time.monotonic() - last)
+      self.metrics.step.observe(time.monotonic() - last)
       last = time.monotonic()
       if all(live.cancelled for live in lives):
         raise CancelledError
@@ -243,30 +247,30 @@ class Models:
       options |= {'shape': shape, 'seed': seeds, 'first': [0] * len(padded)}
       made = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
     spent = time.monotonic() - began
-    self._metrics.stage.labels('sample').observe(spent)
-    self._metrics.factor.set(len(items) * job['frames'] / job['fps'] / spent)
+    self.metrics.stage.labels('sample').observe(spent)
+    self.metrics.factor.set(len(items) * job['frames'] / job['fps'] / spent)
     return made
 
   def _upscale(self, items: list[tuple[Live, Any]]) -> list[Any]:
     job, made, began = items[0][0].job, [], time.monotonic()
     upsampler = self._pipeline(job['upscale'], '')
     for live, video in items:
-      _check(live)
+      live.check()
       options = {'scale': 2, 'fps': job['fps'], 'seed': live.job['seed']}
       made.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
-    self._metrics.stage.labels('upscale').observe(time.monotonic() - began)
+    self.metrics.stage.labels('upscale').observe(time.monotonic() - began)
     return made
 
   def _sound(self, items: list[tuple[Live, pathlib.Path]]) -> list[None]:
     from mgjax.audio.files import Soundtrack
 
     for live, path in items:
-      _check(live)
-      live.stage, began = 'sound', time.monotonic()
+      live.check()
+      began = time.monotonic()
       tracker, job = self._pipeline(live.job['soundtrack'], ''), live.job
       out = path.with_name('audio.mp4')
       Soundtrack(job['prompt'], out, job['seed'], video=path).write(tracker)
-      self._metrics.stage.labels('sound').observe(time.monotonic() - began)
+      self.metrics.stage.labels('sound').observe(time.monotonic() - began)
     return [None] * len(items)
 
   def _pipeline(self, name: str, lora: str) -> Any:
@@ -334,8 +338,3 @@ def _coloured(latents: jax.Array, matrix: jax.Array) -> jax.Array:
   ones = jnp.ones_like(latents[..., :1])
   colours = jnp.concatenate([latents, ones], -1) @ matrix
   return jnp.clip(colours, 0, 255).astype(jnp.uint8)
-
-
-def _check(live: Live) -> None:
-  if live.cancelled:
-    raise CancelledError

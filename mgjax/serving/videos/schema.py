@@ -64,6 +64,13 @@ class Offer:
     """Whether prompts alone are enough."""
     return self.component in ('video', 'personalization')
 
+  def shown(self) -> dict[str, Any]:
+    """Returns it as a model of the API."""
+    told = {'reads_picture': bool(self.reads), 'shapes': [list(each) for each in self.shapes]}
+    return {'object': 'model', 'created': 0, 'owned_by': 'mgjax', 'id': self.name,
+            'component': self.component, 'fps': self.fps, 'steps': self.steps,
+            'loras': list(self.loras), **told}  # fmt: skip
+
 
 class ApiError(Refused):
   """A refusal in the API's own form: which field is wrong, and what to do."""
@@ -172,6 +179,10 @@ def video_object(id: str, job: Mapping[str, Any], state: Mapping[str, Any]) -> d
     'num_frames': job['frames'],
     'fps': job['fps'],
     'seed': job['seed'],
+    'progress': 0,
+    'completed_at': None,
+    'expires_at': None,
+    'error': None,
     **state,
   }
 

@@ -16,7 +16,6 @@ from mgjax.runtime.workdir_lock import hold
 from mgjax.serving import http
 from mgjax.serving.videos.app import Service, make_app
 from mgjax.serving.videos.jobs import Jobs
-from mgjax.serving.videos.metrics import Metrics
 from mgjax.serving.videos.models import Models
 from mgjax.serving.videos.results import Results
 from mgjax.serving.videos.schema import Limits
@@ -61,7 +60,7 @@ def serve_videos(
   """
   http.check_installed(_PACKAGES)
   tell, limits = tell or functools.partial(print, flush=True), limits or Limits()
-  tokens, metrics = _read_tokens(token_file), Metrics()
+  tokens = _read_tokens(token_file)
   if not (tokens or host in http.LOOPBACK):
     raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
   worker = worker or socket.gethostname()
@@ -75,12 +74,12 @@ def serve_videos(
         raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
       stack.enter_context(hold(results.root, 'folder'))
       database, worker = f'sqlite:///{results.root}/jobs.sqlite', 'local'
-    models = Models(names, loras, limits, metrics)
+    models = Models(names, loras, limits)
     listener = stack.enter_context(http.listening(host, port))
     work = scratch / 'work'
-    jobs = Jobs(database, worker, results, work, models, limits, metrics, log_ids=log_ids)
+    jobs = Jobs(database, worker, results, work, models, limits, log_ids=log_ids)
     stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-    service = Service(models, jobs, results, limits, metrics, tokens)
+    service = Service(models, jobs, limits, tokens)
     server, failed = http.make_server(make_app(service), 2 * http.CONNECTIONS), []
     base = http.address(host, listener.getsockname()[1])
 

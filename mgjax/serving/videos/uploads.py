@@ -4,35 +4,38 @@ The child is this file as a script: it reads bytes, tries three decoders and wri
 PNG, so that nothing else of what was sent goes on. A decoder that crashes takes the child along.
 """
 
+import io
 import resource
 import subprocess
 import sys
+import threading
 
 FORMATS = ('PNG', 'JPEG', 'WEBP')
 _MEMORY, _SECONDS = 1 << 30, 10  # of the child
 _PIXELS, _SIDE = 50_000_000, 1024  # most that is decoded; the longest side that is kept
-_REASONS = {3: 'is none of ' + ', '.join(FORMATS), 4: f'has more than {_PIXELS} pixels'}
-
-
-class UnreadableError(Exception):
-  """What was sent is no picture that can be read; the message says why."""
+_REASONS = {3: f'is none of {", ".join(FORMATS)}', 4: f'has more than {_PIXELS} pixels'}
+_decoding = threading.BoundedSemaphore(2)  # children at once
 
 
 def decode_picture(data: bytes) -> bytes:
   """Returns a picture as a PNG of RGB, with sides of at most 1024 pixels.
-  Raises UnreadableError if it is none, or takes more memory or time than a picture needs.
+  Raises ApiError if it is none, or takes more memory or time than a picture needs.
   """
+  from mgjax.serving.videos.schema import ApiError  # which the child does not need
+
+  code, made, command = 1, b'', [sys.executable, '-I', __file__]
   try:
-    done = subprocess.run(
-      [sys.executable, '-I', __file__], input=data, capture_output=True, timeout=2 * _SECONDS,
-      env={}, check=False,
-    )  # fmt: skip
-  except subprocess.TimeoutExpired as error:
-    raise UnreadableError(f'takes more than {_SECONDS} s to decode') from error
-  if done.returncode or not done.stdout:
-    reason = _REASONS.get(done.returncode, 'is damaged, or takes too much memory or time')
-    raise UnreadableError(reason)
-  return done.stdout
+    with _decoding:
+      done = subprocess.run(
+        command, input=data, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
+      )
+    code, made = done.returncode, done.stdout
+  except subprocess.TimeoutExpired:
+    pass
+  if code or not made:
+    reason = _REASONS.get(code, 'is damaged, or takes too much memory or time')
+    raise ApiError(f'The picture {reason}; send another one.', 'input_reference')
+  return made
 
 
 def _decode() -> int:
@@ -45,8 +48,6 @@ def _decode() -> int:
     (resource.RLIMIT_CORE, 0),
   ):
     resource.setrlimit(limit, (most, most))
-  import io
-
   Image.MAX_IMAGE_PIXELS = None  # this file says how many
   try:
     picture = Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS)
