@@ -33,7 +33,7 @@ class Server:
   def start(self, wait=True):
     with self.log.open('a') as log:
       self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=CHECKOUT)
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while wait:
       with contextlib.suppress(OSError):
         if self.ask('GET', '/ready')[0] == 200:

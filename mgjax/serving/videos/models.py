@@ -22,7 +22,7 @@ import numpy as np
 
 import mgjax
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import video_shapes
 from mgjax.serving.videos.metrics import Metrics
@@ -103,15 +103,12 @@ class Device(threading.Thread):
   def _work(self, work: Callable[[list[Any]], Sequence[Any]], chosen: list[Any]) -> None:
     try:
       made = work([item for *_, item, _ in chosen])
-    except MgjaxError as error:
-      if len(chosen) > 1:  # one of them is wrong
+    except Exception as error:
+      if len(chosen) > 1:  # one of them is wrong, or together they are too much
         for each in chosen:
           self._work(work, [each])
       else:
         chosen[0][-1].set_exception(error)
-    except BaseException as error:
-      for *_, future in chosen:
-        future.set_exception(error)
     else:
       for (*_, future), each in zip(chosen, made, strict=True):
         future.set_result(each)
@@ -211,20 +208,20 @@ class Models:
     guidance = None if job['guidance'] is None else {'text': job['guidance']}
     if job['steps'] is not None or guidance:
       pipeline = pipeline.changed(steps=job['steps'], guidance=guidance)
+    if len(lives) == 1:
+      lives[0].check()
     for live in lives:
       self.metrics.queue_time.observe(time.time() - live.created)
     self.metrics.batch.observe(len(lives))
-    rows = 1
-    while rows < len(lives):
-      rows *= 2
-    padded = [*items, *[items[-1]] * (min(rows, self._limits.batch) - len(items))]
+    rows = min(1 << (len(items) - 1).bit_length(), self._limits.batch)  # as they were compiled
+    padded = [*items, *[items[-1]] * (rows - len(items))]
     prompts = [live.job['prompt'] for live, _ in padded]
     seeds = [live.job['seed'] for live, _ in padded]
     began = last = time.monotonic()
 
     def watch(step: int, steps: int, ahead: Any) -> None:
       nonlocal last
-      colours = self._preview(offer.name, ahead)
+      colours = np.asarray(_coloured(ahead, self._colours[offer.name]))
       for live, preview in zip(lives, colours, strict=False):
         live.colours, live.steps, live.step = preview, steps, step
       self.metrics.step.observe(time.monotonic() - last)
@@ -232,8 +229,6 @@ class Models:
       if all(live.cancelled for live in lives):
         raise CancelledError
 
-    if all(live.cancelled for live in lives):
-      raise CancelledError
     options: dict[str, Any] = {'batch_size': len(padded), 'fps': job['fps'], 'watch': watch}
     if job['source']:
       made = [
@@ -324,13 +319,7 @@ class Models:
     points = points.reshape(-1, points.shape[-1])
     matrix, *_ = np.linalg.lstsq(points, np.asarray(small).reshape(-1, 3), rcond=None)
     self._colours[offer.name] = matrix
-    self._preview(offer.name, seen[-1])
-
-  def _preview(self, name: str, latents: Any) -> np.ndarray:
-    matrix = self._colours.get(name)
-    if matrix is None:
-      return np.zeros((*latents.shape[:4], 3), np.uint8)
-    return np.asarray(_coloured(latents, matrix))
+    _coloured(seen[-1], matrix)
 
 
 @jax.jit
