@@ -90,6 +90,8 @@ class Jobs:
         kind: DBOS.workflow(name=kind, max_recovery_attempts=_TRIES)(work)
         for kind, work in kinds.items()
       }
+      if self._shared:  # before others take what this one, ended a moment ago, has again
+        results.put(_WORKERS, worker, secrets.token_bytes(4))
       DBOS.launch()
       DBOS.register_queue(
         _QUEUE, worker_concurrency=most, polling_interval_sec=_POLL, on_conflict='always_update'
