@@ -66,7 +66,7 @@ def test_500_jobs_survive_five_kills_and_two_ends(workers, tmp_path):
     servers = [Server(tmp_path / 'out', ALLOWED).start()]
     survive_all(servers, signals)
     return
-  with postgres(tmp_path) as url:
+  with postgres() as url:
     flags = [ALLOWED, f'--database={url}']
     servers = [Server(tmp_path / 'out', *flags, f'--worker=w{each}') for each in range(workers)]
     threads = [threading.Thread(target=each.start) for each in servers]
@@ -87,7 +87,7 @@ def survive_all(servers, signals):
 
 @pytest.mark.slow
 def test_what_a_dead_worker_had_is_made_by_another(tmp_path):
-  with postgres(tmp_path) as url:
+  with postgres() as url:
     flags = ['--limits=batch=1', f'--database={url}']
     one, two = (
       Server(tmp_path / 'out', *flags, f'--worker=w{each}', model='digits/video').start()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -81,20 +82,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def postgres(folder):
+def postgres():
   """The URL of a Postgres of one's own; skips a test where there is none."""
   found = shutil.which('postgres')
   if not found:
     pytest.skip('needs the server of Postgres, as Debian has it')
   tools = pathlib.Path(found).resolve().parent
-  data, user = folder / 'postgres', 'nobody' if os.getuid() == 0 else None
-  data.mkdir(mode=0o700)
-  folder.chmod(0o755)
-  for parent in folder.parents:  # pytest lets nobody else into its folders
-    if parent.stat().st_uid == os.getuid() and parent.name.startswith('pytest-'):
-      parent.chmod(0o755)
-  if user:
-    shutil.chown(data, user)
+  user = 'nobody' if os.getuid() == 0 else None  # it refuses to be root
   with socket.create_server(('127.0.0.1', 0)) as listener:
     port = listener.getsockname()[1]
 
@@ -104,10 +98,13 @@ def postgres(folder):
       stdout=subprocess.DEVNULL,
     )  # fmt: skip
 
-  run('initdb', '-D', data, '-A', 'trust', '-U', 'jobs')
-  options = f'-c listen_addresses=127.0.0.1 -p {port} -k {data} -c max_connections=200'
-  run('pg_ctl', '-D', data, '-o', options, '-l', data / 'log', '-w', 'start')
-  try:
-    yield f'postgresql://jobs@127.0.0.1:{port}/jobs'
-  finally:
-    run('pg_ctl', '-D', data, '-m', 'immediate', 'stop')
+  with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:  # which all users reach
+    if user:
+      shutil.chown(data, user)
+    run('initdb', '-D', data, '-A', 'trust', '-U', 'jobs')
+    options = f'-c listen_addresses=127.0.0.1 -p {port} -k {data} -c max_connections=200'
+    run('pg_ctl', '-D', data, '-o', options, '-l', f'{data}/log', '-w', 'start')
+    try:
+      yield f'postgresql://jobs@127.0.0.1:{port}/jobs'
+    finally:
+      run('pg_ctl', '-D', data, '-m', 'immediate', 'stop')
