@@ -104,6 +104,7 @@ def postgres():
     run('initdb', '-D', data, '-A', 'trust', '-U', 'jobs')
     options = f'-c listen_addresses=127.0.0.1 -p {port} -k {data} -c max_connections=200'
     run('pg_ctl', '-D', data, '-o', options, '-l', f'{data}/log', '-w', 'start')
+    run('createdb', '-h', '127.0.0.1', '-p', port, '-U', 'jobs', 'jobs')
     try:
       yield f'postgresql://jobs@127.0.0.1:{port}/jobs'
     finally:
