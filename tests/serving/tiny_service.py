@@ -101,7 +101,7 @@ def postgres():
   with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:  # which all users reach
     if user:
       shutil.chown(data, user)
-    run('initdb', '-D', data, '-A', 'trust', '-U', 'jobs')
+    run('initdb', '-D', data, '-A', 'trust', '-U', 'jobs', '-E', 'UTF8')
     options = f'-c listen_addresses=127.0.0.1 -p {port} -k {data} -c max_connections=200'
     run('pg_ctl', '-D', data, '-o', options, '-l', f'{data}/log', '-w', 'start')
     run('createdb', '-h', '127.0.0.1', '-p', port, '-U', 'jobs', 'jobs')
