@@ -36,6 +36,7 @@ setup(
     'mgjax.media': ['fonts/*'],
     'mgjax.worlds.solids.judges': ['*.safetensors'],
     'mgjax.serving': ['*.html'],
+    'mgjax.serving.videos': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={
@@ -75,10 +76,19 @@ setup(
     'tqdm>=4.70.1',
   ],
   extras_require={
-    # The page on which people vote and review clips, 0.8 MB: its file responses answer Range
-    # requests, by which browsers seek; the server of the standard library has neither those nor
-    # time limits.
-    'serve': ['h11>=0.16.0', 'starlette>=1.10.0', 'uvicorn>=0.54.0'],
+    # The pages on which people vote and review clips, 0.8 MB: file responses answer Range requests,
+    # by which browsers seek; the server of the standard library has neither those nor time limits.
+    # And /v1/videos: dbos (25 MB with SQLAlchemy and psycopg) is a durable queue on SQLite or
+    # Postgres without another server; python-multipart reads forms with pictures.
+    'serve': [
+      'dbos>=3.4.0',
+      'fsspec>=2026.9.0',
+      'h11>=0.16.0',
+      'prometheus-client>=0.26.0',
+      'python-multipart>=0.0.34',
+      'starlette>=1.10.0',
+      'uvicorn>=0.54.0',
+    ],
     'cuda': ['jax[cuda13]>=0.10.2'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
@@ -124,17 +134,20 @@ setup(
       'c2pa-python>=0.38.1',
       'chex>=0.1.92',
       'cryptography>=50.0.2',
+      'dbos>=3.4.0',
       'faiss-cpu>=1.15.1',
       'hypothesis>=6.170.15',
       'imagehash>=4.3.2',
       'libtpu>=0.0.51',  # a compiler here: no TPU is needed
       'matplotlib>=3.11.2',
       'onnxruntime>=1.32.0',
+      'openai>=3.57.0',  # a client of /v1/videos that is not ours
       'opencv-python-headless>=5.0.0.93',
       'pyarrow>=26.0.1',
       'pytest>=9.2.0',
       'pytest-timeout>=2.4.0',
       'pytest-xdist>=3.8.0',
+      'python-multipart>=0.0.34',
       'rapidocr>=3.10.0',
       'scenedetect-headless>=0.7.2',
       'scikit-image>=0.26.0',

@@ -1,4 +1,11 @@
-r"""Serves pages on which people vote about pairs of videos, or look through clips to train on.
+r"""Serves models as an API of videos, or pages on which people vote about videos or review clips.
+
+python -m launch.serve --model=digits/few_steps --model=digits/editing --out=served/
+python -m launch.serve --model=runs/video --token_file=tokens.txt --host=0.0.0.0
+python -m launch.serve --model=runs/video --database=postgresql://jobs@db/jobs --out=s3://bucket/x
+OpenAI's videos API, as its client and SGLang, vLLM-Omni and FastVideo speak it: /v1/videos, with
+jobs that go on after a stop or a crash, a preview of each while it is made, and a page at /. See
+docs/service.md.
 
 python -m launch.serve votes --a=ours/ --b=theirs/ --prompts=prompts.txt --out=votes/ --raters=6
 python -m launch.serve votes --models=sft=x/,base=y/,other=z/ --prompts=prompts.txt --out=votes/
@@ -20,7 +27,8 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line, flag_values
 
-COMMANDS = _VOTES, _REVIEW = 'votes', 'review'
+COMMANDS = _VIDEOS, _VOTES, _REVIEW = 'videos', 'votes', 'review'
+USUAL = _VIDEOS
 
 
 def _models(text: str) -> dict[str, str]:
@@ -36,7 +44,39 @@ def _raters(text: str) -> tuple[str, ...]:
   return tuple(text.split(','))
 
 
-_OUT = command_line.define_required('out', 'votes/', 'Folder of the study.', commands=(_VOTES,))
+def _named(text: str) -> tuple[str, str]:
+  name, equals, place = text.partition('=')
+  if not (equals and place and name.replace('_', '').isalnum()):
+    raise ConfigError(f'--lora={text}: expected NAME=PLACE, as in style=style.safetensors')
+  return name, place
+
+
+_OUT = command_line.define_required(
+  'out', 'votes/', 'Folder of the study; of videos folder or URL of results.', commands=(_VOTES,)
+)
+_MODEL = command_line.define_required(
+  'model', 'digits/few_steps', 'A work directory, or a name of mgjax; once for each model.',
+  commands=(_VIDEOS,), define=flags.DEFINE_multi_string,
+)  # fmt: skip
+_LORA = flag_values.define(
+  'lora', _named, 'Adapters that requests may name: style=style.safetensors:0.8.', many=True
+)
+_DATABASE = flags.DEFINE_string(
+  'database', '', 'Of jobs, for several machines: postgresql://user@host/name; else in --out.'
+)
+_WORKER = flags.DEFINE_string(
+  'worker', '', "A name of this process among those of a --database: gpu7; else the host's."
+)
+_TOKENS = flags.DEFINE_string(
+  'token_file', '', 'Tokens of those who may use it, one a line: tokens.txt; else all may.'
+)
+_LIMITS = command_line.define_fields(
+  'limits', 'What is allowed: queue=1000,rate=120,batch=4,memory=60; see docs/service.md.',
+  queue=(int, 1, 100_000), rate=(float, 1, 1e6), prompt=(int, 1, 4096), steps=(int, 1, 1000),
+  upload=(float, 0, 256), batch=(int, 1, 256), memory=(float, 0, 1e5), days=(float, 1e-4, 3650),
+  grace=(float, 1, 3600),
+)  # fmt: skip
+_LOG_IDS = flags.DEFINE_bool('log_ids', False, 'Name jobs in the log, as --log_ids.')
 _INPUT = command_line.define_required(
   'input', 'raw/', 'Videos, as launch.curate had them.', commands=(_REVIEW,)
 )
@@ -87,9 +127,24 @@ _URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is anot
 def main(arguments) -> None:
   from mgjax.serving.annotation import serve
 
+  if arguments[1] == _VIDEOS:
+    _videos()
+    return
   makers = {_VOTES: _votes, _REVIEW: _review}
   folder, make_queue = makers[arguments[1]]()
   serve(folder, make_queue, host=_HOST.value, port=_PORT.value, url=_URL.value)
+
+
+def _videos():
+  from mgjax.serving.videos.schema import Limits
+  from mgjax.serving.videos.server import serve_videos
+
+  serve_videos(
+    _MODEL.value, out=_OUT.value or 'served', loras=dict(_LORA.value or ()),
+    database=_DATABASE.value, worker=_WORKER.value, token_file=_TOKENS.value,
+    limits=Limits(**_LIMITS.value or {}), log_ids=_LOG_IDS.value, host=_HOST.value,
+    port=_PORT.value,
+  )  # fmt: skip
 
 
 def _votes():
@@ -120,4 +175,4 @@ def _review():
 
 
 if __name__ == '__main__':
-  command_line.run(main, COMMANDS)
+  command_line.run(main, COMMANDS, USUAL)

@@ -31,7 +31,7 @@ from mgjax.flow.schedules import make_time_grid
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.requests import Frame, checked_video, model_rate
-from mgjax.flow_models.sampling import draw_noise, make_generate
+from mgjax.flow_models.sampling import Watch, draw_noise, make_generate
 from mgjax.media.video import probe, stream_frames
 from mgjax.parallel.rules import place_rows
 from mgjax.text.prompts import frame_rate_of
@@ -119,6 +119,7 @@ class Editor(VideoPipeline):
     first: int = 0,
     fps: float | None = None,
     batch_size: int = 32,
+    watch: Watch | None = None,
     **options: Any,
   ) -> Iterator[Video]:
     """Edits one video an instruction, in their order; each depends on what `VideoPipeline` says.
@@ -134,6 +135,7 @@ class Editor(VideoPipeline):
       first: index of the first video among those of this seed.
       fps: frames a second; by default those of a file, of a prompt or of training.
       batch_size: videos, or windows of a long one, at a time.
+      watch: as of `VideoPipeline.stream`; of videos longer than a window and of SDEdit none.
       **options: of `VideoPipeline.stream`, where there is no video.
 
     Raises:
@@ -146,7 +148,7 @@ class Editor(VideoPipeline):
       if how != EDIT:
         raise ConfigError(f'there is no video for how={how!r}; give one, or leave it out')
       options |= {TASK: task} if task else {}
-      base = {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size}
+      base = {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size, 'watch': watch}
       yield from super().stream(prompts, **base, **options)
       return
     if options:
@@ -169,7 +171,7 @@ class Editor(VideoPipeline):
       edit = batch[0]
       if len(edit.video) <= self.window:
         padded = batch + batch[-1:] * (size - len(batch))
-        yield from self._whole(padded, **shared)[: len(batch)]
+        yield from self._whole(padded, **shared, watch=watch)[: len(batch)]
       else:
         more = {'task': edit.task, 'fps': edit.rate, 'index': edit.index, 'rows': batch_size}
         yield np.stack(list(self.edit_frames(edit.video, edit.prompt, **more, **shared)))
@@ -273,7 +275,12 @@ class Editor(VideoPipeline):
     return clip, fps
 
   def _whole(
-    self, edits: Sequence[_Edit], how: str, strength: float, seed: int
+    self,
+    edits: Sequence[_Edit],
+    how: str,
+    strength: float,
+    seed: int,
+    watch: Watch | None = None,
   ) -> UInt8[np.ndarray, 'b t h w 3']:
     """Edits videos of one shape and no more than a window, all in one call of the model."""
     videos = np.stack([edit.video for edit in edits])
@@ -287,7 +294,7 @@ class Editor(VideoPipeline):
         start = noised(self._encode(jnp.asarray(videos)), noise, strength, self._sigma_min)
         latents = self._from(strength)(self._params, batch, start)
       else:
-        latents = self._generate(self._params, batch, noise)
+        latents = self._sample(batch, noise, watch)
       return np.asarray(self._codec.decode(latents, shape[0]))
 
   def _stream_windows(

@@ -45,8 +45,11 @@ def make_sampler_of(
   objective: ObjectiveSettings,
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  make: Callable[..., Any] = make_generate,
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
+
+  `make` makes it of the same arguments as `make_generate`.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
   take few steps learnt their guidance too; one that learnt guidance is told its scale.
@@ -76,7 +79,7 @@ def make_sampler_of(
       )
   if distilled := objective.guidance_learnt:
     told, guidance = {SCALES: distilled.told(guidance)}, ()
-  return make_generate(
+  return make(
     model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
     prediction=make_prediction(objective.prediction), told=told, reuse=settings.reuse,
   )  # fmt: skip

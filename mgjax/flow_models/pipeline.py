@@ -1,10 +1,11 @@
 """A trained flow model with its autoencoder and text encoders: the base of all pipelines."""
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -30,7 +31,7 @@ from mgjax.flow_models.conditions import (
 )
 from mgjax.flow_models.files import find_codec
 from mgjax.flow_models.prompts import tell_prompts
-from mgjax.flow_models.sampling import NEGATIVE, Experts
+from mgjax.flow_models.sampling import NEGATIVE, Experts, Stepwise, Watch
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
@@ -82,6 +83,7 @@ class FlowPipeline:
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self.settings = dataclasses.asdict(self._settings)
     self._generate = make_sampler_of(self._settings, self._objective, self._model)
+    self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = store(params, self._settings.weights)
@@ -95,6 +97,35 @@ class FlowPipeline:
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], load)
+
+  def changed(self, **changes: Any) -> Self:
+    """Returns a pipeline of the same weights in memory with changes of `config.sample`.
+
+    Those are solver, schedule, steps and guidance. Raises ConfigError if the model cannot.
+    """
+    other = copy.copy(self)
+    other._settings = self._settings.changed(changes)
+    other.settings = dataclasses.asdict(other._settings)
+    other._generate = make_sampler_of(other._settings, self._objective, self._model)
+    return other
+
+  def _sample(self, batch: Batch, noise: Array, watch: Watch | None) -> Array:
+    """Samples latents in one program or, to be watched, step by step."""
+    if watch is None:
+      return self._generate(self._params, batch, noise)
+
+    def make(model, *, times, guidance, widen, **options) -> Callable[[], Array]:
+      del widen
+      made = Stepwise(model, guidance=guidance, **options)
+      steps = self._stepwise.setdefault(made.key, made)
+      return lambda: steps(self._params, batch, noise, times, guidance, watch)
+
+    return make_sampler_of(self._settings, self._objective, self._model, make=make)()
+
+  @property
+  def size(self) -> int:
+    """Bytes of the weights, without the autoencoder's."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(self._params))
 
   @property
   def provenance(self) -> dict[str, Any]:

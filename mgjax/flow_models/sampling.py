@@ -1,19 +1,21 @@
 """Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Batch, Drop, Float, Int, Predict, Tree
-from mgjax.flow.guidance import Guidance, MakeVelocity, make_guided
+from mgjax.flow.guidance import Guidance, MakeVelocity, Scales, make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.sample import sample
-from mgjax.flow.solvers import Velocity
+from mgjax.flow.solvers import SOLVERS, Velocity
 from mgjax.flow_models.model import FlowModel
 from mgjax.nn.multihead import READ
 from mgjax.parallel.compiler import DeviceProgram
@@ -31,17 +33,24 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
   return draw(*seeds_of(seed, indices), shape=shape)
 
 
-def seeds_of(seed: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads."""
-  return np.asarray(seed & _BITS, np.uint32).view(np.int32), np.asarray(indices, np.int32)
+def seeds_of(seed: int | Sequence[int], indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads.
+
+  A sequence has a seed for each index.
+  """
+  seeds = np.asarray(np.asarray(seed, object) & _BITS, np.uint32).view(np.int32)
+  return seeds, np.asarray(indices, np.int32)
 
 
 @functools.partial(jax.jit, static_argnames='shape')
 def draw(
-  seed: Int[Array, ''], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
+  seed: Int[Array, '*seeds'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
 ) -> Float[Array, 'b t h w c']:
   """Draws noise as `draw_noise`, in one program."""
-  keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(seed)))(indices)
+  seeds = jnp.broadcast_to(seed, indices.shape)
+  keys = jax.vmap(lambda seed, index: jax.random.fold_in(jax.random.key(seed), index))(
+    seeds, indices
+  )
   return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
 
 
@@ -151,8 +160,7 @@ def make_generate(
   @DeviceProgram
   def generate(params: Tree, batch: Batch, noise: Array) -> Array:
     predict = prediction.as_velocity(make_predict(model, params))
-    for name, value in told.items():
-      batch = batch | {name: jnp.tile(jnp.float32(value), (len(noise), *[1] * np.ndim(value)))}
+    batch = _told(batch, told, len(noise))
 
     def make_velocity(batch: Batch) -> Velocity:
       away = negatives(model, batch, noise.shape[1:])
@@ -164,3 +172,92 @@ def make_generate(
     return sample(velocity, noise, times, solver, reuse)
 
   return generate
+
+
+# Called after every step with its number from 1 on, how many there are, and of each sample what it
+# would become if its velocity did not change any more (b t h w c). What it raises ends the samples.
+Watch = Callable[[int, int, Float[Array, 'b t h w c']], None]
+
+
+class Stepwise:
+  """`generate` of `make_generate`, as a program of one step that the host calls again and again.
+
+  Its samples are those of the whole loop but for rounding, it can be watched and stopped after
+  every step, and it is compiled once for any number of steps and any scales of guidance.
+  """
+
+  def __init__(
+    self,
+    model: FlowModel,
+    *,
+    solver: str,
+    guidance: Guidance,
+    prediction: Prediction = FLOW,
+    told: Mapping[str, float | tuple[float, ...]] = {},
+    reuse: float = 0.0,
+  ):
+    """Makes the programs; see `make_generate`.
+    Raises ConfigError for a solver that takes no steps of a schedule, or reuses velocities.
+    """
+    if solver not in SOLVERS or reuse:
+      raise ConfigError(
+        f'solver {solver!r}, reuse {reuse:g}: only {", ".join(SOLVERS)} without reuse go step by '
+        'step; choose one of them'
+      )
+    # Which terms there are is a part of the program; how much each weighs is not.
+    kept = tuple((n, s if isinstance(s, tuple) or s in (0, 1) else None) for n, s in guidance)
+    self.key = (solver, kept, tuple(sorted(told.items())))
+
+    def guided(params, batch, shape, scales, read) -> Velocity:
+      predict = prediction.as_velocity(make_predict(model, params))
+      batch, left = _told(batch, told, shape[0]), iter(scales)
+      given: Scales = tuple(
+        (name, jnp.broadcast_to(next(left), shape[:1]) if scale is None else scale)
+        for name, scale in kept
+      )
+      return make_guided(predict, batch, given, negatives(model, batch, shape[1:]), read)
+
+    @DeviceProgram
+    def begin(params: Tree, batch: Batch, noise: Array, scales: Array) -> list[Batch]:
+      found, read = [], make_read(model, params, noise.shape[1:])
+
+      def keep(batch: Batch, drop: Drop) -> Batch:
+        found.append(read(batch, drop))
+        return found[-1]
+
+      guided(params, batch, noise.shape, scales, keep)
+      return found
+
+    @DeviceProgram
+    def advance(params, batch, read, scales, x, time, next_time) -> tuple[Array, Array]:
+      left = iter(read)  # as `begin` was asked for it
+      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(left))
+      after = SOLVERS[solver](velocity, x, time, next_time)
+      return after, after + (1 - next_time) / (next_time - time) * (after - x)
+
+    self._begin, self._advance = begin, advance
+
+  def __call__(
+    self,
+    params: Tree,
+    batch: Batch,
+    noise: Float[Array, 'b t h w c'],
+    times: np.ndarray,
+    guidance: Guidance,
+    watch: Watch,
+  ) -> Float[Array, 'b t h w c']:
+    """Takes all steps of a schedule, from noise to latents."""
+    scales = np.array(
+      [s for _, s in guidance if not isinstance(s, tuple) and s not in (0, 1)], np.float32
+    )
+    x, times = noise, np.asarray(times, np.float32)
+    read = self._begin(params, batch, noise, scales)
+    for number, (time, next_time) in enumerate(itertools.pairwise(times), 1):
+      x, ahead = self._advance(params, batch, read, scales, x, time, next_time)
+      watch(number, len(times) - 1, ahead)
+    return x
+
+
+def _told(batch: Batch, told: Mapping[str, float | tuple[float, ...]], rows: int) -> Batch:
+  found = {n: jnp.tile(jnp.float32(v), (rows, *[1] * np.ndim(v))) for n, v in told.items()}
+  return {**batch, **found}

@@ -14,7 +14,6 @@ from mgjax.serving.http import Refused
 from mgjax.serving.queue import Queue
 
 INVITATIONS = 'invitations.txt'
-_LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
 
 
@@ -102,7 +101,7 @@ def serve(
     base = (url or http.address(host, listener.getsockname()[1])).rstrip('/')
     tell(_invite(folder / INVITATIONS, base, queue))
     tell(f'how far it is: {base}/o/{queue.operator}')
-    if host not in _LOOPBACK and not url.startswith('https:'):
+    if host not in http.LOOPBACK and not url.startswith('https:'):
       tell('what is sent is not encrypted: outside your network put TLS before it, with --url')
     tell('stop with Ctrl-C; the same command goes on')
     server.run([listener])

@@ -20,6 +20,7 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError
 
+LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 HEADERS = {
   'Cache-Control': 'no-store',
   'Referrer-Policy': 'no-referrer',
@@ -30,7 +31,7 @@ _HEADER = 16_384  # bytes of a request's header
 _REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself would wait for ever
 _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
-_CONNECTIONS = 1000  # at once; more are told to come back
+CONNECTIONS = 1000  # at once
 
 
 class Refused(Exception):
@@ -41,8 +42,11 @@ class Refused(Exception):
     self.status = status
 
 
-def make_app(routes: Sequence[Any]) -> Any:
-  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences."""
+def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> Any:
+  """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences.
+
+  `tell(error, status, sentence)` makes their responses, by default JSON or a page.
+  """
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
   from starlette.requests import ClientDisconnect, Request
@@ -51,6 +55,8 @@ def make_app(routes: Sequence[Any]) -> Any:
   async def refuse(request: Request, error: Exception) -> Response:
     status = getattr(error, 'status', None) or getattr(error, 'status_code', 500)
     said = str(error) if isinstance(error, Refused) else 'There is nothing here.'
+    if tell is not None:
+      return tell(error, status, said)
     if 'text/html' in request.headers.get('accept', ''):
       told = html.escape(said)
       return HTMLResponse(
@@ -61,7 +67,8 @@ def make_app(routes: Sequence[Any]) -> Any:
     return JSONResponse({'error': said}, status)
 
   # Who hangs up reads no answer, and leaves no traceback in the log either.
-  handlers: Mapping[Any, Any] = dict.fromkeys((Refused, HTTPException, ClientDisconnect), refuse)
+  known = (Refused, HTTPException, ClientDisconnect, *([Exception] if tell else []))
+  handlers: Mapping[Any, Any] = dict.fromkeys(known, refuse)
   return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
 
 
@@ -122,8 +129,11 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
   return answer
 
 
-def make_server(app: Any) -> Any:
-  """Returns a server (uvicorn) of an application, to be run with a socket that listens."""
+def make_server(app: Any, connections: int = CONNECTIONS) -> Any:
+  """Returns a server (uvicorn) of an application, to be run with a socket that listens.
+
+  More connections at once are told to come back.
+  """
   import uvicorn
 
   return uvicorn.Server(
@@ -139,7 +149,7 @@ def make_server(app: Any) -> Any:
       proxy_headers=False,
       timeout_keep_alive=_IDLE,
       timeout_graceful_shutdown=5,
-      limit_concurrency=_CONNECTIONS,
+      limit_concurrency=connections,
       backlog=1024,
       h11_max_incomplete_event_size=_HEADER,
     )
@@ -151,7 +161,7 @@ def listening(host: str, port: int) -> socket.socket:
   Raises ConfigError if the port is in use.
   """
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-  files = 4 * _CONNECTIONS  # each connection may read one
+  files = 4 * CONNECTIONS  # each connection may read one
   wanted = max(soft, files if hard == resource.RLIM_INFINITY else min(hard, files))
   resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
   try:
@@ -204,9 +214,9 @@ def _make_protocol() -> type:
   return Punctual
 
 
-def check_installed() -> None:
+def check_installed(packages: Sequence[str] = ('starlette', 'uvicorn')) -> None:
   """Raises a ConfigError where a package that serving needs is not installed."""
-  for package in ('starlette', 'uvicorn'):
+  for package in packages:
     try:
       __import__(package)
     except ImportError as error:

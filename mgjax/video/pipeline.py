@@ -21,7 +21,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
-from mgjax.flow_models.sampling import draw, make_predict, seeds_of
+from mgjax.flow_models.sampling import Watch, draw, make_predict, seeds_of
 from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.collector import uncollected
 from mgjax.runtime.progress import Progress
@@ -95,12 +95,13 @@ class VideoPipeline(FlowPipeline):
     self,
     prompts: Sequence[str] | None = None,
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     first: int | Sequence[int] = 0,
     shape: tuple[int, int, int] | None = None,
     fps: float | None = None,
     batch_size: int = 32,
     negative: str = '',
+    watch: Watch | None = None,
     **conditions: Any,
   ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     """Generates one video a prompt, in their order, as soon as its batch is done.
@@ -111,12 +112,14 @@ class VideoPipeline(FlowPipeline):
 
     Args:
       prompts: what to show, one each; None is one video of nothing in particular.
-      seed: of all noise.
+      seed: of all noise, or that of each.
       first: index of the first video among those of this seed, or the index of each.
       shape: frames, height, width; one frame makes images.
       fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
       batch_size: videos at a time; one program serves all of them.
       negative: what no video should show: guidance leads away from it, not from no prompt.
+      watch: called after every step of a batch, which it may end by raising; see
+        `mgjax.flow_models.sampling.Watch`.
       **conditions: beside the prompts, by the names of the fields that the model's conditionings
         read, such as `first_frame='picture.png'`: a file or an array for all videos, or a list of
         one each, None where there is none.
@@ -143,10 +146,14 @@ class VideoPipeline(FlowPipeline):
         chosen = samples[begin : begin + batch_size]
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
-        noise = draw(*seeds_of(seed, indices), shape=latent_shape)
+        seeds = seed
+        if not isinstance(seed, int):
+          few = seed[begin : begin + batch_size]
+          seeds = [few[row % len(few)] for row in range(batch_size)]
+        noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
         with progress.waiting('' if begin else compiling), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
-          latents = self._generate(self._params, self._batch(read), noise)
+          latents = self._sample(self._batch(read), noise, watch)
           latents = self._fit_known(latents, read)
           decoded = self._codec.decode(latents, shape[0])
         videos = np.asarray(decoded)

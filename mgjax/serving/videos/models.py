@@ -1,0 +1,329 @@
+"""Owns the devices: loads models, warms their programs, and makes videos in batches.
+
+One thread calls the devices, whatever other threads wait for it. What waits and is of one kind
+(model, shape, settings) goes through a model together, filled up to a size that is compiled
+already. After every step each job of a batch has a small preview, and its cancel is looked at.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import logging
+import pathlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import mgjax
+from mgjax.checkpoints.workdir import read_config
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
+from mgjax.data.settings import video_shapes
+from mgjax.serving.videos.metrics import Metrics
+from mgjax.serving.videos.schema import Limits, Offer
+
+_COMPONENTS = ('video', 'personalization', 'editing', 'upsampler', 'audio')
+_PICTURES = ('first_frame', 'reference')  # conditions that a picture to start from goes to
+_log = logging.getLogger(__name__)
+
+
+class CancelledError(Exception):
+  """All jobs of a batch were cancelled."""
+
+
+@dataclasses.dataclass
+class Live:
+  """A job in the making: what another thread may look at, or set."""
+
+  id: str
+  job: Mapping[str, Any]
+  created: float
+  cancelled: bool = False
+  step: int = 0
+  steps: int = 0
+  colours: np.ndarray | None = None  # uint8 (t h w 3), of the latents
+
+  @property
+  def percent(self) -> int:
+    """How much of it is done, in steps; 100 is for what is there to be had."""
+    return min(99, 100 * self.step // self.steps) if self.steps else 0
+
+  def check(self) -> None:
+    """Raises CancelledError if it was cancelled."""
+    if self.cancelled:
+      raise CancelledError
+
+
+class Device(threading.Thread):
+  """Calls what waits, in order, those of one key at once."""
+
+  def __init__(self, most: int):
+    """Begins; `most` is how many are handed to a call."""
+    super().__init__(daemon=True, name='device')
+    self._most, self._changed, self._ended = most, threading.Condition(), False
+    self._waiting: collections.deque[tuple[Any, ...]] = collections.deque()
+
+  def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]], item: Any) -> Any:
+    """Returns what `work` makes of an item, which it may get with others of the same key.
+
+    What waits when the device is ended waits for ever: it is for the next process.
+    """
+    future: concurrent.futures.Future = concurrent.futures.Future()
+    with self._changed:
+      self._waiting.append((key, work, item, future))
+      self._changed.notify()
+    return future.result()
+
+  def end(self, seconds: float) -> None:
+    """Takes nothing more, and waits for what runs."""
+    with self._changed:
+      self._ended = True
+      self._changed.notify()
+    self.join(seconds)
+
+  def run(self) -> None:
+    """Works, until it is ended."""
+    while True:
+      with self._changed:
+        self._changed.wait_for(lambda: self._waiting or self._ended)
+        if self._ended:
+          return
+        key, work, *_ = self._waiting[0]
+        chosen = [each for each in self._waiting if each[0] == key][: self._most]
+        for each in chosen:
+          self._waiting.remove(each)
+      self._work(work, chosen)
+
+  def _work(self, work: Callable[[list[Any]], Sequence[Any]], chosen: list[Any]) -> None:
+    try:
+      made = work([item for *_, item, _ in chosen])
+    except Exception as error:
+      if len(chosen) > 1:  # one of them is wrong, or together they are too much
+        for each in chosen:
+          self._work(work, [each])
+      else:
+        chosen[0][-1].set_exception(error)
+    else:
+      for (*_, future), each in zip(chosen, made, strict=True):
+        future.set_result(each)
+
+
+class Models:
+  """The models of a server, by their names, and what they make of jobs."""
+
+  def __init__(self, names: Sequence[str], loras: Mapping[str, str], limits: Limits):
+    """Looks at the models, without their weights.
+    Raises ConfigError if one is not there, cannot be served, or there is none that makes videos.
+    """
+    self._loras, self._limits, self.metrics = dict(loras), limits, Metrics()
+    self.offers: dict[str, Offer] = {}
+    self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
+    self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
+    for name in names:
+      component = read_config(name).component
+      if component not in _COMPONENTS:
+        raise ConfigError(
+          f'--model={name}: a run of {component}; expected one of {", ".join(_COMPONENTS)}'
+        )
+      self.offers[name] = Offer(name, component)
+    if not any(offer.makes_videos for offer in self.offers.values()):
+      raise ConfigError(f'--model={",".join(names)}: none of them makes videos of prompts')
+    self.device, self.ready = Device(limits.batch), threading.Event()
+
+  def warm(self) -> None:
+    """Loads all models and compiles what the usual requests need; on the device's thread."""
+    self.device.start()
+
+    def prepare(names: list[str]) -> list[None]:
+      for name in names:
+        began, pipeline = time.monotonic(), self._pipeline(name, '')
+        self.offers[name] = offer = self._offer(name, pipeline)
+        sizes = 1
+        while offer.shapes and offer.component not in ('upsampler', 'audio'):
+          self._warm(offer, pipeline, min(sizes, self._limits.batch))
+          if sizes >= self._limits.batch or offer.component == 'editing':
+            break
+          sizes *= 2
+        _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
+      return [None] * len(names)
+
+    for name in self.offers:
+      self.device.call(('warm', name), prepare, name)
+    maker = next(offer for offer in self.offers.values() if offer.makes_videos)
+    others = {'upscale': 'upsampler', 'soundtrack': 'audio'}
+    kinds = {offer.component: offer.name for offer in self.offers.values()}
+    more = {field: kinds.get(kind, '') for field, kind in others.items()}
+    if any(more.values()):
+      with tempfile.TemporaryDirectory() as folder:
+        frames, height, width = maker.shapes[0]
+        job = {
+          'model': maker.name, 'prompt': 'a', 'frames': frames, 'height': height, 'width': width,
+          'fps': maker.fps, 'seed': 0, 'steps': None, 'guidance': None, 'negative': '', 'lora': '',
+          'picture': False, 'source': '', **more,
+        }  # fmt: skip
+        self.make(Live('', job, time.time()), pathlib.Path(folder))
+    self.ready.set()
+
+  def make(
+    self, live: Live, folder: pathlib.Path, given: pathlib.Path | None = None
+  ) -> dict[str, Any]:
+    """Makes all files of a job into a folder.
+
+    Args:
+      given: the picture to start from, or the video to edit.
+
+    Returns:
+      What is known of them beside the job.
+
+    Raises:
+      CancelledError: somebody cancelled it.
+      ConfigError: it cannot be made.
+    """
+    from mgjax.serving.videos.files import write_files
+
+    job = live.job
+    kind = [job[k] for k in ('model', 'frames', 'height', 'width', 'fps', 'steps', 'lora')]
+    key = (*kind, job['guidance'], job['negative'], given is None, job['source'])
+    video = self.device.call(key, self._make_videos, (live, given))
+    if job['upscale']:
+      video = self.device.call((job['upscale'], *kind), self._upscale, (live, video))
+    live.check()
+    track = None
+    if job['soundtrack']:
+      track = lambda path: self.device.call(('sound', path), self._sound, (live, path))  # noqa: E731
+    began = time.monotonic()
+    told = write_files(folder, video, job, track)
+    self.metrics.stage.labels('write').observe(time.monotonic() - began)
+    return told
+
+  def _make_videos(self, items: list[tuple[Live, pathlib.Path | None]]) -> list[Any]:
+    lives, job = [live for live, _ in items], items[0][0].job
+    offer, pipeline = self.offers[job['model']], self._pipeline(job['model'], job['lora'])
+    guidance = None if job['guidance'] is None else {'text': job['guidance']}
+    if job['steps'] is not None or guidance:
+      pipeline = pipeline.changed(steps=job['steps'], guidance=guidance)
+    if len(lives) == 1:
+      lives[0].check()
+    for live in lives:
+      self.metrics.queue_time.observe(time.time() - live.created)
+    self.metrics.batch.observe(len(lives))
+    rows = min(1 << (len(items) - 1).bit_length(), self._limits.batch)  # as they were compiled
+    padded = [*items, *[items[-1]] * (rows - len(items))]
+    prompts = [live.job['prompt'] for live, _ in padded]
+    seeds = [live.job['seed'] for live, _ in padded]
+    began = last = time.monotonic()
+
+    def watch(step: int, steps: int, ahead: Any) -> None:
+      nonlocal last
+      colours = np.asarray(_coloured(ahead, self._colours[offer.name]))
+      for live, preview in zip(lives, colours, strict=False):
+        live.colours, live.steps, live.step = preview, steps, step
+      self.metrics.step.observe(time.monotonic() - last)
+      last = time.monotonic()
+      if all(live.cancelled for live in lives):
+        raise CancelledError
+
+    options: dict[str, Any] = {'batch_size': len(padded), 'fps': job['fps'], 'watch': watch}
+    if job['source']:
+      made = [
+        np.asarray(next(iter(pipeline.stream([prompt], video=path, seed=seed, **options))))
+        for prompt, seed, (_, path) in zip(prompts, seeds, items, strict=False)
+      ]
+    else:
+      if job['picture']:
+        options[offer.reads] = [path for _, path in padded]
+      shape = (job['frames'], job['height'], job['width'])
+      options |= {'shape': shape, 'seed': seeds, 'first': [0] * len(padded)}
+      made = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
+    spent = time.monotonic() - began
+    self.metrics.stage.labels('sample').observe(spent)
+    self.metrics.factor.set(len(items) * job['frames'] / job['fps'] / spent)
+    return made
+
+  def _upscale(self, items: list[tuple[Live, Any]]) -> list[Any]:
+    job, made, began = items[0][0].job, [], time.monotonic()
+    upsampler = self._pipeline(job['upscale'], '')
+    for live, video in items:
+      live.check()
+      options = {'scale': 2, 'fps': job['fps'], 'seed': live.job['seed']}
+      made.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
+    self.metrics.stage.labels('upscale').observe(time.monotonic() - began)
+    return made
+
+  def _sound(self, items: list[tuple[Live, pathlib.Path]]) -> list[None]:
+    from mgjax.audio.files import Soundtrack
+
+    for live, path in items:
+      live.check()
+      began = time.monotonic()
+      tracker, job = self._pipeline(live.job['soundtrack'], ''), live.job
+      out = path.with_name('audio.mp4')
+      Soundtrack(job['prompt'], out, job['seed'], video=path).write(tracker)
+      self.metrics.stage.labels('sound').observe(time.monotonic() - began)
+    return [None] * len(items)
+
+  def _pipeline(self, name: str, lora: str) -> Any:
+    """Returns a loaded model; those that were not used for longest make room."""
+    key = (name, lora)
+    if key not in self._loaded:
+      options = {'lora': self._loras[lora]} if lora else {}
+      self._loaded[key] = mgjax.load(name, **options)
+    self._loaded.move_to_end(key)
+    while self._limits.memory and len(self._loaded) > 1:
+      if sum(each.size for each in self._loaded.values()) <= self._limits.memory * 1e9:
+        break
+      self._loaded.popitem(last=False)
+    return self._loaded[key]
+
+  def _offer(self, name: str, pipeline: Any) -> Offer:
+    offer = self.offers[name]
+    if offer.component in ('audio', 'upsampler'):
+      return offer
+    buckets = video_shapes(fields_of(pipeline.config, 'buckets'), pipeline.config.data.fps)
+    shapes = {(each.frames, *each.size) for each in buckets.values()}
+    usual = pipeline.default_shape
+    return dataclasses.replace(
+      offer,
+      shapes=(usual, *sorted(shapes - {usual}, reverse=True)),
+      fps=float(pipeline.config.data.fps),
+      steps=pipeline.settings['steps'],
+      reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
+      loras=tuple(self._loras),
+    )
+
+  def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
+    """Compiles the programs of so many videos, and fits what shows their latents in colour.
+
+    Latents z of a place become colours `[z, 1] M`; M is that of the least squared error to what
+    the autoencoder decodes of them, averaged over the pixels of the place.
+    """
+    seen: list[Any] = []
+    options: dict[str, Any] = {'watch': lambda *step: seen.append(step[2]), 'batch_size': rows}
+    if offer.component == 'editing':
+      options['video'] = np.random.default_rng(0).integers(0, 256, (*offer.shapes[0], 3), np.uint8)
+    else:
+      options |= {'seed': list(range(rows)), 'first': [0] * rows}
+    if offer.reads:
+      picture = [np.full((*offer.shapes[0][1:], 3), 128, np.uint8)] * rows
+      list(pipeline.stream(['a'] * rows, **options, **{offer.reads: picture}))
+    videos = np.stack(list(pipeline.stream(['a'] * rows, **options)))
+    latents = np.asarray(seen[-1], np.float32)
+    small = jax.image.resize(jnp.asarray(videos, jnp.float32), (*latents.shape[:4], 3), 'linear')
+    points = np.concatenate([latents, np.ones_like(latents[..., :1])], -1)
+    points = points.reshape(-1, points.shape[-1])
+    matrix, *_ = np.linalg.lstsq(points, np.asarray(small).reshape(-1, 3), rcond=None)
+    self._colours[offer.name] = matrix
+    _coloured(seen[-1], matrix)
+
+
+@jax.jit
+def _coloured(latents: jax.Array, matrix: jax.Array) -> jax.Array:
+  ones = jnp.ones_like(latents[..., :1])
+  colours = jnp.concatenate([latents, ones], -1) @ matrix
+  return jnp.clip(colours, 0, 255).astype(jnp.uint8)

@@ -1,0 +1,118 @@
+"""Runs the service in one process: HTTP, jobs and the thread that owns the devices."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from mgjax.core.errors import ConfigError
+from mgjax.runtime.workdir_lock import hold
+from mgjax.serving import http
+from mgjax.serving.videos.app import Service, make_app
+from mgjax.serving.videos.jobs import Jobs
+from mgjax.serving.videos.models import Models
+from mgjax.serving.videos.results import Results
+from mgjax.serving.videos.schema import Limits
+
+_SWITCH = 0.0005  # seconds: of the usual 5 ms, a busy thread would cost each step of a sampler some
+_PACKAGES = ('starlette', 'uvicorn', 'dbos', 'prometheus_client', 'python_multipart')
+
+
+def serve_videos(
+  names: Sequence[str],
+  *,
+  out: str = 'served',
+  loras: Mapping[str, str] = {},
+  database: str = '',
+  worker: str = '',
+  token_file: str = '',
+  limits: Limits | None = None,
+  log_ids: bool = False,
+  host: str = '127.0.0.1',
+  port: int = 8000,
+  tell: Callable[[str], None] | None = None,
+) -> None:
+  """Serves models as /v1/videos until SIGTERM or Ctrl-C; the same call goes on with its jobs.
+
+  Args:
+    names: work directories of the models, or names of those of mgjax; the first that makes videos
+      is the usual one.
+    out: a folder of results, or a URL of fsspec that all workers reach.
+    loras: adapters that a request may name.
+    database: a URL of Postgres, for several workers; by default SQLite in `out`.
+    worker: the name of this process among those of a database; by default the host's.
+    token_file: tokens of those who may ask, one a line; without it everybody may.
+    limits: what is allowed.
+    log_ids: whether the log names jobs.
+    host: address to listen at.
+    port: to listen at; 0 is a free one.
+    tell: gets what would be printed.
+
+  Raises:
+    ConfigError: a package or a model is missing, the port or the folder is in use, or the database
+      or the file of tokens cannot be used.
+  """
+  http.check_installed(_PACKAGES)
+  tell, limits = tell or functools.partial(print, flush=True), limits or Limits()
+  tokens = _read_tokens(token_file)
+  if not (tokens or host in http.LOOPBACK):
+    raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
+  worker = worker or socket.gethostname()
+  if not worker.replace('-', '').replace('.', '').replace('_', '').isalnum():
+    raise ConfigError(f'--worker={worker}; expected letters, digits, and -._ between them')
+  scratch = pathlib.Path(os.environ.get('TMPDIR', '/tmp')) / f'mgjax_served_{os.getpid()}'
+  results = Results(out, scratch / 'fetched')
+  with contextlib.ExitStack() as stack:
+    if not database:
+      if not results.local:
+        raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
+      stack.enter_context(hold(results.root, 'folder'))
+      database, worker = f'sqlite:///{results.root}/jobs.sqlite', 'local'
+    models = Models(names, loras, limits)
+    listener = stack.enter_context(http.listening(host, port))
+    work = scratch / 'work'
+    jobs = Jobs(database, worker, results, work, models, limits, log_ids=log_ids)
+    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+    service = Service(models, jobs, limits, tokens)
+    server, failed = http.make_server(make_app(service), 2 * http.CONNECTIONS), []
+    base = http.address(host, listener.getsockname()[1])
+
+    def warm() -> None:
+      try:
+        models.warm()
+        tell(f'ready: {base}/v1, and a page at {base}/')
+      except BaseException as error:
+        failed.append(error)
+        server.should_exit = True
+
+    sys.setswitchinterval(_SWITCH)
+    tell(f'listening at {base}; loading {", ".join(names)}')
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more
+    threading.Thread(target=warm, daemon=True, name='warm').start()
+    with contextlib.suppress(KeyboardInterrupt):
+      server.run([listener])
+    done = jobs.stop(limits.grace if models.ready.is_set() else 0)
+    if failed:
+      raise failed[0]
+    if not done:
+      tell('what was not done goes on with the next start')
+  sys.stdout.flush()
+  os._exit(0)  # threads that wait for a device, or sleep, would keep the process
+
+
+def _read_tokens(path: str) -> list[str]:
+  if not path:
+    return []
+  try:
+    tokens = [line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f'--token_file={path}: {error}') from error
+  if not tokens or min(map(len, tokens)) < 16:
+    raise ConfigError(f'--token_file={path}: expected tokens of 16 characters or more, one a line')
+  return tokens

@@ -1,0 +1,68 @@
+"""Decodes pictures that strangers send, in a child process with limits of memory and time.
+
+The child is this file as a script: it reads bytes, tries three decoders and writes pixels anew as a
+PNG, so that nothing else of what was sent goes on. A decoder that crashes takes the child along.
+"""
+
+import io
+import resource
+import subprocess
+import sys
+import threading
+
+FORMATS = ('PNG', 'JPEG', 'WEBP')
+_MEMORY, _SECONDS = 1 << 30, 10  # of the child
+_PIXELS, _SIDE = 50_000_000, 1024  # most that is decoded; the longest side that is kept
+_REASONS = {3: f'is none of {", ".join(FORMATS)}', 4: f'has more than {_PIXELS} pixels'}
+_decoding = threading.BoundedSemaphore(2)  # children at once
+
+
+def decode_picture(data: bytes) -> bytes:
+  """Returns a picture as a PNG of RGB, with sides of at most 1024 pixels.
+  Raises ApiError if it is none, or takes more memory or time than a picture needs.
+  """
+  from mgjax.serving.videos.schema import ApiError  # which the child does not need
+
+  code, made, command = 1, b'', [sys.executable, '-I', __file__]
+  try:
+    with _decoding:
+      done = subprocess.run(
+        command, input=data, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
+      )
+    code, made = done.returncode, done.stdout
+  except subprocess.TimeoutExpired:
+    pass
+  if code or not made:
+    reason = _REASONS.get(code, 'is damaged, or takes too much memory or time')
+    raise ApiError(f'The picture {reason}; send another one.', 'input_reference')
+  return made
+
+
+def _decode() -> int:
+  from PIL import Image, ImageOps
+
+  for limit, most in (
+    (resource.RLIMIT_AS, _MEMORY),
+    (resource.RLIMIT_CPU, _SECONDS),
+    (resource.RLIMIT_FSIZE, 0),
+    (resource.RLIMIT_CORE, 0),
+  ):
+    resource.setrlimit(limit, (most, most))
+  Image.MAX_IMAGE_PIXELS = None  # this file says how many
+  try:
+    picture = Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS)
+  except Exception:
+    return 3
+  if picture.width * picture.height > _PIXELS:
+    return 4
+  picture = ImageOps.exif_transpose(picture).convert('RGB')
+  picture.thumbnail((_SIDE, _SIDE))
+  clean = Image.frombytes('RGB', picture.size, picture.tobytes())
+  buffer = io.BytesIO()
+  clean.save(buffer, 'PNG')
+  sys.stdout.buffer.write(buffer.getvalue())
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(_decode())
