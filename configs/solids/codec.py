@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
   # Whole clips: what is struck is struck after the first half second.
   config.buckets.sound.update(seconds=2.0, batch_size=3)
   config.data.solids.meetings = 1.0
-  # An impact is over after some hundredths of a second: silence is what a new codec finds first, and
-  # there it stays. That of digits knows clicks and tones, and comes along.
+  # An impact is over after some hundredths of a second: silence is what a new codec finds first,
+  # and there it stays. That of digits knows clicks and tones, and comes along.
   config.start_from = 'digits/codec'
   config.objective.mse, config.objective.spectral_floor = 100_000.0, 0.002
   config.optimizer.learning_rate = 5e-4
