@@ -51,7 +51,7 @@ CORE = (
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
 MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 15_810, 77_910, 2_570
 # 600 of the core are Muon, alignment, experts and adapters.
-# Of all, 1,800 are a service; 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards.
+# Of all, 1,800 are a service, 3,800 the world of solids and its judges, 600 fingerprints and cards.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
 MOST_OF_TESTS = 63_070  # 2,000 of them try bad input
 MOST_COMMANDS, MOST_NAMES = 13, 139  # the 13th is a first look; 6 names are of a service
