@@ -21,7 +21,7 @@ def survive(servers, clients, jobs, signals, pause):
   """Loads the first server while all get signals and start again; nothing is lost or twice."""
   load = subprocess.Popen(
     [
-      sys.executable, 'launch/recipes/load_videos.py', f'--url={servers[0].url}',
+      sys.executable, 'tests/serving/load_videos.py', f'--url={servers[0].url}',
       f'--clients={clients}', f'--jobs={jobs}', '--patience=3000',
     ],
     stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,

@@ -1,8 +1,8 @@
 r"""Asks a server of /v1/videos for many jobs at once and says how long they took.
 
-  python launch/recipes/load_videos.py --url=http://127.0.0.1:8000 --clients=50 --jobs=500
+  python tests/serving/load_videos.py --url=http://127.0.0.1:8000 --clients=50 --jobs=500
 
-  python launch/recipes/load_videos.py --beside=digits/video --jobs=40 \
+  python tests/serving/load_videos.py --beside=digits/video --jobs=40 \
     --fields='{"num_inference_steps": 100}'
 
 The second asks for one job after another, in turns with the same sampler called directly, here. It
