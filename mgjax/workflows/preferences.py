@@ -1,6 +1,7 @@
 """Pairs of samples of one prompt and a vote for one of them, for training from preferences.
 
-A model makes two clips of a caption, a judge of its world reads both, and the better one is chosen.
+A model makes two clips of a caption, a judge of its world reads both, and the better one is chosen;
+where the world has another judge for 'votes', it does, and evaluation's judge saw none of it.
 With a `strength` below 1 both begin with one real clip that is noised to a middle time, so that
 they differ in what the vote is about and not in how much they move (DenseDPO, arXiv 2506.03517).
 Rows of people's votes come from `read_rows`. `flow.distillation.preference` is the objective that
@@ -36,7 +37,7 @@ from mgjax.workflows.cross_pairs import digest_of
 from mgjax.workflows.encode import stored_type
 from mgjax.workflows.make_pairs import Pair, PairsResult, make_pairs
 from mgjax.worlds.judging import Asked
-from mgjax.worlds.table import judge_of, prompts_of, source_of
+from mgjax.worlds.table import judge_of, judged, prompts_of, source_of
 
 _SEEDS = {'train': 1, 'validation': 2}  # of prompts; 0 is that of suites, which evaluation asks
 
@@ -117,7 +118,8 @@ def prefer(
         rate = {'fps': whole(data.fps, 'data.fps')} if source_of(data.kind).by_seconds else {}
         world = make_world(data, 'train', frames=shape.frames, size=shape.size, **rate)
         source = _Prompts(data.kind, split, settings)
-        maker = _Maker(settings, judge_of(data.kind, 'video')(world), codec, dtype, batch_size)
+        votes_of = 'votes' if data.kind in judged('votes') else 'video'
+        maker = _Maker(settings, judge_of(data.kind, votes_of)(world), codec, dtype, batch_size)
         make, made_by = maker.make, {'model': digest_of(settings.model), **maker.sampling}
       found[f'{split}/{bucket}'] = make_pairs(
         source, make, pathlib.Path(directory) / split / bucket,

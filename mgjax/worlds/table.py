@@ -57,6 +57,7 @@ WORLDS = {
     'mgjax.worlds.solids.clips:Solids',
     {
       'video': 'mgjax.worlds.solids.judges.video:make_judge',
+      'votes': 'mgjax.worlds.solids.judges.video:make_filter',
       'sound': 'mgjax.worlds.solids.judges.sound:SolidsSoundJudge',
       'enlarged': 'mgjax.worlds.solids.judges.video:SolidsEnlarged',
       'edits': 'mgjax.worlds.solids.judges.edit:SolidsEdits',
@@ -87,7 +88,8 @@ def judge_of(world: str, what: str) -> Any:
   """Returns what makes the judge of something, see `judging.py`.
 
   Those of 'video', 'edits' and 'references' are made of a source of training, those of 'pictures'
-  and of what is 'enlarged' of one of validation, that of 'sound' of nothing.
+  and of what is 'enlarged' of one of validation, that of 'sound' of nothing. That of 'votes' is
+  another one of videos, so that what learns from its votes can be judged by one that cast none.
 
   Raises ConfigError if it has none.
   """

@@ -310,6 +310,11 @@ def make_judge(source: Solids, name: str = 'judge') -> SolidsJudge:
   return SolidsJudge(source, name)
 
 
+def make_filter(source: Solids) -> SolidsJudge:
+  """Makes the other judge, for votes; see `make_judge`."""
+  return make_judge(source, 'filter')
+
+
 @functools.cache
 def load(name: str) -> dict[str, Any]:
   """Reads a judge's weights: {'frames': tree, 'clips': tree}; ConfigError if there are none."""

@@ -38,10 +38,11 @@ def worn(videos):
 
 # A share of .97, which is that of 1,000 clips (docs/results.md), less four deviations of 60 clips
 # with a statement or more each; worn clips have .93.
+@pytest.mark.parametrize('name', ['judge', 'filter'])
 @pytest.mark.parametrize('change, share', [(np.asarray, 0.97), (worn, 0.93)])
-def test_the_judge_reads_clips_that_it_never_saw(change, share):
+def test_the_judges_read_clips_that_they_never_saw(name, change, share):
   asked, videos = clips()
-  found = check_judge(video.make_judge(Solids()), asked, change(videos))
+  found = check_judge(video.make_judge(Solids(), name), asked, change(videos))
   least = share - 4 * np.sqrt(share * (1 - share) / CLIPS)
   assert all(found.right[factor].mean > least for factor in READ), found.table()
   for factor in READ:  # other captions are right by chance alone
