@@ -21,7 +21,7 @@ RIGHT, OPTIONAL, WRONG = 'right', 'optional', 'WRONG'  # optional: missing, and 
 # What the extras of setup.py are for.
 PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
-  'serve': 'the page on which people vote and review clips',
+  'serve': 'a service of videos, /v1/videos, with jobs that survive',
   'cuda': 'NVIDIA GPUs',
   'curation': 'raw videos to training sets: shots, optical flow, text, copies',
   'dev': '`make lint`',
@@ -29,6 +29,7 @@ PURPOSES = {
   'docs': '`make docs` and `make notebooks`',
   'faces': 'faces found without networks',
   'gcs': 'checkpoints at gs://',
+  'mlflow': 'metrics of runs in MLflow',
   'oracle': '`make oracle`, comparison with the reference implementations',
   'parquet': 'clips in parquet files',
   'plots': 'pictures of experiments',
@@ -36,6 +37,8 @@ PURPOSES = {
   'scorers': 'scores of sounds by published networks',
   'test': '`make test`',
   'tpu': 'TPUs, and plans compiled for them',
+  'trackio': 'metrics of runs in trackio',
+  'wandb': 'metrics of runs in Weights & Biases',
 }
 
 _GB = 10**9

@@ -13,8 +13,8 @@ from mgjax.checkpoints.quantize import store
 from mgjax.checkpoints.warm_start import make_start
 from mgjax.checkpoints.weights_file import FILE
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
-from mgjax.core import runs
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs import find as runs
 from mgjax.core.tree import named_leaves
 from mgjax.core.weights.tensors import read_metadata
 from mgjax.parallel.mesh import make_mesh

@@ -278,5 +278,5 @@ def test_a_run_says_what_it_was(tiny_runs):
   assert about['command'] and about['versions'].keys() > {'mgjax', 'jax', 'python'}
   config = read_config(tiny_runs / 'video')
   assert config.to_dict().keys() == tiny.video(tiny_runs).to_dict().keys()
-  assert config.train.to_dict() == tiny.video(tiny_runs).train.to_dict()
+  assert config.train.to_dict() == json.loads(json.dumps(tiny.video(tiny_runs).train.to_dict()))
   assert os.path.exists(tiny_runs / 'video' / 'parameters.json')

@@ -144,7 +144,7 @@ def both(config):
      CheckpointError, 'no checkpoint in .*nobody'),
     ('matching', lambda config: config.discriminator.update(widths=(16,)),
      ConfigError, r"\['widths'\]; the critic is a network as its"),
-    ('matching', lambda config: config.pop('discriminator'),
+    ('matching', lambda config: delattr(config, 'discriminator'),
      ConfigError, "configuration has nothing as 'discriminator'"),
     ('matching', both, ConfigError, 'one model learns one of them'),
   ],
