@@ -304,12 +304,13 @@ def make_flow_outline(
     sizes: autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the model
       cannot have them.
   """
-  model, codec, notes = settings.model, default, []
+  model, codec, notes, clips = settings.model, default, [], 1
   make_sampler_of(settings.sample, settings.objective, model)
   if settings.objective.teacher:
     others = 'the teacher, and a critic that learns too' if settings.critic else 'the teacher'
     notes.append(f'note: what is counted is the student alone; beside it there is {others}')
   if settings.objective.kind == 'preference':
+    clips = 2
     notes.append(
       'note: a row is two clips; of the reference, the model without adapters, the forward pass of '
       'both is not counted, a third of the operations more'
@@ -322,7 +323,7 @@ def make_flow_outline(
       'channels'
     )
   samples = lambda: {name: sizes(codec, name) for name in settings.buckets}  # noqa: E731
-  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples)
+  return Outline(model, small_inputs(model, codec.latent_channels), notes, samples, clips)
 
 
 def make_video_outline(settings: FlowSettings, default: Autoencoder) -> Outline:

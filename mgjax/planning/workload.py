@@ -78,7 +78,7 @@ class Workload:
     affine: whether norms have weights.
     itemsize: bytes of a number in the compute type.
     flops: of one sample's forward pass.
-    clips: that a row holds, 2 where preferences between such are learnt.
+    clips: as of `Outline`.
     preset: the configuration's `rules`; mesh, remat, attention, exchange and batch are its own too.
     notes: what the configuration leaves open, or is not counted.
   """
@@ -140,7 +140,6 @@ def make_workload(
   with the most tokens. Raises ConfigError where there is no such bucket.
   """
   sample, model = _read_sample(outline, bucket, latents), fields['model']
-  clips = 2 if fields['objective'].get('preference') else 1
   backbone = outline.model.backbone
   return Workload(
     bucket=sample.bucket,
@@ -162,7 +161,7 @@ def make_workload(
       fields['optimizer'].get('rates', ()),
       lora_settings(fields),
     ),
-    flops=sample.flops.times(clips),
+    flops=sample.flops.times(outline.clips),
     preset=fields['rules'],
     mesh=fields_of(fields, 'mesh'),
     remat=model['remat'],
@@ -170,7 +169,7 @@ def make_workload(
     exchange=model['exchange'],
     batch=fields['buckets'][sample.bucket]['batch_size'],
     notes=tuple(outline.notes),
-    clips=clips,
+    clips=outline.clips,
   )
 
 

@@ -183,12 +183,14 @@ class Outline:
     inputs: the smallest arguments of `model.init` after the key; parameters depend on no more.
     samples: of a flow model, `() -> {bucket: (shape, latents)}`: frames, height and width of a
       sample, and the shape (t h w c) of its latents; None for others.
+    clips: that a row of a batch holds, 2 where preferences between such are learnt.
   """
 
   model: nn.Module
   inputs: tuple[Any, ...]
   notes: Sequence[str] = ()
   samples: Callable[[], Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]] | None = None
+  clips: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
