@@ -236,6 +236,24 @@ def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:
   return config
 
 
+def adversarial(config: ConfigDict, student: str) -> ConfigDict:
+  """Makes of a configuration of few steps one that goes on from `student` against data.
+
+  See mgjax/flow/distillation/adversarial.py. Neither it nor its numbers are the report's.
+  """
+  few = config.objective.few_steps
+  config.start_from = student
+  config.objective.adversarial = ConfigDict(
+    {'teacher': few.teacher, 'schedule': few.schedule, 'steps': (4,)}
+  )
+  del config.objective['few_steps']
+  config.optimizer.update(learning_rate=7e-5, beta1=0.0, beta2=0.99, weight_decay=0.0)
+  optimizer = config.optimizer.copy_and_resolve_references()
+  optimizer.update(learning_rate=3e-4, warmup=0)
+  config.discriminator = ConfigDict({'start': 0, 'optimizer': optimizer})
+  return config
+
+
 def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> ConfigDict:
   """Makes of a flow model's configuration one that learns a teacher's guidance in one pass.
 

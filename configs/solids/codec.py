@@ -17,9 +17,10 @@ def get_config() -> ConfigDict:
   config.buckets.sound.update(seconds=2.0, batch_size=3)
   config.data.solids.meetings = 1.0
   # An impact is over after some hundredths of a second: silence is what a new codec finds first,
-  # and there it stays. That of digits knows clicks and tones, and comes along.
+  # and there it stays. That of digits knows clicks and tones, and comes along. Squares of samples
+  # ask for the phase of each mode, which 32 numbers do not hold, and lead back to silence.
   config.start_from = 'digits/codec'
-  config.objective.mse, config.objective.spectral_floor = 100_000.0, 0.002
-  config.optimizer.learning_rate = 5e-4
+  config.objective.update(mel=15.0, mse=1000.0, spectral_floor=0.002)
+  config.optimizer.learning_rate = 1e-3
   config.train.steps = 1200
   return config

@@ -14,13 +14,13 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from ..base import few_steps
+from ..base import adversarial, few_steps
 from . import audio, video
 
 
 def get_config(what: str = 'video') -> ConfigDict:
-  if what not in ('video', 'sound'):
-    raise ConfigError(f'{what!r}: expected video or sound')
+  if what not in ('video', 'adversarial', 'sound'):
+    raise ConfigError(f'{what!r}: expected video, adversarial or sound')
   if what == 'sound':
     config = few_steps(audio.get_config(), 'runs/solids_sound/audio', shift=1.0)
   else:
@@ -28,4 +28,6 @@ def get_config(what: str = 'video') -> ConfigDict:
   config.optimizer.learning_rate = 5e-4
   config.train.steps = 4000
   config.train.evaluate_every = config.train.save_every = 1000
+  if what == 'adversarial':
+    config = adversarial(config, 'runs/solids/few_steps')
   return config

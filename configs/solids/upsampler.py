@@ -66,7 +66,16 @@ def get_config(part: str = 'model') -> ConfigDict:
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.pairs.temporal_autoencoder = 'runs/solids/autoencoder'
   config.pairs.reconstructed = 0.5
-  config.pairs.noise = 0.7
+  config.pairs.noise = 0.5
+  # Most others are clean: what is enlarged here is made by models, or drawn, and not compressed.
+  first = {
+    'blur': 0.1, 'shrink': 0.1, 'enlarge': 0.1, 'scales': (0.8, 1.2), 'noise': 0.3,
+    'deviations': (0.5, 4.0), 'photons': (0.02, 0.2), 'jpeg': 0.1, 'qualities': (80, 95),
+    'video': 0.0,
+  }  # fmt: skip
+  config.pairs.degradation.first.update(first)
+  config.pairs.degradation.second.update({**first, 'blur': 0.0, 'noise': 0.0, 'jpeg': 0.0})
+  config.pairs.degradation.final_sinc = 0.05
   config.optimizer.schedule = 'linear'
   config.train.steps = 5000
   config.train.evaluate_every = config.train.save_every = 1000

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from mgjax.backbone.convolutions import Convolutions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.kinds import make_conditioning
 from mgjax.core.config import differences
@@ -34,7 +35,21 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   """
   fields = dict(fields)
   described = fields.pop('conditionings')
-  backbone = unpack(Transformer, fields, 'model', name='backbone')
+  return _conditioned(unpack(Transformer, fields, 'model', name='backbone'), described)
+
+
+def make_discriminator(fields: Mapping[str, Any], model: Mapping[str, Any]) -> FlowModel:
+  """Makes the discriminator of samples of a flow model, under the same conditions.
+
+  Args:
+    fields: of `Convolutions`.
+    model: `config.model`, whose conditionings are read.
+  """
+  backbone = unpack(Convolutions, fields, 'discriminator', name='backbone')
+  return _conditioned(backbone, model['conditionings'])
+
+
+def _conditioned(backbone: Any, described: Mapping[str, Any]) -> FlowModel:
   handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
   conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
   return FlowModel(backbone, tuple(conditionings))

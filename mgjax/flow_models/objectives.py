@@ -10,6 +10,7 @@ from mgjax.conditioning.numbers.guidance_scale import GuidanceScale
 from mgjax.conditioning.numbers.step_size import StepSize
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Objective, Predict, Tree
+from mgjax.flow.distillation.adversarial import make_adversarial, make_discriminator_objective
 from mgjax.flow.distillation.distribution_matching import (
   make_critic_objective,
   make_distribution_matching,
@@ -93,6 +94,18 @@ def _make_distribution_matching(settings: ObjectiveSettings, model: FlowModel) -
   )
 
 
+def _make_adversarial(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
+  _check_told_step(model)
+  adversarial, fixed = settings.student, make_sampler(**settings.validation_time)
+  alone = make_matching_validation(adversarial, _make_teach(model), sample_time=fixed)
+  return Objectives(
+    train=alone,
+    validate=alone,
+    student=make_adversarial(adversarial),
+    critic=make_discriminator_objective(adversarial),
+  )
+
+
 def _make_guidance(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   distilled = settings.student
   if not any(
@@ -146,6 +159,7 @@ OBJECTIVES: Mapping[str, Callable[[ObjectiveSettings, FlowModel], Objectives]] =
   VELOCITY: _make_velocity,
   'few_steps': _make_few_steps,
   'distribution_matching': _make_distribution_matching,
+  'adversarial': _make_adversarial,
   'guidance_distillation': _make_guidance,
   'preference': _make_preference,
 }

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
-from mgjax.flow.distillation.distribution_matching import DistributionMatching
+from mgjax.flow.distillation.adversarial import Adversarial
+from mgjax.flow.distillation.distribution_matching import DistributionMatching, Simulated
 from mgjax.flow.distillation.few_steps import FewSteps
 from mgjax.flow.distillation.guidance import GuidanceDistillation
 from mgjax.flow.distillation.preference import Preference
@@ -26,6 +27,7 @@ VELOCITY = 'velocity'  # the kind of a model that learns from data alone
 STUDENTS = {
   'few_steps': FewSteps,
   'distribution_matching': DistributionMatching,
+  'adversarial': Adversarial,
   'guidance_distillation': GuidanceDistillation,
   'preference': Preference,
 }
@@ -49,6 +51,9 @@ class ObjectiveSettings:
       place of all that stands before; none learns its velocity.
     distribution_matching: fields of `flow.distillation.distribution_matching.DistributionMatching`:
       the model learns few steps against a critic, which `config.discriminator` describes.
+    adversarial: fields of `flow.distillation.adversarial.Adversarial`: the model learns few steps
+      against a discriminator of data, a model of `config.model` with what `config.discriminator`
+      says of it.
     guidance_distillation: fields of `flow.distillation.guidance.GuidanceDistillation`: the model
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
     preference: fields of `flow.distillation.preference.Preference`: the model learns which of two
@@ -71,6 +76,7 @@ class ObjectiveSettings:
   alignment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   few_steps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   distribution_matching: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  adversarial: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   preference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -111,9 +117,9 @@ class ObjectiveSettings:
     return unpack(Alignment, self.alignment, 'objective.alignment') if self.alignment else None
 
   @property
-  def steps_learnt(self) -> FewSteps | DistributionMatching | None:
+  def steps_learnt(self) -> FewSteps | Simulated | None:
     """Which few steps the model learns; None where it learns its velocity."""
-    return self.student if isinstance(self.student, FewSteps | DistributionMatching) else None
+    return self.student if isinstance(self.student, FewSteps | Simulated) else None
 
   @property
   def guidance_learnt(self) -> GuidanceDistillation | None:

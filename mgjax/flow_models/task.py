@@ -34,6 +34,7 @@ from mgjax.flow_models.alignment import (
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
+  make_discriminator,
   make_flops,
   make_flow_model,
   make_sampler_of,
@@ -93,7 +94,8 @@ class FlowSettings:
     model: the module.
     objective: which times training draws, what it drops.
     objectives: what that makes of the model.
-    critic: how the second player of distribution matching learns; None without one.
+    critic: how the second player, a critic or a discriminator, learns; None without one.
+    opponent: its network; None without one.
     sample: how pictures and sounds are made during training.
     data: what it learns from.
     buckets: how many samples come at once, by name.
@@ -109,6 +111,7 @@ class FlowSettings:
   objective: ObjectiveSettings
   objectives: Objectives
   critic: AdversarySettings | None
+  opponent: FlowModel | None
   sample: SampleSettings
   data: DataSettings
   buckets: Mapping[str, BucketSettings]
@@ -134,6 +137,7 @@ class FlowSettings:
     objective = unpack(ObjectiveSettings, fields_of(fields, 'objective'), 'objective')
     objectives = make_objectives(objective, model)
     buckets = fields_of(fields, 'buckets')
+    critic, opponent = _read_critic(fields, model, objective) if objectives.critic else (None, None)
     return cls(
       component=fields['component'],
       seed=fields['seed'],
@@ -142,7 +146,8 @@ class FlowSettings:
       model=model,
       objective=objective,
       objectives=objectives,
-      critic=_read_critic(fields) if objectives.critic else None,
+      critic=critic,
+      opponent=opponent,
       sample=unpack(SampleSettings, fields_of(fields, 'sample'), 'sample'),
       data=data,
       buckets=bucket_settings(buckets, data),
@@ -151,14 +156,18 @@ class FlowSettings:
     )
 
 
-def _read_critic(fields: Mapping[str, Any]) -> AdversarySettings:
+def _read_critic(
+  fields: Mapping[str, Any], model: FlowModel, objective: ObjectiveSettings
+) -> tuple[AdversarySettings, FlowModel]:
   critic, others = adversary_settings(fields_of(fields, 'discriminator'))
+  if objective.kind == 'adversarial':
+    return critic, make_discriminator(others, fields_of(fields, 'model'))
   if others:
     raise ConfigError(
       f'discriminator has {sorted(others)}; the critic is a network as its teacher: give its '
       "'optimizer' alone"
     )
-  return critic
+  return critic, model
 
 
 def make_flow_spec(
@@ -257,13 +266,16 @@ def make_flow_spec(
     reference=settings.objective.kind == 'preference',
     discriminator=settings.critic
     and Adversary(
-      model=model,
+      model=settings.opponent,
       inputs=inputs,
       generator_objective=settings.objectives.student,
       objective=settings.objectives.critic,
       optimizer=settings.critic.optimizer,
       start=settings.critic.start,
-      begin=begin(settings.objective.teacher),
+      # A critic of samples begins as the teacher, a discriminator with random weights.
+      begin=begin(settings.objective.teacher)
+      if settings.objective.kind == 'distribution_matching'
+      else None,
     ),
   )
 

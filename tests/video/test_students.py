@@ -1,5 +1,5 @@
 """Video models that learn from a teacher, from their configurations to their videos: in few steps,
-in few steps against a critic, or at any scale of guidance in one pass.
+in few steps against a critic or a discriminator, or at any scale of guidance in one pass.
 """
 
 import shutil
@@ -38,7 +38,17 @@ def matching(runs, **changes):
   return config
 
 
-STUDENTS = {'guided': guided, 'few_steps': few_steps, 'matching': matching}
+def adversarial(runs, **changes):
+  config = tiny.student(runs, 'adversarial', (1, 2), optimizer__learning_rate=RATE, **changes)
+  del config.objective.adversarial['guidance']
+  config.discriminator = {'optimizer': config.optimizer.to_dict(), 'start': 0, 'dim': 8, 'depth': 1}
+  return config
+
+
+STUDENTS = {
+  'guided': guided, 'few_steps': few_steps, 'matching': matching, 'adversarial': adversarial
+}  # fmt: skip
+OPPOSED = ('matching', 'adversarial')
 
 
 def student(kind, runs, **changes):
@@ -65,14 +75,16 @@ def losses(workdir, name='loss'):
   return {row['step']: row[name] for row in tiny.metrics(workdir) if name in row}
 
 
-@pytest.mark.parametrize('kind', ['few_steps', 'matching'])
+@pytest.mark.parametrize('kind', ['few_steps', *OPPOSED])
 def test_it_trains_and_samples_in_the_steps_that_it_learnt(learnt, kind):
   workdir, _ = learnt(kind)
-  parts = {'few_steps': ('loss/own_steps', 'loss/teachers_steps'), 'matching': ('loss',)}[kind]
-  for name in (*parts, *(('discriminator_loss',) if kind == 'matching' else ())):
+  parts = (
+    ('loss', 'discriminator_loss') if kind in OPPOSED else ('loss/own_steps', 'loss/teachers_steps')
+  )
+  for name in parts:
     assert min(losses(workdir, name).values()) > 0
   assert VideoPipeline(workdir, steps=1).generate(PROMPTS, shape=SHAPE).shape == (1, *SHAPE, 3)
-  known = {'few_steps': '1, 2, 4', 'matching': '1, 2; take one'}[kind]
+  known = '1, 2; take one' if kind in OPPOSED else '1, 2, 4'
   with pytest.raises(ConfigError, match=f'8 steps of a model that learnt to take {known}'):
     VideoPipeline(workdir, steps=8)
   with pytest.raises(ConfigError, match='learnt its few steps with'):
@@ -106,7 +118,7 @@ def test_both_players_begin_as_the_teacher(learnt, tiny_runs):
     assert 0 < np.max(np.abs(moved)) < 3 * 2 * RATE
 
 
-@pytest.mark.parametrize('kind', ['guided', 'matching'])
+@pytest.mark.parametrize('kind', ['guided', *OPPOSED])
 def test_a_run_that_goes_on_from_a_checkpoint_is_an_undisturbed_one(
   learnt, tiny_runs, tmp_path, kind
 ):
@@ -122,7 +134,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_an_undisturbed_one(
 def test_devices_that_share_rows_or_tokens_learn_the_same(learnt, tiny_runs, tmp_path, kind):
   shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}
   train(student(kind, tiny_runs, **shared), tmp_path, stop_at=2)
-  for name in ('loss', *(('discriminator_loss',) if kind == 'matching' else ())):
+  for name in ('loss', *(('discriminator_loss',) if kind in OPPOSED else ())):
     found, alone = losses(tmp_path, name), losses(learnt(kind)[0], name)
     # Updates by gradients that differ by rounding, in steps of Adam of 1e-3.
     np.testing.assert_allclose([found[1], found[2]], [alone[1], alone[2]], rtol=1e-4)

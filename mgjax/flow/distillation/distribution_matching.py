@@ -42,13 +42,14 @@ from mgjax.flow.times import SampleTime
 _PATH = FlowMatching()
 
 
-@dataclasses.dataclass(frozen=True)
-class DistributionMatching:
-  """`config.objective.distribution_matching`: what is learnt in place of the velocity.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Simulated:
+  """A student that is trained on samples as it makes them, by steps of Euler from noise.
 
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
-      are taken; the critic begins as it is, and `config.start_from` is best the same.
+      are taken.
+    schedule: of the grid, as in `config.sample`.
     steps: numbers of steps that are learnt, each as often as the others.
 
   Raises:
@@ -56,13 +57,11 @@ class DistributionMatching:
   """
 
   teacher: str
-  guidance: Guidance
   schedule: Mapping[str, Any]
-  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...] = (1, 2, 4)
+  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...]
 
   def __post_init__(self):
     check(self)
-    check_guidance(self.guidance)
     if not self.steps or len(set(self.steps)) < len(self.steps):
       raise ConfigError(f'steps = {self.steps}; expected each number once, as in (1, 2, 4)')
 
@@ -75,6 +74,21 @@ class DistributionMatching:
     """Returns the times of so many steps, (steps + 1,); ConfigError if they were not learnt."""
     check_learnt(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributionMatching(Simulated):
+  """`config.objective.distribution_matching`: what is learnt in place of the velocity.
+
+  The critic begins as the teacher is, and `config.start_from` is best the same.
+  """
+
+  guidance: Guidance
+  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...] = (1, 2, 4)
+
+  def __post_init__(self):
+    super().__post_init__()
+    check_guidance(self.guidance)
 
 
 def make_distribution_matching(
@@ -94,7 +108,7 @@ def make_distribution_matching(
     teach: the teacher's parameters, -> its `predict`.
     sample_time: key, shape (b,) -> times r.
   """
-  simulate = _make_simulate(matching)
+  simulate = make_simulate(matching)
 
   def objective(
     predict: Predict, batch: Batch, key: Key, judge: Critic, teacher: Tree
@@ -132,7 +146,7 @@ def make_critic_objective(*, sample_time: SampleTime, data: str = 'latents'):
 
 
 def make_matching_validation(
-  matching: DistributionMatching,
+  student: Simulated,
   teach: Callable[[Tree], Predict],
   *,
   sample_time: SampleTime,
@@ -144,7 +158,7 @@ def make_matching_validation(
   for data: what the teacher finds likely it knows to denoise. Beside it 'loss/of_data', the same of
   data. Arguments are those of `make_distribution_matching`.
   """
-  simulate = _make_simulate(matching)
+  simulate = make_simulate(student)
   flow = make_objective(dropout={}, sample_time=sample_time, data=data)
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
@@ -157,16 +171,16 @@ def make_matching_validation(
   return objective
 
 
-def _make_simulate(matching: DistributionMatching) -> Callable[..., Array]:
+def make_simulate(student: Simulated) -> Callable[..., Array]:
   """Makes `simulate(predict, batch, shape, key) -> X`, of a step that is drawn for all rows."""
-  longest = max(matching.steps)
-  counts = jnp.asarray(matching.steps, jnp.int32)
-  padded = [np.pad(matching.grid(n), (0, longest - n), mode='edge') for n in matching.steps]
+  longest = max(student.steps)
+  counts = jnp.asarray(student.steps, jnp.int32)
+  padded = [np.pad(student.grid(n), (0, longest - n), mode='edge') for n in student.steps]
   grids = jnp.asarray(np.stack(padded), jnp.float32)
 
   def simulate(predict: Predict, batch: Batch, shape: tuple[int, ...], key: Key) -> Array:
     noise_key, grid_key, place_key = jax.random.split(key, 3)
-    which = jax.random.randint(grid_key, (), 0, len(matching.steps))
+    which = jax.random.randint(grid_key, (), 0, len(student.steps))
     times, steps = grids[which], counts[which]
     place = jax.random.randint(place_key, (), 0, steps)
     told = batch | {STEP: jnp.full(shape[0], 1 / steps, jnp.float32)}

@@ -1,4 +1,4 @@
-"""Writes one page that shows a run, a recipe or a quickstart: samples, scores, stages and curves.
+"""Writes one page that shows a run or a recipe: samples, scores, stages and losses.
 
 The page is one HTML file that needs nothing else, made from `metrics.jsonl` at any time, also of
 runs that failed.
@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +20,6 @@ from mgjax.core.errors import ConfigError, MgjaxError, first_line, printable
 from mgjax.core.files import read_optional_json, write_bytes
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.runs.find import runs_near
-from mgjax.runtime.goodput import read_goodput
 from mgjax.runtime.metrics import FILE, read_metrics, validation_loss
 from mgjax.runtime.report.charts import chart, format_number
 from mgjax.runtime.report.page import page, table
@@ -28,49 +27,13 @@ from mgjax.runtime.report.samples import show_samples
 
 PAGE, SECONDS = 'report.html', 'seconds.json'
 _log = logging.getLogger(__name__)
-_SPENT = (
-  'Shares of the time since the first attempt began. step: steps that were kept, which is the '
-  'goodput; lost: steps that were done again; idle: between attempts.'
-)
 Curves = dict[str, list[tuple[float, float]]]
-
-
-def _is(*names: str) -> Callable[[str], bool]:
-  return lambda name: name in names
-
-
-def _ends(end: str) -> Callable[[str], bool]:
-  return lambda name: name == end or (name.startswith('validation/') and name.endswith(f'/{end}'))
-
-
-BAD = ('replaced_samples', 'stopped')
-# Title of a chart -> which metrics it shows. A metric goes to the first that takes it.
-CHARTS: dict[str, Callable[[str], bool]] = {
-  'Loss': _ends('loss'),
-  'Loss of images and videos, and by time': lambda name: name.startswith('loss/'),
-  'Validation loss by kind and time': lambda name: (
-    name.startswith('validation/') and '/loss/' in name
-  ),
-  'Gradient norm': lambda name: '/' not in name and name.endswith('gradient_norm'),
-  'Learning rate': lambda name: name.endswith('learning_rate'),
-  'Seconds per step': lambda name: 'seconds' in name,
-  'Share of time spent waiting for data': _is('data_wait'),
-  'Where the time of all attempts went': lambda name: (
-    name.startswith('spent/') or name == 'goodput'
-  ),
-  'Share of the peak of the chips (MFU)': _is('mfu'),
-  'TFLOP/s a device': _is('tflops_per_device'),
-  'Memory, GiB': lambda name: name.endswith('_memory_gib'),
-  'Bad steps and replaced samples': lambda name: 'skipped' in name or name in BAD,
-  'Gradient norm by module': lambda name: 'gradient_norm/' in name,
-  'Parameter norm by module': lambda name: 'parameter_norm/' in name,
-}
 
 
 def write_report(
   workdir: str | os.PathLike[str], path: str | os.PathLike[str] | None = None
 ) -> pathlib.Path:
-  """Writes the page of a run, a recipe or a quickstart, and returns its path.
+  """Writes the page of a run or a recipe, and returns its path.
 
   By default it is report.html in the work directory.
   Raises ConfigError if there is neither a run nor a recipe.
@@ -83,8 +46,6 @@ def write_report(
     curves = read_curves(workdir)
     row = _row(workdir, workdir.absolute().name, curves)
     body = table([row], 'Run') + _run(workdir, curves)
-  elif (workdir / SECONDS).exists():
-    body = _quickstart(workdir)
   else:
     raise ConfigError(
       f'{os.fspath(workdir)!r} is the work directory of neither a run nor a recipe; '
@@ -96,7 +57,7 @@ def write_report(
 
 @contextlib.contextmanager
 def report_at_end(workdir: str | os.PathLike[str]) -> Iterator[None]:
-  """Writes the page of a run, a recipe or a quickstart when it ends, however it ends.
+  """Writes the page of a run or a recipe when it ends, however it ends.
 
   A page that cannot be written is no reason to fail. On several hosts the first one writes it.
   """
@@ -157,16 +118,6 @@ def read_seconds(workdir: str | os.PathLike[str]) -> dict[str, float]:
   return read_optional_json(pathlib.Path(workdir) / SECONDS, right) or {}
 
 
-def _quickstart(workdir: pathlib.Path) -> str:
-  """Its scores, and its stages, which are named as their folders are."""
-  stages = [
-    {'name': name, 'folder': name, 'after': [], 'steps': (workdir / name / 'config.json').exists()}
-    for name in read_seconds(workdir)
-    if pathlib.Path(name).name == name
-  ]
-  return _scores(workdir) + _recipe(workdir, stages)
-
-
 def _scores(workdir: pathlib.Path) -> str:
   """Tables of the numbers in report.json: one of those by name, one of those alone."""
   report = read_optional_json(workdir / 'report.json', lambda report: bool(report.items())) or {}
@@ -210,8 +161,7 @@ def _recipe(workdir: pathlib.Path, stages: list[dict[str, Any]]) -> str:
       f'{_run(place, curves)}</details>'
     )
     marks[name] = first
-    found = {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
-    for title, points in found.items():
+    for title, points in _losses(curves).items():
       together[title] += [(first + x, y) for x, y in points]
     first += max(x for points in curves.values() for x, _ in points)
   overview = chart('Loss over all stages, by steps', together, marks)
@@ -272,23 +222,12 @@ def _speeds(curves: Curves) -> dict[str, str]:
 
 
 def _run(workdir: pathlib.Path, curves: Curves) -> str:
-  """What a run made, and all its charts."""
+  """What a run made, and its loss; every other curve is in TensorBoard (`runtime/trackers.py`)."""
   if not curves:
     return '<p class="note">No metrics yet.</p>'
-  groups: dict[str, dict[str, Any]] = {title: {} for title in CHARTS}
-  for name, points in curves.items():
-    title = next((title for title, takes in CHARTS.items() if takes(name)), name.split('/')[-1])
-    groups.setdefault(title, {})[name] = points
-  drawn = [f'<div>{chart(title, group)}</div>' for title, group in groups.items() if group]
-  return f'{show_samples(workdir)}{_account(workdir)}<div class="charts">{"".join(drawn)}</div>'
+  drawn = chart('Loss', _losses(curves))
+  return f'{show_samples(workdir)}<div class="charts"><div>{drawn}</div></div>'
 
 
-def _account(workdir: pathlib.Path) -> str:
-  """Where the time of a run went, over all its attempts."""
-  account = read_goodput(workdir)
-  if account is None or not account.total:
-    return ''
-  shares, row = account.shares(), {'': 'all attempts', 'attempts': f'{account.attempts:,}'}
-  row |= {'hours': f'{account.total / 3600:.3g}', 'goodput': f'{account.share:.1%}'}
-  row |= {name: f'{shares[name]:.1%}' for name in shares}
-  return f'{table([row], "Where the time went")}<p class="note">{html.escape(_SPENT)}</p>'
+def _losses(curves: Curves) -> Curves:
+  return {'training': curves.get('loss', []), 'validation': validation_curve(curves)}
