@@ -247,7 +247,7 @@ def adversarial(config: ConfigDict, student: str) -> ConfigDict:
     {'teacher': few.teacher, 'schedule': few.schedule, 'steps': (4,)}
   )
   del config.objective['few_steps']
-  config.optimizer.update(learning_rate=7e-5, beta1=0.0, beta2=0.99, weight_decay=0.0)
+  config.optimizer.update(learning_rate=5e-5, beta1=0.0, beta2=0.99, weight_decay=0.0)
   optimizer = config.optimizer.copy_and_resolve_references()
   optimizer.update(learning_rate=3e-4, warmup=0)
   config.discriminator = ConfigDict({'start': 0, 'optimizer': optimizer})

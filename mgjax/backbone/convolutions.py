@@ -12,7 +12,7 @@ from mgjax.nn.linear import FAN_IN, Linear
 
 
 class Convolutions(nn.Module):
-  """D(x, ports): a logit of every token of latents x (b t h w c), from those around it.
+  """D(x, ports): a number for every token of latents x (b t h w c), from those around it.
 
   Residual blocks of a spatial and a temporal convolution; the mean of what conditions give to
   cross-attention is added within each, with the vector that they add to the embedding of the time.
@@ -21,7 +21,7 @@ class Convolutions(nn.Module):
 
   Attributes:
     dim: channels.
-    depth: blocks; a logit sees `depth` tokens to each side.
+    depth: blocks; a number sees `depth` tokens to each side.
   """
 
   dim: Positive = 128
@@ -33,7 +33,7 @@ class Convolutions(nn.Module):
   def __call__(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports, tap: None = None
   ) -> Float[Array, 'b t h w 1']:
-    """Returns the logits. Neither the time nor a layer to tap means anything here."""
+    """Returns the numbers. Neither the time nor a layer to tap means anything here."""
     del time, tap
     said = jnp.zeros((len(x), self.dim), self.dtype)
     if ports.context is not None:

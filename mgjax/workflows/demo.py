@@ -44,6 +44,10 @@ WORLDS = {
     'digits/few_steps', 4, 'digits/upsampler', 'digits/audio', 'digits/editing',
     'the red digit 7 bounces', 'make the digit blue',
   ),
+  'solids': Models(
+    'solids/few_steps', 4, 'solids/upsampler', 'solids/audio', '',
+    'a red metal ball rolls left and hits a blue wooden cube', '',
+  ),
 }  # fmt: skip
 
 
@@ -68,13 +72,17 @@ def make_demo(
     What was written, the page first.
 
   Raises:
-    ConfigError: there is no such world, or a model cannot read what is asked.
+    ConfigError: there is no such world, a model cannot read what is asked, or an edit is asked of a
+      world that has no model for it.
     StorageError: nothing can be written there.
   """
   if world not in WORLDS:
     known = ' or '.join(WORLDS)
     raise ConfigError(f'no demo of the world {world!r}; expected {known}, whose models come along')
   models = WORLDS[world]
+  if edit and not models.editor:
+    able = ' or '.join(name for name, each in WORLDS.items() if each.editor)
+    raise ConfigError(f'edit = {edit!r}: no model of {world} edits; leave it out, or take {able}')
   prompt, edit = prompt or models.prompt, edit or models.edit
   folder = pathlib.Path(directory)
   try:

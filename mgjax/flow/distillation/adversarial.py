@@ -3,9 +3,10 @@
 is dead; long live the GAN!"), checked by tests/flow/distillation/test_adversarial.py.
 
 A student takes the steps of a grid from noise up to one that is drawn and goes on straight to a
-sample, as in `distribution_matching`. A discriminator D(x, c) gives every number of latents x under
-conditions c a logit, of which the mean over channels counts. With data x and the student's samples
-y of the same conditions, and other rows' conditions c',
+sample, as in `distribution_matching`. A discriminator D(x, c) gives latents x under conditions c a
+logit: the sum of what it answers of each token, over the root of how many there are, so that the
+few that show something count beside the many that show the ground. With data x and the student's
+samples y of the same conditions, and other rows' conditions c',
 
   student:        mean softplus(D(x, c) - D(y, c))
   discriminator:  mean softplus(D(y, c) - D(x, c)) + mismatch mean softplus(D(x, c') - D(x, c))
@@ -17,6 +18,7 @@ no objective does that follows the teacher alone.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -43,7 +45,7 @@ class Adversarial(Simulated):
   """
 
   steps: tuple[Annotated[int, Range(least=1, most=1024)], ...] = (4,)
-  penalty: Magnitude = 0.1
+  penalty: Magnitude = 0.5
   mismatch: Magnitude = 1.0
 
 
@@ -93,8 +95,8 @@ def make_discriminator_objective(adversarial: Adversarial, data: str = 'latents'
   return objective
 
 
-def _logits(predict: Predict, asked: Sequence[tuple[Array, Batch]]) -> list[Float[Array, 'b *_']]:
-  """Logits of each clip under each batch, by one call, the rows of which stay on their devices."""
+def _logits(predict: Predict, asked: Sequence[tuple[Array, Batch]]) -> list[Float[Array, ' b']]:
+  """A logit of each clip under each batch, by one call, the rows of which stay on their devices."""
 
   def together(*arrays: Array) -> Array:
     return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
@@ -102,5 +104,5 @@ def _logits(predict: Predict, asked: Sequence[tuple[Array, Batch]]) -> list[Floa
   clips, batches = zip(*asked, strict=True)
   x, batch = together(*(x.astype(jnp.float32) for x in clips)), jax.tree.map(together, *batches)
   answer = predict(x, jnp.ones(len(x)), batch, {}).astype(jnp.float32)
-  logits = jnp.mean(answer, axis=-1) * answer.shape[-1] ** 0.5
-  return list(jnp.moveaxis(logits.reshape(-1, len(asked), *logits.shape[1:]), 1, 0))
+  answer = answer.reshape(-1, len(asked), math.prod(answer.shape[1:]))
+  return list(jnp.moveaxis(answer.mean(-1) * answer.shape[-1] ** 0.5, 1, 0))
