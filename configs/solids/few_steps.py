@@ -3,10 +3,13 @@ r"""Solids, or their sound, in one to eight steps without guidance, learnt from 
 python -m launch.train --config=configs/solids/few_steps.py --workdir=runs/solids/few_steps
 python -m launch.sample --workdir=runs/solids/few_steps --steps=4 \
   --prompt="a red metal ball rolls left"
+python -m launch.train --config=configs/solids/few_steps.py:adversarial \
+  --workdir=runs/solids/adversarial
 python -m launch.train --config=configs/solids/few_steps.py:sound \
   --workdir=runs/solids_sound/few_steps
 
-The teacher is what `make quickstart WORLD=solids WORKDIR=runs/solids` trained, or
+With :adversarial the student of the first command goes on against a discriminator of data. The
+teacher is what `make quickstart WORLD=solids WORKDIR=runs/solids` trained, or that of
 configs/solids/audio.py.
 """
 
