@@ -217,6 +217,8 @@ _SAMPLING = {
     'Of the steps; the run decides if not given.'),
   'reuse': lambda: within('reuse', 0, None,
     'Video: relative change of the velocity below which a step takes the last one, as .2.'),
+  'shifts': lambda: least('shifts', 0,
+    'Video: so many times sampled again with the tokens half a block further; even.'),
   'lora': lambda: flags.DEFINE_string('lora', None,
     'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.'),
   'expert': lambda: define('expert', expert,

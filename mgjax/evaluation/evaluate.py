@@ -4,7 +4,8 @@ Each evaluation takes the work directory of the model, and of these options thos
 
   samples: how many videos, sounds or clips are judged.
   seed: of the noise.
-  steps, guidance, reuse, weights: of sampling, see `SampleSettings`; the run decides by default.
+  steps, guidance, reuse, shifts, weights: of sampling, see `SampleSettings`; the run decides by
+    default.
   mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
   clips, sounds: a folder (or manifest) in place of the run's validation data.
 """
@@ -79,6 +80,7 @@ def evaluate_video(
   steps: int | None = None,
   guidance: Any = None,
   reuse: float | None = None,
+  shifts: int | None = None,
   weights: str | None = None,
   mesh: Mesh = None,
   clips: str = '',
@@ -91,7 +93,8 @@ def evaluate_video(
   group of captions, 216 by default; of digits at least one a caption. Of clips they are at most
   one a caption, by default 64, and `clips` says where the run's own have moved.
   """
-  changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'weights': weights}
+  changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'shifts': shifts}
+  changes['weights'] = weights
   pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
   kind, fps, folder = pipeline.config.data.kind, pipeline.config.data.fps, workdir / 'evaluation'
   if kind in WORLDS:

@@ -13,7 +13,7 @@ from mgjax.conditioning.kinds import make_conditioning
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
-from mgjax.core.typing import Batch, Tree
+from mgjax.core.typing import Batch, Float, Tree
 from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.distillation.guidance import SCALES
@@ -61,10 +61,12 @@ def make_sampler_of(
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
   make: Callable[..., Any] = make_generate,
+  since: float = 0.0,
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
-  `make` makes it of the same arguments as `make_generate`.
+  `make` makes it of the same arguments as `make_generate`. It begins at the first time of the grid
+  that is not before `since`, where X_t takes the place of the noise.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
   take few steps learnt their guidance too; one that learnt guidance is told its scale.
@@ -95,9 +97,14 @@ def make_sampler_of(
   if distilled := objective.guidance_learnt:
     told, guidance = {SCALES: distilled.told(guidance)}, ()
   return make(
-    model, times=times, solver=settings.solver, guidance=guidance, widen=widen,
+    model, times=since_on(times, since), solver=settings.solver, guidance=guidance, widen=widen,
     prediction=make_prediction(objective.prediction), told=told, reuse=settings.reuse,
   )  # fmt: skip
+
+
+def since_on(times: Float[np.ndarray, '_'], since: float) -> Float[np.ndarray, '_']:
+  """Returns the times from the first on that is not before `since`, and one step at least."""
+  return times[min(int(np.searchsorted(times, since - 1e-6)), len(times) - 2) :]
 
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:

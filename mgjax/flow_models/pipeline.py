@@ -79,6 +79,10 @@ class FlowPipeline:
     self.config = read_config_of(workdir, component, noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
     self._settings = settings.changed(changes)
+    if self._settings.shifts and component != 'video':
+      raise ConfigError(
+        f'sample.shifts = {self._settings.shifts} of {noun}; a model of text to video has them'
+      )
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self.settings = dataclasses.asdict(self._settings)
@@ -106,6 +110,7 @@ class FlowPipeline:
     other = copy.copy(self)
     other._settings = self._settings.changed(changes)
     other.settings = dataclasses.asdict(other._settings)
+    vars(other).pop('_rest', None)
     other._generate = make_sampler_of(other._settings, self._objective, self._model)
     return other
 

@@ -150,6 +150,9 @@ class SampleSettings:
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
+    shifts: how often a finished video is noised to `shift_time` and sampled from there on with its
+      pixels half a token further, there and back, so that no seam between tokens stays
+      (`video/shifts.py`); even. Not in public sources.
     lora: adapters that change kernels: files, folders or work directories with a comma between
       them, each with ':weight' behind it if that is not 1 (`checkpoints/lora_files.py`).
     expert: 'directory@time' of a run of the same model that answers in place of this one from that
@@ -159,7 +162,7 @@ class SampleSettings:
 
   Raises:
     ConfigError: there are no steps, there is no such solver or type, scales of guidance do not go
-      together, or a solver is to reuse velocities that cannot.
+      together, a solver is to reuse velocities that cannot, or shifts do not lead back.
   """
 
   guidance: Guidance
@@ -168,6 +171,8 @@ class SampleSettings:
   steps: Annotated[int, Range(least=1, most=100_000)]
   known_steps: Count = 10
   reuse: Magnitude = 0.0
+  shifts: Count = 0
+  shift_time: Annotated[float, Range(above=0, below=1)] = 0.4
   lora: str = ''
   expert: str = ''
   weights: str = ''
@@ -179,6 +184,8 @@ class SampleSettings:
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
     _ = self.expert_since, self.loras
+    if self.shifts % 2:
+      raise ConfigError(f'shifts = {self.shifts}; expected an even number, there and back')
     if self.lora and self.expert:
       raise ConfigError('adapters (lora) and an expert; give one of them, or merge the adapters')
 

@@ -17,7 +17,10 @@ from mgjax.core.settings import fields_of
 from mgjax.core.typing import Array, Batch, Float, Key, Tree, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
+from mgjax.flow.path import interpolate
 from mgjax.flow.prediction import make_prediction
+from mgjax.flow.schedules import make_time_grid
+from mgjax.flow_models.build import make_sampler_of, since_on
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
@@ -29,7 +32,9 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
+from mgjax.video.shifts import half_a_block, moved
 
+_APART = 2**24  # between indices of noise of one video
 _ROWS = 16  # videos at a time whose likelihood is asked for
 
 
@@ -153,7 +158,11 @@ class VideoPipeline(FlowPipeline):
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
         with progress.waiting('' if begin else compiling), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
-          latents = self._sample(self._batch(read), noise, watch)
+          batch = self._batch(read)
+          latents = self._sample(batch, noise, watch)
+          for turn in range(self._settings.shifts):
+            noise = draw(*seeds_of(seeds, indices + (turn + 1) * _APART), shape=latent_shape)
+            latents = self._shifted(latents, batch, noise, shape[0], turn)
           latents = self._fit_known(latents, read)
           decoded = self._codec.decode(latents, shape[0])
         videos = np.asarray(decoded)
@@ -196,6 +205,23 @@ class VideoPipeline(FlowPipeline):
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     return np.concatenate([np.stack(clips), *new], axis=1)
+
+  def _shifted(self, latents: Array, batch: Batch, noise: Array, frames: int, turn: int) -> Array:
+    """Returns latents of the video sampled again, moved by half a token; see `shifts`."""
+    rows, columns = half_a_block(self._codec.model.compression)
+    by = (-rows, -columns) if turn % 2 else (rows, columns)
+    clip = moved(np.asarray(self._codec.decode(latents, frames)), by)
+    make, since = self._rest
+    start = jnp.full(len(clip), since, jnp.float32)
+    return make(self._params, batch, interpolate(self._encode(jnp.asarray(clip)), noise, start))
+
+  @functools.cached_property
+  def _rest(self) -> tuple[Callable[..., Array], float]:
+    """What samples from the middle on, and from which time."""
+    settings = self._settings
+    times = make_time_grid(steps=settings.steps, **settings.schedule)
+    since = float(since_on(times, settings.shift_time)[0])
+    return make_sampler_of(settings, self._objective, self._model, since=since), since
 
   def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""
