@@ -150,9 +150,9 @@ class SampleSettings:
       (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
-    shifts: how often a finished video is noised to `shift_time` and sampled from there on with its
-      pixels half a token further, there and back, so that no seam between tokens stays
-      (`video/shifts.py`); even. Not in public sources.
+    shifts: how often a finished video is noised to `shift_time` and sampled from there on, every
+      other time half a token further, so that no seam between tokens stays (`video/shifts.py`);
+      even, so that the last time is where it lies. Not in public sources.
     lora: adapters that change kernels: files, folders or work directories with a comma between
       them, each with ':weight' behind it if that is not 1 (`checkpoints/lora_files.py`).
     expert: 'directory@time' of a run of the same model that answers in place of this one from that
@@ -185,7 +185,7 @@ class SampleSettings:
     check_guidance(self.guidance)
     _ = self.expert_since, self.loras
     if self.shifts % 2:
-      raise ConfigError(f'shifts = {self.shifts}; expected an even number, there and back')
+      raise ConfigError(f'shifts = {self.shifts}; expected an even number')
     if self.lora and self.expert:
       raise ConfigError('adapters (lora) and an expert; give one of them, or merge the adapters')
 

@@ -14,7 +14,7 @@ import numpy as np
 from mgjax.conditioning.frames import CLIP, KNOWN, Frames
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Batch, Float, Key, Tree, UInt8
+from mgjax.core.typing import Array, Batch, Float, Int, Key, Tree, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.path import interpolate
@@ -32,7 +32,7 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
-from mgjax.video.shifts import half_a_block, moved
+from mgjax.video.shifts import half_a_block, moved, put_back
 
 _APART = 2**24  # between indices of noise of one video
 _ROWS = 16  # videos at a time whose likelihood is asked for
@@ -160,9 +160,9 @@ class VideoPipeline(FlowPipeline):
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
           latents = self._sample(batch, noise, watch)
-          for turn in range(self._settings.shifts):
-            noise = draw(*seeds_of(seeds, indices + (turn + 1) * _APART), shape=latent_shape)
-            latents = self._shifted(latents, batch, noise, shape[0], turn)
+          if self._settings.shifts:
+            draws = functools.partial(draw, seeds_of(seeds, indices)[0], shape=latent_shape)
+            latents = self._shifted(latents, batch, draws, indices, shape[0])
           latents = self._fit_known(latents, read)
           decoded = self._codec.decode(latents, shape[0])
         videos = np.asarray(decoded)
@@ -206,14 +206,27 @@ class VideoPipeline(FlowPipeline):
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
     return np.concatenate([np.stack(clips), *new], axis=1)
 
-  def _shifted(self, latents: Array, batch: Batch, noise: Array, frames: int, turn: int) -> Array:
-    """Returns latents of the video sampled again, moved by half a token; see `shifts`."""
-    rows, columns = half_a_block(self._codec.model.compression)
-    by = (-rows, -columns) if turn % 2 else (rows, columns)
-    clip = moved(np.asarray(self._codec.decode(latents, frames)), by)
+  def _shifted(
+    self,
+    latents: Array,
+    batch: Batch,
+    draws: Callable[[np.ndarray], Array],
+    indices: Int[np.ndarray, 'b'],
+    frames: int,
+  ) -> Array:
+    """Returns latents of videos sampled again and again; see `shifts`."""
     make, since = self._rest
-    start = jnp.full(len(clip), since, jnp.float32)
-    return make(self._params, batch, interpolate(self._encode(jnp.asarray(clip)), noise, start))
+    start = jnp.full(len(latents), since, jnp.float32)
+    half = half_a_block(self._codec.model.compression, frames)
+    videos = np.asarray(self._codec.decode(latents, frames))
+    for turn in range(1, self._settings.shifts + 1):
+      by = half if turn % 2 else (0, 0, 0)
+      clips = self._encode(jnp.asarray(moved(videos, by)))
+      noise = draws(np.int32(indices + turn * _APART))
+      latents = make(self._params, batch, interpolate(clips, noise, start))
+      if turn < self._settings.shifts:
+        videos = put_back(videos, np.asarray(self._codec.decode(latents, frames)), by)
+    return latents
 
   @functools.cached_property
   def _rest(self) -> tuple[Callable[..., Array], float]:
