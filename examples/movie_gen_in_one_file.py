@@ -14,7 +14,8 @@ The data are lit solids that roll and slide, drawn on the fly, 16 frames of 32 x
 
 The report has 30 billion parameters, not 3 million, pretrained text encoders, images beside clips,
 and losses that make its autoencoder sharp. mgjax/ has all that, in the same mathematics
-(tests/examples/test_one_file.py). Letters: b batch, t h w frames height width, c channels.
+(tests/examples/test_one_file.py). Letters: b batch, t h w frames height width, c channels, n tokens
+or words, d width, g heads of size k.
 """
 
 import functools
@@ -38,7 +39,9 @@ flags.DEFINE_integer('clips', 512, 'Clips to train on.')
 flags.DEFINE_integer('codec_steps', 150, 'Training steps of the autoencoder.')
 flags.DEFINE_integer('steps', 600, 'Training steps of the flow model.')
 flags.DEFINE_string('mesh', '', 'Devices along data x fsdp, as in 2x4; by default all along data.')
-flags.DEFINE_float('guidance', 4.0, 'Scale of classifier-free guidance; 1 is none.')
+flags.DEFINE_float(
+  'guidance', 4.0, 'Scale of classifier-free guidance; 1 is none, the report has 7.5.'
+)
 flags.DEFINE_multi_string('prompt', [], 'What to show, as often as you like.')
 flags.DEFINE_string('out', 'one_file.webp', 'Where to write the animation.')
 
@@ -53,8 +56,7 @@ WORLD = {
 # pixels that are channels from the start, which a CPU needs, and pixels that become one place.
 LATENT, WIDTH, LEVELS = 48, 32, (2, 1, 1)
 PIXELS, CUBE = {'dt': 1, 'dh': 4, 'dw': 4}, {'dt': 8, 'dh': 8, 'dw': 8}
-# The transformer: width, layers, heads, width of SwiGLU, latents a token. The report: 6144, 48, 48,
-# 16384, and the same patches (Table 1).
+# The transformer: width, layers, heads and width of SwiGLU (the report: 6144, 48, 48, 16384).
 DIM, DEPTH, HEADS, HIDDEN, PATCH = 192, 4, 6, 512, {'dt': 1, 'dh': 2, 'dw': 2}
 TEXT, VOCABULARY, WORDS = 64, 4096, 12  # width, different words, words of a caption
 SIGMA_MIN = 1e-5  # noise that is left at t = 1 (§3.1.2)
@@ -67,9 +69,8 @@ FrameNorm = functools.partial(nn.GroupNorm, 8, reduction_axes=(-3, -2, -1))  # f
 FOLDED = 'b (t dt) (h dh) (w dw) c -> b t h w (dt dh dw c)'  # patches become channels ...
 UNFOLDED = 'b t h w (dt dh dw c) -> b (t dt) (h dh) (w dw) c'  # ... and channels patches
 
-# Part 1. The temporal autoencoder (§3.1.1): clips (b t h w 3) in [-1, 1] <-> latents (b t h w c),
-# by an image autoencoder with a convolution over time behind every convolution over frames and an
-# attention over time behind every attention over frames: '2.5D', which costs less than 3D.
+# Part 1. The temporal autoencoder (§3.1.1): one of images, with a convolution over time behind each
+# convolution over frames, and an attention likewise. This is '2.5D', which costs less than 3D.
 
 
 class TemporalConv(nn.Module):
@@ -166,8 +167,8 @@ class Autoencoder(nn.Module):
     self.shortcut_in, self.shortcut_out = nn.Dense(LATENT), nn.Dense(3 * 8 * 8 * 8)
 
   def encode(self, video):
-    moments = self.encoder(einops.rearrange(video, FOLDED, **PIXELS))
-    mean, log_variance = jnp.split(moments, 2, axis=-1)
+    patches = einops.rearrange(video, FOLDED, **PIXELS)
+    mean, log_variance = jnp.split(self.encoder(patches), 2, axis=-1)
     return mean + self.shortcut_in(einops.rearrange(video, FOLDED, **CUBE)), log_variance - 6
 
   def decode(self, latents):
@@ -242,8 +243,7 @@ def read_words(text):
 class FlowModel(nn.Module):
   @nn.compact
   def __call__(self, x, time, tokens, drop):
-    empty = jnp.zeros_like(tokens).at[:, 0].set(1)
-    tokens = jnp.where(drop[:, None], empty, tokens)
+    tokens = jnp.where(drop[:, None], jnp.zeros_like(tokens).at[:, 0].set(1), tokens)
     words = TextEncoder(name='text')(tokens, tokens != 0)
     # The flow time as waves, then as shift, scale and gate of attention and of SwiGLU. These start
     # at zero, so that a new model's layers add nothing (adaLN-Zero).
@@ -277,8 +277,7 @@ def flow_loss(predict, latents, tokens, key, dropout=0.1):
   velocity there, whose flow carries noise to data. Captions are hidden at times, for guidance.
   """
   time_key, noise_key, drop_key = jax.random.split(key, 3)
-  # Logit-normal times: most lie in the middle, where there is most to decide.
-  time = nn.sigmoid(jax.random.normal(time_key, latents.shape[:1]))
+  time = nn.sigmoid(jax.random.normal(time_key, latents.shape[:1]))  # most lie in the middle
   noise = jax.random.normal(noise_key, latents.shape)
   drop = jax.random.bernoulli(drop_key, dropout, latents.shape[:1])
   t = time[:, None, None, None, None]
@@ -360,13 +359,13 @@ def main(_):
   video = np.stack([row['video'] for row in rows]).astype(np.float32) / 127.5 - 1
   tokens = np.stack([read_words(row['caption']) for row in rows])
   print(f'{len(rows)} clips in {clock.time() - began:.0f} s', flush=True)
+  blocks = einops.rearrange(video[:32], FOLDED, **CUBE)
+  components = np.linalg.svd(blocks.reshape(-1, 3 * 8 * 8 * 8), full_matrices=False)[2][:LATENT]
 
   def begin(key):
     params = codec.init(key, video[:1], key)['params']
-    blocks = einops.rearrange(video[:32], FOLDED, **CUBE)
-    components = jnp.linalg.svd(blocks.reshape(-1, blocks.shape[-1]), full_matrices=False)[2]
-    params['shortcut_in']['kernel'] = components[:LATENT].T
-    params['shortcut_out']['kernel'] = components[:LATENT]
+    params['shortcut_in']['kernel'] = jnp.asarray(components.T)
+    params['shortcut_out']['kernel'] = jnp.asarray(components)
     return params
 
   def codec_loss(params, video, key):

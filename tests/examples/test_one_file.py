@@ -67,7 +67,7 @@ def one():
 
 
 def draw(*shape, seed=0):
-  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def renamed(params, rules):
@@ -163,7 +163,7 @@ def trained(one, rows, params, mesh):
 
   def loss(params, latents, tokens, key):
     predict = functools.partial(model.apply, {'params': params})
-    return one.flow_loss(predict, latents, tokens, key, dropout=0)
+    return one.flow_loss(predict, latents, tokens, key, dropout=0.0)
 
   given = (lambda key: jax.tree.map(jnp.asarray, params)), loss, rows
   return jax.device_get(one.train('test', *given, ROWS, 1, RATE, mesh))
@@ -226,7 +226,7 @@ def test_samples_are_those_of_the_guided_sampler(one, rows):
 
 
 def test_the_autoencoder_is_the_temporal_autoencoder(one):
-  video = np.tanh(draw(2, 16, 16, 24, 3))
+  video = jnp.tanh(draw(2, 16, 16, 24, 3))
   model, key = one.Autoencoder(), jax.random.key(0)
   params = random_parameters(model.init, video, key)
   known = Autoencoder(
@@ -247,8 +247,8 @@ def test_the_loss_of_the_autoencoder_is_the_library_s(one):
   moments = draw(1, 2, 2, 2, 4, seed=2), draw(1, 2, 2, 2, 4, seed=3)
   objective = make_reconstruction(LossWeights(mse=10.0, kl=1e-6))
   known, _ = objective(
-    lambda video, key: (jnp.asarray(made), Posterior(*map(jnp.asarray, moments))),
-    {'video': jnp.asarray(video)},
+    lambda video, key: (made, Posterior(*moments)),
+    {'video': video},
     jax.random.key(0),
   )
   found = one.reconstruction_loss(made, *moments, video)
