@@ -106,7 +106,7 @@ def prepare(app, name, source):
     sections = re.split(r'^## ', text, flags=re.MULTILINE)
     for number, section in enumerate(sections[1:], 1):
       pages = re.findall(r'^- .*?\]\((?!http)([^)#]+)\)', section, re.MULTILINE)
-      pages = [page + '*' * page.endswith('/') for page in pages]
+      pages = [page + '*' * page.endswith('/') for page in pages if not page.endswith('.py')]
       lines = ['```{toctree}', f':caption: {section.splitlines()[0]}', ':hidden:', ':glob:', *pages]
       sections[number] += '\n'.join(['', *lines, '```', '', ''])
     text = '## '.join(sections)

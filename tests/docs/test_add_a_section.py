@@ -15,7 +15,7 @@ TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
 COPIED = (
-  '.ci', 'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'requirements',
+  '.ci', 'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'examples', 'requirements',
   'pyproject.toml', 'setup.py', 'Makefile', 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
   'CITATION.cff', 'LICENSE',
 )  # fmt: skip
