@@ -9,9 +9,10 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 .PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
-	@echo 'make demo         a prompt in; a video, a larger one with sound, an edited one and a page out, by the'
-	@echo '                  small models that come with mgjax; PROMPT="the green digit 3 moves left",'
-	@echo '                  EDIT="make the digit blue"; open demo/index.html'
+	@echo 'make demo         a prompt in; a video, a larger one with its sound and a page out, by the small models'
+	@echo '                  of lit solids that come with mgjax; PROMPT="a big yellow cube stands still";'
+	@echo '                  WORLD=digits PROMPT="the green digit 3 moves left" EDIT="make the digit blue"'
+	@echo '                  edits it as well; open demo/index.html'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'
@@ -28,7 +29,7 @@ help:
 
 demo:
 	@bash requirements/install.sh base
-	"$(VENV)/bin/python" -m launch.demo --prompt="$(PROMPT)" --edit="$(EDIT)" --out=demo
+	"$(VENV)/bin/python" -m launch.demo --world="$(or $(WORLD),solids)" --prompt="$(PROMPT)" --edit="$(EDIT)" --out=demo
 
 quickstart:
 	$(if $(LORA),$(if $(CLIPS),,$(error LORA=$(LORA) needs CLIPS=folder of your clips)))

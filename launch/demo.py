@@ -1,7 +1,7 @@
-"""A first look: a prompt in; a video, a larger one with sound, an edited one and a page out.
+"""A first look: a prompt in; a video, a larger one with sound and a page out.
 
-python -m launch.demo --prompt='the red digit 7 bounces' --out=demo
-python -m launch.demo --prompt='the green digit 3 moves left' --edit='make the digit red'
+python -m launch.demo --prompt='a red metal ball rolls left and hits a blue wooden cube' --out=demo
+python -m launch.demo --world=digits --prompt='the red digit 7 bounces' --edit='make the digit blue'
 It takes the small models that come with mgjax, needs no GPU, and is done in less than a minute.
 Open demo/index.html in a browser. `launch.sample` makes more, of any model.
 """
@@ -12,7 +12,9 @@ from . import command_line
 
 _PROMPT = flags.DEFINE_string('prompt', '', "What to show; the world's example if not given.")
 _EDIT = flags.DEFINE_string('edit', '', "An instruction to edit by; the world's if not given.")
-_WORLD = flags.DEFINE_string('world', 'digits', 'Whose models: digits.')
+_WORLD = flags.DEFINE_enum(
+  'world', 'solids', ('solids', 'digits'), 'Whose models; those of digits edit as well.'
+)
 _OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 

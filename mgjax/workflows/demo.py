@@ -54,7 +54,7 @@ WORLDS = {
 def make_demo(
   directory: str | os.PathLike[str],
   *,
-  world: str = 'digits',
+  world: str = 'solids',
   prompt: str = '',
   edit: str = '',
   seed: int = 0,

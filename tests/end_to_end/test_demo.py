@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -11,34 +13,48 @@ from mgjax.media.video import probe
 from mgjax.workflows.demo import PAGE, make_demo
 from tests import binaries
 
-PROMPT, EDIT = 'the green digit 3 moves left', 'make the digit red'
+WORLDS = {
+  'solids': ('a red metal ball rolls left and hits a blue wooden cube', '', 64),
+  'digits': ('the green digit 3 moves left', 'make the digit red', 32),
+}
+CHROMIUM = shutil.which('chromium')
 
 
-def test_a_prompt_becomes_videos_sound_and_a_page_of_them(tmp_path):
-  out = tmp_path / 'new' / 'demo'
-  done = binaries.finish('demo', f'--prompt={PROMPT}', f'--edit={EDIT}', f'--out={out}')
+@pytest.mark.parametrize('world', WORLDS)
+def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
+  out, (prompt, edit, side) = tmp_path / 'new' / 'demo', WORLDS[world]
+  options = [f'--prompt={prompt}', f'--edit={edit}', f'--out={out}']
+  done = binaries.finish('demo', f'--world={world}', *options)
   told = done.stdout.split()
   assert told[0] == str(out / PAGE) and {path.name for path in out.iterdir()} == {
     path.rpartition('/')[2] for path in told
   }
-  sizes = {
-    name: probe(out / f'{name}.mp4') for name in ('small', 'large', 'edited', 'edited_large')
-  }
-  assert {name: (each.frames, each.height, each.width) for name, each in sizes.items()} == {
-    'small': (16, 32, 32), 'edited': (16, 32, 32),
-    'large': (16, 64, 64), 'edited_large': (16, 64, 64),
-  }  # fmt: skip
+  sides = {'small': side, 'large': 2 * side}
+  sides |= {'edited': side, 'edited_large': 2 * side} if edit else {}
+  for name, wanted in sides.items():
+    found = probe(out / f'{name}.mp4')
+    assert (found.frames, found.height, found.width) == (16, wanted, wanted)
   assert probe_audio(out / 'large_sound.mp4').seconds == pytest.approx(2, abs=0.1)
   page = (out / PAGE).read_text()
   shown = re.findall(r'src="([^"]+)"', page)
-  assert len(shown) == 6 and all((out / name).is_file() for name in shown)
-  assert PROMPT in page and EDIT in page
+  assert len(shown) == len(sides) + 2 and all((out / name).is_file() for name in shown)
+  assert prompt in page and edit in page
   assert json.loads((out / 'demo.json').read_text())['seed'] == 0
+  if CHROMIUM:  # which has nothing to say on its console
+    words = '--headless --no-sandbox --disable-gpu --disable-background-networking --dump-dom'
+    command = [CHROMIUM, *words.split(), '--enable-logging=stderr', f'--user-data-dir={tmp_path}/c']
+    seen = subprocess.run(
+      [*command, '--virtual-time-budget=2000', (out / PAGE).as_uri()],
+      capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert 'CONSOLE' not in seen.stderr and seen.stdout.count('<video') == len(sides) + 1
 
 
 def test_what_nobody_can_make_is_refused(tmp_path):
-  with pytest.raises(ConfigError, match="no demo of the world 'digit'; expected digits"):
+  with pytest.raises(ConfigError, match="no demo of the world 'digit'; expected digits or sol"):
     make_demo(tmp_path, world='digit')
+  with pytest.raises(ConfigError, match='no model of solids edits; leave it out, or take digits'):
+    make_demo(tmp_path, world='solids', edit='make the cube red')
   (tmp_path / 'file').write_text('')
   done = binaries.run('demo', f'--out={tmp_path}/file')
   assert done.returncode == 3 and 'Traceback' not in done.stderr and 'choose another' in done.stderr
