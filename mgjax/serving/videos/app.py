@@ -6,6 +6,7 @@ import collections
 import contextlib
 import hashlib
 import hmac
+import inspect
 import json
 import pathlib
 import time
@@ -105,7 +106,7 @@ class Service:
         request.state.video = await run_in_threadpool(self._jobs.describe, id) if known else None
         if request.state.video is None:
           raise ApiError(_GONE, 'video_id', 404)
-      waits = asyncio.iscoroutinefunction(answer)
+      waits = inspect.iscoroutinefunction(answer)
       made = await (answer(request) if waits else run_in_threadpool(answer, request))
       return made if isinstance(made, Response) else JSONResponse(made)
 

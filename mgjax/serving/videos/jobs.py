@@ -55,7 +55,7 @@ class Jobs:
     self._models, self._limits, self._metrics = models, limits, models.metrics
     self._shared = not database.startswith('sqlite')
     self.live: dict[str, Live] = {}
-    self.queued = 0  # how many jobs wait, as of at most a second ago
+    self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
     self._stopped, self._adding = threading.Event(), threading.Lock()
     self._added: dict[str, tuple[Job, int]] = {}  # here, and not begun yet
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
@@ -251,7 +251,7 @@ class Jobs:
       if self._stopped.wait(_BEAT):
         return
       try:
-        self._look()
+        self._look(turn)
         if turn % 60 == 1:
           self._sweep()
         if self._shared:
@@ -259,11 +259,12 @@ class Jobs:
       except Exception as error:  # a database that is away for a while
         _log.warning('cannot look after jobs: %s', first_line(error))
 
-  def _look(self) -> None:
+  def _look(self, turn: int = 0) -> None:
     """Counts, and sees what was cancelled elsewhere."""
-    most = self._limits.queue + 1
-    waiting = DBOS.list_workflows(queue_name=_QUEUE, status='ENQUEUED', limit=most, **_BARE)
-    self.queued = len(waiting)
+    if turn % (1 + self.queued // 1000) == 0:  # a thousand keep a core busy for some 20 ms
+      most = self._limits.queue + 1
+      waiting = DBOS.list_workflows(queue_name=_QUEUE, status='ENQUEUED', limit=most, **_BARE)
+      self.queued = len(waiting)
     self._metrics.queued.set(self.queued)
     self._metrics.running.set(len(self.live))
     if self.live and self._shared:

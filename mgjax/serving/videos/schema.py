@@ -157,20 +157,12 @@ def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
   """Returns a job as the API shows it; `state` has its status, its times and so on."""
   factor = 2 if job['upscale'] else 1
   return {
-    'id': id,
-    'object': 'video',
-    'model': job['model'],
-    'prompt': job['prompt'],
-    'seconds': f'{job["frames"] / job["fps"]:g}',
-    'size': f'{factor * job["width"]}x{factor * job["height"]}',
-    'remixed_from_video_id': job['source'] or None,
-    'num_frames': job['frames'],
-    'fps': job['fps'],
-    'seed': job['seed'],
-    'progress': 0,
-    **dict.fromkeys(('completed_at', 'expires_at', 'error')),
-    **state,
-  }
+    'id': id, 'object': 'video', 'model': job['model'], 'prompt': job['prompt'],
+    'seconds': f'{job["frames"] / job["fps"]:g}', 'num_frames': job['frames'], 'fps': job['fps'],
+    'size': f'{factor * job["width"]}x{factor * job["height"]}', 'seed': job['seed'],
+    'remixed_from_video_id': job['source'] or None, 'progress': 0, 'completed_at': None,
+    'expires_at': None, 'error': None, **state,
+  }  # fmt: skip
 
 
 def _told(value: Any) -> str:
