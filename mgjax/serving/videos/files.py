@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from mgjax.core.files import write_bytes, write_json
 from mgjax.core.typing import UInt8
 from mgjax.media.provenance import release
 from mgjax.media.viewing import write_clip
+from mgjax.serving.videos.schema import Job
 
 _SHEET = 8  # frames of a sheet
 _SIDE = 512  # pixels of the longer side of a thumbnail
@@ -29,7 +30,7 @@ VARIANTS = {  # variant of /content -> file, media type
 def write_files(
   folder: pathlib.Path,
   video: UInt8[np.ndarray, 't h w 3'],
-  job: Mapping[str, Any],
+  job: Job,
   track: Callable[[pathlib.Path], Any] | None = None,
 ) -> dict[str, Any]:
   """Writes all files of a job into a folder, checked, marked and signed as the pipelines do it.
@@ -40,13 +41,12 @@ def write_files(
   video = release.postprocess(video)
   main = folder / ('video.mp4' if len(video) > 1 else 'image.png')
   write_clip(main, video, job['fps'], scale=1)
-  picture = Image.fromarray(video[0])
-  picture.thumbnail((_SIDE, _SIDE))
-  write_bytes(folder / VARIANTS['thumbnail'][0], _encoded(picture, 'WEBP'))
   chosen = np.linspace(0, len(video) - 1, min(_SHEET, len(video))).round().astype(int)
-  sheet = Image.fromarray(np.concatenate([video[index] for index in chosen], axis=1))
-  sheet.thumbnail((_SHEET * _SIDE, _SIDE))
-  write_bytes(folder / VARIANTS['spritesheet'][0], _encoded(sheet, 'JPEG'))
+  for kind, shown in (('thumbnail', video[:1]), ('spritesheet', video[chosen])):
+    picture = Image.fromarray(np.concatenate(shown, axis=1))
+    picture.thumbnail((len(shown) * _SIDE, len(shown) * _SIDE))
+    name, media = VARIANTS[kind]
+    write_bytes(folder / name, _encoded(picture, media.partition('/')[2]))
   if track is not None and len(video) > 1:
     track(main)
     os.replace(folder / 'audio.mp4', main)  # signed by what wrote it
@@ -66,6 +66,5 @@ def preview(colours: UInt8[np.ndarray, 't h w 3']) -> bytes:
 
 
 def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-  buffer = io.BytesIO()
-  picture.save(buffer, kind, quality=85, **options)
+  picture.save(buffer := io.BytesIO(), kind, quality=85, **options)
   return buffer.getvalue()

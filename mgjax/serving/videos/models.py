@@ -7,13 +7,14 @@ already. After every step each job of a batch has a small preview, and its cance
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import logging
 import pathlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import video_shapes
 from mgjax.serving.videos.metrics import Metrics
-from mgjax.serving.videos.schema import Limits, Offer
+from mgjax.serving.videos.schema import Job, Limits, Offer, plain_job
 
 _COMPONENTS = ('video', 'personalization', 'editing', 'upsampler', 'audio')
 _PICTURES = ('first_frame', 'reference')  # conditions that a picture to start from goes to
@@ -41,8 +42,7 @@ class CancelledError(Exception):
 class Live:
   """A job in the making: what another thread may look at, or set."""
 
-  id: str
-  job: Mapping[str, Any]
+  job: Job
   created: float
   cancelled: bool = False
   step: int = 0
@@ -55,62 +55,47 @@ class Live:
     return min(99, 100 * self.step // self.steps) if self.steps else 0
 
   def check(self) -> None:
-    """Raises CancelledError if it was cancelled."""
+    """Raises CancelledError if somebody cancelled it."""
     if self.cancelled:
       raise CancelledError
 
 
-class Device(threading.Thread):
-  """Calls what waits, in order, those of one key at once."""
+class Device:
+  """One thread that calls what waits, in order, what is of one key at once."""
 
   def __init__(self, most: int):
     """Begins; `most` is how many are handed to a call."""
-    super().__init__(daemon=True, name='device')
-    self._most, self._changed, self._ended = most, threading.Condition(), False
-    self._waiting: collections.deque[tuple[Any, ...]] = collections.deque()
+    self._most, self._adding = most, threading.Lock()
+    self._waiting: dict[Hashable, list[tuple[Any, concurrent.futures.Future]]] = {}
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, 'device')
 
   def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]], item: Any) -> Any:
-    """Returns what `work` makes of an item, which it may get with others of the same key.
-
-    What waits when the device is ended waits for ever: it is for the next process.
-    """
+    """Returns what `work` makes of an item, which it may get with others of the same key."""
     future: concurrent.futures.Future = concurrent.futures.Future()
-    with self._changed:
-      self._waiting.append((key, work, item, future))
-      self._changed.notify()
+    with self._adding:
+      self._waiting.setdefault(key, []).append((item, future))
+    self._thread.submit(self._turn, key, work)  # a turn for each, those of a batch for nothing
     return future.result()
 
-  def end(self, seconds: float) -> None:
-    """Takes nothing more, and waits for what runs."""
-    with self._changed:
-      self._ended = True
-      self._changed.notify()
-    self.join(seconds)
-
-  def run(self) -> None:
-    """Works, until it is ended."""
-    while True:
-      with self._changed:
-        self._changed.wait_for(lambda: self._waiting or self._ended)
-        if self._ended:
-          return
-        key, work, *_ = self._waiting[0]
-        chosen = [each for each in self._waiting if each[0] == key][: self._most]
-        for each in chosen:
-          self._waiting.remove(each)
-      self._work(work, chosen)
+  def _turn(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]]) -> None:
+    with self._adding:
+      found = self._waiting.pop(key, [])
+      if later := found[self._most :]:
+        self._waiting[key] = later
+    if found:
+      self._work(work, found[: self._most])
 
   def _work(self, work: Callable[[list[Any]], Sequence[Any]], chosen: list[Any]) -> None:
     try:
-      made = work([item for *_, item, _ in chosen])
+      made = work([item for item, _ in chosen])
     except Exception as error:
       if len(chosen) > 1:  # one of them is wrong, or together they are too much
         for each in chosen:
           self._work(work, [each])
       else:
-        chosen[0][-1].set_exception(error)
+        chosen[0][1].set_exception(error)
     else:
-      for (*_, future), each in zip(chosen, made, strict=True):
+      for (_, future), each in zip(chosen, made, strict=True):
         future.set_result(each)
 
 
@@ -134,73 +119,44 @@ class Models:
       self.offers[name] = Offer(name, component)
     if not any(offer.makes_videos for offer in self.offers.values()):
       raise ConfigError(f'--model={",".join(names)}: none of them makes videos of prompts')
-    self.device, self.ready = Device(limits.batch), threading.Event()
+    self._device, self.ready = Device(limits.batch), threading.Event()
 
   def warm(self) -> None:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
-    self.device.start()
-
-    def prepare(names: list[str]) -> list[None]:
-      for name in names:
-        began, pipeline = time.monotonic(), self._pipeline(name, '')
-        self.offers[name] = offer = self._offer(name, pipeline)
-        sizes = 1
-        while offer.shapes and offer.component not in ('upsampler', 'audio'):
-          self._warm(offer, pipeline, min(sizes, self._limits.batch))
-          if sizes >= self._limits.batch or offer.component == 'editing':
-            break
-          sizes *= 2
-        _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
-      return [None] * len(names)
-
     for name in self.offers:
-      self.device.call(('warm', name), prepare, name)
-    maker = next(offer for offer in self.offers.values() if offer.makes_videos)
-    others = {'upscale': 'upsampler', 'soundtrack': 'audio'}
+      self._device.call(('warm', name), self._prepare, name)
     kinds = {offer.component: offer.name for offer in self.offers.values()}
-    more = {field: kinds.get(kind, '') for field, kind in others.items()}
+    more = {'upscale': kinds.get('upsampler', ''), 'soundtrack': kinds.get('audio', '')}
     if any(more.values()):
+      maker = next(offer for offer in self.offers.values() if offer.makes_videos)
       with tempfile.TemporaryDirectory() as folder:
-        frames, height, width = maker.shapes[0]
-        job = {
-          'model': maker.name, 'prompt': 'a', 'frames': frames, 'height': height, 'width': width,
-          'fps': maker.fps, 'seed': 0, 'steps': None, 'guidance': None, 'negative': '', 'lora': '',
-          'picture': False, 'source': '', **more,
-        }  # fmt: skip
-        self.make(Live('', job, time.time()), pathlib.Path(folder))
+        self.make(Live(plain_job(maker, 'a', **more), time.time()), pathlib.Path(folder))
     self.ready.set()
 
   def make(
     self, live: Live, folder: pathlib.Path, given: pathlib.Path | None = None
   ) -> dict[str, Any]:
-    """Makes all files of a job into a folder.
+    """Makes all files of a job into a folder, and returns what is known of them beside the job.
 
-    Args:
-      given: the picture to start from, or the video to edit.
-
-    Returns:
-      What is known of them beside the job.
-
-    Raises:
-      CancelledError: somebody cancelled it.
-      ConfigError: it cannot be made.
+    `given` is the picture to start from, or the video to edit.
+    Raises CancelledError if somebody cancelled it, ConfigError if it cannot be made.
     """
     from mgjax.serving.videos.files import write_files
 
     job = live.job
     kind = [job[k] for k in ('model', 'frames', 'height', 'width', 'fps', 'steps', 'lora')]
-    key = (*kind, job['guidance'], job['negative'], given is None, job['source'])
-    video = self.device.call(key, self._make_videos, (live, given))
+    edit = id(live) if job['source'] else 0  # which goes alone
+    key = (*kind, job['guidance'], job['negative'], given is None, edit)
+    video = self._device.call(key, self._make_videos, (live, given))
     if job['upscale']:
-      video = self.device.call((job['upscale'], *kind), self._upscale, (live, video))
+      video = self._device.call((job['upscale'], *kind), self._upscale, (live, video))
     live.check()
-    track = None
-    if job['soundtrack']:
-      track = lambda path: self.device.call(('sound', path), self._sound, (live, path))  # noqa: E731
-    began = time.monotonic()
-    told = write_files(folder, video, job, track)
-    self.metrics.stage.labels('write').observe(time.monotonic() - began)
-    return told
+
+    def track(path: pathlib.Path) -> None:
+      self._device.call(('sound', path), self._sound, (live, path))
+
+    with self._timed('write'):
+      return write_files(folder, video, job, track if job['soundtrack'] else None)
 
   def _make_videos(self, items: list[tuple[Live, pathlib.Path | None]]) -> list[Any]:
     lives, job = [live for live, _ in items], items[0][0].job
@@ -215,8 +171,7 @@ class Models:
     self.metrics.batch.observe(len(lives))
     rows = min(1 << (len(items) - 1).bit_length(), self._limits.batch)  # as they were compiled
     padded = [*items, *[items[-1]] * (rows - len(items))]
-    prompts = [live.job['prompt'] for live, _ in padded]
-    seeds = [live.job['seed'] for live, _ in padded]
+    prompts, seeds = ([live.job[name] for live, _ in padded] for name in ('prompt', 'seed'))
     began = last = time.monotonic()
 
     def watch(step: int, steps: int, ahead: Any) -> None:
@@ -229,46 +184,47 @@ class Models:
       if all(live.cancelled for live in lives):
         raise CancelledError
 
-    options: dict[str, Any] = {'batch_size': len(padded), 'fps': job['fps'], 'watch': watch}
-    if job['source']:
-      made = [
-        np.asarray(next(iter(pipeline.stream([prompt], video=path, seed=seed, **options))))
-        for prompt, seed, (_, path) in zip(prompts, seeds, items, strict=False)
-      ]
-    else:
-      if job['picture']:
-        options[offer.reads] = [path for _, path in padded]
-      shape = (job['frames'], job['height'], job['width'])
-      options |= {'shape': shape, 'seed': seeds, 'first': [0] * len(padded)}
-      made = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
+    options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'watch': watch}
+    with self._timed('sample'):
+      if job['source']:
+        made = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
+      else:
+        if job['picture']:
+          options[offer.reads] = [path for _, path in padded]
+        shape = (job['frames'], job['height'], job['width'])
+        options |= {'shape': shape, 'seed': seeds, 'first': [0] * rows}
+        made = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
     spent = time.monotonic() - began
-    self.metrics.stage.labels('sample').observe(spent)
     self.metrics.factor.set(len(items) * job['frames'] / job['fps'] / spent)
     return made
 
   def _upscale(self, items: list[tuple[Live, Any]]) -> list[Any]:
-    job, made, began = items[0][0].job, [], time.monotonic()
-    upsampler = self._pipeline(job['upscale'], '')
-    for live, video in items:
-      live.check()
-      options = {'scale': 2, 'fps': job['fps'], 'seed': live.job['seed']}
-      made.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
-    self.metrics.stage.labels('upscale').observe(time.monotonic() - began)
+    upsampler, made = self._pipeline(items[0][0].job['upscale']), []
+    with self._timed('upscale'):
+      for live, video in items:
+        live.check()
+        options = {'scale': 2, 'fps': live.job['fps'], 'seed': live.job['seed']}
+        made.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
     return made
 
   def _sound(self, items: list[tuple[Live, pathlib.Path]]) -> list[None]:
     from mgjax.audio.files import Soundtrack
 
-    for live, path in items:
-      live.check()
-      began = time.monotonic()
-      tracker, job = self._pipeline(live.job['soundtrack'], ''), live.job
-      out = path.with_name('audio.mp4')
-      Soundtrack(job['prompt'], out, job['seed'], video=path).write(tracker)
-      self.metrics.stage.labels('sound').observe(time.monotonic() - began)
-    return [None] * len(items)
+    ((live, path),) = items
+    live.check()
+    job, out = live.job, path.with_name('audio.mp4')
+    with self._timed('sound'):
+      track = Soundtrack(job['prompt'], out, job['seed'], video=path)
+      track.write(self._pipeline(job['soundtrack']))
+    return [None]
 
-  def _pipeline(self, name: str, lora: str) -> Any:
+  @contextlib.contextmanager
+  def _timed(self, stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    self.metrics.stage.labels(stage).observe(time.monotonic() - began)
+
+  def _pipeline(self, name: str, lora: str = '') -> Any:
     """Returns a loaded model; those that were not used for longest make room."""
     key = (name, lora)
     if key not in self._loaded:
@@ -281,21 +237,27 @@ class Models:
       self._loaded.popitem(last=False)
     return self._loaded[key]
 
-  def _offer(self, name: str, pipeline: Any) -> Offer:
-    offer = self.offers[name]
-    if offer.component in ('audio', 'upsampler'):
-      return offer
-    buckets = video_shapes(fields_of(pipeline.config, 'buckets'), pipeline.config.data.fps)
-    shapes = {(each.frames, *each.size) for each in buckets.values()}
-    usual = pipeline.default_shape
-    return dataclasses.replace(
-      offer,
-      shapes=(usual, *sorted(shapes - {usual}, reverse=True)),
-      fps=float(pipeline.config.data.fps),
-      steps=pipeline.settings['steps'],
-      reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
-      loras=tuple(self._loras),
-    )
+  def _prepare(self, names: list[str]) -> list[None]:
+    """Loads a model, says what it can do, and compiles its programs for each size of a batch."""
+    (name,) = names
+    began, pipeline, offer = time.monotonic(), self._pipeline(name), self.offers[name]
+    if offer.component not in ('audio', 'upsampler'):
+      fps, usual = pipeline.config.data.fps, pipeline.default_shape
+      buckets = video_shapes(fields_of(pipeline.config, 'buckets'), fps).values()
+      shapes = {(each.frames, *each.size) for each in buckets} - {usual}
+      self.offers[name] = offer = dataclasses.replace(
+        offer,
+        shapes=(usual, *sorted(shapes, reverse=True)),
+        fps=float(fps),
+        steps=pipeline.settings['steps'],
+        reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
+        loras=tuple(self._loras),
+      )
+      most = 1 if offer.component == 'editing' else self._limits.batch
+      for rows in sorted({min(1 << power, most) for power in range(9)}):
+        self._warm(offer, pipeline, rows)
+    _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
+    return [None]
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
     """Compiles the programs of so many videos, and fits what shows their latents in colour.

@@ -1,23 +1,19 @@
 """Runs the service in one process: HTTP, jobs and the thread that owns the devices."""
 
 import contextlib
-import functools
 import os
 import pathlib
-import shutil
+import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mgjax.core.errors import ConfigError
 from mgjax.runtime.workdir_lock import hold
 from mgjax.serving import http
-from mgjax.serving.videos.app import Service, make_app
-from mgjax.serving.videos.jobs import Jobs
-from mgjax.serving.videos.models import Models
-from mgjax.serving.videos.results import Results
 from mgjax.serving.videos.schema import Limits
 
 _SWITCH = 0.0005  # seconds: of the usual 5 ms, a busy thread would cost each step of a sampler some
@@ -36,13 +32,11 @@ def serve_videos(
   log_ids: bool = False,
   host: str = '127.0.0.1',
   port: int = 8000,
-  tell: Callable[[str], None] | None = None,
 ) -> None:
   """Serves models as /v1/videos until SIGTERM or Ctrl-C; the same call goes on with its jobs.
 
   Args:
-    names: work directories of the models, or names of those of mgjax; the first that makes videos
-      is the usual one.
+    names: work directories or names of models; the first that makes videos is the usual one.
     out: a folder of results, or a URL of fsspec that all workers reach.
     loras: adapters that a request may name.
     database: a URL of Postgres, for several workers; by default SQLite in `out`.
@@ -52,23 +46,27 @@ def serve_videos(
     log_ids: whether the log names jobs.
     host: address to listen at.
     port: to listen at; 0 is a free one.
-    tell: gets what would be printed.
 
   Raises:
     ConfigError: a package or a model is missing, the port or the folder is in use, or the database
       or the file of tokens cannot be used.
   """
   http.check_installed(_PACKAGES)
-  tell, limits = tell or functools.partial(print, flush=True), limits or Limits()
-  tokens = _read_tokens(token_file)
+  from mgjax.serving.videos.app import Service  # all of these need the packages
+  from mgjax.serving.videos.jobs import Jobs
+  from mgjax.serving.videos.models import Models
+  from mgjax.serving.videos.results import Results
+
+  limits, tokens = limits or Limits(), _read_tokens(token_file)
   if not (tokens or host in http.LOOPBACK):
     raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
   worker = worker or socket.gethostname()
-  if not worker.replace('-', '').replace('.', '').replace('_', '').isalnum():
+  if not re.fullmatch(r'[\w.-]*\w[\w.-]*', worker, re.ASCII):
     raise ConfigError(f'--worker={worker}; expected letters, digits, and -._ between them')
-  scratch = pathlib.Path(os.environ.get('TMPDIR', '/tmp')) / f'mgjax_served_{os.getpid()}'
-  results = Results(out, scratch / 'fetched')
   with contextlib.ExitStack() as stack:
+    fresh = tempfile.TemporaryDirectory(prefix='mgjax_served_', ignore_cleanup_errors=True)
+    scratch = pathlib.Path(stack.enter_context(fresh))
+    results = Results(out, scratch)
     if not database:
       if not results.local:
         raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
@@ -76,23 +74,21 @@ def serve_videos(
       database, worker = f'sqlite:///{results.root}/jobs.sqlite', 'local'
     models = Models(names, loras, limits)
     listener = stack.enter_context(http.listening(host, port))
-    work = scratch / 'work'
-    jobs = Jobs(database, worker, results, work, models, limits, log_ids=log_ids)
-    stack.callback(shutil.rmtree, scratch, ignore_errors=True)
-    service = Service(models, jobs, limits, tokens)
-    server, failed = http.make_server(make_app(service), 2 * http.CONNECTIONS), []
+    jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
+    app = Service(models, jobs, limits, tokens).app()
+    server, failed = http.make_server(app, 2 * http.CONNECTIONS), []
     base = http.address(host, listener.getsockname()[1])
 
     def warm() -> None:
       try:
         models.warm()
-        tell(f'ready: {base}/v1, and a page at {base}/')
+        print(f'ready: {base}/v1, and a page at {base}/', flush=True)
       except BaseException as error:
         failed.append(error)
         server.should_exit = True
 
     sys.setswitchinterval(_SWITCH)
-    tell(f'listening at {base}; loading {", ".join(names)}')
+    print(f'listening at {base}; loading {", ".join(names)}', flush=True)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more
     threading.Thread(target=warm, daemon=True, name='warm').start()
     with contextlib.suppress(KeyboardInterrupt):
@@ -101,8 +97,7 @@ def serve_videos(
     if failed:
       raise failed[0]
     if not done:
-      tell('what was not done goes on with the next start')
-  sys.stdout.flush()
+      print('what was not done goes on with the next start', flush=True)
   os._exit(0)  # threads that wait for a device, or sleep, would keep the process
 
 

@@ -23,31 +23,22 @@ def decode_picture(data: bytes) -> bytes:
   """
   from mgjax.serving.videos.schema import ApiError  # which the child does not need
 
-  code, made, command = 1, b'', [sys.executable, '-I', __file__]
+  command, options = [sys.executable, '-I', __file__], {'env': {}, 'timeout': 3 * _SECONDS}
   try:
     with _decoding:
-      done = subprocess.run(
-        command, input=data, capture_output=True, timeout=3 * _SECONDS, env={}, check=False
-      )
-    code, made = done.returncode, done.stdout
-  except subprocess.TimeoutExpired:
-    pass
-  if code or not made:
+      return subprocess.run(command, input=data, capture_output=True, check=True, **options).stdout
+  except subprocess.SubprocessError as error:
+    code = getattr(error, 'returncode', None)
     reason = _REASONS.get(code, 'is damaged, or takes too much memory or time')
-    raise ApiError(f'The picture {reason}; send another one.', 'input_reference')
-  return made
+    raise ApiError(f'The picture {reason}; send another one.', 'input_reference') from None
 
 
 def _decode() -> int:
   from PIL import Image, ImageOps
 
-  for limit, most in (
-    (resource.RLIMIT_AS, _MEMORY),
-    (resource.RLIMIT_CPU, _SECONDS),
-    (resource.RLIMIT_FSIZE, 0),
-    (resource.RLIMIT_CORE, 0),
-  ):
-    resource.setrlimit(limit, (most, most))
+  limits = {'AS': _MEMORY, 'CPU': _SECONDS, 'FSIZE': 0, 'CORE': 0}
+  for name, most in limits.items():
+    resource.setrlimit(getattr(resource, f'RLIMIT_{name}'), (most, most))
   Image.MAX_IMAGE_PIXELS = None  # this file says how many
   try:
     picture = Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS)
@@ -57,9 +48,7 @@ def _decode() -> int:
     return 4
   picture = ImageOps.exif_transpose(picture).convert('RGB')
   picture.thumbnail((_SIDE, _SIDE))
-  clean = Image.frombytes('RGB', picture.size, picture.tobytes())
-  buffer = io.BytesIO()
-  clean.save(buffer, 'PNG')
+  Image.frombytes('RGB', picture.size, picture.tobytes()).save(buffer := io.BytesIO(), 'PNG')
   sys.stdout.buffer.write(buffer.getvalue())
   return 0
 
