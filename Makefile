@@ -9,10 +9,10 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 .PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
-	@echo 'make demo         a prompt in; a video, a larger one with its sound and a page out, by the small models'
-	@echo '                  of lit solids that come with mgjax; PROMPT="a big yellow cube stands still";'
-	@echo '                  WORLD=digits PROMPT="the green digit 3 moves left" EDIT="make the digit blue"'
-	@echo '                  edits it as well; open demo/index.html'
+	@echo 'make demo         a prompt in; a video, a larger one and a page out, by the small models of lit solids'
+	@echo '                  that come with mgjax; PROMPT="a big yellow cube stands still"; open demo/index.html;'
+	@echo '                  WORLD=digits PROMPT="the green digit 3 moves left" EDIT="make the digit blue" of'
+	@echo '                  moving digits, with sound, and edited'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'

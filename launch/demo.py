@@ -1,4 +1,4 @@
-"""A first look: a prompt in; a video, a larger one with sound and a page out.
+"""A first look: a prompt in; a video, a larger one and a page out; of digits sound and an edit too.
 
 python -m launch.demo --prompt='a red metal ball rolls left and hits a blue wooden cube' --out=demo
 python -m launch.demo --world=digits --prompt='the red digit 7 bounces' --edit='make the digit blue'
@@ -13,7 +13,10 @@ from . import command_line
 _PROMPT = flags.DEFINE_string('prompt', '', "What to show; the world's example if not given.")
 _EDIT = flags.DEFINE_string('edit', '', "An instruction to edit by; the world's if not given.")
 _WORLD = flags.DEFINE_enum(
-  'world', 'solids', ('solids', 'digits'), 'Whose models; those of digits edit as well.'
+  'world',
+  'solids',
+  ('solids', 'digits'),
+  'Whose models; those of digits make sound and edit too.',
 )
 _OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)

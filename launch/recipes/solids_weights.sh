@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the small models of mgjax/weights/solids again and writes them, on one CPU core in a night;
+# Trains the small models of mgjax/weights/solids again and writes them, on one CPU core in half a day;
 # then judges each beside the one that ships. What is trained already is not trained again.
 #
 #   bash launch/recipes/solids_weights.sh [OUT]      OUT=out/weights/solids
@@ -39,25 +39,10 @@ encode configs/solids/upsampler.py $up/latents --config.encode.train=2560
 train configs/solids/upsampler.py:regression $up/model --config.start_from=$up/worn \
   --config.optimizer.learning_rate=1.2e-3 --config.train.steps=1500
 
-# Sound. Impacts are heard first where nothing else counts, what is soft after them.
-sound=runs/solids_sound
-train configs/solids/codec.py $sound/first
-train configs/solids/codec.py $sound/loud --config.start_from=$sound/first \
-  --config.objective.spectral_floor=0.02 --config.train.steps=1000
-train configs/solids/codec.py $sound/codec --config.start_from=$sound/loud \
-  --config.objective.spectral_floor=0.005 --config.optimizer.learning_rate=5e-4 \
-  --config.train.steps=400
-encode configs/solids/audio.py $sound/latents --config.encode.train=4096
-train configs/solids/audio.py $sound/audio --config.train.steps=7000
-train configs/solids/few_steps.py:sound $sound/few_steps --config.train.steps=2500
-
 ship runs/solids/autoencoder autoencoder
 ship runs/solids_long/few_steps few_steps --weights=int8
 ship $up/autoencoder upsampler/autoencoder
 ship $up/model upsampler --weights=int8
-ship $sound/codec codec
-ship $sound/few_steps audio --weights=int8
 
 judge few_steps --steps=4 --samples=100
-judge upsampler --samples=16
-judge audio --steps=4 --samples=100
+judge upsampler --samples=8

@@ -45,7 +45,7 @@ WORLDS = {
     'the red digit 7 bounces', 'make the digit blue',
   ),
   'solids': Models(
-    'solids/few_steps', 4, 'solids/upsampler', 'solids/audio', '',
+    'solids/few_steps', 4, 'solids/upsampler', '', '',
     'a red metal ball rolls left and hits a blue wooden cube', '',
   ),
 }  # fmt: skip
