@@ -37,7 +37,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 PATH = CHECKOUT / 'examples/movie_gen_in_one_file.py'
 SMALL = {
   'DIM': 32, 'DEPTH': 2, 'HEADS': 4, 'HIDDEN': 48, 'TEXT': 16, 'VOCABULARY': 64, 'LATENT': 4,
-  'WIDTH': 16,
+  'WIDTH': 16, 'PATCH': {'dt': 1, 'dh': 2, 'dw': 2},
 }  # fmt: skip
 ROWS, RATE, SAME = 8, 1e-3, 1e-5
 CAPTIONS = ('a red ball', 'a large blue cube slides left', '', 'no ' * 20)
