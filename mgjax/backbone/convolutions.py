@@ -1,4 +1,4 @@
-"""A network of 2.5D convolutions that judges latents, token by token, under conditions."""
+"""A network of 2.5D convolutions that judges latents under conditions."""
 
 import flax.linen as nn
 import jax
@@ -8,11 +8,11 @@ from mgjax.conditioning.ports import Ports
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Float
 from mgjax.nn.conv import SpatialConv, TemporalConv
-from mgjax.nn.linear import FAN_IN, Linear
+from mgjax.nn.linear import Linear
 
 
 class Convolutions(nn.Module):
-  """D(x, ports): a number for every token of latents x (b t h w c), from those around it.
+  """D(x, ports): a number for each of latents x (b t h w c), from the tokens around it.
 
   Residual blocks of a spatial and a temporal convolution; the mean of what conditions give to
   cross-attention is added within each, with the vector that they add to the embedding of the time.
@@ -32,7 +32,7 @@ class Convolutions(nn.Module):
   @nn.compact
   def __call__(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports, tap: None = None
-  ) -> Float[Array, 'b t h w 1']:
+  ) -> Float[Array, 'b t h w c']:
     """Returns the numbers. Neither the time nor a layer to tap means anything here."""
     del time, tap
     said = jnp.zeros((len(x), self.dim), self.dtype)
@@ -49,4 +49,4 @@ class Convolutions(nn.Module):
       r = TemporalConv(self.dim, dtype=self.dtype, name=f'temporal_{block}')(r)
       r = jax.nn.silu(r + told[:, None, None, None])
       h += SpatialConv(self.dim, window=1, dtype=self.dtype, name=f'out_{block}')(r)
-    return SpatialConv(1, window=1, initializer=FAN_IN, name='logits')(jax.nn.silu(h))
+    return SpatialConv(x.shape[-1], window=1, name='logits')(jax.nn.silu(h))

@@ -86,7 +86,7 @@ def make_sampler_of(
     told = {STEP: 1 / settings.steps}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
-        f'guidance {guidance} of a model that learnt its few steps with {few.guidance}; give 1'
+        f'guidance {guidance} of a model that learnt its few steps with guidance in them; give 1'
       )
     if settings.solver != 'euler' or settings.reuse or not np.allclose(times, learnt):
       raise ConfigError(

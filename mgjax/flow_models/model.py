@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mgjax.backbone.convolutions import Convolutions
 from mgjax.backbone.position import grow_positions
 from mgjax.backbone.transformer import Transformer
 from mgjax.conditioning.contract import Conditioning, Latents
@@ -25,7 +26,7 @@ class FlowModel(nn.Module):
     alignment: makes features of tokens that are tapped, where training aligns them.
   """
 
-  backbone: Transformer
+  backbone: Transformer | Convolutions  # the latter of a discriminator
   conditionings: tuple[Conditioning, ...] = ()
   alignment: Projector | None = None
   # Or Linen would call the first one 'conditionings_0', and no dropout would ever find 'text'.

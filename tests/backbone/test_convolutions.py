@@ -37,7 +37,7 @@ def test_a_logit_sees_depth_tokens_to_each_side(answer):
   moved = x.copy()
   moved[0, 0, 0, 0] += 1
   changed = np.any(answer(jnp.asarray(moved)) != answer(jnp.asarray(x)), axis=-1)
-  assert answer(jnp.asarray(x)).shape == (*SHAPE[:-1], 1) and not changed[1].any()
+  assert answer(jnp.asarray(x)).shape == SHAPE and not changed[1].any()
   assert changed[0, :, :3, :3].all()  # three frames are within two to a side
   assert not changed[0, :, 3:].any() and not changed[0, :, :, 3:].any()
 
@@ -47,4 +47,4 @@ def test_it_reads_conditions_but_not_what_is_masked(answer):
   assert np.all(np.any(answer(x) != answer(x, Ports()), axis=(1, 2, 3, 4)))
   masked, short = answer(x, conditions(masked=True)), answer(x, conditions(entries=2))
   np.testing.assert_allclose(masked, short, rtol=1e-5, atol=1e-6)  # a mean over two of three
-  assert answer(x[:, :1]).shape == (2, 1, 7, 7, 1)  # pictures are clips of one frame
+  assert answer(x[:, :1]).shape == (2, 1, 7, 7, 4)  # pictures are clips of one frame

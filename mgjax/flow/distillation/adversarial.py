@@ -4,7 +4,7 @@ is dead; long live the GAN!"), checked by tests/flow/distillation/test_adversari
 
 A student takes the steps of a grid from noise up to one that is drawn and goes on straight to a
 sample, as in `distribution_matching`. A discriminator D(x, c) gives latents x under conditions c a
-logit: the sum of what it answers of each token, over the root of how many there are, so that the
+logit: the sum of what it answers of each number, over the root of how many there are, so that the
 few that show something count beside the many that show the ground. With data x and the student's
 samples y of the same conditions, and other rows' conditions c',
 
