@@ -152,6 +152,8 @@ class Jobs:
       DBOS.delete_workflow(id)
     else:
       DBOS.cancel_workflow(id)
+      if row.status == 'ENQUEUED':  # its place is free at once, not when all are counted again
+        self.queued = max(0, self.queued - 1)
       self._metrics.requests.labels('cancelled').inc()
     self.results.remove(id)
     return True
