@@ -78,15 +78,14 @@ class FlowPipeline:
     """
     self.config = read_config_of(workdir, component, noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
-    self._settings = settings.changed(changes)
-    if self._settings.shifts and component != 'video':
+    settings = settings.changed(changes)
+    if settings.shifts and component != 'video':
       raise ConfigError(
-        f'sample.shifts = {self._settings.shifts} of {noun}; a model of text to video has them'
+        f'sample.shifts = {settings.shifts} of {noun}; a model of text to video has them'
       )
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
-    self.settings = dataclasses.asdict(self._settings)
-    self._generate = make_sampler_of(self._settings, self._objective, self._model)
+    self._use(settings)
     self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
@@ -108,11 +107,13 @@ class FlowPipeline:
     Those are solver, schedule, steps and guidance. Raises ConfigError if the model cannot.
     """
     other = copy.copy(self)
-    other._settings = self._settings.changed(changes)
-    other.settings = dataclasses.asdict(other._settings)
-    vars(other).pop('_rest', None)
-    other._generate = make_sampler_of(other._settings, self._objective, self._model)
+    other._use(self._settings.changed(changes))
     return other
+
+  def _use(self, settings: SampleSettings) -> None:
+    """Samples by these settings from now on."""
+    self._settings, self.settings = settings, dataclasses.asdict(settings)
+    self._generate = make_sampler_of(settings, self._objective, self._model)
 
   def _sample(self, batch: Batch, noise: Array, watch: Watch | None) -> Array:
     """Samples latents in one program or, to be watched, step by step."""

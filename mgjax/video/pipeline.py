@@ -25,6 +25,7 @@ from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import Watch, draw, make_predict, seeds_of
+from mgjax.flow_models.settings import SampleSettings
 from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.collector import uncollected
 from mgjax.runtime.progress import Progress
@@ -53,6 +54,13 @@ class VideoPipeline(FlowPipeline):
     """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
     self._fit = make_fit(self._codec, self._settings.known_steps)
+
+  def _use(self, settings: SampleSettings) -> None:
+    super()._use(settings)
+    if settings.shifts:
+      times = make_time_grid(steps=settings.steps, **settings.schedule)
+      self._since = float(since_on(times, settings.shift_time)[0])
+      self._rest = make_sampler_of(settings, self._objective, self._model, since=self._since)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:
@@ -215,26 +223,17 @@ class VideoPipeline(FlowPipeline):
     frames: int,
   ) -> Array:
     """Returns latents of videos sampled again and again; see `shifts`."""
-    make, since = self._rest
-    start = jnp.full(len(latents), since, jnp.float32)
+    start = jnp.full(len(latents), self._since, jnp.float32)
     half = half_a_block(self._codec.model.compression, frames)
     videos = np.asarray(self._codec.decode(latents, frames))
     for turn in range(1, self._settings.shifts + 1):
       by = half if turn % 2 else (0, 0, 0)
       clips = self._encode(jnp.asarray(moved(videos, by)))
       noise = draws(np.int32(indices + turn * _APART))
-      latents = make(self._params, batch, interpolate(clips, noise, start))
+      latents = self._rest(self._params, batch, interpolate(clips, noise, start))
       if turn < self._settings.shifts:
         videos = put_back(videos, np.asarray(self._codec.decode(latents, frames)), by)
     return latents
-
-  @functools.cached_property
-  def _rest(self) -> tuple[Callable[..., Array], float]:
-    """What samples from the middle on, and from which time."""
-    settings = self._settings
-    times = make_time_grid(steps=settings.steps, **settings.schedule)
-    since = float(since_on(times, settings.shift_time)[0])
-    return make_sampler_of(settings, self._objective, self._model, since=since), since
 
   def _fit_known(self, latents: Array, samples: Sequence[Mapping[str, Any]]) -> Array:
     """Returns latents that decode to the known frames of samples; see `make_fit`."""

@@ -20,14 +20,13 @@ no objective does that follows the teacher alone.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.settings import Magnitude, Range
+from mgjax.core.settings import Magnitude
 from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Predict, Tree
-from mgjax.flow.distillation.distribution_matching import Simulated, make_simulate
+from mgjax.flow.distillation.distribution_matching import Simulated, Steps, make_simulate
 
 _SMALL = 0.02  # of the differences that stand for a gradient, in deviations of latents
 
@@ -44,7 +43,7 @@ class Adversarial(Simulated):
     mismatch: weight of data under other rows' conditions.
   """
 
-  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...] = (4,)
+  steps: Steps = (4,)
   penalty: Magnitude = 0.5
   mismatch: Magnitude = 1.0
 

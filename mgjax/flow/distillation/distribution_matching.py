@@ -39,6 +39,7 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.times import SampleTime
 
+Steps = tuple[Annotated[int, Range(least=1, most=1024)], ...]  # numbers of steps
 _PATH = FlowMatching()
 
 
@@ -58,7 +59,7 @@ class Simulated:
 
   teacher: str
   schedule: Mapping[str, Any]
-  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...]
+  steps: Steps
 
   def __post_init__(self):
     check(self)
@@ -84,7 +85,7 @@ class DistributionMatching(Simulated):
   """
 
   guidance: Guidance
-  steps: tuple[Annotated[int, Range(least=1, most=1024)], ...] = (1, 2, 4)
+  steps: Steps = (1, 2, 4)
 
   def __post_init__(self):
     super().__post_init__()
