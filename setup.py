@@ -90,6 +90,9 @@ setup(
       'uvicorn>=0.54.0',
     ],
     'cuda': ['jax[cuda13]>=0.10.2'],
+    # Programs for NVIDIA GPUs compiled where there is none: XLA's plug-in and cuDNN, 1.3 GB of the
+    # 4.9 of `cuda`, and the BLAS that cuDNN asks for.
+    'cuda_compile': ['jax[cuda13-local]>=0.10.2', 'nvidia-cudnn-cu13>=9.12.0.46'],
     # Networks that compare faces, of the user's own: 68 MB.
     'arcface': ['onnxruntime>=1.31.1', 'scikit-image>=0.26.0'],
     # Optical flow, 61 MB, shots, and scores of clips: text (108 MB), copies and concepts (75 MB).

@@ -35,8 +35,8 @@ class Chip:
 
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
-# one way (GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU, both taken as they
-# are. GB200 is one GPU of an NVL72 rack, whose network is assumed to be the same.
+# one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU (of
+# A100s 200), both taken as they are. GB200 is one GPU of an NVL72 rack, whose network is assumed to be the same.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -47,15 +47,19 @@ CHIPS = {
     Chip(
       'tpu7x', 1153.5e12, 96 * GIB, 3.69e12, 45e9, rank=3, wraps=4, cores=2, exchanges_ahead=True
     ),
+    Chip('a100', 312e12, 80e9, 2.039e12, 300e9, network=25e9, gathers_ahead=True),
     Chip('h100', 989e12, 80e9, 3.35e12, 450e9, network=50e9, gathers_ahead=True),
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, network=50e9, gathers_ahead=True),
+    Chip('b200', 2250e12, 180e9, 7.7e12, 900e9, network=50e9, gathers_ahead=True),
     Chip('gb200', 2500e12, 186e9, 8e12, 900e9, network=50e9, node=72, gathers_ahead=True),
   )
 }
 # What devices call themselves. Others of a family have other peaks: names must be whole.
 KINDS = {
+  'NVIDIA A100-SXM4-80GB': 'a100',
   'NVIDIA H100 80GB HBM3': 'h100',
   'NVIDIA H200': 'h200',
+  'NVIDIA B200': 'b200',
   'NVIDIA GB200': 'gb200',
   'TPU v5': 'v5p',
   'TPU v5p': 'v5p',

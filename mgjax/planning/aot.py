@@ -1,4 +1,4 @@
-"""Compiles training steps ahead of time for TPU topologies, without devices."""
+"""Compiles training steps ahead of time for TPUs and NVIDIA GPUs, without devices."""
 
 import contextlib
 import dataclasses
@@ -25,6 +25,7 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
+from mgjax.planning.gpu_targets import target_config
 from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.training.state import abstract_state, shardings_of
 
@@ -54,9 +55,9 @@ def compile_step(
 ) -> CompiledStep:
   """Compiles forward, backward, AdamW and average for a topology; nothing runs.
 
-  Raises ConfigError as `tpu_devices` does, or where the mesh does not fit the topology.
+  Raises ConfigError as `devices_of` does, or where the mesh does not fit the topology.
   """
-  devices = tpu_devices(topology)
+  devices = devices_of(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
   spec = make_flow_step_spec(fields, latents[-1])
   state = abstract_state(spec.init, spec.optimizer, mesh)
@@ -74,16 +75,17 @@ def compile_step(
     frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
   with jax.set_mesh(mesh):
     step = jax.jit(spec.make_step(), donate_argnums=0, out_shardings=shardings)
-    return compile_lowered(lambda: step.lower(state, abstract, frozen), mesh.devices.flat[0])
+    return compile_lowered(lambda: step.lower(state, abstract, frozen), mesh)
 
 
-def compile_lowered(lower: Callable[[], Any], device: Any) -> CompiledStep:
-  """Compiles what `lower` returns, for devices like this one."""
+def compile_lowered(lower: Callable[[], Any], mesh: Mesh) -> CompiledStep:
+  """Compiles what `lower` returns, for the devices of a mesh."""
   began = time.monotonic()
   with warnings.catch_warnings():
     # Without a device no program can be read back from the cache: it is compiled again.
     warnings.filterwarnings('ignore', 'Error reading persistent compilation cache entry')
-    compiled = lower().compile(compiler_options=compiler_options(device))
+    options = compiler_options(mesh.devices.flat[0], mesh.size)
+    compiled = lower().compile(compiler_options=options)
   seconds = time.monotonic() - began
   memory = compiled.memory_analysis()  # before the text, whose making may fail
   # The compiler's peak counts what waits in the host's memory as well; this sum cannot.
@@ -116,27 +118,35 @@ def placed_shapes(boxes: Tree, mesh: Mesh) -> Tree:
   return jax.tree.map(placed, boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
 
 
-def tpu_devices(topology: Topology) -> list[Any]:
-  """Returns the devices of a TPU topology that only the compiler knows.
+def devices_of(topology: Topology) -> list[Any]:
+  """Returns the devices of a topology that only the compiler knows.
 
-  Raises ConfigError where it is not of TPUs, or libtpu is not installed or knows no such topology.
+  Raises ConfigError where the compiler is not installed or knows no such topology.
   """
-  if not topology.torus:
+  chip, shape = topology.chip, topology.shape
+  try:
+    if topology.torus:
+      with _without_tpu():
+        name = f'{chip.name}:{"x".join(map(str, shape[: chip.rank]))}'
+        found = topologies.get_topology_desc(platform='tpu', topology_name=name)
+    else:
+      gpus, nodes = shape
+      found = topologies.get_topology_desc(
+        platform='cuda',
+        topology_name=chip.name,
+        target_config=target_config(chip.name),
+        topology=f'1x{nodes}x{gpus}',  # slices x nodes x GPUs of one
+      )
+  except ConfigError:
+    raise
+  except Exception as error:
+    problem = (str(error).splitlines() or [type(error).__name__])[0]
+    compiler, extra = ('libtpu', 'tpu') if topology.torus else ("JAX's CUDA plug-in", 'cuda_compile')
     raise ConfigError(
-      f'{topology.name} is of GPUs, whose programs need one to be compiled; leave --compile away'
-    )
-  chips = topology.shape[: topology.chip.rank]
-  name = f'{topology.chip.name}:{"x".join(map(str, chips))}'
-  with _without_tpu():
-    try:
-      description = topologies.get_topology_desc(platform='tpu', topology_name=name)
-    except Exception as error:
-      problem = (str(error).splitlines() or [type(error).__name__])[0]
-      raise ConfigError(
-        f'cannot compile for {topology.name}: {problem}; the compiler is libtpu, which '
-        "pip install -e '.[tpu]' installs; a plan without --compile needs no compiler"
-      ) from error
-  return list(np.asarray(description.devices).reshape(-1))
+      f'cannot compile for {topology.name}: {problem}; the compiler is {compiler}, which '
+      f"pip install -e '.[{extra}]' installs; a plan without --compile needs no compiler"
+    ) from error
+  return list(np.asarray(found.devices).reshape(-1))
 
 
 @contextlib.contextmanager

@@ -110,9 +110,7 @@ EFFICIENCIES = {
       'low: 5 forward times, as inferred of v5p; nothing published of this chip; high: assumed',
     ),
   ),
-  'h100': _UNKNOWN,
-  'h200': _UNKNOWN,
-  'gb200': _UNKNOWN,
+  **dict.fromkeys(('a100', 'h100', 'h200', 'b200', 'gb200'), _UNKNOWN),
 }
 
 # MFU of whole training steps that others published.

@@ -13,7 +13,7 @@ from mgjax.parallel.rules import AXES
 from mgjax.planning.efficiency import Ends
 from mgjax.planning.policies import ORDER, find_policy
 from mgjax.planning.programs.audit import audit
-from mgjax.planning.programs.placement import audit_failures, group_collectives
+from mgjax.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.planning.search import (
   FREE,
   LongestVideo,
@@ -155,7 +155,7 @@ def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
-  Raises ConfigError where the topology is not of TPUs, or their compiler is not installed.
+  Raises ConfigError where the compiler of the topology's chips is not installed.
   """
   # Not above: an estimate needs no compiler.
   from mgjax.planning.aot import compile_step
@@ -175,6 +175,8 @@ def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
     notes.append('the compiler gave no text: collectives are those of the formula')
   else:
     found = audit(result.hlo)
+    if not plan.topology.torus:
+      notes += gpu_kernels(result.hlo, work)
     notes += audit_failures(found, work.dim**2 * work.itemsize // chosen.sizes['tensor'])
     placed = group_collectives(found, chosen.sizes, plan.topology)
     chosen = with_collectives(work, plan.topology, chosen, placed)

@@ -23,6 +23,7 @@ PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
   'serve': 'a service of videos, /v1/videos, with jobs that survive',
   'cuda': 'NVIDIA GPUs',
+  'cuda_compile': 'plans compiled for NVIDIA GPUs, without one',
   'curation': 'raw videos to training sets: shots, optical flow, text, copies',
   'dev': '`make lint`',
   'dlib': "faces by dlib's networks",

@@ -13,7 +13,7 @@ from mgjax.nn.attention import EXCHANGES, attend, heads_exchanged
 from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.aot import tpu_devices
+from mgjax.planning.aot import devices_of
 from mgjax.planning.programs.hlo import parse_program
 
 B, N, G, K = 2, 48, 4, 8
@@ -108,7 +108,7 @@ def test_heads_travel_in_whole_tiles(topology, rows):
   """Of tiles of two rows one head of one video fills half, and copies there and back are slow."""
   pytest.importorskip('libtpu')
   place, tokens, heads, size = parse_topology(topology), 16_384, 8, 128
-  devices = tpu_devices(place)
+  devices = devices_of(place)
   mesh = make_mesh({'context': 8}, devices=devices, torus=place.torus)
   cut = NamedSharding(mesh, PartitionSpec(None, 'context'))
   x = jax.ShapeDtypeStruct((rows, tokens, heads, size), jnp.bfloat16, sharding=cut)

@@ -14,7 +14,7 @@ from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.gather import scatter_in_stages
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.aot import tpu_devices
+from mgjax.planning.aot import devices_of
 
 
 @pytest.mark.parametrize('sizes', [{'fsdp': 8}, {'data': 2, 'fsdp': 4}, {'fsdp': 2, 'context': 4}])
@@ -45,7 +45,7 @@ def test_a_sum_in_two_stages_is_the_sum_at_once(sizes, dimension):
 def test_no_whole_gradient_is_summed_where_all_chips_lie_on_one_axis(topology, width):
   pytest.importorskip('libtpu')
   place = parse_topology(topology)
-  devices = tpu_devices(place)
+  devices = devices_of(place)
   mesh = make_mesh({'fsdp': len(devices)}, devices=devices, torus=place.torus)
   cut = lambda *shape: jax.ShapeDtypeStruct(  # noqa: E731
     shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec('fsdp'))

@@ -5,7 +5,7 @@ import pytest
 from configs.video import t2iv_768
 from mgjax.parallel.chips import parse_topology
 from mgjax.planning import plan as planning
-from mgjax.planning.aot import tpu_devices
+from mgjax.planning.aot import devices_of
 from mgjax.planning.report import plan_as_json
 from mgjax.planning.workload import make_workload, read_outline
 
@@ -67,9 +67,9 @@ def test_a_topology_that_the_compiler_does_not_know_is_a_sentence():
   with pytest.raises(
     planning.ConfigError, match=r'cannot compile for v5p:3x5x7: .*without --compile'
   ):
-    tpu_devices(parse_topology('v5p:3x5x7'))
+    devices_of(parse_topology('v5p:3x5x7'))
   with pytest.raises(planning.ConfigError, match=r'is of GPUs, .* leave --compile away'):
-    tpu_devices(parse_topology('h100:8x64'))
+    devices_of(parse_topology('h100:8x64'))
 
 
 # Mesh, GiB a chip of the leanest policy, policy and samples a step that are recommended, and the

@@ -5,12 +5,17 @@ and what is wrong.
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import jax.numpy as jnp
+
+from mgjax.nn.attention import FEW_SCORES
+from mgjax.nn.kernels import cudnn
 from mgjax.parallel.chips import Topology
 from mgjax.planning.communication import Collective, exchange_seconds
 from mgjax.planning.efficiency import Ends, rates_of
 from mgjax.planning.network import AxisNetwork, axis_networks
 from mgjax.planning.programs.audit import CompiledCollective
-from mgjax.planning.programs.work import Work
+from mgjax.planning.programs.work import CUDNN, Work
+from mgjax.planning.workload import Workload
 
 SMALL = 2**20  # bytes; below, collectives are reported together
 
@@ -116,6 +121,22 @@ def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str
     elif each.kind in ('all-gather', 'reduce-scatter') and each.dtype == 'f32':
       said.append(f'FAIL {each.kind} in float32, {each.largest / 2**20:.0f} MiB: {each.source}')
   return sorted(set(said))
+
+
+def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
+  """Says which kernels a program for GPUs has; 'FAIL' where attention is not cuDNN's and could be."""
+  backward = hlo.count(f'{CUDNN}Backward"')
+  forward, products = hlo.count(f'{CUDNN}"'), hlo.count('__triton_nested_gemm_fusion')
+  said = [
+    f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} products '
+    'of Triton, whose tiles are the default: they are tuned on a GPU'
+  ]
+  head = (1, work.tokens, work.heads, work.dim // work.heads)
+  able = work.itemsize == 2 and cudnn.supported(head, head, jnp.bfloat16)
+  many = work.tokens**2 * work.heads >= FEW_SCORES
+  if many and able and work.attention in ('auto', 'flash') and not (forward and backward >= trained):
+    said.append('FAIL attention is not a kernel of cuDNN: its scores go through memory')
+  return said
 
 
 def _wires(axis: str, sizes: Mapping[str, int], topology: Topology) -> AxisNetwork | None:

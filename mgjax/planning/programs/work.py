@@ -30,6 +30,7 @@ _SLICES = ('dynamic-slice', 'slice', 'gather')
 _BACKWARD_KERNEL = re.compile(r'dkv|dq|bwd|backward')
 _FORWARD_KERNEL = re.compile(r'fwd|forward')
 _KERNEL = 'custom_call_target="tpu_custom_call"'
+CUDNN = 'custom_call_target="__cudnn$fmhaSoftmax'  # XLA's name of cuDNN's attention on GPUs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,15 +185,15 @@ class WorkCounter:
     return _convolution(step.rest, left, right, out)
 
   def _kernel(self, step: Instruction) -> Work:
-    """An attention kernel by its name, from queries (.. n k) and keys (.. m k)."""
+    """An attention kernel by its name, from queries (.. n k) and keys (.. m k); cuDNN's (b n h k)."""
     match = re.search(r'operand_layout_constraints=\{(.*?\})\}', step.rest)
-    if _KERNEL not in step.rest or not match:
+    if not match or not (_KERNEL in step.rest or CUDNN in step.rest):
       return Work()
     floats = [p for p in arrays_of(match[1]) if p.dtype[0] in 'bf' and len(p.sizes) > 2]
     if len(floats) < 3:
       return Work()
     queries, keys = floats[0].sizes, floats[1].sizes
-    product = 2.0 * math.prod(queries) * keys[-2]
+    product = 2.0 * math.prod(queries) * keys[-3 if CUDNN in step.rest else -2]
     if _BACKWARD_KERNEL.search(step.name):
       return Work(backward=BACKWARD * product)
     return Work(forward=FORWARD * product) if _FORWARD_KERNEL.search(step.name) else Work()

@@ -1,4 +1,4 @@
-"""Compiles samplers ahead of time for TPU topologies, without devices (Movie Gen §3.4.2)."""
+"""Compiles samplers ahead of time for TPUs and NVIDIA GPUs, without devices (Movie Gen §3.4.2)."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
-from mgjax.planning.aot import CompiledStep, compile_lowered, placed_shapes, tpu_devices
+from mgjax.planning.aot import CompiledStep, compile_lowered, devices_of, placed_shapes
 from mgjax.planning.communication import Collective
 from mgjax.planning.plan import COMPILED
 from mgjax.planning.programs.audit import audit
@@ -76,7 +76,7 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   Noise and conditions are whole on every device, as a pipeline gives them.
   """
   asked, place = sampling.asked, sampling.place
-  mesh = make_mesh(sampling.sizes, devices=tpu_devices(place), torus=place.torus)
+  mesh = make_mesh(sampling.sizes, devices=devices_of(place), torus=place.torus)
   latents, whole = asked.work.latents, replicated(mesh)
   inputs = small_inputs(model, latents[-1])
   boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
@@ -88,7 +88,7 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   batch = {name: rows_of(like.shape[1:], like.dtype) for name, like in example.items()}
   arguments = (placed_shapes(boxes, mesh), batch, rows_of(latents, jnp.float32))
   with jax.set_mesh(mesh):
-    return compile_lowered(lambda: generate.lower(*arguments), mesh.devices.flat[0])
+    return compile_lowered(lambda: generate.lower(*arguments), mesh)
 
 
 def _shared(found: Sequence[Collective], passes: int) -> list[Collective]:
