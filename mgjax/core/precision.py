@@ -31,3 +31,8 @@ def stored_type(name: str) -> jnp.dtype:
       'type that they are saved in'
     )
   return jnp.dtype(STORED[name])
+
+
+def wide(dtype: jnp.dtype) -> jnp.dtype:
+  """Returns the type in which numbers of a type are summed: float32, or float64 of such."""
+  return jnp.promote_types(dtype, jnp.float32)

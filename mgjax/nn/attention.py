@@ -10,6 +10,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh
 
+from mgjax.core.derivatives import is_forward_mode, with_backward
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
@@ -80,6 +81,7 @@ def attend(
     if value not in known:
       raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
   shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))
+  impl = impl if not is_forward_mode() or impl == 'xla' else 'forward'
   how = (impl, exchange, saved_as, tiles, ambient())
   return _make_attend(*shapes, mask is not None, *how)(q, k, v, mask)
 
@@ -120,10 +122,6 @@ def _make_attend(
   """Makes the attention of given shapes and types; on a mesh, as shard_map regions."""
   forward, backward = _on_devices(query, key, masked, impl, exchange, tiles, mesh)
 
-  @jax.custom_vjp
-  def attention(q, k, v, mask):
-    return run(q, k, v, mask)[0]
-
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
     y, lse = checkpoint_name(y, saved_as), checkpoint_name(lse, f'{saved_as}_sums')
@@ -134,8 +132,7 @@ def _make_attend(
     saved, mask, y, lse = residuals
     return *backward(saved, mask, y, lse, dy), None
 
-  attention.defvjp(run, run_back)
-  return attention
+  return with_backward(lambda *inputs: run(*inputs)[0], run_back, run)
 
 
 def _on_devices(query, key, masked, impl, exchange, tiles, mesh):
@@ -221,8 +218,9 @@ def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
   """Returns the kernel of each platform; 'default' is that of all others."""
   b, n, g, _ = q_shape
   few = b * n * g * k_shape[1] < FEW_SCORES
-  if impl in ('xla', 'blockwise') or (impl == 'auto' and few):
-    return {'default': BLOCKWISE if impl == 'blockwise' else XLA}
+  if impl in ('xla', 'blockwise', 'forward') or (impl == 'auto' and few):
+    blocks = impl == 'blockwise' or (impl == 'forward' and not few)
+    return {'default': BLOCKWISE if blocks else XLA}
   small = jax.default_backend() == 'tpu' and jax.devices()[0].device_kind in SMALL_TPUS
   kernels = {'default': BLOCKWISE, 'tpu': SPLASH if small or impl == 'splash' else TPU}
   if cudnn.supported(q_shape, k_shape, dtype):

@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterator
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
+from mgjax.core.derivatives import with_backward
 from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import parameter
 from mgjax.nn.patch import Patch
@@ -46,7 +46,6 @@ class Depthwise(nn.Module):
     return place_tokens(place_channels(y))
 
 
-@jax.custom_vjp
 def convolve(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> Array:
   """Returns y_p = sum over o of taps_o * x_(p + o), zero outside of the grid.
 
@@ -54,14 +53,14 @@ def convolve(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> Arr
   The gradients are written out: what JAX derives keeps 27 shifted arrays, pads 27 more and sums
   over places in a way that XLA does not vectorise (docs/performance.md).
   """
+  return _convolve(x, taps)
+
+
+def _convolved(x: Array, taps: Array) -> Array:
   total = jnp.zeros_like(x)
   for offset, near in _shifted(x):
     total = total + near * taps[offset][None, None, None, None]
   return total
-
-
-def _forward(x: Array, taps: Array) -> tuple[Array, tuple[Array, Array]]:
-  return convolve(x, taps), (x, taps)
 
 
 def _backward(kept: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
@@ -70,10 +69,10 @@ def _backward(kept: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
   for offset, near in _shifted(x):
     total = ones @ (near * y).reshape(-1, y.shape[-1])
     of_taps = of_taps.at[offset].set(total[0])
-  return convolve(y, taps[::-1, ::-1, ::-1]), of_taps
+  return _convolved(y, taps[::-1, ::-1, ::-1]), of_taps
 
 
-convolve.defvjp(_forward, _backward)
+_convolve = with_backward(_convolved, _backward)
 
 
 def _shifted(x: Array) -> Iterator[tuple[tuple[int, ...], Array]]:

@@ -35,8 +35,9 @@ class Chip:
 
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
-# one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU (of
-# A100s 200), both taken as they are. GB200 is one GPU of an NVL72 rack, whose network is assumed to be the same.
+# one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU
+# (of A100s 200), both taken as they are. GB200 is one GPU of an NVL72 rack, whose network is taken
+# to be the same.
 CHIPS = {
   chip.name: chip
   for chip in (

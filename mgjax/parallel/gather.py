@@ -18,6 +18,7 @@ from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import AbstractMesh
 
+from mgjax.core.derivatives import with_backward
 from mgjax.core.typing import Array
 from mgjax.parallel.halo import halo
 from mgjax.parallel.rules import Entry, ambient, parameter_entries, size, spec, token_entries
@@ -117,14 +118,7 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
     backward, in_specs=(x_spec, w_spec, y_spec), out_specs=(x_spec, w_spec), check_vma=False
   )
 
-  @jax.custom_vjp
-  def region(x, kernels):
-    return run(x, kernels)
-
-  region.defvjp(
-    lambda x, kernels: (run(x, kernels), (x, kernels)), lambda saved, dys: run_back(*saved, dys)
-  )
-  return region
+  return with_backward(run, lambda saved, dys: run_back(*saved, dys))
 
 
 def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:

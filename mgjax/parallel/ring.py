@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mgjax.core.precision import wide
 from mgjax.core.typing import Array
 
 AXIS = 'context'
@@ -43,7 +44,7 @@ def forward(
     merged = jnp.logaddexp(lse, other)
     weights = (jnp.exp(x - merged).swapaxes(1, 2)[..., None] for x in (lse, other))
     first, second = weights
-    return total * first + y.astype(jnp.float32) * second, merged
+    return total * first + y.astype(total.dtype) * second, merged
 
   def step(carry, _):
     total, lse, keys = carry
@@ -53,7 +54,7 @@ def forward(
 
   following = around(keys)
   y, lse = kernel(q, *keys)
-  carry = (y.astype(jnp.float32), lse, following)
+  carry = (y.astype(wide(y.dtype)), lse, following)
   (total, lse, keys), _ = lax.scan(step, carry, None, length=steps - 2)
   total, lse = merge(total, lse, *kernel(q, *keys))
   return total.astype(q.dtype), lse

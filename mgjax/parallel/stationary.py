@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import AbstractMesh
 
+from mgjax.core.derivatives import with_backward
+from mgjax.core.precision import wide
 from mgjax.core.typing import Array
 from mgjax.parallel.rules import Entry, size, spec, token_entries
 
@@ -60,7 +62,7 @@ def make_stationary(
     return lax.dynamic_slice_in_dim(array, begin, length, axis)
 
   def summed(array: Array, entry: Entry) -> Array:
-    return lax.psum(array.astype(jnp.float32), entry) if entry else array
+    return lax.psum(array.astype(wide(array.dtype)), entry) if entry else array
 
   def forward(x, kernels):
     piece = own(whole(x, 0, rows), 1, inputs)
@@ -88,11 +90,4 @@ def make_stationary(
     backward, in_specs=(x_spec, w_spec, y_spec), out_specs=(x_spec, w_spec), check_vma=False
   )
 
-  @jax.custom_vjp
-  def product(x, kernels):
-    return run(x, kernels)
-
-  product.defvjp(
-    lambda x, kernels: (run(x, kernels), (x, kernels)), lambda saved, dys: run_back(*saved, dys)
-  )
-  return product
+  return with_backward(run, lambda saved, dys: run_back(*saved, dys))

@@ -141,7 +141,9 @@ def devices_of(topology: Topology) -> list[Any]:
     raise
   except Exception as error:
     problem = (str(error).splitlines() or [type(error).__name__])[0]
-    compiler, extra = ('libtpu', 'tpu') if topology.torus else ("JAX's CUDA plug-in", 'cuda_compile')
+    compiler, extra = "JAX's CUDA plug-in", 'cuda_compile'
+    if topology.torus:
+      compiler, extra = 'libtpu', 'tpu'
     raise ConfigError(
       f'cannot compile for {topology.name}: {problem}; the compiler is {compiler}, which '
       f"pip install -e '.[{extra}]' installs; a plan without --compile needs no compiler"

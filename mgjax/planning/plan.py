@@ -91,7 +91,8 @@ def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Pl
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
-  topology, else the one that the search ranks first; without an exchange, the configuration's.
+  topology, else the one that the search ranks first; without a policy or an exchange, the
+  configuration's own, even where another is faster or this one does not fit.
   """
   chips = parse_topology(topology)
   exchange = choices.exchange or work.exchange
@@ -99,7 +100,8 @@ def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Pl
   choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
   _check(work, chips, choices)
   options = {'mesh': mesh, 'exchange': exchange, 'rows': choices.rows}
-  found = search(work, chips, remat=choices.remat, include_unfit=True, **options)
+  remat = choices.remat or work.remat
+  found = search(work, chips, remat=remat, include_unfit=True, **options)
   if not found:
     raise ConfigError(
       f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '

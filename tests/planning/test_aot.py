@@ -1,18 +1,21 @@
-"""Steps compiled for TPUs that are not there: what fits, what travels, and what waits."""
+"""Steps compiled for TPUs and GPUs that are not there: what fits, what travels, and what waits."""
+
+import re
 
 import pytest
 
 from configs.video import t2iv_768
-from mgjax.parallel.chips import parse_topology
+from mgjax.parallel.chips import find_chip, parse_topology
+from mgjax.planning import aot
 from mgjax.planning import plan as planning
-from mgjax.planning.aot import devices_of
+from mgjax.planning.gpu_targets import TARGETS
+from mgjax.planning.programs.placement import gpu_kernels
 from mgjax.planning.report import plan_as_json
 from mgjax.planning.workload import make_workload, read_outline
 
 
-@pytest.fixture(autouse=True)
-def compiler():
-  pytest.importorskip('libtpu')
+def needs_compiler(topology):
+  pytest.importorskip('jax_plugins.xla_cuda13' if topology.startswith('h100') else 'libtpu')
 
 
 def small():
@@ -40,9 +43,13 @@ def by_kind(answer, what):
           if each['what'] == what}  # fmt: skip
 
 
-@pytest.mark.parametrize(('topology', 'exchange'), [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring')])
+@pytest.mark.parametrize(
+  ('topology', 'exchange'),
+  [('v5e:4x4', 'ulysses'), ('v6e:4x4', 'ring'), ('h100:8x2', 'ulysses'), ('h100:8x2', 'ring')],
+)
 @pytest.mark.tpu_aot
 def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exchange):
+  needs_compiler(topology)
   mesh = {'fsdp': 4, 'context': 4}
   choices = planning.Choices(mesh, remat='attention', exchange=exchange)
   estimated = plan_as_json(planned(small(), topology, choices))
@@ -63,13 +70,41 @@ def test_weights_are_gathered_in_bfloat16_and_gradients_scattered(topology, exch
     assert bytes_of(answer, what) <= 1.05 * bytes_of(estimated, what)
 
 
-def test_a_topology_that_the_compiler_does_not_know_is_a_sentence():
-  with pytest.raises(
-    planning.ConfigError, match=r'cannot compile for v5p:3x5x7: .*without --compile'
-  ):
-    devices_of(parse_topology('v5p:3x5x7'))
-  with pytest.raises(planning.ConfigError, match=r'is of GPUs, .* leave --compile away'):
-    devices_of(parse_topology('h100:8x64'))
+@pytest.mark.parametrize(('topology', 'extra'), [('v5p:3x5x7', 'tpu'), ('h100:8', 'cuda_compile')])
+def test_a_topology_without_a_compiler_that_knows_it_is_a_sentence(topology, extra, monkeypatch):
+  def unknown(**fields):
+    raise NotImplementedError('no such plug-in')
+
+  if topology == 'h100:8':
+    monkeypatch.setattr(aot.topologies, 'get_topology_desc', unknown)
+  said = rf"cannot compile for {topology}: .*'\.\[{extra}\]'.* without --compile"
+  with pytest.raises(planning.ConfigError, match=said):
+    aot.devices_of(parse_topology(topology))
+
+
+@pytest.mark.tpu_aot
+@pytest.mark.parametrize('chip', TARGETS)
+def test_xla_reads_the_description_of_every_gpu(chip):
+  needs_compiler('h100')
+  found = aot.devices_of(parse_topology(f'{chip}:8'))
+  assert len(found) == 8 and find_chip(found[0].device_kind).name == chip
+
+
+@pytest.mark.tpu_aot
+def test_attention_on_gpus_is_a_kernel_of_cudnn_and_what_is_not_is_complained_of():
+  needs_compiler('h100')
+  config, choices = small(), planning.Choices({'fsdp': 8}, rows=8)
+  notes = compiled(config, 'h100:8', choices)['notes']
+  assert any(re.match(r'kernels: attention of cuDNN [1-9]\d* times forward, [1-9]', note)
+             for note in notes)  # fmt: skip
+  assert not [note for note in notes if note.startswith('FAIL')]
+  result = aot.compile_step(
+    planning.planned_fields(config.to_dict(), planned(config, 'h100:8', choices))
+    | {'model': config.model.to_dict() | {'attention': 'blockwise'}},
+    parse_topology('h100:8'), {'fsdp': 8}, (8, 32, 32, 16), 8,
+  )  # fmt: skip
+  work = planned(config, 'h100:8', choices).work
+  assert [each[:4] for each in gpu_kernels(result.hlo, work)] == ['kern', 'FAIL']
 
 
 # Mesh, GiB a chip of the leanest policy, policy and samples a step that are recommended, and the
@@ -86,6 +121,7 @@ PODS = {
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize('topology', PODS)
 def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
+  needs_compiler(topology)
   mesh, leanest, remat, rows, utilisation = PODS[topology]
   config = t2iv_768.get_config('30b')
   lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))

@@ -7,6 +7,7 @@ as soon as those leave the caches (docs/performance.md).
 import jax.numpy as jnp
 from jax import lax
 
+from mgjax.core.precision import wide
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED, Saved
 
@@ -73,7 +74,7 @@ def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
 
 
 def _product(x: Array, y: Array) -> Array:
-  return jnp.dot(x, y, preferred_element_type=jnp.float32)
+  return jnp.dot(x, y, preferred_element_type=wide(x.dtype))
 
 
 def _scores(query: Array, keys_t: Array, valid: Array | None) -> Array:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mgjax.core.precision import wide
 from mgjax.core.typing import Array
 from mgjax.nn.kernels.kernel import MASKED, Saved
 
@@ -12,7 +13,7 @@ def forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Ar
   scores = _scores(q, k, mask)
   lse = jax.nn.logsumexp(scores, axis=-1)
   weights = jnp.exp(scores - lse[..., None]).astype(v.dtype)
-  y = jnp.einsum('bgnm,bmgk->bngk', weights, v, preferred_element_type=jnp.float32)
+  y = jnp.einsum('bgnm,bmgk->bngk', weights, v, preferred_element_type=wide(q.dtype))
   return y.astype(q.dtype), lse
 
 
@@ -20,7 +21,7 @@ def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
   """Returns dQ, dK, dV; see `kernel.py`."""
   q, k, v, mask, delta, lse = saved
   weights = jnp.exp(_scores(q, k, mask) - lse[..., None])
-  dweights = jnp.einsum('bngk,bmgk->bgnm', dy, v, preferred_element_type=jnp.float32)
+  dweights = jnp.einsum('bngk,bmgk->bgnm', dy, v, preferred_element_type=wide(q.dtype))
   dscores = (weights * (dweights - delta[..., None]) * q.shape[-1] ** -0.5).astype(q.dtype)
   dv = jnp.einsum('bgnm,bngk->bmgk', weights.astype(dy.dtype), dy)
   dq = jnp.einsum('bgnm,bmgk->bngk', dscores, k)
@@ -30,5 +31,5 @@ def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
 
 def _scores(q: Array, k: Array, mask: Array | None) -> Array:
   scale = q.shape[-1] ** -0.5
-  scores = jnp.einsum('bngk,bmgk->bgnm', q * scale, k, preferred_element_type=jnp.float32)
+  scores = jnp.einsum('bngk,bmgk->bgnm', q * scale, k, preferred_element_type=wide(q.dtype))
   return scores if mask is None else jnp.where(mask[:, None, None], scores, MASKED)

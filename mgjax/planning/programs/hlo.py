@@ -1,4 +1,4 @@
-"""Reads the text of a compiled TPU program: computations, instructions, arrays.
+"""Reads the text of a compiled program: computations, instructions, arrays.
 
 Constants may take many lines, some of which begin with '}': a computation ends where the next one
 begins. Loops are `while` instructions whose condition holds the number of turns as a constant.
@@ -24,6 +24,7 @@ _CALLED = re.compile(
   r'\b(body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)'
 )
 _BRANCHES = re.compile(r'\b(?:branch_computations|called_computations)=\{([^}]*)\}')
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _CONSTANT = re.compile(r'^[su](?:32|64)\[\]\S* constant\((\d+)\)')
 
 
@@ -80,9 +81,14 @@ class Program:
   entry: str
 
   def turns(self, instruction: Instruction) -> int:
-    """Returns the constant that the condition of a `while` compares with; 1 for all others."""
+    """Returns how often the body of a `while` runs; 1 for all others.
+
+    Programs for GPUs say it; of those for TPUs it is the constant that the condition compares with.
+    """
     if instruction.opcode != 'while':
       return 1
+    if said := _TURNS.search(instruction.rest):
+      return int(said[1])
     names = [m[2] for m in _CALLED.finditer(instruction.rest) if m[1] == 'condition']
     constants = []
     while names:
@@ -94,7 +100,7 @@ class Program:
 
 
 def parse_program(hlo: str) -> Program:
-  """Splits a program, as `compiled.as_text()` of a TPU gives it, into computations."""
+  """Splits a program, as `compiled.as_text()` gives it, into computations."""
   computations: dict[str, list[Instruction]] = {}
   current: list[Instruction] = []
   entry = ''

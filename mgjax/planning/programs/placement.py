@@ -124,17 +124,17 @@ def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str
 
 
 def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
-  """Says which kernels a program for GPUs has; 'FAIL' where attention is not cuDNN's and could be."""
+  """Says which kernels a program for GPUs has, and 'FAIL' where attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
   forward, products = hlo.count(f'{CUDNN}"'), hlo.count('__triton_nested_gemm_fusion')
   said = [
-    f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} products '
-    'of Triton, whose tiles are the default: they are tuned on a GPU'
+    f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} '
+    'products of Triton, whose tiles are the default: they are tuned on a GPU'
   ]
   head = (1, work.tokens, work.heads, work.dim // work.heads)
   able = work.itemsize == 2 and cudnn.supported(head, head, jnp.bfloat16)
-  many = work.tokens**2 * work.heads >= FEW_SCORES
-  if many and able and work.attention in ('auto', 'flash') and not (forward and backward >= trained):
+  able &= work.tokens**2 * work.heads >= FEW_SCORES and work.attention in ('auto', 'flash')
+  if able and not (forward and backward >= trained):
     said.append('FAIL attention is not a kernel of cuDNN: its scores go through memory')
   return said
 

@@ -185,7 +185,7 @@ class WorkCounter:
     return _convolution(step.rest, left, right, out)
 
   def _kernel(self, step: Instruction) -> Work:
-    """An attention kernel by its name, from queries (.. n k) and keys (.. m k); cuDNN's (b n h k)."""
+    """An attention kernel by its name, of queries (.. n k) and keys (.. m k); cuDNN's (b n g k)."""
     match = re.search(r'operand_layout_constraints=\{(.*?\})\}', step.rest)
     if not match or not (_KERNEL in step.rest or CUDNN in step.rest):
       return Work()

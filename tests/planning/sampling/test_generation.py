@@ -149,7 +149,7 @@ def test_the_answer_is_text_and_json(answer):
   ({'exchange': 'pigeon'}, "unknown exchange 'pigeon'"),
   ({'mesh': {'data': 8}}, '2 rows a pass do not divide over the mesh data=8; give more --rows'),
   ({'mesh': {'context': 3}}, 'the mesh context = 3 has 3 devices'),
-  ({'topology': 'h100:8', 'how': 'compile'}, 'is of GPUs'),
+  ({'topology': 'v5p:3x5x7', 'how': 'compile'}, 'cannot compile for v5p:3x5x7'),
 ])  # fmt: skip
 def test_what_cannot_be_planned_is_a_sentence(options, sentence):
   with pytest.raises(ConfigError, match=sentence):
