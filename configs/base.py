@@ -219,6 +219,20 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
   return config
 
 
+def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
+  """Makes of a configuration one that learns steps of any length from data, guided by `guidance`.
+
+  See mgjax/flow/mean_flow.py. Nothing of it is the report's.
+  """
+  config.model.conditionings.step_size = ConfigDict({'kind': 'step_size'})
+  config.objective.dropout.step_size = 0.0
+  config.objective.mean_flow = ConfigDict({'guidance': guidance, 'share': 0.5, 'power': 1.0})
+  config.sample.schedule = ConfigDict({'name': 'linear'})
+  config.sample.update(solver='euler', steps=1)
+  config.sample.guidance = tuple((name, 1.0) for name, _ in config.sample.guidance)
+  return config
+
+
 def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:
   """Makes of a configuration of few steps one that learns them by matching distributions.
 

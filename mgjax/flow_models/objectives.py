@@ -19,6 +19,7 @@ from mgjax.flow.distillation.distribution_matching import (
 from mgjax.flow.distillation.few_steps import make_few_steps
 from mgjax.flow.distillation.guidance import make_guidance_distillation
 from mgjax.flow.distillation.preference import make_preference
+from mgjax.flow.mean_flow import make_mean_flow
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.times import make_sampler
@@ -142,6 +143,20 @@ def _make_preference(settings: ObjectiveSettings, model: FlowModel) -> Objective
   )
 
 
+def _make_mean_flow(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
+  _check_told_step(model)
+  conditions = [name for name, rate in settings.dropout.items() if rate]
+  make = functools.partial(make_mean_flow, settings.student, conditions=conditions)
+  return Objectives(
+    train=make(
+      dropout=settings.dropout,
+      drop_all_probability=settings.drop_all_probability,
+      sample_time=make_sampler(**settings.time),
+    ),
+    validate=make(dropout={}, sample_time=make_sampler(**settings.validation_time)),
+  )
+
+
 def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
   return lambda frozen: functools.partial(model.apply, {'params': frozen})
 
@@ -162,4 +177,5 @@ OBJECTIVES: Mapping[str, Callable[[ObjectiveSettings, FlowModel], Objectives]] =
   'adversarial': _make_adversarial,
   'guidance_distillation': _make_guidance,
   'preference': _make_preference,
+  'mean_flow': _make_mean_flow,
 }

@@ -14,6 +14,7 @@ from mgjax.flow.distillation.few_steps import FewSteps
 from mgjax.flow.distillation.guidance import GuidanceDistillation
 from mgjax.flow.distillation.preference import Preference
 from mgjax.flow.guidance import Guidance, check_guidance
+from mgjax.flow.mean_flow import MeanFlow
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
@@ -22,14 +23,15 @@ from mgjax.flow.times import make_sampler
 from mgjax.flow_models.alignment import Alignment
 
 VELOCITY = 'velocity'  # the kind of a model that learns from data alone
-# What a model may learn of a teacher, or of votes, in place of its velocity, by the field that
-# describes it.
+# What a model may learn in place of its velocity, of a teacher, of votes or of data, by the field
+# that describes it.
 STUDENTS = {
   'few_steps': FewSteps,
   'distribution_matching': DistributionMatching,
   'adversarial': Adversarial,
   'guidance_distillation': GuidanceDistillation,
   'preference': Preference,
+  'mean_flow': MeanFlow,
 }
 
 
@@ -58,6 +60,7 @@ class ObjectiveSettings:
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
     preference: fields of `flow.distillation.preference.Preference`: the model learns which of two
       samples is the better one, against the model at `start_from`.
+    mean_flow: fields of `flow.mean_flow.MeanFlow`: the model learns steps of any length from data.
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is
@@ -79,6 +82,7 @@ class ObjectiveSettings:
   adversarial: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   guidance_distillation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   preference: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  mean_flow: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     check(self)
@@ -93,7 +97,7 @@ class ObjectiveSettings:
       )
     if self.alignment and learnt:
       raise ConfigError(f'objective.alignment and objective.{self.kind}; expected one of them')
-    if self.teacher and not isinstance(prediction, FlowMatching):
+    if (self.teacher or self.mean_flow) and not isinstance(prediction, FlowMatching):
       raise ConfigError(
         f'objective.{self.kind} of a model with prediction.name = {self.prediction["name"]!r}; '
         "expected 'flow', whose answer is a velocity"
@@ -106,7 +110,7 @@ class ObjectiveSettings:
 
   @functools.cached_property
   def student(self) -> Any:
-    """What the model learns of a teacher, of a type in `STUDENTS`; None if of data alone."""
+    """What the model learns in place of its velocity, of a type in `STUDENTS`; None if that."""
     if self.kind == VELOCITY:
       return None
     return unpack(STUDENTS[self.kind], getattr(self, self.kind), f'objective.{self.kind}')
@@ -117,9 +121,9 @@ class ObjectiveSettings:
     return unpack(Alignment, self.alignment, 'objective.alignment') if self.alignment else None
 
   @property
-  def steps_learnt(self) -> FewSteps | Simulated | None:
+  def steps_learnt(self) -> FewSteps | Simulated | MeanFlow | None:
     """Which few steps the model learns; None where it learns its velocity."""
-    return self.student if isinstance(self.student, FewSteps | Simulated) else None
+    return self.student if isinstance(self.student, FewSteps | Simulated | MeanFlow) else None
 
   @property
   def guidance_learnt(self) -> GuidanceDistillation | None:

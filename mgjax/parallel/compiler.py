@@ -13,7 +13,7 @@ TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
-# How many collectives may be on their way at once. Of what guides of XLA for GPUs name, the schedule
+# How many collectives may be on their way at once. Of what guides of XLA for GPUs name, a schedule
 # that hides latency is its default by now, and pipelined collectives expose more, of the 30B step
 # compiled for 512 H100 (docs/performance.md has the table); no time was measured.
 GPU = {'xla_gpu_experimental_parallel_collective_overlap_limit': 4}

@@ -1,0 +1,16 @@
+"""Moving digits in one step, learnt from data alone, with guidance inside.
+
+python -m launch.train --config=configs/digits/mean_flow.py --workdir=runs/mean_flow
+python -m launch.evaluate --workdir=runs/mean_flow --steps=1
+
+It stands on the autoencoder and the latents of `make quickstart`; no model is its teacher.
+"""
+
+from ml_collections import ConfigDict
+
+from ..base import mean_flow
+from . import video
+
+
+def get_config() -> ConfigDict:
+  return mean_flow(video.get_config(), guidance=4.0)
