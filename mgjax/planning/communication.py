@@ -12,9 +12,8 @@ from mgjax.planning.network import AxisNetwork
 from mgjax.planning.policies import Policy, find_policy
 from mgjax.planning.workload import Workload, sharding_axes
 
-
-# XLA for GPUs sends what one turn of the loop gathers or scatters together, up to so many bytes (its
-# `kDefaultAllGatherCombineThreshold`).
+# XLA for GPUs sends together what a turn of the loop gathers or scatters, up to so many bytes: its
+# `kDefaultAllGatherCombineThreshold`.
 COMBINED = 30 * 2**20
 
 
@@ -89,7 +88,6 @@ def _weights(
   the gathered matrix with the gradient. Gradients of what trains go back once. A pass of a sampler
   gathers what its passes do not share.
   """
-  turns = work.depth if chip.rank == 0 else math.inf
   kinds = (('all-gather', 2), ('reduce-scatter', 1)) if policy else (('all-gather', 1),)
   totals: dict[tuple[str, str], list[float]] = {}
   entries = sharding_axes(work.parameters, tuple(sizes.values()))
@@ -106,19 +104,13 @@ def _weights(
         total[0] += output * times
         total[1] += times * max(parameter.depth, 1)
   names = {'all-gather': 'weights', 'reduce-scatter': 'gradients'}
-  return [
-    Collective(
-      names[kind],
-      kind,
-      axis,
-      total,
-      int(calls),
-      axes[axis].gather(total, calls),
-      asynchronous=chip.gathers_ahead and kind == 'all-gather',
-    )
-    for (kind, axis), (total, count) in totals.items()
-    for calls in [min(count, max(dict(kinds)[kind] * turns, math.ceil(total / COMBINED)))]
-  ]
+  found = []
+  for (kind, axis), (total, count) in totals.items():
+    turns = dict(kinds)[kind] * work.depth
+    calls = int(count if chip.rank else min(count, max(turns, math.ceil(total / COMBINED))))
+    seconds, ahead = axes[axis].gather(total, calls), chip.gathers_ahead and kind == 'all-gather'
+    found.append(Collective(names[kind], kind, axis, total, calls, seconds, ahead))
+  return found
 
 
 def _reductions(work, sizes, axes) -> list[Collective]:
