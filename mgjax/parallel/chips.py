@@ -64,8 +64,8 @@ class Chip:
 
 # A hop of 1 us is what the authors of 'How to Scale Your
 # Model' count with (jax-ml/scaling-book, sharding.md; of three hops they measured 8 us). Pods of
-# 3,072 GPUs and 1:7 between them are the network that Llama 3 was trained on (arXiv 2407.21783
-# §3.3.1), of the kind of machine and maker of Movie Gen's, whose own is not in public sources.
+# 3,072 GPUs and 1:7 between them are the network of Llama 3 (arXiv 2407.21783), of the machines and
+# the maker of Movie Gen's, whose own is not in public sources.
 HOP = 1e-6
 RAILS = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
