@@ -32,26 +32,23 @@ class LanguageModel:
   def workload(self, rows: int) -> Workload:
     """Returns it as a workload of `rows` rows a step, in bfloat16."""
     d, f, keys = self.dim, self.mlp_dim, self.dim // self.heads * self.key_heads
-    maps = {
-      'query': ('embed', 'heads', d, d), 'out': ('heads', 'embed', d, d),
-      'key': ('embed', 'heads', d, keys), 'value': ('embed', 'heads', d, keys),
-      'gate': ('embed', 'hidden', d, f), 'up': ('embed', 'hidden', d, f),
-      'down': ('hidden', 'embed', f, d),
-    }  # fmt: skip
-    layers = [
-      Parameter(f'{LAYERS}{name}', ('layers', *axes), (self.depth, *shape))
-      for name, (*axes, a, b) in maps.items()
-      for shape in [(a, b)]
+    maps = (  # q, k and v together, out, gate, up, down
+      ('embed', 'heads', d, d + 2 * keys), ('heads', 'embed', d, d),
+      ('embed', 'hidden', d, f), ('embed', 'hidden', d, f), ('hidden', 'embed', f, d),
+    )  # fmt: skip
+    parameters = [
+      Parameter(f'{LAYERS}{n}', ('layers', i, o), (self.depth, a, b))
+      for n, (i, o, a, b) in enumerate(maps)
     ]
-    ends = [('table', ('vocabulary', 'embed')), ('head', ('vocabulary', 'embed'))]
-    others = [Parameter(name, axes, (self.words, d)) for name, axes in ends]
-    one = sum(a * b for *_, a, b in maps.values())
+    table = ('vocabulary', 'embed'), (self.words, d)
+    parameters += [Parameter(name, *table) for name in ('table', 'head')]
+    one = sum(a * b for *_, a, b in maps)
     linear = 2 * self.tokens * (self.depth * one + d * self.words)
     attention = 2 * self.depth * self.tokens**2 * d
     return Workload(
       bucket='', shape=(1, 1, 1), latents=(1, 1, self.tokens, 1), tokens=self.tokens, context=0,
       dim=d, mlp_dim=f, feed_forward='swiglu', affine=True, depth=self.depth, heads=self.heads,
-      itemsize=2, parameters=(*layers, *others), flops=Flops(linear, attention, 0), preset='fsdp',
+      itemsize=2, parameters=tuple(parameters), flops=Flops(linear, attention, 0), preset='fsdp',
       mesh={}, remat='full', attention='auto', exchange='auto', batch=rows,
     )  # fmt: skip
 

@@ -5,7 +5,9 @@ import math
 import typing
 from typing import Annotated
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Fraction, Magnitude, Range, check
+from mgjax.parallel.chips import GIB
 from mgjax.planning.plan import Plan
 from mgjax.planning.roofline import HOST
 
@@ -98,8 +100,16 @@ class Job:
 
   @classmethod
   def of(cls, plan: Plan) -> 'Job':
-    """Returns the job of a plan, with the middle of its seconds; its replicas are those of data."""
+    """Returns the job of a plan, with the middle of its seconds; its replicas are those of data.
+
+    Raises ConfigError for a plan that does not fit.
+    """
     chosen, chip = plan.chosen, plan.topology.chip
+    if not plan.fits:
+      raise ConfigError(
+        f'a step takes {plan.peak_gib:.0f} of {chip.memory / GIB:.0f} GiB on {plan.topology.name}, '
+        'without a tenth left; give more chips, another --mesh or fewer --rows'
+      )
     step = (chosen.time.slow.step + chosen.time.fast.step) / 2
     piece = sum(chosen.bytes[kind] for kind in ('parameters', 'moments', 'average'))
     chips, replicas = plan.topology.devices, chosen.sizes['data']

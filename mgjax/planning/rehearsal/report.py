@@ -11,8 +11,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.planning.efficiency import Ends, words
 from mgjax.planning.plan import Plan
-from mgjax.planning.rehearsal.assumptions import DAY, HOUR, Assumptions
-from mgjax.planning.rehearsal.simulation import PROGRESS
+from mgjax.planning.rehearsal.assumptions import DAY, HOUR, MINUTE, Assumptions
+from mgjax.planning.rehearsal.simulation import AGAIN, PROGRESS
 from mgjax.planning.rehearsal.study import Estimate, Rehearsal
 from mgjax.planning.search import mesh_flag
 
@@ -35,9 +35,7 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
     ('goodput', f'{_share(found.goodput)}; single runs {found.goodput.least:.1%} to '
      f'{found.goodput.most:.1%}'),
   ]  # fmt: skip
-  causes = [(name, each) for name, each in found.causes.items() if name != PROGRESS and each.mean]
-  for name, each in sorted(causes, key=lambda pair: -pair[1].mean):
-    rows.append(('', f'{name:28} {_share(each, 2)}'))
+  rows += [('', f'{name:28} {_share(each, 2)}') for name, each in _losses(found)]
   rows.append(('', ''))
   if math.isinf(best.best):
     rows.append(('checkpoints', 'no failures: none is needed'))
@@ -49,8 +47,8 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
   other = f'; planned with {found.spares}' if found.spares != found.recommended else ''
   rows.append(('spares', f'a kept step is cheapest with {_machines(found.recommended)}{other}'))
   shown = sorted({0, 1, found.recommended // 2, found.recommended, found.recommended + 1})
-  for count in (n for n in shown if n < len(found.by_spares)):
-    rows.append(('', f'{count:3} {_share(found.by_spares[count])}'))
+  counts = (n for n in shown if n < len(found.by_spares))
+  rows += [('', f'{count:3} {_share(found.by_spares[count])}') for count in counts]
   if found.elastic is None or found.elastic_without_spares is None:
     rows.append(('elastic', NO_REPLICAS))
   else:
@@ -67,28 +65,27 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
                  f'were all samples as long; {hours.fast * price / 1e6:.2g} to '
                  f'{hours.slow * price / 1e6:.2g} million dollars'))  # fmt: skip
   rows.append(('sensitivity', 'goodput with half and with twice the'))
-  for name, (half, twice) in sorted(found.changes.items(), key=lambda pair: -_reach(pair[1])):
-    rows.append(('', f'{name:12} {_gain(half):24} {_gain(twice)}'))
+  rows += [('', f'{name:12} {_gain(half):24} {_gain(twice)}')
+           for name, (half, twice) in _ordered(found)]  # fmt: skip
   rows.append(('assumed', ''))
-  for name, text in Assumptions.texts().items():
-    rows.append(('', f'{name} = {getattr(assumed, name):g}: {text}'))
+  texts = Assumptions.texts().items()
+  rows += [('', f'{name} = {getattr(assumed, name):g}: {text}') for name, text in texts]
   return '\n'.join(f'{name:12}{text}'.rstrip() for name, text in rows)
 
 
 def as_json(found: Rehearsal, plan: Plan, price: float) -> dict[str, Any]:
   """Returns all numbers as plain JSON values; what is infinite is null."""
-  numbers = _finite(dataclasses.asdict(found))
   lost = (1 - found.goodput.mean) * found.chip_hours
-  return {
+  numbers = dataclasses.asdict(found) | {
     'topology': plan.topology.name,
     'mesh': dict(plan.chosen.sizes),
-    'seconds_between_failures': _finite(found.job.between_failures(found.assumed)),
-    **numbers,
+    'seconds_between_failures': found.job.between_failures(found.assumed),
     'chip_hours': found.chip_hours,
     'chip_hours_lost': lost,
     'dollars': found.chip_hours * price,
     'dollars_lost': lost * price,
   }
+  return _finite(numbers)
 
 
 def write(
@@ -123,40 +120,26 @@ def _draw(found: Rehearsal, plan: Plan) -> bytes:
   figure = Figure((10.5, 7.2), dpi=100, layout='constrained')
   (losses, intervals), (spares, changes) = figure.subplots(2, 2)
   figure.suptitle(f'{plan.topology.name}, {found.days:g} days: goodput {_share(found.goodput)}')
-
-  lost = [(name, e) for name, e in found.causes.items() if name != PROGRESS and e.mean > 0]
-  lost.sort(key=lambda pair: pair[1].mean)
-  _bars(losses, lost, 'C0')
+  _bars(losses, _losses(found)[::-1], 'C0')
   losses.set(title='where the rest of the time goes', xlabel='% of all time')
-
-  if found.interval.tried:
-    x = [tau / HOUR * 60 for tau, _ in found.interval.tried]
-    _curve(intervals, x, [each for _, each in found.interval.tried])
-    marks = {
-      'best': found.interval.best,
-      'Young': found.interval.young,
-      'Daly': found.interval.daly,
-    }
-    for number, (name, tau) in enumerate(marks.items(), 1):
-      intervals.axvline(tau / 60, color=f'C{number}', linestyle=(0, (number, number)), label=name)
-    intervals.axvspan(
-      found.interval.low / 60, found.interval.high / 60, color='C1', alpha=0.15, linewidth=0
-    )
+  intervals.set(title='checkpoints', xlabel='minutes of work between two', ylabel='goodput, %')
+  best = found.interval
+  if best.tried:
+    _curve(intervals, [tau / MINUTE for tau, _ in best.tried], [each for _, each in best.tried])
+    marks = enumerate({'best': best.best, 'Young': best.young, 'Daly': best.daly}.items(), 1)
+    for n, (name, tau) in marks:
+      intervals.axvline(tau / MINUTE, color=f'C{n}', linestyle=(0, (n, n)), label=name)
     intervals.set_xscale('log')
     intervals.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     intervals.xaxis.set_major_formatter('{x:g}')
     intervals.xaxis.set_minor_formatter(NullFormatter())
     intervals.legend()
-  intervals.set(title='checkpoints', xlabel='minutes of work between two', ylabel='goodput, %')
-
   _curve(spares, list(range(len(found.by_spares))), list(found.by_spares))
   spares.axvline(found.recommended, color='C1', label='cheapest kept step')
   spares.legend()
   spares.set(title='spare machines', xlabel='machines', ylabel='goodput, %')
-
-  ordered = sorted(found.changes.items(), key=lambda pair: _reach(pair[1]))
   for side, colour, label in ((0, 'C2', 'half'), (1, 'C3', 'twice')):
-    _bars(changes, [(name, both[side]) for name, both in ordered], colour, label)
+    _bars(changes, [(name, both[side]) for name, both in _ordered(found)[::-1]], colour, label)
   changes.axvline(0, color='black', linewidth=0.8)
   changes.legend()
   changes.set(title='an assumption halved or doubled', xlabel='change of goodput, points')
@@ -166,20 +149,27 @@ def _draw(found: Rehearsal, plan: Plan) -> bytes:
 
 
 def _bars(axis: Any, named: list[tuple[str, Estimate]], colour: str, label: str = '') -> None:
-  means = [100 * each.mean for _, each in named]
-  half = [100 * (each.high - each.mean) for _, each in named]
-  axis.barh(
-    [name for name, _ in named], means, xerr=half, color=colour, alpha=0.75, label=label,
-    error_kw={'linewidth': 1},
-  )  # fmt: skip
+  names, found = zip(*named, strict=True)
+  half = [100 * (each.high - each.mean) for each in found]
+  axis.barh(names, [100 * e.mean for e in found], xerr=half, color=colour, alpha=0.75, label=label)
 
 
 def _curve(axis: Any, x: list[float], found: list[Estimate]) -> None:
-  axis.plot(x, [100 * each.mean for each in found], 'o-', color='C0', markersize=3)
-  axis.fill_between(
-    x, [100 * each.low for each in found], [100 * each.high for each in found], alpha=0.25
-  )
+  means, lows, highs = zip(*((100 * e.mean, 100 * e.low, 100 * e.high) for e in found), strict=True)
+  axis.plot(x, means, 'o-', color='C0', markersize=3)
+  axis.fill_between(x, lows, highs, alpha=0.25)
   axis.grid(alpha=0.3)
+
+
+def _losses(found: Rehearsal) -> list[tuple[str, Estimate]]:
+  """Returns where the rest of the time goes, the largest first."""
+  lost = [(name, e) for name, e in found.causes.items() if name != PROGRESS and e.mean > 0]
+  return sorted(lost, key=lambda pair: -pair[1].mean) or [('nothing', found.causes[AGAIN])]
+
+
+def _ordered(found: Rehearsal) -> list[tuple[str, tuple[Estimate, Estimate]]]:
+  """Returns what was changed, what matters most first."""
+  return sorted(found.changes.items(), key=lambda pair: -max(abs(e.mean) for e in pair[1]))
 
 
 def _finite(value: Any) -> Any:
@@ -188,10 +178,6 @@ def _finite(value: Any) -> Any:
   if isinstance(value, tuple | list):
     return [_finite(each) for each in value]
   return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _reach(both: tuple[Estimate, Estimate]) -> float:
-  return max(abs(each.mean) for each in both)
 
 
 def _share(each: Estimate, digits: int = 1) -> str:
@@ -212,7 +198,7 @@ def _machines(count: int) -> str:
 
 def _span(seconds: float) -> str:
   """Returns '2.5 hours' in the largest unit that is at least 1."""
-  for unit, name in ((DAY, 'days'), (HOUR, 'hours'), (60.0, 'minutes')):
+  for unit, name in ((DAY, 'days'), (HOUR, 'hours'), (MINUTE, 'minutes')):
     if seconds >= unit:
       return 'never' if math.isinf(seconds) else f'{seconds / unit:.3g} {name}'
   return f'{seconds:.3g} s'

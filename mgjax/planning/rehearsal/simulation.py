@@ -63,8 +63,7 @@ class _Run:
     self.interval = max(scenario.interval, job.step, self.durable - self.pause)
     self.elastic = scenario.elastic and job.separate > 1
     self.restart = assumed.restart * MINUTE + job.read(assumed)
-    self.now = self.up = 0.0
-    self.work = self.saved = self.place = 0.0
+    self.now = self.work = self.saved = self.place = 0.0
     self.pending: list[tuple[float, float]] = []  # checkpoints on their way: when, and what work
     self.spares, self.missing, self.gone = scenario.spares, 0, 0
     self.slow = False

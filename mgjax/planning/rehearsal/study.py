@@ -94,7 +94,6 @@ def rehearse(
   runs: int,
   seed: int = 0,
   spares: int | None = None,
-  interval: float = 0.0,
   tell: Callable[[int], None] = lambda done: None,
 ) -> Rehearsal:
   """Simulates the job under many scenarios, each `runs` times.
@@ -102,7 +101,6 @@ def rehearse(
   Args:
     days: of each run.
     spares: machines that stand by; None takes those that make a kept step cheapest.
-    interval: seconds between checkpoints; 0 takes the best.
     tell: hears how many of `count_scenarios` are done.
   """
   done = 0
@@ -117,7 +115,7 @@ def rehearse(
   ample = _ample(job, assumed)
   counts = range(max(ample, spares or 0) + 1)
   found = best_interval(job, assumed, lambda tau: goodputs(ample, tau)[:, 0], seed)
-  tau = interval or min(found.best, days * DAY)
+  tau = min(found.best, days * DAY)
   by_spares = [goodputs(count, tau)[:, 0] for count in counts]
   prices = [(job.chips + n * job.machine) / max(by_spares[n].mean(), 1e-9) for n in counts]
   recommended = int(np.argmin(prices))
