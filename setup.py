@@ -10,8 +10,8 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'compare', 'curate', 'data', 'demo', 'doctor', 'evaluate', 'plan', 'sample', 'scaling',
-  'serve', 'train', 'weights',
+  'bench', 'compare', 'curate', 'data', 'demo', 'doctor', 'evaluate', 'plan', 'rehearse', 'sample',
+  'scaling', 'serve', 'train', 'weights',
 )  # fmt: skip
 
 HERE = pathlib.Path(__file__).parent

@@ -12,6 +12,32 @@ GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
+class Protocol:
+  """How NCCL sends the messages of a collective between GPUs.
+
+  Attributes:
+    start: seconds before the first step.
+    inside: seconds of a step to the next GPU over NVLink, whatever it sends.
+    across: the same over the network.
+    share: of the links' rate that it reaches.
+  """
+
+  start: float
+  inside: float
+  across: float
+  share: float
+
+
+# Latencies are those that NCCL itself chooses by (src/graph/tuning.cc, version 2.19, Hopper): a
+# ring's protocols Simple and LL128, which has less to wait for and 120 of 128 bytes, fewer where a
+# node has one GPU. There PAT may be taken as well, since 2.23, whose steps are a logarithm of the
+# nodes and a part that still grows with them; 3.5 is NCCL's own correction.
+RINGS = (Protocol(8.4e-6, 3.4e-6, 14.0e-6, 1.0), Protocol(14.0e-6, 1.9e-6, 4.0e-6, 0.92))
+ONE_OF_A_NODE = (RINGS[0], Protocol(14.0e-6, 1.9e-6, 4.0e-6, 0.7), Protocol(8e-6, 0, 2.8e-6, 0.75))
+PAT_STEP = 14.0e-6 / 3.5
+
+
+@dataclasses.dataclass(frozen=True)
 class Chip:
   """One kind of device, as the program sees it: a TPU7x chip is two devices."""
 
@@ -24,8 +50,11 @@ class Chip:
   rank: int = 0  # axes of the torus; 0 for GPUs
   wraps: int = 1  # the lengths of a torus axis, in multiples, whose ends are joined
   cores: int = 1  # devices a chip, which share its links and talk over one of their own
-  network: float = 0.0  # bytes a second one way between nodes, a GPU
+  hop: float = 0.0  # seconds of a message to the neighbour on the torus, whatever it has
+  network: float = 0.0  # bytes a second one way between nodes of a pod, the rails, a GPU
   node: int = 8  # GPUs that NVLink joins
+  pod: int = 0  # GPUs that have that rate to each other
+  spine: float = 1.0  # share of that rate which all of a pod have to other pods
   # Whether its compiler gathers weights while other work runs, without being asked: seen in
   # programs compiled for v5e and not in those for v5p or v6e, assumed of GPUs.
   gathers_ahead: bool = False
@@ -33,6 +62,11 @@ class Chip:
   exchanges_ahead: bool = False
 
 
+# A hop of 1 us is what the authors of 'How to Scale Your Model' count with (jax-ml/scaling-book, sharding.md; of three hops they measured 8 us). Pods of
+# 3,072 GPUs and 1:7 between them are the network of Llama 3 (arXiv 2407.21783), of the machines and
+# the maker of Movie Gen's, whose own is not in public sources.
+HOP = 1e-6
+RAILS = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
 # one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU
@@ -41,18 +75,27 @@ class Chip:
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip('v5p', 459e12, 95 * GIB, 2.765e12, 90e9, rank=3, wraps=4, exchanges_ahead=True),
-    Chip('v5e', 197e12, 16 * GIB, 0.819e12, 45e9, rank=2, wraps=16, gathers_ahead=True),
-    Chip('v6e', 918e12, 32 * GIB, 1.64e12, 90e9, rank=2, wraps=16, exchanges_ahead=True),
+    Chip('v5p', 459e12, 95 * GIB, 2.765e12, 90e9, rank=3, wraps=4, hop=HOP, exchanges_ahead=True),
+    Chip('v5e', 197e12, 16 * GIB, 0.819e12, 45e9, rank=2, wraps=16, hop=HOP, gathers_ahead=True),
+    Chip('v6e', 918e12, 32 * GIB, 1.64e12, 90e9, rank=2, wraps=16, hop=HOP, exchanges_ahead=True),
     # Half a chip of 2,307 TFLOP/s, 192 GiB, 7.37 TB/s; two devices share the chip's links.
     Chip(
-      'tpu7x', 1153.5e12, 96 * GIB, 3.69e12, 45e9, rank=3, wraps=4, cores=2, exchanges_ahead=True
-    ),
-    Chip('a100', 312e12, 80e9, 2.039e12, 300e9, network=25e9, gathers_ahead=True),
-    Chip('h100', 989e12, 80e9, 3.35e12, 450e9, network=50e9, gathers_ahead=True),
-    Chip('h200', 989e12, 141e9, 4.8e12, 450e9, network=50e9, gathers_ahead=True),
-    Chip('b200', 2250e12, 180e9, 7.7e12, 900e9, network=50e9, gathers_ahead=True),
-    Chip('gb200', 2500e12, 186e9, 8e12, 900e9, network=50e9, node=72, gathers_ahead=True),
+      'tpu7x',
+      1153.5e12,
+      96 * GIB,
+      3.69e12,
+      45e9,
+      rank=3,
+      wraps=4,
+      cores=2,
+      hop=HOP,
+      exchanges_ahead=True,
+    ),  # fmt: skip
+    Chip('a100', 312e12, 80e9, 2.039e12, 300e9, **(RAILS | {'network': 25e9}), gathers_ahead=True),
+    Chip('h100', 989e12, 80e9, 3.35e12, 450e9, **RAILS, gathers_ahead=True),
+    Chip('h200', 989e12, 141e9, 4.8e12, 450e9, **RAILS, gathers_ahead=True),
+    Chip('b200', 2250e12, 180e9, 7.7e12, 900e9, **RAILS, gathers_ahead=True),
+    Chip('gb200', 2500e12, 186e9, 8e12, 900e9, **RAILS, node=72, gathers_ahead=True),
   )
 }
 # What devices call themselves. Others of a family have other peaks: names must be whole.

@@ -12,6 +12,10 @@ from mgjax.planning.network import AxisNetwork
 from mgjax.planning.policies import Policy, find_policy
 from mgjax.planning.workload import Workload, sharding_axes
 
+# XLA for GPUs sends together what a turn of the loop gathers or scatters, up to so many bytes: its
+# `kDefaultAllGatherCombineThreshold`.
+COMBINED = 30 * 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -64,7 +68,7 @@ def list_collectives(
   """Lists the collectives of a step; where `remat` is None, of a forward pass alone."""
   local = share_of_chip(work, sizes, rows)
   policy = None if remat is None else find_policy(remat)
-  found = _weights(work, sizes, axes, policy, local, chip.gathers_ahead)
+  found = _weights(work, sizes, axes, policy, local, chip)
   if policy is not None:
     found += _reductions(work, sizes, axes)
   if 'context' in axes:
@@ -76,7 +80,7 @@ def list_collectives(
 
 
 def _weights(
-  work, sizes, axes, policy: Policy | None, local: ChipShare, ahead: bool
+  work, sizes, axes, policy: Policy | None, local: ChipShare, chip: Chip
 ) -> list[Collective]:
   """Weights gathered over context, then fsdp; gradients scattered over fsdp, then context.
 
@@ -100,26 +104,22 @@ def _weights(
         total[0] += output * times
         total[1] += times * max(parameter.depth, 1)
   names = {'all-gather': 'weights', 'reduce-scatter': 'gradients'}
-  return [
-    Collective(
-      names[kind],
-      kind,
-      axis,
-      total,
-      int(count),
-      axes[axis].gather(total),
-      asynchronous=ahead and kind == 'all-gather',
-    )
-    for (kind, axis), (total, count) in totals.items()
-  ]
+  found = []
+  for (kind, axis), (total, count) in totals.items():
+    turns = dict(kinds)[kind] * work.depth
+    calls = int(count if chip.rank else min(count, max(turns, math.ceil(total / COMBINED))))
+    seconds, ahead = axes[axis].gather(total, calls), chip.gathers_ahead and kind == 'all-gather'
+    found.append(Collective(names[kind], kind, axis, total, calls, seconds, ahead))
+  return found
 
 
 def _reductions(work, sizes, axes) -> list[Collective]:
   """Gradients in their pieces, summed over the axes that hold equal parameters."""
   piece = parameter_bytes(work, sizes, work.itemsize, trained_only=True)
+  calls = work.depth
   return [
     # An all-reduce is a reduce-scatter and an all-gather.
-    Collective('gradients', 'all-reduce', axis, piece, work.depth, 2 * axes[axis].gather(piece))
+    Collective('gradients', 'all-reduce', axis, piece, calls, 2 * axes[axis].gather(piece, calls))
     for axis in ('data', 'slice')
     if axis in axes
   ]
@@ -138,7 +138,7 @@ def _attention(
   if among > 1:
     # Forward q, k, v and the result, backward its gradient and those of q, k, v.
     times = (8 + policy.recomputed_exchange if policy else 4) * work.depth
-    seconds = exchange_seconds(axis, times * one, among)
+    seconds = exchange_seconds(axis, times * one, among, times)
     name, ahead = 'all-to-all', chip.exchanges_ahead
     found.append(Collective('attention', name, 'context', times * one, times, seconds, ahead))
   steps = axis.size // among
@@ -151,19 +151,19 @@ def _attention(
     count = 2 * ((steps - 1) * passes + back) * work.depth
     name = 'collective-permute'
     # A step of a ring with stride u passes u neighbours, all rings at once.
-    seconds = axis.permute(sent) * among
+    seconds = axis.permute(sent, count) * among
     found.append(Collective('attention', name, 'context', sent, count, seconds, True, True))
   return found
 
 
-def exchange_seconds(axis: AxisNetwork, held: float, among: int) -> float:
+def exchange_seconds(axis: AxisNetwork, held: float, among: int, calls: float) -> float:
   """Seconds of all-to-alls within groups of `among` neighbours along an axis, all groups at once.
 
   The way is shorter than around the whole axis, but a part of a ring is a row, with no way around.
   """
   if among == axis.size:
-    return axis.exchange(held)
-  return axis.exchange(held) * among / axis.size * 2
+    return axis.exchange(held, calls)
+  return axis.exchange(held, calls) * among / axis.size * 2
 
 
 def _gathered(
@@ -172,9 +172,10 @@ def _gathered(
   """Keys and values gathered; a kernel that runs again shares what the backward one gathers."""
   times = 2 * work.depth if policy else work.depth
   there, back = output * times, output * work.depth
-  found = [Collective(what, 'all-gather', 'context', there, 2 * times, axis.gather(there))]
+  seconds = axis.gather(there, 2 * times)
+  found = [Collective(what, 'all-gather', 'context', there, 2 * times, seconds)]
   if policy:
-    seconds = axis.gather(back)
+    seconds = axis.gather(back, 2 * work.depth)
     found.append(Collective(what, 'reduce-scatter', 'context', back, 2 * work.depth, seconds))
   return found
 
@@ -199,6 +200,6 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
     again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
     there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
   return [
-    Collective('tensor', 'all-gather', 'tensor', there * one, there, axis.gather(there * one)),
-    Collective('tensor', 'reduce-scatter', 'tensor', back * one, back, axis.gather(back * one)),
+    Collective('tensor', kind, 'tensor', calls * one, calls, axis.gather(calls * one, calls))
+    for kind, calls in (('all-gather', there), ('reduce-scatter', back))
   ]

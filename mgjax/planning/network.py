@@ -1,7 +1,13 @@
 """Seconds of collectives on the links of a mesh axis: a torus of TPUs, or GPUs in nodes.
 
 Every function is about one mesh axis of n devices and counts bytes a device; all groups of an axis
-communicate at once, on links of their own. Latency is left out: the messages here are megabytes.
+communicate at once, on links of their own. Bytes are those of all `calls` together, which are taken
+to be of one size; each call waits for its steps as well, however little it sends:
+
+  seconds = calls x steps x latency + bytes / rate
+
+A ring of n devices has n - 1 steps. A matrix of 24 MB that 1,536 GPUs hold is 16 kB a step, which
+takes less time on the wire than the step takes to begin.
 """
 
 import dataclasses
@@ -9,7 +15,15 @@ import math
 from collections.abc import Mapping
 
 from mgjax.core.errors import ConfigError
-from mgjax.parallel.chips import BETWEEN_CORES, Topology
+from mgjax.parallel.chips import (
+  BETWEEN_CORES,
+  ONE_OF_A_NODE,
+  PAT_STEP,
+  RINGS,
+  Chip,
+  Protocol,
+  Topology,
+)
 from mgjax.parallel.rules import AXES
 from mgjax.parallel.torus import assign_axes
 
@@ -22,6 +36,12 @@ class Wire:
   link: float
   joined: bool
   on_chip: bool = False
+  hop: float = 0.0
+
+  @property
+  def way(self) -> int:
+    """Hops to the farthest device."""
+    return self.length // 2 if self.joined else self.length - 1
 
   @property
   def inflow(self) -> float:
@@ -44,8 +64,18 @@ class Torus:
   size: int
   wires: tuple[Wire, ...]
 
-  def gather(self, output: float) -> float:
-    """Seconds of an all-gather to `output` bytes, or of the reduce-scatter that reverses it.
+  @property
+  def latency(self) -> float:
+    """Seconds of a gather's hops: half way around one ring, of three torus axes there and back."""
+    wires = [wire for wire in self.wires if not wire.on_chip]
+    if len(wires) > 2:
+      return 2 * sum(wire.way * wire.hop for wire in wires)
+    ring = math.prod(wire.length for wire in wires)
+    hops = ring // 2 if all(wire.joined for wire in wires) else ring - 1
+    return hops * max((wire.hop for wire in wires), default=0.0)
+
+  def gather(self, output: float, calls: float) -> float:
+    """Seconds of all-gathers to `output` bytes, or of the reduce-scatters that reverse them.
 
     A device takes in all but its own piece. Compiled programs walk an axis as one ring, even where
     it lies on two torus axes ('1DAllGather' in their text), so one wire sets the pace. Over three
@@ -58,15 +88,16 @@ class Torus:
     if wires:
       inflow = min(wire.inflow for wire in wires) * (1 if len(wires) < 3 else len(wires) / 2)
       seconds += output / cores * (1 - cores / self.size) / inflow
-    return seconds
+    return seconds + calls * self.latency
 
-  def exchange(self, held: float) -> float:
-    """Seconds of an all-to-all of `held` bytes; along each torus axis it loads other wires."""
-    return max(wire.exchange(held) for wire in self.wires)
+  def exchange(self, held: float, calls: float) -> float:
+    """Seconds of all-to-alls of `held` bytes; along each torus axis they load other wires."""
+    farthest = sum(wire.way * wire.hop for wire in self.wires)
+    return max(wire.exchange(held) for wire in self.wires) + calls * farthest
 
-  def permute(self, sent: float) -> float:
+  def permute(self, sent: float, calls: float) -> float:
     """Seconds in which every device sends `sent` bytes to the next one, one way over one link."""
-    return sent / self.wires[0].link
+    return sent / self.wires[0].link + calls * self.wires[0].hop
 
   @property
   def layout(self) -> str:
@@ -76,43 +107,71 @@ class Torus:
 
 @dataclasses.dataclass(frozen=True)
 class Nodes:
-  """One mesh axis over `inside` GPUs of a node and `across` nodes."""
+  """One mesh axis over `inside` GPUs of a node, `across` nodes and the pods that these lie in.
+
+  Inside a node is NVLink, between nodes of a pod are the rails, between pods the spine.
+  """
 
   inside: int
   across: int
-  link: float
-  network: float
+  chip: Chip
+  pods: int = 1
 
   @property
   def size(self) -> int:
     """Devices of the axis."""
     return self.inside * self.across
 
-  def gather(self, output: float) -> float:
-    """Seconds of an all-gather to `output` bytes: across nodes, then inside.
+  @property
+  def network(self) -> float:
+    """Bytes a second that a GPU of a ring sends to the next node.
+
+    Of the across / pods nodes of a ring in a pod one sends to the next pod. Its rate is that of the
+    rail as long as all pods' rings together ask for no more than the spine has; NCCL orders rings
+    by the order of devices.
+    """
+    if self.pods == 1:
+      return self.chip.network
+    return self.chip.network * min(1.0, self.chip.spine * self.across / self.pods)
+
+  def gather(self, output: float, calls: float) -> float:
+    """Seconds of all-gathers to `output` bytes: across nodes, then inside.
 
     The GPUs of the axis in a node share what comes in over the network, one part each, and pass it
-    on over NVLink.
+    on over NVLink. Steps are those of a ring of all GPUs, by NCCL's fastest protocol.
     """
-    over_network = output / self.inside * (1 - 1 / self.across) / self.network
-    return over_network + output * (1 - 1 / self.inside) / self.link
+    wire = output / self.inside * (1 - 1 / self.across) / self.network
+    wire += output * (1 - 1 / self.inside) / self.chip.link
+    ways = ONE_OF_A_NODE if self.inside == 1 else RINGS
+    return min(calls * self._wait(way) + wire / way.share for way in ways)
 
-  def exchange(self, held: float) -> float:
-    """Seconds of an all-to-all: of n shares, n - inside cross the network."""
+  def _wait(self, way: Protocol) -> float:
+    """Seconds that the steps of one call take, whatever they send."""
+    steps = (self.size - self.across) * way.inside + (self.across - 1) * way.across
+    logarithmic = math.log2(self.across) * PAT_STEP if way is ONE_OF_A_NODE[-1] else 0.0
+    return way.start + steps + logarithmic
+
+  def exchange(self, held: float, calls: float) -> float:
+    """Seconds of all-to-alls: of n shares, n - inside cross the network; all are sent at once."""
     outside = held * (self.size - self.inside) / self.size
-    return outside / self.network + held * (self.inside - 1) / self.size / self.link
+    far = held * (1 - 1 / self.pods) / (self.chip.network * self.chip.spine)
+    inside = held * (self.inside - 1) / self.size / self.chip.link
+    return max(outside / self.chip.network, far) + inside + calls * self._step
 
-  def permute(self, sent: float) -> float:
+  def permute(self, sent: float, calls: float) -> float:
     """Seconds of a step around a ring: where it crosses nodes, the network sets the pace."""
-    return sent / (self.network if self.across > 1 else self.link)
+    return sent / (self.network if self.across > 1 else self.chip.link) + calls * self._step
+
+  @property
+  def _step(self) -> float:
+    return RINGS[0].start + (RINGS[0].across if self.across > 1 else RINGS[0].inside)
 
   @property
   def layout(self) -> str:
-    """The GPUs and nodes in words."""
-    parts = (f'{self.inside} GPUs of a node', f'{self.across} nodes')
-    return ' x '.join(
-      part for part, n in zip(parts, (self.inside, self.across), strict=True) if n > 1
-    )
+    """The GPUs, nodes and pods in words."""
+    parts = {'GPUs of a node': self.inside, 'nodes': self.across}
+    told = ' x '.join(f'{count} {name}' for name, count in parts.items() if count > 1)
+    return told + (f' in {self.pods} pods' if self.pods > 1 else '')
 
 
 AxisNetwork = Torus | Nodes
@@ -133,7 +192,7 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
   chip, wires = topology.chip, []
   for index, length in enumerate(topology.shape):
     if index < chip.rank:
-      wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0))
+      wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0, hop=chip.hop))
     else:
       wires.append(Wire(length, BETWEEN_CORES, joined=False, on_chip=True))
   taken = assign_axes(sizes, topology.shape)
@@ -143,7 +202,7 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
 def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
   """The last axes, which talk most, fill a node; the others cross the network."""
   left = topology.shape[0]
-  chip, axes = topology.chip, {}
+  chip, axes, block = topology.chip, {}, 1
   if math.prod(sizes.values()) != topology.devices:
     given = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
     raise ConfigError(
@@ -159,6 +218,7 @@ def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
         f'{axis} = {size} neither fits into the {left} GPUs left of a node nor fills them; take '
         f'a divisor or a multiple of {left}'
       )
-    axes[axis] = Nodes(inside, size // inside, chip.link, chip.network)
+    block *= size  # devices from the first to the last of a group
+    axes[axis] = Nodes(inside, size // inside, chip, math.ceil(block / chip.pod))
     left //= inside
   return {axis: axes[axis] for axis in AXES if axis in axes}

@@ -18,6 +18,10 @@ VIDEO = '--config=configs/digits/video.py'
 PLAN = '--config=configs/video/t2iv_768.py:30b'
 CASES = {
   'no topology': (['plan', PLAN], 2, r'^plan\.py: --topology is missing; for example --topology='),
+  'no such assumption': (
+    ['rehearse', PLAN, '--topology=h100:8', '--assume=failure=1'], 2,
+    r'^rehearse\.py: --assume=failure=1: expected some of failures=0 to ',
+  ),
   'misspelt key': (
     ['train', VIDEO, '--config.model.dmi=1', '--workdir={tmp}/w'],
     2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',

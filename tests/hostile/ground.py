@@ -62,6 +62,7 @@ power: compare power --prompts_seen=100 --study=votes
 export votes: compare export --study=votes --out=votes.csv
 import votes: compare import --study=votes --csv=table.csv
 plan: plan --config=digits/video --topology=h100:1
+rehearse: rehearse --config=digits/video --topology=h100:8 --runs=2 --out=rehearsal
 plan a sweep: scaling plan --config=scaling/isoflop
 fit: scaling fit --records=runs.csv --arm=llama --resamples=10
 predict: scaling predict --records=runs.csv --arm=llama --resamples=10 --compute=1e23

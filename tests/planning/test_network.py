@@ -2,11 +2,15 @@
 
 import pytest
 
+from configs.video import t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.parallel.chips import CHIPS, parse_topology
 from mgjax.planning.network import axis_networks
+from mgjax.planning.plan import Choices, make_plan
+from mgjax.planning.workload import make_workload, read_outline
 
 LINK = 90e9
+HOP = 1e-6
 
 
 def axis(topology, sizes, name):
@@ -15,10 +19,11 @@ def axis(topology, sizes, name):
 
 def test_a_gather_takes_in_all_but_its_own_piece_from_both_sides_of_a_ring():
   ring = axis('v6e:16x16', {'fsdp': 16, 'context': 16}, 'fsdp')
-  assert ring.gather(1e9) == pytest.approx(1e9 * 15 / 16 / (2 * LINK))
+  assert ring.gather(1e9, 1) == pytest.approx(1e9 * 15 / 16 / (2 * LINK) + 8 * HOP)
   # Ends of a torus axis shorter than the pod's are not joined: one link at the end.
   row = axis('v6e:8x8', {'fsdp': 8, 'context': 8}, 'fsdp')
-  assert row.gather(1e9) == pytest.approx(1e9 * 7 / 8 / LINK)
+  assert row.gather(1e9, 1) == pytest.approx(1e9 * 7 / 8 / LINK + 7 * HOP)
+  assert row.gather(1e9, 5) - row.gather(1e9, 1) == pytest.approx(4 * 7 * HOP)
 
 
 @pytest.mark.parametrize('length', [4, 8])
@@ -37,26 +42,77 @@ def test_an_exchange_is_what_counting_every_share_on_every_link_gives(length):
           link = (source + hop) % length if forward else (source - hop - 1) % length
           loads[link][not forward] += weight * held / length
   busiest = max(max(pair) for pair in loads)
-  assert axis(topology, sizes, 'context').exchange(held) == pytest.approx(busiest / LINK)
+  there = axis(topology, sizes, 'context').exchange(held, 1)
+  assert there == pytest.approx(busiest / LINK + length / 2 * HOP)
 
 
 def test_three_torus_axes_make_a_gather_an_all_reduce():
   one, three = (
     axis('v5p:8x8x8', sizes, 'fsdp') for sizes in ({'fsdp': 8, 'data': 64}, {'fsdp': 512})
   )
-  assert three.gather(1e9) == pytest.approx(2 * 1e9 * 511 / 512 / (6 * LINK))
-  assert one.gather(1e9) == pytest.approx(1e9 * 7 / 8 / (2 * LINK))
+  assert three.gather(1e9, 1) == pytest.approx(2 * 1e9 * 511 / 512 / (6 * LINK) + 24 * HOP)
+  assert one.gather(1e9, 1) == pytest.approx(1e9 * 7 / 8 / (2 * LINK) + 4 * HOP)
 
 
 def test_gpus_fill_a_node_with_the_axes_that_talk_most():
   axes = axis_networks({'fsdp': 64, 'context': 4, 'tensor': 2}, parse_topology('h100:8x64'))
   assert (axes['tensor'].inside, axes['context'].inside, axes['fsdp'].inside) == (2, 4, 1)
-  assert axes['context'].gather(1e9) == pytest.approx(0.75e9 / 450e9)
-  assert axes['fsdp'].gather(1e9) == pytest.approx(63 / 64 * 1e9 / 50e9)
+  # A ring of NCCL's Simple: 8.4 us, and 3.4 a step over NVLink or 14 over the network.
+  assert axes['context'].gather(1e9, 1) == pytest.approx(0.75e9 / 450e9 + 8.4e-6 + 3 * 3.4e-6)
+  assert axes['fsdp'].gather(1e9, 1) == pytest.approx(63 / 64 * 1e9 / 50e9 + 8.4e-6 + 63 * 14e-6)
   wide = axis('h100:8x64', {'data': 32, 'context': 16}, 'context')
   assert (wide.inside, wide.across) == (8, 2)
   # Eight GPUs of a node bring one eighth each over the network.
-  assert wide.gather(1e9) == pytest.approx(1e9 / 8 / 2 / 50e9 + 1e9 * 7 / 8 / 450e9)
+  wire = 1e9 / 8 / 2 / 50e9 + 1e9 * 7 / 8 / 450e9
+  assert wide.gather(1e9, 1) == pytest.approx(wire + 8.4e-6 + 14 * 3.4e-6 + 14e-6)
+
+
+def test_a_ring_of_many_gpus_waits_for_its_steps():
+  """24 MB are 16 kB for each of 1,536 GPUs: LL128, 1.9 us a step inside and 4 us across."""
+  ring = axis('h100:8x768', {'fsdp': 1536, 'context': 4}, 'fsdp')
+  steps = 14e-6 + 768 * 1.9e-6 + 767 * 4e-6
+  wire = 24e6 / 2 * 767 / 768 / 50e9 + 24e6 / 2 / 450e9
+  assert ring.gather(24e6, 1) == pytest.approx(steps + wire / 0.92)
+  assert steps > 15 * wire
+  # One GPU of a node: PAT, which grows by 2.8 us a node, is the fastest of three.
+  one = axis('h100:8x768', {'fsdp': 768, 'context': 8}, 'fsdp')
+  assert 767 * 2.8e-6 < one.gather(1e3, 1) < 767 * 4e-6
+
+
+def test_what_leaves_a_pod_shares_its_spine():
+  """Two pods of 3,072; the spine has a seventh of the rails."""
+  pair, many, inside = (
+    axis('h100:8x768', sizes, 'data')
+    for sizes in (
+      {'data': 2, 'fsdp': 384, 'context': 8},
+      {'data': 64, 'fsdp': 12, 'context': 8},
+      {'slice': 2, 'data': 8, 'fsdp': 48, 'context': 8},
+    )
+  )
+  assert (pair.pods, many.pods, inside.pods) == (2, 2, 1)
+  assert pair.network == pytest.approx(50e9 / 7)  # every ring crosses with all that it sends
+  assert many.network == inside.network == 50e9  # one of 32 nodes sends to the other pod
+  assert pair.layout == '2 nodes in 2 pods'
+
+
+def test_a_plan_of_6144_gpus_gathers_over_no_1536():
+  """Where only bytes count, 27 GiB of gathers take 0.32 s whether 24 GPUs share them or 1,536."""
+  config = t2iv_768.get_config('30b').to_dict()
+  work = make_workload(config, read_outline(config))
+  before, after = (
+    make_plan(work, 'h100:8x768', Choices(mesh, remat='attention')).chosen
+    for mesh in ({'fsdp': 1536, 'context': 4}, {'data': 64, 'fsdp': 24, 'context': 4})
+  )
+
+  def gathers(way):
+    (found,) = (e for e in way.collectives if (e.what, e.axis) == ('weights', 'fsdp'))
+    assert found.bytes / 2**30 == pytest.approx(27.05, abs=0.02)
+    return found.seconds
+
+  assert gathers(before) == pytest.approx(4.55, abs=0.01)
+  assert gathers(after) == pytest.approx(0.40, abs=0.01)
+  assert before.time.slow.step - after.time.slow.step == pytest.approx(6.2, abs=0.1)
+  assert make_plan(work, 'h100:8x768', Choices(remat='attention')).chosen.sizes['fsdp'] <= 64
 
 
 def test_topologies_are_read_by_name():

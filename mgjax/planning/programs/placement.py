@@ -156,7 +156,7 @@ def _seconds(each: CompiledCollective, wires: AxisNetwork | None) -> float:
   if wires is None:
     return 0.0
   if each.kind == 'collective-permute':
-    return wires.permute(each.bytes)
+    return wires.permute(each.bytes, 1)
   if each.kind == 'all-to-all':
-    return exchange_seconds(wires, each.bytes, each.group)
-  return wires.gather(each.bytes) * (2 if each.kind == 'all-reduce' else 1)
+    return exchange_seconds(wires, each.bytes, each.group, 1)
+  return wires.gather(each.bytes, 1) * (2 if each.kind == 'all-reduce' else 1)

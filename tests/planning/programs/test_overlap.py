@@ -13,9 +13,10 @@ from mgjax.planning.programs.work import Work, WorkCounter
 SIZES = {'slice': 1, 'data': 1, 'fsdp': 4, 'context': 16, 'tensor': 1}
 PLACE = parse_topology('v5p:4x4x4')
 RATES = rates_of('v5p')
-# Gathered over the 16 of `context`: 2 GiB, of which 15/16 come in over two links of 90 GB/s.
+# Gathered over the 16 of `context`: 2 GiB, of which 15/16 come in over two links of 90 GB/s, and
+# eight hops of 1 us, half way around.
 GATHER = 'bf16[16384,65536]{1,0}'
-WIRE = 2 * 2**30 * 15 / 16 / 180e9
+WIRE = 2 * 2**30 * 15 / 16 / 180e9 + 8e-6
 # Half of that at the low share of the peak of linear maps, 66%, needs 1.694e12 operations.
 HALF = WIRE / 2 * 0.66 * 459e12
 TEXT = """HloModule by_hand, is_scheduled=true

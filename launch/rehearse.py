@@ -1,0 +1,91 @@
+r"""Rehearses a long run before it is paid for: failures, checkpoints, spares, elasticity and cost.
+
+python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=h100:8x768 --days=14
+python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8 --price=4.2
+python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=h100:8x64 --days=60 \
+  --assume=failures=.81,restart=20,blocking=1 --spares=2
+The step is the one that launch.plan plans by formula. The run is simulated by events, many times:
+what fails, how it is noticed, what is done again, where machines come from. Printed are goodput and
+where the rest of the time goes, the best interval of checkpoints beside Young's and Daly's, how
+many machines should stand by, what elastic data parallelism would save, what it costs, and which
+assumption matters. Into --out go rehearsal.png and rehearsal.json. What is assumed, with sources,
+is printed at the end; docs/rehearsal.md explains.
+"""
+
+import contextlib
+
+from absl import flags
+
+from mgjax.core.errors import ConfigError
+
+from . import command_line, flag_values
+
+# Of mgjax/planning/rehearsal/assumptions.py, which is not imported before a flag is read.
+_NAMES = (
+  'failures', 'shape', 'hardware', 'planned', 'detect', 'restart', 'repair', 'storage', 'blocking',
+  'pause', 'slow', 'slowdown', 'find', 'stalls', 'stall', 'regroup',
+)  # fmt: skip
+
+_CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
+_TOPOLOGY = command_line.define_required(
+  'topology', 'h100:8x768', 'Chips, as v5p:8x8x8 or h100:8x64.'
+)
+_DAYS = flags.DEFINE_float('days', 14, 'Of each simulated run.', 0.01, 3650)
+_MESH = flag_values.define_mesh('Mesh, as data=8,fsdp=8,context=8; by default the best.')
+_ROWS = flags.DEFINE_integer('rows', 0, 'Samples a step; 0 is one a group of chips.', lower_bound=0)
+_SPARES = flags.DEFINE_integer(
+  'spares', -1, 'Machines that stand by; -1 takes as many as make a step cheapest.', -1, 10_000
+)
+_ASSUME = command_line.define_fields(
+  'assume',
+  f'What to assume instead: some of {", ".join(_NAMES)}, in the units that are printed.',
+  **dict.fromkeys(_NAMES, (float, 0, 1e5)),
+)
+_PRICE = flags.DEFINE_float('price', 2.5, 'Dollars a chip-hour; an assumption.', 0)
+_RUNS = flags.DEFINE_integer('runs', 100, 'Simulated runs of every scenario.', 2, 100_000)
+_SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', lower_bound=0)
+_OUT = flags.DEFINE_string('out', 'out/rehearsal', 'Folder for the picture and the numbers.')
+
+
+def main(_) -> None:
+  config = _CONFIG.value
+  if command_line.print_config(config):
+    return
+  if -1 in (_MESH.value or {}).values():
+    raise ConfigError('--mesh: a plan needs every size, as in data=8,fsdp=8,context=8')
+
+  import jax
+
+  from mgjax.planning.plan import Choices, make_plan
+  from mgjax.planning.rehearsal import report, study
+  from mgjax.planning.rehearsal.assumptions import Assumptions, Job
+  from mgjax.planning.workload import make_workload, read_outline
+  from mgjax.runtime.progress import Progress
+
+  jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
+  assumed = Assumptions(**(_ASSUME.value or {}))
+  if _OUT.value:
+    report.check_pictures()
+  fields = config.to_dict()
+  work = make_workload(fields, read_outline(fields))
+  plan = make_plan(work, _TOPOLOGY.value, Choices(_MESH.value or None, _ROWS.value))
+  job, spares = Job.of(plan), None if _SPARES.value < 0 else _SPARES.value
+  total = study.count_scenarios(job, assumed, spares)
+  with contextlib.closing(Progress(total, unit='scenario')) as progress:
+    found = study.rehearse(
+      job,
+      assumed,
+      _DAYS.value,
+      runs=_RUNS.value,
+      seed=_SEED.value,
+      spares=spares,
+      tell=progress.report,
+    )
+  print(report.describe(found, plan, _PRICE.value))
+  if _OUT.value:
+    paths = report.write(found, plan, _PRICE.value, _OUT.value)
+    print(f'{"written":12}{", ".join(map(str, paths))}')
+
+
+if __name__ == '__main__':
+  command_line.run(main)
