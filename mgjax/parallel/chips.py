@@ -62,9 +62,10 @@ class Chip:
   exchanges_ahead: bool = False
 
 
-# A hop of 1 us is what the authors of 'How to Scale Your Model' count with (jax-ml/scaling-book, sharding.md; of three hops they measured 8 us). Pods of
-# 3,072 GPUs and 1:7 between them are the network of Llama 3 (arXiv 2407.21783), of the machines and
-# the maker of Movie Gen's, whose own is not in public sources.
+# A hop of 1 us is what the authors of 'How to Scale Your Model' count with (jax-ml/scaling-book,
+# sharding.md; of three hops they measured 8 us). Pods of 3,072 GPUs and 1:7 between them are the
+# network of Llama 3 (arXiv 2407.21783), of the machines and the maker of Movie Gen's, whose own is
+# not in public sources.
 HOP = 1e-6
 RAILS = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
 # Peaks, memory and bandwidths are those of the vendors' pages. Google's links carry 100 GB/s (v5p,
@@ -90,7 +91,7 @@ CHIPS = {
       cores=2,
       hop=HOP,
       exchanges_ahead=True,
-    ),  # fmt: skip
+    ),
     Chip('a100', 312e12, 80e9, 2.039e12, 300e9, **(RAILS | {'network': 25e9}), gathers_ahead=True),
     Chip('h100', 989e12, 80e9, 3.35e12, 450e9, **RAILS, gathers_ahead=True),
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, **RAILS, gathers_ahead=True),

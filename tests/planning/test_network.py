@@ -122,7 +122,7 @@ def test_topologies_are_read_by_name():
   assert parse_topology('h200:8').shape == (8, 1)
   assert parse_topology('h200:4').torus == ()
   assert parse_topology('gb200:72x8').devices == 576  # racks of 72
-  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'h100', 'h200', 'gb200'} == set(CHIPS)
+  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'a100', 'h100', 'h200', 'b200', 'gb200'} == set(CHIPS)
 
 
 @pytest.mark.parametrize(

@@ -230,10 +230,10 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
     assert each in text and each in answer['assumed']
   assert answer['peak_gib_per_chip'] == pytest.approx(sum(answer['gib_per_chip'].values()))
   assert {'parameters', 'flops_per_sample', 'collectives'} <= set(answer)
-  assert answer['recommended_remat'] == plan.chosen.remat
+  assert answer['configured_remat'] == plan.chosen.remat
 
 
-def test_a_plan_says_what_of_it_is_configured_and_what_is_recommended():
+def test_a_plan_is_of_the_configured_policy_and_says_which_is_recommended():
   work, page = workload(node.get_config()), (CHECKOUT / 'docs/your_data.md').read_text()
   for topology, each, best in (
     ('h100:1', '', 'attention_and_inputs'),
@@ -242,11 +242,10 @@ def test_a_plan_says_what_of_it_is_configured_and_what_is_recommended():
     plan = make_plan(work, topology, Choices(rows=32))
     text, answer = describe_plan(plan), plan_as_json(plan)
     assert (answer['configured_remat'], answer['recommended_remat']) == ('attention', best)
-    assert 'configured  remat attention, a row of the policies below\n' in text
-    for name, mark in (('attention', '(as configured)'), (best, '(planned here)')):
+    for name, mark in (('attention', ' (as configured, planned here)'), (best, '')):
       way = plan.policies[name]
       low, high = (end.step for end in (way.time.fast, way.time.slow))
-      assert f' {name} {way.peak / GIB:.1f} GiB {low:.3g} to {high:.3g} s {mark}\n' in text
+      assert f' {name} {way.peak / GIB:.1f} GiB {low:.3g} to {high:.3g} s{mark}\n' in text
       hours = f'{low / 0.036:.2g} to {high / 0.036:.2g} hours'
       row = f' | {way.peak / GIB:.1f} GiB{each} | {low:.2f} to {high:.2f} s | {hours} |'
       assert re.search(rf'`{name}`, \w+( \w+)?{re.escape(row)}', page)
