@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
 from mgjax.evaluation.metrics.sets import (
   few_rows,
   frechet_distance,
@@ -132,15 +132,14 @@ def test_values_are_the_same_numbers_with_intervals_and_counts():
 
 
 @pytest.mark.parametrize(
-  ('compare', 'given', 'error', 'said'),
+  ('compare', 'given', 'said'),
   [
-    (frechet_distance, (ROWS, ROWS[:1]), DataError, 'two rows of features or more, got 1; take'),
-    (frechet_distance, (ROWS, np.nan * ROWS), DataError, 'not all finite'),
-    (kernel_value, (ROWS[:3], ROWS), DataError, 'four or more'),
-    (neighbourhood, (ROWS[:5], ROWS), DataError, 'have no 5 neighbours each; give 6 or more'),
-    (neighbourhood, (ROWS, ROWS, 0), ConfigError, 'nearest'),
+    (frechet_distance, (ROWS, ROWS[:1]), 'two rows of features or more, got 1; take'),
+    (frechet_distance, (ROWS, np.nan * ROWS), 'not all finite'),
+    (kernel_value, (ROWS[:3], ROWS), 'four or more'),
+    (neighbourhood, (ROWS[:5], ROWS), 'have no 5 neighbours each; give 6 or more'),
   ],
 )
-def test_rows_that_cannot_be_compared_are_refused(compare, given, error, said):
-  with pytest.raises(error, match=said):
+def test_rows_that_cannot_be_compared_are_refused(compare, given, said):
+  with pytest.raises(DataError, match=said):
     compare(*given)
