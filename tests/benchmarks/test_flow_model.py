@@ -193,17 +193,6 @@ def test_a_baseline_that_cannot_run_is_refused(tmp_path):
     timed('attention', baselines=['jax.nn'], devices=None)
 
 
-def test_what_does_not_fit_together_is_refused():
-  with pytest.raises(ConfigError, match='attention alone has no layers'):
-    timed('attention', layers=1)
-  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, forward"):
-    timed('sound')
-  with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
-    timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
-  with pytest.raises(ConfigError, match='for flow models'):
-    timed('step', tiny(component='autoencoder'))
-
-
 def out_of_memory_above(depth, monkeypatch):
   """Makes programs of more layers than `depth` too large."""
   real = flow_model.make_programs

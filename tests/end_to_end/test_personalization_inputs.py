@@ -171,23 +171,6 @@ def test_what_shows_no_one_person_is_refused(runs, folder, name):
   assert caught.value.exit_code == code and '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-  'given, said',
-  [
-    (np.zeros((8, 8), np.uint8), r'reference 1 is uint8 of shape \(8, 8\); expected a picture'),
-    (np.zeros((8, 8, 4), np.uint8), r'reference 1 is uint8 of shape \(8, 8, 4\)'),
-    (np.zeros((8, 8, 3), np.float32), r'reference 1 is float32'),
-    (np.zeros((0, 8, 3), np.uint8), r'reference 1 is uint8 of shape \(0, 8, 3\)'),
-    (np.zeros((1, 8, 8, 3), np.uint8), rf'a crop is uint8 .* expected uint8 \({SIDE}, {SIDE}, 3\)'),
-    (np.zeros((1, SIDE, SIDE, 3), np.float32), 'a crop is float32'),
-    ((), '0 references; the model reads 1 to 2'),
-  ],
-)
-def test_arrays_of_another_kind_are_refused(reader, given, said):
-  with pytest.raises(ConfigError, match=said):
-    reader.read(given)
-
-
 def test_people_who_are_not_on_the_deny_list_are_shown(runs, folder):
   for denied in ('him.npy', 'nobody.npy'):
     assert ReferenceReader(runs / 'faces', folder / denied).read(folder / 'her.png').any()

@@ -7,7 +7,6 @@ from PIL import Image
 
 from configs.digits import signs
 from mgjax.api import train
-from mgjax.core.errors import ConfigError
 from mgjax.workflows.encode import encode
 from tests import binaries, tiny
 from tests.tiny import flags, under
@@ -59,8 +58,3 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
       assert metrics[f'alignment/{kind}/{name}']['value'] == pytest.approx(score)
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
-
-
-def test_a_part_that_there_is_not_is_refused():
-  with pytest.raises(ConfigError, match="part 'letters': expected autoencoder, words"):
-    signs.get_config('letters')

@@ -221,35 +221,6 @@ def test_a_file_that_was_tampered_with_is_a_sentence(exported, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-def test_what_is_no_autoencoder_is_refused(place, tmp_path):
-  config = tae.get_config()
-  config.component = 'voice'
-  with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
-    import_weights(config, place / 'vae', tmp_path / 'run')
-  shutil.copytree(place / 'run', tmp_path / 'run')
-  renamed = read_config(tmp_path / 'run').to_dict() | {'component': 'voice'}
-  (tmp_path / 'run/config.json').write_text(json.dumps(renamed))
-  with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
-    export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
-  with pytest.raises(ConfigError, match='vea: there is no such file or folder'):
-    import_weights(tae.get_config(), place / 'vea', tmp_path / 'other')
-
-
-def test_a_place_that_does_not_suit_is_refused(place, tmp_path):
-  (tmp_path / 'file').touch()
-  for out, form, message in (
-    (tmp_path, 'mgjax', r'expected a \.safetensors file, as in --out=tae\.safetensors'),
-    (tmp_path / 'vae', 'mgjax', r'expected a \.safetensors file'),
-    (tmp_path / 'file', 'diffusers', 'is a file; expected a folder'),
-    (tmp_path / 'vae', 'pickle', "there is no format 'pickle'"),
-  ):
-    with pytest.raises(ConfigError, match=message):
-      export_weights(place / 'run', out, form)
-  assert [path.name for path in tmp_path.iterdir()] == ['file']
-  with pytest.raises(ConfigError, match='is not a work directory'):
-    export_weights(tmp_path, tmp_path / 'a.safetensors')
-
-
 @pytest.mark.oracle
 def test_diffusers_reads_what_was_exported(place, tmp_path):
   diffusers = pytest.importorskip('diffusers')

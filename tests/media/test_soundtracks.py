@@ -104,21 +104,6 @@ def test_an_error_on_the_way_leaves_nothing_and_is_the_callers(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['a.mp4']
 
 
-@pytest.mark.parametrize(
-  'chunks, rate, words',
-  [
-    ([], 48_000, '0 s'),
-    ([noise(0.1)], 47_999, 'AAC has no 47999.*48000'),
-    ([noise(0.1, channels=3)], 48_000, '3 channels'),
-    ([noise(0.1), noise(0.1, channels=2)], 48_000, 'channels change from 1 to 2'),
-  ],
-)
-def test_what_cannot_be_written_is_explained(tmp_path, chunks, rate, words):
-  with pytest.raises(DataError, match=words):
-    write_soundtrack(tmp_path / 'out.mp4', None, chunks, rate)
-  assert not list(tmp_path.iterdir())
-
-
 def test_what_is_no_video_for_mp4_is_explained(tmp_path):
   sound = encode_sound(tmp_path / 'a.wav', noise(0.5), codec='pcm_s16le')
   with pytest.raises(DataError, match='no video stream'):

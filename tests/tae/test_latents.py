@@ -303,47 +303,6 @@ HOLE = LATENTS.copy()
 HOLE[0, 1, 2, 3, 0] = np.nan
 
 
-@pytest.mark.parametrize(
-  ('video', 'message'),
-  [
-    (movie(1, 0), 'a video without a frame: expected at least one'),
-    (movie(0, 4), r'a video of shape \(0, 4, 8, 8, 3\): expected one row and one pixel at least'),
-    (movie(1, 4, 8, 0), r'\(1, 4, 8, 0, 3\): expected one row and one pixel'),
-    (movie(1, 4)[0], r'shape \(4, 8, 8, 3\): expected 5 axes, \(b t h w c\), with 3 channels'),
-    (movie(1, 4)[..., :1], r'shape \(1, 4, 8, 8, 1\): expected .* with 3 channels'),
-    (movie(1, 4) / np.float32(255), 'a video of type float32: expected bytes; see to_bytes'),
-  ],
-)
-def test_what_is_no_video_is_a_sentence(tiled, video, message):
-  for encode in (tiled.encode, lambda video: list(tiled.encode_stream([video]))):
-    with pytest.raises(DataError, match=message):
-      encode(video)
-
-
-@pytest.mark.parametrize(
-  ('latents', 'frames', 'message'),
-  [
-    (LATENTS[:, :0], 1, 'latents without a frame'),
-    (LATENTS[0], 4, r'latents of shape \(2, 4, 4, 4\): expected 5 axes'),
-    (LATENTS[..., :3], 4, r'latents of shape \(1, 2, 4, 4, 3\): expected .* with 4 channels'),
-    (LATENTS.astype(np.uint8), 4, 'latents of type uint8: expected floats, as encode makes them'),
-    (HOLE, 4, 'latents that are not all finite'),
-    (jnp.asarray(HOLE), 4, 'latents that are not all finite'),
-    (LATENTS, 0, '0 frames were asked for; expected at least one'),
-    (LATENTS, 5, '5 frames were asked for, the latents stand for 4; ask for at most that many'),
-  ],
-)
-def test_what_are_no_latents_is_a_sentence(tiled, latents, frames, message):
-  for decode in (tiled.decode, lambda z, n: list(tiled.decode_stream([z], n))):
-    with pytest.raises(DataError, match=message):
-      decode(latents, frames)
-
-
-def test_chunks_of_different_sizes_are_a_sentence(tiled):
-  with pytest.raises(DataError, match='as many of both as in the chunks before'):
-    list(tiled.encode_stream([movie(1, 3), movie(1, 3, 8, 10)]))
-
-
 def test_tiles_that_do_not_fit_the_model_are_a_sentence(params):
   with pytest.raises(ConfigError, match=r'tiling\.frames=7'):
     LatentCodec(MODEL, params, STATISTICS, Tiling(frames=7, overlap=2))
