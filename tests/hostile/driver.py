@@ -157,7 +157,7 @@ def run(
   source, place = out / 'ground', out / 'of/its/own'  # where ../.. is in it as well
   if not (source / 'runs.csv').exists():  # which is made last
     shutil.rmtree(out, ignore_errors=True)
-    ground.make(source, programs='kept programs' in (names or classes()))
+    ground.make(source)
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}

@@ -1,11 +1,9 @@
-"""Tries of what is around a command: odd media, kept programs, full disks, clocks that jump."""
+"""Tries of what is around a command: odd media, full disks, clocks that jump."""
 
-import json
 import os
 import pathlib
 import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -14,9 +12,8 @@ import av
 import numpy as np
 from PIL import Image
 
-from tests.hostile import damage
 from tests.hostile.driver import Chance, Try
-from tests.hostile.ground import CACHE, COMMANDS
+from tests.hostile.ground import COMMANDS
 from tests.media.audio_files import encode_sound, noise, turn
 
 _FRAMES = np.random.default_rng(1).integers(0, 256, (12, 32, 32, 3), np.uint8)
@@ -200,57 +197,6 @@ def draw_media(chance: Chance) -> Try:
   return Try(COMMANDS[command], spoil, seconds=90, about=f'{kind} {seed}')
 
 
-def _digest(folder: pathlib.Path) -> str:
-  told = folder / 'out.json'
-  return json.loads(told.read_text())['samples'][0]['pixels'] if told.exists() else ''
-
-
-def draw_programs(chance: Chance) -> Try:
-  """Kept programs that are damaged, or that somebody else left there."""
-  seed = chance.number(1 << 30)
-
-  def spoil(folder: pathlib.Path) -> None:
-    again = Chance(seed)
-    files = sorted(path for path in (folder / 'cache').rglob('*') if path.is_file())
-    for path in files if again.number(2) else [again.pick(files)]:
-      data = path.read_bytes()
-      match again.pick(('bytes', 'bytes', 'bytes', 'empty', 'swap', 'cut', 'folder', 'link', 'pipe',
-        'writable', 'zeros')):  # fmt: skip
-        case 'empty':
-          path.write_bytes(b'')
-        case 'swap':
-          other = again.pick(files)
-          path.write_bytes(other.read_bytes() if other.is_file() else b'x')
-        case 'cut':
-          path.write_bytes(data[: again.number(len(data))])
-        case 'folder':
-          path.unlink()
-          path.mkdir()
-        case 'link':
-          path.unlink()
-          path.symlink_to(again.pick(('/dev/zero', 'nowhere', path.name, '/proc/self/mem')))
-        case 'pipe':
-          path.unlink()
-          os.mkfifo(path)
-        case 'writable':
-          for each in (folder / 'cache').rglob('*'):
-            each.chmod(0o777)
-          break
-        case 'zeros':
-          path.write_bytes(bytes(len(data)))
-        case _:
-          path.write_bytes(damage.damage_bytes(data, again))
-
-  def check(folder: pathlib.Path, done: subprocess.CompletedProcess) -> str:
-    made, whole = _digest(folder), (folder / 'pixels').read_text()
-    return (
-      '' if made == whole else f'pixels {made[:8]} are not those without kept programs, {whole[:8]}'
-    )
-
-  words, conditions, about = COMMANDS['sample a video'], {'environment': CACHE}, f'programs {seed}'
-  return Try(words, spoil, False, ['cache/**'], conditions, check=check, about=about)
-
-
 # Commands that write, and into what.
 _WRITERS = {'convert': 'converted', 'convert anew': 'converted', 'curate': 'curated',
   'evaluate': 'a', 'analyse': 'votes', 'import votes': 'votes', 'export votes': 'place',
@@ -303,7 +249,6 @@ def draw_clock(chance: Chance) -> Try:
 _MAY_CHANGE = {'analyse': ('votes/analysis.*',), 'prune': ('run/**',), 'serve votes': ('votes/**',)}
 CLASSES: dict[str, Callable[[Chance], Try]] = {
   'media': draw_media,
-  'kept programs': draw_programs,
   'disks': draw_disk,
   'clocks': draw_clock,
 }
