@@ -12,7 +12,7 @@ import pytest
 from mgjax.audio.codec.layers import INPUTS, DownConv, ResidualUnit, UpConv, weight_norm
 from mgjax.audio.codec.model import Codec, kl
 from mgjax.audio.codec.weights import import_published
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.tree import count_parameters
 from mgjax.parallel.mesh import make_mesh
 from tests.audio.codec.shapes import shapes
@@ -158,6 +158,36 @@ def test_products_in_bfloat16_give_float32_at_both_ends():
   variables = {'params': shapes(SMALL)}
   decoded, posterior = jax.eval_shape(codec.apply, variables, sound, key)
   assert {decoded.dtype, posterior.mean.dtype, posterior.scale.dtype} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+  ('shape', 'dtype', 'message'),
+  [
+    ((1, 0, 2), 'float32', 'no samples; expected one at least'),
+    ((1, 8, 1), 'float32', r'of shape \(1, 8, 1\); expected 3 axes, \(b s c\), with 2 channels'),
+    ((1, 2, 8), 'float32', r'of shape \(1, 2, 8\); expected'),
+    ((1, 8, 2), 'int16', 'is of int16; expected floats in .* divide 16-bit samples by 32768'),
+  ],
+)
+def test_bad_sound_is_told_in_a_sentence(shape, dtype, message):
+  sound = jnp.zeros(shape, dtype)
+  with pytest.raises(DataError, match=message):
+    SMALL.apply({'params': shapes(SMALL)}, sound, method='encode')
+
+
+@pytest.mark.parametrize(
+  ('shape', 'samples', 'message'),
+  [
+    ((1, 0, 5), None, r'of shape \(1, 0, 5\); expected .* one latent at least and 5 channels'),
+    ((1, 4, 3), None, r'of shape \(1, 4, 3\); expected'),
+    ((1, 4, 5), 33, '33 samples are asked of latents that stand for 32'),
+    ((1, 4, 5), 0, '0 samples are asked of latents that stand for 32'),
+  ],
+)
+def test_bad_latents_are_told_in_a_sentence(shape, samples, message):
+  variables = {'params': shapes(SMALL)}
+  with pytest.raises(DataError, match=message):
+    SMALL.apply(variables, jnp.zeros(shape), samples, method='decode')
 
 
 @pytest.mark.parametrize(
