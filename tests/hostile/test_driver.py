@@ -37,11 +37,8 @@ def test_an_answer_to_what_has_none_is_counted_as_wrong(tmp_path):
   (tmp_path / 'ground').mkdir()
   (tmp_path / 'planted.py').write_text("print('loss 0.5')")
   planted = {'file': str(tmp_path / 'planted.py')}
-  for attempt in (
-    driver.Try(['planted'], conditions=planted, wrong=True),
-    driver.Try(['planted'], conditions=planted, check=lambda folder, done: 'other pixels'),
-  ):
-    assert attempt.perform(tmp_path / 'ground', tmp_path / 'its')[0] == 'silent wrong'
+  attempt = driver.Try(['planted'], conditions=planted, wrong=True)
+  assert attempt.perform(tmp_path / 'ground', tmp_path / 'its')[0] == 'silent wrong'
 
 
 @pytest.mark.timeout(20_000)
