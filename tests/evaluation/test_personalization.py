@@ -73,11 +73,6 @@ def test_what_is_pasted_copies_and_what_is_true_does_not(found):
     assert low < 0.25 and high > -0.25, name  # 2 standard errors of 54 pairs are .27
 
 
-def test_a_model_of_another_kind_is_refused(tiny_runs):
-  with pytest.raises(ConfigError, match='personalized video model'):
-    evaluate_personalization(tiny_runs / 'video', samples=1)
-
-
 class Known(Clip):
   """Recognises a picture by its first pixel."""
 

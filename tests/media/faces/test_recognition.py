@@ -112,10 +112,3 @@ def test_a_face_scales_with_its_landmarks():
 def test_a_name_that_is_none_is_a_sentence(name, said):
   with pytest.raises(ConfigError, match=said):
     open_faces(name)
-
-
-@pytest.mark.parametrize('more', [{'smallest': 0.0}, {'smallest': 1.5}, {'threshold': 2.0}])
-def test_numbers_out_of_their_range_are_refused(more):
-  astronaut()
-  with pytest.raises(ConfigError, match=f'{next(iter(more))} = '):
-    open_faces('cascade', **more)
