@@ -14,7 +14,7 @@ from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.clip.task import make_spec, outline
 from mgjax.clip.towers import make_clip_vision
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.data.batch_order import make_ordered_batches
@@ -119,12 +119,6 @@ def test_two_views_of_a_sample_are_rows_beside_each_other_with_their_own_caption
     np.testing.assert_allclose(rows['images'][place::2] * 255, batch[name][:, 0], atol=1e-4)
     np.testing.assert_array_equal(rows['tokens'][place::2], batch['tokens'][:, place])
   assert (batch['tokens'][:, 0] != batch['tokens'][:, 1]).any(axis=1).any()  # other colours
-
-
-def test_floats_are_no_images(clip, images):
-  for encode in (clip.encode_images, clip.encode_identities):
-    with pytest.raises(DataError, match=r'images of float32 \(3, 16, 16, 3\); expected uint8'):
-      encode(images[0].astype(np.float32))
 
 
 def test_an_export_comes_back_bit_by_bit(runs, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import Codec
-from mgjax.core.errors import DataError, NonFiniteError
 from mgjax.evaluation.audio_reconstruction import (
   LABELS,
   evaluate_audio_reconstruction,
@@ -143,13 +142,6 @@ def test_sounds_are_written_as_they_went_in_and_came_out(tmp_path):
   wanted = [sounds[2], -sounds[2], np.clip(5 * sounds[2], -1, 1)]
   for read, sound in zip(again, wanted, strict=True):
     np.testing.assert_allclose(read, sound, atol=2 / 2**15)  # 16 bits
-
-
-def test_no_sounds_and_latents_that_are_not_finite_are_refused():
-  with pytest.raises(DataError, match='there is no sound to judge'):
-    evaluate_audio_reconstruction(Planted(latents()), [])
-  with pytest.raises(NonFiniteError, match='the latents of sound 0 are not finite'):
-    evaluate_audio_reconstruction(Planted(latents() * np.float32(np.nan)), [struck()])
 
 
 @pytest.mark.parametrize('samples', [1, 40, 48, 95])

@@ -301,8 +301,3 @@ def test_the_next_tile_is_begun_before_a_piece_is_handed_over(tiled, monkeypatch
 LATENTS = np.zeros((1, 2, 4, 4, 4), np.float32)
 HOLE = LATENTS.copy()
 HOLE[0, 1, 2, 3, 0] = np.nan
-
-
-def test_tiles_that_do_not_fit_the_model_are_a_sentence(params):
-  with pytest.raises(ConfigError, match=r'tiling\.frames=7'):
-    LatentCodec(MODEL, params, STATISTICS, Tiling(frames=7, overlap=2))
