@@ -15,49 +15,49 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # Package -> lines of Python. A number that is raised gets its reason beside it.
 BUDGETS = {
-  'audio': 3350,
+  'audio': 3345,
   'backbone': 440,  # a discriminator of latents
-  'benchmarks': 1800,  # the machine and the date stand in tables
+  'benchmarks': 1775,  # the machine and the date stand in tables
   'checkpoints': 2480,  # fingerprints of what a model needs; adapters, in and out
-  'clip': 1200,
+  'clip': 1155,
   'conditioning': 1325,
-  'core': 2120,  # runs on the Hub, checked file by file
-  'curation': 5500,
+  'core': 2200,  # runs on the Hub, checked file by file; settings that check their ranges
+  'curation': 5440,
   'data': 5210,
-  'editing': 1100,
-  'evaluation': 7720,  # a diffusion classifier; what is asked of worlds' judges is theirs
-  'flow': 2275,  # answers that are the data; minimum SNR, preferences, students against data
-  'flow_models': 2680,  # likelihoods; alignment; experts by noise level; a sampler step by step
-  'media': 3850,
+  'editing': 1080,
+  'evaluation': 7480,  # a diffusion classifier; what is asked of worlds' judges is theirs
+  'flow': 2400,  # minimum SNR, preferences, students against data, mean velocities of steps
+  'flow_models': 2705,  # likelihoods; alignment; experts by noise level; a sampler step by step
+  'media': 3845,
   'nn': 2510,  # depthwise convolutions and their gradients
   'parallel': 1525,  # networks of chips: latencies, protocols, pods
-  'personalization': 450,
-  'planning': 5210,  # adapters; 820 rehearse long runs, 110 are steps that others published
-  'runtime': 3500,  # trackers; garbage, cache settings one by one, kept programs
+  'personalization': 405,
+  'planning': 5320,  # adapters; GPUs compiled; 820 rehearse runs, 110 are published steps
+  'runtime': 3460,  # trackers; garbage, cache settings one by one, kept programs
   'scaling': 2345,  # arms in order
   'serving': 2490,  # an API of videos: routes, jobs, batches, uploads, limits, metrics
   'tae': 2395,  # an autoencoder answers to its fingerprints; a linear shortcut and its start
-  'text': 2150,
-  'training': 2390,  # Muon, spread over the mesh; adapters
-  'upsampler': 1290,  # colours of the source are kept
+  'text': 2135,
+  'training': 2385,  # Muon, spread over the mesh; adapters
+  'upsampler': 1275,  # colours of the source are kept
   'video': 710,  # likelihoods of videos; sampling on shifted grids
   'workflows': 4225,  # cards are measured again and written, for the Hub too; a demo
-  'worlds': 7550,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
+  'worlds': 7545,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_190, 79_800, 2_700
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_320, 79_740, 2_700
 # 600 of the core are Muon, alignment, experts and adapters, 300 students against data and shifts,
-# 40 latencies of networks.
+# 40 latencies of networks, 130 derivatives forward and mean flow.
 # Of all, 1,500 are a service, 690 trackers, the Hub and front matter of cards;
 # 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards, 1,000 a
 # rehearsal of long runs and networks with latencies.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
 # 270 try a rehearsal where the answer is known.
-MOST_OF_TESTS = 63_800  # 2,000 of them try bad input; 480 hold the one file to the library
+MOST_OF_TESTS = 61_520  # 1,500 of them try bad input; 480 hold the one file to the library
 MOST_COMMANDS, MOST_NAMES = 14, 145  # one a first look, one a rehearsal; 6 names are of a service
 MOST_FLAGS = 224  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

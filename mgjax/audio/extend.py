@@ -19,7 +19,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Magnitude, Range, check
+from mgjax.core.settings import Checked, Magnitude, Range
 from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.windows import Cover, windows
 
@@ -36,7 +36,7 @@ Seconds = Annotated[float, Range(above=0)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Extension:
+class Extension(Checked):
   """How audio longer than one window of the model is made; lengths are in seconds.
 
   Attributes:
@@ -56,9 +56,6 @@ class Extension:
   overlap: Magnitude | None = None
   block: Seconds | None = None
   weights: str = 'bartlett'
-
-  def __post_init__(self):
-    check(self)
 
   def plan(
     self, seconds: float, *, rate: float, size: int, most: int

@@ -20,7 +20,7 @@ from mgjax.benchmarks.compare import prepare_baselines
 from mgjax.benchmarks.report import OURS, ratios
 from mgjax.benchmarks.timing import Timed, interleave, processor_seconds_of_family, warm_up
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Positive, check, unpack
+from mgjax.core.settings import Checked, Positive, unpack
 from mgjax.data.batch_order import ShapeBucket, make_ordered_batches
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import VIDEO
@@ -44,7 +44,7 @@ Windows = list[tuple[str, float]]  # (file, second that it begins at)
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipSettings:
+class ClipSettings(Checked):
   """The clips that are read, by the keys of `configs/bench/data.py`.
 
   Attributes:
@@ -65,9 +65,6 @@ class ClipSettings:
   width: Positive
   batch_size: Positive
   threads: Workers
-
-  def __post_init__(self):
-    check(self)
 
   @property
   def batches(self) -> int:

@@ -37,7 +37,7 @@ from mgjax.checkpoints.fingerprints import (
 from mgjax.checkpoints.folders import REMOVED, find_denied, size_and_time
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.plug_ins import Later
-from mgjax.core.settings import Count, Positive, annotations, check, unpack
+from mgjax.core.settings import Checked, Count, Positive, annotations, unpack
 from mgjax.core.typing import Array, Tree
 
 if TYPE_CHECKING:
@@ -71,15 +71,12 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Keep:
+class Keep(Checked):
   """Which checkpoints stay when a new one is written: those that any of the three asks for."""
 
   latest: Positive = 3  # so many of the newest
   every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
   best: Count = 0  # so many of those with the lowest validation losses; 0 for none
-
-  def __post_init__(self):
-    check(self)
 
 
 def _keep(

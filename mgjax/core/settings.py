@@ -3,12 +3,12 @@
 A field says its range where it is declared, and nowhere else:
 
   @dataclasses.dataclass(frozen=True)
-  class Patience:
+  class Patience(Checked):
     patience: Count = 0
     factor: Annotated[float, Range(above=0, most=1)] = 0.5
 
-`unpack` makes such a class of the values that a configuration has in one place; `check`, in a
-`__post_init__`, holds what Python code makes to the same ranges.
+`unpack` makes such a class of the values that a configuration has in one place; `Checked` holds
+what Python code makes to the same ranges, as `check` does in a `__post_init__` that asks for more.
 """
 
 import dataclasses
@@ -121,6 +121,13 @@ def check(made: Any) -> None:
   """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
   for name, hint in annotations(type(made)).items():
     checked(hint, getattr(made, name), name)
+
+
+class Checked:
+  """A dataclass of this kind raises ConfigError if a field is out of its range."""
+
+  def __post_init__(self):
+    check(self)
 
 
 def annotations(make: Callable[..., Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Plain-text tables with columns as wide as their content."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
@@ -13,6 +13,12 @@ def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
     ).rstrip()
     for row in rows
   ]
+
+
+def cells_of(rows: Sequence[Mapping[str, str]]) -> list[list[str]]:
+  """Returns a header of all names in rows, and their cells; '' where a row lacks a name."""
+  names = list(dict.fromkeys(name for row in rows for name in row))
+  return [names, *([row.get(name, '') for name in names] for row in rows)]
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -1,13 +1,11 @@
-"""What curation costs: each score, each filter, and the order in which filters cost least.
+"""What curation costs: each score, and each filter at its place in the order.
 
 The pass that measures makes all scores of a clip, so that a threshold can be changed. What a run
 costs that makes the scores of a filter only for clips that the filters before it left follows from
 its rows: of each clip they say what its scores cost and which filters drop it.
 
 A filter costs what its scorers cost that no filter before it needed; the first that needs frames
-pays for decoding. The best order takes, one after another, the filter with the least cost per clip
-that it drops, of the clips that are left. Filters that look at all clips at once, as that of
-copies, keep their places at the end.
+pays for decoding. Filters that look at all clips at once, as that of copies, are not counted.
 """
 
 import dataclasses
@@ -37,7 +35,6 @@ class Place:
   seconds: float  # of a processor, that the scores cost of a clip that comes so far
   came: float  # share of all clips that comes so far
   dropped: float  # share of these that it drops
-  alone: float  # share of all clips that it would drop
 
   @property
   def a_dropped(self) -> float:
@@ -47,7 +44,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-  """What scores cost, and filters in the order of the settings and in the best one."""
+  """What scores cost, and filters in the order of the settings."""
 
   clips: int  # of which all scores were made
   seconds: dict[str, float]  # scorer, PROBE, DECODE, SHOTS -> of a processor, of all clips
@@ -55,17 +52,11 @@ class Costs:
   packets: int  # frames that these videos have
   gated: int  # videos that were not decoded
   order: list[Place]
-  best: list[Place]
 
   @property
   def all(self) -> float:
     """Processor seconds of a clip as it was measured, those that were not decoded among them."""
     return sum(self.seconds.values()) / max(self.clips + self.gated, 1)
-
-  @property
-  def is_best(self) -> bool:
-    """Whether the order of the settings costs no more than the best one."""
-    return expected(self.order) <= expected(self.best) * (1 + 1e-9)
 
 
 def expected(places: Sequence[Place]) -> float:
@@ -74,7 +65,7 @@ def expected(places: Sequence[Place]) -> float:
 
 
 def costs_of(table: Any, settings: CurationSettings) -> Costs:
-  """Adds up what scores cost, and what filters do in the settings' order and the best."""
+  """Adds up what scores cost, and what filters do in the settings' order."""
   whole, gated = np.ones(len(table), bool), 0
   for name in {'error', GATED} & set(table.column_names):
     said = table[name].is_valid().to_numpy()
@@ -96,17 +87,16 @@ def costs_of(table: Any, settings: CurationSettings) -> Costs:
       scores = {name: rows[whole] for name, rows in as_columns(table, each.columns()).items()}
       dropped[each.name] = breaks(with_lengths(scores), each.limits(settings.keep))
       needs[each.name] = _needs(each, a_clip)
-  order, best = (_placed(dropped, needs, a_clip, clips, cheapest) for cheapest in (False, True))
-  return Costs(clips, seconds, decoded, packets, gated, order, best)
+  return Costs(clips, seconds, decoded, packets, gated, _placed(dropped, needs, a_clip, clips))
 
 
 def describe_costs(costs: Costs) -> list[str]:
-  """Says in lines what filters cost, in which order they should run, and what many clips take."""
-  if not costs.clips or not costs.best:
+  """Says in lines what filters cost in their order, and what many clips take."""
+  if not costs.clips or not costs.order:
     return []
-  lines = ['filters by their cost per dropped clip, if scores are made only of what is left:']
-  width = max(len(place.name) for place in costs.best)
-  for place in costs.best:
+  lines = ['filters in their order, if scores are made only of what is left:']
+  width = max(len(place.name) for place in costs.order)
+  for place in costs.order:
     each = f', {place.a_dropped:.3g} s a clip dropped' if place.dropped else ''
     lines.append(
       f'  {place.name:<{width}}  {1e3 * place.seconds:.3g} ms a clip, drops {place.dropped:.1%} of '
@@ -116,16 +106,13 @@ def describe_costs(costs: Costs) -> list[str]:
 
 
 def summary(costs: Costs) -> list[str]:
-  """Says what a clip costs in either order, and what very many take."""
-  told = 'which is as cheap' if costs.is_best else 'which costs more'
-  days = costs.all * MANY / 86_400
-  best = expected(costs.best)
+  """Says what a clip costs, and what very many take."""
+  days, left = costs.all * MANY / 86_400, expected(costs.order)
   return [
-    f'the configuration has the order {", ".join(place.name for place in costs.order)}, {told}',
-    f'a clip costs {best:.3g} s of a processor in the best order, {expected(costs.order):.3g} s in '
-    f'that of the configuration, {costs.all:.3g} s as it was measured',
+    f'a clip costs {costs.all:.3g} s of a processor as it was measured, {left:.3g} s if scores are '
+    'made only of what is left',
     f'{MANY:,} clips like these, as measured and not cut: {days:,.0f} days of a core, or {_DAYS} '
-    f'days of {days / _DAYS:,.0f} cores; in the best order {best * MANY / 86_400:,.0f} days of one',
+    f'days of {days / _DAYS:,.0f} cores',
   ]
 
 
@@ -155,29 +142,19 @@ def _placed(
   needs: Mapping[str, frozenset[str]],
   a_clip: Mapping[str, float],
   clips: int,
-  cheapest: bool,
 ) -> list[Place]:
-  """What filters cost one after another, in their order or always the cheapest per clip dropped."""
+  """What filters cost one after another."""
   left, paid, places = np.ones(clips, bool), set(), []
-
-  def place(name: str) -> Place:
+  for name, drops in dropped.items():
     came = int(left.sum())
-    return Place(
-      name=name,
-      seconds=sum(a_clip.get(each, 0.0) for each in needs[name] - paid),
-      came=came / max(clips, 1),
-      dropped=int((left & dropped[name]).sum()) / max(came, 1),
-      alone=float(np.mean(dropped[name])) if clips else 0.0,
+    places.append(
+      Place(
+        name=name,
+        seconds=sum(a_clip.get(each, 0.0) for each in needs[name] - paid),
+        came=came / max(clips, 1),
+        dropped=int((left & drops).sum()) / max(came, 1),
+      )
     )
-
-  waiting = list(dropped)
-  while waiting:
-    found = map(place, waiting)
-    chosen = (
-      min(found, key=lambda each: (each.a_dropped, each.seconds)) if cheapest else next(found)
-    )
-    places.append(chosen)
-    waiting.remove(chosen.name)
-    paid |= needs[chosen.name]
-    left &= ~dropped[chosen.name]
+    paid |= needs[name]
+    left &= ~drops
   return places

@@ -18,7 +18,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line, printable
 from mgjax.core.files import write_bytes
-from mgjax.core.settings import Count, Positive, Range, check
+from mgjax.core.settings import Checked, Count, Positive, Range
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.ingest.entries import SOURCE, TASK, Entry, Rejected, list_entries
 from mgjax.media.containers import LIMITS, Limits
@@ -35,7 +35,7 @@ Segmenter = Callable[[UInt8[np.ndarray, 't h w 3'], str], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class MarkSettings:
+class MarkSettings(Checked):
   """How clips are marked; none of it is in public sources."""
 
   # Of the layer: so little that no recolouring looks like it.
@@ -45,9 +45,6 @@ class MarkSettings:
   frames: Positive = 512  # of a clip at most: a segmenter sees all of them at once
   crf: Annotated[float, Range(least=0, most=51)] = 12.0  # of x264, of the marked clip
   seed: Count = 0  # of the colours
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

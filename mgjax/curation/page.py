@@ -18,7 +18,7 @@ import numpy as np
 from mgjax.core.config import flatten
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
-from mgjax.curation.costs import Costs, costs_of, summary
+from mgjax.curation.costs import costs_of, summary
 from mgjax.curation.filters.registry import FILTERS
 from mgjax.curation.filters.table import as_columns
 from mgjax.curation.filters.thresholds import with_lengths
@@ -235,29 +235,10 @@ def _times(rows: Any, steps: Sequence[Step], settings: CurationSettings) -> str:
     )
   if costs.gated:
     notes.append(f'{costs.gated:,} videos were dropped by a probe and not decoded.')
+  if costs.clips and costs.order:
+    notes += summary(costs)
   told = ''.join(f'<p class="note">{note}</p>' for note in notes)
-  return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}{_order(costs)}</section>'
-
-
-def _order(costs: Costs) -> str:
-  """What the filters would cost if scores were made only of what is left, in the best order."""
-  if not costs.clips or not costs.best:
-    return ''
-  places = {place.name: number for number, place in enumerate(costs.order, 1)}
-  rows = [
-    {
-      'filter': place.name,
-      'place here': str(places[place.name]),
-      'ms a clip that comes': format_number(round(1e3 * place.seconds, 3)),
-      'come': _percent(place.came),
-      'drops of them': _percent(place.dropped),
-      'drops of all': _percent(place.alone),
-      'ms a clip dropped': format_number(round(1e3 * place.a_dropped, 1)) if place.dropped else '',
-    }
-    for place in costs.best
-  ]
-  told = ''.join(f'<p class="note">{html.escape(line)}</p>' for line in summary(costs))
-  return f'{table(rows, "The order that costs least")}{told}'
+  return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}</section>'
 
 
 def _broken(scores: _Scores, reasons: np.ndarray, measured: np.ndarray) -> str:

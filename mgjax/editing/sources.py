@@ -13,7 +13,7 @@ import numpy as np
 from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.temporal_place import KEY as PLACE
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float, UInt8
 
 Sample = dict[str, Any]
@@ -21,7 +21,7 @@ Unit = Annotated[float, Range(least=0, most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
+class Motion(Checked):
   """`config.edits.motion`: how far a picture is moved when it is animated. Not in public sources.
 
   Attributes:
@@ -33,9 +33,6 @@ class Motion:
   shift: Unit = 0.15
   zoom: Annotated[float, Range(least=0, most=3)] = 0.3
   turn: Annotated[float, Range(least=0, most=180)] = 15.0
-
-  def __post_init__(self):
-    check(self)
 
 
 class Wrapped:

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import check, fields_of, unpack
+from mgjax.core.settings import Checked, fields_of, unpack
 from mgjax.data.buckets import Shape
 from mgjax.data.settings import DataSettings
 from mgjax.data.source import Source
@@ -21,7 +21,7 @@ from mgjax.video.task import make_video_spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Edits:
+class Edits(Checked):
   """`config.edits`: how pairs become training data.
 
   Attributes:
@@ -35,9 +35,6 @@ class Edits:
   prefix: str = 'animated: '
   motion: Motion = dataclasses.field(default_factory=Motion)
   random_place: bool = True
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Edits':

@@ -17,7 +17,7 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
-from mgjax.evaluation.record.measured import Grid, Measured, Metric, mean_metric, pooled_metric
+from mgjax.evaluation.record.measured import Measured, Metric, mean_metric, pooled_metric
 from mgjax.evaluation.record.show import Show, sounds_of
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.media.audio import write_soundtrack
@@ -28,9 +28,6 @@ from mgjax.worlds.table import judge_of
 
 MODEL = 'model'
 SHOWN = 4  # clips that are written
-_TITLES = (
-  'held-out clips', 'real, through the codec', 'real (ceiling)', 'of another clip (floor)',
-)  # fmt: skip
 _ROWS = 8  # sounds that the codec gets at a time
 
 
@@ -72,10 +69,6 @@ def judge_soundtracks(
     'real': judge.scores(judge.read(real, clips)),
     'floor': judge.scores(judge.read(real, [*clips[1:], *clips[:1]])),
   }
-  rows = {
-    title: [getattr(each, name) * column.scale for name, column in judge.columns.items()]
-    for title, each in zip(_TITLES, scores.values(), strict=True)
-  }
   metrics, networks = _metrics(judge, read, scores), {}
   if scorer is not None:
     found, decoded = (
@@ -90,14 +83,7 @@ def judge_soundtracks(
     prompts,
     sound=True,
     record={**scores, 'networks': networks},
-    table=[
-      Grid([column.label for column in judge.columns.values()], rows, '.1f'),
-      *(
-        f'{name}: {means[MODEL]:.4f} of the model, {means[CODEC]:.4f} of the codec'
-        for name, means in networks.items()
-      ),
-      f'{len(clips)} clip(s)',
-    ],
+    notes=[f'{len(clips)} clip(s)'],
   )
   shown = [
     JudgedClip(prompt, clip.get('video'), AudioPair(truth, {CODEC: decoded, MODEL: sound}))

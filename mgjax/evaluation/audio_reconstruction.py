@@ -20,7 +20,6 @@ from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.evaluation.metrics.audio import signal_to_distortion, synchrony
 from mgjax.evaluation.record.measured import (
   Furthest,
-  Grid,
   Measured,
   mean_metric,
   numbers_of,
@@ -36,12 +35,12 @@ SHOWN = 4  # sounds that are written
 SECONDS = 2.0  # of a sound; loudness needs 0.4
 CODEC = 'codec'
 LABELS = {
-  'mel': ('mel distance', '.3f'),
-  'mel_as_trained': ('mel distance as trained', '.3f'),
-  'distortion': ('SI-SDR, dB', '.2f'),
-  'loudness': ('change of loudness, LU', '.2f'),
-  'correlation': ('correlation of onsets', '.3f'),
-  'onset_error': ('error of onsets, ms', '.1f'),
+  'mel': 'mel distance',
+  'mel_as_trained': 'mel distance as trained',
+  'distortion': 'SI-SDR, dB',
+  'loudness': 'change of loudness, LU',
+  'correlation': 'correlation of onsets',
+  'onset_error': 'error of onsets, ms',
 }
 BETTER = {name: 1 if name in ('distortion', 'correlation') else -1 for name in LABELS}
 _UNUSED = 0.1  # standard deviation of a channel that says next to nothing; the prior's is 1
@@ -128,12 +127,8 @@ def _measured(
   for name in scores[CODEC]:
     beside = {way: found[name]['mean'] for way, found in others.items() if name in found}
     metrics[f'scores/{CODEC}/{name}'] = mean_metric(
-      numbers_of(ours, name), LABELS[name][0], BETTER[name], beside=beside
+      numbers_of(ours, name), LABELS[name], BETTER[name], beside=beside
     )
-  rows = {}
-  for name, (label, digits) in LABELS.items():
-    if any(name in found for found in scores.values()):
-      rows[label] = [_cell(found.get(name), digits) for found in scores.values()]
   return Measured(
     metrics,
     names or [f'sound {number}' for number in range(len(sounds))],
@@ -141,8 +136,7 @@ def _measured(
     record={
       'scores': scores, 'latents': latents, 'seconds': seconds, 'notes': notes, 'sounds': sounds,
     },
-    table=[
-      Grid(list(scores), rows),
+    notes=[
       f'{len(sounds)} sound(s) of {", ".join(f"{each:g}" for each in seconds)} s',
       '{a_second:g} latents of {channels} a second, {unused} channel(s) unused; normalised, their '
       'mean is {mean:.3f} and their deviation {std:.3f}'.format(**latents),
@@ -223,13 +217,6 @@ def _describe(codec: AudioCodec, latents: Sequence[np.ndarray]) -> dict[str, flo
     'mean': float(np.sqrt(np.mean(mean**2))),
     'std': float(np.mean(std)),
   }
-
-
-def _cell(found: Mapping[str, float | None] | None, digits: str) -> str:
-  if found is None:
-    return '-'
-  error = found['standard_error']
-  return f'{found["mean"]:{digits}}' + ('' if error is None else f' +- {error:{digits}}')
 
 
 def make_truncated_mdct(codec: AudioCodec) -> Way:

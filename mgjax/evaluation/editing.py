@@ -8,7 +8,6 @@ else, and the true clip, as it is and through the autoencoder.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.evaluation.metrics.intervals import share
-from mgjax.evaluation.record.measured import Grid, Measured, mean_metric, share_metric
+from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.evaluation.worlds.alignment import judge_for
 from mgjax.video.pipeline import VideoPipeline
@@ -109,35 +108,16 @@ def _measured(
     }
     for way, rows in scores.items()
   }
+  count = len(next(iter(told[OURS].values()))['each'])
+  left_out = ' and '.join(repr(name) for name in judge.uncounted if name in scores[OURS])
+  note = f'; {left_out} in no mean' if left_out else ''
   return Measured(
     metrics,
     instructions,
     about='source, edit by the model, expected',
     record={'edits': told, 'mean': means},
-    table=_tables(told, means, judge),
+    notes=[f'{count} edits a row{note}'],
   )
-
-
-def _tables(
-  told: Mapping[str, Mapping[str, Mapping[str, Any]]],
-  means: Mapping[str, float],
-  judge: EditsJudge,
-) -> list[Grid | str]:
-  """All ways with 95% intervals, task by task, and what each task's parts are."""
-  rows = {name: [str(found[name]['right']) for found in told.values()] for name in told[OURS]}
-  means = {'mean': list(means.values())}
-  tables: list[Grid | str] = [Grid(list(told), rows | means, title='right')]
-  for number in judge.numbers:
-    numbers = {name: [found[name][number] for found in told.values()] for name in rows}
-    numbers = {name: row for name, row in numbers.items() if np.isfinite(row).any()}
-    tables += ['', Grid(list(told), numbers, title=number.replace('_', ' '))]
-  tables += ['', f'parts, {OURS}']
-  for name, found in told[OURS].items():
-    tables.append('  '.join([name, *(f'{part} {x:.3f}' for part, x in found['parts'].items())]))
-  count = len(next(iter(told[OURS].values()))['each'])
-  left_out = ' and '.join(f'{name!r}' for name in judge.uncounted if name in rows)
-  note = f'; {left_out} in no mean' if left_out else ''
-  return [*tables, '', f'{count} edits a row{note}']
 
 
 def _mean(numbers: Iterable[float]) -> float:

@@ -134,7 +134,7 @@ def _with_camera(
 def _together(found: Measured, more: Measured) -> Measured:
   return dataclasses.replace(
     found, metrics={**found.metrics, **more.metrics}, record={**found.record, **more.record},
-    table=[*found.table, *more.table],
+    notes=[*found.notes, *more.notes],
   )  # fmt: skip
 
 

@@ -18,15 +18,15 @@ from mgjax.data.sources import make_world
 from mgjax.evaluation.audio_alignment import sound_judge
 from mgjax.evaluation.metrics.seams import gather_seams
 from mgjax.evaluation.metrics.values import plain
-from mgjax.evaluation.record.measured import Grid, Measured, number_metric
+from mgjax.evaluation.record.measured import Measured, number_metric
 from mgjax.media.audio import write_wav
 from mgjax.media.audio_sheet import audio_sheet
 from mgjax.media.video import write_video
 from mgjax.worlds.table import RATE
 
-_SEAMS = {  # label of the metric, which way is better, head of the column, format
-  ('seams', 'ratio'): ('flux at seams over elsewhere', -1, 'flux at seams', '.2f'),
-  ('seams', 'rank'): ('rank of seams', -1, 'rank', '.2f'),
+_SEAMS = {  # label of the metric, which way is better
+  ('seams', 'ratio'): ('flux at seams over elsewhere', -1),
+  ('seams', 'rank'): ('rank of seams', -1),
 }
 WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
@@ -82,19 +82,14 @@ def compare_ways(
       heard[how] = sounds[0]
   columns = dict(_SEAMS)
   for name, column in judge.columns.items():
-    label, form = column.label.removesuffix(', %'), '.1%' if column.scale == 100 else '.1f'
-    columns['scores', name] = label, column.better, label, form
-  metrics, rows = {}, {}
+    columns['scores', name] = column.label.removesuffix(', %'), column.better
+  metrics = {}
   for how, told in found.items():
-    rows[how] = [told[part][name] for part, name in columns]
-    for (place, (label, better, *_)), number in zip(columns.items(), rows[how], strict=True):
-      metrics['/'.join((how, *place))] = number_metric(
-        math.nan if number is None else number, clips, f'{label}, {how}', better
-      )
-  _, _, heads, digits = zip(*columns.values(), strict=True)
-  length = len(samples[0]['audio']) / RATE
-  note = f'{clips} clip(s) of {length:g} s; flux: at seams over elsewhere'
-  return Measured(metrics, record=found, table=[Grid(heads, rows, digits), note]), heard
+    for (part, name), (label, better) in columns.items():
+      number = math.nan if told[part][name] is None else told[part][name]
+      metrics[f'{how}/{part}/{name}'] = number_metric(number, clips, f'{label}, {how}', better)
+  note = f'{clips} clip(s) of {len(samples[0]["audio"]) / RATE:g} s'
+  return Measured(metrics, record=found, notes=[note]), heard
 
 
 def write_heard(

@@ -75,19 +75,11 @@ def judge_clips(
   record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': asked}
   record |= {'nearest': names, 'psnr': psnr, 'chance': chance, 'windows': len(captions)}
   record |= {'clip_captions': len(known), 'reconstruction_psnr': again}
-  pairs = zip(asked[:SHOWN], names, strict=False)
   found = Measured(
     metrics,
     asked,
     record=record,
-    table=[
-      *(f'{caption} -> nearest clip: {name}' for caption, name in pairs),
-      f'nearest is its own clip: {np.mean(own):.0%} of {len(asked)} samples '
-      f'({chance:.0%} by chance)',
-      f'sample against nearest clip: {np.mean(psnr):.1f} dB',
-      f'reconstruction: {again:.1f} dB',
-      f'{len(captions)} windows of clips, {len(known)} captions',
-    ],
+    notes=[f'{len(captions)} windows of clips, {len(known)} captions'],
   )
   return found, videos, [replacing[best.index]['video'] for best in nearest]
 

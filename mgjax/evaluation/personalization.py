@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
 from mgjax.evaluation.metrics.identity import copying
 from mgjax.evaluation.metrics.intervals import share
-from mgjax.evaluation.record.measured import Grid, Measured, found_metric, share_metric
+from mgjax.evaluation.record.measured import Measured, found_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.evaluation.worlds.alignment import judge_for
 from mgjax.video.pipeline import VideoPipeline
@@ -60,7 +60,6 @@ def judge_personalization(
     identities = [int(clip['identity']) for clip in clips]
     seen = recognised(recogniser, ways, [picture[0] for picture in references], identities)
     right = {way: {**right[way], **seen[way]} for way in ways}
-  attributes = list(right[OURS])
   shares, copied, metrics = {}, {}, {}
   for way in ways:
     shares[way] = {name: share(each) for name, each in right[way].items()}
@@ -84,16 +83,8 @@ def judge_personalization(
       'each': each | {f'{name} in video': found for name, found in poses[OURS].items()},
       'references': pasted,
     },
-    table=[
-      Grid(attributes, {way: [str(found[name]) for name in attributes]
-                        for way, found in shares.items()}),
-      '',
-      Grid([f'copied {name}' for name in judge.copied],
-           {way: [str(found[name]) for name in judge.copied] for way, found in copied.items()}),
-      '',
-      f'{len(prompts)} videos; correlations within {chance:.2f} of 0 are chance',
-    ],
-  )  # fmt: skip
+    notes=[f'{len(prompts)} videos; correlations within {chance:.2f} of 0 are chance'],
+  )
   titles = ('reference', 'the model', 'truth')
   shown = []
   for prompt, *videos in zip(prompts, references, ways[OURS], truth, strict=True):

@@ -20,7 +20,6 @@ from mgjax.evaluation.metrics.sets import few_rows, frechet_distance
 from mgjax.evaluation.metrics.values import Value
 from mgjax.evaluation.record.measured import (
   Furthest,
-  Grid,
   Measured,
   Metric,
   mean_metric,
@@ -37,13 +36,13 @@ from mgjax.tae.perceptual import COMMAND
 SHOWN = 4  # clips of which pictures are drawn
 DOT = 3.0  # a latent norm above the report's r is a dot
 LABELS = {
-  'psnr': ('PSNR of a frame, dB', '.2f'),
-  'psnr_of_clip': ('PSNR of a clip, dB', '.2f'),
-  'ssim': ('SSIM', '.4f'),
-  'lpips': ('LPIPS (VGG16)', '.4f'),
-  'flicker': ('flicker, grey levels', '.3f'),
-  'highest_norm': ('highest latent norm', '.2f'),
-  'dots': (f'share of latent norms above {DOT:g}', '.5f'),
+  'psnr': 'PSNR of a frame, dB',
+  'psnr_of_clip': 'PSNR of a clip, dB',
+  'ssim': 'SSIM',
+  'lpips': 'LPIPS (VGG16)',
+  'flicker': 'flicker, grey levels',
+  'highest_norm': 'highest latent norm',
+  'dots': f'share of latent norms above {DOT:g}',
 }
 BETTER = {name: 1 if name in ('psnr', 'psnr_of_clip', 'ssim') else -1 for name in LABELS}
 _CONTRAST = 4  # of the drawn differences
@@ -115,19 +114,16 @@ def _measured(
   names: Sequence[str],
 ) -> Measured:
   scores = standard_means(clips, list(LABELS))
-  metrics, rows = {}, {}
-  for name, found in scores.items():
-    label, digits = LABELS[name]
-    metrics[f'scores/{name}'] = mean_metric(numbers_of(clips, name), label, BETTER[name])
-    error = found['standard_error']
-    rows[label] = f'{found["mean"]:{digits}}', '-' if error is None else f'{error:{digits}}'
+  metrics = {
+    f'scores/{name}': mean_metric(numbers_of(clips, name), LABELS[name], BETTER[name])
+    for name in scores
+  }
   distances = None
   if frechet is not None:
     distance, count, dimensions = frechet
     title, warning = f'Frechet ({similarity.FEATURES})', few_rows(count, dimensions)
     value = Value(distance, math.nan, math.nan, count, references=count, warning=warning)
     metrics['frechet'] = Metric(value, title, -1, mean=False)
-    rows[title] = f'{distance:.4g}', '-'
     distances = {'features': similarity.FEATURES, 'distance': distance}
     distances |= {'rows': count, 'dimensions': dimensions}
   of = ', '.join(f'{t} frame(s) of {h} x {w}' for t, h, w in shapes)
@@ -138,7 +134,7 @@ def _measured(
     record={
       'scores': scores, 'frechet': distances, 'shapes': shapes, 'notes': notes, 'clips': clips,
     },
-    table=[Grid(('mean', 'std. error'), rows), f'{len(clips)} clip(s): {of}', *notes],
+    notes=[f'{len(clips)} clip(s): {of}', *notes],
   )  # fmt: skip
 
 

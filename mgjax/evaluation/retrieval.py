@@ -15,7 +15,6 @@ from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import (
-  Grid,
   Measured,
   found_metric,
   number_metric,
@@ -86,8 +85,7 @@ def judge_retrieval(
     metrics,
     [captions[number] for number in own],
     record={'retrieval': scores, 'chance': chance, 'cosines': close} | counts,
-    table=[
-      Grid(('model', 'chance'), {labels[name]: (scores[name], chance[name]) for name in scores}),
+    notes=[
       f'{len(shown)} images, {len(captions)} captions, {len(hits)} identities in pairs',
       'cosines of an identity in two views: '
       + ', '.join(f'{name} {value:.3f}' for name, value in close.items()),

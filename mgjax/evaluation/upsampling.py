@@ -29,7 +29,6 @@ from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
 from mgjax.evaluation.metrics.values import Value, mean_value
 from mgjax.evaluation.record.measured import (
-  Grid,
   Measured,
   Metric,
   mean_metric,
@@ -54,7 +53,6 @@ PICTURED = ('bicubic', REGRESSION, OURS, 'truth')
 _SCALE = 4  # of a picture
 _PATCH = 2  # latent places a side, whose distribution is compared
 _COLUMNS = {'psnr': 'PSNR dB', 'ssim': 'SSIM', 'frechet': 'Frechet', 'flicker': 'flicker'}
-_COARSE = ('psnr', 'flicker')  # two places
 _LESS = ('frechet', 'flicker')  # is better
 Video = UInt8[np.ndarray, '_ _ _ 3']
 MEASURES = ('second difference', 'warping error', 'across tiles')
@@ -148,14 +146,9 @@ def _measured(
     for given, ways in found.items()
   }
   metrics = {}
-  table: list[Grid | str] = []
-  places = ['.2f' if name in _COARSE else '.3f' for name in columns]
   for turn, (given, ways) in enumerate(found.items()):
     for kind, rows in kinds.items():
       told = scores[given][kind]
-      cells = {way: [each[name] for name in columns] for way, each in told.items()}
-      title = f'{given} input, {kind} ({len(rows)})'
-      table += [Grid(list(columns.values()), cells, places, title), '']
       for name, number in told[OURS].items():
         if math.isnan(number):
           continue
@@ -174,7 +167,6 @@ def _measured(
     [f'{given}: {caption}' for given in found for caption in captions],
     about=', '.join(about),
     record={'scores': scores, 'clips': counts, 'baseline': baseline},
-    table=table[:-1],
   )
 
 
@@ -336,17 +328,10 @@ def judge_seams(
     beside = {way: each[name].ratio for way, each in ratios.items() if way != OURS}
     label = f'{name}, at seams over near them'
     metrics[f'ratios/{OURS}/{name}'] = Metric(value, label, -1, beside=beside, mean=False)
-  rows = {
-    way: [f'{each.ratio:.3f} [{each.low:.3f}, {each.high:.3f}]' for each in found.values()]
-    for way, found in ratios.items()
-  }
   measured = Measured(
     metrics,
     record={'ratios': ratios, 'shape': shape, 'clips': clips},
-    table=[
-      Grid(MEASURES, rows, title='at seams over near them'),
-      f'{clips} clip(s) of {shape[0]} frames of {shape[1]} x {shape[2]}',
-    ],
+    notes=[f'{clips} clip(s) of {shape[0]} frames of {shape[1]} x {shape[2]}'],
   )
   return measured, [(way, videos[0]) for way, videos in made.items()]
 

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import jax.numpy as jnp
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Array, Float, Predict
 from mgjax.flow.path import SIGMA_MIN, AlikeInTime, interpolate
 
@@ -24,7 +24,7 @@ _TIME = 0.5  # that the model is told: it means nothing, and training has drawn 
 
 
 @dataclasses.dataclass(frozen=True)
-class XPrediction:
+class XPrediction(Checked):
   """A model that sees X_t and answers X_1, trained by the error of the velocity that follows.
 
   With x its answer the velocity is (x - X_t) / (1 - t), and so its squared error that of x divided
@@ -33,9 +33,6 @@ class XPrediction:
   """
 
   least: Annotated[float, Range(above=0, most=1)] = 0.05
-
-  def __post_init__(self):
-    check(self)
 
   def train(
     self, data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], time: Float[Array, ' b']

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mgjax.conditioning.identity import KEY, Identity
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Checked, Positive, Range, fields_of, unpack
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.model import FlowModel
@@ -21,7 +21,7 @@ from mgjax.video.task import make_video_spec
 
 
 @dataclasses.dataclass(frozen=True)
-class References:
+class References(Checked):
   """`config.references`: pictures of the people in clips, and of those whom a user brings.
 
   Attributes:
@@ -34,9 +34,6 @@ class References:
   per_clip: Positive = 5
   faces: str = ''
   margin: Annotated[float, Range(least=0, most=2)] = 0.3
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'References':

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.runtime.phases import Phases
 
 EXIT_CODE = 124
@@ -23,7 +23,7 @@ Seconds = Annotated[float, Range(least=0, most=1e9)]  # 31 years; longer is a sl
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class Limits(Checked):
   """Seconds that each phase of a run may take: `train.limits` of a configuration; 0 for any time.
 
   Attributes:
@@ -43,9 +43,6 @@ class Limits:
   restore: Seconds = 0.0
   stop: Seconds = 0.0
   heartbeat: Seconds = 0.0
-
-  def __post_init__(self):
-    check(self)
 
   def watched(self) -> list[float]:
     """Returns the limits that a watchdog enforces."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from scipy.optimize import brentq
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float
 
 FLOPS = 6.0  # of a parameter and a token, forward and backward; without attention's own
@@ -26,7 +26,7 @@ class Optimum:
 
 
 @dataclasses.dataclass(frozen=True)
-class Law:
+class Law(Checked):
   """L(N, D) = E + A / N^alpha + B / D^beta, of N parameters and D tokens (Hoffmann et al., 2022).
 
   E is the loss that no size and no data takes away; `flops` is k of C = k N D.
@@ -38,9 +38,6 @@ class Law:
   alpha: Above0
   beta: Above0
   flops: Above0 = FLOPS
-
-  def __post_init__(self):
-    check(self)
 
   @property
   def exponent(self) -> float:

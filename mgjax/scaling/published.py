@@ -14,13 +14,13 @@ import dataclasses
 import math
 from typing import Annotated
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.scaling.isoflop import PowerLaw
 from mgjax.scaling.law import FLOPS, Above0, Law
 
 
 @dataclasses.dataclass(frozen=True)
-class Published:
+class Published(Checked):
   """A law of the best size and data by compute, from `source`.
 
   Attributes:
@@ -41,9 +41,6 @@ class Published:
   token_unit: Above0 = 1.0
   compute_unit: Above0 = 1.0
   flops: Annotated[float, Range(above=0)] | None = FLOPS
-
-  def __post_init__(self):
-    check(self)
 
   def best_size(self, compute: float) -> float:
     """Returns N*, parameters, of a budget in FLOPs."""

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.settings import Magnitude, check, unpack
+from mgjax.core.settings import Checked, Magnitude, unpack
 from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict, Tree
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
@@ -18,7 +18,7 @@ LARGEST = 1e4  # adaptive weight, as Esser et al. (2021) have it
 
 
 @dataclasses.dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Checked):
   """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
 
   Attributes:
@@ -45,9 +45,6 @@ class LossWeights:
   adversarial: Magnitude = 0.0
   adaptive: bool = True
   gradient_penalty: Magnitude = 0.0
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':

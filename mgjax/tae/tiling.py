@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Positive, check, unpack
+from mgjax.core.settings import Checked, Count, Positive, unpack
 from mgjax.core.typing import Array, Float, Num
 from mgjax.flow.windows import Cover
 from mgjax.parallel.mesh import rows_mesh
@@ -28,7 +28,7 @@ Frames = Array | np.ndarray  # (b t h w c), on the devices or on the host
 
 
 @dataclasses.dataclass(frozen=True)
-class Tiling:
+class Tiling(Checked):
   """Sizes of tiles, in frames and pixels.
 
   Attributes:
@@ -42,9 +42,6 @@ class Tiling:
   overlap: Count = 16
   size: Positive | None = None
   feather: Count = 64
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Tiling':

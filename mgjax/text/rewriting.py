@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, read_json_lines, write_bytes
-from mgjax.core.settings import Fraction, Positive, Range, check, unpack
+from mgjax.core.settings import Checked, Fraction, Positive, Range, unpack
 from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
 from mgjax.text.prompts import LONGEST, clean_prompt, split_frame_rate
 from mgjax.text.words import words_of
@@ -55,7 +55,7 @@ _SHORT = 3  # letters of words that may come and go
 
 
 @dataclasses.dataclass(frozen=True)
-class RewriteSettings:
+class RewriteSettings(Checked):
   """Which model rewrites prompts, and which answers are taken.
 
   Attributes:
@@ -71,9 +71,6 @@ class RewriteSettings:
   most: Positive = 250
   examples: tuple[tuple[str, str], ...] = EXAMPLES
   keep: Fraction = 0.5
-
-  def __post_init__(self):
-    check(self)
 
   def asking(self) -> EndpointSettings:
     """Returns the settings of the endpoint; ConfigError if they are wrong."""

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check, checked, unpack
+from mgjax.core.settings import (
+  Checked,
+  Count,
+  Fraction,
+  Magnitude,
+  Positive,
+  Range,
+  check,
+  checked,
+  unpack,
+)
 from mgjax.data.settings import DataSettings
 from mgjax.runtime.watchdog import Limits
 from mgjax.training.guard import UpdateGuard
@@ -17,7 +27,7 @@ _SHARE = Annotated[float, Range(above=0, most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class Patience(Checked):
   """When the validation loss stalls, and what follows: `optimizer.plateau` of a configuration.
 
   Attributes:
@@ -31,9 +41,6 @@ class Patience:
   factor: _SHARE = 0.5
   improvement: _BELOW_1 = 1e-3
   lowest: _SHARE = 0.1
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdversarySettings:
+class AdversarySettings(Checked):
   """What the engine reads of `discriminator`, whose other keys are fields of the network.
 
   `start` is the first step in which it counts and learns.
@@ -82,9 +89,6 @@ class AdversarySettings:
 
   optimizer: OptimizerSettings
   start: Count = 0
-
-  def __post_init__(self):
-    check(self)
 
 
 def adversary_settings(fields: Mapping[str, Any]) -> tuple[AdversarySettings, dict[str, Any]]:
@@ -152,7 +156,7 @@ def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BucketSettings:
+class BucketSettings(Checked):
   """How many samples of a bucket come at once and how often: what batches need of `buckets`.
 
   Attributes:
@@ -168,9 +172,6 @@ class BucketSettings:
   frames: Positive | None = None
   seconds: Annotated[float, Range(above=0)] | None = None
   source: str = ''
-
-  def __post_init__(self):
-    check(self)
 
   @property
   def length(self) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, check, fields_of, unpack
+from mgjax.core.settings import Checked, Count, fields_of, unpack
 from mgjax.flow.windows import Cover, windows
 
 LARGEST = 16_384  # pixels of a side, for H.264
@@ -14,7 +14,7 @@ CHUNK = 8  # frames that the autoencoder gets at a time
 
 
 @dataclasses.dataclass(frozen=True)
-class Windows:
+class Windows(Checked):
   """`config.windows`: how what is larger than the clips of training is made.
 
   Attributes:
@@ -24,9 +24,6 @@ class Windows:
 
   overlap: Count = 4
   feather: Count = 64
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'Windows':

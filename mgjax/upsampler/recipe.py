@@ -14,7 +14,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import KERNELS
-from mgjax.core.settings import Fraction, Magnitude, Positive, Range, check
+from mgjax.core.settings import Checked, Fraction, Magnitude, Positive, Range, check
 from mgjax.upsampler.blur import KINDS, SINC, Blur
 
 Above = Annotated[float, Range(above=0)]
@@ -113,7 +113,7 @@ class SecondOrder(Order):
 
 
 @dataclasses.dataclass(frozen=True)
-class Degradation:
+class Degradation(Checked):
   """`config.degradation`: what may happen to a clip.
 
   Attributes:
@@ -130,9 +130,6 @@ class Degradation:
   final_sinc: Fraction = 0.8
   compressed_last: Fraction = 0.5
   blur_scale: Above = 1.0
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

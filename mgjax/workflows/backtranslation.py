@@ -20,7 +20,7 @@ from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
-from mgjax.core.settings import Count, Magnitude, Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Checked, Count, Magnitude, Positive, Range, fields_of, unpack
 from mgjax.core.typing import UInt8
 from mgjax.data.buckets import Shape
 from mgjax.data.records.rows import text_key
@@ -55,7 +55,7 @@ _STREAMS = 2  # of random numbers of a clip: its task, its noise
 
 
 @dataclasses.dataclass(frozen=True)
-class Backtranslation:
+class Backtranslation(Checked):
   """`config.backtranslation`: who edits what, and which pairs are kept.
 
   Attributes:
@@ -86,9 +86,6 @@ class Backtranslation:
   writer: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seed: Count = 0
   own_edits: bool = False
-
-  def __post_init__(self):
-    check(self)
 
 
 def backtranslate(

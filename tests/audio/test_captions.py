@@ -108,23 +108,6 @@ def test_what_people_type_becomes_a_caption_of_the_reports_quality():
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
-  [
-    ({'description': ' \n'}, 'holds no text; say what is to be heard'),
-    ({'description': '\x07'}, 'holds no text'),
-    ({'quality': 10.1}, r'quality=10\.1 of a sound: take a number from 0 to 10'),
-    ({'quality': -1}, 'quality=-1'),
-    ({'quality': math.nan}, 'quality=nan'),
-    ({'music': 1.01}, r'music=1\.01 of a sound: take a number from 0 to 1'),
-    ({'music_description': 'jazz'}, "described as 'jazz', and the caption says that there is none"),
-  ],
-)
-def test_what_no_caption_may_say_is_refused(fields, said):
-  with pytest.raises(ConfigError, match=said):
-    AudioCaption(**{'description': 'rain'} | fields)
-
-
-@pytest.mark.parametrize(
   'text',
   [
     'rain',

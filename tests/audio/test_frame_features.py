@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mgjax.audio.frame_features import PIXELS, pixel_features, resample, see_samples
-from mgjax.core.errors import DataError
 
 
 def test_features_are_mean_colours_of_a_16_by_16_grid():
@@ -20,16 +19,6 @@ def test_features_are_mean_colours_of_a_16_by_16_grid():
 def test_a_plain_frame_stays_plain(side):
   found = pixel_features(np.full((2, *side, 3), 255, np.uint8))
   np.testing.assert_allclose(found, 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-  'video',
-  [np.zeros((0, 32, 32, 3), np.uint8), np.zeros((2, 8, 32, 3), np.uint8),
-   np.zeros((2, 32, 32, 4), np.uint8), np.zeros((2, 32, 32, 3), np.float32)],
-)  # fmt: skip
-def test_what_is_no_video_is_refused(video):
-  with pytest.raises(DataError, match='expected'):
-    pixel_features(video)
 
 
 def test_at_the_rate_of_the_latents_features_stay_as_they_are():

@@ -176,34 +176,6 @@ def test_a_baseline_that_fails_stops_nobody(tmp_path):
   assert 'large failed: CUDA out of memory' in describe_benchmark(report)
 
 
-def test_a_baseline_that_cannot_run_is_refused(tmp_path):
-  empty = tmp_path / 'empty.py'
-  empty.write_text('')
-  needy = tmp_path / 'needy.py'
-  needy.write_text('import a_library_that_is_not_there')
-  for baseline, what, message in (
-    ('jax.nn', 'blocks', 'runs attention, not .blocks.; take --what=attention'),
-    ('none.py', 'step', '--baseline=none.py: there is no such file'),
-    (str(empty), 'step', 'lacks WHAT or make_programs'),
-    (str(needy), 'step', 'a_library_that_is_not_there'),
-  ):
-    with pytest.raises(ConfigError, match=message):
-      timed(what, baselines=[baseline])
-  with pytest.raises(ConfigError, match='one device, and this mesh has 8'):
-    timed('attention', baselines=['jax.nn'], devices=None)
-
-
-def test_what_does_not_fit_together_is_refused():
-  with pytest.raises(ConfigError, match='attention alone has no layers'):
-    timed('attention', layers=1)
-  with pytest.raises(ConfigError, match="no 'sound' to time; expected one of step, forward"):
-    timed('sound')
-  with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
-    timed('blocks', latents=(12, 1, 2, 2, 16), devices=None)
-  with pytest.raises(ConfigError, match='for flow models'):
-    timed('step', tiny(component='autoencoder'))
-
-
 def out_of_memory_above(depth, monkeypatch):
   """Makes programs of more layers than `depth` too large."""
   real = flow_model.make_programs

@@ -9,7 +9,6 @@ from configs.bench.tae_cpu import get_config
 from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.benchmarks.forward import measure_forward
 from mgjax.benchmarks.report import describe_benchmark
-from mgjax.core.errors import ConfigError
 from mgjax.planning.forward import read_forward
 
 WIDTH, LATENT, FRAMES, SIDE = 4, 2, 2, 4
@@ -142,17 +141,6 @@ def test_only_baselines_that_give_our_results_are_timed_unless_they_say_how_they
   text = describe_benchmark(report)
   assert 'almost failed: encode is 1.0e-02' in text and 'same / mgjax, encode' in text
   assert 'other does other work: images alone' in text
-
-
-def test_what_does_not_fit_together_is_refused():
-  with pytest.raises(ConfigError, match="no 'blocks' of 'autoencoder' to time; expected one of"):
-    timed('blocks')
-  with pytest.raises(ConfigError, match="'video' is a flow model; expected a configuration of"):
-    timed('encode', tiny(component='video'))
-  with pytest.raises(ConfigError, match='12 rows do not divide over 8 groups'):
-    timed('encode', video=(12, 1, 4, 4), devices=None)
-  with pytest.raises(ConfigError, match='4 x 6 pixels do not divide by the compression 4 x 4'):
-    timed('decode', tiny(model__patch=(1, 4, 4)), video=(1, 1, 4, 6))
 
 
 @pytest.mark.slow

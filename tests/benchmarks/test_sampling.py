@@ -9,13 +9,11 @@ import pytest
 from mgjax.benchmarks.flow_model import measure_flow_model
 from mgjax.benchmarks.pipeline import describe_pipeline, measure_pipeline
 from mgjax.benchmarks.report import describe_benchmark
-from mgjax.core.errors import ConfigError
 from mgjax.flow_models.build import make_flow_model
 from mgjax.flow_models.flops import backbone_flops
 from mgjax.parallel import compiler
 from mgjax.parallel.compiler import DeviceProgram
 from mgjax.planning.workload import read_outline
-from tests import binaries
 from tests.benchmarks import test_flow_model
 
 LATENTS = (1, 2, 4, 4, 16)
@@ -59,13 +57,6 @@ def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   assert f'mgjax {each["mgjax"]:.3g} ms a step' in describe_benchmark(report)
 
 
-def test_what_cannot_be_timed_is_a_sentence():
-  with pytest.raises(ConfigError, match="solver 'dormand_prince' chooses its steps"):
-    timed(tiny(sample__solver='dormand_prince'))
-  with pytest.raises(ConfigError, match='3 rows do not divide over 8 groups'):
-    timed(latents=(3, *LATENTS[1:]), devices=None)
-
-
 def test_a_program_has_the_options_of_the_devices_it_runs_on(monkeypatch):
   seen = []
 
@@ -94,8 +85,3 @@ def test_a_trained_model_is_timed_from_loading_to_its_file(tiny_runs):
   assert report['first']['load'] > 0 and report['first']['file'] > 0
   assert all(times['min'] > 0 for times in report['programs'].values())
   assert 'pixels' in describe_pipeline(report) and 'loaded in' in describe_pipeline(report)
-
-
-def test_a_work_directory_and_a_configuration_exclude_each_other():
-  done = binaries.run('bench', '--workdir=runs/none', '--config=configs/bench/cpu.py')
-  assert done.returncode == 2 and 'leave --config away' in done.stderr

@@ -14,7 +14,7 @@ from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.clip.task import make_spec, outline
 from mgjax.clip.towers import make_clip_vision
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.data.batch_order import make_ordered_batches
@@ -121,12 +121,6 @@ def test_two_views_of_a_sample_are_rows_beside_each_other_with_their_own_caption
   assert (batch['tokens'][:, 0] != batch['tokens'][:, 1]).any(axis=1).any()  # other colours
 
 
-def test_floats_are_no_images(clip, images):
-  for encode in (clip.encode_images, clip.encode_identities):
-    with pytest.raises(DataError, match=r'images of float32 \(3, 16, 16, 3\); expected uint8'):
-      encode(images[0].astype(np.float32))
-
-
 def test_an_export_comes_back_bit_by_bit(runs, tmp_path):
   export_weights(runs / 'clip', tmp_path / 'clip.safetensors')
   import_weights(configuration(), tmp_path / 'clip.safetensors', tmp_path / 'again')
@@ -164,7 +158,7 @@ def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
   assert numbers['weights']['step'] == 4 and numbers['images'] == 600
   assert numbers['retrieval'].keys() == numbers['chance'].keys()
   assert numbers['chance']['image_to_text'] == 1 / 20 and numbers['chance']['colour'] == 1 / 2
-  assert found.table.splitlines()[0].split() == ['model', 'chance']
+  assert found.table.splitlines()[0].split()[-2:] == ['better', 'chance']
   with Image.open(sheet) as picture:
     assert picture.width > 8 * 32
 

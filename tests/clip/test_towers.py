@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.clip.towers import ClipText, ClipVision, clip_inputs
-from mgjax.core.errors import ConfigError
+from mgjax.clip.towers import clip_inputs
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings
 from tests.clip.vectors import imported, vectors
@@ -106,29 +105,3 @@ def test_a_mesh_changes_nothing(tower, sizes):
   with jax.set_mesh(mesh):
     for one, other in zip(alone, run(model, placed, *inputs), strict=True):
       close(one, other)
-
-
-TEXT = {'vocabulary': 9, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8, 'positions': 4,
-        'projection': 4, 'eos': 8}  # fmt: skip
-VISION = {'size': 4, 'patch': 2, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 8, 'projection': 4}
-
-
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    ({'pooling': 'mean'}, "model.pooling = 'mean'; expected one of first_eos, largest"),
-    ({'activation': 'tanh'}, "model.activation = 'tanh'; expected one of silu, gelu, relu"),
-    ({'heads': 3}, 'model.dim = 8 does not divide into 3 heads'),
-    ({'positions': 2}, '3 tokens do not fit model.positions = 2'),
-  ],
-)
-def test_a_text_tower_that_cannot_be_is_refused(change, message):
-  tokens = jnp.ones((1, 3), jnp.int32)
-  with pytest.raises(ConfigError, match=message):
-    ClipText(**TEXT | change).init(jax.random.key(0), tokens, tokens > 0)
-
-
-@pytest.mark.parametrize('change', [{'size': 6}, {'patch': 3}])
-def test_images_of_another_size_are_refused(change):
-  with pytest.raises(ConfigError, match='images of 4 x 4 pixels in patches of'):
-    ClipVision(**VISION | change).init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))

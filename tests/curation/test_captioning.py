@@ -36,10 +36,6 @@ class Told(Captioner):
     return found
 
 
-class NoCaptioner:
-  pass
-
-
 @pytest.fixture
 def told(monkeypatch):
   monkeypatch.setattr(Told, 'asked', 0)
@@ -110,11 +106,6 @@ def test_existing_text_needs_no_frame(raw, tmp_path):
 def test_rules_describe_a_clip(raw, tmp_path):
   (found,) = written(raw, tmp_path, CaptionSettings('rules'), ROWS[1:2])
   assert found.endswith('mostly white.')
-
-
-def test_a_plug_in_that_is_no_captioner_is_refused(raw, tmp_path):
-  with pytest.raises(ConfigError, match='expected a subclass'):
-    written(raw, tmp_path, CaptionSettings(f'{__name__}:NoCaptioner'))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
 from mgjax.curation.marked_clips import COLOURS, MarkSettings, mark_clips
 from mgjax.data.ingest.entries import list_entries
 from mgjax.media.video import read_clip, write_video
@@ -61,25 +60,6 @@ def test_the_same_call_goes_on_and_writes_the_same_pairs(clips, tmp_path):
   mark_clips(clips, tmp_path, lambda frames, what: asked.append(what) or bright(frames, what))
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
   assert len(asked) == 2  # what was not there, and the ghost
-
-
-@pytest.mark.parametrize(
-  ('masks', 'told'),
-  (
-    (lambda frames: frames, r'shape \(8, 64, 64, 3\)'),
-    (lambda frames: frames.max(-1), r'from 0 to 2'),
-    (lambda frames: np.full(frames.shape[:3], np.nan), r'from nan to nan'),
-  ),
-  ids=('of colours', 'of 255', 'of nothing'),
-)
-def test_masks_that_are_none_are_refused(clips, tmp_path, masks, told):
-  with pytest.raises(ConfigError, match=told):
-    mark_clips(clips, tmp_path, lambda frames, what: masks(frames))
-
-
-def test_a_folder_of_which_nothing_can_be_marked_is_one_sentence(clips, tmp_path):
-  with pytest.raises(DataError, match=r'none of 4 clips of .* the first, 0.mp4: has over 3 frames'):
-    mark_clips(clips, tmp_path, bright, MarkSettings(frames=3))
 
 
 def test_the_binary_marks_clips_and_says_what_it_left_out(clips, tmp_path):

@@ -15,7 +15,6 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
-from mgjax.data.clip_index import Clip, index_of_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.ingest.entries import VIDEO
 from mgjax.data.settings import DataSettings
@@ -242,25 +241,6 @@ def test_nothing_usable_is_a_sentence_with_the_commonest_reasons(tmp_path):
   assert 'at least 0.50 s' in sentence
 
 
-def test_what_is_no_list_of_clips_is_a_sentence(tmp_path):
-  (tmp_path / 'empty').mkdir()
-  (tmp_path / 'bare.csv').write_text('a.mp4,a ball\n')
-  (tmp_path / 'empty.csv').touch()
-  (tmp_path / 'binary.csv').write_bytes(b'\xff\xfe\x00')
-  write_clip(tmp_path / 'a.mp4')
-  sentences = {
-    'empty': 'no usable clip',
-    'bare.csv': 'no columns named video and caption',
-    'empty.csv': 'no columns named video and caption',
-    'binary.csv': 'UTF-8',
-    'a.mp4': 'neither a folder nor',
-    'none': 'does not exist',
-  }
-  for name, part in sentences.items():
-    with pytest.raises(DataError, match=part):
-      find(tmp_path / name)
-
-
 def test_limits_hold_while_finding(tmp_path):
   write_clip(tmp_path / 'a.mp4')
   with pytest.raises(DataError, match='more than 100 pixels'):
@@ -308,14 +288,6 @@ def test_single_frames_come_from_pictures_and_once_a_second_from_videos(tmp_path
   assert len(source) == 3 + 1
   assert {source[i]['video'].shape for i in range(4)} == {(1, 16, 16, 3)}
   assert len(find(tmp_path)) == 1  # the picture is no video
-
-
-def test_nothing_left_to_read_is_a_sentence(tmp_path):
-  source = Clips(index_of_clips([Clip(str(tmp_path / 'none.mp4'), 'x', 1.0)]), WANTED)
-  with pytest.raises(DataError, match='no such file'):
-    source[0]
-  with pytest.raises(DataError, match='at least one clip'):
-    Clips(index_of_clips([]), WANTED)
 
 
 def test_a_few_windows_come_from_every_clip(tmp_path):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
 from mgjax.data.ingest.edit_bench import EditRequest, read_edit_bench
 
 
@@ -79,14 +79,3 @@ def test_a_wrong_table_is_a_sentence(folder, lines, said):
   (folder / 'edits.jsonl').write_text(text)
   with pytest.raises(DataError, match=said):
     read_edit_bench(folder)
-
-
-def test_a_folder_without_one_table_is_a_sentence(folder):
-  with pytest.raises(ConfigError, match='found none'):
-    read_edit_bench(folder)
-  for name in ('a.csv', 'b.jsonl'):
-    (folder / name).write_text('')
-  with pytest.raises(ConfigError, match=r'found a\.csv, b\.jsonl; name it'):
-    read_edit_bench(folder)
-  with pytest.raises(ConfigError, match='expected a folder with a table'):
-    read_edit_bench(folder / 'nowhere')

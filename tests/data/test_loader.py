@@ -165,16 +165,6 @@ def test_a_wrong_bucket_is_refused(change, hosts, error, message):
     make_batches([bucket], seed=0, hosts=hosts)
 
 
-def test_a_wrong_mixture_is_refused():
-  bucket = ShapeBucket('a', Numbered(0, 4), 4)
-  with pytest.raises(ConfigError, match='at least one bucket'):
-    make_batches([], seed=0)
-  with pytest.raises(ConfigError, match='names of the buckets must differ'):
-    make_batches([bucket, bucket], seed=0)
-  with pytest.raises(ConfigError, match='host 2 of 2 hosts'):
-    make_batches([bucket], seed=0, host=2, hosts=2)
-
-
 def test_a_batch_that_raises_is_asked_for_again():
   broken = {'now': True}
 

@@ -66,18 +66,6 @@ def test_an_encoder_alone_leaves_the_decoder_as_initialised(place, tmp_path, cap
   assert params['decoder']['conv_in']['kernel'].std() > 0
 
 
-@pytest.mark.parametrize(
-  ('out', 'form', 'message'),
-  [
-    ('vae', 'diffusers', "no format 'diffusers' for the component 'codec'; expected mgjax or"),
-    ('vae', 'dacvae', r'expected a \.safetensors file'),
-  ],
-)
-def test_what_does_not_suit_a_codec_is_refused(place, out, form, message, tmp_path):
-  with pytest.raises(ConfigError, match=message):
-    export_weights(place / 'run', tmp_path / out, form)
-
-
 @pytest.mark.oracle
 def test_a_file_of_pytorch_is_the_same_codec(place, tmp_path):
   torch = pytest.importorskip('torch')

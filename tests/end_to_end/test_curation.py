@@ -124,17 +124,6 @@ def test_of_two_runs_into_one_folder_the_second_says_so(raw, tmp_path):
   assert done.returncode == 2 and 'mgjax.lock' in done.stderr and 'Traceback' not in done.stderr
 
 
-def test_wrong_flags_are_sentences(raw, tmp_path):
-  for more, what in (
-    (['--address=auto'], 'choose the engine ray'),
-    ([f'--output={raw}/inside'], 'name a folder outside'),
-    (['--output=gs://bucket/D'], 'mount it'),
-    (['--input=gs://bucket/raw', '--layout=tar'], 'mount it'),
-  ):
-    done = curate(raw, tmp_path / 'D', *more)
-    assert done.returncode == 2 and what in done.stderr, done.stderr
-
-
 @pytest.mark.slow
 def test_five_kinds_of_poison_are_quarantined_and_the_run_ends(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'

@@ -7,10 +7,9 @@ import subprocess
 
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.media.audio import probe_audio
 from mgjax.media.video import probe
-from mgjax.workflows.demo import PAGE, make_demo
+from mgjax.workflows.demo import PAGE
 from tests import binaries
 
 WORLDS = {
@@ -53,13 +52,3 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
     assert 'CONSOLE' not in seen.stderr and seen.stdout.count('<video') == len(
       re.findall('<video', page)
     )
-
-
-def test_what_nobody_can_make_is_refused(tmp_path):
-  with pytest.raises(ConfigError, match="no demo of the world 'digit'; expected digits or sol"):
-    make_demo(tmp_path, world='digit')
-  with pytest.raises(ConfigError, match='no model of solids edits; leave it out, or take digits'):
-    make_demo(tmp_path, world='solids', edit='make the cube red')
-  (tmp_path / 'file').write_text('')
-  done = binaries.run('demo', f'--out={tmp_path}/file')
-  assert done.returncode == 3 and 'Traceback' not in done.stderr and 'choose another' in done.stderr

@@ -10,11 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError, DataError
-from mgjax.data.settings import data_settings, video_shapes
-from mgjax.data.shape import longest_bucket
-from mgjax.evaluation.reconstruction import sample_clips
 from mgjax.media.video import probe, write_video
 from tests import binaries
 from tests.evaluation.test_reconstruction import small_weights
@@ -89,31 +84,3 @@ def test_images_of_any_size_are_seen_by_the_network_too(place):
   assert found['settings'] == {
     'clips': str(place / 'clips'), 'frames': 1, 'height': 20, 'width': 18, 'chosen': [0, 1],
   }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-  ('component', 'flag'),
-  [('autoencoder', '--guidance=2'), ('video', '--frames=5'), ('codec', '--frames=5')],
-)
-def test_a_flag_of_another_part_is_refused(tiny_runs, tiny_sound_runs, component, flag):
-  runs = tiny_sound_runs if component == 'codec' else tiny_runs
-  done = evaluate(runs / component, flag)
-  assert done.returncode == 2 and done.stdout == '' and len(done.stderr.splitlines()) == 1
-  assert f"{flag[:-2]} says nothing to the component '{component}' of " in done.stderr
-
-
-@pytest.mark.parametrize(
-  ('options', 'error', 'said'),
-  [
-    ({'frames': 40}, DataError, r'too short: .*40 frames at 8 per second need more than 4\.88 s'),
-    ({'size': (0, 16)}, ConfigError, 'clips of 0 x 16 pixels: take a height and width of 1'),
-    ({'clips': 'nowhere'}, DataError, 'nowhere does not exist; give a folder of clips'),
-  ],
-  ids=['too short', 'no size', 'no clips'],
-)
-def test_clips_that_cannot_be_had_are_refused(tiny_runs, place, options, error, said):
-  config = read_config(tiny_runs / 'autoencoder')
-  data = data_settings(config.data.to_dict())
-  _, longest = longest_bucket(video_shapes(config.buckets.to_dict(), data.fps))
-  with pytest.raises(error, match=said):
-    sample_clips(data, longest, 4, **{'clips': str(place / 'clips')} | options)

@@ -10,7 +10,6 @@ import pytest
 
 from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import load_params, write_workdir
-from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings
@@ -134,18 +133,6 @@ def test_a_clip_is_continued_window_by_window(sampler, world):
   np.testing.assert_array_equal(
     single[:, 1:], sampler.generate([PROMPT], seed=3, first_frame=clip[:1])[:, 1:]
   )
-
-
-def test_what_cannot_be_continued_is_refused(tiny_runs, sampler, world):
-  clip = world[0]['video']
-  with pytest.raises(ConfigError, match='a clip of 4 frames cannot be continued to 4 in all'):
-    sampler.extend([PROMPT], clip, frames=4)
-  with pytest.raises(ConfigError, match='windows of 4 frames that share 4'):
-    sampler.extend([PROMPT], clip, frames=6, overlap=4)
-  with pytest.raises(ConfigError, match='1 clips for 2 prompts'):
-    sampler.extend([PROMPT] * 2, [clip], frames=6)
-  with pytest.raises(ConfigError, match="reads no 'known_frames'; train it on with"):
-    VideoPipeline(tiny_runs / 'video').extend([PROMPT], clip, frames=6)
 
 
 def sample(workdir, *arguments):

@@ -92,12 +92,6 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   )
 
 
-def test_an_unknown_judge_is_refused(tiny_runs):
-  config = recipe(tiny.autoencoder(), tiny.video(tiny_runs), judge='cats', samples=1)
-  with pytest.raises(ConfigError, match="judge = 'cats'; expected one of sound, clips, digits"):
-    quickstart.judge_samples(config.stages.samples.to_dict(), tiny_runs)
-
-
 def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
   config = json.loads((moved / 'video' / 'config.json').read_text())
@@ -123,6 +117,6 @@ def test_the_binaries_encode_and_judge(tiny_runs, tmp_path):
     assert again.read_bytes() == path.read_bytes()
   workdir = shutil.copytree(tiny_runs / 'video', tmp_path / 'video')
   words = (f'--workdir={workdir}', '--samples=27', '--guidance=1', '--mesh=context=8')
-  assert 'real clips (ceiling)' in binaries.finish('evaluate', *words).stdout
+  assert 'real clips' in binaries.finish('evaluate', *words).stdout
   record = json.loads((workdir / 'evaluation.json').read_text())
   assert record['settings']['guidance'] == [['text', 1.0]] and 'alignment' in record

@@ -22,7 +22,7 @@ def test_sounds_are_judged_and_a_second_call_says_the_same(tiny_sound_runs, tmp_
   assert seconds.keys() == {'latents for audio', 'samples'}  # the models were trained
   films = list((workdir / 'samples').rglob('*.mp4'))
   assert films and all(probe_audio(path).rate == 48_000 for path in films)
-  assert 'real (ceiling)' in text and '--video=' in text
+  assert 'of another clip' in text and '--video=' in text
   assert (
     run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
   )

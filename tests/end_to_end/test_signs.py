@@ -7,7 +7,6 @@ from PIL import Image
 
 from configs.digits import signs
 from mgjax.api import train
-from mgjax.core.errors import ConfigError
 from mgjax.workflows.encode import encode
 from tests import binaries, tiny
 from tests.tiny import flags, under
@@ -38,10 +37,12 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
   binaries.finish('train', config, f'--workdir={workdir}', *flags(MODEL | places))
   words = (f'--workdir={workdir}', '--samples=10', '--guidance=2')
   lines = binaries.finish('evaluate', *words).stdout.splitlines()
-  scores = ['characters', 'number', '2', 'digits', '3', 'digits', 'colour', 'direction']
-  assert lines[0].split() == scores
-  titles = ['seen in training', 'held out', 'real signs (ceiling)', 'shuffled (floor)']
-  assert [line[:22].strip() for line in lines[1:5]] == titles
+  assert lines[0].endswith('real clips  shuffled')
+  for name in ('characters', 'number', '2 digits', '3 digits', 'colour', 'direction'):
+    assert all(
+      any(line.startswith(f'{name}, {group}') for line in lines)
+      for group in ('seen in training', 'held out')
+    )
   assert lines[-3:] == [
     str(workdir / 'evaluation' / 'samples.png'),
     str(workdir / 'evaluation.html'),
@@ -57,8 +58,3 @@ def test_images_from_the_configuration_to_a_table(tmp_path):
       assert metrics[f'alignment/{kind}/{name}']['value'] == pytest.approx(score)
   with Image.open(workdir / 'evaluation' / 'samples.png') as sheet:
     assert sheet.width > 8 * 24 and sheet.height > 4 * 16
-
-
-def test_a_part_that_there_is_not_is_refused():
-  with pytest.raises(ConfigError, match="part 'letters': expected autoencoder, words"):
-    signs.get_config('letters')

@@ -189,67 +189,6 @@ def test_an_import_that_was_killed_may_be_done_again(place, tmp_path):
   assert load_codec(tmp_path).model == load_codec(place / 'run').model
 
 
-def tampered(values, header):
-  """What a file may say that was exported and changed, by what is said of it."""
-  bias = 'encoder/conv_in/spatial/bias'
-  model = {('blokcs' if key == 'blocks' else key): x for key, x in header['model'].items()}
-  return {
-    rf': 1 missing \({bias}\); expected those that the header': (
-      {key: x for key, x in values.items() if key != bias}, header
-    ),
-    r': 1 unknown \(encoder/conv_in/more\); ': (
-      values | {'encoder/conv_in/more': np.zeros(1, np.float32)}, header
-    ),
-    rf': 1 of another shape \({bias} \(1, 8\)\); ': (values | {bias: values[bias][None]}, header),
-    r'^the header of .*copy\.safetensors. is no readable JSON: ': (values, '{"widths": '),
-    r'^the header of .*copy\.safetensors. is damaged \(KeyError\(.latents.\)\)': (
-      values, {key: x for key, x in header.items() if key != 'latents'}
-    ),
-    '^this version does not know the model that the header of the file describes: ': (
-      values, header | {'model': model}
-    ),
-    "holds the component 'video'; expected 'autoencoder'": (
-      values, header | {'component': 'video'}
-    ),
-  }  # fmt: skip
-
-
-def test_a_file_that_was_tampered_with_is_a_sentence(exported, tmp_path):
-  for message, (values, header) in tampered(*exported).items():
-    with pytest.raises(ConfigError, match=message):
-      import_weights(tae.get_config(), written(tmp_path, values, header), tmp_path / 'run')
-    assert not (tmp_path / 'run').exists()
-
-
-def test_what_is_no_autoencoder_is_refused(place, tmp_path):
-  config = tae.get_config()
-  config.component = 'voice'
-  with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
-    import_weights(config, place / 'vae', tmp_path / 'run')
-  shutil.copytree(place / 'run', tmp_path / 'run')
-  renamed = read_config(tmp_path / 'run').to_dict() | {'component': 'voice'}
-  (tmp_path / 'run/config.json').write_text(json.dumps(renamed))
-  with pytest.raises(ConfigError, match='unknown component voice; did you mean video'):
-    export_weights(tmp_path / 'run', tmp_path / 'a.safetensors')
-  with pytest.raises(ConfigError, match='vea: there is no such file or folder'):
-    import_weights(tae.get_config(), place / 'vea', tmp_path / 'other')
-
-
-def test_a_place_that_does_not_suit_is_refused(place, tmp_path):
-  (tmp_path / 'file').touch()
-  for out, form, message in (
-    (tmp_path, 'mgjax', r'expected a \.safetensors file, as in --out=tae\.safetensors'),
-    (tmp_path / 'vae', 'mgjax', r'expected a \.safetensors file'),
-    (tmp_path / 'file', 'diffusers', 'is a file; expected a folder'),
-    (tmp_path / 'vae', 'pickle', "there is no format 'pickle'"),
-  ):
-    with pytest.raises(ConfigError, match=message):
-      export_weights(place / 'run', out, form)
-  assert [path.name for path in tmp_path.iterdir()] == ['file']
-  with pytest.raises(ConfigError, match='is not a work directory'):
-    export_weights(tmp_path, tmp_path / 'a.safetensors')
-
-
 @pytest.mark.oracle
 def test_diffusers_reads_what_was_exported(place, tmp_path):
   diffusers = pytest.importorskip('diffusers')

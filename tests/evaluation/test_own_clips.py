@@ -8,7 +8,6 @@ import pytest
 from configs.clips.fast import video as fast_video
 from mgjax.core.errors import DataError
 from mgjax.evaluation.own_clips import judge_clips, write_nearest
-from mgjax.evaluation.record.measured import table_of
 from mgjax.media.video import read_clip, write_video
 from mgjax.video.pipeline import VideoPipeline
 
@@ -55,7 +54,7 @@ def test_samples_like_their_clips_are_nearest_to_them(folder, tmp_path):
   assert record['nearest_is_own'] == 1 and record['chance'] == pytest.approx(1 / 3)
   np.testing.assert_allclose(record['psnr'], 20 * np.log10(255), rtol=1e-6)  # one grey level
   assert record['reconstruction_psnr'] == pytest.approx(30) and record['windows'] > 3
-  assert '100% of 3 samples (33% by chance)' in table_of(found)
+  assert found.metrics['nearest_is_own'].beside == {'chance': pytest.approx(1 / 3)}
   sheets, paths = write_nearest(tmp_path, found, videos, windows, 8)
   assert [sheet.suffix for sheet in sheets] == ['.png', '.webp'] and len(paths) == 3
   assert all(path.exists() for path in [*sheets, *paths])

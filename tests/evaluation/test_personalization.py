@@ -32,7 +32,7 @@ def test_all_that_was_judged_is_in_table_record_and_picture(found):
   findings, record = found
   assert set(record['shares']) == set(record['copied'])
   for way in record['shares']:
-    assert way in findings.table
+    assert way == OURS or way in findings.table
     assert list(record['shares'][way]) == list(ATTRIBUTES)
     assert list(record['copied'][way]) == list(COPIED)
   assert record['shares'][OURS]['digit']['count'] == SAMPLES
@@ -71,11 +71,6 @@ def test_what_is_pasted_copies_and_what_is_true_does_not(found):
     assert copied['reference, pasted'][name]['value'] > 0.95
     low, high = (copied['truth'][name][end] for end in ('low', 'high'))
     assert low < 0.25 and high > -0.25, name  # 2 standard errors of 54 pairs are .27
-
-
-def test_a_model_of_another_kind_is_refused(tiny_runs):
-  with pytest.raises(ConfigError, match='personalized video model'):
-    evaluate_personalization(tiny_runs / 'video', samples=1)
 
 
 class Known(Clip):

@@ -72,7 +72,6 @@ class Try(NamedTuple):
     changes: patterns of files that the command is to change.
     conditions: of `tests.hostile.within`.
     seconds: after which it is at work if it says so, and hangs if not.
-    check: returns what is wrong with an answer, or ''.
   """
 
   words: Sequence[str]
@@ -81,7 +80,6 @@ class Try(NamedTuple):
   changes: Sequence[str] = ()
   conditions: Mapping[str, Any] = {}
   seconds: float = 60.0
-  check: Callable[[pathlib.Path, subprocess.CompletedProcess], str] = lambda *_: ''
   about: str = ''
 
   def perform(self, source: pathlib.Path, folder: pathlib.Path) -> tuple[str, str]:
@@ -122,8 +120,6 @@ def judge(
   if done.returncode == 0:
     if attempt.wrong:
       return 'silent wrong', f'accepted; {done.stdout[-300:]}'
-    if wrong := attempt.check(folder, done):
-      return 'silent wrong', wrong
     named = _NO_NUMBER.search(' '.join(map(str, (*attempt.words, attempt.about))))  # not a result
     if not named and (found := _NO_NUMBER.search(done.stdout)):
       return 'silent wrong', f'prints {found[0]}: {done.stdout[:300]}'
@@ -145,7 +141,6 @@ def classes() -> dict[str, Callable[[Chance], Try]]:
     **commands.CLASSES,
     'page of votes': functools.partial(services.draw_page, 'votes'),
     'page of a review': functools.partial(services.draw_page, 'review'),
-    'chat servers': services.draw_endpoint,
     **surroundings.CLASSES,
   }
 
@@ -157,7 +152,7 @@ def run(
   source, place = out / 'ground', out / 'of/its/own'  # where ../.. is in it as well
   if not (source / 'runs.csv').exists():  # which is made last
     shutil.rmtree(out, ignore_errors=True)
-    ground.make(source, programs='kept programs' in (names or classes()))
+    ground.make(source)
   known = classes()
   makers = {name: known[name] for name in names or known}
   found = {name: collections.Counter() for name in makers}

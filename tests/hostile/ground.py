@@ -15,7 +15,7 @@ from mgjax.evaluation.human.study import begin
 from mgjax.evaluation.human.votes import import_votes
 from mgjax.media.audio import write_wav
 from mgjax.workflows.weights import export_weights
-from tests import binaries, tiny
+from tests import tiny
 from tests.end_to_end.test_curation import TINY
 from tests.hostile import kinds
 from tests.media.audio_files import encode_video, noise
@@ -27,12 +27,6 @@ SAMPLE = 'sample --steps=1 --workdir=digits'
 SOUND = f'{SAMPLE}/audio --candidates=1 {PROMPT}'
 _LITTLE = {f'train.{name}': 1 for name in ('save_every', 'evaluate_every')}
 _LITTLE |= {'optimizer.warmup': 1, 'train.steps': 2}
-# Where compiled programs are kept: in the folder that a command stands in.
-CACHE = {
-  'XDG_CACHE_HOME': '{folder}/cache',
-  'JAX_COMPILATION_CACHE_DIR': '',
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true',  # since most of these compile again
-}
 # Commands that end well, by a name; each takes a second or two of a processor.
 COMMANDS = {
   name: tuple(shlex.split(words))
@@ -84,8 +78,8 @@ COMMANDS['train a little'] += tuple(tiny.flags(tiny.AUTOENCODER | _LITTLE))
 COMMANDS['curate'] += tuple(tiny.flags(TINY))
 
 
-def make(folder: pathlib.Path, programs: bool = True) -> pathlib.Path:
-  """Makes all that the commands read; kept programs take longest."""
+def make(folder: pathlib.Path) -> pathlib.Path:
+  """Makes all that the commands read."""
   folder.mkdir(parents=True)
   generator = np.random.default_rng(0)
   for name in ('clips', 'a', 'b'):
@@ -103,8 +97,6 @@ def make(folder: pathlib.Path, programs: bool = True) -> pathlib.Path:
   kinds._make_run(folder)
   shutil.copytree(folder / 'run', folder / 'again')
   export_weights(folder / 'run', folder / 'run.safetensors')
-  if programs:
-    _keep_programs(folder)
   _make_votes(folder)
   _make_tables(folder)
   return folder
@@ -141,19 +133,6 @@ def _make_tables(folder: pathlib.Path) -> None:
     for arm, seed in itertools.product('ab', range(3))
   ]
   (folder / 'seeds.jsonl').write_text('\n'.join(seeds))
-
-
-def _keep_programs(folder: pathlib.Path) -> None:
-  """Keeps what the sampler of a video compiles, and the digest of its pixels."""
-  place = copied(folder, folder.with_name('programs'))
-  where = json.dumps({'folder': str(place), 'environment': CACHE})
-  done, _ = binaries.start('tests.hostile.within', where, *COMMANDS['sample a video'], timeout=1500)
-  assert done.returncode == 0, done.stderr
-  shutil.copytree(place / 'cache', folder / 'cache')
-  (folder / 'pixels').write_text(
-    json.loads((place / 'out.json').read_text())['samples'][0]['pixels']
-  )
-  shutil.rmtree(place)
 
 
 def copied(ground: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:

@@ -1,4 +1,4 @@
-"""Tries of what talks over the network: pages of votes and reviews, and chat servers that lie."""
+"""Tries of what talks over the network: pages of votes and reviews."""
 
 import atexit
 import contextlib
@@ -22,8 +22,7 @@ from mgjax.curation.review.decisions import read_decisions
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.evaluation.human.votes import read_votes
 from tests.hostile import damage, ground
-from tests.hostile.driver import Chance, Try
-from tests.runtime import chat_server
+from tests.hostile.driver import Chance
 from tests.serving.tiny_pages import Client, row
 from tests.tiny import CHECKOUT
 
@@ -202,61 +201,3 @@ def draw_page(kind: str, chance: Chance) -> Sent:
   """A request to a page."""
   seed = chance.number(1 << 30)
   return Sent(kind, seed, ('serve', kind), f'request {seed}')
-
-
-_FAULTS = ('well', 'busy', 'busy_until', 'broken', 'refused', 'moved', 'cut', 'cut_chunks',
-  'closed', 'silent', 'drip', 'drip_headers', 'endless_continue', 'huge', 'huge_by_its_header',
-  'huge_without_end', 'html', 'not_json', 'no_choices', 'no_text', 'garbage', 'empty', 'max_tokens',
-  'busy_for_a_day', 'echo_in_headers', 'echo_as_status', 'raw')  # fmt: skip
-
-
-class Handler(chat_server.Handler):
-  """Misbehaves as those of the tests do, and sends bytes that no server sends."""
-
-  def raw(self) -> None:
-    """Sends a damaged reply."""
-    body = json.dumps(chat_server.completion('a red digit moves')).encode()
-    chance = Chance(self.server.seed)
-    lines = ['HTTP/1.1 ' + chance.pick(('200 OK', '200', '2e2 OK', '-1 x', '999 x', '99999999999 x',
-      '204 x', '101 x')), f'Content-Length: {chance.pick((len(body), -1, "x", 10**30, 0, "1,2"))}',
-      chance.pick(('X: y', 'Transfer-Encoding: chunked', 'Retry-After: nan', 'Retry-After: 1e999',
-      'Retry-After: -5', 'Content-Encoding: gzip', 'X' * 70_000, 'Location: \x00', ': x',
-      '\n'.join(['X: y'] * 200)))]  # fmt: skip
-    whole = '\r\n'.join([*lines, '', '']).encode() + body
-    self.wfile.write(damage.damage_bytes(whole, chance) if chance.number(2) else whole)
-
-
-@functools.cache
-def _chat() -> chat_server.Server:
-  server = chat_server.Server(lambda text: json.dumps({'prompt': f'{text} through a bright room'}))
-  server.RequestHandlerClass = Handler
-  atexit.register(server.__exit__)
-  return server.__enter__()
-
-
-def draw_endpoint(chance: Chance) -> Try:
-  """A chat server that fails, hangs, drips or lies to a command."""
-  seed = chance.number(1 << 30)
-  faults = [chance.pick(_FAULTS) for _ in range(3)]
-  odd = ({} if chance.number(3) else {chance.pick(('request_seconds', 'attempts', 'first_pause',
-    'total_seconds', 'at_once', 'largest_answer', 'requests_a_minute', 'tries', 'url', 'model',
-    'options', 'key_variable', 'longest_pause',
-    'jpeg_quality')): chance.pick(damage.STRANGE)})  # fmt: skip
-
-  def spoil(folder: pathlib.Path) -> None:
-    server = _chat()
-    server.seed = seed
-    server.asked.clear()
-    server.faults = lambda _: faults
-    endpoint = {'model': 'tiny', 'url': server.url, 'attempts': 3, 'first_pause': 0.01,
-      'longest_pause': 0.1, 'tries': 2, 'request_seconds': 0.5, 'total_seconds': 8.0,
-      'largest_answer': chat_server.LARGE, **odd}  # fmt: skip
-    text = json.dumps({'endpoint': endpoint})
-    (folder / 'teacher.json').write_text(text)
-
-  def check(folder: pathlib.Path, done: subprocess.CompletedProcess) -> str:
-    rows = [json.loads(line) for line in (folder / 'pairs.jsonl').read_text().splitlines()]
-    return '' if len(rows) == 3 else f'{len(rows)} lines of 3 prompts'
-
-  words = ('data', 'teach', '--input=prompts.txt', '--teacher=teacher.json', '--output=pairs.jsonl')
-  return Try(words, spoil, check=check, seconds=40, about=f'{faults} {seed} {odd!r:.80}')

@@ -2,7 +2,7 @@
 
 python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
 Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
-and fro), `user` (one who is not root), `environment`,
+and fro), `user` (one who is not root),
 `file` (of Python, which takes the command's place). With no command: prints all flags.
 """
 
@@ -17,8 +17,6 @@ import runpy
 import sys
 import time
 from typing import Any
-
-import jax
 
 SKIPPED = 77  # the exit code where no disk may be mounted
 MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
@@ -67,12 +65,6 @@ def _mount(place: str, size: str = '') -> None:
 
 def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
   """Runs a command as `python -m launch.command words...` would."""
-  for name, value in conditions.get('environment', {}).items():
-    os.environ[name] = value.format(**conditions)
-    if not value:
-      del os.environ[name]
-    if name.startswith('JAX_'):  # which has read its environment, where this is a fork
-      jax.config.update(name.lower(), {'true': True}.get(value, value or None))
   if clock := conditions.get('clock'):
     time.time = _jumping(clock)
     nanoseconds = _jumping(clock)

@@ -189,21 +189,6 @@ def test_latents_of_several_buckets_are_shown_and_verified_together(tmp_path):
   assert code == 3 and 'train/image' in said and 'train/video: every file' in said
 
 
-@pytest.mark.parametrize(
-  ('arguments', 'code', 'sentence'),
-  [
-    (['convert'], 2, r'--input is missing'),
-    (['convert', '--input={tmp}', '--output={tmp}/out'], 2, r'lies in --input'),
-    (['convert', '--input={tmp}', '--output={tmp}x'], 3, r'nothing to convert'),
-    (['inspect', '--input={tmp}'], 3, r'no records'),
-    (['show'], 2, r'expected preview or convert or inspect or verify'),
-  ],
-)
-def test_mistakes_are_sentences(tmp_path, arguments, code, sentence):
-  found, said = launch(*(argument.format(tmp=tmp_path) for argument in arguments))
-  assert found == code and re.search(sentence, said) and 'Traceback' not in said, said
-
-
 def test_no_name_of_a_file_reaches_the_terminal_as_it_is(tmp_path):
   clips = tmp_path / 'clips\x1b[2J'
   clips.mkdir()

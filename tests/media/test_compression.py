@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize
 from mgjax.media.compression import CODECS, jpeg, video_codec
 from tests.binaries import python
@@ -74,8 +73,3 @@ def test_the_same_arguments_give_the_same_bytes_in_another_process():
   ours = [hashlib.sha256(each.tobytes()).hexdigest() for each in decoded]
   other = python('-c', HASH)
   assert other.stdout.split() == ours
-
-
-def test_an_unknown_codec_is_refused_with_those_there_are():
-  with pytest.raises(ConfigError, match="codec = 'h263'; expected one of h264, h265, vp9, mpeg4"):
-    video_codec(clip(), 'h263', 20)

@@ -82,9 +82,3 @@ def test_files_are_named_by_number_beside_a_sheet(tmp_path):
   paths = save(SOUNDS, tmp_path / 'sounds')
   assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']
   assert all(path.stat().st_size for path in paths)
-
-
-@pytest.mark.parametrize('made', [np.zeros((2, 3), np.uint8), np.zeros(4), np.zeros((2, 2), int)])
-def test_another_array_is_refused(made, tmp_path):
-  with pytest.raises(ValueError, match='expected videos, uint8'):
-    show(made, path=tmp_path / 'a.png')

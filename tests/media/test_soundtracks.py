@@ -9,7 +9,7 @@ import pytest
 from mgjax.core.errors import DataError
 from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
 from mgjax.media.video import probe, write_video
-from tests.media.audio_files import delay, encode_sound, encode_video, noise, turn
+from tests.media.audio_files import delay, encode_video, noise, turn
 from tests.media.real_clips import real_clip
 
 FRAMES = (np.arange(60, dtype=np.uint8)[:, None, None, None] * 4) * np.ones(
@@ -102,28 +102,3 @@ def test_an_error_on_the_way_leaves_nothing_and_is_the_callers(tmp_path):
   with pytest.raises(DataError, match='normalise'):
     write_soundtrack(tmp_path / 'out.mp4', video, [noise(1.0), 9 * noise(1.0)], 48_000)
   assert [path.name for path in tmp_path.iterdir()] == ['a.mp4']
-
-
-@pytest.mark.parametrize(
-  'chunks, rate, words',
-  [
-    ([], 48_000, '0 s'),
-    ([noise(0.1)], 47_999, 'AAC has no 47999.*48000'),
-    ([noise(0.1, channels=3)], 48_000, '3 channels'),
-    ([noise(0.1), noise(0.1, channels=2)], 48_000, 'channels change from 1 to 2'),
-  ],
-)
-def test_what_cannot_be_written_is_explained(tmp_path, chunks, rate, words):
-  with pytest.raises(DataError, match=words):
-    write_soundtrack(tmp_path / 'out.mp4', None, chunks, rate)
-  assert not list(tmp_path.iterdir())
-
-
-def test_what_is_no_video_for_mp4_is_explained(tmp_path):
-  sound = encode_sound(tmp_path / 'a.wav', noise(0.5), codec='pcm_s16le')
-  with pytest.raises(DataError, match='no video stream'):
-    write_soundtrack(tmp_path / 'out.mp4', sound, [noise(0.5)], 48_000)
-  video = encode_video(tmp_path / 'a.avi', FRAMES, codec='wmv2')
-  with pytest.raises(DataError, match='mp4 cannot hold its pictures'):
-    write_soundtrack(tmp_path / 'out.mp4', video, [noise(2.4)], 48_000)
-  assert not (tmp_path / 'out.mp4').exists()

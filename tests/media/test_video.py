@@ -255,14 +255,6 @@ def test_files_beyond_the_limits_are_refused(tmp_path):
     probe(path, Limits(pixels=1000))
 
 
-def test_a_wrong_request_is_the_callers_error(tmp_path):
-  for wrong in ({'frames': 0}, {'fps': 0}, {'start': -1.0}, {'size': (0, 8)}):
-    with pytest.raises(ValueError, match='need frames'):
-      read_clip(
-        tmp_path / 'a.mp4', **{'frames': 1, 'size': (8, 8), 'fps': 8, 'start': 0.0, **wrong}
-      )
-
-
 def test_real_footage_is_read():
   expected = {
     'bigbuckbunny.mp4': (1280, 720, 25.0, 132, True),

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.nn.patch import grid, patchify, unpatchify
 
 
@@ -23,8 +22,3 @@ def test_order_is_time_then_height_then_width():
   tokens = patchify(jnp.asarray(x), (1, 2, 2))
   assert np.flatnonzero(np.asarray(tokens).any(axis=-1)).tolist() == [1 * 6 + 1 * 3 + 2]
   np.testing.assert_array_equal(tokens[0, 11], [1, 2, 3, 4])
-
-
-def test_sizes_that_do_not_divide_are_a_sentence():
-  with pytest.raises(ConfigError, match=r'\(2, 5, 6\) do not divide into patches of \(1, 2, 2\)'):
-    patchify(jnp.zeros((1, 2, 5, 6, 3)), (1, 2, 2))

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.nn.mlp import SwiGLU
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.nn.norm import RMSNorm
@@ -95,8 +94,3 @@ def test_policies_save_less_and_less():
   )  # fmt: skip
   sizes = [saved(remat) for remat in leanest_first]
   assert sizes == sorted(set(sizes))
-
-
-def test_unknown_policy_is_a_sentence():
-  with pytest.raises(ConfigError, match=r"unknown remat policy 'some'; expected one of nothing"):
-    make('some')

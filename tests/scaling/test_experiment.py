@@ -4,9 +4,6 @@ import json
 
 import pytest
 
-from configs.digits import video
-from mgjax.core.errors import ConfigError
-from mgjax.scaling.experiment import run_experiment
 from tests import binaries
 
 CONFIG = """
@@ -43,8 +40,3 @@ def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
   done = binaries.finish('scaling', 'correlate', f'--workdir={workdir}', '--score=diversity')
   assert 'rank correlation' in done.stdout, done.stderr
   assert done.stdout.endswith(f'{workdir}/predictor.json\n')
-
-
-def test_a_configuration_of_one_run_is_no_experiment(tmp_path):
-  with pytest.raises(ConfigError, match='lacks arms, samples, seeds'):
-    run_experiment(video.get_config().to_dict(), tmp_path)

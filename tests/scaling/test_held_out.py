@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import DataError
 from mgjax.scaling.held_out import hold_out
 from mgjax.scaling.parametric import Runs
 from tests.scaling.test_parametric import SURFACES, noisy, runs
@@ -41,8 +40,3 @@ def test_intervals_of_80_percent_have_80_percent_of_what_came():
   # Of 60 sets the standard error of a share is .05 at most; intervals that meet do so more often.
   assert 0.70 <= np.mean(losses) <= 0.90
   assert np.mean(sizes) > 0.80
-
-
-def test_too_few_budgets_are_one_sentence():
-  with pytest.raises(DataError, match='5 budgets, of which 4 are to be left out; expected two'):
-    hold_out(runs(LAW), 4)

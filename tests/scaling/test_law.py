@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from mgjax.core.errors import ConfigError
 from mgjax.scaling.law import Law
 
 HOFFMANN = Law(1.69, 406.4, 410.7, 0.34, 0.28)
@@ -43,8 +42,3 @@ def test_a_size_off_the_best_one_costs_more_and_none_is_free():
   assert prices[0] > prices[1] > 1 < prices[2] < prices[3]
   wrong = HOFFMANN.at(1e21, 2 * HOFFMANN.optimum(1e21).size)
   assert HOFFMANN.optimum(1e21 / prices[2]).loss == pytest.approx(wrong, rel=1e-9)
-
-
-def test_a_law_without_a_use_for_data_is_refused():
-  with pytest.raises(ConfigError, match='beta'):
-    Law(1.0, 1.0, 1.0, 0.3, 0.0)

@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from mgjax.core.errors import DataError
 from mgjax.scaling.law import Law
 from mgjax.scaling.parametric import Runs, fit_law, fit_laws, resample_fits
 
@@ -110,16 +109,6 @@ def test_draws_of_few_runs_are_enough_for_a_law():
   few = Runs(size, compute / (6 * size), law.loss(size, compute / (6 * size)))
   groups = np.repeat([0, 1], 4)  # of which a draw has six different runs or more half of the time
   assert len(resample_fits(fit_law(few), few, groups=groups, resamples=12)) == 12
-
-
-def test_what_cannot_be_fitted_is_one_sentence():
-  size, tokens, loss = runs(SURFACES['hoffmann'])
-  with pytest.raises(DataError, match='5 runs of different size or data; expected 6'):
-    fit_law(Runs(size[:5], tokens[:5], loss[:5]))
-  with pytest.raises(DataError, match='loss: every run needs a number above 0'):
-    fit_law(Runs(size, tokens, np.where(loss > 2, np.nan, loss)))
-  with pytest.raises(DataError, match='do not go together'):
-    fit_law(Runs(size, tokens[:-1], loss))
 
 
 @pytest.mark.skipif(not EPOCH, reason="MGJAX_EPOCH_CSV names no file of Epoch's replication")

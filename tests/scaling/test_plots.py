@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.core.errors import ConfigError
 from mgjax.scaling.findings import find_law
 from mgjax.scaling.parametric import Runs
 from mgjax.scaling.plots import write_laws
@@ -93,10 +92,3 @@ def test_intervals_of_minima_have_the_minimum_of_the_noise_free_parabola_in_80_p
     inside += [a.low <= b.size <= a.high for a, b in zip(each, clean.minima, strict=True)]
   # Of 300 minima the standard error is .023; those of a set share the draws of their noise.
   assert 0.72 <= np.mean(inside) <= 0.88
-
-
-@pytest.mark.parametrize('folder', ['/proc/laws', 'x' * 300])
-def test_a_folder_that_cannot_be_written_to_is_a_sentence(folder):
-  found = {'': find_law(noisy(FIRST), resamples=10)}
-  with pytest.raises(ConfigError, match=r'cannot be written to: .*; give another'):
-    write_laws(found, folder)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError
 from mgjax.scaling.design.precision import cheapest_sweep, exponent_error
 from mgjax.scaling.parametric import fit_law
 from tests.scaling.test_parametric import SURFACES, noisy, runs
@@ -33,8 +32,3 @@ def test_the_reports_budgets_tell_no_exponent_and_the_cheapest_sweep_does():
   assert max(found.budgets) / min(found.budgets) >= 10 * (1 - 1e-9)
   surer = cheapest_sweep(LAW, 1.7e22, noise=0.002, half_width=0.005)
   assert surer.flops > found.flops and surer.half_width <= 0.005
-
-
-def test_runs_of_one_size_tell_no_exponent():
-  with pytest.raises(ConfigError, match='6 runs do not tell the five constants'):
-    exponent_error(LAW, np.full(6, 1e9), np.logspace(9, 11, 6), 0.001)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError
 from mgjax.text import embeddings
 from mgjax.text.embeddings import Embeddings, embed
 
@@ -60,12 +60,6 @@ def test_embeddings_of_two_encoders_do_not_mix(tmp_path):
   embed(str(tmp_path), TEXTS[:3], arrays_of, encoder='a')
   with pytest.raises(ConfigError, match='embeddings of the encoder a, not of b'):
     embed(str(tmp_path), TEXTS, arrays_of, encoder='b')
-
-
-def test_too_few_embeddings_are_refused_and_nothing_is_kept(tmp_path):
-  with pytest.raises(DataError, match='63 embeddings were made of 64 texts'):
-    embed(str(tmp_path), TEXTS, lambda texts: arrays_of(texts[1:]), encoder='a')
-  assert len(Embeddings(str(tmp_path))) == 0
 
 
 def test_texts_whose_keys_are_the_same_are_told_apart_when_they_are_read(tmp_path, monkeypatch):

@@ -151,9 +151,3 @@ def test_stores_of_another_encoder_are_refused(latents, tiny_runs, encoders, tmp
     Embedder(TextSettings.of(config.to_dict()), tmp_path / 'run', learnt)(
       [prompt_of({'caption': 'a cat'})]
     )
-
-
-def test_an_encoder_that_reads_something_unknown_is_refused():
-  text = {'long': {'workdir': 'a', 'reads': 'prompts'}}
-  with pytest.raises(ConfigError, match=r"config\.text\.long\.reads = 'prompts'; expected one of"):
-    TextSettings.of({'text': text, 'data': {}})

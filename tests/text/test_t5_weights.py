@@ -1,9 +1,6 @@
 """Published encoders in and out of work directories: names, sizes, types, every bit."""
 
 import json
-import os
-import pickle
-import zipfile
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from mgjax.core.tree import named_leaves
 from mgjax.text.t5 import make_t5
 from mgjax.text.t5_weights import t5_config, t5_fields
 from mgjax.workflows.weights import export_weights, import_weights
-from tests import binaries
 from tests.oracles import t5 as oracle
 from tests.tensors import assert_same, changed
 
@@ -149,33 +145,3 @@ def test_without_a_config_the_activation_must_be_one_of_the_family(tmp_path):
   assert not (tmp_path / 'run').exists()
   config.model.activation = 'gelu'
   import_weights(config, tmp_path / 'given', tmp_path / 'run')
-
-
-class Harm:
-  """Touches a file where it is unpickled as Python does it."""
-
-  def __init__(self, marker):
-    self.marker = marker
-
-  def __reduce__(self):
-    return os.system, (f'touch {self.marker}',)
-
-
-def test_code_in_a_pickle_does_not_run_and_is_a_sentence(tmp_path):
-  given = folder(tmp_path / 'given', 't5_1_1')
-  (given / 'model.safetensors').unlink()
-  stream = pickle.dumps({'shared.weight': Harm(tmp_path / 'marker')})
-  for name, zipped in (('pytorch_model.bin', True), ('model.safetensors', True), ('old.pt', False)):
-    (given / name).write_bytes(stream)
-    if zipped:
-      with zipfile.ZipFile(given / name, 'w') as archive:
-        archive.writestr('archive/data.pkl', stream)
-    done = binaries.run(
-      *('weights', 'import', f'--input={given / name}', '--config=configs/text/t5_base.py'),
-      f'--workdir={tmp_path}/run',
-    )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith(f"weights.py: '{given / name}' is ")
-    assert [path.name for path in tmp_path.iterdir()] == ['given']
-  pickle.loads(stream)
-  assert (tmp_path / 'marker').exists()  # so it would have

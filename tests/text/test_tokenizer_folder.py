@@ -7,8 +7,8 @@ import shutil
 import pytest
 from safetensors.numpy import save_file
 
-from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base
-from mgjax.checkpoints.workdir import load_params, open_checkpoints
+from configs.text import byt5_large, metaclip_text, t5_base
+from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.text.tokenizer_folder import load_tokenizer_of
 from mgjax.workflows.weights import export_weights, import_weights
@@ -146,20 +146,4 @@ def test_a_tokenizer_of_another_encoder_is_refused(end, message, tmp_path):
   assert not (tmp_path / 'out').exists()
   (tmp_path / 'run/tokenizer/sha256.json').unlink()
   with pytest.raises(ConfigError, match='ends a text with 36, the encoder expects 37'):
-    load_tokenizer_of(tmp_path / 'run')
-
-
-def test_a_tower_that_reads_no_text_has_no_tokenizer(tmp_path):
-  given = tmp_path / 'given'
-  given.mkdir()
-  save_file(tensors_of('vision', 'metaclip'), given / 'model.safetensors')
-  (given / 'config.json').write_text(json.dumps(vectors('vision', 'metaclip')['config']))
-  config = metaclip_vision.get_config()
-  with pytest.raises(ConfigError, match='this clip_vision reads no text and needs no file; leave'):
-    import_weights(config, given, tmp_path / 'run', tokenizer=given)
-  assert not open_checkpoints(tmp_path / 'run').begun()
-  import_weights(config, given, tmp_path / 'run')
-  with pytest.raises(
-    ConfigError, match="holds the component 'clip_vision', which reads no text; expect"
-  ):
     load_tokenizer_of(tmp_path / 'run')

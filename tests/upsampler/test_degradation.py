@@ -322,23 +322,6 @@ def test_a_recipe_is_described_in_one_line():
   )
 
 
-@pytest.mark.parametrize(
-  ('fields', 'message'),
-  [
-    ({'first': {'blur': 1.5}}, 'degradation.first.blur = 1.5; expected'),
-    ({'second': {'sigmas': [2.0, 1.0]}}, 'degradation.second: sigmas = .*the smaller number first'),
-    ({'first': {'enlarge': 0.6, 'shrink': 0.6}}, 'expected at most 1 in all'),
-    ({'first': {'kinds': {'round': 1.0}}}, 'expected weights of isotropic'),
-    ({'first': {'kernels': ['cubic']}}, 'expected some of area'),
-    ({'first': {'codecs': []}}, 'expected names, or video = 0'),
-    ({'blur_scale': 0.0}, 'blur_scale = 0.0'),
-  ],
-)
-def test_settings_out_of_range_are_refused_by_their_name(fields, message):
-  with pytest.raises(ConfigError, match=message):
-    unpack(Degradation, fields, 'degradation')
-
-
 def test_what_a_configuration_leaves_out_of_a_round_is_as_that_round_has_it_by_default():
   made = unpack(Degradation, {'second': {'jpeg': 0.5}}, 'degradation')
   assert made == Degradation(second=dataclasses.replace(SecondOrder(), jpeg=0.5))

@@ -5,14 +5,11 @@ import functools
 import json
 import os
 import pathlib
-import re
 
-import jax
 import numpy as np
 import pytest
 
 from mgjax.api import train
-from mgjax.checkpoints.workdir import load_params, read_config, write_workdir
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.data.records.reader import Records
@@ -29,7 +26,7 @@ from mgjax.workflows.encode import encode
 from mgjax.workflows.make_pairs import PAGE
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.edits import TASKS
-from tests import binaries, tiny, tiny_editing, tiny_text
+from tests import tiny, tiny_editing, tiny_text
 from tests.folders import files_of
 from tests.runtime.chat_server import Server
 from tests.tiny_editing import SIDE, WINDOW
@@ -221,32 +218,6 @@ def test_no_pair_is_an_error_that_says_what_to_do_and_an_empty_bucket_is_left_ou
     assert list(latent_sources(fields, shapes, split)) == ['backtranslated']
 
 
-def test_pairs_begun_with_other_values_are_refused(made, tmp_path):
-  other, same_weights = tmp_path / 'other', tmp_path / 'same'
-  params, meta = load_params(made.runs / 'editing')
-  fields = read_config(made.runs / 'editing').to_dict() | {
-    'autoencoder': str(made.runs / 'autoencoder')
-  }
-  for place, leaves in ((other, jax.tree.map(np.negative, params)), (same_weights, params)):
-    write_workdir(fields, leaves, meta['notes'], place, origin={'order': 'made'})
-  recogniser = tmp_path / 'clip'
-  make_recogniser(recogniser, seed=1)
-  changes = {
-    'editor': str(other), 'recogniser': str(recogniser), 'noise': 0.1, 'direction': -0.9,
-    'structure': -0.9, 'seed': 1, 'clips': 8,
-  }  # fmt: skip
-  before = pairs_of(made.directory)
-  for name, value in changes.items():
-    with pytest.raises(ConfigError, match='was begun with other values'):
-      backtranslate(
-        made.config(**{f'backtranslation__{name}': value}).to_dict(), made.directory, **SIZES
-      )
-  assert pairs_of(made.directory) == before
-  # The same weights at another place are the same.
-  config = made.config(backtranslation__editor=str(same_weights))
-  assert backtranslate(config.to_dict(), made.directory, **SIZES) == made.results
-
-
 # The writer of instructions: a server.
 EDIT = {'task': 'recolour', 'instruction': 'make it red', 'reverse': 'make it blue'}
 EDIT |= {'target': 'the red digit moves'}
@@ -322,31 +293,3 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
     last = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, process=0, processes=2)
     assert last['train/backtranslated'].kept == 3
     assert all(len(each) <= 2 for each in server.asked.values())  # once a split
-
-
-def test_what_cannot_be_is_one_sentence(made, tmp_path):
-  text = (
-    'from pathlib import Path\n'
-    'from tests.tiny_editing import backtranslation\n'
-    'def get_config():\n'
-    '  return backtranslation(Path({!r}), Path({!r}), **{!r})\n'
-  )
-  clips = {'data__kind': 'clips', 'data__path': str(tmp_path)}
-  place = 'backtranslation__'
-  for changes, flags, sentence in (
-    ({f'{place}recogniser': f'{tmp_path}/none'}, [], 'none'),
-    ({f'{place}editor': f'{made.runs}/autoencoder'}, [], "'autoencoder'; expected"),
-    ({f'{place}editor': f'{made.runs}/video'}, [], 'reads no source video'),
-    ({f'{place}editor': f'{tmp_path}/none'}, [], 'none'),
-    ({f'{place}direction': 2.0}, [], 'direction'),
-    ({'data__digits__edits': ()}, [], 'data.digits.edits is empty'),
-    (clips, [], 'backtranslation.writer is empty'),
-    ({}, ['--process=3', '--processes=2'], 'process=3 must be from 0 to 1'),
-  ):
-    path = tmp_path / 'config.py'
-    path.write_text(text.format(os.fspath(made.runs), os.fspath(made.recogniser), changes))
-    done = binaries.run('data', 'pairs', f'--config={path}', f'--output={tmp_path}/o', *flags)
-    told = changes, done.stderr
-    assert done.returncode == 2, told
-    assert re.search(sentence, done.stderr), told
-    assert 'Traceback' not in done.stderr and done.stderr.count('data.py: ') == 1, told

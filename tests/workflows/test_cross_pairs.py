@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.records.reader import Records, write_records
 from mgjax.data.settings import data_settings, video_shapes
@@ -156,31 +156,6 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
   assert titles[2] == 'dropped, another person (cosine 0.299): clip 0, green'
   assert "dropped, no face in the clip's first frame: clip 1" in titles
   assert 'another person' in (tmp_path / 'made' / PAGE).read_text()
-
-
-@pytest.mark.parametrize(
-  'changes', [{'threshold': 0.9}, {'seed': 4}, {'prompts': ('red', 'green')}, {'least': 1}]
-)
-def test_records_begun_with_other_values_are_refused(painter, records, tmp_path, changes):
-  made(painter, records, tmp_path / 'made')
-  fields = {'threshold': 0.95, 'prompts': tuple(PLAIN), 'seed': 3} | changes
-  with pytest.raises(ConfigError, match='was begun with other values'):
-    made(painter, records, tmp_path / 'made', CrossPairSettings(**fields))
-
-
-def test_if_nobody_is_left_that_is_one_sentence(painter, records, tmp_path):
-  strict = CrossPairSettings(threshold=1.0, prompts=('green', 'dark'), seed=3)
-  with pytest.raises(
-    DataError, match=r'^0 of 7 pairs kept; .* nothing is left to train on; .*html'
-  ):
-    made(painter, records, tmp_path / 'made', strict)
-
-
-def test_settings_that_keep_nothing_are_refused():
-  with pytest.raises(ConfigError, match='least = 3 pictures must be left of 2'):
-    CrossPairSettings(threshold=0.5, prompts=('a', 'b'), least=3)
-  with pytest.raises(ConfigError, match='threshold'):
-    CrossPairSettings(threshold=1.5)
 
 
 def test_faces_are_found_and_compared_in_pictures(tiny_runs, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 
 from configs.digits import editing as digits_editing
 from configs.editing import recipe as editing_recipe
-from mgjax.core.errors import ConfigError
 from mgjax.data.records.reader import Records
 from mgjax.workflows import recipe
 from mgjax.workflows.make_pairs import PAGE
@@ -100,36 +99,6 @@ def test_a_dry_run_says_who_makes_which_pairs(tiny_runs, tmp_path):
   assert last.backtranslation.editor == os.fspath(tmp_path / 'frames')
   assert last.data.sources.captions.latents == os.fspath(tmp_path / 'latents_frames')
   assert describe_recipe(config.to_dict(), tmp_path).count('to do') == 6
-
-
-@pytest.mark.parametrize(
-  ('order', 'changes', 'sentence'),
-  [
-    (
-      ('images', 'backtranslation', 'frames'),
-      {'stages__backtranslation__start_from': 'images'},
-      r"^stage 'backtranslation': backtranslation.editor = 'frames' does not come before it",
-    ),
-    (
-      ORDER,
-      {'stages__backtranslation__backtranslation__editor': 'backtranslation'},
-      r"^stage 'backtranslation': backtranslation.editor = 'backtranslation' does not come before",
-    ),
-    (
-      ORDER,
-      {'stages__frames__component': 'video', 'stages__frames__start_from': '',
-       'stages__backtranslation__start_from': ''},
-      r"^stage 'backtranslation' of the component 'editing' cannot have its pairs made by 'frames'",
-    ),
-  ],
-)  # fmt: skip
-def test_an_editor_that_cannot_be_is_refused_in_one_sentence(
-  tiny_runs, tmp_path, order, changes, sentence
-):
-  config = stages(tiny_runs, tmp_path / 'clip', **changes)
-  config.order = order
-  with pytest.raises(ConfigError, match=sentence):
-    plan_stages(config.to_dict(), tmp_path)
 
 
 def test_the_reports_recipe_is_planned(tmp_path):

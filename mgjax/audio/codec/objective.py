@@ -17,12 +17,12 @@ from mgjax.audio.codec.losses import (
   waveform_distance,
 )
 from mgjax.audio.codec.model import RATE, Posterior, kl
-from mgjax.core.settings import Magnitude, Range, check, unpack
+from mgjax.core.settings import Checked, Magnitude, Range, unpack
 from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Predict
 
 
 @dataclasses.dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Checked):
   """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came."""
 
   mel: Magnitude = 15.0
@@ -35,9 +35,6 @@ class LossWeights:
   # Of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that of
   # Stable Audio, for the same formula.
   kl: Magnitude = 1e-4
-
-  def __post_init__(self):
-    check(self)
 
   @classmethod
   def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':

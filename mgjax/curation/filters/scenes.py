@@ -13,7 +13,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.plug_ins import load_package
-from mgjax.core.settings import Positive, Range, check
+from mgjax.core.settings import Checked, Positive, Range
 from mgjax.core.typing import UInt8
 from mgjax.media.containers import LIMITS, File, Limits
 from mgjax.media.video import stream_frames
@@ -23,7 +23,7 @@ _RATE = 25.0  # for PySceneDetect's clock, which is not read
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneSettings:
+class SceneSettings(Checked):
   """What counts as a cut, for PySceneDetect's adaptive detector; its defaults."""
 
   # Of a frame's change to the mean of its neighbours'.
@@ -31,9 +31,6 @@ class SceneSettings:
   # In hue, saturation, brightness, at least.
   change: Annotated[float, Range(least=0, most=255)] = 15.0
   frames: Positive = 15  # fewest of a shot: no cut comes sooner after another
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, write_bytes, write_json
-from mgjax.core.settings import Magnitude, check, unpack
+from mgjax.core.settings import Checked, Magnitude, unpack
 from mgjax.curation.rows import digest, pyarrow, to_parquet
 from mgjax.data.ingest.inputs import Inputs
 
@@ -25,15 +25,12 @@ COLUMNS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
+class About(Checked):
   """A digest of the list of videos, and how many seconds a clip lasts at least and at most."""
 
   videos: str
   shortest: Magnitude
   longest: Magnitude
-
-  def __post_init__(self):
-    check(self)
 
 
 def write_candidates(

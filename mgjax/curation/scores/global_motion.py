@@ -25,7 +25,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from mgjax.core.settings import Fraction, Magnitude, Positive, Range, check
+from mgjax.core.settings import Checked, Fraction, Magnitude, Positive, Range
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.optical_flow import flow_of_luma, opencv
 
@@ -61,7 +61,7 @@ _SMOOTHED = 1.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
-class CameraSettings:
+class CameraSettings(Checked):
   """What counts as a move; none of the numbers are in public sources."""
 
   # Pixels to which the shorter side is shrunk.
@@ -74,9 +74,6 @@ class CameraSettings:
   least: Fraction = 0.35  # confidence below which the answer is 'unknown'
   prefix: Fraction = 0.6  # confidence from which the answer goes before the caption
   fewest: Positive = 4  # pairs of frames that an answer needs, and half of those of a shot
-
-  def __post_init__(self):
-    check(self)
 
 
 class PairMotion(NamedTuple):

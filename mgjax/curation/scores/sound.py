@@ -23,7 +23,7 @@ from typing import Annotated
 import numpy as np
 
 from mgjax.core.errors import ConfigError, printable
-from mgjax.core.settings import Fraction, Range, check
+from mgjax.core.settings import Checked, Fraction, Range, check
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.audio import read_audio
 from mgjax.media.containers import File
@@ -42,15 +42,12 @@ Level = Annotated[float, Range(least=-120, most=20)]
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundSettings:
+class SoundSettings(Checked):
   """What is looked at, and what counts as silence; block and silent are not in public sources."""
 
   rate: Annotated[int, Range(least=8000, most=192_000)] = 48_000  # samples a second
   block: Annotated[float, Range(above=0, most=10)] = 0.1  # seconds of which silence is said
   silent: Annotated[float, Range(least=-120, most=0)] = SILENT  # dB of full scale
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Annotated, Any, Self
 
 from mgjax.core.errors import MgjaxError, StorageError
-from mgjax.core.settings import Positive, Range, check
+from mgjax.core.settings import Checked, Positive, Range
 
 try:
   import resource
@@ -32,7 +32,7 @@ _GRACE = 60.0  # seconds after which a process ends itself that should have been
 
 
 @dataclasses.dataclass(frozen=True)
-class Allowance:
+class Allowance(Checked):
   """What one call in a process of its own may cost; not in public sources.
 
   `gigabytes` are of addresses that its process may have, libraries that it loads among them;
@@ -43,9 +43,6 @@ class Allowance:
   processor_seconds: Positive = 900
   wall_seconds: Annotated[float, Range(above=0)] = 1800.0
   tries: Positive = 3
-
-  def __post_init__(self):
-    check(self)
 
 
 ALLOWANCE = Allowance()

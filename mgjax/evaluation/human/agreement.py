@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mgjax.core.settings import Count, Positive, arguments
 from mgjax.core.typing import Float, Int
-from mgjax.evaluation.human.statistics import Confidence, same_question
+from mgjax.evaluation.human.statistics import ENDS, same_question
 from mgjax.evaluation.human.votes import Vote
 from mgjax.evaluation.metrics.intervals import Share, share
 
@@ -75,23 +74,15 @@ class Agreement:
   prompts: int
 
 
-def agreement(
-  counts: Int[np.ndarray, 'p c'],
-  *,
-  confidence: Confidence = 0.95,
-  resamples: Positive = 2000,
-  seed: Count = 0,
-) -> Agreement:
+def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int = 0) -> Agreement:
   """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(agreement, given, 'agreement', ('counts',))
   parts = _parts(counts)
   n, low, high = len(parts), float('nan'), float('nan')
   if n > 1:
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
     drawn = _alpha(weights @ parts)
     if np.isfinite(drawn).any():
-      low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+      low, high = np.nanquantile(drawn, ENDS)
   return Agreement(krippendorff_alpha(counts), float(low), float(high), fleiss_kappa(counts), n)
 
 
@@ -124,9 +115,8 @@ class Rater:
     return tuple(found)
 
 
-def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
+def raters(votes: Iterable[Vote]) -> list[Rater]:
   """Describes the raters of a study, by name, from all votes, gold items and repeated ones too."""
-  arguments(raters, {'confidence': confidence}, 'raters', ('votes',))
   by_name: dict[str, list[Vote]] = {}
   for vote in votes:
     by_name.setdefault(vote.rater, []).append(vote)
@@ -142,7 +132,7 @@ def raters(votes: Iterable[Vote], confidence: Confidence = 0.95) -> list[Rater]:
     choices = [vote.choice for vote in first.values()]
     left = [choice == 'left' for choice in choices if choice in ('left', 'right')]
     times = [vote.milliseconds / 1000 for vote in first.values()]
-    shares = (share(each, confidence) if each else None for each in (gold, same, left))
+    shares = (share(each) if each else None for each in (gold, same, left))
     return Rater(
       name,
       len(first),

@@ -8,9 +8,8 @@ import numpy as np
 from scipy import special
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Count, Magnitude, Positive, arguments
 from mgjax.core.typing import Float
-from mgjax.evaluation.human.statistics import Confidence, Tally
+from mgjax.evaluation.human.statistics import ENDS, Tally
 
 POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
 START = 1000.0  # what models have on average
@@ -32,7 +31,7 @@ class Rating:
 
 
 def bradley_terry(
-  wins: Float[np.ndarray, '*b n n'], ties: Float[np.ndarray, '*b n n'], prior: Magnitude = 0.01
+  wins: Float[np.ndarray, '*b n n'], ties: Float[np.ndarray, '*b n n'], prior: float = 0.01
 ) -> tuple[Float[np.ndarray, '*b n'], Float[np.ndarray, '*b']]:
   """Returns log strengths, of mean 0, and the log of how easily there is a tie.
 
@@ -48,10 +47,8 @@ def bradley_terry(
   points, only matters where a model never lost or never won, whose strength were infinite without.
 
   `wins` [i, j] says how often i beat j, `ties` [i, j] = [j, i] how often neither did; ties as half
-  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. Raises ConfigError if `prior`, its
-  precision, is out of its range.
+  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. `prior` is a precision.
   """
-  arguments(bradley_terry, {'prior': prior}, 'bradley_terry', ('wins', 'ties'))
   n = wins.shape[-1]
   first, second = np.triu_indices(n, 1)
   counts = np.stack([x[..., first, second] for x in (wins, np.swapaxes(wins, -1, -2), ties)], -1)
@@ -82,20 +79,12 @@ def bradley_terry(
   return theta, np.where(some, parameters[..., -1], -np.inf)
 
 
-def rank(
-  tallies: Sequence[Tally],
-  *,
-  confidence: Confidence = 0.95,
-  resamples: Positive = 1000,
-  seed: Count = 0,
-) -> list[Rating]:
+def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list[Rating]:
   """Ranks the models of one question by the majorities of prompts, the strongest first.
 
   Intervals are from prompts drawn again with replacement, each with all its pairs of models. Raises
   DataError if some models were never compared with the others, not even by way of a third one.
   """
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(rank, given, 'rank', ('tallies',))
   names = sorted({name for each in tallies for name in (each.ours, each.theirs)})
   _check_connected(names, tallies)
   played = []
@@ -118,8 +107,7 @@ def rank(
       table[:, 1, j, i] += weights[:, column]
   theta, _ = bradley_terry(table[:, 0], table[:, 1])
   strengths = START + POINTS * theta
-  tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-  low, high = np.quantile(strengths[1:], tails, axis=0)
+  low, high = np.quantile(strengths[1:], ENDS, axis=0)
   found = []
   for index, name in enumerate(names):
     numbers = map(float, (strengths[0, index], low[index], high[index]))

@@ -13,7 +13,7 @@ from typing import Any
 
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
-from mgjax.core.tables import aligned
+from mgjax.core.tables import aligned, cells_of
 from mgjax.evaluation.human.agreement import describe_rater
 from mgjax.evaluation.human.analysis import Analysis, Comparison, analyse_study
 from mgjax.evaluation.human.statistics import (
@@ -75,7 +75,7 @@ def analyse(
   for path, text in zip(paths, made.values(), strict=True):
     write_bytes(path, text.encode())
   (title, note, rows), *_ = sections
-  lines = [title, *aligned(_cells(rows)), note]
+  lines = [title, *aligned(cells_of(rows)), note]
   for name, ranking in found.rankings.items():
     order = ', '.join(f'{each.model} {each.strength:,.0f}' for each in ranking)
     lines.append(f'{printable(name)}, by Bradley-Terry: {printable(order)}')
@@ -212,11 +212,6 @@ def _by_group(comparisons: Sequence[Comparison]) -> Rows:
       row = rows.setdefault(group, {'': f'{kind}: {name}', 'prompts': f'{rate.prompts:,}'})
       row[printable(each.tally.question)] = str(rate)
   return list(rows.values())
-
-
-def _cells(rows: Rows) -> list[list[str]]:
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  return [names, *([row.get(name, '') for name in names] for row in rows)]
 
 
 def _records(found: Analysis) -> Rows:

@@ -12,11 +12,12 @@ import numpy as np
 from scipy import stats
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Count, Fraction, Positive, Range, arguments
+from mgjax.core.settings import Fraction, Positive, Range, arguments
 from mgjax.core.typing import Bool, Int
 from mgjax.evaluation.human.votes import TIE, Vote
 
-Confidence = Annotated[float, Range(above=0, below=1)]
+CONFIDENCE = 0.95
+ENDS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2  # quantiles at the ends of an interval
 SIGNIFICANT, MODERATE, ON_PAR = 'significant', 'moderate', 'on par'
 # Shares of prompts whose majority of three raters is a win, a tie and a loss, to plan with before
 # there are votes: of raters who see what is right (.45, .15, .4) with probability .6 and guess
@@ -138,11 +139,7 @@ class NetWinRate:
 
 
 def net_win_rate(
-  verdicts: Int[np.ndarray, 'p'] | Sequence[int],
-  *,
-  confidence: Confidence = 0.95,
-  resamples: Positive = 10_000,
-  seed: Count = 0,
+  verdicts: Int[np.ndarray, 'p'] | Sequence[int], resamples: int = 10_000, seed: int = 0
 ) -> NetWinRate:
   """Returns the net win rate with its interval by a bootstrap over prompts.
 
@@ -156,14 +153,12 @@ def net_win_rate(
   that is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is
   missing from 1 may all be of the other side. Raises DataError if there are no verdicts.
   """
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(net_win_rate, given, 'net_win_rate', ('verdicts',))
   verdicts = np.asarray(verdicts)
   n = len(verdicts)
   if not n:
     raise DataError('there is no prompt that somebody judged; expected one or more')
   counts = [int((verdicts == value).sum()) for value in (1, 0, -1)]
-  tail = (1 - confidence) / 2
+  tail = ENDS[0]
   if max(counts) == n:
     middle = 100.0 * float(verdicts[0])
     reach = 100 * (1 - tail ** (1 / n)) * (1 + abs(verdicts[0]))
@@ -213,7 +208,7 @@ class Sigma:
   repeats: int
 
 
-def sigma(net_win_rates: Sequence[Sequence[float]], confidence: Confidence = 0.95) -> Sigma:
+def sigma(net_win_rates: Sequence[Sequence[float]]) -> Sigma:
   """Estimates sigma from net win rates in points, a row a comparison (Movie Gen §3.5).
 
   A comparison is made several times, by other raters; the variances of rows are pooled. The report
@@ -222,14 +217,13 @@ def sigma(net_win_rates: Sequence[Sequence[float]], confidence: Confidence = 0.9
   assumes normal distributions, is from .57 to 3.7 times the estimate. Prompts are the same, so
   sigma has no part of which prompts were chosen; the interval of `net_win_rate` has.
 
-  Raises DataError if none was made twice, ConfigError if the confidence is out of its range.
+  Raises DataError if none was made twice.
   """
-  arguments(sigma, {'confidence': confidence}, 'sigma', ('net_win_rates',))
   degrees = sum(len(row) - 1 for row in net_win_rates)
   if degrees < 1:
     raise DataError('sigma needs a comparison made twice or more, better four times')
   squares = sum(float(np.var(row)) * len(row) for row in net_win_rates)
-  tails = stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
+  tails = stats.chi2.ppf(ENDS[::-1], degrees)
   low, high = np.sqrt(squares / tails)
   return Sigma(math.sqrt(squares / degrees), float(low), float(high), degrees + 1)
 
@@ -241,17 +235,15 @@ def verdict(value: float, sigma: float) -> str:
   return MODERATE if abs(value) > sigma else ON_PAR
 
 
-def half_width(
-  prompts: Positive, win: Fraction, lose: Fraction, confidence: Confidence = 0.95
-) -> float:
+def half_width(prompts: Positive, win: Fraction, lose: Fraction) -> float:
   """Returns half the interval of the net win rate of so many prompts, in points.
 
   100 z sqrt((win + lose - (win - lose)^2) / n), with win and lose the shares of prompts whose
-  majority is that, and z the quantile (1 + c) / 2 of the normal distribution.
+  majority is that, and z the quantile .975 of the normal distribution.
   """
-  given = {'prompts': prompts, 'win': win, 'lose': lose, 'confidence': confidence}
+  given = {'prompts': prompts, 'win': win, 'lose': lose}
   arguments(half_width, given, 'half_width')
-  z = float(stats.norm.ppf((1 + confidence) / 2))
+  z = float(stats.norm.ppf(ENDS[1]))
   return 100 * z * math.sqrt((win + lose - (win - lose) ** 2) / prompts)
 
 
@@ -259,20 +251,18 @@ def prompts_needed(
   difference: Annotated[float, Range(above=0, below=100)],
   tie: Fraction,
   chance: Annotated[float, Range(least=0.5, below=1)] = 0.8,
-  confidence: Confidence = 0.95,
 ) -> int:
   """Returns how many prompts it takes to find a net win rate: that the interval is beyond 0.
 
   n = v ((z_c + z_p) / d)^2 with d the difference as a share, v = max(1 - tie, d) - d^2 the variance
-  of a verdict, z_c the quantile (1 + c) / 2 of the normal distribution and z_p the quantile p.
+  of a verdict, z_c the quantile .975 of the normal distribution and z_p the quantile p.
 
   Args:
     tie: share of prompts without a majority for one.
     chance: p, how likely it shall be found; .5 is where it lies at the end of the interval.
-    confidence: c.
   """
-  given = {'difference': difference, 'tie': tie, 'chance': chance, 'confidence': confidence}
+  given = {'difference': difference, 'tie': tie, 'chance': chance}
   arguments(prompts_needed, given, 'prompts_needed')
   d = difference / 100
-  reach = float(stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(chance))
+  reach = float(stats.norm.ppf(ENDS[1]) + stats.norm.ppf(chance))
   return max(2, math.ceil((max(1 - tie, d) - d * d) * (reach / d) ** 2))

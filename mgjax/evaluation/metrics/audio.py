@@ -26,17 +26,14 @@ _APART = 0.05  # seconds between onsets
 
 
 def signal_to_distortion(
-  reference: Float[np.ndarray, 's c'], estimate: Float[np.ndarray, 'r d']
+  reference: Float[np.ndarray, 's c'], estimate: Float[np.ndarray, 's c']
 ) -> float:
   """Returns SI-SDR = 10 log10(|a x|^2 / |a x - y|^2) in dB, a = <x, y> / |x|^2, within +-100 dB.
 
   x is the reference, y the estimate; silence is at -100 dB. Each channel's mean is taken out
   before. Neither loudness nor sign nor a constant changes it; a shift by one sample does. (Le Roux
-  et al., 2019.) Raises DataError if the shapes differ, or the reference is constant, from which
-  nothing has a distance.
+  et al., 2019.) Raises DataError if the reference is constant, from which nothing has a distance.
   """
-  if reference.shape != estimate.shape:
-    raise DataError(f'sounds of {reference.shape} and {estimate.shape}; cut them to one shape')
   x, y = _centred(reference), _centred(estimate)
   if not x.any():
     raise DataError('SI-SDR has no meaning beside silence; leave silent references out')
@@ -99,26 +96,21 @@ class Synchrony(NamedTuple):
   onset_error: float | None
 
 
-def synchrony(
-  x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 'r d'], rate: int, furthest: float = FURTHEST
-) -> Synchrony:
+def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: int) -> Synchrony:
   """Compares when two sounds become louder, whatever they are.
 
     r_k = sum_i (F_i - mean F) (G_(i+k) - mean G) / (|F - mean F| |G - mean G|)
 
   F, G are their `onset_envelope`; the lag is the k of the highest r, the shortest of equal ones, at
-  most `furthest` seconds. Raises DataError if the numbers of samples differ, or one cannot be
-  looked at.
+  most half a second. Raises DataError if one cannot be looked at.
   """
-  if len(x) != len(y):
-    raise DataError(f'sounds of {len(x)} and {len(y)} samples; cut them to one length')
   lag = correlation = error = None
   first, second = (flux - flux.mean() for flux in (onset_envelope(z, rate) for z in (x, y)))
   size = np.linalg.norm(first) * np.linalg.norm(second)
   if size > 0:
     products = np.correlate(second, first, 'full') / size
     lags = np.arange(1 - len(first), len(first))
-    near = np.flatnonzero(np.abs(lags) <= furthest * STEPS)
+    near = np.flatnonzero(np.abs(lags) <= FURTHEST * STEPS)
     best = max(near, key=lambda place: (products[place], -abs(lags[place])))
     lag = float(lags[best] * (rate // STEPS) / rate)
     correlation = float(products[best])

@@ -4,22 +4,21 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Annotated, Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from mgjax.core.errors import DataError
-from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.core.typing import Float
 from mgjax.evaluation.metrics.intervals import draw_shares
+
+_CONFIDENCE = 0.95
 
 
 @dataclasses.dataclass(frozen=True)
 class Correlation:
-  """The correlation of pairs, and how sure it is; NaN where a side does not vary.
+  """The correlation of pairs with an interval of 95%; NaN where a side does not vary.
 
-  |r| of pairs drawn at random stays below `chance`, with the confidence of the interval.
+  |r| of 95% of pairs drawn at random stays below `chance`.
   """
 
   value: float
@@ -35,62 +34,50 @@ class Correlation:
 def correlate(
   first: Sequence[float] | np.ndarray,
   second: Sequence[float] | np.ndarray,
-  *,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
-  resamples: Positive = 2000,
-  seed: Count = 0,
+  resamples: int = 2000,
 ) -> Correlation:
   """Returns Pearson's r of pairs; its interval is from pairs drawn again with replacement.
 
   Pairs with a number that is not finite do not count. There are as many permutations, which
-  `Correlation.chance` is from, as resamples. Raises DataError if the numbers do not pair,
-  ConfigError if an option is out of its range.
+  `Correlation.chance` is from, as resamples.
   """
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(correlate, given, 'correlate', ('first', 'second'))
   x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  if x.shape != y.shape or x.ndim != 1:
-    raise DataError(f'numbers of {x.shape} and {y.shape} do not pair; give as many of both')
   there = np.isfinite(x) & np.isfinite(y)
   x, y = x[there], y[there]
   if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
     return Correlation(*[math.nan] * 4, len(x))
   x, y = (x - x.mean()) / x.std(), (y - y.mean()) / y.std()
-  generator = np.random.default_rng(seed)
+  generator = np.random.default_rng(0)
   weights = draw_shares(generator, resamples, len(x))
   drawn = _weighted(weights, x, y)
   shuffled = generator.permuted(np.broadcast_to(y, (resamples, len(y))), axis=1) @ x / len(x)
-  low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-  chance = np.quantile(np.abs(shuffled), confidence)
+  low, high = np.nanquantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+  chance = np.quantile(np.abs(shuffled), _CONFIDENCE)
   return Correlation(float(np.mean(x * y)), float(low), float(high), float(chance), len(x))
 
 
 def correlate_ranks(
   first: Sequence[float] | np.ndarray,
   second: Sequence[float] | np.ndarray,
-  *,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
-  **options: Any,
+  resamples: int = 2000,
 ) -> Correlation:
   """Returns Spearman's r of pairs, with the interval of Bonett and Wright (2000).
 
-  With z the quantile (1 + c) / 2 of the normal distribution,
+  With z the quantile .975 of the normal distribution,
 
     tanh(atanh(r) ± z sqrt((1 + r^2 / 2) / (n - 3)))
 
   which holds what it says for a dozen pairs, where a bootstrap is too narrow. Fewer than four pairs
-  have no interval. `options` are those of `correlate`, which says what counts and is raised.
+  have no interval. What counts, and the chance, are those of `correlate`.
   """
   x, y = np.asarray(first, np.float64), np.asarray(second, np.float64)
-  if x.shape == y.shape:
-    there = np.isfinite(x) & np.isfinite(y)
-    x, y = rankdata(x[there]), rankdata(y[there])
-  found = correlate(x, y, confidence=confidence, **options)
+  there = np.isfinite(x) & np.isfinite(y)
+  found = correlate(rankdata(x[there]), rankdata(y[there]), resamples)
   r, n = found.value, found.count
   if n < 4 or math.isnan(r):
     return dataclasses.replace(found, low=math.nan, high=math.nan)
   r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # of all pairs in order: its interval ends there
-  reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt((1 + r * r / 2) / (n - 3))
+  reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * math.sqrt((1 + r * r / 2) / (n - 3))
   low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
   return dataclasses.replace(found, low=low, high=high)
 

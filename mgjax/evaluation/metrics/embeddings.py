@@ -1,13 +1,11 @@
 """Scores of pairs from vectors and probabilities: CLIP, CLAP, edits, classes of sounds, lags."""
 
 import dataclasses
-from typing import Annotated
 
 import numpy as np
 import scipy.special
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Range, arguments
 from mgjax.core.typing import Float
 
 _LEAST = 1e-12  # of a length
@@ -15,14 +13,11 @@ _SAME = 1e-6  # length of a difference of unit vectors below which it has no dir
 _SUM = 1e-3  # by which probabilities may miss 1: those of float16 do
 
 
-def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '...']) -> Float[np.ndarray, '*b']:
+def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
   """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
 
   Of CLAP's vectors of sounds and their captions it is the CLAP score, of a sound in each clip.
-  Raises DataError if they do not pair.
   """
-  if x.shape != y.shape:
-    raise DataError(f'vectors of {x.shape} and {y.shape} do not pair; give as many of both')
   return np.sum(_unit(x) * _unit(y), axis=-1)
 
 
@@ -40,18 +35,14 @@ def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
 
 
 def class_divergence(
-  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, '_ _']
+  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, 'b c']
 ) -> Float[np.ndarray, 'b']:
   """Returns KL(p || q) = sum_c p_c log(p_c / q_c) of each pair, in nats.
 
   p are a classifier's probabilities of what is true, q those of what was generated in its place. It
-  is infinite where q says that something is impossible. Raises DataError if they do not pair, or
-  are not probabilities of classes that exclude each other.
+  is infinite where q says that something is impossible. Raises DataError if they are not
+  probabilities of classes that exclude each other.
   """
-  if reference.shape != generated.shape:
-    raise DataError(
-      f'probabilities of {reference.shape} and {generated.shape} do not pair; give as many of both'
-    )
   p, q = (np.asarray(each, np.float64) for each in (reference, generated))
   for each in (p, q):
     if not (each >= 0).all() or not np.allclose(each.sum(1), 1, rtol=0, atol=_SUM):
@@ -62,9 +53,9 @@ def class_divergence(
 
 def embedding_offset(
   sound: Float[np.ndarray, 't d'],
-  video: Float[np.ndarray, '_ _'],
-  rate: Annotated[float, Range(above=0)],
-  furthest: Annotated[float, Range(above=0)] = 2.0,
+  video: Float[np.ndarray, 't d'],
+  rate: float,
+  furthest: float = 2.0,
 ) -> float:
   """Returns the seconds by which sound is later than video: where their vectors agree most.
 
@@ -73,13 +64,8 @@ def embedding_offset(
     argmax_k mean_i cos(sound_(i + k), video_i),   |k| <= furthest rate
 
   The smallest |k| of equal ones. At least half of the shorter sequence has to overlap. There are
-  `rate` vectors a second, of a space that both share; `furthest` is in seconds. Raises DataError if
-  there are not as many of both, ConfigError if a number is out of its range.
+  `rate` vectors a second, of a space that both share; `furthest` is in seconds.
   """
-  given = {'rate': rate, 'furthest': furthest}
-  arguments(embedding_offset, given, 'embedding_offset', ('sound', 'video'))
-  if sound.shape != video.shape or not len(sound):
-    raise DataError(f'vectors of {sound.shape} and {video.shape}; give as many of both')
   most = min(int(furthest * rate), len(sound) // 2)
   products = _unit(sound) @ _unit(video).T
   means = {
@@ -101,10 +87,10 @@ class Directional:
 
 
 def directional_similarity(
-  before: Float[np.ndarray, '_ _ _'],
-  after: Float[np.ndarray, '_ _ _'],
-  source: Float[np.ndarray, '_ _'],
-  target: Float[np.ndarray, '_ _'],
+  before: Float[np.ndarray, 'b t d'],
+  after: Float[np.ndarray, 'b t d'],
+  source: Float[np.ndarray, 'b d'],
+  target: Float[np.ndarray, 'b d'],
 ) -> Directional:
   """Compares the way from frame to edited frame with the way from caption to caption.
 
@@ -113,14 +99,8 @@ def directional_similarity(
   (StyleGAN-NADA, Gal et al. 2021; of edits InstructPix2Pix, Brooks et al. 2022.) A high cosine says
   that what changed is what the captions say. It says nothing of what was to be kept, so that
   structure is measured beside it. The vectors, of frames (clips frames d) and captions (clips d),
-  may be of any length: only directions count. Raises DataError if they do not belong together.
+  may be of any length: only directions count.
   """
-  shape = before.shape
-  if after.shape != shape or not source.shape == target.shape == (shape[0], shape[2]):
-    raise DataError(
-      f'vectors of frames {shape}, {after.shape}, of captions {source.shape}, {target.shape}; '
-      'expected (clips, frames, d) twice and (clips, d) twice'
-    )
   before, after, source, target = (
     _unit(vectors, _SAME) for vectors in (before, after, source, target)
   )

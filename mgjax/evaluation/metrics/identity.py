@@ -75,16 +75,14 @@ def identity_shares(videos: Sequence[Resemblance], threshold: float) -> dict[str
   }
 
 
-def copying(
-  references: Mapping[str, Any], videos: Mapping[str, Any], **options: Any
-) -> dict[str, Correlation]:
+def copying(references: Mapping[str, Any], videos: Mapping[str, Any]) -> dict[str, Correlation]:
   """Correlates poses of references with those of the videos made of them, see `correlate`.
 
   A model that knows a person but copies no picture follows its prompts and the distribution of
   poses that videos have, so that all correlations are 0 but for chance. One that pastes has 1. Both
   map the name of a coordinate, such as 'turn', to its values, NaN where it could not be told.
   """
-  return {name: correlate(references[name], videos[name], **options) for name in references}
+  return {name: correlate(references[name], videos[name]) for name in references}
 
 
 def _unit(rows: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b d']:

@@ -10,12 +10,11 @@ import dataclasses
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from statistics import NormalDist
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import DataError, printable
-from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.core.typing import Float
 
 _BLOCK = 2**22  # numbers of a table of resampled prompts that are in memory at once
@@ -45,13 +44,12 @@ class Difference:
   seeds: tuple[int, int]
   prompts: int
   same_seeds: bool
-  confidence: float
 
   def __str__(self) -> str:
     paired = 'paired' if self.same_seeds else 'not paired'
     return (
       f'{self.means[0]:.4g} -> {self.means[1]:.4g}: {self.difference:+.4g} '
-      f'[{self.low:+.4g}, {self.high:+.4g}], {self.confidence:.0%} over '
+      f'[{self.low:+.4g}, {self.high:+.4g}], 95% over '
       f'{" and ".join(map(str, dict.fromkeys(self.seeds)))} seeds ({paired}) and {self.prompts} '
       f'prompts, p = {self.sign_probability:.2g}'
     )
@@ -62,9 +60,8 @@ def compare(
   second: Any,
   *,
   same_seeds: bool = True,
-  confidence: Annotated[float, Range(above=0, below=1)] = 0.95,
-  resamples: Positive = 10_000,
-  seed: Count = 0,
+  resamples: int = 10_000,
+  seed: int = 0,
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 
@@ -75,8 +72,8 @@ def compare(
 
   u, w and v are independent draws with replacement of as many as there are: the pigeonhole
   bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms have the same v, and where
-  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The interval is from the
-  quantiles (1 - c) / 2 and (1 + c) / 2 of D* (Efron and Tibshirani 1993, An Introduction to the
+  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The interval of 95% is from the
+  quantiles .025 and .975 of D* (Efron and Tibshirani 1993, An Introduction to the
   Bootstrap, chapter 13).
 
   Of paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p + E /
@@ -89,11 +86,8 @@ def compare(
   covers a symmetric effect of s seeds in 1 - 2^(1 - s) of all cases at most, .75 of 3 seeds and .94
   of 5. With one seed it speaks of that seed alone.
 
-  Raises DataError if the scores do not pair, are not finite, or there is one only, ConfigError if a
-  number is out of its range.
+  Raises DataError if the scores do not pair, are not finite, or there is one only.
   """
-  given = {'confidence': confidence, 'resamples': resamples, 'seed': seed}
-  arguments(compare, given, 'compare', ('first', 'second', 'same_seeds'))
   x, y = _table(first, 'first'), _table(second, 'second')
   if x.shape[1] != y.shape[1] or (same_seeds and len(x) != len(y)):
     raise DataError(
@@ -115,7 +109,7 @@ def compare(
     rows = u @ (y - x) if same_seeds else w @ y - u @ x
     found.append((rows * v).sum(1))
   drawn = np.concatenate(found)
-  low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+  low, high = np.quantile(drawn, [0.025, 0.975])
   tails = np.mean(drawn <= 0), np.mean(drawn >= 0)
   means = float(x.mean()), float(y.mean())
   return Difference(
@@ -128,7 +122,6 @@ def compare(
     seeds=(len(x), len(y)),
     prompts=x.shape[1],
     same_seeds=same_seeds,
-    confidence=confidence,
   )
 
 
@@ -243,23 +236,20 @@ class Share:
     return f'{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]'
 
 
-def share(
-  right: Sequence[bool] | np.ndarray, confidence: Annotated[float, Range(above=0, below=1)] = 0.95
-) -> Share:
+def share(right: Sequence[bool] | np.ndarray) -> Share:
   """Returns the share that is right, with the score interval of Wilson (1927).
 
-  With z the quantile (1 + c) / 2 of the normal distribution, and p the share of n,
+  With z the quantile .975 of the normal distribution, and p the share of n,
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
 
   It is no point where all or none are right, as that of a bootstrap would be. Raises DataError if
-  there are none, ConfigError if the confidence is out of its range.
+  there are none.
   """
-  arguments(share, {'confidence': confidence}, 'share', ('right',))
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
   n, p = len(right), float(np.mean(right))
-  return Share(p, *_wilson(p, n, confidence), n)
+  return Share(p, *_wilson(p, n), n)
 
 
 def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
@@ -279,11 +269,11 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
   n, m, p = len(each), len(counts), float(each.mean())
   spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
   worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
-  return Share(p, *_wilson(p, min(max(worth, 1.0), n), 0.95), n)
+  return Share(p, *_wilson(p, min(max(worth, 1.0), n)), n)
 
 
-def _wilson(p: float, n: float, confidence: float) -> tuple[float, float]:
-  z = NormalDist().inv_cdf((1 + confidence) / 2)
+def _wilson(p: float, n: float) -> tuple[float, float]:
+  z = NormalDist().inv_cdf(0.975)
   middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n
   return max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0)

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Magnitude, arguments
 from mgjax.core.typing import Float
 from mgjax.media.optical_flow import Flow
 
@@ -22,15 +21,14 @@ class Motion:
   mean: Float[np.ndarray, 't']
   fastest: Float[np.ndarray, 't']
 
-  def dynamic(self, least: Magnitude = DYNAMIC) -> bool:
-    """Says whether in a quarter of the frames, or one at least, the fastest move more than this.
+  def dynamic(self) -> bool:
+    """Says whether in a quarter of the frames, or one at least, the fastest move by 6 / 256.
 
     It is VBench's rule of dynamic degree with its threshold, of another optical flow. VBench looks
     at 8 frames a second: motion a frame depends on the frame rate, so bring clips to one.
     """
-    arguments(Motion.dynamic, {'least': least}, 'dynamic', ('self',))
     needed = max(round(_FRAMES * (len(self.fastest) + 1)), 1)
-    return int((self.fastest > least).sum()) >= needed
+    return int((self.fastest > DYNAMIC).sum()) >= needed
 
 
 def motion_of(flows: Iterable[Flow]) -> Motion:

@@ -8,7 +8,6 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Positive, arguments
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.values import Value, set_values
 
@@ -102,16 +101,14 @@ def kernel_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) ->
   return _mmd(*_kernels(x, y))
 
 
-def kernel_value(
-  x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], confidence: float = 0.95, seed: int = 0
-) -> Value:
+def kernel_value(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], seed: int = 0) -> Value:
   """Returns `kernel_distance` of a row a clip, and its interval, see `set_values`."""
   of_x, of_y, across = _kernels(x, y)
 
   def distance(i: Int[np.ndarray, '_'], j: Int[np.ndarray, '_']) -> list[float]:
     return [_mmd(of_x[np.ix_(i, i)], of_y[np.ix_(j, j)], across[np.ix_(i, j)])]
 
-  return set_values(distance, (len(x), len(y)), False, confidence, seed=seed)[0]
+  return set_values(distance, (len(x), len(y)), False, seed=seed)[0]
 
 
 def _kernels(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -> list[np.ndarray]:
@@ -146,19 +143,14 @@ class Neighbourhood(NamedTuple):
 
 
 def neighbourhood(
-  x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], nearest: Positive = NEAREST
+  x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d'], nearest: int = NEAREST
 ) -> Neighbourhood:
   """Compares generated rows y with true rows x; DataError for no more than k rows of one."""
-  arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   return _measure(*_distances(x, y), nearest)
 
 
 def neighbourhood_values(
-  x: Float[np.ndarray, 'n d'],
-  y: Float[np.ndarray, 'm d'],
-  nearest: Positive = NEAREST,
-  confidence: float = 0.95,
-  seed: int = 0,
+  x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']
 ) -> dict[str, Value]:
   """Returns `neighbourhood` by names, of a row a clip, and the intervals, see `set_values`.
 
@@ -166,13 +158,12 @@ def neighbourhood_values(
   coverage depend on how many rows there are by no law that is known: compare them only with those
   of as many. Raises DataError if half of a set has no more than k rows.
   """
-  arguments(neighbourhood, {'nearest': nearest}, 'neighbourhood', ('x', 'y'))
   of_x, of_y, across = _distances(x, y)
 
   def measure(j: Int[np.ndarray, '_'], i: Int[np.ndarray, '_']) -> Neighbourhood:
-    return _measure(of_x[np.ix_(i, i)], of_y[np.ix_(j, j)], across[np.ix_(i, j)], nearest)
+    return _measure(of_x[np.ix_(i, i)], of_y[np.ix_(j, j)], across[np.ix_(i, j)], NEAREST)
 
-  found = set_values(measure, (len(y), len(x)), False, confidence, seed=seed)
+  found = set_values(measure, (len(y), len(x)), False)
   return dict(zip(Neighbourhood._fields, found, strict=True))
 
 

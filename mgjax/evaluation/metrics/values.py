@@ -10,13 +10,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import NormalDist
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.intervals import draw_shares, share
 
@@ -25,7 +24,7 @@ _RESAMPLES = 2000
 _BLOCK = 2**22  # numbers in memory at once
 _MOSTLY = 0.5  # of a number, from which on its bias is what it mostly says
 
-Confidence = Annotated[float, Range(above=0, below=1)]
+_UPPER = 0.975  # quantile at the upper end of an interval of 95%
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Value:
   """A metric of some clips; NaN where there is nothing to measure.
 
   Attributes:
-    low, high: ends of the interval of 95%, or of what was asked for; NaN of one clip.
+    low, high: ends of the interval of 95%; NaN of one clip.
     count: of clips that it was measured on.
     each: of a mean the number of every clip, in their order, NaN of one without; else empty.
     references: of a comparison of two sets, the clips of the other one.
@@ -73,27 +72,24 @@ class Value:
     return plain(self) | {'limit': plain(self.limit)}
 
 
-def mean_value(
-  each: Sequence[float] | np.ndarray, confidence: Confidence = 0.95, seed: Count = 0
-) -> Value:
+def mean_value(each: Sequence[float] | np.ndarray, seed: int = 0) -> Value:
   """Returns the mean of one number a clip, with a bootstrap over clips.
 
   Numbers that are not finite do not count. The interval is from the quantiles a' and 1 - a' of the
   means of n clips drawn from n, with
 
-    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = 1 - confidence
+    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = .05
 
   which makes up for what the quantiles a / 2 are too narrow by where clips are few (expanded
   percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
   resample cannot reach beyond the extremes: of fewer than ten clips it stays too narrow.
   """
-  arguments(mean_value, {'confidence': confidence, 'seed': seed}, 'mean_value', ('each',))
   values = np.asarray(each, np.float64)
   there = values[np.isfinite(values)]
   kept, count = tuple(values.tolist()), len(there)
   if count < 2:
     return Value(float(there.mean()) if count else math.nan, math.nan, math.nan, count, kept)
-  quantile = scipy.stats.t.ppf((1 + confidence) / 2, count - 1) * math.sqrt(count / (count - 1))
+  quantile = scipy.stats.t.ppf(_UPPER, count - 1) * math.sqrt(count / (count - 1))
   tail = NormalDist().cdf(-float(quantile))
   generator, block = np.random.default_rng(seed), max(_BLOCK // count, 1)
   drawn = np.concatenate(
@@ -106,10 +102,10 @@ def mean_value(
   return Value(float(there.mean()), float(low), float(high), count, kept)
 
 
-def share_value(right: Sequence[bool | float] | np.ndarray, confidence: Confidence = 0.95) -> Value:
+def share_value(right: Sequence[bool | float] | np.ndarray) -> Value:
   """Returns the share of clips that are right, see `share`; NaN does not count."""
   each = np.asarray(right, np.float64)
-  found = share(each[np.isfinite(each)] > 0, confidence)
+  found = share(each[np.isfinite(each)] > 0)
   return Value(found.value, found.low, found.high, found.count, tuple(each.tolist()))
 
 
@@ -141,10 +137,8 @@ def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: i
 
     mean* = sum_g w_g s_g / sum_g w_g n_g
 
-  There is one value a video, and its prompt. Raises DataError if there are not as many of both.
+  There is one value a video, and its prompt.
   """
-  if len(values) != len(prompts):
-    raise DataError(f'{len(values)} numbers of {len(prompts)} prompts; give the prompt of each')
   kept = np.flatnonzero(np.isfinite(values)).tolist()
   places: dict[Hashable, int] = {}
   group = np.array([places.setdefault(prompts[each], len(places)) for each in kept], np.int64)
@@ -165,9 +159,8 @@ def set_values(
   statistic: Callable[[Int[np.ndarray, '_'], Int[np.ndarray, '_']], Sequence[float]],
   counts: tuple[int, int],
   infinite: bool = True,
-  confidence: Confidence = 0.95,
-  splits: Positive = SPLITS,
-  seed: Count = 0,
+  splits: int = SPLITS,
+  seed: int = 0,
 ) -> list[Value]:
   """Measures numbers that compare a set of n clips with one of m, and how sure they are.
 
@@ -188,10 +181,7 @@ def set_values(
 
   Raises:
     DataError: a set has fewer than four clips.
-    ConfigError: a number is out of its range.
   """
-  given = {'confidence': confidence, 'splits': splits, 'seed': seed}
-  arguments(set_values, given, 'set_values', ('statistic', 'counts', 'infinite'))
   if min(counts) < 4:
     raise DataError(
       f'sets of {counts[0]} and {counts[1]} clips cannot be compared: their halves need two each; '
@@ -208,7 +198,7 @@ def set_values(
     each[1] = statistic(*(np.sort(order[cut:]) for order, cut in zip(orders, cuts, strict=True)))
   bias = halves.mean((0, 1)) - whole
   deviation = np.sqrt(np.square(halves[:, 0] - halves[:, 1]).mean(0)) / 2
-  reach = scipy.stats.t.ppf((1 + confidence) / 2, splits) * deviation
+  reach = scipy.stats.t.ppf(_UPPER, splits) * deviation
   found = []
   for value, away, by in zip(whole.tolist(), reach.tolist(), bias.tolist(), strict=True):
     warning = ''

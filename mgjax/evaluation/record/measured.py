@@ -1,7 +1,7 @@
 """`Measured`: the numbers of an evaluation, whatever was evaluated.
 
-A judge returns it and renders nothing: `Measured.as_dict` stands in the record, `table_of` is
-printed, and `mgjax.runtime.report.evaluation` makes the page of the record. A metric that a judge
+A judge returns it and renders nothing: `Measured.as_dict` stands in the record, and
+`mgjax.runtime.report.evaluation` makes the page and the printed table of it. A metric that a judge
 adds, by a name alone, is in all of these and in comparisons with other records.
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.tables import aligned
 from mgjax.core.typing import Float, Int
 from mgjax.evaluation.metrics.correlations import Correlation
 from mgjax.evaluation.metrics.intervals import Share, draw_shares, share_over_prompts
 from mgjax.evaluation.metrics.values import Value, mean_of, mean_value, plain, share_value
+from mgjax.runtime.report.evaluation import printed
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
 SHOWN = 12  # samples that are shown whatever their numbers are
@@ -66,27 +66,6 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
-  """A table for people: `rows` are name -> cells, numbers (NaN or None without one) or text.
-
-  `digits` is the format of all numbers, or that of each column; `title` stands above the names.
-  """
-
-  columns: Sequence[str]
-  rows: Mapping[str, Sequence[float | str | None]]
-  digits: str | Sequence[str] = '.3f'
-  title: str = ''
-
-  def cells(self) -> list[list[str]]:
-    """Returns the header and the rows as text."""
-    digits = [self.digits] * len(self.columns) if isinstance(self.digits, str) else self.digits
-    rows = [[self.title, *self.columns]]
-    for name, cells in self.rows.items():
-      rows.append([name, *(_cell(*pair) for pair in zip(cells, digits, strict=True))])
-    return rows
-
-
-@dataclasses.dataclass(frozen=True)
 class Measured:
   """All numbers of an evaluation.
 
@@ -98,7 +77,7 @@ class Measured:
     sound: whether samples are to be heard.
     about: what a sample shows, from left to right; '' where it is the model's alone.
     record: what the record holds beside `as_dict`; made plain JSON values, see `plain`.
-    table: for people: grids, and lines between and below them.
+    notes: lines for people, below the table.
   """
 
   metrics: Mapping[str, Metric]
@@ -107,7 +86,7 @@ class Measured:
   sound: bool = False
   about: str = ''
   record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  table: Sequence[Grid | str] = ()
+  notes: Sequence[str] = ()
 
   def __post_init__(self):
     object.__setattr__(self, 'record', plain(self.record))
@@ -240,11 +219,8 @@ def numbers_of(rows: Sequence[Mapping[str, float]], name: str) -> Float[np.ndarr
 
 
 def table_of(measured: Measured) -> str:
-  """Formats an evaluation's numbers, for people: names at their left edge, numbers at the right."""
-  lines: list[str] = []
-  for part in measured.table:
-    lines += [part] if isinstance(part, str) else aligned(part.cells())
-  return '\n'.join(lines)
+  """Formats an evaluation's numbers for people: a row a metric, then one a group, then notes."""
+  return '\n'.join([*printed(measured.as_dict()), *measured.notes])
 
 
 class Furthest:
@@ -279,9 +255,3 @@ def standard_means(
       error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
       found[name] = {'mean': float(values.mean()), 'standard_error': error}
   return found
-
-
-def _cell(value: float | str | None, digits: str) -> str:
-  if isinstance(value, str):
-    return value
-  return '-' if value is None or math.isnan(value) else format(value, digits)

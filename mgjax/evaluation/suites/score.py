@@ -11,11 +11,10 @@ import numpy as np
 
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.tables import markdown
 from mgjax.core.typing import Float, UInt8
 from mgjax.evaluation.metrics.values import Mean, Value, mean_of, plain
 from mgjax.evaluation.metrics.videos import BETTER, read_vectors, score_videos
-from mgjax.evaluation.record.measured import Grid, Measured, Metric
+from mgjax.evaluation.record.measured import Measured, Metric
 from mgjax.evaluation.suites.suite import Suite
 from mgjax.evaluation.suites.vbench import video_names
 from mgjax.media.video import probe, stream_clip
@@ -142,7 +141,7 @@ def _measured(
   )
   tags = dict(zip(suite.tags, tagged, strict=True))
   there = [row for row in rows if files[row]]
-  metrics, videos, table = {}, [], {}
+  metrics, videos = {}, []
   for name, mean in means.items():
     label, right = name.replace('_', ' '), name in (*shown, 'dynamic_degree')
     value = _value(mean, values[name][there])
@@ -154,10 +153,7 @@ def _measured(
     told = {'index': suite.rows[row].index, 'prompt': prompts[row], 'file': files[row]}
     videos.append(told | plain({name: each[row].item() for name, each in values.items()}))
   missing = len(files) - len(there)
-  for tag, found in {'all': means, **tags}.items():
-    count = max(mean.videos for mean in found.values())
-    table[tag] = [str(count), *map(str, found.values())]
-  notes = [f'{name}: {value}  {value.warning}'.rstrip() for name, value in sets.items()]
+  notes = [f'{name}: {value.warning}' for name, value in sets.items() if value.warning]
   compared = {name: value.as_dict() for name, value in sets.items()}
   if missing:
     notes.append(f'{missing} of {len(files)} prompts have no video and count nowhere')
@@ -168,7 +164,7 @@ def _measured(
      for tag, found in tags.items()},
     record={'suite': suite.name, 'missing': missing, 'scores': means, 'sets': compared,
             'tags': tags, 'videos': videos},
-    table=[markdown(Grid(['n', *values], table, title='prompts').cells()), *notes],
+    notes=notes,
   )  # fmt: skip
 
 

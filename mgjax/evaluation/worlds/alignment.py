@@ -17,7 +17,6 @@ from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.sets import frechet_value
 from mgjax.evaluation.record.measured import (
   SHOWN,
-  Grid,
   Measured,
   Metric,
   mean_metric,
@@ -77,7 +76,7 @@ def measured(
 ) -> Measured:
   """Puts together what a judge reads from videos of what was asked for, group by group."""
   total, first = sum(map(len, groups.values())), 0
-  metrics, record, table = {}, {}, []
+  metrics, record = {}, {}
   for group, asked in groups.items():
     ceiling, floor = judge.references(group)
     right = {
@@ -96,25 +95,20 @@ def measured(
         spread_out, label, 1, beside=beside, shown=not place or name in ('all', 'number')
       )
     scores = {name: float(np.nanmean(each)) for name, each in right.items()}
-    rows = zip((group, 'real clips (ceiling)', 'shuffled (floor)'), (scores, ceiling, floor),
-               strict=True)  # fmt: skip
-    names = [name for name in judge.factors if name in scores]
-    table += [Grid(names, {title: [each.get(name) for name in names] for title, each in rows})]
     record[group] = {'alignment': scores, 'ceiling': dict(ceiling), 'floor': dict(floor)}
     first += len(asked)
   captions = {each.caption for asked in groups.values() for each in asked}
-  note, more, found = f'{total} videos of {len(captions)} captions', {}, {}
+  more, found = {}, {}
   if isinstance(judge, DiverseJudge):
     (group, asked), = groups.items()  # fmt: skip
     found, more = _spread_of(judge, videos[group], asked)
-    note += ''.join(f'; {each.label} {each.value.value:.2f}' for each in found.values())
   only = next(iter(record.values())) if len(record) == 1 else {'groups': record}
   counts = {'samples': total, 'captions': len(captions)}
   return Measured(
     metrics | found,
     [each.caption for asked in groups.values() for each in asked],
     record={**only, **more, **counts},
-    table=[*table, note],
+    notes=[f'{total} videos of {len(captions)} captions'],
   )
 
 

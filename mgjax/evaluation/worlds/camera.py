@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mgjax.evaluation.record.measured import Grid, Measured, number_metric
+from mgjax.evaluation.record.measured import Measured, number_metric
 from mgjax.worlds.judging import CameraPath
 
 _FAINT = 0.35
@@ -17,8 +17,7 @@ def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
   Of each: the root mean square of the difference, its mean beside that of what was asked for, and
   the correlation of both; and how far paths are from straight on their way, in shares of it.
   """
-  heads = ('clips', 'asked, mean', 'read, mean', 'error, RMS', 'correlation', 'off the line')
-  rows, metrics, record = {}, {}, {}
+  metrics, record = {}, {}
   for who, its in paths.items():
     if len(its) < 2:
       continue
@@ -26,12 +25,16 @@ def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
     error = float(np.sqrt(np.square(read - asked).mean()))
     along = float(np.corrcoef(asked, read)[0, 1]) if np.ptp(asked) and np.ptp(read) else np.nan
     bent = float(np.mean([_bent(each.read) for each in its]))
-    means = float(np.abs(asked).mean()), float((read * np.sign(asked)).mean())
-    rows[who] = [str(len(its)), *means, error, along, bent]
+    turned = float((read * np.sign(asked)).mean())
+    beside = {'asked for': float(np.abs(asked).mean())}
     record[who] = {'clips': len(its), 'error': error, 'correlation': along, 'bent': bent}
     metrics[f'camera/{who}/error'] = number_metric(error, len(its), f'camera, degrees, {who}', -1)
     metrics[f'camera/{who}/correlation'] = number_metric(along, len(its), f'camera, {who}', 1)
-  return Measured(metrics, record={'camera': record}, table=[Grid(heads, rows, '.2f')])
+    metrics[f'camera/{who}/turned'] = number_metric(
+      turned, len(its), f'camera turned, degrees, {who}', beside=beside
+    )
+    metrics[f'camera/{who}/bent'] = number_metric(bent, len(its), f'camera off its line, {who}', -1)
+  return Measured(metrics, record={'camera': record})
 
 
 def _bent(path: np.ndarray) -> float:

@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.metrics.values import Value, mean_value
-from mgjax.evaluation.record.measured import Grid, Measured, Metric
+from mgjax.evaluation.metrics.values import mean_value
+from mgjax.evaluation.record.measured import Measured, Metric
 from mgjax.evaluation.worlds.alignment import judge_for
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.judging import VariedJudge
@@ -33,21 +33,15 @@ def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> M
   videos = np.stack([clip['video'] for clip in judge.clips(asked)])
   captions = [each.caption for each in asked]
   own = pipeline.evidence(captions, videos, seed=seed)
-  metrics, rows, record = {}, {}, {}
+  metrics, record = {}, {}
   for name, others in judge.variants(asked).items():
     says = np.array([other != caption for other, caption in zip(others, captions, strict=True)])
     nats = own - pipeline.evidence(others, videos, seed=seed)
     bits = np.where(says, nats / np.log(2), np.nan)
     right = np.where(says, (bits > 0) + 0.5 * (bits == 0), np.nan)
-    label, count = judge.factors.get(name, name), int(says.sum())
+    label = judge.factors.get(name, name)
     share, mean = (dataclasses.replace(mean_value(each), each=()) for each in (right, bits))
     metrics[f'classifier/{name}/right'] = Metric(share, f'told apart: {label}', 1, mean=False)
     metrics[f'classifier/{name}/bits'] = Metric(mean, f'bits: {label}', 1, mean=False)
-    rows[label] = [str(count), *_shown(share), *_shown(mean)]
-    record[name] = {'right': share.value, 'bits': mean.value, 'clips': count}
-  heads = ('clips', 'told apart', '', 'bits', '')
-  return Measured(metrics, record={'classifier': record}, table=[Grid(heads, rows)])
-
-
-def _shown(value: Value) -> tuple[str, str]:
-  return f'{value.value:.3f}', f'[{value.low:.3f}, {value.high:.3f}]'
+    record[name] = {'right': share.value, 'bits': mean.value, 'clips': int(says.sum())}
+  return Measured(metrics, record={'classifier': record})

@@ -39,10 +39,9 @@ def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) ->
     return found
   labels = {'inside': 'PSNR inside of solids, dB', 'whole': 'PSNR of a clip, dB'}
   more = {f'psnr/{name}': mean_metric(errors[name], label, 1) for name, label in labels.items()}
-  told = '; '.join(f'{each.label} {each.value.value:.2f}' for each in more.values())
   record = {f'psnr_{name}': float(np.nanmean(each)) for name, each in errors.items()}
   return Measured(
-    found.metrics | more, found.samples, record=found.record | record, table=[*found.table, told]
+    found.metrics | more, found.samples, record=found.record | record, notes=found.notes
   )
 
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.errors import DataError
-from mgjax.core.settings import Magnitude, check
+from mgjax.core.settings import Checked, Magnitude
 from mgjax.core.typing import Array, Batch, Key, Metrics, Predict, Tree
 from mgjax.flow.objective import draw_drop
 from mgjax.flow.prediction import Prediction
@@ -32,7 +32,7 @@ REJECTED, VOTES = 'rejected', 'votes'  # of a batch: latents (b t h w c), and p 
 
 
 @dataclasses.dataclass(frozen=True)
-class Preference:
+class Preference(Checked):
   """`config.objective.preference`: how strongly votes count.
 
   Attributes:
@@ -45,9 +45,6 @@ class Preference:
 
   beta: Magnitude = 500.0
   supervised: Magnitude = 0.1
-
-  def __post_init__(self):
-    check(self)
 
 
 def make_preference(

@@ -21,7 +21,7 @@ import numpy as np
 from mgjax.core.config import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.plug_ins import load_function
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.faces.face import Face, Frame
 
@@ -62,7 +62,7 @@ class Embedder(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Faces:
+class Faces(Checked):
   """A detector and an embedder, and the cosine from which on two faces count as one person.
 
   `smallest` is the smallest face to find, as a share of the shorter side of a picture.
@@ -73,9 +73,6 @@ class Faces:
   embedder: Embedder
   threshold: Annotated[float, Range(least=-1, most=1)]
   smallest: Annotated[float, Range(least=0.02, most=1)] = SMALLEST
-
-  def __post_init__(self):
-    check(self)
 
   def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
     """Returns the faces of each frame, the largest first."""

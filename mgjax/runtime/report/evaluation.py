@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import printable
+from mgjax.core.tables import aligned, cells_of
 from mgjax.runtime.report.charts import format_number, histogram, interval_chart
 from mgjax.runtime.report.page import page, table
 from mgjax.runtime.report.preview import preview
@@ -65,9 +66,8 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
   measured = record['measured']
   metrics: Mapping[str, Record] = measured['metrics']
   shown = _Shown(measured, folder)
-  numbers = [_row(name, metric) for name, metric in metrics.items()]
   parts = [
-    table(numbers, 'Numbers'),
+    table(_rows(metrics), 'Numbers'),
     _note(_ABOUT),
     *(_note(text) for text in _warnings(metrics)),
     _compared(record['against'], metrics) if 'against' in record else '',
@@ -82,6 +82,14 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
       _note(f'{shown.left} samples are not shown, which would make this page too large.')
     )
   return page(title, ''.join(parts) + (_SCRIPT if shown.known else ''))
+
+
+def printed(measured: Record) -> list[str]:
+  """Returns the lines of a table of all metrics, and of one of their values by group."""
+  metrics = measured['metrics']
+  lines = aligned(cells_of(_rows(metrics))) if metrics else []
+  groups = _group_rows(measured['groups'], metrics)
+  return [*lines, '', *aligned(cells_of(groups))] if groups else lines
 
 
 class _Shown:
@@ -157,15 +165,18 @@ def _count(metric: Record) -> str:
   return f'{count} and {metric["references"]:,}' if metric.get('references') else count
 
 
-def _row(name: str, metric: Record) -> dict[str, str]:
-  row = {
-    '': _label(name, metric),
-    'value': _number(metric['value']),
-    '95% interval': _interval(metric),
-    'n': _count(metric),
-    'better': _BETTER[metric['better']],
-  }
-  return row | {printable(way): _number(number) for way, number in metric['beside'].items()}
+def _rows(metrics: Mapping[str, Record]) -> list[dict[str, str]]:
+  rows = []
+  for name, metric in metrics.items():
+    row = {
+      '': _label(name, metric),
+      'value': _number(metric['value']),
+      '95% interval': _interval(metric),
+      'n': _count(metric),
+      'better': _BETTER[metric['better']],
+    }
+    rows.append(row | {printable(way): _number(each) for way, each in metric['beside'].items()})
+  return rows
 
 
 def _warnings(metrics: Mapping[str, Record]) -> Iterable[str]:
@@ -233,6 +244,13 @@ def _charts(metrics: Mapping[str, Record], against: Record | None) -> str:
 
 
 def _groups(groups: Mapping[str, Mapping[str, Record]], metrics: Mapping[str, Record]) -> str:
+  rows = _group_rows(groups, metrics)
+  return table(rows, 'By tag') if rows else ''
+
+
+def _group_rows(
+  groups: Mapping[str, Mapping[str, Record]], metrics: Mapping[str, Record]
+) -> list[dict[str, str]]:
   rows = []
   for group, values in groups.items():
     count = max((value['count'] for value in values.values()), default=0)
@@ -242,7 +260,7 @@ def _groups(groups: Mapping[str, Mapping[str, Record]], metrics: Mapping[str, Re
       cell = f'{_number(value["value"])} ({ends})' if ends else _number(value['value'])
       row[_label(name, metrics[name])] = cell
     rows.append(row)
-  return table(rows, 'By tag') if rows else ''
+  return rows
 
 
 def _overview(measured: Record, shown: _Shown) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Fraction, Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Checked, Count, Fraction, Positive, Range, check, fields_of, unpack
 from mgjax.planning.workload import Workload, count_flops, make_workload, read_outline
 from mgjax.scaling.design.ladder import Rung, rung
 from mgjax.scaling.law import FLOPS, Above0
@@ -20,7 +20,7 @@ _FURTHEST = 1.6  # size of a run over the one asked for: heads and layers are wh
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(Checked):
   """A number that goes with size and data, such as a learning rate or a batch.
 
     value (N / N_0)^by_size (D / D_0)^by_tokens
@@ -32,9 +32,6 @@ class Rule:
   value: Above0
   by_size: float = 0.0
   by_tokens: float = 0.0
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

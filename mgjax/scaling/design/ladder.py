@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from mgjax.core.settings import Positive, Range, check
+from mgjax.core.settings import Checked, Positive, Range
 
 # The report's 5B is 3072 wide and has 32 layers, its 30B 6144 and 48; 9B and 17B are between them.
 _WIDTH, _DEPTH = 3072, 32
@@ -12,16 +12,13 @@ _FFN = 8 / 3  # of the width, as Llama's
 
 
 @dataclasses.dataclass(frozen=True)
-class Rung:
+class Rung(Checked):
   """Sizes of a backbone as fields of `config.model`; `mlp_dim` is f of SwiGLU's three matrices."""
 
   dim: Positive
   depth: Positive
   heads: Positive
   mlp_dim: Positive
-
-  def __post_init__(self):
-    check(self)
 
   @property
   def name(self) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from mgjax.audio.codec.model import Codec
 from mgjax.audio.codec.streaming import decode_stream, decoder_reach, encode_stream, encoder_reach
-from mgjax.core.errors import ConfigError, DataError
 from tests.random_parameters import random_parameters
 
 PUBLISHED = Codec(width=1, latent_channels=1, decoder_width=16)
@@ -141,23 +140,3 @@ def test_what_is_held_does_not_grow_with_the_stream():
   for given in range(1, 12):
     assert next(stream).mean.shape == (1, step, 3)
     assert len(read) == given * step + ahead  # latents whose sound has been asked for
-
-
-@pytest.mark.parametrize('chunks', [[], [np.zeros((1, 0, 1), np.float32)]])
-def test_an_empty_stream_is_told_in_a_sentence(chunks):
-  with pytest.raises(DataError, match='the stream is empty; expected sound or latents'):
-    next(encode_stream(ONE, parameters(ONE), chunks))
-
-
-def test_bad_streams_are_told_in_a_sentence():
-  params = parameters(ONE)
-  with pytest.raises(DataError, match=r'chunk of shape \(2, 4, 1\); .* only n may differ'):
-    list(encode_stream(ONE, params, [noise(1, 4, 1), noise(2, 4, 1)]))
-  with pytest.raises(DataError, match='expected floats'):
-    list(encode_stream(ONE, params, [np.zeros((1, 9, 1), np.int16)]))
-  with pytest.raises(DataError, match='37 samples are asked of latents that stand for 36'):
-    list(decode_stream(ONE, params, [noise(1, 3, 3)], samples=37))
-  with pytest.raises(DataError, match='-1 samples are asked of a stream'):
-    next(decode_stream(ONE, params, [noise(1, 3, 3)], samples=-1))
-  with pytest.raises(ConfigError, match='a step of 0 latents; expected 1 at least'):
-    next(encode_stream(ONE, params, [noise(1, 4, 1)], step=0))

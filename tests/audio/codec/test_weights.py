@@ -179,37 +179,3 @@ def test_sizes_of_a_side_are_read_from_the_tensors(side):
 
 def without(name):
   return {key: tensor for key, tensor in drawn().items() if key != name}
-
-
-@pytest.mark.parametrize(
-  ('tensors', 'message'),
-  [
-    (lambda: without('quantizer.in_proj.bias'), r'1 missing \(quantizer.in_proj.bias\)'),
-    (lambda: drawn() | {'decoder.more': np.ones(3)}, r'1 unknown \(decoder.more\)'),
-    (
-      lambda: drawn() | {'encoder.block.9.weight': np.ones((1, 1, 1), np.float32)},
-      r'1 unknown \(encoder.block.9.weight\)',
-    ),
-    (
-      lambda: drawn() | {'encoder.block.0.bias': np.ones(5, np.float32)},
-      r'1 of another shape \(encoder.block.0.bias \(5,\)\)',
-    ),
-    (
-      lambda: drawn() | {'encoder.block.0.weight': np.ones((2, 1, 7), np.float32)},
-      'encoder.block.0.weight_v is there twice, folded and apart',
-    ),
-  ],
-  ids=['missing', 'unknown', 'unknown folded', 'misshapen', 'twice'],
-)
-def test_wrong_tensors_are_listed(tensors, message):
-  with pytest.raises(ConfigError, match=message):
-    import_published(tensors(), shapes(CODEC))
-
-
-def test_weights_of_another_model_are_listed():
-  with pytest.raises(ConfigError, match='of another shape'):
-    import_published(drawn(), shapes(CODEC.clone(width=4)))
-  with pytest.raises(ConfigError, match='missing'):
-    import_published(drawn(), shapes(CODEC.clone(strides=(2, 2, 2))))
-  with pytest.raises(ConfigError, match="no side 'quantizer'"):
-    import_transformers({}, shapes(CODEC), 'quantizer')

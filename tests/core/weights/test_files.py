@@ -78,14 +78,3 @@ def test_folders_without_one_answer_are_refused(tmp_path):
     save_file(TENSORS, tmp_path / f'{name}.safetensors')
   with pytest.raises(ConfigError, match=r'has one\.safetensors, two\.safetensors and no index'):
     read_weights(tmp_path)
-
-
-def test_what_is_cut_is_refused(tmp_path):
-  folder = shards(tmp_path / 'model')
-  cut = folder / 'model-2-of-2.safetensors'
-  cut.write_bytes(cut.read_bytes()[:-3])
-  with pytest.raises(ConfigError, match='not a readable'):
-    read_weights(folder)
-  (folder / 'config.json').write_text('{')
-  with pytest.raises(ConfigError, match=r'config\.json.* is no readable JSON'):
-    read_weights(folder)

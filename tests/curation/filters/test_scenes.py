@@ -1,12 +1,8 @@
 """Shots begin and end where a video cuts, and nowhere else."""
 
-import sys
-
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
-from mgjax.curation.filters import scenes
 from mgjax.curation.filters.scenes import SceneSettings, find_shots, shots_of_file
 from tests.media.real_clips import real_clip
 
@@ -56,13 +52,3 @@ def test_a_shot_has_the_fewest_frames_that_are_asked_for():
   frames = list(pictures([20, 20, 20]))
   assert len(find_shots(timed(frames), SceneSettings(frames=30))) < 3
   assert len(find_shots(timed(frames), SceneSettings(frames=5))) == 3
-
-
-def test_nothing_to_look_at_or_with_is_a_sentence(monkeypatch):
-  with pytest.raises(DataError, match='no frame'):
-    find_shots([])
-  monkeypatch.setitem(sys.modules, 'scenedetect', None)
-  scenes.scene_library.cache_clear()
-  with pytest.raises(ConfigError, match=r"pip install 'mgjax\[curation\]'"):
-    find_shots(timed(pictures([3])))
-  scenes.scene_library.cache_clear()

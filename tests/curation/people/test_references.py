@@ -214,13 +214,6 @@ def test_other_settings_do_not_go_into_the_same_records(folder, made):
     write_references(open_inputs(folder), made[1], FACES, other, SceneSettings())
 
 
-def test_nothing_that_can_be_used_is_a_sentence(tmp_path):
-  (tmp_path / 'clips').mkdir()
-  write_video(tmp_path / 'clips' / 'a man.mp4', shot([]), 10)
-  with pytest.raises(DataError, match=r'no usable clip.*no face at 0.50 s'):
-    make(tmp_path / 'clips', tmp_path / 'out')
-
-
 def test_the_sheet_shows_frames_with_boxes_and_references(made, tmp_path):
   assert made[2].write(tmp_path / 'sheet.png')
   with Image.open(tmp_path / 'sheet.png') as sheet:

@@ -1,7 +1,6 @@
 """Each score tells what it is named for, and is the same however a clip lies in its video."""
 
 import dataclasses
-import sys
 
 import cv2
 import numpy as np
@@ -138,9 +137,3 @@ def test_what_nobody_supplies_is_not_measured():
   assert 'aesthetics' not in names and 'people' not in names and 'text' in names
   with pytest.raises(ConfigError, match='expected one of'):
     make_scorers(dataclasses.replace(SETTINGS, scorers=('txet',)))
-
-
-def test_a_missing_library_is_a_sentence(monkeypatch):
-  monkeypatch.setitem(sys.modules, 'imagehash', None)
-  with pytest.raises(ConfigError, match=r"pip install 'mgjax\[curation\]'"):
-    Fingerprint(SETTINGS)

@@ -12,7 +12,6 @@ from mgjax.evaluation.human.questions import SETS, Question, read_questions
 from mgjax.evaluation.human.study import SPOILT, begin, check_videos, read_study, videos_of
 from mgjax.evaluation.human.votes import Vote, append_votes
 from mgjax.workflows.preferences import read_rows
-from tests import binaries
 from tests.serving.tiny_pages import make_videos
 
 COUNT = 3
@@ -61,25 +60,6 @@ def test_questions_of_a_file(tmp_path):
   path = tmp_path / 'own.json'
   path.write_text(json.dumps([{'name': 'colour', 'text': 'Which is redder?', 'raters': 5}]))
   assert read_questions(str(path)) == (Question('colour', 'Which is redder?', raters=5),)
-
-
-@pytest.mark.parametrize(
-  ('text', 'said'),
-  [
-    ('[]', 'holds none'),
-    ('{}', 'expected list'),
-    ('[{"name": "x"}]', 'question 1.text is missing'),
-    ('[{"name": "x", "text": "?", "raters": 0}]', 'from 1 to 99'),
-    ('[{"name": "a b", "text": "?"}]', 'a name of letters'),
-    ('[{"name": "x", "text": "?", "colour": 1}]', 'unknown key'),
-    ('[{"name": "x", "text": "?"}, {"name": "x", "text": "!"}]', 'names that differ'),
-  ],
-)
-def test_questions_that_cannot_be_asked_are_refused(tmp_path, text, said):
-  path = tmp_path / 'own.json'
-  path.write_text(text)
-  with pytest.raises(ConfigError, match=said):
-    read_questions(str(path))
 
 
 def test_pairs_of_many_models_meet_equally_often(folder):
@@ -161,22 +141,6 @@ def test_another_study_changed_videos_and_a_damaged_study_are_refused(folder):
   (folder / 'votes' / 'study.json').write_text('{"name": 3}')
   with pytest.raises(ConfigError, match=r'study\.json'):
     read_study(folder / 'votes')
-
-
-@pytest.mark.parametrize(
-  ('flags', 'said'),
-  [
-    ((), '--out is missing'),
-    (('--out=nowhere',), '--a, --b and --prompts'),
-    (('--out=o', '--a=.'), 'expected --a and --b'),
-    (('--out=o', '--models=x'), 'name=folder'),
-    (('--out=o', '--a=.', '--b=nowhere'), 'there is no file'),
-  ],
-)
-def test_a_wrong_command_line_is_one_sentence(flags, said, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  done = binaries.run('serve', 'votes', *flags)
-  assert done.returncode in (2, 3) and said in done.stderr and done.stderr.count('\n') == 1
 
 
 def test_votes_become_pairs_to_learn_from(folder, tmp_path):

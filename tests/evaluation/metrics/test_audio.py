@@ -140,17 +140,3 @@ def test_the_same_sound_is_in_time_and_silence_in_none():
   x = struck(TIMES, 'noise', 1e-2)
   assert synchrony(x, x, RATE) == (0, pytest.approx(1, abs=1e-6), 0)  # float32
   assert synchrony(x, np.zeros_like(x), RATE) == (None, None, None)
-
-
-@pytest.mark.parametrize(
-  ('look', 'said'),
-  [
-    (lambda x: onset_times(x[:100], RATE), '100 samples are too few'),
-    (lambda x: onset_envelope(x * np.float32(np.nan), RATE), 'not finite'),
-    (lambda x: synchrony(x, x[1:], RATE), '32000 and 31999 samples; cut them'),
-    (lambda x: signal_to_distortion(x, x[1:]), r'\(32000, 1\) and \(31999, 1\); cut them'),
-  ],
-)
-def test_what_is_no_sound_is_refused(look, said):
-  with pytest.raises(DataError, match=said):
-    look(struck(TIMES))

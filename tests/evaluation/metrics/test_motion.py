@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
 from mgjax.evaluation.metrics.motion import motion_of
 from mgjax.media.optical_flow import flows
 from tests.evaluation.metrics.test_stability import drift
@@ -29,9 +29,7 @@ def test_a_quarter_of_the_frames_have_to_move():
   assert not motion_of([still] * 12 + [fast] * 3).dynamic()  # of 16 frames
   assert motion_of([still] * 11 + [fast] * 4).dynamic()
   assert motion_of([fast]).dynamic() and not motion_of([still]).dynamic()
-  assert not motion_of([fast]).dynamic(least=8 / 256)
-  with pytest.raises(ConfigError, match='least'):
-    motion_of([fast]).dynamic(-1.0)
+  assert not motion_of([flow(0.1, 40 * 5 / 256)]).dynamic()
   with pytest.raises(DataError, match='two or more'):
     motion_of([])
 

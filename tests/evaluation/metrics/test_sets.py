@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.metrics.sets import (
   few_rows,
   frechet_distance,
@@ -129,18 +128,3 @@ def test_values_are_the_same_numbers_with_intervals_and_counts():
   for name, value in found.items():
     assert value.value == getattr(whole, name) and value.low < value.value < value.high
     assert (value.count, value.references) == (60, 80)
-
-
-@pytest.mark.parametrize(
-  ('compare', 'given', 'error', 'said'),
-  [
-    (frechet_distance, (ROWS, ROWS[:1]), DataError, 'two rows of features or more, got 1; take'),
-    (frechet_distance, (ROWS, np.nan * ROWS), DataError, 'not all finite'),
-    (kernel_value, (ROWS[:3], ROWS), DataError, 'four or more'),
-    (neighbourhood, (ROWS[:5], ROWS), DataError, 'have no 5 neighbours each; give 6 or more'),
-    (neighbourhood, (ROWS, ROWS, 0), ConfigError, 'nearest'),
-  ],
-)
-def test_rows_that_cannot_be_compared_are_refused(compare, given, error, said):
-  with pytest.raises(error, match=said):
-    compare(*given)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mgjax.core.errors import ConfigError, DataError
 from mgjax.evaluation.metrics.sets import frechet_distance, frechet_value
 from mgjax.evaluation.metrics.values import (
   bias_warning,
@@ -130,18 +129,3 @@ def test_what_was_not_measured_counts_nowhere_and_one_prompt_has_no_interval():
   assert (found.value, found.videos, found.prompts) == (2.0, 2, 1) and math.isnan(found.low)
   assert found.as_dict()['low'] is None and str(found) == '2'
   assert mean_of(np.array([np.nan]), ['a']).as_dict()['value'] is None
-
-
-@pytest.mark.parametrize(
-  ('measure', 'error', 'said'),
-  [
-    (lambda: set_values(lambda i, j: [0.0], (3, 9)), DataError, 'sets of 3 and 9 clips'),
-    (lambda: set_values(lambda i, j: [0.0], (9, 9), splits=0), ConfigError, 'splits'),
-    (lambda: mean_value([1.0, 2.0], confidence=1.0), ConfigError, 'confidence'),
-    (lambda: share_value([math.nan]), DataError, 'nothing to take a share of'),
-    (lambda: mean_of(np.zeros(2), ['a']), DataError, '2 numbers of 1 prompts'),
-  ],
-)
-def test_what_cannot_be_measured_is_refused(measure, error, said):
-  with pytest.raises(error, match=said):
-    measure()

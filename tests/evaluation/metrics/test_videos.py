@@ -115,19 +115,6 @@ def test_what_are_no_videos_of_the_prompts_are_refused(videos, prompts, said):
     score_videos(iter(videos), prompts, motion=False)
 
 
-@pytest.mark.parametrize(
-  ('other', 'said'),
-  [
-    (np.ones((6, 4)), r'vectors of \[3, 4\] numbers'),
-    (np.full((6, 3), np.nan), 'not all finite'),
-    (np.ones((0, 3)), 'no vectors'),
-  ],
-)
-def test_vectors_that_do_not_belong_together_are_refused(other, said):
-  with pytest.raises(DataError, match=said):
-    compare_clips(np.ones((6, 3)), other)
-
-
 def test_vectors_are_read_from_files_and_other_files_are_refused(tmp_path):
   path = tmp_path / 'vectors.npy'
   np.save(path, np.ones((5, 3), np.float16))

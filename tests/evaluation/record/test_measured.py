@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from mgjax.evaluation.metrics.intervals import apart, share, share_over_prompts
-from mgjax.evaluation.metrics.values import mean_of
+from mgjax.evaluation.metrics.values import Value, mean_of
 from mgjax.evaluation.record.measured import (
   EXTREMES,
-  Grid,
   Measured,
+  Metric,
   extremes,
   mean_metric,
   pooled_metric,
@@ -83,14 +83,20 @@ def test_a_number_of_all_samples_together_has_an_interval_of_resamples():
   assert metric.as_dict()['best'][0] == int(values.argmin())
 
 
-def test_a_table_is_of_all_grids_and_what_is_not_there_is_a_dash():
-  grid = Grid(
-    ('right', 'error'), {'model': (0.5, math.nan), 'truth': ('1 [1, 1]', None)}, title='a'
-  )
-  found = table_of(Measured({}, table=[grid, 'two videos']))
+def test_a_table_has_a_row_a_metric_one_a_group_and_the_notes():
+  metric = Metric(Value(0.5, 0.25, 0.75, 2), 'right', 1, beside={'truth': 1.0, 'chance': math.nan})
+  alone = Metric(Value(3.0, math.nan, math.nan, 0), 'error')
+  groups = {'low': {'a': Value(0.5, math.nan, math.nan, 1)}}
+  found = table_of(Measured({'a': metric, 'b': alone}, groups=groups, notes=['two videos']))
   assert found.splitlines() == [
-    'a         right  error', 'model     0.500      -', 'truth  1 [1, 1]      -', 'two videos',
-  ]  # fmt: skip
+    '       value  95% interval  n  better  truth',
+    'right    0.5  0.25 to 0.75  2  higher      1',
+    'error      3',
+    '',
+    '     n  right',
+    'low  1    0.5',
+    'two videos',
+  ]
 
 
 def test_records_hold_plain_values():

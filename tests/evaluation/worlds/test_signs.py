@@ -8,7 +8,6 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from mgjax.core.errors import ConfigError
 from mgjax.evaluation.worlds.alignment import judge_model, write_shown
 from mgjax.video.pipeline import VideoPipeline
 from mgjax.worlds.digits.handwriting import handwriting
@@ -90,15 +89,3 @@ def test_one_wrong_digit_costs_its_share_of_the_characters(tmp_path):
   (sheet, *_), _ = write_shown(tmp_path, videos, prompts, 8)
   with Image.open(sheet) as shown:
     assert shown.width > 48 and shown.height > 6 * 32  # six images
-
-
-@pytest.mark.parametrize(
-  'fields, words',
-  [
-    ({'kind': 'clips'}, "no judge of video knows 'clips' data; expected a model of digits"),
-    ({'lengths': (1,)}, r'lengths=\(1,\): no number is held out'),
-  ],
-)
-def test_another_model_is_refused(fields, words):
-  with pytest.raises(ConfigError, match=words):
-    judge_model(Painter(**fields), samples=2)

@@ -1,12 +1,9 @@
 """Faces are found in real pictures and compared; every plug-in keeps to one protocol."""
 
-import sys
-
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.media.faces import cascade, dlib_networks
 from mgjax.media.faces.face import Face, crop_face, draw_faces, mask_face
 from mgjax.media.faces.recognition import open_faces
 from tests.media.faces.pictured import FACE, astronaut, astronaut_crop, driver
@@ -115,29 +112,3 @@ def test_a_face_scales_with_its_landmarks():
 def test_a_name_that_is_none_is_a_sentence(name, said):
   with pytest.raises(ConfigError, match=said):
     open_faces(name)
-
-
-@pytest.mark.parametrize('more', [{'smallest': 0.0}, {'smallest': 1.5}, {'threshold': 2.0}])
-def test_numbers_out_of_their_range_are_refused(more):
-  astronaut()
-  with pytest.raises(ConfigError, match=f'{next(iter(more))} = '):
-    open_faces('cascade', **more)
-
-
-@pytest.mark.parametrize(
-  ('module', 'forget', 'name', 'extra'),
-  [
-    ('skimage', cascade._scikit_image, 'cascade', 'faces'),
-    ('dlib', dlib_networks._load, 'dlib', 'dlib'),
-  ],
-)
-def test_what_is_not_installed_is_said_with_the_command(monkeypatch, module, forget, name, extra):
-  for each in [each for each in sys.modules if each.partition('.')[0] == module]:
-    monkeypatch.delitem(sys.modules, each)
-  monkeypatch.setitem(sys.modules, module, None)
-  cascade._cascade.cache_clear()
-  forget.cache_clear()
-  with pytest.raises(ConfigError, match=rf"pip install 'mgjax\[{extra}\]'"):
-    open_faces(name)
-  monkeypatch.undo()
-  forget.cache_clear()

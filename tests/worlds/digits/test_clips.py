@@ -1,17 +1,14 @@
 import dataclasses
-import functools
 import itertools
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from mgjax.core.errors import ConfigError
 from mgjax.worlds.digits import render
 from mgjax.worlds.digits.clips import EXTRAS, Digits, all_captions, is_held_out
-from mgjax.worlds.digits.handwriting import handwriting, image_of
-from mgjax.worlds.digits.scene import COLOURS, MOTIONS, Scene
-from mgjax.worlds.digits.signs import Signs
+from mgjax.worlds.digits.handwriting import handwriting
+from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 
 
 def _centroids(video):
@@ -118,42 +115,6 @@ def test_the_digit_has_the_colour_of_the_caption():
     brightest = pixels[pixels.sum(-1).argmax()] / 255
     wanted = np.array(COLOURS[sample['colour']])
     np.testing.assert_allclose(brightest / brightest.max(), wanted / wanted.max(), atol=0.02)
-
-
-SCENE = functools.partial(Scene, identities=(0,), colour='red', motion='left')
-
-
-@pytest.mark.parametrize(
-  ('make', 'field', 'words'),
-  [
-    (Digits, {'split': 'valid'}, 'choose from train, test'),
-    (Digits, {'colours': ('gren',)}, 'gren.*green'),
-    (Digits, {'motions': ()}, 'nothing'),
-    (Digits, {'background': 'forest'}, 'gradient'),
-    (Digits, {'frames': 0}, 'frames = 0; expected a whole number from 1'),
-    (Digits, {'frames': 1, 'captions': 'held_out'}, "use captions='all'"),
-    (Digits, {'extras': ('depth',)}, r'extras: got .*depth.*choose from mask'),
-    (Digits, {'sound': True, 'frames': 16, 'fps': 7}, 'whole number of samples'),
-    (Digits, {'edits': ('reverse',), 'frames': 1}, 'edits: got'),  # pictures do not move
-    (Signs, {'lengths': (2, 4)}, r'lengths = 4; expected a whole number from 1 to 3'),
-    (Signs, {'lengths': ()}, r'lengths = \(\); expected some'),
-    (Signs, {'size': (32, 32)}, r'a sign of 3 digits is 38\.5 pixels wide, the frame 32'),
-    (Signs, {'sound': True}, 'signs make no sound'),
-    (Signs, {'lengths': (1,), 'captions': 'held_out'}, 'leaves nothing to show'),
-    (SCENE, {'colour': 'gren'}, 'colour: got .*gren.*green'),
-    (SCENE, {'motion': 'away'}, 'motion: got .*away.*bounce'),
-    (SCENE, {'texture': 'rough'}, 'texture: got .*rough.*checked'),
-    (SCENE, {'background': 'forest'}, 'background: got .*forest.*mosaic'),
-    (SCENE, {'digit_size': 64}, 'digit_size = 64; expected a finite number from 8 to 32'),
-    (SCENE, {'identities': ()}, 'expected an image of handwriting'),
-    (SCENE, {'identities': (1797,)}, 'expected an image of 0 to 1796'),
-    (image_of, {'identity': -1}, 'identity -1; expected an image of 0 to 1796'),
-  ],
-)
-def test_a_wrong_field_is_named(make, field, words):
-  with pytest.raises(ConfigError, match=words):
-    made = make(**field)
-    Digits().show(made)  # it is when a scene is drawn that its images are looked up
 
 
 def test_a_fingerprint_names_what_is_not_as_by_default():

@@ -1,5 +1,4 @@
 import contextlib
-import dataclasses
 import functools
 import itertools
 import math
@@ -116,11 +115,3 @@ def test_what_bounces_comes_to_rest_and_then_rolls_until_friction_stops_it():
   )
   assert np.abs(track.velocities(np.array([60.0]))).max() == 0
   assert track.positions(np.array([60.0]))[0, 2] == pytest.approx(ball.rest)
-
-
-@pytest.mark.parametrize('change', [{'shape': 'cone'}, {'height': 0.5}])
-def test_what_no_rule_covers_is_refused(change):
-  first = Solid('ball', 'red', 'wood', 0.4, place=(-1.5, 0.0), velocity=(1.5, 0.0))
-  first = dataclasses.replace(first, **change)
-  with pytest.raises(CannotBeToldError):
-    simulate((first, Solid('cube', 'blue', 'wood', 0.4, place=(-0.3, 0.0))))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Magnitude, check
+from mgjax.core.settings import Checked, Magnitude
 from mgjax.core.typing import Float, UInt8
 from mgjax.worlds.digits.handwriting import identities_of, image_of
 from mgjax.worlds.digits.judges.digit import CROP, SIDE, THRESHOLD, blurring, find_digit, middles
@@ -55,15 +55,12 @@ NOBODY = Likeness(-1, Pose(*[float('nan')] * 4), float('nan'))
 
 
 @dataclasses.dataclass(frozen=True)
-class IdentityJudge:
+class IdentityJudge(Checked):
   """Finds one of several candidates in clips of any size and frame count."""
 
   turns: Magnitude = 10.0  # of the handwriting of clips, degrees, at most
   weights: Magnitude = 0.5  # of their strokes, at most, up and down
   digit_size: DigitSize = 14.0  # of a digit's side, pixels of 32
-
-  def __post_init__(self):
-    check(self)
 
   def find(self, video: UInt8[np.ndarray, 't h w 3'], candidates: tuple[int, ...]) -> Likeness:
     """Returns which candidate, in any pose, a clip, or a picture of one frame, resembles most.
