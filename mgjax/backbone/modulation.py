@@ -22,13 +22,14 @@ class TimeModulation(nn.Module):
   """
 
   dim: int
+  unit: float = 1.0  # of time, whose waves are those of 1
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(
     self, time: Float[Array, ' b'], vector: Float[Array, 'b d'] | None
   ) -> tuple[Float[Array, 'b d'], Float[Array, 'b 6 d']]:
-    x = sinusoids(time)
+    x = sinusoids(time / self.unit)
     x = Linear(self.dim, ('frequencies', 'embed'), dtype=self.dtype, name='into')(x)
     x = Linear(self.dim, ('embed', 'embed'), dtype=self.dtype, name='out')(jax.nn.silu(x))
     if vector is not None:

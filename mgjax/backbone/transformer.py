@@ -47,6 +47,8 @@ class Transformer(nn.Module):
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
     window: tiles that are read along t, h, w; odd.
     unroll: layers a scan step.
+    time_unit: how much time has the waves of 1: their steepest is 1000 / time_unit, which a
+      derivative by time sees.
 
   Raises:
     ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such
@@ -71,6 +73,7 @@ class Transformer(nn.Module):
   tile: tuple[Positive, ...] = ()
   window: tuple[Positive, ...] = (3, 3, 3)
   unroll: Positive = 1
+  time_unit: Annotated[float, Range(above=0)] = 1.0
   dtype: jnp.dtype = jnp.float32
 
   def tiles(self, sizes: tuple[int, int, int]) -> Tiles | None:
@@ -126,7 +129,8 @@ class Transformer(nn.Module):
     if mesh is not None and ports.offset is None:
       positions = jnp.repeat(positions, x.shape[0], axis=0)
     positions = fill(positions)
-    embedding, modulation = TimeModulation(self.dim, self.dtype, name='time')(time, ports.vector)
+    modulate_by = TimeModulation(self.dim, self.time_unit, self.dtype, name='time')
+    embedding, modulation = modulate_by(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
     layers = stack(
       Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None

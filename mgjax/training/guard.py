@@ -126,12 +126,16 @@ def check_update(
 def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
   """Returns update(state) if a step is good or there is no guard, else the state.
 
-  A branch, not a choice between two results: choosing number by number has the old moments lie
-  beside the new ones, a copy of all of them at every step.
+  A loop of one turn or none: what it carries is updated in place. Of a branch, programs for GPUs
+  keep the old state beside the new one, as large again; a choice number by number does so on CPUs.
   """
   if good is None:
     return update(state)
-  return jax.lax.cond(good, update, lambda state: state, state)
+
+  def once(carried: tuple[Array, Tree]) -> tuple[Array, Tree]:
+    return jnp.zeros_like(good), update(carried[1])
+
+  return jax.lax.while_loop(lambda carried: carried[0], once, (good, state))[1]
 
 
 def parameter_norms(state: Tree) -> Metrics:

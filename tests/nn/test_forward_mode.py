@@ -74,7 +74,7 @@ def test_of_depthwise_convolutions():
 
 @pytest.mark.parametrize('mesh', [MESHES['single'], MESHES['fsdp_tp_cp']], ids=str)
 def test_of_a_whole_model_along_its_inputs_and_parameters(mesh):
-  """In float32: of a step of .004 differences are off by roundings, 1e-7 / .004, and their square."""
+  """In float32: differences over .004 are off by roundings, 1e-7 / .004, and their square."""
   model = video_model('ring', remat='attention')
   x, time = draw(8, 3, 6, 6, 4).astype(jnp.float32), jnp.linspace(0.1, 0.9, 8)
   batch = {'text': jnp.ones((8, 7), jnp.int32)}

@@ -1,8 +1,9 @@
 """StepSize: how large a step is asked for (Frans et al. 2024; flow/distillation/few_steps.py)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from mgjax.conditioning.numbers.number import Number
+from mgjax.core.settings import Range
 from mgjax.flow.distillation.few_steps import STEP
 
 
@@ -12,4 +13,5 @@ class StepSize(Number):
   Attributes as `Number`.
   """
 
+  unit: Annotated[float, Range(above=0)] = 1.0
   key: ClassVar[str] = STEP
