@@ -222,7 +222,7 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
 def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   """Makes of a configuration one that learns steps of any length from data, guided by `guidance`.
 
-  See mgjax/flow/mean_flow.py. Nothing of it is the report's.
+  See mgjax/flow/distillation/mean_flow.py. Nothing of it is the report's.
   """
   # Derivatives by time: waves of 1000 radians would be all that they have.
   config.model.time_unit = 50.0

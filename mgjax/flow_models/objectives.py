@@ -18,8 +18,8 @@ from mgjax.flow.distillation.distribution_matching import (
 )
 from mgjax.flow.distillation.few_steps import make_few_steps
 from mgjax.flow.distillation.guidance import make_guidance_distillation
+from mgjax.flow.distillation.mean_flow import make_mean_flow
 from mgjax.flow.distillation.preference import make_preference
-from mgjax.flow.mean_flow import make_mean_flow
 from mgjax.flow.objective import make_objective
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.times import make_sampler

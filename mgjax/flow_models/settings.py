@@ -12,9 +12,9 @@ from mgjax.flow.distillation.adversarial import Adversarial
 from mgjax.flow.distillation.distribution_matching import DistributionMatching, Simulated
 from mgjax.flow.distillation.few_steps import FewSteps
 from mgjax.flow.distillation.guidance import GuidanceDistillation
+from mgjax.flow.distillation.mean_flow import MeanFlow
 from mgjax.flow.distillation.preference import Preference
 from mgjax.flow.guidance import Guidance, check_guidance
-from mgjax.flow.mean_flow import MeanFlow
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
@@ -60,7 +60,8 @@ class ObjectiveSettings:
       learns the guided velocity of a teacher, at times drawn as above, and drops nothing.
     preference: fields of `flow.distillation.preference.Preference`: the model learns which of two
       samples is the better one, against the model at `start_from`.
-    mean_flow: fields of `flow.mean_flow.MeanFlow`: the model learns steps of any length from data.
+    mean_flow: fields of `flow.distillation.mean_flow.MeanFlow`: the model learns steps of any
+      length from data.
 
   Raises:
     ConfigError: a rate is no probability, there is no such prediction, or one that is not 'flow' is

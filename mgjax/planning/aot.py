@@ -25,7 +25,7 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import batch_sharding
-from mgjax.planning.gpu_targets import target_config
+from mgjax.planning.programs.gpu_targets import target_config
 from mgjax.planning.step_spec import make_flow_step_spec
 from mgjax.training.state import abstract_state, shardings_of
 

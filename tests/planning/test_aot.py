@@ -8,7 +8,7 @@ from configs.video import t2iv_768
 from mgjax.parallel.chips import find_chip, parse_topology
 from mgjax.planning import aot
 from mgjax.planning import plan as planning
-from mgjax.planning.gpu_targets import TARGETS
+from mgjax.planning.programs.gpu_targets import TARGETS
 from mgjax.planning.programs.placement import gpu_kernels
 from mgjax.planning.report import plan_as_json
 from mgjax.planning.workload import make_workload, read_outline

@@ -7,7 +7,7 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.flow.distillation.few_steps import STEP
-from mgjax.flow.mean_flow import MeanFlow, make_mean_flow
+from mgjax.flow.distillation.mean_flow import MeanFlow, make_mean_flow
 from mgjax.flow.times import make_sampler
 
 ROWS, MEAN, WIDTH = 4096, 0.7, 0.3

@@ -1,6 +1,6 @@
 """Sampling in one step, learnt from data alone: the mean velocity of a step (Geng et al. 2025,
 "Mean Flows for One-step Generative Modeling", arXiv 2505.13447; improved in arXiv 2512.02012, iMF),
-checked by tests/flow/test_mean_flow.py.
+checked by tests/flow/distillation/test_mean_flow.py.
 
 Beside the time t the model is told the length s of a step, and answers its mean velocity
 

@@ -40,7 +40,7 @@ def target_config(chip: str) -> str:
   if chip not in TARGETS:
     raise ConfigError(
       f'nothing can be compiled for {chip}: its description is missing; there are those of '
-      f'{", ".join(TARGETS)}, and mgjax/planning/gpu_targets.py takes more'
+      f'{", ".join(TARGETS)}, and mgjax/planning/programs/gpu_targets.py takes more'
     )
   target, name = TARGETS[chip], next(kind for kind, each in KINDS.items() if each == chip)
   info = {
