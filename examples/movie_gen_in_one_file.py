@@ -54,7 +54,7 @@ WORLD = {
   'motions': ('rolls left', 'rolls right', 'slides left', 'slides right'),
 }  # fmt: skip
 # The autoencoder: channels of latents, width, levels (each halves time, the first one space too),
-# pixels that are channels from the start, which a CPU needs, and pixels that become one place.
+# pixels that are channels from the start, and those of a place: (16 32 32 3) -> (2 4 4 48).
 LATENT, WIDTH, LEVELS = 48, 32, (2, 1, 1)
 PIXELS, CUBE = {'dt': 1, 'dh': 4, 'dw': 4}, {'dt': 8, 'dh': 8, 'dw': 8}
 # Width, layers, heads, width of SwiGLU, patches (the report: 6144, 48, 48, 16384, 1 x 2 x 2).
@@ -247,7 +247,7 @@ class FlowModel(nn.Module):
     tokens = jnp.where(drop[:, None], jnp.zeros_like(tokens).at[:, 0].set(1), tokens)
     words = TextEncoder(name='text')(tokens, tokens != 0)
     # The flow time as waves, then as shift, scale and gate of attention and of SwiGLU. These start
-    # at zero, so that a new model's layers add nothing (adaLN-Zero).
+    # at zero, so that attention and SwiGLU of a new model add nothing (adaLN-Zero).
     angles = 1000 * time[:, None] * (10_000 ** (-jnp.arange(128.0) / 128))[None]
     waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
     embedding = Linear(DIM, name='time_out')(nn.silu(Linear(DIM, name='time_into')(waves)))
@@ -291,7 +291,7 @@ def flow_loss(predict, latents, tokens, key, dropout=0.1):
 
 
 def place(mesh, leaf):
-  """Cuts a parameter, or its moments, over `fsdp`; XLA gathers weights and sums gradients."""
+  """Cuts the longest axis that `fsdp` divides; XLA gathers weights and sums gradients."""
   fitting = [size for size in leaf.shape if size % mesh.shape['fsdp'] == 0] if leaf.ndim > 1 else []
   axes = [None] * leaf.shape.index(max(fitting)) + ['fsdp'] if fitting else []
   return NamedSharding(mesh, PartitionSpec(*axes))
@@ -331,7 +331,7 @@ def train(name, start, loss, data, rows, steps, rate, mesh):
 
 
 def linear_quadratic(steps, emulated=1000):
-  """Half of the times are the first of 1000 equal steps, for what is shown is decided early."""
+  """t = i / 1000 in the first half, for what is shown is decided early; then squares, up to 1."""
   index, half = np.arange(steps + 1), steps // 2
   quadratic = (np.maximum(index - half, 0) / (steps - half)) ** 2
   return index / emulated + (1 - steps / emulated) * quadratic
@@ -374,7 +374,7 @@ def main(_):
 
   weights = train('autoencoder', begin, codec_loss, [video], 8, FLAGS.codec_steps, 1e-3, mesh)
   encode = jax.jit(functools.partial(codec.apply, {'params': weights}, method='encode'))
-  latents = np.concatenate([encode(part)[0] for part in np.array_split(video, len(video) // 16)])
+  latents = np.concatenate([encode(part)[0] for part in np.array_split(video, 1 + len(video) // 16)])
   mean, scale = latents.mean((0, 1, 2, 3), keepdims=True), latents.std()
   latents = (latents - mean) / scale  # as large as the noise
 
