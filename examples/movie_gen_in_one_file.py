@@ -374,7 +374,7 @@ def main(_):
 
   weights = train('autoencoder', begin, codec_loss, [video], 8, FLAGS.codec_steps, 1e-3, mesh)
   encode = jax.jit(functools.partial(codec.apply, {'params': weights}, method='encode'))
-  latents = np.concatenate([encode(part)[0] for part in np.array_split(video, 1 + len(video) // 16)])
+  latents = np.concatenate([encode(x)[0] for x in np.array_split(video, 1 + len(video) // 16)])
   mean, scale = latents.mean((0, 1, 2, 3), keepdims=True), latents.std()
   latents = (latents - mean) / scale  # as large as the noise
 
