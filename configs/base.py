@@ -228,8 +228,9 @@ def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   config.model.time_unit = 50.0
   config.model.conditionings.step_size = ConfigDict({'kind': 'step_size', 'unit': 50.0})
   config.objective.dropout.step_size = 0.0
-  # A step begins at the earlier of two times and ends at the later.
-  config.objective.time = ConfigDict({'name': 'logit_normal', 'mean': 0.0, 'std': 1.5})
+  # A step begins at the earlier of two times and ends at the later: they must be far apart at times.
+  mean = config.objective.time.get('mean', 0.0)
+  config.objective.time = ConfigDict({'name': 'logit_normal', 'mean': mean, 'std': 1.5})
   config.objective.mean_flow = ConfigDict({'guidance': guidance, 'share': 0.5, 'power': 1.0})
   config.sample.schedule = ConfigDict({'name': 'linear'})
   config.sample.update(solver='euler', steps=1)
