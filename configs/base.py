@@ -228,7 +228,7 @@ def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   config.model.time_unit = 50.0
   config.model.conditionings.step_size = ConfigDict({'kind': 'step_size', 'unit': 50.0})
   config.objective.dropout.step_size = 0.0
-  # A step begins at the earlier of two times and ends at the later: they must be far apart at times.
+  # A step begins at the earlier of two times and ends at the later: these are to be far apart.
   mean = config.objective.time.get('mean', 0.0)
   config.objective.time = ConfigDict({'name': 'logit_normal', 'mean': mean, 'std': 1.5})
   config.objective.mean_flow = ConfigDict({'guidance': guidance, 'share': 0.5, 'power': 1.0})
