@@ -84,7 +84,7 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   assert report['samples'] == report['captions'] == 27
   text = quickstart.shown(config.to_dict(), workdir)
   paths = [line for line in text.splitlines() if line.startswith(str(workdir))]
-  assert 'held-out captions' in text and paths and all(map(os.path.exists, paths))
+  assert '27 videos of 27 captions' in text and paths and all(map(os.path.exists, paths))
   assert 'Scores' in (workdir / 'report.html').read_text()
   monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
   assert (

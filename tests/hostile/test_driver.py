@@ -45,14 +45,14 @@ def test_an_answer_to_what_has_none_is_counted_as_wrong(tmp_path):
 @pytest.mark.parametrize(
   ('names', 'tries'),
   [
-    pytest.param(('flags', 'names'), 12, id='quick'),
+    pytest.param(('flags', 'names'), 24, id='quick'),
     pytest.param((), 300, marks=pytest.mark.slow, id='all'),
   ],
 )
 def test_bad_input_ends_in_an_answer_or_a_sentence(tmp_path, names, tries):
   found = driver.run(tries, 0, tmp_path / 'out', names)
   counts = sum(found.values(), driver.collections.Counter())
-  assert counts.total() == tries and counts['refused'] >= tries / 4
+  assert counts.total() == tries and counts['refused'] >= tries / 8
   assert not [each for each in driver.WRONG if counts[each]], (
     tmp_path / 'out/failures.txt'
   ).read_text()
