@@ -19,7 +19,7 @@ from mgjax.planning.aot import CompiledStep, compile_lowered, devices_of, placed
 from mgjax.planning.communication import Collective
 from mgjax.planning.plan import COMPILED
 from mgjax.planning.programs.audit import audit
-from mgjax.planning.programs.placement import audit_failures, group_collectives
+from mgjax.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.planning.sampling.latency import Sampling, make_pass
 from mgjax.planning.sampling.passes import count_passes
 
@@ -60,6 +60,8 @@ def compile_samplings(
       notes.append(f'{name}: collectives are those of the formula')
     else:
       collectives = audit(program.hlo)
+      if not sampling.place.torus:
+        notes += [f'{name}: {each}' for each in gpu_kernels(program.hlo, work, trained=False)]
       notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
       placed = group_collectives(collectives, sizes, sampling.place)
       shared = _shared(placed, sum(count_passes(sample).values()))
