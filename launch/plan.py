@@ -38,7 +38,7 @@ _BUCKET = flags.DEFINE_string('bucket', '', 'Bucket of the samples; by default t
 _ROWS = flags.DEFINE_integer(
   'rows', 0, 'Samples a step, or at a time; 0 is one a group of chips, or one.', lower_bound=0
 )
-_REMAT = flags.DEFINE_string('remat', '', 'Policy; by default the fastest that fits.')
+_REMAT = flags.DEFINE_string('remat', '', 'Policy; by default as configured.')
 _EXCHANGE = flags.DEFINE_string('exchange', '', 'Of context shards; by default as configured.')
 _COMPILE = flags.DEFINE_bool('compile', False, 'Compile the step, without devices.')
 _SEARCH = flags.DEFINE_bool('search', False, 'Rank meshes, policies and exchanges by formula.')

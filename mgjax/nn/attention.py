@@ -218,9 +218,10 @@ def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
   """Returns the kernel of each platform; 'default' is that of all others."""
   b, n, g, _ = q_shape
   few = b * n * g * k_shape[1] < FEW_SCORES
-  if impl in ('xla', 'blockwise', 'forward') or (impl == 'auto' and few):
-    blocks = impl == 'blockwise' or (impl == 'forward' and not few)
-    return {'default': BLOCKWISE if blocks else XLA}
+  if impl == 'forward':  # kernels of accelerators have no tangents
+    impl = 'xla' if few else 'blockwise'
+  if impl in ('xla', 'blockwise') or (impl == 'auto' and few):
+    return {'default': BLOCKWISE if impl == 'blockwise' else XLA}
   small = jax.default_backend() == 'tpu' and jax.devices()[0].device_kind in SMALL_TPUS
   kernels = {'default': BLOCKWISE, 'tpu': SPLASH if small or impl == 'splash' else TPU}
   if cudnn.supported(q_shape, k_shape, dtype):

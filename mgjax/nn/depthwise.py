@@ -46,17 +46,13 @@ class Depthwise(nn.Module):
     return place_tokens(place_channels(y))
 
 
-def convolve(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> Array:
+def _convolved(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> Array:
   """Returns y_p = sum over o of taps_o * x_(p + o), zero outside of the grid.
 
   As sums of shifted arrays, which XLA fuses: its grouped convolutions have no fast kernel on CPUs.
   The gradients are written out: what JAX derives keeps 27 shifted arrays, pads 27 more and sums
   over places in a way that XLA does not vectorise (docs/performance.md).
   """
-  return _convolve(x, taps)
-
-
-def _convolved(x: Array, taps: Array) -> Array:
   total = jnp.zeros_like(x)
   for offset, near in _shifted(x):
     total = total + near * taps[offset][None, None, None, None]
@@ -72,7 +68,7 @@ def _backward(kept: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
   return _convolved(y, taps[::-1, ::-1, ::-1]), of_taps
 
 
-_convolve = with_backward(_convolved, _backward)
+convolve = with_backward(_convolved, _backward)
 
 
 def _shifted(x: Array) -> Iterator[tuple[tuple[int, ...], Array]]:

@@ -124,26 +124,23 @@ def devices_of(topology: Topology) -> list[Any]:
   Raises ConfigError where the compiler is not installed or knows no such topology.
   """
   chip, shape = topology.chip, topology.shape
+  if topology.torus:
+    compiler, extra, around = 'libtpu', 'tpu', _without_tpu()
+    name = f'{chip.name}:{"x".join(map(str, shape[: chip.rank]))}'
+    asked = {'platform': 'tpu', 'topology_name': name}
+  else:
+    compiler, extra, around = "JAX's CUDA plug-in", 'cuda_compile', contextlib.nullcontext()
+    asked = {
+      'platform': 'cuda',
+      'topology_name': chip.name,
+      'target_config': target_config(chip.name),
+    }
+    asked['topology'] = f'1x{shape[1]}x{shape[0]}'  # slices x nodes x GPUs of one
   try:
-    if topology.torus:
-      with _without_tpu():
-        name = f'{chip.name}:{"x".join(map(str, shape[: chip.rank]))}'
-        found = topologies.get_topology_desc(platform='tpu', topology_name=name)
-    else:
-      gpus, nodes = shape
-      found = topologies.get_topology_desc(
-        platform='cuda',
-        topology_name=chip.name,
-        target_config=target_config(chip.name),
-        topology=f'1x{nodes}x{gpus}',  # slices x nodes x GPUs of one
-      )
-  except ConfigError:
-    raise
+    with around:
+      found = topologies.get_topology_desc(**asked)
   except Exception as error:
     problem = (str(error).splitlines() or [type(error).__name__])[0]
-    compiler, extra = "JAX's CUDA plug-in", 'cuda_compile'
-    if topology.torus:
-      compiler, extra = 'libtpu', 'tpu'
     raise ConfigError(
       f'cannot compile for {topology.name}: {problem}; the compiler is {compiler}, which '
       f"pip install -e '.[{extra}]' installs; a plan without --compile needs no compiler"

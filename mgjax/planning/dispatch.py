@@ -53,7 +53,7 @@ def plan_any(
     bucket: of the samples; by default the longest.
     rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
       chips, or one sample.
-    remat: policy; by default the fastest that fits.
+    remat: policy; by default as configured.
     exchange: of context shards; by default as configured.
     how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
     what: 'train', or 'sample' of a component in `SAMPLING`.

@@ -13,6 +13,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, printable
 from mgjax.core.files import write_bytes, write_json
+from mgjax.core.plug_ins import load_package
 from mgjax.runtime.report.page import page, table
 from mgjax.scaling.comparison import Comparison
 from mgjax.scaling.findings import LawFindings, comparison_rows
@@ -100,13 +101,9 @@ def _writing(folder: pathlib.Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _figure(panels: int = 1, width: float = 4.6) -> Iterator[tuple[Any, Any]]:
   """Yields a figure of panels side by side, whatever the reader's own style is."""
-  try:
-    import matplotlib
-    from matplotlib.figure import Figure
-  except ImportError:
-    raise ConfigError(
-      "pictures of experiments need matplotlib, which is not installed: pip install 'mgjax[plots]'"
-    ) from None
+  matplotlib = load_package('matplotlib', 'pictures of experiments need matplotlib', 'plots')
+  from matplotlib.figure import Figure
+
   # The same numbers give the same bytes; text stays text.
   style = {'svg.hashsalt': 'mgjax', 'svg.fonttype': 'none', 'font.size': 8, 'axes.grid': True}
   with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, 'grid.alpha': 0.3}):

@@ -74,19 +74,17 @@ def make_mean_flow(
   *,
   dropout: Mapping[str, float],
   drop_all_probability: float = 0.0,
-  conditions: Collection[str] | None = None,
+  conditions: Collection[str],
   sample_time: SampleTime,
   data: str = 'latents',
 ) -> Objective:
   """Makes `objective(predict, batch, key) -> (loss, metrics)`, as above.
 
   Of two times of `sample_time` a row's step begins at the earlier one and ends at the other;
-  guidance is that of `conditions`, by default all that `dropout` ever drops.
+  guidance leads away from `conditions` dropped together.
   Raises ConfigError if guidance is to be learnt and nothing is ever dropped.
   """
   dropout, ratio = dict(dropout), 1 - 1 / mean.guidance
-  if conditions is None:
-    conditions = [name for name, rate in dropout.items() if rate]
   if ratio and not conditions:
     raise ConfigError(
       f'mean_flow.guidance = {mean.guidance:g}, but objective.dropout drops nothing: expected a '

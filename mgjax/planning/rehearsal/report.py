@@ -7,8 +7,8 @@ import os
 import pathlib
 from typing import Any
 
-from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
+from mgjax.core.plug_ins import load_package
 from mgjax.planning.efficiency import Ends, words
 from mgjax.planning.plan import Plan
 from mgjax.planning.rehearsal.assumptions import DAY, HOUR, MINUTE, Assumptions
@@ -103,13 +103,7 @@ def write(
 
 def check_pictures() -> None:
   """Raises ConfigError where there is nothing to draw with: before the work, not after it."""
-  try:
-    import matplotlib  # noqa: F401
-  except ImportError:
-    raise ConfigError(
-      "a rehearsal draws with matplotlib, which is not installed: pip install 'mgjax[plots]'; "
-      '--out= leaves the picture away'
-    ) from None
+  load_package('matplotlib', 'a picture, which --out= leaves away, needs matplotlib', 'plots')
 
 
 def _draw(found: Rehearsal, plan: Plan) -> bytes:

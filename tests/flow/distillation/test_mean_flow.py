@@ -40,7 +40,9 @@ def answers(scale=1.0, seen=None):
 
 
 def loss_of(predict, **fields):
-  objective = make_mean_flow(MeanFlow(power=0.0, **fields), dropout={}, sample_time=TIMES)
+  objective = make_mean_flow(
+    MeanFlow(power=0.0, **fields), dropout={}, conditions=(), sample_time=TIMES
+  )
   return float(objective(predict, batch(), jax.random.key(0))[0])
 
 
@@ -64,7 +66,10 @@ def test_guidance_moves_the_pair_by_what_the_condition_changes():
     return jnp.where(drop['text'], 0.25, 1.5)[:, None] * jnp.ones_like(x)
 
   make = lambda scale: make_mean_flow(  # noqa: E731
-    MeanFlow(guidance=scale, power=0.0), dropout={'text': 1e-9}, sample_time=TIMES
+    MeanFlow(guidance=scale, power=0.0),
+    dropout={'text': 1e-9},
+    conditions=('text',),
+    sample_time=TIMES,
   )
   plain, guided = (make(scale)(predict, batch(), jax.random.key(0))[0] for scale in (1.0, 4.0))
   data = batch()['latents']
@@ -76,4 +81,4 @@ def test_guidance_moves_the_pair_by_what_the_condition_changes():
 
 def test_guidance_to_nothing_that_is_ever_dropped_is_refused():
   with pytest.raises(ConfigError, match=r'guidance = 2, but .* a rate above 0'):
-    make_mean_flow(MeanFlow(guidance=2.0), dropout={'text': 0.0}, sample_time=TIMES)
+    make_mean_flow(MeanFlow(guidance=2.0), dropout={'text': 0.0}, conditions=(), sample_time=TIMES)
