@@ -13,19 +13,20 @@ TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
+# Products of matrices by cuBLAS. Triton's are tuned by compiling dozens of tiles for each: a step of
+# 5M parameters was not compiled after 200 s on a H200, a step of the 30B model is in 52 s without,
+# and takes 47.6% of the peak (docs/performance.md).
+GPU = {'xla_gpu_enable_triton_gemm': False}
 # How many collectives may be on their way at once. Of what guides of XLA for GPUs name, a schedule
 # that hides latency is its default by now, and pipelined collectives expose more, of the 30B step
 # compiled for 512 H100 (docs/performance.md has the table); no time was measured.
-GPU = {'xla_gpu_experimental_parallel_collective_overlap_limit': 4}
+SEVERAL_GPUS = {'xla_gpu_experimental_parallel_collective_overlap_limit': 4}
 
 
 def compiler_options(device: Any, count: int = 1) -> dict[str, str | int]:
-  """Returns the options for a program on so many devices, by their kind.
-
-  One GPU has no collectives to overlap, and keeps XLA's own.
-  """
+  """Returns the options for a program on so many devices, by their kind."""
   if device.platform == 'gpu':
-    return dict(GPU) if count > 1 else {}
+    return GPU | (SEVERAL_GPUS if count > 1 else {})
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
   return dict(TPU) if able else {}
 

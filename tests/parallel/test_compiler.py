@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mgjax.parallel.compiler import GPU, TPU, compiler_options
+from mgjax.parallel.compiler import GPU, SEVERAL_GPUS, TPU, compiler_options
 
 
 def device(platform, kind=''):
@@ -15,8 +15,8 @@ def device(platform, kind=''):
 
 def test_every_kind_of_device_gets_its_own_options():
   assert compiler_options(device('cpu'), 8) == {}
-  assert compiler_options(device('gpu', 'NVIDIA H200'), 8) == GPU
-  assert compiler_options(device('gpu', 'NVIDIA H200'), 1) == {}
+  assert compiler_options(device('gpu', 'NVIDIA H200'), 8) == GPU | SEVERAL_GPUS
+  assert compiler_options(device('gpu', 'NVIDIA H200'), 1) == GPU
   assert compiler_options(device('tpu', 'TPU v5p'), 8) == TPU
   assert compiler_options(device('tpu', 'TPU v5 lite'), 8) == {}
 

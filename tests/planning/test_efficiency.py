@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs.bench import h200
 from configs.video import t2iv_768
 from mgjax.parallel.chips import CHIPS
 from mgjax.planning.efficiency import EFFICIENCIES, STEPS, Ends, Rates, bounds, describe_efficiency
@@ -13,6 +14,7 @@ STEP_OF = {
   'v5p': ('v5p:4x4x4', {'fsdp': 4, 'context': 16}, 'attention_and_projections', 8),
   'tpu7x': ('tpu7x:4x4x4', {'fsdp': 32, 'context': 4}, 'attention', 32),
   'h100': ('h100:8x64', {'fsdp': 64, 'context': 8}, 'attention', 64),
+  'h200': ('h200:1', {}, 'attention', 1),  # of four layers
 }
 
 
@@ -36,9 +38,10 @@ def test_a_backward_kernel_has_five_products_where_the_forward_one_has_two():
 
 
 @pytest.mark.parametrize('chip', STEPS)
-def test_the_range_of_a_step_holds_what_others_published(chip):
+def test_the_range_of_a_step_holds_what_was_measured_by_us_or_others(chip):
   topology, mesh, remat, rows = STEP_OF[chip]
-  config = t2iv_768.get_config('30b')
+  config = t2iv_768.get_config('30b') if chip != 'h200' else h200.get_config()
+  config.model.depth = 4 if chip == 'h200' else config.model.depth
   work = make_workload(config.to_dict(), read_outline(config.to_dict()))
   plan = make_plan(work, topology, Choices(mesh, remat=remat, rows=rows))
   assert plan.fits

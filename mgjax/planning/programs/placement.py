@@ -126,10 +126,10 @@ def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str
 def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
   """Says which kernels a program for GPUs has, and 'FAIL' where attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
-  forward, products = hlo.count(f'{CUDNN}"'), hlo.count('__triton_nested_gemm_fusion')
+  forward, products = hlo.count(f'{CUDNN}"'), hlo.count('custom_call_target="__cublas')
   said = [
     f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} '
-    'products of Triton, whose tiles are the default: they are tuned on a GPU'
+    'products of cuBLAS'
   ]
   head = (1, work.tokens, work.heads, work.dim // work.heads)
   able = work.itemsize == 2 and cudnn.supported(head, head, jnp.bfloat16)
