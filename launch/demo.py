@@ -1,6 +1,7 @@
-"""A first look: a prompt in; a video, a larger one and a page out; of digits sound and an edit too.
+r"""A first look: a prompt becomes a video, a larger one, an edit of it, a page; digits sound.
 
-python -m launch.demo --prompt='a red metal ball rolls left and hits a blue wooden cube' --out=demo
+python -m launch.demo --prompt="a red ball rolls left and hits a blue cube" \
+  --edit="make the red ball yellow"
 python -m launch.demo --world=digits --prompt='the red digit 7 bounces' --edit='make the digit blue'
 It takes the small models that come with mgjax, needs no GPU, and is done in less than a minute.
 Open demo/index.html in a browser. `launch.sample` makes more, of any model.
@@ -16,7 +17,7 @@ _WORLD = flags.DEFINE_enum(
   'world',
   'solids',
   ('solids', 'digits'),
-  'Whose models; those of digits make sound and edit too.',
+  'Whose models; those of digits make sound too.',
 )
 _OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)

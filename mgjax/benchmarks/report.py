@@ -118,7 +118,8 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def describe_folder(folder: str | os.PathLike) -> str:
   """Returns the benchmarks of a folder as one table, a row a program, and those that failed.
 
-  Beside the MFU of attention alone stands the planner's range for it. NAME.json is what
+  Beside the MFU of attention alone stands the planner's range for it, and beside the peak of the
+  device what the compiler says of a program. NAME.json is what
   `launch.bench --out` wrote, NAME.txt what it printed; one without the other failed, and its last
   line says why. DataError: there is neither.
   """
@@ -142,7 +143,7 @@ def describe_folder(folder: str | os.PathLike) -> str:
     'processor s',
     'times ours',
   )
-  rows = [(*headings, 'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB')]
+  rows = [(*headings, 'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB', 'compiled GiB')]
   for name, report in reports.items():
     for whose, programs in report['programs'].items():
       for program, numbers in programs.items():
@@ -153,13 +154,24 @@ def describe_folder(folder: str | os.PathLike) -> str:
             f'{numbers["tflops_per_second"]:.4g}',
             '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}', _assumed(report, program),
             f'{report["peak_gib"]:.3g}',
+            f'{numbers["compiled_gib"]:.3g}' if 'compiled_gib' in numbers else '-',
           )
         )  # fmt: skip
   lines = [', '.join([*devices, *machines]) or 'nothing was measured', '', markdown(rows)]
+  lines += [f'- {name} {told}' for name, report in reports.items() if (told := _shares(report))]
   for path in (path for path in printed if path.stem not in reports):
     last = path.read_text(errors='replace').strip().splitlines()[-1:] or ['it printed nothing']
     lines.append(f'- {path.stem} failed: {last[0].strip()}')
   return '\n'.join(lines)
+
+
+def _shares(report: Mapping[str, Any]) -> str:
+  """What attention alone says of two shares of `mgjax/planning/efficiency.py`."""
+  mfu = {name: numbers['mfu'] for name, numbers in report['programs'][OURS].items()}
+  if report['what'] != 'attention' or not all(mfu.values()) or len(mfu) < 2:
+    return ''
+  backward = BACKWARD / FORWARD / (3 / mfu['forward_backward'] - 1 / mfu['forward'])
+  return f'measures attention at {mfu["forward"]:.1%} of the peak forward, {backward:.1%} backward'
 
 
 def _times_ours(report: Mapping[str, Any], whose: str, program: str) -> str:

@@ -83,6 +83,8 @@ class FlowPipeline:
       raise ConfigError(
         f'sample.shifts = {settings.shifts} of {noun}; a model of text to video has them'
       )
+    if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
+      self.config.model.dtype = 'float32'
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self._use(settings)

@@ -45,8 +45,8 @@ WORLDS = {
     'the red digit 7 bounces', 'make the digit blue',
   ),
   'solids': Models(
-    'solids/few_steps', 4, 'solids/upsampler', '', '',
-    'a red metal ball rolls left and hits a blue wooden cube', '',
+    'solids/few_steps', 4, 'solids/upsampler', '', 'solids/editing',
+    'a red metal ball rolls left and hits a blue wooden cube', 'make it look like night',
   ),
 }  # fmt: skip
 
@@ -72,17 +72,13 @@ def make_demo(
     What was written, the page first.
 
   Raises:
-    ConfigError: there is no such world, a model cannot read what is asked, or an edit is asked of a
-      world that has no model for it.
+    ConfigError: there is no such world, or a model cannot read what is asked.
     StorageError: nothing can be written there.
   """
   if world not in WORLDS:
     known = ' or '.join(WORLDS)
     raise ConfigError(f'no demo of the world {world!r}; expected {known}, whose models come along')
   models = WORLDS[world]
-  if edit and not models.editor:
-    able = ' or '.join(name for name, each in WORLDS.items() if each.editor)
-    raise ConfigError(f'edit = {edit!r}: no model of {world} edits; leave it out, or take {able}')
   prompt, edit = prompt or models.prompt, edit or models.edit
   folder = pathlib.Path(directory)
   try:
@@ -92,24 +88,21 @@ def make_demo(
   pipeline = VideoPipeline(models.video, steps=models.steps)
   fps = pipeline.config.data.fps
   videos = {'small': pipeline.generate([prompt], seed=seed)[0]}
-  if models.editor:
-    edited = Editor(models.editor).generate([edit], video=videos['small'][None], seed=seed)
-    videos['edited'] = np.asarray(edited[0])
-  if models.upsampler:
-    larger, told = Upsampler(models.upsampler), {'small': prompt, 'edited': edit}
-    for name in list(videos):
-      made = larger.generate([told[name]], video=videos[name][None], scale=_LARGE, seed=seed)
-      videos['large' if name == 'small' else 'edited_large'] = np.asarray(made[0])
+  edited = Editor(models.editor).generate([edit], video=videos['small'][None], seed=seed)
+  videos['edited'] = np.asarray(edited[0])
+  larger = Upsampler(models.upsampler)
+  for name, told, of in (('large', prompt, 'small'), ('edited_large', edit, 'edited')):
+    made = larger.generate([told], video=videos[of][None], scale=_LARGE, seed=seed)
+    videos[name] = np.asarray(made[0])
   written = []
   for name, video in videos.items():
     written.append(folder / f'{name}.mp4')
     write_clip(written[-1], video, fps, scale=1)
-  largest = 'large' if 'large' in videos else 'small'
   written.append(folder / 'demo.webp')
-  write_animation(written[-1], [videos[largest]], [prompt], fps)
+  write_animation(written[-1], [videos['large'], videos['edited_large']], [prompt, edit], fps)
   if models.audio:
     tracker = AudioPipeline(models.audio)
-    written += write_soundtracks(tracker, {folder / f'{largest}.mp4': prompt}, seed=seed)
+    written += write_soundtracks(tracker, {folder / 'large.mp4': prompt}, seed=seed)
   about = {'world': world, 'prompt': prompt, 'edit': edit, 'seed': seed, 'models': models._asdict()}
   write_json(folder / 'demo.json', about)
   write_bytes(folder / PAGE, _page(prompt, edit, [path.name for path in written]).encode())
@@ -122,7 +115,6 @@ def _page(prompt: str, edit: str, names: Sequence[str]) -> str:
     'small.mp4': ('As the model made it', ''),
     'large.mp4': (f'Enlarged {_LARGE} times', ''),
     'large_sound.mp4': ('With its sound', ''),
-    'small_sound.mp4': ('With its sound', ''),
     'edited.mp4': ('Edited', edit),
     'edited_large.mp4': (f'Edited, enlarged {_LARGE} times', edit),
   }

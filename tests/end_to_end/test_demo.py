@@ -13,7 +13,7 @@ from mgjax.workflows.demo import PAGE
 from tests import binaries
 
 WORLDS = {
-  'solids': ('a red metal ball rolls left and hits a blue wooden cube', '', 64),
+  'solids': ('a red ball rolls left and hits a blue cube', 'make the red ball yellow', 64),
   'digits': ('the green digit 3 moves left', 'make the digit red', 32),
 }
 CHROMIUM = shutil.which('chromium')
@@ -28,8 +28,7 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
   assert told[0] == str(out / PAGE) and {path.name for path in out.iterdir()} == {
     path.rpartition('/')[2] for path in told
   }
-  sides = {'small': side, 'large': 2 * side}
-  sides |= {'edited': side, 'edited_large': 2 * side} if edit else {}
+  sides = {'small': side, 'large': 2 * side, 'edited': side, 'edited_large': 2 * side}
   for name, wanted in sides.items():
     found = probe(out / f'{name}.mp4')
     assert (found.frames, found.height, found.width) == (16, wanted, wanted)
