@@ -115,6 +115,7 @@ class FlowPipeline:
   def _use(self, settings: SampleSettings) -> None:
     """Samples by these settings from now on."""
     self._settings, self.settings = settings, dataclasses.asdict(settings)
+    self._compiled: set[str] = set()  # samplers, as messages name them
     self._generate = make_sampler_of(settings, self._objective, self._model)
 
   def _sample(self, batch: Batch, noise: Array, watch: Watch | None) -> Array:

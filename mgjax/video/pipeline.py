@@ -164,7 +164,9 @@ class VideoPipeline(FlowPipeline):
           few = seed[begin : begin + batch_size]
           seeds = [few[row % len(few)] for row in range(batch_size)]
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
-        with progress.waiting('' if begin else compiling), self._devices(), uncollected():
+        compiled, self._compiled = self._compiled, self._compiled | {compiling}
+        told = '' if compiling in compiled else compiling
+        with progress.waiting(told), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
           latents = self._sample(batch, noise, watch)
