@@ -164,8 +164,8 @@ class VideoPipeline(FlowPipeline):
           few = seed[begin : begin + batch_size]
           seeds = [few[row % len(few)] for row in range(batch_size)]
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
-        compiled, self._compiled = self._compiled, self._compiled | {compiling}
-        told = '' if compiling in compiled else compiling
+        told = '' if compiling in self._compiled else compiling
+        self._compiled.add(compiling)
         with progress.waiting(told), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)

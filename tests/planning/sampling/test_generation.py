@@ -91,7 +91,7 @@ def test_the_30b_model_samples_on_every_kind_of_chip(topology):
   assert math.prod(numbers['mesh'].values()) == numbers['devices']
   if topology in ('h100:8', 'h200:8'):
     # A published sampler, somebody else's, reaches 48% of the peak of eight H100.
-    assert 0.48 < numbers['mfu']['high']
+    assert numbers['mfu']['high'] > 0.48
   if topology == 'tpu7x:2x2x1':
     assert numbers['mfu']['low'] < 0.53 < numbers['mfu']['high']  # published as well
 
