@@ -1,7 +1,7 @@
 """A first look: a prompt becomes a video, a larger one with its sound, an edited one, and a page.
 
-All is made by the models of a world that come with mgjax; what a world has no model for is left
-out. The page shows the files beside it, so that their folder can be kept or moved as one.
+All is made by the models of a world that come with mgjax; without one for sound that is left out.
+The page shows the files beside it, so that their folder can be kept or moved as one.
 """
 
 import html
@@ -28,7 +28,7 @@ _WIDTH = 256  # pixels of a video on the page
 
 
 class Models(NamedTuple):
-  """The models of one world by their names, '' for none, and what to say if nothing is said."""
+  """The models of one world by their names, '' for no sound, and what to say if nothing is said."""
 
   video: str
   steps: int

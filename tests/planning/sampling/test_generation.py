@@ -90,8 +90,8 @@ def test_the_30b_model_samples_on_every_kind_of_chip(topology):
   assert numbers['fits'] and 0.2 < numbers['mfu']['low'] < numbers['mfu']['high'] < 0.7
   assert math.prod(numbers['mesh'].values()) == numbers['devices']
   if topology in ('h100:8', 'h200:8'):
-    # A published sampler, somebody else's, reaches 48% of the peak of eight H100.
-    assert numbers['mfu']['high'] > 0.48
+    # A published sampler reaches 48% of the peak of eight H100; what an H200 measured is above.
+    assert numbers['mfu']['low'] > 0.48
   if topology == 'tpu7x:2x2x1':
     assert numbers['mfu']['low'] < 0.53 < numbers['mfu']['high']  # published as well
 
