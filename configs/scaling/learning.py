@@ -7,9 +7,11 @@ python -m launch.scaling run --config=configs/scaling/learning.py:solids \
 python -m launch.scaling rank --records=runs/learning/digits/sweep.jsonl --score=validation_loss
 
 AdamW at five rates, one seed each; then Muon, alignment, both, and other weights and times, three
-seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). Digits on what
-`make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids WORKDIR=runs/solids`
-made. With learning.py:digits,rates Muon has the five rates too.
+seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). AdamW for .7,
+1.5 and 2 times the steps says what an arm saves; Muon for twice the steps, whether it lasts. Digits
+on what `make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids
+WORKDIR=runs/solids` made. With learning.py:digits,rates Muon has the five rates too. Some minutes
+a run of one core; several processes of one command share the runs.
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +26,7 @@ RATES = (0.5, 0.75, 1.0, 1.5, 2.0)  # times that of the configuration
 ARMS = (
   'adamw', 'muon', 'align', 'align_decoder', 'muon_align', 'min_snr', 'places', 'x_prediction',
 )  # fmt: skip
+LENGTHS = (('adamw', 0.7), ('adamw', 1.5), ('adamw', 2.0), ('muon', 2.0))  # times the steps
 
 
 def get_config(what: str = 'digits') -> ConfigDict:
@@ -37,18 +40,21 @@ def get_config(what: str = 'digits') -> ConfigDict:
       config.arms[name], config.seeds[name] = arm(world, optimizer, rate), (0,)
   for name in () if more else ARMS:
     config.arms[name], config.seeds[name] = arm(world, name), (0, 1, 2)
+  for optimizer, length in () if more else LENGTHS:
+    name = f'{optimizer}_steps_{length:g}'.replace('.', '_')
+    config.arms[name], config.seeds[name] = arm(world, optimizer, length=length), (0, 1, 2)
   return config
 
 
-def arm(world: str, name: str, rate: float = 1.0) -> ConfigDict:
+def arm(world: str, name: str, rate: float = 1.0, length: float = 1.0) -> ConfigDict:
   if world == 'digits':
     config = digits.get_config()
     config.autoencoder = 'runs/quickstart/autoencoder'
     config.data.latents = 'runs/quickstart/latents'
   else:
     config = solids.get_config('half')
-  config.train.steps = config.train.save_every = STEPS[world]
-  config.train.evaluate_every = STEPS[world] // 4
+  config.train.steps = config.train.save_every = round(length * STEPS[world])
+  config.train.evaluate_every = config.train.steps // 4
   config.optimizer.learning_rate *= rate
   if name.startswith('muon'):
     config.optimizer.name = 'muon'
