@@ -10,7 +10,8 @@ Text to image on the digits, as the report's sweep is, with the autoencoder and 
 `make quickstart`. That encoder is frozen, as the report's are, or it would be most of the work of
 the smallest models. With :rates it is a search for the learning rate, of a small and a large model
 of one budget. With :videos, :videos_rates and :videos_latents it is text to video, which wants 16
-times the compute.
+times the compute. With :muon the second recipe is the first one trained with Muon in place of
+AdamW, of the four smaller budgets, which says whether what Muon saves grows with compute.
 """
 
 from ml_collections import ConfigDict
@@ -29,9 +30,13 @@ def get_config(argument: str = '') -> ConfigDict:
   llama = recipe(videos)
   if 'latents' in parts:
     return llama
-  dit = recipe(videos)
-  dit.model.update(DIT)
-  config = ConfigDict({'recipes': {'llama': llama, 'dit': dit}, 'samples': 0})
+  other = recipe(videos)
+  if 'muon' in parts:
+    other.optimizer.name = 'muon'
+    config = ConfigDict({'recipes': {'adamw': llama, 'muon': other}, 'samples': 0})
+  else:
+    other.model.update(DIT)
+    config = ConfigDict({'recipes': {'llama': llama, 'dit': other}, 'samples': 0})
   config.grid = ConfigDict(
     {
       'budgets': tuple(budget * (MORE if videos else 1) for budget in BUDGETS),
@@ -51,6 +56,8 @@ def get_config(argument: str = '') -> ConfigDict:
       'validations': 8,
     }
   )
+  if 'muon' in parts:
+    config.grid.budgets = config.grid.budgets[:-1]
   if 'rates' in parts:
     config.grid.update(budgets=config.grid.budgets[1:2], sizes=2, seeds=(0,), rates=(0.4, 1.0, 2.5))
   return config
