@@ -11,13 +11,15 @@ python -m launch.bench --config=configs/bench/tae_cpu.py --what=decode --video=1
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \
   --config.model.dtype=float32 --baseline=tests/oracles/transformers_t5.py
 python -m launch.bench --workdir=runs/quickstart/video
+python -m launch.bench --what=speedrun --config=configs/quickstart.py --rounds=3 --out=race.json
 --what=step is a whole training step. Of a video model, forward is one pass; blocks is the layers
 alone and attention that of one layer, both forward and with gradients; sample is a guided step and
 the loop of all. Of an autoencoder or a codec, encode takes samples to latents and decode takes them
-back; of an encoder of text or images, encode is its pass. --what=data reads clips, with
-configs/bench/data.py. --workdir times a trained text-to-video model: loading, pixels of a prompt,
-its file. A baseline is jax.nn (attention alone) or a Python file (mgjax/benchmarks/baselines.py);
-all are timed in turns on one device.
+back; of an encoder of text or images, encode is its pass. --what=speedrun runs a recipe from
+nothing, with as many seeds as --rounds says, and prints its row of the race (docs/speedrun.md).
+--workdir times a trained text-to-video model: loading, pixels of a prompt, its file. A baseline is
+jax.nn (attention alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on
+one device.
 --table makes one table in Markdown of many --out (launch/recipes/gpu_matrix.sh: all of one GPU).
 """
 
@@ -35,7 +37,7 @@ _WORKDIR = flags.DEFINE_string(
 _WHAT = flags.DEFINE_enum(
   'what',
   'step',
-  ['step', 'forward', 'blocks', 'attention', 'sample', 'encode', 'decode', 'data'],
+  ['step', 'forward', 'blocks', 'attention', 'sample', 'encode', 'decode', 'speedrun'],
   'What is timed; see above.',
 )
 _LATENTS = flags.DEFINE_list(
@@ -49,7 +51,9 @@ _LAYERS = flags.DEFINE_integer(
   lower_bound=0,
 )  # fmt: skip
 _BASELINE = flags.DEFINE_multi_string('baseline', [], 'jax.nn or a Python file')
-_ROUNDS = flags.DEFINE_integer('rounds', 5, 'Timed runs of each program.', lower_bound=1)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 5, 'Timed runs of each program; of a race, its seeds.', lower_bound=1
+)
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 _TABLE = flags.DEFINE_string('table', '', 'Print a table of the files of a folder; time nothing.')
 
@@ -66,7 +70,14 @@ def main(_) -> None:
       raise ConfigError('--workdir times what it holds; leave --config away')
     report = measure_pipeline(_WORKDIR.value, _ROUNDS.value)
     _answer(describe_pipeline(report), report)
-  elif not command_line.print_config(_CONFIG.value):
+  elif command_line.print_config(_CONFIG.value):
+    pass
+  elif _WHAT.value == 'speedrun':
+    from mgjax.benchmarks.speedrun import race
+
+    flags = command_line.config_words()
+    print(race(_CONFIG.value.to_dict(), flags, _ROUNDS.value, _OUT.value).text)
+  else:
     _bench()
 
 

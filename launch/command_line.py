@@ -88,6 +88,13 @@ def print_config(config) -> bool:
   return flags.FLAGS.print_config
 
 
+def config_words() -> list[str]:
+  """Returns --config=... and its overrides as they were given, for another command."""
+  own, overrides = _split(sys.argv[1:])
+  place = next(at for at, word in enumerate(own) if re.fullmatch('--?config(=.*)?', word))
+  return [f'--config={own[place].partition("=")[2] or own[place + 1]}', *overrides]
+
+
 def define_fields(name: str, help: str, **limits: tuple[type, float, float]) -> flags.FlagHolder:
   """Defines a flag of several numbers, as in --reencode=gop=16: name=(type, least, most)."""
 

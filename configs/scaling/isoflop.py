@@ -57,7 +57,7 @@ def get_config(argument: str = '') -> ConfigDict:
     }
   )
   if 'muon' in parts:
-    config.grid.budgets = config.grid.budgets[:-1]
+    config.grid.budgets = tuple(budget / 4 for budget in config.grid.budgets[:-1])
   if 'rates' in parts:
     config.grid.update(budgets=config.grid.budgets[1:2], sizes=2, seeds=(0,), rates=(0.4, 1.0, 2.5))
   return config

@@ -107,7 +107,7 @@ def compare_programs(
   return Comparison(timings, failed, late, peak)
 
 
-def _machine() -> str:
+def machine() -> str:
   """Returns the processor's name and instructions, and the cores that this process may use."""
   info = pathlib.Path('/proc/cpuinfo')
   text = info.read_text() if info.exists() else ''
@@ -151,7 +151,7 @@ def report_of(
     'devices': mesh.size,
     'mesh': dict(mesh.shape),
     'peak_tflops': chip and chip.flops / 1e12,
-    'machine': _machine(),
+    'machine': machine(),
     'date': datetime.date.today().isoformat(),
     'jax': jax.__version__,
     'parameters': ours.programs.parameters,

@@ -1,11 +1,8 @@
 """Times a configuration of any component on random data, on the devices that there are."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgjax.benchmarks.data import WHAT as DATA
-from mgjax.benchmarks.data import describe_data, measure_data
 from mgjax.benchmarks.flow_model import measure_flow_model
 from mgjax.benchmarks.forward import measure_forward
 from mgjax.benchmarks.programs import STEP
@@ -37,9 +34,9 @@ def bench_any(
   """Times a configuration with the benchmark of its component's family.
 
   Args:
-    fields: a configuration of any component, or of data (`configs/bench/data.py`).
-    what: 'data', or a program that the family has: of a flow model one of `programs.WHAT` or
-      'sample', of an autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
+    fields: a configuration of any component.
+    what: a program that the family has: of a flow model one of `programs.WHAT` or 'sample', of an
+      autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
     video: shape (b t h w), of an autoencoder; by default of the longest bucket.
     layers: of a flow model; None takes those configured, 0 as many as fit.
@@ -49,24 +46,14 @@ def bench_any(
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """
-  if (fields['component'] == DATA) != (what == DATA):
-    raise ConfigError(
-      f'--what={DATA} and a configuration of data go together: configs/bench/data.py'
-    )
-  subjects: list[Any] = [fields]
-  measure, describe, able = measure_data, describe_data, ()
-  if what != DATA:
-    family = section(fields['component']).family
-    if family not in FAMILIES:
-      raise ConfigError(
-        f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have'
-      )
-    measure, able = FAMILIES[family]
-    subjects += [read_outline(fields)] if measure is measure_flow_model else []
-    measure, describe = functools.partial(measure, what=what), describe_benchmark
+  family = section(fields['component']).family
+  if family not in FAMILIES:
+    raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have')
+  measure, able = FAMILIES[family]
+  subjects = [fields, *([read_outline(fields)] if measure is measure_flow_model else [])]
   given = {'latents': latents, 'video': video, 'layers': layers}
   options = {flag: value for flag, value in given.items() if value is not None}
   if others := set(options) - set(able):
     raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
-  report = measure(*subjects, baselines=baselines, rounds=rounds, **options)
-  return Answer(describe(report), report)
+  report = measure(*subjects, what=what, baselines=baselines, rounds=rounds, **options)
+  return Answer(describe_benchmark(report), report)

@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import math
 import os
-import pathlib
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -124,25 +123,6 @@ def interleave(
     }
     for name, times in taken.items()
   }
-
-
-def processor_seconds_of_family() -> float:
-  """Returns the processor seconds of this process and of its children, as far as Linux tells."""
-  times, ticks = os.times(), 0
-  for thread in pathlib.Path('/proc/self/task').glob('*/children'):
-    for child in _read_if_there(thread).split():
-      # Behind the name, which may hold anything: user and system time, and its children's.
-      fields = _read_if_there(pathlib.Path(f'/proc/{child}/stat')).rpartition(')')[2].split()
-      ticks += sum(map(int, fields[11:15]))
-  return sum(times[:4]) + ticks / os.sysconf('SC_CLK_TCK')
-
-
-def _read_if_there(path: pathlib.Path) -> str:
-  """Reads a file of a thread or a process, which may have ended meanwhile."""
-  try:
-    return path.read_text()
-  except OSError:
-    return ''
 
 
 @contextlib.contextmanager

@@ -119,6 +119,19 @@ def dequantised(params: Tree) -> Tree:
   return nest(found)
 
 
+def widened(params: Tree) -> Tree:
+  """Returns parameters with every q in float32, in which it is the same number, and its s beside.
+
+  For devices that would widen it at every step and have nothing else to gain from it: CPUs.
+  """
+  return nest(
+    {
+      name: leaf.astype(jnp.float32) if name.endswith(_QUANTISED) else leaf
+      for name, leaf in named_leaves(params).items()
+    }
+  )
+
+
 def quantised_as(leaves: Mapping[str, Tree]) -> str:
   """Returns the name of the type of quantised kernels among named leaves; '' if there are none."""
   types = {leaf.dtype for name, leaf in leaves.items() if name.endswith(_QUANTISED)}

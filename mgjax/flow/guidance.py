@@ -3,7 +3,6 @@ tests/flow/test_guidance.py.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -48,7 +47,7 @@ def make_guided(
     predict: `predict(x, time, batch, drop)`, a model with its parameters bound.
     batch: name -> array with the batch axis (b) first.
     guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost; an
-      array (b,) has one scale a row, and then every pass is computed.
+      array (b,) has one scale a row, and is equal to no other scale but itself.
     negative: arrays of the batch by the name of their conditioning, which it sees where it would be
       dropped: guidance then leads away from them.
     read: makes of rows and their `drop` what `predict` takes as `batch`. It is called once, so that
@@ -155,7 +154,7 @@ def _scales_over_time(guidance: Scales) -> list[list[float]]:
 
 def _scale_at(scale: Scale | Float[Array, ' b'], time: float) -> float:
   if isinstance(scale, jax.Array):
-    return math.nan  # equal to nothing, and so no term is left out
+    return float(id(scale))  # equal to itself alone: its neighbour's term is left out if it is one
   if not isinstance(scale, tuple):
     return float(scale)
   value, (low, high) = scale

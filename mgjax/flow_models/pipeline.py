@@ -12,12 +12,12 @@ import jax
 import mgjax
 from mgjax.checkpoints.lora import attach, joined
 from mgjax.checkpoints.lora_files import read_adapters
-from mgjax.checkpoints.quantize import store
+from mgjax.checkpoints.quantize import store, widened
 from mgjax.checkpoints.workdir import load_params, read_config_of, read_notes
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
-from mgjax.core.typing import Array, Batch
+from mgjax.core.typing import Array, Batch, Tree
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import (
   Fields,
@@ -91,7 +91,7 @@ class FlowPipeline:
     self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
-    self._params = store(params, self._settings.weights)
+    self._params = self._stored(params)
     if loras := self._settings.loras:
       several = [(read_adapters(place, params), weight) for place, weight in loras]
       self._params = attach(joined(several), self._params)
@@ -117,6 +117,10 @@ class FlowPipeline:
     self._settings, self.settings = settings, dataclasses.asdict(settings)
     self._compiled: set[str] = set()  # samplers, as messages name them
     self._generate = make_sampler_of(settings, self._objective, self._model)
+
+  def _stored(self, params: Tree) -> Tree:
+    params = store(params, self._settings.weights)
+    return widened(params) if jax.default_backend() == 'cpu' else params
 
   def _sample(self, batch: Batch, noise: Array, watch: Watch | None) -> Array:
     """Samples latents in one program or, to be watched, step by step."""
@@ -251,7 +255,7 @@ class FlowPipeline:
       wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
     if wrong:
       raise ConfigError(f'the expert {workdir!r} is another model: {"; ".join(wrong)}')
-    return Experts(self._params, store(late, self._settings.weights), since)
+    return Experts(self._params, self._stored(late), since)
 
   def _devices(self) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)

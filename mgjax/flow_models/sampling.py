@@ -183,7 +183,8 @@ class Stepwise:
   """`generate` of `make_generate`, as a program of one step that the host calls again and again.
 
   Its samples are those of the whole loop but for rounding, it can be watched and stopped after
-  every step, and it is compiled once for any number of steps and any scales of guidance.
+  every step, and it is compiled once for any number of steps and any scales of guidance; scales
+  that are equal, which may save a pass, are another program than such that differ.
   """
 
   def __init__(
@@ -205,16 +206,15 @@ class Stepwise:
         'step; choose one of them'
       )
     # Which terms there are is a part of the program; how much each weighs is not.
-    kept = tuple((n, s if isinstance(s, tuple) or s in (0, 1) else None) for n, s in guidance)
+    places = {scale: place for place, scale in enumerate(_free(guidance))}
+    kept = tuple((name, places.get(s), None if s in places else s) for name, s in guidance)
     self.key = (solver, kept, tuple(sorted(told.items())))
 
     def guided(params, batch, shape, scales, read) -> Velocity:
       predict = prediction.as_velocity(make_predict(model, params))
-      batch, left = _told(batch, told, shape[0]), iter(scales)
-      given: Scales = tuple(
-        (name, jnp.broadcast_to(next(left), shape[:1]) if scale is None else scale)
-        for name, scale in kept
-      )
+      batch = _told(batch, told, shape[0])
+      free = [jnp.broadcast_to(scale, shape[:1]) for scale in scales]
+      given: Scales = tuple((name, free[places[s]] if s in places else s) for name, s in guidance)
       return make_guided(predict, batch, given, negatives(model, batch, shape[1:]), read)
 
     @DeviceProgram
@@ -247,15 +247,19 @@ class Stepwise:
     watch: Watch,
   ) -> Float[Array, 'b t h w c']:
     """Takes all steps of a schedule, from noise to latents."""
-    scales = np.array(
-      [s for _, s in guidance if not isinstance(s, tuple) and s not in (0, 1)], np.float32
-    )
+    scales = np.array(_free(guidance), np.float32)
     x, times = noise, np.asarray(times, np.float32)
     read = self._begin(params, batch, noise, scales)
     for number, (time, next_time) in enumerate(itertools.pairwise(times), 1):
       x, ahead = self._advance(params, batch, read, scales, x, time, next_time)
       watch(number, len(times) - 1, ahead)
     return x
+
+
+def _free(guidance: Guidance) -> list[float]:
+  """Returns the scales that a program need not know, those that are equal once."""
+  numbers = (scale for _, scale in guidance if not isinstance(scale, tuple))
+  return [scale for scale in dict.fromkeys(numbers) if scale not in (0, 1)]
 
 
 def _told(batch: Batch, told: Mapping[str, float | tuple[float, ...]], rows: int) -> Batch:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from configs.bench.data import get_config as data
 from configs.digits import autoencoder, clip, video
 from configs.text import t5_base
 from mgjax.benchmarks.dispatch import bench_any
@@ -23,9 +22,6 @@ def test_the_training_step_of_an_upsampler_is_timed(tmp_path):
   [
     (video.get_config(), {'video': (1, 1, 8, 8)}, '--video is for configurations of another part'),
     (autoencoder.get_config(), {'layers': 0}, '--layers is for configurations of another part'),
-    (data(), {'what': 'data', 'layers': 1}, '--layers is for configurations of another part'),
-    (data(), {'what': 'step'}, '--what=data and a configuration of data go together'),
-    (video.get_config(), {'what': 'data'}, '--what=data and a configuration of data go together'),
     (t5_base.get_config(), {'what': 'step'}, "no 'step' of 't5' to time; expected one of encode"),
     (clip.get_config(), {}, "no benchmark of the family 'contrastive': flow model, autoenc"),
   ],

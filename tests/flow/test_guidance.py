@@ -148,9 +148,14 @@ def test_scales_that_do_not_go_together_are_refused(pairs, said):
     guidance.make_guided(_model([]), {}, pairs)
 
 
+ONE, OTHER = (jnp.full(ROWS, 3.0) for _ in range(2))  # scales that a program does not know
+
+
 @pytest.mark.parametrize(
   ('pairs', 'passes'),
   [
+    ((('source', ONE), ('text', OTHER)), 3),
+    ((('source', ONE), ('text', ONE)), 2),
     ((), 1),
     ((('text', 1.0),), 1),
     ((('text', 0.0),), 1),

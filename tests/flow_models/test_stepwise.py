@@ -16,6 +16,7 @@ PROMPTS = ['the green digit 3 moves left', 'the red digit 7 bounces']
     ('digits/video', {'steps': 5}),
     ('digits/video', {'steps': 4, 'solver': 'midpoint', 'guidance': {'text': (4.0, (0.2, 0.7))}}),
     ('digits/video', {'steps': 4, 'guidance': 0.0}),
+    ('digits/personalization', {'steps': 2, 'guidance': {'text': 3.0, 'identity': 3.0}}),
   ],
 )
 def test_step_by_step_and_whole_are_the_same_samples(name, changes):

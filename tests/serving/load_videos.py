@@ -58,10 +58,11 @@ def main() -> None:
           raise
       time.sleep(wait)
 
-  def one(number: int) -> tuple[str, str, float]:
+  def one(number: int, expected: float = 0.0) -> tuple[str, str, float]:
     began = time.monotonic()
     asked = {'prompt': WORDS[number % len(WORDS)], 'seed': number, **fields}
     video = json.loads(ask('POST', '/v1/videos', asked, f'{run} {number}'))
+    time.sleep(max(0.0, expected + began - time.monotonic()))
     while video['status'] in ('queued', 'in_progress'):
       time.sleep(0.01 if given.beside else max(0.25, given.clients / 50))
       video = json.loads(ask('GET', f'/v1/videos/{video["id"]}'))
@@ -94,7 +95,7 @@ def compare(given, fields, one) -> None:
     began = time.monotonic()
     pipeline.generate([WORDS[turn % len(WORDS)]], seed=turn)
     middle = time.monotonic()
-    one(turn)
+    one(turn, middle - began)  # or its questions would take the cores that the job wants
     if turn:  # the first one compiles
       times['directly'].append(middle - began)
       times['job'].append(time.monotonic() - middle)

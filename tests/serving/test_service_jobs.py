@@ -45,8 +45,8 @@ def survive(servers, clients, jobs, signals, pause):
     after = f'&after={page["last_id"]}'
   assert sorted(each['seed'] for each in seen) == list(range(jobs))  # each once
   assert {each['status'] for each in seen} == {'completed'}
-  assert all(code == (0 if sent == signal.SIGTERM else -9)
-             for code, sent in zip(ended, signals, strict=True))  # fmt: skip
+  for code, sent in zip(ended, signals, strict=True):  # one that just starts has no handler yet
+    assert code in ((0, -sent) if sent == signal.SIGTERM else (-sent,))
 
 
 def test_a_killed_server_loses_no_job_and_makes_none_twice(tmp_path):

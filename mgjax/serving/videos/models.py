@@ -31,6 +31,7 @@ from mgjax.serving.videos.schema import Job, Limits, Offer, plain_job
 
 _COMPONENTS = ('video', 'personalization', 'editing', 'upsampler', 'audio')
 _PICTURES = ('first_frame', 'reference')  # conditions that a picture to start from goes to
+_SETTINGS = 8  # steps and scales of guidance that a model is ready for
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +109,7 @@ class Models:
     """
     self._loras, self._limits, self.metrics = dict(loras), limits, Metrics()
     self.offers: dict[str, Offer] = {}
-    self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
+    self._loaded: collections.OrderedDict[tuple[str, str], dict] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
     for name in names:
       component = read_config(name).component
@@ -160,10 +161,8 @@ class Models:
 
   def _make_videos(self, items: list[tuple[Live, pathlib.Path | None]]) -> list[Any]:
     lives, job = [live for live, _ in items], items[0][0].job
-    offer, pipeline = self.offers[job['model']], self._pipeline(job['model'], job['lora'])
-    guidance = None if job['guidance'] is None else {'text': job['guidance']}
-    if job['steps'] is not None or guidance:
-      pipeline = pipeline.changed(steps=job['steps'], guidance=guidance)
+    offer = self.offers[job['model']]
+    pipeline = self._pipeline(offer.name, job['lora'], job['steps'], job['guidance'])
     if len(lives) == 1:
       lives[0].check()
     for live in lives:
@@ -224,18 +223,26 @@ class Models:
     yield
     self.metrics.stage.labels(stage).observe(time.monotonic() - began)
 
-  def _pipeline(self, name: str, lora: str = '') -> Any:
+  def _pipeline(
+    self, name: str, lora: str = '', steps: int | None = None, guidance: float | None = None
+  ) -> Any:
     """Returns a loaded model; those that were not used for longest make room."""
-    key = (name, lora)
+    key, usual, asked = (name, lora), (None, None), (steps, guidance)
     if key not in self._loaded:
       options = {'lora': self._loras[lora]} if lora else {}
-      self._loaded[key] = mgjax.load(name, **options)
+      self._loaded[key] = {usual: mgjax.load(name, **options)}
     self._loaded.move_to_end(key)
     while self._limits.memory and len(self._loaded) > 1:
-      if sum(each.size for each in self._loaded.values()) <= self._limits.memory * 1e9:
+      if sum(each[usual].size for each in self._loaded.values()) <= self._limits.memory * 1e9:
         break
       self._loaded.popitem(last=False)
-    return self._loaded[key]
+    made = self._loaded[key]
+    if asked not in made:  # with programs of its own, of which some are kept
+      text = None if guidance is None else {'text': guidance}
+      made[asked] = made[usual].changed(steps=steps, guidance=text)
+      if len(made) > _SETTINGS:
+        del made[next(each for each in made if each != usual)]
+    return made[asked]
 
   def _prepare(self, names: list[str]) -> list[None]:
     """Loads a model, says what it can do, and compiles its programs for each size of a batch."""
