@@ -70,12 +70,17 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
     read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) if out else {}
   )
   if found and {name: found[name] for name in about} != about:
-    raise ConfigError(
-      f'--out={out} is of {" ".join(found["flags"])} on {found["machine"]}; give another'
-    )
+    told = f'{" ".join(found["flags"])} on {found["machine"]}'
+    raise ConfigError(f'--out={out} is of another race, {told}; give another file')
   steps = sum(config['stages'][name].get('train', {}).get('steps', 0) for name in order)
   rows = list((found or {}).get('seeds', []))
-  numbers = {**about, 'bar': dataclasses.asdict(bar), 'steps': steps, 'seeds': rows}
+  numbers = {
+    **(found or {}),
+    **about,
+    'bar': dataclasses.asdict(bar),
+    'steps': steps,
+    'seeds': rows,
+  }
   for seed in range(len(rows), seeds):
     rows.append({'seed': seed, **_run(config, flags, seed, bar)})
     numbers |= {'date': f'{datetime.date.today()}', 'commit': _commit()}

@@ -64,7 +64,7 @@ def main() -> None:
     video = json.loads(ask('POST', '/v1/videos', asked, f'{run} {number}'))
     time.sleep(max(0.0, expected + began - time.monotonic()))
     while video['status'] in ('queued', 'in_progress'):
-      time.sleep(0.01 if given.beside else max(0.25, given.clients / 50))
+      time.sleep(0.05 if given.beside else max(0.25, given.clients / 50))
       video = json.loads(ask('GET', f'/v1/videos/{video["id"]}'))
     spent = time.monotonic() - began
     if video['status'] == 'completed' and not ask('GET', f'/v1/videos/{video["id"]}/content'):

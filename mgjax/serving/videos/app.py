@@ -36,6 +36,7 @@ _BODIES = 256e6  # bytes of bodies that are on their way at once
 _GUESSES = 30  # wrong tokens of an address in a minute
 _IMAGES = 4  # of one request
 _WATCHERS = 200  # open streams of events
+_LOOK = 0.01  # seconds between two looks of a stream at what is made
 _GONE = 'There is no video of this id, or no more; GET /v1/videos lists them.'
 _PICTURE = 'input_reference'
 _ERRORS = {  # status -> type and code, as OpenAI's client reads them
@@ -290,7 +291,7 @@ class Service:
   async def _events(self, found: dict[str, Any] | None) -> AsyncIterator[str]:
     """Yields server-sent events of a job, one whenever something changed, until it ends."""
     self._watchers += 1
-    told, asked, id = None, time.monotonic(), (found or {})['id']
+    told, asked, seen, id = None, time.monotonic(), None, (found or {})['id']
     try:
       while found is not None:
         if found != told:
@@ -300,9 +301,12 @@ class Service:
           yield f'event: video\ndata: {json.dumps({**found, "preview": shown})}\n\n'
         if found['status'] in ('completed', 'failed'):
           return
-        await asyncio.sleep(0.05)
-        if id in self._jobs.live or time.monotonic() - asked > 0.25:
-          asked, found = time.monotonic(), await run_in_threadpool(self._jobs.describe, id)
+        await asyncio.sleep(_LOOK)
+        live = self._jobs.live.get(id)
+        step = live and live.step  # costs nothing to look at, unlike what a database says
+        if step != seen or time.monotonic() - asked > 0.25:
+          seen, asked = step, time.monotonic()
+          found = await run_in_threadpool(self._jobs.describe, id)
       yield 'event: deleted\ndata: {}\n\n'
     finally:
       self._watchers -= 1

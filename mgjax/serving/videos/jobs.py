@@ -6,6 +6,7 @@ writes the same files again. What a process had when it died goes back into the 
 again or, on Postgres, when any other worker sees that it is silent.
 """
 
+import collections
 import contextlib
 import datetime
 import itertools
@@ -59,6 +60,7 @@ class Jobs:
     self._stopped, self._adding = threading.Event(), threading.Lock()
     self._added: dict[str, tuple[Job, float]] = {}  # here, and not begun yet; and when
     self._direct: set[str] = set()  # which did not wait in the queue
+    self._made: collections.deque[str] = collections.deque(maxlen=1000)  # as the database will say
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
     most = 2 * limits.batch  # a batch gathers while another one runs
     try:
@@ -213,6 +215,7 @@ class Jobs:
       _log.exception('a job failed%s', named)
       code, told = 'server_error', f'{type(error).__name__}; the log of the server says more'
     finally:
+      self._made.append(id)
       del self.live[id]
       self._direct.discard(id)
       spent, size = time.monotonic() - began, f'{job["width"]}x{job["height"]}'
@@ -250,7 +253,9 @@ class Jobs:
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
     progress = 100 if status == 'completed' else 0
-    if status == 'in_progress' and self._shared:
+    if status == 'in_progress' and row.workflow_id in self._made:
+      progress = 99
+    elif status == 'in_progress' and self._shared:
       progress = int(self.results.get(row.workflow_id, 'progress') or 0)
     return video_object(
       row.workflow_id, row.input['args'][0], status=status, progress=progress, error=error,
