@@ -46,8 +46,11 @@ class PowerLaw:
   exponent: float
 
   def __call__(self, x: float) -> float:
-    """Returns y."""
-    return self.factor * x**self.exponent
+    """Returns y; infinity where a law of few runs, drawn again, is steeper than numbers go."""
+    try:
+      return self.factor * x**self.exponent
+    except OverflowError:
+      return math.inf
 
 
 def group_budgets(compute: Float[np.ndarray, 'r']) -> Int[np.ndarray, 'r']:

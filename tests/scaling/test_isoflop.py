@@ -1,9 +1,11 @@
 """IsoFLOP parabolas: what they find, by how much they are off, and what has no minimum."""
 
+import math
+
 import numpy as np
 import pytest
 
-from mgjax.scaling.isoflop import find_minima, fit_power, group_budgets
+from mgjax.scaling.isoflop import PowerLaw, find_minima, fit_power, group_budgets
 from mgjax.scaling.law import Law
 from tests.scaling.test_parametric import SURFACES, runs
 
@@ -46,3 +48,7 @@ def test_a_minimum_beyond_the_runs_says_so():
   minima = find_minima(6 * size * tokens, size, loss)
   assert len(minima) == 5 and not any(each.inside for each in minima)
   assert all(each.curvature > 0 for each in minima)
+
+
+def test_a_law_of_few_runs_that_is_too_steep_is_infinite_and_no_error():
+  assert PowerLaw(2.0, 3.0)(10.0) == 2000 and PowerLaw(1.0, 99.0)(5e11) == math.inf
