@@ -10,8 +10,9 @@ Text to image on the digits, as the report's sweep is, with the autoencoder and 
 `make quickstart`. That encoder is frozen, as the report's are, or it would be most of the work of
 the smallest models. With :rates it is a search for the learning rate, of a small and a large model
 of one budget. With :videos, :videos_rates and :videos_latents it is text to video, which wants 16
-times the compute. With :muon the second recipe is the first one trained with Muon in place of
-AdamW, of the four smaller budgets, which says whether what Muon saves grows with compute.
+times the compute. With :muon the second recipe is the first one trained with Muon in
+place of AdamW, at a quarter of the four smaller budgets, which says whether what Muon saves grows
+with compute.
 """
 
 from ml_collections import ConfigDict

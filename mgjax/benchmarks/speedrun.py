@@ -23,7 +23,6 @@ from mgjax.core.tables import markdown
 from mgjax.planning.dispatch import Answer
 from mgjax.workflows.quickstart import REPORT
 
-WHAT = 'speedrun'
 _CHECKOUT = pathlib.Path(__file__).parents[2]
 
 
@@ -66,21 +65,15 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
       'configs/quickstart.py and configs/quickstart.py:solids; this one has none of them'
     )
   bar, about = BARS[judge], {'flags': list(flags), 'machine': machine()}
-  found = (
-    read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) if out else {}
-  )
+  found: dict[str, Any] = {}
+  if out:
+    found = read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) or {}
   if found and {name: found[name] for name in about} != about:
     told = f'{" ".join(found["flags"])} on {found["machine"]}'
     raise ConfigError(f'--out={out} is of another race, {told}; give another file')
   steps = sum(config['stages'][name].get('train', {}).get('steps', 0) for name in order)
-  rows = list((found or {}).get('seeds', []))
-  numbers = {
-    **(found or {}),
-    **about,
-    'bar': dataclasses.asdict(bar),
-    'steps': steps,
-    'seeds': rows,
-  }
+  rows = list(found.get('seeds', []))
+  numbers = {**found, **about, 'bar': dataclasses.asdict(bar), 'steps': steps, 'seeds': rows}
   for seed in range(len(rows), seeds):
     rows.append({'seed': seed, **_run(config, flags, seed, bar)})
     numbers |= {'date': f'{datetime.date.today()}', 'commit': _commit()}

@@ -96,11 +96,7 @@ def warm_up(run: Timed) -> None:
     run()
 
 
-def interleave(
-  programs: Mapping[K, Timed],
-  rounds: int,
-  processor_seconds: Callable[[], float] = time.process_time,
-) -> dict[K, dict[str, float]]:
+def interleave(programs: Mapping[K, Timed], rounds: int) -> dict[K, dict[str, float]]:
   """Times programs in turns, so that a busy machine is busy for all.
 
   Two turns of several come first that do not count, in which each finds its memory anew after the
@@ -112,9 +108,9 @@ def interleave(
   taken: dict[K, list[tuple[float, float]]] = {name: [] for name in programs}
   for _ in range(rounds):
     for name, run in programs.items():
-      wall, cpu = time.perf_counter(), processor_seconds()
+      wall, cpu = time.perf_counter(), time.process_time()
       run()
-      taken[name].append((time.perf_counter() - wall, processor_seconds() - cpu))
+      taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
   return {
     name: {
       'min': min(wall for wall, _ in times),

@@ -272,7 +272,7 @@ def test_a_full_queue_says_when_to_come_back(server):
     told = list(pool.map(lambda _: server.ask('POST', '/v1/videos', fields), range(120)))
   made = [video['id'] for status, _, video in told if status == 200]
   refused = [headers for status, headers, _ in told if status == 429]
-  assert len(made) + len(refused) == 120 and len(refused) >= 50
+  assert len(made) + len(refused) == 120 and len(refused) >= 60
   assert all(int(headers['retry-after']) >= 1 for headers in refused)
   with ThreadPoolExecutor(8) as pool:
     assert {server.ask('DELETE', f'/v1/videos/{id}')[0] for id in made} <= {200, 404}

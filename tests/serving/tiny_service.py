@@ -34,14 +34,16 @@ class Server:
   def start(self, wait=True):
     with self.log.open('a') as log:
       self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=CHECKOUT)
+    return self.until_ready() if wait else self
+
+  def until_ready(self):
     end = time.monotonic() + 900
-    while wait:
+    while True:
       with contextlib.suppress(OSError):
         if self.ask('GET', '/ready')[0] == 200:
-          break
+          return self
       assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()[-3000:]
       time.sleep(0.1)
-    return self
 
   def end(self, number=signal.SIGTERM) -> int:
     self.process.send_signal(number)

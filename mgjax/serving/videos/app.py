@@ -195,6 +195,7 @@ class Service:
     self._spend(who, self._limits.rate, len(jobs))
     if self._jobs.queued + len(jobs) > self._limits.queue:
       raise ApiError(f'{self._jobs.queued} jobs wait already; come back later.', None, 429, 10)
+    self._jobs.queued += len(jobs)  # before any other request is looked at; soon counted anew
 
     def store() -> list[str]:
       try:

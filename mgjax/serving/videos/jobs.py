@@ -59,7 +59,6 @@ class Jobs:
     self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
     self._stopped, self._adding = threading.Event(), threading.Lock()
     self._added: dict[str, tuple[Job, float]] = {}  # here, and not begun yet; and when
-    self._direct: set[str] = set()  # which did not wait in the queue
     self._made: collections.deque[str] = collections.deque(maxlen=1000)  # as the database will say
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
     most = 2 * limits.batch  # a batch gathers while another one runs
@@ -99,20 +98,18 @@ class Jobs:
         return id
       if picture is not None:
         self.results.put(id, 'input.png', picture)
+      # Of several workers, only the queue gives a job to one.
+      idle = not (self._shared or self._added or self.live)
       if not self._shared:
         self._added[id] = dict(job), time.time()
-      free = not self.queued and len(self._direct) < self._limits.batch
       try:
         with SetWorkflowID(id):
-          if free and not self._shared:  # of several workers, only a queue gives a job to one
-            self._direct.add(id)
+          if idle:
             DBOS.start_workflow(self._work, dict(job))
           else:
             DBOS.enqueue_workflow(_QUEUE, self._work, dict(job))
-            self.queued += 1
       except BaseException:
         self._added.pop(id, None)
-        self._direct.discard(id)
         raise
     return id
 
@@ -217,7 +214,6 @@ class Jobs:
     finally:
       self._made.append(id)
       del self.live[id]
-      self._direct.discard(id)
       spent, size = time.monotonic() - began, f'{job["width"]}x{job["height"]}'
       self._metrics.duration.labels(size, status).observe(spent)
       if status != 'cancelled':  # which is counted where it is asked for
