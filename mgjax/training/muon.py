@@ -4,7 +4,8 @@ Jordan et al. 2024, 'Muon: An optimizer for hidden layers in neural networks'; L
 'Muon is scalable for LLM training', whose scaling of updates lets a rate that was tuned for AdamW
 serve. Not in Movie Gen. optax's rule orthogonalises the last two axes of one leaf at a time, which
 gathers a sharded kernel on every device; here all kernels of a shape are one stack, and its
-matrices are spread over the devices of the mesh.
+matrices are spread over the devices of the mesh. Of a convolution the taps and inputs are the rows
+of one matrix, as in Jordan's own runs.
 """
 
 import math
@@ -26,6 +27,8 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RMS = 0.2  # of an update of AdamW, of Liu et al.
 _SMALL = 1e-7  # a matrix of zeros stays one
 _OF_LAYERS = re.compile(r'(^|/)layers?(_\d+)?/.*kernel$')
+# Of autoencoders, between their first convolution and their last.
+_OF_BLOCKS = re.compile(r'(^|/)\w*((block|unit)_\d+|_up|_down|attention)/.*kernel$')
 
 
 def orthogonalised(
@@ -52,8 +55,13 @@ def orthogonalised(
 
 
 def is_matrix(name: str, axes: int) -> bool:
-  """Says whether a parameter of so many axes is a kernel of a layer, (in, out) or a stack."""
-  return bool(_OF_LAYERS.search(name)) and axes in (2, 3)
+  """Says whether a parameter is a kernel of a layer: (in, out), a stack, or a convolution's."""
+  return is_block(name) or (bool(_OF_LAYERS.search(name)) and axes in (2, 3))
+
+
+def is_block(name: str) -> bool:
+  """Says whether a parameter is a kernel of an autoencoder's block: (..., in, out), one matrix."""
+  return bool(_OF_BLOCKS.search(name)) and not _OF_LAYERS.search(name)
 
 
 def scale_by_muon() -> optax.GradientTransformation:
@@ -61,8 +69,9 @@ def scale_by_muon() -> optax.GradientTransformation:
 
     m <- momentum m + g,    update = 0.2 sqrt(max(i, o)) orthogonalised(g + momentum m)
 
-  whose root mean square is near 0.2, as AdamW's is. On a mesh each device orthogonalises a share
-  of the matrices: what crosses the network is the momentum once there and once back, in bfloat16.
+  whose root mean square is near 0.2, as AdamW's is. A convolution (..., i, o) of an autoencoder is
+  one matrix of as many rows as taps and inputs. On a mesh each device orthogonalises a share of the
+  matrices: what crosses the network is the momentum once there and once back, in bfloat16.
   """
   orthogonalise = optax.stateless(lambda updates, _: _spread(updates))
   return optax.chain(optax.trace(MOMENTUM, nesterov=True), orthogonalise)
@@ -76,8 +85,7 @@ def muon_or(other: optax.GradientTransformation) -> optax.GradientTransformation
 
   def labels(params: Tree) -> Tree:
     def label(path, leaf) -> str:
-      name = jax.tree_util.keystr(path, simple=True, separator='/')
-      return 'muon' if is_matrix(name, np.ndim(leaf)) else 'other'
+      return 'muon' if is_matrix(_name(path), np.ndim(leaf)) else 'other'
 
     found = jax.tree_util.tree_map_with_path(label, params)
     if jax.tree.leaves(params) and 'muon' not in jax.tree.leaves(found):
@@ -91,23 +99,29 @@ def muon_or(other: optax.GradientTransformation) -> optax.GradientTransformation
 
 def _spread(updates: Tree) -> Tree:
   """Orthogonalises the matrices of all leaves; those of one shape are one stack."""
-  leaves, structure = jax.tree.flatten(updates)
-  groups: dict[tuple[int, int], list[int]] = {}
-  for place, leaf in enumerate(leaves):
-    groups.setdefault((min(leaf.shape[-2:]), max(leaf.shape[-2:])), []).append(place)
+  named, structure = jax.tree_util.tree_flatten_with_path(updates)
+  leaves, stacks = [leaf for _, leaf in named], []
+  groups: dict[tuple[int, ...], list[int]] = {}
+  for place, (path, leaf) in enumerate(named):
+    rows = leaf.size // leaf.shape[-1] if is_block(_name(path)) else leaf.shape[-2]
+    stack = leaf.reshape(-1, rows, leaf.shape[-1])
+    stacks.append(jnp.swapaxes(stack, 1, 2) if stack.shape[1] > stack.shape[2] else stack)
+    groups.setdefault(stacks[-1].shape[1:], []).append(place)
   for (_, longest), places in groups.items():
-    stacks = []
-    for place in places:
-      stack = leaves[place].reshape(-1, *leaves[place].shape[-2:])
-      stacks.append(jnp.swapaxes(stack, 1, 2) if stack.shape[1] > stack.shape[2] else stack)
-    made = _shared(jnp.concatenate(stacks)) * (RMS * math.sqrt(longest))
+    made = _shared(jnp.concatenate([stacks[place] for place in places])) * (
+      RMS * math.sqrt(longest)
+    )
     begin = 0
-    for place, stack in zip(places, stacks, strict=True):
-      leaf, part = leaves[place], made[begin : begin + len(stack)]
-      turned = leaf.shape[-2] > leaf.shape[-1]
+    for place in places:
+      leaf, count = leaves[place], len(stacks[place])
+      part, begin = made[begin : begin + count], begin + count
+      turned = leaf.size // (count * leaf.shape[-1]) > leaf.shape[-1]
       leaves[place] = (jnp.swapaxes(part, 1, 2) if turned else part).reshape(leaf.shape)
-      begin += len(stack)
   return jax.tree.unflatten(structure, leaves)
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
 
 
 def _shared(stack: Float[Array, 'n i o']) -> Float[Array, 'n i o']:
