@@ -1,4 +1,4 @@
-"""The 2.5D convolutions: over one frame, and over time at one place (Movie Gen §3.1.1)."""
+"""Convolutions over one frame, over time at one place (Movie Gen §3.1.1), and over both at once."""
 
 import functools
 import itertools
@@ -75,6 +75,31 @@ class TemporalConv(nn.Module):
     dtype, edge = jnp.dtype(self.dtype), self.window // 2
     local = _temporal_upsampled if self.upsample else _temporal(self.stride)
     (y,) = weighted(local, x, (kernel,), axes, dtype, edge)
+    return y + bias[None, None, None, None].astype(self.dtype)
+
+
+class VolumeConv(nn.Module):
+  """A 3 x 3 x 3 convolution with bias, of stride 1, starting as a 2D one of the present frame.
+
+  Frames beyond both ends are copies of the first and last one, places beyond the edges are zero, as
+  in its 2.5D twin. With `upsample` = (frames, rows) these are first repeated.
+  """
+
+  features: int
+  upsample: tuple[bool, bool] = (False, False)
+  initializer: jax.nn.initializers.Initializer = FAN_IN
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
+    axes = ('window', 'window', 'window', 'channels_in', 'channels')
+
+    def present(key, shape: tuple[int, ...], dtype) -> Array:
+      return jnp.zeros(shape, dtype).at[1].set(self.initializer(key, shape[1:], dtype))
+
+    kernel = weight(self, present, axes, (3, 3, 3, x.shape[-1], self.features))
+    bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
+    (y,) = weighted(_volume(*self.upsample), x, (kernel,), axes, jnp.dtype(self.dtype), 1)
     return y + bias[None, None, None, None].astype(self.dtype)
 
 
@@ -171,3 +196,17 @@ def _temporal_upsampled(frames: Frames, kernel: Array) -> tuple[Array]:
   kernel = jnp.concatenate(folded(kernel, 0), axis=-1)[:, None]
   y = _convolve(x.reshape(b, t, h * w, c), kernel, (1, 1), WITHIN)
   return (_interleave(y.reshape(b, t - 1, h, w, 2, -1), 1),)  # even frames, odd frames
+
+
+@functools.cache
+def _volume(frames: bool, rows: bool) -> Local:
+  """Makes the sum of three 2D convolutions, for which every backend has a fast kernel."""
+
+  def convolve(pieces: Frames, kernel: Array) -> tuple[Array]:
+    x = jnp.concatenate(pieces, axis=1)
+    x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3) if rows else x
+    x = jnp.repeat(x, 2, axis=1)[:, 1:-1] if frames else x
+    plane, count = _spatial(3, 1), x.shape[1] - 2
+    return (sum(plane(x[:, tap : tap + count], kernel[tap])[0] for tap in range(3)),)
+
+  return convolve

@@ -16,7 +16,15 @@ from mgjax.core.typing import Array, Float, Key
 from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm
-from mgjax.tae.blocks import AttentionBlock, Conv, Downsample, ResidualBlock, Strides, Upsample
+from mgjax.tae.blocks import (
+  AttentionBlock,
+  Conv,
+  Downsample,
+  ResidualBlock,
+  Strides,
+  Temporal,
+  Upsample,
+)
 from mgjax.tae.shortcut import blocks, joined
 
 # Small first reconstructions: the last convolution starts a tenth as large as the others.
@@ -46,7 +54,7 @@ class Encoder(nn.Module):
   channels: int
   groups: int
   dtype: jnp.dtype
-  temporal: bool = True
+  temporal: Temporal = True
   initializer: jax.nn.initializers.Initializer = FAN_IN  # of the last convolution
 
   @nn.compact
@@ -74,7 +82,7 @@ class Decoder(nn.Module):
   channels: int
   groups: int
   dtype: jnp.dtype
-  temporal: bool = True
+  temporal: Temporal = True
 
   @nn.compact
   def __call__(
@@ -95,7 +103,7 @@ class Decoder(nn.Module):
     return SpatialConv(self.channels, initializer=QUIET, name='conv_out')(x)
 
 
-def _middle(x: Array, groups: int, dtype, temporal: bool) -> Array:
+def _middle(x: Array, groups: int, dtype, temporal: Temporal) -> Array:
   width = x.shape[-1]
   x = ResidualBlock(width, groups, dtype, temporal, name='middle_block_0')(x)
   x = AttentionBlock(groups, dtype, temporal, name='middle_attention')(x)
@@ -117,7 +125,8 @@ class Autoencoder(nn.Module):
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the
       report's; a larger one makes small models on CPUs several times faster. Time must be 1.
     temporal: whether there are temporal layers. Without them, and with strides that leave time
-      alone, it is an image autoencoder, which encodes each frame by itself (Movie Gen §3.1.5).
+      alone, it is an image autoencoder, which encodes each frame by itself (Movie Gen §3.1.5). With
+      'full' its layers are 3D in place of 2.5D (Table 12).
     quant_convolutions: 1 x 1 convolutions on the moments and on what is decoded, as the image
       autoencoders of Stable Diffusion 1, 2 and XL have them. Where the decoder pads with zeros, the
       bias of the second one does not reach, so it cannot be folded into its neighbour.
@@ -131,7 +140,7 @@ class Autoencoder(nn.Module):
   blocks: Count = 2
   groups: Positive = 32
   patch: Strides = (1, 1, 1)
-  temporal: bool = True
+  temporal: Temporal = True
   quant_convolutions: bool = False
   shortcut: bool = False
   dtype: jnp.dtype = jnp.float32

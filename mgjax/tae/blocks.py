@@ -1,5 +1,8 @@
 """The 2.5D blocks of the autoencoder: each spatial layer is followed by its temporal one.
 
+The report's other arm is 3D (Table 12): 3 x 3 x 3 convolutions, and attention among all places of
+all frames. What it does where sizes are halved is not in public sources; here that stays 2.5D.
+
 Spatial parts are those of the image autoencoder of Rombach et al. (2022); temporal convolutions
 start as the identity and temporal attention starts at zero, so at initialisation every block acts
 on each frame as the image model does (Movie Gen §3.1.1). Kernel sizes, widths, blocks a level,
@@ -9,6 +12,8 @@ blocks, to the quant convolutions and to the decoder's last convolution. Ours ha
 (docs/decisions/0025-no-temporal-layer-after-these.md).
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,15 +21,17 @@ import jax.numpy as jnp
 from mgjax.core.settings import Positive
 from mgjax.core.typing import Array, Float
 from mgjax.nn.attention import attend
-from mgjax.nn.conv import SpatialConv, TemporalConv
+from mgjax.nn.conv import SpatialConv, TemporalConv, VolumeConv
 from mgjax.nn.linear import FAN_IN, ZEROS, Linear
 from mgjax.nn.norm import FrameGroupNorm
 
 Strides = tuple[Positive, Positive, Positive]
+FULL = 'full'
+Temporal = bool | Literal['full']  # of an image model, of 2.5D, of 3D
 
 
 class Conv(nn.Module):
-  """A spatial convolution, then a temporal one of the same width.
+  """A spatial convolution, then a temporal one of the same width; or a 3D one, of a 3D model.
 
   With `upsample` = (t, h, w) frames, rows and columns are first repeated so often, 1 or 2. An image
   model has no temporal ones.
@@ -33,12 +40,15 @@ class Conv(nn.Module):
   features: int
   upsample: Strides = (1, 1, 1)
   dtype: jnp.dtype = jnp.float32
-  temporal: bool = True
+  temporal: Temporal = True
   initializer: jax.nn.initializers.Initializer = FAN_IN  # of the spatial one
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j o']:
     frames, rows, _ = (factor == 2 for factor in self.upsample)
+    if self.temporal == FULL:
+      init = self.initializer
+      return VolumeConv(self.features, (frames, rows), init, self.dtype, name='volume')(x)
     x = SpatialConv(
       self.features, upsample=rows, dtype=self.dtype, initializer=self.initializer, name='spatial'
     )(x)
@@ -53,7 +63,7 @@ class ResidualBlock(nn.Module):
   features: int
   groups: int
   dtype: jnp.dtype = jnp.float32
-  temporal: bool = True
+  temporal: Temporal = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w o']:
@@ -67,19 +77,23 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-  """Single-head attention among the places of a frame, then among the frames of a place."""
+  """Single-head attention among the places of a frame, then among the frames of a place.
+
+  Of a 3D model once, among all places of all frames.
+  """
 
   groups: int
   dtype: jnp.dtype = jnp.float32
-  temporal: bool = True
+  temporal: Temporal = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w c']:
     b, t, h, w, c = x.shape
     y = FrameGroupNorm(self.groups, dtype=self.dtype, name='spatial_norm')(x)
-    y = self._attention('spatial', y.reshape(b * t, h * w, c), FAN_IN)
+    together = (b, t * h * w, c) if self.temporal == FULL else (b * t, h * w, c)
+    y = self._attention('spatial', y.reshape(together), FAN_IN)
     x = x + y.reshape(x.shape)
-    if not self.temporal:
+    if self.temporal is not True:
       return x
     y = FrameGroupNorm(self.groups, dtype=self.dtype, name='temporal_norm')(x)
     y = self._attention('temporal', y.transpose(0, 2, 3, 1, 4).reshape(b * h * w, t, c), ZEROS)
@@ -115,7 +129,7 @@ class Upsample(nn.Module):
 
   strides: Strides
   dtype: jnp.dtype = jnp.float32
-  temporal: bool = True
+  temporal: Temporal = True
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b t h w c']) -> Float[Array, 'b u i j c']:

@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 from safetensors.numpy import save
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Tree
 from mgjax.core.weights.format import ImportedWeights, WeightFormat, understanding
 from mgjax.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.tae.blocks import FULL
 from mgjax.tae.inflate import deflate, inflate, read_image_autoencoder
 from mgjax.tae.latents import Statistics
 
@@ -35,6 +37,8 @@ def _read_image(
   fields: Mapping[str, Any], source: str | os.PathLike[str], *, seed: int, keep_type: bool
 ) -> ImportedWeights:
   del keep_type  # trained, so float32
+  if fields.get('temporal') == FULL:
+    raise ConfigError(f'temporal = {FULL!r}: image weights are of 2.5D models; give true or false')
   told, tensors, statistics = read_image_autoencoder(source)
   strides = [tuple(stride) for stride in fields['strides']]
   if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.nn.conv import centred
+from mgjax.nn.conv import SpatialConv, VolumeConv, centred
+from mgjax.tae import weights
 from mgjax.tae.autoencoder import Autoencoder, Posterior, make_autoencoder
-from mgjax.tae.blocks import AttentionBlock, Conv
+from mgjax.tae.blocks import FULL, AttentionBlock, Conv
+from mgjax.tae.inflate import deflate
 from tests.random_parameters import random_parameters
 from tests.tae.test_inflate import untrained
 
@@ -199,3 +201,52 @@ def test_time_has_no_direction():
   run = jax.jit(lambda params, x: model.apply({'params': params}, x, method='decode'))
   backwards = run(turned, jnp.asarray(latents[:, ::-1]))
   np.testing.assert_allclose(backwards[:, ::-1], again, atol=TOLERANCE)
+
+
+def close(found, expected, terms):
+  expected = np.asarray(expected)
+  bound = terms * np.finfo(np.float32).eps * max(np.abs(expected).max(), 1)
+  np.testing.assert_allclose(np.asarray(found), expected, atol=bound)
+
+
+@pytest.mark.parametrize('upsample', [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize('frames', [1, 2, 5])
+def test_a_3d_convolution_of_an_outer_product_is_its_2_5d_twin(frames, upsample):
+  x = jax.random.normal(jax.random.key(2), (2, frames, 4, 6, 3))
+  twin, full = (Conv(3, upsample, temporal=kind) for kind in (True, FULL))
+  rng = np.random.default_rng(1)
+  shapes = {'spatial': (3, 3, 3, 3), 'temporal': (3, 3, 3)}
+  random = {
+    part: {'kernel': rng.normal(size=shape), 'bias': rng.normal(size=3)}
+    for part, shape in shapes.items()
+  }
+  kernel = np.einsum('hwim,tmo->thwio', random['spatial']['kernel'], random['temporal']['kernel'])
+  (taps, _, _), time = shapes['temporal'], random['temporal']
+  bias = sum(random['spatial']['bias'] @ time['kernel'][tap] for tap in range(taps)) + time['bias']
+  expected = twin.apply({'params': jax.tree.map(jnp.float32, random)}, x)
+  volume = {'kernel': jnp.float32(kernel), 'bias': jnp.float32(bias)}
+  close(full.apply({'params': {'volume': volume}}, x), expected, 27 * 3 * 3)
+
+
+def test_a_3d_convolution_starts_as_a_2d_one_and_3d_attention_reads_all_frames():
+  x = jax.random.normal(jax.random.key(2), (1, 5, 4, 4, 8))
+  y, params = VolumeConv(8).init_with_output(jax.random.key(0), x)
+  plane = jax.tree.map(lambda leaf: leaf[1] if leaf.ndim > 1 else leaf, nn.unbox(params))
+  close(y, SpatialConv(8).apply(plane, x), 9 * 8)
+  image, full = (AttentionBlock(4, temporal=kind) for kind in (False, FULL))
+  params = image.init(jax.random.key(0), x)
+  alone = image.apply(params, x[:, :1])
+  close(full.apply(params, x[:, :1]), alone, 64)
+  moved = full.apply(params, x.at[:, 4].set(9.0))
+  assert np.abs(moved - full.apply(params, x))[:, 0].max() > 1e-3  # the first frame sees the last
+
+
+def test_image_weights_are_refused_by_a_3d_model_and_it_holds_none(tmp_path):
+  fields = {'latent_channels': 4, 'widths': (8, 8), 'strides': ((2, 2, 2),), 'groups': 4}
+  with pytest.raises(ConfigError, match=r"temporal = 'full': image weights are of 2\.5D models"):
+    weights.FORMAT.read(fields | {'temporal': FULL}, tmp_path, seed=0, keep_type=False)
+  model = make_autoencoder(fields | {'temporal': FULL})
+  video = jnp.zeros((1, 2, 8, 8, 3))
+  params = nn.unbox(model.init(jax.random.key(0), video, jax.random.key(0))['params'])
+  with pytest.raises(ConfigError, match=r'no layers like these of the model: .*volume'):
+    deflate(params)
