@@ -28,15 +28,22 @@ if there are several: the law of loss by size and data with intervals and what s
 budget is spent best, how much more compute one recipe needs for the loss of another (of records
 without sizes, by their seeds), and pictures of it all with the page laws.html. With --hold_out=1
 the law of the smaller budgets is put to the test at the largest one.
+
+python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
+  --out=docs/claims.md
+Writes the page of the report's claims, of records alone: for each what it says, what runs of two
+arms say, and whether it holds, does not, or is not settled by so many seeds.
 """
 
 from absl import flags
 
 from . import command_line
 
-_OF_RECORDS = ('rank', 'fit', 'predict', 'compare', 'plot')
+_OF_RECORDS = ('rank', 'fit', 'predict', 'compare', 'plot', 'claims')
 
-_CONFIG = command_line.define_config('configs/scaling/predictor.py', commands=('plan', 'run'))
+_CONFIG = command_line.define_config(
+  'configs/scaling/predictor.py', commands=('plan', 'run', 'claims')
+)
 _WORKDIR = command_line.define_required(
   'workdir',
   'runs/predictor',
@@ -50,7 +57,10 @@ _NOISE = flags.DEFINE_float(
 )  # fmt: skip
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate and rank: which number of a run.')
 _RECORDS = command_line.define_required(
-  'records', 'runs.csv', 'Records of runs: a .csv or a .jsonl.', commands=_OF_RECORDS
+  'records',
+  'runs.csv',
+  'Records of runs: a .csv or a .jsonl; of claims their folder.',
+  commands=_OF_RECORDS,
 )
 _COMPUTE = command_line.define_required(
   'compute', '1e21', 'Of predict: FLOPs to spend.', commands=('predict',), define=flags.DEFINE_float
@@ -59,7 +69,10 @@ _ARM = flags.DEFINE_string('arm', '', 'Which runs, where a column arm says.')
 _FIRST = flags.DEFINE_string('first', '', 'Of compare and plot: the arm compared with.')
 _SECOND = flags.DEFINE_string('second', '', 'Of compare and plot: the other arm.')
 _OUT = command_line.define_required(
-  'out', 'runs/laws', 'Of plot: the folder of pictures and page.', commands=('plot',)
+  'out',
+  'runs/laws',
+  'Of plot: the folder of pictures and page; of claims the page.',
+  commands=('plot', 'claims'),
 )
 _HOLD_OUT = flags.DEFINE_integer(
   'hold_out', 0, 'Of fit and plot: so many of the largest budgets are predicted by the others.',
@@ -164,6 +177,13 @@ def _plot() -> None:
   print(*write_laws(laws, _OUT.value, tests=tests, comparison=comparison), sep='\n')
 
 
+def _claims() -> None:
+  from mgjax.scaling.claims import write_claims
+
+  if not command_line.print_config(_CONFIG.value):
+    print(*write_claims(_CONFIG.value.to_dict(), _RECORDS.value, _OUT.value), sep='\n')
+
+
 def _arm(flag):
   """Returns the records of the arm that a flag names."""
   from mgjax.scaling.records import choose_arm, read_records
@@ -174,6 +194,7 @@ def _arm(flag):
 COMMANDS = {
   'plan': _plan, 'run': _run, 'correlate': _correlate, 'rank': _rank, 'fit': _fit,
   'predict': _predict, 'compare': _compare, 'plot': _plot,
+  'claims': _claims,
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#0
 Arms = Mapping[str, LawFindings]
 
 _POINTS = 60  # of a curve
+_FAR = 8.0  # where intervals are cut
 _BEYOND = 3.0  # times the largest budget up to which laws are drawn
 _ABOUT = (
   'L(N, D) = E + A / N^alpha + B / D^beta of N parameters and D tokens. Intervals are of 80%, from '
@@ -84,6 +85,27 @@ def draw_points(
       axis.margins(x=0.15, y=0.12)
       for name, place in points.items():
         axis.annotate(name, place, (3, 3), textcoords='offset points', fontsize=6.5)
+    return _save(drawn, path)
+
+
+def draw_intervals(
+  rows: Mapping[str, tuple[float, float, float]], across: str, path: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws named (value, low, high), with lines at 0 and 1; returns PNG and SVG.
+
+  Intervals are cut at eight; `path` is without its ending.
+  """
+  with _writing(path.parent), _figure(width=8.0) as (drawn, (axis,)):
+    drawn.set_figheight(0.9 + 0.32 * len(rows))
+    for place, (value, low, high) in enumerate(rows.values()):
+      colour = COLOURS[2 if low > 0 else 1 if high < 1 else 0]
+      low, value, high = np.clip((low, value, high), -_FAR, _FAR)
+      axis.plot((low, high), (place, place), color=colour, linewidth=1.6)
+      axis.plot(value, place, 'o', color=colour, markersize=4)
+    for line in (0, 1):
+      axis.axvline(line, color='#555555', linewidth=0.8, linestyle='-' if line == 0 else '--')
+    axis.set(xlabel=across, yticks=range(len(rows)), yticklabels=[*rows])
+    axis.invert_yaxis()
     return _save(drawn, path)
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -14,6 +14,18 @@ from mgjax.scaling.comparison import Interval
 
 _LOSSES = ('validation_loss', 'validation_loss_raw')
 _FEWEST = 2  # seeds of an arm
+
+
+class Difference(NamedTuple):
+  """Two arms beside each other.
+
+  `spread` is the standard deviation of what one pair of seeds differs by, `count` the seeds.
+  """
+
+  means: tuple[float, float]
+  interval: Interval
+  spread: float
+  count: int
 
 
 def compare_seeds(
@@ -36,20 +48,25 @@ def compare_seeds(
       )
   found = {}
   for arm in (first, second):
-    runs = _runs(rows, arm)
+    runs = runs_of(rows, arm)
     if len(runs) < _FEWEST:
       known = ', '.join(sorted({printable(str(row['arm']))[:80] for row in rows}))
       raise ConfigError(
         f'arm {printable(arm)!r:.80} has {len(runs)} runs; expected {_FEWEST} seeds at least, of '
         f'one of the arms {known}'
       )
-    found[arm] = {seed: _numbers(row) for seed, row in runs.items()}
+    found[arm] = {seed: numbers_of(row) for seed, row in runs.items()}
   names = [
     name
     for name in next(iter(found[first].values()))
     if all(name in numbers for arm in found.values() for numbers in arm.values())
   ]
-  return {name: _compare(found[first], found[second], name, confidence) for name in names}
+  compared = {}
+  for name in names:
+    arms = ({seed: runs[name] for seed, runs in found[arm].items()} for arm in (first, second))
+    each = compare_numbers(*arms, confidence)
+    compared[name] = *each.means, each.interval
+  return compared
 
 
 def describe_seeds(
@@ -59,7 +76,7 @@ def describe_seeds(
   table = [('', first, second, f'{second} - {first}')]
   for name, (one, other, difference) in compare_seeds(rows, first, second, confidence).items():
     table.append((name, f'{one:.4f}', f'{other:.4f}', str(difference)))
-  counts = [len(_runs(rows, arm)) for arm in (first, second)]
+  counts = [len(runs_of(rows, arm)) for arm in (first, second)]
   note = f'{counts[0]} and {counts[1]} seeds; intervals of {confidence:.0%}'
   return '\n'.join([*aligned(table), note])
 
@@ -71,7 +88,9 @@ def rank_arms(rows: Sequence[Mapping[str, Any]], score: str) -> list[tuple[str, 
   DataError for numbers that are none.
   """
   named = dict.fromkeys(str(row['arm']) for row in rows if row.get('arm') is not None)
-  numbers = {arm: {seed: _numbers(row) for seed, row in _runs(rows, arm).items()} for arm in named}
+  numbers = {
+    arm: {seed: numbers_of(row) for seed, row in runs_of(rows, arm).items()} for arm in named
+  }
   found = {
     arm: {seed: each[score] for seed, each in runs.items() if score in each}
     for arm, runs in numbers.items()
@@ -104,12 +123,12 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
   return '\n'.join([*aligned(table), note])
 
 
-def _runs(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
+def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[str, Any]]:
   """Seed -> row, of an arm's runs that came to their end."""
   return {str(row['seed']): row for row in rows if row['arm'] == arm and not row.get('error')}
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
   scores, losses = row.get('scores') or {}, {name: row.get(name) for name in _LOSSES}
   if not isinstance(scores, Mapping):
     raise DataError(f'scores = {printable(scores)!r:.80}; expected an object of numbers')
@@ -125,17 +144,17 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
   return found
 
 
-def _compare(
-  first: Mapping[str, Mapping[str, float]],
-  second: Mapping[str, Mapping[str, float]],
-  name: str,
-  confidence: float,
-) -> tuple[float, float, Interval]:
-  one, other = ([arm[seed][name] for seed in sorted(arm)] for arm in (first, second))
+def compare_numbers(
+  first: Mapping[Any, float], second: Mapping[Any, float], confidence: float = 0.95
+) -> Difference:
+  """Compares two arms by one number, seed -> number; same seeds are pairs, others Welch's."""
+  one, other = (np.array([arm[seed] for seed in sorted(arm)]) for arm in (first, second))
   paired = set(first) == set(second)
   with warnings.catch_warnings():  # of pairs with one and the same difference: no width is right
     warnings.simplefilter('ignore', RuntimeWarning)
     test = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
-  low, high = map(float, test.confidence_interval(confidence))
-  means = float(np.mean(one)), float(np.mean(other))
-  return *means, Interval(means[1] - means[0], low, high)
+  means, ends = (float(one.mean()), float(other.mean())), test.confidence_interval(confidence)
+  value = means[1] - means[0]
+  low, high = (value if np.isnan(end) else float(end) for end in ends)
+  spread = (other - one).std(ddof=1) if paired else np.hypot(one.std(ddof=1), other.std(ddof=1))
+  return Difference(means, Interval(value, low, high), float(spread), min(len(one), len(other)))

@@ -13,6 +13,9 @@ an arm. A run that ended with numbers that were not finite has "error" as well, 
 scores that are null. The file is replaced as a whole with each row. So whatever kills a sweep, a
 run has one row or none, and then its folder knows how far it came.
 
+An arm {"of": "digits/video", "changes": {"sample": {"steps": 8}}} is a run that was trained before,
+its weights with changes of its configuration: it is evaluated alone, with each seed.
+
 Several processes may be at one sweep, on one machine or on several that share its disk: each takes
 a run that no other one holds.
 """
@@ -34,10 +37,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.resume import is_finished
+from mgjax.checkpoints.workdir import read_config
 from mgjax.core.config import flatten
-from mgjax.core.config_files import load_config
+from mgjax.core.config_files import change, load_config
 from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError, first_line
-from mgjax.core.files import read_json_lines, read_optional_json, write_bytes
+from mgjax.core.files import read_json_lines, read_optional_json, write_bytes, write_json
+from mgjax.core.runs.find import find_run
 from mgjax.core.settings import Count, checked
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
@@ -46,7 +51,7 @@ from mgjax.runtime.metrics import read_metrics, validation_loss
 from mgjax.runtime.workdir_lock import InUseError, hold
 from mgjax.training.run import train
 
-FILE = 'sweep.jsonl'
+FILE, OF = 'sweep.jsonl', 'of'
 # How and where a run is done, which may change between two calls: a row does not depend on it.
 FREE = (
   'mesh.', 'rules', 'data.threads', 'data.workers', 'train.limits.', 'train.checkpoints',
@@ -110,7 +115,7 @@ def run_sweep(
     for seed in _seeds(arm, seeds):
       config = base.copy_and_resolve_references()
       config.seed = seed
-      if place := config.train.get('checkpoints'):
+      if place := config.get('train', {}).get('checkpoints'):
         config.train.checkpoints = f'{place.rstrip("/")}/{arm}/seed_{seed}'
       runs.append(_Run(arm, seed, config, workdir / arm / f'seed_{seed}'))
   rows = _rows(workdir)
@@ -121,7 +126,8 @@ def run_sweep(
         f'arm {run.arm!r}, seed {run.seed} has a row of another configuration in '
         f'{os.fspath(workdir / FILE)!r}; give the arm another name, or delete row and folder'
       )
-    is_finished(run.config.to_dict(), run.folder)  # or of another configuration
+    if OF not in run.config:
+      is_finished(run.config.to_dict(), run.folder)  # or of another configuration
   elsewhere = 0
   for number, run in enumerate(runs, 1):
     title = f'run {number} of {len(runs)}, {run.arm}, seed {run.seed}'
@@ -199,6 +205,11 @@ def _done(workdir: pathlib.Path, run: _Run, evaluate: Evaluate | None) -> bool:
 def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
   """Brings a run to its end; returns its row without its name, None if a signal asked to stop."""
   config, folder = run.config, run.folder
+  if OF in config:
+    if evaluate is None:
+      raise ConfigError('a run that was trained before wants samples to be evaluated by')
+    _vary(config, folder)
+    return {'scores': _plain(evaluate(folder))}
   found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
   scores, failed = None, {}
   try:
@@ -219,6 +230,19 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
     'scores': scores,
     **failed,
   }
+
+
+def _vary(config: ConfigDict, folder: pathlib.Path) -> None:
+  """Makes a work directory of a run that was trained before, with changes of its configuration."""
+  of = find_run(config.of)
+  changed = read_config(of)
+  change(changed, flatten(config.to_dict().get('changes', {})))
+  for path in of.absolute().iterdir():
+    if not path.name.startswith(('.', 'config.json', 'evaluation')):
+      link = folder / path.name
+      link.unlink(missing_ok=True)
+      link.symlink_to(path)
+  write_json(folder / 'config.json', changed.to_dict())
 
 
 def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:

@@ -23,6 +23,18 @@ def get_config():
   return ConfigDict({{'arms': arms, 'seeds': (0,), 'samples': 27}})
 """
 
+SAMPLED = """
+from ml_collections import ConfigDict
+
+def get_config():
+  arms = {
+    f'steps_{steps}': {'of': 'digits/few_steps', 'changes': {'sample': {'steps': steps}}}
+    for steps in (1, 4)
+  }
+  reference = {'steps': 4}
+  return ConfigDict({'arms': arms, 'seeds': (0,), 'samples': 27, 'reference': reference})
+"""
+
 
 @pytest.mark.slow
 def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
@@ -40,3 +52,15 @@ def test_an_experiment_is_run_goes_on_and_is_correlated(tiny_runs, tmp_path):
   done = binaries.finish('scaling', 'correlate', f'--workdir={workdir}', '--score=diversity')
   assert 'rank correlation' in done.stdout, done.stderr
   assert done.stdout.endswith(f'{workdir}/predictor.json\n')
+
+
+@pytest.mark.slow
+def test_samplers_of_one_model_are_arms_and_near_to_a_reference_as_they_are(tmp_path):
+  config, workdir = tmp_path / 'sampled.py', tmp_path / 'runs'
+  config.write_text(SAMPLED)
+  done = binaries.finish('scaling', 'run', f'--config={config}', f'--workdir={workdir}')
+  assert done.stdout == f'{workdir}/sweep.jsonl\n', done.stderr
+  rows = [json.loads(line) for line in (workdir / 'sweep.jsonl').read_text().splitlines()]
+  one, four = (row['scores'] for row in rows)
+  assert four['psnr'] == pytest.approx(78.1, abs=0.1)  # itself: 255^2 over the floor of 1e-3
+  assert one['psnr'] < 40 and one['all'] > 0.8 and 'all, real clips' in one

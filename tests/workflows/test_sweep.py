@@ -7,8 +7,11 @@ import types
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
+from mgjax.core.runs.find import find_run
 from mgjax.evaluation.metrics.intervals import compare_rows
 from mgjax.runtime.goodput import read_lines
 from mgjax.runtime.metrics import read_metrics
@@ -218,3 +221,24 @@ def test_numbers_that_are_not_finite_are_a_row_and_the_next_run_trains(tmp_path)
   bad, good = read_rows(tmp_path)
   assert bad['error'] and bad['loss'] is None and bad['scores'] is None and bad['versions']
   assert 'error' not in good and good['steps'] == 8 and good['scores']
+
+
+def test_a_run_that_is_there_is_evaluated_with_changes_and_stays_as_it_is(tmp_path, monkeypatch):
+  monkeypatch.setattr(sweep, 'train', never)
+  of = find_run('digits/few_steps')
+  before = {path.name: path.stat().st_mtime_ns for path in of.iterdir()}
+  arm = {'one': ConfigDict({'of': 'digits/few_steps', 'changes': {'sample': {'steps': 1}}})}
+
+  def steps(workdir):
+    (workdir / 'evaluation.json').write_text('{}')
+    return {'steps': read_config(workdir).sample.steps, 'passed': load_params(workdir)[1]['step']}
+
+  assert run_sweep(arm, [0, 1], tmp_path, evaluate=steps)
+  assert [row['scores']['steps'] for row in read_rows(tmp_path)] == [1, 1]
+  assert run_sweep(arm, [0, 1], tmp_path, evaluate=never)
+  assert before == {path.name: path.stat().st_mtime_ns for path in of.iterdir()}
+  with pytest.raises(ConfigError, match='wants samples'):
+    run_sweep(arm, [2], tmp_path)
+  wrong = {'two': ConfigDict({'of': 'digits/few_steps', 'changes': {'sample': {'stepz': 1}}})}
+  with pytest.raises(ConfigError, match=r'sample\.stepz; did you mean sample\.steps'):
+    run_sweep(wrong, [0], tmp_path, evaluate=steps)

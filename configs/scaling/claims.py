@@ -1,0 +1,533 @@
+r"""The report's claims, each tried in small; docs/claims.md is made of their records.
+
+python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
+  --out=docs/claims.md
+
+That trains nothing. The experiments behind it, some minutes of one core a run, of what ships and of
+latents that the first command makes; several processes of one command share the runs:
+
+python -m launch.data encode --config=configs/digits/video.py --output=runs/claims/latents \
+  --config.autoencoder=digits/autoencoder
+python -m launch.scaling run --config=configs/scaling/claims.py:video --workdir=runs/claims/video
+python -m launch.scaling run --config=configs/scaling/claims.py:sampling \
+  --workdir=runs/claims/sampling
+python -m launch.scaling run --config=configs/scaling/claims.py:autoencoder \
+  --workdir=runs/claims/autoencoder
+python -m launch.scaling run --config=configs/scaling/claims.py:spots --workdir=runs/claims/spots
+python -m launch.scaling run --config=configs/scaling/claims.py:windows \
+  --workdir=runs/claims/windows
+python -m launch.scaling run --config=configs/scaling/claims.py:sound_windows \
+  --workdir=runs/claims/sound_windows
+python -m launch.scaling run --config=configs/scaling/claims.py:same --workdir=runs/claims/same
+
+The sweep.jsonl of each is docs/records/claims_<name>.jsonl. With claims.py:video,large all of a
+group that is trained is half as wide again and as deep again, for twice the steps: one size up.
+"""
+
+from ml_collections import ConfigDict
+
+from mgjax.core.errors import ConfigError
+
+from ..digits import autoencoder, video
+from ..tae import spots
+
+SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
+STEPS = {'video': 2000, 'autoencoder': 500, 'same': 300}
+LARGE = 1.5  # times the width and the depth
+
+
+def get_config(what: str = '') -> ConfigDict:
+  if not what:
+    groups = ({'title': title, 'claims': claims} for title, claims in CLAIMS.items())
+    return ConfigDict({'groups': tuple(groups), 'same': SAME})
+  group, _, size = what.partition(',')
+  if group not in EXPERIMENTS or size not in ('', 'large'):
+    raise ConfigError(f'{what!r}: expected one of {", ".join(EXPERIMENTS)}, and ,large behind it')
+  config = EXPERIMENTS[group]()
+  for arm in config.arms.values() if size else ():
+    _enlarge(arm)
+  return config
+
+
+def _enlarge(arm: ConfigDict) -> None:
+  if 'train' not in arm:
+    raise ConfigError('large is of groups that are trained')
+  if arm.component == 'video':
+    arm.model.update(dim=192, heads=6, mlp_dim=576, depth=6, unroll=6)
+  else:
+    arm.model.widths = tuple(int(LARGE * width) for width in arm.model.widths)
+  _train(arm, 2 * arm.train.steps)
+
+
+def _train(config: ConfigDict, steps: int) -> ConfigDict:
+  config.train.steps = config.train.evaluate_every = config.train.save_every = steps
+  return config
+
+
+def _experiment(
+  arms: dict, seeds: tuple[int, ...] = SEEDS, samples: int = 216, **more
+) -> ConfigDict:
+  return ConfigDict({'arms': arms, 'seeds': seeds, 'samples': samples, **more})
+
+
+def _video(steps: int = STEPS['video']) -> ConfigDict:
+  config = video.get_config()
+  config.autoencoder, config.data.latents = 'digits/autoencoder', 'runs/claims/latents'
+  return _train(config, steps)
+
+
+def video_arms() -> ConfigDict:
+  names = ('report', 'videos_alone', 'frame_captions', 'times_0', 'words', 'both_encoders')
+  arms = {name: _video() for name in names}
+  del arms['videos_alone'].buckets['image']
+  # 'the yellow digit 3': what a caption of one frame says.
+  arms['frame_captions'].model.conditionings.text.length = 19
+  arms['times_0'].objective.time.mean = 0.0
+  words = {'kind': 'word_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 12}
+  arms['words'].model.conditionings.text = ConfigDict(words)
+  both = arms['both_encoders']
+  both.model.conditionings.words = ConfigDict(words)
+  both.objective.dropout.words = 0.1
+  return _experiment(arms)
+
+
+def sampling_arms() -> ConfigDict:
+  ways: dict = {}
+  for steps in (8, 25, 50, 250):
+    ways[f'linear_{steps}'] = {'steps': steps, 'schedule': {'emulated': steps}}  # by the formula
+    ways[f'linear_quadratic_{steps}'] = {'steps': steps}
+  del ways['linear_quadratic_250']
+  for steps in (4, 25):
+    ways[f'midpoint_{steps}'] = {'solver': 'midpoint', 'steps': steps}
+  arms = {name: {'of': 'digits/video', 'changes': {'sample': way}} for name, way in ways.items()}
+  reference = {'schedule': {'name': 'linear'}, 'steps': 1000, 'solver': 'euler'}
+  return _experiment(arms, samples=54, reference=reference)
+
+
+def autoencoder_arms() -> ConfigDict:
+  names = ('temporal', 'full', 'frame_by_frame')
+  arms = {name: _train(autoencoder.get_config(), STEPS['autoencoder']) for name in names}
+  arms['full'].model.temporal = 'full'
+  arms['frame_by_frame'].model.update(temporal=False, strides=((1, 1, 1), (1, 1, 1)))
+  for arm in arms.values():
+    arm.optimizer.name = 'muon'
+  return _experiment(arms, samples=64)
+
+
+def spots_arms() -> ConfigDict:
+  arms = {'before': spots.get_config(), 'without': spots.get_config('tuned')}
+  arms['with'] = spots.get_config('tuned')
+  arms['with'].objective.outlier = 1e5
+  for name in ('without', 'with'):
+    arms[name].start_from = 'runs/claims/spots/before/seed_0'
+  config = _experiment(arms, samples=16)
+  config.seeds = ConfigDict({'before': (0,), 'without': SEEDS, 'with': SEEDS})
+  return config
+
+
+def windows_arms() -> ConfigDict:
+  arms = {'upsampler': {'of': 'digits/upsampler'}}
+  return _experiment(arms, samples=6, evaluate={'long': 4})
+
+
+def sound_windows_arms() -> ConfigDict:
+  return _experiment({'audio': {'of': 'digits/audio'}}, samples=8, evaluate={'long': 4})
+
+
+def same_arms() -> ConfigDict:
+  return _experiment({'report': _video(STEPS['same'])}, seeds=tuple(range(16)))
+
+
+EXPERIMENTS = {
+  'video': video_arms, 'sampling': sampling_arms, 'autoencoder': autoencoder_arms,
+  'spots': spots_arms, 'windows': windows_arms, 'sound_windows': sound_windows_arms,
+  'same': same_arms,
+}  # fmt: skip
+
+SAME = {
+  'records': 'claims_same',
+  'arm': 'report',
+  'margins': {'colour': 0.05, 'validation_loss': 0.01},
+}
+
+
+def claim(says: str, where: str, report: str, **rest) -> dict:
+  return {'says': says, 'where': where, 'report': report, **rest}
+
+
+def ablation(first: str, second: str, score: str = 'all', margin: float = 0.05, **rest) -> dict:
+  return {'records': 'claims_video', 'first': first, 'second': second, 'score': score,
+          'margin': margin, **rest}  # fmt: skip
+
+
+_EDITING = {'records': 'claims_editing', 'score': 'five_tasks', 'margin': 0.05}
+_PERSON = {'records': 'claims_personalization', 'margin': 0.05}
+_NEAR = {'records': 'claims_sampling', 'score': 'psnr', 'margin': 1.0}
+_AGAIN = {'records': 'claims_autoencoder', 'score': 'psnr', 'margin': 0.5}
+_SEAMS = 'ratios/upsampled'
+_ALONE = ', windows that share nothing'
+
+_SEAMLESS = {
+  'records': 'claims_windows', 'first': 'upsampler', 'second': 'upsampler', 'better': -1
+}  # fmt: skip
+
+CLAIMS = {
+  'Text to video': (
+    claim(
+      'flow matching follows captions better than diffusion',
+      '§3.6.2, Table 8',
+      '+16.5 quality, +7.1 alignment, net wins',
+      records='ablations',
+      first='v_prediction',
+      second='flow',
+      score='all',
+      margin=0.05,
+    ),
+    claim(
+      'the same in the world of solids, by colours',
+      '§3.6.2, Table 8',
+      'as above',
+      records='flow_and_diffusion_solids',
+      first='v_prediction',
+      second='depthwise',
+      score='colour',
+      margin=0.05,
+    ),
+    claim(
+      "Llama's block follows captions better than DiT's",
+      '§3.6.2, Tables 8 and 9',
+      '+18.6 quality, +12.6 alignment, net wins',
+      records='ablations',
+      first='dit',
+      second='flow',
+      score='all',
+      margin=0.05,
+    ),
+    claim(
+      'captions of videos are better than those of frames, by the motion',
+      '§3.6.2, Table 8',
+      '-.8 quality, +10.8 alignment, +10.7 motion',
+      **ablation('frame_captions', 'report', 'direction'),
+      note='a caption of one frame cannot say where a digit goes, and so the arm does not read it',
+    ),
+    claim(
+      'and cost no quality, by the digit',
+      '§3.6.2, Table 8',
+      '-.8 quality',
+      **ablation('frame_captions', 'report', 'digit', equal=True),
+    ),
+    claim(
+      'a warm start on images helps',
+      '§3.2.2',
+      'the recipe, not ablated',
+      records='ablations',
+      first='flow',
+      second='warm',
+      score='all',
+      margin=0.05,
+    ),
+    claim(
+      'images beside videos help',
+      '§3.2.2',
+      'the recipe, not ablated',
+      **ablation('videos_alone', 'report'),
+    ),
+    claim(
+      'times around 0 (logit-normal) are right',
+      '§3.4.1',
+      'the recipe, not ablated',
+      **ablation('report', 'times_0', equal=True),
+      note='which way a digit goes is settled at t < .1, where times around 0 hardly train; at '
+      'scale, with larger latents and far longer, that may be otherwise',
+    ),
+    claim(
+      'two encoders of text are better than one of bytes',
+      '§3.1.3',
+      'three encoders, not ablated',
+      **ablation('report', 'both_encoders'),
+      note='neither is pre-trained here: what UL2 and MetaCLIP bring of language is not asked',
+    ),
+    claim(
+      'an encoder of bytes is as good as one of words',
+      '§3.1.3',
+      'three encoders, not ablated',
+      **ablation('words', 'report', equal=True),
+    ),
+    claim(
+      'rewritten prompts are followed better',
+      '§3.4.3',
+      'a recipe, not ablated',
+      note='a language model that rewrites is not to be had without a network',
+    ),
+  ),
+  'Stages and averages': (
+    claim(
+      'stages of resolution are better than the last one alone, for equal compute',
+      '§3.2.2',
+      'the recipe, not ablated',
+      records='claims_stages',
+      first='last_stage_alone',
+      second='stages',
+      score='validation_loss',
+      better=-1,
+      margin=0.01,
+      note='.277 beside .339, one seed each',
+    ),
+    claim(
+      'the average of finetunes is better than the best of them',
+      '§3.3',
+      'the recipe, not ablated',
+      records='claims_stages',
+      first='best_finetune',
+      second='average',
+      score='validation_loss',
+      better=-1,
+      margin=0.001,
+      note='.2702 beside .2736; one seed of three finetunes',
+    ),
+  ),
+  'Sampling': (
+    claim(
+      '25 linear-quadratic steps are nearer to 1,000 linear ones than 25 linear ones',
+      '§3.4.2, Figure 10',
+      'seen in pictures',
+      **_NEAR,
+      first='linear_25',
+      second='linear_quadratic_25',
+    ),
+    claim(
+      '50 linear-quadratic steps are as near as 250 linear ones',
+      '§3.4.2, Figure 10',
+      '50 do what 250 do',
+      **_NEAR,
+      first='linear_250',
+      second='linear_quadratic_50',
+      equal=True,
+    ),
+    claim(
+      '25 linear-quadratic steps show what captions say as often as 250 linear ones',
+      '§3.4.2, Figure 10',
+      '50 do what 250 do',
+      records='claims_sampling',
+      first='linear_250',
+      second='linear_quadratic_25',
+      score='all',
+      equal=True,
+      margin=0.05,
+    ),
+    claim(
+      '8 linear-quadratic steps are nearer than 8 linear ones',
+      '§3.4.2, Figure 10',
+      'of 50 steps',
+      **_NEAR,
+      first='linear_8',
+      second='linear_quadratic_8',
+    ),
+    claim(
+      "Euler's steps are as near as the midpoint method's of as many passes",
+      '§3.4.2',
+      'Euler is as good',
+      **_NEAR,
+      first='midpoint_25',
+      second='linear_quadratic_50',
+      equal=True,
+    ),
+    claim(
+      'the same of eight passes',
+      '§3.4.2',
+      'Euler is as good',
+      **_NEAR,
+      first='midpoint_4',
+      second='linear_quadratic_8',
+      equal=True,
+    ),
+  ),
+  'Autoencoder': (
+    claim(
+      'compression in time keeps as much as frame by frame',
+      '§3.1.1, Table 11',
+      'better at equal compression',
+      **_AGAIN,
+      first='frame_by_frame',
+      second='temporal',
+      equal=True,
+      note='frame by frame has four times the latents here',
+    ),
+    claim(
+      '3D convolutions keep a little more than 2.5D',
+      '§3.1.1, Table 12',
+      '+.29 dB, and a worse Frechet distance',
+      **_AGAIN,
+      first='temporal',
+      second='full',
+    ),
+    claim(
+      'the outlier penalty takes the spots away, by the highest norm',
+      '§3.1.1, Table 13, Figure 5',
+      'spots go',
+      records='claims_spots',
+      first='without',
+      second='with',
+      score='norm',
+      better=-1,
+      margin=0.5,
+    ),
+    claim(
+      'and clips come back better',
+      '§3.1.1, Table 13',
+      '+.82 dB of videos',
+      records='claims_spots',
+      first='without',
+      second='with',
+      score='psnr',
+      margin=0.5,
+    ),
+  ),
+  'Upsampler and longer clips': (
+    claim(
+      'MultiDiffusion takes away seams between tiles, by the jump across them over that elsewhere',
+      '§3.1.5',
+      'seams go',
+      **_SEAMLESS,
+      first_score=f'{_SEAMS}/across tiles{_ALONE}',
+      score=f'{_SEAMS}/across tiles',
+      margin=0.2,
+    ),
+    claim(
+      'and between windows in time, by the second difference there over that elsewhere',
+      '§3.1.5',
+      'seams go',
+      **_SEAMLESS,
+      first_score=f'{_SEAMS}/second difference{_ALONE}',
+      score=f'{_SEAMS}/second difference',
+      margin=0.05,
+      note='windows that share nothing have no seam in time either: digits move little in 6 frames',
+    ),
+    claim(
+      'sound of many windows is best by multi-diffusion, by false and missed onsets',
+      '§6.3.3',
+      'preferred',
+      records='claims_sound_windows',
+      first='audio',
+      second='audio',
+      first_score='alone/scores/missed',
+      score='multidiffusion/scores/missed',
+      better=-1,
+      margin=0.05,
+    ),
+  ),
+  'Personalization': (
+    claim(
+      'cross pairs undo the copying of the reference, by its turn',
+      '§4.2, Table 17',
+      '+26.1 naturalness',
+      **_PERSON,
+      first='paired',
+      second='cross_paired',
+      score='copied_turn',
+      better=-1,
+    ),
+    claim(
+      'and cost identity',
+      '§4.2, Table 17',
+      'identity lower',
+      **_PERSON,
+      first='paired',
+      second='cross_paired',
+      score='identity',
+      better=-1,
+      note='here they find more hands than before: after them all of the model has trained longer',
+    ),
+    claim(
+      'a vision tower that trains finds more than a frozen one',
+      '§4.2, Table 17',
+      '+16% identity',
+      **_PERSON,
+      first='frozen_tower',
+      second='trained_tower',
+      score='identity',
+    ),
+    claim(
+      'stages find as many as all at once',
+      '§4.2',
+      'the recipe',
+      **_PERSON,
+      first='at_once',
+      second='cross_paired',
+      score='identity',
+      equal=True,
+    ),
+    claim(
+      'and copy less',
+      '§4.2',
+      'the recipe',
+      **_PERSON,
+      first='at_once',
+      second='cross_paired',
+      score='copied_turn',
+      better=-1,
+    ),
+  ),
+  'Editing': (
+    claim(
+      'stage II (animated pictures) is better than stage I (pictures)',
+      '§5.2, Table 22',
+      '89.3 of 100 prefer II',
+      **_EDITING,
+      first='stage_1',
+      second='stage_2',
+    ),
+    claim(
+      'stage III (backtranslation) is better than stage II',
+      '§5.2',
+      'preferred',
+      **_EDITING,
+      first='stage_2',
+      second='stage_3',
+      note='for as many steps more stage II came to .67 as well, in one chain of another seed',
+    ),
+    claim(
+      'edits turned round teach more than edits as they are',
+      '§5.2, Table 21',
+      '70.2 of 100 prefer backtranslation',
+      **_EDITING,
+      first='chain_3_own_edits',
+      second='chain_3',
+      note='.67 beside .51',
+    ),
+    claim(
+      'animated pictures teach more than pictures',
+      '§5.2',
+      'the recipe',
+      **_EDITING,
+      first='chain_2_not_animated',
+      second='chain_2',
+      note='.62 beside .54',
+    ),
+  ),
+  'Scaling': (
+    claim(
+      "Llama 3's law predicts the best size: it grows as C^.46 to .54",
+      '§3.6.3, Figure 15',
+      'a reasonable predictor',
+      records='isoflop_images',
+      second='llama',
+      measure='size_exponent',
+      expected=0.5,
+      equal=True,
+      margin=0.04,
+      note='images of 1,400 handwritten digits run out of what a larger model could learn',
+    ),
+    claim(
+      'the loss tells which run is better',
+      '§3.6.2, Figure 15',
+      'validation loss and preference',
+      records='claims_predictor',
+      first_score='validation_loss',
+      score='all',
+      measure='rank_correlation',
+      better=-1,
+      margin=0.3,
+    ),
+  ),
+}
