@@ -13,7 +13,7 @@ MOVED = {  # old name -> the new command line, or what it begins with for those 
   'provenance': 'data inspect --input=out.mp4',
   'quickstart': 'train --config=configs/quickstart.py --workdir=runs/quickstart',
   'recipe': 'train',
-  'report': 'train --report',
+  'report': 'evaluate --workdir=runs/video',  # scores and samples; trackers have the curves
   'rewrite': 'data teach --input=prompts.txt --teacher=MODEL@URL --output=pairs.jsonl',
   'soundtrack': "sample --workdir=runs/sound/audio --video=in.mp4 --prompt='a dog barks'",
   'suite': 'sample --workdir=runs/video --suite=prompts.txt --out=videos/',
@@ -24,7 +24,6 @@ RENAMED = {
   'checkpoints': {'--runs': '--input', '--weights': '--shares', '--greedy': '--shares=greedy'},
   'encode': {'--workdir': '--output'},
   'recipe': {},
-  'report': {},
 }
 
 

@@ -5,11 +5,9 @@ python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/30b
 python -m launch.train --config=configs/digits/recipe.py --workdir=runs/recipe
 python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart
 python -m launch.train --config=configs/quickstart.py:my_clips/ --workdir=runs/mine
-python -m launch.train --report --workdir=runs/recipe
 A configuration with stages is a recipe: its stages run one after the other, each in a folder of
 --workdir, and a field of a stage is overridden as in --config.stages.joint.train.steps=2000. The
-quickstart is a recipe too: an autoencoder and a model from nothing, then samples, judged. --report
-writes report.html, the page of a run or a recipe, finished or not.
+quickstart is a recipe too: an autoencoder and a model from nothing, then samples, judged.
 On several hosts each of them runs it, with a --workdir that all share; see launch/recipes/.
 """
 
@@ -17,7 +15,7 @@ from absl import flags
 
 from . import command_line
 
-_CONFIG = command_line.define_config('configs/digits/autoencoder.py', unless=('report',))
+_CONFIG = command_line.define_config('configs/digits/autoencoder.py')
 _WORKDIR = command_line.define_required(
   'workdir', 'runs/autoencoder', 'Directory of this run: checkpoints, metrics; of a recipe: stages.'
 )
@@ -27,16 +25,10 @@ _NEW_DATA = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print parameters and shapes, of a recipe its stages; then stop.'
 )
-_REPORT = flags.DEFINE_bool('report', False, 'Write the page of a run or a recipe, and stop.')
 
 
 def main(_) -> None:
   workdir, config = _WORKDIR.value, _CONFIG.value
-  if _REPORT.value:
-    from mgjax.runtime.report.write import write_report
-
-    print(write_report(workdir))
-    return
   if command_line.print_config(config):
     return
   import mgjax
@@ -54,8 +46,9 @@ def main(_) -> None:
   distributed.check_shared(workdir)
   if not stages:
     mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=phases.since_start())
-  elif recipe.run_recipe(fields, workdir):
-    print(quickstart.shown(fields, workdir), end='')
+  elif not recipe.run_recipe(fields, workdir):
+    return
+  print(quickstart.shown(fields, workdir), end='')
 
 
 if __name__ == '__main__':

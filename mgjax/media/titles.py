@@ -14,11 +14,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
 
 _DRAWN = 1000  # characters of a title that are looked at
-_KEY, _LONGEST, _MOST = 'Description', 300, 64  # letters of a title in a PNG; titles
+_LONGEST, _MOST = 300, 64  # letters of a title in a PNG; titles
 
 
 def draw_title(
@@ -87,17 +86,7 @@ def write_sheet(path: str | os.PathLike[str], sheet: Image.Image, titles: Sequen
   """Writes a PNG, atomically, that holds its titles as a text too."""
   info = PngImagePlugin.PngInfo()
   lines = [' '.join(title[:_LONGEST].split()).replace('\0', '') for title in titles[:_MOST]]
-  info.add_itxt(_KEY, '\n'.join(lines).encode('utf-8', 'replace').decode())
+  info.add_itxt('Description', '\n'.join(lines).encode('utf-8', 'replace').decode())
   buffer = io.BytesIO()
   sheet.save(buffer, 'PNG', pnginfo=info)
   write_bytes(path, buffer.getvalue())
-
-
-def read_titles(path: str | os.PathLike[str]) -> list[str]:
-  """Reads the titles of a sheet; [] of a file without any, or that is no picture."""
-  try:
-    with Image.open(path, formats=['PNG']) as sheet:
-      text = sheet.info.get(_KEY, '')
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-    return []
-  return [printable(line)[:_LONGEST] for line in text.split('\n')[:_MOST] if line.strip()]

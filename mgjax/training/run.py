@@ -38,7 +38,6 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_initialise, make_place, put_batch
 from mgjax.runtime.metrics import reached_step, validation_loss
 from mgjax.runtime.progress import Progress
-from mgjax.runtime.report.write import report_at_end
 from mgjax.runtime.session import Session, run_session, signals_only
 from mgjax.runtime.trackers import RunLog, Tracker, make_trackers
 from mgjax.training.adversarial import make_adversarial_step
@@ -176,7 +175,6 @@ def train(
         threads=config.data.threads, workers=config.data.get('workers', 0),
       )
     )  # fmt: skip
-    around.enter_context(report_at_end(workdir))
     around.enter_context(naming_samples(spec.buckets, settings.seed, begin))
     return run_loop(
       state, step, loader, hooks, settings,

@@ -128,17 +128,24 @@ def earlier_report(
 
 
 def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
-  """Returns what a finished recipe that ends with samples tells people; '' of any other one."""
-  workdir, stage = pathlib.Path(workdir), config['stages'][config['order'][-1]]
+  """Returns what a finished run or recipe tells people.
+
+  Of a recipe that ends with samples these are their scores, with intervals, their files and a
+  command for more of them; of all it is how to see the curves, where TensorBoard got them.
+  """
+  workdir, told = pathlib.Path(workdir), []
+  stage = config['stages'][config['order'][-1]] if 'stages' in config else {}
   report = earlier_report(workdir, _about(stage, workdir)) if 'judge' in stage else None
-  if report is None:
-    return ''
-  text, paths = report
-  record = open_checkpoints(workdir / stage['of']).newest_record() or {'meta': {'notes': {}}}
-  words = describe_words(words_in(record['meta']['notes']))
-  told = ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
-  told += ['', 'Make your own:', _command(stage, workdir, paths)]
-  return '\n'.join(told) + '\n'
+  if report is not None:
+    text, paths = report
+    record = open_checkpoints(workdir / stage['of']).newest_record() or {'meta': {'notes': {}}}
+    words = describe_words(words_in(record['meta']['notes']))
+    told += ['', text, '', *map(str, paths), *(['', *textwrap.wrap(words, 100)] if words else [])]
+    told += ['', 'Make your own:', _command(stage, workdir, paths)]
+  if [*workdir.glob('tensorboard'), *workdir.glob('*/tensorboard')]:
+    told += ['', 'Curves and samples of training (pip install tensorboard):']
+    told.append(shlex.join(['tensorboard', f'--logdir={workdir}']))
+  return '\n'.join([*told, ''])
 
 
 def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathlib.Path]) -> str:

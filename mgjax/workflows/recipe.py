@@ -34,7 +34,6 @@ from mgjax.core.files import read_optional_json, write_json
 from mgjax.parallel.distributed import agreed
 from mgjax.registry import make_spec
 from mgjax.runtime.progress import in_stage
-from mgjax.runtime.report.write import SECONDS, read_seconds, report_at_end
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.average_runs import REPORT, AverageCandidate, average_runs
@@ -43,7 +42,8 @@ from mgjax.workflows.dry_run import dry_run
 from mgjax.workflows.encode import encode
 from mgjax.workflows.quickstart import is_judged, judge_samples
 
-RECIPE = 'recipe.json'  # what there is to do, and what is done of what leaves no checkpoint
+RECIPE = 'recipe.json'  # what is done of what leaves no checkpoint
+SECONDS = 'seconds.json'  # what each stage took
 POINTERS = ('start_from', 'autoencoder')
 TRAIN, ENCODE, AVERAGE, SAMPLES = 'train', 'encode', 'average', 'samples'  # kinds of stages
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
@@ -198,8 +198,7 @@ def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bo
 
 
 def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
-  log, seconds = _Log(workdir, stages), read_seconds(workdir)
-  log.write()
+  log, seconds = _Log(workdir), _read_seconds(workdir)
   for number, stage in enumerate(stages, 1):
     title, began = f'stage {number} of {len(stages)}: {stage.name}', time.monotonic()
     try:
@@ -207,7 +206,7 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
         _log.info('%s is done', title)
         continue
       _log.info('%s%s', title, f', on {" and ".join(stage.after)}' if stage.after else '')
-      with report_at_end(workdir), in_stage(number, len(stages)):
+      with in_stage(number, len(stages)):
         try:
           ended = KINDS[stage.kind].work(stage)
         finally:
@@ -224,6 +223,15 @@ def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
       return False
     log.note(stage)
   return True
+
+
+def _read_seconds(workdir: pathlib.Path) -> dict[str, float]:
+  """What each stage took so far; {} of a damaged file, with a warning."""
+
+  def right(seconds: Any) -> bool:
+    return all(type(each) in (int, float) and 0 <= each < 2**53 for each in seconds.values())
+
+  return read_optional_json(workdir / SECONDS, right) or {}
 
 
 def _train(stage: Stage) -> bool:
@@ -272,27 +280,13 @@ KINDS = {
 
 
 class _Log:
-  """What a recipe leaves beside its stages."""
+  """Knows what of a recipe is done."""
 
-  def __init__(self, workdir: pathlib.Path, stages: list[Stage]):
-    self._workdir, self._path = workdir, workdir / RECIPE
+  def __init__(self, workdir: pathlib.Path):
+    self._path = workdir / RECIPE
     # Without it what is encoded is looked at again, and found to be there.
     right = lambda known: all(isinstance(each, str) for each in known['encoded'].values())  # noqa: E731
     self._encoded = (read_optional_json(self._path, right) or {}).get('encoded', {})
-    self._stages = [
-      {
-        'name': stage.name,
-        'kind': stage.kind,
-        'folder': stage.workdir.name,
-        'after': list(stage.after),
-        'steps': stage.config.train.steps if stage.kind == TRAIN else None,
-      }
-      for stage in stages
-    ]
-
-  def write(self) -> None:
-    if jax.process_index() == 0:
-      write_json(self._path, {'stages': self._stages, 'encoded': self._encoded})
 
   def done(self, stage: Stage) -> bool:
     """Says whether there is nothing left to do; raises ConfigError if something else was done."""
@@ -303,7 +297,8 @@ class _Log:
     """Remembers that a stage is done, where its files alone do not say so at once."""
     if stage.kind == ENCODE:
       self._encoded[stage.name] = stage.digest
-      self.write()
+      if jax.process_index() == 0:
+        write_json(self._path, {'encoded': self._encoded})
 
 
 def heartbeat(config: Mapping[str, Any]) -> int:
@@ -320,7 +315,7 @@ def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) 
     ConfigError: as `plan`, or a stage was begun with another configuration.
   """
   stages, paragraphs = plan_stages(config, workdir), []
-  log = _Log(pathlib.Path(workdir), stages)
+  log = _Log(pathlib.Path(workdir))
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']
     lines[0] += f', on {" and ".join(stage.after)}' if stage.after else ''

@@ -42,7 +42,7 @@ CASES = {
   ),
   'no configuration': (
     ['train', '--workdir={tmp}/w'], 2,
-    r'^train\.py: --config is missing; for example --config=configs/\S+\.py, or --report$',
+    r'^train\.py: --config is missing; for example --config=configs/\S+\.py$',
   ),
   'no work directory': (
     ['train', VIDEO], 2,
@@ -159,7 +159,6 @@ def mgjax(*words):
   ('old', 'new'),
   [
     (['recipe', '--workdir=w', '--config=a b'], "train --workdir=w '--config=a b'"),
-    (['report', '--workdir=w'], 'train --report --workdir=w'),
     (['encode', '--workdir=w', '--process=1'], 'data encode --output=w --process=1'),
     (['checkpoints', 'average', '--runs=a,b', '--greedy'], 'weights average --input=a,b --shares='),
     *(([name], moved.MOVED[name]) for name in sorted(set(moved.MOVED) - set(moved.RENAMED))),

@@ -85,11 +85,17 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   text = quickstart.shown(config.to_dict(), workdir)
   paths = [line for line in text.splitlines() if line.startswith(str(workdir))]
   assert '27 videos of 27 captions' in text and paths and all(map(os.path.exists, paths))
-  assert 'Scores' in (workdir / 'report.html').read_text()
+  assert f'\ntensorboard --logdir={workdir}\n' in text
   monkeypatch.delattr(recipes, 'judge_samples')  # what is judged is not judged again
   assert (
     run_recipe(config.to_dict(), workdir) and quickstart.shown(config.to_dict(), workdir) == text
   )
+
+
+def test_a_run_says_how_to_see_its_curves_where_tensorboard_got_them(tiny_runs, tmp_path):
+  config, workdir = tiny.video(tiny_runs).to_dict(), tiny_runs / 'video'
+  assert quickstart.shown(config, workdir).endswith(f'\ntensorboard --logdir={workdir}\n')
+  assert quickstart.shown(config, tmp_path) == ''
 
 
 def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_path):

@@ -1,6 +1,5 @@
 """Made pictures of somebody become references if they show them; others have reasons."""
 
-import itertools
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +11,6 @@ from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.records.reader import Records, write_records
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.media.titles import read_titles
 from mgjax.media.video import write_video
 from mgjax.personalization.pipeline import PersonalizationPipeline
 from mgjax.workflows.cross_pairs import CrossPairSettings, PairedClips, Seen, make_cross_pairs
@@ -152,7 +150,10 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
   }
   assert (result.made, result.kept, result.rows) == (16, 4, 2)
   sheets = sorted((tmp_path / 'made' / PICTURES).iterdir())
-  titles = list(itertools.chain(*map(read_titles, sheets)))
+  titles = []
+  for path in sheets:
+    with Image.open(path) as sheet:
+      titles += sheet.info['Description'].split('\n')
   assert titles[2] == 'dropped, another person (cosine 0.299): clip 0, green'
   assert "dropped, no face in the clip's first frame: clip 1" in titles
   assert 'another person' in (tmp_path / 'made' / PAGE).read_text()

@@ -5,10 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records, verify_records
-from mgjax.media.titles import read_titles
 from mgjax.workflows.make_pairs import PAGE, PICTURES, Pair, make_pairs
 from mgjax.worlds.digits.clips import Digits
 
@@ -80,7 +80,10 @@ def test_kept_pairs_are_rows_and_the_page_shows_all(undisturbed):
   assert 'too dark &amp; &lt;dull&gt;' in page and '<dull>' not in page
   sheets = sorted((directory / PICTURES).iterdir())
   assert re.findall(r'src="([^"]+)"', page) == [f'{PICTURES}/{path.name}' for path in sheets]
-  titles = [title for path in sheets for title in read_titles(path)]
+  titles = []
+  for path in sheets:
+    with Image.open(path) as sheet:
+      titles += sheet.info['Description'].split('\n')
   assert len(titles) == len(every)
   for title, pair in zip(titles, every, strict=True):
     state = f'dropped, {DARK}' if pair.reason else 'kept'

@@ -1,4 +1,4 @@
-"""Draws line charts, histograms, funnels and intervals as SVG; `page` has their styles.
+"""Draws histograms, funnels and intervals as SVG; `page` has their styles.
 
 Each returns an SVG element, with its legend where it has one; '' where there is nothing to draw.
 """
@@ -11,57 +11,20 @@ import numpy as np
 
 from mgjax.core.typing import Num
 
-Points = Sequence[tuple[float, float]]
-
 WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
 APART = 70  # names of vertical lines that are nearer to one another are left out
-MOST = 400  # points of a curve that are drawn; of more, the lowest and highest of each stretch
-DECADES = 1.5  # that values span from which on their axis is logarithmic
 BINS = 40  # of a histogram
 NAMES, ROW = 190, 24  # width of the names, and height of a row, of rows that have names
 _TAIL = 0.5  # percent of the values at either end that may lie beyond a histogram's axis
 _ABOVE = 14  # pixels over the bars, for the names of lines
 _NUMBERS = 58  # pixels beside the bars of a funnel
 _LETTER, _LETTERS = 6, 30  # pixels of a letter, about, and letters of a row's name
-# Of curves, by their number, on white and on dark paper.
+# Of groups, by their number, on white and on dark paper.
 COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
 DARK_COLOURS = (
   '#6cb2f0', '#f2925e', '#6fcf85', '#cf9ae6', '#dcb347', '#b8bcc2', '#f285ab', '#4fc3d7'
 )  # fmt: skip
-
-
-def chart(
-  title: str, curves: Mapping[str, Points], marks: Mapping[str, float] | None = None
-) -> str:
-  """Draws curves, name -> (x, y) by ascending x, over one another.
-
-  What is not finite is left out. `marks` are vertical lines, name -> x.
-  """
-  kept = {
-    name: [p for p in points if all(map(math.isfinite, p))] for name, points in curves.items()
-  }
-  kept = {name: thinned(points) for name, points in kept.items() if points}
-  if not kept:
-    return ''
-  xs, ys = zip(*(point for points in kept.values() for point in points), strict=True)
-  logarithmic = min(ys) > 0 and math.log10(max(ys) / min(ys)) > DECADES
-  across = _axis(min(0.0, *xs), max(xs), LEFT, WIDTH - RIGHT)
-  up = _axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP, logarithmic)
-  below = ticks(min(0.0, *xs), max(xs))
-  parts = [_line(across(x), HEIGHT - BOTTOM, across(x), HEIGHT - BOTTOM + 4) for x in below]
-  parts += _grid(across, below, up, ticks(min(ys), max(ys), logarithmic))
-  parts += _marks(marks or {}, across)
-  said = []
-  for index, (name, points) in enumerate(kept.items()):
-    said.append(f'{name}: {format_number(points[-1][1])} at {format_number(points[-1][0])}')
-    path = ' '.join(f'{across(x):.1f},{up(y):.1f}' for x, y in points)
-    drawn = f'polyline points="{path}" style="stroke:{_colour(index)}"', '</polyline>'
-    if len(points) == 1:
-      x, y = path.split(',')
-      drawn = f'circle cx="{x}" cy="{y}" r="3" style="fill:{_colour(index)}"', '</circle>'
-    parts.append(f'<{drawn[0]}><title>{html.escape(said[-1])}</title>{drawn[1]}')
-  return _svg(title, parts, said) + _legend(kept, '\u2501')
 
 
 def histogram(
@@ -191,7 +154,7 @@ def _colour(index: int) -> str:
   return f'var(--c{index % len(COLOURS)})'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str = 'axis') -> str:
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
   return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
@@ -249,30 +212,10 @@ def _ends(values: np.ndarray, lines: Sequence[float]) -> tuple[float, float]:
   return (low - margin if low else low), high + margin
 
 
-def thinned(points: Points, most: int = MOST) -> list[tuple[float, float]]:
-  """Returns about `most` points at most: of each stretch the lowest and the highest, and the last.
-
-  So a spike of a single point is still visible.
-  """
-  if len(points) <= most:
-    return list(points)
-  size = -(-2 * len(points) // most)
-  kept = []
-  for start in range(0, len(points), size):
-    stretch = points[start : start + size]
-    kept += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
-  return kept if kept[-1] == points[-1] else [*kept, points[-1]]
-
-
-def ticks(low: float, high: float, logarithmic: bool = False) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
   """Returns two to eight round numbers in [low, high]; one where both are the same."""
   if high == low:
     return [low]
-  if logarithmic:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    step, within = -(-len(decades) // 6), (1, 3) if len(decades) < 5 else (1,)
-    found = [factor * 10.0**decade for decade in decades[::step] for factor in within]
-    return [value for value in found if low <= value <= high] or [low, high]
   rough = (high - low) / 5
   decade = 10.0 ** math.floor(math.log10(rough))
   step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough)

@@ -22,7 +22,7 @@ _STYLE = f"""
 :root{{color-scheme:light dark;{LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{DARK}}}}}
 body{{font:15px/1.4 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;
-color:var(--ink);background:var(--paper)}}a{{color:var(--c0)}}h1{{overflow-wrap:anywhere}}
+color:var(--ink);background:var(--paper)}}h1{{overflow-wrap:anywhere}}
 .wide{{overflow-x:auto;margin:1em 0}}table{{border-collapse:collapse}}
 td,th{{padding:.2em .8em .2em 0;text-align:right;white-space:nowrap}}
 td:first-child,th:first-child{{text-align:left}}thead th{{border-bottom:1px solid var(--axis)}}
@@ -30,11 +30,10 @@ tbody th{{font-weight:inherit}}caption{{text-align:left;font-weight:600}}
 .charts,.shown{{display:flex;flex-wrap:wrap;gap:8px 20px}}.charts>div{{width:520px;max-width:100%}}
 figure{{margin:0}}figcaption{{max-width:160px;font-size:13px}}img{{max-width:100%;height:auto}}
 video{{width:160px;max-width:100%;image-rendering:pixelated;display:block}}
-@media (prefers-reduced-motion:reduce){{.moving{{display:none}}}}
-svg{{width:100%;display:block;fill:none}}polyline{{stroke-width:1.6}}
+svg{{width:100%;display:block;fill:none}}
 text{{font-size:11px;fill:var(--soft)}}text.title{{font-size:13px;font-weight:600;fill:var(--ink)}}
 text.x{{text-anchor:middle}}text.y{{text-anchor:end}}.grid{{stroke:var(--grid)}}
-.axis{{stroke:var(--axis)}}.mark{{stroke:var(--axis);stroke-dasharray:3 3}}
+.mark{{stroke:var(--axis);stroke-dasharray:3 3}}
 text.mark{{stroke:none;fill:var(--soft)}}
 .legend{{font-size:12px}}
 .legend span{{display:inline-block;margin-right:1em;overflow-wrap:anywhere}}
@@ -60,18 +59,13 @@ def page(title: str, body: str) -> str:
   )
 
 
-def table(rows: Sequence[Mapping[str, str]], name: str, links: Mapping[str, str] = {}) -> str:
-  """Returns a named table of rows, header -> text; a header that a row lacks leaves its cell empty.
-
-  `links` maps texts of first cells to the addresses behind them.
-  """
+def table(rows: Sequence[Mapping[str, str]], name: str) -> str:
+  """Returns a named table of rows, header -> text; a cell that a row lacks is empty."""
   names = list(dict.fromkeys(name for row in rows for name in row))
   head = ''.join(f'<th scope="col">{html.escape(each)}</th>' for each in names)
   body = ''
   for row in rows:
     first, *cells = (html.escape(row.get(each, '')) for each in names)
-    if link := links.get(row.get(names[0], '')):
-      first = f'<a href="{html.escape(link)}">{first}</a>'
     cells = ''.join(f'<td>{cell}</td>' for cell in cells)
     body += f'<tr><th scope="row">{first}</th>{cells}</tr>'
   name = html.escape(name)

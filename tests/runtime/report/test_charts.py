@@ -1,4 +1,4 @@
-"""Line charts, histograms, funnels and intervals show their values, in words as well."""
+"""Histograms, funnels and intervals show their values, in words as well."""
 
 import math
 import re
@@ -89,15 +89,6 @@ def test_what_is_not_finite_is_left_out_and_nothing_is_no_chart():
   assert charts.interval_chart('x', {'a': (math.nan, 0, 1)}) == charts.interval_chart('x', {}) == ''
 
 
-def test_thinning_keeps_spikes_and_the_ends():
-  points = [(float(x), 0.0) for x in range(10_000)]
-  points[4321] = (4321.0, 9.0)
-  kept = charts.thinned(points, most=100)
-  assert len(kept) <= 102 and (4321.0, 9.0) in kept
-  assert kept[0] == points[0] and kept[-1] == points[-1]
-  assert kept == sorted(kept)
-
-
 @pytest.mark.parametrize('span', [(0.0, 1.0), (0.0, 210_000.0), (-3.2, 0.07), (0.301, 0.302)])
 def test_ticks_are_few_round_and_inside(span):
   low, high = span
@@ -107,9 +98,3 @@ def test_ticks_are_few_round_and_inside(span):
   assert all(low - slack <= value <= high + slack for value in found)
   digits = [f'{value:.10e}'.split('e')[0].rstrip('0') for value in found if abs(value) > slack]
   assert all(len(each) <= 6 for each in digits)
-
-
-def test_values_over_decades_get_a_logarithmic_axis():
-  decades = charts.chart('x', {'a': [(0, 1e-4), (1, 1.0)], 'b': [(0, 1e-3)]})
-  assert all(f'>{value}<' in decades for value in ('0.0001', '0.001', '0.01', '0.1', '1'))
-  assert charts.chart('x', {'a': [(0, float('nan'))]}) == ''
