@@ -55,20 +55,22 @@ def get_config(what: str = 'all') -> ConfigDict:
   config.discriminator = discriminator(widths=(16, 32))
   config.perceptual_weights = ''
   config.start_from = ''
+  config.optimizer.name = 'muon'  # 33.0 dB after 1,500 steps; AdamW 32.5 after 4,000
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 50
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 1e-4
-  config.train.steps = 4000
+  config.train.steps = 1500
   config.train.ema_decay = 0.995
   config.train.log_every = 100
-  config.train.evaluate_every = 1000
-  config.train.save_every = 1000
+  config.train.evaluate_every = 500
+  config.train.save_every = 500
   config.train.validation_batches = 4
   if what == 'decoder':
     config.start_from = '=runs/quickstart/autoencoder'
+    config.optimizer.name = 'adamw'
     config.optimizer.rates = (('encoder/*', 0.0),)
     config.optimizer.learning_rate = 1e-3
     # Bounces twice: they are a sixth of the motions and the hardest.

@@ -64,6 +64,7 @@ def _autoencoder() -> ConfigDict:
   # Whatever a clip or an edited one shows.
   config.data.digits.edits = ('recolour', 'remove', 'background', 'mark')
   config.start_from = 'runs/quickstart/autoencoder'  # which knows strokes, but no walls
+  config.optimizer.name = 'adamw'
   config.train.steps = 8000
   return config
 

@@ -76,11 +76,11 @@ def get_config(motions: str = 'straight') -> ConfigDict:
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
-  config.train.steps = 5600
+  config.train.steps = 4000
   config.train.ema_decay = 0.999
   config.train.log_every = 100
-  config.train.evaluate_every = 1400
-  config.train.save_every = 1400
+  config.train.evaluate_every = 1000
+  config.train.save_every = 1000
   if motions == 'bounce':
     config.data.digits.update(motions=(*config.data.digits.motions, 'bounce'), laps=0.4)
     config.encode.train = 50_000

@@ -135,7 +135,7 @@ def sound_windows_arms() -> ConfigDict:
 
 
 def same_arms() -> ConfigDict:
-  return _experiment({'report': _video(STEPS['same'])}, seeds=tuple(range(16)))
+  return _experiment({'report': _video(STEPS['same'])}, seeds=tuple(range(13)))
 
 
 EXPERIMENTS = {
@@ -147,7 +147,7 @@ EXPERIMENTS = {
 SAME = {
   'records': 'claims_same',
   'arm': 'report',
-  'margins': {'colour': 0.05, 'validation_loss': 0.01},
+  'margins': {'digit': 0.05, 'validation_loss': 0.01},
 }
 
 

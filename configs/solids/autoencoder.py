@@ -45,6 +45,7 @@ def get_config(what: str = 'small') -> ConfigDict:
     latent_channels=channels, widths=(64,) * len(strides), strides=strides, shortcut=True
   )
   config.objective.mse = 10.0
+  config.optimizer.name = 'adamw'  # the shortcut does most of it, and Muon 28.65 dB as well
   # Small: the shortcut starts as the best linear map there is, which large steps spoil.
   config.optimizer.learning_rate = 4e-4
   config.train.steps = 900

@@ -60,7 +60,8 @@ of the interval is below the margin. That it is *as good* holds where all of it 
 margin on both sides, and does not hold where all of it is outside. All else is not settled; beside
 it stands how many seeds find a difference of the margin in four of five experiments.
 
-One arm beside itself, three seeds and three others, differs by this rule in {error}.
+One arm beside itself, three seeds and three others, differs by this rule in {error};
+without a margin it is the interval's 5%.
 """
 
 

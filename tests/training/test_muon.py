@@ -156,3 +156,12 @@ def test_a_run_goes_on_from_adams_weights_and_resumes_bit_by_bit(tiny_runs, tmp_
   # One moment of each kernel of a layer that trains, and none of one that is frozen.
   assert [moments.count(name) for name in trained] == [1] * len(trained)
   assert not any(name in moments for name in set(names) - set(trained))
+
+
+def test_an_autoencoder_has_it_for_its_blocks_and_adam_for_both_ends(tmp_path):
+  changes = {'optimizer__name': 'muon', 'optimizer__warmup': 1, 'train__evaluate_every': 0}
+  whole = train(tiny.autoencoder(**changes, train__steps=2, train__save_every=2), tmp_path / 'run')
+  moments = ' '.join(named_leaves(whole.opt_state))
+  for name in named_leaves(whole.params):
+    ends = 'conv_in' in name or 'conv_out' in name
+    assert moments.count(name) == (1 if name.endswith('kernel') and not ends else 2), name
