@@ -34,6 +34,9 @@ from mgjax.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
 
 HOLDS, FAILS, OPEN, NOT_HERE = 'holds', 'does not hold', 'not settled', 'cannot be tried here'
 COMPARISONS = 200  # of an arm with itself
+_SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
+_COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
+_ACROSS = 'difference in favour of the claim, in margins: green holds, orange does not'
 _CONFIDENCE, _POWER, _FEWEST, _MOST = 0.95, 0.8, 2, 1000
 _HEADER = (
   'The claim',
@@ -140,7 +143,7 @@ def write_claims(
   if 'groups' not in config:
     raise ConfigError('the configuration has no claims; expected configs/scaling/claims.py')
   folder, out = pathlib.Path(records), pathlib.Path(out)
-  parts, paths, counts = [], [], dict.fromkeys((HOLDS, FAILS, OPEN, NOT_HERE), 0)
+  parts, paths, counts = [], [], dict.fromkeys(_SEVERAL, 0)
   for group in config['groups']:
     title, table, drawn, notes = group['title'], [_HEADER], {}, []
     for fields in group['claims']:
@@ -152,14 +155,14 @@ def write_claims(
         notes.append(f'- **{claim.says}**: {claim.note}')
       if found.difference is not None and claim.margin:
         ends = found.difference.value, found.difference.low, found.difference.high
-        drawn[claim.says] = sorted_ends(claim, ends)
+        drawn[claim.says] = *sorted_ends(claim, ends), _COLOURS[found.word]
     parts.append(f'## {title}\n\n{markdown(table)}\n')
     if drawn:
       picture = out.parent / 'images' / f'claims_{title.split()[0].lower()}'
-      paths += draw_intervals(drawn, 'difference in favour of the claim, in margins', picture)
+      paths += draw_intervals(drawn, _ACROSS, picture)
       parts[-1] += f'\n![{title}](images/{picture.name}.png)\n'
     parts[-1] += '\n' + '\n'.join(notes) + '\n' * bool(notes)
-  told = ', '.join(f'{count} {word}' for word, count in counts.items() if count)
+  told = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
   intro = _INTRO.format(total=sum(counts.values()), told=told, error=_error_of(config, folder))
   write_bytes(out, '\n'.join([intro, *parts]).encode())
   return [out, *paths]

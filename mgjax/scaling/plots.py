@@ -89,20 +89,19 @@ def draw_points(
 
 
 def draw_intervals(
-  rows: Mapping[str, tuple[float, float, float]], across: str, path: pathlib.Path
+  rows: Mapping[str, tuple[float, float, float, int]], across: str, path: pathlib.Path
 ) -> list[pathlib.Path]:
-  """Draws named (value, low, high), with lines at 0 and 1; returns PNG and SVG.
+  """Draws named (value, low, high) in a colour of COLOURS, with lines at -1, 0 and 1.
 
-  Intervals are cut at eight; `path` is without its ending.
+  Intervals are cut at eight; `path` is without its ending. Returns PNG and SVG.
   """
   with _writing(path.parent), _figure(width=8.0) as (drawn, (axis,)):
     drawn.set_figheight(0.9 + 0.32 * len(rows))
-    for place, (value, low, high) in enumerate(rows.values()):
-      colour = COLOURS[2 if low > 0 else 1 if high < 1 else 0]
-      low, value, high = np.clip((low, value, high), -_FAR, _FAR)
+    for place, (*ends, number) in enumerate(rows.values()):
+      (value, low, high), colour = np.clip(ends, -_FAR, _FAR), COLOURS[number]
       axis.plot((low, high), (place, place), color=colour, linewidth=1.6)
       axis.plot(value, place, 'o', color=colour, markersize=4)
-    for line in (0, 1):
+    for line in (-1, 0, 1):
       axis.axvline(line, color='#555555', linewidth=0.8, linestyle='-' if line == 0 else '--')
     axis.set(xlabel=across, yticks=range(len(rows)), yticklabels=[*rows])
     axis.invert_yaxis()
