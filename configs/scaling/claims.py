@@ -107,8 +107,9 @@ def sampling_arms() -> ConfigDict:
 def autoencoder_arms() -> ConfigDict:
   names = ('temporal', 'full', 'frame_by_frame')
   arms = {name: _train(autoencoder.get_config(), STEPS['autoencoder']) for name in names}
-  arms['full'].model.temporal = 'full'
-  arms['frame_by_frame'].model.update(temporal=False, strides=((1, 1, 1), (1, 1, 1)))
+  # About as many parameters each; 3D as many operations, frame by frame 2.4 times as many.
+  arms['full'].model.update(temporal='full', widths=(40, 40))
+  arms['frame_by_frame'].model.update(temporal=False, strides=((1, 1, 1),) * 2, widths=(80, 80))
   for arm in arms.values():
     arm.optimizer.name = 'muon'
   return _experiment(arms, samples=64)
@@ -351,7 +352,7 @@ CLAIMS = {
       first='frame_by_frame',
       second='temporal',
       equal=True,
-      note='frame by frame has four times the latents here',
+      note='frame by frame has four times the latents, and 2.4 times the operations of a clip',
     ),
     claim(
       '3D convolutions keep a little more than 2.5D',

@@ -17,6 +17,7 @@ from mgjax.nn.conv import SpatialConv
 from mgjax.nn.linear import FAN_IN, Linear
 from mgjax.nn.norm import FrameGroupNorm
 from mgjax.tae.blocks import (
+  FULL,
   AttentionBlock,
   Conv,
   Downsample,
@@ -225,6 +226,8 @@ class Autoencoder(nn.Module):
     for time, height, width in self.strides:
       if time not in (1, 2) or height not in (1, 2) or height != width:
         raise ConfigError(f'strides are 1 or 2 and equal in height and width; got {self.strides}')
+    if self.temporal not in (True, False, FULL):
+      raise ConfigError(f'temporal = {self.temporal!r}; expected true, false or {FULL!r}')
     if not self.temporal and any(stride[0] != 1 for stride in self.strides):
       raise ConfigError(
         f'temporal = False, and strides {self.strides} compress time; give strides of (1, 2, 2)'

@@ -75,6 +75,8 @@ def _with_temporal(model: Autoencoder, params: Tree, key: jax.Array) -> Tree:
 def _write_image(
   params: Tree, fields: Mapping[str, Any], notes: Mapping[str, Any], out: pathlib.Path
 ) -> str:
+  if fields.get('temporal') == FULL:
+    raise ConfigError(f'temporal = {FULL!r}: a 3D autoencoder holds no image model to export')
   tensors, left_out = deflate(params)
   statistics = Statistics.from_dict(notes['latents'])
   write_json(out / 'config.json', _image_config(fields, statistics))
