@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from mgjax.planning.published import STEPS, table
+from tests.planning.published_steps import STEPS, table
 
 PAGE = pathlib.Path(__file__).parent.parent.parent / 'docs/performance.md'
 
