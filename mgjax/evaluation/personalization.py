@@ -12,7 +12,7 @@ import numpy as np
 from mgjax.clip.pipeline import Clip
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
-from mgjax.evaluation.metrics.identity import copying
+from mgjax.evaluation.metrics.correlations import correlate
 from mgjax.evaluation.metrics.intervals import share
 from mgjax.evaluation.record.measured import Measured, found_metric, share_metric
 from mgjax.evaluation.record.show import Shown
@@ -63,7 +63,8 @@ def judge_personalization(
   shares, copied, metrics = {}, {}, {}
   for way in ways:
     shares[way] = {name: share(each) for name, each in right[way].items()}
-    copied[way] = copying(pasted, poses[way])
+    # A model that knows whom it shows, and copies no picture, has 0 but for chance; pasting has 1.
+    copied[way] = {name: correlate(pasted[name], poses[way][name]) for name in pasted}
   others = [way for way in ways if way != OURS]
   for name, each in right[OURS].items():
     beside = {way: shares[way][name].value for way in others}

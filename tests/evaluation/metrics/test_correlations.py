@@ -42,3 +42,15 @@ def test_ranks_in_order_have_a_correlation_of_one_and_an_interval_that_ends_ther
   found = correlate_ranks([1, 2, 3, 40, np.nan], [1, 4, 9, 16, 0])
   assert (found.value, found.count) == (pytest.approx(1), 4) and found.high == pytest.approx(1)
   assert np.isnan(correlate_ranks([1, 2, 3], [1, 2, 3]).low)
+
+
+def test_pasting_is_copying_and_independence_is_not():
+  generator = np.random.default_rng(0)
+  turn, noise = generator.uniform(-30, 30, 200), generator.normal(size=200)
+  assert correlate(turn, turn + noise).low > 0.99
+  place = correlate(generator.uniform(-9, 9, 200), noise)
+  assert place.low < 0 < place.high and abs(place.value) < 2 * place.chance
+  # r = 1 / sqrt(2) of signal and noise alike; 4 standard errors (1 - r^2) / sqrt(n).
+  assert correlate(turn, turn / 17.3 + noise).value == pytest.approx(
+    0.5**0.5, abs=4 * 0.5 / 200**0.5
+  )
