@@ -152,11 +152,3 @@ def daly(pause: float, between: float) -> float:
     return between
   ratio = pause / (2 * between)
   return young(pause, between) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - pause
-
-
-def expected_seconds(work: float, pause: float, restart: float, between: float) -> float:
-  """Returns the mean seconds of an interval of work, its checkpoint and all restarts (Daly).
-
-  M e^(R/M) (e^((tau + C)/M) - 1): failures are exponential and may strike a restart as well.
-  """
-  return between * math.exp(restart / between) * math.expm1((work + pause) / between)

@@ -30,7 +30,6 @@ from mgjax.worlds.solids.kinds import (
 from mgjax.worlds.solids.physics import ON_FLOOR, CannotBeToldError, apart, paths_apart, simulate
 from mgjax.worlds.solids.scene import SECONDS, Camera, Scene, Solid
 
-NOVELTIES = ('none', 'combination', 'value')
 _LAYOUTS, _PLACES = 40, 12
 _NEW = 0.25  # of solids have values outside of the ranges of training, where anything may be
 _STAGE = (1.45, 1.1)  # half of its width and depth, where solids are in the middle of a scene

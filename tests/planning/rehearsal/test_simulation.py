@@ -12,7 +12,6 @@ from mgjax.planning.rehearsal.assumptions import (
   Assumptions,
   Job,
   daly,
-  expected_seconds,
   young,
 )
 from mgjax.planning.rehearsal.simulation import (
@@ -53,6 +52,11 @@ def test_without_failures_only_checkpoints_take_time():
   free = shares(dataclasses.replace(QUIET, blocking=0), runs=2)
   copy = JOB.pause(dataclasses.replace(QUIET, blocking=0))
   assert free[SAVING] == pytest.approx(copy / (3600 + copy), rel=1 / 720) and copy < 1
+
+
+def expected_seconds(work, pause, restart, between):
+  """Daly's mean seconds of an interval of work, its checkpoint and all restarts."""
+  return between * math.exp(restart / between) * math.expm1((work + pause) / between)
 
 
 @pytest.mark.parametrize('interval', [900, 2700, 9000])

@@ -90,23 +90,6 @@ class SoundScores:
   silence: float  # share of the clips without an event in which nothing is heard
   clips: int  # how many sounds were judged
 
-  def as_dict(self) -> dict[str, Any]:
-    """Returns plain JSON values, None for nan."""
-    values = dataclasses.asdict(self)
-    return {name: None if value != value else value for name, value in values.items()}
-
-  def table(self) -> str:
-    """Formats the scores for people."""
-    shares = (
-      ('events missed', self.missed),
-      ('onsets that are no event', self.extra),
-      ('tones right', self.tone),
-      ('silent clips silent', self.silence),
-    )
-    lines = [f'{"onset error, median":28}{self.onset_error:8.1f} ms']
-    lines += [f'{label:28}{100 * share:8.1f} %' for label, share in shares]
-    return '\n'.join([*lines, f'{self.clips} clip(s)'])
-
 
 def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   """Sums up readings of `judge_sound`. Raises DataError if there are none."""
@@ -165,16 +148,6 @@ class DigitsSoundJudge:
       source, split='test', captions='all', motions=('bounce',), laps=times, length=count
     )
     return [bouncing[index] for index in range(count)]
-
-
-def sound_ceiling(samples: Sequence[dict[str, Any]]) -> SoundScores:
-  """Scores the true sounds of samples of `Digits(sound=True)`: nothing can be better."""
-  return judge_clips([sample['audio'] for sample in samples], samples)
-
-
-def sound_floor(samples: Sequence[dict[str, Any]]) -> SoundScores:
-  """Scores each true sound by the events and the digit of the next sample: the score of chance."""
-  return judge_clips([sample['audio'] for sample in samples], [*samples[1:], *samples[:1]])
 
 
 def _tone(mono: np.ndarray, onset: float, following: float) -> int:
