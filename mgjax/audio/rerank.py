@@ -46,7 +46,6 @@ class Scorer(Protocol):
       motion: how abruptly the picture's motion changes, 25 times a second, from `motion_change`;
         None without a picture.
     """
-    ...
 
 
 def best_of(

@@ -29,23 +29,18 @@ class VideoJudge(Protocol):
   @property
   def factors(self) -> Mapping[str, str]:
     """What is read, name -> label in tables; all of it is in 'all', the last."""
-    ...
 
   def asks(self, samples: int) -> Mapping[str, Sequence[Asked]]:
     """What a model is asked for, by group of captions: about so many samples of each."""
-    ...
 
   def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, Float[np.ndarray, 'b']]:
     """Which share of what a caption says of a factor its clip shows; NaN if it says nothing."""
-    ...
 
   def references(self, group: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """What real clips of a group score, by factor, and real clips under captions of others."""
-    ...
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """Samples of the world with these captions that training did not show."""
-    ...
 
 
 @runtime_checkable
@@ -54,11 +49,9 @@ class DiverseJudge(VideoJudge, Protocol):
 
   def diversity(self, videos: Videos, asked: Sequence[Asked]) -> float:
     """How much clips of a label differ, 1 as much as real ones, 0 for copies."""
-    ...
 
   def features(self, videos: Videos) -> Float[np.ndarray, 'b d']:
     """Numbers of each clip whose distributions are compared (Frechet distance)."""
-    ...
 
 
 @runtime_checkable
@@ -67,7 +60,6 @@ class VariedJudge(VideoJudge, Protocol):
 
   def variants(self, asked: Sequence[Asked]) -> Mapping[str, Sequence[str]]:
     """Captions that say something else of one factor, by its name; its own where it says none."""
-    ...
 
 
 class Prompt(NamedTuple):
@@ -83,11 +75,9 @@ class Prompts(Protocol):
 
   def rows(self, count: int, seed: int) -> list[Prompt]:
     """Returns so many captions, in an order that the seed says."""
-    ...
 
   def asked(self, caption: str, scene: str) -> Asked:
     """Returns what a judge needs to know; DataError if the caption is none of this world."""
-    ...
 
 
 @runtime_checkable
@@ -100,32 +90,25 @@ class ReferencesJudge(Protocol):
   @property
   def attributes(self) -> tuple[str, ...]:
     """What `right` says."""
-    ...
 
   @property
   def copied(self) -> tuple[str, ...]:
     """What `poses` says."""
-    ...
 
   def asks(self, samples: int) -> list[Asked]:
     """About so many captions and identities that training never showed."""
-    ...
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """Samples of the world, with 'reference' (r h w 3) and 'identity', a number."""
-    ...
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
     """Clips that are made in other ways, by name, for comparison."""
-    ...
 
   def right(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[bool]]:
     """Whether clips have each of `attributes`."""
-    ...
 
   def poses(self, videos: Videos, asked: Sequence[Asked]) -> Mapping[str, list[float]]:
     """How clips, or pictures, show whom they show; NaN where it cannot be told."""
-    ...
 
 
 class AskedEdit(NamedTuple):
@@ -156,25 +139,20 @@ class EditsJudge(Protocol):
   @property
   def tasks(self) -> tuple[str, ...]:
     """What can be asked for of such clips."""
-    ...
 
   @property
   def numbers(self) -> Mapping[str, 'Column']:
     """Those of `JudgedEdit`."""
-    ...
 
   @property
   def uncounted(self) -> tuple[str, ...]:
     """Rows that count in no mean over tasks."""
-    ...
 
   def asks(self, samples: int, tasks: Sequence[str]) -> list[AskedEdit]:
     """Edits of clips that training never showed, about so many, at least one of each task."""
-    ...
 
   def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
     """Says what is right of an edited video of each."""
-    ...
 
 
 class CameraPath(NamedTuple):
@@ -192,11 +170,9 @@ class CameraJudge(VideoJudge, Protocol):
 
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
     """The paths of those clips that are at the places of `moves`."""
-    ...
 
   def moves(self, asked: Sequence[Asked]) -> list[int]:
     """The places of captions that say how far the camera moves."""
-    ...
 
 
 class Picture(NamedTuple):
@@ -219,26 +195,21 @@ class PicturesJudge(Protocol):
   @property
   def identities(self) -> str:
     """What an identity is, in tables, as in 'handwriting in another colour'."""
-    ...
 
   @property
   def prompts(self) -> tuple[str, ...]:
     """Captions of pictures of whom a reference shows."""
-    ...
 
   @property
   def recognised(self) -> float:
     """The cosine by a CLIP's head from which on two pictures show one identity; NaN if unknown."""
-    ...
 
   @property
   def choices(self) -> list[tuple[str, dict[str, Any]]]:
     """Every caption there is, and what it says, name -> value."""
-    ...
 
   def pictures(self, count: int) -> list[Picture]:
     """So many pictures that training did not show, at most."""
-    ...
 
 
 @runtime_checkable
@@ -248,20 +219,16 @@ class EnlargedJudge(Protocol):
   @property
   def source(self) -> Any:
     """Whole clips that training did not show."""
-    ...
 
   @property
   def columns(self) -> Mapping[str, str]:
     """The numbers of `read`, name -> label in tables; more is better."""
-    ...
 
   def kinds(self, indices: Sequence[int]) -> list[str]:
     """Names a kind of each clip of the source; each kind has a table of its own."""
-    ...
 
   def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
     """Says how much of what clips of the source show is read from such videos; NaN if nothing."""
-    ...
 
 
 class Column(NamedTuple):
@@ -279,16 +246,12 @@ class SoundJudge(Protocol):
   @property
   def columns(self) -> Mapping[str, Column]:
     """The numbers of `scores`, attributes of it."""
-    ...
 
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping[str, Any]]) -> list[Any]:
     """Compares sounds (s c) of 48 kHz with what is to be heard of as many samples."""
-    ...
 
   def scores(self, readings: Sequence[Any]) -> Any:
     """Sums readings up; NaN where there was nothing to score."""
-    ...
 
   def long_clips(self, source: Any, times: int, count: int) -> list[dict[str, Any]]:
     """Samples of a source, `times` as long as training's, in which something is heard all along."""
-    ...

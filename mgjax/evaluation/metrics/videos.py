@@ -51,11 +51,9 @@ class Encoder(Protocol):
 
   def encode_images(self, images: np.ndarray) -> Any:
     """Returns a vector of every image of bytes (b h w 3)."""
-    ...
 
   def encode_texts(self, texts: Sequence[str]) -> Any:
     """Returns a vector a text, of the same space."""
-    ...
 
 
 def score_videos(

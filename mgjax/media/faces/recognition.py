@@ -43,7 +43,6 @@ class Detector(Protocol):
 
   def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
     """Returns the faces of each frame, the largest first."""
-    ...
 
 
 @runtime_checkable
@@ -54,11 +53,9 @@ class Embedder(Protocol):
 
   def crop(self, frame: Frame, face: Face) -> UInt8[np.ndarray, 's s 3']:
     """Cuts a face out as `embed` expects it."""
-    ...
 
   def embed(self, crops: Sequence[UInt8[np.ndarray, 's s 3']]) -> Float[np.ndarray, 'n d']:
     """Returns a unit vector for each crop."""
-    ...
 
 
 @dataclasses.dataclass(frozen=True)
