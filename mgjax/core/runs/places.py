@@ -56,7 +56,7 @@ def is_name(name: str | os.PathLike[str]) -> bool:
     return True
   import fsspec  # a folder may be called 'a:', which no protocol is
 
-  return scheme in fsspec.available_protocols() and not os.path.exists(f'{scheme}:')
+  return scheme in fsspec.available_protocols()
 
 
 def read_name(name: str | os.PathLike[str]) -> Name:
