@@ -16,6 +16,7 @@ python -m launch.weights import --input=clip/ --config=configs/text/metaclip_tex
 python -m launch.weights check --workdir=digits/few_steps,digits/video --out=out/checked
 python -m launch.weights push --workdir=runs/video --out=hf://me/moving-digits
 python -m launch.weights pull --input=hf://me/moving-digits@main --workdir=runs/pulled
+python -m launch.weights push --workdir=runs/video --out=s3://bucket/moving-digits
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
 its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
 checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
@@ -41,11 +42,11 @@ a folder that serves as a work directory at once; those in `mgjax/weights` are s
 check evaluates the weights that come with mgjax again, all or some, and compares each number on
 their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
 cards and the tables of docs/ instead. With --out the same command goes on where it stopped.
-push writes a run, or a folder of --format=workdir, to the Hugging Face Hub: weights, configuration,
-card, evaluation.json and samples, with a list of their SHA-256. pull fetches such a folder, whole
-or not at all; --workdir=hf://me/moving-digits does without, in every command, and so does
---config.start_from. Both print the name with its commit and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME
-and HF_HUB_OFFLINE count; docs/hub.md has more.
+push writes a run, or a folder of --format=workdir, to the Hugging Face Hub or a URL of fsspec, such
+as gs://, s3:// or file:///: weights, configuration, card, evaluation.json and samples, with a list
+of their SHA-256. pull fetches such a folder, whole or not at all; --workdir=hf://me/moving-digits
+does without, in every command, and so does --config.start_from. Both print the name with its commit
+and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count; docs/hub.md has more.
 """
 
 import contextlib
@@ -64,7 +65,7 @@ with epy.lazy_imports():
   from mgjax.checkpoints import maintenance, orbax_io
   from mgjax.checkpoints import workdir as runs
   from mgjax.core import tables
-  from mgjax.core.runs import hub
+  from mgjax.core.runs import published
   from mgjax.runtime import workdir_lock
   from mgjax.workflows import average_runs, cards, weights
 
@@ -91,7 +92,7 @@ _INPUT = command_line.define_required(
   'input',
   'runs/a,runs/b',
   'import: folder, .safetensors, .pth or index file; average: work directories, or directory@step; '
-  'pull: a name, as hf://owner/name@revision.',
+  'pull: a name, as hf://owner/name@revision or s3://bucket/run.',
   commands=('import', 'average', 'pull'),
 )
 _CONFIG = command_line.define_config('configs/tae/tae.py', commands=('import',))
@@ -99,7 +100,7 @@ _OUT = command_line.define_required(
   'out',
   'tae.safetensors',
   'export: .safetensors file, or a folder. check: a folder that keeps its evaluations. push: a '
-  'name, as hf://owner/name.',
+  'name, as hf://owner/name or s3://bucket/run.',
   commands=('export', 'push'),
 )
 _TOKENIZER = flags.DEFINE_string(
@@ -228,7 +229,7 @@ def _push() -> None:
 
 
 def _pull() -> None:
-  print(hub.pull(_INPUT.value, _WORKDIR.value))
+  print(published.pull(_INPUT.value, _WORKDIR.value))
 
 
 def _candidate(run: str):

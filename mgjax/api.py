@@ -35,7 +35,7 @@ def load(workdir: Path, **options: Any) -> Any:
 
   Args:
     workdir: of a finished or running training, of imported weights, what mgjax ships
-      ('digits/video'), or what is on the Hub ('hf://owner/name@revision').
+      ('digits/video'), or what is published ('hf://owner/name@revision', 's3://bucket/run').
     **options: of the pipeline, such as `mesh`, `steps` or `guidance`.
 
   Returns:

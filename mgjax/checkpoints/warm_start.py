@@ -98,7 +98,8 @@ def parse_sources(start_from: Any) -> dict[str, Source]:
         "or 'directory:subtree'"
       )
     workdir, colon, inside = ('', '', '') if os.path.isdir(value) else value.rpartition(':')
-    sources[subtree.strip('/')] = Source(workdir, inside) if colon else Source(value, '')
+    whole = not colon or re.match(r'[/\d]', inside)  # as in hf://owner/name
+    sources[subtree.strip('/')] = Source(value, '') if whole else Source(workdir, inside)
   return sources
 
 

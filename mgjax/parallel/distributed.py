@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs.places import own_folder
 from mgjax.core.typing import Tree
 from mgjax.parallel.rules import BATCH
 
@@ -225,11 +226,7 @@ def check_shared(directory: str | os.PathLike[str]) -> None:
 
   Raises ConfigError if it is a URL, or some process does not see a file that the first one wrote.
   """
-  if '://' in os.fspath(directory):  # or a folder of that name would be made on this machine
-    raise ConfigError(
-      f'{os.fspath(directory)!r} is a URL; expected a folder, on a disk that all hosts share. '
-      'Records may be copied behind a URL later, and train.checkpoints may be one'
-    )
+  own_folder(directory)
   if jax.process_count() == 1:
     return
   number = multihost_utils.broadcast_one_to_all(np.int32(random.SystemRandom().getrandbits(31)))

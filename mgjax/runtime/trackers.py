@@ -34,6 +34,7 @@ Files = Mapping[str, pathlib.Path]  # name -> .png, .mp4 or .wav
 Held = set[tuple[int, str]]  # step and name of a metric or a file
 PROJECT, IDENTITY, SHOWN = 'mgjax', 'trackers.json', ('.png', '.mp4', '.wav')
 _PATIENCE = 60.0  # seconds for a tracker to end in
+_LONGEST = 6000  # characters of a value, by MLflow's limits
 
 _log = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ class MLflow(Tracker):
   def start(self, run: Run) -> Held | None:
     """Goes on with the run of this id, if there is one."""
     from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
-    from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
     folder = (run.workdir / 'mlflow').absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -244,8 +245,10 @@ class MLflow(Tracker):
     found = self._client.search_runs([where], f"tags.mgjax = '{run.id}'")
     if not found:
       found = [self._client.create_run(where, run_name=run.name, tags={'mgjax': run.id})]
-      for key, value in flatten(run.config).items():
-        self._client.log_param(found[0].info.run_id, key, value)
+      # Transactions of a hundred, and not one each; longer values are not taken everywhere.
+      fields = flatten(run.config).items()
+      rows = [Param(key, str(value)[:_LONGEST]) for key, value in fields]
+      self._client.log_batch(found[0].info.run_id, params=rows)
     self._id = found[0].info.run_id
     self._client.update_run(self._id, status='RUNNING')
     return {

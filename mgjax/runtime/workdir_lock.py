@@ -8,7 +8,6 @@ That of a process of this machine that is gone is taken over at once, that of an
 import contextlib
 import logging
 import os
-import pathlib
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 import filelock
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.runs.places import own_folder
 
 LOCK = 'mgjax.lock'
 BEAT = 2.0  # seconds between two signs of life
@@ -67,9 +67,10 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   It is made if it is missing, and removed again if nothing was written to it. A process that holds
   it already, in the same thread, goes on. Of several processes of one run the first one holds it
   for all; the others get None. `what` names the folder in messages.
-  Raises InUseError if another process holds it, or another thread of this one.
+  Raises InUseError if another process holds it, or another thread of this one, and ConfigError if
+  it is a URL.
   """
-  folder, thread = pathlib.Path(folder), threading.get_ident()
+  folder, thread = own_folder(folder), threading.get_ident()
   key, made = os.path.realpath(folder), False
   if key in _held and _held[key][0] == thread:
     yield _held[key][1]

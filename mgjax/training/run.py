@@ -26,7 +26,7 @@ from mgjax.checkpoints.warm_start import start_from
 from mgjax.checkpoints.workdir import open_checkpoints
 from mgjax.core.files import write_json
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs.hub import pinned
+from mgjax.core.runs.published import pinned
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Key, Metrics, Tree

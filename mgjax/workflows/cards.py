@@ -25,7 +25,7 @@ from mgjax.checkpoints.weights_file import FILE
 from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
-from mgjax.core.runs import hub
+from mgjax.core.runs import places
 from mgjax.core.runs.find import SHIPPED
 from mgjax.core.tables import aligned
 from mgjax.registry import feature, section
@@ -229,8 +229,9 @@ def with_metadata(
     data.license = licence[1].lower()
   data.library_name, data.pipeline_tag = 'mgjax', task
   data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
-  if hub.is_name(start := str(config.get('start_from') or '').lstrip('=')):
-    data.base_model = hub.read_name(start).repository
+  start = str(config.get('start_from') or '').lstrip('=')
+  if places.is_name(start) and (base := places.read_name(start).repository):
+    data.base_model = base
     adapts = (config.get('lora') or {}).get('rank', 0)
     data.base_model_relation = 'adapter' if adapts else 'finetune'
   if results:

@@ -42,7 +42,8 @@ from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_
 from mgjax.core.precision import BASE, stored_type
 from mgjax.core.renamed_keys import migrate
 from mgjax.core.runs.find import SHIPPED, find_run
-from mgjax.core.runs.hub import LIST, Name, is_name, push, read_name
+from mgjax.core.runs.places import LIST, Name, is_name, own_folder, read_name
+from mgjax.core.runs.published import push
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.weights.files import INDEX
@@ -320,7 +321,7 @@ def export_weights(
     ConfigError: `workdir` holds none, or none that is what `form` says or `weights` reaches.
     CheckpointError: there is no checkpoint that can be trusted.
   """
-  config, out = read_config(workdir), pathlib.Path(out)
+  config, out = read_config(workdir), own_folder(out)
   section = feature(config.component, 'weights', 'has weights to export').get()
   if form in FORMS:
     adapters, _ = load_adapters(workdir)
@@ -379,23 +380,23 @@ def export_weights(
 
 
 def publish(workdir: str | os.PathLike[str], name: str) -> Name:
-  """Pushes weights with configuration, card, evaluation and samples to the Hub, in one commit.
+  """Publishes weights with configuration, card, evaluation and samples, on the Hub or at a URL.
 
   A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
   its card with the front matter that follows from it. The autoencoder of a run goes along, unless
-  it comes with mgjax or is on the Hub. Samples are those of the newest step, or what
+  it comes with mgjax or is published. Samples are those of the newest step, or what
   `launch.sample` wrote into `samples/`.
 
   Args:
     workdir: of a run, or of finished weights.
-    name: as 'hf://owner/name', or with '@branch'.
+    name: as 'hf://owner/name', or with '@branch'; or a URL, as 's3://bucket/run'.
 
   Returns:
     The pinned name of what is there now.
 
   Raises:
     ConfigError: there is no run, or a file of it is of a kind that is not fetched.
-    DataError: the Hub does not take it.
+    DataError: the Hub, or what is at the URL, does not take it.
   """
   asked, workdir = read_name(name), find_run(workdir)
   config = read_config(workdir).to_dict()
@@ -414,7 +415,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
       export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
     files[CARD] = pathlib.Path(made, CARD)
-    title = asked.repository.partition('/')[2]
+    title = asked.place.rpartition('/')[2]
     files[CARD].write_text(make_card(folder, title, _prompts(samples)))
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)

@@ -20,12 +20,15 @@ from mgjax.runtime.trackers import RunLog, Tracker, make_trackers
 from tests import binaries, tiny
 
 LAST, SHOWN = 9, (3, 6, 9)
+# More fields than a transaction of MLflow takes, one of them longer than it takes.
+CONFIG = {'seed': 0, 'model': {'dims': (8, 8)}, 'long': 'x' * 9000}
+CONFIG |= {f'field_{number}': number for number in range(200)}
 
 
 def learn(workdir, name, begin, kill):
   """What a process does from a checkpoint at step `begin`; it kills itself after another step."""
   workdir, begin, kill = pathlib.Path(workdir), int(begin), int(kill)
-  log = RunLog(workdir, begin, make_trackers([name]), {'seed': 0, 'model': {'dims': (8, 8)}})
+  log = RunLog(workdir, begin, make_trackers([name]), CONFIG)
   for step in range(begin + 1, LAST + 1):
     log.write(step, {'loss': np.float32(1 / step), 'norm/all': step})
     if step in SHOWN:
@@ -66,6 +69,7 @@ def rows_of_mlflow(workdir):
   client = MlflowClient(f'sqlite:///{workdir}/mlflow/runs.db')
   (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
   assert run.info.status == 'FINISHED' and run.data.params['model.dims'] == '[8, 8]'
+  assert len(run.data.params) == len(CONFIG) and run.data.params['long'] == 'x' * 6000
   for step in SHOWN:  # one file of a name
     files = client.list_artifacts(run.info.run_id, f'samples/step_{step:06d}')
     assert {pathlib.Path(each.path).name for each in files} == {'samples.png', '000.mp4', '001.wav'}

@@ -8,19 +8,21 @@ import pathlib
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import WRONG, read_json
 from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs import hub
+from mgjax.core.runs import published
+from mgjax.core.runs.places import is_name
 
 SHIPPED = pathlib.Path(__file__).parents[2] / 'weights'
 _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
 
 
 def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns the work directory of a name: a path, what mgjax ships or what is on the Hub.
+  """Returns the work directory of a name: a path, what mgjax ships or what is published.
 
-  As 'digits/video', and as 'hf://owner/name@revision', which is fetched (`core/runs/hub.py`).
+  As 'digits/video'; 'hf://owner/name@revision' and 's3://bucket/run' are fetched
+  (`core/runs/published.py`).
   """
-  if hub.is_name(name):
-    return hub.fetch(os.fspath(name))
+  if is_name(name):
+    return published.fetch(os.fspath(name))
   path, shipped = pathlib.Path(name), SHIPPED / name
   there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
   ours = SHIPPED in shipped.parents and '..' not in path.parts

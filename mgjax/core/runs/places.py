@@ -1,0 +1,256 @@
+"""Places of published runs: repositories of the Hugging Face Hub, and folders at URLs of fsspec.
+
+`hf://owner/name@revision` is one on the Hub, to which huggingface_hub speaks, and so HF_ENDPOINT,
+HF_TOKEN and HF_HUB_OFFLINE count. `gs://bucket/run`, `s3://bucket/run`, `file:///path/run` and
+what else fsspec knows are folders, with the credentials of the package that opens them. Both may
+end with `#` and the SHA-256 of their list.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line
+
+LIST = 'mgjax.json'
+LONGEST = 2**20  # bytes of the list
+_DIGEST = '(#(?P<digest>[0-9a-f]{64}))?'
+_HUB = re.compile(r'hf:/{1,2}(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?' + _DIGEST)
+_URL = re.compile(
+  r'(?P<scheme>(?!hf:)[a-z][a-z0-9+.-]+):(?P<slashes>/{1,3})(?P<path>(?!.*::)[^/#?][^#?]*?)/*'
+  + _DIGEST
+)
+_LOCAL = ('file', 'local')
+Told = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
+_GOES_ON = 'the same command goes on with what is missing'
+
+
+class Name(NamedTuple):
+  """What a name says: a place, a branch, tag or commit on the Hub, the SHA-256 of a list or ''."""
+
+  place: str
+  revision: str
+  digest: str
+
+  def __str__(self) -> str:
+    revision, digest = f'@{self.revision}' * bool(self.revision), f'#{self.digest}'
+    return self.place + revision + digest * bool(self.digest)
+
+  @property
+  def repository(self) -> str:
+    """The repository on the Hub, '' for a URL."""
+    return self.place.removeprefix('hf://') if self.place.startswith('hf://') else ''
+
+
+def is_name(name: str | os.PathLike[str]) -> bool:
+  """Says whether something names a published run; a path that was made of such a name does."""
+  scheme, found, rest = os.fspath(name).partition(':/')
+  if not found or not re.fullmatch('[a-z][a-z0-9+.-]+', scheme):  # one letter is a drive
+    return False
+  if scheme == 'hf' or rest.startswith('/'):
+    return True
+  import fsspec  # a folder may be called 'a:', which no protocol is
+
+  return scheme in fsspec.available_protocols()
+
+
+def read_name(name: str | os.PathLike[str]) -> Name:
+  """Reads a name. Raises ConfigError unless it is one."""
+  text = os.fspath(name)
+  if found := _HUB.fullmatch(text):
+    return Name(f'hf://{found["repository"]}', found['revision'] or 'main', found['digest'] or '')
+  found = _URL.fullmatch(text)
+  if found is None or (found['scheme'] in _LOCAL and len(found['slashes']) == 2):
+    raise ConfigError(
+      f'{text:.200}: expected hf://owner/name, or hf://owner/name@revision, or a URL such as '
+      's3://bucket/run or file:///path/run'
+    )
+  slashes = found['slashes']
+  if len(slashes) == 1:  # of a path, which has lost the others
+    slashes = '///' if found['scheme'] in _LOCAL else '//'
+  return Name(f'{found["scheme"]}:{slashes}{found["path"]}', '', found['digest'] or '')
+
+
+def own_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns a folder that is written to. Raises ConfigError if it is the name of a published run.
+
+  Or a folder that is called as its protocol would be made here.
+  """
+  if is_name(folder):
+    raise ConfigError(
+      f'{os.fspath(folder)!r} is a URL; expected a folder, on a disk that all hosts share. '
+      'Checkpoints may lie behind a URL, by --config.train.checkpoints=gs://bucket/run, and '
+      'launch.weights push copies what a run learnt to one; records may be copied later'
+    )
+  return pathlib.Path(folder)
+
+
+class Repository(NamedTuple):
+  """A repository on the Hub."""
+
+  asked: Name
+
+  def read_list(self) -> tuple[str, bytes]:
+    """Returns the commit of a revision, and the bytes of its list."""
+    from huggingface_hub import hf_hub_download
+
+    repository, revision = self.asked.repository, self.asked.revision
+    with _in_sentences(self.asked, _told_of_hub):
+      about = hf_hub_download(repository, LIST, revision=revision, dry_run=True)
+      if (about.file_size or 0) > LONGEST:
+        raise DataError(f'{self.asked}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
+      # By the revision, or it could not be found offline; its folder is called as the commit.
+      path = pathlib.Path(hf_hub_download(repository, LIST, revision=revision))
+    data = path.read_bytes()
+    if self.asked.digest not in ('', hashlib.sha256(data).hexdigest()):
+      for kept in (path.resolve(), path):
+        kept.unlink(missing_ok=True)
+    return path.parent.name, data
+
+  def get(self, file: str, size: int, folder: pathlib.Path) -> None:
+    """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
+    from huggingface_hub import hf_hub_download
+
+    place = {'revision': self.asked.revision, 'local_dir': folder}
+    with _in_sentences(self.asked, _told_of_hub):
+      about = hf_hub_download(self.asked.repository, file, dry_run=True, **place)
+      _check_size(self.asked, file, about.file_size, size)
+      hf_hub_download(self.asked.repository, file, **place)
+
+  def put(self, files: Mapping[str, pathlib.Path], data: bytes) -> str:
+    """Writes files and their list in one commit, which is returned."""
+    import huggingface_hub
+
+    repository, revision = self.asked.repository, self.asked.revision
+    api, add = huggingface_hub.HfApi(), huggingface_hub.CommitOperationAdd
+    with _in_sentences(self.asked, _told_of_hub):
+      api.create_repo(repository, exist_ok=True, private=True)
+      if revision != 'main':
+        api.create_branch(repository, branch=revision, exist_ok=True)
+      done = api.create_commit(
+        repository, [add(LIST, data), *(add(file, path) for file, path in files.items())],
+        commit_message='Weights, configuration and card', revision=revision,
+      )  # fmt: skip
+    return done.oid
+
+
+class Folder:
+  """A folder at a URL of fsspec, as `Repository`, but without commits."""
+
+  def __init__(self, asked: Name):
+    """Opens it. Raises ConfigError where fsspec does not know it, or lacks a package for it."""
+    import fsspec
+
+    self.asked, self._scheme = asked, asked.place.partition(':')[0]
+    more = {'auto_mkdir': True} if self._scheme in _LOCAL else {}
+    with self._in_sentences(''):
+      self._files, self._root = fsspec.core.url_to_fs(asked.place, **more)
+
+  def read_list(self) -> tuple[str, bytes]:
+    """Returns '' and the bytes of the list."""
+    with self._in_sentences(
+      f'there is no such place, or no {LIST} in it, which launch.weights push writes last'
+    ):
+      data = self._files.cat_file(f'{self._root}/{LIST}', end=LONGEST + 1)
+    if len(data) > LONGEST:
+      raise DataError(f'{self.asked}: {LIST} has more than {LONGEST:,} bytes')
+    return '', data
+
+  def get(self, file: str, size: int, folder: pathlib.Path) -> None:
+    """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
+    whole, part, there = folder / file, folder / '.cache' / 'part', f'{self._root}/{file}'
+    if whole.is_file() and whole.stat().st_size == size:
+      return
+    with self._in_sentences(f'it lacks {file}, which is listed; publish it anew'):
+      _check_size(self.asked, file, self._files.size(there), size)
+      for each in (whole, part):
+        each.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        with _bar(file) as bar:
+          self._files.get_file(there, os.fspath(part), callback=bar)
+        os.replace(part, whole)
+      finally:
+        part.unlink(missing_ok=True)
+
+  def put(self, files: Mapping[str, pathlib.Path], data: bytes) -> str:
+    """Writes files, and last their list, without which nothing of them is read."""
+    with self._in_sentences('there is no such bucket or host; make it first'):
+      with contextlib.suppress(FileNotFoundError):
+        self._files.rm_file(f'{self._root}/{LIST}')
+      for file, path in files.items():
+        with _bar(file) as bar:
+          self._files.put_file(os.fspath(path), f'{self._root}/{file}', callback=bar)
+      self._files.pipe_file(f'{self._root}/{LIST}', data)
+    return ''
+
+  def _in_sentences(self, missing: str) -> contextlib.AbstractContextManager[None]:
+    return _in_sentences(self.asked, functools.partial(_told_of_url, self._scheme, missing))
+
+
+def open_place(asked: Name) -> Repository | Folder:
+  """Opens the place of a name. Raises ConfigError if it cannot be."""
+  return Repository(asked) if asked.repository else Folder(asked)
+
+
+def _check_size(asked: Name, file: str, there: int | None, size: int) -> None:
+  if there not in (None, size):
+    raise DataError(f'{asked}: {file} has {there:,} bytes; {LIST} says {size:,}')
+
+
+def _bar(file: str) -> Any:
+  """A bar of the bytes of a file, on a terminal."""
+  from fsspec.callbacks import TqdmCallback
+
+  shown = {'desc': file, 'unit': 'B', 'unit_scale': True, 'disable': None}
+  return TqdmCallback(tqdm_kwargs=shown)
+
+
+@contextlib.contextmanager
+def _in_sentences(asked: Name, told: Callable[[Exception], Told]) -> Iterator[None]:
+  """Says of what a client raises, which has tried several times, what is to be done."""
+  try:
+    yield
+  except MgjaxError:
+    raise
+  except Exception as error:
+    kind, sentence = told(error)
+    raise kind(f'{asked}: {sentence}') from error
+
+
+def _told_of_hub(error: Exception) -> Told:
+  from huggingface_hub import errors
+
+  kind, mend = DataError, _GOES_ON
+  if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
+    kind, mend = (
+      ConfigError,
+      'there is no such repository or revision, or $HF_TOKEN has no access',
+    )
+  elif isinstance(error, errors.RemoteEntryNotFoundError):
+    kind = ConfigError
+    mend = f'it lacks a file that is listed, or has no {LIST}, which launch.weights push writes'
+  elif isinstance(error, errors.LocalEntryNotFoundError):
+    mend = 'not all of it is on this machine; look at HF_ENDPOINT and HF_HUB_OFFLINE, try again'
+  return kind, f'{first_line(error)}; {mend}'
+
+
+def _told_of_url(scheme: str, missing: str, error: Exception) -> Told:
+  from fsspec.registry import available_protocols, known_implementations
+
+  package = known_implementations.get(scheme, {'class': ''})['class'].split('.')[0]
+  said = f'{type(error).__name__}: {first_line(error)}'
+  if scheme not in available_protocols():
+    return ConfigError, f'{scheme}:// is unknown; expected hf://, gs://, s3:// or another of fsspec'
+  if isinstance(error, ImportError):
+    advice = f'; pip install {package}' * (package != 'fsspec')
+    return ConfigError, f'{first_line(error)}{advice}'
+  if isinstance(error, FileNotFoundError | NotADirectoryError):
+    return ConfigError, missing
+  if isinstance(error, PermissionError) or 'Credentials' in said:
+    return ConfigError, f'no access ({said}); look at your rights there and the credentials'
+  return DataError, f'{said}; look at the connection and the credentials; {_GOES_ON}'
