@@ -64,9 +64,7 @@ def _train(config: ConfigDict, steps: int) -> ConfigDict:
   return config
 
 
-def _experiment(
-  arms: dict, seeds: tuple[int, ...] = SEEDS, samples: int = 216, **more
-) -> ConfigDict:
+def _experiment(arms: dict, seeds: tuple | dict = SEEDS, samples: int = 216, **more) -> ConfigDict:
   return ConfigDict({'arms': arms, 'seeds': seeds, 'samples': samples, **more})
 
 
@@ -121,9 +119,7 @@ def spots_arms() -> ConfigDict:
   arms['with'].objective.outlier = 1e5
   for name in ('without', 'with'):
     arms[name].start_from = 'runs/claims/spots/before/seed_0'
-  config = _experiment(arms, samples=16)
-  config.seeds = ConfigDict({'before': (0,), 'without': SEEDS, 'with': SEEDS})
-  return config
+  return _experiment(arms, {'before': (0,), 'without': SEEDS, 'with': SEEDS}, samples=16)
 
 
 def windows_arms() -> ConfigDict:

@@ -60,14 +60,8 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
     raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
   if not isinstance(config, ConfigDict):
     raise ConfigError(f'--config={path}: get_config gave {type(config).__name__}, not a ConfigDict')
-  change(config, changes or {})
-  return config
-
-
-def change(config: ConfigDict, changes: Mapping[str, Any]) -> None:
-  """Changes values of a configuration, as in {'model.depth': 8}; ConfigError: no such key."""
   known = flatten(config.to_dict())
-  for key, value in changes.items():
+  for key, value in (changes or {}).items():
     if key not in known:
       raise ConfigError(did_you_mean(key, known))
     try:
@@ -76,6 +70,7 @@ def change(config: ConfigDict, changes: Mapping[str, Any]) -> None:
       raise ConfigError(
         f'{key} = {value!r}: {first_line(error)}; the file has {known[key]!r}'
       ) from error
+  return config
 
 
 def _execute(path: pathlib.Path) -> Any:

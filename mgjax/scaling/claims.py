@@ -1,4 +1,4 @@
-"""The report's claims in small: a verdict for each by a rule that was fixed before, and their page.
+"""The report's claims in small, as its ablations (Movie Gen §3.6.2): verdicts, and their page.
 
 A claim says that one arm is better than another by some score, or as good. Seeds that both have are
 pairs. With d the difference in favour of the claim, its interval of 95% and a margin, the least

@@ -129,6 +129,7 @@ def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[st
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the losses and scores of a run; of several numbers a score has, their mean."""
   scores, losses = row.get('scores') or {}, {name: row.get(name) for name in _LOSSES}
   if not isinstance(scores, Mapping):
     raise DataError(f'scores = {printable(scores)!r:.80}; expected an object of numbers')

@@ -38,8 +38,8 @@ from ml_collections import ConfigDict
 
 from mgjax.checkpoints.resume import is_finished
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.config import flatten
-from mgjax.core.config_files import change, load_config
+from mgjax.core.config import did_you_mean, flatten
+from mgjax.core.config_files import load_config
 from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError, first_line
 from mgjax.core.files import read_json_lines, read_optional_json, write_bytes, write_json
 from mgjax.core.runs.find import find_run
@@ -208,7 +208,7 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
   if OF in config:
     if evaluate is None:
       raise ConfigError('a run that was trained before wants samples to be evaluated by')
-    _vary(config, folder)
+    _vary(config.to_dict(), folder)
     return {'scores': _plain(evaluate(folder))}
   found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
   scores, failed = None, {}
@@ -232,17 +232,28 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
   }
 
 
-def _vary(config: ConfigDict, folder: pathlib.Path) -> None:
+def _vary(arm: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Makes a work directory of a run that was trained before, with changes of its configuration."""
-  of = find_run(config.of)
-  changed = read_config(of)
-  change(changed, flatten(config.to_dict().get('changes', {})))
+  of = find_run(arm[OF])
+  changed = _changed(read_config(of).to_dict(), arm.get('changes', {}))
   for path in of.absolute().iterdir():
     if not path.name.startswith(('.', 'config.json', 'evaluation')):
       link = folder / path.name
       link.unlink(missing_ok=True)
       link.symlink_to(path)
-  write_json(folder / 'config.json', changed.to_dict())
+  write_json(folder / 'config.json', changed)
+
+
+def _changed(fields: Mapping[str, Any], changes: Mapping[str, Any], place: str = '') -> Any:
+  """Returns fields with changes, section by section. ConfigError: one has no such field."""
+  if unknown := sorted(set(changes) - set(fields)):
+    raise ConfigError(did_you_mean(place + unknown[0], [place + name for name in fields]))
+  return fields | {
+    name: _changed(fields[name], value, f'{place}{name}.')
+    if isinstance(fields[name], dict) and isinstance(value, Mapping)
+    else value
+    for name, value in changes.items()
+  }
 
 
 def _losses(folder: pathlib.Path, last: int) -> dict[str, float | None]:
