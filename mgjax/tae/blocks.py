@@ -12,8 +12,6 @@ blocks, to the quant convolutions and to the decoder's last convolution. Ours ha
 (docs/decisions/0025-no-temporal-layer-after-these.md).
 """
 
-from typing import Literal
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,7 +25,7 @@ from mgjax.nn.norm import FrameGroupNorm
 
 Strides = tuple[Positive, Positive, Positive]
 FULL = 'full'
-Temporal = bool | Literal['full']  # of an image model, of 2.5D, of 3D
+Temporal = bool | str  # False of an image model, True of 2.5D, FULL of 3D
 
 
 class Conv(nn.Module):
