@@ -48,6 +48,7 @@ from tests.video import test_students
 from tests.workflows import test_make_pairs
 
 LEARN = 'from tests.end_to_end.test_kills import learn as f; import sys; f(*sys.argv[1:])'
+ROWS = 16  # of a batch
 HEARTBEAT = 10  # seconds; JAX takes no fewer
 # Of two processes the first one alone would find programs in the cache; see test_processes.py.
 SHORT = {'JAX_ENABLE_COMPILATION_CACHE': 'false', 'JAX_DISABLE_MOST_OPTIMIZATIONS': 'true'}
@@ -58,13 +59,13 @@ class Numbers:
   """Rows of a batch that tell which step and which process they are for."""
 
   def __init__(self, process, processes):
-    self.rows = np.arange(8).reshape(processes, -1)[process]
+    self.rows = np.arange(ROWS).reshape(processes, -1)[process]
 
   def __len__(self):
     return 10**6
 
   def __getitem__(self, step):
-    return {'x': np.sin(step + self.rows[:, None] / 8).astype(np.float32)}
+    return {'x': np.sin(step + self.rows[:, None] / ROWS).astype(np.float32)}
 
 
 def beginning(mesh):
@@ -72,14 +73,14 @@ def beginning(mesh):
     sharding = jax.NamedSharding(mesh, jax.P(*axes))
     return jax.make_array_from_callback(value.shape, sharding, lambda at: np.asarray(value[at]))
 
-  params = {'x': place(np.ones((8, 64), np.float32), 'fsdp')}
+  params = {'x': place(np.ones((ROWS, 64), np.float32), 'fsdp')}
   return State(place(np.int32(0)), params, {'mean': place(np.zeros((), np.float32))}, {})
 
 
 @jax.jit
 def learn_step(state, batch):
   """Chaotic, so that a wrong batch, draw or bit at any step is seen at the end."""
-  noise = jax.random.uniform(jax.random.fold_in(jax.random.key(0), state.step), (8, 64))
+  noise = jax.random.uniform(jax.random.fold_in(jax.random.key(0), state.step), (ROWS, 64))
   x = state.params['x']
   x = 3.9 * jnp.mod(x + 0.1 * noise + batch['x'], 1.0) * (1 - jnp.mod(x + 0.1 * noise, 1.0))
   mean = 0.9 * state.opt_state['mean'] + jnp.mean(x)

@@ -1,0 +1,267 @@
+"""Starts a training again until it is done, on one host or on those of several that are there.
+
+  python launch/recipes/supervise.py python -m launch.train --config=... --workdir=...
+
+On several hosts each of them runs this, with a folder that all of them share and the numbers of
+hosts that the run can go on with, which have to divide its batches:
+
+  python launch/recipes/supervise.py --hosts=16,12,8 --meet=/shared/run/hosts \
+    python -m launch.train --config=... --workdir=/shared/run
+
+The run begins on 16 hosts. When one is lost, does not answer for --patience seconds or its process
+ends, all processes are ended, and 12 of the hosts that are there go on from the newest checkpoint
+at a smaller data axis. When hosts come back, or new ones come, the run saves its step, ends and
+goes on with more. A host whose supervisor gets SIGTERM or Ctrl-C, as a machine that is taken away
+does, saves with all others and leaves; where all get it, the run ends.
+
+What another start would not mend ends the run everywhere: exit codes 0, 2 (configuration), 3
+(data), 4 (numbers not finite) and 5 (no good checkpoint). This needs nothing but Python.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+FINAL = (0, 2, 3, 4, 5)
+BEAT = 0.5  # seconds between two signs of life
+ROUND = 'round.json'
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+class Meeting:
+  """A folder where hosts meet: a file of each, and the round, which the first of them writes.
+
+  A host is there while its file changes, as seen from here, so that clocks may differ.
+  """
+
+  def __init__(self, folder, patience):
+    self.folder, self.patience, self.seen = pathlib.Path(folder), patience, {}
+    self.name = f'{socket.gethostname()}-{uuid.uuid4().hex[:8]}'
+    self.folder.mkdir(parents=True, exist_ok=True)
+
+  def hosts(self):
+    """Returns name -> what it says, in order, of hosts that are there, or have said they leave."""
+    found = {}
+    for path in sorted(self.folder.glob('*.host')):
+      said, now = read(path), time.monotonic()
+      before, since = self.seen.get(path.stem, (None, now))
+      self.seen[path.stem] = said, since if said == before else now
+      if said and (said['leaving'] or now - self.seen[path.stem][1] < self.patience):
+        found[path.stem] = said
+      elif now - self.seen[path.stem][1] > 10 * self.patience:
+        path.unlink(missing_ok=True)
+    return found
+
+  def say(self, **said):
+    write(self.folder / f'{self.name}.host', {**said, 'beat': time.time()})
+
+  def forget(self, name):
+    (self.folder / f'{name}.host').unlink(missing_ok=True)
+
+  def round(self):
+    return read(self.folder / ROUND) or {'number': 0, 'hosts': [], 'gentle': False}
+
+
+def read(path):
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError):
+    return None
+
+
+def write(path, content):
+  new = path.with_name(f'.{path.name}.{os.getpid()}')
+  new.write_text(json.dumps(content))
+  new.replace(path)
+
+
+class Supervisor:
+  """One host: its process, and its part in the rounds, each a number and the hosts of it."""
+
+  def __init__(self, command, counts, meeting, restarts, pause, grace):
+    self.command, self.counts, self.meeting = command, sorted(counts, reverse=True), meeting
+    self.restarts, self.pause, self.grace = restarts, pause, grace
+    self.child, self.number, self.state, self.code = None, 0, 'waiting', None
+    self.heard, self.leaving, self.kill_at, self.failed_at = [], False, None, None
+    self.began, self.port = time.monotonic(), None
+    self.arrived = meeting.round()['number']  # what ended before is another run of the same folder
+
+  def run(self):
+    for number in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(number, lambda number, frame: self.heard.append(number))
+    while True:
+      self.watch_child()
+      heard, self.heard = self.heard, []
+      self.leaving = self.leaving or bool(heard)
+      self.say()  # before the others see their processes end
+      if self.leaving and self.child is None:
+        return self.code or 0
+      for number in heard:
+        self.signal(number)
+      hosts = self.meeting.hosts()
+      now = self.meeting.round()
+      if self.meeting.name == next((name for name in hosts if not hosts[name]['leaving']), None):
+        now = self.lead(hosts, now)
+      if 'code' in now and now['number'] > self.arrived and self.child is None:
+        return now['code']
+      if now['number'] != self.number:
+        self.follow(now)
+      elif self.state == 'ready' and all(
+        hosts.get(name, {}).get('number') == self.number for name in now['hosts']
+      ):
+        self.start(now['hosts'], hosts)
+      time.sleep(BEAT)
+
+  def say(self):
+    self.meeting.say(
+      number=self.number, state=self.state, code=self.code, address=self.address(),
+      leaving=self.leaving,
+    )  # fmt: skip
+
+  def address(self):
+    """Returns where others find the first process of a round, if it is on this host."""
+    try:
+      host = socket.gethostbyname(socket.gethostname())
+    except OSError:
+      host = '127.0.0.1'
+    return f'{host}:{self.port}'
+
+  def lead(self, hosts, now):
+    """Returns the round, which is a new one where hosts or processes were lost, or hosts came."""
+    staying = [name for name, said in hosts.items() if not said['leaving']]
+    count = next((count for count in self.counts if count <= len(staying)), 0)
+    chosen, told = staying[:count], f'{len(staying)} of {self.counts[0]} hosts are there'
+    if 'code' in now and now['number'] > self.arrived:
+      return now
+    if 'code' in now or not set(now['hosts']) & set(hosts):  # the first round of this run
+      late = time.monotonic() - self.began > self.meeting.patience
+      return self.begin(now, chosen, told) if count == self.counts[0] or (count and late) else now
+
+    said = {name: hosts[name] for name in now['hosts'] if name in hosts}
+    codes = {
+      name: each['code'] for name, each in said.items()
+      if each['number'] == now['number'] and each['code'] is not None
+    }  # fmt: skip
+    left = [name for name, each in said.items() if each['leaving']]
+    if final := [code for code in codes.values() if code in FINAL and (code or not left)]:
+      return self.end(now, max(final))
+    lost = [name for name in now['hosts'] if name not in hosts]
+    wrong = {name: code for name, code in codes.items() if code}
+    if lost or wrong or (left and codes):
+      self.failed_at = self.failed_at or time.monotonic()
+      if not count or time.monotonic() - self.failed_at < self.pause:
+        return now  # others may come, or be lost as well
+      self.restarts -= not left
+      if self.restarts < 0:
+        return self.end(now, next(iter(wrong.values()), 1))
+      for name in left:
+        self.meeting.forget(name)
+      why = [f'{name} is lost' for name in lost] + [f'{name} leaves' for name in left]
+      why += [f'exit code {code} of {name}' for name, code in wrong.items()]
+      return self.begin(now, chosen, '; '.join(why), gentle=not (lost or wrong))
+    if count > len(now['hosts']) and all(each['state'] == 'running' for each in said.values()):
+      return self.begin(now, chosen, told, gentle=True)
+    return now
+
+  def begin(self, now, hosts, why, gentle=False):
+    self.failed_at, number = None, now['number'] + 1
+    print(f'supervise.py: round {number} on {len(hosts)} host(s): {why}', file=sys.stderr)
+    found = {'number': number, 'hosts': hosts, 'gentle': gentle}
+    write(self.meeting.folder / ROUND, found)
+    return found
+
+  def end(self, now, code):
+    found = {'number': now['number'] + 1, 'hosts': [], 'gentle': True, 'code': code}
+    write(self.meeting.folder / ROUND, found)
+    return found
+
+  def follow(self, now):
+    """Ends the process of an earlier round, then is ready for this one."""
+    if self.child is not None:
+      if self.kill_at is None:
+        self.kill_at = time.monotonic() + (self.grace if now['gentle'] else 0)
+        if now['gentle'] and 'code' not in now and not self.leaving:
+          self.signal(signal.SIGTERM)
+      return
+    with socket.socket() as free:
+      free.bind(('', 0))
+      self.port = free.getsockname()[1]
+    self.number, self.code = now['number'], None
+    self.state = 'ready' if self.meeting.name in now['hosts'] else 'waiting'
+
+  def start(self, names, hosts):
+    environment = dict(os.environ)
+    if self.counts[0] > 1:
+      environment |= {
+        'JAX_COORDINATOR_ADDRESS': hosts[names[0]]['address'],
+        'JAX_NUM_PROCESSES': str(len(names)),
+        'JAX_PROCESS_ID': str(names.index(self.meeting.name)),
+      }
+    self.state, self.kill_at = 'running', None
+    self.child = subprocess.Popen(
+      self.command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
+    )
+
+  def watch_child(self):
+    if self.child is None:
+      return
+    if self.kill_at is not None and time.monotonic() > self.kill_at:
+      self.signal(signal.SIGKILL)
+    code = self.child.poll()
+    if code is not None:
+      self.signal(signal.SIGKILL)  # what it has left behind
+      self.child, self.kill_at = None, None
+      self.state, self.code = 'ended', code if code >= 0 else 128 - code
+
+  def signal(self, number):
+    with contextlib.suppress(OSError):  # there is none any more
+      os.killpg(self.child.pid, number)
+
+
+def _die_with_parent():  # where the system can
+  getattr(ctypes.CDLL(None), 'prctl', lambda *_: None)(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def numbers(text):
+  found = [int(part) for part in text.split(',')]
+  if min(found) < 1:
+    raise ValueError
+  return found
+
+
+def main():
+  usage, _, more = __doc__.partition('\n\n')
+  parser = argparse.ArgumentParser(
+    prog='supervise.py', description=usage, epilog=more,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )  # fmt: skip
+  parser.add_argument('--hosts', type=numbers, default=[1], help='numbers of hosts, as in 16,12,8')
+  parser.add_argument('--meet', default='', help='a folder that all hosts share')
+  parser.add_argument('--patience', type=float, default=30, help='seconds until a host is lost')
+  parser.add_argument('--pause', type=float, default=5, help='seconds from a failure to a start')
+  parser.add_argument('--grace', type=float, default=300, help='seconds to save and end in')
+  parser.add_argument('--restarts', type=int, default=100, help='after failures, at most')
+  parser.add_argument('command', nargs=argparse.REMAINDER, help='what is started')
+  given = parser.parse_args()
+  if not given.command:
+    parser.error('give the command, as in: supervise.py python -m launch.train --config=...')
+  if max(given.hosts) > 1 and not given.meet:
+    parser.error('several hosts need a folder that they share: give --meet=/shared/run/hosts')
+  with tempfile.TemporaryDirectory() as alone:
+    meeting = Meeting(given.meet or alone, given.patience)
+    options = given.restarts, given.pause, given.grace
+    return Supervisor(given.command, given.hosts, meeting, *options).run()
+
+
+if __name__ == '__main__':
+  sys.exit(main())
