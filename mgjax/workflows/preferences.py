@@ -185,12 +185,13 @@ class _Rows:
 
 
 class _Prompts:
-  """Captions of a world, other than those that evaluation asks."""
+  """Captions of a world as training has them, other than those that evaluation asks."""
 
   def __init__(self, world: str, split: str, settings: Preferences):
     count = settings.prompts if split == 'train' else settings.validation
     prompts, seed = prompts_of(world), 10 * settings.seed + _SEEDS[split]
-    self._asked = [prompts.asked(each.caption, each.scene) for each in prompts.rows(count, seed)]
+    rows = prompts.rows(count, seed, trained=True)
+    self._asked = [prompts.asked(each.caption, each.scene) for each in rows]
     self.fingerprint = f'{world} {split} {seed} {count}'
 
   def __len__(self) -> int:

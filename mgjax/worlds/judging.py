@@ -73,8 +73,8 @@ class Prompt(NamedTuple):
 class Prompts(Protocol):
   """What any model, of ours or not, is asked for in a suite of prompts, and is judged by."""
 
-  def rows(self, count: int, seed: int) -> list[Prompt]:
-    """Returns so many captions, in an order that the seed says."""
+  def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
+    """Returns so many captions, in an order that the seed says; `trained`: as training has them."""
 
   def asked(self, caption: str, scene: str) -> Asked:
     """Returns what a judge needs to know; DataError if the caption is none of this world."""

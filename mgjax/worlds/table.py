@@ -39,6 +39,7 @@ WORLDS = {
     'mgjax.worlds.digits.clips:Digits',
     {
       'video': 'mgjax.worlds.digits.judges.video:DigitsVideoJudge',
+      'votes': 'mgjax.worlds.digits.judges.video:DigitsVotes',
       'sound': 'mgjax.worlds.digits.judges.sound:DigitsSoundJudge',
       'enlarged': 'mgjax.worlds.digits.judges.enlarged:DigitsEnlarged',
       'edits': 'mgjax.worlds.digits.judges.edit:DigitsEdits',

@@ -80,11 +80,19 @@ class DigitsVideoJudge:
     return dataclasses.replace(self.source, **self.source.validation(self.source.frames))
 
 
-class DigitsPrompts:
-  """Held-out captions, each as often as the others but for one."""
+class DigitsVotes(DigitsVideoJudge):
+  """The judge of votes, which has learnt from other handwriting than evaluation's."""
 
-  def rows(self, count: int, seed: int) -> list[Prompt]:
-    labels = held_out_labels(looks_of(Digits()), count)
+  @property
+  def _judge(self) -> digit.DigitJudge:
+    return _judge_of(self.source, split='test', seed=1)
+
+
+class DigitsPrompts:
+  """Held-out captions, or those of training, each as often as the others but for one."""
+
+  def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
+    labels = held_out_labels(looks_of(Digits()), count, trained)
     order = np.random.default_rng(seed).permutation(count).tolist()
     return [Prompt(labels[place][3], labels[place][1:3], '') for place in order]
 
@@ -100,9 +108,9 @@ def _labels() -> dict[str, tuple[int, str, str, str]]:
   return {label[3]: label for label in all_captions(tuple(COLOURS), (*MOTIONS, ''))}
 
 
-@functools.lru_cache(maxsize=2)  # several ways to sample one model are judged alike
-def _judge_of(source: Digits) -> digit.DigitJudge:
-  return digit.train_judge(**looks_of(source))
+@functools.lru_cache(maxsize=3)  # several ways to sample one model are judged alike
+def _judge_of(source: Digits, **how: Any) -> digit.DigitJudge:
+  return digit.train_judge(**looks_of(source), **how)
 
 
 @functools.lru_cache(maxsize=2)
@@ -116,11 +124,11 @@ def _features(source: Digits) -> features.DigitFeatures:
   return features.fit_features(**looks_of(source))
 
 
-def held_out_labels(world: Mapping[str, Any], samples: int) -> list[tuple]:
-  """Returns captions that are not in training, one for every sample, and each at least once."""
+def held_out_labels(world: Mapping[str, Any], samples: int, trained: bool = False) -> list[tuple]:
+  """Returns captions that are not in training, or are, one for every sample, each at least once."""
   captions = all_captions(world['colours'], world['motions'])
-  unseen = [caption for caption in captions if is_held_out(*caption[:3])]
-  return [unseen[index % len(unseen)] for index in range(max(samples, len(unseen)))]
+  wanted = [caption for caption in captions if is_held_out(*caption[:3]) != trained]
+  return [wanted[index % len(wanted)] for index in range(max(samples, len(wanted)))]
 
 
 def clips_of(source: Digits, labels: Sequence[tuple]) -> list[dict[str, Any]]:

@@ -214,11 +214,11 @@ class SolidsEnlarged:
 class SolidsPrompts:
   """Captions of scenes of every group in turn; a scene is 'split:seed:index'."""
 
-  def rows(self, count: int, seed: int) -> list[Prompt]:
-    found = []
+  def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
+    found, groups = [], list(GROUPS.items())[: 1 if trained else None]
     for place in range(count):
-      index, group = divmod(place, len(GROUPS))
-      title, split = list(GROUPS.items())[group]
+      index, group = divmod(place, len(groups))
+      title, split = groups[group]
       source, name = Solids(split, seed=seed, length=count), f'{split}:{seed}:{index}'
       scene = source.scene(index)
       found.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))

@@ -10,6 +10,7 @@ from mgjax.worlds.digits.judges.digit import (
   labels_of,
   train_judge,
 )
+from mgjax.worlds.digits.judges.video import DigitsPrompts, DigitsVideoJudge, DigitsVotes
 from mgjax.worlds.digits.scene import COLOURS, MOTIONS
 
 
@@ -108,3 +109,18 @@ def test_diversity_tells_copies_from_real_handwriting(judge, clips):
   copies = [first[label.digit] for label in labels]
   assert diversity(judge, copies, labels) < 1e-3
   assert np.isnan(diversity(judge, videos[:1], labels[:1]))
+
+
+def test_votes_are_cast_by_another_judge_on_captions_that_evaluation_does_not_ask():
+  source = Digits()
+  voting, evaluating = DigitsVotes(source), DigitsVideoJudge(source)
+  assert (voting._judge.spread != evaluating._judge.spread).all()  # of other handwriting
+  prompts = DigitsPrompts()
+  rows = prompts.rows(400, 1, trained=True)
+  asked = {each.caption for each in evaluating.asks(1)['held-out captions']}
+  assert not asked & {row.caption for row in rows} and asked == {
+    row.caption for row in prompts.rows(len(asked), 1)
+  }
+  clips = [next(iter(Digits(split='train', length=1, seed=seed))) for seed in range(40)]
+  labels = [prompts.asked(clip['caption'], '') for clip in clips]
+  assert voting.right([clip['video'] for clip in clips], labels)['all'].mean() >= 0.9
