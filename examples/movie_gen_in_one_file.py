@@ -9,11 +9,11 @@ The report (arXiv 2410.13720; § are its sections) makes videos in four steps, p
 2. A transformer learns how noise flows to latents, given the time and a caption (§3.1.2 to §3.1.4).
 3. One loop trains both, with arrays that lie on a mesh of devices (§3.1.6).
 4. A sampler follows the flow from noise to new latents, which are decoded (§3.4.2).
-The data are lit solids that roll and slide, 16 frames of 32 x 32 pixels. It takes five minutes of a
-processor core; then a judge that nobody trains on reads clips of captions that training never had.
+The data are lit solids that roll and slide, 16 frames of 32 x 32 pixels. All takes five minutes of
+a core; at the end a classifier that was trained before says whether clips show what they should.
 
-The report has 30 billion parameters, not 3 million, pretrained text encoders and a sharper codec.
-It learns from images, each a video of one frame, then batches of images and of videos in turns.
+The report's model has 30 billion parameters, not 3 million, and pretrained text encoders. It learns
+from images first, each a video of one frame, then from batches of images and of videos in turns.
 All that, and tokens cut over many hosts, is in mgjax/, in the same mathematics (tests/examples/).
 Letters: b batch, t h w frames height width, c channels, n tokens or words, d width, g heads.
 """
@@ -57,7 +57,7 @@ PIXELS, CUBE = {'dt': 1, 'dh': 4, 'dw': 4}, {'dt': 8, 'dh': 8, 'dw': 8}
 # Width, layers, heads, width of SwiGLU, patches (the report: 6144, 48, 48, 16384, 1 x 2 x 2).
 DIM, DEPTH, HEADS, HIDDEN, PATCH = 192, 4, 6, 512, {'dt': 1, 'dh': 1, 'dw': 1}
 TEXT, VOCABULARY, WORDS = 64, 4096, 12  # width, different words, words of a caption
-SIGMA_MIN = 1e-5  # noise that is left at t = 1, so that any X_t is possible (§3.1.2)
+SIGMA_MIN = 1e-5  # noise that is left at t = 1: data are points, X_1 a narrow bell (§3.1.2)
 
 zeros, normal, fan_in = nn.initializers.zeros, nn.initializers.normal, nn.initializers.lecun_normal
 small = nn.initializers.variance_scaling(0.01, 'fan_in', 'truncated_normal')
@@ -67,8 +67,8 @@ FrameNorm = functools.partial(nn.GroupNorm, 8, reduction_axes=(-3, -2, -1))  # f
 FOLDED = 'b (t dt) (h dh) (w dw) c -> b t h w (dt dh dw c)'  # patches become channels ...
 UNFOLDED = 'b t h w (dt dh dw c) -> b (t dt) (h dh) (w dw) c'  # ... and channels patches
 
-# Part 1. The temporal autoencoder (§3.1.1): one of images, with a convolution over time behind each
-# over frames but the last, and an attention likewise. This is '2.5D', which costs less than 3D.
+# Part 1. The temporal autoencoder (§3.1.1) has layers of one for images, and after each one over
+# time: a convolution after a convolution, attention after attention. '2.5D' costs less than 3D.
 
 
 class TemporalConv(nn.Module):
@@ -83,7 +83,7 @@ class TemporalConv(nn.Module):
     return sum(x[:, i : i + t : self.stride] @ kernel[i] for i in range(3)) + bias[(None,) * 4]
 
 
-class Conv(nn.Module):  # over frames, then over time, behind repetitions along t, h, w
+class Conv(nn.Module):  # repeats along t, h, w, then convolves over frames, then over time
   features: int
   up: tuple[int, int, int] = (1, 1, 1)
   init: nn.initializers.Initializer = fan_in()
@@ -157,8 +157,8 @@ class Decoder(nn.Module):
     return nn.Conv(3 * 4 * 4, (3, 3), padding=1, kernel_init=small, name='conv_out')(x)
 
 
-# A linear way around both networks, which starts as the principal components of clips, spares a CPU
-# thousands of steps. The report has none; with it a clip has 8 frames, 16 and so on, not 1.
+# A linear way around both networks, the principal components of clips at first, spares a CPU many
+# steps. The report has none: its images become one latent, and of the 8 frames decoded 1 is kept.
 class Autoencoder(nn.Module):
   def setup(self):
     self.encoder, self.decoder = Encoder(), Decoder()
@@ -185,8 +185,8 @@ def reconstruction_loss(made, mean, log_variance, video):
   return jnp.mean(jnp.abs(made - video)) + 10 * jnp.mean((made - video) ** 2) + 1e-6 * kl
 
 
-# Part 2. The flow model: the transformer of Llama 3 with three changes (§3.1.3). It reads text by
-# cross-attention, its norms are modulated by the flow time, and every token reads all others.
+# Part 2. The flow model: the transformer of Llama 3 with changes (§3.1.3). It reads text by cross-
+# attention, the flow time modulates its norms, every token reads all others, and places are learnt.
 
 
 class SwiGLU(nn.Module):
@@ -390,7 +390,7 @@ def main(_):
   prompts = FLAGS.prompt or PROMPTS
   write_animation(FLAGS.out, make_videos(prompts), prompts, WORLD['fps'])
   judge = judge_of('solids', 'video')(world)
-  asked = judge.asks(64)['in distribution']  # captions that training did not have
+  asked = judge.asks(64)['in distribution']  # captions of scenes that training did not show
   right = judge.right(make_videos([each.caption for each in asked]), asked)
   scores = np.round([np.nanmean(right[name]) for name in ('colour', 'shape', 'motion')], 2)
   print(f'{FLAGS.out} after {time.time() - began:.0f} s; colour, shape, motion right: {scores}')

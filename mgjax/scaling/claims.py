@@ -41,7 +41,7 @@ _CONFIDENCE, _POWER, _FEWEST, _MOST = 0.95, 0.8, 2, 1000
 _HEADER = (
   'The claim',
   'The report',
-  'Seeds',
+  'Seeds of needed',
   'Without',
   'With',
   'Difference [95%]',
@@ -60,8 +60,8 @@ takes. `python -m launch.scaling claims` makes this page of [records](records/) 
 Student's interval of 95%; a margin says what is of practical size. That one arm is *better* holds
 where the interval is above 0 and the difference at least the margin, and does not hold where all
 of the interval is below the margin. That it is *as good* holds where all of it is within the
-margin on both sides, and does not hold where all of it is outside. All else is not settled; beside
-it stands how many seeds find a difference of the margin in four of five experiments.
+margin on both sides, and does not hold where all of it is outside. All else is not settled. Beside
+the seeds stands how many of them find a difference of the margin in four of five experiments.
 
 One arm beside itself, three seeds and three others, differs by this rule in {error};
 without a margin it is the interval's 5%.
@@ -117,12 +117,6 @@ class Verdict:
   difference: Interval | None = None
   seeds: int = 0
   needed: int | None = None
-
-  def __str__(self) -> str:
-    if self.word != OPEN:
-      return self.word
-    of = '' if self.needed is None else f' of {self.needed}'
-    return f'{OPEN}: {self.seeds}{of} seed{"s" * (self.seeds != 1)}'
 
 
 def write_claims(
@@ -248,7 +242,9 @@ def _row(claim: Claim, found: Verdict) -> tuple[str, ...]:
       f'{claim.margin:g}',
     ]
   seeds = f'{found.seeds}' if claim.records else ''
-  return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{found}**')
+  if found.difference is not None and claim.measure == 'difference':
+    seeds += f' of {found.needed or f"> {_MOST:,}"}'
+  return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{found.word}**')
 
 
 def seeds_needed(spread: float, margin: float) -> int | None:

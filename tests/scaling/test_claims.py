@@ -14,6 +14,7 @@ from mgjax.scaling.claims import (
   NOT_HERE,
   OPEN,
   Claim,
+  Verdict,
   error_rate,
   judge,
   seeds_needed,
@@ -58,7 +59,7 @@ def test_as_good_holds_within_the_margin_on_both_sides(tmp_path):
 def test_what_was_not_tried_is_not_settled_and_what_cannot_be_says_so(tmp_path):
   assert judge(Claim(**CLAIM), tmp_path).word == OPEN
   write(tmp_path, a=[0.5], b=[0.9])
-  assert str(judge(Claim(**CLAIM), tmp_path)) == 'not settled: 1 seed'
+  assert judge(Claim(**CLAIM), tmp_path) == Verdict(OPEN, seeds=1)
   assert judge(Claim(**PLACE, note='no language model'), tmp_path).word == NOT_HERE
   with pytest.raises(ConfigError, match="arm 'a' has no 'nothing'; expected one of all"):
     judge(Claim(**CLAIM | {'score': 'nothing'}), tmp_path)
