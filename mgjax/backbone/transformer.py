@@ -11,7 +11,7 @@ from mgjax.backbone.modulation import TimeModulation, modulate
 from mgjax.backbone.position import Positions
 from mgjax.conditioning.ports import Ports
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range
+from mgjax.core.settings import Count, Positive, Range
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.tiles import Tiles
 from mgjax.nn.linear import ZEROS, Linear, parameter
@@ -46,6 +46,7 @@ class Transformer(nn.Module):
     tile: patches of a tile along t, h, w, of which self-attention reads windows
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
     window: tiles that are read along t, h, w; odd.
+    chosen: further tiles that each head reads, by what they hold.
     unroll: layers a scan step.
     time_unit: how much time has the waves of 1: their steepest is 1000 / time_unit, which a
       derivative by time sees.
@@ -72,20 +73,26 @@ class Transformer(nn.Module):
   exchange: str = 'auto'
   tile: tuple[Positive, ...] = ()
   window: tuple[Positive, ...] = (3, 3, 3)
+  chosen: Count = 0
   unroll: Positive = 1
   time_unit: Annotated[float, Range(above=0)] = 1.0
   dtype: jnp.dtype = jnp.float32
 
   def tiles(self, sizes: tuple[int, int, int]) -> Tiles | None:
     """Returns the tiles of a grid of patches; None where everything is read.
-    Raises ConfigError if a tile or a window has not three sizes, or a window has no middle.
+    Raises ConfigError if a tile or a window has not three sizes, a window has no middle, or there
+    are no tiles to choose from.
     """
     if not self.tile:
+      if self.chosen:
+        raise ConfigError(
+          f'model.chosen = {self.chosen} without tiles; give model.tile, as in (4, 8, 8)'
+        )
       return None
     for name, value in (('tile', self.tile), ('window', self.window)):
       if len(value) != 3:
         raise ConfigError(f'model.{name} = {value}; expected sizes along t, h, w, as in (3, 3, 3)')
-    return Tiles(sizes, self.tile, self.window)
+    return Tiles(sizes, self.tile, self.window, self.chosen)
 
   @nn.compact
   def __call__(

@@ -133,10 +133,9 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     tiles=backbone.tiles(grid(latents, backbone.patch)),
   )  # fmt: skip
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
+  tiles = layers.tiles and dataclasses.replace(layers.tiles, grid=(1, 1, 1), tile=(1, 1, 1))
   initialise, shardings = make_initialise(
-    # One token fills no tiles.
-    lambda key: layers.clone(tiles=None).init(key, *small, jnp.ones((1, 1), bool))['params'],
-    mesh,
+    lambda key: layers.clone(tiles=tiles).init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
   )
   b, n, valid = _tokens(backbone, latents)
   rows, place = fit(BATCH, b, mesh), token_entries((b, n, d), mesh)

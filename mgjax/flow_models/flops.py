@@ -58,7 +58,7 @@ def backbone_flops(
   model, n = 73,728 and m = 512 it is 63% of 10.2 PFLOP, and 6 x parameters x tokens would miss it
   (`test_a_sample_of_the_30b_model_takes_30_6_pflop`). Biases are no products, and do not count.
 
-  With windows of tiles a token reads their keys, not n.
+  With tiles a token reads the keys of some of them, not n, and where heads choose, means of all.
 
   A group of m_i tokens behind a gate is read beside the context: m + m_i tokens once more, its own
   keys and values, and the map of the result.
@@ -84,6 +84,6 @@ def backbone_flops(
   once = 4 * tokens * d * patch + 2 * (FREQUENCIES * d + 7 * square)
   return Flops(
     linear=rows * (model.depth * layer + once),
-    self_attention=rows * model.depth * 4 * tokens * (tiles.keys if tiles else tokens) * d,
+    self_attention=rows * model.depth * 4 * tokens * (tiles.work if tiles else tokens) * d,
     cross_attention=rows * model.depth * 4 * tokens * sum(read) * d,
   )

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Bool, Float
 from mgjax.nn.attention import attend
-from mgjax.nn.kernels.tiles import Tiles
-from mgjax.nn.linear import Linear, Map, Weights, linears
+from mgjax.nn.kernels.tiles import Tiles, attend_to_means
+from mgjax.nn.linear import ZEROS, Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
 AXES = ('embed', 'heads')
@@ -28,7 +28,8 @@ class MultiHeadAttention(nn.Module):
   o(C) + sum_i g_i (o([C; G_i]) - o(C)): at g = 0 as if they were not there, at g = 1 as if one
   were appended to the context.
 
-  With `tiles`, tokens read a window of their own sequence alone; contexts are read whole.
+  With `tiles`, tokens read some tiles of their own sequence alone; contexts are read whole. Where
+  heads choose tiles, what the means of all tiles say is added, through a gate that starts closed.
 
   Keys and values of contexts are the same at every step of sampling. A call in which the collection
   READ is mutable leaves them there, and one that is given it does not make them again.
@@ -61,6 +62,9 @@ class MultiHeadAttention(nn.Module):
 
     def read(q, k, v, mask, **how) -> Float[Array, 'b n d']:
       y = attend(q, k, v, mask=mask, impl=self.impl, **how)
+      if how.get('tiles') and self.tiles.chosen:
+        gate = Linear(self.heads, AXES, initializer=ZEROS, dtype=self.dtype, name='means_gate')(x)
+        y = y + gate[..., None] * attend_to_means(q, k, v, self.tiles)
       return out(y.reshape(*y.shape[:2], -1))
 
     if not sources:

@@ -88,8 +88,20 @@ def test_windows_of_tiles_that_reach_everything_change_nothing(params):
   close(one, apply(params, x, time, ports))
   near = model(tile=(1, 1, 1), window=(1, 1, 3)).apply({'params': params}, x, time, ports)
   assert differs(near, one)
-  with pytest.raises(ConfigError, match=r'model\.tile = '):
-    model(tile=(2, 2)).apply({'params': params}, x, time, ports)
+  for fields, said in (({'tile': (2, 2)}, r'model\.tile = '), ({'chosen': 2}, 'give model.tile')):
+    with pytest.raises(ConfigError, match=said):
+      model(**fields).apply({'params': params}, x, time, ports)
+
+
+def test_a_trained_model_that_chooses_all_tiles_changes_nothing(params):
+  x, time, ports = inputs()
+  sparse = model(tile=(1, 1, 1), window=(1, 1, 1), chosen=99)
+  gate = nn.unbox(sparse.init(jax.random.key(0), x, time, ports))['params']['layers']
+  gate = gate['self_attention']['means_gate']
+  layers = params['layers']
+  attention = {**layers['self_attention'], 'means_gate': gate}
+  changed = {**params, 'layers': {**layers, 'self_attention': attention}}
+  close(sparse.apply({'params': changed}, x, time, ports), apply(params, x, time, ports))
 
 
 def test_depthwise_convolutions_start_as_the_model_without_them(params):

@@ -256,5 +256,8 @@ def test_windows_of_tiles_are_timed_where_they_are_configured(what):
   windows = tiny(model__tile=(1, 1, 1), model__window=(1, 1, 1))  # of 8 keys a query reads one
   near, whole = (timed(what, config)['programs']['mgjax']['forward'] for config in (windows, None))
   # 4 L b n (n - 1) d, with the layers that there are.
-  less = 4 * (2 if what == 'blocks' else 1) * ROWS * TOKENS * (TOKENS - 1) * WIDTH
-  assert whole['flops'] - near['flops'] == less
+  each = 4 * (2 if what == 'blocks' else 1) * ROWS * TOKENS * WIDTH
+  assert whole['flops'] - near['flops'] == (TOKENS - 1) * each
+  chosen = tiny(model__tile=(1, 1, 1), model__window=(1, 1, 1), model__chosen=2)
+  more = timed(what, chosen)['programs']['mgjax']['forward']['flops'] - near['flops']
+  assert more == (2 + (2 * TOKENS if what == 'blocks' else 0)) * each  # and means of all tiles

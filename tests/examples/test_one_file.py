@@ -199,7 +199,9 @@ def test_a_training_step_is_that_of_the_library(rows, params, library, unsharded
 
 def test_sharded_is_unsharded(one, rows, params, unsharded):
   same_but_for_signs(trained(one, rows, params, mesh(2, 4)), unsharded)
-  lies = [one.sharding_of(mesh(2, 4), jnp.zeros(shape)).spec for shape in ((3, 32, 48), (6, 9), (32,))]
+  lies = [
+    one.sharding_of(mesh(2, 4), jnp.zeros(shape)).spec for shape in ((3, 32, 48), (6, 9), (32,))
+  ]
   assert [tuple(each) for each in lies] == [(None, None, 'fsdp'), (), ()]
 
 
