@@ -38,7 +38,7 @@ def test_seeds_that_ended_are_not_run_again_and_their_mean_must_reach_the_bar(
   answer = race(quickstart.get_config().to_dict(), FLAGS, 2, path)
   row = answer.text.splitlines()[-1]
   assert '900 (900 to 901)' in row and '0.955 reached (0.990, 0.920)' in row
-  assert '12345678' in row and '5,500' in row
+  assert '12345678' in row and '7,500' in row
 
 
 def test_what_is_kept_of_another_race_is_not_gone_on_with(tmp_path):
