@@ -86,7 +86,7 @@ def video_arms() -> ConfigDict:
   both = arms['both_encoders']
   both.model.conditionings.words = ConfigDict(words)
   both.objective.dropout.words = 0.1
-  return _experiment(arms)
+  return _experiment(arms, MORE)
 
 
 def sampling_arms() -> ConfigDict:
