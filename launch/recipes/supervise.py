@@ -1,4 +1,4 @@
-"""Starts a training again until it is done, on one host or on those of several that are there.
+r"""Starts a training again until it is done, on one host or on those of several that are there.
 
   python launch/recipes/supervise.py python -m launch.train --config=... --workdir=...
 
@@ -247,11 +247,21 @@ def main():
   )  # fmt: skip
   parser.add_argument('--hosts', type=numbers, default=[1], help='numbers of hosts, as in 16,12,8')
   parser.add_argument('--meet', default='', help='a folder that all hosts share')
-  parser.add_argument('--patience', type=float, default=30, help='seconds until a host is lost')
-  parser.add_argument('--pause', type=float, default=5, help='seconds from a failure to a start')
-  parser.add_argument('--grace', type=float, default=300, help='seconds to save and end in')
-  parser.add_argument('--restarts', type=int, default=100, help='after failures, at most')
-  parser.add_argument('command', nargs=argparse.REMAINDER, help='what is started')
+  parser.add_argument(
+    '--patience', type=float, default=30, help='seconds until a host is lost (%(default)g)'
+  )
+  parser.add_argument(
+    '--pause', type=float, default=5, help='seconds from a failure to a start (%(default)g)'
+  )
+  parser.add_argument(
+    '--grace', type=float, default=300, help='seconds to save and end in (%(default)g)'
+  )
+  parser.add_argument(
+    '--restarts', type=int, default=100, help='after failures, at most (%(default)g)'
+  )
+  parser.add_argument(
+    'command', nargs=argparse.REMAINDER, metavar='COMMAND', help='what is started'
+  )
   given = parser.parse_args()
   if not given.command:
     parser.error('give the command, as in: supervise.py python -m launch.train --config=...')
