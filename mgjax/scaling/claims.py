@@ -5,7 +5,7 @@ pairs. With d the difference in favour of the claim, its interval of 95% and a m
 difference of practical size:
 
   better     holds: low > 0 and d >= margin         does not hold: high < margin
-  as good    holds: -margin < low, high < margin    does not hold: high < -margin or low > margin
+  as good    holds: low > -margin                   does not hold: high < -margin
 
 and not settled otherwise. Of two arms that are one, 'better' says that it holds in at most 2.5% of
 comparisons, as the interval does.
@@ -59,9 +59,9 @@ takes. `python -m launch.scaling claims` makes this page of [records](records/) 
 **The rule**, fixed before: a difference is that of seeds, in pairs where arms share them, with
 Student's interval of 95%; a margin says what is of practical size. That one arm is *better* holds
 where the interval is above 0 and the difference at least the margin, and does not hold where all
-of the interval is below the margin. That it is *as good* holds where all of it is within the
-margin on both sides, and does not hold where all of it is outside. All else is not settled. Beside
-the seeds stands how many of them find a difference of the margin in four of five experiments.
+of the interval is below the margin. That it is *as good* holds where all of it is above minus the
+margin, and does not hold where all of it is below. All else is not settled. Beside the seeds
+stands how many of them find a difference of the margin in four of five experiments.
 
 One arm beside itself, three seeds and three others, differs by this rule in {error};
 without a margin it is the interval's 5%.
@@ -81,7 +81,7 @@ class Claim:
     first: the other one.
     score: by which they are compared; of the first arm `first_score`, if given.
     better: 1 where more is better, -1 where less is.
-    equal: whether the claim is that they are as good.
+    equal: whether the claim is that the second is as good, or better; of a measure, as expected.
     margin: the least difference of practical size.
     measure: what is measured: the 'difference' of two arms; the 'rank_correlation' of `first_score`
       with the score over all runs; the 'size_exponent' of the best size by compute.
@@ -179,7 +179,9 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
     return Verdict(OPEN, seeds=found.count)
   interval, margin = found.interval, claim.margin
   value, low, high = sorted_ends(claim, (interval.value, interval.low, interval.high))
-  if claim.equal:
+  if claim.equal and claim.measure == 'difference':
+    holds, fails = low > -1, high < -1
+  elif claim.equal:
     holds, fails = low > -1 and high < 1, high < -1 or low > 1
   else:
     holds, fails = low > 0 and value >= 1, high < 1

@@ -52,7 +52,8 @@ def test_better_holds_beyond_luck_and_by_the_margin_alone(tmp_path):
 def test_as_good_holds_within_the_margin_on_both_sides(tmp_path):
   first = [0.5, 0.6, 0.4]
   assert word(tmp_path, first, [0.51, 0.6, 0.41], equal=True) == HOLDS
-  assert word(tmp_path, first, [0.7, 0.81, 0.6], equal=True) == FAILS
+  assert word(tmp_path, first, [0.7, 0.81, 0.6], equal=True) == HOLDS  # as good, and better
+  assert word(tmp_path, first, [0.3, 0.41, 0.2], equal=True) == FAILS
   assert word(tmp_path, first, [0.9, 0.5, 0.6], equal=True) == OPEN
 
 
