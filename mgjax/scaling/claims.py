@@ -258,7 +258,7 @@ def seeds_needed(spread: float, margin: float) -> int | None:
   for count in range(2, _MOST + 1):
     limit = stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1)
     shift = margin / max(spread, 1e-12) * math.sqrt(count)
-    if stats.nct.sf(limit, count - 1, shift) >= _POWER:
+    if not stats.nct.sf(limit, count - 1, shift) < _POWER:  # not a number where it is certain
       return count
   return None
 

@@ -89,7 +89,7 @@ def test_as_many_seeds_as_are_said_find_the_margin_in_four_of_five_experiments(t
   limits = pairs.std(axis=1, ddof=1) / np.sqrt(count)
   found = np.abs(pairs.mean(axis=1)) > 2.262 * limits  # of 9 degrees of freedom
   assert count == 10 and abs(found.mean() - 0.8) < 3 * np.sqrt(0.8 * 0.2 / 400)
-  assert seeds_needed(1.0, 1e-3) is None
+  assert seeds_needed(1.0, 1e-3) is None and seeds_needed(0.0, 0.1) == 2
 
 
 def test_the_page_is_what_the_records_say(tmp_path):
