@@ -10,7 +10,7 @@ python -m launch.data preview --world=solids --sheet=solids.png
 python -m launch.data encode --config=configs/digits/video.py --output=runs/latents \
   --config.autoencoder=runs/autoencoder
 python -m launch.data references --input=clips/ --output=data/people --faces=dlib
-python -m launch.data calibrate_faces --input=people/ --faces=dlib --sheet=faces.png
+python -m launch.data calibrate_faces --input=people/ --faces=dlib
 python -m launch.data pairs --config=configs/digits/editing.py:backtranslation \
   --output=runs/editing/latents_backtranslation
 python -m launch.data cross_pairs --workdir=runs/personalized_images --input=data/people \
@@ -132,7 +132,7 @@ _ISOLATE = flags.DEFINE_bool(
   'isolate', False, 'Decode in processes, so that a clip which kills its decoder is rejected.'
 )
 _SHEET = flags.DEFINE_string(
-  'sheet', 'clips.png', 'PNG that inspect, references and calibrate_faces write.'
+  'sheet', 'clips.png', 'PNG that inspect, references and preview write.'
 )
 _AUTHORITIES = flag_values.define(
   'authorities',
@@ -264,10 +264,8 @@ def _references() -> None:
 
 def _calibrate_faces() -> None:
   with contextlib.closing(progress.Counted('file')) as report:
-    lines, rejected = face_calibration.calibrate_folder(
-      _INPUT.value, _open_faces(), _SHEET.value, report
-    )
-  print(*lines, *entries.listed(rejected), _SHEET.value, sep='\n')
+    lines, rejected = face_calibration.calibrate_folder(_INPUT.value, _open_faces(), report)
+  print(*lines, *entries.listed(rejected), sep='\n')
 
 
 def _pairs() -> None:

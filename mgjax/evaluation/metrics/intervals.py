@@ -249,7 +249,7 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
   n, p = len(right), float(np.mean(right))
-  return Share(p, *_wilson(p, n), n)
+  return Share(p, *wilson_interval(p, n), n)
 
 
 def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
@@ -269,10 +269,11 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
   n, m, p = len(each), len(counts), float(each.mean())
   spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
   worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
-  return Share(p, *_wilson(p, min(max(worth, 1.0), n)), n)
+  return Share(p, *wilson_interval(p, min(max(worth, 1.0), n)), n)
 
 
-def _wilson(p: float, n: float) -> tuple[float, float]:
+def wilson_interval(p: float, n: float) -> tuple[float, float]:
+  """Returns the ends of the interval of `share`, of a share p of n independent ones."""
   z = NormalDist().inv_cdf(0.975)
   middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError
 from mgjax.curation.filters.scenes import SceneSettings, Shot
-from mgjax.curation.people.face_calibration import calibrate_folder
 from mgjax.curation.people.records import write_references
 from mgjax.curation.people.references import ReferenceSettings, Track, cross_fields, names_person
 from mgjax.curation.people.sheet import ReferenceSheet
@@ -18,10 +17,10 @@ from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.media.faces.face import Face
-from mgjax.media.faces.recognition import Faces, open_faces
+from mgjax.media.faces.recognition import Faces
 from mgjax.media.video import probe, stream_frames, write_video
 from tests import binaries
-from tests.media.faces.pictured import astronaut_crop, driver
+from tests.media.faces.pictured import astronaut_crop
 
 SMALL = ReferenceSettings(side=32, pixels=8)
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 40), (30, 40, 210)
@@ -238,32 +237,6 @@ def test_references_of_nobody_alike_are_none():
   assert cross_fields(one, [one, other], 0.5, SMALL) is None
   assert cross_fields(one, [one], 0.5, SMALL) is None
   assert cross_fields(one, [one, track([0.8, 0.6])], 0.5, SMALL)['cross']
-
-
-def people(folder):
-  for n, place in enumerate(((60, 0, 380, 320), (75, 10, 395, 330), (90, 0, 390, 300))):
-    (folder / 'collins').mkdir(parents=True, exist_ok=True)
-    Image.fromarray(astronaut_crop(*place)).save(folder / 'collins' / f'{n}.png')
-  (folder / 'driver').mkdir()
-  write_video(folder / 'driver' / 'a.mp4', driver(), 10)
-  Image.new('RGB', (64, 64)).save(folder / 'driver' / 'black.jpg')
-  return folder
-
-
-def test_a_folder_of_people_calibrates(tmp_path):
-  lines, rejected = calibrate_folder(
-    people(tmp_path / 'people'), open_faces('cascade'), tmp_path / 'page.png'
-  )
-  assert (tmp_path / 'page.png').stat().st_size and 'of 2 people' in lines[0]
-  assert {each.name: each.reason for each in rejected}['driver/black.jpg'] == (
-    'shows no face, expected one'
-  )
-  with pytest.raises(DataError, match='one folder a person'):
-    calibrate_folder(tmp_path / 'people' / 'driver', open_faces('cascade'), tmp_path / 'page.png')
-  with pytest.raises(DataError, match='two people at least'):
-    (tmp_path / 'one' / 'x').mkdir(parents=True)
-    Image.new('RGB', (64, 64)).save(tmp_path / 'one' / 'x' / 'a.png')
-    calibrate_folder(tmp_path / 'one', open_faces('cascade'), tmp_path / 'page.png')
 
 
 def test_the_commands_make_records_and_a_page(tmp_path):

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.media.faces import calibration
+from mgjax.core.errors import DataError
+from mgjax.curation.people import face_calibration as calibration
+from mgjax.media.faces.recognition import open_faces
+from mgjax.media.video import write_video
+from tests.media.faces.pictured import astronaut_crop, driver
 
 
 def unit(vectors):
@@ -55,24 +59,29 @@ def test_the_threshold_makes_the_worse_error_least():
   assert abs(found.threshold) < 0.3
 
 
-def test_intervals_are_wilsons():
-  # Newcombe, 1998, Statistics in Medicine 17, table I, method 3.
-  for part, trials, low, high in (
-    (81, 263, 0.2553, 0.3662),
-    (0, 20, 0, 0.1611),
-    (1, 29, 0.0061, 0.1718),
-  ):
-    assert calibration.wilson_interval(part / trials, trials) == pytest.approx(
-      (low, high), abs=1e-4
-    )
+def folder_of_people(folder):
+  for n, place in enumerate(((60, 0, 380, 320), (75, 10, 395, 330), (90, 0, 390, 300))):
+    (folder / 'collins').mkdir(parents=True, exist_ok=True)
+    Image.fromarray(astronaut_crop(*place)).save(folder / 'collins' / f'{n}.png')
+  (folder / 'driver').mkdir()
+  write_video(folder / 'driver' / 'a.mp4', driver(), 10)
+  Image.new('RGB', (64, 64)).save(folder / 'driver' / 'black.jpg')
+  return folder
 
 
-def test_the_page_shows_both_histograms_and_the_threshold(tmp_path):
-  same, different = calibration.all_pairs(people())
-  crops = [np.full((20, 20, 3), 200, np.uint8)] * 18
-  found = calibration.calibrate(same, different)
-  calibration.draw_calibration(tmp_path / 'page.png', 'six people', same, different, found, crops)
-  with Image.open(tmp_path / 'page.png') as page:
-    colours = {colour for _, colour in page.convert('RGB').getcolors(1 << 20)}
-    assert f'{found.threshold:.3f}' in page.info['Description']
-  assert {(43, 138, 62), (196, 82, 28), (60, 60, 60), (200, 200, 200)} <= colours
+def test_a_folder_of_people_calibrates(tmp_path):
+  faces, folder = open_faces('cascade'), folder_of_people(tmp_path / 'people')
+  lines, rejected = calibration.calibrate_folder(folder, faces)
+  assert 'of 2 people' in lines[0]
+  hardest = lines[lines.index('one person, least alike:') + 1]
+  assert 'collins/' in hardest or 'driver/a.mp4, frame' in hardest
+  assert 'collins/' in lines[-1] and 'driver/a.mp4' in lines[-1]
+  assert {each.name: each.reason for each in rejected}['driver/black.jpg'] == (
+    'shows no face, expected one'
+  )
+  with pytest.raises(DataError, match='one folder a person'):
+    calibration.calibrate_folder(folder / 'driver', faces)
+  with pytest.raises(DataError, match='two people at least'):
+    (tmp_path / 'one' / 'x').mkdir(parents=True)
+    Image.new('RGB', (64, 64)).save(tmp_path / 'one' / 'x' / 'a.png')
+    calibration.calibrate_folder(tmp_path / 'one', faces)
