@@ -7,7 +7,7 @@ import pytest
 from configs.text import metaclip_text, metaclip_vision
 from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.clip.towers import make_clip_text, make_clip_vision
-from mgjax.evaluation.metrics.embeddings import class_divergence, clip_score
+from mgjax.evaluation.metrics.embeddings import clip_score
 from mgjax.evaluation.metrics.sets import frechet_distance, kernel_distance, neighbourhood
 from mgjax.evaluation.metrics.similarity import decibels, squared_errors, structural_similarity
 from mgjax.workflows.weights import import_weights
@@ -75,16 +75,6 @@ def test_neighbours_are_those_of_prdc(nearest):
   found = neighbourhood(x, y, nearest)._asdict()
   assert found == pytest.approx(theirs, rel=1e-12)  # shares of counts
   assert 0 < found['precision'] < 1 and 0 < found['coverage'] < 1
-
-
-def test_the_divergence_of_classes_is_that_of_torchmetrics():
-  from torchmetrics.regression import KLDivergence
-
-  p, q = np.random.default_rng(4).dirichlet(np.ones(9), (2, 30))
-  metric = KLDivergence(reduction='mean').set_dtype(torch.float64)
-  theirs = metric(torch.tensor(p), torch.tensor(q))
-  # Their sum is kept in float32 or float64, as the version has it.
-  assert class_divergence(p, q).mean() == pytest.approx(float(theirs), rel=2e-7)
 
 
 def test_distortion_and_structure_are_those_of_torchmetrics():

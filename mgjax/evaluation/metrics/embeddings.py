@@ -1,16 +1,13 @@
-"""Scores of pairs from vectors and probabilities: CLIP, CLAP, edits, classes of sounds, lags."""
+"""Scores of pairs of vectors: CLIP, CLAP, edits."""
 
 import dataclasses
 
 import numpy as np
-import scipy.special
 
-from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
 
 _LEAST = 1e-12  # of a length
 _SAME = 1e-6  # length of a difference of unit vectors below which it has no direction
-_SUM = 1e-3  # by which probabilities may miss 1: those of float16 do
 
 
 def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
@@ -32,46 +29,6 @@ def clip_score(frames: Float[np.ndarray, 't d'], text: Float[np.ndarray, 'd']) -
 def frame_consistency(frames: Float[np.ndarray, 't d']) -> float:
   """Returns the mean cosine of each frame's vector with the next; 1 if still, NaN of one frame."""
   return float(cosines(frames[1:], frames[:-1]).mean()) if len(frames) > 1 else float('nan')
-
-
-def class_divergence(
-  reference: Float[np.ndarray, 'b c'], generated: Float[np.ndarray, 'b c']
-) -> Float[np.ndarray, 'b']:
-  """Returns KL(p || q) = sum_c p_c log(p_c / q_c) of each pair, in nats.
-
-  p are a classifier's probabilities of what is true, q those of what was generated in its place. It
-  is infinite where q says that something is impossible. Raises DataError if they are not
-  probabilities of classes that exclude each other.
-  """
-  p, q = (np.asarray(each, np.float64) for each in (reference, generated))
-  for each in (p, q):
-    if not (each >= 0).all() or not np.allclose(each.sum(1), 1, rtol=0, atol=_SUM):
-      raise DataError('a row of probabilities does not sum to 1; take the softmax of the logits')
-  p, q = (each / each.sum(1, keepdims=True) for each in (p, q))
-  return scipy.special.rel_entr(p, q).sum(1)
-
-
-def embedding_offset(
-  sound: Float[np.ndarray, 't d'],
-  video: Float[np.ndarray, 't d'],
-  rate: float,
-  furthest: float = 2.0,
-) -> float:
-  """Returns the seconds by which sound is later than video: where their vectors agree most.
-
-  Its absolute value is DeSync, where vectors of a network such as Synchformer are given.
-
-    argmax_k mean_i cos(sound_(i + k), video_i),   |k| <= furthest rate
-
-  The smallest |k| of equal ones. At least half of the shorter sequence has to overlap. There are
-  `rate` vectors a second, of a space that both share; `furthest` is in seconds.
-  """
-  most = min(int(furthest * rate), len(sound) // 2)
-  products = _unit(sound) @ _unit(video).T
-  means = {
-    lag: np.trace(products, -lag) / (len(sound) - abs(lag)) for lag in range(-most, most + 1)
-  }
-  return max(means, key=lambda lag: (means[lag], -abs(lag))) / rate
 
 
 @dataclasses.dataclass(frozen=True)
