@@ -50,14 +50,9 @@ def gate_of(settings: CurationSettings) -> Gate:
   """The gate of a run: the filters at the front of its order that a probe decides."""
   if not settings.gate:
     return OPEN
-  return Gate(probed_filters(settings), settings.keep)
-
-
-def probed_filters(settings: CurationSettings) -> tuple[str, ...]:
-  """Names of the filters at the front of the order that a probe decides."""
   names = []
   for each in filters_of(settings):
     if each.judge is not None or not set(each.columns()) <= set(PROBED):
       break
     names.append(each.name)
-  return tuple(names)
+  return Gate(tuple(names), settings.keep)

@@ -61,7 +61,7 @@ def write_page(
     _reason_tables(steps),
     show_examples(scores, selection.reasons, reached, alive, pictures),
     _histograms(scores, reached, measured, alive, settings),
-    _times(rows, steps, settings),
+    _times(rows, steps),
     _broken(scores, selection.reasons, measured),
     _settings(settings),
   ]
@@ -202,8 +202,8 @@ def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) 
   return table(rows, column)
 
 
-def _times(rows: Any, steps: Sequence[Step], settings: CurationSettings) -> str:
-  costs, asked = costs_of(rows, settings), {step.name: step for step in steps}
+def _times(rows: Any, steps: Sequence[Step]) -> str:
+  costs, asked = costs_of(rows), {step.name: step for step in steps}
   whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
   cells = []
   for name in dict.fromkeys([*costs.seconds, *asked]):
@@ -235,8 +235,8 @@ def _times(rows: Any, steps: Sequence[Step], settings: CurationSettings) -> str:
     )
   if costs.gated:
     notes.append(f'{costs.gated:,} videos were dropped by a probe and not decoded.')
-  if costs.clips and costs.order:
-    notes += summary(costs)
+  if costs.clips and costs.seconds:
+    notes.append(f'{summary(costs)}.')
   told = ''.join(f'<p class="note">{note}</p>' for note in notes)
   return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}</section>'
 

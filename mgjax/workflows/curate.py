@@ -123,7 +123,7 @@ def curate(
     page = _report(selection, scores, settings, pathlib.Path(output))
     lines = [*describe(selection), *(looked.lines if looked else ()), printable(page)]
     if looked is None:
-      costs = describe_costs(costs_of(table, settings))
+      costs = describe_costs(costs_of(table))
       return [*lines, *costs, _extrapolated(scores, workers)]
     if not looked.rows:
       return [*lines, 'no clip is left, so there is nothing to cut']

@@ -34,14 +34,6 @@ def outside(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
   return reasons
 
 
-def breaks(columns: Columns, limits: tuple[Limit, ...]) -> np.ndarray:
-  """Says which clips break a limit, bool (n): those of which `outside` gives a reason."""
-  found = np.zeros(len(next(iter(columns.values()))), bool)
-  for broken, *_ in _broken(columns, limits):
-    found |= broken
-  return found
-
-
 def _broken(
   columns: Columns, limits: tuple[Limit, ...]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str, str, float]]:
