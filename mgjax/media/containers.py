@@ -58,8 +58,8 @@ _MEDIA = {
   rb'\x1aE\xdf\xa3': 'mkv or webm', rb'RIFF.{4}AVI': 'avi', rb'RIFF.{4}WAVE': 'wav',
   rb'RIFF.{4}WEBP': 'webp', rb'GIF8': 'gif', rb'\x89PNG': 'png', rb'\xff\xd8\xff': 'jpg',
   rb'OggS': 'ogg', rb'fLaC': 'flac', rb'ID3': 'mp3', rb'FORM.{4}AIF': 'aiff',
+  rb'.{4}(ftyp|moov|mdat|free|skip|wide|styp|moof)': 'mp4 or mov',
 }  # fmt: skip
-_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide', b'styp', b'moof')  # of an mp4
 _FASTEST = 1000  # packets a second
 _STRAY = 16  # times by which packets may come more often or seldom than their stream says
 # What opening raises for bytes of no kind that FFmpeg knows or may read, and for half a header.
@@ -323,38 +323,13 @@ def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
   if not any(begin):
     zeros = 'only zeros' if size <= _BEGIN else f'zeros where {what} has its header'
     return f'holds {zeros}; {AGAIN}'
-  if begin[4:8] in _BOXES:
-    return _of_boxes(file, size)
   for start, (name, mend) in _OTHERS.items():
     if re.match(start, begin, re.S):
       return f'is {name}, not {what}{"; " * bool(mend)}{mend}'
   for start, name in _MEDIA.items():
     if re.match(start, begin, re.S):
-      return f'begins as {name}, but is damaged or cut off; {AGAIN}'
+      return f'begins as {name}, but is damaged, cut off or was never finished; {AGAIN}'
   return f'is a text file, not {what}' if _is_text(begin) else ''
-
-
-def _of_boxes(file: io.BufferedIOBase, size: int) -> str:
-  """What is wrong with an mp4: it is a row of boxes, of which `moov` is the index of the others."""
-  place, head = 0, b''
-  while place + 8 <= size:
-    file.seek(place)
-    head = file.read(16)
-    length = int.from_bytes(head[:4])
-    if length == 1:
-      length = int.from_bytes(head[8:16])
-    if head[4:8] == b'moov':
-      cut = place + length > size
-      return f'is an mp4 whose index (moov) is {"cut off" if cut else "damaged"}; {AGAIN}'
-    if length == 0:  # the rest of the file
-      place = size
-    elif length < 8 or not head[4:8].isascii():
-      return f'is an mp4 that is damaged; {AGAIN}'
-    else:
-      place += length
-  if place != size:
-    return f'is an mp4 that is cut off: its index (moov), which comes last, is missing; {AGAIN}'
-  return 'is an mp4 without an index (moov): it was never finished; record or encode it again'
 
 
 def _is_text(begin: bytes) -> bool:

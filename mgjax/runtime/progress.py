@@ -5,7 +5,6 @@ import contextlib
 import contextvars
 import datetime
 import io
-import os
 import sys
 import threading
 import time
@@ -17,11 +16,6 @@ import jax
 FIRST, OFTEN = 3.0, 10.0  # seconds until the first line, and between two of them
 _BAR = 0.5  # seconds between two looks of a bar
 _PATIENCE = 2.0  # seconds that something may take before it is told what it is
-_LEAST = 6  # columns of the bar itself
-# What is shown of a report in the order of its worth where a terminal is narrow.
-_WORTH = ('eta', 'loss', 'pace', 'gradient_norm')
-
-
 _STAGE: contextvars.ContextVar[str] = contextvars.ContextVar('stage', default='')
 
 
@@ -40,7 +34,8 @@ class Progress:
 
   Report as often as you like: a bar on a terminal moves twice a second; elsewhere there is a line
   after some seconds, then one every ten, and one at the end. The speed is measured from the first
-  report on, over at most the last 32 that were shown, without what was `waiting`.
+  report on, over at most the last 32 that were shown, without what was `waiting`. Lines tell the
+  gradient norm too, for which a bar in 80 columns has no room.
   """
 
   def __init__(
@@ -58,7 +53,6 @@ class Progress:
     """
     stream = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit
-    self._stage = _STAGE.get()
     self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=32)
     self._waited, self._next = 0.0, 0.0
     self._notes: list[str] = []
@@ -72,7 +66,7 @@ class Progress:
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
         total=steps, initial=start, file=stream, bar_format=layout, dynamic_ncols=True,
-        desc=self._stage,
+        desc=_STAGE.get(),
       )  # fmt: skip
 
   def due(self) -> bool:
@@ -97,17 +91,14 @@ class Progress:
     losses = {name.split('/', 1)[1].removesuffix('/loss'): float(found[name]) for name in names}
     if not losses:
       return
-    mean = {f'mean of {len(losses)} losses': sum(losses.values()) / len(losses)}
-    lines = [self._compared(step, shown) for shown in (losses, mean)]
-    self._validated = losses | mean
+    self.say(self._compared(step, losses))
+    self._validated = losses
     self._notes.clear()
-    fits = self._bar is None or len(lines[0]) < self._columns()
-    self.say(lines[0] if fits else lines[1])
 
   def say(self, text: str) -> None:
     """Shows a line of its own."""
     if self._bar is not None:
-      self._bar.write(text[: self._columns() - 1], file=self._stream)
+      self._bar.write(text, file=self._stream)
     elif self._stream is not None:
       print(text, file=self._stream, flush=True)
 
@@ -124,8 +115,7 @@ class Progress:
       if self._bar is None:
         self.say(f'{what} ...')
       else:
-        room = self._columns() - len(self._head()) - _LEAST
-        self._bar.set_postfix_str(f'{what} ...'[: max(room, 0)])
+        self._bar.set_postfix_str(f'{what} ...')
 
     timer = threading.Timer(_PATIENCE, tell)
     timer.daemon = True
@@ -156,7 +146,8 @@ class Progress:
     parts = self._parts(step, metrics)
     if self._bar is not None:
       self._bar.n = step
-      self._bar.set_postfix_str(', '.join(self._fitting(parts)))
+      told = (text for name, text in parts.items() if name != 'gradient_norm')
+      self._bar.set_postfix_str(', '.join(told))
     elif self._steps > 1 or metrics:  # of a single thing it is no progress
       text = ', '.join([f'{self._unit} {step}/{self._steps}', *parts.values()])
       notes = f' ({", ".join(self._notes)})' if self._notes else ''
@@ -179,24 +170,6 @@ class Progress:
         left = pace * (self._steps - step)
         parts['eta'] = f'ETA {datetime.timedelta(seconds=round(left))}'
     return parts
-
-  def _fitting(self, parts: Mapping[str, str]) -> list[str]:
-    """Returns the parts for which a bar has room."""
-    room = self._columns() - len(self._head()) - _LEAST
-    chosen = set()
-    for name in _WORTH:
-      if name in parts and (needed := len(parts[name]) + 2) <= room:
-        room -= needed
-        chosen.add(name)
-    return [text for name, text in parts.items() if name in chosen]
-
-  def _head(self) -> str:
-    return f'{self._stage}100%|| {self._steps}/{self._steps}, '
-
-  def _columns(self) -> int:
-    with contextlib.suppress(OSError, ValueError):
-      return os.get_terminal_size(self._stream.fileno()).columns or 80
-    return 80
 
   def _compared(self, step: int, losses: Mapping[str, float]) -> str:
     def compared(name: str, loss: float) -> str:

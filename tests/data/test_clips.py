@@ -94,7 +94,7 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
     'empty.mp4': 'is empty',
     'text.mp4': 'is a text file',
     'script.mp4': 'is a list of other files',
-    'cut.mp4': 'index (moov), which comes last, is missing',
+    'cut.mp4': 'begins as mp4 or mov, but is damaged, cut off',
     'alone.txt': 'without a video',
     'notes.json': 'is not a video',
     'pipe.mp4': 'not a regular file',

@@ -16,7 +16,7 @@ from mgjax.media.containers import Blob
 from mgjax.media.video import probe
 from tests.media.test_video import copy_with_index_first, encode, numbered
 
-NO_INDEX, TEXT = 'index (moov), which comes last, is missing', 'is a text file, not a video'
+CUT, TEXT = 'begins as mp4 or mov, but is damaged, cut off', 'is a text file, not a video'
 # What the sentence about a file says among other things.
 SAID = {
   'text': TEXT, 'letters cut within one': TEXT, 'utf-16': TEXT, 'json': TEXT,
@@ -24,10 +24,10 @@ SAID = {
   'playlist': 'is a list of other files', 'zip': 'unpack it', 'gzip': 'unpack it',
   'tar': 'unpack it', 'pdf': 'is a PDF', 'empty': 'is empty', 'few zeros': 'holds only zeros',
   'zeros': 'holds zeros where a video has its header', 'noise': 'begins as none of mp4, mov',
-  'without its beginning': 'begins as none of mp4, mov', 'first bytes': NO_INDEX,
-  'first half': NO_INDEX, 'index cut': 'whose index (moov) is cut off',
+  'without its beginning': 'begins as none of mp4, mov', 'first bytes': CUT,
+  'first half': CUT, 'index cut': CUT,
   'index cut late': 'has no video stream that is whole', 'pictures cut': 'is cut off, it declares',
-  'no index': 'it was never finished', 'length damaged': 'is an mp4 that is damaged',
+  'no index': 'was never finished', 'length damaged': CUT,
   'avi cut': 'begins as avi, but is damaged', 'mkv cut': 'begins as mkv or webm, but is damaged',
   'ts': 'is not of a kind that is read here', 'sound': 'has no video stream, only sound',
 }  # fmt: skip

@@ -116,7 +116,7 @@ def test_every_clip_is_a_row_or_has_a_reason(made):
     'quick': 'lasts 1.20 s, less than 2',
     'scenery': 'its caption names no person',
     'swap': 'another face at 1.50 s than before: similarity 0.291, less than 0.99',
-    'torn': 'is an mp4 that is cut off',
+    'torn': 'begins as mp4 or mov, but is damaged, cut off',
   }
   assert reasons.keys() == expected.keys()
   for name, reason in expected.items():

@@ -109,13 +109,6 @@ def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   )
 
 
-def judge_clips(
-  sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
-) -> SoundScores:
-  """Scores sounds by the events and digits of as many samples of `Digits(sound=True)`."""
-  return judge_sounds(read_clips(sounds, samples))
-
-
 def read_clips(
   sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
 ) -> list[SoundReading]:
