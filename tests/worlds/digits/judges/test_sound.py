@@ -73,7 +73,7 @@ def test_what_is_changed_but_audible_is_still_read(samples, change, error):
 
 def test_a_shift_is_measured(samples):
   late = changed(samples, lambda sound: np.pad(sound, ((2400, 0), (0, 0)))[: len(sound)])
-  assert judge_sounds(read_clips(sounds(late), late).onset_error == pytest.approx(50, abs=1))
+  assert judge_sounds(read_clips(sounds(late), late)).onset_error == pytest.approx(50, abs=1)
   reading = judge_sound(late[0]['audio'], late[0]['events'], 0)
   assert (reading.errors > 0.045).all()
 
