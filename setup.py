@@ -130,7 +130,7 @@ setup(
     'plots': ['matplotlib>=3.11.2'],  # pictures of experiments: 39 MB
     # Signed files (C2PA): 53 MB, and what makes a test certificate, which the first brings anyway.
     'provenance': ['c2pa-python>=0.38.1', 'cryptography>=50.0.2'],
-    # For mgjax/evaluation/score_*.py, which run in an environment of their own.
+    # For examples/score_*.py, which run in an environment of their own.
     'scorers': ['audiobox-aesthetics>=0.0.4', 'torch>=2.13.0', 'transformers>=5.23.0'],
     'test': [
       'beartype>=0.23.1',

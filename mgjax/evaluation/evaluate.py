@@ -54,7 +54,7 @@ from mgjax.evaluation.suites.score import find_videos, score_suite
 from mgjax.evaluation.suites.suite import read_suite
 from mgjax.evaluation.upsampling import draw_upsampled, judge_seams, judge_upsampler, write_seams
 from mgjax.evaluation.worlds.alignment import judge_for, judge_model, judge_of_data, write_shown
-from mgjax.evaluation.worlds.camera import compare_paths, draw_paths
+from mgjax.evaluation.worlds.camera import compare_paths
 from mgjax.evaluation.worlds.classifier import classify
 from mgjax.evaluation.worlds.reconstruction import judge_reconstruction
 from mgjax.personalization.pipeline import PersonalizationPipeline
@@ -102,8 +102,7 @@ def evaluate_video(
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
     found, videos, prompts = judge_model(pipeline, samples=samples or 216, seed=seed)
     sheets, _ = write_shown(folder, videos, prompts, fps)
-    found, drawn = _with_camera(pipeline, found, videos, samples or 216, folder)
-    sheets += drawn
+    found = _with_camera(pipeline, found, videos, samples or 216)
     found = _together(found, classify(pipeline, seed=seed)) if classifier else found
   else:
     most = samples or own_clips.SAMPLES
@@ -114,21 +113,20 @@ def evaluate_video(
 
 
 def _with_camera(
-  pipeline: VideoPipeline, found: Measured, videos: np.ndarray, samples: int, folder: pathlib.Path
-) -> tuple[Measured, list[pathlib.Path]]:
+  pipeline: VideoPipeline, found: Measured, videos: np.ndarray, samples: int
+) -> Measured:
   """Adds the camera's paths, beside those read from real clips, where the judge follows it."""
   judge = judge_for(pipeline)
   if not isinstance(judge, CameraJudge):
-    return found, []
+    return found
   asked = [each for group in judge.asks(samples).values() for each in group]
   places = judge.moves(asked)
   if not places:
-    return found, []
+    return found
   asked = [asked[place] for place in places]
   real = [clip['video'] for clip in judge.clips(asked)]
   paths = {'model': judge.paths(videos[places], asked), 'real clips': judge.paths(real, asked)}
-  more, picture = compare_paths(paths), draw_paths(folder / 'camera.png', paths)
-  return _together(found, more), [picture] if picture else []
+  return _together(found, compare_paths(paths))
 
 
 def _together(found: Measured, more: Measured) -> Measured:

@@ -8,7 +8,7 @@ of a request and the path where its answer is wanted, both JSON:
 
 The wavs are of 16 bits. Captions and videos (paths) are one a sound, null if there are none. What
 the command prints is shown if it fails. ImageBind, for which there is no package, or PE-AV take a
-script of twenty lines, of which `score_clap.py` beside this file is an example.
+script of twenty lines, as `examples/score_clap.py` and `examples/score_aesthetics.py` are.
 """
 
 import dataclasses

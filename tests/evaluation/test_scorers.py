@@ -1,7 +1,6 @@
 """Scorers are other programs: what they are asked, and what becomes of what they answer."""
 
 import os
-import pathlib
 import sys
 import textwrap
 import time
@@ -11,11 +10,11 @@ import pytest
 
 from mgjax.audio.captions import AudioCaption
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.evaluation import scorers
 from mgjax.evaluation.scorers import CommandScorer
+from tests.tiny import CHECKOUT
 
 RATE = 48_000
-SCRIPTS = pathlib.Path(scorers.__file__).parent
+SCRIPTS = CHECKOUT / 'examples'
 SOUNDS = [np.full((480, 1), 0.5, np.float32), np.full((960, 1), -0.25, np.float32)]
 START = 'import json, pathlib, sys; request = json.loads(pathlib.Path(sys.argv[-2]).read_text())'
 

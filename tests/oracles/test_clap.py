@@ -1,15 +1,14 @@
 """The script that scores with CLAP against transformers' model called directly."""
 
 import os
-import pathlib
 import sys
 
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation import scorers
 from mgjax.evaluation.scorers import CommandScorer
+from tests.tiny import CHECKOUT
 
 torch = pytest.importorskip('torch', reason='CLAP needs torch: pip install -e .[oracle]')
 transformers = pytest.importorskip('transformers')
@@ -17,7 +16,7 @@ transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle
 
 RATE = 48_000
-SCRIPT = pathlib.Path(scorers.__file__).with_name('score_clap.py')
+SCRIPT = CHECKOUT / 'examples' / 'score_clap.py'
 CAPTIONS = ['rain on a roof', 'a dog barks', 'rain on a roof']
 
 

@@ -130,11 +130,8 @@ _ALL = (
   ),
   Filter(
     'subject',
-    lambda keep: (
-      Limit('subject_share', keep.subject, optional=True),
-      Limit('subject_salient', keep.subject, optional=True),
-    ),
-    needs=(('subject_share', 'subject_salient'),),
+    lambda keep: (Limit('subject_share', keep.subject, optional=True),),
+    supply='give measure.subject.python a function and its weights',
   ),
   Filter(
     'seeds',

@@ -45,7 +45,7 @@ class HeldFrames:
     return np.stack([np.asarray(Image.open(io.BytesIO(each))) for each in nearest])
 
 
-class _PlugIn(Scorer):
+class ByPlugIn(Scorer):
   """Holds two frames a second, and shows the function those of a clip."""
 
   rate = HELD
@@ -73,26 +73,26 @@ class _PlugIn(Scorer):
     return {self.key: found.tolist()}
 
 
-class Aesthetics(_PlugIn):
+class Aesthetics(ByPlugIn):
   """`aesthetics_score` of the middle frame, as LAION's predictor gives it."""
 
   name = 'aesthetics'
 
 
-class People(_PlugIn):
+class People(ByPlugIn):
   """`people_score`: the chance that a clip shows people."""
 
   name = 'people'
 
 
-class Concepts(_PlugIn):
+class Concepts(ByPlugIn):
   """`concepts_vector`, in which clips of one concept are close."""
 
   name = 'concepts'
   key = 'vector'
 
 
-class Copies(_PlugIn):
+class Copies(ByPlugIn):
   """`copies_vector`, in which copies are close, as SSCD's; see `fingerprint.py` without it."""
 
   name = 'copies'

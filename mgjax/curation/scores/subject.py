@@ -1,13 +1,11 @@
 """How large the subject of a clip is (Movie Gen §3.2.1: small ones are left out of fine-tuning).
 
-The paper asks a detector of 20,000 classes. A plug-in may do so here:
+The paper asks a detector of 20,000 classes. A plug-in does so here:
 
   function(frames: uint8 (t h w 3), weights: str) -> masks, bool (t h w), or boxes
 
 where boxes are an array (n 4) a frame of left, top, right and bottom in pixels. Without one nobody
-knows what the subject is. What stands in then is named for what it is, `subject_salient`: the share
-of the largest region whose colour differs from the mean colour of the picture (frequency-tuned
-saliency, Achanta et al. 2009). It sees a red ball on a lawn, and no person in a crowd.
+knows what the subject is, and the filter is off.
 """
 
 from typing import Any
@@ -15,60 +13,21 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.plug_ins import load_function
-from mgjax.core.typing import UInt8
-from mgjax.curation.frames import Frame
-from mgjax.curation.scores.plug_in import HELD, HeldFrames
-from mgjax.curation.scores.scorer import Score, Scorer
-from mgjax.curation.settings import MeasureSettings
-from mgjax.media.optical_flow import opencv
-
-_SIDE = 96  # pixels, of pictures that are looked at without a plug-in
-_BLUR = 5  # of them, against noise and texture
-_TWICE = 2.0  # the mean saliency, above which a pixel stands out, as published
-_LEAST = 12.0  # of CIELAB, below which no colour differs; not in public sources
+from mgjax.curation.scores.plug_in import ByPlugIn
+from mgjax.curation.scores.scorer import Score
 
 
-class Subject(Scorer):
-  """`subject_share` of a plug-in, or `subject_salient`: the median of a clip's frames, 0 to 1."""
+class Subject(ByPlugIn):
+  """`subject_share`: the median of a clip's frames, 0 to 1."""
 
-  name, rate = 'subject', HELD
-
-  def __init__(self, settings: MeasureSettings):
-    self._settings = settings.subject
-    own = self._settings.python
-    self._function = load_function(own) if own else None
-    self.side = self._settings.side if own else _SIDE
-    self._held = HeldFrames()
-    opencv()
-
-  def see(self, frame: Frame) -> None:
-    self._held.add(frame)
+  name, key = 'subject', 'share'
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
-    key = 'salient' if self._function is None else 'share'
     frames = self._held.between(start, end, self._settings.frames)
-    if frames is None:
-      return {key: None}
-    if self._function is None:
-      return {key: float(np.median([salient_share(each) for each in frames]))}
+    if self._function is None or frames is None:
+      return {self.key: None}
     found = self._function(frames, self._settings.weights)
-    return {key: float(np.median(_shares(found, frames.shape[:3], self._settings.python)))}
-
-
-def salient_share(frame: UInt8[np.ndarray, 'h w 3']) -> float:
-  """Share of a picture that its largest region of another colour than the mean one has.
-
-  A pixel stands out where |mean - blurred| in CIELAB is above twice its mean over the picture.
-  """
-  cv2 = opencv()
-  lab = cv2.cvtColor(np.float32(frame) / 255, cv2.COLOR_RGB2LAB)
-  blurred = cv2.GaussianBlur(lab, (_BLUR, _BLUR), 0)
-  far = np.linalg.norm(blurred - lab.mean((0, 1)), axis=-1)
-  standing = np.uint8((far > _TWICE * far.mean()) & (far > _LEAST))
-  _, _, regions, _ = cv2.connectedComponentsWithStats(standing, connectivity=8)
-  sizes = regions[1:, cv2.CC_STAT_AREA]
-  return float(sizes.max() / standing.size) if len(sizes) else 0.0
+    return {self.key: float(np.median(_shares(found, frames.shape[:3], self._settings.python)))}
 
 
 def _shares(found: Any, shape: tuple[int, ...], name: str) -> list[float]:

@@ -4,9 +4,8 @@ Durations and sizes are those of all clips, from the columns; captions, bytes an
 of some rows, evenly spaced. Damaged ones among those are told apart from the rest.
 """
 
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,6 @@ from mgjax.media.video import read_clip
 
 Damaged = dict[int, Rejected]  # by the index of the row
 
-_BAR = 32  # characters of the longest bar of a histogram
-_BINS = 8
 _TALL = 160  # pixels of a frame on the contact sheet
 _FRAMES = 8  # of a clip on it
 _ASPECTS = {
@@ -107,12 +104,14 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
     f'{size / 1e6:.2f} MB a clip, about {size * len(records) / 1e9:.2f} GB in all'
   )
   yield f'{np.mean(sounding):.1%} with sound from beginning to end'
-  yield from _histogram('seconds', seconds)
-  yield from _histogram('frames a second', fps)
-  yield from _histogram('shorter side, pixels', np.minimum(height, width))
+  yield _spread('seconds', seconds)
+  yield _spread('frames a second', fps)
+  yield _spread('shorter side, pixels', np.minimum(height, width))
   names, ratios = list(_ASPECTS), np.log(list(_ASPECTS.values()))
   nearest = np.abs(np.log(width / height)[:, None] - ratios).argmin(axis=1)
-  yield from _bars('shape, the nearest of', names, np.bincount(nearest, minlength=len(names)))
+  shares = np.bincount(nearest, minlength=len(names)) / len(nearest)
+  told = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)
+  yield f'shape, the nearest of: {", ".join(told)}'
 
 
 def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
@@ -134,20 +133,7 @@ def _arrays(taken: list[dict[str, Any]]) -> Iterator[str]:
     )
 
 
-def _histogram(title: str, values: np.ndarray) -> Iterator[str]:
-  """Bins that are equally wide, or one for each value where there are few."""
-  different = np.unique(values)
-  if len(different) <= _BINS:
-    counts = [int((values == value).sum()) for value in different]
-    yield from _bars(title, [f'{value:.4g}' for value in different], counts)
-    return
-  counts, edges = np.histogram(values, _BINS)
-  names = [f'{low:.4g} to {high:.4g}' for low, high in itertools.pairwise(edges)]
-  yield from _bars(title, names, counts)
-
-
-def _bars(title: str, names: Sequence[str], counts: Sequence[int] | np.ndarray) -> Iterator[str]:
-  yield f'{title}:'
-  for name, count in zip(names, counts, strict=True):
-    if count:
-      yield f'  {name:>18} {count:8d} {"#" * max(1, round(_BAR * count / max(counts)))}'
+def _spread(title: str, values: np.ndarray) -> str:
+  """The ends of some numbers, and their tenth, half and nine tenths."""
+  told = ', '.join(f'{each:.4g}' for each in np.quantile(values, (0, 0.1, 0.5, 0.9, 1)))
+  return f'{title}: {told} (0, 10, 50, 90 and 100% of the clips)'

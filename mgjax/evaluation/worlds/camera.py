@@ -1,14 +1,11 @@
 """Compares the camera's path that captions ask for with the path that a judge reads from videos."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from mgjax.evaluation.record.measured import Measured, number_metric
 from mgjax.worlds.judging import CameraPath
-
-_FAINT = 0.35
 
 
 def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
@@ -40,33 +37,3 @@ def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
 def _bent(path: np.ndarray) -> float:
   straight = np.linspace(path[0], path[-1], len(path))
   return float(np.abs(path - straight).max() / max(abs(path[-1] - path[0]), 1e-6))
-
-
-def draw_paths(
-  place: pathlib.Path, paths: Mapping[str, Sequence[CameraPath]]
-) -> pathlib.Path | None:
-  """Draws read against asked for, and the paths over time; None if there are none."""
-  from matplotlib.figure import Figure  # half a second, which others need not wait for
-
-  if not any(paths.values()):
-    return None
-  figure = Figure(figsize=(4.6 * len(paths), 7.6), layout='constrained')
-  columns = figure.subplots(2, len(paths), squeeze=False).T
-  for (ends, ways), (who, its) in zip(columns, paths.items(), strict=True):
-    kinds = sorted({each.move.split()[0] for each in its})
-    for number, kind in enumerate(kinds):
-      some = [each for each in its if each.move.split()[0] == kind]
-      ends.scatter([each.asked[-1] for each in some], [each.read[-1] for each in some], s=14,
-                   label=kind)  # fmt: skip
-      for each in some:
-        ways.plot(each.read / abs(each.asked[-1]), color=f'C{number}', alpha=_FAINT)
-    most = max((abs(each.asked[-1]) for each in its), default=1.0)
-    ends.plot([-most, most], [-most, most], color='grey', linewidth=0.8)
-    ends.set(title=who, xlabel='asked for, degrees', ylabel='read, degrees')
-    for sign in (-1, 1):
-      ways.plot([0, len(its[0].read) - 1] if its else [0, 1], [0, sign], color='black')
-    ways.set(xlabel='frame', ylabel='of what was asked for')
-    ends.legend()
-  place.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(place, dpi=80)
-  return place

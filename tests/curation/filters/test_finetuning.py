@@ -74,8 +74,7 @@ def test_seeds_that_are_not_there_are_told(tmp_path, caplog):
 
 
 def test_small_subjects_are_dropped_by_whichever_score_is_there():
-  assert verdicts('subject', {'subject_salient': [0.04, 0.05, None]}) == [False, True, True]
-  assert verdicts('subject', {'subject_share': [0.04, 0.5]}) == [False, True]
+  assert verdicts('subject', {'subject_share': [0.04, 0.05, None]}) == [False, True, True]
   assert 'subject is off' in FILTERS['subject'].off({'clip': ['0']}, KEEP)
 
 

@@ -1,10 +1,10 @@
-"""The size of a subject is that of what stands out, or of what a detector finds."""
+"""The size of a subject is that of what a detector finds."""
 
 import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.curation.scores.subject import Subject, salient_share
+from mgjax.curation.scores.subject import Subject
 from mgjax.curation.settings import MeasureSettings, PlugIn
 from tests.curation.scores.shown import scores_of
 
@@ -36,28 +36,16 @@ def wrong(frames, weights):
   return np.zeros((len(frames), 3))
 
 
-@pytest.mark.parametrize('share', [0.02, 0.1, 0.2])
-def test_what_stands_out_has_its_size(share):
-  # The blur moves its edge by less than two pixels, of a circle of 2 sqrt(pi share) shorter sides.
-  edge = 2 * 2 * np.sqrt(np.pi * share * 96 * 128) / (96 * 128)
-  assert salient_share(ball(share)) == pytest.approx(share, abs=edge)
-  found = scores_of(Subject(MeasureSettings()), [ball(share)] * 8)
-  assert set(found) == {'salient'} and found['salient'] == pytest.approx(share, abs=edge)
-
-
-def test_a_plain_picture_has_no_subject():
-  assert salient_share(LAWN.copy()) == 0.0
-
-
 def subject(name):
   python = f'{__name__}:{name}'
   return Subject(MeasureSettings(subject=PlugIn(python=python, weights='w', frames=3, side=96)))
 
 
-def test_boxes_and_masks_of_a_detector_count_in_its_place():
+def test_boxes_and_masks_of_a_detector_count():
   shown = [ball(0.1)] * 8
   assert scores_of(subject('boxes'), shown) == {'share': pytest.approx(0.25)}  # the largest, cut
   assert scores_of(subject('masks'), shown)['share'] == pytest.approx(0.1, abs=0.01)
   assert scores_of(subject('none'), shown) == {'share': 0.0}
+  assert Subject(MeasureSettings()).missing == 'subject: no plug-in is given'
   with pytest.raises(ConfigError, match='expected masks'):
     scores_of(subject('wrong'), shown)
