@@ -75,15 +75,17 @@ def read_other(given: str | os.PathLike[str]) -> Other:
   except WRONG as wrong:
     raise DataError(f'{str(path)!r} is damaged ({first_line(wrong)}); {_MEND}') from None
   if not right:
-    raise DataError(f'{str(path)!r} holds no numbers of an evaluation; {_MEND}')
+    raise DataError(
+      f'{str(path)!r} holds no numbers of an evaluation, as this version writes them; {_MEND}'
+    )
   return Other(path, record)
 
 
 def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
   """Compares a record, as it is written, with another one of the same task, metric by metric.
 
-  The other one may be of a time before `measured`. Returns plain JSON values: `path` of the other;
-  `notes`, sentences on what differs beside the model; `metrics`, by name a `Change`.
+  Returns plain JSON values: `path` of the other; `notes`, sentences on what differs beside the
+  model; `metrics`, by name a `Change`.
   """
   notes, alike = _notes(record, other.record)
   changes = {}
@@ -99,7 +101,7 @@ def compare_records(record: Mapping[str, Any], other: Other) -> dict[str, Any]:
 def _is_record(record: Mapping[str, Any]) -> bool:
   """Whether it is one; raises what damaged JSON does where it is one that is damaged."""
   if 'measured' not in record:
-    return any(name in record for name in ('weights', 'scores', 'suite', 'alignment'))
+    return False
   measured = record['measured']
   count = len(measured['samples'])
   words = all(isinstance(name, str) for name in measured['samples'])
@@ -147,18 +149,12 @@ def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str
     if name in ours and name in theirs and ours[name] != theirs[name]:
       said = (_word(each[name] or 'none') for each in (theirs, ours))
       notes.append('{}: the other record has {}, this one {}.'.format(name, *said))
-  if 'measured' not in theirs:
+  mine, yours = (set(each['measured']['samples']) for each in (ours, theirs))
+  if mine != yours:
     notes.append(
-      'The other record has no numbers of single samples, as this version writes them, so nothing '
-      'is paired.'
+      f'Of {len(mine)} prompts of this record and {len(yours)} of the other {len(mine & yours)} '
+      'are the same; where numbers are paired, it is over these.'
     )
-  else:
-    mine, yours = (set(each['measured']['samples']) for each in (ours, theirs))
-    if mine != yours:
-      notes.append(
-        f'Of {len(mine)} prompts of this record and {len(yours)} of the other {len(mine & yours)} '
-        'are the same; where numbers are paired, it is over these.'
-      )
   return notes, alike
 
 
@@ -170,12 +166,14 @@ def _change(
   alike: bool,
 ) -> Change | None:
   """One metric in both records; None where the other one has none."""
-  mine, yours = _value_of(metric), _find(theirs, name)
-  if yours is None or not (math.isfinite(mine.value) and math.isfinite(yours.value)):
+  there = theirs['measured']['metrics'].get(name)
+  if there is None:
+    return None
+  mine, yours = _value_of(metric), _value_of(there)
+  if not (math.isfinite(mine.value) and math.isfinite(yours.value)):
     return None
   warning = _biased(metric.get('label') or name, mine, yours)
-  if alike and 'measured' in theirs and metric['mean']:
-    there = theirs['measured']['metrics'][name]
+  if alike and metric['mean']:
     both = ((theirs, there), (ours, metric))
     tables = [_by_prompt(each['measured']['samples'], found['each']) for each, found in both]
     shared = sorted(tables[0].keys() & tables[1].keys())
@@ -227,33 +225,11 @@ def _numbers(each: Sequence[Any]) -> list[float]:
   return [math.nan if number is None else float(number) for number in each]
 
 
-def _find(record: Mapping[str, Any], name: str) -> Value | None:
-  """The number of a metric: among `measured`, or where its name says that it stands."""
-  if 'measured' in record:
-    metric = record['measured']['metrics'].get(name)
-    return None if metric is None else _value_of(metric)
-  found: Any = record
-  for part in name.split('/'):
-    found = found.get(part) if isinstance(found, Mapping) else None
-  if type(found) in (int, float):
-    return Value(float(found), math.nan, math.nan, 0)
-  try:
-    return _value_of(found) if isinstance(found, Mapping) else None
-  except WRONG:
-    return None
-
-
-def _value_of(told: Mapping[str, Any]) -> Value:
-  """A number with its interval, by whatever names a record has for them."""
-  place = next((name for name in ('value', 'mean', 'ratio', 'distance') if name in told), 'value')
-  number = told[place]
-  low, high = told.get('low'), told.get('high')
-  if low is None and (error := told.get('standard_error')) is not None:
-    low, high = number - 1.96 * error, number + 1.96 * error
-  count = told.get('count', told.get('videos', told.get('rows', 0)))
-  value, low, high = _numbers([number, low, high])
-  references = told.get('references', told.get('rows', 0))
-  return Value(value, low, high, int(count), (), int(references), float(told.get('bias') or 0))
+def _value_of(metric: Mapping[str, Any]) -> Value:
+  """A number of `measured` with its interval."""
+  value, low, high = _numbers([metric['value'], metric.get('low'), metric.get('high')])
+  count, references = (int(metric.get(name, 0)) for name in ('count', 'references'))
+  return Value(value, low, high, count, (), references, float(metric.get('bias') or 0))
 
 
 def _word(value: Any) -> str:

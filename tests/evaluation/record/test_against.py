@@ -92,23 +92,6 @@ def test_distances_that_differ_by_less_than_their_bias_are_warned_of():
   assert 'of 100 and 100 here and of 50 and 50 there; fewer make it larger' in change['warning']
 
 
-def test_older_records_are_read_where_a_metric_is_named():
-  """Numbers alone, shares and means with a standard error, as records had before `measured`."""
-  ours = record_of([1.0, 0.0] * 4, share_of=True)
-  cases = [
-    ({'scores': {'psnr': 0.25}}, 0.25, None),
-    ({'scores': {'psnr': {'mean': 0.25, 'standard_error': 0.1}}}, 0.25, True),
-    ({'scores': {'psnr': {'value': 0.25, 'low': 0.1, 'high': 0.4, 'count': 9}}}, 0.25, True),
-  ]
-  for older, value, interval in cases:
-    change, notes = compared(ours, older)
-    assert change['other'] == value and change['difference'] == pytest.approx(0.25)
-    assert (change['low'] is not None) == bool(interval) and change['prompts'] == 0
-    assert 'so nothing is paired' in notes
-  change, notes = compared(ours, {'scores': {'ssim': 1}})
-  assert change is None and 'has none of these numbers' in notes
-
-
 def of_one(each, samples='["a"]'):
   return f'{{"measured": {{"samples": {samples}, "metrics": {{"x": {{"value": 1, {each}}}}}}}}}'
 
