@@ -82,7 +82,8 @@ class _Decoded(Frame):
       source = source.reformat(format='gray')
     if (source.height, source.width) != ((width, height) if turns % 2 else self.size):
       shape = (height, width) if turns % 2 else (width, height)  # (width, height), before turning
-      source = _plane_frame(_brightness(source)).reformat(*shape)
+      plane = np.ascontiguousarray(_brightness(source))
+      source = av.VideoFrame.from_ndarray(plane, 'gray').reformat(*shape)
     return np.ascontiguousarray(np.rot90(_brightness(source), turns))
 
   def _converted(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -140,10 +141,6 @@ def _brightness(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w']:
   plane = frame.planes[0]
   rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
   return rows[: frame.height, : frame.width]
-
-
-def _plane_frame(plane: UInt8[np.ndarray, 'h w']) -> av.VideoFrame:
-  return av.VideoFrame.from_ndarray(np.ascontiguousarray(plane), 'gray')
 
 
 def _luma_of(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 'h w']:

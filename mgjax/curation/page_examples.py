@@ -9,6 +9,7 @@ import numpy as np
 
 from mgjax.core.errors import printable
 from mgjax.core.typing import Bool
+from mgjax.data.clips import evenly
 
 # Numbers of rows, and 'middle' (JPEG) or 'loop' (animated WebP) -> pictures, None of one without.
 Pictures = Callable[[Sequence[int], str], Sequence[bytes | None]]
@@ -59,8 +60,7 @@ def show_examples(
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:
   """Some of the rows that are chosen, evenly over all of them."""
   numbers = np.flatnonzero(chosen)
-  places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
-  return numbers[places].tolist()
+  return numbers[evenly(len(numbers), most)].tolist() if len(numbers) else []
 
 
 def _figure(clip: str, about: str, still: bytes, motion: bytes | None) -> str:

@@ -130,16 +130,18 @@ def index_of_clips(clips: Sequence[Clip]) -> ClipIndex:
   # Where the files lie may change between a run and its resumption, what they are may not.
   names = tuple(clip.name or str(clip.file) for clip in clips)
   known = [
-    (name, clip.caption, round(clip.seconds, 2), clip.start, *_names(clip))
+    (
+      name,
+      clip.caption,
+      round(clip.seconds, 2),
+      clip.start,
+      *(pathlib.PurePath(str(each)).name for each in clip.more.values()),
+    )
     for name, clip in zip(names, clips, strict=True)
   ]
   digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
   captions = tuple(clip.caption for clip in clips)
   return ClipIndex(columns, clips.__getitem__, names.__getitem__, digest, captions)
-
-
-def _names(clip: Clip) -> list[str]:
-  return [pathlib.PurePath(str(value)).name for value in clip.more.values()]
 
 
 def recorded_clips(records: Records, only: str = '') -> ClipIndex:

@@ -153,9 +153,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     )
     batch, noise = fetch((batch, noise))
     made = fetch(codec.decode(generate(params, batch, noise), shape.frames))
-    shown = [
-      _clip(codec, [sample[name] for sample in samples]) for name in (KEY, _truth(samples[0]))
-    ]
+    truth = 'latents' if 'latents' in samples[0] else 'video'
+    shown = [_clip(codec, [sample[name] for sample in samples]) for name in (KEY, truth)]
     path = directory / 'samples.png'
     if jax.process_index() == 0:
       rows = [row for three in zip(shown[0], made, shown[1], strict=True) for row in three]
@@ -173,10 +172,6 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     about=lambda name: about_videos(shapes[name], model.conditionings, codec) | pairs.about(),
     adapt=lambda params: grow(params, model.backbone.positions),
   )  # fmt: skip
-
-
-def _truth(sample: Mapping[str, Any]) -> str:
-  return 'latents' if 'latents' in sample else 'video'
 
 
 def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 'b t h w 3']:

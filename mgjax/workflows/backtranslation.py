@@ -213,7 +213,8 @@ class _Maker:
       source, target, way = made[row], real[row], (instruction.backward, instruction.backward_task)
       if self._settings.own_edits:
         source, target, way = target, source, (instruction.forward, instruction.forward_task)
-      noise = self._settings.noise * _noise(self._settings.seed, index, source)
+      generator = np.random.default_rng((self._settings.seed, index, _STREAMS))
+      noise = self._settings.noise * generator.standard_normal(source.shape, np.float32)
       latents = {
         'latents': target.astype(self._dtype),
         SOURCE: (source + noise).astype(self._dtype),
@@ -315,7 +316,3 @@ def _reason(settings: Backtranslation, scores: Mapping[str, float]) -> str:
   if not scores['direction'] >= settings.direction:  # NaN where nothing changed
     return 'not as instructed'
   return '' if scores['structure'] >= settings.structure else 'another scene'
-
-
-def _noise(seed: int, index: int, like: np.ndarray) -> np.ndarray:
-  return np.random.default_rng((seed, index, _STREAMS)).standard_normal(like.shape, np.float32)

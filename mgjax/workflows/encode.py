@@ -315,7 +315,7 @@ class RowEncoder:
     samples = iter(samples)
     while batch := list(itertools.islice(samples, self.rows)):
       batch = self._complete(batch)
-      names = [_name(sample) for sample in batch]
+      names = [f'{each.get("source") or each["caption"]!r:.80}' for each in batch]
       clips = [self._clips(sample) for sample in batch]
       for name, each in zip(names, clips, strict=True):
         if each.keys() != clips[0].keys():
@@ -366,10 +366,6 @@ class RowEncoder:
       elif isinstance(value, np.generic):
         kept[key] = value.item()
     return {**kept, 'text_key': text_key(sample['caption'])}
-
-
-def _name(sample: dict[str, Any]) -> str:
-  return f'{sample.get("source") or sample["caption"]!r:.80}'
 
 
 def read_ahead(

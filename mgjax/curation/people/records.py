@@ -96,7 +96,8 @@ def write_references(
     exact=False,
   )
   missing = writer.missing_shards(process, processes)
-  spans = {shard: _inputs_of(writer.shard_rows(shard), most) for shard in missing}
+  rows_of = {shard: writer.shard_rows(shard) for shard in missing}
+  spans = {shard: range(r.start // most, r.stop // most) for shard, r in rows_of.items()}
   done, total = 0, sum(map(len, spans.values()))
   progress(0, total)
   look = _Look(faces, settings, scenes, limits, sheet)
@@ -116,10 +117,6 @@ def write_references(
 
     writer.write_shard(shard, rows(), lambda notes=notes: notes)
   return _finish(writer, directory, len(inputs))
-
-
-def _inputs_of(rows: range, most: int) -> range:
-  return range(rows.start // most, rows.stop // most)
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ReferenceResult:

@@ -28,7 +28,7 @@ class Text(Scorer):
   def see(self, frame: Frame) -> None:
     found, _, words, _ = self._read(np.ascontiguousarray(frame.pixels[..., ::-1]), {})
     scores = zip(found.scores or (), words.scores or (), words.txts or (), strict=False)
-    read = [(a * b, text) for a, b, text in scores if _letters(text) >= self._least]
+    read = [(a * b, text) for a, b, text in scores if sum(map(str.isalnum, text)) >= self._least]
     best = max(read, default=(0.0, ''))
     self._seen.append((frame.start, frame.end, float(best[0]), best[1]))
 
@@ -37,10 +37,6 @@ class Text(Scorer):
       return {'score': None, 'words': None}
     _, _, score, words = max(inside, key=lambda row: row[2])
     return {'score': score, 'words': words}
-
-
-def _letters(text: str) -> int:
-  return sum(each.isalnum() for each in text)
 
 
 @functools.cache

@@ -60,10 +60,14 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
   rows = list(_rows(table))
   if not rows:
     raise DataError(f'{table}: has no rows; write one for each edit')
-  columns = {_plain(name): name for row in rows for name in row}
+  names = dict.fromkeys(name for row in rows for name in row)
+  columns = {'_'.join(str(name).lower().replace('-', ' ').split()): name for name in names}
   tgve = {columns[name]: task for name, task in _TGVE.items() if name in columns}
   wanted = ('video',) if tgve else ('video', 'instruction')
-  found = {field: _find(columns, field) for field in _NAMES}
+  found = {
+    field: next((columns[name] for name in usual if name in columns), None)
+    for field, usual in _NAMES.items()
+  }
   if missing := [field for field in wanted if found[field] is None]:
     raise DataError(
       f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
@@ -110,14 +114,6 @@ def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
     raise ConfigError(f'{table}: needs pyarrow, which is not installed') from error
   except (OSError, ValueError, csv.Error) as error:
     raise DataError(f'{table}: cannot be read: {str(error).splitlines()[0]}') from error
-
-
-def _plain(name: Any) -> str:
-  return '_'.join(str(name).lower().replace('-', ' ').split())
-
-
-def _find(columns: Mapping[str, str], field: str) -> str | None:
-  return next((columns[name] for name in _NAMES[field] if name in columns), None)
 
 
 def _text(row: Mapping[str, Any], name: str | None) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, UInt8
+from mgjax.data.clips import evenly
 from mgjax.evaluation.metrics.embeddings import clip_score, frame_consistency
 from mgjax.evaluation.metrics.motion import Motion, motion_of
 from mgjax.evaluation.metrics.sets import (
@@ -192,19 +193,14 @@ def _check(video: Any, number: int) -> None:
     raise DataError(f'video {number} is {kind} {shape}; expected uint8 (t h w 3)')
 
 
-def _spread(count: int) -> np.ndarray:
-  """At most `FRAMES` indices, spread over this many."""
-  return np.unique(np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int))
-
-
 def _encode(clip: Encoder, video: Video) -> Float[np.ndarray, '_ _']:
-  return np.asarray(clip.encode_images(video[_spread(len(video))]), np.float64)
+  return np.asarray(clip.encode_images(video[evenly(len(video), FRAMES)]), np.float64)
 
 
 def _moving(video: Video) -> tuple[float, Motion]:
   """Mean warping error and motion of pairs of neighbours, spread over a video."""
   errors, there = [], []
-  for first in _spread(len(video) - 1):
+  for first in evenly(len(video) - 1, FRAMES):
     pair = video[first : first + 2]
     ((back, forth),) = flows(pair)
     errors.append(float(warping_error(pair, [(back, forth)])[0]))

@@ -323,11 +323,9 @@ class Digits:
     if written is not None:
       choices = [choice for choice in choices if str(choice[0]) == written.number]
     digit, colour, motion, _ = choices[generator.integers(len(choices))]
-    identities = written.identities if written is not None else (self._write(digit, generator),)
-    return identities, colour, motion
-
-  def _write(self, digit: int, generator: np.random.Generator) -> int:
-    return one_of(identities_of(self.split, digit), generator)
+    if written is not None:
+      return written.identities, colour, motion
+    return (one_of(identities_of(self.split, digit), generator),), colour, motion
 
 
 def _up_to(most: float, generator: np.random.Generator) -> float:

@@ -75,13 +75,9 @@ def geometry(scene: Scene, frames: int, size: tuple[int, int]) -> Float[np.ndarr
   """Returns y and x of the digit's upper left corner, and its height and width, in pixels."""
   scale = min(size) / 32
   height = scene.digit_size * scale
-  width = height * _columns(scene) / 8
+  width = height * (PITCH * len(scene.identities) + 1) / 8
   path = corners(scene, frames, np.array(size, np.float64) - [height, width], scale)
   return np.concatenate([path, np.broadcast_to([height, width], path.shape)], 1)
-
-
-def _columns(scene: Scene) -> int:
-  return PITCH * len(scene.identities) + 1
 
 
 def written(identities: tuple[int, ...], turn: float = 0.0) -> Float[np.ndarray, '8 c']:

@@ -160,15 +160,11 @@ def clips_loss(told: Told, examples: Examples) -> Float[Array, '']:
 
 def amounts_of(examples: Examples) -> tuple[Array, Array]:
   """Returns the amounts of moves as the net has them, and which of them a clip has."""
-  kinds = np.array([_amount_of(name) for name in CAMERAS])  # moves x amounts
+  kinds = np.array([[float(move.split()[0] == name) for name in AMOUNTS] for move in CAMERAS])
   counts = jnp.asarray(kinds)[examples.camera]
   logs = np.array([[name == 'zooms' for name in AMOUNTS]])
   amount = examples.amount[:, None]
   return jnp.where(logs, jnp.log(jnp.maximum(amount, 1e-3)), amount) / AMOUNT_SCALE[None], counts
-
-
-def _amount_of(move: str) -> list[float]:
-  return [float(move.split()[0] == name) for name in AMOUNTS]
 
 
 def _huber(x: Array) -> Array:
