@@ -16,12 +16,10 @@ from mgjax.planning.programs.audit import audit
 from mgjax.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.planning.search import (
   FREE,
-  LongestVideo,
   MeshCandidate,
   check_exchange,
   estimate,
   fits,
-  longest_video,
   ranking,
   search,
   with_collectives,
@@ -132,13 +130,13 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 def search_plans(
   work: Workload, topology: str, choices: Choices = Choices()
-) -> tuple[Workload, Topology, list[MeshCandidate], LongestVideo | None]:
-  """Ranks meshes, policies and exchanges by formula, and finds the longest video that fits."""
+) -> tuple[Workload, Topology, list[MeshCandidate]]:
+  """Ranks meshes, policies and exchanges by formula."""
   chips = parse_topology(topology)
   _check(work, chips, choices)
   options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
   found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
-  return work, chips, found, longest_video(work, chips)
+  return work, chips, found
 
 
 def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from mgjax.planning.efficiency import Ends, bounds, spread, words
 from mgjax.planning.plan import ESTIMATED, Plan, recommended_remat
 from mgjax.planning.policies import ORDER
 from mgjax.planning.roofline import Roofline, describe_assumptions
-from mgjax.planning.search import FREE, LongestVideo, MeshCandidate, fits, mesh_flag
+from mgjax.planning.search import FREE, MeshCandidate, fits, mesh_flag
 from mgjax.planning.workload import Workload
 
 SHOWN = 12  # candidates of a search
@@ -25,10 +25,8 @@ def describe_plan(plan: Plan) -> str:
   return '\n\n'.join('\n'.join(part) for part in parts)
 
 
-def describe_search(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: LongestVideo | None
-) -> str:
-  """Returns a search as text: what fits, the fastest first, and the longest video."""
+def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCandidate]) -> str:
+  """Returns a search as text: what fits, the fastest first."""
   lines = [
     *_model(work),
     '',
@@ -46,24 +44,8 @@ def describe_search(
   lines += table(rows) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
-  lines += ['', _longest(work, longest)]
-  lines += describe_assumptions(topology.chip.name, (), backward=True)
+  lines += ['', *describe_assumptions(topology.chip.name, (), backward=True)]
   return '\n'.join(lines)
-
-
-def _longest(work: Workload, longest: LongestVideo | None) -> str:
-  if longest is None:
-    return 'longest video: none fits'
-  _, height, width = work.shape
-  candidate = longest.candidate
-  name, frames = ('sound', f'{longest.frames:,} latents')
-  if work.is_video:
-    name, frames = f'video of {height} x {width}', f'{8 * longest.frames:,} frames'
-  return (
-    f'longest {name}: {frames}, {longest.tokens:,} '
-    f'tokens ({longest.tokens / 73_728:.1f} x 73,728), with {mesh_flag(candidate.sizes)}, '
-    f'{candidate.remat}, {candidate.exchange}'
-  )
 
 
 def _model(work: Workload) -> list[str]:
@@ -224,7 +206,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
 
 
 def search_as_json(
-  work: Workload, topology: Topology, found: Sequence[MeshCandidate], longest: LongestVideo | None
+  work: Workload, topology: Topology, found: Sequence[MeshCandidate]
 ) -> dict[str, Any]:
   """Returns a search as one object of plain JSON values."""
   return {
@@ -237,12 +219,6 @@ def search_as_json(
     'flops_per_sample': work.flops.training,
     'assumed': describe_assumptions(topology.chip.name, (), backward=True),
     'candidates': [_candidate(each) for each in found],
-    'longest': longest
-    and {
-      'latent_frames': longest.frames,
-      'tokens': longest.tokens,
-      **_candidate(longest.candidate),
-    },
   }
 
 

@@ -1,4 +1,4 @@
-"""Searches meshes, remat policies and exchanges by formula, and the longest video that fits."""
+"""Searches meshes, remat policies and exchanges by formula."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,6 @@ from mgjax.planning.policies import ORDER, POLICIES
 from mgjax.planning.roofline import Roofline, roofline
 from mgjax.planning.workload import Workload, make_sizes
 
-LEANEST = 'full'  # that needs no memory of the host
 FREE = 0.1  # of a chip's memory, left for what no formula counts
 
 
@@ -175,59 +174,6 @@ def _exchanges(work: Workload, sizes: Mapping[str, int]) -> tuple[str, ...]:
   if context == 1:
     return EXCHANGES[:1]
   return ('gather', 'ring', 'ring_ulysses' if heads % context else 'ulysses')
-
-
-@dataclasses.dataclass(frozen=True)
-class LongestVideo:
-  """The longest video that fits: its latent frames and tokens, and how it is run."""
-
-  frames: int
-  tokens: int
-  candidate: MeshCandidate
-
-
-def longest_video(work: Workload, topology: Topology) -> LongestVideo | None:
-  """Finds the most latent frames, of the bucket's height and width, that fit on the topology.
-
-  One sample for every group of chips, on any mesh, with any exchange, saving no more than layers'
-  inputs. Bytes grow with the tokens, so the frames are found by halving.
-  """
-  ways = [
-    (make_sizes(sizes), exchange)
-    for sizes in possible_meshes(topology)
-    if work.heads % sizes['tensor'] == 0
-    for exchange in _exchanges(work, sizes)
-  ]
-
-  def fit(frames: int) -> bool:
-    longer, most = _with_frames(work, frames), (1 - FREE) * topology.chip.memory
-    return any(
-      sum(peak_memory(longer, s, s['data'] * s['fsdp'], LEANEST, way, topology.chip).values())
-      <= most
-      for s, way in ways
-    )
-
-  low, high = 0, 1
-  while fit(high) and high < 2**20:
-    low, high = high, 2 * high
-  while high - low > 1:
-    middle = (low + high) // 2
-    low, high = (middle, high) if fit(middle) else (low, middle)
-  longer = _with_frames(work, low)
-  found = search(longer, topology, remat=LEANEST) if low else []
-  return LongestVideo(low, longer.tokens, found[0]) if found else None
-
-
-def _with_frames(work: Workload, frames: int) -> Workload:
-  tokens = work.tokens // work.latents[0] * frames
-  scale = tokens / work.tokens
-  flops = dataclasses.replace(
-    work.flops,
-    linear=round(work.flops.linear * scale),
-    self_attention=round(work.flops.self_attention * scale**2),
-    cross_attention=round(work.flops.cross_attention * scale),
-  )
-  return dataclasses.replace(work, tokens=tokens, flops=flops)
 
 
 def mesh_flag(sizes: Mapping[str, int]) -> str:
