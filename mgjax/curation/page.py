@@ -25,7 +25,7 @@ from mgjax.curation.filters.thresholds import with_lengths
 from mgjax.curation.page_examples import Masks, Pictures, show_examples
 from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings
-from mgjax.runtime.report.charts import format_number, funnel_chart, histogram
+from mgjax.runtime.report.charts import format_number, histogram
 from mgjax.runtime.report.page import page, table
 
 # Columns that are no scores: what a clip is, not how good.
@@ -100,7 +100,7 @@ def _warnings(steps: Sequence[Step]) -> str:
 
 
 def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> str:
-  total, rows, bars, before = max(int(measured.sum()), 1), [], {}, 1.0
+  total, rows, before = max(int(measured.sum()), 1), [], 1.0
   for step in steps:
     share = step.kept / total
     paper = FILTERS[step.name].published if step.name in FILTERS else None
@@ -116,15 +116,13 @@ def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np
     }
     before = before if paper is None else paper
     rows.append(row)
-    bars[row['filter']] = share, paper
-  drawn = funnel_chart('Clips left after each filter', bars, ('here', 'Table 44'))
   note = (
     'Table 44 is of the strictest set of the paper. Its shares depend on the footage and on the '
     'order of the filters, ours too.'
   )
   return (
     f'<section><h2>Funnel</h2>{table(rows, "What each filter left")}<p class="note">{note}</p>'
-    f'<div class="charts"><div>{drawn}</div></div></section>'
+    '</section>'
   )
 
 

@@ -1,4 +1,4 @@
-"""Draws histograms, funnels and intervals as SVG; `page` has their styles.
+"""Draws histograms and intervals as SVG; `page` has their styles.
 
 Each returns an SVG element, with its legend where it has one; '' where there is nothing to draw.
 """
@@ -18,7 +18,6 @@ BINS = 40  # of a histogram
 NAMES, ROW = 190, 24  # width of the names, and height of a row, of rows that have names
 _TAIL = 0.5  # percent of the values at either end that may lie beyond a histogram's axis
 _ABOVE = 14  # pixels over the bars, for the names of lines
-_NUMBERS = 58  # pixels beside the bars of a funnel
 _LETTER, _LETTERS = 6, 30  # pixels of a letter, about, and letters of a row's name
 # Of groups, by their number, on white and on dark paper.
 COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
@@ -64,42 +63,6 @@ def histogram(
   said = [f'{name}: {len(each):,}' for name, each in kept.items()]
   limits = [f'{name} at {format_number(value)}' for name, value in lines.items()]
   return _svg(title, parts, [*said, *limits]) + _legend(said, '\u25a0')
-
-
-def funnel_chart(
-  title: str, rows: Mapping[str, tuple[float, float | None]], names: tuple[str, str]
-) -> str:
-  """Draws what is left after each step, on a logarithmic axis, beside what others had left.
-
-  `rows` are step -> (share, share of the others or None), 0 to 1, without a bar for 0; `names` are
-  those of the two shares.
-  """
-  if not rows:
-    return ''
-  shares = [share for row in rows.values() for share in row if share]
-  decades = max(1, math.ceil(-math.log10(min(shares, default=0.1)) - 1e-9))
-  bottom, end = TOP + ROW * len(rows), WIDTH - _NUMBERS
-  across = _axis(10.0**-decades, 1.0, NAMES, end, logarithmic=True)
-  parts, said = [], []
-  for share in (10.0**decade for decade in range(-decades, 1)):
-    parts.append(_line(across(share), TOP, across(share), bottom, 'grid'))
-    parts.append(_text('x', across(share), bottom + 15, _share(share)))
-  for index, (name, (share, other)) in enumerate(rows.items()):
-    y = TOP + ROW * index
-    said.append(f'{name}: {_share(share)}' + (f', {names[1]} {_share(other)}' if other else ''))
-    bars = [(share, y + 3, ROW - 6, 0)]
-    if other:
-      bars = [(share, y + 3, ROW / 2 - 3, 0), (other, y + ROW / 2, 5, 1)]
-    drawn = ''.join(
-      f'<rect x="{NAMES}" y="{top:.1f}" width="{max(across(each) - NAMES, 1):.1f}" '
-      f'height="{high:.1f}" style="fill:{_colour(colour)}"/>'
-      for each, top, high, colour in bars
-      if each
-    )
-    parts += [_row_name(name, y), f'<g><title>{html.escape(said[-1])}</title>{drawn}</g>']
-    parts.append(_text('x', end + 6, y + ROW / 2 + 4, _share(share), anchor='start'))
-  shown = names if any(other for _, other in rows.values()) else names[:1]
-  return _svg(title, parts, said, bottom + BOTTOM, left=4) + _legend(shown, '\u25a0')
 
 
 def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -> str:
@@ -191,11 +154,8 @@ def _marks(marks: Mapping[str, float], across: Callable) -> list[str]:
   return parts
 
 
-def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False) -> Callable:
+def _axis(low: float, high: float, start: float, end: float) -> Callable:
   """Returns the function from values to places."""
-  if logarithmic:
-    linear = _axis(math.log10(low), math.log10(high), start, end)
-    return lambda value: linear(math.log10(value))
   if high == low:
     return lambda value: (start + end) / 2
   return lambda value: start + (end - start) * (value - low) / (high - low)
@@ -228,7 +188,3 @@ def format_number(value: float) -> str:
   if value == int(value) and 1000 <= abs(value) < 1e7:
     return f'{int(value):,}'
   return f'{value:.4g}'
-
-
-def _share(share: float) -> str:
-  return f'{format_number(round(100 * share, 2))}%'

@@ -1,4 +1,4 @@
-"""Histograms, funnels and intervals show their values, in words as well."""
+"""Histograms and intervals show their values, in words as well."""
 
 import math
 import re
@@ -52,24 +52,12 @@ def test_a_line_lies_on_the_axis_wherever_the_values_are():
 
 def test_without_a_finite_value_nothing_is_drawn():
   assert charts.histogram('score', {'all': np.array([np.nan, np.inf])}) == ''
-  assert charts.histogram('score', {}) == '' and charts.funnel_chart('funnel', {}, ('a', 'b')) == ''
+  assert charts.histogram('score', {}) == ''
 
 
 def test_titles_are_escaped():
   drawn = charts.histogram('<b>&', {'<i>': np.ones(2)}, {'<u>': 1.0})
   assert not re.search('<(i|u)>', drawn) and '&lt;i&gt;' in drawn
-  drawn = charts.funnel_chart('<i>', {'<u>': (0.5, None)}, ('<s>', ''))
-  assert not re.search('<(i|u|s)>', drawn)
-
-
-def test_a_funnel_has_a_tenth_of_the_axis_for_every_tenth_of_the_clips():
-  rows = {'a': (1.0, 1.0), 'b': (0.1, 0.01), 'c': (0.01, None), 'd': (0.0, None)}
-  svg, legend = parsed(charts.funnel_chart('funnel', rows, ('here', 'there')))
-  (all_here, all_there), (tenth, hundredth), (own,), none = bars(svg)
-  assert all_here[2] == all_there[2] and abs(all_here[2] - 2 * tenth[2]) < 0.21
-  assert own[2] == hundredth[2] == 1.0 and not none  # the end of the axis
-  assert 'here' in legend and 'there' in legend
-  assert 'c: 1%' in svg.get('aria-label') and 'd: 0%' in svg.get('aria-label')
 
 
 def test_a_point_stands_where_its_value_is_and_words_say_it():
