@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgjax.core.tables import aligned
 from mgjax.parallel.chips import GIB, Topology
 from mgjax.planning.communication import Collective
 from mgjax.planning.efficiency import Ends, bounds, spread, words
@@ -20,7 +21,7 @@ COLLECTIVES = ('kind', 'axis', 'GiB a chip', 'count', 'seconds', 'waited for', '
 def describe_plan(plan: Plan) -> str:
   """Returns a plan as text: model, mesh, memory, collectives and seconds."""
   rows = (collective_row(collective_as_json(each)) for each in plan.chosen.collectives)
-  collectives = table([('collectives a step', *COLLECTIVES), *rows])
+  collectives = table([('collectives a step', *COLLECTIVES), *rows], names=3)
   parts = [_model(plan.work), _mesh(plan), _memory(plan), collectives, _time(plan)]
   return '\n\n'.join('\n'.join(part) for part in parts)
 
@@ -41,7 +42,7 @@ def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCand
         _of(each.time, 'utilisation', '.0%'),
       )
     )  # fmt: skip
-  lines += table(rows) if found else ['nothing: take more chips or a smaller model']
+  lines += table(rows, names=3) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
   lines += ['', *describe_assumptions(topology.chip.name, (), backward=True)]
@@ -148,17 +149,9 @@ def _bound(time: Ends[Roofline]) -> list[str]:
   return list(dict.fromkeys((time.fast.bound, time.slow.bound)))
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Returns columns as wide as they need; numbers to the right."""
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  lines = []
-  for row in rows:
-    cells = [
-      cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
-      for cell, width in zip(row, widths, strict=True)
-    ]
-    lines.append('  ' + '  '.join(cells).rstrip())
-  return lines
+def table(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
+  """Returns lines of a table below a heading, see `core.tables.aligned`."""
+  return [f'  {line}' for line in aligned(rows, names)]
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:

@@ -21,12 +21,6 @@ from mgjax.planning.workload import make_sizes, make_workload
 from mgjax.training.spec import Outline
 
 LEFT_OUT = 'encoding of text and decoding of latents are not in the seconds'
-# Slices that latency is told for, beside the one that is asked for.
-SLICES = {
-  0: ('1', '2', '4', '8', '8x2', '8x4', '8x8'),
-  2: ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'),
-  3: ('1x1x1', '2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'),
-}
 
 
 def plan_generation(
@@ -91,11 +85,6 @@ def plan_generation(
     'pass': _described(shown),
     'programs': programs,
     'ways': found,
-    'slices': [
-      {'topology': each.name, 'devices': each.devices} | _row(configured, sampling)
-      for each in _slices(place)
-      if (sampling := fastest(asked, each, tuple(configured.passes), None)) is not None
-    ],
     'notes': [*notes, *assumed, LEFT_OUT],
   }
 
@@ -126,16 +115,13 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
       for name, each in answer['programs'].items()
     ),
     '',
-    *table([('collectives a pass', *COLLECTIVES), *map(collective_row, one['collectives'])]),
+    *table([('collectives a pass', *COLLECTIVES), *map(collective_row, one['collectives'])], 3),
     f'a pass      {spread(one["seconds"], ".4g")} s: linear {spread(one["linear"])}, attention '
     f'{spread(one["attention"])}, element-wise {spread(one["elementwise"])}, waiting '
     f'{spread(one["waiting"])} of {one["communication"]:.3g} of communication; '
     f'{one["seconds"]["ideal"]:.3g} at the peak',
     '',
     *table([headings, *(_cells(each['name'], each) for each in answer['ways'])]),
-    '',
-    'by formula, as configured, all chips on the same samples:',
-    *table([headings, *(_cells(each['topology'], each) for each in answer['slices'])]),
     '',
     *answer['notes'],
   ]
@@ -179,13 +165,6 @@ def _described(one: Pass) -> dict[str, Any]:
     'communication': one.time.fast.communication,
     'collectives': [collective_as_json(each) for each in one.collectives],
   }
-
-
-def _slices(place: Topology) -> list[Topology]:
-  """Returns the slices of a chip's kind that latency is told for, the one asked for among them."""
-  names = [f'{place.chip.name}:{sizes}' for sizes in SLICES[place.chip.rank]]
-  found = [parse_topology(name) for name in names] + [place]
-  return sorted({each.shape: each for each in found}.values(), key=lambda each: each.devices)
 
 
 def _undivided(given: Mapping[str, int] | None, place: Topology, asked: Asked, way: Way) -> str:

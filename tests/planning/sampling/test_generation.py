@@ -71,19 +71,6 @@ def test_seconds_are_a_range_and_rates_are_that_of_it(answer):
       assert each['samples_per_hour'][small] == pytest.approx(3600 / seconds[large])
 
 
-def test_latency_falls_with_the_chips(answer):
-  slices = answer.numbers['slices']
-  assert [each['devices'] for each in slices] == [1, 4, 8, 16, 32, 64, 128, 256, 512]
-  for end in ('low', 'high'):
-    seconds = [each['seconds'][end] for each in slices]
-    assert seconds == sorted(seconds, reverse=True) and len(set(seconds)) == len(seconds)
-  for each in slices:
-    whole = each['seconds']['ideal'] * each['devices']
-    assert whole == pytest.approx(slices[0]['seconds']['ideal'])
-  same = next(each for each in slices if each['topology'] == 'v5p:2x2x2')
-  assert same['seconds'] == answer.numbers['seconds']
-
-
 @pytest.mark.parametrize('topology', ['v5e:8x8', 'v6e:4x4', 'tpu7x:2x2x1', 'h100:8', 'h200:8'])
 def test_the_30b_model_samples_on_every_kind_of_chip(topology):
   numbers = plan(topology).numbers
