@@ -11,8 +11,8 @@ Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the tor
 nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs
 (extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes memory and
 collectives from the compiler. --what=sample plans sampling: of a video or audio model the latency
-of the configured steps, and with fewer or cheaper passes (--rows samples at a time); of an upsampler
-the making of a --frames video.
+of the configured steps, and with fewer or cheaper passes (--rows samples at a time); of an
+upsampler the making of a --frames video.
 """
 
 from absl import flags

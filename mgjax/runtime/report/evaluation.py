@@ -71,7 +71,7 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
     _note(_ABOUT),
     *(_note(text) for text in _warnings(metrics)),
     _compared(record['against'], metrics) if 'against' in record else '',
-    _charts(metrics, record.get('against')),
+    _charts(metrics),
     _groups(measured['groups'], metrics),
     _overview(measured, shown),
     *(_extremes(name, metric, shown) for name, metric in metrics.items()),
@@ -224,23 +224,15 @@ def _verdict(change: Record, better: int) -> str:
   return 'better' if (low > 0) == (better > 0) else 'worse'
 
 
-def _charts(metrics: Mapping[str, Record], against: Record | None) -> str:
-  """All shares and, where there are two records, by how much they differ."""
+def _charts(metrics: Mapping[str, Record]) -> str:
+  """All shares, with their intervals."""
   shares = {
     _label(name, metric): tuple(100 * metric[end] for end in ('value', 'low', 'high'))
     for name, metric in metrics.items()
     if metric['share'] and None not in (metric['value'], metric['low'], metric['high'])
   }
-  charts = [interval_chart('Shares, %', shares)]
-  if against is not None:
-    changes = {
-      _label(name, metrics[name]): tuple(100 * change[end] for end in ('difference', 'low', 'high'))
-      for name, change in against['metrics'].items()
-      if metrics[name]['share'] and None not in (change['low'], change['high'])
-    }
-    charts.append(interval_chart('Differences of shares, points', changes))
-  drawn = ''.join(f'<div>{chart}</div>' for chart in charts if chart)
-  return f'<div class="charts">{drawn}</div>' if drawn else ''
+  drawn = interval_chart('Shares, %', shares)
+  return f'<div class="charts"><div>{drawn}</div></div>' if drawn else ''
 
 
 def _groups(groups: Mapping[str, Mapping[str, Record]], metrics: Mapping[str, Record]) -> str:

@@ -109,14 +109,6 @@ def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   )
 
 
-def read_clips(
-  sounds: Iterable[Float[np.ndarray, 's c']], samples: Iterable[dict[str, Any]]
-) -> list[SoundReading]:
-  """Reads sounds by the events and digits of as many samples of `Digits(sound=True)`."""
-  pairs = zip(sounds, samples, strict=True)
-  return [judge_sound(sound, s['events'], s['digit']) for sound, s in pairs]
-
-
 @dataclasses.dataclass(frozen=True)
 class DigitsSoundJudge:
   """Hears digits for `mgjax.evaluation`, see `worlds/judging.py`."""
@@ -130,7 +122,8 @@ class DigitsSoundJudge:
   }
 
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping]) -> list[SoundReading]:
-    return read_clips(sounds, samples)
+    pairs = zip(sounds, samples, strict=True)
+    return [judge_sound(sound, each['events'], each['digit']) for sound, each in pairs]
 
   def scores(self, readings: Sequence[SoundReading]) -> SoundScores:
     return judge_sounds(readings)

@@ -6,7 +6,7 @@ from scipy import signal
 
 from mgjax.core.errors import DataError
 from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judges.sound import hear, judge_sound, judge_sounds, read_clips
+from mgjax.worlds.digits.judges.sound import DigitsSoundJudge, hear, judge_sound, judge_sounds
 from mgjax.worlds.digits.sounds import RATE, TONES, digit_sound
 
 HEARD = {'motions': ('bounce', 'fall', 'still'), 'sound': True, 'fps': 25, 'frames': 50}
@@ -37,8 +37,13 @@ def smeared(sound):
   return signal.fftconvolve(sound, echoes / np.linalg.norm(echoes), axes=0)[: len(sound)]
 
 
+def scores_of(heard, samples):
+  judge = DigitsSoundJudge()
+  return judge.scores(judge.read(heard, samples))
+
+
 def test_true_sounds_score_full_marks(samples):
-  scores = judge_sounds(read_clips(sounds(samples), samples))
+  scores = scores_of(sounds(samples), samples)
   # The judge looks every 0.5 ms, and a window of 5 ms holds a click best with it in the middle.
   assert scores.onset_error < 0.75
   assert (scores.missed, scores.extra, scores.tone, scores.silence) == (0, 0, 1, 1)
@@ -46,7 +51,7 @@ def test_true_sounds_score_full_marks(samples):
 
 
 def test_the_sound_of_another_clip_scores_chance(samples):
-  scores = judge_sounds(read_clips(sounds(samples), [*samples[1:], samples[0]]))
+  scores = scores_of(sounds(samples), [*samples[1:], samples[0]])
   # Errors of chance are spread over the 150 ms that a match may be apart.
   assert scores.onset_error > 30
   assert scores.missed > 0.4 and scores.extra > 0.4 and scores.tone < 0.35
@@ -65,7 +70,7 @@ def test_the_sound_of_another_clip_scores_chance(samples):
 )
 def test_what_is_changed_but_audible_is_still_read(samples, change, error):
   heard = changed(samples, change)
-  scores = judge_sounds(read_clips(sounds(heard), heard))
+  scores = scores_of(sounds(heard), heard)
   assert scores.onset_error < error
   assert scores.missed < 0.02 and scores.extra < 0.02 and scores.tone > 0.95
   assert scores.silence == 1
@@ -73,7 +78,7 @@ def test_what_is_changed_but_audible_is_still_read(samples, change, error):
 
 def test_a_shift_is_measured(samples):
   late = changed(samples, lambda sound: np.pad(sound, ((2400, 0), (0, 0)))[: len(sound)])
-  assert judge_sounds(read_clips(sounds(late), late)).onset_error == pytest.approx(50, abs=1)
+  assert scores_of(sounds(late), late).onset_error == pytest.approx(50, abs=1)
   reading = judge_sound(late[0]['audio'], late[0]['events'], 0)
   assert (reading.errors > 0.045).all()
 
