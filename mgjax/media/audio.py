@@ -295,20 +295,12 @@ def write_wav_stream(
   path: str | os.PathLike[str], chunks: Iterable[Float[np.ndarray, 's c']], rate: int
 ) -> None:
   """Writes a wav of a sound that comes in pieces, as `write_wav` does the whole."""
-  with contextlib.ExitStack() as stack:
-    file, channels = None, 0
-    for chunk in chunks:
-      chunk = _checked(path, chunk)
-      if file is None and len(chunk):
-        channels = chunk.shape[1]
-        file = stack.enter_context(wave.open(str(stack.enter_context(replaced(path))), 'wb'))
-        file.setparams((channels, 2, rate, 0, 'NONE', ''))
-      if len(chunk):
-        if chunk.shape[1] != channels:
-          raise DataError(f'{path}: channels change from {channels} to {chunk.shape[1]}')
-        file.writeframes(np.rint(chunk * 32767).astype('<i2').tobytes())
-    if file is None:
-      raise DataError(f'{path}: there is no sound to write, it lasts 0 s')
+  pieces = _pieces(path, chunks)
+  first = next(pieces)
+  with replaced(path) as place, wave.open(str(place), 'wb') as file:
+    file.setparams((first.shape[1], 2, rate, 0, 'NONE', ''))
+    for piece in itertools.chain((first,), pieces):
+      file.writeframes(np.rint(piece * 32767).astype('<i2').tobytes())
 
 
 def write_soundtrack(
@@ -353,20 +345,10 @@ def _write_soundtrack(
   """Writes into what `opening` gives: a path or a file in memory; errors speak of `out`."""
   if rate not in _AAC_RATES:
     raise DataError(f'{out}: AAC has no {rate} samples a second; use one of {_AAC_RATES}')
-  chunks = (_checked(out, chunk) for chunk in chunks)
-  first = next((chunk for chunk in chunks if len(chunk)), None)
-  if first is None:
-    raise DataError(f'{out}: there is no sound to write, it lasts 0 s')
+  pieces = _pieces(out, chunks)
+  first = next(pieces)
   if first.shape[1] not in _LAYOUTS:
     raise DataError(f'{out}: the sound has {first.shape[1]} channels, expected 1 or 2')
-
-  def pieces() -> Iterator[np.ndarray]:
-    yield first
-    for chunk in chunks:
-      if chunk.shape[1] != first.shape[1]:
-        raise DataError(f'{out}: channels change from {first.shape[1]} to {chunk.shape[1]}')
-      yield chunk
-
   with contextlib.ExitStack() as stack:
     pictures, seconds = (None, None) if video is None else _pictures(video, stack)
     place = stack.enter_context(opening)
@@ -381,7 +363,7 @@ def _write_soundtrack(
       target.start_encoding()
     except (av.error.FFmpegError, ValueError) as error:
       raise DataError(f'{video}: mp4 cannot hold its pictures; convert it to H.264') from error
-    _mux(out, target, stream, pieces(), pictures, seconds, warn)
+    _mux(out, target, stream, itertools.chain((first,), pieces), pictures, seconds, warn)
 
 
 class Copied:
@@ -491,6 +473,20 @@ def _mux(
   target.mux(stream.encode(None))
   if pictures is not None:
     pictures.copy()
+
+
+def _pieces(path: File, chunks: Iterable[np.ndarray]) -> Iterator[Float[np.ndarray, '_ c']]:
+  """The pieces of a sound that hold samples, one at least, checked."""
+  channels = None
+  for chunk in chunks:
+    chunk = _checked(path, chunk)
+    if len(chunk):
+      if channels not in (None, chunk.shape[1]):
+        raise DataError(f'{path}: channels change from {channels} to {chunk.shape[1]}')
+      channels = chunk.shape[1]
+      yield chunk
+  if channels is None:
+    raise DataError(f'{path}: there is no sound to write, it lasts 0 s')
 
 
 def _checked(path: File, sound: np.ndarray) -> Float[np.ndarray, 's c']:
