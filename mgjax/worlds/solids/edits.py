@@ -6,7 +6,7 @@ to one changes nothing of the others.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +56,8 @@ class Edit(NamedTuple):
     """Says what to do, as in 'make the red ball blue'."""
     before, after = self.before, self.after
     if self.task == 'background':
-      return f'make the {" ".join(_behind(before, after))}'
+      floor = before.floor != after.floor
+      return f'make the floor {after.floor}' if floor else f'make the sky {after.sky}'
     if self.task == 'style':
       return f'make it look like {STYLES[after.style]}'
     if self.task == 'camera':
@@ -188,15 +189,9 @@ def _other_solids(scene: Scene, which: int, colours: Sequence[str]) -> list[Scen
   return found
 
 
-def _other_backgrounds(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
-  del which, colours
-  floors = [dataclasses.replace(scene, floor=name) for name in FLOORS if name != scene.floor]
-  return floors + [dataclasses.replace(scene, sky=name) for name in SKIES if name != scene.sky]
-
-
-def _other_styles(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
-  del which, colours
-  return [dataclasses.replace(scene, style=name) for name in STYLES if name != scene.style]
+def _others(scene: Scene, field: str, names: Iterable[str]) -> list[Scene]:
+  own = getattr(scene, field)
+  return [dataclasses.replace(scene, **{field: name}) for name in names if name != own]
 
 
 def _marks(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
@@ -206,14 +201,13 @@ def _marks(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
 
 def _other_cameras(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
   del which, colours
-  moves = {name: move for name, move in CAMERAS.items() if name != 'follows'}
+  camera = scene.camera
   return [
     dataclasses.replace(
-      scene,
-      camera=dataclasses.replace(scene.camera, move=name, amount=sum(move.amounts) / 2),
+      scene, camera=dataclasses.replace(camera, move=name, amount=sum(move.amounts) / 2)
     )
-    for name, move in moves.items()
-    if name != scene.camera.move
+    for name, move in CAMERAS.items()
+    if name not in ('follows', camera.move)
   ]
 
 
@@ -221,17 +215,14 @@ _WAYS: dict[str, Callable[[Scene, int, Sequence[str]], list[Scene]]] = {
   'recolour': _other_colours,
   'material': _other_materials,
   'replace': _other_solids,
-  'background': _other_backgrounds,
-  'style': _other_styles,
+  'background': lambda scene, which, colours: (
+    _others(scene, 'floor', FLOORS) + _others(scene, 'sky', SKIES)
+  ),
+  'style': lambda scene, which, colours: _others(scene, 'style', STYLES),
   'camera': _other_cameras,
   'mark': _marks,
   'nothing': lambda scene, which, colours: [],
 }  # what a scene may have been before
-
-
-def _behind(before: Scene, after: Scene) -> tuple[str, str]:
-  """Which of floor and sky has changed, and what it is now."""
-  return ('floor', after.floor) if before.floor != after.floor else ('sky', after.sky)
 
 
 def _bare(move: str) -> str:
