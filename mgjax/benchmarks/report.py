@@ -132,18 +132,12 @@ def describe_folder(folder: str | os.PathLike) -> str:
   devices = sorted({f'{each["devices"]} x {each["device"]}' for each in reports.values()})
   about = [each.get(key) for each in reports.values() for key in ('machine', 'date')]
   machines = sorted({word for word in about if word})
-  headings = (
-    'run',
-    'what',
-    'program',
-    'of',
-    'sizes',
-    'median s',
-    'min s',
-    'processor s',
-    'times ours',
-  )
-  rows = [(*headings, 'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB', 'compiled GiB')]
+  rows = [
+    (
+      'run', 'what', 'program', 'of', 'sizes', 'median s', 'min s', 'processor s', 'times ours',
+      'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB', 'compiled GiB',
+    )
+  ]  # fmt: skip
   for name, report in reports.items():
     for whose, programs in report['programs'].items():
       for program, numbers in programs.items():
