@@ -16,7 +16,10 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-  """Yields a file to write beside `path`, which then takes its place, or vanishes on an error."""
+  """Yields a file to write beside `path`, which then takes its place, or vanishes on an error.
+
+  Their folder is made, if there is none.
+  """
   path = pathlib.Path(path)
   with _beside(path) as temporary:
     yield temporary

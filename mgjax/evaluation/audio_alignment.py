@@ -141,7 +141,6 @@ def soundtracks_of(clips: Sequence[JudgedClip], fps: float, rate: int) -> Show:
     if clips[place].video is None:
       return sounds(place, stem)
     path = stem.with_suffix('.mp4')
-    path.parent.mkdir(parents=True, exist_ok=True)
     _write_heard(path, clips[place], fps, rate)
     return path
 

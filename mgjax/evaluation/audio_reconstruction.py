@@ -192,7 +192,6 @@ def write_audio(
   directory: pathlib.Path, shown: Sequence[AudioPair], rate: int
 ) -> list[pathlib.Path]:
   """Writes each sound and its reconstructions as wavs, and all on one sheet."""
-  (directory / 'sounds').mkdir(parents=True, exist_ok=True)
   for earlier in (directory / 'sounds').glob('[0-9][0-9][0-9]_*.wav'):
     earlier.unlink()  # of an evaluation that showed more sounds
   rows, titles, paths = [], [], []

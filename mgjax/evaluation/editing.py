@@ -7,7 +7,7 @@ else, and the true clip, as it is and through the autoencoder.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.evaluation.metrics.intervals import share
+from mgjax.evaluation.metrics.values import finite_mean
 from mgjax.evaluation.record.measured import Measured, mean_metric, share_metric
 from mgjax.evaluation.record.show import Shown
 from mgjax.evaluation.worlds.alignment import judge_for
@@ -74,7 +75,8 @@ def _measured(
   for way, rows in scores.items():
     found = {name: share([each.right for each in row]) for name, row in rows.items()}
     shares[way] = found
-    means[way] = _mean(each.value for name, each in found.items() if name not in judge.uncounted)
+    counted = [each.value for name, each in found.items() if name not in judge.uncounted]
+    means[way] = finite_mean(counted)
   metrics = {}
   if math.isfinite(means[OURS]):
     counted = [math.nan if name in judge.uncounted else each.right for name, each in edits]
@@ -85,7 +87,8 @@ def _measured(
     if np.isfinite(values).any():
       beside = {}
       for way in others:
-        beside[way] = _mean(each.numbers[number] for row in scores[way].values() for each in row)
+        every = (each for row in scores[way].values() for each in row)
+        beside[way] = finite_mean(each.numbers[number] for each in every)
       metrics[number] = mean_metric(values, column.label, column.better, beside=beside)
   for row in scores[OURS]:
     metrics[f'edits/{OURS}/{row}/right'] = share_metric(
@@ -101,7 +104,7 @@ def _measured(
         'parts': {
           part: float(np.mean([each.parts[part] for each in row])) for part in row[0].parts
         },
-        **{number: _mean(each.numbers[number] for each in row) for number in judge.numbers},
+        **{number: finite_mean(each.numbers[number] for each in row) for number in judge.numbers},
         'each': [int(each.right) for each in row],
       }
       for name, row in rows.items()
@@ -118,13 +121,6 @@ def _measured(
     record={'edits': told, 'mean': means},
     notes=[f'{count} edits a row{note}'],
   )
-
-
-def _mean(numbers: Iterable[float]) -> float:
-  """The mean of those that are finite; NaN where none is."""
-  values = np.array(list(numbers))
-  there = values[np.isfinite(values)]
-  return float(there.mean()) if there.size else math.nan
 
 
 def judge_edits(asked: Sequence[AskedEdit], videos: Videos, judge: EditsJudge) -> Scores:

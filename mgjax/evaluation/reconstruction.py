@@ -204,7 +204,6 @@ def write_pictures(
   The sheet has a row more a clip: its latent norms, black 0, red up to 2, yellow up to 4, white 6.
   """
   rows, titles, paths = [], [], []
-  (directory / 'side_by_side').mkdir(parents=True, exist_ok=True)
   for earlier in (directory / 'side_by_side').glob('[0-9][0-9][0-9].*'):
     earlier.unlink()  # of an evaluation that showed more clips
   for index, pair in enumerate(pairs):

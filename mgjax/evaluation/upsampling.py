@@ -27,7 +27,7 @@ from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_sources, make_world
 from mgjax.evaluation.metrics import similarity, stability
 from mgjax.evaluation.metrics.sets import frechet_distance
-from mgjax.evaluation.metrics.values import Value, mean_value
+from mgjax.evaluation.metrics.values import Value, finite_mean, mean_value
 from mgjax.evaluation.record.measured import (
   Measured,
   Metric,
@@ -101,7 +101,7 @@ def judge_upsampler(
       each |= judge.read(videos, indices)
     scores = {}
     for kind, rows in kinds.items():
-      means = {name: _mean(numbers[rows]) for name, numbers in each.items()}
+      means = {name: finite_mean(numbers[rows]) for name, numbers in each.items()}
       scores[kind] = dict.fromkeys(columns, math.nan) | means | {
         # That of all clips is of their mean error.
         'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
@@ -228,11 +228,6 @@ def _numbers(
   return each, errors
 
 
-def _mean(numbers: Float[np.ndarray, 'n']) -> float:
-  there = numbers[np.isfinite(numbers)]
-  return float(there.mean()) if there.size else math.nan
-
-
 def _metric(
   name: str,
   number: float,
@@ -274,7 +269,6 @@ def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.P
   half = len(shown) // len(INPUTS)
   places = evenly(half, SHOWN // len(INPUTS))
   shown = [shown[part * half + place] for part in range(len(INPUTS)) for place in places]
-  directory.mkdir(parents=True, exist_ok=True)
   rows = [np.stack([video[len(video) // 2] for video in each.ways.values()]) for each in shown]
   titles = [f'{each.title}: {", ".join(each.ways)}' for each in shown]
   path = directory / 'upsampled.png'
@@ -338,7 +332,6 @@ def judge_seams(
 
 def write_seams(directory: pathlib.Path, shown: list[tuple[str, Video]]) -> list[pathlib.Path]:
   """Draws the first clip in every way."""
-  directory.mkdir(parents=True, exist_ok=True)
   path = directory / 'seams.png'
   contact_sheet(path, [video for _, video in shown], [way for way, _ in shown], columns=4)
   return [path]

@@ -104,7 +104,6 @@ def save(
   """
   items, moving = _split(made)
   folder = pathlib.Path(out)
-  folder.mkdir(parents=True, exist_ok=True)
   paths = []
   for number, item in enumerate(items):
     kind = '.wav' if not moving else '.mp4' if len(item) > 1 else '.png'

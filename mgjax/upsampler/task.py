@@ -123,7 +123,6 @@ def make_pairs(
 
 def write_degraded(path: pathlib.Path, source: Degraded) -> None:
   """Draws degraded clips below what was done to each."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   indices = np.unique(np.linspace(0, len(source) - 1, DEGRADED).astype(int)).tolist()
   titles = [describe(source.recipe(index)) for index in indices]
   contact_sheet(path, [source.small(index) for index in indices], titles)

@@ -8,7 +8,7 @@ numbers; halves hold each clip once, and say how much the number depends on how 
 
 import dataclasses
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -128,6 +128,13 @@ class Mean:
   def as_dict(self) -> dict[str, float | int | None]:
     """Returns plain JSON values: null in place of NaN."""
     return plain(self)
+
+
+def finite_mean(numbers: Iterable[float]) -> float:
+  """Returns the mean of those that are finite; NaN where none is."""
+  values = np.array(list(numbers))
+  there = values[np.isfinite(values)]
+  return float(there.mean()) if there.size else math.nan
 
 
 def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: int = 0) -> Mean:

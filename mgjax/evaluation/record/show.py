@@ -33,7 +33,6 @@ class Shown:
 
 def draw_below(path: pathlib.Path, shown: Sequence[Shown]) -> pathlib.Path:
   """Draws the ways of samples below each other."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   rows = [video for each in shown for video in each.ways.values()]
   contact_sheet(path, rows, [f'{each.title}: {way}' for each in shown for way in each.ways])
   return path
@@ -67,7 +66,6 @@ def _show_of(samples: Samples, write: Callable[[np.ndarray, pathlib.Path], pathl
   def show(place: int, stem: pathlib.Path) -> pathlib.Path | None:
     if place not in samples:
       return None
-    stem.parent.mkdir(parents=True, exist_ok=True)
     return write(np.asarray(samples[place]), stem)
 
   return show

@@ -28,7 +28,6 @@ class Results:
   def put(self, job: str, name: str, data: bytes) -> None:
     """Writes a file."""
     if self.local:
-      (self._near / job).mkdir(parents=True, exist_ok=True)
       write_bytes(self._near / job / name, data)
     else:
       self._files.pipe_file(f'{self.root}/{job}/{name}', data)  # stores show it when it is whole
@@ -37,7 +36,6 @@ class Results:
     """Returns a file to be read, None if there is none."""
     found = self._near / job / name
     if not (self.local or found.is_file()) and (data := self.get(job, name)) is not None:
-      found.parent.mkdir(parents=True, exist_ok=True)
       write_bytes(found, data)
     return found if found.is_file() else None
 

@@ -6,7 +6,7 @@ an edit must change and what it must keep are known pixel by pixel.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,19 +105,17 @@ def draw_edit(task: str, scene: Scene, palette: Palette, generator: np.random.Ge
 
 def all_instructions(tasks: tuple[str, ...], colours: tuple[str, ...]) -> Iterator[str]:
   """Yields every instruction of some tasks, each once."""
+  by_colour = [{'colour': colour, 'mark': colour} for colour in colours]
+  by_digit = [{'digit': digit} for digit in range(10)]
+  ways: dict[str, list[dict[str, Any]]] = {
+    'recolour': by_colour,
+    'replace': by_digit,
+    'add': [digit | colour for digit in by_digit for colour in by_colour],
+    'background': [{'tint': tint} for tint in TINTS],
+    'mark': by_colour,
+  }
   for task in tasks:
-    if task in ('recolour', 'mark'):
-      yield from (_say(task, colour=colour, mark=colour) for colour in colours)
-    elif task == 'replace':
-      yield from (_say(task, digit=digit) for digit in range(10))
-    elif task == 'add':
-      yield from (
-        _say(task, digit=digit, colour=colour) for digit in range(10) for colour in colours
-      )
-    elif task == 'background':
-      yield from (_say(task, tint=tint) for tint in TINTS)
-    else:
-      yield _say(task)
+    yield from (_say(task, **fields) for fields in ways.get(task, [{}]))
 
 
 def _say(task: str, digit: int = 0, **fields: str) -> str:
