@@ -1,6 +1,9 @@
-"""Plain-text tables with columns as wide as their content."""
+"""Tables as plain text, with columns as wide as their content, as Markdown and as CSV."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
@@ -28,3 +31,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
   rule = ['---', *['--:'] * (len(rows[0]) - 1)]
   table = (cells[0], rule, *cells[1:])
   return '\n'.join(aligned([[*(f'| {cell}' for cell in row), '|'] for row in table], len(rule) + 1))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+  """Formats rows as CSV, with a header of the columns."""
+  text = io.StringIO()
+  writer = csv.DictWriter(text, columns, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  return text.getvalue()

@@ -5,9 +5,7 @@ else. Its pairs are clips and the same clips with a layer of colour over one thi
 edited video, only masks.
 """
 
-import csv
 import dataclasses
-import io
 import os
 import pathlib
 import shutil
@@ -19,6 +17,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line, printable
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import Checked, Count, Positive, Range
+from mgjax.core.tables import csv_text
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.ingest.entries import SOURCE, TASK, Entry, Rejected, list_entries
 from mgjax.media.containers import LIMITS, Limits
@@ -98,11 +97,8 @@ def mark_clips(
       f'none of {len(entries)} clips of {printable(os.fspath(source))} can be marked; the first, '
       f'{printable(why[0])}: {why[1]}'
     )
-  text = io.StringIO()
-  table = csv.DictWriter(text, ('video', SOURCE, 'caption', TASK), lineterminator='\n')
-  table.writeheader()
-  table.writerows(rows)
-  write_bytes(output / FILE, text.getvalue().encode())
+  columns = ('video', SOURCE, 'caption', TASK)
+  write_bytes(output / FILE, csv_text(columns, rows).encode())
   return Marked(len(rows), rejected, output / FILE)
 
 

@@ -1,9 +1,7 @@
 """What votes say, as tables like those of the report and as a page (Movie Gen §3.5, Table 6)."""
 
-import csv
 import dataclasses
 import html
-import io
 import json
 import math
 import os
@@ -13,7 +11,7 @@ from typing import Any
 
 from mgjax.core.errors import printable
 from mgjax.core.files import write_bytes
-from mgjax.core.tables import aligned, cells_of
+from mgjax.core.tables import aligned, cells_of, csv_text
 from mgjax.evaluation.human.agreement import describe_rater
 from mgjax.evaluation.human.analysis import Analysis, Comparison, analyse_study
 from mgjax.evaluation.human.statistics import (
@@ -65,12 +63,9 @@ def analyse(
   sections = _sections(found, layout)
   fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
   fields['comparisons'] = _records(found)
-  sheet = io.StringIO()
-  writer = csv.DictWriter(sheet, _CSV, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(fields['comparisons'])
   text = json.dumps(plain(fields), indent=2) + '\n'
-  made = {'csv': sheet.getvalue(), 'html': _page(found, sections), 'json': text}
+  sheet = csv_text(_CSV, fields['comparisons'])
+  made = {'csv': sheet, 'html': _page(found, sections), 'json': text}
   paths = [pathlib.Path(out or study) / f'analysis.{kind}' for kind in made]
   for path, text in zip(paths, made.values(), strict=True):
     write_bytes(path, text.encode())

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from mgjax.core.errors import ConfigError, DataError, MgjaxError
 from mgjax.core.files import end_line, read_json_lines, synchronise, write_bytes
 from mgjax.core.settings import Count, check
+from mgjax.core.tables import csv_text
 
 FILE = 'votes.jsonl'
 CHOICES = ('left', 'right', 'tie', 'cannot_judge')
@@ -94,11 +95,8 @@ def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
   out = pathlib.Path(out)
   if out.suffix != '.csv':
     raise ConfigError(f'--out={out}: .csv can be written; name it so')
-  text = io.StringIO()
-  writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(map(dataclasses.asdict, read_votes(study)))
-  write_bytes(out, text.getvalue().encode())
+  votes = map(dataclasses.asdict, read_votes(study))
+  write_bytes(out, csv_text(COLUMNS, votes).encode())
   return out
 
 

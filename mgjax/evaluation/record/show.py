@@ -64,8 +64,6 @@ def _show_of(samples: Samples, write: Callable[[np.ndarray, pathlib.Path], pathl
   samples = samples if isinstance(samples, Mapping) else dict(enumerate(samples))
 
   def show(place: int, stem: pathlib.Path) -> pathlib.Path | None:
-    if place not in samples:
-      return None
-    return write(np.asarray(samples[place]), stem)
+    return write(np.asarray(samples[place]), stem) if place in samples else None
 
   return show
