@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from mgjax.core.spectrum import magnitudes, triangles
 from mgjax.core.typing import Float, UInt8
-from mgjax.media.titles import draw_title, title_width, write_sheet
+from mgjax.media.titles import draw_title, ticks, title_width, write_sheet
 
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots
@@ -19,7 +19,7 @@ _WAVE, _MEL, _AXIS, _GAP = 72, 112, 18, 6  # heights
 _BINS = 96  # of the mel scale
 _SPAN = 90.0  # dB below a sine of full scale, where black begins
 _LOOKS = 8  # spectra that one column averages, at most
-_TICKS = 10  # along the time axis, at most
+_TICKS = 10  # steps of the time axis, at most
 _PITCHES = (100, 1000, 10_000)  # Hz, marked beside the spectrogram
 _INK, _FAINT, _BLUE = (40, 40, 40), (200, 200, 200), (50, 100, 190)
 _COLOURS = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
@@ -117,18 +117,10 @@ def _draw_pitches(pen: ImageDraw.ImageDraw, rate: int, top: int) -> None:
 
 def _draw_seconds(pen: ImageDraw.ImageDraw, seconds: float, top: int) -> None:
   columns = _WIDTH - _LEFT - _RIGHT
-  step = _tick_step(seconds)
-  digits = max(0, -math.floor(math.log10(step) + 1e-9))
-  for tick in range(math.floor(seconds / step + 1e-9) + 1):
-    place = _LEFT + tick * step / seconds * (columns - 1)
+  for second in ticks(0, seconds, _TICKS):
+    place = _LEFT + second / seconds * (columns - 1)
     pen.line([(place, top), (place, top + 4)], fill=_INK)
-    _label(pen, f'{tick * step:.{digits}f} s', place, top + 4)
-
-
-def _tick_step(seconds: float) -> float:
-  """The least of 1, 2 or 5 times a power of ten that needs no more ticks than there may be."""
-  unit = 10.0 ** math.floor(math.log10(seconds / _TICKS))
-  return next(unit * step for step in (1, 2, 5, 10, 20) if seconds / (unit * step) <= _TICKS)
+    _label(pen, f'{second:g} s', place, top + 4)
 
 
 def _label(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, right: bool = False) -> None:

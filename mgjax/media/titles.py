@@ -1,4 +1,4 @@
-"""Draws titles, and keeps them as text inside the PNG of a sheet.
+"""Draws titles and keeps them as text inside the PNG of a sheet; chooses the numbers of an axis.
 
 The font is DejaVu Sans: Latin with its accents, Greek, Cyrillic, Arabic, Hebrew, Armenian, Georgian
 and signs. A letter that it lacks is a box; the text inside the PNG has it.
@@ -8,6 +8,7 @@ import bisect
 import functools
 import importlib.resources
 import io
+import math
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -90,3 +91,14 @@ def write_sheet(path: str | os.PathLike[str], sheet: Image.Image, titles: Sequen
   buffer = io.BytesIO()
   sheet.save(buffer, 'PNG', pnginfo=info)
   write_bytes(path, buffer.getvalue())
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+  """Returns round numbers in [low, high] of at most so many steps; one where both are the same."""
+  if high == low:
+    return [low]
+  rough = (high - low) / most
+  decade = 10.0 ** math.floor(math.log10(rough))
+  step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough)
+  first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+  return [index * step for index in range(first, last + 1)]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from mgjax.core.typing import Num
+from mgjax.media.titles import ticks
 
 WIDTH, HEIGHT = 520, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
@@ -170,17 +171,6 @@ def _ends(values: np.ndarray, lines: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
   margin = (high - low) / (2 * BINS)  # or a line at the end would stand on the frame
   return (low - margin if low else low), high + margin
-
-
-def ticks(low: float, high: float) -> list[float]:
-  """Returns two to eight round numbers in [low, high]; one where both are the same."""
-  if high == low:
-    return [low]
-  rough = (high - low) / 5
-  decade = 10.0 ** math.floor(math.log10(rough))
-  step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough)
-  first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-  return [index * step for index in range(first, last + 1)]
 
 
 def format_number(value: float) -> str:
