@@ -9,7 +9,6 @@ another `size` is the same clip at another resolution.
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -31,9 +30,9 @@ from mgjax.worlds.digits.scene import (
   TINTS,
   DigitSize,
   Scene,
-  check_names,
   events,
 )
+from mgjax.worlds.source import Source, check_names
 from mgjax.worlds.table import RATE
 
 EXTRAS = ('mask', 'background', 'geometry', 'view', 'reference')
@@ -74,7 +73,7 @@ Side = Annotated[int, Range(least=8)]  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits:
+class Digits(Source):
   """A random-access source of captioned clips; a sample is a function of (seed, split, index).
 
   `source[index]` is {'video': uint8 (t h w 3), 'caption', 'digit', 'identity', 'colour', 'motion',
@@ -133,11 +132,7 @@ class Digits:
       check_names('extras', self.extras, EXTRAS)
     if self.edits:
       check_names('edits', self.edits, [t for t in TASKS if self.frames > 1 or t not in OF_MOTION])
-    if self.sound and self.frames * RATE % self.fps:
-      raise ConfigError(
-        f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
-        f'choose frames a second that divide {RATE}, such as 8, 24 or 25'
-      )
+    self.check_sound()
     if not self._choices:
       raise ConfigError(
         f'captions={self.captions!r} leaves nothing to show with frames={self.frames}, '
@@ -157,15 +152,6 @@ class Digits:
     return f'motions={self.motions} are silent; add one of {", ".join(AUDIBLE)}'
 
   @property
-  def fingerprint(self) -> str:
-    """Names the fields that are not as they are by default: those that the samples depend on."""
-    default = {field.name: field.default for field in dataclasses.fields(self)}
-    # 1 and 1.0 are one number.
-    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
-    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
-    return f'{type(self).__name__}({", ".join(said)})'
-
-  @property
   def _choices(self) -> list[Any]:
     motions = tuple(self.motions) if self.frames > 1 else ('',)
     return _choices(self.captions, tuple(self.colours), motions)
@@ -174,12 +160,6 @@ class Digits:
   def validation(cls, frames: int) -> dict[str, Any]:
     """Other handwriting, and combinations that training never shows; of images all."""
     return {'split': 'test', 'captions': 'held_out' if frames > 1 else 'all', 'length': 4096}
-
-  def __len__(self) -> int:
-    return self.length
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return self.show(self.scene(index))
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of everything that samples may show."""
@@ -203,10 +183,7 @@ class Digits:
 
   def scene(self, index: int) -> Scene:
     """Returns what a sample shows."""
-    index = operator.index(index)
-    if not 0 <= index < self.length:
-      raise IndexError(f'index {index} of a source of {self.length} samples')
-    return self._scene(np.random.default_rng((*self.key, index)))
+    return self._scene(self.generator(index))
 
   def view(self, scene: Scene) -> Scene:
     """Returns the same handwriting in another scene, which is a function of this one.

@@ -14,6 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Magnitude, Range, checked
 from mgjax.core.typing import Float
 from mgjax.worlds.digits.handwriting import image_of
+from mgjax.worlds.source import check_names
 
 COLOURS = {
   'red': (1.0, 0.1, 0.1),
@@ -101,13 +102,6 @@ class Scene:
   def number(self) -> str:
     """The digits, from left to right."""
     return ''.join(str(image_of(identity)[1]) for identity in self.identities)
-
-
-def check_names(field: str, given, known) -> None:
-  """Raises ConfigError if a field has names that nobody knows, or none."""
-  unknown = [value for value in given if value not in known]
-  if unknown or not given:
-    raise ConfigError(f'{field}: got {unknown or "nothing"}, choose from {", ".join(known)}')
 
 
 def corners(scene: Scene, frames: int, room: Float[np.ndarray, '2'], scale: float) -> np.ndarray:

@@ -7,7 +7,6 @@ is the same at every size, number of frames and rate. Nothing is downloaded or s
 
 import contextlib
 import dataclasses
-import operator
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,8 +28,8 @@ from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, PATT
 from mgjax.worlds.solids.physics import Contact, simulate
 from mgjax.worlds.solids.portraits import object_of, portrait
 from mgjax.worlds.solids.sampling import Choices, draw_scene
-from mgjax.worlds.solids.scene import SECONDS, STYLES, Scene, check_names
-from mgjax.worlds.table import RATE
+from mgjax.worlds.solids.scene import SECONDS, STYLES, Scene
+from mgjax.worlds.source import Source, check_names
 
 # Split -> what is new in it, see `sampling.Choices`. Two judges learn from one half each.
 SPLITS = {
@@ -62,7 +61,7 @@ class Labels(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Solids:
+class Solids(Source):
   """A random-access source of captioned clips; a sample is a function of (seed, split, index).
 
   `source[index]` is {'video': uint8 (t h w 3), 'caption', 'count'}. One frame makes pictures: of
@@ -145,36 +144,18 @@ class Solids:
       raise ConfigError(
         "cameras = ('follows',), but nothing moves; give motions such as rolls left"
       )
-    if self.sound and self.frames * RATE % self.fps:
-      raise ConfigError(
-        f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
-        f'choose frames a second that divide {RATE}, such as 8, 24 or 25'
-      )
+    self.check_sound()
 
   @property
   def key(self) -> tuple[int, int]:
     """What draws by seed and split."""
     return self.seed, list(SPLITS).index(self.split)
 
-  @property
-  def fingerprint(self) -> str:
-    """Names the fields that are not as they are by default: those that the samples depend on."""
-    default = {field.name: field.default for field in dataclasses.fields(self)}
-    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
-    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
-    return f'{type(self).__name__}({", ".join(said)})'
-
   @classmethod
   def validation(cls, frames: int) -> dict[str, Any]:
     """Other scenes of the same kind; what is new in other splits is for judges."""
     del frames
     return {'split': 'in_distribution', 'length': 4096}
-
-  def __len__(self) -> int:
-    return self.length
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return self.show(self.scene(index))
 
   def listen(self, index: int) -> dict[str, Any]:
     """Returns `self[index]` without its pictures, which take most of the time to make."""
@@ -183,9 +164,6 @@ class Solids:
 
   def scene(self, index: int) -> Scene:
     """Returns what a sample shows."""
-    index = operator.index(index)
-    if not 0 <= index < self.length:
-      raise IndexError(f'index {index} of a source of {self.length} samples')
     choices = Choices(
       **{
         field.name: getattr(self, field.name)
@@ -194,7 +172,7 @@ class Solids:
       },
       novelty=SPLITS[self.split],
     )
-    return draw_scene(choices, np.random.default_rng((*self.key, index)))
+    return draw_scene(choices, self.generator(index))
 
   def caption(self, scene: Scene) -> Caption:
     """Returns the caption of a scene and what it says."""

@@ -22,16 +22,10 @@ from mgjax.worlds.solids.kinds import (
   SHAPES,
   SKIES,
 )
+from mgjax.worlds.source import check_names
 
 STYLES = {'': 'a film', 'outlines': 'a drawing', 'night': 'night'}  # how a clip is shown
 SECONDS = 2.0  # of a scene in which what it tells happens; longer clips show what follows
-
-
-def check_names(field: str, given, known) -> None:
-  """Raises ConfigError if a field has names that nobody knows, or none."""
-  unknown = [value for value in given if value not in known]
-  if unknown or not given:
-    raise ConfigError(f'{field}: got {unknown or "nothing"}, choose from {", ".join(known)}')
 
 
 @dataclasses.dataclass(frozen=True)
