@@ -12,10 +12,10 @@ Any other is the user's own subclass of `Captioner`, 'package.module:Class', mad
 
 import abc
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from mgjax.curation.scores.global_motion import (
 from mgjax.curation.settings import CaptionSettings
 from mgjax.media.optical_flow import opencv
 from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
-from mgjax.text.prompts import LONGEST, clean_prompt
+from mgjax.text.prompts import answered, clean_prompt
 
 _CAMERA = CameraSettings()
 _REQUEST = (
@@ -97,7 +97,8 @@ class Asking(Captioner):
     self._endpoint = Endpoint(unpack(EndpointSettings, settings.endpoint, 'endpoint'), folder)
 
   def captions(self, clips: Sequence[Clip]) -> list[str | None]:
-    return self._endpoint.ask_all(_Questions(clips, self._settings), _read)
+    read = functools.partial(answered, name='caption')
+    return self._endpoint.ask_all(_Questions(clips, self._settings), read)
 
 
 class Rules(Captioner):
@@ -240,15 +241,6 @@ def _shrunk(frame: UInt8[np.ndarray, 'h w 3'], side: int) -> UInt8[np.ndarray, '
   scale = min(1.0, side / max(frame.shape[:2]))
   size = [max(1, round(length * scale)) for length in frame.shape[1::-1]]
   return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX))
-
-
-def _read(answer: Mapping[str, Any]) -> str:
-  text = answer.get('caption')
-  if not isinstance(text, str) or not text.strip():
-    raise ValueError('"caption" is missing; expected a string')
-  if len(text) > LONGEST:
-    raise ValueError(f'it has over {LONGEST} characters; say it shorter')
-  return clean_prompt(text)
 
 
 def _clean(text: str) -> str | None:

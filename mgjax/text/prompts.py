@@ -51,6 +51,19 @@ def clean_prompt(prompt: str) -> str:
   return text
 
 
+def answered(answer: Mapping[str, Any], name: str) -> str:
+  """Returns the text by a name of a language model's answer, cleaned.
+
+  Raises ValueError, which the model is told, if there is none or it is too long.
+  """
+  text = answer.get(name)
+  if not isinstance(text, str) or not text.strip():
+    raise ValueError(f'"{name}" is missing; expected a string')
+  if len(text) > LONGEST:
+    raise ValueError(f'it has over {LONGEST} characters; say it shorter')
+  return clean_prompt(text)
+
+
 def prompt_hash(prompt: str) -> str:
   """Returns eight hexadecimal digits that identify a prompt in file names."""
   return hashlib.sha256(prompt.encode()).hexdigest()[:8]

@@ -13,6 +13,7 @@ The wording of the request, the examples and the limits are not in public source
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.files import read_json, read_json_lines, write_bytes
 from mgjax.core.settings import Checked, Fraction, Positive, Range, unpack
 from mgjax.runtime.endpoint import Endpoint, EndpointSettings, Question
-from mgjax.text.prompts import LONGEST, clean_prompt, split_frame_rate
+from mgjax.text.prompts import answered, clean_prompt, split_frame_rate
 from mgjax.text.words import words_of
 
 _log = logging.getLogger(__name__)
@@ -204,16 +205,8 @@ def _ask(
   prompts: Sequence[str], settings: RewriteSettings, folder: str | os.PathLike[str]
 ) -> list[str | None]:
   endpoint = Endpoint(settings.asking(), folder)
-  return endpoint.ask_all([Question(each, system=settings.system) for each in prompts], _read)
-
-
-def _read(answer: Mapping[str, Any]) -> str:
-  text = answer.get('prompt')
-  if not isinstance(text, str) or not text.strip():
-    raise ValueError('"prompt" is missing; expected a string')
-  if len(text) > LONGEST:
-    raise ValueError(f'it has over {LONGEST} characters; say it shorter')
-  return clean_prompt(text)
+  questions = [Question(each, system=settings.system) for each in prompts]
+  return endpoint.ask_all(questions, functools.partial(answered, name='prompt'))
 
 
 def _quoted(prompt: str) -> str:
