@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import DataError
+from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Bool, Float, UInt8
 
 _LEAST = 16  # pixels of a side, two patches of the search
@@ -25,15 +26,9 @@ Flow = Float[np.ndarray, 'h w 2']
 @functools.cache
 def opencv() -> Any:
   """Returns OpenCV with one thread; ConfigError if it is not installed."""
-  try:
-    import cv2
-  except ImportError:
-    raise ConfigError(
-      "optical flow needs OpenCV, which is not installed: pip install 'mgjax[curation]'"
-    ) from None
-  cv2.setNumThreads(
-    1
-  )  # it cuts a frame into as many parts as threads, and the flow depends on them
+  cv2 = load_package('cv2', 'optical flow needs OpenCV', 'curation')
+  # It cuts a frame into as many parts as threads, and the flow depends on them.
+  cv2.setNumThreads(1)
   return cv2
 
 

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 
 LOOPBACK = ('127.0.0.1', '::1', 'localhost')
 HEADERS = {
@@ -217,7 +218,4 @@ def _make_protocol() -> type:
 def check_installed(packages: Sequence[str] = ('starlette', 'uvicorn')) -> None:
   """Raises a ConfigError where a package that serving needs is not installed."""
   for package in packages:
-    try:
-      __import__(package)
-    except ImportError as error:
-      raise ConfigError(f'{package} is missing; pip install mgjax[serve]') from error
+    load_package(package, f'serving needs {package}', 'serve')

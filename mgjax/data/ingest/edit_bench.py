@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.plug_ins import load_package
 
 TABLES = ('.csv', '.jsonl', '.parquet')
 VIDEOS = ('.mp4', '.webm', '.mkv', '.mov', '.avi', '.gif', '.png', '.jpg')
@@ -107,11 +108,8 @@ def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
         if line.strip():
           yield json.loads(line)
     else:
-      import pyarrow.parquet
-
-      yield from pyarrow.parquet.read_table(table).to_pylist()
-  except ImportError as error:
-    raise ConfigError(f'{table}: needs pyarrow, which is not installed') from error
+      parquet = load_package('pyarrow.parquet', f'{table} needs pyarrow', 'parquet')
+      yield from parquet.read_table(table).to_pylist()
   except (OSError, ValueError, csv.Error) as error:
     raise DataError(f'{table}: cannot be read: {str(error).splitlines()[0]}') from error
 

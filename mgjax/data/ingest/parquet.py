@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
+from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.entries import Rejected, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest
 
@@ -55,13 +56,7 @@ class ParquetInputs(Inputs):
     Raises:
       ConfigError: pyarrow is not installed, or the columns are not there.
     """
-    try:
-      import pyarrow.parquet
-    except ImportError:
-      raise ConfigError(
-        "reading parquet needs pyarrow, which is not installed: pip install 'mgjax[parquet]'"
-      ) from None
-    self._parquet = pyarrow.parquet
+    self._parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
     self._files: list[_File] = []
     for done, path in enumerate(paths, 1):
       self._files.append(self._open(path, media, caption))

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.faces.face import Face, Frame, crop_face
 
@@ -73,12 +74,7 @@ def open_arcface(file: str) -> ArcFace:
   """Opens an ONNX file; ConfigError if it or onnxruntime is missing, or it is no such network."""
   if not pathlib.Path(file).is_file():
     raise ConfigError(f'there is no file {file!r}; give the path of an ArcFace network, .onnx')
-  try:
-    import onnxruntime  # pyright: ignore[reportMissingImports]
-  except ImportError:
-    raise ConfigError(
-      "ArcFace needs onnxruntime, which is not installed: pip install 'mgjax[arcface]'"
-    ) from None
+  onnxruntime = load_package('onnxruntime', 'ArcFace needs onnxruntime', 'arcface')
   try:
     session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
   except Exception as error:  # its errors have no class in common

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_package
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.faces.face import Face, Frame, crop_face
 
@@ -27,14 +27,10 @@ _POINTS, _RADIUS, _BINS = 8, 2, 59  # uniform patterns, and how many there are
 
 @functools.cache
 def _scikit_image() -> Any:
-  try:
-    import skimage.data
-    import skimage.feature
-  except ImportError:
-    raise ConfigError(
-      "finding faces needs scikit-image, which is not installed: pip install 'mgjax[faces]'"
-    ) from None
-  return skimage
+  purpose = 'finding faces needs scikit-image'
+  for part in ('skimage.data', 'skimage.feature'):
+    load_package(part, purpose, 'faces')
+  return load_package('skimage', purpose, 'faces')
 
 
 @functools.cache

@@ -5,7 +5,6 @@ A manifest is bound to the file's bytes, and writing the file anew drops it: sig
 
 import dataclasses
 import functools
-import importlib
 import io
 import json
 import logging
@@ -21,6 +20,7 @@ from PIL import Image
 from mgjax import __version__
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import replaced
+from mgjax.core.plug_ins import load_package
 
 VARIABLE = 'MGJAX_C2PA_CERTIFICATE'  # the environment variable that names a folder or a .pem
 CHAIN, KEY = 'certificate.pem', 'key.pem'
@@ -45,12 +45,7 @@ _log = logging.getLogger(__name__)
 
 def load_c2pa() -> Any:
   """Imports c2pa; ConfigError if c2pa-python is not installed."""
-  try:
-    return importlib.import_module('c2pa')
-  except ImportError:
-    raise ConfigError(
-      "C2PA needs c2pa-python, which is not installed: pip install 'mgjax[provenance]'"
-    ) from None
+  return load_package('c2pa', 'C2PA needs c2pa-python', 'provenance')
 
 
 @dataclasses.dataclass(frozen=True)
