@@ -15,41 +15,41 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # Package -> lines of Python. A number that is raised gets its reason beside it.
 BUDGETS = {
-  'audio': 3345,
+  'audio': 3340,
   'backbone': 440,  # a discriminator of latents
-  'benchmarks': 1640,  # the machine and the date stand in tables
+  'benchmarks': 1630,  # the machine and the date stand in tables
   'checkpoints': 2495,  # fingerprints of what a model needs; adapters, in and out
-  'clip': 1155,
+  'clip': 1150,
   'conditioning': 1330,
-  'core': 2385,  # runs on the Hub and at URLs, checked file by file; settings check their ranges
-  'curation': 5440,
-  'data': 5210,
-  'editing': 1080,
-  'evaluation': 7395,  # a diffusion classifier; what is asked of worlds' judges is theirs
-  'flow': 2400,  # minimum SNR, preferences, students against data, mean velocities of steps
+  'core': 2395,  # runs on the Hub and at URLs, checked file by file; ranges of settings; tables
+  'curation': 5365,
+  'data': 5190,
+  'editing': 1075,
+  'evaluation': 7165,  # a diffusion classifier; what is asked of worlds' judges is theirs
+  'flow': 2390,  # minimum SNR, preferences, students against data, mean velocities of steps
   'flow_models': 2710,  # likelihoods; alignment; experts by noise level; a sampler step by step
-  'media': 3835,
-  'nn': 2550,  # depthwise convolutions and their gradients; 3D ones
-  'parallel': 1525,  # networks of chips: latencies, protocols, pods
-  'personalization': 405,
-  'planning': 5200,  # adapters; GPUs compiled; 820 rehearse runs
-  'runtime': 3075,  # trackers; garbage, cache settings one by one, kept programs
+  'media': 3595,
+  'nn': 2545,  # depthwise convolutions and their gradients; 3D ones
+  'parallel': 1515,  # networks of chips: latencies, protocols, pods
+  'personalization': 400,
+  'planning': 5090,  # adapters; GPUs compiled; 820 rehearse runs
+  'runtime': 3000,  # trackers; garbage, cache settings one by one, kept programs
   'scaling': 2730,  # arms in order; 300 are claims and verdicts
   'serving': 2515,  # an API of videos: routes, jobs, batches, uploads, limits, metrics
   'tae': 2420,  # an autoencoder answers to its fingerprints; a linear shortcut; 3D layers
   'text': 2135,
   'training': 2400,  # Muon, spread over the mesh, for convolutions too; adapters
-  'upsampler': 1275,  # colours of the source are kept
-  'video': 710,  # likelihoods of videos; sampling on shifted grids
-  'workflows': 4265,  # cards are measured again and written, for the Hub too; a demo; runs varied
-  'worlds': 7480,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
+  'upsampler': 1265,  # colours of the source are kept
+  'video': 705,  # likelihoods of videos; sampling on shifted grids
+  'workflows': 4255,  # cards are measured again and written, for the Hub too; a demo; runs varied
+  'worlds': 7440,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_430, 79_700, 2_735
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_415, 78_900, 2_725
 # 600 of the core are Muon, alignment, experts and adapters, 300 students against data and shifts,
 # 40 latencies of networks, 130 derivatives forward and mean flow.
 # Of all, 1,500 are a service, 870 trackers, the Hub, URLs and front matter of cards;
@@ -57,7 +57,7 @@ MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_430, 79_700, 2_735
 # rehearsal of long runs and networks with latencies.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
 # 270 try a rehearsal where the answer is known.
-MOST_OF_TESTS = 61_820  # 1,500 of them try bad input; 480 hold the one file to the library
+MOST_OF_TESTS = 61_650  # 1,500 of them try bad input; 480 hold the one file to the library
 MOST_COMMANDS, MOST_NAMES = 14, 144  # one a first look, one a rehearsal; 6 names are of a service
 MOST_FLAGS = 223  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors
