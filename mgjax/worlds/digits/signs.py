@@ -18,6 +18,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range
 from mgjax.worlds.digits.captions import described
 from mgjax.worlds.digits.clips import Digits, Side, one_of
+from mgjax.worlds.digits.handwriting import identities_of
 from mgjax.worlds.digits.render import PITCH
 from mgjax.worlds.digits.scene import MOTIONS, Scene
 
@@ -101,7 +102,8 @@ class Signs(Digits):
     motion = one_of(self.motions, generator) if self.frames > 1 else ''
     if written is not None:
       return written.identities, colour, motion
-    return tuple(self._write(int(digit), generator) for digit in number), colour, motion
+    hands = [identities_of(self.split, int(digit)) for digit in number]
+    return tuple(one_of(each, generator) for each in hands), colour, motion
 
   def _names(self, scene: Scene) -> dict[str, Any]:
     labels = {'number': scene.number, 'colour': scene.colour, 'motion': scene.motion}
