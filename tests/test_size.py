@@ -16,7 +16,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 # Package -> lines of Python. A number that is raised gets its reason beside it.
 BUDGETS = {
   'audio': 3340,
-  'backbone': 440,  # a discriminator of latents
+  'backbone': 445,  # a discriminator of latents
   'benchmarks': 1630,  # the machine and the date stand in tables
   'checkpoints': 2495,  # fingerprints of what a model needs; adapters, in and out
   'clip': 1150,
@@ -29,7 +29,7 @@ BUDGETS = {
   'flow': 2390,  # minimum SNR, preferences, students against data, mean velocities of steps
   'flow_models': 2710,  # likelihoods; alignment; experts by noise level; a sampler step by step
   'media': 3595,
-  'nn': 2545,  # depthwise convolutions and their gradients; 3D ones
+  'nn': 2610,  # depthwise convolutions and their gradients; 3D ones; tiles that heads choose
   'parallel': 1515,  # networks of chips: latencies, protocols, pods
   'personalization': 400,
   'planning': 5090,  # adapters; GPUs compiled; 820 rehearse runs
@@ -42,22 +42,22 @@ BUDGETS = {
   'upsampler': 1265,  # colours of the source are kept
   'video': 705,  # likelihoods of videos; sampling on shifted grids
   'workflows': 4255,  # cards are measured again and written, for the Hub too; a demo; runs varied
-  'worlds': 7440,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
+  'worlds': 7445,  # digits 2,700; solids: physics, ray caster, captions, sounds, judges, edits
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_415, 78_900, 2_725
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_520, 79_000, 3_000
 # 600 of the core are Muon, alignment, experts and adapters, 300 students against data and shifts,
 # 40 latencies of networks, 130 derivatives forward and mean flow.
 # Of all, 1,500 are a service, 870 trackers, the Hub, URLs and front matter of cards;
 # 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards, 1,000 a
 # rehearsal of long runs and networks with latencies.
 # 53,000 was the aim; what is left are oracles, equalities, faults and kills. 800 hold the solids.
-# 270 try a rehearsal where the answer is known.
-MOST_OF_TESTS = 61_650  # 1,500 of them try bad input; 480 hold the one file to the library
+# 270 try a rehearsal where the answer is known. 270 of launch supervise hosts.
+MOST_OF_TESTS = 62_000  # 1,500 of them try bad input; 480 hold the one file to the library
 MOST_COMMANDS, MOST_NAMES = 14, 144  # one a first look, one a rehearsal; 6 names are of a service
 MOST_FLAGS = 223  # over all commands; sample has those of six sections, which takes 42
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors

@@ -2,9 +2,9 @@
 
 The tokens of a grid (t h w) are cut into tiles, and the queries of a tile read the keys of a window
 of tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile attention"). Near an
-edge the window is moved inwards, so that every query reads as many. A kernel then sees tiles as
-rows of a batch, (b T) s g k against (b T) (W s) g k: each is dense, and of n^2 scores n W s are
-left. It costs W copies of keys and values.
+edge the window is moved inwards, so that every query reads as many. A kernel then sees tiles of
+heads as rows of a batch, (b g T) s 1 k against (b g T) (W s) 1 k: each is dense, and of n^2 scores
+n W s are left. It costs W copies of keys and values.
 
 A head may choose further tiles: those whose mean key has the largest product with the mean query of
 a tile (Zhang et al. 2025, "Faster video diffusion with trainable sparse attention"). Which these
@@ -75,8 +75,7 @@ class Tiles:
   def seen(self, shape: tuple[int, ...], keys: bool = False) -> tuple[int, ...]:
     """Returns the shape that a kernel sees of queries, or of keys, (b n g k)."""
     b, _, g, k = shape
-    rows, g = (b * g, 1) if self.chosen else (b, g)
-    return rows * math.prod(self.counts), self.keys if keys else math.prod(self.tile), g, k
+    return b * g * math.prod(self.counts), self.keys if keys else math.prod(self.tile), 1, k
 
 
 @functools.cache
@@ -124,64 +123,13 @@ class _Cut:
     more = [(0, 0), (0, length - len(self._back)), *[(0, 0)] * (flat.ndim - 2)]
     return jnp.pad(flat, more, constant_values=nothing)
 
-  def readable(self, k: Array, mask: Array | None) -> Array | None:
-    """Returns which keys may be read (b T s); None for all."""
-    if mask is None and self.inside.all():
-      return None
-    return self.tiles(jnp.ones(k.shape[:2], bool) if mask is None else mask)
-
 
 def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   """Makes a kernel that reads some tiles of one that reads everything."""
-  return (_chosen if tiles.chosen else _windows)(kernel, tiles)
-
-
-def _windows(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   cut, near = _Cut(tiles), _neighbours(tiles)
   count, size = cut.count, cut.size
-
-  def rows(x: Array) -> Array:  # (b n ..) -> (b T) s .., of queries
-    return cut.tiles(x).reshape(-1, size, *x.shape[2:])
-
-  def windows(x: Array) -> Array:  # (b T s ..) -> (b T) (W s) .., of keys
-    return x[:, near].reshape(len(x) * count, -1, *x.shape[3:])
-
-  def whole(x: Array, length: int, nothing: float = 0.0) -> Array:  # the inverse of `rows`
-    return cut.whole(x.reshape(-1, count, *x.shape[1:]), length, nothing)
-
-  def keys(k: Array, v: Array, mask: Array | None) -> list[Array | None]:
-    each = [cut.tiles(k), cut.tiles(v), cut.readable(k, mask)]
-    return [None if x is None else windows(x) for x in each]
-
-  def forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Array]:
-    y, lse = kernel.forward(rows(q), *keys(k, v, mask))
-    length = q.shape[1]
-    lse = whole(jnp.swapaxes(lse, 1, 2), length, 10 * NOTHING)
-    return whole(y, length), jnp.swapaxes(lse, 1, 2)
-
-  def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
-    q, k, v, mask, output, lse = saved
-    turn = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
-    output = rows(output) if kernel.takes_output else turn(rows(turn(output)))
-    lse = turn(rows(turn(lse)))
-    dq, *dkv = kernel.backward((rows(q), *keys(k, v, mask), output, lse), rows(dy))
-
-    def gather(gradient: Array) -> Array:  # the transpose of `windows`
-      parts = gradient.astype(jnp.float32).reshape(-1, count, *near.shape[1:], size, *k.shape[2:])
-      sums = jnp.zeros((len(k), count, size, *k.shape[2:]), jnp.float32).at[:, near].add(parts)
-      # What lies beyond the grid is masked, and has no gradient.
-      return cut.whole(sums, k.shape[1]).astype(gradient.dtype)
-
-    return whole(dq, q.shape[1]), *map(gather, dkv)
-
-  return AttentionKernel(forward, backward, kernel.takes_output)
-
-
-def _chosen(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
-  cut = _Cut(tiles)
-  count, size = cut.count, cut.size
   always = np.zeros((count, count), bool)
-  always[np.arange(count)[:, None], _neighbours(tiles)] = True
+  always[np.arange(count)[:, None], near] = True
 
   def heads(x: Array) -> Array:  # (b n g ..) -> (b g T s ..)
     return jnp.moveaxis(cut.tiles(x), 3, 1)
@@ -195,6 +143,8 @@ def _chosen(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
     return cut.whole(jnp.moveaxis(x.reshape(b, g, count, size, *x.shape[3:]), 1, 3), n, nothing)
 
   def choose(q: Array, k: Array, read: Array | None) -> Array:  # (b g T K)
+    if not tiles.chosen:
+      return jnp.broadcast_to(near, (len(q), q.shape[2], *near.shape))
     read = jnp.ones((len(k), count, size), bool) if read is None else read
     shares = read / jnp.maximum(read.sum(-1, keepdims=True), 1)
     q, k = (jnp.einsum('bgtsk,bts->bgtk', heads(x).astype(jnp.float32), shares) for x in (q, k))
@@ -202,7 +152,9 @@ def _chosen(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
     return lax.top_k(jnp.where(always, jnp.inf, fits), tiles.keys // size)[1]
 
   def keys(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, list[Array | None]]:
-    read = cut.readable(k, mask)
+    read = None
+    if mask is not None or not cut.inside.all():
+      read = cut.tiles(jnp.ones(k.shape[:2], bool) if mask is None else mask)
     index = choose(q, k, read)
     pick = jax.vmap(lambda x, at: x[at])
     found = [jax.vmap(pick)(heads(x), index).reshape(-1, tiles.keys, 1, x.shape[3]) for x in (k, v)]
@@ -224,6 +176,7 @@ def _chosen(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
       parts = gradient.astype(jnp.float32).reshape(*index.shape, size, x.shape[3])
       nothing = jnp.zeros((count, size, x.shape[3]), jnp.float32)
       sums = jax.vmap(jax.vmap(lambda part, at: nothing.at[at].add(part)))(parts, index)
+      # What lies beyond the grid is masked, and has no gradient.
       return cut.whole(jnp.moveaxis(sums, 1, 3), x.shape[1]).astype(gradient.dtype)
 
     return whole(dq, q), *map(gather, dkv, (k, v))
