@@ -93,17 +93,6 @@ def test_windows_of_tiles_that_reach_everything_change_nothing(params):
       model(**fields).apply({'params': params}, x, time, ports)
 
 
-def test_a_trained_model_that_chooses_all_tiles_changes_nothing(params):
-  x, time, ports = inputs()
-  sparse = model(tile=(1, 1, 1), window=(1, 1, 1), chosen=99)
-  gate = nn.unbox(sparse.init(jax.random.key(0), x, time, ports))['params']['layers']
-  gate = gate['self_attention']['means_gate']
-  layers = params['layers']
-  attention = {**layers['self_attention'], 'means_gate': gate}
-  changed = {**params, 'layers': {**layers, 'self_attention': attention}}
-  close(sparse.apply({'params': changed}, x, time, ports), apply(params, x, time, ports))
-
-
 def test_depthwise_convolutions_start_as_the_model_without_them(params):
   made = random_parameters(model(depthwise=True).init, *inputs())
   layers = {name: made['layers'][name] for name in ('self_depthwise', 'feed_depthwise')}

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -180,18 +179,6 @@ def test_hosts_that_are_killed_are_left_out_and_new_ones_taken_in(cluster):
   run.add(1)
   run.on(3)
   assert run.end() == [-9, 0, 0, 0]
-
-
-def test_a_process_that_is_killed_is_started_again_on_the_same_hosts(cluster):
-  run = cluster('2')
-  run.add(2)
-  run.on(2)
-  (place,) = [path for path in run.folder.iterdir() if ':' in path.name]
-  os.kill(int((place / '1').read_text()), signal.SIGKILL)
-  wait_for(lambda: len([path for path in run.folder.iterdir() if ':' in path.name]) == 2)
-  before = len(run.steps())
-  wait_for(lambda: len(run.steps()) > before)
-  assert run.end() == [0, 0]
 
 
 def test_a_host_that_is_frozen_is_left_out_and_comes_back(cluster):
