@@ -28,7 +28,10 @@ setup(
   python_requires='>=3.11,<3.14',
   packages=[
     *find_packages(include=['mgjax', 'mgjax.*']),
-    *(f'mgjax.{name}' for name in find_packages(include=['launch', 'configs', 'configs.*'])),
+    *(
+      f'mgjax.{name}'
+      for name in find_packages(include=['launch', 'launch.*', 'configs', 'configs.*'])
+    ),
   ],
   package_dir=INSIDE,
   package_data={

@@ -1,12 +1,13 @@
 r"""Starts a training again until it is done, on one host or on those of several that are there.
 
-  python launch/recipes/supervise.py python -m launch.train --config=... --workdir=...
+  python launch/recipes/supervise.py \
+    python -m launch.train --config=configs/digits/video.py --workdir=runs/video
 
 On several hosts each of them runs this, with a folder that all of them share and the numbers of
 hosts that the run can go on with, which have to divide its batches:
 
   python launch/recipes/supervise.py --hosts=16,12,8 --meet=/shared/run/hosts \
-    python -m launch.train --config=... --workdir=/shared/run
+    python -m launch.train --config=configs/digits/video.py --workdir=/shared/run
 
 The run begins on 16 hosts. When one is lost, does not answer for --patience seconds or its process
 ends, all processes are ended, and 12 of the hosts that are there go on from the newest checkpoint

@@ -123,7 +123,7 @@ def test_both_rows_of_guidance_go_to_half_of_the_devices_each():
 
 def test_the_answer_is_text_and_json(answer):
   assert json.loads(json.dumps(answer.numbers)) == answer.numbers
-  for said in ('73,728 tokens', 'context=8', 'distilled to 4 steps', 'v5p:8x8x8', 'all-to-all',
+  for said in ('73,728 tokens', 'context=8', 'distilled to 4 steps', 'all-to-all',
                'estimated by formula', 'linear maps at 66% to 75% of the peak (low: '):  # fmt: skip
     assert said in answer.text, said
 
