@@ -393,6 +393,8 @@ CLAIMS = {
       **_AGAIN,
       first='temporal_longer',
       second='full_longer',
+      note='arms of as many parameters, so that 3D has narrower layers, and does not start as an '
+      'autoencoder of frames; at equal widths, of which the report may speak, it was not asked',
     ),
     claim(
       'the outlier penalty takes the spots away, by the highest norm',
@@ -414,6 +416,8 @@ CLAIMS = {
       second='with',
       score='scores/psnr',
       margin=0.5,
+      note='spots of a small digit on black are its content, which the penalty spreads; spots of '
+      'footage are without content, and of those the report is to be believed',
     ),
   ),
   'Upsampler and longer clips': (

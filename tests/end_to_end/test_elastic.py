@@ -58,9 +58,10 @@ class Hosts:
     return max((int(name) for name in names if name.isdigit()), default=0)
 
   def goes_on(self, count, steps=20):
-    """Waits until steps were saved of so many processes."""
+    """Brings hosts where some are missing, until steps were saved of so many processes."""
     reached, deadline = None, time.monotonic() + 600
     while reached is None or self.step() < reached + steps:
+      self.fill()
       assert time.monotonic() < deadline, self.log.read_text()[-5000:]
       if len([host for host in self.there() if self.process_of(host)]) != count:
         reached = None
@@ -96,13 +97,11 @@ def test_faults_lose_no_step_and_double_none(tmp_path):
   hosts, chance = Hosts(tmp_path), random.Random(0)
   began = time.monotonic()
   try:
-    hosts.fill()
     hosts.goes_on(HOSTS)
     for number in range(FAULTS):
       kind, since, step = KINDS[number % len(KINDS)], time.monotonic(), hosts.step()
       hosts.harm(kind, chance)
       time.sleep(1)
-      hosts.fill()
       hosts.goes_on(HOSTS)
       print(f'{kind} at step {step}: {time.monotonic() - since:.0f} s', flush=True)
     for host in hosts.there():
