@@ -17,7 +17,7 @@ from mgjax.parallel.mesh import make_mesh
 from tests import tiny
 from tests.end_to_end.test_kills import SHORT, beginning, learn, learn_command
 
-# A batch has 16 rows. What docs/reliability.md tells of was HOSTS=16 FAULTS=20.
+# A batch has 16 rows. docs/runs.md tells of HOSTS=4 FAULTS=6.
 HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 6))
 KINDS = ('host killed', 'process killed', 'host frozen', 'process stuck', 'slow', 'host leaves')
 PATIENCE = 4
