@@ -169,7 +169,9 @@ class Supervisor:
         self.meeting.forget(name)
       why = [f'{name} is lost' for name in lost] + [f'{name} leaves' for name in left]
       why += [f'exit code {code} of {name}' for name, code in wrong.items()]
-      return self.begin(now, chosen, '; '.join(why), gentle=not (lost or wrong))
+      # Where one leaves, the others may find it gone at their own end: what is not ended is saving.
+      gentle = not lost and (0 in codes.values() or not wrong)
+      return self.begin(now, chosen, '; '.join(why), gentle)
     if count > len(now['hosts']) and all(each['state'] == 'running' for each in said.values()):
       return self.begin(now, chosen, told, gentle=True)
     return now
