@@ -36,7 +36,7 @@ HOLDS, FAILS, OPEN, NOT_HERE = 'holds', 'does not hold', 'not settled', 'cannot 
 COMPARISONS = 200  # of an arm with itself
 _SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
 _COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
-_ACROSS = 'difference in favour of the claim, in margins: green holds, orange does not'
+_ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
 _CONFIDENCE, _POWER, _FEWEST, _MOST = 0.95, 0.8, 2, 1000
 _HEADER = (
   'The claim',
