@@ -128,8 +128,6 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   """Makes a kernel that reads some tiles of one that reads everything."""
   cut, near = _Cut(tiles), _neighbours(tiles)
   count, size = cut.count, cut.size
-  always = np.zeros((count, count), bool)
-  always[np.arange(count)[:, None], near] = True
 
   def heads(x: Array) -> Array:  # (b n g ..) -> (b g T s ..)
     return jnp.moveaxis(cut.tiles(x), 3, 1)
@@ -149,6 +147,8 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
     shares = read / jnp.maximum(read.sum(-1, keepdims=True), 1)
     q, k = (jnp.einsum('bgtsk,bts->bgtk', heads(x).astype(jnp.float32), shares) for x in (q, k))
     fits = jnp.where(read.any(-1)[:, None, None], jnp.einsum('bgtk,bguk->bgtu', q, k), -jnp.inf)
+    always = np.zeros((count, count), bool)
+    always[np.arange(count)[:, None], near] = True
     return lax.top_k(jnp.where(always, jnp.inf, fits), tiles.keys // size)[1]
 
   def keys(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, list[Array | None]]:
