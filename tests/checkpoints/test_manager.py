@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mgjax.checkpoints.fingerprints import describe_leaves, fingerprint
@@ -115,6 +116,14 @@ def test_newest_are_kept_and_a_step_is_saved_once(tmp_path):
     assert not checkpoints.save(make_state(3), {})
     with pytest.raises(CheckpointError, match='step 1 is older than the newest'):
       checkpoints.save(make_state(1), {})
+
+
+def test_a_save_does_not_count_as_a_poll_for_signals(tmp_path, monkeypatch):
+  polled = []
+  monkeypatch.setattr(multihost_utils, 'reached_preemption_sync_point', polled.append)
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(make_state(1), {})
+  assert polled == []
 
 
 def test_nothing_saved_restores_nothing(tmp_path):
