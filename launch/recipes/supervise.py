@@ -108,9 +108,9 @@ class Supervisor:
       if self.leaving and self.child is None:
         return self.code or 0
       for number in heard:
+        self.kill_at = self.kill_at or time.monotonic() + self.grace
         self.signal(number)
-      hosts = self.meeting.hosts()
-      now = self.meeting.round()
+      hosts, now = self.meeting.hosts(), self.meeting.round()
       if self.meeting.name == next((name for name in hosts if not hosts[name]['leaving']), None):
         now = self.lead(hosts, now)
       if 'code' in now and now['number'] > self.arrived and self.child is None:
@@ -191,9 +191,11 @@ class Supervisor:
   def follow(self, now):
     """Ends the process of an earlier round, then is ready for this one."""
     if self.child is not None:
-      if self.kill_at is None:
-        self.kill_at = time.monotonic() + (self.grace if now['gentle'] else 0)
-        if now['gentle'] and 'code' not in now and not self.leaving:
+      if not now['gentle']:
+        self.signal(signal.SIGKILL)
+      elif self.kill_at is None:
+        self.kill_at = time.monotonic() + self.grace
+        if 'code' not in now:
           self.signal(signal.SIGTERM)
       return
     with socket.socket() as free:
@@ -262,9 +264,7 @@ def main():
   parser.add_argument(
     '--restarts', type=int, default=100, help='after failures, at most (%(default)g)'
   )
-  parser.add_argument(
-    'command', nargs=argparse.REMAINDER, metavar='COMMAND', help='what is started'
-  )
+  parser.add_argument('command', nargs=argparse.REMAINDER, metavar='COMMAND')
   given = parser.parse_args()
   if not given.command:
     parser.error('give the command, as in: supervise.py python -m launch.train --config=...')

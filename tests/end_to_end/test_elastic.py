@@ -1,8 +1,12 @@
 """Hosts of a run are killed, frozen, slowed down and taken away; it ends in the same bits."""
 
+import contextlib
+import ctypes
 import os
 import random
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,9 +21,12 @@ from mgjax.parallel.mesh import make_mesh
 from tests import tiny
 from tests.end_to_end.test_kills import SHORT, beginning, learn, learn_command
 
-# A batch has 16 rows. docs/runs.md tells of HOSTS=4 FAULTS=6.
-HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 6))
-KINDS = ('host killed', 'process killed', 'host frozen', 'process stuck', 'slow', 'host leaves')
+# A batch has 16 rows. docs/runs.md tells of HOSTS=16 FAULTS=20.
+HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 8))
+KINDS = (
+  'host killed', 'process killed', 'host frozen', 'process stuck', 'slow', 'host leaves',
+  'disk full', 'network cut',
+)  # fmt: skip
 PATIENCE = 4
 
 
@@ -79,6 +86,10 @@ class Hosts:
       os.kill(process, signal.SIGKILL)
     elif kind == 'host leaves':
       host.terminate()
+    elif kind == 'disk full':
+      resource.prlimit(process, resource.RLIMIT_FSIZE, (0, 0))
+    elif kind == 'network cut':
+      cut(process)
     else:
       frozen = [process] if kind != 'host frozen' else [process, host.pid]
       for each in frozen:
@@ -89,6 +100,15 @@ class Hosts:
       elif kind == 'host frozen':
         time.sleep(3 * PATIENCE)
         os.kill(host.pid, signal.SIGCONT)  # which ends its process, of a round that is over
+
+
+def cut(process):
+  """Ends the connections of a process to all others."""
+  handle = os.pidfd_open(process)
+  for number in map(int, os.listdir(f'/proc/{process}/fd')):
+    ours = ctypes.CDLL(None).syscall(438, handle, number, 0)  # pidfd_getfd
+    with contextlib.suppress(OSError), socket.socket(fileno=ours) as connection:
+      connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.slow

@@ -216,3 +216,11 @@ def test_with_fewer_hosts_than_it_can_go_on_with_it_waits(cluster):
   run.add(1)
   wait_for(lambda: len(run.steps()) > before)
   assert run.end() == [-9, 0, 0]
+
+
+def test_a_command_that_does_not_end_when_asked_is_killed_after_the_grace(tmp_path):
+  script = f'trap "" TERM; touch {tmp_path}/ready; while true; do sleep 0.05; done'
+  with subprocess.Popen([*SUPERVISE, '--grace=1', 'bash', '-c', script]) as process:
+    wait_for((tmp_path / 'ready').exists)
+    process.terminate()
+    assert process.wait(timeout=60) == 128 + signal.SIGKILL
