@@ -156,7 +156,8 @@ def run(
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     code = 141
   except Exception as error:
-    traceback.print_exc()
+    with contextlib.suppress(OSError):
+      traceback.print_exc()
     from mgjax.parallel import distributed
 
     if distributed.lost_peer(error):
@@ -183,7 +184,8 @@ def _set_up_jax() -> None:
 
 def _say(sentence: str) -> None:
   sentence = re.sub(r'(\S{1000})\S+', r'\1...', printable(sentence, '\n'))  # or it goes on and on
-  print(f'{os.path.basename(sys.argv[0])}: {sentence}', file=sys.stderr)
+  with contextlib.suppress(OSError):  # a log on a disk that is full
+    print(f'{os.path.basename(sys.argv[0])}: {sentence}', file=sys.stderr)
 
 
 def _log_in_sentences() -> None:

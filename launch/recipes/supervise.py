@@ -261,9 +261,7 @@ def main():
   parser.add_argument(
     '--grace', type=float, default=300, help='seconds to save and end in (%(default)g)'
   )
-  parser.add_argument(
-    '--restarts', type=int, default=100, help='after failures, at most (%(default)g)'
-  )
+  parser.add_argument('--restarts', type=int, default=100, help='failures, at most (%(default)g)')
   parser.add_argument('command', nargs=argparse.REMAINDER, metavar='COMMAND')
   given = parser.parse_args()
   if not given.command:

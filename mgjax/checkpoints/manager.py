@@ -4,10 +4,11 @@ They lie in a directory of their own, which may be a URL, such as `gs://bucket/p
 write to (the extra `gcs`); `orbax_io.py` says what is in each.
 """
 
+import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import jax
@@ -29,6 +30,7 @@ from mgjax.checkpoints.orbax_io import (
 )
 from mgjax.core.errors import CheckpointError, first_line
 from mgjax.core.typing import Tree
+from mgjax.parallel.distributed import lost_peer
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
 _NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step
@@ -71,13 +73,11 @@ class Checkpoints:
     # Deleting a large checkpoint takes a while; what a killed process left is there from before.
     self._sweeping = threading.Thread(target=sweep, args=(self.directory,), name='sweep')
     self._sweeping.start()
-    try:
+    with self._writing():
       if self._manager is None:
         self._sweeping.join()
         self._manager = open_manager(self.directory, list(items), self.keep, self.loss_of)
       saved = begin_write(self._manager, step, items, meta, loss)
-    except Exception as error:
-      raise self._write_error(error) from error
     if not saved:
       raise CheckpointError(
         f'step {step} is older than the newest checkpoint in {self.directory} ({self.steps()[-1]});'
@@ -181,10 +181,8 @@ class Checkpoints:
     if self._sweeping is not None:
       self._sweeping.join()
     if self._manager is not None:
-      try:
+      with self._writing():
         self._manager.wait_until_finished()
-      except Exception as error:
-        raise self._write_error(error) from error
 
   def close(self) -> None:
     """Waits for the save on its way and frees the writer's threads."""
@@ -200,13 +198,19 @@ class Checkpoints:
   def __exit__(self, *_: object) -> None:
     self.close()
 
-  def _write_error(self, error: Exception) -> CheckpointError:
-    # The manager goes on listing a step that failed to be written: only a new one is right.
-    self._manager = None
-    return CheckpointError(
-      f'cannot write a checkpoint to {self.directory}: {first_line(error)};'
-      ' is the disk full, or the path not a writable directory?'
-    )
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:
+      # The manager goes on listing a step that failed to be written: only a new one is right.
+      self._manager = None
+      if lost_peer(error):  # which another start may mend
+        raise
+      raise CheckpointError(
+        f'cannot write a checkpoint to {self.directory}: {first_line(error)};'
+        ' is the disk full, or the path not a writable directory?'
+      ) from error
 
   def _read_newest_good(
     self, targets: Mapping[str, Target], cast: bool = False

@@ -1,5 +1,6 @@
 """Multi-process setup: process ids, the rows each process reads, and values fetched on all."""
 
+import contextlib
 import functools
 import logging
 import multiprocessing
@@ -90,8 +91,9 @@ def leave(code: int) -> NoReturn:
   if interrupted:
     for child in multiprocessing.active_children():  # nobody else would end them then
       child.terminate()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # on a disk that is full
+      sys.stdout.flush()
+      sys.stderr.flush()
     os._exit(code)
   sys.exit(code)
 

@@ -14,6 +14,7 @@ import pytest
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mgjax.checkpoints import manager
 from mgjax.checkpoints.fingerprints import describe_leaves, fingerprint
 from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError
@@ -124,6 +125,18 @@ def test_a_save_does_not_count_as_a_poll_for_signals(tmp_path, monkeypatch):
   with Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(make_state(1), {})
   assert polled == []
+
+
+def test_a_peer_that_is_lost_during_a_save_is_no_full_disk(tmp_path, monkeypatch):
+  def lose(*_):
+    raise jax.errors.JaxRuntimeError('UNKNOWN: Gloo AllGather failed: Connection closed by peer')
+
+  monkeypatch.setattr(manager, 'begin_write', lose)
+  with pytest.raises(CheckpointError, match='is the disk full'):
+    save(tmp_path, 1)
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+  with pytest.raises(jax.errors.JaxRuntimeError, match='Gloo'):  # of which launch/ tells another
+    save(tmp_path, 2)
 
 
 def test_nothing_saved_restores_nothing(tmp_path):

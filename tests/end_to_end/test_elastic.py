@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from mgjax.checkpoints.manager import Checkpoints
+from mgjax.core.errors import CheckpointError
 from mgjax.parallel.mesh import make_mesh
 from tests import tiny
-from tests.end_to_end.test_kills import SHORT, beginning, learn, learn_command
+from tests.end_to_end.test_kills import SHORT, beginning, learn
 
 # A batch has 16 rows. docs/runs.md tells of HOSTS=16 FAULTS=20.
 HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 8))
@@ -28,6 +29,14 @@ KINDS = (
   'disk full', 'network cut',
 )  # fmt: skip
 PATIENCE = 4
+# A process ends as those of launch/ do.
+LEARN = """
+import sys
+from launch import command_line
+from tests.end_to_end.test_kills import learn
+given, sys.argv[1:] = sys.argv[1:], []
+command_line.run(lambda _: learn(*given))
+"""
 
 
 class Hosts:
@@ -39,7 +48,7 @@ class Hosts:
     self.command = [
       sys.executable, str(tiny.CHECKOUT / 'launch/recipes/supervise.py'), f'--hosts={counts}',
       f'--meet={folder}/hosts', f'--patience={PATIENCE}', '--pause=2', '--grace=60',
-      *learn_command(self.run, 10**6, 0.02),
+      sys.executable, '-c', LEARN, str(self.run), str(10**6), '0.02',
     ]  # fmt: skip
     self.environment = {**os.environ, **SHORT, 'JAX_NUM_CPU_DEVICES': '1'}
     self.run.mkdir()
@@ -86,8 +95,9 @@ class Hosts:
       os.kill(process, signal.SIGKILL)
     elif kind == 'host leaves':
       host.terminate()
-    elif kind == 'disk full':
-      resource.prlimit(process, resource.RLIMIT_FSIZE, (0, 0))
+    elif kind == 'disk full':  # which all share
+      for each in filter(None, map(self.process_of, self.there())):
+        resource.prlimit(each, resource.RLIMIT_FSIZE, (0, 0))
     elif kind == 'network cut':
       cut(process)
     else:
@@ -126,7 +136,8 @@ def test_faults_lose_no_step_and_double_none(tmp_path):
       print(f'{kind} at step {step}: {time.monotonic() - since:.0f} s', flush=True)
     for host in hosts.there():
       host.terminate()
-    assert {host.wait(timeout=120) for host in hosts.started} <= {0, -signal.SIGKILL}
+    full = CheckpointError.exit_code  # which ends the run, until there is room
+    assert {host.wait(timeout=120) for host in hosts.started} <= {0, full, -signal.SIGKILL}
   finally:
     for host in hosts.there():
       host.kill()
