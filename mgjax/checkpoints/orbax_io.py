@@ -162,8 +162,7 @@ def open_manager(
   }
   handlers['meta'] = ocp.JsonCheckpointHandler(_RECORD)
   manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
-  # It asks JAX's service whether to stop at this step, in the place of a poll (runtime/signals.py):
-  # a signal meanwhile would have all stop at a poll of that number, far ahead in a run gone on.
+  # Its step would count as a poll of runtime/signals.py, and all would stop at that poll, far ahead.
   manager.reached_preemption = lambda step: False
   return manager
 
