@@ -162,7 +162,7 @@ def open_manager(
   }
   handlers['meta'] = ocp.JsonCheckpointHandler(_RECORD)
   manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
-  # Its step would count as a poll of runtime/signals.py, and all would stop at that poll, far ahead.
+  # Its step would count as a poll of runtime/signals.py: all would stop at that one, far ahead.
   manager.reached_preemption = lambda step: False
   return manager
 
