@@ -6,8 +6,10 @@ write to (the extra `gcs`); `orbax_io.py` says what is in each.
 
 import contextlib
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -33,6 +35,7 @@ from mgjax.core.typing import Tree
 from mgjax.parallel.distributed import lost_peer
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
+_PATIENCE = 60  # seconds
 _NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step
 
 _log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class Checkpoints:
     self.keep = Keep(keep) if isinstance(keep, int) else keep
     self._losses: dict[int, float | None] = {}
     self._manager: Any = None
+    self._failed: list[Exception] = []
     self._sweeping: threading.Thread | None = None
 
   def save(self, state: Any, meta: dict[str, Any], loss: float | None = None) -> bool:
@@ -76,7 +80,10 @@ class Checkpoints:
     with self._writing():
       if self._manager is None:
         self._sweeping.join()
-        self._manager = open_manager(self.directory, list(items), self.keep, self.loss_of)
+        self._failed.clear()
+        self._manager = open_manager(
+          self.directory, list(items), self.keep, self.loss_of, self._failed.append
+        )
       saved = begin_write(self._manager, step, items, meta, loss)
     if not saved:
       raise CheckpointError(
@@ -176,17 +183,30 @@ class Checkpoints:
     """Returns the error that there is no checkpoint."""
     return CheckpointError(f'no checkpoint in {self.directory}; train first, or mend the path')
 
-  def wait(self) -> None:
-    """Blocks until the save on its way is safely on disk. Raises CheckpointError if it failed."""
+  def wait(self, seconds: float = math.inf) -> None:
+    """Blocks until the save on its way is safely on disk. Raises CheckpointError if it failed.
+
+    After so many seconds it is given up.
+    """
     if self._sweeping is not None:
       self._sweeping.join()
-    if self._manager is not None:
-      with self._writing():
-        self._manager.wait_until_finished()
+    if self._manager is None:
+      return
+    end = time.monotonic() + seconds
+    with self._writing():
+      while self._manager.is_saving_in_progress():
+        if self._failed:
+          raise self._failed[0]
+        if time.monotonic() > end:
+          _log.warning('a checkpoint in %s was not written in %g s', self.directory, seconds)
+          self._manager = None
+          return
+        time.sleep(0.005)
+      self._manager.wait_until_finished()
 
-  def close(self) -> None:
-    """Waits for the save on its way and frees the writer's threads."""
-    self.wait()
+  def close(self, seconds: float = math.inf) -> None:
+    """Waits for the save on its way, as `wait` does, and frees the writer's threads."""
+    self.wait(seconds)
     if self._manager is not None:
       self._manager.close()
       sweep(self.directory, idle=True)
@@ -195,8 +215,9 @@ class Checkpoints:
   def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_: object) -> None:
-    self.close()
+  def __exit__(self, kind: type | None, *_: object) -> None:
+    # Where one of several processes fails, the others may never come to their part of a save.
+    self.close(_PATIENCE if kind and jax.process_count() > 1 else math.inf)
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:
