@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,12 @@ _NOISES = 2**16  # noises that are set apart for each sample of a seed
 class AudioPipeline(FlowPipeline):
   """Makes sound from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
-  def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
-  ):
+  component, noun = 'audio', 'an audio model'
+  read_codec = staticmethod(load_audio_codec)
+
+  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights; see `FlowPipeline`."""
-    super().__init__(workdir, 'audio', 'an audio model', load_audio_codec, mesh, changes)
+    super().__init__(workdir, **options)
     self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
     self._workdir = workdir
 

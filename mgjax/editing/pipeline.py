@@ -62,20 +62,14 @@ class Editor(VideoPipeline):
 
   component, noun = 'editing', 'a video editor'
 
-  def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
-  ):
+  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
 
     Of `mesh`, 'data' shares out videos and windows.
     """
-    kind = pipeline_of(workdir)
-    self.component, self.noun = kind.component, kind.noun
-    super().__init__(workdir, mesh=mesh, **changes)
+    if read_config(workdir, self.component).component == VideoPipeline.component:
+      self.component, self.noun = VideoPipeline.component, VideoPipeline.noun
+    super().__init__(workdir, **options)
     if teacher := self._objective.teacher:
       raise ConfigError(
         f'{os.fspath(workdir)!r} learnt from a teacher to be sampled in fewer passes, which is no '
@@ -349,12 +343,6 @@ class Editor(VideoPipeline):
       self._model, times=self._times(strength), solver=settings.solver,
       guidance=settings.guidance, prediction=self._prediction, reuse=settings.reuse,
     )  # fmt: skip
-
-
-def pipeline_of(workdir: str | os.PathLike[str]) -> type[VideoPipeline]:
-  """Returns whose kind a run is: `VideoPipeline` of text to video, or else `Editor`."""
-  plain = read_config(workdir, Editor.component).component == VideoPipeline.component
-  return VideoPipeline if plain else Editor
 
 
 def _one_each(video: Any, count: int) -> list[Any]:

@@ -51,37 +51,37 @@ class FlowPipeline:
       weights, its conditions, seed, index and size.
   """
 
+  component: str  # of the runs that it reads, as 'video'
+  noun: str  # for messages, as in 'a video model'
+  read_codec: Callable[[str | os.PathLike[str]], Any]  # an autoencoder, from its work directory
+
   def __init__(
     self,
     workdir: str | os.PathLike[str],
-    component: str,
-    noun: str,
-    load: Callable[[str | os.PathLike[str]], Any],
-    mesh: Mapping[str, int] | str | None,
-    changes: Mapping[str, Any],
+    *,
+    mesh: Mapping[str, int] | str | None = None,
+    **changes: Any,
   ):
     """Reads the averaged weights and the autoencoder.
 
     Args:
       workdir: of a run of `component`.
-      component: 'video' or 'audio'.
-      noun: for messages, as in 'a video model'.
-      load: reads the autoencoder from its work directory.
       mesh: sizes of the mesh axes, also as text, 'context=8': all devices then hold the weights in
         pieces and share the tokens ('context') or the videos ('data') of a batch; None for one
         device.
-      changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps the run's.
+      **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps what
+        the run has.
 
     Raises:
       ConfigError: the directory does not hold a model of this component.
       CheckpointError: it has no checkpoint that can be trusted.
     """
-    self.config = read_config_of(workdir, component, noun)
+    self.config = read_config_of(workdir, self.component, self.noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
     settings = settings.changed(changes)
-    if settings.shifts and component != 'video':
+    if settings.shifts and self.component != 'video':
       raise ConfigError(
-        f'sample.shifts = {settings.shifts} of {noun}; a model of text to video has them'
+        f'sample.shifts = {settings.shifts} of {self.noun}; a model of text to video has them'
       )
     if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
       self.config.model.dtype = 'float32'
@@ -96,12 +96,12 @@ class FlowPipeline:
       several = [(read_adapters(place, params), weight) for place, weight in loras]
       self._params = attach(joined(several), self._params)
     if self._settings.expert:
-      self._params = self._with_expert(component, noun, meta['notes'])
+      self._params = self._with_expert(meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(meta['notes'])
     text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
-    self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], load)
+    self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], self.read_codec)
 
   def changed(self, **changes: Any) -> Self:
     """Returns a pipeline of the same weights in memory with changes of `config.sample`.
@@ -245,10 +245,10 @@ class FlowPipeline:
     """Makes latents (b t h w c) of clips, for conditionings."""
     return self._codec.encode(clips)
 
-  def _with_expert(self, component: str, noun: str, notes: Mapping[str, Any]) -> Experts:
+  def _with_expert(self, notes: Mapping[str, Any]) -> Experts:
     """Reads the expert of late times, which must be a model as this one of the same latents."""
     workdir, since = self._settings.expert_since
-    other = read_config_of(workdir, component, noun)
+    other = read_config_of(workdir, self.component, self.noun)
     late, meta = load_params(workdir, place=self._place(workdir))
     wrong = differences(fields_of(other, 'model'), fields_of(self.config, 'model'))
     for name in ('latents', 'encoders'):

@@ -1,7 +1,7 @@
 """A trained personalized video model: pictures of somebody and prompts in, videos out."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,10 @@ class PersonalizationPipeline(VideoPipeline):
     workdir: str | os.PathLike[str],
     *,
     deny_list: str | os.PathLike[str] | None = None,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
+    **options: Any,
   ):
     """Reads the averaged weights; see `FlowPipeline`, and of `deny_list` `ReferenceReader`."""
-    super().__init__(workdir, mesh=mesh, **changes)
+    super().__init__(workdir, **options)
     self.reader = ReferenceReader(workdir, deny_list)
 
   def stream(

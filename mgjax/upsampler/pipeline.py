@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -44,18 +44,15 @@ class Upsampler(FlowPipeline):
   and their velocities are averaged at every step of the solver (Movie Gen §3.1.5).
   """
 
-  def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
-  ):
+  component, noun = 'upsampler', 'an upsampler'
+  read_codec = staticmethod(load_codec)
+
+  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights; see `FlowPipeline`.
 
     Of `mesh`, 'data' shares out the windows and 'context' the tokens of each.
     """
-    super().__init__(workdir, 'upsampler', 'an upsampler', load_codec, mesh, changes)
+    super().__init__(workdir, **options)
     self.windows = Windows.of(self.config.to_dict())
     self._velocity = functools.cache(self._make_velocity)  # one program a shape
 

@@ -43,16 +43,11 @@ class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
   component, noun = 'video', 'a video model'
+  read_codec = staticmethod(load_codec)
 
-  def __init__(
-    self,
-    workdir: str | os.PathLike[str],
-    *,
-    mesh: Mapping[str, int] | str | None = None,
-    **changes: Any,
-  ):
+  def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights; see `FlowPipeline`."""
-    super().__init__(workdir, self.component, self.noun, load_codec, mesh, changes)
+    super().__init__(workdir, **options)
     self._fit = make_fit(self._codec, self._settings.known_steps)
 
   def _use(self, settings: SampleSettings) -> None:
