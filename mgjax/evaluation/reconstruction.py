@@ -146,8 +146,7 @@ def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -
       '0..255 and round, and give a single image a leading axis of one frame'
     )
   latents = codec.encode(jnp.asarray(video[None]))
-  std, mean = (np.asarray(x, np.float32) for x in (codec.statistics.std, codec.statistics.mean))
-  raw = np.asarray(latents, np.float32) * std + mean
+  raw = np.asarray(codec.statistics.plain(latents))
   if not np.isfinite(raw).all():
     raise NonFiniteError(f'the latents of {name} are not finite; was the training stable?')
   again = np.asarray(codec.decode(latents, len(video), size=video.shape[1:3])[0])

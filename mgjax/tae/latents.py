@@ -78,6 +78,20 @@ class Statistics:
     """Returns mean 0 and deviation 1, which leave latents as they are."""
     return cls((0.0,) * channels, (1.0,) * channels)
 
+  def normalised(self, latents: Float[Array, '*b c']) -> Float[Array, '*b c']:
+    """Returns (z - mean) / std, in float32."""
+    mean, std = self._along(latents)
+    return (latents.astype(jnp.float32) - mean) / std
+
+  def plain(self, latents: Float[Array, '*b c']) -> Float[Array, '*b c']:
+    """Returns what `normalised` was given, in float32."""
+    mean, std = self._along(latents)
+    return latents.astype(jnp.float32) * std + mean
+
+  def _along(self, latents: Array) -> Iterator[Array]:
+    shape = (1,) * (latents.ndim - 1) + (-1,)
+    return (jnp.array(each, jnp.float32).reshape(shape) for each in (self.mean, self.std))
+
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
@@ -218,11 +232,10 @@ class LatentCodec:
     height, width = self._filled(video.shape[2], video.shape[3])
     edges = (height - video.shape[2], width - video.shape[3])
     video = jnp.pad(video, [(0, 0), (0, 0), *((0, edge) for edge in edges), (0, 0)], mode='edge')
-    mean, std = self._moments()
 
     def run(tile: Array) -> Array:
       posterior = self.model.apply({'params': params}, to_unit(tile), method='encode')
-      return (posterior.mean.astype(jnp.float32) - mean) / std
+      return self.statistics.normalised(posterior.mean)
 
     pixels, places = self._covers(height, width)
     return over_tiles(run, video, pixels, places)
@@ -231,11 +244,9 @@ class LatentCodec:
     self, params: Tree, latents: Float[Array, 'b t h w c'], *, size: tuple[int, int] | None = None
   ) -> Float[Array, 'b u i j 3']:
     """Decodes one tile of time into pixels in [-1, 1]; a function to compile, as `encode_tile`."""
-    mean, std = self._moments()
 
     def run(tile: Array) -> Array:
-      tile = tile.astype(jnp.float32) * std + mean
-      return self.model.apply({'params': params}, tile, method='decode')
+      return self.model.apply({'params': params}, self.statistics.plain(tile), method='decode')
 
     _, *steps = self.model.compression
     height, width = (n * step for n, step in zip(latents.shape[2:4], steps, strict=True))
@@ -250,8 +261,7 @@ class LatentCodec:
 
   def features(self, params: Tree, latents: Float[Array, 'b t h w c']) -> Float[Array, 'b t h w f']:
     """Returns the features of normalised latents in the decoder; see `Autoencoder.features`."""
-    mean, std = self._moments()
-    plain = latents.astype(jnp.float32) * std + mean
+    plain = self.statistics.plain(latents)
     return self.model.apply({'params': params}, plain, method='features')
 
   def decode_bytes(
@@ -314,10 +324,6 @@ class LatentCodec:
     """Returns how tiles cover a frame, in pixels and in places of the latents."""
     _, *steps = self.model.compression
     return [self.tiling.covers(pixels, tuple(units)) for units in ((1, 1), steps)]
-
-  def _moments(self) -> tuple[Array, Array]:
-    mean, std = (jnp.array(x, jnp.float32) for x in (self.statistics.mean, self.statistics.std))
-    return mean[None, None, None, None], std[None, None, None, None]
 
 
 _to_bytes = jax.jit(to_bytes)

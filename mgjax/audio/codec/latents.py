@@ -54,35 +54,23 @@ class AudioCodec:
   def encode_stream(self, chunks: Iterable[Rows], step: int = STEP) -> Iterator[Array]:
     """Encodes sound that comes in chunks of any lengths; see `mgjax/audio/codec/streaming.py`."""
     for posterior in encode_stream(self.model, self.params, chunks, step):
-      yield self._normalised(posterior.mean)
+      yield self.statistics.normalised(posterior.mean)
 
   def decode_stream(
     self, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
   ) -> Iterator[Array]:
     """Decodes latents that come in chunks of any lengths; see `mgjax/audio/codec/streaming.py`."""
-    plain = (self._plain(jnp.asarray(chunk)) for chunk in chunks)
+    plain = (self.statistics.plain(jnp.asarray(chunk)) for chunk in chunks)
     yield from decode_stream(self.model, self.params, plain, samples, step)
 
   def encode_rows(self, params: Tree, sound: Float[Array, 'b s c']) -> Float[Array, 'b t e']:
     """Encodes as `encode` does, without its checks; a function to compile."""
     posterior = self.model.apply({'params': params}, sound, method='encode')
-    return self._normalised(posterior.mean)
+    return self.statistics.normalised(posterior.mean)
 
   def decode_rows(
     self, params: Tree, latents: Float[Array, 'b t e'], *, samples: int | None = None
   ) -> Float[Array, 'b s c']:
     """Decodes as `decode` does, without its checks; a function to compile."""
-    plain = self._plain(latents)
+    plain = self.statistics.plain(latents)
     return self.model.apply({'params': params}, plain, samples, method='decode')
-
-  def _normalised(self, latents: Array) -> Array:
-    mean, std = self._moments()
-    return (latents.astype(jnp.float32) - mean) / std
-
-  def _plain(self, latents: Array) -> Array:
-    mean, std = self._moments()
-    return latents.astype(jnp.float32) * std + mean
-
-  def _moments(self) -> tuple[Array, Array]:
-    mean, std = (jnp.array(x, jnp.float32) for x in (self.statistics.mean, self.statistics.std))
-    return mean[None, None], std[None, None]
