@@ -1,13 +1,11 @@
 """Objectives of the autoencoder and of its discriminator (Movie Gen §3.1.1)."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.settings import Checked, Magnitude, unpack
+from mgjax.core.settings import Checked, Magnitude
 from mgjax.core.typing import Array, Batch, Critic, Float, Key, Metrics, Objective, Predict, Tree
 from mgjax.tae.autoencoder import Posterior
 from mgjax.tae.discriminator import generator_loss, gradient_penalty, hinge_loss
@@ -45,11 +43,6 @@ class LossWeights(Checked):
   adversarial: Magnitude = 0.0
   adaptive: bool = True
   gradient_penalty: Magnitude = 0.0
-
-  @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':
-    """Makes them of a configuration's `objective`."""
-    return unpack(cls, fields, 'objective')
 
 
 def reconstruction_loss(

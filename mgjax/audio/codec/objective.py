@@ -1,8 +1,7 @@
 """Objectives of the audio codec and of its discriminators (Movie Gen §6)."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from mgjax.audio.codec.losses import (
   waveform_distance,
 )
 from mgjax.audio.codec.model import RATE, Posterior, kl
-from mgjax.core.settings import Checked, Magnitude, Range, unpack
+from mgjax.core.settings import Checked, Magnitude, Range
 from mgjax.core.typing import Batch, Critic, Float, Key, Metrics, Objective, Predict
 
 
@@ -35,11 +34,6 @@ class LossWeights(Checked):
   # Of the KL to N(0, 1), to which the codec is said not to be sensitive; the value is that of
   # Stable Audio, for the same formula.
   kl: Magnitude = 1e-4
-
-  @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'LossWeights':
-    """Makes them of a configuration's `objective`."""
-    return unpack(cls, fields, 'objective')
 
 
 def make_objective(weights: LossWeights, rate: int = RATE) -> Objective:

@@ -48,25 +48,25 @@ class Adversarial(Simulated):
   mismatch: Magnitude = 1.0
 
 
-def make_adversarial(adversarial: Adversarial, data: str = 'latents'):
+def make_adversarial(adversarial: Adversarial):
   """Makes the student's `objective(predict, batch, key, judge) -> (loss, metrics, made)`.
 
-  `made` are the samples, which the discriminator learns to tell from `data` (b ...) of the batch.
+  `made` are the samples, which the discriminator learns to tell from the `latents` of the batch.
   """
   simulate = make_simulate(adversarial)
 
   def objective(
     predict: Predict, batch: Batch, key: Key, judge: Critic, teacher: Tree = None
   ) -> tuple[Array, Metrics, Array]:
-    made = simulate(predict, batch, batch[data].shape, key)
-    real, fake = _logits(judge.predict, [(batch[data], batch), (made, batch)])
+    made = simulate(predict, batch, batch['latents'].shape, key)
+    real, fake = _logits(judge.predict, [(batch['latents'], batch), (made, batch)])
     loss = jnp.mean(jax.nn.softplus(real - fake))
     return loss * judge.active, {'loss': loss}, jax.lax.stop_gradient(made)
 
   return objective
 
 
-def make_discriminator_objective(adversarial: Adversarial, data: str = 'latents'):
+def make_discriminator_objective(adversarial: Adversarial):
   """Makes the discriminator's `objective(predict, batch, made, key) -> (loss, metrics)`.
 
   The slopes are those of differences, which need no gradient of a gradient: (D(x + s e) - D(x)) / s
@@ -74,7 +74,7 @@ def make_discriminator_objective(adversarial: Adversarial, data: str = 'latents'
   """
 
   def objective(predict: Predict, batch: Batch, made: Array, key: Key) -> tuple[Array, Metrics]:
-    clips = [batch[data].astype(jnp.float32), made]
+    clips = [batch['latents'].astype(jnp.float32), made]
     moved = [
       x + _SMALL * jax.random.normal(noise, x.shape, jnp.float32)
       for x, noise in zip(clips, jax.random.split(key), strict=True)

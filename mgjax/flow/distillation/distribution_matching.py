@@ -97,12 +97,11 @@ def make_distribution_matching(
   teach: Callable[[Tree], Predict],
   *,
   sample_time: SampleTime,
-  data: str = 'latents',
 ):
   """Makes the student's `objective(predict, batch, key, judge, teacher) -> (loss, metrics, made)`.
 
   `loss` is half of the mean square of the gradient above, whose gradient by X it has, and `made`
-  are the samples X, which the critic learns from (`make_critic_objective`). Of X_1, `data` (b ...)
+  are the samples X, which the critic learns from (`make_critic_objective`). Of X_1, the `latents`
   of the batch, the shape is read alone.
 
   Args:
@@ -115,7 +114,7 @@ def make_distribution_matching(
     predict: Predict, batch: Batch, key: Key, judge: Critic, teacher: Tree
   ) -> tuple[Array, Metrics, Array]:
     student_key, time_key, noise_key = jax.random.split(key, 3)
-    made = simulate(predict, batch, batch[data].shape, student_key)
+    made = simulate(predict, batch, batch['latents'].shape, student_key)
     count, held = len(made), jax.lax.stop_gradient(made)
     time = sample_time(time_key, (count,))
     x, _ = _PATH.train(held, jax.random.normal(noise_key, made.shape, jnp.float32), time)
@@ -132,15 +131,15 @@ def make_distribution_matching(
   return objective
 
 
-def make_critic_objective(*, sample_time: SampleTime, data: str = 'latents'):
+def make_critic_objective(*, sample_time: SampleTime):
   """Makes the critic's `objective(predict, batch, made, key) -> (loss, metrics)`: flow matching.
 
-  `made`, the samples of the student, come in the place of the batch's `data`.
+  `made`, the samples of the student, come in the place of the batch's `latents`.
   """
-  flow = make_objective(dropout={}, sample_time=sample_time, data=data)
+  flow = make_objective(dropout={}, sample_time=sample_time)
 
   def objective(predict: Predict, batch: Batch, made: Array, key: Key) -> tuple[Array, Metrics]:
-    loss, _ = flow(predict, batch | {data: made}, key)
+    loss, _ = flow(predict, batch | {'latents': made}, key)
     return loss, {'discriminator_loss': loss}
 
   return objective
@@ -151,7 +150,6 @@ def make_matching_validation(
   teach: Callable[[Tree], Predict],
   *,
   sample_time: SampleTime,
-  data: str = 'latents',
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)`, without a critic.
 
@@ -160,12 +158,12 @@ def make_matching_validation(
   data. Arguments are those of `make_distribution_matching`.
   """
   simulate = make_simulate(student)
-  flow = make_objective(dropout={}, sample_time=sample_time, data=data)
+  flow = make_objective(dropout={}, sample_time=sample_time)
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     student_key, key = jax.random.split(key)
-    made = simulate(predict, batch, batch[data].shape, student_key)
-    loss, _ = flow(teach(teacher), batch | {data: made}, key)
+    made = simulate(predict, batch, batch['latents'].shape, student_key)
+    loss, _ = flow(teach(teacher), batch | {'latents': made}, key)
     other, _ = flow(teach(teacher), batch, key)
     return loss, {'loss': loss, 'loss/of_data': other}
 

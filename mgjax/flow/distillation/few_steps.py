@@ -95,7 +95,7 @@ def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
     )
 
 
-def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 'latents'):
+def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of larger steps.
 
   `loss = E || u(X_t, t, s) - target ||^2`, the target as above and without a gradient, X_t on the
@@ -106,7 +106,7 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict], data: str = 
   times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
-    latents = batch[data].astype(jnp.float32)
+    latents = batch['latents'].astype(jnp.float32)
     if len(latents) % _PARTS:
       raise DataError(
         f'a batch of {len(latents)} rows, of which every other one learns from the teacher; take '

@@ -88,7 +88,6 @@ def make_guidance_distillation(
   teach: Callable[[Tree], Predict],
   *,
   sample_time: SampleTime,
-  data: str = 'latents',
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of the teacher's velocity.
 
@@ -101,7 +100,7 @@ def make_guidance_distillation(
   """
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
-    latents = batch[data].astype(jnp.float32)
+    latents = batch['latents'].astype(jnp.float32)
     time_key, noise_key, scale_key = jax.random.split(key, 3)
     time = sample_time(time_key, (len(latents),))
     x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), time)

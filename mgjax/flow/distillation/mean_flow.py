@@ -76,7 +76,6 @@ def make_mean_flow(
   drop_all_probability: float = 0.0,
   conditions: Collection[str],
   sample_time: SampleTime,
-  data: str = 'latents',
 ) -> Objective:
   """Makes `objective(predict, batch, key) -> (loss, metrics)`, as above.
 
@@ -92,7 +91,7 @@ def make_mean_flow(
     )
 
   def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
-    latents = batch[data].astype(jnp.float32)
+    latents = batch['latents'].astype(jnp.float32)
     count = len(latents)
     keys = jax.random.split(key, 5)
     one, other = (sample_time(each, (count,)) for each in keys[:2])

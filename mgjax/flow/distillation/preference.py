@@ -54,11 +54,10 @@ def make_preference(
   dropout: Mapping[str, float],
   sample_time: SampleTime,
   prediction: Prediction,
-  data: str = 'latents',
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of pairs.
 
-  A batch has what was chosen as `data`, the other sample as `rejected`, and perhaps `votes`. Its
+  A batch has what was chosen as `latents`, the other sample as `rejected`, and perhaps `votes`. Its
   metrics have `accuracy`, the share of votes that the model agrees with more than the reference
   does, and `margin`, what stands in the brackets above, as a mean over votes.
 
@@ -70,10 +69,12 @@ def make_preference(
   """
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
-    chosen, rejected = batch[data].astype(jnp.float32), batch.get(REJECTED)
+    chosen, rejected = batch['latents'].astype(jnp.float32), batch.get(REJECTED)
     if rejected is None or rejected.shape != chosen.shape:
       given = 'nothing' if rejected is None else rejected.shape
-      raise DataError(f'a pair of {data} {chosen.shape} and {REJECTED} {given}; expected two alike')
+      raise DataError(
+        f'a pair of latents {chosen.shape} and {REJECTED} {given}; expected two alike'
+      )
     count = len(chosen)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
     time = sample_time(time_key, (count,))
@@ -81,7 +82,8 @@ def make_preference(
     drop = draw_drop(drop_key, dropout, count)
 
     both = jnp.concatenate((chosen, rejected.astype(jnp.float32)))
-    time, noise, told, drop = jax.tree.map(_twice, (time, noise, dict(batch), drop))
+    given = (time, noise, dict(batch), drop)
+    time, noise, told, drop = jax.tree.map(lambda array: jnp.concatenate((array, array)), given)
     x, target = prediction.train(both, noise, time)
     weight = prediction.weight(time)[:, None]
 
@@ -106,7 +108,3 @@ def make_preference(
     return loss, {'loss': loss, **found}
 
   return objective
-
-
-def _twice(array: Array) -> Array:
-  return jnp.concatenate((array, array))
