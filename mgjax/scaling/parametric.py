@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares, nnls
+from scipy.special import huber
 
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Positive, Range, arguments
@@ -143,7 +144,7 @@ def fit_laws(
       float(alpha), float(beta), flops,
     )  # fmt: skip
     edge = bool(np.any(np.abs(point[2:, None] - np.array(_BOUNDS)) < 1e-6))
-    fits.append(Fit(law, _huber(left[arm], delta), left[arm], edge))
+    fits.append(Fit(law, float(huber(delta, left[arm]).sum()), left[arm], edge))
   return fits
 
 
@@ -199,11 +200,6 @@ def _point(law: Law, middle: tuple[float, float]) -> Float[np.ndarray, '5']:
   n, d = middle
   numbers = (law.e, law.a * np.exp(-law.alpha * n), law.b * np.exp(-law.beta * d))
   return np.log(np.maximum([*numbers, law.alpha, law.beta], _LEAST))
-
-
-def _huber(residuals: np.ndarray, delta: float) -> float:
-  size = np.abs(residuals)
-  return float(np.where(size <= delta, size**2 / 2, delta * (size - delta / 2)).sum())
 
 
 def _grid(
