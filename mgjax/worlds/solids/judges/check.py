@@ -151,20 +151,19 @@ def _contacts(judge: SolidsJudge, readings, wanted, kind: str) -> tuple[float, f
 
 
 def _confused(readings, wanted) -> dict[str, list[tuple[str, str, int]]]:
-  counts = {kind: collections.Counter() for kind in ('shape', 'material', 'size', 'motion')}
-  counts['camera'] = collections.Counter()
+  kinds = ('shape', 'material', 'size', 'motion')
+  counts = {kind: collections.Counter() for kind in (*kinds, 'camera')}
   for reading, each in zip(readings, wanted, strict=True):
     for solid in each.scene.solids:
       if seen := reading.solids.get(solid.colour):
-        for kind in ('shape', 'material', 'size', 'motion'):
+        for kind in kinds:
           true = size_word(solid) if kind == 'size' else getattr(solid, kind)
           counts[kind][true, getattr(seen, kind)] += 1
     counts['camera'][each.scene.camera.move, reading.camera] += 1
-  wrong = {
+  return {
     kind: [(*pair, times) for pair, times in each.most_common() if pair[0] != pair[1]][:3]
     for kind, each in counts.items()
   }
-  return wrong
 
 
 def main(report: Callable[[str], None] = print) -> None:

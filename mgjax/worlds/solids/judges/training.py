@@ -171,32 +171,46 @@ def _huber(x: Array) -> Array:
   return optax.losses.huber_loss(x, delta=0.5)
 
 
-def _schedule(rate: float, steps: int) -> optax.GradientTransformation:
+def _train(
+  name: str,
+  params: Tree,
+  loss: Callable[..., Array],
+  draw: Callable[[int], tuple[Any, ...]],
+  rate: float,
+  steps: int,
+  report: Report,
+) -> Tree:
+  """Minimises `loss(params, *draw(number))`."""
   rates = optax.warmup_cosine_decay_schedule(0.0, rate, min(100, steps // 4), steps)
   adam = optax.adamw(rates, 0.9, 0.98, weight_decay=0.01)
-  return optax.chain(optax.clip_by_global_norm(1.0), adam)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), adam)
+
+  @jax.jit
+  def step(params, state, *batch):
+    value, gradient = jax.value_and_grad(loss)(params, *batch)
+    update, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, update), state, value
+
+  state = optimizer.init(params)
+  for number in range(steps):
+    params, state, value = step(params, state, *draw(number))
+    if (number + 1) % 200 == 0:
+      report(f'{name}: step {number + 1}/{steps}, loss {float(value):.3f}')
+  return params
 
 
 def train_frames(
   examples: Examples, steps: int, blemishes: Blemishes, seed: int, report: Report
 ) -> Tree:
   """Trains `Frames` on frames of the examples that follow each other."""
-  net, optimizer = Frames(), _schedule(3e-3, steps)
+  net, generator, turned = Frames(), np.random.default_rng((seed, 1)), mirrored(examples)
   params = net.init(jax.random.key(seed), jnp.zeros((1, APART + 1, SIDE, SIDE, 3)))
 
-  @jax.jit
-  def step(params, state, video, owner, wanted, key):
-    def loss(params):
-      seen = net.apply(params, spoil(as_floats(video), blemishes, key))
-      return frames_loss(seen, owner, wanted)
+  def loss(params, video, owner, wanted, key):
+    seen = net.apply(params, spoil(as_floats(video), blemishes, key))
+    return frames_loss(seen, owner, wanted)
 
-    value, gradient = jax.value_and_grad(loss)(params)
-    update, state = optimizer.update(gradient, state, params)
-    return optax.apply_updates(params, update), state, value
-
-  state, generator = optimizer.init(params), np.random.default_rng((seed, 1))
-  turned, value = mirrored(examples), np.nan
-  for number in range(steps):
+  def draw(number):
     of = turned if generator.uniform() < 0.5 else examples
     rows = np.sort(generator.integers(len(of.video), size=_BATCH))
     at = generator.integers(STEPS, size=_BATCH)
@@ -205,11 +219,9 @@ def train_frames(
     course = np.concatenate([between[..., :4], course[..., 4:]], -1)
     video = of.video[rows[:, None], at[:, None] + np.arange(APART + 1)]
     wanted = of.looks[rows], of.motion[rows], course, of.rates[rows, at], of.camera[rows]
-    key = jax.random.fold_in(jax.random.key(seed), number)
-    params, state, value = step(params, state, video, of.owner[rows, at], wanted, key)
-    if (number + 1) % 100 == 0:
-      report(f'frames: step {number + 1}/{steps}, loss {float(value):.3f}')
-  return params
+    return video, of.owner[rows, at], wanted, jax.random.fold_in(jax.random.key(seed), number)
+
+  return _train('frames', params, loss, draw, 3e-3, steps, report)
 
 
 def train_clips(
@@ -228,20 +240,13 @@ def train_clips(
       parts.append(jax.tree.map(np.asarray, look(frames, clips)))
     rows.append(Rows(*(np.concatenate(each) for each in zip(*parts, strict=True))))
     report(f'clips: version {len(rows)}/{len(versions)} seen')
-  net, optimizer = Clips(), _schedule(2e-3, steps)
-  first = (jnp.asarray(each[:1]) for each in rows[0])
-  params = net.init(jax.random.key(seed), *first)
+  net, generator = Clips(), np.random.default_rng((seed, 2))
+  params = net.init(jax.random.key(seed), *(jnp.asarray(each[:1]) for each in rows[0]))
 
-  @jax.jit
-  def step(params, state, solids, view, wanted):
-    value, gradient = jax.value_and_grad(
-      lambda params: clips_loss(net.apply(params, solids, view), wanted)
-    )(params)
-    update, state = optimizer.update(gradient, state, params)
-    return optax.apply_updates(params, update), state, value
+  def loss(params, solids, view, wanted):
+    return clips_loss(net.apply(params, solids, view), wanted)
 
-  state, generator = optimizer.init(params), np.random.default_rng((seed, 2))
-  for number in range(steps):
+  def draw(number):
     version = int(generator.integers(len(versions)))
     at = np.sort(generator.integers(len(examples.video), size=_CLIPS_BATCH))
     of = all_of[versions[version]]
@@ -249,12 +254,9 @@ def train_clips(
       each[:0] if name in ('video', 'owner') else each[at]
       for name, each in zip(Examples._fields, of, strict=True)
     ))  # fmt: skip
-    params, state, value = step(
-      params, state, rows[version].solids[at], rows[version].view[at], wanted
-    )
-    if (number + 1) % 200 == 0:
-      report(f'clips: step {number + 1}/{steps}, loss {float(value):.3f}')
-  return params
+    return rows[version].solids[at], rows[version].view[at], wanted
+
+  return _train('clips', params, loss, draw, 2e-3, steps, report)
 
 
 def train_judge(
