@@ -7,7 +7,8 @@ always there is no onset.
 """
 
 import functools
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from scipy import optimize, signal
@@ -69,6 +70,22 @@ def apart(events: Float[np.ndarray, '_']) -> np.ndarray:
     if not kept or event - events[kept[-1]] >= TOGETHER:
       kept.append(place)
   return np.array(kept, int)
+
+
+def tally(readings: Sequence[Any]) -> dict[str, float]:
+  """Sums up `errors`, `missed` and `extra` of sounds. Raises DataError if there are none."""
+  if not readings:
+    raise DataError('there are no sounds to judge')
+  errors = np.concatenate([np.abs(each.errors) for each in readings])
+  missed, extra = (sum(getattr(each, name) for each in readings) for name in ('missed', 'extra'))
+  quiet = [not each.extra for each in readings if not len(each.errors) + each.missed]
+  return {
+    'onset_error': 1000 * float(np.median(errors)) if errors.size else np.nan,
+    'missed': share_of(missed, missed + len(errors)),
+    'extra': share_of(extra, extra + len(errors)),
+    'silence': share_of(sum(quiet), len(quiet)),
+    'clips': len(readings),
+  }
 
 
 def share_of(part: int, whole: int) -> float:

@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, Int
 from mgjax.worlds.digits.clips import Digits
 from mgjax.worlds.digits.sounds import TONES
 from mgjax.worlds.judging import Column
-from mgjax.worlds.onsets import FLOOR, apart, matched, mono_of, onsets_of, share_of
+from mgjax.worlds.onsets import FLOOR, apart, matched, mono_of, onsets_of, share_of, tally
 from mgjax.worlds.table import RATE
 
 _SHARE = 0.35  # of the steepest rise of a sound, that another must reach
@@ -54,11 +53,6 @@ class SoundReading:
   tones: Int[np.ndarray, '_']  # tone heard after each matched onset, see `SoundEvents`
   digit: int  # whose tone it should be
 
-  @property
-  def events(self) -> int:
-    """How many true events there are."""
-    return len(self.errors) + self.missed
-
 
 def judge_sound(
   sound: Float[np.ndarray, 's c'], events: Float[np.ndarray, '_'], digit: int
@@ -93,20 +87,9 @@ class SoundScores:
 
 def judge_sounds(readings: Sequence[SoundReading]) -> SoundScores:
   """Sums up readings of `judge_sound`. Raises DataError if there are none."""
-  if not readings:
-    raise DataError('there are no sounds to judge')
-  errors = np.concatenate([np.abs(reading.errors) for reading in readings])
+  found = tally(readings)
   right = np.concatenate([reading.tones == reading.digit for reading in readings])
-  events, extra = sum(r.events for r in readings), sum(r.extra for r in readings)
-  silent = np.array([not reading.extra for reading in readings if not reading.events])
-  return SoundScores(
-    onset_error=1000 * float(np.median(errors)) if errors.size else float('nan'),
-    missed=share_of(events - len(errors), events),
-    extra=share_of(extra, extra + len(errors)),
-    tone=share_of(int(right.sum()), len(right)),
-    silence=share_of(int(silent.sum()), len(silent)),
-    clips=len(readings),
-  )
+  return SoundScores(**found, tone=share_of(int(right.sum()), len(right)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,10 +16,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mgjax.core.errors import DataError
 from mgjax.core.typing import Bool, Float, Int
 from mgjax.worlds.judging import Column
-from mgjax.worlds.onsets import apart, matched, mono_of, onsets_of, share_of
+from mgjax.worlds.onsets import apart, matched, mono_of, onsets_of, share_of, tally
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.table import RATE
 
@@ -82,22 +81,13 @@ class SolidsSoundJudge:
     """Sums readings up. Raises DataError if there are none."""
     from scipy.stats import spearmanr
 
-    if not readings:
-      raise DataError('there are no sounds to judge')
-    errors = np.concatenate([np.abs(each.errors) for each in readings])
-    right = np.concatenate([each.right for each in readings])
+    found, right = tally(readings), np.concatenate([each.right for each in readings])
     louder = np.concatenate([each.louder for each in readings])
-    missed, extra = (sum(getattr(each, name) for each in readings) for name in ('missed', 'extra'))
-    quiet = [not each.extra for each in readings if not len(each.errors) + each.missed]
     varied = len(louder) > 2 and np.ptp(louder, axis=0).all()
     return ContactScores(
-      1000 * float(np.median(errors)) if len(errors) else np.nan,
-      share_of(missed, missed + len(errors)),
-      share_of(extra, extra + len(errors)),
-      share_of(int(right.sum()), len(right)),
-      float(spearmanr(*louder.T).statistic) if varied else np.nan,
-      share_of(sum(quiet), len(quiet)),
-      len(readings),
+      **found,
+      material=share_of(int(right.sum()), len(right)),
+      strength=float(spearmanr(*louder.T).statistic) if varied else np.nan,
     )
 
   def long_clips(self, source: Solids, times: int, count: int) -> list[dict[str, Any]]:

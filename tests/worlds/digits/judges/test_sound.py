@@ -111,7 +111,7 @@ def test_a_click_without_a_tone_has_none():
 def test_events_and_onsets_are_matched_one_to_one():
   sound = digit_sound(5, np.array([0.3, 0.6, 0.9]), 2 * RATE)
   reading = judge_sound(sound, np.array([0.31, 0.595, 1.5]), 5)
-  assert (reading.missed, reading.extra, reading.events) == (1, 1, 3)
+  assert (reading.missed, reading.extra, len(reading.errors)) == (1, 1, 2)
   np.testing.assert_allclose(reading.errors, [-0.01, 0.005], atol=0.001)
   assert reading.tones.tolist() == [5, 5]
   # One onset cannot be two events, and the nearer has it.
