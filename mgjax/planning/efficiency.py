@@ -4,8 +4,8 @@ Ours were timed on one H200 (docs/performance.md); of the other chips, published
 people's programs for the same work: video transformers of about 75,000 tokens with heads of 128.
 Where nothing is published of a chip, the low end is the lowest of the chips that something is
 published of; a high end that is only assumed is what a good kernel should reach.
-Whole training steps that others published (`STEPS`) are no part of any formula: they are there to
-compare with (`tests/planning/test_efficiency.py`).
+Whole training steps that others published are no part of any formula; they are compared with in
+`tests/planning/test_efficiency.py`.
 """
 
 import dataclasses
@@ -120,14 +120,6 @@ EFFICIENCIES = {
   ),
   **dict.fromkeys(('h100', 'h200'), _HOPPER),
   **dict.fromkeys(('a100', 'b200', 'gb200'), _UNKNOWN),
-}
-
-# MFU of whole training steps that others published, or that we measured.
-STEPS = {
-  'v5p': ((0.296, f'{PEER}, its README'), (0.325, f'{PEER} #273')),
-  'tpu7x': ((0.33, f'{PEER} #487, backward kernels of its own'),),
-  'h100': ((0.482, 'NeMo, a video transformer of 7B, arXiv 2503.12964'),),
-  'h200': ((0.476, '4 layers of 30B at 73,728 tokens, launch.bench'),),
 }
 
 
