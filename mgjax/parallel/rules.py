@@ -4,8 +4,9 @@ The mesh is ambient: inside `with jax.set_mesh(mesh)` every model of the project
 table, and without one it runs on one device. An axis of the mesh that has size 1 changes nothing.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
@@ -128,27 +129,23 @@ def partition(
 
 def place_tokens(x: Array) -> Array:
   """Keeps an activation (b n d) split over rows and tokens; nothing without a mesh."""
-  mesh = ambient()
-  if mesh is None:
-    return x
-  return jax.lax.with_sharding_constraint(x, spec(token_entries(x.shape, mesh)))
+  return _placed(x, functools.partial(token_entries, x.shape))
 
 
 def place_channels(x: Array) -> Array:
   """Splits an activation (b n d) over rows and channels, not tokens; nothing without a mesh."""
-  mesh = ambient()
-  if mesh is None:
-    return x
-  entries = (fit(BATCH, x.shape[0], mesh), (), fit(TOKENS, x.shape[-1], mesh))
-  return jax.lax.with_sharding_constraint(x, spec(entries))
+  b, d = x.shape[0], x.shape[-1]
+  return _placed(x, lambda mesh: (fit(BATCH, b, mesh), (), fit(TOKENS, d, mesh)))
 
 
 def place_rows(x: Array) -> Array:
   """Splits an array over rows alone; nothing without a mesh."""
+  return _placed(x, lambda mesh: [fit(BATCH, x.shape[0], mesh)])
+
+
+def _placed(x: Array, entries: Callable[[Mesh | AbstractMesh], Sequence[Entry]]) -> Array:
   mesh = ambient()
-  if mesh is None:
-    return x
-  return jax.lax.with_sharding_constraint(x, spec([fit(BATCH, x.shape[0], mesh)]))
+  return x if mesh is None else jax.lax.with_sharding_constraint(x, spec(entries(mesh)))
 
 
 def tokens_missing(count: int) -> int:

@@ -119,9 +119,10 @@ def train(
     described = describe_data(spec.buckets, settings.seed)
 
     # The state: that of the newest checkpoint which can be trusted, or a new one.
-    optimizer, opponent = _make_optimizers(spec, rate, settings)
-    init, other = functools.partial(init_params, spec), None
+    optimizer = make_optimizer(rate, settings.steps)
+    init, opponent, other = functools.partial(init_params, spec), None, None
     if spec.discriminator is not None:
+      opponent = make_optimizer(spec.discriminator.optimizer, settings.steps)
       other = functools.partial(init_params, spec.discriminator), opponent
     target = abstract_state(init, optimizer, mesh, other)
     checkpoints = around.enter_context(
@@ -138,7 +139,10 @@ def train(
         if spec.check is not None:
           spec.check(meta['notes'])
         state = state.replace(counters=reopened(state.counters, settings.guard))
-        orders = _resumed_orders(meta['orders'], int(state.step), described, new_data)
+        orders = continue_orders(
+          meta['orders'], int(state.step), data_hash(described),
+          before=data_hash(without_worlds(described)), allow=new_data,
+        )  # fmt: skip
       else:
         state = _new_state(spec, optimizer, opponent, settings.seed, mesh, target)
         orders = [(0, data_hash(described))]
@@ -353,12 +357,6 @@ def _describe_rates(spec: TrainSpec, rate: OptimizerSettings) -> list[str]:
   return lines
 
 
-def _make_optimizers(spec: TrainSpec, rate: OptimizerSettings, settings: RunSettings):
-  """Returns the optimizer of the model, and that of the discriminator or None."""
-  other = spec.discriminator and make_optimizer(spec.discriminator.optimizer, settings.steps)
-  return make_optimizer(rate, settings.steps), other
-
-
 def _make_step(
   spec: TrainSpec,
   optimizer,
@@ -380,14 +378,6 @@ def _make_step(
     return after, metrics | {'learning_rate': learning_rate(state.opt_state, schedule)}
 
   return step_and_rate
-
-
-def _resumed_orders(
-  before: Sequence[Sequence[Any]], step: int, described: dict[str, Any], new_data: bool
-) -> Orders:
-  """Returns the orders of the data until a step and from then on; raises if they are others."""
-  old = data_hash(without_worlds(described))
-  return continue_orders(before, step, data_hash(described), before=old, allow=new_data)
 
 
 def _new_state(spec: TrainSpec, optimizer, opponent, seed: int, mesh: Mesh, target: State) -> State:

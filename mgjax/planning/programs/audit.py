@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mgjax.planning.programs.hlo import Instruction, parse_program
-from mgjax.planning.programs.work import BETWEEN, Work, WorkCounter, is_done, is_start
+from mgjax.planning.programs.work import BETWEEN, Work, WorkCounter, is_end
 
 KINDS = ('all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all', 'collective-permute')
 SCATTERED = 'all-reduce-scatter'
@@ -72,10 +72,10 @@ def audit(hlo: str) -> list[CompiledCollective]:
     steps = program.computations.get(name, ())
     numbers, dones = [next(places) for _ in steps], _dones(steps)
     for index, step in enumerate(steps):
-      if step.opcode == 'async-update' or (is_done(step) and step.called):
+      if step.opcode == 'async-update' or (is_end(step, 'done') and step.called):
         continue  # it calls what its start has called
       beside = around
-      if is_start(step):
+      if is_end(step, 'start'):
         # A start without a done in its computation hides nothing.
         inside = range(index + 1, dones.get(index, index + 1))
         works = ((numbers[i], counter.instruction(name, steps[i])) for i in inside)
@@ -97,7 +97,7 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
   """Maps the index of every start of a computation to that of its done."""
   found, flying = {}, {}
   for index, step in enumerate(steps):
-    if is_start(step):
+    if is_end(step, 'start'):
       flying[step.name] = index
     elif step.name.startswith(DONE):  # a fusion, which reads what others between made of its start
       start = START + step.name.removeprefix(DONE)
@@ -106,7 +106,7 @@ def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
     elif started := [flying[each] for each in step.operands if each in flying]:
       if step.opcode == 'async-update':
         flying[step.name] = started[0]
-      elif is_done(step):
+      elif is_end(step, 'done'):
         found[started[0]] = index
   return found
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import re
+from typing import Literal
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class WorkCounter:
     """Sums the work of a computation, but for what collectives of its own may hide behind."""
     steps, total, flying = self._program.computations.get(name, ()), Work(), 0
     for step in steps:
-      flying = max(0, flying + is_start(step) - is_done(step))
+      flying = max(0, flying + is_end(step, 'start') - is_end(step, 'done'))
       if not flying:
         total += self.instruction(name, step)
     return total
@@ -199,17 +200,10 @@ class WorkCounter:
     return Work(forward=FORWARD * product) if _FORWARD_KERNEL.search(step.name) else Work()
 
 
-def is_start(step: Instruction) -> bool:
-  """Whether an instruction starts a collective that ends later."""
-  return step.name.startswith('async-collective-start') or (
-    step.opcode.endswith('-start') and not step.opcode.startswith(('copy', 'slice'))
-  )
-
-
-def is_done(step: Instruction) -> bool:
-  """Whether an instruction waits for the end of such a collective."""
-  return step.name.startswith('async-collective-done') or (
-    step.opcode.endswith('-done') and not step.opcode.startswith(('copy', 'slice'))
+def is_end(step: Instruction, which: Literal['start', 'done']) -> bool:
+  """Whether an instruction starts a collective that ends later, or waits for the end of one."""
+  return step.name.startswith(f'async-collective-{which}') or (
+    step.opcode.endswith(f'-{which}') and not step.opcode.startswith(('copy', 'slice'))
   )
 
 
