@@ -159,11 +159,3 @@ def test_bfloat16_stays_near_float32():
 
 def rms(a):
   return np.sqrt(np.mean(np.square(a)))
-
-
-def test_masked_context_is_not_read():
-  inputs = data()
-  params = parameters(inputs)
-  other = np.where(MASK[..., None], inputs['context'], np.float32(1e3))
-  again = apply(params, inputs | {'context': other})
-  np.testing.assert_array_equal(again, apply(params, inputs))
