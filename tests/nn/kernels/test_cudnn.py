@@ -11,9 +11,9 @@ from jax.sharding import AxisType, PartitionSpec
 from mgjax.core.errors import ConfigError
 from mgjax.nn.kernels import cudnn
 from tests.nn.kernels.test_tpu_promises import (
-  CLOSE,
   arrays,
   assert_close,
+  assert_parts_add_up,
   assert_softmax,
   assert_zero_without_keys,
   exact_backward,
@@ -76,15 +76,7 @@ def test_a_row_that_may_read_nothing_is_zero_and_has_no_gradient(twins):
 def test_parts_of_the_keys_add_up_given_the_whole_output(twins):
   q, k, v, do = arrays((2, 16, 24, 2, 16))
   mask = holes(2, 24).at[1, :12].set(False)  # of which row 1 sees nothing in the first half
-  o, lse = exact = exact_forward(q, k, v, mask)
-  whole = jnp.asarray(o, jnp.float32), jnp.asarray(lse, jnp.float32)
-  parts = [
-    backward(q, k[:, part], v[:, part], mask[:, part], *whole, do)
-    for part in (slice(12), slice(12, None))
-  ]
-  dq, dk, dv = zip(*parts, strict=True)
-  ours = sum(dq), jnp.concatenate(dk, axis=1), jnp.concatenate(dv, axis=1)
-  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
+  assert_parts_add_up(backward, q, k, v, mask, do)
 
 
 @pytest.mark.parametrize('masked', [False, True])

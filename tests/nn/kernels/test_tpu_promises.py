@@ -126,6 +126,20 @@ def assert_zero_without_keys(forward, backward, shape):
     assert not x[1].any()
 
 
+def assert_parts_add_up(backward, q, k, v, mask, do):
+  """Gradients of both halves of the keys, given all of O and L, are those of all; returns both."""
+  half, (o, lse) = slice(k.shape[1] // 2), exact_forward(q, k, v, mask)
+  whole = jnp.asarray(o, jnp.float32), jnp.asarray(lse, jnp.float32)
+  parts = [
+    backward(q, k[:, part], v[:, part], mask[:, part], *whole, do)
+    for part in (half, slice(half.stop, None))
+  ]
+  dq, dk, dv = zip(*parts, strict=True)
+  ours = sum(dq), jnp.concatenate(dk, axis=1), jnp.concatenate(dv, axis=1)
+  assert_close(ours, exact_backward(q, k, v, mask, o, lse, do), atol=CLOSE)
+  return o, lse
+
+
 @pytest.mark.parametrize('masked', [False, True])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_forward_and_backward_are_softmax_attention(kernel, shape, masked):
@@ -140,16 +154,12 @@ def test_parts_of_the_keys_add_up_given_the_whole_output(kernel):
   forward, backward = kernel
   q, k, v, do = arrays((2, 128, 320, 1, 64))
   mask = holes(2, 320).at[1, :160].set(False)  # of which row 1 sees nothing in the first half
-  o, lse = exact = exact_forward(q, k, v, mask)
+  o, lse = assert_parts_add_up(backward, q, k, v, mask, do)
   halves = [(k[:, part], v[:, part], mask[:, part]) for part in (slice(160), slice(160, None))]
   results = [forward(q, *half) for half in halves]
   weights = [np.exp(np.asarray(part, np.float64) - lse) for _, part in results]
   merged = sum(y * w.swapaxes(1, 2)[..., None] for (y, _), w in zip(results, weights, strict=True))
   np.testing.assert_allclose(merged, o, atol=CLOSE)
-  whole = jnp.asarray(o, jnp.float32), jnp.asarray(lse, jnp.float32)
-  dq, dk, dv = zip(*(backward(q, *half, *whole, do) for half in halves), strict=True)
-  ours = sum(dq), jnp.concatenate(dk, axis=1), jnp.concatenate(dv, axis=1)
-  assert_close(ours, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
 
 
 def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp(kernel):
