@@ -51,7 +51,6 @@ SLOW = [
   ('fsdp_cp', 'gather'),
   ('fsdp_tp_cp', 'ring'),
 ]
-CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
 
 
 def video_model(exchange='auto', remat='nothing'):
@@ -148,58 +147,47 @@ def close(expected, found, what, more=0.0):
     )
 
 
-@functools.cache
-def video_truth():
-  params = random_parameters(video_model().init, *video_inputs())
-  batch = jax.tree.map(jnp.asarray, video_batch())
-  return params, two_steps(video_model(), FLOW, params, batch)
+UP = 'backbone/layers/feed_forward/up/kernel'
+# Model, objective, inputs, a batch, and a kernel that is cut.
+MODELS = {
+  'video': (video_model, FLOW, video_inputs, video_batch, UP),
+  'audio': (audio_model, MASKED, audio_inputs, audio_batch, UP),
+  'autoencoder': (
+    autoencoder, PIXELS, autoencoder_inputs, autoencoder_batch, 'encoder/conv_in/spatial/kernel'
+  ),
+}  # fmt: skip
+SAVING = ('attention_and_inputs', 'attention_and_projections', 'offload')
 
 
 @functools.cache
-def autoencoder_truth():
-  params = random_parameters(autoencoder().init, *autoencoder_inputs())
-  batch = jax.tree.map(jnp.asarray, autoencoder_batch())
-  return params, two_steps(autoencoder(), PIXELS, params, batch)
+def truth(kind):
+  """Parameters to begin with, and the steps of one device."""
+  model, objective, inputs, batch, _ = MODELS[kind]
+  params = random_parameters(model().init, *inputs())
+  return params, two_steps(model(), objective, params, jax.tree.map(jnp.asarray, batch()))
 
 
-@pytest.mark.parametrize(('rules', 'exchange'), CASES)
-def test_sharded_steps_of_the_video_model_are_the_unsharded_ones(rules, exchange):
-  start, expected = video_truth()
-  found, params = sharded_steps(
-    video_model(exchange), FLOW, start, video_batch(), video_inputs(), rules
-  )
-  kernel = params['backbone']['layers']['feed_forward']['up']['kernel']
-  assert kernel.is_fully_replicated == (rules == 'single')
-  same(expected, found)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('rules', ['fsdp', 'fsdp_tp_cp'])
-def test_sharded_steps_of_the_audio_model_are_the_unsharded_ones(rules):
-  start = random_parameters(audio_model().init, *audio_inputs())
-  batch = jax.tree.map(jnp.asarray, audio_batch())
-  expected = two_steps(audio_model(), MASKED, start, batch)
-  found, params = sharded_steps(audio_model(), MASKED, start, audio_batch(), audio_inputs(), rules)
-  assert not params['backbone']['layers']['feed_forward']['up']['kernel'].is_fully_replicated
-  same(expected, found)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('remat', ['attention_and_inputs', 'attention_and_projections', 'offload'])
-def test_sharded_steps_may_save_less(remat):
-  start, expected = video_truth()
-  model = video_model(remat=remat)
-  found, _ = sharded_steps(model, FLOW, start, video_batch(), video_inputs(), 'fsdp_cp')
-  same(expected, found)
-
-
-@pytest.mark.parametrize('rules', [pytest.param('fsdp', marks=pytest.mark.slow), 'fsdp_tp_cp'])
-def test_sharded_steps_of_the_autoencoder_are_the_unsharded_ones(rules):
-  start, expected = autoencoder_truth()
-  found, params = sharded_steps(
-    autoencoder(), PIXELS, start, autoencoder_batch(), autoencoder_inputs(), rules
-  )
-  assert not params['encoder']['conv_in']['spatial']['kernel'].is_fully_replicated
+@pytest.mark.parametrize(
+  ('kind', 'rules', 'how'),
+  [
+    *(('video', rules, {'exchange': exchange}) for rules, exchange in QUICK),
+    ('autoencoder', 'fsdp_tp_cp', {}),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in (
+        *(('video', rules, {'exchange': exchange}) for rules, exchange in SLOW),
+        *(('video', 'fsdp_cp', {'remat': remat}) for remat in SAVING),
+        *(('audio', rules, {}) for rules in ('fsdp', 'fsdp_tp_cp')),
+        ('autoencoder', 'fsdp', {}),
+      )
+    ),
+  ],
+)
+def test_sharded_steps_are_the_unsharded_ones(kind, rules, how):
+  model, objective, inputs, batch, cut = MODELS[kind]
+  start, expected = truth(kind)
+  found, params = sharded_steps(model(**how), objective, start, batch(), inputs(), rules)
+  assert named_leaves(params)[cut].is_fully_replicated == (rules == 'single')
   same(expected, found)
 
 
