@@ -13,6 +13,7 @@ from mgjax.flow.distillation.adversarial import (
   make_adversarial,
   make_discriminator_objective,
 )
+from tests.flow.distillation.players import play, shift
 from tests.flow.distillation.test_few_steps import ROWS, SHAPE, batch, model
 
 EPS = np.finfo(np.float32).eps
@@ -108,57 +109,29 @@ def test_one_step_learns_mean_and_deviation_of_data():
   """Against D(x) = a x - b x^2; the student makes m + d noise of what is N(1.5, .4^2)."""
   settings = Adversarial(**FIELDS | {'steps': (1,)}, penalty=0.3, mismatch=0.0)
   learn, follow = make_adversarial(settings), make_discriminator_objective(settings)
-  rates = (
-    optax.adam(optax.cosine_decay_schedule(1e-2, 3000), b1=0.0, b2=0.99),
-    optax.adam(2e-2, b1=0.0, b2=0.99),
-  )
-
-  def shift(params):
-    return lambda x, time, given, drop: params[0] + (params[1] - 1) * x
 
   def parabola(params):
     return lambda x, time, given, drop: params[0] * x - params[1] * x**2
 
-  def step(carry, key):
-    (student, against), moments = carry
+  def losses(student, against, key):
     data_key, key = jax.random.split(key)
     rows = {'latents': 1.5 + 0.4 * jax.random.normal(data_key, (256, 1))}
 
-    def loss(params):
-      judge = Critic(parabola(against), ACTIVE)
-      value, _, made = learn(shift(params), rows, key, judge)
+    def mine(params):
+      value, _, made = learn(shift(params), rows, key, Critic(parabola(against), ACTIVE))
       return value, made
 
-    gradient, made = jax.grad(loss, has_aux=True)(student)
-    other = jax.grad(lambda params: follow(parabola(params), rows, made, key)[0])(against)
-    moved = [
-      rate.update(by, state)
-      for rate, by, state in zip(rates, (gradient, other), moments, strict=True)
-    ]
-    players = tuple(
-      optax.apply_updates(params, updates)
-      for params, (updates, _) in zip((student, against), moved, strict=True)
-    )
-    return (players, tuple(state for _, state in moved)), None
+    return mine, lambda params, made: follow(parabola(params), rows, made, key)[0]
 
-  begun = jnp.array([0.0, 1.0]), jnp.zeros(2)
-  moments = tuple(rate.init(params) for rate, params in zip(rates, begun, strict=True))
-  keys = jax.random.split(jax.random.key(2), 3000)
-  ((student, _), _), _ = jax.jit(lambda: jax.lax.scan(step, (begun, moments), keys))()
+  rates = (
+    optax.adam(optax.cosine_decay_schedule(1e-2, 3000), b1=0.0, b2=0.99),
+    optax.adam(2e-2, b1=0.0, b2=0.99),
+  )
+  student, _ = play(losses, ((0.0, 1.0), (0.0, 0.0)), rates, 3000)
   # Adam's noise at a rate of 1e-2, falling; the student began 1.5 and .6 away. A sign of d is none.
   np.testing.assert_allclose(np.abs(student), (1.5, 0.4), atol=0.1)
 
 
-@pytest.mark.parametrize(
-  ('changes', 'said'),
-  [
-    ({'steps': ()}, r'expected each number once'),
-    ({'steps': (2, 2)}, r'expected each number once'),
-    ({'penalty': -1.0}, 'penalty'),
-  ],
-)
-def test_what_cannot_be_learnt_is_refused(changes, said):
-  with pytest.raises(ConfigError, match=said):
-    Adversarial(**FIELDS | changes)
-  with pytest.raises(ConfigError, match='2 steps of a model that learnt to take 1, 4; take one'):
-    SETTINGS.grid(2)
+def test_a_penalty_is_no_less_than_zero():
+  with pytest.raises(ConfigError, match='penalty'):
+    Adversarial(**FIELDS, penalty=-1.0)

@@ -15,6 +15,7 @@ from mgjax.flow.distillation.distribution_matching import (
   make_matching_validation,
 )
 from mgjax.flow.times import uniform
+from tests.flow.distillation.players import play, shift
 from tests.flow.distillation.test_few_steps import ROWS, SHAPE, batch, model, velocity
 
 EPS = np.finfo(np.float32).eps
@@ -141,40 +142,21 @@ def test_one_step_learns_mean_and_deviation_of_a_teacher():
 
     return predict
 
-  def shift(params):
-    return lambda x, time, given, drop: params[0] + (params[1] - 1) * x
-
   rows = {'latents': jnp.zeros((64, 1))}
   options = {'sample_time': times}
   learn = make_distribution_matching(matching, lambda frozen: normal(*frozen), **options)
   follow, wanted = make_critic_objective(**options), (1.5, 0.4)
-  rates = optax.adam(optax.cosine_decay_schedule(1e-2, 2000), b1=0.0), optax.adam(2e-2, b1=0.0)
 
-  def step(carry, key):
-    (student, critic), moments = carry
-
-    def loss(params):
+  def losses(student, critic, key):
+    def mine(params):
       judge = Critic(normal(*critic), ACTIVE)
       value, _, made = learn(shift(params), rows, key, judge, teacher=wanted)
       return value, made
 
-    gradient, made = jax.grad(loss, has_aux=True)(student)
-    against = jax.grad(lambda params: follow(normal(*params), rows, made, key)[0])(critic)
-    both = []
-    for rate, state, *pair in zip(
-      rates, moments, (gradient, against), (student, critic), strict=True
-    ):
-      both.append(rate.update(pair[0], state))
-    players = tuple(
-      optax.apply_updates(params, updates)
-      for params, (updates, _) in zip((student, critic), both, strict=True)
-    )
-    return (players, tuple(state for _, state in both)), None
+    return mine, lambda params, made: follow(normal(*params), rows, made, key)[0]
 
-  begun = (jnp.array([0.0, 1.0]),) * 2
-  moments = tuple(rate.init(params) for rate, params in zip(rates, begun, strict=True))
-  keys = jax.random.split(jax.random.key(2), 2000)
-  ((student, critic), _), _ = jax.jit(lambda: jax.lax.scan(step, (begun, moments), keys))()
+  rates = optax.adam(optax.cosine_decay_schedule(1e-2, 2000), b1=0.0), optax.adam(2e-2, b1=0.0)
+  student, critic = play(losses, ((0.0, 1.0), (0.0, 1.0)), rates, 2000)
   # Noise of Adam at the critic's rate; the student began 1.5 and .6 away.
   np.testing.assert_allclose(student, wanted, atol=0.1)
   np.testing.assert_allclose(critic, wanted, atol=0.2)
