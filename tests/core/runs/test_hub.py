@@ -76,6 +76,14 @@ def publish(there, files=FILES, **changes):
   return f'{NAME}@{commit}#{hashlib.sha256(data).hexdigest()}'
 
 
+def written(folder, files=FILES):
+  """Writes files below a folder; returns where each is."""
+  for name, data in files.items():
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+  return {name: folder / name for name in files}
+
+
 def read(folder):
   files = (path for path in folder.rglob('*') if path.is_file() and path.name != LIST)
   return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
@@ -84,11 +92,7 @@ def read(folder):
 @pytest.mark.filterwarnings('ignore:Use .content')  # in its client
 def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(server, tmp_path):
   folder, sent = tmp_path / 'pulled', {'a/notes.txt': b'x', **FILES}
-  place = tmp_path / 'sent'
-  for name, data in sent.items():
-    (place / name).parent.mkdir(parents=True, exist_ok=True)
-    (place / name).write_bytes(data)
-  name = published.push({each: place / each for each in sent}, 'hf://me/other@trial')
+  name = published.push(written(tmp_path / 'sent', sent), 'hf://me/other@trial')
   assert published.pull('hf://me/other@trial', folder) == name
   assert read(folder) == sent == read(find_run(pathlib.Path(str(name))))
   with pytest.raises(ConfigError, match='is there already; give a new folder'):

@@ -1,7 +1,6 @@
 """Runs at URLs: the same bytes come back, a push that was cut is not read, faults are told."""
 
 import hashlib
-import json
 import pathlib
 import sys
 
@@ -20,7 +19,7 @@ from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.weights import export_weights
 from tests import binaries
-from tests.core.runs.test_hub import FILES, REFUSED, listing, read
+from tests.core.runs.test_hub import FILES, REFUSED, listing, read, written
 
 URL = 'memory://bucket/run'
 
@@ -39,13 +38,6 @@ def publish(files=FILES, url=URL, **changes):
   there, root = fsspec.core.url_to_fs(url, auto_mkdir=True)
   for file, data in ({LIST: listing(files, **changes)} | files).items():
     there.pipe_file(f'{root}/{file}', data)
-
-
-def written(folder, files=FILES):
-  for name, data in files.items():
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(data)
-  return {name: folder / name for name in files}
 
 
 def failing(monkeypatch, method, at, error):
@@ -92,13 +84,6 @@ def test_a_configuration_fixes_the_runs_that_it_names_and_no_other_url(tmp_path)
     'a': Source(fixed, 'text/b'), 'c': Source('runs/a', 'd'), '': Source(fixed, '')
   }  # fmt: skip
   assert parse_sources('hf://me/tiny') == {'': Source('hf://me/tiny', '')}
-
-  def stop(config, workdir):
-    raise ConfigError('far enough')
-
-  with pytest.raises(ConfigError, match='far enough'):
-    train(load_config('digits/autoencoder', {'start_from': URL}), tmp_path / 'run', stop)
-  assert json.loads((tmp_path / 'run/config.json').read_text())['start_from'] == fixed
 
 
 @pytest.mark.parametrize(('more', 'changes', 'message'), REFUSED)
