@@ -20,7 +20,6 @@ from mgjax.core.settings import Checked, Count, Positive, Range
 from mgjax.core.tables import csv_text
 from mgjax.core.typing import Float, UInt8
 from mgjax.data.ingest.entries import SOURCE, TASK, Entry, Rejected, list_entries
-from mgjax.media.containers import LIMITS, Limits
 from mgjax.media.transcode import write_frames
 from mgjax.media.video import probe, stream_frames
 from mgjax.runtime.progress import track
@@ -60,7 +59,6 @@ def mark_clips(
   output: str | os.PathLike[str],
   segmenter: Segmenter,
   settings: MarkSettings = MarkSettings(),
-  limits: Limits = LIMITS,
 ) -> Marked:
   """Writes marked clips, and the manifest of pairs that `configs/clips/editing.py` trains on.
 
@@ -83,7 +81,7 @@ def mark_clips(
     path = output / f'{index:06d}_{prompt_hash(instruction)}.mp4'
     try:
       if not path.exists():
-        _mark(entry, path, COLOURS[colour], segmenter, settings, limits)
+        _mark(entry, path, COLOURS[colour], segmenter, settings)
     except ConfigError:
       raise
     except MgjaxError as error:
@@ -122,10 +120,9 @@ def _mark(
   colour: tuple[int, int, int],
   segmenter: Segmenter,
   settings: MarkSettings,
-  limits: Limits,
 ) -> None:
   timed = []
-  for frame in stream_frames(entry.path, limits=limits):
+  for frame in stream_frames(entry.path):
     timed.append(frame)
     if len(timed) > settings.frames:
       raise DataError(f'has over {settings.frames} frames; cut it, or raise the limit of frames')
@@ -141,7 +138,7 @@ def _mark(
       layer = settings.opacity * mask[..., None]
       yield start, end, np.rint(frame + layer * (np.float32(colour) - frame)).astype(np.uint8)
 
-  rate = probe(entry.path, limits).fps or 1.0
+  rate = probe(entry.path).fps or 1.0
   write_frames(path, marked(), fps=rate, crf=settings.crf, sound_of=entry.path)
 
 

@@ -129,19 +129,18 @@ def check_covers(height: float, width: float, shapes: Mapping[str, Shape]) -> No
     raise refusals[0]
 
 
-def rows_for(shape: Shape, like: Shape, rows: int, multiple: int = 1,
-             compression: tuple[int, int, int] = (8, 8, 8)) -> int:  # fmt: skip
+def rows_for(shape: Shape, like: Shape, rows: int, multiple: int = 1) -> int:
   """Returns the batch size with which a bucket has about as many latent places as another.
+
+  A place is 8 frames of 8 x 8 pixels.
 
   Args:
     rows: batch size of the bucket `like`.
     multiple: of which the result is one, at least once: over so many devices rows are divided.
-    compression: of the autoencoder (t, h, w).
   """
-  wanted = rows * _places(like, compression) / _places(shape, compression)
+  wanted = rows * _places(like) / _places(shape)
   return max(1, round(wanted / multiple)) * multiple
 
 
-def _places(shape: Shape, compression: tuple[int, int, int]) -> int:
-  frames, height, width = compression
-  return -(-shape.frames // frames) * (shape.height // height) * (shape.width // width)
+def _places(shape: Shape) -> int:
+  return -(-shape.frames // 8) * (shape.height // 8) * (shape.width // 8)

@@ -18,6 +18,7 @@ _LEAST = 256  # pixels of the longer side, below which a player shows a stamp
 _TILE = 192  # pixels of a video's longer side in an animation, at most
 _PIXELS = 100_000_000  # of all frames of an animation, which are held at once
 _GAP = 4
+_COLUMNS = 4  # of an animation
 _TITLE = 12  # pixels of the title's letters
 _LINE = _TITLE + _GAP
 _LINES = 5  # of a title, at most
@@ -75,8 +76,6 @@ def write_animation(
   videos: Sequence[Video],
   titles: Sequence[str],
   fps: float | Sequence[float],
-  *,
-  columns: int = 4,
 ) -> None:
   """Writes a WebP in which all videos, of any sizes, play at once, each below its title, for ever.
 
@@ -90,7 +89,7 @@ def write_animation(
   seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))
   tiles = [draw_frame(video[0], _TILE, _TILE) for video in videos]
   width, height = (max(frame.size[axis] for frame in tiles) + _GAP for axis in (0, 1))
-  columns = min(columns, len(videos))
+  columns = min(_COLUMNS, len(videos))
   rows = -(-len(videos) // columns)
   lines = [wrap_title(each, size=_TITLE, width=width - _GAP, most=_LINES) for each in titles]
   head = _LINE * max(map(len, lines)) + 2 * _GAP

@@ -263,25 +263,20 @@ def seeds_needed(spread: float, margin: float) -> int | None:
   return None
 
 
-def error_rate(
-  scores: Sequence[float] | np.ndarray,
-  margin: float,
-  seeds: int = 3,
-  comparisons: int = COMPARISONS,
-) -> float:
+def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
   """Returns in how many comparisons an arm differs from itself, in either direction.
 
-  Each sets `seeds` of the arm's runs beside as many others of them, drawn anew.
+  Each sets three of the arm's runs beside as many others of them, drawn anew.
   """
-  if len(scores) < 2 * seeds:
-    raise ConfigError(f'{len(scores)} runs; two times {seeds} are wanted, and no run twice')
+  if len(scores) < 6:
+    raise ConfigError(f'{len(scores)} runs; two times 3 are wanted, and no run twice')
   generator, wrong = np.random.default_rng(0), 0
-  for _ in range(comparisons):
-    drawn = generator.permutation(np.asarray(scores, float))[: 2 * seeds].reshape(2, seeds)
+  for _ in range(COMPARISONS):
+    drawn = generator.permutation(np.asarray(scores, float))[:6].reshape(2, 3)
     one, other = (dict(enumerate(each.tolist())) for each in drawn)
     found = compare_numbers(one, other, _CONFIDENCE).interval
     wrong += (found.low > 0 or found.high < 0) and abs(found.value) >= margin
-  return wrong / comparisons
+  return wrong / COMPARISONS
 
 
 def _error_of(config: Mapping[str, Any], folder: pathlib.Path) -> str:

@@ -11,30 +11,25 @@ from mgjax.evaluation.human.study import read_study, videos_of
 from mgjax.evaluation.human.votes import TIE, read_votes
 
 
-def write_preferences(
-  study: str | os.PathLike[str], out: str | os.PathLike[str], question: str = ''
-) -> int:
+def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
   """Writes a row for each pair of videos of which more raters prefer one, and returns how many.
 
-  Pairs whose winner is known beforehand (gold) are left out, and so are ties. `launch.data pairs`
-  makes training data of the rows (`mgjax.workflows.preferences`).
+  They prefer it by the study's first question. Pairs whose winner is known beforehand (gold) are
+  left out, and so are ties. `launch.data pairs` makes training data of the rows
+  (`mgjax.workflows.preferences`).
 
   Args:
     study: the folder of `launch.serve votes`.
     out: a .jsonl; paths of videos in it are absolute.
-    question: by which one is chosen; by default the study's first.
 
   Raises:
-    ConfigError: `out` has another ending, or the study does not ask this.
+    ConfigError: `out` has another ending.
     DataError: there is no study, or no pair has a winner.
   """
   out, made = pathlib.Path(out), read_study(study)
-  asked = [each.name for each in made.questions]
-  question = question or asked[0]
-  if out.suffix != '.jsonl' or question not in asked:
-    raise ConfigError(
-      f'--out={out} of the question {question!r}; expected a .jsonl, of {" or ".join(asked)}'
-    )
+  if out.suffix != '.jsonl':
+    raise ConfigError(f'--out={out}; expected a .jsonl')
+  question = made.questions[0].name
   counts: dict[tuple[int, frozenset[str]], collections.Counter] = {}
   for vote in read_votes(study):
     if vote.question == question and not vote.gold and vote.winner not in (None, TIE):

@@ -91,7 +91,6 @@ def at_seams(
   clips: Iterable[tuple[Any, Iterable[int]]],
   frames: int = IN_SECOND_DIFFERENCE,
   reach: int = REACH,
-  seed: int = 0,
 ) -> SeamRatio:
   """Compares a measure of frames at the seams of windows with what it is near them.
 
@@ -119,7 +118,7 @@ def at_seams(
     raise DataError('there is no seam with values at it and near it; name first frames of windows')
   parts = np.concatenate(units) if len(units) > 1 else next(pairs for pairs in found if len(pairs))
   at, near, count = parts.sum(0)
-  weights = np.random.default_rng(seed).multinomial(
+  weights = np.random.default_rng(0).multinomial(
     len(parts), np.full(len(parts), 1 / len(parts)), size=_RESAMPLES
   )
   drawn = _ratio(*(weights @ parts[:, :2]).T)
@@ -128,9 +127,7 @@ def at_seams(
   return SeamRatio(ratio, float(low), float(high), at / count, near / count, sum(map(len, found)))
 
 
-def spatial_seams(
-  video: Video, rows: Iterable[int], columns: Iterable[int], reach: int = REACH
-) -> SeamRatio:
+def spatial_seams(video: Video, rows: Iterable[int], columns: Iterable[int]) -> SeamRatio:
   """Compares mean |second difference| of pixels across the borders of tiles with that near them.
 
   As `at_seams` with rows and columns in place of frames: the first ones of tiles but the first, and
@@ -146,7 +143,7 @@ def spatial_seams(
       sums[axis] = sums[axis] + across.mean((1 - axis, 2))
   if not np.ndim(sums[0]):
     raise DataError('there is no frame to look for seams in')
-  return at_seams(zip(sums, (rows, columns), strict=True), IN_SECOND_DIFFERENCE, reach)
+  return at_seams(zip(sums, (rows, columns), strict=True))
 
 
 def _pairs(

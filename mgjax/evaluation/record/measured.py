@@ -194,7 +194,6 @@ def pooled_metric(
   statistic: Callable[[Int[np.ndarray, '_']], float],
   label: str = '',
   better: int = 0,
-  seed: int = 0,
   **options: Any,
 ) -> Metric:
   """Returns a number that is of all samples together and no mean of theirs.
@@ -205,7 +204,7 @@ def pooled_metric(
   count = len(each)
   number, low, high = float(statistic(np.arange(count))), math.nan, math.nan
   if count > 1 and math.isfinite(number):
-    shares = draw_shares(np.random.default_rng(seed), _RESAMPLES, count)
+    shares = draw_shares(np.random.default_rng(0), _RESAMPLES, count)
     times = np.rint(shares * count).astype(int)
     drawn = np.array([statistic(np.repeat(np.arange(count), row)) for row in times])
     low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975]).tolist()

@@ -63,16 +63,14 @@ def _upright(path: File, image: Image.Image, side: int, limits: Limits) -> Frame
   return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
 
 
-def sample_frames(
-  path: File, rate: float, side: int = SIDE, limits: Limits = LIMITS
-) -> Iterator[tuple[float, Frame]]:
+def sample_frames(path: File, rate: float) -> Iterator[tuple[float, Frame]]:
   """Yields `rate` frames of each second of a video, with the times at which they are shown.
 
   The first is in the middle of its part of the first second. A video that ends before gives its
-  first frame. The shorter side is shrunk to `side` pixels if it is longer.
+  first frame. The shorter side is shrunk to `SIDE` pixels if it is longer.
   Raises DataError if the file cannot be used.
   """
-  frames = stream_frames(path, side, limits)
+  frames = stream_frames(path, SIDE)
   first = next(frames)
   count = 0
   for start, end, frame in itertools.chain([first], frames):

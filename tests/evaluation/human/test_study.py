@@ -161,7 +161,7 @@ def test_votes_become_pairs_to_learn_from(folder, tmp_path):
   videos = {name: videos_of(folder / name) for name in 'ab'}
   chosen, rejected = (str(videos[name][0].resolve()) for name in 'ab')
   assert row == {'prompt': study.prompts[0]['prompt'], 'chosen': chosen, 'rejected': rejected}
-  with pytest.raises(ConfigError, match=r'expected a \.jsonl, of overall'):
+  with pytest.raises(ConfigError, match=r'expected a \.jsonl'):
     write_preferences(folder / 'votes', tmp_path / 'pairs.csv')
   (folder / 'votes' / 'votes.jsonl').unlink()
   append_votes(folder / 'votes' / 'votes.jsonl', [vote(8, 2, 'ann', 'tie')])

@@ -92,15 +92,13 @@ class IdentityJudge(Checked):
     return abs(pose.turn) <= self.turns + turn and abs(pose.weight) <= self.weights + weight
 
 
-def candidates_for(
-  identity: int, seed: int = 0, count: int = CANDIDATES, split: str = 'test'
-) -> tuple[int, ...]:
+def candidates_for(identity: int, seed: int = 0, count: int = CANDIDATES) -> tuple[int, ...]:
   """Returns `count` identities of one digit, this one first. Raises ConfigError if too few."""
   digit = image_of(identity)[1]
-  others = [other for other in identities_of(split, digit) if other != identity]
+  others = [other for other in identities_of('test', digit) if other != identity]
   if len(others) < count - 1:
     raise ConfigError(
-      f'{count} candidates are asked for, {split!r} has {len(others)} other images of {digit}'
+      f"{count} candidates are asked for, 'test' has {len(others)} other images of {digit}"
     )
   chosen = np.random.default_rng((seed, identity)).choice(others, count - 1, replace=False)
   return identity, *chosen.tolist()

@@ -29,9 +29,7 @@ def read_texture(video: UInt8[np.ndarray, 't h w 3']) -> str:
   return _texture(*_waves(video))
 
 
-def texture_phase(
-  video: UInt8[np.ndarray, 't h w 3'], corners: Float[np.ndarray, 't 2'] | None = None
-) -> float:
+def texture_phase(video: UInt8[np.ndarray, 't h w 3']) -> float:
   """Returns how much the phase of the texture, seen from the digit, jumps from frame to frame.
 
   A digit with sharp edges moves by whole pixels of 64, and its texture with it. So the wave w of
@@ -41,22 +39,16 @@ def texture_phase(
     sum_t |w_t+1 - w_t| / sum_t (|w_t+1| + |w_t|)
 
   inside the digit of both frames: 0 where the phase stays, .5 where it is drawn anew in each frame,
-  1 where it turns each time. NaN where no texture can be read, and of one frame.
-
-  `corners` are (y, x) of the digit's upper left corner, frame by frame in pixels, the first two
-  columns of 'geometry'; by default found from where the digit's light is, which may err by a pixel
-  in noise or where the phase jumps.
+  1 where it turns each time. NaN where no texture can be read, and of one frame. The corner is
+  found from where the digit's light is, which may err by a pixel in noise or where the phase jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)
   if not texture or len(video) < 2:
     return float('nan')
   places = np.indices(mean.shape[1:], np.float64)
-  if corners is None:
-    light = mean * inside
-    found = np.einsum('thw,ahw->ta', light, places) / light.sum((1, 2))[:, None].clip(1e-6)
-  else:
-    found = np.asarray(corners) * (FINE / min(video.shape[1:3]))
+  light = mean * inside
+  found = np.einsum('thw,ahw->ta', light, places) / light.sum((1, 2))[:, None].clip(1e-6)
   moves = np.rint(found - found[0]).astype(int)
   # Every frame is moved back to where the digit was in the first, where signs are alike.
   wave, within = (

@@ -103,7 +103,7 @@ def random_phase(source, scene, seed):
 def test_the_phase_of_a_texture_stays_with_the_digit(side, background):
   source = Digits(
     textures=TEXTURED, size=(side, side), background=background, length=5, split='test',
-    motions=tuple(MOTIONS), captions='all', extras=('geometry',),
+    motions=tuple(MOTIONS), captions='all',
   )  # fmt: skip
   steady, drawn, turning = [], [], []
   for index in range(len(source)):
@@ -114,14 +114,12 @@ def test_the_phase_of_a_texture_stays_with_the_digit(side, background):
       other = (1 - scene.parity[0], scene.parity[1])
     turned = sample['video'].copy()
     turned[1::2] = source.show(dataclasses.replace(scene, parity=other))['video'][1::2]
-    for corners in (None, sample['geometry'][:, :2]):
-      steady.append(texture_phase(sample['video'], corners))
-      drawn.append(texture_phase(random_phase(source, scene, index), corners))
-      turning.append(texture_phase(turned, corners))
+    steady.append(texture_phase(sample['video']))
+    drawn.append(texture_phase(random_phase(source, scene, index)))
+    turning.append(texture_phase(turned))
   assert max(steady) < 0.02
   assert np.mean(drawn) == pytest.approx(0.5, abs=0.18)  # 5 clips of 15 steps: a deviation is .058
-  assert min(turning[1::2]) > 0.98  # of corners that are known
-  assert np.mean(turning[::2]) > 0.9
+  assert np.mean(turning) > 0.9
 
 
 def test_the_phase_survives_noise_and_needs_a_texture():
