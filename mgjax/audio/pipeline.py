@@ -197,9 +197,10 @@ class AudioPipeline(FlowPipeline):
     sounds = np.stack(made).reshape(len(prompts), candidates, *made[0].shape)
     if scorer is None:
       return sounds[:, 0]
+    each = [None] * len(prompts) if motions is None else motions
     places = [
-      best_of(few, self.rate, scorer, caption=prompt, motion=_row(motions, row))[0]
-      for row, (prompt, few) in enumerate(zip(prompts, sounds, strict=True))
+      best_of(few, self.rate, scorer, caption=prompt, motion=motion)[0]
+      for prompt, few, motion in zip(prompts, sounds, each, strict=True)
     ]
     return sounds[np.arange(len(prompts)), places]
 
@@ -360,10 +361,6 @@ def _only(prompts: Sequence[str] | str) -> str:
   if len(prompts) != 1:
     raise ConfigError(f'{len(prompts)} prompts; a sound of any length has one')
   return prompts[0]
-
-
-def _row(array: np.ndarray | None, row: int) -> np.ndarray | None:
-  return None if array is None else array[row]
 
 
 def _checked(latents: Array) -> np.ndarray:

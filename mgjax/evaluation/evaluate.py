@@ -198,16 +198,21 @@ def evaluate_autoencoder(
   With `judged` the judge of the run's world reads `samples` clips of each of its groups instead.
   """
   config, codec = read_config(workdir), load_codec(workdir)
+  data = data_settings(fields_of(config, 'data'))
+  _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   if judged:
-    return _evaluate_judged(workdir, config, codec, samples)
+    judge = judge_of_data(data, longest.frames, longest.size)
+    found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
+    return write_findings(
+      workdir, 'judged', found, about,
+      name='evaluation/judged.json', page='evaluation/judged.html',
+    )  # fmt: skip
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
   weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
   if perceptual or weights.is_file():
     perceive = make_perceive(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     about['perceptual'] = {'path': os.fspath(weights), 'sha256': digest}
-  data = data_settings(fields_of(config, 'data'))
-  _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   videos, about['settings'] = sample_clips(
     data, longest, samples, clips=clips, frames=frames, size=size
   )
@@ -220,17 +225,6 @@ def evaluate_autoencoder(
   wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
   show = clips_of(wide, config.data.fps)
   return write_findings(workdir, 'autoencoder', found, about, pictures, show, name=RECONSTRUCTION)
-
-
-def _evaluate_judged(workdir: pathlib.Path, config: Any, codec: Any, samples: int) -> Findings:
-  data = data_settings(fields_of(config, 'data'))
-  _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
-  judge = judge_of_data(data, longest.frames, longest.size)
-  found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
-  return write_findings(
-    workdir, 'judged', found, about,
-    name='evaluation/judged.json', page='evaluation/judged.html',
-  )  # fmt: skip
 
 
 def evaluate_codec(

@@ -118,7 +118,9 @@ def _run(
   count = 0
   while True:
     # The oldest first: a frame hears its windows in order, and no more than needed are begun.
-    ready = [window for window in active if window.is_ready()][: count or rows]
+    # Ready is a window whose frames are all past what it has said already.
+    ready = [each for each in active if all(f.stage == each.stage for f in each.frames)]
+    ready = ready[: count or rows]
     while len(ready) < (count or rows) and (window := clip.begin()):
       active.append(window)
       ready.append(window)
@@ -170,10 +172,6 @@ class _Window:
   frames: list[_Frame]
   weights: Float[np.ndarray, ' t']
   stage: int = 0
-
-  def is_ready(self) -> bool:
-    """Says whether all frames are past what this window has said already."""
-    return all(frame.stage == self.stage for frame in self.frames)
 
   def advance(self, velocity: np.ndarray, stage: _Stage) -> None:
     """Tells the frames what this window says of them."""

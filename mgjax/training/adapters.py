@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -71,6 +71,12 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     if spec.check is not None:
       spec.check(notes)
 
+  def show(adapters: Tree, directory: pathlib.Path) -> pathlib.Path:
+    """Shows samples, and in 'before' those of the model without adapters at the same noise."""
+    assert spec.show is not None
+    spec.show(dequantised(base), directory / 'before')
+    return spec.show(merged(adapters), directory)
+
   return dataclasses.replace(
     spec,
     init=functools.partial(lora.init, lora=settings, boxed=boxed),
@@ -81,17 +87,5 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     notes=lambda adapters: (
       (spec.notes(lambda: merged(adapters())) if spec.notes else {}) | {BASE: identity}
     ),
-    show=spec.show and functools.partial(_show, spec.show, base, merged),
+    show=spec.show and show,
   )
-
-
-def _show(
-  show: Callable[[Tree, pathlib.Path], pathlib.Path],
-  base: Tree,
-  merged: Callable[[Tree], Tree],
-  adapters: Tree,
-  directory: pathlib.Path,
-) -> pathlib.Path:
-  """Shows samples, and in 'before' those of the model without adapters at the same noise."""
-  show(dequantised(base), directory / 'before')
-  return show(merged(adapters), directory)

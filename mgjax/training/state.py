@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import parameter_shardings, replicated
@@ -95,12 +95,8 @@ def _abstract_model(
     transform_non_params=lambda _: replicated(mesh),
     is_leaf=is_masked,
   )
-  place = functools.partial(jax.tree.map, _placed)
+  place = functools.partial(jax.tree.map, lambda leaf, sharding: leaf.update(sharding=sharding))
   return place(params, shardings), place(opt_state, moments)
-
-
-def _placed(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def shardings_of(tree: Tree) -> Tree:

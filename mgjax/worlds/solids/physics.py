@@ -220,7 +220,8 @@ def simulate(solids: tuple[Solid, ...]) -> History:
     together = meetings[pair][0] if pair else math.inf
     time = min(own[alone], together)
     if time == math.inf:
-      return History(tuple(_track(body) for body in bodies), tuple(contacts))
+      tracks = (Track(*map(np.array, zip(*body.segments, strict=True))) for body in bodies)
+      return History(tuple(tracks), tuple(contacts))
     changed = (alone,) if own[alone] <= together else pair
     for each in changed:
       bodies[each].advance(time)
@@ -237,10 +238,6 @@ def simulate(solids: tuple[Solid, ...]) -> History:
       if set(pair) & set(changed):
         meetings[pair] = _next_meeting(*(bodies[each] for each in pair))
   raise CannotBeToldError(f'{met} meetings in {len(contacts)} contacts and no end')
-
-
-def _track(body: _Body) -> Track:
-  return Track(*(np.array(column) for column in zip(*body.segments, strict=True)))
 
 
 def _impact(bodies: list[_Body], pair: tuple[int, int], normal: complex | None) -> Contact:
