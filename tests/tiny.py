@@ -96,6 +96,16 @@ def dotted(changes):
   return {key.replace('__', '.'): value for key, value in changes.items()}
 
 
+def resumed(config, folder: pathlib.Path, *stops: int):
+  """Trains, whole/, and the same with stops, stopped/: held to be one; returns the last state."""
+  whole = train(config, folder / 'whole')
+  for stop in stops:
+    train(config, folder / 'stopped', stop_at=stop)
+  assert same_state(train(config, folder / 'stopped'), whole)
+  assert losses(folder / 'stopped') == losses(folder / 'whole')
+  return whole
+
+
 def bits(state):
   """Every leaf of a state as bytes, by name."""
   return {name: np.asarray(leaf).tobytes() for name, leaf in named_leaves(state).items()}

@@ -257,9 +257,7 @@ def test_reconstructions_need_latents(tiny_upsampler_runs, tmp_path):
 @pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_the_same_degraded_clips(tiny_upsampler_runs, tmp_path):
   config = tiny_upsampler.upsampler(tiny_upsampler_runs, latents=False, pairs__variants=3)
-  whole = mgjax.train(config, tmp_path / 'whole')
-  mgjax.train(config, tmp_path / 'stopped', stop_at=3)
-  assert tiny.same_state(mgjax.train(config, tmp_path / 'stopped'), whole)
+  tiny.resumed(config, tmp_path, 3)
   assert (tmp_path / 'whole' / 'degraded.png').exists()
   other = config.copy_and_resolve_references()
   other.seed = 1

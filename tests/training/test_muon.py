@@ -147,9 +147,7 @@ def test_a_run_goes_on_from_adams_weights_and_resumes_bit_by_bit(tiny_runs, tmp_
     start_from=str(tiny_runs / 'video'),
   )  # fmt: skip
   del config.buckets.image  # one program less to compile
-  whole = train(config, tmp_path / 'whole')
-  train(config, tmp_path / 'stopped', stop_at=1)
-  tiny.same_state(train(config, tmp_path / 'stopped'), whole)
+  whole = tiny.resumed(config, tmp_path, 1)
   names = [name for name in named_leaves(whole.params) if 'layer' in name and 'kernel' in name]
   moments = ' '.join(named_leaves(whole.opt_state))
   trained = [name for name in names if 'query' not in name or 'text' in name]

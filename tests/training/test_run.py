@@ -60,18 +60,6 @@ def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, 
     make_spec(config, tmp_path)
 
 
-@pytest.mark.slow
-def test_the_autoencoder_resumes_bit_by_bit_too(tiny_runs, tmp_path):
-  train(tiny.autoencoder(), tmp_path, stop_at=5)
-  state = train(tiny.autoencoder(), tmp_path)
-  tiny.same_state(state, tiny.final_state(tiny_runs / 'autoencoder'))
-  first, second = (
-    json.loads((path / 'metrics.jsonl').read_text().splitlines()[-1])
-    for path in (tmp_path, tiny_runs / 'autoencoder')
-  )
-  assert first == second  # the last line is the validation's: fixed samples, fixed noise
-
-
 def test_a_finished_run_does_nothing_more(tiny_runs):
   workdir = tiny_runs / 'video'
   before = {path: path.stat().st_mtime_ns for path in (workdir / 'checkpoints').rglob('*')}
