@@ -89,11 +89,9 @@ def test_gated_videos_are_not_decoded_until_a_threshold_lets_them_through(tmp_pa
   }
 
 
-def test_videos_in_a_bucket_become_records(tmp_path, monkeypatch):
+def test_videos_in_a_bucket_become_records(tmp_path):
   raw = write_raw(tmp_path / 'raw', 3)
-  with object_server() as server:
-    for name, value in server.environment().items():
-      monkeypatch.setenv(name, value)
+  with object_server():
     store = ObjectStore('gs://bucket/raw')
     for path in raw.iterdir():
       store.replace(path.name, path.read_bytes())

@@ -7,8 +7,9 @@ import hashlib
 import http.server
 import json
 import re
-import threading
 import time
+
+from tests.servers import serving
 
 FILE = re.compile(r'/(\w+/[\w-]+)/resolve/([^/]+)/(.*)')
 COMMIT = re.compile(r'/api/models/(\w+/[\w-]+)/commit/([^/]+)')
@@ -115,13 +116,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving():
+def serving_hub():
   """Yields a `Hub` and its address."""
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  server.hub, server.address = Hub(), f'http://127.0.0.1:{server.server_address[1]}'
-  threading.Thread(target=server.serve_forever, daemon=True).start()
-  try:
+  with serving(http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)) as server:
+    server.hub, server.address = Hub(), f'http://127.0.0.1:{server.server_address[1]}'
     yield server.hub, server.address
-  finally:
-    server.shutdown()
-    server.server_close()

@@ -18,7 +18,7 @@ from mgjax.core.runs.find import SHIPPED, find_run
 from mgjax.core.runs.places import LIST
 from mgjax.training.run import train
 from tests import binaries
-from tests.core.runs.hub_server import serving
+from tests.core.runs.hub_server import serving_hub
 
 NAME = 'hf://me/tiny'
 FILES = {
@@ -46,7 +46,7 @@ REFUSED = [
 def server(tmp_path, monkeypatch):
   """A Hub with one run in it, an empty home of its client, which does not sleep between tries."""
   published.fetch.cache_clear()
-  with serving() as (there, address):
+  with serving_hub() as (there, address):
     own = {'ENDPOINT': address, 'HF_HOME': str(tmp_path / 'home'), 'HF_HUB_DISABLE_XET': True}
     own |= {'HF_HUB_CACHE': str(tmp_path / 'home' / 'hub'), 'HF_HUB_DOWNLOAD_TIMEOUT': 1}
     own['DOWNLOAD_CHUNK_SIZE'] = 1000  # what an answer that breaks off has, up to a multiple of it
@@ -213,7 +213,7 @@ def test_weights_that_are_pushed_make_the_same_samples_where_they_are_pulled(tmp
   monkeypatch.setenv('HF_HUB_DISABLE_XET', '1')
   own, pulled = tmp_path / 'own', tmp_path / 'pulled'
   ask = '--prompt=the green digit 3 moves left', '--steps=1'
-  with serving() as (_, address):
+  with serving_hub() as (_, address):
     monkeypatch.setenv('HF_ENDPOINT', address)
     command('weights', 'export', '--workdir=digits/few_steps', '--format=workdir', f'--out={own}')
     command('sample', f'--workdir={own}', *ask, f'--out={own / "samples"}')

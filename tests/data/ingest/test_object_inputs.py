@@ -24,10 +24,8 @@ OBJECTS = {
 
 
 @pytest.fixture(params=['memory', 'gs', 's3'])
-def url(request, monkeypatch):
-  with object_server() as server:
-    for name, value in server.environment().items():
-      monkeypatch.setenv(name, value)
+def url(request):
+  with object_server():
     place = f'{request.param}://bucket/{uuid.uuid4()}/raw'
     store = ObjectStore(place)
     for name, data in OBJECTS.items():

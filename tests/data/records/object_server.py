@@ -10,6 +10,10 @@ import threading
 import urllib.parse
 from xml.sax import saxutils
 
+import pytest
+
+from tests.servers import serving
+
 PAGE = 20  # names in one answer, so that listings have several
 
 
@@ -33,29 +37,21 @@ class ObjectServer(http.server.ThreadingHTTPServer):
     self.forbidden = False
     self.lock = threading.Lock()
 
-  def environment(self) -> dict[str, str]:
-    """Returns the variables that lead clients here."""
-    url = f'http://127.0.0.1:{self.server_port}'
-    return {
+
+@contextlib.contextmanager
+def object_server():
+  """Yields a server that runs in threads of this process, to which variables lead all clients."""
+  with serving(ObjectServer()) as server, pytest.MonkeyPatch.context() as patch:
+    url = f'http://127.0.0.1:{server.server_port}'
+    for name, value in {
       'TENSORSTORE_GCS_HTTP_URL': url,
       'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'token',
       'AWS_ENDPOINT_URL': url,
       'AWS_ACCESS_KEY_ID': 'key',
       'AWS_SECRET_ACCESS_KEY': 'secret',
-    }
-
-
-@contextlib.contextmanager
-def object_server():
-  """Yields a server that runs in threads of this process."""
-  with ObjectServer() as server:
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-      yield server
-    finally:
-      server.shutdown()
-      thread.join()
+    }.items():
+      patch.setenv(name, value)
+    yield server
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

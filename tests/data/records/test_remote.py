@@ -18,10 +18,8 @@ from tests.data.records.record_rows import assert_same_row, make_rows
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server():
   with object_server() as server:
-    for name, value in server.environment().items():
-      monkeypatch.setenv(name, value)
     yield server
 
 

@@ -17,9 +17,7 @@ def server():
 
 
 @pytest.fixture(params=['folder', 'memory', 'file', 'gs', 's3'])
-def place(request, tmp_path, server, monkeypatch):
-  for name, value in server.environment().items():
-    monkeypatch.setenv(name, value)
+def place(request, tmp_path, server):
   name = uuid.uuid4()
   return {
     'folder': str(tmp_path / 'here'),

@@ -3,7 +3,6 @@
 import functools
 import http.server
 import struct
-import threading
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from mgjax.media.provenance.manifest import VARIABLE, check_signing, read_manife
 from mgjax.media.video import read_clip, stream_frames
 from mgjax.media.viewing import write_sheets
 from tests.media.provenance.signing import RATE, configure, film, flip, make_certificate, needs_c2pa
+from tests.servers import serving
 from tests.serving.browser import EXECUTABLE, browser
 
 pytestmark = needs_c2pa
@@ -169,17 +169,12 @@ def test_what_is_no_file_of_a_kind_that_is_signed_is_a_sentence(tmp_path, conten
 def test_a_signed_film_plays_in_chromium(tmp_path, signed):
   (tmp_path / 'page.html').write_text('<video src="film.mp4" muted></video>')
   handler = functools.partial(_Quiet, directory=str(tmp_path))
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server, browser() as window:
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-      page = window.open(f'http://127.0.0.1:{server.server_port}/page.html')
-      page.evaluate('let film = document.querySelector("video"); film.play()')
-      page.wait('film.ended')
-      shown = page.evaluate('[film.videoWidth, film.error, film.webkitAudioDecodedByteCount > 0]')
-    finally:
-      server.shutdown()
-      thread.join()
+  files = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  with serving(files) as server, browser() as window:
+    page = window.open(f'http://127.0.0.1:{server.server_port}/page.html')
+    page.evaluate('let film = document.querySelector("video"); film.play()')
+    page.wait('film.ended')
+    shown = page.evaluate('[film.videoWidth, film.error, film.webkitAudioDecodedByteCount > 0]')
   assert shown == [64, None, True]
 
 
