@@ -1,5 +1,6 @@
 """Progress: lines by time, an honest pace from the first line on, bars that fit a terminal."""
 
+import concurrent.futures
 import io
 import os
 import pty
@@ -7,7 +8,6 @@ import re
 import subprocess
 import sys
 import termios
-import threading
 import time
 
 import jax
@@ -147,18 +147,11 @@ def test_lines_of_the_log_stand_above_the_bar_of_a_terminal():
   termios.tcsetwinsize(theirs, (24, 80))
   process = subprocess.Popen([sys.executable, '-c', PROGRAM], cwd=CHECKOUT, stderr=theirs)
   os.close(theirs)
-  pieces = []
-
-  def read():
-    while data := _read(ours):
-      pieces.append(data)
-
-  thread = threading.Thread(target=read)
-  thread.start()
-  assert process.wait(timeout=120) == 0
-  thread.join()
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    pieces = pool.submit(lambda: list(iter(lambda: _read(ours), b'')))
+    assert process.wait(timeout=120) == 0
   os.close(ours)
-  rows = _screen(b''.join(pieces).decode())
+  rows = _screen(b''.join(pieces.result()).decode())
   at = rows.index('something happened')
   assert rows[at + 1].startswith('validation loss at step 50: 0 0.5, 1 0.5')
   assert rows[at + 2].startswith('100%|') and '| 100/100' in rows[at + 2]

@@ -1,5 +1,6 @@
 """Of several processes in one work directory one writes; the lock of a dead one is taken over."""
 
+import concurrent.futures
 import contextlib
 import os
 import re
@@ -128,31 +129,24 @@ def test_of_many_that_take_over_at_once_one_wins(lock):
       return
     done.wait()
 
-  threads = [threading.Thread(target=take) for _ in range(6)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
+  with concurrent.futures.ThreadPoolExecutor(6) as pool:
+    list(pool.map(lambda _: take(), range(6)))
   assert won == [True]
   assert not os.listdir(lock.parent)
 
 
 def test_the_same_thread_goes_on_and_another_one_is_refused(lock):
-  heard = []
-
   def other():
     with refused(f'process {os.getpid()} '), hold(lock.parent):
       pass
-    heard.append(True)
 
   with hold(lock.parent) as outer:
     with hold(lock.parent / '..' / 'run') as inner:
       assert inner is outer
     assert lock.exists()
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-  assert heard and not lock.exists()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      pool.submit(other).result()
+  assert not lock.exists()
 
 
 def test_who_lost_a_directory_hears_of_it_and_leaves_it_to_the_other(lock):

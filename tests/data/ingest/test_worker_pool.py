@@ -11,7 +11,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -103,21 +102,15 @@ def test_a_process_that_is_killed_while_it_has_nothing_to_do_costs_no_try():
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path('/proc').exists(), reason='reads /proc')
 def test_closing_for_good_ends_a_call_of_another_thread():
-  guarded, errors = Guarded(functools.partial(work, None)), []
-
-  def call():
-    try:
-      guarded('sleep')
-    except InterruptedError as error:
-      errors.append(error)
-
+  guarded = Guarded(functools.partial(work, None))
   process = guarded('good')
-  thread = threading.Thread(target=call)
-  thread.start()
-  time.sleep(0.5)
-  guarded.close(for_good=True)
-  thread.join(20)
-  assert errors and not pathlib.Path(f'/proc/{process}').exists()
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    call = pool.submit(guarded, 'sleep')
+    time.sleep(0.5)
+    guarded.close(for_good=True)
+    with pytest.raises(InterruptedError):
+      call.result(20)
+  assert not pathlib.Path(f'/proc/{process}').exists()
 
 
 def is_alive(process):
