@@ -2,21 +2,46 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mgjax.core.errors import ConfigError
-from mgjax.flow.windows import windows
+from mgjax.flow.windows import Cover, windows
 
-SIZE, OVERLAP = 16, 6
+EPS = float(np.finfo(np.float64).eps)
 
 
-@pytest.mark.parametrize('total', [1, 15, 16, 17, 26, 27, 50, 1000])
-def test_windows_are_of_one_size_and_cover_everything(total):
-  cover = windows(total, SIZE, OVERLAP)
-  assert cover.size == min(SIZE, total)
-  assert cover.starts[0] == 0 and cover.starts[-1] + cover.size == total
-  steps = np.diff(cover.starts)
-  assert (steps > 0).all() and (steps <= SIZE - OVERLAP).all()
-  assert (steps[:-1] == SIZE - OVERLAP).all()
+@st.composite
+def covers(draw):
+  size = draw(st.integers(1, 200))
+  return windows(draw(st.integers(1, 200)), size, draw(st.integers(0, size // 2)))
+
+
+@given(covers())
+def test_tiles_cover_an_axis_from_end_to_end_with_none_to_spare(cover):
+  starts = np.array(cover.starts)
+  assert (starts[0], starts[-1] + cover.size) == (0, cover.length)
+  steps = np.diff(starts)
+  assert (steps[:-1] == cover.size - cover.feather).all()
+  assert ((steps > 0) & (steps <= cover.size - cover.feather)).all()
+
+
+@given(covers())
+def test_windows_are_a_partition_of_unity(cover):
+  windows, total = cover.windows, np.zeros(cover.length)
+  assert windows.shape == (len(cover.starts), cover.size)
+  assert (windows > 0).all()
+  for start, window in zip(cover.starts, windows, strict=True):
+    total[start : start + cover.size] += window
+  # Two, at the last start three, quotients by the same sum, each rounded once, then added.
+  np.testing.assert_allclose(total, 1, atol=4 * EPS)
+
+
+def test_windows_are_linear_ramps_where_two_tiles_meet():
+  left, right = Cover(12, 8, 4).windows
+  ramp = (np.arange(4) + 0.5) / 4
+  np.testing.assert_allclose(left, [*np.ones(4), *ramp[::-1]], atol=EPS)
+  np.testing.assert_allclose(right, [*ramp, *np.ones(4)], atol=EPS)
 
 
 @pytest.mark.parametrize('arguments', [(0, 16, 4), (50, 16, 16), (50, 16, -1), (50, 0, 0)])
