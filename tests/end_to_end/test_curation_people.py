@@ -100,15 +100,14 @@ def test_people_look_at_clips_and_the_command_cuts_what_they_leave(tmp_path):
   }
 
 
+CAPTIONS_ALONE = {'measure__scorers': "('motion',)", 'order': "('duration',)"}
+
+
 def test_a_written_caption_is_in_the_record_and_is_written_once(tmp_path):
   raw, output = tmp_path / 'raw', tmp_path / 'D'
   make_raw(raw, 2)
-  changes = {
-    'measure__scorers': "('motion',)",
-    'order': "('duration',)",
-    'captions__kind': 'rules',
-    'captions__template': 'Film: {caption}',
-  }
+  rules = {'captions__kind': 'rules', 'captions__template': 'Film: {caption}'}
+  changes = CAPTIONS_ALONE | rules
   done = succeeded(curate(raw, output, **changes))
   assert '2 of 2 clips have a caption (rules)' in done.stdout, done.stderr
   (path,) = (output / 'captions').glob('*.jsonl')
@@ -128,13 +127,9 @@ def test_nothing_is_cut_while_an_endpoint_has_yet_to_answer(tmp_path):
     return ['refused'] * ('text 0' in text)
 
   with Server(lambda text: answer, faults) as server:
-    changes = {
-      'measure__scorers': "('motion',)",
-      'order': "('duration',)",
-      'captions__kind': 'endpoint',
-      'captions__endpoint__model': 'tiny',
-      'captions__endpoint__url': server.url,
-    }
+    asked = {'model': 'tiny', 'url': server.url}
+    changes = CAPTIONS_ALONE | {'captions__kind': 'endpoint'}
+    changes |= {f'captions__endpoint__{name}': value for name, value in asked.items()}
     first = succeeded(curate(raw, output, **changes))
     assert 'nothing is cut while 1 clips have no answer of the endpoint' in first.stdout
     assert not (output / 'records').exists()

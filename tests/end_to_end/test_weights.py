@@ -23,7 +23,7 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries
 from tests.oracles import image_autoencoder as oracle
-from tests.tae.test_inflate import tensors_of, vectors, write_folder
+from tests.tae.test_inflate import tensors_of, vectors, write_folder, write_wide
 
 EPS = np.finfo(np.float32).eps
 
@@ -152,11 +152,7 @@ def test_a_file_alone_has_no_statistics_and_says_so(place, tmp_path, caplog):
   with pytest.raises(ConfigError, match='8 channels do not divide into 32 groups'):
     import_weights(tae.get_config(), path, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
-  wide = {
-    key: np.zeros([4 * size if size in (8, 16) else size for size in tensor.shape], np.float32)
-    for key, tensor in tensors_of('plain').items()
-  }
-  save_file(wide, tmp_path / 'wide.safetensors')
+  write_wide(tmp_path / 'wide.safetensors')
   import_weights(tae.get_config(), tmp_path / 'wide.safetensors', tmp_path / 'run')
   assert 'no config.json tells the scale of the latents: taken as mean 0, deviation 1' in (
     caplog.messages

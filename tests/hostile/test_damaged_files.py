@@ -68,18 +68,15 @@ def try_once(kind, source, draw):
     assert peak() - before < 3 * len(data) + MEMORY
 
 
+def draw_often(examples, try_one):
+  """Calls `try_one` so many times, each with a draw of its own."""
+  often = settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
+  often(given(st.data())(lambda data: try_one(Draw(data))))()
+
+
 def check(name, made, examples):
   source = made(name)
-
-  @settings(
-    max_examples=examples, deadline=None, database=None, derandomize=True,
-    suppress_health_check=list(HealthCheck),
-  )  # fmt: skip
-  @given(st.data())
-  def try_some(data):
-    try_once(KINDS[name], source, Draw(data))
-
-  try_some()
+  draw_often(examples, lambda draw: try_once(KINDS[name], source, draw))
 
 
 @pytest.mark.parametrize('name', KINDS)
@@ -99,11 +96,7 @@ def test_a_damaged_line_costs_no_other_row(name, damage, made):
   (file,) = source.glob('list.*')
   whole = file.read_bytes().split(b'\n')
 
-  @settings(max_examples=20, deadline=None, database=None, derandomize=True,
-            suppress_health_check=list(HealthCheck))  # fmt: skip
-  @given(st.data())
-  def try_some(data):
-    draw = Draw(data)
+  def try_one(draw):
     at = draw.number(len(whole) - 1) + 1
     lines = [*whole[:at], damage(whole[at], draw).replace(b'\n', b' '), *whole[at + 1 :]]
     with tempfile.TemporaryDirectory() as folder:
@@ -114,4 +107,4 @@ def test_a_damaged_line_costs_no_other_row(name, damage, made):
     first = len(whole) - 6  # where the rows begin
     assert {f'clip {n}, "so"' for n in range(6) if n + first != at} <= found
 
-  try_some()
+  draw_often(20, try_one)

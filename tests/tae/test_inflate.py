@@ -216,12 +216,17 @@ def test_a_folder_tells_everything(name, tmp_path):
   assert statistics.std == (1 / config['scaling_factor'],) * config['latent_channels']
 
 
-def test_a_file_alone_tells_all_but_groups_and_statistics(tmp_path):
+def write_wide(path):
+  """Writes 'plain' with four times its widths, so that they divide into 32 groups; all zeros."""
   wide = {
     key: np.zeros([4 * size if size in (8, 16) else size for size in tensor.shape], np.float32)
     for key, tensor in tensors_of('plain').items()
   }
-  save_file(wide, tmp_path / 'a.safetensors')
+  save_file(wide, path)
+
+
+def test_a_file_alone_tells_all_but_groups_and_statistics(tmp_path):
+  write_wide(tmp_path / 'a.safetensors')
   fields, _, statistics = read_image_autoencoder(tmp_path / 'a.safetensors')
   assert fields == read_fields('plain') | {'widths': (32, 32, 64), 'groups': 32}
   assert statistics is None
