@@ -15,6 +15,7 @@ in the work directory show the model without the adapters too, at the same noise
 from ml_collections import ConfigDict
 
 from mgjax.checkpoints.workdir import read_config
+from mgjax.core.errors import ConfigError
 
 from ..base import base, clips
 
@@ -25,6 +26,8 @@ def get_config(what: str = '') -> ConfigDict:
   path, comma, model = what.partition(',')
   model = model if comma else BASE
   config = read_config(model)
+  if config.component != 'video':
+    raise ConfigError(f'{model!r} is {config.component}; expected a model of text to video')
   name = max(config.buckets, key=lambda each: config.buckets[each].frames)
   config.data = clips(path, fps=config.data.fps, threads=4)
   config.buckets = ConfigDict({name: config.buckets[name].to_dict() | {'batch_size': 8}})

@@ -84,8 +84,8 @@ def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]
       known = [*left, *(f'{name}/*' for name in subtrees(left))]
       hint = did_you_mean(pattern, known).partition('; ')[2]
       raise ConfigError(
-        f'lora.targets: {pattern!r} matches none of the {len(left)} kernels '
-        f'{"left " * bool(len(found) - 1)}; {hint or "--dry_run lists their groups"}'
+        f'lora.targets: {pattern!r} matches none of the {len(left)} kernels'
+        f'{" left" * bool(len(found) - 1)}; {hint or "--dry_run lists their groups"}'
       )
     left = [name for name in left if name not in found[pattern]]
   return found

@@ -38,6 +38,7 @@ _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya'
 _TEXT = 'lora_te_'
 _READ = (*_PREFIXES.values(), _TEXT, 'transformer.', '')
 _CONFIG, _WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
+_OTHERS = ('use_rslora', 'use_dora', 'rank_pattern', 'alpha_pattern')  # kinds of peft's
 _A = ('.lora_A.weight', '.lora_A.default.weight', '.lora_down.weight')
 _B = ('.lora_B.weight', '.lora_B.default.weight', '.lora_up.weight')
 _ALPHA = '.alpha'
@@ -134,7 +135,7 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   if where.is_dir() and not file.exists():
     raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
   (tensors, metadata), known = read_tensors(file), _maps(base, maps)
-  default, found, unknown = _default_scale(where, metadata), {}, []
+  found, unknown = {}, []
   for key, tensor in tensors.items():
     module, suffix = _split(key)
     if not suffix or module not in known:
@@ -146,7 +147,13 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
       f'{os.fspath(path)!r} is of another model: {len(unknown)} of its {len(tensors)} keys do not '
       f'fit, as {", ".join(sorted(unknown)[:4])}; this one has maps such as {next(iter(known))!r}'
     )
-  return nest(_stacked(path, found, default))
+  try:
+    return nest(_stacked(path, found, _default_scale(where, metadata)))
+  except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    raise ConfigError(
+      f'{os.fspath(path)!r}: {type(error).__name__}: {error}; expected numbers r and lora_alpha '
+      'or alpha, and pairs of matrices'
+    ) from error
 
 
 def are_adapters(path: str | os.PathLike[str]) -> bool:
@@ -233,6 +240,8 @@ def _default_scale(where: pathlib.Path, metadata: Mapping[str, str]) -> float:
   described = where / _CONFIG if where.is_dir() else None
   if described is not None and described.exists():
     config = read_json(described)
+    if other := [name for name in _OTHERS if config.get(name)]:
+      raise ConfigError(f'{os.fspath(described)!r} has {other[0]}, which is not read')
     return float(config['lora_alpha']) / float(config['r'])
   try:
     return float(metadata['ss_network_alpha']) / float(metadata['ss_network_dim'])

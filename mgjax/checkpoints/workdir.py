@@ -245,11 +245,15 @@ def load_params(
   return params, meta
 
 
-def load_adapters(workdir: str | os.PathLike[str]) -> tuple[Tree, dict[str, Any]]:
-  """Reads the averaged adapters of a run that trained such, and the checkpoint's meta.
+def load_adapters(
+  workdir: str | os.PathLike[str], which: str = 'average', step: int | None = None
+) -> tuple[Tree, dict[str, Any]]:
+  """Reads the adapters of a run that trained such, and the checkpoint's meta, as `load_params`.
   Raises ConfigError if it trained parameters, and CheckpointError as `load_params`.
   """
-  params, meta = open_checkpoints(workdir).restore_params(lambda saved: _unflatten(saved, None, ''))
+  params, meta = open_checkpoints(workdir).restore_params(
+    lambda saved: _unflatten(saved, None, ''), which, step
+  )
   if not lora.is_adapters(named_leaves(params)):
     raise ConfigError(
       f'{os.fspath(workdir)!r} trained all parameters of its model; expected a run of adapters, '

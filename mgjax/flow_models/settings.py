@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -204,6 +205,8 @@ class SampleSettings:
         found.append((place, float(weight)) if colon else (each, 1.0))
       except ValueError:
         found.append((each, 1.0))  # a colon of a path
+      if not math.isfinite(found[-1][1]):
+        raise ConfigError(f'lora = {each!r}; expected a finite weight, as in style:0.8')
     return found
 
   @property

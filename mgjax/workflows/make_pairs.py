@@ -161,8 +161,8 @@ def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) ->
       return result
     if not rows:
       raise DataError(
-        f'{result}, so nothing is left to train on; {directory / PAGE} shows them all; lower the '
-        "filter's threshold or train the model for longer, and write into another directory"
+        f'{result}, so nothing is left to train on; {directory / PAGE} shows them all; ask for '
+        'more, lower the threshold or take another model, and write into another directory'
       )
     writer.finish({'made': len(notes), 'kept': kept, 'reasons': dict(reasons)})
   return result

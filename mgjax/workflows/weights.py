@@ -323,8 +323,12 @@ def export_weights(
   """
   config, out = read_config(workdir), own_folder(out)
   section = feature(config.component, 'weights', 'has weights to export').get()
+  if weights and form not in OURS:
+    raise ConfigError(
+      f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
+    )
   if form in FORMS:
-    adapters, _ = load_adapters(workdir)
+    adapters, _ = load_adapters(workdir, which, step)
     described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
     described['maps'] = section.maps
     write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
@@ -334,10 +338,6 @@ def export_weights(
     raise ConfigError(
       f'there is no format {form!r} for the component {config.component!r}; expected '
       f'{" or ".join(known)}, or of adapters {", ".join(FORMS)}'
-    )
-  if form not in OURS and weights:
-    raise ConfigError(
-      f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
     )
   if form == 'workdir' or (form != 'mgjax' and section.folder):
     if out.exists() and not out.is_dir():

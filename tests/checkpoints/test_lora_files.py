@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from mgjax.api import load, train
 from mgjax.checkpoints.lora_files import FORMS, read_adapters
 from mgjax.checkpoints.workdir import load_adapters, load_params
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny
@@ -62,6 +62,35 @@ def test_what_is_written_is_read_back_and_sampled_as_merged(tiny_runs, style, tm
   np.testing.assert_array_equal(none, plain)
   halves = load(tiny_runs / 'video', lora=f'{out}:0.5,{style}:0.5').generate(PROMPT, seed=0)
   assert np.abs(halves - merged).max() <= 1
+
+
+def test_the_checkpoint_that_was_asked_for_is_written(style, tmp_path):
+  export_weights(style, tmp_path / 'one.safetensors', 'kohya', which='params')
+  export_weights(style, tmp_path / 'mean.safetensors', 'kohya')
+  one, mean = (load_file(tmp_path / f'{name}.safetensors') for name in ('one', 'mean'))
+  assert any((one[name] != mean[name]).any() for name in one)
+  with pytest.raises(CheckpointError, match='77'):
+    export_weights(style, tmp_path / 'one.safetensors', 'kohya', step=77)
+  with pytest.raises(ConfigError, match="weights = 'int8' of the format 'kohya'"):
+    export_weights(style, tmp_path / 'one.safetensors', 'kohya', weights='int8')
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({'r': 0}, 'expected numbers r and lora_alpha'),
+    ({'lora_alpha': None}, 'expected numbers r and lora_alpha'),
+    ({'use_rslora': True}, 'has use_rslora, which is not read'),
+  ],
+)
+def test_what_peft_says_of_a_scale_is_read_or_refused(tiny_runs, style, tmp_path, changes, said):
+  export_weights(style, tmp_path / 'out', 'peft')
+  described = tmp_path / 'out' / 'adapter_config.json'
+  described.write_text(json.dumps(json.loads(described.read_text()) | changes))
+  with pytest.raises(ConfigError, match=said):
+    read_adapters(tmp_path / 'out', load_params(tiny_runs / 'video')[0])
+  with pytest.raises(ConfigError, match='expected a finite weight'):
+    load(tiny_runs / 'video', lora=f'{style}:nan')
 
 
 def test_imported_adapters_train_on_and_sample_alike(tiny_runs, style, tmp_path):

@@ -58,6 +58,14 @@ def test_votes_of_people_become_pairs_of_latents(tiny_runs, voted):
   assert (folder / 'pairs' / 'train' / 'video' / 'pairs.html').exists()
   again = prefer(configured(tiny_runs, folder).to_dict(), folder / 'pairs', batch_size=8)
   assert again == found
+  votes = folder / 'votes.jsonl'
+  text = votes.read_text()
+  votes.write_text(
+    text.replace('"chosen"', '"-"').replace('rejected', 'chosen').replace('-', 'rejected')
+  )
+  with pytest.raises(ConfigError, match='pairs'):
+    prefer(configured(tiny_runs, folder).to_dict(), folder / 'pairs', batch_size=8)
+  votes.write_text(text)
 
 
 @pytest.mark.parametrize('rank', [0, 4])
@@ -84,6 +92,9 @@ def test_training_from_votes_moves_towards_what_was_chosen(tiny_runs, voted, tmp
 def test_what_is_no_vote_or_no_pair_is_refused(tiny_runs, tmp_path):
   path = tmp_path / 'votes.jsonl'
   path.write_text('{"prompt": "a", "chosen": "a.mp4"}\n')
+  with pytest.raises(DataError, match=r'line 1: .*expected {"prompt"'):
+    read_rows(path)
+  path.write_text('{"prompt": ["a"], "chosen": "a.mp4", "rejected": "b.mp4"}\n')
   with pytest.raises(DataError, match=r'line 1: .*expected {"prompt"'):
     read_rows(path)
   path.write_text('')

@@ -40,7 +40,13 @@ def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]
   for (prompt, models), won in sorted(counts.items(), key=lambda each: (each[0][0], *each[0][1])):
     (chosen, rejected) = sorted(models, key=lambda name: -won[name])
     if won[chosen] > won[rejected]:
-      paths = {'chosen': videos[chosen][prompt], 'rejected': videos[rejected][prompt]}
+      try:
+        paths = {'chosen': videos[chosen][prompt], 'rejected': videos[rejected][prompt]}
+      except KeyError as error:
+        raise DataError(
+          f'{os.fspath(study)!r} has votes of prompt {prompt} of {chosen!r} and {rejected!r}, but '
+          'no such video of one of them; put it back, or take the votes out'
+        ) from error
       named = {name: os.fspath(path.resolve()) for name, path in paths.items()}
       rows.append({'prompt': made.prompts[prompt]['prompt'], **named})
   if not rows:

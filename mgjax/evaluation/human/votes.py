@@ -94,7 +94,7 @@ def export_votes(study: str | os.PathLike[str], out: str | os.PathLike[str]) -> 
   """Writes the votes of a study as a table of COLUMNS; ConfigError if it is not called .csv."""
   out = pathlib.Path(out)
   if out.suffix != '.csv':
-    raise ConfigError(f'--out={out}: .csv can be written; name it so')
+    raise ConfigError(f'--out={out}; expected a .csv of votes, or a .jsonl of what they prefer')
   votes = map(dataclasses.asdict, read_votes(study))
   write_bytes(out, csv_text(COLUMNS, votes).encode())
   return out

@@ -161,6 +161,10 @@ def test_votes_become_pairs_to_learn_from(folder, tmp_path):
   videos = {name: videos_of(folder / name) for name in 'ab'}
   chosen, rejected = (str(videos[name][0].resolve()) for name in 'ab')
   assert row == {'prompt': study.prompts[0]['prompt'], 'chosen': chosen, 'rejected': rejected}
+  lost = (folder / 'a' / '00000.mp4').rename(folder / 'lost')
+  with pytest.raises(DataError, match="prompt 0 of 'a' and 'b', but no such video"):
+    write_preferences(folder / 'votes', tmp_path / 'pairs.jsonl')
+  lost.rename(folder / 'a' / '00000.mp4')
   with pytest.raises(ConfigError, match=r'expected a \.jsonl'):
     write_preferences(folder / 'votes', tmp_path / 'pairs.csv')
   (folder / 'votes' / 'votes.jsonl').unlink()
