@@ -101,5 +101,5 @@ def test_other_encodings_and_files_that_are_not_there_are_told(tmp_path):
     import_votes(tmp_path / 'none.csv', tmp_path)
   with pytest.raises(DataError, match='No such file'):
     export_votes(tmp_path / 'none', tmp_path / 'out.csv')
-  with pytest.raises(ConfigError, match=r'\.csv can be written'):
+  with pytest.raises(ConfigError, match=r'expected a \.csv of votes'):
     export_votes(tmp_path, tmp_path / 'out.xlsx')
