@@ -18,14 +18,10 @@ CHOSEN = (1, 2, 3, 5)  # of seven others
 
 
 def get_config() -> ConfigDict:
-  config = ConfigDict({'arms': {'whole': arm()}, 'seeds': {'whole': (0, 1, 2)}, 'samples': 216})
-  config.arms.windows = arm(tile=(1, 1, 1), window=(3, 3, 3))
-  config.seeds.windows = (0, 1, 2)
+  arms = {'whole': arm(), 'windows': arm(tile=(1, 1, 1), window=(3, 3, 3))}
   for chosen in CHOSEN:
-    name = f'chosen_{chosen}'
-    config.arms[name] = arm(tile=(2, 2, 2), window=(1, 1, 1), chosen=chosen)
-    config.seeds[name] = (0, 1, 2)
-  return config
+    arms[f'chosen_{chosen}'] = arm(tile=(2, 2, 2), window=(1, 1, 1), chosen=chosen)
+  return ConfigDict({'arms': arms, 'seeds': dict.fromkeys(arms, (0, 1, 2)), 'samples': 216})
 
 
 def arm(**model) -> ConfigDict:

@@ -35,7 +35,7 @@ from mgjax.core.typing import Tree
 from mgjax.parallel.distributed import lost_peer
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
-_PATIENCE = 60  # seconds
+_PATIENCE = 60  # seconds for a save, where this process failed and others may have too
 _NONE, _NONE_GOOD, _UNKNOWN = -1, -2, -3  # what the first process may say instead of a step
 
 _log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from mgjax.scaling.records import choose_arm, read_records, read_rows
 from mgjax.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
 
 HOLDS, FAILS, OPEN, NOT_HERE = 'holds', 'does not hold', 'not settled', 'cannot be tried here'
-COMPARISONS = 200  # of an arm with itself
+COMPARISONS, _OF_SEEDS = 200, 3  # of an arm with itself
 _SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
 _COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
 _ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
@@ -268,12 +268,12 @@ def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
 
   Each sets three of the arm's runs beside as many others of them, drawn anew.
   """
-  if len(scores) < 6:
-    raise ConfigError(f'{len(scores)} runs; two times 3 are wanted, and no run twice')
+  if len(scores) < 2 * _OF_SEEDS:
+    raise ConfigError(f'{len(scores)} runs; two times {_OF_SEEDS} are wanted, and no run twice')
   generator, wrong = np.random.default_rng(0), 0
   for _ in range(COMPARISONS):
-    drawn = generator.permutation(np.asarray(scores, float))[:6].reshape(2, 3)
-    one, other = (dict(enumerate(each.tolist())) for each in drawn)
+    drawn = generator.permutation(np.asarray(scores, float))[: 2 * _OF_SEEDS]
+    one, other = (dict(enumerate(each.tolist())) for each in drawn.reshape(2, _OF_SEEDS))
     found = compare_numbers(one, other, _CONFIDENCE).interval
     wrong += (found.low > 0 or found.high < 0) and abs(found.value) >= margin
   return wrong / COMPARISONS

@@ -10,7 +10,6 @@ learns it.
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Fraction, Magnitude, Positive, check, fields_of, unpack
 from mgjax.data.buckets import Shape
@@ -151,7 +151,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
     try:
       row = json.loads(line)
       rows.append({name: os.fspath(folder / row[name]) for name in ('chosen', 'rejected')})
-      rows[-1]['prompt'] = row['prompt'] + ''  # a text
+      rows[-1]['prompt'] = row['prompt'] + ''  # TypeError of what is no text
     except (ValueError, TypeError, KeyError) as error:
       raise DataError(
         f'{os.fspath(path)!r}, line {number}: {line[:80]}; expected '
@@ -171,8 +171,8 @@ class _Rows:
     held = [index % 9 == 8 or len(rows) < 9 for index in range(len(rows))]
     wanted = [len(rows) < 9 or each == (split == 'validation') for each in held]
     self._rows = [row for row, mine in zip(rows, wanted, strict=True) if mine]
-    digest = hashlib.sha256(json.dumps(self._rows).encode()).hexdigest()[:16]
-    self._shape, self.fingerprint = shape, f'{settings.votes}, {split}, {digest}'
+    self._shape = shape
+    self.fingerprint = f'{settings.votes}, {split}, {fingerprint_of(self._rows)}'
 
   def __len__(self) -> int:
     return len(self._rows)
