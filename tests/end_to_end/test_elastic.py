@@ -20,7 +20,7 @@ from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError, StorageError
 from mgjax.parallel.mesh import make_mesh
 from tests import tiny
-from tests.end_to_end.test_kills import SHORT, beginning, learn, learn_command
+from tests.end_to_end.test_kills import SHORT, beginning, learn
 
 # A batch has 16 rows. docs/runs.md tells of HOSTS=16 FAULTS=20.
 HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 8))
@@ -29,6 +29,14 @@ KINDS = (
   'disk full', 'network cut',
 )  # fmt: skip
 PATIENCE = 4
+# A process ends as those of launch/ do.
+LEARN = """
+import sys
+from launch import command_line
+from tests.end_to_end.test_kills import learn
+given, sys.argv[1:] = sys.argv[1:], []
+command_line.run(lambda _: learn(*given))
+"""
 
 
 class Hosts:
@@ -40,7 +48,7 @@ class Hosts:
     self.command = [
       sys.executable, str(tiny.CHECKOUT / 'launch/recipes/supervise.py'), f'--hosts={counts}',
       f'--meet={folder}/hosts', f'--patience={PATIENCE}', '--pause=2', '--grace=60',
-      *learn_command(self.run, 10**6, 0.02),
+      sys.executable, '-c', LEARN, str(self.run), str(10**6), '0.02',
     ]  # fmt: skip
     self.environment = {**os.environ, **SHORT, 'JAX_NUM_CPU_DEVICES': '1'}
     self.run.mkdir()

@@ -47,14 +47,7 @@ from tests.folders import files_of
 from tests.video import test_students
 from tests.workflows import test_make_pairs
 
-# Ends as commands of launch/ do.
-LEARN = """
-import sys
-from launch import command_line
-from tests.end_to_end.test_kills import learn
-given, sys.argv[1:] = sys.argv[1:], []
-command_line.run(lambda _: learn(*given))
-"""
+LEARN = 'from tests.end_to_end.test_kills import learn as f; import sys; f(*sys.argv[1:])'
 ROWS = 16  # of a batch
 HEARTBEAT = 10  # seconds; JAX takes no fewer
 # Of two processes the first one alone would find programs in the cache; see test_processes.py.
