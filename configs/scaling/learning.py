@@ -12,12 +12,17 @@ seeds each, at the rates that a configuration has (Muon's updates have AdamW's s
 on what `make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids
 WORKDIR=runs/solids` made. With learning.py:digits,rates Muon has the five rates too. Some minutes
 a run of one core; several processes of one command share the runs.
+
+With learning.py:race,align an arm runs in the race (docs/speedrun.md), from nothing:
+python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
+  --rounds=1 --out=race.json
 """
 
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
+from .. import quickstart
 from ..digits import video as digits
 from ..solids import video as solids
 
@@ -31,8 +36,14 @@ LENGTHS = (('adamw', 0.7), ('adamw', 1.5), ('adamw', 2.0), ('muon', 2.0))  # tim
 
 def get_config(what: str = 'digits') -> ConfigDict:
   world, _, more = what.partition(',')
+  if world == 'race' and more in ARMS:
+    config = quickstart.get_config()
+    _change(config.stages.video, more)
+    return config
   if world not in STEPS or more not in ('', 'rates'):
-    raise ConfigError(f'{what!r}: expected {" or ".join(STEPS)}, and behind a comma rates')
+    raise ConfigError(
+      f'{what!r}: expected {" or ".join(STEPS)}, and behind a comma rates; or race,ARM'
+    )
   config = ConfigDict({'arms': {}, 'seeds': {}, 'samples': 216 if world == 'digits' else 100})
   for optimizer in ('adamw', 'muon')[: 2 if more else 1]:
     for rate in RATES:
@@ -56,6 +67,11 @@ def arm(world: str, name: str, rate: float = 1.0, length: float = 1.0) -> Config
   config.train.steps = config.train.save_every = round(length * STEPS[world])
   config.train.evaluate_every = config.train.steps // 4
   config.optimizer.learning_rate *= rate
+  _change(config, name)
+  return config
+
+
+def _change(config: ConfigDict, name: str) -> None:
   if name.startswith('muon'):
     config.optimizer.name = 'muon'
   if 'align' in name:
@@ -69,4 +85,3 @@ def arm(world: str, name: str, rate: float = 1.0, length: float = 1.0) -> Config
     config.objective.time_places = shape[0] * shape[1] * shape[2] * patch[0] * patch[1] * patch[2]
   elif name == 'x_prediction':
     config.objective.prediction = ConfigDict({'name': 'x_prediction'})
-  return config
