@@ -88,14 +88,14 @@ _OPTIONS = (
   flag_values.define('size', flag_values.size, 'Autoencoder: height,width; the run decides.'),
   flag_values.define('perceptual', flag_values.file('perceptual'),
     'Autoencoder: weights of LPIPS; those that the run was trained with.'),
-  flags.DEFINE_bool('judged', False,
-    "Autoencoder: what the judge of the run's world reads from reconstructions."),
+  flags.DEFINE_bool('judged', False, "Autoencoder: what its world's judge reads of clips again."),
   flag_values.define('sounds', flag_values.file('sounds'),
     "Codec: a folder of sounds; the run's validation data if not given."),
   flag_values.define('baseline', flag_values.file('baseline'),
     'Upsampler: the work directory of a regression net to compare with.'),
   flag_values.within('seconds', 0.4, None, 'Codec: of a sound; 2 if not given.'),
   flag_values.least('long', 2, 'Sound, upsampler: times the length of training, for seams.'),
+  flag_values.least('candidates', 1, 'Model of sound: of each; the best by onsets counts.'),
   flag_values.define('scorer', shlex.split, 'Model of sound: a command that judges it as well.'),
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ latents that the first command makes; several processes of one command share the
 python -m launch.data encode --config=configs/digits/video.py --output=runs/claims/latents \
   --config.autoencoder=digits/autoencoder
 python -m launch.scaling run --config=configs/scaling/claims.py:video --workdir=runs/claims/video
+python -m launch.scaling run --config=configs/scaling/claims.py:longer --workdir=runs/claims/longer
 python -m launch.scaling run --config=configs/scaling/claims.py:sampling \
   --workdir=runs/claims/sampling
 python -m launch.scaling run --config=configs/scaling/claims.py:autoencoder \
@@ -18,33 +19,72 @@ python -m launch.scaling run --config=configs/scaling/claims.py:windows \
   --workdir=runs/claims/windows
 python -m launch.scaling run --config=configs/scaling/claims.py:sound_windows \
   --workdir=runs/claims/sound_windows
+python -m launch.scaling run --config=configs/scaling/claims.py:rerank --workdir=runs/claims/rerank
+python -m launch.scaling run --config=configs/scaling/claims.py:long_rerank \
+  --workdir=runs/claims/long_rerank
 python -m launch.scaling run --config=configs/scaling/claims.py:same --workdir=runs/claims/same
 
+A CLIP whose text encoder is frozen, and what it says of all captions, for claims.py:encoders:
+
+python -m launch.train --config=configs/digits/clip.py --workdir=runs/clip \
+  --config.train.steps=1000
+python -m launch.weights export --workdir=runs/clip --out=runs/clip_files --format=transformers
+python -m launch.weights import --config=configs/digits/clip.py:text --input=runs/clip_files \
+  --workdir=runs/clip_text
+python -m launch.data encode --config=configs/scaling/claims.py:encoders,clip \
+  --output=runs/claims/latents
+python -m launch.scaling run --config=configs/scaling/claims.py:encoders \
+  --workdir=runs/claims/encoders
+
+Sound, and the upsampler with and without noise in its inputs, each on latents of its own:
+
+python -m launch.data encode --config=configs/scaling/claims.py:sound,report \
+  --output=runs/claims/sound_latents
+python -m launch.scaling run --config=configs/scaling/claims.py:sound --workdir=runs/claims/sound
+python -m launch.data encode --config=configs/scaling/claims.py:upsampler,with_noise \
+  --output=runs/claims/upsampler_latents/with_noise
+python -m launch.data encode --config=configs/scaling/claims.py:upsampler,without_noise \
+  --output=runs/claims/upsampler_latents/without_noise
+python -m launch.scaling run --config=configs/scaling/claims.py:upsampler \
+  --workdir=runs/claims/upsampler
+python -m launch.scaling run --config=configs/scaling/claims.py:upsampled \
+  --workdir=runs/claims/upsampled
+
 The sweep.jsonl of each is docs/records/claims_<name>.jsonl. With claims.py:video,large all of a
-group that is trained is half as wide again and as deep again, for twice the steps: one size up.
+group that is trained is half as wide again and as deep again, for twice the steps: one size up;
+with the name of an arm in the place of large it is the configuration of that arm.
 """
 
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from ..digits import autoencoder, video
+from ..digits import audio, autoencoder, upsampler, video
 from ..tae import spots
+from ..video.sizes import DIT
 
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
-STEPS = {'video': 2000, 'autoencoder': 500, 'same': 300}
+STEPS = {
+  'video': 2000, 'longer': 4000, 'autoencoder': 500, 'same': 300, 'sound': 2000, 'upsampler': 1500,
+}  # fmt: skip
 LARGE = 1.5  # times the width and the depth
+WORDS = {'kind': 'word_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 12}
 
 
 def get_config(what: str = '') -> ConfigDict:
   if not what:
     groups = ({'title': title, 'claims': claims} for title, claims in CLAIMS.items())
     return ConfigDict({'groups': tuple(groups), 'same': SAME})
-  group, _, size = what.partition(',')
-  if group not in EXPERIMENTS or size not in ('', 'large'):
-    raise ConfigError(f'{what!r}: expected one of {", ".join(EXPERIMENTS)}, and ,large behind it')
-  config = EXPERIMENTS[group]()
-  for arm in config.arms.values() if size else ():
+  group, _, more = what.partition(',')
+  config = EXPERIMENTS[group]() if group in EXPERIMENTS else ConfigDict({'arms': {}})
+  if more in config.arms:
+    return config.arms[more]
+  if group not in EXPERIMENTS or more not in ('', 'large'):
+    raise ConfigError(
+      f'{what!r}: expected one of {", ".join(EXPERIMENTS)}, and behind it, if wanted, large or one '
+      f'of its arms, as in video,large; of this group: {", ".join(config.arms) or "none"}'
+    )
+  for arm in config.arms.values() if more else ():
     _enlarge(arm)
   return config
 
@@ -75,18 +115,52 @@ def _video(steps: int = STEPS['video']) -> ConfigDict:
 
 
 def video_arms() -> ConfigDict:
-  names = ('report', 'videos_alone', 'frame_captions', 'times_0', 'words', 'both_encoders')
+  names = ('report', 'videos_alone', 'frame_captions', 'times_0', 'words', 'both_encoders', 'half')
   arms = {name: _video() for name in names}
+  _halve(arms['half'])
   del arms['videos_alone'].buckets['image']
   # 'the yellow digit 3': what a caption of one frame says.
   arms['frame_captions'].model.conditionings.text.length = 19
   arms['times_0'].objective.time.mean = 0.0
-  words = {'kind': 'word_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 12}
-  arms['words'].model.conditionings.text = ConfigDict(words)
-  both = arms['both_encoders']
-  both.model.conditionings.words = ConfigDict(words)
-  both.objective.dropout.words = 0.1
+  arms['words'].model.conditionings.text = ConfigDict(WORDS)
+  _read_words_too(arms['both_encoders'])
   return _experiment(arms, MORE)
+
+
+def longer_arms() -> ConfigDict:
+  steps = STEPS['longer']
+  names = ('report', 'videos_alone', 'times_0', 'both_encoders', 'dit', 'images', 'warm')
+  arms = {name: _video(steps) for name in names}
+  del arms['videos_alone'].buckets['image']
+  arms['times_0'].objective.time.mean = 0.0
+  _read_words_too(arms['both_encoders'])
+  # As many parameters and operations: two matrices, half as wide again.
+  arms['dit'].model.update(DIT, mlp_dim=3 * arms['dit'].model.mlp_dim // 2)
+  del _train(arms['images'], steps // 4).buckets['video']
+  _train(arms['warm'], steps - steps // 4).start_from = 'runs/claims/longer/images/seed_0'
+  return _experiment(arms, {name: SEEDS if name != 'images' else (0,) for name in names})
+
+
+def encoders_arms() -> ConfigDict:
+  arms = {name: _video() for name in ('report', 'words', 'clip', 'all_encoders')}
+  arms['words'].model.conditionings.text = ConfigDict(WORDS)
+  _read_words_too(arms['all_encoders'])
+  clip = {'kind': 'encoded_text', 'encoders': {'clip': {'features': 64, 'length': 40}}}
+  for name, place in (('clip', 'text'), ('all_encoders', 'clip')):
+    arms[name].text = ConfigDict({'clip': {'workdir': 'runs/clip_text', 'reads': 'prompt'}})
+    arms[name].model.conditionings[place] = ConfigDict(clip)
+    arms[name].objective.dropout[place] = 0.1
+  return _experiment(arms)
+
+
+def _read_words_too(config: ConfigDict) -> None:
+  config.model.conditionings.words = ConfigDict(WORDS)
+  config.objective.dropout.words = 0.1
+
+
+def _halve(config: ConfigDict) -> None:
+  model = config.model
+  model.update(dim=model.dim // 2, heads=model.heads // 2, mlp_dim=model.mlp_dim // 2)
 
 
 def sampling_arms() -> ConfigDict:
@@ -104,7 +178,7 @@ def sampling_arms() -> ConfigDict:
 
 
 def autoencoder_arms() -> ConfigDict:
-  names = ('temporal', 'full', 'frame_by_frame', 'smaller_frames')
+  names = ('temporal', 'full', 'frame_by_frame', 'smaller_frames', 'half')
   steps = STEPS['autoencoder']
   arms = {name: _train(autoencoder.get_config(), steps) for name in names}
   arms |= {f'{name}_longer': _train(autoencoder.get_config(), 3 * steps) for name in names[:2]}
@@ -116,6 +190,8 @@ def autoencoder_arms() -> ConfigDict:
   arms['frame_by_frame'].model.update(temporal=False, strides=((1, 1, 1),) * 2, widths=(80, 80))
   strides = (1, 2, 2), (1, 1, 1)  # as many latents as with time at a quarter
   arms['smaller_frames'].model.update(temporal=False, strides=strides, widths=(80, 80))
+  widths = arms['temporal'].model.widths
+  arms['half'].model.widths = tuple(width // 2 for width in widths)
   return _experiment(arms, samples=64)
 
 
@@ -137,14 +213,56 @@ def sound_windows_arms() -> ConfigDict:
   return _experiment({'audio': {'of': 'digits/audio'}}, samples=8, evaluate={'long': 4})
 
 
+def rerank_arms() -> ConfigDict:
+  arms = {'one': {'of': 'digits/audio'}, 'best_of_8': {'of': 'digits/audio'}}
+  return _experiment(arms, samples=64, evaluate={'best_of_8': {'candidates': 8}})
+
+
+def long_rerank_arms() -> ConfigDict:
+  options = {'long': 4, 'candidates': 4}
+  return _experiment({'audio': {'of': 'digits/audio'}}, samples=8, evaluate=options)
+
+
+def sound_arms() -> ConfigDict:
+  arms = {name: audio.get_config() for name in ('report', 'half')}
+  for arm in arms.values():
+    _train(arm, STEPS['sound'])
+    arm.autoencoder, arm.data.latents = 'digits/codec', 'runs/claims/sound_latents'
+  _halve(arms['half'])
+  return _experiment(arms, samples=64)
+
+
+def upsampler_arms() -> ConfigDict:
+  arms = {name: upsampler.get_config() for name in ('with_noise', 'without_noise', 'half')}
+  for name, arm in arms.items():
+    _train(arm, STEPS['upsampler'])
+    made = 'without_noise' if name == 'without_noise' else 'with_noise'
+    arm.autoencoder = 'digits/upsampler/autoencoder'
+    arm.data.latents = f'runs/claims/upsampler_latents/{made}'
+    arm.encode.train = 2048
+  for part in ('first', 'second'):
+    arms['without_noise'].pairs.degradation[part].noise = 0.0
+  _halve(arms['half'])
+  return _experiment(arms, samples=0)  # judged by upsampled_arms, all of inputs with noise
+
+
+def upsampled_arms() -> ConfigDict:
+  arms, changes = {}, {'pairs': upsampler.get_config().pairs}
+  for name in ('with_noise', 'without_noise', 'half'):
+    arms[name] = {'of': f'runs/claims/upsampler/{name}/seed_{{seed}}', 'changes': changes}
+  return _experiment(arms, samples=64)
+
+
 def same_arms() -> ConfigDict:
   return _experiment({'report': _video(STEPS['same'])}, seeds=tuple(range(13)))
 
 
 EXPERIMENTS = {
-  'video': video_arms, 'sampling': sampling_arms, 'autoencoder': autoencoder_arms,
-  'spots': spots_arms, 'windows': windows_arms, 'sound_windows': sound_windows_arms,
-  'same': same_arms,
+  'video': video_arms, 'longer': longer_arms, 'encoders': encoders_arms,
+  'sampling': sampling_arms, 'autoencoder': autoencoder_arms, 'spots': spots_arms,
+  'windows': windows_arms, 'sound_windows': sound_windows_arms, 'rerank': rerank_arms,
+  'long_rerank': long_rerank_arms, 'sound': sound_arms, 'upsampler': upsampler_arms,
+  'upsampled': upsampled_arms, 'same': same_arms,
 }  # fmt: skip
 
 SAME = {

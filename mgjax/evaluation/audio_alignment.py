@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.audio.pipeline import AudioPipeline
+from mgjax.audio.rerank import RATE, motion_change, velocities
 from mgjax.audio.task import longest_audio_bucket
 from mgjax.core.settings import fields_of
 from mgjax.core.typing import Float, UInt8
@@ -41,14 +42,20 @@ class JudgedClip:
 
 
 def judge_soundtracks(
-  pipeline: AudioPipeline, *, samples: int = 64, seed: int = 0, scorer: CommandScorer | None = None
+  pipeline: AudioPipeline,
+  *,
+  samples: int = 64,
+  seed: int = 0,
+  candidates: int = 1,
+  scorer: CommandScorer | None = None,
 ) -> tuple[Measured, list[JudgedClip]]:
   """Makes sounds for validation clips of a world, which its judge hears (`worlds/judging.py`).
 
   Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
   of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
-  A scorer judges each sound against its caption as well. Returns the numbers, and the clips with
-  the true sound, the codec's and the model's.
+  Of several candidates the one is heard whose onsets follow the pictures best. A scorer judges each
+  sound against its caption as well. Returns the numbers, and the clips with the true sound, the
+  codec's and the model's.
   """
   config, judge = pipeline.config, sound_judge(pipeline)
   data = data_settings(fields_of(config, 'data'))
@@ -58,7 +65,15 @@ def judge_soundtracks(
   clips = [source[index] for index in evenly(len(source), samples)]
   real = np.stack([clip['audio'] for clip in clips])
   prompts = [clean_prompt(clip['caption']) for clip in clips]
-  made = pipeline.generate(prompts, frame_features=_features(pipeline, clips), seed=seed)
+  choice: dict[str, Any] = {}
+  if candidates > 1:
+    moments = round(RATE * pipeline.default_seconds)
+    motions = [
+      motion_change(velocities(clip['video'], data.fps), data.fps, moments) for clip in clips
+    ]
+    choice = {'candidates': candidates, 'motions': np.stack(motions)}
+  features = _features(pipeline, clips)
+  made = pipeline.generate(prompts, frame_features=features, seed=seed, **choice)
   again = np.concatenate(
     [_through(pipeline, real[first : first + _ROWS]) for first in range(0, len(real), _ROWS)]
   )

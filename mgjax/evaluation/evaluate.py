@@ -257,29 +257,36 @@ def evaluate_audio(
   steps: int | None = None,
   guidance: Any = None,
   mesh: Mesh = None,
+  candidates: int = 1,
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
   """Makes sounds for clips of moving digits that training never showed, and judges them.
 
-  `scorer` is a command that judges the sounds as well, see `mgjax.evaluation.scorers`. With `long`
-  it instead makes clips so many times as long as in training in every way, and compares them.
+  Of `candidates` the one counts whose onsets follow the pictures best. `scorer` is a command that
+  judges the sounds as well, see `mgjax.evaluation.scorers`. With `long` it instead makes clips so
+  many times as long as in training in every way, and compares them.
   """
   pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   about, folder = _about(pipeline, seed), workdir / 'evaluation'
   if long:
-    found, heard = compare_ways(pipeline, factor=long, clips=min(samples, LONG_CLIPS), seed=seed)
+    clips = min(samples, LONG_CLIPS)
+    found, heard = compare_ways(
+      pipeline, factor=long, clips=clips, seed=seed, candidates=candidates
+    )
     written = write_heard(folder, heard, pipeline.rate)
     return write_findings(
       workdir, 'long audio', found, about, written,
       name='evaluation/long.json', page='evaluation/long.html',
     )  # fmt: skip
   network = CommandScorer(tuple(scorer)) if scorer else None
-  found, clips = judge_soundtracks(pipeline, samples=samples, seed=seed, scorer=network)
+  found, clips = judge_soundtracks(
+    pipeline, samples=samples, seed=seed, candidates=candidates, scorer=network
+  )
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
   written = write_clips(folder, shown, pipeline.config.data.fps, pipeline.rate)
   show = soundtracks_of(clips, pipeline.config.data.fps, pipeline.rate)
-  about['scorer'] = list(scorer)
+  about |= {'candidates': candidates, 'scorer': list(scorer)}
   return write_findings(workdir, 'audio', found, about, written, show)
 
 

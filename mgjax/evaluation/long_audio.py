@@ -49,13 +49,14 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
 
 
 def compare_ways(
-  pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0
+  pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0, candidates: int = 1
 ) -> tuple[Measured, dict[str, np.ndarray]]:
   """Makes soundtracks of clips of a world, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
-  judge hears; of so few clips there are no intervals. Returns the numbers, and the sounds (s c) of
-  the first clip: the 'original' and that of each way.
+  judge hears; of so few clips there are no intervals. Of several candidates of a window the best is
+  taken, and autoregression carries the two best histories on. Returns the numbers, and the sounds
+  (s c) of the first clip: the 'original' and that of each way.
   """
   samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
   judge = sound_judge(pipeline)
@@ -70,7 +71,8 @@ def compare_ways(
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
         parts = pipeline.stream(
           sample['caption'], seconds=seconds, video=pipeline.video_track(path), extension=extension,
-          seed=seed + index, candidates=1,
+          seed=seed + index, candidates=candidates,
+          beams=min(candidates, 2) if how == 'autoregressive' else 1,
         )  # fmt: skip
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)

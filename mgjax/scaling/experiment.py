@@ -28,8 +28,9 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
   either `arms`, name -> configuration, with `seeds`, of all arms or by arm, or what `make_grid`
   reads. An arm may be a run that is there, `of`, with `changes` of its configuration, as
   {'sample': {'steps': 8}}: nothing is trained then, and a seed is that of the noise. `evaluate` has
-  further options, of all arms. With `reference`, changes of a sampler that is followed closely, a
-  score `psnr` says how near to its videos those of the same noise are, in dB of clips in [0, 255].
+  further options, of all arms, or below its name of one. With `reference`, changes of a sampler
+  that is followed closely, a score `psnr` says how near to its videos those of the same noise are,
+  in dB of clips in [0, 255].
 
   Scores in the rows are what the evaluation measured. Returns whether all is done; ConfigError: it
   is the configuration of something else, or see `run_sweep`.
@@ -39,8 +40,8 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
     raise ConfigError(
       f'the configuration lacks {", ".join(sorted(missing))}; expected one of configs/scaling/'
     )
-  options = {'samples': int(config['samples']), **config.get('evaluate', {})}
   arms, judge = config.get('arms', {}), None
+  options = {'samples': int(config['samples']), **config.get('evaluate', {})}
   if options['samples']:
     of = {name: arm[OF] for name, arm in arms.items() if OF in arm}
     judge = functools.partial(_judge, options, of, config.get('reference', {}))
@@ -69,7 +70,9 @@ def _judge(
   `of` another one is sampled with its own noise; of others noise is that of seed 0.
   """
   arm, seed = folder.parent.name, int(folder.name.removeprefix('seed_'))
-  found = mgjax.evaluate(folder, **options, **({'seed': seed} if arm in of else {}))
+  own = {name: given for name, given in options.items() if not isinstance(given, Mapping)}
+  own |= {**options.get(arm, {}), **({'seed': seed} if arm in of else {})}
+  found = mgjax.evaluate(folder, **own)
   measured = read_json(found.paths[-1], mend='evaluate the run again')['measured']
   names: dict[str, list[float]] = {}
   for name, metric in measured['metrics'].items():

@@ -14,7 +14,8 @@ scores that are null. The file is replaced as a whole with each row. So whatever
 run has one row or none, and then its folder knows how far it came.
 
 An arm {"of": "digits/video", "changes": {"sample": {"steps": 8}}} is a run that was trained before,
-its weights with changes of its configuration: it is evaluated alone, with each seed.
+its weights with changes of its configuration: it is evaluated alone, with each seed, which takes
+the place of {seed} in its name.
 
 Several processes may be at one sweep, on one machine or on several that share its disk: each takes
 a run that no other one holds.
@@ -234,7 +235,7 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
 
 def _vary(arm: Mapping[str, Any], folder: pathlib.Path) -> None:
   """Makes a work directory of a run that was trained before, with changes of its configuration."""
-  of = find_run(arm[OF])
+  of = find_run(arm[OF].replace('{seed}', str(arm['seed'])))
   changed = _changed(read_config(of).to_dict(), arm.get('changes', {}))
   for path in of.absolute().iterdir():
     if not path.name.startswith(('.', 'config.json', 'evaluation')):

@@ -73,7 +73,10 @@ def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path)
     'pathlib.Path(sys.argv[2]).write_text(json.dumps({"letters": numbers}))\n'
   )
   scorer = f'--scorer={sys.executable} {script}'
-  done, folder = evaluate(workdir, '--samples=3', '--steps=1', scorer), workdir / 'evaluation'
+  done, folder = (
+    evaluate(workdir, '--samples=3', '--steps=1', '--candidates=2', scorer),
+    workdir / 'evaluation',
+  )
   lines = done.stdout.splitlines()
   end = lines.index('3 clip(s)') + 1
   table, paths = lines[:end], lines[end:]
@@ -87,7 +90,7 @@ def test_an_audio_model_leaves_scores_wavs_and_videos(tiny_sound_runs, tmp_path)
   assert read_audio(folder / 'sounds' / '000.mp4').shape == (round(0.4 * RATE), 1)
   found = json.loads((workdir / 'evaluation.json').read_text())
   assert found['weights'] == {'workdir': str(workdir), 'step': 6}
-  assert found['settings']['steps'] == 1 and found['seed'] == 0
+  assert found['settings']['steps'] == 1 and found['seed'] == 0 and found['candidates'] == 2
   assert found['scorer'] == [sys.executable, str(script)]
   assert found['real']['missed'] in (0, None) and found['real']['clips'] == 3
   letters = found['networks']['letters']

@@ -71,6 +71,15 @@ def test_a_model_that_is_right_scores_as_the_true_sounds_do(right):
   json.dumps(record | found.as_dict(), allow_nan=False)
 
 
+def test_the_best_of_several_candidates_is_told_by_what_the_pictures_do():
+  tracker = Planted(lambda sounds: sounds)
+  _, clips = judge_soundtracks(tracker, samples=SAMPLES, candidates=8)
+  options = tracker.asked[2]
+  sounds = np.array([np.abs(clip.heard.original).max() > 0.01 for clip in clips])
+  assert options['candidates'] == 8 and options['motions'].shape == (SAMPLES, 50)
+  np.testing.assert_array_equal(options['motions'].max(axis=1) > 0.5, sounds)
+
+
 def test_a_silent_a_late_and_a_deaf_model_are_told_apart():
   silent, _ = judge_soundtracks(Planted(np.zeros_like), samples=SAMPLES)
   assert silent.record['scores']['missed'] == silent.record['scores']['silence'] == 1

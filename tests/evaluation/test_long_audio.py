@@ -30,7 +30,7 @@ def test_joints_are_where_windows_end(tracker):
 
 
 def test_every_way_is_judged(tracker, tmp_path):
-  found, heard = compare_ways(tracker, factor=4, clips=1)
+  found, heard = compare_ways(tracker, factor=4, clips=1, candidates=2)
   assert list(found.record) == list(WAYS) and list(heard) == ['original', *WAYS]
   for how in WAYS:
     assert heard[how].shape == (4 * 19_200, 1), how

@@ -31,8 +31,8 @@ def get_config():
     f'steps_{steps}': {'of': 'digits/few_steps', 'changes': {'sample': {'steps': steps}}}
     for steps in (1, 4)
   }
-  reference = {'steps': 4}
-  return ConfigDict({'arms': arms, 'seeds': (0,), 'samples': 27, 'reference': reference})
+  more = {'reference': {'steps': 4}, 'evaluate': {'steps_1': {'samples': 54}}}
+  return ConfigDict({'arms': arms, 'seeds': (0,), 'samples': 27, **more})
 """
 
 
@@ -64,3 +64,4 @@ def test_samplers_of_one_model_are_arms_and_near_to_a_reference_as_they_are(tmp_
   one, four = (row['scores'] for row in rows)
   assert four['psnr'] == pytest.approx(78.1, abs=0.1)  # itself: 255^2 over the floor of 1e-3
   assert one['psnr'] < 40 and one['all'] > 0.8 and 'all, real clips' in one
+  assert (one['samples'], four['samples']) == (54, 27)

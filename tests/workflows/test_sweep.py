@@ -227,7 +227,10 @@ def test_a_run_that_is_there_is_evaluated_with_changes_and_stays_as_it_is(tmp_pa
   monkeypatch.setattr(sweep, 'train', never)
   of = find_run('digits/few_steps')
   before = {path.name: path.stat().st_mtime_ns for path in of.iterdir()}
-  arm = {'one': ConfigDict({'of': 'digits/few_steps', 'changes': {'sample': {'steps': 1}}})}
+  for seed in range(3):
+    (tmp_path / f'model_{seed}').symlink_to(of.absolute())
+  name = f'{tmp_path}/model_{{seed}}'
+  arm = {'one': ConfigDict({'of': name, 'changes': {'sample': {'steps': 1}}})}
 
   def steps(workdir):
     (workdir / 'evaluation.json').write_text('{}')
