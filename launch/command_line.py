@@ -191,7 +191,7 @@ def _say(sentence: str) -> None:
 def _log_in_sentences() -> None:
   absl_logging.set_verbosity(absl_logging.INFO)
   absl_logging.use_absl_handler()
-  for talkative in ('absl', 'jax', 'orbax'):
+  for talkative in ('absl', 'jax', 'orbax', 'httpx', 'httpx2'):
     logging.getLogger(talkative).setLevel(logging.WARNING)
   logging.getLogger('mgjax').setLevel(logging.INFO)
   handler = absl_logging.get_absl_handler()

@@ -12,6 +12,7 @@ import hashlib
 import os
 import pathlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ _URL = re.compile(
   + _DIGEST
 )
 _LOCAL = ('file', 'local')
+_PAUSES = (1, 4, 15)  # seconds before a server that failed is asked again
 Told = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'
 
@@ -114,13 +116,20 @@ class Repository(NamedTuple):
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import errors, hf_hub_download
 
     place = {'revision': self.asked.revision, 'local_dir': folder}
     with _in_sentences(self.asked, _told_of_hub):
       about = hf_hub_download(self.asked.repository, file, dry_run=True, **place)
       _check_size(self.asked, file, about.file_size, size)
-      hf_hub_download(self.asked.repository, file, **place)
+      for pause in (*_PAUSES, 0):  # a download is tried again by huggingface_hub for 429 alone
+        try:
+          hf_hub_download(self.asked.repository, file, **place)
+          break
+        except errors.HfHubHTTPError as error:
+          if not pause or error.response is None or error.response.status_code < 500:
+            raise
+          time.sleep(pause)
 
   def put(self, files: Mapping[str, pathlib.Path], data: bytes) -> str:
     """Writes files and their list in one commit, which is returned."""

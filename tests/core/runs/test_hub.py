@@ -56,6 +56,7 @@ def server(tmp_path, monkeypatch):
     clock = types.SimpleNamespace(sleep=lambda seconds: None, monotonic=lambda: 0.0)
     monkeypatch.setattr('huggingface_hub.utils._http.time', clock)
     monkeypatch.setattr('huggingface_hub.file_download.time', clock)
+    monkeypatch.setattr('mgjax.core.runs.places.time', clock)
     publish(there)
     yield there
 
@@ -110,6 +111,7 @@ def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(server
   [
     (['cut', 'cut'], 2, ''),
     (['429', '429'], 0, ''),
+    (['500', '503', '500'], 0, ''),
     (['slow'], 0, ''),
     (['500!'], 0, '500 Internal Server Error.*the same command goes on'),
     (['wrong'], 0, 'weights.safetensors is not what mgjax.json says.*it is thrown away'),
