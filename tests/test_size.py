@@ -21,11 +21,11 @@ BUDGETS = {
   'checkpoints': 2565,  # fingerprints of what a model needs; adapters, in and out
   'clip': 1150,
   'conditioning': 1330,
-  'core': 2395,  # runs on the Hub and at URLs, checked file by file; ranges of settings; tables
+  'core': 2396,  # runs on the Hub and at URLs, checked, asked for again; ranges of settings; tables
   'curation': 5365,
   'data': 5190,
   'editing': 1075,
-  'evaluation': 7165,  # a diffusion classifier; what is asked of worlds' judges is theirs
+  'evaluation': 7170,  # a diffusion classifier; sounds that are the best of several
   'flow': 2390,  # minimum SNR, preferences, students against data, mean velocities of steps
   'flow_models': 2710,  # likelihoods; alignment; experts by noise level; a sampler step by step
   'media': 3595,
@@ -59,7 +59,7 @@ MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_520, 79_000, 3_000
 # 270 try a rehearsal where the answer is known. 270 of launch supervise hosts.
 MOST_OF_TESTS = 62_000  # 1,500 of them try bad input; 480 hold the one file to the library
 MOST_COMMANDS, MOST_NAMES = 14, 144  # one a first look, one a rehearsal; 6 names are of a service
-MOST_FLAGS = 223  # over all commands; sample has those of six sections, which takes 42
+MOST_FLAGS = 224  # over all commands; 42 are of six sections in sample; --candidates of sounds
 MOST_WITH_CONFIG = 27  # 19 of sections: make_spec, outline, make_encode_plan; else the doors
 
 

@@ -27,7 +27,6 @@ _URL = re.compile(
   + _DIGEST
 )
 _LOCAL = ('file', 'local')
-_PAUSES = (1, 4, 15)  # seconds before a server that failed is asked again
 Told = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'
 
@@ -122,7 +121,7 @@ class Repository(NamedTuple):
     with _in_sentences(self.asked, _told_of_hub):
       about = hf_hub_download(self.asked.repository, file, dry_run=True, **place)
       _check_size(self.asked, file, about.file_size, size)
-      for pause in (*_PAUSES, 0):  # a download is tried again by huggingface_hub for 429 alone
+      for pause in (1, 4, 15, 0):  # seconds; huggingface_hub itself asks again after 429 alone
         try:
           hf_hub_download(self.asked.repository, file, **place)
           break
