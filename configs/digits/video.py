@@ -48,6 +48,7 @@ def get_config(motions: str = 'straight') -> ConfigDict:
       'tile': (),  # patches along t, h, w; self-attention then reads windows of tiles
       'window': (3, 3, 3),
       'chosen': 0,  # further tiles that each head reads, by what they hold
+      'products': 'dtype',  # or int8, fp8, of one byte a number; _both backward too
       'unroll': 4,  # a loop over layers costs more than it saves at this size
       'dtype': 'float32',
       'conditionings': {

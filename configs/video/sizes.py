@@ -69,6 +69,7 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
       'tile': (),  # patches along t, h, w; self-attention then reads windows of tiles
       'window': (3, 3, 3),
       'chosen': 0,  # further tiles that each head reads, by what they hold
+      'products': 'dtype',  # or int8, fp8, of one byte a number; _both backward too
       'unroll': 1,
       'dtype': 'float32' if size == 'debug' else 'bfloat16',
       'conditionings': {

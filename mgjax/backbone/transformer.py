@@ -14,7 +14,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Positive, Range
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.tiles import Tiles
-from mgjax.nn.linear import ZEROS, Linear, parameter
+from mgjax.nn.linear import PRODUCTS, ZEROS, Linear, lower_products, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.norm import NORMS
 from mgjax.nn.patch import grid, patchify, unpatchify
@@ -47,6 +47,8 @@ class Transformer(nn.Module):
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
     window: tiles that are read along t, h, w; odd.
     chosen: further tiles that each head reads, by what they hold.
+    products: how the large maps of layers multiply, 'dtype' in the compute type, and else a kind of
+      `nn.linear.PRODUCTS`: 'int8', 'fp8', with '_both' in the backward pass as well.
     unroll: layers a scan step.
     time_unit: how much time has the waves of 1: their steepest is 1000 / time_unit, which a
       derivative by time sees.
@@ -74,6 +76,7 @@ class Transformer(nn.Module):
   tile: tuple[Positive, ...] = ()
   window: tuple[Positive, ...] = (3, 3, 3)
   chosen: Count = 0
+  products: str = 'dtype'
   unroll: Positive = 1
   time_unit: Annotated[float, Range(above=0)] = 1.0
   dtype: jnp.dtype = jnp.float32
@@ -107,7 +110,8 @@ class Transformer(nn.Module):
       raise ConfigError(f'tap = {tap}; expected a layer, from 1 to model.depth = {self.depth}')
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
-    for name, known in (('feed_forward', FEED_FORWARD), ('norm', NORMS)):
+    choices = ('feed_forward', FEED_FORWARD), ('norm', NORMS), ('products', PRODUCTS)
+    for name, known in choices:
       if getattr(self, name) not in known:
         raise ConfigError(f'model.{name} = {getattr(self, name)!r}; expected {" or ".join(known)}')
     mesh = ambient()
@@ -149,10 +153,11 @@ class Transformer(nn.Module):
     carry = tokens = place_tokens(tokens)
     if tap is not None:
       carry = tokens, jnp.zeros_like(tokens), jnp.int32(tap)
-    carry, _ = layers(
-      carry, modulation, positions, context, ports.context_mask, valid,
-      [each.opened(self.dtype) for each in ports.gated],
-    )  # fmt: skip
+    with lower_products(self.products):
+      carry, _ = layers(
+        carry, modulation, positions, context, ports.context_mask, valid,
+        [each.opened(self.dtype) for each in ports.gated],
+      )  # fmt: skip
     tokens, tapped, _ = carry if tap is not None else (carry, None, None)
 
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))

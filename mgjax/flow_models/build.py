@@ -187,5 +187,5 @@ def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
 
 # No other project has such a model, and its autoencoder is exported by itself.
 FORMAT = WeightFormat(
-  make_flow_model, _init, how=('dtype', 'remat', 'attention', 'exchange', 'unroll')
+  make_flow_model, _init, how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll')
 )

@@ -1,6 +1,9 @@
 """Linear maps whose parameters carry logical axes."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import contextvars
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mgjax.core.derivatives import with_backward
+from mgjax.core.derivatives import is_forward_mode, with_backward
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, QUANTISED, SCALE
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import weighted
@@ -164,7 +167,9 @@ def products(
       for y, each in zip(ys, kernels, strict=True)
     )
   stored = [each.values if isinstance(each, Quantised) else each for each in kernels]
-  ys = weighted(_products, x, stored, axes, jnp.dtype(dtype))
+  lower = axes in _LARGE and not is_forward_mode()  # steps of rounding have no tangents
+  kind = _LOWER.get() if lower else 'dtype'
+  ys = weighted(PRODUCTS[kind], x, stored, axes, jnp.dtype(dtype))
   return tuple(
     _times(y, each.scale) if isinstance(each, Quantised) else y
     for y, each in zip(ys, kernels, strict=True)
@@ -180,9 +185,20 @@ def _times(y: Float[Array, '... o'], scale: Float[Array, ' o']) -> Float[Array, 
   return (y * jnp.broadcast_to(scale, y.shape)).astype(y.dtype)
 
 
-def _products(x: Array, *kernels: Array) -> tuple[Array, ...]:
-  flat = x.reshape(-1, x.shape[-1])
-  return tuple(_product(flat, kernel).reshape(*x.shape[:-1], -1) for kernel in kernels)
+@contextlib.contextmanager
+def lower_products(kind: str) -> Iterator[None]:
+  """Has the large maps of layers that are traced within it make their products by `PRODUCTS[kind]`.
+
+  'int8' and 'fp8' multiply numbers of one byte: each row of x and each column of W is divided by
+  its largest magnitude over that of the type, y = ((x / s) (W / t)) s t, exactly summed. Gradients
+  are those of the products that they stand for, in the compute type; with '_both' their products
+  are lower as well. On a mesh each device scales what it multiplies.
+  """
+  token = _LOWER.set(kind)
+  try:
+    yield
+  finally:
+    _LOWER.reset(token)
 
 
 def _backward(saved, dy: Array):
@@ -210,4 +226,42 @@ def _transposed_product(x: Float[Array, 'n i'], dy: Float[Array, 'n o']) -> Floa
   return transposed(jnp.dot(transposed(dy), x))
 
 
-_product = with_backward(jnp.dot, _backward)
+def _lower_product(kind: str, x: Float[Array, 'n i'], kernel: Float[Array, 'i o']) -> Array:
+  dtype, most, summed = _LOWER_TYPES[kind]
+
+  def scaled(array: Array, axis: int) -> tuple[Array, Array]:
+    array = array.astype(jnp.float32)
+    scale = jnp.max(jnp.abs(array), axis, keepdims=True) / most
+    array = array / jnp.where(scale > 0, scale, 1)
+    return (jnp.round(array) if summed == jnp.int32 else array).astype(dtype), scale
+
+  (q, s), (p, t) = scaled(x, 1), scaled(kernel, 0)
+  y = lax.dot_general(q, p, (((1,), (0,)), ((), ())), preferred_element_type=summed)
+  return (y.astype(jnp.float32) * s * t).astype(x.dtype)
+
+
+def _lower_backward(kind: str, saved, dy: Array):
+  x, kernel = saved
+  return _lower_product(kind, dy, kernel.T), _lower_product(kind, x.T, dy)
+
+
+def _of_each(product):
+  def products(x: Array, *kernels: Array) -> tuple[Array, ...]:
+    flat = x.reshape(-1, x.shape[-1])
+    return tuple(product(flat, kernel).reshape(*x.shape[:-1], -1) for kernel in kernels)
+
+  return products
+
+
+_LOWER_TYPES = {  # a type of one byte, its largest number, what its products are summed in
+  'int8': (jnp.int8, 127.0, jnp.int32), 'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
+}  # fmt: skip
+_LOWER = contextvars.ContextVar('lower_products', default='dtype')
+_LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden', 'embed')}
+PRODUCTS = {'dtype': _of_each(with_backward(jnp.dot, _backward))}
+for _kind in _LOWER_TYPES:
+  _forward = functools.partial(_lower_product, _kind)
+  PRODUCTS[_kind] = _of_each(with_backward(_forward, _backward))
+  PRODUCTS[f'{_kind}_both'] = _of_each(
+    with_backward(_forward, functools.partial(_lower_backward, _kind))
+  )

@@ -18,6 +18,7 @@ from mgjax.planning.memory import (
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
 
+_ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
 HOST = 16e9  # bytes a second between a chip and its host's memory, either way; assumed
 BY_FORMULA = (
   'communication by formula: at the low end nothing hides, at the high end all that the kind of '
@@ -114,7 +115,8 @@ def roofline(
   traffic = _elementwise(work, sizes, rows, policy, exchange, chip) / chip.memory_bandwidth
 
   def at(rates: Rates, slow: bool) -> Roofline:
-    linear = (3 * flops.linear - spared + recomputed_linear(policy, work)) / rates.linear
+    forward = (flops.linear + recomputed_linear(policy, work)) / _faster(work, False)
+    linear = (forward + (2 * flops.linear - spared) / _faster(work, True)) / rates.linear
     operations = flops.training - spared, linear, rates.attention(kernels + again, kernels)
     seconds = _products(work, topology, sizes, rows, operations)
     host = 2 * kept / HOST  # there and back
@@ -137,7 +139,8 @@ def forward_roofline(
   traffic = work.depth * _forward_traffic(work, sizes, rows) / topology.chip.memory_bandwidth
 
   def at(rates: Rates, slow: bool) -> Roofline:
-    operations = flops.forward, flops.linear / rates.linear, rates.attention(kernels)
+    linear = flops.linear / _faster(work, False) / rates.linear
+    operations = flops.forward, linear, rates.attention(kernels)
     seconds = _products(work, topology, sizes, rows, operations)
     return _roofline((*seconds, traffic, 0.0), found, 0.0, slow)
 
@@ -154,6 +157,12 @@ def describe_assumptions(chip: str, found: Sequence[Collective], backward: bool)
     'element-wise work at the bandwidth of the memory (assumed)',
     BY_SCHEDULE if scheduled else BY_FORMULA,
   ]
+
+
+def _faster(work: Workload, backward: bool) -> float:
+  """Returns how much faster products are for being of numbers of one byte: chips double rates."""
+  kind = work.products
+  return _ONE_BYTE if kind.endswith('_both') or (kind != 'dtype' and not backward) else 1.0
 
 
 def _products(

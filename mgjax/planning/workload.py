@@ -76,6 +76,7 @@ class Workload:
     tokens: n, of a sample.
     context: m, tokens that cross-attention reads.
     affine: whether norms have weights.
+    products: of `nn.linear.PRODUCTS`, how the large maps multiply.
     itemsize: bytes of a number in the compute type.
     flops: of one sample's forward pass.
     clips: as of `Outline`.
@@ -105,6 +106,7 @@ class Workload:
   batch: int
   notes: tuple[str, ...] = ()
   clips: int = 1
+  products: str = 'dtype'
 
   @property
   def is_video(self) -> bool:
@@ -151,6 +153,7 @@ def make_workload(
     mlp_dim=backbone.mlp_dim,
     feed_forward=backbone.feed_forward,
     affine=backbone.affine,
+    products=backbone.products,
     depth=backbone.depth,
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,

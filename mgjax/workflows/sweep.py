@@ -59,6 +59,9 @@ FREE = (
   'train.save_every', 'train.show_every', 'train.keep',
 )  # fmt: skip
 
+_ADDED = {  # fields and what they usually are: rows of before they were there have the same digest
+  'optimizer.name': 'adamw', 'discriminator.optimizer.name': 'adamw', 'model.products': 'dtype',
+}  # fmt: skip
 _LOSSES = ('loss', 'validation_loss', 'validation_loss_raw')
 _PAUSE = 0.2  # seconds until the file of another process is asked for again
 
@@ -183,8 +186,8 @@ def _put(workdir: pathlib.Path, row: Row) -> None:
 def digest(config: Mapping[str, Any]) -> str:
   """Returns the SHA-256 of a configuration, but for how and where a run is done."""
   fields = flatten(config)
-  for key in ('optimizer.name', 'discriminator.optimizer.name'):
-    if fields.get(key) == 'adamw':  # rows of before it was a field have the same digest
+  for key, usual in _ADDED.items():
+    if fields.get(key) == usual:
       del fields[key]
   decisive = {key: value for key, value in fields.items() if not key.startswith(FREE)}
   return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

@@ -114,6 +114,18 @@ def test_velocity_is_float32_whatever_the_compute_type(params):
   assert 0 < rms(y - exact) < np.sqrt(40 * (DEPTH + 1)) * 2**-8 * rms(exact)
 
 
+def test_products_of_one_byte_change_the_velocity_a_little_and_unknown_ones_are_refused(params):
+  ours, exact = (
+    np.asarray(model(products=kind).apply({'params': params}, *inputs()))
+    for kind in ('int8', 'dtype')
+  )
+  # As of bfloat16 above: steps of the largest over 127 are coarser than 8 bits of each.
+  rms = lambda a: np.sqrt(np.mean(a * a))  # noqa: E731
+  assert 0 < rms(ours - exact) < np.sqrt(40 * (DEPTH + 1)) * 2**-6 * rms(exact)
+  with pytest.raises(ConfigError, match="products = 'int4'; expected dtype or int8 or int8_both"):
+    model(products='int4').apply({'params': params}, *inputs())
+
+
 def test_masked_context_is_neutral(params):
   x, time, ports = inputs()
   mask = np.asarray(ports.context_mask)

@@ -17,8 +17,8 @@ HERE = pathlib.Path(__file__).parent
 PLACES = ('autoencoder', 'data.latents', 'start_from')
 ADDED = (  # since then; runs without them go on as they were
   'optimizer.name', 'optimizer.rates', 'vision', 'model.conditionings.video.background',
-  'model.tile', 'model.window', 'model.chosen', 'lora.rank', 'lora.alpha', 'lora.targets',
-  'lora.dropout', 'lora.weights', 'train.trackers',
+  'model.tile', 'model.window', 'model.chosen', 'model.products', 'lora.rank', 'lora.alpha',
+  'lora.targets', 'lora.dropout', 'lora.weights', 'train.trackers',
 )  # fmt: skip
 TUNED = ('buckets.', 'model.', 'optimizer.', 'sample.', 'train.')  # numbers of the small recipes
 

@@ -294,6 +294,19 @@ def test_fewer_bytes_kept_are_more_seconds(work):
     assert slow.compute > fast.compute
 
 
+def test_products_of_one_byte_halve_what_they_make_of_the_linear_maps(work):
+  place = parse_topology('v5p:4x4x4')
+  kinds = 'dtype', 'int8', 'int8_both'
+  usual, forward, both = (
+    estimate(
+      dataclasses.replace(work, products=kind),
+      place, {'fsdp': 4, 'context': 16}, remat='nothing', exchange='ulysses',
+    ).time.fast.linear
+    for kind in kinds
+  )  # fmt: skip
+  assert (forward / usual, both / usual) == pytest.approx((5 / 6, 1 / 2))  # of three products
+
+
 def test_a_search_ranks_what_fits(config):
   found = search_plans(workload(config, 'video_1x1_16s'), 'v6e:16x16')
   _, place, candidates = found
