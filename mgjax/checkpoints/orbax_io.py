@@ -238,7 +238,10 @@ def read_items(
   for name in later:
     if jax.tree.leaves(targets[name]):
       _log.info('the checkpoint %s is of before there was %s, which begins at zero', path, name)
-    items[name] = jax.tree.map(_zeros, targets[name])
+    items[name] = jax.tree.map(
+      lambda leaf: put(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None)),
+      targets[name],
+    )
   typed = {
     name: check_same_leaves(f'{path}', name, saved.get(name, {}), target, cast)
     for name, target in targets.items()
@@ -393,10 +396,6 @@ def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
   if sharding is None:
     return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
   return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-
-
-def _zeros(leaf: Any) -> Array:
-  return put(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None))
 
 
 def put(value: Any, sharding: Any = None) -> Array:

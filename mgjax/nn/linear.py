@@ -171,7 +171,9 @@ def products(
   kind = _LOWER.get() if lower else 'dtype'
   ys = weighted(PRODUCTS[kind], x, stored, axes, jnp.dtype(dtype))
   return tuple(
-    _times(y, each.scale) if isinstance(each, Quantised) else y
+    (y * jnp.broadcast_to(each.scale, y.shape)).astype(y.dtype)
+    if isinstance(each, Quantised)
+    else y
     for y, each in zip(ys, kernels, strict=True)
   )
 
@@ -179,10 +181,6 @@ def products(
 def _low_rank(x: Float[Array, '... i'], kernel: Adapted, dtype: jnp.dtype) -> Array:
   # Not of matrices, as `_products`: on a mesh rows times tokens, as one axis, would be gathered.
   return jnp.dot(jnp.dot(x.astype(dtype), kernel.a.astype(dtype)), kernel.b.astype(dtype))
-
-
-def _times(y: Float[Array, '... o'], scale: Float[Array, ' o']) -> Float[Array, '... o']:
-  return (y * jnp.broadcast_to(scale, y.shape)).astype(y.dtype)
 
 
 @contextlib.contextmanager

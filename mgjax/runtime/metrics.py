@@ -26,7 +26,8 @@ class JsonLines:
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends a line."""
-    append_json_line(self._path, {'step': step} | {n: _strict(v) for n, v in metrics.items()})
+    strict = {n: v if math.isfinite(v) else str(v) for n, v in metrics.items()}
+    append_json_line(self._path, {'step': step} | strict)
 
 
 class Means:
@@ -49,10 +50,6 @@ class Means:
   def means(self) -> dict[str, float]:
     """Returns name -> mean, of those that have any weight."""
     return {name: float(total / weight) for name, (total, weight) in self._sums.items() if weight}
-
-
-def _strict(value: float) -> float | str:
-  return value if math.isfinite(value) else str(value)
 
 
 def reached_step(workdir: str | os.PathLike[str]) -> int:

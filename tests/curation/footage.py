@@ -135,7 +135,8 @@ def drawn(plan: Plan, fps: int) -> Iterator[np.ndarray]:
   levels = np.uint8(np.clip(gains, 0, 255))[None]
   for n in range(round(plan.seconds * fps)):
     time = n * FPS / fps  # frames of FPS
-    picture = pictures[_bounced(round(time), len(pictures) - 1)]
+    last = len(pictures) - 1
+    picture = pictures[int(_triangle(round(time), last)) if last else 0]
     rows, columns = picture.shape[:2]
     scale = max(height / rows, width / columns) / plan.zoom
     room = np.array([rows * scale - height, columns * scale - width])
@@ -155,10 +156,6 @@ def _triangle(place: float, room: float) -> float:
     return 0.0
   place = place % (2 * room)
   return min(place, 2 * room - place)
-
-
-def _bounced(n: int, last: int) -> int:
-  return int(_triangle(n, last)) if last else 0
 
 
 @functools.cache

@@ -55,10 +55,6 @@ def read(batches, start, stop, **options):
   return result
 
 
-def indices(batches, count):
-  return np.concatenate([batches[step]['index'] for step in range(count)])
-
-
 @pytest.mark.parametrize('threads', [0, 1, 16])
 def test_batches_do_not_depend_on_the_threads(threads):
   batches = make_batches(image_and_video(), seed=3)
@@ -101,7 +97,8 @@ def test_a_rare_bucket_is_spread_evenly():
 
 def test_epochs_seeds_and_buckets_have_orders_of_their_own():
   def order(seed, name='a'):
-    return indices(make_batches([ShapeBucket(name, Numbered(0, 40), 10)], seed=seed), 8)
+    batches = make_batches([ShapeBucket(name, Numbered(0, 40), 10)], seed=seed)
+    return np.concatenate([batches[step]['index'] for step in range(8)])
 
   first, second = np.split(order(1), 2)
   assert not np.array_equal(first, second)

@@ -62,10 +62,6 @@ def noise(start, stop):
   return frame_noise(3, np.zeros(1, int), start, stop, SHAPE)[0]
 
 
-def chunks(array, length):
-  return ({'low': array[start : start + length]} for start in range(0, len(array), length))
-
-
 @functools.cache
 def compiled():
   return jax.jit(lambda batch, x, time: toy(batch)(x, time))
@@ -74,7 +70,8 @@ def compiled():
 def stream(total, velocity=None, *, size=SIZE, overlap=OVERLAP, chunk=4, **options):
   options = {'times': TIMES, 'noise': noise, 'constant': text()} | options
   velocity = compiled() if velocity is None else velocity
-  frames = chunks(low(total), chunk)
+  whole = low(total)
+  frames = ({'low': whole[start : start + chunk]} for start in range(0, len(whole), chunk))
   return stream_windows(velocity, frames, size=size, overlap=overlap, **options)
 
 

@@ -295,15 +295,10 @@ def test_fewer_bytes_kept_are_more_seconds(work):
 
 
 def test_products_of_one_byte_halve_what_they_make_of_the_linear_maps(work):
-  place = parse_topology('v5p:4x4x4')
-  kinds = 'dtype', 'int8', 'int8_both'
-  usual, forward, both = (
-    estimate(
-      dataclasses.replace(work, products=kind),
-      place, {'fsdp': 4, 'context': 16}, remat='nothing', exchange='ulysses',
-    ).time.fast.linear
-    for kind in kinds
-  )  # fmt: skip
+  place, sizes = parse_topology('v5p:4x4x4'), {'fsdp': 4, 'context': 16}
+  works = [dataclasses.replace(work, products=kind) for kind in ('dtype', 'int8', 'int8_both')]
+  found = [estimate(w, place, sizes, remat='nothing', exchange='ulysses') for w in works]
+  usual, forward, both = (each.time.fast.linear for each in found)
   assert (forward / usual, both / usual) == pytest.approx((5 / 6, 1 / 2))  # of three products
 
 

@@ -230,10 +230,6 @@ def degraded(source=WORLD, settings=MIXED, **fields):
   return Degraded(source, settings, **({'variants': 3} | fields), **CODEC)
 
 
-def digest(samples):
-  return hashlib.sha256(b''.join(each['low_resolution'].tobytes() for each in samples)).hexdigest()
-
-
 SAME = """
 import hashlib, pickle, sys
 source = pickle.load(sys.stdin.buffer)
@@ -250,7 +246,8 @@ def test_a_sample_has_the_same_bytes_in_another_process_whatever_was_read_before
   other = subprocess.run(
     [sys.executable, '-c', SAME], input=pickle.dumps(source), check=True, capture_output=True
   )
-  assert other.stdout.decode().strip() == digest(reversed(samples))
+  data = b''.join(each['low_resolution'].tobytes() for each in reversed(samples))
+  assert other.stdout.decode().strip() == hashlib.sha256(data).hexdigest()
 
 
 def test_samples_are_those_of_the_source_each_variant_degraded_otherwise():

@@ -55,7 +55,10 @@ class ObjectInputs(ListedInputs):
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:
-    caption = self._caption(entry.name) if entry.captioned else _named(entry.name)
+    if entry.captioned:
+      caption = self._caption(entry.name)
+    else:
+      caption = clean_caption(spoken(pathlib.PurePosixPath(entry.name).stem))
     return Input(entry.name, caption, 0, functools.partial(_load, self._store, entry.name))
 
   def _caption(self, name: str) -> str:
@@ -71,10 +74,6 @@ def _load(store: ObjectStore, name: str) -> bytes:
   if data is None:
     raise DataError('there is no such object any more')
   return data
-
-
-def _named(name: str) -> str:
-  return clean_caption(spoken(pathlib.PurePosixPath(name).stem))
 
 
 def _suffix(name: str) -> str:

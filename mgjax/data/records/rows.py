@@ -23,7 +23,9 @@ def encode_row(row: dict[str, Any]) -> bytes:
   """Serialises a row: numpy arrays (also bfloat16 and its kin), strings, numbers, truth values."""
   header, arrays = {}, []
   for name, value in row.items():
-    if isinstance(value, np.ndarray | np.generic) and _is_number(value.dtype):
+    if isinstance(value, np.ndarray | np.generic) and (
+      value.dtype.kind in 'biufc' or hasattr(ml_dtypes, value.dtype.name)
+    ):
       header[name] = {'dtype': value.dtype.name, 'shape': value.shape}
       arrays.append(value.astype(value.dtype.newbyteorder('<'), copy=False).tobytes())
     elif isinstance(value, str | int | float):
@@ -57,10 +59,6 @@ def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
       row[name] = array if usable else array.copy()
       end += count * dtype.itemsize
   return row
-
-
-def _is_number(dtype: np.dtype) -> bool:
-  return dtype.kind in 'biufc' or hasattr(ml_dtypes, dtype.name)
 
 
 def text_key(caption: str) -> str:

@@ -175,7 +175,3 @@ def test_sizes_of_a_side_are_read_from_the_tensors(side):
   fields = transformers_fields(tensors, side)
   assert CODEC.clone(**fields) == CODEC
   assert fields.keys() >= {'channels', 'width', 'strides'}
-
-
-def without(name):
-  return {key: tensor for key, tensor in drawn().items() if key != name}
