@@ -8,21 +8,17 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Float, Num
 
 
-def _bilinear(x: np.ndarray) -> np.ndarray:
-  return np.maximum(1 - np.abs(x), 0)
-
-
 def _bicubic(x: np.ndarray) -> np.ndarray:
   x = np.abs(x)  # Keys' cubic with a = -1/2
   inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
   return np.where(x < 1, inner, np.where(x < 2, outer, 0))
 
 
-def _lanczos(x: np.ndarray) -> np.ndarray:
-  return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-
-
-_CURVES = {'bilinear': _bilinear, 'bicubic': _bicubic, 'lanczos': _lanczos}
+_CURVES = {
+  'bilinear': lambda x: np.maximum(1 - np.abs(x), 0),
+  'bicubic': _bicubic,
+  'lanczos': lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0),
+}
 KERNELS = ('area', *_CURVES)
 
 
