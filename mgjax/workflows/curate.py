@@ -40,18 +40,13 @@ FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
 CAPTIONS, REVIEW = 'captions', 'review'
 
 
-def _plain(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
-  del workers, address
-  return contextlib.nullcontext(plain.run)
-
-
 def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
   from mgjax.curation.engines import ray
 
   return ray.started(workers, address)
 
 
-ENGINES = {'plain': _plain, 'ray': _ray}
+ENGINES = {'plain': lambda workers, address: contextlib.nullcontext(plain.run), 'ray': _ray}
 
 
 @dataclasses.dataclass(frozen=True)
