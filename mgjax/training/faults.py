@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mgjax.core.errors import MgjaxError, NonFiniteError
 from mgjax.core.tree import named_leaves
-from mgjax.core.typing import Array, Metrics
+from mgjax.core.typing import Metrics
 from mgjax.data.batch_order import ShapeBucket, samples_of_batch
 from mgjax.training.plateau import Plateau
 from mgjax.training.state import State
@@ -20,6 +20,7 @@ COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
 SHOWN = 8  # samples whose files are looked up: that reads them
 
 _log = logging.getLogger(__name__)
+_all_finite = jax.jit(lambda leaf: jnp.isfinite(leaf).all())
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
@@ -128,8 +129,3 @@ def _file_of(bucket: ShapeBucket, index: int) -> str:
     return str(bucket.source[int(index)].get('source', index))
   except MgjaxError as error:
     return f'{index} (unreadable: {error})'
-
-
-@jax.jit
-def _all_finite(x: Array) -> Array:
-  return jnp.all(jnp.isfinite(x))

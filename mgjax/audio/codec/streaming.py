@@ -54,7 +54,7 @@ def encode_stream(
   own = math.prod(codec.strides)
   before, after = (-(-reach // own) for reach in encoder_reach(codec.strides))
   for piece, skip, keep in _pieces(chunks, step, before, after, codec.compression):
-    posterior = _encode(codec, params, piece)
+    posterior = _apply(codec, params, piece, 'encode')
     yield jax.tree.map(lambda x, kept=slice(skip, skip + keep): x[:, kept], posterior)
 
 
@@ -71,7 +71,7 @@ def decode_stream(
     raise DataError(f'{samples} samples are asked of a stream; expected 1 at least')
   given, size = 0, codec.compression
   for piece, skip, keep in _pieces(chunks, step, *decoder_reach(codec.strides), 1):
-    sound = _decode(codec, params, piece)[:, skip * size : (skip + keep) * size]
+    sound = _apply(codec, params, piece, 'decode')[:, skip * size : (skip + keep) * size]
     sound = sound[:, : None if samples is None else samples - given]
     given += sound.shape[1]
     if sound.shape[1]:
@@ -110,11 +110,6 @@ def _pieces(
   yield held, skip, -(-held.shape[1] // size) - skip
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode(codec: Codec, params: Tree, sound: Array) -> Posterior:
-  return codec.apply({'params': params}, sound, method='encode')
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _decode(codec: Codec, params: Tree, latents: Array) -> Array:
-  return codec.apply({'params': params}, latents, method='decode')
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _apply(codec: Codec, params: Tree, rows: Array, method: str) -> Posterior | Array:
+  return codec.apply({'params': params}, rows, method=method)

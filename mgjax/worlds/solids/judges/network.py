@@ -208,9 +208,7 @@ def look(params: Tree, video: UInt8[Array, 'b t h w 3']) -> Rows:
   return jax.lax.map(one, video)
 
 
-@jax.jit
-def _read(params: Tree, rows: Rows) -> Told:
-  return Clips().apply(params, *rows)
+_read = jax.jit(lambda params, rows: Clips().apply(params, *rows))
 
 
 def tell(
