@@ -6,7 +6,6 @@ full scale or, if that is more, four times the median of P_k over the sound: wha
 always there is no onset.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -23,7 +22,11 @@ TOGETHER = 0.03  # seconds; events nearer than this are heard as one
 FLOOR = 1e-6  # of full scale's power
 _WINDOW, _HOP = 256, 24  # samples: 5.3 ms, every 0.5 ms
 _LAG = 10  # hops between the windows that are compared
-_EDGES = (100, 400, 900, 1600, 3000, 5000, 7500, 10_500, 14_000, 18_000)  # Hz, of nine bands
+_EDGES = np.array((100, 400, 900, 1600, 3000, 5000, 7500, 10_500, 14_000, 18_000))  # Hz, of 9 bands
+# Above its lower edge and not above its upper one: the frequencies of each band, (n k).
+_BANDS = np.float32(np.diff(np.fft.rfftfreq(_WINDOW, 1 / RATE)[:, None] >= _EDGES))
+# Scaled so that the power of noise is its mean square.
+_HANN = np.hanning(_WINDOW) / np.sqrt((np.hanning(_WINDOW) ** 2).sum() * _WINDOW / 2)
 _NOISE = 4.0  # times the median power of a band, below which it is noise
 LEAST = 30.0  # dB that all bands together must rise; noise alone reaches 16
 
@@ -100,21 +103,7 @@ def _rise(mono: np.ndarray, padding: Literal['reflect', 'constant']) -> Float[np
   padded = np.pad(padded, (before, 0), padding)
   starts = np.arange(0, len(padded) - _WINDOW + 1, _HOP)
   # In single precision, twice as fast.
-  power = magnitudes(padded, _hann(), starts) ** 2 @ _bands()
+  power = magnitudes(padded, _HANN.astype(np.float32), starts) ** 2 @ _BANDS
   noise = _NOISE * np.median(power[2 * _LAG :], axis=0) if len(power) > 2 * _LAG else 0.0
   decibels = 10 * np.log10(power + np.maximum(noise, FLOOR))
   return np.maximum(decibels[_LAG:] - decibels[:-_LAG], 0).sum(1)
-
-
-@functools.cache
-def _hann() -> np.ndarray:
-  window = np.hanning(_WINDOW)
-  window /= np.sqrt((window**2).sum() * _WINDOW / 2)  # the power of noise is its mean square
-  return window.astype(np.float32)
-
-
-@functools.cache
-def _bands() -> Float[np.ndarray, 'n k']:
-  frequencies = np.fft.rfftfreq(_WINDOW, 1 / RATE)[:, None]
-  edges = np.array(_EDGES)
-  return ((frequencies >= edges[:-1]) & (frequencies < edges[1:])).astype(np.float32)
