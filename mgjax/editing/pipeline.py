@@ -149,7 +149,8 @@ class Editor(VideoPipeline):
       raise ConfigError(f'{min(options)} does not go with a video, which has its own')
     tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
     self.check_edit(how, prompts, tasks)
-    clips = _one_each(video, len(prompts))
+    several = isinstance(video, list | tuple) or getattr(video, 'ndim', 0) == 5
+    clips = list(video) if several else [video] * len(prompts)
     if not len(clips) == len(tasks) == len(prompts):
       raise ConfigError(
         f'{len(prompts)} instructions for {len(clips)} videos and {len(tasks)} tasks; give one each'
@@ -343,12 +344,6 @@ class Editor(VideoPipeline):
       self._model, times=self._times(strength), solver=settings.solver,
       guidance=settings.guidance, prediction=self._prediction, reuse=settings.reuse,
     )  # fmt: skip
-
-
-def _one_each(video: Any, count: int) -> list[Any]:
-  if isinstance(video, list | tuple):
-    return list(video)
-  return list(video) if getattr(video, 'ndim', 0) == 5 else [video] * count
 
 
 def _batches(edits: Sequence[_Edit], most: int, window: int) -> Iterator[tuple[list[_Edit], int]]:

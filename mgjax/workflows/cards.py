@@ -17,7 +17,7 @@ import pathlib
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.checkpoints.fingerprints import fingerprint_of
@@ -153,7 +153,9 @@ def check_cards(
   asked = [each for name in names or cards for each in cards[name]]
   rows, wrong = [('weights', '', 'number', 'card', 'now', 'interval')], []
   fresh: dict[str, list[tuple[Evaluation, Found]]] = {}
-  with _folder(folder) as place:
+  given = tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder)
+  with given as where:
+    place = pathlib.Path(where).absolute()
     for number, each in enumerate(asked, 1):
       if samples is not None and 'samples' in each.options:
         options = {**each.options, 'samples': min(samples, each.options['samples'])}
@@ -310,15 +312,6 @@ def _evaluate(each: Evaluation, options: Mapping[str, Any], place: pathlib.Path,
       raise DataError(f'{each.command} has no {metric!r}, which {CARDS} names; it has {known}')
     found[metric] = Number(value['value'], value.get('low'), value.get('high'))
   return found
-
-
-@contextlib.contextmanager
-def _folder(given: str | os.PathLike[str] | None) -> Iterator[pathlib.Path]:
-  if given is not None:
-    yield pathlib.Path(given).absolute()
-    return
-  with tempfile.TemporaryDirectory() as made:
-    yield pathlib.Path(made)
 
 
 def _card(name: str) -> pathlib.Path:

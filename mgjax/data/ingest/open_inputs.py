@@ -13,8 +13,6 @@ from mgjax.data.ingest.parquet import ParquetInputs
 from mgjax.data.ingest.tar import TarInputs
 
 LAYOUTS = ('auto', 'files', 'tar', 'parquet')
-_TARS = ('.tar',)
-_PARQUETS = ('.parquet',)
 
 
 def open_inputs(
@@ -50,7 +48,7 @@ def open_inputs(
       raise ConfigError(f'{path}: of a bucket clips with .txt captions are read; mount it instead')
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
-  tars, parquets = _ending(path, _TARS), _ending(path, _PARQUETS)
+  tars, parquets = _ending(path, '.tar'), _ending(path, '.parquet')
   if layout == 'auto':
     if tars and parquets:
       raise ConfigError(
@@ -81,15 +79,15 @@ def _written(captions: Captions, inputs: Inputs) -> Inputs:
   return inputs
 
 
-def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
+def _ending(path: pathlib.Path, suffix: str) -> list[pathlib.Path]:
   """The files at or below a path whose names end so, but hidden ones and pipes, in order."""
   if path.is_file():
-    return [path] if path.suffix.lower() in suffixes else []
+    return [path] if path.suffix.lower() == suffix else []
   return sorted(
     pathlib.Path(here, name)
     for here, folders, names in os.walk(path)
     for name in names
-    if name.lower().endswith(suffixes)
+    if name.lower().endswith(suffix)
     and not name.startswith('.')
     and os.path.isfile(os.path.join(here, name))  # opening a pipe could wait for ever
     and not any(part.startswith('.') for part in pathlib.Path(here).relative_to(path).parts)

@@ -65,14 +65,14 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
   """
   measured = record['measured']
   metrics: Mapping[str, Record] = measured['metrics']
-  shown = _Shown(measured, folder)
+  groups, shown = _group_rows(measured['groups'], metrics), _Shown(measured, folder)
   parts = [
     table(_rows(metrics), 'Numbers'),
     _note(_ABOUT),
     *(_note(text) for text in _warnings(metrics)),
     _compared(record['against'], metrics) if 'against' in record else '',
     _charts(metrics),
-    _groups(measured['groups'], metrics),
+    table(groups, 'By tag') if groups else '',
     _overview(measured, shown),
     *(_extremes(name, metric, shown) for name, metric in metrics.items()),
     _about(record),
@@ -233,11 +233,6 @@ def _charts(metrics: Mapping[str, Record]) -> str:
   }
   drawn = interval_chart('Shares, %', shares)
   return f'<div class="charts"><div>{drawn}</div></div>' if drawn else ''
-
-
-def _groups(groups: Mapping[str, Mapping[str, Record]], metrics: Mapping[str, Record]) -> str:
-  rows = _group_rows(groups, metrics)
-  return table(rows, 'By tag') if rows else ''
 
 
 def _group_rows(

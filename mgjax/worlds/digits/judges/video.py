@@ -50,7 +50,8 @@ class DigitsVideoJudge:
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
     """Clips of held-out handwriting. Raises ConfigError if there are too few of a caption."""
-    return clips_of(self._unseen, [each.label for each in asked])
+    unseen = dataclasses.replace(self.source, **self.source.validation(self.source.frames))
+    return clips_of(unseen, [each.label for each in asked])
 
   def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
     """Captions of the next digit, colour and direction."""
@@ -74,10 +75,6 @@ class DigitsVideoJudge:
   @property
   def _judge(self) -> digit.DigitJudge:
     return _judge_of(self.source)
-
-  @property
-  def _unseen(self) -> Digits:
-    return dataclasses.replace(self.source, **self.source.validation(self.source.frames))
 
 
 class DigitsVotes(DigitsVideoJudge):
