@@ -247,17 +247,12 @@ def adversarial_steps(model, discriminator, params, batch, mesh=None):
   return found, {'player': state.params, 'discriminator': state.discriminator['params']}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('model', 'inputs', 'batch', 'discriminator', 'cut'),
   [
-    pytest.param(
-      *(autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
-      marks=pytest.mark.slow,
-    ),
-    pytest.param(
-      *(codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
-      marks=pytest.mark.slow,
-    ),
+    (autoencoder, autoencoder_inputs, autoencoder_batch, opponent_of_videos, 'videos/spatial_1'),
+    (codec, codec_inputs, codec_batch, opponent_of_sounds, 'period_3/conv_1'),
   ],
   ids=['autoencoder', 'codec'],
 )
