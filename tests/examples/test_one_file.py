@@ -139,21 +139,21 @@ def test_velocities_are_those_of_the_flow_model(one, rows, params, library):
   np.testing.assert_allclose(made, known, atol=SAME * np.abs(known).max())
 
 
+def predict(x, time, tokens, drop):
+  seen = jnp.where(drop, 0, tokens.sum(1) / 50) + time
+  return jnp.sin(x) * seen[:, None, None, None, None]
+
+
+def predict_of_library(x, time, batch, drop):
+  return predict(x, time, batch['text'], drop['text'])
+
+
 @pytest.mark.parametrize('dropout', [0.0, 1.0])
 def test_the_loss_is_that_of_the_objective(one, rows, dropout):
   latents, tokens = rows
-  key = jax.random.key(3)
-
-  def predict(x, time, tokens, drop):
-    seen = jnp.where(drop, 0, tokens.sum(1)) + time
-    return jnp.sin(x) + seen[:, None, None, None, None]
-
+  key, batch = jax.random.key(3), {'latents': latents, 'text': tokens}
   made = one.flow_loss(predict, latents, tokens, key, dropout)
-  known, _ = make_objective(dropout={'text': dropout})(
-    lambda x, time, batch, drop: predict(x, time, batch['text'], drop['text']),
-    {'latents': latents, 'text': tokens},
-    key,
-  )
+  known, _ = make_objective(dropout={'text': dropout})(predict_of_library, batch, key)
   np.testing.assert_allclose(made, known, rtol=SAME)
 
 
@@ -213,17 +213,8 @@ def test_times_are_those_of_the_schedule(one, steps):
 def test_samples_are_those_of_the_guided_sampler(one, rows):
   noise, tokens = rows
   times = linear_quadratic(6)
-
-  def predict(x, time, tokens, drop):
-    seen = jnp.where(drop, 0, tokens.sum(1) / 50) + time
-    return jnp.sin(x) * seen[:, None, None, None, None]
-
   made = one.sample(predict, tokens, noise, 4.0, times)
-  velocity = make_guided(
-    lambda x, time, batch, drop: predict(x, time, batch['text'], drop['text']),
-    {'text': tokens},
-    (('text', 4.0),),
-  )
+  velocity = make_guided(predict_of_library, {'text': tokens}, (('text', 4.0),))
   np.testing.assert_allclose(made, sample(velocity, noise, times), atol=SAME)
 
 
