@@ -152,13 +152,13 @@ def answers(name: str) -> dict[str, np.ndarray]:
   return found | {'kl': kl.numpy(), 'shapes': np.array(json.dumps(shapes))}
 
 
-def main() -> None:
+def write_vectors(path: pathlib.Path, answers: dict[str, dict[str, np.ndarray]]) -> None:
   found = {}
-  for name in MODELS:
-    for key, array in answers(name).items():
+  for name, arrays in answers.items():
+    for key, array in arrays.items():
       found[f'{name}/{key}'] = array if key == 'shapes' else array.astype(np.float32)
-  np.savez_compressed(VECTORS, **found)
+  np.savez_compressed(path, **found)
 
 
 if __name__ == '__main__':
-  main()
+  write_vectors(VECTORS, {name: answers(name) for name in MODELS})

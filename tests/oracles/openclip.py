@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from tests.oracles import clip
+from tests.oracles import clip, codec
 
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # Class -> whether with OpenAI's activation.
@@ -55,13 +55,5 @@ def answers(name: str) -> dict[str, np.ndarray]:
   return {'text': text, 'vision': vision, 'shapes': np.array(shapes)}
 
 
-def main() -> None:
-  found = {}
-  for name in MODELS:
-    for key, array in answers(name).items():
-      found[f'{name}/{key}'] = array if key == 'shapes' else array.astype(np.float32)
-  np.savez_compressed(VECTORS, **found)
-
-
 if __name__ == '__main__':
-  main()
+  codec.write_vectors(VECTORS, {name: answers(name) for name in MODELS})
