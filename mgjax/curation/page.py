@@ -26,7 +26,7 @@ from mgjax.curation.page_examples import Masks, Pictures, show_examples
 from mgjax.curation.select import Selection, Step
 from mgjax.curation.settings import CurationSettings
 from mgjax.runtime.report.charts import format_number, histogram
-from mgjax.runtime.report.page import page, table
+from mgjax.runtime.report.page import page, section, table
 
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
@@ -96,7 +96,7 @@ def _warnings(steps: Sequence[Step]) -> str:
     for each in steps
     if each.off
   )
-  return f'<section><h2>Filters that did nothing</h2><ul>{items}</ul></section>' if items else ''
+  return section('Filters that did nothing', f'<ul>{items}</ul>') if items else ''
 
 
 def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> str:
@@ -120,10 +120,7 @@ def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np
     'Table 44 is of the strictest set of the paper. Its shares depend on the footage and on the '
     'order of the filters, ours too.'
   )
-  return (
-    f'<section><h2>Funnel</h2>{table(rows, "What each filter left")}<p class="note">{note}</p>'
-    '</section>'
-  )
+  return section('Funnel', table(rows, 'What each filter left'), f'<p class="note">{note}</p>')
 
 
 def _percent(share: float) -> str:
@@ -144,9 +141,7 @@ def _reason_tables(steps: Sequence[Step]) -> str:
       {'reason': f'{step.name}: {printable(reason)}', 'clips': f'{number:,}'}
       for reason, number in common
     ]
-  return (
-    f'<section><h2>Reasons</h2>{table(rows, "Why clips were dropped")}</section>' if rows else ''
-  )
+  return section('Reasons', table(rows, 'Why clips were dropped')) if rows else ''
 
 
 def _histograms(
@@ -183,10 +178,8 @@ def _histograms(
     'all that lies beyond them.'
   )
   charts = ''.join(f'<div>{each}</div>' for each in drawn if each)
-  return (
-    f'<section><h2>Scores</h2><p class="note">{note}</p>'
-    f'<div class="charts">{charts}</div>{"".join(words)}</section>'
-  )
+  charts = f'<p class="note">{note}</p><div class="charts">{charts}</div>'
+  return section('Scores', charts, *words)
 
 
 def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) -> str:
@@ -236,7 +229,7 @@ def _times(rows: Any, steps: Sequence[Step]) -> str:
   if costs.clips and costs.seconds:
     notes.append(f'{summary(costs)}.')
   told = ''.join(f'<p class="note">{note}</p>' for note in notes)
-  return f'<section><h2>Time</h2>{table(cells, "Running time")}{told}</section>'
+  return section('Time', table(cells, 'Running time'), told)
 
 
 def _broken(scores: _Scores, reasons: np.ndarray, measured: np.ndarray) -> str:
@@ -249,7 +242,7 @@ def _broken(scores: _Scores, reasons: np.ndarray, measured: np.ndarray) -> str:
   ]
   more = f'<p class="note">and {len(found) - _BROKEN:,} more</p>' * (len(found) > _BROKEN)
   title = 'Videos that could not be measured'
-  return f'<section><h2>{title}</h2>{table(rows, title)}{more}</section>'
+  return section(title, table(rows, title), more)
 
 
 def _settings(settings: CurationSettings) -> str:

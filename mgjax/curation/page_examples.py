@@ -10,6 +10,7 @@ import numpy as np
 from mgjax.core.errors import printable
 from mgjax.core.typing import Bool
 from mgjax.data.clips import evenly
+from mgjax.runtime.report.page import section
 
 # Numbers of rows, and 'middle' (JPEG) or 'loop' (animated WebP) -> pictures, None of one without.
 Pictures = Callable[[Sequence[int], str], Sequence[bytes | None]]
@@ -54,7 +55,7 @@ def show_examples(
       figures.append(_figure(scores['clip'][number], about, still, motion))
     if figures:
       sections.append(f'<h3>{html.escape(title)}</h3><div class="shown">{"".join(figures)}</div>')
-  return f'<section><h2>Examples</h2>{"".join(sections)}</section>' if sections else ''
+  return section('Examples', *sections) if sections else ''
 
 
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:

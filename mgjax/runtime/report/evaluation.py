@@ -16,7 +16,7 @@ import numpy as np
 from mgjax.core.errors import printable
 from mgjax.core.tables import aligned, cells_of
 from mgjax.runtime.report.charts import format_number, histogram, interval_chart
-from mgjax.runtime.report.page import page, table
+from mgjax.runtime.report.page import page, section, table
 from mgjax.runtime.report.preview import preview
 
 Record = Mapping[str, Any]
@@ -209,10 +209,8 @@ def _compared(against: Record, metrics: Mapping[str, Record]) -> str:
   name = f'Against {printable(against["path"])}'
   notes = ''.join(f'<p>{html.escape(printable(note))}</p>' for note in against['notes'])
   warned = ''.join(f'<p class="warning">{html.escape(text)}.</p>' for text in warnings)
-  return (
-    f'<section><h2>Comparison</h2>{notes}{table(rows, name) if rows else ""}{warned}'
-    f'{_note(_COMPARED) if rows else ""}</section>'
-  )
+  shown = (table(rows, name), warned, _note(_COMPARED)) if rows else (warned,)
+  return section('Comparison', notes, *shown)
 
 
 def _verdict(change: Record, better: int) -> str:
@@ -259,7 +257,7 @@ def _overview(measured: Record, shown: _Shown) -> str:
     return ''
   about = _note(f'From left to right: {measured["about"]}.') if measured['about'] else ''
   box = _BOX if shown.moves else ''
-  return f'<section><h2>Samples</h2>{about}{box}<div class="shown">{figures}</div></section>'
+  return section('Samples', about, box, f'<div class="shown">{figures}</div>')
 
 
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:
@@ -281,10 +279,7 @@ def _extremes(name: str, metric: Record, shown: _Shown) -> str:
     return ''
   told = ' '.join(filter(None, (_number(metric['value']), f'({_interval(metric)})')))
   drawn = f'<div class="charts"><div>{drawn}</div></div>' if drawn else ''
-  return (
-    f'<section><h2>{html.escape(label)}: {told.replace(" ()", "")}</h2>{drawn}{"".join(rows)}'
-    '</section>'
-  )
+  return section(f'{label}: {told.replace(" ()", "")}', drawn, *rows)
 
 
 def _about(record: Record) -> str:
@@ -297,4 +292,4 @@ def _about(record: Record) -> str:
       text = printable(found)
       if found not in (None, '') and len(text) <= _LETTERS:
         rows.append({'': f'{name} {printable(part)}'.rstrip().replace('_', ' '), 'value': text})
-  return f'<section><h2>What was evaluated</h2>{table(rows, "Settings")}</section>'
+  return section('What was evaluated', table(rows, 'Settings'))

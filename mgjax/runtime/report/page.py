@@ -59,6 +59,11 @@ def page(title: str, body: str) -> str:
   )
 
 
+def section(title: str, *parts: str) -> str:
+  """Returns parts, as HTML, below a heading, as text."""
+  return f'<section><h2>{html.escape(title)}</h2>{"".join(parts)}</section>'
+
+
 def table(rows: Sequence[Mapping[str, str]], name: str) -> str:
   """Returns a named table of rows, header -> text; a cell that a row lacks is empty."""
   names = list(dict.fromkeys(name for row in rows for name in row))
