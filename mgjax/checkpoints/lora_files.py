@@ -173,7 +173,8 @@ def _stacked(path: Any, found: Mapping[_Map, Mapping[str, np.ndarray]], default:
   for place, parts in found.items():
     if not {'A', 'B'} <= parts.keys():
       raise ConfigError(f'{os.fspath(path)!r} has one of A and B alone for {place.kernel}')
-    a, b = _ours(parts['A']), _ours(parts['B'])
+    arrays = (np.asarray(parts[name], np.float32) for name in 'AB')
+    a, b = (np.moveaxis(array, (0, 1), (-1, -2)) for array in arrays)
     b = b.reshape(b.shape[-2:])
     shape = place.shape if place.layer is None else place.shape[1:]
     if (*a.shape[:-1], b.shape[-1]) != shape or a.shape[-1] != len(b):
@@ -257,10 +258,6 @@ def _theirs(array: np.ndarray) -> np.ndarray:
 def _up(array: np.ndarray, axes: int) -> np.ndarray:
   made = _theirs(array)
   return made.reshape(*made.shape, *[1] * (axes - 2))
-
-
-def _ours(array: np.ndarray) -> np.ndarray:
-  return np.moveaxis(np.asarray(array, np.float32), (0, 1), (-1, -2))
 
 
 def _scaled(adapters: Tree, scale: float) -> Tree:

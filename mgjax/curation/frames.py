@@ -88,7 +88,8 @@ class _Decoded(Frame):
 
   def _converted(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     pixels = self._resizes.at(size)(self._source)
-    return pixels, _luma_of(pixels)
+    made = av.VideoFrame.from_ndarray(pixels, 'rgb24')
+    return pixels, made.reformat(format='gray').to_ndarray()
 
 
 class _Resizes:
@@ -141,11 +142,6 @@ def _brightness(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w']:
   plane = frame.planes[0]
   rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
   return rows[: frame.height, : frame.width]
-
-
-def _luma_of(pixels: UInt8[np.ndarray, 'h w 3']) -> UInt8[np.ndarray, 'h w']:
-  frame = av.VideoFrame.from_ndarray(pixels, 'rgb24')
-  return frame.reformat(format='gray').to_ndarray()
 
 
 def _vectors(frame: av.VideoFrame) -> float | None:

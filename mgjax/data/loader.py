@@ -99,16 +99,12 @@ class StepIterator:
     self._running = [iter(dataset)]
     # Also runs when this object is forgotten and at interpreter exit, where Grain's own clean-up
     # comes too late for its shared memory.
-    self._stop = weakref.finalize(self, _close, self._running)
+    self._stop = weakref.finalize(self, lambda running: running.pop().close(), self._running)
 
   def _halt(self) -> None:
     if self._stop is not None:
       self._stop()
       self._stop = None
-
-
-def _close(running: list[grain.DatasetIterator]) -> None:
-  running.pop().close()
 
 
 def validation_batches(

@@ -21,8 +21,10 @@ class JsonLines:
 
   def __init__(self, workdir: str | os.PathLike[str], resume_step: int | None = None):
     self._path = pathlib.Path(workdir) / FILE
-    if resume_step is not None:
-      _drop_after(self._path, resume_step)
+    if resume_step is not None and self._path.exists():
+      # Whole lines up to this step are kept.
+      kept = b''.join(line for at, line in _lines(self._path) if at <= resume_step)
+      write_bytes(self._path, kept)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Appends a line."""
@@ -71,12 +73,6 @@ def _step_of(row: Any) -> int:
   if type(row['step']) is not int or not 0 <= row['step'] < 2**53:
     raise ValueError('the step is no number of steps')
   return row['step']
-
-
-def _drop_after(path: pathlib.Path, step: int) -> None:
-  """Keeps the whole lines up to `step`."""
-  if path.exists():
-    write_bytes(path, b''.join(line for at, line in _lines(path) if at <= step))
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:

@@ -110,7 +110,8 @@ class Embeddings:
   def __init__(self, directory: str):
     """Opens a store, which may be empty."""
     self._directory = directory
-    self._parts = [Records(inside(directory, name)) for name in _finished(directory)]
+    done = sorted(name for name in open_storage(directory).names() if name.endswith('.done'))
+    self._parts = [Records(inside(directory, name.removesuffix('.done'))) for name in done]
     keys = [part.column(_KEY) for part in self._parts] or [np.zeros(0, np.int64)]
     places = [
       np.stack([np.full(len(part), number), np.arange(len(part))])
@@ -226,11 +227,6 @@ def embed(
   writer.finish()
   storage.create(f'{name}.done', b'')
   return True
-
-
-def _finished(directory: str) -> list[str]:
-  names = open_storage(directory).names()
-  return sorted(name.removesuffix('.done') for name in names if name.endswith('.done'))
 
 
 def _part_name(texts: Sequence[str], rows_per_shard: int) -> str:

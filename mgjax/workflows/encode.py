@@ -135,6 +135,7 @@ def encode(
       rows = min(len(source), getattr(settings, split))
       content = data.of(config.buckets[name].get('source', '')).content()
       kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
+      row_bytes = math.prod(plan.latents(name)) * dtype.itemsize
       writer = _open_writer(
         workdir / split / name,
         (
@@ -143,7 +144,7 @@ def encode(
           {'data': _as_before(source.fingerprint, fields_of(config, 'data'))},
         ),
         rows=rows,
-        rows_per_shard=_rows_per_shard(plan.latents(name), dtype),
+        rows_per_shard=max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // row_bytes)),
         meta=kind | plan.about(name),
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
@@ -265,11 +266,6 @@ def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
   if not 0 <= process < processes:
     raise ConfigError(f'--process={process} --processes={processes}: expected 0 <= process < many')
   return process, processes
-
-
-def _rows_per_shard(latents: Sequence[int], dtype: np.dtype) -> int:
-  size = math.prod(latents) * dtype.itemsize
-  return max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // size))
 
 
 class RowEncoder:
