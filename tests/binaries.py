@@ -54,7 +54,7 @@ def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, flo
   with tempfile.TemporaryDirectory() as folder:
     streams = [pathlib.Path(folder, stream) for stream in ('out', 'err')]
     words = [str(argument) for argument in arguments]
-    code = _server().call(
+    code = _Server().call(
       module=module,
       arguments=words,
       streams=[str(path) for path in streams],
@@ -68,10 +68,6 @@ def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, flo
 
 
 @functools.cache
-def _server():
-  return _Server()
-
-
 class _Server:
   def __init__(self):
     self._process = subprocess.Popen(

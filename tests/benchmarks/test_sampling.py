@@ -23,12 +23,6 @@ def tiny(**changes):
   return test_flow_model.tiny(buckets__video__batch_size=1, sample__steps=3, **changes)
 
 
-def timed(config=None, **options):
-  options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS} | options
-  config = config or tiny()
-  return measure_flow_model(config.to_dict(), read_outline(config.to_dict()), 'sample', **options)
-
-
 BASELINE = """
 WHAT = ('sample',)
 
@@ -42,8 +36,12 @@ def make_programs(task):
 def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   path = tmp_path / 'baseline.py'
   path.write_text(BASELINE)
-  config = tiny(sample__guidance=(('text', 4.0),))
-  report = json.loads(json.dumps(timed(config, baselines=[str(path)])))
+  config = tiny(sample__guidance=(('text', 4.0),)).to_dict()
+  options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS}
+  report = measure_flow_model(
+    config, read_outline(config), 'sample', baselines=[str(path)], **options
+  )
+  report = json.loads(json.dumps(report))
   assert not report['failed'] and report['steps'] == 3 and report['guidance'] == 4.0
   ours = report['programs']['mgjax']
   row = backbone_flops(make_flow_model(tiny().model.to_dict()).backbone, LATENTS, 7).forward

@@ -77,10 +77,7 @@ class Site:
     return '' if status == 200 else f'the next thing to see is {status}: {found}'
 
 
-@functools.cache
-def site(kind: str, source: pathlib.Path) -> Site:
-  """The server of a kind, started once."""
-  return Site(kind, source)
+site = functools.cache(Site)  # the server of a kind, started once
 
 
 class Sent(NamedTuple):

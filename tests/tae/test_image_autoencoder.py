@@ -89,17 +89,12 @@ def test_without_temporal_layers_no_stride_compresses_time():
   assert 'temporal = False, and strides ((2, 2, 2),) compress time; give strides of (1, 2' in said
 
 
-def imported(config, folder, name):
-  assert FORMAT.read is not None
-  write_folder(folder, name)
-  return FORMAT.read(config.model.to_dict(), folder, seed=0, keep_type=False)
-
-
 @pytest.mark.parametrize('name', oracle.MODELS)
 def test_diffusers_model_is_imported_and_exported_bit_by_bit(name, tmp_path):
   config = image_autoencoder.get_config()
   config.model.dtype = 'float32'
-  weights = imported(config, tmp_path, name)
+  write_folder(tmp_path, name)
+  weights = FORMAT.read(config.model.to_dict(), tmp_path, seed=0, keep_type=False)
   levels = len(vectors(name)['config']['block_out_channels'])
   assert weights.model['strides'] == ((1, 2, 2),) * (levels - 1)
   tensors, left_out = deflate(weights.params)

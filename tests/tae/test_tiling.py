@@ -1,7 +1,5 @@
 """Tiles: how they cover a video, how they are blended, and what a function over them equals."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,11 +158,6 @@ def test_tiles_are_the_whole_where_each_of_them_sees_its_receptive_field(size, f
   assert np.abs(found - exact)[0, 0, ~same].max() > 1e-2
 
 
-@functools.cache
-def mesh_of_eight():
-  return make_mesh({'data': 2, 'fsdp': 4})
-
-
 @pytest.mark.parametrize(('rows', 'height', 'held'), [(1, 14, 1), (3, 6, 3), (8, 6, 1)])
 def test_tiles_over_eight_devices_are_those_of_one(rows, height, held):
   x = picture(rows, height, 14)
@@ -178,7 +171,7 @@ def test_tiles_over_eight_devices_are_those_of_one(rows, height, held):
     jax.debug.inspect_array_sharding(x, callback=look)
     return blurred(x)
 
-  with jax.set_mesh(mesh_of_eight()):
+  with jax.set_mesh(make_mesh({'data': 2, 'fsdp': 4})):
     shared = over(run, x, 6, 2)
   # Of a sum of at most four weighted tiles, the order alone may differ.
   np.testing.assert_allclose(shared, alone, atol=8 * EPS32)

@@ -57,12 +57,6 @@ KEYS = 'with other keys than texts and numbers'
 UNREADABLE = 'is not a readable file of tensors of PyTorch'
 
 
-def refused(path, message):
-  with pytest.raises(ConfigError, match=message) as caught:
-    read_pickle(path)
-  assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
-
-
 @pytest.mark.parametrize(
   ('stream', 'message'),
   [
@@ -93,7 +87,10 @@ def refused(path, message):
   ],
 )  # fmt: skip
 def test_instructions_that_pytorch_does_not_write_are_refused(stream, message, tmp_path):
-  refused(write(tmp_path / 'a.pth', b'\x80\x02' + stream, [np.ones(4, np.float32)]), message)
+  path = write(tmp_path / 'a.pth', b'\x80\x02' + stream, [np.ones(4, np.float32)])
+  with pytest.raises(ConfigError, match=message) as caught:
+    read_pickle(path)
+  assert len(str(caught.value)) < 600 and str(caught.value).isprintable()
 
 
 def test_a_place_of_the_memo_takes_no_memory(tmp_path):
