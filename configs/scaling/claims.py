@@ -409,7 +409,7 @@ CLAIMS = {
       **_ENCODERS,
       first='clip',
       second='all_encoders',
-      note='that CLIP saw pictures and their captions for 1,000 steps, none of which says a motion; '
+      note='that CLIP saw pictures and captions of pictures, which say no motion, for 1,000 steps; '
       'alone it tells neither digits nor motions to a model of 2,000 steps',
     ),
     claim(
