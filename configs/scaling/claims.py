@@ -326,7 +326,7 @@ CLAIMS = {
       margin=0.05,
     ),
     claim(
-      'a second look: the same on the autoencoder that ships, for 4,000 steps',
+      "a second look at Llama's block and DiT's, 4,000 steps",
       '§3.6.2, Tables 8 and 9',
       '+18.6 quality, +12.6 alignment, net wins',
       **_LONGER,
@@ -357,7 +357,7 @@ CLAIMS = {
       margin=0.05,
     ),
     claim(
-      'a second look: the same on the autoencoder that ships, for 4,000 steps',
+      'a second look at the warm start, 4,000 steps',
       '§3.2.2',
       'the recipe, not ablated',
       **_LONGER,
@@ -371,7 +371,7 @@ CLAIMS = {
       **ablation('videos_alone', 'report'),
     ),
     claim(
-      'a second look: the same for 4,000 steps',
+      'a second look at images beside videos, 4,000 steps',
       '§3.2.2',
       'the recipe, not ablated',
       **_LONGER,
@@ -387,7 +387,7 @@ CLAIMS = {
       'scale, with larger latents and far longer, that may be otherwise',
     ),
     claim(
-      'a second look: the same for 4,000 steps',
+      'a second look at times around 0, 4,000 steps',
       '§3.4.1',
       'the recipe, not ablated',
       **_LONGER,

@@ -148,6 +148,8 @@ def write_claims(
       if claim.note:
         notes.append(f'- **{claim.says}**: {claim.note}')
       if found.difference is not None and claim.margin:
+        if claim.says in drawn:
+          raise ConfigError(f'{title}: {claim.says!r} stands there twice; one picture has both')
         ends = found.difference.value, found.difference.low, found.difference.high
         drawn[claim.says] = *sorted_ends(claim, ends), _COLOURS[found.word]
     parts.append(f'## {title}\n\n{markdown(table)}\n')

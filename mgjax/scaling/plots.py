@@ -103,7 +103,8 @@ def draw_intervals(
       axis.plot(value, place, 'o', color=colour, markersize=4)
     for line in (-1, 0, 1):
       axis.axvline(line, color='#555555', linewidth=0.8, linestyle='-' if line == 0 else '--')
-    axis.set(xlabel=across, yticks=range(len(rows)), yticklabels=[*rows])
+    axis.set(yticks=range(len(rows)), yticklabels=[*rows])
+    axis.set_xlabel(across, loc='right')  # it may be wider than the axis
     axis.invert_yaxis()
     return _save(drawn, path)
 

@@ -99,5 +99,8 @@ def test_the_page_is_what_the_records_say(tmp_path):
   made, shown = (folder / 'claims.md' for folder in (tmp_path, here))
   assert made.read_text() == shown.read_text(), 'python -m launch.scaling claims makes it anew'
   assert all((here / 'images' / path.name).exists() for path in tmp_path.glob('images/*.png'))
+  first, *_ = config['groups']
+  with pytest.raises(ConfigError, match=r'Text to video: .* stands there twice'):
+    write_claims({'groups': [first | {'claims': 2 * first['claims'][:1]}]}, here / 'records', made)
   with pytest.raises(ConfigError, match=r'no claims; expected configs/scaling/claims\.py'):
     write_claims({}, here / 'records', tmp_path / 'claims.md')
