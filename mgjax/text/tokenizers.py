@@ -107,9 +107,12 @@ def load_tokenizer(path: str | os.PathLike[str], tried: bool = False) -> Tokeniz
   """
   if path == BYTES:
     size = BYTE_OFFSET + 256
-    encode = lambda text: _encode_bytes(text.encode())  # noqa: E731
-    return Tokenizer(Vocabulary(encode, PAD, begins=0, ends=1, size=size))
+    return Tokenizer(Vocabulary(_encode_as_bytes, PAD, begins=0, ends=1, size=size))
   return Tokenizer(read_vocabulary(path, tried))
+
+
+def _encode_as_bytes(text: str) -> np.ndarray:  # by name, so that it can be pickled
+  return _encode_bytes(text.encode())
 
 
 def encode_texts(
