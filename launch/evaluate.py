@@ -88,7 +88,7 @@ _OPTIONS = (
   flag_values.define('size', flag_values.size, 'Autoencoder: height,width; the run decides.'),
   flag_values.define('perceptual', flag_values.file('perceptual'),
     'Autoencoder: weights of LPIPS; those that the run was trained with.'),
-  flags.DEFINE_bool('judged', False, "Autoencoder: what its world's judge reads of clips again."),
+  flags.DEFINE_bool('judged', False, "Autoencoder: what its world's judge reads of outputs."),
   flag_values.define('sounds', flag_values.file('sounds'),
     "Codec: a folder of sounds; the run's validation data if not given."),
   flag_values.define('baseline', flag_values.file('baseline'),

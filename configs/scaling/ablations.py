@@ -15,7 +15,6 @@ from ..video.sizes import DIT
 from ..video.stage import set_v_prediction
 
 STEPS = 3000  # batches of images and of videos have as many tokens each
-WARM = STEPS // 4
 
 
 def get_config() -> ConfigDict:
@@ -26,11 +25,11 @@ def get_config() -> ConfigDict:
   return config
 
 
-def arm(name: str) -> ConfigDict:
+def arm(name: str, whole: int = STEPS) -> ConfigDict:
   config = video.get_config()
   config.autoencoder = 'runs/quickstart/autoencoder'
   config.data.latents = 'runs/quickstart/latents'
-  steps = {'images': WARM, 'warm': STEPS - WARM}.get(name, STEPS)
+  steps = {'images': whole // 4, 'warm': whole - whole // 4}.get(name, whole)
   config.train.steps = config.train.evaluate_every = config.train.save_every = steps
   if name == 'v_prediction':
     set_v_prediction(config)

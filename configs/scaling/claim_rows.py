@@ -12,6 +12,12 @@ def ablation(first: str, second: str, score: str = 'all', margin: float = 0.05, 
 
 _LONGER = {'records': 'claims_longer', 'score': 'all', 'margin': 0.05}
 _ENCODERS = {'records': 'claims_encoders', 'score': 'all', 'margin': 0.05}
+_UPSAMPLED = {
+  'records': 'claims_upsampled', 'first': 'without_noise', 'second': 'with_noise'
+}  # fmt: skip
+_RERANK = {
+  'records': 'claims_rerank', 'first': 'one', 'second': 'best_of_8', 'better': -1, 'margin': 0.05
+}  # fmt: skip
 _EDITING = {'records': 'claims_editing', 'score': 'five_tasks', 'margin': 0.05}
 _PERSON = {'records': 'claims_personalization', 'margin': 0.05}
 _NEAR = {'records': 'claims_sampling', 'score': 'psnr', 'margin': 1.0}
@@ -333,9 +339,7 @@ CLAIMS = {
       'inputs that were made noisy in training are enlarged better, by the Frechet distance',
       '§3.1.5',
       'the recipe, not ablated',
-      records='claims_upsampled',
-      first='without_noise',
-      second='with_noise',
+      **_UPSAMPLED,
       score='scores/degraded/plain/upsampled/frechet',
       better=-1,
       margin=0.05,
@@ -344,9 +348,7 @@ CLAIMS = {
       'and nearer to the truth, in dB',
       '§3.1.5',
       'the recipe, not ablated',
-      records='claims_upsampled',
-      first='without_noise',
-      second='with_noise',
+      **_UPSAMPLED,
       score='scores/degraded/plain/upsampled/psnr',
       margin=0.5,
       note='blur, other sizes and compression are in the inputs of both, and noise is mild: what '
@@ -389,23 +391,15 @@ CLAIMS = {
       'the best of 8 sounds, by their onsets, misses fewer than one',
       '§6',
       'the recipe, not ablated',
-      records='claims_rerank',
-      first='one',
-      second='best_of_8',
+      **_RERANK,
       score='scores/missed',
-      better=-1,
-      margin=0.05,
     ),
     claim(
       'and adds fewer where nothing happens',
       '§6',
       'the recipe, not ablated',
-      records='claims_rerank',
-      first='one',
-      second='best_of_8',
+      **_RERANK,
       score='scores/extra',
-      better=-1,
-      margin=0.05,
     ),
     claim(
       'a beam of 2 of 4 candidates a window makes better long sounds, by missed onsets',

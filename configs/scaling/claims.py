@@ -61,7 +61,7 @@ from mgjax.core.errors import ConfigError
 
 from ..digits import audio, autoencoder, upsampler, video
 from ..tae import spots
-from ..video.sizes import DIT
+from . import ablations
 from .claim_rows import CLAIMS
 
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
@@ -111,9 +111,12 @@ def _experiment(arms: dict, seeds: tuple | dict = SEEDS, samples: int = 216, **m
 
 
 def _video(steps: int = STEPS['video']) -> ConfigDict:
-  config = video.get_config()
+  return _train(_of_what_ships(video.get_config()), steps)
+
+
+def _of_what_ships(config: ConfigDict) -> ConfigDict:
   config.autoencoder, config.data.latents = 'digits/autoencoder', 'runs/claims/latents'
-  return _train(config, steps)
+  return config
 
 
 def video_arms() -> ConfigDict:
@@ -131,15 +134,13 @@ def video_arms() -> ConfigDict:
 
 def longer_arms() -> ConfigDict:
   steps = STEPS['longer']
-  names = ('report', 'videos_alone', 'times_0', 'dit', 'images', 'warm')
-  arms = {name: _video(steps) for name in names}
+  arms = {name: _video(steps) for name in ('report', 'videos_alone', 'times_0')}
   del arms['videos_alone'].buckets['image']
   arms['times_0'].objective.time.mean = 0.0
-  # As many parameters and operations: two matrices, half as wide again.
-  arms['dit'].model.update(DIT, mlp_dim=3 * arms['dit'].model.mlp_dim // 2)
-  del _train(arms['images'], steps // 4).buckets['video']
-  _train(arms['warm'], steps - steps // 4).start_from = 'runs/claims/longer/images/seed_0'
-  return _experiment(arms, {name: SEEDS if name != 'images' else (0,) for name in names})
+  for name in ('dit', 'images', 'warm'):
+    arms[name] = _of_what_ships(ablations.arm(name, steps))
+  arms['warm'].start_from = 'runs/claims/longer/images/seed_0'
+  return _experiment(arms, {name: SEEDS if name != 'images' else (0,) for name in arms})
 
 
 def encoders_arms() -> ConfigDict:

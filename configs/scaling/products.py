@@ -12,16 +12,9 @@ minutes a run of one core.
 
 from ml_collections import ConfigDict
 
-from ..digits import video
-
-STEPS = 4000
+from .attention import arm
 
 
 def get_config() -> ConfigDict:
-  arms = {}
-  for kind in ('dtype', 'int8_both', 'fp8_both'):
-    arms[kind] = config = video.get_config()
-    config.autoencoder, config.data.latents = 'digits/autoencoder', 'runs/claims/latents'
-    config.model.products = kind
-    config.train.steps = config.train.evaluate_every = config.train.save_every = STEPS
+  arms = {kind: arm(products=kind) for kind in ('dtype', 'int8_both', 'fp8_both')}
   return ConfigDict({'arms': arms, 'seeds': (0, 1, 2), 'samples': 216})

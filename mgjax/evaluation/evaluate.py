@@ -268,7 +268,7 @@ def evaluate_audio(
   many times as long as in training in every way, and compares them.
   """
   pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  about, folder = _about(pipeline, seed), workdir / 'evaluation'
+  about, folder = _about(pipeline, seed) | {'candidates': candidates}, workdir / 'evaluation'
   if long:
     clips = min(samples, LONG_CLIPS)
     found, heard = compare_ways(
@@ -286,7 +286,7 @@ def evaluate_audio(
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
   written = write_clips(folder, shown, pipeline.config.data.fps, pipeline.rate)
   show = soundtracks_of(clips, pipeline.config.data.fps, pipeline.rate)
-  about |= {'candidates': candidates, 'scorer': list(scorer)}
+  about['scorer'] = list(scorer)
   return write_findings(workdir, 'audio', found, about, written, show)
 
 

@@ -23,6 +23,12 @@ FAN_IN = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
 
+_LOWER_TYPES = {  # a type of one byte, its largest number, what its products are summed in
+  'int8': (jnp.int8, 127.0, jnp.int32), 'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
+}  # fmt: skip
+_LOWER = contextvars.ContextVar('lower_products', default='dtype')
+_LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden', 'embed')}
+
 
 class Quantised(NamedTuple):
   """A weight W ~ q s of one byte a number, q (in, out), s (out,); see `checkpoints/quantize.py`."""
@@ -243,7 +249,9 @@ def _lower_backward(kind: str, saved, dy: Array):
   return _lower_product(kind, dy, kernel.T), _lower_product(kind, x.T, dy)
 
 
-def _of_each(product):
+def _of_each(product, backward):
+  product = with_backward(product, backward)
+
   def products(x: Array, *kernels: Array) -> tuple[Array, ...]:
     flat = x.reshape(-1, x.shape[-1])
     return tuple(product(flat, kernel).reshape(*x.shape[:-1], -1) for kernel in kernels)
@@ -251,15 +259,7 @@ def _of_each(product):
   return products
 
 
-_LOWER_TYPES = {  # a type of one byte, its largest number, what its products are summed in
-  'int8': (jnp.int8, 127.0, jnp.int32), 'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
-}  # fmt: skip
-_LOWER = contextvars.ContextVar('lower_products', default='dtype')
-_LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden', 'embed')}
-PRODUCTS = {'dtype': _of_each(with_backward(jnp.dot, _backward))}
+PRODUCTS = {'dtype': _of_each(jnp.dot, _backward)}
 for _kind in _LOWER_TYPES:
-  _forward = functools.partial(_lower_product, _kind)
-  PRODUCTS[_kind] = _of_each(with_backward(_forward, _backward))
-  PRODUCTS[f'{_kind}_both'] = _of_each(
-    with_backward(_forward, functools.partial(_lower_backward, _kind))
-  )
+  _product, _both = (functools.partial(f, _kind) for f in (_lower_product, _lower_backward))
+  PRODUCTS |= {_kind: _of_each(_product, _backward), f'{_kind}_both': _of_each(_product, _both)}

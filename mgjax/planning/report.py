@@ -45,7 +45,7 @@ def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCand
   lines += table(rows, names=3) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
-  lines += ['', *describe_assumptions(topology.chip.name, (), backward=True)]
+  lines += ['', *describe_assumptions(work, topology.chip.name, (), backward=True)]
   return '\n'.join(lines)
 
 
@@ -137,7 +137,9 @@ def _time(plan: Plan) -> list[str]:
   if stage := plan.stage():
     days = words(stage[1], ',.0f')
     lines.append(f'stage       {stage[0]} in {days} days, if all samples were as long')
-  assumed = describe_assumptions(plan.topology.chip.name, chosen.collectives, backward=True)
+  assumed = describe_assumptions(
+    plan.work, plan.topology.chip.name, chosen.collectives, backward=True
+  )
   return [*lines, *(f'            {line}' for line in assumed), *plan.notes]
 
 
@@ -179,7 +181,9 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'free': plan.free,
     'fits': plan.fits,
     'collectives': [collective_as_json(each) for each in chosen.collectives],
-    'assumed': describe_assumptions(plan.topology.chip.name, chosen.collectives, backward=True),
+    'assumed': describe_assumptions(
+      plan.work, plan.topology.chip.name, chosen.collectives, backward=True
+    ),
     'ideal_seconds': time.fast.ideal,
     'compute_seconds': {
       name: bounds_of(time, name) for name in ('linear', 'attention', 'elementwise', 'optimizer')
@@ -210,7 +214,7 @@ def search_as_json(
     'tokens': work.tokens,
     'parameters': work.count,
     'flops_per_sample': work.flops.training,
-    'assumed': describe_assumptions(topology.chip.name, (), backward=True),
+    'assumed': describe_assumptions(work, topology.chip.name, (), backward=True),
     'candidates': [_candidate(each) for each in found],
   }
 

@@ -18,7 +18,8 @@ from mgjax.planning.memory import (
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
 
-_ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
+ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
+BY_ONE_BYTE = f'products of one byte a number at {ONE_BYTE:g} times the rate of bfloat16 (assumed)'
 HOST = 16e9  # bytes a second between a chip and its host's memory, either way; assumed
 BY_FORMULA = (
   'communication by formula: at the low end nothing hides, at the high end all that the kind of '
@@ -148,12 +149,15 @@ def forward_roofline(
   return Ends(at(rates.slow, True), at(rates.fast, False))
 
 
-def describe_assumptions(chip: str, found: Sequence[Collective], backward: bool) -> list[str]:
+def describe_assumptions(
+  work: Workload, chip: str, found: Sequence[Collective], backward: bool
+) -> list[str]:
   """Returns what the seconds rest on, a line each."""
   scheduled = any(each.scheduled is not None for each in found)
   return [
     'seconds are a range; low and high shares of the peak, and where they come from:',
     *describe_efficiency(chip, backward),
+    *[BY_ONE_BYTE] * (work.products != 'dtype'),
     'element-wise work at the bandwidth of the memory (assumed)',
     BY_SCHEDULE if scheduled else BY_FORMULA,
   ]
@@ -162,7 +166,7 @@ def describe_assumptions(chip: str, found: Sequence[Collective], backward: bool)
 def _faster(work: Workload, backward: bool) -> float:
   """Returns how much faster products are for being of numbers of one byte: chips double rates."""
   kind = work.products
-  return _ONE_BYTE if kind.endswith('_both') or (kind != 'dtype' and not backward) else 1.0
+  return ONE_BYTE if kind.endswith('_both') or (kind != 'dtype' and not backward) else 1.0
 
 
 def _products(

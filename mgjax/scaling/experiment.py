@@ -44,7 +44,8 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
   options = {'samples': int(config['samples']), **config.get('evaluate', {})}
   if options['samples']:
     of = {name: arm[OF] for name, arm in arms.items() if OF in arm}
-    judge = functools.partial(_judge, options, of, config.get('reference', {}))
+    own = {name: options.pop(name) for name in set(options) & set(arms)}
+    judge = functools.partial(_judge, options, own, of, config.get('reference', {}))
   if 'grid' not in config:
     arms = {name: ConfigDict(arm) for name, arm in arms.items()}
     return run_sweep(arms, config['seeds'], workdir, evaluate=judge)
@@ -60,6 +61,7 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
 
 def _judge(
   options: Mapping[str, Any],
+  own: Mapping[str, Mapping[str, Any]],
   of: Mapping[str, str],
   reference: Mapping[str, Any],
   folder: pathlib.Path,
@@ -70,9 +72,8 @@ def _judge(
   `of` another one is sampled with its own noise; of others noise is that of seed 0.
   """
   arm, seed = folder.parent.name, int(folder.name.removeprefix('seed_'))
-  own = {name: given for name, given in options.items() if not isinstance(given, Mapping)}
-  own |= {**options.get(arm, {}), **({'seed': seed} if arm in of else {})}
-  found = mgjax.evaluate(folder, **own)
+  noise = {'seed': seed} if arm in of else {}
+  found = mgjax.evaluate(folder, **{**options, **own.get(arm, {}), **noise})
   measured = read_json(found.paths[-1], mend='evaluate the run again')['measured']
   names: dict[str, list[float]] = {}
   for name, metric in measured['metrics'].items():

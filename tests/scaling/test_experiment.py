@@ -64,4 +64,4 @@ def test_samplers_of_one_model_are_arms_and_near_to_a_reference_as_they_are(tmp_
   one, four = (row['scores'] for row in rows)
   assert four['psnr'] == pytest.approx(78.1, abs=0.1)  # itself: 255^2 over the floor of 1e-3
   assert one['psnr'] < 40 and one['all'] > 0.8 and 'all, real clips' in one
-  assert (one['samples'], four['samples']) == (54, 27)
+  assert (one['samples'], four['samples']) == (54, 33)  # one a caption at least, of 33

@@ -98,15 +98,13 @@ class Repository(NamedTuple):
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns the commit of a revision, and the bytes of its list."""
-    from huggingface_hub import hf_hub_download
-
     repository, revision = self.asked.repository, self.asked.revision
     with _in_sentences(self.asked, _told_of_hub):
-      about = hf_hub_download(repository, LIST, revision=revision, dry_run=True)
+      about = _download(repository, LIST, revision=revision, dry_run=True)
       if (about.file_size or 0) > LONGEST:
         raise DataError(f'{self.asked}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
       # By the revision, or it could not be found offline; its folder is called as the commit.
-      path = pathlib.Path(hf_hub_download(repository, LIST, revision=revision))
+      path = pathlib.Path(_download(repository, LIST, revision=revision))
     data = path.read_bytes()
     if self.asked.digest not in ('', hashlib.sha256(data).hexdigest()):
       for kept in (path.resolve(), path):
@@ -115,20 +113,11 @@ class Repository(NamedTuple):
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    from huggingface_hub import errors, hf_hub_download
-
     place = {'revision': self.asked.revision, 'local_dir': folder}
     with _in_sentences(self.asked, _told_of_hub):
-      about = hf_hub_download(self.asked.repository, file, dry_run=True, **place)
+      about = _download(self.asked.repository, file, dry_run=True, **place)
       _check_size(self.asked, file, about.file_size, size)
-      for pause in (1, 4, 15, 0):  # seconds; huggingface_hub itself asks again after 429 alone
-        try:
-          hf_hub_download(self.asked.repository, file, **place)
-          break
-        except errors.HfHubHTTPError as error:
-          if not pause or error.response is None or error.response.status_code < 500:
-            raise
-          time.sleep(pause)
+      _download(self.asked.repository, file, **place)
 
   def put(self, files: Mapping[str, pathlib.Path], data: bytes) -> str:
     """Writes files and their list in one commit, which is returned."""
@@ -203,6 +192,18 @@ class Folder:
 def open_place(asked: Name) -> Repository | Folder:
   """Opens the place of a name. Raises ConfigError if it cannot be."""
   return Repository(asked) if asked.repository else Folder(asked)
+
+
+def _download(repository: str, file: str, **options: Any) -> Any:
+  from huggingface_hub import errors, hf_hub_download
+
+  for pause in (1, 4, 15, 0):  # seconds; huggingface_hub itself asks again after 429 alone
+    try:
+      return hf_hub_download(repository, file, **options)
+    except errors.HfHubHTTPError as error:
+      if not pause or error.response is None or error.response.status_code < 500:
+        raise
+      time.sleep(pause)
 
 
 def _check_size(asked: Name, file: str, there: int | None, size: int) -> None:

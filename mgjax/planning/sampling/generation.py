@@ -64,7 +64,7 @@ def plan_generation(
   found = [_row(way, each) for way in ways if (each := chosen[tuple(way.passes)]) is not None]
   first = chosen[tuple(configured.passes)]
   shown = first.passes[max(first.passes)]
-  assumed = describe_assumptions(place.chip.name, shown.collectives, backward=False)
+  assumed = describe_assumptions(work, place.chip.name, shown.collectives, backward=False)
   return {
     'topology': topology,
     'devices': place.devices,

@@ -121,7 +121,7 @@ def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(server
 def test_a_fault_is_survived_or_told_and_the_next_try_goes_on(
   server, tmp_path, faults, ranges, message
 ):
-  server.faults['weights.safetensors'] = list(faults)
+  server.faults['weights.safetensors'], server.faults[LIST] = list(faults), ['503']
   folder = tmp_path / 'pulled'
   if message:
     with pytest.raises(DataError, match=message):

@@ -101,6 +101,10 @@ def mirrored(examples: Examples) -> Examples:
   )
 
 
+def _as_bytes(video: Array) -> Array:
+  return jnp.rint((video + 1) * 127.5).astype(jnp.uint8)
+
+
 def frames_loss(seen: Seen, owner, wanted: tuple[Array, ...]) -> Float[Array, '']:
   """Cross-entropies of the cells' colours and looks, and distances of what is a number.
 
@@ -226,11 +230,7 @@ def train_clips(
   """Trains `Clips` on the rows that `Frames` makes of the examples, spoilt and mirrored."""
   rows: list[Rows] = []
   versions = (False, True)  # mirrored
-  spoilt = jax.jit(
-    lambda video, key: jnp.rint((spoil(as_floats(video), blemishes, key) + 1) * 127.5).astype(
-      np.uint8
-    )
-  )
+  spoilt = jax.jit(lambda video, key: _as_bytes(spoil(as_floats(video), blemishes, key)))
   all_of = {False: examples, True: mirrored(examples)}
   for turned in versions:
     parts, video = [], all_of[turned].video
