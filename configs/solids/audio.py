@@ -18,8 +18,10 @@ def get_config() -> ConfigDict:
   config.autoencoder = 'runs/solids_sound/codec'
   config.data = codec.get_config().data
   config.data.latents = 'runs/solids_sound/latents'
-  config.data.solids.wording = 'heard'
-  config.buckets.sound.update(height=64, width=64)
+  config.data.solids.update(wording='heard', frames=16)  # whole clips, of which captions are true
+  # Where solids meet, bounce and stop is in velocities, which single frames do not show.
+  config.vision = 'motion'
+  config.model.conditionings.video.features = 1280
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.model.conditionings.video.background = 0.0  # there is a sky and a floor
   return config

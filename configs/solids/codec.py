@@ -1,4 +1,4 @@
-r"""Audio codec of the sounds of solids, some minutes on two CPU cores.
+r"""Audio codec of the sounds of solids, half an hour on two CPU cores.
 
 python -m launch.train --config=configs/solids/codec.py --workdir=runs/solids_sound/codec
 """
@@ -13,14 +13,14 @@ def get_config() -> ConfigDict:
   config.data = ConfigDict(
     {'kind': 'solids', 'solids': {'solids': (1, 2)}, 'latents': '', 'fps': 8, 'threads': 2}
   )
-  # Whole clips: what is struck is struck after the first half second.
-  config.buckets.sound.update(seconds=2.0, batch_size=3)
+  # Of windows of .4 s most hold an impact, of whole clips a few hundredths.
+  config.buckets.sound.update(seconds=0.4, batch_size=16)
   config.data.solids.meetings = 1.0
   # An impact is over after some hundredths of a second: silence is what a new codec finds first,
   # and there it stays. That of digits knows clicks and tones, and comes along. Squares of samples
   # ask for the phase of each mode, which 32 numbers do not hold, and lead back to silence.
   config.start_from = 'digits/codec'
-  config.objective.update(mel=15.0, mse=1000.0, spectral_floor=0.002)
+  config.objective.update(mel=15.0, mse=1000.0, spectral_floor=0.005)
   config.optimizer.learning_rate = 1e-3
-  config.train.steps = 1200
+  config.train.steps = 2800
   return config

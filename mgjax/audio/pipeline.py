@@ -12,7 +12,7 @@ from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.pipeline import load_audio_codec
 from mgjax.audio.extend import ALONG, Extension, autoregress, concatenate
 from mgjax.audio.files import Soundtrack
-from mgjax.audio.frame_features import See, pixel_features, resample
+from mgjax.audio.frame_features import WAYS, See, resample
 from mgjax.audio.known_audio import KnownAudio
 from mgjax.audio.rerank import OnsetAlignment, Scorer, best_of, count_candidates
 from mgjax.audio.task import VISION, as_video, check_length, longest_audio_bucket
@@ -105,9 +105,9 @@ class AudioPipeline(FlowPipeline):
 
   @functools.cached_property
   def _see(self) -> See:
-    given = self.config.get(VISION)
-    if not given:
-      return pixel_features
+    given = self.config.get(VISION, '')
+    if given in WAYS:
+      return WAYS[given][0]
     return find_frame_encoder(self._workdir, given, self._learnt.get(VISION, ''))
 
   def given(

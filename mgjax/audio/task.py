@@ -15,7 +15,7 @@ from mgjax.audio.captions import COLUMNS, caption_of_row
 from mgjax.audio.codec.latents import AudioCodec
 from mgjax.audio.codec.model import RATE, Codec, make_codec
 from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.frame_features import PIXELS, pixel_features, see_samples
+from mgjax.audio.frame_features import WAYS, see_samples
 from mgjax.audio.masking import make_masked_objective
 from mgjax.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.conditioning.contract import Conditioning
@@ -56,7 +56,8 @@ class AudioSettings:
   Attributes:
     flow: what every flow model reads.
     masking: how spans of its context are hidden, arguments of `make_masked_objective`.
-    vision: the work directory of the encoder of frames; '' where their pixels are the features.
+    vision: the work directory of the encoder of frames, or what needs none: '' where their pixels
+      are the features, 'motion' where it is how they move, too.
   """
 
   flow: FlowSettings
@@ -81,8 +82,8 @@ class AudioSettings:
 
   @property
   def seen_by(self) -> str:
-    """The identity of the encoder of frames, '' without. Raises ConfigError if it is not there."""
-    return tower_identity(self.vision) if self.vision else ''
+    """The identity of the encoder of frames or its name in `WAYS`; ConfigError if there is none."""
+    return self.vision if self.vision in WAYS else tower_identity(self.vision)
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
@@ -91,7 +92,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   flow, vision = settings.flow, settings.seen_by
   model, data, shapes = flow.model, flow.data, flow.shapes
   codec = load_audio_codec(flow.autoencoder)
-  if vision and not data.latents:
+  if vision not in WAYS and not data.latents:
     raise ConfigError(
       'the model reads features of frames by the encoder that config.vision names, and '
       'config.data.latents is empty: let launch.data encode make both, and name its directory there'
@@ -120,7 +121,7 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     make_sources=functools.partial(make_audio_samples, data, shapes, codec, vision=vision),
     about=lambda name: _about(shapes[name], model.conditionings, codec, vision),
     as_video=as_video,
-    encoders={VISION: vision} if vision else {},
+    encoders={} if vision in WAYS else {VISION: vision},
   )  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def make_audio_samples(
   Args:
     data: with `latents`, what `launch.data encode` put there is read.
     report: where rejected clips are listed.
-    vision: identity of the encoder of frames, '' of their pixels.
+    vision: identity of the encoder of frames, or a name in `WAYS`.
 
   Raises:
     DataError: there is no usable data, or the latents are others.
@@ -190,19 +191,19 @@ def make_audio_samples(
         )
     return dict(stored)
   sources, rate = make_audio_sources(data, shapes, split, report, CAPTIONS), codec.latent_rate
-  if vision:
+  if vision not in WAYS:
     return sources
   return {
-    name: WithFeatures(source, data.fps, round(shapes[name].seconds * rate), rate)
+    name: WithFeatures(source, *WAYS[vision], data.fps, round(shapes[name].seconds * rate), rate)
     for name, source in sources.items()
   }
 
 
 class WithFeatures:
-  """Turns the pictures of samples into features of their pixels, as `see_samples` does."""
+  """Turns the pictures of samples into features, as `see_samples` does, clip by clip."""
 
-  def __init__(self, source: Source, fps: float, count: int, rate: float):
-    self.source, self._how = source, (fps, count, rate)
+  def __init__(self, source: Source, *how: Any):
+    self.source, self._how = source, how
 
   @property
   def fingerprint(self) -> Any:
@@ -217,7 +218,7 @@ class WithFeatures:
     return len(self.source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    (sample,) = see_samples([self.source[index]], pixel_features, PIXELS, *self._how)
+    (sample,) = see_samples([self.source[index]], *self._how)
     return sample
 
 
@@ -238,7 +239,7 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
   flow, vision = settings.flow, settings.seen_by
   shapes, conditionings = flow.shapes, flow.model.conditionings
   codec = load_audio_codec(flow.autoencoder)
-  see = FrameEncoder(settings.vision) if vision else None
+  see = None if vision in WAYS else FrameEncoder(settings.vision)
   read = condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)).get(FRAME_FEATURES, (1, 0))[-1]
   if see is not None and see.width != read:
     raise ConfigError(

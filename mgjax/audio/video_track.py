@@ -58,6 +58,7 @@ class VideoTrack:
       chunk = list(itertools.islice(self._frames, _CHUNK))
       if not chunk:
         return
-      self._features += list(self._see(np.stack(chunk)))
-      self._velocity.append(velocities(np.stack([*self._last, *chunk]), self._fps))
+      seen = np.stack([*self._last, *chunk])  # motion is from the frame before
+      self._features += list(self._see(seen)[len(self._last) :])
+      self._velocity.append(velocities(seen, self._fps))
       self._last = chunk[-1:]

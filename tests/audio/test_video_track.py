@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mgjax.audio.frame_features import pixel_features, resample
+from mgjax.audio.frame_features import WAYS, pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
 from mgjax.audio.video_track import VideoTrack
 from mgjax.media.video import probe, read_clip, stream_clip, write_video
@@ -11,9 +11,9 @@ from mgjax.media.video import probe, read_clip, stream_clip, write_video
 RATE, SIZE = 25.0, (24, 32)
 
 
-def track(path, fps):
+def track(path, fps, see=pixel_features):
   frames = stream_clip(path, size=SIZE, fps=fps)
-  return VideoTrack(frames, seconds=probe(path).seconds, fps=fps, rate=RATE)
+  return VideoTrack(frames, seconds=probe(path).seconds, fps=fps, rate=RATE, see=see)
 
 
 def write(path, fps, seconds=6.0, side=48):
@@ -27,14 +27,16 @@ def write(path, fps, seconds=6.0, side=48):
   return path
 
 
+@pytest.mark.parametrize('way', WAYS)
 @pytest.mark.parametrize(('own', 'fps'), [(25, 25), (30, 25), (25, 8)])
-def test_stretches_are_those_of_the_whole(tmp_path, own, fps):
+def test_stretches_are_those_of_the_whole(tmp_path, own, fps, way):
+  see, _ = WAYS[way]
   path = write(tmp_path / 'a.mp4', own)
   frames = int(np.ceil(6.0 * fps))
   clip = read_clip(path, frames=frames, size=SIZE, fps=fps)
-  whole = resample(pixel_features(clip), fps, 150, RATE)
+  whole = resample(see(clip), fps, 150, RATE)
   motion = motion_change(velocities(clip, fps), fps, 150)
-  video_track = track(path, fps)
+  video_track = track(path, fps, see)
   for start, stop in [(0, 30), (20, 50), (20, 50), (45, 100), (149, 150)]:
     # float32 places of frames: a hundred thousandth of a frame, of features in [-1, 1].
     np.testing.assert_allclose(video_track.features(start, stop), whole[start:stop], atol=1e-4)
