@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Fraction, Magnitude, Positive, Range, check
+from mgjax.core.settings import Checked, Count, Fraction, Magnitude, Positive, Range
 from mgjax.curation.filters.scenes import SceneSettings
 from mgjax.curation.scores.global_motion import CameraSettings
 from mgjax.curation.scores.sound import SoundLimits, SoundSettings
@@ -24,13 +24,6 @@ SOUND_FIELD = 'sound'
 TEMPLATE_FIELDS = ('camera', 'shot', 'caption', SOUND_FIELD)
 Chance = Annotated[float, Range(above=0, most=1)]
 _SOUND, _PLACES, _CAMERA = SoundSettings(), SoundLimits(), CameraSettings()
-
-
-class Checked:
-  """A dataclass whose fields are in their ranges."""
-
-  def __post_init__(self):
-    check(self)
 
 
 @dataclasses.dataclass(frozen=True)

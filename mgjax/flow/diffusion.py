@@ -19,7 +19,7 @@ from typing import Annotated
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Array, Batch, Drop, Float, Predict
 from mgjax.flow.path import AlikeInTime
 
@@ -27,7 +27,7 @@ Beta = Annotated[float, Range(above=0, below=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class VPrediction(AlikeInTime):
+class VPrediction(Checked, AlikeInTime):
   """A diffusion of `steps` steps, its schedule of noise rescaled to zero terminal SNR.
 
   sqrt(beta_k) goes linearly from sqrt(`first`) to sqrt(`last`), Stable Diffusion's 'scaled linear';
@@ -42,9 +42,6 @@ class VPrediction(AlikeInTime):
   steps: Annotated[int, Range(least=2, most=100_000)] = 1000
   first: Beta = 0.00085
   last: Beta = 0.012
-
-  def __post_init__(self):
-    check(self)
 
   def flow_times(self) -> Float[np.ndarray, ' points']:
     """Returns t_k in float64 for k = `steps`, ..., 1, 0: from 0, all noise, to 1, none at all."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import jax.numpy as jnp
 
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Array, Float, Predict
 
 SIGMA_MIN = 1e-5
@@ -24,16 +24,13 @@ class AlikeInTime:
 
 
 @dataclasses.dataclass(frozen=True)
-class FlowMatching(AlikeInTime):
+class FlowMatching(Checked, AlikeInTime):
   """A model that sees X_t and answers V_t: flow matching, the report's objective.
 
   `sigma_min` is the noise left at t = 1; ConfigError where it is out of its range.
   """
 
   sigma_min: Annotated[float, Range(least=0, below=1)] = SIGMA_MIN
-
-  def __post_init__(self):
-    check(self)
 
   def train(
     self, data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], time: Float[Array, ' b']

@@ -30,7 +30,7 @@ import numpy as np
 
 from mgjax.core.derivatives import forward_mode
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Fraction, Magnitude, Range, check
+from mgjax.core.settings import Checked, Fraction, Magnitude, Range
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict
 from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.objective import draw_drop, losses_by_kind
@@ -43,7 +43,7 @@ _FLOOR = 1e-3  # of squared errors, beside which a row's weight grows no more (a
 
 
 @dataclasses.dataclass(frozen=True)
-class MeanFlow:
+class MeanFlow(Checked):
   """`config.objective.mean_flow`: what is learnt in place of the velocity.
 
   Attributes:
@@ -55,9 +55,6 @@ class MeanFlow:
   guidance: Annotated[float, Range(least=1)] = 1.0
   share: Fraction = 0.5
   power: Magnitude = 1.0
-
-  def __post_init__(self):
-    check(self)
 
   @property
   def schedule(self) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import typing
 from typing import Annotated
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Fraction, Magnitude, Range, check
+from mgjax.core.settings import Checked, Fraction, Magnitude, Range
 from mgjax.parallel.chips import GIB
 from mgjax.planning.plan import Plan
 from mgjax.planning.roofline import HOST
@@ -19,7 +19,7 @@ HOST_OF_GPUS, CUBE = 8, 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Assumptions:
+class Assumptions(Checked):
   """How often what happens, and how long it takes.
 
   Published are: 419 unexpected and 47 planned interruptions of 16,384 H100 in 54 days, 78% of the
@@ -60,10 +60,6 @@ class Assumptions:
   regroup: Annotated[
     Magnitude, 'minutes in which replicas leave or join elastically; not in public sources'
   ] = 1
-
-  def __post_init__(self):
-    """Raises ConfigError for a value out of its range."""
-    check(self)
 
   @classmethod
   def texts(cls) -> dict[str, str]:
