@@ -15,7 +15,7 @@ from mgjax.benchmarks.compare import Check, PreparedPrograms, compare_programs, 
 from mgjax.benchmarks.programs import Programs, program_shapes
 from mgjax.benchmarks.report import PASSES_COUNTED
 from mgjax.benchmarks.timing import SPREAD, Timed, counted_compilations
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array
 from mgjax.parallel.mesh import make_mesh
@@ -50,11 +50,8 @@ def measure_forward(
     ConfigError: something does not exist or does not divide.
   """
   found = read_forward(fields, video=video)
-  if what not in found.passes:
-    raise ConfigError(
-      f'there is no {what!r} of {fields["component"]!r} to time; expected one of '
-      f'{", ".join(found.passes)}'
-    )
+  told = f'there is no {what!r} of {fields["component"]!r} to time'
+  check_one_of(told, what, found.passes)
   mesh = make_mesh(fields['mesh'], fields['rules'], devices=devices)
   rivals = find_baselines(baselines, what, mesh.size)
   if found.rows % (groups := size(mesh, BATCH)):

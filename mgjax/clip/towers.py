@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Count, Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.attention import attend
@@ -64,8 +64,7 @@ class ClipText(nn.Module):
     Every row has an end token. `mask` is False where a token is padding, on either side; its states
     mean nothing.
     """
-    if self.pooling not in POOLING:
-      raise ConfigError(f'model.pooling = {self.pooling!r}; expected one of {", ".join(POOLING)}')
+    check_one_of(f'model.pooling = {self.pooling!r}', self.pooling, POOLING)
     if (length := tokens.shape[1]) > self.positions:
       raise ConfigError(
         f'{length} tokens do not fit model.positions = {self.positions}; cut the prompts, or take '
@@ -156,10 +155,7 @@ def _layers(tower: ClipText | ClipVision):
   """Returns the tower's stack of layers: x, mask -> x."""
   if tower.dim % tower.heads:
     raise ConfigError(f'model.dim = {tower.dim} does not divide into {tower.heads} heads')
-  if tower.activation not in ACTIVATIONS:
-    raise ConfigError(
-      f'model.activation = {tower.activation!r}; expected one of {", ".join(ACTIVATIONS)}'
-    )
+  check_one_of(f'model.activation = {tower.activation!r}', tower.activation, ACTIVATIONS)
   layers = stack(_Layer, depth=tower.depth, remat='nothing')(
     tower.heads, tower.mlp_dim, tower.activation, tower.epsilon, tower.dtype, name='layers'
   )

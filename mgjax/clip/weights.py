@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 from mgjax.clip.model import ClipModel, clip_model_inputs, make_clip_model
 from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
@@ -224,10 +224,7 @@ def _from_config(tower: str, config: Mapping[str, Any], sizes: Mapping[str, Any]
   """Returns what config.json says beside sizes, or means where it is silent."""
   check_agrees({ours: config.get(SIZES[ours]) for ours in SIZES if ours in sizes}, sizes)
   activation = config.get('hidden_act', 'quick_gelu')
-  if activation not in list(ACTIVATIONS):
-    raise ConfigError(
-      f'config.json has hidden_act = {activation!r:.100}; expected one of {", ".join(ACTIVATIONS)}'
-    )
+  check_one_of(f'config.json has hidden_act = {activation!r:.100}', activation, ACTIVATIONS)
   some_heads = Annotated[int, Range(least=1, most=sizes['dim'])]
   fields = {
     'heads': number_in(config, 'num_attention_heads', _HEADS[tower], some_heads),

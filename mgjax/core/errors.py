@@ -1,5 +1,8 @@
 """Errors that a user can act on, each with its exit code."""
 
+from collections.abc import Collection
+from typing import Any
+
 
 def printable(text: object, keep: str = '') -> str:
   """Returns text with escapes for what controls a terminal or cannot be seen, but for `keep`."""
@@ -53,6 +56,12 @@ class CheckpointError(MgjaxError):
   """No checkpoint in the work directory can be trusted or used."""
 
   exit_code = 5
+
+
+def check_one_of(told: str, value: Any, known: Collection[str]) -> None:
+  """Raises ConfigError, `told` first, as in 'choice = 3', where a value is none of the known."""
+  if value not in list(known):
+    raise ConfigError(f'{told}; expected one of {", ".join(known)}')
 
 
 def first_line(error: Exception) -> str:

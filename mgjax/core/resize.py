@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import check_one_of
 from mgjax.core.typing import Float, Num
 
 
@@ -45,8 +45,7 @@ def resampling(length: int, wanted: int, kernel: str) -> Float[np.ndarray, 'i h'
   """
   if kernel == 'area':
     return averaging(length, wanted)
-  if kernel not in _CURVES:
-    raise ConfigError(f'kernel = {kernel!r}; expected one of {", ".join(KERNELS)}')
+  check_one_of(f'kernel = {kernel!r}', kernel, KERNELS)
   step = length / wanted
   centres = (np.arange(wanted)[:, None] + 0.5) * step
   weights = _CURVES[kernel]((np.arange(length) + 0.5 - centres) / max(step, 1))

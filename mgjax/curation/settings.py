@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Checked, Count, Fraction, Magnitude, Positive, Range
 from mgjax.curation.filters.scenes import SceneSettings
 from mgjax.curation.scores.global_motion import CameraSettings
@@ -230,8 +230,7 @@ class ReviewSettings(Checked):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.undecided not in UNDECIDED:
-      raise ConfigError(f'undecided = {self.undecided!r}; expected one of {", ".join(UNDECIDED)}')
+    check_one_of(f'undecided = {self.undecided!r}', self.undecided, UNDECIDED)
 
 
 # The order of Table 44; what it names without numbers stands where it costs least.

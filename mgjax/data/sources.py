@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.data.buckets import sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
@@ -52,8 +52,7 @@ def _make_sources(
   split: str, data: DataSettings, shapes: Mapping[str, Shape], report: Report
 ) -> dict[str, Source]:
   makers = {**dict.fromkeys(WORLDS, _world), 'clips': _clips, 'records': _clips}
-  if data.kind not in makers:
-    raise ConfigError(f'unknown data kind {data.kind!r}; expected one of {", ".join(makers)}')
+  check_one_of(f'unknown data kind {data.kind!r}', data.kind, makers)
   return makers[data.kind](data, shapes, split, report)
 
 

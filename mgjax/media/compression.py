@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.typing import UInt8
 from mgjax.media.video import REPEATABLE, SCALING
 
@@ -80,8 +80,7 @@ def video_codec(
     ConfigError: there is no such codec, or this build of PyAV has none.
     DataError: the frames are too large for it.
   """
-  if codec not in _CODECS:
-    raise ConfigError(f'codec = {codec!r}; expected one of {", ".join(CODECS)}')
+  check_one_of(f'codec = {codec!r}', codec, CODECS)
   height, width = frames.shape[1:3]
   grown = [max(_CODECS[codec].least, side + side % 2) - side for side in (height, width)]
   padded = np.pad(frames, ((0, 0), (0, grown[0]), (0, grown[1]), (0, 0)), mode='edge')

@@ -10,7 +10,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Range, checked
 from mgjax.parallel.rules import AXES, PRESETS
 from mgjax.parallel.torus import assign_axes
@@ -87,8 +87,7 @@ def _check_axes(sizes: Mapping[str, Any]) -> None:
 def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:
   given = {'data': -1} if sizes is None else dict(sizes)
   _check_axes(given)
-  if rules not in PRESETS:
-    raise ConfigError(f'unknown sharding rules {rules!r}; expected one of {", ".join(PRESETS)}')
+  check_one_of(f'unknown sharding rules {rules!r}', rules, PRESETS)
   shape = [checked(Size, given.get(axis, 1), f'mesh.{axis}') for axis in AXES]
   fixed = math.prod(size for size in shape if size != -1)
   if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape) or devices % fixed:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.planning import plan as planning
 from mgjax.planning import report
 from mgjax.planning.forward import describe_forward, plan_forward
@@ -63,9 +63,8 @@ def plan_any(
   Raises:
     ConfigError: the component or the topology has no such plan.
   """
-  for name, value, known in (('how', how, HOW), ('what', what, WHAT)):
-    if value not in known:
-      raise ConfigError(f'{name} = {value!r}; expected one of {", ".join(known)}')
+  check_one_of(f'how = {how!r}', how, HOW)
+  check_one_of(f'what = {what!r}', what, WHAT)
   component = fields['component']
   if what == SAMPLE:
     asked = {

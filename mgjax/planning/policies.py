@@ -7,7 +7,7 @@ the policies; `tests/planning/test_policies.py` compares these counts with the t
 import dataclasses
 from collections.abc import Mapping
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import check_one_of
 from mgjax.flow_models.flops import MATRICES
 from mgjax.planning.workload import Workload
 
@@ -68,8 +68,7 @@ ORDER = (  # leanest first
 
 def find_policy(name: str) -> Policy:
   """Returns a policy by name; raises ConfigError where there is none."""
-  if name not in POLICIES:
-    raise ConfigError(f'unknown remat policy {name!r}; expected one of {", ".join(POLICIES)}')
+  check_one_of(f'unknown remat policy {name!r}', name, POLICIES)
   return POLICIES[name]
 
 

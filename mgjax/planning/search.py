@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.nn.attention import EXCHANGES
 from mgjax.parallel.chips import Topology
 from mgjax.parallel.rules import AXES
@@ -83,8 +83,7 @@ def with_collectives(
 
 def check_exchange(exchange: str) -> None:
   """Raises ConfigError for an exchange that attention does not know."""
-  if exchange not in EXCHANGES:
-    raise ConfigError(f'unknown exchange {exchange!r}; expected one of {", ".join(EXCHANGES)}')
+  check_one_of(f'unknown exchange {exchange!r}', exchange, EXCHANGES)
 
 
 def check_heads(work: Workload, sizes: Mapping[str, int]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import unpack
 from mgjax.core.tables import markdown
@@ -171,8 +171,7 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
   """
   if not claim.records:
     return Verdict(NOT_HERE)
-  if claim.measure not in _MEASURES:
-    raise ConfigError(f'measure = {claim.measure!r}; expected one of {", ".join(_MEASURES)}')
+  check_one_of(f'measure = {claim.measure!r}', claim.measure, _MEASURES)
   path = records / f'{claim.records}.jsonl'
   if not path.exists():  # yet
     return Verdict(OPEN)

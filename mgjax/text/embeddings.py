@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mgjax.checkpoints.workdir import read_needed
-from mgjax.core.errors import ConfigError, DataError, StorageError
+from mgjax.core.errors import ConfigError, DataError, StorageError, check_one_of
 from mgjax.core.plug_ins import Later
 from mgjax.core.settings import unpack
 from mgjax.data.records.reader import Records
@@ -75,10 +75,7 @@ class TextSettings:
 
   def __post_init__(self):
     for name, encoder in self.encoders.items():
-      if encoder.reads not in READS:
-        raise ConfigError(
-          f'config.text.{name}.reads = {encoder.reads!r}; expected one of {", ".join(READS)}'
-        )
+      check_one_of(f'config.text.{name}.reads = {encoder.reads!r}', encoder.reads, READS)
 
   @classmethod
   def of(cls, config: Mapping[str, Any]) -> 'TextSettings':

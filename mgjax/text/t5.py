@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Positive, Range, unpack
 from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.kernels.kernel import MASKED
@@ -68,10 +68,7 @@ class T5Encoder(nn.Module):
 
   @nn.compact
   def __call__(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Float[Array, 'b m e']:
-    if self.activation not in ACTIVATIONS:
-      raise ConfigError(
-        f'model.activation = {self.activation!r}; expected one of {", ".join(ACTIVATIONS)}'
-      )
+    check_one_of(f'model.activation = {self.activation!r}', self.activation, ACTIVATIONS)
     if self.buckets % 4 or not 0 < self.buckets // 4 < self.distance:
       raise ConfigError(
         f'model.buckets = {self.buckets} and model.distance = {self.distance}; expected a multiple '

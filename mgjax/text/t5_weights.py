@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import Positive
 from mgjax.core.weights.format import number_in
 from mgjax.core.weights.names import TRANSPOSED, TensorName
@@ -77,11 +77,8 @@ def t5_fields(
   Returns fields of `T5Encoder`; without `config` all but activation, distance and epsilon.
   Raises ConfigError if a tensor that is needed is missing, or `config` is of another model.
   """
-  if config is not None and config.get('model_type', 't5') not in list(FAMILIES):
-    raise ConfigError(
-      f'config.json is of a model {config["model_type"]!r:.100}; expected one of '
-      f'{", ".join(FAMILIES)}'
-    )
+  family = (config or {}).get('model_type', 't5')
+  check_one_of(f'config.json is of a model {family!r:.100}', family, FAMILIES)
   named = 'encoder.block.0.layer.{}.weight'
   vocabulary, dim = _shape(tensors, 'shared.weight', 'encoder.embed_tokens.weight')
   buckets, heads = _shape(tensors, f'encoder.block.0.{_BIAS}')
@@ -128,11 +125,8 @@ def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
 def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
   family = config.get('model_type', 't5')
   projection = config.get('feed_forward_proj', 'relu')
-  if projection not in list(PROJECTIONS):
-    raise ConfigError(
-      f'config.json has feed_forward_proj = {projection!r:.100}; expected one of '
-      f'{", ".join(PROJECTIONS)}'
-    )
+  told = f'config.json has feed_forward_proj = {projection!r:.100}'
+  check_one_of(told, projection, PROJECTIONS)
   activation, gated = PROJECTIONS[projection]
   # One layer alone does not show whose its biases are.
   own = FAMILIES[family] if fields['depth'] == 1 else fields['bias_in_every_layer']

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.typing import Array, Tree
 from mgjax.training.muon import muon_or
 from mgjax.training.plateau import scale_by_plateau
@@ -85,9 +85,7 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
     ConfigError: the run is no longer than its warm-up, or there is no optimizer of that name.
   """
   rate = make_learning_rate(settings, steps)
-  if settings.name not in OPTIMIZERS:
-    known = ', '.join(OPTIMIZERS)
-    raise ConfigError(f'optimizer.name = {settings.name!r}; expected one of {known}')
+  check_one_of(f'optimizer.name = {settings.name!r}', settings.name, OPTIMIZERS)
   chain = optax.chain(
     optax.clip_by_global_norm(settings.clip),
     OPTIMIZERS[settings.name](settings),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import (
   Checked,
   Count,
@@ -72,8 +72,7 @@ class OptimizerSettings:
 
   def __post_init__(self):
     check(self)
-    if self.schedule not in SCHEDULES:
-      raise ConfigError(f'schedule = {self.schedule!r}; expected one of {", ".join(SCHEDULES)}')
+    check_one_of(f'schedule = {self.schedule!r}', self.schedule, SCHEDULES)
     if self.schedule == 'exponential' and not self.final_fraction:
       raise ConfigError(
         'final_fraction = 0; expected more, for an exponential schedule does not reach 0'

@@ -17,7 +17,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from mgjax.core.errors import ConfigError, DataError, printable
+from mgjax.core.errors import ConfigError, DataError, check_one_of, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.curation import shards
 from mgjax.curation.captioning import CARRIED, caption_clips, carried, compose
@@ -66,8 +66,7 @@ class Options:
   limit: int = 0
 
   def __post_init__(self):
-    if self.engine not in ENGINES:
-      raise ConfigError(f'engine = {self.engine!r}; expected one of {", ".join(ENGINES)}')
+    check_one_of(f'engine = {self.engine!r}', self.engine, ENGINES)
     if self.address and self.engine != 'ray':
       raise ConfigError(f'address = {self.address!r} is of a Ray cluster; choose the engine ray')
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgjax.conditioning.contract import Conditioning
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.core.files import write_json
 from mgjax.core.settings import Count, Positive, check, fields_of, unpack
 from mgjax.core.typing import Array
@@ -87,8 +87,7 @@ def stored_type(name: str) -> np.dtype:
   """Returns the type that latents are stored in.
   Raises ConfigError if the name is not one of `DTYPES`.
   """
-  if name not in DTYPES:
-    raise ConfigError(f'dtype = {name!r}; expected one of {", ".join(DTYPES)}')
+  check_one_of(f'dtype = {name!r}', name, DTYPES)
   return DTYPES[name]
 
 

@@ -5,7 +5,7 @@ import pathlib
 import urllib.parse
 from collections.abc import Callable
 
-from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.data.ingest.entries import PLAIN, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.object_inputs import ObjectInputs
@@ -39,8 +39,7 @@ def open_inputs(
       columns of parquet.
     DataError: there is nothing at `path`.
   """
-  if layout not in LAYOUTS:
-    raise ConfigError(f'unknown layout {layout!r}; expected one of {", ".join(LAYOUTS)}')
+  check_one_of(f'unknown layout {layout!r}', layout, LAYOUTS)
   if str(path).startswith('file://'):
     path = urllib.parse.unquote(str(path).removeprefix('file://'))
   if '://' in str(path):

@@ -10,7 +10,7 @@ import pathlib
 from collections import Counter
 from collections.abc import Iterator
 
-from mgjax.core.errors import ConfigError, DataError, MgjaxError
+from mgjax.core.errors import ConfigError, DataError, MgjaxError, check_one_of
 from mgjax.core.files import end_line, read_json_lines, synchronise, write_bytes
 from mgjax.core.settings import Count, check
 from mgjax.core.tables import csv_text
@@ -49,8 +49,7 @@ class Vote:
 
   def __post_init__(self):
     check(self)
-    if self.choice not in CHOICES:
-      raise ConfigError(f'choice = {self.choice!r}; expected one of {", ".join(CHOICES)}')
+    check_one_of(f'choice = {self.choice!r}', self.choice, CHOICES)
 
   @property
   def winner(self) -> str | None:

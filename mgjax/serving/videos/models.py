@@ -23,7 +23,7 @@ import numpy as np
 
 import mgjax
 from mgjax.checkpoints.workdir import read_config
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import video_shapes
 from mgjax.serving.videos.metrics import Metrics
@@ -113,10 +113,7 @@ class Models:
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
     for name in names:
       component = read_config(name).component
-      if component not in _COMPONENTS:
-        raise ConfigError(
-          f'--model={name}: a run of {component}; expected one of {", ".join(_COMPONENTS)}'
-        )
+      check_one_of(f'--model={name}: a run of {component}', component, _COMPONENTS)
       self.offers[name] = Offer(name, component)
     if not any(offer.makes_videos for offer in self.offers.values()):
       raise ConfigError(f'--model={",".join(names)}: none of them makes videos of prompts')
