@@ -99,24 +99,6 @@ def table_of(cells: dict[str, dict[str, list]]) -> str:
   return '\n'.join(lines)
 
 
-def _main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('folder', type=pathlib.Path)
-  parser.add_argument('--count', type=int, default=300)
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--least', type=int, default=768)
-  parser.add_argument('--workers', type=int, default=2)
-  given = parser.parse_args()
-  given.folder.mkdir(parents=True, exist_ok=True)
-  spawn = multiprocessing.get_context('spawn')
-  measure = functools.partial(measured, given.folder, given.seed, given.least)
-  with concurrent.futures.ProcessPoolExecutor(given.workers, spawn) as pool:
-    found = list(track(pool.map(measure, range(given.count)), given.count, 'clip'))
-  truths, rows = zip(*found, strict=True)
-  (given.folder / 'truth.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in truths))
-  report(truths, rows, settings_of(given.least))
-
-
 def report(truths: Sequence[dict], rows: Sequence[list[dict]], settings: CurationSettings) -> None:
   """Prints the table, what was judged wrongly, what broken files say, and costs."""
   cells = judged(truths, rows, settings)
@@ -136,4 +118,18 @@ def report(truths: Sequence[dict], rows: Sequence[list[dict]], settings: Curatio
 
 
 if __name__ == '__main__':
-  _main()
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('folder', type=pathlib.Path)
+  parser.add_argument('--count', type=int, default=300)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--least', type=int, default=768)
+  parser.add_argument('--workers', type=int, default=2)
+  given = parser.parse_args()
+  given.folder.mkdir(parents=True, exist_ok=True)
+  spawn = multiprocessing.get_context('spawn')
+  measure = functools.partial(measured, given.folder, given.seed, given.least)
+  with concurrent.futures.ProcessPoolExecutor(given.workers, spawn) as pool:
+    found = list(track(pool.map(measure, range(given.count)), given.count, 'clip'))
+  truths, rows = zip(*found, strict=True)
+  (given.folder / 'truth.jsonl').write_text(''.join(f'{json.dumps(row)}\n' for row in truths))
+  report(truths, rows, settings_of(given.least))

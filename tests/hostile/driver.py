@@ -204,8 +204,7 @@ def table(found: dict[str, collections.Counter[str]]) -> list[str]:
   return aligned(rows)
 
 
-def main() -> None:
-  """Makes the tries that the command line asks for."""
+if __name__ == '__main__':
   parser = argparse.ArgumentParser()
   parser.add_argument('--tries', type=int, default=1500)
   parser.add_argument('--seed', type=int, default=0)
@@ -215,7 +214,3 @@ def main() -> None:
   names = given.classes.split(',') if given.classes else ()
   found = run(given.tries, given.seed, given.out.resolve(), names)
   print(*table(found), sep='\n')
-
-
-if __name__ == '__main__':
-  main()

@@ -180,12 +180,8 @@ def _doubled(tree):
   return _map(lambda leaf: np.asarray(leaf, np.float64), tree)
 
 
-def main():
+if __name__ == '__main__':
   from tests.backbone.test_frozen import parameters
 
   answers = {name: answer(name, parameters(name)).astype(np.float32) for name in MODELS}
   np.savez_compressed(VECTORS, **answers)
-
-
-if __name__ == '__main__':
-  main()

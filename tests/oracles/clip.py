@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from tests.oracles import codec
+
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # Between them: both conventions of the end token, both activations, an odd number of heads, with a
 # projection and without, 77 positions and the 256 of long prompts.
@@ -164,17 +166,12 @@ def _about(model) -> np.ndarray:
   return np.array(json.dumps({'config': model.config.to_diff_dict(), 'shapes': shapes}))
 
 
-def main() -> None:
+if __name__ == '__main__':
   found = {}
   for tower, names, answers in (('text', TEXTS, text_answers), ('vision', IMAGES, vision_answers)):
     for name in names:
       model = make_model(tower, name).double()
-      found[f'{tower}/{name}/about'] = _about(model)
+      arrays = found[f'{tower}/{name}'] = {'about': _about(model)}
       for key, array in answers(name, model).items():
-        array = shown(array) if tower == 'text' and key.endswith('states') else array
-        found[f'{tower}/{name}/{key}'] = array.astype(np.float32)
-  np.savez_compressed(VECTORS, **found)
-
-
-if __name__ == '__main__':
-  main()
+        arrays[key] = shown(array) if tower == 'text' and key.endswith('states') else array
+  codec.write_vectors(VECTORS, found)

@@ -153,10 +153,11 @@ def answers(name: str) -> dict[str, np.ndarray]:
 
 
 def write_vectors(path: pathlib.Path, answers: dict[str, dict[str, np.ndarray]]) -> None:
+  """Writes numbers as float32, and JSON as it is."""
   found = {}
   for name, arrays in answers.items():
     for key, array in arrays.items():
-      found[f'{name}/{key}'] = array if key == 'shapes' else array.astype(np.float32)
+      found[f'{name}/{key}'] = array if array.dtype.kind == 'U' else array.astype(np.float32)
   np.savez_compressed(path, **found)
 
 

@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from tests.oracles import codec
+
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # Between them: with and without 1 x 1 convolutions around the latents, levels that change width and
 # such as do not, one block a level and two.
@@ -84,17 +86,11 @@ def draw_images() -> np.ndarray:
   return draw_bytes().astype(np.float32) / np.float32(127.5) - 1
 
 
-def main() -> None:
+if __name__ == '__main__':
   found = {}
   for name, fields in MODELS.items():
     model = make_model(**fields)
     shapes = {key: list(tensor.shape) for key, tensor in model.state_dict().items()}
     about = {'config': json.loads(model.to_json_string()), 'shapes': shapes}
-    found[f'{name}/about'] = np.array(json.dumps(about))
-    for key, array in answers(model, draw_images()).items():
-      found[f'{name}/{key}'] = array.astype(np.float32)
-  np.savez_compressed(VECTORS, **found)
-
-
-if __name__ == '__main__':
-  main()
+    found[name] = {'about': np.array(json.dumps(about)), **answers(model, draw_images())}
+  codec.write_vectors(VECTORS, found)

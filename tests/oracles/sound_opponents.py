@@ -154,9 +154,5 @@ def answers() -> dict[str, np.ndarray]:
   )
 
 
-def main() -> None:
-  np.savez_compressed(VECTORS, **{name: a.astype(np.float32) for name, a in answers().items()})
-
-
 if __name__ == '__main__':
-  main()
+  np.savez_compressed(VECTORS, **{name: a.astype(np.float32) for name, a in answers().items()})

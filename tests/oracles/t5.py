@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from tests.oracles import codec
+
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # Fields of `T5Encoder`; odd heads, widths that are not heads * head_size, one bias or one a layer.
 MODELS = {
@@ -105,17 +107,12 @@ def answer(encoder, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
   return found.last_hidden_state.numpy()
 
 
-def main() -> None:
-  found = {}
-  for model in MODELS:
-    encoder = make_model(model).double()
-    shapes = {key: list(tensor.shape) for key, tensor in encoder.state_dict().items()}
-    found[f'{model}/shapes'] = np.array(json.dumps(shapes))
-    for length in LENGTHS:
-      states = answer(encoder, *draw_tokens(model, length))
-      found[f'{model}/{length}'] = shown(states).astype(np.float32)
-  np.savez_compressed(VECTORS, **found)
-
-
 if __name__ == '__main__':
-  main()
+  found = {}
+  for name in MODELS:
+    encoder = make_model(name).double()
+    shapes = {key: list(tensor.shape) for key, tensor in encoder.state_dict().items()}
+    found[name] = {'shapes': np.array(json.dumps(shapes))}
+    for length in LENGTHS:
+      found[name][str(length)] = shown(answer(encoder, *draw_tokens(name, length)))
+  codec.write_vectors(VECTORS, found)

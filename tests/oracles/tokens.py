@@ -213,24 +213,6 @@ def give_pieces(taken) -> bytes:
   return model.SerializeToString()
 
 
-def main() -> None:
-  texts = draw_texts()
-  merges = train_merges(texts)
-  found = take_pieces(train_pieces(texts)) | {'merges': np.array(json.dumps(merges))}
-  with tempfile.TemporaryDirectory() as temporary:
-    folder = write_vocabularies(pathlib.Path(temporary), give_pieces(found), merges)
-    answers = {'sentencepiece': sentencepiece_tokens(folder / 't5/spiece.model', texts)}
-    for name, tokenizer in references(folder).items():
-      given = cleaned(texts) if name == 't5' else texts
-      answers[name] = [tokenizer(text).input_ids for text in given]
-      if name == 'clip':  # as a file may be found: with the padding and truncation of its last use
-        tokenizer(texts[:2], padding='max_length', truncation=True, max_length=20)
-        found['json'] = np.array(tokenizer.backend_tokenizer.to_str())
-  for name, rows in answers.items():
-    found[name] = np.array([seal(row) for row in rows], np.uint32)
-  np.savez_compressed(VECTORS, **found)
-
-
 def unigram_json(model: bytes):
   """Returns the tokenizer.json that transformers makes of a sentencepiece model of T5."""
   from sentencepiece import sentencepiece_model_pb2
@@ -267,4 +249,18 @@ def unigram_json(model: bytes):
 
 
 if __name__ == '__main__':
-  main()
+  texts = draw_texts()
+  merges = train_merges(texts)
+  found = take_pieces(train_pieces(texts)) | {'merges': np.array(json.dumps(merges))}
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = write_vocabularies(pathlib.Path(temporary), give_pieces(found), merges)
+    answers = {'sentencepiece': sentencepiece_tokens(folder / 't5/spiece.model', texts)}
+    for name, tokenizer in references(folder).items():
+      given = cleaned(texts) if name == 't5' else texts
+      answers[name] = [tokenizer(text).input_ids for text in given]
+      if name == 'clip':  # as a file may be found: with the padding and truncation of its last use
+        tokenizer(texts[:2], padding='max_length', truncation=True, max_length=20)
+        found['json'] = np.array(tokenizer.backend_tokenizer.to_str())
+  for name, rows in answers.items():
+    found[name] = np.array([seal(row) for row in rows], np.uint32)
+  np.savez_compressed(VECTORS, **found)
