@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 
+import mgjax
 from mgjax.runtime.compilation_cache import processor
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -108,6 +109,21 @@ tiny_sound_runs = _runs_of('tiny_sound')
 tiny_upsampler_runs = _runs_of('tiny_upsampler')
 tiny_personalization_runs = _runs_of('tiny_personalization', 'tiny_runs')
 tiny_editing_runs = _runs_of('tiny_editing', 'tiny_runs')
+
+
+def _loaded(name, runs, run):
+  """A fixture: the pipeline of a run of such a fixture."""
+
+  @pytest.fixture(scope='module', name=name)
+  def loaded(request):
+    return mgjax.load(request.getfixturevalue(runs) / run)
+
+  return loaded
+
+
+upsampler = _loaded('upsampler', 'tiny_upsampler_runs', 'upsampler')
+tracker = _loaded('tracker', 'tiny_sound_runs', 'audio')
+editor = _loaded('editor', 'tiny_editing_runs', 'editing')
 
 
 def _made_once(tmp_path_factory, name, make) -> pathlib.Path:

@@ -21,11 +21,6 @@ RED = 'make the digit red'
 
 
 @pytest.fixture(scope='module')
-def editor(tiny_editing_runs):
-  return mgjax.load(tiny_editing_runs / 'editing')
-
-
-@pytest.fixture(scope='module')
 def plain(tiny_editing_runs):
   """An editor of a run of text to video, for SDEdit."""
   return Editor(tiny_editing_runs / 'video')

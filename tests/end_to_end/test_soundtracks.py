@@ -23,11 +23,6 @@ WINDOW = 10  # latents of training
 
 
 @pytest.fixture(scope='module')
-def tracker(tiny_sound_runs):
-  return AudioPipeline(tiny_sound_runs / 'audio')
-
-
-@pytest.fixture(scope='module')
 def clip(tmp_path_factory):
   """A digit that bounces for 1.6 s."""
   path = tmp_path_factory.mktemp('clips') / 'clip.mp4'

@@ -126,11 +126,6 @@ RIGHT = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope='module')
-def upsampler(tiny_upsampler_runs):
-  return Upsampler(tiny_upsampler_runs / 'upsampler')
-
-
 QUICK = ('a still picture', 'times that vary')
 
 

@@ -3,15 +3,9 @@
 import pytest
 
 from mgjax.audio.extend import Extension
-from mgjax.audio.pipeline import AudioPipeline
 from mgjax.evaluation.long_audio import WAYS, compare_ways, joints_of, long_clips, write_heard
 from mgjax.evaluation.record.measured import table_of
 from mgjax.media.audio import read_audio
-
-
-@pytest.fixture(scope='module')
-def tracker(tiny_sound_runs):
-  return AudioPipeline(tiny_sound_runs / 'audio')
 
 
 def test_long_clips_bounce_all_the_way(tracker):

@@ -7,17 +7,11 @@ import mgjax
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import resize
 from mgjax.upsampler.colours import keep_colours
-from mgjax.upsampler.pipeline import Upsampler
 from mgjax.worlds.digits.clips import Digits
 from tests.tiny_upsampler import SIDE, WINDOW
 
 # Bytes are rounded from float32 sums whose order differs: one level of 255 where they lie between.
 LEVEL = 1
-
-
-@pytest.fixture(scope='module')
-def upsampler(tiny_upsampler_runs):
-  return Upsampler(tiny_upsampler_runs / 'upsampler')
 
 
 def clip(frames, height=SIDE // 2, width=SIDE // 2, seed=0):
