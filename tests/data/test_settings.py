@@ -43,10 +43,6 @@ def test_what_is_left_out_has_a_default():
     ({'fps': -1}, r'data\.fps = -1; expected a finite number from 0'),
     ({'share': 'equal'}, r"data: share = 'equal'; expected 'samples' or 'given'"),
     ({'intervals': (0, 1)}, r'data\.intervals = 0; expected a whole number from 1'),
-    ({'threads': -1}, r'data\.threads = -1; expected a whole number from 0 to 1024'),
-    ({'workers': -1}, r'data\.workers = -1; expected a whole number from 0 to 1024'),
-    ({'rate': 0}, r'data\.rate = 0; expected a whole number from 1'),
-    ({'channels': 5}, r'data\.channels = 5; expected a whole number from 1 to 2'),
   ],
 )
 def test_what_is_wrong_is_refused_by_its_key(fields, words):

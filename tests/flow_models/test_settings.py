@@ -18,10 +18,6 @@ SAMPLE = SampleSettings(
     ({'dropout': {'text': 1.5}}, r'dropout\.text = 1\.5; expected a finite number from 0 to 1'),
     ({'drop_all_probability': -0.1}, r'drop_all_probability = -0\.1; expected'),
     ({'prediction': {'name': 'x'}}, r"prediction\.name = 'x'; expected flow or v_prediction"),
-    (
-      {'prediction': {'name': 'v_prediction', 'first': 2.0}},
-      r'objective\.prediction\.first = 2\.0; expected a finite number above 0 below 1',
-    ),
   ],
 )
 def test_what_an_objective_cannot_be_is_refused_by_its_key(changes, said):
