@@ -1,23 +1,24 @@
-"""Types of arrays and functions that all packages share.
+"""Types of arrays, functions and sources of samples that all packages share.
 
 Axis letters in annotations: `b` batch, `t h w` frames, height, width, `c` channels, `n` tokens,
 `m` context tokens, `d` width, `k` head size, `g` heads, `f` hidden, `s` audio samples, `l` layers.
 Channels come last everywhere. Flow time is called `time` and lies in [0, 1]: 0 is noise, 1 is data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
   'Array', 'Batch', 'Bool', 'Critic', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
-  'Predict', 'Tree', 'UInt8',
+  'Predict', 'Sample', 'Tree', 'UInt8', 'Wrapped',
 ]  # fmt: skip
 
 Key = PRNGKeyArray
 Tree = Any  # any pytree of arrays
 Batch = dict[str, Any]  # name -> array, every array with the batch axis first
+Sample = dict[str, Any]  # what a source of data has at an index
 Metrics = dict[str, Any]  # name -> scalar array, or two: a sum and its weight
 Drop = dict[str, Any]  # conditioning name -> (b,) bool; True rows see no condition
 Predict = Callable[..., Any]  # a model with its parameters bound
@@ -29,3 +30,33 @@ class Critic(NamedTuple):
 
   predict: Predict  # the discriminator with its parameters bound
   active: Array  # (), bool; before that its judgement must not count
+
+
+class Wrapped:
+  """A source whose samples are made of those of another; a base."""
+
+  said = ''  # what is done to the samples, for the fingerprint
+
+  def __init__(self, source: Any):
+    """Wraps a source, a `mgjax.data.batch_order.Source`."""
+    self.source = source
+
+  def change(self, sample: Sample, index: int) -> Sample:
+    """Returns the sample to train on."""
+    raise NotImplementedError
+
+  @property
+  def fingerprint(self) -> str:
+    """That of the source, and what is done."""
+    return f'{self.source.fingerprint} {self.said}'
+
+  @property
+  def every_caption(self) -> Callable[[], Iterator[Sample] | None]:
+    """That of the source; no such attribute where it has none."""
+    return self.source.every_caption
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> Sample:
+    return self.change(self.source[index], index)

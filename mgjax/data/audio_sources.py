@@ -2,12 +2,13 @@
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Wrapped
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
@@ -74,7 +75,7 @@ def _sounds_at_all(world: str) -> bool:
   return hasattr(source_of(world), 'listen')
 
 
-class WorldWithAudio:
+class WorldWithAudio(Wrapped):
   """Windows of clips of a world with sound: `source[i]` is cut from `world[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
@@ -84,42 +85,30 @@ class WorldWithAudio:
 
   def __init__(self, world: Any, seconds: float, pictures: bool, channels: int):
     samples = whole(seconds * RATE, f'{seconds} s at {RATE} samples a second')
-    self._world, self._samples, self._pictures = world, samples, pictures
-    self._channels = channels
+    super().__init__(world)
+    self.said = f'{"seen and heard" if pictures else "heard"} for {samples}'
+    self._samples, self._pictures, self._channels = samples, pictures, channels
     self._step = RATE // world.fps if pictures else 1
     self._last = (world.frames * RATE // world.fps - samples) // self._step
 
-  @property
-  def fingerprint(self) -> str:
-    seen = 'seen and heard' if self._pictures else 'heard'
-    return f'{self._world.fingerprint} {seen} for {self._samples}'
-
-  @property
-  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]]]:
-    """Which not all worlds have."""
-    return self._world.every_caption
-
-  def __len__(self) -> int:
-    return len(self._world)
-
   def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     index = operator.index(index)
-    sample = self._world[index] if self._pictures else self._world.listen(index)
+    sample = self.source[index] if self._pictures else self.source.listen(index)
     events = np.rint(sample['events'] * RATE)  # the samples that they are heard at
     start = self._start(index, events)
     inside = (events >= start) & (events < start + self._samples)
     sample['audio'] = _mixed(sample['audio'][start : start + self._samples], self._channels)
     sample['events'] = np.maximum(sample['events'][inside] - start / RATE, 0)
-    for name in self._world.of_events & sample.keys():
+    for name in self.source.of_events & sample.keys():
       sample[name] = sample[name][inside]
     if self._pictures:
       first, count = start // self._step, self._samples // self._step
-      for name in self._world.of_frames & sample.keys():
+      for name in self.source.of_frames & sample.keys():
         sample[name] = sample[name][first : first + count]
     return sample
 
   def _start(self, index: int, events: np.ndarray) -> int:
-    step, generator = self._step, np.random.default_rng((*self._world.key, index, 1))
+    step, generator = self._step, np.random.default_rng((*self.source.key, index, 1))
     near, place, which = generator.uniform(size=3)
     if near >= _NEAR_EVENTS or not events.size:
       return int(place * (self._last + 1)) * step

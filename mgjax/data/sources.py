@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError, check_one_of
+from mgjax.core.typing import Sample, Wrapped
 from mgjax.data.buckets import sort_out
 from mgjax.data.clip_index import ClipIndex, index_of_clips, probe_entries, recorded_clips
 from mgjax.data.clips import Clips, InMemory, probe_video
@@ -157,24 +158,19 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
   return arrays
 
 
-class _WithFrameRate:
+class _WithFrameRate(Wrapped):
   """Adds the frame rate to every sample of a world."""
 
   def __init__(self, source: Any, fps: float):
-    self.source, self.fps = source, fps
+    super().__init__(source)
+    self.fps, self.said = fps, f'at {fps:g}'
+
+  def change(self, sample: Sample, index: int) -> Sample:
+    del index
+    return sample | {'fps': self.fps}
 
   @property
-  def fingerprint(self) -> str:
-    return f'{self.source.fingerprint} at {self.fps:g}'
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    return self.source[index] | {'fps': self.fps}
-
-  @property
-  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]]]:
+  def every_caption(self) -> Callable[[], Iterator[Sample]]:
     """Which not all worlds have."""
     known = self.source.every_caption
     return lambda: (sample | {'fps': self.fps} for sample in known())

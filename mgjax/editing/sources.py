@@ -14,9 +14,8 @@ from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.conditioning.temporal_place import KEY as PLACE
 from mgjax.core.settings import Checked, Range
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, Sample, UInt8, Wrapped
 
-Sample = dict[str, Any]
 Unit = Annotated[float, Range(least=0, most=1)]
 
 
@@ -33,36 +32,6 @@ class Motion(Checked):
   shift: Unit = 0.15
   zoom: Annotated[float, Range(least=0, most=3)] = 0.3
   turn: Annotated[float, Range(least=0, most=180)] = 15.0
-
-
-class Wrapped:
-  """A source whose samples are made of those of another; a base."""
-
-  def __init__(self, source: Any):
-    """Wraps a source, a `mgjax.data.batch_order.Source`."""
-    self.source = source
-
-  said = ''  # what is done to the samples, for the fingerprint
-
-  def change(self, sample: Sample, index: int) -> Sample:
-    """Returns the sample to train on."""
-    raise NotImplementedError
-
-  @property
-  def fingerprint(self) -> str:
-    """That of the source, and what is done."""
-    return f'{self.source.fingerprint} {self.said}'
-
-  def __len__(self) -> int:
-    return len(self.source)
-
-  def __getitem__(self, index: int) -> Sample:
-    return self.change(self.source[index], index)
-
-  @property
-  def every_caption(self) -> Callable[[], Iterator[Sample] | None]:
-    """That of the source; no such attribute where it has none."""
-    return self.source.every_caption
 
 
 class WithBlack(Wrapped):

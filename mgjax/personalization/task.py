@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mgjax.conditioning.identity import KEY, Identity
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Positive, Range, fields_of, unpack
+from mgjax.core.typing import Wrapped
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.flow_models.model import FlowModel
@@ -41,7 +42,7 @@ class References(Checked):
     return unpack(cls, fields_of(fields, 'references'), 'references')
 
 
-class Pairs:
+class Pairs(Wrapped):
   """Every clip with each of its references: pair i is clip i // k with the references from i % k.
 
   A model that reads several references of a person at a time sees one, two and so on up to as many
@@ -56,12 +57,9 @@ class Pairs:
       references: k.
       read: how many the model reads at most.
     """
-    self.source, self.references, self.read = source, references, read
-
-  @property
-  def fingerprint(self) -> str:
-    """That of the clips, and how they are paired."""
-    return f'{self.source.fingerprint} with each of {self.references} references, read {self.read}'
+    super().__init__(source)
+    self.references, self.read = references, read
+    self.said = f'with each of {references} references, read {read}'
 
   def __len__(self) -> int:
     return len(self.source) * self.references
@@ -71,11 +69,6 @@ class Pairs:
     sample = self.source[clip]
     count = min(1 + (clip + first) % self.read, self.references)
     return sample | {KEY: np.roll(sample[KEY], -first, axis=0)[:count]}
-
-  @property
-  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]] | None]:
-    """That of the clips; no such attribute where these have none."""
-    return self.source.every_caption
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:

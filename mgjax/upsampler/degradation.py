@@ -6,7 +6,7 @@ frames (`recipe.py`), but for the noise, which is new in each.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from mgjax.conditioning.clips.low_resolution import KEY
 from mgjax.core.errors import ConfigError
 from mgjax.core.resize import resize, to_bytes
-from mgjax.core.typing import Float, UInt8
+from mgjax.core.typing import Float, UInt8, Wrapped
 from mgjax.upsampler.blur import Blur, filtered
 from mgjax.upsampler.recipe import Degradation, Noise, Recipe, Round, draw_recipe
 
@@ -70,7 +70,7 @@ def degrade(
   return to_bytes(finish(compress(frames, recipe.second)))
 
 
-class Degraded:
+class Degraded(Wrapped):
   """Samples of a source with 'low_resolution' beside 'video': degraded, and enlarged bilinearly.
 
   There are `variants` of each clip, each degraded otherwise: sample i is of clip i mod len(source),
@@ -105,33 +105,24 @@ class Degraded:
     """
     if not scale >= 1 or variants < 1:
       raise ConfigError(f'scale = {scale}, variants = {variants}; expected numbers from 1')
-    self._source, self._settings, self._seed = source, settings, seed
+    super().__init__(source)
+    self.said = f'degraded by {scale:g} x {variants}, seed {seed}, {settings}'
+    self._settings, self._seed = settings, seed
     self._scale, self._variants, self._reconstructed = scale, variants, reconstructed
     self._compressors = {'jpeg': jpeg, 'video_codec': video_codec}
-
-  @property
-  def fingerprint(self) -> str:
-    """That of the source, and all that decides what happens to its samples."""
-    how = f'{self._scale:g} x {self._variants}, seed {self._seed}, {self._settings}'
-    return f'{self._source.fingerprint} degraded by {how}'
-
-  @property
-  def every_caption(self) -> Callable[[], Iterator[dict[str, Any]] | None]:
-    """That of the source; no such attribute where the source has none."""
-    return self._source.every_caption
 
   def recipe(self, index: int) -> Recipe:
     """Returns what happens to a sample."""
     return draw_recipe(self._settings, np.random.default_rng((self._seed, index)))
 
   def __len__(self) -> int:
-    return len(self._source) * self._variants
+    return len(self.source) * self._variants
 
   def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
     index = operator.index(index)
     if not 0 <= index < len(self):
       raise IndexError(f'sample {index} of a source of {len(self)}')
-    sample = self._source[index % len(self._source)]
+    sample = self.source[index % len(self.source)]
     if np.random.default_rng((self._seed, index, 1)).random() < self._reconstructed:
       video = sample['video']
       return {**sample, SMALL: resize(video, self._size(video), 'area')}
@@ -140,7 +131,7 @@ class Degraded:
 
   def small(self, index: int) -> Bytes:
     """Returns the low-resolution clip of a sample before it is enlarged."""
-    return self._degraded(self._source[index % len(self._source)], index)
+    return self._degraded(self.source[index % len(self.source)], index)
 
   def _degraded(self, sample: Mapping[str, Any], index: int) -> Bytes:
     video, fps = sample['video'], float(sample.get('fps', _FPS))
