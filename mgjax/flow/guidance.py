@@ -76,11 +76,8 @@ def check_guidance(guidance: Scales) -> None:
   """Checks that scales can be nested in their order.
 
   A scale of 0 drops its condition from every term only if all that follow are 0 too: the terms of
-  those are differences of velocities that see it.
-
-  Raises:
-    ConfigError: a condition is named twice, an interval is empty, or a 0 stands before another
-      scale.
+  those are differences of velocities that see it. Raises ConfigError if a condition is named twice,
+  an interval is empty, or a 0 stands before another scale.
   """
   names = [name for name, _ in guidance]
   for name, scale in guidance:

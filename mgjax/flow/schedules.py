@@ -78,10 +78,8 @@ def make_time_grid(
   name: str, steps: int, *, shift_factor: float = 1.0, **options: Any
 ) -> np.ndarray:
   """Makes the schedule that a configuration names: (steps + 1,) times, shifted by a factor.
-
-  Raises:
-    ConfigError: no schedule has this name, it does not take one of the options, or a value is
-      out of range.
+  Raises ConfigError if no schedule has this name, it does not take one of the options, or a value
+  is out of range.
   """
   if name not in SCHEDULES:
     raise ConfigError(f'unknown schedule {name!r}; choose one of {", ".join(SCHEDULES)}')

@@ -69,11 +69,9 @@ def make_sampler_of(
   that is not before `since`, where X_t takes the place of the noise.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
-  take few steps learnt their guidance too; one that learnt guidance is told its scale.
-
-  Raises:
-    ConfigError: guidance of a condition that the model does not have, or steps or guidance that it
-      did not learn.
+  take few steps learnt their guidance too; one that learnt guidance is told its scale. Raises
+  ConfigError for guidance of a condition that the model does not have, or steps or guidance that it
+  did not learn.
   """
   guidance, schedule = settings.guidance, settings.schedule
   unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})

@@ -98,10 +98,8 @@ def read_audio(
   Exact to the nearest sample wherever it starts, in Matroska and WebM to the millisecond that their
   times are rounded to. Any rate is resampled and any number of channels mixed down to 1 or 2, with
   weights that sum to 1, so that no mix is louder than its sources; samples beyond full scale are
-  cut. Up to 0.1 s that are missing at the end are silence.
-
-  Raises:
-    DataError: as `probe_audio`, or the sound ends too early.
+  cut. Up to 0.1 s that are missing at the end are silence. Raises DataError as `probe_audio`, or if
+  the sound ends too early.
   """
   if start < 0 or (seconds is not None and seconds <= 0) or rate < 1 or channels not in _LAYOUTS:
     raise ValueError(f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, '
@@ -314,10 +312,8 @@ def write_soundtrack(
   The sound begins with the first frame. It is cut where the pictures end, or followed by silence
   until they do, with a warning. A sound that the video had is left out; without a video the sound
   stands alone, as in an .m4a. Pieces are written as they come, in constant memory. `rate` is one of
-  those that AAC has, see `encodable_rate`.
-
-  Raises:
-    DataError: as `write_wav`, or the video cannot be read, or mp4 cannot hold it.
+  those that AAC has, see `encodable_rate`. Raises DataError as `write_wav`, or if the video cannot
+  be read, or mp4 cannot hold it.
   """
   _write_soundtrack(out, replaced(out), video, chunks, rate)
 

@@ -201,10 +201,8 @@ def measure(
   """Reads all packets of a stream from its start, and decodes the first `frames` frames.
 
   Neither the header (a broken download still declares its full length) nor a single time stamp is
-  trusted.
-
-  Raises:
-    DataError: it is too long or cut off, or its packets are too far apart, too many or too few.
+  trusted. Raises DataError if it is too long or cut off, or its packets are too far apart, too many
+  or too few.
   """
   first, stamps, decoded = stream.start_time or 0, array.array('q'), []
   end = first

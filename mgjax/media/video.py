@@ -81,10 +81,8 @@ def read_clip(
 
   Frames are turned upright, resized to cover `size`, (height, width), with their shape kept (pixels
   that are not square made so) and cropped at the centre. Exact to the frame: it seeks to the key
-  frame before second `start` and decodes from there. A still image is a video of one frame.
-
-  Raises:
-    DataError: as `probe`, or the video ends too early.
+  frame before second `start` and decodes from there. A still image is a video of one frame. Raises
+  DataError as `probe`, or if the video ends too early.
   """
   if frames < 1 or fps <= 0 or start < 0 or min(size) < 1:
     raise ValueError(f'need frames, fps, size > 0, start >= 0: {frames}, {fps}, {size}, {start}')
@@ -103,9 +101,7 @@ def stream_clip(
   """Yields one after another the frames that `read_clip` would return, to the end of the video.
 
   Each is decoded once and none is held, so neither their number nor the wall time is bounded.
-
-  Raises:
-    DataError: as `probe`, at the start or where the file is damaged.
+  Raises DataError as `probe`, at the start or where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     count, resize = 0, make_resize(path, pixel_aspect(stream), size, limits)
@@ -128,10 +124,8 @@ def stream_frames(
 
   Times are seconds after the first frame; no call may last beyond `limits.until`. Frames are
   upright, with square pixels, and of full size, or brought to a `size` as by `read_clip`, or, where
-  the shorter side is longer than `side`, shrunk to that and both sides made even.
-
-  Raises:
-    DataError: as `probe`, at the start or where the file is damaged.
+  the shorter side is longer than `side`, shrunk to that and both sides made even. Raises DataError
+  as `probe`, at the start or where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     resize = None

@@ -53,9 +53,8 @@ class Statistics:
   @classmethod
   def from_dict(cls, values: Any, channels: int | None = None) -> 'Statistics':
     """Reads what `as_dict` gave, of `channels` if they are known.
-
-    Raises:
-      ConfigError: these are not as many means as deviations, finite and the latter above zero.
+    Raises ConfigError if these are not as many means as deviations, finite and the latter above
+    zero.
     """
     mean, std = ((values.get(k) if isinstance(values, Mapping) else None) for k in ('mean', 'std'))
     numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []

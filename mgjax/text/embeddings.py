@@ -373,9 +373,8 @@ class Embedder:
 
   def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
-
-    Raises:
-      ConfigError: an encoder that is needed is missing, or not the one of the model's training.
+    Raises ConfigError if an encoder that is needed is missing, or not the one of the model's
+    training.
     """
     found: list[dict[str, Any]] = [{} for _ in prompts]
     for name, encoder in self._text.encoders.items():

@@ -141,10 +141,8 @@ def teach(
 
   A line has `prompt`, `rewritten` (null if the model gave none), `reason` (of `fault_of`, '' for
   none) and `keep`, true where there is no reason; people may change `keep` and `rewritten`. Answers
-  are kept in `folder`. Returns how many lines are kept, and dropped.
-
-  Raises:
-    ConfigError: `pairs` is there already, which people may have changed, or as `rewrite_prompts`.
+  are kept in `folder`. Returns how many lines are kept, and dropped. Raises ConfigError if `pairs`
+  is there already, which people may have changed, or as `rewrite_prompts`.
   """
   if os.path.exists(pairs):
     raise ConfigError(f'{os.fspath(pairs)!r} exists; delete it, or name another file')

@@ -34,10 +34,8 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   for, with adapters at no memory: it is their model.
 
   Optimizer, gradients and averages are of the adapters alone. Hooks of the component still get
-  whole parameters, with the adapters merged.
-
-  Raises:
-    ConfigError: `config.start_from` is no run of this model, or no kernel is reached.
+  whole parameters, with the adapters merged. Raises ConfigError if `config.start_from` is no run of
+  this model, or no kernel is reached.
   """
   settings, start_from = lora.lora_settings(fields), fields.get('start_from')
   if not settings.rank and not spec.reference:

@@ -79,10 +79,8 @@ def make_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTra
   gradients. The weight decay acts only on the leaves that `decays` marks. Moments and updates are
   float32 whatever the dtype of parameters and gradients. Movie Gen Audio: AdamW, weight decay 0.1
   (§6); betas, epsilon, clipping, and all of Movie Gen Video's are not in public sources. r is of
-  `make_learning_rate`; `update` needs the parameters.
-
-  Raises:
-    ConfigError: the run is no longer than its warm-up, or there is no optimizer of that name.
+  `make_learning_rate`; `update` needs the parameters. Raises ConfigError if the run is no longer
+  than its warm-up, or there is no optimizer of that name.
   """
   rate = make_learning_rate(settings, steps)
   check_one_of(f'optimizer.name = {settings.name!r}', settings.name, OPTIMIZERS)

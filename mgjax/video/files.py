@@ -81,9 +81,8 @@ class Samples(Request):
 
   def place(self, frames: int) -> tuple[pathlib.Path, bool]:
     """Returns where videos go, and whether that is the file of a single one, not a directory.
-
-    Raises:
-      ConfigError: it is, but there are several, or videos of so many frames are called otherwise.
+    Raises ConfigError if it is, but there are several, or videos of so many frames are called
+    otherwise.
     """
     kind, count = '.mp4' if frames > 1 else '.png', len(self.prompts)
     out = pathlib.Path(self.out or ('samples' if count > 1 else f'out{kind}'))

@@ -85,11 +85,8 @@ def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = 
   """Opens a detector and an embedder by their name, see the top of the file.
 
   Faces from `smallest` on, a share of the shorter side of the picture, are found; the time for it
-  grows with 1 / smallest^2. `threshold` replaces the embedder's own.
-
-  Raises:
-    ConfigError: the name is unknown, a number is out of its range, or what the name asks for is not
-      installed or not there.
+  grows with 1 / smallest^2. `threshold` replaces the embedder's own. Raises ConfigError if the name
+  is unknown, a number is out of its range, or what the name asks for is not installed or not there.
   """
   detector, plus, embedder = name.partition('+')
   detector, embedder = (detector, embedder) if plus else ('', name)

@@ -28,10 +28,8 @@ __all__ = [
 
 def admit(prompts: Iterable[str]) -> None:
   """Refuses prompts before anything is made; empty ones are not checked.
-
-  Raises:
-    ConfigError: `check(prompt) -> reason | None` gives a reason, or fails; or what a variable names
-      cannot be used.
+  Raises ConfigError if `check(prompt) -> reason | None` gives a reason, or fails; or what a
+  variable names cannot be used.
   """
   check_signing()
   _function(POSTPROCESS)

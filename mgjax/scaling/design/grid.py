@@ -155,10 +155,8 @@ def make_grid(fields: Mapping[str, Any]) -> list[Point]:
 
   `fields` are `grid`, see `GridSettings`, and `recipes`, name -> configuration of a flow model with
   one bucket; the grid sets its sizes, rows, rates and steps. The FFN of a recipe with two matrices
-  is 3/2 as wide, so that a rung is as many operations in all.
-
-  Raises:
-    ConfigError: fields are missing, unknown or do not go together, or a run would have no steps.
+  is 3/2 as wide, so that a rung is as many operations in all. Raises ConfigError if fields are
+  missing, unknown or do not go together, or a run would have no steps.
   """
   if missing := {'grid', 'recipes'} - set(fields):
     raise ConfigError(f'the configuration lacks {", ".join(sorted(missing))}; see configs/scaling/')
