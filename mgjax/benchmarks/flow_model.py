@@ -49,14 +49,10 @@ def measure_flow_model(
 ) -> dict[str, Any]:
   """Times the programs of a flow model on random data; the arguments are those of `bench_any`.
 
-  Mesh and rules of the configuration say how devices, by default all, share the work.
-
-  Returns:
-    Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the
-    median, memory.
-
-  Raises:
-    ConfigError: something does not exist, does not divide, or does not fit into memory.
+  Mesh and rules of the configuration say how devices, by default all, share the work. Returns plain
+  JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
+  memory. Raises ConfigError if something does not exist, does not divide, or does not fit into
+  memory.
   """
   if what == 'attention' and layers is not None:
     raise ConfigError('attention alone has no layers to choose; leave --layers away')

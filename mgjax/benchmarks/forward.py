@@ -39,15 +39,10 @@ def measure_forward(
 ) -> dict[str, Any]:
   """Times a pass on random data, of weights that are drawn; the arguments are those of `bench_any`.
 
-  Mesh and rules of the configuration say how devices, by default all, share the rows.
-
-  Returns:
-    Plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the
-    median, memory; `apart` is baseline -> program -> how far its results are from ours, of our
-    largest number.
-
-  Raises:
-    ConfigError: something does not exist or does not divide.
+  Mesh and rules of the configuration say how devices, by default all, share the rows. Returns plain
+  JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
+  memory; `apart` is baseline -> program -> how far its results are from ours, of our largest
+  number. Raises ConfigError if something does not exist or does not divide.
   """
   found = read_forward(fields, video=video)
   told = f'there is no {what!r} of {fields["component"]!r} to time'

@@ -108,11 +108,8 @@ def describe(lora: Lora, boxed: Tree) -> list[str]:
 def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
   """Initialises adapters with logical axes: A ~ N(0, 1 / r) as the kernel lies, B = 0.
 
-  Args:
-    boxed: the parameters of the model, or their shapes, with their axes.
-
-  Raises:
-    ConfigError: as `reached`.
+  `boxed` are the parameters of the model, or their shapes, with their axes. Raises ConfigError as
+  `reached`.
   """
   boxes, adapters = named_boxes(boxed), {}
   for names in reached(lora.targets, list(boxes)).values():

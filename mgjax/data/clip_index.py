@@ -63,9 +63,8 @@ class Clip:
 class ClipIndex:
   """Random access to clips, with arrays of what is known of all of them.
 
-  Attributes:
-    columns: name -> array with an element a clip: `seconds`, `start` (NaN where any window may be
-      taken), `fps`, `height`, `width`, `sounding`.
+  `columns` are name -> array with an element a clip: `seconds`, `start` (NaN where any window may
+  be taken), `fps`, `height`, `width`, `sounding`.
   """
 
   def __init__(

@@ -90,10 +90,8 @@ def write_of_world(source: Any) -> Write:
   """Returns what writes the instructions of a source of edits, from what its scenes are.
 
   Of a pair (before, after) only 'video', the clip after, is given: it is edited by what undoes the
-  edit, and the instruction leads back. The clip before is never looked at.
-
-  Args:
-    source: of a world, with `edits`; those that cannot be undone give nothing.
+  edit, and the instruction leads back. The clip before is never looked at. `source` is of a world,
+  with `edits`; those that cannot be undone give nothing.
   """
 
   return lambda indices, samples: [_instruction(source, index) for index in indices]

@@ -77,11 +77,8 @@ class Projector(nn.Module):
 def make_features(settings: Alignment, codec: Any, patch: Patch) -> tuple[Features, int]:
   """Returns the function from latents to features of their patches, and how many these are.
 
-  Args:
-    codec: the autoencoder with its statistics.
-
-  Raises:
-    ConfigError: an autoencoder of sound, whose decoder has no such features.
+  `codec` is the autoencoder with its statistics. Raises ConfigError for an autoencoder of sound,
+  whose decoder has no such features.
   """
   if settings.features == LATENTS:
     features = lambda params, latents: patchify(latents, patch)  # noqa: E731

@@ -126,11 +126,8 @@ def condition_fields(
 ) -> dict[str, tuple[int, ...]]:
   """Returns the fields of samples that conditionings read beside text, with their shapes.
 
-  Args:
-    conditionings: of a model.
-
-  Raises:
-    ConfigError: two of them read one field in different shapes.
+  `conditionings` are of a model. Raises ConfigError if two of them read one field in different
+  shapes.
   """
   fields: dict[str, tuple[int, ...]] = {}
   for each in conditionings:
@@ -225,9 +222,7 @@ def context_lengths(
   model: FlowModel, batch: Batch, latents: Latents
 ) -> tuple[int, tuple[int, ...]]:
   """Counts the tokens that cross-attention reads, and those of every group behind a gate.
-
-  Args:
-    latents: shape (t h w c) of a row.
+  `latents` is the shape (t h w c) of a row.
   """
 
   def ports(batch: Batch) -> Ports:

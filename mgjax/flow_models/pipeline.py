@@ -171,8 +171,7 @@ class FlowPipeline:
     With it a model is sampled, or judged, under the conditions of data:
     `generate([sample['caption'] for sample in samples], **conditions_of(samples))`.
 
-    Args:
-      samples: of a source, as in training; what one of them lacks is None.
+    `samples` are of a source, as in training; what one of them lacks is None.
     """
     conditionings, found = self._model.conditionings, {}
     derived = [derived_fields(conditionings, sample) for sample in samples]

@@ -21,10 +21,8 @@ def study_captions(
   """Returns the words of the captions of training, and warns if the model cannot read some whole.
 
   Of more than `MOST` different captions, or where they cannot be had without the samples, nothing
-  is said.
-
-  Args:
-    sources: of each, {'caption'} and perhaps 'fps' of its samples; None where that is costly.
+  is said. `sources` are of each {'caption'} and perhaps 'fps' of its samples; None where that is
+  costly.
   """
   samples: dict[Any, Mapping[str, Any]] = {}
   for captions in sources:
@@ -69,11 +67,8 @@ def tell_prompts(
 ) -> list[list[str]]:
   """Says which words the model knows and warns of prompts that it cannot understand or read whole.
 
-  Args:
-    words: that training showed; none if that is not known.
-
-  Returns:
-    For each sample the words that training never showed.
+  `words` are those that training showed; none if that is not known. Returns for each sample the
+  words that training never showed.
   """
   unknown = {sample['caption']: unseen(sample['caption'], set(words)) for sample in samples}
   said = [describe_unseen(prompt, each, words) for prompt, each in unknown.items() if each]

@@ -81,12 +81,8 @@ class Request:
   def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
     """Checks whether the model of a run can do it; needs no weights.
 
-    Args:
-      changes: of `config.sample`, as of a pipeline.
-
-    Raises:
-      ConfigError: it cannot.
-      DataError: a file cannot be read.
+    `changes` are of `config.sample`, as of a pipeline. Raises ConfigError if it cannot, and
+    DataError if a file cannot be read.
     """
     model_of(workdir, changes)
 

@@ -124,11 +124,8 @@ class FlowSettings:
   ) -> 'FlowSettings':
     """Reads a configuration as a plain dictionary, and nothing else: no data, no weights.
 
-    Args:
-      shapes: `video_shapes`, or as `audio_shapes` without the frame rate.
-
-    Raises:
-      ConfigError: a field is unknown, missing or out of its range.
+    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate. Raises ConfigError if a
+    field is unknown, missing or out of its range.
     """
     model, data = (
       make_flow_model(fields_of(fields, 'model')),

@@ -112,12 +112,9 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
   """Extracts the image autoencoder from a video autoencoder, or from one: `inflate` reversed.
 
-  Returns:
-    The spatial parameters by diffusers' names; and each temporal parameter, all of which are left
-    out, with whether it is still neutral: then the image model is the video model on one frame.
-
-  Raises:
-    ConfigError: the spatial layers are not those of an `AutoencoderKL`.
+  Returns the spatial parameters by diffusers' names; and each temporal parameter, all of which are
+  left out, with whether it is still neutral: then the image model is the video model on one frame.
+  Raises ConfigError if the spatial layers are not those of an `AutoencoderKL`.
   """
   leaves = {name: np.asarray(leaf, np.float32) for name, leaf in named_leaves(params).items()}
   names, temporal = _image_names(leaves)

@@ -64,12 +64,8 @@ def is_masked(node: Tree) -> bool:
 def describe_rates(rates: Rates, params: Tree, place: str = 'optimizer.rates') -> list[str]:
   """Checks the rates at `place` of a configuration against parameters, and says what they do.
 
-  Returns:
-    How many parameters train, and for every pattern how many it decides about; nothing without
-    rates.
-
-  Raises:
-    ConfigError: a pattern decides about no parameter, or all are frozen.
+  Returns how many parameters train, and for every pattern how many it decides about; nothing
+  without rates. Raises ConfigError if a pattern decides about no parameter, or all are frozen.
   """
   left, lines, training = named_leaves(params), [], 0
   everything, names = count_parameters(left), list(left)

@@ -288,13 +288,8 @@ def greedy_mean(
     S = {best};  for i by ascending loss:  S <- S + {i}  if  L(mean(S + {i})) < L(mean(S))
 
   So it is never worse, by the validation loss L, than the best model alone. `losses` are L of each;
-  `load` is called once for each, in the order of their losses.
-
-  Returns:
-    The mean, float32 on the host, and what was tried, in that order.
-
-  Raises:
-    ConfigError: no model has a finite loss.
+  `load` is called once for each, in the order of their losses. Returns the mean, float32 on the
+  host, and what was tried, in that order. Raises ConfigError if no model has a finite loss.
   """
   order = sorted(
     (i for i, loss in enumerate(losses) if math.isfinite(loss)), key=losses.__getitem__

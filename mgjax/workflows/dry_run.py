@@ -22,9 +22,8 @@ from mgjax.training.settings import bucket_settings, optimizer_settings, run_set
 def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   """Says what a run would train, without allocating or compiling anything.
 
-  Returns:
-    A table of parameters by group, which of them train, and the shapes of one batch of each bucket;
-    where the data or the autoencoder are not there yet, a note instead.
+  Returns a table of parameters by group, which of them train, and the shapes of one batch of each
+  bucket; where the data or the autoencoder are not there yet, a note instead.
   """
   outline = feature(config.component, 'outline', 'can be trained')(config)
   shapes = jax.eval_shape(outline.model.init, jax.random.key(0), *outline.inputs)['params']

@@ -183,11 +183,8 @@ def encode_prompts(
 ) -> bool:
   """Encodes cleaned prompts alone, each for every rate and kind of samples of the buckets.
 
-  Returns:
-    Whether all are encoded, those of other processes too.
-
-  Raises:
-    ConfigError: the configuration names no encoders, or the stores were filled by others.
+  Returns whether all are encoded, those of other processes too. Raises ConfigError if the
+  configuration names no encoders, or the stores were filled by others.
   """
   text = TextSettings.of(config)
   if not text.encoders:

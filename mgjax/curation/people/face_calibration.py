@@ -115,14 +115,9 @@ def calibrate_folder(
   """Compares all faces in a folder, and says how well people are told apart.
 
   The folder has one folder of pictures or clips for each person; of a clip one frame a second is
-  taken, 20 at most.
-
-  Returns:
-    Lines to print, the pairs nearest to an error last; and the pictures that were left out: those
-    without exactly one face.
-
-  Raises:
-    DataError: there are no two people, or nobody with two pictures.
+  taken, 20 at most. Returns lines to print, the pairs nearest to an error last; and the pictures
+  that were left out: those without exactly one face. Raises DataError if there are no two people,
+  or nobody with two pictures.
   """
   files = _files(pathlib.Path(folder))
   people: dict[str, list[np.ndarray]] = {}
