@@ -203,10 +203,7 @@ def evaluate_autoencoder(
   if judged:
     judge = judge_of_data(data, longest.frames, longest.size)
     found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
-    return write_findings(
-      workdir, 'judged', found, about,
-      name='evaluation/judged.json', page='evaluation/judged.html',
-    )  # fmt: skip
+    return write_findings(workdir, 'judged', found, about, apart='evaluation/judged')
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
   weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
   if perceptual or weights.is_file():
@@ -275,10 +272,7 @@ def evaluate_audio(
       pipeline, factor=long, clips=clips, seed=seed, candidates=candidates
     )
     written = write_heard(folder, heard, pipeline.rate)
-    return write_findings(
-      workdir, 'long audio', found, about, written,
-      name='evaluation/long.json', page='evaluation/long.html',
-    )  # fmt: skip
+    return write_findings(workdir, 'long audio', found, about, written, apart='evaluation/long')
   network = CommandScorer(tuple(scorer)) if scorer else None
   found, clips = judge_soundtracks(
     pipeline, samples=samples, seed=seed, candidates=candidates, scorer=network
@@ -312,10 +306,7 @@ def evaluate_upsampler(
   if long:
     found, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     written = write_seams(folder, ways)
-    return write_findings(
-      workdir, 'seams', found, about, written,
-      name='evaluation/seams.json', page='evaluation/seams.html',
-    )  # fmt: skip
+    return write_findings(workdir, 'seams', found, about, written, apart='evaluation/seams')
   other = Upsampler(baseline, mesh=mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
   written = [draw_upsampled(folder, shown)]

@@ -58,8 +58,7 @@ class Enlarged(Change):
     video = self.probe()
     (height, width), paths = self.size_of(video), self.paths(video)
     asked = {'prompt': self.prompt, 'fps': self.rate(video), 'seed': self.seed}
-    asked |= {'size': (height, width), 'rows': self.batch_size}
-    asked['keep_colours'] = self.keep_colours
+    asked |= {'size': (height, width), 'rows': self.batch_size, 'keep_colours': self.keep_colours}
     shown, digests = self._write_frames(
       paths[0], video, lambda small: pipeline.stream(small, **asked)
     )

@@ -34,14 +34,16 @@ def write_findings(
   show: Show | None = None,
   *,
   name: str = RECORD,
-  page: str = PAGE,
+  apart: str = '',
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
   `folder` is of the model, or of the videos. Records of another `task`, such as 'video', are not
   compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
-  file of a sample, and `written` are pictures that were written before.
+  file of a sample, and `written` are pictures that were written before. Record and page are the
+  model's, or those of an evaluation `apart`, as 'evaluation/seams'.
   """
+  name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
   path, place_of_page = folder / name, folder / page
   samples, files = place_of_page.parent / SAMPLES, {}
   for earlier in samples.glob('[0-9]*.*'):

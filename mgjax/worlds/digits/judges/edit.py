@@ -136,12 +136,9 @@ class DigitsEdits:
     labels = held_out_labels(looks_of(self.source), count)[:count]
     where, asked = (self.source.frames, self.source.size), []
     for row in rows:
-      source = dataclasses.replace(
-        self.source,
-        **self.source.validation(self.source.frames)
-        | {'edits': ('recolour' if row == NEW_COLOUR else row,), 'empty': 0.0, 'extras': ()},
-      )
-      source = dataclasses.replace(source, split=SPLIT)
+      fields = self.source.validation(self.source.frames) | {'empty': 0.0, 'extras': ()}
+      fields |= {'edits': ('recolour' if row == NEW_COLOUR else row,), 'split': SPLIT}
+      source = dataclasses.replace(self.source, **fields)
       for place, index in enumerate(indices_of(source, labels)):
         edit = source.edit(source.scene(index))
         if row == NEW_COLOUR:

@@ -108,8 +108,7 @@ class DigitsSoundJudge:
     pairs = zip(sounds, samples, strict=True)
     return [judge_sound(sound, each['events'], each['digit']) for sound, each in pairs]
 
-  def scores(self, readings: Sequence[SoundReading]) -> SoundScores:
-    return judge_sounds(readings)
+  scores = staticmethod(judge_sounds)
 
   def long_clips(self, source: Digits, times: int, count: int) -> list[dict[str, Any]]:
     """Digits of unseen handwriting that bounce on and on."""
