@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import pytest
+
+from tests.waiting import wait_for
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 # Where there is a file `hold`, an installation waits until it is gone, in the middle of pip.
@@ -60,11 +61,6 @@ def end(process):
   return process.returncode, said
 
 
-def until(path):
-  while not path.exists():
-    time.sleep(0.02)
-
-
 def test_an_environment_belongs_to_one_checkout_until_that_is_gone(place):
   assert end(start(place, 'first'))[0] == 0
   assert end(start(place, 'first')) == (0, '')
@@ -85,7 +81,7 @@ def test_an_environment_belongs_to_one_checkout_until_that_is_gone(place):
 def test_a_second_installation_waits_and_one_that_was_killed_is_begun_again(place):
   (place / 'first/hold').touch()
   first = start(place, 'first')
-  until(place / 'first/reached')
+  wait_for((place / 'first/reached').exists, seconds=300)
   (place / 'venv/planted').touch()
   second = start(place, 'first')
   assert 'goes on; waiting for it' in second.stdout.readline()
@@ -98,7 +94,7 @@ def test_a_second_installation_waits_and_one_that_was_killed_is_begun_again(plac
   (place / 'first/hold').touch()
   (place / 'first/setup.py').write_text(SETUP.replace("'1'", "'1.0'"))
   killed = start(place, 'first')
-  until(place / 'first/reached')
+  wait_for((place / 'first/reached').exists, seconds=300)
   os.killpg(killed.pid, signal.SIGKILL)
   end(killed)
   (place / 'first/hold').unlink()

@@ -7,12 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from tests.binaries import succeeded
 from tests.tiny import CHECKOUT
+from tests.waiting import wait_for
 
 RECIPES = sorted((CHECKOUT / 'launch' / 'recipes').glob('*.sh'))
 ARGUMENTS = ['--config=configs/digits/video.py', "--config.data.path=it's here", '--workdir=/a b']
@@ -196,10 +196,3 @@ def alive(folder: pathlib.Path) -> list[str]:
   """The processes that still have the stand-in open."""
   listed = subprocess.run(['ps', '-eo', 'args'], capture_output=True, text=True, check=True).stdout
   return [line for line in listed.splitlines() if f'{folder}/bin/python' in line]
-
-
-def wait_for(condition):
-  deadline = time.monotonic() + 120
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.tiny import CHECKOUT
+from tests.waiting import wait_for
 
 SUPERVISE = [sys.executable, str(CHECKOUT / 'launch' / 'recipes' / 'supervise.py')]
 # Ends with the codes it is given, one after the other.
@@ -114,13 +115,6 @@ def test_a_signal_goes_to_the_command_which_is_not_started_again(tmp_path, trap,
 def test_without_what_it_needs_it_says_what_to_give(given, said):
   found = subprocess.run([*SUPERVISE, *given], capture_output=True, text=True, timeout=60)
   assert found.returncode == 2 and said in found.stderr
-
-
-def wait_for(what, seconds=60):
-  deadline = time.monotonic() + seconds
-  while not what():
-    assert time.monotonic() < deadline, 'it did not come'
-    time.sleep(0.02)
 
 
 class Cluster:

@@ -19,6 +19,7 @@ from mgjax.serving.review import Review
 from mgjax.serving.votes import Votes
 from tests.serving.browser import EXECUTABLE, browser
 from tests.serving.tiny_pages import COLOURS, begin_review, make_raw, make_videos, served
+from tests.waiting import wait_for
 
 pytestmark = [
   pytest.mark.slow,
@@ -281,11 +282,7 @@ def test_clips_are_looked_at_by_keys_alone(tmp_path):
   begin_review(folder, inputs, range(3))
 
   def decided(count):
-    until = time.monotonic() + 20
-    while len(found := read_decisions(folder / FILE)) < count:
-      assert time.monotonic() < until
-      time.sleep(0.05)
-    return found[-1]
+    return wait_for(lambda: read_decisions(folder / FILE)[count - 1 :], seconds=20)[-1]
 
   queue = Review(folder, inputs, ('ann',))
   with served(queue) as people, browser() as chromium:

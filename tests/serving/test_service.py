@@ -20,6 +20,7 @@ from mgjax.media.video import read_clip
 from mgjax.serving.videos.schema import ApiError, Limits, Offer, parse_job
 from mgjax.serving.videos.server import serve_videos
 from tests.serving.tiny_service import Server
+from tests.waiting import wait_for
 
 for package in ('dbos', 'prometheus_client', 'python_multipart'):
   pytest.importorskip(package, reason='needs the extra serve')
@@ -111,10 +112,7 @@ def test_progress_previews_and_a_cancel_follow_the_steps(server):
   assert server.ask('GET', f'/v1/videos/{video["id"]}/preview')[0] == 200
   assert server.ask('DELETE', f'/v1/videos/{video["id"]}')[2]['deleted']
   assert server.ask('GET', f'/v1/videos/{video["id"]}')[0] == 404
-  end = time.monotonic() + 20
-  while b'num_running_reqs 0.0' not in server.ask('GET', '/metrics')[2]:
-    assert time.monotonic() < end
-    time.sleep(0.1)
+  wait_for(lambda: b'num_running_reqs 0.0' in server.ask('GET', '/metrics')[2], seconds=20)
   assert not (server.log.parent / 'out' / video['id']).exists()
 
 
