@@ -60,11 +60,8 @@ def folder(tmp_path_factory):
   Image.fromarray(noise).save(place / 'nobody.png')
   Image.new('RGB', (1, 1), 'white').save(place / 'dot.png')
   Image.new('RGB', (64, 64)).save(place / 'black.png')
-  for name in ('face.jpg', 'her.png'):
-    data = (place / name).read_bytes()
-    (place / f'half_{name}').write_bytes(data[: len(data) // 2])
-  (place / 'words.jpg').write_text('these are words\n' * 200)
-  (place / 'empty.jpg').touch()
+  data = (place / 'face.jpg').read_bytes()
+  (place / 'half_face.jpg').write_bytes(data[: len(data) // 2])
   (place / 'pictures').mkdir()
   huge_png(place / 'bomb.png')
   faces = open_faces('cascade')
@@ -102,11 +99,6 @@ WRONG = {
   'black': ('black.png', '', 3, 'black.png: is all black'),
   'twelve faces': ('crowd.png', '', 3, f'crowd.png: 12 faces were found; {ALONE}'),
   'cut off': ('half_face.jpg', '', 3, 'half_face.jpg: .*cut off'),
-  'a png cut off': ('half_her.png', '', 3, 'half_her.png: .*cut off'),
-  'text': ('words.jpg', '', 3, 'words.jpg: is a text file'),
-  'empty': ('empty.jpg', '', 3, 'empty.jpg: is empty'),
-  'a folder': ('pictures', '', 3, 'pictures: is a folder, not a picture'),
-  'an address': ('https://a.org/b.jpg', '', 3, 'b.jpg: is an address; download'),
   'far too large': ('bomb.png', '', 3, 'bomb.png: .*pixels'),
   'two people': (
     'her.png,man.png', '', 3,
@@ -127,7 +119,7 @@ WRONG = {
 @pytest.mark.parametrize('name', WRONG)
 def test_what_shows_no_one_person_is_refused(runs, folder, name):
   references, denied, code, said = WRONG[name]
-  places = [each if '://' in each else str(folder / each) for each in references.split(',')]
+  places = [str(folder / each) for each in references.split(',')]
   with pytest.raises(MgjaxError, match=said) as caught:
     ReferenceReader(runs / 'faces', str(folder / denied) if denied else None).read(tuple(places))
   assert caught.value.exit_code == code and '\n' not in str(caught.value)
