@@ -20,6 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from launch import command_line, moved
+from mgjax.runtime import doctor
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 TOPS = ('mgjax', 'configs', 'launch')
@@ -148,6 +149,10 @@ def test_base_holds_what_mgjax_needs_and_nothing_else(metadata):
 def test_test_holds_what_tests_need_and_nothing_else(metadata):
   wanted = needed_by(metadata['install_requires'] + metadata['extras_require']['test'])
   assert set(pins('test')) == wanted | {'setuptools'}
+
+
+def test_every_extra_has_a_purpose(metadata):
+  assert set(doctor.PURPOSES) == set(metadata['extras_require'])
 
 
 # A folder that is imported with an extra alone, after a question whether it is there.

@@ -3,20 +3,17 @@
 import email.message
 import importlib.metadata
 import os
-import runpy
 import shutil
 import types
 
 import jax
 import numpy as np
 import pytest
-import setuptools
 
 from mgjax.core.errors import DataError
 from mgjax.media import audio, video
 from mgjax.runtime import doctor
 from mgjax.runtime.doctor import OPTIONAL, RIGHT, WRONG
-from tests.tiny import CHECKOUT
 
 GB = 10**9
 
@@ -68,14 +65,6 @@ def test_an_extra_that_is_missing_is_told_with_its_purpose():
   lines = [line for line in found(mgjax=ours, jax=Fake('1'), tqdm=Fake('1')) if line[0] == 'extra']
   assert [line[1] for line in lines] == [OPTIONAL]
   assert 'plots (pictures of experiments)' in lines[0][2] and "'matplotlib>=3'" in lines[0][2]
-
-
-def test_every_extra_has_a_purpose(monkeypatch):
-  given = {}
-  monkeypatch.chdir(CHECKOUT)
-  monkeypatch.setattr(setuptools, 'setup', lambda **arguments: given.update(arguments))
-  runpy.run_path('setup.py')
-  assert set(doctor.PURPOSES) == set(given['extras_require'])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from mgjax.workflows.encode import (
   stored_prompts,
 )
 from tests import tiny
+from tests.folders import files_of
 from tests.tensors import assert_same
 
 BUCKETS = [('train', 'video'), ('train', 'image'), ('validation', 'video')]
@@ -68,12 +69,9 @@ def test_shared_and_resumed_the_files_are_those_of_one_process(tiny_runs, tmp_pa
   for path in list((tmp_path / 'shared').glob('*/*/00001*')):
     path.unlink()
   assert encode(config, tmp_path / 'shared')
-  alone, shared = (
-    {path.relative_to(top): path.read_bytes() for path in top.glob('*/*/*') if path.is_file()}
-    for top in (tmp_path / 'alone', tmp_path / 'shared')
-  )
+  alone, shared = (files_of(tmp_path / name, '*/*/*') for name in ('alone', 'shared'))
   assert alone == shared
-  assert len([path for path in alone if '.captions-' in path.name]) > 3
+  assert len([name for name in alone if '.captions-' in name]) > 3
 
 
 def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch):

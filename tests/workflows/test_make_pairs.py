@@ -11,6 +11,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records, verify_records
 from mgjax.workflows.make_pairs import PAGE, PICTURES, Pair, make_pairs
 from mgjax.worlds.digits.clips import Digits
+from tests.folders import files_of
 
 SAMPLES, MOST = 21, 2
 WORLD = Digits(length=SAMPLES, frames=3, size=(8, 8))
@@ -48,10 +49,6 @@ def contents(directory):
   return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
-def pictures(directory):
-  return {path.name: path.read_bytes() for path in (directory / PICTURES).iterdir()}
-
-
 def same(directory, expected):
   """Whether all is bit by bit as in another directory, and nothing was left over."""
   assert verify_records(directory) == []
@@ -59,7 +56,7 @@ def same(directory, expected):
   left = {name for name in found if name.startswith(f'.{PAGE}.')}  # of a kill at its very end
   assert found.keys() - left == wanted.keys()
   assert [name for name in wanted if found[name] != wanted[name]] == []
-  return pictures(directory) == pictures(expected)
+  return files_of(directory / PICTURES) == files_of(expected / PICTURES)
 
 
 def test_kept_pairs_are_rows_and_the_page_shows_all(undisturbed):
