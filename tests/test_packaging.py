@@ -25,6 +25,7 @@ from mgjax.runtime import doctor
 CHECKOUT = pathlib.Path(__file__).parent.parent
 TOPS = ('mgjax', 'configs', 'launch')
 GROUPS = ('base', 'test', 'dev', 'docs', 'oracle')
+OWNERS = functools.cache(importlib.metadata.packages_distributions)
 PIN = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*')
 
 
@@ -98,14 +99,9 @@ def imports(path: pathlib.Path) -> tuple[set[str], set[str]]:
   return found[0] - ours, found[1] - ours
 
 
-@functools.cache
-def _owners():
-  return importlib.metadata.packages_distributions()
-
-
 def distributions(modules: set[str]) -> set[str]:
   """The distributions that modules come from; a module that is not installed stands for itself."""
-  owners = _owners()
+  owners = OWNERS()
   return {canonicalize_name(name) for module in modules for name in owners.get(module, [module])}
 
 

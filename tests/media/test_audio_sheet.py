@@ -2,21 +2,16 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mgjax.media.audio_sheet import audio_sheet
+from tests.media.test_contact_sheet import opened
 
 LEFT, RIGHT, PLOT = 48, 12, 940  # columns
 
 
-def opened(path):
-  with Image.open(path) as image:
-    return np.asarray(image.convert('RGB')).astype(int)
-
-
 def parts(path):
   """The rows of waveform and spectrogram of a sheet of one sound."""
-  sheet = opened(path)
+  sheet = opened(path).astype(int)
   dark = (sheet[:, LEFT : LEFT + PLOT].sum(-1) < 60).mean(1) > 0.5  # silence is black
   rows = np.flatnonzero(dark)
   return sheet[27 : rows[0], LEFT : LEFT + PLOT], sheet[rows[0] : rows[-1] + 1, LEFT : LEFT + PLOT]
@@ -52,7 +47,7 @@ def test_higher_is_further_up(tmp_path):
 def test_each_sound_has_its_place_whatever_its_length_and_channels(tmp_path):
   sounds = [np.zeros((1, 1)), tone(440, 0.1, 0, 1), np.repeat(tone(440, 130.0, 5, 6), 2, 1)]
   audio_sheet(tmp_path / 'a.png', sounds, ['one', 'two', 'three'], 48_000)
-  sheet = opened(tmp_path / 'a.png')
+  sheet = opened(tmp_path / 'a.png').astype(int)
   assert sheet.shape[1] == 1000 and sheet.shape[0] % 3 == 0
   audio_sheet(tmp_path / 'b.png', sounds[:1], [''], 48_000)
   assert sheet.shape[0] // 3 == opened(tmp_path / 'b.png').shape[0]
@@ -64,7 +59,7 @@ def test_each_sound_has_its_place_whatever_its_length_and_channels(tmp_path):
 def test_the_axis_is_marked_in_round_seconds(tmp_path, seconds, ticks):
   sound = np.zeros((round(seconds * 8000), 1), np.float32)
   audio_sheet(tmp_path / 'a.png', [sound], [''], 8000)
-  sheet = opened(tmp_path / 'a.png')
+  sheet = opened(tmp_path / 'a.png').astype(int)
   black = np.flatnonzero((sheet[:, LEFT : LEFT + PLOT].sum(-1) < 60).mean(1) > 0.5)[-1]
   assert (sheet[black + 2, LEFT : LEFT + PLOT].sum(-1) < 200).sum() == ticks
 

@@ -81,23 +81,27 @@ def test_initial_weights_of_transformers_give_its_answers_in_float32(tower, name
   compare(ours(tower, name, model, params), answers(tower, name, theirs))
 
 
+def through_us(theirs, config, how, shard, folder):
+  """The model again, whose files went into `run` and came out bit by bit."""
+  if how == 'pickle':
+    theirs.config.save_pretrained(folder / 'given')
+    torch.save(theirs.state_dict(), folder / 'given/pytorch_model.bin')
+  else:
+    theirs.save_pretrained(folder / 'given', max_shard_size=shard if how == 'sharded' else '1GB')
+    assert len(list((folder / 'given').glob('*.safetensors'))) > (how == 'sharded')
+  import_weights(config, folder / 'given', folder / 'run')
+  export_weights(folder / 'run', folder / 'out', 'transformers')
+  again = type(theirs).from_pretrained(folder / 'out').eval()
+  for key, tensor in theirs.state_dict().items():
+    assert torch.equal(again.state_dict()[key], tensor), key
+  return again
+
+
 @pytest.mark.parametrize(('tower', 'name'), TOWERS)
 @pytest.mark.parametrize('how', ['whole', 'sharded', 'pickle'])
 def test_files_of_transformers_go_in_and_come_back_to_it(tower, name, how, tmp_path):
-  theirs = oracle.make_model(tower, name)
-  if how == 'pickle':
-    theirs.config.save_pretrained(tmp_path / 'given')
-    torch.save(theirs.state_dict(), tmp_path / 'given/pytorch_model.bin')
-  else:
-    size = '9KB' if how == 'sharded' else '1GB'
-    theirs.save_pretrained(tmp_path / 'given', max_shard_size=size)
-    assert len(list((tmp_path / 'given').glob('*.safetensors'))) > (how == 'sharded')
   config = {'text': metaclip_text, 'vision': metaclip_vision}[tower].get_config()
-  import_weights(config, tmp_path / 'given', tmp_path / 'run')
-  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  again = type(theirs).from_pretrained(tmp_path / 'out').eval()
-  for key, tensor in theirs.state_dict().items():
-    assert torch.equal(again.state_dict()[key], tensor), key
+  again = through_us(oracle.make_model(tower, name), config, how, '9KB', tmp_path)
   model = MAKE[tower](read_config(tmp_path / 'run').model.to_dict() | {'dtype': 'float32'})
   params, _ = load_params(tmp_path / 'run')
   compare(ours(tower, name, model, params), answers(tower, name, again))

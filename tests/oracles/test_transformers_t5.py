@@ -13,11 +13,12 @@ from mgjax.checkpoints.workdir import load_params, read_config
 from mgjax.core.weights.names import import_tensors
 from mgjax.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.text.t5_weights import EXPECTED, t5_fields, t5_rows
-from mgjax.workflows.weights import export_weights, import_weights
 from tests.oracles import t5 as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
 transformers = pytest.importorskip('transformers')
+
+from tests.oracles.test_transformers_clip import through_us  # noqa: E402
 
 pytestmark = pytest.mark.oracle
 
@@ -61,23 +62,11 @@ def test_distances_fall_into_the_same_buckets(table):
 @pytest.mark.parametrize('name', ['t5_base', 'umt5'])
 @pytest.mark.parametrize('how', ['whole', 'sharded', 'pickle'])
 def test_files_of_transformers_go_in_and_come_back_to_it(name, how, tmp_path):
-  theirs = oracle.make_model(name)
-  if how == 'pickle':
-    theirs.config.save_pretrained(tmp_path / 'given')
-    torch.save(theirs.state_dict(), tmp_path / 'given/pytorch_model.bin')
-  else:
-    size = '5KB' if how == 'sharded' else '1GB'
-    theirs.save_pretrained(tmp_path / 'given', max_shard_size=size)
-    assert len(list((tmp_path / 'given').glob('*.safetensors'))) > (how == 'sharded')
-  import_weights(t5_base.get_config(), tmp_path / 'given', tmp_path / 'run')
-  export_weights(tmp_path / 'run', tmp_path / 'out', 'transformers')
-  again = type(theirs).from_pretrained(tmp_path / 'out')
-  for key, tensor in theirs.state_dict().items():
-    assert torch.equal(again.state_dict()[key], tensor), key
+  again = through_us(oracle.make_model(name), t5_base.get_config(), how, '5KB', tmp_path)
   tokens, mask = oracle.draw_tokens(name, 7)
   encoder = make_t5(read_config(tmp_path / 'run').model.to_dict() | {'dtype': 'float32'})
   ours = jax.jit(encoder.apply)({'params': load_params(tmp_path / 'run')[0]}, tokens, mask)
-  expected = oracle.answer(again.eval(), tokens, mask)
+  expected = oracle.answer(again, tokens, mask)
   np.testing.assert_allclose(np.asarray(ours)[mask], expected[mask], rtol=0, atol=WITHIN)
 
 
