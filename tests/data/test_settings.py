@@ -40,7 +40,6 @@ def test_what_is_left_out_has_a_default():
     ({'pth': 'x'}, r'unknown key data\.pth; did you mean data\.path\?'),
     ({'digits': {'colors': ('red',)}}, r'data\.digits\.colors; did you mean data\.digits\.colours'),
     ({'signs': {'length_': (1,)}}, r'data\.signs\.length_; did you mean data\.signs\.length'),
-    ({'fps': -1}, r'data\.fps = -1; expected a finite number from 0'),
     ({'share': 'equal'}, r"data: share = 'equal'; expected 'samples' or 'given'"),
     ({'intervals': (0, 1)}, r'data\.intervals = 0; expected a whole number from 1'),
   ],
@@ -55,10 +54,7 @@ def test_what_is_wrong_is_refused_by_its_key(fields, words):
   [
     (video_shapes, VIDEO | {'frame': 8}, r'unknown key buckets\.a\.frame; did you mean.*frames'),
     (video_shapes, {'frames': 8}, r'buckets\.a\.height is missing'),
-    (video_shapes, VIDEO | {'frames': 0}, r'buckets\.a\.frames = 0; expected .* from 1'),
-    (video_shapes, VIDEO | {'fps': 0}, r'buckets\.a\.fps = 0; expected a finite number above 0'),
     (audio_shapes, {}, r'buckets\.a\.seconds is missing'),
-    (audio_shapes, {'seconds': 0.0}, r'buckets\.a\.seconds = 0\.0; expected .* above 0'),
     (audio_shapes, {'seconds': 1.0, 'height': 8}, r'width = None; expected both or neither'),
     (audio_shapes, {'seconds': 1.0, 'frames': 8}, r'unknown key buckets\.a\.frames'),
   ],

@@ -77,8 +77,3 @@ def test_a_schedule_keeps_the_options_that_it_still_takes(change, schedule):
 def test_guidance_that_cannot_be_is_refused(change, said):
   with pytest.raises(ConfigError, match=said):
     SAMPLE.changed({'guidance': change})
-
-
-def test_no_steps_are_refused():
-  with pytest.raises(ConfigError, match=r'steps = 0; expected a whole number from 1'):
-    SAMPLE.changed({'steps': 0})

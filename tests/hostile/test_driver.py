@@ -93,7 +93,6 @@ def test_bad_input_that_was_found_once_is_refused_with_a_sentence(words, code, s
     ({'component': []}, 'unknown component []'),
     ({'model': {'dtype': 5}}, "unknown compute type '5'; expected one of"),
     ({'mesh': {'tensor': -(10**30)}}, 'mesh.tensor = -1000'),
-    ({'train': {'evaluate_every': float('inf')}}, 'train.evaluate_every = inf; expected a whole'),
     ({'train': {'limits': {'compile': 1e30}}}, 'compile = 1e+30; expected a finite number from 0'),
     ({'sample': {'schedule': {'name': 'linear', 'shift_factor': {}}}}, 'shift_factor = {}; expec'),
   ],
@@ -101,7 +100,7 @@ def test_bad_input_that_was_found_once_is_refused_with_a_sentence(words, code, s
 def test_settings_of_another_type_are_refused_with_a_sentence(tmp_path, fields, said):
   (tmp_path / 'odd.py').write_text(
     'from configs.digits.frames import get_config as whole\nfrom ml_collections import ConfigDict\n'
-    'inf = float("inf")\n\ndef get_config():\n  found = whole().to_dict()\n'
+    '\ndef get_config():\n  found = whole().to_dict()\n'
     f'  for name, value in {fields}.items():\n'
     '    found[name] = found[name] | value if isinstance(value, dict) else value\n'
     '  return ConfigDict(found)\n'
