@@ -73,6 +73,7 @@ def lora_settings(config: Mapping[str, Any]) -> Lora:
 
 def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
   """Returns for each pattern the kernels among `names` that it is the first to match.
+
   Raises ConfigError if a pattern matches no kernel that none before it does.
   """
   left, found = [name for name in names if name.endswith(_KERNEL)], {}
@@ -91,6 +92,7 @@ def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]
 
 def describe(lora: Lora, boxed: Tree) -> list[str]:
   """Says how many kernels each pattern reaches, and how many numbers their adapters have.
+
   Raises ConfigError as `reached`.
   """
   shapes = named_leaves(nn.unbox(boxed))

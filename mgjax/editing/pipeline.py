@@ -89,6 +89,7 @@ class Editor(VideoPipeline):
     self, prompts: Sequence[str] | str | None = None, **options: Any
   ) -> UInt8[np.ndarray, 'b t h w 3']:
     """Edits one video an instruction, all in one array, with the options of `stream`.
+
     Raises ConfigError as `stream`, or if the videos are not of one shape.
     """
     made = list(self.stream(prompts, **options))

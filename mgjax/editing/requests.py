@@ -21,6 +21,7 @@ def tasks_of(model: FlowModel) -> tuple[str, ...]:
 
 def name_task(instruction: str, task: str | None, known: Sequence[str]) -> str:
   """Returns the task of an instruction, guessed by the grammar where none is given.
+
   `task` is what was given; None guesses, '' says that none is meant.
   """
   return guess_task(instruction, known) if task is None else task

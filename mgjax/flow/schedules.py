@@ -78,6 +78,7 @@ def make_time_grid(
   name: str, steps: int, *, shift_factor: float = 1.0, **options: Any
 ) -> np.ndarray:
   """Makes the schedule that a configuration names: (steps + 1,) times, shifted by a factor.
+
   Raises ConfigError if no schedule has this name, it does not take one of the options, or a value
   is out of range.
   """

@@ -75,6 +75,7 @@ TIMES: dict[str, SampleTime] = {
 
 def make_sampler(name: str, **parameters: float) -> SampleTime:
   """Makes the sampler that a configuration names, `make_sampler('logit_normal', mean=1.)`.
+
   Raises ConfigError if no sampler has this name, or it does not take one of the parameters or
   values.
   """

@@ -222,6 +222,7 @@ def context_lengths(
   model: FlowModel, batch: Batch, latents: Latents
 ) -> tuple[int, tuple[int, ...]]:
   """Counts the tokens that cross-attention reads, and those of every group behind a gate.
+
   `latents` is the shape (t h w c) of a row.
   """
 

@@ -66,6 +66,7 @@ class FlowModel(nn.Module):
 
   def read(self, batch: Batch, drop: Drop, rows: int, latents: Latents) -> Ports:
     """Returns what the conditionings say of a batch; neither x nor the time are in it.
+
     Raises DataError as `__call__`.
     """
     ports: list[Ports] = []

@@ -48,6 +48,7 @@ class Objectives:
 
 def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   """Makes the objectives that `config.objective` describes.
+
   Raises ConfigError if dropout names other conditionings than the model has, or few steps or
   guidance are to be learnt by one that cannot be told of them.
   """

@@ -27,6 +27,7 @@ COMPONENT, NOUN = 'personalization', 'a personalized video model'
 
 class ReferenceReader:
   """Finds the person in pictures; needs no more of a model than its configuration.
+
   `shape` is of what the model is shown of a person (r s s 3).
   """
 

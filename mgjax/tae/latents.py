@@ -53,6 +53,7 @@ class Statistics:
   @classmethod
   def from_dict(cls, values: Any, channels: int | None = None) -> 'Statistics':
     """Reads what `as_dict` gave, of `channels` if they are known.
+
     Raises ConfigError if these are not as many means as deviations, finite and the latter above
     zero.
     """

@@ -373,6 +373,7 @@ class Embedder:
 
   def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
     """Returns {encoder: states (m e)} of every prompt; {} if the model reads no embeddings.
+
     Raises ConfigError if an encoder that is needed is missing, or not the one of the model's
     training.
     """

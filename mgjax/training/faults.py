@@ -61,6 +61,7 @@ def check_norms(norms: Metrics, done: int) -> Metrics:
 
 def check_state(state: State, norms: Metrics, done: int) -> None:
   """Checks what is about to be saved: parameters by their norms, averages and moments by number.
+
   Raises NonFiniteError if something is not finite. Moments may be so where no gradient was: of
   large ones the squares overflow, and their parameters would never move again.
   """

@@ -81,6 +81,7 @@ class Samples(Request):
 
   def place(self, frames: int) -> tuple[pathlib.Path, bool]:
     """Returns where videos go, and whether that is the file of a single one, not a directory.
+
     Raises ConfigError if it is, but there are several, or videos of so many frames are called
     otherwise.
     """

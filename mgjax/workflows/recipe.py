@@ -78,6 +78,7 @@ class Stage:
 
 def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> list[Stage]:
   """Returns what a recipe, a configuration with `stages` and `order`, does, in order.
+
   Raises ConfigError if a stage builds on one that does not come before it, or there is no such
   stage.
   """
@@ -309,6 +310,7 @@ def heartbeat(config: Mapping[str, Any]) -> int:
 
 def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   """Says what a recipe would do and what of it is done, without allocating or compiling anything.
+
   Raises ConfigError as `plan`, or if a stage was begun with another configuration.
   """
   stages, paragraphs = plan_stages(config, workdir), []

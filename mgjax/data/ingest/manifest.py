@@ -125,6 +125,7 @@ def _csv_rows(
 
 class _Records:
   """The rows of a csv; of one that cannot be read, all lines but the first are read again.
+
   `taken` are the lines of the last row.
   """
 

@@ -28,6 +28,7 @@ __all__ = [
 
 def admit(prompts: Iterable[str]) -> None:
   """Refuses prompts before anything is made; empty ones are not checked.
+
   Raises ConfigError if `check(prompt) -> reason | None` gives a reason, or fails; or what a
   variable names cannot be used.
   """
