@@ -29,7 +29,7 @@ BUDGETS = {
   'flow': 2390,  # minimum SNR, preferences, students against data, mean velocities of steps
   'flow_models': 2710,  # likelihoods; alignment; experts by noise level; a sampler step by step
   'media': 3595,
-  'nn': 2660,  # depthwise and 3D convolutions; tiles that heads choose; 50 products of one byte
+  'nn': 2800,  # convolutions; tiles that heads choose, 140 an index of them; products of one byte
   'parallel': 1515,  # networks of chips: latencies, protocols, pods
   'personalization': 400,
   'planning': 5090,  # adapters; GPUs compiled; 820 rehearse runs

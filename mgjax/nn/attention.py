@@ -18,6 +18,7 @@ from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
 from mgjax.nn.kernels.tiles import Tiles, tiled
 from mgjax.nn.kernels.tpu import backward as tpu_backward
 from mgjax.nn.kernels.tpu import forward as tpu_forward
+from mgjax.nn.kernels.tpu.blocks import takes_tiles
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
@@ -33,7 +34,7 @@ PARTS = (1, 2, 3, 4)  # in which heads are traded
 
 XLA = AttentionKernel(xla.forward, xla.backward)
 BLOCKWISE = AttentionKernel(blockwise.forward, blockwise.backward)
-TPU = AttentionKernel(tpu_forward.forward, tpu_backward.backward)
+TPU = AttentionKernel(tpu_forward.forward, tpu_backward.backward, takes_tiles=takes_tiles)
 SPLASH = AttentionKernel(splash.forward, splash.backward)
 CUDNN = AttentionKernel(cudnn.forward, cudnn.backward, takes_output=True)
 

@@ -1,4 +1,4 @@
-"""Counts what libtpu's schedules of the attention kernels issue: ours, and JAX's splash attention.
+"""Counts what libtpu's schedules of attention kernels issue: ours, also by tiles, and JAX's splash.
 
 python -m tests.oracles.tpu_schedules v5p:2x2x1 v6e:2x2 tpu7x:2x2x1
 
@@ -22,6 +22,7 @@ import tempfile
 
 WHOSE = ('ours', 'splash')
 LENGTH = 16384  # tokens of the one head that is compiled
+TILE, READ = 512, 9  # tokens of a tile, and how many tiles are read where an index says which
 COLUMNS = 'whose what chip blocks cores cycles bundles products product_cycles pushes powers vector'
 UNITS = {'v5p': (4, 16), 'v5e': (4, 16), 'v6e': (2, 8), 'tpu7x': (2, 8)}  # and cycles of 16 rows
 
@@ -112,6 +113,9 @@ def _files(folder: str) -> list[pathlib.Path]:
 
 def _kernel(path: pathlib.Path) -> tuple[str, str] | None:
   kernels = {
+    'attention_forward_fixed_tiles': ('tiles', 'forward'),
+    'attention_forward_running_tiles': ('tiles', 'forward, running maximum'),
+    'attention_backward_tiles': ('tiles', 'backward'),
     'attention_forward_fixed': ('ours', 'forward'),
     'attention_forward_running': ('ours', 'forward, running maximum'),
     'attention_backward': ('ours', 'backward'),
@@ -150,12 +154,18 @@ def _compile(topology: str, length: int) -> None:
     jax.jit(lambda q, k, v, delta, lse, do, run=back: run((q, k, v, None, delta, lse), do)).lower(
       q, q, q, rows, rows, q
     ).compile()
-  ours = (
-    blocks.forward_blocks(length, length, 128, 2),
-    blocks.backward_blocks(length, length, 128, 2, 1),
+  ours, tiles = (
+    (blocks.forward_blocks(*sizes, tiles=read), blocks.backward_blocks(*sizes, 1, read))
+    for sizes, read in (((length, length, 128, 2), each) for each in (None, (length // TILE, READ)))
   )
+  index = jax.ShapeDtypeStruct((1, 1, length // TILE, READ), jnp.int32, sharding=place)
+  ahead = lambda q, k, v, index: forward.forward(q, k, v, None, index=index)  # noqa: E731
+  jax.jit(ahead).lower(q, q, q, index).compile()
+  jax.jit(lambda index, do, *saved: backward.backward(saved, do, index=index)).lower(
+    index, q, q, q, q, None, rows, rows
+  ).compile()
   theirs = splash._blocks(q, q, splash.FORWARD_TILE), splash._blocks(q, q, splash.BACKWARD_TILE)
-  pairs = zip(WHOSE, (ours, theirs), strict=True)
+  pairs = zip((*WHOSE, 'tiles'), (ours, theirs, tiles), strict=True)
   print(json.dumps({
     f'{whose} {what}': (each.queries, each.keys)
     for whose, both in pairs for what, each in zip(('forward', 'backward'), both, strict=True)

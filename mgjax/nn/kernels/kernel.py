@@ -29,9 +29,11 @@ Saved = tuple[Array, Array, Array, Array | None, Array, Array]
 class AttentionKernel:
   """A pair of functions, see above.
 
-  With `takes_output` the backward pass wants O (b n g k) itself in the place of D.
+  With `takes_output` the backward pass wants O (b n g k) itself in the place of D. `takes_tiles(T,
+  s, W)` tells whether both take `index` (b g T W) or (1 1 T W): the W of T tiles that each reads.
   """
 
   forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]
   backward: Callable[[Saved, Array], tuple[Array, Array, Array]]
   takes_output: bool = False
+  takes_tiles: Callable[[int, int, int], bool] | None = None

@@ -4,7 +4,8 @@ The tokens of a grid (t h w) are cut into tiles, and the queries of a tile read 
 of tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile attention"). Near an
 edge the window is moved inwards, so that every query reads as many. A kernel then sees tiles of
 heads as rows of a batch, (b g T) s 1 k against (b g T) (W s) 1 k: each is dense, and of n^2 scores
-n W s are left. It costs W copies of keys and values.
+n W s are left. It costs W copies of keys and values. A kernel that takes an index of tiles, as that
+of `kernels/tpu` does, reads them where they are: tokens then come in the order of tiles.
 
 A head may choose further tiles: those whose mean key has the largest product with the mean query of
 a tile (Zhang et al. 2025, "Faster video diffusion with trainable sparse attention"). Which these
@@ -14,6 +15,7 @@ are has no gradient; `attend_to_means`, added through a gate, lets means learn w
 import dataclasses
 import functools
 import itertools
+import logging
 import math
 
 import jax
@@ -24,6 +26,9 @@ from jax import lax
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel, Saved
+from mgjax.nn.kernels.tpu.blocks import LANES
+
+_log = logging.getLogger(__name__)
 
 Sizes = tuple[int, int, int]
 
@@ -103,83 +108,103 @@ def _neighbours(tiles: Tiles) -> np.ndarray:
 
 
 class _Cut:
-  """Tokens (b n ..) as tiles (b T s ..), and back."""
+  """Tokens (b n ..) in the order of tiles (b (T s) ..), and back."""
 
-  def __init__(self, tiles: Tiles):
+  def __init__(self, tiles: Tiles, step: int = 1):  # a tile's size is padded to a multiple of it
     self._tokens = _tokens(tiles)
+    more = -self._tokens.shape[1] % step
+    self._tokens = np.pad(self._tokens, ((0, 0), (0, more)), constant_values=-1)
     self.count, self.size = self._tokens.shape
     self.inside = self._tokens >= 0
     self._back = np.zeros(math.prod(tiles.grid), np.int32)  # of each token, its place in tiles
     self._back[self._tokens[self.inside]] = np.flatnonzero(self.inside)
 
-  def tiles(self, x: Array) -> Array:
-    """Returns (b T s ..), zero beyond the grid."""
-    inside = self.inside.reshape(self.count, self.size, *[1] * (x.ndim - 2))
-    return jnp.where(inside, x[:, np.maximum(self._tokens, 0)], jnp.zeros((), x.dtype))
+  def line(self, x: Array) -> Array:
+    """Returns (b (T s) ..), zero beyond the grid."""
+    inside = self.inside.reshape(-1, *[1] * (x.ndim - 2))
+    return jnp.where(inside, x[:, np.maximum(self._tokens, 0).ravel()], jnp.zeros((), x.dtype))
 
-  def whole(self, x: Array, length: int, nothing: float = 0.0) -> Array:
-    """Returns (b n ..) of (b T s ..), `nothing` beyond the grid."""
-    flat = x.reshape(len(x), self.count * self.size, *x.shape[3:])[:, self._back]
-    more = [(0, 0), (0, length - len(self._back)), *[(0, 0)] * (flat.ndim - 2)]
-    return jnp.pad(flat, more, constant_values=nothing)
+  def back(self, x: Array, like: Array, nothing: float = 0.0) -> Array:
+    """Returns (b n ..) of (b (T s) ..), `nothing` beyond the grid."""
+    more = [(0, 0), (0, like.shape[1] - len(self._back)), *[(0, 0)] * (x.ndim - 2)]
+    return jnp.pad(x[:, self._back], more, constant_values=nothing)
 
 
 def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
-  """Makes a kernel that reads some tiles of one that reads everything."""
-  cut, near = _Cut(tiles), _neighbours(tiles)
-  count, size = cut.count, cut.size
+  """Makes a kernel that reads some tiles of one that reads everything, or takes an index."""
+  near, width, cut = _neighbours(tiles), tiles.keys // math.prod(tiles.tile), _Cut(tiles, LANES)
+  indexed = bool(kernel.takes_tiles) and kernel.takes_tiles(cut.count, cut.size, width)
+  if not indexed:
+    if kernel.takes_tiles:
+      logging.getLogger(__name__).warning('too many tiles for an index: %s copies of keys', width)
+    kernel, cut = _gathered(kernel, math.prod(tiles.counts)), _Cut(tiles)
+  count, size, turn = cut.count, cut.size, functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
-  def heads(x: Array) -> Array:  # (b n g ..) -> (b g T s ..)
-    return jnp.moveaxis(cut.tiles(x), 3, 1)
-
-  def rows(x: Array) -> Array:  # -> (b g T) s 1 .., of queries
-    x = heads(x)
-    return x.reshape(-1, size, 1, *x.shape[4:])
-
-  def whole(x: Array, like: Array, nothing: float = 0.0) -> Array:  # the inverse of `rows`
-    b, n, g, *_ = like.shape
-    return cut.whole(jnp.moveaxis(x.reshape(b, g, count, size, *x.shape[3:]), 1, 3), n, nothing)
-
-  def choose(q: Array, k: Array, read: Array | None) -> Array:  # (b g T K)
+  def choose(q: Array, k: Array, read: Array | None) -> Array:  # (b g T W), or (1 1 T W)
     if not tiles.chosen:
-      return jnp.broadcast_to(near, (len(q), q.shape[2], *near.shape))
-    read = jnp.ones((len(k), count, size), bool) if read is None else read
+      return jnp.broadcast_to(near, (*((1, 1) if indexed else (len(q), q.shape[2])), *near.shape))
+    read = (jnp.ones(k.shape[:2], bool) if read is None else read).reshape(-1, count, size)
     shares = read / jnp.maximum(read.sum(-1, keepdims=True), 1)
-    q, k = (jnp.einsum('bgtsk,bts->bgtk', heads(x).astype(jnp.float32), shares) for x in (q, k))
+    q, k = (x.astype(jnp.float32).reshape(len(x), count, size, *x.shape[2:]) for x in (q, k))
+    q, k = (jnp.einsum('btsgk,bts->bgtk', x, shares) for x in (q, k))
     fits = jnp.where(read.any(-1)[:, None, None], jnp.einsum('bgtk,bguk->bgtu', q, k), -jnp.inf)
     always = np.zeros((count, count), bool)
     always[np.arange(count)[:, None], near] = True
-    return lax.top_k(jnp.where(always, jnp.inf, fits), tiles.keys // size)[1]
+    return lax.top_k(jnp.where(always, jnp.inf, fits), width)[1]
 
-  def keys(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, list[Array | None]]:
-    read = None
-    if mask is not None or not cut.inside.all():
-      read = cut.tiles(jnp.ones(k.shape[:2], bool) if mask is None else mask)
-    index = choose(q, k, read)
-    pick = jax.vmap(lambda x, at: x[at])
-    found = [jax.vmap(pick)(heads(x), index).reshape(-1, tiles.keys, 1, x.shape[3]) for x in (k, v)]
-    return index, [*found, None if read is None else pick(read, index).reshape(-1, tiles.keys)]
+  def inputs(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[list[Array | None], Array]:
+    all_read = mask is None and cut.inside.all()
+    read = None if all_read else cut.line(jnp.ones(k.shape[:2], bool) if mask is None else mask)
+    q, k, v = map(cut.line, (q, k, v))
+    return [q, k, v, read], choose(q, k, read)
 
   def forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Array]:
-    y, lse = kernel.forward(rows(q), *keys(q, k, v, mask)[1])
-    lse = whole(jnp.swapaxes(lse, 1, 2), q, 10 * NOTHING)
-    return whole(y, q), jnp.swapaxes(lse, 1, 2)
+    arrays, index = inputs(q, k, v, mask)
+    y, lse = kernel.forward(*arrays, index=index)
+    return cut.back(y, q), turn(cut.back(turn(lse), q, 10 * NOTHING))
 
   def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
-    q, k, v, mask, output, lse = saved
-    index, read = keys(q, k, v, mask)
-    turn = lambda x: jnp.swapaxes(x, 1, 2)  # noqa: E731
-    output = rows(output) if kernel.takes_output else turn(rows(turn(output)))
-    dq, *dkv = kernel.backward((rows(q), *read, output, turn(rows(turn(lse)))), rows(dy))
+    arrays, index = inputs(*saved[:4])
+    sums = [cut.line(x) if x.ndim == 4 else turn(cut.line(turn(x))) for x in saved[4:]]
+    gradients = kernel.backward((*arrays, *sums), cut.line(dy), index=index)
+    return tuple(map(cut.back, gradients, saved[:3]))
 
-    def gather(gradient: Array, x: Array) -> Array:
-      parts = gradient.astype(jnp.float32).reshape(*index.shape, size, x.shape[3])
-      nothing = jnp.zeros((count, size, x.shape[3]), jnp.float32)
-      sums = jax.vmap(jax.vmap(lambda part, at: nothing.at[at].add(part)))(parts, index)
-      # What lies beyond the grid is masked, and has no gradient.
-      return cut.whole(jnp.moveaxis(sums, 1, 3), x.shape[1]).astype(gradient.dtype)
+  return AttentionKernel(forward, backward, kernel.takes_output)
 
-    return whole(dq, q), *map(gather, dkv, (k, v))
+
+def _gathered(kernel: AttentionKernel, count: int) -> AttentionKernel:
+  """Makes a kernel that takes an index of one that does not, by W copies of keys and values."""
+  pick, turn = jax.vmap(lambda x, at: x[at]), functools.partial(jnp.swapaxes, axis1=1, axis2=2)
+
+  def heads(x: Array) -> Array:  # (b (T s) g ..) -> (b g T s ..)
+    return jnp.moveaxis(x.reshape(len(x), count, -1, *x.shape[2:]), 3, 1)
+
+  def rows(x: Array) -> Array:  # -> (b g T) s 1 .., of queries; of sums (b g (T s)) as well
+    x = heads(x if x.ndim == 4 else turn(x))
+    x = x.reshape(-1, x.shape[3], 1, *x.shape[4:])
+    return x if x.ndim == 4 else turn(x)
+
+  def whole(x: Array, like: Array) -> Array:  # the inverse of `rows`
+    x = x.reshape(len(like), like.shape[2], count, -1, *x.shape[3:])
+    return jnp.moveaxis(x, 1, 3).reshape(*like.shape[:3], *x.shape[4:])
+
+  def keys(index: Array, k: Array, v: Array, mask: Array | None) -> list[Array | None]:
+    k, v = (jax.vmap(pick)(heads(x), index) for x in (k, v))
+    k, v = (x.reshape(-1, x.shape[3] * x.shape[4], 1, x.shape[5]) for x in (k, v))
+    read = None if mask is None else pick(mask.reshape(len(mask), count, -1), index)
+    return [k, v, None if read is None else read.reshape(k.shape[:2])]
+
+  def forward(q, k, v, mask, index):
+    y, lse = kernel.forward(rows(q), *keys(index, k, v, mask))
+    return whole(y, q), turn(whole(turn(lse), q))
+
+  def backward(saved, dy, index):
+    q, *read, output, lse = saved
+    dq, *dkv = kernel.backward((rows(q), *keys(index, *read), rows(output), rows(lse)), rows(dy))
+    wide = [jnp.zeros_like(x, jnp.float32) for x in read[:2]]
+    add_up = jax.linear_transpose(lambda k, v: keys(index, k, v, None)[:2], *wide)
+    sums = add_up([x.astype(jnp.float32) for x in dkv])
+    return whole(dq, q), *(x.astype(q.dtype) for x in sums)
 
   return AttentionKernel(forward, backward, kernel.takes_output)
 

@@ -10,12 +10,14 @@ from jax.sharding import AxisType
 
 from mgjax.nn import attention
 from mgjax.nn.attention import attend
-from mgjax.nn.kernels.kernel import AttentionKernel
+from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
+from mgjax.nn.kernels.tiles import Tiles, tiled
 from mgjax.nn.kernels.tpu import backward as backwards
 from mgjax.nn.kernels.tpu import blocks, layout
 from mgjax.nn.kernels.tpu import forward as forwards
 from tests.nn.kernels.test_tpu_promises import (
   CLOSE,
+  UNFOLDED,
   arrays,
   assert_close,
   assert_softmax,
@@ -114,6 +116,7 @@ def interpreted(monkeypatch):
   kernel = AttentionKernel(
     functools.partial(forwards.forward, **interpret),
     functools.partial(backwards.backward, **interpret),
+    takes_tiles=blocks.takes_tiles,
   )
   monkeypatch.setattr(attention, 'BLOCKWISE', kernel)
   attention._make_attend.cache_clear()
@@ -141,6 +144,40 @@ def test_gradients_through_a_mesh_with_saved_attention(interpreted, exchange):
   np.testing.assert_allclose(y, exact[0], atol=CLOSE)
   assert_close(gradients, exact_backward(q, k, v, mask, *exact, do), atol=CLOSE)
   assert 'attention_backward' in program
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+  ('tiles', 'more'),
+  [
+    (Tiles((4, 8, 8), (2, 4, 8), (1, 1, 1), 3), 0),  # all are read
+    (Tiles((3, 9, 8), (2, 4, 4), (1, 3, 1), 1), 5),  # padded, beyond the grid and masked
+    (Tiles((3, 16, 32), (3, 16, 16), (1, 1, 1)), 0),  # too large for one block of float32
+  ],
+)
+def test_an_index_of_tiles_says_what_copies_do(interpreted, tiles, more, dtype, monkeypatch):
+  n, b = int(np.prod(tiles.grid)) + more, 3 if more else 1
+  monkeypatch.setattr(layout, 'SMEM', 256)  # of heads that choose, each comes by itself
+  q, k, v, do = arrays((b, n, n, 3 // b, 64), dtype)
+  mask = holes(b, n).at[1].set(False).at[2, n // 2 :].set(True) if more else None
+
+  def run(kernel, q, k, v, do):
+    o, lse = (kernel := tiled(kernel, tiles)).forward(q, k, v, mask)
+    o, do = (attention._readable(x, lse) for x in (o, do))
+    saved = q, k, v, mask, attention._delta(o, do).swapaxes(1, 2), lse
+    return o, jnp.maximum(lse, NOTHING), *kernel.backward(saved, do)
+
+  run = jax.jit(run, static_argnums=0, compiler_options=UNFOLDED)
+  ours = run(attention.BLOCKWISE, q, k, v, do)
+  copies = run(attention.XLA, *(x.astype(jnp.float32) for x in (q, k, v, do)))
+  # Both round: as of one kernel beside float64, and twice that.
+  wide = {'atol': 0.012, 'rtol': 3 * 2**-8} if dtype == jnp.bfloat16 else {'atol': 2 * CLOSE}
+  assert_close(ours, copies, **wide)
+  if tiles.chosen == 3:
+    o, lse = exact_forward(q, k, v)
+    assert_close(ours, (o, lse, *exact_backward(q, k, v, None, o, lse, do)), **wide)
+  program = str(jax.make_jaxpr(tiled(attention.TPU, tiles).forward)(q, k, v, None))
+  assert 'attention_forward_fixed_tiles' in program
 
 
 @pytest.mark.parametrize('itemsize', [2, 4])

@@ -41,6 +41,8 @@ def kernel(request):
 # Scores and values here are below 6 and float32 rounds at 2^-24 relative, so each step of S, exp,
 # P V and dO V^T adds at most 4e-7; some ten of them follow one another.
 CLOSE = 4e-6
+# It would make products of two transposed bfloat16 arrays, of which the CPU has none.
+UNFOLDED = {'xla_disable_hlo_passes': 'transpose-folding'}
 
 # (b, n, m, g, k): both paddings of heads, and lengths that no block divides.
 SHAPES = [(2, 256, 256, 2, 64), (2, 256, 256, 2, 128), (2, 100, 300, 1, 128)]
@@ -166,9 +168,7 @@ def test_bfloat16_keeps_its_type_and_a_float32_log_sum_exp(kernel):
   forward, backward = kernel
   q, k, v, do = arrays((1, 128, 256, 1, 128), jnp.bfloat16)
   o, lse = forward(q, k, v, None)
-  # It would make products of two transposed bfloat16 arrays, of which the CPU has none.
-  without = {'xla_disable_hlo_passes': 'transpose-folding'}
-  gradients = jax.jit(backward, compiler_options=without)(q, k, v, None, o, lse, do)
+  gradients = jax.jit(backward, compiler_options=UNFOLDED)(q, k, v, None, o, lse, do)
   assert {x.dtype for x in (o, *gradients)} == {jnp.dtype(jnp.bfloat16)}
   exact = exact_forward(q, k, v)
   # Scaled queries are rounded at 2^-9, which moves scores below 6 by less than 6 x 2^-9 = .012.
@@ -212,12 +212,21 @@ MOST = {'ours': 2**29, 'splash': 2**30}
 
 @pytest.mark.tpu_aot
 @pytest.mark.usefixtures('without_flags_of_the_cpu')
+@pytest.mark.parametrize(('tiles', 'masked'), [((144, 18), False), ((288, 36), True)])
+@pytest.mark.parametrize('topology', TOPOLOGIES[1:])
+def test_the_largest_model_compiles_with_an_index_of_tiles(topology, tiles, masked, monkeypatch):
+  index = ((1, 3, *tiles), jnp.int32)
+  test_the_largest_model_compiles('ours', topology, 73728, 73728, 3, masked, monkeypatch, index)
+
+
+@pytest.mark.tpu_aot
+@pytest.mark.usefixtures('without_flags_of_the_cpu')
 @pytest.mark.parametrize(('n', 'm', 'g', 'masked'), LARGEST)
 @pytest.mark.parametrize(
   ('name', 'topology'),
   [(name, each) for name in KERNELS for each in TOPOLOGIES if (name, each) != ('ours', 'v4:2x2x1')],
 )
-def test_the_largest_model_compiles(name, topology, n, m, g, masked, monkeypatch):
+def test_the_largest_model_compiles(name, topology, n, m, g, masked, monkeypatch, index=None):
   monkeypatch.setenv('TPU_SKIP_MDS_QUERY', '1')
   monkeypatch.setenv('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
   devices = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
@@ -229,6 +238,8 @@ def test_the_largest_model_compiles(name, topology, n, m, g, masked, monkeypatch
 
   q, k = (((1, length, g, 128), jnp.bfloat16) for length in (n, m))
   mask, rows = ((1, m), jnp.bool_) if masked else None, ((1, g, n), jnp.float32)
-  compiled(ahead, q, k, k, mask)
-  program = compiled(lambda *arrays: back(arrays[:-1], arrays[-1]), q, k, k, mask, rows, rows, q)
+  how = lambda at: {} if at is None else {'index': at}  # noqa: E731
+  compiled(lambda at, *arrays: ahead(*arrays, **how(at)), index, q, k, k, mask)
+  both = q, k, k, mask, rows, rows
+  program = compiled(lambda at, do, *saved: back(saved, do, **how(at)), index, q, *both)
   assert program.memory_analysis().temp_size_in_bytes < MOST[name]

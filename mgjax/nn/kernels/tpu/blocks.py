@@ -11,6 +11,7 @@ memory.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator
 
 LANES = 128
@@ -19,6 +20,7 @@ BLOCK = 2048  # the longest side of a block
 STEP = 110  # bundles of a step of the grid
 TILE = 40  # bundles in which the products of a tile fill and drain, beside another tile
 BANDWIDTH = 470  # bytes a bundle: v5e's, the least of the chips
+SMEM = 900 * 1024  # of 1 MiB for scalars; the compiler keeps its own there, too
 VMEM = 40 * MIB  # of the 64 that v5p and TPU7x have a core; the compiler keeps its own there, too
 
 
@@ -57,6 +59,7 @@ class Blocks:
     k: the size of a head, padded.
     chunks: into which the queries are cut, for the backward pass: a chunk's dQ stays in VMEM, and
       every chunk adds its own part of dK and dV.
+    together: parts of the keys, each from a place of its own.
   """
 
   queries: int
@@ -67,20 +70,40 @@ class Blocks:
   m: int
   k: int
   chunks: int = 1
+  together: int = 1
 
 
-def forward_blocks(n: int, m: int, k: int, itemsize: int) -> Blocks:
-  """Returns the cheapest blocks for one head of the forward pass."""
-  return _search(FORWARD, n, m, k, itemsize, 1)
+def forward_blocks(n: int, m: int, k: int, itemsize: int, tiles=None) -> Blocks:
+  """Returns the cheapest blocks for one head of the forward pass; `tiles` are T and W, if any."""
+  return _search(FORWARD, n, m, k, itemsize, 1, tiles)
 
 
-def backward_blocks(n: int, m: int, k: int, itemsize: int, heads: int) -> Blocks:
+def backward_blocks(n: int, m: int, k: int, itemsize: int, heads: int, tiles=None) -> Blocks:
   """Returns the cheapest blocks for the backward pass of some heads.
 
   Of v4 and v5p a device is two cores, and they share heads or chunks: an odd number of heads is cut
   into an even number of chunks, if there are queries enough.
   """
-  return _search(BACKWARD, n, m, k, itemsize, heads)
+  return _search(BACKWARD, n, m, k, itemsize, heads, tiles)
+
+
+def takes_tiles(tiles: int, size: int, read: int) -> bool:
+  """Tells whether scalar memory has room for which `read` tiles each reads: a number, of which ten
+  bits are for either, for every pair of blocks."""
+  split = size // _of_tiles(BACKWARD, tiles * size, 2 * LANES, 4, 1, (tiles, read)).queries
+  return tiles * split <= 1024 and 4 * (tiles * split + 8) * read * split <= SMEM
+
+
+def _of_tiles(which: Pass, n: int, k: int, itemsize: int, heads: int, tiles) -> Blocks:
+  """A block of queries is a tile, or a part of a large one; the forward pass takes a few of keys,
+  so that the products of one hide what another waits for."""
+  most = min(which.block, which.block * 2 * LANES // (k * itemsize))
+  side = _tile(n // tiles[0], min(math.isqrt(most), BLOCK // 2))
+  columns, longest = tiles[1] * (n // tiles[0] // side), min(most // side, BLOCK)
+  together = _tile(columns * LANES, longest // side * LANES) // LANES if which is FORWARD else 1
+  chunks, padded = _chunks(which, n, side, k, heads)
+  sizes = (query_tile := _tile(side, QUERY_TILE)), _tile(together * side, which.tile // query_tile)
+  return Blocks(side, together * side, *sizes, padded, n, k, chunks, together)
 
 
 def backward_chunks(n: int, k: int, heads: int) -> int:
@@ -118,8 +141,10 @@ def cost(blocks: Blocks, which: Pass, itemsize: int) -> float:
 
 
 @functools.lru_cache(maxsize=256)
-def _search(which: Pass, n: int, m: int, k: int, itemsize: int, heads: int) -> Blocks:
+def _search(which: Pass, n: int, m: int, k: int, itemsize: int, heads: int, tiles=None) -> Blocks:
   k = -(-k // LANES) * LANES
+  if tiles:
+    return _of_tiles(which, n, k, itemsize, heads, tiles)
   found = list(_candidates(which, n, m, k, itemsize, heads))
   # Of equals, the one with fewer bytes.
   return min(found, key=lambda blocks: (cost(blocks, which, itemsize), blocks.queries, blocks.keys))

@@ -7,6 +7,8 @@ registers, and O^T = V^T P^T has P where the matrix unit keeps its weights. Of a
 A maximum of scores keeps powers from overflowing, and costs a pass over the scores. By Cauchy and
 Schwarz, |q k| <= |q| |k|: where that is small for the longest of the queries and keys that the
 kernel sees, which is looked at every time, it is left out.
+
+Where queries read some tiles of keys alone, an index in scalar memory says where a step fetches.
 """
 
 import functools
@@ -17,10 +19,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from mgjax.core.plug_ins import Later
-from mgjax.core.typing import Array, Bool, Float
-from mgjax.nn.kernels.kernel import MASKED
+from mgjax.core.typing import Array, Bool, Float, Int
+from mgjax.nn.kernels.kernel import MASKED, NOTHING
 from mgjax.nn.kernels.tpu import layout
-from mgjax.nn.kernels.tpu.blocks import MIB, Blocks, forward_blocks, forward_vmem
+from mgjax.nn.kernels.tpu.blocks import MIB, forward_blocks, forward_vmem
 from mgjax.nn.kernels.tpu.layout import BY_ROWS, PLAIN, Keys, product
 
 if TYPE_CHECKING:
@@ -43,33 +45,42 @@ def forward(
   v: Float[Array, 'b m g k'],
   mask: Bool[Array, 'b m'] | None,
   *,
+  index: Int[Array, '_b _g T W'] | None = None,
   interpret: bool = False,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
   """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
 
-  `interpret` runs the kernel without a TPU, slowly.
+  Args:
+    index: of T tiles, one after another in `q` and in `k`, the W whose keys each reads; of all
+      heads, or (1 1 T W) if they read the same. See `blocks.takes_tiles`.
+    interpret: runs the kernel without a TPU, slowly.
   """
   b, n, g, size = q.shape
-  blocks = forward_blocks(n, k.shape[1], size, q.dtype.itemsize)
-  read = layout.readable_keys(mask, k, blocks.m, blocks.keys)
+  tiles = None if index is None else index.shape[2:]
+  blocks = forward_blocks(n, k.shape[1], size, q.dtype.itemsize, tiles)
+  read = layout.readable_keys(mask, k, blocks.m, blocks.keys // blocks.together)
   q2 = layout.scaled(q)
   arrays = (
     layout.heads(q2, blocks.n, blocks.k),
     layout.heads(k, blocks.m, blocks.k),
     layout.heads(v, blocks.m, blocks.k),
   )
-  run = functools.partial(_run, blocks=blocks, g=g, interpret=interpret)
+  table, run = (
+    layout.table(index, blocks),
+    functools.partial(layout.in_parts, _run, blocks=blocks, interpret=interpret),
+  )
   if q.dtype in WIDE:
     fixed = functools.partial(run, running=False)
     running = functools.partial(run, running=True)
-    o, lse = lax.cond(safe(q2, k, v), fixed, running, read, *arrays)
+    o, lse = lax.cond(safe(q2, k, v), fixed, running, read, table, *arrays)
   else:
-    o, lse = run(read, *arrays, running=True)
+    o, lse = run(read, table, *arrays, running=True)
   o, lse = layout.tokens(o, q), lse[:, 0, :n].reshape(b, g, n)
   if mask is None:
     return o, lse
-  readable = mask.any(axis=-1)[:, None, None]
-  return jnp.where(readable[..., None], o, 0), jnp.where(readable, lse, MASKED)
+  nothing = lse <= NOTHING  # a number that is none stays one
+  o = jnp.where(jnp.swapaxes(nothing, 1, 2)[..., None], jnp.zeros((), o.dtype), o)
+  return o, jnp.where(nothing, MASKED, lse)
 
 
 def safe(q2: Array, k: Array, v: Array) -> Bool[Array, '']:
@@ -82,26 +93,32 @@ def safe(q2: Array, k: Array, v: Array) -> Bool[Array, '']:
   return (reach <= REACH) & (jnp.abs(v).max().astype(jnp.float32) <= VALUES)
 
 
-def _run(
-  read: Keys | None,
-  q: Float[Array, 'bg n k'],
-  k: Float[Array, 'bg m k'],
-  v: Float[Array, 'bg m k'],
-  *,
-  blocks: Blocks,
-  g: int,
-  running: bool,
-  interpret: bool,
-) -> tuple[Float[Array, 'bg n k'], Float[Array, 'bg 1 n']]:
-  columns = blocks.m // blocks.keys
+def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, running, interpret):
+  """Returns O (bg n k) and L (bg 1 n) of q, k and v, heads first; `table` says where keys are."""
+  q, k, v = arrays
+  together, side = range(blocks.together), blocks.keys // blocks.together
+  columns = (blocks.m // side if table is None else table.shape[2]) // len(together)
+  g = len(q) // len(read.bias) if read else 1  # heads of a row
+
+  def found(h, i, j, part, tables):  # the keys that are the part of a block
+    if table is None:
+      return j
+    row = lax.rem(h, len(table)) * table.shape[1] + i
+    return tables[-1][row * table.shape[2] + j * len(together) + part]
+
+  def fetched(shape, place):
+    at = lambda h, i, j, *t, part: place(h, found(h, i, j, part, t))  # noqa: E731
+    return [pl.BlockSpec(shape, functools.partial(at, part=part)) for part in together]
+
   per_query = pl.BlockSpec((None, blocks.queries, blocks.k), lambda h, i, j, *_: (h, i, 0))
-  per_key = pl.BlockSpec((None, blocks.keys, blocks.k), lambda h, i, j, *_: (h, j, 0))
+  per_key = fetched((None, side, blocks.k), lambda h, j: (h, j, 0))
   sums = pl.BlockSpec((None, 1, blocks.queries), lambda h, i, j, *_: (h, 0, i))
-  bias = pl.BlockSpec((None, 1, blocks.keys), lambda h, i, j, *_: (lax.div(h, g), 0, j))
+  bias = fetched((None, 1, side), lambda h, j: (lax.div(h, g), 0, j)) if read else []
+  scalars = [x.reshape(-1) for x in (read and read.states, table) if x is not None]
   grid = pltpu.PrefetchScalarGridSpec(
-    num_scalar_prefetch=1 if read else 0,
+    num_scalar_prefetch=len(scalars),
     grid=(len(q), blocks.n // blocks.queries, columns),
-    in_specs=[per_query, per_key, per_key] + ([bias] if read else []),
+    in_specs=[per_query, *per_key, *per_key, *bias],
     out_specs=[per_query, sums],
     scratch_shapes=[
       pltpu.VMEM((blocks.k, blocks.queries), jnp.float32),
@@ -112,9 +129,15 @@ def _run(
   )
 
   def kernel(*refs):
-    state = refs[0][lax.div(pl.program_id(0), g) * columns + pl.program_id(2)] if read else None
-    refs = refs[1:] if read else (*refs[:3], None, *refs[3:])
-    _kernel(state, *refs, blocks=blocks, columns=columns, running=running)
+    tables, (q, *refs) = refs[: len(scalars)], refs[len(scalars) :]
+    state, (k, v, bias) = None, (refs[n * len(together) :][: len(together)] for n in range(3))
+    if read:
+      h, *at = map(pl.program_id, range(3))
+      first = lax.div(h, g) * read.states.shape[1]
+      states = [tables[0][first + found(h, *at, part, tables)] for part in together]
+      least, most = (functools.reduce(f, states) for f in (jnp.minimum, jnp.maximum))
+      state = jnp.where(least == most, least, layout.SOME)
+    _kernel(state, q, k, v, bias, *refs[-6:], blocks=blocks, columns=columns, running=running)
 
   return pl.pallas_call(
     kernel,
@@ -128,8 +151,8 @@ def _run(
       vmem_limit_bytes=forward_vmem(blocks, q.dtype.itemsize) + TILES,
     ),
     interpret=interpret,
-    name=f'attention_forward_{"running" if running else "fixed"}',
-  )(*((read.states, q, k, v, read.bias) if read else (q, k, v)))
+    name=f'attention_forward_{"running" if running else "fixed"}{"_tiles" * (table is not None)}',
+  )(*scalars, q, *[k] * len(per_key), *[v] * len(per_key), *[read and read.bias] * len(bias))
 
 
 def _kernel(state, q, k, v, bias, o, lse, total, sums, top, v_side, *, blocks, columns, running):
@@ -142,9 +165,12 @@ def _kernel(state, q, k, v, bias, o, lse, total, sums, top, v_side, *, blocks, c
     sums[...] = jnp.zeros_like(sums)
     top[...] = jnp.full_like(top, MASKED if running else 0.0)
 
+  def whole(refs, axis: int = 0) -> Array:
+    return jnp.concatenate([x[...] for x in refs], axis)
+
   def scores_of(queries: slice, keys: slice, masked: bool) -> Array:
-    scores = product(k[keys], q[queries], BY_ROWS)
-    return scores + layout.column(bias[:, keys], blocks.query_tile) if masked else scores
+    scores = product(whole(k)[keys], q[queries], BY_ROWS)
+    return scores + layout.column(whole(bias, 1)[:, keys], blocks.query_tile) if masked else scores
 
   def gather(scores: Array, queries: slice, keys: slice) -> None:
     earlier = None
@@ -160,10 +186,10 @@ def _kernel(state, q, k, v, bias, o, lse, total, sums, top, v_side, *, blocks, c
       to[:, queries] = more + (before if earlier is None else earlier * before)
 
     add(sums, powers.reshape(-1, 8, blocks.query_tile).sum(axis=0))
-    add(total, product(v_side[:, keys], powers.astype(v.dtype), PLAIN))
+    add(total, product(v_side[:, keys], powers.astype(v_side.dtype), PLAIN))
 
   def block(masked: bool) -> None:
-    v_side[...] = v[...].T
+    v_side[...] = whole(v).T
     layout.in_turns(blocks, lambda tile: (scores_of(*tile, masked),), gather)
 
   layout.in_state(state, block)

@@ -1,14 +1,16 @@
 """What both attention kernels for TPUs do to their arrays: heads first, padded, keys in states."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import MASKED
-from mgjax.nn.kernels.tpu.blocks import LANES, Blocks
+from mgjax.nn.kernels.tpu.blocks import LANES, SMEM, Blocks
 
 if TYPE_CHECKING:
   from jax.experimental import pallas as pl
@@ -25,7 +27,7 @@ class Keys(NamedTuple):
   """Which keys may be read, where not all may.
 
   Attributes:
-    states: of every block, (b m / keys), for scalar memory.
+    states: of every block, (b, m / keys), for scalar memory.
     bias: what is added to a key's scores, (b 1 m): 0 or -1e30.
   """
 
@@ -67,7 +69,28 @@ def readable_keys(mask: Array | None, k: Array, length: int, block: int) -> Keys
   mask = jnp.pad(mask, ((0, 0), (0, length - m)))
   blocks = mask.reshape(b, -1, block)
   states = blocks.any(-1).astype(jnp.int32) + blocks.all(-1)
-  return Keys(states.reshape(-1), jnp.where(mask, 0.0, MASKED)[:, None])
+  return Keys(states, jnp.where(mask, 0.0, MASKED)[:, None])
+
+
+def table(index: Array | None, blocks: Blocks) -> Array | None:
+  """Returns which blocks of keys a block of queries reads (bg T W), of which tiles (b g T W) do."""
+  if index is None:
+    return None
+  split = blocks.m * blocks.together // blocks.keys // index.shape[2]
+  index = index.reshape(-1, *index.shape[2:], 1) * split + jnp.arange(split).reshape(1, 1, 1, -1)
+  return jnp.repeat(index.reshape(*index.shape[:2], -1), split, axis=1)
+
+
+def in_parts(run: Callable, read: Keys | None, table: Array | None, *arrays: Array, **how):
+  """Calls `run(read, table, *arrays)`, with as many heads at once as scalar memory has room for."""
+  heads, size = len(arrays[0]), 0 if table is None else 4 * table.size
+  parts = next(n for n in range(1, heads + 1) if heads % n == 0 and size <= SMEM * n)
+  if parts == 1:
+    return run(read, table, *arrays, **how)
+  read = read and Keys(*(jnp.repeat(x, heads // len(x), axis=0) for x in read))
+  cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (read, table, *arrays))
+  found = lax.map(lambda part: run(*part, **how), cut)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
 def in_turns(blocks: Blocks, begin, finish) -> None:
