@@ -15,7 +15,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # Package -> lines of Python. A number that is raised gets its reason beside it.
 BUDGETS = {
-  'audio': 3340,
+  'audio': 3350,  # how pictures move
   'backbone': 447,  # a discriminator of latents; kinds of products
   'benchmarks': 1630,  # the machine and the date stand in tables
   'checkpoints': 2565,  # fingerprints of what a model needs; adapters, in and out
@@ -49,9 +49,9 @@ CORE = (
   'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
 )  # fmt: skip
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
-MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_520, 79_000, 3_000
+MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_590, 79_000, 3_000
 # 600 of the core are Muon, alignment, experts and adapters, 300 students against data and shifts,
-# 40 latencies of networks, 130 derivatives forward and mean flow.
+# 40 latencies of networks, 130 derivatives forward and mean flow, 140 an index of tiles on TPUs.
 # Of all, 1,500 are a service, 870 trackers, the Hub, URLs and front matter of cards;
 # 3,800 are the world of solids and its judges, 600 fingerprints of models, and cards, 1,000 a
 # rehearsal of long runs and networks with latencies.

@@ -136,7 +136,7 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   indexed = bool(kernel.takes_tiles) and kernel.takes_tiles(cut.count, cut.size, width)
   if not indexed:
     if kernel.takes_tiles:
-      logging.getLogger(__name__).warning('too many tiles for an index: %s copies of keys', width)
+      _log.warning('too many tiles for an index: %s copies of keys', width)
     kernel, cut = _gathered(kernel, math.prod(tiles.counts)), _Cut(tiles)
   count, size, turn = cut.count, cut.size, functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
