@@ -18,10 +18,14 @@ def get_config() -> ConfigDict:
   config.autoencoder = 'runs/solids_sound/codec'
   config.data = codec.get_config().data
   config.data.latents = 'runs/solids_sound/latents'
+  config.buckets.sound.batch_size = 16
+  config.model.update(dim=192, heads=6, mlp_dim=768)
   config.data.solids.update(wording='heard', frames=16)  # whole clips, of which captions are true
   # Where solids meet, bounce and stop is in velocities, which single frames do not show.
   config.vision = 'motion'
   config.model.conditionings.video.features = 1280
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.model.conditionings.video.background = 0.0  # there is a sky and a floor
+  config.encode.train = 12_288
+  config.train.steps = 16_000
   return config
