@@ -38,7 +38,7 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
 
 
 def motion_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
-  """`pixel_features`, then how brightness I moved since the frame before, at the same places.
+  """`pixel_features` of one clip, then how brightness I moved since the frame before.
 
   v = -(sum g g^T + e)^-1 sum g I_t with g = grad I (Lucas and Kanade, 1981), in 32nds of a side a
   frame, right and down; sums are over 6 x 6 of 32 x 32 pixels. Of the first frame v is 0. Where

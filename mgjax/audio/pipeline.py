@@ -105,7 +105,7 @@ class AudioPipeline(FlowPipeline):
 
   @functools.cached_property
   def _see(self) -> See:
-    given = self.config.get(VISION, '')
+    given = self.config.get(VISION) or ''
     if given in WAYS:
       return WAYS[given][0]
     return find_frame_encoder(self._workdir, given, self._learnt.get(VISION, ''))

@@ -10,7 +10,7 @@ from mgjax.audio.frame_features import See, pixel_features, resample
 from mgjax.audio.rerank import motion_change, velocities
 from mgjax.core.typing import Float, UInt8
 
-_CHUNK = 50  # frames that are decoded at a time
+_CHUNK = 50  # frames that are seen at a time, from the last of those before on
 
 
 class VideoTrack:
@@ -55,10 +55,10 @@ class VideoTrack:
   def _read(self, upto: int) -> None:
     """Reads until frame `upto` is there, or the video ends."""
     while self._start + len(self._features) <= upto:
-      chunk = list(itertools.islice(self._frames, _CHUNK))
+      chunk = list(itertools.islice(self._frames, _CHUNK - len(self._last)))
       if not chunk:
         return
-      seen = np.stack([*self._last, *chunk])  # motion is from the frame before
+      seen = np.stack([*self._last, *chunk])  # motion needs the frame before
       self._features += list(self._see(seen)[len(self._last) :])
       self._velocity.append(velocities(seen, self._fps))
       self._last = chunk[-1:]
