@@ -9,10 +9,10 @@ unexport PYTHONPATH PYTHONHOME  # cluster modules set these; they would hide the
 .PHONY: help demo quickstart test oracle lint docs notebooks clean
 
 help:
-	@echo 'make demo         a prompt in; a video, a larger one, an edited one and a page out, by the small models'
-	@echo '                  of lit solids that come with mgjax; PROMPT="a red ball rolls left and hits a blue'
-	@echo '                  cube" EDIT="make the red ball yellow"; open demo/index.html; WORLD=digits'
-	@echo '                  PROMPT="the green digit 3 moves left" EDIT="make the digit blue" has sound too'
+	@echo 'make demo         a prompt in; a video, a larger one with sound, an edited one and a page out, by the small'
+	@echo '                  models of lit solids that come with mgjax; PROMPT="a red ball rolls left and hits a blue'
+	@echo '                  cube" EDIT="make the red ball yellow"; open demo/index.html; WORLD=digits for moving'
+	@echo '                  digits, PROMPT="the green digit 3 moves left" EDIT="make the digit blue"'
 	@echo 'make quickstart   train a small text-to-video model on moving digits and show its samples'
 	@echo '                  WORKDIR=folder for the results (runs/quickstart), CLIPS=folder of your own clips;'
 	@echo '                  CLIPS=folder FAST=1 for a first picture of them in two minutes'

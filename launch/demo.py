@@ -1,4 +1,4 @@
-r"""A first look: a prompt becomes a video, a larger one, an edit of it, a page; digits sound.
+r"""A first look: a prompt becomes a video, a larger one with its sound, an edit of it, and a page.
 
 python -m launch.demo --prompt="a red ball rolls left and hits a blue cube" \
   --edit="make the red ball yellow"
@@ -13,12 +13,7 @@ from . import command_line
 
 _PROMPT = flags.DEFINE_string('prompt', '', "What to show; the world's example if not given.")
 _EDIT = flags.DEFINE_string('edit', '', "An instruction to edit by; the world's if not given.")
-_WORLD = flags.DEFINE_enum(
-  'world',
-  'solids',
-  ('solids', 'digits'),
-  'Whose models; those of digits make sound too.',
-)
+_WORLD = flags.DEFINE_enum('world', 'solids', ('solids', 'digits'), 'Whose models.')
 _OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 

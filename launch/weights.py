@@ -38,7 +38,8 @@ directory then serves as the run it came from, and launch.train with --config.st
 --format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
 an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
 number and a scale of each output, to be sampled or to start training from. --format=workdir writes
-a folder that serves as a work directory at once; those in `mgjax/weights` are such.
+a folder that serves as a work directory at once, with --weights=int8 of any model and in half of
+the bytes; those in `mgjax/weights` are such.
 check evaluates the weights that come with mgjax again, all or some, and compares each number on
 their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
 cards and the tables of docs/ instead. With --out the same command goes on where it stopped.

@@ -50,8 +50,17 @@ encode configs/solids/upsampler.py $up/latents --config.encode.train=2560
 train configs/solids/upsampler.py:regression $up/model --config.start_from=$up/worn \
   --config.optimizer.learning_rate=1.2e-3 --config.train.steps=1500
 
-ship runs/solids/autoencoder autoencoder
-ship runs/solids_objects objects
+# Sound: a codec, a model that sees how pictures move, and its student.
+sound=runs/solids_sound
+train configs/solids/codec.py $sound/codec
+encode configs/solids/audio.py $sound/latents --config.autoencoder=$sound/codec
+train configs/solids/audio.py $sound/audio
+train configs/solids/few_steps.py:sound $sound/few_steps
+
+ship runs/solids/autoencoder autoencoder --weights=int8
+ship runs/solids_objects objects --weights=int8
+ship $sound/codec codec --weights=int8
+ship $sound/few_steps audio --weights=int8
 for part in few_steps editing personalization; do ship $gpu/$part $part --weights=int8; done
 ship $up/autoencoder upsampler/autoencoder
 ship $up/model upsampler --weights=int8
@@ -60,3 +69,4 @@ judge few_steps --steps=4 --samples=100
 judge editing --steps=16 --samples=300
 judge personalization --steps=16 --samples=100 --clip=solids/objects
 judge upsampler --samples=8
+judge audio --steps=4 --samples=256

@@ -90,19 +90,19 @@ def count(shapes: Tree, weights: str) -> Reached:
   Raises ConfigError if there is no such type, or no kernel that it reaches.
   """
   dtype, leaves = stored_type(weights), named_leaves(nn.unbox(shapes))
-  kernels = _kernels(leaves)
-  if not kernels:
+  reached = kernels(leaves)
+  if not reached:
     raise ConfigError(
       f'weights = {weights!r}, and none of {len(leaves)} parameters is a kernel of the '
       f'{_REACHED}; only flow models are sampled with weights of other types, leave it out'
     )
-  numbers = sum(math.prod(leaves[name].shape) for name in kernels)
+  numbers = sum(math.prod(leaves[name].shape) for name in reached)
   parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
   before, scales = sum(map(_bytes, leaves.values())), 0
   if _has_scale(dtype):
-    scales = sum(math.prod(_of_outputs(leaves[name].shape)) for name in kernels)
-  saved = sum(_bytes(leaves[name]) for name in kernels) - numbers * dtype.itemsize - 4 * scales
-  return Reached(kernels, numbers, parameters, before, before - saved)
+    scales = sum(math.prod(_of_outputs(leaves[name].shape)) for name in reached)
+  saved = sum(_bytes(leaves[name]) for name in reached) - numbers * dtype.itemsize - 4 * scales
+  return Reached(reached, numbers, parameters, before, before - saved)
 
 
 def dequantised(params: Tree) -> Tree:
@@ -160,7 +160,8 @@ def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
   return bool(already)
 
 
-def _kernels(names: Iterable[str]) -> tuple[str, ...]:
+def kernels(names: Iterable[str]) -> tuple[str, ...]:
+  """Returns which of these names are of kernels that `store` reaches and has not changed."""
   return tuple(name for name in names if within(name, _REACHED) and name.endswith(_KERNEL))
 
 
@@ -172,7 +173,7 @@ def _changed(tree: Tree, weights: str) -> Tree:
   """Replaces the kernels in a tree of arrays, shapes or boxes."""
   dtype, found = stored_type(weights), {}
   named = named_boxes(tree)
-  reached = set(_kernels(named))
+  reached = set(kernels(named))
   for name, leaf in named.items():
     if name not in reached:
       found[name] = leaf

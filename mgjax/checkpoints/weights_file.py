@@ -3,9 +3,14 @@
 `launch.weights export --format=workdir` writes such a directory: config.json as of any run, and
 `FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is a JSON
 object: `component`, `model` (as in the configuration), `step`, `version`, of quantised kernels
-`weights` (`checkpoints/quantize.py`), and the notes of the checkpoint. Floats are bfloat16, and
-float32 once they are read; int8 and fp8 kernels stay what they are. Nothing trains in such a
-directory; `config.start_from` takes it.
+`weights` (`checkpoints/quantize.py`), and the notes of the checkpoint. int8 and fp8 kernels stay
+what they are; other floats are float32 once they are read. In the file these are bfloat16, or, with
+--weights=int8 and of matrices and convolutions alone, W ~ q s:
+
+  s_o = max_i |W_io| / 127 in bfloat16, named 'W:scale'      q_io = round(W_io / s_o) in int8
+
+|W - q s| is at most s / 2, and what is read and written again is the same bytes. Nothing trains
+in such a directory; `config.start_from` takes it.
 """
 
 import os
@@ -14,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mgjax.checkpoints.fingerprints import Descriptions
 from mgjax.checkpoints.manager import Checkpoints
@@ -59,8 +65,13 @@ class WeightsFile(Checkpoints):
     with open_tensors(self._path) as file:
       shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
       leaves = {
-        name: [_TYPES[each.get_dtype()], list(each.get_shape()), '']
+        name: [
+          'float32' if name + _SCALE in shapes else _TYPES[each.get_dtype()],
+          list(each.get_shape()),
+          '',
+        ]
         for name, each in shapes.items()
+        if not name.endswith(_SCALE)
       }
     return {'meta': meta, 'leaves': {'average': leaves}}
 
@@ -81,11 +92,13 @@ class WeightsFile(Checkpoints):
       )
     saved: Descriptions = record['leaves']['average']
     wanted = abstract_params(saved) if callable(abstract_params) else abstract_params
+    leaves = {}
     with open_tensors(self._path) as file:
-      leaves = {
-        name: jax.device_put(file.get_tensor(name).astype(leaf.dtype), leaf.sharding)
-        for name, leaf in named_leaves(wanted).items()
-      }
+      names = set(file.keys())
+      for name, leaf in named_leaves(wanted).items():
+        parts = {each: file.get_tensor(each) for each in names & {name, name + _SCALE}}
+        value = widened(parts)[name].astype(leaf.dtype)
+        leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']
 
 
@@ -93,9 +106,36 @@ class WeightsFile(Checkpoints):
 _TYPES = {'BF16': 'float32', 'F32': 'float32', 'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}
 
 
-def narrowed(leaves: Tensors) -> Tensors:
-  """Returns tensors as the file has them: floats in bfloat16, kernels and their scales as given."""
+_SCALE = ':scale'  # of a tensor that has one byte a number in the file alone
+_FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
+
+
+def narrowed(leaves: Tensors, weights: str = '') -> Tensors:
+  """Returns tensors as the file has them; matrices as q and s where `weights` is 'int8'."""
+  found = {}
+  for name, leaf in leaves.items():
+    if is_of_quantised(name):
+      found[name] = leaf
+    elif weights == 'int8' and leaf.ndim > 1 and leaf.size >= _FEWEST:
+      found[name], found[name + _SCALE] = _rounded(leaf.astype(np.float32))
+    else:
+      found[name] = leaf.astype(jnp.bfloat16)
+  return found
+
+
+def widened(tensors: Tensors) -> Tensors:
+  """Returns tensors of a file with q s, in float32, in the place of q and s."""
   return {
-    name: leaf if is_of_quantised(name) else leaf.astype(jnp.bfloat16)
-    for name, leaf in leaves.items()
+    name: tensor.astype(np.float32) * tensors[name + _SCALE].astype(np.float32)
+    if name + _SCALE in tensors
+    else tensor
+    for name, tensor in tensors.items()
+    if not name.endswith(_SCALE)
   }
+
+
+def _rounded(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  # To the nearest bfloat16: the largest number is 127 s then, so that its s is found again.
+  scale = (np.abs(kernel).max(tuple(range(kernel.ndim - 1))) / 127).astype(jnp.bfloat16)
+  divisor = np.where(scale > 0, scale.astype(np.float32), 1)
+  return np.clip(np.rint(kernel / divisor), -127, 127).astype(np.int8), scale

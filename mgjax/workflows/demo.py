@@ -1,7 +1,7 @@
 """A first look: a prompt becomes a video, a larger one with its sound, an edited one, and a page.
 
-All is made by the models of a world that come with mgjax; without one for sound that is left out.
-The page shows the files beside it, so that their folder can be kept or moved as one.
+All is made by the models of a world that come with mgjax. The page shows the files beside it, so
+that their folder can be kept or moved as one.
 """
 
 import html
@@ -28,7 +28,7 @@ _WIDTH = 256  # pixels of a video on the page
 
 
 class Models(NamedTuple):
-  """The models of one world by their names, '' for no sound, and what to say if nothing is said."""
+  """The models of one world by their names, and what to say if nothing is said."""
 
   video: str
   steps: int
@@ -45,7 +45,7 @@ WORLDS = {
     'the red digit 7 bounces', 'make the digit blue',
   ),
   'solids': Models(
-    'solids/few_steps', 4, 'solids/upsampler', '', 'solids/editing',
+    'solids/few_steps', 4, 'solids/upsampler', 'solids/audio', 'solids/editing',
     'a red metal ball rolls left and hits a blue wooden cube', 'make it look like night',
   ),
 }  # fmt: skip
@@ -100,9 +100,8 @@ def make_demo(
     write_clip(written[-1], video, fps, scale=1)
   written.append(folder / 'demo.webp')
   write_animation(written[-1], [videos['large'], videos['edited_large']], [prompt, edit], fps)
-  if models.audio:
-    tracker = AudioPipeline(models.audio)
-    written += write_soundtracks(tracker, {folder / 'large.mp4': prompt}, seed=seed)
+  tracker = AudioPipeline(models.audio)
+  written += write_soundtracks(tracker, {folder / 'large.mp4': prompt}, seed=seed)
   about = {'world': world, 'prompt': prompt, 'edit': edit, 'seed': seed, 'models': models._asdict()}
   write_json(folder / 'demo.json', about)
   write_bytes(folder / PAGE, _page(prompt, edit, [path.name for path in written]).encode())

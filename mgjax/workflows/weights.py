@@ -23,10 +23,11 @@ from ml_collections import ConfigDict
 from safetensors.numpy import save
 
 import mgjax
+from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.lora import lora_settings, pairs
 from mgjax.checkpoints.lora_files import FORMS, are_adapters, read_adapters, write_adapters
-from mgjax.checkpoints.quantize import is_quantised, quantised_as, store, stored_shapes
-from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed
+from mgjax.checkpoints.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
+from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed, widened
 from mgjax.checkpoints.workdir import (
   identity_of,
   load_adapters,
@@ -45,7 +46,7 @@ from mgjax.core.runs.find import SHIPPED, find_run
 from mgjax.core.runs.places import LIST, Name, is_name, own_folder, read_name
 from mgjax.core.runs.published import push
 from mgjax.core.settings import fields_of
-from mgjax.core.tree import count_parameters, named_leaves
+from mgjax.core.tree import count_parameters, named_leaves, nest
 from mgjax.core.weights.files import INDEX
 from mgjax.core.weights.format import (
   ImportedWeights,
@@ -67,6 +68,7 @@ from mgjax.flow_models.alignment import without_projector
 from mgjax.registry import feature
 from mgjax.runtime.workdir_lock import hold
 from mgjax.tae.latents import Statistics
+from mgjax.tae.pipeline import KEPT
 from mgjax.text.tokenizer_files import KNOWN
 from mgjax.text.tokenizer_folder import (
   NAMES,
@@ -225,9 +227,8 @@ def _read_ours(
     _check_notes(header)
   except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ConfigError(f'{name} is damaged ({error!r:.200}); {mend}') from error
-  tensors, _ = read_tensors(path, anything='weights' in header)
-  if 'weights' in header:
-    _check_types(tensors, header['weights'], path)
+  tensors = widened(read_tensors(path, anything=True)[0])
+  _check_types(tensors, header.get('weights', ''), path)
   return tensors, header
 
 
@@ -236,7 +237,7 @@ def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -
   for name, tensor in tensors.items():
     quantised = is_quantised([name])
     whole = quantised and tensor.dtype == np.int8
-    wrong = quantised and tensor.dtype != stored_type(weights)
+    wrong = quantised and not (weights and tensor.dtype == stored_type(weights))
     if wrong or not (whole or are_finite_floats(tensor)):
       raise ConfigError(
         f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite, and its header '
@@ -315,7 +316,7 @@ def export_weights(
     which: 'average' for the averaged parameters, 'params' for themselves.
     step: of the checkpoint; by default the newest good one.
     weights: the type of a flow model's kernels (`checkpoints/quantize.py`), for our own; '' is the
-      one that they are saved in.
+      one that they are saved in. In a folder all matrices of any model may be int8.
 
   Raises:
     ConfigError: `workdir` holds none, or none that is what `form` says or `weights` reaches.
@@ -362,7 +363,10 @@ def export_weights(
     'step': meta['step'],
     'version': mgjax.__version__,
   }
-  params = store(without_projector(params), weights)
+  params = without_projector(params)
+  names = named_leaves(params)
+  if form == 'mgjax' or weights != 'int8' or kernels(names) or is_quantised(names):
+    params = store(params, weights)
   if quantised := quantised_as(named_leaves(params)):
     header['weights'] = quantised
   if files:
@@ -374,7 +378,10 @@ def export_weights(
     card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
     write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
-    leaves, out = narrowed(leaves), out / FILE
+    before, leaves, out = leaves, narrowed(leaves, weights or quantised), out / FILE
+    if 'latents' in notes:  # other models know an autoencoder by what it was before
+      own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, widened(leaves)))
+      header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 

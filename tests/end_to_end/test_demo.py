@@ -32,13 +32,10 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
   for name, wanted in sides.items():
     found = probe(out / f'{name}.mp4')
     assert (found.frames, found.height, found.width) == (16, wanted, wanted)
-  if world == 'digits':
-    assert probe_audio(out / 'large_sound.mp4').seconds == pytest.approx(2, abs=0.1)
+  assert probe_audio(out / 'large_sound.mp4').seconds == pytest.approx(2, abs=0.1)
   page = (out / PAGE).read_text()
   shown = re.findall(r'src="([^"]+)"', page)
-  assert len(shown) == len(sides) + 2 * (world == 'digits') and all(
-    (out / name).is_file() for name in shown
-  )
+  assert len(shown) == len(sides) + 2 and all((out / name).is_file() for name in shown)
   assert prompt in page and edit in page
   assert json.loads((out / 'demo.json').read_text())['seed'] == 0
   if CHROMIUM:  # which has nothing to say on its console

@@ -20,7 +20,7 @@ from mgjax.core.weights.tensors import read_metadata
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 from mgjax.tae.pipeline import load_codec
-from mgjax.workflows.weights import export_weights
+from mgjax.workflows.weights import export_weights, import_weights
 from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']
@@ -46,14 +46,43 @@ def test_a_folder_of_weights_is_loaded_as_the_run_that_it_came_from(exported, ti
     name: list(leaf.shape) for name, leaf in expected.items()
   }
   for name, leaf in named_leaves(found).items():
-    exact = name.endswith(('/quantised', '/kernel/scale'))
-    there = expected[name] if exact else expected[name].astype(jnp.bfloat16)
     assert leaf.dtype == expected[name].dtype
-    np.testing.assert_array_equal(np.float32(leaf), np.float32(there), err_msg=name)
+    check_written(name, leaf, expected[name])
   video = mgjax.load(exported / 'video').generate(PROMPTS)
   whole = mgjax.load(tiny_runs / 'video').generate(PROMPTS)
   # Of 255. Rounded weights of a network that was hardly trained; another seed differs by 40.
   assert 0 < np.abs(np.int32(video) - whole).mean() < 4
+
+
+def check_written(name, leaf, before):
+  """Holds a leaf of a file to what it was: whole, in bfloat16, or within half a step of int8."""
+  exact = name.endswith(('/quantised', '/kernel/scale'))
+  if before.ndim == 1 or before.size < 2048 or exact:
+    there = before if exact else before.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(np.float32(leaf), np.float32(there), err_msg=name)
+    return
+  before = np.asarray(before, np.float64)
+  step = np.abs(before).max(tuple(range(before.ndim - 1))) / 127 * (1 + 2**-8)  # of bfloat16
+  assert (np.abs(leaf - before) <= step / 2).all(), name
+  assert len(np.unique(leaf[..., 0])) <= 255
+
+
+def test_an_autoencoder_of_one_byte_a_number_is_known_to_its_models(exported, tiny_runs, tmp_path):
+  shutil.copytree(exported / 'video', tmp_path, dirs_exist_ok=True)
+  own, whole = tmp_path / 'autoencoder', exported / 'video' / 'autoencoder'
+  export_weights(tiny_runs / 'autoencoder', own, 'workdir', weights='int8')
+  assert {str(leaf.dtype) for leaf in load_file(own / FILE).values()} == {'int8', 'bfloat16'}
+  assert (own / FILE).stat().st_size < (whole / FILE).stat().st_size
+  saved = named_leaves(load_params(tiny_runs / 'autoencoder')[0])
+  for name, leaf in named_leaves(load_params(own)[0]).items():
+    check_written(name, leaf, saved[name])
+  export_weights(own, tmp_path / 'again', 'workdir', weights='int8')
+  assert (tmp_path / 'again' / FILE).read_bytes() == (own / FILE).read_bytes()
+  made, before = (mgjax.load(each).generate(PROMPTS) for each in (tmp_path, exported / 'video'))
+  assert 0 < np.abs(np.int32(made) - before).mean() < 4  # of 255
+  import_weights(read_config(own), own / FILE, tmp_path / 'imported')
+  for name, leaf in named_leaves(load_params(tmp_path / 'imported')[0]).items():
+    np.testing.assert_array_equal(leaf, named_leaves(load_params(own)[0])[name])
 
 
 def test_over_devices_it_samples_as_on_one(exported):
