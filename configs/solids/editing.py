@@ -7,6 +7,12 @@ python -m launch.train --config=configs/solids/editing.py:paired \
   --workdir=runs/solids_editing/paired
 python -m launch.evaluate --workdir=runs/solids_editing/paired
 
+Further, from what configs/solids/one_gpu.py:editing taught, with more of materials and backgrounds,
+which it gets wrong most (40 minutes of two cores):
+python -m launch.data encode --config=configs/solids/editing.py:weak \
+  --output=runs/solids_editing/latents_weak
+python -m launch.train --config=configs/solids/editing.py:weak --workdir=runs/solids_editing/weak
+
 In the report's stages (Movie Gen §5), from pairs of pictures, animated pictures, and clips that the
 model edited itself; of each of images and frames:
 python -m launch.data encode --config=configs/solids/editing.py:images \
@@ -42,7 +48,8 @@ PAIRS = {'solids': (2, 2), 'meetings': 0.0}
 
 def get_config(part: str = 'paired') -> ConfigDict:
   parts = {
-    'paired': _paired, 'images': _images, 'frames': _frames, 'backtranslation': _backtranslation,
+    'paired': _paired, 'weak': _weak, 'images': _images, 'frames': _frames,
+    'backtranslation': _backtranslation,
   }  # fmt: skip
   if part not in parts:
     raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
@@ -64,6 +71,18 @@ def _paired() -> ConfigDict:
   config.data.solids.update(PAIRS, edits=TASKS)
   del config.buckets.image
   config.train.steps = 10_000
+  return config
+
+
+def _weak() -> ConfigDict:
+  config = _paired()
+  config.start_from = 'runs/solids_gpu/editing'
+  config.data.latents = f'{PLACE}/latents_weak'
+  config.data.solids.edits = (*['material'] * 4, *['background'] * 3, *TASKS)
+  config.buckets.video.batch_size = 12
+  config.encode.train = 8000
+  config.optimizer.learning_rate = 4e-4
+  config.train.update(steps=5000, evaluate_every=1000, save_every=1000, ema_decay=0.998)
   return config
 
 

@@ -38,6 +38,9 @@ for part in editing personalization; do
   on_gpu $part
 done
 
+encode configs/solids/editing.py:weak runs/solids_editing/latents_weak "${solids[@]}"
+train configs/solids/editing.py:weak runs/solids_editing/weak "${solids[@]}"
+
 # Twice as large, by the mean: first of inputs that are worn, then of clean ones.
 up=runs/solids_upsampler
 train configs/solids/upsampler.py:autoencoder $up/autoencoder
@@ -61,7 +64,8 @@ ship runs/solids/autoencoder autoencoder --weights=int8
 ship runs/solids_objects objects --weights=int8
 ship $sound/codec codec --weights=int8
 ship $sound/few_steps audio --weights=int8
-for part in few_steps editing personalization; do ship $gpu/$part $part --weights=int8; done
+for part in few_steps personalization; do ship $gpu/$part $part --weights=int8; done
+ship runs/solids_editing/weak editing --weights=int8
 ship $up/autoencoder upsampler/autoencoder
 ship $up/model upsampler --weights=int8
 

@@ -379,7 +379,7 @@ def export_weights(
     write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
     before, leaves, out = leaves, narrowed(leaves, weights or quantised), out / FILE
-    if 'latents' in notes:  # other models know an autoencoder by what it was before
+    if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, widened(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
