@@ -9,9 +9,9 @@ python -m launch.data encode --config=configs/solids/video.py --output=runs/soli
 python -m launch.scaling run --config=configs/scaling/attention.py:solids \
   --workdir=runs/attention_solids
 
-Of eight tiles of 2 x 2 x 2 tokens, of solids sixteen, a head reads its own and some it chooses;
-windows are the 3 x 3 x 3 tokens around each. Two minutes a run of digits and ten of solids, of one
-core.
+A head reads its own tile of 2 x 2 x 2 tokens, the first of eight or sixteen, and so many that it
+chooses; 'fine' are tiles of 1 x 2 x 2, 'near' such with the eight around the own. Windows are the
+3 x 3 x 3 tokens around each. Two minutes a run of digits and ten of solids, of one core.
 """
 
 from ml_collections import ConfigDict
@@ -21,25 +21,30 @@ from mgjax.core.errors import ConfigError
 from ..digits import video
 from ..solids import video as solids
 
-# Steps, chosen tiles of seven and of fifteen others, seeds, videos that are judged.
+WHOLE = {'whole': {}, 'windows': {'tile': (1, 1, 1), 'window': (3, 3, 3)}}
+CHOSEN = {
+  f'chosen_{n}': {'tile': (2, 2, 2), 'window': (1, 1, 1), 'chosen': n} for n in (1, 2, 3, 4, 5)
+}
+FINE = {
+  'fine_9': {'tile': (1, 2, 2), 'window': (1, 1, 1), 'chosen': 9},
+  'near_2': {'tile': (1, 2, 2), 'window': (1, 3, 3), 'chosen': 2},
+}
+# Arms, steps, seeds, videos that are judged.
 WORLDS = {
-  'digits': (3000, (1, 2, 3, 5), (0, 1, 2), 216),
-  'solids': (2000, (2, 4, 8), (0,), 0),
+  'digits': (WHOLE | CHOSEN, 3000, (0, 1, 2), 216),
+  'solids': (WHOLE | CHOSEN | FINE, 2000, (0,), 0),
 }
 
 
 def get_config(world: str = 'digits') -> ConfigDict:
   if world not in WORLDS:
     raise ConfigError(f'{world!r}: expected {" or ".join(WORLDS)}')
-  steps, counts, seeds, samples = WORLDS[world]
-  arms = {'whole': {}, 'windows': {'tile': (1, 1, 1), 'window': (3, 3, 3)}}
-  for chosen in counts:
-    arms[f'chosen_{chosen}'] = {'tile': (2, 2, 2), 'window': (1, 1, 1), 'chosen': chosen}
-  arms = {name: arm(world, steps, **model) for name, model in arms.items()}
+  models, steps, seeds, samples = WORLDS[world]
+  arms = {name: arm(world, steps, **model) for name, model in models.items()}
   return ConfigDict({'arms': arms, 'seeds': dict.fromkeys(arms, seeds), 'samples': samples})
 
 
-def arm(world: str = 'digits', steps: int = WORLDS['digits'][0], **model) -> ConfigDict:
+def arm(world: str = 'digits', steps: int = 3000, **model) -> ConfigDict:
   config = {'digits': video, 'solids': solids}[world].get_config()
   config.autoencoder = f'{world}/autoencoder'
   if world == 'digits':
