@@ -29,7 +29,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
-from mgjax.core.weights.tensors import Tensors, open_tensors, read_metadata
+from mgjax.core.weights.tensors import Tensors, open_tensors, read_metadata, shown
 
 FILE = 'weights.safetensors'
 ABOUT = ('component', 'model', 'step', 'version', 'tokenizer', 'weights')  # others are notes
@@ -96,21 +96,19 @@ class WeightsFile(Checkpoints):
     with open_tensors(self._path) as file:
       names = set(file.keys())
       for name, leaf in named_leaves(wanted).items():
-        parts = {each: file.get_tensor(each) for each in names & {name, name + _SCALE}}
-        value = widened(parts)[name].astype(leaf.dtype)
+        parts = {each: file.get_tensor(each) for each in (name, *({name + _SCALE} & names))}
+        value = unpacked(parts)[name].astype(leaf.dtype)
         leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']
 
 
 # Of the file -> of the arrays.
 _TYPES = {'BF16': 'float32', 'F32': 'float32', 'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}
-
-
 _SCALE = ':scale'  # of a tensor that has one byte a number in the file alone
 _FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
 
 
-def narrowed(leaves: Tensors, weights: str = '') -> Tensors:
+def packed(leaves: Tensors, weights: str = '') -> Tensors:
   """Returns tensors as the file has them; matrices as q and s where `weights` is 'int8'."""
   found = {}
   for name, leaf in leaves.items():
@@ -123,15 +121,18 @@ def narrowed(leaves: Tensors, weights: str = '') -> Tensors:
   return found
 
 
-def widened(tensors: Tensors) -> Tensors:
-  """Returns tensors of a file with q s, in float32, in the place of q and s."""
-  return {
-    name: tensor.astype(np.float32) * tensors[name + _SCALE].astype(np.float32)
-    if name + _SCALE in tensors
-    else tensor
-    for name, tensor in tensors.items()
-    if not name.endswith(_SCALE)
-  }
+def unpacked(tensors: Tensors) -> Tensors:
+  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if an s misfits."""
+  found = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+  for name, q in found.items():
+    if (scale := tensors.get(name + _SCALE)) is not None:
+      if scale.shape != q.shape[-1:]:  # what broadcasts may be larger than any memory
+        raise ConfigError(
+          f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
+          f'{q.shape[-1:]}, export the weights again'
+        )
+      found[name] = q.astype(np.float32) * scale.astype(np.float32)
+  return found
 
 
 def _rounded(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

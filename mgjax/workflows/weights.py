@@ -27,7 +27,7 @@ from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.checkpoints.lora import lora_settings, pairs
 from mgjax.checkpoints.lora_files import FORMS, are_adapters, read_adapters, write_adapters
 from mgjax.checkpoints.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
-from mgjax.checkpoints.weights_file import ABOUT, FILE, narrowed, widened
+from mgjax.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
 from mgjax.checkpoints.workdir import (
   identity_of,
   load_adapters,
@@ -227,7 +227,7 @@ def _read_ours(
     _check_notes(header)
   except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
     raise ConfigError(f'{name} is damaged ({error!r:.200}); {mend}') from error
-  tensors = widened(read_tensors(path, anything=True)[0])
+  tensors = unpacked(read_tensors(path, anything=True)[0])
   _check_types(tensors, header.get('weights', ''), path)
   return tensors, header
 
@@ -378,9 +378,9 @@ def export_weights(
     card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
     write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
-    before, leaves, out = leaves, narrowed(leaves, weights or quantised), out / FILE
+    before, leaves, out = leaves, packed(leaves, weights or quantised), out / FILE
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
-      own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, widened(leaves)))
+      own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
   write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)

@@ -189,6 +189,20 @@ def test_a_damaged_file_is_a_sentence(exported, tmp_path):
     mgjax.load(tmp_path / 'video')
 
 
+def test_a_tensor_that_is_not_there_and_scales_that_do_not_fit_are_sentences(tiny_runs, tmp_path):
+  export_weights(tiny_runs / 'autoencoder', tmp_path / 'a', 'workdir', weights='int8')
+  path = tmp_path / 'a' / FILE
+  leaves, about = load_file(path), read_metadata(path)
+  name = next(name for name in leaves if name.endswith(':scale'))
+  path.write_bytes(save({**leaves, name: np.ones((9999, 1), np.float32)}, about))
+  for read in (load_params, lambda _: import_weights(read_config(path.parent), path, tmp_path)):
+    with pytest.raises(ConfigError, match=r'has scales of shape \(9999, 1\); expected'):
+      read(path.parent)
+  wanted = lambda saved: {'elsewhere': jnp.ones(3)}  # noqa: E731
+  with pytest.raises(ConfigError, match=r'is not a readable \.safetensors file: .*elsewhere'):
+    open_checkpoints(path.parent).restore_params(wanted)
+
+
 def test_what_ships_is_small_and_says_what_it_is():
   sizes = {part: (part / FILE).stat().st_size for part in PARTS}
   assert len(sizes) >= 10 and max(sizes.values()) < 7.5e6 and sum(sizes.values()) < 50e6
