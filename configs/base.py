@@ -220,22 +220,31 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
 
 
 def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
-  """Makes of a configuration one that learns steps of any length from data, guided by `guidance`.
+  """Makes of a configuration a recipe of what learns steps of any length from data, guided.
 
-  See mgjax/flow/distillation/mean_flow.py. Nothing of it is the report's.
+  See mgjax/flow/distillation/mean_flow.py. The velocity is learnt first: from nothing derivatives
+  of it grow without bound (docs/results.md). Nothing of it is the report's.
   """
   # Derivatives by time: waves of 1000 radians would be all that they have.
   config.model.time_unit = 50.0
-  config.model.conditionings.step_size = ConfigDict({'kind': 'step_size', 'unit': 50.0})
-  config.objective.dropout.step_size = 0.0
+  steps = config.copy_and_resolve_references()
+  steps.start_from = 'velocity'
+  steps.model.conditionings.step_size = ConfigDict({'kind': 'step_size', 'unit': 50.0})
+  steps.objective.dropout.step_size = 0.0
   # A step begins at the earlier of two times and ends at the later: these are to be far apart.
-  mean = config.objective.time.get('mean', 0.0)
-  config.objective.time = ConfigDict({'name': 'logit_normal', 'mean': mean, 'std': 1.5})
-  config.objective.mean_flow = ConfigDict({'guidance': guidance, 'share': 0.5, 'power': 1.0})
-  config.sample.schedule = ConfigDict({'name': 'linear'})
-  config.sample.update(solver='euler', steps=1)
-  config.sample.guidance = tuple((name, 1.0) for name, _ in config.sample.guidance)
-  return config
+  steps.objective.time.update(std=max(1.5, config.objective.time.get('std', 1.0)))
+  steps.objective.mean_flow = ConfigDict({'guidance': guidance, 'every': 4, 'power': 1.0})
+  steps.optimizer.learning_rate = config.optimizer.learning_rate / 2
+  steps.sample.schedule = ConfigDict({'name': 'linear'})
+  steps.sample.update(solver='euler', steps=1)
+  steps.sample.guidance = tuple((name, 1.0) for name, _ in steps.sample.guidance)
+  stages = {'velocity': config, 'steps': steps}
+  recipe = ConfigDict({'autoencoder': config.autoencoder, 'latents': config.data.latents})
+  for stage in stages.values():
+    stage.autoencoder = recipe.get_oneway_ref('autoencoder')
+    stage.data.latents = recipe.get_oneway_ref('latents')
+  recipe.update(stages=stages, order=tuple(stages))
+  return recipe
 
 
 def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:

@@ -1,9 +1,10 @@
 """Moving digits in one step, learnt from data alone, with guidance inside.
 
 python -m launch.train --config=configs/digits/mean_flow.py --workdir=runs/mean_flow
-python -m launch.evaluate --workdir=runs/mean_flow --steps=1
+python -m launch.evaluate --workdir=runs/mean_flow/steps --steps=1
 
-It stands on the autoencoder and the latents of `make quickstart`; no model is its teacher.
+It stands on the autoencoder and the latents of `make quickstart`; no model is its teacher. First
+the velocity is learnt, then steps of any length, from where that ended.
 """
 
 from ml_collections import ConfigDict
@@ -13,4 +14,6 @@ from . import video
 
 
 def get_config() -> ConfigDict:
-  return mean_flow(video.get_config(), guidance=4.0)
+  recipe = mean_flow(video.get_config(), guidance=4.0)
+  recipe.stages.steps.train.steps = 3000
+  return recipe

@@ -1,7 +1,7 @@
 """Text to video in one step, learnt from data alone, with guidance inside.
 
 python -m launch.train --config=configs/video/mean_flow.py:30b --workdir=runs/mean_flow \\
-  --config.autoencoder=runs/tae --config.data.path=data/clips
+  --config.autoencoder=runs/tae --config.path=data/clips
 
 The size is one of configs/video/sizes.py. The report samples in 50 steps.
 """
@@ -13,4 +13,8 @@ from . import t2iv_768
 
 
 def get_config(size: str = '30b') -> ConfigDict:
-  return mean_flow(t2iv_768.get_config(size), guidance=7.5)
+  recipe = mean_flow(t2iv_768.get_config(size), guidance=7.5)
+  recipe.path = 'data/clips'
+  for stage in recipe.stages.values():
+    stage.data.path = recipe.get_oneway_ref('path')
+  return recipe

@@ -17,7 +17,8 @@ with it: what a pair says is moved by (1 - 1/w) of what the condition changes,
 
   V = X_1 - X_0 + (1 - 1/w) (u(X_t, t, 0 | c) - u(X_t, t, 0)),
 
-whose mean is the velocity guided by w where the model's own is.
+whose mean is the velocity guided by w where the model's own is. It begins with a model that knows
+the velocity: from nothing du/dt, which is learnt from, grows without bound (docs/results.md).
 """
 
 import dataclasses
@@ -30,8 +31,8 @@ import numpy as np
 
 from mgjax.core.derivatives import forward_mode
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Checked, Fraction, Magnitude, Range
-from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict
+from mgjax.core.settings import Checked, Count, Magnitude, Range
+from mgjax.core.typing import Array, Batch, Drop, Key, Metrics, Objective, Predict
 from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.objective import draw_drop, losses_by_kind
 from mgjax.flow.path import FlowMatching
@@ -48,12 +49,12 @@ class MeanFlow(Checked):
 
   Attributes:
     guidance: w of all conditions that are ever dropped together; 1 for none.
-    share: of the rows, which learn a step; the others learn the velocity (s = 0).
+    every: one row in so many learns a step; the others learn the velocity (s = 0).
     power: p of each row's weight 1 / (error^2 + c)^p; 0 for the plain square.
   """
 
   guidance: Annotated[float, Range(least=1)] = 1.0
-  share: Fraction = 0.5
+  every: Count = 4
   power: Magnitude = 1.0
 
   @property
@@ -90,32 +91,37 @@ def make_mean_flow(
   def objective(predict: Predict, batch: Batch, key: Key) -> tuple[Array, Metrics]:
     latents = batch['latents'].astype(jnp.float32)
     count = len(latents)
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 4)
     one, other = (sample_time(each, (count,)) for each in keys[:2])
-    start, step = jnp.minimum(one, other), jnp.abs(one - other)
-    learns = jax.random.uniform(keys[2], (count,)) < mean.share
-    start, step = jnp.where(learns, start, one), jnp.where(learns, step, 0.0)
-    noise = jax.random.normal(keys[3], latents.shape, jnp.float32)
+    learns = np.arange(count) % mean.every == 0
+    start = jnp.where(learns, jnp.minimum(one, other), one)
+    step = jnp.where(learns, jnp.abs(one - other), 0.0)
+    noise = jax.random.normal(keys[2], latents.shape, jnp.float32)
     x, target = _PATH.train(latents, noise, start)
-    drop = draw_drop(keys[4], dropout, count, drop_all_probability)
+    drop = draw_drop(keys[3], dropout, count, drop_all_probability)
 
-    def answers(x: Array, time: Array, step: Array, drop=drop) -> Array:
+    def answers(x: Array, time: Array, step: Array, batch: Batch, drop: Drop) -> Array:
       return predict(x, time, batch | {STEP: step}, drop).astype(jnp.float32)
 
     zero = jnp.zeros_like(step)
-    own = jax.lax.stop_gradient(answers(x, start, zero))
+    own = jax.lax.stop_gradient(answers(x, start, zero, batch, drop))
     if ratio:
       none = drop | dict.fromkeys(conditions, jnp.ones(count, bool))
-      target += ratio * (own - jax.lax.stop_gradient(answers(x, start, zero, none)))
+      target += ratio * (own - jax.lax.stop_gradient(answers(x, start, zero, batch, none)))
+    few = (x, start, step, own, batch, drop)
+    at, t, s, along, about, dropped = jax.tree.map(lambda leaf: leaf[:: mean.every], few)
     with forward_mode():
-      along = (own, jnp.ones_like(start), -jnp.ones_like(step))
-      _, slope = jax.jvp(answers, (x, start, step), along)
-    length = step.reshape(-1, *[1] * (x.ndim - 1))
-    velocity = answers(x, start, step) - length * jax.lax.stop_gradient(slope)
+      _, slope = jax.jvp(
+        lambda *place: answers(*place, about, dropped),
+        (at, t, s),
+        (along, jnp.ones_like(t), -jnp.ones_like(s)),
+      )
+    moved = s.reshape(-1, *[1] * (x.ndim - 1)) * jax.lax.stop_gradient(slope)
+    velocity = answers(x, start, step, batch, drop).at[:: mean.every].add(-moved)
     errors = jnp.square(velocity - target)
     rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
     weights = jax.lax.stop_gradient((rows + _FLOOR) ** -mean.power)
-    plain = jnp.mean(rows)
-    return jnp.mean(weights * rows), {'loss': plain, **losses_by_kind(plain, errors, start)}
+    loss = jnp.mean(rows)
+    return jnp.mean(weights * rows), {'loss': loss, **losses_by_kind(loss, errors, start)}
 
   return objective
