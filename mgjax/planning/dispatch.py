@@ -65,6 +65,10 @@ def plan_any(
   """
   check_one_of(f'how = {how!r}', how, HOW)
   check_one_of(f'what = {what!r}', what, WHAT)
+  if 'stages' in fields:
+    raise ConfigError(
+      f'this is a recipe of {", ".join(fields["order"])}; give the configuration of one stage'
+    )
   component = fields['component']
   if what == SAMPLE:
     asked = {
