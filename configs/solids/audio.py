@@ -5,6 +5,9 @@ python -m launch.data encode --config=configs/solids/audio.py \
   --output=runs/solids_sound/latents --config.autoencoder=runs/solids_sound/codec
 python -m launch.train --config=configs/solids/audio.py --workdir=runs/solids_sound/audio \
   --config.autoencoder=runs/solids_sound/codec --config.data.latents=runs/solids_sound/latents
+
+What comes with mgjax went on from there for 14,000 steps at a rate of 1e-3, as
+launch/recipes/solids_weights.sh does: materials are learnt last.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +29,6 @@ def get_config() -> ConfigDict:
   config.model.conditionings.video.features = 1280
   config.model.conditionings.text = video.get_config().model.conditionings.text
   config.model.conditionings.video.background = 0.0  # there is a sky and a floor
-  config.encode.train = 12_288
+  config.encode.train = 40_960
   config.train.steps = 16_000
   return config

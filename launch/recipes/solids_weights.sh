@@ -58,8 +58,10 @@ train configs/solids/upsampler.py:regression $up/model --config.start_from=$up/w
 sound=runs/solids_sound
 train configs/solids/codec.py $sound/codec
 encode configs/solids/audio.py $sound/latents --config.autoencoder=$sound/codec
-train configs/solids/audio.py $sound/audio
-train configs/solids/few_steps.py:sound $sound/few_steps --config.train.steps=3000
+train configs/solids/audio.py $sound/first
+train configs/solids/audio.py $sound/audio --config.start_from=$sound/first \
+  --config.optimizer.learning_rate=1e-3 --config.train.steps=14000
+train configs/solids/few_steps.py:sound $sound/few_steps --config.train.steps=5000
 
 ship runs/solids/autoencoder autoencoder --weights=int8
 ship runs/solids_objects objects --weights=int8
