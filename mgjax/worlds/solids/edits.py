@@ -61,7 +61,9 @@ class Edit(NamedTuple):
     if self.task == 'style':
       return f'make it look like {STYLES[after.style]}'
     if self.task == 'camera':
-      return f'let the camera {_bare(after.camera.move)}'
+      followed = after.solids[after.follows]
+      whom = f' the {followed.colour} {followed.shape}' if after.camera.move == 'follows' else ''
+      return f'let the camera {_bare(after.camera.move)}{whom}'
     if self.task == 'nothing':
       return 'leave it as it is'
     if self.task == 'add':

@@ -70,6 +70,14 @@ def test_a_sample_is_the_pair_of_its_edit():
   assert sample['caption'].startswith('remove the ')
 
 
+def test_a_camera_that_follows_is_told_whom():
+  source = Solids(solids=(2, 2), meetings=0.0, edits=('camera',), cameras=('follows',))
+  for edit in (source.edit(source.scene(index)) for index in range(9)):
+    whom = edit.after.solids[edit.after.follows]
+    assert edit.instruction == f'let the camera follow the {whom.colour} {whom.shape}'
+    assert edit.undone.instruction.startswith(f'let the camera {edit.before.camera.move[:3]}')
+
+
 @pytest.mark.parametrize(
   'fields, said',
   [
