@@ -1,13 +1,13 @@
 """Moving digits, or their sound, in one to eight steps without guidance, learnt from guided ones.
 
 python -m launch.train --config=configs/digits/few_steps.py --workdir=runs/few_steps
-python -m launch.sample --workdir=runs/few_steps --steps=4 --prompt="a red seven moving up"
+python -m launch.sample --workdir=runs/few_steps --steps=4 --prompt='the red digit 7 moves up'
 python -m launch.evaluate --workdir=runs/few_steps --steps=1
 python -m launch.train --config=configs/digits/few_steps.py:sound --workdir=runs/few_steps_sound
 
 Goes on from the model of `make quickstart`, or of `make quickstart SOUND=1`, which is the teacher;
-with few_steps.py:bounce from one that bounces too, which configs/digits/video.py:bounce trains in
-runs/bounce/video.
+with few_steps.py:bounce from one that bounces too, in runs/bounce/video, which
+launch/recipes/digits_weights.sh trains.
 """
 
 from ml_collections import ConfigDict

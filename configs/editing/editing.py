@@ -6,10 +6,12 @@ python -m launch.train --config=configs/editing/editing.py:30b,images --workdir=
   --config.autoencoder=runs/tae --config.start_from=runs/t2iv_768 \
   --config.data.latents=data/edit_images_latents \
   --config.data.sources.pictures.latents=data/edit_images_latents
+Then :30b,frames likewise, from runs/edit_images into runs/edit_frames, and after the pairs
+:30b,backtranslation into runs/edit_backtranslation:
 python -m launch.data pairs --config=configs/editing/editing.py:30b,backtranslation \
   --output=data/backtranslated --config.autoencoder=runs/tae
-python -m launch.sample --workdir=runs/editing --video=in.mp4 --prompt='make the car red' \
-  --out=out.mp4
+python -m launch.sample --workdir=runs/edit_backtranslation --video=in.mp4 \
+  --prompt='make the car red' --out=out.mp4
 
 The size is one of configs/video/sizes.py, and the stage one of those below; recipe.py has all of
 them in a row. No pair of videos is needed.

@@ -1,6 +1,7 @@
-"""The text tower of Long-prompt MetaCLIP, which reads whole prompts (§3.1.4): 354M parameters.
+r"""The text tower of Long-prompt MetaCLIP, which reads whole prompts (§3.1.4): 354M parameters.
 
-python -m launch.weights import --config=configs/text/metaclip_text.py --input=c/ --workdir=runs/c
+python -m launch.weights import --config=configs/text/metaclip_text.py --input=c/ \
+  --workdir=runs/metaclip_text
 The folder is one of transformers, the file one of OpenCLIP or OpenAI; of both towers this takes its
 own. The report trained 256 positions where the published towers have 77, and its weights are not
 public; nor is which of MetaCLIP's towers it was. Sizes here are those of the published ViT-H/14,

@@ -1,6 +1,7 @@
-"""The vision tower of MetaCLIP, which reads faces and frames (§4, §6): 632M parameters.
+r"""The vision tower of MetaCLIP, which reads faces and frames (§4, §6): 632M parameters.
 
-python -m launch.weights import --config=configs/text/metaclip_vision.py --input=c/ --workdir=runs/v
+python -m launch.weights import --config=configs/text/metaclip_vision.py --input=c/ \
+  --workdir=runs/metaclip_vision
 Which of MetaCLIP's towers the report trained further is not public. Sizes here are those of the
 published ViT-H/14, whose vectors have the 1024 numbers that the report names.
 """

@@ -1,4 +1,4 @@
-"""The ports through which every condition reaches a backbone: tokens, context and a vector.
+"""The ports through which every condition reaches a backbone: tokens, context, a vector and more.
 
 A conditioning (`contract.py`) returns `Ports`. A backbone knows ports, never conditions.
 """
