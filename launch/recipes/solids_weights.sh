@@ -38,9 +38,11 @@ for part in editing personalization; do
   on_gpu $part
 done
 
-# The editor goes on with more of what it gets wrong most.
-encode configs/solids/editing.py:weak runs/solids_editing/latents_weak
-train configs/solids/editing.py:weak runs/solids_editing/weak
+# The editor goes on with more of what it gets wrong most, twice.
+for part in weak cameras; do
+  encode configs/solids/editing.py:$part runs/solids_editing/latents_$part
+  train configs/solids/editing.py:$part runs/solids_editing/$part
+done
 
 # Twice as large, by the mean: first of inputs that are worn, then of clean ones.
 up=runs/solids_upsampler
@@ -68,7 +70,7 @@ ship runs/solids_objects objects --weights=int8
 ship $sound/codec codec --weights=int8
 ship $sound/few_steps audio --weights=int8
 for part in few_steps personalization; do ship $gpu/$part $part --weights=int8; done
-ship runs/solids_editing/weak editing --weights=int8
+ship runs/solids_editing/cameras editing --weights=int8
 ship $up/autoencoder upsampler/autoencoder
 ship $up/model upsampler --weights=int8
 
