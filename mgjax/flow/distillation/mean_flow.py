@@ -18,9 +18,8 @@ with it: what a pair says is moved by (1 - 1/w) of what the condition changes,
   V = X_1 - X_0 + (1 - 1/w) (u(X_t, t, 0 | c) - u(X_t, t, 0)),
 
 whose mean is the velocity guided by w where the model's own is. A row's s du/dt, which is u - v, is
-cut to the size of v: of a model that has yet to learn steps it is many times that near noise, and
-such rows teach nothing (docs/results.md; not in the papers). It begins with a model that knows the
-velocity.
+cut to the size of v: near noise it is many times that at first, and such rows would teach nothing
+(docs/results.md; not in the papers). It begins with a model that knows the velocity.
 """
 
 import dataclasses
@@ -43,11 +42,6 @@ from mgjax.flow.times import SampleTime
 
 _PATH = FlowMatching()
 _FLOOR = 1e-3  # of squared errors, beside which a row's weight grows no more (arXiv 2505.13447: c)
-
-
-def _size(each: Array) -> Array:
-  """Root mean square of each row."""
-  return jnp.sqrt(jnp.mean(jnp.square(each), axis=tuple(range(1, each.ndim)), keepdims=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +118,12 @@ def make_mean_flow(
         (along, jnp.ones_like(t), -jnp.ones_like(s)),
       )
     moved = s.reshape(-1, *[1] * (x.ndim - 1)) * jax.lax.stop_gradient(slope)
-    moved *= jnp.minimum(1.0, _size(along) / (_size(moved) + _FLOOR))
+    axes = tuple(range(1, x.ndim))
+    size = lambda each: jnp.sqrt(jnp.mean(jnp.square(each), axes, keepdims=True))  # noqa: E731
+    moved *= jnp.minimum(1.0, size(along) / (size(moved) + _FLOOR))
     velocity = answers(x, start, step, batch, drop).at[:: mean.every].add(-moved)
     errors = jnp.square(velocity - target)
-    rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
+    rows = jnp.mean(errors, axes)
     weights = jax.lax.stop_gradient((rows + _FLOOR) ** -mean.power)
     loss = jnp.mean(rows)
     return jnp.mean(weights * rows), {'loss': loss, **losses_by_kind(loss, errors, start)}
