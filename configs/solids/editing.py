@@ -88,7 +88,7 @@ def _weak() -> ConfigDict:
 
 
 def _cameras() -> ConfigDict:
-  config = _weak()
+  config = _paired()
   config.start_from = f'{PLACE}/weak'
   config.data.latents = f'{PLACE}/latents_cameras'
   config.data.solids.seed = 3  # pairs that none of the runs before had

@@ -25,7 +25,7 @@ from mgjax.worlds.solids.kinds import (
   motions_of,
 )
 from mgjax.worlds.solids.sampling import happens
-from mgjax.worlds.solids.scene import STYLES, Camera, Scene
+from mgjax.worlds.solids.scene import STYLES, Camera, Scene, Solid
 
 TASKS = (
   'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'camera', 'mark',
@@ -61,15 +61,14 @@ class Edit(NamedTuple):
     if self.task == 'style':
       return f'make it look like {STYLES[after.style]}'
     if self.task == 'camera':
-      followed = after.solids[after.follows]
-      whom = f' the {followed.colour} {followed.shape}' if after.camera.move == 'follows' else ''
+      whom = f' {_it(after.solids[after.follows])}' if after.camera.move == 'follows' else ''
       return f'let the camera {_bare(after.camera.move)}{whom}'
     if self.task == 'nothing':
       return 'leave it as it is'
     if self.task == 'add':
       return f'add {describe(after.solids[self.solid])}'
     old = before.solids[self.solid]
-    it = f'the {old.colour} {old.shape}'
+    it = _it(old)
     if self.task == 'remove':
       return f'remove {it}'
     if self.task == 'mark':
@@ -225,6 +224,10 @@ _WAYS: dict[str, Callable[[Scene, int, Sequence[str]], list[Scene]]] = {
   'mark': _marks,
   'nothing': lambda scene, which, colours: [],
 }  # what a scene may have been before
+
+
+def _it(solid: Solid) -> str:
+  return f'the {solid.colour} {solid.shape}'
 
 
 def _bare(move: str) -> str:
