@@ -73,6 +73,7 @@ class Range:
 Count = Annotated[int, Range(least=0)]
 Positive = Annotated[int, Range(least=1)]
 Fraction = Annotated[float, Range(least=0, most=1)]
+Strength = Annotated[float, Range(above=0, most=1)]
 Magnitude = Annotated[float, Range(least=0)]
 Finite = Annotated[float, Range()]
 
@@ -92,8 +93,7 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
   `make` is a dataclass, a Linen module, or a function with annotated parameters: lists become the
   tuples, dictionaries the dataclasses and names the types of arrays that the annotations ask for.
   `place`, as in 'optimizer.plateau', is for messages; `more` are arguments that no configuration
-  has. Raises ConfigError if a field is unknown, missing or out of its range, or they do not go
-  together.
+  has. Raises ConfigError if a field is unknown, missing or out of range, or they do not agree.
   """
   found = arguments(make, fields, place, tuple(more))
   try:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mgjax.checkpoints.workdir import read_config, read_config_of
+from mgjax.core.settings import Strength
 from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit
-from mgjax.editing.sdedit import Strength
 from mgjax.flow_models.requests import SHEET_FRAMES, Change, model_of
 from mgjax.media.contact_sheet import contact_sheet
 

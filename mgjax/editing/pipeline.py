@@ -16,22 +16,22 @@ from mgjax.checkpoints.workdir import read_config
 from mgjax.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.conditioning.edit_task import KEY as TASK
 from mgjax.core.errors import ConfigError, DataError, printable
-from mgjax.core.settings import checked, fields_of
+from mgjax.core.settings import Strength, checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
 from mgjax.data.settings import video_shapes
 from mgjax.editing.files import Edited
 from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task, tasks_of
-from mgjax.editing.sdedit import Strength, noised, rest_of_grid
+from mgjax.editing.sdedit import noised, rest_of_grid
 from mgjax.editing.windows import edit_windows
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.noise import frame_noise
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
-from mgjax.flow.schedules import make_time_grid
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.requests import Frame, checked_video, model_rate
-from mgjax.flow_models.sampling import Watch, draw_noise, make_generate
+from mgjax.flow_models.sampling import Watch, draw_noise
+from mgjax.flow_models.settings import SampleSettings
 from mgjax.media.video import probe, stream_frames
 from mgjax.parallel.rules import place_rows
 from mgjax.text.prompts import frame_rate_of
@@ -75,10 +75,11 @@ class Editor(VideoPipeline):
         f'{os.fspath(workdir)!r} learnt from a teacher to be sampled in fewer passes, which is no '
         f'velocity that editing could go by; give its teacher, {printable(teacher)}'
       )
+
+  def _use(self, settings: SampleSettings) -> None:
+    super()._use(settings)
     self._prediction = make_prediction(self._objective.prediction)
-    velocity = _make_velocity(self._model, self._prediction, self._settings.guidance)
-    self._velocity = functools.partial(jax.jit(velocity), self._params)
-    self._from = functools.cache(self._make_generate)  # a program a strength
+    self._velocity = jax.jit(_make_velocity(self._model, self._prediction, settings.guidance))
 
   @property
   def window(self) -> int:
@@ -128,7 +129,7 @@ class Editor(VideoPipeline):
       first: index of the first video among those of this seed.
       fps: frames a second; by default those of a file, of a prompt or of training.
       batch_size: videos, or windows of a long one, at a time.
-      watch: as of `VideoPipeline.stream`; of videos longer than a window and of SDEdit none.
+      watch: as of `VideoPipeline.stream`; of videos longer than a window none.
       **options: of `VideoPipeline.stream`, where there is no video.
 
     Raises:
@@ -212,8 +213,7 @@ class Editor(VideoPipeline):
     if len(clip) <= self.window:
       yield from self._whole([edit], how, strength, seed)[0]
       return
-    left = checked(Strength, strength, 'strength') if how == SDEDIT else None
-    yield from self._stream_windows(itertools.chain(head, frames), edit, left, seed, rows)
+    yield from self._stream_windows(itertools.chain(head, frames), edit, how, strength, seed, rows)
 
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
@@ -283,32 +283,43 @@ class Editor(VideoPipeline):
     indices = np.array([edit.index for edit in edits])
     noise = draw_noise(seed, indices, self._codec.latent_shape(shape))
     with self._devices():
-      if how == SDEDIT:
-        strength = checked(Strength, strength, 'strength')
-        start = noised(self._encode(jnp.asarray(videos)), noise, strength, self._sigma_min)
-        latents = self._from(strength)(self._params, batch, start)
-      else:
-        latents = self._sample(batch, noise, watch)
-      return np.asarray(self._codec.decode(latents, shape[0]))
+      strength, times = self._rest(how, strength)
+      if strength < 1:
+        source = self._encode(jnp.asarray(videos)) if how == SDEDIT else batch[SOURCE]
+        noise = noised(source, noise, strength, self._sigma_min)
+      return np.asarray(self._codec.decode(self._sample(batch, noise, watch, *times), shape[0]))
+
+  def _rest(self, how: str, strength: float) -> tuple[float, tuple[float, ...]]:
+    """Returns the strength and the times that it leaves; no times where those are all."""
+    known = checked(Strength, strength, 'strength') if how == SDEDIT else self._settings.strength
+    return known, tuple(rest_of_grid(self._times, known)) if known < 1 else ()
 
   def _stream_windows(
-    self, frames: Iterable[Frame], edit: _Edit, strength: float | None, seed: int, rows: int
+    self,
+    frames: Iterable[Frame],
+    edit: _Edit,
+    how: str,
+    strength: float,
+    seed: int,
+    rows: int,
   ) -> Iterator[Frame]:
-    """Edits a video of any length, by SDEdit if there is a strength."""
+    """Edits a video of any length."""
+    strength, times = self._rest(how, strength)
     height, width = edit.video.shape[1:3]
     batch = self._conditions([edit], (self.window, height, width), {})
     window, *places = self._codec.latent_shape((self.window, height, width))
     index = np.array([edit.index])
     made = edit_windows(
       self._codec,
-      self._velocity,
+      functools.partial(self._velocity, self._params),
       frames,
       constant={name: np.asarray(value) for name, value in batch.items()},
       window=window,
-      times=self._times(strength),
+      times=np.array(times or self._times),
       noise=lambda start, stop: frame_noise(seed, index, start, stop, tuple(places))[0],
       solver=self._settings.solver_of_windows,
       rows=rows,
+      reads=how == EDIT,
       strength=strength,
       sigma_min=self._sigma_min,
     )
@@ -329,20 +340,6 @@ class Editor(VideoPipeline):
     rates = [edit.rate for edit in edits] if shape[0] > 1 else None
     samples = self._samples([edit.prompt for edit in edits], given, fields, rates)
     return self._batch(self._read_conditions(samples, fields))
-
-  def _times(self, strength: float | None) -> np.ndarray:
-    times = make_time_grid(steps=self._settings.steps, **self._settings.schedule)
-    return times if strength is None else rest_of_grid(times, strength)
-
-  def _make_generate(self, strength: float) -> Callable[..., Array]:
-    """Makes the sampler of SDEdit; with all of the strength it is that of text to video."""
-    if strength == 1:
-      return self._generate
-    settings = self._settings
-    return make_generate(
-      self._model, times=self._times(strength), solver=settings.solver,
-      guidance=settings.guidance, prediction=self._prediction, reuse=settings.reuse,
-    )  # fmt: skip
 
 
 def _batches(edits: Sequence[_Edit], most: int, window: int) -> Iterator[tuple[list[_Edit], int]]:

@@ -1,19 +1,14 @@
 """SDEdit: a video noised a part of the way and made anew from there (Meng et al. 2022).
 
 It needs no editor: any model of text to video will do, and its prompt says what the edited video
-shows, not what to change. The report compares with it (Movie Gen §5).
+shows, not what to change. The report compares with it (Movie Gen §5). An editor may begin so too.
 """
-
-from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.settings import Range
 from mgjax.core.typing import Array, Float
 from mgjax.flow.path import SIGMA_MIN, interpolate
-
-Strength = Annotated[float, Range(above=0, most=1)]
 
 
 def rest_of_grid(times: Float[np.ndarray, ' points'], strength: float) -> np.ndarray:

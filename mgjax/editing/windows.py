@@ -26,7 +26,8 @@ def edit_windows(
   noise: FrameNoise,
   solver: str = 'euler',
   rows: int = 8,
-  strength: float | None = None,
+  reads: bool = True,
+  strength: float = 1.0,
   sigma_min: float = SIGMA_MIN,
 ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
   """Yields the next edited frames, in memory that does not grow with their number.
@@ -37,13 +38,14 @@ def edit_windows(
   Args:
     velocity: of windows, see `stream_windows`.
     window: latents of a window along time.
-    times: of the solver; with SDEdit those that are left.
+    times: of the solver; those that `strength` leaves.
     noise: of latents, by where they begin and stop.
     solver: 'euler' or 'midpoint'.
     rows: windows in a call of `velocity`.
-    strength: of SDEdit, which starts from the video and reads no source; None to read it.
+    reads: whether the model sees the video, which with SDEdit it does not.
+    strength: how much of the video is noised to begin with; 1 begins from noise alone.
   """
-  kept = collections.deque[np.ndarray]()  # latents that SDEdit has yet to noise
+  kept = collections.deque[np.ndarray]()  # latents that are yet to be noised
   seen = made = 0
 
   def counted() -> Iterator[UInt8[np.ndarray, '1 1 h w 3']]:
@@ -55,13 +57,10 @@ def edit_windows(
   def conditions() -> Iterator[dict[str, np.ndarray]]:
     for latents in codec.encode_stream(counted()):
       array = np.asarray(latents, np.float32)[0]
-      if strength is not None:
-        kept.extend(array)
-      yield {SOURCE if strength is None else LATENTS: array}
+      kept.extend(array)
+      yield {SOURCE if reads else LATENTS: array}
 
   def start(begin: int, stop: int) -> np.ndarray | Array:
-    if strength is None:
-      return noise(begin, stop)
     latents = jnp.asarray([kept.popleft() for _ in range(begin, stop)])
     return noised(latents, jnp.asarray(noise(begin, stop)), strength, sigma_min)
 

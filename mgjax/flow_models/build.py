@@ -61,12 +61,12 @@ def make_sampler_of(
   model: FlowModel,
   widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
   make: Callable[..., Any] = make_generate,
-  since: float = 0.0,
+  times: Sequence[float] | None = None,
 ) -> Callable[..., Any]:
   """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
 
-  `make` makes it of the same arguments as `make_generate`. It begins at the first time of the grid
-  that is not before `since`, where X_t takes the place of the noise.
+  `make` makes it of the same arguments as `make_generate`. It takes the steps of
+  `times`, by default all of the grid; X_t takes the place of the noise where they begin at t > 0.
 
   What the model answers is said by the `objective` that it was trained with. One that learnt to
   take few steps learnt their guidance too; one that learnt guidance is told its scale. Raises
@@ -77,7 +77,7 @@ def make_sampler_of(
   unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
-  times = make_time_grid(steps=settings.steps, **schedule)
+  grid = make_time_grid(steps=settings.steps, **schedule)
   told: dict[str, float | tuple[float, ...]] = {}
   if few := objective.steps_learnt:
     learnt = few.grid(settings.steps)
@@ -86,7 +86,7 @@ def make_sampler_of(
       raise ConfigError(
         f'guidance {guidance} of a model that learnt its few steps with guidance in them; give 1'
       )
-    if settings.solver != 'euler' or settings.reuse or not np.allclose(times, learnt):
+    if settings.solver != 'euler' or settings.reuse or not np.allclose(grid, learnt):
       raise ConfigError(
         f'solver {settings.solver!r}, reuse {settings.reuse:g}, schedule {dict(schedule)}; a model '
         f"that learnt to take {settings.steps} steps takes all of those of 'euler' with "
@@ -95,8 +95,9 @@ def make_sampler_of(
   if distilled := objective.guidance_learnt:
     told, guidance = {SCALES: distilled.told(guidance)}, ()
   return make(
-    model, times=since_on(times, since), solver=settings.solver, guidance=guidance, widen=widen,
-    prediction=make_prediction(objective.prediction), told=told, reuse=settings.reuse,
+    model, times=grid if times is None else np.asarray(times), solver=settings.solver,
+    guidance=guidance, widen=widen, prediction=make_prediction(objective.prediction), told=told,
+    reuse=settings.reuse,
   )  # fmt: skip
 
 

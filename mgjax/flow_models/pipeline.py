@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -18,6 +19,7 @@ from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Tree
+from mgjax.flow.schedules import make_time_grid
 from mgjax.flow_models.build import make_flow_model, make_sampler_of
 from mgjax.flow_models.conditions import (
   Fields,
@@ -79,10 +81,9 @@ class FlowPipeline:
     self.config = read_config_of(workdir, self.component, self.noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
     settings = settings.changed(changes)
-    if settings.shifts and self.component != 'video':
-      raise ConfigError(
-        f'sample.shifts = {settings.shifts} of {self.noun}; a model of text to video has them'
-      )
+    for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
+      if (value := getattr(settings, name)) != none and self.component != kind:
+        raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')
     if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
       self.config.model.dtype = 'float32'
     self._model = make_flow_model(fields_of(self.config, 'model'))
@@ -116,16 +117,19 @@ class FlowPipeline:
     """Samples by these settings from now on."""
     self._settings, self.settings = settings, dataclasses.asdict(settings)
     self._compiled: set[str] = set()  # samplers, as messages name them
-    self._generate = make_sampler_of(settings, self._objective, self._model)
+    self._times = make_time_grid(steps=settings.steps, **settings.schedule)
+    self._make = functools.partial(make_sampler_of, settings, self._objective, self._model)
+    self._from = functools.cache(lambda *times: self._make(times=times or None))
+    self._generate = self._from()
 
   def _stored(self, params: Tree) -> Tree:
     params = store(params, self._settings.weights)
     return widened(params) if jax.default_backend() == 'cpu' else params
 
-  def _sample(self, batch: Batch, noise: Array, watch: Watch | None) -> Array:
-    """Samples latents in one program or, to be watched, step by step."""
+  def _sample(self, batch: Batch, noise: Array, watch: Watch | None, *times: float) -> Array:
+    """Samples latents in one program or, to be watched, step by step; by default from noise on."""
     if watch is None:
-      return self._generate(self._params, batch, noise)
+      return self._from(*times)(self._params, batch, noise)
 
     def make(model, *, times, guidance, widen, **options) -> Callable[[], Array]:
       del widen
@@ -133,7 +137,7 @@ class FlowPipeline:
       steps = self._stepwise.setdefault(made.key, made)
       return lambda: steps(self._params, batch, noise, times, guidance, watch)
 
-    return make_sampler_of(self._settings, self._objective, self._model, make=make)()
+    return self._make(make=make, times=times or None)()
 
   @property
   def size(self) -> int:

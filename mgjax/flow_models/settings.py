@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
-from mgjax.core.settings import Count, Fraction, Magnitude, Range, check, checked, unpack
+from mgjax.core.settings import Count, Fraction, Magnitude, Range, Strength, check, checked, unpack
 from mgjax.flow.distillation.adversarial import Adversarial
 from mgjax.flow.distillation.distribution_matching import DistributionMatching, Simulated
 from mgjax.flow.distillation.few_steps import FewSteps
@@ -159,6 +159,7 @@ class SampleSettings:
     shifts: how often a finished video is noised to `shift_time` and sampled from there on, every
       other time half a token further, so that no seam between tokens stays (`video/shifts.py`);
       even, so that the last time is where it lies. Not in public sources.
+    strength: of an editor, which begins at its source noised to t = 1 - strength; 1 at noise.
     lora: adapters that change kernels: files, folders or work directories with a comma between
       them, each with ':weight' behind it if that is not 1 (`checkpoints/lora_files.py`).
     expert: 'directory@time' of a run of the same model that answers in place of this one from that
@@ -179,6 +180,7 @@ class SampleSettings:
   reuse: Magnitude = 0.0
   shifts: Count = 0
   shift_time: Annotated[float, Range(above=0, below=1)] = 0.4
+  strength: Strength = 1.0
   lora: str = ''
   expert: str = ''
   weights: str = ''

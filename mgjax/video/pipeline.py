@@ -19,13 +19,11 @@ from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.path import interpolate
 from mgjax.flow.prediction import make_prediction
-from mgjax.flow.schedules import make_time_grid
-from mgjax.flow_models.build import make_sampler_of, since_on
+from mgjax.flow_models.build import since_on
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.sampling import Watch, draw, make_predict, seeds_of
-from mgjax.flow_models.settings import SampleSettings
 from mgjax.flow_models.shape import check_shape
 from mgjax.runtime.collector import uncollected
 from mgjax.runtime.progress import Progress
@@ -49,13 +47,6 @@ class VideoPipeline(FlowPipeline):
     """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, **options)
     self._fit = make_fit(self._codec, self._settings.known_steps)
-
-  def _use(self, settings: SampleSettings) -> None:
-    super()._use(settings)
-    if settings.shifts:
-      times = make_time_grid(steps=settings.steps, **settings.schedule)
-      self._since = float(since_on(times, settings.shift_time)[0])
-      self._rest = make_sampler_of(settings, self._objective, self._model, since=self._since)
 
   @property
   def default_shape(self) -> tuple[int, int, int]:
@@ -220,14 +211,15 @@ class VideoPipeline(FlowPipeline):
     frames: int,
   ) -> Array:
     """Returns latents of videos sampled again and again; see `shifts`."""
-    start = jnp.full(len(latents), self._since, jnp.float32)
+    times = since_on(self._times, self._settings.shift_time)
+    start = jnp.full(len(latents), times[0], jnp.float32)
     half = half_a_block(self._codec.model.compression, frames)
     videos = np.asarray(self._codec.decode(latents, frames))
     for turn in range(1, self._settings.shifts + 1):
       by = half if turn % 2 else (0, 0, 0)
       clips = self._encode(jnp.asarray(moved(videos, by)))
       noise = draws(np.int32(indices + turn * _APART))
-      latents = self._rest(self._params, batch, interpolate(clips, noise, start))
+      latents = self._sample(batch, interpolate(clips, noise, start), None, *times)
       if turn < self._settings.shifts:
         videos = put_back(videos, np.asarray(self._codec.decode(latents, frames)), by)
     return latents

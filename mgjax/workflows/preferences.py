@@ -20,7 +20,7 @@ import numpy as np
 
 from mgjax.checkpoints.fingerprints import fingerprint_of
 from mgjax.core.errors import ConfigError, DataError, first_line
-from mgjax.core.settings import Count, Fraction, Magnitude, Positive, check, fields_of, unpack
+from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
 from mgjax.data.buckets import Shape
 from mgjax.data.records.rows import text_key
 from mgjax.data.settings import data_settings, video_shapes
@@ -63,7 +63,7 @@ class Preferences:
   votes: str = ''
   prompts: Positive = 1024
   validation: Positive = 128
-  strength: Fraction = 1.0
+  strength: Strength = 1.0
   least: Magnitude = 0.01
   seed: Count = 0
 

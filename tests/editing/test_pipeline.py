@@ -85,7 +85,7 @@ def test_rows_at_a_time_change_nothing(editor, how):
   assert len(one) == 11 and close(one, many)
 
 
-def windows_of(editor, video, strength, monkeypatch):
+def windows_of(editor, video, how, strength):
   """Latents of a whole video by one program, with the noise of windows, from public pieces."""
   from mgjax.flow.multidiffusion import multi_diffusion
   from mgjax.flow.windows import windows
@@ -95,10 +95,8 @@ def windows_of(editor, video, strength, monkeypatch):
   places = latents.shape[2:]
   noise = frame_noise(0, np.array([0]), 0, latents.shape[1], places)
   times = make_time_grid(steps=editor.settings['steps'], **editor.settings['schedule'])
-  given = {}
-  if strength is None:
-    given = {'source_video': latents}
-  else:
+  given = {'source_video': latents} if how == 'edit' else {}
+  if strength < 1:
     times, noise = rest_of_grid(times, strength), noised(latents, noise, strength)
   text = editor._batch(editor._samples([RED], {}, {}, [8.0]))
   cover = windows(latents.shape[1], 2, 1)
@@ -111,19 +109,22 @@ def windows_of(editor, video, strength, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ('frames', 'strength'),
+  ('frames', 'how', 'strength'),
   [
-    (10, None),
+    (10, 'edit', 1.0),
+    (10, 'edit', 0.7),
     *(
-      pytest.param(*each, marks=pytest.mark.slow)
-      for each in ((WINDOW, None), (WINDOW + 1, None), (WINDOW, 0.7), (WINDOW + 1, 0.7), (10, 0.7))
+      pytest.param(frames, *way, marks=pytest.mark.slow)
+      for way in (('edit', 1.0), ('edit', 0.7), ('sdedit', 0.7))
+      for frames in (WINDOW, WINDOW + 1, 10)
+      if (frames, way[0]) != (10, 'edit')
     ),
   ],
 )
-def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames, strength):
+def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames, how, strength):
   """Also where one window is the whole, which is then what the plain program makes."""
   video = clip(frames)
-  whole = windows_of(editor, video, strength, monkeypatch)
+  whole = windows_of(editor, video, how, strength)
   if frames == WINDOW:  # the plain program has other noise, so that it stays that of text to video
     from mgjax.editing import pipeline
 
@@ -131,7 +132,10 @@ def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames,
       pipeline, 'draw_noise',
       lambda seed, indices, shape: frame_noise(seed, indices, 0, shape[0], shape[1:]),
     )  # fmt: skip
-  options = {'task': ''} if strength is None else {'how': 'sdedit', 'strength': strength}
+  if how == 'edit':
+    editor, options = editor.changed(strength=strength), {'task': ''}
+  else:
+    options = {'how': 'sdedit', 'strength': strength}
   assert close(editor.generate(RED, video=video, fps=8.0, **options)[0], whole)
 
 
@@ -147,6 +151,21 @@ def test_all_of_sdedits_strength_is_text_to_video(request, which):
   model = request.getfixturevalue(which)
   made = model.generate([RED] * 2, video=[clip(), clip(seed=1)], how='sdedit', strength=1.0)
   assert np.array_equal(made, model.generate([RED] * 2))
+
+
+def test_an_editor_may_begin_at_its_noised_source_watched_as_well(editor):
+  later, video = editor.changed(strength=0.5), clip()
+  made, seen = later.generate(RED, video=video), []
+  watched = later.generate(RED, video=video, watch=lambda *step: seen.append(step[:2]))
+  assert close(watched, made) and (made != editor.generate(RED, video=video)).any()
+  times = make_time_grid(steps=editor.settings['steps'], **editor.settings['schedule'])
+  steps = len(rest_of_grid(times, 0.5)) - 1
+  assert seen == [(step, steps) for step in range(1, steps + 1)]
+  assert np.array_equal(later.generate(RED), editor.generate(RED))  # of text alone as ever
+  (kept,) = editor.changed(strength=1e-5).generate(RED, video=video)
+  assert close(kept, editor.reconstruct(video))
+  with pytest.raises(ConfigError, match='strength'):
+    editor.changed(strength=1.5)
 
 
 @pytest.mark.slow

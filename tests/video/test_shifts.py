@@ -44,7 +44,7 @@ def test_each_time_is_sdedit_of_the_video_where_it_lies(tiny_runs):
   made, first = (each.generate(PROMPTS, shape=SHAPE) for each in (twice, plain))
   samples = plain._samples(PROMPTS, {}, {}, plain.frame_rates(PROMPTS))
   batch = plain._batch([sample | {'frames': SHAPE[0]} for sample in samples])
-  rest = make_sampler_of(plain._settings, plain._objective, plain._model, since=0.5)
+  rest = make_sampler_of(plain._settings, plain._objective, plain._model, times=[0.5, 0.75, 1.0])
   video = first
   for turn, by in ((1, half_a_block(plain._codec.model.compression, SHAPE[0])), (2, (0, 0, 0))):
     latents = plain._codec.encode(jnp.asarray(moved(video, by)))
@@ -65,3 +65,5 @@ def test_what_cannot_be_shifted_is_refused(tiny_runs):
     VideoPipeline(tiny_runs / 'video', shifts=3)
   with pytest.raises(ConfigError, match=r'sample\.shifts = 2 of an audio model'):
     mgjax.load('digits/audio', shifts=2)
+  with pytest.raises(ConfigError, match=r"sample\.strength = 0\.9 of a video model; .* 'editing'"):
+    VideoPipeline(tiny_runs / 'video', strength=0.9)
