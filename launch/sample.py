@@ -24,7 +24,7 @@ python -m launch.sample --workdir=runs/video --video=in.mp4 --strength=0.6 \
   --prompt='the red digit 3 moves left' --out=out.mp4
 An upsampler enlarges by --scale, 2 if not given, or to --size=1080,1920; an editor follows an
 instruction. --strength edits by SDEdit, with any model of text to video: it noises the video and
-makes what the prompt says that the edited video shows.
+makes what the prompt says that the edited video shows; an editor begins there and reads the video.
 
 python -m launch.sample --workdir=runs/personalization --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
@@ -81,7 +81,7 @@ _REWRITE = flags.DEFINE_string(
   'rewrite', None, 'MODEL@URL of a chat server that writes prompts anew, or a .json of settings.'
 )
 _STRENGTH = flags.DEFINE_float(
-  'strength', None, 'Edits by SDEdit; 1 keeps nothing of the video.', upper_bound=1
+  'strength', None, 'How far an edit noises the video to begin with; 1 to noise.', upper_bound=1
 )
 _SAMPLING = flag_values.define_sampling()
 _MESH = flag_values.define_mesh()
@@ -134,8 +134,9 @@ def main(_) -> None:
 
   component = read_config(_WORKDIR.value).component
   feature(component, 'request', 'can be sampled')
-  if _STRENGTH.value is not None:
-    component = 'editing'  # SDEdit, also of a model of text to video
+  sdedit = _STRENGTH.value is not None and component != 'editing'
+  if sdedit:
+    component = 'editing'  # of a model of text to video
   _check_applies(component)
   changes = {flag.name: flag.value for flag in _SAMPLING if flag.present}
   if 'schedule' in changes:
@@ -143,8 +144,10 @@ def main(_) -> None:
   fields = {_FIELDS.get(flag.name, flag.name): flag.value for flag in _REQUESTED if flag.present}
   if 'conditions' in fields:
     fields['conditions'] = dict(fields['conditions'])
-  if _STRENGTH.value is not None:
+  if sdedit:
     fields |= {'how': 'sdedit', 'strength': _STRENGTH.value}
+  elif _STRENGTH.value is not None:
+    changes['strength'] = _STRENGTH.value
   loaded = changes | {'mesh': _MESH.value}
   if 'deny_list' in fields:
     loaded['deny_list'] = fields['deny_list']

@@ -62,9 +62,8 @@ def _editing(latents: str, start: str) -> ConfigDict:
   config.autoencoder = 'runs/solids/autoencoder'
   config.start_from = start
   config.data.latents = f'{PLACE}/latents_{latents}'
-  # As much is kept as at 1.5 of the source, and .67 of edits are right in place of .61; from the
-  # source noised to t = .08 solids keep their shapes more often.
-  config.sample.update(guidance=(('source_video', 1.0), ('text', 3.0)), strength=0.92)
+  # As much is kept as at 1.5 of the source, and .67 of edits are right in place of .61.
+  config.sample.guidance = (('source_video', 1.0), ('text', 3.0))
   return config
 
 
