@@ -144,10 +144,8 @@ def main(_) -> None:
   fields = {_FIELDS.get(flag.name, flag.name): flag.value for flag in _REQUESTED if flag.present}
   if 'conditions' in fields:
     fields['conditions'] = dict(fields['conditions'])
-  if sdedit:
-    fields |= {'how': 'sdedit', 'strength': _STRENGTH.value}
-  elif _STRENGTH.value is not None:
-    changes['strength'] = _STRENGTH.value
+  if _STRENGTH.value is not None:
+    fields |= {'how': 'sdedit' if sdedit else 'edit', 'strength': _STRENGTH.value}
   loaded = changes | {'mesh': _MESH.value}
   if 'deny_list' in fields:
     loaded['deny_list'] = fields['deny_list']

@@ -10,7 +10,7 @@ import numpy as np
 
 from mgjax.checkpoints.workdir import read_config, read_config_of
 from mgjax.core.settings import Strength
-from mgjax.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit
+from mgjax.editing.requests import EDIT, SDEDIT, check_edit
 from mgjax.flow_models.requests import SHEET_FRAMES, Change, model_of
 from mgjax.media.contact_sheet import contact_sheet
 
@@ -22,12 +22,12 @@ class Edited(Change):
   Attributes:
     task: which kind of edit it is, '' for none; None has it guessed.
     how: 'edit' or 'sdedit'.
-    strength: of SDEdit.
+    strength: as of `Editor.stream`.
   """
 
   task: str | None = None
   how: str = EDIT
-  strength: Strength = STRENGTH
+  strength: Strength | None = None
 
   @classmethod
   def of_row(cls, pipeline: Any, row: Any, folder: pathlib.Path, **options: Any) -> 'Edited':

@@ -108,7 +108,7 @@ class Editor(VideoPipeline):
     video: Any = None,
     task: Sequence[str | None] | str | None = None,
     how: str = EDIT,
-    strength: float = STRENGTH,
+    strength: float | None = None,
     seed: int = 0,
     first: int = 0,
     fps: float | None = None,
@@ -124,7 +124,8 @@ class Editor(VideoPipeline):
         model makes; an array has one. None makes videos of the prompts alone.
       task: which kind of edit each is, a name of `tasks_of`, or '' for none; None has it guessed.
       how: 'edit', or 'sdedit', which noises the video and follows the prompt alone from there.
-      strength: of SDEdit, from 0, nothing is changed, to 1, nothing is kept.
+      strength: how much of the video is noised to begin with, from 0, nothing is changed, to 1,
+        nothing is kept; None for `STRENGTH` of SDEdit, and of an edit for what the run says.
       seed: of all noise.
       first: index of the first video among those of this seed.
       fps: frames a second; by default those of a file, of a prompt or of training.
@@ -178,7 +179,7 @@ class Editor(VideoPipeline):
     *,
     task: str | None = None,
     how: str = EDIT,
-    strength: float = STRENGTH,
+    strength: float | None = None,
     fps: float | None = None,
     seed: int = 0,
     index: int = 0,
@@ -191,7 +192,7 @@ class Editor(VideoPipeline):
       prompt: the instruction; with SDEdit, what the edited video shows.
       task: which kind of edit it is; None where nobody says.
       how: 'edit' or 'sdedit'.
-      strength: of SDEdit.
+      strength: as of `stream`.
       fps: frames a second; by default those of the prompt or of training.
       seed: of all noise.
       index: of the video among those of this seed.
@@ -272,7 +273,7 @@ class Editor(VideoPipeline):
     self,
     edits: Sequence[_Edit],
     how: str,
-    strength: float,
+    strength: float | None,
     seed: int,
     watch: Watch | None = None,
   ) -> UInt8[np.ndarray, 'b t h w 3']:
@@ -289,9 +290,11 @@ class Editor(VideoPipeline):
         noise = noised(source, noise, strength, self._sigma_min)
       return np.asarray(self._codec.decode(self._sample(batch, noise, watch, *times), shape[0]))
 
-  def _rest(self, how: str, strength: float) -> tuple[float, tuple[float, ...]]:
+  def _rest(self, how: str, strength: float | None) -> tuple[float, tuple[float, ...]]:
     """Returns the strength and the times that it leaves; no times where those are all."""
-    known = checked(Strength, strength, 'strength') if how == SDEDIT else self._settings.strength
+    if strength is None:
+      strength = STRENGTH if how == SDEDIT else self._settings.strength
+    known: float = checked(Strength, strength, 'strength')
     return known, tuple(rest_of_grid(self._times, known)) if known < 1 else ()
 
   def _stream_windows(
@@ -299,7 +302,7 @@ class Editor(VideoPipeline):
     frames: Iterable[Frame],
     edit: _Edit,
     how: str,
-    strength: float,
+    strength: float | None,
     seed: int,
     rows: int,
   ) -> Iterator[Frame]:

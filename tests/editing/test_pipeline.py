@@ -156,6 +156,7 @@ def test_all_of_sdedits_strength_is_text_to_video(request, which):
 def test_an_editor_may_begin_at_its_noised_source_watched_as_well(editor):
   later, video = editor.changed(strength=0.5), clip()
   made, seen = later.generate(RED, video=video), []
+  assert np.array_equal(editor.generate(RED, video=video, strength=0.5), made)
   watched = later.generate(RED, video=video, watch=lambda *step: seen.append(step[:2]))
   assert close(watched, made) and (made != editor.generate(RED, video=video)).any()
   times = make_time_grid(steps=editor.settings['steps'], **editor.settings['schedule'])

@@ -99,7 +99,7 @@ def test_sdedit_needs_no_editor(tiny_editing_runs, clip, tmp_path):
   assert json.loads(out.with_suffix('.json').read_text())['request']['strength'] == 0.4
   assert probe(out).frames == probe(clip).frames
   edit(tiny_editing_runs, clip, f'--out={out}', '--strength=0.5', f'--prompt={RED}')
-  assert json.loads(out.with_suffix('.json').read_text())['settings']['strength'] == 0.5
+  assert json.loads(out.with_suffix('.json').read_text())['request']['strength'] == 0.5
 
 
 def test_a_picture_is_edited_as_a_video_of_one_frame(tiny_editing_runs, tmp_path):
