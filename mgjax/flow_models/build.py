@@ -13,7 +13,7 @@ from mgjax.conditioning.kinds import make_conditioning
 from mgjax.core.config import differences
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import unpack
-from mgjax.core.typing import Batch, Float, Tree
+from mgjax.core.typing import Batch, Tree
 from mgjax.core.weights.format import WeightFormat
 from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.distillation.guidance import SCALES
@@ -99,11 +99,6 @@ def make_sampler_of(
     guidance=guidance, widen=widen, prediction=make_prediction(objective.prediction), told=told,
     reuse=settings.reuse,
   )  # fmt: skip
-
-
-def since_on(times: Float[np.ndarray, '_'], since: float) -> Float[np.ndarray, '_']:
-  """Returns the times from the first on that is not before `since`, and one step at least."""
-  return times[min(int(np.searchsorted(times, since - 1e-6)), len(times) - 2) :]
 
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:

@@ -19,7 +19,6 @@ from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.path import interpolate
 from mgjax.flow.prediction import make_prediction
-from mgjax.flow_models.build import since_on
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.likelihood import make_evidence
 from mgjax.flow_models.pipeline import FlowPipeline
@@ -31,7 +30,7 @@ from mgjax.tae.fitting import make_fit
 from mgjax.tae.pipeline import load_codec
 from mgjax.text.prompts import frame_rate_of
 from mgjax.video.extend import check_reads, continued
-from mgjax.video.shifts import half_a_block, moved, put_back
+from mgjax.video.shifts import half_a_block, moved, put_back, since_on
 
 _APART = 2**24  # between indices of noise of one video
 _ROWS = 16  # videos at a time whose likelihood is asked for

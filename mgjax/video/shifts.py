@@ -9,7 +9,7 @@ of the part that both cover, and is sampled again where it lies. Not in the repo
 
 import numpy as np
 
-from mgjax.core.typing import UInt8
+from mgjax.core.typing import Float, UInt8
 
 Video = UInt8[np.ndarray, 'b t h w 3']
 
@@ -35,3 +35,8 @@ def put_back(video: Video, made: Video, by: tuple[int, int, int]) -> Video:
     :, : video.shape[1] - time, : video.shape[2] - row, : video.shape[3] - column
   ]
   return found
+
+
+def since_on(times: Float[np.ndarray, '_'], since: float) -> Float[np.ndarray, '_']:
+  """Returns the times from the first on that is not before `since`, and one step at least."""
+  return times[min(int(np.searchsorted(times, since - 1e-6)), len(times) - 2) :]

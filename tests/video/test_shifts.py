@@ -7,10 +7,10 @@ import pytest
 import mgjax
 from mgjax.core.errors import ConfigError
 from mgjax.flow.path import SIGMA_MIN
-from mgjax.flow_models.build import make_sampler_of, since_on
+from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.sampling import draw_noise
 from mgjax.video.pipeline import VideoPipeline
-from mgjax.video.shifts import half_a_block, moved, put_back
+from mgjax.video.shifts import half_a_block, moved, put_back, since_on
 
 PROMPTS, SHAPE = ['the red digit 7 moves up', 'a'], (4, 16, 16)
 
