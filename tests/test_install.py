@@ -36,6 +36,7 @@ def place(tmp_path):
   for name in ('first', 'second'):
     (tmp_path / name / 'requirements').mkdir(parents=True)
     shutil.copy(CHECKOUT / 'requirements/install.sh', tmp_path / name / 'requirements')
+    shutil.copy(CHECKOUT / 'pyproject.toml', tmp_path / name)
     (tmp_path / name / 'requirements/base.txt').write_text(f'setuptools=={found.version}\n')
     (tmp_path / name / 'setup.py').write_text(SETUP)
   return tmp_path
