@@ -5,13 +5,18 @@ python -m launch.scaling run --config=configs/scaling/learning.py:digits \
 python -m launch.scaling run --config=configs/scaling/learning.py:solids \
   --workdir=runs/learning/solids
 python -m launch.scaling rank --records=runs/learning/digits/sweep.jsonl --score=validation_loss
+and, at 64 px, from a model that comes along and has seen one solid, never two:
+python -m launch.data encode --config=configs/solids/video.py --output=runs/learning/latents \
+  --config.autoencoder=solids/autoencoder
+python -m launch.scaling run --config=configs/scaling/learning.py:further \
+  --workdir=runs/learning/further
 
 AdamW at five rates, one seed each; then Muon, alignment, both, and other weights and times, three
 seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). AdamW for .7,
 1.5 and 2 times the steps says what an arm saves; Muon for twice the steps, whether it lasts. Digits
 on what `make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids
-WORKDIR=runs/solids` made. With learning.py:digits,rates Muon has the five rates too. Some minutes
-a run of one core; several processes of one command share the runs.
+WORKDIR=runs/solids` made. With a comma and rates (learning.py:digits,rates) Muon has the five rates
+too. Some minutes a run of one core; several processes of one command share the runs.
 
 With learning.py:race,align an arm runs in the race (docs/speedrun.md), from nothing:
 python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
@@ -26,7 +31,8 @@ from .. import quickstart
 from ..digits import video as digits
 from ..solids import video as solids
 
-STEPS = {'digits': 2800, 'solids': 2000}
+STEPS = {'digits': 2800, 'solids': 2000, 'further': 1000}
+KNOWN = 'backbone=solids/personalization:backbone,text=solids/personalization:text'
 RATES = (0.5, 0.75, 1.0, 1.5, 2.0)  # times that of the configuration
 ARMS = (
   'adamw', 'muon', 'align', 'align_decoder', 'muon_align', 'min_snr', 'places', 'x_prediction',
@@ -62,8 +68,13 @@ def arm(world: str, name: str, rate: float = 1.0, length: float = 1.0) -> Config
     config = digits.get_config()
     config.autoencoder = 'runs/quickstart/autoencoder'
     config.data.latents = 'runs/quickstart/latents'
-  else:
+  elif world == 'solids':
     config = solids.get_config('half')
+  else:
+    config = solids.get_config()
+    config.autoencoder = 'solids/autoencoder'
+    config.data.latents = 'runs/learning/latents'
+    config.start_from = KNOWN
   config.train.steps = config.train.save_every = round(length * STEPS[world])
   config.train.evaluate_every = config.train.steps // 4
   config.optimizer.learning_rate *= rate

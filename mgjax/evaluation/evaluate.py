@@ -4,8 +4,8 @@ Each evaluation takes the work directory of the model, and of these options thos
 
   samples: how many videos, sounds or clips are judged.
   seed: of the noise.
-  steps, guidance, reuse, shifts, weights: of sampling, see `SampleSettings`; the run decides by
-    default.
+  steps, guidance, reuse, shifts, strength, weights: of sampling, see `SampleSettings`; the run
+    decides by default.
   mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
   clips, sounds: a folder (or manifest) in place of the run's validation data.
 """
@@ -167,6 +167,7 @@ def evaluate_editing(
   seed: int = 0,
   steps: int | None = None,
   guidance: Any = None,
+  strength: float | None = None,
   mesh: Mesh = None,
   untold: bool = False,
 ) -> Findings:
@@ -174,7 +175,7 @@ def evaluate_editing(
 
   With `untold` all edits are made again by the instruction alone, without the task.
   """
-  editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance)
+  editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance, strength=strength)
   found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
   sheet = draw_below(workdir / 'evaluation' / 'edited.png', [row[0] for row in rows.values()])
   videos = [each.beside for row in rows.values() for each in row]

@@ -66,6 +66,11 @@ def parameter_bytes(
   return itemsize * sum(count for each, _, count in pieces if each.trained or not trained_only)
 
 
+def moment_bytes(work: Workload, sizes: Mapping[str, int]) -> int:
+  """Counts the bytes of the optimizer's moments on one chip: two of AdamW, one of Muon."""
+  return FLOAT32 * sum(e.moments * count for e, _, count in _pieces(work, sizes) if e.trained)
+
+
 def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
   """Counts the bytes of weights on one chip; `boxes` name the axes of their shapes."""
   mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
@@ -102,7 +107,7 @@ def peak_memory(
   offloads = find_policy(remat).offloads
   found = {
     'parameters': sum(each.itemsize * count for each, _, count in pieces),
-    'moments': 2 * trained,
+    'moments': moment_bytes(work, sizes),
     'average': FLOAT32 * sum(count for each, _, count in pieces if each.averaged),
     'gradients': trained,
   }

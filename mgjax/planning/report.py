@@ -28,11 +28,8 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCandidate]) -> str:
   """Returns a search as text: what fits, the fastest first."""
-  lines = [
-    *_model(work),
-    '',
-    f'on {topology.name}, {topology.devices} devices, by formula: what fits',
-  ]
+  on = f'on {topology.name}, {topology.devices} devices, by formula: what fits'
+  lines = [*_model(work), '', on]
   rows = [('mesh', 'remat', 'exchange', 'rows', 'GiB', 'step s', 'samples/s', 'MFU')]
   for each in found[:SHOWN]:
     rows.append(
@@ -137,10 +134,12 @@ def _time(plan: Plan) -> list[str]:
   if stage := plan.stage():
     days = words(stage[1], ',.0f')
     lines.append(f'stage       {stage[0]} in {days} days, if all samples were as long')
-  assumed = describe_assumptions(
-    plan.work, plan.topology.chip.name, chosen.collectives, backward=True
-  )
-  return [*lines, *(f'            {line}' for line in assumed), *plan.notes]
+  return [*lines, *(f'            {line}' for line in _assumed(plan)), *plan.notes]
+
+
+def _assumed(plan: Plan) -> list[str]:
+  collectives, chip = plan.chosen.collectives, plan.topology.chip.name
+  return describe_assumptions(plan.work, chip, collectives, backward=True)
 
 
 def _of(time: Ends[Roofline], name: str, form: str = '.3g') -> str:
@@ -161,18 +160,13 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
   work, chosen, time = plan.work, plan.chosen, plan.chosen.time
   stage = plan.stage()
   return {
+    **_about(work, plan.topology),
     'notes': list(plan.notes),
-    'topology': plan.topology.name,
-    'devices': plan.topology.devices,
     'mesh': dict(chosen.sizes),
     'torus': {axis: each.layout for axis, each in chosen.axes.items()},
-    'bucket': work.bucket,
-    'tokens': work.tokens,
     'rows': chosen.rows,
     'remat': chosen.remat,
     'exchange': chosen.exchange,
-    'parameters': work.count,
-    'flops_per_sample': work.flops.training,
     'flops': {name: 3 * value for name, value in dataclasses.asdict(work.flops).items()},
     'gib_per_chip': {kind: value / GIB for kind, value in chosen.bytes.items()},
     'peak_gib_per_chip': plan.peak_gib,
@@ -181,9 +175,7 @@ def plan_as_json(plan: Plan) -> dict[str, Any]:
     'free': plan.free,
     'fits': plan.fits,
     'collectives': [collective_as_json(each) for each in chosen.collectives],
-    'assumed': describe_assumptions(
-      plan.work, plan.topology.chip.name, chosen.collectives, backward=True
-    ),
+    'assumed': _assumed(plan),
     'ideal_seconds': time.fast.ideal,
     'compute_seconds': {
       name: bounds_of(time, name) for name in ('linear', 'attention', 'elementwise', 'optimizer')
@@ -206,17 +198,17 @@ def search_as_json(
   work: Workload, topology: Topology, found: Sequence[MeshCandidate]
 ) -> dict[str, Any]:
   """Returns a search as one object of plain JSON values."""
+  assumed = describe_assumptions(work, topology.chip.name, (), backward=True)
+  candidates = [_candidate(each) for each in found]
+  more = {'notes': [ESTIMATED], 'assumed': assumed, 'candidates': candidates}
+  return _about(work, topology) | more
+
+
+def _about(work: Workload, topology: Topology) -> dict[str, Any]:
   return {
-    'notes': [ESTIMATED],
-    'topology': topology.name,
-    'devices': topology.devices,
-    'bucket': work.bucket,
-    'tokens': work.tokens,
-    'parameters': work.count,
-    'flops_per_sample': work.flops.training,
-    'assumed': describe_assumptions(work, topology.chip.name, (), backward=True),
-    'candidates': [_candidate(each) for each in found],
-  }
+    'topology': topology.name, 'devices': topology.devices, 'bucket': work.bucket,
+    'tokens': work.tokens, 'parameters': work.count, 'flops_per_sample': work.flops.training,
+  }  # fmt: skip
 
 
 def collective_as_json(each: Collective) -> dict[str, Any]:

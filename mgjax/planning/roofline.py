@@ -11,12 +11,14 @@ from mgjax.planning.efficiency import Ends, Rates, describe_efficiency, rates_of
 from mgjax.planning.memory import (
   attention_call,
   checkpoint_bytes,
+  moment_bytes,
   parameter_bytes,
   partial_gradients,
   share_of_chip,
 )
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
+from mgjax.training.muon import STEPS
 
 ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
 BY_ONE_BYTE = f'products of one byte a number at {ONE_BYTE:g} times the rate of bfloat16 (assumed)'
@@ -46,7 +48,7 @@ class Roofline:
     ideal: model operations at the chips' peak.
     linear: linear maps, with what is computed again; so attention.
     elementwise: memory traffic of norms, sums, activations and partial gradients.
-    optimizer: memory traffic of the update.
+    optimizer: memory traffic of the update, and Muon's products.
     communication: all collectives, and what goes to the host.
     waiting: the part of it that no work hides.
   """
@@ -108,7 +110,9 @@ def roofline(
   again = recomputed_attention(policy, work)
   kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
-  optimizer = parameter_bytes(work, sizes, trained_only=True) * 9 / chip.memory_bandwidth
+  trained, moments = parameter_bytes(work, sizes, trained_only=True), moment_bytes(work, sizes)
+  update = (5 * trained + 2 * moments) / chip.memory_bandwidth
+  turning = _orthogonalised(work) / (chip.flops * topology.devices)
   matrices = [each for each in work.parameters if each.depth and len(each.shape) > 2]
   frozen = sum(each.size for each in matrices if not each.trained)
   # The gradients of weights; adapters' own products are a few thousandths.
@@ -118,10 +122,10 @@ def roofline(
   def at(rates: Rates, slow: bool) -> Roofline:
     forward = (flops.linear + recomputed_linear(policy, work)) / _faster(work, False)
     linear = (forward + (2 * flops.linear - spared) / _faster(work, True)) / rates.linear
-    operations = flops.training - spared, linear, rates.attention(kernels + again, kernels)
-    seconds = _products(work, topology, sizes, rows, operations)
+    counted = flops.training - spared, linear, rates.attention(kernels + again, kernels)
+    seconds = _products(work, topology, sizes, rows, counted)
     host = 2 * kept / HOST  # there and back
-    return _roofline((*seconds, traffic, optimizer), found, host, slow)
+    return _roofline((*seconds, traffic, update + turning / rates.linear), found, host, slow)
 
   rates = rates_of(chip.name)
   return Ends(at(rates.slow, True), at(rates.fast, False))
@@ -161,6 +165,12 @@ def describe_assumptions(
     'element-wise work at the bandwidth of the memory (assumed)',
     BY_SCHEDULE if scheduled else BY_FORMULA,
   ]
+
+
+def _orthogonalised(work: Workload) -> int:
+  """Counts the operations of Muon: of a matrix m x n, m <= n, 5 (4 m^2 n + 2 m^3)."""
+  found = [(e.size, *sorted(e.shape[-2:])) for e in work.parameters if e.moments == 1 and e.trained]
+  return sum(STEPS * size * (4 * m + 2 * m * m // n) for size, m, n in found)
 
 
 def _faster(work: Workload, backward: bool) -> float:

@@ -108,8 +108,7 @@ def possible_meshes(topology: Topology) -> Iterator[dict[str, int]]:
       if inside % (tensor * context) == 0:
         rest = inside // (tensor * context) * nodes
         for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-          sizes = {'data': rest // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
-          yield sizes
+          yield {'data': rest // fsdp, 'fsdp': fsdp, 'context': context, 'tensor': tensor}
   if nodes > 1:  # all of them on one sample, for what is too long for a node
     yield {'data': 1, 'fsdp': 1, 'context': inside * nodes, 'tensor': 1}
 
@@ -135,9 +134,8 @@ def search(
   for sizes in [mesh] if mesh else possible_meshes(topology):
     ways = (exchange,) if exchange else _exchanges(work, sizes)
     policies = (remat,) if remat else ORDER
-    for policy, way, count in itertools.product(
-      policies, ways, _rows(work, sizes, rows, rows_per_group)
-    ):
+    counts = _rows(work, sizes, rows, rows_per_group)
+    for policy, way, count in itertools.product(policies, ways, counts):
       try:
         tried.append(estimate(work, topology, sizes, remat=policy, exchange=way, rows=count))
       except ConfigError:  # heads or rows do not divide: there are other ways

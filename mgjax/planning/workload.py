@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from mgjax.nn.patch import grid
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.parallel.shard import named_boxes
 from mgjax.registry import feature, section
-from mgjax.training.rates import Rates, describe_rates, factor_of
+from mgjax.training.muon import is_matrix
+from mgjax.training.rates import describe_rates, factor_of
 from mgjax.training.spec import Outline
 
 BACKBONE = 'backbone/'
@@ -35,7 +37,7 @@ TIME = BACKBONE + 'time/'
 class Parameter:
   """One array of parameters: its name, logical axes and shape, and whether it trains.
 
-  What adapters change has no part in the state: no average, and `itemsize` bytes a number.
+  What adapters change has no average, and `itemsize` bytes a number; what Muon trains one moment.
   """
 
   name: str
@@ -44,6 +46,7 @@ class Parameter:
   trained: bool = True
   averaged: bool = True
   itemsize: int = 4
+  moments: int = 2
 
   @property
   def size(self) -> int:
@@ -161,7 +164,7 @@ def make_workload(
       outline.model,
       sample.latents,
       sample.batch,
-      fields['optimizer'].get('rates', ()),
+      fields['optimizer'],
       lora_settings(fields),
     ),
     flops=sample.flops.times(outline.clips),
@@ -217,16 +220,20 @@ def _read_sample(
 
 
 def _parameters(
-  model, latents: Sequence[int], batch, rates: Rates, adapters: Lora
+  model, latents: Sequence[int], batch, optimizer: Mapping[str, Any], adapters: Lora
 ) -> tuple[Parameter, ...]:
+  rates, muon = optimizer.get('rates', ()), optimizer['name'] == 'muon'
   example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
   boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
   if not adapters.rank:
     describe_rates(rates, nn.unbox(boxed))
-    return tuple(
-      Parameter(name, tuple(box.names), tuple(box.value.shape), factor_of(name, rates) > 0)
-      for name, box in named_boxes(boxed).items()
-    )
+
+    def read(name: str, box) -> Parameter:
+      moments = 1 if muon and is_matrix(name, box.value.ndim) else 2
+      trained = factor_of(name, rates) > 0
+      return Parameter(name, box.names, box.value.shape, trained, moments=moments)
+
+    return tuple(itertools.starmap(read, named_boxes(boxed).items()))
   frozen = {'trained': False, 'averaged': False}
   base = named_boxes(stored_shapes(boxed, adapters.weights))
   small = named_boxes(jax.eval_shape(lambda: lora.init(jax.random.key(0), adapters, boxed)))

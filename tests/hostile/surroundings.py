@@ -57,7 +57,4 @@ def draw_clock(chance: Chance) -> Try:
 
 
 _MAY_CHANGE = {'analyse': ('votes/analysis.*',), 'prune': ('run/**',), 'serve votes': ('votes/**',)}
-CLASSES: dict[str, Callable[[Chance], Try]] = {
-  'disks': draw_disk,
-  'clocks': draw_clock,
-}
+CLASSES: dict[str, Callable[[Chance], Try]] = {'disks': draw_disk, 'clocks': draw_clock}

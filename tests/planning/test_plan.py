@@ -15,7 +15,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.nn.kernels import splash
 from mgjax.nn.kernels.tpu import backward
 from mgjax.parallel.chips import GIB, parse_topology
-from mgjax.planning.efficiency import describe_efficiency
+from mgjax.planning.efficiency import describe_efficiency, rates_of
 from mgjax.planning.memory import (
   attention_call,
   parameter_bytes,
@@ -27,17 +27,12 @@ from mgjax.planning.plan import Choices, make_plan, planned_fields, search_plans
 from mgjax.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.planning.search import estimate, mesh_flag
 from mgjax.planning.workload import make_sizes, make_workload, read_outline
+from mgjax.training.muon import orthogonalised
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TOPOLOGIES = (
-  'v5p:8x8x8',
-  'v5p:4x4x4',
-  'v5e:16x16',
-  'v6e:16x16',
-  'tpu7x:4x4x4',
-  'h100:8x64',
-  'h200:8',
-)
+  'v5p:8x8x8', 'v5p:4x4x4', 'v5e:16x16', 'v6e:16x16', 'tpu7x:4x4x4', 'h100:8x64', 'h200:8',
+)  # fmt: skip
 SEARCHED_LONG = ('tpu7x:4x4x4', 'h100:8x64')  # three times as many meshes to rank
 
 
@@ -140,6 +135,23 @@ COMPILED = [
   (*V6E_256, 'attention', 32, 17.90),
   (*V6E_256, 'attention', 48, 24.65),
 ]
+
+
+def test_muon_keeps_one_moment_and_its_products_are_those_of_its_program(config, work):
+  config = config.copy_and_resolve_references()
+  config.optimizer.name = 'muon'
+  place, d, f = parse_topology('v5p:4x4x4'), work.dim, work.mlp_dim
+  how = {'sizes': V5P_64[1], 'remat': 'full', 'exchange': 'auto', 'rows': 8}
+  works = workload(config, 'video_1x1_16s'), work
+  muon, adamw = (estimate(each, place, **how) for each in works)
+  saved = adamw.bytes['moments'] - muon.bytes['moments']
+  assert saved == pytest.approx(4 * work.depth * (8 * d * d + 3 * d * f) / 64, rel=0.01)
+  stacks = [jax.ShapeDtypeStruct((8 * work.depth, d, d), jnp.bfloat16)]
+  stacks += [jax.ShapeDtypeStruct((3 * work.depth, d, f), jnp.bfloat16)]
+  programs = [jax.jit(orthogonalised).lower(each) for each in stacks]
+  flops = sum(each.cost_analysis()['flops'] for each in programs)
+  spent = (muon.time.fast.optimizer - adamw.time.fast.optimizer) * rates_of('v5p').fast.linear
+  assert spent == pytest.approx(flops / (64 * place.chip.flops), rel=0.02)
 
 
 @pytest.mark.parametrize(('topology', 'mesh', 'remat', 'rows', 'gib'), COMPILED)

@@ -6,14 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mgjax.planning.rehearsal.assumptions import (
-  DAY,
-  HOUR,
-  Assumptions,
-  Job,
-  daly,
-  young,
-)
+from mgjax.planning.rehearsal.assumptions import DAY, HOUR, Assumptions, Job, daly, young
 from mgjax.planning.rehearsal.simulation import (
   AGAIN,
   CAUSES,
