@@ -196,9 +196,7 @@ class Soundtrack(Request):
         'rate': pipeline.rate,
         'window': (outer if inner is None else inner).size / pipeline.latent_rate,
         'joints': [round(end / pipeline.latent_rate, 3) for end in ends],
-        'sound': {
-          'loudness': loudness, 'peak': level.peak, 'gain': gain, 'samples': _digest(file),
-        },
+        'sound': {'loudness': loudness, 'peak': level.peak, 'gain': gain, 'samples': _digest(file)},
         'unknown_words': unknown,
         **release.described(),
         'files': [path.name for path in paths[:-1]],

@@ -305,7 +305,7 @@ class AudioPipeline(FlowPipeline):
 
   def _program(self, inner: Cover | None, weights: str, rows: int):
     """Returns batch, noise -> latents of a window, or of a block of windows."""
-    key = (inner, weights, rows)
+    key = (self._generate, inner, weights, rows)  # the settings' own
     if key not in self._programs:
       generate = self._generate
       if inner is not None and len(inner.starts) > 1:

@@ -30,7 +30,7 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.flow_models.conditions import condition_fields
 from mgjax.flow_models.model import FlowModel
 from mgjax.flow_models.requests import Frame, checked_video, model_rate
-from mgjax.flow_models.sampling import Watch, draw_noise
+from mgjax.flow_models.sampling import Watch, draw_noise, make_predict
 from mgjax.flow_models.settings import SampleSettings
 from mgjax.media.video import probe, stream_frames
 from mgjax.parallel.rules import place_rows
@@ -70,11 +70,15 @@ class Editor(VideoPipeline):
     if read_config(workdir, self.component).component == VideoPipeline.component:
       self.component, self.noun = VideoPipeline.component, VideoPipeline.noun
     super().__init__(workdir, **options)
-    if teacher := self._objective.teacher:
+    if self._objective.student:
+      teacher = self._objective.teacher
       raise ConfigError(
-        f'{os.fspath(workdir)!r} learnt from a teacher to be sampled in fewer passes, which is no '
-        f'velocity that editing could go by; give its teacher, {printable(teacher)}'
+        f'{os.fspath(workdir)!r} learnt from {"a teacher" if teacher else "data"} to be sampled in '
+        'fewer passes, which is no velocity that editing could go by; give '
+        f'{f"its teacher, {printable(teacher)}" if teacher else "the run that it started from"}'
       )
+    if options.get('shifts'):
+      raise ConfigError(f'shifts = {options["shifts"]}: edits have no shifted turns; give none')
 
   def _use(self, settings: SampleSettings) -> None:
     super()._use(settings)
@@ -124,7 +128,7 @@ class Editor(VideoPipeline):
         model makes; an array has one. None makes videos of the prompts alone.
       task: which kind of edit each is, a name of `tasks_of`, or '' for none; None has it guessed.
       how: 'edit', or 'sdedit', which noises the video and follows the prompt alone from there.
-      strength: how much of the video is noised to begin with, from 0, nothing is changed, to 1,
+      strength: how much of the video is noised to begin with, above 0, hardly changed, to 1,
         nothing is kept; None for `STRENGTH` of SDEdit, and of an edit for what the run says.
       seed: of all noise.
       first: index of the first video among those of this seed.
@@ -363,7 +367,7 @@ def _make_velocity(
   """Makes `velocity(params, batch, x, time)` of windows (b t h w c), a function to compile."""
 
   def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
-    predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
+    predict = prediction.as_velocity(make_predict(model, params))
     batch = {name: place_rows(value) for name, value in batch.items()}
     return make_guided(predict, batch, guidance)(place_rows(x), time)
 

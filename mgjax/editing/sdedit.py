@@ -14,7 +14,8 @@ from mgjax.flow.path import SIGMA_MIN, interpolate
 def rest_of_grid(times: Float[np.ndarray, ' points'], strength: float) -> np.ndarray:
   """Returns the times that are left from t_0 = 1 - strength on, t_0 first."""
   start = 1 - strength
-  return np.concatenate([[start], times[times > start]])
+  left = times[:-1][times[:-1] > start + 1e-6]  # in float32 a nearer one would be the same
+  return np.concatenate([[start], left, times[-1:]])
 
 
 def noised(

@@ -14,12 +14,7 @@ from mgjax.data.clips import evenly
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
 from mgjax.evaluation.metrics.intervals import share
-from mgjax.evaluation.record.measured import (
-  Measured,
-  found_metric,
-  number_metric,
-  share_metric,
-)
+from mgjax.evaluation.record.measured import Measured, found_metric, number_metric, share_metric
 from mgjax.media.contact_sheet import contact_sheet
 from mgjax.worlds.judging import Picture, PicturesJudge
 from mgjax.worlds.table import judge_of

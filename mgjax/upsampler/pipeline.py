@@ -25,6 +25,7 @@ from mgjax.flow.streaming import WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
 from mgjax.flow_models.pipeline import FlowPipeline
 from mgjax.flow_models.requests import Frame, checked_video
+from mgjax.flow_models.settings import SampleSettings
 from mgjax.runtime.progress import track
 from mgjax.tae.latents import LatentCodec
 from mgjax.tae.pipeline import load_codec
@@ -54,6 +55,9 @@ class Upsampler(FlowPipeline):
     """
     super().__init__(workdir, **options)
     self.windows = Windows.of(self.config.to_dict())
+
+  def _use(self, settings: SampleSettings) -> None:
+    super()._use(settings)
     self._velocity = functools.cache(self._make_velocity)  # one program a shape
 
   @property

@@ -1,6 +1,5 @@
 """The velocity of windows whose frames are covered by tiles of space (Movie Gen §3.1.5)."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -11,6 +10,7 @@ from mgjax.flow.guidance import Guidance, make_guided
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.windows import Cover, windows
+from mgjax.flow_models.sampling import make_predict
 from mgjax.parallel.rules import place_rows
 
 
@@ -31,7 +31,7 @@ def make_tiled_velocity(
   """
 
   def velocity(params: Tree, batch: Batch, x: Array, time: Array) -> Array:
-    predict = prediction.as_velocity(functools.partial(model.apply, {'params': params}))
+    predict = prediction.as_velocity(make_predict(model, params))
     whole = multi_diffusion(
       lambda batch: make_guided(predict, batch, guidance),
       (windows(x.shape[1], x.shape[1]), *covers),

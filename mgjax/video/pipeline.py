@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -212,7 +213,8 @@ class VideoPipeline(FlowPipeline):
     """Returns latents of videos sampled again and again; see `shifts`."""
     times = since_on(self._times, self._settings.shift_time)
     start = jnp.full(len(latents), times[0], jnp.float32)
-    half = half_a_block(self._codec.model.compression, frames)
+    block = map(operator.mul, self._codec.model.compression, self._model.backbone.patch)
+    half = half_a_block(tuple(block), frames)
     videos = np.asarray(self._codec.decode(latents, frames))
     for turn in range(1, self._settings.shifts + 1):
       by = half if turn % 2 else (0, 0, 0)

@@ -14,9 +14,9 @@ from mgjax.core.typing import Float, UInt8
 Video = UInt8[np.ndarray, 'b t h w 3']
 
 
-def half_a_block(compression: tuple[int, int, int], frames: int) -> tuple[int, int, int]:
+def half_a_block(block: tuple[int, int, int], frames: int) -> tuple[int, int, int]:
   """Returns frames, rows and columns of half a token's block; of a single frame it has none."""
-  time, height, width = compression
+  time, height, width = block
   return min(time // 2, frames - 1), height // 2, width // 2
 
 

@@ -70,10 +70,7 @@ def _clips_words(workdir: pathlib.Path, paths: list[pathlib.Path]) -> list[str]:
   return [f'--prompt={read_json(workdir / REPORT, mend="remove it")["captions"][0]}']
 
 
-JUDGES = {
-  'sound': _Judge(_sound, _sound_words),
-  'clips': _Judge(_clips, _clips_words),
-}
+JUDGES = {'sound': _Judge(_sound, _sound_words), 'clips': _Judge(_clips, _clips_words)}
 
 
 def _judge_of(name: str) -> _Judge:

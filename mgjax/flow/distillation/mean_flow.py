@@ -32,7 +32,7 @@ import numpy as np
 
 from mgjax.core.derivatives import forward_mode
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Checked, Count, Magnitude, Range
+from mgjax.core.settings import Checked, Magnitude, Positive, Range
 from mgjax.core.typing import Array, Batch, Drop, Key, Metrics, Objective, Predict
 from mgjax.flow.distillation.few_steps import STEP
 from mgjax.flow.objective import draw_drop, losses_by_kind
@@ -55,7 +55,7 @@ class MeanFlow(Checked):
   """
 
   guidance: Annotated[float, Range(least=1)] = 1.0
-  every: Count = 4
+  every: Positive = 4
   power: Magnitude = 1.0
 
   @property

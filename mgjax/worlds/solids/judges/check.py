@@ -16,13 +16,7 @@ from mgjax.worlds.judging import Asked
 from mgjax.worlds.solids.captions import size_word
 from mgjax.worlds.solids.clips import Solids
 from mgjax.worlds.solids.judges.examples import FPS
-from mgjax.worlds.solids.judges.video import (
-  FACTORS,
-  GROUPS,
-  SolidsJudge,
-  make_judge,
-  scores_of,
-)
+from mgjax.worlds.solids.judges.video import FACTORS, GROUPS, SolidsJudge, make_judge, scores_of
 from mgjax.worlds.solids.kinds import CAMERAS
 from mgjax.worlds.solids.physics import ON_FLOOR
 
