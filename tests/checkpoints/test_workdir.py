@@ -65,6 +65,8 @@ def test_the_copy_in_the_checkpoint_counts_and_without_one_there_is_a_sentence(
   with pytest.raises(ConfigError, match='begun with another configuration: seed'):
     claim_workdir(CONFIG | {'seed': 2}, workdir)
   assert json.loads((workdir / 'config.json').read_text()) == CONFIG
+  now = CONFIG | {'model': CONFIG['model'] | {'chosen': 0, 'products': 'dtype'}}
+  claim_workdir(now, workdir)  # fields that there were not when it was begun
 
 
 def test_values_may_be_changed_by_hand(workdir, caplog):

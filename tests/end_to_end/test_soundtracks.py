@@ -104,6 +104,12 @@ def test_as_a_whole_is_what_the_model_has_positions_for(tracker):
     tracker.stream(PROMPT, seconds=0.9, extension=Extension('whole'))
 
 
+def test_a_pipeline_that_is_changed_makes_soundtracks_by_the_change(tracker):
+  before = whole(tracker, 0.4, 'whole')
+  assert np.any(before != whole(tracker.changed(steps=3, solver='euler'), 0.4, 'whole'))
+  np.testing.assert_array_equal(before, whole(tracker, 0.4, 'whole'))
+
+
 def test_a_long_soundtrack_holds_no_more_memory_than_a_short_one(tiny_sound_runs):
   tracker = AudioPipeline(tiny_sound_runs / 'audio', solver='euler', steps=1, guidance=1.0)
 

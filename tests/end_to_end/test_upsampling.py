@@ -239,6 +239,11 @@ def test_sharded_is_unsharded(tiny_upsampler_runs):
     for mesh in (None, 'data=4,context=2')
   )
   assert np.abs(one.astype(int) - many).max() <= 1  # bytes rounded from sums in another order
+  plain = Upsampler(workdir)
+  found = [np.stack(list(plain.stream(iter(video), size=size)))]
+  guided = plain.changed(guidance={'low_resolution': 9.0})
+  found += [np.stack(list(guided.stream(iter(video), size=size)))]
+  assert np.any(found[0] != found[1])
 
 
 def test_reconstructions_need_latents(tiny_upsampler_runs, tmp_path):
