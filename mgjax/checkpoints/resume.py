@@ -67,11 +67,6 @@ def check_same(
     )
 
 
-_SINCE = {  # fields that older runs do not have, and what these did
-  'train.checkpoints': '', 'optimizer.rates': [], 'model.chosen': 0, 'model.products': 'dtype',
-}  # fmt: skip
-
-
 def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
   free = (*FREE_SECTIONS, *(('data.', 'buckets.') if new_data else ()))
@@ -93,7 +88,8 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
     and (key not in FREE or (falls and key in DECISIVE))
     and not _WHERE.match(key)
   }
-  flat = _SINCE | flat
+  since = {'model.chosen': 0, 'model.products': 'dtype'}  # runs of before these were fields
+  flat = {'train.checkpoints': '', 'optimizer.rates': [], **since} | flat
   for prefix in ('', 'discriminator.'):
     if f'{prefix}optimizer.learning_rate' in flat:
       flat.setdefault(f'{prefix}optimizer.name', 'adamw')
