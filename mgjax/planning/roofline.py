@@ -112,7 +112,7 @@ def roofline(
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
   trained, moments = parameter_bytes(work, sizes, trained_only=True), moment_bytes(work, sizes)
   update = (5 * trained + 2 * moments) / chip.memory_bandwidth
-  turning = _orthogonalised(work) / (chip.flops * topology.devices)
+  muon = _orthogonalised(work) / (chip.flops * topology.devices)
   matrices = [each for each in work.parameters if each.depth and len(each.shape) > 2]
   frozen = sum(each.size for each in matrices if not each.trained)
   # The gradients of weights; adapters' own products are a few thousandths.
@@ -122,10 +122,10 @@ def roofline(
   def at(rates: Rates, slow: bool) -> Roofline:
     forward = (flops.linear + recomputed_linear(policy, work)) / _faster(work, False)
     linear = (forward + (2 * flops.linear - spared) / _faster(work, True)) / rates.linear
-    counted = flops.training - spared, linear, rates.attention(kernels + again, kernels)
-    seconds = _products(work, topology, sizes, rows, counted)
+    operations = flops.training - spared, linear, rates.attention(kernels + again, kernels)
+    seconds = _products(work, topology, sizes, rows, operations)
     host = 2 * kept / HOST  # there and back
-    return _roofline((*seconds, traffic, update + turning / rates.linear), found, host, slow)
+    return _roofline((*seconds, traffic, update + muon / rates.linear), found, host, slow)
 
   rates = rates_of(chip.name)
   return Ends(at(rates.slow, True), at(rates.fast, False))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -233,7 +232,7 @@ def _parameters(
       trained = factor_of(name, rates) > 0
       return Parameter(name, box.names, box.value.shape, trained, moments=moments)
 
-    return tuple(itertools.starmap(read, named_boxes(boxed).items()))
+    return tuple(read(name, box) for name, box in named_boxes(boxed).items())
   frozen = {'trained': False, 'averaged': False}
   base = named_boxes(stored_shapes(boxed, adapters.weights))
   small = named_boxes(jax.eval_shape(lambda: lora.init(jax.random.key(0), adapters, boxed)))
