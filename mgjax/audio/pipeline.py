@@ -30,6 +30,7 @@ from mgjax.flow.windows import Cover
 from mgjax.flow_models.build import make_sampler_of
 from mgjax.flow_models.conditions import Fields, condition_fields
 from mgjax.flow_models.pipeline import FlowPipeline
+from mgjax.flow_models.settings import SampleSettings
 from mgjax.media.video import probe, stream_clip
 from mgjax.runtime.progress import track
 
@@ -46,8 +47,11 @@ class AudioPipeline(FlowPipeline):
   def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights; see `FlowPipeline`."""
     super().__init__(workdir, **options)
-    self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
     self._workdir = workdir
+
+  def _use(self, settings: SampleSettings) -> None:
+    super()._use(settings)
+    self._programs: dict[Any, Callable[[Batch, Array], Array]] = {}
 
   @property
   def codec(self) -> AudioCodec:
@@ -305,7 +309,7 @@ class AudioPipeline(FlowPipeline):
 
   def _program(self, inner: Cover | None, weights: str, rows: int):
     """Returns batch, noise -> latents of a window, or of a block of windows."""
-    key = (self._generate, inner, weights, rows)  # the settings' own
+    key = (inner, weights, rows)
     if key not in self._programs:
       generate = self._generate
       if inner is not None and len(inner.starts) > 1:
