@@ -144,10 +144,7 @@ def check_records(
 
 
 def check_learnt(
-  autoencoder: str,
-  fingerprints: Sequence[str],
-  learnt: Mapping[str, Any],
-  notes: Mapping[str, Any],
+  autoencoder: str, fingerprints: Sequence[str], learnt: Mapping[str, Any], notes: Mapping[str, Any]
 ) -> None:
   """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
 

@@ -160,11 +160,7 @@ def make_workload(
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
     parameters=_parameters(
-      outline.model,
-      sample.latents,
-      sample.batch,
-      fields['optimizer'],
-      lora_settings(fields),
+      outline.model, sample.latents, sample.batch, fields['optimizer'], lora_settings(fields)
     ),
     flops=sample.flops.times(outline.clips),
     preset=fields['rules'],

@@ -45,8 +45,7 @@ class Module(nn.Module):
 
 def test_lists_and_dictionaries_become_what_the_fields_are():
   fields = {'count': 3, 'sizes': [1, 2], 'pair': [3, 4], 'inner': {'rate': 1}, 'weights': {'a': 0}}
-  made = unpack(Settings, fields, 'place')
-  assert made == Settings(3, 1.0, (1, 2), (3, 4), {'a': 0}, Inner(1))
+  assert unpack(Settings, fields, 'place') == Settings(3, 1.0, (1, 2), (3, 4), {'a': 0}, Inner(1))
   assert unpack(Module, {'width': 8, 'dtype': 'bfloat16'}, 'model').dtype == jnp.bfloat16
 
 

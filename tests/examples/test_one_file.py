@@ -240,9 +240,7 @@ def test_the_loss_of_the_autoencoder_is_the_library_s(one):
   moments = draw(1, 2, 2, 2, 4, seed=2), draw(1, 2, 2, 2, 4, seed=3)
   objective = make_reconstruction(LossWeights(mse=10.0, kl=1e-6))
   known, _ = objective(
-    lambda video, key: (made, Posterior(*moments)),
-    {'video': video},
-    jax.random.key(0),
+    lambda video, key: (made, Posterior(*moments)), {'video': video}, jax.random.key(0)
   )
   found = one.reconstruction_loss(made, *moments, video)
   np.testing.assert_allclose(found, known, rtol=SAME)

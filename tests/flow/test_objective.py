@@ -40,10 +40,7 @@ def _record(seen):
 )
 def test_loss_is_the_numpy_twins(sigma_min, min_snr, places):
   objective = objectives.make_objective(
-    dropout={'label': 0.5},
-    prediction=path.FlowMatching(sigma_min),
-    min_snr=min_snr,
-    places=places,
+    dropout={'label': 0.5}, prediction=path.FlowMatching(sigma_min), min_snr=min_snr, places=places
   )
   loss, metrics = jax.jit(objective, static_argnums=0)(_toy, _batch(), KEY)
 

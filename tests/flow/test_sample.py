@@ -72,8 +72,7 @@ def test_true_velocity_of_one_clip_leads_to_the_clip(solver):
 
 
 def test_sampling_is_float32_from_bfloat16_noise():
-  made = sample(_field, _noise().astype(jnp.bfloat16), schedules.linear(4))
-  assert made.dtype == jnp.float32
+  assert sample(_field, _noise().astype(jnp.bfloat16), schedules.linear(4)).dtype == jnp.float32
 
 
 def test_part_of_the_path_can_be_walked():

@@ -176,8 +176,7 @@ def test_local_ends_as_the_first_that_failed(programs):
 
 
 def test_local_ends_those_that_hang_after_one_has_failed(programs, tmp_path):
-  outcome = run('local.sh', ['2', '--hang'], programs)
-  assert outcome.returncode == 4
+  assert run('local.sh', ['2', '--hang'], programs).returncode == 4
   assert not alive(tmp_path)
 
 

@@ -321,8 +321,7 @@ def test_a_search_ranks_what_fits(config):
   middles = [(e.time.slow.step + e.time.fast.step) / e.rows for e in ordinary]
   assert middles == sorted(middles)
   assert all(each.peak <= 0.9 * place.chip.memory for each in candidates)
-  text = describe_search(*found)
-  assert mesh_flag(candidates[0].sizes) in text
+  assert mesh_flag(candidates[0].sizes) in describe_search(*found)
   rows = json.loads(json.dumps(search_as_json(*found)))['candidates']
   assert [each['rows'] for each in rows] == [each.rows for each in candidates]
 

@@ -95,8 +95,7 @@ def test_a_damaged_line_never_stops_an_account_and_is_heard_of(tmp_path, damage,
     damage = json.dumps(whole[1] | damage).encode()
   texts = [json.dumps(each).encode() for each in whole]
   (tmp_path / FILE).write_bytes(b'\n'.join([texts[0], damage, texts[1], b'']))
-  account = read_goodput(tmp_path)
-  assert account == add_up(whole)
+  assert read_goodput(tmp_path) == add_up(whole)
   assert "goodput.jsonl' has 1 damaged lines (line 2)" in caplog.text
   ledger = Ledger(tmp_path, Phases())
   ledger.begin(9)

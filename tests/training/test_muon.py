@@ -78,8 +78,7 @@ def test_in_bfloat16_directions_stay_and_no_singular_value_is_far_from_one():
     assert values.min() > 0.65 and values.max() < 1.2  # .68 to 1.14 without rounding
     along = np.einsum('ik,io,ko->k', left, made, right)
     np.testing.assert_allclose(along, values.mean(), atol=0.35)
-  zeros = orthogonalised(jnp.zeros((1, 4, 4)))
-  assert not np.asarray(zeros).any()
+  assert not np.asarray(orthogonalised(jnp.zeros((1, 4, 4)))).any()
 
 
 def test_two_updates_are_those_of_the_formula_and_all_else_is_adams():

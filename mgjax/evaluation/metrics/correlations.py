@@ -32,9 +32,7 @@ class Correlation:
 
 
 def correlate(
-  first: Sequence[float] | np.ndarray,
-  second: Sequence[float] | np.ndarray,
-  resamples: int = 2000,
+  first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, resamples: int = 2000
 ) -> Correlation:
   """Returns Pearson's r of pairs; its interval is from pairs drawn again with replacement.
 
@@ -57,9 +55,7 @@ def correlate(
 
 
 def correlate_ranks(
-  first: Sequence[float] | np.ndarray,
-  second: Sequence[float] | np.ndarray,
-  resamples: int = 2000,
+  first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, resamples: int = 2000
 ) -> Correlation:
   """Returns Spearman's r of pairs, with the interval of Bonett and Wright (2000).
 

@@ -56,12 +56,7 @@ class Difference:
 
 
 def compare(
-  first: Any,
-  second: Any,
-  *,
-  same_seeds: bool = True,
-  resamples: int = 10_000,
-  seed: int = 0,
+  first: Any, second: Any, *, same_seeds: bool = True, resamples: int = 10_000, seed: int = 0
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 

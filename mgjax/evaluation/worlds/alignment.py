@@ -70,9 +70,7 @@ def judge_of_data(
 
 
 def measured(
-  judge: VideoJudge,
-  groups: Mapping[str, Sequence[Asked]],
-  videos: Mapping[str, np.ndarray],
+  judge: VideoJudge, groups: Mapping[str, Sequence[Asked]], videos: Mapping[str, np.ndarray]
 ) -> Measured:
   """Puts together what a judge reads from videos of what was asked for, group by group."""
   total, first = sum(map(len, groups.values())), 0

@@ -93,10 +93,7 @@ class DistributionMatching(Simulated):
 
 
 def make_distribution_matching(
-  matching: DistributionMatching,
-  teach: Callable[[Tree], Predict],
-  *,
-  sample_time: SampleTime,
+  matching: DistributionMatching, teach: Callable[[Tree], Predict], *, sample_time: SampleTime
 ):
   """Makes the student's `objective(predict, batch, key, judge, teacher) -> (loss, metrics, made)`.
 
@@ -146,10 +143,7 @@ def make_critic_objective(*, sample_time: SampleTime):
 
 
 def make_matching_validation(
-  student: Simulated,
-  teach: Callable[[Tree], Predict],
-  *,
-  sample_time: SampleTime,
+  student: Simulated, teach: Callable[[Tree], Predict], *, sample_time: SampleTime
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)`, without a critic.
 

@@ -84,10 +84,7 @@ class GuidanceDistillation:
 
 
 def make_guidance_distillation(
-  distilled: GuidanceDistillation,
-  teach: Callable[[Tree], Predict],
-  *,
-  sample_time: SampleTime,
+  distilled: GuidanceDistillation, teach: Callable[[Tree], Predict], *, sample_time: SampleTime
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of the teacher's velocity.
 

@@ -161,8 +161,7 @@ def test_one_side_comes_from_transformers_and_the_other_stays(side):
 
 @pytest.mark.parametrize('form', [lambda tensors: tensors, folded])
 def test_sizes_are_read_from_the_tensors(form):
-  fields = published_fields(form(drawn()))
-  assert Codec(**fields) == CODEC
+  assert Codec(**published_fields(form(drawn()))) == CODEC
   with pytest.raises(ConfigError, match=r'no weight of encoder\.block\.0 among the tensors'):
     published_fields({})
 

@@ -98,8 +98,7 @@ def test_what_is_not_listed_is_not_fetched_and_a_tampered_file_is_refused(tmp_pa
   publish()
   there = fsspec.filesystem('memory')
   there.pipe_file('/bucket/run/evil.py', b'')
-  name = published.pin(URL)
-  assert read(published.fetch(name)) == FILES
+  assert read(published.fetch(published.pin(URL))) == FILES
   damaged = listing(FILES | {'config.json': b'{"component": "audio"}'})
   there.pipe_file(f'/bucket/run/{LIST}', damaged)
   published.fetch.cache_clear()

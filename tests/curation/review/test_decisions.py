@@ -50,8 +50,7 @@ def test_the_last_decision_of_several_people_counts():
 
 
 def test_a_clip_that_is_cut_in_another_way_has_yet_to_be_seen():
-  other = [ROWS[1] | {'end': 3.0}]
-  assert review(other, [DROPPED], 'keep').waiting == 1
+  assert review([ROWS[1] | {'end': 3.0}], [DROPPED], 'keep').waiting == 1
   again = [ROWS[1] | {'end': 3.5000001}]  # by rounding alone
   assert review(again, [DROPPED], 'keep').reasons == ['person: jitter']
 

@@ -67,8 +67,7 @@ def test_distortion_lies_within_a_hundred_decibels():
     with pytest.raises(DataError, match='no meaning beside silence; leave silent references'):
       signal_to_distortion(silence, x)
   other = np.repeat([[1.0], [-1.0]], 2, axis=0)
-  apart = np.tile([[1.0], [-1.0]], (2, 1))
-  assert signal_to_distortion(other, apart) == -100
+  assert signal_to_distortion(other, np.tile([[1.0], [-1.0]], (2, 1))) == -100
 
 
 @pytest.mark.parametrize('kind', ['tone', 'noise', 'slow'])

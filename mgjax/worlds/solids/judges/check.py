@@ -69,9 +69,7 @@ class Checked(NamedTuple):
 
 
 def check_judge(
-  judge: SolidsJudge,
-  asked: Sequence[Asked],
-  videos: Iterable[UInt8[np.ndarray, 't h w 3']],
+  judge: SolidsJudge, asked: Sequence[Asked], videos: Iterable[UInt8[np.ndarray, 't h w 3']]
 ) -> Checked:
   """Compares what a judge reads with what is true of clips."""
   readings = judge.read(list(videos))

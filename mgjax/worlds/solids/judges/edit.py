@@ -79,8 +79,7 @@ class SolidsEdits:
     found, expected = self._judge.read(videos), self._judge.read([each.after for each in asked])
     return [
       JudgedEdit(
-        _parts(each, np.asarray(video), seen, true),
-        {'outside': _outside(each, np.asarray(video))},
+        _parts(each, np.asarray(video), seen, true), {'outside': _outside(each, np.asarray(video))}
       )
       for each, video, seen, true in zip(asked, videos, found, expected, strict=True)
     ]
