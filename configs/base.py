@@ -232,11 +232,8 @@ def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   steps.model.conditionings.step_size = ConfigDict({'kind': 'step_size', 'unit': 50.0})
   steps.objective.dropout.step_size = 0.0
   # A step begins at the earlier of two times and ends at the later: these are to be far apart.
-  # Where most are early, hardly any would be whole: passes say where steps lead.
   steps.objective.time.update(std=max(1.5, config.objective.time.get('std', 1.0)))
-  steps.objective.mean_flow = ConfigDict(
-    {'guidance': guidance, 'every': 4, 'passes': (), 'power': 1.0}
-  )
+  steps.objective.mean_flow = ConfigDict({'guidance': guidance, 'every': 4, 'power': 1.0})
   steps.optimizer.learning_rate = config.optimizer.learning_rate / 2
   steps.sample.schedule = ConfigDict({'name': 'linear'})
   steps.sample.update(solver='euler', steps=1)

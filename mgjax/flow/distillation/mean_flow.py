@@ -51,14 +51,11 @@ class MeanFlow(Checked):
   Attributes:
     guidance: w of all conditions that are ever dropped together; 1 for none.
     every: one row in so many learns a step; the others learn the velocity (s = 0).
-    passes: a step leads to the next time of a grid of so many passes, drawn for each row; to
-      another time that is drawn as the first is, if there are none.
     power: p of each row's weight 1 / (error^2 + c)^p; 0 for the plain square.
   """
 
   guidance: Annotated[float, Range(least=1)] = 1.0
   every: Positive = 4
-  passes: tuple[Positive, ...] = ()
   power: Magnitude = 1.0
 
   @property
@@ -81,8 +78,8 @@ def make_mean_flow(
 ) -> Objective:
   """Makes `objective(predict, batch, key) -> (loss, metrics)`, as above.
 
-  Of two times of `sample_time` a row's step begins at the earlier one and ends at the other, or at
-  the next time of a grid; guidance leads away from `conditions` dropped together.
+  Of two times of `sample_time` a row's step begins at the earlier one and ends at the other;
+  guidance leads away from `conditions` dropped together.
   Raises ConfigError if guidance is to be learnt and nothing is ever dropped.
   """
   dropout, ratio = dict(dropout), 1 - 1 / mean.guidance
@@ -97,9 +94,6 @@ def make_mean_flow(
     count = len(latents)
     keys = jax.random.split(key, 4)
     one, other = (sample_time(each, (count,)) for each in keys[:2])
-    if mean.passes:
-      each = jax.random.choice(keys[1], jnp.asarray(mean.passes, jnp.float32), (count,))
-      other = jnp.minimum((jnp.floor(one * each) + 1) / each, 1.0)
     learns = np.arange(count) % mean.every == 0
     start = jnp.where(learns, jnp.minimum(one, other), one)
     step = jnp.where(learns, jnp.abs(one - other), 0.0)
