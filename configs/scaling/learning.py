@@ -12,11 +12,12 @@ python -m launch.scaling run --config=configs/scaling/learning.py:further \
   --workdir=runs/learning/further
 
 AdamW at five rates, one seed each; then Muon, alignment, both, and other weights and times, three
-seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). AdamW for .7,
-1.5 and 2 times the steps says what an arm saves; Muon for twice the steps, whether it lasts. Digits
-on what `make quickstart` made, solids at 32 px on what `make quickstart WORLD=solids
-WORKDIR=runs/solids` made. With a comma and rates (learning.py:digits,rates) Muon has the five rates
-too. Some minutes a run of one core; several processes of one command share the runs.
+seeds each, at the rates that a configuration has (Muon's updates have AdamW's size); of solids
+alignment to a CLIP of solids as well. AdamW for .7, 1.5 and 2 times the steps says what an arm
+saves; Muon for twice the steps, whether it lasts. Digits on what `make quickstart` made, solids at
+32 px on what `make quickstart WORLD=solids WORKDIR=runs/solids` made. With a comma and rates
+(learning.py:digits,rates) Muon has the five rates too. Some minutes a run of one core; several
+processes of one command share the runs.
 
 With learning.py:race,align an arm runs in the race (docs/speedrun.md), from nothing:
 python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
@@ -55,7 +56,7 @@ def get_config(what: str = 'digits') -> ConfigDict:
     for rate in RATES:
       name = f'{optimizer}_{rate:g}'.replace('.', '_')
       config.arms[name], config.seeds[name] = arm(world, optimizer, rate), (0,)
-  for name in () if more else ARMS:
+  for name in () if more else (*ARMS, 'align_clip')[: len(ARMS) + (world != 'digits')]:
     config.arms[name], config.seeds[name] = arm(world, name), (0, 1, 2)
   for optimizer, length in () if more else LENGTHS:
     name = f'{optimizer}_steps_{length:g}'.replace('.', '_')
@@ -86,7 +87,8 @@ def _change(config: ConfigDict, name: str) -> None:
   if name.startswith('muon'):
     config.optimizer.name = 'muon'
   if 'align' in name:
-    features = 'decoder' if name.endswith('decoder') else 'latents'
+    known = {'align_decoder': 'decoder', 'align_clip': 'solids/objects'}
+    features = known.get(name, 'latents')
     layer = config.model.depth // 2
     config.objective.alignment = ConfigDict({'features': features, 'layer': layer, 'weight': 0.5})
   elif name == 'min_snr':

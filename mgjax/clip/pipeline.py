@@ -21,10 +21,11 @@ from mgjax.clip.task import make_tokenizer
 from mgjax.clip.towers import clip_inputs, make_clip_vision
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.resize import averaging
+from mgjax.core.runs.find import find_run
 from mgjax.core.settings import fields_of
-from mgjax.core.typing import Array, Float, UInt8
+from mgjax.core.typing import Array, Float, Tree, UInt8
 from mgjax.parallel.mesh import make_mesh
-from mgjax.parallel.shard import make_place, put_batch
+from mgjax.parallel.shard import make_place, on_every_device, put_batch
 from mgjax.text.tokenizers import encode_texts
 
 BATCH_SIZE = 256  # images or texts at once
@@ -145,6 +146,25 @@ class FrameEncoder:
     return found
 
 
+def make_patches(
+  workdir: str | os.PathLike[str],
+) -> tuple[Callable[[Tree, Float[Array, 'b h w 3']], Float[Array, 'b s s e']], Tree]:
+  """Makes what a frozen vision tower tells of patches: a function to compile, and its parameters.
+
+  It takes images in [0, 1] of any size. Errors are those of `FrameEncoder`.
+  """
+  fields, subtree = _read_tower(workdir := find_run(workdir))
+  model, (params, _) = make_clip_vision(fields), load_params(workdir, place=on_every_device())
+
+  def see(params: Tree, images: Float[Array, 'b h w 3']) -> Float[Array, 'b s s e']:
+    images = jax.image.resize(images, (len(images), model.size, model.size, 3), 'linear')
+    states, _ = model.apply({'params': params}, images)
+    side = model.size // model.patch
+    return states[:, 1:].reshape(len(images), side, side, -1)
+
+  return see, params[subtree] if subtree else params
+
+
 def tower_identity(workdir: str | os.PathLike[str]) -> str:
   """Returns a hash of all that the vectors of a vision tower depend on beside the frames.
 
@@ -174,7 +194,7 @@ def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     raise ConfigError(
       f'there is no encoder of frames at {os.fspath(workdir)!r}; import one with launch.weights '
       'import --config=configs/text/metaclip_vision.py --input=... '
-      f'--workdir={os.fspath(workdir)}, or mend config.vision'
+      f'--workdir={os.fspath(workdir)}, or mend the path'
     )
   config = read_config(workdir)
   if config.component not in ('clip', 'clip_vision'):

@@ -18,11 +18,11 @@ from mgjax.nn.conv import SpatialConv
 from mgjax.nn.patch import Patch, patchify
 
 NAME = 'alignment'  # of the projector among parameters
-FROZEN = 'autoencoder'  # the name of its parameters in `TrainSpec.frozen`
 LATENTS, DECODER = 'latents', 'decoder'
 _SMALL = 1e-6
 
-Features = Callable[[Tree, Array], Array]  # parameters of the autoencoder, latents -> (b n f)
+# Parameters of the autoencoder and of a CLIP, latents -> (b n f).
+Features = Callable[[tuple[Tree, Tree], Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Alignment:
   """`config.objective.alignment`: which features the tokens behind which layer learn to tell.
 
   Attributes:
-    features: 'latents', the clean latents themselves, or 'decoder', what the decoder of the
-      autoencoder makes of them before it enlarges them, in which places know their neighbours.
+    features: 'latents', the clean latents themselves, 'decoder', what the decoder of the
+      autoencoder makes of them before it enlarges them, in which places know their neighbours, or
+      the folder of a CLIP, as 'solids/objects': states of its patches in a token's first frame.
     layer: of the backbone, counted from 1.
     weight: of the term in the loss.
     gamma: how much of the mean over a clip's tokens is taken from its features, which are then
@@ -49,9 +50,10 @@ class Alignment:
 
   def __post_init__(self):
     check(self)
-    if self.features not in (LATENTS, DECODER):
+    if self.features not in (LATENTS, DECODER) and '/' not in self.features:
       raise ConfigError(
-        f'objective.alignment.features = {self.features!r}; expected {LATENTS!r} or {DECODER!r}'
+        f'objective.alignment.features = {self.features!r}; expected {LATENTS!r} or {DECODER!r} or '
+        "a CLIP, as 'solids/objects'"
       )
 
 
@@ -74,23 +76,33 @@ class Projector(nn.Module):
     )
 
 
-def make_features(settings: Alignment, codec: Any, patch: Patch) -> tuple[Features, int]:
+def make_features(
+  settings: Alignment, codec: Any, patch: Patch, see: Any = None, tower: Tree = None
+) -> tuple[Features, int]:
   """Returns the function from latents to features of their patches, and how many these are.
 
-  `codec` is the autoencoder with its statistics. Raises ConfigError for an autoencoder of sound,
-  whose decoder has no such features.
+  `codec` is the autoencoder with its statistics, `see` of `clip.pipeline.make_patches` with its
+  parameters `tower`. Raises ConfigError for an autoencoder of sound, which has latents alone.
   """
-  if settings.features == LATENTS:
-    features = lambda params, latents: patchify(latents, patch)  # noqa: E731
-  elif not hasattr(codec, 'features'):
+
+  def seen(known: tuple[Tree, Tree], latents: Array) -> Array:
+    frames = codec.decode_tile(known[0], latents)[:, :: codec.model.compression[0] * patch[0]]
+    states = see(known[1], frames.reshape(-1, *frames.shape[2:]) / 2 + 0.5)
+    places = (latents.shape[2] // patch[1], latents.shape[3] // patch[2], states.shape[-1])
+    states = jax.image.resize(states, (len(states), *places), 'linear')
+    return states.reshape(len(latents), -1, places[-1])
+
+  if settings.features != LATENTS and not hasattr(codec, 'features'):
     raise ConfigError(
-      f'objective.alignment.features = {DECODER!r} with {type(codec).__name__}; expected '
+      f'objective.alignment.features = {settings.features!r} with {type(codec).__name__}; expected '
       f'{LATENTS!r}: only autoencoders of videos have others'
     )
-  else:
-    features = lambda params, latents: patchify(codec.features(params, latents), patch)  # noqa: E731
+  features = {
+    LATENTS: lambda known, latents: patchify(latents, patch),
+    DECODER: lambda known, latents: patchify(codec.features(known[0], latents), patch),
+  }.get(settings.features, seen)
   latents = jax.ShapeDtypeStruct((1, *patch, codec.model.latent_channels), jnp.float32)
-  return features, jax.eval_shape(features, codec.params, latents).shape[-1]
+  return features, jax.eval_shape(features, (codec.params, tower), latents).shape[-1]
 
 
 def align(

@@ -13,6 +13,7 @@ import numpy as np
 
 from mgjax.checkpoints.warm_start import make_start, parse_sources
 from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.clip.pipeline import make_patches
 from mgjax.conditioning.contract import Conditioning
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
@@ -23,14 +24,7 @@ from mgjax.data.records.reader import Records
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import check_same_shape
-from mgjax.flow_models.alignment import (
-  FROZEN,
-  NAME,
-  Projector,
-  align,
-  make_features,
-  without_projector,
-)
+from mgjax.flow_models.alignment import NAME, Projector, align, make_features, without_projector
 from mgjax.flow_models.build import (
   check_learnt,
   check_records,
@@ -238,9 +232,10 @@ def make_flow_spec(
   frozen = _read_teacher(settings.objective.teacher, model, inputs)
   if aligned := settings.objective.aligned:
     patch = model.backbone.patch
-    features, width = make_features(aligned, codec, patch)
+    see, tower = make_patches(aligned.features) if '/' in aligned.features else (None, None)
+    features, width = make_features(aligned, codec, patch, see, tower)
     model = model.clone(alignment=Projector(width, model.backbone.dtype, name=NAME))
-    inputs, frozen = (*inputs, aligned.layer), {FROZEN: codec.params}
+    inputs, frozen = (*inputs, aligned.layer), {'autoencoder': (codec.params, tower)}
     train, validate = align(train, aligned, features), _without_autoencoder(validate)
   begin = functools.partial(
     make_start, component=settings.component, others=starts,

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from mgjax.api import load, train
-from mgjax.checkpoints.workdir import load_params
+from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.clip.pipeline import make_patches
+from mgjax.clip.towers import make_clip_vision
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
 from mgjax.flow_models.alignment import Alignment, Projector, align, make_features
@@ -17,12 +20,13 @@ from mgjax.tae.pipeline import load_codec
 from mgjax.workflows.weights import export_weights
 from tests import tiny
 
+CLIP = 'solids/objects'
 ALIGNED = {'features': 'decoder', 'layer': 1, 'weight': 0.5, 'gamma': 0.6}
 
 
-def aligned(runs, **changes):
+def aligned(runs, alignment=(), **changes):
   config = tiny.video(runs, **changes)
-  config.objective.alignment = ALIGNED
+  config.objective.alignment = {**ALIGNED, **dict(alignment)}
   return config
 
 
@@ -74,6 +78,19 @@ def test_features_of_the_decoder_are_what_it_enlarges(tiny_runs):
   assert not np.array_equal(codec.features(changed, latents), found)
 
 
+def test_features_of_a_clip_are_states_of_its_patches_where_the_tokens_are(tiny_runs, tmp_path):
+  codec, (see, tower) = load_codec(tiny_runs / 'autoencoder'), make_patches(CLIP)
+  features, _ = make_features(Alignment(features=CLIP), codec, (1, 2, 2), see, tower)
+  latents = jax.random.normal(jax.random.key(0), (1, 2, 16, 16, codec.model.latent_channels))
+  video = codec.decode_tile(codec.params, latents)[0]  # of 64 px: a token for each of 8 x 8 patches
+  vision = make_clip_vision(fields_of(read_config(CLIP), 'model')['vision'])
+  states, _ = vision.apply({'params': tower}, video[:: len(video) // 2] / 2 + 0.5)
+  found = features((codec.params, tower), latents).reshape(2, 64, -1)
+  np.testing.assert_allclose(found, states[:, 1:], atol=1e-5)
+  train(aligned(tiny_runs, {'features': CLIP}, train__log_every=1), tmp_path, stop_at=1)
+  assert abs(tiny.metrics(tmp_path)[0]['similarity']) < 1
+
+
 def test_a_run_learns_to_tell_features_and_leaves_its_projector_behind(tiny_runs, tmp_path):
   config = aligned(tiny_runs, train__steps=30, train__log_every=1)
   train(config, tmp_path / 'first')
@@ -99,9 +116,7 @@ def test_a_run_learns_to_tell_features_and_leaves_its_projector_behind(tiny_runs
 
 
 def test_gradients_of_the_velocity_are_untouched_where_the_term_weighs_nothing(tiny_runs, tmp_path):
-  config = aligned(tiny_runs)
-  config.objective.alignment.weight = 0.0
-  with_it = train(config, tmp_path / 'aligned', stop_at=3)
+  with_it = train(aligned(tiny_runs, {'weight': 0.0}), tmp_path / 'aligned', stop_at=3)
   without = train(tiny.video(tiny_runs), tmp_path / 'plain', stop_at=3)
   one, two = (named_leaves(state.params) for state in (with_it, without))
   for name, leaf in two.items():
@@ -109,14 +124,12 @@ def test_gradients_of_the_velocity_are_untouched_where_the_term_weighs_nothing(t
 
 
 def test_what_cannot_be_aligned_is_refused(tiny_runs, tmp_path):
-  config = aligned(tiny_runs)
-  config.objective.alignment.features = 'pixels'
   with pytest.raises(ConfigError, match="'pixels'; expected 'latents' or 'decoder'"):
-    make_spec(config, tmp_path)
-  config = aligned(tiny_runs)
-  config.objective.alignment.layer = 99
+    make_spec(aligned(tiny_runs, {'features': 'pixels'}), tmp_path)
+  with pytest.raises(ConfigError, match=r'no encoder of frames at .*launch\.weights import'):
+    make_spec(aligned(tiny_runs, {'features': 'runs/none'}), tmp_path)
   with pytest.raises(ConfigError, match=r'tap = 99; expected a layer, from 1 to model.depth'):
-    train(config, tmp_path, stop_at=0)
+    train(aligned(tiny_runs, {'layer': 99}), tmp_path, stop_at=0)
 
 
 class _Codec:
