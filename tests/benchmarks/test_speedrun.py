@@ -6,7 +6,7 @@ import pytest
 
 from configs import quickstart
 from configs.digits import video
-from mgjax.benchmarks.speedrun import race
+from mgjax.benchmarks.speedrun import BARS, race
 from mgjax.core.errors import ConfigError
 from tests import binaries, tiny
 
@@ -30,15 +30,18 @@ def kept(path, **changes):
   return str(path)
 
 
-def test_seeds_that_ended_are_not_run_again_and_their_mean_must_reach_the_bar(
-  tmp_path, monkeypatch
-):
+def test_seeds_that_ended_are_kept_and_their_mean_must_reach_the_bar(tmp_path, monkeypatch):
   monkeypatch.setattr('mgjax.benchmarks.speedrun.machine', lambda: '2 x')
   path = kept(tmp_path / 'race.json')
   answer = race(quickstart.get_config().to_dict(), FLAGS, 2, path)
   row = answer.text.splitlines()[-1]
   assert '900 (900 to 901)' in row and '0.955 reached (0.990, 0.920)' in row
   assert '12345678' in row and '7,500' in row
+
+
+def test_the_score_of_solids_is_of_captions_in_distribution_their_first_group():
+  found = {'alignment': dict.fromkeys(BARS['solids'].names, 0.5)}
+  assert BARS['solids'].score({'groups': {'in distribution': found, 'new value': {}}}) == 0.5
 
 
 def test_what_is_kept_of_another_race_is_not_gone_on_with(tmp_path):
