@@ -56,7 +56,8 @@ def get_config(what: str = 'digits') -> ConfigDict:
     for rate in RATES:
       name = f'{optimizer}_{rate:g}'.replace('.', '_')
       config.arms[name], config.seeds[name] = arm(world, optimizer, rate), (0,)
-  for name in () if more else (*ARMS, 'align_clip')[: len(ARMS) + (world != 'digits')]:
+  arms = ARMS if world == 'digits' else (*ARMS, 'align_clip')  # digits come with no CLIP
+  for name in () if more else arms:
     config.arms[name], config.seeds[name] = arm(world, name), (0, 1, 2)
   for optimizer, length in () if more else LENGTHS:
     name = f'{optimizer}_steps_{length:g}'.replace('.', '_')

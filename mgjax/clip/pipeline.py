@@ -153,8 +153,9 @@ def make_patches(
 
   It takes images in [0, 1] of any size. Errors are those of `FrameEncoder`.
   """
-  fields, subtree = _read_tower(workdir := find_run(workdir))
-  model, (params, _) = make_clip_vision(fields), load_params(workdir, place=on_every_device())
+  fields, subtree = _read_tower(workdir)
+  model = make_clip_vision(fields)
+  params, _ = load_params(workdir, place=on_every_device(), subtree=subtree)
 
   def see(params: Tree, images: Float[Array, 'b h w 3']) -> Float[Array, 'b s s e']:
     images = jax.image.resize(images, (len(images), model.size, model.size, 3), 'linear')
@@ -190,7 +191,7 @@ def find_frame_encoder(
 
 def _read_tower(workdir: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
   """Returns the fields of a vision tower, and the subtree that its parameters are in."""
-  if not os.path.exists(os.path.join(workdir, 'config.json')):
+  if not os.path.exists(os.path.join(find_run(workdir), 'config.json')):
     raise ConfigError(
       f'there is no encoder of frames at {os.fspath(workdir)!r}; import one with launch.weights '
       'import --config=configs/text/metaclip_vision.py --input=... '
