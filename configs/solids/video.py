@@ -15,6 +15,10 @@ python -m launch.train --config=solids/video --workdir=runs/solids/video \
   --config.autoencoder=runs/solids/autoencoder --config.data.latents=runs/solids/latents \
   --config.start_from=runs/solids/half
 
+With :quarter and latents_quarter in place of :half a stage is at 16 px: what words mean is learnt
+there in half of the time (docs/speedrun.md); give the stage after it a rate of 1.5e-3, for larger
+ones may forget it.
+
 With solids/video:fast, on solids/autoencoder:fast, clips are half as many tokens, for
 experiments: motions and the camera are followed as well after half the time, solids less whole. All
 of it lies in runs/solids/fast.
@@ -29,8 +33,8 @@ from . import autoencoder
 
 
 def get_config(what: str = 'small') -> ConfigDict:
-  if what not in ('small', 'half', 'fast'):
-    raise ConfigError(f'{what!r}: expected small, half or fast')
+  if what not in ('small', 'half', 'quarter', 'fast'):
+    raise ConfigError(f'{what!r}: expected small, half, quarter or fast')
   folder = 'runs/solids/fast' if what == 'fast' else 'runs/solids'
   config = video.get_config()
   config.autoencoder = f'{folder}/autoencoder'
@@ -71,8 +75,8 @@ def get_config(what: str = 'small') -> ConfigDict:
   config.train.evaluate_every = config.train.save_every = 2000
   config.encode.train = 12_000
   config.encode.validation = 256
-  if what == 'half':
-    _halve(config)
+  if what in ('half', 'quarter'):
+    _shrink(config, what)
   if what == 'fast':
     config.model.positions = (1, 8, 8)
     config.objective.time.update(mean=-1.5, std=1.1)
@@ -81,17 +85,18 @@ def get_config(what: str = 'small') -> ConfigDict:
   return config
 
 
-def _halve(config: ConfigDict) -> None:
-  """Makes of the configuration that of a stage at 32 px.
+def _shrink(config: ConfigDict, what: str) -> None:
+  """Makes of the configuration that of a stage at 32 or 16 px.
 
-  What a word decides is as many bits in a quarter of the numbers, so that it is four times as much
-  of the loss: directions are read here after 3,000 steps, and at 64 px not in an hour
-  (docs/decisions/0035).
+  What a word decides is as many bits in a quarter of the numbers, so that with each halving it is
+  four times as much of the loss: directions are read at 16 px after 3,000 steps, at 32 px after as
+  many or not in 4,800, and at 64 px not in an hour (docs/decisions/0035).
   """
-  config.data.latents = 'runs/solids/latents_half'
+  by, mean, steps = {'half': (2, -2.5, 6000), 'quarter': (4, -1.8, 3000)}[what]
+  config.data.latents = f'runs/solids/latents_{what}'
   for bucket in config.buckets.values():
-    bucket.update(height=32, width=32, batch_size=2 * bucket.batch_size)
-  config.model.positions = (2, 4, 4)
-  config.objective.time.update(mean=-2.5, std=1.5)
-  config.train.steps = 6000
-  config.train.evaluate_every = config.train.save_every = 2000
+    bucket.update(height=64 // by, width=64 // by, batch_size=by * bucket.batch_size)
+  config.model.positions = (2, 8 // by, 8 // by)
+  config.objective.time.update(mean=mean, std=1.5)
+  config.train.steps = steps
+  config.train.evaluate_every = config.train.save_every = steps // 3
