@@ -18,7 +18,7 @@ from mgjax.planning.memory import (
 )
 from mgjax.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.planning.workload import Workload
-from mgjax.training.muon import OF_LAYERS
+from mgjax.training.muon import LAYER_STEPS
 
 ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
 BY_ONE_BYTE = f'products of one byte a number at {ONE_BYTE:g} times the rate of bfloat16 (assumed)'
@@ -170,7 +170,7 @@ def describe_assumptions(
 def _orthogonalised(work: Workload) -> int:
   """Counts the operations of Muon: of a matrix m x n, m <= n, 3 (4 m^2 n + 2 m^3)."""
   found = [(e.size, *sorted(e.shape[-2:])) for e in work.parameters if e.moments == 1 and e.trained]
-  return len(OF_LAYERS) * sum(size * (4 * m + 2 * m * m // n) for size, m, n in found)
+  return len(LAYER_STEPS) * sum(size * (4 * m + 2 * m * m // n) for size, m, n in found)
 
 
 def _faster(work: Workload, backward: bool) -> float:

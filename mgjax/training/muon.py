@@ -23,9 +23,9 @@ from mgjax.parallel.rules import AXES, ambient, size, spec
 MOMENTUM = 0.95  # of Jordan et al.
 # a x + b x^3 + c x^5 by turns bring singular values from .02 to 1 between .90 and 1.10: each is the
 # nearest to 1 for what the last one leaves (Amsel et al. 2025, 'The Polar Express').
-OF_LAYERS = (7.711, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.594, 0.4107)
+LAYER_STEPS = (7.711, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.594, 0.4107)
 # Jordan's lift weak directions five times more; a block is the better for it, and sees more places.
-OF_BLOCKS = ((3.4445, -4.7750, 2.0315),) * 5
+BLOCK_STEPS = ((3.4445, -4.7750, 2.0315),) * 5
 RMS = 0.2  # of an update of AdamW, of Liu et al.
 _SMALL = 1e-7  # a matrix of zeros stays one
 _OF_LAYERS = re.compile(r'(^|/)layers?(_\d+)?/.*kernel$')
@@ -34,7 +34,7 @@ _OF_BLOCKS = re.compile(r'(^|/)\w*((block|unit)_\d+|_up|_down|attention)/.*kerne
 
 
 def orthogonalised(
-  matrices: Float[Array, 'n i o'], polynomials: tuple = OF_LAYERS, dtype: jnp.dtype = jnp.bfloat16
+  matrices: Float[Array, 'n i o'], polynomials: tuple = LAYER_STEPS, dtype: jnp.dtype = jnp.bfloat16
 ) -> Float[Array, 'n i o']:
   """Returns matrices U s V^T with singular values s near 1, of matrices U S V^T, by Newton-Schulz.
 
@@ -44,7 +44,7 @@ def orthogonalised(
   rows, columns = matrices.shape[1:]
   x = jnp.swapaxes(matrices, 1, 2) if rows > columns else matrices
   x = x.astype(jnp.float32)
-  x /= jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + _SMALL
+  x /= jnp.linalg.norm(x, axis=(1, 2), keepdims=True) + _SMALL  # eighth powers do not vanish
 
   def product(x: Array, y: Array) -> Array:
     return jnp.matmul(x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32)
@@ -115,7 +115,7 @@ def _spread(updates: Tree) -> Tree:
     groups.setdefault((*stacks[-1].shape[1:], block), []).append(place)
   for (_, longest, block), places in groups.items():
     stack = jnp.concatenate([stacks[place] for place in places])
-    made = RMS * math.sqrt(longest) * _shared(stack, OF_BLOCKS if block else OF_LAYERS)
+    made = RMS * math.sqrt(longest) * _shared(stack, BLOCK_STEPS if block else LAYER_STEPS)
     begin = 0
     for place in places:
       leaf, count = leaves[place], len(stacks[place])
