@@ -1,12 +1,14 @@
 """Writes what an evaluation found: its record, files of samples, and the page that shows both."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import printable
 from mgjax.core.files import read_json, write_bytes, write_json
+from mgjax.core.runs.places import is_name, read_name
 from mgjax.evaluation.record.against import Other, compare_records
 from mgjax.evaluation.record.measured import Measured, table_of
 from mgjax.evaluation.record.show import Show
@@ -25,6 +27,11 @@ class Findings:
   paths: list[pathlib.Path]
 
 
+def folder_of(run: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns where results of a run are written: its folder, of a published one owner/name here."""
+  return pathlib.Path(read_name(run).place.partition('://')[2].strip('/') if is_name(run) else run)
+
+
 def write_findings(
   folder: pathlib.Path,
   task: str,
@@ -38,13 +45,13 @@ def write_findings(
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
-  `folder` is of the model, or of the videos. Records of another `task`, such as 'video', are not
+  `folder` is of the model or of the videos. Records of another `task`, such as 'video', are not
   compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
   file of a sample, and `written` are pictures that were written before. Record and page are the
   model's, or those of an evaluation `apart`, as 'evaluation/seams'.
   """
   name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
-  path, place_of_page = folder / name, folder / page
+  path, place_of_page = folder_of(folder) / name, folder_of(folder) / page
   samples, files = place_of_page.parent / SAMPLES, {}
   for earlier in samples.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others

@@ -3,6 +3,7 @@
 import hashlib
 import pathlib
 import sys
+from unittest import mock
 
 import fsspec
 import pytest
@@ -15,6 +16,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.runs import published
 from mgjax.core.runs.find import SHIPPED, find_run
 from mgjax.core.runs.places import LIST, is_name, read_name
+from mgjax.evaluation.record.write import folder_of
 from mgjax.runtime.workdir_lock import hold
 from mgjax.training.run import train
 from mgjax.workflows.weights import export_weights
@@ -152,21 +154,19 @@ def test_a_push_that_was_cut_is_never_read(tmp_path, monkeypatch, before):
 def test_what_cannot_be_reached_is_told_and_what_to_do(monkeypatch, url, error, message):
   monkeypatch.setitem(sys.modules, 's3fs', None)  # as if it were not installed
   if error is not None:
-    monkeypatch.setattr(MemoryFileSystem, 'cat_file', lambda self, path, end: failed(error))
+    monkeypatch.setattr(MemoryFileSystem, 'cat_file', mock.Mock(side_effect=error))
   with pytest.raises((ConfigError, DataError), match=message):
     published.fetch(url)
 
 
-def failed(error):
-  raise error
-
-
-def test_paths_are_no_names_and_a_path_of_a_name_is():
+def test_paths_are_no_names_and_a_path_of_a_name_is_whose_results_lie_here():
   for path in ('runs/a', '/runs/a', 'C:/runs', 'C:\\runs', 'digits/video@3', 'run:3/a', 'my:/run'):
     assert not is_name(path) and not is_name(pathlib.Path(path))
+    assert folder_of(path) == pathlib.Path(path)
   for name in ('hf://me/run', 's3://b/run', 'gs://b/a/run', 'memory://run', 'file:///a/run'):
     assert is_name(name) and is_name(pathlib.Path(name))
     assert read_name(name).place == name == read_name(pathlib.Path(name)).place
+    assert folder_of(name) == folder_of(pathlib.Path(name)) == pathlib.Path(*name.split('/')[2:])
 
 
 @pytest.mark.parametrize('url', ['s3://bucket/run', 'hf://me/run', pathlib.Path('s3://bucket/run')])
