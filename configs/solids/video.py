@@ -16,8 +16,8 @@ python -m launch.train --config=solids/video --workdir=runs/solids/video \
   --config.start_from=runs/solids/half
 
 With :quarter and latents_quarter in place of :half a stage is at 16 px, where directions are read
-sooner (docs/decisions/0035); give the stage after it a rate of 1.5e-3, for larger ones may forget
-them.
+sooner (docs/decisions/0035); give the stage after it a rate of 1.5e-3 by AdamW, which may forget
+them at larger ones, or Muon, as configs/solids/recipe.py:short does.
 
 With solids/video:fast, on solids/autoencoder:fast, clips are half as many tokens, for
 experiments: motions and the camera are followed as well after half the time, solids less whole. All
