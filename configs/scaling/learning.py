@@ -16,8 +16,8 @@ seeds each, at the rates that a configuration has (Muon's updates have AdamW's s
 alignment to a CLIP of solids as well. AdamW for .7, 1.5 and 2 times the steps says what an arm
 saves; Muon for twice the steps, whether it lasts. Digits on what `make quickstart` made, solids at
 32 px on what `make quickstart WORLD=solids WORKDIR=runs/solids` made. With a comma and rates
-(learning.py:digits,rates) Muon has the five rates too. Some minutes a run of one core; several
-processes of one command share the runs.
+(learning.py:digits,rates) Muon has the five rates too. Ten to thirty minutes a run of one core;
+several processes of one command share the runs.
 
 With learning.py:race,align an arm runs in the race (docs/speedrun.md), from nothing:
 python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
