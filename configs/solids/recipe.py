@@ -7,8 +7,8 @@ An autoencoder; images and videos of 32 px; the same at 64 px, from the weights 
 with spatial positions doubled; samples that are judged. The model has three times the parameters of
 that of `make quickstart WORLD=solids`. The same command goes on where it stopped.
 
-`short` trains the model of the quickstart in two thirds of its seconds, to .03 to .06 less of its
-score (docs/speedrun.md): a stage at 16 px in place of that at 32 px, then Muon at 64 px.
+`short` trains the model of the quickstart in two thirds of its seconds, to a score lower by
+.02 to .07 (docs/speedrun.md): a stage at 16 px in place of that at 32 px, then Muon at 64 px.
 """
 
 from ml_collections import ConfigDict
