@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from .. import quickstart
 from . import autoencoder, video
 
 CLIPS = 50_000  # encoded, all that the training split has
@@ -24,45 +23,37 @@ CLIPS = 50_000  # encoded, all that the training split has
 def get_config(length: str = 'night') -> ConfigDict:
   if length not in ('night', 'short'):
     raise ConfigError(f'{length!r}: expected night or short')
-  if length == 'short':
-    return _short()
-  first = autoencoder.get_config()
-  first.train.steps = 4000
-  first.train.evaluate_every = first.train.save_every = 1000
-  samples = {'component': 'samples', 'of': 'video', 'judge': 'solids', 'samples': 200}
-  stages = {
-    'autoencoder': first,
-    'half': _stage('half', 'latents_half', 30_000),
-    'video': _stage('small', 'latents', 40_000, start_from='half'),
-    'samples': ConfigDict(samples),
-  }
+  first, night = autoencoder.get_config(), length == 'night'
+  name = 'half' if night else 'quarter'
+  smaller = _stage(name, f'latents_{name}')
+  last = _stage('small', 'latents', start_from=name)
+  if night:
+    first.train.update(steps=4000, evaluate_every=1000, save_every=1000)
+    _enlarge(smaller, 30_000)
+    _enlarge(last, 40_000)
+  else:
+    first.train.steps = 400
+    for stage in (smaller, last):
+      stage.buckets.video.weight = 10
+      stage.model.conditionings.text.length = 48  # of words; no caption has more
+    last.optimizer.update(name='muon', learning_rate=3e-3)
+    last.train.update(steps=4400, evaluate_every=1100, save_every=1100)
+  samples = {'component': 'samples', 'of': 'video', 'judge': 'solids'}
+  samples['samples'] = 200 if night else 72
+  stages = {'autoencoder': first, name: smaller, 'video': last, 'samples': ConfigDict(samples)}
   return ConfigDict({'stages': stages, 'order': tuple(stages)})
 
 
-def _short() -> ConfigDict:
-  config = quickstart.get_config('solids')
-  quarter, last = video.get_config('quarter'), config.stages.video
-  quarter.autoencoder, quarter.data.latents = 'autoencoder', 'latents_quarter'
-  for stage in (quarter, last):
-    stage.buckets.video.weight = 10
-    stage.model.conditionings.text.length = 48  # of words; no caption has more
-  last.optimizer.update(name='muon', learning_rate=3e-3)
-  last.train.update(steps=4400, evaluate_every=1100, save_every=1100)
-  last.start_from = 'quarter'
-  config.stages.autoencoder.train.steps = 400
-  del config.stages.half
-  config.stages.quarter = quarter
-  config.order = ('autoencoder', 'quarter', 'video', 'samples')
-  return config
-
-
-def _stage(what: str, latents: str, steps: int, start_from: str = '') -> ConfigDict:
+def _stage(what: str, latents: str, start_from: str = '') -> ConfigDict:
   config = video.get_config(what)
   config.autoencoder, config.data.latents = 'autoencoder', latents
   config.start_from = start_from
+  return config
+
+
+def _enlarge(config: ConfigDict, steps: int) -> None:
   config.model.update(dim=320, depth=8, heads=10, mlp_dim=960, unroll=8)
   config.optimizer.learning_rate = 1.2e-3  # falls with the width
   config.encode.train = CLIPS
   config.train.steps = steps
   config.train.evaluate_every = config.train.save_every = 5000
-  return config

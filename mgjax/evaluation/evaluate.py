@@ -47,7 +47,7 @@ from mgjax.evaluation.personalization import judge_personalization
 from mgjax.evaluation.reconstruction import evaluate_reconstruction, sample_clips, write_pictures
 from mgjax.evaluation.record.measured import Measured
 from mgjax.evaluation.record.show import clips_of, draw_below, sounds_of
-from mgjax.evaluation.record.write import Findings, folder_of, write_findings
+from mgjax.evaluation.record.write import Findings, evaluation_of, write_findings
 from mgjax.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.evaluation.scorers import CommandScorer
 from mgjax.evaluation.suites.score import find_videos, score_suite
@@ -96,8 +96,7 @@ def evaluate_video(
   changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'shifts': shifts}
   changes['weights'] = weights
   pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
-  kind, fps = pipeline.config.data.kind, pipeline.config.data.fps
-  folder = folder_of(workdir) / 'evaluation'
+  kind, fps, folder = pipeline.config.data.kind, pipeline.config.data.fps, evaluation_of(workdir)
   if kind in WORLDS:
     if clips:
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
@@ -156,7 +155,7 @@ def evaluate_personalization(
   recogniser = Clip(clip) if clip else None
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed, recogniser=recogniser)
   some = [shown[place] for place in evenly(len(shown), SHEETS)]
-  sheet = draw_below(folder_of(workdir) / 'evaluation' / 'personalized.png', some)
+  sheet = draw_below(evaluation_of(workdir) / 'personalized.png', some)
   show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
   return write_findings(workdir, 'personalization', found, _about(pipeline, seed), [sheet], show)
 
@@ -178,9 +177,7 @@ def evaluate_editing(
   """
   editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance, strength=strength)
   found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
-  sheet = draw_below(
-    folder_of(workdir) / 'evaluation' / 'edited.png', [row[0] for row in rows.values()]
-  )
+  sheet = draw_below(evaluation_of(workdir) / 'edited.png', [row[0] for row in rows.values()])
   videos = [each.beside for row in rows.values() for each in row]
   show = clips_of(videos, editor.config.data.fps)
   return write_findings(workdir, 'editing', found, _about(editor, seed), [sheet], show)
@@ -222,7 +219,7 @@ def evaluate_autoencoder(
   names = [f'clip {number}' for number in chosen]
   found, pairs = evaluate_reconstruction(codec, videos, perceive=perceive, shown=shown, names=names)
   some = [pairs[place] for place in shown]
-  pictures = write_pictures(folder_of(workdir) / 'evaluation', some, config.data.fps)
+  pictures = write_pictures(evaluation_of(workdir), some, config.data.fps)
   wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
   show = clips_of(wide, config.data.fps)
   return write_findings(workdir, 'autoencoder', found, about, pictures, show, name=RECONSTRUCTION)
@@ -244,9 +241,7 @@ def evaluate_codec(
     shown=shown,
     names=[f'sound {number}' for number in settings['chosen']],
   )
-  written = write_audio(
-    folder_of(workdir) / 'evaluation', [pairs[place] for place in shown], codec.rate
-  )
+  written = write_audio(evaluation_of(workdir), [pairs[place] for place in shown], codec.rate)
   heard = {place: pair.again[audio_reconstruction.CODEC] for place, pair in pairs.items()}
   about, show = {'weights': _weights(workdir), 'settings': settings}, sounds_of(heard, codec.rate)
   return write_findings(workdir, 'codec', found, about, written, show, name=RECONSTRUCTION)
@@ -271,8 +266,7 @@ def evaluate_audio(
   many times as long as in training in every way, and compares them.
   """
   pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  about = _about(pipeline, seed) | {'candidates': candidates}
-  folder = folder_of(workdir) / 'evaluation'
+  about, folder = _about(pipeline, seed) | {'candidates': candidates}, evaluation_of(workdir)
   if long:
     clips = min(samples, LONG_CLIPS)
     found, heard = compare_ways(
@@ -309,7 +303,7 @@ def evaluate_upsampler(
   clips so many times as long and as wide, and looks for seams.
   """
   pipeline = Upsampler(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  about, folder = _about(pipeline, seed), folder_of(workdir) / 'evaluation'
+  about, folder = _about(pipeline, seed), evaluation_of(workdir)
   if long:
     found, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     written = write_seams(folder, ways)
@@ -325,7 +319,7 @@ def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
   """Retrieves images and captions of held-out handwriting, and the same handwriting again."""
   clip = Clip(workdir)
   found, retrieved = judge_retrieval(clip, samples=samples)
-  sheet = write_retrieved(folder_of(workdir) / 'evaluation', retrieved)
+  sheet = write_retrieved(evaluation_of(workdir), retrieved)
   return write_findings(workdir, 'clip', found, {'weights': clip.weights}, [sheet])
 
 

@@ -32,6 +32,11 @@ def folder_of(run: str | os.PathLike[str]) -> pathlib.Path:
   return pathlib.Path(read_name(run).place.partition('://')[2].strip('/') if is_name(run) else run)
 
 
+def evaluation_of(run: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the folder of pictures and samples of a run's evaluation."""
+  return folder_of(run) / 'evaluation'
+
+
 def write_findings(
   folder: pathlib.Path,
   task: str,
@@ -51,7 +56,8 @@ def write_findings(
   model's, or those of an evaluation `apart`, as 'evaluation/seams'.
   """
   name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
-  path, place_of_page = folder_of(folder) / name, folder_of(folder) / page
+  folder = folder_of(folder)
+  path, place_of_page = folder / name, folder / page
   samples, files = place_of_page.parent / SAMPLES, {}
   for earlier in samples.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others
