@@ -10,9 +10,21 @@ from setuptools import find_packages, setup
 # no other top-level name lands in anybody's environment.
 INSIDE = {f'mgjax.{name}': name for name in ('launch', 'configs')}
 BINARIES = (
-  'bench', 'compare', 'curate', 'data', 'demo', 'doctor', 'evaluate', 'plan', 'rehearse', 'sample',
-  'scaling', 'serve', 'train', 'weights',
-)  # fmt: skip
+  'bench',
+  'compare',
+  'curate',
+  'data',
+  'demo',
+  'doctor',
+  'evaluate',
+  'plan',
+  'rehearse',
+  'sample',
+  'scaling',
+  'serve',
+  'train',
+  'weights',
+)
 
 HERE = pathlib.Path(__file__).parent
 # Names of before, which print the new command line.

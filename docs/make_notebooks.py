@@ -110,9 +110,15 @@ def _smaller_animation(found: re.Match[str]) -> str:
     pages.append(page.convert('RGB'))
     ends.append(page.info['duration'])
   pages[0].save(
-    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=ends, loop=0, quality=50,
+    buffer,
+    'WEBP',
+    save_all=True,
+    append_images=pages[1:],
+    duration=ends,
+    loop=0,
+    quality=50,
     method=6,
-  )  # fmt: skip
+  )
   return min(found[0], base64.b64encode(buffer.getvalue()).decode(), key=len)
 
 

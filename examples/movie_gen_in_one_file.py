@@ -46,10 +46,17 @@ flags.DEFINE_string('out', 'one_file.webp', 'Where to write the animation.')
 COLOURS, MOVES = ('red', 'green', 'blue', 'yellow'), ('ball rolls left', 'cube slides right')
 PROMPTS = [f'a large {colour} rubber {moves}' for moves in MOVES for colour in COLOURS]
 WORLD = {
-  'frames': 16, 'size': (32, 32), 'fps': 8, 'solids': (1, 1), 'shapes': ('ball', 'cube'),
-  'colours': COLOURS, 'materials': ('rubber',), 'cameras': ('stands still',), 'wording': 'plain',
+  'frames': 16,
+  'size': (32, 32),
+  'fps': 8,
+  'solids': (1, 1),
+  'shapes': ('ball', 'cube'),
+  'colours': COLOURS,
+  'materials': ('rubber',),
+  'cameras': ('stands still',),
+  'wording': 'plain',
   'motions': ('rolls left', 'rolls right', 'slides left', 'slides right'),
-}  # fmt: skip
+}
 # The autoencoder makes 4 x 4 pixels channels; then levels with these strides in space halve time.
 # That is 8 x along t, h and w, with so many channels of latents: (16 32 32 3) -> (2 4 4 48).
 LATENT, WIDTH, STRIDES = 48, 32, (2, 1, 1)

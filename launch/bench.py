@@ -47,9 +47,11 @@ _VIDEO = flags.DEFINE_list(
   'video', [], 'b,t,h,w in pixels, for an autoencoder; by default of the longest bucket.'
 )
 _LAYERS = flags.DEFINE_integer(
-  'layers', None, 'Layers of a video model; 0 is as many as fit, by default those configured.',
+  'layers',
+  None,
+  'Layers of a video model; 0 is as many as fit, by default those configured.',
   lower_bound=0,
-)  # fmt: skip
+)
 _BASELINE = flags.DEFINE_multi_string('baseline', [], 'jax.nn or a Python file')
 _ROUNDS = flags.DEFINE_integer(
   'rounds', 5, 'Timed runs of each program; of a race, its seeds.', lower_bound=1

@@ -65,9 +65,13 @@ def _analyse() -> None:
   from mgjax.evaluation.human.report import analyse
 
   text, paths = analyse(
-    _STUDY.value, _OUT.value, ours=_OURS.value or '', layout=_TABLE.value, repeats=_REPEATS.value,
+    _STUDY.value,
+    _OUT.value,
+    ours=_OURS.value or '',
+    layout=_TABLE.value,
+    repeats=_REPEATS.value,
     leave_out=_LEAVE_OUT.value,
-  )  # fmt: skip
+  )
   print(text, *paths, sep='\n')
 
 

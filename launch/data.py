@@ -83,19 +83,33 @@ _INPUT = command_line.define_required(
   'clips/',
   'Clips to convert, records to inspect or verify, prompts to rewrite.',
   commands=(
-    'convert', 'inspect', 'verify', 'references', 'calibrate_faces', 'cross_pairs', 'mark', 'teach',
+    'convert',
+    'inspect',
+    'verify',
+    'references',
+    'calibrate_faces',
+    'cross_pairs',
+    'mark',
+    'teach',
     'student',
   ),
-)  # fmt: skip
+)
 _WORLD = command_line.define_required('world', 'solids', 'To preview.', commands=('preview',))
 _OUTPUT = command_line.define_required(
   'output',
   'data/clips',
   'Directory or URL of the records to make; of teach and student a .jsonl.',
   commands=(
-    'convert', 'encode', 'references', 'pairs', 'cross_pairs', 'mark', 'teach', 'student',
+    'convert',
+    'encode',
+    'references',
+    'pairs',
+    'cross_pairs',
+    'mark',
+    'teach',
+    'student',
   ),
-)  # fmt: skip
+)
 _CONFIG = command_line.define_config('configs/digits/video.py', commands=('encode', 'pairs'))
 _WORKDIR = command_line.define_required(
   'workdir', 'runs/personal', 'cross_pairs: run of a personalized model.', commands=('cross_pairs',)
@@ -121,8 +135,10 @@ _REENCODE = command_line.define_fields(
   'reencode',
   'Encode anew, for quick reads at any moment, as gop=16,crf=20,side=256: frames from key frame to '
   'key frame (16), rate factor (20), what the shorter side is shrunk to (0, nothing).',
-  gop=(int, 1, math.inf), crf=(float, 0, 51), side=(int, 0, math.inf),
-)  # fmt: skip
+  gop=(int, 1, math.inf),
+  crf=(float, 0, 51),
+  side=(int, 0, math.inf),
+)
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer('megabytes', 256, 'A larger file is rejected.', lower_bound=1)
 _ROWS_PER_SHARD = flags.DEFINE_integer('rows_per_shard', 256, 'Clips in a file.', lower_bound=1)
@@ -149,8 +165,10 @@ _REFERENCES = command_line.define_fields(
   'references',
   'As side=224,margin=0.3,smallest=0.2: pixels of a reference, what is around its face as a share '
   'of the box, the smallest face as a share of the shorter side of a frame.',
-  side=(int, 1, math.inf), margin=(float, 0, math.inf), smallest=(float, 0, 1),
-)  # fmt: skip
+  side=(int, 1, math.inf),
+  margin=(float, 0, math.inf),
+  smallest=(float, 0, 1),
+)
 _RECOGNISER = flag_values.define(
   'recogniser', flag_values.file('recogniser'), 'cross_pairs of moving digits: run of a CLIP.'
 )

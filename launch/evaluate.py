@@ -66,12 +66,18 @@ _VBENCH = flags.DEFINE_string(
   'vbench', None, "A folder to write --videos into for VBench, or of VBench's results."
 )
 _OF_VIDEOS = (
-  flag_values.define('clip', flag_values.run('clip'),
-    'Of --videos: a CLIP that compares; of a personalized model: one whose head knows identities.'),
+  flag_values.define(
+    'clip',
+    flag_values.run('clip'),
+    'Of --videos: a CLIP that compares; of a personalized model: one whose head knows identities.',
+  ),
   flags.DEFINE_enum('judge', None, WITH_PROMPTS, 'Of --videos: the world whose judge reads them.'),
-  flag_values.define('reference', flag_values.file('reference'),
-    'Of --videos: a folder of true videos, or a .npy of their vectors, to compare with by --clip.'),
-)  # fmt: skip
+  flag_values.define(
+    'reference',
+    flag_values.file('reference'),
+    'Of --videos: a folder of true videos, or a .npy of their vectors, to compare with by --clip.',
+  ),
+)
 _AGAINST = flag_values.define(
   'against', flag_values.file('against'), 'An earlier evaluation.json, or its folder.'
 )
@@ -81,24 +87,39 @@ _OPTIONS = (
   *flag_values.define_sampling('steps', 'guidance', 'reuse', 'shifts', 'weights'),
   flag_values.within('strength', 0, 1, 'Editing: as far as clips are noised to begin with.'),
   flag_values.define_mesh(),
-  flags.DEFINE_bool('classifier', False,
-    'Text to video on a world: which words of captions it reads, by its likelihoods.'),
-  flag_values.define('clips', flag_values.file('clips'),
-    'A folder or manifest of clips; those of the run if not given.'),
+  flags.DEFINE_bool(
+    'classifier',
+    False,
+    'Text to video on a world: which words of captions it reads, by its likelihoods.',
+  ),
+  flag_values.define(
+    'clips',
+    flag_values.file('clips'),
+    'A folder or manifest of clips; those of the run if not given.',
+  ),
   flag_values.least('frames', 1, 'Autoencoder: of a clip, 1 for images; the run decides.'),
   flag_values.define('size', flag_values.size, 'Autoencoder: height,width; the run decides.'),
-  flag_values.define('perceptual', flag_values.file('perceptual'),
-    'Autoencoder: weights of LPIPS; those that the run was trained with.'),
+  flag_values.define(
+    'perceptual',
+    flag_values.file('perceptual'),
+    'Autoencoder: weights of LPIPS; those that the run was trained with.',
+  ),
   flags.DEFINE_bool('judged', False, "Autoencoder: what its world's judge reads of outputs."),
-  flag_values.define('sounds', flag_values.file('sounds'),
-    "Codec: a folder of sounds; the run's validation data if not given."),
-  flag_values.define('baseline', flag_values.file('baseline'),
-    'Upsampler: the work directory of a regression net to compare with.'),
+  flag_values.define(
+    'sounds',
+    flag_values.file('sounds'),
+    "Codec: a folder of sounds; the run's validation data if not given.",
+  ),
+  flag_values.define(
+    'baseline',
+    flag_values.file('baseline'),
+    'Upsampler: the work directory of a regression net to compare with.',
+  ),
   flag_values.within('seconds', 0.4, None, 'Codec: of a sound; 2 if not given.'),
   flag_values.least('long', 2, 'Sound, upsampler: times the length of training, for seams.'),
   flag_values.least('candidates', 1, 'Model of sound: of each; the best by onsets counts.'),
   flag_values.define('scorer', shlex.split, 'Model of sound: a command that judges it as well.'),
-)  # fmt: skip
+)
 
 
 def main(_) -> None:

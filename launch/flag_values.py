@@ -210,18 +210,31 @@ def _scale(entry: re.Match[str]) -> float | tuple[float, tuple[float, float]]:
 
 _SAMPLING = {
   'steps': lambda: least('steps', 1, 'Sampling steps; the run decides if not given.'),
-  'guidance': lambda: define('guidance', guidance,
-    'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.'),
+  'guidance': lambda: define(
+    'guidance',
+    guidance,
+    'Scale of every condition, or by name in order: source_video=1.5,text=7@0.2-0.8.',
+  ),
   'solver': lambda: flags.DEFINE_enum('solver', None, SOLVERS, 'The run decides if not given.'),
-  'schedule': lambda: flags.DEFINE_enum('schedule', None, SCHEDULES,
-    'Of the steps; the run decides if not given.'),
-  'reuse': lambda: within('reuse', 0, None,
-    'Video: relative change of the velocity below which a step takes the last one, as .2.'),
-  'shifts': lambda: least('shifts', 0,
-    'Video: so many times sampled again with the tokens half a block further; even.'),
-  'lora': lambda: flags.DEFINE_string('lora', None,
-    'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.'),
-  'expert': lambda: define('expert', expert,
-    'A run of the same model and from which flow time on it answers: runs/late@0.4.'),
+  'schedule': lambda: flags.DEFINE_enum(
+    'schedule', None, SCHEDULES, 'Of the steps; the run decides if not given.'
+  ),
+  'reuse': lambda: within(
+    'reuse',
+    0,
+    None,
+    'Video: relative change of the velocity below which a step takes the last one, as .2.',
+  ),
+  'shifts': lambda: least(
+    'shifts', 0, 'Video: so many times sampled again with the tokens half a block further; even.'
+  ),
+  'lora': lambda: flags.DEFINE_string(
+    'lora', None, 'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.'
+  ),
+  'expert': lambda: define(
+    'expert',
+    expert,
+    'A run of the same model and from which flow time on it answers: runs/late@0.4.',
+  ),
   'weights': define_weights,
-}  # fmt: skip
+}

@@ -22,9 +22,23 @@ from . import command_line, flag_values
 
 # Of mgjax/planning/rehearsal/assumptions.py, which is not imported before a flag is read.
 _NAMES = (
-  'failures', 'shape', 'hardware', 'planned', 'detect', 'restart', 'repair', 'storage', 'blocking',
-  'pause', 'slow', 'slowdown', 'find', 'stalls', 'stall', 'regroup',
-)  # fmt: skip
+  'failures',
+  'shape',
+  'hardware',
+  'planned',
+  'detect',
+  'restart',
+  'repair',
+  'storage',
+  'blocking',
+  'pause',
+  'slow',
+  'slowdown',
+  'find',
+  'stalls',
+  'stall',
+  'regroup',
+)
 
 _CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
 _TOPOLOGY = command_line.define_required(

@@ -90,39 +90,72 @@ _REQUESTED = (  # fields of a section's request, by their names or those of _FIE
   flag_values.least('frames', 1, 'Length, with that of --video; 1 makes an image.'),
   flag_values.define('size', flag_values.size, 'Height,width in pixels.'),
   flag_values.within('fps', 1, 240, "Frames a second; as the prompt begins, or training's."),
-  flag_values.define('scale', flag_values.factor,
-    "Repeats of each pixel in the files, 1 for the model's own; of an upsampler its factor."),
+  flag_values.define(
+    'scale',
+    flag_values.factor,
+    "Repeats of each pixel in the files, 1 for the model's own; of an upsampler its factor.",
+  ),
   flags.DEFINE_string('negative', None, 'What no video should show; guidance leads away from it.'),
-  flag_values.define('condition', flag_values.condition,
-    'Beside the prompt, by name, for all: first_frame=picture.png.', many=True),
-  flag_values.define('video', flag_values.file('video'),
-    'What is continued, enlarged, edited or gets sound; of a suite of sounds their folder.'),
+  flag_values.define(
+    'condition',
+    flag_values.condition,
+    'Beside the prompt, by name, for all: first_frame=picture.png.',
+    many=True,
+  ),
+  flag_values.define(
+    'video',
+    flag_values.file('video'),
+    'What is continued, enlarged, edited or gets sound; of a suite of sounds their folder.',
+  ),
   flag_values.within('seconds', 0, None, 'Length of a sound without a video.'),
   flags.DEFINE_string('music', None, 'Mood and genre of music that is wanted too.'),
   flag_values.define('continue', flag_values.file('continue'), 'A sound to go on with or to fill.'),
   flag_values.define('known', flag_values.spans, 'Seconds of it that stay, as in 0-4,6-8; or all.'),
-  flags.DEFINE_enum('extend', None, flag_values.WAYS,
-    'How sound goes beyond the length of training; multi_diffusion if not given.'),
-  flag_values.least('candidates', 1,
-    'Sounds of which the best is taken; 8 with a video or a scorer, else 1.'),
-  flag_values.define('scorer', flag_values.scorer,
-    'A command that judges candidates; else their alignment with the pictures.'),
+  flags.DEFINE_enum(
+    'extend',
+    None,
+    flag_values.WAYS,
+    'How sound goes beyond the length of training; multi_diffusion if not given.',
+  ),
+  flag_values.least(
+    'candidates', 1, 'Sounds of which the best is taken; 8 with a video or a scorer, else 1.'
+  ),
+  flag_values.define(
+    'scorer',
+    flag_values.scorer,
+    'A command that judges candidates; else their alignment with the pictures.',
+  ),
   flag_values.within('loudness', -60, 0, 'LUFS that a sound is brought to, -16; 0 leaves it.'),
   flag_values.within('gain_limit', 0, 60, 'dB that a soft sound is amplified by at most, 24.'),
-  flags.DEFINE_bool('keep_colours', True,
-    'Of an upsampler: those of the video; without, of a spoilt one the model mends them.'),
+  flags.DEFINE_bool(
+    'keep_colours',
+    True,
+    'Of an upsampler: those of the video; without, of a spoilt one the model mends them.',
+  ),
   flags.DEFINE_string('task', None, 'Which kind of edit it is; guessed if not given.'),
-  flag_values.define('reference', flag_values.files('reference'),
-    'A picture of the person, or several of one person: face.jpg,other.jpg.'),
-  flag_values.define('deny_list', flag_values.file('deny_list'),
-    'Embeddings (.npy) of people of whom no videos are made.'),
-)  # fmt: skip
+  flag_values.define(
+    'reference',
+    flag_values.files('reference'),
+    'A picture of the person, or several of one person: face.jpg,other.jpg.',
+  ),
+  flag_values.define(
+    'deny_list',
+    flag_values.file('deny_list'),
+    'Embeddings (.npy) of people of whom no videos are made.',
+  ),
+)
 # Flag -> the field that a request has for it, where that has another name.
 _FIELDS = {
-  'condition': 'conditions', 'continue': 'given', 'known': 'spans', 'extend': 'extension',
-  'upsample': 'upsampler', 'soundtrack': 'upsampler', 'rewrite': 'typed', 'prompts': 'typed',
+  'condition': 'conditions',
+  'continue': 'given',
+  'known': 'spans',
+  'extend': 'extension',
+  'upsample': 'upsampler',
+  'soundtrack': 'upsampler',
+  'rewrite': 'typed',
+  'prompts': 'typed',
   'samples': 'typed',
-}  # fmt: skip
+}
 _ALONE = ('prompt', 'prompts', 'upsample', 'soundtrack', 'rewrite')  # never of a suite
 
 

@@ -52,9 +52,12 @@ _WORKDIR = command_line.define_required(
 )
 _TOPOLOGY = flags.DEFINE_string('topology', '', 'Of plan: chips, as v5p:8x8x8 or h200:8.')
 _NOISE = flags.DEFINE_float(
-  'noise', None, 'Of plan: how losses of seeds scatter, as .002 of them; says what the grid tells.',
-  lower_bound=1e-6, upper_bound=0.5,
-)  # fmt: skip
+  'noise',
+  None,
+  'Of plan: how losses of seeds scatter, as .002 of them; says what the grid tells.',
+  lower_bound=1e-6,
+  upper_bound=0.5,
+)
 _SCORE = flags.DEFINE_string('score', 'all', 'Of correlate and rank: which number of a run.')
 _RECORDS = command_line.define_required(
   'records',
@@ -75,9 +78,11 @@ _OUT = command_line.define_required(
   commands=('plot', 'claims'),
 )
 _HOLD_OUT = flags.DEFINE_integer(
-  'hold_out', 0, 'Of fit and plot: so many of the largest budgets are predicted by the others.',
+  'hold_out',
+  0,
+  'Of fit and plot: so many of the largest budgets are predicted by the others.',
   lower_bound=0,
-)  # fmt: skip
+)
 _RESAMPLES = flags.DEFINE_integer('resamples', 200, 'Fits that intervals are from.', lower_bound=10)
 
 
@@ -192,10 +197,16 @@ def _arm(flag):
 
 
 COMMANDS = {
-  'plan': _plan, 'run': _run, 'correlate': _correlate, 'rank': _rank, 'fit': _fit,
-  'predict': _predict, 'compare': _compare, 'plot': _plot,
+  'plan': _plan,
+  'run': _run,
+  'correlate': _correlate,
+  'rank': _rank,
+  'fit': _fit,
+  'predict': _predict,
+  'compare': _compare,
+  'plot': _plot,
   'claims': _claims,
-}  # fmt: skip
+}
 
 
 if __name__ == '__main__':

@@ -55,9 +55,12 @@ _OUT = command_line.define_required(
   'out', 'votes/', 'Folder of the study; of videos folder or URL of results.', commands=(_VOTES,)
 )
 _MODEL = command_line.define_required(
-  'model', 'digits/few_steps', 'A work directory, or a name of mgjax; once for each model.',
-  commands=(_VIDEOS,), define=flags.DEFINE_multi_string,
-)  # fmt: skip
+  'model',
+  'digits/few_steps',
+  'A work directory, or a name of mgjax; once for each model.',
+  commands=(_VIDEOS,),
+  define=flags.DEFINE_multi_string,
+)
 _LORA = flag_values.define(
   'lora', _named, 'Adapters that requests may name: style=style.safetensors:0.8.', many=True
 )
@@ -71,11 +74,18 @@ _TOKENS = flags.DEFINE_string(
   'token_file', '', 'Tokens of those who may use it, one a line: tokens.txt; else all may.'
 )
 _LIMITS = command_line.define_fields(
-  'limits', 'What is allowed: queue=1000,rate=120,batch=4,memory=60; see docs/service.md.',
-  queue=(int, 1, 100_000), rate=(float, 1, 1e6), prompt=(int, 1, 4096), steps=(int, 1, 1000),
-  upload=(float, 0, 256), batch=(int, 1, 256), memory=(float, 0, 1e5), days=(float, 1e-4, 3650),
+  'limits',
+  'What is allowed: queue=1000,rate=120,batch=4,memory=60; see docs/service.md.',
+  queue=(int, 1, 100_000),
+  rate=(float, 1, 1e6),
+  prompt=(int, 1, 4096),
+  steps=(int, 1, 1000),
+  upload=(float, 0, 256),
+  batch=(int, 1, 256),
+  memory=(float, 0, 1e5),
+  days=(float, 1e-4, 3650),
   grace=(float, 1, 3600),
-)  # fmt: skip
+)
 _LOG_IDS = flags.DEFINE_bool('log_ids', False, 'Name jobs in the log, as --log_ids.')
 _INPUT = command_line.define_required(
   'input', 'raw/', 'Videos, as launch.curate had them.', commands=(_REVIEW,)
@@ -140,11 +150,17 @@ def _videos():
   from mgjax.serving.videos.server import serve_videos
 
   serve_videos(
-    _MODEL.value, out=_OUT.value or 'served', loras=dict(_LORA.value or ()),
-    database=_DATABASE.value, worker=_WORKER.value, token_file=_TOKENS.value,
-    limits=Limits(**_LIMITS.value or {}), log_ids=_LOG_IDS.value, host=_HOST.value,
+    _MODEL.value,
+    out=_OUT.value or 'served',
+    loras=dict(_LORA.value or ()),
+    database=_DATABASE.value,
+    worker=_WORKER.value,
+    token_file=_TOKENS.value,
+    limits=Limits(**_LIMITS.value or {}),
+    log_ids=_LOG_IDS.value,
+    host=_HOST.value,
     port=_PORT.value,
-  )  # fmt: skip
+  )
 
 
 def _votes():
@@ -156,9 +172,16 @@ def _votes():
     raise ConfigError('expected --a and --b, or --models alone')
   if models := sides or _MODELS.value:
     begin(
-      _OUT.value, models, _PROMPTS.value, _QUESTIONS.value, _RATERS.value or (), each=_EACH.value,
-      pairs=_PAIRS.value, references=_REFERENCES.value or '', gold=_GOLD.value or '',
-    )  # fmt: skip
+      _OUT.value,
+      models,
+      _PROMPTS.value,
+      _QUESTIONS.value,
+      _RATERS.value or (),
+      each=_EACH.value,
+      pairs=_PAIRS.value,
+      references=_REFERENCES.value or '',
+      gold=_GOLD.value or '',
+    )
   return _OUT.value, Votes
 
 

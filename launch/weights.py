@@ -126,8 +126,11 @@ _KEEP = command_line.define_fields(
   'keep',
   'prune: what stays, as latest=2,every=10000,best=1: the newest, steps that are a multiple, those '
   'with the lowest losses; by default as the run. With corrupt=0 what was set aside goes too.',
-  latest=(int, 1, math.inf), every=(int, 0, math.inf), best=(int, 0, math.inf), corrupt=(int, 0, 1),
-)  # fmt: skip
+  latest=(int, 1, math.inf),
+  every=(int, 0, math.inf),
+  best=(int, 0, math.inf),
+  corrupt=(int, 0, 1),
+)
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'prune: say what would go, and remove nothing.')
 _WRITE = flags.DEFINE_bool('write', False, 'check: write the cards and the tables of docs/.')
 _SHARES = flag_values.define(

@@ -80,9 +80,17 @@ mgjax.show(np.stack([blurred, large[0]]), ['32 x 32', 'upsampled to 64 x 64'])
 
 # %%
 world = Digits(
-  split='test', extras=('reference',), reference='other', numbered=False, colours=('red', 'blue'),
-  motions=('left', 'up'), turns=10.0, weights=0.5, frames=frames, size=(height, width),
-)  # fmt: skip
+  split='test',
+  extras=('reference',),
+  reference='other',
+  numbered=False,
+  colours=('red', 'blue'),
+  motions=('left', 'up'),
+  turns=10.0,
+  weights=0.5,
+  frames=frames,
+  size=(height, width),
+)
 samples = [world[index] for index in range(4)]
 references = [sample['reference'][0] for sample in samples]
 captions = [sample['caption'] for sample in samples]
@@ -98,9 +106,14 @@ mgjax.show(np.concatenate([np.stack(shown), personal], axis=3), captions)
 
 # %%
 walls = Digits(
-  split='test', background='tinted', motions=('left', 'right'), laps=0.4, frames=frames,
-  size=(height, width), colours=('green', 'blue', 'yellow'),
-)  # fmt: skip
+  split='test',
+  background='tinted',
+  motions=('left', 'right'),
+  laps=0.4,
+  frames=frames,
+  size=(height, width),
+  colours=('green', 'blue', 'yellow'),
+)
 clip = walls[0]['video']
 instructions = ['make the digit red', 'make the wall blue']
 edited = mgjax.load('digits/editing').generate(instructions, video=[clip, clip])

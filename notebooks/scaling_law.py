@@ -59,8 +59,15 @@ for budget, colour in enumerate(colours):
   across = np.geomspace(size[runs].min(), size[runs].max(), 50)
   left.plot(across, shape(np.log(across)), color=colour, lw=1.5)
   compute = llama.compute[runs].mean()
-  left.scatter(size[runs], loss[runs], s=25, facecolors='white', edgecolors=colour, zorder=3,
-               label=f'{compute:.1e} FLOPs')  # fmt: skip
+  left.scatter(
+    size[runs],
+    loss[runs],
+    s=25,
+    facecolors='white',
+    edgecolors=colour,
+    zorder=3,
+    label=f'{compute:.1e} FLOPs',
+  )
 left.scatter([m.size for m in minima], [m.loss for m in minima], marker='x', c='black', zorder=4)
 left.set(xscale='log', xlabel='parameters', ylabel='validation loss', title='runs of a budget')
 left.legend(frameon=False, fontsize=9)
@@ -71,8 +78,13 @@ law = found.fit.law
 right.plot(reach, [law.optimum(c).size for c in reach], color='#00798c', label='by the law')
 drawn = np.array([[fit.law.optimum(c).size for c in reach] for fit in found.again])
 right.fill_between(reach, *np.quantile(drawn, (0.1, 0.9), axis=0), color='#00798c', alpha=0.2, lw=0)
-right.scatter([m.compute for m in minima], [m.size for m in minima], marker='x', c='black',
-              label='lowest points')  # fmt: skip
+right.scatter(
+  [m.compute for m in minima],
+  [m.size for m in minima],
+  marker='x',
+  c='black',
+  label='lowest points',
+)
 right.axvline(llama.compute.max(), color='grey', ls=':', lw=1)
 right.set(
   xscale='log', yscale='log', xlabel='FLOPs', ylabel='best size', title='the best size grows'

@@ -158,10 +158,12 @@ def ring_attention(q, k, v):
 tokens_cut = PartitionSpec('context')
 by_ring = jax.jit(
   jax.shard_map(
-    ring_attention, mesh=ring, in_specs=tokens_cut,
+    ring_attention,
+    mesh=ring,
+    in_specs=tokens_cut,
     out_specs=(tokens_cut, PartitionSpec(None, 'context'), PartitionSpec(None, 'context')),
   )
-)  # fmt: skip
+)
 result, owners, partial = by_ring(q, k, v)
 print(f'the ring is off by {jnp.abs(result - whole).max():.1e}')
 
@@ -184,8 +186,13 @@ for (step, device), owner in np.ndenumerate(np.asarray(owners)):
 axes[1].imshow(np.kron(steps, np.ones((8, 8))), cmap='viridis')
 for (device, owner), step in np.ndenumerate(steps):
   axes[1].text(8 * owner + 3.5, 8 * device + 3.5, step, ha='center', va='center', color='white')
-axes[1].set(xticks=np.arange(8) * 8 + 3.5, yticks=np.arange(8) * 8 + 3.5, xlabel='keys of device',
-            ylabel='queries of device', title='step in which a part is computed')  # fmt: skip
+axes[1].set(
+  xticks=np.arange(8) * 8 + 3.5,
+  yticks=np.arange(8) * 8 + 3.5,
+  xlabel='keys of device',
+  ylabel='queries of device',
+  title='step in which a part is computed',
+)
 axes[1].set_xticklabels(range(8))
 axes[1].set_yticklabels(range(8))
 
@@ -216,8 +223,10 @@ with jax.set_mesh(ring):
       jax.jit(lambda q, k, v, how=exchange: attend(q, k, v, exchange=how)).lower(q, k, v).compile()
     )
     text = program.as_text()
-    found = {name: text.count(f' {name}(') + text.count(f' {name}-start(')
-             for name in ('all-gather', 'collective-permute', 'all-to-all')}  # fmt: skip
+    found = {
+      name: text.count(f' {name}(') + text.count(f' {name}-start(')
+      for name in ('all-gather', 'collective-permute', 'all-to-all')
+    }
     error = np.abs(np.asarray(program(q, k, v)) - alone).max()
     print(f'{exchange:8} off by {error:.0e}, uses', {name: n for name, n in found.items() if n})
 

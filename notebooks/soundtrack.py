@@ -49,10 +49,14 @@ if CLIP:
 else:
   shape = audio.config.buckets.sound
   world = Digits(
-    split='test', captions='all', motions=('bounce', 'fall'), sound=True,
-    fps=audio.config.data.fps, frames=round(shape.seconds * audio.config.data.fps),
+    split='test',
+    captions='all',
+    motions=('bounce', 'fall'),
+    sound=True,
+    fps=audio.config.data.fps,
+    frames=round(shape.seconds * audio.config.data.fps),
     size=(shape.height, shape.width),
-  )  # fmt: skip
+  )
   truth = [world[index] for index in range(4)]
   names = [sample['caption'] for sample in truth]
   clips = [OUT / f'silent_{index}.mp4' for index in range(4)]

@@ -72,8 +72,11 @@ class _Server:
   def __init__(self):
     self._process = subprocess.Popen(
       [sys.executable, '-m', 'tests.binaries'],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      cwd=CHECKOUT,
+    )
     atexit.register(self._process.communicate)  # it ends with its input
 
   def call(self, **request):

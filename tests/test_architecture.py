@@ -52,12 +52,32 @@ PROGRAM = ('mgjax', 'launch', 'configs')
 EVERYTHING = (*PROGRAM, 'tests')
 LINEN = {
   # What parameters, stacks and shardings need ...
-  'Module', 'compact', 'scan', 'remat', 'broadcast', 'unbox', 'meta', 'PARTITION_NAME',
-  'with_logical_partitioning', 'with_logical_constraint', 'logical_axis_rules', 'logical_to_mesh',
-  'logical_to_mesh_axes', 'logical_to_mesh_sharding', 'get_partition_spec', 'LogicallyPartitioned',
+  'Module',
+  'compact',
+  'scan',
+  'remat',
+  'broadcast',
+  'unbox',
+  'meta',
+  'PARTITION_NAME',
+  'with_logical_partitioning',
+  'with_logical_constraint',
+  'logical_axis_rules',
+  'logical_to_mesh',
+  'logical_to_mesh_axes',
+  'logical_to_mesh_sharding',
+  'get_partition_spec',
+  'LogicallyPartitioned',
   # ... and the plain layers.
-  'Dense', 'DenseGeneral', 'Conv', 'Embed', 'LayerNorm', 'RMSNorm', 'GroupNorm', 'Dropout',
-}  # fmt: skip
+  'Dense',
+  'DenseGeneral',
+  'Conv',
+  'Embed',
+  'LayerNorm',
+  'RMSNorm',
+  'GroupNorm',
+  'Dropout',
+}
 FLAX = {'flax.struct', 'flax.core.meta', *(f'flax.linen.{name}' for name in LINEN)}
 MESHES = {'Mesh', 'make_mesh', 'create_device_mesh', 'create_hybrid_device_mesh'}
 FLAGS = ('absl.flags', 'absl.app', 'ml_collections.config_flags')

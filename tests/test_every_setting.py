@@ -22,11 +22,23 @@ from mgjax.training import settings as training
 from mgjax.workflows.encode import EncodeSettings
 
 CONFIGURATIONS = (
-  'video/t2iv_256:30b', 'video/t2i_1024:7b,tuning', 'digits/video', 'digits/signs', 'tae/tae',
-  'upsampler/image_autoencoder', 'digits/autoencoder', 'digits/frames',
-  'audio/audio', 'digits/audio', 'audio/codec', 'digits/codec', 'text/ul2', 'text/metaclip_text',
-  'text/metaclip_vision', 'digits/clip',
-)  # fmt: skip
+  'video/t2iv_256:30b',
+  'video/t2i_1024:7b,tuning',
+  'digits/video',
+  'digits/signs',
+  'tae/tae',
+  'upsampler/image_autoencoder',
+  'digits/autoencoder',
+  'digits/frames',
+  'audio/audio',
+  'digits/audio',
+  'audio/codec',
+  'digits/codec',
+  'text/ul2',
+  'text/metaclip_text',
+  'text/metaclip_vision',
+  'digits/clip',
+)
 
 
 def read(config: ConfigDict) -> None:

@@ -46,8 +46,16 @@ BUDGETS = {
 }
 OTHERS = 1500  # of a package without a row, such as a section of yours, which no sum counts
 CORE = (
-  'flow', 'backbone', 'conditioning', 'flow_models', 'video', 'tae', 'nn', 'training', 'parallel'
-)  # fmt: skip
+  'flow',
+  'backbone',
+  'conditioning',
+  'flow_models',
+  'video',
+  'tae',
+  'nn',
+  'training',
+  'parallel',
+)
 INSTRUMENTS = ('evaluation', 'planning', 'benchmarks', 'scaling')
 MOST_OF_CORE, MOST_OF_ALL, MOST_OF_LAUNCH = 16_590, 79_000, 3_000
 # 600 of the core are Muon, alignment, experts and adapters, 300 students against data and shifts,

@@ -17,8 +17,14 @@ from tests.random_parameters import random_parameters
 
 SIDE = 16  # of clips and references
 VISION = {
-  'size': SIDE, 'patch': 8, 'dim': 16, 'depth': 1, 'heads': 2, 'mlp_dim': 32, 'projection': 8,
-}  # fmt: skip
+  'size': SIDE,
+  'patch': 8,
+  'dim': 16,
+  'depth': 1,
+  'heads': 2,
+  'mlp_dim': 32,
+  'projection': 8,
+}
 IMAGES = {key: value for key, value in tiny.VIDEO.items() if key.startswith('buckets.image')}
 PERSONALIZATION = {
   **{key: value for key, value in tiny.VIDEO.items() if key not in IMAGES},

@@ -21,9 +21,15 @@ def encoder_config(seed: int = 0):
   config = byt5_large.get_config()
   config.length = 40
   config.model.update(
-    dim=8 + seed, depth=2, heads=2, head_size=4, mlp_dim=16, dtype='float32', buckets=8,
+    dim=8 + seed,
+    depth=2,
+    heads=2,
+    head_size=4,
+    mlp_dim=16,
+    dtype='float32',
+    buckets=8,
     distance=16,
-  )  # fmt: skip
+  )
   return config
 
 

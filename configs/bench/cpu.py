@@ -14,7 +14,13 @@ def get_config() -> ConfigDict:
     {'video': {'frames': 32, 'height': 256, 'width': 256, 'batch_size': 2, 'weight': 1}}
   )
   config.model.update(
-    dim=512, depth=8, heads=8, mlp_dim=2048, positions=(4, 16, 16), remat='nothing', unroll=8,
-  )  # fmt: skip
+    dim=512,
+    depth=8,
+    heads=8,
+    mlp_dim=2048,
+    positions=(4, 16, 16),
+    remat='nothing',
+    unroll=8,
+  )
   config.model.conditionings.text.length = 64
   return config

@@ -16,8 +16,10 @@ from . import high_resolution
 # People balance the concepts by seeds, so no lot is drawn.
 ORDER = (
   *(name for name in high_resolution.ORDER if name not in ('duplicates', 'concepts')),
-  'subject', 'duplicates', 'seeds',
-)  # fmt: skip
+  'subject',
+  'duplicates',
+  'seeds',
+)
 
 
 def get_config() -> ConfigDict:

@@ -11,9 +11,20 @@ not written here has the defaults of mgjax/curation/settings.py.
 from ml_collections import ConfigDict
 
 ORDER = (
-  'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'aesthetics', 'static', 'slides',
-  'motion', 'jitter', 'duplicates', 'concepts',
-)  # fmt: skip
+  'duration',
+  'resolution',
+  'aspect',
+  'text',
+  'borders',
+  'scenes',
+  'aesthetics',
+  'static',
+  'slides',
+  'motion',
+  'jitter',
+  'duplicates',
+  'concepts',
+)
 
 
 def get_config() -> ConfigDict:
@@ -21,8 +32,17 @@ def get_config() -> ConfigDict:
   config.measure = ConfigDict(
     {
       'scorers': (
-        'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
-        'people', 'concepts', 'camera',
+        'text',
+        'borders',
+        'motion',
+        'jitter',
+        'stillness',
+        'fingerprint',
+        'aesthetics',
+        'copies',
+        'people',
+        'concepts',
+        'camera',
       ),
       'clips': {'shortest': 4.0, 'longest': 16.0, 'most': 2, 'first': 1.0},
       'aesthetics': {'python': '', 'weights': '', 'frames': 1},
@@ -35,7 +55,7 @@ def get_config() -> ConfigDict:
       'sound_cosine': {'python': '', 'weights': '', 'frames': 8},
       'sound_quality': {'python': '', 'weights': ''},
     }
-  )  # fmt: skip
+  )
   config.keep = ConfigDict(
     {
       'seconds': (4.0, 120.0),

@@ -14,8 +14,15 @@ from ml_collections import ConfigDict
 from . import high_resolution
 
 ORDER = (
-  'duration', 'resolution', 'silence', 'loudness', 'text', 'static', 'diegetic', 'duplicates'
-)  # fmt: skip
+  'duration',
+  'resolution',
+  'silence',
+  'loudness',
+  'text',
+  'static',
+  'diegetic',
+  'duplicates',
+)
 
 
 def get_config() -> ConfigDict:

@@ -42,16 +42,29 @@ LENGTH = 48  # bytes of the longest caption, 'the yellow digit 3 moves right, gr
 
 
 TASKS = (
-  'recolour', 'replace', 'remove', 'add', 'background', 'still', 'reverse', 'mark', 'nothing',
-)  # fmt: skip
+  'recolour',
+  'replace',
+  'remove',
+  'add',
+  'background',
+  'still',
+  'reverse',
+  'mark',
+  'nothing',
+)
 OF_PICTURES = ('recolour', 'replace', 'remove', 'add', 'background', 'nothing')
 
 
 def get_config(part: str = 'paired') -> ConfigDict:
   parts = {
-    'autoencoder': _autoencoder, 'video': _video, 'clip': _clip, 'paired': _paired,
-    'images': _images, 'frames': _frames, 'backtranslation': _backtranslation,
-  }  # fmt: skip
+    'autoencoder': _autoencoder,
+    'video': _video,
+    'clip': _clip,
+    'paired': _paired,
+    'images': _images,
+    'frames': _frames,
+    'backtranslation': _backtranslation,
+  }
   if part not in parts:
     raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
   return parts[part]()

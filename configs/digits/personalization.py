@@ -53,10 +53,13 @@ def with_identity(config: ConfigDict, vision: dict[str, Any]) -> None:
   config.component = 'personalization'
   config.model.conditionings.identity = ConfigDict(
     {
-      'kind': 'identity', 'vision': vision, 'references': 1, 'tokens': 'class',
+      'kind': 'identity',
+      'vision': vision,
+      'references': 1,
+      'tokens': 'class',
       'class_tokens': 16,
     }
-  )  # fmt: skip
+  )
   config.references = ConfigDict({'per_clip': 1, 'faces': '', 'margin': 0.0})
   config.objective.dropout = ConfigDict({'text': 0.1, 'identity': 0.1})
   config.sample.guidance = (('text', 3.0), ('identity', 3.0))

@@ -63,9 +63,16 @@ def get_config(argument: str = 'model') -> ConfigDict:
   )
   # Milder than the defaults, which are for pictures of hundreds of pixels.
   first = {
-    'blur': 0.7, 'shrink': 0.5, 'enlarge': 0.2, 'scales': (0.6, 1.3), 'deviations': (1.0, 10.0),
-    'photons': (0.05, 0.5), 'qualities': (60, 95), 'video': 0.2, 'rate_factors': (15.0, 28.0),
-  }  # fmt: skip
+    'blur': 0.7,
+    'shrink': 0.5,
+    'enlarge': 0.2,
+    'scales': (0.6, 1.3),
+    'deviations': (1.0, 10.0),
+    'photons': (0.05, 0.5),
+    'qualities': (60, 95),
+    'video': 0.2,
+    'rate_factors': (15.0, 28.0),
+  }
   config.pairs = ConfigDict(
     {
       'scale': 2.0,

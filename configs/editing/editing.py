@@ -33,9 +33,17 @@ from ..video.t2iv_768 import POSITIONS, RATIOS
 STEPS = {'images': 30_000, 'frames': 1_000, 'backtranslation': 1_000}
 # Not in public sources. More are added at the end.
 TASKS = (
-  'recolour', 'replace', 'remove', 'add', 'background', 'style', 'motion', 'text', 'mark',
+  'recolour',
+  'replace',
+  'remove',
+  'add',
+  'background',
+  'style',
+  'motion',
+  'text',
+  'mark',
   'nothing',
-)  # fmt: skip
+)
 CLIPS = {name: DURATIONS[name] for name in ('16s', '12_16s')}
 EDITS = 5.0  # batches of pairs to one of text to video
 

@@ -6,18 +6,26 @@ def claim(says: str, where: str, report: str, **rest) -> dict:
 
 
 def ablation(first: str, second: str, score: str = 'all', margin: float = 0.05, **rest) -> dict:
-  return {'records': 'claims_video', 'first': first, 'second': second, 'score': score,
-          'margin': margin, **rest}  # fmt: skip
+  return {
+    'records': 'claims_video',
+    'first': first,
+    'second': second,
+    'score': score,
+    'margin': margin,
+    **rest,
+  }
 
 
 _LONGER = {'records': 'claims_longer', 'score': 'all', 'margin': 0.05}
 _ENCODERS = {'records': 'claims_encoders', 'score': 'all', 'margin': 0.05}
-_UPSAMPLED = {
-  'records': 'claims_upsampled', 'first': 'without_noise', 'second': 'with_noise'
-}  # fmt: skip
+_UPSAMPLED = {'records': 'claims_upsampled', 'first': 'without_noise', 'second': 'with_noise'}
 _RERANK = {
-  'records': 'claims_rerank', 'first': 'one', 'second': 'best_of_8', 'better': -1, 'margin': 0.05
-}  # fmt: skip
+  'records': 'claims_rerank',
+  'first': 'one',
+  'second': 'best_of_8',
+  'better': -1,
+  'margin': 0.05,
+}
 _EDITING = {'records': 'claims_editing', 'score': 'five_tasks', 'margin': 0.05}
 _PERSON = {'records': 'claims_personalization', 'margin': 0.05}
 _NEAR = {'records': 'claims_sampling', 'score': 'psnr', 'margin': 1.0}
@@ -25,9 +33,7 @@ _AGAIN = {'records': 'claims_autoencoder', 'score': 'scores/psnr', 'margin': 0.5
 _SEAMS = 'ratios/upsampled'
 _ALONE = ', windows that share nothing'
 
-_SEAMLESS = {
-  'records': 'claims_windows', 'first': 'upsampler', 'second': 'upsampler', 'better': -1
-}  # fmt: skip
+_SEAMLESS = {'records': 'claims_windows', 'first': 'upsampler', 'second': 'upsampler', 'better': -1}
 
 CLAIMS = {
   'Text to video': (

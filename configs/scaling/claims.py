@@ -67,8 +67,13 @@ from .claim_rows import CLAIMS
 SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
 MANY = tuple(range(9))  # where seeds are of the noise alone, and nothing is trained
 STEPS = {
-  'video': 2000, 'longer': 4000, 'autoencoder': 500, 'same': 300, 'sound': 2000, 'upsampler': 1500,
-}  # fmt: skip
+  'video': 2000,
+  'longer': 4000,
+  'autoencoder': 500,
+  'same': 300,
+  'sound': 2000,
+  'upsampler': 1500,
+}
 LARGE = 1.5  # times the width and the depth
 WORDS = {'kind': 'word_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 12}
 
@@ -259,12 +264,21 @@ def same_arms() -> ConfigDict:
 
 
 EXPERIMENTS = {
-  'video': video_arms, 'longer': longer_arms, 'encoders': encoders_arms,
-  'sampling': sampling_arms, 'autoencoder': autoencoder_arms, 'spots': spots_arms,
-  'windows': windows_arms, 'sound_windows': sound_windows_arms, 'rerank': rerank_arms,
-  'long_rerank': long_rerank_arms, 'sound': sound_arms, 'upsampler': upsampler_arms,
-  'upsampled': upsampled_arms, 'same': same_arms,
-}  # fmt: skip
+  'video': video_arms,
+  'longer': longer_arms,
+  'encoders': encoders_arms,
+  'sampling': sampling_arms,
+  'autoencoder': autoencoder_arms,
+  'spots': spots_arms,
+  'windows': windows_arms,
+  'sound_windows': sound_windows_arms,
+  'rerank': rerank_arms,
+  'long_rerank': long_rerank_arms,
+  'sound': sound_arms,
+  'upsampler': upsampler_arms,
+  'upsampled': upsampled_arms,
+  'same': same_arms,
+}
 
 SAME = {
   'records': 'claims_same',

@@ -36,8 +36,15 @@ STEPS = {'digits': 2800, 'solids': 2000, 'further': 1000}
 KNOWN = 'backbone=solids/personalization:backbone,text=solids/personalization:text'
 RATES = (0.5, 0.75, 1.0, 1.5, 2.0)  # times that of the configuration
 ARMS = (
-  'adamw', 'muon', 'align', 'align_decoder', 'muon_align', 'min_snr', 'places', 'x_prediction',
-)  # fmt: skip
+  'adamw',
+  'muon',
+  'align',
+  'align_decoder',
+  'muon_align',
+  'min_snr',
+  'places',
+  'x_prediction',
+)
 LENGTHS = (('adamw', 0.7), ('adamw', 1.5), ('adamw', 2.0), ('muon', 2.0))  # times the steps
 
 

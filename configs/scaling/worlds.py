@@ -40,8 +40,10 @@ def get_config(world: str = 'solids') -> ConfigDict:
   if world == 'solids':
     ours = SIZES['depthwise']
     for name, diffusion, rate in (
-      ('v_prediction', True, 1), ('fast', False, FAST), ('fast_v_prediction', True, FAST)
-    ):  # fmt: skip
+      ('v_prediction', True, 1),
+      ('fast', False, FAST),
+      ('fast_v_prediction', True, FAST),
+    ):
       config.arms[name] = arm(world, ours, diffusion, rate)
       config.seeds[name] = (0, 1, 2) if rate == 1 else (0,)
   return config

@@ -19,9 +19,11 @@ from ..digits import clip
 VISION = {**clip.VISION, 'size': 64, 'patch': 8}
 LENGTH = 160  # bytes of the longest caption of two solids
 OBJECTS = {
-  'solids': (1, 1), 'meetings': 0.0, 'patterns': tuple(PATTERNS),
+  'solids': (1, 1),
+  'meetings': 0.0,
+  'patterns': tuple(PATTERNS),
   'seconds': ('white', 'yellow', 'blue', 'red'),
-}  # fmt: skip
+}
 
 
 def get_config(what: str = 'captions') -> ConfigDict:

@@ -41,17 +41,28 @@ from . import video
 
 PLACE = 'runs/solids_editing'
 OF_PICTURES = (
-  'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'nothing',
-)  # fmt: skip
+  'recolour',
+  'material',
+  'replace',
+  'remove',
+  'add',
+  'background',
+  'style',
+  'nothing',
+)
 # Two, of which one is left when the other is removed, and which never meet.
 PAIRS = {'solids': (2, 2), 'meetings': 0.0}
 
 
 def get_config(part: str = 'paired') -> ConfigDict:
   parts = {
-    'paired': _paired, 'weak': _weak, 'cameras': _cameras, 'images': _images, 'frames': _frames,
+    'paired': _paired,
+    'weak': _weak,
+    'cameras': _cameras,
+    'images': _images,
+    'frames': _frames,
     'backtranslation': _backtranslation,
-  }  # fmt: skip
+  }
   if part not in parts:
     raise ConfigError(f'part {part!r}: expected one of {", ".join(parts)}')
   return parts[part]()
@@ -93,8 +104,13 @@ def _cameras() -> ConfigDict:
   config.data.latents = f'{PLACE}/latents_cameras'
   config.data.solids.seed = 3  # pairs that none of the runs before had
   config.data.solids.edits = (
-    *['material'] * 4, *['camera'] * 3, 'replace', 'add', *['background'] * 2, *TASKS,
-  )  # fmt: skip
+    *['material'] * 4,
+    *['camera'] * 3,
+    'replace',
+    'add',
+    *['background'] * 2,
+    *TASKS,
+  )
   config.buckets.video.batch_size = 16
   config.encode.train = 32_000
   config.optimizer.learning_rate = 6e-4

@@ -38,8 +38,11 @@ def get_config(part: str = 'video') -> ConfigDict:
     raise ConfigError(f'part {part!r}: expected one of {", ".join(PARTS)}')
   steps, rows, rate, clips = PARTS[part]
   config = {
-    'video': video, 'few_steps': few_steps, 'editing': editing, 'personalization': personalization
-  }[part].get_config()  # fmt: skip
+    'video': video,
+    'few_steps': few_steps,
+    'editing': editing,
+    'personalization': personalization,
+  }[part].get_config()
   config.autoencoder = 'runs/solids/autoencoder'
   own = part in ('editing', 'personalization')
   config.data.latents = f'{PLACE}/latents' + f'_{part}' * own

@@ -69,10 +69,17 @@ def get_config(part: str = 'model') -> ConfigDict:
   config.pairs.noise = 0.5
   # Most others are clean: what is enlarged here is made by models, or drawn, and not compressed.
   first = {
-    'blur': 0.1, 'shrink': 0.1, 'enlarge': 0.1, 'scales': (0.8, 1.2), 'noise': 0.3,
-    'deviations': (0.5, 4.0), 'photons': (0.02, 0.2), 'jpeg': 0.1, 'qualities': (80, 95),
+    'blur': 0.1,
+    'shrink': 0.1,
+    'enlarge': 0.1,
+    'scales': (0.8, 1.2),
+    'noise': 0.3,
+    'deviations': (0.5, 4.0),
+    'photons': (0.02, 0.2),
+    'jpeg': 0.1,
+    'qualities': (80, 95),
     'video': 0.0,
-  }  # fmt: skip
+  }
   config.pairs.degradation.first.update(first)
   config.pairs.degradation.second.update({**first, 'blur': 0.0, 'noise': 0.0, 'jpeg': 0.0})
   config.pairs.degradation.final_sinc = 0.05

@@ -70,8 +70,12 @@ def _buckets(batch_size: int) -> ConfigDict:
   return ConfigDict(
     {
       f'image_{name}': {
-        'frames': 1, 'height': height, 'width': width, 'batch_size': batch_size, 'weight': 1
+        'frames': 1,
+        'height': height,
+        'width': width,
+        'batch_size': batch_size,
+        'weight': 1,
       }
       for name, (height, width) in RATIOS.items()
     }
-  )  # fmt: skip
+  )

@@ -125,9 +125,12 @@ class Supervisor:
 
   def say(self):
     self.meeting.say(
-      number=self.number, state=self.state, code=self.code, address=self.address(),
+      number=self.number,
+      state=self.state,
+      code=self.code,
+      address=self.address(),
       leaving=self.leaving,
-    )  # fmt: skip
+    )
 
   def address(self):
     """Returns where others find the first process of a round, if it is on this host."""
@@ -150,9 +153,10 @@ class Supervisor:
 
     said = {name: hosts[name] for name in now['hosts'] if name in hosts}
     codes = {
-      name: each['code'] for name, each in said.items()
+      name: each['code']
+      for name, each in said.items()
       if each['number'] == now['number'] and each['code'] is not None
-    }  # fmt: skip
+    }
     left = [name for name, each in said.items() if each['leaving']]
     if final := [code for code in codes.values() if code in FINAL and (code or not left)]:
       return self.end(now, max(final))
@@ -247,9 +251,11 @@ def numbers(text):
 def main():
   usage, _, more = __doc__.partition('\n\n')
   parser = argparse.ArgumentParser(
-    prog='supervise.py', description=usage, epilog=more,
+    prog='supervise.py',
+    description=usage,
+    epilog=more,
     formatter_class=argparse.RawDescriptionHelpFormatter,
-  )  # fmt: skip
+  )
   parser.add_argument('--hosts', type=numbers, default=[1], help='numbers of hosts, as in 16,12,8')
   parser.add_argument('--meet', default='', help='a folder that all hosts share')
   parser.add_argument(

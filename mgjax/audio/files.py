@@ -165,10 +165,19 @@ class Soundtrack(Request):
         progress.report(done)
 
       sound = pipeline.stream(
-        caption, seconds=seconds, video=video_track, given=given, extension=self.extension,
-        seed=self.seed, candidates=self.candidates, beams=self.beams, scorer=self.scorer,
-        rows=self.batch_size, report=report, **self.conditions,
-      )  # fmt: skip
+        caption,
+        seconds=seconds,
+        video=video_track,
+        given=given,
+        extension=self.extension,
+        seed=self.seed,
+        candidates=self.candidates,
+        beams=self.beams,
+        scorer=self.scorer,
+        rows=self.batch_size,
+        report=report,
+        **self.conditions,
+      )
       level = measure_loudness(_written(sound, file), pipeline.rate)
       gain = self._gain(level)
       for path in paths[:-1]:
@@ -201,7 +210,7 @@ class Soundtrack(Request):
         **release.described(),
         'files': [path.name for path in paths[:-1]],
         'digests': {path.name: _digest_of(path) for path in paths[:-1]},
-      }  # fmt: skip
+      }
     write_json(paths[-1], record)
     return paths
 

@@ -116,13 +116,17 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   return make_flow_spec(
-    flow, workdir, codec=codec, raw='audio', show=show,
+    flow,
+    workdir,
+    codec=codec,
+    raw='audio',
+    show=show,
     wrap=functools.partial(make_masked_objective, **settings.masking),
     make_sources=functools.partial(make_audio_samples, data, shapes, codec, vision=vision),
     about=lambda name: _about(shapes[name], model.conditionings, codec, vision),
     as_video=as_video,
     encoders={} if vision in WAYS else {VISION: vision},
-  )  # fmt: skip
+  )
 
 
 def _about(

@@ -146,18 +146,33 @@ class Transformer(nn.Module):
     layers = stack(
       Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None
     )(
-      self.heads, self.mlp_dim, self.epsilon, self.attention, self.exchange, self.feed_forward,
-      self.norm, self.affine, self.bias, sizes if self.depthwise else None, self.tiles(sizes),
-      self.dtype, name='layers',
-    )  # fmt: skip
+      self.heads,
+      self.mlp_dim,
+      self.epsilon,
+      self.attention,
+      self.exchange,
+      self.feed_forward,
+      self.norm,
+      self.affine,
+      self.bias,
+      sizes if self.depthwise else None,
+      self.tiles(sizes),
+      self.dtype,
+      name='layers',
+    )
     carry = tokens = place_tokens(tokens)
     if tap is not None:
       carry = tokens, jnp.zeros_like(tokens), jnp.int32(tap)
     with lower_products(self.products):
       carry, _ = layers(
-        carry, modulation, positions, context, ports.context_mask, valid,
+        carry,
+        modulation,
+        positions,
+        context,
+        ports.context_mask,
+        valid,
         [each.opened(self.dtype) for each in ports.gated],
-      )  # fmt: skip
+      )
     tokens, tapped, _ = carry if tap is not None else (carry, None, None)
 
     table = parameter(self, 'modulation', ZEROS, ('modulation', 'embed'), (2, self.dim))

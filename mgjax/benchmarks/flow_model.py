@@ -75,9 +75,15 @@ def measure_flow_model(
 
   tokens = math.prod(grid(latents, backbone.patch))
   report = report_of(
-    what, ours, outcome, mesh,
-    rounds=rounds, notes=notes, rows=latents[0], tokens=latents[0] * tokens,
-  )  # fmt: skip
+    what,
+    ours,
+    outcome,
+    mesh,
+    rounds=rounds,
+    notes=notes,
+    rows=latents[0],
+    tokens=latents[0] * tokens,
+  )
   return report | {
     'latents': list(latents),
     'tokens_per_sample': tokens,

@@ -127,11 +127,18 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   backbone = spec.model.backbone
   d, dtype = backbone.dim, backbone.dtype
   layers = stack(Block, depth=backbone.depth, remat=backbone.remat, unroll=backbone.unroll)(
-    heads=backbone.heads, mlp_dim=backbone.mlp_dim, feed_forward=backbone.feed_forward,
-    norm=backbone.norm, affine=backbone.affine, bias=backbone.bias,
-    epsilon=backbone.epsilon, attention=backbone.attention, exchange=backbone.exchange, dtype=dtype,
+    heads=backbone.heads,
+    mlp_dim=backbone.mlp_dim,
+    feed_forward=backbone.feed_forward,
+    norm=backbone.norm,
+    affine=backbone.affine,
+    bias=backbone.bias,
+    epsilon=backbone.epsilon,
+    attention=backbone.attention,
+    exchange=backbone.exchange,
+    dtype=dtype,
     tiles=backbone.tiles(grid(latents, backbone.patch)),
-  )  # fmt: skip
+  )
   small = [jnp.zeros((1, length, d)) for length in (1, 6, 1, 1)]
   tiles = layers.tiles and dataclasses.replace(layers.tiles, grid=(1, 1, 1), tile=(1, 1, 1))
   initialise, shardings = make_initialise(

@@ -96,22 +96,36 @@ def _rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
   unit = report.get('unit', 'tokens')
   rows = [
     (
-      '', '', 'median s', 'min s', 'cpu s', 'TFLOP/s', 'MFU', f'{unit}/s', 'samples/s', 'GiB',
+      '',
+      '',
+      'median s',
+      'min s',
+      'cpu s',
+      'TFLOP/s',
+      'MFU',
+      f'{unit}/s',
+      'samples/s',
+      'GiB',
       'compiled in s',
     )
-  ]  # fmt: skip
+  ]
   for name, programs in report['programs'].items():
     for program, numbers in programs.items():
       rows.append(
         (
-          name, program, f'{numbers["median"]:.4g}', f'{numbers["min"]:.4g}',
-          f'{numbers["cpu"]:.4g}', f'{numbers["tflops_per_second"]:.4g}',
+          name,
+          program,
+          f'{numbers["median"]:.4g}',
+          f'{numbers["min"]:.4g}',
+          f'{numbers["cpu"]:.4g}',
+          f'{numbers["tflops_per_second"]:.4g}',
           '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}',
-          f'{numbers[f"{unit}_per_second"]:,.0f}', f'{numbers["samples_per_second"]:.4g}',
+          f'{numbers[f"{unit}_per_second"]:,.0f}',
+          f'{numbers["samples_per_second"]:.4g}',
           f'{numbers["compiled_gib"]:.3g}' if 'compiled_gib' in numbers else '-',
           f'{numbers["compile_seconds"]:.1f}' if 'compile_seconds' in numbers else '-',
         )
-      )  # fmt: skip
+      )
   return rows
 
 
@@ -134,23 +148,43 @@ def describe_folder(folder: str | os.PathLike) -> str:
   machines = sorted({word for word in about if word})
   rows = [
     (
-      'run', 'what', 'program', 'of', 'sizes', 'median s', 'min s', 'processor s', 'times ours',
-      'TFLOP/s', 'MFU', 'assumed MFU', 'peak GiB', 'compiled GiB',
+      'run',
+      'what',
+      'program',
+      'of',
+      'sizes',
+      'median s',
+      'min s',
+      'processor s',
+      'times ours',
+      'TFLOP/s',
+      'MFU',
+      'assumed MFU',
+      'peak GiB',
+      'compiled GiB',
     )
-  ]  # fmt: skip
+  ]
   for name, report in reports.items():
     for whose, programs in report['programs'].items():
       for program, numbers in programs.items():
         rows.append(
           (
-            name, report['what'], program, whose, _sizes(report), f'{numbers["median"]:.4g}',
-            f'{numbers["min"]:.4g}', f'{numbers["cpu"]:.4g}', _times_ours(report, whose, program),
+            name,
+            report['what'],
+            program,
+            whose,
+            _sizes(report),
+            f'{numbers["median"]:.4g}',
+            f'{numbers["min"]:.4g}',
+            f'{numbers["cpu"]:.4g}',
+            _times_ours(report, whose, program),
             f'{numbers["tflops_per_second"]:.4g}',
-            '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}', _assumed(report, program),
+            '-' if numbers['mfu'] is None else f'{numbers["mfu"]:.1%}',
+            _assumed(report, program),
             f'{report["peak_gib"]:.3g}',
             f'{numbers["compiled_gib"]:.3g}' if 'compiled_gib' in numbers else '-',
           )
-        )  # fmt: skip
+        )
   lines = [', '.join([*devices, *machines]) or 'nothing was measured', '', markdown(rows)]
   lines += [f'- {name} {told}' for name, report in reports.items() if (told := _shares(report))]
   for path in (path for path in printed if path.stem not in reports):

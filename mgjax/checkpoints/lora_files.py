@@ -108,10 +108,16 @@ def write_adapters(
   }
   if folder:
     config = {
-      'peft_type': 'LORA', 'r': settings.rank, 'lora_alpha': alpha, 'bias': 'none',
-      'target_modules': sorted(modules), 'base_model_name_or_path': base,
-      'lora_dropout': settings.dropout, 'fan_in_fan_out': False, 'inference_mode': True,
-    }  # fmt: skip
+      'peft_type': 'LORA',
+      'r': settings.rank,
+      'lora_alpha': alpha,
+      'bias': 'none',
+      'target_modules': sorted(modules),
+      'base_model_name_or_path': base,
+      'lora_dropout': settings.dropout,
+      'fan_in_fan_out': False,
+      'inference_mode': True,
+    }
     write_json(out / _CONFIG, config)
   write_bytes(out / _WEIGHTS if folder else out, save(tensors, metadata))
 
@@ -262,6 +268,6 @@ def _up(array: np.ndarray, axes: int) -> np.ndarray:
 
 def _scaled(adapters: Tree, scale: float) -> Tree:
   leaves = named_leaves(adapters)
-  return nest({
-    name: leaf * scale if name.endswith(LORA_A) else leaf for name, leaf in leaves.items()
-  })  # fmt: skip
+  return nest(
+    {name: leaf * scale if name.endswith(LORA_A) else leaf for name, leaf in leaves.items()}
+  )

@@ -16,11 +16,25 @@ from mgjax.core.files import write_json
 # What may change between a run and its resumption: how it reports, on what it runs and where things
 # lie (what lies there is compared with the checkpoint), not what it computes.
 FREE = (
-  'train.log_every', 'train.save_every', 'train.evaluate_every', 'train.show_every', 'train.keep',
-  'train.keep_every', 'train.keep_best', 'train.validation_batches', 'data.threads', 'data.workers',
-  'rules', 'autoencoder', 'vision', 'data.path', 'data.validation_path', 'data.skip_missing',
-  'train.device_groups', 'train.trackers',
-)  # fmt: skip
+  'train.log_every',
+  'train.save_every',
+  'train.evaluate_every',
+  'train.show_every',
+  'train.keep',
+  'train.keep_every',
+  'train.keep_best',
+  'train.validation_batches',
+  'data.threads',
+  'data.workers',
+  'rules',
+  'autoencoder',
+  'vision',
+  'data.path',
+  'data.validation_path',
+  'data.skip_missing',
+  'train.device_groups',
+  'train.trackers',
+)
 FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')
 # Of these, what decides about learning rates where those fall with the validation loss.
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')

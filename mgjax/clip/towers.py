@@ -218,8 +218,9 @@ def _read(
   mask: Bool[Array, 'b n n'],
 ) -> Float[Array, 'b n g k']:
   """Returns softmax(Q K^T / sqrt(k)) V where row n may read what its own mask says."""
-  scores = jnp.einsum('bngk,bmgk->bgnm', q * q.shape[-1] ** -0.5, k,
-                      preferred_element_type=jnp.float32)  # fmt: skip
+  scores = jnp.einsum(
+    'bngk,bmgk->bgnm', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+  )
   weights = jax.nn.softmax(jnp.where(mask[:, None], scores, MASKED), axis=-1)
   return jnp.einsum('bgnm,bmgk->bngk', weights.astype(v.dtype), v)
 

@@ -37,10 +37,14 @@ ACTIVATIONS = {
 }
 # Sizes that tensors show -> what config.json calls them.
 SIZES = {
-  'dim': 'hidden_size', 'mlp_dim': 'intermediate_size', 'depth': 'num_hidden_layers',
-  'vocabulary': 'vocab_size', 'positions': 'max_position_embeddings', 'size': 'image_size',
+  'dim': 'hidden_size',
+  'mlp_dim': 'intermediate_size',
+  'depth': 'num_hidden_layers',
+  'vocabulary': 'vocab_size',
+  'positions': 'max_position_embeddings',
+  'size': 'image_size',
   'patch': 'patch_size',
-}  # fmt: skip
+}
 # What transformers means where config.json is silent.
 _HEADS = {'text': 8, 'vision': 12}
 _EOS = 49407
@@ -151,11 +155,19 @@ _OWN = {
     TensorName('project/kernel', 'visual.proj'),
     *(
       TensorName(None, name)
-      for name in ('transformer.*', 'text.*', 'token_embedding.*', 'positional_embedding',
-                   'ln_final.*', 'text_projection', 'attn_mask', *_TRIFLES)
+      for name in (
+        'transformer.*',
+        'text.*',
+        'token_embedding.*',
+        'positional_embedding',
+        'ln_final.*',
+        'text_projection',
+        'attn_mask',
+        *_TRIFLES,
+      )
     ),
   ),
-}  # fmt: skip
+}
 
 
 def clip_fields(
@@ -321,6 +333,12 @@ _MAPS = {
   if row.ours is not None and row.ours.endswith('/kernel')
 }
 PAIR_FORMAT = WeightFormat(
-  make_clip_model, _init_pair, form='transformers', folder=True, write=_write_pair, noted=(),
-  how=(), maps=_MAPS,
-)  # fmt: skip
+  make_clip_model,
+  _init_pair,
+  form='transformers',
+  folder=True,
+  write=_write_pair,
+  noted=(),
+  how=(),
+  maps=_MAPS,
+)

@@ -35,8 +35,9 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
   def add(cls: type[Conditioning]) -> type[Conditioning]:
     known = _registered.get(kind)
     same = known is not None and (known.__module__, known.__qualname__) == (
-      cls.__module__, cls.__qualname__
-    )  # fmt: skip
+      cls.__module__,
+      cls.__qualname__,
+    )
     if kind in _built_in() or (known is not None and not same):
       raise ConfigError(f'there already is a conditioning of the kind {kind!r}; take another name')
     _registered[kind] = cls

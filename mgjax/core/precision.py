@@ -8,8 +8,11 @@ COMPUTE = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 PARAMETER = jnp.float32
 # What the backbone's kernels may lie in while it is sampled (checkpoints/quantize.py).
 STORED = {
-  'float32': jnp.float32, 'bfloat16': jnp.bfloat16, 'int8': jnp.int8, 'fp8': jnp.float8_e4m3fn,
-}  # fmt: skip
+  'float32': jnp.float32,
+  'bfloat16': jnp.bfloat16,
+  'int8': jnp.int8,
+  'fp8': jnp.float8_e4m3fn,
+}
 # A kernel in one byte a number is two leaves, q and s by these names.
 QUANTISED, SCALE = 'quantised', 'scale'
 # A kernel with adapters is three: itself, A and B (checkpoints/lora.py).

@@ -11,9 +11,23 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
 
 __all__ = [
-  'Array', 'Batch', 'Bool', 'Critic', 'Drop', 'Float', 'Int', 'Key', 'Metrics', 'Num', 'Objective',
-  'Predict', 'Sample', 'Tree', 'UInt8', 'Wrapped',
-]  # fmt: skip
+  'Array',
+  'Batch',
+  'Bool',
+  'Critic',
+  'Drop',
+  'Float',
+  'Int',
+  'Key',
+  'Metrics',
+  'Num',
+  'Objective',
+  'Predict',
+  'Sample',
+  'Tree',
+  'UInt8',
+  'Wrapped',
+]
 
 Key = PRNGKeyArray
 Tree = Any  # any pytree of arrays

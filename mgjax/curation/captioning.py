@@ -38,11 +38,15 @@ from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
 _AT_ONCE = 8  # clips between two of which what was written is kept
 # Scores that records carry: of a row -> of a record.
 CARRIED = {
-  'camera_class': 'camera', 'camera_confidence': 'camera_confidence', 'people_score': 'people',
+  'camera_class': 'camera',
+  'camera_confidence': 'camera_confidence',
+  'people_score': 'people',
   'aesthetics_score': 'aesthetics',
-  **{f'sound_{name}': f'sound_{name}' for name in (
-    'silence', 'loudness', 'peak', 'voice', 'music', 'sound', 'cosine', 'quality')},
-}  # fmt: skip
+  **{
+    f'sound_{name}': f'sound_{name}'
+    for name in ('silence', 'loudness', 'peak', 'voice', 'music', 'sound', 'cosine', 'quality')
+  },
+}
 
 _Row = Mapping[str, Any]
 

@@ -49,9 +49,16 @@ _OWN = 0.12  # share of the places that move on their own, from which something 
 _FAST = 0.25  # shorter sides a second, from which a move is fast
 # Of hue, in OpenCV's degrees / 2, up to which a colour is called so.
 _HUES = (
-  (8, 'red'), (20, 'orange'), (34, 'yellow'), (80, 'green'), (96, 'turquoise'), (130, 'blue'),
-  (150, 'purple'), (170, 'pink'), (180, 'red'),
-)  # fmt: skip
+  (8, 'red'),
+  (20, 'orange'),
+  (34, 'yellow'),
+  (80, 'green'),
+  (96, 'turquoise'),
+  (130, 'blue'),
+  (150, 'purple'),
+  (170, 'pink'),
+  (180, 'red'),
+)
 _GREYS = ('black', 'grey', 'white')
 _DARK, _BRIGHT, _PALE = 50, 200, 45  # of 255: brightness of black and of white, saturation of grey
 _NAMED = 0.15  # share of the picture from which a colour is named

@@ -27,8 +27,11 @@ from mgjax.text.prompts import prompt_hash
 
 FILE = 'pairs.csv'
 COLOURS: Mapping[str, tuple[int, int, int]] = {
-  'red': (230, 40, 40), 'green': (40, 200, 60), 'blue': (50, 90, 240), 'yellow': (240, 220, 40),
-}  # fmt: skip
+  'red': (230, 40, 40),
+  'green': (40, 200, 60),
+  'blue': (50, 90, 240),
+  'yellow': (240, 220, 40),
+}
 Segmenter = Callable[[UInt8[np.ndarray, 't h w 3'], str], Any]
 
 

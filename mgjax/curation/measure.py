@@ -195,7 +195,13 @@ def _animation(pictures: list[bytes]) -> bytes:
   shown = [picture.resize(size, reducing_gap=2.0) for picture in opened]
   file = io.BytesIO()
   shown[0].save(
-    file, 'WEBP', save_all=True, append_images=shown[1:], duration=_LOOP_STEP, loop=0,
-    quality=_LOOP_QUALITY, method=0,
-  )  # fmt: skip
+    file,
+    'WEBP',
+    save_all=True,
+    append_images=shown[1:],
+    duration=_LOOP_STEP,
+    loop=0,
+    quality=_LOOP_QUALITY,
+    method=0,
+  )
   return file.getvalue()

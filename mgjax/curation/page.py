@@ -30,9 +30,25 @@ from mgjax.runtime.report.page import page, section, table
 
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
-  'video', 'clip', 'place', 'start', 'end', 'shot', 'shots', 'frames', 'seconds', 'width', 'height',
-  'fps', 'caption', 'sound', 'clip_seconds', 'aspect', 'packets', 'decoded',
-)  # fmt: skip
+  'video',
+  'clip',
+  'place',
+  'start',
+  'end',
+  'shot',
+  'shots',
+  'frames',
+  'seconds',
+  'width',
+  'height',
+  'fps',
+  'caption',
+  'sound',
+  'clip_seconds',
+  'aspect',
+  'packets',
+  'decoded',
+)
 _NO_SCORES = ('middle', 'loop', 'seconds_of', 'gated', 'error')
 _REASONS = 12  # of a filter that are listed; the rest are counted together
 _ANSWERS = 20  # of a score in words, likewise
@@ -186,10 +202,13 @@ def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) 
   counts = collections.Counter(values[each] for each in np.flatnonzero(came))
   kept = collections.Counter(values[each] for each in np.flatnonzero(left))
   rows = [
-    {'answer': printable(answer) if answer else '(none)', 'clips': f'{number:,}',
-     'of them kept': f'{kept[answer]:,}'}
+    {
+      'answer': printable(answer) if answer else '(none)',
+      'clips': f'{number:,}',
+      'of them kept': f'{kept[answer]:,}',
+    }
     for answer, number in counts.most_common(_ANSWERS)
-  ]  # fmt: skip
+  ]
   return table(rows, column)
 
 

@@ -96,9 +96,18 @@ class MeasureSettings(Checked):
   """What the expensive pass depends on; `scorers` are names of `scores/scorer.py`."""
 
   scorers: tuple[str, ...] = (
-    'text', 'borders', 'motion', 'jitter', 'stillness', 'fingerprint', 'aesthetics', 'copies',
-    'people', 'concepts', 'camera',
-  )  # fmt: skip
+    'text',
+    'borders',
+    'motion',
+    'jitter',
+    'stillness',
+    'fingerprint',
+    'aesthetics',
+    'copies',
+    'people',
+    'concepts',
+    'camera',
+  )
   scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
   clips: ClipSettings = ClipSettings()
   text: TextSettings = TextSettings()
@@ -235,9 +244,21 @@ class ReviewSettings(Checked):
 
 # The order of Table 44; what it names without numbers stands where it costs least.
 ORDER = (
-  'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'aesthetics', 'static', 'slides',
-  'motion', 'jitter', 'duplicates', 'concepts', 'mixture',
-)  # fmt: skip
+  'duration',
+  'resolution',
+  'aspect',
+  'text',
+  'borders',
+  'scenes',
+  'aesthetics',
+  'static',
+  'slides',
+  'motion',
+  'jitter',
+  'duplicates',
+  'concepts',
+  'mixture',
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,8 +49,9 @@ def assign_buckets(
   frame rates. With `every_length` a clip has a bucket of each number of frames that it is long
   enough for, else one of videos and one of images.
   """
-  kinds = {name: shape.frames if every_length else shape.frames == 1
-           for name, shape in shapes.items()}  # fmt: skip
+  kinds = {
+    name: shape.frames if every_length else shape.frames == 1 for name, shape in shapes.items()
+  }
   taken = {}
   for kind in dict.fromkeys(kinds.values()):
     names = [name for name in shapes if kinds[name] == kind]

@@ -15,9 +15,18 @@ _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
 # What all sources have in common, and what of one says where or how it is read but not what it is.
 _OF_A_RUN = ('fps', 'share', 'threads', 'workers', 'rate', 'channels')
 _NO_CONTENT = (
-  'path', 'validation_path', 'latents', 'share', 'skip_missing', 'threads', 'workers', 'sources',
-  'in_memory', 'only', 'worlds',  # the fingerprint has them
-)  # fmt: skip
+  'path',
+  'validation_path',
+  'latents',
+  'share',
+  'skip_missing',
+  'threads',
+  'workers',
+  'sources',
+  'in_memory',
+  'only',
+  'worlds',  # the fingerprint has them
+)
 Workers = Annotated[int, Range(least=0, most=1024)]
 _Made = TypeVar('_Made')
 

@@ -31,18 +31,23 @@ GRAMMAR: Mapping[str, tuple[str, ...]] = {
   'reverse': ('play it backwards', 'reverse {x}'),
   'still': ('freeze {x}', 'let it stand still', 'stop the motion'),
   'background': (
-    'make the {behind} {x}', 'change the {behind} to {x}', 'replace the {behind} with {x}',
+    'make the {behind} {x}',
+    'change the {behind} to {x}',
+    'replace the {behind} with {x}',
     'put {x} in front of {x}',
   ),
   'style': (
-    'make it look like {x}', 'turn it into {style}', 'make it {style}', 'in the style of {x}',
+    'make it look like {x}',
+    'turn it into {style}',
+    'make it {style}',
+    'in the style of {x}',
   ),
   'remove': ('remove {x}', 'delete {x}', 'take {x} away', 'erase {x}'),
   'add': ('add {x}', 'put {x} on {x}', 'insert {x}', 'give {x} a {x}'),
   'recolour': ('make {x} {colour}', 'colour {x} {colour}', 'paint {x} {colour}'),
   'motion': ('make {x} {verb}', 'let {x} {verb}'),
   'replace': ('replace {x} with {x}', 'turn {x} into {x}', 'change {x} to {x}', 'swap {x} for {x}'),
-}  # fmt: skip
+}
 _LONGEST = 200  # characters of an instruction
 
 

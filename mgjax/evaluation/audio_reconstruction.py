@@ -134,7 +134,11 @@ def _measured(
     names or [f'sound {number}' for number in range(len(sounds))],
     sound=True,
     record={
-      'scores': scores, 'latents': latents, 'seconds': seconds, 'notes': notes, 'sounds': sounds,
+      'scores': scores,
+      'latents': latents,
+      'seconds': seconds,
+      'notes': notes,
+      'sounds': sounds,
     },
     notes=[
       f'{len(sounds)} sound(s) of {", ".join(f"{each:g}" for each in seconds)} s',
@@ -142,7 +146,7 @@ def _measured(
       'mean is {mean:.3f} and their deviation {std:.3f}'.format(**latents),
       *notes,
     ],
-  )  # fmt: skip
+  )
 
 
 def compare_audio(

@@ -131,9 +131,11 @@ def _with_camera(
 
 def _together(found: Measured, more: Measured) -> Measured:
   return dataclasses.replace(
-    found, metrics={**found.metrics, **more.metrics}, record={**found.record, **more.record},
+    found,
+    metrics={**found.metrics, **more.metrics},
+    record={**found.record, **more.record},
     notes=[*found.notes, *more.notes],
-  )  # fmt: skip
+  )
 
 
 def evaluate_personalization(

@@ -70,10 +70,14 @@ def compare_ways(
       extension, sounds = Extension(how=how), []
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
         parts = pipeline.stream(
-          sample['caption'], seconds=seconds, video=pipeline.video_track(path), extension=extension,
-          seed=seed + index, candidates=candidates,
+          sample['caption'],
+          seconds=seconds,
+          video=pipeline.video_track(path),
+          extension=extension,
+          seed=seed + index,
+          candidates=candidates,
           beams=min(candidates, 2) if how == 'autoregressive' else 1,
-        )  # fmt: skip
+        )
         sounds.append(np.concatenate(list(parts)))
       joints = joints_of(pipeline, seconds, extension)
       seams = gather_seams([(sound, joints) for sound in sounds], pipeline.rate)

@@ -132,10 +132,14 @@ def _measured(
     names or [f'clip {number}' for number in range(len(clips))],
     about=f'original, reconstruction, difference x {_CONTRAST}',
     record={
-      'scores': scores, 'frechet': distances, 'shapes': shapes, 'notes': notes, 'clips': clips,
+      'scores': scores,
+      'frechet': distances,
+      'shapes': shapes,
+      'notes': notes,
+      'clips': clips,
     },
     notes=[f'{len(clips)} clip(s): {of}', *notes],
-  )  # fmt: skip
+  )
 
 
 def reconstruct(codec: LatentCodec, video: np.ndarray, name: str = 'the clip') -> VideoPair:

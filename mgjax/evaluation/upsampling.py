@@ -102,11 +102,15 @@ def judge_upsampler(
     scores = {}
     for kind, rows in kinds.items():
       means = {name: finite_mean(numbers[rows]) for name, numbers in each.items()}
-      scores[kind] = dict.fromkeys(columns, math.nan) | means | {
-        # That of all clips is of their mean error.
-        'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
-        'frechet': frechet_distance(_patches(pipeline, videos[rows]), patches[kind]),
-      }  # fmt: skip
+      scores[kind] = (
+        dict.fromkeys(columns, math.nan)
+        | means
+        | {
+          # That of all clips is of their mean error.
+          'psnr': float(similarity.decibels(errors[rows].mean()[None])[0]),
+          'frechet': frechet_distance(_patches(pipeline, videos[rows]), patches[kind]),
+        }
+      )
     return _Read(each, scores)
 
   encoded = [pipeline.codec.encode(jnp.asarray(video)[None]) for video in truth]
@@ -305,12 +309,20 @@ def judge_seams(
   for way, how in ((OURS, usual), (ALONE, Windows(overlap=0, feather=0))):
     pipeline.windows = how
     made[way] = [
-      np.stack(list(pipeline.stream(
-        iter(video), size=scaled_size(video.shape[1:3], pairs.scale), prompt=sample['caption'],
-        seed=seed, index=index, keep_colours=False,
-      )))
+      np.stack(
+        list(
+          pipeline.stream(
+            iter(video),
+            size=scaled_size(video.shape[1:3], pairs.scale),
+            prompt=sample['caption'],
+            seed=seed,
+            index=index,
+            keep_colours=False,
+          )
+        )
+      )
       for index, (video, sample) in enumerate(zip(inputs, samples, strict=True))
-    ]  # fmt: skip
+    ]
   pipeline.windows = usual
   ratios = {}
   for way, videos in made.items():

@@ -95,10 +95,15 @@ def make_sampler_of(
   if distilled := objective.guidance_learnt:
     told, guidance = {SCALES: distilled.told(guidance)}, ()
   return make(
-    model, times=grid if times is None else np.asarray(times), solver=settings.solver,
-    guidance=guidance, widen=widen, prediction=make_prediction(objective.prediction), told=told,
+    model,
+    times=grid if times is None else np.asarray(times),
+    solver=settings.solver,
+    guidance=guidance,
+    widen=widen,
+    prediction=make_prediction(objective.prediction),
+    told=told,
     reuse=settings.reuse,
-  )  # fmt: skip
+  )
 
 
 def make_flops(model: FlowModel) -> Callable[[Batch], int]:

@@ -238,9 +238,11 @@ def make_flow_spec(
     inputs, frozen = (*inputs, aligned.layer), {'autoencoder': (codec.params, tower)}
     train, validate = align(train, aligned, features), _without_autoencoder(validate)
   begin = functools.partial(
-    make_start, component=settings.component, others=starts,
+    make_start,
+    component=settings.component,
+    others=starts,
     adapt=lambda params: adapt(without_projector(params)),
-  )  # fmt: skip
+  )
   return TrainSpec(
     model=model,
     inputs=inputs,

@@ -43,8 +43,20 @@ _LOOKED_AT = 8  # frames, to know how long one is: the first may be cut
 _SAID = 0.05  # seconds of a difference between sound and video that is worth a word
 _LAYOUTS = {1: 'mono', 2: 'stereo'}
 _AAC_RATES = (
-  7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000,
-)  # fmt: skip
+  7350,
+  8000,
+  11025,
+  12000,
+  16000,
+  22050,
+  24000,
+  32000,
+  44100,
+  48000,
+  64000,
+  88200,
+  96000,
+)
 _UNTIMED = 32  # packets in a row without a time of decoding, more than any codec puts off
 _BITS = 128_000  # a second, of one channel of AAC
 # 137 dB and more between a tone below 20 kHz and what resampling it from 44.1 kHz adds.
@@ -102,8 +114,9 @@ def read_audio(
   the sound ends too early.
   """
   if start < 0 or (seconds is not None and seconds <= 0) or rate < 1 or channels not in _LAYOUTS:
-    raise ValueError(f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, '
-                     f'{rate}, {channels}')  # fmt: skip
+    raise ValueError(
+      f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, {rate}, {channels}'
+    )
   first = round(start * rate)
   wanted = None if seconds is None else round(seconds * rate)
   deadline = limits.deadline()
@@ -462,8 +475,10 @@ def _mux(
     if warn and length - count > _SAID * rate:
       _log.warning(
         '%s: the sound ends at %.2f s and is followed by silence, since its video lasts %.2f s',
-        out, count / rate, length / rate,
-      )  # fmt: skip
+        out,
+        count / rate,
+        length / rate,
+      )
     while count < length:
       encode(np.zeros((min(rate, length - count), len(stream.layout.channels)), np.float32))
   target.mux(stream.encode(None))

@@ -37,24 +37,31 @@ def _step(crf: float) -> str:
 
 _CODECS = {
   'h264': _Codec(
-    'libx264', 'h264', lambda crf: {
-      'crf': f'{crf:g}', 'preset': 'veryfast', 'x264-params': f'{REPEATABLE}:cpu-independent=1'
+    'libx264',
+    'h264',
+    lambda crf: {
+      'crf': f'{crf:g}',
+      'preset': 'veryfast',
+      'x264-params': f'{REPEATABLE}:cpu-independent=1',
     },
   ),
   'h265': _Codec(
-    'libx265', 'hevc', lambda crf: {
-      'crf': f'{crf:g}', 'preset': 'ultrafast',
+    'libx265',
+    'hevc',
+    lambda crf: {
+      'crf': f'{crf:g}',
+      'preset': 'ultrafast',
       'x265-params': 'pools=none:frame-threads=1:log-level=none',
     },
     least=64,  # in frames of 48 x 48 and less x265 writes beyond its buffers
   ),
   'vp9': _Codec(  # its scale of quality has 63 steps where the others' have 51
-    'libvpx-vp9', 'vp9', lambda crf: {
-      'crf': f'{crf * 63 / 51:.0f}', 'b': '0', 'deadline': 'realtime', 'cpu-used': '8'
-    },
+    'libvpx-vp9',
+    'vp9',
+    lambda crf: {'crf': f'{crf * 63 / 51:.0f}', 'b': '0', 'deadline': 'realtime', 'cpu-used': '8'},
   ),
   'mpeg4': _Codec('mpeg4', 'mpeg4', lambda crf: {'qmin': _step(crf), 'qmax': _step(crf)}),
-}  # fmt: skip
+}
 CODECS = tuple(_CODECS)
 
 

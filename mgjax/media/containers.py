@@ -34,9 +34,11 @@ _KINDS = {
 }
 # Opened by name, still images would be taken for one of a numbered series, which `image2` reads.
 _STILLS = {
-  b'\xff\xd8\xff': 'jpeg_pipe', b'\x89PNG': 'png_pipe', b'RIFF....WEBP': 'webp_pipe',
+  b'\xff\xd8\xff': 'jpeg_pipe',
+  b'\x89PNG': 'png_pipe',
+  b'RIFF....WEBP': 'webp_pipe',
   b'GIF8': 'gif',
-}  # fmt: skip
+}
 _BEGIN = 4096  # bytes of which a file is known
 AGAIN = 'copy or download it again'
 # How a file begins -> what it is, and what to do.
@@ -55,17 +57,28 @@ _OTHERS = {
 }
 # How a file begins -> of what kind it says that it is.
 _MEDIA = {
-  rb'\x1aE\xdf\xa3': 'mkv or webm', rb'RIFF.{4}AVI': 'avi', rb'RIFF.{4}WAVE': 'wav',
-  rb'RIFF.{4}WEBP': 'webp', rb'GIF8': 'gif', rb'\x89PNG': 'png', rb'\xff\xd8\xff': 'jpg',
-  rb'OggS': 'ogg', rb'fLaC': 'flac', rb'ID3': 'mp3', rb'FORM.{4}AIF': 'aiff',
+  rb'\x1aE\xdf\xa3': 'mkv or webm',
+  rb'RIFF.{4}AVI': 'avi',
+  rb'RIFF.{4}WAVE': 'wav',
+  rb'RIFF.{4}WEBP': 'webp',
+  rb'GIF8': 'gif',
+  rb'\x89PNG': 'png',
+  rb'\xff\xd8\xff': 'jpg',
+  rb'OggS': 'ogg',
+  rb'fLaC': 'flac',
+  rb'ID3': 'mp3',
+  rb'FORM.{4}AIF': 'aiff',
   rb'.{4}(ftyp|moov|mdat|free|skip|wide|styp|moof)': 'mp4 or mov',
-}  # fmt: skip
+}
 _FASTEST = 1000  # packets a second
 _STRAY = 16  # times by which packets may come more often or seldom than their stream says
 # What opening raises for bytes of no kind that FFmpeg knows or may read, and for half a header.
 _UNREADABLE = (
-  av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError, av.error.OSError
-)  # fmt: skip
+  av.error.InvalidDataError,
+  av.error.ArgumentError,
+  av.error.EOFError,
+  av.error.OSError,
+)
 _FAILURES = (av.error.FFmpegError, OSError, ValueError, LookupError, MemoryError)
 
 

@@ -117,9 +117,13 @@ def save(
 
 
 def _write_sheets(
-  path: pathlib.Path, items: list[np.ndarray], titles: list[str], moving: bool, fps: float,
+  path: pathlib.Path,
+  items: list[np.ndarray],
+  titles: list[str],
+  moving: bool,
+  fps: float,
   rate: int,
-) -> list[pathlib.Path]:  # fmt: skip
+) -> list[pathlib.Path]:
   if moving:
     return write_sheets(path, items, titles, fps)
   audio_sheet(path, items, titles, rate)

@@ -133,8 +133,10 @@ def _holds(path: File, sound: av.AudioStream) -> bool:
     codec = sound.codec_context.name if sound.codec_context else 'unknown'
     _log.warning(
       '%s: its sound %d, %s, is left out, since mp4 cannot hold it; convert it to AAC first',
-      path, sound.index, codec,
-    )  # fmt: skip
+      path,
+      sound.index,
+      codec,
+    )
     return False
   return True
 

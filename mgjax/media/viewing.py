@@ -120,7 +120,14 @@ def write_animation(
 def _webp(pages: Sequence[Image.Image], durations: Sequence[int], lossless: bool) -> bytes:
   buffer = io.BytesIO()
   pages[0].save(
-    buffer, 'WEBP', save_all=True, append_images=pages[1:], duration=list(durations), loop=0,
-    lossless=lossless, quality=80, method=2,
-  )  # fmt: skip
+    buffer,
+    'WEBP',
+    save_all=True,
+    append_images=pages[1:],
+    duration=list(durations),
+    loop=0,
+    lossless=lossless,
+    quality=80,
+    method=2,
+  )
   return buffer.getvalue()

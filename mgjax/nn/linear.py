@@ -24,8 +24,9 @@ ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
 
 _LOWER_TYPES = {  # a type of one byte, its largest number, what its products are summed in
-  'int8': (jnp.int8, 127.0, jnp.int32), 'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
-}  # fmt: skip
+  'int8': (jnp.int8, 127.0, jnp.int32),
+  'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
+}
 _LOWER = contextvars.ContextVar('lower_products', default='dtype')
 _LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden', 'embed')}
 

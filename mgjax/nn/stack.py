@@ -14,11 +14,15 @@ SAVED = {
   'attention': ('attention', 'attention_sums'),
   'attention_and_inputs': ('attention', 'attention_sums', 'attention_inputs'),
   'attention_and_projections': (
-    'attention', 'attention_sums', 'attention_inputs',
-    'projections', 'projections_sums', 'projections_inputs',
+    'attention',
+    'attention_sums',
+    'attention_inputs',
+    'projections',
+    'projections_sums',
+    'projections_inputs',
   ),
   'offload': ('attention_sums',),
-}  # fmt: skip
+}
 # What waits in the host's memory instead.
 OFFLOADED = ('inputs', 'attention')
 REMAT = ('nothing', *SAVED)

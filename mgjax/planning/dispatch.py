@@ -72,9 +72,15 @@ def plan_any(
   component = fields['component']
   if what == SAMPLE:
     asked = {
-      'bucket': bucket, 'exchange': exchange, 'frames': frames, 'size': size, 'rows': rows,
-      'compiled': how == 'compile', 'remat': remat, 'search': how == 'search',
-    }  # fmt: skip
+      'bucket': bucket,
+      'exchange': exchange,
+      'frames': frames,
+      'size': size,
+      'rows': rows,
+      'compiled': how == 'compile',
+      'remat': remat,
+      'search': how == 'search',
+    }
     given = {name: value for name, value in asked.items() if value}
     plan, describe = _find_sampling(component, given)
     answer = plan(fields, read_outline(fields), topology, mesh, **given)

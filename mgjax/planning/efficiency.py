@@ -74,17 +74,19 @@ class Efficiency:
 
 
 _LINEAR = Share(
-  0.66, 0.75, f'low: fusions of linear maps on v6e ({PEER}), nothing published of this chip; '
-  'high: assumed'
-)  # fmt: skip
+  0.66,
+  0.75,
+  f'low: fusions of linear maps on v6e ({PEER}), nothing published of this chip; high: assumed',
+)
 _FORWARD = Share(
   0.36, 0.60, f'low: splash on v6e ({PEER}), nothing published of this chip; high: assumed'
 )
 # Five forward times for 5 / 2 of the operations: half of the forward kernel's share.
 _BACKWARD = Share(
-  0.18, 0.60, 'low: 5 forward times, as inferred of v5p; nothing published of this chip; high: '
-  'assumed'
-)  # fmt: skip
+  0.18,
+  0.60,
+  'low: 5 forward times, as inferred of v5p; nothing published of this chip; high: assumed',
+)
 _UNKNOWN = Efficiency(_LINEAR, _FORWARD, _BACKWARD)
 # 73,728 tokens on one H200: attention alone took 60.0% of the peak forward and 54.3% backward, and
 # what a step of four layers takes beside it is linear maps at 65%.

@@ -62,8 +62,13 @@ POLICIES = {
   ),
 }
 ORDER = (  # leanest first
-  'offload', 'full', 'attention', 'attention_and_inputs', 'attention_and_projections', 'nothing',
-)  # fmt: skip
+  'offload',
+  'full',
+  'attention',
+  'attention_and_inputs',
+  'attention_and_projections',
+  'nothing',
+)
 
 
 def find_policy(name: str) -> Policy:

@@ -34,11 +34,16 @@ def describe_search(work: Workload, topology: Topology, found: Sequence[MeshCand
   for each in found[:SHOWN]:
     rows.append(
       (
-        mesh_flag(each.sizes), each.remat, each.exchange, str(each.rows),
-        f'{each.peak / GIB:.1f}', _of(each.time, 'step'), words(each.rate),
+        mesh_flag(each.sizes),
+        each.remat,
+        each.exchange,
+        str(each.rows),
+        f'{each.peak / GIB:.1f}',
+        _of(each.time, 'step'),
+        words(each.rate),
         _of(each.time, 'utilisation', '.0%'),
       )
-    )  # fmt: skip
+    )
   lines += table(rows, names=3) if found else ['nothing: take more chips or a smaller model']
   if len(found) > SHOWN:
     lines.append(f'and {len(found) - SHOWN} more')
@@ -113,10 +118,15 @@ def _recommended(plan: Plan, best: str) -> str:
 def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns a collective (`collective_as_json`) as cells of a table."""
   return (
-    each['what'], each['kind'], each['axis'], f'{each["bytes"] / GIB:.2f}', f'{each["count"]:,}',
-    f'{each["seconds"]:.3g}', spread(each['waits']),
+    each['what'],
+    each['kind'],
+    each['axis'],
+    f'{each["bytes"] / GIB:.2f}',
+    f'{each["count"]:,}',
+    f'{each["seconds"]:.3g}',
+    spread(each['waits']),
     'asynchronous' if each['asynchronous'] else 'waits',
-  )  # fmt: skip
+  )
 
 
 def _time(plan: Plan) -> list[str]:
@@ -206,9 +216,13 @@ def search_as_json(
 
 def _about(work: Workload, topology: Topology) -> dict[str, Any]:
   return {
-    'topology': topology.name, 'devices': topology.devices, 'bucket': work.bucket,
-    'tokens': work.tokens, 'parameters': work.count, 'flops_per_sample': work.flops.training,
-  }  # fmt: skip
+    'topology': topology.name,
+    'devices': topology.devices,
+    'bucket': work.bucket,
+    'tokens': work.tokens,
+    'parameters': work.count,
+    'flops_per_sample': work.flops.training,
+  }
 
 
 def collective_as_json(each: Collective) -> dict[str, Any]:

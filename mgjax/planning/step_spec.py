@@ -66,9 +66,12 @@ def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   settings = run_settings(fields['train'], fields['seed'])
   rate = optimizer_settings(fields['optimizer'])
   options = {
-    'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': settings.accumulate,
-    'guard': settings.guard, 'rates': rate.rates,
-  }  # fmt: skip
+    'seed': settings.seed,
+    'decay': settings.ema_decay,
+    'accumulate': settings.accumulate,
+    'guard': settings.guard,
+    'rates': rate.rates,
+  }
   optimizer = make_optimizer(rate, settings.steps)
   adapters = lora_settings(fields)
   inputs = small_inputs(model, channels)

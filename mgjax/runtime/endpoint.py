@@ -158,8 +158,12 @@ class Endpoint:
         try:
           answer, value = future.result()
         except _Failed as reason:
-          failed[key] = {'question': key, 'index': places[key][0], 'text': text[:_SHOWN],
-                         'reason': str(reason)}  # fmt: skip
+          failed[key] = {
+            'question': key,
+            'index': places[key][0],
+            'text': text[:_SHOWN],
+            'reason': str(reason),
+          }
           in_a_row += 1
           if in_a_row == settings.failures_in_a_row:
             chat.stop(f'{in_a_row} questions in a row had no answer, the last: {reason}')
@@ -196,9 +200,11 @@ class Endpoint:
       _log.warning(
         '%d of %d questions have no answer, the first of them: %s; %r lists them, and the same '
         'call asks them again',
-        sum(len(places[key]) for key in failed), len(found), next(iter(failed.values()))['reason'],
+        sum(len(places[key]) for key in failed),
+        len(found),
+        next(iter(failed.values()))['reason'],
         os.fspath(self.folder / FAILED),
-      )  # fmt: skip
+      )
     return found
 
   def _key(self, question: Question) -> str:
@@ -491,8 +497,11 @@ def _read_key(variable: str) -> str:
   if len(key) < _SHORTEST_KEY or not re.fullmatch(r'[!#-\[\]-~]+', key):
     raise ConfigError(
       'the environment variable that key_variable names holds no key: '
-      + (f'expected {_SHORTEST_KEY} characters of ASCII or more, without spaces and quotes'
-         if key else 'it is not set')
+      + (
+        f'expected {_SHORTEST_KEY} characters of ASCII or more, without spaces and quotes'
+        if key
+        else 'it is not set'
+      )
       + "; set it to the server's key, or give key_variable = '' for a server without one"
-    )  # fmt: skip
+    )
   return key

@@ -65,9 +65,13 @@ class Progress:
 
       layout = '{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}'
       self._bar = tqdm.tqdm(
-        total=steps, initial=start, file=stream, bar_format=layout, dynamic_ncols=True,
+        total=steps,
+        initial=start,
+        file=stream,
+        bar_format=layout,
+        dynamic_ncols=True,
         desc=_STAGE.get(),
-      )  # fmt: skip
+      )
 
   def due(self) -> bool:
     """Whether a report would be shown now, so that others need not be made."""

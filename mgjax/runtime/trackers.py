@@ -146,9 +146,12 @@ class Trackio(Tracker):
     self._kinds = {'.png': trackio.Image, '.mp4': trackio.Video, '.wav': trackio.Audio}
     rows = SQLiteStorage.get_logs(PROJECT, f'{run.name}-{run.id}')
     self._run = trackio.init(
-      project=PROJECT, name=f'{run.name}-{run.id}', resume='allow', embed=False,
+      project=PROJECT,
+      name=f'{run.name}-{run.id}',
+      resume='allow',
+      embed=False,
       config=flatten(run.config),
-    )  # fmt: skip
+    )
     return {(row['step'], name) for row in rows for name in row}
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
@@ -177,10 +180,15 @@ class WeightsAndBiases(Tracker):
     self._kinds['.mp4'] = functools.partial(wandb.Video, format='mp4')
     held = set(_wandb_rows(run))
     self._run = wandb.init(
-      project=os.environ.get('WANDB_PROJECT', PROJECT), id=run.id, name=run.name, resume='allow',
-      dir=run.workdir, config=dict(run.config), mode=os.environ.get('WANDB_MODE', 'offline'),
+      project=os.environ.get('WANDB_PROJECT', PROJECT),
+      id=run.id,
+      name=run.name,
+      resume='allow',
+      dir=run.workdir,
+      config=dict(run.config),
+      mode=os.environ.get('WANDB_MODE', 'offline'),
       settings=wandb.Settings(console='off', silent=True),
-    )  # fmt: skip
+    )
     self._run.define_metric('*', step_metric='step')
     return held
 
@@ -271,8 +279,11 @@ class MLflow(Tracker):
 
 
 TRACKERS: dict[str, type[Tracker]] = {
-  'tensorboard': TensorBoard, 'trackio': Trackio, 'wandb': WeightsAndBiases, 'mlflow': MLflow
-}  # fmt: skip
+  'tensorboard': TensorBoard,
+  'trackio': Trackio,
+  'wandb': WeightsAndBiases,
+  'mlflow': MLflow,
+}
 
 
 def make_trackers(names: Sequence[str]) -> list[Tracker]:

@@ -148,8 +148,10 @@ def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
       told = True
       _log.warning(
         '%s is held by %s: looking for up to %.0f s whether that is alive',
-        folder, _named(owner), LEASE,
-      )  # fmt: skip
+        folder,
+        _named(owner),
+        LEASE,
+      )
     yield
     time.sleep(_OFTEN)
 

@@ -224,8 +224,10 @@ def _size_exponent(claim: Claim, path: pathlib.Path) -> Difference:
 
 
 _MEASURES = {
-  'difference': _difference, 'rank_correlation': _rank_correlation, 'size_exponent': _size_exponent
-}  # fmt: skip
+  'difference': _difference,
+  'rank_correlation': _rank_correlation,
+  'size_exponent': _size_exponent,
+}
 
 
 def sorted_ends(claim: Claim, ends: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -65,8 +65,13 @@ def compare_recipes(
   sizes and data of a grid are no chance. Budgets are C in FLOPs, `delta` is of Huber's loss,
   `flops` k of C = k N D. Raises DataError as `fit_laws` does.
   """
-  given = {'confidence': confidence, 'resamples': resamples, 'delta': delta, 'flops': flops,
-           'seed': seed}  # fmt: skip
+  given = {
+    'confidence': confidence,
+    'resamples': resamples,
+    'delta': delta,
+    'flops': flops,
+    'seed': seed,
+  }
   arguments(compare_recipes, given, 'compare_recipes', ('first', 'second', 'budgets'))
   fits = fit_laws((first, second), delta=delta, flops=flops)
   laws = (fits[0].law, fits[1].law)

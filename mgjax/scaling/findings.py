@@ -61,8 +61,14 @@ class LawFindings:
 
   def numbers(self) -> dict[str, Interval]:
     """Returns the constants and the exponent of the best size."""
-    names = {'E': 'e', 'A': 'a', 'B': 'b', 'alpha': 'alpha', 'beta': 'beta',
-             'N* by C, beta / (alpha + beta)': 'exponent'}  # fmt: skip
+    names = {
+      'E': 'e',
+      'A': 'a',
+      'B': 'b',
+      'alpha': 'alpha',
+      'beta': 'beta',
+      'N* by C, beta / (alpha + beta)': 'exponent',
+    }
     return {
       label: self.interval(lambda law, name=name: getattr(law, name))
       for label, name in names.items()
@@ -165,9 +171,11 @@ def predict(found: LawFindings, compute: float) -> str:
   tokens = found.interval(lambda each: each.optimum(compute).tokens)
   loss = found.interval(lambda each: each.optimum(compute).loss)
   rows = [
-    ('parameters', str(size)), ('tokens', str(tokens)), ('loss', str(loss)),
+    ('parameters', str(size)),
+    ('tokens', str(tokens)),
+    ('loss', str(loss)),
     *((f'{factor:g} x the size', _price(law, compute, factor)) for factor in _OFF),
-  ]  # fmt: skip
+  ]
   lines = [f'{compute:.3g} FLOPs are spent best on, with intervals of 80%', *aligned(rows)]
   if (minima := found.best_size(compute)) is not None:
     lines.append(f'by the IsoFLOP minima {minima} parameters')

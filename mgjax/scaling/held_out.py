@@ -60,20 +60,32 @@ class HeldOut:
     """Returns the rows of a table of losses, below a header."""
     rows = [('FLOPs', 'parameters', 'loss', 'predicted', 'error', 'in its interval')]
     rows += [
-      (f'{each.compute:.3g}', f'{each.size:.4g}', f'{each.measured.value:.4f}',
-       str(each.predicted), f'{each.error:+.2%}', 'yes' if each.honoured else 'no')
+      (
+        f'{each.compute:.3g}',
+        f'{each.size:.4g}',
+        f'{each.measured.value:.4f}',
+        str(each.predicted),
+        f'{each.error:+.2%}',
+        'yes' if each.honoured else 'no',
+      )
       for each in self.losses
-    ]  # fmt: skip
+    ]
     return rows
 
   def size_rows(self) -> list[tuple[str, ...]]:
     """Returns the rows of a table of best sizes, below a header."""
     rows = [('FLOPs', 'predicted by', 'best size', 'predicted', 'error', 'intervals meet')]
     rows += [
-      (f'{each.compute:.3g}', each.what, str(each.measured), str(each.predicted),
-       f'{each.error:+.1%}', 'yes' if each.honoured else 'no')
+      (
+        f'{each.compute:.3g}',
+        each.what,
+        str(each.measured),
+        str(each.predicted),
+        f'{each.error:+.1%}',
+        'yes' if each.honoured else 'no',
+      )
       for each in self.sizes
-    ]  # fmt: skip
+    ]
     return rows
 
   def summary(self) -> str:

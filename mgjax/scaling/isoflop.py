@@ -99,8 +99,12 @@ def resample_minima(
   the n runs of its budget, since three constants took up some of it. Returns of each draw the
   minima of the budgets that `find_minima` has, None where one has lost it.
   """
-  arguments(resample_minima, {'resamples': resamples, 'seed': seed}, 'resample_minima',
-            ('compute', 'size', 'loss'))  # fmt: skip
+  arguments(
+    resample_minima,
+    {'resamples': resamples, 'seed': seed},
+    'resample_minima',
+    ('compute', 'size', 'loss'),
+  )
   known, budgets = find_minima(compute, size, loss), group_budgets(compute)
   sizes, left, fitted = [], [], []
   for budget in range(budgets.max() + 1):
@@ -118,12 +122,13 @@ def resample_minima(
   generator = np.random.default_rng(seed)
   return [
     [
-      None if (made := _parabola(x, y * np.exp(generator.choice(pool, len(y))))) is None
+      None
+      if (made := _parabola(x, y * np.exp(generator.choice(pool, len(y))))) is None
       else dataclasses.replace(made, compute=each.compute)
       for each, x, y in zip(known, sizes, fitted, strict=True)
     ]
     for _ in range(resamples)
-  ]  # fmt: skip
+  ]
 
 
 def _parabola(size: Float[np.ndarray, 'r'], loss: Float[np.ndarray, 'r']) -> Minimum | None:

@@ -127,9 +127,18 @@ def fit_laws(
   best = None
   for begin in begins:
     found = least_squares(
-      residuals, np.clip(begin, low + 1e-9, high - 1e-9), jacobian, (low, high), loss='huber',
-      f_scale=delta, x_scale='jac', ftol=exact, xtol=exact, gtol=exact, max_nfev=2000,
-    )  # fmt: skip
+      residuals,
+      np.clip(begin, low + 1e-9, high - 1e-9),
+      jacobian,
+      (low, high),
+      loss='huber',
+      f_scale=delta,
+      x_scale='jac',
+      ftol=exact,
+      xtol=exact,
+      gtol=exact,
+      max_nfev=2000,
+    )
     if best is None or found.cost < best.cost:
       best = found
   assert best is not None
@@ -140,9 +149,13 @@ def fit_laws(
     point = best.x[1 + 4 * arm : 5 + 4 * arm]
     a, b, alpha, beta = np.exp(point)
     law = Law(
-      e if e > 2 * _LEAST else 0.0, float(a * np.exp(alpha * n)), float(b * np.exp(beta * d)),
-      float(alpha), float(beta), flops,
-    )  # fmt: skip
+      e if e > 2 * _LEAST else 0.0,
+      float(a * np.exp(alpha * n)),
+      float(b * np.exp(beta * d)),
+      float(alpha),
+      float(beta),
+      flops,
+    )
     edge = bool(np.any(np.abs(point[2:, None] - np.array(_BOUNDS)) < 1e-6))
     fits.append(Fit(law, float(huber(delta, left[arm]).sum()), left[arm], edge))
   return fits
@@ -163,10 +176,11 @@ def resample_fits(
   arguments(resample_fits, given, 'resample_fits', ('fit', 'runs', 'how', 'groups'))
   generator = np.random.default_rng(seed)
   return [
-    fit_law(draw_runs(generator, fit, runs, how, groups), delta=delta, flops=fit.law.flops,
-            start=fit.law)
+    fit_law(
+      draw_runs(generator, fit, runs, how, groups), delta=delta, flops=fit.law.flops, start=fit.law
+    )
     for _ in counted(resamples, 'fit')
-  ]  # fmt: skip
+  ]
 
 
 def draw_runs(

@@ -151,8 +151,15 @@ def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
       for group in range(groups.max() + 1):
         runs, colour = groups == group, COLOURS[group % len(COLOURS)]
         at = float(np.exp(np.log(found.records.compute[runs]).mean()))
-        axis.plot(sizes[runs], losses[runs], 'o', color=colour, markersize=3.5, alpha=0.8,
-                  label=f'{at:.2g} FLOPs')  # fmt: skip
+        axis.plot(
+          sizes[runs],
+          losses[runs],
+          'o',
+          color=colour,
+          markersize=3.5,
+          alpha=0.8,
+          label=f'{at:.2g} FLOPs',
+        )
         if at in minima:
           number, minimum = minima[at]
           there = np.append(sizes[runs], minimum.size)
@@ -160,8 +167,15 @@ def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
           axis.plot(across, minimum.at(across), color=colour, linewidth=1)
           each = found.minimum(number)
           error = [[each.value - each.low], [each.high - each.value]]
-          axis.errorbar(each.value, minimum.loss, xerr=error, color=colour, marker='*',
-                        markersize=9, capsize=2.5)  # fmt: skip
+          axis.errorbar(
+            each.value,
+            minimum.loss,
+            xerr=error,
+            color=colour,
+            marker='*',
+            markersize=9,
+            capsize=2.5,
+          )
       axis.set(xscale='log', yscale='log', xlabel='parameters N', ylabel='loss', title=name)
       axis.legend(fontsize=6.5)
     return _save(drawn, path)
@@ -176,20 +190,40 @@ def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.
       colour = COLOURS[place % len(COLOURS)]
       band = [found.interval(lambda law, c=c: getattr(law.optimum(c), what)) for c in compute]
       axis.plot(compute, [each.value for each in band], color=colour, label=f'{name} law'.strip())
-      axis.fill_between(compute, [each.low for each in band], [each.high for each in band],
-                        color=colour, alpha=0.18, linewidth=0)  # fmt: skip
+      axis.fill_between(
+        compute,
+        [each.low for each in band],
+        [each.high for each in band],
+        color=colour,
+        alpha=0.18,
+        linewidth=0,
+      )
       if what == 'loss':
-        axis.plot(found.records.compute, found.records.runs.loss, '.', color=colour, markersize=3,
-                  alpha=0.45)  # fmt: skip
+        axis.plot(
+          found.records.compute,
+          found.records.runs.loss,
+          '.',
+          color=colour,
+          markersize=3,
+          alpha=0.45,
+        )
       for number, minimum in enumerate(found.minima):
         each = found.minimum(number, what)
         error = [[each.value - each.low], [each.high - each.value]]
-        axis.errorbar(minimum.compute, each.value, error, color=colour, marker='o', capsize=2.5,
-                      markersize=4)  # fmt: skip
+        axis.errorbar(
+          minimum.compute, each.value, error, color=colour, marker='o', capsize=2.5, markersize=4
+        )
     others = COLOURS[min(len(arms), 3) :]  # that no arm has, unless there are many
     for place, law in enumerate(PUBLISHED if what == 'size' else ()):
-      axis.plot(compute, [law.best_size(c) for c in compute], '--', linewidth=0.9, zorder=1,
-                color=others[place % len(others)], label=law.name)  # fmt: skip
+      axis.plot(
+        compute,
+        [law.best_size(c) for c in compute],
+        '--',
+        linewidth=0.9,
+        zorder=1,
+        color=others[place % len(others)],
+        label=law.name,
+      )
     names = {'size': 'best size N*', 'loss': 'loss'}
     axis.set(xscale='log', yscale='log', xlabel='compute C, FLOPs', ylabel=names[what])
     drawn.legend(loc='outside right upper', fontsize=6.5)

@@ -65,45 +65,65 @@ def _of_surface(law: Law) -> PowerLaw:
 
 
 # Approach 3 of Hoffmann et al., by the logarithms with all their digits that they gave out.
-HOFFMANN = Law(
-  math.exp(0.5267228), math.exp(6.0073404), math.exp(6.0179186), 0.33917084, 0.2849083
-)  # fmt: skip
+HOFFMANN = Law(math.exp(0.5267228), math.exp(6.0073404), math.exp(6.0179186), 0.33917084, 0.2849083)
 # The optimum of Huber's loss over their points, which Besiroglu et al. read off their figure.
 EPOCH = Law(1.817218, 477.826, 2143.417, 0.347310, 0.367172)
 
 PUBLISHED = (
   Published(
-    'Llama 3, text', 'The Llama 3 Herd of Models (arXiv 2407.21783), figure 3', 6e18, 1e22,
+    'Llama 3, text',
+    'The Llama 3 Herd of Models (arXiv 2407.21783), figure 3',
+    6e18,
+    1e22,
     tokens=PowerLaw(0.299, 0.537),
   ),
   Published(
-    'Chinchilla, text', 'Hoffmann et al. (arXiv 2203.15556), approach 3', 6e18, 3e21,
+    'Chinchilla, text',
+    'Hoffmann et al. (arXiv 2203.15556), approach 3',
+    6e18,
+    3e21,
     size=_of_surface(HOFFMANN),
   ),
   Published(
-    'Chinchilla again, text', 'Besiroglu et al. (arXiv 2404.10102), refit of approach 3',
-    6e18, 3e21, size=_of_surface(EPOCH),
+    'Chinchilla again, text',
+    'Besiroglu et al. (arXiv 2404.10102), refit of approach 3',
+    6e18,
+    3e21,
+    size=_of_surface(EPOCH),
   ),
   Published(
-    'HunyuanVideo, images', 'HunyuanVideo (arXiv 2412.03603), section 4.4.1: billions, PFLOPs',
-    size=PowerLaw(5.48e-4, 0.5634), tokens=PowerLaw(0.324, 0.4325),
-    size_unit=1e9, token_unit=1e9, compute_unit=1e15,
+    'HunyuanVideo, images',
+    'HunyuanVideo (arXiv 2412.03603), section 4.4.1: billions, PFLOPs',
+    size=PowerLaw(5.48e-4, 0.5634),
+    tokens=PowerLaw(0.324, 0.4325),
+    size_unit=1e9,
+    token_unit=1e9,
+    compute_unit=1e15,
   ),
   Published(
-    'HunyuanVideo, videos', 'HunyuanVideo (arXiv 2412.03603), section 4.4.2: billions, PFLOPs',
-    size=PowerLaw(0.0189, 0.3618), tokens=PowerLaw(0.0108, 0.6289),
-    size_unit=1e9, token_unit=1e9, compute_unit=1e15,
+    'HunyuanVideo, videos',
+    'HunyuanVideo (arXiv 2412.03603), section 4.4.2: billions, PFLOPs',
+    size=PowerLaw(0.0189, 0.3618),
+    tokens=PowerLaw(0.0108, 0.6289),
+    size_unit=1e9,
+    token_unit=1e9,
+    compute_unit=1e15,
   ),
   Published(
-    'Liang et al., images', 'Scaling Laws for Diffusion Transformers (arXiv 2410.08184)',
-    1e17, 6e18, tokens=PowerLaw(186.8535, 0.4319),
+    'Liang et al., images',
+    'Scaling Laws for Diffusion Transformers (arXiv 2410.08184)',
+    1e17,
+    6e18,
+    tokens=PowerLaw(186.8535, 0.4319),
   ),
   # Their FLOPs a token have a term of attention, so tokens do not follow of 6 N D.
   Published(
-    'Yin et al., videos', 'Towards Precise Scaling Laws for Video DiT (arXiv 2411.17470), eq. 14',
-    size=PowerLaw(1.5787, 0.4146), flops=None,
+    'Yin et al., videos',
+    'Towards Precise Scaling Laws for Video DiT (arXiv 2411.17470), eq. 14',
+    size=PowerLaw(1.5787, 0.4146),
+    flops=None,
   ),
-)  # fmt: skip
+)
 
 
 def rows_at(compute: float) -> list[tuple[str, str, str, str]]:

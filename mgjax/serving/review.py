@@ -41,9 +41,14 @@ class Review(Queue):
 
   kind, largest, revisable = 'review', 65_536, True
   fields: Mapping[str, Any] = {
-    'id': str, 'keep': bool, 'reason': str, 'from': (int, float), 'to': (int, float),
-    'caption': str, 'labels': list,
-  }  # fmt: skip
+    'id': str,
+    'keep': bool,
+    'reason': str,
+    'from': (int, float),
+    'to': (int, float),
+    'caption': str,
+    'labels': list,
+  }
 
   def __init__(self, folder: str | os.PathLike[str], inputs: Inputs, people: Sequence[str] = ()):
     """Reads what there is to look at and what was decided; `people` come to those before.
@@ -85,12 +90,17 @@ class Review(Queue):
       'caption': row['caption'] or '',
       'camera': {'answer': answer, 'confidence': sure, 'labels': ANSWERS.get(answer or '', ())},
       'groups': {'Camera': CAMERA, 'Shot': SHOTS},
-      'decided': before and {
-        'keep': before.keep, 'reason': before.reason, 'by': before.person,
-        'from': before.first - row['start'], 'to': before.last - row['start'],
-        'caption': before.caption, 'labels': before.labels,
+      'decided': before
+      and {
+        'keep': before.keep,
+        'reason': before.reason,
+        'by': before.person,
+        'from': before.first - row['start'],
+        'to': before.last - row['start'],
+        'caption': before.caption,
+        'labels': before.labels,
       },
-    }  # fmt: skip
+    }
 
   def media_names(self, task: Task) -> dict[str, str]:
     return {'clip': self.token('media', *task.key)}

@@ -95,8 +95,12 @@ class Votes(Queue):
 
   kind, who = 'votes', 'rater'
   fields: Mapping[str, Any] = {
-    'id': str, 'choice': str, 'milliseconds': int, 'left': int, 'right': int
-  }  # fmt: skip
+    'id': str,
+    'choice': str,
+    'milliseconds': int,
+    'left': int,
+    'right': int,
+  }
 
   def __init__(self, directory: str | os.PathLike[str]):
     """Reads a study and its votes.

@@ -125,9 +125,12 @@ def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
   """Reads a configuration of an autoencoder as a plain dictionary."""
   Tiling.of(fields.get('tiling', {}))  # for users of the weights
   return ReconstructionSettings.of(
-    fields, make_model=make_autoencoder, shapes=video_shapes, weights=LossWeights,
+    fields,
+    make_model=make_autoencoder,
+    shapes=video_shapes,
+    weights=LossWeights,
     discriminator=Discriminator,
-  )  # fmt: skip
+  )
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:

@@ -86,10 +86,11 @@ def _write_image(
   learnt = [name for name, neutral in left_out.items() if not neutral]
   _log.log(
     logging.WARNING if learnt else logging.INFO,
-    '%d temporal parameters are left out, %d of them no longer neutral%s', len(left_out),
+    '%d temporal parameters are left out, %d of them no longer neutral%s',
+    len(left_out),
     len(learnt),
     f' ({learnt[0]}, ...): images come out otherwise than from the video model' if learnt else '',
-  )  # fmt: skip
+  )
   return 'the image model'
 
 

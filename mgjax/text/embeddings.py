@@ -346,10 +346,15 @@ def _embed(
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // processes), unit='text')
   done = embed(
-    directory, texts, frozen.TextEncoder(workdir) if missing else lambda _: [], encoder=identity,
-    batch_size=_AT_ONCE, process=process, processes=processes,
+    directory,
+    texts,
+    frozen.TextEncoder(workdir) if missing else lambda _: [],
+    encoder=identity,
+    batch_size=_AT_ONCE,
+    process=process,
+    processes=processes,
     progress=lambda count, total: progress.report(count),
-  )  # fmt: skip
+  )
   progress.close()
   if not done:
     _log.warning('%s: other processes are still at work', directory)

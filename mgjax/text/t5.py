@@ -81,9 +81,16 @@ class T5Encoder(nn.Module):
     near = jnp.asarray(buckets_of(tokens.shape[1], self.buckets, self.distance))
     bias = None if self.bias_in_every_layer else _bias(self, near, self.buckets, self.heads)
     layers = stack(_Layer, depth=self.depth, remat='nothing', unroll=self.unroll)(
-      self.heads, self.head_size, self.mlp_dim, self.activation, self.gated, self.buckets,
-      self.epsilon, self.dtype, name='layers',
-    )  # fmt: skip
+      self.heads,
+      self.head_size,
+      self.mlp_dim,
+      self.activation,
+      self.gated,
+      self.buckets,
+      self.epsilon,
+      self.dtype,
+      name='layers',
+    )
     x, _ = layers(x, bias, near, mask)
     return RMSNorm(self.epsilon, self.dtype, name='norm')(x)
 

@@ -19,9 +19,14 @@ EXPECTED = "those of transformers' T5 or UMT5 encoder"
 FAMILIES = {'t5': False, 'mt5': False, 'byt5': False, 'umt5': True}
 # Sizes that tensors show -> what config.json calls them.
 SIZES = {
-  'vocabulary': 'vocab_size', 'dim': 'd_model', 'depth': 'num_layers', 'heads': 'num_heads',
-  'head_size': 'd_kv', 'mlp_dim': 'd_ff', 'buckets': 'relative_attention_num_buckets',
-}  # fmt: skip
+  'vocabulary': 'vocab_size',
+  'dim': 'd_model',
+  'depth': 'num_layers',
+  'heads': 'num_heads',
+  'head_size': 'd_kv',
+  'mlp_dim': 'd_ff',
+  'buckets': 'relative_attention_num_buckets',
+}
 # feed_forward_proj of config.json -> activation, gated. transformers approximates 'gated-gelu' by
 # tanh as well.
 PROJECTIONS = {

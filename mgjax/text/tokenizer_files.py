@@ -43,9 +43,17 @@ LARGEST = 1 << 26  # bytes of a file, four times those of the largest published 
 _SECONDS, _MEMORY = 60, 4 << 30  # of the trial; 256,000 words take 1.2 s and 0.9 GB
 _GROWTH = 100  # tokens of a byte of text; published ones make three at most
 _TRIALS = (
-  '', 'a cat', 'the sign says "407", it\'s Joe\'s', ' \t\n', 'a' * 3000 + '!', ' ' * 3000,
-  '\u732b' * 500, 'e\u0301\u0302' * 200, '\0\x01\x7f', ''.join(map(chr, range(1, 0x3000, 7))),
-)  # fmt: skip
+  '',
+  'a cat',
+  'the sign says "407", it\'s Joe\'s',
+  ' \t\n',
+  'a' * 3000 + '!',
+  ' ' * 3000,
+  '\u732b' * 500,
+  'e\u0301\u0302' * 200,
+  '\0\x01\x7f',
+  ''.join(map(chr, range(1, 0x3000, 7))),
+)
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
@@ -112,9 +120,11 @@ def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabu
     )
   names = ' with '.join([repr(os.fspath(files[0])), *[file.name for file in files[1:]]])
   readers = {
-    VOCABULARY: _read_pair, '.model': _read_pieces, '.json': _read_json,
+    VOCABULARY: _read_pair,
+    '.model': _read_pieces,
+    '.json': _read_json,
     '.txt.gz': _read_merges_alone,
-  }  # fmt: skip
+  }
   read = next((readers[end] for end in readers if files[0].name.endswith(end)), None)
   if read is None:
     raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
@@ -142,9 +152,12 @@ def _tried(digest: str, *files: str) -> str:
   paths = os.pathsep.join(filter(None, sys.path))
   try:
     ended = subprocess.run(
-      words, capture_output=True, check=False, timeout=2 * _SECONDS,
+      words,
+      capture_output=True,
+      check=False,
+      timeout=2 * _SECONDS,
       env=os.environ | {'PYTHONPATH': paths},
-    )  # fmt: skip
+    )
   except subprocess.TimeoutExpired:
     return f'makes no tokens of {len(_TRIALS)} texts in {2 * _SECONDS} s; get it again'
   if ended.returncode:
@@ -255,9 +268,11 @@ def _encode_fast(tokenizer: Any, text: str) -> list[int]:
 def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   """Reads CLIP's two files; as in transformers the end token fills up."""
   tokens = parse_json(
-    vocabulary, 'cannot be read as a tokenizer: it', error=Unfit,
+    vocabulary,
+    'cannot be read as a tokenizer: it',
+    error=Unfit,
     mend='take the one that came with the weights',
-  )  # fmt: skip
+  )
   if not all(type(token) is int and 0 <= token < 2**31 for token in tokens.values()):
     raise Unfit('has words without a number; take the one that came with the weights')
   if len(set(tokens.values())) < len(tokens):

@@ -64,8 +64,9 @@ def find_tokenizer(
     _log.warning(
       'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
       '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
-      EXPECTED, FOLDER,
-    )  # fmt: skip
+      EXPECTED,
+      FOLDER,
+    )
     return {}
   check_tokenizer(load_tokenizer(place), model, os.fspath(place))
   if place.is_dir():

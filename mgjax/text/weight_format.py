@@ -64,9 +64,12 @@ def make_encoder_format(family: Family) -> WeightFormat:
       unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
       _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
     params, left_out = import_tensors(
-      family.rows(fields, weights.tensors), weights.tensors, shapes, expected=family.expected,
+      family.rows(fields, weights.tensors),
+      weights.tensors,
+      shapes,
+      expected=family.expected,
       keep_type=keep_type,
-    )  # fmt: skip
+    )
     if left_out:
       _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
     for name, digest in weights.digests.items():

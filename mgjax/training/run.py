@@ -140,9 +140,12 @@ def train(
           spec.check(meta['notes'])
         state = state.replace(counters=reopened(state.counters, settings.guard))
         orders = continue_orders(
-          meta['orders'], int(state.step), data_hash(described),
-          before=data_hash(without_worlds(described)), allow=new_data,
-        )  # fmt: skip
+          meta['orders'],
+          int(state.step),
+          data_hash(described),
+          before=data_hash(without_worlds(described)),
+          allow=new_data,
+        )
       else:
         state = _new_state(spec, optimizer, opponent, settings.seed, mesh, target)
         orders = [(0, data_hash(described))]
@@ -175,16 +178,27 @@ def train(
     begin = orders[-1][0]  # step of the first batch of the order in force
     loader = around.enter_context(
       StepIterator(
-        batches, int(state.step) - begin,
-        threads=config.data.threads, workers=config.data.get('workers', 0),
+        batches,
+        int(state.step) - begin,
+        threads=config.data.threads,
+        workers=config.data.get('workers', 0),
       )
-    )  # fmt: skip
+    )
     around.enter_context(naming_samples(spec.buckets, settings.seed, begin))
     return run_loop(
-      state, step, loader, hooks, settings,
-      mesh=mesh, workdir=workdir, checkpoints=checkpoints, stop_at=stop_at, session=session,
-      trackers=trackers, config=config.to_dict(),
-    )  # fmt: skip
+      state,
+      step,
+      loader,
+      hooks,
+      settings,
+      mesh=mesh,
+      workdir=workdir,
+      checkpoints=checkpoints,
+      stop_at=stop_at,
+      session=session,
+      trackers=trackers,
+      config=config.to_dict(),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -175,8 +175,10 @@ def check_batches(settings: RunSettings, batch_sizes: Mapping[str, int], mesh: M
   if count > settings.accumulate:
     _log.warning(
       '%d groups of devices instead of %d: every batch in %d micro-batches',
-      groups, settings.device_groups, count,
-    )  # fmt: skip
+      groups,
+      settings.device_groups,
+      count,
+    )
   for name, batch_size in batch_sizes.items():
     if batch_size % (count * groups):
       below = batch_size // (count * groups) * count * groups

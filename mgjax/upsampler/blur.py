@@ -8,9 +8,13 @@ from scipy import fft, special
 from mgjax.core.typing import Float
 
 KINDS = (
-  'isotropic', 'anisotropic', 'generalized_isotropic', 'generalized_anisotropic',
-  'plateau_isotropic', 'plateau_anisotropic',
-)  # fmt: skip
+  'isotropic',
+  'anisotropic',
+  'generalized_isotropic',
+  'generalized_anisotropic',
+  'plateau_isotropic',
+  'plateau_anisotropic',
+)
 SINC = 'sinc'
 
 

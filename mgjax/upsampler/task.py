@@ -93,9 +93,15 @@ class Pairs:
   def degraded(self, source: Source, seed: int) -> Degraded:
     """Returns a source of clips with their low-resolution versions."""
     return Degraded(
-      source, self.degradation, scale=self.scale, variants=self.variants, seed=seed,
-      reconstructed=self.reconstructed, jpeg=compression.jpeg, video_codec=compression.video_codec,
-    )  # fmt: skip
+      source,
+      self.degradation,
+      scale=self.scale,
+      variants=self.variants,
+      seed=seed,
+      reconstructed=self.reconstructed,
+      jpeg=compression.jpeg,
+      video_codec=compression.video_codec,
+    )
 
   def about(self) -> dict[str, Any]:
     """Returns what latents depend on, as plain JSON values."""
@@ -166,11 +172,16 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     return path
 
   return make_flow_spec(
-    settings, workdir, codec=codec, raw='video', show=show, starts=('video',),
+    settings,
+    workdir,
+    codec=codec,
+    raw='video',
+    show=show,
+    starts=('video',),
     make_sources=functools.partial(make_pairs, pairs, settings.seed, settings.data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec) | pairs.about(),
     adapt=lambda params: grow(params, model.backbone.positions),
-  )  # fmt: skip
+  )
 
 
 def _clip(codec: LatentCodec, clips: Sequence[np.ndarray]) -> UInt8[np.ndarray, 'b t h w 3']:

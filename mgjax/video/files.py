@@ -147,11 +147,15 @@ class Samples(Request):
       typed = prompt if self.typed is None else self.typed[index]
       samples.append(
         {
-          'index': index, 'prompt': prompt, 'fps': rates[index], 'file': paths[index].name,
-          'pixels': digests[index], 'unknown_words': unknown[index],
+          'index': index,
+          'prompt': prompt,
+          'fps': rates[index],
+          'file': paths[index].name,
+          'pixels': digests[index],
+          'unknown_words': unknown[index],
           **({} if typed == prompt else {'typed': typed}),
         }
-      )  # fmt: skip
+      )
     described = {
       'weights': pipeline.weights,
       'settings': pipeline.settings,

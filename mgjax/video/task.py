@@ -74,11 +74,16 @@ def make_video_spec(
     return path
 
   return make_flow_spec(
-    settings, workdir, codec=codec, raw='video', show=show, starts=starts,
+    settings,
+    workdir,
+    codec=codec,
+    raw='video',
+    show=show,
+    starts=starts,
     make_sources=functools.partial(make_sources, data, shapes),
     about=lambda name: about_videos(shapes[name], model.conditionings, codec),
     adapt=lambda params: grow(params, model.backbone.positions),
-  )  # fmt: skip
+  )
 
 
 def outline(config: ConfigDict) -> Outline:

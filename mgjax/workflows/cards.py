@@ -39,10 +39,15 @@ _NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
 _LICENCE = re.compile(r'\*\*Licence: ([\w.-]+)\*\*')
 # Component -> what the Hub calls what it does.
 TASKS = {
-  'video': 'text-to-video', 'personalization': 'image-to-video', 'editing': 'video-to-video',
-  'upsampler': 'video-to-video', 'audio': 'text-to-audio', 'codec': 'audio-to-audio',
-  'autoencoder': 'feature-extraction', 'clip': 'zero-shot-image-classification',
-}  # fmt: skip
+  'video': 'text-to-video',
+  'personalization': 'image-to-video',
+  'editing': 'video-to-video',
+  'upsampler': 'video-to-video',
+  'audio': 'text-to-audio',
+  'codec': 'audio-to-audio',
+  'autoencoder': 'feature-extraction',
+  'clip': 'zero-shot-image-classification',
+}
 _NEAR, _LEAST = 0.05, 0.03  # that one without an interval may differ by, of itself or at least
 
 _log = logging.getLogger(__name__)
@@ -241,12 +246,18 @@ def with_metadata(
     data.model_name = name
     data.eval_results = [
       EvalResult(
-        task_type=task, dataset_type=kind, dataset_name=what, dataset_config=what,
-        dataset_args={'command': command}, metric_type=metric, metric_name=label,
-        metric_value=number.value, metric_args={'low': number.low, 'high': number.high},
+        task_type=task,
+        dataset_type=kind,
+        dataset_name=what,
+        dataset_config=what,
+        dataset_args={'command': command},
+        metric_type=metric,
+        metric_name=label,
+        metric_value=number.value,
+        metric_args={'low': number.low, 'high': number.high},
       )
       for what, command, metric, label, number in results
-    ]  # fmt: skip
+    ]
   if samples:
     data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
   return str(card)

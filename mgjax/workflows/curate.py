@@ -195,9 +195,13 @@ def _look(
   bare = sum(not row['caption'] for row in kept)
   counts = {
     'captions': {'by': settings.captions.kind, 'kept': len(kept), 'without': bare},
-    'people': {'seen': seen, 'waiting': found.waiting, 'trimmed': found.trimmed,
-               'corrected': found.corrected},
-  }  # fmt: skip
+    'people': {
+      'seen': seen,
+      'waiting': found.waiting,
+      'trimmed': found.trimmed,
+      'corrected': found.corrected,
+    },
+  }
   lines = [f'{len(kept) - bare} of {len(kept)} clips have a caption ({settings.captions.kind})']
   if seen:
     lines.append(

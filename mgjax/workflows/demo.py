@@ -41,14 +41,24 @@ class Models(NamedTuple):
 
 WORLDS = {
   'digits': Models(
-    'digits/few_steps', 4, 'digits/upsampler', 'digits/audio', 'digits/editing',
-    'the red digit 7 bounces', 'make the digit blue',
+    'digits/few_steps',
+    4,
+    'digits/upsampler',
+    'digits/audio',
+    'digits/editing',
+    'the red digit 7 bounces',
+    'make the digit blue',
   ),
   'solids': Models(
-    'solids/few_steps', 4, 'solids/upsampler', 'solids/audio', 'solids/editing',
-    'a red metal ball rolls left and hits a blue wooden cube', 'make it look like night',
+    'solids/few_steps',
+    4,
+    'solids/upsampler',
+    'solids/audio',
+    'solids/editing',
+    'a red metal ball rolls left and hits a blue wooden cube',
+    'make it look like night',
   ),
-}  # fmt: skip
+}
 
 
 def make_demo(

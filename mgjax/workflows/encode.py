@@ -165,8 +165,11 @@ def encode(
   for writer in unfinished:
     _log.warning(
       '%s: process %d of %d is done, %d shards of others are still missing',
-      writer.directory, process, processes, len(writer.missing_shards()),
-    )  # fmt: skip
+      writer.directory,
+      process,
+      processes,
+      len(writer.missing_shards()),
+    )
   if unfinished or not text.encoders:
     return not unfinished
   prompts = stored_prompts(list(config.buckets), workdir)

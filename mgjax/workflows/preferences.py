@@ -123,7 +123,9 @@ def prefer(
         maker = _Maker(settings, judge_of(data.kind, votes_of)(world), codec, dtype, batch_size)
         make, made_by = maker.make, {'model': digest_of(settings.model), **maker.sampling}
       found[f'{split}/{bucket}'] = make_pairs(
-        source, make, pathlib.Path(directory) / split / bucket,
+        source,
+        make,
+        pathlib.Path(directory) / split / bucket,
         meta={
           'statistics': codec.statistics.as_dict(),
           'dtype': config['encode']['dtype'],
@@ -131,9 +133,11 @@ def prefer(
           'data': data.content(),
           'preferences': dataclasses.asdict(settings) | made_by,
         },
-        batch_size=batch_size, samples_per_shard=samples_per_shard,
-        process=process, processes=processes,
-      )  # fmt: skip
+        batch_size=batch_size,
+        samples_per_shard=samples_per_shard,
+        process=process,
+        processes=processes,
+      )
   return found
 
 

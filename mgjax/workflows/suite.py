@@ -244,15 +244,21 @@ def _in_batches(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   told = [dict(row.fields) if job.suite.kind in _CONDITIONED else {} for row in rows]
   asked = [
     {
-      'index': row.index, 'prompt': prompt, 'seed': seed, 'fps': rate, 'frames': shape[0],
-      'height': shape[1], 'width': shape[2], 'scale': scale,
+      'index': row.index,
+      'prompt': prompt,
+      'seed': seed,
+      'fps': rate,
+      'frames': shape[0],
+      'height': shape[1],
+      'width': shape[2],
+      'scale': scale,
       'conditions': describe_conditions({**like.conditions, **more}),
       **({'negative': like.negative} if like.negative else {}),
     }
     for row, prompt, rate, more in zip(
       rows, prompts, pipeline.frame_rates(prompts, like.fps), told, strict=True
     )
-  ]  # fmt: skip
+  ]
   left = _left(job, [folder / f'{row.file}{kind}' for row in rows], asked)
 
   def make() -> Iterator[pathlib.Path]:

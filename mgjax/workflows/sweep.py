@@ -55,13 +55,22 @@ from mgjax.training.run import train
 FILE, OF = 'sweep.jsonl', 'of'
 # How and where a run is done, which may change between two calls: a row does not depend on it.
 FREE = (
-  'mesh.', 'rules', 'data.threads', 'data.workers', 'train.limits.', 'train.checkpoints',
-  'train.save_every', 'train.show_every', 'train.keep',
-)  # fmt: skip
+  'mesh.',
+  'rules',
+  'data.threads',
+  'data.workers',
+  'train.limits.',
+  'train.checkpoints',
+  'train.save_every',
+  'train.show_every',
+  'train.keep',
+)
 
 _ADDED = {  # fields and what they usually are: rows of before they were there have the same digest
-  'optimizer.name': 'adamw', 'discriminator.optimizer.name': 'adamw', 'model.products': 'dtype',
-}  # fmt: skip
+  'optimizer.name': 'adamw',
+  'discriminator.optimizer.name': 'adamw',
+  'model.products': 'dtype',
+}
 _LOSSES = ('loss', 'validation_loss', 'validation_loss_raw')
 _PAUSE = 0.2  # seconds until the file of another process is asked for again
 

@@ -167,8 +167,10 @@ def _import_into(
     return
   _log.info(
     '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
-    count_parameters(params), workdir, workdir,
-  )  # fmt: skip
+    count_parameters(params),
+    workdir,
+    workdir,
+  )
 
 
 def _import_adapters(

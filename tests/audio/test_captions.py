@@ -50,16 +50,24 @@ def captions(draw):
 @pytest.mark.parametrize(
   ('caption', 'text'),
   [
-    (AudioCaption('waves lap against the shore', 8.0, music=0.9,
-                  music_description='a sentimental piano'), REPORT),
-    (AudioCaption('a crowd', 6.5, speech=True, singing=True),
-     'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
-     'This audio does not contain music. This audio has a description: "a crowd".'),
-    (AudioCaption('rain', None, None, True, None, 'jazz'),  # what is not known is left out
-     'This audio contains vocal singing. This audio has a description: "rain". '
-     'This audio has a music description (if applicable): "jazz".'),
+    (
+      AudioCaption(
+        'waves lap against the shore', 8.0, music=0.9, music_description='a sentimental piano'
+      ),
+      REPORT,
+    ),
+    (
+      AudioCaption('a crowd', 6.5, speech=True, singing=True),
+      'This audio has quality: 6.5. This audio contains speech. This audio contains vocal singing. '
+      'This audio does not contain music. This audio has a description: "a crowd".',
+    ),
+    (
+      AudioCaption('rain', None, None, True, None, 'jazz'),  # what is not known is left out
+      'This audio contains vocal singing. This audio has a description: "rain". '
+      'This audio has a music description (if applicable): "jazz".',
+    ),
   ],
-)  # fmt: skip
+)
 def test_a_caption_is_written_to_the_letter(caption, text):
   assert str(caption) == text and parse(text) == structured(text) == caption
 
@@ -134,9 +142,13 @@ def test_a_whole_caption_says_its_music_and_quality_itself():
 
 def test_a_row_of_a_list_becomes_the_reports_caption():
   known = {
-    'caption': 'waves lap against the shore', 'quality': '8', 'speech': 'false', 'singing': 0,
-    'music': 0.9, 'music_description': 'a sentimental piano',
-  }  # fmt: skip
+    'caption': 'waves lap against the shore',
+    'quality': '8',
+    'speech': 'false',
+    'singing': 0,
+    'music': 0.9,
+    'music_description': 'a sentimental piano',
+  }
   assert caption_of_row(known) == REPORT
   bare = {'caption': 'rain', 'start': '3', 'video': 'a.mp4'}
   assert caption_of_row(bare) == 'rain' and caption_of_row({'quality': '7'}) is None

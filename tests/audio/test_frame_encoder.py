@@ -24,9 +24,15 @@ from tests.random_parameters import random_parameters
 
 WIDTH = 6
 FIELDS = {
-  'size': 16, 'patch': 8, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 16, 'projection': WIDTH,
+  'size': 16,
+  'patch': 8,
+  'dim': 8,
+  'depth': 1,
+  'heads': 2,
+  'mlp_dim': 16,
+  'projection': WIDTH,
   'dtype': 'float32',
-}  # fmt: skip
+}
 PROMPT = 'the green digit 3 bounces'
 
 

@@ -100,13 +100,15 @@ def test_steady_sounds_and_silence_begin_nowhere():
 def test_the_candidate_that_sounds_at_the_turns_is_the_best():
   motion = motion_of(blob(zigzag()))
   late = [turn + 0.3 for turn in TURNS]
-  sounds = np.stack([
-    clicks(late),
-    clicks(TURNS[:1]),
-    clicks([]),
-    clicks(TURNS),
-    clicks([*TURNS, *late]),
-  ])  # fmt: skip
+  sounds = np.stack(
+    [
+      clicks(late),
+      clicks(TURNS[:1]),
+      clicks([]),
+      clicks(TURNS),
+      clicks([*TURNS, *late]),
+    ]
+  )
   best, scores = best_of(sounds, RATE, OnsetAlignment(), caption='', motion=motion)
   wrong, one, silent, right, too_many = scores
   assert best == 3

@@ -100,9 +100,13 @@ def test_sounds_of_4_to_30_s_are_trained_on_and_less_than_a_third_of_any_is_lost
       assert len(sample['audio']) == config.buckets[bucket.name].seconds * 48_000
       homes.setdefault(sample['caption'], []).append(bucket.name)
   assert homes == {
-    '4 seconds': ['seconds_4'], '6 seconds': ['seconds_6'], '10 seconds': ['seconds_10'],
-    '20 seconds': ['seconds_20'], '29 seconds': ['seconds_20'], '31 seconds': ['seconds_30'],
-  }  # fmt: skip
+    '4 seconds': ['seconds_4'],
+    '6 seconds': ['seconds_6'],
+    '10 seconds': ['seconds_10'],
+    '20 seconds': ['seconds_20'],
+    '29 seconds': ['seconds_20'],
+    '31 seconds': ['seconds_30'],
+  }
   lengths = np.array(sorted({bucket.seconds for bucket in config.buckets.values()}))
   assert lengths[0] == 4 and lengths[-1] == 30 and np.all(lengths[1:] / lengths[:-1] <= 1.5)
   # Every sound as often as the others: of six batches two are of the two sounds of 20 s.
@@ -123,13 +127,17 @@ def test_a_run_over_sounds_of_4_to_30_s_trains_on_every_one(tiny_sound_runs, tmp
 def test_fine_tuning_has_ten_batches_of_cinematic_sounds_to_one_of_others():
   """Cin-AV : HQ-A, and 5 : 1 of lengths within each (Movie Gen §6)."""
   config = audio.get_config('debug,finetune,hq_audio')
-  buckets = training_buckets(config, {'seconds_10': 50, 'seconds_30': 7, 'hq_audio_10': 9000,
-                                      'hq_audio_30': 900})  # fmt: skip
+  buckets = training_buckets(
+    config, {'seconds_10': 50, 'seconds_30': 7, 'hq_audio_10': 9000, 'hq_audio_30': 900}
+  )
   for start in (0, 66, 6600):
     before, after = samples_seen(buckets, start), samples_seen(buckets, start + 66)
     assert {name: (after[name] - before[name]) // 256 for name in after} == {
-      'seconds_10': 50, 'seconds_30': 10, 'hq_audio_10': 5, 'hq_audio_30': 1,
-    }  # fmt: skip
+      'seconds_10': 50,
+      'seconds_30': 10,
+      'hq_audio_10': 5,
+      'hq_audio_30': 1,
+    }
   with pytest.raises(ConfigError, match='debug,finetune,hq_audio'):
     audio.get_config('debug,hq_audio')
 
@@ -160,9 +168,12 @@ def test_what_would_be_trained_is_said_without_data(tiny_sound_runs, tmp_path):
 def test_a_list_that_says_what_is_heard_trains_on_the_reports_captions(tiny_sound_runs, tmp_path):
   for name in ('waves', 'crowd'):
     write_wav(tmp_path / f'{name}.wav', noise(0.5), 48_000)
-  lines = ['sound,caption,quality,speech,singing,music,music_description',
-           'waves.wav,waves on a shore,8,no,no,0.9,a piano', 'crowd.wav,a crowd,,yes,,,',
-           'crowd.wav,a crowd,12,,,,']  # fmt: skip
+  lines = [
+    'sound,caption,quality,speech,singing,music,music_description',
+    'waves.wav,waves on a shore,8,no,no,0.9,a piano',
+    'crowd.wav,a crowd,,yes,,,',
+    'crowd.wav,a crowd,12,,,,',
+  ]
   (tmp_path / 'list.csv').write_text('\n'.join(lines))
   config = tiny_sound.audio(tiny_sound_runs, latents=False)
   config.data = {'kind': 'sounds', 'path': str(tmp_path / 'list.csv'), 'threads': 1}

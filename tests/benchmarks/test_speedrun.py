@@ -17,8 +17,12 @@ def kept(path, **changes):
   path.write_text(
     json.dumps(
       {
-        'flags': FLAGS, 'machine': '2 x', 'bar': {'names': ['all'], 'least': 0.95}, 'steps': 9600,
-        'date': '2026-01-01', 'commit': '12345678',
+        'flags': FLAGS,
+        'machine': '2 x',
+        'bar': {'names': ['all'], 'least': 0.95},
+        'steps': 9600,
+        'date': '2026-01-01',
+        'commit': '12345678',
         'seeds': [
           {'seed': seed, 'processor_seconds': 900.0 + seed, 'seconds': 500.0, 'score': score}
           for seed, score in enumerate((0.99, 0.92))
@@ -26,7 +30,7 @@ def kept(path, **changes):
         **changes,
       }
     )
-  )  # fmt: skip
+  )
   return str(path)
 
 

@@ -103,10 +103,13 @@ def test_layers_are_halved_after_every_failure():
   ]
 
 
-@pytest.mark.parametrize(('error', 'told', 'sentence'), [
-  (ValueError('shapes'), ValueError, 'shapes'),
-  (MemoryError(), ConfigError, 'not even one layer'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('error', 'told', 'sentence'),
+  [
+    (ValueError('shapes'), ValueError, 'shapes'),
+    (MemoryError(), ConfigError, 'not even one layer'),
+  ],
+)
 def test_other_errors_and_one_layer_that_does_not_fit_end_it(error, told, sentence):
   def attempt(depth):
     raise error

@@ -22,9 +22,13 @@ def style(tiny_runs, tmp_path_factory):
   """A run of adapters with large enough B that they are seen."""
   where = tmp_path_factory.mktemp('style') / 'style'
   config = tiny.video(
-    tiny_runs, start_from=str(tiny_runs / 'video'), optimizer__learning_rate=0.05,
-    lora__rank=4, lora__alpha=8.0, lora__targets=('backbone/*', 'text/project/*'),
-  )  # fmt: skip
+    tiny_runs,
+    start_from=str(tiny_runs / 'video'),
+    optimizer__learning_rate=0.05,
+    lora__rank=4,
+    lora__alpha=8.0,
+    lora__targets=('backbone/*', 'text/project/*'),
+  )
   train(config, where)
   return where
 
@@ -117,10 +121,13 @@ def test_layers_that_a_file_lacks_stay_as_they_are(tiny_runs, style, tmp_path):
 def test_a_file_of_another_model_says_which_keys_do_not_fit(tiny_runs, style, tmp_path):
   base, _ = load_params(tiny_runs / 'video')
   path = tmp_path / 'other.safetensors'
-  save_file({
-    'transformer.blocks.0.attn.to_q.lora_A.weight': np.ones((4, 16), np.float32),
-    'transformer.blocks.0.attn.to_q.lora_B.weight': np.ones((16, 4), np.float32),
-  }, path)  # fmt: skip
+  save_file(
+    {
+      'transformer.blocks.0.attn.to_q.lora_A.weight': np.ones((4, 16), np.float32),
+      'transformer.blocks.0.attn.to_q.lora_B.weight': np.ones((16, 4), np.float32),
+    },
+    path,
+  )
   with pytest.raises(
     ConfigError, match=r'2 of its 2 keys do not fit, as transformer\.blocks\.0\.attn'
   ):

@@ -92,8 +92,7 @@ def test_every_product_is_off_by_the_bound_of_its_layer_at_most(weights):
   x, w = jax.random.normal(jax.random.key(1), (5, 64)), kernel(64, 24)
   stored = store({'backbone': {'kernel': w}}, weights)['backbone']
   layer = Linear(24, ('embed', 'hidden'))
-  y, other = (layer.apply({'params': each}, x)
-              for each in ({'kernel': w}, stored))  # fmt: skip
+  y, other = (layer.apply({'params': each}, x) for each in ({'kernel': w}, stored))
   off = bound(np.asarray(w), stored['kernel']['scale'], weights)
   # And one rounding a term of either sum.
   terms = np.abs(x) @ np.broadcast_to(off, w.shape) + 2 * 65 * EPS * (np.abs(x) @ np.abs(w))
@@ -140,8 +139,9 @@ def test_bytes_and_shapes_are_known_without_the_weights(weights):
 def test_sharded_is_unsharded(weights):
   params, mesh = params_of(model()), make_mesh(MESH, 'fsdp_tp_cp')
   stored = store(params, weights)
-  spread = store(jax.tree.map(jax.device_put, params, parameter_shardings(boxes_of(model()), mesh)),
-                 weights)  # fmt: skip
+  spread = store(
+    jax.tree.map(jax.device_put, params, parameter_shardings(boxes_of(model()), mesh)), weights
+  )
   place = make_place(boxes_of(model()), mesh)
   for name, leaf in named_leaves(spread).items():
     # As load_params puts it there.
@@ -155,8 +155,9 @@ def test_sharded_is_unsharded(weights):
   expected = model().apply({'params': stored}, x, time, batch, {})
   with jax.set_mesh(mesh):
     given = put_batch({'x': x, 'time': time, **batch}, mesh)
-    apply = jax.jit(lambda params, x, time, batch: model().apply(
-      {'params': params}, x, time, batch, {}))  # fmt: skip
+    apply = jax.jit(
+      lambda params, x, time, batch: model().apply({'params': params}, x, time, batch, {})
+    )
     compiled = apply.lower(spread, given['x'], given['time'], {'text': given['text']}).compile()
     found = compiled(spread, given['x'], given['time'], {'text': given['text']})
   # As the gradients of tests/parallel/test_sharded_step.py: sums of 3 layers in another order.
@@ -171,8 +172,9 @@ def test_wide_weights_of_all_layers_never_are_at_once():
   network = model(depth=8, width=128)
   params, needed = params_of(network), {}
   for weights in ('float32', 'int8'):
-    run = jax.jit(lambda params, x, time, batch: network.apply(
-      {'params': params}, x, time, batch, {}))  # fmt: skip
+    run = jax.jit(
+      lambda params, x, time, batch: network.apply({'params': params}, x, time, batch, {})
+    )
     compiled = run.lower(store(params, weights), *inputs()[:3]).compile()
     needed[weights] = compiled.memory_analysis().temp_size_in_bytes
   layers = bytes_of(params['backbone']['layers'])
@@ -183,8 +185,10 @@ def test_wide_weights_of_all_layers_never_are_at_once():
 def test_weights_as_they_are_saved_stay_as_they_are(weights):
   params = params_of(model())
   same = named_leaves(store(params, weights))
-  assert all(leaf is same[name] or np.array_equal(leaf, same[name])
-             for name, leaf in named_leaves(params).items())  # fmt: skip
+  assert all(
+    leaf is same[name] or np.array_equal(leaf, same[name])
+    for name, leaf in named_leaves(params).items()
+  )
   quantised = store(params, 'int8')
   assert store(quantised, '') is quantised and store(quantised, 'int8') is quantised
   assert quantised_as(named_leaves(quantised)) == 'int8'

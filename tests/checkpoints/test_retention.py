@@ -116,8 +116,9 @@ def test_an_old_step_that_was_half_deleted_when_a_run_was_killed_is_no_damage(
   next(path for path in going.rglob('*') if path.is_file()).unlink()
   checkpoints = Checkpoints(tmp_path)
   assert [(seen.name, seen.problem) for seen in list_checkpoints(checkpoints)] == [
-    ('2', ''), ('3', '')
-  ]  # fmt: skip
+    ('2', ''),
+    ('3', ''),
+  ]
   assert verify_all(checkpoints) == {2: '', 3: ''}
   save(tmp_path, 4, keep=2)
   assert sorted(path.name for path in tmp_path.iterdir()) == ['3', '4']

@@ -68,9 +68,12 @@ def drawn(**shapes):
 VIDEO = drawn(backbone__kernel=(8, 4), backbone__norm=(4,), identity__tower__kernel=(2, 2))
 CLIP = drawn(vision__patch__kernel=(8, 2), vision__norm=(2,), head=(3,))
 MODEL = drawn(
-  backbone__kernel=(8, 4), backbone__norm=(4,), identity__gate=(2,),
-  identity__tower__norm=(2,), identity__tower__patch__kernel=(8, 2),
-)  # fmt: skip
+  backbone__kernel=(8, 4),
+  backbone__norm=(4,),
+  identity__gate=(2,),
+  identity__tower__norm=(2,),
+  identity__tower__patch__kernel=(8, 2),
+)
 
 
 @pytest.fixture(scope='module')

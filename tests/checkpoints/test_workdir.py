@@ -27,8 +27,14 @@ CONFIG = {
 }
 PARAMS = {'a': {'kernel': np.arange(6, dtype='f').reshape(2, 3)}, 'b': np.ones(3, np.float16)}
 DAMAGED = {
-  'empty': b'', 'cut': b'{"component": "vid', 'not UTF-8': b'\xff\xfe{}', 'a list': b'[]',
-  'null': b'null', 'deep': b'[' * 100_000, 'a number': b'9' * 5000, 'bare': b'{}',
+  'empty': b'',
+  'cut': b'{"component": "vid',
+  'not UTF-8': b'\xff\xfe{}',
+  'a list': b'[]',
+  'null': b'null',
+  'deep': b'[' * 100_000,
+  'a number': b'9' * 5000,
+  'bare': b'{}',
   'another kind': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'dim': 'x'}}).encode(),
   'another number': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'dim': -1}}).encode(),
   'other widths': json.dumps(CONFIG | {'model': {**CONFIG['model'], 'widths': [8]}}).encode(),
@@ -36,7 +42,7 @@ DAMAGED = {
   'no key': json.dumps(CONFIG | {'train': {'steps': 8}}).encode(),
   'strange names': json.dumps(CONFIG | {'a.b': 1, '': {'': 2}, 'model': []}).encode(),
   'odd conditionings': json.dumps(CONFIG | {'model': {'conditionings': {'x': 3}}}).encode(),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

@@ -113,11 +113,26 @@ def test_images_of_an_identity_at_one_place_have_the_least_loss():
 
 
 TINY = {
-  'text': {'vocabulary': 20, 'dim': 16, 'depth': 1, 'heads': 4, 'mlp_dim': 16, 'positions': 5,
-           'projection': 8, 'eos': 1},
-  'vision': {'size': 8, 'patch': 4, 'dim': 16, 'depth': 1, 'heads': 4, 'mlp_dim': 16,
-             'projection': 8},
-}  # fmt: skip
+  'text': {
+    'vocabulary': 20,
+    'dim': 16,
+    'depth': 1,
+    'heads': 4,
+    'mlp_dim': 16,
+    'positions': 5,
+    'projection': 8,
+    'eos': 1,
+  },
+  'vision': {
+    'size': 8,
+    'patch': 4,
+    'dim': 16,
+    'depth': 1,
+    'heads': 4,
+    'mlp_dim': 16,
+    'projection': 8,
+  },
+}
 
 
 def test_a_batch_says_whether_there_is_a_loss_of_identities():

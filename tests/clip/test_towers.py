@@ -88,9 +88,14 @@ def test_bfloat16_is_near_float32():
       assert 2**-9 * scale / 8 < np.std(error) < 2**-9 * scale * 30**0.5 * 2
 
 
-@pytest.mark.parametrize(('tower', 'sizes'), [
-  ('text', {'fsdp': 2, 'tensor': 4}), ('text', {'fsdp': 4, 'context': 2}), ('vision', {'fsdp': 8}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('tower', 'sizes'),
+  [
+    ('text', {'fsdp': 2, 'tensor': 4}),
+    ('text', {'fsdp': 4, 'context': 2}),
+    ('vision', {'fsdp': 8}),
+  ],
+)
 def test_a_mesh_changes_nothing(tower, sizes):
   model, params = imported(tower, 'metaclip')
   text = tower == 'text'

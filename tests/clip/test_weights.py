@@ -20,20 +20,32 @@ from tests.oracles import openclip
 from tests.tensors import assert_same, changed
 
 CONFIGS = {'text': metaclip_text, 'vision': metaclip_vision}
-TOWERS = [('text', 'metaclip'), ('text', 'openai'), ('text', 'openclip'), ('vision', 'metaclip'),
-          ('vision', 'openclip')]  # fmt: skip
+TOWERS = [
+  ('text', 'metaclip'),
+  ('text', 'openai'),
+  ('text', 'openclip'),
+  ('vision', 'metaclip'),
+  ('vision', 'openclip'),
+]
 # By whole names or beginnings, transformers' to OpenAI's and OpenCLIP's: spelt out, and not the
 # table that is tested.
 OWN = {
-  'embeddings.token_embedding': 'token_embedding', 'final_layer_norm': 'ln_final',
+  'embeddings.token_embedding': 'token_embedding',
+  'final_layer_norm': 'ln_final',
   'embeddings.position_embedding.weight': 'positional_embedding',
-  'embeddings.class_embedding': 'class_embedding', 'embeddings.patch_embedding': 'conv1',
-  'pre_layrnorm': 'ln_pre', 'post_layernorm': 'ln_post', 'encoder.layers': 'transformer.resblocks',
-}  # fmt: skip
+  'embeddings.class_embedding': 'class_embedding',
+  'embeddings.patch_embedding': 'conv1',
+  'pre_layrnorm': 'ln_pre',
+  'post_layernorm': 'ln_post',
+  'encoder.layers': 'transformer.resblocks',
+}
 OWN_LAYER = {
-  'layer_norm1': 'ln_1', 'layer_norm2': 'ln_2', 'mlp.fc1': 'mlp.c_fc', 'mlp.fc2': 'mlp.c_proj',
+  'layer_norm1': 'ln_1',
+  'layer_norm2': 'ln_2',
+  'mlp.fc1': 'mlp.c_fc',
+  'mlp.fc2': 'mlp.c_proj',
   'self_attn.out_proj': 'attn.out_proj',
-}  # fmt: skip
+}
 
 
 def to_own(tower, name, prefix=''):
@@ -183,8 +195,12 @@ def test_silent_configurations_mean_what_transformers_means():
   told = clip_fields('text', tensors, {'model_type': 'clip', 'text_config': {'hidden_act': 'gelu'}})
   alone = clip_fields('text', tensors)
   assert told == alone | {
-    'heads': 8, 'activation': 'exact_gelu', 'epsilon': 1e-5, 'pooling': 'first_eos', 'eos': 49407,
-  }  # fmt: skip
+    'heads': 8,
+    'activation': 'exact_gelu',
+    'epsilon': 1e-5,
+    'pooling': 'first_eos',
+    'eos': 49407,
+  }
   assert 'heads' not in alone
   old = clip_fields('text', tensors, {'eos_token_id': 2})
   assert old['pooling'] == 'largest' and 'eos' not in old

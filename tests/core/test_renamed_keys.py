@@ -16,10 +16,21 @@ HERE = pathlib.Path(__file__).parent
 # Where things lie is said when a run is started; all else is as the configuration file has it.
 PLACES = ('autoencoder', 'data.latents', 'start_from')
 ADDED = (  # since then; runs without them go on as they were
-  'optimizer.name', 'optimizer.rates', 'vision', 'model.conditionings.video.background',
-  'model.tile', 'model.window', 'model.chosen', 'model.products', 'lora.rank', 'lora.alpha',
-  'lora.targets', 'lora.dropout', 'lora.weights', 'train.trackers',
-)  # fmt: skip
+  'optimizer.name',
+  'optimizer.rates',
+  'vision',
+  'model.conditionings.video.background',
+  'model.tile',
+  'model.window',
+  'model.chosen',
+  'model.products',
+  'lora.rank',
+  'lora.alpha',
+  'lora.targets',
+  'lora.dropout',
+  'lora.weights',
+  'train.trackers',
+)
 TUNED = ('buckets.', 'model.', 'optimizer.', 'sample.', 'train.')  # numbers of the small recipes
 
 
@@ -46,8 +57,9 @@ def test_a_saved_configuration_has_the_keys_and_values_of_today(name, today):
 )
 def test_saved_guidance_is_nested_in_the_order_that_it_was_sampled_in(saved, today):
   assert migrate({'sample': {'guidance': saved, 'steps': 3}})['sample'] == {
-    'guidance': today, 'steps': 3
-  }  # fmt: skip
+    'guidance': today,
+    'steps': 3,
+  }
 
 
 def test_a_work_directory_of_version_0_1_is_read(tmp_path):

@@ -37,9 +37,11 @@ def test_numbers_are_counted():
   assert tree.count_parameters(PARAMS) == 6 + 6 + 2 + 40
   table = tree.parameter_table(PARAMS).splitlines()
   assert [line.split() for line in table] == [
-    ['backbone/layers/down', '8', '14.8%'], ['backbone/layers/up', '6', '11.1%'],
-    ['text/table', '40', '74.1%'], ['total', '54', '100.0%'],
-  ]  # fmt: skip
+    ['backbone/layers/down', '8', '14.8%'],
+    ['backbone/layers/up', '6', '11.1%'],
+    ['text/table', '40', '74.1%'],
+    ['total', '54', '100.0%'],
+  ]
 
 
 def test_compute_types_go_by_name():

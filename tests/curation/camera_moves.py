@@ -16,14 +16,20 @@ from tests.media.real_clips import real_clip
 
 SIZE = (144, 256)
 DIRECTIONS = {
-  'pan right': ('turn', 0, 1), 'pan left': ('turn', 0, -1),
-  'tilt up': ('turn', 1, -1), 'tilt down': ('turn', 1, 1),
-  'truck right': ('move', 0, 1), 'truck left': ('move', 0, -1),
-  'pedestal up': ('move', 1, -1), 'pedestal down': ('move', 1, 1),
-  'zoom in': ('focal', 0, 1), 'zoom out': ('focal', 0, -1),
-  'push in': ('depth', 0, 1), 'pull out': ('depth', 0, -1),
+  'pan right': ('turn', 0, 1),
+  'pan left': ('turn', 0, -1),
+  'tilt up': ('turn', 1, -1),
+  'tilt down': ('turn', 1, 1),
+  'truck right': ('move', 0, 1),
+  'truck left': ('move', 0, -1),
+  'pedestal up': ('move', 1, -1),
+  'pedestal down': ('move', 1, 1),
+  'zoom in': ('focal', 0, 1),
+  'zoom out': ('focal', 0, -1),
+  'push in': ('depth', 0, 1),
+  'pull out': ('depth', 0, -1),
   'roll': ('roll', 0, 1),
-}  # fmt: skip
+}
 KINDS = (*DIRECTIONS, 'tracking shot', 'arc shot', 'static shot', 'handheld shot')
 
 
@@ -32,9 +38,10 @@ def photographs():
   """Two photographs and frames of the real clips, uint8 (h w 3) each."""
   found = [*sklearn.datasets.load_sample_images().images]
   for name, numbers in (
-    ('bikes.mp4', (10, 60, 110, 160, 215, 245)), ('bigbuckbunny.mp4', (5, 120)),
+    ('bikes.mp4', (10, 60, 110, 160, 215, 245)),
+    ('bigbuckbunny.mp4', (5, 120)),
     ('carphone_pristine.mp4', (3,)),
-  ):  # fmt: skip
+  ):
     for number, (_, _, frame) in enumerate(stream_frames(real_clip(name), 288)):
       if number in numbers:
         found.append(np.asarray(frame))

@@ -23,25 +23,58 @@ from tests.media.real_clips import real_clip
 
 FPS = 8
 PHOTOGRAPHS = (
-  'astronaut.png', 'brick.png', 'chelsea.png', 'coffee.png', 'coins.png', 'grass.png', 'gravel.png',
-  'hubble_deep_field.jpg', 'ihc.png', 'motorcycle_left.png', 'retina.jpg', 'rocket.jpg',
-)  # fmt: skip
+  'astronaut.png',
+  'brick.png',
+  'chelsea.png',
+  'coffee.png',
+  'coins.png',
+  'grass.png',
+  'gravel.png',
+  'hubble_deep_field.jpg',
+  'ihc.png',
+  'motorcycle_left.png',
+  'retina.jpg',
+  'rocket.jpg',
+)
 LETTERED = ('digits', 'coins.png', 'motorcycle_left.png')  # there is something to read in them
 SHOTS = {
-  'rabbit': ('bigbuckbunny.mp4', 0, 132), 'street': ('bikes.mp4', 0, 30),
-  'race': ('bikes.mp4', 30, 76), 'crowd': ('bikes.mp4', 76, 137),
-  'cyclist': ('bikes.mp4', 137, 187), 'hill': ('bikes.mp4', 187, 242),
+  'rabbit': ('bigbuckbunny.mp4', 0, 132),
+  'street': ('bikes.mp4', 0, 30),
+  'race': ('bikes.mp4', 30, 76),
+  'crowd': ('bikes.mp4', 76, 137),
+  'cyclist': ('bikes.mp4', 137, 187),
+  'hill': ('bikes.mp4', 187, 242),
   'man in a car': ('carphone_pristine.mp4', 0, 120),
-}  # fmt: skip
+}
 FILTERS = (
-  'duration', 'resolution', 'aspect', 'text', 'borders', 'scenes', 'static', 'slides', 'motion',
-  'jitter', 'duplicates',
-)  # fmt: skip
+  'duration',
+  'resolution',
+  'aspect',
+  'text',
+  'borders',
+  'scenes',
+  'static',
+  'slides',
+  'motion',
+  'jitter',
+  'duplicates',
+)
 # So many of each that of 300 clips every filter has 15 or more to drop.
 _SHARES = {
-  'none': 3, 'duration': 3, 'resolution': 3, 'portrait': 3, 'text': 3, 'borders': 3, 'cuts': 1,
-  'still': 3, 'slides': 1, 'speed': 4, 'shake': 4, 'copy': 2, 'broken': 1,
-}  # fmt: skip
+  'none': 3,
+  'duration': 3,
+  'resolution': 3,
+  'portrait': 3,
+  'text': 3,
+  'borders': 3,
+  'cuts': 1,
+  'still': 3,
+  'slides': 1,
+  'speed': 4,
+  'shake': 4,
+  'copy': 2,
+  'broken': 1,
+}
 KINDS = tuple(kind for kind, count in _SHARES.items() for _ in range(count))
 
 

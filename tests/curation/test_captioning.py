@@ -137,8 +137,11 @@ def test_a_template_orders_what_is_known():
 
 def test_the_template_of_sound_is_that_of_table_27():
   known = {
-    'caption': 'Waves break.', 'sound_voice': 0.1, 'sound_music': 0.9, 'sound_quality': 8.0,
-  }  # fmt: skip
+    'caption': 'Waves break.',
+    'sound_voice': 0.1,
+    'sound_music': 0.9,
+    'sound_quality': 8.0,
+  }
   settings = CaptionSettings(template='{sound}')
   text = compose(known, settings, LIMITS)
   assert text == (
@@ -153,9 +156,14 @@ def test_the_template_of_sound_is_that_of_table_27():
 
 def test_records_carry_camera_labels_and_sound():
   scores = {
-    'sound_voice': 0.0, 'sound_music': 0.0, 'sound_sound': 0.9, 'sound_cosine': 0.25,
-    'sound_loudness': -20.0, 'sound_quality': None, 'labels': ['pan right', 'wide shot'],
-  }  # fmt: skip
+    'sound_voice': 0.0,
+    'sound_music': 0.0,
+    'sound_sound': 0.9,
+    'sound_cosine': 0.25,
+    'sound_loudness': -20.0,
+    'sound_quality': None,
+    'labels': ['pan right', 'wide shot'],
+  }
   found = carried({**CAMERA, **scores}, LIMITS)
   assert found['sound_place'] == 'diegetic' and found['labels'] == 'pan right, wide shot'
   assert found['camera'] == 'pan or truck right' and found['sound_loudness'] == -20.0

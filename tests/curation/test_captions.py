@@ -51,12 +51,17 @@ def test_an_answer_that_is_no_caption_is_asked_for_again(tmp_path):
 @pytest.mark.parametrize(
   ('colour', 'name'),
   [
-    ((220, 20, 20), 'red'), ((20, 160, 30), 'green'), ((30, 60, 220), 'blue'),
-    ((240, 220, 20), 'yellow'), ((250, 250, 250), 'white'), ((5, 5, 5), 'black'),
-    ((120, 120, 120), 'grey'), ((255, 140, 0), 'orange'),
+    ((220, 20, 20), 'red'),
+    ((20, 160, 30), 'green'),
+    ((30, 60, 220), 'blue'),
+    ((240, 220, 20), 'yellow'),
+    ((250, 250, 250), 'white'),
+    ((5, 5, 5), 'black'),
+    ((120, 120, 120), 'grey'),
+    ((255, 140, 0), 'orange'),
   ],
   ids=lambda each: each if isinstance(each, str) else '',
-)  # fmt: skip
+)
 def test_colours_have_their_names(colour, name):
   assert captions.colours(np.broadcast_to(np.uint8(colour), (20, 30, 3))) == {name: 1.0}
 

@@ -81,8 +81,10 @@ def test_a_row_says_what_a_clip_is():
   path = real_clip('bikes.mp4')
   first, second = measure_video(given(path), MeasureSettings((), clips=ClipSettings(2.0)), 7)
   assert (first['video'], first['clip'], second['clip']) == (
-    'bikes.mp4', 'bikes.mp4#0', 'bikes.mp4#1',
-  )  # fmt: skip
+    'bikes.mp4',
+    'bikes.mp4#0',
+    'bikes.mp4#1',
+  )
   assert first['place'] == 7 and first['caption'] == 'bikes' and first['error'] is None
   assert (first['width'], first['height'], first['fps']) == (640, 272, 25)
   assert first['seconds'] == pytest.approx(10.0)

@@ -10,10 +10,19 @@ from mgjax.curation.rows import Scores
 
 def rows_of(scores, index, **more):
   return [
-    {'video': f'{place}.mp4', 'clip': f'{place}.mp4#0', 'place': place, 'seconds': 2.5,
-     'error': None, 'middle': b'jpeg', 'text_score': place / 7, 'vector': [1.0, place], **more}
+    {
+      'video': f'{place}.mp4',
+      'clip': f'{place}.mp4#0',
+      'place': place,
+      'seconds': 2.5,
+      'error': None,
+      'middle': b'jpeg',
+      'text_score': place / 7,
+      'vector': [1.0, place],
+      **more,
+    }
     for place in scores.places(index)
-  ]  # fmt: skip
+  ]
 
 
 IDENTITY = {'videos': 'abc', 'measure': {'text': 1}}
@@ -26,8 +35,10 @@ def scores(tmp_path):
 
 def test_shards_are_of_all_videos_and_the_first_ones_a_fair_sample(scores):
   assert [list(scores.places(index)) for index in range(len(scores))] == [
-    [0, 1, 2, 3], [4, 5, 6, 7], [8, 9],
-  ]  # fmt: skip
+    [0, 1, 2, 3],
+    [4, 5, 6, 7],
+    [8, 9],
+  ]
   many = Scores(scores.directory.parent, {}, 100_000, 10)
   assert sorted(many.order()) == list(range(10_000)) and many.order() == many.order()
   assert np.mean(many.order()[:500]) == pytest.approx(5000, abs=3 * 10_000 / 12**0.5 / 500**0.5)

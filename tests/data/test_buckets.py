@@ -58,19 +58,32 @@ def test_where_every_length_takes_its_share_a_clip_has_one_bucket_of_each():
   clips = index_of_clips([clip(31.0), clip(12.0), clip(40.0, width=720, height=1280)])
   found = assign_buckets(clips, shapes, every_length=True)
   assert {name: indices.tolist() for name, indices in found.items()} == {
-    '250_wide': [0, 1], '250_tall': [2], '750_wide': [0], '750_tall': [2],
-  }  # fmt: skip
+    '250_wide': [0, 1],
+    '250_tall': [2],
+    '750_wide': [0],
+    '750_tall': [2],
+  }
   alone = assign_buckets(clips, shapes)
   assert {name: indices.tolist() for name, indices in alone.items()} == {
-    '250_wide': [1], '250_tall': [], '750_wide': [0], '750_tall': [2],
-  }  # fmt: skip
+    '250_wide': [1],
+    '250_tall': [],
+    '750_wide': [0],
+    '750_tall': [2],
+  }
 
 
 @pytest.mark.parametrize(
   ('width', 'height', 'ratio'),
-  [(1920, 1080, '16x9'), (1080, 1920, '9x16'), (500, 500, '1x1'), (640, 480, '4x3'),
-   (480, 640, '3x4'), (4000, 500, '16x9'), (720, 700, '1x1')],
-)  # fmt: skip
+  [
+    (1920, 1080, '16x9'),
+    (1080, 1920, '9x16'),
+    (500, 500, '1x1'),
+    (640, 480, '4x3'),
+    (480, 640, '3x4'),
+    (4000, 500, '16x9'),
+    (720, 700, '1x1'),
+  ],
+)
 def test_a_clip_goes_where_the_least_is_cut_off(width, height, ratio):
   assert home(seconds=16.0, width=width, height=height)[0] == f'video_{ratio}_16s'
 
@@ -104,8 +117,9 @@ def test_no_other_bucket_keeps_more_and_what_is_taken_is_there(seconds, width, h
 
 def test_every_clip_has_one_bucket_of_videos_and_one_of_images():
   generator = np.random.default_rng(0)
-  clips = index_of_clips([clip(*row) for row in generator.uniform((4, 200, 200), (40, 900, 900),
-                                                                (300, 3))])  # fmt: skip
+  clips = index_of_clips(
+    [clip(*row) for row in generator.uniform((4, 200, 200), (40, 900, 900), (300, 3))]
+  )
   assigned = assign_buckets(clips, SHAPES)
   for images in (True, False):
     found = np.concatenate(

@@ -89,13 +89,19 @@ def test_every_unusable_file_is_reported_and_none_is_fatal(tmp_path, caplog):
   assert set(clips) == {'good.mp4'}
   expected = {
     'short.mp4': 'is too short: it lasts 0.25 s',
-    'silent.mp4': 'caption is empty', 'binary.mp4': 'cannot be read as UTF-8',
-    'empty.mp4': 'is empty', 'text.mp4': 'is a text file', 'folder': 'not followed',
-    'script.mp4': 'is a list of other files', 'alone.txt': 'without a video',
-    'cut.mp4': 'begins as mp4 or mov, but is damaged, cut off', 'notes.json': 'is not a video',
-    'pipe.mp4': 'not a regular file', 'link.mp4': 'leaves the folder',
+    'silent.mp4': 'caption is empty',
+    'binary.mp4': 'cannot be read as UTF-8',
+    'empty.mp4': 'is empty',
+    'text.mp4': 'is a text file',
+    'folder': 'not followed',
+    'script.mp4': 'is a list of other files',
+    'alone.txt': 'without a video',
+    'cut.mp4': 'begins as mp4 or mov, but is damaged, cut off',
+    'notes.json': 'is not a video',
+    'pipe.mp4': 'not a regular file',
+    'link.mp4': 'leaves the folder',
     'leak.mp4': 'leaves the folder',
-  }  # fmt: skip
+  }
   assert set(reasons) == set(expected)
   for entry, part in expected.items():
     assert part in reasons[entry] and str(tmp_path) not in reasons[entry]

@@ -150,8 +150,10 @@ def test_sources_that_change_places_are_other_data(data, films, tmp_path):
   buckets = {name: VIDEO | {'source': name, 'weight': 1} for name in ('dark', 'bright')}
   first = data_hash(describe_data(training(data, buckets, tmp_path), seed=0))
   assert first == data_hash(describe_data(training(data, buckets, tmp_path), seed=0))
-  data['sources'] = {'dark': {'kind': 'clips', 'path': films[1]},
-                     'bright': {'kind': 'clips', 'path': films[0]}}  # fmt: skip
+  data['sources'] = {
+    'dark': {'kind': 'clips', 'path': films[1]},
+    'bright': {'kind': 'clips', 'path': films[0]},
+  }
   assert data_hash(describe_data(training(data, buckets, tmp_path), seed=0)) != first
 
 

@@ -30,11 +30,14 @@ def test_a_table_of_tgve_plus_in_parquet(folder):
   parquet.write_table(pyarrow.table(rows), folder / 'tgve_plus.parquet')
   assert read_edit_bench(folder) == [
     EditRequest(
-      folder / 'videos/blackswan.mp4', 'make the swan white', 'object', 'a black swan',
+      folder / 'videos/blackswan.mp4',
+      'make the swan white',
+      'object',
+      'a black swan',
       'a white swan',
     ),
     EditRequest(folder / 'videos/car.mp4', 'remove the car', 'remove', 'a car', ''),
-  ]  # fmt: skip
+  ]
 
 
 def test_a_table_of_tgve_gives_a_row_for_each_kind_of_edit(folder):

@@ -144,11 +144,14 @@ def first_frame(tiny_runs, tmp_path_factory):
   runs = tmp_path_factory.mktemp('first_frame')
   shrunk = {key: value for key, value in tiny.VIDEO.items() if 'buckets.image' not in key}
   config.update_from_flattened_dict(
-    shrunk | {
-      'autoencoder': str(tiny_runs / 'autoencoder'), 'start_from': str(tiny_runs / 'video'),
-      'data.latents': str(runs / 'latents'), 'train.steps': 4,
+    shrunk
+    | {
+      'autoencoder': str(tiny_runs / 'autoencoder'),
+      'start_from': str(tiny_runs / 'video'),
+      'data.latents': str(runs / 'latents'),
+      'train.steps': 4,
     }
-  )  # fmt: skip
+  )
   encode(config, config.data.latents)
   return config, runs
 

@@ -15,21 +15,49 @@ TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
 COPIED = (
-  '.ci', 'mgjax', 'launch', 'configs', 'tests', 'docs', 'notebooks', 'examples', 'requirements',
-  'pyproject.toml', 'setup.py', 'Makefile', 'README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
-  'CITATION.cff', 'LICENSE',
-)  # fmt: skip
+  '.ci',
+  'mgjax',
+  'launch',
+  'configs',
+  'tests',
+  'docs',
+  'notebooks',
+  'examples',
+  'requirements',
+  'pyproject.toml',
+  'setup.py',
+  'Makefile',
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'CITATION.cff',
+  'LICENSE',
+)
 ROW, LOOK = [body for title, body in BLOCKS if not title]
 COMMANDS = re.findall(r'^python (-m launch.+)$', TEXT, re.MULTILINE)
 # Tests of the whole tree, which a new section must pass as it is.
-TESTS = ('test_architecture.py', 'test_registry.py', 'test_size.py', 'test_docs.py',
-         'docs/test_architecture_page.py', 'docs/test_site.py')  # fmt: skip
+TESTS = (
+  'test_architecture.py',
+  'test_registry.py',
+  'test_size.py',
+  'test_docs.py',
+  'docs/test_architecture_page.py',
+  'docs/test_site.py',
+)
 # Beside what the exercise says: a model and a run that are small enough for a test.
 SMALL = {
-  'model.dim': 16, 'model.depth': 1, 'model.heads': 2, 'model.mlp_dim': 32, 'sample.steps': 2,
-  'buckets.image.batch_size': 8, 'data.threads': 1, 'optimizer.warmup': 1, 'train.steps': 3,
-  'train.log_every': 1, 'train.validation_batches': 1,
-}  # fmt: skip
+  'model.dim': 16,
+  'model.depth': 1,
+  'model.heads': 2,
+  'model.mlp_dim': 32,
+  'sample.steps': 2,
+  'buckets.image.batch_size': 8,
+  'data.threads': 1,
+  'optimizer.warmup': 1,
+  'train.steps': 3,
+  'train.log_every': 1,
+  'train.validation_batches': 1,
+}
 
 
 # After what the exercise looks at: what it is, of this copy of mgjax.

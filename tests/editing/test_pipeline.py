@@ -101,9 +101,12 @@ def windows_of(editor, video, how, strength):
   text = editor._batch(editor._samples([RED], {}, {}, [8.0]))
   cover = windows(latents.shape[1], 2, 1)
   generate = make_generate(
-    editor._model, times=times, solver='euler', guidance=editor._settings.guidance,
+    editor._model,
+    times=times,
+    solver='euler',
+    guidance=editor._settings.guidance,
     widen=lambda make: multi_diffusion(make, (cover,), along={'source_video': 1}),
-  )  # fmt: skip
+  )
   made = generate(editor._params, {**text, **given, 'task_index': jnp.zeros(1, jnp.int32)}, noise)
   return np.asarray(codec.decode(made, len(video)))[0]
 
@@ -129,9 +132,10 @@ def test_windows_are_multi_diffusion_over_the_whole(editor, monkeypatch, frames,
     from mgjax.editing import pipeline
 
     monkeypatch.setattr(
-      pipeline, 'draw_noise',
+      pipeline,
+      'draw_noise',
       lambda seed, indices, shape: frame_noise(seed, indices, 0, shape[0], shape[1:]),
-    )  # fmt: skip
+    )
   if how == 'edit':
     editor, options = editor.changed(strength=strength), {'task': ''}
   else:
@@ -246,26 +250,30 @@ def test_what_cannot_be_is_said(editor, plain):
     (ConfigError, "no video for how='sdedit'", lambda: editor.generate([RED], how='sdedit')),
     (ConfigError, "how='paint'", lambda: editor.generate(RED, video=clip(), how='paint')),
     (
-      ConfigError, 'strength',
+      ConfigError,
+      'strength',
       lambda: editor.generate(RED, video=clip(), how='sdedit', strength=1.5),
     ),
     (
-      ConfigError, 'reads a prompt and no task',
+      ConfigError,
+      'reads a prompt and no task',
       lambda: editor.generate(RED, video=clip(), how='sdedit', task='add'),
     ),
     (ConfigError, 'make 4 frames of 20 x 16', lambda: editor.generate(RED, video=clip(4, 20))),
     (ConfigError, 'several shapes', lambda: editor.generate([RED] * 2, video=[clip(1), clip(2)])),
     (
-      ConfigError, 'does not go with a video',
+      ConfigError,
+      'does not go with a video',
       lambda: editor.generate(RED, video=clip(), shape=(4, 16, 16)),
     ),
     (DataError, 'expected uint8', lambda: editor.generate(RED, video=clip().astype(float))),
     (DataError, 'expected uint8', lambda: list(editor.edit_frames(iter(()), RED))),
     (
-      DataError, 'all of one size',
+      DataError,
+      'all of one size',
       lambda: list(editor.edit_frames(iter([clip()[0], clip(1, 24)[0]]), RED)),
     ),
     (DataError, 'none.mp4', lambda: editor.generate(RED, video='none.mp4')),
-  ):  # fmt: skip
+  ):
     with pytest.raises(error, match=said):
       call()

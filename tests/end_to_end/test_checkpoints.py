@@ -42,8 +42,11 @@ def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):
   head, *lines = listed.stdout.splitlines()
   assert head.split() == ['step', 'written', 'MiB', 'validation', 'loss']
   assert [(line.split()[0], line.split()[-1]) for line in lines] == [
-    ('1', '0.5'), ('2', '0.25'), ('10', '0.3'), ('11', '-')
-  ]  # fmt: skip
+    ('1', '0.5'),
+    ('2', '0.25'),
+    ('10', '0.3'),
+    ('11', '-'),
+  ]
   assert {len(line) for line in lines} == {len(head)}
 
   with hold(workdir):  # as a run that goes on does

@@ -19,97 +19,126 @@ PLAN = '--config=configs/video/t2iv_768.py:30b'
 CASES = {
   'no topology': (['plan', PLAN], 2, r'^plan\.py: --topology is missing; for example --topology='),
   'no such assumption': (
-    ['rehearse', PLAN, '--topology=h100:8', '--assume=failure=1'], 2,
+    ['rehearse', PLAN, '--topology=h100:8', '--assume=failure=1'],
+    2,
     r'^rehearse\.py: --assume=failure=1: expected some of failures=0 to ',
   ),
   'misspelt key': (
     ['train', VIDEO, '--config.model.dmi=1', '--workdir={tmp}/w'],
-    2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
+    2,
+    r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
   ),
   'misspelt key, path apart': (
     ['train', '--config', 'configs/digits/video.py', '--config.model.dmi', '1'],
-    2, r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
+    2,
+    r'^train\.py: unknown key model\.dmi; did you mean model\.dim\?$',
   ),
   'wrong type': (
-    ['train', VIDEO, '--config.model.dim=wide', '--workdir={tmp}/w'], 2, r'^train\.py: .*wide',
+    ['train', VIDEO, '--config.model.dim=wide', '--workdir={tmp}/w'],
+    2,
+    r'^train\.py: .*wide',
   ),
   'no such file': (
-    ['train', '--config=configs/none.py', '--workdir={tmp}/w'], 2,
+    ['train', '--config=configs/none.py', '--workdir={tmp}/w'],
+    2,
     r'^train\.py: .*configs/none\.py',
   ),
   'unknown flag': (
-    ['train', VIDEO, '--workdri={tmp}/w'], 2, r"^train\.py: .*'workdri'. Did you mean: workdir",
+    ['train', VIDEO, '--workdri={tmp}/w'],
+    2,
+    r"^train\.py: .*'workdri'. Did you mean: workdir",
   ),
   'no configuration': (
-    ['train', '--workdir={tmp}/w'], 2,
+    ['train', '--workdir={tmp}/w'],
+    2,
     r'^train\.py: --config is missing; for example --config=configs/\S+\.py$',
   ),
   'no work directory': (
-    ['train', VIDEO], 2,
+    ['train', VIDEO],
+    2,
     r'^train\.py: --workdir is missing; for example --workdir=\S+$',
   ),
   'work directory is a file': (
-    ['train', VIDEO, '--workdir={tmp}/file'], 2, r'^train\.py: cannot use .*file.*: \w+',
+    ['train', VIDEO, '--workdir={tmp}/file'],
+    2,
+    r'^train\.py: cannot use .*file.*: \w+',
   ),
   'stray argument': (
-    ['train', 'configs/digits/video.py'], 2,
+    ['train', 'configs/digits/video.py'],
+    2,
     r"^train\.py: unexpected argument 'configs/digits/video\.py'; flags start with --$",
   ),
   'unknown argument of a configuration': (
-    ['train', '--config=configs/digits/long.py:sound', '--workdir={tmp}/w'], 2,
+    ['train', '--config=configs/digits/long.py:sound', '--workdir={tmp}/w'],
+    2,
     r"^train\.py: part 'sound': expected",
   ),
   'no clips': (
-    ['train', '--config=configs/clips/autoencoder.py:{tmp}/empty', '--workdir={tmp}/w'], 3,
+    ['train', '--config=configs/clips/autoencoder.py:{tmp}/empty', '--workdir={tmp}/w'],
+    3,
     r'^train\.py: no usable clip in .*empty: 0 rejected; give videos of at least \d',
   ),
   'sound of clips': (
-    ['train', '--config=quickstart:sound,{tmp}', '--workdir={tmp}/w'], 2,
+    ['train', '--config=quickstart:sound,{tmp}', '--workdir={tmp}/w'],
+    2,
     r'^train\.py: sound is made for moving digits, not yet for clips',
   ),
   'no path of clips': (
-    ['train', '--config=configs/clips/autoencoder.py', '--workdir={tmp}/w'], 2,
+    ['train', '--config=configs/clips/autoencoder.py', '--workdir={tmp}/w'],
+    2,
     r'^train\.py: config\.data\.path is empty; name a folder',
   ),
   'no autoencoder': (
-    ['data', 'encode', VIDEO, '--output={tmp}/w', '--config.autoencoder={tmp}/empty'], 2,
+    ['data', 'encode', VIDEO, '--output={tmp}/w', '--config.autoencoder={tmp}/empty'],
+    2,
     r"^data\.py: .*empty' is not a work directory of launch\.train.*; train first",
   ),
   'encode a pixel model': (
-    ['data', 'encode', '--config=configs/digits/autoencoder.py', '--output={tmp}/w'], 2,
+    ['data', 'encode', '--config=configs/digits/autoencoder.py', '--output={tmp}/w'],
+    2,
     r"^data\.py: the component 'autoencoder' is not one that learns from latents",
   ),
   'no prompt': (
-    ['sample', '--workdir={tmp}/w'], 2,
+    ['sample', '--workdir={tmp}/w'],
+    2,
     r"^sample\.py: --prompt is missing; for example --prompt='the .*', or --prompts, or",
   ),
   'sample from nothing': (
-    ['sample', '--workdir={tmp}/empty', '--prompt=a'], 2, r'^sample\.py: .*is not a work directory',
+    ['sample', '--workdir={tmp}/empty', '--prompt=a'],
+    2,
+    r'^sample\.py: .*is not a work directory',
   ),
   'a recipe, dry': (
-    ['train', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'], 0,
+    ['train', '--config=configs/digits/recipe.py', '--workdir={tmp}/dry', '--dry_run'],
+    0,
     r'(?s)stage 1 of \d, autoencoder: to do, 2,000 steps.*double, on joint and autoencoder: to do',
   ),
   'nothing to average': (
     ['weights', 'average', '--workdir={tmp}/w'],
-    2, r'^weights\.py: --input is missing; for example --input=runs/a,runs/b$',
+    2,
+    r'^weights\.py: --input is missing; for example --input=runs/a,runs/b$',
   ),
   'checkpoints of no run': (
-    ['weights', 'list', '--workdir={tmp}/empty'], 2,
+    ['weights', 'list', '--workdir={tmp}/empty'],
+    2,
     r"^weights\.py: .*empty' is not a work directory",
   ),
   'print': (
-    ['train', VIDEO, '--config.model.depth=7', '--print_config'], 0, r'"depth": 7',
+    ['train', VIDEO, '--config.model.depth=7', '--print_config'],
+    0,
+    r'"depth": 7',
   ),
   'dry run': (
-    ['train', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/dry', '--dry_run'], 0,
+    ['train', '--config=configs/digits/autoencoder.py', '--workdir={tmp}/dry', '--dry_run'],
+    0,
     r'(?s)decoder/.*\ntotal +[\d,]+ +100\.0%.*bucket video: 50,000 samples',
   ),
   'dry run of settings that cannot be, without the autoencoder': (
-    ['train', VIDEO, '--config.train.log_every=-1', '--workdir={tmp}/dry', '--dry_run'], 2,
+    ['train', VIDEO, '--config.train.log_every=-1', '--workdir={tmp}/dry', '--dry_run'],
+    2,
     r'^train\.py: train\.log_every = -1; expected a whole number from 0',
   ),
-}  # fmt: skip
+}
 CASES |= {
   f'help of {name}': ([name, '--help'], 0, rf'python -m launch\.{name}') for name in BINARIES
 }
@@ -180,8 +209,12 @@ def test_a_reader_that_has_seen_enough_is_no_error():
   try:
     run = subprocess.run(
       [*command, '--print_config'],
-      stdout=writing, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, timeout=120,
-    )  # fmt: skip
+      stdout=writing,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd=CHECKOUT,
+      timeout=120,
+    )
   finally:
     os.close(writing)
   assert (run.returncode, run.stderr) == (141, '')

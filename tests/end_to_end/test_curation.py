@@ -130,13 +130,18 @@ def test_five_kinds_of_poison_are_quarantined_and_the_run_ends(tmp_path):
   raw.mkdir()
   for kind in (poison.HARMLESS, *poison.KINDS):
     poison.write(raw / f'{kind}.mp4', kind)
-  binaries.succeeded(curate(
-    raw, output,
-    '--config.limits.gigabytes=3.0', '--config.limits.processor_seconds=5',
-    '--config.limits.wall_seconds=60.0',
-    measure__scorers="('jitter','aesthetics')", order="('duration',)",
-    measure__aesthetics__python='tests.curation.poison:score',
-  ))  # fmt: skip
+  binaries.succeeded(
+    curate(
+      raw,
+      output,
+      '--config.limits.gigabytes=3.0',
+      '--config.limits.processor_seconds=5',
+      '--config.limits.wall_seconds=60.0',
+      measure__scorers="('jitter','aesthetics')",
+      order="('duration',)",
+      measure__aesthetics__python='tests.curation.poison:score',
+    )
+  )
   decisions = pyarrow().parquet.read_table(output / 'decisions.parquet').to_pylist()
   reasons = {row['clip']: row['reason'] for row in decisions if row['filter']}
   tried = ', in each of 3 tries'

@@ -43,9 +43,11 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on(tmp_path, size):
   words, environment = process(raw, disk / 'D', '--config.cut.anew=True')
   done = subprocess.run(
     ['unshare', '-rm', 'bash', '-c', SMALL_DISK, 'bash', disk, kept, *words],
-    env={**environment, 'place': str(disk), 'size': size}, cwd=CHECKOUT,
-    capture_output=True, text=True,
-  )  # fmt: skip
+    env={**environment, 'place': str(disk), 'size': size},
+    cwd=CHECKOUT,
+    capture_output=True,
+    text=True,
+  )
   if done.returncode == 77:
     pytest.skip(f'no disk may be mounted here: {done.stderr}')
   assert done.returncode == 3, done.stderr

@@ -29,9 +29,11 @@ def reviewing(raw, output, *flags):
   words = ['review', f'--input={raw}', f'--output={output}', '--port=0', *flags]
   process = subprocess.Popen(
     [sys.executable, '-m', 'launch.serve', *words],
-    cwd=CHECKOUT, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, text=True,
+    cwd=CHECKOUT,
+    env={**os.environ, 'PYTHONPATH': str(CHECKOUT)},
+    text=True,
     stdout=subprocess.PIPE,
-  )  # fmt: skip
+  )
   try:
     for line in process.stdout:
       if line.startswith('stop with Ctrl-C'):

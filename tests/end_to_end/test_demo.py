@@ -43,8 +43,11 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
     command = [CHROMIUM, *words.split(), '--enable-logging=stderr', f'--user-data-dir={tmp_path}/c']
     seen = subprocess.run(
       [*command, '--virtual-time-budget=2000', (out / PAGE).as_uri()],
-      capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=120,
+    )
     assert 'CONSOLE' not in seen.stderr and seen.stdout.count('<video') == len(
       re.findall('<video', page)
     )

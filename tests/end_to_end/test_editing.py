@@ -76,9 +76,13 @@ def test_the_binary_edits_a_video_and_leaves_its_sound(tiny_editing_runs, clip, 
   editor = mgjax.load(found['weights']['workdir'], **settings)
   video = read_clip(clip, frames=before.frames, size=(SIDE, SIDE), fps=before.fps)
   made = editor.generate(
-    asked['prompt'], video=video, task=asked['task'], seed=asked['seed'], fps=found['fps'],
+    asked['prompt'],
+    video=video,
+    task=asked['task'],
+    seed=asked['seed'],
+    fps=found['fps'],
     batch_size=asked['batch_size'],
-  )  # fmt: skip
+  )
   assert digest(video) == found['source_pixels']
   assert digest(made[0]) == found['pixels']
   again = tmp_path / 'again.mp4'
@@ -93,9 +97,13 @@ def digest(video):
 def test_sdedit_needs_no_editor(tiny_editing_runs, clip, tmp_path):
   out = tmp_path / 'out.mp4'
   edit(
-    tiny_editing_runs, clip, f'--out={out}', '--strength=0.4',
-    '--prompt=the red digit 3 moves left', run='video',
-  )  # fmt: skip
+    tiny_editing_runs,
+    clip,
+    f'--out={out}',
+    '--strength=0.4',
+    '--prompt=the red digit 3 moves left',
+    run='video',
+  )
   assert json.loads(out.with_suffix('.json').read_text())['request']['strength'] == 0.4
   assert probe(out).frames == probe(clip).frames
   edit(tiny_editing_runs, clip, f'--out={out}', '--strength=0.5', f'--prompt={RED}')
@@ -139,8 +147,9 @@ def test_an_editor_starts_from_text_to_video_and_goes_on_where_it_stopped(
   before = named_leaves(load_params(tiny_editing_runs / 'video')[0])
   after = named_leaves(load_params(tmp_path / 'still')[0])
   assert {name.partition('/')[0] for name in after.keys() - before.keys()} == {
-    'source_video', 'task',
-  }  # fmt: skip
+    'source_video',
+    'task',
+  }
   for name, leaf in before.items():
     np.testing.assert_allclose(after[name], leaf, atol=1e-6)
   made = jax.tree.map(np.asarray, mgjax.load(tmp_path / 'whole').generate([RED]))

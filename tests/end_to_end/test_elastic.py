@@ -25,9 +25,15 @@ from tests.end_to_end.test_kills import SHORT, beginning, learn
 # A batch has 16 rows. docs/runs.md tells of HOSTS=16 FAULTS=20.
 HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 8))
 KINDS = (
-  'host killed', 'process killed', 'host frozen', 'process stuck', 'slow', 'host leaves',
-  'disk full', 'network cut',
-)  # fmt: skip
+  'host killed',
+  'process killed',
+  'host frozen',
+  'process stuck',
+  'slow',
+  'host leaves',
+  'disk full',
+  'network cut',
+)
 PATIENCE = 4
 # A process ends as those of launch/ do.
 LEARN = """
@@ -46,10 +52,20 @@ class Hosts:
     self.run, self.log, self.started = folder / 'run', folder / 'log', []
     counts = ','.join(str(count) for count in (16, 8, 4, 2, 1) if count <= HOSTS)
     self.command = [
-      sys.executable, str(tiny.CHECKOUT / 'launch/recipes/supervise.py'), f'--hosts={counts}',
-      f'--meet={folder}/hosts', f'--patience={PATIENCE}', '--pause=2', '--grace=60',
-      sys.executable, '-c', LEARN, str(self.run), str(10**6), '0.02',
-    ]  # fmt: skip
+      sys.executable,
+      str(tiny.CHECKOUT / 'launch/recipes/supervise.py'),
+      f'--hosts={counts}',
+      f'--meet={folder}/hosts',
+      f'--patience={PATIENCE}',
+      '--pause=2',
+      '--grace=60',
+      sys.executable,
+      '-c',
+      LEARN,
+      str(self.run),
+      str(10**6),
+      '0.02',
+    ]
     self.environment = {**os.environ, **SHORT, 'JAX_NUM_CPU_DEVICES': '1'}
     self.run.mkdir()
 

@@ -82,5 +82,9 @@ def test_images_of_any_size_are_seen_by_the_network_too(place):
   assert found['frechet']['rows'] == found['frechet']['dimensions'] == 2
   assert found['scores']['lpips']['mean'] > 0
   assert found['settings'] == {
-    'clips': str(place / 'clips'), 'frames': 1, 'height': 20, 'width': 18, 'chosen': [0, 1],
-  }  # fmt: skip
+    'clips': str(place / 'clips'),
+    'frames': 1,
+    'height': 20,
+    'width': 18,
+    'chosen': [0, 1],
+  }

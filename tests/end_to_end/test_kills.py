@@ -110,12 +110,17 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
     with session.phases.during('restore'):
       state = (saved.restore(state) or (state,))[0]
     run_loop(
-      state, step, StepIterator(rows, int(state.step), threads=0),
+      state,
+      step,
+      StepIterator(rows, int(state.step), threads=0),
       Hooks(lambda batch: batch, lambda params: {}, None, lambda state: {}),
       RunSettings(steps=int(steps), log_every=1, save_every=2),
-      mesh=mesh, workdir=workdir, checkpoints=saved, session=session,
+      mesh=mesh,
+      workdir=workdir,
+      checkpoints=saved,
+      session=session,
       stop_at=int(stop_at) if stop_at else None,
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -441,8 +446,9 @@ def convert(folder, inputs, process, processes):
 def curate(folder, inputs, process, processes):
   slow = {
     'measure__scorers': "('motion','jitter','aesthetics')",
-    'measure__aesthetics__python': 'tests.curation.poison:slow', 'limits__tries': 12,
-  }  # fmt: skip
+    'measure__aesthetics__python': 'tests.curation.poison:slow',
+    'limits__tries': 12,
+  }
   from tests.end_to_end.test_curation import command
 
   call('curate', *command(inputs, folder, '--config.cut.clips_per_shard=8', **slow))
@@ -500,19 +506,24 @@ STORES = {
   'embeddings': Store(write_embeddings),
   'pairs': Store(
     lambda folder, inputs, process, processes: test_make_pairs.make(
-      folder, lambda *given: test_make_pairs.brighten(*given, pause=0.01), process=process,
+      folder,
+      lambda *given: test_make_pairs.brighten(*given, pause=0.01),
+      process=process,
       processes=processes,
-    ), 2,
+    ),
+    2,
   ),
   'latents': Store(write_latents),
   'converted clips': Store(convert, 1, clips),
   'curation': Store(
-    curate, 1, clips,
+    curate,
+    1,
+    clips,
     lambda folder: contents(folder / 'records') | contents(folder, 'funnel.json'),
   ),
   'suite': Store(sample_suite, found=sampled),
   'enlarged clip': Store(enlarge, 1, clips, enlarged),
-}  # fmt: skip
+}
 QUICK = ('records', 'embeddings', 'pairs')
 
 

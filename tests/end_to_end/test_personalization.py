@@ -74,10 +74,12 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
 ):
   Image.fromarray(pictures[0][0]).save(tmp_path / 'digit.png')
   finish(
-    'sample', f'--workdir={tiny_personalization_runs / "personalization"}',
-    f'--reference={tmp_path / "digit.png"}', '--prompt=the red digit moves up',
+    'sample',
+    f'--workdir={tiny_personalization_runs / "personalization"}',
+    f'--reference={tmp_path / "digit.png"}',
+    '--prompt=the red digit moves up',
     f'--out={tmp_path / "out.mp4"}',
-  )  # fmt: skip
+  )
   assert (tmp_path / 'out_reference.png').exists() and (tmp_path / 'out.mp4').exists()
   text = (tmp_path / 'out.json').read_text()
   told = json.loads(text)['conditions']['reference']
@@ -89,13 +91,21 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
 def test_sharded_is_unsharded_with_the_tower_trained(tiny_personalization_runs, tmp_path):
   """Losses, the second one after an update, and norms of gradients; AdamW signs what is near 0."""
   for name, rules, (data, fsdp, context) in (
-    ('one', 'single', (8, 1, 1)), ('many', 'fsdp_tp_cp', (2, 2, 2))
-  ):  # fmt: skip
+    ('one', 'single', (8, 1, 1)),
+    ('many', 'fsdp_tp_cp', (2, 2, 2)),
+  ):
     config = tiny_personalization.personalization(
-      tiny_personalization_runs, optimizer__rates=(), mesh__data=data, mesh__fsdp=fsdp,
-      mesh__context=context, rules=rules, optimizer__warmup=1, train__steps=2,
-      train__save_every=2, train__evaluate_every=2,
-    )  # fmt: skip
+      tiny_personalization_runs,
+      optimizer__rates=(),
+      mesh__data=data,
+      mesh__fsdp=fsdp,
+      mesh__context=context,
+      rules=rules,
+      optimizer__warmup=1,
+      train__steps=2,
+      train__save_every=2,
+      train__evaluate_every=2,
+    )
     mgjax.train(config, tmp_path / name)
   found = [
     [

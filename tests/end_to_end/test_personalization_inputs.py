@@ -101,7 +101,9 @@ WRONG = {
   'cut off': ('half_face.jpg', '', 3, 'half_face.jpg: .*cut off'),
   'far too large': ('bomb.png', '', 3, 'bomb.png: .*pixels'),
   'two people': (
-    'her.png,man.png', '', 3,
+    'her.png,man.png',
+    '',
+    3,
     r'man.png does not show the person of .*her.png \(cosine 0\.\d\d, expected 0\.69 or more\)',
   ),
   'two people in one': ('her.png,crowd.png', '', 3, 'crowd.png: 12 faces'),
@@ -113,7 +115,7 @@ WRONG = {
   'a list of words': ('her.png', 'words.npy', 3, 'cannot read .*words.npy'),
   'a pickled list': ('her.png', 'pickled.npy', 3, 'cannot read .*pickled.npy'),
   'a folder as list': ('her.png', 'pictures', 3, 'cannot read .*pictures'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', WRONG)

@@ -124,9 +124,14 @@ def test_enlarged_and_edited_videos_name_their_source(
 
 @pytest.mark.usefixtures('denied')
 def test_every_model_refuses_a_denied_prompt_before_anything_is_made(
-  tmp_path, tiny_runs, tiny_sound_runs, tiny_upsampler_runs, tiny_editing_runs,
-  tiny_personalization_runs, clip,
-):  # fmt: skip
+  tmp_path,
+  tiny_runs,
+  tiny_sound_runs,
+  tiny_upsampler_runs,
+  tiny_editing_runs,
+  tiny_personalization_runs,
+  clip,
+):
   face, people = tmp_path / 'face.png', tiny_personalization_runs / 'personalization'
   Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(face)
   calls = (

@@ -54,8 +54,9 @@ def test_your_own_clips_from_nothing_to_a_report(folder, tmp_path):
   text, model = quickstart.shown(config.to_dict(), tmp_path), tmp_path / 'video'
   report = json.loads((tmp_path / 'report.json').read_text())
   assert sorted(report['captions']) == [
-    'a blue screen grows brighter', 'a red screen grows brighter'
-  ]  # fmt: skip
+    'a blue screen grows brighter',
+    'a red screen grows brighter',
+  ]
   assert report['nearest_is_own'] in (0, 0.5, 1) and report['reconstruction_psnr'] > 0
   assert f'{tmp_path}/samples.png' in text and (tmp_path / 'samples.png').exists()
   assert 'nearest is its own clip' in text and f"--prompt='{report['captions'][0]}'" in text

@@ -45,15 +45,20 @@ WRONG = {
     'two kinds of prompts': (['--prompt=a', '--prompts={in}/two.txt'], 2, 'give one of --prompt='),
     'no prompt': ([GOOD], 2, '--prompt is missing'),
     'sound of an image': (
-      ['--prompt=a', '--frames=1', '--soundtrack={sound}/audio', '--out={out}/a.png'], 2,
+      ['--prompt=a', '--frames=1', '--soundtrack={sound}/audio', '--out={out}/a.png'],
+      2,
       'one frame makes an image',
     ),
     'a flag of sound': (
-      ['--prompt=a', '--loudness=-20'], 2, 'says nothing to a video model; .* component audio',
+      ['--prompt=a', '--loudness=-20'],
+      2,
+      'says nothing to a video model; .* component audio',
     ),
     'a flag of an editor': (['--prompt=a', '--task=add'], 2, 'run of the component editing'),
     'a model that reads no frames': (
-      ['--prompt=a', '--video={in}/eight.mp4'], 2, 'train it on with a conditioning of the kind',
+      ['--prompt=a', '--video={in}/eight.mp4'],
+      2,
+      'train it on with a conditioning of the kind',
     ),
     'a rewriter that is none': (['--prompt=a', '--rewrite=llama'], 2, 'expected MODEL@URL'),
     'a share of nothing': (['--prompt=a', '--process=0/2'], 2, '--process is a share of a suite'),
@@ -79,7 +84,9 @@ WRONG = {
     'a link to the video': ([GOOD, '--out={in}/linked.mp4'], 2, 'would write over --video='),
     'its hard link': ([GOOD, '--out={in}/twin.mp4'], 2, 'would write over --video='),
     'the video as sheet': (
-      ['--video={in}/still_sheet.png', '--out={in}/still.mp4'], 2, 'would write over --video=',
+      ['--video={in}/still_sheet.png', '--out={in}/still.mp4'],
+      2,
+      'would write over --video=',
     ),
     'a folder that takes no file': ([GOOD, '--out=/proc/large.mp4'], 2, 'cannot be written'),
     'more devices than there are': ([GOOD, '--mesh=data=99'], 2, '99'),
@@ -90,23 +97,35 @@ WRONG = {
     'no instruction': ([GOOD], 2, '--prompt is missing'),
     'an unknown task': ([GOOD, RED, '--task=paint'], 2, "'paint': expected one of recolour, "),
     'sound that is edited': (
-      [GOOD, RED, '--strength=0.5', '--workdir={sound}/audio'], 2, 'expected a video editor',
+      [GOOD, RED, '--strength=0.5', '--workdir={sound}/audio'],
+      2,
+      'expected a video editor',
     ),
   },
   'personalization': {
     'nobody': (['--prompt=a'], 2, '--reference is missing: a picture of the person'),
     'no such file': (['--prompt=a', '--reference=no.jpg'], 3, "--reference: there is no file 'no"),
     'a list for digits': (
-      ['--prompt=a', HER, '--deny_list={in}/two.txt'], 2, 'looks for no faces',
+      ['--prompt=a', HER, '--deny_list={in}/two.txt'],
+      2,
+      'looks for no faces',
     ),
     'too many': (['--prompt=a', HER + ',{in}/still_sheet.png'], 2, '2 references; the model reads'),
   },
-}  # fmt: skip
+}
 CASES = [(component, name) for component, cases in WRONG.items() for name in cases]
 QUICK = {
-  'a flag of sound', 'no prompt', 'an autoencoder', 'a prompt and a suite', 'no length', 'cut off',
-  'the video itself', 'an unknown task', 'nobody', 'a list for digits',
-}  # fmt: skip
+  'a flag of sound',
+  'no prompt',
+  'an autoencoder',
+  'a prompt and a suite',
+  'no length',
+  'cut off',
+  'the video itself',
+  'an unknown task',
+  'nobody',
+  'a list for digits',
+}
 
 
 @pytest.mark.parametrize(

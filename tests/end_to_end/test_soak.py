@@ -85,14 +85,22 @@ def test_reading_holds_no_more_memory_and_no_more_files(tmp_path, workers, steps
 @pytest.mark.timeout(1800)
 def test_training_holds_no_more_memory_after_many_steps_and_resumes(tiny_runs, tmp_path):
   config = tiny.VIDEO | {
-    'autoencoder': tiny_runs / 'autoencoder', 'data.latents': tiny_runs / 'latents',
-    'train.steps': STEPS, 'train.log_every': 500, 'train.save_every': 2500,
-    'train.evaluate_every': 5000, 'optimizer.learning_rate': 1e-4,
-  }  # fmt: skip
+    'autoencoder': tiny_runs / 'autoencoder',
+    'data.latents': tiny_runs / 'latents',
+    'train.steps': STEPS,
+    'train.log_every': 500,
+    'train.save_every': 2500,
+    'train.evaluate_every': 5000,
+    'optimizer.learning_rate': 1e-4,
+  }
   command = [
-    sys.executable, '-m', 'launch.train', '--config=configs/digits/video.py',
-    f'--workdir={tmp_path}', *tiny.flags(config),
-  ]  # fmt: skip
+    sys.executable,
+    '-m',
+    'launch.train',
+    '--config=configs/digits/video.py',
+    f'--workdir={tmp_path}',
+    *tiny.flags(config),
+  ]
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
 
   def done():

@@ -29,15 +29,27 @@ def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
 WRONG = {
   'no suite': (['evaluate', '--videos={tmp}'], 2, r'--suite is missing'),
   'no videos': (['evaluate', '--videos={tmp}', '--suite=digits:3'], 3, r'none of its 0 videos'),
-  'of a model': (['evaluate', '--videos={tmp}', '--suite=digits:3', '--seed=1'], 2,
-                 r'--seed is for a model, and --videos for videos'),
-  'nothing to compare with': (['evaluate', '--workdir={runs}/video', '--against={tmp}'], 2,
-                              r'this folder has no evaluation\.json; name an evaluation\.json'),
-  'no record': (['evaluate', '--workdir={runs}/video', '--against=tests/tiny.py'], 3,
-                r"'tests/tiny\.py' is no readable JSON: .*; name an evaluation\.json"),
-  'of videos': (['evaluate', '--workdir={runs}/video', '--judge=digits'], 2,
-                r'--judge is of --videos'),
-}  # fmt: skip
+  'of a model': (
+    ['evaluate', '--videos={tmp}', '--suite=digits:3', '--seed=1'],
+    2,
+    r'--seed is for a model, and --videos for videos',
+  ),
+  'nothing to compare with': (
+    ['evaluate', '--workdir={runs}/video', '--against={tmp}'],
+    2,
+    r'this folder has no evaluation\.json; name an evaluation\.json',
+  ),
+  'no record': (
+    ['evaluate', '--workdir={runs}/video', '--against=tests/tiny.py'],
+    3,
+    r"'tests/tiny\.py' is no readable JSON: .*; name an evaluation\.json",
+  ),
+  'of videos': (
+    ['evaluate', '--workdir={runs}/video', '--judge=digits'],
+    2,
+    r'--judge is of --videos',
+  ),
+}
 
 
 @pytest.mark.slow

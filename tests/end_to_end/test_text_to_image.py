@@ -58,9 +58,13 @@ def test_what_it_samples_are_images(runs, tmp_path):
   codec = load_codec(runs / 'autoencoder')
   assert not codec.model.temporal and codec.model.compression == (1, 4, 4)
   binaries.finish(
-    'sample', f'--workdir={runs}/images', f'--prompt={PROMPT}', '--samples=2', '--scale=1',
+    'sample',
+    f'--workdir={runs}/images',
+    f'--prompt={PROMPT}',
+    '--samples=2',
+    '--scale=1',
     f'--out={tmp_path}/out',
-  )  # fmt: skip
+  )
   pictures = sorted((tmp_path / 'out').glob('000?_*.png'))
   shapes = []
   for path in pictures:

@@ -117,13 +117,15 @@ RIGHT = {
   'odd sides asked for': (encode_clip, 15, (18, 24), {'size': (17, 23)}),
   'portrait, turned by its metadata': (turned, 3, (24, 16), {}),
   'times that vary': (
-    lambda path: encode_clip(path, FRAMES[:8], times=[0, 1, 2, 40, 41, 300, 301, 302]), 8,
-    (16, 24), {},
+    lambda path: encode_clip(path, FRAMES[:8], times=[0, 1, 2, 40, 41, 300, 301, 302]),
+    8,
+    (16, 24),
+    {},
   ),
   'a size that changes': (changing, 6, (32, 32), {}),
   'sound that starts late': (functools.partial(sounding, late=0.37), 15, (64, 96), {}),
   'a prompt with a frame rate': (encode_clip, 15, (16, 24), {'prompt': 'FPS-16 a red digit'}),
-}  # fmt: skip
+}
 
 
 QUICK = ('a still picture', 'times that vary')
@@ -149,8 +151,11 @@ def test_what_is_a_video_becomes_a_large_one(upsampler, tmp_path, name):
 def test_the_binary_enlarges_a_video_and_leaves_its_sound(tiny_upsampler_runs, clip, tmp_path):
   out = tmp_path / 'new' / 'large.mp4'
   done = upsample(tiny_upsampler_runs, f'--video={clip}', f'--out={out}', '--scale=3', '--seed=5')
-  assert done.stdout.split() == [str(out), str(tmp_path / 'new' / 'large_sheet.png'),
-                                 str(out.with_suffix('.json'))]  # fmt: skip
+  assert done.stdout.split() == [
+    str(out),
+    str(tmp_path / 'new' / 'large_sheet.png'),
+    str(out.with_suffix('.json')),
+  ]
   before, after = probe(clip), probe(out)
   assert (after.height, after.width) == (3 * before.height, 3 * before.width)
   assert (after.frames, after.fps) == (before.frames, before.fps)
@@ -320,8 +325,16 @@ def test_memory_does_not_grow_with_the_length(request, tmp_path, component, coun
   for count in counts:
     # Frames that weigh 200 kB: were they kept, the long video would double what the process holds.
     video, out = panning(tmp_path / f'{count}.mp4', count, 256), tmp_path / f'large-{count}.mp4'
-    command = [sys.executable, '-c', MEASURED, f'--workdir={runs / component}',
-               f'--video={video}', f'--out={out}', '--steps=2', *flags]  # fmt: skip
+    command = [
+      sys.executable,
+      '-c',
+      MEASURED,
+      f'--workdir={runs / component}',
+      f'--video={video}',
+      f'--out={out}',
+      '--steps=2',
+      *flags,
+    ]
     said = subprocess.check_output(
       command, cwd=binaries.CHECKOUT, text=True, env=os.environ | alike
     )
@@ -335,14 +348,24 @@ def test_memory_does_not_grow_with_the_length(request, tmp_path, component, coun
 def test_what_ends_early_leaves_nothing(tiny_upsampler_runs, tmp_path, ending):
   video, folder = panning(tmp_path / 'small.mp4', 400), tmp_path / 'out'
   before = video.read_bytes()
-  words = [sys.executable, '-m', 'launch.sample', f'--workdir={tiny_upsampler_runs}/upsampler',
-           f'--video={video}', f'--out={folder}/large.mp4', '--steps=2']  # fmt: skip
+  words = [
+    sys.executable,
+    '-m',
+    'launch.sample',
+    f'--workdir={tiny_upsampler_runs}/upsampler',
+    f'--video={video}',
+    f'--out={folder}/large.mp4',
+    '--steps=2',
+  ]
   room = 'ulimit -f 40; ' if ending == 'full disk' else ''  # blocks of 512 or 1024 bytes
   process = subprocess.Popen(
-    ['sh', '-c', f'{room}exec {shlex.join(words)}'], cwd=binaries.CHECKOUT, text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ['sh', '-c', f'{room}exec {shlex.join(words)}'],
+    cwd=binaries.CHECKOUT,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     env=os.environ | {'JAX_ENABLE_COMPILATION_CACHE': 'false'},
-  )  # fmt: skip
+  )
   while ending == 'interrupted' and process.poll() is None:
     if any(path.stat().st_size for path in folder.glob('.large.mp4.*')):
       process.send_signal(signal.SIGINT)

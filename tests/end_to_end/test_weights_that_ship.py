@@ -218,9 +218,14 @@ def test_what_ships_is_small_and_says_what_it_is():
 def test_the_cast_in_one_command(tmp_path):
   out = tmp_path / 'out.mp4'
   binaries.run(
-    'sample', '--workdir=digits/few_steps', '--steps=4', '--prompt=the red digit 7 bounces',
-    '--upsample=digits/upsampler', '--soundtrack=digits/audio', f'--out={out}',
-  )  # fmt: skip
+    'sample',
+    '--workdir=digits/few_steps',
+    '--steps=4',
+    '--prompt=the red digit 7 bounces',
+    '--upsample=digits/upsampler',
+    '--soundtrack=digits/audio',
+    f'--out={out}',
+  )
   record = json.loads((tmp_path / 'out_sound.json').read_text())
   assert {'out.mp4', 'out_sound.mp4', 'out_sound.wav'} <= {path.name for path in tmp_path.iterdir()}
   assert record['digests']['out_sound.mp4']

@@ -88,9 +88,12 @@ def test_latents_are_described_before_and_after_they_are_normalised():
   numbers = np.stack([np.full(400, 3.0), np.tile([-1.0, 1.0], 200)], axis=1).astype(np.float32)
   found, _ = evaluate_audio_reconstruction(Planted(numbers), [struck()])
   assert found.record['latents'] == {
-    'a_second': RATE / 8, 'channels': 2, 'unused': 1, 'mean': pytest.approx(3 / np.sqrt(2)),
+    'a_second': RATE / 8,
+    'channels': 2,
+    'unused': 1,
+    'mean': pytest.approx(3 / np.sqrt(2)),
     'std': pytest.approx(0.5, abs=1e-5),
-  }  # fmt: skip
+  }
   narrow, _ = evaluate_audio_reconstruction(Planted(numbers, std=0.09), [struck()])
   assert narrow.record['latents']['unused'] == 2
   assert '6000 latents of 2 a second, 1 channel(s) unused' in found.notes[1]

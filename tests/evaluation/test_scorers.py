@@ -47,9 +47,13 @@ def test_a_scorer_finds_the_sounds_the_rate_and_what_they_are_judged_against():
   )
   found = scorer.measure(SOUNDS, RATE, captions=['rain', ''], videos=['a.mp4', '/b/a.mp4'])
   wanted = {
-    'size': [480, 960], 'form': [12, 12], 'rate': [RATE, RATE], 'same': [1, 1], 'caption': [4, 0],
+    'size': [480, 960],
+    'form': [12, 12],
+    'rate': [RATE, RATE],
+    'same': [1, 1],
+    'caption': [4, 0],
     'video': [1, 1],
-  }  # fmt: skip
+  }
   assert {name: list(numbers) for name, numbers in found.items() if name != 'first'} == wanted
   np.testing.assert_allclose(found['first'], [2**14, -(2**13)], atol=1)  # rounding to 16 bits
 
@@ -150,7 +154,8 @@ def python_with(tmp_path, package, source):
 
 def test_aesthetics_are_four_numbers_a_sound(tmp_path):
   python = python_with(
-    tmp_path, 'audiobox_aesthetics',
+    tmp_path,
+    'audiobox_aesthetics',
     """
     class Predictor:
       def __init__(self, ckpt): self.ckpt = ckpt
@@ -160,7 +165,7 @@ def test_aesthetics_are_four_numbers_a_sound(tmp_path):
         return [{'CE': x, 'CU': x + 1, 'PC': x + 2, 'PQ': len(self.ckpt or '')} for x in count]
     def initialize_predictor(ckpt=None): return Predictor(ckpt)
     """,
-  )  # fmt: skip
+  )
   sounds = [np.zeros((48, 1), np.float32)] * 20
   script = os.fspath(SCRIPTS / 'score_aesthetics.py')
   found = CommandScorer((os.fspath(python), script)).measure(sounds, RATE)

@@ -36,9 +36,16 @@ from tests.random_parameters import random_parameters
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 PATH = CHECKOUT / 'examples/movie_gen_in_one_file.py'
 SMALL = {
-  'DIM': 32, 'DEPTH': 2, 'HEADS': 4, 'HIDDEN': 48, 'TEXT': 16, 'VOCABULARY': 64, 'LATENT': 4,
-  'WIDTH': 16, 'PATCH': {'dt': 1, 'dh': 2, 'dw': 2},
-}  # fmt: skip
+  'DIM': 32,
+  'DEPTH': 2,
+  'HEADS': 4,
+  'HIDDEN': 48,
+  'TEXT': 16,
+  'VOCABULARY': 64,
+  'LATENT': 4,
+  'WIDTH': 16,
+  'PATCH': {'dt': 1, 'dh': 2, 'dw': 2},
+}
 ROWS, RATE, SAME = 8, 1e-3, 1e-5
 CAPTIONS = ('a red ball', 'a large blue cube slides left', '', 'no ' * 20)
 # Paths of parameters in the file -> in the library.
@@ -223,9 +230,14 @@ def test_the_autoencoder_is_the_temporal_autoencoder(one):
   model, key = one.Autoencoder(), jax.random.key(0)
   params = random_parameters(model.init, video, key)
   known = Autoencoder(
-    latent_channels=one.LATENT, widths=(one.WIDTH,) * 3, strides=((2, 2, 2), (2, 1, 1), (2, 1, 1)),
-    blocks=0, groups=8, patch=(1, 4, 4), shortcut=True,
-  )  # fmt: skip
+    latent_channels=one.LATENT,
+    widths=(one.WIDTH,) * 3,
+    strides=((2, 2, 2), (2, 1, 1), (2, 1, 1)),
+    blocks=0,
+    groups=8,
+    patch=(1, 4, 4),
+    shortcut=True,
+  )
   assert known.compression == (8, 8, 8)
   made, *moments = jax.jit(model.apply)({'params': params}, video, key)
   known, posterior = jax.jit(known.apply)({'params': renamed(params, OF_AUTOENCODER)}, video, key)

@@ -25,10 +25,14 @@ def test_differences_are_log_likelihood_ratios_of_normal_distributions():
   for seed in range(8):
     evidence = make_evidence(predict, points=64)
     found = [
-      evidence(jnp.asarray(data, jnp.float32), {'mean': jnp.asarray(mean, jnp.float32)}, {},
-               jax.random.key(seed))
+      evidence(
+        jnp.asarray(data, jnp.float32),
+        {'mean': jnp.asarray(mean, jnp.float32)},
+        {},
+        jax.random.key(seed),
+      )
       for mean in (means, means + 0.1)
-    ]  # fmt: skip
+    ]
     ratios.append(np.asarray(found[0] - found[1], np.float64))
   # Above t = .9, snr 81, half of what the data say is left out: 1 / (1 + 81 v) of it and no more.
   away = np.square(data - means[:, None] - 0.1) - np.square(data - means[:, None])

@@ -112,15 +112,24 @@ def autoencoder() -> list[Row]:
   place, losses = '§3.1.1', '§3.1.1 losses'
   latent = model.latent_shape
   return [
-    Row(place, 'compression of time, height, width',
-        tuple(int(n) for n in np.prod(config.model.strides, axis=0)), (8, 8, 8)),
+    Row(
+      place,
+      'compression of time, height, width',
+      tuple(int(n) for n in np.prod(config.model.strides, axis=0)),
+      (8, 8, 8),
+    ),
     Row(place, 'latent channels', model.latent_channels, 16),
     Row(place, 'latent frames of 256 frames', latent((256, 256, 256))[0], 32),
     Row(place, 'latent frames of an image', latent((1, 256, 256))[0], 1),
     Row(place, 'batches of images to batches of videos', (images, videos), (1, 3)),
     Row(losses, 'outlier penalty, deviations r', weights.outlier_sigmas, 3.0),
-    Row(losses, 'outlier penalty, weight', weights.outlier, 1e5,
-        'off: others could not reproduce it; measured in docs/results.md'),
+    Row(
+      losses,
+      'outlier penalty, weight',
+      weights.outlier,
+      1e5,
+      'off: others could not reproduce it; measured in docs/results.md',
+    ),
     Row(losses, 'weight of the KL term', weights.kl, UNKNOWN, "HunyuanVideo's"),
     Row(losses, 'weight of the perceptual term', weights.perceptual, UNKNOWN, "HunyuanVideo's"),
     Row(losses, 'weight of the adversarial term', weights.adversarial, UNKNOWN, "HunyuanVideo's"),
@@ -128,7 +137,7 @@ def autoencoder() -> list[Row]:
     Row('§3.1.1 tiles', 'latent frames of a tile', latent((tiling.frames, 256, 256))[0], 4),
     Row('§3.1.1 tiles', 'overlap of tiles that are decoded', tiling.overlap, 16),
     Row('§3.1.1', 'learning rate', config.optimizer.learning_rate, UNKNOWN, 'chosen'),
-  ]  # fmt: skip
+  ]
 
 
 def flow() -> list[Row]:
@@ -149,9 +158,14 @@ def flow() -> list[Row]:
     Row(sampler, 'guidance', dict(sample.guidance)['text'], 7.5),
     Row(sampler, 'schedule', sample.schedule.name, 'linear_quadratic'),
     Row(sampler, 'of them linear', linear, 25),
-    Row(sampler, 'linear steps emulated', emulated, '250 or 1,000',
-        'accounts of the report disagree; 1,000 explains its figure and its speed-up of 20'),
-  ]  # fmt: skip
+    Row(
+      sampler,
+      'linear steps emulated',
+      emulated,
+      '250 or 1,000',
+      'accounts of the report disagree; 1,000 explains its figure and its speed-up of 20',
+    ),
+  ]
 
 
 def backbone() -> list[Row]:
@@ -178,8 +192,12 @@ def backbone() -> list[Row]:
     Row(place, 'epsilon of the norms', model.epsilon, UNKNOWN, "NeMo's"),
     Row('§3.1.3', 'patch', model.patch, (1, 2, 2)),
     Row('§3.1.3', 'tokens of 256 frames of 768 px', tokens, 73_728),
-    Row('§3.2.2', 'spatial positions from 256 px images to joint, times',
-        tables[1][1] // tables[0][1], 2),
+    Row(
+      '§3.2.2',
+      'spatial positions from 256 px images to joint, times',
+      tables[1][1] // tables[0][1],
+      2,
+    ),
     Row('§3.2.2', 'spatial positions from 256 to 768 px, times', tables[2][1] // tables[1][1], 3),
     Row('§3.2.2', 'temporal positions', tables[1][0], 32),
     Row('§3.1.4', f'{encoders}Long-prompt MetaCLIP: tokens', text.metaclip.length, 256),
@@ -187,21 +205,28 @@ def backbone() -> list[Row]:
     Row('§3.1.4', f'{encoders}ByT5: tokens', text.byt5.length, UNKNOWN, "MindONE's"),
     Row('§3.1.4', 'prefix of a prompt at 16 frames a second', with_frame_rate('x', 16), 'FPS-16 x'),
     Row('§3.1.5', '7B: parameters', parameters('7b'), About(7e9)),
-    Row('§3.1.5', '7B: layers, width, FFN width, heads',
-        tuple(SIZES['7b'][key] for key in ('depth', 'dim', 'mlp_dim', 'heads')), UNKNOWN, 'chosen'),
+    Row(
+      '§3.1.5',
+      '7B: layers, width, FFN width, heads',
+      tuple(SIZES['7b'][key] for key in ('depth', 'dim', 'mlp_dim', 'heads')),
+      UNKNOWN,
+      'chosen',
+    ),
     Row('§3.6.2', '5B: layers', five['depth'], 32),
     Row('§3.6.2', '5B: width', five['dim'], 3072),
     Row('§3.6.2', '5B: FFN width', five['mlp_dim'], 8192),
     Row('§3.6.2', '5B: heads', five['heads'], 24),
     Row('§3.6.2', '5B: parameters', parameters('5b'), About(5e9)),
-  ]  # fmt: skip
+  ]
 
 
 def pre_training() -> list[Row]:
   rows, joint = [], ('256 px joint', '768 px joint')
   images = stages().t2i_256
-  names = {'256 px joint': ('t2iv_256', 't2iv_256_large'),
-           '768 px joint': ('t2iv_768', 't2iv_768_small')}  # fmt: skip
+  names = {
+    '256 px joint': ('t2iv_256', 't2iv_256_large'),
+    '768 px joint': ('t2iv_768', 't2iv_768_small'),
+  }
   place = 'Table 3'
   rows += [
     Row(place, '256 px images: rows of a batch', images.buckets.image.batch_size, 9216),
@@ -219,11 +244,21 @@ def pre_training() -> list[Row]:
       sizes = {bucket.batch_size for bucket in part.buckets.values()}
       rows += [
         Row(place, f'{which}: rows of every batch', tuple(sorted(sizes)), (batch,)),
-        Row(place, f'{which}: learning rate', part.optimizer.learning_rate, rate,
-            '' if rate == 6e-5 else 'where the rate was by then is not in public sources'),
-        Row(place, f'{which}: steps', part.train.steps, UNKNOWN,
-            'by arithmetic of batches, steps and samples'),
-      ]  # fmt: skip
+        Row(
+          place,
+          f'{which}: learning rate',
+          part.optimizer.learning_rate,
+          rate,
+          '' if rate == 6e-5 else 'where the rate was by then is not in public sources',
+        ),
+        Row(
+          place,
+          f'{which}: steps',
+          part.train.steps,
+          UNKNOWN,
+          'by arithmetic of batches, steps and samples',
+        ),
+      ]
     everything = sum(sum(seen_in_stage(part).values()) for part in parts)
     turns = samples_seen(training_buckets(parts[0], 10**6), 11)
     first = parts[0].buckets
@@ -234,26 +269,41 @@ def pre_training() -> list[Row]:
     rows += [
       Row(place, f'{stage}: steps', sum(part.train.steps for part in parts), total),
       Row(place, f'{stage}: samples seen', everything, seen),
-      Row(place, f'{stage}: videos to images, in batches as they come',
-          (came.count('video'), came.count('image')), (10, 1)),
+      Row(
+        place,
+        f'{stage}: videos to images, in batches as they come',
+        (came.count('video'), came.count('image')),
+        (10, 1),
+      ),
       Row(place, f'{stage}: frames at most', max(lengths), 256),
-    ]  # fmt: skip
+    ]
   last = stages().t2iv_768_small.optimizer
   half = stages().t2iv_768.optimizer.plateau.factor
   rows += [
     Row(place, '768 px joint: lowest rate', last.learning_rate * last.plateau.lowest, 1e-5),
     Row('§3.2.2', 'the rate when the loss is flat, times', half, 0.5),
     Row(place, 'mesh, tensor', stages().t2iv_768.mesh.tensor, 4, '`launch.plan` says what fits'),
-    Row(place, 'mesh, context', stages().t2iv_768.mesh.context, 'up to 2',
-        '`launch.plan` says what fits'),
-  ]  # fmt: skip
+    Row(
+      place,
+      'mesh, context',
+      stages().t2iv_768.mesh.context,
+      'up to 2',
+      '`launch.plan` says what fits',
+    ),
+  ]
   buckets = stages().t2iv_256.buckets
   found = {
     name.removeprefix('video_1x1_'): (bucket.frames, *bucket.fps)
-    for name, bucket in buckets.items() if name.startswith('video_1x1')
-  }  # fmt: skip
-  frames = {'11s': (256, 24, 24), '16s': (256, 16, 16), '12_16s': (256, 16, 21),
-            '8_12s': (192, 16, 24), '4_8s': (128, 16, 32)}  # fmt: skip
+    for name, bucket in buckets.items()
+    if name.startswith('video_1x1')
+  }
+  frames = {
+    '11s': (256, 24, 24),
+    '16s': (256, 16, 16),
+    '12_16s': (256, 16, 21),
+    '8_12s': (192, 16, 24),
+    '4_8s': (128, 16, 32),
+  }
   shapes = {(bucket.height, bucket.width) for bucket in buckets.values()}
   rows += [Row('Table 2', 'aspect ratios', len(shapes), 5)]
   rows += [Row('Table 2', 'durations', len(found), 5)]
@@ -273,20 +323,38 @@ def fine_tuning() -> list[Row]:
   place, pictures = '§3.3', '§3.7'
   return [
     Row(pictures, 'side of a square image', image.buckets.image_1x1.height, 1024),
-    Row(pictures, 'spatial positions from 768 px, times',
-        image.model.positions[1] / stages().t2iv_768.model.positions[1], UNKNOWN, '1024 / 768'),
-    Row(pictures, 'learning rates, and of tuning',
-        (image.optimizer.learning_rate, tuned.optimizer.learning_rate), UNKNOWN, 'chosen'),
+    Row(
+      pictures,
+      'spatial positions from 768 px, times',
+      image.model.positions[1] / stages().t2iv_768.model.positions[1],
+      UNKNOWN,
+      '1024 / 768',
+    ),
+    Row(
+      pictures,
+      'learning rates, and of tuning',
+      (image.optimizer.learning_rate, tuned.optimizer.learning_rate),
+      UNKNOWN,
+      'chosen',
+    ),
     Row(place, 'schedule', config.optimizer.schedule, 'cosine'),
-    Row(place, 'clips of 10.6 s, frames and rate', (256, 24) if (256, 24, 24) in rates else (),
-        (256, 24)),
-    Row(place, 'clips of 16 s, frames and rate', (256, 16) if (256, 16, 16) in rates else (),
-        (256, 16)),
+    Row(
+      place,
+      'clips of 10.6 s, frames and rate',
+      (256, 24) if (256, 24, 24) in rates else (),
+      (256, 24),
+    ),
+    Row(
+      place,
+      'clips of 16 s, frames and rate',
+      (256, 16) if (256, 16, 16) in rates else (),
+      (256, 16),
+    ),
     Row(place, 'learning rate', config.optimizer.learning_rate, UNKNOWN, 'chosen'),
     Row(place, 'rows of a batch', config.buckets.video_1x1_16s.batch_size, UNKNOWN, 'chosen'),
     Row(place, 'steps', config.train.steps, UNKNOWN, 'chosen'),
     Row(place, 'runs averaged', len(stages().average.of), UNKNOWN, 'chosen'),
-  ]  # fmt: skip
+  ]
 
 
 def personalization() -> list[Row]:
@@ -308,16 +376,31 @@ def personalization() -> list[Row]:
     Row(place, 'frames of the first stage', tuple(short), (64,)),
     Row(place, 'stages whose tower is frozen', tuple(frozen), ('identity', 'long')),
     Row(place, 'references of a clip', settings.per_clip, 5),
-    Row(place, 'paired to real cross-paired in fine-tuning',
-        paired / (sum(turns.values()) - paired), 1.0),
-    Row(place, 'steps of each stage', tuple(stage.train.steps for stage in stages.values()),
-        UNKNOWN, 'chosen'),
+    Row(
+      place,
+      'paired to real cross-paired in fine-tuning',
+      paired / (sum(turns.values()) - paired),
+      1.0,
+    ),
+    Row(
+      place,
+      'steps of each stage',
+      tuple(stage.train.steps for stage in stages.values()),
+      UNKNOWN,
+      'chosen',
+    ),
     Row(place, 'learning rate', stages['identity'].optimizer.learning_rate, UNKNOWN, 'chosen'),
-    Row(place, 'references dropped', stages['identity'].objective.dropout.identity, UNKNOWN,
-        'chosen'),
-    Row(place, 'tokens of the tower', stages['identity'].model.conditionings.identity.tokens,
-        UNKNOWN, 'chosen'),
-  ]  # fmt: skip
+    Row(
+      place, 'references dropped', stages['identity'].objective.dropout.identity, UNKNOWN, 'chosen'
+    ),
+    Row(
+      place,
+      'tokens of the tower',
+      stages['identity'].model.conditionings.identity.tokens,
+      UNKNOWN,
+      'chosen',
+    ),
+  ]
 
 
 def editing() -> list[Row]:
@@ -338,14 +421,19 @@ def editing() -> list[Row]:
   (task,) = (each for each in known if isinstance(each, EditTask))
   return [
     Row(place, 'frames of a picture that is edited', tuple(pictures), (1,)),
-    Row(place, 'batches of edits to one of text to video, images',
-        edits / (sum(batches.values()) - edits), 5.0),
+    Row(
+      place,
+      'batches of edits to one of text to video, images',
+      edits / (sum(batches.values()) - edits),
+      5.0,
+    ),
     Row(place, 'places of pictures drawn at random', first.edits.random_place, True),
     Row(place, 'tokens of the task', task.tokens, 4),
     Row(place, 'steps, images', first.train.steps, UNKNOWN, 'from memory'),
     Row(place, 'steps, frames', stages['frames'].train.steps, 1000),
-    Row(place, 'steps, backtranslation', stages['backtranslation'].train.steps, UNKNOWN,
-        'from memory'),
+    Row(
+      place, 'steps, backtranslation', stages['backtranslation'].train.steps, UNKNOWN, 'from memory'
+    ),
     Row(place, 'editor of the pairs', made.editor, 'frames'),
     Row(place, 'shares of animated pairs and of marked clips, frames', parts, UNKNOWN, 'chosen'),
     Row(place, 'learning rate of editing', first.optimizer.learning_rate, UNKNOWN, 'chosen'),
@@ -357,7 +445,7 @@ def editing() -> list[Row]:
     Row(place, 'least directional similarity', made.direction, UNKNOWN, 'chosen'),
     Row(place, 'least structural similarity', made.structure, UNKNOWN, 'chosen'),
     Row(place, 'noise of the edited clip', made.noise, UNKNOWN, 'chosen'),
-  ]  # fmt: skip
+  ]
 
 
 def sound() -> list[Row]:
@@ -386,8 +474,13 @@ def sound() -> list[Row]:
     Row(place, '13B: layers', model.depth, 36),
     Row(place, '13B: width', model.dim, 4608),
     Row(place, '13B: FFN width', model.mlp_dim, 18_432),
-    Row(place, '13B: parameters', parameters('audio_13b_encoders'), About(13e9),
-        'layers, width and FFN of the report make 12.2B in its matrices'),
+    Row(
+      place,
+      '13B: parameters',
+      parameters('audio_13b_encoders'),
+      About(13e9),
+      'layers, width and FFN of the report make 12.2B in its matrices',
+    ),
     Row(place, '13B: heads', model.heads, UNKNOWN, 'of 128, as the video model'),
     Row(place, 'features of a frame', settings.video.features, 1024),
     Row(place, 'T5: width of a state', settings.text.encoders.t5.features, 768),
@@ -416,11 +509,14 @@ def sound() -> list[Row]:
     Row(fine, 'samples seen', sum(seen_in_stage(tuned).values()), 12_800_000),
     Row(fine, 'highest learning rate', tuned.optimizer.learning_rate, 1e-4),
     Row(fine, 'schedule', tuned.optimizer.schedule, 'linear'),
-    Row(fine, 'last learning rate',
-        tuned.optimizer.learning_rate * tuned.optimizer.final_fraction, 1e-8),
+    Row(
+      fine,
+      'last learning rate',
+      tuned.optimizer.learning_rate * tuned.optimizer.final_fraction,
+      1e-8,
+    ),
     Row(fine, 'batches of 10 s to batches of 30 s, as they come', batches, (5, 1)),
-    Row(fine, 'batches of Cin-AV to batches of HQ-A, as they come, of 66',
-        mixed, (60, 6)),
+    Row(fine, 'batches of Cin-AV to batches of HQ-A, as they come, of 66', mixed, (60, 6)),
     Row(fine, 'warm-up', tuned.optimizer.warmup, UNKNOWN, 'chosen'),
     Row('§6 sampler', 'solver', sample.solver, 'midpoint'),
     Row('§6 sampler', 'steps', sample.steps, 64),
@@ -429,13 +525,11 @@ def sound() -> list[Row]:
     Row('§6 sampler', 'candidates', candidates, 8),
     Row('Table 27', 'quality asked for, sound effects', EFFECTS_QUALITY, 7.0),
     Row('Table 27', 'quality asked for, with music', MUSIC_QUALITY, 8.0),
-  ]  # fmt: skip
+  ]
 
 
 def rows() -> list[Row]:
-  parts = (
-    autoencoder, flow, backbone, pre_training, fine_tuning, personalization, editing, sound
-  )  # fmt: skip
+  parts = (autoencoder, flow, backbone, pre_training, fine_tuning, personalization, editing, sound)
   return [row for part in parts for row in part()]
 
 

@@ -41,18 +41,19 @@ from tests.audio.codec.shapes import boxed_shapes
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
 ENCODERS = {
-  'ul2': ul2, 'byt5_large': byt5_large, 't5_base': t5_base, 'metaclip_text': metaclip_text,
+  'ul2': ul2,
+  'byt5_large': byt5_large,
+  't5_base': t5_base,
+  'metaclip_text': metaclip_text,
   'metaclip_vision': metaclip_vision,
-}  # fmt: skip
+}
 READING = '30b,encoders'  # of text, frozen ones
 AUDIO = tuple(f'audio_{size}' for size in (*audio_sizes.SIZES, '13b,encoders'))
 DIT = '5b,dit'  # the block of the report's other arm
 AUTOENCODERS = {'tae': tae, 'image_autoencoder': image_autoencoder}
 PERSONALIZATION = 'personalization_30b'
 EDITING = 'editing_30b'
-NAMES = (
-  *SIZES, READING, DIT, PERSONALIZATION, EDITING, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec'
-)  # fmt: skip
+NAMES = (*SIZES, READING, DIT, PERSONALIZATION, EDITING, *AUDIO, *ENCODERS, *AUTOENCODERS, 'codec')
 
 
 @functools.cache
@@ -107,8 +108,11 @@ def test_every_parameter_is_declared_with_axes():
   bare = re.compile(
     r'\.param\(|\bnn\.(Dense|DenseGeneral|Conv|Embed|LayerNorm|RMSNorm|GroupNorm)\b'
   )
-  found = {path.relative_to(library).as_posix() for path in library.rglob('*.py')
-           if bare.search(path.read_text())}  # fmt: skip
+  found = {
+    path.relative_to(library).as_posix()
+    for path in library.rglob('*.py')
+    if bare.search(path.read_text())
+  }
   # A judge has less than a million parameters and is no part of a model.
   assert found == {'nn/linear.py', 'worlds/solids/judges/network.py'}
 

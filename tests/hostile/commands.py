@@ -66,12 +66,60 @@ _NUMERIC = ('IntegerParser', 'FloatParser')
 _SWITCHES = ('print_config', 'config', 'isolate', 'full', 'compile', 'search', 'address', 'cache')
 
 # Names that a file may have, and names that none can have.
-NAMES = ('a' * 250, 'ü' * 120, 'a\nb', ' a', 'a ', '-a', '--x=y', "a'b", 'a"b', 'a`b', '%s%n%d',
-  '$HOME', '~', '{x}', 'a;b', 'a|b', '*', '?', '[a]', '#', '\\', 'a\tb', '\x1b[31mred', '\u202egpj',
-  '\u200b', '.', '..', 'CON', 'a:b', 'a@1', 'e\u0301', '名前', '\udcff\udcfe', 'a,b', 'a=b', '\x7f',
-  '.hidden', '1', 'nan', '@')  # fmt: skip
-IMPOSSIBLE = ('a' * 256, 'a' * 300, 'ü' * 200, 'a/' * 3000, '/' + 'a' * 5000, '/proc/x',
-  '/dev/null/x', '/proc/self/mem', 'prompts.txt/x', '/sys/x')  # fmt: skip
+NAMES = (
+  'a' * 250,
+  'ü' * 120,
+  'a\nb',
+  ' a',
+  'a ',
+  '-a',
+  '--x=y',
+  "a'b",
+  'a"b',
+  'a`b',
+  '%s%n%d',
+  '$HOME',
+  '~',
+  '{x}',
+  'a;b',
+  'a|b',
+  '*',
+  '?',
+  '[a]',
+  '#',
+  '\\',
+  'a\tb',
+  '\x1b[31mred',
+  '\u202egpj',
+  '\u200b',
+  '.',
+  '..',
+  'CON',
+  'a:b',
+  'a@1',
+  'e\u0301',
+  '名前',
+  '\udcff\udcfe',
+  'a,b',
+  'a=b',
+  '\x7f',
+  '.hidden',
+  '1',
+  'nan',
+  '@',
+)
+IMPOSSIBLE = (
+  'a' * 256,
+  'a' * 300,
+  'ü' * 200,
+  'a/' * 3000,
+  '/' + 'a' * 5000,
+  '/proc/x',
+  '/dev/null/x',
+  '/proc/self/mem',
+  'prompts.txt/x',
+  '/sys/x',
+)
 
 
 def draw_name(chance: Chance) -> Try:
@@ -96,8 +144,18 @@ def draw_name(chance: Chance) -> Try:
 
 
 _WRITTEN = ('--out', '--output')
-_READ = ('--workdir', '--input', '--records', '--study', '--csv', '--video', '--videos', '--suite',
-  '--continue', '--reference')  # fmt: skip
+_READ = (
+  '--workdir',
+  '--input',
+  '--records',
+  '--study',
+  '--csv',
+  '--video',
+  '--videos',
+  '--suite',
+  '--continue',
+  '--reference',
+)
 
 
 def _path(word: str) -> bool:

@@ -15,10 +15,38 @@ from tests.hostile.media_formats import Parser, chunks_of_riff, steps_of_pickle
 
 # Values that no field expects, and some that a field may well expect but of another.
 STRANGE: tuple[Any, ...] = (
-  None, True, -1, 0, 1, 2**31, 2**63, 10**9, 10**30, 0.5, float('nan'), float('inf'), '', 'x',
-  '../../etc/passwd', '\x1b[31m', '\ud800', 'a' * 5000, [], [None], [[[[]]]], {}, {'': {}},
-  '9' * 5000, [1, 2], [-1.0] * 4, 1e300, 'ü' * 200, 'file:///etc/passwd', '\0', '1e999',
-)  # fmt: skip
+  None,
+  True,
+  -1,
+  0,
+  1,
+  2**31,
+  2**63,
+  10**9,
+  10**30,
+  0.5,
+  float('nan'),
+  float('inf'),
+  '',
+  'x',
+  '../../etc/passwd',
+  '\x1b[31m',
+  '\ud800',
+  'a' * 5000,
+  [],
+  [None],
+  [[[[]]]],
+  {},
+  {'': {}},
+  '9' * 5000,
+  [1, 2],
+  [-1.0] * 4,
+  1e300,
+  'ü' * 200,
+  'file:///etc/passwd',
+  '\0',
+  '1e999',
+)
 _LITTLE = (chunks_of_riff, steps_of_pickle)  # formats whose numbers begin with their lowest byte
 
 
@@ -81,9 +109,22 @@ def parts(parse: Parser, checked: Callable[[bytes], bytes] = bytes) -> Damage:
         place, size = draw.pick(part.numbers)
         old, top = int.from_bytes(data[place : place + size], order), 1 << 8 * size
         new = draw.pick(
-          (0, 1, top - 1, top // 2, top // 2 - 1, old + 1, old - 1, old << 1, old >> 1,
-           old << 8, old >> 8, old ^ 1 << draw.number(8 * size), draw.number(top))
-        )  # fmt: skip
+          (
+            0,
+            1,
+            top - 1,
+            top // 2,
+            top // 2 - 1,
+            old + 1,
+            old - 1,
+            old << 1,
+            old >> 1,
+            old << 8,
+            old >> 8,
+            old ^ 1 << draw.number(8 * size),
+            draw.number(top),
+          )
+        )
         changed[place : place + size] = (new % top).to_bytes(size, order)
       elif what == 'repeat':
         changed[part.end : part.end] = changed[part.start : part.end] * draw.pick((1, 2, 30, 3000))
@@ -168,9 +209,11 @@ def lines(damage: Damage = damage_bytes) -> Damage:
 
 
 def inside(
-  take: Callable[[bytes], bytes], put: Callable[[bytes, bytes], bytes], damage: Damage,
+  take: Callable[[bytes], bytes],
+  put: Callable[[bytes, bytes], bytes],
+  damage: Damage,
   outside: Damage = damage_bytes,
-) -> Damage:  # fmt: skip
+) -> Damage:
   """Damages what `take` finds in a file and `put` puts back; in one of four the file around it."""
 
   def damage_inside(data: bytes, draw: Draw) -> bytes:

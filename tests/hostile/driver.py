@@ -171,8 +171,14 @@ def run(
     seconds = time.monotonic() - began
     found[name][verdict] += 1
     line = shlex.join(attempt.words)
-    row = {'class': name, 'verdict': verdict, 'words': line, 'about': attempt.about,
-      'seconds': round(seconds, 2), 'said': said[-3000:]}  # fmt: skip
+    row = {
+      'class': name,
+      'verdict': verdict,
+      'words': line,
+      'about': attempt.about,
+      'seconds': round(seconds, 2),
+      'said': said[-3000:],
+    }
     with logs['tries.jsonl'].open('a') as log:
       print(json.dumps(row), file=log)
     if verdict in WRONG:

@@ -282,11 +282,16 @@ def _damage_tensors(data: bytes, draw: damage.Draw) -> bytes:
   one = tensors.pop(name)
   more = name.replace('0', draw.pick(('1', '7', str(10**9), '9' * 5000, '-1', '00')), 1)
   shapes = (one[None], one.T, one.ravel(), one[..., :1], one[:0], np.repeat(one, 3, 0))
-  new = draw.pick((
-    {}, {more: one}, {more: one, name: one}, {name: draw.pick(shapes)},
-    {name: one.astype(draw.pick((np.int32, np.float16, np.float64, np.complex64, np.bool_)))},
-    {name: np.full_like(one, draw.pick((np.nan, np.inf)))},
-  ))  # fmt: skip
+  new = draw.pick(
+    (
+      {},
+      {more: one},
+      {more: one, name: one},
+      {name: draw.pick(shapes)},
+      {name: one.astype(draw.pick((np.int32, np.float16, np.float64, np.complex64, np.bool_)))},
+      {name: np.full_like(one, draw.pick((np.nan, np.inf)))},
+    )
+  )
   whole = {key: np.ascontiguousarray(each) for key, each in (tensors | new).items()}
   return save(whole, metadata or None)
 
@@ -294,21 +299,24 @@ def _damage_tensors(data: bytes, draw: damage.Draw) -> bytes:
 WEIGHTS = {
   'pt': Kind(
     _make_pickle,
-    damage.inside(_pickle_of, _with_pickle, damage.parts(steps_of_pickle),
-                  damage.parts(entries_of_zip)),
+    damage.inside(
+      _pickle_of, _with_pickle, damage.parts(steps_of_pickle), damage.parts(entries_of_zip)
+    ),
     _tensors(read_pickle),
   ),
   'safetensors': Kind(
-    _make_safetensors, damage.inside(_header_of, _with_header, damage.damage_json),
+    _make_safetensors,
+    damage.inside(_header_of, _with_header, damage.damage_json),
     _tensors(lambda path: read_tensors(path, anything=True)[0]),
   ),
   'exported weights': Kind(
-    _make_exported, damage.inside(_note_of, _with_note, damage.damage_json, _damage_tensors),
+    _make_exported,
+    damage.inside(_note_of, _with_note, damage.damage_json, _damage_tensors),
     _import,
   ),
   'encoder config': Kind(_make_folder, damage.damage_json, _import, 'config.json'),
   'encoder tensors': Kind(_make_folder, _damage_tensors, _import, 'model.safetensors'),
-}  # fmt: skip
+}
 
 
 # Tokenizers
@@ -362,8 +370,9 @@ def _make_jsonl(folder: Path) -> Path:
 
 
 def _make_csv(folder: Path) -> Path:
-  cells = [f'{row["video"]},"{row["caption"].replace(chr(34), chr(34) * 2)}"'
-           for row in _clips(folder)]  # fmt: skip
+  cells = [
+    f'{row["video"]},"{row["caption"].replace(chr(34), chr(34) * 2)}"' for row in _clips(folder)
+  ]
   (folder / 'list.csv').write_text('\n'.join(['video,caption', *cells]))
   return folder
 

@@ -45,9 +45,14 @@ class Site:
       inputs = open_inputs(self.folder / 'clips')
       write_candidates(self.folder / 'curated/review', rows, inputs, (0.1, 16.0))
     self.errors = (self.folder / 'stderr').open('w+')
-    self.process = subprocess.Popen([sys.executable, '-m', 'launch.serve', *words, '--port=0'],
-      cwd=self.folder, env={**os.environ, 'PYTHONPATH': str(CHECKOUT)}, stdout=subprocess.PIPE,
-      stderr=self.errors, text=True)  # fmt: skip
+    self.process = subprocess.Popen(
+      [sys.executable, '-m', 'launch.serve', *words, '--port=0'],
+      cwd=self.folder,
+      env={**os.environ, 'PYTHONPATH': str(CHECKOUT)},
+      stdout=subprocess.PIPE,
+      stderr=self.errors,
+      text=True,
+    )
     atexit.register(self.close)
     assert self.process.stdout is not None
     said = [self.process.stdout.readline() for _ in range(2)]
@@ -121,13 +126,33 @@ def _request(server: Site, chance: Chance) -> tuple[bytes, bool]:
   task = found['task'] or {'media': {'x': '0' * 32}}
   media = next(iter(task['media'].values()))
   person = f'/r/{server.token}'
-  path = chance.pick((f'{person}/answers', f'{person}/answers', f'{person}/answers',
-    f'{person}/skip', f'{person}/next', person, f'{person}/{media}', f'{person}/{media}',
-    f'/o/{server.operator}/state', f'/r/{"0" * 32}', '/', f'{person}/..%2f..%2fstudy.json',
-    f'{person}/%00', f'{person}/next?back=9999999999', f'{person}/next?back=-1',
-    f'{person}/next?back=٣', f'{person}/next?more&back=1', f'{person}/' + 'a' * 5000,
-    f'{person}//next', '*', f'{person}/next?' + 'a=b&' * 500, f'http://x{person}/next',
-    f'{person}/../../votes/study.json'))  # fmt: skip
+  path = chance.pick(
+    (
+      f'{person}/answers',
+      f'{person}/answers',
+      f'{person}/answers',
+      f'{person}/skip',
+      f'{person}/next',
+      person,
+      f'{person}/{media}',
+      f'{person}/{media}',
+      f'/o/{server.operator}/state',
+      f'/r/{"0" * 32}',
+      '/',
+      f'{person}/..%2f..%2fstudy.json',
+      f'{person}/%00',
+      f'{person}/next?back=9999999999',
+      f'{person}/next?back=-1',
+      f'{person}/next?back=٣',
+      f'{person}/next?more&back=1',
+      f'{person}/' + 'a' * 5000,
+      f'{person}//next',
+      '*',
+      f'{person}/next?' + 'a=b&' * 500,
+      f'http://x{person}/next',
+      f'{person}/../../votes/study.json',
+    )
+  )
   method = 'POST' if path.endswith(('/answers', '/skip')) else 'GET'
   method = chance.pick(
     (method,) * 8 + ('HEAD', 'PUT', 'DELETE', 'OPTIONS', 'TRACE', 'get', 'G' * 3000, '')
@@ -144,17 +169,52 @@ def _request(server: Site, chance: Chance) -> tuple[bytes, bool]:
   if method == 'POST' or not chance.number(5):
     headers.append(f'Content-Length: {length}')
   if not chance.number(6):
-    headers.append(chance.pick(('Transfer-Encoding: chunked', 'Transfer-Encoding: gzip, chunked',
-      'Expect: 100-continue', 'Upgrade: websocket', 'Connection: close', 'Accept: text/html',
-      'Cookie: ' + 'x' * 15000, 'X: ' + 'y' * 40000, 'X: a\x00b', 'X: a\r b',
-      'Content-Encoding: gzip', 'X-Forwarded-For: 1.1.1.1', 'Content-Length: 3', '\x80: x',
-      'a' * 100, '\r\n'.join(f'X{number}: y' for number in range(300)))))  # fmt: skip
+    headers.append(
+      chance.pick(
+        (
+          'Transfer-Encoding: chunked',
+          'Transfer-Encoding: gzip, chunked',
+          'Expect: 100-continue',
+          'Upgrade: websocket',
+          'Connection: close',
+          'Accept: text/html',
+          'Cookie: ' + 'x' * 15000,
+          'X: ' + 'y' * 40000,
+          'X: a\x00b',
+          'X: a\r b',
+          'Content-Encoding: gzip',
+          'X-Forwarded-For: 1.1.1.1',
+          'Content-Length: 3',
+          '\x80: x',
+          'a' * 100,
+          '\r\n'.join(f'X{number}: y' for number in range(300)),
+        )
+      )
+    )
   if path.endswith(media):
-    headers.append('Range: ' + chance.pick(('bytes=0-', 'bytes=5-2', 'bytes=-1', 'bytes=-0',
-      'bytes=0-0', 'bytes=99999999-', 'bytes=0-' + '9' * 50, 'bytes=x-y',
-      'bytes=' + ','.join(f'{number}-{number}' for number in range(2000)), 'lines=1-2', 'bytes=',
-      'bytes=--1', 'bytes=1-2,3', 'bytes=0-1,0-1,0-1', 'bytes=٣-',
-      'bytes=0-9999,' * 400)))  # fmt: skip
+    headers.append(
+      'Range: '
+      + chance.pick(
+        (
+          'bytes=0-',
+          'bytes=5-2',
+          'bytes=-1',
+          'bytes=-0',
+          'bytes=0-0',
+          'bytes=99999999-',
+          'bytes=0-' + '9' * 50,
+          'bytes=x-y',
+          'bytes=' + ','.join(f'{number}-{number}' for number in range(2000)),
+          'lines=1-2',
+          'bytes=',
+          'bytes=--1',
+          'bytes=1-2,3',
+          'bytes=0-1,0-1,0-1',
+          'bytes=٣-',
+          'bytes=0-9999,' * 400,
+        )
+      )
+    )
   version = chance.pick(
     ('HTTP/1.1',) * 10 + ('HTTP/1.0', 'HTTP/0.9', 'HTTP/2', 'HTTP/9.9', 'x', '')
   )

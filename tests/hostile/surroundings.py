@@ -8,12 +8,30 @@ from tests.hostile.driver import Chance, Try
 from tests.hostile.ground import COMMANDS
 
 # Commands that write, and into what.
-_WRITERS = {'convert': 'converted', 'convert anew': 'converted', 'curate': 'curated',
-  'evaluate': 'a', 'analyse': 'votes', 'import votes': 'votes', 'export votes': 'place',
-  'export': 'place', 'import': 'imported', 'plot': 'laws', 'average': 'averaged', 'prune': 'run',
-  'sample a video': 'place', 'sample a soundtrack': 'place', 'go on with a sound': 'place',
-  'enlarge': 'place', 'find references': 'people', 'inspect': 'place', 'train a little': 'new',
-  'serve votes': 'votes', 'sample a suite': 'place', 'verify': 'run'}  # fmt: skip
+_WRITERS = {
+  'convert': 'converted',
+  'convert anew': 'converted',
+  'curate': 'curated',
+  'evaluate': 'a',
+  'analyse': 'votes',
+  'import votes': 'votes',
+  'export votes': 'place',
+  'export': 'place',
+  'import': 'imported',
+  'plot': 'laws',
+  'average': 'averaged',
+  'prune': 'run',
+  'sample a video': 'place',
+  'sample a soundtrack': 'place',
+  'go on with a sound': 'place',
+  'enlarge': 'place',
+  'find references': 'people',
+  'inspect': 'place',
+  'train a little': 'new',
+  'serve votes': 'votes',
+  'sample a suite': 'place',
+  'verify': 'run',
+}
 
 
 def draw_disk(chance: Chance) -> Try:

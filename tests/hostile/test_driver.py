@@ -19,7 +19,7 @@ PLANTED = [
   ('crash', 'raise SystemExit(9)'),
   ('no sentence', 'raise SystemExit(2)'),
   ('no sentence', "raise SystemExit(print('\\x1b[31m', file=sys.stderr) or 2)"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('verdict', 'code'), PLANTED)
@@ -77,7 +77,7 @@ FOUND = [
   ((*SAMPLE, '--schedule=a\u202e'), 2, r'a\u202e: value should be one of'),
   (('scaling', 'predict', '--records=x', '--compute=nan'), 2, '--compute=nan: expected a number'),
   (('scaling', 'predict', '--records=x', '--compute=1e309'), 2, '--compute=inf: expected a number'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('words', 'code', 'said'), FOUND)

@@ -45,8 +45,14 @@ def _jumping(seconds: float) -> Any:
 
 def _mount(place: str, size: str = '') -> None:
   """Puts a small empty disk in a place, or makes what is there read-only, for this process."""
-  libc, private, recursive, bind, remount, read_only = (ctypes.CDLL(None, use_errno=True), 1 << 18,
-    16384, 4096, 32, 1)  # fmt: skip
+  libc, private, recursive, bind, remount, read_only = (
+    ctypes.CDLL(None, use_errno=True),
+    1 << 18,
+    16384,
+    4096,
+    32,
+    1,
+  )
   user, group = os.geteuid(), os.getegid()
   failed = libc.unshare(0x20000 | (0x10000000 if user else 0))  # of mounts, and of users
   if user:

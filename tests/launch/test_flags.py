@@ -40,10 +40,13 @@ CASES = [
   (['data', 'encode', '--config=digits/video', '--output=w', '--prompts=no'], 3, "no file 'no'"),
   (['data', 'convert', '--reencode=crf=99'], 2, '--reencode=crf=99: expected some of gop=1 to inf'),
   (['weights', 'prune', '--keep=newest=1'], 2, '--keep=newest=1: expected some of latest=1 to inf'),
-  (['weights', 'average', '--input=a,b', '--workdir=w', '--shares=2,x'], 2,
-   '--shares=2,x: expected numbers above 0, as in 2,1,1, or greedy'),
+  (
+    ['weights', 'average', '--input=a,b', '--workdir=w', '--shares=2,x'],
+    2,
+    '--shares=2,x: expected numbers above 0, as in 2,1,1, or greedy',
+  ),
   (['data', 'convert', '--input=a', '--output=b', '--layout=zip'], 2, 'auto|files|tar|parquet'),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('arguments', 'code', 'said'), CASES, ids=lambda each: str(each)[:60])

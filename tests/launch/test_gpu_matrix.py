@@ -29,20 +29,31 @@ cat "$REPORT" >"$out"
 """
 NUMBERS = {'median': 2.0, 'min': 1.5, 'cpu': 1.0, 'tflops_per_second': 300.0, 'mfu': 0.303}
 REPORT = {
-  'what': 'attention', 'device': 'NVIDIA H100 80GB HBM3', 'devices': 1,
-  'layers': 0, 'layers_configured': 48,
+  'what': 'attention',
+  'device': 'NVIDIA H100 80GB HBM3',
+  'devices': 1,
+  'layers': 0,
+  'layers_configured': 48,
   'peak_gib': 12.5,
-  'latents': [1, 32, 96, 96, 16], 'tokens_per_sample': 73_728, 'dtype': 'bfloat16',
-  'remat': 'full', 'attention': 'auto', 'exchange': 'auto',
+  'latents': [1, 32, 96, 96, 16],
+  'tokens_per_sample': 73_728,
+  'dtype': 'bfloat16',
+  'remat': 'full',
+  'attention': 'auto',
+  'exchange': 'auto',
   'programs': {'mgjax': {'forward': NUMBERS, 'forward_backward': NUMBERS}},
-}  # fmt: skip
+}
 
 
 def run(out, environment, *flags):
   return subprocess.run(
-    ['bash', RECIPE, out, *flags], capture_output=True, text=True, timeout=900, cwd=CHECKOUT,
+    ['bash', RECIPE, out, *flags],
+    capture_output=True,
+    text=True,
+    timeout=900,
+    cwd=CHECKOUT,
     env={**os.environ, 'PYTHONPATH': str(CHECKOUT), 'JAX_PLATFORMS': 'cpu', **environment},
-  )  # fmt: skip
+  )
 
 
 def limits():
@@ -81,11 +92,17 @@ def test_a_folder_without_benchmarks_is_a_sentence(tmp_path):
 
 
 TINY = (
-  '--config.model.dim=32', '--config.model.depth=2', '--config.model.heads=2',
-  '--config.model.mlp_dim=64', '--config.model.positions=(4,4,4)',
-  '--config.model.conditionings.text.length=8', '--config.buckets.video.frames=16',
-  '--config.buckets.video.height=32', '--config.buckets.video.width=32', '--rounds=1',
-)  # fmt: skip
+  '--config.model.dim=32',
+  '--config.model.depth=2',
+  '--config.model.heads=2',
+  '--config.model.mlp_dim=64',
+  '--config.model.positions=(4,4,4)',
+  '--config.model.conditionings.text.length=8',
+  '--config.buckets.video.frames=16',
+  '--config.buckets.video.height=32',
+  '--config.buckets.video.width=32',
+  '--rounds=1',
+)
 
 
 @pytest.mark.slow

@@ -125,17 +125,26 @@ def test_slurm_curates_with_ray_over_all_nodes(programs, tmp_path):
   called = (tmp_path / 'process0').read_text().splitlines()
   place = '--address=node7:6379'
   assert called[: 4 + len(ARGUMENTS)] == [
-    '-m', 'launch.curate', '--engine=ray', place, *ARGUMENTS,
-  ]  # fmt: skip
+    '-m',
+    'launch.curate',
+    '--engine=ray',
+    place,
+    *ARGUMENTS,
+  ]
   assert '--kill-on-bad-exit=1' in outcome.stdout and f'exec ray start {place}' in outcome.stdout
   assert run('curate_slurm.sh', ARGUMENTS, programs).returncode != 0  # not by sbatch
 
 
 def test_kuberay_gets_a_job_with_the_arguments_as_they_were_typed(programs):
   given = {
-    'NAME': 'run1', 'IMAGE': 'i/mgjax:1', 'VOLUME': 'claim', 'NODES': '4', 'CORES': '8',
-    'MEMORY': '16Gi', 'KUBECTL': 'cat',
-  }  # fmt: skip
+    'NAME': 'run1',
+    'IMAGE': 'i/mgjax:1',
+    'VOLUME': 'claim',
+    'NODES': '4',
+    'CORES': '8',
+    'MEMORY': '16Gi',
+    'KUBECTL': 'cat',
+  }
   said = run('curate_kuberay.sh', ARGUMENTS, programs | given).stdout
   (line,) = (line for line in said.splitlines() if 'entrypoint:' in line)
   quoted = line.partition(': ')[2]

@@ -124,9 +124,15 @@ class Cluster:
     self.folder, self.started = folder, []
     (folder / 'training.py').write_text(TRAINING)
     self.command = [
-      *SUPERVISE, f'--hosts={hosts}', f'--meet={folder}/hosts', '--patience=2', '--pause=0.5',
-      sys.executable, str(folder / 'training.py'), str(folder),
-    ]  # fmt: skip
+      *SUPERVISE,
+      f'--hosts={hosts}',
+      f'--meet={folder}/hosts',
+      '--patience=2',
+      '--pause=0.5',
+      sys.executable,
+      str(folder / 'training.py'),
+      str(folder),
+    ]
 
   def add(self, count):
     new = [subprocess.Popen(self.command, stderr=subprocess.PIPE) for _ in range(count)]

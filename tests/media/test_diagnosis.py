@@ -19,18 +19,34 @@ from tests.media.test_video import copy_with_index_first, encode, numbered
 CUT, TEXT = 'begins as mp4 or mov, but is damaged, cut off', 'is a text file, not a video'
 # What the sentence about a file says among other things.
 SAID = {
-  'text': TEXT, 'letters cut within one': TEXT, 'utf-16': TEXT, 'json': TEXT,
-  'page': 'a web page (HTML), not a video; the download failed', 'pointer': '`git lfs pull`',
-  'playlist': 'is a list of other files', 'zip': 'unpack it', 'gzip': 'unpack it',
-  'tar': 'unpack it', 'pdf': 'is a PDF', 'empty': 'is empty', 'few zeros': 'holds only zeros',
-  'zeros': 'holds zeros where a video has its header', 'noise': 'begins as none of mp4, mov',
-  'without its beginning': 'begins as none of mp4, mov', 'first bytes': CUT,
-  'first half': CUT, 'index cut': CUT,
-  'index cut late': 'has no video stream that is whole', 'pictures cut': 'is cut off, it declares',
-  'no index': 'was never finished', 'length damaged': CUT,
-  'avi cut': 'begins as avi, but is damaged', 'mkv cut': 'begins as mkv or webm, but is damaged',
-  'ts': 'is not of a kind that is read here', 'sound': 'has no video stream, only sound',
-}  # fmt: skip
+  'text': TEXT,
+  'letters cut within one': TEXT,
+  'utf-16': TEXT,
+  'json': TEXT,
+  'page': 'a web page (HTML), not a video; the download failed',
+  'pointer': '`git lfs pull`',
+  'playlist': 'is a list of other files',
+  'zip': 'unpack it',
+  'gzip': 'unpack it',
+  'tar': 'unpack it',
+  'pdf': 'is a PDF',
+  'empty': 'is empty',
+  'few zeros': 'holds only zeros',
+  'zeros': 'holds zeros where a video has its header',
+  'noise': 'begins as none of mp4, mov',
+  'without its beginning': 'begins as none of mp4, mov',
+  'first bytes': CUT,
+  'first half': CUT,
+  'index cut': CUT,
+  'index cut late': 'has no video stream that is whole',
+  'pictures cut': 'is cut off, it declares',
+  'no index': 'was never finished',
+  'length damaged': CUT,
+  'avi cut': 'begins as avi, but is damaged',
+  'mkv cut': 'begins as mkv or webm, but is damaged',
+  'ts': 'is not of a kind that is read here',
+  'sound': 'has no video stream, only sound',
+}
 
 
 @pytest.fixture(scope='module')

@@ -80,8 +80,9 @@ def test_a_peak_is_never_clipped_but_lowers_the_whole():
   sound[1000] = 0.9
   normal = normalise(sound, 48_000, target=-16, ceiling=-1)
   assert np.abs(normal).max() == pytest.approx(10 ** (-1 / 20), rel=1e-5)
-  np.testing.assert_allclose(normal / sound.max(), sound / sound.max() * normal.max() / sound.max(),
-                             rtol=1e-4, atol=1e-7)  # fmt: skip
+  np.testing.assert_allclose(
+    normal / sound.max(), sound / sound.max() * normal.max() / sound.max(), rtol=1e-4, atol=1e-7
+  )
   assert loudness(normal, 48_000) < -16
 
 

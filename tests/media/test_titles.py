@@ -7,9 +7,13 @@ from PIL import Image, ImageDraw, features
 from mgjax.media.titles import draw_title, title_width, wrap_title
 
 LETTERS = {
-  'accented': 'äéñőşß', 'Cyrillic': 'зелёнаций', 'Greek': 'πράσινο', 'Hebrew': 'הספריוק',
-  'Arabic': 'خضرقمتحك', 'signs': '★→·“€',
-}  # fmt: skip
+  'accented': 'äéñőşß',
+  'Cyrillic': 'зелёнаций',
+  'Greek': 'πράσινο',
+  'Hebrew': 'הספריוק',
+  'Arabic': 'خضرقمتحك',
+  'signs': '★→·“€',
+}
 
 
 def drawn(title, width=400):

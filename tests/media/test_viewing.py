@@ -16,10 +16,18 @@ def waves(frames=6, height=32, width=32):
   return (127.5 + 100 * np.stack(planes, -1)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(('size', 'scale'), [
-  ((32, 32), 8), ((16, 24), 11), ((1, 1), 256), ((64, 100), 3), ((255, 3), 2), ((256, 8), 1),
-  ((720, 1280), 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('size', 'scale'),
+  [
+    ((32, 32), 8),
+    ((16, 24), 11),
+    ((1, 1), 256),
+    ((64, 100), 3),
+    ((255, 3), 2),
+    ((256, 8), 1),
+    ((720, 1280), 1),
+  ],
+)
 def test_the_longer_side_gets_256_pixels_and_what_is_large_stays(size, scale):
   assert viewing_scale(*size) == scale
 

@@ -18,8 +18,12 @@ from tests.random_parameters import random_parameters
 
 # Central differences are off by the third derivative times STEP^2 / 6, and roundings / STEP.
 STEP = 1e-5
-EXCHANGES = {'ring': {'context': 8}, 'ulysses': {'data': 2, 'context': 4},
-             'gather': {'data': 2, 'context': 4}, 'ring_ulysses': {'context': 8}}  # fmt: skip
+EXCHANGES = {
+  'ring': {'context': 8},
+  'ulysses': {'data': 2, 'context': 4},
+  'gather': {'data': 2, 'context': 4},
+  'ring_ulysses': {'context': 8},
+}
 
 
 def draw(*shape, seed=0):

@@ -90,7 +90,11 @@ def test_policies_save_less_and_less():
     return sum(leaf.size for leaf in jax.tree.leaves(pull))
 
   leanest_first = (
-    'full', 'attention', 'attention_and_inputs', 'attention_and_projections', 'nothing'
-  )  # fmt: skip
+    'full',
+    'attention',
+    'attention_and_inputs',
+    'attention_and_projections',
+    'nothing',
+  )
   sizes = [saved(remat) for remat in leanest_first]
   assert sizes == sorted(set(sizes))

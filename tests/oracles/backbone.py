@@ -27,9 +27,12 @@ MODELS = {
   'audio_dit': {**AUDIO, **DIT, 'feed_forward': 'gelu'},
 }
 LATENTS = {
-  'video': (2, 4, 8), 'audio': (7, 1, 1), 'depthwise': (2, 4, 8), 'dit': (2, 4, 8),
+  'video': (2, 4, 8),
+  'audio': (7, 1, 1),
+  'depthwise': (2, 4, 8),
+  'dit': (2, 4, 8),
   'audio_dit': (7, 1, 1),
-}  # fmt: skip
+}
 TIMES = (0.03125, 0.5)
 MASK = ((1, 1, 1, 1, 1), (1, 1, 0, 1, 0))
 
@@ -149,15 +152,21 @@ def answer(name: str, params) -> np.ndarray:
   (t, h, w), (dt, dh, dw) = LATENTS[name], fields['patch']
   places = [
     (slice(i, i + dt), slice(j, j + dh), slice(k, k + dw))
-    for i in range(0, t, dt) for j in range(0, h, dh) for k in range(0, w, dw)
-  ]  # fmt: skip
+    for i in range(0, t, dt)
+    for j in range(0, h, dh)
+    for k in range(0, w, dw)
+  ]
   patches = np.stack([data['x'][:, *place].reshape(ROWS, -1) for place in places], axis=1)
   x = patches @ p['patch_in']['kernel'] + data['tokens']
   tables = p['positions']
-  positions = np.stack([
-    tables['time'][i.start // dt] + tables['height'][j.start // dh] + tables['width'][k.start // dw]
-    for i, j, k in places
-  ])  # fmt: skip
+  positions = np.stack(
+    [
+      tables['time'][i.start // dt]
+      + tables['height'][j.start // dh]
+      + tables['width'][k.start // dw]
+      for i, j, k in places
+    ]
+  )
   embedding, modulation = embed_time(p['time'], data['time'], data['vector'])
   for number in range(fields['depth']):
     own = _map(lambda leaf, number=number: leaf[number], p['layers'])

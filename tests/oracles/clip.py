@@ -18,31 +18,61 @@ VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # projection and without, 77 positions and the 256 of long prompts.
 TEXTS = {
   'openai': {
-    'vocab_size': 40, 'hidden_size': 24, 'intermediate_size': 96, 'num_hidden_layers': 2,
-    'num_attention_heads': 3, 'max_position_embeddings': 77, 'projection_dim': 10,
-    'hidden_act': 'quick_gelu', 'eos_token_id': 2,
+    'vocab_size': 40,
+    'hidden_size': 24,
+    'intermediate_size': 96,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 3,
+    'max_position_embeddings': 77,
+    'projection_dim': 10,
+    'hidden_act': 'quick_gelu',
+    'eos_token_id': 2,
   },
   'metaclip': {
-    'vocab_size': 40, 'hidden_size': 32, 'intermediate_size': 80, 'num_hidden_layers': 3,
-    'num_attention_heads': 4, 'max_position_embeddings': 256, 'projection_dim': 16,
-    'hidden_act': 'quick_gelu', 'eos_token_id': 37,
+    'vocab_size': 40,
+    'hidden_size': 32,
+    'intermediate_size': 80,
+    'num_hidden_layers': 3,
+    'num_attention_heads': 4,
+    'max_position_embeddings': 256,
+    'projection_dim': 16,
+    'hidden_act': 'quick_gelu',
+    'eos_token_id': 37,
   },
   'openclip': {
-    'vocab_size': 40, 'hidden_size': 40, 'intermediate_size': 64, 'num_hidden_layers': 2,
-    'num_attention_heads': 5, 'max_position_embeddings': 77, 'projection_dim': None,
-    'hidden_act': 'gelu', 'eos_token_id': 39,
+    'vocab_size': 40,
+    'hidden_size': 40,
+    'intermediate_size': 64,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 5,
+    'max_position_embeddings': 77,
+    'projection_dim': None,
+    'hidden_act': 'gelu',
+    'eos_token_id': 39,
   },
-}  # fmt: skip
+}
 IMAGES = {
   'metaclip': {
-    'hidden_size': 24, 'intermediate_size': 96, 'num_hidden_layers': 3, 'num_attention_heads': 3,
-    'image_size': 28, 'patch_size': 7, 'projection_dim': 16, 'hidden_act': 'quick_gelu',
+    'hidden_size': 24,
+    'intermediate_size': 96,
+    'num_hidden_layers': 3,
+    'num_attention_heads': 3,
+    'image_size': 28,
+    'patch_size': 7,
+    'projection_dim': 16,
+    'hidden_act': 'quick_gelu',
   },
   'openclip': {
-    'hidden_size': 40, 'intermediate_size': 64, 'num_hidden_layers': 2, 'num_attention_heads': 5,
-    'image_size': 24, 'patch_size': 8, 'projection_dim': None, 'hidden_act': 'gelu',
+    'hidden_size': 40,
+    'intermediate_size': 64,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 5,
+    'image_size': 24,
+    'patch_size': 8,
+    'projection_dim': None,
+    'hidden_act': 'gelu',
   },
-}  # fmt: skip
+}
 SHOWN = 9
 BEGIN, PAD = 38, 0  # of 'metaclip' the end is not the largest token
 MEAN = np.float32([0.48145466, 0.4578275, 0.40821073])

@@ -17,13 +17,20 @@ VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # The published strides, and stereo with a rest that is filled up by reflection.
 MODELS = {
   'published': {
-    'channels': 1, 'width': 2, 'strides': (2, 8, 10, 12), 'latent_channels': 3,
+    'channels': 1,
+    'width': 2,
+    'strides': (2, 8, 10, 12),
+    'latent_channels': 3,
     'decoder_width': 32,
   },
   'stereo': {
-    'channels': 2, 'width': 4, 'strides': (2, 4), 'latent_channels': 5, 'decoder_width': 12,
+    'channels': 2,
+    'width': 4,
+    'strides': (2, 4),
+    'latent_channels': 5,
+    'decoder_width': 12,
   },
-}  # fmt: skip
+}
 SAMPLES = {'published': 2 * 1920, 'stereo': 8 * 8 - 3}
 
 

@@ -18,15 +18,21 @@ VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # such as do not, one block a level and two.
 MODELS = {
   'quant': {
-    'block_out_channels': (8, 16), 'layers_per_block': 1, 'latent_channels': 4,
+    'block_out_channels': (8, 16),
+    'layers_per_block': 1,
+    'latent_channels': 4,
     'scaling_factor': 0.18215,
   },
   'plain': {
-    'block_out_channels': (8, 8, 16), 'layers_per_block': 2, 'latent_channels': 6,
-    'use_quant_conv': False, 'use_post_quant_conv': False,
-    'scaling_factor': 1.5305, 'shift_factor': 0.0609,
+    'block_out_channels': (8, 8, 16),
+    'layers_per_block': 2,
+    'latent_channels': 6,
+    'use_quant_conv': False,
+    'use_post_quant_conv': False,
+    'scaling_factor': 1.5305,
+    'shift_factor': 0.0609,
   },
-}  # fmt: skip
+}
 
 
 def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:

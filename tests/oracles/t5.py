@@ -17,26 +17,59 @@ VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 # Fields of `T5Encoder`; odd heads, widths that are not heads * head_size, one bias or one a layer.
 MODELS = {
   't5_base': {
-    'vocabulary': 61, 'dim': 24, 'depth': 2, 'heads': 3, 'head_size': 8, 'mlp_dim': 40,
-    'activation': 'relu', 'gated': False,
+    'vocabulary': 61,
+    'dim': 24,
+    'depth': 2,
+    'heads': 3,
+    'head_size': 8,
+    'mlp_dim': 40,
+    'activation': 'relu',
+    'gated': False,
   },
   't5_1_1': {
-    'vocabulary': 61, 'dim': 24, 'depth': 3, 'heads': 5, 'head_size': 4, 'mlp_dim': 40,
-    'activation': 'gelu', 'gated': True,
+    'vocabulary': 61,
+    'dim': 24,
+    'depth': 3,
+    'heads': 5,
+    'head_size': 4,
+    'mlp_dim': 40,
+    'activation': 'gelu',
+    'gated': True,
   },
   'ul2': {
-    'vocabulary': 61, 'dim': 16, 'depth': 2, 'heads': 2, 'head_size': 16, 'mlp_dim': 64,
-    'activation': 'silu', 'gated': True,
+    'vocabulary': 61,
+    'dim': 16,
+    'depth': 2,
+    'heads': 2,
+    'head_size': 16,
+    'mlp_dim': 64,
+    'activation': 'silu',
+    'gated': True,
   },
   'byt5': {
-    'vocabulary': 384, 'dim': 20, 'depth': 4, 'heads': 7, 'head_size': 6, 'mlp_dim': 30,
-    'activation': 'gelu', 'gated': True,
+    'vocabulary': 384,
+    'dim': 20,
+    'depth': 4,
+    'heads': 7,
+    'head_size': 6,
+    'mlp_dim': 30,
+    'activation': 'gelu',
+    'gated': True,
   },
   'umt5': {
-    'vocabulary': 61, 'dim': 24, 'depth': 2, 'heads': 3, 'head_size': 8, 'mlp_dim': 40,
-    'activation': 'gelu', 'gated': True, 'buckets': 16, 'distance': 50, 'bias_in_every_layer': True,
+    'vocabulary': 61,
+    'dim': 24,
+    'depth': 2,
+    'heads': 3,
+    'head_size': 8,
+    'mlp_dim': 40,
+    'activation': 'gelu',
+    'gated': True,
+    'buckets': 16,
+    'distance': 50,
+    'bias_in_every_layer': True,
   },
-}  # fmt: skip
+}
 LENGTHS = (1, 7, 256, 512)
 SHOWN = 37  # every so many of the states, and the last, are in the file
 _PROJECTIONS = {'relu': 'relu', 'gelu': 'gated-gelu', 'silu': 'gated-silu'}
@@ -73,12 +106,16 @@ def make_config(model: str):
   fields = {'buckets': 32, 'distance': 128} | MODELS[model]
   each = fields.get('bias_in_every_layer', False)
   return (transformers.UMT5Config if each else transformers.T5Config)(
-    vocab_size=fields['vocabulary'], d_model=fields['dim'], d_kv=fields['head_size'],
-    d_ff=fields['mlp_dim'], num_layers=fields['depth'], num_heads=fields['heads'],
+    vocab_size=fields['vocabulary'],
+    d_model=fields['dim'],
+    d_kv=fields['head_size'],
+    d_ff=fields['mlp_dim'],
+    num_layers=fields['depth'],
+    num_heads=fields['heads'],
     relative_attention_num_buckets=fields['buckets'],
     relative_attention_max_distance=fields['distance'],
     feed_forward_proj=_PROJECTIONS[fields['activation']],
-  )  # fmt: skip
+  )
 
 
 def make_model(model: str):

@@ -31,11 +31,14 @@ def small_clap(folder, truncation):
   config = transformers.ClapConfig(
     text_config={**width, 'num_hidden_layers': 1, 'vocab_size': 300},
     audio_config={
-      'patch_embeds_hidden_size': 8, 'hidden_size': 64, 'depths': [1, 1, 1, 1],
-      'num_attention_heads': [1, 1, 2, 2], 'enable_fusion': truncation == 'fusion',
+      'patch_embeds_hidden_size': 8,
+      'hidden_size': 64,
+      'depths': [1, 1, 1, 1],
+      'num_attention_heads': [1, 1, 2, 2],
+      'enable_fusion': truncation == 'fusion',
     },
     projection_dim=12,
-  )  # fmt: skip
+  )
   model = transformers.ClapModel(config).eval()
   letters = [*sorted(set(''.join(CAPTIONS)) - {' '}), '\u0120']  # the last writes a space
   names = ['<s>', '<pad>', '</s>', '<unk>', *letters, '<mask>']

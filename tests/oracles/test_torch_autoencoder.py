@@ -23,9 +23,12 @@ pytestmark = pytest.mark.oracle
 FOLDER = pathlib.Path(__file__).parent
 # Strides 1 and 2 in time, a level that keeps its width and one that does not.
 FIELDS = {
-  'latent_channels': 3, 'widths': (4, 8), 'strides': ((2, 2, 2), (1, 2, 2)), 'blocks': 1,
+  'latent_channels': 3,
+  'widths': (4, 8),
+  'strides': ((2, 2, 2), (1, 2, 2)),
+  'blocks': 1,
   'groups': 2,
-}  # fmt: skip
+}
 # Both compute in float32: some 30 layers one after another, each a sum of at most 9 x 8 products,
 # whose roundings of 6e-8 add like random steps: 6e-8 sqrt(30 x 72) = 3e-6 of the largest number.
 # Seven times that; a layer left out changes the result by its own size.

@@ -20,9 +20,15 @@ pytestmark = pytest.mark.oracle
 def case():
   """Sizes, random data, and parameters of which none is zero, so that every path carries signal."""
   sizes = twin.Sizes(
-    dim=64, depth=3, heads=4, mlp_dim=96, positions=(4, 8, 8), patch=(1, 2, 2),
-    latents=(2, 3, 8, 12, 5), context=7,
-  )  # fmt: skip
+    dim=64,
+    depth=3,
+    heads=4,
+    mlp_dim=96,
+    positions=(4, 8, 8),
+    patch=(1, 2, 2),
+    latents=(2, 3, 8, 12, 5),
+    context=7,
+  )
   rng = np.random.default_rng(0)
   draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
   data = {

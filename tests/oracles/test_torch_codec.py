@@ -19,9 +19,12 @@ pytestmark = pytest.mark.oracle
 CODEC = Codec(width=4, strides=(2, 4, 6), latent_channels=3, decoder_width=32)
 # What transformers' modules read of their configurations.
 CONFIG = types.SimpleNamespace(
-  encoder_hidden_size=4, downsampling_ratios=[2, 4, 6], hidden_size=32, decoder_hidden_size=32,
+  encoder_hidden_size=4,
+  downsampling_ratios=[2, 4, 6],
+  hidden_size=32,
+  decoder_hidden_size=32,
   upsampling_ratios=[6, 4, 2],
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize('name', oracle.MODELS)

@@ -22,9 +22,7 @@ transformers = pytest.importorskip('transformers')
 pytestmark = pytest.mark.oracle
 
 WITHIN = 3e-6
-TOWERS = [
-  *[('text', name) for name in oracle.TEXTS], *[('vision', name) for name in oracle.IMAGES]
-]  # fmt: skip
+TOWERS = [*[('text', name) for name in oracle.TEXTS], *[('vision', name) for name in oracle.IMAGES]]
 MAKE = {'text': make_clip_text, 'vision': make_clip_vision}
 
 

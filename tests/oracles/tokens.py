@@ -47,21 +47,49 @@ SCRIPTS = {
   'signs': ['az', '!/', ':@', '[`', '{~', '\u2010\u2027', '\u00a1\u00bf', '\u2190\u2199'],
   'compatible': ['\ufb00\ufb06', '\u2460\u2473', '\u2100\u213a', '\u3200\u321e', '\ufe50\ufe52'],
   'rare': ['\U00010330\U0001034a', '\U0001d400\U0001d433', '\ue000\ue010', '\U00020000\U00020040'],
-}  # fmt: skip
+}
 SPACES = [' ', ' ', ' ', ' ', '  ', '\t', '\n', '\u00a0', '\u3000']
 GIVEN = [
-  '', ' ', '   \t\n', '\u3000', 'a', 'FPS-16 a cat', 'the green digit 3 moves left',
-  'the sign says "407", it\'s Joe\'s', "don't we'll I'd you're I've I'm she's rock 'n' roll",
-  "DON'T WE'LL !'s ''t \"'re", 'A man in a “VOTE” T-shirt, ‘maybe’', 'une porte « sortie »',
-  'naïve café, cafe\u0301, \ufb01ne o\ufb03ce', 'Straße STRASSE ẞ', 'İstanbul ıI',
-  'ΟΔΥΣΣΕΥΣ οδυσσεύς', 'Москва слезам не верит', 'قطة تركض على الشاطئ', 'כלב רץ בחוף הים',
+  '',
+  ' ',
+  '   \t\n',
+  '\u3000',
+  'a',
+  'FPS-16 a cat',
+  'the green digit 3 moves left',
+  'the sign says "407", it\'s Joe\'s',
+  "don't we'll I'd you're I've I'm she's rock 'n' roll",
+  "DON'T WE'LL !'s ''t \"'re",
+  'A man in a “VOTE” T-shirt, ‘maybe’',
+  'une porte « sortie »',
+  'naïve café, cafe\u0301, \ufb01ne o\ufb03ce',
+  'Straße STRASSE ẞ',
+  'İstanbul ıI',
+  'ΟΔΥΣΣΕΥΣ οδυσσεύς',
+  'Москва слезам не верит',
+  'قطة تركض على الشاطئ',
+  'כלב רץ בחוף הים',
   'बिल्ली समुद्र तट पर दौड़ती है',
-  'แมววิ่งบนชายหาด', '一只猫在海滩上奔跑', '猫が浜辺を走る', '고양이가 해변을 달린다',
-  '👩🏽‍🚀 waves 🎉', '👨‍👩‍👧‍👦🇫🇷🏴󠁧󠁢󠁥󠁮󠁧󠁿', '3.14159 1,000,000 ½ 10²', 'x' * LONG, 'a cat ' * (LONG // 6),
-  '猫' * (LONG // 6), 'a\u0300\u0301\u0302' * 40, '\u0000a\u0000b', 'a\u202eb\u202cc',
+  'แมววิ่งบนชายหาด',
+  '一只猫在海滩上奔跑',
+  '猫が浜辺を走る',
+  '고양이가 해변을 달린다',
+  '👩🏽‍🚀 waves 🎉',
+  '👨‍👩‍👧‍👦🇫🇷🏴󠁧󠁢󠁥󠁮󠁧󠁿',
+  '3.14159 1,000,000 ½ 10²',
+  'x' * LONG,
+  'a cat ' * (LONG // 6),
+  '猫' * (LONG // 6),
+  'a\u0300\u0301\u0302' * 40,
+  '\u0000a\u0000b',
+  'a\u202eb\u202cc',
   '▁under▁scores ▁',
-  '<s> <extra_id>', '&amp; &lt;b&gt; &quot;', 'a<|b|>c', '\\n \\u0041 %s {}', '\u2028a\u2029b',
-]  # fmt: skip
+  '<s> <extra_id>',
+  '&amp; &lt;b&gt; &quot;',
+  'a<|b|>c',
+  '\\n \\u0041 %s {}',
+  '\u2028a\u2029b',
+]
 COUNT = 1000
 
 
@@ -93,10 +121,18 @@ def train_pieces(texts: list[str], eos_id: int = 1) -> bytes:
 
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(texts), model_writer=model, vocab_size=PIECES, model_type='unigram',
-    pad_id=0, eos_id=eos_id, unk_id=2, bos_id=-1, character_coverage=0.98, num_threads=1,
+    sentence_iterator=iter(texts),
+    model_writer=model,
+    vocab_size=PIECES,
+    model_type='unigram',
+    pad_id=0,
+    eos_id=eos_id,
+    unk_id=2,
+    bos_id=-1,
+    character_coverage=0.98,
+    num_threads=1,
     minloglevel=2,
-  )  # fmt: skip
+  )
   return model.getvalue()
 
 
@@ -109,9 +145,12 @@ def train_merges(texts: list[str]) -> list[tuple[str, str]]:
   tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   trainer = trainers.BpeTrainer(
-    vocab_size=2 * len(letters) + MERGES, initial_alphabet=letters, end_of_word_suffix='</w>',
-    min_frequency=2, show_progress=False,
-  )  # fmt: skip
+    vocab_size=2 * len(letters) + MERGES,
+    initial_alphabet=letters,
+    end_of_word_suffix='</w>',
+    min_frequency=2,
+    show_progress=False,
+  )
   tokenizer.train_from_iterator((text.lower() for text in texts), trainer)
   return [tuple(pair) for pair in json.loads(tokenizer.to_str())['model']['merges']]
 
@@ -218,11 +257,17 @@ def unigram_json(model: bytes):
   from sentencepiece import sentencepiece_model_pb2
 
   proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-  space_mark = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always',
-                'split': True}  # fmt: skip
+  space_mark = {'type': 'Metaspace', 'replacement': '▁', 'prepend_scheme': 'always', 'split': True}
   charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
-  special = {'id': 1, 'content': '</s>', 'single_word': False, 'lstrip': False, 'rstrip': False,
-             'normalized': False, 'special': True}  # fmt: skip
+  special = {
+    'id': 1,
+    'content': '</s>',
+    'single_word': False,
+    'lstrip': False,
+    'rstrip': False,
+    'normalized': False,
+    'special': True,
+  }
   space = {'type': 'Replace', 'pattern': {'Regex': ' {2,}'}, 'content': '▁'}
   strip = {'type': 'Strip', 'strip_left': False, 'strip_right': True}
   text = {'Sequence': {'id': 'A', 'type_id': 0}}
@@ -242,10 +287,12 @@ def unigram_json(model: bytes):
     },
     'decoder': space_mark,
     'model': {
-      'type': 'Unigram', 'unk_id': 2, 'byte_fallback': False,
+      'type': 'Unigram',
+      'unk_id': 2,
+      'byte_fallback': False,
       'vocab': [[piece.piece, piece.score] for piece in proto.pieces],
     },
-  }  # fmt: skip
+  }
 
 
 if __name__ == '__main__':

@@ -99,8 +99,12 @@ def schedules(topology: str, length: int = LENGTH) -> list[dict]:
     command = [sys.executable, '-m', __spec__.name if __name__ == '__main__' else __name__]
     compiled = subprocess.run(
       [*command, '--compile', topology, str(length)],
-      env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True,
-    )  # fmt: skip
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.DEVNULL,
+      text=True,
+      check=True,
+    )
     blocks = json.loads(compiled.stdout.splitlines()[-1])
     return [_counted(path, topology, blocks) for path in _files(folder)]
 
@@ -166,10 +170,15 @@ def _compile(topology: str, length: int) -> None:
   ).compile()
   theirs = splash._blocks(q, q, splash.FORWARD_TILE), splash._blocks(q, q, splash.BACKWARD_TILE)
   pairs = zip((*WHOSE, 'tiles'), (ours, theirs, tiles), strict=True)
-  print(json.dumps({
-    f'{whose} {what}': (each.queries, each.keys)
-    for whose, both in pairs for what, each in zip(('forward', 'backward'), both, strict=True)
-  }))  # fmt: skip
+  print(
+    json.dumps(
+      {
+        f'{whose} {what}': (each.queries, each.keys)
+        for whose, both in pairs
+        for what, each in zip(('forward', 'backward'), both, strict=True)
+      }
+    )
+  )
 
 
 def main(arguments: list[str]) -> None:

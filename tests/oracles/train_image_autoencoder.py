@@ -77,7 +77,7 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
   buckets = [
     ShapeBucket(name, sources[name], shape.batch_size, shape.weight, transform)
     for name, shape in config.buckets.items()
-  ]  # fmt: skip
+  ]
   batches = make_batches(buckets, seed=config.seed)
   began, rows = time.monotonic(), []
   with StepIterator(batches, 0, threads=config.data.threads) as loader:
@@ -100,8 +100,12 @@ def train(config, workdir: pathlib.Path) -> AutoencoderKL:
           kept.lerp_(new, 1 - decay)
       rows.append(float(10 * torch.log10(4 / squared)))
       if (step + 1) % config.train.log_every == 0:
-        line = {'step': step + 1, 'psnr': np.mean(rows), 'loss': float(loss),
-                'seconds': time.monotonic() - began}  # fmt: skip
+        line = {
+          'step': step + 1,
+          'psnr': np.mean(rows),
+          'loss': float(loss),
+          'seconds': time.monotonic() - began,
+        }
         with open(workdir / 'metrics.jsonl', 'a') as file:
           file.write(json.dumps(line) + '\n')
         logging.info('%s', line)

@@ -26,8 +26,10 @@ def make_programs(task: Mapping[str, Any]) -> dict[str, dict[str, Callable[[], A
   tower = task['component'].removeprefix('clip_')
   said = clip_config(tower, task)
   kind, family = said.pop('architectures')[0], said.pop('model_type')
-  make = {'clip_text_model': transformers.CLIPTextConfig,
-          'clip_vision_model': transformers.CLIPVisionConfig}[family]  # fmt: skip
+  make = {
+    'clip_text_model': transformers.CLIPTextConfig,
+    'clip_vision_model': transformers.CLIPVisionConfig,
+  }[family]
   if tower == 'text':
     inputs = {'input_ids': np.int64(task['tokens']), 'attention_mask': np.int64(task['mask'])}
   else:

@@ -22,13 +22,19 @@ from mgjax.parallel.rules import AXES, BATCH
 from tests.tiny import CHECKOUT
 
 LOCAL = {
-  'JAX_COORDINATOR_ADDRESS': 'host:1234', 'JAX_NUM_PROCESSES': '2', 'JAX_PROCESS_ID': '1',
-}  # fmt: skip
+  'JAX_COORDINATOR_ADDRESS': 'host:1234',
+  'JAX_NUM_PROCESSES': '2',
+  'JAX_PROCESS_ID': '1',
+}
 SLURM = {
-  'SLURM_JOB_ID': '70001', 'SLURM_STEP_NODELIST': 'node[007-015,021],host2',
-  'SLURM_STEP_NUM_TASKS': '16', 'SLURM_STEP_TASKS_PER_NODE': '1(x16)', 'SLURM_PROCID': '9',
-  'SLURM_LOCALID': '0', 'SLURM_NTASKS': '16',
-}  # fmt: skip
+  'SLURM_JOB_ID': '70001',
+  'SLURM_STEP_NODELIST': 'node[007-015,021],host2',
+  'SLURM_STEP_NUM_TASKS': '16',
+  'SLURM_STEP_TASKS_PER_NODE': '1(x16)',
+  'SLURM_PROCID': '9',
+  'SLURM_LOCALID': '0',
+  'SLURM_NTASKS': '16',
+}
 
 
 def test_a_process_is_alone_unless_it_was_started_as_one_of_several():
@@ -44,8 +50,10 @@ def test_a_process_is_alone_unless_it_was_started_as_one_of_several():
 def test_three_variables_make_a_process_one_of_several():
   found = find_processes(LOCAL)
   assert (found['coordinator_address'], found['num_processes'], found['process_id']) == (
-    'host:1234', 2, 1,
-  )  # fmt: skip
+    'host:1234',
+    2,
+    1,
+  )
   assert 'local_device_ids' not in found
   # They come before what a cluster says, and xpk has other names for two of them and the port.
   assert find_processes(SLURM | LOCAL) == found
@@ -67,11 +75,14 @@ def test_two_of_the_three_are_refused_by_the_name_of_the_third(missing):
 @pytest.mark.parametrize(
   ('name', 'value'),
   [
-    ('JAX_PROCESS_ID', '2'), ('JAX_PROCESS_ID', '-1'), ('JAX_NUM_PROCESSES', 'two'),
-    ('JAX_NUM_PROCESSES', '0'), ('JAX_COORDINATOR_ADDRESS', 'host'),
+    ('JAX_PROCESS_ID', '2'),
+    ('JAX_PROCESS_ID', '-1'),
+    ('JAX_NUM_PROCESSES', 'two'),
+    ('JAX_NUM_PROCESSES', '0'),
+    ('JAX_COORDINATOR_ADDRESS', 'host'),
     ('JAX_COORDINATOR_ADDRESS', 'host:port'),
   ],
-)  # fmt: skip
+)
 def test_values_that_make_no_sense_are_named(name, value):
   with pytest.raises(ConfigError, match=f'{name}={value}.*expected'):
     find_processes(LOCAL | {name: value})
@@ -80,10 +91,13 @@ def test_values_that_make_no_sense_are_named(name, value):
 @pytest.mark.parametrize(
   ('hosts', 'first'),
   [
-    ('node001', 'node001'), ('node001,host2', 'node001'), ('node[001-015],host2', 'node001'),
-    ('node[001,007-015],host2', 'node001'), ('gpu-[3-4]-ib', 'gpu-3-ib'),
+    ('node001', 'node001'),
+    ('node001,host2', 'node001'),
+    ('node[001-015],host2', 'node001'),
+    ('node[001,007-015],host2', 'node001'),
+    ('gpu-[3-4]-ib', 'gpu-3-ib'),
   ],
-)  # fmt: skip
+)
 def test_tasks_of_slurm_meet_at_the_first_host(hosts, first):
   found = find_processes(SLURM | {'SLURM_STEP_NODELIST': hosts})
   host, port = found['coordinator_address'].split(':')
@@ -208,10 +222,13 @@ def test_every_process_reads_just_the_rows_of_its_devices(sizes, processes):
     return
   assert local % inner == 0 or inner % local == 0
   held = [
-    {tuple(at[: len(BATCH)]) for at, device in np.ndenumerate(mesh.devices)
-     if device.process_index == process}
+    {
+      tuple(at[: len(BATCH)])
+      for at, device in np.ndenumerate(mesh.devices)
+      if device.process_index == process
+    }
     for process in range(processes)
-  ]  # fmt: skip
+  ]
   groups = found[0][1]
   assert {group for group, _ in found} == set(range(groups))
   assert {count for _, count in found} == {groups}

@@ -153,9 +153,13 @@ MODELS = {
   'video': (video_model, FLOW, video_inputs, video_batch, UP),
   'audio': (audio_model, MASKED, audio_inputs, audio_batch, UP),
   'autoencoder': (
-    autoencoder, PIXELS, autoencoder_inputs, autoencoder_batch, 'encoder/conv_in/spatial/kernel'
+    autoencoder,
+    PIXELS,
+    autoencoder_inputs,
+    autoencoder_batch,
+    'encoder/conv_in/spatial/kernel',
   ),
-}  # fmt: skip
+}
 SAVING = ('attention_and_inputs', 'attention_and_projections', 'offload')
 
 

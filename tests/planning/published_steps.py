@@ -33,9 +33,12 @@ class LanguageModel:
     """Returns it as a workload of `rows` rows a step, in bfloat16."""
     d, f, keys = self.dim, self.mlp_dim, self.dim // self.heads * self.key_heads
     maps = (  # q, k and v together, out, gate, up, down
-      ('embed', 'heads', d, d + 2 * keys), ('heads', 'embed', d, d),
-      ('embed', 'hidden', d, f), ('embed', 'hidden', d, f), ('hidden', 'embed', f, d),
-    )  # fmt: skip
+      ('embed', 'heads', d, d + 2 * keys),
+      ('heads', 'embed', d, d),
+      ('embed', 'hidden', d, f),
+      ('embed', 'hidden', d, f),
+      ('hidden', 'embed', f, d),
+    )
     parameters = [
       Parameter(f'{LAYERS}{n}', ('layers', i, o), (self.depth, a, b))
       for n, (i, o, a, b) in enumerate(maps)
@@ -46,11 +49,27 @@ class LanguageModel:
     linear = 2 * self.tokens * (self.depth * one + d * self.words)
     attention = 2 * self.depth * self.tokens**2 * d
     return Workload(
-      bucket='', shape=(1, 1, 1), latents=(1, 1, self.tokens, 1), tokens=self.tokens, context=0,
-      dim=d, mlp_dim=f, feed_forward='swiglu', affine=True, depth=self.depth, heads=self.heads,
-      itemsize=2, parameters=tuple(parameters), flops=Flops(linear, attention, 0), preset='fsdp',
-      mesh={}, remat='full', attention='auto', exchange='auto', batch=rows,
-    )  # fmt: skip
+      bucket='',
+      shape=(1, 1, 1),
+      latents=(1, 1, self.tokens, 1),
+      tokens=self.tokens,
+      context=0,
+      dim=d,
+      mlp_dim=f,
+      feed_forward='swiglu',
+      affine=True,
+      depth=self.depth,
+      heads=self.heads,
+      itemsize=2,
+      parameters=tuple(parameters),
+      flops=Flops(linear, attention, 0),
+      preset='fsdp',
+      mesh={},
+      remat='full',
+      attention='auto',
+      exchange='auto',
+      batch=rows,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,21 +106,46 @@ def _llama_3(gpus: int, mesh: Mapping[str, int], teraflops: float) -> PublishedS
   """
   seconds = 2048 * _405B.workload(1).flops.training / (teraflops * 1e12 * gpus)
   where = f'h100:8x{gpus // 8}'
-  return PublishedStep('Llama 3 405B, with pipelines', _HERD, _405B, where, mesh, 2048, 'full',
-                       seconds)  # fmt: skip
+  return PublishedStep(
+    'Llama 3 405B, with pipelines', _HERD, _405B, where, mesh, 2048, 'full', seconds
+  )
 
 
 STEPS = (
   # GPUs of 500 W with memory of 2.4 TB/s; tokens a second of each, 6,667 and 6,514.
-  PublishedStep('Llama 3.1 8B', _TITAN, _8B, 'h100:8', {'fsdp': 8}, 16,
-                'attention_and_projections', 2 * 8192 / 6667),
-  PublishedStep('Llama 3.1 8B', _TITAN, _8B, 'h100:8x16', {'fsdp': 128}, 256,
-                'attention_and_projections', 2 * 8192 / 6514),
+  PublishedStep(
+    'Llama 3.1 8B',
+    _TITAN,
+    _8B,
+    'h100:8',
+    {'fsdp': 8},
+    16,
+    'attention_and_projections',
+    2 * 8192 / 6667,
+  ),
+  PublishedStep(
+    'Llama 3.1 8B',
+    _TITAN,
+    _8B,
+    'h100:8x16',
+    {'fsdp': 128},
+    256,
+    'attention_and_projections',
+    2 * 8192 / 6514,
+  ),
   _llama_3(8192, {'data': 16, 'fsdp': 64, 'tensor': 8}, 430),
   _llama_3(16384, {'data': 32, 'fsdp': 64, 'tensor': 8}, 400),
-  PublishedStep('Llama 2 70B, MaxText', 'AI-Hypercomputer/tpu-recipes, trillium/Llama2-70B-MaxText',
-                _70B, 'v6e:16x16', {'fsdp': 256}, 1024, 'full', 17.373),
-)  # fmt: skip
+  PublishedStep(
+    'Llama 2 70B, MaxText',
+    'AI-Hypercomputer/tpu-recipes, trillium/Llama2-70B-MaxText',
+    _70B,
+    'v6e:16x16',
+    {'fsdp': 256},
+    1024,
+    'full',
+    17.373,
+  ),
+)
 
 
 def table() -> list[str]:

@@ -39,8 +39,9 @@ def compiled(config, topology, choices):
 
 
 def by_kind(answer, what):
-  return {(each['kind'], each['asynchronous']) for each in answer['collectives']
-          if each['what'] == what}  # fmt: skip
+  return {
+    (each['kind'], each['asynchronous']) for each in answer['collectives'] if each['what'] == what
+  }
 
 
 @pytest.mark.parametrize(
@@ -96,14 +97,18 @@ def test_attention_on_gpus_is_a_kernel_of_cudnn_and_what_is_not_is_complained_of
   needs_compiler('h100')
   config, choices = small(), planning.Choices({'fsdp': 8}, rows=8)
   notes = compiled(config, 'h100:8', choices)['notes']
-  assert any(re.match(r'kernels: attention of cuDNN [1-9]\d* times forward, [1-9]', note)
-             for note in notes)  # fmt: skip
+  assert any(
+    re.match(r'kernels: attention of cuDNN [1-9]\d* times forward, [1-9]', note) for note in notes
+  )
   assert not [note for note in notes if note.startswith('FAIL')]
   result = aot.compile_step(
     planning.planned_fields(config.to_dict(), planned(config, 'h100:8', choices))
     | {'model': config.model.to_dict() | {'attention': 'blockwise'}},
-    parse_topology('h100:8'), {'fsdp': 8}, (8, 32, 32, 16), 8,
-  )  # fmt: skip
+    parse_topology('h100:8'),
+    {'fsdp': 8},
+    (8, 32, 32, 16),
+    8,
+  )
   work = planned(config, 'h100:8', choices).work
   assert [each[:4] for each in gpu_kernels(result.hlo, work)] == ['kern', 'FAIL']
 

@@ -51,9 +51,15 @@ def test_the_encoder_of_ul2_has_8_7b_parameters_in_equal_pieces_and_in_their_typ
   assert 'one chip' in answer.text and 'does not fit' in answer.text
 
 
-@pytest.mark.parametrize(('config', 'millions'), [
-  (byt5_large, 864), (t5_base, 110), (metaclip_text, 354), (metaclip_vision, 632),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('config', 'millions'),
+  [
+    (byt5_large, 864),
+    (t5_base, 110),
+    (metaclip_text, 354),
+    (metaclip_vision, 632),
+  ],
+)
 def test_others_have_the_sizes_of_their_names(config, millions):
   numbers = plan_any(config.get_config().to_dict(), 'v5e:2x2').numbers
   assert numbers['parameters'] == pytest.approx(millions * 1e6, rel=0.01)
@@ -74,16 +80,19 @@ def test_a_training_step_is_three_times_its_passes(config):
   assert 'a training step of 8 rows' in answer.text and 'assumed' in answer.text
 
 
-@pytest.mark.parametrize(('config', 'options', 'sentence'), [
-  (autoencoder, {'rows': 6}, '^6 rows do not divide over the 4 groups'),
-  (autoencoder, {'how': 'search'}, '^of an autoencoder a plan is by formula'),
-  (ul2, {'how': 'compile'}, 'a plan is by formula, .* leave --search, --compile'),
-  (ul2, {'mesh': {'fsdp': 3}}, 'has 3 devices'),
-  (autoencoder, {'what': 'dream'}, "what = 'dream'; expected one of train, sample"),
-  (autoencoder, {'frames': 5}, 'of what is sampled; add --what=sample'),
-  (mean_flow, {}, 'a recipe of velocity, steps; give the configuration of one stage'),
-  (clip, {}, "'clip' is a contrastive; expected a configuration of one of"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('config', 'options', 'sentence'),
+  [
+    (autoencoder, {'rows': 6}, '^6 rows do not divide over the 4 groups'),
+    (autoencoder, {'how': 'search'}, '^of an autoencoder a plan is by formula'),
+    (ul2, {'how': 'compile'}, 'a plan is by formula, .* leave --search, --compile'),
+    (ul2, {'mesh': {'fsdp': 3}}, 'has 3 devices'),
+    (autoencoder, {'what': 'dream'}, "what = 'dream'; expected one of train, sample"),
+    (autoencoder, {'frames': 5}, 'of what is sampled; add --what=sample'),
+    (mean_flow, {}, 'a recipe of velocity, steps; give the configuration of one stage'),
+    (clip, {}, "'clip' is a contrastive; expected a configuration of one of"),
+  ],
+)
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=sentence):
     plan_any(config.get_config().to_dict(), 'v5e:2x2', **options)

@@ -31,8 +31,14 @@ from mgjax.training.muon import orthogonalised
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TOPOLOGIES = (
-  'v5p:8x8x8', 'v5p:4x4x4', 'v5e:16x16', 'v6e:16x16', 'tpu7x:4x4x4', 'h100:8x64', 'h200:8',
-)  # fmt: skip
+  'v5p:8x8x8',
+  'v5p:4x4x4',
+  'v5e:16x16',
+  'v6e:16x16',
+  'tpu7x:4x4x4',
+  'h100:8x64',
+  'h200:8',
+)
 SEARCHED_LONG = ('tpu7x:4x4x4', 'h100:8x64')  # three times as many meshes to rank
 
 

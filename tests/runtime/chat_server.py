@@ -11,9 +11,24 @@ from mgjax.runtime.endpoint import FAILED, Endpoint, EndpointSettings, Question
 
 LARGE = 1 << 16  # bytes of an answer that is too large for the settings of these tests
 FAULTS = (
-  'busy', 'busy_until', 'broken', 'cut', 'cut_chunks', 'closed', 'silent', 'drip', 'drip_headers',
-  'html', 'not_json', 'no_choices', 'no_text', 'empty', 'max_tokens', 'garbage', 'endless_continue',
-)  # fmt: skip
+  'busy',
+  'busy_until',
+  'broken',
+  'cut',
+  'cut_chunks',
+  'closed',
+  'silent',
+  'drip',
+  'drip_headers',
+  'html',
+  'not_json',
+  'no_choices',
+  'no_text',
+  'empty',
+  'max_tokens',
+  'garbage',
+  'endless_continue',
+)
 
 
 class Server(http.server.ThreadingHTTPServer):

@@ -59,9 +59,12 @@ def test_a_python_that_is_too_old_is_wrong():
 
 def test_an_extra_that_is_missing_is_told_with_its_purpose():
   ours = Fake(
-    '1', 'jax', 'matplotlib>=3; extra == "plots"', 'tqdm; extra == "faces"',
+    '1',
+    'jax',
+    'matplotlib>=3; extra == "plots"',
+    'tqdm; extra == "faces"',
     extras=('plots', 'faces'),
-  )  # fmt: skip
+  )
   lines = [line for line in found(mgjax=ours, jax=Fake('1'), tqdm=Fake('1')) if line[0] == 'extra']
   assert [line[1] for line in lines] == [OPTIONAL]
   assert 'plots (pictures of experiments)' in lines[0][2] and "'matplotlib>=3'" in lines[0][2]

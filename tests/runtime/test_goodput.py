@@ -14,29 +14,44 @@ def line(attempt, began, at, step, seconds, begin=None, **more):
 
 
 def test_what_was_done_again_is_lost_and_what_no_line_tells_of_is_idle():
-  found = add_up([
-    line('a', 0, 1, None, {'init': 1}),
-    line('a', 0, 5, 0, {'init': 2, 'compile': 3}, 0),
-    line('a', 0, 25, 10, {'init': 2, 'compile': 3, 'step': 18, 'save': 2}, 0),
-    line('a', 0, 35, 20, {'init': 2, 'compile': 3, 'step': 28, 'save': 2}, 0),
-    line('b', 40, 44, 15, {'restore': 4}, 15),  # five of the last ten steps, which took ten seconds
-    line('b', 40, 64, 35, {'restore': 4, 'step': 20}, 15, finished=True),
-    line('c', 999, 1000, 35, {'init': 1}, 35, finished=True),  # found nothing to do
-  ])  # fmt: skip
+  found = add_up(
+    [
+      line('a', 0, 1, None, {'init': 1}),
+      line('a', 0, 5, 0, {'init': 2, 'compile': 3}, 0),
+      line('a', 0, 25, 10, {'init': 2, 'compile': 3, 'step': 18, 'save': 2}, 0),
+      line('a', 0, 35, 20, {'init': 2, 'compile': 3, 'step': 28, 'save': 2}, 0),
+      line(
+        'b', 40, 44, 15, {'restore': 4}, 15
+      ),  # five of the last ten steps, which took ten seconds
+      line('b', 40, 64, 35, {'restore': 4, 'step': 20}, 15, finished=True),
+      line('c', 999, 1000, 35, {'init': 1}, 35, finished=True),  # found nothing to do
+    ]
+  )
   assert (found.attempts, found.again) == (2, 5)
   assert {name: value for name, value in found.seconds.items() if value} == {
-    'init': 2, 'compile': 3, 'step': 28 + 20 - 5, 'save': 2, 'restore': 4, 'lost': 5, 'idle': 5
-  }  # fmt: skip
+    'init': 2,
+    'compile': 3,
+    'step': 28 + 20 - 5,
+    'save': 2,
+    'restore': 4,
+    'lost': 5,
+    'idle': 5,
+  }
   assert found.total == 64 and found.share == 43 / 64
   assert sum(found.shares().values()) == pytest.approx(1)
 
 
 def test_falling_back_behind_an_earlier_attempt_loses_steps_of_both():
-  found = add_up([
-    line('a', 0, 0, 0, {}, 0), line('a', 0, 10, 10, {'step': 10}, 0),
-    line('b', 10, 10, 8, {}, 8), line('b', 10, 20, 18, {'step': 20}, 8),
-    line('c', 20, 20, 4, {}, 4), line('c', 20, 30, 14, {'step': 10}, 4),
-  ])  # fmt: skip
+  found = add_up(
+    [
+      line('a', 0, 0, 0, {}, 0),
+      line('a', 0, 10, 10, {'step': 10}, 0),
+      line('b', 10, 10, 8, {}, 8),
+      line('b', 10, 20, 18, {'step': 20}, 8),
+      line('c', 20, 20, 4, {}, 4),
+      line('c', 20, 30, 14, {'step': 10}, 4),
+    ]
+  )
   # Two of the first attempt's by the second; then four more of it and all ten of the second.
   assert found.again == 2 + 4 + 10
   assert found.seconds['lost'] == pytest.approx(2 + 4 + 20)
@@ -83,12 +98,33 @@ def test_a_ledger_only_grows_and_knows_what_was_before(tmp_path):
   assert read_goodput(tmp_path / 'nowhere') is None
 
 
-@pytest.mark.parametrize('damage', [
-  b'{', b'\xff', b'[' * 100_000, b'null', b'[]', b'7', b'{}', {'attempt': [1]}, {'attempt': None},
-  {'began': 'x'}, {'began': None}, {'at': float('nan')}, {'at': 1e300}, {'seconds': []},
-  {'seconds': {'step': 'x'}}, {'seconds': {'step': float('inf')}}, {'seconds': None},
-  {'step': 'x'}, {'step': 10**30}, {'step': [1]}, {'from': 'x'}, {'from': {}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'damage',
+  [
+    b'{',
+    b'\xff',
+    b'[' * 100_000,
+    b'null',
+    b'[]',
+    b'7',
+    b'{}',
+    {'attempt': [1]},
+    {'attempt': None},
+    {'began': 'x'},
+    {'began': None},
+    {'at': float('nan')},
+    {'at': 1e300},
+    {'seconds': []},
+    {'seconds': {'step': 'x'}},
+    {'seconds': {'step': float('inf')}},
+    {'seconds': None},
+    {'step': 'x'},
+    {'step': 10**30},
+    {'step': [1]},
+    {'from': 'x'},
+    {'from': {}},
+  ],
+)
 def test_a_damaged_line_never_stops_an_account_and_is_heard_of(tmp_path, damage, caplog):
   whole = [line('a', 0.0, 10.0, 5, {'step': 4.0}, begin=0), line('a', 0.0, 20.0, 9, {'step': 9.0})]
   if isinstance(damage, dict):

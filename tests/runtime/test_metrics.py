@@ -47,10 +47,25 @@ def test_without_resume_step_all_lines_are_kept(tmp_path):
 
 
 DAMAGED = (
-  b'', b'{', b'{"step": 3, "lo', b'\xff\xfe\x00', b'[' * 100_000, b'null', b'[]', b'3', b'"step"',
-  b'{}', b'{"step": null}', b'{"step": "3"}', b'{"step": 3.5}', b'{"step": -1}', b'{"step": true}',
-  b'{"step": 1' + b'0' * 30 + b'}', b'{"step": ' + b'9' * 5000 + b'}', b'{"step": NaN}',
-)  # fmt: skip
+  b'',
+  b'{',
+  b'{"step": 3, "lo',
+  b'\xff\xfe\x00',
+  b'[' * 100_000,
+  b'null',
+  b'[]',
+  b'3',
+  b'"step"',
+  b'{}',
+  b'{"step": null}',
+  b'{"step": "3"}',
+  b'{"step": 3.5}',
+  b'{"step": -1}',
+  b'{"step": true}',
+  b'{"step": 1' + b'0' * 30 + b'}',
+  b'{"step": ' + b'9' * 5000 + b'}',
+  b'{"step": NaN}',
+)
 
 
 @pytest.mark.parametrize('damage', DAMAGED)

@@ -31,8 +31,11 @@ def test_every_second_is_in_one_phase():
   clock.now += 32
   seconds = phases.seconds()
   assert {name: value for name, value in seconds.items() if value} == {
-    'init': 40, 'step': 10, 'data': 4, 'save': 16
-  }  # fmt: skip
+    'init': 40,
+    'step': 10,
+    'data': 4,
+    'save': 16,
+  }
   assert sum(seconds.values()) == 7 + clock.now - 100
 
 

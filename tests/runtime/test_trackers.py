@@ -84,9 +84,11 @@ def rows_of_wandb(workdir):
 
 
 READERS = {
-  'tensorboard': events, 'trackio': rows_of_trackio, 'mlflow': rows_of_mlflow,
+  'tensorboard': events,
+  'trackio': rows_of_trackio,
+  'mlflow': rows_of_mlflow,
   'wandb': rows_of_wandb,
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings('ignore:The ``noload``')  # MLflow's, of SQLAlchemy

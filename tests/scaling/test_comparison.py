@@ -10,8 +10,13 @@ from tests.scaling.test_parametric import SURFACES, noisy, runs
 FIRST = SURFACES['hoffmann']
 TRUE = 1.3
 # N and D count for more by the same factor each: as if every run had that much more compute.
-SECOND = Law(FIRST.e, FIRST.a * TRUE ** (-FIRST.alpha / 2), FIRST.b * TRUE ** (-FIRST.beta / 2),
-             FIRST.alpha, FIRST.beta)  # fmt: skip
+SECOND = Law(
+  FIRST.e,
+  FIRST.a * TRUE ** (-FIRST.alpha / 2),
+  FIRST.b * TRUE ** (-FIRST.beta / 2),
+  FIRST.alpha,
+  FIRST.beta,
+)
 
 
 def test_a_multiplier_that_is_known_is_found_at_every_budget():

@@ -15,9 +15,10 @@ UNEVEN = Law(1.5, 1e4, 30.0, 0.5, 0.2)
 def test_no_size_is_better_than_the_best_one(law, compute):
   best = law.optimum(compute)
   found = minimize_scalar(
-    lambda log: law.at(compute, np.exp(log)), (np.log(best.size) - 2, np.log(best.size) + 3),
+    lambda log: law.at(compute, np.exp(log)),
+    (np.log(best.size) - 2, np.log(best.size) + 3),
     options={'xtol': 1e-10},
-  )  # fmt: skip
+  )
   # A minimum is flat: its place is known to the root of a float's precision.
   assert np.exp(found.x) == pytest.approx(best.size, rel=1e-6)
   assert best.loss == pytest.approx(found.fun, rel=1e-14)

@@ -41,8 +41,15 @@ def test_the_binary_draws_two_arms_in_one_picture_and_tells_all_on_a_page(tmp_pa
   page = (out / 'laws.html').read_text()
   assert page.count('data:image/svg+xml;base64,') == 3
   assert 'src="http' not in page and '<dit>' not in page and html.escape('<dit>') in page
-  for told in ('IsoFLOP minima', 'Comparison', 'Predicted by the 36 runs', 'of one seed',
-               'Published laws', 'arXiv 2412.03603', 'Best sizes, predicted'):  # fmt: skip
+  for told in (
+    'IsoFLOP minima',
+    'Comparison',
+    'Predicted by the 36 runs',
+    'of one seed',
+    'Published laws',
+    'arXiv 2412.03603',
+    'Best sizes, predicted',
+  ):
     assert told in page, told
   laws = json.loads((out / 'laws.json').read_text())
   assert list(laws) == ['llama', '<dit>'] and len(laws['llama']['minima']) == 5

@@ -68,9 +68,10 @@ def test_of_rows_of_one_run_the_last_is_its_end(tmp_path):
   row = {'parameters': 10, 'run': 'a'}
   path = write_lines(
     tmp_path / 'runs.jsonl',
-    {**row, 'tokens': 30, 'loss': 2.0}, {**row, 'tokens': 10, 'loss': 3.0},
+    {**row, 'tokens': 30, 'loss': 2.0},
+    {**row, 'tokens': 10, 'loss': 3.0},
     {'parameters': 10, 'tokens': 50, 'loss': 1.4},
-  )  # fmt: skip
+  )
   found = read_records(path)['']
   assert found.runs.tokens.tolist() == [30, 50] and found.runs.loss.tolist() == [2, 1.4]
 
@@ -139,6 +140,8 @@ def test_intervals_hold_the_number_and_narrow_with_less_noise():
   for number in found.numbers().values():
     assert number.low <= number.value <= number.high
   sure = find_law(runs(FIRST), resamples=10)
-  width = {each: found.numbers()['alpha'].high - found.numbers()['alpha'].low
-           for each, found in (('noisy', found), ('sure', sure))}  # fmt: skip
+  width = {
+    each: found.numbers()['alpha'].high - found.numbers()['alpha'].low
+    for each, found in (('noisy', found), ('sure', sure))
+  }
   assert width['sure'] < 0.01 * width['noisy']

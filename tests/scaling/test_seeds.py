@@ -11,10 +11,15 @@ from mgjax.scaling.seeds import compare_seeds, describe_ranking, describe_seeds,
 def rows(arm, losses, seeds=None, **fields):
   seeds = range(len(losses)) if seeds is None else seeds
   return [
-    {'arm': arm, 'seed': seed, 'validation_loss': loss, 'scores': {'all': 1 - loss, 'samples': 27},
-     **fields}
+    {
+      'arm': arm,
+      'seed': seed,
+      'validation_loss': loss,
+      'scores': {'all': 1 - loss, 'samples': 27},
+      **fields,
+    }
     for seed, loss in zip(seeds, losses, strict=True)
-  ]  # fmt: skip
+  ]
 
 
 def test_seeds_that_both_have_are_pairs():

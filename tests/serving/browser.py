@@ -12,10 +12,17 @@ from collections.abc import Iterator
 EXECUTABLE = shutil.which('chromium') or shutil.which('chromium-browser')
 _CODES = {' ': 'Space', ',': 'Comma', '.': 'Period', '?': 'Slash'}
 _FLAGS = (
-  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--remote-debugging-pipe',
-  '--autoplay-policy=user-gesture-required', '--hide-scrollbars',
-)  # fmt: skip
+  '--headless=new',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-dev-shm-usage',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--remote-debugging-pipe',
+  '--autoplay-policy=user-gesture-required',
+  '--hide-scrollbars',
+)
 
 
 class Page:
@@ -29,9 +36,12 @@ class Page:
     self._session = attached['sessionId']
     self.call('Page.enable')
     self.call(
-      'Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1,
+      'Emulation.setDeviceMetricsOverride',
+      width=width,
+      height=height,
+      deviceScaleFactor=1,
       mobile=width < 600,
-    )  # fmt: skip
+    )
     scheme = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}
     self.call('Emulation.setEmulatedMedia', features=[scheme])
     self.call('Page.navigate', url=url)
@@ -43,9 +53,12 @@ class Page:
   def evaluate(self, script: str):
     """What an expression is, once promises are kept."""
     found = self.call(
-      'Runtime.evaluate', expression=script, returnByValue=True, awaitPromise=True,
+      'Runtime.evaluate',
+      expression=script,
+      returnByValue=True,
+      awaitPromise=True,
       replMode=True,
-    )  # fmt: skip
+    )
     if 'exceptionDetails' in found:
       raise AssertionError(f'{script}: {found["exceptionDetails"]}')
     return found['result'].get('value')
@@ -91,9 +104,13 @@ class _Browser:
 
     self._process = subprocess.Popen(
       [EXECUTABLE, *_FLAGS, f'--user-data-dir={folder}', 'about:blank'],
-      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-      close_fds=False, preexec_fn=join, start_new_session=True,
-    )  # fmt: skip
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      close_fds=False,
+      preexec_fn=join,
+      start_new_session=True,
+    )
     os.close(ours[0])
     os.close(theirs[1])
     self._out, self._in = os.fdopen(ours[1], 'wb'), os.fdopen(theirs[0], 'rb')

@@ -20,9 +20,11 @@ import urllib.error
 import urllib.request
 
 WORDS = [
-  'the red digit 7 bounces', 'the green digit 3 moves left', 'the blue digit 5 moves up',
+  'the red digit 7 bounces',
+  'the green digit 3 moves left',
+  'the blue digit 5 moves up',
   'the white digit 0 stands still',
-]  # fmt: skip
+]
 
 
 def main() -> None:
@@ -78,12 +80,19 @@ def main() -> None:
   with concurrent.futures.ThreadPoolExecutor(given.clients) as pool:
     ended = list(pool.map(one, range(given.jobs)))
   spent, times = time.monotonic() - began, sorted(seconds for *_, seconds in ended)
-  print(json.dumps({
-    'jobs': given.jobs, 'ids': len({id for id, *_ in ended}),
-    'completed': sum(status == 'completed' for _, status, _ in ended),
-    'seconds': round(spent, 2), 'jobs_per_second': round(given.jobs / spent, 2),
-    'p50': round(times[len(times) // 2], 3), 'p99': round(times[int(0.99 * (len(times) - 1))], 3),
-  }))  # fmt: skip
+  print(
+    json.dumps(
+      {
+        'jobs': given.jobs,
+        'ids': len({id for id, *_ in ended}),
+        'completed': sum(status == 'completed' for _, status, _ in ended),
+        'seconds': round(spent, 2),
+        'jobs_per_second': round(given.jobs / spent, 2),
+        'p50': round(times[len(times) // 2], 3),
+        'p99': round(times[int(0.99 * (len(times) - 1))], 3),
+      }
+    )
+  )
 
 
 def compare(given, fields, one) -> None:

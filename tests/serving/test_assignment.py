@@ -41,9 +41,18 @@ def give(queue, task):
   identity = queue.identity(task)
   queue.add(
     task.key,
-    Vote(identity, item.id, item.prompt, question.name, task.person, left, right, 'left',
-         gold=item.gold),
-  )  # fmt: skip
+    Vote(
+      identity,
+      item.id,
+      item.prompt,
+      question.name,
+      task.person,
+      left,
+      right,
+      'left',
+      gold=item.gold,
+    ),
+  )
 
 
 def answer(queue, rater, most=10**6) -> int:
@@ -178,7 +187,8 @@ def test_what_was_taken_over_and_left_again_is_free_after_a_while(queue_of, monk
 def test_links_and_ids_of_studies_that_were_begun_before_stay(queue_of):
   queue = queue_of(make(raters=RATERS[:6]))
   assert (next(iter(queue.people)), queue.operator) == (
-    'fd7ed3d972f604ba921e683669055ff0', '3a818aea1b1166066c97e4714a269890'
-  )  # fmt: skip
+    'fd7ed3d972f604ba921e683669055ff0',
+    '3a818aea1b1166066c97e4714a269890',
+  )
   task = Task(('0:x:y', 'overall'), 'a')
   assert queue.identity(task) == 'f0d77decd69a8dbea2231ea38248d4a3'

@@ -18,9 +18,14 @@ def test_who_pays_attention_is_told_from_who_does_not_and_gold_counts_in_no_resu
     shutil.copy(tmp_path / 'c' / f'{index:05d}.mp4', tmp_path / 'spoilt')
   models = {name: str(tmp_path / name) for name in 'ab'}
   begin(
-    tmp_path / 'votes', models, str(tmp_path / 'prompts.txt'), 'video:overall',
-    ('ann', 'ben', 'cy'), repeats=0, gold=str(tmp_path / 'spoilt'),
-  )  # fmt: skip
+    tmp_path / 'votes',
+    models,
+    str(tmp_path / 'prompts.txt'),
+    'video:overall',
+    ('ann', 'ben', 'cy'),
+    repeats=0,
+    gold=str(tmp_path / 'spoilt'),
+  )
   spoilt = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'spoilt').iterdir()}
   best = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'a').iterdir()}
   with served(Votes(tmp_path / 'votes')) as people:

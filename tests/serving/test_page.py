@@ -142,8 +142,9 @@ def test_three_raters_vote_while_the_server_is_killed(site):
       chosen[answer(tabs[2], 'ArrowDown')] = 'tie'
     for tab in tabs:
       assert 'Thank you' in tab.text()
-  written = [json.loads(line)['id'] for line in
-             (site.directory / 'votes.jsonl').read_text().splitlines()]  # fmt: skip
+  written = [
+    json.loads(line)['id'] for line in (site.directory / 'votes.jsonl').read_text().splitlines()
+  ]
   votes = read_votes(site.directory)
   assert len({*written}) == len(written) == len(votes) == 3 * PAIRS
   assert {vote.id: vote.choice for vote in votes} == chosen
@@ -245,8 +246,11 @@ def test_the_page_says_what_it_is_to_screen_readers_and_fits_a_narrow_screen(sit
       tab.evaluate("at('start').click()")
       assert tab.evaluate('document.documentElement.scrollWidth <= 390')
       nodes = tab.call('Accessibility.getFullAXTree')['nodes']
-      named = {(node.get('role', {}).get('value'), node.get('name', {}).get('value', ''))
-               for node in nodes if not node.get('ignored')}  # fmt: skip
+      named = {
+        (node.get('role', {}).get('value'), node.get('name', {}).get('value', ''))
+        for node in nodes
+        if not node.get('ignored')
+      }
       roles = collections.Counter(role for role, _ in named)
       assert roles['radio'] == 4 and ('slider', 'Time') in named
       for role in ('button', 'radio', 'slider', 'Video'):

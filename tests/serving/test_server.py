@@ -47,9 +47,14 @@ def make(request, videos, inputs, tmp_path):
   if kind == 'votes':
     models = {name: str(videos / name) for name in 'ab'}
     studies.begin(
-      tmp_path / 'x', models, str(videos / 'prompts.txt'), 'video:overall,text_subject',
-      ('ann', 'ben'), each=2, repeats=0,
-    )  # fmt: skip
+      tmp_path / 'x',
+      models,
+      str(videos / 'prompts.txt'),
+      'video:overall,text_subject',
+      ('ann', 'ben'),
+      each=2,
+      repeats=0,
+    )
     return functools.partial(Votes, tmp_path / 'x')
   begin_review(tmp_path / 'x', inputs, range(3))
   return functools.partial(Review, tmp_path / 'x', inputs, ('ann', 'ben'))
@@ -99,11 +104,26 @@ def test_nobody_answers_for_another_nor_sees_what_only_another_was_shown(site):
 
 
 TRAVERSALS = (
-  '../secret.txt', '..%2fsecret.txt', '%2e%2e/secret.txt', '%2e%2e%2fsecret.txt',
-  '..%5csecret.txt', '....//secret.txt', '%252e%252e%252fsecret.txt', 'study.json', 'votes.jsonl',
-  'people.json', 'clips.parquet', 'invitations.txt', '00000.mp4', 'a/00000.mp4', '%00',
-  '/etc/passwd', '%2fetc%2fpasswd', 'file:///etc/passwd', '..%c0%afsecret.txt',
-)  # fmt: skip
+  '../secret.txt',
+  '..%2fsecret.txt',
+  '%2e%2e/secret.txt',
+  '%2e%2e%2fsecret.txt',
+  '..%5csecret.txt',
+  '....//secret.txt',
+  '%252e%252e%252fsecret.txt',
+  'study.json',
+  'votes.jsonl',
+  'people.json',
+  'clips.parquet',
+  'invitations.txt',
+  '00000.mp4',
+  'a/00000.mp4',
+  '%00',
+  '/etc/passwd',
+  '%2fetc%2fpasswd',
+  'file:///etc/passwd',
+  '..%c0%afsecret.txt',
+)
 
 
 @both
@@ -125,16 +145,35 @@ def test_without_an_invitation_there_is_nothing_and_no_path_reaches_a_file(site,
 MALFORMED = (b'', b'{', b'[]', b'null', b'"x"', b'\xff\xfe', b'{}', b'[' * 2000, b'1' * 2000)
 WRONG = {
   'votes': (
-    {'choice': 'both'}, {'choice': None}, {'milliseconds': -1}, {'milliseconds': 2**70},
-    {'milliseconds': 1.5}, {'milliseconds': True}, {'id': 7}, {'id': {'a': 1}}, {'left': 'x'},
-    {'rater': 'ben'}, {'time': 'now'}, {'gold': ''},
+    {'choice': 'both'},
+    {'choice': None},
+    {'milliseconds': -1},
+    {'milliseconds': 2**70},
+    {'milliseconds': 1.5},
+    {'milliseconds': True},
+    {'id': 7},
+    {'id': {'a': 1}},
+    {'left': 'x'},
+    {'rater': 'ben'},
+    {'time': 'now'},
+    {'gold': ''},
   ),
   'review': (
-    {'keep': 1}, {'keep': False}, {'caption': ' \x00'}, {'from': 2.0, 'to': 1.0}, {'to': 99.0},
-    {'from': float('nan')}, {'labels': ['nice']}, {'labels': [1]}, {'labels': 'wide shot'},
-    {'caption': 'x' * 5000}, {'more': 1}, {'reason': 'x' * 300, 'keep': False}, {'from': True},
+    {'keep': 1},
+    {'keep': False},
+    {'caption': ' \x00'},
+    {'from': 2.0, 'to': 1.0},
+    {'to': 99.0},
+    {'from': float('nan')},
+    {'labels': ['nice']},
+    {'labels': [1]},
+    {'labels': 'wide shot'},
+    {'caption': 'x' * 5000},
+    {'more': 1},
+    {'reason': 'x' * 300, 'keep': False},
+    {'from': True},
   ),
-}  # fmt: skip
+}
 
 
 @both
@@ -230,8 +269,10 @@ def test_the_same_vote_from_many_connections_counts_once(site):
 
 
 BEGUN = (
-  b'', b'GET / HTTP/1.1\r\nX: ', b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n'
-)  # fmt: skip
+  b'',
+  b'GET / HTTP/1.1\r\nX: ',
+  b'POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n',
+)
 
 
 def test_who_trickles_a_request_is_cut_off_and_others_are_served(make, monkeypatch):
@@ -416,8 +457,10 @@ def test_going_back_changes_a_decision(site):
   assert ann.ask(f'{ann.path}/next?back=2')[0] == 404
   assert ann.next()[0]['task']['clip'] == '2.mp4#0'
   assert [(each.clip[0], each.keep) for each in queue.answers.values()] == [
-    ('0', False), ('1', True), ('0', True)
-  ]  # fmt: skip
+    ('0', False),
+    ('1', True),
+    ('0', True),
+  ]
 
 
 @reviewed

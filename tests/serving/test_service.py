@@ -55,9 +55,12 @@ def png(size=(40, 30), kind='PNG'):
 
 def test_the_client_of_openai_makes_lists_downloads_remixes_and_deletes(server, client):
   made = client.videos.create_and_poll(
-    prompt='the red digit 7 bounces', model='digits/few_steps', seconds='2', size='32x32',
+    prompt='the red digit 7 bounces',
+    model='digits/few_steps',
+    seconds='2',
+    size='32x32',
     poll_interval_ms=50,
-  )  # fmt: skip
+  )
   assert (made.status, made.progress, made.seconds, made.size) == ('completed', 100, '2', '32x32')
   data = client.videos.download_content(made.id).read()
   assert data[4:8] == b'ftyp'
@@ -66,9 +69,10 @@ def test_the_client_of_openai_makes_lists_downloads_remixes_and_deletes(server, 
   edit = client.videos.remix(made.id, prompt='make the digit blue')
   assert server.wait(edit.id)['remixed_from_video_id'] == made.id
   picture = client.videos.create(
-    prompt='the digit moves left', model='digits/personalization',
+    prompt='the digit moves left',
+    model='digits/personalization',
     input_reference=('../../x.png', png(), 'image/png'),
-  )  # fmt: skip
+  )
   assert server.wait(picture.id)['status'] == 'completed'
   ids = [each.id for each in client.videos.list(limit=2)]  # in pages
   assert ids[:3] == [picture.id, edit.id, made.id]
@@ -123,12 +127,18 @@ def test_prometheus_reads_the_metrics_and_finds_no_prompt_and_no_id(server):
   text = server.ask('GET', '/metrics')[2].decode()
   found = {each.name: each for each in text_string_to_metric_families(text)}
   assert {
-    'mgjax:diffusion_num_queue_reqs', 'mgjax:diffusion_num_running_reqs',
-    'mgjax:diffusion_requests', 'mgjax:diffusion_request_latency_seconds',
-    'mgjax:diffusion_queue_time_seconds', 'mgjax:diffusion_generation_batch_size',
-    'mgjax:diffusion_stage_host_latency_seconds', 'video_generation_duration_seconds',
-    'video_step_duration_seconds', 'video_realtime_factor', 'video_output_bytes',
-  } <= set(found)  # fmt: skip
+    'mgjax:diffusion_num_queue_reqs',
+    'mgjax:diffusion_num_running_reqs',
+    'mgjax:diffusion_requests',
+    'mgjax:diffusion_request_latency_seconds',
+    'mgjax:diffusion_queue_time_seconds',
+    'mgjax:diffusion_generation_batch_size',
+    'mgjax:diffusion_stage_host_latency_seconds',
+    'video_generation_duration_seconds',
+    'video_step_duration_seconds',
+    'video_realtime_factor',
+    'video_output_bytes',
+  } <= set(found)
   assert 'secret' not in text and video['id'] not in text
   assert 'secret' not in server.log.read_text() and video['id'] not in server.log.read_text()
 
@@ -159,20 +169,36 @@ EVIL = '../../../../tmp/evil'
 @pytest.mark.parametrize(
   ('fields', 'param'),
   [
-    ({}, 'prompt'), ({'prompt': 7}, 'prompt'), ({'prompt': '\x00\x1b\u202e'}, 'prompt'),
-    ({'prompt': 'x' * 1_000_000}, 'prompt'), ({'model': EVIL}, 'model'), ({'model': 'u'}, 'model'),
-    ({'size': EVIL}, 'size'), ({'size': '32x64'}, 'size'), ({'size': ['64x32']}, 'size'),
-    ({'seconds': 'nan'}, 'seconds'), ({'seconds': '1e999'}, 'seconds'), ({'seconds': 4}, 'seconds'),
-    ({'seconds': EVIL}, 'seconds'), ({'num_frames': 9}, 'num_frames'),
-    ({'num_frames': True}, 'num_frames'), ({'fps': 0}, 'fps'), ({'seed': -1}, 'seed'),
-    ({'seed': 1.5}, 'seed'), ({'seed': 10**40}, 'seed'), ({'seed': {}}, 'seed'),
+    ({}, 'prompt'),
+    ({'prompt': 7}, 'prompt'),
+    ({'prompt': '\x00\x1b\u202e'}, 'prompt'),
+    ({'prompt': 'x' * 1_000_000}, 'prompt'),
+    ({'model': EVIL}, 'model'),
+    ({'model': 'u'}, 'model'),
+    ({'size': EVIL}, 'size'),
+    ({'size': '32x64'}, 'size'),
+    ({'size': ['64x32']}, 'size'),
+    ({'seconds': 'nan'}, 'seconds'),
+    ({'seconds': '1e999'}, 'seconds'),
+    ({'seconds': 4}, 'seconds'),
+    ({'seconds': EVIL}, 'seconds'),
+    ({'num_frames': 9}, 'num_frames'),
+    ({'num_frames': True}, 'num_frames'),
+    ({'fps': 0}, 'fps'),
+    ({'seed': -1}, 'seed'),
+    ({'seed': 1.5}, 'seed'),
+    ({'seed': 10**40}, 'seed'),
+    ({'seed': {}}, 'seed'),
     ({'num_inference_steps': 101}, 'num_inference_steps'),
-    ({'guidance_scale': float('inf')}, 'guidance_scale'), ({'lora': EVIL}, 'lora'),
-    ({'soundtrack': True}, 'soundtrack'), ({'upscale': EVIL}, 'upscale'),
-    ({'input_reference': True}, 'input_reference'), ({EVIL: 1}, None),
+    ({'guidance_scale': float('inf')}, 'guidance_scale'),
+    ({'lora': EVIL}, 'lora'),
+    ({'soundtrack': True}, 'soundtrack'),
+    ({'upscale': EVIL}, 'upscale'),
+    ({'input_reference': True}, 'input_reference'),
+    ({EVIL: 1}, None),
     ({'negative_prompt': 7}, 'negative_prompt'),
   ],
-)  # fmt: skip
+)
 def test_a_wrong_field_is_named_and_what_to_do(fields, param):
   with pytest.raises(ApiError) as caught:
     parse_job(fields if param == 'prompt' else {'prompt': 'x', **fields}, OFFERS, Limits())
@@ -199,12 +225,17 @@ def bomb(side):
 @pytest.mark.parametrize(
   'picture',
   [
-    b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>', b'', b'GIF89a',
-    b'<html><script>alert(1)</script></html>', png()[:60], png()[:40], bomb(12_000),
+    b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',
+    b'',
+    b'GIF89a',
+    b'<html><script>alert(1)</script></html>',
+    png()[:60],
+    png()[:40],
+    bomb(12_000),
     b'\x89PNG\r\n\x1a\n' + bytes(1000),
   ],
   ids=['svg', 'empty', 'gif', 'html', 'cut', 'header', 'bomb', 'zeros'],
-)  # fmt: skip
+)
 def test_what_is_no_picture_is_refused(server, picture):
   url = 'data:image/png;base64,' + base64.b64encode(picture).decode()
   fields = {'prompt': 'x', 'model': 'digits/personalization', 'input_reference': {'image_url': url}}
@@ -231,14 +262,25 @@ def test_a_body_of_a_gigabyte_is_cut(server, length):
   assert server.ask('GET', '/v1/models')[0] == 200
 
 
-@pytest.mark.parametrize('path', [
-  '/v1/videos/' + '../' * 8 + 'etc/passwd', '/v1/videos/..%2f..%2fetc%2fpasswd',
-  '/v1/videos/video_',
-  '/v1/videos/video_' + 'g' * 32, '/v1/videos/VIDEO_' + '0' * 32, '/v1/videos/' + 'a' * 9000,
-  '/v1/videos/jobs.sqlite/content', '/v1/videos/video_' + '0' * 32 + '/content?variant=' + EVIL,
-  '/v1/videos?after=' + EVIL, '/v1/videos?limit=-1', '/v1/videos?limit=999', '/v1/videos?order=x',
-  '/../page.html', '/v1/videos/image_' + '0' * 32,
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'path',
+  [
+    '/v1/videos/' + '../' * 8 + 'etc/passwd',
+    '/v1/videos/..%2f..%2fetc%2fpasswd',
+    '/v1/videos/video_',
+    '/v1/videos/video_' + 'g' * 32,
+    '/v1/videos/VIDEO_' + '0' * 32,
+    '/v1/videos/' + 'a' * 9000,
+    '/v1/videos/jobs.sqlite/content',
+    '/v1/videos/video_' + '0' * 32 + '/content?variant=' + EVIL,
+    '/v1/videos?after=' + EVIL,
+    '/v1/videos?limit=-1',
+    '/v1/videos?limit=999',
+    '/v1/videos?order=x',
+    '/../page.html',
+    '/v1/videos/image_' + '0' * 32,
+  ],
+)
 def test_paths_and_forged_ids_lead_nowhere(server, path):
   status, _, told = server.ask('GET', path)
   assert status in (400, 404) and 'root:' not in str(told)

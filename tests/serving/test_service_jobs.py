@@ -21,11 +21,17 @@ def survive(servers, clients, jobs, signals, pause):
   """Loads the first server while all get signals and start again; nothing is lost or twice."""
   load = subprocess.Popen(
     [
-      sys.executable, 'tests/serving/load_videos.py', f'--url={servers[0].url}',
-      f'--clients={clients}', f'--jobs={jobs}', '--patience=3000',
+      sys.executable,
+      'tests/serving/load_videos.py',
+      f'--url={servers[0].url}',
+      f'--clients={clients}',
+      f'--jobs={jobs}',
+      '--patience=3000',
     ],
-    stdout=subprocess.PIPE, text=True, cwd=CHECKOUT,
-  )  # fmt: skip
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=CHECKOUT,
+  )
   draw, ended = random.Random(0), []
   for number in signals:
     server = draw.choice(servers)
@@ -47,8 +53,9 @@ def survive(servers, clients, jobs, signals, pause):
     after = f'&after={page["last_id"]}'
   assert sorted(each['seed'] for each in seen) == list(range(jobs))  # each once
   assert {each['status'] for each in seen} == {'completed'}
-  assert all(code == (0 if sent == signal.SIGTERM else -9)
-             for code, sent in zip(ended, signals, strict=True))  # fmt: skip
+  assert all(
+    code == (0 if sent == signal.SIGTERM else -9) for code, sent in zip(ended, signals, strict=True)
+  )
 
 
 def test_a_killed_server_loses_no_job_and_makes_none_twice(tmp_path):

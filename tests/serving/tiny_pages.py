@@ -51,10 +51,19 @@ def make_raw(folder: pathlib.Path, count: int) -> Inputs:
 
 def row(place: int, start: float = 0.5, end: float = 3.5) -> dict:
   return {
-    'clip': f'{place}.mp4#0', 'video': f'{place}.mp4', 'place': place, 'start': start, 'end': end,
-    'width': 64, 'height': 48, 'fps': float(FPS), 'sound': False, 'caption': f'text {place}',
-    'camera_class': 'pan or truck right', 'camera_confidence': 0.8,
-  }  # fmt: skip
+    'clip': f'{place}.mp4#0',
+    'video': f'{place}.mp4',
+    'place': place,
+    'start': start,
+    'end': end,
+    'width': 64,
+    'height': 48,
+    'fps': float(FPS),
+    'sound': False,
+    'caption': f'text {place}',
+    'camera_class': 'pan or truck right',
+    'camera_confidence': 0.8,
+  }
 
 
 def begin_review(folder: pathlib.Path, inputs: Inputs, places) -> None:
@@ -87,8 +96,15 @@ class Client:
     if found['kind'] == 'votes':
       sums = {side: zlib.crc32(videos[side]) for side in ('left', 'right')}
       return found, videos, {'id': task['id'], 'choice': 'left', 'milliseconds': 5, **sums}
-    answer = {'id': task['id'], 'keep': True, 'reason': '', 'from': 0.0, 'to': task['seconds'],
-              'caption': task['caption'], 'labels': []}  # fmt: skip
+    answer = {
+      'id': task['id'],
+      'keep': True,
+      'reason': '',
+      'from': 0.0,
+      'to': task['seconds'],
+      'caption': task['caption'],
+      'labels': [],
+    }
     return found, videos, answer
 
   def send(self, answer, path: str = 'answers', **changes):

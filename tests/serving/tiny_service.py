@@ -26,9 +26,14 @@ class Server:
       self.port = listener.getsockname()[1]
     self.url, self.token, self.log = f'http://127.0.0.1:{self.port}', token, folder.parent / 'log'
     self.command = [
-      sys.executable, '-m', 'launch.serve', f'--port={self.port}', f'--out={folder}', *flags,
+      sys.executable,
+      '-m',
+      'launch.serve',
+      f'--port={self.port}',
+      f'--out={folder}',
+      *flags,
       *(f'--model={name}' for name in model.split(',')),
-    ]  # fmt: skip
+    ]
     self.process = None
 
   def start(self, wait=True):
@@ -96,9 +101,13 @@ def postgres():
 
   def run(name, *words):
     subprocess.run(
-      [tools / name, *map(str, words)], check=True, user=user, cwd='/', env={'LC_ALL': 'C'},
+      [tools / name, *map(str, words)],
+      check=True,
+      user=user,
+      cwd='/',
+      env={'LC_ALL': 'C'},
       stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
 
   with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data:  # which all users reach
     if user:

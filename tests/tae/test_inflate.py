@@ -266,9 +266,12 @@ def other(**changes):
 def test_it_answers_what_diffusers_answers_live(blocks, quant, tmp_path):
   pytest.importorskip('diffusers')
   twin = oracle.make_model(
-    block_out_channels=(8, 16, 16, 16), layers_per_block=blocks, latent_channels=16,
-    use_quant_conv=quant, use_post_quant_conv=quant,
-  )  # fmt: skip
+    block_out_channels=(8, 16, 16, 16),
+    layers_per_block=blocks,
+    latent_channels=16,
+    use_quant_conv=quant,
+    use_post_quant_conv=quant,
+  )
   twin.float().save_pretrained(tmp_path / 'vae')
   fields, tensors, _ = read_image_autoencoder(tmp_path / 'vae')
   model = Autoencoder(**fields)

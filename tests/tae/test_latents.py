@@ -71,13 +71,24 @@ def test_statistics_are_numpys_of_some_latents_and_no_deviation_is_zero():
 @pytest.mark.parametrize(
   'values',
   [
-    7, [], {}, {'mean': [0.0]}, {'mean': [0.0], 'std': [0.0]}, {'mean': [0.0], 'std': [1.0, 1.0]},
-    {'mean': [float('nan')], 'std': [1.0]}, {'mean': [0.0], 'std': [float('inf')]},
-    {'mean': [10**400], 'std': [1]}, {'mean': [None], 'std': [1]}, {'mean': [True], 'std': [1]},
-    {'mean': ['0'], 'std': ['1']}, {'mean': '0', 'std': '1'}, {'mean': [[0]], 'std': [[1]]},
-    {'mean': [], 'std': []}, {'mean': [0], 'std': [-1]},
+    7,
+    [],
+    {},
+    {'mean': [0.0]},
+    {'mean': [0.0], 'std': [0.0]},
+    {'mean': [0.0], 'std': [1.0, 1.0]},
+    {'mean': [float('nan')], 'std': [1.0]},
+    {'mean': [0.0], 'std': [float('inf')]},
+    {'mean': [10**400], 'std': [1]},
+    {'mean': [None], 'std': [1]},
+    {'mean': [True], 'std': [1]},
+    {'mean': ['0'], 'std': ['1']},
+    {'mean': '0', 'std': '1'},
+    {'mean': [[0]], 'std': [[1]]},
+    {'mean': [], 'std': []},
+    {'mean': [0], 'std': [-1]},
   ],
-)  # fmt: skip
+)
 def test_statistics_from_a_file_are_finite_or_a_sentence(values):
   with pytest.raises(ConfigError, match=r'statistics of the latents are .*; expected as many m'):
     Statistics.from_dict(values)

@@ -15,8 +15,12 @@ from mgjax.tae.task import make_spec
 
 SHAPE = (4, 4, 4)
 FIELDS = {
-  'widths': (8, 8), 'strides': ((2, 1, 1), (2, 1, 1)), 'blocks': 0, 'groups': 4, 'patch': (1, 4, 4)
-}  # fmt: skip
+  'widths': (8, 8),
+  'strides': ((2, 1, 1), (2, 1, 1)),
+  'blocks': 0,
+  'groups': 4,
+  'patch': (1, 4, 4),
+}
 
 
 def test_components_are_those_of_an_eigenvalue_decomposition():

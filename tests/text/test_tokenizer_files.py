@@ -91,8 +91,13 @@ def test_openai_s_file_makes_the_same_tokenizer(folder, vectors, loaded):
 
 
 def test_of_openai_s_file_so_many_merges_count_that_the_end_is_49407(tmp_path):
-  words = [f'{a}{b}{c}{d}' for a in 'abcdefghijklmnop' for b in 'abcdefghijklmnop'
-           for c in 'abcdefghijklmnop' for d in 'abcdefghijklmnop']  # fmt: skip
+  words = [
+    f'{a}{b}{c}{d}'
+    for a in 'abcdefghijklmnop'
+    for b in 'abcdefghijklmnop'
+    for c in 'abcdefghijklmnop'
+    for d in 'abcdefghijklmnop'
+  ]
   merges = [(first, second) for first in 'abcdefghijklmnop' for second in 'abcdefghijklmnop']
   merges += [(word[:2], word[2:]) for word in words]
   assert len(merges) > 48894
@@ -159,8 +164,10 @@ def test_a_tokenizer_travels_to_other_processes(name, loaded):
   for text in TEXTS[:30]:
     assert again(text).tolist() == loaded[name](text).tolist()
   assert (again.pad, again.end, again.size) == (
-    loaded[name].pad, loaded[name].end, loaded[name].size
-  )  # fmt: skip
+    loaded[name].pad,
+    loaded[name].end,
+    loaded[name].size,
+  )
 
 
 def word_level(path, end=7, ends=True, **vocabulary):
@@ -231,12 +238,14 @@ DOUBLE = rule('Replace', pattern={'String': 'a'}, content='aaaaaaaa')
   [
     ({'normalizer': rule('Sequence', normalizers=[DOUBLE] * 3)}, 'tokens of 5 letters'),
     ({'normalizer': rule('Prepend', prepend='a' * 100_000)}, 'tokens of 5 letters'),
-    ({'pre_tokenizer': rule('Split', pattern={'Regex': '('}, behavior='Isolated', invert=False)},
-     'get it again'),
+    (
+      {'pre_tokenizer': rule('Split', pattern={'Regex': '('}, behavior='Isolated', invert=False)},
+      'get it again',
+    ),
     ({'model': {'type': 'WordLevel', 'vocab': {'a': 2**32 - 1}, 'unk_token': 'a'}}, 'none'),
     ({'post_processor': None}, 'ends a text with no token'),
   ],
-)  # fmt: skip
+)
 def test_rules_that_hurt_end_with_a_sentence(parts, why, tmp_path, vectors):
   path = tmp_path / 'tokenizer.json'
   path.write_text(json.dumps(oracle.unigram_json(oracle.give_pieces(vectors)) | parts))

@@ -15,7 +15,7 @@ from mgjax.text import vocabulary
     ('\u7dd1\u306e\u6570', ['\u7dd1', '\u306e', '\u6570']),
     ('the sign says "407"', ['the', 'sign', 'says']),
   ],
-)  # fmt: skip
+)
 def test_words_are_found_in_every_script(text, words):
   assert vocabulary.vocabulary_of(text) == words
 

@@ -10,8 +10,16 @@ VOCABULARY = 8192
 
 def test_a_word_a_number_or_a_mark_is_one_word():
   assert words_of('the sign says "407", 24 times') == [
-    'the', 'sign', 'says', '"', '407', '"', ',', '24', 'times'
-  ]  # fmt: skip
+    'the',
+    'sign',
+    'says',
+    '"',
+    '407',
+    '"',
+    ',',
+    '24',
+    'times',
+  ]
   assert words_of("l'été 数字 👍") == ['l', "'", 'été', '数字', '👍']
   assert words_of(' \n') == []
 

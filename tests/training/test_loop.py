@@ -240,9 +240,12 @@ def test_averages_and_moments_that_are_not_finite_are_not_saved(tmp_path, where,
     moments = {'mu': x, 'plateau': Plateau(np.float32(1), np.float32(np.inf), np.int32(0))}
     other = {'params': {}, 'opt_state': moments if 'discriminator' in where else {}}
     state = State(
-      np.int32(done), {}, moments if where == 'moments' else {},
-      {'x': x} if where == 'average' else {}, other,
-    )  # fmt: skip
+      np.int32(done),
+      {},
+      moments if where == 'moments' else {},
+      {'x': x} if where == 'average' else {},
+      other,
+    )
     return state, {'loss': 0.0}
 
   checkpoints = Saves()

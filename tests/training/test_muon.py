@@ -140,10 +140,16 @@ def test_a_network_without_layers_is_told_to_take_adam():
 
 def test_a_run_goes_on_from_adams_weights_and_resumes_bit_by_bit(tiny_runs, tmp_path):
   config = tiny.video(
-    tiny_runs, optimizer__name='muon', optimizer__warmup=1, train__steps=3, train__evaluate_every=0,
-    optimizer__rates=(('backbone/layers/*/query/kernel', 0.0),), mesh__fsdp=2, rules='fsdp',
+    tiny_runs,
+    optimizer__name='muon',
+    optimizer__warmup=1,
+    train__steps=3,
+    train__evaluate_every=0,
+    optimizer__rates=(('backbone/layers/*/query/kernel', 0.0),),
+    mesh__fsdp=2,
+    rules='fsdp',
     start_from=str(tiny_runs / 'video'),
-  )  # fmt: skip
+  )
   del config.buckets.image  # one program less to compile
   whole = tiny.resumed(config, tmp_path, 1)
   names = [name for name in named_leaves(whole.params) if 'layer' in name and 'kernel' in name]

@@ -14,9 +14,11 @@ from mgjax.training.state import start_average, update_average
 
 EPSILON = float(np.finfo(np.float32).eps)
 FACTORS = {
-  'position/table': 1.0, 'stack/linear/bias': 3.0, 'stack/linear/kernel': 0.25,
+  'position/table': 1.0,
+  'stack/linear/bias': 3.0,
+  'stack/linear/kernel': 0.25,
   'stack/norm/scale': 0.0,
-}  # fmt: skip
+}
 
 
 def make_params():
@@ -90,10 +92,16 @@ def test_only_kernels_decay_however_many_axes():
 def test_optimizer_equals_adamw_twin_with_rates_by_name():
   beta1, beta2, epsilon, decay, clip, steps = 0.9, 0.95, 1e-8, 0.1, 1.0, 8
   settings = OptimizerSettings(
-    schedule='linear', learning_rate=1e-2, warmup=3,
-    beta1=beta1, beta2=beta2, epsilon=epsilon, weight_decay=decay, clip=clip,
+    schedule='linear',
+    learning_rate=1e-2,
+    warmup=3,
+    beta1=beta1,
+    beta2=beta2,
+    epsilon=epsilon,
+    weight_decay=decay,
+    clip=clip,
     rates=tuple(FACTORS.items()),
-  )  # fmt: skip
+  )
   optimizer = make_optimizer(settings, steps)
   params = jax.tree.map(jnp.asarray, make_params())
   state = optimizer.init(params)

@@ -34,9 +34,13 @@ from tests import tiny
 EPSILON = float(np.finfo(np.float32).eps)
 RATES = (('tower/layers/*', 0.0), ('tower/*', 0.25), ('*/bias', 3.0))
 FACTORS = {
-  'head/bias': 3.0, 'head/kernel': 1.0, 'tower/layers/bias': 0.0, 'tower/layers/kernel': 0.0,
-  'tower/out/bias': 0.25, 'tower/out/kernel': 0.25,
-}  # fmt: skip
+  'head/bias': 3.0,
+  'head/kernel': 1.0,
+  'tower/layers/bias': 0.0,
+  'tower/layers/kernel': 0.0,
+  'tower/out/bias': 0.25,
+  'tower/out/kernel': 0.25,
+}
 
 
 def linear(name, features, axes):
@@ -98,8 +102,10 @@ def test_frozen_parameters_stay_bit_by_bit_without_moments_or_decay(accumulate):
     assert named_leaves(moments).keys() == {name for name, factor in FACTORS.items() if factor}
   # Of the norm too they are no part, hence not of the clipping.
   assert {name for name in metrics if 'gradient_norm/' in name} == {
-    'gradient_norm/head/bias', 'gradient_norm/head/kernel', 'gradient_norm/tower/out'
-  }  # fmt: skip
+    'gradient_norm/head/bias',
+    'gradient_norm/head/kernel',
+    'gradient_norm/tower/out',
+  }
   groups = [metrics[name] for name in metrics if 'gradient_norm/' in name]
   assert metrics['gradient_norm'] == pytest.approx(np.sqrt(sum(float(g) ** 2 for g in groups)))
 

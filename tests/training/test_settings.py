@@ -27,8 +27,10 @@ def test_what_older_configurations_lack_has_a_value():
 
 
 def test_a_bucket_is_as_long_as_its_frames_or_seconds():
-  buckets = bucket_settings({
-    'video': {'frames': 8, 'height': 4, 'width': 4, 'batch_size': 2, 'weight': 3},
-    'sound': {'seconds': 0.4, 'batch_size': 2},
-  })  # fmt: skip
+  buckets = bucket_settings(
+    {
+      'video': {'frames': 8, 'height': 4, 'width': 4, 'batch_size': 2, 'weight': 3},
+      'sound': {'seconds': 0.4, 'batch_size': 2},
+    }
+  )
   assert {name: each.length for name, each in buckets.items()} == {'video': 8, 'sound': 0.4}

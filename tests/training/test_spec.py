@@ -15,12 +15,14 @@ from tests.turns import Rows
 
 def shapes():
   bucket = {'height': 8, 'width': 8, 'batch_size': 4}
-  return bucket_settings({
-    'image_wide': {'frames': 1, 'weight': 1, **bucket},
-    'image_tall': {'frames': 1, 'weight': 1, **bucket},
-    'video_wide': {'frames': 8, 'weight': 10, **bucket},
-    'video_long': {'frames': 16, 'weight': 10, **bucket},
-  })  # fmt: skip
+  return bucket_settings(
+    {
+      'image_wide': {'frames': 1, 'weight': 1, **bucket},
+      'image_tall': {'frames': 1, 'weight': 1, **bucket},
+      'video_wide': {'frames': 8, 'weight': 10, **bucket},
+      'video_long': {'frames': 16, 'weight': 10, **bucket},
+    }
+  )
 
 
 def buckets(tmp_path, counts, **data):
@@ -50,18 +52,25 @@ def test_within_its_kind_a_bucket_comes_as_often_as_its_samples_ask_for(tmp_path
 def test_samples_decide_inside_a_source_and_weights_between_sources(tmp_path):
   given = shapes()
   edits = {'batch_size': 2, 'source': 'edits'}  # neither the weights nor the rows of the others
-  given |= bucket_settings({
-    'edits_wide': {'frames': 1, 'weight': 30, **edits},
-    'edits_tall': {'frames': 1, 'weight': 30, **edits},
-    'edits_video': {'frames': 8, 'weight': 5, **edits},
-  })  # fmt: skip
+  given |= bucket_settings(
+    {
+      'edits_wide': {'frames': 1, 'weight': 30, **edits},
+      'edits_tall': {'frames': 1, 'weight': 30, **edits},
+      'edits_video': {'frames': 8, 'weight': 5, **edits},
+    }
+  )
   counts = dict.fromkeys(given, 9) | {'edits_wide': 10, 'edits_tall': 20, 'video_long': 27}
   sources = {name: Rows(count) for name, count in counts.items()}
   make = functools.partial(make_buckets, given, tmp_path, lambda split, report: sources, dict)
   assert weights(make(share='samples')[0]) == {
-    'image_wide': 1, 'image_tall': 1, 'video_wide': 5, 'video_long': 15,
-    'edits_wide': 20, 'edits_tall': 40, 'edits_video': 5,
-  }  # fmt: skip
+    'image_wide': 1,
+    'image_tall': 1,
+    'video_wide': 5,
+    'video_long': 15,
+    'edits_wide': 20,
+    'edits_tall': 40,
+    'edits_video': 5,
+  }
   del sources['edits_wide']
   assert weights(make(share='given')[0])['edits_tall'] == 60
   del sources['edits_tall'], sources['edits_video']

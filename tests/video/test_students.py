@@ -46,8 +46,11 @@ def adversarial(runs, **changes):
 
 
 STUDENTS = {
-  'guided': guided, 'few_steps': few_steps, 'matching': matching, 'adversarial': adversarial
-}  # fmt: skip
+  'guided': guided,
+  'few_steps': few_steps,
+  'matching': matching,
+  'adversarial': adversarial,
+}
 OPPOSED = ('matching', 'adversarial')
 
 
@@ -152,15 +155,27 @@ def both(config):
   ('kind', 'spoil', 'error', 'sentence'),
   [
     ('guided', without_scale, ConfigError, "'kind': 'guidance_scale'"),
-    ('few_steps', lambda config: config.objective.few_steps.update(teacher='/nobody'),
-     CheckpointError, 'no checkpoint in .*nobody'),
-    ('matching', lambda config: config.discriminator.update(widths=(16,)),
-     ConfigError, r"\['widths'\]; the critic is a network as its"),
-    ('matching', lambda config: delattr(config, 'discriminator'),
-     ConfigError, "configuration has nothing as 'discriminator'"),
+    (
+      'few_steps',
+      lambda config: config.objective.few_steps.update(teacher='/nobody'),
+      CheckpointError,
+      'no checkpoint in .*nobody',
+    ),
+    (
+      'matching',
+      lambda config: config.discriminator.update(widths=(16,)),
+      ConfigError,
+      r"\['widths'\]; the critic is a network as its",
+    ),
+    (
+      'matching',
+      lambda config: delattr(config, 'discriminator'),
+      ConfigError,
+      "configuration has nothing as 'discriminator'",
+    ),
     ('matching', both, ConfigError, 'one model learns one of them'),
   ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_one_sentence(tiny_runs, tmp_path, kind, spoil, error, sentence):
   config = student(kind, tiny_runs)
   spoil(config)

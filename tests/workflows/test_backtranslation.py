@@ -111,9 +111,11 @@ def test_a_row_leads_from_the_edited_clip_to_the_real_one(made, tmp_path):
   for first in range(0, CLIPS, 4):
     forward = [edit.undone for edit in asked[first : first + 4]]
     edited = editor.generate(
-      [edit.instruction for edit in forward], task=[edit.task for edit in forward],
-      video=[world[first + row]['video'] for row in range(4)], first=first,
-    )  # fmt: skip
+      [edit.instruction for edit in forward],
+      task=[edit.task for edit in forward],
+      video=[world[first + row]['video'] for row in range(4)],
+      first=first,
+    )
     latents = np.asarray(codec.encode(edited), np.float32)
     for row, latent in zip(rows[first : first + 4], latents, strict=True):
       np.testing.assert_array_equal(row['source_video'], latent.astype(row['source_video'].dtype))
@@ -153,9 +155,11 @@ def test_noise_of_its_deviation_lies_on_the_edited_side_alone(made, tmp_path):
   for first, second in zip(noised, plain, strict=True):
     np.testing.assert_array_equal(first['latents'], second['latents'])
   noise = np.stack(
-    [first['source_video'] - second['source_video']
-     for first, second in zip(noised, plain, strict=True)]
-  )  # fmt: skip
+    [
+      first['source_video'] - second['source_video']
+      for first, second in zip(noised, plain, strict=True)
+    ]
+  )
   # Four standard errors of a deviation, 1 / sqrt(2 n), and of a mean, 1 / sqrt(n).
   assert abs(noise.std() / 0.5 - 1) < 4 / np.sqrt(2 * noise.size)
   assert abs(noise.mean() / 0.5) < 4 / np.sqrt(noise.size)
@@ -174,8 +178,10 @@ def test_the_clip_before_the_edit_is_never_looked_at(made, tmp_path, monkeypatch
 
 
 def test_thresholds_drop_pairs_and_say_why(made, tmp_path):
-  scores = {name: sorted(each[name] for each in scores_of(made.directory))
-            for name in ('direction', 'structure')}  # fmt: skip
+  scores = {
+    name: sorted(each[name] for each in scores_of(made.directory))
+    for name in ('direction', 'structure')
+  }
   for name, reason in (('direction', 'not as instructed'), ('structure', 'another scene')):
     middle = float(np.mean(scores[name][CLIPS // 2 - 1 : CLIPS // 2 + 1]))
     config = made.config(**{f'backtranslation__{name}': middle}, backtranslation__clips=CLIPS)
@@ -240,8 +246,12 @@ def written(made, server, clips, **changes):
   config = made.config(data__kind='clips', data__path=str(clips), **changes)
   config.backtranslation.tasks = ('recolour', 'remove')
   config.backtranslation.writer = {
-    'model': 'tiny', 'url': server.url, 'first_pause': 0.001, 'tries': 2, 'attempts': 1
-  }  # fmt: skip
+    'model': 'tiny',
+    'url': server.url,
+    'first_pause': 0.001,
+    'tries': 2,
+    'attempts': 1,
+  }
   return config
 
 

@@ -77,13 +77,16 @@ def records(tmp_path_factory):
   folder = tmp_path_factory.mktemp('clips')
   rows = [
     clip_row(
-      folder / f'{number}.mp4', np.tile(colour(shown, 32), (6, 1, 1, 1)), f'person {number}',
-      np.stack([colour((10 * number, 200, n)) for n in range(REFERENCES)]), cross=cross,
+      folder / f'{number}.mp4',
+      np.tile(colour(shown, 32), (6, 1, 1, 1)),
+      f'person {number}',
+      np.stack([colour((10 * number, 200, n)) for n in range(REFERENCES)]),
+      cross=cross,
     )
     for number, (shown, cross) in enumerate(
       [(RED, False), (RED, True), (DARK, False), (GREEN, False), (RED, False)]
     )
-  ]  # fmt: skip
+  ]
   write(folder / 'records', rows)
   return folder / 'records', rows
 
@@ -100,9 +103,15 @@ SETTINGS = CrossPairSettings(threshold=0.95, prompts=tuple(PLAIN), seed=3)
 def made(painter, records, directory, settings=SETTINGS, **options):
   painter.asked.clear()
   return make_cross_pairs(
-    painter, PairedClips(records[0]), directory, look, settings, known={'look': 'colours'},
-    clips_per_shard=2, **options,
-  )  # fmt: skip
+    painter,
+    PairedClips(records[0]),
+    directory,
+    look,
+    settings,
+    known={'look': 'colours'},
+    clips_per_shard=2,
+    **options,
+  )
 
 
 def test_pictures_of_the_same_person_become_references(painter, records, tmp_path):
@@ -167,10 +176,12 @@ def test_faces_are_found_and_compared_in_pictures(tiny_runs, tmp_path):
   shifted = np.roll(face, 5, axis=1)
   twice = np.asarray(Image.fromarray(np.concatenate([face, face], 1)).resize((128, 64)))
   Painter.painted = {
-    'brighter': brighter, 'shifted': shifted, 'the driver': man,
+    'brighter': brighter,
+    'shifted': shifted,
+    'the driver': man,
     'nothing': np.full((128, 128, 3), 90, np.uint8),
     'twice': np.concatenate([twice, np.zeros_like(twice)]),
-  }  # fmt: skip
+  }
   model = Painter(
     make_untrained(tiny_runs, tmp_path / 'model', side=32, references__faces='cascade')
   )
@@ -202,17 +213,21 @@ def test_the_command_makes_cross_pairs_of_moving_digits(untrained, recogniser, t
   ]
   write(tmp_path / 'digits', rows)
   flags = [
-    'cross_pairs', f'--workdir={untrained}', f'--input={tmp_path / "digits"}',
-    f'--output={tmp_path / "made"}', '--threshold=-1',
-  ]  # fmt: skip
+    'cross_pairs',
+    f'--workdir={untrained}',
+    f'--input={tmp_path / "digits"}',
+    f'--output={tmp_path / "made"}',
+    '--threshold=-1',
+  ]
   done = binaries.run('data', *flags)
   assert (done.returncode, done.stdout) == (2, '')
   assert 'as in --recogniser=' in done.stderr and 'Traceback' not in done.stderr
   assert not (tmp_path / 'made').exists()
   done = binaries.finish('data', *flags, f'--recogniser={recogniser}')
   assert done.stdout.splitlines() == [
-    '18 of 18 pairs kept in 3 rows', f'{tmp_path / "made"}/{PAGE}'
-  ]  # fmt: skip
+    '18 of 18 pairs kept in 3 rows',
+    f'{tmp_path / "made"}/{PAGE}',
+  ]
   fields = {'kind': 'records', 'path': str(tmp_path / 'made'), 'fps': 8, 'only': 'cross'}
   bucket = {'video': {'frames': 4, 'height': SIDE, 'width': SIDE}}
   source = make_sources(data_settings(fields), video_shapes(bucket, 8), 'train')['video']

@@ -37,9 +37,13 @@ def stages(runs, recogniser, **changes):
   last = config.stages.backtranslation
   last.data.sources.captions.latents = 'latents_frames'  # what an earlier stage had encoded
   last.backtranslation.update(
-    editor='frames', recogniser=str(recogniser), clips=8, validation=8, direction=-1.0,
+    editor='frames',
+    recogniser=str(recogniser),
+    clips=8,
+    validation=8,
+    direction=-1.0,
     structure=-1.0,
-  )  # fmt: skip
+  )
   config.update_from_flattened_dict(tiny.dotted(changes))
   return config
 
@@ -102,17 +106,23 @@ def test_a_dry_run_says_who_makes_which_pairs(tiny_runs, tmp_path):
 
 def test_the_reports_recipe_is_planned(tmp_path):
   done = binaries.finish(
-    'train', '--config=configs/editing/recipe.py:30b', f'--workdir={tmp_path}/edit', '--dry_run',
+    'train',
+    '--config=configs/editing/recipe.py:30b',
+    f'--workdir={tmp_path}/edit',
+    '--dry_run',
     '--config.recogniser=elsewhere/clip',
-  )  # fmt: skip
-  for number, line in enumerate((
-    'latents_images for images: to do',
-    'images: to do, 30,000 steps',
-    'latents_frames for frames: to do',
-    'frames, on images: to do, 1,000 steps',
-    'latents_backtranslation for backtranslation, on frames: to do',
-    'backtranslation, on frames: to do, 1,000 steps',
-  ), 1):  # fmt: skip
+  )
+  for number, line in enumerate(
+    (
+      'latents_images for images: to do',
+      'images: to do, 30,000 steps',
+      'latents_frames for frames: to do',
+      'frames, on images: to do, 1,000 steps',
+      'latents_backtranslation for backtranslation, on frames: to do',
+      'backtranslation, on frames: to do, 1,000 steps',
+    ),
+    1,
+  ):
     assert f'stage {number} of 6, {line}' in done.stdout
   config = editing_recipe.get_config('30b')
   config.recogniser = 'elsewhere/clip'

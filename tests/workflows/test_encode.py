@@ -158,8 +158,12 @@ def video(seed=0, frames=4):
 
 def test_a_row_keeps_its_sources_and_its_key(codec):
   sample = {
-    'video': video(), 'caption': 'a', 'source': 'a.mp4', 'fps': np.float64(16.0), 'start': 3.0,
-  }  # fmt: skip
+    'video': video(),
+    'caption': 'a',
+    'source': 'a.mp4',
+    'fps': np.float64(16.0),
+    'start': 3.0,
+  }
   (row,) = row_encoder(codec).encode([sample])
   latents = row.pop('latents')
   np.testing.assert_array_equal(latents, codec.encode(np.stack([video()] * 2))[0])

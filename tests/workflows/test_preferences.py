@@ -15,9 +15,12 @@ from tests import tiny
 
 def configured(runs, tmp_path, **changes):
   config = tiny.video(
-    runs, start_from=str(runs / 'video'), data__latents=str(tmp_path / 'pairs'),
-    objective__dropout={'text': 0.1, 'rejected': 0.0}, **changes,
-  )  # fmt: skip
+    runs,
+    start_from=str(runs / 'video'),
+    data__latents=str(tmp_path / 'pairs'),
+    objective__dropout={'text': 0.1, 'rejected': 0.0},
+    **changes,
+  )
   del config.buckets.image
   config.model.conditionings.rejected = {'kind': 'rejected'}
   config.objective.preference = {'beta': 100.0, 'supervised': 0.1}
@@ -45,8 +48,9 @@ def voted(tiny_runs, tmp_path_factory):
 def test_votes_of_people_become_pairs_of_latents(tiny_runs, voted):
   folder, found = voted
   assert {name: result.kept for name, result in found.items()} == {
-    'train/video': 64, 'validation/video': 8,
-  }  # fmt: skip
+    'train/video': 64,
+    'validation/video': 8,
+  }
   records = Records(folder / 'pairs' / 'train' / 'video')
   codec = load(tiny_runs / 'autoencoder')
   for row in (0, 63):
@@ -70,9 +74,13 @@ def test_votes_of_people_become_pairs_of_latents(tiny_runs, voted):
 def test_training_from_votes_moves_towards_what_was_chosen(tiny_runs, voted, tmp_path, rank):
   folder, _ = voted
   config = configured(
-    tiny_runs, folder, lora__rank=rank, optimizer__learning_rate=0.02, train__steps=24,
+    tiny_runs,
+    folder,
+    lora__rank=rank,
+    optimizer__learning_rate=0.02,
+    train__steps=24,
     train__log_every=1,
-  )  # fmt: skip
+  )
   train(config, tmp_path)
   rows = [row for row in tiny.metrics(tmp_path) if 'accuracy' in row]
   assert rows[0]['margin'] == pytest.approx(0, abs=1e-6)  # the model is the reference

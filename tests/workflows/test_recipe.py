@@ -129,10 +129,11 @@ def test_stopped_in_every_stage_a_recipe_ends_as_if_undisturbed(tiny_runs, tmp_p
   monkeypatch.undo()
   for name in config.order:
     states = [
-      tiny.final_state(tmp_path / which / name) if which == 'whole'
+      tiny.final_state(tmp_path / which / name)
+      if which == 'whole'
       else train(config_of(config, tmp_path / which, name), tmp_path / which / name)
       for which in ('whole', 'stopped')
-    ]  # fmt: skip
+    ]
     assert tiny.same_state(*states)
 
 
@@ -152,8 +153,11 @@ def test_a_stage_begins_with_the_weights_of_the_one_before(tiny_runs, tmp_path):
   assert double.after == ('joint',)
   kinds = [(stage.kind, stage.workdir.name) for stage in plan_stages(config.to_dict(), tmp_path)]
   assert kinds == [
-    ('encode', 'latents_16'), ('train', 'joint'), ('encode', 'latents_32'), ('train', 'double')
-  ]  # fmt: skip
+    ('encode', 'latents_16'),
+    ('train', 'joint'),
+    ('encode', 'latents_32'),
+    ('train', 'double'),
+  ]
 
 
 def test_a_failing_stage_ends_the_recipe_with_its_error_and_its_name(tiny_runs, tmp_path):

@@ -92,7 +92,10 @@ def _distances(
   squared = jnp.mean((sound - made) ** 2)
   loss = weights.mel * mel + weights.mse * squared + weights.kl * divergence
   measured = {
-    'mel': mel, 'mse': squared, 'kl': divergence, 'stft': stft_distance(sound, made),
+    'mel': mel,
+    'mse': squared,
+    'kl': divergence,
+    'stft': stft_distance(sound, made),
     'waveform': waveform_distance(sound, made),
-  }  # fmt: skip
+  }
   return loss, {'loss': loss, **jax.lax.stop_gradient(measured)}

@@ -36,9 +36,12 @@ STATISTICS_BATCHES = 32  # per bucket: samples are short
 def codec_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
   """Reads a configuration of a codec as a plain dictionary."""
   return ReconstructionSettings.of(
-    fields, make_model=make_codec, shapes=lambda buckets, fps: audio_shapes(buckets),
-    weights=LossWeights, discriminator=Discriminators,
-  )  # fmt: skip
+    fields,
+    make_model=make_codec,
+    shapes=lambda buckets, fps: audio_shapes(buckets),
+    weights=LossWeights,
+    discriminator=Discriminators,
+  )
 
 
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:

@@ -130,9 +130,11 @@ class Repository(NamedTuple):
       if revision != 'main':
         api.create_branch(repository, branch=revision, exist_ok=True)
       done = api.create_commit(
-        repository, [add(LIST, data), *(add(file, path) for file, path in files.items())],
-        commit_message='Weights, configuration and card', revision=revision,
-      )  # fmt: skip
+        repository,
+        [add(LIST, data), *(add(file, path) for file, path in files.items())],
+        commit_message='Weights, configuration and card',
+        revision=revision,
+      )
     return done.oid
 
 

@@ -23,9 +23,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_bytes
 from mgjax.core.runs.places import LIST, Name, is_name, open_place, own_folder, read_name
 
-KINDS = (
-  '.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav'
-)  # fmt: skip
+KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file
 # Fields of configurations that name runs: other URLs are of checkpoints, records and services.
 RUNS = ('autoencoder', 'start_from', 'teacher', 'temporal_autoencoder', 'vision', 'workdir')

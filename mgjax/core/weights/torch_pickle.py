@@ -16,10 +16,14 @@ from mgjax.core.weights.tensors import Tensors, is_boundless
 
 SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
 _TYPES = {
-  'DoubleStorage': np.float64, 'FloatStorage': np.float32, 'HalfStorage': np.float16,
-  'BFloat16Storage': jnp.bfloat16, 'LongStorage': np.int64, 'IntStorage': np.int32,
+  'DoubleStorage': np.float64,
+  'FloatStorage': np.float32,
+  'HalfStorage': np.float16,
+  'BFloat16Storage': jnp.bfloat16,
+  'LongStorage': np.int64,
+  'IntStorage': np.int32,
   'BoolStorage': np.bool_,
-}  # fmt: skip
+}
 _MOST_AXES = 8
 _LARGEST_LIST = 2 << 20  # of members; in memory it is 13 times as large
 
@@ -37,8 +41,17 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   """
   try:
     found = _read(path)
-  except (OSError, ValueError, LookupError, EOFError, ArithmeticError, MemoryError, RuntimeError,
-          zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+  except (
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+  ) as error:
     raise ConfigError(
       f'{os.fspath(path)!r} is not a readable file of tensors of PyTorch: {first_line(error)}; '
       'save the state of the model with safetensors'

@@ -19,10 +19,12 @@ from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.curation.shards import Engine, Make, Seen
 
 _QUIET = {
-  'RAY_DEDUP_LOGS': '0', 'RAY_DATA_DISABLE_PROGRESS_BARS': '1', 'RAY_USAGE_STATS_ENABLED': '0',
+  'RAY_DEDUP_LOGS': '0',
+  'RAY_DATA_DISABLE_PROGRESS_BARS': '1',
+  'RAY_USAGE_STATS_ENABLED': '0',
   # It would install what this process has, on machines that have it.
   'RAY_ENABLE_UV_RUN_RUNTIME_ENV': '0',
-}  # fmt: skip
+}
 
 
 @contextlib.contextmanager

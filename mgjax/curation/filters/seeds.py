@@ -92,7 +92,9 @@ def _places(
   if missing:
     _log.warning(
       '%d of %d seeds are no clips that the filters before left, as %s',
-      len(missing), len(pairs), printable(missing[0]),
-    )  # fmt: skip
+      len(missing),
+      len(pairs),
+      printable(missing[0]),
+    )
   told = [(place, concept) for concept, clip in pairs for place in by_name.get(clip, ())]
   return [place for place, _ in told], [concept for _, concept in told]

@@ -19,9 +19,19 @@ from mgjax.data.ingest.inputs import Inputs
 
 TABLE, ABOUT = 'clips.parquet', 'clips.json'
 COLUMNS = (
-  'clip', 'video', 'place', 'start', 'end', 'width', 'height', 'fps', 'sound', 'caption',
-  'camera_class', 'camera_confidence',
-)  # fmt: skip
+  'clip',
+  'video',
+  'place',
+  'start',
+  'end',
+  'width',
+  'height',
+  'fps',
+  'sound',
+  'caption',
+  'camera_class',
+  'camera_confidence',
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,11 @@ from mgjax.curation.scores.global_motion import ANSWERS
 
 CAMERA = tuple(label for labels in ANSWERS.values() for label in labels)
 SHOTS = (
-  'wide shot', 'close-up shot', 'aerial shot', 'low angle shot', 'over-the-shoulder shot',
+  'wide shot',
+  'close-up shot',
+  'aerial shot',
+  'low angle shot',
+  'over-the-shoulder shot',
   'first person shot',
-)  # fmt: skip
+)
 LABELS = (*CAMERA, *SHOTS)

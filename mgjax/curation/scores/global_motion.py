@@ -168,9 +168,9 @@ def camera_motion(
   seen = [pair for pair in pairs if pair is not None and pair.seconds > 0]
   if len(seen) < settings.fewest or 2 * len(seen) < len(pairs):
     return CameraMotion(UNKNOWN, 0.0, 0.0, 0.0)
-  speeds = np.array(
-    [[p.x, p.y, p.growth * p.reach, p.turn * p.reach] for p in seen]
-  ) / np.array([[p.seconds] for p in seen])  # fmt: skip
+  speeds = np.array([[p.x, p.y, p.growth * p.reach, p.turn * p.reach] for p in seen]) / np.array(
+    [[p.seconds] for p in seen]
+  )
   width = max(1, round(_SMOOTHED / float(np.median([p.seconds for p in seen]))))
   smooth = _smoothed(speeds, width)
   shake = float(np.sqrt(np.square(speeds - smooth).sum(-1).mean()))

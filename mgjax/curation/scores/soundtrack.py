@@ -15,9 +15,13 @@ from mgjax.media.containers import File
 
 # Of a clip without sound: all of it is silent, and nothing more is known.
 _SILENCE = {
-  'silence': 1.0, 'loudness': None, 'peak': 0.0, **dict.fromkeys(EVENTS), 'cosine': None,
+  'silence': 1.0,
+  'loudness': None,
+  'peak': 0.0,
+  **dict.fromkeys(EVENTS),
+  'cosine': None,
   'quality': None,
-}  # fmt: skip
+}
 
 
 class Soundtrack(Scorer):

@@ -23,9 +23,15 @@ Damaged = dict[int, Rejected]  # by the index of the row
 _TALL = 160  # pixels of a frame on the contact sheet
 _FRAMES = 8  # of a clip on it
 _ASPECTS = {
-  'tall, 9:16': 9 / 16, '2:3': 2 / 3, '3:4': 3 / 4, '1:1': 1.0, '4:3': 4 / 3, '3:2': 3 / 2,
-  '16:9': 16 / 9, 'wide, 21:9': 21 / 9,
-}  # fmt: skip
+  'tall, 9:16': 9 / 16,
+  '2:3': 2 / 3,
+  '3:4': 3 / 4,
+  '1:1': 1.0,
+  '4:3': 4 / 3,
+  '3:2': 3 / 2,
+  '16:9': 16 / 9,
+  'wide, 21:9': 21 / 9,
+}
 
 
 def describe_records(

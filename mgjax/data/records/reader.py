@@ -142,8 +142,11 @@ class Records:
     if missing := self._without(files):
       _log.warning(
         '%s: %d of %d shards have no file of captions; all of their %.3g GB is read instead',
-        self._storage.location, len(missing), len(self._shards), _bytes(missing) / 1e9,
-      )  # fmt: skip
+        self._storage.location,
+        len(missing),
+        len(self._shards),
+        _bytes(missing) / 1e9,
+      )
 
     def read(number: int) -> list[dict[str, Any]] | None:
       shard = self._shards[number]

@@ -29,10 +29,26 @@ Rows = list[dict[str, Any]]
 MARKS = {SIGNIFICANT: ' **', MODERATE: ' *'}
 CHANCE = 0.8  # how likely a difference shall be found where a number of prompts is recommended
 _CSV = (
-  'question', 'ours', 'theirs', 'group', 'name', 'prompts', 'wins', 'ties', 'losses',
-  'net_win_rate', 'low', 'high', 'win_rate', 'sign_probability', 'cannot_judge', 'sigma',
-  'verdict', 'alpha', 'kappa',
-)  # fmt: skip
+  'question',
+  'ours',
+  'theirs',
+  'group',
+  'name',
+  'prompts',
+  'wins',
+  'ties',
+  'losses',
+  'net_win_rate',
+  'low',
+  'high',
+  'win_rate',
+  'sign_probability',
+  'cannot_judge',
+  'sigma',
+  'verdict',
+  'alpha',
+  'kappa',
+)
 _ABOUT = (
   'Net win rate: % of prompts won less % lost, by the majority of the raters of each, from -100 to '
   '100. Intervals of 95% are from prompts drawn again with replacement; p is of an exact sign test.'

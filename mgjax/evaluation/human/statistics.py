@@ -71,8 +71,10 @@ def tally(votes: Iterable[Vote], order: Sequence[str] = ()) -> list[Tally]:
   for vote in first_answers(votes):
     if vote.left == vote.right:
       raise DataError(f'vote {vote.id!r} compares {vote.left!r} with itself; leave it out')
-    places = {name: (order.index(name) if name in order else len(order), name)
-              for name in (vote.left, vote.right)}  # fmt: skip
+    places = {
+      name: (order.index(name) if name in order else len(order), name)
+      for name in (vote.left, vote.right)
+    }
     ours, theirs = sorted(places, key=lambda name: places[name])
     answers = found.setdefault((vote.question, ours, theirs), {})
     column = {ours: 0, TIE: 1, theirs: 2, None: 3}[vote.winner]

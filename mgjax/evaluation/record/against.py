@@ -183,9 +183,15 @@ def _change(
       if first != second:
         found = compare([first], [second])
         return Change(
-          yours.value, found.difference, found.low, found.high, len(shared), yours.count, warning,
+          yours.value,
+          found.difference,
+          found.low,
+          found.high,
+          len(shared),
+          yours.count,
+          warning,
           _wins(first, second),
-        )  # fmt: skip
+        )
   low, high = apart((yours.value, yours.low, yours.high), (mine.value, mine.low, mine.high))
   return Change(yours.value, mine.value - yours.value, low, high, 0, yours.count, warning)
 

@@ -60,9 +60,14 @@ class Metric:
     best, worst = self.extremes()
     beside = {name: number for name, number in self.beside.items() if math.isfinite(number)}
     return told | {
-      'label': self.label, 'better': self.better, 'share': self.share, 'mean': self.mean,
-      'beside': beside, 'best': best, 'worst': worst,
-    }  # fmt: skip
+      'label': self.label,
+      'better': self.better,
+      'share': self.share,
+      'mean': self.mean,
+      'beside': beside,
+      'best': best,
+      'worst': worst,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -160,12 +160,20 @@ def _measured(
   return Measured(
     metrics,
     [prompts[row] for row in there],
-    {tag: {f'scores/{name}': _value(mean) for name, mean in found.items()}
-     for tag, found in tags.items()},
-    record={'suite': suite.name, 'missing': missing, 'scores': means, 'sets': compared,
-            'tags': tags, 'videos': videos},
+    {
+      tag: {f'scores/{name}': _value(mean) for name, mean in found.items()}
+      for tag, found in tags.items()
+    },
+    record={
+      'suite': suite.name,
+      'missing': missing,
+      'scores': means,
+      'sets': compared,
+      'tags': tags,
+      'videos': videos,
+    },
     notes=notes,
-  )  # fmt: skip
+  )
 
 
 def _value(mean: Mean, each: Sequence[float] | np.ndarray = ()) -> Value:

@@ -31,9 +31,14 @@ _TAGS = ('concept', 'motion_level')
 _OTHER = 50  # one prompt in so many may be written otherwise in the other file
 _MOST = 10**6  # captions of a world
 _EDITS = {
-  'instruction', 'edit_instruction', 'edit_prompt', 'style_change_caption',
-  'object_change_caption', 'background_change_caption', 'multiple_changes_caption',
-}  # fmt: skip
+  'instruction',
+  'edit_instruction',
+  'edit_prompt',
+  'style_change_caption',
+  'object_change_caption',
+  'background_change_caption',
+  'multiple_changes_caption',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +136,12 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
   if place.is_dir():
     return _restore(place / FILE) if (place / FILE).exists() else _edits(place)
   readers = {
-    '.txt': _lines_or_table, '.csv': _lines_or_table, '.jsonl': _jsonl, '.json': _json,
+    '.txt': _lines_or_table,
+    '.csv': _lines_or_table,
+    '.jsonl': _jsonl,
+    '.json': _json,
     '.parquet': _edits,
-  }  # fmt: skip
+  }
   if place.suffix not in readers:
     worlds = ' or '.join(f'{world}:N' for world in WITH_PROMPTS)
     raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits, {worlds}')

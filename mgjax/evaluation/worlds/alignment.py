@@ -98,7 +98,7 @@ def measured(
   captions = {each.caption for asked in groups.values() for each in asked}
   more, found = {}, {}
   if isinstance(judge, DiverseJudge):
-    (group, asked), = groups.items()  # fmt: skip
+    ((group, asked),) = groups.items()
     found, more = _spread_of(judge, videos[group], asked)
   only = next(iter(record.values())) if len(record) == 1 else {'groups': record}
   counts = {'samples': total, 'captions': len(captions)}

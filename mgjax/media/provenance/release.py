@@ -21,9 +21,7 @@ from mgjax.media.viewing import enlarged
 
 CHECK, POSTPROCESS = 'MGJAX_CHECK', 'MGJAX_POSTPROCESS'
 
-__all__ = [
-  'admit', 'described', 'postprocess', 'postprocess_enlarged', 'postprocess_sound', 'sign'
-]  # fmt: skip
+__all__ = ['admit', 'described', 'postprocess', 'postprocess_enlarged', 'postprocess_sound', 'sign']
 
 
 def admit(prompts: Iterable[str]) -> None:

@@ -106,7 +106,14 @@ def backward(
     q, k, v, segments, lse, do, delta = inputs
     # This kernel has no public name: the public backward pass knows only its own O and L.
     return splash._splash_attention_bwd_dkv(
-      q, k, v, segments, None, lse, do, delta,
+      q,
+      k,
+      v,
+      segments,
+      None,
+      lse,
+      do,
+      delta,
       bq=blocks.queries,
       bkv=blocks.keys,
       bkv_compute=blocks.tile,
@@ -120,7 +127,7 @@ def backward(
       v_layout=splash.QKVLayout.HEAD_DIM_MINOR,
       mask_function=None,
       interpret=interpret,
-    )  # fmt: skip
+    )
 
   segments = _segments(mask, k, blocks)
   inputs = (

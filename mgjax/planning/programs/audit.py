@@ -128,9 +128,17 @@ def _found(
   match = _SOURCE.search(instruction.rest)
   source = match[1] if match else ''
   return CompiledCollective(
-    kind, dtype, sum(sizes), times, between is not None, group, stride, max(sizes), source,
+    kind,
+    dtype,
+    sum(sizes),
+    times,
+    between is not None,
+    group,
+    stride,
+    max(sizes),
+    source,
     between or (),
-  )  # fmt: skip
+  )
 
 
 def _group(text: str, kind: str) -> tuple[int, int]:

@@ -44,15 +44,24 @@ def target_config(chip: str) -> str:
     )
   target, name = TARGETS[chip], next(kind for kind, each in KINDS.items() if each == chip)
   info = {
-    'threads_per_block_limit': 1024, 'threads_per_warp': 32, 'shared_memory_per_block': 49_152,
-    'shared_memory_per_core': target.shared, 'threads_per_core_limit': 2048,
-    'core_count': target.cores, 'fpus_per_core': target.units, 'block_dim_limit_x': 2**31 - 1,
-    'block_dim_limit_y': 65_535, 'block_dim_limit_z': 65_535,
-    'memory_bandwidth': round(target.bandwidth), 'l2_cache_size': target.cache,
-    'clock_rate_ghz': target.clock, 'device_memory_size': target.memory,
-    'shared_memory_per_block_optin': target.shared - 1024, 'registers_per_core_limit': 65_536,
+    'threads_per_block_limit': 1024,
+    'threads_per_warp': 32,
+    'shared_memory_per_block': 49_152,
+    'shared_memory_per_core': target.shared,
+    'threads_per_core_limit': 2048,
+    'core_count': target.cores,
+    'fpus_per_core': target.units,
+    'block_dim_limit_x': 2**31 - 1,
+    'block_dim_limit_y': 65_535,
+    'block_dim_limit_z': 65_535,
+    'memory_bandwidth': round(target.bandwidth),
+    'l2_cache_size': target.cache,
+    'clock_rate_ghz': target.clock,
+    'device_memory_size': target.memory,
+    'shared_memory_per_block_optin': target.shared - 1024,
+    'registers_per_core_limit': 65_536,
     'registers_per_block_limit': 65_536,
-  }  # fmt: skip
+  }
   fields = ' '.join(f'{key}: {value}' for key, value in info.items())
   return (
     f'gpu_device_info {{ {fields} cuda_compute_capability {{ major: {target.capability} }} }} '

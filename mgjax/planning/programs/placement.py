@@ -39,11 +39,18 @@ def group_collectives(
       entry[index] += value * each.executions
   return [
     Collective(
-      what, kind, axis, total, int(count), seconds, asynchronous,
-      behind_attention=asynchronous and what == 'attention', scheduled=Ends(slow, fast),
+      what,
+      kind,
+      axis,
+      total,
+      int(count),
+      seconds,
+      asynchronous,
+      behind_attention=asynchronous and what == 'attention',
+      scheduled=Ends(slow, fast),
     )
     for (what, kind, axis, asynchronous), (total, count, seconds, slow, fast) in sums.items()
-  ]  # fmt: skip
+  ]
 
 
 def waiting_seconds(

@@ -22,10 +22,24 @@ PRODUCTS = ('dot', 'convolution')
 CALLS = ('while', 'conditional', 'call')
 BETWEEN = 'async_collective_fusion'  # its arrays are those of a gather on its way
 _NOTHING = (
-  'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'after-all', 'iota',
-  'opt-barrier', 'partition-id', 'replica-id', 'async-update', 'domain',
-  'all-gather', 'all-reduce', 'all-to-all', 'reduce-scatter', 'collective-permute',
-)  # fmt: skip
+  'parameter',
+  'constant',
+  'tuple',
+  'get-tuple-element',
+  'bitcast',
+  'after-all',
+  'iota',
+  'opt-barrier',
+  'partition-id',
+  'replica-id',
+  'async-update',
+  'domain',
+  'all-gather',
+  'all-reduce',
+  'all-to-all',
+  'reduce-scatter',
+  'collective-permute',
+)
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 # What kernels of attention are called, here and in JAX.
 _BACKWARD_KERNEL = re.compile(r'dkv|dq|bwd|backward')
@@ -215,8 +229,10 @@ def _convolution(rest: str, left: tuple[int, ...], right: tuple[int, ...], out: 
   """Products of matrices are convolutions here, batches of them with gaps in the left side."""
   match = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', rest)
   if not match or (len(match[1]), len(match[2]), len(match[3])) != (
-    len(left), len(right), len(out)
-  ):  # fmt: skip
+    len(left),
+    len(right),
+    len(out),
+  ):
     return 0.0
   written = re.search(r'window=\{([^}]*)\}', rest)
   window = dict(re.findall(r'(\w+)=([\d_x\-]+)', written[1] if written else ''))

@@ -24,26 +24,39 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
   job, assumed, best = found.job, found.assumed, found.interval
   times = words(plan.chosen.time.map(lambda each: each.step))
   rows: list[tuple[str, str]] = [
-    ('job', f'{plan.topology.name}, {job.chips} chips in machines of {job.machine}, mesh '
-     f'{mesh_flag(plan.chosen.sizes)}, {plan.chosen.rows} samples a step of {times} s by formula'),
-    ('state', f'{job.piece * job.chips / job.replicas / 1e9:.0f} GB, written in '
-     f'{job.write(assumed):.3g} s, read in {job.read(assumed):.3g} s; steps wait '
-     f'{job.pause(assumed):.2g} s for a checkpoint'),
+    (
+      'job',
+      f'{plan.topology.name}, {job.chips} chips in machines of {job.machine}, mesh '
+      f'{mesh_flag(plan.chosen.sizes)}, {plan.chosen.rows} samples a step of {times} s by formula',
+    ),
+    (
+      'state',
+      f'{job.piece * job.chips / job.replicas / 1e9:.0f} GB, written in '
+      f'{job.write(assumed):.3g} s, read in {job.read(assumed):.3g} s; steps wait '
+      f'{job.pause(assumed):.2g} s for a checkpoint',
+    ),
     ('failures', f'one every {_span(job.between_failures(assumed))}'),
     ('runs', f'{found.runs} of {found.days:g} days, seed {found.seed}; means with 95% intervals'),
     ('', ''),
-    ('goodput', f'{_share(found.goodput)}; single runs {found.goodput.least:.1%} to '
-     f'{found.goodput.most:.1%}'),
-  ]  # fmt: skip
+    (
+      'goodput',
+      f'{_share(found.goodput)}; single runs {found.goodput.least:.1%} to {found.goodput.most:.1%}',
+    ),
+  ]
   rows += [('', f'{name:28} {_share(each, 2)}') for name, each in _losses(found)]
   rows.append(('', ''))
   if math.isinf(best.best):
     rows.append(('checkpoints', 'no failures: none is needed'))
   else:
-    rows.append(('checkpoints', f'best every {_span(best.best)} ({_span(best.low)} to '
-                 f'{_span(best.high)}), {max(best.best / job.step, 1):.0f} steps; Young '
-                 f'{_span(best.young)}, Daly {_span(best.daly)}, possible from '
-                 f'{_span(best.least)}'))  # fmt: skip
+    rows.append(
+      (
+        'checkpoints',
+        f'best every {_span(best.best)} ({_span(best.low)} to '
+        f'{_span(best.high)}), {max(best.best / job.step, 1):.0f} steps; Young '
+        f'{_span(best.young)}, Daly {_span(best.daly)}, possible from '
+        f'{_span(best.least)}',
+      )
+    )
   other = f'; planned with {found.spares}' if found.spares != found.recommended else ''
   rows.append(('spares', f'a kept step is cheapest with {_machines(found.recommended)}{other}'))
   shown = sorted({0, 1, found.recommended // 2, found.recommended, found.recommended + 1})
@@ -52,21 +65,37 @@ def describe(found: Rehearsal, plan: Plan, price: float) -> str:
   if found.elastic is None or found.elastic_without_spares is None:
     rows.append(('elastic', NO_REPLICAS))
   else:
-    rows.append(('elastic', f'{job.separate} replicas of the state: {_gain(found.elastic)} of all '
-                 f'time, {_money(found.elastic.mean * found.chip_hours, price)}; without spares '
-                 f'{_gain(found.elastic_without_spares)}'))  # fmt: skip
+    rows.append(
+      (
+        'elastic',
+        f'{job.separate} replicas of the state: {_gain(found.elastic)} of all '
+        f'time, {_money(found.elastic.mean * found.chip_hours, price)}; without spares '
+        f'{_gain(found.elastic_without_spares)}',
+      )
+    )
   lost = _money((1 - found.goodput.mean) * found.chip_hours, price)
-  rows.append(('cost', f'{_money(found.chip_hours, price)} for {found.days:g} days with '
-               f'{_machines(found.spares)} to spare, of which {lost} for no step'))  # fmt: skip
+  rows.append(
+    (
+      'cost',
+      f'{_money(found.chip_hours, price)} for {found.days:g} days with '
+      f'{_machines(found.spares)} to spare, of which {lost} for no step',
+    )
+  )
   if stage := plan.stage():
     days = Ends(stage[1].slow / found.goodput.mean, stage[1].fast / found.goodput.mean)
     hours = days.map(lambda each: each * found.chip_hours / found.days)
-    rows.append(('stage', f'{stage[0]} in {words(days)} days, {words(stage[1])} without failures, '
-                 f'were all samples as long; {hours.fast * price / 1e6:.2g} to '
-                 f'{hours.slow * price / 1e6:.2g} million dollars'))  # fmt: skip
+    rows.append(
+      (
+        'stage',
+        f'{stage[0]} in {words(days)} days, {words(stage[1])} without failures, '
+        f'were all samples as long; {hours.fast * price / 1e6:.2g} to '
+        f'{hours.slow * price / 1e6:.2g} million dollars',
+      )
+    )
   rows.append(('sensitivity', 'goodput with half and with twice the'))
-  rows += [('', f'{name:12} {_gain(half):24} {_gain(twice)}')
-           for name, (half, twice) in _ordered(found)]  # fmt: skip
+  rows += [
+    ('', f'{name:12} {_gain(half):24} {_gain(twice)}') for name, (half, twice) in _ordered(found)
+  ]
   rows.append(('assumed', ''))
   texts = Assumptions.texts().items()
   rows += [('', f'{name} = {getattr(assumed, name):g}: {text}') for name, text in texts]

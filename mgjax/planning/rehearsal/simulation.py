@@ -93,8 +93,14 @@ class _Run:
   def shares(self) -> np.ndarray:
     """Runs to the end; returns shares of the time in the order of CAUSES."""
     handlers = (
-      self._fail, self._slow_down, self._stall, self._stop, self._repaired, self._found, self._join
-    )  # fmt: skip
+      self._fail,
+      self._slow_down,
+      self._stall,
+      self._stop,
+      self._repaired,
+      self._found,
+      self._join,
+    )
     while self.heap:
       time, kind, fate = heapq.heappop(self.heap)
       self._advance(time)

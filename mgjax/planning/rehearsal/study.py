@@ -12,8 +12,16 @@ from mgjax.planning.rehearsal.simulation import CAUSES, Scenario, simulate
 
 AROUND = np.geomspace(0.25, 4, 13)  # intervals tried, in Daly's
 CHANGED = (
-  'failures', 'detect', 'restart', 'repair', 'storage', 'slow', 'find', 'stalls', 'planned'
-)  # fmt: skip
+  'failures',
+  'detect',
+  'restart',
+  'repair',
+  'storage',
+  'slow',
+  'find',
+  'stalls',
+  'planned',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +138,21 @@ def rehearse(
     elastic = Estimate.of(goodputs(taken, tau, elastic=True)[:, 0] - base[:, 0])
     without = Estimate.of(goodputs(0, tau, elastic=True)[:, 0] - by_spares[0])
   return Rehearsal(
-    job, assumed, days, runs, seed, found, taken, recommended, Estimate.of(base[:, 0]),
+    job,
+    assumed,
+    days,
+    runs,
+    seed,
+    found,
+    taken,
+    recommended,
+    Estimate.of(base[:, 0]),
     {cause: Estimate.of(base[:, place]) for place, cause in enumerate(CAUSES)},
-    tuple(map(Estimate.of, by_spares)), elastic, without, changes,
-  )  # fmt: skip
+    tuple(map(Estimate.of, by_spares)),
+    elastic,
+    without,
+    changes,
+  )
 
 
 def count_scenarios(job: Job, assumed: Assumptions, spares: int | None) -> int:

@@ -108,9 +108,17 @@ def read_film(
   work = make_workload(fields, outline, name, tile)
   sample = unpack(SampleSettings, fields['sample'], 'sample')
   return Film(
-    frames, *size, rows, dataclasses.replace(work, notes=tuple(notes)), codec, sample,
-    shared.overlap, covers, times, fps,
-  )  # fmt: skip
+    frames,
+    *size,
+    rows,
+    dataclasses.replace(work, notes=tuple(notes)),
+    codec,
+    sample,
+    shared.overlap,
+    covers,
+    times,
+    fps,
+  )
 
 
 def plan_film(

@@ -95,9 +95,18 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
   one, verdict = answer['pass'], 'fits' if answer['fits'] else 'does not fit'
   per = answer['evaluations'] / answer['passes']
   headings = (
-    '', 'passes', 'rows', 'PFLOP', 's at the peak', 's low', 's high', 'MFU', 'an hour',
-    'GiB', 'mesh',
-  )  # fmt: skip
+    '',
+    'passes',
+    'rows',
+    'PFLOP',
+    's at the peak',
+    's low',
+    's high',
+    'MFU',
+    'an hour',
+    'GiB',
+    'mesh',
+  )
   lines = [
     f'model       {answer["parameters"]:,} parameters',
     f'sample      {answer["bucket"]}: {frames} x {height} x {width}, {answer["tokens"]:,} tokens, '
@@ -131,11 +140,16 @@ def describe_generation(answer: Mapping[str, Any]) -> str:
 def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
   seconds = row['seconds']
   return (
-    name, str(row['passes']), str(row['evaluations']), f'{row["flops"] / 1e15:.4g}',
+    name,
+    str(row['passes']),
+    str(row['evaluations']),
+    f'{row["flops"] / 1e15:.4g}',
     *(f'{seconds[key]:.3g}' for key in ('ideal', 'low', 'high')),
-    spread(row['mfu'], '.0%'), spread(row['samples_per_hour']),
-    f'{row["peak_gib"]:.1f}' + (' (too large)' if not row['fits'] else ''), mesh_flag(row['mesh']),
-  )  # fmt: skip
+    spread(row['mfu'], '.0%'),
+    spread(row['samples_per_hour']),
+    f'{row["peak_gib"]:.1f}' + (' (too large)' if not row['fits'] else ''),
+    mesh_flag(row['mesh']),
+  )
 
 
 def _row(way: Way, sampling: Sampling) -> dict[str, Any]:

@@ -23,8 +23,15 @@ _LETTER, _LETTERS = 6, 30  # pixels of a letter, about, and letters of a row's n
 # Of groups, by their number, on white and on dark paper.
 COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
 DARK_COLOURS = (
-  '#6cb2f0', '#f2925e', '#6fcf85', '#cf9ae6', '#dcb347', '#b8bcc2', '#f285ab', '#4fc3d7'
-)  # fmt: skip
+  '#6cb2f0',
+  '#f2925e',
+  '#6fcf85',
+  '#cf9ae6',
+  '#dcb347',
+  '#b8bcc2',
+  '#f285ab',
+  '#4fc3d7',
+)
 
 
 def histogram(

@@ -12,15 +12,32 @@ from mgjax.scaling.law import FLOPS
 def describe_grid(points: Sequence[Point], topology: str = '') -> str:
   """Formats the runs of a grid as a table, with what they cost on a topology."""
   seconds = cost_seconds(points, topology) if topology else {}
-  header = ('run', 'parameters', 'N by work', 'tokens', 'FLOPs', '6 N D', 'rate', 'rows', 'steps',
-            'seeds')  # fmt: skip
+  header = (
+    'run',
+    'parameters',
+    'N by work',
+    'tokens',
+    'FLOPs',
+    '6 N D',
+    'rate',
+    'rows',
+    'steps',
+    'seeds',
+  )
   rows = [header if not seconds else (*header, 'hours, low', 'high')]
   for point in points:
     cells = (
-      point.name, f'{point.parameters:,}', f'{point.size:.4g}', f'{point.tokens:.3g}',
-      f'{point.flops:.4g}', f'{FLOPS * point.parameters * point.tokens / point.flops - 1:+.0%}',
-      f'{point.learning_rate:.3g}', str(point.rows), f'{point.steps:,}', str(len(point.seeds)),
-    )  # fmt: skip
+      point.name,
+      f'{point.parameters:,}',
+      f'{point.size:.4g}',
+      f'{point.tokens:.3g}',
+      f'{point.flops:.4g}',
+      f'{FLOPS * point.parameters * point.tokens / point.flops - 1:+.0%}',
+      f'{point.learning_rate:.3g}',
+      str(point.rows),
+      f'{point.steps:,}',
+      str(len(point.seeds)),
+    )
     ends = seconds.get(point.name, ())
     rows.append((*cells, *(f'{end / 3600:.3g}' for end in ends)))
   runs = sum(len(point.seeds) for point in points)

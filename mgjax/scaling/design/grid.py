@@ -143,11 +143,18 @@ class Point:
   def about(self) -> dict[str, Any]:
     """Returns what its row in the records says beside losses, as JSON can hold it."""
     return {
-      'recipe': self.recipe, 'budget': self.budget, 'parameters': self.parameters,
-      'size': self.size, 'tokens': self.tokens, 'flops': self.flops,
-      'flops_6nd': FLOPS * self.parameters * self.tokens, 'dim': self.rung.dim,
-      'depth': self.rung.depth, 'learning_rate': self.learning_rate, 'rows': self.rows,
-    }  # fmt: skip
+      'recipe': self.recipe,
+      'budget': self.budget,
+      'parameters': self.parameters,
+      'size': self.size,
+      'tokens': self.tokens,
+      'flops': self.flops,
+      'flops_6nd': FLOPS * self.parameters * self.tokens,
+      'dim': self.rung.dim,
+      'depth': self.rung.depth,
+      'learning_rate': self.learning_rate,
+      'rows': self.rows,
+    }
 
 
 def make_grid(fields: Mapping[str, Any]) -> list[Point]:
@@ -262,6 +269,16 @@ def _make_point(
   config.train.update(steps=steps, evaluate_every=every, save_every=every)
   trained = sum(each.size for each in work.parameters if each.trained)
   return Point(
-    recipe, budget, sizes, trained, size, steps * rows * work.tokens,
-    float(steps * rows * work.flops.training), rate, rows, steps, tuple(seeds), config,
-  )  # fmt: skip
+    recipe,
+    budget,
+    sizes,
+    trained,
+    size,
+    steps * rows * work.tokens,
+    float(steps * rows * work.flops.training),
+    rate,
+    rows,
+    steps,
+    tuple(seeds),
+    config,
+  )

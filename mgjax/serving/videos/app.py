@@ -40,9 +40,11 @@ _LOOK = 0.01  # seconds between two looks of a stream at what is made
 _GONE = 'There is no video of this id, or no more; GET /v1/videos lists them.'
 _PICTURE = 'input_reference'
 _ERRORS = {  # status -> type and code, as OpenAI's client reads them
-  401: ('authentication_error', 'invalid_api_key'), 404: ('not_found_error', 'not_found'),
-  429: ('rate_limit_error', 'rate_limit_exceeded'), 503: ('service_unavailable_error', None),
-}  # fmt: skip
+  401: ('authentication_error', 'invalid_api_key'),
+  404: ('not_found_error', 'not_found'),
+  429: ('rate_limit_error', 'rate_limit_exceeded'),
+  503: ('service_unavailable_error', None),
+}
 
 
 class Service:
@@ -63,8 +65,11 @@ class Service:
     """Returns the application (ASGI)."""
     video = '/v1/videos/{id}'
     open_to_all = {
-      '/': self._page, '/health': self._health, '/ready': self._ready, '/metrics': self._metrics,
-    }  # fmt: skip
+      '/': self._page,
+      '/health': self._health,
+      '/ready': self._ready,
+      '/metrics': self._metrics,
+    }
     guarded = [
       ('GET', '/v1/models', self._list_models),
       ('POST', '/v1/images/generations', self._make_images),

@@ -34,8 +34,12 @@ _SETTLE = 0.5  # seconds in which the database has what ended last
 _TRIES = 20  # of a job whose process dies each time
 _KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that has it
 _ENDED = ['SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']
-_STATES = {'ENQUEUED': 'queued', 'DELAYED': 'queued', 'PENDING': 'in_progress',
-           **dict(zip(_ENDED, ('completed', 'failed', 'failed'), strict=True))}  # fmt: skip
+_STATES = {
+  'ENQUEUED': 'queued',
+  'DELAYED': 'queued',
+  'PENDING': 'in_progress',
+  **dict(zip(_ENDED, ('completed', 'failed', 'failed'), strict=True)),
+}
 _BARE = {'load_input': False, 'load_output': False}
 _log = logging.getLogger(__name__)
 
@@ -44,9 +48,16 @@ class Jobs:
   """Jobs by their ids: taken in, made here or by another worker, looked at, cancelled, deleted."""
 
   def __init__(
-    self, database: str, worker: str, results: Results, scratch: pathlib.Path, models: Models,
-    limits: Limits, *, log_ids: bool = False,
-  ):  # fmt: skip
+    self,
+    database: str,
+    worker: str,
+    results: Results,
+    scratch: pathlib.Path,
+    models: Models,
+    limits: Limits,
+    *,
+    log_ids: bool = False,
+  ):
     """Opens the database; jobs are made as soon as the models are ready, the oldest first.
 
     `worker` names this process among those of a database, and `scratch` is a folder of its own.
@@ -68,11 +79,14 @@ class Jobs:
           found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
       DBOS(
         config={
-          'name': 'mgjax', 'system_database_url': database, 'executor_id': worker,
-          'application_version': 'mgjax', 'max_executor_threads': most + 16,
+          'name': 'mgjax',
+          'system_database_url': database,
+          'executor_id': worker,
+          'application_version': 'mgjax',
+          'max_executor_threads': most + 16,
           'log_level': 'CRITICAL',
         }
-      )  # fmt: skip
+      )
       step = DBOS.step(name='produce')(lambda job: self._produce(job))
       self._work = DBOS.workflow(name='make', max_recovery_attempts=_TRIES)(lambda job: step(job))
       if self._shared:  # before others take what this one, ended a moment ago, has again
@@ -135,9 +149,13 @@ class Jobs:
       bounds['end_time' if newest else 'start_time'] = _iso((row.created_at or 0) / 1000)
     for offset in itertools.count(0, size):
       rows = DBOS.list_workflows(
-        workflow_id_prefix='video_', status=[*_STATES], sort_desc=newest, limit=size,
-        offset=offset, **bounds,
-      )  # fmt: skip
+        workflow_id_prefix='video_',
+        status=[*_STATES],
+        sort_desc=newest,
+        limit=size,
+        offset=offset,
+        **bounds,
+      )
       for row in rows:  # of the millisecond of `after`, some stand before it
         if begun and (job := self._described(row)):
           found.append(job)
@@ -254,9 +272,15 @@ class Jobs:
     elif status == 'in_progress' and self._shared:
       progress = int(self.results.get(row.workflow_id, 'progress') or 0)
     return video_object(
-      row.workflow_id, row.input['args'][0], status=status, progress=progress, error=error,
-      created_at=row.created_at // 1000, completed_at=ended, expires_at=expires,
-    )  # fmt: skip
+      row.workflow_id,
+      row.input['args'][0],
+      status=status,
+      progress=progress,
+      error=error,
+      created_at=row.created_at // 1000,
+      completed_at=ended,
+      expires_at=expires,
+    )
 
   def _look_around(self) -> None:
     for turn in itertools.count(1):

@@ -6,7 +6,7 @@ Labels are states, stages and sizes: never a prompt, an id or an adapter.
 import prometheus_client as prometheus
 
 PREFIX = 'mgjax:diffusion_'
-_SECONDS = (.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)  # fmt: skip
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
 
 
 class Metrics:
@@ -29,9 +29,11 @@ class Metrics:
     stages = 'Of a stage of a call: sample, upscale, sound, write.'
     self.stage = histogram(f'{PREFIX}stage_host_latency_seconds', stages, ['stage'], **timed)
     self.duration = histogram(
-      'video_generation_duration_seconds', 'Of a job, without its wait.', ['resolution', 'status'],
+      'video_generation_duration_seconds',
+      'Of a job, without its wait.',
+      ['resolution', 'status'],
       **timed,
-    )  # fmt: skip
+    )
     self.step = histogram('video_step_duration_seconds', 'Of a step of a batch.', **timed)
     self.factor = gauge('video_realtime_factor', 'Seconds made in one second, of late.', **own)
     self.bytes = counter('video_output_bytes', 'Written.', **own)

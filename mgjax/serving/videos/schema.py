@@ -13,9 +13,21 @@ from mgjax.text.prompts import clean_prompt
 ID = re.compile('(video|image)_[0-9a-f]{32}')
 Job = Mapping[str, Any]  # plain JSON values with nothing left open, of `plain_job`
 _FIELDS = (
-  'prompt', 'model', 'seconds', 'size', 'seed', 'num_frames', 'fps', 'num_inference_steps',
-  'guidance_scale', 'negative_prompt', 'lora', 'soundtrack', 'upscale', 'input_reference',
-)  # fmt: skip
+  'prompt',
+  'model',
+  'seconds',
+  'size',
+  'seed',
+  'num_frames',
+  'fps',
+  'num_inference_steps',
+  'guidance_scale',
+  'negative_prompt',
+  'lora',
+  'soundtrack',
+  'upscale',
+  'input_reference',
+)
 _IMAGE_FIELDS = ('n', 'response_format', 'quality', 'style', 'user', 'output_format')
 
 
@@ -70,10 +82,23 @@ def plain_job(offer: Offer, prompt: str, **more: Any) -> dict[str, Any]:
   """Returns the usual job of a model, but for some of its fields."""
   frames, height, width = offer.shapes[0]
   return {
-    'model': offer.name, 'prompt': prompt, 'frames': frames, 'height': height, 'width': width,
-    'fps': offer.fps, 'seed': 0, 'steps': None, 'guidance': None, 'negative': '', 'lora': '',
-    'soundtrack': '', 'upscale': '', 'picture': False, 'source': '', **more,
-  }  # fmt: skip
+    'model': offer.name,
+    'prompt': prompt,
+    'frames': frames,
+    'height': height,
+    'width': width,
+    'fps': offer.fps,
+    'seed': 0,
+    'steps': None,
+    'guidance': None,
+    'negative': '',
+    'lora': '',
+    'soundtrack': '',
+    'upscale': '',
+    'picture': False,
+    'source': '',
+    **more,
+  }
 
 
 def parse_job(
@@ -157,12 +182,22 @@ def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
   """Returns a job as the API shows it; `state` has its status, its times and so on."""
   factor = 2 if job['upscale'] else 1
   return {
-    'id': id, 'object': 'video', 'model': job['model'], 'prompt': job['prompt'],
-    'seconds': f'{job["frames"] / job["fps"]:g}', 'num_frames': job['frames'], 'fps': job['fps'],
-    'size': f'{factor * job["width"]}x{factor * job["height"]}', 'seed': job['seed'],
-    'remixed_from_video_id': job['source'] or None, 'progress': 0, 'completed_at': None,
-    'expires_at': None, 'error': None, **state,
-  }  # fmt: skip
+    'id': id,
+    'object': 'video',
+    'model': job['model'],
+    'prompt': job['prompt'],
+    'seconds': f'{job["frames"] / job["fps"]:g}',
+    'num_frames': job['frames'],
+    'fps': job['fps'],
+    'size': f'{factor * job["width"]}x{factor * job["height"]}',
+    'seed': job['seed'],
+    'remixed_from_video_id': job['source'] or None,
+    'progress': 0,
+    'completed_at': None,
+    'expires_at': None,
+    'error': None,
+    **state,
+  }
 
 
 def _told(value: Any) -> str:

@@ -17,31 +17,42 @@ from mgjax.worlds.solids.physics import ON_FLOOR, Contact
 from mgjax.worlds.solids.scene import STYLES, Scene, Solid
 
 _SHAPES = {
-  'ball': ('ball', 'sphere'), 'cube': ('cube', 'block'), 'cylinder': ('cylinder',),
+  'ball': ('ball', 'sphere'),
+  'cube': ('cube', 'block'),
+  'cylinder': ('cylinder',),
   'cone': ('cone',),
-}  # fmt: skip
+}
 _MATERIALS = {name: (material.word,) for name, material in MATERIALS.items()}
 _MATERIALS['metal'] += ('metallic',)
 _SIZES = {'small': ('small', 'little'), 'large': ('large', 'big')}
 _DIRECTIONS = {
-  '': ('',), 'left': ('left', 'to the left'), 'right': ('right', 'to the right'),
-  'away': ('away', 'into the distance'), 'closer': ('closer', 'towards the camera'),
-}  # fmt: skip
+  '': ('',),
+  'left': ('left', 'to the left'),
+  'right': ('right', 'to the right'),
+  'away': ('away', 'into the distance'),
+  'closer': ('closer', 'towards the camera'),
+}
 _VERBS = {
-  'rolls': ('rolls', 'is rolling'), 'slides': ('slides', 'is sliding'),
-  'bounces': ('bounces', 'is bouncing'), 'falls': ('falls', 'drops to the floor'),
-  'spins': ('spins', 'turns on the spot'), '': ('stands still', 'does not move', 'is at rest'),
-}  # fmt: skip
+  'rolls': ('rolls', 'is rolling'),
+  'slides': ('slides', 'is sliding'),
+  'bounces': ('bounces', 'is bouncing'),
+  'falls': ('falls', 'drops to the floor'),
+  'spins': ('spins', 'turns on the spot'),
+  '': ('stands still', 'does not move', 'is at rest'),
+}
 _CAMERAS = {
   'stands still': ('stands still', 'does not move'),
-  **{f'pans {way}': (f'pans {way}', f'turns {way}', f'pans to the {way}')
-     for way in ('left', 'right')},
+  **{
+    f'pans {way}': (f'pans {way}', f'turns {way}', f'pans to the {way}')
+    for way in ('left', 'right')
+  },
   **{f'tilts {way}': (f'tilts {way}', f'looks {way}') for way in ('up', 'down')},
   **{f'zooms {way}': (f'zooms {way}',) for way in ('in', 'out')},
-  **{f'circles {way}': (f'circles {way}', f'moves around to the {way}')
-     for way in ('left', 'right')},
+  **{
+    f'circles {way}': (f'circles {way}', f'moves around to the {way}') for way in ('left', 'right')
+  },
   'follows': ('follows', 'goes along with'),
-}  # fmt: skip
+}
 _HITS = ('hits', 'bumps into', 'runs into')
 _NUMBERS = ('no', 'one', 'two', 'three', 'four')
 _THINGS = ('objects', 'solids')

@@ -117,9 +117,15 @@ class Solids(Source):
     check_names('split', (self.split,), SPLITS)
     check_names('wording', (self.wording,), WORDINGS)
     for name, known in (
-      ('shapes', SHAPES), ('colours', COLOURS), ('materials', MATERIALS), ('motions', MOTIONS),
-      ('cameras', CAMERAS), ('patterns', PATTERNS), ('seconds', ('', *COLOURS)), ('styles', STYLES),
-    ):  # fmt: skip
+      ('shapes', SHAPES),
+      ('colours', COLOURS),
+      ('materials', MATERIALS),
+      ('motions', MOTIONS),
+      ('cameras', CAMERAS),
+      ('patterns', PATTERNS),
+      ('seconds', ('', *COLOURS)),
+      ('styles', STYLES),
+    ):
       check_names(name, getattr(self, name), known)
     if self.extras:
       check_names('extras', self.extras, EXTRAS)
@@ -259,8 +265,9 @@ class Solids(Source):
       return video
     generator = np.random.default_rng((scene.wording, self.crop))
     (top, left), (height, width) = (
-      [int(generator.integers((self.crop - 1) * side + 1)) for side in self.size], self.size
-    )  # fmt: skip
+      [int(generator.integers((self.crop - 1) * side + 1)) for side in self.size],
+      self.size,
+    )
     return video[:, top : top + height, left : left + width]
 
   def _room(self, scene: Scene) -> int:

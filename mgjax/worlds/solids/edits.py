@@ -28,9 +28,17 @@ from mgjax.worlds.solids.sampling import happens
 from mgjax.worlds.solids.scene import STYLES, Camera, Scene, Solid
 
 TASKS = (
-  'recolour', 'material', 'replace', 'remove', 'add', 'background', 'style', 'camera', 'mark',
+  'recolour',
+  'material',
+  'replace',
+  'remove',
+  'add',
+  'background',
+  'style',
+  'camera',
+  'mark',
   'nothing',
-)  # fmt: skip
+)
 OF_MOTION = ('camera',)  # pictures cannot show it
 OF_SEVERAL = ('remove', 'add')  # of a single solid nothing would be left
 _UNDO = {'remove': 'add', 'add': 'remove', 'mark': ''}  # '' cannot be undone

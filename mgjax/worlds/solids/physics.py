@@ -75,9 +75,15 @@ class _Body:
   def of(cls, solid: Solid) -> '_Body':
     flies = solid.height > 0
     body = cls(
-      solid, complex(*solid.place), complex(*solid.velocity), solid.height, 0.0, flies,
-      _rotation((0.0, 0.0, 1.0), solid.yaw), rate=solid.spin,
-    )  # fmt: skip
+      solid,
+      complex(*solid.place),
+      complex(*solid.velocity),
+      solid.height,
+      0.0,
+      flies,
+      _rotation((0.0, 0.0, 1.0), solid.yaw),
+      rate=solid.spin,
+    )
     body.begin()
     return body
 

@@ -20,9 +20,12 @@ def object_of(solid: Solid) -> int:
   """Numbers the object that a solid is; the same whatever its size, place and motion."""
   place = 0
   for name, known in (
-    ('shape', SHAPES), ('colour', COLOURS), ('material', MATERIALS), ('pattern', PATTERNS),
+    ('shape', SHAPES),
+    ('colour', COLOURS),
+    ('material', MATERIALS),
+    ('pattern', PATTERNS),
     ('second', ('', *COLOURS)),
-  ):  # fmt: skip
+  ):
     place = place * len(known) + list(known).index(getattr(solid, name))
   return place
 

@@ -20,7 +20,7 @@ from mgjax.audio.codec.weights import (
   transformers_fields,
   transformers_layers,
   transformers_side,
-)  # fmt: skip
+)
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from tests.audio.codec.shapes import shapes
@@ -31,8 +31,10 @@ CODEC = Codec(width=2, strides=(2, 4), latent_channels=3, decoder_width=8)
 # Of the watermark, as published: the ELU convolutions of a decoder level, and its own model.
 OF_A_LEVEL = ['3.weight', '3.bias', '11.weight', '11.bias'] + [
   f'{place}.block.{layer}.{kind}'
-  for place in (6, 7) for layer in (1, 3) for kind in ('weight', 'bias')
-]  # fmt: skip
+  for place in (6, 7)
+  for layer in (1, 3)
+  for kind in ('weight', 'bias')
+]
 OF_THE_MODEL = [
   'msg_processor.msg_processor.weight',
   *(f'encoder_block.{name}.{kind}' for name in ('pre.3', 'post.2') for kind in ('weight', 'bias')),
@@ -40,9 +42,11 @@ OF_THE_MODEL = [
   *(
     f'{block}.lstm.{side}_{kind}_l{layer}'
     for block in ('encoder_block.post.0', 'decoder_block.pre.1')
-    for side in ('weight', 'bias') for kind in ('ih', 'hh') for layer in (0, 1)
+    for side in ('weight', 'bias')
+    for kind in ('ih', 'hh')
+    for layer in (0, 1)
   ),
-]  # fmt: skip
+]
 
 
 @functools.cache

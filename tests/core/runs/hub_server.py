@@ -96,9 +96,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
       rows = [json.loads(line) for line in data.splitlines()]
       files = {
         row['value']['path']: base64.b64decode(row['value']['content'])
-        if row['key'] == 'file' else hub.stored[row['value']['oid']]
+        if row['key'] == 'file'
+        else hub.stored[row['value']['oid']]
         for row in rows[1:]
-      }  # fmt: skip
+      }
       name = hub.commit(*match.groups(), files)
       where = f'{address}/{match[1]}/commit/{name}'
       return self.answer(body={'commitUrl': where, 'commitOid': name, 'hookOutput': ''})

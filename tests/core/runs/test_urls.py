@@ -74,17 +74,22 @@ def test_what_is_pushed_is_what_is_pulled_once_under_a_name_that_fixes_it(tmp_pa
 def test_a_configuration_fixes_the_runs_that_it_names_and_no_other_url(tmp_path):
   digest = published.push(written(tmp_path / 'sent'), URL).digest
   config = {
-    'start_from': f'{URL}:backbone', 'autoencoder': URL, 'text': {'t5': {'workdir': URL}},
+    'start_from': f'{URL}:backbone',
+    'autoencoder': URL,
+    'text': {'t5': {'workdir': URL}},
     'data': {'path': URL, 'sources': {'a': {'latents': 'gs://b/c'}}},
-    'train': {'checkpoints': 's3://b/run'}, 'vision': 'runs/clip',
-  }  # fmt: skip
+    'train': {'checkpoints': 's3://b/run'},
+    'vision': 'runs/clip',
+  }
   found, fixed = published.pinned(config), f'{URL}#{digest}'
   changed = {'start_from': f'{fixed}:backbone', 'autoencoder': fixed}
   assert found == config | changed | {'text': {'t5': {'workdir': fixed}}} == published.pinned(found)
   several = published.pinned({'start_from': f'a={URL}:text/b,c=runs/a:d,={URL}'})['start_from']
   assert parse_sources(several) == {
-    'a': Source(fixed, 'text/b'), 'c': Source('runs/a', 'd'), '': Source(fixed, '')
-  }  # fmt: skip
+    'a': Source(fixed, 'text/b'),
+    'c': Source('runs/a', 'd'),
+    '': Source(fixed, ''),
+  }
   assert parse_sources('hf://me/tiny') == {'': Source('hf://me/tiny', '')}
 
 

@@ -20,10 +20,12 @@ ROWS = (
   TensorName(None, 'decoder.*'),
 )
 SHAPES = {
-  'shared.weight': (7, 4), 'fused.weight': (6, 4), 'conv.weight': (5, 3, 2, 2),
+  'shared.weight': (7, 4),
+  'fused.weight': (6, 4),
+  'conv.weight': (5, 3, 2, 2),
   **{f'block.{i}.up.weight': (8, 4) for i in range(12)},
   **{f'block.{i}.norm.weight': (4,) for i in range(12)},
-}  # fmt: skip
+}
 PARAMS = {
   'embed': {'table': (7, 4)},
   'layers': {'up': {'kernel': (12, 4, 8)}, 'norm': {'scale': (12, 4)}},

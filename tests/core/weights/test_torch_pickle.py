@@ -79,13 +79,16 @@ UNREADABLE = 'is not a readable file of tensors of PyTorch'
     (b'}K\x01.', 'holds no dictionary of tensors'),
     (b'}' + b'N' * MOST_INSTRUCTIONS + b'.', f'more than {MOST_INSTRUCTIONS} instructions'),
     (push(bytes(LARGEST)) + b'.', f'at most {LARGEST} are read'),
-    (b'\x8c\x02os\x8c\x06sys\ntm\x93)R.', r"it asks for os\.sys"),
+    (b'\x8c\x02os\x8c\x06sys\ntm\x93)R.', r'it asks for os\.sys'),
     *[(b'}' + key + b'Ns.', KEYS) for key in (DEEP, TWICE, b')', b'cos\nsystem\n', TENSOR)],
     (b'}(' + TWICE + b'Nu.', KEYS),
-    *[(where % values, 'PyTorch|pickle|dictionary') for values in (DEEP, TWICE, b']q\x00h\x00a')
-      for where in (b'%b.', b'%bb.', REBUILD + b'%bR.', STORAGE + b'%bR.', b'%bQ.')],
+    *[
+      (where % values, 'PyTorch|pickle|dictionary')
+      for values in (DEEP, TWICE, b']q\x00h\x00a')
+      for where in (b'%b.', b'%bb.', REBUILD + b'%bR.', STORAGE + b'%bR.', b'%bQ.')
+    ],
   ],
-)  # fmt: skip
+)
 def test_instructions_that_pytorch_does_not_write_are_refused(stream, message, tmp_path):
   path = write(tmp_path / 'a.pth', b'\x80\x02' + stream, [np.ones(4, np.float32)])
   with pytest.raises(ConfigError, match=message) as caught:
@@ -134,9 +137,11 @@ def test_one_storage_is_no_bomb(tmp_path):
 def test_what_pytorch_saves_is_read(protocol, tmp_path):
   torch = pytest.importorskip('torch')
   state = {
-    'turned': torch.arange(12.0).reshape(3, 4).T, 'half': torch.ones(3, dtype=torch.float16),
-    'wide': torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), 'whole': torch.tensor(3),
-  }  # fmt: skip
+    'turned': torch.arange(12.0).reshape(3, 4).T,
+    'half': torch.ones(3, dtype=torch.float16),
+    'wide': torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)),
+    'whole': torch.tensor(3),
+  }
   found = {'state_dict': state, 'metadata': {'kwargs': {'strides': [2, 8]}}}
   torch.save(found, tmp_path / 'a.pth', pickle_protocol=protocol)
   read = read_pickle(tmp_path / 'a.pth')

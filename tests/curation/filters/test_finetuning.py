@@ -81,8 +81,11 @@ def test_small_subjects_are_dropped_by_whichever_score_is_there():
 def test_silence_and_what_is_too_soft_or_too_loud_are_dropped():
   assert verdicts('silence', {'sound_silence': [0.0, 0.5, 0.51, 1.0]}) == [True, True, False, False]
   assert verdicts('loudness', {'sound_loudness': [-51.0, -20.0, 1.0, None]}) == [
-    False, True, False, False
-  ]  # fmt: skip
+    False,
+    True,
+    False,
+    False,
+  ]
 
 
 HEARD = {
@@ -117,6 +120,9 @@ def test_configurations_of_fine_tuning_and_of_sound_are_as_published_where_that_
   assert 'seeds' in names and 'concepts' not in names and 'subject' in tuned.measure.scorers
   limits = heard.keep.sound
   assert (limits.diegetic, limits.diegetic_music, limits.apart, limits.between) == (
-    0.2, 0.3, 0.1, (0.1, 0.25),
-  )  # fmt: skip
+    0.2,
+    0.3,
+    0.1,
+    (0.1, 0.25),
+  )
   assert heard.keep.side == 480 and heard.captions.template == '{sound}'

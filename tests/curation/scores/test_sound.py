@@ -62,15 +62,25 @@ def test_plug_ins_are_asked_and_their_answers_checked(wav):
 @pytest.mark.parametrize(
   ('heard', 'cosine', 'place'),
   [
-    ('sound', 0.21, 'diegetic'), ('voice', 0.21, 'diegetic'), ('voice sound', 0.21, 'diegetic'),
-    ('sound', 0.2, 'unknown'), ('music', 0.31, 'diegetic'), ('music sound', 0.31, 'diegetic'),
-    ('voice music sound', 0.31, 'diegetic'), ('music', 0.3, 'unknown'),
-    ('music', 0.09, 'non-diegetic'), ('music', 0.1, 'unknown'),
-    ('music sound', 0.1, 'non-diegetic'), ('music sound', 0.25, 'non-diegetic'),
-    ('music sound', 0.09, 'unknown'), ('music sound', 0.26, 'unknown'),
-    ('voice music sound', 0.2, 'mixed'), ('voice music', 0.5, 'unknown'), ('', 0.9, 'unknown'),
+    ('sound', 0.21, 'diegetic'),
+    ('voice', 0.21, 'diegetic'),
+    ('voice sound', 0.21, 'diegetic'),
+    ('sound', 0.2, 'unknown'),
+    ('music', 0.31, 'diegetic'),
+    ('music sound', 0.31, 'diegetic'),
+    ('voice music sound', 0.31, 'diegetic'),
+    ('music', 0.3, 'unknown'),
+    ('music', 0.09, 'non-diegetic'),
+    ('music', 0.1, 'unknown'),
+    ('music sound', 0.1, 'non-diegetic'),
+    ('music sound', 0.25, 'non-diegetic'),
+    ('music sound', 0.09, 'unknown'),
+    ('music sound', 0.26, 'unknown'),
+    ('voice music sound', 0.2, 'mixed'),
+    ('voice music', 0.5, 'unknown'),
+    ('', 0.9, 'unknown'),
   ],
-)  # fmt: skip
+)
 def test_the_place_of_a_sound_is_that_of_table_24(heard, cosine, place):
   assert place_of_sound(heard.split(), cosine) == place
 

@@ -32,11 +32,18 @@ def test_a_row_is_the_file_and_what_it_was_found_to_be(name):
   row = decode_row(encode_row(make_row(data, 'a caption', name)))
   assert row['media'].tobytes() == data
   assert [row[name] for name in COLUMNS] == [
-    info.seconds, info.fps, info.height, info.width, name.startswith('big'), WHOLE
-  ]  # fmt: skip
+    info.seconds,
+    info.fps,
+    info.height,
+    info.width,
+    name.startswith('big'),
+    WHOLE,
+  ]
   assert (row['caption'], row['source'], row['text_key']) == (
-    'a caption', name, text_key('a caption')
-  )  # fmt: skip
+    'a caption',
+    name,
+    text_key('a caption'),
+  )
   wanted = {'frames': 4, 'size': (64, 96), 'fps': 12.0, 'start': 1.0}
   np.testing.assert_array_equal(
     read_clip(open_row(row), **wanted), read_clip(real_clip(name), **wanted)
@@ -159,8 +166,10 @@ def test_a_video_with_too_many_frames_is_refused(tmp_path):
   with pytest.raises(DataError, match='has over 40 frames'):
     make_row(path.read_bytes(), 'c', 's', full=True, limits=Limits(frames=40))
   assert numbers(read_clip(Blob('a', reencode(path, gop=4)), frames=3, size=(64, 64), fps=25)) == [
-    0, 1, 2
-  ]  # fmt: skip
+    0,
+    1,
+    2,
+  ]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,9 @@ def test_quoted_text_may_have_lines_quotes_and_commas(tmp_path):
   good, bad = listed(tmp_path / 'list.csv', text)
   assert good == ['one two, "three" four', 'five six'] and not bad
   assert listed(tmp_path / 'mac.csv', 'video,caption\ra.mp4,one\rb.mp4,"t,wo"\r') == (
-    ['one', 't,wo'], []
-  )  # fmt: skip
+    ['one', 't,wo'],
+    [],
+  )
 
 
 def test_columns_are_named_once(tmp_path):

@@ -132,22 +132,45 @@ def test_what_is_hostile_in_a_tar_is_refused(tmp_path):
   path = make_tar(
     tmp_path / 'a.tar',
     [
-      link, hard, device, folder, sparse,
-      ('../up.mp4', b'x'), ('up.txt', b'x'), ('/root.mp4', b'x'), ('.hidden.mp4', b'x'),
-      ('twice.mp4', b'1'), ('twice.mp4', b'2'), ('twice.txt', b'a caption'),
-      ('mute.mp4', b'x'), ('odd.mp4', b'x'), ('odd.json', b'{"words": 1}'),
-      ('blank.mp4', b'x'), ('blank.txt', b' \n'), ('deep.mp4', b'x'), ('deep.json', b'[' * 100_000),
-      ('good.mp4', b'good'), ('good.txt', b'good \x1b[31mwords'),
+      link,
+      hard,
+      device,
+      folder,
+      sparse,
+      ('../up.mp4', b'x'),
+      ('up.txt', b'x'),
+      ('/root.mp4', b'x'),
+      ('.hidden.mp4', b'x'),
+      ('twice.mp4', b'1'),
+      ('twice.mp4', b'2'),
+      ('twice.txt', b'a caption'),
+      ('mute.mp4', b'x'),
+      ('odd.mp4', b'x'),
+      ('odd.json', b'{"words": 1}'),
+      ('blank.mp4', b'x'),
+      ('blank.txt', b' \n'),
+      ('deep.mp4', b'x'),
+      ('deep.json', b'[' * 100_000),
+      ('good.mp4', b'good'),
+      ('good.txt', b'good \x1b[31mwords'),
     ],
-  )  # fmt: skip
+  )
   inputs = open_inputs(path)
   found = rejections(inputs)
   for name, reason in {
-    'link.mp4': 'is a link', 'hard.mp4': 'is a link', 'device.mp4': 'is a device',
-    'sparse.mp4': 'sparse file', '../up.mp4': 'leads upwards', '/root.mp4': 'is absolute',
-    'twice.mp4': 'comes twice', 'mute.mp4': 'has no caption', 'odd.mp4': 'no text named caption',
-    'blank.mp4': 'is empty', 'deep.mp4': 'cannot be read', 'up': 'has no video',
-  }.items():  # fmt: skip
+    'link.mp4': 'is a link',
+    'hard.mp4': 'is a link',
+    'device.mp4': 'is a device',
+    'sparse.mp4': 'sparse file',
+    '../up.mp4': 'leads upwards',
+    '/root.mp4': 'is absolute',
+    'twice.mp4': 'comes twice',
+    'mute.mp4': 'has no caption',
+    'odd.mp4': 'no text named caption',
+    'blank.mp4': 'is empty',
+    'deep.mp4': 'cannot be read',
+    'up': 'has no video',
+  }.items():
     assert reason in found.pop(f'a.tar/{name}')
   assert not found
   good = {each.name: each for each in inputs if not isinstance(each, Rejected)}
@@ -248,8 +271,11 @@ def test_a_pipe_among_the_clips_is_listed_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / name)
   inputs = open_inputs(tmp_path)
   assert [each.name for each in inputs.between(0, len(inputs))] == [
-    'a.tar', 'b.parquet', 'c.mp4', 'd.csv'
-  ]  # fmt: skip
+    'a.tar',
+    'b.parquet',
+    'c.mp4',
+    'd.csv',
+  ]
   assert all(isinstance(each, Rejected) for each in inputs.between(0, len(inputs)))
   for name in ('a.tar', 'b.parquet', 'd.csv'):
     with pytest.raises(DataError, match='neither a folder nor'):
@@ -285,9 +311,13 @@ def test_what_parquet_declares_is_not_believed(tmp_path):
   in_rows(tmp_path / 'a.parquet', ['video', 'caption'], [b'x'] * 9000, ['same'] * 9000)
   bomb = [bytes(80 << 20)]
   in_rows(
-    tmp_path / 'b.parquet', ['video', 'caption'], bomb, ['zeros'], compression='zstd',
+    tmp_path / 'b.parquet',
+    ['video', 'caption'],
+    bomb,
+    ['zeros'],
+    compression='zstd',
     use_dictionary=False,
-  )  # fmt: skip
+  )
   rows, bytes_ = open_inputs(tmp_path)
   assert 'declares 9000 rows in' in rows.reason and 'would be unpacked' in bytes_.reason
 
@@ -328,8 +358,13 @@ def test_captions_of_sounds_are_made_of_the_columns_of_a_list_and_of_the_json_of
   (tmp_path / 'clip.mp4').write_bytes(b'x')
   (tmp_path / 'list.csv').write_text('video,caption,speech\nclip.mp4,a crowd,true\n')
   fields = json.dumps({'caption': 'a crowd', 'speech': True, 'quality': None}).encode()
-  members = [('a.mp4', b'x'), ('a.txt', b'people'), ('a.json', fields), ('b.mp4', b'x'),
-             ('b.txt', b'rain')]  # fmt: skip
+  members = [
+    ('a.mp4', b'x'),
+    ('a.txt', b'people'),
+    ('a.json', fields),
+    ('b.mp4', b'x'),
+    ('b.txt', b'rain'),
+  ]
   tar = make_tar(tmp_path / 'a.tar', members)
   for path, plain, structured in (
     (tmp_path / 'list.csv', ['a crowd'], [STRUCTURED]),

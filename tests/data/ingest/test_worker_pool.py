@@ -133,10 +133,14 @@ def is_alive(process):
 def test_no_worker_outlives_the_process_that_started_it(tmp_path, ending):
   (tmp_path / 'starts.py').write_text(STARTS)
   with subprocess.Popen(
-    [sys.executable, tmp_path / 'starts.py'], cwd=CHECKOUT, start_new_session=True,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    [sys.executable, tmp_path / 'starts.py'],
+    cwd=CHECKOUT,
+    start_new_session=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
     env={**os.environ, 'PYTHONPATH': str(CHECKOUT)},
-  ) as parent:  # fmt: skip
+  ) as parent:
     assert parent.stdout is not None and parent.stderr is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]
     assert len(set(workers)) == 2 and all(map(is_alive, workers))

@@ -91,8 +91,9 @@ def test_kappa_is_that_of_statsmodels():
 
 
 def vote(number, rater, choice, prompt, gold='', sides=('a', 'b')):
-  return Vote(str(number), str(prompt), prompt, 'overall', rater, *sides, choice, 1000 * number, '',
-              gold)  # fmt: skip
+  return Vote(
+    str(number), str(prompt), prompt, 'overall', rater, *sides, choice, 1000 * number, '', gold
+  )
 
 
 def test_raters_are_described_by_gold_repeats_and_sides():

@@ -151,11 +151,18 @@ def test_votes_become_pairs_to_learn_from(folder, tmp_path):
     named = {'question': 'overall', 'rater': rater, 'left': 'b', 'right': 'a', 'choice': choice}
     return Vote(str(number), f'{prompt}', prompt, **named, gold=gold)
 
-  append_votes(folder / 'votes' / 'votes.jsonl', [
-    vote(1, 0, 'ann', 'right'), vote(2, 0, 'bob', 'right'), vote(3, 0, 'cat', 'left'),
-    vote(4, 1, 'ann', 'left'), vote(5, 1, 'bob', 'right'), vote(6, 2, 'ann', 'tie'),
-    vote(7, 2, 'bob', 'left', gold='b'),
-  ])  # fmt: skip
+  append_votes(
+    folder / 'votes' / 'votes.jsonl',
+    [
+      vote(1, 0, 'ann', 'right'),
+      vote(2, 0, 'bob', 'right'),
+      vote(3, 0, 'cat', 'left'),
+      vote(4, 1, 'ann', 'left'),
+      vote(5, 1, 'bob', 'right'),
+      vote(6, 2, 'ann', 'tie'),
+      vote(7, 2, 'bob', 'left', gold='b'),
+    ],
+  )
   assert write_preferences(folder / 'votes', tmp_path / 'pairs.jsonl') == 1
   (row,) = read_rows(tmp_path / 'pairs.jsonl')
   videos = {name: videos_of(folder / name) for name in 'ab'}

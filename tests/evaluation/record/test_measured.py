@@ -103,5 +103,7 @@ def test_records_hold_plain_values():
   one = share([True])
   record = {'x': np.float32(0.5), 'y': [math.nan, (1, np.int64(2))], 'z': one}
   assert Measured({}, record=record).record == {
-    'x': 0.5, 'y': [None, [1, 2]], 'z': {'value': 1, 'low': one.low, 'high': 1, 'count': 1},
-  }  # fmt: skip
+    'x': 0.5,
+    'y': [None, [1, 2]],
+    'z': {'value': 1, 'low': one.low, 'high': 1, 'count': 1},
+  }

@@ -12,9 +12,12 @@ from mgjax.worlds.digits.clips import all_captions, is_held_out
 
 PROMPTS = ['a dog runs', 'a cat, asleep', 'a dog runs', 'der Bär tanzt 🐻', 'one line\u2028still']
 TAGS = [
-  ('animal,human-activity', 'high'), ('animal', 'low'), ('animal, gravity', 'medium'),
-  ('unusual activity', 'High'), ('', ''),
-]  # fmt: skip
+  ('animal,human-activity', 'high'),
+  ('animal', 'low'),
+  ('animal, gravity', 'medium'),
+  ('unusual activity', 'High'),
+  ('', ''),
+]
 AUDIO = {'id': 0, 'video_prompt': 'a river', 'audio_prompt': 'water flows', 'music_prompt': 'calm'}
 
 
@@ -57,45 +60,77 @@ def test_marked_encodings_and_any_ends_of_lines_are_read(tmp_path, encoding, end
 
 
 BROKEN = {
-  'latin-1': (lambda d: (d / 'Bench.txt').write_bytes(b'a dog\nB\xe4r'), 'Bench.txt',
-              r'Bench\.txt, line 2: is no UTF-8 \(byte 0xe4\); save it as UTF-8'),
-  'a row less': (lambda d: write_table(d / 'BenchWithTag.csv', PROMPTS[:4], tags=TAGS[:4]),
-                 'Bench.txt', r'has 5 prompts and .* 4 rows, which are joined by index'),
-  'other order': (lambda d: write_table(d / 'BenchWithTag.csv', PROMPTS[::-1]), 'Bench.txt',
-                  r'other prompts in 4 of 5 rows, first in row 1; take both from one release'),
+  'latin-1': (
+    lambda d: (d / 'Bench.txt').write_bytes(b'a dog\nB\xe4r'),
+    'Bench.txt',
+    r'Bench\.txt, line 2: is no UTF-8 \(byte 0xe4\); save it as UTF-8',
+  ),
+  'a row less': (
+    lambda d: write_table(d / 'BenchWithTag.csv', PROMPTS[:4], tags=TAGS[:4]),
+    'Bench.txt',
+    r'has 5 prompts and .* 4 rows, which are joined by index',
+  ),
+  'other order': (
+    lambda d: write_table(d / 'BenchWithTag.csv', PROMPTS[::-1]),
+    'Bench.txt',
+    r'other prompts in 4 of 5 rows, first in row 1; take both from one release',
+  ),
   'no concept': (
     lambda d: write_table(d / 'BenchWithTag.csv', header=('prompt', 'concepts', 'motion_level')),
-    'BenchWithTag.csv', r"has no column 'concept' but prompt, concepts, motion_level"),
+    'BenchWithTag.csv',
+    r"has no column 'concept' but prompt, concepts, motion_level",
+  ),
   'no prompt': (
     lambda d: write_table(d / 'BenchWithTag.csv', header=('text', 'concept', 'motion_level')),
-    'Bench.txt', r"has no column 'prompt' but text, concept, motion_level"),
+    'Bench.txt',
+    r"has no column 'prompt' but text, concept, motion_level",
+  ),
   'a column twice': (
     lambda d: write_table(d / 'BenchWithTag.csv', header=('prompt', 'prompt', 'motion_level')),
-    'Bench.txt', r'a column comes twice'),
+    'Bench.txt',
+    r'a column comes twice',
+  ),
   'a comma outside quotes': (
     lambda d: (d / 'BenchWithTag.csv').write_text('prompt,concept,motion_level\na, b,animal,low\n'),
-    'BenchWithTag.csv', r'row 1 has 4 fields and the header 3; put what has a comma into quotes'),
+    'BenchWithTag.csv',
+    r'row 1 has 4 fields and the header 3; put what has a comma into quotes',
+  ),
   'an empty prompt': (
-    lambda d: write_table(d / 'BenchWithTag.csv', ['a', ' ', 'b', 'c', 'd']), 'Bench.txt',
-    r"row 2 has an empty 'prompt'; fill it in"),
+    lambda d: write_table(d / 'BenchWithTag.csv', ['a', ' ', 'b', 'c', 'd']),
+    'Bench.txt',
+    r"row 2 has an empty 'prompt'; fill it in",
+  ),
   'unknown motion': (
-    lambda d: write_table(d / 'BenchWithTag.csv', tags=[('animal', 'fast')] * 5), 'Bench.txt',
-    r"row 1: motion 'fast'; expected low, medium or high"),
+    lambda d: write_table(d / 'BenchWithTag.csv', tags=[('animal', 'fast')] * 5),
+    'Bench.txt',
+    r"row 1: motion 'fast'; expected low, medium or high",
+  ),
   'a header alone': (
     lambda d: (d / 'BenchWithTag.csv').write_text('prompt,concept,motion_level\n'),
-    'BenchWithTag.csv', r'has no rows'),
+    'BenchWithTag.csv',
+    r'has no rows',
+  ),
   'empty lines': (lambda d: (d / 'e.txt').write_text(' \n\n'), 'e.txt', r'holds no prompts'),
   'nothing': (lambda d: None, 'nothing.txt', r'nothing\.txt: cannot be read'),
   'too few to draw': (lambda d: None, 'Bench.txt:mini', r'Bench has 5 prompts; 381 cannot be'),
   'no object': (lambda d: (d / 'a.jsonl').write_text('"a"'), 'a.jsonl', r'line 1 holds str'),
-  'no prompt in an object': (lambda d: (d / 'a.jsonl').write_text('{"promt": "a"}'), 'a.jsonl',
-                             r"row 1 has no 'prompt' but promt"),
+  'no prompt in an object': (
+    lambda d: (d / 'a.jsonl').write_text('{"promt": "a"}'),
+    'a.jsonl',
+    r"row 1 has no 'prompt' but promt",
+  ),
   'another json': (lambda d: (d / 'a.json').write_text('{"a": 1}'), 'a.json', r'is no suite'),
-  'no sound': (lambda d: (d / 'a.jsonl').write_text('{"video_prompt": "a"}'), 'a.jsonl',
-               r"row 1 has no 'audio_prompt'"),
-  'an id twice': (lambda d: (d / 'a.jsonl').write_text(f'{json.dumps(AUDIO)}\n' * 2), 'a.jsonl',
-                  r'row 2 has the id 0 of another'),
-}  # fmt: skip
+  'no sound': (
+    lambda d: (d / 'a.jsonl').write_text('{"video_prompt": "a"}'),
+    'a.jsonl',
+    r"row 1 has no 'audio_prompt'",
+  ),
+  'an id twice': (
+    lambda d: (d / 'a.jsonl').write_text(f'{json.dumps(AUDIO)}\n' * 2),
+    'a.jsonl',
+    r'row 2 has the id 0 of another',
+  ),
+}
 
 
 @pytest.mark.parametrize('case', BROKEN)
@@ -168,8 +203,10 @@ def test_held_out_captions_are_asked_for_equally_often_in_an_order_of_the_seed()
 def test_captions_of_solids_are_of_every_group_and_tell_what_they_are_of():
   suite = read_suite('solids:7')
   assert [row.concepts[0] for row in suite.rows[:3]] == [
-    'in distribution', 'new combination', 'new value',
-  ]  # fmt: skip
+    'in distribution',
+    'new combination',
+    'new value',
+  ]
   assert suite.rows[4].scene == 'new_combination:0:1'
   assert suite.prompts != read_suite('solids:7:1').prompts
   with pytest.raises(ConfigError, match='expected solids:N or solids:N:SEED'):

@@ -42,8 +42,10 @@ def found():
 def test_what_comes_back_whole_is_read_as_before(found):
   whole, poor = found
   assert whole['psnr_inside'] > 70 and set(whole['groups']) == {
-    'in distribution', 'new combination', 'new value'
-  }  # fmt: skip
+    'in distribution',
+    'new combination',
+    'new value',
+  }
   for group, its in whole['groups'].items():
     assert its['alignment']['colour'] > 0.9 and its['alignment']['shape'] > 0.7
     assert poor['groups'][group]['alignment']['shape'] < its['alignment']['shape']

@@ -88,9 +88,14 @@ def test_samples_are_made_as_a_sampler_makes_them():
 def test_neither_player_learns_from_the_loss_of_the_other():
   critic = lambda scale: run(model(1.1), model(scale))[0]  # noqa: E731
   assert jax.grad(critic)(0.5) == 0
-  assert jax.grad(lambda frozen: objective_of()(
-    model(1.1), batch(), jax.random.key(0), Critic(model(0.5), ACTIVE), teacher=frozen
-  )[0])(0.7) == 0  # fmt: skip
+  assert (
+    jax.grad(
+      lambda frozen: objective_of()(
+        model(1.1), batch(), jax.random.key(0), Critic(model(0.5), ACTIVE), teacher=frozen
+      )[0]
+    )(0.7)
+    == 0
+  )
 
   def student(scale):
     *_, made = run(model(scale), model(0.5))
@@ -178,7 +183,7 @@ def test_validation_asks_the_teacher_about_samples_and_about_data():
     ({'steps': (0,)}, 'steps'),
     ({'guidance': (('a', 2.0), ('a', 3.0))}, 'twice'),
   ],
-)  # fmt: skip
+)
 def test_what_cannot_be_learnt_is_refused(changes, said):
   with pytest.raises(ConfigError, match=said):
     DistributionMatching(**FIELDS | changes)

@@ -53,7 +53,7 @@ def run(ranges=RANGES, student=None, key=0):
 
 def test_the_target_is_the_teachers_velocity_guided_by_what_the_student_is_told():
   loss, metrics, calls = run()
-  (x, time, given), = calls  # fmt: skip
+  ((x, time, given),) = calls
   x, time = np.asarray(x, np.float64), np.asarray(time, np.float64)
   source, text = (np.asarray(batch()[name], np.float64) for name, _ in RANGES)
   scales = np.asarray(given[SCALES], np.float64)

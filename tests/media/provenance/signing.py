@@ -36,9 +36,13 @@ def make_certificate(folder) -> list[pathlib.Path]:
   paths = [pathlib.Path(folder, name) for name in (CHAIN, KEY, 'authority.pem')]
   now = datetime.datetime.now(datetime.UTC)
   usages = (
-    'content_commitment', 'data_encipherment', 'key_encipherment', 'key_agreement', 'encipher_only',
+    'content_commitment',
+    'data_encipherment',
+    'key_encipherment',
+    'key_agreement',
+    'encipher_only',
     'decipher_only',
-  )  # fmt: skip
+  )
 
   def named(common):
     oid = x509.NameOID
@@ -59,7 +63,9 @@ def make_certificate(folder) -> list[pathlib.Path]:
       .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
       .add_extension(
         x509.KeyUsage(
-          digital_signature=not authority, key_cert_sign=authority, crl_sign=authority,
+          digital_signature=not authority,
+          key_cert_sign=authority,
+          crl_sign=authority,
           **dict.fromkeys(usages, False),
         ),
         critical=True,
@@ -68,7 +74,7 @@ def make_certificate(folder) -> list[pathlib.Path]:
       .add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False
       )
-    )  # fmt: skip
+    )
     if not authority:  # without a purpose that C2PA knows a signature is refused
       purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
       builder = builder.add_extension(purpose, critical=False)

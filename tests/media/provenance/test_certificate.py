@@ -24,10 +24,16 @@ def test_a_folder_and_a_file_with_both_are_the_same_certificate(tmp_path, monkey
 
 
 @needs_c2pa
-@pytest.mark.parametrize(('kind', 'algorithm'), [
-  ('SECP256R1', 'es256'), ('SECP384R1', 'es384'), ('SECP521R1', 'es512'), ('ed25519', 'ed25519'),
-  ('rsa', 'ps256'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('kind', 'algorithm'),
+  [
+    ('SECP256R1', 'es256'),
+    ('SECP384R1', 'es384'),
+    ('SECP521R1', 'es512'),
+    ('ed25519', 'ed25519'),
+    ('rsa', 'ps256'),
+  ],
+)
 def test_the_key_says_which_signature(tmp_path, monkeypatch, kind, algorithm):
   chain, _, _ = make_certificate(tmp_path / 'made')
   path = tmp_path / 'own.pem'
@@ -53,13 +59,19 @@ def private(kind, password=b''):
 
 
 @needs_c2pa
-@pytest.mark.parametrize(('written', 'told'), [
-  (lambda chain, _: chain, '0 private keys'), (lambda _, key: key, 'no certificate'),
-  (lambda chain, key: chain + key + key, '2 private keys'), (lambda *_: b'', 'no certificate'),
-  (lambda chain, _: chain + private('SECP256R1', b'word'), 'locked by a password'),
-  (lambda chain, key: chain + key.replace(b'M', b'', 1), 'cannot be read'),
-  (lambda chain, _: chain + private('SECP256K1'), 'of a kind that C2PA does not know'),
-], ids=['no_key', 'no_chain', 'two_keys', 'empty', 'locked', 'damaged', 'curve'])  # fmt: skip
+@pytest.mark.parametrize(
+  ('written', 'told'),
+  [
+    (lambda chain, _: chain, '0 private keys'),
+    (lambda _, key: key, 'no certificate'),
+    (lambda chain, key: chain + key + key, '2 private keys'),
+    (lambda *_: b'', 'no certificate'),
+    (lambda chain, _: chain + private('SECP256R1', b'word'), 'locked by a password'),
+    (lambda chain, key: chain + key.replace(b'M', b'', 1), 'cannot be read'),
+    (lambda chain, _: chain + private('SECP256K1'), 'of a kind that C2PA does not know'),
+  ],
+  ids=['no_key', 'no_chain', 'two_keys', 'empty', 'locked', 'damaged', 'curve'],
+)
 def test_what_is_no_certificate_is_a_sentence(tmp_path, monkeypatch, written, told):
   chain, key, _ = make_certificate(tmp_path / 'made')
   path = tmp_path / 'own.pem'

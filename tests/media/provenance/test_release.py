@@ -49,11 +49,15 @@ def test_a_refused_prompt_comes_with_its_reason(own):
   assert release.described() == {'release': {'check': 'own_plug_in:function'}}
 
 
-@pytest.mark.parametrize(('function', 'told'), [
-  (lambda prompt: 1 / 0, 'failed: ZeroDivisionError: division by zero'),
-  (lambda prompt: False, 'returned bool, expected a reason or None'),
-  (lambda: None, 'failed: TypeError'),
-], ids=['raises', 'bool', 'arguments'])  # fmt: skip
+@pytest.mark.parametrize(
+  ('function', 'told'),
+  [
+    (lambda prompt: 1 / 0, 'failed: ZeroDivisionError: division by zero'),
+    (lambda prompt: False, 'returned bool, expected a reason or None'),
+    (lambda: None, 'failed: TypeError'),
+  ],
+  ids=['raises', 'bool', 'arguments'],
+)
 def test_a_check_that_fails_lets_nothing_pass(own, function, told):
   own(CHECK, function)
   with pytest.raises(ConfigError, match=told):
@@ -71,14 +75,21 @@ def test_pictures_and_sounds_are_changed_as_they_are_written(own):
   np.testing.assert_array_equal(next(release.postprocess_sound([SOUND])), SOUND / 2)
 
 
-@pytest.mark.parametrize(('function', 'told'), [
-  (lambda video, audio: video, 'returned no pair'),
-  (lambda video, audio: (video[:1], audio), r'as video, uint8 \(1, 4, 4, 3\), expected uint8 \(2'),
-  (lambda video, audio: (video / 2, audio), 'as video, float64'),
-  (lambda video, audio: (video, SOUND), r'as audio, float32 \(9, 1\), expected None'),
-  (lambda video, audio: (None, audio), 'as video, None'),
-  (lambda video, audio: 1 / 0, 'failed: ZeroDivisionError'),
-], ids=['one', 'shape', 'type', 'added', 'lost', 'raises'])  # fmt: skip
+@pytest.mark.parametrize(
+  ('function', 'told'),
+  [
+    (lambda video, audio: video, 'returned no pair'),
+    (
+      lambda video, audio: (video[:1], audio),
+      r'as video, uint8 \(1, 4, 4, 3\), expected uint8 \(2',
+    ),
+    (lambda video, audio: (video / 2, audio), 'as video, float64'),
+    (lambda video, audio: (video, SOUND), r'as audio, float32 \(9, 1\), expected None'),
+    (lambda video, audio: (None, audio), 'as video, None'),
+    (lambda video, audio: 1 / 0, 'failed: ZeroDivisionError'),
+  ],
+  ids=['one', 'shape', 'type', 'added', 'lost', 'raises'],
+)
 def test_what_cannot_be_written_is_a_sentence(own, function, told):
   own(POSTPROCESS, function)
   with pytest.raises(ConfigError, match=told):

@@ -125,8 +125,9 @@ def test_what_means_say_is_attention_among_them_behind_a_closed_gate():
   tiles = Tiles((2, 4, 4), (2, 2, 2), (1, 1, 1), 1)
   q, k, v, _ = arrays((2, 32, 32, HEADS, SIZE))
   of = tile_of(tiles)
-  pooled = [np.stack([np.asarray(x)[:, of == tile].mean(1) for tile in range(4)], 1)
-            for x in (q, k, v)]  # fmt: skip
+  pooled = [
+    np.stack([np.asarray(x)[:, of == tile].mean(1) for tile in range(4)], 1) for x in (q, k, v)
+  ]
   scores = np.einsum('btgk,bugk->bgtu', *pooled[:2]) / np.sqrt(SIZE)
   shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
   known = np.einsum('bgtu,bugk->btgk', shares, pooled[2])[:, of]

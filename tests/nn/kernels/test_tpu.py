@@ -133,8 +133,9 @@ def test_gradients_through_a_mesh_with_saved_attention(interpreted, exchange):
   def layer(q, k, v):
     return attend(q, k, v, mask=mask, impl='flash', exchange=exchange)
 
-  mesh = jax.make_mesh((1, 1, 1, 2, 1), ('slice', 'data', 'fsdp', 'context', 'tensor'),
-                       axis_types=(AxisType.Auto,) * 5)  # fmt: skip
+  mesh = jax.make_mesh(
+    (1, 1, 1, 2, 1), ('slice', 'data', 'fsdp', 'context', 'tensor'), axis_types=(AxisType.Auto,) * 5
+  )
   with jax.set_mesh(mesh):
     saved = jax.checkpoint(layer, policy=policy)
     both = jax.jit(lambda *arrays: (saved(*arrays), jax.vjp(saved, *arrays)[1](do)))

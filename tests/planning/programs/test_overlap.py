@@ -59,14 +59,18 @@ def seconds(work):
   return RATES.map(lambda rates: work.seconds(rates, PLACE.chip))
 
 
-@pytest.mark.parametrize(('order', 'share', 'waiting'), [
-  ('s1 p1 d1', 4.0, Ends(0.0, 0.0)),  # twice as long as the wire
-  ('s1 d1 p1', 4.0, Ends(WIRE, WIRE)),
-  ('p1 s1 d1', 4.0, Ends(WIRE, WIRE)),
-  ('s1 p1', 4.0, Ends(WIRE, WIRE)),  # its end is elsewhere
-  ('s1 p1 d1', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
-  ('p1 s1 p2 d1 p3', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
-], ids=['overlapped', 'work after', 'work before', 'no end', 'half', 'half of much'])  # fmt: skip
+@pytest.mark.parametrize(
+  ('order', 'share', 'waiting'),
+  [
+    ('s1 p1 d1', 4.0, Ends(0.0, 0.0)),  # twice as long as the wire
+    ('s1 d1 p1', 4.0, Ends(WIRE, WIRE)),
+    ('p1 s1 d1', 4.0, Ends(WIRE, WIRE)),
+    ('s1 p1', 4.0, Ends(WIRE, WIRE)),  # its end is elsewhere
+    ('s1 p1 d1', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
+    ('p1 s1 p2 d1 p3', 1.0, Ends(WIRE / 2, WIRE * (1 - 0.5 * 0.66 / 0.75))),
+  ],
+  ids=['overlapped', 'work after', 'work before', 'no end', 'half', 'half of much'],
+)
 def test_a_collective_hides_behind_the_work_between_its_start_and_its_end(order, share, waiting):
   text, _ = program(order, share * HALF)
   found = waits(text)
@@ -85,13 +89,16 @@ def test_what_waits_is_waited_for():
   assert not found.asynchronous and found.waits == Ends(found.seconds, found.seconds)
 
 
-@pytest.mark.parametrize(('order', 'hidden'), [
-  ('s1 s2 p1 d1 d2', 1),  # one product, for both
-  ('s1 s2 p1 d2 p2 d1', 2),
-  ('s1 p1 s2 d1 p2 d2', 2),
-  ('s1 p1 d1 s2 d2', 1),
-  ('s1 p1 p2 s2 d2 d1', 2),  # all of the first one's wire, and the second's none
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('order', 'hidden'),
+  [
+    ('s1 s2 p1 d1 d2', 1),  # one product, for both
+    ('s1 s2 p1 d2 p2 d1', 2),
+    ('s1 p1 s2 d1 p2 d2', 2),
+    ('s1 p1 d1 s2 d2', 1),
+    ('s1 p1 p2 s2 d2 d1', 2),  # all of the first one's wire, and the second's none
+  ],
+)
 def test_work_does_not_hide_two_collectives_at_once(order, hidden):
   text, work = program(order, HALF)
   found = waits(text)
@@ -170,18 +177,21 @@ ENTRY %main (a: f32[48,128,256]) -> f32[] {
 PART = 128 * 256
 
 
-@pytest.mark.parametrize(('name', 'expected'), [
-  # Seven turns; the second product is for the loop's own gather.
-  ('while', Work(linear=7 * 2 * 64 * 32 * 16)),
-  ('slice', Work(bytes=PART * (4 + 2))),  # one of 48 layers, and it in bfloat16
-  ('update', Work(bytes=PART * (2 + 2))),  # the new layer read and written
-  ('sum', Work(bytes=2 * PART * 4)),  # one of the two lies on the chip
-  ('fused', Work(linear=2 * 2 * 9216 * 6144 * 384)),
-  ('ahead', Work()),
-  ('splash_mha_fwd_residuals.1', Work(forward=2 * 2 * 6 * 640 * 896 * 128)),
-  ('splash_mha_dkv.1', Work(backward=5 * 2 * 6 * 640 * 896 * 128)),
-  ('another', Work()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('name', 'expected'),
+  [
+    # Seven turns; the second product is for the loop's own gather.
+    ('while', Work(linear=7 * 2 * 64 * 32 * 16)),
+    ('slice', Work(bytes=PART * (4 + 2))),  # one of 48 layers, and it in bfloat16
+    ('update', Work(bytes=PART * (2 + 2))),  # the new layer read and written
+    ('sum', Work(bytes=2 * PART * 4)),  # one of the two lies on the chip
+    ('fused', Work(linear=2 * 2 * 9216 * 6144 * 384)),
+    ('ahead', Work()),
+    ('splash_mha_fwd_residuals.1', Work(forward=2 * 2 * 6 * 640 * 896 * 128)),
+    ('splash_mha_dkv.1', Work(backward=5 * 2 * 6 * 640 * 896 * 128)),
+    ('another', Work()),
+  ],
+)
 def test_the_work_of_instructions_is_that_counted_by_hand(name, expected):
   parsed = parse_program(LOOP)
   step = next(each for each in parsed.computations['main'] if each.name == name)
@@ -198,11 +208,18 @@ def brute_force(size, window, stride, low, high, gaps):
   return len(places), sum(spread[p : p + reach : gaps[1]].sum() for p in places)
 
 
-@pytest.mark.parametrize(('size', 'window', 'stride', 'pad', 'gaps'), [
-  (9, 1, 1, (0, 0), (1, 1)), (9, 3, 1, (1, 1), (1, 1)), (9, 3, 2, (0, 1), (1, 1)),
-  (2, 2, 1, (0, 0), (2, 1)), (48, 48, 47, (0, 0), (48, 1)), (9, 3, 1, (2, 2), (1, 2)),
-  (4, 4, 1, (3, 3), (1, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('size', 'window', 'stride', 'pad', 'gaps'),
+  [
+    (9, 1, 1, (0, 0), (1, 1)),
+    (9, 3, 1, (1, 1), (1, 1)),
+    (9, 3, 2, (0, 1), (1, 1)),
+    (2, 2, 1, (0, 0), (2, 1)),
+    (48, 48, 47, (0, 0), (48, 1)),
+    (9, 3, 1, (2, 2), (1, 2)),
+    (4, 4, 1, (3, 3), (1, 1)),
+  ],
+)
 def test_products_written_as_convolutions_count_no_padding_and_no_gaps(
   size, window, stride, pad, gaps
 ):

@@ -92,10 +92,17 @@ def test_an_assumption_out_of_range_is_refused():
 def test_the_command_prints_and_writes_a_picture_and_numbers(tmp_path):
   done = binaries.succeeded(
     binaries.run(
-      'rehearse', '--config=configs/video/node.py', '--topology=h100:8', '--days=3', '--runs=3',
-      '--assume=failures=50,blocking=1', '--spares=1', f'--out={tmp_path}', '--rows=32',
+      'rehearse',
+      '--config=configs/video/node.py',
+      '--topology=h100:8',
+      '--days=3',
+      '--runs=3',
+      '--assume=failures=50,blocking=1',
+      '--spares=1',
+      f'--out={tmp_path}',
+      '--rows=32',
     )
-  )  # fmt: skip
+  )
   assert re.search(r'^goodput +\d+\.\d% \(', done.stdout, re.MULTILINE)
   numbers = json.loads((tmp_path / 'rehearsal.json').read_text())
   assert numbers['assumed']['failures'] == 50 and numbers['spares'] == 1

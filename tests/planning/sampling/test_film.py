@@ -73,9 +73,10 @@ def test_operations_of_a_film_are_the_sum_of_its_calls():
 
 
 def test_the_autoencoder_works_on_every_frame_and_pixel():
-  one, twice, wide = (plan(frames=frames, size=size).numbers['flops'] for frames, size in (
-    (32, (64, 64)), (64, (64, 64)), (32, (64, 128))
-  ))  # fmt: skip
+  one, twice, wide = (
+    plan(frames=frames, size=size).numbers['flops']
+    for frames, size in ((32, (64, 64)), (64, (64, 64)), (32, (64, 128)))
+  )
   for name in ('encode', 'decode'):
     assert twice[name] == 2 * one[name]
     assert wide[name] == pytest.approx(2 * one[name], rel=0.3)  # attention grows as squares
@@ -126,15 +127,22 @@ def test_the_answer_is_text_and_json():
     assert said in answer.text, said
 
 
-@pytest.mark.parametrize(('config', 'options', 'sentence'), [
-  (small, {'size': (64, 20_000)}, '20000 x 64 pixels; expected 1 to 16384 on a side'),
-  (small, {'frames': -1}, 'frames = -1'),
-  (small, {'mesh': {'data': 3}}, 'the mesh data = 3 has 3 devices'),
-  (small, {'how': 'search'}, "--search says nothing about sampling of the component 'upsampler'"),
-  (small, {'bucket': 'video'}, "--bucket says nothing about sampling of the component 'upsampler'"),
-  (small, {'how': 'compile'}, '--compile says nothing about sampling'),
-  (codec.get_config, {}, "sampling of the component 'codec' is not planned; expected one of up"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('config', 'options', 'sentence'),
+  [
+    (small, {'size': (64, 20_000)}, '20000 x 64 pixels; expected 1 to 16384 on a side'),
+    (small, {'frames': -1}, 'frames = -1'),
+    (small, {'mesh': {'data': 3}}, 'the mesh data = 3 has 3 devices'),
+    (small, {'how': 'search'}, "--search says nothing about sampling of the component 'upsampler'"),
+    (
+      small,
+      {'bucket': 'video'},
+      "--bucket says nothing about sampling of the component 'upsampler'",
+    ),
+    (small, {'how': 'compile'}, '--compile says nothing about sampling'),
+    (codec.get_config, {}, "sampling of the component 'codec' is not planned; expected one of up"),
+  ],
+)
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=re.escape(sentence)):
     plan_any(

@@ -28,8 +28,11 @@ def answer():
 
 def sampler(**changes):
   fields = {
-    'guidance': (('text', 7.5),), 'schedule': {'name': 'linear'}, 'solver': 'euler', 'steps': 10
-  }  # fmt: skip
+    'guidance': (('text', 7.5),),
+    'schedule': {'name': 'linear'},
+    'solver': 'euler',
+    'steps': 10,
+  }
   return SampleSettings(**(fields | changes))
 
 
@@ -123,21 +126,30 @@ def test_both_rows_of_guidance_go_to_half_of_the_devices_each():
 
 def test_the_answer_is_text_and_json(answer):
   assert json.loads(json.dumps(answer.numbers)) == answer.numbers
-  for said in ('73,728 tokens', 'context=8', 'distilled to 4 steps', 'all-to-all',
-               'estimated by formula', 'linear maps at 66% to 75% of the peak (low: '):  # fmt: skip
+  for said in (
+    '73,728 tokens',
+    'context=8',
+    'distilled to 4 steps',
+    'all-to-all',
+    'estimated by formula',
+    'linear maps at 66% to 75% of the peak (low: ',
+  ):
     assert said in answer.text, said
 
 
-@pytest.mark.parametrize(('options', 'sentence'), [
-  ({'frames': 34}, '--frames says nothing about sampling of the component .video., which takes'),
-  ({'how': 'search'}, '--search says nothing about sampling of'),
-  ({'remat': 'full'}, '--remat says nothing about sampling of'),
-  ({'bucket': 'none'}, "there is no bucket 'none'"),
-  ({'exchange': 'pigeon'}, "unknown exchange 'pigeon'"),
-  ({'mesh': {'data': 8}}, '2 rows a pass do not divide over the mesh data=8; give more --rows'),
-  ({'mesh': {'context': 3}}, 'the mesh context = 3 has 3 devices'),
-  ({'topology': 'v5p:3x5x7', 'how': 'compile'}, 'cannot compile for v5p:3x5x7'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('options', 'sentence'),
+  [
+    ({'frames': 34}, '--frames says nothing about sampling of the component .video., which takes'),
+    ({'how': 'search'}, '--search says nothing about sampling of'),
+    ({'remat': 'full'}, '--remat says nothing about sampling of'),
+    ({'bucket': 'none'}, "there is no bucket 'none'"),
+    ({'exchange': 'pigeon'}, "unknown exchange 'pigeon'"),
+    ({'mesh': {'data': 8}}, '2 rows a pass do not divide over the mesh data=8; give more --rows'),
+    ({'mesh': {'context': 3}}, 'the mesh context = 3 has 3 devices'),
+    ({'topology': 'v5p:3x5x7', 'how': 'compile'}, 'cannot compile for v5p:3x5x7'),
+  ],
+)
 def test_what_cannot_be_planned_is_a_sentence(options, sentence):
   with pytest.raises(ConfigError, match=sentence):
     plan(**options)

@@ -123,12 +123,27 @@ def test_a_fingerprint_names_what_is_not_as_by_default():
   assert changed == "Digits(textures=('striped',), laps=2.0)"
   for field in dataclasses.fields(Digits):
     other = {
-      'split': 'judge', 'captions': 'all', 'size': (64, 64), 'colours': ('red',),
-      'motions': ('left',), 'textures': ('sharp',), 'background': 'mosaic', 'laps': 2.0,
-      'jitter': 1.0, 'digit_size': 10.0, 'sound': True, 'extras': ('mask',),
-      'turns': 5.0, 'weights': 0.5, 'numbered': False, 'reference': 'own', 'reference_turns': 5.0,
-      'reference_weights': 0.5, 'empty': 0.5, 'edits': ('recolour',),
-    }.get(field.name, 4)  # fmt: skip
+      'split': 'judge',
+      'captions': 'all',
+      'size': (64, 64),
+      'colours': ('red',),
+      'motions': ('left',),
+      'textures': ('sharp',),
+      'background': 'mosaic',
+      'laps': 2.0,
+      'jitter': 1.0,
+      'digit_size': 10.0,
+      'sound': True,
+      'extras': ('mask',),
+      'turns': 5.0,
+      'weights': 0.5,
+      'numbered': False,
+      'reference': 'own',
+      'reference_turns': 5.0,
+      'reference_weights': 0.5,
+      'empty': 0.5,
+      'edits': ('recolour',),
+    }.get(field.name, 4)
     assert Digits(**{field.name: other}).fingerprint == f'Digits({field.name}={other!r})'
 
 
@@ -137,9 +152,12 @@ def test_extras_are_there_on_demand():
   sample = Digits(extras=EXTRAS, frames=3, size=(48, 64))[0]
   shapes = {name: sample[name].shape for name in EXTRAS}
   assert shapes == {
-    'mask': (3, 48, 64), 'background': (48, 64, 3), 'geometry': (3, 4), 'view': (3, 48, 64, 3),
+    'mask': (3, 48, 64),
+    'background': (48, 64, 3),
+    'geometry': (3, 4),
+    'view': (3, 48, 64, 3),
     'reference': (1, 48, 64, 3),
-  }  # fmt: skip
+  }
 
 
 def test_a_reference_shows_the_same_handwriting_in_another_pose_or_a_frame_of_the_clip():

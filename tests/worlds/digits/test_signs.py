@@ -53,9 +53,16 @@ def test_digits_stand_side_by_side_in_the_handwriting_of_the_split(split):
   # At 8 pixels a digit that stands still where a pixel begins is the source image itself.
   size = (8, 2 * PITCH + 8)
   source = Signs(
-    split=split, frames=1, size=size, digit_size=32, jitter=0, lengths=(3,), colours=('white',),
-    captions='all', length=30,
-  )  # fmt: skip
+    split=split,
+    frames=1,
+    size=size,
+    digit_size=32,
+    jitter=0,
+    lengths=(3,),
+    colours=('white',),
+    captions='all',
+    length=30,
+  )
   images, labels = handwriting(split)
   inner = np.rint(images[:, :, 1:-1] * 16).astype(np.uint8)  # what neighbours do not share
   known = {

@@ -29,8 +29,9 @@ class Crowd:
     self.kind = table(lambda solid: KINDS.index(solid.shape), -1)
     self.size = table(lambda solid: solid.size, 1.0)
     self.yaw = table(lambda solid: solid.yaw)
-    numbers = {name: table(lambda s, n=name: getattr(MATERIALS[s.material], n), 1.0)
-               for name in NUMBERS}  # fmt: skip
+    numbers = {
+      name: table(lambda s, n=name: getattr(MATERIALS[s.material], n), 1.0) for name in NUMBERS
+    }
     ball = self.kind == 0
     volume = table(lambda solid: SHAPES[solid.shape].volume, 1.0)
     self.mass = numbers['density'] * volume * self.size**3
@@ -80,8 +81,9 @@ class Crowd:
 
   def slope(self, ball, other, place, reach=1e-6):
     """The direction in which the gap grows, by central differences."""
-    ends = [[self.gap(ball, other, place + sign * reach * axis) for sign in (1, -1)]
-            for axis in np.eye(3)]  # fmt: skip
+    ends = [
+      [self.gap(ball, other, place + sign * reach * axis) for sign in (1, -1)] for axis in np.eye(3)
+    ]
     return np.stack([(high - low) / (2 * reach) for high, low in ends], 1)
 
 

@@ -167,9 +167,32 @@ def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, scale, 
 
 
 def _kernel(
-  state, i, begins, ends, first, last, q, do, k, v, lse, delta, bias, dq, dk, dv,
-  dq_sum, dk_sum, dv_sum, q_side, do_side, k_side, *, blocks, scale,
-):  # fmt: skip
+  state,
+  i,
+  begins,
+  ends,
+  first,
+  last,
+  q,
+  do,
+  k,
+  v,
+  lse,
+  delta,
+  bias,
+  dq,
+  dk,
+  dv,
+  dq_sum,
+  dk_sum,
+  dv_sum,
+  q_side,
+  do_side,
+  k_side,
+  *,
+  blocks,
+  scale,
+):
   """One block, in turn i; the sums are dQ^T, dK^T and dV^T. The queries of its keys may begin and
   end here, and its queries may come first or for the last time."""
 

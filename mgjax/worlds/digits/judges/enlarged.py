@@ -24,9 +24,7 @@ class DigitsEnlarged:
 
   source: Digits
 
-  columns: ClassVar[Mapping[str, str]] = {
-    'digit': 'digit', 'texture': 'texture', 'phase': 'phase'
-  }  # fmt: skip
+  columns: ClassVar[Mapping[str, str]] = {'digit': 'digit', 'texture': 'texture', 'phase': 'phase'}
 
   def kinds(self, indices: Sequence[int]) -> list[str]:
     return ['textured' if texture else 'plain' for texture in self._textures(indices)]

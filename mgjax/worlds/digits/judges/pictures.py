@@ -34,8 +34,11 @@ class DigitsPictures:
     samples = [source[index] for index in range(min(count, len(source)))]
     return [
       Picture(
-        sample['video'][0], sample['caption'], sample['digit'], colours.index(sample['colour']),
+        sample['video'][0],
+        sample['caption'],
+        sample['digit'],
+        colours.index(sample['colour']),
         sample['identity'],
       )
       for sample in samples
-    ]  # fmt: skip
+    ]

@@ -55,9 +55,7 @@ class DigitsVideoJudge:
 
   def variants(self, asked: Sequence[Asked]) -> dict[str, list[str]]:
     """Captions of the next digit, colour and direction."""
-    ways = {
-      'digit': range(10), 'colour': self.source.colours, 'direction': self.source.motions
-    }  # fmt: skip
+    ways = {'digit': range(10), 'colour': self.source.colours, 'direction': self.source.motions}
     found: dict[str, list[str]] = {name: [] for name in ways}
     for each in asked:
       for place, (name, values) in enumerate(ways.items()):

@@ -53,9 +53,11 @@ class Checked(NamedTuple):
       shares = f'{self.right[name]!s:>24}{self.shuffled[name]!s:>24}{self.chance[name]:8.3f}'
       lines.append(f'{label:26}{shares}')
     for move, (error, mean) in self.amounts.items():
-      unit = 'log' if move == 'zooms' else next(
-        each.unit for name, each in CAMERAS.items() if name.split()[0] == move
-      )  # fmt: skip
+      unit = (
+        'log'
+        if move == 'zooms'
+        else next(each.unit for name, each in CAMERAS.items() if name.split()[0] == move)
+      )
       lines.append(f'{move + ": error of its amount":34}{error:8.2f} {unit}, mean {mean:.2f}')
     for kind, (found, extra, median, within) in self.contacts.items():
       lines.append(

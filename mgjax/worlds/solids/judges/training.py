@@ -250,10 +250,12 @@ def train_clips(
     version = int(generator.integers(len(versions)))
     at = np.sort(generator.integers(len(examples.video), size=_CLIPS_BATCH))
     of = all_of[versions[version]]
-    wanted = Examples(*(
-      each[:0] if name in ('video', 'owner') else each[at]
-      for name, each in zip(Examples._fields, of, strict=True)
-    ))  # fmt: skip
+    wanted = Examples(
+      *(
+        each[:0] if name in ('video', 'owner') else each[at]
+        for name, each in zip(Examples._fields, of, strict=True)
+      )
+    )
     return rows[version].solids[at], rows[version].view[at], wanted
 
   return _train('clips', params, loss, draw, 2e-3, steps, report)
@@ -271,8 +273,9 @@ def train_judge(
   seed, blemishes = list(BLEMISHES).index(split), BLEMISHES[split]
   frames = train_frames(examples, steps[0], blemishes, seed, report)
   return {
-    'frames': frames, 'clips': train_clips(frames, examples, steps[1], blemishes, seed, report)
-  }  # fmt: skip
+    'frames': frames,
+    'clips': train_clips(frames, examples, steps[1], blemishes, seed, report),
+  }
 
 
 def main() -> None:

@@ -374,9 +374,10 @@ def _reading(told: Any, rates: Float[np.ndarray, 'b k r'], index: int) -> Solids
   solids = {}
   for place in present:
     colour = list(COLOURS)[place]
-    looks = [names[int(each[index, place].argmax())] for names, each in zip(
-      LOOKS.values(), told.looks, strict=True
-    )]  # fmt: skip
+    looks = [
+      names[int(each[index, place].argmax())]
+      for names, each in zip(LOOKS.values(), told.looks, strict=True)
+    ]
     right, away = told.place[index, place].tolist()
     motion = list(MOTIONS)[int(told.motion[index, place].argmax())]
     meets = tuple(sorted(time for time, *both in meetings if colour in both))

@@ -34,9 +34,11 @@ def test_the_hand_of_a_clip_is_found_in_its_pose(size):
     assert found(video, scene) == (True, True)
     pose = JUDGE.find(video, scene.identities).pose
     sideways = scene.motion in ('left', 'right')
-    place = pose.y - scene.jitter * scene.offset[0] if sideways else (
-      pose.x - scene.jitter * scene.offset[1]
-    )  # fmt: skip
+    place = (
+      pose.y - scene.jitter * scene.offset[0]
+      if sideways
+      else (pose.x - scene.jitter * scene.offset[1])
+    )
     errors.append((pose.turn - scene.turn, pose.weight - scene.weight, place))
   turn, weight, place = np.sqrt(np.mean(np.square(errors), 0))
   # A zero is round in every turn; steps of the grid are 2.5 degrees and .25.

@@ -78,9 +78,17 @@ def test_a_sign_that_fills_the_frame_reads_as_something(judge):
 
 @pytest.mark.parametrize(
   'read, asked, distance',
-  [('', '', 0), ('', '407', 3), ('407', '407', 0), ('47', '407', 1), ('4407', '407', 1),
-   ('704', '407', 2), ('12', '407', 3), ('kitten', 'sitting', 3)],
-)  # fmt: skip
+  [
+    ('', '', 0),
+    ('', '407', 3),
+    ('407', '407', 0),
+    ('47', '407', 1),
+    ('4407', '407', 1),
+    ('704', '407', 2),
+    ('12', '407', 3),
+    ('kitten', 'sitting', 3),
+  ],
+)
 def test_distances_are_of_the_fewest_edits(read, asked, distance):
   assert edit_distance(read, asked) == edit_distance(asked, read) == distance
   if asked:

@@ -102,9 +102,14 @@ def random_phase(source, scene, seed):
 @pytest.mark.parametrize(('side', 'background'), [(64, 'black'), (64, 'mosaic'), (128, 'black')])
 def test_the_phase_of_a_texture_stays_with_the_digit(side, background):
   source = Digits(
-    textures=TEXTURED, size=(side, side), background=background, length=5, split='test',
-    motions=tuple(MOTIONS), captions='all',
-  )  # fmt: skip
+    textures=TEXTURED,
+    size=(side, side),
+    background=background,
+    length=5,
+    split='test',
+    motions=tuple(MOTIONS),
+    captions='all',
+  )
   steady, drawn, turning = [], [], []
   for index in range(len(source)):
     scene = source.scene(index)

@@ -17,7 +17,7 @@ def test_looks_are_read_and_the_light_of_a_clip_is_not_that_of_its_reference():
   videos, references = [clip['video'] for clip in clips], [clip['reference'] for clip in clips]
   right = {name: np.mean(each) for name, each in judge.right(videos, asked).items()}
   assert right.keys() == set(judge.attributes) and min(right.values()) > 0.85, right
-  (_, others), = judge.ways(asked).items()  # fmt: skip
+  ((_, others),) = judge.ways(asked).items()
   assert np.mean(judge.right(others, asked)['colour']) < 0.4
   # A shadow falls away from the light: of references and of clips, which have a light each.
   scenes = [each.label for each in asked]
