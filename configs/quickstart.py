@@ -46,15 +46,18 @@ def get_config(data: str = '') -> ConfigDict:
 
 def _in_stages(half: ConfigDict, whole: ConfigDict) -> ConfigDict:
   """Puts a stage at half the size before the videos of a quickstart, which start from it."""
-  half.autoencoder, half.data.latents = 'autoencoder', 'latents_half'
-  whole.stages.half, whole.stages.video.start_from = half, 'half'
+  half.autoencoder = 'autoencoder'
+  half.data.latents = 'latents_half'
+  whole.stages.half = half
+  whole.stages.video.start_from = 'half'
   whole.order = ('autoencoder', 'half', *whole.order[1:])
   return whole
 
 
 def _quickstart(first: ConfigDict, second: ConfigDict, judge: str, samples: int) -> ConfigDict:
   """An autoencoder, a flow model of its latents, and samples judged as `judge` says."""
-  second.autoencoder, second.data.latents = str(first.component), 'latents'
+  second.autoencoder = str(first.component)
+  second.data.latents = 'latents'
   judged = ConfigDict(
     {'component': 'samples', 'of': str(second.component), 'judge': judge, 'samples': samples}
   )

@@ -127,7 +127,8 @@ def run(
   sys.unraisablehook = _tell_unraisable
   gc.set_threshold(20_000, 10, 10)  # of 700, imports and tracing make a tenth of a start
   _log_in_sentences()
-  module, code = sys.modules[main.__module__], None
+  module = sys.modules[main.__module__]
+  code = None
 
   def guarded(arguments: Sequence[str]) -> None:
     arguments = [*arguments, usual] if usual and len(arguments) == 1 else arguments
@@ -293,9 +294,11 @@ def _parse(arguments: Sequence[str], module) -> list[str]:
       raise ConfigError(f'{overrides[0]} changes a configuration, but there is no --config=...')
     return words
   except MgjaxError as error:
-    message, code = str(error), error.exit_code
+    message = str(error)
+    code = error.exit_code
   except Exception as error:  # a flag of the wrong type, or one that is not there
-    message, code = str(error) or type(error).__name__, ConfigError.exit_code
+    message = str(error) or type(error).__name__
+    code = ConfigError.exit_code
   _say(message)
   raise SystemExit(code)
 
@@ -311,7 +314,8 @@ def _check_numbers() -> None:
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """Tells the overrides, --config.key=value or --config.key value, from the command's own flags."""
-  own, overrides = [], []
+  own = []
+  overrides = []
   words = iter(arguments)
   for word in words:
     if not re.match(r'--?(no)?config\.', word):

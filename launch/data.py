@@ -359,7 +359,8 @@ def _inspect() -> None:
   if pathlib.Path(_INPUT.value).suffix in _SIGNED:
     print(manifest.read_manifest(_INPUT.value, _AUTHORITIES.value).text)
     return
-  directories, count = _directories(), 0
+  directories = _directories()
+  count = 0
   for directory in directories:
     if len(directories) > 1:
       print(f'\n{printable(directory)}')

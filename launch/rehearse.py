@@ -83,7 +83,8 @@ def main(_) -> None:
   fields = config.to_dict()
   work = make_workload(fields, read_outline(fields))
   plan = make_plan(work, _TOPOLOGY.value, Choices(_MESH.value or None, _ROWS.value))
-  job, spares = Job.of(plan), None if _SPARES.value < 0 else _SPARES.value
+  job = Job.of(plan)
+  spares = None if _SPARES.value < 0 else _SPARES.value
   total = study.count_scenarios(job, assumed, spares)
   with contextlib.closing(Progress(total, unit='scenario')) as progress:
     found = study.rehearse(

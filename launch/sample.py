@@ -255,7 +255,8 @@ def _read_prompts() -> tuple[list[str], dict[str, Any]]:
   """Returns each prompt as often as it is sampled, and conditions, one of each for each."""
   from mgjax.flow_models.requests import read_prompts
 
-  prompts, conditions = [_PROMPT.value or ''], {}
+  prompts = [_PROMPT.value or '']
+  conditions = {}
   if _PROMPTS.value is not None:
     prompts, conditions = read_prompts(_PROMPTS.value)
 

@@ -136,7 +136,8 @@ def _fit() -> None:
   from mgjax.scaling.findings import find_law
   from mgjax.scaling.held_out import hold_out
 
-  records, resamples = _arm(_ARM), _RESAMPLES.value
+  records = _arm(_ARM)
+  resamples = _RESAMPLES.value
   if _HOLD_OUT.value:
     print(hold_out(records, _HOLD_OUT.value, resamples=resamples).table())
   else:
@@ -173,7 +174,9 @@ def _plot() -> None:
 
   chosen = {flag.value: _arm(flag) for flag in (_ARM, _FIRST, _SECOND) if flag.value}
   arms = chosen or read_records(_RECORDS.value)
-  draws, left, comparison = {'resamples': _RESAMPLES.value}, _HOLD_OUT.value, None
+  draws = {'resamples': _RESAMPLES.value}
+  left = _HOLD_OUT.value
+  comparison = None
   if len(arms) == 2:
     first, second = (each.at_best_rates().runs for each in arms.values())
     comparison = compare_recipes(first, second, budgets_of(second), **draws), tuple(arms)

@@ -160,7 +160,8 @@ def _opened():
 
 def _list() -> None:
   checkpoints = _opened()
-  rows, damaged = [('step', 'written', 'MiB', 'validation loss', '')], []
+  rows = [('step', 'written', 'MiB', 'validation loss', '')]
+  damaged = []
   for seen in maintenance.list_checkpoints(checkpoints):
     written = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seen.written))
     loss = '-' if seen.loss is None else f'{seen.loss:.6g}'
@@ -192,7 +193,8 @@ def _end_if(damaged: list[str], checkpoints) -> None:
 
 
 def _prune() -> None:
-  checkpoints, given = _opened(), _KEEP.value or {}
+  checkpoints = _opened()
+  given = _KEEP.value or {}
   ours = checkpoints.keep
   usual = {'latest': ours.latest, 'every': ours.every, 'best': ours.best, 'corrupt': 1}
   *kept, corrupt = (usual | given).values()
@@ -210,7 +212,8 @@ def _prune() -> None:
 
 def _average() -> None:
   greedy = _SHARES.value == _GREEDY
-  runs, shares = map(_candidate, _INPUT.value.split(',')), None if greedy else _SHARES.value
+  runs = map(_candidate, _INPUT.value.split(','))
+  shares = None if greedy else _SHARES.value
   averaged = average_runs.average_runs(
     list(runs), _WORKDIR.value, weights=shares, greedy=greedy, validate=_VALIDATE.value
   )

@@ -55,7 +55,8 @@ def get_config(argument: str = '13b') -> ConfigDict:
   if 'finetune' in words:
     # Batches of 10 s to batches of 30 s, each cut from all sounds that last as long. By 'samples' a
     # sound would have one of the two buckets, and they would come as often as what they hold.
-    lengths, config.data.share = {10.0: 5, 30.0: 1}, 'given'
+    lengths = {10.0: 5, 30.0: 1}
+    config.data.share = 'given'
     config.optimizer.schedule = 'linear'
     config.optimizer.warmup = 5000  # not in public sources
     config.optimizer.final_fraction = 1e-4  # of the peak: 1e-8

@@ -50,7 +50,9 @@ def get_config(part: str = 'both') -> ConfigDict:
   if part == 'text':
     config = encoder('clip_text')
     config.tokenizer = 'bytes'
-    config.rows, config.length = 8, TEXT['positions']  # rows: of launch.bench
+    # rows: of launch.bench
+    config.rows = 8
+    config.length = TEXT['positions']
     config.model = ConfigDict(TEXT)
     return config
   if part == 'vision':

@@ -153,7 +153,8 @@ def _backtranslation() -> ConfigDict:
   config = _editing('backtranslation', 'frames')
   config.data.digits.update(edits=OF_PICTURES[:-1], empty=0.0)
   captions = {'digits': {**WORLD, 'empty': 0.1}}
-  pictures, marked = _pairs(OF_PICTURES), _pairs(('mark',))
+  pictures = _pairs(OF_PICTURES)
+  marked = _pairs(('mark',))
   return with_backtranslation(config, captions, pictures, marked, PLACE, f'{PLACE}/clip')
 
 
@@ -198,7 +199,8 @@ def with_backtranslation(
   """Stage III: from what the model of stage II, in `place`, made of clips, back to the clips."""
   side = config.buckets.video.height
   # What came before goes on beside it, lest it be forgotten; the latents are those of stage II.
-  before, sources = {'latents': f'{place}/latents_frames'}, (captions, pictures, marked)
+  before = {'latents': f'{place}/latents_frames'}
+  sources = (captions, pictures, marked)
   named = zip(('captions', 'pictures', 'marked'), sources, strict=True)
   config.data.sources = ConfigDict({name: each | before for name, each in named})
   config.buckets = ConfigDict(

@@ -15,6 +15,7 @@ from . import video
 
 def get_config() -> ConfigDict:
   recipe = mean_flow(video.get_config(), guidance=4.0)
-  recipe.autoencoder, recipe.latents = 'runs/quickstart/autoencoder', 'runs/quickstart/latents'
+  recipe.autoencoder = 'runs/quickstart/autoencoder'
+  recipe.latents = 'runs/quickstart/latents'
   recipe.stages.steps.train.steps = 3000
   return recipe

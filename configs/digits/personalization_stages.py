@@ -29,7 +29,8 @@ def get_config(what: str = 'stages') -> ConfigDict:
     stages = {'once': _once()}
   elif what == 'stages':
     stages = {name: _stage(name, steps) for name, steps in STEPS.items()}
-    stages['long'].start_from, stages['naturalness'].start_from = 'identity', 'long'
+    stages['long'].start_from = 'identity'
+    stages['naturalness'].start_from = 'long'
   else:
     raise ConfigError(f'{what!r}: expected personalization_stages.py, with or without :once')
   return ConfigDict({'stages': stages, 'order': tuple(stages)})

@@ -37,7 +37,8 @@ def get_config(size: str = '30b') -> ConfigDict:
       data.path = config.get_oneway_ref(source)
       data.latents = f'latents_{name}'
   made = stages['backtranslation'].backtranslation
-  made.editor, made.recogniser = 'frames', config.get_oneway_ref('recogniser')
+  made.editor = 'frames'
+  made.recogniser = config.get_oneway_ref('recogniser')
   config.stages = stages
   config.order = tuple(stages)
   return config

@@ -64,7 +64,8 @@ from ..tae import spots
 from . import ablations
 from .claim_rows import CLAIMS
 
-SEEDS, MORE = (0, 1, 2), (0, 1, 2, 3, 4)
+SEEDS = (0, 1, 2)
+MORE = (0, 1, 2, 3, 4)
 MANY = tuple(range(9))  # where seeds are of the noise alone, and nothing is trained
 STEPS = {
   'video': 2000,
@@ -120,7 +121,8 @@ def _video(steps: int = STEPS['video']) -> ConfigDict:
 
 
 def _of_what_ships(config: ConfigDict) -> ConfigDict:
-  config.autoencoder, config.data.latents = 'digits/autoencoder', 'runs/claims/latents'
+  config.autoencoder = 'digits/autoencoder'
+  config.data.latents = 'runs/claims/latents'
   return config
 
 
@@ -235,7 +237,8 @@ def sound_arms() -> ConfigDict:
   arms = {name: audio.get_config() for name in ('report', 'half')}
   for arm in arms.values():
     _train(arm, STEPS['sound'])
-    arm.autoencoder, arm.data.latents = 'digits/codec', 'runs/claims/sound_latents'
+    arm.autoencoder = 'digits/codec'
+    arm.data.latents = 'runs/claims/sound_latents'
   _halve(arms['half'])
   return _experiment(arms, samples=64)
 
@@ -253,7 +256,8 @@ def upsampler_arms() -> ConfigDict:
 
 
 def upsampled_arms() -> ConfigDict:
-  arms, changes = {}, {'pairs': upsampler.get_config().pairs}
+  arms = {}
+  changes = {'pairs': upsampler.get_config().pairs}
   for name in ('with_noise', 'without_noise'):
     arms[name] = {'of': f'runs/claims/upsampler/{name}/seed_{{seed}}', 'changes': changes}
   return _experiment(arms, samples=64)

@@ -62,13 +62,16 @@ def get_config(what: str = 'digits') -> ConfigDict:
   for optimizer in ('adamw', 'muon')[: 2 if more else 1]:
     for rate in RATES:
       name = f'{optimizer}_{rate:g}'.replace('.', '_')
-      config.arms[name], config.seeds[name] = arm(world, optimizer, rate), (0,)
+      config.arms[name] = arm(world, optimizer, rate)
+      config.seeds[name] = (0,)
   arms = ARMS if world == 'digits' else (*ARMS, 'align_clip')  # digits come with no CLIP
   for name in () if more else arms:
-    config.arms[name], config.seeds[name] = arm(world, name), (0, 1, 2)
+    config.arms[name] = arm(world, name)
+    config.seeds[name] = (0, 1, 2)
   for optimizer, length in () if more else LENGTHS:
     name = f'{optimizer}_steps_{length:g}'.replace('.', '_')
-    config.arms[name], config.seeds[name] = arm(world, optimizer, length=length), (0, 1, 2)
+    config.arms[name] = arm(world, optimizer, length=length)
+    config.seeds[name] = (0, 1, 2)
   return config
 
 

@@ -31,7 +31,8 @@ def get_config(optimizer: str = 'adamw') -> ConfigDict:
     for width in WIDTHS:
       for rate in RATES:
         name = f'{rule}_{width}_{rate:g}'.replace('.', '_')
-        config.arms[name], config.seeds[name] = arm(optimizer, rule, width, rate), (0,)
+        config.arms[name] = arm(optimizer, rule, width, rate)
+        config.seeds[name] = (0,)
   return config
 
 

@@ -130,11 +130,9 @@ def _frames() -> ConfigDict:
 def _backtranslation() -> ConfigDict:
   config = _editing('backtranslation', f'{PLACE}/frames')
   config.data.solids.update(PAIRS, edits=OF_PICTURES[:-2])
-  captions, pictures, marked = (
-    {'solids': {'solids': (1, 2)}},
-    _pairs(OF_PICTURES),
-    _pairs(('mark',)),
-  )
+  captions = {'solids': {'solids': (1, 2)}}
+  pictures = _pairs(OF_PICTURES)
+  marked = _pairs(('mark',))
   return with_backtranslation(config, captions, pictures, marked, PLACE, 'runs/solids_clip')
 
 

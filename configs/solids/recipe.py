@@ -23,7 +23,8 @@ CLIPS = 50_000  # encoded, all that the training split has
 def get_config(length: str = 'night') -> ConfigDict:
   if length not in ('night', 'short'):
     raise ConfigError(f'{length!r}: expected night or short')
-  first, night = autoencoder.get_config(), length == 'night'
+  first = autoencoder.get_config()
+  night = length == 'night'
   name = 'half' if night else 'quarter'
   smaller = _stage(name, f'latents_{name}')
   last = _stage('small', 'latents', start_from=name)
@@ -46,7 +47,8 @@ def get_config(length: str = 'night') -> ConfigDict:
 
 def _stage(what: str, latents: str, start_from: str = '') -> ConfigDict:
   config = video.get_config(what)
-  config.autoencoder, config.data.latents = 'autoencoder', latents
+  config.autoencoder = 'autoencoder'
+  config.data.latents = latents
   config.start_from = start_from
   return config
 

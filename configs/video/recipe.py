@@ -47,7 +47,9 @@ def get_config(size: str = '30b') -> ConfigDict:
     stages[later].start_from = earlier
   for number, rate in enumerate(RATES, 1):
     stages[f'finetune_{number}'] = tuned = finetune.get_config(size)
-    tuned.start_from, tuned.seed, tuned.optimizer.learning_rate = 't2iv_768_small', number, rate
+    tuned.start_from = 't2iv_768_small'
+    tuned.seed = number
+    tuned.optimizer.learning_rate = rate
   for name, stage in stages.items():
     path = 'selected' if name.startswith('finetune') else 'path'
     stage.autoencoder = config.get_oneway_ref('autoencoder')

@@ -25,7 +25,8 @@ DURATIONS = {
 
 def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns a stage without its buckets, learning rate and length."""
-  config, (_, words) = base(), split(size, *WORDS)
+  config = base()
+  _, words = split(size, *WORDS)
   config.component = 'video'
   config.autoencoder = 'runs/tae'
   config.start_from = ''

@@ -46,7 +46,9 @@ class Meeting:
   """
 
   def __init__(self, folder, patience):
-    self.folder, self.patience, self.seen = pathlib.Path(folder), patience, {}
+    self.folder = pathlib.Path(folder)
+    self.patience = patience
+    self.seen = {}
     self.name = f'{socket.gethostname()}-{uuid.uuid4().hex[:8]}'
     self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -54,7 +56,8 @@ class Meeting:
     """Returns name -> what it says, in order, of hosts that are there, or have said they leave."""
     found = {}
     for path in sorted(self.folder.glob('*.host')):
-      said, now = read(path), time.monotonic()
+      said = read(path)
+      now = time.monotonic()
       before, since = self.seen.get(path.stem, (None, now))
       self.seen[path.stem] = said, since if said == before else now
       if said and (said['leaving'] or now - self.seen[path.stem][1] < self.patience):
@@ -90,11 +93,20 @@ class Supervisor:
   """One host: its process, and its part in the rounds, each a number and the hosts of it."""
 
   def __init__(self, command, counts, meeting, restarts, pause, grace):
-    self.command, self.counts, self.meeting = command, sorted(counts, reverse=True), meeting
+    self.command = command
+    self.counts = sorted(counts, reverse=True)
+    self.meeting = meeting
     self.restarts, self.pause, self.grace = restarts, pause, grace
-    self.child, self.number, self.state, self.code = None, 0, 'waiting', None
-    self.heard, self.leaving, self.kill_at, self.failed_at = [], False, None, None
-    self.began, self.port = time.monotonic(), None
+    self.child = None
+    self.number = 0
+    self.state = 'waiting'
+    self.code = None
+    self.heard = []
+    self.leaving = False
+    self.kill_at = None
+    self.failed_at = None
+    self.began = time.monotonic()
+    self.port = None
     self.arrived = meeting.round()['number']  # what ended before is another run of the same folder
 
   def run(self):
@@ -102,7 +114,8 @@ class Supervisor:
       signal.signal(number, lambda number, frame: self.heard.append(number))
     while True:
       self.watch_child()
-      heard, self.heard = self.heard, []
+      heard = self.heard
+      self.heard = []
       self.leaving = self.leaving or bool(heard)
       self.say()  # before the others see their processes end
       if self.leaving and self.child is None:
@@ -144,7 +157,8 @@ class Supervisor:
     """Returns the round, which is a new one where hosts or processes were lost, or hosts came."""
     staying = [name for name, said in hosts.items() if not said['leaving']]
     count = next((count for count in self.counts if count <= len(staying)), 0)
-    chosen, told = staying[:count], f'{len(staying)} of {self.counts[0]} hosts are there'
+    chosen = staying[:count]
+    told = f'{len(staying)} of {self.counts[0]} hosts are there'
     if 'code' in now and now['number'] > self.arrived:
       return now
     if 'code' in now or not set(now['hosts']) & set(hosts):  # the first round of this run
@@ -181,7 +195,8 @@ class Supervisor:
     return now
 
   def begin(self, now, hosts, why, gentle=False):
-    self.failed_at, number = None, now['number'] + 1
+    self.failed_at = None
+    number = now['number'] + 1
     print(f'supervise.py: round {number} on {len(hosts)} host(s): {why}', file=sys.stderr)
     found = {'number': number, 'hosts': hosts, 'gentle': gentle}
     write(self.meeting.folder / ROUND, found)
@@ -205,7 +220,8 @@ class Supervisor:
     with socket.socket() as free:
       free.bind(('', 0))
       self.port = free.getsockname()[1]
-    self.number, self.code = now['number'], None
+    self.number = now['number']
+    self.code = None
     self.state = 'ready' if self.meeting.name in now['hosts'] else 'waiting'
 
   def start(self, names, hosts):
@@ -216,7 +232,8 @@ class Supervisor:
         'JAX_NUM_PROCESSES': str(len(names)),
         'JAX_PROCESS_ID': str(names.index(self.meeting.name)),
       }
-    self.state, self.kill_at = 'running', None
+    self.state = 'running'
+    self.kill_at = None
     self.child = subprocess.Popen(
       self.command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
     )
@@ -229,8 +246,10 @@ class Supervisor:
     code = self.child.poll()
     if code is not None:
       self.signal(signal.SIGKILL)  # what it has left behind
-      self.child, self.kill_at = None, None
-      self.state, self.code = 'ended', code if code >= 0 else 128 - code
+      self.child = None
+      self.kill_at = None
+      self.state = 'ended'
+      self.code = code if code >= 0 else 128 - code
 
   def signal(self, number):
     with contextlib.suppress(OSError):  # there is none any more

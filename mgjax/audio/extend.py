@@ -142,12 +142,16 @@ def autoregress(
     raise ConfigError(f'{beams} beams of {candidates} candidates; the first segment has no more')
   if candidates > 1 and score is None:
     raise ConfigError(f'{candidates} candidates and no score; give one to choose by')
-  numbers, rows = np.arange(candidates), min(rows, candidates)
-  held, done = [_Beam((), np.zeros((0, 1, 1, 1), np.float32), 0.0)], 0
+  numbers = np.arange(candidates)
+  rows = min(rows, candidates)
+  held = [_Beam((), np.zeros((0, 1, 1, 1), np.float32), 0.0)]
+  done = 0
 
   for start in cover.starts:
-    stop, shared = start + cover.size, done - start
-    batch, draws = conditions(start, stop), np.asarray(noise(numbers, start, stop))
+    stop = start + cover.size
+    shared = done - start
+    batch = conditions(start, stop)
+    draws = np.asarray(noise(numbers, start, stop))
     latents, known = _known(given, start, draws[0])
     grown = []
     for beam in held:
@@ -159,7 +163,8 @@ def autoregress(
       for window, gain in zip(made, gains, strict=False):
         new = window[max(shared, 0) :]
         grown.append(_Beam((*beam.waiting, new), window, beam.score + float(gain)))
-    held, done = sorted(grown, key=lambda beam: -beam.score)[:beams], stop
+    held = sorted(grown, key=lambda beam: -beam.score)[:beams]
+    done = stop
     while held[0].waiting and all(beam.waiting[0] is held[0].waiting[0] for beam in held):
       yield held[0].waiting[0]
       held = [beam._replace(waiting=beam.waiting[1:]) for beam in held]

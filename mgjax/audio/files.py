@@ -128,7 +128,8 @@ class Soundtrack(Request):
   def described(self, pipeline: Any = None) -> dict[str, Any]:
     """Returns it as plain JSON values, of files digests, with the caption that a pipeline reads."""
     told = super().described() | {'extension': dataclasses.asdict(self.extension)}
-    scorer, pictures = told.pop('scorer'), self.video is not None
+    scorer = told.pop('scorer')
+    pictures = self.video is not None
     told['candidates'] = count_candidates(self.candidates, scorer, pictures)
     told['scorer'] = None if scorer is None else str(scorer)
     for name in ('video', 'given'):
@@ -146,7 +147,8 @@ class Soundtrack(Request):
     spectrogram, of the first four minutes, and a .json with everything needed to make it again.
     Raises NonFiniteError if the model answers with what is no number.
     """
-    paths, caption = self.paths(), self.caption(pipeline)
+    paths = self.paths()
+    caption = self.caption(pipeline)
     video_track = None if self.video is None else pipeline.video_track(self.video)
     seconds = self.seconds if video_track is None else video_track.seconds
     outer, inner = pipeline.plan(seconds, self.extension)
@@ -307,12 +309,14 @@ def _written_gain(path: pathlib.Path) -> float:
 def _draw(
   path: pathlib.Path, chunks: Iterator[Float[np.ndarray, 's c']], prompt: str, rate: int
 ) -> None:
-  held, most = [], round(_ROW * _ROWS * rate)
+  held = []
+  most = round(_ROW * _ROWS * rate)
   for chunk in chunks:
     held.append(chunk)
     if sum(map(len, held)) >= most:
       break
-  sound, row = np.concatenate(held)[:most], round(_ROW * rate)
+  sound = np.concatenate(held)[:most]
+  row = round(_ROW * rate)
   rows = [sound[begin : begin + row] for begin in range(0, len(sound), row)]
   titles = [prompt, *(f'from {index * _ROW:g} s on' for index in range(1, len(rows)))]
   audio_sheet(path, rows, titles, rate)

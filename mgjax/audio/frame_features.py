@@ -49,7 +49,8 @@ def motion_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
 
   pixels = pixel_features(video)
   grey = gaussian_filter(_averaged(video, 2 * SIDE).mean(-1), (0, 0.7, 0.7), mode='nearest')
-  middle, change = (grey[1:] + grey[:-1]) / 2, grey[1:] - grey[:-1]
+  middle = (grey[1:] + grey[:-1]) / 2
+  change = grey[1:] - grey[:-1]
   down, right = np.gradient(middle, axis=(1, 2))
   sums = np.stack([right * right, right * down, down * down, right * change, down * change])
   sums = sums.reshape(5, -1, SIDE, 2, SIDE, 2).mean((3, 5))

@@ -31,8 +31,10 @@ class KnownAudio:
     is given beyond is not looked at. Raises ConfigError if spans are no spans, or nothing is known,
     and DataError if there is no sound, or it is not finite.
     """
-    self._stream, self._step = stream, codec.compression
-    self._samples, length = round(seconds * codec.rate), 0
+    self._stream = stream
+    self._step = codec.compression
+    self._samples = round(seconds * codec.rate)
+    length = 0
     rate = codec.latent_rate
     total = math.ceil(seconds * rate - 1e-6)
 
@@ -70,12 +72,15 @@ class KnownAudio:
     Over the first and the last latent of a stretch that borders on what was made, the two are
     blended; everywhere else in it the samples are those that were given.
     """
-    source, held, place = self._read(), None, 0
+    source = self._read()
+    held = None
+    place = 0
     for chunk in made:
       held = chunk[:0] if held is None else held
       while len(held) < len(chunk) and (more := next(source, None)) is not None:
         held = np.concatenate([held, more])
-      given, held = held[: len(chunk)], held[len(chunk) :]
+      given = held[: len(chunk)]
+      held = held[len(chunk) :]
       share = self._share(place, place + len(given))[:, None]
       mixed = np.where(
         share > 0, share * given + (1 - share) * chunk[: len(given)], chunk[: len(given)]

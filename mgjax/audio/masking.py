@@ -72,5 +72,6 @@ def draw_known(
   before = jnp.floor(jax.random.uniform(place_key, (count,)) * (known + 1))
   before = jnp.where(jax.random.bernoulli(kind_key, extension_probability, (count,)), known, before)
   place = jnp.arange(frames)[None]
-  begin, end = before[:, None], (before + frames - known)[:, None]
+  begin = before[:, None]
+  end = (before + frames - known)[:, None]
   return (place < begin) | (place >= end)

@@ -41,7 +41,8 @@ _NOISES = 2**16  # noises that are set apart for each sample of a seed
 class AudioPipeline(FlowPipeline):
   """Makes sound from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
-  component, noun = 'audio', 'an audio model'
+  component = 'audio'
+  noun = 'an audio model'
   read_codec = staticmethod(load_audio_codec)
 
   def __init__(self, workdir: str | os.PathLike[str], **options: Any):
@@ -91,7 +92,8 @@ class AudioPipeline(FlowPipeline):
     shape = shapes[longest_audio_bucket(shapes)]
     if FRAME_FEATURES not in self.reads or not shape.size:
       raise ConfigError('this model was trained without pictures; leave the video out')
-    fps, seconds = self.config.data.fps, probe(path).seconds
+    fps = self.config.data.fps
+    seconds = probe(path).seconds
     frames = stream_clip(path, size=shape.size, fps=fps)
     return VideoTrack(frames, seconds=seconds, fps=fps, rate=self.latent_rate, see=self._see)
 
@@ -189,7 +191,8 @@ class AudioPipeline(FlowPipeline):
     fields = self._fields(frames)
     samples = self._samples(prompts, conditions, fields)
     made = []
-    begins, first_one = range(0, len(rows), batch_size), 'compiling and running the first batch'
+    begins = range(0, len(rows), batch_size)
+    first_one = 'compiling and running the first batch'
     for begin in track(begins, len(begins), 'batch', first_one):
       chosen = [min(place, len(rows) - 1) for place in range(begin, begin + batch_size)]
       batch = self._batch(self._read_conditions([samples[rows[i]] for i in chosen], fields))
@@ -301,7 +304,8 @@ class AudioPipeline(FlowPipeline):
     """
     window = self.default_seconds if extension.window is None else extension.window
     size = check_length(self._model, self._codec.model, window, 'a window')
-    rate, most = self.latent_rate, self._model.backbone.positions[0]
+    rate = self.latent_rate
+    most = self._model.backbone.positions[0]
     cover, inner = extension.plan(seconds, rate=rate, size=size, most=most)
     if len(cover.starts) > 1 and extension.how != 'concatenate':
       self._needs_context(f'for {seconds:g} s in pieces of {cover.size / rate:g} s')

@@ -154,7 +154,8 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
   Raises:
     ConfigError: they are not a whole number of latents, or more than the model has positions for.
   """
-  step, most = codec.compression / RATE, model.backbone.positions[0]
+  step = codec.compression / RATE
+  most = model.backbone.positions[0]
   latents = round(seconds / step)
   if not 1 <= latents <= most or abs(seconds - latents * step) > 1e-6:
     raise ConfigError(
@@ -194,7 +195,8 @@ def make_audio_samples(
           'encode the data again with launch.data encode'
         )
     return dict(stored)
-  sources, rate = make_audio_sources(data, shapes, split, report, CAPTIONS), codec.latent_rate
+  sources = make_audio_sources(data, shapes, split, report, CAPTIONS)
+  rate = codec.latent_rate
   if vision not in WAYS:
     return sources
   return {
@@ -241,7 +243,8 @@ def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.data encode` turns whole audio clips into latents."""
   settings = AudioSettings.of(config.to_dict())
   flow, vision = settings.flow, settings.seen_by
-  shapes, conditionings = flow.shapes, flow.model.conditionings
+  shapes = flow.shapes
+  conditionings = flow.model.conditionings
   codec = load_audio_codec(flow.autoencoder)
   see = None if vision in WAYS else FrameEncoder(settings.vision)
   read = condition_fields(conditionings, (1, 1, 1), (1, 1, 1, 1)).get(FRAME_FEATURES, (1, 0))[-1]

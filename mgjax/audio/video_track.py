@@ -31,7 +31,10 @@ class VideoTrack:
   ):
     """Takes frames in order, `fps` a second, read when needed; `rate` is in latents a second."""
     self.seconds = seconds
-    self._frames, self._fps, self._rate, self._see = frames, fps, rate, see
+    self._frames = frames
+    self._fps = fps
+    self._rate = rate
+    self._see = see
     self._features: list[np.ndarray] = []  # of one frame after another, ...
     self._start = 0  # ... from this one on
     self._velocity: list[np.ndarray] = []
@@ -42,7 +45,8 @@ class VideoTrack:
     first = max(math.floor((start + 0.5) / self._rate * self._fps - 0.5), 0)
     self._read(math.ceil((stop + 0.5) / self._rate * self._fps))
     gone = min(first - self._start, len(self._features) - 1)
-    self._features, self._start = self._features[gone:], self._start + gone
+    self._features = self._features[gone:]
+    self._start = self._start + gone
     held = np.stack(self._features)
     return resample(held, self._fps, stop - start, self._rate, start, self._start)
 

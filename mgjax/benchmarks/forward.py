@@ -58,7 +58,9 @@ def measure_forward(
   notes: list[str] = []
   apart: dict[str, dict[str, float]] = {}
   with jax.set_mesh(mesh), counted_compilations() as compilations:
-    ours, task, check = prepare(programs), {}, None
+    ours = prepare(programs)
+    task = {}
+    check = None
     if rivals:
       params, *inputs = ours.arguments
       about = {'what': what, 'component': fields['component'], 'frames': found.sizes[1]}

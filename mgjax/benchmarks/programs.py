@@ -28,7 +28,9 @@ from mgjax.parallel.shard import make_initialise, put_batch
 from mgjax.planning.step_spec import StepSpec
 from mgjax.training.state import abstract_state, shardings_of, start_state
 
-FORWARD, BOTH, STEP = 'forward', 'forward_backward', 'step'
+FORWARD = 'forward'
+BOTH = 'forward_backward'
+STEP = 'step'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
     lambda key: layers.clone(tiles=tiles).init(key, *small, jnp.ones((1, 1), bool))['params'], mesh
   )
   b, n, valid = _tokens(backbone, latents)
-  rows, place = fit(BATCH, b, mesh), token_entries((b, n, d), mesh)
+  rows = fit(BATCH, b, mesh)
+  place = token_entries((b, n, d), mesh)
   array = functools.partial(_array, mesh)
   inputs = (  # tokens, modulation, positions, context
     array((b, n, d), dtype, place),
@@ -180,11 +183,13 @@ def _blocks(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
 
 def _attention(spec: StepSpec, latents, context: int, mesh: Mesh) -> Programs:
   backbone = spec.model.backbone
-  g, k = backbone.heads, backbone.dim // backbone.heads
+  g = backbone.heads
+  k = backbone.dim // backbone.heads
   b, n, valid = _tokens(backbone, latents)
   entries = [fit(BATCH, b, mesh), fit(('context',), n, mesh), fit(('tensor',), g, mesh), ()]
   array = functools.partial(_array, mesh)
-  x, mask = array((b, n, g, k), backbone.dtype, entries), valid and array(*valid)
+  x = array((b, n, g, k), backbone.dtype, entries)
+  mask = valid and array(*valid)
 
   sizes = grid(latents, backbone.patch)
   tokens, tiles = math.prod(sizes), backbone.tiles(sizes)
@@ -237,5 +242,6 @@ def _tokens(backbone: Transformer, latents: tuple[int, ...]):
   """Returns rows, tokens with those that fill them up on this mesh, and then their mask's shape."""
   count = math.prod(grid(latents, backbone.patch))
   missing = tokens_missing(count)
-  b, n = latents[0], count + missing
+  b = latents[0]
+  n = count + missing
   return b, n, ((b, n), bool, [(), ()]) if missing else None

@@ -86,7 +86,8 @@ def _heading(report: Mapping[str, Any]) -> str:
 def _sizes(report: Mapping[str, Any]) -> str:
   if 'sizes' in report:
     return f'{" x ".join(map(str, report["sizes"]))}, {report["dtype"]}'
-  rows, tokens = report['latents'][0], report['tokens_per_sample']
+  rows = report['latents'][0]
+  tokens = report['tokens_per_sample']
   depth = f'{report["layers"]} of {report["layers_configured"]} layers, ' * bool(report['layers'])
   how = ', '.join(f'{key} {report[key]}' for key in ('remat', 'attention', 'exchange'))
   return f'{depth}{rows} x {tokens:,} tokens, {report["dtype"]}, {how}'

@@ -24,7 +24,8 @@ from mgjax.parallel.shard import make_initialise
 from mgjax.planning.sampling.passes import count_passes
 from mgjax.planning.step_spec import StepSpec
 
-SAMPLE, STEP = 'sample', 'guided_step'
+SAMPLE = 'sample'
+STEP = 'guided_step'
 
 
 @dataclasses.dataclass(frozen=True)

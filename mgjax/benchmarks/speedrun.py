@@ -65,7 +65,8 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
       f'a race wants a recipe that ends with the judge of {" or ".join(BARS)}, as '
       'configs/quickstart.py and configs/quickstart.py:solids; this one has none of them'
     )
-  bar, about = BARS[judge], {'flags': list(flags), 'machine': machine()}
+  bar = BARS[judge]
+  about = {'flags': list(flags), 'machine': machine()}
   found: dict[str, Any] = {}
   if out:
     found = read_optional_json(pathlib.Path(out), lambda read: read['seeds'] is not None) or {}
@@ -109,7 +110,8 @@ def _run(config: Mapping[str, Any], flags: Sequence[str], seed: int, bar: Bar) -
   trained = f'--config.order={tuple(order[:-1])}'
   with tempfile.TemporaryDirectory(prefix='mgjax_race_') as folder:
     train = [*flags, *seeded, f'--workdir={folder}/run']
-    began, before = time.monotonic(), _of_children()
+    began = time.monotonic()
+    before = _of_children()
     _train([*train, trained], folder, seed)
     spent = {'processor_seconds': _of_children() - before, 'seconds': time.monotonic() - began}
     _train(train, folder, seed)

@@ -37,7 +37,8 @@ def fingerprint(x: Array) -> Array:
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   word = jax.lax.bitcast_convert_type(x, _WORDS[x.dtype.itemsize]).astype(jnp.uint32)
-  index, stride = jnp.zeros(word.shape, jnp.uint32), 1
+  index = jnp.zeros(word.shape, jnp.uint32)
+  stride = 1
   for axis in reversed(range(word.ndim)):
     position = jax.lax.broadcasted_iota(jnp.uint32, word.shape, axis)
     index = index + position * jnp.uint32(stride % 2**32)

@@ -34,13 +34,16 @@ def sweep(directory: epath.Path, idle: bool = False) -> None:
 
 def size_and_time(path: epath.Path) -> tuple[int, float]:
   """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
-  total, last = 0, 0.0
+  total = 0
+  last = 0.0
   for each in path.iterdir():  # a folder behind a URL has no time of its own
     if each.is_dir():
       size, written = size_and_time(each)
     else:
-      size, written = each.stat().length, float(each.stat().mtime)
-    total, last = total + size, max(last, written)
+      size = each.stat().length
+      written = float(each.stat().mtime)
+    total = total + size
+    last = max(last, written)
   return total, last
 
 

@@ -28,7 +28,8 @@ from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import named_boxes
 
 _KERNEL = '/kernel'  # how the names of kernels end
-LAYERS, _RANK = 'layers', 'rank'  # axes; a stack has the first one's name too
+LAYERS = 'layers'  # axes; a stack has the first one's name too
+_RANK = 'rank'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,8 @@ def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]
 
   Raises ConfigError if a pattern matches no kernel that none before it does.
   """
-  left, found = [name for name in names if name.endswith(_KERNEL)], {}
+  left = [name for name in names if name.endswith(_KERNEL)]
+  found = {}
   for pattern in targets:
     found[pattern] = fnmatch.filter(left, pattern)
     if not found[pattern]:
@@ -113,10 +115,12 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
   `boxed` are the parameters of the model, or their shapes, with their axes. Raises ConfigError as
   `reached`.
   """
-  boxes, adapters = named_boxes(boxed), {}
+  boxes = named_boxes(boxed)
+  adapters = {}
   for names in reached(lora.targets, list(boxes)).values():
     for name in names:
-      (*front, inputs, outputs), axes = boxes[name].value.shape, boxes[name].names
+      (*front, inputs, outputs) = boxes[name].value.shape
+      axes = boxes[name].names
       stacked = axes[0] == LAYERS
       own = jax.random.fold_in(key, zlib.crc32(name.encode()))
       a = jax.random.normal(own, (*front, inputs, lora.rank), PARAMETER) * lora.rank**-0.5
@@ -145,7 +149,8 @@ def attach(
       own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
       kept = jax.random.bernoulli(own_key, 1 - dropout, (*a.shape[:-1], 1))
       a = jnp.where(kept, a / (1 - dropout), 0)
-    found[f'{name}/{LORA_A}'], found[f'{name}/{LORA_B}'] = a * scale, b
+    found[f'{name}/{LORA_A}'] = a * scale
+    found[f'{name}/{LORA_B}'] = b
   return nest(found)
 
 

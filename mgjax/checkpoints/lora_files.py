@@ -37,7 +37,8 @@ FORMS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}
 _TEXT = 'lora_te_'
 _READ = (*_PREFIXES.values(), _TEXT, 'transformer.', '')
-_CONFIG, _WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
+_CONFIG = 'adapter_config.json'
+_WEIGHTS = 'adapter_model.safetensors'
 _OTHERS = ('use_rslora', 'use_dora', 'rank_pattern', 'alpha_pattern')  # of peft, other scales
 _A = ('.lora_A.weight', '.lora_A.default.weight', '.lora_down.weight')
 _B = ('.lora_B.weight', '.lora_B.default.weight', '.lora_up.weight')
@@ -93,7 +94,8 @@ def write_adapters(
         text = kernel in maps and name.startswith('text_')
         key = (_TEXT if text else _PREFIXES[form]) + name.replace('.', '_')
       first, second = (np.asarray(each if layer is None else each[layer]) for each in (a, b))
-      tensors[key + down], tensors[key + up] = _theirs(first), _up(second, first.ndim)
+      tensors[key + down] = _theirs(first)
+      tensors[key + up] = _up(second, first.ndim)
       if not folder:
         tensors[key + _ALPHA] = np.array(alpha, np.float32)
   metadata = {
@@ -140,8 +142,10 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   file = where / _WEIGHTS if where.is_dir() else where
   if where.is_dir() and not file.exists():
     raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
-  (tensors, metadata), known = read_tensors(file), _maps(base, maps)
-  found, unknown = {}, []
+  tensors, metadata = read_tensors(file)
+  known = _maps(base, maps)
+  found = {}
+  unknown = []
   for key, tensor in tensors.items():
     module, suffix = _split(key)
     if not suffix or module not in known:

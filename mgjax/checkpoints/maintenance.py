@@ -32,7 +32,9 @@ def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
   """Lists every checkpoint without reading arrays. Raises CheckpointError if there are none."""
   found = []
   for step in checkpoints.steps():
-    path, loss, problem = checkpoints.directory / str(step), None, ''
+    path = checkpoints.directory / str(step)
+    loss = None
+    problem = ''
     try:
       loss = on_all_hosts(check_files, path).get('loss')
     except Damaged as error:
@@ -91,7 +93,8 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
   With `aside` what was set aside as damaged may go too. The run must not be going on. Raises
   CheckpointError if there is no checkpoint, or none is good; then none may go.
   """
-  steps, damaged = checkpoints.steps(), {}
+  steps = checkpoints.steps()
+  damaged = {}
   while steps:
     problem = verify_all(checkpoints, [steps[-1]])[steps[-1]]
     if not problem:

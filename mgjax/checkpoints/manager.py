@@ -67,7 +67,8 @@ class Checkpoints:
     this step, the lower the better. Returns False if this step is already there. Raises
     CheckpointError if this save could not begin, or the one before could not be finished.
     """
-    step, items = int(state.step), _items(state)
+    step = int(state.step)
+    items = _items(state)
     self.wait()
     if (there := _first_says(lambda: int(step in self.steps()))) == _UNKNOWN:
       raise self._unknown()
@@ -318,7 +319,8 @@ def _first_says(question: Callable[[], int]) -> int:
   """What the first process answers to a question; what it raises it raises on all of them."""
   if jax.process_count() == 1:
     return question()
-  answer, problem = _UNKNOWN, None
+  answer = _UNKNOWN
+  problem = None
   if jax.process_index() == 0:
     try:
       answer = question()

@@ -226,7 +226,8 @@ def read_items(
   if the targets have leaves of other names, shapes or dtypes.
   """
   record = on_all_hosts(read_record, path)
-  saved, items = record['leaves'], {}
+  saved = record['leaves']
+  items = {}
   made = {
     name: _made(f'{path}', name, saved, each) for name, each in targets.items() if callable(each)
   }
@@ -302,7 +303,8 @@ def check_files(path: epath.Path) -> dict[str, Any]:
     found = describe_leaves(_structure(path, name), values=False)
     if found != {leaf: description[:2] for leaf, description in saved.items()}:
       raise Damaged(f'{name} has other leaves than were saved')
-    size, expected = size_and_time(path / name)[0], sum(map(leaf_bytes, saved.values()))
+    size = size_and_time(path / name)[0]
+    expected = sum(map(leaf_bytes, saved.values()))
     if size < expected:
       raise Damaged(f'{name} has {size} bytes for leaves of {expected}')
   return record
@@ -323,7 +325,8 @@ def _portions(sizes: Sequence[int]) -> list[list[int]]:
 
 def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
   """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
-  loaded, problem = None, None
+  loaded = None
+  problem = None
   try:
     loaded = load(path, *rest, **requests)
   except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors

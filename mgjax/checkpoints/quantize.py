@@ -32,7 +32,9 @@ from mgjax.core.tree import named_leaves, nest, within
 from mgjax.core.typing import Array, Num, Tree
 from mgjax.parallel.shard import named_boxes, replicated
 
-_REACHED, _KERNEL = 'backbone', '/kernel'  # whose kernels, and how their names end
+# whose kernels, and how their names end
+_REACHED = 'backbone'
+_KERNEL = '/kernel'
 _QUANTISED, _SCALE = f'{_KERNEL}/{QUANTISED}', f'{_KERNEL}/{SCALE}'
 
 _log = logging.getLogger(__name__)
@@ -89,7 +91,8 @@ def count(shapes: Tree, weights: str) -> Reached:
 
   Raises ConfigError if there is no such type, or no kernel that it reaches.
   """
-  dtype, leaves = stored_type(weights), named_leaves(nn.unbox(shapes))
+  dtype = stored_type(weights)
+  leaves = named_leaves(nn.unbox(shapes))
   reached = kernels(leaves)
   if not reached:
     raise ConfigError(
@@ -98,7 +101,8 @@ def count(shapes: Tree, weights: str) -> Reached:
     )
   numbers = sum(math.prod(leaves[name].shape) for name in reached)
   parameters = sum(math.prod(leaf.shape) for leaf in leaves.values())
-  before, scales = sum(map(_bytes, leaves.values())), 0
+  before = sum(map(_bytes, leaves.values()))
+  scales = 0
   if _has_scale(dtype):
     scales = sum(math.prod(_of_outputs(leaves[name].shape)) for name in reached)
   saved = sum(_bytes(leaves[name]) for name in reached) - numbers * dtype.itemsize - 4 * scales
@@ -107,7 +111,8 @@ def count(shapes: Tree, weights: str) -> Reached:
 
 def dequantised(params: Tree) -> Tree:
   """Returns parameters with q s, in float32, in the place of every quantised kernel."""
-  leaves, found = named_leaves(params), {}
+  leaves = named_leaves(params)
+  found = {}
   if not is_quantised(leaves):
     return params
   for name, leaf in leaves.items():
@@ -171,7 +176,8 @@ def _has_scale(dtype: jnp.dtype) -> bool:
 
 def _changed(tree: Tree, weights: str) -> Tree:
   """Replaces the kernels in a tree of arrays, shapes or boxes."""
-  dtype, found = stored_type(weights), {}
+  dtype = stored_type(weights)
+  found = {}
   named = named_boxes(tree)
   reached = set(kernels(named))
   for name, leaf in named.items():

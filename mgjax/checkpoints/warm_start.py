@@ -31,7 +31,8 @@ def start_from(start: Tree, params: Tree) -> Tree:
   """
   given, wanted = named_leaves(start), named_leaves(params)
   for name in sorted(given):
-    there, here = given[name].shape, wanted[name].shape if name in wanted else 'absent'
+    there = given[name].shape
+    here = wanted[name].shape if name in wanted else 'absent'
     if there != here:
       unknown = '' if name in wanted else _unknown(name, wanted)
       raise ConfigError(
@@ -130,7 +131,8 @@ def make_start(
 
 def _read(subtree: str, source: Source, components: Sequence[str], place: Place) -> dict[str, Tree]:
   """Reads the leaves of one source, by their names in this model."""
-  workdir, other = source.workdir, read_config(source.workdir).component
+  workdir = source.workdir
+  other = read_config(source.workdir).component
   if not subtree and not source.subtree and other not in components:
     wanted = ' or '.join(map(repr, components))
     raise ConfigError(f'config.start_from={workdir!r} trained {other!r}, not {wanted}')

@@ -32,7 +32,8 @@ from mgjax.parallel.shard import Place
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 # What every configuration has, and sections that many have.
-_NEEDED, _SECTIONS = {'component': ''}, ('model', 'train', 'data', 'buckets')
+_NEEDED = {'component': ''}
+_SECTIONS = ('model', 'train', 'data', 'buckets')
 T = TypeVar('T')
 
 _log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ def _understood(
     unlike = _unlike(fields, expected)
     config = ConfigDict(fields)
   except WRONG as wrong:
-    unlike, config = first_line(wrong), ConfigDict()
+    unlike = first_line(wrong)
+    config = ConfigDict()
   if unlike:
     raise ConfigError(
       f'{name} is no configuration of launch.train: {unlike}; put back a whole copy, or delete it '
@@ -156,7 +158,9 @@ def read_needed(
   Raises:
     ConfigError: at none of the places is what the model learnt with.
   """
-  here, name, seen = find_run(workdir).absolute(), pathlib.Path(given).name, {}
+  here = find_run(workdir).absolute()
+  name = pathlib.Path(given).name
+  seen = {}
   for place in (here / name, here.parent / name, find_run(given)):
     if place == here:  # of the name of what it needs, which it is not
       continue
@@ -205,7 +209,8 @@ def open_checkpoints(
     return WeightsFile(workdir)
   if place is None and (workdir / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}
-    place, keep = train.get('checkpoints'), keep_settings(train)
+    place = train.get('checkpoints')
+    keep = keep_settings(train)
     if not isinstance(place, str | None):
       raise ConfigError(f'{os.fspath(workdir)!r}: train.checkpoints = {place!r} is no path')
   if place and '://' not in place and not os.path.isabs(place):

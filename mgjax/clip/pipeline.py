@@ -219,7 +219,8 @@ def _in_batches(
   found = []
   for first in range(0, len(arrays[0]), most):
     rows = [array[first : first + most] for array in arrays]
-    count, whole = len(rows[0]), least
+    count = len(rows[0])
+    whole = least
     while whole < count:
       whole *= 2
     filled = np.resize(np.arange(count), whole)

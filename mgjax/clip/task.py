@@ -42,9 +42,11 @@ class ClipSettings:
   def of(cls, fields: Mapping[str, Any]) -> 'ClipSettings':
     """Reads a configuration, before any data are read. Raises ConfigError for what does not fit."""
     described, buckets = fields_of(fields, 'model'), fields_of(fields, 'buckets')
-    model, data = make_clip_model(described), data_settings(fields_of(fields, 'data'))
+    model = make_clip_model(described)
+    data = data_settings(fields_of(fields, 'data'))
     shapes = video_shapes(buckets, data.fps)
-    given, place = fields_of(fields, 'objective'), ('predict', 'batch', 'key')
+    given = fields_of(fields, 'objective')
+    place = ('predict', 'batch', 'key')
     objective = arguments(clip_objective, given, 'objective', place)
     _check_pictures(model, data, shapes)
     return cls(
@@ -62,7 +64,9 @@ class ClipSettings:
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: single frames and their captions, compared with each other."""
   settings = ClipSettings.of(config.to_dict())
-  model, data, length = settings.model, settings.data, settings.model.text.positions
+  model = settings.model
+  data = settings.data
+  length = settings.model.text.positions
   sources = functools.partial(make_sources, data, settings.shapes)
   if not model.identity:
     images, captions, keep = ('video',), ('caption',), ('video',)

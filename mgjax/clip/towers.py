@@ -144,7 +144,8 @@ class _Patches(nn.Module):
 
   @nn.compact
   def __call__(self, images: Float[Array, 'b h w c']) -> Float[Array, 'b n d']:
-    p, c = self.patch, images.shape[-1]
+    p = self.patch
+    c = images.shape[-1]
     axes = ('window', 'window', 'channels_in', 'embed')
     kernel = weight(self, FAN_IN, axes, (p, p, c, self.dim)).reshape(p * p * c, self.dim)
     x = einops.rearrange(images, 'b (h i) (w j) c -> b (h w) (i j c)', i=p, j=p)

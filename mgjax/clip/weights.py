@@ -191,7 +191,8 @@ def clip_fields(
         return tensor.shape
     if ours == 'project/kernel' or layer:
       return ()
-    name, there = names[0].replace(LAYER, '0'), listed({'tensors': tensors})
+    name = names[0].replace(LAYER, '0')
+    there = listed({'tensors': tensors})
     raise ConfigError(
       f'there is no tensor {name} of rank {rank} among {there}; expected {expected(tower)}'
     )

@@ -57,7 +57,8 @@ class EditTask(Conditioning):
     if INDEX not in batch:
       return Ports()
     index = jnp.where(drop, 0, batch[INDEX])
-    normal, there = jax.nn.initializers.normal(1.0), index > 0
+    normal = jax.nn.initializers.normal(1.0)
+    there = index > 0
     table = parameter(
       self, 'table', normal, ('vocabulary', 'hidden'), (len(self.tasks), self.width)
     )

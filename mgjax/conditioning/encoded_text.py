@@ -80,7 +80,8 @@ class EncodedText(Conditioning):
 
   @nn.compact
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
-    contexts, masks = [], []
+    contexts = []
+    masks = []
     for name in sorted(self.encoders):
       key, mask = _keys(name)
       read = _Read(self.dim, self.dtype, name=name)

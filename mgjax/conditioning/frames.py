@@ -16,8 +16,10 @@ from mgjax.core.typing import Array, Batch, Bool, UInt8
 from mgjax.nn.linear import ZEROS, Linear
 from mgjax.nn.patch import Patch, patchify
 
-CLIP, KNOWN = 'known_frames', 'known'
-FIRST, LAST = 'first_frame', 'last_frame'
+CLIP = 'known_frames'
+KNOWN = 'known'
+FIRST = 'first_frame'
+LAST = 'last_frame'
 
 
 class Frames(Conditioning):
@@ -98,7 +100,8 @@ class Frames(Conditioning):
       return known
     digest = hashlib.sha256(np.ascontiguousarray(clip[[0, -1]])).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
-    share, length = generator.uniform(), int(generator.integers(1, len(clip)))
+    share = generator.uniform()
+    length = int(generator.integers(1, len(clip)))
     if share < self.first:
       known[0] = True
     elif share < self.first + self.ends:
@@ -123,7 +126,8 @@ class Frames(Conditioning):
     else:
       return None, None
     for place, picture in ends.items():
-      clip[place], known[place] = picture.reshape(clip.shape[1:]), True
+      clip[place] = picture.reshape(clip.shape[1:])
+      known[place] = True
     return clip, known
 
   def _given(self, known: Any, frames: int) -> np.ndarray:
@@ -139,7 +143,8 @@ class Frames(Conditioning):
   def __call__(self, batch: Batch, drop: Bool[Array, ' b'], latents: Latents) -> Ports:
     if CLIP not in batch:
       return Ports()
-    z, known = batch[CLIP].astype(self.dtype), batch[KNOWN]
+    z = batch[CLIP].astype(self.dtype)
+    known = batch[KNOWN]
     if known.shape[1] != latents[0] * self.stride:
       raise ConfigError(
         f'{known.shape[1]} frames are {latents[0]} latents, not {self.stride} frames each; set '

@@ -84,7 +84,8 @@ class Identity(Conditioning):
     b, r = there.shape
     flat = pictures.reshape(b * r, *pictures.shape[2:]).astype(jnp.float32) / 255
     states, _ = self.vision(flat)
-    axes, states = ('hidden', 'embed'), states.astype(self.dtype)
+    axes = ('hidden', 'embed')
+    states = states.astype(self.dtype)
     parts = []
     if self.tokens != 'patches':
       spread = Linear(self.class_tokens * self.dim, axes, dtype=self.dtype, name='project_class')

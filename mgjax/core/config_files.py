@@ -76,7 +76,8 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
 def _execute(path: pathlib.Path) -> Any:
   """Runs a file as a module of the package it lies in, so that it may import its neighbours."""
   path = path.resolve()
-  names, root = [path.stem], path.parent
+  names = [path.stem]
+  root = path.parent
   while (root / '__init__.py').exists():
     names.insert(0, root.name)
     root = root.parent

@@ -166,7 +166,8 @@ def read_json_lines(
   What `parse` raises of `WRONG` is damage. A last line without an end was cut short by a crash, and
   is left out silently. A missing file has no lines.
   """
-  path, damaged = pathlib.Path(path), []
+  path = pathlib.Path(path)
+  damaged = []
   if not path.exists():
     return
   with path.open('rb') as file:

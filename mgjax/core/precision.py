@@ -14,9 +14,12 @@ STORED = {
   'fp8': jnp.float8_e4m3fn,
 }
 # A kernel in one byte a number is two leaves, q and s by these names.
-QUANTISED, SCALE = 'quantised', 'scale'
+QUANTISED = 'quantised'
+SCALE = 'scale'
 # A kernel with adapters is three: itself, A and B (checkpoints/lora.py).
-BASE, LORA_A, LORA_B = 'base', 'lora_a', 'lora_b'
+BASE = 'base'
+LORA_A = 'lora_a'
+LORA_B = 'lora_b'
 
 
 def compute_type(name: str) -> jnp.dtype:

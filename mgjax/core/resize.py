@@ -10,7 +10,8 @@ from mgjax.core.typing import Float, Num
 
 def _bicubic(x: np.ndarray) -> np.ndarray:
   x = np.abs(x)  # Keys' cubic with a = -1/2
-  inner, outer = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+  inner = (1.5 * x - 2.5) * x * x + 1
+  outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
   return np.where(x < 1, inner, np.where(x < 2, outer, 0))
 
 
@@ -60,7 +61,8 @@ def resize(
   Frames of that size already are returned as they are. The same bits wherever it runs: sums have
   one order, whatever the number of threads. Raises ConfigError if there is no such kernel.
   """
-  (count, height, width, channels), (tall, wide) = frames.shape, size
+  count, height, width, channels = frames.shape
+  tall, wide = size
   rows, columns = _sparse(height, tall, kernel), _sparse(width, wide, kernel)
   if (height, width) == (tall, wide):
     return frames

@@ -175,7 +175,8 @@ def _is_of(kind: type, value: Any) -> bool:
 def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
   if value is None and type(None) in hints:
     return None
-  errors, several = [], isinstance(value, list | tuple)
+  errors = []
+  several = isinstance(value, list | tuple)
   for hint in hints:
     try:
       if hint is not type(None):

@@ -48,7 +48,8 @@ def parameter_table(tree: Tree) -> str:
   for name, leaf in named_leaves(tree).items():
     group = '/'.join(name.split('/')[:3])
     counts[group] = counts.get(group, 0) + math.prod(leaf.shape)
-  total, width = sum(counts.values()), max(map(len, [*counts, 'total']))
+  total = sum(counts.values())
+  width = max(map(len, [*counts, 'total']))
   rows = [f'{name:{width}}  {count:>16,}  {count / total:6.1%}' for name, count in counts.items()]
   return '\n'.join([*rows, f'{"total":{width}}  {total:>16,}  {1:6.1%}'])
 

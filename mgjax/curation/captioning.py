@@ -89,7 +89,8 @@ def compose(row: _Row, settings: CaptionSettings, limits: SoundLimits) -> str:
 
   Labels of the camera that people set count, and else the scorer's answer, where it is sure.
   """
-  caption, labels = row.get('caption') or '', row.get('labels') or ()
+  caption = row.get('caption') or ''
+  labels = row.get('labels') or ()
   if settings.template.strip() == '{sound}':
     return _sound_caption(caption, row, limits)
   camera = [label for label in labels if label in CAMERA]
@@ -142,7 +143,8 @@ def _written(
 ) -> list[str | None]:
   """What a captioner writes; '' of clips that cannot be read."""
   found: list[str | None] = [''] * len(rows)
-  clips, places = [], []
+  clips = []
+  places = []
   for number, row in enumerate(rows):
     seconds = row['end'] - row['start']
     sampling = captioner.sampling(settings, seconds)
@@ -164,7 +166,8 @@ def _frames(
   each, start, end, rate, side = given
 
   def read() -> UInt8[np.ndarray, 't h w 3'] | str:
-    found, due = [], start
+    found = []
+    due = start
     for frame in frames.stream(open_video(each)):
       if frame.start >= end - 1e-3:
         break

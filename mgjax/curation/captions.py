@@ -60,7 +60,10 @@ _HUES = (
   (180, 'red'),
 )
 _GREYS = ('black', 'grey', 'white')
-_DARK, _BRIGHT, _PALE = 50, 200, 45  # of 255: brightness of black and of white, saturation of grey
+# of 255: brightness of black and of white, saturation of grey
+_DARK = 50
+_BRIGHT = 200
+_PALE = 45
 _NAMED = 0.15  # share of the picture from which a colour is named
 
 
@@ -232,7 +235,8 @@ class _Questions(Sequence):
     return len(self._clips)
 
   def __getitem__(self, place: int) -> Question:
-    clip, settings = self._clips[place], self._settings
+    clip = self._clips[place]
+    settings = self._settings
     frames = clip.read()
     count = min(settings.frames, len(frames))
     chosen = np.linspace(0, len(frames) - 1, 2 * count + 1).round().astype(int)[1::2]

@@ -33,7 +33,8 @@ class Costs:
 
 def costs_of(table: Any) -> Costs:
   """Adds up what rows say that their scores cost."""
-  whole, gated = np.ones(len(table), bool), 0
+  whole = np.ones(len(table), bool)
+  gated = 0
   for name in {'error', GATED} & set(table.column_names):
     said = table[name].is_valid().to_numpy()
     whole &= ~said
@@ -73,7 +74,8 @@ def _seconds(table: Any) -> dict[str, float]:
     return {}
   import pyarrow.compute as compute
 
-  column, kind = table['seconds_of'], table.schema.field('seconds_of').type
+  column = table['seconds_of']
+  kind = table.schema.field('seconds_of').type
   names = [field.name for field in kind] if pyarrow().types.is_struct(kind) else []
   sums = {name: compute.sum(compute.struct_field(column, name)).as_py() for name in names}
   return {name: value for name, value in sums.items() if value is not None}

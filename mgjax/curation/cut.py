@@ -112,7 +112,8 @@ class _Cutter:
 
     def rows() -> Iterator[dict[str, Any]]:
       for clip in job[1]:
-        name, made = clip[1]['clip'], self._cut(clip)
+        name = clip[1]['clip']
+        made = self._cut(clip)
         self._seen(1)
         if isinstance(made, Lost):
           notes.append([name, False, made.reason])

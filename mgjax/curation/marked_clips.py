@@ -74,7 +74,8 @@ def mark_clips(
   output = pathlib.Path(output)
   output.mkdir(parents=True, exist_ok=True)
   entries = list_entries(pathlib.Path(source))
-  rows, rejected = [], {}
+  rows = []
+  rejected = {}
   for index, entry in enumerate(track(entries, len(entries), 'clip')):
     if isinstance(entry, Rejected):
       rejected[entry.name] = entry.reason

@@ -100,7 +100,8 @@ def open_video(each: Input) -> File:
 def _measured(
   each: Input, settings: MeasureSettings, place: int, gate: Gate
 ) -> list[dict[str, Any]]:
-  began, file = time.process_time(), open_video(each)
+  began = time.process_time()
+  file = open_video(each)
   info = probe(file)
   about = {
     'video': each.name,
@@ -118,12 +119,14 @@ def _measured(
   if reason:
     row = {'clip': each.name, 'decoded': 0, 'seconds_of': probed, 'gated': reason, 'error': None}
     return [about | row]
-  shots, pictures = _Shots(settings.scenes), _Pictures()
+  shots = _Shots(settings.scenes)
+  pictures = _Pictures()
   scorers = make_scorers(settings)
   for scorer in scorers:
     scorer.open(file)
   costs = probed | watch(frames.stream(file), [shots, pictures, *scorers])
-  found, times = shots.finder.shots(), shots.finder.times
+  found = shots.finder.shots()
+  times = shots.finder.times
   clips = choose_clips(found, times, settings.clips)
   rows = []
   for number, clip in enumerate(clips):
@@ -150,7 +153,8 @@ def _measured(
 class _Shots(Scorer):
   """Looks for cuts, by its `finder`."""
 
-  name, side = 'shots', SIDE
+  name = 'shots'
+  side = SIDE
 
   def __init__(self, settings: SceneSettings):
     self.finder = ShotFinder(settings)
@@ -165,7 +169,9 @@ class _Shots(Scorer):
 class _Pictures(Scorer):
   """Keeps small pictures, for people: `middle` and `loop` of a clip."""
 
-  name, side, rate = 'pictures', SIDE, _PICTURES
+  name = 'pictures'
+  side = SIDE
+  rate = _PICTURES
 
   def __init__(self):
     self._kept: list[tuple[float, bytes]] = []

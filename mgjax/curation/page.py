@@ -66,9 +66,11 @@ def write_page(
     as_columns(rows, [name for name in rows.column_names if name not in _NO_SCORES])
   )
   measured = ~rows['error'].is_valid().to_numpy()
-  reached, alive = {}, measured
+  reached = {}
+  alive = measured
   for step in steps:
-    came, alive = alive, alive & (selection.dropped_by != step.name)
+    came = alive
+    alive = alive & (selection.dropped_by != step.name)
     reached[step.name] = came, alive
   body = [
     _summary(scores, measured, alive),
@@ -116,7 +118,9 @@ def _warnings(steps: Sequence[Step]) -> str:
 
 
 def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> str:
-  total, rows, before = max(int(measured.sum()), 1), [], 1.0
+  total = max(int(measured.sum()), 1)
+  rows = []
+  before = 1.0
   for step in steps:
     share = step.kept / total
     paper = FILTERS[step.name].published if step.name in FILTERS else None
@@ -167,7 +171,9 @@ def _histograms(
   alive: np.ndarray,
   settings: CurationSettings,
 ) -> str:
-  drawn, words, seen = [], [], set()
+  drawn = []
+  words = []
+  seen = set()
   for name, (came, left) in reached.items():
     limits = FILTERS[name].limits(settings.keep) if name in FILTERS else ()
     for limit in limits:
@@ -213,11 +219,13 @@ def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) 
 
 
 def _times(rows: Any, steps: Sequence[Step]) -> str:
-  costs, asked = costs_of(rows), {step.name: step for step in steps}
+  costs = costs_of(rows)
+  asked = {step.name: step for step in steps}
   whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
   cells = []
   for name in dict.fromkeys([*costs.seconds, *asked]):
-    measured, step = costs.seconds.get(name, 0.0), asked.get(name)
+    measured = costs.seconds.get(name, 0.0)
+    step = asked.get(name)
     spent = measured + (step.seconds if step else 0.0)
     row = {'': name, 'share': _percent(spent / whole) if whole else ''}
     if name in costs.seconds:

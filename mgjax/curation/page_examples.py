@@ -17,7 +17,9 @@ Pictures = Callable[[Sequence[int], str], Sequence[bytes | None]]
 Masks = Mapping[str, tuple[Bool[np.ndarray, '_'], Bool[np.ndarray, '_']]]
 
 _KEPT, _DROPPED = 12, 6  # pictures of all that was kept, and of what each filter dropped
-_ONE, _ALL = 2**18, 8 * 2**20  # bytes of a picture, and of all of them
+# bytes of a picture, and of all of them
+_ONE = 2**18
+_ALL = 8 * 2**20
 _JPEG = b'\xff\xd8'
 _HEIGHT = 90  # pixels of a picture on the page
 _LETTERS = 90  # of a caption that are shown
@@ -42,7 +44,8 @@ def show_examples(
   stills, loops = (
     dict(zip(wanted, pictures(wanted, kind), strict=True)) for kind in ('middle', 'loop')
   )
-  room, sections = _ALL, []
+  room = _ALL
+  sections = []
   for title, group in groups.items():
     figures = []
     for number in group:

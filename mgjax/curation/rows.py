@@ -25,7 +25,8 @@ from mgjax.core.typing import Float
 from mgjax.curation.filters.table import dense
 
 FORMAT = 1
-PLAN, TABLE = 'plan.json', 'table.parquet'
+PLAN = 'plan.json'
+TABLE = 'table.parquet'
 PICTURES = ('middle', 'loop')  # columns that the table leaves out
 GATED = 'gated'  # column: why a video was not decoded
 _SHARD = re.compile(r'(\d{5,})-[0-9a-f]+\.parquet')
@@ -133,7 +134,8 @@ class Scores:
       raise DataError(f'{self.directory}: shards {missing[:9]} have yet to be measured')
     if self._whole(shards, _none) is not None:
       return
-    table, vectors = self._read(shards.values()), []
+    table = self._read(shards.values())
+    vectors = []
     for field in table.schema:
       if 'list' in str(field.type) and (rows := dense(table.column(field.name))) is not None:
         vectors.append(field.name)
@@ -178,7 +180,8 @@ class Scores:
     self, places: Sequence[int], clips: Sequence[str], column: str = PICTURES[0]
   ) -> list[bytes | None]:
     """Returns the pictures of clips, by their videos' places and names; None of one without."""
-    shards, found = self.shards(), {}
+    shards = self.shards()
+    found = {}
     for index in {self.shard_of(place) for place in places}:
       table = self._parquet(shards[index], ('clip', column).__contains__)
       if column in table.column_names:

@@ -77,9 +77,13 @@ class Selection:
 
     Its `reasons` are of the clips kept so far, '' of one that it does not drop.
     """
-    rows, said = self._kept_rows, np.asarray([*reasons, ''], object)[:-1]
-    dropped_by, why, lost = self.dropped_by.copy(), self.reasons.copy(), said != ''
-    dropped_by[rows[lost]], why[rows[lost]] = name, said[lost]
+    rows = self._kept_rows
+    said = np.asarray([*reasons, ''], object)[:-1]
+    dropped_by = self.dropped_by.copy()
+    why = self.reasons.copy()
+    lost = said != ''
+    dropped_by[rows[lost]] = name
+    why[rows[lost]] = said[lost]
     step = Step(name, len(rows), int((~lost).sum()), reasons=alike(said[lost]), seconds=seconds)
     return dataclasses.replace(self, dropped_by=dropped_by, reasons=why, steps=[*self.steps, step])
 
@@ -105,22 +109,28 @@ class Selection:
 
 def select(table: Any, settings: CurationSettings, vectors: Vectors | None = None) -> Selection:
   """Asks the filters about all rows; `vectors` are columns that are not in the table."""
-  asked, vectors = filters_of(settings), vectors or {}
+  asked = filters_of(settings)
+  vectors = vectors or {}
   dropped_by, reasons = np.full(len(table), '', object), np.full(len(table), '', object)
   errors = table.column('error')
   broken = errors.is_valid().to_numpy()
-  dropped_by[broken], reasons[broken] = UNMEASURED, errors.filter(broken).to_pylist()
-  left, steps = np.flatnonzero(~broken), []
+  dropped_by[broken] = UNMEASURED
+  reasons[broken] = errors.filter(broken).to_pylist()
+  left = np.flatnonzero(~broken)
+  steps = []
   for each in asked:
-    began, rows = time.monotonic(), _rows(table, each.columns(), left, vectors)
+    began = time.monotonic()
+    rows = _rows(table, each.columns(), left, vectors)
     if len(left) and (off := each.off(rows, settings.keep)):
       steps.append(Step(each.name, len(left), len(left), off))
       continue
     found = np.asarray(each.keep(rows, settings.keep), object)
     stays = found == ''
     lost = left[~stays]
-    dropped_by[lost], reasons[lost] = each.name, found[~stays]
-    why, seconds = alike(found[~stays]), time.monotonic() - began
+    dropped_by[lost] = each.name
+    reasons[lost] = found[~stays]
+    why = alike(found[~stays])
+    seconds = time.monotonic() - began
     steps.append(Step(each.name, len(left), int(stays.sum()), '', why, seconds))
     left = left[stays]
   return Selection(table, dropped_by, reasons, steps, vectors)

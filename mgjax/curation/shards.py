@@ -59,7 +59,8 @@ class ShardWorker:
     known = collections.defaultdict(list)
     for row in there:
       known[row['place']].append(row)
-    began, rows = time.monotonic() - seconds, []
+    began = time.monotonic() - seconds
+    rows = []
     for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
       if place in known and not self._opened(known[place][0]):
         rows += known[place]
@@ -117,7 +118,8 @@ def measure_all(
     ConfigError: something is not installed.
   """
   check_installed(settings)
-  wanted, total = [], 0
+  wanted = []
+  total = 0
   for index in scores.order():
     if not limit or total < limit:
       wanted.append(index)
@@ -150,7 +152,8 @@ def finish_jobs(
   `total` things a shard has; 0 workers are one a core.
   Raises DataError if round after round brings nothing.
   """
-  failures, before = 0, -1
+  failures = 0
+  before = -1
   while left := missing():
     failures = failures + 1 if len(left) == before else 0
     before = len(left)
@@ -172,7 +175,8 @@ def estimate_hours(scores: Scores, workers: int) -> float:
 
 def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
   """Returns the shards that are not measured, or have videos that the gate lets through now."""
-  there, opened = scores.shards(), set()
+  there = scores.shards()
+  opened = set()
   if (table := scores.gated()) is not None:
     opened = set(scores.shard_of(table.column('place').to_numpy()[gate.opened(table)]).tolist())
   return [index for index in wanted if index not in there or index in opened]

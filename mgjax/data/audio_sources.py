@@ -102,13 +102,15 @@ class WorldWithAudio(Wrapped):
     for name in self.source.of_events & sample.keys():
       sample[name] = sample[name][inside]
     if self._pictures:
-      first, count = start // self._step, self._samples // self._step
+      first = start // self._step
+      count = self._samples // self._step
       for name in self.source.of_frames & sample.keys():
         sample[name] = sample[name][first : first + count]
     return sample
 
   def _start(self, index: int, events: np.ndarray) -> int:
-    step, generator = self._step, np.random.default_rng((*self.source.key, index, 1))
+    step = self._step
+    generator = np.random.default_rng((*self.source.key, index, 1))
     near, place, which = generator.uniform(size=3)
     if near >= _NEAR_EVENTS or not events.size:
       return int(place * (self._last + 1)) * step
@@ -154,7 +156,8 @@ def _mixed(audio: np.ndarray, channels: int) -> np.ndarray:
 
 def _world_sounds(data: DataSettings, shape: AudioShape, split: str) -> WorldWithAudio:
   seconds, fps = shape.seconds, data.fps
-  frames, more = seconds * fps, {'fps': fps, 'sound': True}
+  frames = seconds * fps
+  more = {'fps': fps, 'sound': True}
   if shape.size:
     frames = whole(frames, f'{seconds} s at {fps} frames a second')
     more['size'] = shape.size
@@ -204,7 +207,8 @@ def _by_length(
 def _clips(
   captions: Captions, data: DataSettings, shapes: _Shapes, split: str, report: Report
 ) -> dict[str, Source]:
-  form, cut = _form(data, shapes), {}
+  form = _form(data, shapes)
+  cut = {}
   for name, shape in shapes.items():
     if not shape.size:
       raise ConfigError(

@@ -131,7 +131,8 @@ def make_ordered_batches(
     DataError: a bucket without samples.
   """
   _check_bucket(bucket, host, hosts)
-  needed, given = count * bucket.batch_size, len(bucket.source)
+  needed = count * bucket.batch_size
+  given = len(bucket.source)
   if not 0 < needed <= given:
     raise ConfigError(
       f'bucket {bucket.name!r}: {count} batches of {bucket.batch_size} need {needed} samples, but '
@@ -211,11 +212,13 @@ def _taken(weights: Sequence[int], turns: int) -> list[int]:
   """How many of the first `turns` turns each of several takes."""
   # The first takes its share of the turns, the second its share of the rest, and so on: of k turns,
   # k - floor(k (W - w) / W) are the first one's.
-  taken, total = [], sum(weights)
+  taken = []
+  total = sum(weights)
   for weight in weights:
     rest = turns * (total - weight) // total
     taken.append(turns - rest)
-    turns, total = rest, total - weight
+    turns = rest
+    total = total - weight
   return taken
 
 
@@ -259,7 +262,8 @@ def _check_sample(name: str, sample: Any, first: Any) -> None:
       'give the bucket a transform that makes them equal'
     )
   for key, value in sample.items():
-    given, expected = (value.shape, value.dtype), (first[key].shape, first[key].dtype)
+    given = (value.shape, value.dtype)
+    expected = (first[key].shape, first[key].dtype)
     if given != expected:
       raise DataError(
         f'bucket {name!r}: {key!r} is {expected[1]}{list(expected[0])} in one sample and '

@@ -28,7 +28,8 @@ _EVEN = 1e-6  # shares of a clip that differ by less are equal
 
 def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
   """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be."""
-  seconds, begin = clips.columns['seconds'], clips.begin
+  seconds = clips.columns['seconds']
+  begin = clips.begin
   left = np.maximum(seconds - begin, 0)
   rates = shape.rates(left)
   fits = begin + (shape.frames - 1) / rates + 2 * TOLERANCE < seconds
@@ -56,7 +57,8 @@ def assign_buckets(
   for kind in dict.fromkeys(kinds.values()):
     names = [name for name in shapes if kinds[name] == kind]
     names.sort(key=lambda name: (-shapes[name].frames, np.ptp(shapes[name].fps)))
-    best, whose = np.zeros(len(clips)), np.full(len(clips), -1)
+    best = np.zeros(len(clips))
+    whose = np.full(len(clips), -1)
     for number, name in enumerate(names):
       share = usable_clips(clips, shapes[name])
       better = share > best + _EVEN
@@ -107,7 +109,8 @@ def sort_out(
 def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape]) -> Rejected:
   """Says what a clip lacks for the bucket that asks for the least."""
   clip = clips.take(np.array([index]))
-  seconds, begin = float(clip.columns['seconds'][0]), float(clip.begin[0])
+  seconds = float(clip.columns['seconds'][0])
+  begin = float(clip.begin[0])
   needs = []
   for shape in shapes.values():
     rate = float(shape.rates(np.array([seconds - begin]))[0])

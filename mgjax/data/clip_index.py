@@ -115,7 +115,8 @@ class ClipIndex:
     part = object.__new__(ClipIndex)
     part.columns = {name: column[indices] for name, column in self.columns.items()}
     part._get, part._name, part._fingerprint = self._get, self._name, self._fingerprint
-    part._captions, part._chosen = self._captions, self._chosen[indices]
+    part._captions = self._captions
+    part._chosen = self._chosen[indices]
     return part
 
 
@@ -196,7 +197,8 @@ def probe_entries(
   files = list(dict.fromkeys([*(entry.path for entry in named), *sources]))
   with concurrent.futures.ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
     found = dict(zip(files, pool.map(describe, files), strict=True))
-  clips, rejected = [], []
+  clips = []
+  rejected = []
   for entry in entries:
     if isinstance(entry, Rejected):
       rejected.append(entry)
@@ -204,7 +206,8 @@ def probe_entries(
       reason = str(known).removeprefix(printable(f'{entry.path}: ', keep='\n'))
       rejected.append(Rejected(entry.name, reason))
     else:
-      file, caption = str(entry.path), entry.caption
+      file = str(entry.path)
+      caption = entry.caption
       more = {'start': entry.start, 'name': entry.name, 'more': entry.more}
       clips.append(Clip(file, caption, **more, **known))
   return clips, rejected
@@ -245,7 +248,8 @@ def announce(
     write_bytes(report, ''.join(line + '\n' for line in lines).encode())
     place = f'; all reasons are in {report}' if rejected else ''
     place += f', but for {more} like the last' if more else ''
-  count, root = len(rejected) + more, os.path.abspath(path)
+  count = len(rejected) + more
+  root = os.path.abspath(path)
   if not used:
     reasons = commonest(rejected) + place
     raise DataError(f'no usable clip in {path}: {count} rejected{reasons}; give {wanted}')

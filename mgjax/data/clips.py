@@ -92,8 +92,10 @@ class Windows(abc.ABC):
   def _start(self, clip: Clip, number: int, index: int) -> float:
     if clip.start is not None:
       return clip.start
-    window, parts = index - int(self._ends[number] - self._parts[number]), self._parts[number]
-    part, length = float(self._lasting[number] / parts), self.length(number, index)
+    window = index - int(self._ends[number] - self._parts[number])
+    parts = self._parts[number]
+    part = float(self._lasting[number] / parts)
+    length = self.length(number, index)
     start = window * part + chance(index, 0) * max(0.0, part - length)
     return min(start, max(0.0, float(self._lasting[number]) - length))
 
@@ -121,7 +123,9 @@ class Clips(Windows):
     self._left = np.maximum(clips.columns['seconds'] - clips.begin, 0)
     frames = np.rint(clips.columns['fps'] * clips.columns['seconds'])
     super().__init__(clips, shape.windows(self._left), np.where(frames > 0, frames, np.inf))
-    self._rates, self._shape, self._limits = shape.rates(self._left), shape, limits
+    self._rates = shape.rates(self._left)
+    self._shape = shape
+    self._limits = limits
     self._intervals = np.sort(np.array(intervals if shape.frames > 1 else (1,)))
 
   def length(self, number: int, index: int) -> float:
@@ -161,7 +165,8 @@ class InMemory:
   """At most `count` windows, about as many of each clip, each read once and then kept."""
 
   def __init__(self, source: Windows, count: int):
-    self._source, self._indices = source, source.spread(count)
+    self._source = source
+    self._indices = source.spread(count)
     self._kept: dict[int, dict[str, Any]] = {}
 
   @property

@@ -163,7 +163,8 @@ class _WithFrameRate(Wrapped):
 
   def __init__(self, source: Any, fps: float):
     super().__init__(source)
-    self.fps, self.said = fps, f'at {fps:g}'
+    self.fps = fps
+    self.said = f'at {fps:g}'
 
   def change(self, sample: Sample, index: int) -> Sample:
     del index

@@ -35,7 +35,8 @@ class Edited(Change):
 
     SDEdit is asked by the description of the edited video, where the suite has one.
     """
-    video, sdedit = pathlib.Path(row.fields['video']), options.get('how') == SDEDIT
+    video = pathlib.Path(row.fields['video'])
+    sdedit = options.get('how') == SDEDIT
     prompt = (sdedit and row.fields['target']) or row.prompt
     task = row.fields['task'] if row.fields['task'] in pipeline.tasks and not sdedit else None
     out = folder / f'{row.index:04d}_{video.stem}.mp4'

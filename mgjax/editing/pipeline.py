@@ -60,7 +60,8 @@ class Editor(VideoPipeline):
   half of their latents; their velocities are averaged at every step of the solver.
   """
 
-  component, noun = 'editing', 'a video editor'
+  component = 'editing'
+  noun = 'a video editor'
 
   def __init__(self, workdir: str | os.PathLike[str], **options: Any):
     """Reads the averaged weights of an editor, or for SDEdit of text to video; see `FlowPipeline`.
@@ -213,7 +214,8 @@ class Editor(VideoPipeline):
       raise DataError(f'frames of {shapes[0]} and of {shapes[1]}; expected all of one size')
     clip = checked_video(head)[0]
     self.check((min(len(clip), self.window), *clip.shape[1:3]))
-    task, rate = self.name_task(prompt, task, how), frame_rate_of(prompt, fps, self.config.data.fps)
+    task = self.name_task(prompt, task, how)
+    rate = frame_rate_of(prompt, fps, self.config.data.fps)
     edit = _Edit(clip, prompt, task, rate, index)
     if len(clip) <= self.window:
       yield from self._whole([edit], how, strength, seed)[0]
@@ -263,10 +265,12 @@ class Editor(VideoPipeline):
     """Returns a video that the model can make, and its frames a second; an array has training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)
-      size, fps = self.size_for(info.frames, (info.height, info.width)), model_rate(info.fps)
+      size = self.size_for(info.frames, (info.height, info.width))
+      fps = model_rate(info.fps)
       clip = np.stack([frame for *_, frame in stream_frames(video, size=size)])
     else:
-      clips, fps = checked_video(video), self.config.data.fps
+      clips = checked_video(video)
+      fps = self.config.data.fps
       if len(clips) != 1:
         raise ConfigError(f'{len(clips)} videos for one instruction; give one each')
       clip = clips[0]

@@ -70,7 +70,10 @@ class Animated(Wrapped):
   def __init__(self, source: Any, frames: int, motion: Motion, prefix: str, seed: int):
     """Wraps pairs of pictures."""
     super().__init__(source)
-    self.frames, self.motion, self.prefix, self.seed = frames, motion, prefix, seed
+    self.frames = frames
+    self.motion = motion
+    self.prefix = prefix
+    self.seed = seed
     self.said = f'animated in {frames} frames by {motion}, seed {seed}, said {prefix!r}'
 
   def change(self, sample: Sample, index: int) -> Sample:

@@ -41,7 +41,8 @@ class Edits(Checked):
     """Reads `edits` of a configuration as a plain dictionary.
     Raises ConfigError if a field is unknown or out of its range, or a bucket is not there.
     """
-    edits, buckets = unpack(cls, fields_of(fields, 'edits'), 'edits'), fields['buckets']
+    edits = unpack(cls, fields_of(fields, 'edits'), 'edits')
+    buckets = fields['buckets']
     if unknown := sorted(set(edits.animated) - set(buckets)):
       raise ConfigError(
         f'edits.animated names {unknown[0]!r}; expected some of the buckets {sorted(buckets)}'

@@ -57,7 +57,8 @@ def judge_soundtracks(
   sound against its caption as well. Returns the numbers, and the clips with the true sound, the
   codec's and the model's.
   """
-  config, judge = pipeline.config, sound_judge(pipeline)
+  config = pipeline.config
+  judge = sound_judge(pipeline)
   data = data_settings(fields_of(config, 'data'))
   shapes = audio_shapes(fields_of(config, 'buckets'))
   name = longest_audio_bucket(shapes)
@@ -84,7 +85,8 @@ def judge_soundtracks(
     'real': judge.scores(judge.read(real, clips)),
     'floor': judge.scores(judge.read(real, [*clips[1:], *clips[:1]])),
   }
-  metrics, networks = _metrics(judge, read, scores), {}
+  metrics = _metrics(judge, read, scores)
+  networks = {}
   if scorer is not None:
     found, decoded = (
       scorer.measure(list(sounds), pipeline.rate, captions=prompts) for sounds in (made, again)

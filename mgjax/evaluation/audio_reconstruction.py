@@ -87,8 +87,13 @@ def evaluate_audio_reconstruction(
     DataError: there is no sound, or one is too short.
     NonFiniteError: a latent is not finite.
   """
-  ways, muted, pairs = dict(others or {}), {}, Furthest(BETTER, shown)
-  numbers, rows, latents, seconds = [], [], [], {}
+  ways = dict(others or {})
+  muted = {}
+  pairs = Furthest(BETTER, shown)
+  numbers = []
+  rows = []
+  latents = []
+  seconds = {}
   for index, sound in enumerate(sounds):
     latents.append(np.asarray(codec.encode(jnp.asarray(sound[None])))[0])
     if not np.isfinite(latents[-1]).all():
@@ -122,7 +127,8 @@ def _measured(
   scores = {
     way: standard_means([sound[way] for sound in sounds], list(LABELS)) for way in sounds[0]
   }
-  metrics, ours = {}, [sound[CODEC] for sound in sounds]
+  metrics = {}
+  ours = [sound[CODEC] for sound in sounds]
   others = {way: found for way, found in scores.items() if way != CODEC}
   for name in scores[CODEC]:
     beside = {way: found[name]['mean'] for way, found in others.items() if name in found}
@@ -198,7 +204,9 @@ def write_audio(
   """Writes each sound and its reconstructions as wavs, and all on one sheet."""
   for earlier in (directory / 'sounds').glob('[0-9][0-9][0-9]_*.wav'):
     earlier.unlink()  # of an evaluation that showed more sounds
-  rows, titles, paths = [], [], []
+  rows = []
+  titles = []
+  paths = []
   for index, heard in enumerate(shown):
     for name, sound in {'original': heard.original, **heard.again}.items():
       paths.append(directory / 'sounds' / f'{index:03d}_{name}.wav')
@@ -243,7 +251,8 @@ def truncated_mdct(
   are added up (Princen and Bradley 1986).
   """
   samples, channels = sound.shape
-  n, k = np.arange(2 * hop) + 0.5, np.arange(kept) + 0.5
+  n = np.arange(2 * hop) + 0.5
+  k = np.arange(kept) + 0.5
   waves = np.cos(np.pi / hop * np.outer(n + hop / 2, k)) * np.sin(np.pi * n / (2 * hop))[:, None]
   padded = np.pad(sound, ((hop, hop + -samples % hop), (0, 0))).reshape(-1, hop, channels)
   windows = np.concatenate((padded[:-1], padded[1:]), axis=1)

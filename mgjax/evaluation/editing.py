@@ -71,7 +71,8 @@ def _measured(
   """Numbers of the model's edits, of all tasks and of each, beside the other ways."""
   others = [way for way in scores if way != OURS]
   edits = [(name, each) for name, row in scores[OURS].items() for each in row]
-  shares, means = {}, {}
+  shares = {}
+  means = {}
   for way, rows in scores.items():
     found = {name: share([each.right for each in row]) for name, row in rows.items()}
     shares[way] = found

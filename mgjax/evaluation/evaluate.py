@@ -96,7 +96,9 @@ def evaluate_video(
   changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'shifts': shifts}
   changes['weights'] = weights
   pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
-  kind, fps, folder = pipeline.config.data.kind, pipeline.config.data.fps, evaluation_of(workdir)
+  kind = pipeline.config.data.kind
+  fps = pipeline.config.data.fps
+  folder = evaluation_of(workdir)
   if kind in WORLDS:
     if clips:
       raise ConfigError(f'--clips={clips}: this model was trained on {kind}; leave --clips out')
@@ -205,10 +207,12 @@ def evaluate_autoencoder(
   _, longest = longest_bucket(video_shapes(fields_of(config, 'buckets'), data.fps))
   if judged:
     judge = judge_of_data(data, longest.frames, longest.size)
-    found, about = judge_reconstruction(codec, judge, samples), {'weights': _weights(workdir)}
+    found = judge_reconstruction(codec, judge, samples)
+    about = {'weights': _weights(workdir)}
     return write_findings(workdir, 'judged', found, about, apart='evaluation/judged')
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
-  weights, perceive = pathlib.Path(perceptual or config.get('perceptual_weights', '')), None
+  weights = pathlib.Path(perceptual or config.get('perceptual_weights', ''))
+  perceive = None
   if perceptual or weights.is_file():
     perceive = make_perceive(weights)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -232,7 +236,8 @@ def evaluate_codec(
 ) -> Findings:
   """Measures reconstructions of sounds of some seconds, beside an MDCT at the same rate."""
   config, codec = read_config(workdir), load_audio_codec(workdir)
-  data, channels = data_settings(fields_of(config, 'data')), codec.model.channels
+  data = data_settings(fields_of(config, 'data'))
+  channels = codec.model.channels
   chosen, settings = sample_audio(data, samples, sounds=sounds, channels=channels, seconds=seconds)
   shown = evenly(len(settings['chosen']), audio_reconstruction.SHOWN)
   found, pairs = evaluate_audio_reconstruction(
@@ -245,7 +250,8 @@ def evaluate_codec(
   )
   written = write_audio(evaluation_of(workdir), [pairs[place] for place in shown], codec.rate)
   heard = {place: pair.again[audio_reconstruction.CODEC] for place, pair in pairs.items()}
-  about, show = {'weights': _weights(workdir), 'settings': settings}, sounds_of(heard, codec.rate)
+  about = {'weights': _weights(workdir), 'settings': settings}
+  show = sounds_of(heard, codec.rate)
   return write_findings(workdir, 'codec', found, about, written, show, name=RECONSTRUCTION)
 
 
@@ -268,7 +274,8 @@ def evaluate_audio(
   many times as long as in training in every way, and compares them.
   """
   pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  about, folder = _about(pipeline, seed) | {'candidates': candidates}, evaluation_of(workdir)
+  about = _about(pipeline, seed) | {'candidates': candidates}
+  folder = evaluation_of(workdir)
   if long:
     clips = min(samples, LONG_CLIPS)
     found, heard = compare_ways(
@@ -305,7 +312,8 @@ def evaluate_upsampler(
   clips so many times as long and as wide, and looks for seams.
   """
   pipeline = Upsampler(workdir, mesh=mesh, steps=steps, guidance=guidance)
-  about, folder = _about(pipeline, seed), evaluation_of(workdir)
+  about = _about(pipeline, seed)
+  folder = evaluation_of(workdir)
   if long:
     found, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     written = write_seams(folder, ways)

@@ -33,10 +33,12 @@ WAYS = tuple(how for how in extend.WAYS if how != 'whole')
 
 def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[str, Any]]:
   """Returns clips that sound all along and `factor` times as long as those of training."""
-  fps, seconds = pipeline.config.data.fps, factor * pipeline.default_seconds
+  fps = pipeline.config.data.fps
+  seconds = factor * pipeline.default_seconds
   shapes = audio_shapes(fields_of(pipeline.config, 'buckets'))
   shape = shapes[longest_audio_bucket(shapes)]
-  judge, data = sound_judge(pipeline), data_settings(fields_of(pipeline.config, 'data'))
+  judge = sound_judge(pipeline)
+  data = data_settings(fields_of(pipeline.config, 'data'))
   source = make_world(
     data,
     'train',
@@ -58,16 +60,19 @@ def compare_ways(
   taken, and autoregression carries the two best histories on. Returns the numbers, and the sounds
   (s c) of the first clip: the 'original' and that of each way.
   """
-  samples, fps = long_clips(pipeline, factor, clips), pipeline.config.data.fps
+  samples = long_clips(pipeline, factor, clips)
+  fps = pipeline.config.data.fps
   judge = sound_judge(pipeline)
   seconds = factor * pipeline.default_seconds
-  heard, found = {'original': samples[0]['audio']}, {}
+  heard = {'original': samples[0]['audio']}
+  found = {}
   with tempfile.TemporaryDirectory() as folder:
     paths = [pathlib.Path(folder) / f'{index}.mp4' for index in range(clips)]
     for path, sample in zip(paths, samples, strict=True):
       write_video(path, sample['video'], fps)
     for how in WAYS:
-      extension, sounds = Extension(how=how), []
+      extension = Extension(how=how)
+      sounds = []
       for index, (path, sample) in enumerate(zip(paths, samples, strict=True)):
         parts = pipeline.stream(
           sample['caption'],

@@ -45,12 +45,15 @@ def judge_clips(
   first = {source.caption(index): index for index in reversed(indices)}
   known = sorted(first, key=first.__getitem__)
   asked = [known[place] for place in evenly(len(known), min(samples, len(known)))]
-  replacing, conditions = Replacing(source), {}
+  replacing = Replacing(source)
+  conditions = {}
   if pipeline.reads:
     conditions = pipeline.conditions_of([replacing[first[caption]] for caption in asked])
   prompts = [clean_prompt(caption) for caption in asked]
   videos = list(pipeline.stream(prompts, seed=seed, **conditions))
-  nearest, captions, errors = [_Nearest() for _ in videos], [], []
+  nearest = [_Nearest() for _ in videos]
+  captions = []
+  errors = []
   reconstructed = set(evenly(len(indices), _RECONSTRUCTED))
   for place, index in enumerate(track(indices, len(indices), 'window')):
     sample = replacing[index]
@@ -67,7 +70,8 @@ def judge_clips(
   psnr = decibels(np.array([best.error for best in nearest])).tolist()
   chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
   again = float(decibels(np.array([np.mean(errors)]))[0])
-  chances, ceiling = {'chance': chance}, {'autoencoder': again}
+  chances = {'chance': chance}
+  ceiling = {'autoencoder': again}
   metrics = {
     'nearest_is_own': share_metric(own, 'nearest clip is their own', beside=chances),
     'nearest_psnr': mean_metric(psnr, 'against the nearest clip, dB', beside=ceiling),
@@ -94,7 +98,8 @@ def write_nearest(
   """Writes some samples as mp4, and on sheets each below the clip nearest to it."""
   chosen = evenly(len(videos), SHOWN)
   paths = [directory / 'samples' / f'{place:03d}.mp4' for place in range(len(chosen))]
-  rows, titles = [], []
+  rows = []
+  titles = []
   for path, index in zip(paths, chosen, strict=True):
     write_clip(path, videos[index], fps)
     rows += [windows[index], videos[index]]

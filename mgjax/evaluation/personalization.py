@@ -60,7 +60,9 @@ def judge_personalization(
     identities = [int(clip['identity']) for clip in clips]
     seen = recognised(recogniser, ways, [picture[0] for picture in references], identities)
     right = {way: {**right[way], **seen[way]} for way in ways}
-  shares, copied, metrics = {}, {}, {}
+  shares = {}
+  copied = {}
+  metrics = {}
   for way in ways:
     shares[way] = {name: share(each) for name, each in right[way].items()}
     # A model that knows whom it shows, and copies no picture, has 0 but for chance; pasting has 1.
@@ -115,13 +117,15 @@ def recognised(
     for own in identities
   ]
   between = np.concatenate([known[own] @ known[rest].T for own, rest in enumerate(others)])
-  alike, found = float(np.quantile(between, 0.95)), {}
+  alike = float(np.quantile(between, 0.95))
+  found = {}
   best_of, worst_of = (f'{name} frame, of {len(others[0]) + 1}' for name in ('best', 'worst'))
   for way, videos in ways.items():
     rows: dict[str, list[bool]] = {best_of: [], worst_of: [], 'consistent': []}
     for own, video in enumerate(videos):
       frames = recogniser.encode_identities(np.asarray(video)[:: max(1, len(video) // SAMPLED)])
-      likeness, rivals = frames @ known[own], (frames @ known[others[own]].T).max(1)
+      likeness = frames @ known[own]
+      rivals = (frames @ known[others[own]].T).max(1)
       for name, frame in ((best_of, likeness.argmax()), (worst_of, likeness.argmin())):
         rows[name].append(bool(likeness[frame] > rivals[frame]))
       following = np.einsum('te,te->t', frames[1:], frames[:-1])

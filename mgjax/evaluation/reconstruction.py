@@ -73,7 +73,10 @@ def evaluate_reconstruction(
   and the best and the worst by each of the numbers. Raises DataError if there is no clip, or one is
   not of bytes, too small or empty, NonFiniteError if a latent is not finite.
   """
-  clips, shapes, perceptions, pairs = [], {}, [], Furthest(BETTER, shown)
+  clips = []
+  shapes = {}
+  perceptions = []
+  pairs = Furthest(BETTER, shown)
   for index, video in enumerate(videos):
     pair = reconstruct(codec, video, f'clip {index}')
     clips.append(_numbers(pair))
@@ -84,7 +87,8 @@ def evaluate_reconstruction(
     pairs.add(pair, clips)
   if not clips:
     raise DataError('there is no clip to judge; give one or more')
-  notes, frechet = [], None
+  notes = []
+  frechet = None
   if perceive is None:
     notes.append(
       'no LPIPS and no Frechet distance: they need weights, --perceptual=lpips.safetensors; where '
@@ -100,7 +104,8 @@ def evaluate_reconstruction(
     y = np.concatenate([perception.reconstructions for perception in perceptions])
     note = 'no Frechet distance: it needs two frames or more'
     if len(x) > 1:
-      frechet, note = (frechet_distance(x, y), *x.shape), few_rows(*x.shape)
+      frechet = (frechet_distance(x, y), *x.shape)
+      note = few_rows(*x.shape)
     notes += [note] if note else []
   pairs.let_go(clips)
   return _measured(clips, list(shapes), frechet, notes, names), pairs.kept
@@ -121,7 +126,8 @@ def _measured(
   distances = None
   if frechet is not None:
     distance, count, dimensions = frechet
-    title, warning = f'Frechet ({similarity.FEATURES})', few_rows(count, dimensions)
+    title = f'Frechet ({similarity.FEATURES})'
+    warning = few_rows(count, dimensions)
     value = Value(distance, math.nan, math.nan, count, references=count, warning=warning)
     metrics['frechet'] = Metric(value, title, -1, mean=False)
     distances = {'features': similarity.FEATURES, 'distance': distance}
@@ -206,7 +212,9 @@ def write_pictures(
 
   The sheet has a row more a clip: its latent norms, black 0, red up to 2, yellow up to 4, white 6.
   """
-  rows, titles, paths = [], [], []
+  rows = []
+  titles = []
+  paths = []
   for earlier in (directory / 'side_by_side').glob('[0-9][0-9][0-9].*'):
     earlier.unlink()  # of an evaluation that showed more clips
   for index, pair in enumerate(pairs):

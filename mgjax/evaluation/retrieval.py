@@ -43,7 +43,8 @@ def judge_retrieval(
   if nobody knows pictures of the data that the model was trained on.
   """
   data = data_settings(fields_of(clip.config, 'data'))
-  size, make = clip.config.model.vision.size, judge_of(data.kind, 'pictures')
+  size = clip.config.model.vision.size
+  make = judge_of(data.kind, 'pictures')
   judge: PicturesJudge = make(
     make_world(data, 'validation', frames=1, size=(size, size), extras=())
   )
@@ -144,7 +145,8 @@ def _identities(vectors: Float[np.ndarray, 'b p'], shown: Sequence[Picture]) -> 
 def _matched(cosines: Float[np.ndarray, 'n n']) -> list[np.ndarray]:
   """Row i has its own in column i: hits, areas, chances, cosines of the same and of others."""
   count = len(cosines)
-  same, others = np.diag(cosines), ~np.eye(count, dtype=bool)
+  same = np.diag(cosines)
+  others = ~np.eye(count, dtype=bool)
   below, equal = (compare(cosines, same[:, None]) & others for compare in (np.less, np.equal))
   areas = (below.sum(axis=1) + equal.sum(axis=1) / 2) / (count - 1)
   hits = below.sum(axis=1) == count - 1

@@ -151,7 +151,8 @@ class CommandScorer:
       raise DataError(f'the scorer {self._called} wrote no answer to its last argument')
     with path.open('rb') as file:
       data = file.read(_LARGEST + 1)
-    name, mend = f'the answer of the scorer {self._called}', 'it has to be {"name": [numbers]}'
+    name = f'the answer of the scorer {self._called}'
+    mend = 'it has to be {"name": [numbers]}'
     if len(data) > _LARGEST:
       raise DataError(f'{name} has more than {_LARGEST >> 20} MiB; {mend}')
     answer = parse_json(data, name, error=DataError, mend=mend)

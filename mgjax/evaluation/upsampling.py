@@ -87,7 +87,8 @@ def judge_upsampler(
   indices = evenly(len(source), samples)
   chosen = [{'fps': data.fps} | source[index] for index in indices]
   truth = np.stack([sample['video'] for sample in chosen])
-  size, captions = truth.shape[2:4], [sample['caption'] for sample in chosen]
+  size = truth.shape[2:4]
+  captions = [sample['caption'] for sample in chosen]
   kinds: dict[str, list[int]] = {}
   for row, kind in enumerate(judge.kinds(indices) if judge else ['clips'] * len(indices)):
     kinds.setdefault(kind, []).append(row)

@@ -41,7 +41,8 @@ def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, '
 def weights_at(starts: Sequence[int], size: int, shape: str) -> Float[np.ndarray, 'windows t']:
   """Returns the `window_weights` of windows that begin at `starts`, which ascend."""
   check_shape(shape)
-  rise, total = SHAPES[shape](size), np.zeros(starts[-1] - starts[0] + size)
+  rise = SHAPES[shape](size)
+  total = np.zeros(starts[-1] - starts[0] + size)
   spans = [slice(start - starts[0], start - starts[0] + size) for start in starts]
   for span in spans:
     total[span] += rise
@@ -159,7 +160,8 @@ def multi_diffusion(
 
 def _check_lengths(name: str, array: Array, covers: Sequence[Cover]) -> None:
   # A slice beyond the end would be moved back without a word.
-  found, lengths = array.shape[1 : 1 + len(covers)], tuple(cover.length for cover in covers)
+  found = array.shape[1 : 1 + len(covers)]
+  lengths = tuple(cover.length for cover in covers)
   if found != lengths:
     raise ConfigError(f'{name!r} is of shape {array.shape}; the windows cover {lengths} of it')
 

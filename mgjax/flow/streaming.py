@@ -152,9 +152,13 @@ class _Frame:
   """A frame on its way, `stage` stages past; `x` is where its velocity is asked for."""
 
   def __init__(self, conditions: Mapping[str, np.ndarray], noise: np.ndarray, shown: int):
-    self.conditions, self.x, self.stage = conditions, noise, 0
+    self.conditions = conditions
+    self.x = noise
+    self.stage = 0
     self._base = noise  # where the step began
-    self._shown, self._heard = shown, 0  # windows that show it, and that have said their velocity
+    # windows that show it, and that have said their velocity
+    self._shown = shown
+    self._heard = 0
     self._velocity: np.ndarray | None = None
 
   def hear(self, part: np.ndarray, stage: _Stage) -> None:
@@ -164,7 +168,9 @@ class _Frame:
     if self._heard == self._shown:
       self.x = self._base + stage.length * self._velocity
       self._base = self.x if stage.ends else self._base
-      self._velocity, self._heard, self.stage = None, 0, self.stage + 1
+      self._velocity = None
+      self._heard = 0
+      self.stage = self.stage + 1
 
 
 @dataclasses.dataclass
@@ -193,7 +199,8 @@ class _Clip:
   ):
     self._frames = _each(chunks)
     self._noise, self._shape = noise, shape
-    self._size, self._step = size, size - overlap
+    self._size = size
+    self._step = size - overlap
     self._ahead: collections.deque[Mapping[str, np.ndarray]] = collections.deque()
     self._held: list[_Frame] = []  # that windows show and that are not released
     self._stop = 0  # behind the last of them

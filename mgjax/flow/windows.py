@@ -22,7 +22,8 @@ class Cover:
   @property
   def starts(self) -> tuple[int, ...]:
     """Where each tile begins."""
-    last, step = self.length - self.size, max(self.size - self.feather, 1)
+    last = self.length - self.size
+    step = max(self.size - self.feather, 1)
     return tuple(min(start, last) for start in range(0, last + step, step))
 
   @property

@@ -18,7 +18,8 @@ from mgjax.nn.conv import SpatialConv
 from mgjax.nn.patch import Patch, patchify
 
 NAME = 'alignment'  # of the projector among parameters
-LATENTS, DECODER = 'latents', 'decoder'
+LATENTS = 'latents'
+DECODER = 'decoder'
 _SMALL = 1e-6
 
 # Parameters of the autoencoder and of a CLIP, latents -> (b n f).

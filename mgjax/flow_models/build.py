@@ -93,7 +93,8 @@ def make_sampler_of(
         f'{dict(few.schedule)}'
       )
   if distilled := objective.guidance_learnt:
-    told, guidance = {SCALES: distilled.told(guidance)}, ()
+    told = {SCALES: distilled.told(guidance)}
+    guidance = ()
   return make(
     model,
     times=grid if times is None else np.asarray(times),

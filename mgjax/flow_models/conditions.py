@@ -115,7 +115,8 @@ def prepare_samples(
     array = jax.device_put(np.stack([row.get(name, np.zeros_like(like)) for row in rows]))
     if name.startswith(RAW) and encode is not None:
       there = jnp.array([name in row for row in rows])
-      name, array = name.removeprefix(RAW), encode(array)
+      name = name.removeprefix(RAW)
+      array = encode(array)
       array = jnp.where(there.reshape(-1, *[1] * (array.ndim - 1)), array, 0)
     batch[name] = array
   return batch
@@ -227,7 +228,8 @@ def context_lengths(
   """
 
   def ports(batch: Batch) -> Ports:
-    key, keep = jax.random.key(0), jnp.zeros(next(iter(batch.values())).shape[0], bool)
+    key = jax.random.key(0)
+    keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
     modules = [each.clone(parent=None) for each in model.conditionings]
     return combine([each.init_with_output(key, batch, keep, latents)[0] for each in modules])
 

@@ -71,10 +71,12 @@ def backbone_flops(
   Raises:
     ValueError: the latents do not divide into patches.
   """
-  rows, sizes = latents[0], grid(latents, model.patch)
+  rows = latents[0]
+  sizes = grid(latents, model.patch)
   tokens, tiles = math.prod(sizes), model.tiles(sizes)
   patch = math.prod(model.patch) * latents[-1]
-  square, d = model.dim**2, model.dim
+  square = model.dim**2
+  d = model.dim
   read = ([context] if context else []) + [context + length for length in gated]
   attending = (4 + (1 + len(read) if read else 0)) * square  # queries once, results each time
   layer = (

@@ -52,7 +52,8 @@ def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> Objectives
   Raises ConfigError if dropout names other conditionings than the model has, or few steps or
   guidance are to be learnt by one that cannot be told of them.
   """
-  dropout, names = settings.dropout, {each.name for each in model.conditionings}
+  dropout = settings.dropout
+  names = {each.name for each in model.conditionings}
   if set(dropout) != names:
     raise ConfigError(
       f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
@@ -83,7 +84,8 @@ def _make_few_steps(settings: ObjectiveSettings, model: FlowModel) -> Objectives
 
 def _make_distribution_matching(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   _check_told_step(model)
-  matching, teach = settings.student, _make_teach(model)
+  matching = settings.student
+  teach = _make_teach(model)
   drawn, fixed = make_sampler(**settings.time), make_sampler(**settings.validation_time)
   alone = make_matching_validation(matching, teach, sample_time=fixed)
   return Objectives(
@@ -96,7 +98,8 @@ def _make_distribution_matching(settings: ObjectiveSettings, model: FlowModel) -
 
 def _make_adversarial(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   _check_told_step(model)
-  adversarial, fixed = settings.student, make_sampler(**settings.validation_time)
+  adversarial = settings.student
+  fixed = make_sampler(**settings.validation_time)
   alone = make_matching_validation(adversarial, _make_teach(model), sample_time=fixed)
   return Objectives(
     train=alone,

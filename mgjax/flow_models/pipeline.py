@@ -100,7 +100,8 @@ class FlowPipeline:
       self._params = self._with_expert(meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
     self.words = words_in(meta['notes'])
-    text, self._learnt = TextSettings.of(self.config.to_dict()), meta['notes'].get('encoders', {})
+    text = TextSettings.of(self.config.to_dict())
+    self._learnt = meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)
     self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], self.read_codec)
 
@@ -115,7 +116,8 @@ class FlowPipeline:
 
   def _use(self, settings: SampleSettings) -> None:
     """Samples by these settings from now on."""
-    self._settings, self.settings = settings, dataclasses.asdict(settings)
+    self._settings = settings
+    self.settings = dataclasses.asdict(settings)
     self._compiled: set[str] = set()  # samplers, as messages name them
     self._times = make_time_grid(steps=settings.steps, **settings.schedule)
     self._make = functools.partial(make_sampler_of, settings, self._objective, self._model)
@@ -177,7 +179,8 @@ class FlowPipeline:
 
     `samples` are of a source, as in training; what one of them lacks is None.
     """
-    conditionings, found = self._model.conditionings, {}
+    conditionings = self._model.conditionings
+    found = {}
     derived = [derived_fields(conditionings, sample) for sample in samples]
     for name in self.reads:
       pairs = zip(samples, derived, strict=True)

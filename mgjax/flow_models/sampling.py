@@ -219,7 +219,8 @@ class Stepwise:
 
     @DeviceProgram
     def begin(params: Tree, batch: Batch, noise: Array, scales: Array) -> list[Batch]:
-      found, read = [], make_read(model, params, noise.shape[1:])
+      found = []
+      read = make_read(model, params, noise.shape[1:])
 
       def keep(batch: Batch, drop: Drop) -> Batch:
         found.append(read(batch, drop))
@@ -248,7 +249,8 @@ class Stepwise:
   ) -> Float[Array, 'b t h w c']:
     """Takes all steps of a schedule, from noise to latents."""
     scales = np.array(_free(guidance), np.float32)
-    x, times = noise, np.asarray(times, np.float32)
+    x = noise
+    times = np.asarray(times, np.float32)
     read = self._begin(params, batch, noise, scales)
     for number, (time, next_time) in enumerate(itertools.pairwise(times), 1):
       x, ahead = self._advance(params, batch, read, scales, x, time, next_time)

@@ -189,7 +189,9 @@ def make_flow_spec(
     adapt: is applied to parameters of `start_from`.
     encoders: identities of the frozen encoders that it reads beside those of text, by name.
   """
-  model, statistics, words = settings.model, codec.statistics.as_dict(), Vocabulary()
+  model = settings.model
+  statistics = codec.statistics.as_dict()
+  words = Vocabulary()
   for source in parse_sources(settings.start_from).values():
     if record := open_checkpoints(source.workdir).newest_record():
       words.add(words_in(record['meta']['notes']))
@@ -228,15 +230,18 @@ def make_flow_spec(
 
   generate = make_sampler_of(settings.sample, settings.objective, model)
   inputs = small_inputs(model, codec.model.latent_channels)
-  train, validate = wrap(settings.objectives.train), settings.objectives.validate
+  train = wrap(settings.objectives.train)
+  validate = settings.objectives.validate
   frozen = _read_teacher(settings.objective.teacher, model, inputs)
   if aligned := settings.objective.aligned:
     patch = model.backbone.patch
     see, tower = make_patches(aligned.features) if '/' in aligned.features else (None, None)
     features, width = make_features(aligned, codec, patch, see, tower)
     model = model.clone(alignment=Projector(width, model.backbone.dtype, name=NAME))
-    inputs, frozen = (*inputs, aligned.layer), {'autoencoder': (codec.params, tower)}
-    train, validate = align(train, aligned, features), _without_autoencoder(validate)
+    inputs = (*inputs, aligned.layer)
+    frozen = {'autoencoder': (codec.params, tower)}
+    train = align(train, aligned, features)
+    validate = _without_autoencoder(validate)
   begin = functools.partial(
     make_start,
     component=settings.component,
@@ -310,7 +315,10 @@ def make_flow_outline(
     sizes: autoencoder, name of a bucket -> sizes of its samples; raises ConfigError if the model
       cannot have them.
   """
-  model, codec, notes, clips = settings.model, default, [], 1
+  model = settings.model
+  codec = default
+  notes = []
+  clips = 1
   make_sampler_of(settings.sample, settings.objective, model)
   if settings.objective.teacher:
     others = 'the teacher, and a critic that learns too' if settings.critic else 'the teacher'
@@ -365,7 +373,8 @@ def make_video_encode_plan(
     complete: of an `EncodePlan`.
   """
   codec = load_codec(settings.autoencoder)
-  conditionings, shapes = settings.model.conditionings, settings.shapes
+  conditionings = settings.model.conditionings
+  shapes = settings.shapes
   return EncodePlan(
     conditionings=conditionings,
     raw='video',

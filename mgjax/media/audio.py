@@ -120,7 +120,8 @@ def read_audio(
   first = round(start * rate)
   wanted = None if seconds is None else round(seconds * rate)
   deadline = limits.deadline()
-  pieces, count = [], 0
+  pieces = []
+  count = 0
   for piece in _decode_audio(path, first, rate, channels, limits):
     limits.check_time(path, deadline)
     pieces.append(piece if wanted is None else piece[: wanted - count])
@@ -150,7 +151,9 @@ def stream_audio(
 
   The last piece is shorter; see `read_audio`.
   """
-  size, kept, count = round(seconds * rate), [], 0
+  size = round(seconds * rate)
+  kept = []
+  count = 0
   left = None if length is None else round(length * rate)
   for piece in _decode_audio(path, round(start * rate), rate, channels, limits):
     if left is not None:
@@ -161,7 +164,8 @@ def stream_audio(
     while count >= size:
       whole = np.concatenate(kept)
       yield whole[:size]
-      kept, count = [whole[size:]], count - size
+      kept = [whole[size:]]
+      count = count - size
     if left == 0:
       break
   if count:
@@ -218,7 +222,8 @@ def _decode_audio(
     seek = seek and begin > 0
     if seek:
       container.seek(int((zero + begin) / stream.time_base), stream=stream)
-    following, done = None, first
+    following = None
+    done = first
     for place, block in _resampled(path, container, stream, zero, rate, channels):
       limits.check_time(path, limits.until)
       if following is None and seek and place > first:
@@ -253,7 +258,9 @@ def _resampled(
   channels: int,
 ) -> Iterator[tuple[int, Float[np.ndarray, '_ c']]]:
   """Decodes from where the container stands: (number of the first sample, samples)."""
-  graph, following, timed = None, 0, False
+  graph = None
+  following = 0
+  timed = False
   for frame in itertools.chain(container.decode(stream), (None,)):
     if graph is None:
       if frame is None:
@@ -270,7 +277,8 @@ def _resampled(
       if not np.isfinite(block).all():
         raise DataError(f'{path}: holds samples that are no numbers')
       if converted.pts is not None:
-        place, timed = round((float(converted.pts * converted.time_base) - zero) * rate), True
+        place = round((float(converted.pts * converted.time_base) - zero) * rate)
+        timed = True
       elif timed:
         raise DataError(f'{path}: is damaged {following / rate:.2f} s after its start')
       else:
@@ -364,7 +372,8 @@ def _write_soundtrack(
     place = str(place) if isinstance(place, os.PathLike) else place
     options = {'movie_timescale': str(rate)}
     target = stack.enter_context(av.open(place, 'w', format='mp4', options=options))
-    layout, bits = _LAYOUTS[first.shape[1]], _BITS * first.shape[1]
+    layout = _LAYOUTS[first.shape[1]]
+    bits = _BITS * first.shape[1]
     try:
       if pictures is not None:
         pictures.join(target)
@@ -392,7 +401,8 @@ class Copied:
 
   def join(self, target: av.container.OutputContainer) -> None:
     """Gives `target` a stream for the packets."""
-    self._target, self._stream = target, target.add_stream_from_template(self.source)
+    self._target = target
+    self._stream = target.add_stream_from_template(self.source)
     if language := self.source.metadata.get('language'):
       self._stream.metadata['language'] = language
 
@@ -421,7 +431,8 @@ def _packets(
   path: File, container: av.container.InputContainer, stream: av.stream.Stream, first: int
 ) -> Iterator[av.Packet]:
   """The packets of a stream, with `first` taken from their times."""
-  last, waiting = 0, []
+  last = 0
+  waiting = []
   with sentences(path, LIMITS):
     for packet in container.demux(stream):
       if packet.size:  # else it says that this is the end
@@ -447,7 +458,8 @@ def _mux(
   warn: bool,
 ) -> None:
   """Encodes the sound second by second, with the pictures of each second after it."""
-  rate, layout = stream.sample_rate, stream.layout.name
+  rate = stream.sample_rate
+  layout = stream.layout.name
   length = None if seconds is None else round(seconds * rate)
   count = 0
 
@@ -456,7 +468,8 @@ def _mux(
     for second in range(0, len(sound), rate):
       part = np.ascontiguousarray(sound[second : second + rate].T)
       frame = av.AudioFrame.from_ndarray(part, 'fltp', layout)
-      frame.sample_rate, frame.time_base = rate, fractions.Fraction(1, rate)
+      frame.sample_rate = rate
+      frame.time_base = fractions.Fraction(1, rate)
       frame.pts = count
       target.mux(stream.encode(frame))
       count += part.shape[1]

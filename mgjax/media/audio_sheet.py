@@ -15,7 +15,11 @@ from mgjax.media.titles import draw_title, ticks, title_width, write_sheet
 _WIDTH = 1000
 _LEFT, _RIGHT = 48, 12  # beside the plots
 _TITLE, _LABEL = 15, 11  # pixels of letters
-_WAVE, _MEL, _AXIS, _GAP = 72, 112, 18, 6  # heights
+# heights
+_WAVE = 72
+_MEL = 112
+_AXIS = 18
+_GAP = 6
 _BINS = 96  # of the mel scale
 _SPAN = 90.0  # dB below a sine of full scale, where black begins
 _LOOKS = 8  # spectra that one column averages, at most
@@ -60,7 +64,8 @@ def audio_sheet(
 
 
 def _draw_waveform(pen: ImageDraw.ImageDraw, sound: np.ndarray, top: int) -> None:
-  columns, middle = _WIDTH - _LEFT - _RIGHT, top + _WAVE // 2
+  columns = _WIDTH - _LEFT - _RIGHT
+  middle = top + _WAVE // 2
   peak = float(np.abs(sound).max())
   edges = np.linspace(0, len(sound), columns + 1).astype(int)
   pen.line([(_LEFT, middle), (_LEFT + columns - 1, middle)], fill=_FAINT)

@@ -107,17 +107,20 @@ def _there_and_back(frames: np.ndarray, codec: _Codec, crf: float, fps: float) -
   encoder = av.CodecContext.create(codec.encoder, 'w')
   assert isinstance(encoder, av.VideoCodecContext)
   encoder.height, encoder.width = frames.shape[1:3]
-  encoder.pix_fmt, encoder.thread_count = 'yuv420p', 1
+  encoder.pix_fmt = 'yuv420p'
+  encoder.thread_count = 1
   encoder.framerate = fractions.Fraction(fps).limit_denominator(1001)
   encoder.time_base = 1 / encoder.framerate
   encoder.colorspace = encoder.color_primaries = encoder.color_trc = _BT709
   encoder.color_range = _LIMITED
   encoder.options = codec.options(crf)
-  packets, convert = [], functools.partial(VideoReformatter().reformat, **_ALIKE)
+  packets = []
+  convert = functools.partial(VideoReformatter().reformat, **_ALIKE)
   for number, array in enumerate(frames):
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array))
     frame = convert(frame, format='yuv420p', dst_colorspace='ITU709', dst_color_range='MPEG')
-    frame.pts, frame.time_base = number, encoder.time_base
+    frame.pts = number
+    frame.time_base = encoder.time_base
     packets += encoder.encode(frame)
   packets += encoder.encode(None)
   decoder = av.CodecContext.create(codec.decoder, 'r')

@@ -217,7 +217,9 @@ def measure(
   trusted. Raises DataError if it is too long or cut off, or its packets are too far apart, too many
   or too few.
   """
-  first, stamps, decoded = stream.start_time or 0, array.array('q'), []
+  first = stream.start_time or 0
+  stamps = array.array('q')
+  decoded = []
   end = first
   for packet in container.demux(stream):
     if len(decoded) < frames:
@@ -229,7 +231,8 @@ def measure(
     limits.check_time(path, deadline)
     if len(stamps) > _FASTEST * limits.seconds:
       raise DataError(f'{path}: has over {len(stamps) - 1} packets; cut it into clips first')
-  seconds, declared = float((end - first) * stream.time_base), _declared_seconds(container, stream)
+  seconds = float((end - first) * stream.time_base)
+  declared = _declared_seconds(container, stream)
   if seconds > limits.seconds:
     raise DataError(f'{path}: lasts {seconds:.0f} s, more than {limits.seconds:.0f} s')
   if stream.duration and seconds < declared - max(0.1, 0.02 * declared):

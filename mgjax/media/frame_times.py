@@ -17,7 +17,8 @@ def frames_from(
   container: av.container.InputContainer, stream: av.VideoStream, begin: float
 ) -> Iterator[Shown]:
   """Yields each frame from the key frame before `begin` on."""
-  last, start = None, 0.0
+  last = None
+  start = 0.0
   for seconds, frame in _timed(container, stream, begin):
     if last is not None:
       yield last, start, seconds
@@ -46,7 +47,8 @@ def frames_at(
     yield from frames_from(container, stream, begin)
     return
   _seek(container, stream, begin)
-  context, missing = stream.codec_context, set(ends)
+  context = stream.codec_context
+  missing = set(ends)
   for packet in container.demux(stream):
     check()
     context.skip_frame = 'DEFAULT' if packet.pts in ends else 'NONREF'
@@ -56,7 +58,8 @@ def frames_at(
       frames += context.decode(None)
     for frame in frames:
       if frame.pts in ends:
-        start, end = _since_first(frame.pts, stream), ends[frame.pts]
+        start = _since_first(frame.pts, stream)
+        end = ends[frame.pts]
         yield frame, start, start + _seconds(frame, stream) if end is None else end
     if not missing:
       return

@@ -51,7 +51,10 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
   power; at 5 ms that is right to 0.5 LU.
   Raises DataError if there is nothing to measure, or a sample is not a number.
   """
-  meter, begin, peak, total = None, [], 0.0, 0
+  meter = None
+  begin = []
+  peak = 0.0
+  total = 0
   block = math.ceil(_BLOCK * rate)
   for chunk in chunks:
     if chunk.ndim != 2 or chunk.shape[1] not in (1, 2) or not np.isfinite(chunk).all():
@@ -64,7 +67,8 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
     meter.push(chunk)
     if total < block:
       begin.append(chunk[: block - total])
-    peak, total = max(peak, float(np.abs(chunk).max())), total + len(chunk)
+    peak = max(peak, float(np.abs(chunk).max()))
+    total = total + len(chunk)
   if meter is None:
     raise DataError('there is no sound to measure, it lasts 0 s')
   if total < block:
@@ -79,13 +83,17 @@ class _Meter:
   """FFmpeg's filter with a sound passing through it."""
 
   def __init__(self, rate: int, channels: int):
-    self._rate, self._layout = rate, ('mono', 'stereo')[channels - 1]
-    self._graph, self._count, self._loudness = av.filter.Graph(), 0, _SILENCE
+    self._rate = rate
+    self._layout = ('mono', 'stereo')[channels - 1]
+    self._graph = av.filter.Graph()
+    self._count = 0
+    self._loudness = _SILENCE
     form = {'format': 'dbl', 'sample_rate': rate, 'layout': self._layout}
     source = self._graph.add_abuffer(**form, time_base=fractions.Fraction(1, rate))
     # FFmpeg's blocks are whole samples in steps of 100 ms: other rates lose the last ones.
     resampler = self._graph.add('aresample', str(rate if rate % 10 == 0 else _RATE))
-    meter, sink = self._graph.add('ebur128', 'metadata=1'), self._graph.add('abuffersink')
+    meter = self._graph.add('ebur128', 'metadata=1')
+    sink = self._graph.add('abuffersink')
     source.link_to(resampler)
     resampler.link_to(meter)
     meter.link_to(sink)

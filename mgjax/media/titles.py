@@ -42,7 +42,8 @@ def draw_title(
 
 def wrap_title(title: str, *, size: int, width: float, most: int) -> list[str]:
   """Returns a title in lines of whole words that fit, at most so many; the last keeps the rest."""
-  words, lines = _clean(title).split(), ['']
+  words = _clean(title).split()
+  lines = ['']
   for number, word in enumerate(words):
     longer = f'{lines[-1]} {word}'.strip()
     if title_width(longer, size) <= width or not lines[-1]:
@@ -100,5 +101,6 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
   rough = (high - low) / most
   decade = 10.0 ** math.floor(math.log10(rough))
   step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough)
-  first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+  first = math.ceil(low / step - 1e-9)
+  last = math.floor(high / step + 1e-9)
   return [index * step for index in range(first, last + 1)]

@@ -73,7 +73,8 @@ def write_frames(
   if first is None:
     raise DataError(f'{path}: there is no frame to write')
   with contextlib.ExitStack() as stack:
-    sounds, lead = [], fractions.Fraction(0)
+    sounds = []
+    lead = fractions.Fraction(0)
     if sound_of is not None:
       sounds, lead = _sounds(sound_of, stack)
     # In whole ticks of every sound, or an edit list would move it by a part of a sample.
@@ -114,7 +115,8 @@ def _sounds(path: File, stack: contextlib.ExitStack) -> tuple[list[Copied], frac
     (stream.start_time or 0) * (stream.time_base or fractions.Fraction(0))
     for stream in (*moving_pictures(container)[:1], *held)
   ]
-  picture, zero = starts[0] if starts else fractions.Fraction(0), min(starts, default=0)
+  picture = starts[0] if starts else fractions.Fraction(0)
+  zero = min(starts, default=0)
   # Each opened by itself: one that is far ahead of another in the file fills no memory.
   copies = []
   for stream in held:
@@ -193,7 +195,8 @@ def _with_sound(
   """Adds the sound of a file from `start` on, if there is any, to pictures that begin there."""
   try:
     sound = probe_audio(file, limits)
-    rate, channels = encodable_rate(sound.rate), min(sound.channels, 2)
+    rate = encodable_rate(sound.rate)
+    channels = min(sound.channels, 2)
     chunks = stream_audio(
       file, rate=rate, channels=channels, limits=limits, start=start, length=seconds
     )
@@ -211,7 +214,8 @@ def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> by
     check = functools.partial(limits.check_time, file, deadline)
     if (packets := _packets_between(source, stream, start, end, check)) is None:
       return None
-    buffer, zero = io.BytesIO(), packets[0].pts
+    buffer = io.BytesIO()
+    zero = packets[0].pts
     try:
       with av.open(buffer, 'w', format='mp4') as target:
         pictures = target.add_stream_from_template(stream)
@@ -242,7 +246,8 @@ def _packets_between(
     return float((stamp - (stream.start_time or 0)) * stream.time_base)
 
   source.seek((stream.start_time or 0) + int(start / stream.time_base), stream=stream)
-  found, beyond = [], False
+  found = []
+  beyond = False
   for packet in source.demux(stream):
     check()
     if not packet.size:
@@ -266,7 +271,8 @@ def _packets_between(
 def _frames_between(file: File, start: float, end: float, limits: Limits) -> Iterator[Timed]:
   """The frames that are first shown from `start` on and before `end`, upright, times from 0 on."""
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
-    resize, zero = None, None
+    resize = None
+    zero = None
     for frame, shown, until in frames_from(source, stream, start):
       limits.check_time(file, deadline)
       if shown >= end - TOLERANCE:
@@ -274,7 +280,8 @@ def _frames_between(file: File, start: float, end: float, limits: Limits) -> Ite
       if shown < start - TOLERANCE:
         continue
       if resize is None:
-        size, zero = upright_size(file, frame, stream), shown
+        size = upright_size(file, frame, stream)
+        zero = shown
         resize = make_resize(file, pixel_aspect(stream), size, limits)
       yield shown - zero, min(until, end) - zero, resize(frame)
   if resize is None:

@@ -104,7 +104,8 @@ def stream_clip(
   Raises DataError as `probe`, at the start or where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
-    count, resize = 0, make_resize(path, pixel_aspect(stream), size, limits)
+    count = 0
+    resize = make_resize(path, pixel_aspect(stream), size, limits)
     for frame, _, end in frames_from(container, stream, 0.0):
       if end > limits.seconds:
         raise DataError(f'{path}: lasts {end:.0f} s, more than {limits.seconds:.0f} s')
@@ -236,7 +237,8 @@ def add_pictures(
 
 def encoded(stream: av.VideoStream, frames: Iterable[Timed]) -> Iterator[av.Packet]:
   """Yields the packets of frames, as these come; see `encode_frames`."""
-  time_base, last = stream.codec_context.time_base, -1
+  time_base = stream.codec_context.time_base
+  last = -1
   lengths: dict[int, int] = {}  # of frames in the making, which packets do not tell by themselves
 
   def timed(packets: Iterable[av.Packet]) -> Iterator[av.Packet]:
@@ -271,7 +273,8 @@ def _read_from(
 ) -> UInt8[np.ndarray, 't h w 3'] | None:
   """The frames on show at `times`, decoded from `begin`; None if decoding began after the first."""
   clip = np.empty((len(times), *size, 3), np.uint8)
-  filled, end = 0, None
+  filled = 0
+  end = None
   with opened(path, limits, 'a video', video_stream) as (container, stream, deadline):
     resize = make_resize(path, pixel_aspect(stream), size, limits)
     moments = [time + TOLERANCE for time in times]

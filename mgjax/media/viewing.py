@@ -98,7 +98,8 @@ def write_animation(
   pen = ImageDraw.Draw(page)
   places = []
   for index, title in enumerate(lines):
-    left, top = _GAP + index % columns * width, index // columns * (height + head)
+    left = _GAP + index % columns * width
+    top = index // columns * (height + head)
     for number, line in enumerate(title):
       draw_title(pen, (left, top + _GAP + number * _LINE), line, size=_TITLE, width=width - _GAP)
     places.append((left, top + head))

@@ -125,7 +125,8 @@ def _make_attend(
 
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
-    y, lse = checkpoint_name(y, saved_as), checkpoint_name(lse, f'{saved_as}_sums')
+    y = checkpoint_name(y, saved_as)
+    lse = checkpoint_name(lse, f'{saved_as}_sums')
     saved = tuple(checkpoint_name(x, f'{saved_as}_inputs') for x in saved)
     return y, (saved, mask, y, lse)
 
@@ -273,7 +274,8 @@ class _Traded:
     output = y if kernel.takes_output else _delta(y, dy)[..., None]
 
     def part(q, k, v, lse, output, dy):
-      output, dy = self._to_heads(output), _readable(self._to_heads(dy), lse)
+      output = self._to_heads(output)
+      dy = _readable(self._to_heads(dy), lse)
       output = output if kernel.takes_output else jnp.swapaxes(output[..., 0], 1, 2)
 
       def of_keys(k, v, mask):

@@ -72,7 +72,8 @@ class TemporalConv(nn.Module):
     axes = ('window', 'channels_in', 'channels')
     kernel = weight(self, self.initializer, axes, (self.window, x.shape[-1], self.features))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (self.features,))
-    dtype, edge = jnp.dtype(self.dtype), self.window // 2
+    dtype = jnp.dtype(self.dtype)
+    edge = self.window // 2
     local = _temporal_upsampled if self.upsample else _temporal(self.stride)
     (y,) = weighted(local, x, (kernel,), axes, dtype, edge)
     return y + bias[None, None, None, None].astype(self.dtype)
@@ -115,7 +116,8 @@ def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
   the products along each axis.
   """
   first, middle, last = jnp.split(kernel, 3, axis)
-  even, odd = (first, middle + last), (first + middle, last)
+  even = (first, middle + last)
+  odd = (first + middle, last)
   return jnp.concatenate(even, axis), jnp.concatenate(odd, axis)
 
 
@@ -176,7 +178,8 @@ def _temporal(stride: int) -> Local:
 
   def convolve(frames: Frames, kernel: Array) -> tuple[Array]:
     before, x, after = frames
-    (b, t, h, w, c), edge = x.shape, before.shape[1]
+    b, t, h, w, c = x.shape
+    edge = before.shape[1]
     edges = ((edge, edge), (0, 0))
     y = _convolve(x.reshape(b, t, h * w, c), kernel[:, None], (stride, 1), edges)
     y = y.reshape(b, -1, h, w, y.shape[-1])
@@ -206,7 +209,8 @@ def _volume(frames: bool, rows: bool) -> Local:
     x = jnp.concatenate(pieces, axis=1)
     x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3) if rows else x
     x = jnp.repeat(x, 2, axis=1)[:, 1:-1] if frames else x
-    plane, count = _spatial(3, 1), x.shape[1] - 2
+    plane = _spatial(3, 1)
+    count = x.shape[1] - 2
     return (sum(plane(x[:, tap : tap + count], kernel[tap])[0] for tap in range(3)),)
 
   return convolve

@@ -37,8 +37,10 @@ class Depthwise(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    (b, _, d), count = x.shape, math.prod(self.sizes)
-    axes, shape = ('window', 'window', 'window', 'embed'), (TAPS, TAPS, TAPS, d)
+    b, _, d = x.shape
+    count = math.prod(self.sizes)
+    axes = ('window', 'window', 'window', 'embed')
+    shape = (TAPS, TAPS, TAPS, d)
     taps = parameter(self, 'taps', _as_they_are, axes, shape).astype(self.dtype)
     x = place_channels(x)
     near = convolve(x[:, :count].reshape(b, *self.sizes, d), taps)
@@ -61,7 +63,8 @@ def _convolved(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> A
 
 def _backward(kept: tuple[Array, Array], y: Array) -> tuple[Array, Array]:
   x, taps = kept
-  of_taps, ones = jnp.zeros_like(taps), jnp.ones((1, y.size // y.shape[-1]), y.dtype)
+  of_taps = jnp.zeros_like(taps)
+  ones = jnp.ones((1, y.size // y.shape[-1]), y.dtype)
   for offset, near in _shifted(x):
     total = ones @ (near * y).reshape(-1, y.shape[-1])
     of_taps = of_taps.at[offset].set(total[0])

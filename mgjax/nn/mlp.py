@@ -30,7 +30,8 @@ class GatedMLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    axes, shape = ('embed', 'hidden'), (x.shape[-1], self.mlp_dim)
+    axes = ('embed', 'hidden')
+    shape = (x.shape[-1], self.mlp_dim)
     maps = [Map(shape, axes, self.use_bias, name=name)() for name in ('gate', 'up')]
     gate, up = (checkpoint_name(y, 'projections') for y in linears(x, maps, axes, self.dtype))
     down = Linear(x.shape[-1], axes[::-1], self.use_bias, dtype=self.dtype, name='down')

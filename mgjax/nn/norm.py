@@ -41,7 +41,8 @@ class LayerNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, '... d']) -> Float[Array, '... d']:
-    axes, shape = ('embed',), x.shape[-1:]
+    axes = ('embed',)
+    shape = x.shape[-1:]
     inits = {'scale': ONES, 'bias': ZEROS} if self.affine else {}
     own = [parameter(self, name, init, axes, shape) for name, init in inits.items()]
     x = x.astype(jnp.float32)

@@ -24,7 +24,9 @@ from mgjax.core.runs.places import own_folder
 from mgjax.core.typing import Tree
 from mgjax.parallel.rules import BATCH
 
-_ADDRESS, _COUNT, _INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
+_ADDRESS = 'JAX_COORDINATOR_ADDRESS'
+_COUNT = 'JAX_NUM_PROCESSES'
+_INDEX = 'JAX_PROCESS_ID'
 # What xpk calls the last two on GPU nodes of GKE, where it sets the first as well.
 _XPK = {_COUNT: 'NNODES', _INDEX: 'NODE_RANK'}
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_NUM_TASKS', 'SLURM_PROCID')

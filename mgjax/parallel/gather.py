@@ -57,7 +57,8 @@ def weighted(
       ends of `x`: its neighbours', and copies of the first and last frame beyond those.
   """
   mesh = ambient()
-  x, kernels = x.astype(dtype), tuple(kernels)
+  x = x.astype(dtype)
+  kernels = tuple(kernels)
   if mesh is None:
     return _extending(local, edge)(x, *(kernel.astype(dtype) for kernel in kernels))
   shapes = tuple(kernel.shape for kernel in kernels)
@@ -78,7 +79,9 @@ def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: Abstract
   if len(x_shape) == 5:
     x_in, *y_out = _in_step([x_in, *y_out], x_shape[1], edge, mesh)
     local = _extending(local, edge, 'context' if x_in[1] else None)
-  x_spec, w_spec, y_spec = spec(x_in), tuple(map(spec, entries)), tuple(map(spec, y_out))
+  x_spec = spec(x_in)
+  w_spec = tuple(map(spec, entries))
+  y_spec = tuple(map(spec, y_out))
   scattered = len(x_shape) == 3 and 'tensor' in token_entries(x_shape, mesh)[1]
   split = {axis for entry in x_in[:-1] for axis in entry} - ({'tensor'} if columns else set())
 
@@ -208,7 +211,8 @@ def _cut(x: Array, dimension: int, axes: Sequence[str], axis: str) -> Array:
   Axes that come before it in `axes` are not cut yet, those that come after it are if equal.
   """
   outer = [lax.axis_size(name) for name in axes[: axes.index(axis)]]
-  shape, count = x.shape, lax.axis_size(axis)
+  shape = x.shape
+  count = lax.axis_size(axis)
   inner = shape[dimension] // (math.prod(outer) * count)
   x = x.reshape(*shape[:dimension], math.prod(outer), count, inner, *shape[dimension + 1 :])
   x = lax.dynamic_index_in_dim(x, lax.axis_index(axis), dimension + 1, keepdims=False)

@@ -134,7 +134,8 @@ def place_tokens(x: Array) -> Array:
 
 def place_channels(x: Array) -> Array:
   """Splits an activation (b n d) over rows and channels, not tokens; nothing without a mesh."""
-  b, d = x.shape[0], x.shape[-1]
+  b = x.shape[0]
+  d = x.shape[-1]
   return _placed(x, lambda mesh: (fit(BATCH, b, mesh), (), fit(TOKENS, d, mesh)))
 
 

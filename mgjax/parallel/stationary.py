@@ -46,8 +46,10 @@ def make_stationary(
   mesh axes of inputs and outputs of each, of inputs the same for all.
   """
   rows = token_entries(x_shape, mesh)[0]
-  inputs, outputs = entries[0][0], [entry[1] for entry in entries]
-  x_spec, w_spec = spec((rows, ())), tuple(map(spec, entries))
+  inputs = entries[0][0]
+  outputs = [entry[1] for entry in entries]
+  x_spec = spec((rows, ()))
+  w_spec = tuple(map(spec, entries))
   y_spec = (x_spec,) * len(entries)
 
   def whole(array: Array, axis: int, entry: Entry) -> Array:

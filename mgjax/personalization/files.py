@@ -22,7 +22,8 @@ from mgjax.media.faces.recognition import Faces, open_faces
 from mgjax.personalization.task import References, identity_of
 from mgjax.video.files import Samples
 
-COMPONENT, NOUN = 'personalization', 'a personalized video model'
+COMPONENT = 'personalization'
+NOUN = 'a personalized video model'
 
 
 class ReferenceReader:

@@ -69,7 +69,8 @@ def compile_step(
     name: jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=place)
     for name, (shape, dtype) in shapes.items()
   }
-  shardings, frozen = (shardings_of(state), None), None
+  shardings = (shardings_of(state), None)
+  frozen = None
   if spec.lora.rank or spec.reference:
     boxed = jax.eval_shape(spec.init_model, jax.random.key(0))
     frozen = {BASE: placed_shapes(stored_shapes(boxed, spec.lora.weights), mesh)}
@@ -125,11 +126,15 @@ def devices_of(topology: Topology) -> list[Any]:
   """
   chip, shape = topology.chip, topology.shape
   if topology.torus:
-    compiler, extra, around = 'libtpu', 'tpu', _without_tpu()
+    compiler = 'libtpu'
+    extra = 'tpu'
+    around = _without_tpu()
     name = f'{chip.name}:{"x".join(map(str, shape[: chip.rank]))}'
     asked = {'platform': 'tpu', 'topology_name': name}
   else:
-    compiler, extra, around = "JAX's CUDA plug-in", 'cuda_compile', contextlib.nullcontext()
+    compiler = "JAX's CUDA plug-in"
+    extra = 'cuda_compile'
+    around = contextlib.nullcontext()
     asked = {
       'platform': 'cuda',
       'topology_name': chip.name,

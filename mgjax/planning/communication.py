@@ -108,7 +108,8 @@ def _weights(
   for (kind, axis), (total, count) in totals.items():
     turns = dict(kinds)[kind] * work.depth
     calls = int(count if chip.rank else min(count, max(turns, math.ceil(total / COMBINED))))
-    seconds, ahead = axes[axis].gather(total, calls), chip.gathers_ahead and kind == 'all-gather'
+    seconds = axes[axis].gather(total, calls)
+    ahead = chip.gathers_ahead and kind == 'all-gather'
     found.append(Collective(names[kind], kind, axis, total, calls, seconds, ahead))
   return found
 
@@ -139,7 +140,8 @@ def _attention(
     # Forward q, k, v and the result, backward its gradient and those of q, k, v.
     times = (8 + policy.recomputed_exchange if policy else 4) * work.depth
     seconds = exchange_seconds(axis, times * one, among, times)
-    name, ahead = 'all-to-all', chip.exchanges_ahead
+    name = 'all-to-all'
+    ahead = chip.exchanges_ahead
     found.append(Collective('attention', name, 'context', times * one, times, seconds, ahead))
   steps = axis.size // among
   if steps > 1:
@@ -171,7 +173,8 @@ def _gathered(
 ) -> list[Collective]:
   """Keys and values gathered; a kernel that runs again shares what the backward one gathers."""
   times = 2 * work.depth if policy else work.depth
-  there, back = output * times, output * work.depth
+  there = output * times
+  back = output * work.depth
   seconds = axis.gather(there, 2 * times)
   found = [Collective(what, 'all-gather', 'context', there, 2 * times, seconds)]
   if policy:
@@ -198,7 +201,8 @@ def _tensor(work, axis: AxisNetwork, policy: Policy | None, local: ChipShare) ->
   there, back = 3 * work.depth, 3 * work.depth
   if policy:
     again = {6: (3, 3), 3: (2, 3), 2: (0, 3), 0: (0, 0)}[policy.recomputed_square]
-    there, back = (3 + 3 + 3 + again[0]) * work.depth, (3 + 3 + again[1]) * work.depth
+    there = (3 + 3 + 3 + again[0]) * work.depth
+    back = (3 + 3 + again[1]) * work.depth
   return [
     Collective('tensor', kind, 'tensor', calls * one, calls, axis.gather(calls * one, calls))
     for kind, calls in (('all-gather', there), ('reduce-scatter', back))

@@ -34,7 +34,8 @@ from mgjax.planning.search import FREE, mesh_flag
 from mgjax.registry import check_family, section
 from mgjax.tae.autoencoder import make_autoencoder
 
-ENCODE, DECODE = 'encode', 'decode'
+ENCODE = 'encode'
+DECODE = 'decode'
 COPIES = 5  # parameters, two moments, average, gradients
 Shape = jax.ShapeDtypeStruct
 
@@ -105,7 +106,8 @@ def plan_forward(
   By default all devices are on `fsdp`. In the plain JSON values that it returns `gib` is the
   state's, on one chip alone and in pieces on all. Raises ConfigError where sizes do not divide.
   """
-  place, found = parse_topology(topology), read_forward(fields, rows)
+  place = parse_topology(topology)
+  found = read_forward(fields, rows)
   alone = dict.fromkeys(AXES, 1)
   mesh = alone | dict(sizes or {'fsdp': place.devices})
   axis_networks(mesh, place)
@@ -193,7 +195,8 @@ def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
 def _count(jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
-    params, shapes = equation.params, [variable.aval.shape for variable in equation.invars]
+    params = equation.params
+    shapes = [variable.aval.shape for variable in equation.invars]
     results = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
     match equation.primitive.name:
       case 'conv_general_dilated':
@@ -224,7 +227,8 @@ def _read_autoencoder(
 def _read_codec(fields: Mapping[str, Any], rows: int) -> Forward:
   model, shapes = make_codec(fields['model']), audio_shapes(fields['buckets'])
   name = max(shapes, key=lambda each: shapes[each].seconds)
-  rows, samples = rows or fields['buckets'][name]['batch_size'], round(shapes[name].seconds * RATE)
+  rows = rows or fields['buckets'][name]['batch_size']
+  samples = round(shapes[name].seconds * RATE)
   shape = (rows, samples, model.channels)
   latents = rows * math.ceil(samples / model.compression)
   return _coder(model, codec_inputs(model), shape, ('latents', latents))
@@ -244,7 +248,8 @@ def _coder(
   def decode(params: Tree, latents: Array) -> Array:
     return model.apply({'params': params}, latents, shape[1], method='decode')
 
-  x, params = Shape(shape, jnp.float32), nn.unbox(jax.eval_shape(init, jax.random.key(0)))
+  x = Shape(shape, jnp.float32)
+  params = nn.unbox(jax.eval_shape(init, jax.random.key(0)))
   latents = Shape(jax.eval_shape(encode, params, x).shape, jnp.float32)
   passes = {ENCODE: (encode, (x,)), DECODE: (decode, (latents,))}
   return Forward(model, init, passes, shape[0], shape[:-1], unit)
@@ -265,7 +270,8 @@ def _read_encoder(fields: Mapping[str, Any], rows: int) -> Forward:
     length = 1 + (length // fields['model']['patch']) ** 2
   # Large encoders are published in the compute type.
   kept = fields['model']['dtype'] if fields['keep_type'] else 'float32'
-  sizes, unit = (rows, length), ('tokens', rows * length)
+  sizes = (rows, length)
+  unit = ('tokens', rows * length)
   return Forward(model, init, {ENCODE: (encode, shapes)}, rows, sizes, unit, kept, trained=False)
 
 

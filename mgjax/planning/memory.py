@@ -76,7 +76,8 @@ def weight_bytes(boxes: Tree, sizes: Mapping[str, int]) -> int:
   mesh = jax.sharding.AbstractMesh(tuple(sizes.values()), tuple(sizes))
   total = 0
   for box in jax.tree.leaves(boxes, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)):
-    shape, spec = box.value.shape, partition(box.names, box.value.shape, mesh)
+    shape = box.value.shape
+    spec = partition(box.names, box.value.shape, mesh)
     cuts = [axes if isinstance(axes, tuple) else (axes,) for axes in spec if axes]
     pieces = math.prod(size(mesh, axes) for axes in cuts)
     total += math.prod(shape) * box.value.dtype.itemsize // pieces
@@ -125,7 +126,8 @@ def peak_memory(
 
 def checkpoint_bytes(work: Workload, sizes: Mapping[str, int], rows: int, remat: str) -> int:
   """Counts the bytes that a policy keeps of all layers, here or in the host's memory."""
-  policy, local = find_policy(remat), share_of_chip(work, sizes, rows)
+  policy = find_policy(remat)
+  local = share_of_chip(work, sizes, rows)
   arrays = policy.keeps_d + work.affine * policy.keeps_norms
   widths = arrays * work.dim + policy.keeps_f[work.feed_forward] * work.mlp_dim
   sums = policy.keeps_sums * work.heads * FLOAT32
@@ -170,7 +172,8 @@ def attention_call(work: Workload, local: ChipShare, exchange: str) -> Attention
   An exchange of heads gathers the tokens of u of c shards on a chip, a ring passes the other c / u;
   without either, all keys are gathered.
   """
-  heads, own = work.heads // local.tensor, local.gathered
+  heads = work.heads // local.tensor
+  own = local.gathered
   if exchange == 'gather' or local.context == 1:
     return AttentionCall(own, own * local.context, local.rows * heads)
   among = heads_exchanged(heads, local.context, exchange)
@@ -192,7 +195,8 @@ def partial_gradients(work: Workload, call: AttentionCall, chip: Chip) -> tuple[
   if not chip.rank:
     once = call.queries * size * FLOAT32 * together
   elif work.attention == 'splash':
-    once, together = math.ceil(call.keys / BLOCK) * call.queries * size * work.itemsize, 1
+    once = math.ceil(call.keys / BLOCK) * call.queries * size * work.itemsize
+    together = 1
   else:
     chunks = backward_chunks(call.queries, size, together)
     once = 2 * chunks * call.keys * size * FLOAT32 * together if chunks > 1 else 0

@@ -189,7 +189,8 @@ def axis_networks(sizes: Mapping[str, int], topology: Topology) -> dict[str, Axi
 
 
 def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
-  chip, wires = topology.chip, []
+  chip = topology.chip
+  wires = []
   for index, length in enumerate(topology.shape):
     if index < chip.rank:
       wires.append(Wire(length, chip.link, joined=length % chip.wraps == 0, hop=chip.hop))
@@ -202,7 +203,9 @@ def _on_torus(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNet
 def _in_nodes(sizes: Mapping[str, int], topology: Topology) -> dict[str, AxisNetwork]:
   """The last axes, which talk most, fill a node; the others cross the network."""
   left = topology.shape[0]
-  chip, axes, block = topology.chip, {}, 1
+  chip = topology.chip
+  axes = {}
+  block = 1
   if math.prod(sizes.values()) != topology.devices:
     given = ', '.join(f'{axis}={size}' for axis, size in sizes.items() if size > 1)
     raise ConfigError(

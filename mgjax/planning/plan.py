@@ -29,7 +29,8 @@ from mgjax.planning.workload import Workload, check_preset
 # Samples that the report's stages see (Movie Gen Table 3), by the tokens of their longest sample.
 STAGES = {'t2i_256': (256, 1.94e9), 't2iv_256': (8_192, 394.8e6), 't2iv_768': (73_728, 73.8e6)}
 ROWS_PER_GROUP = (1, 2, 3, 4)  # samples for every group of chips that a search tries
-ESTIMATED, COMPILED = 'estimated by formula', 'compiled, not run'
+ESTIMATED = 'estimated by formula'
+COMPILED = 'compiled, not run'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +142,8 @@ def search_plans(
 
 def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
   """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
-  chosen, name = plan.chosen, plan.work.bucket
+  chosen = plan.chosen
+  name = plan.work.bucket
   return {
     **fields,
     'mesh': dict(chosen.sizes),

@@ -47,7 +47,8 @@ class Policy:
 # Gates of the modulation learn from what they multiply, so the outputs of `out` and `down` are
 # needed again. 'attention' keeps the result of self-attention, 'inputs' are its q, k and v,
 # 'projections' those, the query and the result of cross-attention, gate and up.
-_NONE, _ALL = dict.fromkeys(MATRICES, 0), MATRICES
+_NONE = dict.fromkeys(MATRICES, 0)
+_ALL = MATRICES
 _PROJECTED = {'swiglu': 2, 'gelu': 1, 'silu': 1}
 POLICIES = {
   'full': Policy(1, _NONE, 0, 6, _ALL, True, True, True, 4),
@@ -87,7 +88,8 @@ def recomputed_attention(policy: Policy, work: Workload) -> int:
 
 def recomputed_linear(policy: Policy, work: Workload) -> int:
   """Counts the operations of the linear maps that one sample's backward pass recomputes."""
-  square, mlp_dim = work.dim**2, work.dim * work.mlp_dim
+  square = work.dim**2
+  mlp_dim = work.dim * work.mlp_dim
   a_token = (
     policy.recomputed_square * square + policy.recomputed_hidden[work.feed_forward] * mlp_dim
   )

@@ -105,7 +105,8 @@ def _memory(plan: Plan) -> list[str]:
 
 
 def _recommended(plan: Plan, best: str) -> str:
-  own, new = plan.policies[plan.work.remat], plan.policies[best]
+  own = plan.policies[plan.work.remat]
+  new = plan.policies[best]
   if new is own:
     return f'remat {best}, as configured'
   if not fits(own, plan.topology):
@@ -130,7 +131,8 @@ def collective_row(each: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _time(plan: Plan) -> list[str]:
-  time, chosen = plan.chosen.time, plan.chosen
+  time = plan.chosen.time
+  chosen = plan.chosen
   parts = ('linear', 'attention', 'elementwise', 'optimizer', 'waiting')
   seconds = ', '.join(f'{name} {_of(time, name)}' for name in parts)
   lines = [
@@ -148,7 +150,8 @@ def _time(plan: Plan) -> list[str]:
 
 
 def _assumed(plan: Plan) -> list[str]:
-  collectives, chip = plan.chosen.collectives, plan.topology.chip.name
+  collectives = plan.chosen.collectives
+  chip = plan.topology.chip.name
   return describe_assumptions(plan.work, chip, collectives, backward=True)
 
 
@@ -167,7 +170,9 @@ def table(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:
   """Returns a plan as one object of plain JSON values."""
-  work, chosen, time = plan.work, plan.chosen, plan.chosen.time
+  work = plan.work
+  chosen = plan.chosen
+  time = plan.chosen.time
   stage = plan.stage()
   return {
     **_about(work, plan.topology),

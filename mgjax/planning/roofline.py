@@ -104,13 +104,15 @@ def roofline(
   attention  forward kernels + those that the policy computes again, at the share of forward ones
              + 5 / 2 x forward kernels, at the share of backward ones
   """
-  policy, chip = find_policy(remat), topology.chip
+  policy = find_policy(remat)
+  chip = topology.chip
   flops = work.flops
   kernels = flops.self_attention + flops.cross_attention
   again = recomputed_attention(policy, work)
   kept = checkpoint_bytes(work, sizes, rows, remat) if policy.offloads else 0
   # The update reads gradients, parameters, moments and the average, and writes all but the first.
-  trained, moments = parameter_bytes(work, sizes, trained_only=True), moment_bytes(work, sizes)
+  trained = parameter_bytes(work, sizes, trained_only=True)
+  moments = moment_bytes(work, sizes)
   update = (5 * trained + 2 * moments) / chip.memory_bandwidth
   muon = _orthogonalised(work) / (chip.flops * topology.devices)
   matrices = [each for each in work.parameters if each.depth and len(each.shape) > 2]

@@ -167,7 +167,8 @@ def fits(candidate: MeshCandidate, topology: Topology) -> bool:
 
 def _exchanges(work: Workload, sizes: Mapping[str, int]) -> tuple[str, ...]:
   """Returns the exchanges that differ on a mesh; where heads divide, ring_ulysses is ulysses."""
-  context, heads = sizes.get('context', 1), work.heads // sizes.get('tensor', 1)
+  context = sizes.get('context', 1)
+  heads = work.heads // sizes.get('tensor', 1)
   if context == 1:
     return EXCHANGES[:1]
   return ('gather', 'ring', 'ring_ulysses' if heads % context else 'ulysses')

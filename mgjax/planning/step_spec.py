@@ -62,7 +62,8 @@ def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
   model = make_flow_model(fields['model'])
   settings = unpack(ObjectiveSettings, fields['objective'], 'objective')
-  objective, reference = make_objectives(settings, model).train, settings.kind == 'preference'
+  objective = make_objectives(settings, model).train
+  reference = settings.kind == 'preference'
   settings = run_settings(fields['train'], fields['seed'])
   rate = optimizer_settings(fields['optimizer'])
   options = {

@@ -143,7 +143,8 @@ def make_workload(
   one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
   with the most tokens. Raises ConfigError where there is no such bucket.
   """
-  sample, model = _read_sample(outline, bucket, latents), fields['model']
+  sample = _read_sample(outline, bucket, latents)
+  model = fields['model']
   backbone = outline.model.backbone
   return Workload(
     bucket=sample.bucket,
@@ -198,7 +199,8 @@ class _Sample(NamedTuple):
 def _read_sample(
   outline: Outline, bucket: str = '', latents: tuple[int, int, int, int] | None = None
 ) -> _Sample:
-  model, samples = outline.model, (outline.samples or dict)()
+  model = outline.model
+  samples = (outline.samples or dict)()
 
   def count(latents: tuple[int, ...]) -> int:
     return math.prod(grid((1, *latents), model.backbone.patch))
@@ -206,7 +208,8 @@ def _read_sample(
   bucket = bucket or max(samples, key=lambda name: count(samples[name][1]))
   if bucket not in samples:
     raise ConfigError(f'there is no bucket {bucket!r}; take one of {", ".join(samples)}')
-  shape, latents = samples[bucket][0], latents or samples[bucket][1]
+  shape = samples[bucket][0]
+  latents = latents or samples[bucket][1]
   tokens = count(latents)
   batch = small_inputs(model, latents[-1])[2]
   context, gated = context_lengths(model, batch, (*model.backbone.patch, latents[-1]))
@@ -217,7 +220,8 @@ def _read_sample(
 def _parameters(
   model, latents: Sequence[int], batch, optimizer: Mapping[str, Any], adapters: Lora
 ) -> tuple[Parameter, ...]:
-  rates, muon = optimizer.get('rates', ()), optimizer['name'] == 'muon'
+  rates = optimizer.get('rates', ())
+  muon = optimizer['name'] == 'muon'
   example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
   boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
   if not adapters.rank:

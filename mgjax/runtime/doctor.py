@@ -17,7 +17,10 @@ from packaging.specifiers import SpecifierSet
 from mgjax.core.errors import first_line
 from mgjax.runtime.tpu_presence import may_have_tpu
 
-RIGHT, OPTIONAL, WRONG = 'right', 'optional', 'WRONG'  # optional: missing, and fine without
+# optional: missing, and fine without
+RIGHT = 'right'
+OPTIONAL = 'optional'
+WRONG = 'WRONG'
 # What the extras of setup.py are for.
 PURPOSES = {
   'arcface': 'faces compared by networks of yours, for personalization',
@@ -48,7 +51,10 @@ DISK = 2 * _GB  # its work directory, and a few samples
 TEMPORARY = 0.2 * _GB
 _MATRIX = 256  # side of the matrices that devices multiply
 _ROOT = pathlib.Path('/')
-_FRAMES, _SIDE, _FPS, _RATE = 16, 64, 16, 48_000
+_FRAMES = 16
+_SIDE = 64
+_FPS = 16
+_RATE = 48_000
 # Here H.264 keeps 34 dB of these frames and AAC .999 of the tone; of noise or black far less.
 _WORST_PSNR, _WORST_CORRELATION = 25.0, 0.9
 _CODECS = 'python -m pip install --force-reinstall av brings FFmpeg with these codecs'

@@ -143,7 +143,8 @@ class Endpoint:
     Raises:
       ConfigError: there is no key, the folder is in use, or `check` returns None.
     """
-    settings, chat = self.settings, _Chat(self.settings)
+    settings = self.settings
+    chat = _Chat(self.settings)
     found: list[Any] = [None] * len(questions)
     places: dict[str, list[int]] = {}  # of what was asked in this call
     failed: dict[str, dict[str, Any]] = {}  # in the order in which they failed
@@ -235,7 +236,8 @@ class Endpoint:
 
   def _list_failed(self, failed: Mapping[str, Any]) -> None:
     """Writes which questions of this call and of earlier ones have no answer yet."""
-    path, lines = self.folder / FAILED, {}
+    path = self.folder / FAILED
+    lines = {}
     if path.exists():
       lines = {key: line for key, line in read_json_lines(path, _key_of) if line.endswith(b'\n')}
     lines |= {key: json.dumps(row).encode() + b'\n' for key, row in failed.items()}
@@ -268,8 +270,10 @@ class _Chat:
     self._url = _split(settings.url)
     self._key = _read_key(settings.key_variable)
     self._end = time.monotonic() + settings.total_seconds
-    self._stopped, self._why = threading.Event(), ''
-    self._lock, self._next = threading.Lock(), 0.0
+    self._stopped = threading.Event()
+    self._why = ''
+    self._lock = threading.Lock()
+    self._next = 0.0
     self._sockets: set[socket.socket] = set()
 
   def stop(self, reason: str) -> None:
@@ -289,7 +293,8 @@ class _Chat:
     """
     self._wait(0.0)  # before pictures are made for nothing
     asked = _messages(question, self._settings.jpeg_quality)
-    messages, problem = asked, ''
+    messages = asked
+    problem = ''
     for _ in range(self._settings.tries):
       text, whole = self._insist(messages)
       try:
@@ -308,14 +313,16 @@ class _Chat:
     """Returns the text of an answer, and whether it is all of it."""
     settings = self._settings
     body = json.dumps({**settings.options, 'model': settings.model, 'messages': messages}).encode()
-    problem, pause = '', 0.0
+    problem = ''
+    pause = 0.0
     for attempt in range(settings.attempts):
       self._wait(pause, problem)
       self._take_turn()
       try:
         return self._request(body)
       except _Trouble as trouble:
-        problem, asked = self._clean(str(trouble)), trouble.pause
+        problem = self._clean(str(trouble))
+        asked = trouble.pause
       if asked > settings.longest_pause:
         raise _Failed(f'{problem}; it asks for a pause of {asked:.0f} s, above longest_pause')
       most = min(settings.first_pause * 2.0**attempt, settings.longest_pause)
@@ -337,7 +344,8 @@ class _Chat:
       raise _Trouble(problem, pause)
     try:
       choice = json.loads(reply)['choices'][0]
-      text, whole = choice['message']['content'] or '', choice.get('finish_reason') != 'length'
+      text = choice['message']['content'] or ''
+      whole = choice.get('finish_reason') != 'length'
       if not isinstance(text, str):
         raise ValueError('the content is no text')
     except WRONG:
@@ -346,7 +354,8 @@ class _Chat:
 
   def _exchange(self, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Sends a request and returns status, headers and body of the reply."""
-    url, most = self._url, self._settings.largest_answer
+    url = self._url
+    most = self._settings.largest_answer
     end = min(time.monotonic() + self._settings.request_seconds, self._end)
     kind = {'http': http.client.HTTPConnection, 'https': http.client.HTTPSConnection}[url.scheme]
     headers = {'Content-Type': 'application/json', 'Connection': 'close'}
@@ -443,7 +452,8 @@ def _messages(question: Question, jpeg_quality: int) -> list[Message]:
 
 
 def _data_url(frame: UInt8[np.ndarray, 'h w 3'], jpeg_quality: int) -> str:
-  kind, file = 'jpeg' if jpeg_quality else 'png', io.BytesIO()
+  kind = 'jpeg' if jpeg_quality else 'png'
+  file = io.BytesIO()
   Image.fromarray(frame).save(file, kind, **({'quality': jpeg_quality} if jpeg_quality else {}))
   return f'data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}'
 

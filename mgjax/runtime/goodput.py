@@ -123,9 +123,13 @@ def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
   """
   seconds = dict.fromkeys((*PHASES, 'lost', 'idle'), 0.0)
   spans: list[tuple[float, float, float]] = []  # of steps: first, last, and seconds they took
-  attempts, again, end, done = 0, 0.0, None, None
+  attempts = 0
+  again = 0.0
+  end = None
+  done = None
   for attempt in _attempts(lines):
-    first, last = attempt[0], attempt[-1]
+    first = attempt[0]
+    last = attempt[-1]
     begin = last.get('from')
     if done is not None and (begin is None or begin >= done):
       continue
@@ -162,7 +166,9 @@ def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float,
 
 def _cut(spans, begin: float) -> tuple[list[tuple[float, float, float]], float, float]:
   """Spans up to a step, and how many steps and seconds lay behind it."""
-  kept, steps, lost = [], 0.0, 0.0
+  kept = []
+  steps = 0.0
+  lost = 0.0
   for first, last, took in spans:
     over = max(last - max(first, begin), 0.0)
     part = took * over / (last - first)

@@ -65,7 +65,8 @@ class Phases:
     return seconds['step'] + seconds['data']
 
   def _enter(self, name: str, compiles: bool) -> None:
-    moment, before = self.clock(), self.now
+    moment = self.clock()
+    before = self.now
     self._seconds[before.name] += moment - before.since
     self.now = Now(name, moment, compiles)
 

@@ -81,7 +81,8 @@ class Progress:
     """Tells that `step` steps are done; shows loss and gradient_norm of the metrics with it."""
     if self._stream is None:
       return
-    now, metrics = self._now(), metrics or {}
+    now = self._now()
+    metrics = metrics or {}
     if not self._marks:
       self._marks.append((step, now))
       self._next = now + (0.0 if self._bar is not None else FIRST)
@@ -144,7 +145,8 @@ class Progress:
     return self._clock() - self._waited
 
   def _show(self, step: int, metrics: Mapping[str, Any], now: float) -> None:
-    self._next, self._unseen = now + (OFTEN if self._bar is None else _BAR), None
+    self._next = now + (OFTEN if self._bar is None else _BAR)
+    self._unseen = None
     if step > self._marks[-1][0]:
       self._marks.append((step, now))
     parts = self._parts(step, metrics)
@@ -162,7 +164,8 @@ class Progress:
     """Returns what there is to say of a step, by name."""
     names = [name for name in ('loss', 'gradient_norm') if name in metrics]
     parts = {name: f'{name} {float(metrics[name]):.4g}' for name in names}
-    (first, began), (last, now) = self._marks[0], self._marks[-1]
+    first, began = self._marks[0]
+    last, now = self._marks[-1]
     if last > first and now > began:
       pace = (now - began) / (last - first)
       fast = 1 / pace
@@ -199,7 +202,8 @@ class Counted:
 
   def __init__(self, unit: str, patience: float = 0.0):
     """Says nothing of what is done before `patience` seconds are over."""
-    self._unit, self._progress = unit, None
+    self._unit = unit
+    self._progress = None
     self._begins = time.monotonic() + patience
 
   def __call__(self, done: int, total: int) -> None:

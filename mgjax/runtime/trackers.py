@@ -32,7 +32,9 @@ from mgjax.runtime.metrics import JsonLines, read_metrics
 
 Files = Mapping[str, pathlib.Path]  # name -> .png, .mp4 or .wav
 Held = set[tuple[int, str]]  # step and name of a metric or a file
-PROJECT, IDENTITY, SHOWN = 'mgjax', 'trackers.json', ('.png', '.mp4', '.wav')
+PROJECT = 'mgjax'
+IDENTITY = 'trackers.json'
+SHOWN = ('.png', '.mp4', '.wav')
 _PATIENCE = 60.0  # seconds for a tracker to end in
 _LONGEST = 6000  # characters of a value, by MLflow's limits
 
@@ -79,7 +81,8 @@ class TensorBoard(Tracker):
     from tensorboardX.proto import event_pb2, summary_pb2
 
     self._scalar, self._event, self._kinds = summary.scalar, event_pb2.Event, summary_pb2.Summary
-    folder, held = run.workdir / 'tensorboard', set()
+    folder = run.workdir / 'tensorboard'
+    held = set()
     for path in sorted(folder.glob('events*')):
       for event in map(self._event.FromString, _event_records(path.read_bytes())):
         if event.HasField('session_log'):  # what is of later steps does not count
@@ -216,13 +219,16 @@ def _wandb_rows(run: Run) -> Iterator[tuple[int, str]]:
 
 def _level_records(data: bytes, block: int = 2**15, head: int = 7) -> Iterator[bytes]:
   """Yields the records of a log of LevelDB, in which wandb keeps a run; a kill may cut the last."""
-  at, parts = head, b''  # the file has a head as long as that of a record: crc, size, kind
+  # the file has a head as long as that of a record: crc, size, kind
+  at = head
+  parts = b''
   while at + head <= len(data):
     if block - at % block < head:
       at += block - at % block
       continue
     size, kind = struct.unpack_from('<HB', data, at + 4)
-    piece, at = data[at + head : at + head + size], at + head + size
+    piece = data[at + head : at + head + size]
+    at = at + head + size
     if len(piece) < size:
       return
     parts = piece if kind in (1, 2) else parts + piece
@@ -243,7 +249,8 @@ class MLflow(Tracker):
     folder = (run.workdir / 'mlflow').absolute()
     folder.mkdir(parents=True, exist_ok=True)
     uri = os.environ.get('MLFLOW_TRACKING_URI', f'sqlite:///{folder / "runs.db"}')
-    self._client, self._metric = MlflowClient(uri), Metric
+    self._client = MlflowClient(uri)
+    self._metric = Metric
     name = os.environ.get('MLFLOW_EXPERIMENT_NAME', PROJECT)
     if experiment := self._client.get_experiment_by_name(name):
       where = experiment.experiment_id
@@ -315,14 +322,17 @@ class RunLog:
     config: Mapping[str, Any] | None = None,
   ):
     """Opens the file and starts the trackers."""
-    self._first, workdir, self._feeds = jax.process_index() == 0, pathlib.Path(workdir), []
+    self._first = jax.process_index() == 0
+    workdir = pathlib.Path(workdir)
+    self._feeds = []
     if not self._first:
       return
     self._lines = JsonLines(workdir, resume_step)
     if trackers:
       path = workdir / IDENTITY
       create(path, f'{{"id": "{uuid.uuid4().hex[:8]}"}}\n'.encode())
-      name, identity = workdir.absolute().name, read_json(path)['id']
+      name = workdir.absolute().name
+      identity = read_json(path)['id']
       run = Run(workdir, name, identity, config or {}, resume_step or 0)
       self._feeds = [_Feed(each, run) for each in trackers]
 
@@ -349,7 +359,9 @@ class _Feed:
   """Calls a tracker in a thread until it ends or raises."""
 
   def __init__(self, tracker: Tracker, run: Run):
-    self._tracker, self._run, self._failed = tracker, run, False
+    self._tracker = tracker
+    self._run = run
+    self._failed = False
     self._held: Held = set()
     self._calls = queue.SimpleQueue()
     self._thread = threading.Thread(target=self._work, daemon=True)
@@ -380,7 +392,8 @@ class _Feed:
     """Starts the tracker and tells it what it lacks of steps that are done."""
     if (held := self._tracker.start(self._run)) is None:
       return
-    self._held, workdir = held, self._run.workdir
+    self._held = held
+    workdir = self._run.workdir
     before = [(step, metrics, {}) for step, metrics in read_metrics(workdir)]
     for folder in sorted(workdir.glob('samples/step_*')):
       before.append((int(folder.name.removeprefix('step_')), {}, _files(folder)))

@@ -87,7 +87,8 @@ def watched(
 
 def _overdue(phases: Phases, limits: Limits) -> tuple[str, int] | None:
   """Returns what takes too long, and the exit code; None if nothing does."""
-  moment, now = phases.clock(), phases.now
+  moment = phases.clock()
+  now = phases.now
   if phases.stopping is not None and limits.stop:
     spent = moment - phases.stopping
     if spent > limits.stop:

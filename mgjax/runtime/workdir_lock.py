@@ -37,7 +37,8 @@ class Hold:
 
   def __init__(self, lease: filelock.SoftFileLease):
     """Looks at the file that has just been made for `lease`, which keeps it open."""
-    self._lease, self._made = lease, os.stat(lease.lock_file)
+    self._lease = lease
+    self._made = os.stat(lease.lock_file)
 
   def is_ours(self) -> bool:
     """Says whether the lock is still the file that this process made."""
@@ -70,15 +71,19 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   Raises InUseError if another process holds it, or another thread of this one, and ConfigError if
   it is a URL.
   """
-  folder, thread = own_folder(folder), threading.get_ident()
-  key, made = os.path.realpath(folder), False
+  folder = own_folder(folder)
+  thread = threading.get_ident()
+  key = os.path.realpath(folder)
+  made = False
   if key in _held and _held[key][0] == thread:
     yield _held[key][1]
     return
   lease = filelock.SoftFileLease(
     folder / LOCK, lease_duration=LEASE, heartbeat_interval=BEAT, thread_local=False
   )
-  answer, problem, looking = _WAITING, None, _take(lease, what)
+  answer = _WAITING
+  problem = None
+  looking = _take(lease, what)
   while answer == _WAITING:
     if _process() == 0:
       try:
@@ -127,9 +132,13 @@ def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
   """Takes a lease; yields whenever it has to look again whether the one who holds it is alive.
   Raises InUseError if the process is there, since its lock was touched while this one looked.
   """
-  folder, began, first, told = os.path.dirname(lease.lock_file), time.monotonic(), None, False
+  folder = os.path.dirname(lease.lock_file)
+  began = time.monotonic()
+  first = None
+  told = False
   while True:
-    owner, touched = lease.owner, _touched(lease.lock_file)
+    owner = lease.owner
+    touched = _touched(lease.lock_file)
     with contextlib.suppress(filelock.Timeout):
       lease.acquire(timeout=0)
       if owner is not None or first is not None:

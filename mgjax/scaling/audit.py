@@ -10,7 +10,8 @@ from mgjax.scaling.parametric import Fit
 from mgjax.scaling.records import Records
 
 FURTHEST = 2.0  # decades of an extrapolation
-_WIDEST, _SIDE = 1.2, 3  # decades of a grid; points a side
+_WIDEST = 1.2  # decades of a grid
+_SIDE = 3  # points a side
 _OUTLIER, _LEAST = 4.0, 0.005  # robust standard deviations above the law, and of log L at least
 
 
@@ -21,7 +22,8 @@ def audit(records: Records, fit: Fit) -> list[str]:
 
 
 def _grids(records: Records, law: Law) -> Iterator[str]:
-  compute, sizes = records.compute, np.log10(records.runs.size)
+  compute = records.compute
+  sizes = np.log10(records.runs.size)
   groups = group_budgets(compute)
   for group in range(groups.max() + 1):
     of_budget = np.unique(sizes[groups == group].round(6))  # seeds of a size are one

@@ -32,12 +32,18 @@ from mgjax.scaling.plots import draw_intervals
 from mgjax.scaling.records import choose_arm, read_records, read_rows
 from mgjax.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
 
-HOLDS, FAILS, OPEN, NOT_HERE = 'holds', 'does not hold', 'not settled', 'cannot be tried here'
+HOLDS = 'holds'
+FAILS = 'does not hold'
+OPEN = 'not settled'
+NOT_HERE = 'cannot be tried here'
 COMPARISONS, _OF_SEEDS = 200, 3  # of an arm with itself
 _SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
 _COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
 _ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
-_CONFIDENCE, _POWER, _FEWEST, _MOST = 0.95, 0.8, 2, 1000
+_CONFIDENCE = 0.95
+_POWER = 0.8
+_FEWEST = 2
+_MOST = 1000
 _HEADER = (
   'The claim',
   'The report',
@@ -137,9 +143,14 @@ def write_claims(
   if 'groups' not in config:
     raise ConfigError('the configuration has no claims; expected configs/scaling/claims.py')
   folder, out = pathlib.Path(records), pathlib.Path(out)
-  parts, paths, counts = [], [], dict.fromkeys(_SEVERAL, 0)
+  parts = []
+  paths = []
+  counts = dict.fromkeys(_SEVERAL, 0)
   for group in config['groups']:
-    title, table, drawn, notes = group['title'], [_HEADER], {}, []
+    title = group['title']
+    table = [_HEADER]
+    drawn = {}
+    notes = []
     for fields in group['claims']:
       claim = unpack(Claim, fields, f'claims of {title}')
       found = judge(claim, folder)
@@ -181,18 +192,22 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
   interval, margin = found.interval, claim.margin
   value, low, high = sorted_ends(claim, (interval.value, interval.low, interval.high))
   if claim.equal and claim.measure == 'difference':
-    holds, fails = low > -1, high < -1
+    holds = low > -1
+    fails = high < -1
   elif claim.equal:
-    holds, fails = low > -1 and high < 1, high < -1 or low > 1
+    holds = low > -1 and high < 1
+    fails = high < -1 or low > 1
   else:
-    holds, fails = low > 0 and value >= 1, high < 1
+    holds = low > 0 and value >= 1
+    fails = high < 1
   word = HOLDS if holds else FAILS if fails else OPEN
   needed = seeds_needed(found.spread, margin) if claim.measure == 'difference' else None
   return Verdict(word, found.means, interval, found.count, needed)
 
 
 def _difference(claim: Claim, path: pathlib.Path) -> Difference:
-  rows, arms = read_rows(path), []
+  rows = read_rows(path)
+  arms = []
   for arm, score in ((claim.first, claim.first_score or claim.score), (claim.second, claim.score)):
     runs = {seed: numbers_of(row) for seed, row in runs_of(rows, arm).items()}
     if missing := [each for each in runs.values() if score not in each]:
@@ -273,7 +288,8 @@ def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
   """
   if len(scores) < 2 * _OF_SEEDS:
     raise ConfigError(f'{len(scores)} runs; two times {_OF_SEEDS} are wanted, and no run twice')
-  generator, wrong = np.random.default_rng(0), 0
+  generator = np.random.default_rng(0)
+  wrong = 0
   for _ in range(COMPARISONS):
     drawn = generator.permutation(np.asarray(scores, float))[: 2 * _OF_SEEDS]
     one, other = (dict(enumerate(each.tolist())) for each in drawn.reshape(2, _OF_SEEDS))

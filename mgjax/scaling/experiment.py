@@ -40,7 +40,8 @@ def run_experiment(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -
     raise ConfigError(
       f'the configuration lacks {", ".join(sorted(missing))}; expected one of configs/scaling/'
     )
-  arms, judge = config.get('arms', {}), None
+  arms = config.get('arms', {})
+  judge = None
   options = {'samples': int(config['samples']), **config.get('evaluate', {})}
   if options['samples']:
     of = {name: arm[OF] for name, arm in arms.items() if OF in arm}
@@ -71,7 +72,8 @@ def _judge(
   What other ways have beside it is there with their name behind a comma. A run of an arm that is
   `of` another one is sampled with its own noise; of others noise is that of seed 0.
   """
-  arm, seed = folder.parent.name, int(folder.name.removeprefix('seed_'))
+  arm = folder.parent.name
+  seed = int(folder.name.removeprefix('seed_'))
   noise = {'seed': seed} if arm in of else {}
   found = mgjax.evaluate(folder, **{**options, **own.get(arm, {}), **noise})
   measured = read_json(found.paths[-1], mend='evaluate the run again')['measured']
@@ -98,7 +100,8 @@ def _nearness(
   asked = [each for group in judge_for(pipeline).asks(samples).values() for each in group]
   prompts = [each.caption for each in asked]
   about = digest({'of': of, 'seed': seed, 'prompts': prompts, **reference})
-  path, data = folder.parents[1] / 'references' / f'{about[:16]}.npy', io.BytesIO()
+  path = folder.parents[1] / 'references' / f'{about[:16]}.npy'
+  data = io.BytesIO()
   if not path.exists():
     np.save(data, pipeline.changed(**reference).generate(prompts, seed=seed))
     write_bytes(path, data.getvalue())

@@ -146,10 +146,14 @@ def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> La
   many = np.bincount(groups).min() >= 4
   how = {'how': 'case', 'groups': groups} if many else {'how': 'residual'}
   again = resample_fits(fit, kept.runs, resamples=resamples, seed=seed, **how)
-  minima, draws, power, powers = [], [], None, []
+  minima = []
+  draws = []
+  power = None
+  powers = []
   with contextlib.suppress(DataError):
     grid = (kept.compute, kept.runs.size, kept.runs.loss)
-    minima, draws = find_minima(*grid), resample_minima(*grid, resamples=resamples, seed=seed)
+    minima = find_minima(*grid)
+    draws = resample_minima(*grid, resamples=resamples, seed=seed)
     power = _power(minima)
     powers = [_power(draw) for draw in draws if sum(each is not None for each in draw) > 1]
   return LawFindings(kept, fit, again, minima, draws, power, powers, audit(given, fit))

@@ -70,7 +70,8 @@ def find_minima(
   Returns one of each budget whose parabola has a minimum, the smallest budget first. Raises
   DataError where no budget has three sizes and a minimum.
   """
-  found, budgets = [], group_budgets(compute)
+  found = []
+  budgets = group_budgets(compute)
   for budget in range(budgets.max() + 1):
     runs = budgets == budget
     if (made := _parabola(size[runs], loss[runs])) is not None:
@@ -105,8 +106,11 @@ def resample_minima(
     'resample_minima',
     ('compute', 'size', 'loss'),
   )
-  known, budgets = find_minima(compute, size, loss), group_budgets(compute)
-  sizes, left, fitted = [], [], []
+  known = find_minima(compute, size, loss)
+  budgets = group_budgets(compute)
+  sizes = []
+  left = []
+  fitted = []
   for budget in range(budgets.max() + 1):
     runs = budgets == budget
     if _parabola(size[runs], loss[runs]) is None:
@@ -133,7 +137,8 @@ def resample_minima(
 
 def _parabola(size: Float[np.ndarray, 'r'], loss: Float[np.ndarray, 'r']) -> Minimum | None:
   """The minimum of the parabola through runs of one budget, whose compute is left at 0."""
-  x, y = np.log(np.asarray(size, np.float64)), np.asarray(loss, np.float64)
+  x = np.log(np.asarray(size, np.float64))
+  y = np.asarray(loss, np.float64)
   if len(np.unique(x)) < FEWEST:
     return None
   middle = x.mean()

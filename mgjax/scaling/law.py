@@ -74,7 +74,8 @@ class Law(Checked):
     def short(log: float) -> float:
       return math.log(self.optimum(math.exp(log)).loss - self.e) - math.log(loss - self.e)
 
-    low, high = -math.log(_FURTHEST), math.log(_FURTHEST)
+    low = -math.log(_FURTHEST)
+    high = math.log(_FURTHEST)
     while short(low) < 0:
       low *= 2
     while short(high) > 0:

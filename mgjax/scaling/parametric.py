@@ -108,10 +108,12 @@ def fit_laws(
     return np.concatenate([np.log(terms(point, k).sum(0)) for k in range(len(arms))]) - target
 
   def jacobian(point: np.ndarray) -> np.ndarray:
-    found, row = np.zeros((len(target), len(point))), 0
+    found = np.zeros((len(target), len(point)))
+    row = 0
     for arm, (x, y) in enumerate(places):
       parts = terms(point, arm)
-      shares, first = parts / parts.sum(0), 1 + 4 * arm
+      shares = parts / parts.sum(0)
+      first = 1 + 4 * arm
       alpha, beta = np.exp(point[first + 2 : first + 4])
       columns = (shares[1], shares[2], -shares[1] * alpha * x, -shares[2] * beta * y)
       found[row : row + len(x), 0] = shares[0]
@@ -120,7 +122,8 @@ def fit_laws(
     return found
 
   most = float(target.max()) + _MOST  # or a step on the way overflows
-  each_low, each_high = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2, [most] * 2 + [_BOUNDS[1]] * 2
+  each_low = [math.log(_LEAST)] * 2 + [_BOUNDS[0]] * 2
+  each_high = [most] * 2 + [_BOUNDS[1]] * 2
   low = np.array([math.log(_LEAST), *each_low * len(arms)])
   high = np.array([most, *each_high * len(arms)])
   exact = 1e-15 if starts is None else 1e-10  # of what is drawn again noise is far above that

@@ -98,7 +98,8 @@ def draw_intervals(
   with _writing(path.parent), _figure(width=8.0) as (drawn, (axis,)):
     drawn.set_figheight(0.9 + 0.32 * len(rows))
     for place, (*ends, number) in enumerate(rows.values()):
-      (value, low, high), colour = np.clip(ends, -_FAR, _FAR), COLOURS[number]
+      value, low, high = np.clip(ends, -_FAR, _FAR)
+      colour = COLOURS[number]
       axis.plot((low, high), (place, place), color=colour, linewidth=1.6)
       axis.plot(value, place, 'o', color=colour, markersize=4)
     for line in (-1, 0, 1):
@@ -146,10 +147,12 @@ def _save(drawn: Any, path: pathlib.Path) -> list[pathlib.Path]:
 def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
   with _figure(len(arms)) as (drawn, axes):
     for axis, (name, found) in zip(axes, arms.items(), strict=True):
-      (sizes, _, losses), groups = found.records.runs, group_budgets(found.records.compute)
+      sizes, _, losses = found.records.runs
+      groups = group_budgets(found.records.compute)
       minima = {each.compute: (number, each) for number, each in enumerate(found.minima)}
       for group in range(groups.max() + 1):
-        runs, colour = groups == group, COLOURS[group % len(COLOURS)]
+        runs = groups == group
+        colour = COLOURS[group % len(COLOURS)]
         at = float(np.exp(np.log(found.records.compute[runs]).mean()))
         axis.plot(
           sizes[runs],

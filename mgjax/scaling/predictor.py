@@ -67,7 +67,8 @@ def predict_score(rows: Sequence[Row], score: str = 'all') -> Prediction:
   if score not in known:
     hint = ', '.join(known) or 'none: this sweep has no scores'
     raise ConfigError(f'score = {printable(score)!r:.80}: no run has it; expected one of {hint}')
-  runs, left_out = {}, []
+  runs = {}
+  left_out = []
   for row in rows:
     name = (
       row['arm'] if len({each['seed'] for each in rows}) == 1 else f'{row["arm"]}/{row["seed"]}'

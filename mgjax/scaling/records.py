@@ -24,7 +24,8 @@ _TOKENS = ('tokens', 'd', 'training tokens')
 _COMPUTE = ('flops', 'compute', 'c', 'training flop', 'training flops')
 _LOSS = ('validation_loss', 'loss')
 _ARM = ('recipe', 'arm', 'model')
-_RATE, _RUN = 'learning_rate', 'run'
+_RATE = 'learning_rate'
+_RUN = 'run'
 _LIMITS = (1e-30, 1e40)  # of any number: products and powers of these are floats
 _Runs = TypeVar('_Runs')
 

@@ -110,9 +110,11 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]], score: str) -> str:
   """Formats the order of the arms, and in how many seeds each pair of neighbours has it."""
   ranked = rank_arms(rows, score)
   sign = 1 if score in _LOSSES else -1
-  table, whole = [('', score, 'seeds', 'before the next one in')], None
+  table = [('', score, 'seeds', 'before the next one in')]
+  whole = None
   for place, (arm, seeds) in enumerate(ranked):
-    after, said = (ranked[place + 1][1] if place + 1 < len(ranked) else {}), ''
+    after = ranked[place + 1][1] if place + 1 < len(ranked) else {}
+    said = ''
     if both := sorted(set(seeds) & set(after)):
       held = {seed for seed in both if sign * seeds[seed] < sign * after[seed]}
       said = f'{len(held)} of {len(both)} seeds'
@@ -130,7 +132,8 @@ def runs_of(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Mapping[st
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
   """Returns the losses and scores of a run; of several numbers a score has, their mean."""
-  scores, losses = row.get('scores') or {}, {name: row.get(name) for name in _LOSSES}
+  scores = row.get('scores') or {}
+  losses = {name: row.get(name) for name in _LOSSES}
   if not isinstance(scores, Mapping):
     raise DataError(f'scores = {printable(scores)!r:.80}; expected an object of numbers')
   found = {}
@@ -154,7 +157,8 @@ def compare_numbers(
   with warnings.catch_warnings():  # of pairs with one and the same difference: no width is right
     warnings.simplefilter('ignore', RuntimeWarning)
     test = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
-  means, ends = (float(one.mean()), float(other.mean())), test.confidence_interval(confidence)
+  means = (float(one.mean()), float(other.mean()))
+  ends = test.confidence_interval(confidence)
   value = means[1] - means[0]
   low, high = (value if np.isnan(end) else float(end) for end in ends)
   spread = (other - one).std(ddof=1) if paired else np.hypot(one.std(ddof=1), other.std(ddof=1))

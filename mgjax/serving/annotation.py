@@ -38,7 +38,8 @@ def make_server(queue: Queue) -> Any:
     return http.page_response(_PAGE)
 
   async def following(request: Request) -> Response:
-    person, back = person_of(request), request.query_params.get('back', '0')
+    person = person_of(request)
+    back = request.query_params.get('back', '0')
     if not (back.isdecimal() and len(back) < 9):
       raise Refused(400, 'back is a number.')
     return JSONResponse(await queue.next(person, 'more' in request.query_params, int(back)))
@@ -91,7 +92,8 @@ def serve(
   Raises ConfigError if another server has the folder, the port is in use, or a package is missing.
   """
   http.check_installed()
-  tell, folder = tell or functools.partial(print, flush=True), pathlib.Path(folder)
+  tell = tell or functools.partial(print, flush=True)
+  folder = pathlib.Path(folder)
   with (
     hold(folder, 'folder'),
     http.listening(host, port) as listener,

@@ -40,7 +40,9 @@ class Task:
 class Queue:
   """Who gets what, and what they answered. Each kind of item is a subclass."""
 
-  kind, who = '', 'person'  # which view the page shows; the answers' field that holds the person
+  # which view the page shows; the answers' field that holds the person
+  kind = ''
+  who = 'person'
   largest = 2048  # bytes of an answer
   revisable = False  # whether people may leave an item to others, and go back to an answer
   fields: Mapping[str, Any] = {}  # name -> type of what the page sends
@@ -102,7 +104,8 @@ class Queue:
 
     With `more` what others have left comes after that.
     """
-    now, mine = time.monotonic(), self._held.get(person, (None, 0.0))[0]
+    now = time.monotonic()
+    mine = self._held.get(person, (None, 0.0))[0]
     held = self._held.items()
     others = Counter(key for name, (key, until) in held if name != person and until > now)
     left = [task for task in self.plan(person, more) if self._is_due(task, others)]
@@ -115,7 +118,8 @@ class Queue:
 
   def _is_due(self, task: Task, others: Counter[Key]) -> bool:
     """Whether the person's answer is missing, and nobody else is giving it."""
-    key, given = task.key, self.given(task.key)
+    key = task.key
+    given = self.given(task.key)
     if task.again:  # of what somebody else took over there is nothing to repeat
       return given[task.person] == 1 or (not given[task.person] and key in self.open)
     missing = self._wanted[key] - len(given) - others[key] if key in self.open else 0

@@ -28,7 +28,8 @@ from mgjax.serving.http import Refused
 from mgjax.serving.queue import Queue, Task, now
 from mgjax.text.prompts import LONGEST, clean_prompt
 
-PEOPLE, SHOWN = 'people.json', 'shown'
+PEOPLE = 'people.json'
+SHOWN = 'shown'
 _KEPT = 64  # clips that stay in `shown`
 _CRF = 23  # of clips that are shown, not of those that are cut
 _REASON = 200  # letters
@@ -39,7 +40,9 @@ _SLACK = 2e-3  # seconds by which the page may be wrong about where a clip ends
 class Review(Queue):
   """The clips of a run, of which people may have decided about some already."""
 
-  kind, largest, revisable = 'review', 65_536, True
+  kind = 'review'
+  largest = 65_536
+  revisable = True
   fields: Mapping[str, Any] = {
     'id': str,
     'keep': bool,
@@ -54,7 +57,8 @@ class Review(Queue):
     """Reads what there is to look at and what was decided; `people` come to those before.
     Raises ConfigError if there is nothing to look at, or of other videos, or nobody who looks.
     """
-    self._folder, self._inputs = pathlib.Path(folder), inputs
+    self._folder = pathlib.Path(folder)
+    self._inputs = inputs
     rows, self._about = read_candidates(folder, inputs)
     self._rows = {key_of(row): row for row in rows}
     secret, names = _people(self._folder / PEOPLE, people)
@@ -62,7 +66,8 @@ class Review(Queue):
     for decision in read_decisions(self.log):
       self.add(decision.key, decision)
     self._media = {self.token('media', *key): key for key in self._rows}
-    self._cut, self._cutting = Guarded(_cut, ALLOWANCE), asyncio.Lock()
+    self._cut = Guarded(_cut, ALLOWANCE)
+    self._cutting = asyncio.Lock()
 
   def close(self) -> None:
     self._cut.close(for_good=True)
@@ -77,8 +82,10 @@ class Review(Queue):
 
   async def describe(self, task: Task) -> dict[str, Any]:
     """Returns what is known of a clip, and what was decided about it before."""
-    row, before = self._rows[task.key], self.latest.get(task.key)
-    answer, sure = row.get('camera_class'), row.get('camera_confidence') or 0.0
+    row = self._rows[task.key]
+    before = self.latest.get(task.key)
+    answer = row.get('camera_class')
+    sure = row.get('camera_confidence') or 0.0
     return {
       'clip': row['clip'],
       'seconds': row['end'] - row['start'],
@@ -156,8 +163,10 @@ class Review(Queue):
     return [each for key, each in self.latest.items() if key in self._rows]
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    decided, total = self._decided(), len(self._rows)
-    kept, own = sum(d.keep for d in decided), sum(d.person == person for d in decided)
+    decided = self._decided()
+    total = len(self._rows)
+    kept = sum(d.keep for d in decided)
+    own = sum(d.person == person for d in decided)
     ended = f'All {total} clips are decided. You can close this page.'
     if self.open:
       ended = f'Others are looking at the last {len(self.open)}; reload later for what they leave.'

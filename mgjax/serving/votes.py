@@ -93,7 +93,8 @@ def _task(item: Item, question: Question, rater: str, turned: int, again: bool =
 class Votes(Queue):
   """The votes of a study, of which another server may have taken some already."""
 
-  kind, who = 'votes', 'rater'
+  kind = 'votes'
+  who = 'rater'
   fields: Mapping[str, Any] = {
     'id': str,
     'choice': str,
@@ -109,7 +110,8 @@ class Votes(Queue):
       ConfigError: there is no study, or it is damaged.
       DataError: its videos are not those that it began with, or a line of its votes is no vote.
     """
-    self.study, log = read_study(directory), pathlib.Path(directory) / FILE
+    self.study = read_study(directory)
+    log = pathlib.Path(directory) / FILE
     self._videos = check_videos(self.study)
     log.touch()
     self._plans = make_plans(self.study)
@@ -127,7 +129,8 @@ class Votes(Queue):
 
   def plan(self, person: str, more: bool) -> list[Task]:
     """Returns what is for a rater, in its order, and perhaps what others have left."""
-    own, taken = self._plans[person], []
+    own = self._plans[person]
+    taken = []
     known = {task.key for task in own}
     for key in (key for key in reversed(self.open) if more and key not in known):
       item, question = self._items[key[0]], self._questions[key[1]]
@@ -156,7 +159,8 @@ class Votes(Queue):
 
   def media_names(self, task: Task) -> dict[str, str]:
     """Returns what the page calls the videos of a task, and lets the rater have them."""
-    item, wanted = task.about.item, {'left': task.about.left, 'right': task.about.right}
+    item = task.about.item
+    wanted = {'left': task.about.left, 'right': task.about.right}
     if item.prompt in self._videos.get('', ()):
       wanted['reference'] = ''
     names = {}
@@ -201,7 +205,8 @@ class Votes(Queue):
     )
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
-    done, free = self.done[person], 0 if waiting else len(self.waiting(person, more=True))
+    done = self.done[person]
+    free = 0 if waiting else len(self.waiting(person, more=True))
     total = done + len(waiting)
     ended = f'{done} {"answer is" if done == 1 else "answers are"} saved. ' + (
       f'{free} of other people are still missing.' if free else 'You can close this page.'
@@ -218,7 +223,8 @@ class Votes(Queue):
 
   def state(self) -> dict[str, Any]:
     """Returns how far the study is; not who wins, lest it be stopped when that pleases."""
-    study, pairs = self.study, [item for item in self.study.items if not item.gold]
+    study = self.study
+    pairs = [item for item in self.study.items if not item.gold]
     questions = []
     for question in study.questions:
       counts = [len(self.given((item.id, question.name))) for item in pairs]

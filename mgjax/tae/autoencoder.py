@@ -159,7 +159,8 @@ class Autoencoder(nn.Module):
       self.quant_conv = SpatialConv(2 * self.latent_channels, window=1)
       self.post_quant_conv = SpatialConv(self.latent_channels, window=1)
     if self.shortcut:
-      channels, size = self.latent_channels, 3 * math.prod(self.compression)
+      channels = self.latent_channels
+      size = 3 * math.prod(self.compression)
       axes = ('channels_in', 'channels')
       self.shortcut_in = Linear(channels, axes, True)
       self.shortcut_out = Linear(size, axes, True)

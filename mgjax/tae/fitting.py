@@ -59,7 +59,9 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
     return latents
 
   def fit(latents: Array, clip: np.ndarray, known: np.ndarray) -> Array:
-    parts, known = [], known[:, : clip.shape[1]]  # which may be filled up to whole latents
+    # which may be filled up to whole latents
+    parts = []
+    known = known[:, : clip.shape[1]]
     for begin in range(0, latents.shape[1], length):
       part = latents[:, begin : begin + length]
       shown = slice(begin * step, (begin + length) * step)

@@ -63,7 +63,8 @@ def image_layers(levels: int, blocks: int) -> dict[str, str]:
     }
   layers |= {'encoder/conv_out/spatial': 'encoder.conv_out', 'decoder/conv_out': 'decoder.conv_out'}
   for level in range(levels):
-    down, up = f'encoder.down_blocks.{level}', f'decoder.up_blocks.{levels - 1 - level}'
+    down = f'encoder.down_blocks.{level}'
+    up = f'decoder.up_blocks.{levels - 1 - level}'
     for block in range(blocks):
       layers |= _residual(f'encoder/level_{level}_block_{block}', f'{down}.resnets.{block}')
     for block in range(blocks + 1):
@@ -144,7 +145,9 @@ def without_time(params: Tree) -> Tree:
 def _image_names(names: Collection[str]) -> tuple[dict[str, str], list[str]]:
   """Splits our parameters: the spatial ones, each with the name of its tensor, and the temporal."""
   layers = image_layers(*_size(names))
-  spatial, temporal, other = {}, [], []
+  spatial = {}
+  temporal = []
+  other = []
   for name in names:
     layer, _, kind = name.rpartition('/')
     if '/temporal' in name:
@@ -227,7 +230,8 @@ def read_image_autoencoder(path: str | os.PathLike[str]) -> ImageAutoencoderFile
   latents_std: means and inverse standard deviations.
   Raises ConfigError if there are no such files, or they are damaged, pickled or of another model.
   """
-  path, config = pathlib.Path(path), {}
+  path = pathlib.Path(path)
+  config = {}
   if folder := path.is_dir():
     config = _read_config(path / 'config.json')
     # A variant's name, as in diffusion_pytorch_model.fp16.safetensors, is longer.

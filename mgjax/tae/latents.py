@@ -340,7 +340,8 @@ def _say_filled(given: tuple[int, int], filled: tuple[int, int]) -> None:
 
 def _checked(chunks: Iterable[Frames], channels: int, *, of_bytes: bool) -> Iterator[Frames]:
   """Yields the chunks of a video, or of latents, if they are what they should be."""
-  first, frames = None, 0
+  first = None
+  frames = 0
   for chunk in chunks:
     first = _check_chunk(chunk, first, channels, of_bytes=of_bytes)
     if not of_bytes and not jnp.isfinite(chunk).all():

@@ -65,7 +65,8 @@ def make_objective(weights: LossWeights, perceptual: Perceptual | None = None) -
   It is objective(predict, batch, key, lpips=None): `predict(video, key)` is the autoencoder,
   `batch['video']` holds pixels in [-1, 1], `lpips` the parameters of `perceptual`.
   """
-  distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
+  distance = _make_distance(weights, perceptual)
+  latent_loss = _make_latent_loss(weights)
 
   def objective(
     predict: Predict, batch: Batch, key: Key, lpips: Tree = None
@@ -84,7 +85,8 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
   It is objective(predict, batch, key, critic, lpips=None) -> loss, metrics and the reconstructions,
   for the discriminator. While `critic.active` is 0 it does not count.
   """
-  distance, latent_loss = _make_distance(weights, perceptual), _make_latent_loss(weights)
+  distance = _make_distance(weights, perceptual)
+  latent_loss = _make_latent_loss(weights)
 
   def objective(
     predict: Predict, batch: Batch, key: Key, critic: Critic, lpips: Tree = None
@@ -121,7 +123,8 @@ def make_discriminator_objective(weights: LossWeights):
   def objective(
     predict: Predict, batch: Batch, made: Float[Array, 'b t h w c'], key: Key
   ) -> tuple[Float[Array, ''], Metrics]:
-    real, fake = predict(batch['video']), predict(made)
+    real = predict(batch['video'])
+    fake = predict(made)
     loss = hinge_loss(real, fake)
     if weights.gradient_penalty:
       loss = loss + weights.gradient_penalty / 2 * gradient_penalty(
@@ -142,10 +145,12 @@ def _make_distance(weights: LossWeights, perceptual: Perceptual | None):
     squared = jnp.mean(difference * difference)
     # Pixels span 2, so the peak signal is 2: psnr = 10 log10(4 / mse).
     psnr = 10 * jnp.log10(4 / jnp.maximum(squared, 1e-10))
-    value, metrics = absolute + weights.mse * squared, {'l1': absolute, 'psnr': psnr}
+    value = absolute + weights.mse * squared
+    metrics = {'l1': absolute, 'psnr': psnr}
     if perceptual is not None:
       distant = jnp.mean(perceptual.apply({'params': lpips}, video, reconstruction))
-      value, metrics = value + weights.perceptual * distant, {**metrics, 'lpips': distant}
+      value = value + weights.perceptual * distant
+      metrics = {**metrics, 'lpips': distant}
     return value, metrics
 
   return distance

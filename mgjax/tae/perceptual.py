@@ -215,7 +215,8 @@ def _arrange(tensors: dict[str, np.ndarray]) -> Tree:
       raise ConfigError(f'{name} has the shape {tensors[name].shape}; expected {shape}')
     return tensors[name]
 
-  params, inputs = {'vgg': {}}, 3
+  params = {'vgg': {}}
+  inputs = 3
   for stage, numbers in enumerate(NUMBERS, start=1):
     width = tensors[f'features.{numbers[0]}.bias'].size
     for index, number in enumerate(numbers, start=1):

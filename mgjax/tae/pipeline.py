@@ -43,6 +43,7 @@ def read_autoencoder(
   """
   config = read_config_of(workdir, component, noun, hint)
   params, meta = load_params(workdir, place=on_every_device())
-  notes, statistics = meta['notes'], Statistics.from_dict(meta['notes']['latents'])
+  notes = meta['notes']
+  statistics = Statistics.from_dict(meta['notes']['latents'])
   own = fingerprint_of(told := statistics.as_dict(), params)
   return config, params, statistics, [own, *notes.get(KEPT, []), fingerprint_of(told)]

@@ -94,7 +94,8 @@ class ReconstructionSettings:
     Raises ConfigError if a field is unknown, missing or out of its range.
     """
     model = make_model(fields_of(fields, 'model'))
-    data, buckets = data_settings(fields_of(fields, 'data')), fields_of(fields, 'buckets')
+    data = data_settings(fields_of(fields, 'data'))
+    buckets = fields_of(fields, 'buckets')
     adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
     return cls(
       component=fields['component'],
@@ -208,7 +209,8 @@ def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place]
   """Makes the start of a shortcut: the principal components of blocks of the first samples."""
 
   def start(place: Place) -> Tree:
-    rows, size = [], 3 * math.prod(model.compression)
+    rows = []
+    size = 3 * math.prod(model.compression)
     for index in range(min(SHORTCUT_SAMPLES, len(source))):
       video = to_unit(jnp.asarray(source[index]['video'][None]))
       found = np.asarray(blocks(video, model.compression)).reshape(-1, size)

@@ -84,12 +84,15 @@ def regroup(chunks: Iterable[Frames], length: int, overlap: int = 0) -> Iterator
   for chunk in chunks:
     end = 0
     while end < chunk.shape[1]:
-      begin, end = end, min(end + length - count, chunk.shape[1])
+      begin = end
+      end = min(end + length - count, chunk.shape[1])
       held.append(_cut(chunk, begin, end))
       count += end - begin
       if count == length:
         tile = _join(held)
-        held, count, known = [], overlap, overlap
+        held = []
+        count = overlap
+        known = overlap
         if overlap:
           held.append(_cut(tile, length - overlap, length))
         yield tile
@@ -117,7 +120,8 @@ def spread_tiles(run: Callable[[Array], Array], tiles: Iterable[Frames]) -> Iter
     yield from map(run, tiles)
     return
   for shape, alike in itertools.groupby(tiles, lambda tile: tile.shape):
-    rows, together = shape[0], tiles_at_once(shape[0])
+    rows = shape[0]
+    together = tiles_at_once(shape[0])
     while group := list(itertools.islice(alike, together)):
       filled = jnp.concatenate([*group, *[group[-1]] * (together - len(group))])
       with jax.set_mesh(mesh):

@@ -38,7 +38,8 @@ _AT_ONCE = 1024  # texts that are sorted by length
 _FOLDER = 'embeddings'  # beside latents
 
 _ENCODER = 'encoder.json'  # of a store, which names the encoder
-_KEY, _TEXT = 'key', 'text'
+_KEY = 'key'
+_TEXT = 'text'
 
 _log = logging.getLogger(__name__)
 
@@ -114,9 +115,11 @@ class Embeddings:
       np.stack([np.full(len(part), number), np.arange(len(part))])
       for number, part in enumerate(self._parts)
     ] or [np.zeros((2, 0), np.int64)]
-    self._keys, self._places = np.concatenate(keys), np.concatenate(places, axis=1)
+    self._keys = np.concatenate(keys)
+    self._places = np.concatenate(places, axis=1)
     order = np.argsort(self._keys, kind='stable')
-    self._keys, self._places = self._keys[order], self._places[:, order]
+    self._keys = self._keys[order]
+    self._places = self._places[:, order]
 
   def __len__(self) -> int:
     return len(self._keys)
@@ -202,7 +205,8 @@ def embed(
     columns=[_KEY],
   )
   mine = writer.missing_shards(process, processes)
-  total, done = sum(len(writer.shard_rows(shard)) for shard in mine), 0
+  total = sum(len(writer.shard_rows(shard)) for shard in mine)
+  done = 0
 
   def rows(indices: range):
     nonlocal done
@@ -274,7 +278,8 @@ class Lookup:
     """Opens the stores; ConfigError if nobody filled them."""
     self._directory = text.store()
     self._reads = {name: encoder.reads for name, encoder in text.encoders.items()}
-    self._stores, self.identities = {}, {}
+    self._stores = {}
+    self.identities = {}
     for name in self._reads:
       directory = inside(self._directory, name)
       identity = encoder_of(directory)
@@ -283,7 +288,8 @@ class Lookup:
           f'there are no embeddings at {directory}; let launch.data encode make them, with this '
           'configuration and the encoders that config.text names'
         )
-      self._stores[name], self.identities[name] = Embeddings(directory), identity
+      self._stores[name] = Embeddings(directory)
+      self.identities[name] = identity
 
   def __call__(self, prompt: str) -> dict[str, Any]:
     """Returns {encoder: states (m e)}; StorageError if a store lacks the text."""
@@ -342,7 +348,8 @@ def _embed(
   name: str, workdir: str, directory: str, texts: Collection[str], process: int, processes: int
 ) -> bool:
   """Fills the store of one encoder, which leaves the devices on return."""
-  identity, missing = frozen.identity_of(workdir), len(Embeddings(directory).missing(texts))
+  identity = frozen.identity_of(workdir)
+  missing = len(Embeddings(directory).missing(texts))
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
   progress = Progress(-(-missing // processes), unit='text')
   done = embed(
@@ -411,6 +418,7 @@ class Embedder:
     return Embeddings(directory) if same else None
 
   def _place(self, name: str) -> os.PathLike[str]:
-    given, noun = self._text.encoders[name].workdir, f'prompts are not stored, and the {name}'
+    given = self._text.encoders[name].workdir
+    noun = f'prompts are not stored, and the {name}'
     read = lambda place: (place, [frozen.identity_of(place)])  # noqa: E731
     return read_needed(self._workdir, given, f'{noun} encoder', self._identities[name], read)

@@ -75,7 +75,8 @@ class T5Encoder(nn.Module):
         'of 4, and a quarter of it below the distance'
       )
     # In pieces on a mesh, unlike other tables: a quarter of a million words are gigabytes.
-    shape, axes = (self.vocabulary, self.dim), ('vocabulary', 'embed')
+    shape = (self.vocabulary, self.dim)
+    axes = ('vocabulary', 'embed')
     table = Kernel(shape, axes, _TABLE, name='tokens')()
     x = place_tokens(jnp.take(table.astype(self.dtype), tokens, axis=0))
     near = jnp.asarray(buckets_of(tokens.shape[1], self.buckets, self.distance))
@@ -134,7 +135,8 @@ class _Attention(nn.Module):
   def __call__(
     self, x: Float[Array, 'b m e'], bias: Float[Array, 'g m m'], mask: Bool[Array, 'b m']
   ) -> Float[Array, 'b m e']:
-    axes, shape = ('embed', 'heads'), (x.shape[-1], self.heads * self.head_size)
+    axes = ('embed', 'heads')
+    shape = (x.shape[-1], self.heads * self.head_size)
     # What others divide scores by, T5 has in the initial weights.
     small = jax.nn.initializers.variance_scaling(1 / self.head_size, 'fan_in', 'truncated_normal')
     kernels = [

@@ -27,7 +27,8 @@ import numpy as np
 from mgjax.core.errors import ConfigError, printable
 from mgjax.core.files import parse_json
 
-VOCABULARY, MERGES = 'vocab.json', 'merges.txt'
+VOCABULARY = 'vocab.json'
+MERGES = 'merges.txt'
 EXPECTED = (
   f'expected spiece.model, tokenizer.json, {VOCABULARY} with {MERGES}, or '
   'bpe_simple_vocab_16e6.txt.gz'
@@ -37,10 +38,14 @@ COMPANIONS = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.
 KNOWN = ('spiece.model', 'tokenizer.json', VOCABULARY, MERGES, *COMPANIONS)
 
 # OpenAI's CLIP: what begins and ends a text, how many merges of its file count, what is a word.
-BEGIN, END, WORD_END = '<|startoftext|>', '<|endoftext|>', '</w>'
+BEGIN = '<|startoftext|>'
+END = '<|endoftext|>'
+WORD_END = '</w>'
 _MERGES_READ = 49152 - 256 - 2
 LARGEST = 1 << 26  # bytes of a file, four times those of the largest published one
-_SECONDS, _MEMORY = 60, 4 << 30  # of the trial; 256,000 words take 1.2 s and 0.9 GB
+# of the trial; 256,000 words take 1.2 s and 0.9 GB
+_SECONDS = 60
+_MEMORY = 4 << 30
 _GROWTH = 100  # tokens of a byte of text; published ones make three at most
 _TRIALS = (
   '',

@@ -127,14 +127,17 @@ def encode_texts(
   if cut and length not in _warned:
     _warned.add(length)
     for text, size in list(cut.items())[:_NAMED]:
-      shown, read = shortened(text), tokenizer.head(text, length)
+      shown = shortened(text)
+      read = tokenizer.head(text, length)
       _log.warning('%s is cut after %d of %d tokens: read is %r', shown, length, size, read)
     if len(cut) > _NAMED:
-      more, longest = len(cut) - _NAMED, max(cut.values())
+      more = len(cut) - _NAMED
+      longest = max(cut.values())
       _log.warning('%d more texts are cut, of up to %d tokens; later ones unsaid', more, longest)
   tokens = np.full((len(rows), length), tokenizer.pad, np.int32)
   mask = np.zeros(tokens.shape, bool)
   for row, whole in enumerate(rows):
     kept = tokenizer.cut(whole, length)
-    tokens[row, : len(kept)], mask[row, : len(kept)] = kept, True
+    tokens[row, : len(kept)] = kept
+    mask[row, : len(kept)] = True
   return tokens, mask

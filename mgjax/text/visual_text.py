@@ -35,7 +35,8 @@ def visual_text(prompt: str) -> str:
   opened: list[tuple[str, int]] = []  # marks that wait for their partner, with their places
   waiting = dict.fromkeys(_QUOTES, 0)  # how many of each these are
   for place, mark in enumerate(prompt):
-    before, behind = prompt[max(place - 1, 0) : place], prompt[place + 1 : place + 2]
+    before = prompt[max(place - 1, 0) : place]
+    behind = prompt[place + 1 : place + 2]
     apostrophe = mark in _APOSTROPHES and _in_word(behind)
     if not apostrophe and any(waiting[each] for each in _CLOSE.get(mark, ())):
       opening = ''

@@ -37,7 +37,8 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   whole parameters, with the adapters merged. Raises ConfigError if `config.start_from` is no run of
   this model, or no kernel is reached.
   """
-  settings, start_from = lora.lora_settings(fields), fields.get('start_from')
+  settings = lora.lora_settings(fields)
+  start_from = fields.get('start_from')
   if not settings.rank and not spec.reference:
     return spec
   boxed = jax.eval_shape(spec.model.init, jax.random.key(0), *spec.inputs)['params']

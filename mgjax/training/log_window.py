@@ -87,7 +87,8 @@ class LogWindow:
   def check(self, done: int) -> None:
     """Fetches what is pending, the last of it from step `done`; raises as `drop_skipped` does."""
     # Here alone the host waits for all that the devices do.
-    rows, self._pending = self._wait(lambda: jax.device_get(self._pending), left=0), []
+    rows = self._wait(lambda: jax.device_get(self._pending), left=0)
+    self._pending = []
     self._steps += len(rows)
     for row in drop_skipped(rows, done):
       self._means.add(row)

@@ -54,7 +54,9 @@ def orthogonalised(
     fourth = product(square, square)
     if step == 0:
       largest = 1.01 * jnp.linalg.norm(fourth, axis=(1, 2), keepdims=True) ** 0.25 + _SMALL
-      x, square, fourth = x / largest, square / largest**2, fourth / largest**4
+      x = x / largest
+      square = square / largest**2
+      fourth = fourth / largest**4
     x = a * x + product(b * square + c * fourth, x)
   return jnp.swapaxes(x, 1, 2) if rows > columns else x
 
@@ -105,7 +107,8 @@ def muon_or(other: optax.GradientTransformation) -> optax.GradientTransformation
 def _spread(updates: Tree) -> Tree:
   """Orthogonalises the matrices of all leaves; those of one shape are one stack."""
   named, structure = jax.tree_util.tree_flatten_with_path(updates)
-  leaves, stacks = [leaf for _, leaf in named], []
+  leaves = [leaf for _, leaf in named]
+  stacks = []
   groups: dict[tuple[int, int, bool], list[int]] = {}
   for place, (path, leaf) in enumerate(named):
     block = is_block(_name(path))
@@ -118,8 +121,10 @@ def _spread(updates: Tree) -> Tree:
     made = RMS * math.sqrt(longest) * _shared(stack, BLOCK_STEPS if block else LAYER_STEPS)
     begin = 0
     for place in places:
-      leaf, count = leaves[place], len(stacks[place])
-      part, begin = made[begin : begin + count], begin + count
+      leaf = leaves[place]
+      count = len(stacks[place])
+      part = made[begin : begin + count]
+      begin = begin + count
       turned = leaf.size // (count * leaf.shape[-1]) > leaf.shape[-1]
       leaves[place] = (jnp.swapaxes(part, 1, 2) if turned else part).reshape(leaf.shape)
   return jax.tree.unflatten(structure, leaves)
@@ -131,7 +136,8 @@ def _name(path: tuple) -> str:
 
 def _shared(stack: Float[Array, 'n i o'], polynomials: tuple) -> Float[Array, 'n i o']:
   """Orthogonalises a stack; on a mesh each device does as many matrices as any other."""
-  mesh, count = ambient(), len(stack)
+  mesh = ambient()
+  count = len(stack)
   stack = stack.astype(jnp.bfloat16)  # what is sent; the same on one device, for equal runs
   if mesh is None:
     return orthogonalised(stack, polynomials).astype(jnp.bfloat16).astype(jnp.float32)

@@ -42,7 +42,8 @@ def scale_by_plateau() -> optax.GradientTransformation:
   """Makes the last link of an optimizer's chain: updates times `Plateau.factor`."""
 
   def init(params: Tree) -> Plateau:
-    one, best = jnp.ones((), jnp.float32), jnp.full((), jnp.inf, jnp.float32)
+    one = jnp.ones((), jnp.float32)
+    best = jnp.full((), jnp.inf, jnp.float32)
     return Plateau(one, best, jnp.zeros((), jnp.int32))
 
   def update(updates: Tree, state: Plateau, params: Tree = None) -> tuple[Tree, Plateau]:

@@ -67,7 +67,9 @@ def describe_rates(rates: Rates, params: Tree, place: str = 'optimizer.rates') -
   Returns how many parameters train, and for every pattern how many it decides about; nothing
   without rates. Raises ConfigError if a pattern decides about no parameter, or all are frozen.
   """
-  left, lines, training = named_leaves(params), [], 0
+  left = named_leaves(params)
+  lines = []
+  training = 0
   everything, names = count_parameters(left), list(left)
   for pattern, factor in (*rates, ('*', 1.0)):
     taken = {name: leaf for name, leaf in left.items() if fnmatch.fnmatchcase(name, pattern)}

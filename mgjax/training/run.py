@@ -94,7 +94,8 @@ def train(
     NonFiniteError: the loss stopped being finite.
     CheckpointError: there are checkpoints and none can be trusted.
   """
-  workdir, config = pathlib.Path(workdir), ConfigDict(pinned(config.to_dict()))
+  workdir = pathlib.Path(workdir)
+  config = ConfigDict(pinned(config.to_dict()))
   settings = run_settings(fields_of(config, 'train'), config.seed)
   rate = optimizer_settings(fields_of(config, 'optimizer'))
   trackers = [*make_trackers(settings.trackers), *trackers]
@@ -120,7 +121,9 @@ def train(
 
     # The state: that of the newest checkpoint which can be trusted, or a new one.
     optimizer = make_optimizer(rate, settings.steps)
-    init, opponent, other = functools.partial(init_params, spec), None, None
+    init = functools.partial(init_params, spec)
+    opponent = None
+    other = None
     if spec.discriminator is not None:
       opponent = make_optimizer(spec.discriminator.optimizer, settings.steps)
       other = functools.partial(init_params, spec.discriminator), opponent
@@ -258,7 +261,9 @@ def run_loop(
   """
   done = saved = int(state.step)
   last = settings.steps if stop_at is None else min(stop_at, settings.steps)
-  stopping, evaluated, found = False, False, {}
+  stopping = False
+  evaluated = False
+  found = {}
   shapes = set()  # of batches: for each of them programs are compiled
   with contextlib.ExitStack() as around:
     session = session or around.enter_context(signals_only())

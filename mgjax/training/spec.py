@@ -131,7 +131,8 @@ def make_buckets(
   """
 
   def group(name: str) -> str:
-    source, kind = shapes[name].source, 'image' if shapes[name].frames == 1 else ''
+    source = shapes[name].source
+    kind = 'image' if shapes[name].frames == 1 else ''
     return f'{source}/{kind}' if source else kind
 
   first = {group(name): name for name in reversed(shapes)}

@@ -41,7 +41,8 @@ def start_state(
 ) -> State:
   """Returns the state before the first step; `discriminator` comes from `start_discriminator`."""
   average = start_average(params)
-  step, counters = jnp.zeros((), jnp.int32), start_counters(discriminator is not None)
+  step = jnp.zeros((), jnp.int32)
+  counters = start_counters(discriminator is not None)
   return State(step, params, optimizer.init(params), average, discriminator, counters)
 
 

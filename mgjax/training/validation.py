@@ -33,7 +33,9 @@ def make_evaluate(spec: TrainSpec, mesh: Mesh, *, batches: int) -> Callable[[Tre
     metrics: dict[str, float] = {}
     for bucket in spec.validation:
       count = min(batches, len(bucket.source) // bucket.batch_size)
-      share, rows, means = {'host': host, 'hosts': hosts}, [], Means()
+      share = {'host': host, 'hosts': hosts}
+      rows = []
+      means = Means()
       for index, batch in enumerate(validation_batches(bucket, count, **share) if count else ()):
         key = jax.random.fold_in(jax.random.key(_SEED), index)
         rows.append(loss(params, spec.prepare(put_batch(batch, mesh)), key, spec.frozen))

@@ -48,7 +48,8 @@ class Blur:
     offsets = np.arange(self.size) - self.size // 2
     y, x = np.meshgrid(offsets, offsets, indexing='ij')
     if self.kind == SINC:
-      w, r = np.pi * self.cutoff, np.hypot(x, y)
+      w = np.pi * self.cutoff
+      r = np.hypot(x, y)
       # J1(z) / z is 1/2 at 0.
       weights = w * np.where(r, special.j1(w * r) / np.maximum(r, 1), w / 2) / (2 * np.pi)
     else:
@@ -67,7 +68,8 @@ def filtered(
   By the FFT: of 21 x 21 weights faster than two passes of a separable kernel, and frame by frame,
   which the processor's caches hold, than of all at once.
   """
-  (height, width), margin = frames.shape[1:3], len(kernel) // 2
+  height, width = frames.shape[1:3]
+  margin = len(kernel) // 2
   rows, columns = (np.pad(np.arange(side), margin, mode='reflect') for side in (height, width))
   # What wraps around lands in the margins, which are left out.
   sides = [fft.next_fast_len(side + 2 * margin, real=True) for side in (height, width)]

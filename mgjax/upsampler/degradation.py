@@ -134,7 +134,8 @@ class Degraded(Wrapped):
     return self._degraded(self.source[index % len(self.source)], index)
 
   def _degraded(self, sample: Mapping[str, Any], index: int) -> Bytes:
-    video, fps = sample['video'], float(sample.get('fps', _FPS))
+    video = sample['video']
+    fps = float(sample.get('fps', _FPS))
     return degrade(video, self._size(video), self.recipe(index), fps=fps, **self._compressors)
 
   def _size(self, video: Bytes) -> tuple[int, int]:

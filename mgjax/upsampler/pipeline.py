@@ -45,7 +45,8 @@ class Upsampler(FlowPipeline):
   and their velocities are averaged at every step of the solver (Movie Gen §3.1.5).
   """
 
-  component, noun = 'upsampler', 'an upsampler'
+  component = 'upsampler'
+  noun = 'an upsampler'
   read_codec = staticmethod(load_codec)
 
   def __init__(self, workdir: str | os.PathLike[str], **options: Any):
@@ -192,7 +193,8 @@ class Upsampler(FlowPipeline):
   ) -> UInt8[np.ndarray, 'b t i j 3']:
     """Enlarges videos of no more than a window, several at a time."""
     count, frames = videos.shape[:2]
-    batch_size, made = min(batch_size, count), []
+    batch_size = min(batch_size, count)
+    made = []
     for begin in track(range(0, count, batch_size), -(-count // batch_size), 'batch'):
       rows = [min(row, count - 1) for row in range(begin, begin + batch_size)]
       indices = first + np.arange(begin, begin + batch_size)
@@ -265,7 +267,8 @@ def _chunks(frames: Iterable[Frame], count: int) -> Iterator[list[Frame]]:
   """Yields `count` frames at a time, all of one size.
   Raises DataError if a frame has another size than the first, or is no uint8 (h w 3).
   """
-  frames, first = iter(frames), None
+  frames = iter(frames)
+  first = None
   while few := list(itertools.islice(frames, count)):
     for frame in few:
       first = first or frame.shape

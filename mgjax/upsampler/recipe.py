@@ -196,8 +196,10 @@ def _draw_round(order: Order, blur_scale: float, generator: np.random.Generator)
   sinc = _draw_sinc(size, 0 if size >= _SMALL else 1, generator)
   ellipse = _draw_ellipse(order, size, blur_scale, generator)
   blur = sinc if generator.random() < order.sinc else ellipse
-  shift, (low, high) = generator.random(), order.scales
-  grown, shrunk = generator.uniform(1, high), generator.uniform(low, 1)
+  shift = generator.random()
+  low, high = order.scales
+  grown = generator.uniform(1, high)
+  shrunk = generator.uniform(low, 1)
   scale = grown if shift < order.enlarge else shrunk
   gaussian = bool(generator.random() < order.gaussian)
   level = generator.uniform(*(order.deviations if gaussian else order.photons))
@@ -232,13 +234,15 @@ def _draw_ellipse(
   weights = np.array([order.kinds.get(kind, 0) for kind in KINDS])
   kind = str(generator.choice(KINDS, p=weights / weights.sum()))
   sigmas = generator.uniform(*order.sigmas, size=2) * blur_scale
-  angle, low = generator.uniform(-np.pi, np.pi), generator.random() < 0.5
+  angle = generator.uniform(-np.pi, np.pi)
+  low = generator.random() < 0.5
   beta = 1.0
   if '_' in kind:
     flatter, steeper = order.plateau if kind.startswith('plateau') else order.generalized
     beta = float(generator.uniform(flatter, 1) if low else generator.uniform(1, steeper))
   if not kind.endswith('anisotropic'):
-    sigmas, angle = sigmas[[0, 0]], 0.0
+    sigmas = sigmas[[0, 0]]
+    angle = 0.0
   return Blur(kind, size, (float(sigmas[0]), float(sigmas[1])), float(angle), beta)
 
 

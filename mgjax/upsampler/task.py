@@ -137,7 +137,8 @@ def write_degraded(path: pathlib.Path, source: Degraded) -> None:
 def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
   """Makes the `TrainSpec`: latents of clips, and of them degraded, in, velocities out."""
   fields = config.to_dict()
-  settings, pairs = FlowSettings.of(fields), Pairs.of(fields_of(fields, 'pairs'))
+  settings = FlowSettings.of(fields)
+  pairs = Pairs.of(fields_of(fields, 'pairs'))
   Windows.of(fields)
   model, shapes = settings.model, settings.shapes
   codec = load_codec(settings.autoencoder)
@@ -150,7 +151,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     )
 
   def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    shape, source = shapes[bucket.name], bucket.source
+    shape = shapes[bucket.name]
+    source = bucket.source
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     batch = prepare_samples(model, samples, codec.encode)
     noise = draw_noise(
@@ -204,7 +206,8 @@ def outline(config: ConfigDict) -> Outline:
 def make_encode_plan(config: ConfigDict) -> EncodePlan:
   """Makes the plan by which `launch.data encode` turns clips and degraded clips into latents."""
   fields = config.to_dict()
-  settings, pairs = FlowSettings.of(fields), Pairs.of(fields_of(fields, 'pairs'))
+  settings = FlowSettings.of(fields)
+  pairs = Pairs.of(fields_of(fields, 'pairs'))
   complete = make_reconstruct(pairs) if pairs.reconstructed else lambda samples: samples
   sources = functools.partial(make_pairs, pairs, settings.seed)
   return make_video_encode_plan(settings, sources, pairs.about(), complete)
@@ -223,7 +226,8 @@ def make_reconstruct(pairs: Pairs):
     return [finished(sample) if SMALL in sample else sample for sample in samples]
 
   def finished(sample: Mapping[str, Any]) -> dict[str, Any]:
-    small, size = sample[SMALL], sample['video'].shape[1:3]
+    small = sample[SMALL]
+    size = sample['video'].shape[1:3]
     latents = codec.encode(small[None])
     if pairs.noise:
       # By the clip itself: the same in whatever batch and process it is encoded.

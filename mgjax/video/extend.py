@@ -66,7 +66,8 @@ def continued(
     )
   made = len(clips[0])
   check_length(frames, made)
-  last, index = np.stack([clip[-overlap:] for clip in clips]), 0
+  last = np.stack([clip[-overlap:] for clip in clips])
+  index = 0
   while made < frames:
     shared = last.shape[1]
     known = (np.arange(window) < shared).astype(np.float32)
@@ -75,4 +76,5 @@ def continued(
     new = found[:, shared : shared + frames - made]
     yield new
     last = np.concatenate([last, new], axis=1)[:, -overlap:]
-    made, index = made + new.shape[1], index + 1
+    made = made + new.shape[1]
+    index = index + 1

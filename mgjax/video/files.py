@@ -85,7 +85,8 @@ class Samples(Request):
     Raises ConfigError if it is, but there are several, or videos of so many frames are called
     otherwise.
     """
-    kind, count = '.mp4' if frames > 1 else '.png', len(self.prompts)
+    kind = '.mp4' if frames > 1 else '.png'
+    count = len(self.prompts)
     out = pathlib.Path(self.out or ('samples' if count > 1 else f'out{kind}'))
     alone = out.suffix[1:].isalnum() and not out.suffix[1:].isdigit() and not out.is_dir()
     if alone and count > 1:
@@ -104,7 +105,8 @@ class Samples(Request):
     A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
     `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
     """
-    prompts, conditions = self.prompts, dict(self.conditions)
+    prompts = self.prompts
+    conditions = dict(self.conditions)
     window, *size = pipeline.default_shape
     size = self.size or tuple(size)
     rates = pipeline.frame_rates(prompts, self.fps)
@@ -126,7 +128,10 @@ class Samples(Request):
     else:
       videos = iter(pipeline.extend(prompts, video, frames=frames, **options))
       conditions['video'] = video
-    shown, digests, writing, scale = [], [], None, self.scale
+    shown = []
+    digests = []
+    writing = None
+    scale = self.scale
     with concurrent.futures.ThreadPoolExecutor(1) as writer:  # a clip, while the next one is made
       for index, (path, rate, made) in enumerate(zip(paths, rates, videos, strict=True)):
         if self.upsampler is not None:
@@ -195,7 +200,8 @@ def _read_source(
   """Reads a whole clip that is to be continued, brought to a size and a frame rate.
   Raises DataError if it cannot be read, or is too long to be held.
   """
-  frames, most = [], _LARGEST // (3 * size[0] * size[1])
+  frames = []
+  most = _LARGEST // (3 * size[0] * size[1])
   for frame in stream_clip(path, size=size, fps=fps):
     frames.append(frame)
     if len(frames) > most:

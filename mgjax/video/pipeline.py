@@ -40,7 +40,8 @@ _ROWS = 16  # videos at a time whose likelihood is asked for
 class VideoPipeline(FlowPipeline):
   """Generates videos from a work directory of `launch.train`; attributes as `FlowPipeline`."""
 
-  component, noun = 'video', 'a video model'
+  component = 'video'
+  noun = 'a video model'
   read_codec = staticmethod(load_codec)
 
   def __init__(self, workdir: str | os.PathLike[str], **options: Any):

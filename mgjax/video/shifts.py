@@ -30,7 +30,8 @@ def moved(video: Video, by: tuple[int, int, int]) -> Video:
 
 def put_back(video: Video, made: Video, by: tuple[int, int, int]) -> Video:
   """Returns a video with what was made of `moved(video, by)` where it belongs."""
-  (time, row, column), found = by, video.copy()
+  time, row, column = by
+  found = video.copy()
   found[:, time:, row:, column:] = made[
     :, : video.shape[1] - time, : video.shape[2] - row, : video.shape[3] - column
   ]

@@ -56,7 +56,8 @@ def make_video_spec(
     check_shape(model.backbone, codec.model, (shape.frames, *shape.size))
 
   def show(generate, bucket: ShapeBucket, params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    shape, source = shapes[bucket.name], bucket.source
+    shape = shapes[bucket.name]
+    source = bucket.source
     samples = [source[index] for index in range(min(SHOWN, len(source)))]
     prompts = [sample['caption'] for sample in samples]
     batch = prepare_samples(model, samples, codec.encode)

@@ -108,7 +108,8 @@ def average_runs(
       is in use.
     CheckpointError: a candidate cannot be read.
   """
-  workdir, config = pathlib.Path(workdir), _same_model(candidates)
+  workdir = pathlib.Path(workdir)
+  config = _same_model(candidates)
   if weights is not None and (greedy or len(weights) != len(candidates)):
     raise ConfigError(
       f'{len(weights)} weights for {len(candidates)} candidates; give one for each, and none to a '
@@ -120,7 +121,8 @@ def average_runs(
   with hold(workdir):
     if (workdir / 'config.json').exists() or open_checkpoints(workdir, '').begun():
       raise ConfigError(f'{os.fspath(workdir)!r} is in use; take another --workdir')
-    mesh, measure = make_mesh(fields_of(config, 'mesh'), config.rules), None
+    mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
+    measure = None
     with jax.set_mesh(mesh):
       spec = make_spec(config, workdir) if validate else None
       if spec is not None:
@@ -161,10 +163,12 @@ def _average(
     params, found = greedy_mean(list(alone.values()), load, measure)
     trials = [(names[trial.index], trial.loss, trial.taken) for trial in found]
     taken = {name: loss for name, loss, stays in trials if stays}
-    shares, loss = dict.fromkeys(taken, 1 / len(taken)), list(taken.values())[-1]
+    shares = dict.fromkeys(taken, 1 / len(taken))
+    loss = list(taken.values())[-1]
   else:
     given = [1.0] * len(candidates) if weights is None else list(weights)
-    params, trials = mean_params(map(load, range(len(candidates))), given), []
+    params = mean_params(map(load, range(len(candidates))), given)
+    trials = []
     shares = {name: w / math.fsum(given) for name, w in zip(names, given, strict=True)}
     loss = measure and measure(params)
   steps = {name: steps[name] for name in names if name in steps}
@@ -297,7 +301,8 @@ def greedy_mean(
   if not order:
     raise ConfigError(f'no model to average has a finite validation loss: {list(losses)}')
   first, *others = order
-  mean, best = Mean().plus(load(first)), losses[first]
+  mean = Mean().plus(load(first))
+  best = losses[first]
   trials = [Trial(first, best, True)]
   for index in others:
     wider = mean.plus(load(index))

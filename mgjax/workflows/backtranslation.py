@@ -166,8 +166,11 @@ def _finish(
 
 class _Maker:
   def __init__(self, config: Mapping[str, Any], settings: Backtranslation, batch_size: int):
-    self._settings, self._batch_size, self._stored = settings, batch_size, config['encode']['dtype']
-    self._editor, self._codec = Editor(settings.editor), load_codec(config['autoencoder'])
+    self._settings = settings
+    self._batch_size = batch_size
+    self._stored = config['encode']['dtype']
+    self._editor = Editor(settings.editor)
+    self._codec = load_codec(config['autoencoder'])
     self._clip, self._dtype = Clip(settings.recogniser), stored_type(self._stored)
     self._conditionings = make_flow_model(fields_of(config, 'model')).conditionings
     # Before anything is asked or made.
@@ -191,7 +194,8 @@ class _Maker:
   def make(
     self, write: Write, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
   ) -> Iterator[Sequence[Pair]]:
-    told, clips = write(indices, samples), np.stack([sample['video'] for sample in samples])
+    told = write(indices, samples)
+    clips = np.stack([sample['video'] for sample in samples])
     asked = [each or Instruction('', '', '', '', '', '') for each in told]
     # One program serves all batches.
     filled = [*range(len(clips)), *[0] * (self._batch_size - len(clips))]
@@ -210,7 +214,9 @@ class _Maker:
         yield [Pair(f'clip {index}', None, {}, 'no instruction', pair)]
         continue
       scores = _scores(self._clip, instruction, *pair)
-      source, target, way = made[row], real[row], (instruction.backward, instruction.backward_task)
+      source = made[row]
+      target = real[row]
+      way = (instruction.backward, instruction.backward_task)
       if self._settings.own_edits:
         source, target, way = target, source, (instruction.forward, instruction.forward_task)
       generator = np.random.default_rng((self._settings.seed, index, _STREAMS))
@@ -229,7 +235,8 @@ class _Maker:
 
 class _First:
   def __init__(self, source: Source, count: int):
-    self.source, self._count = source, min(count, len(source))
+    self.source = source
+    self._count = min(count, len(source))
 
   @property
   def fingerprint(self) -> str:

@@ -32,8 +32,11 @@ from mgjax.registry import feature, section
 from mgjax.runtime.progress import in_stage
 
 DOCUMENTS = SHIPPED.parents[1] / 'docs'  # none where mgjax is installed without its checkout
-CARDS, CARD, RECORD = 'cards.json', 'README.md', 'evaluation.json'
-_MEASURED, _TABLE = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE), '| Weights | | Measured |'
+CARDS = 'cards.json'
+CARD = 'README.md'
+RECORD = 'evaluation.json'
+_MEASURED = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE)
+_TABLE = '| Weights | | Measured |'
 _MARKED = re.compile(r'(<!-- weights ([^>]*) -->)\n.*?(<!-- end -->)', re.DOTALL)
 _NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
 _LICENCE = re.compile(r'\*\*Licence: ([\w.-]+)\*\*')
@@ -156,7 +159,8 @@ def check_cards(
   if unknown := [name for name in names if name not in cards]:
     raise ConfigError(f'--workdir={unknown[0]}: there are cards of {", ".join(cards)}')
   asked = [each for name in names or cards for each in cards[name]]
-  rows, wrong = [('weights', '', 'number', 'card', 'now', 'interval')], []
+  rows = [('weights', '', 'number', 'card', 'now', 'interval')]
+  wrong = []
   fresh: dict[str, list[tuple[Evaluation, Found]]] = {}
   given = tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder)
   with given as where:
@@ -199,7 +203,8 @@ def read_cards() -> dict[str, list[Evaluation]]:
 
 def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
   """Returns cards with the front matter that follows from what they say; raises as `documents`."""
-  cards, found = read_cards(), {}
+  cards = read_cards()
+  found = {}
   for name in names:
     text = _card(name).read_text()
     results = [
@@ -234,7 +239,8 @@ def with_metadata(
   data = card.data
   if licence := _LICENCE.search(text):
     data.license = licence[1].lower()
-  data.library_name, data.pipeline_tag = 'mgjax', task
+  data.library_name = 'mgjax'
+  data.pipeline_tag = task
   data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
   start = str(config.get('start_from') or '').lstrip('=')
   if places.is_name(start) and (base := places.read_name(start).repository):
@@ -265,7 +271,8 @@ def with_metadata(
 
 def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
   """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
-  config, results = read_config(workdir).to_dict(), []
+  config = read_config(workdir).to_dict()
+  results = []
   if (path := workdir / CARD).exists():
     return with_metadata(path.read_text(), name, config, samples=samples)
   record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))

@@ -237,13 +237,17 @@ def cross_pairs(
   """
   clips = PairedClips(records)
   if recogniser is None:
-    look, usual, shown = look_for_face(pipeline), pipeline.reader.faces.threshold, PROMPTS
+    look = look_for_face(pipeline)
+    usual = pipeline.reader.faces.threshold
+    shown = PROMPTS
     references = pipeline.config.references.to_dict()
     known = {'faces': pipeline.reader.faces.name, 'references': references}
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
     world = judge_of(pipeline.config.data.kind, 'pictures')
-    usual, shown, known = world.recognised, world.prompts, {'recogniser': digest_of(recogniser)}
+    usual = world.recognised
+    shown = world.prompts
+    known = {'recogniser': digest_of(recogniser)}
     if threshold is None and math.isnan(usual):
       raise ConfigError(
         'nobody knows from which cosine on pictures of this world show one identity; give one, as '
@@ -267,7 +271,8 @@ def _pairs_of(
   Where nobody is seen in the clip itself it returns that as the only, dropped, pair.
   """
   given = row['reference']
-  side, name = given.shape[1], f'clip {index}'
+  side = given.shape[1]
+  name = f'clip {index}'
   try:
     frame = _first_frame(row)
   except StorageError:
@@ -278,7 +283,9 @@ def _pairs_of(
   beside = [_resized(frame, side)[None], given[:1]]
   if isinstance(own, str):
     return [Pair(name, None, {}, f"{own} in the clip's first frame", beside)]
-  pictures, kept, judged = draw(index, given[:1]), [], []
+  pictures = draw(index, given[:1])
+  kept = []
+  judged = []
   for seen in map(look, pictures):
     if isinstance(seen, str):
       judged.append((seen, {}, seen))

@@ -35,9 +35,14 @@ from mgjax.data.ingest.inputs import Inputs
 from mgjax.runtime.progress import Counted
 from mgjax.runtime.workdir_lock import hold
 
-SCORES, KEPT, DECISIONS = 'scores', 'kept.parquet', 'decisions.parquet'
-FUNNEL, REPORT, RECORDS = 'funnel.json', 'report.html', 'records'
-CAPTIONS, REVIEW = 'captions', 'review'
+SCORES = 'scores'
+KEPT = 'kept.parquet'
+DECISIONS = 'decisions.parquet'
+FUNNEL = 'funnel.json'
+REPORT = 'report.html'
+RECORDS = 'records'
+CAPTIONS = 'captions'
+REVIEW = 'review'
 
 
 def _ray(workers: int, address: str) -> contextlib.AbstractContextManager[shards.Engine]:
@@ -262,7 +267,8 @@ def _extrapolated(scores: Scores, workers: int) -> str:
 
 
 def _write(selection: Selection, looked: _Looked | None, output: pathlib.Path) -> None:
-  kept, arrow = selection.kept, pyarrow()
+  kept = selection.kept
+  arrow = pyarrow()
   if looked is not None:
     for name in ('start', 'end', 'caption'):
       column = arrow.array([row[name] for row in looked.rows], kept.schema.field(name).type)

@@ -127,7 +127,8 @@ def encode(
   settings = unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
   # What latents are made from, which is what is encoded.
   data = data_settings(fields_of(config, 'data')).without_latents()
-  unfinished, dtype = [], stored_type(settings.dtype)
+  unfinished = []
+  dtype = stored_type(settings.dtype)
   with jax.set_mesh(mesh):
     plan = make_plan(config)
     for split, name, source in _sources(list(config.buckets), data, plan, workdir):
@@ -196,7 +197,9 @@ def encode_prompts(
       'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
     )
   process, processes = _stripe(process, processes)
-  shapes, fps, texts = config['buckets'].values(), config['data']['fps'], []
+  shapes = config['buckets'].values()
+  fps = config['data']['fps']
+  texts = []
   still = any(shape.get('frames') == 1 or 'seconds' in shape for shape in shapes)
   moving = any(shape.get('frames', 1) > 1 for shape in shapes)
   for prompt in prompts:
@@ -293,14 +296,18 @@ class RowEncoder:
       mesh: of devices of this process, all along the rows of a batch.
       raw: the field of a sample that becomes its latents.
     """
-    self._encode, self.rows, self.sums = encode, rows, Sums()
+    self._encode = encode
+    self.rows = rows
+    self.sums = Sums()
     self._raw, self._conditionings, self._complete = raw, conditionings, complete
     encoded = encoded_names(conditionings)
     self._fields = (*ABOUT, *(n for n in field_names(conditionings) if n not in encoded))
-    self._dtype, self._sharding = dtype, batch_sharding(mesh)
+    self._dtype = dtype
+    self._sharding = batch_sharding(mesh)
 
   def take_sums(self) -> Sums:
-    sums, self.sums = self.sums, Sums()
+    sums = self.sums
+    self.sums = Sums()
     return sums
 
   def encode(self, samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,9 @@ from mgjax.media.contact_sheet import contact_sheet
 from mgjax.runtime.progress import Progress
 from mgjax.runtime.report.page import page, table
 
-PAGE, PICTURES = 'pairs.html', 'pairs'  # beside the shards
+# beside the shards
+PAGE = 'pairs.html'
+PICTURES = 'pairs'
 _FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pixels
 
 
@@ -115,7 +117,8 @@ def make_pairs(
   )
   missing = writer.missing_shards(process, processes)
   spans = [range(r.start // most, r.stop // most) for r in map(writer.shard_rows, missing)]
-  done, total = 0, sum(map(len, spans))
+  done = 0
+  total = sum(map(len, spans))
   with contextlib.closing(Progress(total, unit='sample')) as progress:
     for shard, span in zip(missing, spans, strict=True):
       notes: list[dict[str, Any]] = []
@@ -138,7 +141,8 @@ def make_pairs(
       def noted(shard: int = shard, notes=notes, pictures=pictures) -> list[dict[str, Any]]:
         if pictures:
           titles, videos = zip(*pictures, strict=True)
-          path, scale = directory / PICTURES / f'{shard:05d}.png', _HEIGHT / videos[0].shape[1]
+          path = directory / PICTURES / f'{shard:05d}.png'
+          scale = _HEIGHT / videos[0].shape[1]
           contact_sheet(path, videos, titles, columns=_FRAMES, scale=scale)
         return notes
 
@@ -147,7 +151,8 @@ def make_pairs(
 
 
 def _finish(writer: RecordWriter, directory: pathlib.Path, refuse_none: bool) -> PairsResult:
-  finished, shards = not writer.missing_shards(), writer.shards()
+  finished = not writer.missing_shards()
+  shards = writer.shards()
   notes = [each for shard in shards for each in shard['notes']]
   reasons = collections.Counter(each['reason'] for each in notes if each['reason'])
   kept = sum(not each['reason'] for each in notes)

@@ -105,7 +105,8 @@ def prefer(
   settings = unpack(Preferences, fields_of(config, 'preferences'), 'preferences')
   data = data_settings(fields_of(config, 'data')).without_latents()
   shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
-  codec, dtype = load_codec(config['autoencoder']), stored_type(config['encode']['dtype'])
+  codec = load_codec(config['autoencoder'])
+  dtype = stored_type(config['encode']['dtype'])
   conditionings = make_flow_model(fields_of(config, 'model')).conditionings
   votes = read_rows(settings.votes) if settings.votes else []
   found: dict[str, PairsResult] = {}
@@ -121,7 +122,8 @@ def prefer(
         source = _Prompts(data.kind, split, settings)
         votes_of = 'votes' if data.kind in judged('votes') else 'video'
         maker = _Maker(settings, judge_of(data.kind, votes_of)(world), codec, dtype, batch_size)
-        make, made_by = maker.make, {'model': digest_of(settings.model), **maker.sampling}
+        make = maker.make
+        made_by = {'model': digest_of(settings.model), **maker.sampling}
       found[f'{split}/{bucket}'] = make_pairs(
         source,
         make,
@@ -146,7 +148,8 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
   Paths are relative to the file. Raises DataError if it is not there, or a line is none.
   """
-  folder, rows = pathlib.Path(path).parent, []
+  folder = pathlib.Path(path).parent
+  rows = []
   try:
     lines = pathlib.Path(path).read_text().splitlines()
   except (OSError, UnicodeDecodeError) as error:
@@ -182,7 +185,8 @@ class _Rows:
     return len(self._rows)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    row, shape = self._rows[index], self._shape
+    row = self._rows[index]
+    shape = self._shape
     clips = {
       name: read_clip(row[name], frames=shape.frames, size=shape.size, fps=shape.fps[-1])
       for name in ('chosen', 'rejected')
@@ -195,7 +199,8 @@ class _Prompts:
 
   def __init__(self, world: str, split: str, settings: Preferences):
     count = settings.prompts if split == 'train' else settings.validation
-    prompts, seed = prompts_of(world), 10 * settings.seed + _SEEDS[split]
+    prompts = prompts_of(world)
+    seed = 10 * settings.seed + _SEEDS[split]
     rows = prompts.rows(count, seed, trained=True)
     self._asked = [prompts.asked(each.caption, each.scene) for each in rows]
     self.fingerprint = f'{world} {split} {seed} {count}'
@@ -209,7 +214,10 @@ class _Prompts:
 
 class _Maker:
   def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: Any, rows: int):
-    self._settings, self._judge, self._codec, self._dtype = settings, judge, codec, dtype
+    self._settings = settings
+    self._judge = judge
+    self._codec = codec
+    self._dtype = dtype
     self._rows = rows
     kind = VideoPipeline if settings.strength == 1 else Editor
     self._model = kind(settings.model)

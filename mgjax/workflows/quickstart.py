@@ -130,7 +130,8 @@ def shown(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
   Of a recipe that ends with samples these are their scores, with intervals, their files and a
   command for more of them; of all it is how to see the curves, where TensorBoard got them.
   """
-  workdir, told = pathlib.Path(workdir), []
+  workdir = pathlib.Path(workdir)
+  told = []
   stage = config['stages'][config['order'][-1]] if 'stages' in config else {}
   report = earlier_report(workdir, _about(stage, workdir)) if 'judge' in stage else None
   if report is not None:

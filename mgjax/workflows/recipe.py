@@ -45,7 +45,11 @@ from mgjax.workflows.quickstart import is_judged, judge_samples
 RECIPE = 'recipe.json'  # what is done of what leaves no checkpoint
 SECONDS = 'seconds.json'  # what each stage took
 POINTERS = ('start_from', 'autoencoder')
-TRAIN, ENCODE, AVERAGE, SAMPLES = 'train', 'encode', 'average', 'samples'  # kinds of stages
+# kinds of stages
+TRAIN = 'train'
+ENCODE = 'encode'
+AVERAGE = 'average'
+SAMPLES = 'samples'
 BACKTRANSLATION = 'backtranslation'  # of a stage whose latents are pairs that a model makes
 EDITOR = f'{BACKTRANSLATION}.editor'
 # Pointers to a stage of the same component, and what another one cannot do.
@@ -82,7 +86,9 @@ def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> l
   Raises ConfigError if a stage builds on one that does not come before it, or there is no such
   stage.
   """
-  workdir, planned, order = pathlib.Path(workdir), [], list(config.get('order', ()))
+  workdir = pathlib.Path(workdir)
+  planned = []
+  order = list(config.get('order', ()))
   if not order:
     raise ConfigError('a recipe needs stages and their order; see configs/digits/recipe.py')
   stages = config['stages']
@@ -91,7 +97,8 @@ def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> l
       raise ConfigError(f'order names the stage {name!r}: {did_you_mean(name, stages)}')
     if name in order[:place]:
       raise ConfigError(f'order names the stage {name!r} twice; give the second one another name')
-    stage, earlier = copy.deepcopy(stages[name]), order[:place]
+    stage = copy.deepcopy(stages[name])
+    earlier = order[:place]
     kind = stage['component']
     if kind in _CHECKS:
       after = _CHECKS[kind](stage, name, earlier, stages)
@@ -200,7 +207,8 @@ def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bo
 def _run_stages(stages: list[Stage], workdir: pathlib.Path) -> bool:
   log, seconds = _Log(workdir), _read_seconds(workdir)
   for number, stage in enumerate(stages, 1):
-    title, began = f'stage {number} of {len(stages)}: {stage.name}', time.monotonic()
+    title = f'stage {number} of {len(stages)}: {stage.name}'
+    began = time.monotonic()
     try:
       if agreed(log.done(stage)):
         _log.info('%s is done', title)
@@ -313,7 +321,8 @@ def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) 
 
   Raises ConfigError as `plan`, or if a stage was begun with another configuration.
   """
-  stages, paragraphs = plan_stages(config, workdir), []
+  stages = plan_stages(config, workdir)
+  paragraphs = []
   log = _Log(pathlib.Path(workdir))
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']

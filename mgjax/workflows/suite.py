@@ -161,7 +161,8 @@ def export_vbench(
     DataError: a video is missing.
     ConfigError: there are other videos in `out`.
   """
-  suite, directory = suite or read_suite(directory), pathlib.Path(directory)
+  suite = suite or read_suite(directory)
+  directory = pathlib.Path(directory)
   samples = sorted(directory.glob('sample_*'), key=lambda path: (len(path.name), path.name))
   found = [find_videos(folder, suite) for folder in (directory, *samples)]
   places = range(len(suite.rows))
@@ -236,11 +237,14 @@ class _Work:
 
 def _in_batches(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   """Makes videos, of which those of several rows come out of one call of the model."""
-  pipeline, rows = job.pipeline, [job.suite.rows[at] for at in job.places()]
+  pipeline = job.pipeline
+  rows = [job.suite.rows[at] for at in job.places()]
   like = job.request([row.prompt for row in rows], folder, **job.settings.request)
-  prompts, shape = like.prompts, (like.frames or pipeline.default_shape[0],)
+  prompts = like.prompts
+  shape = (like.frames or pipeline.default_shape[0],)
   shape += tuple(like.size or pipeline.default_shape[1:])
-  kind, scale = '.mp4' if shape[0] > 1 else '.png', like.scale or viewing_scale(*shape[1:])
+  kind = '.mp4' if shape[0] > 1 else '.png'
+  scale = like.scale or viewing_scale(*shape[1:])
   told = [dict(row.fields) if job.suite.kind in _CONDITIONED else {} for row in rows]
   asked = [
     {
@@ -289,7 +293,8 @@ def _in_batches(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
 
 def _one_by_one(job: _Job, folder: pathlib.Path, seed: int) -> _Work:
   """Makes soundtracks or edits, each by a request of its own."""
-  places, rows = job.places(), job.suite.rows
+  places = job.places()
+  rows = job.suite.rows
   options = {'seed': seed, 'batch_size': job.settings.batch_size, **job.settings.request}
   given: dict[int, dict[str, str]] = {at: {} for at in places}
   if job.settings.videos:
@@ -347,7 +352,9 @@ def _write_sheets(
   there = {path.stem: path for path in directory.glob('[0-9]*') if path.suffix in ('.mp4', '.png')}
   if not all(row.file in there for row in rows):
     return []
-  videos, titles, rates = [], [], []
+  videos = []
+  titles = []
+  rates = []
   for at in evenly(len(rows), min(SHEET_ROWS, len(rows))):
     path = there[rows[at].file]
     info = probe(path)

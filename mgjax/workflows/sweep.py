@@ -52,7 +52,8 @@ from mgjax.runtime.metrics import read_metrics, validation_loss
 from mgjax.runtime.workdir_lock import InUseError, hold
 from mgjax.training.run import train
 
-FILE, OF = 'sweep.jsonl', 'of'
+FILE = 'sweep.jsonl'
+OF = 'of'
 # How and where a run is done, which may change between two calls: a row does not depend on it.
 FREE = (
   'mesh.',
@@ -118,7 +119,8 @@ def run_sweep(
     ConfigError: names or seeds cannot be used, or a row was made with another configuration.
     MgjaxError: of a run, whose name it tells; the runs after it did not begin.
   """
-  workdir, runs = pathlib.Path(workdir), []
+  workdir = pathlib.Path(workdir)
+  runs = []
   if not arms:
     raise ConfigError('a sweep of no arms; expected one at least')
   for arm, given in arms.items():
@@ -224,7 +226,8 @@ def _finish(run: _Run, evaluate: Evaluate | None) -> Row | None:
     _vary(config.to_dict(), folder)
     return {'scores': _plain(evaluate(folder))}
   found: Row = {'steps': config.train.steps, **dict.fromkeys(_LOSSES)}
-  scores, failed = None, {}
+  scores = None
+  failed = {}
   try:
     if not agreed(is_finished(config.to_dict(), folder)):
       if int(train(config, folder, make_spec).step) < config.train.steps:

@@ -130,7 +130,8 @@ def _import_into(
   weights: WeightFormat,
   tokenizer: str | os.PathLike[str] | None,
 ) -> None:
-  component, old = config['component'], fields_of(config, 'model')
+  component = config['component']
+  old = fields_of(config, 'model')
   if open_checkpoints(workdir, config['train'].get('checkpoints', '')).begun():
     raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
   if are_adapters(source):
@@ -210,7 +211,8 @@ def _read_ours(
   metadata = read_metadata(path)
   if 'mgjax' not in metadata:
     return None
-  name, mend = f'the header of {os.fspath(path)!r}', 'export the weights again'
+  name = f'the header of {os.fspath(path)!r}'
+  mend = 'export the weights again'
   header = parse_json(metadata['mgjax'], name, error=ConfigError, mend=mend)
   component = header.get('component', header.get('part'))
   if component != wanted:
@@ -380,7 +382,9 @@ def export_weights(
     card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
     write_bytes(out / CARD, card.encode())
     write_tokenizer(out, files)
-    before, leaves, out = leaves, packed(leaves, weights or quantised), out / FILE
+    before = leaves
+    leaves = packed(leaves, weights or quantised)
+    out = out / FILE
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
@@ -419,7 +423,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     if (record := workdir / RECORD).exists():
       files[RECORD] = record
     needed = str(config.get('autoencoder') or '')
-    inside, ships = pathlib.Path(needed).name, (SHIPPED / needed / 'config.json').exists()
+    inside = pathlib.Path(needed).name
+    ships = (SHIPPED / needed / 'config.json').exists()
     if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
       export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}

@@ -118,7 +118,8 @@ def open_world(world: str, fields: Mapping[str, Any], split: str, **more: Any) -
 
   Raises ConfigError if there is no such world, or its fields do not go together.
   """
-  source, fields = source_of(world), {**fields, **more}
+  source = source_of(world)
+  fields = {**fields, **more}
   if split == 'validation':
     fields |= source.validation(fields['frames'])
   return source(**fields)

@@ -94,7 +94,8 @@ class SpectrumDiscriminator(nn.Module):
 
     x = over_rows(spectrum, sound)
     places = [int(edge * x.shape[2]) for edge in BANDS]
-    features, judged = [], []
+    features = []
+    judged = []
     for band in range(len(BANDS) - 1):
       y = x[:, :, places[band] : places[band + 1]]
       for level, (window, stride) in enumerate([((3, 9), 1), *[((3, 9), 2)] * 3, ((3, 3), 1)]):

@@ -26,7 +26,10 @@ class AudioCodec:
     fingerprints: Sequence[str] = (),
   ):
     """Binds what makes up the codec; of `fingerprints` see `mgjax.tae.pipeline`."""
-    self.model, self.params, self.statistics, self.rate = model, params, statistics, rate
+    self.model = model
+    self.params = params
+    self.statistics = statistics
+    self.rate = rate
     self.fingerprints = tuple(fingerprints)
     self.compression = model.compression
     self._encode = jax.jit(self.encode_rows)

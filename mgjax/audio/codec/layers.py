@@ -190,7 +190,8 @@ def _down(x: Array, kernel: Array) -> tuple[Array]:
 
 def _up(x: Array, kernel: Array) -> tuple[Array]:
   b, _, _, c = x.shape
-  stride, features = len(kernel) // 2, kernel.shape[-1]
+  stride = len(kernel) // 2
+  features = kernel.shape[-1]
   x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
   kernel = kernel.reshape(2, stride, c, features).transpose(0, 2, 1, 3)
   first, second = kernel.reshape(2, c, stride * features)

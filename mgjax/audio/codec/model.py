@@ -47,7 +47,8 @@ def kl(posterior: Posterior) -> Float[Array, '']:
 
 def _reflected(sound: Array, multiple: int) -> Array:
   """Pads time to a multiple by reflection at the end, back and forth if the audio is short."""
-  count, last = sound.shape[1], sound.shape[1] - 1
+  count = sound.shape[1]
+  last = sound.shape[1] - 1
   places = np.arange(count, count + -count % multiple) % max(2 * last, 1)
   return jnp.concatenate((sound, sound[:, np.minimum(places, 2 * last - places)]), axis=1)
 

@@ -60,8 +60,10 @@ def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
     made, posterior = predict(batch['audio'], key)
     loss, metrics = _distances(weights, rate, batch, made, posterior)
-    real, fake = critic.predict(batch['audio']), critic.predict(made)
-    features, critic_loss = feature_distance(real, fake), adversarial_loss(fake)
+    real = critic.predict(batch['audio'])
+    fake = critic.predict(made)
+    features = feature_distance(real, fake)
+    critic_loss = adversarial_loss(fake)
     loss = loss + critic.active * (weights.features * features + weights.adversarial * critic_loss)
     metrics = metrics | {'loss': loss, 'features': features, 'generator_loss': critic_loss}
     return loss, metrics, jax.lax.stop_gradient(made)
@@ -76,7 +78,8 @@ def make_discriminator_objective():
     predict: Predict, batch: Batch, made: Float[jax.Array, 'b s c'], key: Key
   ) -> tuple[Float[jax.Array, ''], Metrics]:
     del key
-    real, fake = predict(batch['audio']), predict(made)
+    real = predict(batch['audio'])
+    fake = predict(made)
     loss = discriminator_loss(real, fake)
     gaps = [jnp.mean(x) - jnp.mean(y) for (_, x), (_, y) in zip(real, fake, strict=True)]
     return loss, {'discriminator_loss': loss, 'discriminator_gap': sum(gaps) / len(gaps)}
@@ -88,7 +91,8 @@ def _distances(
   weights: LossWeights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
   sound = batch['audio']
-  mel, divergence = mel_distance(sound, made, rate, weights.spectral_floor), kl(posterior)
+  mel = mel_distance(sound, made, rate, weights.spectral_floor)
+  divergence = kl(posterior)
   squared = jnp.mean((sound - made) ** 2)
   loss = weights.mel * mel + weights.mse * squared + weights.kl * divergence
   measured = {

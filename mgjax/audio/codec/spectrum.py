@@ -11,7 +11,9 @@ from mgjax.core.typing import Array, Float, Num
 
 OVERLAP = 4  # windows that see a sample
 # Slaney's pitch: linear up to 1 kHz, 15 units of 200/3 Hz, then 27 units for a factor of 6.4.
-_KNEE, _UNIT, _GROWTH = 1000.0, 200 / 3, np.log(6.4) / 27
+_KNEE = 1000.0
+_UNIT = 200 / 3
+_GROWTH = np.log(6.4) / 27
 
 
 def stft(
@@ -30,7 +32,8 @@ def stft(
   Raises:
     DataError: there is less sound than is reflected.
   """
-  hop, count = window // OVERLAP, sound.shape[1]
+  hop = window // OVERLAP
+  count = sound.shape[1]
   first = window // 2 if centred else (window - hop) // 2
   frames = 1 + count // hop if centred else -(-count // hop)
   last = max((frames - 1) * hop + window - first - count, 0)

@@ -24,21 +24,29 @@ _EDGE = WINDOW // 2
 
 def encoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
   """Returns how many samples, or patches, a latent sees before and after those of its own."""
-  first, last = -1, 1  # what latent 0 sees: at first of the input of a convolution of window 3
+  # what latent 0 sees: at first of the input of a convolution of window 3
+  first = -1
+  last = 1
   compression = 1
   for stride in reversed(strides):
-    first, last = stride * first - stride // 2, stride * last + 2 * stride - 1 - stride // 2
-    first, last = first - _EDGE * sum(DILATIONS), last + _EDGE * sum(DILATIONS)
+    first = stride * first - stride // 2
+    last = stride * last + 2 * stride - 1 - stride // 2
+    first = first - _EDGE * sum(DILATIONS)
+    last = last + _EDGE * sum(DILATIONS)
     compression *= stride
   return _EDGE - first, last + _EDGE - (compression - 1)
 
 
 def decoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
   """Returns how many latents before and after their own the samples, or patches, of one see."""
-  first, last = -_EDGE, math.prod(strides) - 1 + _EDGE  # what the samples of latent 0 see
+  # what the samples of latent 0 see
+  first = -_EDGE
+  last = math.prod(strides) - 1 + _EDGE
   for stride in strides:
-    first, last = first - _EDGE * sum(DILATIONS), last + _EDGE * sum(DILATIONS)
-    first, last = (first + stride // 2) // stride - 1, (last + stride // 2) // stride
+    first = first - _EDGE * sum(DILATIONS)
+    last = last + _EDGE * sum(DILATIONS)
+    first = (first + stride // 2) // stride - 1
+    last = (last + stride // 2) // stride
   return _EDGE - first, last + _EDGE
 
 
@@ -69,7 +77,8 @@ def decode_stream(
   """
   if samples is not None and samples < 1:
     raise DataError(f'{samples} samples are asked of a stream; expected 1 at least')
-  given, size = 0, codec.compression
+  given = 0
+  size = codec.compression
   for piece, skip, keep in _pieces(chunks, step, *decoder_reach(codec.strides), 1):
     sound = _apply(codec, params, piece, 'decode')[:, skip * size : (skip + keep) * size]
     sound = sound[:, : None if samples is None else samples - given]
@@ -92,7 +101,8 @@ def _pieces(
   """
   if step < 1:
     raise ConfigError(f'a step of {step} latents; expected 1 at least')
-  held, skip = None, 0
+  held = None
+  skip = 0
   for chunk in map(np.asarray, chunks):
     if chunk.ndim != 3 or (held is not None and chunk.shape[::2] != held.shape[::2]):
       raise DataError(

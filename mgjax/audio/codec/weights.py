@@ -59,7 +59,8 @@ def published_layers(levels: int) -> dict[str, str]:
   }
   unit = {'snake_1': 'block.0', 'conv_1': 'block.1', 'snake_2': 'block.2', 'conv_2': 'block.3'}
   for level in range(levels):
-    down, up = f'encoder.block.{level + 1}.block', f'decoder.model.{levels - level}.block'
+    down = f'encoder.block.{level + 1}.block'
+    up = f'decoder.model.{levels - level}.block'
     layers |= _level('encoder', level, f'{down}.3', f'{down}.4', _places(down, (0, 1, 2)), unit)
     layers |= _level('decoder', level, f'{up}.0', f'{up}.1', _places(up, (4, 5, 8)), unit)
   return layers
@@ -208,7 +209,8 @@ def _unfolded(tensors: Mapping[str, np.ndarray]) -> tuple[Tensors, dict[str, str
 
   A row of zeros gets v = 1 and g = 0, for it has no direction.
   """
-  unfolded, sources = {}, {}
+  unfolded = {}
+  sources = {}
   for name, tensor in tensors.items():
     parts = {name: tensor}
     if name.endswith(_FOLDED) and tensor.ndim == 3:

@@ -23,7 +23,8 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
   """
   if is_name(name):
     return published.fetch(os.fspath(name))
-  path, shipped = pathlib.Path(name), SHIPPED / name
+  path = pathlib.Path(name)
+  shipped = SHIPPED / name
   there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
   ours = SHIPPED in shipped.parents and '..' not in path.parts
   return shipped if ours and not there and (shipped / 'config.json').is_file() else path
@@ -37,7 +38,8 @@ def coming_with_mgjax() -> str:
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
   """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
-  folder, found = pathlib.Path(folder), {}
+  folder = pathlib.Path(folder)
+  found = {}
   folder = folder if folder.exists() else folder.parent
   with contextlib.suppress(OSError):
     for path in itertools.islice(folder.iterdir(), _SEARCHED):

@@ -39,7 +39,8 @@ class Name(NamedTuple):
   digest: str
 
   def __str__(self) -> str:
-    revision, digest = f'@{self.revision}' * bool(self.revision), f'#{self.digest}'
+    revision = f'@{self.revision}' * bool(self.revision)
+    digest = f'#{self.digest}'
     return self.place + revision + digest * bool(self.digest)
 
   @property
@@ -124,7 +125,8 @@ class Repository(NamedTuple):
     import huggingface_hub
 
     repository, revision = self.asked.repository, self.asked.revision
-    api, add = huggingface_hub.HfApi(), huggingface_hub.CommitOperationAdd
+    api = huggingface_hub.HfApi()
+    add = huggingface_hub.CommitOperationAdd
     with _in_sentences(self.asked, _told_of_hub):
       api.create_repo(repository, exist_ok=True, private=True)
       if revision != 'main':
@@ -145,7 +147,8 @@ class Folder:
     """Opens it. Raises ConfigError where fsspec does not know it, or lacks a package for it."""
     import fsspec
 
-    self.asked, self._scheme = asked, asked.place.partition(':')[0]
+    self.asked = asked
+    self._scheme = asked.place.partition(':')[0]
     more = {'auto_mkdir': True} if self._scheme in _LOCAL else {}
     with self._in_sentences(''):
       self._files, self._root = fsspec.core.url_to_fs(asked.place, **more)
@@ -162,7 +165,9 @@ class Folder:
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    whole, part, there = folder / file, folder / '.cache' / 'part', f'{self._root}/{file}'
+    whole = folder / file
+    part = folder / '.cache' / 'part'
+    there = f'{self._root}/{file}'
     if whole.is_file() and whole.stat().st_size == size:
       return
     with self._in_sentences(f'it lacks {file}, which is listed; publish it anew'):
@@ -238,10 +243,8 @@ def _told_of_hub(error: Exception) -> Told:
 
   kind, mend = DataError, _GOES_ON
   if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
-    kind, mend = (
-      ConfigError,
-      'there is no such repository or revision, or $HF_TOKEN has no access',
-    )
+    kind = ConfigError
+    mend = 'there is no such repository or revision, or $HF_TOKEN has no access'
   elif isinstance(error, errors.RemoteEntryNotFoundError):
     kind = ConfigError
     mend = f'it lacks a file that is listed, or has no {LIST}, which launch.weights push writes'

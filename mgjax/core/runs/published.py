@@ -41,7 +41,8 @@ def fetch(name: str) -> pathlib.Path:
   """
   from huggingface_hub import constants
 
-  asked, data = read_name(name), b''
+  asked = read_name(name)
+  data = b''
   cache = pathlib.Path(constants.HF_HOME) / 'mgjax'
   if not (asked.digest and (cache / asked.digest).is_dir()):
     asked, data = _resolve(asked)
@@ -80,7 +81,8 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
   On the Hub in one commit, where a new repository is private; at a URL the list comes last.
   Raises ConfigError for a file of a kind that no list may have.
   """
-  asked, listed = read_name(name), {}
+  asked = read_name(name)
+  listed = {}
   for file, path in sorted(files.items()):
     listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
   data = (json.dumps({'files': listed}, indent=2) + '\n').encode()

@@ -56,7 +56,9 @@ def import_tensors(
   """
   leaves = named_leaves(params)
   table = _by_parameter(rows, leaves)
-  used, missing, misshapen = {}, [], []
+  used = {}
+  missing = []
+  misshapen = []
   for ours, leaf in leaves.items():
     for names in _names(table[ours], leaf.shape):
       present = [name for name in names if name in tensors]
@@ -88,7 +90,8 @@ def export_tensors(
   table = _by_parameter(rows, leaves)
   parts: dict[str, dict[int, np.ndarray]] = {}
   for ours, leaf in leaves.items():
-    row, array = table[ours], np.asarray(leaf)
+    row = table[ours]
+    array = np.asarray(leaf)
     slices = array if LAYER in row.names[0] else array[None]
     for names, each in zip(_names(row, array.shape), slices, strict=True):
       tensor = each.transpose(np.argsort(row.axes)) if row.axes else each

@@ -109,7 +109,9 @@ class _Storage:
   """The bytes of one storage, and how many bytes of tensors may still be made of them."""
 
   def __init__(self, data: bytes, dtype: Any):
-    self.data, self.dtype, self.left = data, np.dtype(dtype), 2 * len(data)
+    self.data = data
+    self.dtype = np.dtype(dtype)
+    self.left = 2 * len(data)
     self.count = len(data) // self.dtype.itemsize
 
 

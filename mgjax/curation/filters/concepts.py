@@ -75,7 +75,8 @@ def merged(centres: np.ndarray, cosine: float) -> np.ndarray:
 def chances(sizes: np.ndarray, share: float) -> np.ndarray:
   """min(1, c / sqrt(size)) of the cluster of each clip, with the c by which the mean is `share`."""
   weight = 1 / np.sqrt(sizes)
-  low, high = 0.0, float(np.sqrt(sizes.max()))
+  low = 0.0
+  high = float(np.sqrt(sizes.max()))
   for _ in range(60):  # halvings, down to the precision of a float64
     middle = (low + high) / 2
     if np.minimum(1, middle * weight).mean() < share:

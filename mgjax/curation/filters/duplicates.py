@@ -78,7 +78,8 @@ def _bits(hashes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.zeros(0)
   used, places = np.unique(np.concatenate([a, b]), return_inverse=True)
   table = np.stack([np.frombuffer(each, np.uint8) for each in hashes[used]])
-  first, second = table[places[: len(a)]], table[places[len(a) :]]
+  first = table[places[: len(a)]]
+  second = table[places[len(a) :]]
   counts = np.bitwise_count(first ^ second).reshape(len(a), -1, _BYTES).sum(2)
   return np.median(counts, axis=1)
 

@@ -27,9 +27,11 @@ def surplus(columns: Columns, settings: KeepSettings) -> np.ndarray:
       _drop(reasons, ~people, most, lot, f'too many clips without people for {settings.people:g}')
   if settings.landscape is not None:
     wide = columns['width'] >= columns['height']
-    kept, share = reasons == '', settings.landscape
+    kept = reasons == ''
+    share = settings.landscape
     lot = lot - people  # those without people fall first
-    wides, highs = (kept & wide).sum(), (kept & ~wide).sum()
+    wides = (kept & wide).sum()
+    highs = (kept & ~wide).sum()
     if share < 1:
       _drop(reasons, wide, highs * share / (1 - share), lot, f'too many landscape for {share:g}')
     if share > 0:

@@ -77,7 +77,8 @@ class ShotFinder:
 
   def see(self, start: float, end: float, frame: UInt8[np.ndarray, 'h w 3']) -> None:
     """Takes the next frame, shown from `start` until `end`, shrunk to `SIDE`, and all alike."""
-    number, self._end = len(self._starts), float(end)
+    number = len(self._starts)
+    self._end = float(end)
     self._starts.append(float(start))
     blue_first = np.ascontiguousarray(frame[..., ::-1])
     self._cuts += self._detector.process_frame(

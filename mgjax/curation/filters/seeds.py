@@ -63,7 +63,8 @@ def nearest_concepts(columns: Columns, settings: KeepSettings) -> tuple[np.ndarr
   index.add(vectors)
   count = min(settings.neighbours, len(rows))
   found, near = index.search(vectors[seeds], count)
-  made, cosines = np.full(len(columns['clip']), '', object), np.full(len(columns['clip']), np.nan)
+  made = np.full(len(columns['clip']), '', object)
+  cosines = np.full(len(columns['clip']), np.nan)
   close = faiss_library().IndexFlatIP(vectors.shape[1])
   close.add(vectors[seeds])
   cosines[rows] = close.search(vectors, 1)[0][:, 0]
@@ -79,7 +80,8 @@ def _places(
   columns: Columns, rows: np.ndarray, settings: KeepSettings
 ) -> tuple[list[int], list[str]]:
   """Where seeds stand among rows, and the concept of each."""
-  pairs, by_name = read_seeds(settings.seeds), {}
+  pairs = read_seeds(settings.seeds)
+  by_name = {}
   for place, row in enumerate(rows):
     for name in {str(columns['clip'][row]), str(columns['video'][row])}:
       by_name.setdefault(name, []).append(place)

@@ -34,7 +34,10 @@ from mgjax.media.faces.recognition import Faces
 from mgjax.media.video import encode_frames, stream_frames
 
 ROWS_OF_A_SHOT = 2  # paired and cross
-_CRF, _GOP, _CLOCK = 16.0, 16, 90_000  # of a shot that is cut out
+# of a shot that is cut out
+_CRF = 16.0
+_GOP = 16
+_CLOCK = 90_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,8 @@ def write_references(
   missing = writer.missing_shards(process, processes)
   rows_of = {shard: writer.shard_rows(shard) for shard in missing}
   spans = {shard: range(r.start // most, r.stop // most) for shard, r in rows_of.items()}
-  done, total = 0, sum(map(len, spans.values()))
+  done = 0
+  total = sum(map(len, spans.values()))
   progress(0, total)
   look = _Look(faces, settings, scenes, limits, sheet)
   for shard, span in spans.items():
@@ -120,7 +124,8 @@ def write_references(
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ReferenceResult:
-  finished, notes = not writer.missing_shards(), [shard['notes'] for shard in writer.shards()]
+  finished = not writer.missing_shards()
+  notes = [shard['notes'] for shard in writer.shards()]
   rejected = [Rejected(*each) for note in notes for each in note['rejected']]
   paired, cross = (sum(note[kind] for note in notes) for kind in ('paired', 'cross'))
   outcome = ReferenceResult(count, paired, cross, rejected, finished)
@@ -144,7 +149,8 @@ class _Look:
     sheet: ReferenceSheet | None,
   ):
     self._faces, self._settings, self._scenes = faces, settings, scenes
-    self._limits, self._sheet = limits, sheet or ReferenceSheet(0)
+    self._limits = limits
+    self._sheet = sheet or ReferenceSheet(0)
 
   def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
     self._sheet.begin()
@@ -185,7 +191,8 @@ class _Look:
 
   def _follow(self, blob: Blob, shots: list[Shot]) -> list[Track]:
     """Follows the face of each shot, in one pass over the file."""
-    settings, tracks = self._settings, [Track(shot) for shot in shots]
+    settings = self._settings
+    tracks = [Track(shot) for shot in shots]
     for track in tracks:
       seconds = track.shot.end - track.shot.start
       if seconds < settings.seconds:
@@ -194,7 +201,8 @@ class _Look:
     frames = stream_frames(blob, SIDE, self._limits)
     for index, (start, end, frame) in enumerate(itertools.islice(frames, shots[-1].last)):
       if index == shots[number].last:
-        number, taken = number + 1, 0
+        number = number + 1
+        taken = 0
       while (time := shots[number].start + (taken + 0.5) / settings.rate) < end:
         if start <= time < shots[number].end:
           tracks[number].look(time, frame, self._faces, settings, self._sheet.see)

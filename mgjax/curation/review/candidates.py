@@ -17,7 +17,8 @@ from mgjax.core.settings import Checked, Magnitude, unpack
 from mgjax.curation.rows import digest, pyarrow, to_parquet
 from mgjax.data.ingest.inputs import Inputs
 
-TABLE, ABOUT = 'clips.parquet', 'clips.json'
+TABLE = 'clips.parquet'
+ABOUT = 'clips.json'
 COLUMNS = (
   'clip',
   'video',

@@ -92,7 +92,10 @@ def review(
   Of each row clip, start, end and caption are read.
   """
   last = {decision.key: decision for decision in decisions}
-  made, reasons, trimmed, corrected = [], [], 0, 0
+  made = []
+  reasons = []
+  trimmed = 0
+  corrected = 0
   for row in rows:
     decision = last.get(key_of(row))
     if decision is None:

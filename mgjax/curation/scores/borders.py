@@ -37,7 +37,8 @@ class Borders(Scorer):
   def scores(self, start: float, end: float) -> dict[str, Score]:
     if not (inside := shown(self._seen, start, end)):
       return dict.fromkeys(['share', *_SIDES])
-    (height, width), found = inside[0][2], np.stack([row[3] for row in inside])
+    height, width = inside[0][2]
+    found = np.stack([row[3] for row in inside])
     typical = np.median(found, axis=0)
     near = np.abs(found - typical) <= np.array([height, height, width, width]) / 200 + 1
     typical = np.where(near.mean(0) >= _AGREE, typical, 0)
@@ -56,7 +57,8 @@ def _borders(luma: np.ndarray, settings: BorderSettings) -> tuple[int, int]:
   steps = np.zeros_like(luma)
   steps[1:-1] = np.abs(luma[2:] - luma[:-2])
   mean_step = steps.mean(1)
-  means, flat = luma.mean(1), luma.std(1) <= settings.flat
+  means = luma.mean(1)
+  flat = luma.std(1) <= settings.flat
   first = _flat_lines(means, flat, mean_step, deepest, settings)
   last = _flat_lines(means[::-1], flat[::-1], mean_step[::-1], deepest, settings)
   if first or last:

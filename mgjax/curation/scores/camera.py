@@ -24,7 +24,8 @@ class Camera(Scorer):
     self._pairs: list[tuple[float, float, PairMotion | None]] = []
 
   def see(self, frame: Frame) -> None:
-    before, self._before = self._before, frame
+    before = self._before
+    self._before = frame
     if before is not None and before.luma.shape == frame.luma.shape:
       motion = pair_motion(before.luma, frame.luma, frame.start - before.start)
       self._pairs.append((before.start, frame.start, motion))

@@ -29,8 +29,11 @@ from mgjax.core.settings import Checked, Fraction, Magnitude, Positive, Range
 from mgjax.core.typing import Float, UInt8
 from mgjax.media.optical_flow import flow_of_luma, opencv
 
-STATIC, HANDHELD, FOLLOWING = 'static shot', 'handheld shot', 'tracking or arc shot'
-ROLL, UNKNOWN = 'roll', 'unknown'
+STATIC = 'static shot'
+HANDHELD = 'handheld shot'
+FOLLOWING = 'tracking or arc shot'
+ROLL = 'roll'
+UNKNOWN = 'unknown'
 # What a model of the plane answers -> the classes of the paper that it may be.
 ANSWERS: dict[str, tuple[str, ...]] = {
   STATIC: ('static shot',),
@@ -174,7 +177,8 @@ def camera_motion(
   width = max(1, round(_SMOOTHED / float(np.median([p.seconds for p in seen]))))
   smooth = _smoothed(speeds, width)
   shake = float(np.sqrt(np.square(speeds - smooth).sum(-1).mean()))
-  net, travelled = speeds.mean(0), np.abs(smooth).mean(0)
+  net = speeds.mean(0)
+  travelled = np.abs(smooth).mean(0)
   first = int(np.argmax(np.abs(net)))
   speed = float(abs(net[first]))
   support = min(1.0, 2 * float(np.median([p.support for p in seen])))
@@ -204,7 +208,8 @@ def _answer(
 
 def _smoothed(speeds: Float[np.ndarray, 'n 4'], width: int) -> Float[np.ndarray, 'n 4']:
   """Means over `width` neighbours, fewer at the ends."""
-  kernel, size = np.ones(width), len(speeds)
+  kernel = np.ones(width)
+  size = len(speeds)
   # 'same' is as long as the longer of the two.
   sums = [np.convolve(each, kernel, 'same')[:size] for each in (*speeds.T, np.ones(size))]
   return np.stack(sums[:4], -1) / sums[4][:, None]

@@ -30,7 +30,8 @@ class Soundtrack(Scorer):
   A clip without sound, or with one that cannot be decoded, is silent.
   """
 
-  name, rate = 'sound', HELD
+  name = 'sound'
+  rate = HELD
 
   def __init__(self, settings: MeasureSettings):
     self._settings = settings.sound
@@ -40,7 +41,8 @@ class Soundtrack(Scorer):
       'quality': _loaded(settings.sound_quality),
     }
     self._frames, self.side = settings.sound_cosine.frames, settings.sound_cosine.side
-    self._held, self._file = HeldFrames(), None
+    self._held = HeldFrames()
+    self._file = None
 
   def open(self, file: File) -> None:
     try:

@@ -20,7 +20,8 @@ from mgjax.curation.scores.scorer import Score
 class Subject(ByPlugIn):
   """`subject_share`: the median of a clip's frames, 0 to 1."""
 
-  name, key = 'subject', 'share'
+  name = 'subject'
+  key = 'share'
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
     frames = self._held.between(start, end, self._settings.frames)

@@ -22,7 +22,8 @@ class Text(Scorer):
 
   def __init__(self, settings: MeasureSettings):
     self.rate, self.side = settings.text.rate, settings.text.side
-    self._read, self._least = _reader(settings.text), settings.text.letters
+    self._read = _reader(settings.text)
+    self._least = settings.text.letters
     self._seen: list[tuple[float, float, float, str]] = []
 
   def see(self, frame: Frame) -> None:

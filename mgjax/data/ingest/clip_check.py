@@ -47,7 +47,8 @@ def make_row(
   Raises:
     DataError: as `video.probe`, or it ends before `start`.
   """
-  blob, limits = Blob(source, data), limits.begun()
+  blob = Blob(source, data)
+  limits = limits.begun()
   info = probe(blob, limits)
   if full:
     decode_all(blob, limits)

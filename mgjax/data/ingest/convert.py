@@ -100,7 +100,8 @@ def convert(
     exact=False,
   )
   missing = writer.missing_shards(process, processes)
-  done, total = 0, sum(len(writer.shard_rows(shard)) for shard in missing)
+  done = 0
+  total = sum(len(writer.shard_rows(shard)) for shard in missing)
   progress(0, total)
   row = functools.partial(_row, treatment, limits)
   with _workers(row, threads, isolate, _PATIENCE * limits.wall_seconds) as workers:
@@ -171,7 +172,8 @@ def _converted(
   waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
     collections.deque()
   )
-  (submit, count), held = workers, 0
+  submit, count = workers
+  held = 0
 
   def finished() -> dict[str, Any] | Rejected:
     nonlocal held

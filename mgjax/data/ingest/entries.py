@@ -31,7 +31,8 @@ _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
 _CAPTION_BYTES = 65_536
 _CAPTION_CHARACTERS = 4096
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
-_NUMBER, _COPY = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?'), 'copy of '
+_NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
+_COPY = 'copy of '
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 _OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
@@ -181,7 +182,8 @@ def _folder_entries(
   named = {path.with_suffix('') for path in found if path.suffix.lower() in medium.suffixes}
   places = _Places(root)
   for path in found:
-    name, suffix = str(path.relative_to(root)), path.suffix.lower()
+    name = str(path.relative_to(root))
+    suffix = path.suffix.lower()
     try:
       if path.is_dir():
         raise DataError('is a link to a folder, and those are not followed')
@@ -222,7 +224,8 @@ def _manifest_entries(
         raise DataError('its path holds half a character (a lone surrogate)')
       if not isinstance(caption := captions.write(row), str):
         raise DataError('has no caption')
-      where, caption = places.find(file), clean_caption(caption)
+      where = places.find(file)
+      caption = clean_caption(caption)
       yield Entry(name, where, caption, _start(row.get('start')), _of_pair(row, places))
     except StorageError:
       raise
@@ -256,7 +259,8 @@ class _Places:
   """The files that names mean inside a folder; nothing of the rest of the disk is found."""
 
   def __init__(self, root: pathlib.Path):
-    self._given, self._root = root, root.resolve()
+    self._given = root
+    self._root = root.resolve()
     self._folders: dict[str, pathlib.Path] = {}
 
   def find(self, name: str) -> pathlib.Path:
@@ -313,7 +317,8 @@ def spoken(stem: str) -> str:
 
 def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], list[OSError]]:
   """All files and links to folders below `root` but hidden ones, sorted, and what went wrong."""
-  found, errors = [], []
+  found = []
+  errors = []
   for here, folders, files in os.walk(root, onerror=errors.append):
     folders[:] = [name for name in folders if not name.startswith('.')]
     links = [name for name in folders if os.path.islink(os.path.join(here, name))]

@@ -131,7 +131,9 @@ class _Records:
 
   def __init__(self, lines: Iterator[_Line]):
     self.taken: list[_Line] = []
-    self._lines, self._again = lines, []  # those that were given back, the next one last
+    # those that were given back, the next one last
+    self._lines = lines
+    self._again = []
     self._reader = None
 
   def read(self) -> list[str] | DataError | None:

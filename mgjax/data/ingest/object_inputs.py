@@ -43,7 +43,8 @@ class ObjectInputs(ListedInputs):
         f'{url} has no video among {len(shown)} objects; expected names that end in '
         f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
       )
-    stems, there = {_stem(name) for name in videos}, set(shown)
+    stems = {_stem(name) for name in videos}
+    there = set(shown)
     entries: list[_Object | Rejected] = []
     for name in shown:
       if _suffix(name) in VIDEO.suffixes:

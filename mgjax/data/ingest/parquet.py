@@ -22,7 +22,9 @@ _MEDIA = ('video', 'mp4', 'clip', 'media', 'webm', 'mkv', 'file', 'image')
 _CAPTIONS = ('caption', 'text', 'txt', 'prompt', 'description')
 _ROWS = 4  # read at a time
 _BUFFER = 1 << 20  # bytes of a compressed column, read at a time
-_RATIO, _UNPACKED = 100, 64 << 20  # a row group may have so many times the file's bytes, and more
+# a row group may have so many times the file's bytes, and more
+_RATIO = 100
+_UNPACKED = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,8 @@ class ParquetInputs(Inputs):
   def _rows(self, file: _File, first: int, last: int) -> Iterator[Input | Rejected]:
     begin = 0
     for group, count in enumerate(file.groups):
-      done, high = max(first - begin, 0), min(last - begin, count)
+      done = max(first - begin, 0)
+      high = min(last - begin, count)
       damaged, lost = self._lost.get((file.path, group), (count, ''))
       if done < min(high, damaged):
         try:
@@ -137,7 +140,8 @@ class ParquetInputs(Inputs):
 
   def _cells(self, file: _File, group: int, first: int) -> Iterator[tuple[Any, Any]]:
     """Goes on with the rows of a group from `first` on, from where it was read last if it can."""
-    read, self._reading = self._reading, None
+    read = self._reading
+    self._reading = None
     if not read or read[0] != (file.path, group) or read[1] > first:
       return self._scan(file, group, first)
     cells = read[2]

@@ -58,7 +58,9 @@ def draw_clips(
 
   Returns how many are on it (with none it is not written), and which could not be decoded.
   """
-  videos, titles, damaged = [], [], {}
+  videos = []
+  titles = []
+  damaged = {}
   for index in evenly(len(records), clips):
     source = ''
     try:
@@ -88,7 +90,8 @@ def holds_clips(records: Records) -> bool:
 
 
 def _read(records: Records, count: int) -> tuple[list[dict[str, Any]], Damaged]:
-  taken, damaged = [], {}
+  taken = []
+  damaged = {}
   for index in evenly(len(records), count):
     try:
       taken.append(records[index])
@@ -113,7 +116,8 @@ def _clips(records: Records, taken: list[dict[str, Any]]) -> Iterator[str]:
   yield _spread('seconds', seconds)
   yield _spread('frames a second', fps)
   yield _spread('shorter side, pixels', np.minimum(height, width))
-  names, ratios = list(_ASPECTS), np.log(list(_ASPECTS.values()))
+  names = list(_ASPECTS)
+  ratios = np.log(list(_ASPECTS.values()))
   nearest = np.abs(np.log(width / height)[:, None] - ratios).argmin(axis=1)
   shares = np.bincount(nearest, minlength=len(names)) / len(nearest)
   told = (f'{name} {share:.1%}' for name, share in zip(names, shares, strict=True) if share)

@@ -56,7 +56,8 @@ class TarInputs(ListedInputs):
     `captions` are of key.json; with columns of its own it comes before key.txt.
     """
     samples: list[_Sample | Rejected] = []
-    self._captions, kinds = captions, ('json', 'txt') if captions.columns else ('txt', 'json')
+    self._captions = captions
+    kinds = ('json', 'txt') if captions.columns else ('txt', 'json')
     for done, tar in enumerate(tars, 1):
       samples += _samples(tar, kinds)
       progress(done, len(tars))
@@ -116,7 +117,9 @@ class _Headers:
   """A tar as `tarfile` reads its headers: none may be as long as it says it is."""
 
   def __init__(self, file: BinaryIO):
-    self.seek, self.tell, self._file = file.seek, file.tell, file
+    self.seek = file.seek
+    self.tell = file.tell
+    self._file = file
 
   def read(self, size: int) -> bytes:
     if not 0 <= size <= _HEADER_BYTES:

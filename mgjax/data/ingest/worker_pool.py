@@ -73,7 +73,8 @@ class Guarded:
 
     `prepare` is called first in each process, without limits; what it raises `__call__` raises.
     """
-    self._work, self._allowance = (function, prepare, allowance), allowance
+    self._work = (function, prepare, allowance)
+    self._allowance = allowance
     # Not forked: the locks of JAX's and FFmpeg's threads would be copied as they are.
     self._context = multiprocessing.get_context('spawn')
     self._child: tuple[Any, Connection] | None = None
@@ -83,7 +84,8 @@ class Guarded:
     """Returns what the function returns, or a `Lost`.
     Raises MgjaxError if the function raised it, or the process cannot be started.
     """
-    tries, ended = 0, ''
+    tries = 0
+    ended = ''
     while tries < self._allowance.tries:
       process, pipe = self.start()
       try:

@@ -72,7 +72,8 @@ class Records:
     self._storage = open_storage(directory)
     manifest = read_manifest(self._storage)
     self.meta, self.summary = manifest['meta'], manifest['summary']
-    self.skipped, self._shards = [], []
+    self.skipped = []
+    self._shards = []
     names = self._storage.names()
     for shard in manifest['shards']:
       problem = fault(names, shard)
@@ -200,7 +201,8 @@ class Records:
 def verify_records(directory: str | os.PathLike[str]) -> list[str]:
   """Reads every file in full and returns a sentence for each that is not what was written."""
   storage = open_storage(directory)
-  names, faults = storage.names(), []
+  names = storage.names()
+  faults = []
   captions = caption_files.names(names)
   for shard in read_manifest(storage)['shards']:
     problem = fault(names, shard)

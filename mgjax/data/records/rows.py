@@ -21,7 +21,8 @@ _ALIGNMENT = 16  # of numpy's own memory
 
 def encode_row(row: dict[str, Any]) -> bytes:
   """Serialises a row: numpy arrays (also bfloat16 and its kin), strings, numbers, truth values."""
-  header, arrays = {}, []
+  header = {}
+  arrays = []
   for name, value in row.items():
     if isinstance(value, np.ndarray | np.generic) and (
       value.dtype.kind in 'biufc' or hasattr(ml_dtypes, value.dtype.name)
@@ -52,7 +53,8 @@ def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
     if 'value' in field:
       row[name] = field['value']
     else:
-      dtype, shape = np.dtype(field['dtype']), tuple(field['shape'])
+      dtype = np.dtype(field['dtype'])
+      shape = tuple(field['shape'])
       count = int(np.prod(shape, dtype=np.int64))
       array = np.frombuffer(view, dtype, count, end).reshape(shape)
       usable = array.flags.writeable and array.flags.aligned

@@ -29,7 +29,9 @@ from mgjax.data.records.rows import encode_row
 from mgjax.data.records.storage import Folder, Handle
 
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
-_BLOCK, _BLOCK_HEADER, _CHUNK_HEADER = 65536, 24, 40
+_BLOCK = 65536
+_BLOCK_HEADER = 24
+_CHUNK_HEADER = 40
 _PIECE = 1 << 24
 # NumPy reads headers with Python's own parser, which up to Python 3.11 fails now and then when
 # several threads are in it (CPython issue 106905).
@@ -75,7 +77,8 @@ def write_rows(
     DataError: a row that cannot be serialised, or without one of the columns.
     StorageError: the file cannot be written, as on a full disk.
   """
-  sizes, checks = [], []
+  sizes = []
+  checks = []
   values = {name: [] for name in columns}
   with _writer(path) as write:
     for row in rows:
@@ -135,7 +138,8 @@ def is_whole(index: Index, row: int, data: np.ndarray) -> bool:
 
 def checksum(handle: Handle, size: int) -> str:
   """Returns the SHA-256 of the first `size` bytes of a file."""
-  digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_PIECE, size)))
+  digest = hashlib.sha256()
+  buffer = memoryview(bytearray(min(_PIECE, size)))
   for begin in range(0, size, _PIECE):
     piece = buffer[: size - begin]
     handle.read_into(begin, [piece])
@@ -158,7 +162,9 @@ def _number(row: dict[str, Any], name: str) -> Any:
 
 def _find_rows(handle: Handle, sizes: Sequence[int]) -> list[int]:
   """Walks over the chunks of a file; DataError if its rows are not where they are expected."""
-  offsets, offset = [], _skip(0, _CHUNK_HEADER)  # the first chunk is a signature
+  # the first chunk is a signature
+  offsets = []
+  offset = _skip(0, _CHUNK_HEADER)
   for size in sizes:
     header = memoryview(bytearray(_CHUNK_HEADER))
     _read(handle, offset, header)
@@ -184,8 +190,11 @@ def _skip(offset: int, count: int) -> int:
 def _read(handle: Handle, offset: int, data: memoryview) -> None:
   """Fills `data` from `offset` on, leaving out headers of blocks."""
   aside = memoryview(bytearray(_BLOCK_HEADER))
-  buffers, begin, end = [], 0, _BLOCK - offset % _BLOCK
+  buffers = []
+  begin = 0
+  end = _BLOCK - offset % _BLOCK
   while begin < len(data):
     buffers += [data[begin:end], aside]
-    begin, end = end, end + _BLOCK - _BLOCK_HEADER
+    begin = end
+    end = end + _BLOCK - _BLOCK_HEADER
   handle.read_into(offset, buffers[:-1])

@@ -107,7 +107,8 @@ class _Descriptor:
   """An open file, closed when the last thread that reads it lets go of it."""
 
   def __init__(self, path: pathlib.Path):
-    self._path, self._number = path, -1
+    self._path = path
+    self._number = -1
     try:
       self._number = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -208,7 +209,8 @@ class _Object:
     result = _ask(self._place, self._store.read(self._name, byte_range=slice(offset, end)))
     if result.state == 'missing':
       raise StorageError(f'{self._place} is gone')
-    data, begin = memoryview(result.value), 0
+    data = memoryview(result.value)
+    begin = 0
     if len(data) != end - offset:
       raise StorageError(f'{self._place} ends before its byte {end - 1}, it was cut off')
     for buffer in buffers:
@@ -242,7 +244,8 @@ def _context() -> Any:
 
 def _spec(url: str) -> Any:
   """What tensorstore opens; unlike other clients it does not look up where S3 is by itself."""
-  parts, endpoint = urllib.parse.urlsplit(url), os.environ.get('AWS_ENDPOINT_URL')
+  parts = urllib.parse.urlsplit(url)
+  endpoint = os.environ.get('AWS_ENDPOINT_URL')
   if parts.scheme != 's3' or not endpoint:
     return f'{url}/'
   region = os.environ.get('AWS_REGION', 'us-east-1')

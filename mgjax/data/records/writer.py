@@ -22,7 +22,8 @@ from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage
 
 FORMAT = 2
-MANIFEST, PLAN = 'manifest.json', 'plan.json'
+MANIFEST = 'manifest.json'
+PLAN = 'plan.json'
 REMAKE = 'delete the directory and make the records again'
 _PLAN_KEYS = ('format', 'rows', 'rows_per_shard', 'exact', 'columns', 'meta')
 # What a directory holds while it is unfinished, and what the killed leave.
@@ -186,7 +187,8 @@ class RecordWriter:
   def _write_files(
     self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None
   ) -> dict[str, Any]:
-    expected, stem = len(self.shard_rows(index)), f'{index:05d}'
+    expected = len(self.shard_rows(index))
+    stem = f'{index:05d}'
     captions: list[dict[str, Any]] = []
 
     def noted() -> Iterator[dict[str, Any]]:

@@ -53,7 +53,8 @@ def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'u d']:
 
 
 def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
-  disagreement, counts = sums[..., 0], sums[..., 1:]
+  disagreement = sums[..., 0]
+  counts = sums[..., 1:]
   total = counts.sum(-1)
   expected = total**2 - (counts**2).sum(-1)
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -77,7 +78,9 @@ class Agreement:
 def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int = 0) -> Agreement:
   """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
   parts = _parts(counts)
-  n, low, high = len(parts), float('nan'), float('nan')
+  n = len(parts)
+  low = float('nan')
+  high = float('nan')
   if n > 1:
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
     drawn = _alpha(weights @ parts)
@@ -123,7 +126,8 @@ def raters(votes: Iterable[Vote]) -> list[Rater]:
 
   def describe(name: str) -> Rater:
     first: dict[tuple, Vote] = {}
-    same, gold = [], []
+    same = []
+    gold = []
     for vote in by_name[name]:
       if vote.gold:
         gold.append(vote.winner == vote.gold)

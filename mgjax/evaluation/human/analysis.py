@@ -130,7 +130,8 @@ def _compare(
   known: Mapping[str, float | None],
 ) -> Comparison:
   groups = statistics.groups(prompts, tally.prompts) if prompts else ()
-  verdicts, sigma = tally.verdicts, known.get(tally.question)
+  verdicts = tally.verdicts
+  sigma = known.get(tally.question)
   if sigma is not None:
     sigma *= math.sqrt(max(_REPEATED / len(verdicts), 1))
   return Comparison(

@@ -26,7 +26,8 @@ def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]
     ConfigError: `out` has another ending.
     DataError: there is no study, or no pair has a winner.
   """
-  out, made = pathlib.Path(out), read_study(study)
+  out = pathlib.Path(out)
+  made = read_study(study)
   if out.suffix != '.jsonl':
     raise ConfigError(f'--out={out}; expected a .jsonl')
   question = made.questions[0].name
@@ -38,7 +39,7 @@ def write_preferences(study: str | os.PathLike[str], out: str | os.PathLike[str]
   videos = {name: videos_of(folder) for name, folder in made.models.items()}
   rows = []
   for (prompt, models), won in sorted(counts.items(), key=lambda each: (each[0][0], *each[0][1])):
-    (chosen, rejected) = sorted(models, key=lambda name: -won[name])
+    chosen, rejected = sorted(models, key=lambda name: -won[name])
     if won[chosen] > won[rejected]:
       try:
         paths = {'chosen': videos[chosen][prompt], 'rejected': videos[rejected][prompt]}

@@ -52,11 +52,14 @@ def bradley_terry(
   n = wins.shape[-1]
   first, second = np.triu_indices(n, 1)
   counts = np.stack([x[..., first, second] for x in (wins, np.swapaxes(wins, -1, -2), ties)], -1)
-  total, some = counts.sum(-1), counts[..., 2].sum(-1) > 0
+  total = counts.sum(-1)
+  some = counts[..., 2].sum(-1) > 0
   # The logits of the three outcomes of a pair are linear in theta and eta.
   pairs = (np.eye(n)[first] - np.eye(n)[second]) / 2
   features = np.zeros((len(first), 3, n + 1))
-  features[:, 0, :n], features[:, 1, :n], features[:, 2, n] = pairs, -pairs, 1
+  features[:, 0, :n] = pairs
+  features[:, 1, :n] = -pairs
+  features[:, 2, n] = 1
   # The mean of theta is not in the data; with it fixed the matrix is invertible without a prior.
   mean = np.append(np.ones(n), 0)
   fixed = prior * np.eye(n + 1) + np.outer(mean, mean) / n
@@ -93,7 +96,8 @@ def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list
     judged = zip(each.prompts, each.verdicts, strict=True)
     played += [(prompt, *pair, outcome) for prompt, outcome in judged]
   games = np.array(played)
-  generator, n = np.random.default_rng(seed), len(names)
+  generator = np.random.default_rng(seed)
+  n = len(names)
   prompts, which = np.unique(games[:, 0], return_inverse=True)
   p = len(prompts)
   drawn = generator.multinomial(p, np.full(p, 1 / p), resamples)

@@ -187,7 +187,8 @@ def _sections(found: Analysis, layout: str) -> list[tuple[str, str, Rows]]:
 
 
 def _counted(each: Comparison) -> dict[str, str]:
-  rate, counts = each.rate, each.tally.counts.sum(1)
+  rate = each.rate
+  counts = each.tally.counts.sum(1)
   size = abs(rate.value)
   needed = prompts_needed(size, rate.ties / rate.prompts, CHANCE) if 0 < size < 100 else None
   return {

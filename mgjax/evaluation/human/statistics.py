@@ -18,7 +18,9 @@ from mgjax.evaluation.human.votes import TIE, Vote
 
 CONFIDENCE = 0.95
 ENDS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2  # quantiles at the ends of an interval
-SIGNIFICANT, MODERATE, ON_PAR = 'significant', 'moderate', 'on par'
+SIGNIFICANT = 'significant'
+MODERATE = 'moderate'
+ON_PAR = 'on par'
 # Shares of prompts whose majority of three raters is a win, a tie and a loss, to plan with before
 # there are votes: of raters who see what is right (.45, .15, .4) with probability .6 and guess
 # (.3, .4, .3) else. Intervals are ±16.8, 9.7, 7.3 and 5.3 points of 100, 300, 527, 1,003 prompts.
@@ -164,7 +166,8 @@ def net_win_rate(
   if max(counts) == n:
     middle = 100.0 * float(verdicts[0])
     reach = 100 * (1 - tail ** (1 / n)) * (1 + abs(verdicts[0]))
-    low, high = max(middle - reach, -100.0), min(middle + reach, 100.0)
+    low = max(middle - reach, -100.0)
+    high = min(middle + reach, 100.0)
   else:
     drawn = np.random.default_rng(seed).multinomial(n, np.array(counts) / n, resamples)
     outside = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(tail, n - 1))

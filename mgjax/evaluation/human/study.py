@@ -272,7 +272,9 @@ def _items(models: Mapping[str, str], rows: Sequence[Any], seed: int, pairs: int
       f'--pairs={each}: {len(rows)} prompts with that many pairs each, of {len(models)} models; '
       f'expected from {-(-len(every) // len(rows))} to {len(every)}, so that all models meet'
     )
-  draw, used, items = random.Random(seed), dict.fromkeys(every, 0), []
+  draw = random.Random(seed)
+  used = dict.fromkeys(every, 0)
+  items = []
   for prompt in range(len(rows)):
     for pair in sorted(every, key=lambda pair: (used[pair], draw.random()))[:each]:
       used[pair] += 1

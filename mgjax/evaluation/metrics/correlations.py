@@ -74,7 +74,8 @@ def correlate_ranks(
     return dataclasses.replace(found, low=math.nan, high=math.nan)
   r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # of all pairs in order: its interval ends there
   reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * math.sqrt((1 + r * r / 2) / (n - 3))
-  low, high = math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach)
+  low = math.tanh(math.atanh(r) - reach)
+  high = math.tanh(math.atanh(r) + reach)
   return dataclasses.replace(found, low=low, high=high)
 
 

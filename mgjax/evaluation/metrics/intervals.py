@@ -93,7 +93,8 @@ def compare(
     raise DataError(
       'there is one score an arm, and nothing to resample; take more seeds or prompts'
     )
-  generator, found = np.random.default_rng(seed), []
+  generator = np.random.default_rng(seed)
+  found = []
   block = max(_BLOCK // x.shape[1], 1)
   for begin in range(0, resamples, block):
     count = min(block, resamples - begin)
@@ -243,7 +244,8 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
   """
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
-  n, p = len(right), float(np.mean(right))
+  n = len(right)
+  p = float(np.mean(right))
   return Share(p, *wilson_interval(p, n), n)
 
 
@@ -260,8 +262,11 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
   """
   each = np.asarray(right, np.float64)
   _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
-  sums, counts = np.bincount(group, each), np.bincount(group)
-  n, m, p = len(each), len(counts), float(each.mean())
+  sums = np.bincount(group, each)
+  counts = np.bincount(group)
+  n = len(each)
+  m = len(counts)
+  p = float(each.mean())
   spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
   worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
   return Share(p, *wilson_interval(p, min(max(worth, 1.0), n)), n)
@@ -270,6 +275,7 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
 def wilson_interval(p: float, n: float) -> tuple[float, float]:
   """Returns the ends of the interval of `share`, of a share p of n independent ones."""
   z = NormalDist().inv_cdf(0.975)
-  middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+  middle = p + z * z / (2 * n)
+  reach = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n
   return max((middle - reach) / scale, 0.0), min((middle + reach) / scale, 1.0)

@@ -33,7 +33,8 @@ class Motion:
 
 def motion_of(flows: Iterable[Flow]) -> Motion:
   """Measures motion from the flow between each frame and the next; DataError if there is none."""
-  mean, fastest = [], []
+  mean = []
+  fastest = []
   for flow in flows:
     lengths = np.sort(np.linalg.norm(np.asarray(flow, np.float64), axis=-1), axis=None)
     side = min(flow.shape[:2])

@@ -47,7 +47,8 @@ def spectral_flux(
     raise DataError(f'a sound of {len(sound) / rate:.3f} s is too short to look for seams in')
   hann = np.hanning(size + 2)[1:-1]
   starts = np.arange(0, len(sound) - size + 1, hop)
-  flux, last = np.empty(len(starts) - 1), None
+  flux = np.empty(len(starts) - 1)
+  last = None
   for first in range(0, len(starts), 1000):  # 5 s at a time
     block = magnitudes(sound, hann, starts[first : first + 1000]) * (2 / hann.sum())
     levels = np.log10(1 + block / _FLOOR)
@@ -69,7 +70,8 @@ def gather_seams(
   is heard, as in silence, is 1. Raises DataError if a sound is too short or not finite, there is no
   seam, or nothing elsewhere.
   """
-  at, elsewhere = [], []
+  at = []
+  elsewhere = []
   for sound, seams in sounds:
     if not np.isfinite(sound).all():
       raise DataError('a sound that is to be searched for seams is not finite')

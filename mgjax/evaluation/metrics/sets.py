@@ -45,7 +45,8 @@ def frechet_value(x: Clips, y: Clips, **options: Any) -> Value:
   fewer have singular covariances, and the distance does not fall with 1 / n. Raises DataError as of
   `frechet_distance`, or if there are fewer than four clips.
   """
-  counts, width = (len(x), len(y)), x[0].shape[1] if len(x) else 0
+  counts = (len(x), len(y))
+  width = x[0].shape[1] if len(x) else 0
 
   def distance(of_x: Int[np.ndarray, '_'], of_y: Int[np.ndarray, '_']) -> list[float]:
     rows = ([clips[i] for i in some] for clips, some in ((x, of_x), (y, of_y)))
@@ -180,7 +181,8 @@ def _measure(of_x: np.ndarray, of_y: np.ndarray, across: np.ndarray, nearest: in
     )
   # The row itself, at distance 0, is the first.
   reach_x, reach_y = (np.partition(each, nearest, axis=1)[:, nearest] for each in (of_x, of_y))
-  near_x, near_y = across < reach_x[:, None], across < reach_y[None]
+  near_x = across < reach_x[:, None]
+  near_y = across < reach_y[None]
   density = near_x.sum() / (nearest * across.shape[1])
   found = (near_x.any(0).mean(), near_y.any(1).mean(), density, near_x.any(1).mean())
   return Neighbourhood(*map(float, found))

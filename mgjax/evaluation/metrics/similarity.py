@@ -74,7 +74,8 @@ def flicker(x: UInt8[np.ndarray, 't h w c'], y: UInt8[np.ndarray, 't h w c']) ->
   """
   if len(x) < 2:
     raise DataError(f'flicker is between frames, and there is {len(x)}; give a video')
-  steps, before = [], x[0].astype(np.int16) - y[0]
+  steps = []
+  before = x[0].astype(np.int16) - y[0]
   for a, b in zip(x[1:], y[1:], strict=True):
     after = a.astype(np.int16) - b
     steps.append(np.mean(np.abs(after - before)))

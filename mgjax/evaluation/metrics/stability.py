@@ -16,7 +16,8 @@ from mgjax.media.optical_flow import Flow, flows, occluded, warp
 
 IN_SECOND_DIFFERENCE, IN_WARPING_ERROR = 3, 2  # frames that a value of these measures takes in
 REACH = 16  # frames, rows or columns around a seam that it is compared with
-_RESAMPLES, _CONFIDENCE = 2000, 0.95
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
 
 Video = Iterable[UInt8[np.ndarray, 'h w 3']]
 
@@ -27,7 +28,9 @@ def second_difference(video: Video) -> Float[np.ndarray, 't']:
   Motion that goes on as it was costs little, what comes and goes much. Raises DataError if there
   are fewer than three frames.
   """
-  values, last, step = [], None, None
+  values = []
+  last = None
+  step = None
   for frame in video:
     frame = np.asarray(frame).astype(np.int16)
     if last is not None:
@@ -156,7 +159,8 @@ def _pairs(
   away = np.abs(first + frames / 2 - places)
   nearest = (away == away.min(1, keepdims=True)) & (away <= reach)
   usable = np.isfinite(values)[:, None]
-  at, near = across & usable, nearest & usable & ~across.any(1, keepdims=True)
+  at = across & usable
+  near = nearest & usable & ~across.any(1, keepdims=True)
   kept = at.any(0) & near.any(0)
   filled = np.nan_to_num(values)
   counts = at.sum(0)[kept]

@@ -86,12 +86,14 @@ def mean_value(each: Sequence[float] | np.ndarray, seed: int = 0) -> Value:
   """
   values = np.asarray(each, np.float64)
   there = values[np.isfinite(values)]
-  kept, count = tuple(values.tolist()), len(there)
+  kept = tuple(values.tolist())
+  count = len(there)
   if count < 2:
     return Value(float(there.mean()) if count else math.nan, math.nan, math.nan, count, kept)
   quantile = scipy.stats.t.ppf(_UPPER, count - 1) * math.sqrt(count / (count - 1))
   tail = NormalDist().cdf(-float(quantile))
-  generator, block = np.random.default_rng(seed), max(_BLOCK // count, 1)
+  generator = np.random.default_rng(seed)
+  block = max(_BLOCK // count, 1)
   drawn = np.concatenate(
     [
       draw_shares(generator, min(block, _RESAMPLES - begin), count) @ (there - there.mean())
@@ -226,7 +228,8 @@ def unmeasured(count: int, references: int, warning: str) -> Value:
 
 def bias_warning(name: str, first: Value, second: Value) -> str:
   """Says that values with the same references differ by less than their bias; else ''."""
-  apart, bias = abs(second.value - first.value), max(abs(first.bias), abs(second.bias))
+  apart = abs(second.value - first.value)
+  bias = max(abs(first.bias), abs(second.bias))
   if not apart < bias:
     return ''
   return (

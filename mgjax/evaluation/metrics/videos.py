@@ -188,7 +188,8 @@ def _reference(clip: Encoder, given: Any) -> Sequence[np.ndarray] | np.ndarray:
 
 
 def _check(video: Any, number: int) -> None:
-  shape, kind = np.shape(video), getattr(video, 'dtype', None)
+  shape = np.shape(video)
+  kind = getattr(video, 'dtype', None)
   if kind != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
     raise DataError(f'video {number} is {kind} {shape}; expected uint8 (t h w 3)')
 
@@ -199,7 +200,8 @@ def _encode(clip: Encoder, video: Video) -> Float[np.ndarray, '_ _']:
 
 def _moving(video: Video) -> tuple[float, Motion]:
   """Mean warping error and motion of pairs of neighbours, spread over a video."""
-  errors, there = [], []
+  errors = []
+  there = []
   for first in evenly(len(video) - 1, FRAMES):
     pair = video[first : first + 2]
     ((back, forth),) = flows(pair)

@@ -115,14 +115,16 @@ def _is_record(record: Mapping[str, Any]) -> bool:
 
 def _notes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[list[str], bool]:
   """Says what differs beside the models, and whether both are of the same clips."""
-  task, other = ours.get('task'), theirs.get('task', ours.get('task'))
+  task = ours.get('task')
+  other = theirs.get('task', ours.get('task'))
   if task != other:
     told = printable(repr(other))
     return [
       f'The other record is of the task {told}, this one of {task!r}: their numbers cannot be '
       'compared.'
     ], False
-  notes, alike = [], True
+  notes = []
+  alike = True
   if 'seed' in ours and 'seed' in theirs and ours['seed'] != theirs['seed']:
     notes.append(
       f'The other record is of seed {theirs["seed"]}, this one of {ours["seed"]}: their samples '

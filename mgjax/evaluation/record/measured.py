@@ -154,7 +154,8 @@ def extremes(
   values = (better or 1) * numbers[there]
   if share:
     middle = (better or 1) / 2
-    best, worst = there[values > middle], there[values < middle]
+    best = there[values > middle]
+    worst = there[values < middle]
   elif not len(there) or np.ptp(values) == 0:
     return [], []
   else:
@@ -207,7 +208,9 @@ def pooled_metric(
   interval of 95% is a percentile bootstrap over samples; the best and worst are found by `each`.
   """
   count = len(each)
-  number, low, high = float(statistic(np.arange(count))), math.nan, math.nan
+  number = float(statistic(np.arange(count)))
+  low = math.nan
+  high = math.nan
   if count > 1 and math.isfinite(number):
     shares = draw_shares(np.random.default_rng(0), _RESAMPLES, count)
     times = np.rint(shares * count).astype(int)

@@ -15,7 +15,8 @@ from mgjax.evaluation.record.show import Show
 from mgjax.runtime.report.charts import format_number
 from mgjax.runtime.report.evaluation import evaluation_page
 
-RECORD, PAGE = 'evaluation.json', 'evaluation.html'
+RECORD = 'evaluation.json'
+PAGE = 'evaluation.html'
 SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work directory
 
 
@@ -58,7 +59,8 @@ def write_findings(
   name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
   folder = folder_of(folder)
   path, place_of_page = folder / name, folder / page
-  samples, files = place_of_page.parent / SAMPLES, {}
+  samples = place_of_page.parent / SAMPLES
+  files = {}
   for earlier in samples.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others
   if show is not None:
@@ -93,7 +95,8 @@ def _write_page(path: pathlib.Path, record: Mapping[str, Any]) -> None:
 
 def _told(record: Mapping[str, Any]) -> str:
   """The comparison in lines, for people."""
-  against, metrics = record['against'], record['measured']['metrics']
+  against = record['against']
+  metrics = record['measured']['metrics']
   lines = [f'against {printable(against["path"])}:', *against['notes']]
   for name, change in against['metrics'].items():
     metric = metrics[name]

@@ -93,7 +93,8 @@ def score_suite(
   if reference and clip is None:
     raise ConfigError('--reference is compared by the vectors of a CLIP; name one with --clip')
   asked = _asked(suite, videos, judge) if judge else {}
-  places, right = sorted(videos), dict[int, Mapping[str, np.ndarray]]()
+  places = sorted(videos)
+  right = dict[int, Mapping[str, np.ndarray]]()
 
   def watch() -> Iterator[UInt8[np.ndarray, 't h w 3']]:
     reader = None
@@ -134,16 +135,19 @@ def _measured(
   Of a row without a video `files` has ''; `sets` compare all videos with those of a reference, and
   `shown` are what a judge read.
   """
-  prompts, rows = suite.prompts, range(len(suite.rows))
+  prompts = suite.prompts
+  rows = range(len(suite.rows))
   means, *tagged = (
     {name: mean_of(each[some], [prompts[row] for row in some]) for name, each in values.items()}
     for some in (list(rows), *suite.tags.values())
   )
   tags = dict(zip(suite.tags, tagged, strict=True))
   there = [row for row in rows if files[row]]
-  metrics, videos = {}, []
+  metrics = {}
+  videos = []
   for name, mean in means.items():
-    label, right = name.replace('_', ' '), name in (*shown, 'dynamic_degree')
+    label = name.replace('_', ' ')
+    right = name in (*shown, 'dynamic_degree')
     value = _value(mean, values[name][there])
     metrics[f'scores/{name}'] = Metric(value, label, BETTER.get(name, 1), share=right)
   for name, value in sets.items():
@@ -195,7 +199,8 @@ def _make_judge(world: str, frames: int, height: int, width: int) -> VideoJudge:
 
 def _asked(suite: Suite, videos: Clips, world: str) -> dict[int, Asked]:
   """What the prompts of videos say, by their place."""
-  known, found = prompts_of(world), {}
+  known = prompts_of(world)
+  found = {}
   for place in videos:
     row = suite.rows[place]
     try:

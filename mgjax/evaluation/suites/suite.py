@@ -155,12 +155,14 @@ def _lines_or_table(path: pathlib.Path) -> Suite:
   file, some come twice. The words are those of the .txt, if it is there.
   """
   if path.suffix == '.txt':
-    lines, table = path, path.with_name(f'{path.stem}{_TAGGED}.csv')
+    lines = path
+    table = path.with_name(f'{path.stem}{_TAGGED}.csv')
     if not table.is_file():
       rows = (Row(index, prompt) for index, prompt in enumerate(tables.read_lines(path)))
       return Suite(path.stem, 'video', tuple(rows))
   else:
-    lines, table = path.with_name(f'{path.stem.removesuffix(_TAGGED)}.txt'), path
+    lines = path.with_name(f'{path.stem.removesuffix(_TAGGED)}.txt')
+    table = path
   found = tables.read_csv(table)
   if table == path and _of_edits(found[0]):
     return _edits(path)
@@ -217,7 +219,8 @@ def _jsonl(path: pathlib.Path) -> Suite:
   rows = []
   for index, row in enumerate(found):
     (prompt,) = tables.wanted(path, row, index + 1, 'prompt')
-    concepts, motion = row.pop('concepts', ()), row.pop('motion', '')
+    concepts = row.pop('concepts', ())
+    motion = row.pop('motion', '')
     if not isinstance(concepts, list | tuple) or not isinstance(motion, str):
       raise DataError(f'{path}: row {index + 1}: concepts are a list of words, motion is one')
     more = {key: value for key, value in row.items() if key != 'prompt'}
@@ -227,7 +230,8 @@ def _jsonl(path: pathlib.Path) -> Suite:
 
 def _sounds(path: pathlib.Path, found: Sequence[dict[str, Any]]) -> Suite:
   """Movie Gen Audio Bench: what videos show and what is to be heard, by ids with gaps."""
-  rows, known = [], set()
+  rows = []
+  known = set()
   for number, row in enumerate(found, 1):
     video, sound = tables.wanted(path, row, number, 'video_prompt', 'audio_prompt')
     fields = {'id': row.get('id', number - 1), 'audio_prompt': sound}
@@ -272,7 +276,8 @@ def _of_world(name: str) -> Suite:
   world, *numbers = name.split(':')
   if not 1 <= len(numbers) <= 2 or not all(each.isdecimal() for each in numbers):
     raise ConfigError(f'{name}: expected {world}:N or {world}:N:SEED, as in {world}:1003')
-  count, seed = int(numbers[0]), int([*numbers, '0'][1])
+  count = int(numbers[0])
+  seed = int([*numbers, '0'][1])
   if not 0 < count <= _MOST:
     raise ConfigError(f'{name}: expected from 1 to {_MOST} prompts')
   rows = [

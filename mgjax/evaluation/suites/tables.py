@@ -54,7 +54,8 @@ def read_csv(
   except csv.Error as error:
     raise DataError(f'{path}: is no readable .csv: {first_line(error)}; save it anew') from None
   except ValueError:
-    first, rows = [], []
+    first = []
+    rows = []
   names = [name.strip().lower() for name in first]
   if not rows:
     raise DataError(f'{path}: has no rows; write a header such as {header}')

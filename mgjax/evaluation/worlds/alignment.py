@@ -43,7 +43,8 @@ def judge_model(
   """
   judge = judge_for(pipeline)
   groups = judge.asks(samples)
-  videos, first = {}, 0
+  videos = {}
+  first = 0
   for group, asked in groups.items():
     prompts = [each.caption for each in asked]
     conditions = pipeline.conditions_of(judge.clips(asked)) if pipeline.reads else {}
@@ -73,8 +74,10 @@ def measured(
   judge: VideoJudge, groups: Mapping[str, Sequence[Asked]], videos: Mapping[str, np.ndarray]
 ) -> Measured:
   """Puts together what a judge reads from videos of what was asked for, group by group."""
-  total, first = sum(map(len, groups.values())), 0
-  metrics, record = {}, {}
+  total = sum(map(len, groups.values()))
+  first = 0
+  metrics = {}
+  record = {}
   for group, asked in groups.items():
     ceiling, floor = judge.references(group)
     right = {
@@ -96,7 +99,8 @@ def measured(
     record[group] = {'alignment': scores, 'ceiling': dict(ceiling), 'floor': dict(floor)}
     first += len(asked)
   captions = {each.caption for asked in groups.values() for each in asked}
-  more, found = {}, {}
+  more = {}
+  found = {}
   if isinstance(judge, DiverseJudge):
     ((group, asked),) = groups.items()
     found, more = _spread_of(judge, videos[group], asked)
@@ -125,9 +129,11 @@ def _spread_of(
   except ConfigError:
     return metrics, record
   rows = judge.features(clips)[:, None]
-  real, others = rows[: len(asked)], rows[len(asked) :]
+  real = rows[: len(asked)]
+  others = rows[len(asked) :]
   found, usual = (frechet_value(each, real) for each in (judge.features(videos)[:, None], others))
-  label, beside = 'Frechet distance of what the judge sees', {'real clips': usual.value}
+  label = 'Frechet distance of what the judge sees'
+  beside = {'real clips': usual.value}
   metrics['frechet'] = Metric(found, label, -1, beside=beside, mean=False)
   return metrics, record | {'frechet': found.value, 'real_frechet': usual.value}
 

@@ -14,7 +14,8 @@ def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
   Of each: the root mean square of the difference, its mean beside that of what was asked for, and
   the correlation of both; and how far paths are from straight on their way, in shares of it.
   """
-  metrics, record = {}, {}
+  metrics = {}
+  record = {}
   for who, its in paths.items():
     if len(its) < 2:
       continue

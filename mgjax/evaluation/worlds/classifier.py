@@ -33,7 +33,8 @@ def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> M
   videos = np.stack([clip['video'] for clip in judge.clips(asked)])
   captions = [each.caption for each in asked]
   own = pipeline.evidence(captions, videos, seed=seed)
-  metrics, record = {}, {}
+  metrics = {}
+  record = {}
   for name, others in judge.variants(asked).items():
     says = np.array([other != caption for other, caption in zip(others, captions, strict=True)])
     nats = own - pipeline.evidence(others, videos, seed=seed)

@@ -25,7 +25,9 @@ def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) ->
   Where samples have a 'segmentation', the PSNR inside of it, over all frames of a clip, stands
   beside that of the whole clip.
   """
-  groups, videos, errors = judge.asks(samples), {}, {'inside': [], 'whole': []}
+  groups = judge.asks(samples)
+  videos = {}
+  errors = {'inside': [], 'whole': []}
   for group, asked in groups.items():
     again = []
     for sample in track(judge.clips(asked), len(asked), group):

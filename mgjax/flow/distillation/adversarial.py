@@ -101,7 +101,8 @@ def _logits(predict: Predict, asked: Sequence[tuple[Array, Batch]]) -> list[Floa
     return jnp.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
   clips, batches = zip(*asked, strict=True)
-  x, batch = together(*(x.astype(jnp.float32) for x in clips)), jax.tree.map(together, *batches)
+  x = together(*(x.astype(jnp.float32) for x in clips))
+  batch = jax.tree.map(together, *batches)
   answer = predict(x, jnp.ones(len(x)), batch, {}).astype(jnp.float32)
   answer = answer.reshape(-1, len(asked), math.prod(answer.shape[1:]))
   return list(jnp.moveaxis(answer.mean(-1) * answer.shape[-1] ** 0.5, 1, 0))

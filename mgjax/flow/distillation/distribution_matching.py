@@ -112,7 +112,8 @@ def make_distribution_matching(
   ) -> tuple[Array, Metrics, Array]:
     student_key, time_key, noise_key = jax.random.split(key, 3)
     made = simulate(predict, batch, batch['latents'].shape, student_key)
-    count, held = len(made), jax.lax.stop_gradient(made)
+    count = len(made)
+    held = jax.lax.stop_gradient(made)
     time = sample_time(time_key, (count,))
     x, _ = _PATH.train(held, jax.random.normal(noise_key, made.shape, jnp.float32), time)
     real = make_guided(teach(teacher), batch, matching.guidance)(x, time).astype(jnp.float32)
@@ -186,7 +187,8 @@ def make_simulate(student: Simulated) -> Callable[..., Array]:
       return x + (times[index + 1] - times[index]) * slope
 
     noise = jax.random.normal(noise_key, shape, jnp.float32)
-    x, time = jax.lax.stop_gradient(jax.lax.fori_loop(0, place, step, noise)), times[place]
+    x = jax.lax.stop_gradient(jax.lax.fori_loop(0, place, step, noise))
+    time = times[place]
     return x + (1 - time) * velocity(x, time)
 
   return simulate

@@ -103,7 +103,8 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
   finest of the grids from the teacher, whose `predict` `teach` makes of its parameters.
   Raises DataError if (from the objective) the batch does not divide by two.
   """
-  times, levels = jnp.asarray(few.times, jnp.float32), few.steps.bit_length() - 1
+  times = jnp.asarray(few.times, jnp.float32)
+  levels = few.steps.bit_length() - 1
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     latents = batch['latents'].astype(jnp.float32)
@@ -121,7 +122,9 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
     width = 2 ** (levels - level)
     luck = jax.random.uniform(place_key, level.shape)
     place = width * jnp.floor(luck * 2.0**level).astype(jnp.int32)
-    start, middle, end = times[place], times[place + width // 2], times[place + width]
+    start = times[place]
+    middle = times[place + width // 2]
+    end = times[place + width]
     x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), start)
 
     half = own | {STEP: 2.0 ** -(drawn + 1.0)}

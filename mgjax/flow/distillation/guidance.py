@@ -67,7 +67,8 @@ class GuidanceDistillation:
     """Returns s of each condition, what a batch has as `SCALES`; 1 of one that is not named.
     Raises ConfigError if a scale was not learnt, or the conditions are nested in another order.
     """
-    given, learnt = dict(guidance), dict(self.scales)
+    given = dict(guidance)
+    learnt = dict(self.scales)
     if [name for name, _ in guidance] != [name for name in self.names if name in given]:
       raise ConfigError(
         f'guidance names {[name for name, _ in guidance]} of a model that learnt that of '

@@ -82,7 +82,8 @@ def make_mean_flow(
   guidance leads away from `conditions` dropped together.
   Raises ConfigError if guidance is to be learnt and nothing is ever dropped.
   """
-  dropout, ratio = dict(dropout), 1 - 1 / mean.guidance
+  dropout = dict(dropout)
+  ratio = 1 - 1 / mean.guidance
   if ratio and not conditions:
     raise ConfigError(
       f'mean_flow.guidance = {mean.guidance:g}, but objective.dropout drops nothing: expected a '

@@ -28,7 +28,9 @@ from mgjax.flow.objective import draw_drop
 from mgjax.flow.prediction import Prediction
 from mgjax.flow.times import SampleTime
 
-REJECTED, VOTES = 'rejected', 'votes'  # of a batch: latents (b t h w c), and p of frames (b t)
+# of a batch: latents (b t h w c), and p of frames (b t)
+REJECTED = 'rejected'
+VOTES = 'votes'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,8 @@ def make_preference(
   """
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
-    chosen, rejected = batch['latents'].astype(jnp.float32), batch.get(REJECTED)
+    chosen = batch['latents'].astype(jnp.float32)
+    rejected = batch.get(REJECTED)
     if rejected is None or rejected.shape != chosen.shape:
       given = 'nothing' if rejected is None else rejected.shape
       raise DataError(
@@ -93,12 +96,13 @@ def make_preference(
 
     ours = errors(predict(x, time, told, drop))
     theirs = jax.lax.stop_gradient(errors(teach(teacher)(x, time, told, drop)))
-    (better, worse) = jnp.split(ours - theirs, 2)
+    better, worse = jnp.split(ours - theirs, 2)
     margin = worse - better  # (b t)
     if VOTES in batch:
       votes = batch[VOTES].astype(jnp.float32)
     else:
-      margin, votes = jnp.mean(margin, axis=1), jnp.ones(count)
+      margin = jnp.mean(margin, axis=1)
+      votes = jnp.ones(count)
     said = jnp.maximum(jnp.sum(jnp.abs(votes)), 1e-6)
     losses = jnp.abs(votes) * jax.nn.softplus(-preference.beta / 2 * jnp.sign(votes) * margin)
     agreed = jnp.sum(jnp.abs(votes) * (jnp.sign(votes) * margin > 0)) / said

@@ -34,13 +34,16 @@ class ArcFace:
       raise ConfigError(
         f'the network reads {shapes}; expected pictures of ArcFace, [n, 3, {_SIDE}, {_SIDE}]'
       )
-    self._session, self._input, self._batch = session, inputs[0].name, shapes[0][0]
+    self._session = session
+    self._input = inputs[0].name
+    self._batch = shapes[0][0]
 
   def crop(self, frame: Frame, face: Face) -> UInt8[np.ndarray, 's s 3']:
     """Cuts a face out, by its eyes where they are known."""
     if face.points is None:
       return crop_face(frame, face, _SIDE)
-    right, left = face.points[:2].mean(0), face.points[2:4].mean(0)
+    right = face.points[:2].mean(0)
+    left = face.points[2:4].mean(0)
     # The turn and scale that bring the eyes of the crop, as complex numbers, to those in the frame.
     source, target = ([complex(x, y) for y, x in eyes] for eyes in (_EYES, (left, right)))
     turn = (target[1] - target[0]) / (source[1] - source[0])

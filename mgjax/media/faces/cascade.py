@@ -22,7 +22,10 @@ _STEP = 1.1  # from one size of the window to the next
 _NEIGHBOURS = 2  # windows that must agree; 4, the default, found none of carphone's faces
 _LARGEST_ENLARGEMENT = 8.0
 _SIDE, _CELLS = 84, 7  # pixels of a crop, and cells along each of its sides
-_POINTS, _RADIUS, _BINS = 8, 2, 59  # uniform patterns, and how many there are
+# uniform patterns, and how many there are
+_POINTS = 8
+_RADIUS = 2
+_BINS = 59
 
 
 @functools.cache
@@ -44,7 +47,8 @@ class CascadeDetector:
 
   def __init__(self, smallest: float):
     """Takes the smallest face to find, as a share of the shorter side of a picture."""
-    self._smallest, self._cascade = smallest, _cascade()
+    self._smallest = smallest
+    self._cascade = _cascade()
 
   def find(self, frames: Sequence[Frame]) -> list[list[Face]]:
     """Returns the faces of each frame, the largest first."""

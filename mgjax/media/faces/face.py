@@ -70,7 +70,8 @@ def mask_face(crop: UInt8[np.ndarray, 's s 3']) -> UInt8[np.ndarray, 's s 3']:
 def draw_faces(frame: Frame, faces: Sequence[Face]) -> Frame:
   """Draws the boxes of faces and their landmarks on a copy of a picture."""
   image = Image.fromarray(np.ascontiguousarray(frame))
-  pen, stroke = ImageDraw.Draw(image), max(1, round(_STROKE * min(image.size)))
+  pen = ImageDraw.Draw(image)
+  stroke = max(1, round(_STROKE * min(image.size)))
   for number, face in enumerate(faces):
     colour = _COLOURS[number % len(_COLOURS)]
     box = (face.left, face.top, face.left + face.width, face.top + face.height)

@@ -23,7 +23,8 @@ from mgjax.core.files import replaced
 from mgjax.core.plug_ins import load_package
 
 VARIABLE = 'MGJAX_C2PA_CERTIFICATE'  # the environment variable that names a folder or a .pem
-CHAIN, KEY = 'certificate.pem', 'key.pem'
+CHAIN = 'certificate.pem'
+KEY = 'key.pem'
 _CURVES = {'secp256r1': 'es256', 'secp384r1': 'es384', 'secp521r1': 'es512'}
 # A block of a PEM file, without what else it says; a table of parameters of a curve too.
 _BLOCK = re.compile(rb'-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----', re.DOTALL)
@@ -31,7 +32,8 @@ _BLOCK = re.compile(rb'-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----', re.DOTA
 # What can carry a manifest, of what pipelines write.
 FORMATS = {'.mp4': 'video/mp4', '.png': 'image/png', '.wav': 'audio/wav', '.webp': 'image/webp'}
 _SOURCE = 'http://cv.iptc.org/newscodes/digitalsourcetype/'  # IPTC's words for what made a file
-MADE, CHANGED = 'trainedAlgorithmicMedia', 'compositeWithTrainedAlgorithmicMedia'
+MADE = 'trainedAlgorithmicMedia'
+CHANGED = 'compositeWithTrainedAlgorithmicMedia'
 _MEANT = {MADE: 'made by a trained model', CHANGED: 'changed by a trained model'}
 _SETTINGS = {
   'builder': {'thumbnail': {'enabled': False}},  # which would grow small pictures manyfold
@@ -228,7 +230,8 @@ def _builder(context: Any, title: str, made_from: str | os.PathLike[str] | None)
   c2pa = load_c2pa()
   if made_from is None:
     return c2pa.Builder(_definition(title, MADE), context)
-  kind, name = mimetypes.guess_type(made_from)[0] or '', pathlib.Path(made_from).name
+  kind = mimetypes.guess_type(made_from)[0] or ''
+  name = pathlib.Path(made_from).name
   if kind in c2pa.Reader.get_supported_mime_types():
     builder = c2pa.Builder(_definition(title, CHANGED, parent=True), context)
     parent = {'title': name, 'relationship': 'parentOf', 'instance_id': _PARENT}

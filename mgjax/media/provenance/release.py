@@ -19,7 +19,8 @@ from mgjax.core.typing import Float, UInt8
 from mgjax.media.provenance.manifest import check_signing, configured, sign
 from mgjax.media.viewing import enlarged
 
-CHECK, POSTPROCESS = 'MGJAX_CHECK', 'MGJAX_POSTPROCESS'
+CHECK = 'MGJAX_CHECK'
+POSTPROCESS = 'MGJAX_POSTPROCESS'
 
 __all__ = ['admit', 'described', 'postprocess', 'postprocess_enlarged', 'postprocess_sound', 'sign']
 

@@ -42,7 +42,8 @@ def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
   """Returns dQ, dK, dV; see `kernel.py`."""
   q, k, v, mask, delta, lse = saved
   scale = q.shape[-1] ** -0.5
-  queries, dys = _blocks(_heads(q * scale), k), _blocks(_heads(dy), k)
+  queries = _blocks(_heads(q * scale), k)
+  dys = _blocks(_heads(dy), k)
   rows = [_blocks(x.reshape(-1, x.shape[-1], 1), k) for x in (delta, lse)]
   keys, values = _heads(k), _heads(v)
 

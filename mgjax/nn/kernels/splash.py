@@ -78,7 +78,8 @@ def forward(
     _heads(v, blocks.m, blocks.k),
     _segments(mask, k, blocks),
   )
-  o, lse = _tokens(o, q), lse[..., :n]
+  o = _tokens(o, q)
+  lse = lse[..., :n]
   if mask is None:
     return o, lse
   readable = mask.any(axis=-1)[:, None, None]

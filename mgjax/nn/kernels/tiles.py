@@ -132,13 +132,18 @@ class _Cut:
 
 def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   """Makes a kernel that reads some tiles of one that reads everything, or takes an index."""
-  near, width, cut = _neighbours(tiles), tiles.keys // math.prod(tiles.tile), _Cut(tiles, LANES)
+  near = _neighbours(tiles)
+  width = tiles.keys // math.prod(tiles.tile)
+  cut = _Cut(tiles, LANES)
   indexed = bool(kernel.takes_tiles) and kernel.takes_tiles(cut.count, cut.size, width)
   if not indexed:
     if kernel.takes_tiles:
       _log.warning('too many tiles for an index: %s copies of keys', width)
-    kernel, cut = _gathered(kernel, math.prod(tiles.counts)), _Cut(tiles)
-  count, size, turn = cut.count, cut.size, functools.partial(jnp.swapaxes, axis1=1, axis2=2)
+    kernel = _gathered(kernel, math.prod(tiles.counts))
+    cut = _Cut(tiles)
+  count = cut.count
+  size = cut.size
+  turn = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
   def choose(q: Array, k: Array, read: Array | None) -> Array:  # (b g T W), or (1 1 T W)
     if not tiles.chosen:
@@ -174,7 +179,8 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
 
 def _gathered(kernel: AttentionKernel, count: int) -> AttentionKernel:
   """Makes a kernel that takes an index of one that does not, by W copies of keys and values."""
-  pick, turn = jax.vmap(lambda x, at: x[at]), functools.partial(jnp.swapaxes, axis1=1, axis2=2)
+  pick = jax.vmap(lambda x, at: x[at])
+  turn = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
   def heads(x: Array) -> Array:  # (b (T s) g ..) -> (b g T s ..)
     return jnp.moveaxis(x.reshape(len(x), count, -1, *x.shape[2:]), 3, 1)

@@ -19,7 +19,8 @@ from mgjax.planning.programs.work import BETWEEN, Work, WorkCounter, is_end
 
 KINDS = ('all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all', 'collective-permute')
 SCATTERED = 'all-reduce-scatter'
-START, DONE = 'async-collective-start', 'async-collective-done'
+START = 'async-collective-start'
+DONE = 'async-collective-done'
 
 _SOURCE = re.compile(r'op_name="([^"]*)"')
 
@@ -65,12 +66,15 @@ class CompiledCollective:
 def audit(hlo: str) -> list[CompiledCollective]:
   """Lists the collectives of a program, as `compiled.as_text()` of a TPU gives it."""
   program = parse_program(hlo)
-  counter, found, places = WorkCounter(program), [], itertools.count()
+  counter = WorkCounter(program)
+  found = []
+  places = itertools.count()
 
   def visit(name: str, times: int, around: tuple[Scheduled, ...] | None) -> None:
     """Looks through a computation; `around` is what runs beside all of it, None if nothing may."""
     steps = program.computations.get(name, ())
-    numbers, dones = [next(places) for _ in steps], _dones(steps)
+    numbers = [next(places) for _ in steps]
+    dones = _dones(steps)
     for index, step in enumerate(steps):
       if step.opcode == 'async-update' or (is_end(step, 'done') and step.called):
         continue  # it calls what its start has called
@@ -95,7 +99,8 @@ def audit(hlo: str) -> list[CompiledCollective]:
 
 def _dones(steps: Sequence[Instruction]) -> Mapping[int, int]:
   """Maps the index of every start of a computation to that of its done."""
-  found, flying = {}, {}
+  found = {}
+  flying = {}
   for index, step in enumerate(steps):
     if is_end(step, 'start'):
       flying[step.name] = index

@@ -42,7 +42,8 @@ def target_config(chip: str) -> str:
       f'nothing can be compiled for {chip}: its description is missing; there are those of '
       f'{", ".join(TARGETS)}, and mgjax/planning/programs/gpu_targets.py takes more'
     )
-  target, name = TARGETS[chip], next(kind for kind, each in KINDS.items() if each == chip)
+  target = TARGETS[chip]
+  name = next(kind for kind, each in KINDS.items() if each == chip)
   info = {
     'threads_per_block_limit': 1024,
     'threads_per_warp': 32,

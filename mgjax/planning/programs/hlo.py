@@ -139,7 +139,8 @@ def _instruction(name: str, text: str, root: bool) -> Instruction:
   if text.startswith('('):
     depths = itertools.accumulate({'(': 1, ')': -1}.get(letter, 0) for letter in text)
     end = next((index for index, depth in enumerate(depths) if depth == 0), len(text))
-    shape, rest = text[: end + 1], text[end + 2 :]
+    shape = text[: end + 1]
+    rest = text[end + 2 :]
   else:
     shape, _, rest = text.partition(' ')
   opcode, _, rest = rest.partition('(')

@@ -64,7 +64,9 @@ def waiting_seconds(
   of the schedule hides first those that must end first, which leaves the least to wait for
   (Glover's rule). A collective that waits inside another's flight is not counted as work.
   """
-  left, flying, works = list(wires), {}, {}
+  left = list(wires)
+  flying = {}
+  works = {}
   for index, each in enumerate(found):
     for scheduled in each.between:
       flying.setdefault(scheduled.place, []).append(index)
@@ -74,7 +76,8 @@ def waiting_seconds(
     time = seconds(works[place])
     for index in sorted(flying[place], key=lambda index: last[index]):
       used = min(time, left[index])
-      time, left[index] = time - used, left[index] - used
+      time = time - used
+      left[index] = left[index] - used
   return left
 
 
@@ -98,7 +101,9 @@ def axis_of(each: CompiledCollective, sizes: Mapping[str, int]) -> str:
 
   Devices are numbered with the last axis fastest, so an axis has the stride of all after it.
   """
-  order, stride, after = [axis for axis in sizes if sizes[axis] > 1], 1, {}
+  order = [axis for axis in sizes if sizes[axis] > 1]
+  stride = 1
+  after = {}
   for axis in reversed(order):
     after[axis] = stride
     stride *= sizes[axis]
@@ -133,7 +138,8 @@ def audit_failures(found: Sequence[CompiledCollective], matrix: int) -> list[str
 def gpu_kernels(hlo: str, work: Workload, *, trained: bool = True) -> list[str]:
   """Says which kernels a program for GPUs has, and 'FAIL' where attention should be cuDNN's."""
   backward = hlo.count(f'{CUDNN}Backward"')
-  forward, products = hlo.count(f'{CUDNN}"'), hlo.count('custom_call_target="__cublas')
+  forward = hlo.count(f'{CUDNN}"')
+  products = hlo.count('custom_call_target="__cublas')
   said = [
     f'kernels: attention of cuDNN {forward} times forward, {backward} backward; {products} '
     'products of cuBLAS'

@@ -108,7 +108,9 @@ class WorkCounter:
 
   def _computation(self, name: str) -> Work:
     """Sums the work of a computation, but for what collectives of its own may hide behind."""
-    steps, total, flying = self._program.computations.get(name, ()), Work(), 0
+    steps = self._program.computations.get(name, ())
+    total = Work()
+    flying = 0
     for step in steps:
       flying = max(0, flying + is_end(step, 'start') - is_end(step, 'done'))
       if not flying:
@@ -172,7 +174,8 @@ class WorkCounter:
   def _written(self, name: str) -> list[Place]:
     """Returns what a fused computation writes: of an array that it updates, the slice alone."""
     steps = {step.name: step for step in self._program.computations.get(name, ())}
-    left, found = [step for step in steps.values() if step.root], []
+    left = [step for step in steps.values() if step.root]
+    found = []
     while left:
       step = left.pop()
       if step.opcode in ('tuple', 'bitcast'):

@@ -11,7 +11,9 @@ from mgjax.parallel.chips import GIB
 from mgjax.planning.plan import Plan
 from mgjax.planning.roofline import HOST
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+MINUTE = 60.0
+HOUR = 3600.0
+DAY = 86_400.0
 # Chips that are replaced together: GPUs of a host; of a torus in three dimensions a cube of 4 x 4 x
 # 4, which optical switches put in the place of another (TPU v4, in Gemini's report, arXiv
 # 2312.11805; assumed of v5p and TPU7x); of a torus in two all of it.
@@ -100,7 +102,8 @@ class Job:
 
     Raises ConfigError for a plan that does not fit.
     """
-    chosen, chip = plan.chosen, plan.topology.chip
+    chosen = plan.chosen
+    chip = plan.topology.chip
     if not plan.fits:
       raise ConfigError(
         f'a step takes {plan.peak_gib:.0f} of {chip.memory / GIB:.0f} GiB on {plan.topology.name}, '
@@ -108,7 +111,8 @@ class Job:
       )
     step = (chosen.time.slow.step + chosen.time.fast.step) / 2
     piece = sum(chosen.bytes[kind] for kind in ('parameters', 'moments', 'average'))
-    chips, replicas = plan.topology.devices, chosen.sizes['data']
+    chips = plan.topology.devices
+    replicas = chosen.sizes['data']
     machine = {0: HOST_OF_GPUS, 3: CUBE * chip.cores}.get(chip.rank, chips)
     return cls(chips, min(machine, chips), replicas, 1 if chip.rank else replicas, step, piece)
 

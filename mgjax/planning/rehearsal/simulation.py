@@ -65,7 +65,9 @@ class _Run:
     self.restart = assumed.restart * MINUTE + job.read(assumed)
     self.now = self.work = self.saved = self.place = 0.0
     self.pending: list[tuple[float, float]] = []  # checkpoints on their way: when, and what work
-    self.spares, self.missing, self.gone = scenario.spares, 0, 0
+    self.spares = scenario.spares
+    self.missing = 0
+    self.gone = 0
     self.slow = False
     self.down: list[tuple[float, str]] = []  # until when the run stands still, and why
     self.lost = dict.fromkeys(CAUSES, 0.0)
@@ -74,7 +76,8 @@ class _Run:
 
   def _draw(self, seed: list[int]) -> None:
     """Draws when everything happens, each with three numbers that decide what comes of it."""
-    assumed, a_day = self.assumed, self.job.chips / (1000 * DAY)
+    assumed = self.assumed
+    a_day = self.job.chips / (1000 * DAY)
     kinds = {
       _FAILURE: (assumed.failures * a_day, assumed.shape),
       _SLOW: (assumed.slow * a_day, 1.0),
@@ -134,7 +137,9 @@ class _Run:
     """Works and saves until `time`; only the last two checkpoints can matter."""
     alive = 1 - self.gone / self.job.separate
     speed = alive / (self.assumed.slowdown if self.slow else 1.0)
-    cycle, span, tau = self.interval + self.pause, time - self.now, self.interval
+    cycle = self.interval + self.pause
+    span = time - self.now
+    tau = self.interval
     place = self.place + span
     whole, rest = divmod(place, cycle)
     busy = whole * tau + min(rest, tau) - min(self.place, tau)
@@ -193,7 +198,8 @@ class _Run:
       if when <= self.now:
         self.saved = work
     self.lost[AGAIN] += self.work - self.saved
-    self.work, self.place = self.saved, 0.0
+    self.work = self.saved
+    self.place = 0.0
     self.pending.clear()
     self.down.clear()
 
@@ -232,7 +238,8 @@ class _Run:
   def _save_and_restart(self, why: str) -> None:
     if not self.down:
       self._stand(self.durable, why)
-      self.saved, self.place = self.work, 0.0
+      self.saved = self.work
+      self.place = 0.0
       self.pending.clear()
     self._stand(self.restart, why)
 

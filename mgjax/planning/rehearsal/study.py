@@ -37,7 +37,8 @@ class Estimate:
   @classmethod
   def of(cls, values: np.ndarray) -> 'Estimate':
     """Estimates by Student's t."""
-    mean, spread = float(values.mean()), float(stats.sem(values)) if len(values) > 1 else math.inf
+    mean = float(values.mean())
+    spread = float(stats.sem(values)) if len(values) > 1 else math.inf
     half = float(stats.t.ppf(0.975, max(len(values) - 1, 1))) * spread if spread else 0.0
     least, most = (float(each) for each in np.quantile(values, (0.025, 0.975)))
     return cls(mean, mean - half, mean + half, least, most)
@@ -176,7 +177,8 @@ def _least(job: Job, assumed: Assumptions) -> float:
 
 def _intervals(job: Job, assumed: Assumptions) -> np.ndarray:
   """Returns the intervals to try: around Daly's, as far as they are possible."""
-  between, least = job.between_failures(assumed), _least(job, assumed)
+  between = job.between_failures(assumed)
+  least = _least(job, assumed)
   if math.isinf(between):
     return np.empty(0)
   tried = np.unique(np.maximum(daly(job.pause(assumed), between) * AROUND, least))
@@ -193,7 +195,8 @@ def best_interval(
   """
   tried = _intervals(job, assumed)
   between, pause = job.between_failures(assumed), job.pause(assumed)
-  formulas, least = (young(pause, between), daly(pause, between)), _least(job, assumed)
+  formulas = (young(pause, between), daly(pause, between))
+  least = _least(job, assumed)
   if not len(tried):
     return Interval(math.inf, math.inf, math.inf, *formulas, least, ())
   curves = np.stack([goodput(tau) for tau in tried], axis=1)

@@ -38,11 +38,15 @@ def compile_samplings(
   Returns the samplings, the programs as plain JSON values by name, and notes.
   """
   model = make_flow_model(fields)
-  found, programs, notes = dict(chosen), {}, []
+  found = dict(chosen)
+  programs = {}
+  notes = []
   for rows, sampling in chosen.items():
     if sampling is None:
       continue
-    several, sizes, work = max(rows) > 1, sampling.sizes, sampling.asked.work
+    several = max(rows) > 1
+    sizes = sampling.sizes
+    work = sampling.asked.work
     sample = settings if several else settings.changed({'guidance': ()})
     generate = make_sampler_of(sample, objective, model)
     program = compile_sampler(generate, model, sampling)
@@ -79,7 +83,8 @@ def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> Comp
   """
   asked, place = sampling.asked, sampling.place
   mesh = make_mesh(sampling.sizes, devices=devices_of(place), torus=place.torus)
-  latents, whole = asked.work.latents, replicated(mesh)
+  latents = asked.work.latents
+  whole = replicated(mesh)
   inputs = small_inputs(model, latents[-1])
   boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
 

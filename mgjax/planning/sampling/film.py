@@ -39,7 +39,9 @@ from mgjax.tae.tiling import Tiling
 from mgjax.training.spec import Outline
 from mgjax.upsampler.geometry import CHUNK, Windows, frame_covers
 
-FRAMES, SIZE = 256, (1080, 1920)  # of the report's videos
+# of the report's videos
+FRAMES = 256
+SIZE = (1080, 1920)
 ASSUMED = 'convolutions as linear maps, and the autoencoder on one chip (assumed)'
 
 
@@ -91,7 +93,8 @@ def read_film(
   for name, value in zip(('frames', 'height', 'width'), (frames, *size), strict=True):
     if value < 1:
       raise ConfigError(f'{name} = {value}; expected 1 at least')
-  backbone, fps = make_flow_model(fields['model']).backbone, fields['data']['fps']
+  backbone = make_flow_model(fields['model']).backbone
+  fps = fields['data']['fps']
   codec, notes = _make_codec(fields['autoencoder'])
   name, shape = longest_bucket(video_shapes(fields['buckets'], fps))
   check_shape(backbone, codec.model, (shape.frames, *shape.size))
@@ -137,19 +140,25 @@ def plan_film(
   is one a group of chips that shares a row. In the plain JSON values that it returns memory is that
   of one chip, seconds are those of all together. Raises ConfigError where something does not fit.
   """
-  film, place = read_film(fields, outline, frames, size, rows), parse_topology(topology)
+  film = read_film(fields, outline, frames, size, rows)
+  place = parse_topology(topology)
   sampling = _on(film, place, sizes) if sizes else _spread(film, place)
-  work, codec = film.work, film.codec.model
+  work = film.work
+  codec = film.codec.model
   gib = {name: each / GIB for name, each in film_bytes(film, sampling).items()}
   decoding = decode_bytes(film) / GIB
   peak = max(sum(gib.values()), gib['weights'] + decoding)
   encode, decode = codec_flops(film)
   stages = film.sample.steps * (2 if film.sample.solver == 'midpoint' else 1)
   tiles = len(film.times.starts) * film.tiles * stages
-  evaluations, programs = tiles * film.branches, math.ceil(tiles / sampling.asked.samples)
-  model, seconds = evaluations * work.flops.forward, frames / film.fps
-  one, chip = sampling.passes[film.branches], place.chip
-  coded, rates = (encode + decode) / chip.flops, rates_of(chip.name)
+  evaluations = tiles * film.branches
+  programs = math.ceil(tiles / sampling.asked.samples)
+  model = evaluations * work.flops.forward
+  seconds = frames / film.fps
+  one = sampling.passes[film.branches]
+  chip = place.chip
+  coded = (encode + decode) / chip.flops
+  rates = rates_of(chip.name)
   ends = Ends(
     *(
       programs * each.step + coded / rate.linear
@@ -266,13 +275,16 @@ def decode_bytes(film: Film) -> int:
   height, width = (n * s for n, s in zip((rows, columns), model.compression[1:], strict=True))
   most = film.codec.tiling.size or max(height, width)
   pixels = CHUNK * min(height, most) * min(width, most) // math.prod(model.patch)
-  finest, coarser = model.widths[0], (*model.widths, model.widths[-1])[1]
+  finest = model.widths[0]
+  coarser = (*model.widths, model.widths[-1])[1]
   return pixels * 2 * (finest + coarser) * jnp.dtype(model.dtype).itemsize
 
 
 def codec_flops(film: Film) -> tuple[int, int]:
   """Counts the operations of encoding and of decoding the film, from the traced programs."""
-  codec, model, places = film.codec, film.codec.model, film.window[1:3]
+  codec = film.codec
+  model = film.codec.model
+  places = film.window[1:3]
   inputs = (jax.ShapeDtypeStruct((1, *model.compression, 3), jnp.float32), jax.random.key(0))
   params = nn.unbox(jax.eval_shape(model.init, jax.random.key(0), *inputs)['params'])
   size = tuple(n * step for n, step in zip(places, model.compression[1:], strict=True))
@@ -295,7 +307,8 @@ def _on(film: Film, place: Topology, sizes: Mapping[str, int]) -> Sampling:
 
 def _spread(film: Film, place: Topology) -> Sampling:
   """Spreads tiles over `data` and, where that does not fit a chip, tokens over `context`."""
-  sizes, found = dict.fromkeys(AXES, 1), None
+  sizes = dict.fromkeys(AXES, 1)
+  found = None
   for context in (n for n in range(1, place.devices + 1) if place.devices % n == 0):
     mesh = sizes | {'data': place.devices // context, 'context': context}
     try:

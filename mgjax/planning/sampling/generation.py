@@ -41,7 +41,8 @@ def plan_generation(
   Returns plain JSON values; seconds are those of all samples that are made at a time.
   Raises ConfigError if something does not exist, does not fit together or cannot be compiled.
   """
-  place, work = parse_topology(topology), make_workload(fields, outline, bucket)
+  place = parse_topology(topology)
+  work = make_workload(fields, outline, bucket)
   asked = Asked(work, exchange or work.exchange, rows)
   check_exchange(asked.exchange)
   sample = unpack(SampleSettings, fields['sample'], 'sample')
@@ -56,7 +57,8 @@ def plan_generation(
   }
   if chosen[tuple(configured.passes)] is None:
     raise ConfigError(_undivided(given, place, asked, configured))
-  notes, programs = ['estimated by formula'], {}
+  notes = ['estimated by formula']
+  programs = {}
   if compiled:
     chosen, programs, notes = compile_samplings(
       fields['model'] | {'exchange': asked.exchange}, sample, objective, chosen
@@ -92,7 +94,8 @@ def plan_generation(
 def describe_generation(answer: Mapping[str, Any]) -> str:
   """Returns what `plan_generation` found as a table for people."""
   frames, height, width = answer['shape']
-  one, verdict = answer['pass'], 'fits' if answer['fits'] else 'does not fit'
+  one = answer['pass']
+  verdict = 'fits' if answer['fits'] else 'does not fit'
   per = answer['evaluations'] / answer['passes']
   headings = (
     '',
@@ -153,7 +156,8 @@ def _cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _row(way: Way, sampling: Sampling) -> dict[str, Any]:
-  seconds, asked = sampling.seconds(way), sampling.asked
+  seconds = sampling.seconds(way)
+  asked = sampling.asked
   ends = Ends(seconds['high'], seconds['low'])
   return {
     'name': way.name,

@@ -16,7 +16,9 @@ from mgjax.flow_models.settings import SampleSettings
 
 # What weights are kept in while a model samples, and bytes of a number. Scales of int8, one a
 # channel, are a thousandth of it and left out.
-SAVED, HALF, INT8 = 'float32', 'bfloat16', 'int8'
+SAVED = 'float32'
+HALF = 'bfloat16'
+INT8 = 'int8'
 WEIGHTS = {SAVED: 4, HALF: 2, INT8: 1}
 CONFIGURED = 'as configured'
 STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/distillation/few_steps.py)

@@ -13,7 +13,11 @@ from mgjax.core.typing import Num
 from mgjax.media.titles import ticks
 
 WIDTH, HEIGHT = 520, 240
-LEFT, RIGHT, TOP, BOTTOM = 58, 24, 26, 30  # margins
+# margins
+LEFT = 58
+RIGHT = 24
+TOP = 26
+BOTTOM = 30
 APART = 70  # names of vertical lines that are nearer to one another are left out
 BINS = 40  # of a histogram
 NAMES, ROW = 190, 24  # width of the names, and height of a row, of rows that have names
@@ -55,7 +59,8 @@ def histogram(
   across = _axis(low, high, LEFT, WIDTH - RIGHT)
   up = _axis(0, tallest, HEIGHT - BOTTOM, TOP + _ABOVE)
   whole = [each for each in ticks(0, tallest) if each == int(each)]
-  parts, below = _grid(across, ticks(low, high), up, whole), [0] * BINS
+  parts = _grid(across, ticks(low, high), up, whole)
+  below = [0] * BINS
   for index, (name, each) in enumerate(zip(kept, counts, strict=True)):
     bars = [
       f'<rect x="{across(edges[bar]) + 0.5:.1f}" y="{up(below[bar] + count):.1f}" '
@@ -85,7 +90,8 @@ def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -
   most = max(0.0, *(max(row) for row in kept.values()))
   across = _axis(least, most if most > least else least + 1, NAMES, WIDTH - RIGHT)
   bottom = TOP + ROW * len(kept)
-  parts, said = [], []
+  parts = []
+  said = []
   for value in ticks(least, most):
     kind = 'grid' if value else 'mark'
     parts.append(_line(across(value), TOP, across(value), bottom, kind))
@@ -150,7 +156,8 @@ def _grid(
 
 def _marks(marks: Mapping[str, float], across: Callable) -> list[str]:
   """Vertical lines, with names where these do not cover one another."""
-  parts, named = [], -math.inf
+  parts = []
+  named = -math.inf
   for name, value in sorted(marks.items(), key=lambda mark: mark[1]):
     place = across(value)
     parts.append(_line(place, TOP, place, HEIGHT - BOTTOM, 'mark'))

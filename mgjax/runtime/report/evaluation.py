@@ -65,7 +65,8 @@ def evaluation_page(title: str, record: Record, folder: pathlib.Path) -> str:
   """
   measured = record['measured']
   metrics: Mapping[str, Record] = measured['metrics']
-  groups, shown = _group_rows(measured['groups'], metrics), _Shown(measured, folder)
+  groups = _group_rows(measured['groups'], metrics)
+  shown = _Shown(measured, folder)
   parts = [
     table(_rows(metrics), 'Numbers'),
     _note(_ABOUT),
@@ -101,7 +102,8 @@ class _Shown:
     self.moves = False
     self._names, self._sound = measured['samples'], measured['sound']
     self._files = {int(place): folder / file for place, file in measured['files'].items()}
-    self._bytes, self._failed = 0, set[int]()
+    self._bytes = 0
+    self._failed = set[int]()
 
   def has(self, place: int) -> bool:
     return place in self._files
@@ -190,9 +192,11 @@ def _note(text: str) -> str:
 
 def _compared(against: Record, metrics: Mapping[str, Record]) -> str:
   """The other record's numbers and the differences."""
-  rows, warnings = [], []
+  rows = []
+  warnings = []
   for name, change in against['metrics'].items():
-    metric, paired = metrics[name], change['prompts']
+    metric = metrics[name]
+    paired = change['prompts']
     rows.append(
       {
         '': _label(name, metric),
@@ -262,7 +266,8 @@ def _overview(measured: Record, shown: _Shown) -> str:
 
 def _extremes(name: str, metric: Record, shown: _Shown) -> str:
   """The numbers of one metric as a histogram, and its best and worst samples."""
-  label, each = _label(name, metric), metric['each']
+  label = _label(name, metric)
+  each = metric['each']
   numbers = np.array(each, np.float64)  # None becomes NaN
   varied = not metric['share'] and len(np.unique(numbers[np.isfinite(numbers)])) > 1
   line = {} if metric['value'] is None else {'all': metric['value']}

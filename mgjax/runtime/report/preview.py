@@ -14,7 +14,9 @@ from mgjax.media.video import encode_frames, probe, stream_clip
 
 SMALL = 384 * 1024  # bytes of a file that goes on a page as it is
 _SIDE = 192  # pixels of the shorter side of one that shrinks
-_FPS, _SECONDS, _CRF = 12, 5, 28
+_FPS = 12
+_SECONDS = 5
+_CRF = 28
 _PLAYED = {'.mp4': ('h264', 'av1', 'vp9'), '.webm': ('vp8', 'vp9', 'av1')}  # by browsers
 _SEEN = {'.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.gif': 'image/gif'}
 

@@ -55,7 +55,8 @@ def describe_grid(points: Sequence[Point], topology: str = '') -> str:
 
 def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[float, float]]:
   """Returns the least and the most seconds of every run on a topology, by the planner's formula."""
-  found, known = {}, {}
+  found = {}
+  known = {}
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:

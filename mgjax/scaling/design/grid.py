@@ -227,7 +227,8 @@ def _nearest(
   heads = 1
   while size(2 * heads) < target:
     heads *= 2
-  low, high = heads, 2 * heads
+  low = heads
+  high = 2 * heads
   while high - low > 1:
     middle = (low + high) // 2
     low, high = (middle, high) if size(middle) < target else (low, middle)

@@ -19,7 +19,10 @@ from mgjax.scaling.published import HOFFMANN
 _CONFIDENCE, _GOAL = 0.95, 0.02
 # What the audit asks of a grid: three sizes on each side of the best one, 1.2 decades of them at
 # most, a decade of budgets at least, and no more than two decades of extrapolation.
-_SIZES, _WIDTHS, _SPANS, _COUNTS = 7, (0.9, 1.2), (1.0, 1.5, 2.0), (3, 4, 5, 6)
+_SIZES = 7
+_WIDTHS = (0.9, 1.2)
+_SPANS = (1.0, 1.5, 2.0)
+_COUNTS = (3, 4, 5, 6)
 _AT = 1e21  # FLOPs at which that law is read for a grid's largest budget
 _BELOW = np.linspace(0, 2, 9)  # decades that the highest budget may lie below the one of interest
 

@@ -56,7 +56,10 @@ class Service:
 
   def __init__(self, models: Models, jobs: Jobs, limits: schema.Limits, tokens: Sequence[str] = ()):
     """Serves models; without tokens everybody may use them."""
-    self._models, self._jobs, self._limits, self._offers = models, jobs, limits, models.offers
+    self._models = models
+    self._jobs = jobs
+    self._limits = limits
+    self._offers = models.offers
     self._tokens = [hashlib.sha256(token.encode()).digest() for token in tokens]
     self._spent: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
     self._bodies = self._watchers = 0
@@ -149,7 +152,8 @@ class Service:
 
   async def _read(self, request: Request) -> tuple[dict[str, Any], bytes | None]:
     """Returns the fields of a request and the picture that came with it, as it came."""
-    most, came = int(self._limits.upload * 1.4e6) + _JSON, 0
+    most = int(self._limits.upload * 1.4e6) + _JSON
+    came = 0
     large = ApiError(f'The body is too large; expected at most {most} bytes.', None, 413)
     length = request.headers.get('content-length', '0')
     if not length.isdecimal() or int(length) > most:
@@ -159,7 +163,8 @@ class Service:
       nonlocal came
       message = await request.receive()
       size = len(message.get('body', b''))
-      came, self._bodies = came + size, self._bodies + size
+      came = came + size
+      self._bodies = self._bodies + size
       if came > most:
         raise large
       if self._bodies > _BODIES:
@@ -196,7 +201,8 @@ class Service:
     self, request: Request, jobs: list[schema.Job], data: bytes | None = None, kind: str = 'video'
   ) -> list[str]:
     """Takes jobs in. Raises ApiError if there are too many, or a prompt or picture is refused."""
-    who, key = request.state.who, request.headers.get('idempotency-key', '')
+    who = request.state.who
+    key = request.headers.get('idempotency-key', '')
     self._spend(who, self._limits.rate, len(jobs))
     if self._jobs.queued + len(jobs) > self._limits.queue:
       raise ApiError(f'{self._jobs.queued} jobs wait already; come back later.', None, 429, 10)
@@ -207,7 +213,8 @@ class Service:
         release.admit([job['prompt'] for job in jobs])
       except ConfigError as error:
         raise ApiError(str(error), 'prompt') from error
-      picture, ids = None if data is None else decode_picture(data), []
+      picture = None if data is None else decode_picture(data)
+      ids = []
       for count, job in enumerate(jobs):
         # Who sends it again, as after a broken connection, gets the same job.
         told = hashlib.sha256(f'{who} {count} {key}'.encode()).hexdigest()[:32] if key else ''
@@ -256,7 +263,8 @@ class Service:
 
   def _list(self, request: Request) -> Any:
     asked = request.query_params
-    limit, after = number(asked, 'limit', 20, 1, 100, int), asked.get('after')
+    limit = number(asked, 'limit', 20, 1, 100, int)
+    after = asked.get('after')
     newest = choose('order', asked.get('order', 'desc'), {'asc': False, 'desc': True})
     try:
       if after and not schema.ID.fullmatch(after):
@@ -297,11 +305,15 @@ class Service:
   async def _events(self, found: dict[str, Any] | None) -> AsyncIterator[str]:
     """Yields server-sent events of a job, one whenever something changed, until it ends."""
     self._watchers += 1
-    told, asked, seen, id = None, time.monotonic(), None, (found or {})['id']
+    told = None
+    asked = time.monotonic()
+    seen = None
+    id = (found or {})['id']
     try:
       while found is not None:
         if found != told:
-          running, told = found['status'] == 'in_progress', found
+          running = found['status'] == 'in_progress'
+          told = found
           data = await run_in_threadpool(self._jobs.preview, id) if running else None
           shown = base64.b64encode(data).decode() if data else None
           yield f'event: video\ndata: {json.dumps({**found, "preview": shown})}\n\n'
@@ -311,7 +323,8 @@ class Service:
         live = self._jobs.live.get(id)
         step = live and live.step  # costs nothing to look at, unlike what a database says
         if step != seen or time.monotonic() - asked > 0.25:
-          seen, asked = step, time.monotonic()
+          seen = step
+          asked = time.monotonic()
           found = await run_in_threadpool(self._jobs.describe, id)
       yield 'event: deleted\ndata: {}\n\n'
     finally:

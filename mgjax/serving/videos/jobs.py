@@ -27,7 +27,8 @@ from mgjax.serving.videos.models import CancelledError, Live, Models
 from mgjax.serving.videos.results import Results
 from mgjax.serving.videos.schema import Job, Limits, video_object
 
-_QUEUE, _WORKERS = 'videos', 'workers'
+_QUEUE = 'videos'
+_WORKERS = 'workers'
 _POLL = 0.1  # seconds between two looks into the queue, of which each takes 4 ms of a core
 _BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
 _SETTLE = 0.5  # seconds in which the database has what ended last
@@ -63,8 +64,13 @@ class Jobs:
     `worker` names this process among those of a database, and `scratch` is a folder of its own.
     Raises ConfigError if the database cannot be used.
     """
-    self.results, self._scratch, self._worker, self._log_ids = results, scratch, worker, log_ids
-    self._models, self._limits, self._metrics = models, limits, models.metrics
+    self.results = results
+    self._scratch = scratch
+    self._worker = worker
+    self._log_ids = log_ids
+    self._models = models
+    self._limits = limits
+    self._metrics = models.metrics
     self._shared = not database.startswith('sqlite')
     self.live: dict[str, Live] = {}
     self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
@@ -142,7 +148,10 @@ class Jobs:
     """Returns videos by their time, those after one of them, and whether there are more.
     Raises KeyError if there is no such job.
     """
-    bounds, found, begun, size = {}, [], not after, limit + 8
+    bounds = {}
+    found = []
+    begun = not after
+    size = limit + 8
     if after:
       if (row := DBOS.get_workflow_status(after)) is None:
         raise KeyError(after)
@@ -214,7 +223,9 @@ class Jobs:
     if not created and (row := DBOS.get_workflow_status(id)):
       created = (row.created_at or 0) / 1000  # of SQLite in whole seconds
     live = self.live[id] = Live(job, created)
-    began, status, code = time.monotonic(), 'failed', 'invalid_request'
+    began = time.monotonic()
+    status = 'failed'
+    code = 'invalid_request'
     named = f' {id}' if self._log_ids else ''
     try:
       with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
@@ -228,11 +239,13 @@ class Jobs:
       told = first_line(error)
     except Exception as error:
       _log.exception('a job failed%s', named)
-      code, told = 'server_error', f'{type(error).__name__}; the log of the server says more'
+      code = 'server_error'
+      told = f'{type(error).__name__}; the log of the server says more'
     finally:
       self._made.append(id)
       del self.live[id]
-      spent, size = time.monotonic() - began, f'{job["width"]}x{job["height"]}'
+      spent = time.monotonic() - began
+      size = f'{job["width"]}x{job["height"]}'
       self._metrics.duration.labels(size, status).observe(spent)
       if status != 'cancelled':  # which is counted where it is asked for
         self._metrics.requests.labels(status).inc()
@@ -241,7 +254,8 @@ class Jobs:
     return {'error': {'code': code, 'message': told}}
 
   def _make(self, id: str, live: Live, folder: pathlib.Path) -> dict[str, Any]:
-    given, source = None, live.job['source']
+    given = None
+    source = live.job['source']
     if live.job['picture']:
       given = self.results.path(id, 'input.png')
     elif source and (given := self.results.path(source, 'video.mp4')) is None:
@@ -258,7 +272,8 @@ class Jobs:
   def _described(self, row: Any) -> dict[str, Any] | None:
     if row.status not in _STATES or not row.input:
       return None
-    status, error = _STATES[row.status], (row.output or {}).get('error')
+    status = _STATES[row.status]
+    error = (row.output or {}).get('error')
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
     expires = ended and int(ended + 86400 * self._limits.days)
     if (error and error['code'] == 'cancelled') or (expires and time.time() > expires):
@@ -326,7 +341,8 @@ class Jobs:
         self.results.put(id, 'preview.webp', files.preview(live.colours))
         self.results.put(id, 'progress', str(live.percent).encode())
     for name in self.results.names(_WORKERS):
-      beat, now = self.results.get(_WORKERS, name), time.monotonic()
+      beat = self.results.get(_WORKERS, name)
+      now = time.monotonic()
       if name == self._worker or beat is None:
         continue
       last, since = self._seen.get(name, (b'', now))

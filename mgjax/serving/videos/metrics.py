@@ -15,7 +15,8 @@ class Metrics:
   def __init__(self):
     """Makes all of them, in a registry of their own."""
     own = {'registry': prometheus.CollectorRegistry()}
-    self._registry, timed = own['registry'], {'buckets': _SECONDS, **own}
+    self._registry = own['registry']
+    timed = {'buckets': _SECONDS, **own}
     gauge, counter, histogram = prometheus.Gauge, prometheus.Counter, prometheus.Histogram
     self.queued = gauge(f'{PREFIX}num_queue_reqs', 'Jobs that wait.', **own)
     self.running = gauge(f'{PREFIX}num_running_reqs', 'Jobs that this process makes.', **own)

@@ -66,7 +66,8 @@ class Device:
 
   def __init__(self, most: int):
     """Begins; `most` is how many are handed to a call."""
-    self._most, self._adding = most, threading.Lock()
+    self._most = most
+    self._adding = threading.Lock()
     self._waiting: dict[Hashable, list[tuple[Any, concurrent.futures.Future]]] = {}
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'device')
 
@@ -107,7 +108,9 @@ class Models:
     """Looks at the models, without their weights.
     Raises ConfigError if one is not there, cannot be served, or there is none that makes videos.
     """
-    self._loras, self._limits, self.metrics = dict(loras), limits, Metrics()
+    self._loras = dict(loras)
+    self._limits = limits
+    self.metrics = Metrics()
     self.offers: dict[str, Offer] = {}
     self._loaded: collections.OrderedDict[tuple[str, str], dict] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
@@ -117,7 +120,8 @@ class Models:
       self.offers[name] = Offer(name, component)
     if not any(offer.makes_videos for offer in self.offers.values()):
       raise ConfigError(f'--model={",".join(names)}: none of them makes videos of prompts')
-    self._device, self.ready = Device(limits.batch), threading.Event()
+    self._device = Device(limits.batch)
+    self.ready = threading.Event()
 
   def warm(self) -> None:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
@@ -157,7 +161,8 @@ class Models:
       return write_files(folder, video, job, track if job['soundtrack'] else None)
 
   def _make_videos(self, items: list[tuple[Live, pathlib.Path | None]]) -> list[Any]:
-    lives, job = [live for live, _ in items], items[0][0].job
+    lives = [live for live, _ in items]
+    job = items[0][0].job
     offer = self.offers[job['model']]
     pipeline = self._pipeline(offer.name, job['lora'], job['steps'], job['guidance'])
     if len(lives) == 1:
@@ -195,7 +200,8 @@ class Models:
     return made
 
   def _upscale(self, items: list[tuple[Live, Any]]) -> list[Any]:
-    upsampler, made = self._pipeline(items[0][0].job['upscale']), []
+    upsampler = self._pipeline(items[0][0].job['upscale'])
+    made = []
     with self._timed('upscale'):
       for live, video in items:
         live.check()
@@ -208,7 +214,8 @@ class Models:
 
     ((live, path),) = items
     live.check()
-    job, out = live.job, path.with_name('audio.mp4')
+    job = live.job
+    out = path.with_name('audio.mp4')
     with self._timed('sound'):
       track = Soundtrack(job['prompt'], out, job['seed'], video=path)
       track.write(self._pipeline(job['soundtrack']))
@@ -224,7 +231,9 @@ class Models:
     self, name: str, lora: str = '', steps: int | None = None, guidance: float | None = None
   ) -> Any:
     """Returns a loaded model; those that were not used for longest make room."""
-    key, usual, asked = (name, lora), (None, None), (steps, guidance)
+    key = (name, lora)
+    usual = (None, None)
+    asked = (steps, guidance)
     if key not in self._loaded:
       options = {'lora': self._loras[lora]} if lora else {}
       self._loaded[key] = {usual: mgjax.load(name, **options)}
@@ -244,9 +253,12 @@ class Models:
   def _prepare(self, names: list[str]) -> list[None]:
     """Loads a model, says what it can do, and compiles its programs for each size of a batch."""
     (name,) = names
-    began, pipeline, offer = time.monotonic(), self._pipeline(name), self.offers[name]
+    began = time.monotonic()
+    pipeline = self._pipeline(name)
+    offer = self.offers[name]
     if offer.component not in ('audio', 'upsampler'):
-      fps, usual = pipeline.config.data.fps, pipeline.default_shape
+      fps = pipeline.config.data.fps
+      usual = pipeline.default_shape
       buckets = video_shapes(fields_of(pipeline.config, 'buckets'), fps).values()
       shapes = {(each.frames, *each.size) for each in buckets} - {usual}
       self.offers[name] = offer = dataclasses.replace(

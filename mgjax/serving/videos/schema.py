@@ -118,7 +118,8 @@ def parse_job(
     wrong = f'take {readers[0]}' if readers else 'serve one that reads pictures as well'
     raise ApiError(f'{offer.name} reads no picture; {wrong}', 'input_reference')
   sizes = {f'{width}x{height}': (height, width) for _, height, width in offer.shapes}
-  size, fps = fields.get('size'), number(fields, 'fps', offer.fps, 1, 240)
+  size = fields.get('size')
+  fps = number(fields, 'fps', offer.fps, 1, 240)
   height, width = choose('size', next(iter(sizes)) if size in (None, '', 'auto') else size, sizes)
   negative = fields.get('negative_prompt') or ''
   return plain_job(
@@ -217,9 +218,11 @@ def _other(
 
 def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer: Offer) -> int:
   able = sorted({frames for frames, *other in offer.shapes if tuple(other) == size})
-  name, frames = 'num_frames', number(fields, 'num_frames', None, 1, 100_000, int)
+  name = 'num_frames'
+  frames = number(fields, 'num_frames', None, 1, 100_000, int)
   if frames is None:
-    name, seconds = 'seconds', number(fields, 'seconds', able[-1] / fps, 0, 100_000)
+    name = 'seconds'
+    seconds = number(fields, 'seconds', able[-1] / fps, 0, 100_000)
     frames = round(seconds * fps)
   if frames not in able:
     told = ', '.join(f'{each} ({each / fps:g} s)' for each in able)

@@ -57,7 +57,8 @@ def serve_videos(
   from mgjax.serving.videos.models import Models
   from mgjax.serving.videos.results import Results
 
-  limits, tokens = limits or Limits(), _read_tokens(token_file)
+  limits = limits or Limits()
+  tokens = _read_tokens(token_file)
   if not (tokens or host in http.LOOPBACK):
     raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
   worker = worker or socket.gethostname()
@@ -71,12 +72,14 @@ def serve_videos(
       if not results.local:
         raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
       stack.enter_context(hold(results.root, 'folder'))
-      database, worker = f'sqlite:///{results.root}/jobs.sqlite', 'local'
+      database = f'sqlite:///{results.root}/jobs.sqlite'
+      worker = 'local'
     models = Models(names, loras, limits)
     listener = stack.enter_context(http.listening(host, port))
     jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
     app = Service(models, jobs, limits, tokens).app()
-    server, failed = http.make_server(app, 2 * http.CONNECTIONS), []
+    server = http.make_server(app, 2 * http.CONNECTIONS)
+    failed = []
     base = http.address(host, listener.getsockname()[1])
 
     def warm() -> None:

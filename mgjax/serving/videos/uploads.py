@@ -11,7 +11,9 @@ import sys
 import threading
 
 FORMATS = ('PNG', 'JPEG', 'WEBP')
-_MEMORY, _SECONDS = 1 << 30, 10  # of the child
+# of the child
+_MEMORY = 1 << 30
+_SECONDS = 10
 _PIXELS, _SIDE = 50_000_000, 1024  # most that is decoded; the longest side that is kept
 _REASONS = {3: f'is none of {", ".join(FORMATS)}', 4: f'has more than {_PIXELS} pixels'}
 _decoding = threading.BoundedSemaphore(2)  # children at once
@@ -23,7 +25,8 @@ def decode_picture(data: bytes) -> bytes:
   """
   from mgjax.serving.videos.schema import ApiError  # which the child does not need
 
-  command, options = [sys.executable, '-I', __file__], {'env': {}, 'timeout': 3 * _SECONDS}
+  command = [sys.executable, '-I', __file__]
+  options = {'env': {}, 'timeout': 3 * _SECONDS}
   try:
     with _decoding:
       return subprocess.run(command, input=data, capture_output=True, check=True, **options).stdout

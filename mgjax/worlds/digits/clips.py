@@ -233,7 +233,8 @@ class Digits(Source):
       scene = edit.after
       source = render.render(edit.before, self.frames, self.size)
       more = {'caption': edit.instruction, 'task': edit.task, 'source_video': source}
-    sample, where = self._labels(scene) | more, (scene, self.frames, self.size)
+    sample = self._labels(scene) | more
+    where = (scene, self.frames, self.size)
     if 'mask' in self.extras:
       sample['mask'] = render.mask(*where)
     if 'background' in self.extras:
@@ -270,7 +271,8 @@ class Digits(Source):
       scenes = [self.reference_scene(scene, index) for index in range(self.references)]
       return np.concatenate([render.render(each, 1, self.size) for each in scenes])
     masked = dataclasses.replace(scene, background='black')
-    first, step = scene.tiles % self.frames, max(self.frames // self.references, 1)
+    first = scene.tiles % self.frames
+    step = max(self.frames // self.references, 1)
     chosen = (first + step * np.arange(self.references)) % self.frames
     return render.render(masked, self.frames, self.size)[chosen]
 

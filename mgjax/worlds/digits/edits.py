@@ -77,7 +77,9 @@ def draw_edit(task: str, scene: Scene, palette: Palette, generator: np.random.Ge
   combinations kept from training are asked for in validation.
   """
   other = dataclasses.replace
-  digit, before, after = int(scene.number), scene, scene
+  digit = int(scene.number)
+  before = scene
+  after = scene
 
   def one(choices):
     return choices[generator.integers(len(choices))]

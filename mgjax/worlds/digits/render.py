@@ -108,7 +108,8 @@ def _ink(
   """The opacity of the digit, and what its colour is multiplied by."""
   if scene.hidden:
     return np.zeros((frames, *size), np.float32), np.float32(1)
-  where, image = geometry(scene, frames, size), _handwriting(scene)
+  where = geometry(scene, frames, size)
+  image = _handwriting(scene)
   height, width = where[0, 2:]
   if scene.texture == 'soft':
     rows = stretching(where[:, 0], size[0], height, 8)
@@ -163,7 +164,8 @@ def _between(
 
 def _sprite(scene: Scene) -> tuple[Float[np.ndarray, 'i j'], Float[np.ndarray, 'i j']]:
   """Ink (0 or 1) and ink times its texture, finely sampled; see the top of the file."""
-  image, start = _handwriting(scene), np.zeros(1)
+  image = _handwriting(scene)
+  start = np.zeros(1)
   height, width = (round(_FINE * scene.digit_size * side / 8) for side in image.shape)
   rows, columns = (
     stretching(start, length, height, side)[0]

@@ -90,7 +90,8 @@ class Signs(Digits):
 
   def every_caption(self) -> Iterator[dict[str, Any]]:
     """Yields {'caption'} of everything that samples may show."""
-    motions, written = self.motions if self.frames > 1 else ('',), itertools.chain(*self._choices)
+    motions = self.motions if self.frames > 1 else ('',)
+    written = itertools.chain(*self._choices)
     for said in itertools.product(written, self.colours, motions, self.textures):
       yield {'caption': sign_caption(*said)}
 
@@ -98,7 +99,8 @@ class Signs(Digits):
     self, generator: np.random.Generator, written: Scene | None
   ) -> tuple[tuple[int, ...], str, str]:
     of_length = one_of(self._choices, generator)
-    number, colour = one_of(of_length, generator), one_of(self.colours, generator)
+    number = one_of(of_length, generator)
+    colour = one_of(self.colours, generator)
     motion = one_of(self.motions, generator) if self.frames > 1 else ''
     if written is not None:
       return written.identities, colour, motion

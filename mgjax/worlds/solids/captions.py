@@ -192,7 +192,8 @@ class _Teller:
     solid = self.scene.solids[index]
     verb, direction = MOTIONS[solid.motion]
     self.say('motion', (index,), solid.motion)
-    words, pace = [self.one(_VERBS[verb])], pace_word(solid)
+    words = [self.one(_VERBS[verb])]
+    pace = pace_word(solid)
     if pace and self.chance(0.4):
       words.append(pace)
       self.say('pace', (index,), pace)
@@ -200,7 +201,8 @@ class _Teller:
 
   def clauses(self) -> list[str]:
     """One clause for each solid, or for two that meet."""
-    meets, told = self.scene.meets, []
+    meets = self.scene.meets
+    told = []
     if meets:
       self.say('hits', meets, 'hits')
       told.append(self.meeting(*meets))

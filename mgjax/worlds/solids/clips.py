@@ -202,10 +202,12 @@ class Solids(Source):
   def labels(self, scene: Scene) -> Labels:
     """Returns all that is true of the clip of a scene."""
     history = simulate(scene.solids)
-    times, last = np.arange(self.frames) / self.fps, self._last
+    times = np.arange(self.frames) / self.fps
+    last = self._last
     if self.frames == 1:
       times = np.array([scene.moment])
-    followed, end = history.tracks[scene.follows], self.frames / self.fps
+    followed = history.tracks[scene.follows]
+    end = self.frames / self.fps
     return Labels(
       times,
       np.stack([track.positions(times) for track in history.tracks], 1),
@@ -220,7 +222,8 @@ class Solids(Source):
     """Returns the sample of a scene, in the frames and size of this source."""
     if not self.edits:
       return self._shown(scene)
-    edit, plain = self.edit(scene), dataclasses.replace(self, edits=())
+    edit = self.edit(scene)
+    plain = dataclasses.replace(self, edits=())
     source = {'source_video': plain._shown(edit.before)['video']}
     more = {'caption': edit.instruction, 'task': edit.task}
     return plain._shown(edit.after) | source | more
@@ -264,10 +267,8 @@ class Solids(Source):
     if self.crop == 1:
       return video
     generator = np.random.default_rng((scene.wording, self.crop))
-    (top, left), (height, width) = (
-      [int(generator.integers((self.crop - 1) * side + 1)) for side in self.size],
-      self.size,
-    )
+    top, left = [int(generator.integers((self.crop - 1) * side + 1)) for side in self.size]
+    height, width = self.size
     return video[:, top : top + height, left : left + width]
 
   def _room(self, scene: Scene) -> int:

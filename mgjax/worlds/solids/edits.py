@@ -133,7 +133,8 @@ def styled(video: UInt8[np.ndarray, 't h w 3'], style: str) -> UInt8[np.ndarray,
     return np.rint(video * _NIGHT).astype(np.uint8)
   if style == 'outlines':
     grey = np.pad(video.astype(np.float32).mean(-1), ((0, 0), (0, 1), (0, 1)), mode='edge')
-    down, across = np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1]
+    down = np.diff(grey, axis=1)[:, :, :-1]
+    across = np.diff(grey, axis=2)[:, :-1]
     lines = np.maximum(_PAPER - _EDGES * np.hypot(down, across), 0)
     return np.repeat(np.rint(lines).astype(np.uint8)[..., None], 3, -1)
   return video
@@ -185,7 +186,8 @@ def _other_materials(scene: Scene, which: int, colours: Sequence[str]) -> list[S
 
 def _other_solids(scene: Scene, which: int, colours: Sequence[str]) -> list[Scene]:
   """Other shapes, in another colour, that move the same way in their own manner."""
-  solid, found = scene.solids[which], []
+  solid = scene.solids[which]
+  found = []
   for shape in SHAPES:
     verb, direction = MOTIONS[solid.motion]
     motion = solid.motion

@@ -101,14 +101,16 @@ class _Body:
 
   def begin(self) -> None:
     """Begins a segment with the state as it is."""
-    speed, slowing = abs(self.velocity), 0.0
+    speed = abs(self.velocity)
+    slowing = 0.0
     if self.solid.shape == 'ball' and not self.solid.spin:
       if speed:
         self.axis = (-self.velocity.imag / speed, self.velocity.real / speed, 0.0)
       if speed or not self.flies:
         self.rate = speed / self.solid.size
         slowing = 0.0 if self.flies else -self.braking * bool(speed) / self.solid.size
-    acceleration, fall = self.acceleration, -GRAVITY if self.flies else 0.0
+    acceleration = self.acceleration
+    fall = -GRAVITY if self.flies else 0.0
     self.segments.append(
       _Segment(
         self.start,
@@ -124,7 +126,8 @@ class _Body:
 
   def advance(self, time: float) -> None:
     """Goes on to a time at which something happens to it."""
-    past, last = time - self.start, self.segments[-1]
+    past = time - self.start
+    last = self.segments[-1]
     self.place += self.velocity * past + self.acceleration * past**2 / 2
     self.velocity += self.acceleration * past
     if self.flies:
@@ -154,10 +157,12 @@ class _Body:
       return None
     material = MATERIALS[self.solid.material]
     bounce = material.bounce * (1.0 if self.solid.shape == 'ball' else LANDING)
-    speed, self.height = -self.rising, 0.0
+    speed = -self.rising
+    self.height = 0.0
     self.rising = bounce * speed
     if self.rising < SLOWEST:
-      self.rising, self.flies = 0.0, False
+      self.rising = 0.0
+      self.flies = False
     strength = self.solid.mass * (speed + self.rising)
     place = (self.place.real, self.place.imag, 0.0)
     return Contact(self.start, place, strength, index, ON_FLOOR, (self.solid.material, FLOOR))
@@ -217,7 +222,8 @@ def simulate(solids: tuple[Solid, ...]) -> History:
   own = [body.next_event() for body in bodies]
   pairs = [(i, j) for j in range(len(bodies)) for i in range(j)]
   meetings = {pair: _next_meeting(*(bodies[each] for each in pair)) for pair in pairs}
-  contacts, met = [], 0
+  contacts = []
+  met = 0
   for _ in range(_MOST_EVENTS):
     if met > _MOST_MEETINGS:
       break
@@ -258,7 +264,9 @@ def _impact(bodies: list[_Body], pair: tuple[int, int], normal: complex | None) 
   strength = (1 + bounce) * approach * masses[0] * masses[1] / sum(masses)
   first.velocity += strength / masses[0] * normal
   second.velocity -= strength / masses[1] * normal
-  ball, other, way = first, second, -normal
+  ball = first
+  other = second
+  way = -normal
   if first.solid.shape != 'ball':
     ball, other, way = second, first, normal
   out, up = touch(ball.solid.size, other.solid)
@@ -273,7 +281,8 @@ def touch(radius: float, other: Solid) -> tuple[float, float]:
     share = radius / (radius + other.size)
     return 2 * math.sqrt(radius * other.size) * share, radius + (other.size - radius) * share
   if other.shape == 'cone':  # base and height of the triangle that it is from the side
-    base, height = other.radius, 2 * other.rest
+    base = other.radius
+    height = 2 * other.rest
     slant = math.hypot(base, height)
     return radius * height / slant, radius - radius * base / slant
   top = 2 * other.rest
@@ -325,7 +334,8 @@ def _next_meeting(first: _Body, second: _Body) -> tuple[float, complex | None]:
 def paths_apart(first: tuple[complex, complex], second: tuple[complex, complex]) -> float:
   """How far apart two lines are on the floor, each from its first point to its second."""
   way, other = first[1] - first[0], second[1] - second[0]
-  between, crossing = second[0] - first[0], _dot(1j * way, other)
+  between = second[0] - first[0]
+  crossing = _dot(1j * way, other)
   if crossing:
     along = _dot(1j * between, other) / crossing, _dot(1j * between, way) / crossing
     if 0 <= along[0] <= 1 and 0 <= along[1] <= 1:
@@ -335,13 +345,15 @@ def paths_apart(first: tuple[complex, complex], second: tuple[complex, complex])
 
 
 def _from_path(path: tuple[complex, complex], point: complex) -> float:
-  way, away = path[1] - path[0], point - path[0]
+  way = path[1] - path[0]
+  away = point - path[0]
   share = _dot(way, away) / (abs(way) ** 2 or 1.0)
   return abs(away - min(max(share, 0.0), 1.0) * way)
 
 
 def _at(body: _Body, time: float) -> tuple[complex, complex]:
-  past, acceleration = time - body.start, body.acceleration
+  past = time - body.start
+  acceleration = body.acceleration
   place = body.place + body.velocity * past + acceleration * past**2 / 2
   return place, body.velocity + acceleration * past
 
@@ -360,7 +372,8 @@ def _into_circle(motion: _Motion, radius: float) -> float:
   speed = abs(velocity)
   if speed and abs(_dot(1j * velocity, acceleration)) < 1e-12 * speed:  # a straight line
     way = velocity / speed
-    across, along = _dot(1j * way, place), _dot(way, place)
+    across = _dot(1j * way, place)
+    along = _dot(way, place)
     if abs(across) >= radius or along > 0:
       return math.inf
     return _passing(-along - math.sqrt(radius**2 - across**2), speed, _dot(way, acceleration))
@@ -385,19 +398,22 @@ def _passing(distance: float, speed: float, acceleration: float) -> float:
 
 def _into_square(motion: _Motion, half: float, margin: float) -> tuple[float, complex]:
   """When a point comes as near as `margin` to a square around 0, and from which direction."""
-  found, normal = math.inf, 1 + 0j
+  found = math.inf
+  normal = 1 + 0j
   for side in (1, 1j, -1, -1j):
     place, velocity, acceleration = (each * complex(side).conjugate() for each in motion)
     time = _passing(place.real - half - margin, -velocity.real, -acceleration.real)
     if time < found and abs(_moved((place, velocity, acceleration), time).imag) <= half:
-      found, normal = time, complex(side)
+      found = time
+      normal = complex(side)
     corner = complex(half, half)
     there = (place - corner, velocity, acceleration)
     time = _into_circle(there, margin)
     if time < found:
       between = _moved(there, time)
       if between.real >= 0 and between.imag >= 0:
-        found, normal = time, between / abs(between) * side
+        found = time
+        normal = between / abs(between) * side
   return found, normal
 
 

@@ -23,7 +23,10 @@ _TILE = 0.8  # side of a tile of the floor
 _TILES = 0.085  # their contrast, low: nobody shall spend capacity on them
 _FOG = (7.0, 16.0)  # distance at which fog begins, and how much further it hides all
 _AMBIENT, _SUN = 0.34, 0.80  # light from everywhere, light from the sun
-_BAND, _DOTS, _CHECKS = 0.26, 1.875, 1.1  # half a width; dots and checks along a unit of size
+# half a width; dots and checks along a unit of size
+_BAND = 0.26
+_DOTS = 1.875
+_CHECKS = 1.1
 
 
 class Stage(NamedTuple):
@@ -54,7 +57,9 @@ def stage(
   room: int,
 ) -> Stage:
   """Returns a scene as numbers, with room for so many solids; what is not there has no size."""
-  frames, count, missing = len(places), len(scene.solids), room - len(scene.solids)
+  frames = len(places)
+  count = len(scene.solids)
+  missing = room - len(scene.solids)
 
   def table(rows, *shape):
     rows = np.asarray(rows, np.float32).reshape(count, *shape)
@@ -182,12 +187,15 @@ def _enter(seen: Stage, k: int, origin, ray):
   half = x * dx + y * dy + (b * z + c) * dz
   level = x * x + y * y + (b * z + 2 * c) * z + d
   inside = half * half - square * level
-  root, inverse = jnp.sqrt(jnp.maximum(inside, 0)), 1 / square
-  enter, leave = (-half - root) * inverse, (root - half) * inverse
+  root = jnp.sqrt(jnp.maximum(inside, 0))
+  inverse = 1 / square
+  enter = (-half - root) * inverse
+  leave = (root - half) * inverse
   entries = [enter]
   for place, way, side in ((x, dx, 0), (y, dy, 0), (z, dz, 1)):
     inverse = 1 / jnp.where(jnp.abs(way) < 1e-6, 1e-6, way)
-    middle, reach = -place * inverse, jnp.abs(inverse) * seen.box[k, side]
+    middle = -place * inverse
+    reach = jnp.abs(inverse) * seen.box[k, side]
     entries.append(middle - reach)
     leave = jnp.minimum(leave, middle + reach)
   first = functools.reduce(jnp.maximum, entries)
@@ -203,7 +211,8 @@ def _local(seen: Stage, k: int, vector):
 
 def _nearest(seen: Stage, ray) -> _Hit:
   """Follows rays from the camera to the first solid."""
-  zero, found = jnp.zeros_like(ray[0]), []
+  zero = jnp.zeros_like(ray[0])
+  found = []
   for k in range(seen.size.shape[0]):
     start = _local(seen, k, [seen.eye[i] - seen.places[k, i] for i in range(3)])
     way = _local(seen, k, ray)
@@ -257,7 +266,8 @@ def _patterned(hit: _Hit, pattern) -> Any:
   dots = a * a + b * b + c * c < 0.11
   a, b, c = (_CHECKS * each - jnp.floor(_CHECKS * each) - 0.5 for each in (hit.x, hit.y, hit.z))
   checks = a * b * c > 0
-  band, half = jnp.abs(hit.x) < _BAND, hit.x > 0
+  band = jnp.abs(hit.x) < _BAND
+  half = hit.x > 0
   found = jnp.where(pattern == 1, dots, band)
   return jnp.where(pattern == 3, half, jnp.where(pattern == 2, checks, found))
 
@@ -271,7 +281,8 @@ def _colours(seen: Stage, ray) -> Any:
   hit = _nearest(seen, ray)
   # The floor z = 0.
   down = jnp.where(ray[2] < -1e-4, -seen.eye[2] / ray[2], _FAR)
-  solid, nothing = hit.distance < down, (hit.distance > _FAR / 2) & (down > 1e4)
+  solid = hit.distance < down
+  nothing = (hit.distance > _FAR / 2) & (down > 1e4)
   distance = jnp.minimum(jnp.minimum(hit.distance, down), 1e4)
   normal = [jnp.where(solid, hit[5 + k], float(k == 2)) for k in range(3)]
   point = [seen.eye[k] + (distance - 2e-3) * ray[k] for k in range(3)]

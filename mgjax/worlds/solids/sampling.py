@@ -121,7 +121,8 @@ class _Story:
     return self.one([name for name in names if name.split()[0] == word])
 
   def look(self, index: int, colours: list[str], rolling: tuple[str, ...]) -> dict[str, Any]:
-    choices, wanted = self.choices, {'none': False, 'value': False, 'combination': True}
+    choices = self.choices
+    wanted = {'none': False, 'value': False, 'combination': True}
     for _ in range(200):
       shape = 'ball' if self.meets and index == 0 else self.one(choices.shapes)
       motion = self.motion(index, shape, rolling)
@@ -214,7 +215,8 @@ class _Story:
     None where chance finds no room.
     """
     way = complex(*DIRECTIONS.get(MOTIONS[solid.motion].direction, (0.0, 0.0)))
-    before, after = _gone(solid, SECONDS / 2), _gone(solid, 2 * SECONDS)
+    before = _gone(solid, SECONDS / 2)
+    after = _gone(solid, 2 * SECONDS)
     for _ in range(_PLACES):
       home = complex(*(self.within(Span(-side, side)) for side in _STAGE))
       start = home - before * way
@@ -229,9 +231,11 @@ class _Story:
     way = complex(*DIRECTIONS[MOTIONS[first.motion].direction])
     time = self.within(_MEETING)
     middle = complex(self.within(Span(-0.45, 0.45)), self.within(Span(-0.35, 0.35)))
-    across, yaw = self.within(Span(-0.3, 0.3)) * first.size, second.yaw
+    across = self.within(Span(-0.3, 0.3)) * first.size
+    yaw = second.yaw
     if second.shape == 'cube':  # hit in the middle of a side, or it would have to turn
-      across, yaw = 0.0, math.atan2(way.imag, way.real)
+      across = 0.0
+      yaw = math.atan2(way.imag, way.real)
       between = first.size + 0.8 * second.size
     else:
       between = math.sqrt(apart(first, second) ** 2 - across**2)
@@ -256,7 +260,8 @@ def _opposite(motion: str) -> str:
 
 def _gone(solid: Solid, time: float) -> float:
   """How far a solid goes in some time, if nothing stops it but friction."""
-  speed, material = math.hypot(*solid.velocity), MATERIALS[solid.material]
+  speed = math.hypot(*solid.velocity)
+  material = MATERIALS[solid.material]
   if solid.height:
     return speed * time
   braking = material.rolling if solid.shape == 'ball' else material.sliding

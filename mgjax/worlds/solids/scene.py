@@ -91,7 +91,10 @@ class Camera:
 
   def on_floor(self, place: Float[np.ndarray, '*n d']) -> tuple[Any, Any]:
     """Turns (x, y) of places to the right and away, as it looks in the middle of its move."""
-    c, s, x, y = math.cos(self.azimuth), math.sin(self.azimuth), place[..., 0], place[..., 1]
+    c = math.cos(self.azimuth)
+    s = math.sin(self.azimuth)
+    x = place[..., 0]
+    y = place[..., 1]
     return c * x + s * y, c * y - s * x
 
 

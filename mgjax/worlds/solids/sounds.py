@@ -78,7 +78,8 @@ def sound(scene: Scene, seconds: float, last: float) -> Float[np.ndarray, 's 2']
 
   Longer clips begin as shorter ones, but where the camera's move takes longer.
   """
-  samples, history = round(seconds * RATE), simulate(scene.solids)
+  samples = round(seconds * RATE)
+  history = simulate(scene.solids)
   followed = history.tracks[scene.follows]
   total = np.zeros((samples, 2))
   for contact in history.contacts:
@@ -102,7 +103,8 @@ def heard(
   scene: Scene, contacts: Sequence[Contact], last: float
 ) -> tuple[Float[np.ndarray, 'k'], Int[np.ndarray, 'k 2']]:
   """How loud contacts are where the camera is, as amplitudes, and of which materials they are."""
-  followed, names = simulate(scene.solids).tracks[scene.follows], list(MATERIALS)
+  followed = simulate(scene.solids).tracks[scene.follows]
+  names = list(MATERIALS)
   times = np.array([each.time for each in contacts])
   places = np.array([each.place for each in contacts]).reshape(-1, 3)
   gains = np.sqrt(np.square(_gains(scene, followed, times, places, last)).sum(1) / 2)

@@ -83,7 +83,8 @@ def _pairs(index: Int[Array, 'bg T W'], blocks: Blocks) -> Int[Array, '_bgc p']:
   more = turns * blocks.chunks - index.shape[1]
   index = jnp.pad(index, ((0, 0), (0, more), (0, 0))).reshape(-1, turns, index.shape[2])
   pairs = jnp.sort((index * turns + jnp.arange(turns)[None, :, None]).reshape(len(index), -1))
-  keys, queries = pairs // turns, pairs % turns
+  keys = pairs // turns
+  queries = pairs % turns
   pick = functools.partial(jnp.take_along_axis, axis=1)
   first, last = (keys == pick(f(index, axis=2), queries) for f in (jnp.min, jnp.max))
   places = jnp.where(last, jnp.arange(keys.shape[1])[None], keys.shape[1])
@@ -93,8 +94,10 @@ def _pairs(index: Int[Array, 'bg T W'], blocks: Blocks) -> Int[Array, '_bgc p']:
 
 def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, scale, interpret):
   """Returns dQ, and dK and dV of every chunk, heads first."""
-  heads, dtype = len(arrays[0]), arrays[0].dtype
-  columns, chunks = blocks.m // blocks.keys, blocks.chunks
+  heads = len(arrays[0])
+  dtype = arrays[0].dtype
+  columns = blocks.m // blocks.keys
+  chunks = blocks.chunks
   turns = blocks.n // blocks.queries // chunks
   steps = (columns, turns) if table is None else (1, table.shape[1])
   g = heads // len(read.bias) if read else 1  # heads of a row
@@ -136,10 +139,12 @@ def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, scale, 
   )
 
   def kernel(*refs):
-    tables, refs = refs[: len(scalars)], refs[len(scalars) :]
+    tables = refs[: len(scalars)]
+    refs = refs[len(scalars) :]
     h, j, i = map(pl.program_id, range(3))
     keys, queries, _, first, last = walk(h, j, i, tables)
-    begins, ends = i == 0, i == steps[1] - 1
+    begins = i == 0
+    ends = i == steps[1] - 1
     if table is not None:
       begins |= keys != walk(h, j, jnp.maximum(i - 1, 0), tables)[0]
       ends |= keys != walk(h, j, jnp.minimum(i + 1, steps[1] - 1), tables)[0]

@@ -99,7 +99,8 @@ def _of_tiles(which: Pass, n: int, k: int, itemsize: int, heads: int, tiles) -> 
   so that the products of one hide what another waits for."""
   most = min(which.block, which.block * 2 * LANES // (k * itemsize))
   side = _tile(n // tiles[0], min(math.isqrt(most), BLOCK // 2))
-  columns, longest = tiles[1] * (n // tiles[0] // side), min(most // side, BLOCK)
+  columns = tiles[1] * (n // tiles[0] // side)
+  longest = min(most // side, BLOCK)
   together = _tile(columns * LANES, longest // side * LANES) // LANES if which is FORWARD else 1
   chunks, padded = _chunks(which, n, side, k, heads)
   sizes = (query_tile := _tile(side, QUERY_TILE)), _tile(together * side, which.tile // query_tile)

@@ -65,17 +65,16 @@ def forward(
     layout.heads(k, blocks.m, blocks.k),
     layout.heads(v, blocks.m, blocks.k),
   )
-  table, run = (
-    layout.table(index, blocks),
-    functools.partial(layout.in_parts, _run, blocks=blocks, interpret=interpret),
-  )
+  table = layout.table(index, blocks)
+  run = functools.partial(layout.in_parts, _run, blocks=blocks, interpret=interpret)
   if q.dtype in WIDE:
     fixed = functools.partial(run, running=False)
     running = functools.partial(run, running=True)
     o, lse = lax.cond(safe(q2, k, v), fixed, running, read, table, *arrays)
   else:
     o, lse = run(read, table, *arrays, running=True)
-  o, lse = layout.tokens(o, q), lse[:, 0, :n].reshape(b, g, n)
+  o = layout.tokens(o, q)
+  lse = lse[:, 0, :n].reshape(b, g, n)
   if mask is None:
     return o, lse
   nothing = lse <= NOTHING  # a number that is none stays one
@@ -96,7 +95,8 @@ def safe(q2: Array, k: Array, v: Array) -> Bool[Array, '']:
 def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, running, interpret):
   """Returns O (bg n k) and L (bg 1 n) of q, k and v, heads first; `table` says where keys are."""
   q, k, v = arrays
-  together, side = range(blocks.together), blocks.keys // blocks.together
+  together = range(blocks.together)
+  side = blocks.keys // blocks.together
   columns = (blocks.m // side if table is None else table.shape[2]) // len(together)
   g = len(q) // len(read.bias) if read else 1  # heads of a row
 
@@ -129,8 +129,10 @@ def _run(read: Keys | None, table: Array | None, *arrays: Array, blocks, running
   )
 
   def kernel(*refs):
-    tables, (q, *refs) = refs[: len(scalars)], refs[len(scalars) :]
-    state, (k, v, bias) = None, (refs[n * len(together) :][: len(together)] for n in range(3))
+    tables = refs[: len(scalars)]
+    (q, *refs) = refs[len(scalars) :]
+    state = None
+    k, v, bias = (refs[n * len(together) :][: len(together)] for n in range(3))
     if read:
       h, *at = map(pl.program_id, range(3))
       first = lax.div(h, g) * read.states.shape[1]

@@ -83,7 +83,8 @@ def table(index: Array | None, blocks: Blocks) -> Array | None:
 
 def in_parts(run: Callable, read: Keys | None, table: Array | None, *arrays: Array, **how):
   """Calls `run(read, table, *arrays)`, with as many heads at once as scalar memory has room for."""
-  heads, size = len(arrays[0]), 0 if table is None else 4 * table.size
+  heads = len(arrays[0])
+  size = 0 if table is None else 4 * table.size
   parts = next(n for n in range(1, heads + 1) if heads % n == 0 and size <= SMEM * n)
   if parts == 1:
     return run(read, table, *arrays, **how)

@@ -223,7 +223,8 @@ class DigitJudge:
       ]
     )
     if not any(label.texture for label in asked):
-      names, right = names[:3], right[:, :3]
+      names = names[:3]
+      right = right[:, :3]
     return {**dict(zip(names, right.T, strict=True)), 'all': right.all(1)}
 
   def _readings(self, videos: Iterable[np.ndarray]) -> list[DigitReading]:
@@ -247,7 +248,8 @@ def worn(
   """Returns a clip with noise and a blur of up to `scale` pixels, as decoders' artefacts."""
   from scipy.ndimage import gaussian_filter
 
-  blur, noise = scale * generator.uniform(0, 1), generator.uniform(0, 30)
+  blur = scale * generator.uniform(0, 1)
+  noise = generator.uniform(0, 30)
   soft = gaussian_filter(video.astype(np.float32), (0, blur, blur, 0))
   rough = soft + noise * generator.standard_normal(video.shape, np.float32)
   return np.clip(np.rint(rough), 0, 255).astype(np.uint8)
@@ -274,7 +276,8 @@ def train_judge(
   small = tuple(round(side * length / min(size)) for length in size)
   source = Digits(captions='all', frames=frames, size=small, length=clips, seed=seed, **world)
   generator = np.random.default_rng((seed, clips))
-  crops, digits = [], []
+  crops = []
+  digits = []
   for index in range(clips):
     sample = source[index]
     video = sample['video']

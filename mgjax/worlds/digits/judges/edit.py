@@ -69,7 +69,8 @@ class EditJudge:
     """Says what of an edited clip is as it should be. Raises DataError unless uint8 (t h w 3)."""
     find_digit(video)  # refuses what is no video
     task, after = edit.task, edit.after
-    frames, size = len(video), video.shape[1:3]
+    frames = len(video)
+    size = video.shape[1:3]
     truth = render.render(after, frames, size)
     wall = _wall(edit, video, truth)
     mark = _mark(video, edit) if 'mark' in PARTS[task] else ''
@@ -134,7 +135,8 @@ class DigitsEdits:
     rows = [*tasks, *([NEW_COLOUR] if 'recolour' in tasks and fresh else [])]
     count = max(samples // len(rows), 1)
     labels = held_out_labels(looks_of(self.source), count)[:count]
-    where, asked = (self.source.frames, self.source.size), []
+    where = (self.source.frames, self.source.size)
+    asked = []
     for row in rows:
       fields = self.source.validation(self.source.frames) | {'empty': 0.0, 'extras': ()}
       fields |= {'edits': ('recolour' if row == NEW_COLOUR else row,), 'split': SPLIT}
@@ -211,7 +213,9 @@ def _mark(video: np.ndarray, edit: Edit) -> str:
 
   The mean difference from the wall is compared with that of a layer of each colour, and of none.
   """
-  after, frames, size = edit.after, len(video), video.shape[1:3]
+  after = edit.after
+  frames = len(video)
+  size = video.shape[1:3]
   between = (render.box(after, frames, size) == 1) & (render.mask(after, frames, size) < _INK)
   if not between.any():
     return ''

@@ -31,7 +31,8 @@ class DigitsEnlarged:
 
   def read(self, videos: Videos, indices: Sequence[int]) -> dict[str, Float[np.ndarray, 'b']]:
     numbers = [int(self.source.scene(index).number) for index in indices]
-    textures, read = self._textures(indices), [self._judge.read(video) for video in videos]
+    textures = self._textures(indices)
+    read = [self._judge.read(video) for video in videos]
     named = list(zip(read, textures, strict=True))
     found = {
       'digit': [seen.digit == digit for seen, digit in zip(read, numbers, strict=True)],

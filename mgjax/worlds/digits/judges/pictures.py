@@ -30,7 +30,8 @@ class DigitsPictures:
     return [(text, {'digit': digit, 'colour': colour}) for digit, colour, _, text in captions]
 
   def pictures(self, count: int) -> list[Picture]:
-    source, colours = dataclasses.replace(self.source, extras=()), list(self.source.colours)
+    source = dataclasses.replace(self.source, extras=())
+    colours = list(self.source.colours)
     samples = [source[index] for index in range(min(count, len(source)))]
     return [
       Picture(

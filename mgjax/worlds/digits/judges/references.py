@@ -52,7 +52,8 @@ class DigitsReferences:
   def right(self, videos: Videos, asked: Sequence[Asked]) -> dict[str, list[bool]]:
     right: dict[str, list[bool]] = {name: [] for name in self.attributes}
     for video, (_, scene) in zip(videos, asked, strict=True):
-      read, (identity,) = self._digits.read(video), scene.identities
+      read = self._digits.read(video)
+      (identity,) = scene.identities
       likeness = self._hands.find(video, candidates_for(identity))
       found = likeness.identity == identity
       right['digit'].append(read.digit == int(scene.number))

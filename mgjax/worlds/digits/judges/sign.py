@@ -52,10 +52,12 @@ def edit_distance(read: str, asked: str) -> int:
   """Returns how many characters to insert, leave out or replace to get from one to the other."""
   row = list(range(len(asked) + 1))
   for i, mine in enumerate(read, 1):
-    above, row[0] = row[0], i
+    above = row[0]
+    row[0] = i
     for j, theirs in enumerate(asked, 1):
       best = min(row[j] + 1, row[j - 1] + 1, above + (mine != theirs))
-      above, row[j] = row[j], best
+      above = row[j]
+      row[j] = best
   return row[-1]
 
 
@@ -77,7 +79,8 @@ def places(picture: Float[np.ndarray, 'h w'], sample: float) -> Float[np.ndarray
   columns = np.flatnonzero(ink)
   if not columns.size:
     return np.zeros((0, CROP**2), np.float32)
-  first, end = int(columns[0]), int(columns[-1]) + 1
+  first = int(columns[0])
+  end = int(columns[-1]) + 1
   count = max(1, int(np.ceil(((end - first) / sample - _OVER) / PITCH)))
   count = min(count, LONGEST + 1)  # of more it is enough to know that they are too many
   bounds = [first, *_cuts(ink, first, end, count, PITCH * sample), end]
@@ -188,7 +191,8 @@ def train_sign_judge(
   small = tuple(round(SIDE * side / min(size)) for side in size)
   source = Signs(captions='all', frames=frames, size=small, length=clips, seed=seed, **world)
   generator = np.random.default_rng((seed, clips))
-  crops, digits = [], []
+  crops = []
+  digits = []
   for index in range(clips):
     sample = source[index]
     video = worn(sample['video'], generator) if index % 2 else sample['video']

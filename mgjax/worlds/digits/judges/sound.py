@@ -62,7 +62,8 @@ def judge_sound(
   Events less than 30 ms after the one before are part of it. As many onsets as possible are
   matched, none further than 150 ms from its event, so that the errors sum to the least.
   """
-  heard, events = hear(sound), events[apart(events)]
+  heard = hear(sound)
+  events = events[apart(events)]
   rows, columns = matched(heard.onsets, events)
   return SoundReading(
     errors=heard.onsets[rows] - events[columns],

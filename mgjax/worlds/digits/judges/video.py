@@ -203,7 +203,8 @@ def _sign_references(
 ) -> tuple[dict[str, float], dict[str, float]]:
   looks = looks_of(source) | {'lengths': lengths}
   real = list(Signs(split='test', captions='all', length=REAL, **looks))
-  labels, videos = sign.sign_labels(real), [sample['video'] for sample in real]
+  labels = sign.sign_labels(real)
+  videos = [sample['video'] for sample in real]
   read = _sign_judge_of(source)
   return read.score(videos, labels), read.score(videos, labels[1:] + labels[:1])
 
@@ -216,6 +217,7 @@ def _evenly(captions, lengths, samples, colours, motions) -> list[sign.SignReadi
     known = numbers(lengths[place], captions)
     turns = -(-(samples - place) // len(lengths))
     number = known[turn * len(known) // turns % len(known)]
-    colour, motion = colours[turn % len(colours)], motions[turn // len(colours) % len(motions)]
+    colour = colours[turn % len(colours)]
+    motion = motions[turn // len(colours) % len(motions)]
     labels.append(sign.SignReading(number, colour, motion))
   return labels

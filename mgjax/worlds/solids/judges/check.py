@@ -103,7 +103,8 @@ def _amounts(judge: SolidsJudge, readings, wanted) -> dict[str, tuple[float, flo
   for reading, each in zip(readings, wanted, strict=True):
     move = each.scene.camera.move
     if reading.camera == move and CAMERAS[move].sign:
-      true, read = judge.source.labels(each.scene).amount, reading.amount
+      true = judge.source.labels(each.scene).amount
+      read = reading.amount
       if move.startswith('zooms'):
         true, read = np.log(true), np.log(read)
       errors[move.split()[0]].append(read - true)
@@ -115,7 +116,9 @@ def _amounts(judge: SolidsJudge, readings, wanted) -> dict[str, tuple[float, flo
 
 
 def _contacts(judge: SolidsJudge, readings, wanted, kind: str) -> tuple[float, float, float, float]:
-  errors, missed, extra = [], 0, 0
+  errors = []
+  missed = 0
+  extra = 0
   for reading, each in zip(readings, wanted, strict=True):
     contacts = judge.source.labels(each.scene).contacts
     for index, solid in enumerate(each.scene.solids):
@@ -135,7 +138,8 @@ def _contacts(judge: SolidsJudge, readings, wanted, kind: str) -> tuple[float, f
         else:
           missed += 1
       extra += len(read)
-  found, errors = len(errors), np.array(errors or [np.nan])
+  found = len(errors)
+  errors = np.array(errors or [np.nan])
   return (
     found / max(found + missed, 1),
     extra / max(found + extra, 1),

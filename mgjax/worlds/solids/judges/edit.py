@@ -65,7 +65,8 @@ class SolidsEdits:
         meetings=0.0,
         solids=several if task in OF_SEVERAL else self.source.solids,
       )
-      count, index = max(samples // len(tasks), 1), 0
+      count = max(samples // len(tasks), 1)
+      index = 0
       while count:
         edit = source.edit(source.scene(index))
         if edit.task == task:
@@ -76,7 +77,8 @@ class SolidsEdits:
     return asked
 
   def read(self, asked: Sequence[AskedEdit], videos: Videos) -> list[JudgedEdit]:
-    found, expected = self._judge.read(videos), self._judge.read([each.after for each in asked])
+    found = self._judge.read(videos)
+    expected = self._judge.read([each.after for each in asked])
     return [
       JudgedEdit(
         _parts(each, np.asarray(video), seen, true), {'outside': _outside(each, np.asarray(video))}

@@ -16,7 +16,10 @@ from mgjax.worlds.solids.kinds import CAMERAS, COLOURS, MATERIALS, MOTIONS, SHAP
 from mgjax.worlds.solids.physics import ON_FLOOR
 from mgjax.worlds.solids.scene import Scene
 
-FRAMES, SIDE, FPS = 16, 64, 8  # of what a judge looks at
+# of what a judge looks at
+FRAMES = 16
+SIDE = 64
+FPS = 8
 LOOKS = {'shape': tuple(SHAPES), 'material': tuple(MATERIALS), 'size': tuple(SIZES)}
 # Of a solid in a frame: velocity to the right, away and up (units/s) and turns about the vertical
 # (radians/s), distance along the axis (units), place in the picture (u, v) and height (units).
@@ -59,7 +62,8 @@ def _example(source: Solids, scene: Scene) -> Examples:
   sample, labels = source.show(scene), source.labels(scene)
   colours = [_NAMES.index(solid.colour) for solid in scene.solids]
   owner = np.array([*colours, len(_NAMES)], np.uint8)[sample['segmentation'].astype(int) - 1]
-  looks, motion = np.full((len(_NAMES), 3), -1, np.int8), np.full(len(_NAMES), -1, np.int8)
+  looks = np.full((len(_NAMES), 3), -1, np.int8)
+  motion = np.full(len(_NAMES), -1, np.int8)
   for colour, solid in zip(colours, scene.solids, strict=True):
     values = {'shape': solid.shape, 'material': solid.material, 'size': size_word(solid)}
     looks[colour] = [names.index(values[name]) for name, names in LOOKS.items()]
@@ -118,7 +122,8 @@ def _places(scene: Scene, labels: Labels) -> Float[np.ndarray, 'n 2']:
 
 def _rates(scene: Scene, labels: Labels) -> Float[np.ndarray, 't r']:
   rates = np.zeros((len(labels.times), RATES), np.float32)
-  kind, sign = scene.camera.move.split()[0], CAMERAS[scene.camera.move].sign
+  kind = scene.camera.move.split()[0]
+  sign = CAMERAS[scene.camera.move].sign
   if kind in PATHS:
     amount = np.log(scene.camera.amount) if kind == 'zooms' else scene.camera.amount
     rates[:, PATHS.index(kind)] = sign * amount

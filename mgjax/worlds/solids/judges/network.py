@@ -79,7 +79,8 @@ def flow(clip: Float[Array, 'b t h w 3']) -> Float[Array, 'b i j 6']:
   that follow each other; then the log of the sum of g g, which says how much is to be seen.
   """
   grey = blurred(clip.mean(-1), (1, 2, 1))
-  middle, change = (grey[:, 1:] + grey[:, :-1]) / 2, grey[:, 1:] - grey[:, :-1]
+  middle = (grey[:, 1:] + grey[:, :-1]) / 2
+  change = grey[:, 1:] - grey[:, :-1]
   down, right = (jnp.gradient(middle, axis=axis) for axis in (2, 3))
   products = (right * right, right * down, down * down, right * change, down * change)
   b, _, height, width = middle.shape
@@ -151,7 +152,8 @@ class Clips(nn.Module):
   def __call__(self, solids: Float[Array, 'b t n f'], view: Float[Array, 'b t g']) -> Told:
     at = np.clip(np.arange(FRAMES) - 1, 0, STEPS - 1)  # steps around each frame
     solids = nn.LayerNorm(name='norm_solids')(solids[:, at])
-    rates, view = view[:, at, :RATES], nn.LayerNorm(name='norm_view')(view[:, at])
+    rates = view[:, at, :RATES]
+    view = nn.LayerNorm(name='norm_view')(view[:, at])
     view = jnp.concatenate([rates, view], -1)
     x = nn.Dense(self.width, name='rows')(solids)
     others = x.sum(2, keepdims=True) - x  # such as the one it meets
@@ -215,7 +217,8 @@ def tell(
   weights: Mapping[str, Tree], video: UInt8[np.ndarray, 'b 16 64 64 3']
 ) -> tuple[Told, Float[np.ndarray, 'b t r']]:
   """Says what clips show, in NumPy, amounts in their units; and the camera's rates step by step."""
-  told, rates = [], []
+  told = []
+  rates = []
   for first in range(0, len(video), _AT_ONCE):
     clips = video[first : first + _AT_ONCE]
     missing = _AT_ONCE - len(clips)  # one shape is one program

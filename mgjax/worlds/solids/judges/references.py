@@ -38,7 +38,8 @@ class SolidsReferences:
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
     """The clips of the next one's object, in which an identity is found by chance."""
-    bare, scenes = self._bare, [each.label for each in asked]
+    bare = self._bare
+    scenes = [each.label for each in asked]
     return {
       'another object (chance)': [bare.show(scene)['video'] for scene in scenes[1:] + scenes[:1]]
     }

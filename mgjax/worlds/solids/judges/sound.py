@@ -81,7 +81,8 @@ class SolidsSoundJudge:
     """Sums readings up. Raises DataError if there are none."""
     from scipy.stats import spearmanr
 
-    found, right = tally(readings), np.concatenate([each.right for each in readings])
+    found = tally(readings)
+    right = np.concatenate([each.right for each in readings])
     louder = np.concatenate([each.louder for each in readings])
     varied = len(louder) > 2 and np.ptp(louder, axis=0).all()
     return ContactScores(
@@ -168,8 +169,10 @@ def _classifier(split: str) -> Callable[[np.ndarray], Int[np.ndarray, '_']]:
   """Learns materials from contacts of a split: of one material, in sounds as they are and worn."""
   from sklearn.svm import SVC
 
-  source, generator = Solids(split=split, sound=True, length=_LESSONS), np.random.default_rng(0)
-  rows, materials = [], []
+  source = Solids(split=split, sound=True, length=_LESSONS)
+  generator = np.random.default_rng(0)
+  rows = []
+  materials = []
   for index in range(_LESSONS):
     sample = source.listen(index)
     mono = mono_of(sample['audio'])

@@ -203,7 +203,9 @@ def train_frames(
   examples: Examples, steps: int, blemishes: Blemishes, seed: int, report: Report
 ) -> Tree:
   """Trains `Frames` on frames of the examples that follow each other."""
-  net, generator, turned = Frames(), np.random.default_rng((seed, 1)), mirrored(examples)
+  net = Frames()
+  generator = np.random.default_rng((seed, 1))
+  turned = mirrored(examples)
   params = net.init(jax.random.key(seed), jnp.zeros((1, APART + 1, SIDE, SIDE, 3)))
 
   def loss(params, video, owner, wanted, key):
@@ -233,14 +235,16 @@ def train_clips(
   spoilt = jax.jit(lambda video, key: _as_bytes(spoil(as_floats(video), blemishes, key)))
   all_of = {False: examples, True: mirrored(examples)}
   for turned in versions:
-    parts, video = [], all_of[turned].video
+    parts = []
+    video = all_of[turned].video
     for first in range(0, len(video), 100):
       key = jax.random.fold_in(jax.random.key(seed + turned), first)
       clips = spoilt(video[first : first + 100], key)
       parts.append(jax.tree.map(np.asarray, look(frames, clips)))
     rows.append(Rows(*(np.concatenate(each) for each in zip(*parts, strict=True))))
     report(f'clips: version {len(rows)}/{len(versions)} seen')
-  net, generator = Clips(), np.random.default_rng((seed, 2))
+  net = Clips()
+  generator = np.random.default_rng((seed, 2))
   params = net.init(jax.random.key(seed), *(jnp.asarray(each[:1]) for each in rows[0]))
 
   def loss(params, solids, view, wanted):
@@ -270,7 +274,8 @@ def train_judge(
   examples = make_examples(
     source, 0, clips, lambda done: None if done % every else report(f'{done}/{clips} clips drawn')
   )
-  seed, blemishes = list(BLEMISHES).index(split), BLEMISHES[split]
+  seed = list(BLEMISHES).index(split)
+  blemishes = BLEMISHES[split]
   frames = train_frames(examples, steps[0], blemishes, seed, report)
   return {
     'frames': frames,

@@ -50,7 +50,8 @@ _REFERENCES = 300  # clips
 _PAIRS = (('left', 'right'), ('closer', 'away'), ('up', 'down'), ('in', 'out'))
 _OTHER_WAY = dict(_PAIRS) | {second: first for first, second in _PAIRS}
 # Logits from which on something is read. What both solids of a contact must show is missed sooner.
-_LANDS, _MEET = 0.0, -2.3
+_LANDS = 0.0
+_MEET = -2.3
 _SIZES = f'{SIDE // 2} x {SIDE // 2}, {SIDE} x {SIDE} or a multiple'
 _HERE = pathlib.Path(__file__).parent
 
@@ -164,12 +165,14 @@ class SolidsJudge:
 
   def paths(self, videos: Videos, asked: Sequence[Asked]) -> list[CameraPath]:
     """Follows pans, tilts and circles whose degrees captions say, and looks at no other clip."""
-    found, places = [], self.moves(asked)
+    found = []
+    places = self.moves(asked)
     if not places:
       return []
     for reading, place in zip(self.read([videos[place] for place in places]), places, strict=True):
       each = asked[place]
-      move, amount = each.label.scene.camera.move, _said(each)
+      move = each.label.scene.camera.move
+      amount = _said(each)
       path = np.linspace(0, CAMERAS[move].sign * float(amount), FRAMES)
       read = reading.path[:, PATHS.index(move.split()[0])]
       found.append(CameraPath(move, 'degrees', path, read))
@@ -215,11 +218,13 @@ class SolidsPrompts:
   """Captions of scenes of every group in turn; a scene is 'split:seed:index'."""
 
   def rows(self, count: int, seed: int, trained: bool = False) -> list[Prompt]:
-    found, groups = [], list(GROUPS.items())[: 1 if trained else None]
+    found = []
+    groups = list(GROUPS.items())[: 1 if trained else None]
     for place in range(count):
       index, group = divmod(place, len(groups))
       title, split = groups[group]
-      source, name = Solids(split, seed=seed, length=count), f'{split}:{seed}:{index}'
+      source = Solids(split, seed=seed, length=count)
+      name = f'{split}:{seed}:{index}'
       scene = source.scene(index)
       found.append(Prompt(source.caption(scene).text, (title, scene.camera.move), name))
     return found
@@ -236,7 +241,8 @@ class SolidsPrompts:
 
 
 def _varied(scene: Scene) -> dict[str, Scene]:
-  first, used = scene.solids[0], {solid.colour for solid in scene.solids}
+  first = scene.solids[0]
+  used = {solid.colour for solid in scene.solids}
   other = next(each for each in SIZES if each != size_word(first))
   looks = {
     'colour': next(each for each in COLOURS if each not in used),
@@ -405,10 +411,12 @@ def _meetings(
   contacts: Float[np.ndarray, 't n 4'], present: Sequence[int]
 ) -> tuple[tuple[float, str, str], ...]:
   """Seconds and colours of contacts of two: both show it, at most a frame apart."""
-  names, logits = list(COLOURS), contacts[..., 0]
+  names = list(COLOURS)
+  logits = contacts[..., 0]
   padded = np.pad(logits, ((1, 1), (0, 0)), constant_values=-np.inf)
   near = np.stack([padded[:-2], logits, padded[2:]])
-  wide, frame = near.max(0), np.arange(len(logits))[:, None] + near.argmax(0) - 1
+  wide = near.max(0)
+  frame = np.arange(len(logits))[:, None] + near.argmax(0) - 1
   found = []
   for first, second in itertools.combinations(present, 2):
     both = np.maximum(
