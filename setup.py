@@ -48,10 +48,10 @@ setup(
   package_dir=INSIDE,
   package_data={
     'mgjax': ['weights/**/*'],
-    'mgjax.media': ['fonts/*'],
-    'mgjax.worlds.solids.judges': ['*.safetensors'],
-    'mgjax.serving': ['*.html'],
-    'mgjax.serving.videos': ['*.html'],
+    'mgjax.data.media': ['fonts/*'],
+    'mgjax.lab.worlds.solids.judges': ['*.safetensors'],
+    'mgjax.apps.serving': ['*.html'],
+    'mgjax.apps.serving.videos': ['*.html'],
     'mgjax.launch': ['recipes/*.sh'],
   },
   entry_points={

@@ -30,7 +30,7 @@ def base() -> ConfigDict:
     }
   )
   # Adapters of kernels in place of all parameters, of the model at config.start_from
-  # (mgjax/checkpoints/lora.py); rank 0 is none.
+  # (mgjax/nn/lora.py); rank 0 is none.
   config.lora = ConfigDict(
     {'rank': 0, 'alpha': 0.0, 'targets': ('*',), 'dropout': 0.0, 'weights': ''}
   )
@@ -302,7 +302,7 @@ def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> Conf
 
 
 def reconstruction(**changes: float) -> ConfigDict:
-  """Returns the autoencoder's objective: weights of all terms beside L1 (tae/objective.py)."""
+  """Returns the autoencoder's objective: weights of all terms beside L1 (models/tae/objective.py)."""
   weights = {
     'mse': 0.0,
     'kl': 1e-6,  # not in public sources; HunyuanVideo's
@@ -334,7 +334,7 @@ def discriminator(**changes) -> ConfigDict:
 
 
 def sound_reconstruction(**changes: float) -> ConfigDict:
-  """Returns the codec's objective: DAC's weights (audio/codec/objective.py)."""
+  """Returns the codec's objective: DAC's weights (models/codec/objective.py)."""
   weights = {
     'mel': 15.0,
     'features': 2.0,

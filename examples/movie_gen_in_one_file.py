@@ -31,8 +31,8 @@ import optax
 from absl import app, flags
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mgjax.media.viewing import write_animation
-from mgjax.worlds.table import judge_of, open_world
+from mgjax.data.media.viewing import write_animation
+from mgjax.data.synthetic_datasets import judge_of, open_world
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer('clips', 512, 'Clips to train on.')

@@ -18,7 +18,7 @@ the loop of all. Of an autoencoder or a codec, encode takes samples to latents a
 back; of an encoder of text or images, encode is its pass. --what=speedrun runs a recipe from
 nothing, with as many seeds as --rounds says, and prints its row of the race (docs/speedrun.md).
 --workdir times a trained text-to-video model: loading, pixels of a prompt, its file. A baseline is
-jax.nn (attention alone) or a Python file (mgjax/benchmarks/baselines.py); all are timed in turns on
+jax.nn (attention alone) or a Python file (mgjax/lab/benchmarks/baselines.py); all are timed in turns on
 one device.
 --table makes one table in Markdown of many --out (launch/recipes/gpu_matrix.sh: all of one GPU).
 """
@@ -62,11 +62,11 @@ _TABLE = flags.DEFINE_string('table', '', 'Print a table of the files of a folde
 
 def main(_) -> None:
   if _TABLE.value:
-    from mgjax.benchmarks.report import describe_folder
+    from mgjax.lab.benchmarks.report import describe_folder
 
     print(describe_folder(_TABLE.value))
   elif _WORKDIR.value:
-    from mgjax.benchmarks.pipeline import describe_pipeline, measure_pipeline
+    from mgjax.lab.benchmarks.pipeline import describe_pipeline, measure_pipeline
 
     if _CONFIG.value is not None:
       raise ConfigError('--workdir times what it holds; leave --config away')
@@ -75,7 +75,7 @@ def main(_) -> None:
   elif command_line.print_config(_CONFIG.value):
     pass
   elif _WHAT.value == 'speedrun':
-    from mgjax.benchmarks.speedrun import race
+    from mgjax.lab.benchmarks.speedrun import race
 
     flags = command_line.config_words()
     print(race(_CONFIG.value.to_dict(), flags, _ROUNDS.value, _OUT.value).text)
@@ -87,7 +87,7 @@ def _bench() -> None:
   """Times a configuration; of several processes the first one answers."""
   import jax
 
-  from mgjax.benchmarks.dispatch import bench_any
+  from mgjax.lab.benchmarks.dispatch import bench_any
   from mgjax.parallel import distributed
 
   distributed.initialize()

@@ -21,11 +21,11 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mgjax.core.config import LARGEST, did_you_mean, flatten
-from mgjax.core.config_files import load_config
+from mgjax.core.configuration.config_files import load_config
+from mgjax.core.configuration.keys import LARGEST, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
-from mgjax.runtime import compilation_cache
-from mgjax.runtime.tpu_presence import leave_out_tpu
+from mgjax.parallel import compilation_cache
+from mgjax.parallel.tpu_presence import leave_out_tpu
 
 from . import flag_values, moved
 

@@ -62,7 +62,7 @@ def main(arguments) -> None:
 
 
 def _analyse() -> None:
-  from mgjax.evaluation.human.report import analyse
+  from mgjax.lab.evaluation.human.report import analyse
 
   text, paths = analyse(
     _STUDY.value,
@@ -76,14 +76,14 @@ def _analyse() -> None:
 
 
 def _power() -> None:
-  from mgjax.evaluation.human.report import power
+  from mgjax.lab.evaluation.human.report import power
 
   print(power(_PROMPTS_SEEN.value, _DIFFERENCE.value, study=_STUDY.value))
 
 
 def _export() -> None:
-  from mgjax.evaluation.human.preferred import write_preferences
-  from mgjax.evaluation.human.votes import export_votes
+  from mgjax.lab.evaluation.human.preferred import write_preferences
+  from mgjax.lab.evaluation.human.votes import export_votes
 
   out = _OUT.value or 'votes.csv'
   if out.endswith('.jsonl'):
@@ -93,7 +93,7 @@ def _export() -> None:
 
 
 def _import() -> None:
-  from mgjax.evaluation.human.votes import import_votes
+  from mgjax.lab.evaluation.human.votes import import_votes
 
   added, known = import_votes(_CSV.value, _STUDY.value)
   print(f'{added:,} votes added; {known:,} were there')

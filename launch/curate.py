@@ -43,9 +43,9 @@ def main(arguments) -> None:
   if command_line.print_config(_CONFIG.value):
     return
   from mgjax.core.settings import unpack
-  from mgjax.curation.settings import CurationSettings
   from mgjax.data.ingest.open_inputs import open_inputs
-  from mgjax.workflows import curate
+  from mgjax.lab.curation import curate
+  from mgjax.lab.curation.settings import CurationSettings
 
   settings = unpack(CurationSettings, _CONFIG.value.to_dict(), 'config')
   options = curate.Options(_ENGINE.value, _ADDRESS.value, _WORKERS.value, _LIMIT.value)

@@ -22,7 +22,7 @@ python -m launch.data student --input=runs/rewriting/pairs.jsonl \
   --output=runs/rewriting/student.jsonl
 The same command again goes on where it stopped. Several processes share the work, on one host or on
 many that see the same directory: give each its own --process of --processes.
-preview draws clips of a world of mgjax/worlds with their captions: a picture and an animation.
+preview draws clips of a world of mgjax/lab/worlds with their captions: a picture and an animation.
 convert and references read a folder of clips with captions (clip.mp4, clip.txt), a .csv or .jsonl
 that names them, WebDataset tars or parquet files; what cannot be used is listed in rejected.jsonl
 beside the records. inspect and verify take records of clips and of latents, or a directory of
@@ -54,25 +54,26 @@ from mgjax.core.errors import ConfigError, DataError, printable
 from . import command_line, flag_values
 
 with epy.lazy_imports():
-  from mgjax.audio import captions
+  from mgjax.apps import encode
+  from mgjax.apps.pairs import backtranslation, cross_pairs, make_pairs, preferences
   from mgjax.core import plug_ins
-  from mgjax.curation import marked_clips
-  from mgjax.curation.filters import scenes
-  from mgjax.curation.people import face_calibration, references
-  from mgjax.curation.people import records as reference_records
-  from mgjax.curation.people import sheet as reference_sheet
+  from mgjax.data import synthetic_datasets as table
   from mgjax.data.ingest import convert, entries, open_inputs, record_summary
+  from mgjax.data.media import viewing
+  from mgjax.data.media.faces import recognition
+  from mgjax.data.media.provenance import manifest
   from mgjax.data.records import reader
-  from mgjax.flow_models import requests
-  from mgjax.media import viewing
-  from mgjax.media.faces import recognition
-  from mgjax.media.provenance import manifest
+  from mgjax.lab.curation import marked_clips
+  from mgjax.lab.curation.filters import scenes
+  from mgjax.lab.curation.people import face_calibration, references
+  from mgjax.lab.curation.people import records as reference_records
+  from mgjax.lab.curation.people import sheet as reference_sheet
+  from mgjax.lab.language_models import rewriting
   from mgjax.parallel import distributed
-  from mgjax.personalization import pipeline as personalization
-  from mgjax.runtime import progress
-  from mgjax.text import rewriting
-  from mgjax.workflows import backtranslation, cross_pairs, encode, make_pairs, preferences
-  from mgjax.worlds import table
+  from mgjax.sections.audio import captions
+  from mgjax.sections.flow import requests
+  from mgjax.sections.personalization import pipeline as personalization
+  from mgjax.training.monitoring import progress
 
 _PAUSE = 5.0  # seconds until a listing tells how far it is
 _SHOWN = 8  # clips on a contact sheet

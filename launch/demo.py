@@ -19,7 +19,7 @@ _SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
 
 
 def main(_) -> None:
-  from mgjax.workflows.demo import make_demo
+  from mgjax.apps.demo import make_demo
 
   written = make_demo(
     _OUT.value, world=_WORLD.value, prompt=_PROMPT.value, edit=_EDIT.value, seed=_SEED.value

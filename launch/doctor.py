@@ -18,7 +18,7 @@ _WORKDIR = flags.DEFINE_string('workdir', 'runs', 'Where work directories will l
 
 
 def main(_) -> None:
-  from mgjax.runtime import doctor
+  from mgjax.apps import doctor
 
   wrong = 0
   for finding in doctor.examine(_WORKDIR.value):

@@ -17,7 +17,7 @@ python -m launch.evaluate --workdir=runs/sound/audio --samples=128 --long=4
 python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampler/regression
 Sound and upsampling: onsets and tones, PSNR and Frechet distance, beside what comes from no model;
 with --long=4 of clips four times as long as training's, whose seams are looked for.
---scorer='/other/python score.py' has a network judge sounds too (mgjax/evaluation/scorers.py).
+--scorer='/other/python score.py' has a network judge sounds too (mgjax/lab/evaluation/external_scorers.py).
 
 python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: how often captions and images of the same handwriting find each other.
@@ -48,7 +48,7 @@ import shlex
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.worlds.table import WITH_PROMPTS
+from mgjax.data.synthetic_datasets import WITH_PROMPTS
 
 from . import command_line, flag_values
 
@@ -124,8 +124,8 @@ _OPTIONS = (
 
 def main(_) -> None:
   import mgjax
-  from mgjax.checkpoints.workdir import read_config
   from mgjax.registry import feature
+  from mgjax.training.checkpoints.workdir import read_config
 
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
   of_videos = {flag.name: flag.value for flag in (_SUITE, *_OF_VIDEOS) if flag.present}
@@ -158,8 +158,8 @@ def main(_) -> None:
 
 
 def _exchange_with_vbench() -> None:
-  from mgjax.evaluation.suites.suite import read_suite
-  from mgjax.workflows.suite import export_vbench, import_vbench
+  from mgjax.lab.evaluation.suites.make_videos import export_vbench, import_vbench
+  from mgjax.lab.evaluation.suites.suite import read_suite
 
   if _VIDEOS.value is None:
     place = pathlib.Path(_VBENCH.value)

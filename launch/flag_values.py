@@ -8,9 +8,9 @@ from typing import Any
 
 from absl import flags
 
-from mgjax.core.config import LARGEST
+from mgjax.core.configuration.keys import LARGEST
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.runs.find import coming_with_mgjax, find_run, runs_near
+from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the binary that asked for it
 
@@ -18,7 +18,7 @@ _ENTRY = re.compile(r'((?P<name>[^=@]+)=)?(?P<scale>[^=@]+)(@(?P<low>[^-]+)-(?P<
 # As in mgjax.flow, which is not imported only to read flags.
 SOLVERS = ('euler', 'midpoint', 'heun', 'dormand_prince')
 SCHEDULES = ('linear', 'linear_quadratic')
-# As in mgjax.audio.extend.
+# As in mgjax.sections.audio.extend.
 WAYS = ('multi_diffusion', 'autoregressive', 'concatenate', 'whole')
 # As in mgjax.core.precision, which brings JAX along.
 WEIGHTS = ('float32', 'bfloat16', 'int8', 'fp8')
@@ -132,7 +132,7 @@ def spans(text: str) -> list[tuple[float, float]]:
 
 def scorer(text: str) -> Any:
   """Reads a command that scores sounds."""
-  from mgjax.evaluation.scorers import CommandScorer
+  from mgjax.lab.evaluation.external_scorers import CommandScorer
 
   return CommandScorer(shlex.split(text))
 

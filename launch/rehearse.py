@@ -20,7 +20,7 @@ from mgjax.core.errors import ConfigError
 
 from . import command_line, flag_values
 
-# Of mgjax/planning/rehearsal/assumptions.py, which is not imported before a flag is read.
+# Of mgjax/lab/planning/rehearsal/assumptions.py, which is not imported before a flag is read.
 _NAMES = (
   'failures',
   'shape',
@@ -70,11 +70,11 @@ def main(_) -> None:
 
   import jax
 
-  from mgjax.planning.plan import Choices, make_plan
-  from mgjax.planning.rehearsal import report, study
-  from mgjax.planning.rehearsal.assumptions import Assumptions, Job
-  from mgjax.planning.workload import make_workload, read_outline
-  from mgjax.runtime.progress import Progress
+  from mgjax.lab.planning.plan import Choices, make_plan
+  from mgjax.lab.planning.rehearsal import report, study
+  from mgjax.lab.planning.rehearsal.assumptions import Assumptions, Job
+  from mgjax.lab.planning.workload import make_workload, read_outline
+  from mgjax.training.monitoring.progress import Progress
 
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
   assumed = Assumptions(**(_ASSUME.value or {}))

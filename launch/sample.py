@@ -162,8 +162,8 @@ _ALONE = ('prompt', 'prompts', 'upsample', 'soundtrack', 'rewrite')  # never of 
 def main(_) -> None:
   _check_together()
 
-  from mgjax.checkpoints.workdir import read_config
   from mgjax.registry import feature
+  from mgjax.training.checkpoints.workdir import read_config
 
   component = read_config(_WORKDIR.value).component
   feature(component, 'request', 'can be sampled')
@@ -203,7 +203,7 @@ def main(_) -> None:
   written = request.write(pipeline)
   print(*written, sep='\n')
   if _SOUNDTRACK.value is not None:
-    from mgjax.audio.files import write_soundtracks
+    from mgjax.sections.audio.files import write_soundtracks
 
     videos = (path for path in written if path.suffix == '.mp4')
     tracker = _load('audio', _SOUNDTRACK.value, mesh=_MESH.value)
@@ -253,7 +253,7 @@ def _check_applies(component: str) -> None:
 
 def _read_prompts() -> tuple[list[str], dict[str, Any]]:
   """Returns each prompt as often as it is sampled, and conditions, one of each for each."""
-  from mgjax.flow_models.requests import read_prompts
+  from mgjax.sections.flow.requests import read_prompts
 
   prompts = [_PROMPT.value or '']
   conditions = {}
@@ -271,7 +271,7 @@ def _rewritten(request: Any) -> Any:
   if _REWRITE.value is None:
     return request
 
-  from mgjax.text.rewriting import read_rewriter, rewrite_prompts
+  from mgjax.lab.language_models.rewriting import read_rewriter, rewrite_prompts
 
   folder = os.path.join(_WORKDIR.value, 'rewrites')
   prompts = rewrite_prompts(list(request.prompts), read_rewriter(_REWRITE.value), folder)
@@ -280,8 +280,8 @@ def _rewritten(request: Any) -> Any:
 
 def _make_suite(component: str, fields: dict[str, Any], loaded: dict[str, Any]) -> None:
   """Makes all of a suite, as the flags say."""
-  from mgjax.evaluation.suites.suite import read_suite
-  from mgjax.workflows.suite import SuiteSettings, run_suite
+  from mgjax.lab.evaluation.suites.make_videos import SuiteSettings, run_suite
+  from mgjax.lab.evaluation.suites.suite import read_suite
 
   process, processes = _PROCESS.value or (0, 1)
   settings = SuiteSettings(

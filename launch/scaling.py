@@ -93,9 +93,9 @@ def main(arguments) -> None:
 def _plan() -> None:
   import jax
 
-  from mgjax.scaling.design.cost import describe_grid
-  from mgjax.scaling.design.grid import make_grid
-  from mgjax.scaling.design.precision import describe_precision
+  from mgjax.lab.scaling.design.cost import describe_grid
+  from mgjax.lab.scaling.design.grid import make_grid
+  from mgjax.lab.scaling.design.precision import describe_precision
 
   if command_line.print_config(_CONFIG.value):
     return
@@ -107,8 +107,8 @@ def _plan() -> None:
 
 
 def _run() -> None:
+  from mgjax.lab.scaling.experiment import run_experiment
   from mgjax.parallel import distributed
-  from mgjax.scaling.experiment import run_experiment
 
   if command_line.print_config(_CONFIG.value):
     return
@@ -119,22 +119,22 @@ def _run() -> None:
 
 
 def _correlate() -> None:
-  from mgjax.scaling.predictor import write_prediction
+  from mgjax.lab.scaling.predictor import write_prediction
 
   found, paths = write_prediction(_WORKDIR.value, _SCORE.value)
   print(found.table(), *paths, sep='\n')
 
 
 def _rank() -> None:
-  from mgjax.scaling.records import read_rows
-  from mgjax.scaling.seeds import describe_ranking
+  from mgjax.lab.scaling.records import read_rows
+  from mgjax.lab.scaling.seeds import describe_ranking
 
   print(describe_ranking(read_rows(_RECORDS.value), _SCORE.value))
 
 
 def _fit() -> None:
-  from mgjax.scaling.findings import find_law
-  from mgjax.scaling.held_out import hold_out
+  from mgjax.lab.scaling.findings import find_law
+  from mgjax.lab.scaling.held_out import hold_out
 
   records = _arm(_ARM)
   resamples = _RESAMPLES.value
@@ -145,16 +145,16 @@ def _fit() -> None:
 
 
 def _predict() -> None:
-  from mgjax.scaling.findings import find_law, predict
+  from mgjax.lab.scaling.findings import find_law, predict
 
   print(predict(find_law(_arm(_ARM), resamples=_RESAMPLES.value), _COMPUTE.value))
 
 
 def _compare() -> None:
-  from mgjax.scaling.comparison import budgets_of, compare_recipes
-  from mgjax.scaling.findings import describe_comparison
-  from mgjax.scaling.records import have_sizes, read_rows
-  from mgjax.scaling.seeds import describe_seeds
+  from mgjax.lab.scaling.comparison import budgets_of, compare_recipes
+  from mgjax.lab.scaling.findings import describe_comparison
+  from mgjax.lab.scaling.records import have_sizes, read_rows
+  from mgjax.lab.scaling.seeds import describe_seeds
 
   names = _FIRST.value, _SECOND.value
   if not have_sizes(rows := read_rows(_RECORDS.value)):
@@ -166,11 +166,11 @@ def _compare() -> None:
 
 
 def _plot() -> None:
-  from mgjax.scaling.comparison import budgets_of, compare_recipes
-  from mgjax.scaling.findings import find_law
-  from mgjax.scaling.held_out import hold_out
-  from mgjax.scaling.plots import write_laws
-  from mgjax.scaling.records import read_records
+  from mgjax.lab.scaling.comparison import budgets_of, compare_recipes
+  from mgjax.lab.scaling.findings import find_law
+  from mgjax.lab.scaling.held_out import hold_out
+  from mgjax.lab.scaling.plots import write_laws
+  from mgjax.lab.scaling.records import read_records
 
   chosen = {flag.value: _arm(flag) for flag in (_ARM, _FIRST, _SECOND) if flag.value}
   arms = chosen or read_records(_RECORDS.value)
@@ -186,7 +186,7 @@ def _plot() -> None:
 
 
 def _claims() -> None:
-  from mgjax.scaling.claims import write_claims
+  from mgjax.lab.scaling.claims import write_claims
 
   if not command_line.print_config(_CONFIG.value):
     print(*write_claims(_CONFIG.value.to_dict(), _RECORDS.value, _OUT.value), sep='\n')
@@ -194,7 +194,7 @@ def _claims() -> None:
 
 def _arm(flag):
   """Returns the records of the arm that a flag names."""
-  from mgjax.scaling.records import choose_arm, read_records
+  from mgjax.lab.scaling.records import choose_arm, read_records
 
   return choose_arm(read_records(_RECORDS.value), flag.value, flag.name)
 

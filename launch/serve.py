@@ -135,7 +135,7 @@ _URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is anot
 
 
 def main(arguments) -> None:
-  from mgjax.serving.annotation import serve
+  from mgjax.apps.serving.annotation import serve
 
   if arguments[1] == _VIDEOS:
     _videos()
@@ -146,8 +146,8 @@ def main(arguments) -> None:
 
 
 def _videos():
-  from mgjax.serving.videos.schema import Limits
-  from mgjax.serving.videos.server import serve_videos
+  from mgjax.apps.serving.videos.schema import Limits
+  from mgjax.apps.serving.videos.server import serve_videos
 
   serve_videos(
     _MODEL.value,
@@ -164,8 +164,8 @@ def _videos():
 
 
 def _votes():
-  from mgjax.evaluation.human.study import begin
-  from mgjax.serving.votes import Votes
+  from mgjax.apps.serving.votes import Votes
+  from mgjax.lab.evaluation.human.study import begin
 
   sides = {name: flag.value for name, flag in (('a', _A), ('b', _B)) if flag.value}
   if sides and (_MODELS.value or len(sides) < 2):
@@ -186,9 +186,9 @@ def _votes():
 
 
 def _review():
+  from mgjax.apps.serving.review import Review
   from mgjax.data.ingest.open_inputs import open_inputs
-  from mgjax.serving.review import Review
-  from mgjax.workflows.curate import REVIEW
+  from mgjax.lab.curation.curate import REVIEW
 
   inputs = open_inputs(
     _INPUT.value, _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value

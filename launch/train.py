@@ -32,9 +32,10 @@ def main(_) -> None:
   if command_line.print_config(config):
     return
   import mgjax
+  from mgjax.apps import dry_run, recipe
+  from mgjax.lab.evaluation import quickstart
   from mgjax.parallel import distributed
-  from mgjax.runtime import phases
-  from mgjax.workflows import dry_run, quickstart, recipe
+  from mgjax.training.monitoring import phases
 
   fields = config.to_dict()
   stages = 'stages' in fields

@@ -57,18 +57,18 @@ import time
 from absl import flags
 from etils import epy
 
-from mgjax.core.config import LARGEST
+from mgjax.core.configuration.keys import LARGEST
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
 from . import command_line, flag_values
 
 with epy.lazy_imports():
-  from mgjax.checkpoints import maintenance, orbax_io
-  from mgjax.checkpoints import workdir as runs
-  from mgjax.core import tables
-  from mgjax.core.runs import published
-  from mgjax.runtime import workdir_lock
-  from mgjax.workflows import average_runs, cards, weights
+  from mgjax.apps.weights import average_runs, cards
+  from mgjax.apps.weights import import_export as weights
+  from mgjax.lab.report import tables
+  from mgjax.training.checkpoints import maintenance, orbax_io, published
+  from mgjax.training.checkpoints import workdir as runs
+  from mgjax.training.monitoring import workdir_lock
 
 _GREEDY = 'greedy'
 

@@ -11,29 +11,18 @@ __version__ = '0.3.0'
 
 with epy.lazy_api_imports(globals()):
   from mgjax import (
-    audio,
-    backbone,
-    benchmarks,
-    checkpoints,
-    clip,
-    conditioning,
+    apps,
     core,
     data,
-    evaluation,
+    experimental,
     flow,
-    flow_models,
-    media,
+    lab,
+    models,
     nn,
     parallel,
-    planning,
     registry,
-    runtime,
-    tae,
-    text,
+    sections,
     training,
-    video,
-    workflows,
-    worlds,
   )
   from mgjax.api import config, evaluate, load, plan, train
-  from mgjax.media.show import save, show
+  from mgjax.data.media.show import save, show

@@ -13,11 +13,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mgjax.core.config_files import load_config
+from mgjax.core.configuration.config_files import load_config
+from mgjax.parallel import compilation_cache
+from mgjax.parallel.tpu_presence import leave_out_tpu
 from mgjax.registry import feature, make_spec
-from mgjax.runtime import compilation_cache
-from mgjax.runtime.collector import uncollected
-from mgjax.runtime.tpu_presence import leave_out_tpu
+from mgjax.training.monitoring.garbage_collection import uncollected
 
 Path = str | os.PathLike[str]
 
@@ -31,7 +31,7 @@ def load(workdir: Path, **options: Any) -> Any:
   """Loads what a work directory holds.
 
   From here on JAX keeps what it compiles for the next process, unless it is set up otherwise
-  (`mgjax.runtime.compilation_cache.use`); so it does from `train` and `evaluate` on.
+  (`mgjax.parallel.compilation_cache.use`); so it does from `train` and `evaluate` on.
 
   Args:
     workdir: of a finished or running training, of imported weights, what mgjax ships
@@ -48,7 +48,7 @@ def load(workdir: Path, **options: Any) -> Any:
     CheckpointError: it has no checkpoint that can be trusted.
   """
   with uncollected():
-    from mgjax.checkpoints.workdir import read_config
+    from mgjax.training.checkpoints.workdir import read_config
 
     _set_up_jax()
     component = read_config(workdir).component
@@ -94,7 +94,7 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
     workdir: of the model; None of videos that anybody made.
     against: an evaluation.json, or its folder, that the numbers are compared with on the page.
     **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
-      `prompts`, `clip`, `judge` and `reference`, see `mgjax.evaluation.evaluate.evaluate_suite`.
+      `prompts`, `clip`, `judge` and `reference`, see `mgjax.lab.evaluation.evaluate.evaluate_suite`.
 
   Returns:
     Findings: `table` for people, and the `paths` of what was written, the last two of them a page
@@ -104,15 +104,15 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
     ConfigError: there is nothing to evaluate, or no record to compare with.
     DataError: that record, or the data, cannot be used.
   """
-  from mgjax.checkpoints.workdir import read_config
-  from mgjax.evaluation.record.against import read_other
-  from mgjax.evaluation.record.write import add_comparison
+  from mgjax.lab.evaluation.record.against import read_other
+  from mgjax.lab.evaluation.record.write import add_comparison
+  from mgjax.training.checkpoints.workdir import read_config
 
   _set_up_jax()
   # Before the work: this one may be written over it, and a wrong path shall not cost hours.
   other = read_other(against) if against else None
   if workdir is None:
-    from mgjax.evaluation.evaluate import evaluate_suite
+    from mgjax.lab.evaluation.evaluate import evaluate_suite
 
     found = evaluate_suite(**options)
   else:
@@ -130,12 +130,12 @@ def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     **options: `mesh`, `bucket`, `rows`, `remat`, `exchange`, `how` ('estimate', 'compile' or
       'search'); of sampling `what='sample'`, of an upsampler with `frames` and `size`; see
-      `mgjax.planning.dispatch`.
+      `mgjax.lab.planning.dispatch`.
 
   Returns:
     An answer with `text` for people and `numbers` as plain JSON values.
   """
-  from mgjax.planning.dispatch import plan_any
+  from mgjax.lab.planning.dispatch import plan_any
 
   config = load_config(config) if isinstance(config, str) else config
   return plan_any(config.to_dict(), topology, **options)

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import mgjax
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
 
 AUTOENCODER = 'digits/autoencoder'  # comes with mgjax; or the work directory of one of yours
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
@@ -143,6 +143,6 @@ print(
 #
 # - `mgjax.evaluate(AUTOENCODER)` writes PSNR, SSIM, flicker and the norms of the latents, with
 #   videos side by side.
-# - `mgjax/tae/autoencoder.py` is the network, `mgjax/tae/objective.py` its loss,
-#   `mgjax/tae/tiling.py` the tiles.
+# - `mgjax/models/tae/autoencoder.py` is the network, `mgjax/models/tae/objective.py` its loss,
+#   `mgjax/models/tae/tiling.py` the tiles.
 # - With a folder of your own clips: `python -m launch.evaluate --workdir=... --clips=my_clips/`.

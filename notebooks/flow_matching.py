@@ -255,6 +255,6 @@ plt.show()
 # - `mgjax/flow/objective.py` is the loss, `mgjax/flow/path.py` the path: both shorter than this
 #   notebook.
 # - A video model is the same with a transformer in place of four layers, latents in place of
-#   points and texts in place of arms: `mgjax/flow_models/model.py`.
+#   points and texts in place of arms: `mgjax/models/flow_model/model.py`.
 # - Try `make_time_grid('linear_quadratic', 16, emulated=100)` above, or `sample(...,
 #   solver='dormand_prince')`, which chooses its own steps.

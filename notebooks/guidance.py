@@ -21,7 +21,7 @@ import numpy as np
 
 import mgjax
 from mgjax.flow.schedules import make_time_grid
-from mgjax.worlds.digits.judges.digit import train_judge
+from mgjax.lab.worlds.digits.judges.digit import train_judge
 
 VIDEO = 'digits/video'  # text to video on moving digits; or the work directory of a run of yours
 COLOURS = {'digit': '#d1495b', 'colour': '#edae49', 'direction': '#00798c', 'all': '#30343f'}

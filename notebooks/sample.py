@@ -19,8 +19,8 @@
 import numpy as np
 
 import mgjax
-from mgjax.audio.files import write_soundtracks
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.sections.audio.files import write_soundtracks
 
 # %% [markdown]
 # ## Load

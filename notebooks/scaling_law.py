@@ -21,13 +21,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mgjax.core.tables import aligned
-from mgjax.scaling.comparison import budgets_of, compare_recipes
-from mgjax.scaling.findings import describe_comparison, find_law
-from mgjax.scaling.held_out import hold_out
-from mgjax.scaling.isoflop import find_minima, group_budgets
-from mgjax.scaling.published import rows_at
-from mgjax.scaling.records import read_records
+from mgjax.lab.report.tables import aligned
+from mgjax.lab.scaling.comparison import budgets_of, compare_recipes
+from mgjax.lab.scaling.findings import describe_comparison, find_law
+from mgjax.lab.scaling.held_out import hold_out
+from mgjax.lab.scaling.isoflop import find_minima, group_budgets
+from mgjax.lab.scaling.published import rows_at
+from mgjax.lab.scaling.records import read_records
 
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
 

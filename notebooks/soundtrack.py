@@ -23,10 +23,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import mgjax
-from mgjax.media.audio import read_audio
-from mgjax.media.video import write_video
-from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.judges.sound import hear, judge_sound
+from mgjax.data.media.audio import read_audio
+from mgjax.data.media.video import write_video
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.judges.sound import hear, judge_sound
 
 AUDIO = 'digits/audio'  # comes with mgjax; or the work directory of a run of yours
 CLIP = ''  # a video of your own, as 'clip.mp4', with PROMPT for it; '' takes the digits'

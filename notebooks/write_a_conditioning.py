@@ -26,11 +26,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.conditioning.contract import Conditioning, array
-from mgjax.conditioning.kinds import register
-from mgjax.conditioning.ports import Ports
+from mgjax.apps.dry_run import dry_run
+from mgjax.models.conditioning.contract import Conditioning, array
+from mgjax.models.conditioning.kinds import register
+from mgjax.models.conditioning.ports import Ports
 from mgjax.nn.linear import ZEROS, Linear
-from mgjax.workflows.dry_run import dry_run
 
 AUTOENCODER = 'digits/autoencoder'  # comes with mgjax; or the work directory of one of yours
 SIDE = 32  # pixels of a picture
@@ -208,5 +208,5 @@ mgjax.show(np.stack(frames), ['the green digit 8, on a figure of eight'], fps=16
 #
 # - [docs/add_a_conditioning.md](../docs/add_a_conditioning.md) adds a first frame: a condition
 #   that the autoencoder encodes.
-# - A conditioning in a file of `mgjax/conditioning/` is found by its name, without `register`,
+# - A conditioning in a file of `mgjax/models/conditioning/` is found by its name, without `register`,
 #   and the tests of all conditionings hold it to the contract.

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 
 import mgjax
-from mgjax.runtime.compilation_cache import processor
+from mgjax.parallel.compilation_cache import processor
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 

@@ -12,8 +12,8 @@ import pytest
 
 from configs.video.sizes import SIZES
 from launch import command_line
-from mgjax.core.config import flatten
-from mgjax.core.config_files import load_config
+from mgjax.core.configuration.config_files import load_config
+from mgjax.core.configuration.keys import flatten
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = sorted(

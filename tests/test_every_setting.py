@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.lora import lora_settings
-from mgjax.checkpoints.orbax_io import keep_settings
+from mgjax.apps.encode import EncodeSettings
 from mgjax.core import settings
-from mgjax.core.config import flatten
-from mgjax.core.config_files import load_config
+from mgjax.core.configuration.config_files import load_config
+from mgjax.core.configuration.keys import flatten
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, fields_of, unpack
+from mgjax.nn.lora import lora_settings
 from mgjax.parallel import mesh
 from mgjax.registry import section
 from mgjax.training import settings as training
-from mgjax.workflows.encode import EncodeSettings
+from mgjax.training.checkpoints.orbax_io import keep_settings
 
 CONFIGURATIONS = (
   'video/t2iv_256:30b',
@@ -47,7 +47,7 @@ def read(config: ConfigDict) -> None:
   row = section(config.component)
   mesh.make_mesh(fields_of(config, 'mesh'), config.rules)
   if row.family == 'encoder':
-    from mgjax.planning.forward import make_encoder
+    from mgjax.lab.planning.forward import make_encoder
 
     make_encoder(config.to_dict())
     keep_settings(fields_of(config, 'train'))
@@ -73,7 +73,7 @@ def known(request, monkeypatch):
 
   for module in (settings, mesh, training):
     monkeypatch.setattr(module, 'checked', record)
-  monkeypatch.setattr('mgjax.planning.forward.checked', record)
+  monkeypatch.setattr('mgjax.lab.planning.forward.checked', record)
   read(config)
   monkeypatch.undo()
   return config, found

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mgjax.runtime.tpu_presence import may_have_tpu
+from mgjax.parallel.tpu_presence import may_have_tpu
 from tests import binaries
 from tests.tiny import CHECKOUT
 
@@ -26,8 +26,14 @@ print(json.dumps({{
 # Of checkpoints, buckets, data, training, files of video, pictures, bars, frozen encoders and TPUs.
 LATE = (
   *('orbax', 'tensorstore', 'grain', 'optax', 'scipy', 'av', 'PIL', 'tqdm', 'tokenizers', 'pandas'),
-  *('pyarrow', 'absl.app', 'mgjax.text.encoder', 'mgjax.training', 'mgjax.video.files'),
-  *('mgjax.video.task', 'jax.experimental.pallas'),
+  *(
+    'pyarrow',
+    'absl.app',
+    'mgjax.sections.text.encoder',
+    'mgjax.training',
+    'mgjax.sections.video.files',
+  ),
+  *('mgjax.sections.video.task', 'jax.experimental.pallas'),
 )
 
 

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from launch import command_line, moved
-from mgjax.runtime import doctor
+from mgjax.apps import doctor
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 TOPS = ('mgjax', 'configs', 'launch')
@@ -152,7 +152,7 @@ def test_every_extra_has_a_purpose(metadata):
 
 
 # A folder that is imported with an extra alone, after a question whether it is there.
-WHOLE_WITH = {'mgjax/serving/videos': 'serve'}
+WHOLE_WITH = {'mgjax/apps/serving/videos': 'serve'}
 
 
 def test_every_import_is_declared(metadata):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.weights.format import WeightFormat
+from mgjax.models.foreign_weights.format import WeightFormat
 from mgjax.registry import SECTIONS, Late, Section, feature, section
 
 WORDS = ('noun', 'family', 'suites')

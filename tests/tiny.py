@@ -9,9 +9,9 @@ import numpy as np
 from configs.digits import autoencoder as autoencoder_config
 from configs.digits import video as video_config
 from mgjax.api import train
-from mgjax.checkpoints.workdir import load_params, read_config, write_workdir
+from mgjax.apps.encode import encode
 from mgjax.core.tree import named_leaves
-from mgjax.workflows.encode import encode
+from mgjax.training.checkpoints.workdir import load_params, read_config, write_workdir
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 

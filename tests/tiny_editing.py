@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 
 from configs.digits import editing as editing_config
-from mgjax.checkpoints.workdir import load_params, write_workdir
 from mgjax.core.settings import fields_of
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import small_inputs
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import small_inputs
+from mgjax.training.checkpoints.workdir import load_params, write_workdir
 from tests import tiny
 from tests.random_parameters import random_parameters
 

@@ -6,12 +6,12 @@ import shutil
 from configs.digits import clip as clip_config
 from configs.digits import personalization as personalization_config
 from mgjax.api import train
-from mgjax.checkpoints.workdir import load_params, write_workdir
-from mgjax.clip.model import clip_model_inputs, make_clip_model
+from mgjax.apps.encode import encode
 from mgjax.core.settings import fields_of
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import small_inputs
-from mgjax.workflows.encode import encode
+from mgjax.models.clip.model import clip_model_inputs, make_clip_model
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import small_inputs
+from mgjax.training.checkpoints.workdir import load_params, write_workdir
 from tests import tiny
 from tests.random_parameters import random_parameters
 

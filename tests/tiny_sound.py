@@ -5,7 +5,7 @@ import pathlib
 from configs.digits import audio as audio_config
 from configs.digits import codec as codec_config
 from mgjax.api import train
-from mgjax.workflows.encode import encode
+from mgjax.apps.encode import encode
 from tests import tiny
 from tests.tiny import under
 

@@ -6,10 +6,10 @@ import pathlib
 from safetensors.numpy import save_file
 
 from configs.text import byt5_large
-from mgjax.core.weights.names import export_tensors
-from mgjax.text.t5 import make_t5, t5_inputs
-from mgjax.text.t5_weights import t5_config, t5_rows
-from mgjax.workflows.weights import import_weights
+from mgjax.apps.weights.import_export import import_weights
+from mgjax.models.foreign_weights.names import export_tensors
+from mgjax.models.text.t5 import make_t5, t5_inputs
+from mgjax.models.text.t5_weights import t5_config, t5_rows
 from tests import tiny
 from tests.random_parameters import random_parameters
 

@@ -4,7 +4,7 @@ import pathlib
 
 from configs.digits import upsampler as upsampler_config
 from mgjax.api import train
-from mgjax.workflows.encode import encode
+from mgjax.apps.encode import encode
 from tests import tiny
 from tests.tiny import under
 

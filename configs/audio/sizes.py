@@ -37,7 +37,7 @@ DIT = {
   'epsilon': 1e-6,
 }
 
-PIXELS = 768  # features of a frame without an encoder: mgjax/audio/frame_features.py
+PIXELS = 768  # features of a frame without an encoder: mgjax/sections/audio/frame_features.py
 
 
 def model(size: str, latents: int) -> ConfigDict:

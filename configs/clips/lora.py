@@ -14,8 +14,8 @@ in the work directory show the model without the adapters too, at the same noise
 
 from ml_collections import ConfigDict
 
-from mgjax.checkpoints.workdir import read_config
 from mgjax.core.errors import ConfigError
+from mgjax.training.checkpoints.workdir import read_config
 
 from ..base import base, clips
 

@@ -5,7 +5,7 @@ python -m launch.curate --input=raw/ --output=runs/curation/high \
 
 The numbers in `keep` up to `copies` are those of Table 44. The aesthetic score is off until a
 function of yours computes it: --config.measure.aesthetics.python=package.module:function. What is
-not written here has the defaults of mgjax/curation/settings.py.
+not written here has the defaults of mgjax/lab/curation/settings.py.
 """
 
 from ml_collections import ConfigDict

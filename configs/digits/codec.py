@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     }
   )
   # What digital silence and impacts have in common is what a short training finds first; squares
-  # and a floor under what counts make it listen to impacts (mgjax/audio/codec/objective.py).
+  # and a floor under what counts make it listen to impacts (mgjax/models/codec/objective.py).
   config.objective = sound_reconstruction(
     adversarial=0.0, features=0.0, mel=1.0, mse=10_000.0, spectral_floor=0.01
   )

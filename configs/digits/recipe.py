@@ -19,7 +19,7 @@ from . import autoencoder, video
 
 FRAMES = 16
 STEPS = {'images': 600, 'joint': 1200, 'double': 500}
-# At least as many operations as the three together (tests/workflows/test_recipe.py counts them).
+# At least as many operations as the three together (tests/apps/test_recipe.py counts them).
 SCRATCH = 1130
 # Of time, height and width. As in the report, the tables of the second stage are twice as long as
 # its grid, 4 x 4, which leaves room for clips of other shapes; those of the last one follow.

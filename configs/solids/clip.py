@@ -11,8 +11,8 @@ and colours, in other surroundings.
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.worlds.solids.kinds import PATTERNS
-from mgjax.worlds.solids.scene import STYLES
+from mgjax.lab.worlds.solids.kinds import PATTERNS
+from mgjax.lab.worlds.solids.scene import STYLES
 
 from ..digits import clip
 

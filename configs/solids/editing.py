@@ -34,7 +34,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.worlds.solids.edits import TASKS
+from mgjax.lab.worlds.solids.edits import TASKS
 
 from ..digits.editing import with_backtranslation, with_editing, with_frames, with_images
 from . import video

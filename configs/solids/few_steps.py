@@ -28,7 +28,7 @@ def get_config(what: str = 'video') -> ConfigDict:
     config = few_steps(audio.get_config(), 'runs/solids_sound/audio', shift=1.0)
   else:
     config = few_steps(video.get_config(), 'runs/solids/video', shift=4.0)
-    # Without, solids fall to pieces where tokens meet (mgjax/video/shifts.py).
+    # Without, solids fall to pieces where tokens meet (mgjax/sections/video/shifts.py).
     config.sample.update(shifts=4, shift_time=0.15)
   config.optimizer.learning_rate = 5e-4
   config.train.steps = 4000

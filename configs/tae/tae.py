@@ -54,7 +54,9 @@ def get_config(stage: str = '256') -> ConfigDict:
   )
   config.objective = reconstruction(perceptual=0.1, adversarial=0.05)  # HunyuanVideo's
   config.discriminator = discriminator(start=fields['steps'] // 10)
-  config.perceptual_weights = ''  # LPIPS with VGG16; mgjax/tae/perceptual.py says how to make it
+  config.perceptual_weights = (
+    ''  # LPIPS with VGG16; mgjax/models/tae/perceptual.py says how to make it
+  )
   # Of time as in the report; of space None: 32 frames of 768 x 768 fit a chip.
   config.tiling = ConfigDict({'frames': 32, 'overlap': 16, 'size': None, 'feather': 64})
   config.start_from = ''  # a work directory: an image autoencoder of launch.weights, a stage before

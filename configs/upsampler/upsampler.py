@@ -38,7 +38,7 @@ def get_config(size: str = '7b') -> ConfigDict:
     {
       'scale': 2.0,
       'variants': 4,  # of a clip, degraded otherwise; not in public sources
-      'degradation': {},  # Real-ESRGAN's; mgjax/upsampler/recipe.py has the fields
+      'degradation': {},  # Real-ESRGAN's; mgjax/sections/upsampler/recipe.py has the fields
       # Work directory of the TAE, whose reconstructions stand for some of the degraded clips: how
       # many is not in public sources.
       'temporal_autoencoder': '',

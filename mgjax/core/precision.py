@@ -6,7 +6,7 @@ from mgjax.core.errors import ConfigError
 
 COMPUTE = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 PARAMETER = jnp.float32
-# What the backbone's kernels may lie in while it is sampled (checkpoints/quantize.py).
+# What the backbone's kernels may lie in while it is sampled (nn/quantize.py).
 STORED = {
   'float32': jnp.float32,
   'bfloat16': jnp.bfloat16,
@@ -16,7 +16,7 @@ STORED = {
 # A kernel in one byte a number is two leaves, q and s by these names.
 QUANTISED = 'quantised'
 SCALE = 'scale'
-# A kernel with adapters is three: itself, A and B (checkpoints/lora.py).
+# A kernel with adapters is three: itself, A and B (nn/lora.py).
 BASE = 'base'
 LORA_A = 'lora_a'
 LORA_B = 'lora_b'

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.config import LARGEST, did_you_mean
+from mgjax.core.configuration.keys import LARGEST, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 

@@ -1,6 +1,6 @@
 """Short-time Fourier transform and triangular frequency bands on numpy arrays.
 
-The differentiable transform is `mgjax.audio.codec.spectrum.stft`. Here windows lie anywhere, which
+The differentiable transform is `mgjax.models.codec.spectrum.stft`. Here windows lie anywhere, which
 `scipy.signal.ShortTimeFFT` does not offer; it also loops over them in Python, 18 times as slow at
 the 2,000 windows a second of the judge of sounds.
 """

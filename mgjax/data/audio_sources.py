@@ -13,12 +13,12 @@ from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clip_index import Clip, ClipIndex, announce
 from mgjax.data.clips import Clips, Windows, probe_video
 from mgjax.data.ingest.entries import PLAIN, SOUND, VIDEO, Captions, Rejected
+from mgjax.data.media.audio import probe_audio, read_audio
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.shape import whole
 from mgjax.data.source import Source
 from mgjax.data.sources import Report, from_each_source, make_world, open_clip_index
-from mgjax.media.audio import probe_audio, read_audio
-from mgjax.worlds.table import RATE, WORLDS, source_of
+from mgjax.data.synthetic_datasets import RATE, WORLDS, source_of
 
 _CLIP_FRAMES = 50  # of a clip of a world that windows are cut from
 _NEAR_EVENTS = 0.7  # share of the windows that are placed around an event

@@ -18,8 +18,8 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.data.clip_index import ClipIndex, announce
 from mgjax.data.ingest.entries import VIDEO, Rejected
+from mgjax.data.media.video import TOLERANCE, cover_size
 from mgjax.data.shape import Shape
-from mgjax.media.video import TOLERANCE, cover_size
 
 _log = logging.getLogger(__name__)
 _LISTED = 10_000  # of a hundred million clips the rest is counted

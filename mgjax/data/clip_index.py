@@ -32,8 +32,8 @@ from mgjax.data.ingest.entries import (
   list_entries,
   listed,
 )
+from mgjax.data.media.containers import File
 from mgjax.data.records.reader import Records
-from mgjax.media.containers import File
 
 _OF_EVERY_ROW = {'media', 'caption', 'source', 'text_key', *COLUMNS}
 

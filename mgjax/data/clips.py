@@ -17,7 +17,7 @@ from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, check_covers
 from mgjax.data.clip_index import Clip, ClipIndex
 from mgjax.data.ingest.entries import SOURCE
-from mgjax.media import audio, video
+from mgjax.data.media import audio, video
 
 
 class Windows(abc.ABC):

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from mgjax.core.config import did_you_mean
+from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
 from mgjax.data.shape import Shape
-from mgjax.worlds.table import RATE, WORLDS, source_of
+from mgjax.data.synthetic_datasets import RATE, WORLDS, source_of
 
 SHARES = ('samples', 'given')
 _OF_BATCHES = ('batch_size', 'weight')  # keys of a bucket that the engine reads
@@ -36,7 +36,7 @@ class DataSettings:
   """`config.data`. Attributes are the configuration's keys.
 
   Attributes:
-    kind: a world of `mgjax.worlds.table` (made on the fly), 'clips' (videos), 'sounds' (any files
+    kind: a world of `mgjax.data.synthetic_datasets` (made on the fly), 'clips' (videos), 'sounds' (any files
       with sound) or 'records' (clip records, which `launch.data convert` makes).
     path: of the clips, sounds or records: a folder, a manifest or a URL.
     validation_path: those that validate; '' validates on the training data.

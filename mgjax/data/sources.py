@@ -22,7 +22,7 @@ from mgjax.data.records.writer import MANIFEST
 from mgjax.data.settings import AudioShape, DataSettings
 from mgjax.data.shape import Shape, whole
 from mgjax.data.source import Source
-from mgjax.worlds.table import WORLDS, open_world, source_of
+from mgjax.data.synthetic_datasets import WORLDS, open_world, source_of
 
 SPLITS = ('train', 'validation')
 EMPTY = 'empty.json'  # beside the latents of a split: the buckets that have none
@@ -91,7 +91,7 @@ def from_each_source(
 
 
 def make_world(data: DataSettings, split: str, **more: Any) -> Any:
-  """Makes the source of a world as `config.data` has it, see `mgjax.worlds.table.open_world`."""
+  """Makes the source of a world as `config.data` has it, see `mgjax.data.synthetic_datasets.open_world`."""
   return open_world(data.kind, data.world, split, **more)
 
 

@@ -13,12 +13,12 @@ from jax.sharding import AbstractMesh
 from mgjax.core.derivatives import is_forward_mode, with_backward
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Bool, Float
+from mgjax.experimental.tpu_attention import backward as tpu_backward
+from mgjax.experimental.tpu_attention import forward as tpu_forward
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
 from mgjax.nn.kernels.tiles import Tiles, tiled
-from mgjax.nn.kernels.tpu import backward as tpu_backward
-from mgjax.nn.kernels.tpu import forward as tpu_forward
-from mgjax.nn.kernels.tpu.blocks import takes_tiles
+from mgjax.nn.kernels.tpu_blocks import takes_tiles
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
@@ -70,7 +70,7 @@ def attend(
       'gather' brings all keys and values to everyone (the report's); 'ulysses' trades tokens for
       heads; 'ring' lets keys and values travel; 'ring_ulysses' trades as many heads as divide, and
       lets the rest travel; 'auto' is 'ulysses' where heads divide, else 'ring_ulysses'.
-    saved_as: what `nn/stack.py` calls the result when it chooses what to save.
+    saved_as: what `nn/remat_scan.py` calls the result when it chooses what to save.
     tiles: of the tokens, of which each reads a window alone; None reads all keys. Devices that
       share a row must trade all its tokens for heads.
 

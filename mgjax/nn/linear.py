@@ -32,14 +32,14 @@ _LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden'
 
 
 class Quantised(NamedTuple):
-  """A weight W ~ q s of one byte a number, q (in, out), s (out,); see `checkpoints/quantize.py`."""
+  """A weight W ~ q s of one byte a number, q (in, out), s (out,); see `nn/quantize.py`."""
 
   values: Array
   scale: Array
 
 
 class Adapted(NamedTuple):
-  """A weight W + A B whose W is frozen, A (in, r), B (r, out); see `checkpoints/lora.py`."""
+  """A weight W + A B whose W is frozen, A (in, r), B (r, out); see `nn/lora.py`."""
 
   base: Array | Quantised
   a: Array

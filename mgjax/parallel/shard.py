@@ -34,7 +34,7 @@ def make_place(boxed: Tree, mesh: Mesh) -> Place:
   """Makes `place(name, shape) -> sharding` of parameters, by the axes that `boxed` names.
 
   Shapes may differ from those in `boxed`; what it does not have is whole on every device. The
-  numbers of a quantised kernel (`checkpoints/quantize.py`) lie as the kernel would.
+  numbers of a quantised kernel (`nn/quantize.py`) lie as the kernel would.
   """
   axes = {name: box.names for name, box in named_boxes(boxed).items()}
 

@@ -11,15 +11,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from mgjax.checkpoints import lora
-from mgjax.checkpoints.quantize import dequantised, store
-from mgjax.checkpoints.workdir import identity_of, load_base
-from mgjax.core.config import differences
+from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
+from mgjax.nn import lora
+from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
+from mgjax.training.checkpoints.workdir import identity_of, load_base
 from mgjax.training.spec import TrainSpec
 
 TEACHER = 'teacher'  # the name of a reference among frozen parameters

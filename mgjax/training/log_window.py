@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 
 from mgjax.core.typing import Batch, Metrics
 from mgjax.parallel.chips import GIB, find_chip, peak_bytes
-from mgjax.runtime.metrics import Means
-from mgjax.runtime.progress import Progress
-from mgjax.runtime.session import Session
-from mgjax.runtime.trackers import RunLog
-from mgjax.training.faults import check_norms, drop_skipped
 from mgjax.training.guard import momentary
+from mgjax.training.monitoring.metrics import Means
+from mgjax.training.monitoring.progress import Progress
+from mgjax.training.monitoring.session import Session
+from mgjax.training.monitoring.trackers import RunLog
+from mgjax.training.non_finite import check_norms, drop_skipped
 
 # Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
 # them and hears soon of a loss that is not finite.

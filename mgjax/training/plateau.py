@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Metrics, Tree
-from mgjax.runtime.metrics import validation_loss
+from mgjax.training.monitoring.metrics import validation_loss
 from mgjax.training.settings import Patience
 from mgjax.training.state import State, shardings_of
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import jax
 import optax
 
-from mgjax.core.config import did_you_mean
+from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves, subtrees
 from mgjax.core.typing import Tree

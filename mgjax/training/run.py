@@ -20,13 +20,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 import mgjax
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.resume import check_not_lost, check_same, claim_workdir, save_interval
-from mgjax.checkpoints.warm_start import start_from
-from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.files import write_json
-from mgjax.core.renamed_keys import migrate
-from mgjax.core.runs.published import pinned
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Key, Metrics, Tree
@@ -36,14 +31,24 @@ from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_initialise, make_place, put_batch
-from mgjax.runtime.metrics import reached_step, validation_loss
-from mgjax.runtime.progress import Progress
-from mgjax.runtime.session import Session, run_session, signals_only
-from mgjax.runtime.trackers import RunLog, Tracker, make_trackers
 from mgjax.training.adversarial import make_adversarial_step
-from mgjax.training.faults import check_state, naming_samples
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.published import pinned
+from mgjax.training.checkpoints.resume import (
+  check_not_lost,
+  check_same,
+  claim_workdir,
+  save_interval,
+)
+from mgjax.training.checkpoints.warm_start import start_from
+from mgjax.training.checkpoints.workdir import open_checkpoints
 from mgjax.training.guard import parameter_norms, reopened
 from mgjax.training.log_window import LogWindow
+from mgjax.training.monitoring.metrics import reached_step, validation_loss
+from mgjax.training.monitoring.progress import Progress
+from mgjax.training.monitoring.session import Session, run_session, signals_only
+from mgjax.training.monitoring.trackers import RunLog, Tracker, make_trackers
+from mgjax.training.non_finite import check_state, naming_samples
 from mgjax.training.optimizer import make_learning_rate, make_optimizer
 from mgjax.training.plateau import learning_rate, make_react
 from mgjax.training.rates import describe_rates

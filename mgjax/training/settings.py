@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mgjax.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import (
   Checked,
@@ -18,8 +17,9 @@ from mgjax.core.settings import (
   unpack,
 )
 from mgjax.data.settings import DataSettings
-from mgjax.runtime.watchdog import Limits
+from mgjax.training.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
 from mgjax.training.guard import UpdateGuard
+from mgjax.training.monitoring.watchdog import Limits
 
 SCHEDULES = ('constant', 'cosine', 'exponential', 'linear')
 _BELOW_1 = Annotated[float, Range(least=0, below=1)]
@@ -117,7 +117,7 @@ class RunSettings:
     validation_batches: of each bucket.
     checkpoints: where checkpoints lie; '' for the work directory.
     limits: seconds that each phase may take.
-    trackers: where metrics go beside `metrics.jsonl`, names of `runtime/trackers.py`.
+    trackers: where metrics go beside `metrics.jsonl`, names of `training/monitoring/trackers.py`.
   """
 
   steps: Count

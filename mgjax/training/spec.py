@@ -15,7 +15,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.typing import Batch, Key, Metrics, Objective, Tree
 from mgjax.data.batch_order import ShapeBucket, share_by_samples
-from mgjax.data.replacement import Replacing
+from mgjax.data.broken_samples import Replacing
 from mgjax.data.source import Source
 from mgjax.parallel.shard import Place
 from mgjax.training.settings import BucketSettings, OptimizerSettings

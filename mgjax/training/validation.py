@@ -9,7 +9,7 @@ from mgjax.core.typing import Batch, Metrics, Tree
 from mgjax.data.loader import validation_batches
 from mgjax.parallel.distributed import rows_of_process
 from mgjax.parallel.shard import put_batch
-from mgjax.runtime.metrics import Means
+from mgjax.training.monitoring.metrics import Means
 from mgjax.training.spec import TrainSpec
 from mgjax.training.step import Frozen, bind, with_frozen
 

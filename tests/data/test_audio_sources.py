@@ -9,12 +9,12 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.media.audio import read_audio, write_wav
 from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.data.source import Source
-from mgjax.media.audio import read_audio, write_wav
-from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.scene import AUDIBLE
-from tests.media.audio_files import delay, encode_sound, encode_video, noise
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.scene import AUDIBLE
+from tests.data.media.audio_files import delay, encode_sound, encode_video, noise
 
 DIGITS = {'kind': 'digits', 'fps': 25, 'digits': {'motions': [*AUDIBLE, 'still']}}
 WORLD = {'motions': (*AUDIBLE, 'still'), 'fps': 25, 'sound': True, 'frames': 50}

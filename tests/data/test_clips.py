@@ -17,9 +17,9 @@ from mgjax.core.errors import DataError
 from mgjax.data.buckets import Shape, sort_out
 from mgjax.data.clips import Clips, InMemory, probe_video
 from mgjax.data.ingest.entries import VIDEO
+from mgjax.data.media.video import LIMITS, Limits, write_video
 from mgjax.data.settings import DataSettings
 from mgjax.data.sources import open_clip_index
-from mgjax.media.video import LIMITS, Limits, write_video
 
 WANTED = Shape(frames=4, height=16, width=16, fps=(8.0, 8.0))
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from mgjax.api import train
-from mgjax.checkpoints.resume import check_same
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.batch_order import describe_data, make_batches, samples_seen
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.loader import StepIterator, data_hash
+from mgjax.data.media.video import write_video
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import latent_sources, make_sources
-from mgjax.media.video import write_video
+from mgjax.training.checkpoints.resume import check_same
 from mgjax.training.settings import bucket_settings
 from mgjax.training.spec import make_buckets
 from tests import tiny

@@ -20,7 +20,7 @@ from mgjax.data.loader import (
   validation_batches,
   without_worlds,
 )
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
 from tests.tensors import same_each
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.audio_sources import make_audio_sources
+from mgjax.data.broken_samples import Replacing
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.data.replacement import Replacing
+from mgjax.data.media.video import write_video
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
-from mgjax.media.video import write_video
-from tests.media.audio_files import encode_video, noise
+from tests.data.media.audio_files import encode_video, noise
 from tests.tensors import same_each
 
 BUCKETS = {

@@ -16,16 +16,16 @@ import pytest
 from PIL import Image
 
 import configs.digits
-import mgjax.conditioning
+import mgjax.models.conditioning
 from mgjax.api import train
+from mgjax.apps.encode import encode
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import prepare_samples
-from mgjax.flow_models.requests import read_prompts
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import prepare_samples
 from mgjax.registry import make_spec
-from mgjax.video.pipeline import VideoPipeline
-from mgjax.workflows.encode import encode
+from mgjax.sections.flow.requests import read_prompts
+from mgjax.sections.video.pipeline import VideoPipeline
 from tests import tiny
 from tests.random_parameters import random_parameters
 
@@ -45,7 +45,7 @@ def written(tmp_path_factory):
       file = folder / title
       file.parent.mkdir(parents=True, exist_ok=True)
       file.write_text(body)
-    for package in (mgjax.conditioning, configs.digits):
+    for package in (mgjax.models.conditioning, configs.digits):
       place = str(folder / package.__name__.replace('.', '/'))
       patch.setattr(package, '__path__', [*package.__path__, place])
     yield folder
@@ -98,7 +98,10 @@ def close(ours, plain):
 
 def test_one_new_file_is_enough():
   added = [title for title in FILES if title.startswith('mgjax/')]
-  assert added == ['mgjax/conditioning/colour_label.py', 'mgjax/conditioning/first_frame.py']
+  assert added == [
+    'mgjax/models/conditioning/colour_label.py',
+    'mgjax/models/conditioning/first_frame.py',
+  ]
   others = ['configs/digits/first_frame.py', 'configs/digits/labelled.py']
   assert sorted(FILES) == sorted([*added, *others])
   for title in FILES:

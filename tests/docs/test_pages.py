@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
-from mgjax.media.video import write_video
-from tests.runtime.chat_server import Server
+from mgjax.data.media.video import write_video
+from tests.lab.language_models.chat_server import Server
 from tests.tiny import CHECKOUT
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mgjax
-from mgjax.conditioning import kinds
+from mgjax.models.conditioning import kinds
 from tests import tiny
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.orbax_io import Keep
-from mgjax.checkpoints.workdir import load_params, open_checkpoints
 from mgjax.core.tree import named_leaves
-from mgjax.runtime.workdir_lock import hold
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.orbax_io import Keep
+from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
+from mgjax.training.monitoring.workdir_lock import hold
 from tests import binaries, tiny
-from tests.checkpoints.test_manager import damage, make_state
+from tests.training.checkpoints.test_manager import damage, make_state
 
 
 def test_what_is_damaged_is_told_and_pruning_keeps_what_is_good(tmp_path):

@@ -6,14 +6,14 @@ from safetensors.numpy import load_file, save_file
 
 from configs.audio import codec as published
 from configs.tae import tae
-from mgjax.audio.codec.pipeline import load_audio_codec
-from mgjax.audio.codec.weights import import_published
-from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.workflows.weights import export_weights, import_weights
-from tests.audio.codec.shapes import shapes
-from tests.audio.codec.test_weights import CODEC, drawn, of_transformers
+from mgjax.models.codec.weights import import_published
+from mgjax.sections.codec.pipeline import load_audio_codec
+from mgjax.training.checkpoints.workdir import load_params, read_config
+from tests.models.codec.shapes import shapes
+from tests.models.codec.test_weights import CODEC, drawn, of_transformers
 from tests.tensors import assert_same
 
 

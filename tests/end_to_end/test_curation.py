@@ -7,12 +7,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from mgjax.curation.rows import pyarrow
-from mgjax.media.video import write_video
-from mgjax.runtime.workdir_lock import hold
+from mgjax.data.media.video import write_video
+from mgjax.lab.curation.rows import pyarrow
+from mgjax.training.monitoring.workdir_lock import hold
 from tests import binaries, tiny
-from tests.curation import poison
 from tests.folders import files_of
+from tests.lab.curation import poison
 
 CHECKOUT = pathlib.Path(__file__).parents[2]
 TINY = {
@@ -139,7 +139,7 @@ def test_five_kinds_of_poison_are_quarantined_and_the_run_ends(tmp_path):
       '--config.limits.wall_seconds=60.0',
       measure__scorers="('jitter','aesthetics')",
       order="('duration',)",
-      measure__aesthetics__python='tests.curation.poison:score',
+      measure__aesthetics__python='tests.lab.curation.poison:score',
     )
   )
   decisions = pyarrow().parquet.read_table(output / 'decisions.parquet').to_pylist()

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from mgjax.curation.rows import pyarrow
 from mgjax.data.records.storage import ObjectStore
+from mgjax.lab.curation.rows import pyarrow
 from tests.data.records.object_server import object_server
 from tests.end_to_end.test_curation import CHECKOUT, command, curate, write_raw
 from tests.folders import files_of

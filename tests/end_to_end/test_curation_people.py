@@ -11,14 +11,14 @@ import sys
 
 import pytest
 
-from mgjax.curation.rows import pyarrow
+from mgjax.data.media.containers import Blob
+from mgjax.data.media.video import probe
 from mgjax.data.records.reader import Records
-from mgjax.media.containers import Blob
-from mgjax.media.video import probe
+from mgjax.lab.curation.rows import pyarrow
+from tests.apps.serving.tiny_pages import FPS, SECONDS, Client, make_raw
 from tests.binaries import succeeded
 from tests.end_to_end.test_curation import CHECKOUT, curate
-from tests.runtime.chat_server import Server
-from tests.serving.tiny_pages import FPS, SECONDS, Client, make_raw
+from tests.lab.language_models.chat_server import Server
 
 pytest.importorskip('uvicorn', reason='needs the extra serve')
 

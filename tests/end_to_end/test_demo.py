@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from mgjax.media.audio import probe_audio
-from mgjax.media.video import probe
-from mgjax.workflows.demo import PAGE
+from mgjax.apps.demo import PAGE
+from mgjax.data.media.audio import probe_audio
+from mgjax.data.media.video import probe
 from tests import binaries
 
 WORLDS = {

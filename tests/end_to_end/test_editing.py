@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.checkpoints.workdir import load_params
 from mgjax.core.tree import named_leaves
-from mgjax.editing.pipeline import Editor
-from mgjax.evaluation.suites.suite import read_suite
-from mgjax.media.video import probe, read_clip, stream_frames
-from mgjax.workflows.suite import SuiteSettings, run_suite
-from mgjax.worlds.digits.clips import Digits
+from mgjax.data.media.video import probe, read_clip, stream_frames
+from mgjax.lab.evaluation.suites.make_videos import SuiteSettings, run_suite
+from mgjax.lab.evaluation.suites.suite import read_suite
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.sections.editing.pipeline import Editor
+from mgjax.training.checkpoints.workdir import load_params
 from tests import binaries, tiny, tiny_editing
 from tests.end_to_end.test_upsampling import packets, write_sounding
 from tests.tiny_editing import SIDE, WINDOW

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import CheckpointError, StorageError
 from mgjax.parallel.mesh import make_mesh
+from mgjax.training.checkpoints.manager import Checkpoints
 from tests import tiny
 from tests.end_to_end.test_kills import SHORT, beginning, learn
 

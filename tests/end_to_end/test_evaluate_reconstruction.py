@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.media.video import probe, write_video
+from mgjax.data.media.video import probe, write_video
 from tests import binaries
-from tests.evaluation.test_reconstruction import small_weights
+from tests.lab.evaluation.test_reconstruction import small_weights
 
 
 def evaluate(workdir, *arguments):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from mgjax.media.audio import probe_audio, read_audio, write_wav
+from mgjax.data.media.audio import probe_audio, read_audio, write_wav
 from tests import binaries
 
 RATE = 48_000

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.tree import named_leaves
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import small_inputs
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import small_inputs
+from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
 from mgjax.training.state import State
-from mgjax.video.pipeline import VideoPipeline
-from mgjax.workflows.weights import export_weights, import_weights
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 from tests.tensors import assert_same

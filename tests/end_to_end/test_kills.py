@@ -23,29 +23,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.maintenance import list_checkpoints
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.workdir import open_checkpoints
+from mgjax.apps import encode
 from mgjax.core.errors import ConfigError
 from mgjax.data.loader import StepIterator
+from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import verify_records
-from mgjax.media.video import write_video
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
-from mgjax.runtime.goodput import read_goodput, read_lines
-from mgjax.runtime.session import run_session
-from mgjax.runtime.watchdog import Limits
-from mgjax.runtime.workdir_lock import LOCK
-from mgjax.text.embeddings import embed
+from mgjax.sections.text.embeddings import embed
+from mgjax.training.checkpoints.maintenance import list_checkpoints
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.workdir import open_checkpoints
+from mgjax.training.monitoring.goodput import read_goodput, read_lines
+from mgjax.training.monitoring.session import run_session
+from mgjax.training.monitoring.watchdog import Limits
+from mgjax.training.monitoring.workdir_lock import LOCK
 from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
-from mgjax.workflows import encode
 from tests import tiny
+from tests.apps.pairs import test_make_pairs
 from tests.data.records import test_crashes
 from tests.folders import files_of
-from tests.video import test_students
-from tests.workflows import test_make_pairs
+from tests.sections.video import test_students
 
 LEARN = 'from tests.end_to_end.test_kills import learn as f; import sys; f(*sys.argv[1:])'
 ROWS = 16  # of a batch
@@ -321,7 +321,7 @@ def test_kills_of_a_model_that_trains(request, tmp_path, name):
   over = {'train__steps': 20, 'train__save_every': 2, 'train__evaluate_every': 0}
   (tmp_path / 'made.py').write_text(
     'import pathlib\nfrom tests import tiny, tiny_upsampler\n'
-    'from tests.video import test_students\n\n\ndef get_config():\n'
+    'from tests.sections.video import test_students\n\n\ndef get_config():\n'
     f'  runs, over = pathlib.Path({str(runs)!r}), {over}\n  return {TRAINED[name]}\n'
   )
   command = [sys.executable, '-m', 'launch.train', f'--config={tmp_path}/made.py']
@@ -446,7 +446,7 @@ def convert(folder, inputs, process, processes):
 def curate(folder, inputs, process, processes):
   slow = {
     'measure__scorers': "('motion','jitter','aesthetics')",
-    'measure__aesthetics__python': 'tests.curation.poison:slow',
+    'measure__aesthetics__python': 'tests.lab.curation.poison:slow',
     'limits__tries': 12,
   }
   from tests.end_to_end.test_curation import command

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.warm_start import start_from
-from mgjax.checkpoints.workdir import load_params, write_workdir
+from mgjax.apps.encode import encode
 from mgjax.core.settings import fields_of
+from mgjax.data.media.video import read_clip
+from mgjax.data.media.viewing import write_clip
 from mgjax.data.records.reader import Records
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_world
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import example_batch, prepare_samples, small_inputs
-from mgjax.media.video import read_clip
-from mgjax.media.viewing import write_clip
-from mgjax.video.pipeline import VideoPipeline
-from mgjax.workflows.encode import encode
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import example_batch, prepare_samples, small_inputs
+from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.checkpoints.warm_start import start_from
+from mgjax.training.checkpoints.workdir import load_params, write_workdir
 from tests import binaries, tiny
 
 PROMPT = 'the green digit 3 moves left'

@@ -8,8 +8,8 @@ DECODE = """
 import resource, sys
 import jax, numpy as np
 from flax.linen import unbox
-from mgjax.tae.autoencoder import Autoencoder
-from mgjax.tae.latents import LatentCodec, Statistics
+from mgjax.models.tae.autoencoder import Autoencoder
+from mgjax.models.tae.latents import LatentCodec, Statistics
 
 frames = int(sys.argv[1])
 model = Autoencoder(widths=(16, 16, 16, 16), blocks=1, groups=4)

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.data.records.reader import Records
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import example_batch
-from mgjax.flow_models.requests import describe_conditions
-from mgjax.personalization.task import Pairs
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import example_batch
+from mgjax.sections.flow.requests import describe_conditions
+from mgjax.sections.personalization.task import Pairs
+from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny, tiny_personalization
 from tests.binaries import finish
 from tests.tiny_personalization import SIDE

@@ -10,10 +10,10 @@ from PIL import Image
 
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.files import write_json
-from mgjax.media.faces.recognition import open_faces
-from mgjax.personalization.files import ReferenceReader
-from mgjax.personalization.pipeline import PersonalizationPipeline
-from tests.media.faces.pictured import astronaut, astronaut_crop, driver
+from mgjax.data.media.faces.recognition import open_faces
+from mgjax.sections.personalization.files import ReferenceReader
+from mgjax.sections.personalization.pipeline import PersonalizationPipeline
+from tests.data.media.faces.pictured import astronaut, astronaut_crop, driver
 from tests.tiny_personalization import make_untrained, untrained
 
 SIDE = 64  # of references

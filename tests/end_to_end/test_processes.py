@@ -12,10 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.workdir import load_params
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.distributed import LOST
-from mgjax.runtime.workdir_lock import LOCK, hold
+from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.monitoring.workdir_lock import LOCK, hold
 from tests import tiny
 from tests.end_to_end.test_kills import (
   HEARTBEAT,

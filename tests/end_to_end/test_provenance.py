@@ -9,19 +9,19 @@ from PIL import Image
 
 import mgjax
 from mgjax.core.errors import ConfigError
-from mgjax.media.audio import read_audio
-from mgjax.media.provenance.manifest import read_manifest
-from mgjax.media.provenance.release import CHECK, POSTPROCESS
-from mgjax.media.video import decode_all, stream_frames, write_video
-from mgjax.worlds.digits.clips import Digits
+from mgjax.data.media.audio import read_audio
+from mgjax.data.media.provenance.manifest import read_manifest
+from mgjax.data.media.provenance.release import CHECK, POSTPROCESS
+from mgjax.data.media.video import decode_all, stream_frames, write_video
+from mgjax.lab.worlds.digits.clips import Digits
 from tests.binaries import finish, run
-from tests.media.provenance.signing import configure, film, flip, needs_c2pa
+from tests.data.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE
 
 PROMPT = 'the green digit 3 moves left'
 EXAMPLES = {
-  CHECK: 'tests.media.provenance.signing:check',
-  POSTPROCESS: 'tests.media.provenance.signing:postprocess',
+  CHECK: 'tests.data.media.provenance.signing:check',
+  POSTPROCESS: 'tests.data.media.provenance.signing:postprocess',
 }
 
 

@@ -9,14 +9,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 import mgjax
-from mgjax.checkpoints.quantize import dequantised, store
-from mgjax.checkpoints.warm_start import make_start
-from mgjax.checkpoints.workdir import load_params, read_config
+from mgjax.apps.weights.average_runs import AverageCandidate, average_runs
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
+from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
-from mgjax.workflows.average_runs import AverageCandidate, average_runs
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.training.checkpoints.warm_start import make_start
+from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from configs import quickstart as quickstart_config
+from mgjax.apps import recipe as recipes
+from mgjax.apps.recipe import run_recipe
 from mgjax.core.errors import ConfigError
-from mgjax.media.video import write_video
-from mgjax.video.pipeline import VideoPipeline
-from mgjax.workflows import quickstart
-from mgjax.workflows import recipe as recipes
-from mgjax.workflows.recipe import run_recipe
-from mgjax.worlds.digits.judges import digit as digit_judge
+from mgjax.data.media.video import write_video
+from mgjax.lab.evaluation import quickstart
+from mgjax.lab.worlds.digits.judges import digit as digit_judge
+from mgjax.sections.video.pipeline import VideoPipeline
 from tests import binaries, tiny
 
 

@@ -3,9 +3,9 @@
 import json
 import shutil
 
-from mgjax.media.audio import probe_audio
-from mgjax.workflows import quickstart
-from mgjax.workflows.recipe import run_recipe
+from mgjax.apps.recipe import run_recipe
+from mgjax.data.media.audio import probe_audio
+from mgjax.lab.evaluation import quickstart
 from tests import tiny_sound
 from tests.end_to_end.test_quickstart import recipe
 

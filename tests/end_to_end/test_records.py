@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mgjax.media.video import write_video
+from mgjax.data.media.video import write_video
 from tests import binaries, tiny
 
 SIZES = tiny.AUTOENCODER | {'data.kind': 'records', 'data.fps': 8, 'train.save_every': 4}

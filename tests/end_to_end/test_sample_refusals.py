@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from mgjax.core.files import write_json
-from mgjax.media.video import write_video
+from mgjax.data.media.video import write_video
 from tests import binaries
+from tests.data.media.audio_files import encode_video, noise
 from tests.folders import files_of
-from tests.media.audio_files import encode_video, noise
 from tests.tiny_personalization import untrained
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (15, 32, 48, 3), np.uint8)

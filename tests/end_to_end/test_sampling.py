@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.flow_models.requests import read_prompts
-from mgjax.media.video import probe
-from mgjax.video.pipeline import VideoPipeline
+from mgjax.data.media.video import probe
+from mgjax.sections.flow.requests import read_prompts
+from mgjax.sections.video.pipeline import VideoPipeline
 from tests import binaries
-from tests.runtime.chat_server import Server
+from tests.lab.language_models.chat_server import Server
 
 PROMPT = 'the green digit 3 moves left'
 VIDEO = (4, 16, 16)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs.digits import signs
 from mgjax.api import train
-from mgjax.workflows.encode import encode
+from mgjax.apps.encode import encode
 from tests import binaries, tiny
 from tests.tiny import flags, under
 

@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from mgjax.audio.extend import Extension
-from mgjax.audio.files import Soundtrack
-from mgjax.audio.pipeline import AudioPipeline
-from mgjax.audio.rerank import OnsetAlignment
 from mgjax.core.errors import ConfigError, NonFiniteError
-from mgjax.media.audio import read_audio, write_wav
-from mgjax.media.video import probe, read_clip, write_video
-from mgjax.worlds.digits.clips import Digits
+from mgjax.data.media.audio import read_audio, write_wav
+from mgjax.data.media.video import probe, read_clip, write_video
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.sections.audio.extend import Extension
+from mgjax.sections.audio.files import Soundtrack
+from mgjax.sections.audio.pipeline import AudioPipeline
+from mgjax.sections.audio.rerank import OnsetAlignment
 from tests import binaries
 
 PROMPT = 'the green digit 3 bounces'

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
 from tests import binaries
 
 
@@ -54,7 +54,7 @@ WRONG = {
 
 @pytest.mark.slow
 def test_a_model_of_sound_makes_soundtracks_for_videos_by_index(tiny_sound_runs, tmp_path):
-  from mgjax.media.viewing import write_clip
+  from mgjax.data.media.viewing import write_clip
 
   videos, out = tmp_path / 'videos', tmp_path / 'sound'
   rows = [

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from mgjax.api import train
-from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.tae.inflate import without_time
-from mgjax.tae.pipeline import load_codec
-from mgjax.tae.task import make_spec
-from mgjax.video.pipeline import VideoPipeline
+from mgjax.models.tae.inflate import without_time
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.sections.autoencoder.task import make_spec
+from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.checkpoints.workdir import load_params
 from tests import binaries, tiny
 from tests.tensors import assert_same
 

@@ -17,20 +17,20 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.checkpoints.workdir import load_params
+from mgjax.apps.encode import encode
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.data.media.audio import write_soundtrack
+from mgjax.data.media.video import probe, stream_frames, write_video
 from mgjax.data.records.reader import Records
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import example_batch, small_inputs
-from mgjax.media.audio import write_soundtrack
-from mgjax.media.video import probe, stream_frames, write_video
-from mgjax.upsampler.pipeline import Upsampler
-from mgjax.workflows.encode import encode
-from mgjax.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import example_batch, small_inputs
+from mgjax.sections.upsampler.pipeline import Upsampler
+from mgjax.training.checkpoints.workdir import load_params
 from tests import binaries, tiny, tiny_upsampler
-from tests.media.audio_files import encode_video, noise, turn
-from tests.media.hostile_clips import encoded
+from tests.data.media.audio_files import encode_video, noise, turn
+from tests.data.media.hostile_clips import encoded
 from tests.tiny_upsampler import SIDE, WINDOW
 
 RATE = 48_000

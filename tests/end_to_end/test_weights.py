@@ -14,16 +14,16 @@ from safetensors.numpy import load_file, save_file
 from configs.digits import autoencoder as digits
 from configs.tae import tae
 from configs.upsampler import image_autoencoder
-from mgjax.checkpoints.workdir import load_params, read_config, read_shapes
-from mgjax.core.config import differences
+from mgjax.apps.weights.import_export import export_weights, import_weights
+from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.tae.inflate import deflate, read_image_autoencoder
-from mgjax.tae.pipeline import load_codec
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.models.tae.inflate import deflate, read_image_autoencoder
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.training.checkpoints.workdir import load_params, read_config, read_shapes
 from tests import binaries
+from tests.models.tae.test_inflate import tensors_of, vectors, write_folder, write_wide
 from tests.oracles import image_autoencoder as oracle
-from tests.tae.test_inflate import tensors_of, vectors, write_folder, write_wide
 
 EPS = np.finfo(np.float32).eps
 
@@ -84,7 +84,7 @@ def test_latents_are_those_of_diffusers_pipelines(place):
   latents = codec.encode(jnp.asarray(oracle.draw_bytes()[:1, None]))
   config = vectors('plain')['config']
   exact = (vectors('plain')['mean'][:1] - config['shift_factor']) * config['scaling_factor']
-  # As in tests/tae/test_inflate.py.
+  # As in tests/models/tae/test_inflate.py.
   tolerance = (24 * 9 * 16) ** 0.5 * EPS * np.abs(exact).max()
   np.testing.assert_allclose(latents[:, 0], exact, atol=tolerance)
 

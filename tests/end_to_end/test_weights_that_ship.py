@@ -9,18 +9,23 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import mgjax
-from mgjax.checkpoints.quantize import store
-from mgjax.checkpoints.warm_start import make_start
-from mgjax.checkpoints.weights_file import FILE
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, read_shapes
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
-from mgjax.core.runs import find as runs
+from mgjax.core.safetensors_files import read_metadata
 from mgjax.core.tree import named_leaves
-from mgjax.core.weights.tensors import read_metadata
+from mgjax.nn.quantize import store
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
-from mgjax.tae.pipeline import load_codec
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.training.checkpoints import find_run as runs
+from mgjax.training.checkpoints.warm_start import make_start
+from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.workdir import (
+  load_params,
+  open_checkpoints,
+  read_config,
+  read_shapes,
+)
 from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']

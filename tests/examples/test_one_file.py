@@ -15,17 +15,17 @@ from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType
 
-from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.word_text import WordText
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.objective import make_objective
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear_quadratic
-from mgjax.flow_models.model import FlowModel
-from mgjax.tae.autoencoder import Autoencoder, Posterior
-from mgjax.tae.objective import LossWeights
-from mgjax.tae.objective import make_objective as make_reconstruction
-from mgjax.text.words import word_tokens
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.conditioning.word_text import WordText
+from mgjax.models.flow_model.model import FlowModel
+from mgjax.models.tae.autoencoder import Autoencoder, Posterior
+from mgjax.models.tae.objective import LossWeights
+from mgjax.models.tae.objective import make_objective as make_reconstruction
+from mgjax.models.text.words import word_tokens
 from mgjax.training.optimizer import make_optimizer
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.state import State, start_average
@@ -127,7 +127,7 @@ def test_a_person_reads_it_in_a_quarter_of_an_hour():
   assert len(text.splitlines()) <= 400
   nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
   ours = {node.module for node in nodes if node.module.startswith('mgjax')}
-  assert ours == {'mgjax.worlds.table', 'mgjax.media.viewing'}
+  assert ours == {'mgjax.data.synthetic_datasets', 'mgjax.data.media.viewing'}
 
 
 def test_words_are_the_tokens_of_word_text(one):

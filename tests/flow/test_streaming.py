@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.byte_text import ByteText
-from mgjax.conditioning.known_latents import KnownLatents
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.multidiffusion import SHAPES, multi_diffusion
-from mgjax.flow.noise import frame_noise
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear_quadratic
 from mgjax.flow.streaming import SOLVERS, stream_windows
 from mgjax.flow.windows import windows
-from mgjax.flow_models.model import FlowModel
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.conditioning.byte_text import ByteText
+from mgjax.models.conditioning.known_latents import KnownLatents
+from mgjax.models.flow_model.model import FlowModel
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import place_rows
 from tests.random_parameters import random_parameters

@@ -11,9 +11,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from mgjax.worlds.digits.clips import Digits
-from mgjax.worlds.digits.scene import COLOURS, MOTIONS, TEXTURES
-from mgjax.worlds.digits.signs import Signs
+from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.lab.worlds.digits.scene import COLOURS, MOTIONS, TEXTURES
+from mgjax.lab.worlds.digits.signs import Signs
 
 FILE = pathlib.Path(__file__).parent / 'digits.npz'
 ALL = {'captions': 'all', 'motions': tuple(MOTIONS), 'colours': tuple(COLOURS), 'frames': 3}

@@ -23,17 +23,17 @@ from configs.personalization import recipe as personalization_recipe
 from configs.tae import tae
 from configs.video import recipe, t2i_1024
 from configs.video.sizes import SIZES
-from mgjax.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
-from mgjax.audio.pipeline import count_candidates
-from mgjax.audio.task import longest_audio_bucket
-from mgjax.conditioning.edit_task import EditTask
 from mgjax.data.batch_order import samples_seen
 from mgjax.data.settings import audio_shapes
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow_models.build import make_flow_model
-from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.text.prompts import with_frame_rate
+from mgjax.models.conditioning.edit_task import EditTask
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.tae.autoencoder import make_autoencoder
+from mgjax.models.text.prompts import with_frame_rate
+from mgjax.sections.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
+from mgjax.sections.audio.pipeline import count_candidates
+from mgjax.sections.audio.task import longest_audio_bucket
 from tests.turns import seen_in_stage, training_buckets
 
 HERE = pathlib.Path(__file__).parent

@@ -25,18 +25,18 @@ from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul
 from configs.upsampler import image_autoencoder
 from configs.video import t2i_256, t2i_1024, t2iv_256, t2iv_768
 from configs.video.sizes import SIZES
-from mgjax.audio.codec.model import Codec, make_codec
 from mgjax.core.axes import AXES
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import count_parameters, named_leaves
-from mgjax.flow_models.build import make_flow_model
-from mgjax.flow_models.conditions import small_inputs
+from mgjax.lab.planning.forward import make_encoder
+from mgjax.models.codec.model import Codec, make_codec
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.models.flow_model.conditions import small_inputs
+from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import partition
 from mgjax.parallel.shard import parameter_shardings
-from mgjax.planning.forward import make_encoder
-from mgjax.tae.autoencoder import make_autoencoder
-from tests.audio.codec.shapes import boxed_shapes
+from tests.models.codec.shapes import boxed_shapes
 
 HERE = pathlib.Path(__file__).parent
 CHANNELS = 16
@@ -114,7 +114,7 @@ def test_every_parameter_is_declared_with_axes():
     if bare.search(path.read_text())
   }
   # A judge has less than a million parameters and is no part of a model.
-  assert found == {'nn/linear.py', 'worlds/solids/judges/network.py'}
+  assert found == {'nn/linear.py', 'lab/worlds/solids/judges/network.py'}
 
 
 @pytest.mark.parametrize('name', NAMES)

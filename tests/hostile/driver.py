@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mgjax.core.tables import aligned
+from mgjax.lab.report.tables import aligned
 from tests import binaries
 from tests.folders import files_of
 from tests.hostile import damage, ground, within

@@ -9,18 +9,18 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from mgjax.apps.weights.import_export import export_weights
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.evaluation.human.study import begin
-from mgjax.evaluation.human.votes import import_votes
-from mgjax.media.audio import write_wav
-from mgjax.workflows.weights import export_weights
+from mgjax.data.media.audio import write_wav
+from mgjax.lab.evaluation.human.study import begin
+from mgjax.lab.evaluation.human.votes import import_votes
 from tests import tiny
+from tests.data.media.audio_files import encode_video, noise
 from tests.end_to_end.test_curation import TINY
 from tests.hostile import kinds
-from tests.media.audio_files import encode_video, noise
-from tests.scaling.test_comparison import SECOND
-from tests.scaling.test_parametric import SURFACES, noisy
+from tests.lab.scaling.test_comparison import SECOND
+from tests.lab.scaling.test_parametric import SURFACES, noisy
 
 PROMPT = "--prompt='the red digit 7 bounces'"
 SAMPLE = 'sample --steps=1 --workdir=digits'

@@ -23,27 +23,34 @@ from safetensors.numpy import load_file, save, save_file
 
 import mgjax
 from configs.text import t5_base
-from mgjax.checkpoints.workdir import load_params, open_checkpoints, read_config, write_workdir
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
+from mgjax.core.safetensors_files import read_metadata, read_tensors
 from mgjax.core.tree import named_leaves
-from mgjax.core.weights.tensors import read_metadata, read_tensors
-from mgjax.core.weights.torch_pickle import read_pickle
 from mgjax.data.buckets import Shape
 from mgjax.data.clip_index import Clip, index_of_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.clip_check import make_row, open_row
 from mgjax.data.ingest.convert import convert
 from mgjax.data.ingest.open_inputs import open_inputs
+from mgjax.data.media.audio import probe_audio, read_audio, stream_audio, write_wav
+from mgjax.data.media.containers import Blob, Limits
+from mgjax.data.media.transcode import reencode
+from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import Records
-from mgjax.media.audio import probe_audio, read_audio, stream_audio, write_wav
-from mgjax.media.containers import Blob, Limits
-from mgjax.media.transcode import reencode
-from mgjax.media.video import write_video
-from mgjax.runtime.metrics import JsonLines, read_metrics
-from mgjax.tae.autoencoder import make_autoencoder
-from mgjax.text.tokenizers import load_tokenizer
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.models.foreign_weights.torch_pickle import read_pickle
+from mgjax.models.tae.autoencoder import make_autoencoder
+from mgjax.models.text.tokenizers import load_tokenizer
+from mgjax.training.checkpoints.workdir import (
+  load_params,
+  open_checkpoints,
+  read_config,
+  write_workdir,
+)
+from mgjax.training.monitoring.metrics import JsonLines, read_metrics
 from tests import tiny
+from tests.data.media.audio_files import encode_sound
+from tests.data.media.hostile_clips import encoded
 from tests.hostile import damage
 from tests.hostile.media_formats import (
   boxes,
@@ -55,11 +62,9 @@ from tests.hostile.media_formats import (
   head,
   steps_of_pickle,
 )
-from tests.media.audio_files import encode_sound
-from tests.media.hostile_clips import encoded
+from tests.models.text.test_t5_weights import folder as t5_folder
 from tests.oracles import tokens as oracle
 from tests.random_parameters import random_parameters
-from tests.text.test_t5_weights import folder as t5_folder
 from tests.torch_files import Storage, dumps, tensor, write
 
 LIMITS = Limits(pixels=1 << 20, wall_seconds=10.0)

@@ -17,13 +17,13 @@ import time
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import MgjaxError
-from mgjax.curation.review.candidates import write_candidates
-from mgjax.curation.review.decisions import read_decisions
 from mgjax.data.ingest.open_inputs import open_inputs
-from mgjax.evaluation.human.votes import read_votes
+from mgjax.lab.curation.review.candidates import write_candidates
+from mgjax.lab.curation.review.decisions import read_decisions
+from mgjax.lab.evaluation.human.votes import read_votes
+from tests.apps.serving.tiny_pages import Client, row
 from tests.hostile import damage, ground
 from tests.hostile.driver import Chance
-from tests.serving.tiny_pages import Client, row
 from tests.tiny import CHECKOUT
 
 _SECONDS = 15.0  # in which a page answers, or hangs up

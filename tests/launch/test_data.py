@@ -12,11 +12,11 @@ from PIL import Image
 
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import open_row
+from mgjax.data.media.video import probe, stream_frames
 from mgjax.data.records.reader import Records, write_records
-from mgjax.media.video import probe, stream_frames
 from tests import binaries
-from tests.media.hostile_clips import make_clips
-from tests.media.test_video import numbered_file
+from tests.data.media.hostile_clips import make_clips
+from tests.data.media.test_video import numbered_file
 from tests.tiny import CHECKOUT
 
 GIGABYTE = 1 << 30

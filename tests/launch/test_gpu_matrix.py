@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from mgjax.benchmarks.report import describe_folder
 from mgjax.core.errors import DataError
+from mgjax.lab.benchmarks.report import describe_folder
 from tests.binaries import succeeded
 from tests.tiny import CHECKOUT
 

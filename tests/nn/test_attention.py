@@ -11,7 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.nn import attention
 from mgjax.nn.attention import attend
 from mgjax.nn.kernels import blockwise
-from tests.nn.kernels.test_tpu_promises import arrays, exact
+from tests.experimental.tpu_attention.test_tpu_promises import arrays, exact
 
 IMPLEMENTATIONS = ('blockwise', 'xla')  # of every platform; tests/nn/kernels has the others
 

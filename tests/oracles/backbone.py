@@ -1,7 +1,7 @@
 """Makes backbone.npz: what the whole backbone answers, written a second time in float64 numpy.
 
 JAX_PLATFORMS=cpu python -m tests.oracles.backbone
-It was made with numpy 2.4.6. The twin shares no code with `mgjax.backbone`, is written from Movie
+It was made with numpy 2.4.6. The twin shares no code with `mgjax.models.backbone`, is written from Movie
 Gen §3.1.3 and §6, and takes parameters by their names; both sides draw them
 (tests/random_parameters.py). Norms have an epsilon that is seen, and every port carries something.
 """
@@ -190,7 +190,7 @@ def _doubled(tree):
 
 
 if __name__ == '__main__':
-  from tests.backbone.test_frozen import parameters
+  from tests.models.backbone.test_frozen import parameters
 
   answers = {name: answer(name, parameters(name)).astype(np.float32) for name in MODELS}
   np.savez_compressed(VECTORS, **answers)

@@ -1,7 +1,7 @@
 """The second-order degradation once more: float64, loops, scipy's convolution. Slow and plain.
 
 It follows the formulas of Real-ESRGAN (Wang et al., 2021) from a recipe's numbers on, without any
-code of `mgjax.upsampler`. Compression is what the caller gives it.
+code of `mgjax.sections.upsampler`. Compression is what the caller gives it.
 """
 
 import math

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mgjax.core.tree import named_leaves
-from mgjax.tae.inflate import deflate
+from mgjax.models.tae.inflate import deflate
 
 WHAT = ('encode', 'decode')
 DIFFERS = (

@@ -1,4 +1,4 @@
-"""The numbers of the lpips package that `tests/tae/test_perceptual.py` compares with.
+"""The numbers of the lpips package that `tests/models/tae/test_perceptual.py` compares with.
 
   python tests/oracles/perceptual.py
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
-from mgjax.evaluation.scorers import CommandScorer
+from mgjax.lab.evaluation.external_scorers import CommandScorer
 from tests.tiny import CHECKOUT
 
 torch = pytest.importorskip('torch', reason='CLAP needs torch: pip install -e .[oracle]')

@@ -9,13 +9,13 @@ from safetensors.numpy import load_file
 
 import mgjax
 from configs.digits import clip as clip_config
-from mgjax.checkpoints import lora
-from mgjax.checkpoints.workdir import identity_of, load_params, write_workdir
-from mgjax.clip.model import clip_model_inputs, make_clip_model
-from mgjax.clip.towers import MEAN, STD
+from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.precision import BASE
 from mgjax.core.settings import fields_of
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.models.clip.model import clip_model_inputs, make_clip_model
+from mgjax.models.clip.towers import MEAN, STD
+from mgjax.nn import lora
+from mgjax.training.checkpoints.workdir import identity_of, load_params, write_workdir
 from tests.random_parameters import random_parameters
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from configs.bench.tae_cpu import get_config
-from mgjax.benchmarks.forward import measure_forward
 from mgjax.core.tree import named_leaves
+from mgjax.lab.benchmarks.forward import measure_forward
+from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.nn.conv import centred
-from mgjax.tae.autoencoder import Autoencoder
 from tests.random_parameters import random_parameters
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

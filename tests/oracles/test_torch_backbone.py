@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.ports import Ports
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.conditioning.ports import Ports
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
 

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from mgjax.audio.codec.model import Codec
-from mgjax.audio.codec.weights import import_transformers
-from tests.audio.codec.shapes import shapes
+from mgjax.models.codec.model import Codec
+from mgjax.models.codec.weights import import_transformers
+from tests.models.codec.shapes import shapes
 from tests.oracles import codec as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

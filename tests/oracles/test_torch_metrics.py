@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from configs.text import metaclip_text, metaclip_vision
-from mgjax.checkpoints.workdir import load_params, read_config
-from mgjax.clip.towers import make_clip_text, make_clip_vision
-from mgjax.evaluation.metrics.embeddings import clip_score
-from mgjax.evaluation.metrics.sets import frechet_distance, kernel_distance, neighbourhood
-from mgjax.evaluation.metrics.similarity import decibels, squared_errors, structural_similarity
-from mgjax.workflows.weights import import_weights
+from mgjax.apps.weights.import_export import import_weights
+from mgjax.lab.evaluation.metrics.embeddings import clip_score
+from mgjax.lab.evaluation.metrics.frechet import frechet_distance, kernel_distance, neighbourhood
+from mgjax.lab.evaluation.metrics.similarity import decibels, squared_errors, structural_similarity
+from mgjax.models.clip.towers import make_clip_text, make_clip_vision
+from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests.oracles import clip as oracle
 
 torch = pytest.importorskip('torch', reason='torchmetrics needs torch: pip install -e .[oracle]')

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from configs.text import metaclip_text, metaclip_vision
-from mgjax.benchmarks.forward import measure_forward
-from mgjax.checkpoints.workdir import load_params, read_config
-from mgjax.clip.towers import clip_inputs, make_clip_text, make_clip_vision
-from mgjax.clip.weights import clip_fields, clip_rows, expected
-from mgjax.core.weights.names import import_tensors
-from mgjax.workflows.weights import export_weights, import_weights
+from mgjax.apps.weights.import_export import export_weights, import_weights
+from mgjax.lab.benchmarks.forward import measure_forward
+from mgjax.models.clip.towers import clip_inputs, make_clip_text, make_clip_vision
+from mgjax.models.clip.weights import clip_fields, clip_rows, expected
+from mgjax.models.foreign_weights.names import import_tensors
+from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests.oracles import clip as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

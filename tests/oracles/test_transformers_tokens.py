@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mgjax.text.tokenizers import load_tokenizer
+from mgjax.models.text.tokenizers import load_tokenizer
 from tests.oracles import tokens as oracle
 
 transformers = pytest.importorskip('transformers', reason='needs pip install -e .[oracle]')

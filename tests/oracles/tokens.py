@@ -20,7 +20,7 @@ import zlib
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.text.prompts import clean_prompt
+from mgjax.models.text.prompts import clean_prompt
 
 VECTORS = pathlib.Path(__file__).with_suffix('.npz')
 BEGIN, END = '<|startoftext|>', '<|endoftext|>'

@@ -146,8 +146,9 @@ def _compile(topology: str, length: int) -> None:
   from jax.experimental import topologies
   from jax.sharding import SingleDeviceSharding
 
+  from mgjax.experimental.tpu_attention import backward, forward
   from mgjax.nn.kernels import splash
-  from mgjax.nn.kernels.tpu import backward, blocks, forward
+  from mgjax.nn.kernels import tpu_blocks as blocks
 
   devices = topologies.get_topology_desc(platform='tpu', topology_name=topology).devices
   place = SingleDeviceSharding(devices[0])

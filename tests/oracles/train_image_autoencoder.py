@@ -22,10 +22,10 @@ from diffusers import AutoencoderKL
 from launch import command_line
 from mgjax.data.batch_order import ShapeBucket, make_batches
 from mgjax.data.loader import StepIterator
+from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_sources, make_transform
-from mgjax.media.contact_sheet import contact_sheet
 from mgjax.training.optimizer import make_learning_rate
 from mgjax.training.settings import optimizer_settings
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import transformers
 
-from mgjax.clip.towers import MEAN, STD
-from mgjax.clip.weights import clip_config, clip_rows
-from mgjax.core.weights.names import export_tensors
+from mgjax.models.clip.towers import MEAN, STD
+from mgjax.models.clip.weights import clip_config, clip_rows
+from mgjax.models.foreign_weights.names import export_tensors
 from tests.oracles.transformers_t5 import programs
 
 WHAT = ('encode',)

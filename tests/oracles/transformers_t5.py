@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import transformers
 
-from mgjax.core.weights.names import export_tensors
-from mgjax.text.t5_weights import t5_config, t5_rows
+from mgjax.models.foreign_weights.names import export_tensors
+from mgjax.models.text.t5_weights import t5_config, t5_rows
 
 WHAT = ('encode',)
 ATTENTION = ('eager', 'sdpa')

@@ -9,12 +9,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from mgjax.core.errors import ConfigError
+from mgjax.lab.planning.aot import devices_of
+from mgjax.lab.planning.programs.hlo import parse_program
 from mgjax.nn.attention import EXCHANGES, attend, heads_exchanged
 from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.aot import devices_of
-from mgjax.planning.programs.hlo import parse_program
 
 B, N, G, K = 2, 48, 4, 8
 MESHES = (

@@ -9,12 +9,12 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from mgjax.lab.planning.aot import devices_of
 from mgjax.nn.linear import products
 from mgjax.parallel.chips import parse_topology
 from mgjax.parallel.compiler import compiler_options
 from mgjax.parallel.gather import scatter_in_stages
 from mgjax.parallel.mesh import make_mesh
-from mgjax.planning.aot import devices_of
 
 
 @pytest.mark.parametrize('sizes', [{'fsdp': 8}, {'data': 2, 'fsdp': 4}, {'fsdp': 2, 'context': 4}])

@@ -11,15 +11,15 @@ from jax.sharding import PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.lab.planning.programs.audit import audit
+from mgjax.models.tae.autoencoder import Autoencoder
+from mgjax.models.tae.blocks import Downsample
+from mgjax.models.tae.objective import prior_divergence
 from mgjax.nn.conv import SpatialConv, TemporalConv
 from mgjax.parallel.halo import halo
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import parameter_shardings, put_batch
-from mgjax.planning.programs.audit import audit
-from mgjax.tae.autoencoder import Autoencoder
-from mgjax.tae.blocks import Downsample
-from mgjax.tae.objective import prior_divergence
-from tests.backbone.test_transformer import draw as normal
+from tests.models.backbone.test_transformer import draw as normal
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps

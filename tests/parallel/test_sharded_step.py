@@ -8,23 +8,23 @@ import numpy as np
 import optax
 import pytest
 
-from mgjax.audio.codec import objective
-from mgjax.audio.codec.discriminators import Discriminators
-from mgjax.audio.codec.model import Codec
-from mgjax.audio.masking import make_masked_objective
-from mgjax.backbone.transformer import Transformer
-from mgjax.conditioning.byte_text import ByteText
-from mgjax.conditioning.frame_features import FrameFeatures
-from mgjax.conditioning.known_latents import KnownLatents
 from mgjax.core.tree import named_leaves
 from mgjax.flow.objective import make_objective
-from mgjax.flow_models.model import FlowModel
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.codec import objective
+from mgjax.models.codec.discriminators import Discriminators
+from mgjax.models.codec.model import Codec
+from mgjax.models.conditioning.byte_text import ByteText
+from mgjax.models.conditioning.frame_features import FrameFeatures
+from mgjax.models.conditioning.known_latents import KnownLatents
+from mgjax.models.flow_model.model import FlowModel
+from mgjax.models.tae import objective as tae_objective
+from mgjax.models.tae.autoencoder import Autoencoder
+from mgjax.models.tae.discriminator import Discriminator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.rules import PRESETS
 from mgjax.parallel.shard import parameter_shardings, put_batch
-from mgjax.tae import objective as tae_objective
-from mgjax.tae.autoencoder import Autoencoder
-from mgjax.tae.discriminator import Discriminator
+from mgjax.sections.audio.masking import make_masked_objective
 from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary

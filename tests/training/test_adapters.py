@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from mgjax.api import load, train
-from mgjax.checkpoints import lora
-from mgjax.checkpoints.lora import Lora
-from mgjax.checkpoints.workdir import load_params
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.data.loader import validation_batches
+from mgjax.nn import lora
+from mgjax.nn.lora import Lora
 from mgjax.registry import feature, make_spec
+from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 

@@ -8,14 +8,14 @@ import optax
 import pytest
 
 from mgjax.core.typing import Critic
-from mgjax.nn.linear import ZEROS, parameter
-from mgjax.tae.autoencoder import Posterior
-from mgjax.tae.objective import (
+from mgjax.models.tae.autoencoder import Posterior
+from mgjax.models.tae.objective import (
   LossWeights,
   make_adversarial_objective,
   make_discriminator_objective,
   make_objective,
 )
+from mgjax.nn.linear import ZEROS, parameter
 from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary

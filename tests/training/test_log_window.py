@@ -7,18 +7,18 @@ import time
 import numpy as np
 import pytest
 
-from mgjax.flow_models.build import make_flops, make_flow_model
-from mgjax.flow_models.conditions import context_lengths, example_batch
-from mgjax.flow_models.flops import backbone_flops
+from mgjax.models.flow_model.build import make_flops, make_flow_model
+from mgjax.models.flow_model.conditions import context_lengths, example_batch
+from mgjax.models.flow_model.flops import backbone_flops
 from mgjax.parallel import chips
 from mgjax.parallel.mesh import make_mesh
-from mgjax.runtime import progress as progress_module
-from mgjax.runtime.progress import Progress
-from mgjax.runtime.session import run_session, signals_only
-from mgjax.runtime.trackers import RunLog
-from mgjax.runtime.watchdog import Limits
 from mgjax.training import log_window as module
 from mgjax.training.log_window import LogWindow
+from mgjax.training.monitoring import progress as progress_module
+from mgjax.training.monitoring.progress import Progress
+from mgjax.training.monitoring.session import run_session, signals_only
+from mgjax.training.monitoring.trackers import RunLog
+from mgjax.training.monitoring.watchdog import Limits
 from tests import tiny
 
 

@@ -7,11 +7,11 @@ import signal
 import numpy as np
 import pytest
 
-from mgjax.checkpoints.manager import Checkpoints
 from mgjax.core.errors import NonFiniteError
 from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
+from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.plateau import Plateau
 from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings

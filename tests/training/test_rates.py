@@ -11,24 +11,24 @@ import pytest
 
 import mgjax
 from mgjax.api import train
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.orbax_io import verify_checkpoint
-from mgjax.checkpoints.workdir import open_checkpoints, read_config
+from mgjax.apps.dry_run import dry_run
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import unpack
 from mgjax.core.tree import named_leaves
 from mgjax.nn.linear import Linear
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import put_batch
-from mgjax.tae.pipeline import load_codec
+from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.adversarial import make_adversarial_step
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.orbax_io import verify_checkpoint
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.training.optimizer import make_optimizer
 from mgjax.training.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import abstract_state, shardings_of, start_discriminator, start_state
 from mgjax.training.step import make_learn, make_step
-from mgjax.workflows.dry_run import dry_run
 from tests import tiny
 
 EPSILON = float(np.finfo(np.float32).eps)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from mgjax.api import train
-from mgjax.checkpoints.manager import Checkpoints
-from mgjax.checkpoints.workdir import read_config
+from mgjax.apps.encode import encode
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.data.batch_order import make_batches
 from mgjax.data.records.reader import Records
 from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import make_spec
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.validation import make_evaluate
-from mgjax.workflows.encode import encode
 from tests import tiny
 
 # The default configuration has all devices on `data`: with the eight of the tests, every batch here
@@ -224,7 +224,7 @@ def test_a_model_starts_from_another_with_grown_positions(tiny_runs, tmp_path):
 
 
 def test_encoding_goes_on_where_it_was_killed(tiny_runs, tmp_path, monkeypatch):
-  monkeypatch.setattr('mgjax.workflows.encode.ROWS_PER_SHARD', 16)
+  monkeypatch.setattr('mgjax.apps.encode.ROWS_PER_SHARD', 16)
   written = []
 
   def die_after_two(self, index, rows, notes=None):

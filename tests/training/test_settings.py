@@ -1,8 +1,8 @@
 """Settings are what a configuration says, and refuse what cannot be by the name of its key."""
 
-from mgjax.checkpoints.orbax_io import Keep
-from mgjax.runtime.watchdog import Limits
+from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
+from mgjax.training.monitoring.watchdog import Limits
 from mgjax.training.settings import Patience, bucket_settings, optimizer_settings, run_settings
 from tests import tiny
 

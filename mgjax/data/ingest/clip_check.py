@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.data.media.audio import probe_audio, stream_audio
+from mgjax.data.media.containers import LIMITS, Blob, Limits
+from mgjax.data.media.video import decode_all, probe
 from mgjax.data.records.rows import text_key
-from mgjax.media.audio import probe_audio, stream_audio
-from mgjax.media.containers import LIMITS, Blob, Limits
-from mgjax.media.video import decode_all, probe
 
 COLUMNS = ('seconds', 'fps', 'height', 'width', 'sounding', 'start')
 WHOLE = -1.0  # what `start` is when all of a clip counts

@@ -21,10 +21,10 @@ from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
+from mgjax.data.media.containers import LIMITS, Blob, Limits
+from mgjax.data.media.transcode import reencode
 from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
-from mgjax.media.containers import LIMITS, Blob, Limits
-from mgjax.media.transcode import reencode
 
 REJECTED = 'rejected.jsonl'
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be

@@ -14,9 +14,9 @@ from mgjax.core.errors import DataError, StorageError, printable
 from mgjax.data.clips import evenly
 from mgjax.data.ingest.clip_check import COLUMNS, open_row
 from mgjax.data.ingest.entries import Rejected
+from mgjax.data.media.contact_sheet import contact_sheet
+from mgjax.data.media.video import read_clip
 from mgjax.data.records.reader import Records
-from mgjax.media.contact_sheet import contact_sheet
-from mgjax.media.video import read_clip
 
 Damaged = dict[int, Rejected]  # by the index of the row
 

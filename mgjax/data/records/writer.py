@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mgjax.core.config import differences
+from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.records import caption_files, shards
 from mgjax.data.records.storage import Folder, Storage, open_storage

@@ -26,7 +26,7 @@ from jax import lax
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import Array, Float
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel, Saved
-from mgjax.nn.kernels.tpu.blocks import LANES
+from mgjax.nn.kernels.tpu_blocks import LANES
 
 _log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import pytest
 
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, make_row, open_row
+from mgjax.data.media.audio import probe_audio, read_audio, write_soundtrack
+from mgjax.data.media.containers import Blob, Limits
+from mgjax.data.media.transcode import reencode
+from mgjax.data.media.video import probe, read_clip, stream_frames, write_video
 from mgjax.data.records.rows import decode_row, encode_row, text_key
-from mgjax.media.audio import probe_audio, read_audio, write_soundtrack
-from mgjax.media.containers import Blob, Limits
-from mgjax.media.transcode import reencode
-from mgjax.media.video import probe, read_clip, stream_frames, write_video
-from tests.media.real_clips import real_clip
-from tests.media.test_video import encode, numbered, numbered_file, numbers, smooth
+from tests.data.media.real_clips import real_clip
+from tests.data.media.test_video import encode, numbered, numbered_file, numbers, smooth
 
 CLIPS = ('bikes.mp4', 'bigbuckbunny.mp4', 'carphone_pristine.mp4')
 

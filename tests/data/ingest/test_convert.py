@@ -14,11 +14,11 @@ from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.ingest.convert import ConvertOptions, convert
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
+from mgjax.data.media.containers import Limits
+from mgjax.data.media.video import read_clip
 from mgjax.data.records.reader import Records, verify_records
-from mgjax.media.containers import Limits
-from mgjax.media.video import read_clip
-from tests.media.test_deadlines import long_gif
-from tests.media.test_video import numbered_file, numbers
+from tests.data.media.test_deadlines import long_gif
+from tests.data.media.test_video import numbered_file, numbers
 
 
 @pytest.fixture(scope='module')

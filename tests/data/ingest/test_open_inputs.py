@@ -7,11 +7,11 @@ import tarfile
 
 import pytest
 
-from mgjax.audio.captions import COLUMNS, caption_of_row
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.ingest.entries import Captions, Rejected
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.ingest.tar import list_members
+from mgjax.sections.audio.captions import COLUMNS, caption_of_row
 
 CLIPS = {'cat': (b'the bytes of a cat', 'a cat sleeps'), 'dog': (b'those of a dog', 'a dog runs')}
 

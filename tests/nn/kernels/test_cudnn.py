@@ -10,7 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from mgjax.core.errors import ConfigError
 from mgjax.nn.kernels import cudnn
-from tests.nn.kernels.test_tpu_promises import (
+from tests.experimental.tpu_attention.test_tpu_promises import (
   arrays,
   assert_close,
   assert_parts_add_up,

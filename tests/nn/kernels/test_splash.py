@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from mgjax.nn.kernels import splash
-from tests.nn.kernels.test_tpu_promises import assert_softmax, interpreted
+from tests.experimental.tpu_attention.test_tpu_promises import assert_softmax, interpreted
 
 
 @pytest.fixture

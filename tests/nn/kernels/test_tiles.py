@@ -13,7 +13,7 @@ from mgjax.nn.attention import attend
 from mgjax.nn.kernels.tiles import Tiles, attend_to_means
 from mgjax.nn.multihead import MultiHeadAttention
 from mgjax.parallel.mesh import make_mesh
-from tests.nn.kernels.test_tpu_promises import arrays, exact
+from tests.experimental.tpu_attention.test_tpu_promises import arrays, exact
 
 HEADS, SIZE = 2, 8
 CASES = {

@@ -1,0 +1,284 @@
+"""Pairs of samples of one prompt and a vote for one of them, for training from preferences.
+
+A model makes two clips of a caption, a judge of its world reads both, and the better one is chosen;
+where the world has another judge for 'votes', it does, and evaluation's judge saw none of it.
+With a `strength` below 1 both begin with one real clip that is noised to a middle time, so that
+they differ in what the vote is about and not in how much they move (DenseDPO, arXiv 2506.03517).
+Rows of people's votes come from `read_rows`. `flow.distillation.preference` is the objective that
+learns it.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.apps.encode import stored_type
+from mgjax.apps.pairs.cross_pairs import digest_of
+from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs
+from mgjax.core.errors import ConfigError, DataError, first_line
+from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
+from mgjax.data.buckets import Shape
+from mgjax.data.media.video import read_clip
+from mgjax.data.records.rows import text_key
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.shape import whole
+from mgjax.data.sources import SPLITS, make_world
+from mgjax.data.synthetic_datasets import judge_of, judged, prompts_of, source_of
+from mgjax.flow.distillation.preference import REJECTED
+from mgjax.lab.worlds.judging import Asked
+from mgjax.models.flow_model.build import make_flow_model
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.sections.editing.pipeline import Editor
+from mgjax.sections.editing.requests import SDEDIT
+from mgjax.sections.flow.task import about_videos
+from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.checkpoints.fingerprints import fingerprint_of
+
+_SEEDS = {'train': 1, 'validation': 2}  # of prompts; 0 is that of suites, which evaluation asks
+
+
+@dataclasses.dataclass(frozen=True)
+class Preferences:
+  """`config.preferences`: whose samples are compared, and by whom.
+
+  Attributes:
+    model: work directory of the text-to-video model that makes them.
+    votes: a .jsonl of rows {'prompt', 'chosen', 'rejected'}, the latter two clips, in place of a
+      judge; '' has the judge of the data's world vote.
+    prompts: of the training data, of each of which there are two samples.
+    validation: the same of the validation data.
+    strength: 1 makes both samples of noise alone; below, of a real clip of the caption that is
+      noised so far.
+    least: by how much the judge's scores differ at least, of 1.
+    seed: of prompts and noise.
+  """
+
+  model: str = ''
+  votes: str = ''
+  prompts: Positive = 1024
+  validation: Positive = 128
+  strength: Strength = 1.0
+  least: Magnitude = 0.01
+  seed: Count = 0
+
+  def __post_init__(self):
+    check(self)
+    if bool(self.model) == bool(self.votes):
+      raise ConfigError(
+        f'preferences.model = {self.model!r} and preferences.votes = {self.votes!r}; expected a '
+        'model whose samples a judge compares, or a .jsonl of votes'
+      )
+
+
+def prefer(
+  config: Mapping[str, Any],
+  directory: str | os.PathLike[str],
+  *,
+  batch_size: int = 16,
+  samples_per_shard: int = 128,
+  process: int = 0,
+  processes: int = 1,
+) -> dict[str, PairsResult]:
+  """Writes the latents of pairs where `config.data.latents` reads them.
+
+  The same command goes on after a stop, and ends with the same records (`make_pairs`).
+
+  Args:
+    config: of a model that learns from preferences, with `preferences`, as plain values.
+    directory: what `data.latents` is then.
+    batch_size: prompts at a time.
+    process: of the `processes` that work at once, this one.
+
+  Returns:
+    'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.
+
+  Raises:
+    ConfigError: a field is wrong, or as `make_pairs`.
+    DataError: there is no pair, or a file of votes cannot be read.
+  """
+  settings = unpack(Preferences, fields_of(config, 'preferences'), 'preferences')
+  data = data_settings(fields_of(config, 'data')).without_latents()
+  shapes = video_shapes(fields_of(config, 'buckets'), data.fps)
+  codec = load_codec(config['autoencoder'])
+  dtype = stored_type(config['encode']['dtype'])
+  conditionings = make_flow_model(fields_of(config, 'model')).conditionings
+  votes = read_rows(settings.votes) if settings.votes else []
+  found: dict[str, PairsResult] = {}
+  for split in SPLITS:
+    for bucket, shape in shapes.items():
+      if votes:
+        source = _Rows(votes, split, settings, shape)
+        make: Any = functools.partial(_voted, codec, dtype)
+        made_by: dict[str, Any] = {}
+      else:
+        rate = {'fps': whole(data.fps, 'data.fps')} if source_of(data.kind).by_seconds else {}
+        world = make_world(data, 'train', frames=shape.frames, size=shape.size, **rate)
+        source = _Prompts(data.kind, split, settings)
+        votes_of = 'votes' if data.kind in judged('votes') else 'video'
+        maker = _Maker(settings, judge_of(data.kind, votes_of)(world), codec, dtype, batch_size)
+        make = maker.make
+        made_by = {'model': digest_of(settings.model), **maker.sampling}
+      found[f'{split}/{bucket}'] = make_pairs(
+        source,
+        make,
+        pathlib.Path(directory) / split / bucket,
+        meta={
+          'statistics': codec.statistics.as_dict(),
+          'dtype': config['encode']['dtype'],
+          **about_videos(shape, conditionings, codec),
+          'data': data.content(),
+          'preferences': dataclasses.asdict(settings) | made_by,
+        },
+        batch_size=batch_size,
+        samples_per_shard=samples_per_shard,
+        process=process,
+        processes=processes,
+      )
+  return found
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+  """Reads votes as TRL has them: lines {'prompt', 'chosen', 'rejected'}, clips by their paths.
+
+  Paths are relative to the file. Raises DataError if it is not there, or a line is none.
+  """
+  folder = pathlib.Path(path).parent
+  rows = []
+  try:
+    lines = pathlib.Path(path).read_text().splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise DataError(f'{os.fspath(path)!r}: no votes can be read: {first_line(error)}') from error
+  for number, line in enumerate(lines, 1):
+    try:
+      row = json.loads(line)
+      rows.append({name: os.fspath(folder / row[name]) for name in ('chosen', 'rejected')})
+      rows[-1]['prompt'] = row['prompt'] + ''  # TypeError of what is no text
+    except (ValueError, TypeError, KeyError) as error:
+      raise DataError(
+        f'{os.fspath(path)!r}, line {number}: {line[:80]}; expected '
+        '{"prompt": ..., "chosen": "a.mp4", "rejected": "b.mp4"}'
+      ) from error
+  if not rows:
+    raise DataError(f'{os.fspath(path)!r} has no votes')
+  return rows
+
+
+class _Rows:
+  """Votes of people: one in nine of them, and one at least, validates."""
+
+  def __init__(
+    self, rows: Sequence[Mapping[str, str]], split: str, settings: Preferences, shape: Shape
+  ):
+    held = [index % 9 == 8 or len(rows) < 9 for index in range(len(rows))]
+    wanted = [len(rows) < 9 or each == (split == 'validation') for each in held]
+    self._rows = [row for row, mine in zip(rows, wanted, strict=True) if mine]
+    self._shape = shape
+    self.fingerprint = f'{settings.votes}, {split}, {fingerprint_of(self._rows)}'
+
+  def __len__(self) -> int:
+    return len(self._rows)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    row = self._rows[index]
+    shape = self._shape
+    clips = {
+      name: read_clip(row[name], frames=shape.frames, size=shape.size, fps=shape.fps[-1])
+      for name in ('chosen', 'rejected')
+    }
+    return {'caption': row['prompt'], 'fps': shape.fps[-1], **clips}
+
+
+class _Prompts:
+  """Captions of a world as training has them, other than those that evaluation asks."""
+
+  def __init__(self, world: str, split: str, settings: Preferences):
+    count = settings.prompts if split == 'train' else settings.validation
+    prompts = prompts_of(world)
+    seed = 10 * settings.seed + _SEEDS[split]
+    rows = prompts.rows(count, seed, trained=True)
+    self._asked = [prompts.asked(each.caption, each.scene) for each in rows]
+    self.fingerprint = f'{world} {split} {seed} {count}'
+
+  def __len__(self) -> int:
+    return len(self._asked)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return {'asked': self._asked[index]}
+
+
+class _Maker:
+  def __init__(self, settings: Preferences, judge: Any, codec: Any, dtype: Any, rows: int):
+    self._settings = settings
+    self._judge = judge
+    self._codec = codec
+    self._dtype = dtype
+    self._rows = rows
+    kind = VideoPipeline if settings.strength == 1 else Editor
+    self._model = kind(settings.model)
+    self.sampling = {'sampling': self._model.settings}
+
+  def make(
+    self, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+  ) -> Iterator[Sequence[Pair]]:
+    asked: list[Asked] = [sample['asked'] for sample in samples]
+    filled = [*asked, *[asked[0]] * (self._rows - len(asked))]  # one program serves all batches
+    both = [self._sample(filled, indices[0], which) for which in range(2)]
+    scores = [_score(self._judge.right(videos, filled)) for videos in both]
+    latents = [np.asarray(self._codec.encode(videos), np.float32) for videos in both]
+    fps = self._model.config.data.fps
+    for row, each in enumerate(asked):
+      first = scores[0][row] >= scores[1][row]
+      better, worse = (0, 1) if first else (1, 0)
+      margin = float(scores[better][row] - scores[worse][row])
+      made = _row(each.caption, fps, latents[better][row], latents[worse][row], self._dtype)
+      reason = '' if margin >= self._settings.least else 'as good as each other'
+      told = {'chosen': scores[better][row], 'rejected': scores[worse][row]}
+      shown = both[better][row], both[worse][row]
+      yield [Pair(each.caption, made, told, reason, shown)]
+
+  def _sample(self, asked: Sequence[Asked], first: int, which: int) -> np.ndarray:
+    captions = [each.caption for each in asked]
+    options = {'seed': 2 * self._settings.seed + which, 'first': first}
+    if self._settings.strength == 1:
+      return np.asarray(self._model.generate(captions, **options))
+    clips = [sample['video'] for sample in self._judge.clips(asked)]
+    options |= {'how': SDEDIT, 'strength': self._settings.strength}
+    return np.asarray(self._model.generate(captions, video=clips, **options))
+
+
+def _voted(
+  codec: Any, dtype: Any, indices: Sequence[int], samples: Sequence[Mapping[str, Any]]
+) -> Iterator[Sequence[Pair]]:
+  """Makes rows of what people voted about; nothing is dropped."""
+  del indices
+  chosen, rejected = (
+    np.asarray(codec.encode(np.stack([sample[name] for sample in samples])), np.float32)
+    for name in ('chosen', 'rejected')
+  )
+  for row, sample in enumerate(samples):
+    made = _row(sample['caption'], sample['fps'], chosen[row], rejected[row], dtype)
+    yield [Pair(sample['caption'], made, {}, '', (sample['chosen'], sample['rejected']))]
+
+
+def _row(
+  caption: str, fps: float, chosen: np.ndarray, rejected: np.ndarray, dtype: Any
+) -> dict[str, Any]:
+  return {
+    'latents': chosen.astype(dtype),
+    REJECTED: rejected.astype(dtype),
+    'caption': caption,
+    'text_key': text_key(caption),
+    'fps': float(fps),
+  }
+
+
+def _score(right: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Returns the mean share right over what a caption says, of each clip."""
+  factors = [np.asarray(each, np.float64) for name, each in right.items() if name != 'all']
+  return np.nanmean(np.stack(factors), axis=0)

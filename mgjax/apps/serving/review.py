@@ -1,0 +1,226 @@
+"""Clips as items of the queue: people keep, drop, trim, caption and label them (Movie Gen §3.3).
+
+A clip is shown with its frames in an mp4 that browsers play. Two people never have the same one at
+once; who leaves one passes it on, and a decision can be changed by going back: the last one counts.
+"""
+
+import asyncio
+import contextlib
+import functools
+import os
+import pathlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mgjax.apps.serving.http import Refused
+from mgjax.apps.serving.queue import Queue, Task, now
+from mgjax.core.errors import ConfigError, MgjaxError, first_line
+from mgjax.core.files import read_json, write_bytes, write_json
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.worker_pool import ALLOWANCE, Guarded, Lost
+from mgjax.data.media.transcode import cut_video
+from mgjax.lab.curation.measure import open_video, or_reason
+from mgjax.lab.curation.review.candidates import read_candidates
+from mgjax.lab.curation.review.decisions import FILE, Decision, key_of, read_decisions
+from mgjax.lab.curation.review.labels import CAMERA, SHOTS
+from mgjax.lab.curation.scores.camera_motion import ANSWERS
+from mgjax.models.text.prompts import LONGEST, clean_prompt
+
+PEOPLE = 'people.json'
+SHOWN = 'shown'
+_KEPT = 64  # clips that stay in `shown`
+_CRF = 23  # of clips that are shown, not of those that are cut
+_REASON = 200  # letters
+_TITLE = 'Clips for fine-tuning'
+_SLACK = 2e-3  # seconds by which the page may be wrong about where a clip ends
+
+
+class Review(Queue):
+  """The clips of a run, of which people may have decided about some already."""
+
+  kind = 'review'
+  largest = 65_536
+  revisable = True
+  fields: Mapping[str, Any] = {
+    'id': str,
+    'keep': bool,
+    'reason': str,
+    'from': (int, float),
+    'to': (int, float),
+    'caption': str,
+    'labels': list,
+  }
+
+  def __init__(self, folder: str | os.PathLike[str], inputs: Inputs, people: Sequence[str] = ()):
+    """Reads what there is to look at and what was decided; `people` come to those before.
+    Raises ConfigError if there is nothing to look at, or of other videos, or nobody who looks.
+    """
+    self._folder = pathlib.Path(folder)
+    self._inputs = inputs
+    rows, self._about = read_candidates(folder, inputs)
+    self._rows = {key_of(row): row for row in rows}
+    secret, names = _people(self._folder / PEOPLE, people)
+    super().__init__(self._folder / FILE, secret, names, dict.fromkeys(self._rows, 1))
+    for decision in read_decisions(self.log):
+      self.add(decision.key, decision)
+    self._media = {self.token('media', *key): key for key in self._rows}
+    self._cut = Guarded(_cut, ALLOWANCE)
+    self._cutting = asyncio.Lock()
+
+  def close(self) -> None:
+    self._cut.close(for_good=True)
+
+  def plan(self, person: str, more: bool) -> Iterator[Task]:
+    """Yields all clips that nobody has decided about."""
+    return (Task(key, person) for key in self.open)
+
+  def identity(self, task: Task) -> str:
+    """Returns the id of the decision, another one whenever the person goes back to the clip."""
+    return self.token('decision', task.person, *task.key, self.given(task.key)[task.person])
+
+  async def describe(self, task: Task) -> dict[str, Any]:
+    """Returns what is known of a clip, and what was decided about it before."""
+    row = self._rows[task.key]
+    before = self.latest.get(task.key)
+    answer = row.get('camera_class')
+    sure = row.get('camera_confidence') or 0.0
+    return {
+      'clip': row['clip'],
+      'seconds': row['end'] - row['start'],
+      'frame': 1 / row['fps'],
+      'sound': bool(row['sound']),
+      'size': [row['width'], row['height']],
+      'shortest': self._about.shortest,
+      'longest': self._about.longest,
+      'caption': row['caption'] or '',
+      'camera': {'answer': answer, 'confidence': sure, 'labels': ANSWERS.get(answer or '', ())},
+      'groups': {'Camera': CAMERA, 'Shot': SHOTS},
+      'decided': before
+      and {
+        'keep': before.keep,
+        'reason': before.reason,
+        'by': before.person,
+        'from': before.first - row['start'],
+        'to': before.last - row['start'],
+        'caption': before.caption,
+        'labels': before.labels,
+      },
+    }
+
+  def media_names(self, task: Task) -> dict[str, str]:
+    return {'clip': self.token('media', *task.key)}
+
+  async def media(self, person: str, name: str) -> tuple[pathlib.Path, str]:
+    """Returns the mp4 of a clip, which is cut when it is first asked for."""
+    if (key := self._media.get(name)) is None:
+      raise Refused(404, 'There is no such clip.')
+    path = self._folder / SHOWN / f'{name}.mp4'
+    async with self._cutting:
+      if not path.exists():
+        row = self._rows[key]
+        given = self._inputs[int(row['place'])], row['start'], row['end']
+        made = await asyncio.to_thread(self._cut, given)
+        if isinstance(made, str | Lost):
+          why = made if isinstance(made, str) else made.reason
+          raise Refused(422, f'This clip cannot be shown: {why}.')
+        await asyncio.to_thread(_put, path, made)
+    return path, 'video/mp4'
+
+  async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Decision:
+    row = self._rows[task.key]
+    start, end = row['start'], row['end']
+    first, last = start + fields['from'], start + fields['to']
+    caption = ''
+    with contextlib.suppress(ConfigError):  # nothing is left of it
+      caption = clean_prompt(fields['caption'])
+    if len(fields['caption']) > LONGEST or len(fields['reason']) > _REASON:
+      raise Refused(400, f'A caption has at most {LONGEST} letters, a reason {_REASON}.')
+    if not all(isinstance(each, str) for each in fields['labels']):
+      raise Refused(400, 'labels are names.')
+    if fields['keep'] and not caption:
+      raise Refused(400, 'A clip that is kept needs a caption.')
+    try:
+      return Decision(
+        id=fields['id'],
+        clip=row['clip'],
+        start=start,
+        end=end,
+        person=task.person,
+        keep=fields['keep'],
+        reason='' if fields['keep'] else ' '.join(fields['reason'].split()),
+        first=start if abs(first - start) < _SLACK else round(first, 6),
+        last=end if abs(last - end) < _SLACK else round(last, 6),
+        caption=None if caption == (row['caption'] or '') else caption or None,
+        labels=tuple(fields['labels']),
+        time=now(),
+      )
+    except MgjaxError as error:
+      raise Refused(400, f'That is no decision: {first_line(error)}.') from error
+
+  def _decided(self) -> list[Decision]:
+    return [each for key, each in self.latest.items() if key in self._rows]
+
+  def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
+    decided = self._decided()
+    total = len(self._rows)
+    kept = sum(d.keep for d in decided)
+    own = sum(d.person == person for d in decided)
+    ended = f'All {total} clips are decided. You can close this page.'
+    if self.open:
+      ended = f'Others are looking at the last {len(self.open)}; reload later for what they leave.'
+    return {
+      'title': _TITLE,
+      'count': f'{len(decided)} of {total} decided, {kept} kept, {own} by {person}',
+      'done': len(decided),
+      'total': total,
+      'ended': ended,
+      'more': 0,
+      'own': own,
+    }
+
+  def state(self) -> dict[str, Any]:
+    decided = self._decided()
+    rows = [
+      [
+        {'text': name, 'link': f'../r/{token}'},
+        sum(each.person == name for each in decided),
+        sum(each.person == name and each.keep for each in decided),
+      ]
+      for token, name in self.people.items()
+    ]
+    return {
+      'title': _TITLE,
+      'sum': f'{len(decided)} of {len(self._rows)} clips are decided, '
+      f'{sum(each.keep for each in decided)} of them kept.',
+      'tables': [{'title': 'People', 'head': ['Name', 'Decided', 'Kept'], 'rows': rows}],
+    }
+
+
+def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
+  """What links are made of, and who has one; both stay for those who come later."""
+  known = read_json(path) if path.exists() else {'secret': secrets.token_hex(32), 'people': []}
+  names = list(dict.fromkeys([*known['people'], *more]))
+  if not names:
+    raise ConfigError('nobody looks at clips; give names, --people=ann,ben')
+  if names != known['people']:
+    path.touch(0o600)
+    write_json(path, known | {'people': names})
+    path.chmod(0o600)
+  return known['secret'], names
+
+
+def _put(path: pathlib.Path, data: bytes) -> None:
+  """Writes a clip, and deletes those that were made long before."""
+  write_bytes(path, data)
+  files = sorted(path.parent.glob('*.mp4'), key=lambda each: each.stat().st_mtime)
+  for old in files[:-_KEPT]:
+    old.unlink(missing_ok=True)
+
+
+def _cut(given: tuple[Input | Rejected, float, float]) -> bytes | str:
+  """An mp4 of a clip that browsers play, or why there is none."""
+  each, start, end = given
+  shown = functools.partial(cut_video, crf=_CRF, anew=True)
+  return or_reason(lambda: shown(open_video(each), start, end)[0], each, 'cut', MemoryError)

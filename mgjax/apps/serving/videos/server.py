@@ -1,0 +1,116 @@
+"""Runs the service in one process: HTTP, jobs and the thread that owns the devices."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+
+from mgjax.apps.serving import http
+from mgjax.apps.serving.videos.schema import Limits
+from mgjax.core.errors import ConfigError
+from mgjax.training.monitoring.workdir_lock import hold
+
+_SWITCH = 0.0005  # seconds: of the usual 5 ms, a busy thread would cost each step of a sampler some
+_PACKAGES = ('starlette', 'uvicorn', 'dbos', 'prometheus_client', 'python_multipart')
+
+
+def serve_videos(
+  names: Sequence[str],
+  *,
+  out: str = 'served',
+  loras: Mapping[str, str] = {},
+  database: str = '',
+  worker: str = '',
+  token_file: str = '',
+  limits: Limits | None = None,
+  log_ids: bool = False,
+  host: str = '127.0.0.1',
+  port: int = 8000,
+) -> None:
+  """Serves models as /v1/videos until SIGTERM or Ctrl-C; the same call goes on with its jobs.
+
+  Args:
+    names: work directories or names of models; the first that makes videos is the usual one.
+    out: a folder of results, or a URL of fsspec that all workers reach.
+    loras: adapters that a request may name.
+    database: a URL of Postgres, for several workers; by default SQLite in `out`.
+    worker: the name of this process among those of a database; by default the host's.
+    token_file: tokens of those who may ask, one a line; without it everybody may.
+    limits: what is allowed.
+    log_ids: whether the log names jobs.
+    host: address to listen at.
+    port: to listen at; 0 is a free one.
+
+  Raises:
+    ConfigError: a package or a model is missing, the port or the folder is in use, or the database
+      or the file of tokens cannot be used.
+  """
+  http.check_installed(_PACKAGES)
+  from mgjax.apps.serving.videos.app import Service  # all of these need the packages
+  from mgjax.apps.serving.videos.jobs import Jobs
+  from mgjax.apps.serving.videos.models import Models
+  from mgjax.apps.serving.videos.results import Results
+
+  limits = limits or Limits()
+  tokens = _read_tokens(token_file)
+  if not (tokens or host in http.LOOPBACK):
+    raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
+  worker = worker or socket.gethostname()
+  if not re.fullmatch(r'[\w.-]*\w[\w.-]*', worker, re.ASCII):
+    raise ConfigError(f'--worker={worker}; expected letters, digits, and -._ between them')
+  with contextlib.ExitStack() as stack:
+    fresh = tempfile.TemporaryDirectory(prefix='mgjax_served_', ignore_cleanup_errors=True)
+    scratch = pathlib.Path(stack.enter_context(fresh))
+    results = Results(out, scratch)
+    if not database:
+      if not results.local:
+        raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
+      stack.enter_context(hold(results.root, 'folder'))
+      database = f'sqlite:///{results.root}/jobs.sqlite'
+      worker = 'local'
+    models = Models(names, loras, limits)
+    listener = stack.enter_context(http.listening(host, port))
+    jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
+    app = Service(models, jobs, limits, tokens).app()
+    server = http.make_server(app, 2 * http.CONNECTIONS)
+    failed = []
+    base = http.address(host, listener.getsockname()[1])
+
+    def warm() -> None:
+      try:
+        models.warm()
+        print(f'ready: {base}/v1, and a page at {base}/', flush=True)
+      except BaseException as error:
+        failed.append(error)
+        server.should_exit = True
+
+    sys.setswitchinterval(_SWITCH)
+    print(f'listening at {base}; loading {", ".join(names)}', flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more
+    threading.Thread(target=warm, daemon=True, name='warm').start()
+    with contextlib.suppress(KeyboardInterrupt):
+      server.run([listener])
+    done = jobs.stop(limits.grace if models.ready.is_set() else 0)
+    if failed:
+      raise failed[0]
+    if not done:
+      print('what was not done goes on with the next start', flush=True)
+  os._exit(0)  # threads that wait for a device, or sleep, would keep the process
+
+
+def _read_tokens(path: str) -> list[str]:
+  if not path:
+    return []
+  try:
+    tokens = [line.strip() for line in pathlib.Path(path).read_text().splitlines() if line.strip()]
+  except (OSError, UnicodeDecodeError) as error:
+    raise ConfigError(f'--token_file={path}: {error}') from error
+  if not tokens or min(map(len, tokens)) < 16:
+    raise ConfigError(f'--token_file={path}: expected tokens of 16 characters or more, one a line')
+  return tokens

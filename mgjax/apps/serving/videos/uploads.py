@@ -1,0 +1,60 @@
+"""Decodes pictures that strangers send, in a child process with limits of memory and time.
+
+The child is this file as a script: it reads bytes, tries three decoders and writes pixels anew as a
+PNG, so that nothing else of what was sent goes on. A decoder that crashes takes the child along.
+"""
+
+import io
+import resource
+import subprocess
+import sys
+import threading
+
+FORMATS = ('PNG', 'JPEG', 'WEBP')
+# of the child
+_MEMORY = 1 << 30
+_SECONDS = 10
+_PIXELS, _SIDE = 50_000_000, 1024  # most that is decoded; the longest side that is kept
+_REASONS = {3: f'is none of {", ".join(FORMATS)}', 4: f'has more than {_PIXELS} pixels'}
+_decoding = threading.BoundedSemaphore(2)  # children at once
+
+
+def decode_picture(data: bytes) -> bytes:
+  """Returns a picture as a PNG of RGB, with sides of at most 1024 pixels.
+  Raises ApiError if it is none, or takes more memory or time than a picture needs.
+  """
+  from mgjax.apps.serving.videos.schema import ApiError  # which the child does not need
+
+  command = [sys.executable, '-I', __file__]
+  options = {'env': {}, 'timeout': 3 * _SECONDS}
+  try:
+    with _decoding:
+      return subprocess.run(command, input=data, capture_output=True, check=True, **options).stdout
+  except subprocess.SubprocessError as error:
+    code = getattr(error, 'returncode', None)
+    reason = _REASONS.get(code, 'is damaged, or takes too much memory or time')
+    raise ApiError(f'The picture {reason}; send another one.', 'input_reference') from None
+
+
+def _decode() -> int:
+  from PIL import Image, ImageOps
+
+  limits = {'AS': _MEMORY, 'CPU': _SECONDS, 'FSIZE': 0, 'CORE': 0}
+  for name, most in limits.items():
+    resource.setrlimit(getattr(resource, f'RLIMIT_{name}'), (most, most))
+  Image.MAX_IMAGE_PIXELS = None  # this file says how many
+  try:
+    picture = Image.open(io.BytesIO(sys.stdin.buffer.read()), formats=FORMATS)
+  except Exception:
+    return 3
+  if picture.width * picture.height > _PIXELS:
+    return 4
+  picture = ImageOps.exif_transpose(picture).convert('RGB')
+  picture.thumbnail((_SIDE, _SIDE))
+  Image.frombytes('RGB', picture.size, picture.tobytes()).save(buffer := io.BytesIO(), 'PNG')
+  sys.stdout.buffer.write(buffer.getvalue())
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(_decode())

@@ -1,0 +1,346 @@
+"""The numbers on the cards of the weights that come with mgjax, measured again and written.
+
+`mgjax/weights/cards.json` says by which evaluations: name of the weights -> [{what, options of
+`launch.evaluate`, numbers: metric of the record -> how the card calls it}]; 'metric|other' is what
+stands beside a metric, such as that of no model, and `of` names other weights that are evaluated. A
+card states them in the line that begins with '- **Measured**', documents in tables between
+`<!-- weights a b -->` and `<!-- end -->` of the names a and b. What writes them reads them as well.
+The front matter of a card, for the Hugging Face Hub, is made of that line and of config.json; what
+else somebody wrote there, such as `datasets`, stays.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import pathlib
+import re
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError, DataError, first_line
+from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
+from mgjax.lab.report.tables import aligned
+from mgjax.registry import feature, section
+from mgjax.training.checkpoints import hub as places
+from mgjax.training.checkpoints.find_run import SHIPPED
+from mgjax.training.checkpoints.fingerprints import fingerprint_of
+from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.workdir import read_config
+from mgjax.training.monitoring.progress import in_stage
+
+DOCUMENTS = SHIPPED.parents[1] / 'docs'  # none where mgjax is installed without its checkout
+CARDS = 'cards.json'
+CARD = 'README.md'
+RECORD = 'evaluation.json'
+_MEASURED = re.compile(r'^- \*\*Measured\*\*.*$', re.MULTILINE)
+_TABLE = '| Weights | | Measured |'
+_MARKED = re.compile(r'(<!-- weights ([^>]*) -->)\n.*?(<!-- end -->)', re.DOTALL)
+_NUMBER = r'(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?'
+_LICENCE = re.compile(r'\*\*Licence: ([\w.-]+)\*\*')
+# Component -> what the Hub calls what it does.
+TASKS = {
+  'video': 'text-to-video',
+  'personalization': 'image-to-video',
+  'editing': 'video-to-video',
+  'upsampler': 'video-to-video',
+  'audio': 'text-to-audio',
+  'codec': 'audio-to-audio',
+  'autoencoder': 'feature-extraction',
+  'clip': 'zero-shot-image-classification',
+}
+_NEAR, _LEAST = 0.05, 0.03  # that one without an interval may differ by, of itself or at least
+
+_log = logging.getLogger(__name__)
+
+
+class Number(NamedTuple):
+  """A number of a record, with the ends of its interval if it has one."""
+
+  value: float
+  low: float | None = None
+  high: float | None = None
+
+  def __str__(self) -> str:
+    return _shown(self.value) + f' {self.interval}' * bool(self.interval)
+
+  @property
+  def interval(self) -> str:
+    """Its interval as text; '' without one."""
+    none = self.low is None or self.high is None
+    return '' if none else f'[{_shown(self.low)}, {_shown(self.high)}]'
+
+  def allows(self, other: float) -> bool:
+    """Says whether another number, rounded as it is shown, is within the interval."""
+    near = max(_NEAR * abs(self.value), _LEAST)
+    low = self.value - near if self.low is None else self.low
+    high = self.value + near if self.high is None else self.high
+    half = 0.0005 if abs(other) <= 1 else 0.05
+    return low - half <= other <= high + half
+
+
+Found = Mapping[str, Number]  # by metric of a record
+
+
+# What a number is of, the command that makes it, metric, name, number.
+Result = tuple[str, str, str, str, Number]
+
+
+class Evaluation(NamedTuple):
+  """One evaluation of a card: what it is of, the options of `launch.evaluate`, its numbers."""
+
+  name: str
+  what: str
+  options: Mapping[str, Any]
+  numbers: Mapping[str, str]
+  of: str = ''
+
+  @property
+  def workdir(self) -> str:
+    """Name of the weights that are evaluated."""
+    return self.of or self.name
+
+  @property
+  def command(self) -> str:
+    """What makes the record that the numbers stand in."""
+    flags = (f'--{name}={shlex.quote(str(value))}' for name, value in self.options.items())
+    return ' '.join(('launch.evaluate', f'--workdir={self.workdir}', *flags))
+
+  def told(self, found: Found) -> str:
+    """Returns the numbers as cards and tables have them."""
+    return ', '.join(f'{label} {found[metric]}' for metric, label in self.numbers.items())
+
+  def read(self, text: str) -> Found:
+    """Returns the numbers in a line of `told`, followed by the command that makes them.
+
+    Raises ConfigError if the line has other ones.
+    """
+    labels = (f'{re.escape(label)} {_NUMBER}' for label in self.numbers.values())
+    match = re.search(rf'{", ".join(labels)} \(`{re.escape(self.command)}`\)', text)
+    if match is None:
+      raise ConfigError(
+        f'the card of {self.name} has other numbers than {CARDS} names ({self.what}); '
+        'launch.weights check --write writes it anew'
+      )
+    given = [None if each is None else float(each) for each in match.groups()]
+    return {metric: Number(*given[3 * row :][:3]) for row, metric in enumerate(self.numbers)}
+
+
+class Checked(NamedTuple):
+  """What `check_cards` found: a table for people, and how much of it is not as it says."""
+
+  table: str
+  wrong: list[str]
+
+
+def check_cards(
+  names: Sequence[str] = (),
+  folder: str | os.PathLike[str] | None = None,
+  *,
+  write: bool = False,
+  samples: int | None = None,
+) -> Checked:
+  """Evaluates weights that come with mgjax again, and compares with their cards or writes these.
+
+  Args:
+    names: of the weights, as 'digits/video'; by default of all.
+    folder: for evaluations, each in a folder of its own where nothing else is; of what is there
+      already, by the same weights, none is made again. By default one that is thrown away.
+    write: the cards and the tables of documents, instead of comparing them.
+    samples: at most, of an evaluation.
+
+  Raises:
+    ConfigError: no such weights come with mgjax, or a card has other numbers than `CARDS` names.
+    DataError: an evaluation does not have a number that `CARDS` names.
+  """
+  cards = read_cards()
+  if unknown := [name for name in names if name not in cards]:
+    raise ConfigError(f'--workdir={unknown[0]}: there are cards of {", ".join(cards)}')
+  asked = [each for name in names or cards for each in cards[name]]
+  rows = [('weights', '', 'number', 'card', 'now', 'interval')]
+  wrong = []
+  fresh: dict[str, list[tuple[Evaluation, Found]]] = {}
+  given = tempfile.TemporaryDirectory() if folder is None else contextlib.nullcontext(folder)
+  with given as where:
+    place = pathlib.Path(where).absolute()
+    for number, each in enumerate(asked, 1):
+      if samples is not None and 'samples' in each.options:
+        options = {**each.options, 'samples': min(samples, each.options['samples'])}
+      else:
+        options = each.options
+      with in_stage(number, len(asked)):
+        found = _evaluate(each, options, place, f'{number} of {len(asked)}')
+      fresh.setdefault(each.name, []).append((each, found))
+      stated = found if write else each.read(_card(each.name).read_text())
+      for metric, label in each.numbers.items():
+        card, now = stated[metric], found[metric]
+        outside = not now.allows(card.value)
+        wrong += [f'{each.name}: {label}'] * outside
+        interval = (now.interval or 'none') + ' OUTSIDE' * outside
+        row = each.name, each.what, label, _shown(card.value), _shown(now.value), interval
+        rows.append(row)
+  if write:
+    for name, evaluations in fresh.items():
+      told = (f'{each.what}: {each.told(found)} (`{each.command}`)' for each, found in evaluations)
+      line = f'- **Measured**, 95% in brackets: {"; ".join(told)}.'
+      _replace(_card(name), _MEASURED.sub(line, _card(name).read_text()))
+  for path, text in (shipped_cards(names or tuple(cards)) | documents()).items():
+    if write:
+      _replace(path, text)
+    elif text != path.read_text():
+      part = 'front matter' if path.name == CARD else 'table'
+      wrong.append(f'{path.relative_to(SHIPPED.parents[1])}: its {part} is not what the cards say')
+  return Checked('\n'.join(aligned(rows, names=3)), wrong)
+
+
+def read_cards() -> dict[str, list[Evaluation]]:
+  """Reads which evaluations the cards are made of, by name of the weights."""
+  cards = read_json(SHIPPED / CARDS)
+  return {name: [Evaluation(name, **each) for each in cards[name]] for name in cards}
+
+
+def shipped_cards(names: Sequence[str]) -> dict[pathlib.Path, str]:
+  """Returns cards with the front matter that follows from what they say; raises as `documents`."""
+  cards = read_cards()
+  found = {}
+  for name in names:
+    text = _card(name).read_text()
+    results = [
+      (each.what, each.command, metric, each.numbers[metric], number)
+      for each in cards[name]
+      for metric, number in each.read(text).items()
+    ]
+    found[_card(name)] = with_metadata(text, name, read_config(SHIPPED / name).to_dict(), results)
+  return found
+
+
+def with_metadata(
+  text: str,
+  name: str,
+  config: Mapping[str, Any],
+  results: Sequence[Result] = (),
+  samples: Mapping[str, str] | None = None,
+) -> str:
+  """Returns a card with the front matter that the Hub reads, as its client validates it.
+
+  `samples` are prompts by the files that were made of them. Raises ConfigError if what the front
+  matter has already is not valid.
+  """
+  from huggingface_hub import EvalResult, ModelCard
+
+  task = TASKS.get(config['component'], 'other')
+  kind = (config.get('data') or {}).get('kind', config['component'])
+  try:
+    card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
+  except (ValueError, TypeError) as error:
+    raise ConfigError(f'the front matter of {name} cannot be read: {first_line(error)}') from error
+  data = card.data
+  if licence := _LICENCE.search(text):
+    data.license = licence[1].lower()
+  data.library_name = 'mgjax'
+  data.pipeline_tag = task
+  data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
+  start = str(config.get('start_from') or '').lstrip('=')
+  if places.is_name(start) and (base := places.read_name(start).repository):
+    data.base_model = base
+    adapts = (config.get('lora') or {}).get('rank', 0)
+    data.base_model_relation = 'adapter' if adapts else 'finetune'
+  if results:
+    data.metrics = list(dict.fromkeys(metric for _, _, metric, _, _ in results))
+    data.model_name = name
+    data.eval_results = [
+      EvalResult(
+        task_type=task,
+        dataset_type=kind,
+        dataset_name=what,
+        dataset_config=what,
+        dataset_args={'command': command},
+        metric_type=metric,
+        metric_name=label,
+        metric_value=number.value,
+        metric_args={'low': number.low, 'high': number.high},
+      )
+      for what, command, metric, label, number in results
+    ]
+  if samples:
+    data.widget = [{'text': told, 'output': {'url': file}} for file, told in samples.items()]
+  return str(card)
+
+
+def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
+  """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
+  config = read_config(workdir).to_dict()
+  results = []
+  if (path := workdir / CARD).exists():
+    return with_metadata(path.read_text(), name, config, samples=samples)
+  record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))
+  for metric, each in record['measured']['metrics'].items() if record else ():
+    if each.get('value') is not None:
+      number = Number(each['value'], each.get('low'), each.get('high'))
+      results.append((record['task'], 'launch.evaluate', metric, metric, number))
+  said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
+  text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
+  text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
+  return with_metadata(text, name, config, results, samples)
+
+
+def documents() -> dict[pathlib.Path, str]:
+  """Returns the documents with tables of numbers of cards, as they should be.
+
+  Raises ConfigError if a card has other numbers than `CARDS` names.
+  """
+  cards = read_cards()
+
+  def table(match: re.Match[str]) -> str:
+    lines = [_TABLE, '|---|---|---|']
+    for name in match[2].split():
+      text = _card(name).read_text()
+      lines += [f'| `{name}` | {e.what} | {e.told(e.read(text))} |' for e in cards[name]]
+    return '\n'.join((match[1], *lines, match[3]))
+
+  texts = {path: path.read_text() for path in sorted(DOCUMENTS.glob('*.md'))}
+  return {path: _MARKED.sub(table, text) for path, text in texts.items() if _MARKED.search(text)}
+
+
+def _evaluate(each: Evaluation, options: Mapping[str, Any], place: pathlib.Path, at: str) -> Found:
+  """Evaluates in an empty folder; takes what an earlier call found by the same weights."""
+  weights = SHIPPED / each.workdir / FILE
+  digest = hashlib.sha256(weights.read_bytes())  # with the fingerprint of the autoencoder in it
+  key = fingerprint_of([dict(options), digest.hexdigest()])
+  folder = place / f'{each.workdir.replace("/", "_")}_{key}'
+  record = read_optional_json(folder / 'numbers.json', lambda found: 'metrics' in found)
+  if record is None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _log.info('%s: %s', at, each.command)
+    component = read_config(SHIPPED / each.workdir).component
+    evaluate = feature(component, 'evaluate', 'has an evaluation').get()
+    with contextlib.chdir(folder):
+      written = evaluate(pathlib.Path(each.workdir), **options).paths[-1].absolute()
+    record = read_json(written)['measured']
+    write_json(folder / 'numbers.json', {'metrics': record['metrics']})
+  found = {}
+  for metric in each.numbers:
+    own, _, other = metric.partition('|')
+    value = record['metrics'].get(own, {})
+    value = {'value': value.get('beside', {}).get(other)} if other else value
+    if value.get('value') is None:
+      known = ', '.join(record['metrics'])
+      raise DataError(f'{each.command} has no {metric!r}, which {CARDS} names; it has {known}')
+    found[metric] = Number(value['value'], value.get('low'), value.get('high'))
+  return found
+
+
+def _card(name: str) -> pathlib.Path:
+  return SHIPPED / name / CARD
+
+
+def _shown(number: float) -> str:
+  digits = f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
+  return re.sub(r'^(-?)0\.', r'\1.', digits)
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+  if text != path.read_text():
+    write_bytes(path, text.encode())

@@ -1,0 +1,450 @@
+"""Imports weights of other projects into work directories, exports and publishes work directories.
+
+A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
+metadata of its header the entry 'mgjax', a JSON object: `component`, `model` (as in the
+configuration), `step`, `version` and the notes of the checkpoint, such as `latents` (their
+statistics); of an encoder of text also `tokenizer`, its files in base64; of quantised kernels
+(`nn/quantize.py`) `weights`, their type. Equal weights make equal files.
+"""
+
+import base64
+import json
+import logging
+import math
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from safetensors.numpy import save
+
+import mgjax
+from mgjax.apps.weights.cards import CARD, RECORD, make_card
+from mgjax.core.configuration.keys import differences
+from mgjax.core.configuration.renamed_keys import migrate
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_json
+from mgjax.core.precision import BASE, stored_type
+from mgjax.core.safetensors_files import (
+  Tensors,
+  are_finite_floats,
+  read_metadata,
+  read_tensors,
+  shown,
+)
+from mgjax.core.settings import fields_of
+from mgjax.core.tree import count_parameters, named_leaves, nest
+from mgjax.models.flow_model.alignment import without_projector
+from mgjax.models.foreign_weights.files import INDEX
+from mgjax.models.foreign_weights.format import (
+  ImportedWeights,
+  WeightFormat,
+  check_sizes,
+  parameter_shapes,
+  understanding,
+)
+from mgjax.models.foreign_weights.names import arrange
+from mgjax.models.foreign_weights.torch_pickle import SUFFIXES
+from mgjax.models.tae.latents import Statistics
+from mgjax.models.text.tokenizer_files import KNOWN
+from mgjax.nn.lora import lora_settings, pairs
+from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
+from mgjax.registry import feature
+from mgjax.sections.autoencoder.pipeline import KEPT
+from mgjax.sections.flow.lora_files import FORMS, are_adapters, read_adapters, write_adapters
+from mgjax.sections.text.tokenizer_folder import (
+  NAMES,
+  READERS,
+  Files,
+  digests,
+  find_tokenizer,
+  read_tokenizer,
+  write_tokenizer,
+)
+from mgjax.training.checkpoints.find_run import SHIPPED, find_run
+from mgjax.training.checkpoints.fingerprints import fingerprint_of
+from mgjax.training.checkpoints.hub import LIST, Name, is_name, own_folder, read_name
+from mgjax.training.checkpoints.published import push
+from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
+from mgjax.training.checkpoints.workdir import (
+  identity_of,
+  load_adapters,
+  load_base,
+  load_params,
+  open_checkpoints,
+  read_config,
+  write_workdir,
+)
+from mgjax.training.monitoring.workdir_lock import hold
+
+OURS = ('mgjax', 'workdir')
+FLOATS = ('float16', 'bfloat16', 'float32', 'float64', 'float8_e4m3fn', 'float8_e5m2')
+
+_log = logging.getLogger(__name__)
+
+
+def import_weights(
+  config: ConfigDict,
+  source: str | os.PathLike[str],
+  workdir: str | os.PathLike[str],
+  tokenizer: str | os.PathLike[str] | None = None,
+) -> None:
+  """Makes a work directory of a component from files, as of a run stopped at step 0.
+
+  A file of the format 'mgjax' comes back as it was exported. An image autoencoder is inflated,
+  unless `model.temporal` is False; of DAC's encoder or decoder alone the rest is as initialised.
+  What the file fixes of `config.model` replaces what stands there; `WeightFormat.how` stays, and so
+  do strides that halve the frames as often as the image model does, however they treat time.
+
+  Args:
+    config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
+      of the files.
+    source: a .safetensors file of `export_weights`; adapters, for the model at `start_from`; for an
+      autoencoder a folder that diffusers wrote, or its .safetensors file; for a codec a
+      .safetensors or .pth file by the published names of DAC-VAE, or those that transformers gives
+      the encoder or decoder of DAC; for an encoder a folder of transformers, its index or a file of
+      its tensors.
+    workdir: new, or what a killed import of the same left.
+    tokenizer: of an encoder of text, a file or folder; by default what lies beside the weights.
+
+  Raises:
+    ConfigError: the files cannot be used, or the work directory is of another run or has
+      checkpoints.
+  """
+  workdir = pathlib.Path(workdir)
+  weights = feature(config.component, 'weights', 'has weights to import').get()
+  if not os.path.exists(source):
+    raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
+  with hold(workdir):
+    _import_into(workdir, config.to_dict(), source, weights, tokenizer)
+
+
+def _import_into(
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  source: str | os.PathLike[str],
+  weights: WeightFormat,
+  tokenizer: str | os.PathLike[str] | None,
+) -> None:
+  component = config['component']
+  old = fields_of(config, 'model')
+  if open_checkpoints(workdir, config['train'].get('checkpoints', '')).begun():
+    raise ConfigError(f'{os.fspath(workdir)!r} already has checkpoints; take another --workdir')
+  if are_adapters(source):
+    _import_adapters(workdir, config, source, weights)
+    return
+  if (ours := _read_ours(source, component, weights)) is not None:
+    model, params, notes = _from_ours(weights, old, *ours)
+  elif weights.read is not None:
+    model, params, notes = weights.read(
+      old, source, seed=config['seed'], keep_type=config.get('keep_type', False)
+    )
+  else:
+    raise ConfigError(
+      f'{os.fspath(source)!r} is not of launch.weights export; nothing else is imported for the '
+      f'component {component!r}'
+    )
+  files = {} if ours is None or tokenizer is not None else _unpack(ours[1], source)
+  kind = config.get('tokenizer')
+  files = files or find_tokenizer(component, kind, model, source, tokenizer)
+  if files:
+    notes['source'] = notes['source'] | {'tokenizer': digests(files)}
+  for name, digest in digests(files).items():
+    _log.info('%s  %s', digest, name)
+  for changed in differences(old, model):
+    _log.info('model.%s, as the weights need it', changed)
+  config = ConfigDict({**config, 'model': dict(model)}).to_dict()
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
+  write_tokenizer(workdir, files)
+  frozen = weights.frozen or bool(quantised_as(named_leaves(params)))
+  write_workdir(config, params, notes, workdir, origin={'order': 'imported'}, frozen=frozen)
+  if frozen:
+    _log.info('%d parameters in %s', count_parameters(params), workdir)
+    return
+  _log.info(
+    '%d parameters in %s; train them with --config.start_from=%s and another --workdir',
+    count_parameters(params),
+    workdir,
+    workdir,
+  )
+
+
+def _import_adapters(
+  workdir: pathlib.Path,
+  config: Mapping[str, Any],
+  source: str | os.PathLike[str],
+  weights: WeightFormat,
+) -> None:
+  """Makes a run of adapters at step 0, of the model at `config.start_from`."""
+  base, meta = load_base(config.get('start_from'), 'adapters are imported')
+  adapters = read_adapters(source, base, weights.maps)
+  kernels = pairs(adapters)
+  rank = max(b.shape[-2] for _, b in kernels.values())
+  lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
+  config = ConfigDict({**config, 'lora': {**config.get('lora', {}), **lora}}).to_dict()
+  if _is_another_run(workdir, config):
+    raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
+  notes = meta['notes'] | {BASE: identity_of(base, meta)}
+  write_workdir(config, adapters, notes, workdir, origin={'order': 'imported'})
+  _log.info('adapters of rank %d for %d kernels in %s', rank, len(kernels), workdir)
+
+
+def _is_another_run(workdir: pathlib.Path, config: Mapping[str, Any]) -> bool:
+  if not (workdir / 'config.json').exists():
+    return False
+  try:
+    return bool(differences(read_config(workdir).to_dict(), config))
+  except ConfigError:  # what is no configuration is not ours to replace
+    return True
+
+
+def _read_ours(
+  path: str | os.PathLike[str], wanted: str, weights: WeightFormat
+) -> tuple[Tensors, dict[str, Any]] | None:
+  if os.path.isdir(path) or os.fspath(path).endswith((*SUFFIXES, INDEX)):
+    return None
+  metadata = read_metadata(path)
+  if 'mgjax' not in metadata:
+    return None
+  name = f'the header of {os.fspath(path)!r}'
+  mend = 'export the weights again'
+  header = parse_json(metadata['mgjax'], name, error=ConfigError, mend=mend)
+  component = header.get('component', header.get('part'))
+  if component != wanted:
+    raise ConfigError(
+      f'{os.fspath(path)!r} holds the component {component!r:.100}; expected {wanted!r}'
+    )
+  try:
+    header = migrate(header)
+    if wrong := [key for key in ('model', *weights.noted) if not isinstance(header[key], dict)]:
+      raise TypeError(f'{wrong[0]} = {header[wrong[0]]!r:.100}')
+    if 'latents' in header:
+      channels = header['model'].get('latent_channels')
+      header['latents'] = Statistics.from_dict(header['latents'], channels).as_dict()
+    if 'weights' in header:
+      stored_type(header['weights'])
+    _check_notes(header)
+  except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise ConfigError(f'{name} is damaged ({error!r:.200}); {mend}') from error
+  tensors = unpacked(read_tensors(path, anything=True)[0])
+  _check_types(tensors, header.get('weights', ''), path)
+  return tensors, header
+
+
+def _check_types(tensors: Tensors, weights: str, path: str | os.PathLike[str]) -> None:
+  """Raises ConfigError unless quantised tensors are of their type, and others finite floats."""
+  for name, tensor in tensors.items():
+    quantised = is_quantised([name])
+    whole = quantised and tensor.dtype == np.int8
+    wrong = quantised and not (weights and tensor.dtype == stored_type(weights))
+    if wrong or not (whole or are_finite_floats(tensor)):
+      raise ConfigError(
+        f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite, and its header '
+        f'says {weights!r}; export the weights again'
+      )
+
+
+def _check_notes(header: Mapping[str, Any]) -> None:
+  """Raises ValueError unless notes are such that everybody can read them."""
+  for name in ('source', 'encoders'):
+    if not isinstance(header.get(name, {}), dict):
+      raise ValueError(f'{name} = {header[name]!r:.100}')
+  types = header.get('source', {}).get('types', {}).values()
+  if unknown := [each for each in types if each not in FLOATS]:
+    raise ValueError(f'a tensor was of {unknown[0]!r:.100}')
+  if wrong := [key for key, value in header.items() if key not in ABOUT and not _is_note(value, 3)]:
+    raise ValueError(f'{wrong[0]:.100} = {header[wrong[0]]!r:.100}')
+
+
+def _is_note(value: Any, depth: int) -> bool:
+  if isinstance(value, dict | list):
+    inside = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_note(each, depth - 1) for each in inside)
+  return value is None or isinstance(value, str | int) or math.isfinite(value)
+
+
+def _from_ours(
+  weights: WeightFormat, model: Mapping[str, Any], tensors: Tensors, header: Mapping[str, Any]
+) -> ImportedWeights:
+  fields = header['model'] | {name: model[name] for name in weights.how if name in model}
+  notes = {name: value for name, value in header.items() if name not in ABOUT}
+  with understanding('the header of the file'):
+    check_sizes(fields, tensors)
+    shapes = parameter_shapes(weights, fields, notes)
+    shapes = stored_shapes(shapes, header.get('weights', ''))
+  names = {name: name for name in named_leaves(shapes)}
+  found = {name: tensors[name] for name in names if name in tensors}
+  expected = 'those that the header of the file describes; export them again'
+  params = arrange(shapes, names, found, tensors, expected)
+  return ImportedWeights(fields, params, notes)
+
+
+def _unpack(header: Mapping[str, Any], path: str | os.PathLike[str]) -> Files:
+  """Returns the tokenizer files that an exported encoder brings along."""
+  try:
+    files = {name: base64.b64decode(text) for name, text in header.get('tokenizer', {}).items()}
+    intact = digests(files) == header.get('source', {}).get('tokenizer', {})
+  except (AttributeError, TypeError, ValueError):
+    intact = False
+  if not intact or not all(name in KNOWN or NAMES.fullmatch(name) for name in files):
+    raise ConfigError(
+      f'the tokenizer in the header of {os.fspath(path)!r} is damaged; export the weights again'
+    )
+  return files
+
+
+def export_weights(
+  workdir: str | os.PathLike[str],
+  out: str | os.PathLike[str],
+  form: str = 'mgjax',
+  *,
+  which: str = 'average',
+  step: int | None = None,
+  weights: str = '',
+) -> None:
+  """Writes the parameters of one checkpoint of a component.
+
+  Args:
+    workdir: of `launch.train` or `import_weights`.
+    out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
+    form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such; 'mgjax' for all
+      parameters, with adapters merged; 'workdir' for a folder that serves as a work directory, see
+      `training/checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of an
+      autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
+      names and in the types that it came with.
+    which: 'average' for the averaged parameters, 'params' for themselves.
+    step: of the checkpoint; by default the newest good one.
+    weights: the type of a flow model's kernels (`nn/quantize.py`), for our own; '' is the
+      one that they are saved in. In a folder all matrices of any model may be int8.
+
+  Raises:
+    ConfigError: `workdir` holds none, or none that is what `form` says or `weights` reaches.
+    CheckpointError: there is no checkpoint that can be trusted.
+  """
+  config, out = read_config(workdir), own_folder(out)
+  section = feature(config.component, 'weights', 'has weights to export').get()
+  if weights and form not in OURS:
+    raise ConfigError(
+      f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
+    )
+  if form in FORMS:
+    adapters, _ = load_adapters(workdir, which, step)
+    described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
+    described['maps'] = section.maps
+    write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
+    _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
+    return
+  if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):
+    raise ConfigError(
+      f'there is no format {form!r} for the component {config.component!r}; expected '
+      f'{" or ".join(known)}, or of adapters {", ".join(FORMS)}'
+    )
+  if form == 'workdir' or (form != 'mgjax' and section.folder):
+    if out.exists() and not out.is_dir():
+      raise ConfigError(f'--out={out} is a file; expected a folder')
+    if (out / 'checkpoints').exists():
+      raise ConfigError(f'--out={out} is a run with checkpoints; take another folder')
+  elif out.suffix != '.safetensors' or out.is_dir():
+    raise ConfigError(f'--out={out}: expected a .safetensors file, as in --out=tae.safetensors')
+  params, meta = load_params(workdir, which, step=step)
+  notes = meta['notes']
+  files = read_tokenizer(workdir) if config.component in READERS else {}
+  if form not in OURS and section.write is not None:
+    written = section.write(params, fields_of(config, 'model'), notes, out)
+    for name, data in files.items():
+      write_bytes(out / name, data)
+    _log.info('%s of step %d in %s', written, meta['step'], out)
+    return
+  header = {
+    'component': config.component,
+    'model': fields_of(config, 'model'),
+    **notes,
+    'step': meta['step'],
+    'version': mgjax.__version__,
+  }
+  params = without_projector(params)
+  names = named_leaves(params)
+  if form == 'mgjax' or weights != 'int8' or kernels(names) or is_quantised(names):
+    params = store(params, weights)
+  if quantised := quantised_as(named_leaves(params)):
+    header['weights'] = quantised
+  if files:
+    header['source'] = header['source'] | {'tokenizer': digests(files)}
+    header['tokenizer'] = {name: base64.b64encode(data).decode() for name, data in files.items()}
+  leaves = {name: np.asarray(leaf) for name, leaf in named_leaves(params).items()}
+  if form == 'workdir':
+    write_json(out / 'config.json', config.to_dict())
+    card = make_card(out if (out / CARD).exists() else find_run(workdir), out.name)
+    write_bytes(out / CARD, card.encode())
+    write_tokenizer(out, files)
+    before = leaves
+    leaves = packed(leaves, weights or quantised)
+    out = out / FILE
+    if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
+      own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
+      header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
+  write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
+  _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
+
+
+def publish(workdir: str | os.PathLike[str], name: str) -> Name:
+  """Publishes weights with configuration, card, evaluation and samples, on the Hub or at a URL.
+
+  A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
+  its card with the front matter that follows from it. The autoencoder of a run goes along, unless
+  it comes with mgjax or is published. Samples are those of the newest step, or what
+  `launch.sample` wrote into `samples/`.
+
+  Args:
+    workdir: of a run, or of finished weights.
+    name: as 'hf://owner/name', or with '@branch'; or a URL, as 's3://bucket/run'.
+
+  Returns:
+    The pinned name of what is there now.
+
+  Raises:
+    ConfigError: there is no run, or a file of it is of a kind that is not fetched.
+    DataError: the Hub, or what is at the URL, does not take it.
+  """
+  asked, workdir = read_name(name), find_run(workdir)
+  config = read_config(workdir).to_dict()
+  with tempfile.TemporaryDirectory() as made:
+    folder = workdir
+    if not (workdir / FILE).exists():
+      export_weights(workdir, folder := pathlib.Path(made, 'weights'), 'workdir')
+    files = _files_in(folder)
+    samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
+    files |= {f'samples/{file}': path for file, path in _files_in(samples).items()}
+    if (record := workdir / RECORD).exists():
+      files[RECORD] = record
+    needed = str(config.get('autoencoder') or '')
+    inside = pathlib.Path(needed).name
+    ships = (SHIPPED / needed / 'config.json').exists()
+    if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
+      export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
+      files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
+    files[CARD] = pathlib.Path(made, CARD)
+    title = asked.place.rpartition('/')[2]
+    files[CARD].write_text(make_card(folder, title, _prompts(samples)))
+    done = push(files, name)
+  _log.info('%d files in %s', len(files) + 1, done)
+  return done
+
+
+def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Files of a folder by their names in it, but for hidden ones, samples and the list of others."""
+  found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
+  own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
+  return {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
+
+
+def _prompts(samples: pathlib.Path) -> dict[str, str]:
+  """Prompts of what `launch.sample` wrote, by file."""
+  records = (read_optional_json(path, bool) or {} for path in sorted(samples.glob('*.json')))
+  rows = [row for record in records for row in record.get('samples', ())]
+  return {f'samples/{row["file"]}': row['prompt'] for row in rows}

@@ -1,0 +1,90 @@
+"""Finds configuration files by name or path, `digits/video` or `own.py:30b`, and reads them."""
+
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgjax.core.configuration.keys import did_you_mean, flatten
+from mgjax.core.errors import ConfigError, first_line
+
+_PACKAGE = pathlib.Path(__file__).parent.parent.parent
+# The working directory first, then those that an installed mgjax brings, then those of a checkout.
+_FOLDERS = (pathlib.Path('configs'), _PACKAGE / 'configs', _PACKAGE.parent / 'configs')
+
+
+def find_config(name: str) -> pathlib.Path:
+  """Returns the file that a name means: a path, or a path within `configs/`, with or without `.py`.
+
+  Raises ConfigError if there is no such file.
+  """
+  stem = pathlib.Path(name if name.endswith('.py') else f'{name}.py')
+  for path in (stem, *(folder / stem for folder in _FOLDERS)):
+    if path.is_file():
+      return path
+  hint = did_you_mean(name.removesuffix('.py').removeprefix('configs/'), all_configs())
+  hint = hint.partition('; ')[2]
+  raise ConfigError(f'--config={name}: there is no such file; {hint or "see the folder configs/"}')
+
+
+def all_configs() -> list[str]:
+  """Lists the names of the configurations that `find_config` finds without a path."""
+  files = {(folder, path) for folder in _FOLDERS for path in folder.rglob('*.py')}
+  found = {
+    path.relative_to(folder).with_suffix('').as_posix()
+    for folder, path in files
+    if path.stem != '__init__' and 'get_config' in path.read_text()
+  }
+  return sorted(found)
+
+
+def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+  """Reads a configuration, with values of the types that the file gives them.
+
+  `name` is that of the file as in `find_config`, with `:argument` of its `get_config` if it takes
+  one; `changes` maps keys to values, as in {'model.depth': 8}. Raises ConfigError if there is no
+  such file or key, or the file does not give a configuration.
+  """
+  name, colon, argument = name.partition(':')
+  path = find_config(name)
+  try:
+    module = _execute(path)
+    config = module.get_config(*([argument] if colon else []))
+  except ConfigError:
+    raise
+  except Exception as error:  # a configuration file is code: anything may go wrong in it
+    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f'--config={path}: get_config gave {type(config).__name__}, not a ConfigDict')
+  known = flatten(config.to_dict())
+  for key, value in (changes or {}).items():
+    if key not in known:
+      raise ConfigError(did_you_mean(key, known))
+    try:
+      config.update_from_flattened_dict({key: value})
+    except (TypeError, ValueError) as error:
+      raise ConfigError(
+        f'{key} = {value!r}: {first_line(error)}; the file has {known[key]!r}'
+      ) from error
+  return config
+
+
+def _execute(path: pathlib.Path) -> Any:
+  """Runs a file as a module of the package it lies in, so that it may import its neighbours."""
+  path = path.resolve()
+  names = [path.stem]
+  root = path.parent
+  while (root / '__init__.py').exists():
+    names.insert(0, root.name)
+    root = root.parent
+  if len(names) > 1 and os.fspath(root) not in sys.path:
+    sys.path.append(os.fspath(root))
+  spec = importlib.util.spec_from_file_location('.'.join(names), path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module

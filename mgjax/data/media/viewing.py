@@ -1,0 +1,134 @@
+"""Writes pictures for people: small ones enlarged, and several videos in one animation."""
+
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgjax.core.files import write_bytes
+from mgjax.core.typing import UInt8
+from mgjax.data.media.contact_sheet import contact_sheet, draw_frame
+from mgjax.data.media.titles import draw_title, wrap_title
+from mgjax.data.media.video import write_video
+
+_LEAST = 256  # pixels of the longer side, below which a player shows a stamp
+_TILE = 192  # pixels of a video's longer side in an animation, at most
+_PIXELS = 100_000_000  # of all frames of an animation, which are held at once
+_GAP = 4
+_COLUMNS = 4  # of an animation
+_TITLE = 12  # pixels of the title's letters
+_LINE = _TITLE + _GAP
+_LINES = 5  # of a title, at most
+_EXACT = 400_000  # bytes of an animation that keeps every pixel's colour, at most
+
+Video = UInt8[np.ndarray, '_ _ _ 3']
+
+
+def viewing_scale(height: int, width: int) -> int:
+  """Returns the least whole number that makes the longer side 256 pixels or more."""
+  return -(-_LEAST // max(height, width))
+
+
+def enlarged(video: Video, scale: int) -> Video:
+  """Returns a video with each row and column repeated `scale` times."""
+  return video.repeat(scale, 1).repeat(scale, 2)
+
+
+def write_clip(
+  path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
+) -> None:
+  """Writes a video (t h w 3) as .mp4, or one of a single frame as .png, large enough to be seen.
+
+  Each row and column is repeated `scale` times, by default `viewing_scale`.
+  """
+  scale = scale or viewing_scale(*video.shape[1:3])
+  if len(video) > 1:
+    write_video(path, video, fps, scale)
+  else:
+    buffer = io.BytesIO()
+    Image.fromarray(enlarged(video, scale)[0]).save(buffer, 'PNG')
+    write_bytes(path, buffer.getvalue())
+
+
+def write_sheets(
+  path: str | os.PathLike[str],
+  videos: Sequence[Video],
+  titles: Sequence[str],
+  fps: float | Sequence[float],
+) -> list[pathlib.Path]:
+  """Writes a contact sheet .png and, if any video has several frames, an animation .webp beside it.
+
+  `fps` is that of all or of each video. Returns the paths of what was written.
+  """
+  contact_sheet(path, videos, titles)
+  paths = [pathlib.Path(path)]
+  if any(len(video) > 1 for video in videos):
+    paths.append(paths[0].with_suffix('.webp'))
+    write_animation(paths[-1], videos, titles, fps)
+  return paths
+
+
+def write_animation(
+  path: str | os.PathLike[str],
+  videos: Sequence[Video],
+  titles: Sequence[str],
+  fps: float | Sequence[float],
+) -> None:
+  """Writes a WebP in which all videos, of any sizes, play at once, each below its title, for ever.
+
+  Small videos grow by a whole number, up to 192 pixels, and keep every pixel's colour; where one
+  has to shrink to that, or 400 kB do not hold them, all are compressed with loss. A shorter one
+  waits at its end for the rest. Titles have up to five lines. `fps` is that of all or of each
+  video; the animation has the highest, or fewer frames where it would hold more than 100 million
+  pixels.
+  """
+  rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
+  seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))
+  tiles = [draw_frame(video[0], _TILE, _TILE) for video in videos]
+  width, height = (max(frame.size[axis] for frame in tiles) + _GAP for axis in (0, 1))
+  columns = min(_COLUMNS, len(videos))
+  rows = -(-len(videos) // columns)
+  lines = [wrap_title(each, size=_TITLE, width=width - _GAP, most=_LINES) for each in titles]
+  head = _LINE * max(map(len, lines)) + 2 * _GAP
+  page = Image.new('RGB', (columns * width + _GAP, rows * (height + head)), 'white')
+  count = max(1, min(round(seconds * max(rates)), _PIXELS // (page.width * page.height)))
+  pen = ImageDraw.Draw(page)
+  places = []
+  for index, title in enumerate(lines):
+    left = _GAP + index % columns * width
+    top = index // columns * (height + head)
+    for number, line in enumerate(title):
+      draw_title(pen, (left, top + _GAP + number * _LINE), line, size=_TITLE, width=width - _GAP)
+    places.append((left, top + head))
+  pages = []
+  for number in range(count):
+    pages.append(page.copy())
+    moment = (number + 0.5) * seconds / count
+    for place, video, rate in zip(places, videos, rates, strict=True):
+      frame = video[min(int(moment * rate), len(video) - 1)]
+      pages[-1].paste(draw_frame(frame, _TILE, _TILE), place)
+  ends = np.round(np.arange(count + 1) * seconds / count * 1000).astype(int)
+  exact = all(max(video.shape[1:3]) <= _TILE for video in videos)
+  data = _webp(pages, np.diff(ends).tolist(), lossless=True) if exact else b''
+  if not 0 < len(data) <= _EXACT:
+    data = _webp(pages, np.diff(ends).tolist(), lossless=False)
+  write_bytes(path, data)
+
+
+def _webp(pages: Sequence[Image.Image], durations: Sequence[int], lossless: bool) -> bytes:
+  buffer = io.BytesIO()
+  pages[0].save(
+    buffer,
+    'WEBP',
+    save_all=True,
+    append_images=pages[1:],
+    duration=list(durations),
+    loop=0,
+    lossless=lossless,
+    quality=80,
+    method=2,
+  )
+  return buffer.getvalue()

@@ -1,0 +1,125 @@
+"""The worlds that make clips on the fly, one row each: a kind of `config.data` names its row.
+
+A world is a source, a frozen dataclass whose fields are `config.data.<kind>`, beside `frames`,
+`size`, `fps` and `sound`, which a bucket and the component decide. `source[index]` is a sample, a
+function of its seed, split and index alone: 'video', 'caption' and what else the world knows.
+`source.validation(frames)` are the fields of what validates, `source.by_seconds` says whether what
+happens goes by seconds, so that it needs the rate, or by frames. `fingerprint`, `len(source)` and
+`every_caption()`, which not all have, are as of any source of data. A world that sounds has a
+field `sound`, with which samples have 'audio' (s c) and 'events' in seconds, and `listen(index)`, a
+sample without pictures; `of_frames` and `of_events`, the keys of a sample that have an entry
+a frame or an event; `key`, numbers that draw by seed and split; and `silence`, which says why
+nothing is heard, or ''.
+
+Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
+Suites of prompts, and the judge of files of any model, ask `prompts`.
+"""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.errors import ConfigError
+
+RATE = 48_000  # samples a second of the sound of all worlds
+
+
+class World(NamedTuple):
+  """Where a world's source, what makes its judges, and its `Prompts` lie, as 'module:name'."""
+
+  source: str
+  judges: Mapping[str, str]
+  example: str
+  prompts: str = ''
+
+
+WORLDS = {
+  'digits': World(
+    'mgjax.lab.worlds.digits.clips:Digits',
+    {
+      'video': 'mgjax.lab.worlds.digits.judges.video:DigitsVideoJudge',
+      'votes': 'mgjax.lab.worlds.digits.judges.video:DigitsVotes',
+      'sound': 'mgjax.lab.worlds.digits.judges.sound:DigitsSoundJudge',
+      'enlarged': 'mgjax.lab.worlds.digits.judges.enlarged:DigitsEnlarged',
+      'edits': 'mgjax.lab.worlds.digits.judges.edit:DigitsEdits',
+      'pictures': 'mgjax.lab.worlds.digits.judges.pictures:DigitsPictures',
+      'references': 'mgjax.lab.worlds.digits.judges.references:DigitsReferences',
+    },
+    'the green digit 3 moves left',
+    'mgjax.lab.worlds.digits.judges.video:DigitsPrompts',
+  ),
+  'signs': World(
+    'mgjax.lab.worlds.digits.signs:Signs',
+    {'video': 'mgjax.lab.worlds.digits.judges.video:SignsVideoJudge'},
+    'the green sign says "38"',
+  ),
+  'solids': World(
+    'mgjax.lab.worlds.solids.clips:Solids',
+    {
+      'video': 'mgjax.lab.worlds.solids.judges.video:make_judge',
+      'votes': 'mgjax.lab.worlds.solids.judges.video:make_filter',
+      'sound': 'mgjax.lab.worlds.solids.judges.sound:SolidsSoundJudge',
+      'enlarged': 'mgjax.lab.worlds.solids.judges.video:SolidsEnlarged',
+      'edits': 'mgjax.lab.worlds.solids.judges.edit:SolidsEdits',
+      'pictures': 'mgjax.lab.worlds.solids.judges.pictures:SolidsPictures',
+      'references': 'mgjax.lab.worlds.solids.judges.references:SolidsReferences',
+    },
+    'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
+    'mgjax.lab.worlds.solids.judges.video:SolidsPrompts',
+  ),
+}
+
+WITH_PROMPTS = [name for name, each in WORLDS.items() if each.prompts]
+
+
+def source_of(world: str) -> type:
+  """Returns the class of a world's source. Raises ConfigError if there is no such world."""
+  if world not in WORLDS:
+    raise ConfigError(did_you_mean(world, list(WORLDS)))
+  return _named(WORLDS[world].source)
+
+
+def judged(what: str) -> list[str]:
+  """Returns the worlds that have a judge of something."""
+  return [name for name, each in WORLDS.items() if what in each.judges]
+
+
+def judge_of(world: str, what: str) -> Any:
+  """Returns what makes the judge of something, see `judging.py`.
+
+  Those of 'video', 'edits' and 'references' are made of a source of training, those of 'pictures'
+  and of what is 'enlarged' of one of validation, that of 'sound' of nothing. That of 'votes' is
+  another one of videos, so that what learns from its votes can be judged by one that cast none.
+
+  Raises ConfigError if it has none.
+  """
+  if world not in (known := judged(what)):
+    raise ConfigError(
+      f'no judge of {what} knows {world!r} data; expected a model of {" or ".join(known)}'
+    )
+  return _named(WORLDS[world].judges[what])
+
+
+def prompts_of(world: str) -> Any:
+  """Returns the `Prompts` of a world. Raises ConfigError if it has none."""
+  if world not in WITH_PROMPTS:
+    raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(WITH_PROMPTS)}')
+  return _named(WORLDS[world].prompts)()
+
+
+def _named(place: str) -> Any:
+  module, _, name = place.partition(':')
+  return getattr(importlib.import_module(module), name)
+
+
+def open_world(world: str, fields: Mapping[str, Any], split: str, **more: Any) -> Any:
+  """Makes the source of a split, 'train' or 'validation'; `more` are fields that come first.
+
+  Raises ConfigError if there is no such world, or its fields do not go together.
+  """
+  source = source_of(world)
+  fields = {**fields, **more}
+  if split == 'validation':
+    fields |= source.validation(fields['frames'])
+  return source(**fields)

@@ -1,0 +1,142 @@
+"""Benchmarks a flow model on the devices that there are, alone or interleaved with baselines.
+
+What `planning/` estimates is measured here, of the same sizes (`lab/planning/workload.py`) and against
+the same peaks (`parallel/chips.py`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
+from mgjax.lab.benchmarks.baselines import find_baselines, make_task
+from mgjax.lab.benchmarks.compare import (
+  PreparedPrograms,
+  compare_programs,
+  compile_one,
+  prepare,
+  report_of,
+)
+from mgjax.lab.benchmarks.programs import Programs, make_programs
+from mgjax.lab.benchmarks.report import ATTENTION_COUNTED, COUNTED
+from mgjax.lab.benchmarks.sampling import SAMPLE, Sampler, make_sample_programs
+from mgjax.lab.benchmarks.timing import (
+  capacity,
+  counted_compilations,
+  estimate_depth,
+  halve_until_it_fits,
+)
+from mgjax.lab.planning.step_spec import StepSpec, make_flow_step_spec
+from mgjax.lab.planning.workload import make_workload
+from mgjax.nn.patch import grid
+from mgjax.parallel.mesh import make_mesh
+from mgjax.training.spec import Outline
+
+
+def measure_flow_model(
+  fields: Mapping[str, Any],
+  outline: Outline,
+  what: str = 'step',
+  *,
+  latents: tuple[int, ...] | None = None,
+  layers: int | None = None,
+  baselines: Sequence[str] = (),
+  rounds: int = 5,
+  devices: Sequence[Any] | None = None,
+) -> dict[str, Any]:
+  """Times the programs of a flow model on random data; the arguments are those of `bench_any`.
+
+  Mesh and rules of the configuration say how devices, by default all, share the work. Returns plain
+  JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
+  memory. Raises ConfigError if something does not exist, does not divide, or does not fit into
+  memory.
+  """
+  if what == 'attention' and layers is not None:
+    raise ConfigError('attention alone has no layers to choose; leave --layers away')
+  work = make_workload(fields, outline)
+  latents = tuple(latents or (work.batch, *work.latents))
+  mesh = make_mesh(work.mesh, work.preset, devices=devices)
+  found = find_baselines(baselines, what, mesh.size)
+  spec = make_flow_step_spec(fields, latents[-1])
+  sampler = Sampler.of(fields) if what == SAMPLE else None
+
+  def make(depth: int) -> Programs:
+    arguments = (_with_depth(spec, depth), latents, work.context, mesh)
+    return make_sample_programs(sampler, *arguments) if sampler else make_programs(what, *arguments)
+
+  with jax.set_mesh(mesh), counted_compilations() as compilations:
+    ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
+    backbone = _with_depth(spec, depth).model.backbone
+    task = make_task(what, backbone, latents, work.context) | (sampler.task() if sampler else {})
+    outcome = compare_programs(ours, found, task, compilations, rounds=rounds)
+
+  tokens = math.prod(grid(latents, backbone.patch))
+  report = report_of(
+    what,
+    ours,
+    outcome,
+    mesh,
+    rounds=rounds,
+    notes=notes,
+    rows=latents[0],
+    tokens=latents[0] * tokens,
+  )
+  return report | {
+    'latents': list(latents),
+    'tokens_per_sample': tokens,
+    'context': work.context,
+    **{name: fields['model'][name] for name in ('dtype', 'remat', 'attention', 'exchange')},
+    'layers': 0 if what == 'attention' else depth,
+    'layers_configured': fields['model']['depth'],
+    **(_of_sampler(sampler.task(), report) if sampler else {}),
+    'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
+  }
+
+
+def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what the report of a sampler says besides: median milliseconds a step of the loop."""
+  steps = len(sampler['times']) - 1
+  each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}
+  words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in each.items())
+  return {
+    'steps': steps,
+    'guidance': sampler['guidance'],
+    'step_milliseconds': each,
+    'notes': [*report['notes'], f'in the loop of {steps} steps: {words}'],
+  }
+
+
+def _prepare_that_fits(
+  make: Callable[[int], Programs], configured: int, layers: int | None
+) -> tuple[PreparedPrograms, int, list[str]]:
+  """Compiles and warms up with the layers that are asked for, or with as many as fit."""
+  if layers != 0:
+    depth = configured if layers is None else layers
+    try:
+      return prepare(make(depth)), depth, []
+    except Exception as error:
+      if not is_out_of_memory(error):
+        raise
+      message = first_line(error)
+    raise ConfigError(
+      f'out of memory with {depth} layers ({message}); take --layers=0 for as many as fit, another '
+      '--config.model.remat, or fewer rows or tokens in --latents'
+    )
+
+  def needed(depth: int) -> int:
+    programs = make(depth)
+    *_, last = programs.programs  # the one with a backward pass
+    return compile_one(programs, last).bytes
+
+  depth = estimate_depth(configured, capacity(), needed)
+  ours, depth, notes = halve_until_it_fits(lambda depth: prepare(make(depth)), depth)
+  return ours, depth, [*notes, f'as many layers as fit: {depth} of {configured}']
+
+
+def _with_depth(spec: StepSpec, depth: int) -> StepSpec:
+  backbone = spec.model.backbone
+  backbone = backbone.clone(depth=depth, unroll=min(backbone.unroll, depth))
+  return dataclasses.replace(spec, model=spec.model.clone(backbone=backbone))

@@ -1,0 +1,48 @@
+"""Shares of kinds of clips in the sets beside the strictest one (Movie Gen §3.2.1).
+
+60% landscape of the low-resolution set, 80% landscape and at least 60% with people of the extended
+one. What is too many of falls by lot.
+"""
+
+import numpy as np
+
+from mgjax.lab.curation.filters.table import Columns, draws
+from mgjax.lab.curation.settings import KeepSettings
+
+
+def surplus(columns: Columns, settings: KeepSettings) -> np.ndarray:
+  """Says which clips there are too many of, as 'too many landscape clips for 0.8', or ''.
+
+  A kind of which there is nothing cannot have its share: then no clip falls for it. Reads 'width',
+  'height', 'clip'; 'people_score' if there is one.
+  """
+  count = len(columns['clip'])
+  reasons = np.full(count, '', object)
+  lot = draws(columns['clip'], settings.seed, 'mixture')
+  people = np.zeros(count, bool)
+  if 'people_score' in columns:
+    people = columns['people_score'] >= settings.person
+    if settings.people:
+      most = people.sum() * (1 - settings.people) / settings.people
+      _drop(reasons, ~people, most, lot, f'too many clips without people for {settings.people:g}')
+  if settings.landscape is not None:
+    wide = columns['width'] >= columns['height']
+    kept = reasons == ''
+    share = settings.landscape
+    lot = lot - people  # those without people fall first
+    wides = (kept & wide).sum()
+    highs = (kept & ~wide).sum()
+    if share < 1:
+      _drop(reasons, wide, highs * share / (1 - share), lot, f'too many landscape for {share:g}')
+    if share > 0:
+      most = wides * (1 - share) / share
+      _drop(reasons, ~wide, most, lot, f'too many portrait for {1 - share:g}')
+  return reasons
+
+
+def _drop(reasons: np.ndarray, kind: np.ndarray, most: float, lot: np.ndarray, why: str) -> None:
+  """Drops those of a kind that have the largest lots until as few are left as may be."""
+  rows = np.flatnonzero(kind & (reasons == ''))
+  allowed = round(most)
+  if allowed and len(rows) > allowed:
+    reasons[rows[np.argsort(lot[rows], kind='stable')[allowed:]]] = why

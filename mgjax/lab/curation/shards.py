@@ -1,0 +1,207 @@
+"""The expensive pass: every shard of videos that is not measured yet, by an engine.
+
+A `Job` is a shard: where its videos lie, never what is in them. A `ShardWorker` does one job after
+the other, each video in a process under limits, and writes the rows itself; an engine only spreads
+jobs over workers. So a video that kills the process which opens it is a row with the reason, a
+worker that is killed costs one shard, and which engine it was cannot be told from the rows.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mgjax.core.errors import DataError
+from mgjax.data.ingest.entries import Rejected
+from mgjax.data.ingest.inputs import Input, Inputs
+from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
+from mgjax.lab.curation.filters.scenes import scene_library
+from mgjax.lab.curation.gate import OPEN, Gate
+from mgjax.lab.curation.measure import error_row, measure_video
+from mgjax.lab.curation.rows import GATED, Scores
+from mgjax.lab.curation.scores.scorer import make_scorers
+from mgjax.lab.curation.settings import MeasureSettings
+
+VIDEOS_PER_SHARD = 16
+_ROUNDS = 3  # in a row of which an engine brings nothing, until it is given up
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A shard to measure: its index, the place of its first video among all, and its videos."""
+
+  index: int
+  first: int
+  inputs: Inputs
+
+
+Measure = Callable[[tuple[Input | Rejected, int]], list[dict[str, Any]]]
+Seen = Callable[[int], None]
+
+
+class ShardWorker:
+  """Measures shards, one after the other; calls `seen` with 1 after each video."""
+
+  def __init__(
+    self, scores: Scores, settings: MeasureSettings, allowance: Allowance, gate: Gate, seen: Seen
+  ):
+    self._scores, self._gate, self._seen = scores, gate, seen
+    measure = functools.partial(_measure, settings, gate)
+    self._measure = Guarded(measure, allowance, functools.partial(check_installed, settings))
+
+  def __call__(self, job: Job) -> None:
+    """Measures a shard and writes its rows: of one that is there, the videos let through now."""
+    self._measure.start()
+    there, seconds, name = self._scores.rows(job.index)
+    known = collections.defaultdict(list)
+    for row in there:
+      known[row['place']].append(row)
+    began = time.monotonic() - seconds
+    rows = []
+    for place, each in enumerate(job.inputs.between(0, len(job.inputs)), job.first):
+      if place in known and not self._opened(known[place][0]):
+        rows += known[place]
+        self._seen(1)
+        continue
+      found = self._measure((each, place))
+      rows += [error_row(each.name, found.reason, place)] if isinstance(found, Lost) else found
+      self._seen(1)
+    self._scores.write(job.index, rows, time.monotonic() - began, instead_of=name)
+
+  def _opened(self, row: dict[str, Any]) -> bool:
+    return bool(row.get(GATED)) and not self._gate.reason(row)
+
+  def close(self) -> None:
+    """Ends its process; a call under way in another thread raises."""
+    self._measure.close(for_good=True)
+
+
+# Does jobs one after the other when it is called; `close` ends it, and a call in another thread
+# then raises.
+Worker = Any
+Make = Callable[[Seen], Worker]  # it pickles
+# Has as many workers as it is told do jobs, which it takes as these become free, and tells how many
+# things more are done; some may be left undone where workers were killed.
+Engine = Callable[[Iterator[Any], Make, int, Seen], None]
+
+
+def check_installed(settings: MeasureSettings) -> None:
+  """Imports what measuring needs, so that the first video does not pay for it.
+  Raises ConfigError if something is not installed.
+  """
+  scene_library()
+  make_scorers(settings)
+
+
+def measure_all(
+  inputs: Inputs,
+  scores: Scores,
+  settings: MeasureSettings,
+  engine: Engine,
+  *,
+  workers: int = 0,
+  allowance: Allowance = ALLOWANCE,
+  gate: Gate = OPEN,
+  limit: int = 0,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+  """Measures the videos that are not measured yet, as many at once as workers; 0: as cores.
+
+  A video that was not decoded and that the gate lets through now is measured. With a limit about so
+  many videos are measured, a fair sample.
+
+  Raises:
+    DataError: the engine loses shards again and again.
+    ConfigError: something is not installed.
+  """
+  check_installed(settings)
+  wanted = []
+  total = 0
+  for index in scores.order():
+    if not limit or total < limit:
+      wanted.append(index)
+      total += len(scores.places(index))
+  finish_jobs(
+    lambda: missing_shards(scores, wanted, gate),
+    lambda missing: _jobs(inputs, scores, missing),
+    lambda shard: len(scores.places(shard)),
+    functools.partial(ShardWorker, scores, settings, allowance, gate),
+    engine,
+    total,
+    workers,
+    progress,
+  )
+
+
+def finish_jobs(
+  missing: Callable[[], list[int]],
+  jobs: Callable[[list[int]], Iterator[Any]],
+  size: Callable[[int], int],
+  make: Make,
+  engine: Engine,
+  total: int,
+  workers: int,
+  progress: Callable[[int, int], None],
+) -> None:
+  """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
+
+  `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
+  `total` things a shard has; 0 workers are one a core.
+  Raises DataError if round after round brings nothing.
+  """
+  failures = 0
+  before = -1
+  while left := missing():
+    failures = failures + 1 if len(left) == before else 0
+    before = len(left)
+    if failures >= _ROUNDS:
+      raise DataError(
+        f'{len(left)} shards were lost {failures} times, their workers were killed; is memory '
+        'short? The same command goes on with them'
+      )
+    meter = _Meter(total - sum(map(size, left)), total, progress)
+    engine(jobs(left), make, workers or os.cpu_count() or 1, meter)
+
+
+def estimate_hours(scores: Scores, workers: int) -> float:
+  """Returns the hours that all videos take as many workers, from those that are measured."""
+  taken = scores.seconds()
+  videos = sum(len(scores.places(index)) for index in taken)
+  return sum(taken.values()) / max(videos, 1) * scores.videos / max(workers, 1) / 3600
+
+
+def missing_shards(scores: Scores, wanted: Sequence[int], gate: Gate = OPEN) -> list[int]:
+  """Returns the shards that are not measured, or have videos that the gate lets through now."""
+  there = scores.shards()
+  opened = set()
+  if (table := scores.gated()) is not None:
+    opened = set(scores.shard_of(table.column('place').to_numpy()[gate.opened(table)]).tolist())
+  return [index for index in wanted if index not in there or index in opened]
+
+
+def _jobs(inputs: Inputs, scores: Scores, shards: list[int]) -> Iterator[Job]:
+  for index in shards:
+    places = scores.places(index)
+    yield Job(index, places.start, inputs.part(places.start, places.stop))
+
+
+def _measure(
+  settings: MeasureSettings, gate: Gate, given: tuple[Input | Rejected, int]
+) -> list[dict[str, Any]]:
+  each, place = given
+  return measure_video(each, settings, place, gate)
+
+
+class _Meter:
+  """Counts videos, whichever thread measures them."""
+
+  def __init__(self, done: int, total: int, progress: Callable[[int, int], None]):
+    self._done, self._total, self._progress = done, total, progress
+    progress(done, total)
+
+  def __call__(self, count: int) -> None:
+    self._done += count
+    self._progress(self._done, self._total)

@@ -1,0 +1,158 @@
+"""Whether raters agree with each other, themselves and what is known (Movie Gen §3.5)."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable
+
+import numpy as np
+
+from mgjax.core.typing import Float, Int
+from mgjax.lab.evaluation.human.votes import Vote
+from mgjax.lab.evaluation.human.win_rates import ENDS, same_question
+from mgjax.lab.statistics.intervals import Share, share
+
+GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
+RATER = ('answers', 'cannot judge', 'ties', 'seconds', 'gold right', 'same again', 'left')
+
+
+def fleiss_kappa(counts: Int[np.ndarray, 'n c']) -> float:
+  """Returns Fleiss' kappa of things that all have as many answers; NaN where all are the same.
+
+  (P - P_e) / (1 - P_e), with P the share of pairs of answers about one thing that are the same, and
+  P_e = sum_c p_c^2 what it is of answers that are shuffled (Fleiss 1971). Where raters are missing
+  it speaks of the things that have the most frequent number of answers; `krippendorff_alpha` takes
+  them all. `counts` are of each answer, a row a thing.
+  """
+  raters = counts.sum(1)
+  raters = raters[raters > 1]
+  if not len(raters):
+    return float('nan')
+  k = int(np.bincount(raters).argmax())
+  counts = counts[counts.sum(1) == k]
+  chance = float(np.sum((counts.sum(0) / counts.sum()) ** 2))
+  same = float(np.mean((np.sum(counts**2, 1) - k) / (k * (k - 1))))
+  return (same - chance) / (1 - chance) if chance < 1 else float('nan')
+
+
+def krippendorff_alpha(counts: Int[np.ndarray, 'n c']) -> float:
+  """Returns Krippendorff's alpha of names, with any number of answers; NaN where all are the same.
+
+  1 - (N - 1) sum_u (m_u^2 - sum_c n_uc^2) / (m_u - 1) / (N^2 - sum_c n_c^2), over the things u that
+  have m_u >= 2 answers, n_uc of them c, N in all (Krippendorff 2011, Computing Krippendorff's
+  Alpha-Reliability).
+  """
+  return float(_alpha(_parts(counts).sum(0)))
+
+
+def _parts(counts: Int[np.ndarray, 'n c']) -> Float[np.ndarray, 'u d']:
+  """What alpha sums over things: disagreement, then counts."""
+  counts = counts[counts.sum(1) > 1]
+  m = counts.sum(1)
+  disagreement = (m**2 - (counts**2).sum(1)) / np.maximum(m - 1, 1)
+  return np.concatenate([disagreement[:, None], counts], 1)
+
+
+def _alpha(sums: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
+  disagreement = sums[..., 0]
+  counts = sums[..., 1:]
+  total = counts.sum(-1)
+  expected = total**2 - (counts**2).sum(-1)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.where(expected > 0, 1 - (total - 1) * disagreement / expected, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+  """Krippendorff's alpha (1 if raters always agree, 0 by chance) with its interval, Fleiss' kappa.
+
+  `prompts` are those that two raters or more have judged.
+  """
+
+  alpha: float
+  low: float
+  high: float
+  kappa: float
+  prompts: int
+
+
+def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int = 0) -> Agreement:
+  """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
+  parts = _parts(counts)
+  n = len(parts)
+  low = float('nan')
+  high = float('nan')
+  if n > 1:
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    drawn = _alpha(weights @ parts)
+    if np.isfinite(drawn).any():
+      low, high = np.nanquantile(drawn, ENDS)
+  return Agreement(krippendorff_alpha(counts), float(low), float(high), fleiss_kappa(counts), n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rater:
+  """What the answers of one rater say of the rater; gold items and repeated ones are no `answers`.
+
+  `seconds` is the median of an answer, 0 where no times are known. The shares are None without any:
+  of gold items that are right, of repeated questions that got the same answer, and of the left side
+  among answers for a side, .5 where sides are shuffled and the rater looks at the videos.
+  """
+
+  name: str
+  answers: int
+  cannot_judge: int
+  ties: int
+  seconds: float
+  gold: Share | None
+  consistent: Share | None
+  left: Share | None
+
+  @property
+  def flags(self) -> tuple[str, ...]:
+    """Why the answers deserve a look before they count: the interval of a share says so."""
+    found = []
+    if self.gold and self.gold.high < GOLD:
+      found.append(f'right about {self.gold.value:.0%} of {self.gold.count} gold items')
+    if self.left and not self.left.low <= 0.5 <= self.left.high:
+      found.append(f'left in {self.left.value:.0%} of {self.left.count} answers')
+    return tuple(found)
+
+
+def raters(votes: Iterable[Vote]) -> list[Rater]:
+  """Describes the raters of a study, by name, from all votes, gold items and repeated ones too."""
+  by_name: dict[str, list[Vote]] = {}
+  for vote in votes:
+    by_name.setdefault(vote.rater, []).append(vote)
+
+  def describe(name: str) -> Rater:
+    first: dict[tuple, Vote] = {}
+    same = []
+    gold = []
+    for vote in by_name[name]:
+      if vote.gold:
+        gold.append(vote.winner == vote.gold)
+      elif (before := first.setdefault(same_question(vote), vote)) is not vote:
+        same.append(before.winner == vote.winner)
+    choices = [vote.choice for vote in first.values()]
+    left = [choice == 'left' for choice in choices if choice in ('left', 'right')]
+    times = [vote.milliseconds / 1000 for vote in first.values()]
+    shares = (share(each) if each else None for each in (gold, same, left))
+    return Rater(
+      name,
+      len(first),
+      choices.count('cannot_judge'),
+      choices.count('tie'),
+      statistics.median(times) if times else 0.0,
+      *shares,
+    )
+
+  return [describe(name) for name in sorted(by_name)]
+
+
+def describe_rater(rater: Rater) -> dict[str, str]:
+  """Returns what is known of a rater as cells of a table, by RATER."""
+  counts = (f'{n:,}' for n in (rater.answers, rater.cannot_judge, rater.ties))
+  shares = (rater.gold, rater.consistent, rater.left)
+  told = (f'{share} of {share.count}' if share else '' for share in shares)
+  seconds = f'{rater.seconds:.1f}' if rater.seconds else ''
+  return dict(zip(RATER, (*counts, seconds, *told), strict=True))

@@ -1,0 +1,133 @@
+"""Ranks more than two models: Bradley-Terry with ties, in points of Elo (Movie Gen §3.5, §3.7)."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special
+
+from mgjax.core.errors import DataError
+from mgjax.core.typing import Float
+from mgjax.lab.evaluation.human.win_rates import ENDS, Tally
+
+POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
+START = 1000.0  # what models have on average
+_LONGEST_STEP = 2.0  # of Newton's method, so that it does not leave where the curvature is known
+
+
+@dataclasses.dataclass(frozen=True)
+class Rating:
+  """How strong a model is by Bradley-Terry, after so many `comparisons` of prompts.
+
+  Strength and interval are in points of Elo: 400 more are ten to one, all average 1,000.
+  """
+
+  model: str
+  strength: float
+  low: float
+  high: float
+  comparisons: int
+
+
+def bradley_terry(
+  wins: Float[np.ndarray, '*b n n'], ties: Float[np.ndarray, '*b n n'], prior: float = 0.01
+) -> tuple[Float[np.ndarray, '*b n'], Float[np.ndarray, '*b']]:
+  """Returns log strengths, of mean 0, and the log of how easily there is a tie.
+
+  With ties by Davidson (1970): i beats j, j beats i and neither is better in proportion to
+
+    e^theta_i : e^theta_j : e^(eta + (theta_i + theta_j) / 2)
+
+  Without ties it is the model of Bradley and Terry (1952), and eta is -inf. The sum of
+
+    w_ij log p_ij over i, j + t_ij log q_ij over i < j - prior (sum_i theta_i^2 + eta^2) / 2
+
+  is concave; Newton's method finds its top. The prior, a normal distribution of ten units or 1,700
+  points, only matters where a model never lost or never won, whose strength were infinite without.
+
+  `wins` [i, j] says how often i beat j, `ties` [i, j] = [j, i] how often neither did; ties as half
+  a win of both are `bradley_terry(wins + ties / 2, 0 * ties)`. `prior` is a precision.
+  """
+  n = wins.shape[-1]
+  first, second = np.triu_indices(n, 1)
+  counts = np.stack([x[..., first, second] for x in (wins, np.swapaxes(wins, -1, -2), ties)], -1)
+  total = counts.sum(-1)
+  some = counts[..., 2].sum(-1) > 0
+  # The logits of the three outcomes of a pair are linear in theta and eta.
+  pairs = (np.eye(n)[first] - np.eye(n)[second]) / 2
+  features = np.zeros((len(first), 3, n + 1))
+  features[:, 0, :n] = pairs
+  features[:, 1, :n] = -pairs
+  features[:, 2, n] = 1
+  # The mean of theta is not in the data; with it fixed the matrix is invertible without a prior.
+  mean = np.append(np.ones(n), 0)
+  fixed = prior * np.eye(n + 1) + np.outer(mean, mean) / n
+  parameters = np.zeros((*wins.shape[:-2], n + 1))
+  for _ in range(100):
+    logits = np.einsum('pkf,...f->...pk', features, parameters)
+    logits[..., 2] = np.where(some[..., None], logits[..., 2], -np.inf)
+    p = special.softmax(logits, -1)
+    expected = np.einsum('pkf,...pk->...pf', features, p)
+    gradient = np.einsum('pkf,...pk->...f', features, counts - total[..., None] * p)
+    hessian = np.einsum('...pk,pkf,pkg->...fg', total[..., None] * p, features, features)
+    hessian += fixed - np.einsum('...p,...pf,...pg->...fg', total, expected, expected)
+    hessian[..., -1, -1] += ~some
+    step = np.linalg.solve(hessian, (gradient - prior * parameters)[..., None])[..., 0]
+    longest = np.abs(step).max(-1, keepdims=True)
+    parameters = parameters + step * np.minimum(1, _LONGEST_STEP / np.maximum(longest, 1e-300))
+    if longest.max() < 1e-9:
+      break
+  theta = parameters[..., :-1] - parameters[..., :-1].mean(-1, keepdims=True)
+  return theta, np.where(some, parameters[..., -1], -np.inf)
+
+
+def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list[Rating]:
+  """Ranks the models of one question by the majorities of prompts, the strongest first.
+
+  Intervals are from prompts drawn again with replacement, each with all its pairs of models. Raises
+  DataError if some models were never compared with the others, not even by way of a third one.
+  """
+  names = sorted({name for each in tallies for name in (each.ours, each.theirs)})
+  _check_connected(names, tallies)
+  played = []
+  for each in tallies:
+    pair = names.index(each.ours), names.index(each.theirs)
+    judged = zip(each.prompts, each.verdicts, strict=True)
+    played += [(prompt, *pair, outcome) for prompt, outcome in judged]
+  games = np.array(played)
+  generator = np.random.default_rng(seed)
+  n = len(names)
+  prompts, which = np.unique(games[:, 0], return_inverse=True)
+  p = len(prompts)
+  drawn = generator.multinomial(p, np.full(p, 1 / p), resamples)
+  weights = np.concatenate([np.ones((1, p), int), drawn])[:, which]  # first all of them once
+  table = np.zeros((len(weights), 2, n, n))
+  for column, (_, i, j, outcome) in enumerate(games):
+    if outcome:
+      table[:, 0, *((i, j) if outcome > 0 else (j, i))] += weights[:, column]
+    else:
+      table[:, 1, i, j] += weights[:, column]
+      table[:, 1, j, i] += weights[:, column]
+  theta, _ = bradley_terry(table[:, 0], table[:, 1])
+  strengths = START + POINTS * theta
+  low, high = np.quantile(strengths[1:], ENDS, axis=0)
+  found = []
+  for index, name in enumerate(names):
+    numbers = map(float, (strengths[0, index], low[index], high[index]))
+    found.append(Rating(name, *numbers, int((games[:, 1:3] == index).sum())))
+  return sorted(found, key=lambda each: -each.strength)
+
+
+def _check_connected(names: Sequence[str], tallies: Sequence[Tally]) -> None:
+  reached = {names[0]} if names else set()
+  for _ in names:
+    for each in tallies:
+      if len(each.prompts) and reached & {each.ours, each.theirs}:
+        reached |= {each.ours, each.theirs}
+  if len(reached) < max(len(names), 2):
+    apart = sorted(set(names) - reached)
+    raise DataError(
+      f'{apart or "no models"} were not compared with {sorted(reached)}, directly or by way of a '
+      'third model; judge pairs that connect them, or rank them apart'
+    )

@@ -1,0 +1,287 @@
+"""A study: which videos people compare, about what, and who they are (Movie Gen §3.5).
+
+A server that was killed goes on from its `study.json` and `votes.jsonl`, the answers.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import random
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.core.configuration.keys import differences
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import read_json, write_json
+from mgjax.core.settings import Count, Fraction, check, unpack
+from mgjax.data.media.video import probe
+from mgjax.lab.evaluation.human.questions import Question, read_questions
+from mgjax.lab.evaluation.suites.suite import read_suite
+
+FILE = 'study.json'
+SPOILT = 'spoilt'  # stands for a model in gold pairs
+PICTURES = {'.png': 'image/png', '.jpg': 'image/jpeg', '.webp': 'image/webp'}
+KINDS = {'.mp4': 'video/mp4', '.webm': 'video/webm', **PICTURES}
+_INDEX = re.compile(r'(\d+)(_\w+)?')  # 00000.mp4, and 0000_1f3a5b7c.mp4 of launch.sample
+_NAME = re.compile(r'[\w.-]{1,64}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """Two models' videos of one prompt; `gold` names the one that wins for certain, if one does."""
+
+  id: str
+  prompt: Count
+  a: str
+  b: str
+  gold: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+  """All that decides a study; with the `secret`, of which links and ids are made, one can vote for
+  all.
+
+  Attributes:
+    seed: of pairs, of sides, of who sees what in which order.
+    models: name -> folder of videos; `references` and `gold` are folders, or ''.
+    prompts: each with the keys 'prompt', 'concepts' and 'motion', by index.
+    repeats: share of a rater's pairs that come again, with sides changed.
+    items: pairs, gold ones at the end.
+    files: digest of names and sizes of each folder's videos.
+  """
+
+  name: str
+  seed: Count
+  secret: str
+  models: Mapping[str, str]
+  prompts: tuple[Mapping[str, Any], ...]
+  questions: tuple[Question, ...]
+  raters: tuple[str, ...]
+  repeats: Fraction
+  items: tuple[Item, ...]
+  references: str = ''
+  gold: str = ''
+  files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    check(self)
+    most = max(self.questions, key=lambda question: question.raters)
+    if len(self.raters) < most.raters:
+      raise ConfigError(
+        f'{len(self.raters)} raters, but {most.raters} are to answer {most.name!r} about each '
+        'pair; invite more, or lower --each'
+      )
+
+  @property
+  def folders(self) -> dict[str, pathlib.Path]:
+    """Folders that videos are shown from, by the names that items have for them."""
+    others = {SPOILT: self.gold, '': self.references}
+    named = (*self.models.items(), *others.items())
+    return {name: pathlib.Path(folder) for name, folder in named if folder}
+
+  def draw(self, *parts: Any) -> random.Random:
+    """Returns random numbers that the seed decides."""
+    return random.Random(json.dumps([self.seed, *parts]))
+
+
+def begin(
+  directory: str | os.PathLike[str],
+  models: Mapping[str, str],
+  prompts: str | None,
+  questions: str = 'video',
+  raters: Sequence[str] = (),
+  *,
+  each: int = 0,
+  name: str = '',
+  seed: int = 0,
+  pairs: int = 0,
+  repeats: float = 0.05,
+  references: str = '',
+  gold: str = '',
+) -> Study:
+  """Makes a study and its directory; one that is there is gone on with if it is the same.
+
+  `models` are name -> folder of videos, one a prompt; without names there are as many `raters` as
+  the questions need. `pairs` of models are drawn for each prompt so that all meet equally often; by
+  default as many as show each model once. `references` are what models were given (clips to edit,
+  pictures of people), `gold` videos of some prompts that lose against the first model's for
+  certain. Raises ConfigError if the parts do not go together, or another study is there, DataError
+  if videos or prompts are missing or cannot be read.
+  """
+  path = pathlib.Path(directory) / FILE
+  if not prompts:
+    raise ConfigError('--prompts is missing; name the file that the videos were made from')
+  rows = [
+    {'prompt': row.prompt, 'concepts': [*row.concepts], 'motion': row.motion}
+    for row in read_suite(prompts).rows
+  ]
+  asked_of_all = read_questions(questions, each)
+  most = max(question.raters for question in asked_of_all)
+  raters = raters or tuple(f'rater{number:02d}' for number in range(1, most + 1))
+  _check_names(models, raters)
+  folders = {**models, SPOILT: gold, '': references}
+  found = {each: videos_of(folder) for each, folder in folders.items() if folder}
+  for each in models:
+    _check_complete(folders[each], found[each], len(rows))
+  if needing := [question.name for question in asked_of_all if question.reference]:
+    if not references:
+      raise ConfigError(
+        f'question {needing[0]!r} needs what the models were given; name its folder by --references'
+      )
+    _check_complete(references, found[''], len(rows))
+  items = _items(models, rows, seed, pairs)
+  asked = {
+    'name': name or 'Which video is better?',
+    'seed': seed,
+    'models': {each: os.path.abspath(folder) for each, folder in models.items()},
+    'prompts': rows,
+    'questions': [dataclasses.asdict(question) for question in asked_of_all],
+    'raters': [*raters],
+    'repeats': repeats,
+    'references': references and os.path.abspath(references),
+    'gold': gold and os.path.abspath(gold),
+    'files': {each: _digest(paths) for each, paths in found.items()},
+  }
+  first = next(iter(models))
+  spoilt = (prompt for prompt in sorted(found.get(SPOILT, ())) if prompt < len(rows))
+  items += (Item(f'{prompt}:gold', prompt, first, SPOILT, first) for prompt in spoilt)
+  asked['items'] = [dataclasses.asdict(item) for item in items]
+  if path.exists():
+    known = read_json(path, mend='put back a whole copy, or take another --out')
+    changed = differences({**known, 'secret': ''}, {**asked, 'secret': ''})
+    if changed:
+      raise ConfigError(
+        f'{path}: is of another study ({changed[0]:.200}); take another --out, or give --out alone '
+        'to go on with that one'
+      )
+    return read_study(directory)
+  study = _study(asked | {'secret': secrets.token_hex(16)}, path)
+  for paths in found.values():
+    for each in paths.values():
+      frame_seconds(each)
+  write_json(path, dataclasses.asdict(study))
+  path.chmod(0o600)  # the secret is in it
+  return study
+
+
+def read_study(directory: str | os.PathLike[str]) -> Study:
+  """Reads a study; ConfigError where there is none, or it is damaged."""
+  path = pathlib.Path(directory) / FILE
+  mend = 'put back a whole copy, or give --a, --b and --prompts to begin one'
+  return _study(read_json(path, mend=mend), path)
+
+
+def check_videos(study: Study) -> dict[str, dict[int, pathlib.Path]]:
+  """Returns the videos of each folder by index; DataError if they changed since the study began."""
+  found = {name: videos_of(folder) for name, folder in study.folders.items()}
+  for name, paths in found.items():
+    if _digest(paths) != study.files.get(name):
+      raise DataError(
+        f'{study.folders[name]}: its videos are not those that the study began with; put them back,'
+        ' or begin another study'
+      )
+  return found
+
+
+def videos_of(folder: str | os.PathLike[str]) -> dict[int, pathlib.Path]:
+  """Returns the videos and pictures of a folder by the index that their names begin with.
+
+  Raises DataError if there are none, two have one index, or a link leads out of the folder.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise DataError(f'{folder}: there is no such folder; expected one with 00000.mp4, 00001.mp4 …')
+  found = {}
+  for path in sorted(folder.iterdir()):
+    match = _INDEX.fullmatch(path.stem)
+    if not match or path.suffix.lower() not in KINDS:
+      continue
+    if not inside(path, folder):
+      raise DataError(f'{path}: leads out of {folder}; only files inside of it are shown')
+    if (index := int(match[1])) in found:
+      raise DataError(f'{found[index]} and {path.name} have one index; leave one of them')
+    found[index] = path
+  if not found:
+    raise DataError(f'{folder}: holds no videos by index; expected 00000.mp4, 00001.mp4 …')
+  return found
+
+
+def inside(path: pathlib.Path, folder: str | os.PathLike[str]) -> bool:
+  """Says whether a path is a file inside a folder, wherever links lead."""
+  real = path.resolve()
+  return real.is_file() and real.is_relative_to(pathlib.Path(folder).resolve())
+
+
+def frame_seconds(path: pathlib.Path) -> float:
+  """Returns how long a frame of a video is shown, 0 of a picture; DataError if it is damaged."""
+  return 0.0 if path.suffix.lower() in PICTURES else 1 / probe(path).fps
+
+
+def _study(fields: Mapping[str, Any], path: pathlib.Path) -> Study:
+  made = {'questions': Question, 'items': Item}
+  fields = dict(fields)
+  for key, kind in made.items():
+    if isinstance(fields.get(key), list | tuple):
+      fields[key] = tuple(
+        unpack(kind, row if isinstance(row, dict) else {}, f'{key} {number}')
+        for number, row in enumerate(fields[key], 1)
+      )
+  return unpack(Study, fields, os.fspath(path))
+
+
+def _check_names(models: Mapping[str, str], raters: Sequence[str]) -> None:
+  if len(models) < 2:
+    raise ConfigError(f'{len(models)} folders of videos; expected two or more to compare')
+  if SPOILT in models or 'tie' in models:
+    raise ConfigError(
+      f"a model is called '{SPOILT}' or 'tie', which mean something else; rename it"
+    )
+  if len({*raters}) < len(raters):
+    raise ConfigError(f'raters {", ".join(raters)}: two have one name; expected names that differ')
+  for each in (*models, *raters):
+    if not _NAME.fullmatch(each):
+      raise ConfigError(f'{each!r} as a name; expected up to 64 letters, digits, _, - and .')
+
+
+def _check_complete(folder: str, paths: Mapping[int, pathlib.Path], count: int) -> None:
+  missing = [index for index in range(count) if index not in paths]
+  beyond = [path for index, path in paths.items() if index >= count]
+  if missing:
+    raise DataError(
+      f'{folder}: holds {len(paths)} videos for {count} prompts, and none of prompt {missing[0]} '
+      f'({missing[0]:05d}.mp4); add it, or take it out of the prompts'
+    )
+  if beyond:
+    raise DataError(
+      f'{folder}: holds {len(paths)} videos for {count} prompts ({beyond[0].name} is one too many);'
+      ' take it away, or give all prompts'
+    )
+
+
+def _items(models: Mapping[str, str], rows: Sequence[Any], seed: int, pairs: int) -> list[Item]:
+  every = list(itertools.combinations(models, 2))
+  each = pairs or len(models) // 2
+  if each > len(every) or each * len(rows) < len(every):
+    raise ConfigError(
+      f'--pairs={each}: {len(rows)} prompts with that many pairs each, of {len(models)} models; '
+      f'expected from {-(-len(every) // len(rows))} to {len(every)}, so that all models meet'
+    )
+  draw = random.Random(seed)
+  used = dict.fromkeys(every, 0)
+  items = []
+  for prompt in range(len(rows)):
+    for pair in sorted(every, key=lambda pair: (used[pair], draw.random()))[:each]:
+      used[pair] += 1
+      items.append(Item(':'.join((str(prompt), *pair)), prompt, *pair))
+  return items
+
+
+def _digest(paths: Mapping[int, pathlib.Path]) -> str:
+  listed = [(path.name, path.stat().st_size) for _, path in sorted(paths.items())]
+  return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]

@@ -1,0 +1,128 @@
+"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.signal
+import scipy.special
+
+from mgjax.core.errors import DataError
+from mgjax.core.typing import Float
+from mgjax.models.codec.spectrum import OVERLAP, mel_filters, stft
+
+STEPS = 200  # values of `onset_envelope` a second
+FURTHEST = 0.5  # seconds that sounds are moved against each other
+LOUDEST = 100.0  # dB; what is equal counts as this much
+
+_ROUNDING = 1e-20  # of the power
+_BANDS = 40
+_EDGE = OVERLAP // 2  # steps
+_RANGE = 100.0  # a band 40 dB below the loudest counts log10(2)
+_RISE = 0.02  # of the flux, less of which is no onset
+_SHARE = 0.1  # of the highest; what fades is not even, and rises by less than this
+_DEVIATIONS = 6.0  # above the median; one would be an onset in 1e9 values of Gaussian noise
+_APART = 0.05  # seconds between onsets
+
+
+def signal_to_distortion(
+  reference: Float[np.ndarray, 's c'], estimate: Float[np.ndarray, 's c']
+) -> float:
+  """Returns SI-SDR = 10 log10(|a x|^2 / |a x - y|^2) in dB, a = <x, y> / |x|^2, within +-100 dB.
+
+  x is the reference, y the estimate; silence is at -100 dB. Each channel's mean is taken out
+  before. Neither loudness nor sign nor a constant changes it; a shift by one sample does. (Le Roux
+  et al., 2019.) Raises DataError if the reference is constant, from which nothing has a distance.
+  """
+  x, y = _centred(reference), _centred(estimate)
+  if not x.any():
+    raise DataError('SI-SDR has no meaning beside silence; leave silent references out')
+  if not y.any():
+    return -LOUDEST
+  target = x * (np.sum(x * y) / np.sum(x**2))
+  shares = np.array([np.sum(target**2), np.sum((target - y) ** 2)]) / np.sum(y**2)
+  signal, distortion = 10 * np.log10(np.maximum(shares, 10 ** (-LOUDEST / 10)))
+  return float(signal - distortion)
+
+
+def onset_envelope(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray, 't']:
+  """Returns how much louder a sound becomes, 200 times a second: its rising spectral flux.
+
+    F_i = mean_j max(0, L_ij - L_(i-1)j),   L = log10(1 + 100 M / max M)
+
+  M is the magnitude in 40 bands of pitch under windows of a 50th of a second, of all channels
+  together. How loud the sound is does not matter. Silence has 0, and so have the 10 ms at both
+  ends, where windows would see more than the sound. The mean over time tells a busy sound from an
+  even one. Raises DataError if the sound is shorter than a window, or not finite.
+  """
+  if not np.isfinite(sound).all():
+    raise DataError('the sound is not finite; look at what made it')
+  window = OVERLAP * (rate // STEPS)
+  spectra = stft(jnp.asarray(sound[None]), window)[0]
+  power = np.sum(np.abs(np.asarray(spectra)) ** 2, axis=1)  # t f
+  magnitudes = np.sqrt(power) @ mel_filters(rate, window, _BANDS)
+  levels = np.log10(1 + _RANGE * magnitudes / max(magnitudes.max(), np.finfo(np.float32).tiny))
+  flux = np.maximum(np.diff(levels, axis=0, prepend=levels[:1]), 0).mean(1)
+  flux[:_EDGE] = flux[-_EDGE:] = 0
+  return flux.astype(np.float32)
+
+
+def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray, 'n']:
+  """Returns the seconds at which something begins: where `onset_envelope` peaks.
+
+  A peak counts above 0.02, above a tenth of the highest and above median + 6 deviations (the median
+  distance from the median tells the deviation), at least 50 ms from a higher one. What begins out
+  of silence is heard 5 ms early, for a window sees it as soon as it reaches it. Raises what
+  `onset_envelope` does.
+  """
+  flux = onset_envelope(sound, rate)
+  middle = np.median(flux)
+  spread = np.median(np.abs(flux - middle)) / scipy.special.ndtri(0.75)
+  lowest = max(_RISE, _SHARE * flux.max(), middle + _DEVIATIONS * spread)
+  peaks, _ = scipy.signal.find_peaks(flux, height=lowest, distance=round(_APART * STEPS))
+  return peaks * (rate // STEPS) / rate
+
+
+class Synchrony(NamedTuple):
+  """How two sounds go together in time; None where there is nothing to compare.
+
+  The second is later by `lag` seconds, where they agree most; `correlation` is that of the fluxes
+  there, 1 for equal ones; `onset_error` is the median over the onsets of both of the seconds to the
+  other's nearest.
+  """
+
+  lag: float | None
+  correlation: float | None
+  onset_error: float | None
+
+
+def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: int) -> Synchrony:
+  """Compares when two sounds become louder, whatever they are.
+
+    r_k = sum_i (F_i - mean F) (G_(i+k) - mean G) / (|F - mean F| |G - mean G|)
+
+  F, G are their `onset_envelope`; the lag is the k of the highest r, the shortest of equal ones, at
+  most half a second. Raises DataError if one cannot be looked at.
+  """
+  lag = correlation = error = None
+  first, second = (flux - flux.mean() for flux in (onset_envelope(z, rate) for z in (x, y)))
+  size = np.linalg.norm(first) * np.linalg.norm(second)
+  if size > 0:
+    products = np.correlate(second, first, 'full') / size
+    lags = np.arange(1 - len(first), len(first))
+    near = np.flatnonzero(np.abs(lags) <= FURTHEST * STEPS)
+    best = max(near, key=lambda place: (products[place], -abs(lags[place])))
+    lag = float(lags[best] * (rate // STEPS) / rate)
+    correlation = float(products[best])
+  heard, other = onset_times(x, rate), onset_times(y, rate)
+  if len(heard) and len(other):
+    distances = np.abs(heard[:, None] - other[None])
+    error = float(np.median(np.concatenate([distances.min(0), distances.min(1)])))
+  return Synchrony(lag, correlation, error)
+
+
+def _centred(sound: Float[np.ndarray, 's c']) -> Float[np.ndarray, 's c']:
+  """In float64, each channel's mean taken out; zeros of a constant sound."""
+  sound = np.asarray(sound, np.float64)
+  away = sound - sound.mean(0, keepdims=True)
+  return away * (np.sum(away**2) > _ROUNDING * np.sum(sound**2))

@@ -1,0 +1,126 @@
+"""Measures what a model of somebody's own clips makes of their captions, beside those clips."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mgjax.core.settings import fields_of
+from mgjax.core.typing import UInt8
+from mgjax.data.broken_samples import Replacing
+from mgjax.data.clips import Clips, InMemory, evenly
+from mgjax.data.media.viewing import write_clip, write_sheets
+from mgjax.data.settings import data_settings, video_shapes
+from mgjax.data.shape import longest_bucket
+from mgjax.data.sources import make_sources
+from mgjax.lab.evaluation.metrics.similarity import decibels, squared_errors
+from mgjax.lab.evaluation.record.measured import Measured, mean_metric, share_metric
+from mgjax.models.text.prompts import clean_prompt
+from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.monitoring.progress import track
+
+WINDOWS = 256  # of the clips, among which the nearest is sought
+SAMPLES = 64
+SHOWN = 12  # samples on the contact sheet
+Window = UInt8[np.ndarray, 't h w 3']
+_RECONSTRUCTED = 32  # windows that the autoencoder encodes and decodes
+
+
+def judge_clips(
+  pipeline: VideoPipeline, *, samples: int = SAMPLES, seed: int = 0, clips: str = ''
+) -> tuple[Measured, list[Window], list[Window]]:
+  """Samples captions of the clips that a model was trained on, and finds the clip nearest to each.
+
+  Clips are read in at most 256 windows, about as many of each clip; the nearest has the least mean
+  squared difference. Beside the share of samples that are nearest to a clip with their own caption
+  stands that of windows drawn at random, beside the PSNR of sample and window that of windows
+  through the autoencoder. `samples` are at most one of each caption; `clips` is a folder or
+  manifest, by default where the run has its clips. Returns the numbers, the samples, and of each
+  the nearest window; raises DataError if the clips are not where they were.
+  """
+  source = _clips_of(pipeline, clips)
+  indices = source.spread(WINDOWS)
+  first = {source.caption(index): index for index in reversed(indices)}
+  known = sorted(first, key=first.__getitem__)
+  asked = [known[place] for place in evenly(len(known), min(samples, len(known)))]
+  replacing = Replacing(source)
+  conditions = {}
+  if pipeline.reads:
+    conditions = pipeline.conditions_of([replacing[first[caption]] for caption in asked])
+  prompts = [clean_prompt(caption) for caption in asked]
+  videos = list(pipeline.stream(prompts, seed=seed, **conditions))
+  nearest = [_Nearest() for _ in videos]
+  captions = []
+  errors = []
+  reconstructed = set(evenly(len(indices), _RECONSTRUCTED))
+  for place, index in enumerate(track(indices, len(indices), 'window')):
+    sample = replacing[index]
+    window, caption = sample['video'], sample['caption']
+    captions.append(caption)
+    nearest = [
+      min(best, _Nearest(float(squared_errors(video, window).mean()), caption, index))
+      for best, video in zip(nearest, videos, strict=True)
+    ]
+    if place in reconstructed:
+      errors.append(pipeline.reconstruction_error(window))
+  names = [best.caption for best in nearest]
+  own = [caption == name for caption, name in zip(asked, names, strict=True)]
+  psnr = decibels(np.array([best.error for best in nearest])).tolist()
+  chance = float(np.mean([captions.count(caption) / len(captions) for caption in asked]))
+  again = float(decibels(np.array([np.mean(errors)]))[0])
+  chances = {'chance': chance}
+  ceiling = {'autoencoder': again}
+  metrics = {
+    'nearest_is_own': share_metric(own, 'nearest clip is their own', beside=chances),
+    'nearest_psnr': mean_metric(psnr, 'against the nearest clip, dB', beside=ceiling),
+  }
+  record = {'nearest_is_own': np.mean(own), 'nearest_psnr': np.mean(psnr), 'captions': asked}
+  record |= {'nearest': names, 'psnr': psnr, 'chance': chance, 'windows': len(captions)}
+  record |= {'clip_captions': len(known), 'reconstruction_psnr': again}
+  found = Measured(
+    metrics,
+    asked,
+    record=record,
+    notes=[f'{len(captions)} windows of clips, {len(known)} captions'],
+  )
+  return found, videos, [replacing[best.index]['video'] for best in nearest]
+
+
+def write_nearest(
+  directory: pathlib.Path,
+  found: Measured,
+  videos: Sequence[Window],
+  windows: Sequence[Window],
+  fps: float,
+) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+  """Writes some samples as mp4, and on sheets each below the clip nearest to it."""
+  chosen = evenly(len(videos), SHOWN)
+  paths = [directory / 'samples' / f'{place:03d}.mp4' for place in range(len(chosen))]
+  rows = []
+  titles = []
+  for path, index in zip(paths, chosen, strict=True):
+    write_clip(path, videos[index], fps)
+    rows += [windows[index], videos[index]]
+    titles += [f'nearest clip: {found.record["nearest"][index]}', f'sample: {found.samples[index]}']
+  return write_sheets(directory / 'samples.png', rows, titles, fps), paths
+
+
+class _Nearest(NamedTuple):
+  error: float = np.inf
+  caption: str = ''
+  index: int = 0
+
+
+def _clips_of(pipeline: VideoPipeline, clips: str) -> Clips | InMemory:
+  """The windows that the model was trained on, as they are and not in encoded form."""
+  config = pipeline.config
+  name, shape = longest_bucket(video_shapes(fields_of(config, 'buckets'), config.data.fps))
+  data = data_settings(fields_of(config, 'data')).without_latents()
+  if clips:
+    data = dataclasses.replace(data, kind='clips', path=clips, sources={})
+    shape = dataclasses.replace(shape, source='')
+  source = make_sources(data, {name: shape}, 'train')[name]
+  assert isinstance(source, Clips | InMemory)
+  return source

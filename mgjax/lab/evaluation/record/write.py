@@ -1,0 +1,113 @@
+"""Writes what an evaluation found: its record, files of samples, and the page that shows both."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import printable
+from mgjax.core.files import read_json, write_bytes, write_json
+from mgjax.lab.evaluation.record.against import Other, compare_records
+from mgjax.lab.evaluation.record.measured import Measured, table_of
+from mgjax.lab.evaluation.record.show import Show
+from mgjax.lab.report.charts import format_number
+from mgjax.lab.report.evaluation_page import evaluation_page
+from mgjax.training.checkpoints.hub import is_name, read_name
+
+RECORD = 'evaluation.json'
+PAGE = 'evaluation.html'
+SAMPLES = 'evaluation/each'  # files of the samples of a page, in the work directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """The numbers of an evaluation as text, and what was written, the page and record last."""
+
+  table: str
+  paths: list[pathlib.Path]
+
+
+def folder_of(run: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns where results of a run are written: its folder, of a published one owner/name here."""
+  return pathlib.Path(read_name(run).place.partition('://')[2].strip('/') if is_name(run) else run)
+
+
+def evaluation_of(run: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the folder of pictures and samples of a run's evaluation."""
+  return folder_of(run) / 'evaluation'
+
+
+def write_findings(
+  folder: pathlib.Path,
+  task: str,
+  measured: Measured,
+  about: Mapping[str, Any],
+  written: Sequence[pathlib.Path] = (),
+  show: Show | None = None,
+  *,
+  name: str = RECORD,
+  apart: str = '',
+) -> Findings:
+  """Writes the record, the samples to show, and the page.
+
+  `folder` is of the model or of the videos. Records of another `task`, such as 'video', are not
+  compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
+  file of a sample, and `written` are pictures that were written before. Record and page are the
+  model's, or those of an evaluation `apart`, as 'evaluation/seams'.
+  """
+  name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
+  folder = folder_of(folder)
+  path, place_of_page = folder / name, folder / page
+  samples = place_of_page.parent / SAMPLES
+  files = {}
+  for earlier in samples.glob('[0-9]*.*'):
+    earlier.unlink()  # of an evaluation that showed others
+  if show is not None:
+    for place in measured.shown():
+      if (file := show(place, samples / f'{place:05d}')) is not None:
+        files[place] = _relative(file, place_of_page.parent)
+  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(files)}
+  write_json(path, record)
+  _write_page(place_of_page, record)
+  return Findings(table_of(measured), [*written, place_of_page, path])
+
+
+def add_comparison(findings: Findings, other: Other) -> Findings:
+  """Adds the comparison with another record to a record, its page and its table."""
+  page, path = findings.paths[-2:]
+  record = read_json(path)
+  record['against'] = compare_records(record, other)
+  write_json(path, record)
+  _write_page(page, record)
+  return Findings(f'{findings.table}\n\n{_told(record)}', findings.paths)
+
+
+def _relative(path: pathlib.Path, folder: pathlib.Path) -> str:
+  path, folder = path.absolute(), folder.absolute()
+  return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
+
+
+def _write_page(path: pathlib.Path, record: Mapping[str, Any]) -> None:
+  title = f'Evaluation of {path.parent.absolute().name}'
+  write_bytes(path, evaluation_page(printable(title), record, path.parent).encode())
+
+
+def _told(record: Mapping[str, Any]) -> str:
+  """The comparison in lines, for people."""
+  against = record['against']
+  metrics = record['measured']['metrics']
+  lines = [f'against {printable(against["path"])}:', *against['notes']]
+  for name, change in against['metrics'].items():
+    metric = metrics[name]
+    ends = [change['low'], change['high']]
+    interval = '' if None in ends else f' [{ends[0]:+.3g}, {ends[1]:+.3g}]'
+    how = f'paired over {change["prompts"]} prompts' if change['prompts'] else 'not paired'
+    if won := change.get('wins'):
+      sure = '' if None in won else f' [{won[1]:.2f}, {won[2]:.2f}]'
+      how += f', larger in {won[0]:.2f}{sure} of them'
+    numbers = ' -> '.join(format_number(number) for number in (change['other'], metric['value']))
+    warning = f'; {change["warning"]}' if change['warning'] else ''
+    label = printable(metric['label'] or name)
+    lines.append(f'{label}: {numbers}, {change["difference"]:+.3g}{interval}, {how}{warning}')
+  return '\n'.join(lines)

@@ -1,0 +1,56 @@
+"""What the judge of a world reads through an autoencoder, and how well what matters comes back.
+
+A mean over whole frames is a mean over background: here PSNR is taken where the things are that
+captions tell of, and the judge says whether they are still what they were.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.typing import Bool, UInt8
+from mgjax.lab.evaluation.metrics.similarity import decibels
+from mgjax.lab.evaluation.reconstruction import reconstruct
+from mgjax.lab.evaluation.record.measured import Measured, mean_metric
+from mgjax.lab.evaluation.worlds.alignment import measured
+from mgjax.lab.worlds.judging import VideoJudge
+from mgjax.models.tae.latents import LatentCodec
+from mgjax.training.monitoring.progress import track
+
+
+def judge_reconstruction(codec: LatentCodec, judge: VideoJudge, samples: int) -> Measured:
+  """Encodes and decodes so many clips of each group of a judge, which then reads them.
+
+  Where samples have a 'segmentation', the PSNR inside of it, over all frames of a clip, stands
+  beside that of the whole clip.
+  """
+  groups = judge.asks(samples)
+  videos = {}
+  errors = {'inside': [], 'whole': []}
+  for group, asked in groups.items():
+    again = []
+    for sample in track(judge.clips(asked), len(asked), group):
+      pair = reconstruct(codec, sample['video'])
+      again.append(pair.reconstruction)
+      for name, number in _numbers(sample, pair.reconstruction).items():
+        errors[name].append(number)
+    videos[group] = np.stack(again)
+  found = measured(judge, groups, videos)
+  if not errors['inside']:
+    return found
+  labels = {'inside': 'PSNR inside of solids, dB', 'whole': 'PSNR of a clip, dB'}
+  more = {f'psnr/{name}': mean_metric(errors[name], label, 1) for name, label in labels.items()}
+  record = {f'psnr_{name}': float(np.nanmean(each)) for name, each in errors.items()}
+  return Measured(
+    found.metrics | more, found.samples, record=found.record | record, notes=found.notes
+  )
+
+
+def _numbers(sample: Mapping[str, Any], again: UInt8[np.ndarray, 't h w 3']) -> dict[str, float]:
+  if 'segmentation' not in sample:
+    return {}
+  square = np.square((again.astype(np.float32) - sample['video']) / 255).mean(-1)
+  inside: Bool[np.ndarray, 't h w'] = sample['segmentation'] > 0
+  errors = np.array([square[inside].mean() if inside.any() else np.nan, square.mean()])
+  return dict(zip(('inside', 'whole'), decibels(errors).tolist(), strict=True))

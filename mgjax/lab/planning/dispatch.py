@@ -1,0 +1,123 @@
+"""Plans a configuration of any component: by formula, by the compiler, or by search."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mgjax.core.errors import ConfigError, check_one_of
+from mgjax.lab.planning import plan as planning
+from mgjax.lab.planning import report
+from mgjax.lab.planning.forward import describe_forward, plan_forward
+from mgjax.lab.planning.sampling.film import describe_film, plan_film
+from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
+from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.registry import section
+
+HOW = ('estimate', 'compile', 'search')
+TRAIN, SAMPLE = WHAT = ('train', 'sample')
+# Component -> what plans its sampling, what makes text of the answer, and its options beside rows.
+_GENERATION = (plan_generation, describe_generation, ('bucket', 'exchange', 'compiled'))
+SAMPLING = {
+  'upsampler': (plan_film, describe_film, ('frames', 'size')),
+  **dict.fromkeys(('video', 'audio', 'personalization'), _GENERATION),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What a plan or a benchmark says: a table for people, and the same as plain JSON values."""
+
+  text: str
+  numbers: dict[str, Any]
+
+
+def plan_any(
+  fields: Mapping[str, Any],
+  topology: str,
+  *,
+  mesh: Mapping[str, int] | None = None,
+  bucket: str = '',
+  rows: int = 0,
+  remat: str = '',
+  exchange: str = '',
+  how: str = 'estimate',
+  what: str = TRAIN,
+  frames: int = 0,
+  size: tuple[int, int] | None = None,
+) -> Answer:
+  """Says whether a model fits a machine and how fast it could be.
+
+  Args:
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    mesh: sizes of mesh axes; by default the best.
+    bucket: of the samples; by default the longest.
+    rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
+      chips, or one sample.
+    remat: policy; by default as configured.
+    exchange: of context shards; by default as configured.
+    how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
+    what: 'train', or 'sample' of a component in `SAMPLING`.
+    frames: of what an upsampler makes; 0 is 256.
+    size: height and width of it; by default 1080, 1920.
+
+  Raises:
+    ConfigError: the component or the topology has no such plan.
+  """
+  check_one_of(f'how = {how!r}', how, HOW)
+  check_one_of(f'what = {what!r}', what, WHAT)
+  if 'stages' in fields:
+    raise ConfigError(
+      f'this is a recipe of {", ".join(fields["order"])}; give the configuration of one stage'
+    )
+  component = fields['component']
+  if what == SAMPLE:
+    asked = {
+      'bucket': bucket,
+      'exchange': exchange,
+      'frames': frames,
+      'size': size,
+      'rows': rows,
+      'compiled': how == 'compile',
+      'remat': remat,
+      'search': how == 'search',
+    }
+    given = {name: value for name, value in asked.items() if value}
+    plan, describe = _find_sampling(component, given)
+    answer = plan(fields, read_outline(fields), topology, mesh, **given)
+    return Answer(describe(answer), answer)
+  if frames or size:
+    raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
+  if section(component).family != 'flow model':
+    if how != 'estimate' or bucket or remat or exchange:
+      raise ConfigError(
+        f'of {section(component).noun} a plan is by formula, of the longest bucket; leave '
+        '--search, --compile, --bucket, --remat and --exchange away'
+      )
+    answer = plan_forward(fields, topology, mesh, rows)
+    return Answer(describe_forward(answer), answer)
+  work = make_workload(fields, read_outline(fields), bucket)
+  choices = planning.Choices(mesh, rows, remat, exchange)
+  if how == 'search':
+    found = planning.search_plans(work, topology, choices)
+    return Answer(report.describe_search(*found), report.search_as_json(*found))
+  plan = planning.make_plan(work, topology, choices)
+  if how == 'compile':
+    plan = planning.compile_plan(fields, plan)
+  return Answer(report.describe_plan(plan), report.plan_as_json(plan))
+
+
+def _find_sampling(component: str, given: Mapping[str, Any]) -> tuple[Callable, Callable]:
+  """Returns what plans the sampling of a component and what describes it, if it has the options."""
+  if component not in SAMPLING:
+    raise ConfigError(
+      f'sampling of the component {component!r} is not planned; expected one of '
+      f'{", ".join(SAMPLING)}, or leave --what away to plan its training'
+    )
+  plan, describe, able = SAMPLING[component]
+  if others := [name for name in given if name not in (*able, 'rows')]:
+    flags = [each.replace('compiled', 'compile') for each in (others[0], *able)]
+    raise ConfigError(
+      f'--{flags[0]} says nothing about sampling of the component {component!r}, which '
+      f'takes --rows, --{" and --".join(flags[1:])}; leave it away'
+    )
+  return plan, describe

@@ -1,0 +1,278 @@
+"""Plans models that are no flow models, autoencoders, codecs and encoders, by their forward passes.
+
+Operations are those of the traced passes: of a training step three times encoding and decoding, of
+a frozen encoder one pass. Convolutions count as linear maps do; norms and element-wise work,
+discriminators and perceptual losses do not count, so that no step is faster.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.extend
+import jax.numpy as jnp
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, checked
+from mgjax.core.tree import count_parameters
+from mgjax.core.typing import Array, Key, Tree
+from mgjax.data.settings import audio_shapes, video_shapes
+from mgjax.data.shape import longest_bucket
+from mgjax.lab.planning.efficiency import bounds, describe_efficiency, rates_of, spread
+from mgjax.lab.planning.memory import weight_bytes
+from mgjax.lab.planning.network import axis_networks
+from mgjax.lab.planning.report import table
+from mgjax.lab.planning.search import FREE, mesh_flag
+from mgjax.models.codec.model import RATE, make_codec
+from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD
+from mgjax.models.tae.autoencoder import make_autoencoder
+from mgjax.parallel.chips import GIB, parse_topology
+from mgjax.parallel.rules import AXES, BATCH
+from mgjax.registry import check_family, section
+from mgjax.sections.codec.task import codec_inputs
+
+ENCODE = 'encode'
+DECODE = 'decode'
+COPIES = 5  # parameters, two moments, average, gradients
+Shape = jax.ShapeDtypeStruct
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+  """A model and its forward passes over a batch, in shapes.
+
+  Attributes:
+    init: key -> parameters in the boxes that name their axes.
+    passes: name -> `function(params, *inputs)` and the shapes of its inputs, rows first.
+    sizes: of the batch, rows first, as people name them.
+    unit: what rates are told in beside rows, as 'frames', and how many of it the batch has.
+    kept: type of the weights as they are kept.
+  """
+
+  model: nn.Module
+  init: Callable[[Key], Tree]
+  passes: Mapping[str, tuple[Callable[..., Array], tuple[Shape, ...]]]
+  rows: int
+  sizes: tuple[int, ...]
+  unit: tuple[str, int]
+  kept: str = 'float32'
+  trained: bool = True
+
+  def flops(self) -> dict[str, int]:
+    """Counts the operations of every pass over the batch; no mesh may be ambient."""
+    params = nn.unbox(jax.eval_shape(self.init, jax.random.key(0)))
+    return {name: count_products(run, params, *given) for name, (run, given) in self.passes.items()}
+
+
+def read_forward(
+  fields: Mapping[str, Any], rows: int = 0, video: tuple[int, int, int, int] | None = None
+) -> Forward:
+  """Reads a configuration of an autoencoder, a codec or an encoder; 0 rows are those configured.
+
+  `video`, (b t h w), is an autoencoder's batch; by default of the bucket with the most frames.
+  Raises ConfigError for a configuration of something else, or sizes that do not divide.
+  """
+  family = section(fields['component']).family
+  if family not in _READERS:
+    raise ConfigError(
+      f'{fields["component"]!r} is a {family}; expected a configuration of one of the families '
+      f'{", ".join(_READERS)}'
+    )
+  if family == 'autoencoder':
+    return _read_autoencoder(fields, rows, video)
+  return _READERS[family](fields, rows)
+
+
+def make_encoder(fields: Mapping[str, Any], rows: int = 0) -> tuple[nn.Module, tuple[Shape, ...]]:
+  """Makes the encoder of a configuration, and the shapes of tokens and mask (b m), or images."""
+  check_family(fields['component'], 'encoder')
+  model = section(fields['component']).weights.get().make(fields['model'])
+  rows = rows or checked(Positive, fields['rows'], 'rows')
+  if 'length' in fields:
+    shape = (rows, checked(Positive, fields['length'], 'length'))
+    return model, (Shape(shape, jnp.int32), Shape(shape, jnp.bool_))
+  size = fields['model']['size']
+  return model, (Shape((rows, size, size, 3), jnp.float32),)
+
+
+def plan_forward(
+  fields: Mapping[str, Any], topology: str, sizes: Mapping[str, int] | None = None, rows: int = 0
+) -> dict[str, Any]:
+  """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
+
+  By default all devices are on `fsdp`. In the plain JSON values that it returns `gib` is the
+  state's, on one chip alone and in pieces on all. Raises ConfigError where sizes do not divide.
+  """
+  place = parse_topology(topology)
+  found = read_forward(fields, rows)
+  alone = dict.fromkeys(AXES, 1)
+  mesh = alone | dict(sizes or {'fsdp': place.devices})
+  axis_networks(mesh, place)
+  groups = math.prod(mesh[axis] for axis in BATCH)
+  if found.rows % groups:
+    raise ConfigError(
+      f'{found.rows} rows do not divide over the {groups} groups of slice x data x fsdp; take '
+      'another --rows or --mesh'
+    )
+  boxes = jax.eval_shape(found.init, jax.random.key(0))
+  count = count_parameters(nn.unbox(boxes))
+  boxes = jax.tree.map(lambda leaf: Shape(leaf.shape, jnp.dtype(found.kept)), boxes)
+  copies, passes = (COPIES, FORWARD_AND_BACKWARD) if found.trained else (1, 1)
+  gib = {
+    name: copies * weight_bytes(boxes, each) / GIB
+    for name, each in (('one chip', alone), (f'{place.devices} chips', mesh))
+  }
+  flops = found.flops()
+  ideal = passes * sum(flops.values()) / (place.chip.flops * place.devices)
+  seconds = rates_of(place.chip.name).map(lambda rates: ideal / rates.linear)
+  memory = place.chip.memory / GIB
+  linear, *_ = describe_efficiency(place.chip.name)
+  return {
+    'topology': topology,
+    'devices': place.devices,
+    'mesh': mesh,
+    'parameters': count,
+    'sizes': list(found.sizes),
+    'rows': found.rows,
+    'flops_of_a_row': {name: each / found.rows for name, each in flops.items()},
+    'passes': passes,
+    'gib': gib,
+    'fits': {name: each <= (1 - FREE) * memory for name, each in gib.items()},
+    'gib_of_a_chip': memory,
+    'ideal_seconds': ideal,
+    'seconds': bounds(seconds),
+    'rows_per_second': bounds(seconds.map(lambda each: found.rows / each)),
+    'notes': [
+      'estimated by formula; activations, norms, element-wise work and communication are not in '
+      'it: nothing is faster than this',
+      *(['discriminators and perceptual losses are not counted'] if found.trained else []),
+      f'{linear}; convolutions are assumed to be like them',
+    ],
+  }
+
+
+def describe_forward(answer: Mapping[str, Any]) -> str:
+  """Returns what `plan_forward` found as text."""
+  flops = answer['flops_of_a_row']
+  parts = ', '.join(f'{name} {value:.4g}' for name, value in flops.items())
+  what = 'a training step' if answer['passes'] > 1 else 'a pass'
+  rows = [
+    (name, f'{value:.2f}', 'fits' if answer['fits'][name] else 'does not fit')
+    for name, value in answer['gib'].items()
+  ]
+  return '\n'.join(
+    [
+      f'model       {answer["parameters"]:,} parameters; a batch is '
+      f'{" x ".join(map(str, answer["sizes"]))}',
+      f'work        FLOP of a row: {parts}'
+      + ('; a training step is three times both' if answer['passes'] > 1 else ''),
+      f'{"state" if answer["passes"] > 1 else "weights":11} GiB a chip, of '
+      f'{answer["gib_of_a_chip"]:.0f}:',
+      *table(rows),
+      f'on          {answer["topology"]}, {mesh_flag(answer["mesh"])}: {what} of {answer["rows"]} '
+      f'rows takes {spread(answer["seconds"])} s, {answer["ideal_seconds"]:.3g} at the peak',
+      f'rate        {spread(answer["rows_per_second"])} rows a second',
+      *answer['notes'],
+    ]
+  )
+
+
+def count_products(function: Callable[..., Any], *arguments: Tree) -> int:
+  """Counts the operations of a function's convolutions and matrix products; a multiply-add is two.
+
+    2 |y| |k| / o    of a convolution with kernel k of o output channels and result y
+    2 |y| m          of a product that sums over m numbers
+
+  Loops count as often as they run, but `while`, of which nobody knows, once; of branches the
+  largest counts. It is traced outside of `jax.set_mesh`, or its pieces would be counted.
+  """
+  return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    params = equation.params
+    shapes = [variable.aval.shape for variable in equation.invars]
+    results = sum(math.prod(variable.aval.shape) for variable in equation.outvars)
+    match equation.primitive.name:
+      case 'conv_general_dilated':
+        outputs = shapes[1][params['dimension_numbers'].rhs_spec[0]]
+        total += 2 * results * math.prod(shapes[1]) // outputs
+      case 'dot_general':
+        (summed, _), _ = params['dimension_numbers']
+        total += 2 * results * math.prod(shapes[0][axis] for axis in summed)
+      case 'cond':
+        total += max(_count(branch.jaxpr) for branch in params['branches'])
+      case _:
+        inner = sum(map(_count, jax.extend.core.jaxprs_in_params(params)))
+        total += params.get('length', 1) * inner
+  return total
+
+
+def _read_autoencoder(
+  fields: Mapping[str, Any], rows: int, video: tuple[int, int, int, int] | None = None
+) -> Forward:
+  model = make_autoencoder(fields['model'])
+  if video is None:
+    name, shape = longest_bucket(video_shapes(fields['buckets'], fields['data']['fps']))
+    video = (rows or fields['buckets'][name]['batch_size'], shape.frames, *shape.size)
+  inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
+  return _coder(model, inputs, (*video, 3), ('frames', video[0] * video[1]))
+
+
+def _read_codec(fields: Mapping[str, Any], rows: int) -> Forward:
+  model, shapes = make_codec(fields['model']), audio_shapes(fields['buckets'])
+  name = max(shapes, key=lambda each: shapes[each].seconds)
+  rows = rows or fields['buckets'][name]['batch_size']
+  samples = round(shapes[name].seconds * RATE)
+  shape = (rows, samples, model.channels)
+  latents = rows * math.ceil(samples / model.compression)
+  return _coder(model, codec_inputs(model), shape, ('latents', latents))
+
+
+def _coder(
+  model: nn.Module, inputs: tuple[Any, ...], shape: tuple[int, ...], unit: tuple[str, int]
+) -> Forward:
+  """Returns the passes of what encodes samples (rows first, channels last) and decodes them."""
+
+  def init(key: Key) -> Tree:
+    return model.init(key, *inputs)['params']
+
+  def encode(params: Tree, x: Array) -> Array:
+    return model.apply({'params': params}, x, method='encode').mean
+
+  def decode(params: Tree, latents: Array) -> Array:
+    return model.apply({'params': params}, latents, shape[1], method='decode')
+
+  x = Shape(shape, jnp.float32)
+  params = nn.unbox(jax.eval_shape(init, jax.random.key(0)))
+  latents = Shape(jax.eval_shape(encode, params, x).shape, jnp.float32)
+  passes = {ENCODE: (encode, (x,)), DECODE: (decode, (latents,))}
+  return Forward(model, init, passes, shape[0], shape[:-1], unit)
+
+
+def _read_encoder(fields: Mapping[str, Any], rows: int) -> Forward:
+  model, shapes = make_encoder(fields, rows)
+
+  def init(key: Key) -> Tree:
+    return model.init(key, *(jnp.ones(each.shape, each.dtype) for each in shapes))['params']
+
+  def encode(params: Tree, *inputs: Array) -> Array:
+    found = model.apply({'params': params}, *inputs)
+    return found[0] if isinstance(found, tuple) else found  # the states; a row's vector costs none
+
+  rows, length = shapes[0].shape[:2]
+  if len(shapes) == 1:  # a token of the whole image, and its patches
+    length = 1 + (length // fields['model']['patch']) ** 2
+  # Large encoders are published in the compute type.
+  kept = fields['model']['dtype'] if fields['keep_type'] else 'float32'
+  sizes = (rows, length)
+  unit = ('tokens', rows * length)
+  return Forward(model, init, {ENCODE: (encode, shapes)}, rows, sizes, unit, kept, trained=False)
+
+
+_READERS = {'autoencoder': _read_autoencoder, 'codec': _read_codec, 'encoder': _read_encoder}

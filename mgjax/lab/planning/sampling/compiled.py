@@ -1,0 +1,114 @@
+"""Compiles samplers ahead of time for TPUs and NVIDIA GPUs, without devices (Movie Gen §3.4.2)."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mgjax.core.typing import Tree
+from mgjax.lab.planning.aot import CompiledStep, compile_lowered, devices_of, placed_shapes
+from mgjax.lab.planning.communication import Collective
+from mgjax.lab.planning.plan import COMPILED
+from mgjax.lab.planning.programs.audit import audit
+from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
+from mgjax.lab.planning.sampling.latency import Sampling, make_pass
+from mgjax.lab.planning.sampling.passes import count_passes
+from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
+from mgjax.models.flow_model.conditions import example_batch, small_inputs
+from mgjax.models.flow_model.model import FlowModel
+from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import replicated
+
+_ACTIVATIONS = ('weights', 'gradients', 'other')
+Chosen = Mapping[tuple[int, ...], Sampling | None]
+
+
+def compile_samplings(
+  fields: Mapping[str, Any], settings: SampleSettings, objective: ObjectiveSettings, chosen: Chosen
+) -> tuple[Chosen, dict[str, Any], list[str]]:
+  """Compiles the sampler as configured, and without guidance, each on the mesh chosen for it.
+
+  What is compiled is the loop over all steps, as `mgjax.sections.video.pipeline` runs it; memory is the
+  compiler's, and a pass has the collectives of the program over its passes. A sampler whose
+  guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
+  Returns the samplings, the programs as plain JSON values by name, and notes.
+  """
+  model = make_flow_model(fields)
+  found = dict(chosen)
+  programs = {}
+  notes = []
+  for rows, sampling in chosen.items():
+    if sampling is None:
+      continue
+    several = max(rows) > 1
+    sizes = sampling.sizes
+    work = sampling.asked.work
+    sample = settings if several else settings.changed({'guidance': ()})
+    generate = make_sampler_of(sample, objective, model)
+    program = compile_sampler(generate, model, sampling)
+    name = 'the sampler' if several else 'the sampler without guidance'
+    programs[name] = {
+      'mesh': dict(sizes),
+      'peak_gib': program.peak_gib,
+      'arguments_gib': program.arguments_gib,
+      'temporary_gib': program.temporary_gib,
+      'compile_seconds': program.seconds,
+    }
+    notes.append(f'{name}: {COMPILED}, in {program.seconds:.0f} s')
+    sampling = dataclasses.replace(sampling, compiled=program.peak_gib)
+    if program.hlo is None or len(rows) > 1:
+      notes.append(f'{name}: collectives are those of the formula')
+    else:
+      collectives = audit(program.hlo)
+      if not sampling.place.torus:
+        notes += [f'{name}: {each}' for each in gpu_kernels(program.hlo, work, trained=False)]
+      notes += audit_failures(collectives, work.dim**2 * work.itemsize // sizes['tensor'])
+      placed = group_collectives(collectives, sizes, sampling.place)
+      shared = _shared(placed, sum(count_passes(sample).values()))
+      together = sampling.asked.samples * rows[0]
+      one = make_pass(work, sampling.place, sizes, together, shared)
+      sampling = dataclasses.replace(sampling, passes={rows[0]: one})
+    found[rows] = sampling
+  return found, programs, notes
+
+
+def compile_sampler(generate: Any, model: FlowModel, sampling: Sampling) -> CompiledStep:
+  """Compiles `generate(params, batch, noise)` for a mesh; weights are in float32, as saved.
+
+  Noise and conditions are whole on every device, as a pipeline gives them.
+  """
+  asked, place = sampling.asked, sampling.place
+  mesh = make_mesh(sampling.sizes, devices=devices_of(place), torus=place.torus)
+  latents = asked.work.latents
+  whole = replicated(mesh)
+  inputs = small_inputs(model, latents[-1])
+  boxes = jax.eval_shape(lambda key: model.init(key, *inputs)['params'], jax.random.key(0))
+
+  def rows_of(shape: Sequence[int], dtype: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((asked.samples, *shape), dtype, sharding=whole)
+
+  example: Tree = jax.eval_shape(lambda: example_batch(model, 'a', latents))
+  batch = {name: rows_of(like.shape[1:], like.dtype) for name, like in example.items()}
+  arguments = (placed_shapes(boxes, mesh), batch, rows_of(latents, jnp.float32))
+  with jax.set_mesh(mesh):
+    return compile_lowered(lambda: generate.lower(*arguments), mesh)
+
+
+def _shared(found: Sequence[Collective], passes: int) -> list[Collective]:
+  """Returns the collectives of one pass of many; what stands before the loop is shared by all."""
+  return [
+    dataclasses.replace(
+      each,
+      bytes=each.bytes / passes,
+      seconds=each.seconds / passes,
+      scheduled=each.scheduled and each.scheduled.map(lambda seconds: seconds / passes),
+      count=math.ceil(each.count / passes),
+      # Where nothing is trained, what `tensor` gathers and scatters are activations.
+      what='tensor' if each.axis == 'tensor' and each.what in _ACTIVATIONS else each.what,
+    )
+    for each in found
+  ]

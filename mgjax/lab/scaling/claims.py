@@ -1,0 +1,309 @@
+"""The report's claims in small, as its ablations (Movie Gen §3.6.2): verdicts, and their page.
+
+A claim says that one arm is better than another by some score, or as good. Seeds that both have are
+pairs. With d the difference in favour of the claim, its interval of 95% and a margin, the least
+difference of practical size:
+
+  better     holds: low > 0 and d >= margin         does not hold: high < margin
+  as good    holds: low > -margin                   does not hold: high < -margin
+
+and not settled otherwise. Of two arms that are one, 'better' says that it holds in at most 2.5% of
+comparisons, as the interval does.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from mgjax.core.errors import ConfigError, check_one_of
+from mgjax.core.files import write_bytes
+from mgjax.core.settings import unpack
+from mgjax.lab.report.tables import markdown
+from mgjax.lab.scaling.comparison import Interval
+from mgjax.lab.scaling.findings import find_law
+from mgjax.lab.scaling.plots import draw_intervals
+from mgjax.lab.scaling.records import choose_arm, read_records, read_rows
+from mgjax.lab.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
+from mgjax.lab.statistics.correlations import correlate_ranks
+
+HOLDS = 'holds'
+FAILS = 'does not hold'
+OPEN = 'not settled'
+NOT_HERE = 'cannot be tried here'
+COMPARISONS, _OF_SEEDS = 200, 3  # of an arm with itself
+_SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
+_COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
+_ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
+_CONFIDENCE = 0.95
+_POWER = 0.8
+_FEWEST = 2
+_MOST = 1000
+_HEADER = (
+  'The claim',
+  'The report',
+  'Seeds of needed',
+  'Without',
+  'With',
+  'Difference [95%]',
+  'Margin',
+  'Verdict',
+)
+_INTRO = """# The report's claims, each tried in small
+
+{total} claims of Movie Gen (arXiv 2410.13720), each an experiment on moving digits or solids:
+{told}. *Without* and *with* are means of the arm that the report leaves and of the one that it
+takes. `python -m launch.scaling claims` makes this page of [records](records/) and trains nothing;
+`configs/scaling/claims.py` says how each record is made, and how to add a claim of your own
+([scaling.md](scaling.md#claims)).
+
+**The rule**, fixed before: a difference is that of seeds, in pairs where arms share them, with
+Student's interval of 95%; a margin says what is of practical size. That one arm is *better* holds
+where the interval is above 0 and the difference at least the margin, and does not hold where all
+of the interval is below the margin. That it is *as good* holds where all of it is above minus the
+margin, and does not hold where all of it is below. All else is not settled. Beside the seeds
+stands how many of them find a difference of the margin in four of five experiments.
+
+One arm beside itself, three seeds and three others, differs by this rule in {error};
+without a margin it is the interval's 5%.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+  """A claim, and which records try it.
+
+  Attributes:
+    says: the claim, in small.
+    where: section and table of the report.
+    report: its numbers, or what it says.
+    records: the file of records, without its ending; '' where it cannot be tried here.
+    second: the arm that is said to be better, or as good.
+    first: the other one.
+    score: by which they are compared; of the first arm `first_score`, if given.
+    better: 1 where more is better, -1 where less is.
+    equal: whether the claim is that the second is as good, or better; of a measure, as expected.
+    margin: the least difference of practical size.
+    measure: what is measured: the 'difference' of two arms; the 'rank_correlation' of `first_score`
+      with the score over all runs; the 'size_exponent' of the best size by compute.
+    expected: the number that the measure is compared with.
+    note: what else is to be known; where it cannot be tried here, why.
+  """
+
+  says: str
+  where: str
+  report: str
+  records: str = ''
+  second: str = ''
+  first: str = ''
+  score: str = ''
+  first_score: str = ''
+  better: int = 1
+  equal: bool = False
+  margin: float = 0.0
+  measure: str = 'difference'
+  expected: float = 0.0
+  note: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  """What records say of a claim; without a difference where there are no two seeds.
+
+  `needed` says how many seeds would find a difference of the margin; None above a thousand.
+  """
+
+  word: str
+  means: tuple[float, float] | None = None
+  difference: Interval | None = None
+  seeds: int = 0
+  needed: int | None = None
+
+
+def write_claims(
+  config: Mapping[str, Any], records: str | os.PathLike[str], out: str | os.PathLike[str]
+) -> list[pathlib.Path]:
+  """Writes the page of all claims, Markdown with a picture a group beside it, from records alone.
+
+  Args:
+    config: `groups`, each a `title` and `claims`, the fields of a `Claim`; `same`, records and an
+      arm of them by which it is told how often the rule is wrong, and a margin of each score.
+    records: the folder of the files that claims name.
+    out: the page; pictures go into images/ beside it.
+
+  Raises:
+    ConfigError: records lack an arm or a score, or it is the configuration of something else.
+    DataError: records cannot be read.
+  """
+  if 'groups' not in config:
+    raise ConfigError('the configuration has no claims; expected configs/scaling/claims.py')
+  folder, out = pathlib.Path(records), pathlib.Path(out)
+  parts = []
+  paths = []
+  counts = dict.fromkeys(_SEVERAL, 0)
+  for group in config['groups']:
+    title = group['title']
+    table = [_HEADER]
+    drawn = {}
+    notes = []
+    for fields in group['claims']:
+      claim = unpack(Claim, fields, f'claims of {title}')
+      found = judge(claim, folder)
+      counts[found.word] += 1
+      table.append(_row(claim, found))
+      if claim.note:
+        notes.append(f'- **{claim.says}**: {claim.note}')
+      if found.difference is not None and claim.margin:
+        if claim.says in drawn:
+          raise ConfigError(f'{title}: {claim.says!r} stands there twice; one picture has both')
+        ends = found.difference.value, found.difference.low, found.difference.high
+        drawn[claim.says] = *sorted_ends(claim, ends), _COLOURS[found.word]
+    parts.append(f'## {title}\n\n{markdown(table)}\n')
+    if drawn:
+      picture = out.parent / 'images' / f'claims_{title.split()[0].lower()}'
+      paths += draw_intervals(drawn, _ACROSS, picture)
+      parts[-1] += f'\n![{title}](images/{picture.name}.png)\n'
+    parts[-1] += '\n' + '\n'.join(notes) + '\n' * bool(notes)
+  told = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
+  intro = _INTRO.format(total=sum(counts.values()), told=told, error=_error_of(config, folder))
+  write_bytes(out, '\n'.join([intro, *parts]).encode())
+  return [out, *paths]
+
+
+def judge(claim: Claim, records: pathlib.Path) -> Verdict:
+  """Returns the verdict of a claim by records in a folder.
+
+  Raises ConfigError where they have no such arm or score.
+  """
+  if not claim.records:
+    return Verdict(NOT_HERE)
+  check_one_of(f'measure = {claim.measure!r}', claim.measure, _MEASURES)
+  path = records / f'{claim.records}.jsonl'
+  if not path.exists():  # yet
+    return Verdict(OPEN)
+  found = _MEASURES[claim.measure](claim, path)
+  if found.count < _FEWEST:
+    return Verdict(OPEN, seeds=found.count)
+  interval, margin = found.interval, claim.margin
+  value, low, high = sorted_ends(claim, (interval.value, interval.low, interval.high))
+  if claim.equal and claim.measure == 'difference':
+    holds = low > -1
+    fails = high < -1
+  elif claim.equal:
+    holds = low > -1 and high < 1
+    fails = high < -1 or low > 1
+  else:
+    holds = low > 0 and value >= 1
+    fails = high < 1
+  word = HOLDS if holds else FAILS if fails else OPEN
+  needed = seeds_needed(found.spread, margin) if claim.measure == 'difference' else None
+  return Verdict(word, found.means, interval, found.count, needed)
+
+
+def _difference(claim: Claim, path: pathlib.Path) -> Difference:
+  rows = read_rows(path)
+  arms = []
+  for arm, score in ((claim.first, claim.first_score or claim.score), (claim.second, claim.score)):
+    runs = {seed: numbers_of(row) for seed, row in runs_of(rows, arm).items()}
+    if missing := [each for each in runs.values() if score not in each]:
+      known = ', '.join(missing[0]) or 'no numbers at all'
+      raise ConfigError(f'{claim.records}: arm {arm!r} has no {score!r}; expected one of {known}')
+    arms.append({seed: each[score] for seed, each in runs.items()})
+  first, second = arms
+  if both := set(first) & set(second):  # the others have no pair
+    first, second = ({seed: arm[seed] for seed in both} for arm in arms)
+  if min(len(first), len(second)) < _FEWEST:
+    return Difference((0, 0), Interval(0, 0, 0), 0, min(len(first), len(second)))
+  return compare_numbers(first, second, _CONFIDENCE)
+
+
+def _rank_correlation(claim: Claim, path: pathlib.Path) -> Difference:
+  """Of `first_score` with `score`, over all runs."""
+  each = [numbers_of(row) for row in read_rows(path) if not row.get('error')]
+  pairs = [(one[claim.first_score], one[claim.score]) for one in each if claim.score in one]
+  found = correlate_ranks(*zip(*pairs, strict=True))
+  interval = Interval(found.value, found.low, found.high)
+  return Difference((math.nan, found.value), interval, 0, found.count)
+
+
+def _size_exponent(claim: Claim, path: pathlib.Path) -> Difference:
+  """Of the best size by compute."""
+  law = find_law(choose_arm(read_records(path), claim.second, 'arm'))
+  interval = law.interval(lambda law: law.exponent)
+  return Difference((claim.expected, interval.value), interval, 0, len(law.records.runs.loss))
+
+
+_MEASURES = {
+  'difference': _difference,
+  'rank_correlation': _rank_correlation,
+  'size_exponent': _size_exponent,
+}
+
+
+def sorted_ends(claim: Claim, ends: tuple[float, float, float]) -> tuple[float, float, float]:
+  """Returns value, low and high in favour of a claim, in margins."""
+  value, *others = (claim.better * (x - claim.expected) / (claim.margin or 1) for x in ends)
+  return value, min(others), max(others)
+
+
+def _row(claim: Claim, found: Verdict) -> tuple[str, ...]:
+  numbers = ['', '', '', '']
+  if found.difference is not None:
+    means = ['' if math.isnan(each) else f'{each:.3g}' for each in found.means or ()]
+    each = found.difference
+    numbers = [
+      *means,
+      f'{each.value:+.3g} [{each.low:+.3g}, {each.high:+.3g}]',
+      f'{claim.margin:g}',
+    ]
+  seeds = f'{found.seeds}' if claim.records else ''
+  if found.difference is not None and claim.measure == 'difference':
+    seeds += f' of {found.needed or f"> {_MOST:,}"}'
+  return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{found.word}**')
+
+
+def seeds_needed(spread: float, margin: float) -> int | None:
+  """Returns how many pairs of seeds find a difference of `margin` in .8 of experiments.
+
+  `spread` is the standard deviation of the differences of pairs; the power of Student's test at 5%
+  is of the noncentral t distribution. None above a thousand.
+  """
+  for count in range(2, _MOST + 1):
+    limit = stats.t.ppf((1 + _CONFIDENCE) / 2, count - 1)
+    shift = margin / max(spread, 1e-12) * math.sqrt(count)
+    if not stats.nct.sf(limit, count - 1, shift) < _POWER:  # not a number where it is certain
+      return count
+  return None
+
+
+def error_rate(scores: Sequence[float] | np.ndarray, margin: float) -> float:
+  """Returns in how many comparisons an arm differs from itself, in either direction.
+
+  Each sets three of the arm's runs beside as many others of them, drawn anew.
+  """
+  if len(scores) < 2 * _OF_SEEDS:
+    raise ConfigError(f'{len(scores)} runs; two times {_OF_SEEDS} are wanted, and no run twice')
+  generator = np.random.default_rng(0)
+  wrong = 0
+  for _ in range(COMPARISONS):
+    drawn = generator.permutation(np.asarray(scores, float))[: 2 * _OF_SEEDS]
+    one, other = (dict(enumerate(each.tolist())) for each in drawn.reshape(2, _OF_SEEDS))
+    found = compare_numbers(one, other, _CONFIDENCE).interval
+    wrong += (found.low > 0 or found.high < 0) and abs(found.value) >= margin
+  return wrong / COMPARISONS
+
+
+def _error_of(config: Mapping[str, Any], folder: pathlib.Path) -> str:
+  """Says how often the rule is wrong of one arm beside itself."""
+  same = config['same']
+  rows = runs_of(read_rows(folder / f'{same["records"]}.jsonl'), same['arm'])
+  told = []
+  for score, margin in same['margins'].items():
+    each = [numbers_of(row)[score] for row in rows.values()]
+    told.append(f'{error_rate(each, margin):.1%} by `{score}` (margin {margin:g})')
+  return f'{COMPARISONS} comparisons of {len(rows)} runs: {" and ".join(told)}'

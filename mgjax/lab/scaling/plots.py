@@ -1,0 +1,266 @@
+"""Pictures of laws and laws.html, a page of its own with their numbers and what spoils them."""
+
+import base64
+import contextlib
+import html
+import io
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError, printable
+from mgjax.core.files import write_bytes, write_json
+from mgjax.core.plug_ins import load_package
+from mgjax.lab.report.page import page, table
+from mgjax.lab.scaling.comparison import Comparison
+from mgjax.lab.scaling.findings import LawFindings, comparison_rows
+from mgjax.lab.scaling.held_out import HeldOut
+from mgjax.lab.scaling.isoflop import group_budgets
+from mgjax.lab.scaling.published import PUBLISHED, rows_at
+
+# Of Okabe and Ito, without the yellow that white paper swallows.
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000')
+Arms = Mapping[str, LawFindings]
+
+_POINTS = 60  # of a curve
+_FAR = 8.0  # where intervals are cut
+_BEYOND = 3.0  # times the largest budget up to which laws are drawn
+_ABOUT = (
+  'L(N, D) = E + A / N^alpha + B / D^beta of N parameters and D tokens. Intervals are of 80%, from '
+  'fits to runs drawn again. Stars and bars are the minima of the parabolas, shaded bands the law. '
+  'Published laws are extrapolated where their budgets end, and count tokens of their own kind.'
+)
+
+
+def write_laws(
+  arms: Arms,
+  folder: str | os.PathLike[str],
+  *,
+  tests: Mapping[str, HeldOut] = {},
+  comparison: tuple[Comparison, tuple[str, str]] | None = None,
+) -> list[pathlib.Path]:
+  """Writes the pictures as PNG and SVG, laws.html with all of them, and laws.json; the page first.
+
+  The name '' of a single arm is not written. `tests` are predictions of budgets that were left out.
+  Raises ConfigError where matplotlib is not installed, or the folder cannot be written to.
+  """
+  folder = pathlib.Path(folder)
+  most = max(found.records.compute.max() for found in arms.values())
+  with _writing(folder):
+    pictures = {
+      'IsoFLOP curves with their minima': _draw_isoflops(arms, folder / 'isoflop'),
+      'Best size by compute': _draw_by_compute(arms, folder / 'size', 'size'),
+      'Loss by compute': _draw_by_compute(arms, folder / 'loss', 'loss'),
+    }
+    body = [f'<p class="note">{_ABOUT}</p>']
+    body += [_picture(title, paths[1]) for title, paths in pictures.items()]
+    body += [_arm(name, found, tests.get(name)) for name, found in arms.items()]
+    if comparison is not None:
+      rows, note = comparison_rows(*comparison)
+      body.append(_section('Comparison', _table(rows, ' and '.join(comparison[1])), _note(note)))
+    sources = [('law', 'source'), *((law.name, law.source) for law in PUBLISHED)]
+    published = _table(rows_at(most), f'At {most:.3g} FLOPs'), _table(sources, 'Sources')
+    body.append(_section('Published laws', *published))
+    write_bytes(folder / 'laws.html', page('Scaling laws', ''.join(body)).encode())
+    write_json(folder / 'laws.json', {name: found.as_dict() for name, found in arms.items()})
+  drawn = [path for paths in pictures.values() for path in paths]
+  return [folder / 'laws.html', folder / 'laws.json', *drawn]
+
+
+def draw_points(
+  panels: Mapping[str, Mapping[str, tuple[float, float]]], up: str, path: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws named points, a panel beside the other, of one vertical axis; returns PNG and SVG.
+
+  A panel has what is written above it -> name -> place; `path` is without its ending.
+  """
+  with _writing(path.parent), _figure(len(panels)) as (drawn, axes):
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+      x, y = zip(*points.values(), strict=True)
+      axis.plot(x, y, 'o', color=COLOURS[0], markersize=4)
+      axis.set(title=title, ylabel=up)
+      axis.margins(x=0.15, y=0.12)
+      for name, place in points.items():
+        axis.annotate(name, place, (3, 3), textcoords='offset points', fontsize=6.5)
+    return _save(drawn, path)
+
+
+def draw_intervals(
+  rows: Mapping[str, tuple[float, float, float, int]], across: str, path: pathlib.Path
+) -> list[pathlib.Path]:
+  """Draws named (value, low, high) in a colour of COLOURS, with lines at -1, 0 and 1.
+
+  Intervals are cut at eight; `path` is without its ending. Returns PNG and SVG.
+  """
+  with _writing(path.parent), _figure(width=8.0) as (drawn, (axis,)):
+    drawn.set_figheight(0.9 + 0.32 * len(rows))
+    for place, (*ends, number) in enumerate(rows.values()):
+      value, low, high = np.clip(ends, -_FAR, _FAR)
+      colour = COLOURS[number]
+      axis.plot((low, high), (place, place), color=colour, linewidth=1.6)
+      axis.plot(value, place, 'o', color=colour, markersize=4)
+    for line in (-1, 0, 1):
+      axis.axvline(line, color='#555555', linewidth=0.8, linestyle='-' if line == 0 else '--')
+    axis.set(yticks=range(len(rows)), yticklabels=[*rows])
+    axis.set_xlabel(across, loc='right')  # it may be wider than the axis
+    axis.invert_yaxis()
+    return _save(drawn, path)
+
+
+@contextlib.contextmanager
+def _writing(folder: pathlib.Path) -> Iterator[None]:
+  """Says in a sentence that a folder cannot be written to."""
+  try:
+    yield
+  except OSError as error:
+    name = printable(os.fspath(folder))
+    shown = name if len(name) < 80 else f'{name[:60]}...'
+    raise ConfigError(f'{shown}: cannot be written to: {error.strerror}; give another') from error
+
+
+@contextlib.contextmanager
+def _figure(panels: int = 1, width: float = 4.6) -> Iterator[tuple[Any, Any]]:
+  """Yields a figure of panels side by side, whatever the reader's own style is."""
+  matplotlib = load_package('matplotlib', 'pictures of experiments need matplotlib', 'plots')
+  from matplotlib.figure import Figure
+
+  # The same numbers give the same bytes; text stays text.
+  style = {'svg.hashsalt': 'mgjax', 'svg.fonttype': 'none', 'font.size': 8, 'axes.grid': True}
+  with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, 'grid.alpha': 0.3}):
+    drawn = Figure((width * panels, 3.8), dpi=110, layout='constrained')
+    yield drawn, drawn.subplots(1, panels, sharey=True, squeeze=False)[0]
+
+
+def _save(drawn: Any, path: pathlib.Path) -> list[pathlib.Path]:
+  paths = []
+  for kind, metadata in (('png', {'Software': None}), ('svg', {'Date': None})):
+    data = io.BytesIO()
+    drawn.savefig(data, format=kind, metadata=metadata)
+    paths.append(path.with_suffix(f'.{kind}'))
+    write_bytes(paths[-1], data.getvalue())
+  return paths
+
+
+def _draw_isoflops(arms: Arms, path: pathlib.Path) -> list[pathlib.Path]:
+  with _figure(len(arms)) as (drawn, axes):
+    for axis, (name, found) in zip(axes, arms.items(), strict=True):
+      sizes, _, losses = found.records.runs
+      groups = group_budgets(found.records.compute)
+      minima = {each.compute: (number, each) for number, each in enumerate(found.minima)}
+      for group in range(groups.max() + 1):
+        runs = groups == group
+        colour = COLOURS[group % len(COLOURS)]
+        at = float(np.exp(np.log(found.records.compute[runs]).mean()))
+        axis.plot(
+          sizes[runs],
+          losses[runs],
+          'o',
+          color=colour,
+          markersize=3.5,
+          alpha=0.8,
+          label=f'{at:.2g} FLOPs',
+        )
+        if at in minima:
+          number, minimum = minima[at]
+          there = np.append(sizes[runs], minimum.size)
+          across = np.geomspace(there.min(), there.max(), _POINTS)
+          axis.plot(across, minimum.at(across), color=colour, linewidth=1)
+          each = found.minimum(number)
+          error = [[each.value - each.low], [each.high - each.value]]
+          axis.errorbar(
+            each.value,
+            minimum.loss,
+            xerr=error,
+            color=colour,
+            marker='*',
+            markersize=9,
+            capsize=2.5,
+          )
+      axis.set(xscale='log', yscale='log', xlabel='parameters N', ylabel='loss', title=name)
+      axis.legend(fontsize=6.5)
+    return _save(drawn, path)
+
+
+def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.Path]:
+  """Draws the best 'size' or its 'loss' by compute, of sizes with published laws beside it."""
+  budgets = np.concatenate([found.records.compute for found in arms.values()])
+  compute = np.geomspace(budgets.min() / _BEYOND, budgets.max() * _BEYOND, _POINTS)
+  with _figure(width=7.0) as (drawn, (axis,)):
+    for place, (name, found) in enumerate(arms.items()):
+      colour = COLOURS[place % len(COLOURS)]
+      band = [found.interval(lambda law, c=c: getattr(law.optimum(c), what)) for c in compute]
+      axis.plot(compute, [each.value for each in band], color=colour, label=f'{name} law'.strip())
+      axis.fill_between(
+        compute,
+        [each.low for each in band],
+        [each.high for each in band],
+        color=colour,
+        alpha=0.18,
+        linewidth=0,
+      )
+      if what == 'loss':
+        axis.plot(
+          found.records.compute,
+          found.records.runs.loss,
+          '.',
+          color=colour,
+          markersize=3,
+          alpha=0.45,
+        )
+      for number, minimum in enumerate(found.minima):
+        each = found.minimum(number, what)
+        error = [[each.value - each.low], [each.high - each.value]]
+        axis.errorbar(
+          minimum.compute, each.value, error, color=colour, marker='o', capsize=2.5, markersize=4
+        )
+    others = COLOURS[min(len(arms), 3) :]  # that no arm has, unless there are many
+    for place, law in enumerate(PUBLISHED if what == 'size' else ()):
+      axis.plot(
+        compute,
+        [law.best_size(c) for c in compute],
+        '--',
+        linewidth=0.9,
+        zorder=1,
+        color=others[place % len(others)],
+        label=law.name,
+      )
+    names = {'size': 'best size N*', 'loss': 'loss'}
+    axis.set(xscale='log', yscale='log', xlabel='compute C, FLOPs', ylabel=names[what])
+    drawn.legend(loc='outside right upper', fontsize=6.5)
+    return _save(drawn, path)
+
+
+def _picture(title: str, path: pathlib.Path) -> str:
+  data = base64.b64encode(path.read_bytes()).decode()
+  return _section(title, f'<img src="data:image/svg+xml;base64,{data}" alt="{title}">')
+
+
+def _arm(name: str, found: LawFindings, test: HeldOut | None) -> str:
+  numbers = [('', 'value [80%]'), *((each, str(told)) for each, told in found.numbers().items())]
+  parts = [_table(numbers, 'Law'), _note(found.spread())]
+  if found.minima:
+    parts.append(_table(found.minima_rows(), 'IsoFLOP minima'))
+  parts += map(_note, found.powers())
+  if test is not None:
+    left = f'Predicted by the {len(test.found.fit.residuals)} runs of smaller budgets'
+    parts += [_table(test.rows(), left), _note(test.summary())]
+    if test.sizes:
+      parts.append(_table(test.size_rows(), 'Best sizes, predicted'))
+  parts += [f'<p class="warning">{html.escape(each)}.</p>' for each in found.warnings]
+  return _section(name or 'Law and minima', *parts)
+
+
+def _section(title: str, *parts: str) -> str:
+  return f'<section><h2>{html.escape(printable(title))}</h2>{"".join(parts)}</section>'
+
+
+def _table(rows: Sequence[Sequence[str]], name: str) -> str:
+  header, *others = rows
+  return table([dict(zip(header, row, strict=True)) for row in others], printable(name))
+
+
+def _note(text: str) -> str:
+  return f'<p class="note">{html.escape(text)}</p>'

@@ -1,0 +1,54 @@
+"""What the sources of all worlds have in common; see `table.py`."""
+
+import dataclasses
+import operator
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.data.synthetic_datasets import RATE
+
+
+def check_names(field: str, given, known) -> None:
+  """Raises ConfigError if a field has names that nobody knows, or none."""
+  unknown = [value for value in given if value not in known]
+  if unknown or not given:
+    raise ConfigError(f'{field}: got {unknown or "nothing"}, choose from {", ".join(known)}')
+
+
+class Source:
+  """A random-access source of samples, a dataclass; each is made of a scene, which an index draws.
+
+  A world adds its fields, `key`, which draws by seed and split, `scene(index)` and `show(scene)`.
+  """
+
+  @property
+  def fingerprint(self) -> str:
+    """Names the fields that are not as they are by default: those that the samples depend on."""
+    default = {field.name: field.default for field in dataclasses.fields(self)}
+    # 1 and 1.0 are one number.
+    given = {name: type(usual)(getattr(self, name)) for name, usual in default.items()}
+    said = [f'{name}={given[name]!r}' for name in given if given[name] != default[name]]
+    return f'{type(self).__name__}({", ".join(said)})'
+
+  def __len__(self) -> int:
+    return self.length
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return self.show(self.scene(index))
+
+  def generator(self, index: int) -> np.random.Generator:
+    """Returns what draws the scene of an index."""
+    index = operator.index(index)
+    if not 0 <= index < self.length:
+      raise IndexError(f'index {index} of a source of {self.length} samples')
+    return np.random.default_rng((*self.key, index))
+
+  def check_sound(self) -> None:
+    """Raises ConfigError if a clip would end within a sample of its sound."""
+    if self.sound and self.frames * RATE % self.fps:
+      raise ConfigError(
+        f'frames={self.frames}, fps={self.fps}: their sound is not a whole number of samples; '
+        f'choose frames a second that divide {RATE}, such as 8, 24 or 25'
+      )

@@ -1,0 +1,188 @@
+"""Builds flow models and their samplers from settings, and checks what they learnt from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from mgjax.core.configuration.keys import differences
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.settings import unpack
+from mgjax.core.typing import Batch, Tree
+from mgjax.flow.distillation.few_steps import STEP
+from mgjax.flow.distillation.guidance import SCALES
+from mgjax.flow.guidance import MakeVelocity
+from mgjax.flow.prediction import make_prediction
+from mgjax.flow.schedules import make_time_grid
+from mgjax.models.backbone.convolutions import Convolutions
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.conditioning.kinds import make_conditioning
+from mgjax.models.flow_model.conditions import context_lengths, small_inputs
+from mgjax.models.flow_model.flops import backbone_flops
+from mgjax.models.flow_model.model import FlowModel
+from mgjax.models.flow_model.sampling import make_generate
+from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
+from mgjax.models.foreign_weights.format import WeightFormat
+
+
+def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
+  """Makes the module that the fields of `config.model` describe.
+
+  They are those of `Transformer`, `dtype` by its name, and `conditionings`: name -> `kind`
+  (`mgjax.models.conditioning.kinds`) and its fields.
+  """
+  fields = dict(fields)
+  described = fields.pop('conditionings')
+  return _conditioned(unpack(Transformer, fields, 'model', name='backbone'), described)
+
+
+def make_discriminator(fields: Mapping[str, Any], model: Mapping[str, Any]) -> FlowModel:
+  """Makes the discriminator of samples of a flow model, under the same conditions.
+
+  Args:
+    fields: of `Convolutions`.
+    model: `config.model`, whose conditionings are read.
+  """
+  backbone = unpack(Convolutions, fields, 'discriminator', name='backbone')
+  return _conditioned(backbone, model['conditionings'])
+
+
+def _conditioned(backbone: Any, described: Mapping[str, Any]) -> FlowModel:
+  handed = {'dim': backbone.dim, 'patch': backbone.patch, 'dtype': backbone.dtype}
+  conditionings = [make_conditioning(described[name], name, **handed) for name in sorted(described)]
+  return FlowModel(backbone, tuple(conditionings))
+
+
+def make_sampler_of(
+  settings: SampleSettings,
+  objective: ObjectiveSettings,
+  model: FlowModel,
+  widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  make: Callable[..., Any] = make_generate,
+  times: Sequence[float] | None = None,
+) -> Callable[..., Any]:
+  """Makes `generate(params, batch, noise) -> latents`; `widen` as in `make_generate`.
+
+  `make` makes it of the same arguments as `make_generate`. It takes the steps of
+  `times`, by default all of the grid; X_t takes the place of the noise where they begin at t > 0.
+
+  What the model answers is said by the `objective` that it was trained with. One that learnt to
+  take few steps learnt their guidance too; one that learnt guidance is told its scale. Raises
+  ConfigError for guidance of a condition that the model does not have, or steps or guidance that it
+  did not learn.
+  """
+  guidance, schedule = settings.guidance, settings.schedule
+  unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
+  if unknown:
+    raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
+  grid = make_time_grid(steps=settings.steps, **schedule)
+  told: dict[str, float | tuple[float, ...]] = {}
+  if few := objective.steps_learnt:
+    learnt = few.grid(settings.steps)
+    told = {STEP: 1 / settings.steps}
+    if any(scale != 1 for _, scale in guidance):
+      raise ConfigError(
+        f'guidance {guidance} of a model that learnt its few steps with guidance in them; give 1'
+      )
+    if settings.solver != 'euler' or settings.reuse or not np.allclose(grid, learnt):
+      raise ConfigError(
+        f'solver {settings.solver!r}, reuse {settings.reuse:g}, schedule {dict(schedule)}; a model '
+        f"that learnt to take {settings.steps} steps takes all of those of 'euler' with "
+        f'{dict(few.schedule)}'
+      )
+  if distilled := objective.guidance_learnt:
+    told = {SCALES: distilled.told(guidance)}
+    guidance = ()
+  return make(
+    model,
+    times=grid if times is None else np.asarray(times),
+    solver=settings.solver,
+    guidance=guidance,
+    widen=widen,
+    prediction=make_prediction(objective.prediction),
+    told=told,
+    reuse=settings.reuse,
+  )
+
+
+def make_flops(model: FlowModel) -> Callable[[Batch], int]:
+  """Makes the function from a prepared batch to the operations of a training step on it."""
+  known: dict[Any, int] = {}
+
+  def flops(batch: Batch) -> int:
+    shape = tuple(sorted((name, array.shape) for name, array in batch.items()))
+    if shape not in known:
+      shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+      latents = batch['latents'].shape
+      read = context_lengths(model, shapes, latents[1:])
+      known[shape] = backbone_flops(model.backbone, latents, *read).training
+    return known[shape]
+
+  return flops
+
+
+def check_records(
+  meta: Mapping[str, Any], fingerprints: Sequence[str], wanted: Mapping[str, Any], name: str
+) -> None:
+  """Checks that latents on disk are those that a configuration asks for.
+
+  Args:
+    fingerprints: of the autoencoder.
+    wanted: 'statistics' of its latents, and what else must agree.
+
+  Raises:
+    DataError: they are of another autoencoder, or other data.
+  """
+  made_by = meta.get('autoencoder', fingerprints[0])
+  if made_by not in fingerprints or meta['statistics'] != wanted['statistics']:
+    raise DataError(
+      f'the latents of bucket {name!r} are of another autoencoder, {made_by}, than the one at '
+      f'config.autoencoder, of the fingerprint {fingerprints[0]}; encode the data again with '
+      'launch.data encode'
+    )
+  if changed := differences({key: meta[key] for key in wanted if key in meta}, dict(wanted)):
+    raise DataError(
+      f'the latents of bucket {name!r} are not those that the configuration asks for: '
+      f'{"; ".join(changed)}; encode the data again'
+    )
+
+
+def check_learnt(
+  autoencoder: str, fingerprints: Sequence[str], learnt: Mapping[str, Any], notes: Mapping[str, Any]
+) -> None:
+  """Checks that a checkpoint was trained on the latents and embeddings that a run has now.
+
+  Args:
+    fingerprints: of its autoencoder.
+    learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
+      its encoders of text.
+    notes: of the checkpoint.
+
+  Raises:
+    ConfigError: it learnt others.
+  """
+  recorded = notes.get('autoencoder', fingerprints[0])
+  if recorded not in fingerprints or notes.get('latents', learnt['latents']) != learnt['latents']:
+    raise ConfigError(
+      f'the autoencoder at {autoencoder!r}, of the fingerprint {fingerprints[0]}, is not the one '
+      f'that this run learnt the latents of, {recorded} (was it trained on?); put that one back, '
+      'or take another --workdir'
+    )
+  if changed := differences(notes.get('encoders', {}), learnt['encoders']):
+    raise ConfigError(
+      f'the embeddings are of other encoders than those that this run learnt to read: '
+      f'{"; ".join(changed)}; put those back, or take another --workdir'
+    )
+
+
+def _init(model: FlowModel, notes: Mapping[str, Any], key: jax.Array) -> Tree:
+  inputs = small_inputs(model, len(notes['latents']['mean']))
+  return nn.unbox(model.init(key, *inputs)['params'])
+
+
+# No other project has such a model, and its autoencoder is exported by itself.
+FORMAT = WeightFormat(
+  make_flow_model, _init, how=('dtype', 'products', 'remat', 'attention', 'exchange', 'unroll')
+)

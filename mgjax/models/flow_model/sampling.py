@@ -1,0 +1,269 @@
+"""Samples latents: guidance and ODE solver in one compiled program (Movie Gen §3.4.2)."""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.typing import Array, Batch, Drop, Float, Int, Predict, Tree
+from mgjax.flow.guidance import Guidance, MakeVelocity, Scales, make_guided
+from mgjax.flow.path import FlowMatching
+from mgjax.flow.prediction import Prediction
+from mgjax.flow.sample import sample
+from mgjax.flow.solvers import SOLVERS, Velocity
+from mgjax.models.flow_model.model import FlowModel
+from mgjax.nn.multihead import READ
+from mgjax.parallel.compiler import DeviceProgram
+
+FLOW = FlowMatching()
+_BITS = 2**32 - 1
+NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance leads away from
+
+
+def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[Array, 'b t h w c']:
+  """Draws X_0 of each sample from (seed, its own index) alone.
+
+  A sample therefore stays the same whatever else is in its batch, and in any order.
+  """
+  return draw(*seeds_of(seed, indices), shape=shape)
+
+
+def seeds_of(seed: int | Sequence[int], indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads.
+
+  A sequence has a seed for each index.
+  """
+  seeds = np.asarray(np.asarray(seed, object) & _BITS, np.uint32).view(np.int32)
+  return seeds, np.asarray(indices, np.int32)
+
+
+@functools.partial(jax.jit, static_argnames='shape')
+def draw(
+  seed: Int[Array, '*seeds'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
+) -> Float[Array, 'b t h w c']:
+  """Draws noise as `draw_noise`, in one program."""
+  seeds = jnp.broadcast_to(seed, indices.shape)
+  keys = jax.vmap(lambda seed, index: jax.random.fold_in(jax.random.key(seed), index))(
+    seeds, indices
+  )
+  return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)
+
+
+def negatives(model: FlowModel, batch: Batch, latents: tuple[int, ...]) -> dict[str, Batch]:
+  """Returns the arrays of a batch that guidance leads away from, by name of their conditioning."""
+  found: dict[str, Batch] = {}
+  for each in model.conditionings:
+    given = {name: NEGATIVE + name for name in each.requires(latents) if NEGATIVE + name in batch}
+    if given:
+      found[each.name] = {name: batch[key] for name, key in given.items()}
+  return found
+
+
+@flax.struct.dataclass
+class Experts:
+  """Parameters of two models that share the path of a sample (Wan 2.2): a step asks one of them.
+
+  Attributes:
+    early: of the one that is asked at flow times below `since`, where there is more noise.
+    late: of the one that is asked from there on.
+  """
+
+  early: Tree
+  late: Tree
+  since: float = flax.struct.field(pytree_node=False)
+
+
+def make_predict(model: FlowModel, params: Tree | Experts) -> Predict:
+  """Makes `predict(x, time, batch, drop) -> answer` of a batch, or of what `make_read` made."""
+  if isinstance(params, Experts):
+    asked = [make_predict(model, each) for each in (params.early, params.late)]
+
+    def by_time(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
+      batches = [{READ: each} for each in batch[READ]] if READ in batch else [batch, batch]
+      early = time < params.since
+      answers = [
+        jax.lax.cond(rows.any(), functools.partial(ask, drop=drop), _nothing, x, time, told)
+        for ask, rows, told in zip(asked, (early, ~early), batches, strict=True)
+      ]
+      return jnp.where(early.reshape(-1, *[1] * (x.ndim - 1)), *answers)
+
+    return by_time
+
+  def predict(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
+    if READ not in batch:
+      return model.apply({'params': params}, x, time, batch, drop)
+    ports, kept = batch[READ]
+    return model.apply({'params': params, READ: kept}, x, time, ports, method='velocity')
+
+  return predict
+
+
+def _nothing(x: Array, time: Array, batch: Batch) -> Array:
+  return jnp.zeros_like(x)
+
+
+def make_read(
+  model: FlowModel, params: Tree | Experts, latents: tuple[int, ...]
+) -> Callable[[Batch, Drop], Batch]:
+  """Makes `read(batch, drop)`: what the conditions say, with keys and values of every layer.
+
+  Args:
+    model: with the parameters `params`.
+    latents: (t, h, w, c) of what is sampled.
+  """
+  if isinstance(params, Experts):
+    reads = [make_read(model, each, latents) for each in (params.early, params.late)]
+    return lambda batch, drop: {READ: tuple(read(batch, drop)[READ] for read in reads)}
+
+  def read(batch: Batch, drop: Drop) -> Batch:
+    rows = len(jax.tree.leaves(batch)[0])
+    ports = model.apply({'params': params}, batch, drop, rows, latents, method='read')
+    x = jnp.zeros((rows, *latents))
+    # Of the layers only keys and values are used; XLA removes the rest.
+    _, made = model.apply(
+      {'params': params}, x, jnp.zeros(rows), ports, method='velocity', mutable=[READ]
+    )
+    return {READ: (ports, made.get(READ, {}))}
+
+  return read
+
+
+def make_generate(
+  model: FlowModel,
+  *,
+  times: np.ndarray,
+  solver: str,
+  guidance: Guidance,
+  widen: Callable[[MakeVelocity], MakeVelocity] | None = None,
+  prediction: Prediction = FLOW,
+  told: Mapping[str, float | tuple[float, ...]] = {},
+  reuse: float = 0.0,
+) -> Callable[[Tree, Batch, Float[Array, 'b t h w c']], Float[Array, 'b t h w c']]:
+  """Makes `generate(params, batch, noise) -> latents`, compiled once a shape.
+
+  Args:
+    times: the schedule, from `flow.schedules.make_time_grid`.
+    solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
+    guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
+    widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
+      multi-diffusion.
+    told: arrays of the batch that are the same in all rows, by name: what a student was told of
+      (`flow/distillation/`).
+    reuse: as of `flow.sample.sample`.
+  """
+
+  @DeviceProgram
+  def generate(params: Tree, batch: Batch, noise: Array) -> Array:
+    predict = prediction.as_velocity(make_predict(model, params))
+    batch = _told(batch, told, len(noise))
+
+    def make_velocity(batch: Batch) -> Velocity:
+      away = negatives(model, batch, noise.shape[1:])
+      # What goes beyond a window asks for other conditions at every step.
+      once = {} if widen else {'read': make_read(model, params, noise.shape[1:])}
+      return make_guided(predict, batch, guidance, away, **once)
+
+    velocity = (widen(make_velocity) if widen else make_velocity)(batch)
+    return sample(velocity, noise, times, solver, reuse)
+
+  return generate
+
+
+# Called after every step with its number from 1 on, how many there are, and of each sample what it
+# would become if its velocity did not change any more (b t h w c). What it raises ends the samples.
+Watch = Callable[[int, int, Float[Array, 'b t h w c']], None]
+
+
+class Stepwise:
+  """`generate` of `make_generate`, as a program of one step that the host calls again and again.
+
+  Its samples are those of the whole loop but for rounding, it can be watched and stopped after
+  every step, and it is compiled once for any number of steps and any scales of guidance; scales
+  that are equal, which may save a pass, are another program than such that differ.
+  """
+
+  def __init__(
+    self,
+    model: FlowModel,
+    *,
+    solver: str,
+    guidance: Guidance,
+    prediction: Prediction = FLOW,
+    told: Mapping[str, float | tuple[float, ...]] = {},
+    reuse: float = 0.0,
+  ):
+    """Makes the programs; see `make_generate`.
+    Raises ConfigError for a solver that takes no steps of a schedule, or reuses velocities.
+    """
+    if solver not in SOLVERS or reuse:
+      raise ConfigError(
+        f'solver {solver!r}, reuse {reuse:g}: only {", ".join(SOLVERS)} without reuse go step by '
+        'step; choose one of them'
+      )
+    # Which terms there are is a part of the program; how much each weighs is not.
+    places = {scale: place for place, scale in enumerate(_free(guidance))}
+    kept = tuple((name, places.get(s), None if s in places else s) for name, s in guidance)
+    self.key = (solver, kept, tuple(sorted(told.items())))
+
+    def guided(params, batch, shape, scales, read) -> Velocity:
+      predict = prediction.as_velocity(make_predict(model, params))
+      batch = _told(batch, told, shape[0])
+      free = [jnp.broadcast_to(scale, shape[:1]) for scale in scales]
+      given: Scales = tuple((name, free[places[s]] if s in places else s) for name, s in guidance)
+      return make_guided(predict, batch, given, negatives(model, batch, shape[1:]), read)
+
+    @DeviceProgram
+    def begin(params: Tree, batch: Batch, noise: Array, scales: Array) -> list[Batch]:
+      found = []
+      read = make_read(model, params, noise.shape[1:])
+
+      def keep(batch: Batch, drop: Drop) -> Batch:
+        found.append(read(batch, drop))
+        return found[-1]
+
+      guided(params, batch, noise.shape, scales, keep)
+      return found
+
+    @DeviceProgram
+    def advance(params, batch, read, scales, x, time, next_time) -> tuple[Array, Array]:
+      left = iter(read)  # as `begin` was asked for it
+      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(left))
+      after = SOLVERS[solver](velocity, x, time, next_time)
+      return after, after + (1 - next_time) / (next_time - time) * (after - x)
+
+    self._begin, self._advance = begin, advance
+
+  def __call__(
+    self,
+    params: Tree,
+    batch: Batch,
+    noise: Float[Array, 'b t h w c'],
+    times: np.ndarray,
+    guidance: Guidance,
+    watch: Watch,
+  ) -> Float[Array, 'b t h w c']:
+    """Takes all steps of a schedule, from noise to latents."""
+    scales = np.array(_free(guidance), np.float32)
+    x = noise
+    times = np.asarray(times, np.float32)
+    read = self._begin(params, batch, noise, scales)
+    for number, (time, next_time) in enumerate(itertools.pairwise(times), 1):
+      x, ahead = self._advance(params, batch, read, scales, x, time, next_time)
+      watch(number, len(times) - 1, ahead)
+    return x
+
+
+def _free(guidance: Guidance) -> list[float]:
+  """Returns the scales that a program need not know, those that are equal once."""
+  numbers = (scale for _, scale in guidance if not isinstance(scale, tuple))
+  return [scale for scale in dict.fromkeys(numbers) if scale not in (0, 1)]
+
+
+def _told(batch: Batch, told: Mapping[str, float | tuple[float, ...]], rows: int) -> Batch:
+  found = {n: jnp.tile(jnp.float32(v), (rows, *[1] * np.ndim(v))) for n, v in told.items()}
+  return {**batch, **found}

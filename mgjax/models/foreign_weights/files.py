@@ -1,0 +1,91 @@
+"""Published weights on disk: one file, or several with an index."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json
+from mgjax.core.safetensors_files import Tensors, listed, read_tensors, shown
+from mgjax.models.foreign_weights.torch_pickle import SUFFIXES, read_pickle
+
+INDEX = '.index.json'
+
+
+class WeightFile(NamedTuple):
+  """What a model's files hold."""
+
+  tensors: Tensors  # by their names, in their types
+  # The object in config.json of the folder, or None: a file given by itself has none.
+  config: dict[str, Any] | None
+  digests: dict[str, str]  # SHA-256 of every file that tensors were read from, by its name
+
+  def types(self) -> dict[str, str]:
+    """Returns the type of every tensor."""
+    return {name: str(tensor.dtype) for name, tensor in self.tensors.items()}
+
+
+def read_weights(path: str | os.PathLike[str]) -> WeightFile:
+  """Reads a file of tensors, an index of several, or a folder that has either and a config.json.
+
+  Of a folder with files of both kinds safetensors are read, and not PyTorch's own. Raises
+  ConfigError if there are no such files, or they are damaged, or are not what their index says.
+  """
+  path = pathlib.Path(path)
+  folder = path.parent if path.name.endswith(INDEX) else path
+  config_file = folder / 'config.json'
+  config = read_json(config_file, mend='get it again') if config_file.exists() else None
+  path = _in_folder(path) if path.is_dir() else path
+  parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
+  tensors: Tensors = {}
+  digests = {}
+  for name, wanted in parts.items():
+    file = path.parent / name
+    found = read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, anything=True)[0]
+    if wanted is not None and found.keys() != wanted:
+      kinds = {'missing': sorted(wanted - found.keys()), 'more': sorted(found.keys() - wanted)}
+      raise ConfigError(
+        f'{os.fspath(file)!r} does not hold what {path.name} says: {listed(kinds)}; get both again'
+      )
+    tensors |= found
+    with file.open('rb') as opened:
+      digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
+  return WeightFile(tensors, config, digests)
+
+
+def _in_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Finds the index or the only file; of two precisions the one with the shorter name."""
+  for suffixes in (('.safetensors',), SUFFIXES):
+    for endings in ([f'{suffix}{INDEX}' for suffix in suffixes], suffixes):
+      found = [each for each in folder.iterdir() if each.name.endswith(tuple(endings))]
+      found.sort(key=lambda each: (len(each.name), each.name))
+      if len(found) > 1 and len(found[0].name) == len(found[1].name):
+        raise ConfigError(
+          f'{os.fspath(folder)!r} has {found[0].name}, {found[1].name} and no index; give one file'
+        )
+      if found:
+        return found[0]
+  raise ConfigError(
+    f'{os.fspath(folder)!r} has no weights; expected model.safetensors, or files with '
+    f'model.safetensors{INDEX}, or such of PyTorch'
+  )
+
+
+def _read_index(path: pathlib.Path) -> Mapping[str, set[str]]:
+  """Returns which tensors are in which file."""
+  where = read_json(path, mend='get it again').get('weight_map')
+  if not isinstance(where, dict) or not where:
+    raise ConfigError(f'{os.fspath(path)!r} has no weight_map of tensors and files; get it again')
+  parts: dict[str, set[str]] = {}
+  for tensor, file in where.items():
+    if not isinstance(file, str) or os.path.basename(file) != file:
+      raise ConfigError(
+        f'{os.fspath(path)!r} says that {shown(tensor)} is in {file!r:.100}; expected the name of '
+        'a file beside it'
+      )
+    parts.setdefault(file, set()).add(tensor)
+  if absent := [file for file in parts if not os.path.isfile(path.parent / file)]:
+    raise ConfigError(f'{path.name} names files that are not there: {listed({"absent": absent})}')
+  return parts

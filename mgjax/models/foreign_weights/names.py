@@ -1,0 +1,180 @@
+"""Maps tensors of other projects to our parameters by tables that account for every name.
+
+A table is a sequence of rows. `{layer}` in the name of a tensor counts the layers that a scan of
+ours stacks: `Row('layers/up/kernel', 'block.{layer}.up.weight', TRANSPOSED)` makes one parameter
+(l i o) of l tensors (o i). A row whose parameter the model does not have says nothing.
+"""
+
+import fnmatch
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.safetensors_files import Tensors, are_finite_floats, check_complete, listed
+from mgjax.core.tree import named_leaves
+from mgjax.core.typing import Tree
+
+LAYER = '{layer}'
+TRANSPOSED = (1, 0)  # (o i) of PyTorch's linear maps
+
+
+class TensorName(NamedTuple):
+  """A row of a table: a parameter of ours, and the tensor that holds it."""
+
+  ours: str | None  # name of the parameter; None for tensors that are left out
+  # Name of the tensor, or several of which any may be there; of those that are, all are equal. The
+  # first is written where nothing else is asked for. Where `ours` is None, a pattern as of a shell:
+  # 'decoder.*'.
+  theirs: str | tuple[str, ...]
+  axes: tuple[int, ...] = ()  # of the tensor, in the order that the parameter has them; () keeps it
+  # Which of how many equal parts along the tensor's first axis the parameter is.
+  part: tuple[int, int] = (0, 1)
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Those of `theirs`."""
+    return (self.theirs,) if isinstance(self.theirs, str) else self.theirs
+
+
+def import_tensors(
+  rows: Sequence[TensorName],
+  tensors: Mapping[str, np.ndarray],
+  params: Tree,
+  *,
+  expected: str,
+  keep_type: bool = False,
+) -> tuple[Tree, list[str]]:
+  """Fills all parameters from tensors, in float32 or with `keep_type` in the tensors' types.
+
+  Of `params` shapes are enough; `expected` says in the message whose tensors these should be.
+  Beside the parameters it returns the names of the tensors that the table leaves out. Raises
+  ConfigError if a tensor is missing, in no row, of another shape, empty, not of finite floats, or
+  there twice and unequal; or a parameter is in no row.
+  """
+  leaves = named_leaves(params)
+  table = _by_parameter(rows, leaves)
+  used = {}
+  missing = []
+  misshapen = []
+  for ours, leaf in leaves.items():
+    for names in _names(table[ours], leaf.shape):
+      present = [name for name in names if name in tensors]
+      used |= dict.fromkeys(present)
+      missing += [] if present else [names[0]]
+      wanted = _shape_of_tensor(table[ours], leaf.shape)
+      misshapen += [f'{n} {tensors[n].shape}' for n in present if not _fits(tensors[n], wanted)]
+  rest = [name for name in tensors if name not in used]
+  left_out = [row.theirs for row in rows if row.ours is None]
+  unknown = [n for n in rest if not any(fnmatch.fnmatchcase(n, str(p)) for p in left_out)]
+  check_complete(missing=missing, unknown=unknown, misshapen=misshapen, expected=expected)
+  if spoilt := [f'{n} {tensors[n].dtype}' for n in used if not are_finite_floats(tensors[n])]:
+    raise ConfigError(f'{listed({"tensors are not of finite floats": spoilt})}; get them again')
+  values = [_as_ours(tensors, table[ours], leaf.shape, keep_type) for ours, leaf in leaves.items()]
+  return jax.tree.unflatten(jax.tree.structure(params), values), sorted(set(rest) - set(unknown))
+
+
+def export_tensors(
+  rows: Sequence[TensorName], params: Tree, types: Mapping[str, str] | None = None
+) -> Tensors:
+  """Returns all parameters by the names of a table: `import_tensors` reversed.
+
+  `types` are those of the tensors whence the parameters came, by name. Then the same ones are
+  written, of a parameter that stood there by several names all of them, in the same types: bit by
+  bit what was imported. Without it the first names are, in the parameters' types. Raises
+  ConfigError if a parameter is in no row.
+  """
+  leaves = named_leaves(params)
+  table = _by_parameter(rows, leaves)
+  parts: dict[str, dict[int, np.ndarray]] = {}
+  for ours, leaf in leaves.items():
+    row = table[ours]
+    array = np.asarray(leaf)
+    slices = array if LAYER in row.names[0] else array[None]
+    for names, each in zip(_names(row, array.shape), slices, strict=True):
+      tensor = each.transpose(np.argsort(row.axes)) if row.axes else each
+      for name in [name for name in names if types and name in types] or names[:1]:
+        typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
+        parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
+  return {
+    name: np.concatenate([found[i] for i in sorted(found)]) if len(found) > 1 else found[0]
+    for name, found in parts.items()
+  }
+
+
+def arrange(
+  params: Tree,
+  names: Mapping[str, str],
+  found: Mapping[str, np.ndarray],
+  tensors: Mapping[str, np.ndarray],
+  expected: str,
+) -> Tree:
+  """Replaces some parameters by arrays; of those that are replaced shapes are enough.
+
+  `names` maps a parameter to its tensor among `tensors`, `found` to its array; `expected` says in
+  the message whose tensors these should be. Raises ConfigError if an array is missing, empty or of
+  another shape, or a tensor is left over.
+  """
+  leaves = named_leaves(params)
+  check_complete(
+    missing=[theirs for ours, theirs in names.items() if ours not in found],
+    unknown=sorted(tensors.keys() - set(names.values())),
+    misshapen=[
+      f'{names[ours]} {tensors[names[ours]].shape}'
+      for ours, array in found.items()
+      if not _fits(array, leaves[ours].shape)
+    ],
+    expected=expected,
+  )
+  values = [found.get(name, leaf) for name, leaf in leaves.items()]
+  return jax.tree.unflatten(jax.tree.structure(params), values)
+
+
+def _fits(tensor: np.ndarray, wanted: tuple[int, ...]) -> bool:
+  # An empty one may have any size along its other axes, and take no bytes of its file.
+  return tensor.shape == wanted and tensor.size > 0
+
+
+def _by_parameter(rows: Sequence[TensorName], leaves: Collection[str]) -> dict[str, TensorName]:
+  table: dict[str, TensorName] = {}
+  for row in rows:
+    if row.ours in table:
+      raise ConfigError(f'the table of names has two rows of the parameter {row.ours}')
+    if row.ours is not None:
+      table[row.ours] = row
+  if unnamed := [name for name in leaves if name not in table]:
+    raise ConfigError(f'the table of names has no row of the parameter {unnamed[0]}')
+  return table
+
+
+def _names(row: TensorName, shape: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+  """Yields the tensor's names; those of every layer where the parameter is a stack."""
+  for layer in range(shape[0] if LAYER in row.names[0] else 1):
+    yield tuple(name.replace(LAYER, str(layer)) for name in row.names)
+
+
+def _shape_of_tensor(row: TensorName, shape: tuple[int, ...]) -> tuple[int, ...]:
+  shape = shape[1:] if LAYER in row.names[0] else shape
+  if row.axes:
+    shape = tuple(shape[axis] for axis in np.argsort(row.axes))
+  return (shape[0] * row.part[1], *shape[1:]) if shape else ()
+
+
+def _as_ours(
+  tensors: Mapping[str, np.ndarray], row: TensorName, shape: tuple[int, ...], keep_type: bool
+) -> np.ndarray:
+  arrays = []
+  for names in _names(row, shape):
+    first, *others = [name for name in names if name in tensors]
+    tensor = tensors[first]
+    for other in others:
+      if tensor.tobytes() != tensors[other].tobytes():
+        raise ConfigError(f'{first} and {other} are one tensor by two names, but differ; drop one')
+    index, count = row.part
+    size = tensor.shape[0] // count if count > 1 else None
+    tensor = tensor if size is None else tensor[index * size : (index + 1) * size]
+    tensor = tensor.transpose(row.axes) if row.axes else tensor
+    arrays.append(tensor if keep_type else tensor.astype(np.float32))
+  return np.stack(arrays) if LAYER in row.names[0] else np.asarray(arrays[0], order='C')

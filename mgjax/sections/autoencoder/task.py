@@ -1,0 +1,301 @@
+"""Trains the temporal autoencoder (Movie Gen §3.1.1)."""
+
+import dataclasses
+import functools
+import logging
+import math
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mgjax.core.settings import fields_of, unpack
+from mgjax.core.tree import named_leaves, nest
+from mgjax.core.typing import Array, Batch, Tree
+from mgjax.data.batch_order import ShapeBucket
+from mgjax.data.loader import validation_batches
+from mgjax.data.media.contact_sheet import contact_sheet
+from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.source import Source
+from mgjax.data.sources import make_sources, make_transform
+from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
+from mgjax.models.tae.discriminator import Discriminator
+from mgjax.models.tae.inflate import without_time
+from mgjax.models.tae.latents import Statistics, estimate_statistics, to_bytes, to_unit
+from mgjax.models.tae.objective import (
+  LossWeights,
+  make_adversarial_objective,
+  make_discriminator_objective,
+  make_objective,
+)
+from mgjax.models.tae.perceptual import Perceptual, read_perceptual, widths_of
+from mgjax.models.tae.shortcut import blocks, components
+from mgjax.models.tae.tiling import Tiling
+from mgjax.parallel.distributed import fetch
+from mgjax.parallel.shard import Place, on_every_device
+from mgjax.sections.autoencoder.pipeline import KEPT, load_codec
+from mgjax.training.checkpoints.warm_start import make_start, parse_sources
+from mgjax.training.rates import Rates, factor_of
+from mgjax.training.settings import (
+  AdversarySettings,
+  BucketSettings,
+  adversary_settings,
+  bucket_settings,
+  optimizer_settings,
+)
+from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
+
+SHOWN = 4  # clips in a picture
+STATISTICS_BATCHES = 8  # per bucket
+SHORTCUT_SAMPLES, SHORTCUT_BLOCKS = 256, 64  # whose components a shortcut starts as; of a sample
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionSettings:
+  """What the training of an autoencoder or a codec reads of a configuration beside `train`.
+
+  Attributes:
+    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
+    discriminator: the module that it trains against, where `weights` say so.
+  """
+
+  component: str
+  start_from: Any
+  model: Any
+  data: DataSettings
+  shapes: Mapping[str, Any]
+  buckets: Mapping[str, BucketSettings]
+  rates: Rates
+  weights: Any
+  discriminator: Any
+  adversary: AdversarySettings
+
+  @classmethod
+  def of(
+    cls,
+    fields: Mapping[str, Any],
+    *,
+    make_model: Callable[[dict[str, Any]], Any],
+    shapes: Callable[..., Mapping[str, Any]],
+    weights: type[Any],
+    discriminator: type[Any],
+  ) -> 'ReconstructionSettings':
+    """Reads a configuration as a plain dictionary, before any data are read.
+
+    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
+    Raises ConfigError if a field is unknown, missing or out of its range.
+    """
+    model = make_model(fields_of(fields, 'model'))
+    data = data_settings(fields_of(fields, 'data'))
+    buckets = fields_of(fields, 'buckets')
+    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
+    return cls(
+      component=fields['component'],
+      start_from=fields.get('start_from'),
+      model=model,
+      data=data,
+      shapes=shapes(buckets, data.fps),
+      buckets=bucket_settings(buckets, data),
+      rates=optimizer_settings(fields_of(fields, 'optimizer')).rates,
+      weights=unpack(weights, fields_of(fields, 'objective'), 'objective'),
+      discriminator=unpack(discriminator, network, 'discriminator', dtype=model.dtype),
+      adversary=adversary,
+    )
+
+  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
+    """Returns the discriminator with its first input and the objectives of both players."""
+    return Adversary(
+      model=self.discriminator,
+      inputs=(inputs,),
+      generator_objective=generator,
+      objective=objective,
+      optimizer=self.adversary.optimizer,
+      start=self.adversary.start,
+    )
+
+
+def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
+  """Reads a configuration of an autoencoder as a plain dictionary."""
+  Tiling.of(fields.get('tiling', {}))  # for users of the weights
+  return ReconstructionSettings.of(
+    fields,
+    make_model=make_autoencoder,
+    shapes=video_shapes,
+    weights=LossWeights,
+    discriminator=Discriminator,
+  )
+
+
+def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
+  """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
+  fields = config.to_dict()
+  settings = autoencoder_settings(fields)
+  model, data, shapes = settings.model, settings.data, settings.shapes
+  perceptual, frozen = _read_perceptual(settings, fields.get('perceptual_weights'))
+  transform = make_transform((), ('video',))
+  sources = functools.partial(make_sources, data, shapes)
+  buckets, validation = make_buckets(
+    settings.buckets, workdir, sources, transform, share=data.share
+  )
+
+  def prepare(batch: Batch) -> Batch:
+    return {'video': to_unit(batch['video'])}
+
+  longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
+  shape = shapes[longest.name]
+  example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
+
+  @jax.jit
+  def encode(params: Tree, video: jax.Array) -> jax.Array:
+    return model.apply({'params': params}, to_unit(video), method='encode').mean
+
+  @jax.jit
+  def reconstruct(params: Tree, video: jax.Array) -> jax.Array:
+    mean = encode(params, video)
+    return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
+
+  def notes(whole: Callable[[], Tree]) -> dict[str, Any]:
+    params = whole()
+    if kept := _kept_encoder(settings, params):
+      return kept
+    run = lambda batch: encode(params, batch['video'])  # noqa: E731
+    statistics = latent_statistics(buckets, run)
+    # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
+    # would be most of what a flow model learns; left as they are, it is drawn out of noise last.
+    statistics = statistics.tempered() if model.shortcut else statistics
+    return {'latents': statistics.as_dict()}
+
+  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = longest.source
+    video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
+    again = fetch(reconstruct(params, video))
+    rows = [row for pair in zip(video, again, strict=True) for row in pair]
+    path = directory / 'reconstruction.png'
+    if jax.process_index() == 0:
+      contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
+    return path
+
+  def fit(params: Tree) -> Tree:
+    """An image model may start from a video model's spatial layers."""
+    return params if model.temporal else without_time(params)
+
+  objective = make_objective(settings.weights, perceptual)
+  return TrainSpec(
+    model=model,
+    inputs=(example, jax.random.key(0)),
+    objective=objective,
+    validate=objective,
+    buckets=buckets,
+    validation=validation,
+    prepare=prepare,
+    show=show,
+    notes=notes,
+    start=make_start(settings.start_from, settings.component, fit)
+    or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
+    discriminator=make_adversary(settings, perceptual),
+    frozen={} if frozen is None else {'lpips': frozen},
+  )
+
+
+def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
+  """Makes the start of a shortcut: the principal components of blocks of the first samples."""
+
+  def start(place: Place) -> Tree:
+    rows = []
+    size = 3 * math.prod(model.compression)
+    for index in range(min(SHORTCUT_SAMPLES, len(source))):
+      video = to_unit(jnp.asarray(source[index]['video'][None]))
+      found = np.asarray(blocks(video, model.compression)).reshape(-1, size)
+      rows.append(found[:: max(1, len(found) // SHORTCUT_BLOCKS)])
+    basis = components(np.concatenate(rows), model.latent_channels)
+    basis = multihost_utils.broadcast_one_to_all(basis) if jax.process_count() > 1 else basis
+    params = {
+      'shortcut_in': {'kernel': basis.T, 'bias': np.zeros(len(basis), np.float32)},
+      'shortcut_out': {'kernel': basis, 'bias': np.zeros(basis.shape[1], np.float32)},
+    }
+    named = {n: jax.device_put(x, place(n, x.shape)) for n, x in named_leaves(params).items()}
+    return nest(named)
+
+  return start
+
+
+def _kept_encoder(settings: ReconstructionSettings, params: Tree) -> dict[str, Any] | None:
+  """Notes on the run whose encoder this one has, frozen: models of its latents take this one."""
+  source = parse_sources(settings.start_from).get('')
+  encoder = [name for name in named_leaves(params) if name.startswith(('encoder/', 'shortcut_in/'))]
+  learns = any(factor_of(name, settings.rates) for name in encoder)
+  if source is None or source.subtree or learns:
+    return None
+  codec = load_codec(source.workdir)
+  return {'latents': codec.statistics.as_dict(), KEPT: list(codec.fingerprints[:-1])}
+
+
+def _read_perceptual(
+  settings: ReconstructionSettings, path: str | None
+) -> tuple[Perceptual | None, Tree]:
+  if not settings.weights.perceptual:
+    return None, None
+  if not path:
+    _log.warning(
+      'objective.perceptual = %g, but config.perceptual_weights names no file: training goes on '
+      'without LPIPS; mgjax/models/tae/perceptual.py says how to make the file',
+      settings.weights.perceptual,
+    )
+    return None, None
+  params = read_perceptual(path)
+  place = on_every_device()
+  params = jax.tree.map(lambda leaf: jax.device_put(leaf, place and place('', leaf.shape)), params)
+  return Perceptual(widths_of(params), settings.model.dtype), params
+
+
+def make_adversary(
+  settings: ReconstructionSettings, perceptual: Perceptual | None = None
+) -> Adversary | None:
+  """Makes the discriminator that `config.discriminator` describes; None where it has no weight."""
+  if not settings.weights.adversarial:
+    return None
+  side = 2 ** len(settings.discriminator.widths)
+  return settings.opponent(
+    jnp.zeros((1, 1, side, side, 3)),
+    make_adversarial_objective(settings.weights, perceptual),
+    make_discriminator_objective(settings.weights),
+  )
+
+
+def outline(config: ConfigDict) -> Outline:
+  """Returns the model of a configuration with the smallest video that it takes."""
+  model = autoencoder_settings(config.to_dict()).model
+  return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
+
+
+def latent_statistics(
+  buckets: Sequence[ShapeBucket],
+  encode: Callable[[Batch], Array],
+  batches: int = STATISTICS_BATCHES,
+) -> Statistics:
+  """Estimates mean and deviation of each channel over the first batches of every bucket.
+
+  Training data, because a flow model will see the latents of those. Where a bucket has fewer
+  samples than a batch, all of them are taken.
+  """
+  arrays = []
+  for bucket in buckets:
+    count = min(batches, len(bucket.source) // bucket.batch_size)
+    if count:
+      arrays += [fetch(encode(batch)) for batch in validation_batches(bucket, count)]
+    else:
+      samples = [bucket.source[index] for index in range(len(bucket.source))]
+      transform = bucket.transform or dict
+      rows = [transform(sample) for sample in samples]
+      arrays.append(
+        fetch(encode({name: np.stack([row[name] for row in rows]) for name in rows[0]}))
+      )
+  return estimate_statistics(arrays)

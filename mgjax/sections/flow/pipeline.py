@@ -1,0 +1,293 @@
+"""A trained flow model with its autoencoder and text encoders: the base of all pipelines."""
+
+import contextlib
+import copy
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+
+import mgjax
+from mgjax.core.configuration.keys import differences
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of, unpack
+from mgjax.core.typing import Array, Batch, Tree
+from mgjax.flow.schedules import make_time_grid
+from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
+from mgjax.models.flow_model.conditions import (
+  Fields,
+  check_condition,
+  derived_fields,
+  field_names,
+  is_file,
+  prepare_samples,
+  small_inputs,
+  spread_conditions,
+)
+from mgjax.models.flow_model.prompts import tell_prompts
+from mgjax.models.flow_model.sampling import NEGATIVE, Experts, Stepwise, Watch
+from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
+from mgjax.models.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
+from mgjax.models.text.vocabulary import words_in
+from mgjax.nn.lora import attach, joined
+from mgjax.nn.quantize import store, widened
+from mgjax.parallel.mesh import make_mesh
+from mgjax.parallel.shard import Place, make_place
+from mgjax.sections.flow.files import find_codec
+from mgjax.sections.flow.lora_files import read_adapters
+from mgjax.sections.text.embeddings import Embedder, TextSettings
+from mgjax.training.checkpoints.workdir import load_params, read_config_of, read_notes
+
+
+class FlowPipeline:
+  """A flow model from a work directory of `launch.train`.
+
+  Attributes:
+    config: of the run.
+    weights: the work directory and the step of the weights.
+    words: that the captions of training had; none if they were many, or are not known.
+    settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
+      weights, its conditions, seed, index and size.
+  """
+
+  component: str  # of the runs that it reads, as 'video'
+  noun: str  # for messages, as in 'a video model'
+  read_codec: Callable[[str | os.PathLike[str]], Any]  # an autoencoder, from its work directory
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    mesh: Mapping[str, int] | str | None = None,
+    **changes: Any,
+  ):
+    """Reads the averaged weights and the autoencoder.
+
+    Args:
+      workdir: of a run of `component`.
+      mesh: sizes of the mesh axes, also as text, 'context=8': all devices then hold the weights in
+        pieces and share the tokens ('context') or the videos ('data') of a batch; None for one
+        device.
+      **changes: of `config.sample`: solver, schedule, steps, guidance, weights; None keeps what
+        the run has.
+
+    Raises:
+      ConfigError: the directory does not hold a model of this component.
+      CheckpointError: it has no checkpoint that can be trusted.
+    """
+    self.config = read_config_of(workdir, self.component, self.noun)
+    settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
+    settings = settings.changed(changes)
+    for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
+      if (value := getattr(settings, name)) != none and self.component != kind:
+        raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')
+    if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
+      self.config.model.dtype = 'float32'
+    self._model = make_flow_model(fields_of(self.config, 'model'))
+    self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
+    self._use(settings)
+    self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
+    self._mesh = None if mesh is None else make_mesh(mesh)
+    params, meta = load_params(workdir, place=self._place(workdir))
+    self._params = self._stored(params)
+    if loras := self._settings.loras:
+      several = [(read_adapters(place, params), weight) for place, weight in loras]
+      self._params = attach(joined(several), self._params)
+    if self._settings.expert:
+      self._params = self._with_expert(meta['notes'])
+    self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
+    self.words = words_in(meta['notes'])
+    text = TextSettings.of(self.config.to_dict())
+    self._learnt = meta['notes'].get('encoders', {})
+    self._embed = Embedder(text, workdir, self._learnt)
+    self._codec = find_codec(workdir, self.config.autoencoder, meta['notes'], self.read_codec)
+
+  def changed(self, **changes: Any) -> Self:
+    """Returns a pipeline of the same weights in memory with changes of `config.sample`.
+
+    Those are solver, schedule, steps and guidance. Raises ConfigError if the model cannot.
+    """
+    other = copy.copy(self)
+    other._use(self._settings.changed(changes))
+    return other
+
+  def _use(self, settings: SampleSettings) -> None:
+    """Samples by these settings from now on."""
+    self._settings = settings
+    self.settings = dataclasses.asdict(settings)
+    self._compiled: set[str] = set()  # samplers, as messages name them
+    self._times = make_time_grid(steps=settings.steps, **settings.schedule)
+    self._make = functools.partial(make_sampler_of, settings, self._objective, self._model)
+    self._from = functools.cache(lambda *times: self._make(times=times or None))
+    self._generate = self._from()
+
+  def _stored(self, params: Tree) -> Tree:
+    params = store(params, self._settings.weights)
+    return widened(params) if jax.default_backend() == 'cpu' else params
+
+  def _sample(self, batch: Batch, noise: Array, watch: Watch | None, *times: float) -> Array:
+    """Samples latents in one program or, to be watched, step by step; by default from noise on."""
+    if watch is None:
+      return self._from(*times)(self._params, batch, noise)
+
+    def make(model, *, times, guidance, widen, **options) -> Callable[[], Array]:
+      del widen
+      made = Stepwise(model, guidance=guidance, **options)
+      steps = self._stepwise.setdefault(made.key, made)
+      return lambda: steps(self._params, batch, noise, times, guidance, watch)
+
+    return self._make(make=make, times=times or None)()
+
+  @property
+  def size(self) -> int:
+    """Bytes of the weights, without the autoencoder's."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(self._params))
+
+  @property
+  def provenance(self) -> dict[str, Any]:
+    """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
+    return {'weights': self.weights, 'settings': self.settings, 'version': mgjax.__version__}
+
+  @property
+  def reads(self) -> tuple[str, ...]:
+    """The conditions that `generate` takes beside prompts, by name."""
+    return field_names(self._model.conditionings)
+
+  def tell(self, prompts: Sequence[str], rates: Sequence[float] | None = None) -> list[list[str]]:
+    """Warns of words that training never showed and of prompts that are cut, at most three of each.
+
+    Args:
+      prompts: to be sampled.
+      rates: frames a second of their videos; None of what has none.
+
+    Returns:
+      The words of each prompt that training never showed.
+    """
+    samples: list[dict[str, Any]] = [{'caption': with_frame_rate(p, None)} for p in prompts]
+    if rates is not None:
+      samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
+    return tell_prompts(samples, self.words, self._model.conditionings)
+
+  def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Returns what the model reads of samples beside text, as `generate` takes it.
+
+    With it a model is sampled, or judged, under the conditions of data:
+    `generate([sample['caption'] for sample in samples], **conditions_of(samples))`.
+
+    `samples` are of a source, as in training; what one of them lacks is None.
+    """
+    conditionings = self._model.conditionings
+    found = {}
+    derived = [derived_fields(conditionings, sample) for sample in samples]
+    for name in self.reads:
+      pairs = zip(samples, derived, strict=True)
+      found[name] = [sample.get(name, more.get(name)) for sample, more in pairs]
+    for each in conditionings:
+      clips = [each.clips(sample) for sample in samples]
+      found |= {name: [clip.get(name) for clip in clips] for name in each.encodes()}
+    return found
+
+  def _samples(
+    self,
+    prompts: Sequence[str],
+    conditions: Mapping[str, Any],
+    fields: Fields,
+    rates: Sequence[float] | None = None,
+    negative: str = '',
+  ) -> list[dict[str, Any]]:
+    """Returns one sample a prompt, with its embeddings and, unread, its conditions.
+
+    Raises:
+      ConfigError: a condition that the model does not read, or not one for every prompt; or a
+        negative prompt without guidance.
+      DataError: a file is not there.
+    """
+    samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
+    if rates is not None:
+      samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
+    embeddings = self._embed([prompt_of(sample) for sample in samples])
+    if negative:
+      passes = self._objective.in_passes(self._settings).guidance
+      if all(scale == 1 for _, scale in passes):
+        raise ConfigError(
+          f'negative = {negative!r:.60}, and no guidance that could lead away from it; give '
+          'guidance above 1, to a model that did not learn it in one pass'
+        )
+      away = [sample | {'caption': negative} for sample in samples]
+      found = self._embed([prompt_of(each) for each in away])
+      away = [each | {EMBEDDINGS: states} for each, states in zip(away, found, strict=True)]
+      samples = [s | {NEGATIVE: each} for s, each in zip(samples, away, strict=True)]
+    given = spread_conditions(conditions, fields, len(samples))
+    return [
+      sample | {EMBEDDINGS: found} | more
+      for sample, found, more in zip(samples, embeddings, given, strict=True)
+    ]
+
+  def _read_conditions(
+    self, samples: Sequence[Mapping[str, Any]], fields: Fields
+  ) -> list[dict[str, Any]]:
+    """Reads the conditions of samples of `_samples`."""
+
+    def read(sample: Mapping[str, Any]) -> dict[str, Any]:
+      rate = sample.get('fps', 0)
+      given = {name: sample[name] for name in fields if name in sample}
+      return {n: _read_condition(value, fields[n], n, rate) for n, value in given.items()}
+
+    return [{**sample, **read(sample)} for sample in samples]
+
+  def _batch(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
+    """Turns samples of `_read` into the arrays that the model reads, their clips encoded."""
+    with self._devices():
+      batch = prepare_samples(self._model, samples, self._encode)
+      if any(NEGATIVE not in sample for sample in samples):
+        return batch
+      away = prepare_samples(self._model, [sample[NEGATIVE] for sample in samples])
+      return batch | {NEGATIVE + name: array for name, array in away.items()}
+
+  def _encode(self, clips: Array) -> Array:
+    """Makes latents (b t h w c) of clips, for conditionings."""
+    return self._codec.encode(clips)
+
+  def _with_expert(self, notes: Mapping[str, Any]) -> Experts:
+    """Reads the expert of late times, which must be a model as this one of the same latents."""
+    workdir, since = self._settings.expert_since
+    other = read_config_of(workdir, self.component, self.noun)
+    late, meta = load_params(workdir, place=self._place(workdir))
+    wrong = differences(fields_of(other, 'model'), fields_of(self.config, 'model'))
+    for name in ('latents', 'encoders'):
+      wrong += differences({name: meta['notes'].get(name)}, {name: notes.get(name)})
+    if wrong:
+      raise ConfigError(f'the expert {workdir!r} is another model: {"; ".join(wrong)}')
+    return Experts(self._params, self._stored(late), since)
+
+  def _devices(self) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+  def _on_devices(self, made: Iterator[Any]) -> Iterator[Any]:
+    """Yields what is made on the devices of the mesh."""
+    while True:
+      with self._devices():
+        part = next(made, None)
+      if part is None:
+        return
+      yield part
+
+  def _place(self, workdir: str | os.PathLike[str]) -> Place | None:
+    if self._mesh is None:
+      return None
+    inputs = small_inputs(self._model, len(read_notes(workdir)['latents']['mean']))
+    boxed = jax.eval_shape(self._model.init, jax.random.key(0), *inputs)['params']
+    return make_place(boxed, self._mesh)
+
+
+def _read_condition(given: Any, shape: tuple[int, ...], name: str, fps: float) -> Any:
+  """Reads a condition of one sample, a video at `fps` and a picture at 0."""
+  if not is_file(given, shape):
+    return check_condition(given, shape, name)
+  from mgjax.data.media.video import read_clip  # and with it FFmpeg, for files alone
+
+  frames, height, width, _ = shape
+  return read_clip(given, frames=frames, size=(height, width), fps=fps or 1.0)

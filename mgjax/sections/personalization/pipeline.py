@@ -1,0 +1,47 @@
+"""A trained personalized video model: pictures of somebody and prompts in, videos out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from mgjax.core.typing import UInt8
+from mgjax.models.conditioning.identity import KEY
+from mgjax.sections.personalization.files import COMPONENT, NOUN, PersonalSamples, ReferenceReader
+from mgjax.sections.video.pipeline import VideoPipeline
+
+
+class PersonalizationPipeline(VideoPipeline):
+  """Generates videos of somebody; attributes as `FlowPipeline`, and `reader`, of references.
+
+  `generate`, `stream` and `save` take `reference`, beside the options of `VideoPipeline`: a file or
+  an array (h w 3), a tuple of several of one person, or a list of one of these for each prompt,
+  None where there is none.
+  """
+
+  component, noun = COMPONENT, NOUN
+
+  def __init__(
+    self,
+    workdir: str | os.PathLike[str],
+    *,
+    deny_list: str | os.PathLike[str] | None = None,
+    **options: Any,
+  ):
+    """Reads the averaged weights; see `FlowPipeline`, and of `deny_list` `ReferenceReader`."""
+    super().__init__(workdir, **options)
+    self.reader = ReferenceReader(workdir, deny_list)
+
+  def stream(
+    self, prompts: Sequence[str] | None = None, *, reference: Any = None, **options: Any
+  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+    """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
+    if isinstance(reference, list):
+      given = [None if each is None else self.reader.read(each) for each in reference]
+    else:
+      given = None if reference is None else [self.reader.read(reference)] * len(prompts or [''])
+    return super().stream(prompts, **options, **{KEY: given})
+
+  def _request(self) -> Any:
+    return PersonalSamples

@@ -1,0 +1,156 @@
+"""Stores the tokenizer files of an imported encoder in its work directory."""
+
+import hashlib
+import logging
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import read_json, synchronise, write_bytes, write_json
+from mgjax.core.settings import fields_of
+from mgjax.models.text.tokenizer_files import EXPECTED, KNOWN, read_tokenizer_file, tokenizer_files
+from mgjax.models.text.tokenizers import BYTES, Tokenizer, load_tokenizer
+from mgjax.training.checkpoints.workdir import read_config
+
+FOLDER = 'tokenizer'
+NAMES = re.compile(
+  r'[\w.-]{1,100}\.(model|txt\.gz)', re.ASCII
+)  # of files, beside those that are KNOWN
+DIGESTS = 'sha256.json'  # of the files as they were imported
+READERS = ('t5', 'clip_text')  # components that read text
+
+_log = logging.getLogger(__name__)
+
+Files = dict[str, bytes]
+
+
+def find_tokenizer(
+  component: str,
+  tokenizer: str | None,
+  model: Mapping[str, Any],
+  source: str | os.PathLike[str],
+  given: str | os.PathLike[str] | None,
+) -> Files:
+  """Reads and checks the tokenizer files of an encoder that is imported: name -> content.
+
+  Args:
+    tokenizer: 'file', 'bytes', or None for a component that reads no text.
+    model: the fields of `config.model`.
+    source: the folder of the weights, or a file in it, where the tokenizer is looked for.
+    given: a tokenizer's file or folder instead, or None.
+
+  Returns:
+    {} if none is needed, or, with a warning, if there is none.
+
+  Raises:
+    ConfigError: the files cannot be used, or are not of this encoder.
+  """
+  if tokenizer != 'file':
+    if given is None:
+      return {}
+    needs = 'is one of bytes' if tokenizer == BYTES else 'reads no text'
+    raise ConfigError(
+      f'--tokenizer={os.fspath(given)}: this {component} {needs} and needs no file; leave it out'
+    )
+  source = pathlib.Path(source)
+  place = pathlib.Path(given) if given is not None else source if source.is_dir() else source.parent
+  found = tokenizer_files(place)
+  if not found and given is None:
+    _log.warning(
+      'there is no tokenizer beside the weights: tokens can be encoded, texts cannot; %s, with '
+      '--tokenizer=FILE in another import or by hand in the folder %s of the work directory',
+      EXPECTED,
+      FOLDER,
+    )
+    return {}
+  check_tokenizer(load_tokenizer(place), model, os.fspath(place))
+  if place.is_dir():
+    found += [file for name in KNOWN if (file := place / name).is_file() and file not in found]
+  elif place.suffix == '.json' and len(found) == 1:
+    return {'tokenizer.json': read_tokenizer_file(place)}  # by which a folder's is known
+  return {file.name: read_tokenizer_file(file) for file in found}
+
+
+def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
+  """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
+  if tokenizer.size > model['vocabulary']:
+    wrong = f'makes tokens up to {tokenizer.size - 1}, the encoder has {model["vocabulary"]}'
+  elif model.get('pooling') == 'first_eos' and tokenizer.end != model['eos']:
+    wrong = f'ends a text with {tokenizer.end}, the encoder expects {model["eos"]}'
+  elif model.get('pooling') == 'largest' and tokenizer.end != tokenizer.size - 1:
+    wrong = (
+      f'ends a text with {tokenizer.end}, the encoder expects the largest, {tokenizer.size - 1}'
+    )
+  else:
+    return
+  raise ConfigError(
+    f'the tokenizer {place!r} {wrong}: it is of another encoder; give the one that came with the '
+    'weights, as --tokenizer=FILE'
+  )
+
+
+def digests(files: Files) -> dict[str, str]:
+  """Returns the SHA-256 of each file."""
+  return {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+
+
+def write_tokenizer(workdir: pathlib.Path, files: Files) -> None:
+  """Writes the tokenizer files of a work directory atomically, in place of any before."""
+  if not files:
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=workdir, prefix=f'.{FOLDER}.') as temporary:
+    folder = pathlib.Path(temporary) / FOLDER
+    for name, data in files.items():
+      write_bytes(folder / name, data)
+    write_json(folder / DIGESTS, digests(files))
+    if (workdir / FOLDER).exists():
+      shutil.rmtree(workdir / FOLDER)
+    os.rename(folder, workdir / FOLDER)
+  synchronise(workdir)
+
+
+def read_tokenizer(workdir: str | os.PathLike[str]) -> Files:
+  """Reads the tokenizer files of a work directory, {} without any; ConfigError if they changed."""
+  folder = pathlib.Path(workdir) / FOLDER
+  if not folder.is_dir():
+    return {}
+  files = {file.name: file.read_bytes() for file in sorted(folder.iterdir()) if file.is_file()}
+  if files.pop(DIGESTS, None) is not None:
+    imported = read_json(folder / DIGESTS, mend='import again')
+    for name, digest in imported.items():
+      if name not in files or hashlib.sha256(files[name]).hexdigest() != digest:
+        change = 'has changed since it was' if name in files else 'is missing of those'
+        raise ConfigError(
+          f'{os.fspath(folder / name)!r} {change} imported; put it back, or remove {DIGESTS} if '
+          'the change is meant'
+        )
+  return files
+
+
+def load_tokenizer_of(workdir: str | os.PathLike[str]) -> Tokenizer:
+  """Reads the tokenizer of an imported encoder.
+  Raises ConfigError if there is no such encoder, or its tokenizer is missing, damaged or another's.
+  """
+  config = read_config(workdir)
+  folder = pathlib.Path(workdir) / FOLDER
+  if config.component not in READERS:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} holds the component {config.component!r}, which reads no text; '
+      f'expected {" or ".join(READERS)}'
+    )
+  if config.get('tokenizer') == BYTES:
+    return load_tokenizer(BYTES)
+  if not read_tokenizer(workdir):
+    raise ConfigError(
+      f'the encoder in {os.fspath(workdir)!r} has no tokenizer; {EXPECTED}: copy what came with '
+      f'its weights into {os.fspath(folder)!r}'
+    )
+  tokenizer = load_tokenizer(folder, tried=(folder / DIGESTS).exists())
+  check_tokenizer(tokenizer, fields_of(config, 'model'), os.fspath(folder))
+  return tokenizer

@@ -1,0 +1,58 @@
+"""Finds runs: by path, by the name of what mgjax ships, or near another place that was given."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+
+from mgjax.core.configuration.renamed_keys import migrate
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import WRONG, read_json
+from mgjax.training.checkpoints import published
+from mgjax.training.checkpoints.hub import is_name
+
+SHIPPED = pathlib.Path(__file__).parents[2] / 'weights'
+_SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
+
+
+def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
+  """Returns the work directory of a name: a path, what mgjax ships or what is published.
+
+  As 'digits/video'; 'hf://owner/name@revision' and 's3://bucket/run' are fetched
+  (`training/checkpoints/published.py`).
+  """
+  if is_name(name):
+    return published.fetch(os.fspath(name))
+  path = pathlib.Path(name)
+  shipped = SHIPPED / name
+  there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
+  ours = SHIPPED in shipped.parents and '..' not in path.parts
+  return shipped if ours and not there and (shipped / 'config.json').is_file() else path
+
+
+def coming_with_mgjax() -> str:
+  """Says which names `find_run` knows."""
+  names = (path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob('config.json'))
+  return f'with mgjax come {", ".join(sorted(names))}'
+
+
+def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
+  """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
+  folder = pathlib.Path(folder)
+  found = {}
+  folder = folder if folder.exists() else folder.parent
+  with contextlib.suppress(OSError):
+    for path in itertools.islice(folder.iterdir(), _SEARCHED):
+      if (path / 'config.json').is_file() and (trained := _component(path)):
+        found |= {os.fspath(path): trained} if component in ('', trained) else {}
+  names = [f'{name!r} ({found[name]})' if not component else repr(name) for name in sorted(found)]
+  return f'did you mean {" or ".join(names[:_NAMED])}?' if names else ''
+
+
+def _component(workdir: pathlib.Path) -> str:
+  """What a run trained; '' where its config.json does not say."""
+  try:
+    component = migrate(read_json(workdir / 'config.json'))['component']
+  except (ConfigError, *WRONG):
+    return ''
+  return component if isinstance(component, str) and component.isidentifier() else ''

@@ -1,0 +1,423 @@
+"""The files of one checkpoint; the only module that knows orbax.
+
+Orbax writes atomically but does not checksum array data: half of all single-bit flips in a
+checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
+stored beside the arrays, and computed again after a restore.
+
+A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
+(`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value
+`{'record': {'step', 'meta', 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation
+loss if known, each item's leaves with dtype, shape and fingerprint, under a SHA-256 of its own.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from mgjax.core.errors import CheckpointError, first_line
+from mgjax.core.plug_ins import Later
+from mgjax.core.settings import Checked, Count, Positive, annotations, unpack
+from mgjax.core.typing import Array, Tree
+from mgjax.training.checkpoints.fingerprints import (
+  Damaged,
+  Descriptions,
+  check_same_leaves,
+  check_same_values,
+  describe_leaves,
+  leaf_bytes,
+)
+from mgjax.training.checkpoints.folders import REMOVED, find_denied, size_and_time
+
+if TYPE_CHECKING:
+  import orbax.checkpoint as ocp
+else:
+  ocp = Later('orbax.checkpoint')  # a fifth of a second of every start, for checkpoints alone
+
+# Fields of a state that every checkpoint has. Later ones begin at zero where it lacks them.
+_ALWAYS = ('params', 'opt_state', 'average', 'discriminator')
+# These say that reading was impossible here and now, not that the files are bad ...
+_NOT_DAMAGE = (
+  *(MemoryError, PermissionError, ConnectionError, TimeoutError),
+  jax.errors.JaxRuntimeError,
+)
+# ... and so do the errors of these packages, and these words in ValueErrors of tensorstore.
+_NETWORK = ('aiohttp', 'gcsfs', 'google', 'requests', 'urllib3')
+_UNREACHABLE = re.compile(
+  'UNAVAILABLE|DEADLINE_EXCEEDED|UNAUTHENTICATED|PERMISSION_DENIED|RESOURCE_EXHAUSTED'
+)
+
+_MARKS = ('orbax', 'OCDBT', 'zarr')  # of paths, and of messages of orbax's futures
+_RECORD = 'metadata'  # the file of the item `meta`, which is orbax's default too
+_SMALL = 2**20  # bytes of an array that one device writes by itself
+_PORTION = 2**30  # bytes of leaves that a verification reads at once
+
+Losses = Callable[[int], float | None]
+Make = Callable[[Descriptions], Tree]  # of the leaves that an item was saved with
+Target = Tree | Make
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep(Checked):
+  """Which checkpoints stay when a new one is written: those that any of the three asks for."""
+
+  latest: Positive = 3  # so many of the newest
+  every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
+  best: Count = 0  # so many of those with the lowest validation losses; 0 for none
+
+
+def _keep(
+  keep: Positive = Keep.latest, keep_every: Count = Keep.every, keep_best: Count = Keep.best
+) -> Keep:
+  return Keep(keep, keep_every, keep_best)
+
+
+KEEP_KEYS = tuple(annotations(_keep))  # of a configuration's `train`: which checkpoints stay
+
+
+def keep_settings(train: Mapping[str, Any]) -> Keep:
+  """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
+  return unpack(_keep, {key: train[key] for key in KEEP_KEYS if key in train}, 'train')
+
+
+class _WithLosses:
+  """A policy of orbax that sees validation losses, from wherever they are known."""
+
+  def __init__(self, policy: Any, losses: Losses):
+    self._policy, self._losses = policy, losses
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+    known = [dataclasses.replace(info, metrics=self._losses(info.step)) for info in checkpoints]
+    return self._policy.should_preserve(known, context=context)
+
+
+def _policy(keep: Keep, losses: Losses) -> Any:
+  policies = ocp.checkpoint_managers
+  parts: list[Any] = [policies.LatestN(keep.latest)]
+  if keep.every:
+    parts.append(policies.EveryNSteps(keep.every))
+  if keep.best:
+    best = policies.BestN(
+      get_metric_fn=float, reverse=True, n=keep.best, keep_checkpoints_without_metrics=False
+    )
+    parts.append(_WithLosses(best, losses))
+  return policies.AnyPreservationPolicy(parts)
+
+
+@dataclasses.dataclass
+class _Info:
+  """What orbax's policies ask of a checkpoint."""
+
+  step: int
+  metrics: float | None = None
+
+
+def steps_to_keep(steps: Sequence[int], keep: Keep, losses: Losses) -> list[int]:
+  """Returns those of ascending `steps` that stay, by the policy that writing has too."""
+  context = ocp.checkpoint_managers.PreservationContext()
+  infos = [_Info(step) for step in steps]
+  stays = _policy(keep, losses).should_preserve(infos, context=context)
+  return [step for step, stay in zip(steps, stays, strict=True) if stay]
+
+
+def finished_steps(directory: epath.Path) -> list[int]:
+  """Returns the steps that have a finished checkpoint, ascending."""
+  return sorted(ocp.utils.checkpoint_steps(directory)) if directory.exists() else []
+
+
+def open_manager(
+  directory: epath.Path,
+  names: Sequence[str],
+  keep: Keep,
+  losses: Losses,
+  fail: Callable[[Exception], None],
+) -> 'ocp.CheckpointManager':
+  """Opens what writes checkpoints and deletes old ones; removes what is half-written.
+
+  `names` are those of the items, `losses` that of the validation of each step, None if not known;
+  `fail` hears at once of what this process cannot write.
+  """
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=_policy(keep, losses),
+    cleanup_tmp_directories=True,
+    todelete_subdir=None if '://' in os.fspath(directory) else REMOVED,
+    enable_async_checkpointing=True,
+  )
+  # Float weights hardly compress (8 %), and without compression they are written 2-4x faster.
+  # What every device holds whole, orbax cuts so that each writes a piece: of small arrays the cuts
+  # cost more than they save.
+  arrays = ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=_SMALL)
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, arrays))
+  handlers = {
+    name: ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
+    for name in names
+  }
+  handlers['meta'] = ocp.JsonCheckpointHandler(_RECORD)
+  for handler in handlers.values():
+    handler.async_save = _telling(handler.async_save, fail)
+  manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+  # Its step would count as a poll of training/monitoring/signals.py: all would stop at that one, far ahead.
+  manager.reached_preemption = lambda step: False
+  return manager
+
+
+def _telling(save: Callable[..., Any], fail: Callable[[Exception], None]) -> Callable[..., Any]:
+  # Of several processes one that fails goes to another barrier of orbax's than those that do not:
+  # all of them would wait for twenty minutes.
+  class Writing:
+    def __init__(self, future: Any):
+      self._future = future
+
+    def result(self, timeout: float | None = None) -> Any:
+      try:
+        return self._future.result(timeout)
+      except Exception as error:
+        fail(error)
+        raise
+
+  async def telling(*args: Any, **kwargs: Any) -> list[Writing]:
+    return [Writing(future) for future in await save(*args, **kwargs) or ()]
+
+  return telling
+
+
+def begin_write(
+  manager: 'ocp.CheckpointManager',
+  step: int,
+  items: Mapping[str, Tree],
+  meta: dict[str, Any],
+  loss: float | None,
+) -> bool:
+  """Starts to write a checkpoint; returns False where the manager has a newer one."""
+  leaves = {name: describe_leaves(item, values=True) for name, item in items.items()}
+  record = json.loads(json.dumps({'step': step, 'meta': meta, 'loss': loss, 'leaves': leaves}))
+  saves: dict[str, Any] = {
+    name: ocp.args.PyTreeSave(item) for name, item in items.items() if jax.tree.leaves(item)
+  }
+  saves['meta'] = ocp.args.JsonSave({'record': record, 'digest': _digest(record)})
+  return manager.save(step, args=ocp.args.Composite(**saves))
+
+
+def _digest(record: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def read_items(
+  path: epath.Path, targets: Mapping[str, Target], cast: bool = False
+) -> tuple[dict[str, Tree], dict[str, Any]]:
+  """Reads items of one checkpoint and its record.
+
+  Targets are abstract items, or what makes them of the leaves that were saved; see `Checkpoints`.
+  With `cast` leaves of another floating type are turned into that of their target, once verified.
+  Raises Damaged if they are not what was saved, on this host or on another one, or CheckpointError
+  if the targets have leaves of other names, shapes or dtypes.
+  """
+  record = on_all_hosts(read_record, path)
+  saved = record['leaves']
+  items = {}
+  made = {
+    name: _made(f'{path}', name, saved, each) for name, each in targets.items() if callable(each)
+  }
+  targets = {**targets, **made}
+  for name, each in made.items():
+    leaves = describe_leaves(each, values=False)
+    saved = saved | {name: {leaf: saved[name][leaf] for leaf in leaves}}
+  later = [name for name in targets if name not in saved and name not in _ALWAYS]
+  for name in later:
+    if jax.tree.leaves(targets[name]):
+      _log.info('the checkpoint %s is of before there was %s, which begins at zero', path, name)
+    items[name] = jax.tree.map(
+      lambda leaf: put(np.zeros(leaf.shape, leaf.dtype), getattr(leaf, 'sharding', None)),
+      targets[name],
+    )
+  typed = {
+    name: check_same_leaves(f'{path}', name, saved.get(name, {}), target, cast)
+    for name, target in targets.items()
+    if name not in later
+  }
+  requests = {
+    name: ocp.args.PyTreeRestore(
+      target, restore_args=jax.tree.map(_restore_args, target), partial_restore=name in made
+    )
+    for name, target in typed.items()
+    if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
+  }
+  loaded = on_all_hosts(_load, path, **requests) if requests else {}  # orbax would read everything
+  for name, target in typed.items():
+    item = jax.tree.map(put, loaded.get(name, target))
+    check_same_values(name, saved.get(name, {}), item)
+    items[name] = jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), item, targets[name])
+  return {name: items[name] for name in targets}, record
+
+
+def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) -> Tree:
+  if not saved.get(name):
+    kept = ', '.join(item for item, leaves in saved.items() if leaves)
+    raise CheckpointError(f'the checkpoint {where} keeps no {name}; it has {kept}')
+  return make(saved[name])
+
+
+def verify_checkpoint(path: epath.Path) -> None:
+  """Reads all of a checkpoint, some leaves at a time, whatever model it is of. Raises Damaged."""
+  for name, saved in on_all_hosts(read_record, path)['leaves'].items():
+    if not saved:
+      continue
+    tree = on_all_hosts(_structure, path, name)
+    leaves, structure = jax.tree.flatten(tree)
+    names = list(describe_leaves(tree, values=False))
+    if sorted(names) != sorted(saved):
+      raise Damaged(f'{name} has other leaves than were saved')
+    for portion in _portions([leaf_bytes(saved[leaf]) for leaf in names]):
+      asked = [ocp.PLACEHOLDER] * len(leaves)
+      for index in portion:
+        asked[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
+      item = jax.tree.unflatten(structure, asked)
+      restore_args = jax.tree.unflatten(
+        structure, [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
+      )
+      request = {name: ocp.args.PyTreeRestore(item, restore_args=restore_args)}
+      values = jax.tree.leaves(on_all_hosts(_load, path, **request)[name])
+      read_now = {names[index]: values[index] for index in portion}
+      check_same_values(name, {leaf: saved[leaf] for leaf in read_now}, read_now)
+
+
+def check_files(path: epath.Path) -> dict[str, Any]:
+  """Returns the record of a checkpoint that has all its files, unread; raises Damaged if not."""
+  record = read_record(path)
+  for name, saved in record['leaves'].items():
+    if not saved:
+      continue
+    found = describe_leaves(_structure(path, name), values=False)
+    if found != {leaf: description[:2] for leaf, description in saved.items()}:
+      raise Damaged(f'{name} has other leaves than were saved')
+    size = size_and_time(path / name)[0]
+    expected = sum(map(leaf_bytes, saved.values()))
+    if size < expected:
+      raise Damaged(f'{name} has {size} bytes for leaves of {expected}')
+  return record
+
+
+def _portions(sizes: Sequence[int]) -> list[list[int]]:
+  """Consecutive indices in groups of at most `_PORTION` bytes, or of one."""
+  portions: list[list[int]] = []
+  room = 0
+  for index, size in enumerate(sizes):
+    if not portions or size > room:
+      portions.append([])
+      room = _PORTION
+    portions[-1].append(index)
+    room -= size
+  return portions
+
+
+def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **requests: Any) -> Any:
+  """Returns what `load` does; raises Damaged on all hosts if files are bad for any one of them."""
+  loaded = None
+  problem = None
+  try:
+    loaded = load(path, *rest, **requests)
+  except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
+    package = type(error).__module__.partition('.')[0]
+    if place := find_denied(path):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place) from error
+    unreachable = package in _NETWORK or _UNREACHABLE.search(str(error))
+    if unreachable or isinstance(error, _NOT_DAMAGE):
+      raise
+    known = isinstance(error, Damaged)
+    problem = str(error) if known else f'{type(error).__name__}: {first_line(error)}'
+  if jax.process_count() > 1:
+    well = multihost_utils.process_allgather(np.asarray(problem is None))
+    if not well.all():
+      problem = problem or f'read well here, but not by process {int(np.argmin(well))}'
+  if problem is not None:
+    raise Damaged(problem)
+  return loaded
+
+
+def _alone() -> 'ocp.options.MultiprocessingOptions':
+  # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
+  # would leave the others waiting. `everywhere` brings them together again.
+  return ocp.options.MultiprocessingOptions(
+    primary_host=None,
+    active_processes={jax.process_index()},
+    barrier_sync_key_prefix=f'reader{jax.process_index()}',
+  )
+
+
+def _load(path: epath.Path, **requests: Any) -> Any:
+  alone = _alone()
+  options = ocp.CompositeOptions(multiprocessing_options=alone)
+  handler = ocp.CompositeCheckpointHandler(composite_options=options)
+  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+    return reader.restore(path, args=ocp.args.Composite(**requests))
+
+
+def _structure(path: epath.Path, name: str) -> Tree:
+  """Returns an item as a tree of what has `shape` and `dtype`."""
+
+  class Shapes(ocp.type_handlers.ArrayHandler):
+    """Reads of jax's arrays their shapes alone, not where they lay, which nobody needs any more."""
+
+    async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
+      return await ocp.type_handlers.NumpyHandler().metadata(infos)
+
+  registry = ocp.type_handlers.create_type_handler_registry((jax.Array, Shapes()))
+  handler = ocp.PyTreeCheckpointHandler(
+    multiprocessing_options=_alone(), type_handler_registry=registry
+  )
+  metadata: Any = handler.metadata(path / name)
+  return metadata.tree
+
+
+def read_record(path: epath.Path) -> dict[str, Any]:
+  """Reads what a checkpoint says of itself. A damaged file may raise any exception."""
+  # Not by orbax, whose reader of one JSON value starts an event loop and threads.
+  stored = json.loads((path / 'meta' / _RECORD).read_text())
+  if _digest(record := stored['record']) != stored['digest']:
+    raise Damaged('the meta does not have the digest stored with it')
+  step = record.get('step', record['meta'].get('step'))  # of before the record had it
+  if step is not None and str(step) != path.name:
+    raise Damaged(f'the folder {path.name!r} holds what was saved as step {step}')
+  return record
+
+
+def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
+  sharding = getattr(leaf, 'sharding', None)
+  if sharding is None:
+    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+  return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+
+
+def put(value: Any, sharding: Any = None) -> Array:
+  """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
+  kept = sharding is None and isinstance(value, jax.Array)
+  return value if kept else jax.device_put(value, sharding)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+  """Says no of the records with tracebacks that orbax makes, or asyncio of what it began.
+
+  What fails there, of a full disk say, we hear of as an exception, and tell in a sentence.
+  """
+  if not record.exc_info or not record.exc_info[1]:
+    return True
+  places = [frame.filename for frame in traceback.extract_tb(record.exc_info[2])]
+  places += [record.pathname, str(record.exc_info[1])]
+  return not any(mark in place for mark in _MARKS for place in places)
+
+
+for _name in ('absl', 'asyncio'):
+  logging.getLogger(_name).addFilter(_is_of_others)

@@ -1,0 +1,169 @@
+"""Published runs, on the Hugging Face Hub or at a URL: written there, and fetched to be used.
+
+A place lists its files in `mgjax.json`, with their sizes and SHA-256. What is not listed is not
+fetched, nothing is executed, and what is not as listed is refused by its name. A name
+(`training/checkpoints/hub.py`) may end with `#` and the SHA-256 of that list, which fixes every byte:
+`pinned` has configurations say so. What is fetched lies in HF_HOME.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import filelock
+
+from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.files import parse_json, write_bytes
+from mgjax.training.checkpoints.hub import LIST, Name, is_name, open_place, own_folder, read_name
+
+KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
+LARGEST = 2**38  # bytes of a file
+# Fields of configurations that name runs: other URLs are of checkpoints, records and services.
+RUNS = ('autoencoder', 'start_from', 'teacher', 'temporal_autoencoder', 'vision', 'workdir')
+# In 'name', 'subtree=name' and 'subtree=name:subtree,subtree=name'.
+_NAMED = re.compile(r'(?:^|(?<=[=,]))[a-z][a-z0-9+.-]+:/[^,]*?(?=(:[^/\d:,][^:,]*)?(,|$))')
+_INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
+
+
+@functools.cache
+def fetch(name: str) -> pathlib.Path:
+  """Returns the folder of a published run, whole and checked; fetches what is not there yet.
+
+  Files that are there when it fails are not fetched again. Raises ConfigError where nothing is by
+  that name, and DataError where it cannot be reached or is not what the list or the name says.
+  """
+  from huggingface_hub import constants
+
+  asked = read_name(name)
+  data = b''
+  cache = pathlib.Path(constants.HF_HOME) / 'mgjax'
+  if not (asked.digest and (cache / asked.digest).is_dir()):
+    asked, data = _resolve(asked)
+  folder = cache / asked.digest
+  if folder.is_dir():
+    return _checked(folder, asked, f'; delete {os.fspath(folder)!r} to have it fetched again')
+  partial = folder.with_name(f'{asked.digest}.part')
+  cache.mkdir(parents=True, exist_ok=True)
+  with filelock.FileLock(f'{folder}.lock'):
+    if not folder.is_dir():
+      place = open_place(asked)
+      for file, (size, _) in _read_list(data, asked).items():
+        place.get(file, size, partial)
+      shutil.rmtree(partial / '.cache', ignore_errors=True)
+      write_bytes(partial / LIST, data)
+      os.replace(_checked(partial, asked, '; it is thrown away', remove=True), folder)
+  return folder
+
+
+def pull(name: str, folder: str | os.PathLike[str]) -> Name:
+  """Copies a published run to a new folder, whole or not at all; returns its pinned name."""
+  folder = own_folder(folder)
+  if os.path.exists(folder):
+    raise ConfigError(f'{os.fspath(folder)!r} is there already; give a new folder')
+  asked = read_name(pin(name))
+  parent = folder.absolute().parent
+  parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=parent, prefix='.') as beside:
+    os.replace(shutil.copytree(fetch(str(asked)), pathlib.Path(beside, 'whole')), folder)
+  return asked
+
+
+def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
+  """Publishes files with their list; returns its pinned name.
+
+  On the Hub in one commit, where a new repository is private; at a URL the list comes last.
+  Raises ConfigError for a file of a kind that no list may have.
+  """
+  asked = read_name(name)
+  listed = {}
+  for file, path in sorted(files.items()):
+    listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
+  data = (json.dumps({'files': listed}, indent=2) + '\n').encode()
+  _read_list(data, asked)
+  revision = open_place(asked).put(files, data)
+  return asked._replace(revision=revision, digest=hashlib.sha256(data).hexdigest())
+
+
+def pin(name: str) -> str:
+  """Returns a name with its commit and the SHA-256 of its list; raises as `fetch` does."""
+  asked = read_name(name)
+  return str(asked if asked.digest else _resolve(asked)[0])
+
+
+def pinned(value: Any, runs: bool = False) -> Any:
+  """Returns a configuration, or a part of one, in which all names of published runs are pinned.
+
+  `runs` says that it is of a field that names runs, in which URLs are such.
+  """
+  if isinstance(value, Mapping):
+    return {key: pinned(each, runs or key in RUNS) for key, each in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(pinned(each, runs) for each in value)
+  named = lambda name: is_name(name) and (runs or name.startswith('hf:/'))  # noqa: E731
+  found = lambda match: pin(match[0]) if named(match[0]) else match[0]  # noqa: E731
+  return _NAMED.sub(found, value) if isinstance(value, str) else value
+
+
+def _resolve(asked: Name) -> tuple[Name, bytes]:
+  """Asks for the commit of a revision, and for its list."""
+  revision, data = open_place(asked).read_list()
+  digest = hashlib.sha256(data).hexdigest()
+  if asked.digest not in ('', digest):
+    raise DataError(
+      f'{asked}: the {"revision" if asked.revision else "run"} changed: the SHA-256 of its {LIST} '
+      f'is {digest} now; ask without #... if you mean what is there now'
+    )
+  return Name(asked.place, revision, digest), data
+
+
+def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
+  """Returns size and SHA-256 of the files that a list names; refuses what may not be listed."""
+  name = f'{LIST} of {asked}'
+  listed = parse_json(data, name, error=DataError, mend='publish it anew').get('files')
+  if not isinstance(listed, dict) or not {'config.json'} <= listed.keys():
+    raise DataError(f'{name} names no config.json; expected what launch.weights push writes')
+  found = {}
+  for file, about in listed.items():
+    if not _INSIDE.fullmatch(file) or not file.endswith(KINDS):
+      raise ConfigError(
+        f'{name} has {file!r:.200}, which is not fetched; expected files that hold data alone '
+        f'({", ".join(KINDS)}), and no pickles'
+      )
+    size, digest = (about.get(key) if isinstance(about, dict) else 0 for key in ('size', 'sha256'))
+    if type(size) is not int or not re.fullmatch('[0-9a-f]{64}', str(digest)):
+      raise DataError(f'{name} has no size and SHA-256 of {file}; publish it anew')
+    if not 0 <= size <= LARGEST:
+      raise DataError(f'{name}: {file} has {size:,} bytes; at most {LARGEST:,} are fetched')
+    found[file] = size, digest
+  return found
+
+
+def _checked(folder: pathlib.Path, asked: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
+  """Returns a folder that holds what its list says, and that the list asked for; or raises."""
+  there = {path.relative_to(folder).as_posix(): path for path in folder.rglob('*')}
+  there = {file: path for file, path in there.items() if path.is_file()}
+  wrong = [] if LIST in there and _digest(there[LIST]) == asked.digest else [LIST]
+  listed = {} if wrong else _read_list(there[LIST].read_bytes(), asked)
+  for file, (_, digest) in listed.items():
+    right = file in there and _digest(there[file]) == digest
+    if right and file.endswith('.safetensors'):
+      with there[file].open('rb') as opened:
+        right = opened.read(9)[8:] == b'{'  # where their header begins, and that of no pickle
+    wrong += [file] * (not right)
+  if wrong := wrong or sorted(there.keys() - {*listed, LIST}):
+    if remove:
+      (folder / wrong[0]).unlink(missing_ok=True)
+    raise DataError(f'{asked}: {wrong[0]} is not what {LIST} says, damaged or tampered with{mend}')
+  return folder
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open('rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,144 @@
+"""Whether a run may go on in a work directory: the same configuration, and no lost checkpoints."""
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from mgjax.core.configuration.keys import differences, flatten
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.files import write_json
+from mgjax.training.checkpoints.workdir import (
+  open_checkpoints,
+  read_config,
+  saved_config,
+  write_about,
+)
+
+# What may change between a run and its resumption: how it reports, on what it runs and where things
+# lie (what lies there is compared with the checkpoint), not what it computes.
+FREE = (
+  'train.log_every',
+  'train.save_every',
+  'train.evaluate_every',
+  'train.show_every',
+  'train.keep',
+  'train.keep_every',
+  'train.keep_best',
+  'train.validation_batches',
+  'data.threads',
+  'data.workers',
+  'rules',
+  'autoencoder',
+  'vision',
+  'data.path',
+  'data.validation_path',
+  'data.skip_missing',
+  'train.device_groups',
+  'train.trackers',
+)
+FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')
+# Of these, what decides about learning rates where those fall with the validation loss.
+DECISIVE = ('train.evaluate_every', 'train.validation_batches')
+# Where a source lies; whether all data are read as latents, `data.latents` says.
+_WHERE = re.compile(r'data\.sources\.\w+\.(path|validation_path|latents|skip_missing)$')
+
+
+def claim_workdir(
+  config: Mapping[str, Any],
+  workdir: pathlib.Path,
+  *,
+  new_data: bool = False,
+  packages: Sequence[str] = (),
+) -> None:
+  """Writes the configuration into the work directory, or checks that it is the one there.
+
+  Without a checkpoint there is nothing to protect: the configuration of a run that never saved may
+  be corrected. With `new_data` the data and the buckets may be others. `run.json` records the
+  versions of `packages`. Raises ConfigError if the work directory was begun with another
+  configuration.
+  """
+  path = workdir / 'config.json'
+  # Those of the run that is there, wherever this configuration would have its own.
+  begun = open_checkpoints(workdir).begun()
+  if begun and (path.exists() or saved_config(workdir) is not None):
+    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data)
+  if jax.process_index() == 0:
+    write_json(path, config)
+    if not begun:
+      write_about(workdir, packages)
+
+
+def check_same(
+  before: Mapping[str, Any], config: Mapping[str, Any], where: str, new_data: bool = False
+) -> None:
+  """Raises ConfigError where a run would go on with another configuration than it began with."""
+  if changed := differences(*(_fixed(fields, new_data) for fields in (before, config))):
+    stage = any(change.startswith(('optimizer.rates', 'train.steps')) for change in changed)
+    raise ConfigError(
+      f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
+      f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
+      + '; to train on in another way, that one with --config.start_from=' * stage
+      + where * stage
+    )
+
+
+def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
+  """What a resumption must not change, by name."""
+  free = (*FREE_SECTIONS, *(('data.', 'buckets.') if new_data else ()))
+  flat = flatten(config)
+  falls = flat.get('optimizer.plateau.patience', 0)
+  if not falls:  # its other fields say nothing then, and there are runs of before it was a field
+    free = (*free, 'optimizer.plateau.')
+  if not flat.get('lora.rank', 0):  # as well
+    free = (*free, 'lora.')
+  falls_by_step = any(
+    value != 'constant' for key, value in flat.items() if key.endswith('optimizer.schedule')
+  )
+  if not falls_by_step:  # no step depends on how many there are
+    free = (*free, 'train.steps')
+  flat = {
+    key: value
+    for key, value in flat.items()
+    if not key.startswith(free)
+    and (key not in FREE or (falls and key in DECISIVE))
+    and not _WHERE.match(key)
+  }
+  since = {'model.chosen': 0, 'model.products': 'dtype'}  # runs of before these were fields
+  flat = {'train.checkpoints': '', 'optimizer.rates': [], **since} | flat
+  for prefix in ('', 'discriminator.'):
+    if f'{prefix}optimizer.learning_rate' in flat:
+      flat.setdefault(f'{prefix}optimizer.name', 'adamw')
+  if 'data.latents' in flat:  # another place is fine, but not another precision
+    flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
+  return flat
+
+
+def is_finished(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
+  """Says whether a run has come to its end. Raises ConfigError if it began with another config."""
+  if steps := open_checkpoints(workdir).steps():
+    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir))
+  return bool(steps) and steps[-1] >= config['train']['steps']
+
+
+def save_interval(workdir: pathlib.Path, save_every: int) -> int:
+  """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
+  path = workdir / 'config.json'
+  before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
+  each = [every for every in (before, save_every) if isinstance(every, int)]
+  return max(each) if all(each) else 0
+
+
+def check_not_lost(workdir: pathlib.Path, reached: int, interval: int, where: str) -> None:
+  """Raises CheckpointError where a run must have saved and would begin at step 0 all the same.
+
+  `reached` is the last step of its metrics, `interval` that of `save_interval`.
+  """
+  if 0 < 2 * interval < reached:  # a second save has waited for the first
+    raise CheckpointError(
+      f'the metrics in {os.fspath(workdir)!r} have reached step {reached}, but {where} has no '
+      'checkpoint after step 0; bring them back, or begin anew in an empty work directory'
+    )

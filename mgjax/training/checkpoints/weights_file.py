@@ -1,0 +1,142 @@
+"""The weights of a finished run in one file, which stands in a work directory for checkpoints.
+
+`launch.weights export --format=workdir` writes such a directory: config.json as of any run, and
+`FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is a JSON
+object: `component`, `model` (as in the configuration), `step`, `version`, of quantised kernels
+`weights` (`nn/quantize.py`), and the notes of the checkpoint. int8 and fp8 kernels stay
+what they are; other floats are float32 once they are read. In the file these are bfloat16, or, with
+--weights=int8 and of matrices and convolutions alone, W ~ q s:
+
+  s_o = max_i |W_io| / 127 in bfloat16, named 'W:scale'      q_io = round(W_io / s_o) in int8
+
+|W - q s| is at most s / 2, and what is read and written again is the same bytes. Nothing trains
+in such a directory; `config.start_from` takes it.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mgjax.core.errors import ConfigError
+from mgjax.core.files import parse_json
+from mgjax.core.safetensors_files import Tensors, open_tensors, read_metadata, shown
+from mgjax.core.tree import named_leaves, nest
+from mgjax.core.typing import Tree
+from mgjax.nn.quantize import is_of_quantised
+from mgjax.training.checkpoints.fingerprints import Descriptions
+from mgjax.training.checkpoints.manager import Checkpoints
+from mgjax.training.checkpoints.orbax_io import Target
+
+FILE = 'weights.safetensors'
+ABOUT = ('component', 'model', 'step', 'version', 'tokenizer', 'weights')  # others are notes
+
+
+class WeightsFile(Checkpoints):
+  """Reads the one state of a work directory with `FILE`, asked as checkpoints are."""
+
+  def __init__(self, workdir: str | os.PathLike[str]):
+    """Binds to a work directory; reads nothing yet."""
+    super().__init__(workdir)
+    self._path = pathlib.Path(workdir) / FILE
+
+  def steps(self) -> list[int]:
+    """Returns the step that the weights are of."""
+    return [self.restore_record()['meta']['step']]
+
+  def begun(self) -> bool:
+    """Raises ConfigError: who asks wants to train here."""
+    raise ConfigError(
+      f'{os.fspath(self._path.parent)!r} holds finished weights, in which nothing trains; take '
+      f'another --workdir, and --config.start_from={self._path.parent} to go on from them'
+    )
+
+  def restore_record(self) -> dict[str, Any]:
+    """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays."""
+    name = f'the header of {os.fspath(self._path)!r}'
+    mend = 'install mgjax again, or export the weights again'
+    text = read_metadata(self._path).get('mgjax', '')
+    header = parse_json(text, name, error=ConfigError, mend=mend)
+    notes = {key: value for key, value in header.items() if key not in ABOUT}
+    meta = {'step': header['step'], 'version': header['version'], 'notes': notes}
+    with open_tensors(self._path) as file:
+      shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+      leaves = {
+        name: [
+          'float32' if name + _SCALE in shapes else _TYPES[each.get_dtype()],
+          list(each.get_shape()),
+          '',
+        ]
+        for name, each in shapes.items()
+        if not name.endswith(_SCALE)
+      }
+    return {'meta': meta, 'leaves': {'average': leaves}}
+
+  def newest_record(self) -> dict[str, Any] | None:
+    """Returns what `restore_record` returns."""
+    return self.restore_record()
+
+  def restore_params(
+    self, abstract_params: Target, which: str = 'average', step: int | None = None
+  ) -> tuple[Tree, dict[str, Any]]:
+    """Reads parameters as `Checkpoints.restore_params`; there is none but the average."""
+    record = self.restore_record()
+    there = record['meta']['step']
+    if which != 'average' or step not in (None, there):
+      raise ConfigError(
+        f'{os.fspath(self._path)!r} holds the averaged weights of step {there} alone, and '
+        f'{which!r} of step {there if step is None else step} were asked for'
+      )
+    saved: Descriptions = record['leaves']['average']
+    wanted = abstract_params(saved) if callable(abstract_params) else abstract_params
+    leaves = {}
+    with open_tensors(self._path) as file:
+      names = set(file.keys())
+      for name, leaf in named_leaves(wanted).items():
+        parts = {each: file.get_tensor(each) for each in (name, *({name + _SCALE} & names))}
+        value = unpacked(parts)[name].astype(leaf.dtype)
+        leaves[name] = jax.device_put(value, leaf.sharding)
+    return nest(leaves), record['meta']
+
+
+# Of the file -> of the arrays.
+_TYPES = {'BF16': 'float32', 'F32': 'float32', 'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}
+_SCALE = ':scale'  # of a tensor that has one byte a number in the file alone
+_FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
+
+
+def packed(leaves: Tensors, weights: str = '') -> Tensors:
+  """Returns tensors as the file has them; matrices as q and s where `weights` is 'int8'."""
+  found = {}
+  for name, leaf in leaves.items():
+    if is_of_quantised(name):
+      found[name] = leaf
+    elif weights == 'int8' and leaf.ndim > 1 and leaf.size >= _FEWEST:
+      found[name], found[name + _SCALE] = _rounded(leaf.astype(np.float32))
+    else:
+      found[name] = leaf.astype(jnp.bfloat16)
+  return found
+
+
+def unpacked(tensors: Tensors) -> Tensors:
+  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if an s misfits."""
+  found = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SCALE)}
+  for name, q in found.items():
+    if (scale := tensors.get(name + _SCALE)) is not None:
+      if scale.shape != q.shape[-1:]:  # what broadcasts may be larger than any memory
+        raise ConfigError(
+          f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
+          f'{q.shape[-1:]}, export the weights again'
+        )
+      found[name] = q.astype(np.float32) * scale.astype(np.float32)
+  return found
+
+
+def _rounded(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  # To the nearest bfloat16: the largest number is 127 s then, so that its s is found again.
+  scale = (np.abs(kernel).max(tuple(range(kernel.ndim - 1))) / 127).astype(jnp.bfloat16)
+  divisor = np.where(scale > 0, scale.astype(np.float32), 1)
+  return np.clip(np.rint(kernel / divisor), -127, 127).astype(np.int8), scale

@@ -1,0 +1,84 @@
+"""What was made is shown as a picture outside of notebooks, and saved as files."""
+
+import base64
+import pathlib
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mgjax.data.media.show import save, show
+
+VIDEOS = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
+SOUNDS = np.random.default_rng(1).normal(0, 0.1, (2, 4800, 1)).astype(np.float32)
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+  """What a notebook that this process seems to run in was given to display."""
+  shown = []
+  display = types.SimpleNamespace(
+    display=shown.append,
+    Image=lambda data: ('image', len(data)),
+    HTML=lambda text: ('page', text),
+    Audio=lambda data, rate: ('audio', data.shape, rate),
+  )
+  shell = types.SimpleNamespace(kernel=None)
+  monkeypatch.setitem(sys.modules, 'IPython', types.SimpleNamespace(get_ipython=lambda: shell))
+  monkeypatch.setitem(sys.modules, 'IPython.display', display)
+  return shown
+
+
+@pytest.mark.parametrize('made', [VIDEOS, VIDEOS[0], VIDEOS[:, :1], SOUNDS, SOUNDS[0]])
+def test_outside_of_a_notebook_it_is_a_picture(made, tmp_path, capsys):
+  path = show(made, path=tmp_path / 'shown.png')
+  with Image.open(path) as picture:
+    assert picture.size > (10, 10)
+  said = [pathlib.Path(line) for line in capsys.readouterr().out.splitlines()]
+  moves = np.asarray(made).dtype == np.uint8 and made.shape[-4] > 1
+  assert said == [path, path.with_suffix('.webp')][: 1 + moves]
+  assert all(place.exists() for place in said)
+
+
+def test_samples_are_shown_with_their_captions(tmp_path):
+  captions = ['a red ball', 'a blue cube']
+  samples = [{'video': v, 'caption': c} for v, c in zip(VIDEOS, captions, strict=True)]
+  ours, told, bare = (tmp_path / f'{name}.png' for name in ('samples', 'told', 'bare'))
+  for path, *made in ((ours, samples), (told, VIDEOS, captions), (bare, VIDEOS)):
+    show(*made, path=path)
+  assert ours.read_bytes() == told.read_bytes() != bare.read_bytes()
+
+
+def test_in_a_notebook_it_is_displayed(displayed):
+  assert show(VIDEOS) is None and show(SOUNDS, rate=16_000) is None
+  assert [each[0] for each in displayed] == ['image', 'page', 'image', 'audio', 'audio']
+  assert displayed[1][1].startswith('<img src="data:image/webp;')
+  assert displayed[-1] == ('audio', (1, 4800), 16_000)
+
+
+def test_a_file_is_named(tmp_path, capsys):
+  video = save(VIDEOS[:1], tmp_path)[0]
+  assert show(video) == video and capsys.readouterr().out == f'{video}\n'
+
+
+def test_a_file_plays_in_a_notebook(tmp_path, displayed):
+  video, sound = save(VIDEOS[:1], tmp_path / 'v')[0], save(SOUNDS[:1], tmp_path / 's')[0]
+  assert show(video) is None and show(str(sound)) is None
+  kinds = 'video/mp4', 'audio/wav'
+  for (_, page), kind, path in zip(displayed, kinds, (video, sound), strict=True):
+    data = re.search(rf'src="data:{kind};base64,([^"]+)"', page)[1]
+    assert base64.b64decode(data) == path.read_bytes()
+  with pytest.raises(ValueError, match=r'expected an \.mp4 or a \.wav'):
+    show(tmp_path / 'v/sheet.png')
+
+
+def test_files_are_named_by_number_beside_a_sheet(tmp_path):
+  names = [path.name for path in save(VIDEOS, tmp_path / 'videos')]
+  assert names == ['0000.mp4', '0001.mp4', 'sheet.png', 'sheet.webp']
+  assert save(VIDEOS[:1, :1], tmp_path / 'images')[0].name == '0000.png'
+  paths = save(SOUNDS, tmp_path / 'sounds')
+  assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']
+  assert all(path.stat().st_size for path in paths)
