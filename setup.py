@@ -1,7 +1,6 @@
 """The one place that says what mgjax is and needs; exact versions are in requirements/."""
 
 import pathlib
-import re
 import runpy
 
 from setuptools import find_packages, setup
@@ -29,7 +28,7 @@ BINARIES = (
 HERE = pathlib.Path(__file__).parent
 # Names of before, which print the new command line.
 MOVED = runpy.run_path(str(HERE / 'launch' / 'moved.py'))['MOVED']
-VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mgjax' / '__init__.py').read_text())[1]
+VERSION = runpy.run_path(str(HERE / 'mgjax' / 'core' / 'version.py'))['__version__']
 
 setup(
   name='mgjax',

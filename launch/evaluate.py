@@ -48,7 +48,7 @@ import shlex
 from absl import flags
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.synthetic_datasets import WITH_PROMPTS
+from mgjax.data.synthetic_datasets import with_prompts
 
 from . import command_line, flag_values
 
@@ -71,7 +71,7 @@ _OF_VIDEOS = (
     flag_values.run('clip'),
     'Of --videos: a CLIP that compares; of a personalized model: one whose head knows identities.',
   ),
-  flags.DEFINE_enum('judge', None, WITH_PROMPTS, 'Of --videos: the world whose judge reads them.'),
+  flags.DEFINE_enum('judge', None, with_prompts(), 'Of --videos: the world whose judge reads them.'),
   flag_values.define(
     'reference',
     flag_values.file('reference'),

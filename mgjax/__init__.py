@@ -7,7 +7,7 @@ Everything here is imported when it is first used: `import mgjax` alone brings n
 
 from etils import epy
 
-__version__ = '0.3.0'
+from mgjax.core.version import __version__
 
 with epy.lazy_api_imports(globals()):
   from mgjax import (

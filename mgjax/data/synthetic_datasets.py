@@ -15,6 +15,8 @@ Judges are what makes one of each kind, see `judging.py`; `example` is a caption
 Suites of prompts, and the judge of files of any model, ask `prompts`.
 """
 
+import collections
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -34,43 +36,26 @@ class World(NamedTuple):
   prompts: str = ''
 
 
-WORLDS = {
-  'digits': World(
-    'mgjax.lab.worlds.digits.clips:Digits',
-    {
-      'video': 'mgjax.lab.worlds.digits.judges.video:DigitsVideoJudge',
-      'votes': 'mgjax.lab.worlds.digits.judges.video:DigitsVotes',
-      'sound': 'mgjax.lab.worlds.digits.judges.sound:DigitsSoundJudge',
-      'enlarged': 'mgjax.lab.worlds.digits.judges.enlarged:DigitsEnlarged',
-      'edits': 'mgjax.lab.worlds.digits.judges.edit:DigitsEdits',
-      'pictures': 'mgjax.lab.worlds.digits.judges.pictures:DigitsPictures',
-      'references': 'mgjax.lab.worlds.digits.judges.references:DigitsReferences',
-    },
-    'the green digit 3 moves left',
-    'mgjax.lab.worlds.digits.judges.video:DigitsPrompts',
-  ),
-  'signs': World(
-    'mgjax.lab.worlds.digits.signs:Signs',
-    {'video': 'mgjax.lab.worlds.digits.judges.video:SignsVideoJudge'},
-    'the green sign says "38"',
-  ),
-  'solids': World(
-    'mgjax.lab.worlds.solids.clips:Solids',
-    {
-      'video': 'mgjax.lab.worlds.solids.judges.video:make_judge',
-      'votes': 'mgjax.lab.worlds.solids.judges.video:make_filter',
-      'sound': 'mgjax.lab.worlds.solids.judges.sound:SolidsSoundJudge',
-      'enlarged': 'mgjax.lab.worlds.solids.judges.video:SolidsEnlarged',
-      'edits': 'mgjax.lab.worlds.solids.judges.edit:SolidsEdits',
-      'pictures': 'mgjax.lab.worlds.solids.judges.pictures:SolidsPictures',
-      'references': 'mgjax.lab.worlds.solids.judges.references:SolidsReferences',
-    },
-    'a large red metal ball rolls left and hits a small blue wooden cube; the camera pans left',
-    'mgjax.lab.worlds.solids.judges.video:SolidsPrompts',
-  ),
-}
+PROVIDER = 'mgjax.lab.worlds.rows:ROWS'  # read when a row is first asked for
 
-WITH_PROMPTS = [name for name, each in WORLDS.items() if each.prompts]
+
+class Table(collections.UserDict[str, World]):
+  """Rows by name, from the provider."""
+
+  def __init__(self):
+    pass
+
+  @functools.cached_property
+  def data(self) -> dict[str, World]:
+    return dict(_named(PROVIDER))
+
+
+WORLDS = Table()
+
+
+def with_prompts() -> list[str]:
+  """Returns the worlds that have prompts."""
+  return [name for name, each in WORLDS.items() if each.prompts]
 
 
 def source_of(world: str) -> type:
@@ -103,8 +88,8 @@ def judge_of(world: str, what: str) -> Any:
 
 def prompts_of(world: str) -> Any:
   """Returns the `Prompts` of a world. Raises ConfigError if it has none."""
-  if world not in WITH_PROMPTS:
-    raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(WITH_PROMPTS)}')
+  if world not in with_prompts():
+    raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(with_prompts())}')
   return _named(WORLDS[world].prompts)()
 
 

@@ -12,9 +12,8 @@ from jax.sharding import AbstractMesh
 
 from mgjax.core.derivatives import is_forward_mode, with_backward
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import Later
 from mgjax.core.typing import Array, Bool, Float
-from mgjax.experimental.tpu_attention import backward as tpu_backward
-from mgjax.experimental.tpu_attention import forward as tpu_forward
 from mgjax.nn.kernels import blockwise, cudnn, splash, xla
 from mgjax.nn.kernels.kernel import NOTHING, AttentionKernel
 from mgjax.nn.kernels.tiles import Tiles, tiled
@@ -34,7 +33,14 @@ PARTS = (1, 2, 3, 4)  # in which heads are traded
 
 XLA = AttentionKernel(xla.forward, xla.backward)
 BLOCKWISE = AttentionKernel(blockwise.forward, blockwise.backward)
-TPU = AttentionKernel(tpu_forward.forward, tpu_backward.backward, takes_tiles=takes_tiles)
+# Experimental: imported when a TPU asks for them.
+_forward = Later('mgjax.experimental.tpu_attention.forward')
+_backward = Later('mgjax.experimental.tpu_attention.backward')
+TPU = AttentionKernel(
+  lambda *arrays, **index: _forward.forward(*arrays, **index),
+  lambda *arrays, **index: _backward.backward(*arrays, **index),
+  takes_tiles=takes_tiles,
+)
 SPLASH = AttentionKernel(splash.forward, splash.backward)
 CUDNN = AttentionKernel(cudnn.forward, cudnn.backward, takes_output=True)
 

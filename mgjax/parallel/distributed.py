@@ -20,9 +20,9 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.run_names import own_folder
 from mgjax.core.typing import Tree
 from mgjax.parallel.rules import BATCH
-from mgjax.training.checkpoints.hub import own_folder
 
 _ADDRESS = 'JAX_COORDINATOR_ADDRESS'
 _COUNT = 'JAX_NUM_PROCESSES'

@@ -19,12 +19,12 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import mgjax
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.files import write_json
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves
 from mgjax.core.typing import Batch, Key, Metrics, Tree
+from mgjax.core.version import __version__
 from mgjax.data.batch_order import describe_data, make_batches
 from mgjax.data.loader import StepIterator, continue_orders, data_hash, without_worlds
 from mgjax.parallel.compiler import compiler_options
@@ -437,5 +437,5 @@ def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State)
     'config': config,
     'orders': orders,
     'notes': spec.notes(lambda: state.average) if spec.notes else {},
-    'version': mgjax.__version__,
+    'version': __version__,
   }

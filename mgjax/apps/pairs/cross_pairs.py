@@ -27,8 +27,7 @@ from mgjax.data.records.reader import Records
 from mgjax.data.synthetic_datasets import judge_of
 from mgjax.sections.clip.pipeline import Clip
 from mgjax.sections.personalization.pipeline import PersonalizationPipeline
-from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import describe_average
+from mgjax.training.checkpoints.workdir import digest_of
 
 PROMPTS = (
   'a portrait of a person who laughs, in bright daylight',
@@ -329,8 +328,3 @@ def _resized(picture: Frame, height: int, width: int | None = None) -> Frame:
   """Returns a picture of some height, and of its own aspect where no width is given."""
   width = width or max(1, round(picture.shape[1] * height / picture.shape[0]))
   return resize(picture[None], (height, width), 'area')[0]
-
-
-def digest_of(workdir: str | os.PathLike[str]) -> str:
-  """Names the averaged weights of a run."""
-  return fingerprint_of(describe_average(workdir))

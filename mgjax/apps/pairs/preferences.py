@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from mgjax.apps.encode import stored_type
-from mgjax.apps.pairs.cross_pairs import digest_of
 from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
@@ -39,6 +38,7 @@ from mgjax.sections.editing.requests import SDEDIT
 from mgjax.sections.flow.task import about_videos
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
+from mgjax.training.checkpoints.workdir import digest_of
 
 _SEEDS = {'train': 1, 'validation': 2}  # of prompts; 0 is that of suites, which evaluation asks
 

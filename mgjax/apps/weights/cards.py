@@ -20,11 +20,11 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.core import run_names
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
 from mgjax.lab.report.tables import aligned
 from mgjax.registry import feature, section
-from mgjax.training.checkpoints import hub as places
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.weights_file import FILE
@@ -243,7 +243,7 @@ def with_metadata(
   data.pipeline_tag = task
   data.tags = list(dict.fromkeys([*(data.tags or ()), 'movie-gen', 'jax', config['component']]))
   start = str(config.get('start_from') or '').lstrip('=')
-  if places.is_name(start) and (base := places.read_name(start).repository):
+  if run_names.is_name(start) and (base := run_names.read_name(start).repository):
     data.base_model = base
     adapts = (config.get('lora') or {}).get('rank', 0)
     data.base_model_relation = 'adapter' if adapts else 'finetune'

@@ -22,13 +22,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
-import mgjax
 from mgjax.apps.weights.cards import CARD, RECORD, make_card
 from mgjax.core.configuration.keys import differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, stored_type
+from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
@@ -38,6 +38,7 @@ from mgjax.core.safetensors_files import (
 )
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves, nest
+from mgjax.core.version import __version__
 from mgjax.models.flow_model.alignment import without_projector
 from mgjax.models.foreign_weights.files import INDEX
 from mgjax.models.foreign_weights.format import (
@@ -67,7 +68,7 @@ from mgjax.sections.text.tokenizer_folder import (
 )
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.hub import LIST, Name, is_name, own_folder, read_name
+from mgjax.training.checkpoints.hub import LIST
 from mgjax.training.checkpoints.published import push
 from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
 from mgjax.training.checkpoints.workdir import (
@@ -365,7 +366,7 @@ def export_weights(
     'model': fields_of(config, 'model'),
     **notes,
     'step': meta['step'],
-    'version': mgjax.__version__,
+    'version': __version__,
   }
   params = without_projector(params)
   names = named_leaves(params)

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import jax
 
-import mgjax
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Array, Batch, Tree
+from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
 from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
 from mgjax.models.flow_model.conditions import (
@@ -149,7 +149,7 @@ class FlowPipeline:
   @property
   def provenance(self) -> dict[str, Any]:
     """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
-    return {'weights': self.weights, 'settings': self.settings, 'version': mgjax.__version__}
+    return {'weights': self.weights, 'settings': self.settings, 'version': __version__}
 
   @property
   def reads(self) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ import pathlib
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import WRONG, read_json
+from mgjax.core.run_names import is_name
 from mgjax.training.checkpoints import published
-from mgjax.training.checkpoints.hub import is_name
 
 SHIPPED = pathlib.Path(__file__).parents[2] / 'weights'
 _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named

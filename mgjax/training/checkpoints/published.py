@@ -21,7 +21,8 @@ import filelock
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import parse_json, write_bytes
-from mgjax.training.checkpoints.hub import LIST, Name, is_name, open_place, own_folder, read_name
+from mgjax.core.run_names import Name, is_name, own_folder, read_name
+from mgjax.training.checkpoints.hub import LIST, open_place
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-import mgjax
 from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, first_line
@@ -21,6 +20,7 @@ from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
+from mgjax.core.version import __version__
 from mgjax.nn import lora
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
@@ -195,6 +195,11 @@ def describe_average(workdir: str | os.PathLike[str], subtree: str = '') -> Desc
   return {n.removeprefix(inside): leaves[n] for n in leaves if n.startswith(inside)}
 
 
+def digest_of(workdir: str | os.PathLike[str]) -> str:
+  """Names the averaged weights of a run."""
+  return fingerprint_of(describe_average(workdir))
+
+
 def open_checkpoints(
   workdir: str | os.PathLike[str], place: str | None = None, keep: Keep | None = None
 ) -> Checkpoints:
@@ -353,7 +358,7 @@ def write_workdir(
     'step': 0,
     'config': dict(config),
     'notes': dict(notes),
-    'version': mgjax.__version__,
+    'version': __version__,
     **origin,
   }
   trained = {} if frozen else params
@@ -365,5 +370,5 @@ def write_workdir(
 def write_about(workdir: pathlib.Path, packages: Sequence[str]) -> None:
   """Writes `run.json`: the command that made a work directory, and versions of some packages."""
   versions = {name: importlib.metadata.version(name) for name in packages}
-  about = {'mgjax': mgjax.__version__, 'python': sys.version.split()[0], **versions}
+  about = {'mgjax': __version__, 'python': sys.version.split()[0], **versions}
   write_json(workdir / 'run.json', {'command': sys.argv, 'versions': about})

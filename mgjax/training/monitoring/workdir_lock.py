@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import filelock
 
 from mgjax.core.errors import ConfigError
-from mgjax.training.checkpoints.hub import own_folder
+from mgjax.core.run_names import own_folder
 
 LOCK = 'mgjax.lock'
 BEAT = 2.0  # seconds between two signs of life

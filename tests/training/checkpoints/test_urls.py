@@ -13,10 +13,11 @@ from huggingface_hub import constants
 from mgjax.apps.weights.import_export import export_weights
 from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError, DataError
+from mgjax.core.run_names import is_name, read_name
 from mgjax.lab.evaluation.record.write import folder_of
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
-from mgjax.training.checkpoints.hub import LIST, is_name, read_name
+from mgjax.training.checkpoints.hub import LIST
 from mgjax.training.checkpoints.warm_start import Source, parse_sources
 from mgjax.training.monitoring.workdir_lock import hold
 from mgjax.training.run import train

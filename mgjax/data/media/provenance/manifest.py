@@ -17,10 +17,10 @@ from typing import Any
 
 from PIL import Image
 
-from mgjax import __version__
 from mgjax.core.errors import ConfigError, DataError, first_line, printable
 from mgjax.core.files import replaced
 from mgjax.core.plug_ins import load_package
+from mgjax.core.version import __version__
 
 VARIABLE = 'MGJAX_C2PA_CERTIFICATE'  # the environment variable that names a folder or a .pem
 CHAIN = 'certificate.pem'

@@ -8,12 +8,12 @@ from typing import Any
 
 from mgjax.core.errors import printable
 from mgjax.core.files import read_json, write_bytes, write_json
+from mgjax.core.run_names import is_name, read_name
 from mgjax.lab.evaluation.record.against import Other, compare_records
 from mgjax.lab.evaluation.record.measured import Measured, table_of
 from mgjax.lab.evaluation.record.show import Show
 from mgjax.lab.report.charts import format_number
 from mgjax.lab.report.evaluation_page import evaluation_page
-from mgjax.training.checkpoints.hub import is_name, read_name
 
 RECORD = 'evaluation.json'
 PAGE = 'evaluation.html'

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mgjax.apps.pairs.cross_pairs import digest_of
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import create, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.settings import Count, Positive, check
@@ -22,7 +21,7 @@ from mgjax.lab.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.lab.evaluation.suites.vbench import read_results, results_table, video_names
 from mgjax.registry import SECTIONS, feature, section
 from mgjax.sections.flow.requests import Request, describe_conditions
-from mgjax.training.checkpoints.workdir import read_config
+from mgjax.training.checkpoints.workdir import digest_of, read_config
 from mgjax.training.monitoring.progress import track
 
 SHEET_ROWS = 32

@@ -18,7 +18,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Count, check
 from mgjax.data.ingest.edit_bench import read_edit_bench
-from mgjax.data.synthetic_datasets import WITH_PROMPTS, prompts_of
+from mgjax.data.synthetic_datasets import prompts_of, with_prompts
 from mgjax.lab.evaluation.suites import tables, vbench
 from mgjax.models.text.prompts import prompt_hash
 
@@ -128,7 +128,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     DataError: it cannot be read, or is not what its name says.
   """
   name = os.fspath(path)
-  if name.partition(':')[0] in WITH_PROMPTS and ':' in name:
+  if name.partition(':')[0] in with_prompts() and ':' in name:
     return _of_world(name)
   if name.endswith(':mini'):
     return read_suite(name.removesuffix(':mini')).drawn()
@@ -143,7 +143,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     '.parquet': _edits,
   }
   if place.suffix not in readers:
-    worlds = ' or '.join(f'{world}:N' for world in WITH_PROMPTS)
+    worlds = ' or '.join(f'{world}:N' for world in with_prompts())
     raise ConfigError(f'{name}: a suite is a {", ".join(readers)}, a folder of edits, {worlds}')
   return readers[place.suffix](place)
 

@@ -1,0 +1,3 @@
+"""The version of mgjax."""
+
+__version__ = '0.3.0'
