@@ -302,7 +302,7 @@ def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> Conf
 
 
 def reconstruction(**changes: float) -> ConfigDict:
-  """Returns the autoencoder's objective: weights of all terms beside L1 (models/tae/objective.py)."""
+  """Returns the weights of all terms of the autoencoder's objective beside L1."""
   weights = {
     'mse': 0.0,
     'kl': 1e-6,  # not in public sources; HunyuanVideo's

@@ -1,10 +1,10 @@
 """Scores audio with Audiobox Aesthetics.
 
 python score_aesthetics.py [--weights=checkpoint.pt] request.json answer.json
-`mgjax/lab/evaluation/external_scorers.py` runs it, and says what the two files hold. Any Python that has
-audiobox_aesthetics 0.0.4 will do: nothing of mgjax is imported. Without --weights the package
-fetches its own. The numbers, from 1 to 10, are PQ (production quality), PC (production complexity),
-CE (content enjoyment) and CU (content usefulness).
+`mgjax/lab/evaluation/external_scorers.py` runs it, and says what the two files hold. Any Python
+that has audiobox_aesthetics 0.0.4 will do: nothing of mgjax is imported. Without --weights the
+package fetches its own. The numbers, from 1 to 10, are PQ (production quality), PC (production
+complexity), CE (content enjoyment) and CU (content usefulness).
 """
 
 import argparse

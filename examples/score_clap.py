@@ -1,10 +1,10 @@
 """Scores how well audio matches captions, with CLAP through transformers.
 
 python score_clap.py --weights=folder [--device=cuda] request.json answer.json
-`mgjax/lab/evaluation/external_scorers.py` runs it, and says what the two files hold. Any Python that has torch
-and transformers will do: nothing of mgjax is imported. The number, 'clap', is the cosine of the
-embeddings of sound and caption. What is longer than CLAP hears at once is cut into equal pieces,
-and their cosines are averaged: its own way with long sounds is to take a random part.
+`mgjax/lab/evaluation/external_scorers.py` runs it, and says what the two files hold. Any Python
+that has torch and transformers will do: nothing of mgjax is imported. The number, 'clap', is the
+cosine of the embeddings of sound and caption. What is longer than CLAP hears at once is cut into
+equal pieces, and their cosines are averaged: its own way with long sounds is to take a random part.
 """
 
 import argparse

@@ -17,7 +17,8 @@ python -m launch.evaluate --workdir=runs/sound/audio --samples=128 --long=4
 python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampler/regression
 Sound and upsampling: onsets and tones, PSNR and Frechet distance, beside what comes from no model;
 with --long=4 of clips four times as long as training's, whose seams are looked for.
---scorer='/other/python score.py' has a network judge sounds too (mgjax/lab/evaluation/external_scorers.py).
+--scorer='/other/python score.py' has a network judge sounds too
+(mgjax/lab/evaluation/external_scorers.py).
 
 python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: how often captions and images of the same handwriting find each other.
@@ -71,7 +72,9 @@ _OF_VIDEOS = (
     flag_values.run('clip'),
     'Of --videos: a CLIP that compares; of a personalized model: one whose head knows identities.',
   ),
-  flags.DEFINE_enum('judge', None, with_prompts(), 'Of --videos: the world whose judge reads them.'),
+  flags.DEFINE_enum(
+    'judge', None, with_prompts(), 'Of --videos: the world whose judge reads them.'
+  ),
   flag_values.define(
     'reference',
     flag_values.file('reference'),

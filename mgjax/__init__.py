@@ -5,9 +5,14 @@ Everything here is imported when it is first used: `import mgjax` alone brings n
 
 # ruff: noqa: F401
 
+import sys
+
 from etils import epy
 
+from mgjax import moved
 from mgjax.core.version import __version__
+
+sys.meta_path.append(moved.Finder())  # for one release, old names of modules lead to new ones
 
 with epy.lazy_api_imports(globals()):
   from mgjax import (

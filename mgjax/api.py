@@ -94,7 +94,8 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
     workdir: of the model; None of videos that anybody made.
     against: an evaluation.json, or its folder, that the numbers are compared with on the page.
     **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
-      `prompts`, `clip`, `judge` and `reference`, see `mgjax.lab.evaluation.evaluate.evaluate_suite`.
+      `prompts`, `clip`, `judge` and `reference`, see
+      `mgjax.lab.evaluation.evaluate.evaluate_suite`.
 
   Returns:
     Findings: `table` for people, and the `paths` of what was written, the last two of them a page

@@ -40,7 +40,7 @@ class Section:
     make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
     outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
-    request: the `flow_models.requests.Request` that its pipeline writes files of.
+    request: the `sections.flow.requests.Request` that its pipeline writes files of.
     suites: kinds of prompt suites that it makes (`evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
     evaluate: `(workdir, **options) -> Findings`.

@@ -208,5 +208,5 @@ mgjax.show(np.stack(frames), ['the green digit 8, on a figure of eight'], fps=16
 #
 # - [docs/add_a_conditioning.md](../docs/add_a_conditioning.md) adds a first frame: a condition
 #   that the autoencoder encodes.
-# - A conditioning in a file of `mgjax/models/conditioning/` is found by its name, without `register`,
-#   and the tests of all conditionings hold it to the contract.
+# - A conditioning in a file of `mgjax/models/conditioning/` is found by its name, without
+#   `register`, and the tests of all conditionings hold it to the contract.

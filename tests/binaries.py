@@ -20,7 +20,7 @@ import tempfile
 import time
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
-IMPORTED = ('data.ingest.convert', 'workflows.quickstart', 'workflows.weights')
+IMPORTED = ('data.ingest.convert', 'lab.evaluation.quickstart', 'apps.weights.import_export')
 
 
 def run(name, *arguments, timeout=280) -> subprocess.CompletedProcess:

@@ -58,9 +58,8 @@ def get_config() -> ConfigDict:
     }
   )
   config.objective, config.masking = masked_audio()
-  config.objective.time.mean = (
-    -1.0
-  )  # synthetic data train nearer to noise, as configs/digits/video.py
+  # synthetic data train nearer to noise, as configs/digits/video.py
+  config.objective.time.mean = -1.0
   config.encode = encoding(train=8192, validation=256)
   config.sample = sound_sampling()
   config.sample.steps = 16

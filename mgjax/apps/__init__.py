@@ -1,0 +1,1 @@
+"""Programs over several sections: encoding, pairs, recipes, weights, serving."""

@@ -6,8 +6,8 @@ without a slash names a folder of the recipe, into which the stage's data are en
 trains and which stages of the same shapes may share; those of a stage with `backtranslation`, whose
 `editor` may be an earlier stage too, are made by it. A stage of the component 'average' averages
 the stages that it names in `of`, uniformly, by `weights` or `greedy`; one of the component
-'samples' samples the stage `of` and judges that (`lab/evaluation/quickstart.py`). Everything lies in one
-directory, a folder a stage.
+'samples' samples the stage `of` and judges that (`lab/evaluation/quickstart.py`). Everything lies
+in one directory, a folder a stage.
 """
 
 import copy

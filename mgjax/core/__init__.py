@@ -1,0 +1,1 @@
+"""Types, settings, errors and files. Imports nothing else of mgjax."""

@@ -36,8 +36,8 @@ class DataSettings:
   """`config.data`. Attributes are the configuration's keys.
 
   Attributes:
-    kind: a world of `mgjax.data.synthetic_datasets` (made on the fly), 'clips' (videos), 'sounds' (any files
-      with sound) or 'records' (clip records, which `launch.data convert` makes).
+    kind: a world of `mgjax.data.synthetic_datasets` (made on the fly), 'clips' (videos), 'sounds'
+      (any files with sound) or 'records' (clip records, which `launch.data convert` makes).
     path: of the clips, sounds or records: a folder, a manifest or a URL.
     validation_path: those that validate; '' validates on the training data.
     latents: the same data as `launch.data encode` left it; '' reads the data as it is.

@@ -91,7 +91,7 @@ def from_each_source(
 
 
 def make_world(data: DataSettings, split: str, **more: Any) -> Any:
-  """Makes the source of a world as `config.data` has it, see `mgjax.data.synthetic_datasets.open_world`."""
+  """Makes the source of a synthetic dataset as `config.data` has it, see `open_world`."""
   return open_world(data.kind, data.world, split, **more)
 
 

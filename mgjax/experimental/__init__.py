@@ -1,0 +1,1 @@
+"""Code whose hardware it has not run on yet. Nothing of mgjax imports it by default."""

@@ -28,7 +28,7 @@ def logit_normal(
   """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1).
 
   Of times below `low` or above `high` none is drawn, and the others as often as before to each
-  other: what an expert of some noise levels learns (`flow_models.sampling.Experts`).
+  other: what an expert of some noise levels learns (`models.flow_model.sampling.Experts`).
   Raises ConfigError if `low` is not below `high`.
   """
   if not low < high:

@@ -1,0 +1,1 @@
+"""Measures, plans, curates and reports. Knows the library by its public contracts."""

@@ -1,0 +1,1 @@
+"""Networks as functions of arrays: no files, no data, no training."""

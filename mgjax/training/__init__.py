@@ -1,0 +1,1 @@
+"""A training run: loop, step, optimizer, state, guard. Knows no model."""

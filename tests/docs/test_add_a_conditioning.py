@@ -26,7 +26,7 @@ from mgjax.models.flow_model.conditions import prepare_samples
 from mgjax.registry import make_spec
 from mgjax.sections.flow.requests import read_prompts
 from mgjax.sections.video.pipeline import VideoPipeline
-from tests import tiny
+from tests import test_size, tiny
 from tests.random_parameters import random_parameters
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
@@ -51,6 +51,19 @@ def written(tmp_path_factory):
     yield folder
   for title in FILES:
     sys.modules.pop(title.removesuffix('.py').replace('/', '.'), None)
+
+
+def test_its_files_fit_the_budgets_of_their_packages():
+  added = {}
+  for title, body in FILES.items():
+    path = pathlib.PurePath(title)
+    if path.parts[0] == 'mgjax':
+      package = test_size.package_of(path.relative_to('mgjax'))
+      size = test_size.Size(test_size.count_tokens(body), test_size.count_names(body), 1)
+      added[package] = test_size.add(added.get(package, test_size.MEASURED[package]), size)
+  assert added
+  for package, size in added.items():
+    assert not test_size.excess(package, size)
 
 
 @pytest.fixture(scope='module')

@@ -97,9 +97,9 @@ def run(copy, *arguments):
 def test_the_exercise_names_every_file_that_it_asks_for():
   assert sorted(FILES) == [
     'configs/digits/tiny_digits.py',
-    'mgjax/tiny_digits/__init__.py',
-    'mgjax/tiny_digits/pipeline.py',
-    'mgjax/tiny_digits/task.py',
+    'mgjax/sections/tiny_digits/__init__.py',
+    'mgjax/sections/tiny_digits/pipeline.py',
+    'mgjax/sections/tiny_digits/task.py',
   ]
   for title in FILES:
     assert f'`{title}`' in TEXT
@@ -110,7 +110,7 @@ def test_with_the_folder_and_the_row_nothing_else_changes(copy):
   options = ('-v', '-p', 'no:cacheprovider', '-k', 'not commands_would_run')  # of other sections
   told = run(copy, '-m', 'pytest', *options, *tests)
   assert 'test_what_a_row_names_is_there[tiny_digits] PASSED' in told
-  assert 'test_a_package_keeps_its_budget[tiny_digits] PASSED' in told
+  assert 'test_a_package_keeps_its_budget[sections.tiny_digits] PASSED' in told
 
 
 def test_its_commands_count_the_parameters_train_and_sample(copy):

@@ -1,8 +1,8 @@
 """Makes backbone.npz: what the whole backbone answers, written a second time in float64 numpy.
 
 JAX_PLATFORMS=cpu python -m tests.oracles.backbone
-It was made with numpy 2.4.6. The twin shares no code with `mgjax.models.backbone`, is written from Movie
-Gen §3.1.3 and §6, and takes parameters by their names; both sides draw them
+It was made with numpy 2.4.6. The twin shares no code with `mgjax.models.backbone`, is written from
+Movie Gen §3.1.3 and §6, and takes parameters by their names; both sides draw them
 (tests/random_parameters.py). Norms have an epsilon that is seen, and every port carries something.
 """
 

@@ -1,9 +1,9 @@
 """The temporal autoencoder written a second time, in PyTorch.
 
-It shares no code with `mgjax.models.tae`: `test_torch_autoencoder.py` holds both to the same numbers and
-`python -m launch.bench --what=encode --baseline=tests/oracles/torch_autoencoder.py` to one clock.
-Videos are (b t c h w); frames go through PyTorch's 2D layers as rows (b t) c h w, in either of its
-memory formats.
+It shares no code with `mgjax.models.tae`: `test_torch_autoencoder.py` holds both to the same
+numbers and `python -m launch.bench --what=encode --baseline=tests/oracles/torch_autoencoder.py` to
+one clock. Videos are (b t c h w); frames go through PyTorch's 2D layers as rows (b t) c h w, in
+either of its memory formats.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """The backbone and its training step written a second time, in PyTorch.
 
-It shares no code with `mgjax.models.backbone`: `test_torch_backbone.py` holds both to the same numbers and
-`python -m launch.bench --baseline=tests/oracles/torch_backbone.py` to the same clock.
+It shares no code with `mgjax.models.backbone`: `test_torch_backbone.py` holds both to the same
+numbers and `python -m launch.bench --baseline=tests/oracles/torch_backbone.py` to the same clock.
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""Make pairs to train on: edits, references, preferences, degraded clips."""

@@ -68,7 +68,7 @@ class Backtranslation(Checked):
     structure: least structural similarity of the clips. Not in public sources.
     noise: standard deviation of what is added to the latents of the edited clip. Not in public
       sources.
-    tasks: that a language model is asked for, see `editing.instructions.GRAMMAR`.
+    tasks: that a language model is asked for, see `sections.editing.instructions.GRAMMAR`.
     writer: fields of `EndpointSettings`, of a language model; {} for a world that knows its edits.
     seed: of tasks and noise.
     own_edits: True leads from the real clip to the edited one: training on what the model makes

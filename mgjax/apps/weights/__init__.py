@@ -1,0 +1,1 @@
+"""Import, export, average and publish weights; model cards."""

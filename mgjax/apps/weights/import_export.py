@@ -315,9 +315,9 @@ def export_weights(
     out: a .safetensors file; for 'workdir', 'diffusers' and 'transformers' a folder.
     form: 'peft', 'comfyui' or 'kohya' for the adapters of a run that trained such; 'mgjax' for all
       parameters, with adapters merged; 'workdir' for a folder that serves as a work directory, see
-      `training/checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of an
-      autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by the
-      names and in the types that it came with.
+      `training/checkpoints/weights_file.py`; 'diffusers' for the image autoencoder among those of
+      an autoencoder; 'dacvae' for a codec by the published names; 'transformers' for an encoder by
+      the names and in the types that it came with.
     which: 'average' for the averaged parameters, 'params' for themselves.
     step: of the checkpoint; by default the newest good one.
     weights: the type of a flow model's kernels (`nn/quantize.py`), for our own; '' is the

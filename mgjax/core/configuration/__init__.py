@@ -1,0 +1,1 @@
+"""Reads configuration files, checks their keys, and renames those of earlier releases."""

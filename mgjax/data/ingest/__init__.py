@@ -1,0 +1,1 @@
+"""Raw clips to records: folders, tar files, parquet files."""

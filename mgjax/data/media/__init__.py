@@ -1,0 +1,1 @@
+"""Reads and writes videos, audio and pictures."""

@@ -20,7 +20,8 @@ from mgjax.core.typing import Float
 _BLOCK = 0.4  # seconds
 _RATE = 48_000  # samples a second of sounds whose own rate has no whole number in 100 ms
 _SILENCE = -70.0  # LUFS, which FFmpeg says of what is softer
-SILENT = -60.0  # LUFS below which a sound counts as silence, as of candidates (`audio.rerank`)
+# LUFS below which a sound counts as silence, as of candidates (`sections.audio.rerank`)
+SILENT = -60.0
 
 
 @dataclasses.dataclass(frozen=True)

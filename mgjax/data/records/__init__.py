@@ -1,0 +1,1 @@
+"""The row store: shards, writer, reader, object stores."""

@@ -1,0 +1,1 @@
+"""Attention kernels for TPUs that no TPU has run: checked by the interpreter and by compilation."""

@@ -11,6 +11,10 @@ Scores are (keys, queries), P^T = exp(K Q^T - L): L and D are rows, and
 
 have P and dS where the matrix unit keeps its weights, all of which heads of 128 then use, on
 units of 256 x 256 as well. dO, Q and K lie on their sides already when they come in, in VMEM.
+
+Owner: nn/attention.py, for heads of 128 on matrix units of 256 x 256, which splash half fills.
+Expires: 2027-06-30, or with the first hour on a TPU: `launch.bench --what=attention` then shows it
+faster than splash and it moves to nn/kernels, or it is deleted.
 """
 
 import functools

@@ -9,6 +9,10 @@ Schwarz, |q k| <= |q| |k|: where that is small for the longest of the queries an
 kernel sees, which is looked at every time, it is left out.
 
 Where queries read some tiles of keys alone, an index in scalar memory says where a step fetches.
+
+Owner: nn/attention.py, for heads of 128 on matrix units of 256 x 256, which splash half fills.
+Expires: 2027-06-30, or with the first hour on a TPU: `launch.bench --what=attention` then shows it
+faster than splash and it moves to nn/kernels, or it is deleted.
 """
 
 import functools

@@ -1,4 +1,9 @@
-"""What both attention kernels for TPUs do to their arrays: heads first, padded, keys in states."""
+"""What both attention kernels for TPUs do to their arrays: heads first, padded, keys in states.
+
+Owner: nn/attention.py, for heads of 128 on matrix units of 256 x 256, which splash half fills.
+Expires: 2027-06-30, or with the first hour on a TPU: `launch.bench --what=attention` then shows it
+faster than splash and it moves to nn/kernels, or it is deleted.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple

@@ -1,0 +1,1 @@
+"""Times parts of mgjax beside named rivals."""

@@ -1,7 +1,7 @@
 """Benchmarks a flow model on the devices that there are, alone or interleaved with baselines.
 
-What `planning/` estimates is measured here, of the same sizes (`lab/planning/workload.py`) and against
-the same peaks (`parallel/chips.py`).
+What `planning/` estimates is measured here, of the same sizes (`lab/planning/workload.py`) and
+against the same peaks (`parallel/chips.py`).
 """
 
 import dataclasses

@@ -279,8 +279,8 @@ def evaluate_audio(
   """Makes sounds for clips of moving digits that training never showed, and judges them.
 
   Of `candidates` the one counts whose onsets follow the pictures best. `scorer` is a command that
-  judges the sounds as well, see `mgjax.lab.evaluation.external_scorers`. With `long` it instead makes clips so
-  many times as long as in training in every way, and compares them.
+  judges the sounds as well, see `mgjax.lab.evaluation.external_scorers`. With `long` it instead
+  makes clips so many times as long as in training in every way, and compares them.
   """
   pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   about = _about(pipeline, seed) | {'candidates': candidates}

@@ -1,0 +1,1 @@
+"""Memory, time and communication of a run, by formula or by compilation without devices."""

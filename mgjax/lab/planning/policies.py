@@ -1,7 +1,8 @@
 """Rematerialisation policies in numbers: what each keeps of a layer, and what it recomputes.
 
-Counts are per token, in numbers of width d and f and in products of d^2 and d f. `nn/remat_scan.py` has
-the policies; `tests/lab/planning/test_policies.py` compares these counts with the traced programs.
+Counts are per token, in numbers of width d and f and in products of d^2 and d f. `nn/remat_scan.py`
+has the policies; `tests/lab/planning/test_policies.py` compares these counts with the traced
+programs.
 """
 
 import dataclasses

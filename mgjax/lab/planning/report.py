@@ -164,7 +164,7 @@ def _bound(time: Ends[Roofline]) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-  """Returns lines of a table below a heading, see `core.tables.aligned`."""
+  """Returns lines of a table below a heading, see `lab.report.tables.aligned`."""
   return [f'  {line}' for line in aligned(rows, names)]
 
 

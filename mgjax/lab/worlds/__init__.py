@@ -1,0 +1,1 @@
+"""Synthetic datasets with captions, labels, sound and judges."""

@@ -1,0 +1,1 @@
+"""CLIP: image and text towers, their loss and their published weights."""

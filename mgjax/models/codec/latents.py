@@ -25,7 +25,7 @@ class AudioCodec:
     rate: int = RATE,
     fingerprints: Sequence[str] = (),
   ):
-    """Binds what makes up the codec; of `fingerprints` see `mgjax.sections.autoencoder.pipeline`."""
+    """Binds what makes up the codec; of `fingerprints` see `sections/autoencoder/pipeline.py`."""
     self.model = model
     self.params = params
     self.statistics = statistics

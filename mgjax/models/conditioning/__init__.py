@@ -1,0 +1,1 @@
+"""What conditions a backbone: one Linen module in one file each."""

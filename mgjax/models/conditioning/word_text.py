@@ -13,7 +13,8 @@ from mgjax.models.text.words import SPECIAL, word_tokens, words_of
 class WordText(ByteText):
   """Encodes a prompt's words, whole numbers and marks by the encoder of `ByteText`.
 
-  Word tokens, spread over `vocabulary` places, say nothing of spelling (`mgjax/models/text/words.py`).
+  Word tokens, spread over `vocabulary` places, say nothing of spelling
+  (`mgjax/models/text/words.py`).
   """
 
   vocabulary: Positive = 2**15

@@ -1,0 +1,1 @@
+"""What every flow model shares: build, objectives, sampling, likelihoods, FLOPs."""

@@ -82,7 +82,7 @@ def make_features(
 ) -> tuple[Features, int]:
   """Returns the function from latents to features of their patches, and how many these are.
 
-  `codec` is the autoencoder with its statistics, `see` of `clip.pipeline.make_patches` with its
+  `codec` is the autoencoder with its statistics, `see` of `make_patches` of a CLIP with its
   parameters `tower`. Raises ConfigError for an autoencoder of sound, which has latents alone.
   """
 

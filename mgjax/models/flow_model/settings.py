@@ -48,8 +48,8 @@ class ObjectiveSettings:
     prediction: `name` of what the model learns to answer (`flow.prediction.PREDICTIONS`) and its
       fields; sampling makes a velocity of it.
     min_snr, time_places: as `min_snr` and `places` of `flow.objective.make_objective`, in training.
-    alignment: fields of `flow_models.alignment.Alignment`, a further term of the loss of a model
-      that learns its velocity; none without it.
+    alignment: fields of `models.flow_model.alignment.Alignment`, a further term of the loss of a
+      model that learns its velocity; none without it.
     few_steps: fields of `flow.distillation.few_steps.FewSteps`: the model learns to take them in
       place of all that stands before; none learns its velocity.
     distribution_matching: fields of `flow.distillation.distribution_matching.DistributionMatching`:
@@ -153,12 +153,13 @@ class SampleSettings:
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
     steps: of the solver.
     known_steps: by which latents of video are moved towards frames that are known, where any are
-      (`tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
+      (`models.tae.fitting.make_fit`); 0 leaves them as the model made them. Not in public sources.
     reuse: relative change of the velocity below which it is not computed anew
       (`flow.sample.sample_reusing`); 0 for at every step.
     shifts: how often a finished video is noised to `shift_time` and sampled from there on, every
-      other time half a token further, so that no seam between tokens stays (`sections/video/shifts.py`);
-      even, so that the last time is where it lies. Not in public sources.
+      other time half a token further, so that no seam between tokens stays
+      (`sections/video/shifts.py`); even, so that the last time is where it lies. Not in public
+      sources.
     strength: of an editor, which begins at its source noised to t = 1 - strength; 1 at noise.
     lora: adapters that change kernels: files, folders or work directories with a comma between
       them, each with ':weight' behind it if that is not 1 (`sections/flow/lora_files.py`).

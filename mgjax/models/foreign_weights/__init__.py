@@ -1,0 +1,1 @@
+"""Reads and writes the weight files of other projects, tensor by tensor."""

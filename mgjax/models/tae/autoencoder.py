@@ -115,9 +115,9 @@ class Autoencoder(nn.Module):
   """A variational autoencoder of video that compresses time, height and width.
 
   The image encoder and decoder of Rombach et al. (2022) with a temporal layer after each spatial
-  one, but for the exceptions that `mgjax.models.tae.blocks` names. Images are one-frame videos. T frames
-  give ceil(T / c_t) latent frames; decoding gives c_t ceil(T / c_t) frames, of which the first T
-  are kept. Not causal.
+  one, but for the exceptions that `mgjax.models.tae.blocks` names. Images are one-frame videos. T
+  frames give ceil(T / c_t) latent frames; decoding gives c_t ceil(T / c_t) frames, of which the
+  first T are kept. Not causal.
 
   Attributes:
     latent_channels: C; 16 in the report.
@@ -131,8 +131,8 @@ class Autoencoder(nn.Module):
     quant_convolutions: 1 x 1 convolutions on the moments and on what is decoded, as the image
       autoencoders of Stable Diffusion 1, 2 and XL have them. Where the decoder pads with zeros, the
       bias of the second one does not reach, so it cannot be folded into its neighbour.
-    shortcut: a linear way around both networks, see `mgjax.models.tae.shortcut`; small models on CPUs
-      need a tenth of the steps with it.
+    shortcut: a linear way around both networks, see `mgjax.models.tae.shortcut`; small models on
+      CPUs need a tenth of the steps with it.
   """
 
   latent_channels: Positive = 16

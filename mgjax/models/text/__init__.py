@@ -1,0 +1,1 @@
+"""Text encoders, tokenizers and vocabularies (Movie Gen §3.1.4)."""

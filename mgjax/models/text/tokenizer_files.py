@@ -8,7 +8,8 @@ The libraries run a file's rules on every text as they are: a damaged one may cr
 memory or never end. So files that nobody has tried are first read in a process of their own with
 limits of time and memory, where some texts become tokens:
 
-  python -m mgjax.models.text.tokenizer_files FILE...    prints why these are no tokenizer, or nothing
+  python -m mgjax.models.text.tokenizer_files FILE...    prints why these are no tokenizer, or
+  nothing
 """
 
 import functools

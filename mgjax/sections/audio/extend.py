@@ -7,7 +7,7 @@ window; every method below needs that, or its velocity, and nothing else of the 
 - `autoregress` shows each window the end of what was made so far as its audio context.
 - `multi_diffusion` averages the velocities of overlapping windows at every step of the solver.
 
-Noise belongs to a frame and not to a window (`flow.noise.frame_noise`), so the methods differ in
+Noise belongs to a frame and not to a window (`flow.frame_noise`), so the methods differ in
 nothing else.
 """
 

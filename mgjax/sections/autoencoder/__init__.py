@@ -1,0 +1,1 @@
+"""Trains and opens the temporal autoencoder (Movie Gen §3.1.1)."""

@@ -62,7 +62,7 @@ class ReconstructionSettings:
   """What the training of an autoencoder or a codec reads of a configuration beside `train`.
 
   Attributes:
-    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    start_from: where its first parameters come from; see `training.checkpoints.warm_start`.
     shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
     discriminator: the module that it trains against, where `weights` say so.
   """

@@ -1,0 +1,1 @@
+"""Trains and opens the audio codec (Movie Gen §6.2)."""

@@ -1,0 +1,1 @@
+"""Video editing by instruction (Movie Gen §5)."""

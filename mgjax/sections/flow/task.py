@@ -90,7 +90,7 @@ class FlowSettings:
     component: its name in `mgjax.registry`.
     seed: of the run.
     autoencoder: the work directory of the one whose latents it learns.
-    start_from: where its first parameters come from; see `checkpoints.warm_start`.
+    start_from: where its first parameters come from; see `training.checkpoints.warm_start`.
     model: the module.
     objective: which times training draws, what it drops.
     objectives: what that makes of the model.

@@ -40,8 +40,8 @@ def degrade(
 
   Args:
     size: (height, width) of the result.
-    jpeg: `media.compression.jpeg`.
-    video_codec: `media.compression.video_codec`.
+    jpeg: `data.media.compression.jpeg`.
+    video_codec: `data.media.compression.video_codec`.
     fps: frames a second of the clip.
 
   Raises:

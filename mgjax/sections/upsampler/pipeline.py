@@ -97,8 +97,8 @@ class Upsampler(FlowPipeline):
       seed: of all noise.
       first: index of the first video among those of this seed.
       batch_size: windows at a time.
-      keep_colours: as of `mgjax.sections.upsampler.colours.keep_colours`; not of videos whose colours have
-        suffered, which the model puts right.
+      keep_colours: as of `mgjax.sections.upsampler.colours.keep_colours`; not of videos whose
+        colours have suffered, which the model puts right.
 
     Raises:
       ConfigError: there is not a prompt for each video, or they would be too large.

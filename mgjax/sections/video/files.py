@@ -43,7 +43,8 @@ class Samples(Request):
     scale: repeats of each pixel in the files; by default small videos are enlarged to be seen.
     video: a file or an array (t h w 3) that each video continues, as `VideoPipeline.extend` does.
     negative: what no video should show.
-    upsampler: a `mgjax.sections.upsampler.pipeline.Upsampler` that enlarges each before it is written.
+    upsampler: a `mgjax.sections.upsampler.pipeline.Upsampler` that enlarges each before it is
+      written.
     typed: what prompts were before a language model wrote them anew.
     conditions: beside the prompts, as of `VideoPipeline.stream`.
   """

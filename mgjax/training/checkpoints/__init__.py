@@ -1,0 +1,1 @@
+"""States and work directories on disk, exported and published weights."""

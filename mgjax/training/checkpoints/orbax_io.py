@@ -169,7 +169,8 @@ def open_manager(
   for handler in handlers.values():
     handler.async_save = _telling(handler.async_save, fail)
   manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
-  # Its step would count as a poll of training/monitoring/signals.py: all would stop at that one, far ahead.
+  # Its step would count as a poll of training/monitoring/signals.py: all would stop at that one,
+  # far ahead.
   manager.reached_preemption = lambda step: False
   return manager
 

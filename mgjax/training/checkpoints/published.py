@@ -2,8 +2,8 @@
 
 A place lists its files in `mgjax.json`, with their sizes and SHA-256. What is not listed is not
 fetched, nothing is executed, and what is not as listed is refused by its name. A name
-(`training/checkpoints/hub.py`) may end with `#` and the SHA-256 of that list, which fixes every byte:
-`pinned` has configurations say so. What is fetched lies in HF_HOME.
+(`training/checkpoints/hub.py`) may end with `#` and the SHA-256 of that list, which fixes every
+byte: `pinned` has configurations say so. What is fetched lies in HF_HOME.
 """
 
 import functools

@@ -1,0 +1,1 @@
+"""Signals, watchdog, goodput, metrics and trackers of a run."""

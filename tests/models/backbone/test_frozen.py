@@ -19,8 +19,8 @@ from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps
 # Of the root of the mean square. The roundings of each layer, and as many around them
-# (tests/models/backbone/test_transformer.py), add like their square root. So do those of the time's 128
-# angles 1000 t w_i, each of which is rounded twice: the mean of w_i^2 is 1 / (8 ln 10).
+# (tests/models/backbone/test_transformer.py), add like their square root. So do those of the time's
+# 128 angles 1000 t w_i, each of which is rounded twice: the mean of w_i^2 is 1 / (8 ln 10).
 ANGLES = 1000 * max(TIMES) / math.sqrt(8 * math.log(10))
 TOLERANCE = (math.sqrt((COMMON['depth'] + 1) * 400) + ANGLES) * EPS
 

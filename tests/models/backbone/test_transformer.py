@@ -109,7 +109,8 @@ def test_depthwise_convolutions_start_as_the_model_without_them(params):
 def test_velocity_is_float32_whatever_the_compute_type(params):
   exact, y = (np.asarray(apply(params, *inputs(), dtype)) for dtype in (jnp.float32, jnp.bfloat16))
   assert y.dtype == np.float32
-  # Forty roundings to 8 bits a layer (tests/models/backbone/test_block.py) add like their square root.
+  # Forty roundings to 8 bits a layer (tests/models/backbone/test_block.py) add like their square
+  # root.
   rms = lambda a: np.sqrt(np.mean(a * a))  # noqa: E731
   assert 0 < rms(y - exact) < np.sqrt(40 * (DEPTH + 1)) * 2**-8 * rms(exact)
 

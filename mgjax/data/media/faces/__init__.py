@@ -1,0 +1,1 @@
+"""Finds and compares faces in pictures."""

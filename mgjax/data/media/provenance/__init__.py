@@ -1,0 +1,1 @@
+"""Signs media files and says who made them (C2PA)."""

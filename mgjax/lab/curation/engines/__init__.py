@@ -1,0 +1,1 @@
+"""Ways to spread the work of curation: one process, or Ray."""

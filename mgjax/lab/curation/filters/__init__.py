@@ -1,0 +1,1 @@
+"""Which clips stay: one filter a file."""

@@ -1,0 +1,1 @@
+"""What people decided about clips, and what follows from it."""

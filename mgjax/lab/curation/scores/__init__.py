@@ -1,0 +1,1 @@
+"""Numbers that clips are filtered by: one score a file."""

@@ -1,0 +1,1 @@
+"""Metrics of arrays: Fréchet distance, similarity, motion, seams, audio."""

@@ -56,9 +56,9 @@ def warping_error(
   Consistency, equation 9, without their mask of the borders of motion).
 
   `motion` has for each frame but the first the flow to the one before it and the flow back, as
-  `mgjax.data.media.optical_flow.flows` yields them; by default the video's own. To compare videos of the
-  same scene give each the flow of the true one. Raises DataError if there is one frame only, or not
-  as many flows as pairs of frames, ConfigError if OpenCV is needed and not installed.
+  `mgjax.data.media.optical_flow.flows` yields them; by default the video's own. To compare videos
+  of the same scene give each the flow of the true one. Raises DataError if there is one frame only,
+  or not as many flows as pairs of frames, ConfigError if OpenCV is needed and not installed.
   """
   frames, again = (
     (video, video) if isinstance(video, Sequence | np.ndarray) else itertools.tee(video)

@@ -1,0 +1,1 @@
+"""Evaluations whose judge is the synthetic dataset of the model."""

@@ -1,0 +1,1 @@
+"""Simulates weeks of a run with failures."""

@@ -32,8 +32,8 @@ def compile_samplings(
 ) -> tuple[Chosen, dict[str, Any], list[str]]:
   """Compiles the sampler as configured, and without guidance, each on the mesh chosen for it.
 
-  What is compiled is the loop over all steps, as `mgjax.sections.video.pipeline` runs it; memory is the
-  compiler's, and a pass has the collectives of the program over its passes. A sampler whose
+  What is compiled is the loop over all steps, as `mgjax.sections.video.pipeline` runs it; memory is
+  the compiler's, and a pass has the collectives of the program over its passes. A sampler whose
   guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
   Returns the samplings, the programs as plain JSON values by name, and notes.
   """

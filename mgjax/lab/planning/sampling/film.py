@@ -1,8 +1,8 @@
 """Plans a film that an upsampler makes: calls, operations, memory, seconds (Movie Gen §3.1.5).
 
 A call is a forward pass of some tiles of some windows (`sampling/latency.py`); windows of time and
-tiles of space are those of `mgjax.sections.upsampler.pipeline`. Windows run down the film as a wave front:
-at its two ends some rows of a program only fill it, which is not counted.
+tiles of space are those of `mgjax.sections.upsampler.pipeline`. Windows run down the film as a wave
+front: at its two ends some rows of a program only fill it, which is not counted.
 """
 
 import dataclasses

@@ -1,0 +1,1 @@
+"""Which runs to make: ladders of sizes, grids of compute, cost, precision."""

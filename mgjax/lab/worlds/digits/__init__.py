@@ -1,0 +1,1 @@
+"""Moving digits: real handwriting on 32 x 32 pixels."""

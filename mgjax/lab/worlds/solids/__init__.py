@@ -1,0 +1,1 @@
+"""Lit solids that roll, fall and meet, rendered in JAX."""

@@ -1,0 +1,1 @@
+"""Conditions that are one number, added to the embedding of time."""

@@ -1,0 +1,1 @@
+"""Read videos, edits, pictures and sound of moving digits."""

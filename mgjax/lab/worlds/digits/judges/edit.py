@@ -108,7 +108,7 @@ class EditJudge:
 
 @dataclasses.dataclass(frozen=True)
 class DigitsEdits:
-  """Asks for edits of held-out captions and reads them, see `EditsJudge` of `lab/worlds/judging.py`.
+  """Asks for edits of held-out captions and reads them, see `EditsJudge` of `judging.py`.
 
   Of the numbers `path_error` is the root mean square distance from the path of the scene after, in
   pixels of 32, `flicker` the mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall and `wall_error` its mean

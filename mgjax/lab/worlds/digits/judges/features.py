@@ -2,8 +2,8 @@
 
 The judge says of one clip whether it is as asked. These numbers say of many how they are spread:
 shapes of the digits, tints and ways, in standard deviations of true clips. A distance of such rows
-(`mgjax.lab.evaluation.metrics.frechet`) plays the part that FVD has elsewhere, with the judge's eye for
-a network; it is no FVD, and compares only with others of the same rows.
+(`mgjax.lab.evaluation.metrics.frechet`) plays the part that FVD has elsewhere, with the judge's eye
+for a network; it is no FVD, and compares only with others of the same rows.
 """
 
 from collections.abc import Iterable

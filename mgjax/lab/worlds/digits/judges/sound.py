@@ -1,7 +1,7 @@
 """Judges sounds of moving digits: reads onsets, tones and silence back from the waveform.
 
-Onsets (`lab/worlds/onsets.py`) are matched with the true events one to one. The tone after an onset is
-the one of `TONES` that holds most of its power.
+Onsets (`lab/worlds/onsets.py`) are matched with the true events one to one. The tone after an onset
+is the one of `TONES` that holds most of its power.
 
 The score is a proxy: it hears the sounds of these clips, and no other. Report
 `ceiling` and `floor` beside it, which say what the score can be.

@@ -1,4 +1,4 @@
-"""Judges videos of moving digits and of signs for `mgjax.lab.evaluation`, see `lab/worlds/judging.py`."""
+"""Judges videos of moving digits and of signs, see `lab/worlds/judging.py`."""
 
 import collections
 import dataclasses

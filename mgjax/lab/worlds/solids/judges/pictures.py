@@ -1,4 +1,4 @@
-"""Pictures of one solid, of which a CLIP is asked; see `PicturesJudge` of `lab/worlds/judging.py`."""
+"""Pictures of one solid, of which a CLIP is asked; see `PicturesJudge` of `judging.py`."""
 
 import dataclasses
 import math

@@ -60,7 +60,7 @@ class ContactScores:
 
 @dataclasses.dataclass(frozen=True)
 class SolidsSoundJudge:
-  """Hears solids for `mgjax.lab.evaluation`, see `lab/worlds/judging.py`; `name`: a split to learn from."""
+  """Hears solids, see `lab/worlds/judging.py`; `name`: a split to learn from."""
 
   name: str = 'judge'
 

@@ -192,7 +192,7 @@ class SolidsJudge:
 
 
 class SolidsEnlarged:
-  """Reads enlarged clips for `mgjax.lab.evaluation`, see `EnlargedJudge` of `lab/worlds/judging.py`.
+  """Reads enlarged clips, see `EnlargedJudge` of `lab/worlds/judging.py`.
 
   A model may have learnt from windows: the clips are whole, as long as the judge looks.
   """
