@@ -10,7 +10,10 @@ TEXT = (CHECKOUT / 'docs/architecture.md').read_text()
 PICTURE = (CHECKOUT / 'docs/images/architecture.svg').read_text()
 ROWS = dict(re.findall(r'^\| `mgjax/(\w+)` \|.*?\| (.*) \|$', TEXT, re.MULTILINE))
 PACKAGES = {
-  name.partition('.')[0] for line in ORDER for name in line if name not in ('registry', 'api')
+  name.partition('.')[0]
+  for line in ORDER
+  for name in line
+  if name not in ('registry', 'api', 'moved')
 }
 
 
