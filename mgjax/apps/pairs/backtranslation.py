@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.apps.encode import stored_prompts, stored_type
 from mgjax.apps.pairs.cross_pairs import digest_of
-from mgjax.apps.pairs.make_pairs import PAGE, Pair, PairsResult, make_pairs
+from mgjax.apps.pairs.make_pairs import PAGE, Pair, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Checked, Count, Magnitude, Positive, Range, fields_of, unpack
@@ -213,7 +213,8 @@ class _Maker:
       if (instruction := told[row]) is None:
         yield [Pair(f'clip {index}', None, {}, 'no instruction', pair)]
         continue
-      scores = _scores(self._clip, instruction, *pair)
+      found = _scores(self._clip, instruction, *pair)
+      scores = {name: rounded(score) for name, score in found.items()}
       source = made[row]
       target = real[row]
       way = (instruction.backward, instruction.backward_task)

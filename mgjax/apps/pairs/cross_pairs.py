@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs
+from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
@@ -289,7 +289,7 @@ def _pairs_of(
     if isinstance(seen, str):
       judged.append((seen, {}, seen))
       continue
-    score = float(seen.vector @ own.vector)
+    score = rounded(seen.vector @ own.vector)
     right = score >= settings.threshold
     kept += [seen] if right else []
     judged.append((seen, {'cosine': score}, '' if right else 'another person'))

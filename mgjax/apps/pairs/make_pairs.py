@@ -38,8 +38,8 @@ class Pair:
   """What was made of a sample.
 
   `row` is None if what is kept went into the row of another pair of the sample; `scores` are those
-  by which the filter judged; `reason` says why it is dropped, '' if it is kept; `shown` are clips
-  or pictures (t h w 3) of one height, side by side on the page.
+  by which the filter judged, `rounded`; `reason` says why it is dropped, '' if it is kept; `shown`
+  are clips or pictures (t h w 3) of one height, side by side on the page.
   """
 
   title: str
@@ -47,6 +47,15 @@ class Pair:
   scores: Mapping[str, float]
   reason: str
   shown: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
+
+
+def rounded(score: float) -> float:
+  """Returns a score as the manifest has it, with four decimals.
+
+  Filters compare this with their thresholds. A threshold that was read from a manifest then keeps
+  the pairs that the manifest says, on every machine.
+  """
+  return round(float(score), 4)
 
 
 # (indices, samples) -> for each sample its pairs.
@@ -130,7 +139,7 @@ def make_pairs(
           indices = span[begin : begin + batch_size]
           for pairs in make(indices, [source[index] for index in indices]):
             for pair in pairs:
-              scores = {name: round(float(score), 4) for name, score in pair.scores.items()}
+              scores = {name: rounded(score) for name, score in pair.scores.items()}
               notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})
               pictures.append((_told(notes[-1]), _side_by_side(pair.shown)))
               if not pair.reason and pair.row is not None:

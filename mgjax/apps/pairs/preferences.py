@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.apps.encode import stored_type
-from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs
+from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
 from mgjax.data.buckets import Shape
@@ -235,10 +235,11 @@ class _Maker:
     for row, each in enumerate(asked):
       first = scores[0][row] >= scores[1][row]
       better, worse = (0, 1) if first else (1, 0)
-      margin = float(scores[better][row] - scores[worse][row])
+      chosen, rejected = (rounded(scores[which][row]) for which in (better, worse))
+      margin = rounded(chosen - rejected)  # 0.57 - 0.56 is less than 0.01
       made = _row(each.caption, fps, latents[better][row], latents[worse][row], self._dtype)
       reason = '' if margin >= self._settings.least else 'as good as each other'
-      told = {'chosen': scores[better][row], 'rejected': scores[worse][row]}
+      told = {'chosen': chosen, 'rejected': rejected}
       shown = both[better][row], both[worse][row]
       yield [Pair(each.caption, made, told, reason, shown)]
 

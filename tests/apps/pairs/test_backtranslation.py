@@ -178,22 +178,30 @@ def test_the_clip_before_the_edit_is_never_looked_at(made, tmp_path, monkeypatch
 
 
 def test_thresholds_drop_pairs_and_say_why(made, tmp_path):
-  scores = {
-    name: sorted(each[name] for each in scores_of(made.directory))
-    for name in ('direction', 'structure')
-  }
   for name, reason in (('direction', 'not as instructed'), ('structure', 'another scene')):
-    middle = float(np.mean(scores[name][CLIPS // 2 - 1 : CLIPS // 2 + 1]))
+    scores = [each[name] for each in scores_of(made.directory)]
+    middle = sorted(scores)[CLIPS // 2]  # as a reader of the manifest would choose it
+    kept = [score >= middle for score in scores]
+    assert 0 < sum(kept) < CLIPS
     config = made.config(**{f'backtranslation__{name}': middle}, backtranslation__clips=CLIPS)
     results = backtranslate(config.to_dict(), tmp_path / name, **SIZES)
     found = results['train/backtranslated']
-    assert (found.kept, found.reasons) == (CLIPS // 2, {reason: CLIPS // 2})
+    assert (found.kept, found.reasons) == (sum(kept), {reason: CLIPS - sum(kept)})
     page = (tmp_path / name / 'train' / 'backtranslated' / PAGE).read_text()
     assert reason in page
-    kept = [all(score >= middle for score in [each[name]]) for each in scores_of(made.directory)]
     rows = rows_of(made.directory)
     expected = [row['latents'].tobytes() for row, keep in zip(rows, kept, strict=True) if keep]
     assert [row['latents'].tobytes() for row in rows_of(tmp_path / name)] == expected
+
+
+def test_a_score_that_is_written_as_the_threshold_reaches_it(made, tmp_path, monkeypatch):
+  """Whichever way the machine rounds, the manifest shows what was compared."""
+  scores = {'direction': 0.49996, 'structure': 0.49996}
+  monkeypatch.setattr(backtranslation, '_scores', lambda *_: scores)
+  config = made.config(backtranslation__direction=0.5, backtranslation__structure=0.5)
+  results = backtranslate(config.to_dict(), tmp_path, **SIZES)
+  assert results['train/backtranslated'].kept == CLIPS
+  assert scores_of(tmp_path)[0] == {'direction': 0.5, 'structure': 0.5}
 
 
 def scores_of(directory, split='train'):

@@ -100,7 +100,7 @@ def painter(untrained):
 SETTINGS = CrossPairSettings(threshold=0.95, prompts=tuple(PLAIN), seed=3)
 
 
-def made(painter, records, directory, settings=SETTINGS, **options):
+def made(painter, records, directory, settings=SETTINGS, look=look, **options):
   painter.asked.clear()
   return make_cross_pairs(
     painter,
@@ -166,6 +166,16 @@ def test_what_is_dropped_has_its_reason(painter, records, tmp_path):
   assert titles[2] == 'dropped, another person (cosine 0.299): clip 0, green'
   assert "dropped, no face in the clip's first frame: clip 1" in titles
   assert 'another person' in (tmp_path / 'made' / PAGE).read_text()
+
+
+def test_a_cosine_that_is_written_as_the_threshold_reaches_it(painter, records, tmp_path):
+  def near(picture):
+    seen = look(picture)
+    shade = (picture[0, 0] == (200, 60, 60)).all()
+    vector = np.array([0.94996 if shade else 1.0, 0.0])  # of one person, but for its length
+    return seen if isinstance(seen, str) else seen._replace(vector=vector)
+
+  assert made(painter, records, tmp_path, look=near).kept == 9
 
 
 def test_faces_are_found_and_compared_in_pictures(tiny_runs, tmp_path):
