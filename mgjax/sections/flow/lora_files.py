@@ -8,22 +8,27 @@ PyTorch's order, A (r, in) and B (out, r), of a convolution (r, in, h, w) and (o
   comfyui   diffusion_model.<map>.lora_A.weight, .lora_B.weight, .alpha
   kohya     lora_unet_<map with _ for .>.lora_down.weight, .lora_up.weight, .alpha
 
-All are read, and diffusers' `transformer.<map>` as well. They count alpha / r times; a file without
-alpha counts once. Of a model that other projects have, as CLIP, maps go by their names, and those
-of its text tower begin with lora_te_ in kohya's files; both names are read.
+All are read, and diffusers' `transformer.<map>` as well, whose files hold peft's settings under
+each of their prefixes in `lora_adapter_metadata`. They count alpha / r times, alpha / sqrt(r) where
+settings have use_rslora; a file without alpha counts once. Of a model that other projects have, as
+CLIP, maps go by their names, and those of its text tower begin with lora_te_ in kohya's files; both
+names are read.
 """
 
 import datetime
+import functools
+import math
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import read_json, write_bytes, write_json
+from mgjax.core.files import parse_json, read_json, write_bytes, write_json
 from mgjax.core.precision import LORA_A, LORA_B
 from mgjax.core.safetensors_files import open_tensors, read_tensors
 from mgjax.core.tree import named_leaves, nest
@@ -39,10 +44,14 @@ _TEXT = 'lora_te_'
 _READ = (*_PREFIXES.values(), _TEXT, 'transformer.', '')
 _CONFIG = 'adapter_config.json'
 _WEIGHTS = 'adapter_model.safetensors'
-_OTHERS = ('use_rslora', 'use_dora', 'rank_pattern', 'alpha_pattern')  # of peft, other scales
+_METADATA = 'lora_adapter_metadata'  # of diffusers since 0.34
+_OTHERS = ('use_dora', 'layer_replication', 'use_qalora')  # of peft, that add other things than A B
+_PATTERNS = (('rank_pattern', 'r'), ('alpha_pattern', 'lora_alpha'))
+_PLAIN = (None, True, False, 'gaussian', 'eva', 'orthogonal')  # others change the base model, too
 _A = ('.lora_A.weight', '.lora_A.default.weight', '.lora_down.weight')
 _B = ('.lora_B.weight', '.lora_B.default.weight', '.lora_up.weight')
 _ALPHA = '.alpha'
+_Settings = Mapping[str, Any]  # of adapters, as peft's LoraConfig names them
 
 
 class _Map(NamedTuple):
@@ -144,22 +153,30 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
     raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
   tensors, metadata = read_tensors(file)
   known = _maps(base, maps)
+  described = _described(where, metadata)
   found = {}
   unknown = []
+  scales = {}
   for key, tensor in tensors.items():
-    module, suffix = _split(key)
+    prefix = max((each for each in described if key.startswith(each)), key=len, default='')
+    module, suffix = _split(key.removeprefix(prefix))
     if not suffix or module not in known:
       unknown.append(key)
+    elif suffix in found.setdefault(place := known[module], {}):
+      raise ConfigError(
+        f'{os.fspath(path)!r} has {suffix} of {module} twice, once as {key}; delete one of them'
+      )
     else:
-      found.setdefault(known[module], {})[suffix] = tensor
+      found[place][suffix] = tensor
+      scales[place] = functools.partial(_scale, described.get(prefix), module, metadata)
   if unknown or not found:
     raise ConfigError(
       f'{os.fspath(path)!r} is of another model: {len(unknown)} of its {len(tensors)} keys do not '
       f'fit, as {", ".join(sorted(unknown)[:4])}; this one has maps such as {next(iter(known))!r}'
     )
   try:
-    return nest(_stacked(path, found, _default_scale(where, metadata)))
-  except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    return nest(_stacked(path, found, scales))
+  except (KeyError, TypeError, ValueError, ArithmeticError) as error:
     raise ConfigError(
       f'{os.fspath(path)!r}: {type(error).__name__}: {error}; expected numbers r and lora_alpha '
       'or alpha, and pairs of matrices'
@@ -177,7 +194,11 @@ def are_adapters(path: str | os.PathLike[str]) -> bool:
     return any(_split(key)[1] in ('A', 'B') for key in file.keys())  # noqa: SIM118
 
 
-def _stacked(path: Any, found: Mapping[_Map, Mapping[str, np.ndarray]], default: float) -> Tree:
+def _stacked(
+  path: Any,
+  found: Mapping[_Map, Mapping[str, np.ndarray]],
+  scales: Mapping[_Map, Callable[[int, float | None], float]],
+) -> Tree:
   """Returns leaves of ours; layers of a stack that a file does not have get zeros."""
   layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
   for place, parts in found.items():
@@ -192,8 +213,19 @@ def _stacked(path: Any, found: Mapping[_Map, Mapping[str, np.ndarray]], default:
         f'{os.fspath(path)!r} is of another model: A {parts["A"].shape} and B {parts["B"].shape} '
         f'of {place.kernel}, whose kernel is {shape}'
       )
-    alpha = float(parts.get('alpha', default * len(b) if default else len(b)))
-    layers.setdefault(place.kernel, {})[place.layer] = (a * np.float32(alpha / len(b)), b)
+    own = parts['alpha'].item() if 'alpha' in parts else None
+    try:
+      scale = scales[place](len(b), own)
+    except ConfigError as error:
+      raise ConfigError(f'{os.fspath(path)!r}: {error}') from error
+    with np.errstate(over='ignore', invalid='ignore'):
+      a = a * np.float32(scale)
+    if not np.isfinite(a).all():
+      raise ConfigError(
+        f'{os.fspath(path)!r}: alpha makes {place.kernel} count {scale:g} times; expected a finite '
+        'number'
+      )
+    layers.setdefault(place.kernel, {})[place.layer] = a, b
   counts = {place.kernel: place.shape[0] for place in found}
   leaves = {}
   for kernel, own in layers.items():
@@ -246,18 +278,75 @@ def _split(key: str) -> tuple[str, str]:
   return key, ''
 
 
-def _default_scale(where: pathlib.Path, metadata: Mapping[str, str]) -> float:
-  """Returns alpha / r of a file that says it once for all, 0 if it says none."""
-  described = where / _CONFIG if where.is_dir() else None
-  if described is not None and described.exists():
-    config = read_json(described)
-    if other := [name for name in _OTHERS if config.get(name)]:
-      raise ConfigError(f'{os.fspath(described)!r} has {other[0]}, which is not read')
-    return float(config['lora_alpha']) / float(config['r'])
+def _described(where: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, _Settings]:
+  """Returns peft's settings of adapters by the prefix of the keys that they are of."""
+  found: dict[str, dict[str, Any]] = {}
+  if where.is_dir() and (where / _CONFIG).exists():
+    name = repr(os.fspath(where / _CONFIG))
+    found[''] = read_json(where / _CONFIG)
+  else:
+    name = f'{_METADATA} of {os.fspath(where)!r}'
+    text = metadata.get(_METADATA, '{}')
+    said = parse_json(text, name, error=ConfigError, mend='save the adapters again')
+    for key, value in said.items():
+      prefix, dot, field = key.rpartition('.')
+      found.setdefault(prefix + dot, {})[field] = value
+  for settings in found.values():
+    if other := [each for each in _OTHERS if settings.get(each)]:
+      raise ConfigError(f'{name} has {other[0]}, which is not read')
+    if (start := settings.get('init_lora_weights')) not in _PLAIN:
+      raise ConfigError(
+        f'{name} has init_lora_weights = {start!r}, which changes the base model too; save the '
+        'adapters with path_initial_model_for_weight_conversion, which makes them plain ones'
+      )
+  return found
+
+
+def _scale(
+  described: _Settings | None,
+  module: str,
+  metadata: Mapping[str, str],
+  rank: int,
+  own: float | None,
+) -> float:
+  """Returns how many times adapters of a map count, whose own alpha the file may have."""
+  if described is not None:
+    r, alpha = (_of_map(described, *names, module) for names in _PATTERNS)
+    if r != rank:
+      raise ConfigError(f'r = {r!r} of {module}, whose A has rank {rank}; expected the same')
+    if own is not None and own != alpha:
+      raise ConfigError(
+        f'lora_alpha = {alpha!r} of {module}, whose own alpha is {own:g}; delete one of them'
+      )
+    return float(alpha) / (math.sqrt(rank) if described.get('use_rslora') else rank)
+  if own is not None:
+    return own / rank
+  if _METADATA in metadata:
+    raise ConfigError(
+      f'{_METADATA} does not describe {module}; expected r and lora_alpha with the prefix of its '
+      'keys, as transformer.r'
+    )
   try:
-    return float(metadata['ss_network_alpha']) / float(metadata['ss_network_dim'])
+    return float(metadata['ss_network_alpha']) / float(metadata['ss_network_dim']) or 1.0
   except (KeyError, ValueError, ZeroDivisionError):
-    return 0.0
+    return 1.0
+
+
+def _of_map(described: _Settings, pattern: str, field: str, module: str) -> Any:
+  """Returns what the first pattern that fits a map says, or else what holds for all maps.
+
+  A pattern of peft is a regular expression that fits the end of a name, from a dot on. Here it is
+  a plain name: matching an expression from an untrusted file could take exponential time.
+  """
+  for name, value in dict(described.get(pattern) or {}).items():
+    literal = name.removeprefix('^')
+    if not re.fullmatch(r'[\w.-]+', literal):
+      raise ConfigError(
+        f'{pattern} has the regular expression {name!r}; expected names of maps, as {module!r}'
+      )
+    if module == literal or (name == literal and module.endswith(f'.{literal}')):
+      return value
+  return described[field]
 
 
 def _theirs(array: np.ndarray) -> np.ndarray:
