@@ -1,8 +1,13 @@
 """Jobs outlive the process that has them: killed, ended, and with several workers."""
 
+import base64
+import contextlib
 import json
+import os
+import pickle
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -11,6 +16,7 @@ import time
 import pytest
 
 from tests.apps.serving.tiny_service import CHECKOUT, Server, postgres
+from tests.waiting import wait_for
 
 for package in ('dbos', 'prometheus_client', 'python_multipart'):
   pytest.importorskip(package, reason='needs the extra serve')
@@ -64,6 +70,66 @@ def test_a_killed_server_loses_no_job_and_makes_none_twice(tmp_path):
     survive([server], 6, 24, [signal.SIGKILL, signal.SIGTERM], pause=2.0)
   finally:
     server.end(signal.SIGKILL)
+
+
+class Command:
+  """Unpickled, it runs a command."""
+
+  def __init__(self, command):
+    self.command = command
+
+  def __reduce__(self):
+    return os.system, (self.command,)
+
+
+def plant(store, inputs):
+  """Copies a job that ended into a waiting one, of other inputs; returns its id."""
+  id = f'video_{"0" * 32}'
+  with contextlib.closing(sqlite3.connect(store, timeout=30)) as database, database:
+    database.row_factory = sqlite3.Row
+    found = database.execute("SELECT * FROM workflow_status WHERE status = 'SUCCESS'")
+    status = {**dict(found.fetchone()), 'workflow_uuid': id, 'completed_at': None}
+    status |= {'status': 'ENQUEUED', 'queue_name': 'videos', 'serialization': 'py_pickle'}
+    given = {'workflow_uuid': id, 'inputs': inputs, 'retention_timestamp': status['created_at']}
+    for table, row in (('workflow_input', given), ('workflow_status', status)):
+      marks = ', '.join('?' * len(row))
+      database.execute(f'INSERT INTO {table} ({", ".join(row)}) VALUES ({marks})', [*row.values()])
+  return id
+
+
+def test_the_store_is_json_and_a_planted_pickle_runs_nothing(tmp_path):
+  store, ran = tmp_path / 'out' / 'jobs.sqlite', tmp_path / 'ran'
+  server = Server(tmp_path / 'out', ALLOWED).start()
+  try:
+    made = server.make(seed=1)
+    with contextlib.closing(sqlite3.connect(store)) as database:
+      stored = {
+        column: json.loads(database.execute(f'SELECT {column} FROM {table}').fetchone()[0])
+        for table, column in (('workflow_input', 'inputs'), ('workflow_output', 'output'))
+      }
+      assert stored['inputs']['positionalArgs'][0]['seed'] == 1
+      assert stored['output']['size'] == [32, 32]
+      for table in ('workflow_status', 'operation_outputs'):
+        formats = database.execute(f'SELECT DISTINCT serialization FROM {table}').fetchall()
+        assert formats == [('portable_json',)]
+    command = Command(f'touch {ran}')
+    id = plant(store, base64.b64encode(pickle.dumps({'args': (command,), 'kwargs': {}})).decode())
+    wait_for(lambda: 'is a pickle, which is not read' in server.log.read_text(), seconds=30)
+    assert server.ask('GET', f'/v1/videos/{id}')[0] == 404
+    assert server.make(seed=2)['status'] == 'completed'
+    assert server.end() == 0
+    # Started again, it finds what is there before anything reads it.
+    server.start(wait=False)
+    assert server.process.wait(100) == 2  # as for any wrong setting
+    assert '--database: workflow_status has pickled rows (1)' in server.log.read_text()
+    with contextlib.closing(sqlite3.connect(store)) as database, database:
+      database.execute('DELETE FROM workflow_status WHERE workflow_uuid = ?', [id])
+    server.start()
+    assert server.ask('GET', f'/v1/videos/{made["id"]}')[2] == made
+    assert server.ask('GET', f'/v1/videos/{made["id"]}/content')[0] == 200
+  finally:
+    server.end(signal.SIGKILL)
+  assert not ran.exists()
 
 
 @pytest.mark.slow

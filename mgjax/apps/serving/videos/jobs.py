@@ -4,11 +4,16 @@ A job is a workflow of DBOS with one step, which makes all files in a folder of 
 puts each to its place whole: a step that runs twice, because its process was killed in the midst,
 writes the same files again. What a process had when it died goes back into the queue when it starts
 again or, on Postgres, when any other worker sees that it is silent.
+
+What is stored is JSON. DBOS would unpickle any row that names pickle as its format, whatever its
+serializer is, and a pickle runs code: this module takes that ability away, and refuses to start
+with a store that has such rows.
 """
 
 import collections
 import contextlib
 import datetime
+import functools
 import itertools
 import logging
 import pathlib
@@ -19,7 +24,8 @@ import threading
 import time
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID
+import sqlalchemy
+from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, _serialization
 
 from mgjax.apps.serving.videos import files
 from mgjax.apps.serving.videos.models import CancelledError, Live, Models
@@ -42,6 +48,8 @@ _STATES = {
   **dict(zip(_ENDED, ('completed', 'failed', 'failed'), strict=True)),
 }
 _BARE = {'load_input': False, 'load_output': False}
+_FORMAT = 'serialization'  # the column with the format of a row
+_JSON = DBOSPortableJSONSerializer()
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +70,7 @@ class Jobs:
     """Opens the database; jobs are made as soon as the models are ready, the oldest first.
 
     `worker` names this process among those of a database, and `scratch` is a folder of its own.
-    Raises ConfigError if the database cannot be used.
+    Raises ConfigError if the database cannot be used, or has rows that are not JSON.
     """
     self.results = results
     self._scratch = scratch
@@ -83,6 +91,8 @@ class Jobs:
       if not self._shared:
         with contextlib.closing(sqlite3.connect(database.removeprefix('sqlite:///'))) as found:
           found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
+      _check_stored(database)
+      _serialization.DefaultSerializer.deserialize = _refuse_pickle
       DBOS(
         config={
           'name': 'mgjax',
@@ -90,6 +100,7 @@ class Jobs:
           'executor_id': worker,
           'application_version': 'mgjax',
           'max_executor_threads': most + 16,
+          'serializer': _JSON,
           'log_level': 'CRITICAL',
         }
       )
@@ -101,6 +112,8 @@ class Jobs:
       DBOS.register_queue(
         _QUEUE, worker_concurrency=most, polling_interval_sec=_POLL, on_conflict='always_update'
       )
+    except ConfigError:
+      raise
     except Exception as error:
       raise ConfigError(f'--database: {first_line(error)}; give one that can be used') from error
     self._look()
@@ -270,10 +283,11 @@ class Jobs:
     return told
 
   def _described(self, row: Any) -> dict[str, Any] | None:
-    if row.status not in _STATES or not row.input:
+    if row.status not in _STATES or not isinstance(row.input, dict):  # text, if it cannot be read
       return None
+    output = row.output if isinstance(row.output, dict) else {}
     status = _STATES[row.status]
-    error = (row.output or {}).get('error')
+    error = output.get('error')
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
     expires = ended and int(ended + 86400 * self._limits.days)
     if (error and error['code'] == 'cancelled') or (expires and time.time() > expires):
@@ -350,6 +364,45 @@ class Jobs:
       if beat == b'gone' or now - self._seen[name][1] > _DEAD:
         # Exact: of each job, the one that sees it first takes it.
         DBOS._recover_pending_workflows([name])
+
+
+def _check_stored(database: str) -> None:
+  """Raises ConfigError if a database has rows in another format than JSON."""
+  url = sqlalchemy.make_url(database)
+  schema = None
+  if not database.startswith('sqlite'):
+    url = url.set(drivername='postgresql+psycopg')
+    schema = 'dbos'
+  engine = sqlalchemy.create_engine(url)
+  with contextlib.closing(engine.connect()) as connection:
+    found = sqlalchemy.inspect(connection)
+    for name in found.get_table_names(schema=schema):
+      if all(each['name'] != _FORMAT for each in found.get_columns(name, schema=schema)):
+        continue
+      table = sqlalchemy.table(name, sqlalchemy.column(_FORMAT), schema=schema)
+      count = sqlalchemy.select(sqlalchemy.func.count()).select_from(table)
+      if rows := connection.execute(count.where(table.c[_FORMAT] != _JSON.name())).scalar_one():
+        raise ConfigError(
+          f'--database: {name} has pickled rows ({rows}), as older versions of mgjax wrote them; '
+          'expected JSON, because reading a pickle can run any code. Give another --out, and on '
+          'Postgres another --database, or delete these rows; finished videos stay in the old --out'
+        )
+  engine.dispose()
+
+
+def _refuse_pickle(_: Any, text: str) -> Any:
+  """Stands in for what unpickles a row; DBOS then notes its job as failed."""
+  del text
+  _warn_of_pickle()
+  raise ValueError('a pickle, which can run any code, is not read')
+
+
+@functools.cache
+def _warn_of_pickle() -> None:
+  _log.warning(
+    'a job in the database is a pickle, which is not read: it could run any code; check who can '
+    'write to the database'
+  )
 
 
 def _iso(seconds: float) -> str:
