@@ -373,7 +373,7 @@ def _check_stored(database: str) -> None:
   if not database.startswith('sqlite'):
     url = url.set(drivername='postgresql+psycopg')
     schema = 'dbos'
-  engine = sqlalchemy.create_engine(url)
+  engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
   with contextlib.closing(engine.connect()) as connection:
     found = sqlalchemy.inspect(connection)
     for name in found.get_table_names(schema=schema):
@@ -387,7 +387,6 @@ def _check_stored(database: str) -> None:
           'expected JSON, because reading a pickle can run any code. Give another --out, and on '
           'Postgres another --database, or delete these rows; finished videos stay in the old --out'
         )
-  engine.dispose()
 
 
 def _refuse_pickle(_: Any, text: str) -> Any:
