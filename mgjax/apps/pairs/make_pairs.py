@@ -49,7 +49,7 @@ class Pair:
   shown: Sequence[UInt8[np.ndarray, '_ _ _ 3']]
 
 
-def rounded(score: float) -> float:
+def rounded(score: float | np.floating) -> float:
   """Returns a score as the manifest has it, with four decimals.
 
   Filters compare this with their thresholds. A threshold that was read from a manifest then keeps
