@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mgjax.api import load, train
-from mgjax.apps.pairs.preferences import prefer, read_rows
+from mgjax.apps.pairs.preferences import Preferences, _Maker, prefer, read_rows
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.media.viewing import write_clip
 from mgjax.data.records.reader import Records
+from mgjax.lab.worlds.judging import Asked
 from tests import tiny
 
 
@@ -93,6 +94,26 @@ def test_training_from_votes_moves_towards_what_was_chosen(tiny_runs, voted, tmp
     for where in (tmp_path, tiny_runs / 'video')
   )
   assert made > before
+
+
+class Judge:
+  """Finds the first samples of two prompts better by 0.57 - 0.56, and by 0.57 - 0.57."""
+
+  def __init__(self):
+    self.answers = iter([{'colour': np.array([0.57, 0.57])}, {'colour': np.array([0.56, 0.57])}])
+
+  def right(self, videos, asked):
+    return next(self.answers)
+
+
+def test_a_margin_of_the_least_that_counts_is_kept(tiny_runs):
+  """0.57 - 0.56 is less than 0.01 in floating point."""
+  settings = Preferences(model=str(tiny_runs / 'video'), least=0.01)
+  maker = _Maker(settings, Judge(), load(tiny_runs / 'autoencoder'), np.float32, 2)
+  asked = {'asked': Asked('a red 3', {})}
+  pairs = [pair for row in maker.make([0, 1], [asked, asked]) for pair in row]
+  assert [pair.reason for pair in pairs] == ['', 'as good as each other']
+  assert pairs[0].scores == {'chosen': 0.57, 'rejected': 0.56}
 
 
 def test_what_is_no_vote_or_no_pair_is_refused(tiny_runs, tmp_path):
