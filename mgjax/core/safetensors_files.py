@@ -1,6 +1,7 @@
 """Reads named tensors from safetensors files and checks them against what a model needs."""
 
 import contextlib
+import functools
 import math
 import os
 import pathlib
@@ -23,6 +24,45 @@ _MOST_COMMAS = 1 << 17
 _LARGEST_EMPTY = 1 << 20
 
 
+class TensorFile:
+  """An open .safetensors file, which checks every tensor as it is read.
+
+  Attributes:
+    names: of the tensors.
+    metadata: texts of the header, by name.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], file: Any):
+    """Binds a file that the library has opened, and its path for messages."""
+    self._path = os.fspath(path)
+    self._file = file
+    self.names: list[str] = list(file.keys())
+    self.metadata: dict[str, str] = file.metadata() or {}
+
+  def describe(self, name: str) -> tuple[str, tuple[int, ...]]:
+    """Returns the type of a tensor as the header has it, such as 'BF16', and its shape."""
+    found = self._file.get_slice(name)
+    return found.get_dtype(), tuple(found.get_shape())
+
+  def read(self, name: str, *, anything: bool = False) -> np.ndarray:
+    """Reads a tensor; `anything` says that its floats need not be finite.
+
+    Raises ConfigError if they are not, or the tensor is empty and of unlimited shape.
+    """
+    tensor = self._file.get_tensor(name)
+    if is_boundless(tensor.shape):
+      raise ConfigError(
+        f'{shown(name)} in {self._path!r} is empty and of shape {tensor.shape}; expected '
+        f'axes of at most {_LARGEST_EMPTY} places together'
+      )
+    if not anything and not is_finite(tensor):
+      raise ConfigError(
+        f'{shown(name)} in {self._path!r} has NaN or infinite numbers; expected finite ones, '
+        'export or download the file again'
+      )
+    return tensor
+
+
 def read_tensors(
   path: str | os.PathLike[str], *, anything: bool = False
 ) -> tuple[Tensors, dict[str, str]]:
@@ -33,20 +73,13 @@ def read_tensors(
   or it is of another kind or holds no finite floats.
   """
   with open_tensors(path) as file:
-    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    metadata = file.metadata() or {}
+    tensors = {name: file.read(name, anything=anything) for name in file.names}
   for name, tensor in tensors.items():
-    if is_boundless(tensor.shape):
+    if not anything and not jnp.issubdtype(tensor.dtype, jnp.floating):
       raise ConfigError(
-        f'{shown(name)} in {os.fspath(path)!r} is empty and of shape {tensor.shape}; expected '
-        f'axes of at most {_LARGEST_EMPTY} places together'
+        f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype}; expected finite floats'
       )
-    if not anything and not are_finite_floats(tensor):
-      raise ConfigError(
-        f'{shown(name)} in {os.fspath(path)!r} is of {tensor.dtype} or not finite; expected finite '
-        'floats'
-      )
-  return tensors, metadata
+  return tensors, file.metadata
 
 
 def is_boundless(shape: tuple[int, ...]) -> bool:
@@ -56,22 +89,44 @@ def is_boundless(shape: tuple[int, ...]) -> bool:
 
 def are_finite_floats(tensor: np.ndarray) -> bool:
   """Returns whether these can be parameters, which are of float32 or less."""
-  if not jnp.issubdtype(tensor.dtype, jnp.floating):
-    return False
-  with np.errstate(over='ignore'):
-    tensor = tensor.astype(np.float32) if tensor.dtype == np.float64 else tensor
-  return bool(np.isfinite(tensor).all())
+  return bool(jnp.issubdtype(tensor.dtype, jnp.floating)) and is_finite(tensor)
+
+
+def is_finite(tensor: np.ndarray) -> bool:
+  """Returns whether no number is NaN or infinite in float32; integers never are."""
+  if tensor.dtype == np.float64:
+    with np.errstate(over='ignore', invalid='ignore'):
+      tensor = tensor.astype(np.float32)
+  if not tensor.size or (bits := _bits(tensor.dtype)) is None:
+    return True
+  # Of each sign, floats are in the order of their bits, and infinity and NaN come last. The largest
+  # integer is found ten times faster than every number is asked, which matters with gigabytes.
+  signed, unsigned, infinity, negative = bits
+  return bool(tensor.view(signed).max() < infinity and tensor.view(unsigned).max() < negative)
+
+
+@functools.cache
+def _bits(dtype: np.dtype) -> tuple[np.dtype, np.dtype, int, int] | None:
+  """Integers of the size of a float, and its infinities as such; None of what is no float.
+
+  Where a type has no infinity, NaN takes its place.
+  """
+  if not jnp.issubdtype(dtype, jnp.floating):
+    return None
+  signed, unsigned = (np.dtype(f'{kind}{dtype.itemsize}') for kind in 'iu')
+  infinity = int(np.array(np.inf, dtype).view(unsigned))
+  return signed, unsigned, infinity, infinity + (1 << (8 * dtype.itemsize - 1))
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
   """Reads the metadata of a .safetensors file alone. Raises ConfigError if it is none."""
   with open_tensors(path) as file:
-    return file.metadata() or {}
+    return file.metadata
 
 
 @contextlib.contextmanager
-def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
-  """Yields a .safetensors file as the library opens it, once its header is known to be no bomb.
+def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
+  """Yields a .safetensors file, once its header is known to be no bomb.
 
   Raises ConfigError if there is no such file, or it is of another kind, or what is read of it is
   damaged.
@@ -79,7 +134,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[Any]:
   try:
     _check_header(path)
     with safe_open(path, 'numpy') as file:
-      yield file
+      yield TensorFile(path, file)
   except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
     raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mgjax.core.derivatives import is_forward_mode, with_backward
+from mgjax.core.errors import CheckpointError
 from mgjax.core.precision import BASE, LORA_A, LORA_B, PARAMETER, QUANTISED, SCALE
 from mgjax.core.typing import Array, Float
 from mgjax.parallel.gather import weighted
@@ -72,15 +73,32 @@ def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...
 
 
 def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
-  found = nn.unbox(module.get_variable('params', name))
-  held = found
-  while isinstance(held, Mapping):
-    held = held.get(BASE, held.get(QUANTISED))
-  if module.is_initializing() or held is None or held.shape != shape:
-    # Flax makes it, or refuses its name or shape. To check one that fits it would trace `init`,
-    # each time: a quarter of what tracing a model takes.
+  if module.is_initializing():
     found = module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
+    return _held(found)
+  # Flax would trace `init` to check a shape, each time: a quarter of what tracing a model takes.
+  found = nn.unbox(module.get_variable('params', name))
+  for part, array, wanted in _parts(name, found, shape):
+    if array is None or jnp.shape(array) != wanted:
+      given = 'missing' if array is None else f'of shape {jnp.shape(array)}'
+      raise CheckpointError(
+        f'the weights are not of this model: {"/".join((*module.path, part))} is {given}, expected '
+        f'shape {wanted}; use the configuration that they were trained with, or get them again'
+      )
   return _held(found)
+
+
+def _parts(
+  name: str, found: Any, shape: tuple[int, ...]
+) -> Iterator[tuple[str, Array | None, tuple[int, ...]]]:
+  """Yields the arrays that make a parameter, None for a missing one, with their expected shapes."""
+  if not isinstance(found, Mapping):
+    yield name, found, shape
+  elif BASE in found:  # adapters fit it since they were attached
+    yield from _parts(name, found[BASE], shape)
+  else:
+    yield f'{name}/{QUANTISED}', found.get(QUANTISED), shape
+    yield f'{name}/{SCALE}', found.get(SCALE), (*shape[:-2], *shape[-1:])
 
 
 def _held(found: Any) -> Array | Quantised | Adapted:

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.tree import named_leaves
 from mgjax.nn.multihead import READ
 
 # What the backward pass finds saved, beside each layer's input; everything else is computed again.
@@ -73,6 +74,22 @@ def stack(
     metadata_params={nn.PARTITION_NAME: 'layers'},
     check_constancy_invariants=False,  # which would trace the layer once more
   )
+
+
+def check_layers(module: nn.Module, depth: int) -> None:
+  """Checks that the parameters at 'layers' of a module are those of so many layers.
+
+  To be called before `stack`, where JAX would speak of scans. Raises CheckpointError.
+  """
+  given = module.variables.get('params', {}).get('layers', {})
+  for name, leaf in named_leaves(given).items():
+    if jnp.shape(leaf)[:1] != (depth,):
+      path = '/'.join((*module.path, 'layers', name))
+      raise CheckpointError(
+        f'the weights are not of this model: {path} is of shape {jnp.shape(leaf)}, expected '
+        f'{depth} layers as its first axis; use the configuration that they were trained with, or '
+        'get them again'
+      )
 
 
 def _tapped(layer: type[nn.Module]) -> type[nn.Module]:

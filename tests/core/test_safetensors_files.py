@@ -3,12 +3,19 @@
 import json
 import os
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.safetensors_files import listed, read_metadata, read_tensors
+from mgjax.core.safetensors_files import (
+  is_finite,
+  listed,
+  open_tensors,
+  read_metadata,
+  read_tensors,
+)
 from mgjax.models.foreign_weights.torch_pickle import read_pickle
 
 EMPTY = {'dtype': 'F32', 'shape': [0], 'data_offsets': [0, 0]}
@@ -31,7 +38,7 @@ def write(path, header, data=b'', size=None):
     ({}, 10**7, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'dtype': 'F' * 10**5}}, None, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'dtype': '\x1b[31m'}}, None, 'is not a readable .safetensors file'),
-    ({'\x1b[2J' * 999: EMPTY | {'dtype': 'U8'}}, None, 'is of uint8 or not finite'),
+    ({'\x1b[2J' * 999: EMPTY | {'dtype': 'U8'}}, None, 'is of uint8; expected finite floats'),
     ({'a': EMPTY | {'dtype': 'F8_E4M3'}}, None, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'shape': [0] * 65}}, None, 'is not a readable .safetensors file'),
     ({'a': EMPTY | {'shape': [2**63, 2]}}, None, 'is not a readable .safetensors file'),
@@ -70,3 +77,42 @@ def test_what_is_no_plain_file_is_not_waited_for(tmp_path, read):
 def test_names_from_files_are_escaped_and_cut():
   said = "3 unknown (a, '\\x1b[31m', " + 'b' * 200 + ')'
   assert listed({'unknown': ['a', '\x1b[31m', 'b' * 999]}) == said
+
+
+@pytest.mark.parametrize(
+  'dtype', ['float8_e4m3fn', 'float8_e5m2', 'bfloat16', 'float16', 'float32', 'float64']
+)
+def test_of_all_bits_those_of_nan_and_infinity_are_not_finite(dtype):
+  dtype = jnp.dtype(dtype)
+  size, high = dtype.itemsize, np.arange(2**8 if dtype.itemsize == 1 else 2**16, dtype=np.uint64)
+  for low in (0, 1, 2 ** max(8 * size - 16, 0) - 1):  # all exponents, and mantissas at their ends
+    bits = (high << max(8 * size - 16, 0)) + low if size > 2 else high
+    numbers = bits.astype(f'u{size}').view(dtype)
+    with np.errstate(over='ignore', invalid='ignore'):
+      wanted = np.isfinite(numbers.astype(np.float32))
+    assert not wanted.all()
+    found = [is_finite(numbers[i : i + 1]) for i in range(0, len(numbers), 97)]
+    assert found == wanted[::97].tolist()
+    assert is_finite(numbers[wanted]) and not is_finite(numbers)
+    for wrong in numbers[~wanted][:: max((~wanted).sum() // 7, 1)]:
+      several = np.zeros((4, 6), dtype)
+      several[2, 3] = wrong
+      assert not is_finite(several) and not is_finite(several.T[2:]) and is_finite(several[:2])
+
+
+def test_integers_and_nothing_are_finite():
+  assert is_finite(np.full(3, -1)) and is_finite(np.zeros((0, 3), np.float32))
+  assert not is_finite(np.array(np.nan))
+
+
+def test_a_number_that_is_not_finite_is_refused_by_the_name_of_its_tensor(tmp_path):
+  tensors = {'a/good': np.ones(4, np.float32), 'b': np.array([[1, -np.inf]], np.float16)}
+  save_file(tensors, tmp_path / 'file.safetensors')
+  with open_tensors(tmp_path / 'file.safetensors') as file:
+    assert sorted(file.names) == ['a/good', 'b'] and file.describe('b') == ('F16', (1, 2))
+    np.testing.assert_array_equal(file.read('a/good'), tensors['a/good'])
+    np.testing.assert_array_equal(file.read('b', anything=True), tensors['b'])
+    with pytest.raises(ConfigError, match=r"^b in '.*file.safetensors' has NaN or infinite"):
+      file.read('b')
+  with pytest.raises(ConfigError, match=r"^b in '.*file.safetensors' has NaN or infinite"):
+    read_tensors(tmp_path / 'file.safetensors')

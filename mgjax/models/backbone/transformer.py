@@ -18,7 +18,7 @@ from mgjax.nn.linear import PRODUCTS, ZEROS, Linear, lower_products, parameter
 from mgjax.nn.mlp import FEED_FORWARD
 from mgjax.nn.norm import NORMS
 from mgjax.nn.patch import grid, patchify, unpatchify
-from mgjax.nn.remat_scan import stack
+from mgjax.nn.remat_scan import check_layers, stack
 from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
 
 
@@ -143,6 +143,7 @@ class Transformer(nn.Module):
     modulate_by = TimeModulation(self.dim, self.time_unit, self.dtype, name='time')
     embedding, modulation = modulate_by(time, ports.vector)
     context = None if ports.context is None else ports.context.astype(self.dtype)
+    check_layers(self, self.depth)
     layers = stack(
       Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None
     )(

@@ -20,7 +20,7 @@ from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.linear import FAN_IN, Linear, parameter, products, weight
 from mgjax.nn.mlp import ACTIVATIONS, MLP
 from mgjax.nn.norm import LayerNorm
-from mgjax.nn.remat_scan import stack
+from mgjax.nn.remat_scan import check_layers, stack
 from mgjax.parallel.rules import place_tokens
 
 POOLING = ('first_eos', 'largest')
@@ -157,6 +157,7 @@ def _layers(tower: ClipText | ClipVision):
   if tower.dim % tower.heads:
     raise ConfigError(f'model.dim = {tower.dim} does not divide into {tower.heads} heads')
   check_one_of(f'model.activation = {tower.activation!r}', tower.activation, ACTIVATIONS)
+  check_layers(tower, tower.depth)
   layers = stack(_Layer, depth=tower.depth, remat='nothing')(
     tower.heads, tower.mlp_dim, tower.activation, tower.epsilon, tower.dtype, name='layers'
   )

@@ -21,7 +21,7 @@ from mgjax.nn.kernels.kernel import MASKED
 from mgjax.nn.linear import FAN_IN, Kernel, Linear, parameter, products
 from mgjax.nn.mlp import ACTIVATIONS, MLP, GatedMLP
 from mgjax.nn.norm import RMSNorm
-from mgjax.nn.remat_scan import stack
+from mgjax.nn.remat_scan import check_layers, stack
 from mgjax.parallel.rules import place_tokens
 
 _TABLE = jax.nn.initializers.normal(1.0)
@@ -81,6 +81,7 @@ class T5Encoder(nn.Module):
     x = place_tokens(jnp.take(table.astype(self.dtype), tokens, axis=0))
     near = jnp.asarray(buckets_of(tokens.shape[1], self.buckets, self.distance))
     bias = None if self.bias_in_every_layer else _bias(self, near, self.buckets, self.heads)
+    check_layers(self, self.depth)
     layers = stack(_Layer, depth=self.depth, remat='nothing', unroll=self.unroll)(
       self.heads,
       self.head_size,

@@ -191,7 +191,7 @@ def are_adapters(path: str | os.PathLike[str]) -> bool:
   if where.suffix != '.safetensors':
     return False
   with open_tensors(where) as file:
-    return any(_split(key)[1] in ('A', 'B') for key in file.keys())  # noqa: SIM118
+    return any(_split(key)[1] in ('A', 'B') for key in file.names)
 
 
 def _stacked(

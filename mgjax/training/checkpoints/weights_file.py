@@ -15,6 +15,7 @@ in such a directory; `config.start_from` takes it.
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -23,11 +24,11 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json
-from mgjax.core.safetensors_files import Tensors, open_tensors, read_metadata, shown
-from mgjax.core.tree import named_leaves, nest
+from mgjax.core.safetensors_files import Tensors, open_tensors, shown
+from mgjax.core.tree import named_leaves, nest, subtrees
 from mgjax.core.typing import Tree
 from mgjax.nn.quantize import is_of_quantised
-from mgjax.training.checkpoints.fingerprints import Descriptions
+from mgjax.training.checkpoints.fingerprints import Descriptions, check_same_leaves
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Target
 
@@ -58,22 +59,40 @@ class WeightsFile(Checkpoints):
     """Returns `meta` and `leaves` as a checkpoint has them, and none of the arrays."""
     name = f'the header of {os.fspath(self._path)!r}'
     mend = 'install mgjax again, or export the weights again'
-    text = read_metadata(self._path).get('mgjax', '')
+    with open_tensors(self._path) as file:
+      text = file.metadata.get('mgjax', '')
+      described = {tensor: file.describe(tensor) for tensor in file.names}
     header = parse_json(text, name, error=ConfigError, mend=mend)
+    for key, kind in (('step', int), ('version', str)):
+      if type(header.get(key)) is not kind:
+        given = repr(header[key]) if key in header else 'missing'
+        raise ConfigError(f'{name}: {key} is {given:.80}; expected {kind.__name__}, {mend}')
     notes = {key: value for key, value in header.items() if key not in ABOUT}
     meta = {'step': header['step'], 'version': header['version'], 'notes': notes}
-    with open_tensors(self._path) as file:
-      shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-      leaves = {
-        name: [
-          'float32' if name + _SCALE in shapes else _TYPES[each.get_dtype()],
-          list(each.get_shape()),
-          '',
-        ]
-        for name, each in shapes.items()
-        if not name.endswith(_SCALE)
-      }
+    leaves = {
+      tensor: [self._type_of(tensor, described), list(shape), '']
+      for tensor, (_, shape) in described.items()
+      if not tensor.endswith(_SCALE)
+    }
+    if both := sorted(leaves.keys() & set(subtrees(leaves))):
+      raise ConfigError(
+        f'{os.fspath(self._path)!r} has {shown(both[0])} as a tensor and as a group of tensors; '
+        f'{mend}'
+      )
     return {'meta': meta, 'leaves': {'average': leaves}}
+
+  def _type_of(self, name: str, described: Mapping[str, tuple[str, Any]]) -> str:
+    """Returns the type that a tensor is read in. Raises ConfigError if no weights are of its."""
+    if name + _SCALE in described:
+      return 'float32'
+    kind = described[name][0]
+    known = _TYPES if is_of_quantised(name) else _FLOATS
+    if kind not in known:
+      raise ConfigError(
+        f'{shown(name)} in {os.fspath(self._path)!r} is of {kind}; expected {" or ".join(known)}, '
+        'export the weights again'
+      )
+    return known[kind]
 
   def newest_record(self) -> dict[str, Any] | None:
     """Returns what `restore_record` returns."""
@@ -91,19 +110,24 @@ class WeightsFile(Checkpoints):
         f'{which!r} of step {there if step is None else step} were asked for'
       )
     saved: Descriptions = record['leaves']['average']
-    wanted = abstract_params(saved) if callable(abstract_params) else abstract_params
+    wanted = abstract_params
+    if callable(abstract_params):
+      wanted = abstract_params(saved)
+    else:
+      check_same_leaves(os.fspath(self._path), which, saved, wanted, cast=True)
     leaves = {}
     with open_tensors(self._path) as file:
-      names = set(file.keys())
+      names = set(file.names)
       for name, leaf in named_leaves(wanted).items():
-        parts = {each: file.get_tensor(each) for each in (name, *({name + _SCALE} & names))}
+        parts = {each: file.read(each) for each in (name, *({name + _SCALE} & names))}
         value = unpacked(parts)[name].astype(leaf.dtype)
         leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']
 
 
 # Of the file -> of the arrays.
-_TYPES = {'BF16': 'float32', 'F32': 'float32', 'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}
+_FLOATS = {'BF16': 'float32', 'F32': 'float32'}
+_TYPES = _FLOATS | {'I8': 'int8', 'F8_E4M3': 'float8_e4m3fn'}  # of quantised kernels
 _SCALE = ':scale'  # of a tensor that has one byte a number in the file alone
 _FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
 

@@ -323,8 +323,12 @@ def make_filter(source: Solids) -> SolidsJudge:
 
 @functools.cache
 def load(name: str) -> dict[str, Any]:
-  """Reads a judge's weights: {'frames': tree, 'clips': tree}; ConfigError if there are none."""
-  from safetensors.numpy import load_file
+  """Reads a judge's weights: {'frames': tree, 'clips': tree}.
+
+  Raises ConfigError if there are none, or they are damaged.
+  """
+  from mgjax.core.safetensors_files import read_tensors
+  from mgjax.core.tree import nest
 
   path = _HERE / f'{name}.safetensors'
   if not path.is_file():
@@ -332,13 +336,8 @@ def load(name: str) -> dict[str, Any]:
       f'no judge {name!r} comes along; train it, half an hour of two cores: python -m '
       f'mgjax.lab.worlds.solids.judges.training --split={name} --out={path}'
     )
-  flat = load_file(path)
-  tree: dict[str, Any] = {}
-  for key, each in flat.items():
-    *folders, last = key.split('/')
-    place = functools.reduce(lambda at, folder: at.setdefault(folder, {}), folders, tree)
-    place[last] = each.astype(np.float32)
-  return tree
+  tensors, _ = read_tensors(path)
+  return nest({key: each.astype(np.float32) for key, each in tensors.items()})
 
 
 def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:

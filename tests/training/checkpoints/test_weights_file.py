@@ -1,0 +1,144 @@
+"""Files of finished weights: what is damaged or of another model is refused, by its name."""
+
+import functools
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+import mgjax
+from mgjax.core.errors import CheckpointError, ConfigError
+from mgjax.core.safetensors_files import read_metadata
+from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.training.checkpoints.find_run import SHIPPED
+from mgjax.training.checkpoints.weights_file import FILE
+from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
+from tests import binaries
+
+PROMPT = ['the green digit 3 moves left']
+UP = 'backbone/layers/feed_forward/up/kernel'
+
+
+def rewritten(place, change=lambda tensors: tensors, about=lambda header: header):
+  """Changes the tensors and the header of a file of weights."""
+  tensors, header = load_file(place / FILE), json.loads(read_metadata(place / FILE)['mgjax'])
+  data = save(change(dict(tensors)), {'mgjax': json.dumps(about(header))})
+  (place / FILE).write_bytes(data)
+  return place
+
+
+@pytest.fixture
+def model(tmp_path):
+  """A copy of a model that ships: kernels in int8 with scales, other tensors in bfloat16."""
+  return shutil.copytree(SHIPPED / 'digits' / 'few_steps', tmp_path / 'model')
+
+
+def spoilt(tensor, value):
+  tensor = tensor.copy()
+  tensor.reshape(-1)[tensor.size // 2] = value
+  return tensor
+
+
+def renamed(name):
+  return lambda tensors: {('x' if each == name else each): t for each, t in tensors.items()}
+
+
+def replaced(name, make):
+  return lambda tensors: tensors | {name: make(tensors[name])}
+
+
+@pytest.mark.parametrize('run', ['digits/few_steps', 'solids/codec'])
+def test_one_number_that_is_not_finite_is_refused_whichever_tensor_it_is_in(run, tmp_path):
+  """Scales of int8 kernels too, which stand under two names."""
+  place = shutil.copytree(SHIPPED / run, tmp_path / 'model')
+  whole, tensors = (place / FILE).read_bytes(), load_file(place / FILE)
+  names = [name for name in tensors if tensors[name].dtype != np.int8]
+  assert len(names) > 30 and any(name.endswith(('kernel/scale', ':scale')) for name in names)
+  for index, name in enumerate(names):
+    value = (np.nan, np.inf, -np.inf)[index % 3]
+    rewritten(place, replaced(name, functools.partial(spoilt, value=value)))
+    with pytest.raises(ConfigError, match=rf"^{name} in '.*{FILE}' has NaN or infinite numbers"):
+      load_params(place)
+    (place / FILE).write_bytes(whole)
+  load_params(place)
+
+
+def test_the_command_ends_with_the_sentence(model):
+  rewritten(model, replaced(f'{UP}/scale', functools.partial(spoilt, value=np.nan)))
+  done = binaries.run('sample', f'--workdir={model}', f'--prompt={PROMPT[0]}', f'--out={model}.mp4')
+  assert done.returncode == ConfigError.exit_code
+  assert f'{UP}/scale in ' in done.stderr and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'message'),
+  [
+    ('backbone/norm/scale', None, r'is missing, expected shape \(128,\)'),
+    ('text/table', None, r'is missing, expected shape \(384, 64\)'),
+    (f'{UP}/scale', None, r'is missing, expected shape \(384,\)'),
+    ('backbone/norm/scale', lambda t: t[:1], r'is of shape \(1,\), expected shape \(128,\)'),
+    ('step_size/out/kernel', lambda t: t[1:], r'is of shape \(127, 128\), expected shape'),
+    (f'{UP}/scale', lambda t: t[:, :1], r'is of shape \(1,\), expected shape \(384,\)'),
+    (f'{UP}/quantised', lambda t: t[:, 1:], r'is of shape \(127, 384\), expected shape'),
+    (f'{UP}/quantised', lambda t: t[1:], r'is of shape \(3, 128, 384\), expected 4 layers'),
+  ],
+)
+def test_tensors_of_another_model_are_refused_before_they_are_used(model, name, change, message):
+  """Renamed where there is no change."""
+  rewritten(model, renamed(name) if change is None else replaced(name, change))
+  with pytest.raises(
+    CheckpointError, match=f'^the weights are not of this model: {name} {message}'
+  ):
+    mgjax.load(model).generate(PROMPT)
+
+
+def test_a_configuration_of_more_layers_is_refused(model):
+  config = json.loads((model / 'config.json').read_text())
+  config['model']['depth'] += 1
+  (model / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(CheckpointError, match=rf'expected {config["model"]["depth"]} layers as its'):
+    mgjax.load(model).generate(PROMPT)
+
+
+def test_an_autoencoder_of_other_shapes_is_refused(tmp_path):
+  place = shutil.copytree(SHIPPED / 'digits' / 'autoencoder', tmp_path / 'autoencoder')
+  name = next(each for each in load_file(place / FILE) if each.startswith('decoder/'))
+  rewritten(place, renamed(name))
+  codec = load_codec(place)
+  latents = jnp.zeros((1, 1, 2, 2, len(codec.statistics.mean)))
+  with pytest.raises(CheckpointError, match=r'^the weights are not of this model: decoder/'):
+    codec.decode(latents)
+
+
+@pytest.mark.parametrize(
+  ('change', 'about', 'message'),
+  [
+    (replaced('backbone/norm/scale', lambda t: t.astype(np.int32)), {}, 'is of I32; expected BF16'),
+    (replaced('backbone/norm/scale', lambda t: t.astype(np.int8)), {}, 'is of I8; expected BF16'),
+    (renamed(f'{UP}/quantised'), {}, '^x in .* is of I8; expected BF16'),
+    (
+      lambda t: t | {'backbone/norm/scale/x': t['backbone/norm/scale']},
+      {},
+      'as a group of tensors',
+    ),
+    (lambda t: t, {'step': None}, 'step is None; expected int'),
+    (lambda t: t, {'version': 3}, 'version is 3; expected str'),
+  ],
+)
+def test_a_header_that_describes_no_weights_is_a_sentence(model, change, about, message):
+  rewritten(model, change, lambda header: header | about)
+  with pytest.raises(ConfigError, match=message):
+    load_params(model)
+
+
+def test_shapes_that_are_asked_for_are_compared_with_those_of_the_file(model):
+  wanted = jax.eval_shape(lambda: load_params(model)[0])
+  checkpoints = open_checkpoints(model)
+  checkpoints.restore_params(wanted)
+  wanted['backbone']['norm']['scale'] = jax.ShapeDtypeStruct((3,), jnp.float32)
+  with pytest.raises(CheckpointError, match=r'norm/scale is float32 \(\d+,\) in the check.*\(3,\)'):
+    checkpoints.restore_params(wanted)
