@@ -26,7 +26,7 @@ from mgjax.apps.weights.cards import CARD, RECORD, make_card
 from mgjax.core.configuration.keys import differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError
-from mgjax.core.files import parse_json, read_optional_json, write_bytes, write_json
+from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, stored_type
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
@@ -69,7 +69,8 @@ from mgjax.sections.text.tokenizer_folder import (
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.hub import LIST
-from mgjax.training.checkpoints.published import push
+from mgjax.training.checkpoints.named import check_fixed
+from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
 from mgjax.training.checkpoints.workdir import (
   identity_of,
@@ -409,7 +410,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     The pinned name of what is there now.
 
   Raises:
-    ConfigError: there is no run, or a file of it is of a kind that is not fetched.
+    ConfigError: there is no run, a file of it is of a kind that is not fetched, or its
+      configuration names an expert or adapters that are neither published nor in its folder.
     DataError: the Hub, or what is at the URL, does not take it.
   """
   asked, workdir = read_name(name), find_run(workdir)
@@ -429,12 +431,31 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
       export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
+    _fix_names(files, pathlib.Path(made, 'fixed'), asked)
     files[CARD] = pathlib.Path(made, CARD)
     title = asked.place.rpartition('/')[2]
     files[CARD].write_text(make_card(folder, title, _prompts(samples)))
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
   return done
+
+
+def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) -> None:
+  """Has the configurations among files name published runs by their SHA-256, in copies in `made`.
+
+  Raises ConfigError if they name a place that no SHA-256 fixes.
+  """
+  for name, path in list(files.items()):
+    folder, _, file = name.rpartition('/')
+    if file != 'config.json':
+      continue
+    there = f'{folder}/' * bool(folder)
+    inside = {each.removeprefix(there).split('/')[0] for each in files if each.startswith(there)}
+    config = read_json(path)
+    if (fixed := pinned(config)) != config:
+      write_json(made / name, fixed)
+      files[name] = made / name
+    check_fixed(migrate(fixed), inside.__contains__, asked.place)
 
 
 def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
@@ -223,6 +223,16 @@ class SampleSettings:
     if self.expert and not (directory and 0 < since < 1):
       raise ConfigError(f"expert = {self.expert!r}; expected directory@time, as in 'runs/late@0.4'")
     return directory, since
+
+  def placed(self, find: Callable[[str], str]) -> 'SampleSettings':
+    """Returns them with `find` of the places of the expert and of adapters, where it is another."""
+    changes = {}
+    expert, since = self.expert_since
+    if self.expert and find(expert) != expert:
+      changes['expert'] = f'{find(expert)}@{since!r}'
+    if any(find(place) != place for place, _ in self.loras):
+      changes['lora'] = ','.join(f'{find(place)}:{weight!r}' for place, weight in self.loras)
+    return dataclasses.replace(self, **changes)
 
   @property
   def solver_of_windows(self) -> str:

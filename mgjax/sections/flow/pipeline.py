@@ -39,7 +39,7 @@ from mgjax.parallel.shard import Place, make_place
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
-from mgjax.training.checkpoints.workdir import load_params, read_config_of, read_notes
+from mgjax.training.checkpoints.workdir import find_beside, load_params, read_config_of, read_notes
 
 
 class FlowPipeline:
@@ -80,7 +80,7 @@ class FlowPipeline:
     """
     self.config = read_config_of(workdir, self.component, self.noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
-    settings = settings.changed(changes)
+    settings = settings.placed(functools.partial(find_beside, workdir)).changed(changes)
     for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
       if (value := getattr(settings, name)) != none and self.component != kind:
         raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')

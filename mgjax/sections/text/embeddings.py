@@ -26,6 +26,7 @@ from mgjax.data.records.writer import RecordWriter
 from mgjax.data.source import Source
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.models.text.visual_text import READS
+from mgjax.training.checkpoints.named import is_pinned
 from mgjax.training.checkpoints.workdir import read_needed
 from mgjax.training.monitoring.progress import Progress
 
@@ -379,8 +380,11 @@ class Embedder:
   ):
     """Binds the encoders of the run in `workdir`, which may also lie beside it.
 
-    `identities` are those of the encoders whose states the model was trained on.
+    `identities` are those of the encoders whose states the model was trained on. Of a run that its
+    name fixes, stored embeddings are not read: they may change.
     """
+    if is_pinned(workdir):
+      text = TextSettings(text.encoders)
     self._text, self._workdir, self._identities = text, workdir, identities
 
   def __call__(self, prompts: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 A place lists its files in `mgjax.json`, with their sizes and SHA-256. What is not listed is not
 fetched, nothing is executed, and what is not as listed is refused by its name. A name
 (`training/checkpoints/hub.py`) may end with `#` and the SHA-256 of that list, which fixes every
-byte: `pinned` has configurations say so. What is fetched lies in HF_HOME.
+byte, also of what the run names in turn (`training/checkpoints/named.py`); `pinned` has
+configurations say so. What is fetched lies in HF_HOME.
 """
 
 import functools
@@ -19,17 +20,15 @@ from typing import Any
 
 import filelock
 
-from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.files import parse_json, write_bytes
+from mgjax.core.configuration.renamed_keys import migrate
+from mgjax.core.errors import ConfigError, DataError, first_line
+from mgjax.core.files import WRONG, parse_json, read_json, write_bytes
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.training.checkpoints.hub import LIST, open_place
+from mgjax.training.checkpoints.named import RUNS, Place, check_fixed, is_pinned, place_of
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file
-# Fields of configurations that name runs: other URLs are of checkpoints, records and services.
-RUNS = ('autoencoder', 'start_from', 'teacher', 'temporal_autoencoder', 'vision', 'workdir')
-# In 'name', 'subtree=name' and 'subtree=name:subtree,subtree=name'.
-_NAMED = re.compile(r'(?:^|(?<=[=,]))[a-z][a-z0-9+.-]+:/[^,]*?(?=(:[^/\d:,][^:,]*)?(,|$))')
 _INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
 
 
@@ -68,6 +67,7 @@ def pull(name: str, folder: str | os.PathLike[str]) -> Name:
   folder = own_folder(folder)
   if os.path.exists(folder):
     raise ConfigError(f'{os.fspath(folder)!r} is there already; give a new folder')
+  check_pinned(name)
   asked = read_name(pin(name))
   parent = folder.absolute().parent
   parent.mkdir(parents=True, exist_ok=True)
@@ -98,18 +98,45 @@ def pin(name: str) -> str:
   return str(asked if asked.digest else _resolve(asked)[0])
 
 
-def pinned(value: Any, runs: bool = False) -> Any:
+def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
   """Returns a configuration, or a part of one, in which all names of published runs are pinned.
 
-  `runs` says that it is of a field that names runs, in which URLs are such.
+  `path` are the keys that lead to a part, `place` what its field names; in other fields URLs are
+  of data and services, and names on the Hub alone are of runs.
   """
   if isinstance(value, Mapping):
-    return {key: pinned(each, runs or key in RUNS) for key, each in value.items()}
+    found = {key: place or place_of((*path, key)) for key in value}
+    return {key: pinned(each, (*path, key), found[key]) for key, each in value.items()}
   if isinstance(value, list | tuple):
-    return type(value)(pinned(each, runs) for each in value)
-  named = lambda name: is_name(name) and (runs or name.startswith('hf:/'))  # noqa: E731
-  found = lambda match: pin(match[0]) if named(match[0]) else match[0]  # noqa: E731
-  return _NAMED.sub(found, value) if isinstance(value, str) else value
+    return type(value)(pinned(each, path, place) for each in value)
+  if not isinstance(value, str):
+    return value
+  parts = (place or RUNS['start_from']).split(value)
+  for index in range(1, len(parts), 2):
+    if is_name(parts[index]) and (place or parts[index].startswith('hf:/')):
+      parts[index] = pin(parts[index])
+  return ''.join(parts)
+
+
+def check_pinned(name: str) -> None:
+  """Checks that a name which fixes a published run also fixes all that the run names.
+
+  Another name is not checked. Raises ConfigError, and what `fetch` raises.
+  """
+  if is_pinned(name):
+    _check_pinned(name)
+
+
+@functools.cache
+def _check_pinned(name: str) -> None:
+  for file in sorted(fetch(name).rglob('config.json')):
+    config = read_json(file, error=DataError, mend='publish it anew')
+    try:
+      check_fixed(migrate(config), lambda part, here=file.parent: (here / part).exists(), name)
+    except WRONG as wrong:
+      raise DataError(
+        f'{name}: {file.name} is damaged ({first_line(wrong)}); publish it anew'
+      ) from wrong
 
 
 def _resolve(asked: Name) -> tuple[Name, bytes]:

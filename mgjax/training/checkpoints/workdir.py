@@ -26,6 +26,7 @@ from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 from mgjax.training.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
+from mgjax.training.checkpoints.hub import is_name
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.training.checkpoints.weights_file import FILE, WeightsFile
@@ -179,6 +180,15 @@ def read_needed(
     f'{noun}{wanted} that {os.fspath(workdir)!r} learnt with is not there; there is '
     f'{"; ".join(f"at {place!r} {what}" for place, what in seen.items())}. Put it at one of them'
   )
+
+
+def find_beside(workdir: str | os.PathLike[str], given: str) -> str:
+  """Returns what a run's own configuration names: in its folder, or else the place as it is given.
+
+  Of a place its last name counts in the folder; a name of a published run is never there.
+  """
+  here = find_run(workdir) / pathlib.Path(given).name
+  return os.fspath(here) if given and not is_name(given) and here.exists() else given
 
 
 def read_notes(workdir: str | os.PathLike[str]) -> dict[str, Any]:

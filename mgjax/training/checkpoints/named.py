@@ -1,0 +1,155 @@
+"""The fields of configurations that name runs and files, and whether what they name is fixed.
+
+A published run whose name ends with a SHA-256 shall always make the same pixels. So each place that
+its configuration names, and that sampling reads, has a SHA-256 too or lies in the run's folder.
+"""
+
+import math
+import os
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mgjax.core.errors import ConfigError
+from mgjax.training.checkpoints.hub import is_name, read_name
+
+WEIGHTS = 'weights.safetensors'  # of a published run, whose `train.checkpoints` nobody reads then
+
+
+class Place(NamedTuple):
+  """What a field of a configuration names.
+
+  Attributes:
+    split: the field's text -> what stands before the first name, then each name and what follows.
+    compared: whether who reads it compares it with a fingerprint that the weights recorded, or it
+      serves training alone: a path is as good as a SHA-256 then.
+  """
+
+  split: Callable[[str], list[str]]
+  compared: bool
+
+
+def _one(text: str) -> list[str]:
+  return ['', text, '']
+
+
+# In 'name', 'subtree=name' and 'subtree=name:subtree,subtree=name'.
+_SOURCE = re.compile(r'(?:^|(?<=[=,]))([a-z][a-z0-9+.-]+:/[^,]*?)(?=(?::[^/\d:,][^:,]*)?(?:,|$))')
+
+
+def _sources(text: str) -> list[str]:
+  return _SOURCE.split(text)
+
+
+def _expert(text: str) -> list[str]:
+  name, at, time = text.rpartition('@')
+  return ['', name, at + time] if _is_number(time) else ['', text, '']
+
+
+def _adapters(text: str) -> list[str]:
+  found = ['']
+  for each in text.split(','):
+    name, colon, weight = each.rpartition(':')
+    found += [name, f'{colon}{weight},'] if _is_number(weight) and colon else [each, ',']
+  return [*found[:-1], found[-1].removesuffix(',')]
+
+
+def _is_number(text: str) -> bool:
+  try:
+    return math.isfinite(float(text))
+  except ValueError:
+    return False
+
+
+# Field -> what it names; '*' is any name, and fields of a stage or an arm are as those of a run.
+RUNS = {
+  'autoencoder': Place(_one, compared=True),
+  'start_from': Place(_sources, compared=True),
+  'vision': Place(_one, compared=True),
+  'text.*.workdir': Place(_one, compared=True),
+  'objective.*.teacher': Place(_one, compared=True),
+  'pairs.temporal_autoencoder': Place(_one, compared=True),
+  'preferences.model': Place(_one, compared=True),
+  'backtranslation.editor': Place(_one, compared=True),
+  'backtranslation.recogniser': Place(_one, compared=True),
+  'sample.expert': Place(_expert, compared=False),
+  'sample.lora': Place(_adapters, compared=False),
+}
+# Fields that name data, stores and programs. Who samples a run reads none of them, but for
+# checkpoints where there is no `WEIGHTS`, and stored embeddings, which pinned runs do without.
+DATA = (
+  'data.path',
+  'data.validation_path',
+  'data.latents',
+  'data.sources.*.path',
+  'data.sources.*.validation_path',
+  'data.sources.*.latents',
+  'embeddings',
+  'perceptual_weights',
+  'preferences.votes',
+  'train.checkpoints',
+  'measure.*.python',
+  'measure.*.weights',
+  'keep.seeds',
+)
+
+
+def place_of(path: tuple[str, ...]) -> Place | None:
+  """Returns what the field at a path of keys names; None of one that names no runs."""
+  for key, place in RUNS.items():
+    wanted = key.split('.')
+    tail = path[-len(wanted) :]
+    if len(tail) == len(wanted) and all(w in ('*', t) for w, t in zip(wanted, tail, strict=True)):
+      return place
+  return None
+
+
+def names_in(
+  value: Any, path: tuple[str, ...] = (), place: Place | None = None
+) -> Iterator[tuple[str, str, Place]]:
+  """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
+  if isinstance(value, Mapping):
+    for key, each in value.items():
+      yield from names_in(each, (*path, key), place or place_of((*path, key)))
+  elif isinstance(value, list | tuple):
+    for each in value:
+      yield from names_in(each, path, place)
+  elif isinstance(value, str) and value and place is not None:
+    for name in place.split(value)[1::2]:
+      yield '.'.join(path), name, place
+
+
+def is_pinned(name: str | os.PathLike[str]) -> bool:
+  """Says whether something is the name of a published run, with a SHA-256 that fixes it."""
+  return is_name(name) and bool(read_name(name).digest)
+
+
+def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str) -> None:
+  """Checks that a published run's configuration names nothing that may change.
+
+  `has` says whether there is something by a name in the run's folder; `run` is for the message.
+  Raises ConfigError, which names the field.
+  """
+  for key, name, place in names_in(config):
+    if is_name(name):
+      if not is_pinned(name):
+        raise _unfixed(run, key, name, 'a name with the SHA-256 that launch.weights push prints')
+    elif not place.compared and not _is_inside(name, has):
+      raise _unfixed(run, key, name, 'a published run with its SHA-256, or what lies in the folder')
+  checkpoints = (config.get('train') or {}).get('checkpoints')
+  if checkpoints and not has(WEIGHTS):
+    raise _unfixed(run, 'train.checkpoints', checkpoints, f'a folder with {WEIGHTS}')
+
+
+def _is_inside(path: str, has: Callable[[str], bool]) -> bool:
+  part = pathlib.PurePath(path).name
+  return part not in ('', '..') and has(part)
+
+
+def _unfixed(run: str, key: str, value: str, expected: str) -> ConfigError:
+  return ConfigError(
+    f'{run}: its config.json names {key} = {value!r:.200}, which can change although the run is '
+    f'pinned; expected {expected}. Put that into config.json, or copy what it names into the '
+    "run's folder, and publish it with launch.weights push"
+  )
