@@ -5,6 +5,8 @@ import json
 import logging
 import os
 import pathlib
+import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,15 +17,17 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+def replaced(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[pathlib.Path]:
   """Yields a file to write beside `path`, which then takes its place, or vanishes on an error.
 
-  Their folder is made, if there is none.
+  Their folder is made, if there is none. Files and folders have the modes of all that this user
+  makes; `private` ones (600, and a folder that is made 700) are for this user alone.
   """
   path = pathlib.Path(path)
-  with _beside(path) as temporary:
+  with _beside(path, private) as (temporary, mode):
     yield temporary
-    _settle(temporary)
+    os.chmod(temporary, mode)  # what writes it may have put another file in its place
+    synchronise(temporary)
     os.replace(temporary, path)
   synchronise(path.parent)
 
@@ -34,9 +38,9 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
   Of several writers at once the first one wins. Others see the whole file or none.
   """
   path = pathlib.Path(path)
-  with _beside(path) as temporary:
+  with _beside(path) as (temporary, _):
     temporary.write_bytes(data)
-    _settle(temporary)
+    synchronise(temporary)
     try:
       os.link(temporary, path)
     except FileExistsError:
@@ -62,23 +66,32 @@ def synchronise(path: str | os.PathLike[str]) -> None:
 
 
 @contextlib.contextmanager
-def _beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields an empty file in the folder of `path`, which does not outlive the block."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  os.close(handle)
-  temporary = pathlib.Path(name)
+def _beside(path: pathlib.Path, private: bool = False) -> Iterator[tuple[pathlib.Path, int]]:
+  """Yields an empty file in the folder of `path`, gone after the block, and its mode."""
+  path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+  temporary, mode = new_file(path.parent, f'.{path.name}.', private=private)
   try:
-    yield temporary
+    yield temporary, mode
   finally:
     temporary.unlink(missing_ok=True)
 
 
-def _settle(temporary: pathlib.Path) -> None:
-  synchronise(temporary)
-  umask = os.umask(0)
-  os.umask(umask)
-  os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only their owner can read
+def new_file(
+  folder: pathlib.Path, prefix: str, suffix: str = '', *, private: bool = False
+) -> tuple[pathlib.Path, int]:
+  """Makes an empty file of a name that nothing has; returns its path and mode.
+
+  Unlike those of tempfile.mkstemp it has the mode that the user's umask gives, which the kernel
+  applies. To read a umask one has to set it, and for that moment it is that of all threads.
+  """
+  while True:
+    path = folder / f'{prefix}{secrets.token_hex(4)}{suffix}'
+    with contextlib.suppress(FileExistsError):
+      handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if private else 0o666)
+      try:
+        return path, stat.S_IMODE(os.fstat(handle).st_mode)
+      finally:
+        os.close(handle)
 
 
 def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -> None:
@@ -102,15 +115,18 @@ def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -
     ) from error
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes `data` to `path` so that a reader sees the old file or the new one, never a part."""
-  with replaced(path) as temporary:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
+  """Writes `data` to `path` so that a reader sees the old file or the new one, never a part.
+
+  `private` is as of `replaced`.
+  """
+  with replaced(path, private=private) as temporary:
     temporary.write_bytes(data)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-  """Writes `value` as indented JSON, atomically."""
-  write_bytes(path, (json.dumps(value, indent=2) + '\n').encode())
+def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> None:
+  """Writes `value` as indented JSON, atomically; `private` is as of `replaced`."""
+  write_bytes(path, (json.dumps(value, indent=2) + '\n').encode(), private=private)
 
 
 def read_json(

@@ -112,7 +112,5 @@ def serve(
 def _invite(path: pathlib.Path, base: str, queue: Queue) -> str:
   """Writes the links of people, for nobody else to read, and says where they are."""
   lines = [f'{name} {base}/r/{token}' for token, name in queue.people.items()]
-  path.touch(0o600)
-  write_bytes(path, '\n'.join([*lines, '']).encode())
-  path.chmod(0o600)
+  write_bytes(path, '\n'.join([*lines, '']).encode(), private=True)
   return f'{len(lines)} invitations in {path}'

@@ -205,9 +205,7 @@ def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
   if not names:
     raise ConfigError('nobody looks at clips; give names, --people=ann,ben')
   if names != known['people']:
-    path.touch(0o600)
-    write_json(path, known | {'people': names})
-    path.chmod(0o600)
+    write_json(path, known | {'people': names}, private=True)
   return known['secret'], names
 
 

@@ -87,12 +87,11 @@ class Folder:
   def partial(self, name: str) -> Iterator[pathlib.Path]:
     """Yields the path of a local file to write, which vanishes unless it is published."""
     self._path.mkdir(parents=True, exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=self._path, prefix=f'.{name}.', suffix='.partial')
-    os.close(handle)
+    path, _ = files.new_file(self._path, f'.{name}.', '.partial')
     try:
-      yield pathlib.Path(path)
+      yield path
     finally:
-      pathlib.Path(path).unlink(missing_ok=True)
+      path.unlink(missing_ok=True)
 
   def publish(self, partial: pathlib.Path, name: str) -> None:
     """Gives a finished local file its name, over the one that exists."""

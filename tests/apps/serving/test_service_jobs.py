@@ -8,6 +8,7 @@ import pickle
 import random
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import time
 
 import pytest
 
+from mgjax.training.monitoring.workdir_lock import LOCK
 from tests.apps.serving.tiny_service import CHECKOUT, Server, postgres
 from tests.waiting import wait_for
 
@@ -64,10 +66,19 @@ def survive(servers, clients, jobs, signals, pause):
   )
 
 
+def modes_in(folder):
+  """Modes of a store and what is in it by name, but for its lock."""
+  found = (path for path in (folder, *folder.rglob('*')) if path.name != LOCK)
+  return {path.name: stat.filemode(path.stat().st_mode) for path in found}
+
+
 def test_a_killed_server_loses_no_job_and_makes_none_twice(tmp_path):
   server = Server(tmp_path / 'out', ALLOWED).start()
   try:
     survive([server], 6, 24, [signal.SIGKILL, signal.SIGTERM], pause=2.0)
+    modes = modes_in(tmp_path / 'out')
+    assert {'jobs.sqlite', 'job.json', 'video.mp4'} <= modes.keys()
+    assert set(modes.values()) == {'drwx------', '-rw-------'}  # prompts are nobody else's
   finally:
     server.end(signal.SIGKILL)
 

@@ -89,7 +89,10 @@ class Jobs:
     most = 2 * limits.batch  # a batch gathers while another one runs
     try:
       if not self._shared:
-        with contextlib.closing(sqlite3.connect(database.removeprefix('sqlite:///'))) as found:
+        file = pathlib.Path(database.removeprefix('sqlite:///'))
+        file.touch(0o600)  # it holds prompts; what SQLite puts beside it gets the same mode
+        file.chmod(0o600)
+        with contextlib.closing(sqlite3.connect(file)) as found:
           found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
       _check_stored(database)
       _serialization.DefaultSerializer.deserialize = _refuse_pickle

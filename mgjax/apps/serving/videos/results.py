@@ -1,4 +1,7 @@
-"""Keeps what jobs made: a folder for each id, here or at a URL of fsspec that all workers reach."""
+"""Keeps what jobs made: a folder for each id, here or at a URL of fsspec that all workers reach.
+
+Folders that are made here are for this user alone (700), and so are files (600): they hold prompts.
+"""
 
 import contextlib
 import pathlib
@@ -19,16 +22,19 @@ class Results:
     """
     try:
       self._files, self.root = fsspec.core.url_to_fs(url)
-      self._files.makedirs(self.root, exist_ok=True)
+      self.local = 'file' in self._files.protocol
+      if self.local:
+        pathlib.Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
+      else:
+        self._files.makedirs(self.root, exist_ok=True)
     except (ImportError, ValueError, OSError) as error:
       raise ConfigError(f'--out={url}: {error}; give a folder, or a URL such as s3://x') from error
-    self.local = 'file' in self._files.protocol
     self._near = pathlib.Path(self.root) if self.local else cache
 
   def put(self, job: str, name: str, data: bytes) -> None:
     """Writes a file."""
     if self.local:
-      write_bytes(self._near / job / name, data)
+      write_bytes(self._near / job / name, data, private=True)
     else:
       self._files.pipe_file(f'{self.root}/{job}/{name}', data)  # stores show it when it is whole
 
@@ -36,7 +42,7 @@ class Results:
     """Returns a file to be read, None if there is none."""
     found = self._near / job / name
     if not (self.local or found.is_file()) and (data := self.get(job, name)) is not None:
-      write_bytes(found, data)
+      write_bytes(found, data, private=True)
     return found if found.is_file() else None
 
   def get(self, job: str, name: str) -> bytes | None:

@@ -165,8 +165,7 @@ def begin(
   for paths in found.values():
     for each in paths.values():
       frame_seconds(each)
-  write_json(path, dataclasses.asdict(study))
-  path.chmod(0o600)  # the secret is in it
+  write_json(path, dataclasses.asdict(study), private=True)  # the secret is in it
   return study
 
 
