@@ -69,8 +69,8 @@ from mgjax.sections.text.tokenizer_folder import (
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.hub import LIST
-from mgjax.training.checkpoints.named import check_fixed
 from mgjax.training.checkpoints.published import pinned, push
+from mgjax.training.checkpoints.run_references import check_fixed
 from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
 from mgjax.training.checkpoints.workdir import (
   identity_of,

@@ -26,7 +26,7 @@ from mgjax.data.records.writer import RecordWriter
 from mgjax.data.source import Source
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.models.text.visual_text import READS
-from mgjax.training.checkpoints.named import is_pinned
+from mgjax.training.checkpoints.run_references import is_pinned
 from mgjax.training.checkpoints.workdir import read_needed
 from mgjax.training.monitoring.progress import Progress
 

@@ -19,7 +19,8 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
   """Returns the work directory of a name: a path, what mgjax ships or what is published.
 
   As 'digits/video'; 'hf://owner/name@revision' and 's3://bucket/run' are fetched
-  (`training/checkpoints/published.py`). Raises ConfigError if the name fixes the run, but not what it names.
+  (`training/checkpoints/published.py`). Raises ConfigError if the name fixes the run, but not what
+  it names.
   """
   if is_name(name):
     published.check_pinned(os.fspath(name))

@@ -3,7 +3,7 @@
 A place lists its files in `mgjax.json`, with their sizes and SHA-256. What is not listed is not
 fetched, nothing is executed, and what is not as listed is refused by its name. A name
 (`training/checkpoints/hub.py`) may end with `#` and the SHA-256 of that list, which fixes every
-byte, also of what the run names in turn (`training/checkpoints/named.py`); `pinned` has
+byte, also of what the run names in turn (`training/checkpoints/run_references.py`); `pinned` has
 configurations say so. What is fetched lies in HF_HOME.
 """
 
@@ -25,7 +25,7 @@ from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import WRONG, parse_json, read_json, write_bytes
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.training.checkpoints.hub import LIST, open_place
-from mgjax.training.checkpoints.named import RUNS, Place, check_fixed, is_pinned, place_of
+from mgjax.training.checkpoints.run_references import RUNS, Place, check_fixed, is_pinned, place_of
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
-from mgjax.training.checkpoints.hub import is_name, read_name
+from mgjax.core.run_names import is_name, read_name
 
 WEIGHTS = 'weights.safetensors'  # of a published run, whose `train.checkpoints` nobody reads then
 

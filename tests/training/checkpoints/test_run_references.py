@@ -20,7 +20,7 @@ from mgjax.core.safetensors_files import read_metadata
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
-from mgjax.training.checkpoints.named import DATA, RUNS, check_fixed, names_in
+from mgjax.training.checkpoints.run_references import DATA, RUNS, check_fixed, names_in
 from mgjax.training.checkpoints.weights_file import FILE
 
 PROMPT = ['the green digit 3 moves left']
