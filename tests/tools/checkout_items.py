@@ -168,14 +168,14 @@ RUN = {'data.threads': 1, 'optimizer.warmup': 1} | under(
   'train', steps=4, log_every=1, save_every=4, evaluate_every=4, validation_batches=1
 )
 FINISHED = {'train.steps': 2}  # of what others stand on: its statistics are made at the end
-BACKBONE = RUN | under('model', dim=8, depth=1, heads=2, mlp_dim=16)
-BACKBONE |= under('model.conditionings.text', width=8, depth=1)
+BACKBONE = RUN | under('model', dim=4, depth=1, heads=1, mlp_dim=8)
+BACKBONE |= under('model.conditionings.text', width=4, depth=1, heads=1)
 VIDEO = BACKBONE | under('buckets.video', frames=4, **SQUARE)
 VIDEO |= {'autoencoder': 'runs/autoencoder', 'data.latents': '', 'model.positions': (2, 2, 2)}
 LATENTS = {'data.latents': 'runs/latents', 'encode.train': 16, 'encode.validation': 4}
 STARTED = VIDEO | {'start_from': 'runs/video'}
-TOWER = {'size': 16, 'patch': 8, 'dim': 8, 'depth': 1, 'heads': 2, 'mlp_dim': 16, 'projection': 8}
-AUTOENCODER = RUN | FINISHED | under('model', latent_channels=4, widths=(8,), groups=4)
+TOWER = {'size': 16, 'patch': 8, 'dim': 4, 'depth': 1, 'heads': 1, 'mlp_dim': 8, 'projection': 8}
+AUTOENCODER = RUN | FINISHED | under('model', latent_channels=4, widths=(4,), groups=2)
 AUTOENCODER |= {'discriminator.widths': (4, 8)}
 
 # Work directory below runs/ -> configuration, its bucket and changes, in the order of training.
@@ -189,7 +189,7 @@ TRAINED: dict[str, tuple[str, str, dict[str, Any]]] = {
   'personalization': (
     'digits/personalization',
     'video',
-    STARTED | under('model.conditionings.identity', vision=TOWER),
+    STARTED | under('model.conditionings.identity.vision', **TOWER),
   ),
   'editing': ('digits/editing:paired', 'video', STARTED),
   'codec': (
@@ -226,7 +226,7 @@ TRAINED: dict[str, tuple[str, str, dict[str, Any]]] = {
     'image',
     RUN
     | under('buckets.image', height=16, width=16, batch_size=8)
-    | under('model.text', dim=8, depth=1, mlp_dim=16, projection=8)
+    | under('model.text', dim=4, depth=1, heads=1, mlp_dim=8, projection=8)
     | under('model.vision', **TOWER)
     | {'model.identity': 6},
   ),
@@ -246,7 +246,11 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
   'lora': ('digits/video', 'video', STARTED | LATENTS | {'lora.rank': 2}),
   'muon': ('digits/video', 'video', VIDEO | LATENTS | {'optimizer.name': 'muon'}),
 }
-MEASURED = ('loss', 'validation', 'gradient', 'excess', 'learning_rate', 'step')
+# What the suite keeps as it was saved, checkpoints and all; of the others it keeps finished
+# weights, a tenth of the bytes.
+KEPT_WHOLE = ('video', 'audio', 'upsampler', 'clip')
+# Beginnings of metrics that no second run has again.
+OF_THE_CLOCK = ('seconds', 'spent/', 'goodput', 'data_wait', 'host_memory', 'device_memory')
 
 
 def configuration(name: str) -> Any:
@@ -282,7 +286,7 @@ def state_of(name: str) -> Made:
   for line in pathlib.Path(f'runs/{name}/metrics.jsonl').read_text().splitlines():
     row = json.loads(line)
     for key, value in row.items():
-      if key.startswith(MEASURED) or any(part in key for part in MEASURED[:3]):
+      if not key.startswith(OF_THE_CLOCK):
         arrays[f'metrics/{row["step"]}/{key}'] = np.asarray(value, np.float64)
   saved = pathlib.Path(f'runs/{name}/config.json').read_bytes()
   return arrays | {'config.json': np.frombuffer(saved, np.uint8)}
@@ -422,16 +426,32 @@ def digests(own: argparse.Namespace) -> Items:
 
 
 def golden(own: argparse.Namespace) -> Items:
-  """What the suite holds runs of `train` to: a sample, and the loss of the next step if any."""
+  """What the suite holds runs of `train` to, which it leaves in kept/: see `golden_of`."""
   for name in TRAINED:
     yield name, lambda name=name: golden_of(name)
 
 
 def golden_of(name: str) -> Made:
-  """Returns a sample of runs/<name>, and the loss of the step after its last one."""
-  config = json.loads(pathlib.Path(f'runs/{name}/config.json').read_text())
-  made = sample_of(f'runs/{name}', config)
-  return made if config['train']['steps'] == 2 else made | {'loss': next_loss(name, 'next')}
+  """Puts what the suite keeps of runs/<name> in kept/runs/<name>.
+
+  Returns a sample of that, and of a run with checkpoints the loss of its next step.
+  """
+  kept = pathlib.Path(f'kept/runs/{name}')
+  shutil.rmtree(kept, ignore_errors=True)
+  if name in KEPT_WHOLE:
+    shutil.copytree(f'runs/{name}', kept)
+  else:
+    words = (f'--workdir=runs/{name}', f'--out={kept}', '--format=workdir')
+    command('launch.weights', 'export', *words)
+  with contextlib.chdir('kept'):
+    made = sample_of(
+      f'runs/{name}', json.loads(pathlib.Path(f'runs/{name}/config.json').read_text())
+    )
+    if name not in KEPT_WHOLE:
+      return made
+    if not pathlib.Path('runs/latents').exists():
+      shutil.copytree('../runs/latents', 'runs/latents')
+    return made | {'loss': next_loss(name, '../next')}
 
 
 def next_loss(name: str, folder: str) -> np.ndarray:

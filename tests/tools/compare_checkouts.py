@@ -32,7 +32,7 @@ records one checkout.
 python tests/tools/compare_checkouts.py golden ../base --out=/tmp/items
 
 records what the suite keeps of a release and writes tests/golden/shipped.npz, the work directories
-tests/golden/workdirs/*.zip and, of these, workdirs.npz; see tests/golden/test_releases.py.
+tests/golden/workdirs and, of these, workdirs.npz; see tests/golden/test_releases.py.
 """
 
 import argparse
@@ -50,9 +50,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -65,6 +65,8 @@ SECTIONS = (*USUAL, 'methods', 'golden', 'weights')
 # Settings that would make a process compute otherwise than a user's does.
 UNSET = re.compile(r'XLA_|JAX_|MGJAX_|PYTHON|LIBTPU_|TF_')
 WORKERS: list[subprocess.Popen] = []  # that were started
+# Half of the time of compiling; what the suite keeps is compared within a tolerance.
+QUICK = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
 SHOWN = 12  # lines of a difference
 ARGUMENT = re.compile(r'(?<![\w/])(?:configs/)?((?:\w+/)*\w+)(?:\.py)?:([\w./,-]+)')
 
@@ -138,6 +140,7 @@ def record(
   out: pathlib.Path,
   compiled: pathlib.Path | None = None,
   jobs: int = 1,
+  flags: str = '',
 ) -> None:
   """Makes the items of a checkout in `out`, each section in a process; those there are kept."""
   out.mkdir(parents=True, exist_ok=True)
@@ -147,6 +150,7 @@ def record(
     make_view(checkout, weights, view)
     environment = {name: text for name, text in os.environ.items() if not UNSET.match(name)}
     environment |= {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': os.fspath(view)}
+    environment |= {'XLA_FLAGS': flags} if flags else {}
     if compiled:
       environment['JAX_COMPILATION_CACHE_DIR'] = os.fspath(compiled)
     else:
@@ -328,7 +332,7 @@ def write_golden(own: argparse.Namespace) -> int:
   """Writes what the suite keeps of a release; returns the exit code."""
   checkout, out = checkout_of(own.first), pathlib.Path(own.out).resolve()
   for section in ('train', 'golden', 'samples'):  # in this order: golden goes on where train ended
-    record(checkout, checkout / 'mgjax' / 'weights', [], [section], '*', out)
+    record(checkout, checkout / 'mgjax' / 'weights', [], [section], '*', out, flags=QUICK)
   found = items(out, ('train', 'golden', 'samples'), '*')
   if failed := [name for name, path in found.items() if path.suffix == '.error']:
     print(f'failed: {", ".join(failed)}')
@@ -341,9 +345,8 @@ def write_golden(own: argparse.Namespace) -> int:
           kept |= {f'{path.stem}/{key}': portable(arrays[key]) for key in arrays.files}
     np.savez_compressed(GOLDEN / file, **kept)
   (GOLDEN / 'workdirs').mkdir(exist_ok=True)
-  for name in (path.stem for name, path in found.items() if name.startswith('train/')):
-    pack(out / 'runs', name, GOLDEN / 'workdirs' / f'{name}.zip')
-  pack(out / 'runs', 'latents', GOLDEN / 'workdirs' / 'latents.zip')
+  for folder in sorted((out / 'kept' / 'runs').iterdir()):
+    pack(folder, GOLDEN / 'workdirs' / f'{folder.name}.tar.xz')
   return 0
 
 
@@ -363,14 +366,18 @@ def portable(array: np.ndarray) -> np.ndarray:
   return flat[:: max(1, -(-flat.size // 1024))]
 
 
-def pack(folder: pathlib.Path, name: str, path: pathlib.Path) -> None:
-  """Packs a work directory, but for the files of trackers, so that equal files make equal bytes."""
-  with zipfile.ZipFile(path, 'w', zipfile.ZIP_LZMA) as packed:
-    for file in sorted((folder / name).rglob('*')):
-      if file.is_file() and 'tensorboard' not in file.parts and file.suffix != '.lock':
-        about = zipfile.ZipInfo(file.relative_to(folder).as_posix())
-        about.compress_type = zipfile.ZIP_LZMA
-        packed.writestr(about, file.read_bytes())
+def pack(folder: pathlib.Path, path: pathlib.Path) -> None:
+  """Packs a work directory, but for pictures and files of trackers."""
+
+  def bare(about: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if {'tensorboard', 'samples'} & set(about.name.split('/')) or about.name.endswith('.lock'):
+      return None
+    about.mtime = about.uid = about.gid = 0
+    about.uname = about.gname = ''
+    return about
+
+  with tarfile.open(path, 'w:xz', preset=9) as packed:
+    packed.add(folder, folder.name, filter=bare)
 
 
 def main(arguments: Sequence[str]) -> int:
