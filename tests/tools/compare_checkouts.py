@@ -177,7 +177,7 @@ def record(
 def end(*_) -> None:
   """Ends with what was started here; threads would wait for it."""
   for worker in WORKERS:
-    worker.terminate()
+    worker.kill()  # training takes SIGTERM for a notice to stop after this step
   sys.exit(143)
 
 
@@ -367,10 +367,11 @@ def portable(array: np.ndarray) -> np.ndarray:
 
 
 def pack(folder: pathlib.Path, path: pathlib.Path) -> None:
-  """Packs a work directory, but for pictures and files of trackers."""
+  """Packs a work directory, without what nothing reads that loads it or goes on with it."""
+  unread = {'tensorboard', 'samples', 'mgjax.lock', 'run.json'}  # the last one has local paths
 
   def bare(about: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if {'tensorboard', 'samples'} & set(about.name.split('/')) or about.name.endswith('.lock'):
+    if unread & set(about.name.split('/')):
       return None
     about.mtime = about.uid = about.gid = 0
     about.uname = about.gname = ''
