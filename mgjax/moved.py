@@ -41,6 +41,7 @@ MOVED = {
   'curation': 'lab.curation',
   'curation.page': 'lab.curation.pages.page',
   'curation.page_examples': 'lab.curation.pages.page_examples',
+  'curation.people.references': 'lab.curation.people.single_person_references',
   'curation.scores.global_motion': 'lab.curation.scores.camera_motion',
   'data.replacement': 'data.broken_samples',
   'editing': 'sections.editing',
@@ -104,6 +105,9 @@ MOVED = {
 NAMES = {
   'core.runs.places': dict.fromkeys(
     ('Name', 'is_name', 'own_folder', 'read_name'), 'core.run_names'
+  ),
+  'flow_models.sampling': dict.fromkeys(
+    ('draw', 'draw_noise', 'seeds_of'), 'models.flow_model.initial_noise'
   ),
   'workflows.cross_pairs': {'digest_of': 'training.checkpoints.workdir'},
 }

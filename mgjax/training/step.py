@@ -15,10 +15,11 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tree
 from mgjax.parallel.rules import BATCH, size
+from mgjax.training.ema import update_average
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
 from mgjax.training.rates import Rates, fill, mask_frozen, mask_like
 from mgjax.training.settings import RunSettings
-from mgjax.training.state import State, update_average
+from mgjax.training.state import State
 
 Frozen = Mapping[str, Tree] | None  # trees that nothing trains, by name
 # (adapters, base, key of a step or None) -> parameters of the model

@@ -7,10 +7,10 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.training.ema import start_average, update_average
 from mgjax.training.optimizer import decays, make_learning_rate, make_optimizer
 from mgjax.training.rates import fill, mask_like
 from mgjax.training.settings import OptimizerSettings
-from mgjax.training.state import start_average, update_average
 
 EPSILON = float(np.finfo(np.float32).eps)
 FACTORS = {

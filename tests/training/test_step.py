@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from mgjax.training.state import State, start_average
+from mgjax.training.ema import start_average
+from mgjax.training.state import State
 from mgjax.training.step import make_step
 
 SEED, DECAY, RATE = 3, 0.5, 0.1

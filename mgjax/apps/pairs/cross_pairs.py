@@ -308,7 +308,7 @@ def _pairs_of(
 
 
 def _fields(kept: Sequence[Seen], count: int, side: int) -> dict[str, Any]:
-  """Returns the fields of `curation.people.references` and `synthetic`; of few, some come twice."""
+  """Returns the fields of `single_person_references` and `synthetic`; of few, some come twice."""
   taken = [kept[n] for n in np.linspace(0, len(kept) - 1, count).round().astype(int)]
   return {
     'reference': np.stack([_resized(seen.crop, side, side) for seen in taken]),

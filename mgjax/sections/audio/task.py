@@ -27,8 +27,8 @@ from mgjax.models.codec.model import RATE, Codec, make_codec
 from mgjax.models.conditioning.contract import Conditioning
 from mgjax.models.conditioning.frame_features import KEY as FRAME_FEATURES
 from mgjax.models.flow_model.conditions import clip_shapes, condition_fields, prepare_samples
+from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.models.flow_model.model import FlowModel
-from mgjax.models.flow_model.sampling import draw_noise
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.audio.captions import COLUMNS, caption_of_row
 from mgjax.sections.audio.frame_features import WAYS, see_samples

@@ -24,8 +24,9 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.models.conditioning.edit_task import KEY as TASK
 from mgjax.models.flow_model.conditions import condition_fields
+from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.models.flow_model.model import FlowModel
-from mgjax.models.flow_model.sampling import Watch, draw_noise, make_predict
+from mgjax.models.flow_model.sampling import Watch, make_predict
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.models.text.prompts import frame_rate_of
 from mgjax.parallel.rules import place_rows

@@ -24,8 +24,8 @@ from mgjax.data.source import Source
 from mgjax.data.sources import make_sources
 from mgjax.models.conditioning.clips.low_resolution import KEY
 from mgjax.models.flow_model.conditions import prepare_samples
+from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.models.flow_model.model import grow
-from mgjax.models.flow_model.sampling import draw_noise
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.latents import LatentCodec

@@ -21,8 +21,9 @@ from mgjax.flow.path import interpolate
 from mgjax.flow.prediction import make_prediction
 from mgjax.models.conditioning.frames import CLIP, KNOWN, Frames
 from mgjax.models.flow_model.conditions import condition_fields
+from mgjax.models.flow_model.initial_noise import draw, seeds_of
 from mgjax.models.flow_model.likelihood import make_evidence
-from mgjax.models.flow_model.sampling import Watch, draw, make_predict, seeds_of
+from mgjax.models.flow_model.sampling import Watch, make_predict
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.fitting import make_fit
 from mgjax.models.text.prompts import frame_rate_of

@@ -18,6 +18,7 @@ from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
+from mgjax.core.run_names import is_name
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.core.version import __version__
@@ -26,7 +27,6 @@ from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 from mgjax.training.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
-from mgjax.training.checkpoints.hub import is_name
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep, keep_settings
 from mgjax.training.checkpoints.weights_file import FILE, WeightsFile

@@ -8,7 +8,7 @@ import mgjax
 from mgjax.core.errors import ConfigError
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.models.flow_model.build import make_sampler_of
-from mgjax.models.flow_model.sampling import draw_noise
+from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.sections.video.shifts import half_a_block, moved, put_back, since_on
 

@@ -24,14 +24,14 @@ from mgjax.data.media.video import encode_frames, stream_frames
 from mgjax.data.records.writer import RecordWriter
 from mgjax.lab.curation.filters.scenes import SceneSettings, Shot, shots_of_file
 from mgjax.lab.curation.measure import or_reason
-from mgjax.lab.curation.people.references import (
+from mgjax.lab.curation.people.sheet import ReferenceSheet
+from mgjax.lab.curation.people.single_person_references import (
   ReferenceSettings,
   Track,
   cross_fields,
   names_person,
   paired_fields,
 )
-from mgjax.lab.curation.people.sheet import ReferenceSheet
 
 ROWS_OF_A_SHOT = 2  # paired and cross
 # of a shot that is cut out

@@ -17,13 +17,13 @@ from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.lab.curation.filters.scenes import SceneSettings, Shot
 from mgjax.lab.curation.people.records import write_references
-from mgjax.lab.curation.people.references import (
+from mgjax.lab.curation.people.sheet import ReferenceSheet
+from mgjax.lab.curation.people.single_person_references import (
   ReferenceSettings,
   Track,
   cross_fields,
   names_person,
 )
-from mgjax.lab.curation.people.sheet import ReferenceSheet
 from tests import binaries
 from tests.data.media.faces.pictured import astronaut_crop
 
