@@ -12,7 +12,7 @@ def base() -> ConfigDict:
   config.rules = 'single'  # parallel/rules.py
   config.optimizer = ConfigDict(
     {
-      'name': 'adamw',  # mgjax/training/optimizer.py
+      'name': 'adamw',  # mgjax/training/optimizers/optimizer.py
       'schedule': 'constant',  # shape of the learning rate
       'learning_rate': 1e-4,
       'warmup': 100,  # not in public sources
@@ -22,10 +22,11 @@ def base() -> ConfigDict:
       'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
       'clip': 1.0,  # not in public sources
       # (pattern of names, factor): the first that matches decides about a parameter, and 0 freezes
-      # it, as in (('text/*', 0.0), ('backbone/*', 0.1)); see mgjax/training/rates.py.
+      # it, as in (('text/*', 0.0), ('backbone/*', 0.1)); see mgjax/training/optimizers/rates.py.
       'rates': (),
       # The rate falls when so many validations in a row bring nothing new; 0 for never. The report
-      # halves it; what counts as flat is not in public sources (mgjax/training/plateau.py).
+      # halves it; what counts as flat is not in public sources
+      # (mgjax/training/optimizers/plateau.py).
       'plateau': {'patience': 0, 'factor': 0.5, 'improvement': 1e-3, 'lowest': 0.1},
     }
   )

@@ -15,7 +15,7 @@ from mgjax.data.batch_order import REPLACED, make_ordered_batches
 from mgjax.data.settings import data_settings
 from mgjax.parallel.mesh import Size
 from mgjax.registry import feature, make_spec
-from mgjax.training.rates import describe_rates
+from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import bucket_settings, optimizer_settings, run_settings
 
 

@@ -14,7 +14,7 @@ import optax
 
 from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Tree
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
-from mgjax.training.rates import Rates, fill, mask_frozen
+from mgjax.training.optimizers.rates import Rates, fill, mask_frozen
 from mgjax.training.spec import Adversary
 from mgjax.training.state import State
 from mgjax.training.step import (

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mgjax.core.typing import Array, Tree
-from mgjax.training.rates import is_masked
+from mgjax.training.optimizers.rates import is_masked
 
 
 def start_average(params: Tree) -> Tree:

@@ -12,7 +12,7 @@ from mgjax.core.errors import MgjaxError, NonFiniteError
 from mgjax.core.tree import named_leaves
 from mgjax.core.typing import Metrics
 from mgjax.data.batch_order import ShapeBucket, samples_of_batch
-from mgjax.training.plateau import Plateau
+from mgjax.training.optimizers.plateau import Plateau
 from mgjax.training.state import State
 
 JUDGED = ('loss', 'gradient_norm', 'discriminator_gradient_norm')

@@ -49,9 +49,9 @@ from mgjax.training.monitoring.progress import Progress
 from mgjax.training.monitoring.session import Session, run_session, signals_only
 from mgjax.training.monitoring.trackers import RunLog, Tracker, make_trackers
 from mgjax.training.non_finite import check_state, naming_samples
-from mgjax.training.optimizer import make_learning_rate, make_optimizer
-from mgjax.training.plateau import learning_rate, make_react
-from mgjax.training.rates import describe_rates
+from mgjax.training.optimizers.optimizer import make_learning_rate, make_optimizer
+from mgjax.training.optimizers.plateau import learning_rate, make_react
+from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings, RunSettings, optimizer_settings, run_settings
 from mgjax.training.spec import TrainSpec, init_params, param_shapes
 from mgjax.training.state import (

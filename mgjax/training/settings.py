@@ -47,7 +47,7 @@ class Patience(Checked):
 class OptimizerSettings:
   """An optimizer and its learning rate: `optimizer` of a configuration or of a discriminator.
 
-  `name` is one of `OPTIMIZERS`, `schedule` one of `SCHEDULES` (`training/optimizer.py`).
+  `name` is one of `OPTIMIZERS`, `schedule` one of `SCHEDULES` (`training/optimizers/optimizer.py`).
 
   Attributes:
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.

@@ -14,7 +14,7 @@ from mgjax.core.typing import Array, Key, Tree
 from mgjax.parallel.shard import parameter_shardings, replicated
 from mgjax.training.ema import start_average, update_average  # noqa: F401
 from mgjax.training.guard import SkipCounters, start_counters
-from mgjax.training.rates import is_masked
+from mgjax.training.optimizers.rates import is_masked
 
 
 @flax.struct.dataclass

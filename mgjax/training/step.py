@@ -17,7 +17,7 @@ from mgjax.core.typing import Array, Batch, Key, Metrics, Objective, Predict, Tr
 from mgjax.parallel.rules import BATCH, size
 from mgjax.training.ema import update_average
 from mgjax.training.guard import UpdateGuard, apply_if, check_update
-from mgjax.training.rates import Rates, fill, mask_frozen, mask_like
+from mgjax.training.optimizers.rates import Rates, fill, mask_frozen, mask_like
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 

@@ -26,7 +26,7 @@ from mgjax.models.tae.autoencoder import Autoencoder, Posterior
 from mgjax.models.tae.objective import LossWeights
 from mgjax.models.tae.objective import make_objective as make_reconstruction
 from mgjax.models.text.words import word_tokens
-from mgjax.training.optimizer import make_optimizer
+from mgjax.training.optimizers.optimizer import make_optimizer
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.state import State, start_average
 from mgjax.training.step import make_step

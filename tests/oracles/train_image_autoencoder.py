@@ -26,7 +26,7 @@ from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.data.sources import make_sources, make_transform
-from mgjax.training.optimizer import make_learning_rate
+from mgjax.training.optimizers.optimizer import make_learning_rate
 from mgjax.training.settings import optimizer_settings
 
 _CONFIG = command_line.define_config('configs/tae/footage.py:my_clips/')

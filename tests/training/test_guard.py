@@ -19,7 +19,7 @@ from mgjax.training.guard import (
   parameter_norms,
   reopened,
 )
-from mgjax.training.optimizer import make_optimizer
+from mgjax.training.optimizers.optimizer import make_optimizer
 from mgjax.training.settings import OptimizerSettings, run_settings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import start_discriminator, start_state

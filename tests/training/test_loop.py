@@ -12,7 +12,7 @@ from mgjax.data.loader import StepIterator
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
 from mgjax.training.checkpoints.manager import Checkpoints
-from mgjax.training.plateau import Plateau
+from mgjax.training.optimizers.plateau import Plateau
 from mgjax.training.run import Hooks, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State

@@ -18,7 +18,7 @@ from mgjax.lab.planning.memory import (
 from mgjax.lab.planning.policies import Policy, find_policy, recomputed_attention, recomputed_linear
 from mgjax.lab.planning.workload import Workload
 from mgjax.parallel.chips import Chip, Topology
-from mgjax.training.muon import LAYER_STEPS
+from mgjax.training.optimizers.muon import LAYER_STEPS
 
 ONE_BYTE = 2.0  # times the rate of bfloat16 at which chips multiply numbers of one byte; assumed
 BY_ONE_BYTE = f'products of one byte a number at {ONE_BYTE:g} times the rate of bfloat16 (assumed)'

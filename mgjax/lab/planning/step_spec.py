@@ -18,7 +18,7 @@ from mgjax.models.flow_model.settings import ObjectiveSettings
 from mgjax.nn import lora
 from mgjax.nn.lora import Lora, lora_settings, make_adapt
 from mgjax.training.adapters import TEACHER
-from mgjax.training.optimizer import make_optimizer
+from mgjax.training.optimizers.optimizer import make_optimizer
 from mgjax.training.settings import optimizer_settings, run_settings
 from mgjax.training.step import Step, make_step
 

@@ -22,8 +22,8 @@ from mgjax.nn.quantize import stored_shapes
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.parallel.shard import named_boxes
 from mgjax.registry import feature, section
-from mgjax.training.muon import is_matrix
-from mgjax.training.rates import describe_rates, factor_of
+from mgjax.training.optimizers.muon import is_matrix
+from mgjax.training.optimizers.rates import describe_rates, factor_of
 from mgjax.training.spec import Outline
 
 BACKBONE = 'backbone/'

@@ -40,7 +40,7 @@ from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import Place, on_every_device
 from mgjax.sections.autoencoder.pipeline import KEPT, load_codec
 from mgjax.training.checkpoints.warm_start import make_start, parse_sources
-from mgjax.training.rates import Rates, factor_of
+from mgjax.training.optimizers.rates import Rates, factor_of
 from mgjax.training.settings import (
   AdversarySettings,
   BucketSettings,

@@ -27,7 +27,7 @@ from mgjax.lab.planning.search import estimate, mesh_flag
 from mgjax.lab.planning.workload import make_sizes, make_workload, read_outline
 from mgjax.nn.kernels import splash
 from mgjax.parallel.chips import GIB, parse_topology
-from mgjax.training.muon import orthogonalised
+from mgjax.training.optimizers.muon import orthogonalised
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent.parent
 TOPOLOGIES = (

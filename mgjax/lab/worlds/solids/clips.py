@@ -237,9 +237,7 @@ class Solids(Source):
     return plain._shown(edit.after) | source | more
 
   def _shown(self, scene: Scene) -> dict[str, Any]:
-    from mgjax.lab.worlds.solids import (
-      render,  # JAX, which those who draw nothing need not wait for
-    )
+    from mgjax.lab.worlds.solids import render
 
     labels = self.labels(scene)
     sample = self._sample(scene, labels)

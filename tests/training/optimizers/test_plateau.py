@@ -9,8 +9,8 @@ import pytest
 
 from mgjax.api import train
 from mgjax.core.errors import ConfigError
-from mgjax.training.optimizer import make_learning_rate, make_optimizer
-from mgjax.training.plateau import (
+from mgjax.training.optimizers.optimizer import make_learning_rate, make_optimizer
+from mgjax.training.optimizers.plateau import (
   Plateau,
   after_validation,
   learning_rate,

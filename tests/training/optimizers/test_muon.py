@@ -14,8 +14,8 @@ from mgjax.api import train
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.muon import BLOCK_STEPS, LAYER_STEPS, MOMENTUM, RMS, orthogonalised
-from mgjax.training.optimizer import make_optimizer
+from mgjax.training.optimizers.muon import BLOCK_STEPS, LAYER_STEPS, MOMENTUM, RMS, orthogonalised
+from mgjax.training.optimizers.optimizer import make_optimizer
 from mgjax.training.settings import OptimizerSettings
 from tests import tiny
 

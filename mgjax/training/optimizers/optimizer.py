@@ -8,9 +8,9 @@ import optax
 
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.typing import Array, Tree
-from mgjax.training.muon import muon_or
-from mgjax.training.plateau import scale_by_plateau
-from mgjax.training.rates import mask_frozen, scale_by_rates
+from mgjax.training.optimizers.muon import muon_or
+from mgjax.training.optimizers.plateau import scale_by_plateau
+from mgjax.training.optimizers.rates import mask_frozen, scale_by_rates
 from mgjax.training.settings import OptimizerSettings
 
 # Of progress and the fraction where a decay ends, which is met exactly at progress 1.

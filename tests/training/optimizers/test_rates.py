@@ -23,8 +23,8 @@ from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import verify_checkpoint
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
-from mgjax.training.optimizer import make_optimizer
-from mgjax.training.rates import describe_rates
+from mgjax.training.optimizers.optimizer import make_optimizer
+from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings
 from mgjax.training.spec import Adversary
 from mgjax.training.state import abstract_state, shardings_of, start_discriminator, start_state

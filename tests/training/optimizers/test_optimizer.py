@@ -8,8 +8,8 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.training.ema import start_average, update_average
-from mgjax.training.optimizer import decays, make_learning_rate, make_optimizer
-from mgjax.training.rates import fill, mask_like
+from mgjax.training.optimizers.optimizer import decays, make_learning_rate, make_optimizer
+from mgjax.training.optimizers.rates import fill, mask_like
 from mgjax.training.settings import OptimizerSettings
 
 EPSILON = float(np.finfo(np.float32).eps)
