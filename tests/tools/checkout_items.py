@@ -446,7 +446,7 @@ def golden(own: argparse.Namespace) -> Items:
 def golden_of(name: str) -> Made:
   """Puts what the suite keeps of runs/<name> in kept/runs/<name>.
 
-  Returns a sample of that.
+  Returns a sample of that, and of what has checkpoints the loss of the next step.
   """
   kept = pathlib.Path(f'kept/runs/{name}')
   shutil.rmtree(kept, ignore_errors=True)
@@ -459,7 +459,22 @@ def golden_of(name: str) -> Made:
     shutil.copytree('runs/latents', 'kept/runs/latents', dirs_exist_ok=True)
   with contextlib.chdir('kept'):
     config = json.loads(pathlib.Path(f'runs/{name}/config.json').read_text())
-    return sample_of(f'runs/{name}', config)
+    made = sample_of(f'runs/{name}', config)
+    if name not in KEPT_WHOLE:
+      return made
+    shutil.copytree(f'runs/{name}', f'runs/next_{name}', dirs_exist_ok=True)
+    loss = next_loss(f'runs/next_{name}')
+    shutil.rmtree(f'runs/next_{name}')
+    return made | {'loss': np.float64(loss)}
+
+
+def next_loss(workdir: str) -> float:
+  """Goes on for the third step with what the saved configuration says; returns its loss."""
+  import mgjax
+
+  mgjax.train(internal('read_config')(workdir), workdir, stop_at=3)
+  rows = map(json.loads, pathlib.Path(workdir, 'metrics.jsonl').read_text().splitlines())
+  return next(row['loss'] for row in rows if row['step'] == 3 and 'loss' in row)
 
 
 def weights(own: argparse.Namespace) -> Items:
