@@ -10,6 +10,7 @@ import shutil
 
 import mgjax
 from mgjax.parallel.compilation_cache import processor
+from tests import end_on_signals
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
@@ -80,6 +81,17 @@ flags.FLAGS.mark_as_parsed()  # Grain reads flags of its own
 # Tracing makes objects by the million and hardly a cycle: a tenth of the time went into looking.
 gc.freeze()
 gc.set_threshold(100_000, 20, 50)
+
+
+def pytest_configure():
+  end_on_signals.install()
+
+
+@pytest.fixture
+def signals_as_in_a_new_process():
+  """For tests that send signals to their own process: they do not end the run of the suite."""
+  with end_on_signals.suspended():
+    yield
 
 
 @pytest.fixture

@@ -137,7 +137,9 @@ def test_what_is_saved_already_is_not_saved_again(tmp_path):
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize('when', ['compile', 'data', 'evaluate', 'save'])
-def test_a_signal_at_any_moment_stops_after_the_step_and_saves_it(tmp_path, when, number):
+def test_a_signal_at_any_moment_stops_after_the_step_and_saves_it(
+  tmp_path, when, number, signals_as_in_a_new_process
+):
   """The handler runs when the main thread is back in Python, whatever it did in between."""
   sent, before = [], signal.getsignal(number)
 
@@ -176,7 +178,7 @@ def test_a_signal_at_any_moment_stops_after_the_step_and_saves_it(tmp_path, when
   assert len(set(saved)) == len(saved) and signal.getsignal(number) is before
 
 
-def test_a_second_signal_quits_at_once(tmp_path):
+def test_a_second_signal_quits_at_once(tmp_path, signals_as_in_a_new_process):
   def losses(done):
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)

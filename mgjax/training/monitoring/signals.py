@@ -33,6 +33,9 @@ def stop_signal(
   Python runs no handler before the main thread comes back to it, which from a compilation takes
   minutes. So a thread hears of signals as well: it calls `heard` at the first one (as does asking
   whether to stop), and `leave` if the process does not react to the second Ctrl-C.
+
+  A program that trains may have handlers of its own: a Python handler of SIGTERM or Ctrl-C and the
+  file descriptor of `signal.set_wakeup_fd` still hear every signal.
   """
   several = jax.distributed.is_initialized()
   asked: list[int] = []
@@ -43,6 +46,8 @@ def stop_signal(
     asked.append(number)
     if several:
       os.kill(os.getpid(), signal.SIGTERM)
+    if callable(before[number]) and before[number] is not signal.default_int_handler:
+      before[number](number, frame)
 
   def stopped() -> bool:
     stop = multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(asked)
@@ -51,8 +56,10 @@ def stop_signal(
     return stop
 
   numbers = (signal.SIGINT,) if several else (signal.SIGTERM, signal.SIGINT)
+  before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
   try:
-    before = {number: signal.signal(number, handle) for number in numbers}
+    for number in numbers:
+      signal.signal(number, handle)
   except ValueError:  # not in the main thread: its owner handles signals
     yield stopped
     return
@@ -76,6 +83,9 @@ def _listening(
   def listen() -> None:
     count = 0
     while number := ours.recv(1):
+      if previous != -1:
+        with contextlib.suppress(OSError):  # full, or closed by now
+          os.write(previous, number)
       if number[0] not in numbers:
         continue
       count += 1

@@ -258,17 +258,9 @@ def test_a_server_that_is_gone_is_not_asked_for_ever(tmp_path, caplog):
   assert '48 of 50 questions have no answer' in caplog.text and FAILED in caplog.text
 
 
-@pytest.fixture
-def interruptible():
-  """Ctrl-C as at a terminal: a process that a shell starts in the background ignores it."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
-
-
 # Python may leave a file that it just opened to its count of references, if Ctrl-C comes there.
 @pytest.mark.filterwarnings('ignore:unclosed file:ResourceWarning')
-def test_a_call_that_is_interrupted_ends_at_once_and_goes_on(tmp_path, interruptible):
+def test_a_call_that_is_interrupted_ends_at_once_and_goes_on(tmp_path, signals_as_in_a_new_process):
   def interrupt(text):
     if text != 'clip 9' or len(server.asked[text]) > 1:
       return ()

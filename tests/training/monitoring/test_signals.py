@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -53,7 +54,7 @@ def test_a_signal_that_comes_while_compiling_is_heard(numbers, limit, code, said
   assert 'stopping after this step' in heard and said in heard
 
 
-def test_nothing_is_left_of_it():
+def test_nothing_is_left_of_it(signals_as_in_a_new_process):
   def handlers():
     return signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
@@ -67,7 +68,9 @@ def test_nothing_is_left_of_it():
   assert wakeup == -1
 
 
-def test_a_second_ctrl_c_that_python_sees_raises_and_leaves_no_more_to_the_thread(monkeypatch):
+def test_a_second_ctrl_c_that_python_sees_raises_and_leaves_no_more_to_the_thread(
+  signals_as_in_a_new_process,
+):
   left, heard = [], []
   with (
     pytest.raises(KeyboardInterrupt),
@@ -86,3 +89,22 @@ def test_in_another_thread_there_is_nothing_to_hear():
 
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
     assert pool.submit(run).result() is False
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_handlers_that_were_there_before_still_hear_a_signal(signals_as_in_a_new_process, number):
+  heard, (ours, pythons) = [], socket.socketpair()
+  pythons.setblocking(False)
+  before = signal.signal(number, lambda number, frame: heard.append(number))
+  signal.set_wakeup_fd(pythons.fileno())
+  try:
+    with stop_signal() as outer, stop_signal() as inner:
+      signal.raise_signal(number)
+      assert inner() and outer() and heard == [number]
+      ours.settimeout(10)
+      assert ours.recv(1) == bytes([number])
+  finally:
+    signal.signal(number, before)
+    signal.set_wakeup_fd(-1)
+    ours.close()
+    pythons.close()
