@@ -102,7 +102,7 @@ def test_a_guided_sample_is_two_steps_of_euler(params):
 def test_what_conditions_say_is_read_once_for_all_steps(params):
   """The model of the steps has neither an encoder of text nor maps to keys and values."""
   drop = {'text': jnp.array([False, True, False])}
-  read = make_read(model(), params, LATENTS)(BATCH, drop)
+  read = jax.jit(make_read(model(), params, LATENTS))(BATCH, drop)
   of_text = (
     'text/',
     'backbone/layers/cross_attention/key',
@@ -114,7 +114,7 @@ def test_what_conditions_say_is_read_once_for_all_steps(params):
   }
   assert sum(bool(jnp.isnan(leaf).any()) for leaf in broken.values()) > 2
   broken = traverse_util.unflatten_dict(broken, sep='/')
-  once = make_predict(model(), broken)(X, TIME, read, drop)
+  once = jax.jit(make_predict(model(), broken))(X, TIME, read, drop)
   np.testing.assert_allclose(once, apply(params, X, TIME, BATCH, drop), rtol=1e-6, atol=1e-6)
 
 
@@ -192,7 +192,7 @@ def few_steps(**sample):
 
 def test_a_model_that_is_to_learn_few_steps_begins_as_it_was(params):
   told = BATCH | {'step_size': jnp.full(ROWS, 0.5)}
-  fresh = nn.unbox(stepping().init(jax.random.key(0), X, TIME, told, {}))['params']
+  fresh = nn.unbox(jax.jit(stepping().init)(jax.random.key(0), X, TIME, told, {}))['params']
   grown = jax.jit(stepping().apply)({'params': fresh | params}, X, TIME, told, {})
   np.testing.assert_array_equal(grown, apply(params, X, TIME, BATCH, {}))
 

@@ -90,8 +90,13 @@ def test_values_and_gradients_are_those_of_a_mask(case, impl):
   tokens = int(np.prod(tiles.grid)) + more
   q, k, v, dy = arrays((2, tokens, tokens, HEADS, SIZE))
   mask = jnp.broadcast_to(jnp.arange(tokens) < tokens - more, (2, tokens)) if more else None
-  y, pull = jax.vjp(lambda *a: attend(*a, mask=mask, impl=impl, tiles=tiles), q, k, v)
-  allowed, ours = chosen_by_hand(tiles, q, k), (y, *pull(dy))
+
+  @jax.jit
+  def run(q, k, v, dy):
+    y, pull = jax.vjp(lambda *a: attend(*a, mask=mask, impl=impl, tiles=tiles), q, k, v)
+    return y, *pull(dy)
+
+  allowed, ours = chosen_by_hand(tiles, q, k), run(q, k, v, dy)
   assert allowed.all() == (case in ('a window of everything', 'all chosen'))
   for head in range(HEADS):
     alone = [x[:, :, head : head + 1] for x in (q, k, v, dy)]
@@ -136,10 +141,11 @@ def test_what_means_say_is_attention_among_them_behind_a_closed_gate():
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 32, 16)), jnp.float32)
   dense = MultiHeadAttention(HEADS, SIZE)
   sparse = dense.clone(tiles=Tiles((2, 4, 4), (2, 2, 2), (1, 1, 1), 99))
-  params = nn.unbox(sparse.init(jax.random.key(0), x)['params'])
+  params = nn.unbox(jax.jit(sparse.init)(jax.random.key(0), x)['params'])
   assert not params['means_gate']['kernel'].any()
   alike = {name: each for name, each in params.items() if name != 'means_gate'}
-  made, known = sparse.apply({'params': params}, x), dense.apply({'params': alike}, x)
+  made = jax.jit(sparse.apply)({'params': params}, x)
+  known = jax.jit(dense.apply)({'params': alike}, x)
   np.testing.assert_allclose(made, known, atol=1e-5)
-  gradient = jax.grad(lambda p: sparse.apply({'params': p}, x).sum())(params)
+  gradient = jax.jit(jax.grad(lambda p: sparse.apply({'params': p}, x).sum()))(params)
   assert np.abs(gradient['means_gate']['kernel']).max() > 1e-4
