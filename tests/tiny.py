@@ -48,12 +48,17 @@ def autoencoder(**changes):
   return config
 
 
-def video(runs: pathlib.Path, latents: bool = True, **changes):
-  """The video model's configuration on the autoencoder and the latents in `runs`."""
+def video(runs: pathlib.Path, latents: bool = True, images: bool = False, **changes):
+  """The video model's configuration on the autoencoder and the latents in `runs`.
+
+  The run in `runs` has `images`, which are a bucket of their own: half of the programs to compile.
+  """
   config = video_config.get_config()
   config.autoencoder = str(runs / 'autoencoder')
   config.data.latents = str(runs / 'latents') if latents else ''
   config.update_from_flattened_dict(VIDEO | dotted(changes))
+  if not images:
+    del config.buckets.image
   return config
 
 
@@ -76,8 +81,9 @@ def student(runs: pathlib.Path, objective: str, steps, **changes):
 def make_runs(runs: pathlib.Path) -> pathlib.Path:
   """Trains both models in `runs`: autoencoder/, latents/, video/."""
   train(autoencoder(), runs / 'autoencoder')
-  encode(video(runs), runs / 'latents')
-  train(video(runs), runs / 'video')
+  config = video(runs, images=True)
+  encode(config, runs / 'latents')
+  train(config, runs / 'video')
   return runs
 
 
@@ -96,12 +102,15 @@ def dotted(changes):
   return {key.replace('__', '.'): value for key, value in changes.items()}
 
 
-def resumed(config, folder: pathlib.Path, *stops: int):
-  """Trains, whole/, and the same with stops, stopped/: held to be one; returns the last state."""
-  whole = train(config, folder / 'whole')
+def resumed(config, folder: pathlib.Path, *stops: int, end: int | None = None):
+  """Trains, whole/, and the same with stops, stopped/: held to be one; returns the last state.
+
+  Before its last step a run has not compiled what validates and draws samples: `end` saves that.
+  """
+  whole = train(config, folder / 'whole', stop_at=end)
   for stop in stops:
     train(config, folder / 'stopped', stop_at=stop)
-  assert same_state(train(config, folder / 'stopped'), whole)
+  assert same_state(train(config, folder / 'stopped', stop_at=end), whole)
   assert losses(folder / 'stopped') == losses(folder / 'whole')
   return whole
 

@@ -51,7 +51,7 @@ def same_rows(one, other):
 
 
 def test_processes_share_the_shards_and_the_last_one_finishes(tiny_runs, tmp_path, small_shards):
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   assert not encode(config, tmp_path, process=1, processes=2)
   written = {path.name[:5] for path in (tmp_path / 'train' / 'video').glob('0*.arrayrecord')}
   assert written == {f'0000{shard}' for shard in (1, 3, 5)}
@@ -63,7 +63,7 @@ def test_processes_share_the_shards_and_the_last_one_finishes(tiny_runs, tmp_pat
 
 @pytest.mark.slow
 def test_shared_and_resumed_the_files_are_those_of_one_process(tiny_runs, tmp_path, small_shards):
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   assert encode(config, tmp_path / 'alone')
   assert not encode(config, tmp_path / 'shared', process=1, processes=2)
   for path in list((tmp_path / 'shared').glob('*/*/00001*')):
@@ -75,7 +75,7 @@ def test_shared_and_resumed_the_files_are_those_of_one_process(tiny_runs, tmp_pa
 
 
 def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch):
-  buckets = list(tiny.video(tiny_runs).buckets)
+  buckets = list(tiny.video(tiny_runs, images=True).buckets)
   every = [*BUCKETS, ('validation', 'image')]
   parts = [Records(tiny_runs / 'latents' / split / name) for split, name in every]
   expected = sorted(prompt_of(part[index]) for part in parts for index in range(len(part)))
@@ -84,7 +84,7 @@ def test_prompts_are_those_of_all_rows_and_no_row_is_read(tiny_runs, monkeypatch
 
 
 def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp_path):
-  config = tiny.video(tiny_runs, data__kind='clips')
+  config = tiny.video(tiny_runs, images=True, data__kind='clips')
   pictures = tmp_path / 'pictures'
   pictures.mkdir()
   for index in range(2):
@@ -101,7 +101,7 @@ def test_data_that_are_refused_leave_finished_latents_as_they_are(tiny_runs, tmp
 
 def test_records_that_an_earlier_version_began_are_gone_on_with(tiny_runs, tmp_path):
   """It counted fewer fields of the data, moving digits did not name theirs, nor latents theirs."""
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
   data = config.data.to_dict()
   begun = json.dumps([None, {name: data[name] for name in ('kind', 'digits', 'fps')}])

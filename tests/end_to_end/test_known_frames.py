@@ -30,7 +30,6 @@ def config(tiny_runs, tmp_path_factory):
   """The configuration of a model that reads frames, and its work directory, made not trained."""
   folder = tmp_path_factory.mktemp('frames')
   config = tiny.video(tiny_runs, encode__train=8, encode__validation=4)
-  del config.buckets.image
   config.data.latents = str(folder / 'latents')
   config.start_from = str(tiny_runs / 'video')
   config.model.conditionings.frames = {'kind': 'frames', 'stride': 2}

@@ -75,7 +75,7 @@ def test_digits_are_judged_and_a_second_call_ends_at_once(tiny_runs, tmp_path, m
   judge = functools.partial(digit_judge.train_judge, clips=300)  # a tenth of the usual training
   monkeypatch.setattr(digit_judge, 'train_judge', judge)
   workdir = shutil.copytree(tiny_runs, tmp_path / 'quickstart')  # trained already, and moved
-  config = recipe(tiny.autoencoder(), tiny.video(workdir), judge='digits', samples=27)
+  config = recipe(tiny.autoencoder(), tiny.video(workdir, images=True), judge='digits', samples=27)
   assert run_recipe(config.to_dict(), workdir)
   report = json.loads((workdir / 'report.json').read_text())
   for name in ('alignment', 'ceiling', 'floor'):

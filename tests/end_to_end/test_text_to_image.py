@@ -34,6 +34,7 @@ def runs(tiny_runs, tmp_path_factory):
   config = tiny.video(
     runs,
     latents=False,
+    images=True,
     start_from=str(tiny_runs / 'video'),
     model__positions=(2, 2, 3),
     buckets__image__width=24,

@@ -98,8 +98,8 @@ def test_gradients_are_those_of_a_dense_twin_in_the_subspace(tiny_runs):
 
 def test_a_run_trains_adapters_alone_resumes_exactly_and_samples_merged(tiny_runs, tmp_path):
   before = {n: np.array(x) for n, x in named_leaves(load_params(tiny_runs / 'video')[0]).items()}
-  config = adapted(tiny_runs, train__steps=4, lora__dropout=0.2)
-  whole = tiny.resumed(config, tmp_path, 2)
+  config = adapted(tiny_runs, train__steps=5, train__evaluate_every=0, lora__dropout=0.2)
+  whole = tiny.resumed(config, tmp_path, 2, end=4)
   names = named_leaves(whole.params)
   assert all(name.endswith(('lora_a', 'lora_b')) for name in names)
   moments = [leaf for leaf in jax.tree.leaves(whole.opt_state) if leaf.ndim]
@@ -122,11 +122,11 @@ def test_a_run_trains_adapters_alone_resumes_exactly_and_samples_merged(tiny_run
 
 @pytest.mark.parametrize('weights', ['', 'int8'])
 def test_a_step_with_kernels_in_pieces_is_that_with_whole_ones(tiny_runs, tmp_path, weights):
-  config = adapted(tiny_runs, train__steps=3, lora__weights=weights, lora__targets=('*',))
-  alone = train(config, tmp_path / 'rows')
+  config = adapted(tiny_runs, train__steps=4, lora__weights=weights, lora__targets=('*',))
+  alone = train(config, tmp_path / 'rows', stop_at=3)
   config.rules = 'fsdp_tp_cp'
   config.mesh.update(data=1, fsdp=2, context=2, tensor=2)
-  shared = train(config, tmp_path / 'pieces')
+  shared = train(config, tmp_path / 'pieces', stop_at=3)
   ours, theirs = named_leaves(shared.params), named_leaves(alone.params)
   for name, leaf in theirs.items():
     # Adam's first steps are signs of gradients: where these are nothing but rounding, it is too.

@@ -100,7 +100,7 @@ def test_bad_batches_are_passed_over_and_counted_and_the_run_resumes_among_them(
 
 @pytest.mark.slow
 def test_a_checkpoint_of_before_there_were_counters_goes_on(tiny_runs, tmp_path, monkeypatch):
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   with monkeypatch.context() as patch:
     older = tuple(name for name in manager._ITEMS if name != 'counters')
     patch.setattr(manager, '_ITEMS', older)

@@ -30,7 +30,7 @@ def checkpoints(workdir):
 
 
 def test_stopped_after_any_step_a_run_ends_as_if_undisturbed(tiny_runs, tmp_path):
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   # Checkpoints are due after 3 and 6: after the first step, and one step later than a checkpoint.
   for stop in (1, 4):
     state = train(config, tmp_path / 'stopped', stop_at=stop)
@@ -44,7 +44,7 @@ def test_stopped_after_any_step_a_run_ends_as_if_undisturbed(tiny_runs, tmp_path
 
 def test_a_bucket_whose_every_shard_is_lost_is_left_out_if_asked_for(tiny_runs, tmp_path, caplog):
   shutil.copytree(tiny_runs / 'latents', tmp_path / 'latents')
-  config = tiny.video(tiny_runs, data__latents=str(tmp_path / 'latents'))
+  config = tiny.video(tiny_runs, images=True, data__latents=str(tmp_path / 'latents'))
   with config.unlocked():
     config.data.skip_missing = True
 
@@ -69,31 +69,31 @@ def test_a_finished_run_does_nothing_more(tiny_runs):
 
 def test_a_changed_configuration_is_refused_by_name(tiny_runs):
   with pytest.raises(ConfigError, match=r'begun with another.*model\.depth: 1 -> 2; take another'):
-    train(tiny.video(tiny_runs, model__depth=2), tiny_runs / 'video')
+    train(tiny.video(tiny_runs, images=True, model__depth=2), tiny_runs / 'video')
   with pytest.raises(ConfigError, match=r"data\.latents: 'read' -> 'encoded on the fly'"):
-    train(tiny.video(tiny_runs, latents=False), tiny_runs / 'video')
+    train(tiny.video(tiny_runs, latents=False, images=True), tiny_runs / 'video')
   with pytest.raises(ConfigError, match=r'optimizer\.learning_rate: .*seed: 0 -> 1'):
-    train(tiny.video(tiny_runs, optimizer__learning_rate=1.0, seed=1), tiny_runs / 'video')
+    changes = {'optimizer__learning_rate': 1.0, 'seed': 1}
+    train(tiny.video(tiny_runs, images=True, **changes), tiny_runs / 'video')
 
 
 def test_a_run_at_a_constant_rate_may_be_made_longer_and_no_other(tiny_runs, tmp_path):
   def config(steps):
     constant = {'optimizer__schedule': 'constant', 'optimizer__warmup': 1}
     config = tiny.video(tiny_runs, **constant, train__steps=steps, train__evaluate_every=0)
-    del config.buckets.image  # one program less to compile
     return config
 
   train(config(2), tmp_path / 'longer')
   longer = train(config(4), tmp_path / 'longer', stop_at=3)
   tiny.same_state(longer, train(config(4), tmp_path / 'whole', stop_at=3))
   with pytest.raises(ConfigError, match=r'train\.steps: 8 -> 9.*with --config\.start_from='):
-    train(tiny.video(tiny_runs, train__steps=9), tiny_runs / 'video')
+    train(tiny.video(tiny_runs, images=True, train__steps=9), tiny_runs / 'video')
 
 
 def test_how_a_run_reports_and_where_things_lie_may_change(tiny_runs, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
   changes = {'train__log_every': 2, 'train__save_every': 100, 'data__threads': 2}
-  state = train(tiny.video(moved, **changes), moved / 'video')
+  state = train(tiny.video(moved, images=True, **changes), moved / 'video')
   tiny.same_state(state, tiny.final_state(tiny_runs / 'video'))
   assert json.loads((moved / 'video/config.json').read_text())['autoencoder'].startswith(str(moved))
 
@@ -110,15 +110,15 @@ def test_before_the_first_checkpoint_a_configuration_may_be_corrected(tiny_runs,
 def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
   moved = shutil.copytree(tiny_runs, tmp_path / 'moved')
   shutil.rmtree(moved / 'latents')
-  encode(tiny.video(moved, encode__train=40), moved / 'latents')
+  encode(tiny.video(moved, images=True, encode__train=40), moved / 'latents')
   with pytest.raises(ConfigError, match=r'the data have changed.*--new_data'):
-    train(tiny.video(moved, encode__train=48), moved / 'video')
+    train(tiny.video(moved, images=True, encode__train=48), moved / 'video')
 
 
 def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
   # It ends before step 4, of the first validation.
-  second = tiny.video(tiny_runs, buckets__video__weight=1, data__share='samples')
-  train(tiny.video(tiny_runs), tmp_path / 'a', stop_at=1)
+  second = tiny.video(tiny_runs, images=True, buckets__video__weight=1, data__share='samples')
+  train(tiny.video(tiny_runs, images=True), tmp_path / 'a', stop_at=1)
   with pytest.raises(ConfigError, match=r'buckets\.video\.weight'):
     train(second, tmp_path / 'a')
   shutil.copytree(tmp_path / 'a', tmp_path / 'b')
@@ -136,7 +136,7 @@ def test_another_autoencoder_is_refused(tiny_runs, tmp_path):
   with pytest.raises(DataError, match='are of another autoencoder'):
     train(tiny.video(tiny_runs, autoencoder=other), tmp_path / 'video')
   with pytest.raises(ConfigError, match=r'begun with other values: meta\.autoencoder.*\.mean'):
-    encode(tiny.video(tiny_runs, autoencoder=other), tiny_runs / 'latents')
+    encode(tiny.video(tiny_runs, images=True, autoencoder=other), tiny_runs / 'latents')
 
 
 @pytest.mark.slow
@@ -155,7 +155,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tm
   config = tiny.video(
     tiny_runs, optimizer__learning_rate=1e30, train__log_every=100, train__evaluate_every=0
   )
-  del config.buckets.image  # one program less to compile
   with pytest.raises(NonFiniteError, match=r'of step \d.*checkpoints hold earlier steps only'):
     train(config, tmp_path)
   saved = tmp_path / 'checkpoints'
@@ -164,7 +163,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tm
 
 
 def test_images_and_videos_come_in_the_configured_ratio(tiny_runs, tmp_path):
-  spec = make_spec(tiny.video(tiny_runs), tmp_path)
+  spec = make_spec(tiny.video(tiny_runs, images=True), tmp_path)
   batches = make_batches(spec.buckets, seed=0)
   frames = [batches[step]['latents'].shape[1] for step in range(12)]
   assert frames.count(2) == 8 and frames.count(1) == 4  # 2 to 1; four frames make two of latents
@@ -173,7 +172,8 @@ def test_images_and_videos_come_in_the_configured_ratio(tiny_runs, tmp_path):
 
 def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_path):
   stored, fly = (
-    make_spec(tiny.video(tiny_runs, latents=latents), tmp_path) for latents in (True, False)
+    make_spec(tiny.video(tiny_runs, latents=latents, images=True), tmp_path)
+    for latents in (True, False)
   )
   for one, other in zip(stored.validation, fly.validation, strict=True):
     batches = []
@@ -192,7 +192,7 @@ def test_latents_read_and_encoded_on_the_fly_make_the_same_batch(tiny_runs, tmp_
 
 
 def test_validation_repeats_exactly(tiny_runs):
-  config = tiny.video(tiny_runs)
+  config = tiny.video(tiny_runs, images=True)
   spec = make_spec(config, tiny_runs / 'video')
   state = tiny.final_state(tiny_runs / 'video')
   mesh = make_mesh(config.mesh.to_dict(), config.rules)

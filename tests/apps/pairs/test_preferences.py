@@ -22,7 +22,6 @@ def configured(runs, tmp_path, **changes):
     objective__dropout={'text': 0.1, 'rejected': 0.0},
     **changes,
   )
-  del config.buckets.image
   config.model.conditionings.rejected = {'kind': 'rejected'}
   config.objective.preference = {'beta': 100.0, 'supervised': 0.1}
   config.preferences = {'model': '', 'votes': str(tmp_path / 'votes.jsonl')}

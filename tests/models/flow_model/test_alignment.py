@@ -1,5 +1,7 @@
 """A middle layer learns features of the frozen autoencoder, and what that takes is left behind."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,8 +48,8 @@ def test_the_loss_has_the_cosine_between_what_is_told_and_the_features_of_clean_
   features, count = make_features(settings, _Codec(width), (1, 1, 1))
   objective = align(plain, settings, features)
   batch, key = {'latents': jnp.asarray(latents)}, jax.random.key(3)
-  loss, metrics = objective(predict, batch, key)
-  without, _ = plain(lambda *args: predict(*args, 1)[0], batch, key)
+  loss, metrics = jax.jit(functools.partial(objective, predict))(batch, key)
+  without, _ = jax.jit(functools.partial(plain, lambda *args: predict(*args, 1)[0]))(batch, key)
 
   # The oracle, in float64: a convolution of every frame with zeros around it.
   bias, kernel = (np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(nn.unbox(params)))
@@ -68,32 +70,34 @@ def test_the_loss_has_the_cosine_between_what_is_told_and_the_features_of_clean_
 def test_features_of_the_decoder_are_what_it_enlarges(tiny_runs):
   codec = load_codec(tiny_runs / 'autoencoder')
   latents = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, codec.model.latent_channels))
-  found = codec.features(codec.params, latents)
+  features = jax.jit(codec.features)
+  found = features(codec.params, latents)
   assert found.shape == (2, 1, 4, 4, codec.model.widths[-1])
   # Of nothing but the first part of the decoder, of which the rest can be anything.
   changed = {**codec.params, 'decoder': dict(codec.params['decoder'])}
   changed['decoder']['conv_out'] = jax.tree.map(lambda x: x + 1, changed['decoder']['conv_out'])
-  np.testing.assert_array_equal(codec.features(changed, latents), found)
+  np.testing.assert_array_equal(features(changed, latents), found)
   changed['decoder']['conv_in'] = jax.tree.map(lambda x: x + 1, changed['decoder']['conv_in'])
-  assert not np.array_equal(codec.features(changed, latents), found)
+  assert not np.array_equal(features(changed, latents), found)
 
 
 def test_features_of_a_clip_are_states_of_its_patches_where_the_tokens_are(tiny_runs, tmp_path):
   codec, (see, tower) = load_codec(tiny_runs / 'autoencoder'), make_patches(CLIP)
   features, _ = make_features(Alignment(features=CLIP), codec, (1, 2, 2), see, tower)
   latents = jax.random.normal(jax.random.key(0), (1, 2, 16, 16, codec.model.latent_channels))
-  video = codec.decode_tile(codec.params, latents)[0]  # of 64 px: a token for each of 8 x 8 patches
+  # Of 64 px: a token for each of 8 x 8 patches.
+  video = jax.jit(codec.decode_tile)(codec.params, latents)[0]
   vision = make_clip_vision(fields_of(read_config(CLIP), 'model')['vision'])
-  states, _ = vision.apply({'params': tower}, video[:: len(video) // 2] / 2 + 0.5)
-  found = features((codec.params, tower), latents).reshape(2, 64, -1)
+  states, _ = jax.jit(vision.apply)({'params': tower}, video[:: len(video) // 2] / 2 + 0.5)
+  found = jax.jit(features)((codec.params, tower), latents).reshape(2, 64, -1)
   np.testing.assert_allclose(found, states[:, 1:], atol=1e-5)
   train(aligned(tiny_runs, {'features': CLIP}, train__log_every=1), tmp_path, stop_at=1)
   assert abs(tiny.metrics(tmp_path)[0]['similarity']) < 1
 
 
 def test_a_run_learns_to_tell_features_and_leaves_its_projector_behind(tiny_runs, tmp_path):
-  config = aligned(tiny_runs, train__steps=30, train__log_every=1)
-  train(config, tmp_path / 'first')
+  config = aligned(tiny_runs, train__steps=31, train__evaluate_every=0)
+  train(config, tmp_path / 'first', stop_at=30)  # before it validates and draws samples
   rows = tiny.metrics(tmp_path / 'first')
   found = [row['similarity'] for row in rows if 'similarity' in row]
   assert len(found) == 30

@@ -15,7 +15,7 @@ def test_a_run_is_sampled_with_the_expert_of_another(tiny_runs, tmp_path):
   where = tmp_path / 'late'
   config = tiny.video(tiny_runs, start_from=str(tiny_runs / 'video'), objective__time__mean=0.0)
   config.objective.time.low = SINCE
-  train(config, where, stop_at=4)
+  train(config, where, stop_at=3)
   run = tiny_runs / 'video'
   alone, other = load(run).generate(['a red 3'], seed=0), load(where).generate(['a red 3'], seed=0)
   shared = load(run, expert=f'{where}@{SINCE}')

@@ -32,7 +32,7 @@ def latents(tiny_runs, encoders, tmp_path_factory):
   """A copy of the latents with the embeddings of their prompts."""
   directory = tmp_path_factory.mktemp('data') / 'latents'
   shutil.copytree(tiny_runs / 'latents', directory)
-  assert encode(tiny_text.video(tiny_runs, encoders), directory)
+  assert encode(tiny_text.video(tiny_runs, encoders, images=True), directory)
   return directory
 
 
@@ -65,7 +65,7 @@ def test_another_encoder_has_another_identity(encoders, tmp_path):
 
 
 def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_runs, encoders):
-  config = config_of(tiny_runs, encoders, latents)
+  config = config_of(tiny_runs, encoders, latents, images=True)
   directory = TextSettings.of(config.to_dict()).store()
   store = Embeddings(f'{directory}/long')
   captions = {
@@ -79,7 +79,7 @@ def test_encoding_stores_every_prompt_once_with_its_frame_rate(latents, tiny_run
   assert not any(store.find(caption) for caption in captions['video'])
   assert len(Embeddings(f'{directory}/quoted')) == 0  # digits quote nothing
   before = sorted(path.name for path in latents.rglob('*'))
-  assert encode(tiny_text.video(tiny_runs, encoders), latents)
+  assert encode(tiny_text.video(tiny_runs, encoders, images=True), latents)
   assert sorted(path.name for path in latents.rglob('*')) == before
 
 
@@ -99,7 +99,6 @@ def test_a_model_trains_on_stored_states_and_samples_prompts_stored_or_not(
   latents, tiny_runs, encoders, tmp_path
 ):
   config = config_of(tiny_runs, encoders, latents, train__steps=3, train__evaluate_every=2)
-  del config.buckets.image  # two programs less to compile
   workdir = tmp_path / 'run'
   train(config, workdir)
   losses = [row['loss'] for row in tiny.metrics(workdir) if 'loss' in row]

@@ -20,7 +20,7 @@ def test_dropout_under_another_name_is_refused(tiny_runs, tmp_path):
 
 
 def test_any_bucket_that_the_model_cannot_see_is_refused_before_training(tiny_runs, tmp_path):
-  config = tiny.video(tiny_runs, latents=False, buckets__image__height=24)
+  config = tiny.video(tiny_runs, latents=False, images=True, buckets__image__height=24)
   with pytest.raises(ConfigError, match='cannot make 1 frames of 24 x 16'):
     make_spec(config, tmp_path)
 

@@ -104,14 +104,14 @@ def test_a_run_that_is_stopped_halves_where_an_undisturbed_one_does(tiny_runs, t
     'optimizer__warmup': 0,
     'optimizer__learning_rate': 2.0**-10,
   }
-  config = tiny.video(tiny_runs, train__evaluate_every=2, **changes)
-  tiny.resumed(config, tmp_path, 3, 6)  # between validations, and right after one
+  config = tiny.video(tiny_runs, train__evaluate_every=2, train__steps=9, **changes)
+  tiny.resumed(config, tmp_path, 3, 6, end=8)  # between validations, and right after one
   rates = [
     row['learning_rate'] * 2**10 for row in tiny.metrics(tmp_path / 'whole') if 'loss' in row
   ]
   assert rates == [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.25]
   with pytest.raises(ConfigError, match=r'train\.evaluate_every: 2 -> 4'):
-    train(tiny.video(tiny_runs, **changes), tmp_path / 'whole')
+    train(tiny.video(tiny_runs, train__steps=9, **changes), tmp_path / 'whole')
 
 
 @pytest.mark.parametrize(
