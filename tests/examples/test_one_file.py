@@ -124,7 +124,7 @@ def library(one):
 
 def test_a_person_reads_it_in_a_quarter_of_an_hour():
   text = PATH.read_text()
-  assert len(text.splitlines()) <= 400
+  assert len(text.splitlines()) <= 450
   nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
   ours = {node.module for node in nodes if node.module.startswith('mgjax')}
   assert ours == {'mgjax.data.synthetic_datasets', 'mgjax.data.media.viewing'}
