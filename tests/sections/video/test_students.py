@@ -134,7 +134,11 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_an_undisturbed_one(
   assert tiny.losses(again) == tiny.losses(workdir)
 
 
-@pytest.mark.parametrize('kind', STUDENTS)
+# Two players and their teacher hold what the others need of a mesh, a student and a teacher.
+@pytest.mark.parametrize(
+  'kind',
+  [*(pytest.param(each, marks=pytest.mark.slow) for each in ('guided', 'few_steps')), *OPPOSED],
+)
 def test_devices_that_share_rows_or_tokens_learn_the_same(learnt, tiny_runs, tmp_path, kind):
   shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}
   train(student(kind, tiny_runs, **shared), tmp_path, stop_at=2)
