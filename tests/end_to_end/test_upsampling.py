@@ -203,12 +203,12 @@ def test_text_to_image_weights_answer_the_same_before_the_first_step(tiny_upsamp
   x, time = jax.random.normal(jax.random.key(0), (2, *latents)), jax.numpy.array([0.2, 0.7])
   batch = example_batch(new, 'a red one', latents, rows=2)
   batch['low_resolution'] = jax.random.normal(jax.random.key(2), (2, *latents))
-  answer = new.apply({'params': params}, x, time, batch, {})
+  answer = jax.jit(new.apply)({'params': params}, x, time, batch, {})
   without = {name: array for name, array in batch.items() if name != 'low_resolution'}
-  assert np.array_equal(answer, old.apply({'params': kept}, x, time, without, {}))
+  assert np.array_equal(answer, jax.jit(old.apply)({'params': kept}, x, time, without, {}))
   config.model.conditionings.low_resolution.residual = True
   residual = make_flow_model(config.model.to_dict())
-  enlarged = residual.apply({'params': params}, x, time, batch, {})
+  enlarged = jax.jit(residual.apply)({'params': params}, x, time, batch, {})
   np.testing.assert_array_equal(enlarged, answer + batch['low_resolution'])
 
 

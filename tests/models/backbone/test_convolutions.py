@@ -26,10 +26,11 @@ def conditions(entries=3, masked=False):
 @pytest.fixture(scope='module')
 def answer():
   x = jnp.asarray(normal(SHAPE))
-  params = MODEL.init(jax.random.key(0), x, TIME, conditions())
+  params = jax.jit(MODEL.init)(jax.random.key(0), x, TIME, conditions())
   # What starts as the identity over time learns to look at other frames.
   params = jax.tree.map(lambda p: p + 0.1 * jnp.asarray(normal(p.shape, seed=2)), params)
-  return lambda x, ports=None: np.asarray(MODEL.apply(params, x, TIME, ports or conditions()))
+  apply = jax.jit(MODEL.apply)
+  return lambda x, ports=None: np.asarray(apply(params, x, TIME, ports or conditions()))
 
 
 def test_a_logit_sees_depth_tokens_to_each_side(answer):

@@ -84,9 +84,11 @@ def test_gradients_reach_every_parameter_after_a_step(params):
 
 def test_windows_of_tiles_that_reach_everything_change_nothing(params):
   x, time, ports = inputs()
-  one = model(tile=(1, 2, 2), window=(3, 3, 3)).apply({'params': params}, x, time, ports)
+  one, near = (
+    jax.jit(model(tile=tile, window=window).apply)({'params': params}, x, time, ports)
+    for tile, window in (((1, 2, 2), (3, 3, 3)), ((1, 1, 1), (1, 1, 3)))
+  )
   close(one, apply(params, x, time, ports))
-  near = model(tile=(1, 1, 1), window=(1, 1, 3)).apply({'params': params}, x, time, ports)
   assert differs(near, one)
   for fields, said in (({'tile': (2, 2)}, r'model\.tile = '), ({'chosen': 2}, 'give model.tile')):
     with pytest.raises(ConfigError, match=said):
@@ -102,7 +104,8 @@ def test_depthwise_convolutions_start_as_the_model_without_them(params):
   plain = apply(params, *inputs())
   close(run(identity), plain)
   assert differs(run(params | {'layers': params['layers'] | layers}), plain)
-  fresh = nn.unbox(model(depthwise=True).init(jax.random.key(0), *inputs()))['params']
+  init = jax.jit(model(depthwise=True).init)
+  fresh = nn.unbox(init(jax.random.key(0), *inputs()))['params']
   np.testing.assert_array_equal(fresh['layers']['feed_depthwise']['taps'], start)
 
 
@@ -117,7 +120,7 @@ def test_velocity_is_float32_whatever_the_compute_type(params):
 
 def test_products_of_one_byte_change_the_velocity_a_little_and_unknown_ones_are_refused(params):
   ours, exact = (
-    np.asarray(model(products=kind).apply({'params': params}, *inputs()))
+    np.asarray(jax.jit(model(products=kind).apply)({'params': params}, *inputs()))
     for kind in ('int8', 'dtype')
   )
   # As of bfloat16 above: steps of the largest over 127 are coarser than 8 bits of each.

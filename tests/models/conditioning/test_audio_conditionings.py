@@ -76,5 +76,6 @@ def test_the_context_is_a_concatenation_of_channels():
   # The last map gives as many numbers as it reads: of the wider model only four are of the sound.
   out = params['backbone']['patch_out']['kernel']
   alone['patch_out'] = {'kernel': jnp.concatenate([out, jnp.zeros_like(out)], axis=1)}
-  found = wide.apply({'params': {'backbone': alone}}, both, inputs[1], {}, {})[..., :4]
-  np.testing.assert_allclose(found, model.apply({'params': params}, *inputs), rtol=1e-4, atol=1e-4)
+  found = jax.jit(wide.apply)({'params': {'backbone': alone}}, both, inputs[1], {}, {})[..., :4]
+  expected = jax.jit(model.apply)({'params': params}, *inputs)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -52,8 +52,11 @@ def test_rows_at_a_time_change_nothing(upsampler, size):
   assert one.shape == (len(video), *size, 3) and close(one, many)
 
 
-@pytest.mark.parametrize('size', [(17, 23), (16, 9), (9, 33), (1, 1)])
-@pytest.mark.parametrize('frames', [1, WINDOW + 1])
+# Each is a program: all sizes, both lengths, and not each size at each length.
+@pytest.mark.parametrize(
+  ('size', 'frames'),
+  [((17, 23), WINDOW + 1), ((16, 9), 1), ((9, 33), 1), ((1, 1), WINDOW + 1)],
+)
 def test_any_size_and_length_comes_out_as_asked_for(upsampler, size, frames):
   assert stream(upsampler, clip(frames, 5, 7), size).shape == (frames, *size, 3)
 
@@ -85,7 +88,7 @@ def test_colours_are_those_of_the_source_unless_the_model_shall_mend_them(upsamp
 
 def test_what_ships_keeps_colours_and_draws_no_pattern():
   """Of the soft and bright clips of a few-step model, with and without a caption."""
-  prompts = [f'the {colour} digit 7 bounces' for colour in ('red', 'green', 'blue', 'yellow')]
+  prompts = [f'the {colour} digit 7 bounces' for colour in ('red', 'yellow')]
   small = mgjax.load('digits/few_steps', steps=4).generate(prompts)[:, :6]
   upsampler = mgjax.load('digits/upsampler')
   checked = Digits(textures=('checked',), background='black', frames=6, size=(64, 64), length=1)
