@@ -31,10 +31,10 @@ Items = Iterator[tuple[str, Callable[[], Made]]]
 
 # Internals that no command and no attribute of mgjax stands for: where they may be.
 PLACES = {
-  'read_config': ('mgjax.training.checkpoints.workdir', 'mgjax.training.checkpoints.workdir'),
-  'encode': ('mgjax.apps.encode', 'mgjax.apps.encode'),
-  'digest': ('mgjax.lab.scaling.sweep', 'mgjax.lab.scaling.sweep'),
-  'make_grid': ('mgjax.lab.scaling.design.grid', 'mgjax.lab.scaling.design.grid'),
+  'read_config': ('mgjax.training.checkpoints.workdir', 'mgjax.checkpoints.workdir'),
+  'encode': ('mgjax.apps.encode', 'mgjax.workflows.encode'),
+  'digest': ('mgjax.lab.scaling.sweep', 'mgjax.workflows.sweep'),
+  'make_grid': ('mgjax.lab.scaling.design.grid', 'mgjax.scaling.design.grid'),
 }
 
 PLANS = {
