@@ -10,7 +10,9 @@ export JAX_PLATFORMS=cpu
 python() { command "${PYTHON:-python}" "$@"; }
 train() { python -m launch.train --config="$1" --workdir="$2" "${@:3}"; }
 encode() { python -m launch.data encode --config="$1" --output="$2" "${@:3}"; }
-ship() { python -m launch.weights export --format=workdir --workdir="$1" --out="$out/$2" "${@:3}"; }
+ship() {
+  python -m launch.weights export --format=workdir --weights=int8 --workdir="$1" --out="$out/$2"
+}
 judge() {  # the new one, and how far its numbers are from those of the one that ships
   python -m launch.evaluate --workdir="digits/$1" "${@:2}"
   python -m launch.evaluate --workdir="$out/$1" --against="digits/$1" "${@:2}"
@@ -63,14 +65,14 @@ python -m launch.data pairs --config="$edit:backtranslation" \
 train "$edit:backtranslation" runs/editing/backtranslation
 
 ship runs/quickstart/decoder autoencoder
-ship runs/bounce/video video --weights=int8
-ship runs/bounce/few_steps few_steps --weights=int8
-ship runs/personalization/model personalization --weights=int8
+ship runs/bounce/video video
+ship runs/bounce/few_steps few_steps
+ship runs/personalization/model personalization
 ship runs/sound/codec codec
-ship runs/sound/audio audio --weights=int8
-ship runs/upsampler/model upsampler --weights=int8
+ship runs/sound/audio audio
+ship runs/upsampler/model upsampler
 ship runs/upsampler/autoencoder upsampler/autoencoder
-ship runs/editing/backtranslation editing --weights=int8
+ship runs/editing/backtranslation editing
 ship runs/editing/autoencoder editing/autoencoder
 
 judge video

@@ -12,7 +12,9 @@ device=${DEVICE:-cuda}
 python() { command "${PYTHON:-python}" "$@"; }
 train() { python -m launch.train --config="$1" --workdir="$2" "${@:3}"; }
 encode() { python -m launch.data encode --config="$1" --output="$2" "${@:3}"; }
-ship() { python -m launch.weights export --format=workdir --workdir="$1" --out="$out/$2" "${@:3}"; }
+ship() {
+  python -m launch.weights export --format=workdir --weights=int8 --workdir="$1" --out="$out/$2"
+}
 judge() {  # the new one, and how far its numbers are from those of the one that ships
   python -m launch.evaluate --workdir="solids/$1" "${@:2}"
   python -m launch.evaluate --workdir="$out/$1" --against="solids/$1" "${@:2}"
@@ -65,14 +67,14 @@ train configs/solids/audio.py $sound/audio --config.start_from=$sound/first \
   --config.optimizer.learning_rate=1e-3 --config.train.steps=14000
 train configs/solids/few_steps.py:sound $sound/few_steps --config.train.steps=5000
 
-ship runs/solids/autoencoder autoencoder --weights=int8
-ship runs/solids_objects objects --weights=int8
-ship $sound/codec codec --weights=int8
-ship $sound/few_steps audio --weights=int8
-for part in few_steps personalization; do ship $gpu/$part $part --weights=int8; done
-ship runs/solids_editing/cameras editing --weights=int8
+ship runs/solids/autoencoder autoencoder
+ship runs/solids_objects objects
+ship $sound/codec codec
+ship $sound/few_steps audio
+for part in few_steps personalization; do ship $gpu/$part $part; done
+ship runs/solids_editing/cameras editing
 ship $up/autoencoder upsampler/autoencoder
-ship $up/model upsampler --weights=int8
+ship $up/model upsampler
 
 judge few_steps --steps=4 --samples=100
 judge editing --steps=16 --samples=300

@@ -17,6 +17,8 @@ from mgjax.core.errors import ConfigError, first_line
 Tensors = dict[str, np.ndarray]
 
 SHOWN = 3  # names in a message
+SCALE = ':scale'  # ends the name of the scales of a tensor that a file has in int8
+_FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
 _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 # A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
 _LARGEST_HEADER = 20 << 20
@@ -116,6 +118,40 @@ def _bits(dtype: np.dtype) -> tuple[np.dtype, np.dtype, int, int] | None:
   signed, unsigned = (np.dtype(f'{kind}{dtype.itemsize}') for kind in 'iu')
   infinity = int(np.array(np.inf, dtype).view(unsigned))
   return signed, unsigned, infinity, infinity + (1 << (8 * dtype.itemsize - 1))
+
+
+def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
+  """Returns a tensor W as a file has it in int8: q by its name and s by 'W:scale', W ~ q s.
+
+    s_o = max_i |W_io| / 127 in bfloat16      q_io = round(W_io / s_o) in int8
+
+  |W - q s| is at most s / 2, and of q s one gets q and s again. Vectors and tensors of few numbers
+  are of the type `others`.
+  """
+  if tensor.ndim < 2 or tensor.size < _FEWEST:
+    return {name: tensor.astype(others)}
+  tensor = tensor.astype(np.float32)
+  # To the nearest bfloat16: the largest number is 127 s then, so that its s is found again.
+  scale = (np.abs(tensor).max(tuple(range(tensor.ndim - 1))) / 127).astype(jnp.bfloat16)
+  divisor = np.where(scale > 0, scale.astype(np.float32), 1)
+  return {
+    name: np.clip(np.rint(tensor / divisor), -127, 127).astype(np.int8),
+    name + SCALE: scale,
+  }
+
+
+def unpacked(tensors: Tensors) -> Tensors:
+  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if an s misfits."""
+  found = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
+  for name, q in found.items():
+    if (scale := tensors.get(name + SCALE)) is not None:
+      if scale.shape != q.shape[-1:]:  # what broadcasts may be larger than any memory
+        raise ConfigError(
+          f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
+          f'{q.shape[-1:]}, export the weights again'
+        )
+      found[name] = q.astype(np.float32) * scale.astype(np.float32)
+  return found
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

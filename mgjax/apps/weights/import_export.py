@@ -35,6 +35,7 @@ from mgjax.core.safetensors_files import (
   read_metadata,
   read_tensors,
   shown,
+  unpacked,
 )
 from mgjax.core.settings import fields_of
 from mgjax.core.tree import count_parameters, named_leaves, nest
@@ -71,7 +72,7 @@ from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.hub import LIST
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import check_fixed
-from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed, unpacked
+from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed
 from mgjax.training.checkpoints.workdir import (
   identity_of,
   load_adapters,
