@@ -54,6 +54,7 @@ _LANDS = 0.0
 _MEET = -2.3
 _SIZES = f'{SIDE // 2} x {SIDE // 2}, {SIDE} x {SIDE} or a multiple'
 _HERE = pathlib.Path(__file__).parent
+_LARGE = 2**14  # numbers of a matrix in int8; the small ones take a tenth and err as much as these
 
 
 class SolidSeen(NamedTuple):
@@ -327,7 +328,7 @@ def load(name: str) -> dict[str, Any]:
 
   Raises ConfigError if there are none, or they are damaged.
   """
-  from mgjax.core.safetensors_files import read_tensors
+  from mgjax.core.safetensors_files import read_tensors, unpacked
   from mgjax.core.tree import nest
 
   path = _HERE / f'{name}.safetensors'
@@ -337,17 +338,21 @@ def load(name: str) -> dict[str, Any]:
       f'mgjax.lab.worlds.solids.judges.training --split={name} --out={path}'
     )
   tensors, _ = read_tensors(path)
-  return nest({key: each.astype(np.float32) for key, each in tensors.items()})
+  return nest({key: each.astype(np.float32) for key, each in unpacked(tensors).items()})
 
 
 def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
-  """Writes what `load` reads, in half precision."""
-  import jax
+  """Writes what `load` reads: large matrices in int8, all else in half precision."""
   from safetensors.numpy import save_file
 
-  rows, _ = jax.tree.flatten_with_path(weights)
-  flat = {'/'.join(key.key for key in place): np.asarray(each, np.float16) for place, each in rows}
-  save_file(flat, path)
+  from mgjax.core.safetensors_files import in_int8
+  from mgjax.core.tree import named_leaves
+
+  found = {}
+  for key, leaf in named_leaves(weights).items():
+    half = np.asarray(leaf, np.float16)
+    found |= in_int8(key, half, np.float16) if half.size >= _LARGE else {key: half}
+  save_file(found, path)
 
 
 def _is_read(height: int, width: int) -> bool:

@@ -1,8 +1,11 @@
 """What judges of solids learn from is true, and training makes what `load` reads."""
 
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from mgjax.lab.worlds.solids.clips import Solids
 from mgjax.lab.worlds.solids.judges import video as judges
@@ -71,6 +74,10 @@ def test_what_is_trained_is_saved_and_read(tmp_path, monkeypatch):
   read = judges.load('own')
   video = np.zeros((2, 16, 64, 64, 3), np.uint8)
   (mine, _), (its, rates) = tell(weights, video), tell(read, video)
-  np.testing.assert_allclose(mine.camera, its.camera, atol=0.05)  # half precision
+  np.testing.assert_allclose(mine.camera, its.camera, atol=0.05)  # int8
+  kinds = {leaf.dtype.name for leaf in load_file(tmp_path / 'own.safetensors').values()}
+  assert kinds == {'int8', 'bfloat16', 'float16'}  # large matrices, their scales, all else
+  shipped = pathlib.Path(judges.__file__).parent.glob('*.safetensors')
+  assert all(path.stat().st_size < 1e6 for path in shipped)
   assert mine.present.shape == (2, len(COLOURS)) and rates.shape == (2, 13, 6)
   assert told[0].endswith('clips drawn')
