@@ -37,7 +37,7 @@ BUDGETS = {
   'apps.pairs': (7805, 16),
   'apps.serving': (20795, 41),
   'apps.weights': (8038, 20),
-  'core': (8112, 76),
+  'core': (8371, 78),
   'data': (13316, 59),
   'data.ingest': (13517, 41),
   'data.media': (24321, 100),
@@ -52,7 +52,7 @@ BUDGETS = {
   'lab.report': (4969, 13),
   'lab.scaling': (22721, 74),
   'lab.statistics': (3910, 22),
-  'lab.worlds': (61862, 207),
+  'lab.worlds': (61895, 207),
   'models.backbone': (3301, 7),
   'models.clip': (5572, 16),
   'models.codec': (9351, 46),
@@ -76,13 +76,13 @@ BUDGETS = {
   'sections.upsampler': (8914, 28),
   'sections.video': (5383, 14),
   'training': (12005, 56),
-  'training.checkpoints': (16467, 75),
+  'training.checkpoints': (16236, 74),
   'training.monitoring': (9292, 36),
   'training.optimizers': (3129, 20),
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(572_000, 2_090)
+MOST_OF_ALL = Size(572_000, 2_091)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 144, 225
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
