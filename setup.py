@@ -100,6 +100,7 @@ setup(
       'h11>=0.16.0',
       'prometheus-client>=0.26.0',
       'python-multipart>=0.0.34',
+      'sqlalchemy>=2.1.9',  # under dbos, to look into a store before dbos reads it
       'starlette>=1.10.0',
       'uvicorn>=0.54.0',
     ],

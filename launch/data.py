@@ -65,7 +65,7 @@ with epy.lazy_imports():
   from mgjax.data.records import reader
   from mgjax.lab.curation import marked_clips
   from mgjax.lab.curation.filters import scenes
-  from mgjax.lab.curation.people import face_calibration, references
+  from mgjax.lab.curation.people import face_calibration, single_person_references
   from mgjax.lab.curation.people import records as reference_records
   from mgjax.lab.curation.people import sheet as reference_sheet
   from mgjax.lab.language_models import rewriting
@@ -268,7 +268,7 @@ def _references() -> None:
       inputs,
       _OUTPUT.value,
       faces,
-      references.ReferenceSettings(**given),
+      single_person_references.ReferenceSettings(**given),
       scenes.SceneSettings(),
       clips_per_shard=_ROWS_PER_SHARD.value,
       progress=report,

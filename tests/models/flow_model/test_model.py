@@ -15,11 +15,11 @@ from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.conditioning.byte_text import ByteText
 from mgjax.models.conditioning.numbers.step_size import StepSize
 from mgjax.models.flow_model.build import make_sampler_of
+from mgjax.models.flow_model.initial_noise import draw_noise
 from mgjax.models.flow_model.model import FlowModel, grow
 from mgjax.models.flow_model.objectives import OBJECTIVES, make_objectives
 from mgjax.models.flow_model.sampling import (
   Experts,
-  draw_noise,
   make_generate,
   make_predict,
   make_read,

@@ -20,7 +20,7 @@ def test_every_request_checks_and_writes_and_its_files_import_no_pipeline(name):
   assert kind.write is not Request.write and kind.check is not Request.check
   fields = {field.name for field in dataclasses.fields(kind)}
   assert {'prompts', 'out', 'seed', 'batch_size'} <= fields
-  files = pathlib.Path(mgjax.__file__).parent / name / 'files.py'
+  files = pathlib.Path(mgjax.__file__).parent / 'sections' / name / 'files.py'
   assert 'pipeline import' not in files.read_text()
 
 
