@@ -14,6 +14,7 @@ import threading
 import time
 
 GRACE = 5  # seconds for fixtures to clean up, and for a compilation to return to Python
+OF_A_WORKER = 3  # less, so that no worker is replaced while its parent looks for what to end
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -62,7 +63,7 @@ def _listen(ours, pythons):
     continue
   processes = set(_descendants(os.getpid()))
   _signal(processes, signal.SIGTERM)
-  time.sleep(GRACE)
+  time.sleep(OF_A_WORKER if 'PYTEST_XDIST_WORKER' in os.environ else GRACE)
   _signal(processes | set(_descendants(os.getpid())), signal.SIGKILL)
   os._exit(128 + number)
 
