@@ -44,7 +44,9 @@ def spoilt(tensor, value):
 
 
 def renamed(name):
-  return lambda tensors: {('x' if each == name else each): t for each, t in tensors.items()}
+  """With the scales that a tensor in int8 has under its name."""
+  new = {name: 'x', f'{name}:scale': 'x:scale'}
+  return lambda tensors: {new.get(each, each): t for each, t in tensors.items()}
 
 
 def replaced(name, make):

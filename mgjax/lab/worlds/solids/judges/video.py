@@ -328,7 +328,7 @@ def load(name: str) -> dict[str, Any]:
 
   Raises ConfigError if there are none, or they are damaged.
   """
-  from mgjax.core.safetensors_files import read_tensors, unpacked
+  from mgjax.core.safetensors_files import open_tensors, unpacked
   from mgjax.core.tree import nest
 
   path = _HERE / f'{name}.safetensors'
@@ -337,7 +337,8 @@ def load(name: str) -> dict[str, Any]:
       f'no judge {name!r} comes along; train it, half an hour of two cores: python -m '
       f'mgjax.lab.worlds.solids.judges.training --split={name} --out={path}'
     )
-  tensors, _ = read_tensors(path)
+  with open_tensors(path) as file:
+    tensors = {name: file.read(name) for name in file.names}
   return nest({key: each.astype(np.float32) for key, each in unpacked(tensors).items()})
 
 
