@@ -187,8 +187,8 @@ def _verify() -> None:
 def _end_if(damaged: list[str], checkpoints) -> None:
   if damaged:
     raise CheckpointError(
-      f'{len(damaged)} damaged in {checkpoints.directory}: step {", ".join(damaged)}; a run that '
-      'goes on sets such aside and begins at the newest good one'
+      f'{len(damaged)} damaged in {checkpoints.directory}: step {", ".join(damaged)}; '
+      + checkpoints.MEND
     )
 
 

@@ -1,16 +1,25 @@
-"""Reads named tensors from safetensors files and checks them against what a model needs."""
+"""Reads and writes named tensors in safetensors files, checked against damage and against a model.
+
+What `in_file` writes has checksums in its metadata, as 'checksums': 'crc32:' and 8 digits of the
+header, then 8 of each tensor in the order of their names. Every reader here compares them: any one
+byte that changed is found. They say nothing of who made a file; the SHA-256 of a published name
+does.
+"""
 
 import contextlib
 import functools
+import json
 import math
 import os
 import pathlib
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError, first_line
 
@@ -24,6 +33,8 @@ _PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
 _LARGEST_HEADER = 20 << 20
 _MOST_COMMAS = 1 << 17
 _LARGEST_EMPTY = 1 << 20
+_CHECKSUMS, _CRC32 = 'checksums', 'crc32:'
+_DIGITS = 8
 
 
 class TensorFile:
@@ -31,15 +42,30 @@ class TensorFile:
 
   Attributes:
     names: of the tensors.
-    metadata: texts of the header, by name.
+    metadata: texts of the header, by name, without checksums.
   """
 
   def __init__(self, path: str | os.PathLike[str], file: Any):
-    """Binds a file that the library has opened, and its path for messages."""
+    """Binds a file that the library has opened, and its path for messages.
+
+    Raises ConfigError if the header is not what was written.
+    """
     self._path = os.fspath(path)
     self._file = file
     self.names: list[str] = list(file.keys())
     self.metadata: dict[str, str] = file.metadata() or {}
+    self._checksums: dict[str, str] | None = None
+    # By either, for the damage may be there.
+    found = [k for k, v in self.metadata.items() if k == _CHECKSUMS or v.startswith(_CRC32)]
+    if found:
+      known = self.metadata.pop(found[0]).removeprefix(_CRC32)
+      known = [known[at : at + _DIGITS] for at in range(0, len(known), _DIGITS)]
+      with open(path, 'rb') as opened:
+        header = opened.read(8)
+        header += opened.read(int.from_bytes(header, 'little'))
+      if len(known) != 1 + len(self.names) or _with_checksum(header) != header:
+        raise self._damaged('its header')
+      self._checksums = dict(zip(sorted(self.names), known[1:], strict=True))
 
   def describe(self, name: str) -> tuple[str, tuple[int, ...]]:
     """Returns the type of a tensor as the header has it, such as 'BF16', and its shape."""
@@ -49,9 +75,12 @@ class TensorFile:
   def read(self, name: str, *, anything: bool = False) -> np.ndarray:
     """Reads a tensor; `anything` says that its floats need not be finite.
 
-    Raises ConfigError if they are not, or the tensor is empty and of unlimited shape.
+    Raises ConfigError if they are not, the tensor is not what was written, or it is empty and of
+    unlimited shape.
     """
     tensor = self._file.get_tensor(name)
+    if self._checksums is not None and _checksum(tensor) != self._checksums[name]:
+      raise self._damaged(shown(name))
     if is_boundless(tensor.shape):
       raise ConfigError(
         f'{shown(name)} in {self._path!r} is empty and of shape {tensor.shape}; expected '
@@ -63,6 +92,37 @@ class TensorFile:
         'export or download the file again'
       )
     return tensor
+
+  def _damaged(self, what: str) -> ConfigError:
+    return ConfigError(
+      f'{self._path!r} is damaged: {what} is not as it was written; export or download the file '
+      'again'
+    )
+
+
+def in_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
+  """Returns a .safetensors file with checksums: the same bytes of the same tensors and metadata."""
+  data = save(tensors, {})
+  size = int.from_bytes(data[:8], 'little')
+  checksums = [_checksum(tensors[name]) for name in sorted(tensors)]
+  about = {**(metadata or {}), _CHECKSUMS: _CRC32 + ''.join(['0' * _DIGITS, *checksums])}
+  header = json.loads(data[8 : 8 + size]) | {'__metadata__': dict(sorted(about.items()))}
+  text = json.dumps(header, ensure_ascii=False, separators=(',', ':')).encode()
+  text += b' ' * (-len(text) % 8)  # so that the tensors stay aligned
+  return _with_checksum(len(text).to_bytes(8, 'little') + text) + data[8 + size :]
+
+
+def _checksum(tensor: np.ndarray) -> str:
+  # CRC-32 finds every change of up to 32 neighbouring bits, at several times the speed of SHA-256.
+  return f'{zlib.crc32(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)):0{_DIGITS}x}'
+
+
+def _with_checksum(header: bytes) -> bytes:
+  """Returns a header with the checksum of itself, in which zeros stand in place of that."""
+  key = f'"{_CHECKSUMS}":"{_CRC32}'.encode()
+  at = header.find(key) + len(key)
+  before, after = header[:at], header[at + _DIGITS :]
+  return before + f'{zlib.crc32(before + b"0" * _DIGITS + after):0{_DIGITS}x}'.encode() + after
 
 
 def read_tensors(

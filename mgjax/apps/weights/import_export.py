@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from safetensors.numpy import save
 
 from mgjax.apps.weights.cards import CARD, RECORD, make_card
 from mgjax.core.configuration.keys import differences
@@ -32,6 +31,7 @@ from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
+  in_file,
   read_metadata,
   read_tensors,
   shown,
@@ -391,7 +391,7 @@ def export_weights(
     if 'latents' in notes and not quantised:  # models know an autoencoder by what it was before
       own, now = (fingerprint_of(notes['latents'], nest(t)) for t in (before, unpacked(leaves)))
       header |= {KEPT: [own, *notes.get(KEPT, [])]} if own != now else {}
-  write_bytes(out, save(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
+  write_bytes(out, in_file(leaves, {'mgjax': json.dumps(header, sort_keys=True)}))
   _log.info('%d parameters of step %d in %s', count_parameters(params), meta['step'], out)
 
 

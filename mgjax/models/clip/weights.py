@@ -13,11 +13,10 @@ from typing import Annotated, Any
 import flax.linen as nn
 import jax
 import numpy as np
-from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import check_agrees, listed
+from mgjax.core.safetensors_files import check_agrees, in_file, listed
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
@@ -324,7 +323,7 @@ def _write_pair(
   }
   write_json(out / 'config.json', config)
   tensors = export_tensors(_pair_rows(), params)
-  write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
+  write_bytes(out / 'model.safetensors', in_file(tensors, {'format': 'pt'}))
   return "both towers by transformers' names"
 
 

@@ -9,10 +9,9 @@ from typing import Annotated, Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-from safetensors.numpy import save
 
 from mgjax.core.files import write_bytes, write_json
-from mgjax.core.safetensors_files import listed
+from mgjax.core.safetensors_files import in_file, listed
 from mgjax.core.settings import Range
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.files import read_weights
@@ -88,7 +87,7 @@ def make_encoder_format(family: Family) -> WeightFormat:
     types = notes['source']['types']
     tensors = export_tensors(family.rows(fields, types), params, types)
     write_json(out / 'config.json', family.config(fields))
-    write_bytes(out / 'model.safetensors', save(tensors, {'format': 'pt'}))
+    write_bytes(out / 'model.safetensors', in_file(tensors, {'format': 'pt'}))
     return 'the encoder by the names of its source'
 
   kind = WeightFormat(

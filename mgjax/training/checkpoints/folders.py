@@ -33,10 +33,11 @@ def sweep(directory: epath.Path, idle: bool = False) -> None:
 
 
 def size_and_time(path: epath.Path) -> tuple[int, float]:
-  """Returns the bytes of all files in a directory, and when the last was written (since 1970)."""
+  """Returns the bytes of a file, or of all in a directory, and when it was written (since 1970)."""
   total = 0
   last = 0.0
-  for each in path.iterdir():  # a folder behind a URL has no time of its own
+  # A folder behind a URL has no time of its own.
+  for each in path.iterdir() if path.is_dir() else [path]:
     if each.is_dir():
       size, written = size_and_time(each)
     else:

@@ -10,10 +10,7 @@ from mgjax.training.checkpoints.folders import remove_checkpoint, size_and_time
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import (
   Keep,
-  check_files,
-  on_all_hosts,
   steps_to_keep,
-  verify_checkpoint,
 )
 
 
@@ -32,15 +29,16 @@ def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
   """Lists every checkpoint without reading arrays. Raises CheckpointError if there are none."""
   found = []
   for step in checkpoints.steps():
-    path = checkpoints.directory / str(step)
     loss = None
     problem = ''
     try:
-      loss = on_all_hosts(check_files, path).get('loss')
+      loss = checkpoints.look_at(step).get('loss')
     except Damaged as error:
       problem = str(error)
-    with contextlib.suppress(FileNotFoundError):  # the run, which goes on, has removed it
-      found.append(CheckpointSummary(str(step), *size_and_time(path), loss, problem))
+    # The run, which goes on, may have removed it.
+    with contextlib.suppress(FileNotFoundError, CheckpointError):
+      where = size_and_time(checkpoints.path_of(step))
+      found.append(CheckpointSummary(str(step), *where, loss, problem))
   found += [
     CheckpointSummary(path.name, *size_and_time(path), None, 'set aside as damaged')
     for path in checkpoints.aside()
@@ -64,7 +62,7 @@ def verify_all(
   for step in checkpoints.steps() if steps is None else steps:
     path = checkpoints.path_of(step)
     try:
-      verify_checkpoint(path)
+      checkpoints.verify(step)
       found[step] = ''
     except Damaged as error:
       if not path.exists():  # the run, which goes on, has removed it

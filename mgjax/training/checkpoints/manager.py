@@ -27,11 +27,14 @@ from mgjax.training.checkpoints.orbax_io import (
   Keep,
   Target,
   begin_write,
+  check_files,
   finished_steps,
+  on_all_hosts,
   open_manager,
   put,
   read_items,
   read_record,
+  verify_checkpoint,
 )
 
 ASIDE = '.corrupt'  # how the name of a damaged checkpoint ends, once it is set aside
@@ -49,6 +52,8 @@ class Checkpoints:
   what a killed process left half-written is removed by the first save. Of several processes the
   first one says which steps there are: a shared file system may show them different ones.
   """
+
+  MEND = 'a run that goes on sets such aside and begins at the newest good one'
 
   def __init__(self, directory: str | os.PathLike[str], keep: Keep | int = 3):
     """Opens a path or URL, which need not be there yet; a number `keep` is that of the newest."""
@@ -107,6 +112,14 @@ class Checkpoints:
     if step not in (steps := self.steps()):
       raise CheckpointError(f'no checkpoint of step {step} in {self.directory}; it has {steps}')
     return self.directory / str(step)
+
+  def look_at(self, step: int) -> dict[str, Any]:
+    """Returns what a step says of itself; raises Damaged if not all its files are there."""
+    return on_all_hosts(check_files, self.directory / str(step))
+
+  def verify(self, step: int) -> None:
+    """Reads all of a step, whatever model it is of. Raises Damaged if it is not as written."""
+    verify_checkpoint(self.path_of(step))
 
   def loss_of(self, step: int) -> float | None:
     """Returns the validation loss that a step was saved with; None if there was none to be had."""

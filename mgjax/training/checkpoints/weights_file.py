@@ -19,14 +19,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json
 from mgjax.core.safetensors_files import SCALE, Tensors, in_int8, open_tensors, shown, unpacked
 from mgjax.core.tree import named_leaves, nest, subtrees
 from mgjax.core.typing import Tree
 from mgjax.nn.quantize import is_of_quantised
-from mgjax.training.checkpoints.fingerprints import Descriptions, check_same_leaves
+from mgjax.training.checkpoints.fingerprints import Damaged, Descriptions, check_same_leaves
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Target
 
@@ -37,14 +38,37 @@ ABOUT = ('component', 'model', 'step', 'version', 'tokenizer', 'weights')  # oth
 class WeightsFile(Checkpoints):
   """Reads the one state of a work directory with `FILE`, asked as checkpoints are."""
 
+  MEND = 'export or download the folder again'
+
   def __init__(self, workdir: str | os.PathLike[str]):
     """Binds to a work directory; reads nothing yet."""
     super().__init__(workdir)
     self._path = pathlib.Path(workdir) / FILE
 
   def steps(self) -> list[int]:
-    """Returns the step that the weights are of."""
-    return [self.restore_record()['meta']['step']]
+    """Returns the step that the weights are of; raises CheckpointError if the header is damaged."""
+    try:
+      return [self.restore_record()['meta']['step']]
+    except ConfigError as error:
+      raise CheckpointError(first_line(error)) from error
+
+  def path_of(self, step: int) -> epath.Path:
+    """Returns the file. Raises CheckpointError if it is of another step."""
+    super().path_of(step)
+    return epath.Path(self._path)
+
+  def look_at(self, step: int) -> dict[str, Any]:
+    """Returns what `restore_record` returns: the file is one."""
+    return self.restore_record()
+
+  def verify(self, step: int) -> None:
+    """Reads every tensor. Raises Damaged if one is not as it was written, or not finite."""
+    try:
+      with open_tensors(self._path) as file:
+        for name in file.names:
+          file.read(name)
+    except ConfigError as error:
+      raise Damaged(first_line(error)) from error
 
   def begun(self) -> bool:
     """Raises ConfigError: who asks wants to train here."""

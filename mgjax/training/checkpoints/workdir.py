@@ -71,7 +71,10 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
   None where there is none, or its checkpoints lie elsewhere. No process asks another one.
   """
-  record = open_checkpoints(workdir, '').newest_record() or {}
+  try:
+    record = open_checkpoints(workdir, '').newest_record() or {}
+  except ConfigError:  # a damaged file of weights has none, and says so when it is read
+    return None
   config = (record.get('meta') or {}).get('config')
   return migrate(config) if config and 'component' in migrate(config) else None
 

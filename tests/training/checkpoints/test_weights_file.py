@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 import shutil
 
 import jax
@@ -12,13 +13,15 @@ from safetensors.numpy import load_file, save
 
 import mgjax
 from mgjax.core.errors import CheckpointError, ConfigError
-from mgjax.core.safetensors_files import read_metadata
+from mgjax.core.safetensors_files import read_metadata, read_tensors
+from mgjax.lab.worlds.solids.judges import video
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.weights_file import FILE
 from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
 from tests import binaries
 
+JUDGES = pathlib.Path(video.__file__).parent
 PROMPT = ['the green digit 3 moves left']
 UP = 'backbone/layers/feed_forward/up/kernel'
 
@@ -144,3 +147,42 @@ def test_shapes_that_are_asked_for_are_compared_with_those_of_the_file(model):
   wanted['backbone']['norm']['scale'] = jax.ShapeDtypeStruct((3,), jnp.float32)
   with pytest.raises(CheckpointError, match=r'norm/scale is float32 \(\d+,\) in the check.*\(3,\)'):
     checkpoints.restore_params(wanted)
+
+
+def shipped_files():
+  return [*sorted(SHIPPED.rglob(FILE)), *sorted(JUDGES.glob('*.safetensors'))]
+
+
+@pytest.mark.parametrize('path', shipped_files(), ids=lambda path: '/'.join(path.parts[-4:-1]))
+def test_any_byte_that_changed_in_a_file_that_ships_is_found(path, tmp_path):
+  """A sample of them: in the header, in the tensors and at both ends."""
+  data = path.read_bytes()
+  header = 8 + int.from_bytes(data[:8], 'little')
+  chance = np.random.default_rng(len(data))
+  places = [0, header - 1, header, len(data) - 1]
+  places += [*chance.integers(8, header, 4), *chance.integers(header, len(data), 4)]
+  copy = tmp_path / FILE
+  for place in places:
+    damaged = bytearray(data)
+    damaged[place] ^= chance.integers(1, 256)
+    copy.write_bytes(damaged)
+    with pytest.raises(ConfigError):
+      read_tensors(copy, anything=True)
+  read_tensors(path, anything=True)
+
+
+@pytest.mark.parametrize(('place', 'named'), [(-1000, 'text/'), (900, 'its header')])
+def test_verify_and_list_read_exported_shipped_and_local_folders(model, place, named):
+  for folder in ('digits/few_steps', model):
+    assert binaries.run('weights', 'verify', f'--workdir={folder}').stdout.split() == [
+      '8000',
+      'good',
+    ]
+    listed = binaries.run('weights', 'list', f'--workdir={folder}')
+    assert listed.returncode == 0 and '8000' in listed.stdout
+  data = bytearray((model / FILE).read_bytes())
+  data[place] ^= 4
+  (model / FILE).write_bytes(data)
+  found = binaries.run('weights', 'verify', f'--workdir={model}')
+  assert found.returncode == CheckpointError.exit_code
+  assert f'is damaged: {named}' in found.stdout + found.stderr and 'Traceback' not in found.stderr

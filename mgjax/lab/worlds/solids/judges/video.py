@@ -344,16 +344,15 @@ def load(name: str) -> dict[str, Any]:
 
 def save(path: pathlib.Path, weights: Mapping[str, Any]) -> None:
   """Writes what `load` reads: large matrices in int8, all else in half precision."""
-  from safetensors.numpy import save_file
-
-  from mgjax.core.safetensors_files import in_int8
+  from mgjax.core.files import write_bytes
+  from mgjax.core.safetensors_files import in_file, in_int8
   from mgjax.core.tree import named_leaves
 
   found = {}
   for key, leaf in named_leaves(weights).items():
     half = np.asarray(leaf, np.float16)
     found |= in_int8(key, half, np.float16) if half.size >= _LARGE else {key: half}
-  save_file(found, path)
+  write_bytes(path, in_file(found))
 
 
 def _is_read(height: int, width: int) -> bool:
