@@ -26,11 +26,17 @@ from mgjax.core.configuration.keys import LARGEST, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
 from mgjax.parallel import compilation_cache
 from mgjax.parallel.tpu_presence import leave_out_tpu
+from mgjax.training.checkpoints.run_references import ALLOW
 
 from . import flag_values, moved
 
 _CACHE = flags.DEFINE_bool(
   'cache', True, 'Keep compiled programs in ~/.cache/mgjax for the next start; --nocache does not.'
+)
+_ALLOW = flags.DEFINE_bool(
+  'allow_outside',
+  False,
+  'Let a published run read what its config.json names in other folders and at other hosts.',
 )
 _HERE = pathlib.Path(__file__).parent
 _SHARED = ('__init__', 'command_line', 'flag_values', 'moved')  # files here that are no commands
@@ -138,6 +144,8 @@ def run(
     if words:
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
     _check_required(arguments[1] if commands else '')
+    if _ALLOW.value:
+      os.environ[ALLOW] = '1'
     _set_up_jax()
     main(arguments)
 

@@ -107,10 +107,14 @@ def arguments(
 ) -> dict[str, Any]:
   """Returns checked fields as arguments of `make`; `given` are those that it gets elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
+  parameters = inspect.signature(make).parameters
+  if not isinstance(fields, Mapping):
+    raise ConfigError(f'{place} = {fields!r:.80}; expected fields with names')
+  if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):  # which it checks itself
+    hints |= {str(name): Any for name in fields.keys() - hints.keys() - {*given}}
   for name in fields:
     if name not in hints:
       raise ConfigError(did_you_mean(f'{place}.{name}', [f'{place}.{each}' for each in hints]))
-  parameters = inspect.signature(make).parameters
   for name in hints:
     if name not in fields and parameters[name].default is inspect.Parameter.empty:
       raise ConfigError(f'{place}.{name} is missing; give it a value')

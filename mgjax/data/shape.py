@@ -49,7 +49,11 @@ class Shape:
 
 
 def longest_bucket(shapes: Mapping[str, Shape]) -> tuple[str, Shape]:
-  """Returns name and shape of the bucket with the most frames, the first of several."""
+  """Returns name and shape of the bucket with the most frames, the first of several.
+  Raises ConfigError if there are none.
+  """
+  if not shapes:
+    raise ConfigError('buckets is empty; expected at least one, as {video: {frames: 16, ...}}')
   return max(shapes.items(), key=lambda item: item[1].frames)
 
 

@@ -135,13 +135,14 @@ def judge(
 
 def classes() -> dict[str, Callable[[Chance], Try]]:
   """Returns the classes of tries, each with what draws one of it."""
-  from tests.hostile import commands, services, surroundings
+  from tests.hostile import commands, published, services, surroundings
 
   return {
     **commands.CLASSES,
     'page of votes': functools.partial(services.draw_page, 'votes'),
     'page of a review': functools.partial(services.draw_page, 'review'),
     **surroundings.CLASSES,
+    **published.CLASSES,
   }
 
 

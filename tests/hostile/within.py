@@ -3,7 +3,8 @@
 python -m tests.hostile.within '{"folder": "/tmp/x", "clock": -3600}' sample --workdir=...
 Conditions: `folder` to stand in, `clock` (seconds by which the time of day jumps at every look, to
 and fro), `user` (one who is not root),
-`file` (of Python, which takes the command's place). With no command: prints all flags.
+`file` (of Python, which takes the command's place), `audit` (end where a file outside of the folder
+and the installation is opened, or a connection is). With no command: prints all flags.
 """
 
 import ctypes
@@ -18,6 +19,7 @@ import sys
 import time
 from typing import Any
 
+ESCAPED = 99  # the exit code where the audit ends the command
 SKIPPED = 77  # the exit code where no disk may be mounted
 MEMORY = 12 << 30  # bytes of addresses, beyond which a command would cost others theirs
 
@@ -69,6 +71,26 @@ def _mount(place: str, size: str = '') -> None:
     sys.exit(SKIPPED)
 
 
+def _audit(folder: str) -> None:
+  own = [folder, sys.prefix, sys.base_prefix, str(pathlib.Path(__file__).parents[2])]
+  own += [str(pathlib.Path.home() / '.cache'), '/proc', '/sys', '/dev', '/usr', '/lib', '/tmp/tmp']
+  own += ['/etc/localtime', '/etc/mime.types', '/etc/fonts']
+  here = tuple(os.path.realpath(each) for each in own)
+
+  def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    told = ''
+    if event == 'open' and isinstance(arguments[0], str | bytes):
+      path = os.path.realpath(os.fsdecode(arguments[0]))
+      told = '' if path.startswith(here) else path
+    elif event in ('socket.connect', 'socket.getaddrinfo'):
+      told = str(arguments)
+    if told:
+      print(f'escaped: {event} {told}', file=sys.stderr, flush=True)
+      os._exit(ESCAPED)
+
+  sys.addaudithook(watch)
+
+
 def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
   """Runs a command as `python -m launch.command words...` would."""
   if clock := conditions.get('clock'):
@@ -81,6 +103,8 @@ def run(conditions: dict[str, Any], command: str, words: list[str]) -> None:
     _mount(**disk)
   if conditions.get('user') and ctypes.CDLL(None).unshare(0x10000000):  # of users: root no more
     sys.exit(SKIPPED)
+  if conditions.get('audit'):
+    _audit(os.getcwd())
   sys.argv[1:] = words
   if file := conditions.get('file'):
     runpy.run_path(file, run_name='__main__')

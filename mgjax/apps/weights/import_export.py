@@ -69,9 +69,8 @@ from mgjax.sections.text.tokenizer_folder import (
 )
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.hub import LIST
 from mgjax.training.checkpoints.published import pinned, push
-from mgjax.training.checkpoints.run_references import check_fixed
+from mgjax.training.checkpoints.run_references import LIST, check_fixed
 from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed
 from mgjax.training.checkpoints.workdir import (
   identity_of,
@@ -277,7 +276,7 @@ def _from_ours(
   fields = header['model'] | {name: model[name] for name in weights.how if name in model}
   notes = {name: value for name, value in header.items() if name not in ABOUT}
   with understanding('the header of the file'):
-    check_sizes(fields, tensors)
+    check_sizes(fields, {name: tensor.shape for name, tensor in tensors.items()})
     shapes = parameter_shapes(weights, fields, notes)
     shapes = stored_shapes(shapes, header.get('weights', ''))
   names = {name: name for name in named_leaves(shapes)}

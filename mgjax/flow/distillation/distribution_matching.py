@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Range, check, unpack
 from mgjax.core.typing import Array, Batch, Critic, Key, Metrics, Predict, Tree
 from mgjax.flow.distillation.few_steps import STEP, check_learnt
 from mgjax.flow.guidance import Guidance, check_guidance, make_guided
@@ -65,6 +65,7 @@ class Simulated:
     check(self)
     if not self.steps or len(set(self.steps)) < len(self.steps):
       raise ConfigError(f'steps = {self.steps}; expected each number once, as in (1, 2, 4)')
+    unpack(make_time_grid, self.schedule, 'schedule', steps=1)
 
   @property
   def learnt(self) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
-from mgjax.core.settings import Range, check
+from mgjax.core.settings import Range, check, unpack
 from mgjax.core.typing import Array, Batch, Float, Key, Metrics, Predict, Tree
 from mgjax.flow.guidance import Guidance, check_guidance, make_guided
 from mgjax.flow.path import FlowMatching
@@ -61,7 +61,7 @@ class FewSteps:
     check_guidance(self.guidance)
     if self.steps & (self.steps - 1):
       raise ConfigError(f'steps = {self.steps}; expected a power of two, as in 32')
-    half = make_time_grid(steps=self.steps // 2, **self.schedule)
+    half = unpack(make_time_grid, self.schedule, 'schedule', steps=self.steps // 2)
     if not np.allclose(self.times[::2], half, atol=1e-9):
       raise ConfigError(
         f'schedule = {dict(self.schedule)}: every second time of its {self.steps} steps is no time '

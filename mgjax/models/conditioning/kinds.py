@@ -57,7 +57,7 @@ def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) 
     ConfigError: no conditioning of this kind is known, or it does not take the fields.
   """
   fields = {key: value for key, value in description.items() if key != 'kind'}
-  cls = _find(description.get('kind', ''))
+  cls = _find(str(description.get('kind', '')))
   declared = {field.name for field in dataclasses.fields(cls)}
   more = {key: value for key, value in handed.items() if key in declared}
   return unpack(cls, fields, f'model.conditionings.{name}', name=name, **more)
@@ -74,7 +74,7 @@ def _find(kind: str) -> type[Conditioning]:
     return entries[kind].load()
   known = sorted(_built_in().keys() | _registered.keys() | entries.keys())
   raise ConfigError(
-    f'{did_you_mean(str(kind), known).replace("unknown key", "unknown conditioning")} '
+    f'{did_you_mean(kind, known).replace("unknown key", "unknown conditioning")} '
     f'(known: {", ".join(known)}). If another package defines it, install that package, or import '
     'it first, so that mgjax.models.conditioning.kinds.register is called'
   )

@@ -19,7 +19,7 @@ from mgjax.flow.guidance import Guidance, check_guidance
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.sample import check_solver
-from mgjax.flow.schedules import changed_schedule
+from mgjax.flow.schedules import changed_schedule, make_time_grid
 from mgjax.flow.times import make_sampler
 from mgjax.models.flow_model.alignment import Alignment
 
@@ -89,8 +89,8 @@ class ObjectiveSettings:
   def __post_init__(self):
     check(self)
     prediction = make_prediction(self.prediction)
-    for time in (self.time, self.validation_time):
-      make_sampler(**time)
+    for name in ('time', 'validation_time'):
+      unpack(make_sampler, getattr(self, name), f'objective.{name}')
     learnt = [name for name in STUDENTS if getattr(self, name)]
     if len(learnt) > 1:
       raise ConfigError(
@@ -190,6 +190,7 @@ class SampleSettings:
     check(self)
     if self.weights:
       stored_type(self.weights)
+    unpack(make_time_grid, self.schedule, 'schedule', steps=self.steps)
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
     _ = self.expert_since, self.loras

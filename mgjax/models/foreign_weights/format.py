@@ -5,12 +5,11 @@ import functools
 import pathlib
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from mgjax.core.errors import ConfigError, MgjaxError
 from mgjax.core.settings import checked
@@ -73,14 +72,14 @@ def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')
 
 
-def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
   """Checks how large a model is that a file describes, before a module is made of it.
 
   The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
   be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
   a number is larger than the tensors say, or the fields are too many or too deep.
   """
-  largest = max([_UNSEEN, *(size for tensor in tensors.values() for size in tensor.shape)])
+  largest = max([_UNSEEN, *(size for shape in shapes.values() for size in shape)])
 
   def check(place: str, value: Any, deep: int) -> None:
     if isinstance(value, Mapping | list | tuple):
@@ -93,7 +92,7 @@ def check_sizes(fields: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) ->
     elif isinstance(value, int):
       # A stack of layers is one; these are made one by one.
       by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
-      if value > (most := len(tensors) if by_one else largest):
+      if value > (most := len(shapes) if by_one else largest):
         raise ConfigError(f'{place} = {value!r:.100}; the tensors of the file allow {most} at most')
 
   check('model', fields, 0)

@@ -85,7 +85,8 @@ class FlowPipeline:
       if (value := getattr(settings, name)) != none and self.component != kind:
         raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')
     if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
-      self.config.model.dtype = 'float32'
+      with self.config.ignore_type():
+        self.config.model.dtype = 'float32'
     self._model = make_flow_model(fields_of(self.config, 'model'))
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self._use(settings)

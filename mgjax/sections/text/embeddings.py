@@ -26,7 +26,8 @@ from mgjax.data.records.writer import RecordWriter
 from mgjax.data.source import Source
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.models.text.visual_text import READS
-from mgjax.training.checkpoints.run_references import is_pinned
+from mgjax.training.checkpoints.find_run import find_run
+from mgjax.training.checkpoints.run_references import is_pinned, is_published
 from mgjax.training.checkpoints.workdir import read_needed
 from mgjax.training.monitoring.progress import Progress
 
@@ -84,7 +85,9 @@ class TextSettings:
     """Reads `text`, `embeddings` and `data.latents` of a configuration as a plain dictionary."""
     text = config.get('text') or {}
     encoders = {name: unpack(EncoderSettings, text[name], f'text.{name}') for name in sorted(text)}
-    return cls(encoders, config.get('embeddings') or '', config['data'].get('latents') or '')
+    return cls(
+      encoders, config.get('embeddings') or '', (config.get('data') or {}).get('latents') or ''
+    )
 
   def store(self, latents: str | os.PathLike[str] = '') -> str:
     """Returns the directory or URL of the stores; `latents`, if given, replaces that setting.
@@ -383,7 +386,7 @@ class Embedder:
     `identities` are those of the encoders whose states the model was trained on. Of a run that its
     name fixes, stored embeddings are not read: they may change.
     """
-    if is_pinned(workdir):
+    if is_pinned(workdir) or is_published(find_run(workdir).absolute()):
       text = TextSettings(text.encoders)
     self._text, self._workdir, self._identities = text, workdir, identities
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line
 from mgjax.core.run_names import LOCAL, Name
+from mgjax.training.checkpoints.run_references import LIST
 
-LIST = 'mgjax.json'
 LONGEST = 2**20  # bytes of the list
 Told = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'

@@ -24,11 +24,19 @@ from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import WRONG, parse_json, read_json, write_bytes
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
-from mgjax.training.checkpoints.hub import LIST, open_place
-from mgjax.training.checkpoints.run_references import RUNS, Place, check_fixed, is_pinned, place_of
+from mgjax.training.checkpoints.hub import open_place
+from mgjax.training.checkpoints.run_references import (
+  LIST,
+  RUNS,
+  Place,
+  check_fixed,
+  is_pinned,
+  place_of,
+)
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file
+_ORIGINS: dict[pathlib.Path, Name] = {}  # of folders that this process has fetched
 _INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
 
 
@@ -47,6 +55,7 @@ def fetch(name: str) -> pathlib.Path:
   if not (asked.digest and (cache / asked.digest).is_dir()):
     asked, data = _resolve(asked)
   folder = cache / asked.digest
+  _ORIGINS[folder] = asked
   if folder.is_dir():
     return _checked(folder, asked, f'; delete {os.fspath(folder)!r} to have it fetched again')
   partial = folder.with_name(f'{asked.digest}.part')
@@ -60,6 +69,11 @@ def fetch(name: str) -> pathlib.Path:
       write_bytes(partial / LIST, data)
       os.replace(_checked(partial, asked, '; it is thrown away', remove=True), folder)
   return folder
+
+
+def origin_of(folder: pathlib.Path) -> Name | None:
+  """Returns what a folder, or one that it lies in, was fetched as by this process."""
+  return _ORIGINS.get(folder) or _ORIGINS.get(folder.parent)
 
 
 def pull(name: str, folder: str | os.PathLike[str]) -> Name:

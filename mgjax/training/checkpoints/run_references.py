@@ -2,6 +2,8 @@
 
 A published run whose name ends with a SHA-256 shall always make the same pixels. So each place that
 its configuration names, and that sampling reads, has a SHA-256 too or lies in the run's folder.
+Whatever its name, a published run is data of somebody else: it leads to no other folder and to no
+other host, unless who uses it sets `ALLOW`, as the flag --allow_outside does.
 """
 
 import math
@@ -12,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.run_names import is_name, read_name
+from mgjax.core.run_names import Name, is_name, read_name
 
+ALLOW = 'MGJAX_ALLOW_OUTSIDE'  # of the environment
+LIST = 'mgjax.json'  # of the files of a published run
 WEIGHTS = 'weights.safetensors'  # of a published run, whose `train.checkpoints` nobody reads then
 
 
@@ -140,6 +144,28 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
   checkpoints = (config.get('train') or {}).get('checkpoints')
   if checkpoints and not has(WEIGHTS):
     raise _unfixed(run, 'train.checkpoints', checkpoints, f'a folder with {WEIGHTS}')
+
+
+def is_published(folder: pathlib.Path) -> bool:
+  """Says whether a folder was fetched, or is a part of one that was, and `ALLOW` is not set."""
+  listed = any((each / LIST).is_file() for each in (folder, folder.parent))
+  return listed and os.environ.get(ALLOW, '') in ('', '0')
+
+
+def may_lead_to(name: str, origin: Name | None) -> bool:
+  """Says whether a published run from `origin`, if that is known, may name another one.
+
+  It may where the name has a SHA-256, on the Hub or at the host, or bucket, that it came from.
+  """
+  if not is_pinned(name):
+    return False
+  place, own = read_name(name).place, origin.place if origin else ''
+  return place.startswith('hf://') or _host(place) == _host(own)
+
+
+def _host(place: str) -> tuple[str, str]:
+  scheme, _, rest = place.partition('://')
+  return scheme, rest.partition('/')[0]
 
 
 def _is_inside(path: str, has: Callable[[str], bool]) -> bool:

@@ -19,22 +19,27 @@ from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
 from mgjax.core.run_names import is_name
+from mgjax.core.settings import fields_of
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.core.version import __version__
+from mgjax.models.foreign_weights.format import check_sizes, understanding
 from mgjax.nn import lora
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
-from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
+from mgjax.training.checkpoints.find_run import SHIPPED, coming_with_mgjax, find_run, runs_near
 from mgjax.training.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep, keep_settings
+from mgjax.training.checkpoints.published import origin_of
+from mgjax.training.checkpoints.run_references import is_published, may_lead_to
 from mgjax.training.checkpoints.weights_file import FILE, WeightsFile
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
-# What every configuration has, and sections that many have.
-_NEEDED = {'component': ''}
-_SECTIONS = ('model', 'train', 'data', 'buckets')
+# What configurations have: groups of fields, groups of those, and texts.
+_GROUPS = ('train', 'data', 'objective', 'sample', 'lora', 'pairs', 'windows', 'references')
+_GROUPS_OF_GROUPS = ('buckets', 'text', 'model.conditionings')
+_TEXTS = ('autoencoder', 'vision', 'start_from', 'embeddings', 'tokenizer')
 T = TypeVar('T')
 
 _log = logging.getLogger(__name__)
@@ -58,7 +63,12 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
       )
-    return _understood(read_json(path), repr(os.fspath(path)), saved)
+    config = _understood(read_json(path), repr(os.fspath(path)), saved)
+    if (workdir / FILE).exists():
+      shapes = read_shapes(workdir)
+      with understanding(repr(os.fspath(path))):  # before anything is as large as it says
+        check_sizes(fields_of(config, 'model'), shapes)
+    return config
   except ConfigError as error:
     if saved is None:
       raise
@@ -85,7 +95,7 @@ def _understood(
   """Makes a configuration of what a file holds. Raises ConfigError if it lacks what is expected."""
   try:
     fields = migrate(fields)
-    expected = expected or _NEEDED | {key: {} for key in _SECTIONS if key in fields}
+    expected = expected or _kinds(fields)
     unlike = _unlike(fields, expected)
     config = ConfigDict(fields)
   except WRONG as wrong:
@@ -97,6 +107,23 @@ def _understood(
       'and start the run again'
     )
   return config
+
+
+def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns values of the kinds that those of a configuration have to be of."""
+  found: dict[str, Any] = {'component': '', 'model': {}}
+  found |= {key: {} for key in _GROUPS if key in fields}
+  if 'autoencoder' in fields:  # as all flow models have
+    found['data'] = {'fps': 0, 'kind': ''}
+  found |= {key: '' for key in _TEXTS if fields.get(key) is not None}
+  for name in _GROUPS_OF_GROUPS:
+    *outer, key = name.split('.')
+    place, kinds = fields, found
+    for each in outer:
+      place, kinds = place.get(each), kinds[each]
+    if isinstance(place, Mapping) and key in place:
+      kinds[key] = {each: {} for each in place[key]} if isinstance(place[key], Mapping) else {}
+  return found
 
 
 def _unlike(value: Any, expected: Any, name: str = '') -> str:
@@ -151,7 +178,8 @@ def read_needed(
 ) -> T:
   """Reads what a model needs of another run: in its work directory, beside it, or where it was.
 
-  The place that training knew comes last: it may depend on where one stands.
+  The place that training knew comes last: it may depend on where one stands. What is needed by a
+  published run lies in its folder, or is what `_elsewhere` allows.
 
   Args:
     given: the place that training knew, whose last name counts elsewhere.
@@ -163,9 +191,16 @@ def read_needed(
     ConfigError: at none of the places is what the model learnt with.
   """
   here = find_run(workdir).absolute()
+  if not isinstance(given, str | os.PathLike):
+    raise ConfigError(f'{os.fspath(workdir)!r}: {noun} is {given!r:.80}; expected a path or a name')
   name = pathlib.Path(given).name
   seen = {}
-  for place in (here / name, here.parent / name, find_run(given)):
+  places = [here / name]
+  if not is_published(here):
+    places += [here.parent / name, find_run(given)]
+  elif not places[0].exists():
+    places.append(find_run(_elsewhere(here, os.fspath(given), noun)))
+  for place in places:
     if place == here:  # of the name of what it needs, which it is not
       continue
     seen[os.fspath(place)] = 'nothing'
@@ -188,10 +223,31 @@ def read_needed(
 def find_beside(workdir: str | os.PathLike[str], given: str) -> str:
   """Returns what a run's own configuration names: in its folder, or else the place as it is given.
 
-  Of a place its last name counts in the folder; a name of a published run is never there.
+  Of a place its last name counts in the folder; a name of a published run is never there. Raises
+  ConfigError if a published run names what `_elsewhere` does not allow.
   """
-  here = find_run(workdir) / pathlib.Path(given).name
-  return os.fspath(here) if given and not is_name(given) and here.exists() else given
+  here = find_run(workdir).absolute()
+  inside = here / pathlib.Path(given).name
+  if given and not is_name(given) and inside.exists():
+    return os.fspath(inside)
+  return _elsewhere(here, given, 'a run') if given and is_published(here) else given
+
+
+def _elsewhere(here: pathlib.Path, given: str, noun: str) -> str:
+  """Returns a place outside of the folder of a published run, if it may lead there.
+
+  That is what comes with mgjax, and what `may_lead_to` says. Raises ConfigError otherwise.
+  """
+  shipped = SHIPPED / given
+  if '..' not in shipped.parts and SHIPPED in shipped.parents and shipped.is_dir():
+    return os.fspath(shipped)
+  if not may_lead_to(given, origin_of(here)):
+    raise ConfigError(
+      f'{os.fspath(here)!r} is a published run, and its config.json has {noun} at {given!r:.200}; '
+      'expected what lies in its folder, comes with mgjax, or is published on the Hub or beside it '
+      'with its SHA-256. If you trust who published it, --allow_outside reads it'
+    )
+  return given
 
 
 def read_notes(workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -231,6 +287,12 @@ def open_checkpoints(
     keep = keep_settings(train)
     if not isinstance(place, str | None):
       raise ConfigError(f'{os.fspath(workdir)!r}: train.checkpoints = {place!r} is no path')
+  if place and is_published(workdir.absolute()):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} is a published run without {FILE}, and its config.json names '
+      f'checkpoints at {place!r:.200}; expected {FILE} in its folder. If you trust who published '
+      'it, --allow_outside reads them'
+    )
   if place and '://' not in place and not os.path.isabs(place):
     raise ConfigError(
       f'train.checkpoints = {place!r} is a relative path; give an absolute path, a URL such as '

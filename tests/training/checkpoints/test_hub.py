@@ -14,8 +14,8 @@ from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
-from mgjax.training.checkpoints.hub import LIST
 from mgjax.training.checkpoints.resume import check_same
+from mgjax.training.checkpoints.run_references import LIST
 from mgjax.training.run import train
 from tests import binaries
 from tests.training.checkpoints.hub_server import serving_hub

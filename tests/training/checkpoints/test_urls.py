@@ -17,7 +17,7 @@ from mgjax.core.run_names import is_name, read_name
 from mgjax.lab.evaluation.record.write import folder_of
 from mgjax.training.checkpoints import published
 from mgjax.training.checkpoints.find_run import SHIPPED, find_run
-from mgjax.training.checkpoints.hub import LIST
+from mgjax.training.checkpoints.run_references import LIST
 from mgjax.training.checkpoints.warm_start import Source, parse_sources
 from mgjax.training.monitoring.workdir_lock import hold
 from mgjax.training.run import train
