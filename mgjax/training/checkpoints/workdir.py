@@ -1,5 +1,6 @@
 """Reads work directories of runs, and writes those of imported and averaged weights."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
@@ -64,8 +65,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
       )
     config = _understood(read_json(path), repr(os.fspath(path)), saved)
-    if (workdir / FILE).exists():
-      shapes = read_shapes(workdir)
+    if shapes := _shapes_in_file(workdir):
       with understanding(repr(os.fspath(path))):  # before anything is as large as it says
         check_sizes(fields_of(config, 'model'), shapes)
     return config
@@ -107,6 +107,13 @@ def _understood(
       'and start the run again'
     )
   return config
+
+
+def _shapes_in_file(workdir: pathlib.Path) -> dict[str, list[int]]:
+  """Returns shapes by name of a folder of finished weights; none of a file that is damaged."""
+  with contextlib.suppress(ConfigError):  # reading the weights says why
+    return read_shapes(workdir) if (workdir / FILE).exists() else {}
+  return {}
 
 
 def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
