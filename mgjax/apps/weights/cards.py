@@ -228,14 +228,29 @@ def with_metadata(
   `samples` are prompts by the files that were made of them. Raises ConfigError if what the front
   matter has already is not valid.
   """
+  from yaml import YAMLError
+
+  try:
+    return _with_metadata(text, name, config, results, samples or {})
+  except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
+    raise ConfigError(
+      f'the front matter of {name} cannot be read: {first_line(error)}; mend it, or delete it and '
+      'push writes it anew'
+    ) from error
+
+
+def _with_metadata(
+  text: str,
+  name: str,
+  config: Mapping[str, Any],
+  results: Sequence[Result],
+  samples: Mapping[str, str],
+) -> str:
   from huggingface_hub import EvalResult, ModelCard
 
   task = TASKS.get(config['component'], 'other')
   kind = (config.get('data') or {}).get('kind', config['component'])
-  try:
-    card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
-  except (ValueError, TypeError) as error:
-    raise ConfigError(f'the front matter of {name} cannot be read: {first_line(error)}') from error
+  card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
   data = card.data
   if licence := _LICENCE.search(text):
     data.license = licence[1].lower()
@@ -274,7 +289,7 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
   config = read_config(workdir).to_dict()
   results = []
   if (path := workdir / CARD).exists():
-    return with_metadata(path.read_text(), name, config, samples=samples)
+    return with_metadata(_read(path), name, config, samples=samples)
   record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))
   for metric, each in record['measured']['metrics'].items() if record else ():
     if each.get('value') is not None:
@@ -284,6 +299,13 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
   text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
   text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
   return with_metadata(text, name, config, results, samples)
+
+
+def _read(path: pathlib.Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise ConfigError(f'{os.fspath(path)!r} is no text in UTF-8: {first_line(error)}') from error
 
 
 def documents() -> dict[pathlib.Path, str]:

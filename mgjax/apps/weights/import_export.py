@@ -424,7 +424,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
     files |= {f'samples/{file}': path for file, path in _files_in(samples).items()}
     if (record := workdir / RECORD).exists():
-      files[RECORD] = record
+      files[RECORD] = _inside(workdir, record)
     needed = str(config.get('autoencoder') or '')
     inside = pathlib.Path(needed).name
     ships = (SHIPPED / needed / 'config.json').exists()
@@ -459,10 +459,23 @@ def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) 
 
 
 def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """Files of a folder by their names in it, but for hidden ones, samples and the list of others."""
+  """Files of a folder by their names in it, but for hidden ones, samples and the list of others.
+
+  Raises ConfigError if one is a link that leads out of the folder: nobody meant to publish that.
+  """
   found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
   own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
-  return {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
+  found = {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
+  return {name: _inside(folder, path) for name, path in found.items()}
+
+
+def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  if not path.resolve().is_relative_to(folder.resolve()):
+    raise ConfigError(
+      f'{os.fspath(path)!r} is a link to {os.fspath(path.resolve())!r}, which is not in '
+      'the folder; delete the link, or copy what is to be published'
+    )
+  return path
 
 
 def _prompts(samples: pathlib.Path) -> dict[str, str]:

@@ -22,7 +22,14 @@ import filelock
 
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, DataError, first_line
-from mgjax.core.files import WRONG, parse_json, read_json, write_bytes
+from mgjax.core.files import (
+  WRONG,
+  parse_json,
+  read_json,
+  read_optional_json,
+  write_bytes,
+  write_json,
+)
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.training.checkpoints.hub import open_place
 from mgjax.training.checkpoints.run_references import (
@@ -57,7 +64,7 @@ def fetch(name: str) -> pathlib.Path:
   folder = cache / asked.digest
   _ORIGINS[folder] = asked
   if folder.is_dir():
-    return _checked(folder, asked, f'; delete {os.fspath(folder)!r} to have it fetched again')
+    return _checked_once(folder, asked)
   partial = folder.with_name(f'{asked.digest}.part')
   cache.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(f'{folder}.lock'):
@@ -185,6 +192,27 @@ def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
       raise DataError(f'{name}: {file} has {size:,} bytes; at most {LARGEST:,} are fetched')
     found[file] = size, digest
   return found
+
+
+def _checked_once(folder: pathlib.Path, asked: Name) -> pathlib.Path:
+  """Does what `_checked` does, unless no file has changed since a process did.
+
+  A file that has its inode, size and times is the same: gigabytes take seconds to hash.
+  """
+  note = folder.with_name(f'{folder.name}.checked')
+  found = {}
+  for path in sorted(folder.rglob('*')):
+    about = path.stat()
+    found[path.relative_to(folder).as_posix()] = [
+      about.st_ino,
+      about.st_size,
+      about.st_mtime_ns,
+      about.st_ctime_ns,
+    ]
+  if read_optional_json(note, lambda known: True) != found:
+    _checked(folder, asked, f'; delete {os.fspath(folder)!r} to have it fetched again')
+    write_json(note, found)
+  return folder
 
 
 def _checked(folder: pathlib.Path, asked: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
