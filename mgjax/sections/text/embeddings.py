@@ -421,11 +421,19 @@ class Embedder:
     if not (self._text.embeddings or self._text.latents):
       return None
     directory = inside(self._text.store(), name)
-    same = encoder_of(directory) == self._identities[name]
+    same = encoder_of(directory) == self._identity(name)
     return Embeddings(directory) if same else None
+
+  def _identity(self, name: str) -> str:
+    if name not in self._identities:
+      raise ConfigError(
+        f'config.text names the encoder {name!r}; expected one that the weights learnt with '
+        f'({", ".join(self._identities) or "none"})'
+      )
+    return self._identities[name]
 
   def _place(self, name: str) -> os.PathLike[str]:
     given = self._text.encoders[name].workdir
     noun = f'prompts are not stored, and the {name}'
     read = lambda place: (place, [frozen.identity_of(place)])  # noqa: E731
-    return read_needed(self._workdir, given, f'{noun} encoder', self._identities[name], read)
+    return read_needed(self._workdir, given, f'{noun} encoder', self._identity(name), read)
