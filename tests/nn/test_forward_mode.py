@@ -76,7 +76,11 @@ def test_of_depthwise_convolutions():
     check(convolve, draw(2, 3, 4, 4, 8), draw(3, 3, 3, 8))
 
 
-@pytest.mark.parametrize('mesh', [MESHES['single'], MESHES['fsdp_tp_cp']], ids=str)
+@pytest.mark.parametrize(
+  'mesh',
+  [pytest.param(MESHES['single'], marks=pytest.mark.slow), MESHES['fsdp_tp_cp']],
+  ids=str,
+)
 def test_of_a_whole_model_along_its_inputs_and_parameters(mesh):
   """In float32: differences over .004 are off by roundings, 1e-7 / .004, and their square."""
   model = video_model('ring', remat='attention')

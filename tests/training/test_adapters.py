@@ -120,7 +120,7 @@ def test_a_run_trains_adapters_alone_resumes_exactly_and_samples_merged(tiny_run
   assert clips.shape == load(tiny_runs / 'video').generate(['a red 3'], seed=0).shape
 
 
-@pytest.mark.parametrize('weights', ['', 'int8'])
+@pytest.mark.parametrize('weights', ['', pytest.param('int8', marks=pytest.mark.slow)])
 def test_a_step_with_kernels_in_pieces_is_that_with_whole_ones(tiny_runs, tmp_path, weights):
   config = adapted(tiny_runs, train__steps=4, lora__weights=weights, lora__targets=('*',))
   alone = train(config, tmp_path / 'rows', stop_at=3)

@@ -81,6 +81,7 @@ def world_of(config, split='train'):
   return make_world(data, split, frames=WINDOW, size=(SIDE, SIDE))
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_pairs_of_the_third_stage(made, tmp_path):
   config = made.config(data__latents=str(made.directory), train__steps=4)
   assert int(train(config, tmp_path / 'run').step) == 4

@@ -251,7 +251,8 @@ def test_torch_takes_turns_with_ours(baseline, what, remat, dtype):
   assert name.startswith('PyTorch') and list(report['programs'][name]) == PROGRAMS[what]
 
 
-@pytest.mark.parametrize('what', [pytest.param('blocks', marks=pytest.mark.slow), 'attention'])
+@pytest.mark.parametrize('what', ['blocks', 'attention'])
+@pytest.mark.slow
 def test_windows_of_tiles_are_timed_where_they_are_configured(what):
   windows = tiny(model__tile=(1, 1, 1), model__window=(1, 1, 1))  # of 8 keys a query reads one
   near, whole = (timed(what, config)['programs']['mgjax']['forward'] for config in (windows, None))

@@ -52,6 +52,7 @@ def test_blocks_are_put_together_as_they_were(frames):
   np.testing.assert_array_equal(joined(blocks(clip, SHAPE), SHAPE)[:, :frames], clip)
 
 
+@pytest.mark.slow
 def test_training_starts_from_the_components_of_its_data(tmp_path):
   config = get_config()
   config.buckets = {'video': {'frames': 8, 'height': 32, 'width': 32, 'batch_size': 2, 'weight': 1}}

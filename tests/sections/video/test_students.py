@@ -79,7 +79,9 @@ def losses(workdir, name='loss'):
   return {row['step']: row[name] for row in tiny.metrics(workdir) if name in row}
 
 
-@pytest.mark.parametrize('kind', ['few_steps', *OPPOSED])
+@pytest.mark.parametrize(
+  'kind', ['few_steps', 'matching', pytest.param('adversarial', marks=pytest.mark.slow)]
+)
 def test_it_trains_and_samples_in_the_steps_that_it_learnt(learnt, kind):
   workdir, _ = learnt(kind)
   parts = (
@@ -137,7 +139,10 @@ def test_a_run_that_goes_on_from_a_checkpoint_is_an_undisturbed_one(
 # Two players and their teacher hold what the others need of a mesh, a student and a teacher.
 @pytest.mark.parametrize(
   'kind',
-  [*(pytest.param(each, marks=pytest.mark.slow) for each in ('guided', 'few_steps')), *OPPOSED],
+  [
+    *(pytest.param(each, marks=pytest.mark.slow) for each in ('guided', 'few_steps', 'matching')),
+    'adversarial',
+  ],
 )
 def test_devices_that_share_rows_or_tokens_learn_the_same(learnt, tiny_runs, tmp_path, kind):
   shared = {'mesh__data': 4, 'mesh__context': 2, 'rules': 'fsdp_cp'}

@@ -138,6 +138,7 @@ def test_a_network_without_layers_is_told_to_take_adam():
     optimizer.init(params)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_adams_weights_and_resumes_bit_by_bit(tiny_runs, tmp_path):
   config = tiny.video(
     tiny_runs,

@@ -111,6 +111,7 @@ def test_diversity_tells_copies_from_real_handwriting(judge, clips):
   assert np.isnan(diversity(judge, videos[:1], labels[:1]))
 
 
+@pytest.mark.slow
 def test_votes_are_cast_by_another_judge_on_captions_that_evaluation_does_not_ask():
   source = Digits()
   voting, evaluating = DigitsVotes(source), DigitsVideoJudge(source)

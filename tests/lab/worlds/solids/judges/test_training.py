@@ -66,6 +66,7 @@ def test_blemishes_are_within_their_bounds(examples):
     assert 0 < float(jnp.abs(found - video).mean()) < 0.2
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_saved_and_read(tmp_path, monkeypatch):
   told = []
   weights = train_judge('filter', clips=4, steps=(1, 1), report=told.append)

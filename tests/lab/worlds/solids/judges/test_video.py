@@ -39,7 +39,9 @@ def worn(videos):
 # A share of .97, which is that of 1,000 clips (docs/results.md), less four deviations of 60 clips
 # with a statement or more each; worn clips have .93.
 @pytest.mark.parametrize('name', ['judge', 'filter'])
-@pytest.mark.parametrize('change, share', [(np.asarray, 0.97), (worn, 0.93)])
+@pytest.mark.parametrize(
+  'change, share', [pytest.param(np.asarray, 0.97, marks=pytest.mark.slow), (worn, 0.93)]
+)
 def test_the_judges_read_clips_that_they_never_saw(name, change, share):
   asked, videos = clips()
   found = check_judge(video.make_judge(Solids(), name), asked, change(videos))
@@ -123,6 +125,7 @@ def test_larger_clips_are_averaged_and_others_refused():
     judge.right(videos[:1], asked)
 
 
+@pytest.mark.slow
 def test_clips_of_32_pixels_are_enlarged_and_read_as_well():
   judge = video.make_judge(Solids(size=(32, 32)))
   asked = judge.asks(60)['in distribution']
