@@ -367,8 +367,9 @@ class _Chat:
         connection.connect()
         with self._open_until(connection.sock, end):
           connection.request('POST', f'{url.path.rstrip("/")}/chat/completions', body, headers)
-          response = connection.getresponse()
-          reply = response.read(most + 1)
+          with connection.getresponse() as response:  # whose file keeps the socket open
+            reply = response.read(most + 1)
+            missing = response.length
         if time.monotonic() >= end:  # what ends then looks like an end of the reply
           raise TimeoutError
       except (OSError, http.client.HTTPException) as error:
@@ -377,8 +378,8 @@ class _Chat:
         raise _Trouble(f'no answer: {type(error).__name__}: {error}') from None
       if len(reply) > most:
         raise _Failed('the reply has more bytes than largest_answer')
-      if response.length:
-        raise _Trouble(f'the reply ends {response.length} bytes early')
+      if missing:
+        raise _Trouble(f'the reply ends {missing} bytes early')
       return response.status, response.headers, reply
 
   @contextlib.contextmanager

@@ -80,8 +80,8 @@ class Client:
   def ask(self, path: str, method: str = 'GET', body: bytes | None = None, **headers):
     """Status, headers and body of an answer; JSON where it is that."""
     self._connection.request(method, path, body, headers)
-    answer = self._connection.getresponse()
-    data, names = answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+    with self._connection.getresponse() as answer:
+      data, names = answer.read(), {name.lower(): value for name, value in answer.getheaders()}
     if names.get('content-type', '').startswith('application/json'):
       data = json.loads(data)
     return answer.status, names, data

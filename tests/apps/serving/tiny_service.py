@@ -62,8 +62,8 @@ class Server:
       body, sent['Content-Type'] = json.dumps(body), 'application/json'
     with contextlib.closing(connection):
       connection.request(method, path, body, {**sent, **dict(headers)})
-      answer = connection.getresponse()
-      data = answer.read()
+      with connection.getresponse() as answer:  # its file keeps the socket open
+        data = answer.read()
     is_json = answer.headers.get('content-type', '').startswith('application/json')
     return answer.status, answer.headers, json.loads(data) if is_json else data
 
