@@ -95,7 +95,9 @@ def test_a_video_is_that_of_the_pipeline_whatever_is_in_its_batch(server):
   pixels = [json.loads((each / 'job.json').read_text())['pixels'] for each in (alone, again)]
   assert pixels[0] == pixels[1]
   wanted = mgjax.load('digits/few_steps').generate([fields['prompt']], seed=3)[0].astype(int)
-  seen = [read_clip(each / 'video.mp4', frames=16, size=(32, 32), fps=8.0) for each in (alone, shared)]
+  seen = [
+    read_clip(each / 'video.mp4', frames=16, size=(32, 32), fps=8.0) for each in (alone, shared)
+  ]
   assert np.abs(seen[0] - wanted).mean() < 4  # of the codec
   # A program for four rows rounds other than one for a single row on some processors: less than a
   # level, of which the codec makes a little more.
