@@ -143,6 +143,7 @@ def chunked(server, size, data=b'x', path='/v1/videos'):
 def test_polls_are_answered_while_bodies_of_no_length_arrive_in_chunks(server, video, size):
   with Polls(server, video) as polls, ThreadPoolExecutor(6) as pool:
     list(pool.map(lambda _: chunked(server, size), range(6)))
+    time.sleep(1)
   polls.check()
 
 
@@ -460,12 +461,19 @@ def test_jobs_end_on_a_full_disk_and_deletes_make_room(small_disk):
     def send(seed):
       return server.ask('POST', '/v1/videos', {'prompt': 'the red digit 7', 'seed': seed})
 
-    with ThreadPoolExecutor(8) as pool:
-      told = list(pool.map(send, range(60)))
-    assert {status for status, _, _ in told} <= {200, 507}
-    ids = [answer['id'] for status, _, answer in told if status == 200]
-    assert ids
-    with contextlib.suppress(OSError):  # while jobs are being made, somebody else fills the disk
+    def send_all(count):
+      with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(send, range(count)))
+      assert {status for status, _, _ in told} <= {200, 507}
+      return [answer['id'] for status, _, answer in told if status == 200]
+
+    ids = send_all(190)  # they fill the disk
+    ended = [server.wait(id) for id in ids]
+    assert {each['status'] for each in ended} == {'completed', 'failed'}
+    assert send(100)[0] == 507
+    assert {server.ask('DELETE', f'/v1/videos/{id}')[0] for id in ids} == {200}
+    ids = send_all(60)
+    with contextlib.suppress(OSError):  # while jobs are made, somebody else fills what is left
       filler.write_bytes(bytes(4_000_000))
     status, _, answer = send(100)
     assert (status, 'disk of this server is full' in answer['error']['message']) == (507, True)

@@ -40,6 +40,7 @@ _POLL = 0.1  # seconds between two looks into the queue, of which each takes 4 m
 _BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
 _STUCK = 10.0  # seconds in which what was taken from the queue is begun, and what ended is noted
 _MADE = 1000  # ends that are remembered until the database has them
+_LOG = 100  # pages of 4 kB of SQLite's log, of a thousand usually: a small disk would be full of it
 _FULL = 'The disk of this server is full; delete videos, and ask again.'
 _SETTLE = 0.5  # seconds in which the database has what ended last
 _TRIES = 20  # of a job whose process dies each time
@@ -99,6 +100,7 @@ class Jobs:
         file.chmod(0o600)
         with contextlib.closing(sqlite3.connect(file)) as found:
           found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
+        sqlalchemy.event.listen(sqlalchemy.pool.Pool, 'connect', _keep_log_small)
       _check_stored(database)
       _serialization.DefaultSerializer.deserialize = _refuse_pickle
       DBOS(
@@ -425,6 +427,10 @@ class Jobs:
       if beat == b'gone' or now - self._seen[name][1] > _DEAD:
         # Exact: of each job, the one that sees it first takes it.
         DBOS._recover_pending_workflows([name])
+
+
+def _keep_log_small(connection: Any, _: Any) -> None:
+  connection.execute(f'PRAGMA wal_autocheckpoint={_LOG}')
 
 
 @contextlib.contextmanager
