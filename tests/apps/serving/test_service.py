@@ -15,7 +15,15 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.apps.serving.videos.schema import ApiError, Limits, Offer, parse_job
+from mgjax.apps.serving.videos.schema import (
+  BESIDE,
+  ApiError,
+  Limits,
+  Offer,
+  find_other,
+  mismatch,
+  parse_job,
+)
 from mgjax.apps.serving.videos.server import serve_videos
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.video import read_clip
@@ -363,3 +371,42 @@ def test_slow_and_many_connections_leave_room(server):
 def test_what_cannot_be_served_is_said_at_once(given, said, tmp_path):
   with pytest.raises(ConfigError, match=said):
     serve_videos(**{'out': str(tmp_path / 'out'), **given})
+
+
+def test_models_are_paired_by_what_they_were_trained_on():
+  from mgjax.apps.serving.videos.models import Models  # which needs the extra
+
+  names = ['few_steps', 'upsampler', 'audio', 'editing']
+  sizes = {'digits': (32, 32), 'solids': (64, 64)}
+  places = [f'{world}/{name}' for name in names for world in sizes]
+  offers = Models(places, {}, Limits()).offers
+  for world, size in sizes.items():
+    maker = offers[f'{world}/few_steps']
+    for component in BESIDE:
+      assert find_other(component, offers, maker, size).name.startswith(world)
+  solids = offers['solids/few_steps']
+  for name in ('digits/audio', 'digits/upsampler', 'digits/editing'):
+    with pytest.raises(ApiError, match='was trained on digits, solids/few_steps on solids'):
+      find_other(offers[name].component, offers, solids, (64, 64), name)
+  digits = {name: each for name, each in offers.items() if name.startswith('digits')}
+  with pytest.raises(ApiError, match='serve one of the same') as caught:
+    find_other('editing', digits, solids, (64, 64))
+  assert caught.value.param == 'remix'
+
+
+@pytest.mark.parametrize(
+  ('component', 'size', 'fits'),
+  [
+    ('editing', (32, 32), True),
+    ('editing', (64, 64), False),
+    ('upsampler', (16, 16), True),  # which it makes 32x32
+    ('upsampler', (64, 64), True),
+    ('upsampler', (8, 16), False),
+    ('audio', (64, 64), True),
+  ],
+)
+def test_models_are_paired_by_size(component, size, fits):
+  shapes = () if component == 'audio' else ((16, 32, 32),)
+  other = Offer('o', component, shapes, datasets=('clips',))
+  maker = Offer('a', 'video', ((16, *size),), datasets=('clips',))
+  assert (mismatch(maker, other, size) == '') == fits

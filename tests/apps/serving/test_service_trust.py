@@ -115,7 +115,16 @@ def test_a_picture_of_any_format_costs_little(server, name):
   assert time.monotonic() - began < 20
 
 
-@pytest.mark.parametrize('name', bombs.large_bodies(0))
+OFTEN = ('numbers', 'quoted', 'lines', 'fields')  # the others take a minute
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow)
+    for name in bombs.large_bodies(0)
+  ],
+)
 def test_polls_are_answered_while_large_bodies_arrive(server, video, name):
   kind, data = bombs.large_bodies()[name]
   with Polls(server, video) as polls, ThreadPoolExecutor(6) as pool:

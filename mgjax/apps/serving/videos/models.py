@@ -315,7 +315,13 @@ class Models:
         reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
         loras=tuple(self._loras),
         words=tuple(pipeline.words),
+        most_steps=self._limits.steps,
+        takes_guidance=_can(pipeline, guidance={'text': 2.0}),
+        example=_example(offer),
       )
+      able = [each + 1 for each in range(offer.most_steps) if _can(pipeline, steps=each + 1)]
+      if len(able) < offer.most_steps:
+        self.offers[name] = offer = dataclasses.replace(offer, steps_able=tuple(able))
       most = 1 if offer.component == 'editing' else self._limits.batch
       for rows in sorted({min(1 << power, most) for power in range(9)}):
         self._warm(offer, pipeline, rows)
@@ -345,6 +351,20 @@ class Models:
     matrix, *_ = np.linalg.lstsq(points, np.asarray(small).reshape(-1, 3), rcond=None)
     self._colours[offer.name] = matrix
     _coloured(seen[-1], matrix)
+
+
+def _can(pipeline: Any, **changes: Any) -> bool:
+  try:
+    pipeline.changed(**changes)
+  except ConfigError:
+    return False
+  return True
+
+
+def _example(offer: Offer) -> str:
+  if offer.component == 'editing':
+    return 'make it blue'
+  return WORLDS[offer.datasets[0]].example if offer.datasets[0] in WORLDS else ''
 
 
 def _shown_name(place: str) -> str:

@@ -65,7 +65,10 @@ class Offer:
   loras: Sequence[str] = ()
   datasets: Sequence[str] = ()  # that it was trained on, the main one first
   words: Sequence[str] = ()  # of its captions, where they are few
-  options: Sequence[str] = ()  # fields of a request that are not as usual for it alone
+  steps_able: Sequence[int] = ()  # where it cannot take any number of steps
+  most_steps: int = 0
+  takes_guidance: bool = False
+  example: str = ''  # a prompt
 
   @property
   def makes_videos(self) -> bool:
