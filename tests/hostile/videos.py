@@ -175,9 +175,11 @@ def _body(chance: Chance) -> tuple[str, bytes]:
 def _headers(chance: Chance, body: bytes) -> list[str]:
   port = chance.pick(('', ':8000', ':x', ':99999'))
   here = chance.pick(('localhost', '127.0.0.1', '[::1]'))
-  host = chance.pick((here,) * 8 + (f'{here}{port}', 'evil.example', '', 'a' * 4000, '[::1', 'x y'))
+  host = chance.pick(
+    (here,) * 30 + (f'{here}{port}', 'evil.example', '', 'a' * 4000, '[::1', 'x y')
+  )
   headers = [f'Host: {host}']
-  length = chance.pick((len(body),) * 12 + (0, -1, len(body) + 9, 10**12, 10**400, '1, 2'))
+  length = chance.pick((len(body),) * 40 + (0, -1, len(body) + 9, 10**12, 10**400, '1, 2'))
   if body or not chance.number(5):
     headers.append(f'Content-Length: {length}')
   more = (
@@ -243,7 +245,7 @@ def _request(it: Site, chance: Chance) -> tuple[bytes, bool]:
   headers = [*_headers(chance, body), *([f'Content-Type: {kind}'] if kind else [])]
   head = '\r\n'.join([f'{method} {path} HTTP/1.1', *headers, '', ''])
   whole = head.encode('utf-8', 'surrogatepass') + body
-  if not chance.number(12):
+  if not chance.number(25):
     whole = damage.damage_bytes(whole[:100_000], chance)
   few = len(whole) < 2000
   return whole * (1 if chance.number(15) or not few else 20), few and not chance.number(40)

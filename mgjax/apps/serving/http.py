@@ -239,6 +239,16 @@ def _make_protocol() -> type:
       super().connection_lost(exc)
       self._arrived()
 
+    def send_400_response(self, msg):
+      # What is no HTTP may follow a request that is being answered, or was.
+      if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        super().send_400_response(msg)
+      else:
+        self.transport.abort()
+      if self.cycle is not None:
+        self.cycle.disconnected = True  # its answer has nowhere to go
+        self.cycle.message_event.set()
+
     def _wait(self):
       if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
         self._arrived()

@@ -156,6 +156,19 @@ def test_polls_are_answered_while_bodies_of_no_length_arrive_in_chunks(server, v
   polls.check()
 
 
+@pytest.mark.parametrize('more', [b'\0\r\n\r\n', b'x' * 20_000, b'GET / HTTP/9\r\n\r\n'])
+@pytest.mark.parametrize('path', ['/v1/models', '/nothing', '/v1/videos'])
+def test_what_is_no_request_may_follow_one(server, path, more):
+  for method in ('GET', 'POST'):
+    head = f'{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n'
+    with socket.create_connection(('127.0.0.1', server.port), timeout=30) as connection:
+      connection.sendall(f'{head}Content-Type: application/json\r\n\r\n{{}}'.encode() + more)
+      with contextlib.suppress(ConnectionError):
+        while connection.recv(1000):
+          pass
+  assert server.ask('GET', '/health')[0] == 200  # and its log has no traceback, see above
+
+
 @pytest.mark.parametrize(
   ('path', 'most'),
   [('/v1/videos', 22_528_000), ('/v1/images/generations', 22_528_000), ('remix', 128_000)],

@@ -32,7 +32,7 @@ from mgjax.data.media.provenance import release
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
 _IMAGES = 4  # of one request
 _WATCHERS = 200  # open streams of events
-_LOOK = 0.01  # seconds between two looks of a stream at what is made
+_LOOK, _WAIT = 0.01, 0.1  # seconds between two looks of a stream at what is made, or waits
 _GONE = 'There is no video of this id, or no more; GET /v1/videos lists them.'
 _ERRORS = {  # status -> type and code, as OpenAI's client reads them
   401: ('authentication_error', 'invalid_api_key'),
@@ -105,10 +105,8 @@ class Service:
     self._models.metrics.refused.labels(str(status)).inc()
     if not isinstance(error, http.Refused) and status == 500:
       sentence = 'This is a fault of the server; its log says more.'
-    headers = {
-      'Connection': 'close',
-      **(getattr(error, 'headers', None) or {}),
-    }  # bodies stay unread
+    headers = dict(getattr(error, 'headers', None) or {})
+    headers['Connection'] = 'close'  # of the body, some may be on its way
     if status == 401:
       headers['WWW-Authenticate'] = 'Bearer'
     if wait := getattr(error, 'wait', 0):
@@ -296,8 +294,8 @@ class Service:
           yield f'event: video\ndata: {json.dumps({**found, "preview": shown})}\n\n'
         if found['status'] in ('completed', 'failed'):
           return
-        await asyncio.sleep(_LOOK)
         live = self._jobs.live.get(id)
+        await asyncio.sleep(_LOOK if live else _WAIT)
         step = live and live.step  # costs nothing to look at, unlike what a database says
         if step != seen or time.monotonic() - asked > 0.25:
           seen = step

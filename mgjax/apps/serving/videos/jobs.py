@@ -393,7 +393,8 @@ class Jobs:
     """Runs those again whose end could not be written, as when the disk was full."""
     if not self._models.ready.is_set():
       return
-    rows = DBOS.list_workflows(status='PENDING', executor_id=self._worker, **_BARE)
+    own = {'executor_id': self._worker} if self._shared else {}  # SQLite has no other owner
+    rows = DBOS.list_workflows(status='PENDING', **own, **_BARE)
     since = {row.workflow_id: self._idle.get(row.workflow_id, time.monotonic()) for row in rows}
     self._idle = {id: seen for id, seen in since.items() if id not in self.live}
     for id, seen in self._idle.items():

@@ -85,8 +85,8 @@ def serve_videos(
       if results.local:
         stack.enter_context(hold(results.root, 'folder'))
       stack.enter_context(hold(f'{file}.lock', 'database'))  # whatever --out is
+      worker = worker if database else 'local'
       database = f'sqlite:///{file}'
-      worker = 'local'
     models = Models(names, loras, limits)
     listener = stack.enter_context(http.listening(host, port))
     jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
