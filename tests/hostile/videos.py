@@ -241,7 +241,7 @@ def _request(it: Site, chance: Chance) -> tuple[bytes, bool]:
     kind, body = _body(chance)
   else:
     path, method, kind, body = chance.pick(gets), 'GET', '', b''
-  method = chance.pick((method,) * 10 + ('HEAD', 'PUT', 'PATCH', 'OPTIONS', 'TRACE', 'G' * 3000))
+  method = chance.pick((method,) * 40 + ('HEAD', 'PUT', 'PATCH', 'OPTIONS', 'TRACE', 'G' * 3000))
   headers = [*_headers(chance, body), *([f'Content-Type: {kind}'] if kind else [])]
   head = '\r\n'.join([f'{method} {path} HTTP/1.1', *headers, '', ''])
   whole = head.encode('utf-8', 'surrogatepass') + body

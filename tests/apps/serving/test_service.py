@@ -23,6 +23,7 @@ from mgjax.apps.serving.videos.schema import (
   find_other,
   mismatch,
   parse_job,
+  public,
 )
 from mgjax.apps.serving.videos.server import serve_videos
 from mgjax.core.errors import ConfigError
@@ -410,3 +411,18 @@ def test_models_are_paired_by_size(component, size, fits):
   other = Offer('o', component, shapes, datasets=('clips',))
   maker = Offer('a', 'video', ((16, *size),), datasets=('clips',))
   assert (mismatch(maker, other, size) == '') == fits
+
+
+@pytest.mark.parametrize(
+  ('said', 'told'),
+  [
+    ("'/root/my runs/x/config.json' cannot be read", "'config.json' cannot be read"),
+    ('/home/a/x.safetensors: 3 tensors; see /tmp/b', 'x.safetensors: 3 tensors; see b'),
+    ("[Errno 2] No such file or directory: '/srv/out/video.mp4'", "directory: 'video.mp4'"),
+    ('--lora=style=/data/style.safetensors:0.8: expected', '--lora=style=style.safetensors:0.8'),
+    ("file:///srv/models/a is gone, and 'file:///srv/b c/d'", "a is gone, and 'd'"),
+    ('7 steps/second of digits/few_steps; 1/2 of it', '7 steps/second of digits/few_steps; 1/2'),
+  ],
+)
+def test_an_error_loses_the_folders_of_this_machine(said, told):
+  assert told in public(ConfigError(said))

@@ -89,7 +89,7 @@ class Jobs:
     self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
     self._stopped, self._adding = threading.Event(), threading.Lock()
     self._added: dict[str, tuple[Job, float]] = {}  # here, and not begun yet; and when
-    self._made: dict[str, tuple[dict[str, Any], int]] = {}  # what ended here, and when
+    self._made: dict[str, tuple[dict[str, Any], float]] = {}  # what ended here, and when
     self._idle: dict[str, float] = {}  # in the database they run; since when not
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
     most = 2 * limits.batch  # a batch gathers while another one runs
@@ -264,7 +264,7 @@ class Jobs:
     if id in self._made:  # only that it ended could not be written
       return self._made[id][0]
     made = self._attempt(id, job)
-    self._made[id] = made, int(time.time())
+    self._made[id] = made, time.time()
     del self.live[id]  # which never is in neither
     while len(self._made) > _MADE:
       del self._made[next(iter(self._made))]
@@ -337,8 +337,9 @@ class Jobs:
     output = row.output if isinstance(row.output, dict) else {}
     status = _STATES[row.status]
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
-    if ended is None and (made := self._made.get(row.workflow_id)):
-      output, ended = made  # as the database will say
+    made = self._made.get(row.workflow_id) if ended is None else None
+    if made and time.time() - made[1] > _SETTLE:  # the disk is full: as the database will say
+      output, ended = made
       status = 'completed'
     error = output.get('error')
     expires = ended and int(ended + 86400 * self._limits.days)
@@ -347,8 +348,8 @@ class Jobs:
     if error or status == 'failed':
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
-    progress = 100 if status == 'completed' else 0
-    if status == 'in_progress' and self._shared:
+    progress = 100 if status == 'completed' else 99 if made else 0
+    if status == 'in_progress' and self._shared and not made:
       progress = int(self.results.get(row.workflow_id, 'progress') or 0)
     return video_object(
       row.workflow_id,
@@ -357,7 +358,7 @@ class Jobs:
       progress=progress,
       error=error,
       created_at=row.created_at // 1000,
-      completed_at=ended,
+      completed_at=ended and int(ended),
       expires_at=expires,
     )
 
