@@ -315,7 +315,8 @@ def _check_numbers() -> None:
   """Raises ConfigError for a flag with a number that no device has."""
   for name in flags.FLAGS:
     value = flags.FLAGS[name].value
-    most = LARGEST if isinstance(value, int) else sys.float_info.max
+    own = getattr(flags.FLAGS[name].parser, 'upper_bound', None)  # checked as it was read
+    most = own or (LARGEST if isinstance(value, int) else sys.float_info.max)
     if isinstance(value, int | float) and not abs(value) <= most:
       raise ConfigError(f'--{name}={value}: expected a number up to {most:g}')
 

@@ -9,13 +9,13 @@ Open demo/index.html in a browser. `launch.sample` makes more, of any model.
 
 from absl import flags
 
-from . import command_line
+from . import command_line, flag_values
 
 _PROMPT = flags.DEFINE_string('prompt', '', "What to show; the world's example if not given.")
 _EDIT = flags.DEFINE_string('edit', '', "An instruction to edit by; the world's if not given.")
 _WORLD = flags.DEFINE_enum('world', 'solids', ('solids', 'digits'), 'Whose models.')
 _OUT = flags.DEFINE_string('out', 'demo', 'A folder.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
+_SEED = flag_values.seed('seed', 'Of the noise.')
 
 
 def main(_) -> None:

@@ -86,7 +86,7 @@ _AGAINST = flag_values.define(
 )
 _OPTIONS = (
   flag_values.least('samples', 1, 'How many are judged; digits 216, CLIP 4096, others 64.'),
-  flags.DEFINE_integer('seed', 0, 'Models of video and sound: of the noise.', lower_bound=0),
+  flag_values.seed('seed', 'Models of video and sound: of the noise.'),
   *flag_values.define_sampling('steps', 'guidance', 'reuse', 'shifts', 'weights'),
   flag_values.within('strength', 0, 1, 'Editing: as far as clips are noised to begin with.'),
   flag_values.define_mesh(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from mgjax.core.configuration.keys import LARGEST
+from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 
@@ -37,6 +37,11 @@ def define(
 def least(name: str, lowest: int, help: str) -> flags.FlagHolder:
   """Defines a flag of a whole number from `lowest` on, None if not given."""
   return flags.DEFINE_integer(name, None, help, lower_bound=lowest)
+
+
+def seed(name: str, help: str) -> flags.FlagHolder:
+  """Defines a flag of a seed of noise, 0 if not given."""
+  return flags.DEFINE_integer(name, 0, help, lower_bound=0, upper_bound=LARGEST_SEED)
 
 
 def within(name: str, lowest: float, highest: float | None, help: str) -> flags.FlagHolder:

@@ -69,7 +69,7 @@ _OUT = flag_values.define(
   flag_values.output('.mp4', '.png', '.wav'),
   'An .mp4, .png or .wav or, for several, a directory; out.mp4 or what suits.',
 )
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the noise.', lower_bound=0)
+_SEED = flag_values.seed('seed', 'Of the noise.')
 _SAMPLES = flags.DEFINE_integer('samples', 1, 'Of each prompt.', lower_bound=1)
 _UPSAMPLE = flag_values.define(
   'upsample', flag_values.run('upsample'), 'Work directory of an upsampler, which enlarges by 2.'

@@ -86,6 +86,9 @@ _LIMITS = command_line.define_fields(
   days=(float, 1e-4, 3650),
   grace=(float, 1, 3600),
 )
+_ORIGINS = flags.DEFINE_multi_string(
+  'cors_origin', [], 'A site whose pages may use it, https://example.org; once for each.'
+)
 _LOG_IDS = flags.DEFINE_bool('log_ids', False, 'Name jobs in the log, as --log_ids.')
 _INPUT = command_line.define_required(
   'input', 'raw/', 'Videos, as launch.curate had them.', commands=(_REVIEW,)
@@ -158,6 +161,7 @@ def _videos():
     token_file=_TOKENS.value,
     limits=Limits(**_LIMITS.value or {}),
     log_ids=_LOG_IDS.value,
+    origins=_ORIGINS.value,
     host=_HOST.value,
     port=_PORT.value,
   )

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import LARGEST, did_you_mean
+from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
@@ -72,6 +72,7 @@ class Range:
 
 Count = Annotated[int, Range(least=0)]
 Positive = Annotated[int, Range(least=1)]
+Seed = Annotated[int, Range(least=0, most=LARGEST_SEED)]  # of noise
 Fraction = Annotated[float, Range(least=0, most=1)]
 Strength = Annotated[float, Range(above=0, most=1)]
 Magnitude = Annotated[float, Range(least=0)]
@@ -152,7 +153,8 @@ def checked(hint: Any, value: Any, name: str) -> Any:
     for limits in arguments[1:]:
       if isinstance(limits, Range) and not limits.admits(value, whole):
         raise ConfigError(f'{name} = {value!r:.80}; expected {limits.describe(whole)}')
-    return checked(arguments[0], value, name)
+    numeric = any(isinstance(limits, Range) for limits in arguments[1:])
+    return value if numeric else checked(arguments[0], value, name)
   if origin in (typing.Union, types.UnionType):
     return _checked_union(arguments, value, name)
   if origin is tuple:

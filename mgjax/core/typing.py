@@ -8,7 +8,7 @@ Channels come last everywhere. Flow time is called `time` and lies in [0, 1]: 0 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray, UInt8, UInt32
 
 __all__ = [
   'Array',
@@ -26,6 +26,7 @@ __all__ = [
   'Sample',
   'Tree',
   'UInt8',
+  'UInt32',
   'Wrapped',
 ]
 

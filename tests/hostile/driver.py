@@ -135,12 +135,15 @@ def judge(
 
 def classes() -> dict[str, Callable[[Chance], Try]]:
   """Returns the classes of tries, each with what draws one of it."""
-  from tests.hostile import commands, published, services, surroundings
+  from tests.hostile import commands, published, services, surroundings, videos
 
   return {
     **commands.CLASSES,
     'page of votes': functools.partial(services.draw_page, 'votes'),
     'page of a review': functools.partial(services.draw_page, 'review'),
+    'service of videos': functools.partial(videos.draw_video, False),
+    'service on a full disk': functools.partial(videos.draw_video, True),
+    'service of two owners': videos.draw_second,
     **surroundings.CLASSES,
     **published.CLASSES,
   }

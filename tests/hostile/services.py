@@ -100,7 +100,7 @@ class Sent(NamedTuple):
     before, chance = server.logged(), Chance(self.seed)
     begun = server.errors.tell()
     data, slowly = _request(server, chance)
-    status, said = _exchange(server.port, data, slowly)
+    status, said = exchange(server.port, data, slowly)
     server.errors.seek(begun)
     errors = server.errors.read()
     after = server.logged()
@@ -227,7 +227,7 @@ def _request(server: Site, chance: Chance) -> tuple[bytes, bool]:
   return whole * (1 if chance.number(15) else 20), not chance.number(40)
 
 
-def _exchange(port: int, data: bytes, slowly: bool) -> tuple[int, bytes]:
+def exchange(port: int, data: bytes, slowly: bool) -> tuple[int, bytes]:
   """Returns the status of the answer, 0 where the server hangs up and -1 where it does not."""
   found, begun = b'', time.monotonic()
   with socket.create_connection(('127.0.0.1', port), timeout=_SECONDS) as connection:

@@ -26,6 +26,7 @@ CASES = [
   ([*SAMPLE, '--size=32'], 2, '--size=32: expected height,width in pixels, as in 256,256'),
   ([*SAMPLE, '--size=0,32'], 2, '--size=0,32: expected height,width'),
   ([*SAMPLE, '--steps=0'], 2, '--steps=0: 0 is not a positive integer'),
+  ([*SAMPLE, f'--seed={2**63}'], 2, 'is not an integer in the range [0, 9223372036854775807]'),
   ([*SAMPLE, '--fps=-1'], 2, '--fps=-1: -1.0 is not a number in the range [1, 240]'),
   ([*SAMPLE, '--out=x.gif'], 2, '--out=x.gif: .mp4 and .png and .wav can be written; name it so'),
   ([*SAMPLE, '--condition=first_frame'], 2, 'expected name=value, as in first_frame=picture.png'),

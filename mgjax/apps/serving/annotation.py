@@ -55,7 +55,7 @@ def make_server(queue: Queue) -> Any:
 
   async def media(request: Request) -> Response:
     path, kind = await queue.media(person_of(request), request.path_params['name'])
-    return http.file_response(path, kind)
+    return http.file_response(request, path, kind)
 
   async def progress(request: Request) -> Response:
     check_operator(request)

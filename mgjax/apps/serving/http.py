@@ -32,6 +32,9 @@ _HEADER = 16_384  # bytes of a request's header
 _REQUEST = 10.0  # seconds in which a request has to arrive; uvicorn itself would wait for ever
 _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
+_PIECE = 16_384  # bytes that are read of a connection at a time
+_CHUNK, _CHUNKS = 64, 500  # bytes of a small chunk, and how many of these a connection may send
+_RANGE = re.compile(r'bytes=((?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})', re.ASCII)
 CONNECTIONS = 1000  # at once
 
 
@@ -43,10 +46,13 @@ class Refused(Exception):
     self.status = status
 
 
-def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> Any:
+def make_app(
+  routes: Sequence[Any], tell: Callable[..., Any] | None = None, middleware: Sequence[Any] = ()
+) -> Any:
   """Returns the application (ASGI) of some routes of Starlette, whose refusals are sentences.
 
-  `tell(error, status, sentence)` makes their responses, by default JSON or a page.
+  `tell(error, status, sentence)` makes their responses, by default JSON or a page; `middleware` is
+  Starlette's.
   """
   from starlette.applications import Starlette
   from starlette.exceptions import HTTPException
@@ -56,6 +62,8 @@ def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> A
   async def refuse(request: Request, error: Exception) -> Response:
     status = getattr(error, 'status', None) or getattr(error, 'status_code', 500)
     said = str(error) if isinstance(error, Refused) else 'There is nothing here.'
+    if status == 405:
+      said = f'This path takes {error.headers["Allow"]}, not {request.method:.20}.'
     if tell is not None:
       return tell(error, status, said)
     if 'text/html' in request.headers.get('accept', ''):
@@ -70,7 +78,8 @@ def make_app(routes: Sequence[Any], tell: Callable[..., Any] | None = None) -> A
   # Who hangs up reads no answer, and leaves no traceback in the log either.
   known = (Refused, HTTPException, ClientDisconnect, *([Exception] if tell else []))
   handlers: Mapping[Any, Any] = dict.fromkeys(known, refuse)
-  return _guarded(Starlette(routes=[*routes], exception_handlers=handlers))
+  app = Starlette(routes=[*routes], exception_handlers=handlers, middleware=[*middleware])
+  return _guarded(app)
 
 
 def page_response(path: pathlib.Path) -> Any:
@@ -90,15 +99,26 @@ def page_response(path: pathlib.Path) -> Any:
   return HTMLResponse(text, 200, {'Content-Security-Policy': policy})
 
 
-def file_response(path: pathlib.Path, media_type: str) -> Any:
-  """Returns a file as a response, whole or a range; it tells nothing of the file but its length."""
+def file_response(request: Any, path: pathlib.Path, media_type: str, etag: str = '') -> Any:
+  """Returns a file as a response, whole or one range; it tells its length, and the etag if given.
+
+  As RFC 9110 has it, a range of another unit, or with an If-Range that is not the etag, is ignored.
+  """
   from starlette.responses import FileResponse
+
+  asked = request.headers.get('range', '')
+  same = request.headers.get('if-range', etag) == etag
+  wanted = _RANGE.fullmatch(asked) if same else None
+  if wanted and wanted['last'] and int(wanted['last']) < int(wanted['first']):
+    wanted = None
+  headers = [each for each in request.scope['headers'] if each[0] not in (b'range', b'if-range')]
+  request.scope['headers'] = [*headers, *([(b'range', asked.encode())] if wanted else [])]
 
   class _Bytes(FileResponse):
     def set_stat_headers(self, stat_result: os.stat_result) -> None:
       self.headers.setdefault('content-length', str(stat_result.st_size))
 
-  return _Bytes(path, media_type=media_type)
+  return _Bytes(path, media_type=media_type, headers={'ETag': etag} if etag else {})
 
 
 async def body_of(request: Any, most: int) -> bytes:
@@ -182,6 +202,21 @@ def _make_protocol() -> type:
   import h11
   from uvicorn.protocols.http.h11_impl import H11Protocol
 
+  class Connection(h11.Connection):
+    """Ends a connection that sends many small chunks, which are more work than their bytes."""
+
+    end: Callable[[], None]
+    _small = 0
+
+    def next_event(self):
+      event = super().next_event()
+      if isinstance(event, h11.Data) and event.chunk_end and len(event.data) < _CHUNK:
+        self._small += 1
+        if self._small > _CHUNKS:
+          self.end()
+          return h11.NEED_DATA
+      return event
+
   class Punctual(H11Protocol):
     """Ends connections whose requests do not arrive in time, however steadily they trickle."""
 
@@ -189,6 +224,9 @@ def _make_protocol() -> type:
 
     def connection_made(self, transport):
       super().connection_made(transport)
+      self.conn = Connection(h11.SERVER, _HEADER)
+      self.conn.end = transport.abort
+      transport.max_size = _PIECE  # others are served between two pieces
       # asyncio does so only where a socket names its protocol; without it an answer takes 40 ms.
       transport.get_extra_info('socket').setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
       self._wait()
@@ -200,6 +238,16 @@ def _make_protocol() -> type:
     def connection_lost(self, exc):
       super().connection_lost(exc)
       self._arrived()
+
+    def send_400_response(self, msg):
+      # What is no HTTP may follow a request that is being answered, or was.
+      if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        super().send_400_response(msg)
+      else:
+        self.transport.abort()
+      if self.cycle is not None:
+        self.cycle.disconnected = True  # its answer has nowhere to go
+        self.cycle.message_event.set()
 
     def _wait(self):
       if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds have 32 bits on devices
+LARGEST = 2**31 - 1  # of whole numbers: steps, sizes and seeds of runs have 32 bits on devices
+LARGEST_SEED = 2**63 - 1  # of noise, see `core/seeds.py`
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.typing import Array, Float, Int
-
-_BITS = 2**32 - 1
+from mgjax.core.seeds import key_of, words_of
+from mgjax.core.typing import Array, Float, Int, UInt32
 
 
 def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[Array, 'b t h w c']:
@@ -21,21 +20,17 @@ def draw_noise(seed: int, indices: np.ndarray, shape: tuple[int, ...]) -> Float[
 
 
 def seeds_of(seed: int | Sequence[int], indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the arrays that `draw` takes; of a seed the bits count that `jax.random.key` reads.
-
-  A sequence has a seed for each index.
+  """Returns the arrays that `draw` takes; a sequence has a seed for each index.
+  Raises ConfigError for a seed that is out of its range.
   """
-  seeds = np.asarray(np.asarray(seed, object) & _BITS, np.uint32).view(np.int32)
-  return seeds, np.asarray(indices, np.int32)
+  return words_of(seed), np.asarray(indices, np.int32)
 
 
 @functools.partial(jax.jit, static_argnames='shape')
 def draw(
-  seed: Int[Array, '*seeds'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
+  seed: UInt32[Array, '*seeds 2'], indices: Int[Array, 'b'], *, shape: tuple[int, ...]
 ) -> Float[Array, 'b t h w c']:
   """Draws noise as `draw_noise`, in one program."""
-  seeds = jnp.broadcast_to(seed, indices.shape)
-  keys = jax.vmap(lambda seed, index: jax.random.fold_in(jax.random.key(seed), index))(
-    seeds, indices
-  )
+  seeds = jnp.broadcast_to(seed, (*indices.shape, 2))
+  keys = jax.vmap(lambda seed, index: jax.random.fold_in(key_of(seed), index))(seeds, indices)
   return jax.vmap(lambda key: jax.random.normal(key, shape, jnp.float32))(keys)

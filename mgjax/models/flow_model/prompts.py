@@ -68,6 +68,21 @@ def describe_cuts(
   return lines
 
 
+def describe_prompt(
+  sample: Mapping[str, Any], words: Sequence[str], conditionings: Sequence[Conditioning]
+) -> list[str]:
+  """Says which words of a sample's prompt training never showed, and what of it is cut."""
+  prompt = sample['caption']
+  unknown = unseen(prompt, set(words))
+  said = [describe_unseen(prompt, unknown, words)] if unknown else []
+  cuts = cuts_of(conditionings, sample).values()
+  return said + [
+    f'prompt {shortened(prompt)} is cut after {each.read} {each.unit}: the model reads '
+    f'{each.text!r}'
+    for each in cuts
+  ]
+
+
 def tell_prompts(
   samples: Sequence[Mapping[str, Any]], words: Sequence[str], conditionings: Sequence[Conditioning]
 ) -> list[list[str]]:
@@ -82,13 +97,8 @@ def tell_prompts(
   for line in textwrap.wrap(printable(describe_words(words)), 100, subsequent_indent='  '):
     _log.log(level, '%s', line)
   _warn(said, 'more prompts have words that training never showed')
-  cut = {sample['caption']: cuts_of(conditionings, sample) for sample in samples}
-  said = [
-    f'prompt {shortened(prompt)} is cut after {each.read} {each.unit}: the model reads '
-    f'{each.text!r}'
-    for prompt, found in cut.items()
-    for each in found.values()
-  ]
+  different = {sample['caption']: sample for sample in samples}.values()
+  said = [line for each in different for line in describe_prompt(each, (), conditionings)]
   _warn(said, 'more prompts are cut')
   return [unknown[sample['caption']] for sample in samples]
 

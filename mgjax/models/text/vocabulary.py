@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 MOST = 2000  # words; beyond that a list tells little
+_NAMED = 8  # unknown words of a prompt that are named
 _LISTED = 60  # words that people are shown
 _MARKS = re.compile(r'"\d+"')  # a number in quotes is spelt, as on a sign
 # Of scripts that put no spaces between words every sign counts as one: kana and Chinese ones.
@@ -77,10 +78,11 @@ def unseen(prompt: str, words: Collection[str]) -> list[str]:
 def describe_unseen(prompt: str, unknown: Sequence[str], words: Collection[str]) -> str:
   """Says which words of a prompt training never showed, with similar words that it did."""
   said = []
-  for word in unknown:
+  for word in unknown[:_NAMED]:
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.75)
     said.append(f'{word!r}' + (f' (did you mean {close[0]!r}?)' if close else ''))
-  return f'prompt {shortened(prompt)}: training never showed {", ".join(said)}'
+  more = f' and {len(unknown) - _NAMED} more' if len(unknown) > _NAMED else ''
+  return f'prompt {shortened(prompt)}: training never showed {", ".join(said)}{more}'
 
 
 def describe_words(words: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from mgjax.models.flow_model.conditions import (
   small_inputs,
   spread_conditions,
 )
-from mgjax.models.flow_model.prompts import tell_prompts
+from mgjax.models.flow_model.prompts import describe_prompt, tell_prompts
 from mgjax.models.flow_model.sampling import NEGATIVE, Experts, Stepwise, Watch
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
@@ -172,6 +172,22 @@ class FlowPipeline:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     return tell_prompts(samples, self.words, self._model.conditionings)
 
+  def describe_prompt(self, prompt: str, rate: float | None, words: bool = True) -> list[str]:
+    """Says which words of a prompt training never showed, if asked for, and what of it is cut."""
+    sample = {'caption': with_frame_rate(prompt, None)} | ({'fps': rate} if rate else {})
+    return describe_prompt(sample, self.words if words else (), self._model.conditionings)
+
+  def without_weights(self) -> Self:
+    """Returns a pipeline that holds no arrays and makes nothing, but knows what this one can do."""
+    other = copy.copy(self)
+    other._params = other._codec = other._embed = None
+    return other
+
+  @property
+  def takes_negative(self) -> bool:
+    """Whether there is guidance, by passes of its own, that leads away from a negative prompt."""
+    return any(scale != 1 for _, scale in self._objective.in_passes(self._settings).guidance)
+
   def conditions_of(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Returns what the model reads of samples beside text, as `generate` takes it.
 
@@ -211,8 +227,7 @@ class FlowPipeline:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
     embeddings = self._embed([prompt_of(sample) for sample in samples])
     if negative:
-      passes = self._objective.in_passes(self._settings).guidance
-      if all(scale == 1 for _, scale in passes):
+      if not self.takes_negative:
         raise ConfigError(
           f'negative = {negative!r:.60}, and no guidance that could lead away from it; give '
           'guidance above 1, to a model that did not learn it in one pass'

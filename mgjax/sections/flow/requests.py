@@ -19,7 +19,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import check_places, parse_json, write_json
-from mgjax.core.settings import Count, Positive, Range, check, fields_of, unpack
+from mgjax.core.settings import Positive, Range, Seed, check, fields_of, unpack
 from mgjax.core.typing import UInt8
 from mgjax.data.media.containers import ANY_LENGTH
 from mgjax.data.media.provenance import release
@@ -52,7 +52,7 @@ class Request:
 
   prompts: Any = None
   out: str | os.PathLike[str] | None = None
-  seed: Count = 0
+  seed: Seed = 0
   batch_size: Positive = 8
 
   def __post_init__(self):

@@ -148,7 +148,7 @@ class VideoPipeline(FlowPipeline):
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
         seeds = seed
-        if not isinstance(seed, int):
+        if np.ndim(seed):
           few = seed[begin : begin + batch_size]
           seeds = [few[row % len(few)] for row in range(batch_size)]
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)

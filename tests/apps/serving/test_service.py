@@ -15,7 +15,16 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.apps.serving.videos.schema import ApiError, Limits, Offer, parse_job
+from mgjax.apps.serving.videos.schema import (
+  BESIDE,
+  ApiError,
+  Limits,
+  Offer,
+  find_other,
+  mismatch,
+  parse_job,
+  public,
+)
 from mgjax.apps.serving.videos.server import serve_videos
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.video import read_clip
@@ -190,7 +199,13 @@ EVIL = '../../../../tmp/evil'
     ({'num_frames': 9}, 'num_frames'),
     ({'num_frames': True}, 'num_frames'),
     ({'fps': 0}, 'fps'),
-    ({'seed': -1}, 'seed'),
+    ({'seed': -2}, 'seed'),
+    ({'seed': 2**63}, 'seed'),
+    ({'width': 64}, 'height'),
+    ({'width': 64, 'height': 64}, 'width'),
+    ({'width': 64, 'height': 32, 'size': '32x32'}, 'size'),
+    ({'prompt': 'FPS-24 x', 'fps': 8}, 'fps'),
+    ({'lora': [[]]}, 'lora'),
     ({'seed': 1.5}, 'seed'),
     ({'seed': 10**40}, 'seed'),
     ({'seed': {}}, 'seed'),
@@ -206,7 +221,7 @@ EVIL = '../../../../tmp/evil'
 )
 def test_a_wrong_field_is_named_and_what_to_do(fields, param):
   with pytest.raises(ApiError) as caught:
-    parse_job(fields if param == 'prompt' else {'prompt': 'x', **fields}, OFFERS, Limits())
+    parse_job({} if not fields else {'prompt': 'x', **fields}, OFFERS, Limits())
   assert caught.value.param == param and len(str(caught.value)) < 400
 
 
@@ -255,7 +270,8 @@ def test_a_body_of_a_gigabyte_is_cut(server, length):
   before, sent = server.memory(), 0
   head = f'Content-Length: {10**9}' if length else 'Transfer-Encoding: chunked'
   with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
-    head = f'Host: x\r\nAuthorization: Bearer {TOKEN}\r\n{head}\r\n\r\n'
+    kind = 'Content-Type: application/json'
+    head = f'Host: x\r\nAuthorization: Bearer {TOKEN}\r\n{kind}\r\n{head}\r\n\r\n'
     connection.sendall(f'POST /v1/videos HTTP/1.1\r\n{head}'.encode())
     with contextlib.suppress(OSError):
       while sent < 10**9:
@@ -356,3 +372,57 @@ def test_slow_and_many_connections_leave_room(server):
 def test_what_cannot_be_served_is_said_at_once(given, said, tmp_path):
   with pytest.raises(ConfigError, match=said):
     serve_videos(**{'out': str(tmp_path / 'out'), **given})
+
+
+def test_models_are_paired_by_what_they_were_trained_on():
+  from mgjax.apps.serving.videos.models import Models  # which needs the extra
+
+  names = ['few_steps', 'upsampler', 'audio', 'editing']
+  sizes = {'digits': (32, 32), 'solids': (64, 64)}
+  places = [f'{world}/{name}' for name in names for world in sizes]
+  offers = Models(places, {}, Limits()).offers
+  for world, size in sizes.items():
+    maker = offers[f'{world}/few_steps']
+    for component in BESIDE:
+      assert find_other(component, offers, maker, size).name.startswith(world)
+  solids = offers['solids/few_steps']
+  for name in ('digits/audio', 'digits/upsampler', 'digits/editing'):
+    with pytest.raises(ApiError, match='was trained on digits, solids/few_steps on solids'):
+      find_other(offers[name].component, offers, solids, (64, 64), name)
+  digits = {name: each for name, each in offers.items() if name.startswith('digits')}
+  with pytest.raises(ApiError, match='serve one of the same') as caught:
+    find_other('editing', digits, solids, (64, 64))
+  assert caught.value.param == 'remix'
+
+
+@pytest.mark.parametrize(
+  ('component', 'size', 'fits'),
+  [
+    ('editing', (32, 32), True),
+    ('editing', (64, 64), False),
+    ('upsampler', (16, 16), True),  # which it makes 32x32
+    ('upsampler', (64, 64), True),
+    ('upsampler', (8, 16), False),
+    ('audio', (64, 64), True),
+  ],
+)
+def test_models_are_paired_by_size(component, size, fits):
+  shapes = () if component == 'audio' else ((16, 32, 32),)
+  other = Offer('o', component, shapes, datasets=('clips',))
+  maker = Offer('a', 'video', ((16, *size),), datasets=('clips',))
+  assert (mismatch(maker, other, size) == '') == fits
+
+
+@pytest.mark.parametrize(
+  ('said', 'told'),
+  [
+    ("'/root/my runs/x/config.json' cannot be read", "'config.json' cannot be read"),
+    ('/home/a/x.safetensors: 3 tensors; see /tmp/b', 'x.safetensors: 3 tensors; see b'),
+    ("[Errno 2] No such file or directory: '/srv/out/video.mp4'", "directory: 'video.mp4'"),
+    ('--lora=style=/data/style.safetensors:0.8: expected', '--lora=style=style.safetensors:0.8'),
+    ("file:///srv/models/a is gone, and 'file:///srv/b c/d'", "a is gone, and 'd'"),
+    ('7 steps/second of digits/few_steps; 1/2 of it', '7 steps/second of digits/few_steps; 1/2'),
+  ],
+)
+def test_an_error_loses_the_folders_of_this_machine(said, told):
+  assert told in public(ConfigError(said))

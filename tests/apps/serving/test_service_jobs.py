@@ -16,7 +16,6 @@ import time
 
 import pytest
 
-from mgjax.training.monitoring.workdir_lock import LOCK
 from tests.apps.serving.tiny_service import CHECKOUT, Server, postgres
 from tests.waiting import wait_for
 
@@ -67,8 +66,8 @@ def survive(servers, clients, jobs, signals, pause):
 
 
 def modes_in(folder):
-  """Modes of a store and what is in it by name, but for its lock."""
-  found = (path for path in (folder, *folder.rglob('*')) if path.name != LOCK)
+  """Modes of a store and what is in it by name, but for its locks."""
+  found = (path for path in (folder, *folder.rglob('*')) if path.suffix != '.lock')
   return {path.name: stat.filemode(path.stat().st_mode) for path in found}
 
 

@@ -2,10 +2,8 @@
 
 import asyncio
 import base64
-import collections
 import contextlib
 import hashlib
-import hmac
 import inspect
 import json
 import pathlib
@@ -14,36 +12,40 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mgjax.apps.serving import http
-from mgjax.apps.serving.videos import schema
+from mgjax.apps.serving.videos import bodies, schema
+from mgjax.apps.serving.videos.access import Access
 from mgjax.apps.serving.videos.files import VARIANTS
 from mgjax.apps.serving.videos.jobs import Jobs
 from mgjax.apps.serving.videos.models import Models
-from mgjax.apps.serving.videos.schema import ApiError, choose, number
-from mgjax.apps.serving.videos.uploads import decode_picture
+from mgjax.apps.serving.videos.schema import ApiError, choose, number, public
+from mgjax.core.configuration.keys import LARGEST_SEED
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.provenance import release
 
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
-_JSON = 128_000  # bytes of a body without a picture
-_BODIES = 256e6  # bytes of bodies that are on their way at once
-_GUESSES = 30  # wrong tokens of an address in a minute
 _IMAGES = 4  # of one request
 _WATCHERS = 200  # open streams of events
-_LOOK = 0.01  # seconds between two looks of a stream at what is made
+_LOOK, _WAIT = 0.01, 0.1  # seconds between two looks of a stream at what is made, or waits
 _GONE = 'There is no video of this id, or no more; GET /v1/videos lists them.'
-_PICTURE = 'input_reference'
 _ERRORS = {  # status -> type and code, as OpenAI's client reads them
   401: ('authentication_error', 'invalid_api_key'),
+  403: ('permission_error', None),
   404: ('not_found_error', 'not_found'),
+  409: ('conflict_error', None),
   429: ('rate_limit_error', 'rate_limit_exceeded'),
   503: ('service_unavailable_error', None),
+}
+_CORS = {  # what pages of --cors_origin may send and read
+  'allow_methods': ('GET', 'POST', 'DELETE'),
+  'allow_headers': ('Authorization', 'Content-Type', 'Idempotency-Key', 'Range', 'If-Range'),
+  'expose_headers': ('Content-Range', 'ETag', 'Retry-After', 'openai-poll-after-ms'),
 }
 
 
@@ -54,15 +56,23 @@ class Service:
   a request are `who` asks and, of a path with an id, the `video` as the API shows it.
   """
 
-  def __init__(self, models: Models, jobs: Jobs, limits: schema.Limits, tokens: Sequence[str] = ()):
-    """Serves models; without tokens everybody may use them."""
+  def __init__(
+    self,
+    models: Models,
+    jobs: Jobs,
+    limits: schema.Limits,
+    tokens: Sequence[str] = (),
+    origins: Sequence[str] = (),
+  ):
+    """Serves models; without tokens everybody here may use them, and pages of `origins`."""
     self._models = models
     self._jobs = jobs
     self._limits = limits
     self._offers = models.offers
-    self._tokens = [hashlib.sha256(token.encode()).digest() for token in tokens]
-    self._spent: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
-    self._bodies = self._watchers = 0
+    self._access = Access(tokens, origins)
+    self._bodies = bodies.Bodies(limits.upload)
+    self._origins = origins
+    self._watchers = 0
 
   def app(self) -> Any:
     """Returns the application (ASGI)."""
@@ -75,6 +85,7 @@ class Service:
     }
     guarded = [
       ('GET', '/v1/models', self._list_models),
+      ('GET', '/v1/models/{model:path}', self._show_model),
       ('POST', '/v1/images/generations', self._make_images),
       ('POST', '/v1/videos', self._create),
       ('GET', '/v1/videos', self._list),
@@ -85,29 +96,41 @@ class Service:
       ('GET', f'{video}/events', self._watch),
       ('POST', f'{video}/remix', self._remix),
     ]
-    routes = [Route(path, answer) for path, answer in open_to_all.items()]
+    routes = [Route(path, self._open(answer)) for path, answer in open_to_all.items()]
     routes += [Route(path, self._guarded(run), methods=[by]) for by, path, run in guarded]
-    return http.make_app(routes, self._refuse)
+    cors = Middleware(CORSMiddleware, allow_origins=self._origins, **_CORS)
+    return http.make_app(routes, self._refuse, [cors] if self._origins else [])
 
   def _refuse(self, error: Exception, status: int, sentence: str) -> Response:
     self._models.metrics.refused.labels(str(status)).inc()
     if not isinstance(error, http.Refused) and status == 500:
       sentence = 'This is a fault of the server; its log says more.'
-    headers = {'WWW-Authenticate': 'Bearer'} if status == 401 else {}
+    headers = dict(getattr(error, 'headers', None) or {})
+    headers['Connection'] = 'close'  # of the body, some may be on its way
+    if status == 401:
+      headers['WWW-Authenticate'] = 'Bearer'
     if wait := getattr(error, 'wait', 0):
       headers['Retry-After'] = str(max(1, round(wait)))
-    if status in (401, 413, 503):  # what is still on its way is not read
-      headers['Connection'] = 'close'
     usual = 'server_error' if status >= 500 else 'invalid_request_error'
     kind, code = _ERRORS.get(status, (usual, None))
     told = {'message': sentence, 'type': kind, 'param': getattr(error, 'param', None), 'code': code}
     return JSONResponse({'error': told}, status, headers)
 
+  def _open(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """Answers everybody, but for pages of other sites."""
+
+    async def handle(request: Request) -> Response:
+      self._access.check_site(request)
+      return await answer(request)
+
+    return handle
+
   def _guarded(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
     """Lets those in who may, and finds the job of the id in a path."""
 
     async def handle(request: Request) -> Response:
-      request.state.who = self._check(request)
+      self._access.check_site(request)
+      request.state.who = self._access.check(request)
       if request.method == 'POST':
         self._check_ready()
       if (id := request.path_params.get('id')) is not None:
@@ -121,99 +144,45 @@ class Service:
 
     return handle
 
-  def _check(self, request: Request) -> str:
-    """Returns who asks. Raises ApiError for one who may not, or guesses."""
-    address = request.client.host if request.client else ''
-    if not self._tokens:
-      return address
-    given = request.headers.get('authorization', '').removeprefix('Bearer ').strip()
-    digest = hashlib.sha256(given.encode()).digest()
-    same = [hmac.compare_digest(digest, token) for token in self._tokens]  # all, whichever fits
-    if not any(same):
-      self._spend(f'guess {address}', _GUESSES)
-      raise ApiError('The token is missing or wrong; send Authorization: Bearer TOKEN.', None, 401)
-    return f'token {same.index(True)}'
-
-  def _spend(self, who: str, most: float, count: int = 1) -> None:
-    """Counts what somebody asks for. Raises ApiError if that is too often in a minute."""
-    now = time.monotonic()
-    left, since = self._spent.pop(who, (most, now))
-    left = min(most, left + (now - since) * most / 60)
-    self._spent[who] = (left - count if left >= count else left, now)
-    while len(self._spent) > 10_000:
-      self._spent.popitem(last=False)
-    if left < count:
-      wait = (count - left) * 60 / most
-      raise ApiError(f'Too many requests; wait {wait:.0f} s.', None, 429, wait)
-
   def _check_ready(self) -> None:
     if not self._models.ready.is_set():
       raise ApiError('The models are being loaded; ask /ready until it says yes.', None, 503, 5)
 
-  async def _read(self, request: Request) -> tuple[dict[str, Any], bytes | None]:
-    """Returns the fields of a request and the picture that came with it, as it came."""
-    most = int(self._limits.upload * 1.4e6) + _JSON
-    came = 0
-    large = ApiError(f'The body is too large; expected at most {most} bytes.', None, 413)
-    length = request.headers.get('content-length', '0')
-    if not length.isdecimal() or int(length) > most:
-      raise large
-
-    async def receive() -> Any:
-      nonlocal came
-      message = await request.receive()
-      size = len(message.get('body', b''))
-      came = came + size
-      self._bodies = self._bodies + size
-      if came > most:
-        raise large
-      if self._bodies > _BODIES:
-        raise ApiError('Too much is being sent to this server; try again.', None, 503, 2)
-      return message
-
-    counted = Request(request.scope, receive)
-    try:
-      if not request.headers.get('content-type', '').startswith('multipart/form-data'):
-        if not isinstance(found := json.loads(await counted.body()), dict):
-          raise ValueError
-        picture = found.pop(_PICTURE, None)
-        picture = picture.get('image_url') if isinstance(picture, Mapping) else picture
-      else:
-        async with counted.form(max_files=1, max_fields=32, max_part_size=_JSON) as parts:
-          found = dict(parts)
-          if len(parts.multi_items()) > len(found):
-            raise ApiError('A field comes twice; send each once.')
-          picture = found.pop(f'{_PICTURE}[image_url]', found.pop(_PICTURE, None))
-          picture = await picture.read() if isinstance(picture, UploadFile) else picture
-          if any(isinstance(value, UploadFile) for value in found.values()):
-            raise ApiError(f'A file comes as another field than {_PICTURE}.')
-    except MultiPartException as error:
-      raise ApiError(f'The form cannot be read: {error.message}') from error
-    except (ValueError, RecursionError) as error:
-      raise ApiError('The body is no object of JSON; send {"prompt": "..."}.') from error
-    finally:
-      self._bodies -= came
-    if picture in (None, ''):
-      return found, None
-    return {**found, _PICTURE: True}, picture if isinstance(picture, bytes) else _data_of(picture)
+  @contextlib.asynccontextmanager
+  async def _read(self, request: Request, pictures: bool = True) -> AsyncIterator[bodies.Found]:
+    """Yields the fields of a request and the picture that came with it, as it came."""
+    self._access.spend(request.state.who, self._limits.rate)  # before any work
+    async with self._bodies.read(request, pictures) as (fields, picture):
+      yield {**fields, **({bodies.PICTURE: True} if picture is not None else {})}, picture
 
   async def _add(
-    self, request: Request, jobs: list[schema.Job], data: bytes | None = None, kind: str = 'video'
+    self,
+    request: Request,
+    jobs: list[schema.Job],
+    fields: Mapping[str, Any],
+    data: bytes | None = None,
+    kind: str = 'video',
   ) -> list[str]:
-    """Takes jobs in. Raises ApiError if there are too many, or a prompt or picture is refused."""
+    """Takes jobs in. Raises ApiError if there are too many, or the model cannot make one."""
     who = request.state.who
     key = request.headers.get('idempotency-key', '')
-    self._spend(who, self._limits.rate, len(jobs))
+    if len(jobs) > 1:
+      self._access.spend(who, self._limits.rate, len(jobs) - 1)
     if self._jobs.queued + len(jobs) > self._limits.queue:
       raise ApiError(f'{self._jobs.queued} jobs wait already; come back later.', None, 429, 10)
     self._jobs.queued += len(jobs)  # before any other request is looked at; soon counted anew
 
-    def store() -> list[str]:
+    def check() -> list[schema.Job]:
       try:
         release.admit([job['prompt'] for job in jobs])
       except ConfigError as error:
-        raise ApiError(str(error), 'prompt') from error
-      picture = None if data is None else decode_picture(data)
+        raise ApiError(public(error), 'prompt') from error
+      asked = [request.url.path, sorted(fields.items())]
+      picture = hashlib.sha256(data or b'').hexdigest()
+      digest = hashlib.sha256(json.dumps([*asked, picture]).encode()).hexdigest()
+      return [{**job, 'request': digest, 'warnings': self._models.check(job)} for job in jobs]
+
+    def store(jobs: list[schema.Job]) -> list[str]:
       ids = []
       for count, job in enumerate(jobs):
         # Who sends it again, as after a broken connection, gets the same job.
@@ -221,36 +190,41 @@ class Service:
         ids.append(self._jobs.add(job, kind, told, picture))
       return ids
 
-    return await run_in_threadpool(store)
+    checked = await run_in_threadpool(check)
+    picture = None if data is None else await self._bodies.decode(data)
+    return await run_in_threadpool(store, checked)
 
   async def _create(self, request: Request) -> Any:
-    fields, data = await self._read(request)
-    job = schema.parse_job(fields, self._offers, self._limits)
-    return await run_in_threadpool(self._jobs.describe, *await self._add(request, [job], data))
+    async with self._read(request) as (fields, data):
+      job = schema.parse_job(fields, self._offers, self._limits)
+      ids = await self._add(request, [job], fields, data)
+    return await run_in_threadpool(self._jobs.describe, *ids)
 
   async def _remix(self, request: Request) -> Any:
-    video = _completed(request)
-    editor = next((each for each in self._offers.values() if each.component == 'editing'), None)
-    if editor is None:
-      raise ApiError('No model of this server edits; start it with --model=digits/editing as well.')
-    fields, _ = await self._read(request)
-    if unknown := sorted(set(fields) - {'prompt'}):
-      raise ApiError(f'unknown field {unknown[0]!r:.60}; a remix has a prompt alone.')
-    prompt = schema.parse_prompt(fields.get('prompt'), self._limits)
-    told = {'fps': video['fps'], 'seed': video['seed'], 'source': video['id']}
-    frames = min(video['num_frames'], editor.shapes[0][0])
-    job = schema.plain_job(editor, prompt, frames=frames, **told)
-    return await run_in_threadpool(self._jobs.describe, *await self._add(request, [job]))
+    async with self._read(request, pictures=False) as (fields, _):
+      video = _completed(request)
+      schema.check_fields(fields, ('prompt',))
+      prompt = schema.parse_prompt(fields.get('prompt'), self._limits)
+      width, height = map(int, video['size'].split('x'))
+      maker = self._offers.get(video['model'])
+      editor = schema.find_other('editing', self._offers, maker, (height, width))
+      more = {'fps': video['fps'], 'seed': video['seed'], 'source': video['id']}
+      frames = min(video['num_frames'], editor.shapes[0][0])
+      size = {'height': height, 'width': width}
+      job = schema.plain_job(editor, prompt, frames=frames, **size, **more)
+      ids = await self._add(request, [job], fields)
+    return await run_in_threadpool(self._jobs.describe, *ids)
 
   async def _make_images(self, request: Request) -> Any:
-    fields, data = await self._read(request)
-    count = number(fields, 'n', 1, 1, _IMAGES, int)
-    kind = fields.get('response_format', 'b64_json')
-    choose('response_format', kind, {'b64_json': ''})
-    job = schema.parse_job(fields, self._offers, self._limits, image=True)
-    jobs: list[schema.Job] = [{**job, 'seed': job['seed'] + more} for more in range(count)]
+    async with self._read(request) as (fields, data):
+      job = schema.parse_job(fields, self._offers, self._limits, image=True)
+      count = number(fields, 'n', 1, 1, _IMAGES, int)
+      choose('response_format', fields.get('response_format') or 'b64_json', {'b64_json': ''})
+      seeds = [(job['seed'] + more) % (LARGEST_SEED + 1) for more in range(count)]
+      jobs: list[schema.Job] = [{**job, 'seed': seed} for seed in seeds]
+      ids = await self._add(request, jobs, fields, data, 'image')
     found = []
-    for id in await self._add(request, jobs, data, 'image'):
+    for id in ids:
       while state := await run_in_threadpool(self._jobs.describe, id):
         if state['status'] not in ('queued', 'in_progress'):
           break
@@ -285,12 +259,13 @@ class Service:
   def _content(self, request: Request) -> Any:
     variant = request.query_params.get('variant', 'video')
     name, kind = choose('variant', variant, VARIANTS)
-    path = self._jobs.results.path(_completed(request)['id'], name)
+    video = _completed(request)
+    path = self._jobs.results.path(video['id'], name)
     if path is None:
-      raise ApiError(f'This video has no {variant}; make it with soundtrack=true.', 'variant', 404)
-    if ',' in request.headers.get('range', ''):  # many ranges at once are nobody's need
-      request.scope['headers'] = [each for each in request.scope['headers'] if each[0] != b'range']
-    return http.file_response(path, kind)
+      mend = 'make it with soundtrack=true' if variant == 'audio' else 'make it again'
+      raise ApiError(f'This video has no {variant}; {mend}.', 'variant', 404)
+    made = f'"{video["id"]}-{video["completed_at"]}-{variant}"'  # what was made never changes
+    return http.file_response(request, path, kind, made)
 
   def _preview(self, request: Request) -> Any:
     if data := self._jobs.preview(request.state.video['id']):
@@ -319,8 +294,8 @@ class Service:
           yield f'event: video\ndata: {json.dumps({**found, "preview": shown})}\n\n'
         if found['status'] in ('completed', 'failed'):
           return
-        await asyncio.sleep(_LOOK)
         live = self._jobs.live.get(id)
+        await asyncio.sleep(_LOOK if live else _WAIT)
         step = live and live.step  # costs nothing to look at, unlike what a database says
         if step != seen or time.monotonic() - asked > 0.25:
           seen = step
@@ -332,6 +307,9 @@ class Service:
 
   def _list_models(self, request: Request) -> Any:
     return {'object': 'list', 'data': [each.shown() for each in self._offers.values()]}
+
+  def _show_model(self, request: Request) -> Any:
+    return choose('model', request.path_params['model'], self._offers, 404).shown()
 
   async def _health(self, request: Request) -> Response:
     return JSONResponse({'status': 'ok'})
@@ -351,12 +329,3 @@ def _completed(request: Request) -> dict[str, Any]:
   if (video := request.state.video)['status'] != 'completed':
     raise ApiError(f'The video is {video["status"]}; wait until it is completed.', 'video_id')
   return video
-
-
-def _data_of(url: Any) -> bytes:
-  """Returns what a data URL holds; nothing is fetched for a client."""
-  if isinstance(url, str) and url.startswith('data:image/') and ';base64,' in url[:64]:
-    with contextlib.suppress(ValueError):
-      return base64.b64decode(url.partition(',')[2], validate=True)
-  wanted = 'expected a file of a form, or data:image/png;base64,... in JSON'
-  raise ApiError(f'{_PICTURE}; {wanted}', _PICTURE)

@@ -10,9 +10,9 @@ serializer is, and a pickle runs code: this module takes that ability away, and 
 with a store that has such rows.
 """
 
-import collections
 import contextlib
 import datetime
+import errno
 import functools
 import itertools
 import logging
@@ -22,6 +22,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy
@@ -30,13 +31,17 @@ from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, _serialization
 from mgjax.apps.serving.videos import files
 from mgjax.apps.serving.videos.models import CancelledError, Live, Models
 from mgjax.apps.serving.videos.results import Results
-from mgjax.apps.serving.videos.schema import Job, Limits, video_object
+from mgjax.apps.serving.videos.schema import ApiError, Job, Limits, public, video_object
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
 _QUEUE = 'videos'
 _WORKERS = 'workers'
 _POLL = 0.1  # seconds between two looks into the queue, of which each takes 4 ms of a core
 _BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
+_STUCK = 10.0  # seconds in which what was taken from the queue is begun, and what ended is noted
+_MADE = 1000  # ends that are remembered until the database has them
+_LOG = 100  # pages of 4 kB of SQLite's log, of a thousand usually: a small disk would be full of it
+_FULL = 'The disk of this server is full; delete videos, and ask again.'
 _SETTLE = 0.5  # seconds in which the database has what ended last
 _TRIES = 20  # of a job whose process dies each time
 _KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that has it
@@ -84,7 +89,8 @@ class Jobs:
     self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
     self._stopped, self._adding = threading.Event(), threading.Lock()
     self._added: dict[str, tuple[Job, float]] = {}  # here, and not begun yet; and when
-    self._made: collections.deque[str] = collections.deque(maxlen=1000)  # as the database will say
+    self._made: dict[str, tuple[dict[str, Any], float]] = {}  # what ended here, and when
+    self._idle: dict[str, float] = {}  # in the database they run; since when not
     self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
     most = 2 * limits.batch  # a batch gathers while another one runs
     try:
@@ -94,6 +100,7 @@ class Jobs:
         file.chmod(0o600)
         with contextlib.closing(sqlite3.connect(file)) as found:
           found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
+        sqlalchemy.event.listen(sqlalchemy.pool.Pool, 'connect', _keep_log_small)
       _check_stored(database)
       _serialization.DefaultSerializer.deserialize = _refuse_pickle
       DBOS(
@@ -108,7 +115,8 @@ class Jobs:
         }
       )
       step = DBOS.step(name='produce')(lambda job: self._produce(job))
-      self._work = DBOS.workflow(name='make', max_recovery_attempts=_TRIES)(lambda job: step(job))
+      workflow = DBOS.workflow(name='make', max_recovery_attempts=_TRIES)
+      self._work = workflow(lambda job: self._written(step, job))
       if self._shared:  # before others take what this one, ended a moment ago, has again
         results.put(_WORKERS, worker, secrets.token_bytes(4))
       DBOS.launch()
@@ -129,9 +137,11 @@ class Jobs:
     start from; `kind` is 'video' or 'image'.
     """
     id = f'{kind}_{told or secrets.token_hex(16)}'
-    with self._adding:  # or the same job, sent twice at once, could be noted after it was begun
-      if told and DBOS.get_workflow_status(id):
+    with _room(), self._adding:  # or the same job, sent twice at once, could be noted as begun
+      if told and (row := DBOS.get_workflow_status(id)):
+        self._check_same(row, job)
         return id
+      self.results.check_room()
       if picture is not None:
         self.results.put(id, 'input.png', picture)
       # Of several workers, only the queue gives a job to one.
@@ -146,8 +156,19 @@ class Jobs:
             DBOS.enqueue_workflow(_QUEUE, self._work, dict(job))
       except BaseException:
         self._added.pop(id, None)
+        self.results.remove(id)
         raise
     return id
+
+  def _check_same(self, row: Any, job: Job) -> None:
+    """Raises ApiError where the job of an Idempotency-Key is another one, or is no more."""
+    wrong = ''
+    if self._described(row) is None:
+      wrong = 'is of a job that was cancelled or has expired'
+    elif row.input['args'][0].get('request', job['request']) != job['request']:
+      wrong = 'came with another request'
+    if wrong:
+      raise ApiError(f'This Idempotency-Key {wrong}; send another key.', None, 409)
 
   def describe(self, id: str) -> dict[str, Any] | None:
     """Returns a job as the API shows it; None of one that is not, or no more."""
@@ -190,21 +211,26 @@ class Jobs:
     return found[:limit], len(found) > limit
 
   def delete(self, id: str) -> bool:
-    """Cancels a job or deletes what it made; says whether there was one."""
+    """Cancels a job or deletes what it made; says whether there was one.
+    Raises ApiError if the disk is full even without its files.
+    """
     if live := self.live.get(id):  # at once: the database takes a moment
       live.cancelled = True
     row = DBOS.get_workflow_status(id)
     if row is None or row.status not in _STATES:
       return False
     self._added.pop(id, None)
-    if row.status in _ENDED:
-      DBOS.delete_workflow(id)
-    else:
-      DBOS.cancel_workflow(id)
+    self.results.remove(id)  # first: of a full disk, the database needs some
+    with _room():
+      if row.status in _ENDED:
+        DBOS.delete_workflow(id)
+      else:
+        DBOS.cancel_workflow(id)
+    if row.status not in _ENDED:
       if row.status == 'ENQUEUED':  # its place is free at once, not when all are counted again
         self.queued = max(0, self.queued - 1)
       self._metrics.requests.labels('cancelled').inc()
-    self.results.remove(id)
+    self.results.remove(id)  # what was written meanwhile
     return True
 
   def preview(self, id: str) -> bytes | None:
@@ -235,6 +261,25 @@ class Jobs:
     """Makes a job; errors that somebody can mend are what is returned."""
     self._models.ready.wait()
     id = str(DBOS.workflow_id)
+    if id in self._made:  # only that it ended could not be written
+      return self._made[id][0]
+    made = self._attempt(id, job)
+    self._made[id] = made, time.time()
+    del self.live[id]  # which never is in neither
+    while len(self._made) > _MADE:
+      del self._made[next(iter(self._made))]
+    return made
+
+  def _written(self, step: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+    """Runs the step of a job until what came of it is in the database, whose disk may be full."""
+    while True:
+      try:
+        return step(job)
+      except sqlalchemy.exc.DBAPIError as error:
+        if not _is_full(error) or self._stopped.wait(_BEAT):
+          raise
+
+  def _attempt(self, id: str, job: dict[str, Any]) -> dict[str, Any]:
     _, created = self._added.pop(id, (job, 0.0))
     if not created and (row := DBOS.get_workflow_status(id)):
       created = (row.created_at or 0) / 1000  # of SQLite in whole seconds
@@ -252,14 +297,14 @@ class Jobs:
       status = code = 'cancelled'
       told = 'It was cancelled.'
     except MgjaxError as error:
-      told = first_line(error)
+      told = public(error)
     except Exception as error:
-      _log.exception('a job failed%s', named)
       code = 'server_error'
-      told = f'{type(error).__name__}; the log of the server says more'
+      told = _FULL
+      if not _is_full(error):
+        _log.exception('a job failed%s', named)
+        told = f'{type(error).__name__}; the log of the server says more'
     finally:
-      self._made.append(id)
-      del self.live[id]
       spent = time.monotonic() - began
       size = f'{job["width"]}x{job["height"]}'
       self._metrics.duration.labels(size, status).observe(spent)
@@ -267,6 +312,7 @@ class Jobs:
         self._metrics.requests.labels(status).inc()
         self._metrics.latency.observe(time.time() - live.created)
       _log.info('a job%s %s after %.1f s', named, status, spent)
+    self.results.remove(id)  # half of it may be there
     return {'error': {'code': code, 'message': told}}
 
   def _make(self, id: str, live: Live, folder: pathlib.Path) -> dict[str, Any]:
@@ -290,18 +336,20 @@ class Jobs:
       return None
     output = row.output if isinstance(row.output, dict) else {}
     status = _STATES[row.status]
-    error = output.get('error')
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
+    made = self._made.get(row.workflow_id) if ended is None else None
+    if made and time.time() - made[1] > _SETTLE:  # the disk is full: as the database will say
+      output, ended = made
+      status = 'completed'
+    error = output.get('error')
     expires = ended and int(ended + 86400 * self._limits.days)
     if (error and error['code'] == 'cancelled') or (expires and time.time() > expires):
       return None
     if error or status == 'failed':
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
-    progress = 100 if status == 'completed' else 0
-    if status == 'in_progress' and row.workflow_id in self._made:
-      progress = 99
-    elif status == 'in_progress' and self._shared:
+    progress = 100 if status == 'completed' else 99 if made else 0
+    if status == 'in_progress' and self._shared and not made:
       progress = int(self.results.get(row.workflow_id, 'progress') or 0)
     return video_object(
       row.workflow_id,
@@ -310,7 +358,7 @@ class Jobs:
       progress=progress,
       error=error,
       created_at=row.created_at // 1000,
-      completed_at=ended,
+      completed_at=ended and int(ended),
       expires_at=expires,
     )
 
@@ -320,6 +368,8 @@ class Jobs:
         return
       try:
         self._look(turn)
+        if turn % 5 == 0:
+          self._resume()
         if turn % 60 == 1:
           self._sweep()
         if self._shared:
@@ -339,6 +389,18 @@ class Jobs:
       for row in DBOS.list_workflows(workflow_ids=[*self.live], status='CANCELLED', **_BARE):
         if live := self.live.get(row.workflow_id):
           live.cancelled = True
+
+  def _resume(self) -> None:
+    """Runs those again whose end could not be written, as when the disk was full."""
+    if not self._models.ready.is_set():
+      return
+    own = {'executor_id': self._worker} if self._shared else {}  # SQLite has no other owner
+    rows = DBOS.list_workflows(status='PENDING', **own, **_BARE)
+    since = {row.workflow_id: self._idle.get(row.workflow_id, time.monotonic()) for row in rows}
+    self._idle = {id: seen for id, seen in since.items() if id not in self.live}
+    for id, seen in self._idle.items():
+      if time.monotonic() - seen > _STUCK:
+        DBOS.resume_workflow(id, queue_name=_QUEUE)
 
   def _sweep(self) -> None:
     """Deletes what is older than it is kept."""
@@ -367,6 +429,28 @@ class Jobs:
       if beat == b'gone' or now - self._seen[name][1] > _DEAD:
         # Exact: of each job, the one that sees it first takes it.
         DBOS._recover_pending_workflows([name])
+
+
+def _keep_log_small(connection: Any, _: Any) -> None:
+  connection.execute(f'PRAGMA wal_autocheckpoint={_LOG}')
+
+
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+  """Raises ApiError where there is no room on the disk."""
+  try:
+    yield
+  except (OSError, sqlalchemy.exc.DBAPIError) as error:
+    if not _is_full(error):
+      raise
+    raise ApiError(_FULL, None, 507) from error
+
+
+def _is_full(error: BaseException) -> bool:
+  cause = getattr(error, 'orig', error)  # of what SQLAlchemy raises
+  name = getattr(cause, 'sqlite_errorname', '')
+  number = getattr(cause, 'errno', None)
+  return number in (errno.ENOSPC, errno.EDQUOT) or name in ('SQLITE_FULL', 'SQLITE_IOERR_SHMSIZE')
 
 
 def _check_stored(database: str) -> None:

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
+import os
 import pathlib
 import tempfile
 import threading
@@ -23,10 +24,20 @@ import numpy as np
 
 import mgjax
 from mgjax.apps.serving.videos.metrics import Metrics
-from mgjax.apps.serving.videos.schema import Job, Limits, Offer, plain_job
+from mgjax.apps.serving.videos.schema import (
+  BESIDE,
+  ApiError,
+  Job,
+  Limits,
+  Offer,
+  mismatch,
+  plain_job,
+  public,
+)
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.settings import fields_of
 from mgjax.data.settings import video_shapes
+from mgjax.data.synthetic_datasets import WORLDS
 from mgjax.training.checkpoints.workdir import read_config
 
 _COMPONENTS = ('video', 'personalization', 'editing', 'upsampler', 'audio')
@@ -114,10 +125,17 @@ class Models:
     self.offers: dict[str, Offer] = {}
     self._loaded: collections.OrderedDict[tuple[str, str], dict] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
-    for name in names:
-      component = read_config(name).component
-      check_one_of(f'--model={name}: a run of {component}', component, _COMPONENTS)
-      self.offers[name] = Offer(name, component)
+    self._places: dict[str, str] = {}  # model -> where it lies
+    self._plain: dict[str, Any] = {}  # model -> it without its weights, to check requests
+    for place in names:
+      config = read_config(place)
+      check_one_of(f'--model={place}: a run of {config.component}', config.component, _COMPONENTS)
+      name = _shown_name(place)
+      if self._places.setdefault(name, place) != place:
+        raise ConfigError(
+          f'--model={place}: {self._places[name]} is called {name!r} as well; rename a folder'
+        )
+      self.offers[name] = Offer(name, config.component, datasets=_datasets(config.data))
     if not any(offer.makes_videos for offer in self.offers.values()):
       raise ConfigError(f'--model={",".join(names)}: none of them makes videos of prompts')
     self._device = Device(limits.batch)
@@ -127,13 +145,36 @@ class Models:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
     for name in self.offers:
       self._device.call(('warm', name), self._prepare, name)
-    kinds = {offer.component: offer.name for offer in self.offers.values()}
-    more = {'upscale': kinds.get('upsampler', ''), 'soundtrack': kinds.get('audio', '')}
-    if any(more.values()):
-      maker = next(offer for offer in self.offers.values() if offer.makes_videos)
-      with tempfile.TemporaryDirectory() as folder:
-        self.make(Live(plain_job(maker, 'a', **more), time.time()), pathlib.Path(folder))
+    makers = [offer for offer in self.offers.values() if offer.makes_videos]
+    for other in self.offers.values():
+      if other.component not in ('audio', 'upsampler'):
+        continue
+      for maker in [m for m in makers if not mismatch(m, other, m.shapes[0][1:])][:1]:
+        job = plain_job(maker, 'a', **{BESIDE[other.component]: other.name})
+        with tempfile.TemporaryDirectory() as folder:
+          self.make(Live(job, time.time()), pathlib.Path(folder))
     self.ready.set()
+
+  def check(self, job: Job) -> list[str]:
+    """Says what the model of a job does not read of its prompt, in sentences.
+    Raises ApiError if it cannot make this.
+    """
+    pipeline = self._plain[job['model']]
+    for field, name in (('num_inference_steps', 'steps'), ('guidance_scale', 'guidance')):
+      value = job[name]
+      if value is not None:
+        try:
+          pipeline = pipeline.changed(**{name: {'text': value} if name == 'guidance' else value})
+        except ConfigError as error:
+          raise ApiError(f'{field}: {public(error)}', field) from error
+    if job['negative'] and not pipeline.takes_negative:
+      scale = 'give guidance_scale above 1' if job['guidance'] == 1 else 'leave it out'
+      raise ApiError(
+        f'negative_prompt: there is no guidance to lead away from it; {scale}', 'negative_prompt'
+      )
+    rate = job['fps'] if job['frames'] > 1 else None
+    # Words of an adapter are not known; what is cut is.
+    return pipeline.describe_prompt(job['prompt'], rate, words=not job['lora'])
 
   def make(
     self, live: Live, folder: pathlib.Path, given: pathlib.Path | None = None
@@ -236,7 +277,7 @@ class Models:
     asked = (steps, guidance)
     if key not in self._loaded:
       options = {'lora': self._loras[lora]} if lora else {}
-      self._loaded[key] = {usual: mgjax.load(name, **options)}
+      self._loaded[key] = {usual: mgjax.load(self._places[name], **options)}
     self._loaded.move_to_end(key)
     while self._limits.memory and len(self._loaded) > 1:
       if sum(each[usual].size for each in self._loaded.values()) <= self._limits.memory * 1e9:
@@ -256,7 +297,12 @@ class Models:
     began = time.monotonic()
     pipeline = self._pipeline(name)
     offer = self.offers[name]
-    if offer.component not in ('audio', 'upsampler'):
+    if offer.component == 'upsampler':
+      shapes = video_shapes(fields_of(pipeline.config, 'buckets'), pipeline.config.data.fps)
+      shapes = tuple((each.frames, *each.size) for each in shapes.values())
+      self.offers[name] = dataclasses.replace(offer, shapes=shapes)
+    elif offer.component != 'audio':
+      self._plain[name] = pipeline.without_weights()
       fps = pipeline.config.data.fps
       usual = pipeline.default_shape
       buckets = video_shapes(fields_of(pipeline.config, 'buckets'), fps).values()
@@ -268,7 +314,14 @@ class Models:
         steps=pipeline.settings['steps'],
         reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
         loras=tuple(self._loras),
+        words=tuple(pipeline.words),
+        most_steps=self._limits.steps,
+        takes_guidance=_can(pipeline, guidance={'text': 2.0}),
+        example=_example(offer),
       )
+      able = [each + 1 for each in range(offer.most_steps) if _can(pipeline, steps=each + 1)]
+      if len(able) < offer.most_steps:
+        self.offers[name] = offer = dataclasses.replace(offer, steps_able=tuple(able))
       most = 1 if offer.component == 'editing' else self._limits.batch
       for rows in sorted({min(1 << power, most) for power in range(9)}):
         self._warm(offer, pipeline, rows)
@@ -298,6 +351,33 @@ class Models:
     matrix, *_ = np.linalg.lstsq(points, np.asarray(small).reshape(-1, 3), rcond=None)
     self._colours[offer.name] = matrix
     _coloured(seen[-1], matrix)
+
+
+def _can(pipeline: Any, **changes: Any) -> bool:
+  try:
+    pipeline.changed(**changes)
+  except ConfigError:
+    return False
+  return True
+
+
+def _example(offer: Offer) -> str:
+  if offer.component == 'editing':
+    return 'make it blue'
+  return WORLDS[offer.datasets[0]].example if offer.datasets[0] in WORLDS else ''
+
+
+def _shown_name(place: str) -> str:
+  """Returns what clients call a model: not where it lies, but for a name or from here on."""
+  below = not (os.path.isabs(place) or '..' in place or ':' in place or place.startswith('~'))
+  return place if below else pathlib.PurePath(place).name
+
+
+def _datasets(data: Any) -> tuple[str, ...]:
+  """Names what a model was trained on, the main dataset first; whatever has no name is 'clips'."""
+  given = [data, *data.get('sources', {}).values()]
+  kinds = [each.get('kind', data.kind) for each in given]
+  return tuple(dict.fromkeys(each if each in WORLDS else 'clips' for each in kinds))
 
 
 @jax.jit

@@ -4,6 +4,8 @@ Folders that are made here are for this user alone (700), and so are files (600)
 """
 
 import contextlib
+import errno
+import os
 import pathlib
 import shutil
 
@@ -11,6 +13,8 @@ import fsspec
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import write_bytes
+
+_KEPT = 8e6  # bytes of a disk that stay free, an eighth of a small one: for what the database notes
 
 
 class Results:
@@ -31,8 +35,16 @@ class Results:
       raise ConfigError(f'--out={url}: {error}; give a folder, or a URL such as s3://x') from error
     self._near = pathlib.Path(self.root) if self.local else cache
 
+  def check_room(self, size: int = 0) -> None:
+    """Raises OSError (ENOSPC) if a folder has no room for so many bytes more."""
+    if self.local:
+      disk = shutil.disk_usage(self.root)
+      if disk.free < size + min(_KEPT, disk.total / 8):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
   def put(self, job: str, name: str, data: bytes) -> None:
-    """Writes a file."""
+    """Writes a file. Raises OSError (ENOSPC) if there is no room."""
+    self.check_room(len(data))
     if self.local:
       write_bytes(self._near / job / name, data, private=True)
     else:

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.apps.serving.http import Refused
-from mgjax.core.errors import ConfigError, printable
-from mgjax.models.text.prompts import clean_prompt
+from mgjax.core.configuration.keys import LARGEST_SEED
+from mgjax.core.errors import ConfigError, first_line, printable
+from mgjax.models.text.prompts import clean_prompt, frame_rate_of
 
+# Paths from the root, of which the last name is kept; in quotes they may hold blanks.
+_QUOTED = re.compile(r"'(?:file://)?/(?:[^/']*/)*([^/']*)'")
+_PATH = re.compile(r"""(?<![\w/.:~<'-])(?:file://)?/(?:[^\s/'",;:()]+/)*([^\s/'",;:()]+)""")
 ID = re.compile('(video|image)_[0-9a-f]{32}')
 Job = Mapping[str, Any]  # plain JSON values with nothing left open, of `plain_job`
 _FIELDS = (
@@ -17,6 +21,8 @@ _FIELDS = (
   'model',
   'seconds',
   'size',
+  'width',
+  'height',
   'seed',
   'num_frames',
   'fps',
@@ -57,6 +63,12 @@ class Offer:
   steps: int = 0
   reads: str = ''  # the condition that a picture goes to
   loras: Sequence[str] = ()
+  datasets: Sequence[str] = ()  # that it was trained on, the main one first
+  words: Sequence[str] = ()  # of its captions, where they are few
+  steps_able: Sequence[int] = ()  # where it cannot take any number of steps
+  most_steps: int = 0
+  takes_guidance: bool = False
+  example: str = ''  # a prompt
 
   @property
   def makes_videos(self) -> bool:
@@ -97,6 +109,8 @@ def plain_job(offer: Offer, prompt: str, **more: Any) -> dict[str, Any]:
     'upscale': '',
     'picture': False,
     'source': '',
+    'request': '',  # a digest of what was asked for, to know it again
+    'warnings': [],
     **more,
   }
 
@@ -107,9 +121,7 @@ def parse_job(
   """Returns the job that a client asks for.
   Raises ApiError for a field that is unknown or out of its range.
   """
-  known = (*_FIELDS, *(_IMAGE_FIELDS if image else ()))
-  if unknown := sorted(set(fields) - set(known)):
-    raise ApiError(f'unknown field {_told(unknown[0])}; expected some of {", ".join(known)}')
+  check_fields(fields, (*_FIELDS, *(_IMAGE_FIELDS if image else ())))
   prompt = parse_prompt(fields.get('prompt'), limits)
   able = {each.name: each for each in offers.values() if each.makes_videos}
   offer = choose('model', fields.get('model') or next(iter(able)), able, 404)
@@ -117,11 +129,13 @@ def parse_job(
     readers = [each.name for each in offers.values() if each.reads]
     wrong = f'take {readers[0]}' if readers else 'serve one that reads pictures as well'
     raise ApiError(f'{offer.name} reads no picture; {wrong}', 'input_reference')
-  sizes = {f'{width}x{height}': (height, width) for _, height, width in offer.shapes}
-  size = fields.get('size')
-  fps = number(fields, 'fps', offer.fps, 1, 240)
-  height, width = choose('size', next(iter(sizes)) if size in (None, '', 'auto') else size, sizes)
+  height, width = _size(fields, offer)
+  try:  # a prompt may begin with its frame rate
+    fps = frame_rate_of(prompt, number(fields, 'fps', None, 1, 240), offer.fps)
+  except ConfigError as error:
+    raise ApiError(str(error), 'fps') from error
   negative = fields.get('negative_prompt') or ''
+  drawn = fields.get('seed') in (-1, '-1')
   return plain_job(
     offer,
     prompt,
@@ -129,13 +143,14 @@ def parse_job(
     height=height,
     width=width,
     fps=fps,
-    seed=number(fields, 'seed', secrets.randbelow(2**31), 0, 2**32 - 1, int),
+    # One that is drawn is a number that all clients read exactly.
+    seed=number({} if drawn else fields, 'seed', secrets.randbelow(2**31), 0, LARGEST_SEED, int),
     steps=number(fields, 'num_inference_steps', None, 1, limits.steps, int),
     guidance=number(fields, 'guidance_scale', None, 0, 100),
     negative=parse_prompt(negative, limits, 'negative_prompt') if negative else '',
     lora=choose('lora', fields.get('lora') or '', {name: name for name in ('', *offer.loras)}),
-    soundtrack='' if image else _other('soundtrack', fields, offers, 'audio'),
-    upscale=_other('upscale', fields, offers, 'upsampler'),
+    soundtrack='' if image else _other('soundtrack', fields, offers, offer, (height, width)),
+    upscale=_other('upscale', fields, offers, offer, (height, width)),
     picture=bool(fields.get('input_reference')),
   )
 
@@ -156,7 +171,7 @@ def choose(field: str, value: Any, able: Mapping[str, Any], status: int = 400) -
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
     names = ', '.join(filter(None, able)) or 'nothing, this server has none'
-    raise ApiError(f'{field} {_told(value)}; expected {names}', field, status)
+    raise ApiError(f'{field} {told(value)}; expected {names}', field, status)
   return able[value]
 
 
@@ -170,13 +185,15 @@ def number(
   if value is None or value == '':
     return usual
   try:
-    found = kind(value) if len(str(value)) < 32 and not isinstance(value, bool) else most + 1
-    if least <= found <= most and found == float(value):
-      return found
-  except (TypeError, ValueError, OverflowError):
+    if isinstance(value, int | float) or (isinstance(value, str) and len(value) < 32):
+      found = kind(value)
+      same = isinstance(value, str) or found == value
+      if least <= found <= most and same and not isinstance(value, bool):
+        return found
+  except (ValueError, OverflowError):
     pass
   what = 'a whole number' if kind is int else 'a number'
-  raise ApiError(f'{name} {_told(value)}; expected {what} from {least:g} to {most:g}', name)
+  raise ApiError(f'{name} {told(value)}; expected {what} from {least} to {most}', name)
 
 
 def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
@@ -196,24 +213,104 @@ def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
     'progress': 0,
     'completed_at': None,
     'expires_at': None,
+    'warnings': job.get('warnings', []),
     'error': None,
     **state,
   }
 
 
-def _told(value: Any) -> str:
-  return repr(printable(value)[:60])
+def public(error: Exception) -> str:
+  """Returns the first line of an error without the folders of this machine."""
+  return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', first_line(error)))
+
+
+def told(value: Any) -> str:
+  """Returns a value of a client as errors quote it."""
+  return repr(printable(value[:60] if isinstance(value, str) else repr(value)[:60]))
+
+
+def check_fields(fields: Mapping[str, Any], known: Sequence[str]) -> None:
+  """Raises ApiError for a field that is none of the known, or is a list or an object."""
+  if unknown := sorted(set(fields) - set(known)):
+    raise ApiError(f'unknown field {told(unknown[0])}; expected some of {", ".join(known)}')
+  for name, value in fields.items():
+    if isinstance(value, list | dict):
+      raise ApiError(f'{name} is a list or an object; expected text or a number', name)
+
+
+BESIDE = {'audio': 'soundtrack', 'upsampler': 'upscale', 'editing': 'remix'}  # by component
+
+
+def mismatch(maker: Offer | None, other: Offer, size: tuple[int, int]) -> str:
+  """Says why a model cannot go on with videos of this size by another one; '' if it can."""
+  name = other.name
+  if maker is not None and not set(maker.datasets[:1]) <= set(other.datasets):
+    return (
+      f'{name} was trained on {", ".join(other.datasets)}, {maker.name} on {maker.datasets[0]}; '
+      'serve one of the same'
+    )
+  sizes = {(height, width) for _, height, width in other.shapes}
+  height, width = size
+  small = all(2 * height < least or 2 * width < across for least, across in sizes)
+  if sizes and (small if other.component == 'upsampler' else size not in sizes):
+    of = ', '.join(f'{across}x{least}' for least, across in sorted(sizes))
+    return f'{name} was trained on {of}, and this video has {width}x{height}; serve another one'
+  return ''
+
+
+def find_other(
+  component: str,
+  offers: Mapping[str, Offer],
+  maker: Offer | None,
+  size: tuple[int, int],
+  name: str = '',
+) -> Offer:
+  """Returns the first model of a component, or the named one, that goes on with videos of a model.
+  Raises ApiError if there is none, with the reason.
+  """
+  field = BESIDE[component]
+  able = {each.name: each for each in offers.values() if each.component == component}
+  if name or not able:
+    able = {name: choose(field, name or 'true', able)}
+  wrong = {each: mismatch(maker, other, size) for each, other in able.items()}
+  if fitting := [each for each, reason in wrong.items() if not reason]:
+    return able[fitting[0]]
+  raise ApiError(f'{field}: {next(iter(wrong.values()))}', field)
 
 
 def _other(
-  field: str, fields: Mapping[str, Any], offers: Mapping[str, Offer], component: str
+  field: str,
+  fields: Mapping[str, Any],
+  offers: Mapping[str, Offer],
+  maker: Offer,
+  size: tuple[int, int],
 ) -> str:
   """Returns the model that a field wants beside, '' for none."""
   value = fields.get(field)
   if value in (None, '', False, 'false', '0', 0):
     return ''
-  able = {each.name: each.name for each in offers.values() if each.component == component}
-  return choose(field, next(iter(able), value) if value in (True, 'true', '1', 1) else value, able)
+  component = next(each for each, name in BESIDE.items() if name == field)
+  if value in (True, 'true', '1', 1):
+    value = ''
+  elif not isinstance(value, str):
+    raise ApiError(f'{field} {told(value)}; expected true, or the name of a model', field)
+  return find_other(component, offers, maker, size, value).name
+
+
+def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
+  """Returns height and width, of `size` or of `width` and `height`."""
+  sizes = {f'{width}x{height}': (height, width) for _, height, width in offer.shapes}
+  size = fields.get('size')
+  sides = [number(fields, name, 0, 1, 100_000, int) for name in ('width', 'height')]
+  if any(sides):
+    name = 'height' if sides[0] else 'width'
+    if not all(sides):
+      raise ApiError(f'{name} is missing; give width and height, or size', name)
+    given = '{}x{}'.format(*sides)
+    if size not in (None, '', 'auto', given):
+      raise ApiError(f'size {told(size)} is not {given}; give one of them', 'size')
+    return choose('width', given, sizes)
+  return choose('size', next(iter(sizes)) if size in (None, '', 'auto') else size, sizes)
 
 
 def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer: Offer) -> int:

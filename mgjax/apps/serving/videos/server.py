@@ -1,6 +1,7 @@
 """Runs the service in one process: HTTP, jobs and the thread that owns the devices."""
 
 import contextlib
+import logging
 import os
 import pathlib
 import re
@@ -17,6 +18,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.training.monitoring.workdir_lock import hold
 
 _SWITCH = 0.0005  # seconds: of the usual 5 ms, a busy thread would cost each step of a sampler some
+_ORIGIN = re.compile(r'https?://[\w.-]+(:\d+)?|https?://\[[\da-fA-F:]+\](:\d+)?', re.ASCII)
 _PACKAGES = ('starlette', 'uvicorn', 'dbos', 'prometheus_client', 'python_multipart')
 
 
@@ -30,6 +32,7 @@ def serve_videos(
   token_file: str = '',
   limits: Limits | None = None,
   log_ids: bool = False,
+  origins: Sequence[str] = (),
   host: str = '127.0.0.1',
   port: int = 8000,
 ) -> None:
@@ -44,6 +47,7 @@ def serve_videos(
     token_file: tokens of those who may ask, one a line; without it everybody may.
     limits: what is allowed.
     log_ids: whether the log names jobs.
+    origins: sites whose pages may use the service, as in https://example.org; '*' is all of them.
     host: address to listen at.
     port: to listen at; 0 is a free one.
 
@@ -56,9 +60,15 @@ def serve_videos(
   from mgjax.apps.serving.videos.jobs import Jobs
   from mgjax.apps.serving.videos.models import Models
   from mgjax.apps.serving.videos.results import Results
+  from mgjax.models.flow_model.prompts import tell_prompts
 
   limits = limits or Limits()
   tokens = _read_tokens(token_file)
+  for origin in origins:
+    if origin != '*' and not _ORIGIN.fullmatch(origin):
+      raise ConfigError(f'--cors_origin={origin}: expected a site, as in https://example.org')
+  if '*' in origins and not tokens:
+    raise ConfigError('--cors_origin=* without --token_file lets every site in; give one')
   if not (tokens or host in http.LOOPBACK):
     raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
   worker = worker or socket.gethostname()
@@ -68,16 +78,19 @@ def serve_videos(
     fresh = tempfile.TemporaryDirectory(prefix='mgjax_served_', ignore_cleanup_errors=True)
     scratch = pathlib.Path(stack.enter_context(fresh))
     results = Results(out, scratch)
-    if not database:
-      if not results.local:
-        raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
-      stack.enter_context(hold(results.root, 'folder'))
-      database = f'sqlite:///{results.root}/jobs.sqlite'
-      worker = 'local'
+    if not database and not results.local:
+      raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
+    if not database or database.startswith('sqlite'):
+      file = _sqlite_file(database or f'sqlite:///{results.root}/jobs.sqlite')
+      if results.local:
+        stack.enter_context(hold(results.root, 'folder'))
+      stack.enter_context(hold(f'{file}.lock', 'database'))  # whatever --out is
+      worker = worker if database else 'local'
+      database = f'sqlite:///{file}'
     models = Models(names, loras, limits)
     listener = stack.enter_context(http.listening(host, port))
     jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
-    app = Service(models, jobs, limits, tokens).app()
+    app = Service(models, jobs, limits, tokens, origins).app()
     server = http.make_server(app, 2 * http.CONNECTIONS)
     failed = []
     base = http.address(host, listener.getsockname()[1])
@@ -90,6 +103,7 @@ def serve_videos(
         failed.append(error)
         server.should_exit = True
 
+    logging.getLogger(tell_prompts.__module__).disabled = True  # which would write prompts down
     sys.setswitchinterval(_SWITCH)
     print(f'listening at {base}; loading {", ".join(names)}', flush=True)
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more
@@ -102,6 +116,20 @@ def serve_videos(
     if not done:
       print('what was not done goes on with the next start', flush=True)
   os._exit(0)  # threads that wait for a device, or sleep, would keep the process
+
+
+def _sqlite_file(url: str) -> str:
+  """Returns the file of a database of SQLite, as all its names lead to."""
+  import sqlalchemy
+
+  try:
+    found = sqlalchemy.make_url(url)
+  except sqlalchemy.exc.ArgumentError:
+    found = None
+  file = found.database if found is not None and not found.query else ''
+  if not file or ':' in file or not os.path.isdir(os.path.dirname(file) or '.'):
+    raise ConfigError(f'--database={url}: expected a file in a folder, as in sqlite:///jobs.sqlite')
+  return os.path.realpath(file)
 
 
 def _read_tokens(path: str) -> list[str]:
