@@ -28,6 +28,7 @@ _HOLDER = re.compile(
   r'|(?:lora|lycoris)_(?:(?:prior_)?(?:unet|transformer|dit|te\d?)_)?'
 )
 _WRAPPER = re.compile(r'(?<![^.])(?:_orig_mod|_(?:fsdp|checkpoint)_wrapped_module|module)\.')
+_MOST_HOLDERS, _TAIL = 8, 200  # or names of megabytes would take hours
 WHOLE = 'parameters themselves'  # of peft's bias or modules_to_save, or a model
 _KINDS = (  # of other adapters, by their tensors; the word of the tensor where a kind has no name
   (r'\.hada_', 'LoHa'),
@@ -67,17 +68,17 @@ def map_in(text: str, known: Container[str]) -> str:
   The longest is taken: what holds a model may be called as a part of it is.
   """
   text = _WRAPPER.sub('', text)
-  while text not in known:
-    if not (found := _HOLDER.match(text)):
-      return ''
+  for _ in range(_MOST_HOLDERS):
+    if text in known or not (found := _HOLDER.match(text)):
+      break
     text = text[found.end() :]
-  return text
+  return text if text in known else ''
 
 
 def kind_of(key: str) -> str:
   """Returns the kind of adapters, other than LoRA and DoRA, that have such a tensor; '' if none."""
   if not split_key(key)[1]:
     for pattern, kind in _KINDS:
-      if found := re.search(pattern, key):
+      if found := re.search(pattern, key[-_TAIL:]):
         return kind or found[1]
   return ''

@@ -42,7 +42,7 @@ _MATCH = (
 
 def check_settings(settings: Mapping[str, Any], what: str) -> None:
   """Raises ConfigError, which begins with `what`, if a field says what is not read here."""
-  for field, value in settings.items():
+  for field, value in {'peft_type': None, **settings}.items():  # the kind is told first
     says_nothing = value in (None, False, '', [], {}) or value == _DEFAULTS.get(field)
     if field not in _KNOWN and not says_nothing:
       raise ConfigError(
@@ -123,10 +123,11 @@ def _left_out(
   field = 'layers_to_transform'
   if (layers := settings.get(field)) not in (None, []):
     layers = layers if isinstance(layers, list) else [layers]
+    exact = settings.get('target_modules') or ()  # of these peft takes every layer
     for name in names:
       layer = _LAYER.match(name)
-      if name not in settings['target_modules'] and not (layer and int(layer[1]) in layers):
-        yield field, name  # of names as they are peft takes every layer
+      if name not in [*exact] and not (layer and int(layer[1]) in layers):
+        yield field, name
 
 
 def _of_maps(

@@ -159,12 +159,13 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   name = repr(os.fspath(path))
   known = _maps(base, maps)
   with open_tensors(_file_in(where)) as file:
+    described, what = _described(where, file.metadata)
     found = _find(file, known, name)
     tensors = {
       place: {role: _read(file, key, role, name) for role, key in keys.items()}
       for place, keys in found.items()
     }
-  scales = _scales(where, file.metadata, found, tensors)
+  scales = _scales(described, file.metadata, found, tensors, what)
   is_dora = any('magnitude' in parts for parts in tensors.values())
   kernels = named_leaves(dequantised(base)) if is_dora else {}
   layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
@@ -264,13 +265,13 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
 
 
 def _scales(
-  where: pathlib.Path,
+  described: Mapping[str, Mapping[str, Any]],
   metadata: Mapping[str, str],
   found: Mapping[_Map, Mapping[str, str]],
   tensors: Mapping[_Map, Mapping[str, np.ndarray]],
+  what: str,
 ) -> dict[_Map, float]:
-  """Returns how many times B A counts in each map, by a file and what lies beside it."""
-  described, what = _described(where, metadata)
+  """Returns how many times B A counts in each map, by settings of peft or by the file itself."""
   places: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
   scales = {}
   for place, keys in found.items():
