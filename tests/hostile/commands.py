@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from tests.hostile import adapters, kinds
 from tests.hostile.driver import Chance, Try
 from tests.hostile.ground import COMMANDS
 from tests.tiny import CHECKOUT
@@ -163,4 +164,22 @@ def _path(word: str) -> bool:
   return bool(equals) and flag in _WRITTEN + _READ and not value.startswith('digits/')
 
 
-CLASSES: dict[str, Callable[[Chance], Try]] = {'flags': draw_flag, 'names': draw_name}
+def draw_adapters(chance: Chance) -> Try:
+  """A file of adapters with a bit, a header, a tensor or a setting that is another one."""
+  name = chance.pick(sorted(kinds.ADAPTERS))
+  kind, about = kinds.ADAPTERS[name], f'{name}, {chance.number(10**9)}'
+  place = 'style' if kind.file else 'style.safetensors'
+
+  def spoil(folder: pathlib.Path) -> None:
+    file = folder / name / place / kind.file
+    file.write_bytes(kind.damage(file.read_bytes(), Chance(about)))
+
+  conditions = {'file': adapters.__file__}
+  return Try(['adapters', f'{name}/{place}'], spoil, conditions=conditions, seconds=30, about=about)
+
+
+CLASSES: dict[str, Callable[[Chance], Try]] = {
+  'flags': draw_flag,
+  'names': draw_name,
+  'adapters': draw_adapters,
+}

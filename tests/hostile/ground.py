@@ -95,6 +95,8 @@ def make(folder: pathlib.Path) -> pathlib.Path:
   (folder / 'prompts.txt').write_text('\n'.join(f'the digit {index} moves' for index in range(3)))
   convert(open_inputs(folder / 'clips'), folder / 'records', threads=1)
   kinds._make_run(folder)
+  for name, kind in kinds.ADAPTERS.items():
+    kind.make(folder / name)
   shutil.copytree(folder / 'run', folder / 'again')
   export_weights(folder / 'run', folder / 'run.safetensors')
   _make_votes(folder)

@@ -51,7 +51,8 @@ from mgjax.training.monitoring.metrics import JsonLines, read_metrics
 from tests import tiny
 from tests.data.media.audio_files import encode_sound
 from tests.data.media.hostile_clips import encoded
-from tests.hostile import damage
+from tests.hostile import adapters, damage
+from tests.hostile.adapters import Silent
 from tests.hostile.media_formats import (
   boxes,
   checked_png,
@@ -69,10 +70,6 @@ from tests.torch_files import Storage, dumps, tensor, write
 
 LIMITS = Limits(pixels=1 << 20, wall_seconds=10.0)
 BESIDE = 100 << 20  # bytes that a reader of tensors may need beside three times the file
-
-
-class Silent(AssertionError):
-  """A reader gave an answer that cannot be right, and said nothing."""
 
 
 class Kind(NamedTuple):
@@ -323,6 +320,21 @@ WEIGHTS = {
   'encoder tensors': Kind(_make_folder, _damage_tensors, _import, 'model.safetensors'),
 }
 
+# Adapters, by byte, by header, by tensor and by settings
+
+_DAMAGED = damage.inside(_header_of, _with_header, damage.damage_json, adapters.damage_tensors)
+_SETTINGS = damage.inside(adapters.said_in, adapters.with_said, damage.damage_json, _DAMAGED)
+ADAPTERS = {
+  'adapters of peft': Kind(
+    adapters.make_peft, _DAMAGED, adapters.check, 'adapter_model.safetensors'
+  ),
+  'settings of peft': Kind(
+    adapters.make_peft, damage.damage_json, adapters.check, 'adapter_config.json'
+  ),
+  'adapters of diffusers': Kind(adapters.make_diffusers, _SETTINGS, adapters.check),
+  'adapters of kohya': Kind(adapters.make_kohya, _DAMAGED, adapters.check),
+}
+
 
 # Tokenizers
 
@@ -479,5 +491,5 @@ RUNS = {
   'meta of a checkpoint': _checkpoint('meta/*'),
 }
 
-KINDS: dict[str, Kind] = MEDIA | WEIGHTS | TOKENIZERS | LISTS | RUNS
+KINDS: dict[str, Kind] = MEDIA | WEIGHTS | ADAPTERS | TOKENIZERS | LISTS | RUNS
 warnings.filterwarnings('ignore', message='Duplicate name', module='zipfile')

@@ -26,7 +26,7 @@ from mgjax.core.configuration.keys import differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
-from mgjax.core.precision import BASE, stored_type
+from mgjax.core.precision import BASE, LORA_A, LORA_B, stored_type
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
@@ -53,11 +53,18 @@ from mgjax.models.foreign_weights.names import arrange
 from mgjax.models.foreign_weights.torch_pickle import SUFFIXES
 from mgjax.models.tae.latents import Statistics
 from mgjax.models.text.tokenizer_files import KNOWN
+from mgjax.models.text.vocabulary import WORDS, Vocabulary, words_in
 from mgjax.nn.lora import lora_settings, pairs
 from mgjax.nn.quantize import is_quantised, kernels, quantised_as, store, stored_shapes
 from mgjax.registry import feature
 from mgjax.sections.autoencoder.pipeline import KEPT
-from mgjax.sections.flow.lora_files import FORMS, are_adapters, read_adapters, write_adapters
+from mgjax.sections.flow.lora_files import (
+  FORMS,
+  are_adapters,
+  read_adapters,
+  words_of_adapters,
+  write_adapters,
+)
 from mgjax.sections.text.tokenizer_folder import (
   NAMES,
   READERS,
@@ -186,13 +193,21 @@ def _import_adapters(
   base, meta = load_base(config.get('start_from'), 'adapters are imported')
   adapters = read_adapters(source, base, weights.maps)
   kernels = pairs(adapters)
+  padded = {}
   rank = max(b.shape[-2] for _, b in kernels.values())
+  for name, (a, b) in kernels.items():  # a run has one rank
+    more = 0, rank - b.shape[-2]
+    padded |= {f'{name}/{LORA_A}': np.pad(a, {-1: more}), f'{name}/{LORA_B}': np.pad(b, {-2: more})}
   lora = {'rank': rank, 'alpha': float(rank), 'targets': tuple(kernels)}
   config = ConfigDict({**config, 'lora': {**config.get('lora', {}), **lora}}).to_dict()
   if _is_another_run(workdir, config):
     raise ConfigError(f'{os.fspath(workdir)!r} is of another run; take another --workdir')
-  notes = meta['notes'] | {BASE: identity_of(base, meta)}
-  write_workdir(config, adapters, notes, workdir, origin={'order': 'imported'})
+  words = Vocabulary()
+  for known in (words_in(meta['notes']), words_of_adapters(source)):
+    words.add(known)
+  notes = {name: note for name, note in meta['notes'].items() if name != WORDS}
+  notes |= words.notes() | {BASE: identity_of(base, meta)}
+  write_workdir(config, nest(padded), notes, workdir, origin={'order': 'imported'})
   _log.info('adapters of rank %d for %d kernels in %s', rank, len(kernels), workdir)
 
 
@@ -335,9 +350,9 @@ def export_weights(
       f'weights = {weights!r} of the format {form!r}; only {" and ".join(OURS)} have such a type'
     )
   if form in FORMS:
-    adapters, _ = load_adapters(workdir, which, step)
+    adapters, meta = load_adapters(workdir, which, step)
     described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
-    described['maps'] = section.maps
+    described |= {'maps': section.maps, 'words': words_in(meta['notes'])}
     write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return

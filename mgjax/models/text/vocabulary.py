@@ -8,6 +8,7 @@ from typing import Any
 
 MOST = 2000  # words; beyond that a list tells little
 _NAMED = 8  # unknown words of a prompt that are named
+WORDS = 'words'  # the note of a checkpoint that has them
 _LISTED = 60  # words that people are shown
 _MARKS = re.compile(r'"\d+"')  # a number in quotes is spelt, as on a sign
 # Of scripts that put no spaces between words every sign counts as one: kana and Chinese ones.
@@ -47,7 +48,7 @@ def learn_words(captions: Iterable[str]) -> list[str] | None:
 
 def words_in(notes: Any) -> tuple[str, ...]:
   """Returns the words that the notes of a checkpoint have; () if they have none, or no words."""
-  words = notes.get('words') if isinstance(notes, dict) else None
+  words = notes.get(WORDS) if isinstance(notes, dict) else None
   good = isinstance(words, list) and len(words) <= MOST
   return tuple(words) if good and all(isinstance(word, str) for word in words) else ()
 
@@ -67,7 +68,7 @@ class Vocabulary:
 
   def notes(self) -> dict[str, list[str]]:
     """Returns what a checkpoint keeps, for `words_in`."""
-    return {'words': sorted(self._words)} if self._words else {}
+    return {WORDS: sorted(self._words)} if self._words else {}
 
 
 def unseen(prompt: str, words: Collection[str]) -> list[str]:

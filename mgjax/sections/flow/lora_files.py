@@ -8,50 +8,52 @@ PyTorch's order, A (r, in) and B (out, r), of a convolution (r, in, h, w) and (o
   comfyui   diffusion_model.<map>.lora_A.weight, .lora_B.weight, .alpha
   kohya     lora_unet_<map with _ for .>.lora_down.weight, .lora_up.weight, .alpha
 
-All are read, and diffusers' `transformer.<map>` as well, whose files hold peft's settings under
-each of their prefixes in `lora_adapter_metadata`. They count alpha / r times, alpha / sqrt(r) where
-settings have use_rslora; a file without alpha counts once. Of a model that other projects have, as
-CLIP, maps go by their names, and those of its text tower begin with lora_te_ in kohya's files; both
-names are read.
+They are written so. Read are more names (`foreign_weights/lora_keys.py`) and what peft says in
+adapter_config.json or, in a file of diffusers, with the prefix of keys in `lora_adapter_metadata`
+(`foreign_weights/peft_config.py`). They count alpha / r times; a file without alpha counts once.
+
+DoRA has W' = m V / |V|, V = W + s B A, with a norm of each output or, where m is (1, in), of each
+input. It is read as A B of full rank, A = W' - W and B = 1.
+
+Of a model that other projects have, as CLIP, maps go by their names, and those of its text tower
+begin with lora_te_ in kohya's files; both names are read.
 """
 
+import contextlib
 import datetime
-import functools
+import json
 import math
 import os
 import pathlib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import parse_json, read_json, write_bytes, write_json
 from mgjax.core.precision import LORA_A, LORA_B
-from mgjax.core.safetensors_files import open_tensors, read_tensors
+from mgjax.core.safetensors_files import TensorFile, in_file, open_tensors, read_metadata, shown
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
+from mgjax.models.foreign_weights.lora_keys import WHOLE, kind_of, map_in, split_key
 from mgjax.models.foreign_weights.names import LAYER
+from mgjax.models.foreign_weights.peft_config import check_settings, is_number, scales_of_maps
+from mgjax.models.text.vocabulary import WORDS, words_in
 from mgjax.nn.lora import LAYERS, Lora, check_fits, lora_settings, pairs, shapes_of
+from mgjax.nn.quantize import dequantised
 from mgjax.training.checkpoints.find_run import find_run
-from mgjax.training.checkpoints.workdir import load_adapters, read_config
+from mgjax.training.checkpoints.workdir import load_adapters, read_config, read_notes
 
 FORMS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}
 _TEXT = 'lora_te_'
-_READ = (*_PREFIXES.values(), _TEXT, 'transformer.', '')
 _CONFIG = 'adapter_config.json'
 _WEIGHTS = 'adapter_model.safetensors'
+_FILES = (_WEIGHTS, 'pytorch_lora_weights.safetensors')  # of a folder: of peft, of diffusers
 _METADATA = 'lora_adapter_metadata'  # of diffusers since 0.34
-_OTHERS = ('use_dora', 'layer_replication', 'use_qalora')  # of peft, that add other things than A B
-_PATTERNS = (('rank_pattern', 'r'), ('alpha_pattern', 'lora_alpha'))
-_PLAIN = (None, True, False, 'gaussian', 'eva', 'orthogonal')  # others change the base model, too
-_A = ('.lora_A.weight', '.lora_A.default.weight', '.lora_down.weight')
-_B = ('.lora_B.weight', '.lora_B.default.weight', '.lora_up.weight')
-_ALPHA = '.alpha'
-_Settings = Mapping[str, Any]  # of adapters, as peft's LoraConfig names them
+_WORDS = 'mgjax.words'
 
 
 class _Map(NamedTuple):
@@ -71,6 +73,7 @@ def write_adapters(
   component: str,
   base: str,
   title: str,
+  words: Collection[str] = (),
   maps: Mapping[str, str] = {},
 ) -> None:
   """Writes adapters: 'peft' a folder, the others a .safetensors file.
@@ -78,6 +81,7 @@ def write_adapters(
   Args:
     component: of the model, and `base` its name, for the metadata.
     title: of the adapters.
+    words: of the captions of training, if they are known.
     maps: other projects' names of kernels, as `WeightFormat.maps`.
 
   Raises:
@@ -92,7 +96,7 @@ def write_adapters(
   alpha = settings.alpha or float(settings.rank)
   tensors: dict[str, np.ndarray] = {}
   modules = set()
-  down, up = ('.lora_down.weight', '.lora_up.weight') if form == 'kohya' else (_A[0], _B[0])
+  down, up = ('down', 'up') if form == 'kohya' else ('A', 'B')
   for kernel, (a, b) in pairs(adapters).items():
     stacked = b.ndim == 3
     for layer in range(len(b)) if stacked else (None,):
@@ -103,10 +107,10 @@ def write_adapters(
         text = kernel in maps and name.startswith('text_')
         key = (_TEXT if text else _PREFIXES[form]) + name.replace('.', '_')
       first, second = (np.asarray(each if layer is None else each[layer]) for each in (a, b))
-      tensors[key + down] = _theirs(first)
-      tensors[key + up] = _up(second, first.ndim)
+      tensors[f'{key}.lora_{down}.weight'] = _theirs(first)
+      tensors[f'{key}.lora_{up}.weight'] = _up(second, first.ndim)
       if not folder:
-        tensors[key + _ALPHA] = np.array(alpha, np.float32)
+        tensors[f'{key}.alpha'] = np.array(alpha, np.float32)
   metadata = {
     'format': 'pt',
     'modelspec.sai_model_spec': '1.0.0',
@@ -117,6 +121,8 @@ def write_adapters(
     'ss_network_alpha': f'{alpha:g}',
     'ss_base_model_version': base,
   }
+  if words:
+    metadata[_WORDS] = json.dumps(sorted(words))
   if folder:
     config = {
       'peft_type': 'LORA',
@@ -130,120 +136,263 @@ def write_adapters(
       'inference_mode': True,
     }
     write_json(out / _CONFIG, config)
-  write_bytes(out / _WEIGHTS if folder else out, save(tensors, metadata))
+  write_bytes(out / _WEIGHTS if folder else out, in_file(tensors, metadata))
 
 
 def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, str] = {}) -> Tree:
-  """Reads adapters for a model with the parameters `base`, with alpha / r in A.
+  """Reads adapters for a model with the parameters `base`, with their scale in A.
 
   Args:
     path: a file or a folder of one of the formats, or the work directory of a run of adapters.
     maps: as of `write_adapters`.
 
   Raises:
-    ConfigError: there are none, or keys do not fit the model; they are named.
+    ConfigError: there are none, or they are of another kind, or keys do not fit the model or are
+      there twice, or settings say what is not read; they are named.
   """
   where = pathlib.Path(find_run(path))
   if (where / 'config.json').exists():
     adapters, _ = load_adapters(where)
     check_fits(adapters, base, repr(os.fspath(path)))
     return _scaled(adapters, lora_settings(read_config(where).to_dict()).scale)
-  file = where / _WEIGHTS if where.is_dir() else where
-  if where.is_dir() and not file.exists():
-    raise ConfigError(f'{os.fspath(path)!r} has neither config.json of a run nor {_WEIGHTS}')
-  tensors, metadata = read_tensors(file)
+  name = repr(os.fspath(path))
   known = _maps(base, maps)
-  described = _described(where, metadata)
-  found = {}
-  unknown = []
-  scales = {}
-  for key, tensor in tensors.items():
-    prefix = max((each for each in described if key.startswith(each)), key=len, default='')
-    module, suffix = _split(key.removeprefix(prefix))
-    if not suffix or module not in known:
-      unknown.append(key)
-    elif suffix in found.setdefault(place := known[module], {}):
-      raise ConfigError(
-        f'{os.fspath(path)!r} has {suffix} of {module} twice, once as {key}; delete one of them'
-      )
-    else:
-      found[place][suffix] = tensor
-      scales[place] = functools.partial(_scale, described.get(prefix), module, metadata)
-  if unknown or not found:
-    raise ConfigError(
-      f'{os.fspath(path)!r} is of another model: {len(unknown)} of its {len(tensors)} keys do not '
-      f'fit, as {", ".join(sorted(unknown)[:4])}; this one has maps such as {next(iter(known))!r}'
-    )
-  try:
-    return nest(_stacked(path, found, scales))
-  except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-    raise ConfigError(
-      f'{os.fspath(path)!r}: {type(error).__name__}: {error}; expected numbers r and lora_alpha '
-      'or alpha, and pairs of matrices'
-    ) from error
+  with open_tensors(_file_in(where)) as file:
+    described, what = _described(where, file.metadata)
+    found = _find(file, known, name)
+    tensors = {
+      place: {role: _read(file, key, role, name) for role, key in keys.items()}
+      for place, keys in found.items()
+    }
+  scales = _scales(described, file.metadata, found, tensors, what)
+  is_dora = any('magnitude' in parts for parts in tensors.values())
+  kernels = named_leaves(dequantised(base)) if is_dora else {}
+  layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
+  for place, parts in tensors.items():
+    pair = _pair(place, parts, scales[place], kernels.get(place.kernel), name)
+    layers.setdefault(place.kernel, {})[place.layer] = pair
+  return nest(_stacked(layers, {place.kernel: place.shape[0] for place in found}))
 
 
 def are_adapters(path: str | os.PathLike[str]) -> bool:
-  """Says whether a file or folder of another project holds adapters."""
+  """Says whether a file or folder of another project holds adapters, of whatever kind."""
   where = pathlib.Path(path)
   if where.is_dir():
-    return (where / _WEIGHTS).exists()
+    return any((where / each).exists() for each in _FILES)
   if where.suffix != '.safetensors':
     return False
   with open_tensors(where) as file:
-    return any(_split(key)[1] in ('A', 'B') for key in file.names)
+    found = {split_key(key)[1] or kind_of(key) for key in file.names}
+  return bool(found - {'', 'alpha', WHOLE})
+
+
+def words_of_adapters(path: str | os.PathLike[str]) -> tuple[str, ...]:
+  """Returns the words of the captions that adapters were trained on, () if they are not known."""
+  where = pathlib.Path(find_run(path))
+  if (where / 'config.json').exists():
+    return words_in(read_notes(where))
+  try:
+    return words_in({WORDS: json.loads(read_metadata(_file_in(where))[_WORDS])})
+  except (KeyError, ValueError, RecursionError):  # nobody needs them
+    return ()
+
+
+def _file_in(where: pathlib.Path) -> pathlib.Path:
+  if not where.is_dir():
+    return where
+  for name in _FILES:
+    if (where / name).exists():
+      return where / name
+  raise ConfigError(
+    f'{os.fspath(where)!r} has neither config.json of a run nor {" nor ".join(_FILES)}'
+  )
+
+
+def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, dict[str, str]]:
+  """Returns the keys of each map, by what they are of its adapters."""
+  found: dict[_Map, dict[str, str]] = {}
+  unknown = []
+  for key in file.names:
+    text, role = split_key(key)
+    module = map_in(text, known) if role else ''
+    if not module:
+      unknown.append(key)
+      continue
+    keys = found.setdefault(known[module], {})
+    for other, there in keys.items():
+      if other == role or split_key(there)[0] != text:
+        raise ConfigError(
+          f'{name} has adapters of {module} twice, as {shown(there)} and as {shown(key)}; delete '
+          'those of one name'
+        )
+    keys[role] = key
+  for key in unknown:
+    if kind := kind_of(key):
+      raise ConfigError(
+        f'{name} holds {kind}, as {shown(key)}, which is not read; expected LoRA or DoRA alone, '
+        'merge it into its model or train LoRA'
+      )
+  if unknown or not found:
+    raise ConfigError(
+      f'{name} is of another model: {len(unknown)} of its {len(file.names)} keys do not fit, as '
+      f'{", ".join(map(shown, sorted(unknown)[:4]))}; this one has maps such as '
+      f'{next(iter(known))!r}'
+    )
+  for keys in found.values():
+    if not {'A', 'B'} <= keys.keys():
+      raise ConfigError(
+        f'{name} has one of A and B alone, or none, beside {shown(min(keys.values()))}'
+      )
+  return found
+
+
+def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
+  """Reads a tensor in float32, an alpha in float64: it may be an integer, and of any rank."""
+  tensor = file.read(key, anything=role == 'alpha')
+  is_alpha = role == 'alpha' and jnp.issubdtype(tensor.dtype, jnp.integer)
+  if not (is_alpha or jnp.issubdtype(tensor.dtype, jnp.floating)):
+    raise ConfigError(f'{name} has {shown(key)} of {tensor.dtype}; expected finite floats')
+  if role == 'alpha' and not (tensor.size == 1 and is_number(float(tensor.item()))):
+    raise ConfigError(
+      f'{name} has {shown(key)} = {tensor.tolist()!s:.60}; expected one finite number'
+    )
+  if role in 'AB' and (tensor.ndim < 2 or not tensor.size):
+    raise ConfigError(f'{name} has {shown(key)} of shape {tensor.shape}; expected a matrix')
+  if '.lora_magnitude_vector' in key:  # of convolutions (1, out, 1, 1)
+    tensor = tensor.ravel()
+  return tensor.astype(np.float64 if role == 'alpha' else np.float32)
+
+
+def _scales(
+  described: Mapping[str, Mapping[str, Any]],
+  metadata: Mapping[str, str],
+  found: Mapping[_Map, Mapping[str, str]],
+  tensors: Mapping[_Map, Mapping[str, np.ndarray]],
+  what: str,
+) -> dict[_Map, float]:
+  """Returns how many times B A counts in each map, by settings of peft or by the file itself."""
+  places: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
+  scales = {}
+  for place, keys in found.items():
+    text, _ = split_key(keys['A'])
+    prefix = max((each for each in described if text.startswith(each)), key=len, default=None)
+    if prefix is not None:
+      places[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = place
+    elif described:
+      raise ConfigError(
+        f'{what} does not describe {shown(text)}; expected r and lora_alpha with the prefix of its '
+        'keys, as transformer.r'
+      )
+    elif 'alpha' in keys:
+      scales[place] = tensors[place]['alpha'].item() / len(tensors[place]['A'])
+    else:
+      scales[place] = _scale_of_header(metadata, what)
+  for prefix, own in places.items():
+    given = {name: tensors[place] for name, place in own.items()}
+    own_scales = scales_of_maps(described[prefix], given, what)
+    scales |= {own[name]: scale for name, scale in own_scales.items()}
+  return scales
+
+
+def _described(
+  where: pathlib.Path, metadata: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Any]], str]:
+  """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
+  found: dict[str, dict[str, Any]] = {}
+  config = _file_in(where).with_name(_CONFIG)
+  if _file_in(where).name == _WEIGHTS and (where.is_dir() or config.exists()):
+    what = repr(os.fspath(config))
+    found[''] = read_json(config, mend='save the adapters again')
+  else:
+    what = f'the header of {os.fspath(where)!r}'
+    text = metadata.get(_METADATA, '{}')
+    name = f'{_METADATA} in {what}'
+    said = parse_json(text, name, error=ConfigError, mend='save the adapters again')
+    for key, value in said.items():
+      prefix, dot, field = key.rpartition('.')
+      found.setdefault(prefix + dot, {})[field] = value
+  for settings in found.values():
+    check_settings(settings, what)
+  return found, what
+
+
+def _scale_of_header(metadata: Mapping[str, str], what: str) -> float:
+  """Returns alpha / r as kohya's header has them; 1 without, as all read such files."""
+  alpha, rank = (metadata.get(f'ss_network_{each}', 'None') for each in ('alpha', 'dim'))
+  if {alpha, rank} & {'None', 'Dynamic'}:
+    return 1.0
+  numbers = math.nan, 0.0
+  with contextlib.suppress(ValueError):
+    numbers = float(alpha), float(rank)
+  if not (all(map(is_number, numbers)) and numbers[1] > 0):
+    raise ConfigError(
+      f'{what} has ss_network_alpha = {alpha!r:.60} and ss_network_dim = {rank!r:.60}; expected '
+      'finite numbers and a rank above 0'
+    )
+  return numbers[0] / numbers[1] or 1.0  # kohya's alpha of 0 stands for the rank
+
+
+def _pair(
+  place: _Map, parts: Mapping[str, np.ndarray], scale: float, kernel: Any, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns A (in, r), of a convolution with its window in front, and B (r, out): A B is W' - W."""
+  shape = place.shape if place.layer is None else place.shape[1:]
+  *window, inputs, outputs = shape
+  a, b = parts['A'], parts['B']
+  fits = a.shape[1:] == (inputs, *window) and b.shape[:2] == (outputs, len(a))
+  if not fits or b.size != outputs * len(a):
+    raise ConfigError(
+      f'{name} is of another model: A {a.shape} and B {b.shape} of {place.kernel}, whose kernel is '
+      f'{shape}'
+    )
+  with np.errstate(all='ignore'):  # what is not finite is refused below
+    a = np.moveaxis(a, (0, 1), (-1, -2)) * np.float32(scale)
+    b = b.reshape(outputs, -1).T
+    if 'magnitude' in parts:
+      w = np.asarray(kernel if place.layer is None else kernel[place.layer], np.float64)
+      a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {place.kernel}')
+  if not np.isfinite(a).all():
+    raise ConfigError(
+      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected a smaller '
+      'alpha, and for DoRA no output that is 0'
+    )
+  return a, b
+
+
+def _dora(
+  w: np.ndarray, a: np.ndarray, b: np.ndarray, magnitude: np.ndarray, what: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns W' - W and 1, with W' = m V / |V| and V = W + A B."""
+  v = w + np.tensordot(a.astype(np.float64), b.astype(np.float64), 1)
+  # Of inputs or outputs; peft's m has one axis here.
+  own = v.ndim - (2 if magnitude.ndim > 1 and len(magnitude) != v.shape[-1] else 1)
+  norm = np.linalg.norm(np.moveaxis(v, own, 0).reshape(v.shape[own], -1), axis=1)
+  if magnitude.size != norm.size:
+    raise ConfigError(
+      f'{what} is of another model: a magnitude of shape {magnitude.shape}, a kernel of {w.shape}'
+    )
+  factor = np.moveaxis((magnitude.ravel() / norm).reshape(-1, *[1] * (v.ndim - 1)), 0, own)
+  return (v * factor - w).astype(np.float32), np.eye(v.shape[-1], dtype=np.float32)
 
 
 def _stacked(
-  path: Any,
-  found: Mapping[_Map, Mapping[str, np.ndarray]],
-  scales: Mapping[_Map, Callable[[int, float | None], float]],
-) -> Tree:
+  layers: Mapping[str, Mapping[int | None, tuple[np.ndarray, np.ndarray]]],
+  counts: Mapping[str, int],
+) -> dict[str, np.ndarray]:
   """Returns leaves of ours; layers of a stack that a file does not have get zeros."""
-  layers: dict[str, dict[int | None, tuple[np.ndarray, np.ndarray]]] = {}
-  for place, parts in found.items():
-    if not {'A', 'B'} <= parts.keys():
-      raise ConfigError(f'{os.fspath(path)!r} has one of A and B alone for {place.kernel}')
-    arrays = (np.asarray(parts[name], np.float32) for name in 'AB')
-    a, b = (np.moveaxis(array, (0, 1), (-1, -2)) for array in arrays)
-    b = b.reshape(b.shape[-2:])
-    shape = place.shape if place.layer is None else place.shape[1:]
-    if (*a.shape[:-1], b.shape[-1]) != shape or a.shape[-1] != len(b):
-      raise ConfigError(
-        f'{os.fspath(path)!r} is of another model: A {parts["A"].shape} and B {parts["B"].shape} '
-        f'of {place.kernel}, whose kernel is {shape}'
-      )
-    own = parts['alpha'].item() if 'alpha' in parts else None
-    try:
-      scale = scales[place](len(b), own)
-    except ConfigError as error:
-      raise ConfigError(f'{os.fspath(path)!r}: {error}') from error
-    with np.errstate(over='ignore', invalid='ignore'):
-      a = a * np.float32(scale)
-    if not np.isfinite(a).all():
-      raise ConfigError(
-        f'{os.fspath(path)!r}: alpha makes {place.kernel} count {scale:g} times; expected a finite '
-        'number'
-      )
-    layers.setdefault(place.kernel, {})[place.layer] = a, b
-  counts = {place.kernel: place.shape[0] for place in found}
   leaves = {}
   for kernel, own in layers.items():
-    rank = max(len(b) for _, b in own.values())
     a, b = next(iter(own.values()))
-    like = np.zeros((*a.shape[:-1], rank), np.float32), np.zeros((rank, b.shape[-1]), np.float32)
-    if None in own:
-      leaves[f'{kernel}/{LORA_A}'], leaves[f'{kernel}/{LORA_B}'] = own[None]
-      continue
-    filled = [_padded(*own[i], rank) if i in own else like for i in range(counts[kernel])]
-    for name, several in zip((LORA_A, LORA_B), zip(*filled, strict=True), strict=True):
-      leaves[f'{kernel}/{name}'] = np.stack(several)
+    rank = max(len(b) for _, b in own.values())
+    many = () if None in own else (counts[kernel],)
+    firsts = np.zeros((*many, *a.shape[:-1], rank), np.float32)
+    seconds = np.zeros((*many, rank, b.shape[-1]), np.float32)
+    for layer, (a, b) in own.items():
+      at = ... if layer is None else layer
+      firsts[at][..., : len(b)] = a
+      seconds[at][: len(b)] = b
+    leaves |= {f'{kernel}/{LORA_A}': firsts, f'{kernel}/{LORA_B}': seconds}
   return leaves
-
-
-def _padded(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-  more = rank - len(b)
-  return np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)]), np.pad(b, [(0, more), (0, 0)])
 
 
 def _maps(base: Tree, theirs: Mapping[str, str]) -> dict[str, _Map]:
@@ -265,88 +414,6 @@ def _dotted(kernel: str, layer: int | None, theirs: Mapping[str, str] = {}) -> s
   if layer is not None:
     parts.insert(parts.index(LAYERS) + 1, str(layer))
   return '.'.join(parts)
-
-
-def _split(key: str) -> tuple[str, str]:
-  """Returns the map of a tensor and 'A', 'B' or 'alpha'; '' where it is none of these."""
-  for which, suffixes in (('A', _A), ('B', _B), ('alpha', (_ALPHA,))):
-    for suffix in suffixes:
-      if key.endswith(suffix):
-        name = key.removesuffix(suffix)
-        prefix = next(each for each in _READ if name.startswith(each))
-        return name.removeprefix(prefix), which
-  return key, ''
-
-
-def _described(where: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, _Settings]:
-  """Returns peft's settings of adapters by the prefix of the keys that they are of."""
-  found: dict[str, dict[str, Any]] = {}
-  if where.is_dir() and (where / _CONFIG).exists():
-    name = repr(os.fspath(where / _CONFIG))
-    found[''] = read_json(where / _CONFIG)
-  else:
-    name = f'{_METADATA} of {os.fspath(where)!r}'
-    text = metadata.get(_METADATA, '{}')
-    said = parse_json(text, name, error=ConfigError, mend='save the adapters again')
-    for key, value in said.items():
-      prefix, dot, field = key.rpartition('.')
-      found.setdefault(prefix + dot, {})[field] = value
-  for settings in found.values():
-    if other := [each for each in _OTHERS if settings.get(each)]:
-      raise ConfigError(f'{name} has {other[0]}, which is not read')
-    if (start := settings.get('init_lora_weights')) not in _PLAIN:
-      raise ConfigError(
-        f'{name} has init_lora_weights = {start!r}, which changes the base model too; save the '
-        'adapters with path_initial_model_for_weight_conversion, which makes them plain ones'
-      )
-  return found
-
-
-def _scale(
-  described: _Settings | None,
-  module: str,
-  metadata: Mapping[str, str],
-  rank: int,
-  own: float | None,
-) -> float:
-  """Returns how many times adapters of a map count, whose own alpha the file may have."""
-  if described is not None:
-    r, alpha = (_of_map(described, *names, module) for names in _PATTERNS)
-    if r != rank:
-      raise ConfigError(f'r = {r!r} of {module}, whose A has rank {rank}; expected the same')
-    if own is not None and own != alpha:
-      raise ConfigError(
-        f'lora_alpha = {alpha!r} of {module}, whose own alpha is {own:g}; delete one of them'
-      )
-    return float(alpha) / (math.sqrt(rank) if described.get('use_rslora') else rank)
-  if own is not None:
-    return own / rank
-  if _METADATA in metadata:
-    raise ConfigError(
-      f'{_METADATA} does not describe {module}; expected r and lora_alpha with the prefix of its '
-      'keys, as transformer.r'
-    )
-  try:
-    return float(metadata['ss_network_alpha']) / float(metadata['ss_network_dim']) or 1.0
-  except (KeyError, ValueError, ZeroDivisionError):
-    return 1.0
-
-
-def _of_map(described: _Settings, pattern: str, field: str, module: str) -> Any:
-  """Returns what the first pattern that fits a map says, or else what holds for all maps.
-
-  A pattern of peft is a regular expression that fits the end of a name, from a dot on. Here it is
-  a plain name: matching an expression from an untrusted file could take exponential time.
-  """
-  for name, value in dict(described.get(pattern) or {}).items():
-    literal = name.removeprefix('^')
-    if not re.fullmatch(r'[\w.-]+', literal):
-      raise ConfigError(
-        f'{pattern} has the regular expression {name!r}; expected names of maps, as {module!r}'
-      )
-    if module == literal or (name == literal and module.endswith(f'.{literal}')):
-      return value
-  return described[field]
 
 
 def _theirs(array: np.ndarray) -> np.ndarray:

@@ -31,13 +31,13 @@ from mgjax.models.flow_model.prompts import describe_prompt, tell_prompts
 from mgjax.models.flow_model.sampling import NEGATIVE, Experts, Stepwise, Watch
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
-from mgjax.models.text.vocabulary import words_in
+from mgjax.models.text.vocabulary import Vocabulary, words_in
 from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
 from mgjax.sections.flow.files import find_codec
-from mgjax.sections.flow.lora_files import read_adapters
+from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.training.checkpoints.workdir import find_beside, load_params, read_config_of, read_notes
 
@@ -48,7 +48,8 @@ class FlowPipeline:
   Attributes:
     config: of the run.
     weights: the work directory and the step of the weights.
-    words: that the captions of training had; none if they were many, or are not known.
+    words: that the captions of training had, of the model and of adapters; none if they were
+      many, or are not known.
     settings: solver, schedule, steps and guidance in use, all that a sample depends on beside the
       weights, its conditions, seed, index and size.
   """
@@ -94,13 +95,17 @@ class FlowPipeline:
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = self._stored(params)
+    words = Vocabulary()
+    words.add(words_in(meta['notes']))
     if loras := self._settings.loras:
       several = [(read_adapters(place, params), weight) for place, weight in loras]
       self._params = attach(joined(several), self._params)
+      for place, _ in loras:
+        words.add(words_of_adapters(place))
     if self._settings.expert:
       self._params = self._with_expert(meta['notes'])
     self.weights = {'workdir': os.fspath(workdir), 'step': meta['step']}
-    self.words = words_in(meta['notes'])
+    self.words = words_in(words.notes())
     text = TextSettings.of(self.config.to_dict())
     self._learnt = meta['notes'].get('encoders', {})
     self._embed = Embedder(text, workdir, self._learnt)

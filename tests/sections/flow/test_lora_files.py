@@ -10,9 +10,16 @@ from mgjax.api import load, train
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
+from mgjax.models.text.vocabulary import WORDS
 from mgjax.nn.lora import merge
-from mgjax.sections.flow.lora_files import FORMS, read_adapters
-from mgjax.training.checkpoints.workdir import load_adapters, load_params
+from mgjax.sections.flow.lora_files import FORMS, read_adapters, words_of_adapters
+from mgjax.training.checkpoints.workdir import (
+  load_adapters,
+  load_params,
+  read_config,
+  read_notes,
+  write_workdir,
+)
 from tests import tiny
 
 PROMPT = ['a red 3']
@@ -80,140 +87,87 @@ def test_the_checkpoint_that_was_asked_for_is_written(style, tmp_path):
     export_weights(style, tmp_path / 'one.safetensors', 'kohya', weights='int8')
 
 
-@pytest.mark.parametrize(
-  ('changes', 'said'),
-  [
-    ({'r': 0}, r'r = 0 of \S+, whose A has rank 4'),
-    ({'lora_alpha': None}, 'expected numbers r and lora_alpha'),
-    ({'lora_alpha': float('nan')}, 'count nan times'),
-    ({'lora_alpha': 10**400}, 'expected numbers r and lora_alpha'),
-    ({'use_dora': True}, 'has use_dora, which is not read'),
-    ({'init_lora_weights': 'pissa_niter_4'}, 'changes the base model too'),
-    ({'rank_pattern': ['query']}, 'expected numbers r and lora_alpha'),
-    (
-      {'alpha_pattern': {'(a+)+': 1}},
-      r"the regular expression '\(a\+\)\+'; expected names of maps",
-    ),
-  ],
-)
-def test_what_peft_says_of_a_scale_is_read_or_refused(tiny_runs, style, tmp_path, changes, said):
-  export_weights(style, tmp_path / 'out', 'peft')
-  described = tmp_path / 'out' / 'adapter_config.json'
-  described.write_text(json.dumps(json.loads(described.read_text()) | changes))
-  with pytest.raises(ConfigError, match=said):
-    read_adapters(tmp_path / 'out', load_params(tiny_runs / 'video')[0])
+def test_a_weight_of_adapters_is_a_number(tiny_runs, style):
   with pytest.raises(ConfigError, match='expected a finite weight'):
     load(tiny_runs / 'video', lora=f'{style}:nan')
 
 
-QUERY = 'backbone.layers.0.self_attention.query'
-KEY = 'backbone.layers.0.self_attention.key'
+def said_of(model, prompt, caplog):
+  caplog.clear()
+  (unknown,) = model.tell([prompt])
+  assert bool(unknown) == ('training never showed' in caplog.text)
+  return unknown
 
 
-def write_as_diffusers(style, path, said, *, prefix_of=lambda module: 'transformer.', ranks=()):
-  """Writes a run's adapters with the metadata `said`; returns A and B by the names of maps."""
-  export_weights(style, path, 'comfyui')
-  found = {}
-  for key, tensor in load_file(path).items():
-    module, _, which = key.removeprefix('diffusion_model.').rpartition('.lora_')
-    if module:
-      rank = dict(ranks).get(module, 4)
-      cut = tensor[:rank] if which == 'A.weight' else tensor[:, :rank]
-      found.setdefault(module, {})[which[0]] = np.ascontiguousarray(cut)
-  tensors = {
-    f'{prefix_of(module)}{module}.lora_{which}.weight': tensor
-    for module, pair in found.items()
-    for which, tensor in pair.items()
-  }
-  said = said if isinstance(said, str) else json.dumps(said, sort_keys=True)
-  save_file(tensors, path, {'format': 'pt', 'lora_adapter_metadata': said})
-  return found
-
-
-@pytest.mark.parametrize(
-  ('said', 'options', 'scale'),
-  [
-    ({'transformer.r': 4, 'transformer.lora_alpha': 7}, {}, lambda module: 7 / 4),
-    (
-      {'unet.r': 4, 'unet.lora_alpha': 7, 'unet.use_rslora': True},
-      {'prefix_of': lambda module: 'unet.'},
-      lambda module: 7 / 2,
-    ),
-    ({'r': 4, 'lora_alpha': 7}, {'prefix_of': lambda module: ''}, lambda module: 7 / 4),
-    (
-      {'transformer.r': 4, 'transformer.lora_alpha': 7, 'text_encoder.use_rslora': True}
-      | {'text_encoder.r': 4, 'text_encoder.lora_alpha': 3, 'text_encoder.init_lora_weights': True},
-      {'prefix_of': lambda module: f'{"text_encoder" if "text" in module else "transformer"}.'},
-      lambda module: 3 / 2 if 'text' in module else 7 / 4,
-    ),
-    (
-      {
-        'transformer.r': 4,
-        'transformer.lora_alpha': 7,
-        'transformer.rank_pattern': {'self_attention.query': 2, 'attention.query': 3},
-        'transformer.alpha_pattern': {f'^{QUERY}': 5, '^self_attention.key': 6, KEY[1:]: 6},
-      },
-      {'ranks': {QUERY: 2}},
-      lambda module: 5 / 2 if module == QUERY else 7 / 4,
-    ),
-  ],
-  ids=['one prefix', 'rslora', 'no prefix', 'two prefixes', 'patterns'],
-)
-def test_the_settings_in_a_file_of_diffusers_count(
-  tiny_runs, style, tmp_path, said, options, scale
+@pytest.mark.parametrize('form', ['run', *FORMS])
+def test_words_of_adapters_are_known_where_they_are_sampled(
+  tiny_runs, style, tmp_path, caplog, monkeypatch, form
 ):
-  path = tmp_path / 'style.safetensors'
-  found = write_as_diffusers(style, path, said, **options)
+  """The base knows 'digit'; the adapters, in a run or a file, a word more."""
+  notes = read_notes(style) | {WORDS: ['digit', 'zebra']}
+  place = tmp_path / ('style.safetensors' if form in ('comfyui', 'kohya') else 'style')
+  params, meta = load_adapters(style)
+  write_workdir(read_config(style).to_dict(), params, notes, tmp_path / 'run', origin={})
+  if form == 'run':
+    place = tmp_path / 'run'
+  else:
+    export_weights(tmp_path / 'run', place, form)
+  assert words_of_adapters(place) == ('digit', 'zebra')
+
+  base = tmp_path / 'base'
+  params, meta = load_params(tiny_runs / 'video')
+  notes = meta['notes'] | {WORDS: ['digit', 'red']}
+  write_workdir(read_config(tiny_runs / 'video').to_dict(), params, notes, base, origin={})
+  plain, adapted = (load(base, lora=lora) for lora in ('', str(place)))
+  assert said_of(plain, 'a red zebra runs', caplog) == ['a', 'zebra', 'runs']
+  assert said_of(adapted, 'a red zebra runs', caplog) == ['a', 'runs']
+
+  if form != 'run':  # an import remembers them as well
+    config = tiny.video(tiny_runs, start_from=str(base))
+    import_weights(config, place, tmp_path / 'again')
+    assert read_notes(tmp_path / 'again')[WORDS] == ['digit', 'red', 'zebra']
+
+
+@pytest.mark.parametrize('words', [None, 'x', '5', '[1]', '{}', '[' * 9999, '["a"'])
+def test_adapters_whose_words_nobody_knows_may_know_every_word(
+  tiny_runs, style, tmp_path, caplog, words
+):
+  export_weights(style, tmp_path / 'style.safetensors', 'kohya')
+  metadata = {} if words is None else {'mgjax.words': words}
+  save_file(load_file(tmp_path / 'style.safetensors'), tmp_path / 'style.safetensors', metadata)
+  assert words_of_adapters(tmp_path / 'style.safetensors') == ()
+  if words is None:
+    adapted = load(tiny_runs / 'video', lora=str(tmp_path / 'style.safetensors'))
+    assert said_of(adapted, 'a purple zebra', caplog) == []
+
+
+def test_dora_and_ranks_of_their_own_are_sampled_and_imported_alike(tiny_runs, style, tmp_path):
+  export_weights(style, tmp_path / 'style.safetensors', 'comfyui')
+  tensors, place = load_file(tmp_path / 'style.safetensors'), tmp_path / 'style.safetensors'
+  query = 'diffusion_model.backbone.layers.0.self_attention.query'
+  tensors[f'{query}.lora_magnitude_vector'] = np.full(16, 30, np.float32)
+  key = query.replace('query', 'key')
+  for name, axis in (('A', 0), ('B', 1)):
+    one = tensors[f'{key}.lora_{name}.weight']
+    tensors[f'{key}.lora_{name}.weight'] = np.ascontiguousarray(
+      one[:2] if axis == 0 else one[:, :2]
+    )
+  save_file(tensors, place)
+  config = tiny.video(tiny_runs, start_from=str(tiny_runs / 'video'))
+  import_weights(config, place, tmp_path / 'again')
+  merged = load(tmp_path / 'again').generate(PROMPT, seed=0).astype(int)
+  added = load(tiny_runs / 'video', lora=str(place)).generate(PROMPT, seed=0)
+  assert np.abs(added - merged).max() <= 1
+  assert np.abs(merged - load(style).generate(PROMPT, seed=0)).max() > 2
+  # Out again they have one rank, with which they count as before.
+  export_weights(tmp_path / 'again', tmp_path / 'out.safetensors', 'kohya')
   base, _ = load_params(tiny_runs / 'video')
-  merged = named_leaves(merge(read_adapters(path, base), base))
-  kernels = {name: np.array(leaf, np.float64) for name, leaf in named_leaves(base).items()}
-  for module, pair in found.items():
-    change = scale(module) * (pair['B'].astype(np.float64) @ pair['A'].astype(np.float64)).T
-    name, layer = module.replace('.', '/') + '/kernel', ...
-    if '/layers/' in name:
-      name, layer = name.replace('/layers/0/', '/layers/'), 0
-    kernels[name][layer] += change
-    assert np.abs(change).max() > 0.05
-  for name, kernel in kernels.items():
-    np.testing.assert_allclose(merged[name], kernel, rtol=0, atol=2e-6, err_msg=name)
-
-
-@pytest.mark.parametrize(
-  ('said', 'expected'),
-  [
-    ('{"transformer.r": 4', r"lora_adapter_metadata of '.*' is no readable JSON"),
-    ('[4, 7]', 'holds list, expected dict'),
-    ('{"transformer.r": 4, "transformer.lora_alpha": NaN}', 'count nan times'),
-    ('{"transformer.r": 4, "transformer.lora_alpha": 1e999}', 'count inf times'),
-    ('{"transformer.r": 4, "transformer.lora_alpha": 1e300}', r'2\.5e\+299 times'),
-    ({'transformer.r': 4}, "'lora_alpha'; expected numbers r and lora_alpha"),
-    ({'transformer.r': 8, 'transformer.lora_alpha': 7}, r'r = 8 of \S+, whose A has rank 4'),
-    ({'unet.r': 4, 'unet.lora_alpha': 7}, r'does not describe \S+; expected r and lora_alpha with'),
-    ({'transformer.use_dora': True}, 'has use_dora, which is not read'),
-  ],
-)
-def test_settings_in_a_file_that_give_no_scale_are_refused(
-  tiny_runs, style, tmp_path, said, expected
-):
-  write_as_diffusers(style, tmp_path / 'style.safetensors', said)
-  with pytest.raises(ConfigError, match=expected):
-    read_adapters(tmp_path / 'style.safetensors', load_params(tiny_runs / 'video')[0])
-
-
-def test_what_a_file_says_twice_is_refused(tiny_runs, style, tmp_path):
-  base, path = load_params(tiny_runs / 'video')[0], tmp_path / 'style.safetensors'
-  metadata = {'lora_adapter_metadata': '{"transformer.r": 4, "transformer.lora_alpha": 7}'}
-  write_as_diffusers(style, path, metadata['lora_adapter_metadata'])
-  tensors = load_file(path)
-  save_file(tensors | {f'transformer.{QUERY}.alpha': np.float32([7])}, path, metadata)
-  read_adapters(path, base)
-  save_file(tensors | {f'transformer.{QUERY}.alpha': np.array(8, np.float32)}, path, metadata)
-  with pytest.raises(ConfigError, match=rf'lora_alpha = 7 of {QUERY}, whose own alpha is 8'):
-    read_adapters(path, base)
-  again = {f'diffusion_model.{QUERY}.lora_A.weight': tensors[f'transformer.{QUERY}.lora_A.weight']}
-  save_file(tensors | again, path, metadata)
-  with pytest.raises(ConfigError, match=f'has A of {QUERY} twice'):
-    read_adapters(path, base)
+  wanted, found = (
+    named_leaves(merge(read_adapters(each, base), base))
+    for each in (place, tmp_path / 'out.safetensors')
+  )
+  for name, leaf in wanted.items():
+    np.testing.assert_allclose(found[name], leaf, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_imported_adapters_train_on_and_sample_alike(tiny_runs, style, tmp_path):
