@@ -110,6 +110,7 @@ NAMES = {
   'core.runs.places': dict.fromkeys(
     ('Name', 'is_name', 'own_folder', 'read_name'), 'core.run_names'
   ),
+  'core.weights.format': {'check_sizes': 'core.settings'},
   'flow_models.sampling': dict.fromkeys(
     ('draw', 'draw_noise', 'seeds_of'), 'models.flow_model.initial_noise'
   ),

@@ -15,6 +15,7 @@ import dataclasses
 import inspect
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
+_UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
+_DEEP, _MOST = 8, 64  # levels of a description, and entries of one
 FURTHEST = 1e30  # of other numbers: what float32 still multiplies
 _WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False'}
 _Made = TypeVar('_Made')
@@ -200,3 +203,29 @@ def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any
     raise ConfigError(f'{name} = {value!r:.80}; expected {expected}, as in (1, 2)')
   hints = [arguments[0]] * len(value) if open_ended else arguments
   return tuple(checked(hint, each, name) for hint, each in zip(hints, value, strict=True))
+
+
+def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
+  """Checks how large a model is that a file describes, before a module is made of it.
+
+  The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
+  be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
+  a number is larger than the tensors say, or the fields are too many or too deep.
+  """
+  largest = max([_UNSEEN, *(size for shape in shapes.values() for size in shape)])
+
+  def check(place: str, value: Any, deep: int) -> None:
+    if isinstance(value, Mapping | list | tuple):
+      if deep == _DEEP or len(value) > _MOST:
+        raise ConfigError(f'{place} = {value!r:.100}; expected fewer fields')
+      for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+        if not re.fullmatch(r'\w{1,64}', str(key), re.ASCII):
+          raise ConfigError(f'{place} has the field {key!r:.100}; expected a name')
+        check(f'{place}.{key}', each, deep + 1)
+    elif isinstance(value, int):
+      # A stack of layers is one; these are made one by one.
+      by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
+      if value > (most := len(shapes) if by_one else largest):
+        raise ConfigError(f'{place} = {value!r:.100}; the tensors of the file allow {most} at most')
+
+  check('model', fields, 0)

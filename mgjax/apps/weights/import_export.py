@@ -37,7 +37,7 @@ from mgjax.core.safetensors_files import (
   shown,
   unpacked,
 )
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import check_sizes, fields_of
 from mgjax.core.tree import count_parameters, named_leaves, nest
 from mgjax.core.version import __version__
 from mgjax.models.flow_model.alignment import without_projector
@@ -45,7 +45,6 @@ from mgjax.models.foreign_weights.files import INDEX
 from mgjax.models.foreign_weights.format import (
   ImportedWeights,
   WeightFormat,
-  check_sizes,
   parameter_shapes,
   understanding,
 )

@@ -3,9 +3,8 @@
 import contextlib
 import functools
 import pathlib
-import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -70,33 +69,3 @@ def number_in(config: Mapping[str, Any], name: str, otherwise: Any, limits: Any)
   """Returns a number of another project's config.json, or `otherwise`. Raises ConfigError."""
   value = config.get(name)
   return otherwise if value is None else checked(limits, value, f'config.json has {name}')
-
-
-def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-  """Checks how large a model is that a file describes, before a module is made of it.
-
-  The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
-  be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
-  a number is larger than the tensors say, or the fields are too many or too deep.
-  """
-  largest = max([_UNSEEN, *(size for shape in shapes.values() for size in shape)])
-
-  def check(place: str, value: Any, deep: int) -> None:
-    if isinstance(value, Mapping | list | tuple):
-      if deep == _DEEP or len(value) > _MOST:
-        raise ConfigError(f'{place} = {value!r:.100}; expected fewer fields')
-      for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
-        if not re.fullmatch(r'\w{1,64}', str(key), re.ASCII):
-          raise ConfigError(f'{place} has the field {key!r:.100}; expected a name')
-        check(f'{place}.{key}', each, deep + 1)
-    elif isinstance(value, int):
-      # A stack of layers is one; these are made one by one.
-      by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
-      if value > (most := len(shapes) if by_one else largest):
-        raise ConfigError(f'{place} = {value!r:.100}; the tensors of the file allow {most} at most')
-
-  check('model', fields, 0)
-
-
-_UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
-_DEEP, _MOST = 8, 64  # levels of a description, and entries of one

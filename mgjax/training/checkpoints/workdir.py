@@ -20,11 +20,10 @@ from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
 from mgjax.core.precision import BASE
 from mgjax.core.run_names import is_name
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import check_sizes, fields_of
 from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.core.version import __version__
-from mgjax.models.foreign_weights.format import check_sizes, understanding
 from mgjax.nn import lora
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
@@ -66,8 +65,10 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
       )
     config = _understood(read_json(path), repr(os.fspath(path)), saved)
     if shapes := _shapes_in_file(workdir):
-      with understanding(repr(os.fspath(path))):  # before anything is as large as it says
+      try:  # before anything is as large as it says
         check_sizes(fields_of(config, 'model'), shapes)
+      except ConfigError as error:
+        raise ConfigError(f'{os.fspath(path)!r} is not of {FILE} beside it: {error}') from None
     return config
   except ConfigError as error:
     if saved is None:
