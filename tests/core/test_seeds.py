@@ -8,7 +8,7 @@ import pytest
 from mgjax.core.errors import ConfigError
 from mgjax.core.seeds import key_of, words_of
 from mgjax.flow.frame_noise import frame_noise
-from mgjax.models.flow_model.initial_noise import draw_noise
+from mgjax.models.flow_model.initial_noise import draw, draw_noise, seeds_of
 
 APART = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33, 2**63 - 2**32, 2**63 - 1]
 
@@ -20,13 +20,13 @@ def test_a_small_seed_has_the_key_of_jax(seed):
 
 
 def test_each_seed_has_noise_of_its_own():
-  for draw in (
+  for make in (
     lambda seed: draw_noise(seed, np.arange(1), (1, 1, 1, 4)),
     lambda seed: frame_noise(seed, np.arange(1), 0, 1, (4,)),
   ):
-    found = {np.asarray(draw(seed)).tobytes() for seed in APART}
+    found = {np.asarray(make(seed)).tobytes() for seed in APART}
     assert len(found) == len(APART)
-  several = np.asarray(draw_noise(APART, np.zeros(len(APART), int), (1, 1, 1, 4)))
+  several = np.asarray(draw(*seeds_of(APART, np.zeros(len(APART), int)), shape=(1, 1, 1, 4)))
   alone = [np.asarray(draw_noise(seed, np.zeros(1, int), (1, 1, 1, 4)))[0] for seed in APART]
   assert (several == alone).all()
 

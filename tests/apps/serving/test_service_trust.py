@@ -340,6 +340,17 @@ def test_an_idempotency_key_is_of_one_request(server):
   ]
 
 
+def test_the_key_of_a_deleted_video_makes_it_anew(server):
+  fields, key = {'prompt': 'the red digit 7', 'model': 'digits/few_steps'}, {'Idempotency-Key': 'd'}
+  ids = set()
+  for _ in range(2):
+    made = server.wait(server.ask('POST', '/v1/videos', fields, key)[2]['id'])
+    assert server.ask('GET', f'/v1/videos/{made["id"]}/content')[0] == 200
+    assert server.ask('DELETE', f'/v1/videos/{made["id"]}')[0] == 200
+    ids.add(made['id'])
+  assert len(ids) == 1
+
+
 def test_the_key_of_a_cancelled_job_is_refused(server):
   fields = {'prompt': 'the red digit 7', 'model': 'digits/video', 'num_inference_steps': 100}
   key = {'Idempotency-Key': 'cancelled'}

@@ -141,6 +141,7 @@ class Jobs:
       if told and (row := DBOS.get_workflow_status(id)):
         self._check_same(row, job)
         return id
+      self._made.pop(id, None)  # of a job that was deleted, and had the same key
       self.results.check_room()
       if picture is not None:
         self.results.put(id, 'input.png', picture)

@@ -70,7 +70,7 @@ class Results:
     return []
 
   def remove(self, job: str) -> None:
-    """Deletes the files of a job."""
-    with contextlib.suppress(FileNotFoundError):
+    """Deletes the files of a job, as far as that can be done."""
+    with contextlib.suppress(OSError):
       self._files.rm(f'{self.root}/{job}', recursive=True)
     shutil.rmtree(self._near / job, ignore_errors=True)
