@@ -447,7 +447,7 @@ def test_no_error_tells_where_things_lie(tmp_path):
 
 def test_a_store_has_one_owner(tmp_path):
   database = tmp_path / 'jobs.sqlite'
-  one = Server(tmp_path / 'a', f'--database=sqlite:///{database}').start()
+  one = two = Server(tmp_path / 'a', f'--database=sqlite:///{database}').start()
   (tmp_path / 'link').symlink_to(database)
   try:
     for name in (database, tmp_path / 'link', tmp_path / 'a' / '..' / 'jobs.sqlite'):
@@ -464,7 +464,8 @@ def test_a_store_has_one_owner(tmp_path):
     assert two.ask('GET', f'/v1/videos/{video["id"]}')[2] == video
     assert two.end() == 0
   finally:
-    one.end(signal.SIGKILL)
+    for each in (one, two):
+      each.end(signal.SIGKILL)
 
 
 @pytest.fixture
