@@ -66,7 +66,7 @@ with epy.lazy_imports():
   from mgjax.apps.weights import average_runs, cards
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
-  from mgjax.training.checkpoints import maintenance, orbax_io, published
+  from mgjax.training.checkpoints import find_run, maintenance, orbax_io, published
   from mgjax.training.checkpoints import workdir as runs
   from mgjax.training.monitoring import workdir_lock
 
@@ -181,6 +181,10 @@ def _verify() -> None:
   checkpoints = _opened()
   asked = None if _STEP.value is None else [_STEP.value]
   found = maintenance.verify_all(checkpoints, asked, report)
+  if other := published.differing(find_run.find_run(_WORKDIR.value)):
+    raise CheckpointError(
+      f'{", ".join(other)} in {_WORKDIR.value} is not what mgjax.json says; pull the run again'
+    )
   _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
 
 

@@ -28,7 +28,13 @@ Tensors = dict[str, np.ndarray]
 SHOWN = 3  # names in a message
 SCALE = ':scale'  # ends the name of the scales of a tensor that a file has in int8
 _FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
-_PICKLES = (b'PK', b'\x80\x02')  # of PyTorch, now and long ago
+_BEGINNINGS = {  # of what is found in place of weights
+  b'PK': 'a pickle, which may run any code when it is read; save the model with safetensors, as '
+  'diffusers does by default',
+  b'version https://git-lfs': 'a pointer of Git LFS; fetch the file itself with git lfs pull',
+  b'<': 'a web page; download the file itself',
+}
+_BEGINNINGS |= {b'\x80%c' % protocol: _BEGINNINGS[b'PK'] for protocol in range(2, 6)}
 # A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
 _LARGEST_HEADER = 20 << 20
 _MOST_COMMAS = 1 << 17
@@ -261,7 +267,8 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
 def _check_header(path: str | os.PathLike[str]) -> None:
   """Raises if the header makes much more than it takes: an entry of 10 bytes may make 300."""
   if not os.path.isfile(path):
-    raise OSError('there is no such file')
+    there = os.path.lexists(path)
+    raise OSError('it is no regular file' if there else 'there is no such file')
   with open(path, 'rb') as file:
     size = int.from_bytes(file.read(8), 'little')
     if size > (most := max(_LARGEST_HEADER, os.path.getsize(path) // 8)):
@@ -273,11 +280,10 @@ def _check_header(path: str | os.PathLike[str]) -> None:
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
   if path.is_file():
     with path.open('rb') as file:
-      if file.read(2) in _PICKLES:
-        return (
-          f'{os.fspath(path)!r} is a pickle, which may run any code when it is read; save the '
-          'model with safetensors, as diffusers does by default'
-        )
+      begins = file.read(64).lstrip()
+    for beginning, told in _BEGINNINGS.items():
+      if begins.startswith(beginning):
+        return f'{os.fspath(path)!r} is {told}'
   return f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}'
 
 

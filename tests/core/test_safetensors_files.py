@@ -71,7 +71,7 @@ def test_a_header_of_a_whole_tokenizer_is_read(tmp_path):
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path, read):
   os.mkfifo(tmp_path / 'a')
   for path in (tmp_path / 'a', tmp_path, '/dev/zero'):
-    with pytest.raises(ConfigError, match='there is no such file'):
+    with pytest.raises(ConfigError, match='no regular file|there is no such file'):
       read(path)
 
 
@@ -194,3 +194,24 @@ def test_larger_damage_is_found(change, tmp_path):
 def test_a_file_without_checksums_is_read(tmp_path):
   save_file(TENSORS, tmp_path / 'a.safetensors', ABOUT)
   assert read_tensors(tmp_path / 'a.safetensors', anything=True)[1] == ABOUT
+
+
+@pytest.mark.parametrize(
+  ('data', 'told'),
+  [
+    (
+      b'version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n',
+      'a pointer of Git LFS',
+    ),
+    (b'<!DOCTYPE html><html>', 'a web page'),
+    (b'\n <html>', 'a web page'),
+    (b'\x80\x04\x95\x10\x00', 'a pickle'),
+    (b'\x80\x02}q', 'a pickle'),
+    (b'PK\x03\x04', 'a pickle'),
+  ],
+)
+def test_what_lies_in_place_of_weights_is_called_by_its_name(data, told, tmp_path):
+  path = tmp_path / 'a.safetensors'
+  path.write_bytes(data)
+  with pytest.raises(ConfigError, match=f"^'.*a.safetensors' is {told}"):
+    read_tensors(path)

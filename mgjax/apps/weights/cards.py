@@ -303,9 +303,10 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
 
 def _read(path: pathlib.Path) -> str:
   try:
-    return path.read_text(encoding='utf-8')
+    text = path.read_text(encoding='utf-8-sig').lstrip()
   except UnicodeDecodeError as error:
     raise ConfigError(f'{os.fspath(path)!r} is no text in UTF-8: {first_line(error)}') from error
+  return re.sub(r'^---[ \t]+$', '---', text, count=2, flags=re.MULTILINE)
 
 
 def documents() -> dict[pathlib.Path, str]:

@@ -429,6 +429,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     DataError: the Hub, or what is at the URL, does not take it.
   """
   asked, workdir = read_name(name), find_run(workdir)
+  if asked.place.startswith('file://') and workdir.resolve() == _folder_of(asked):
+    raise ConfigError(f'--out={name} is the folder of the run itself; give another place')
   config = read_config(workdir).to_dict()
   with tempfile.TemporaryDirectory() as made:
     folder = workdir
@@ -436,7 +438,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
       export_weights(workdir, folder := pathlib.Path(made, 'weights'), 'workdir')
     files = _files_in(folder)
     samples = next(iter(sorted(workdir.glob('samples/step_*'))[::-1]), workdir / 'samples')
-    files |= {f'samples/{file}': path for file, path in _files_in(samples).items()}
+    files |= {f'samples/{file}': path for file, path in _files_in(samples, workdir).items()}
     if (record := workdir / RECORD).exists():
       files[RECORD] = _inside(workdir, record)
     needed = str(config.get('autoencoder') or '')
@@ -452,6 +454,10 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
   return done
+
+
+def _folder_of(asked: Name) -> pathlib.Path:
+  return pathlib.Path(asked.place.removeprefix('file://')).resolve()
 
 
 def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) -> None:
@@ -472,15 +478,16 @@ def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) 
     check_fixed(migrate(fixed), inside.__contains__, asked.place)
 
 
-def _files_in(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _files_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> dict[str, pathlib.Path]:
   """Files of a folder by their names in it, but for hidden ones, samples and the list of others.
 
-  Raises ConfigError if one is a link that leads out of the folder: nobody meant to publish that.
+  Raises ConfigError if one is a link that leads out of the folder, or of `root`, which it lies in:
+  nobody meant to publish that.
   """
   found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
   own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
   found = {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
-  return {name: _inside(folder, path) for name, path in found.items()}
+  return {name: _inside(root or folder, path) for name, path in found.items()}
 
 
 def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:

@@ -286,7 +286,7 @@ def _scales(
     elif 'alpha' in keys:
       scales[place] = tensors[place]['alpha'].item() / len(tensors[place]['A'])
     else:
-      scales[place] = _scale_of_header(metadata, what)
+      scales[place] = _scale_of_header(metadata, len(tensors[place]['A']), what)
   for prefix, own in places.items():
     given = {name: tensors[place] for name, place in own.items()}
     own_scales = scales_of_maps(described[prefix], given, what)
@@ -316,7 +316,7 @@ def _described(
   return found, what
 
 
-def _scale_of_header(metadata: Mapping[str, str], what: str) -> float:
+def _scale_of_header(metadata: Mapping[str, str], of_tensors: int, what: str) -> float:
   """Returns alpha / r as kohya's header has them; 1 without, as all read such files."""
   alpha, rank = (metadata.get(f'ss_network_{each}', 'None') for each in ('alpha', 'dim'))
   if {alpha, rank} & {'None', 'Dynamic'}:
@@ -328,6 +328,11 @@ def _scale_of_header(metadata: Mapping[str, str], what: str) -> float:
     raise ConfigError(
       f'{what} has ss_network_alpha = {alpha!r:.60} and ss_network_dim = {rank!r:.60}; expected '
       'finite numbers and a rank above 0'
+    )
+  if numbers[1] != of_tensors:
+    raise ConfigError(
+      f'{what} has ss_network_dim = {rank}, and tensors of rank {of_tensors} without an alpha of '
+      'their own; expected the same rank'
     )
   return numbers[0] / numbers[1] or 1.0  # kohya's alpha of 0 stands for the rank
 

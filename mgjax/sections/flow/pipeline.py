@@ -6,13 +6,13 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import jax
 
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import fields_of, unpack
+from mgjax.core.settings import Range, checked, fields_of, unpack
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
@@ -40,6 +40,8 @@ from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.training.checkpoints.workdir import find_beside, load_params, read_config_of, read_notes
+
+_RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 
 
 class FlowPipeline:
@@ -85,6 +87,8 @@ class FlowPipeline:
     for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
       if (value := getattr(settings, name)) != none and self.component != kind:
         raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')
+    if self.config.data.fps:  # 0 where buckets have their own, or there are no pictures
+      checked(_RATE, self.config.data.fps, 'data.fps')
     if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower
       with self.config.ignore_type():
         self.config.model.dtype = 'float32'

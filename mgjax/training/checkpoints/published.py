@@ -43,6 +43,7 @@ from mgjax.training.checkpoints.run_references import (
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file
+_LONGEST_NAME = 200
 _ORIGINS: dict[pathlib.Path, Name] = {}  # of folders that this process has fetched
 _INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
 
@@ -139,6 +140,21 @@ def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -
   return ''.join(parts)
 
 
+def differing(folder: pathlib.Path) -> list[str]:
+  """Returns the files of a published run that are not as its list says; none where it has none.
+
+  Raises ConfigError or DataError if the list is no list.
+  """
+  if not (folder / LIST).is_file():
+    return []
+  listed = _read_list((folder / LIST).read_bytes(), Name(os.fspath(folder), '', ''))
+  return [
+    file
+    for file, (_, digest) in sorted(listed.items())
+    if not (folder / file).is_file() or _digest(folder / file) != digest
+  ]
+
+
 def check_pinned(name: str) -> None:
   """Checks that a name which fixes a published run also fixes all that the run names.
 
@@ -180,7 +196,12 @@ def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
     raise DataError(f'{name} names no config.json; expected what launch.weights push writes')
   found = {}
   for file, about in listed.items():
-    if not _INSIDE.fullmatch(file) or not file.endswith(KINDS):
+    if not _INSIDE.fullmatch(file) or max(map(len, file.split('/'))) > _LONGEST_NAME:
+      raise ConfigError(
+        f'{name} has {file!a:.200}, which is not fetched; expected names of at most '
+        f'{_LONGEST_NAME} letters, digits and . , _ + -, in folders inside'
+      )
+    if not file.endswith(KINDS):
       raise ConfigError(
         f'{name} has {file!r:.200}, which is not fetched; expected files that hold data alone '
         f'({", ".join(KINDS)}), and no pickles'

@@ -206,8 +206,8 @@ def read_needed(
   places = [here / name]
   if not is_published(here):
     places += [here.parent / name, find_run(given)]
-  elif not places[0].exists():
-    places.append(find_run(_elsewhere(here, os.fspath(given), noun)))
+  elif not _is_within(here, places[0]):
+    places[0] = find_run(_elsewhere(here, os.fspath(given), noun))
   for place in places:
     if place == here:  # of the name of what it needs, which it is not
       continue
@@ -236,9 +236,15 @@ def find_beside(workdir: str | os.PathLike[str], given: str) -> str:
   """
   here = find_run(workdir).absolute()
   inside = here / pathlib.Path(given).name
-  if given and not is_name(given) and inside.exists():
+  published = is_published(here)
+  there = _is_within(here, inside) if published else inside.exists()
+  if given and not is_name(given) and there:
     return os.fspath(inside)
-  return _elsewhere(here, given, 'a run') if given and is_published(here) else given
+  return _elsewhere(here, given, 'a run') if given and published else given
+
+
+def _is_within(folder: pathlib.Path, place: pathlib.Path) -> bool:
+  return place.exists() and place.resolve().is_relative_to(folder.resolve())
 
 
 def _elsewhere(here: pathlib.Path, given: str, noun: str) -> str:
@@ -288,6 +294,8 @@ def open_checkpoints(
   """
   workdir = find_run(workdir)
   if not place and (workdir / FILE).exists():
+    if is_published(workdir.absolute()) and not _is_within(workdir, workdir / FILE):
+      raise ConfigError(f'{FILE} in {os.fspath(workdir)!r} is a link out of a published run')
     return WeightsFile(workdir)
   if place is None and (workdir / 'config.json').exists():
     train = read_config(workdir).to_dict().get('train') or {}

@@ -10,10 +10,12 @@ import pytest
 
 import mgjax
 from mgjax.apps.weights.import_export import publish
-from mgjax.core.errors import ConfigError, MgjaxError
+from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.run_names import read_name
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.run_references import ALLOW, LIST, may_lead_to
+from mgjax.training.checkpoints.weights_file import FILE
+from tests import binaries
 from tests.hostile.published import ELSEWHERE, NAMING
 from tests.tiny import CHECKOUT
 
@@ -143,8 +145,9 @@ def test_links_out_of_a_folder_are_not_published(file, tmp_path):
   (folder / file).unlink()
   (folder / 'within.txt').write_text('told')
   (folder / file).symlink_to(folder / 'within.txt')
-  if file == 'more.txt':
+  if file.endswith('.txt'):
     publish(folder, f'file://{tmp_path}/published')
+    assert (tmp_path / 'published' / file).read_text() == 'told'
 
 
 @pytest.mark.parametrize(
@@ -176,3 +179,65 @@ def test_a_card_whose_front_matter_cannot_be_read_is_a_sentence(matter, tmp_path
   else:  # what YAML can make something of is published
     assert (tmp_path / 'published' / 'README.md').read_text().startswith('---\n')
     assert pathlib.Path(tmp_path, 'published', LIST).exists()
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '\ufeff---\nlicense: mit\n---\n# x\n',
+    '\n\n---\nlicense: mit\n---\n# x\n',
+    '--- \nlicense: mit\n---\t\n# x\n',
+    '---\r\nlicense: mit\r\n---\r\n# x\r\n',
+  ],
+)
+def test_front_matter_is_found_however_an_editor_wrote_it(text, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / 'README.md').write_bytes(text.encode())
+  publish(folder, f'file://{tmp_path}/published')
+  card = (tmp_path / 'published' / 'README.md').read_text()
+  assert card.count('---\n') == 2 and 'license: mit' in card.split('---\n')[1]
+
+
+def test_a_folder_is_not_published_onto_itself(tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  before = (folder / FILE).read_bytes()
+  with pytest.raises(ConfigError, match='the folder of the run itself'):
+    publish(folder, f'file://{folder}')
+  assert (folder / FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize('file', ['a\nb.txt', '\u202e.txt', 'a' * 250 + '.txt'])
+def test_a_file_whose_name_no_list_may_have_is_named(file, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / file).write_text('told')
+  with pytest.raises(ConfigError, match=r'which is not fetched; expected names of at most 200'):
+    publish(folder, f'file://{tmp_path}/published')
+
+
+@pytest.mark.parametrize('file', ['README.md', 'config.json', FILE])
+def test_verify_compares_a_pulled_folder_with_its_list(file, tmp_path):
+  publish(RUN, f'file://{tmp_path}/published')
+  verify = 'weights', 'verify', f'--workdir={tmp_path}/published'
+  assert binaries.run(*verify).returncode == 0
+  with (tmp_path / 'published' / file).open('a') as opened:
+    opened.write(' ')
+  done = binaries.run(*verify)
+  assert done.returncode == CheckpointError.exit_code and file in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('rate', [10**12, 1e-12, -8, True])
+def test_a_frame_rate_that_no_file_can_have_is_a_sentence(rate, tmp_path):
+  with pytest.raises(ConfigError, match=r'fps'):
+    mgjax.load(changed(tmp_path / 'pulled', data__fps=rate))
+
+
+@pytest.mark.parametrize('part', [FILE, 'autoencoder'])
+def test_links_in_a_published_folder_lead_nowhere(part, tmp_path):
+  folder = changed(tmp_path / 'pulled', autoencoder='somewhere/autoencoder')
+  outside = SHIPPED / 'digits' / 'autoencoder'
+  if part == FILE:
+    (folder / FILE).unlink()
+    outside = RUN / FILE
+  (folder / part).symlink_to(outside)
+  with pytest.raises(ConfigError, match='published run'):
+    mgjax.load(folder)
