@@ -10,8 +10,8 @@ times as many numbers, for pictures of 30 dB inside of solids: models of its lat
 steps.
 
 The fourth one makes as many tokens as the first, of 256 numbers each, and adds residual blocks. It
-takes about 150 minutes on one CPU core. The linear shortcut alone reaches 35.0 dB of a clip and
-26.0 dB inside of solids with 256 numbers, 30.2 dB and 20.9 dB with 48.
+takes about 200 minutes on one CPU core. The linear shortcut alone reaches 34.8 dB of a clip and
+26.1 dB inside of solids with 256 numbers, 30.1 dB and 21.2 dB with 48.
 """
 
 from ml_collections import ConfigDict
