@@ -29,6 +29,7 @@ CONFIGURATIONS = (
   'tae/tae',
   'upsampler/image_autoencoder',
   'digits/autoencoder',
+  'solids/autoencoder:release',
   'digits/frames',
   'audio/audio',
   'digits/audio',
