@@ -71,7 +71,7 @@ def test_a_header_of_a_whole_tokenizer_is_read(tmp_path):
 def test_what_is_no_plain_file_is_not_waited_for(tmp_path, read):
   os.mkfifo(tmp_path / 'a')
   for path in (tmp_path / 'a', tmp_path, '/dev/zero'):
-    with pytest.raises(ConfigError, match='no regular file|there is no such file'):
+    with pytest.raises(ConfigError, match=r'no regular file|there is no such file'):
       read(path)
 
 

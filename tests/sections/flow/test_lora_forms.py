@@ -232,6 +232,7 @@ HEADERS = [
     ('7', '0', None),
     ('7', 'nan', None),
     ('7', '-4', None),
+    ('8', '16', None),  # of tensors of rank 4
   ),
   *(('x', '4', None), ('', '4', None), ('1e999', '4', None), ('7', 'inf', None), ('0', '0', None)),
 ]
@@ -252,7 +253,7 @@ def test_a_header_of_kohya_has_a_scale_where_tensors_have_none(base, tmp_path, a
     refused(
       base,
       tmp_path / 'a.safetensors',
-      'ss_network_alpha = .* and ss_network_dim = .*a rank above 0',
+      'ss_network_alpha = .* and ss_network_dim = .*a rank above 0|dim = 16, and tensors of rank 4',
     )
   else:
     check_scaled(base, tmp_path / 'a.safetensors', pairs, scale)
