@@ -36,8 +36,8 @@ BUDGETS = {
   'apps': (8205, 24),
   'apps.pairs': (7805, 16),
   'apps.serving': (25140, 48),
-  'apps.weights': (8373, 20),
-  'core': (9588, 82),
+  'apps.weights': (8469, 20),
+  'core': (9651, 82),
   'data': (13325, 59),
   'data.ingest': (13517, 41),
   'data.media': (24321, 100),
@@ -70,19 +70,19 @@ BUDGETS = {
   'sections.clip': (2602, 9),
   'sections.codec': (981, 6),
   'sections.editing': (6948, 23),
-  'sections.flow': (10687, 22),
+  'sections.flow': (10762, 22),
   'sections.personalization': (2453, 8),
   'sections.text': (4330, 19),
   'sections.upsampler': (8914, 28),
   'sections.video': (5382, 14),
   'training': (12005, 56),
-  'training.checkpoints': (17277, 77),
+  'training.checkpoints': (17483, 78),
   'training.monitoring': (9292, 36),
   'training.optimizers': (3129, 20),
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(581_000, 2_110)
+MOST_OF_ALL = Size(581_500, 2_111)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 145, 226
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
