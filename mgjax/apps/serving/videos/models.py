@@ -143,6 +143,8 @@ class Models:
 
   def warm(self) -> None:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
+    for lora in self._loras:  # first: what is missing is soon said
+      self._device.call(('fit', lora), self._fit, lora)
     for name in self.offers:
       self._device.call(('warm', name), self._prepare, name)
     makers = [offer for offer in self.offers.values() if offer.makes_videos]
@@ -313,7 +315,6 @@ class Models:
         fps=float(fps),
         steps=pipeline.settings['steps'],
         reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
-        loras=tuple(self._loras),
         words=tuple(pipeline.words),
         most_steps=self._limits.steps,
         takes_guidance=_can(pipeline, guidance={'text': 2.0}),
@@ -326,6 +327,22 @@ class Models:
       for rows in sorted({min(1 << power, most) for power in range(9)}):
         self._warm(offer, pipeline, rows)
     _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
+    return [None]
+
+  def _fit(self, loras: list[str]) -> list[None]:
+    """Offers adapters with the models that they fit. Raises ConfigError if there is none."""
+    (lora,) = loras
+    wrong = []
+    makers = [offer for offer in self.offers.values() if offer.makes_videos]
+    for offer in makers:
+      try:
+        mgjax.load(self._places[offer.name], lora=self._loras[lora])
+      except ConfigError as error:
+        wrong.append(str(error))
+      else:
+        self.offers[offer.name] = dataclasses.replace(offer, loras=(*offer.loras, lora))
+    if len(wrong) == len(makers):
+      raise ConfigError(f'--lora={lora}={self._loras[lora]}: {wrong[0]}; give another one')
     return [None]
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
