@@ -143,8 +143,7 @@ class Models:
 
   def warm(self) -> None:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
-    for lora in self._loras:  # first: what is missing is soon said
-      self._device.call(('fit', lora), self._fit, lora)
+    self._fit_adapters()  # before anything is compiled, so that a wrong one is soon said
     for name in self.offers:
       self._device.call(('warm', name), self._prepare, name)
     makers = [offer for offer in self.offers.values() if offer.makes_videos]
@@ -329,21 +328,21 @@ class Models:
     _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
     return [None]
 
-  def _fit(self, loras: list[str]) -> list[None]:
+  def _fit_adapters(self) -> None:
     """Offers adapters with the models that they fit. Raises ConfigError if there is none."""
-    (lora,) = loras
-    wrong = []
-    makers = [offer for offer in self.offers.values() if offer.makes_videos]
-    for offer in makers:
-      try:
-        mgjax.load(self._places[offer.name], lora=self._loras[lora])
-      except ConfigError as error:
-        wrong.append(str(error))
-      else:
-        self.offers[offer.name] = dataclasses.replace(offer, loras=(*offer.loras, lora))
-    if len(wrong) == len(makers):
-      raise ConfigError(f'--lora={lora}={self._loras[lora]}: {wrong[0]}; give another one')
-    return [None]
+    makers = [name for name, offer in self.offers.items() if offer.makes_videos]
+    for lora, place in self._loras.items():
+      wrong = []
+      for name in makers:
+        try:
+          mgjax.load(self._places[name], lora=place)
+        except ConfigError as error:
+          wrong.append(error)
+        else:
+          able = (*self.offers[name].loras, lora)
+          self.offers[name] = dataclasses.replace(self.offers[name], loras=able)
+      if len(wrong) == len(makers):
+        raise ConfigError(f'--lora={lora}={place}: {wrong[0]}; give another one')
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
     """Compiles the programs of so many videos, and fits what shows their latents in colour.
