@@ -215,8 +215,10 @@ EVIL = '../../../../tmp/evil'
     ({'soundtrack': True}, 'soundtrack'),
     ({'upscale': EVIL}, 'upscale'),
     ({'input_reference': True}, 'input_reference'),
-    ({EVIL: 1}, None),
+    ({EVIL: 1}, EVIL),
     ({'negative_prompt': 7}, 'negative_prompt'),
+    ({'negative_prompt': 'a\x07b'}, 'negative_prompt'),
+    ({'seconds': 1, 'num_frames': 16}, 'seconds'),
   ],
 )
 def test_a_wrong_field_is_named_and_what_to_do(fields, param):
@@ -226,7 +228,7 @@ def test_a_wrong_field_is_named_and_what_to_do(fields, param):
 
 
 def test_a_job_has_what_was_asked_for():
-  fields = {'prompt': ' a\x07 b ', 'seconds': '1', 'size': '64x32', 'upscale': 'true', 'seed': '3'}
+  fields = {'prompt': ' a\t b ', 'seconds': '1', 'size': '64x32', 'upscale': 'true', 'seed': '3'}
   job = parse_job({**fields, 'lora': 'style', 'guidance_scale': 2}, OFFERS, Limits())
   assert (job['prompt'], job['frames'], job['height'], job['width']) == ('a b', 8, 32, 64)
   assert (job['upscale'], job['seed'], job['lora'], job['guidance']) == ('u', 3, 'style', 2)
@@ -421,6 +423,7 @@ def test_models_are_paired_by_size(component, size, fits):
     ("[Errno 2] No such file or directory: '/srv/out/video.mp4'", "directory: 'video.mp4'"),
     ('--lora=style=/data/style.safetensors:0.8: expected', '--lora=style=style.safetensors:0.8'),
     ("file:///srv/models/a is gone, and 'file:///srv/b c/d'", "a is gone, and 'd'"),
+    ('a' * 300 + '; expected /tmp/b', 'a; expected b'),
     ('7 steps/second of digits/few_steps; 1/2 of it', '7 steps/second of digits/few_steps; 1/2'),
   ],
 )

@@ -19,9 +19,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mgjax.apps.serving import http
-from mgjax.apps.serving.videos import bodies, schema
+from mgjax.apps.serving.videos import bodies, files, schema
 from mgjax.apps.serving.videos.access import Access
-from mgjax.apps.serving.videos.files import VARIANTS
 from mgjax.apps.serving.videos.jobs import Jobs
 from mgjax.apps.serving.videos.models import Models
 from mgjax.apps.serving.videos.schema import ApiError, choose, number, public
@@ -83,21 +82,19 @@ class Service:
       '/ready': self._ready,
       '/metrics': self._metrics,
     }
-    guarded = [
-      ('GET', '/v1/models', self._list_models),
-      ('GET', '/v1/models/{model:path}', self._show_model),
-      ('POST', '/v1/images/generations', self._make_images),
-      ('POST', '/v1/videos', self._create),
-      ('GET', '/v1/videos', self._list),
-      ('GET', video, self._show),
-      ('DELETE', video, self._delete),
-      ('GET', f'{video}/content', self._content),
-      ('GET', f'{video}/preview', self._preview),
-      ('GET', f'{video}/events', self._watch),
-      ('POST', f'{video}/remix', self._remix),
-    ]
+    guarded = {  # one route a path, so that a refusal lists all of its methods
+      '/v1/models': {'GET': self._list_models},
+      '/v1/models/{model:path}': {'GET': self._show_model},
+      '/v1/images/generations': {'POST': self._make_images},
+      '/v1/videos': {'POST': self._create, 'GET': self._list},
+      video: {'GET': self._show, 'DELETE': self._delete},
+      f'{video}/content': {'GET': self._content},
+      f'{video}/preview': {'GET': self._preview},
+      f'{video}/events': {'GET': self._watch},
+      f'{video}/remix': {'POST': self._remix},
+    }
     routes = [Route(path, self._open(answer)) for path, answer in open_to_all.items()]
-    routes += [Route(path, self._guarded(run), methods=[by]) for by, path, run in guarded]
+    routes += [Route(path, self._guarded(each), methods=[*each]) for path, each in guarded.items()]
     cors = Middleware(CORSMiddleware, allow_origins=self._origins, **_CORS)
     return http.make_app(routes, self._refuse, [cors] if self._origins else [])
 
@@ -125,8 +122,8 @@ class Service:
 
     return handle
 
-  def _guarded(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """Lets those in who may, and finds the job of the id in a path."""
+  def _guarded(self, answers: Mapping[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
+    """Lets those in who may, and finds the job of the id in a path; `answers` are by method."""
 
     async def handle(request: Request) -> Response:
       self._access.check_site(request)
@@ -138,6 +135,7 @@ class Service:
         request.state.video = await run_in_threadpool(self._jobs.describe, id) if known else None
         if request.state.video is None:
           raise ApiError(_GONE, 'video_id', 404)
+      answer = answers['GET' if request.method == 'HEAD' else request.method]
       waits = inspect.iscoroutinefunction(answer)
       made = await (answer(request) if waits else run_in_threadpool(answer, request))
       return made if isinstance(made, Response) else JSONResponse(made)
@@ -210,6 +208,12 @@ class Service:
       editor = schema.find_other('editing', self._offers, maker, (height, width))
       more = {'fps': video['fps'], 'seed': video['seed'], 'source': video['id']}
       frames = min(video['num_frames'], editor.shapes[0][0])
+      if (frames, height, width) not in [shape for shape in editor.shapes if shape[0] > 1]:
+        raise ApiError(
+          f'{editor.name} edits no videos of {frames} frames; remix another', 'video_id'
+        )
+      if await run_in_threadpool(self._jobs.results.path, video['id'], 'video.mp4') is None:
+        raise ApiError('The file of this video is gone; make it again.', 'video_id', 409)
       size = {'height': height, 'width': width}
       job = schema.plain_job(editor, prompt, frames=frames, **size, **more)
       ids = await self._add(request, [job], fields)
@@ -219,7 +223,6 @@ class Service:
     async with self._read(request) as (fields, data):
       job = schema.parse_job(fields, self._offers, self._limits, image=True)
       count = number(fields, 'n', 1, 1, _IMAGES, int)
-      choose('response_format', fields.get('response_format') or 'b64_json', {'b64_json': ''})
       seeds = [(job['seed'] + more) % (LARGEST_SEED + 1) for more in range(count)]
       jobs: list[schema.Job] = [{**job, 'seed': seed} for seed in seeds]
       ids = await self._add(request, jobs, fields, data, 'image')
@@ -231,7 +234,7 @@ class Service:
         await asyncio.sleep(0.1)
       if state is None or state['status'] == 'failed':
         raise ApiError(state['error']['message'] if state else 'It was deleted.', None, 500)
-      picture = await run_in_threadpool(self._jobs.results.get, id, 'image.png')
+      picture = await run_in_threadpool(self._jobs.results.get, id, files.PICTURE[0])
       found.append({'b64_json': base64.b64encode(picture or b'').decode()})
     return {'created': int(time.time()), 'data': found}
 
@@ -258,8 +261,10 @@ class Service:
 
   def _content(self, request: Request) -> Any:
     variant = request.query_params.get('variant', 'video')
-    name, kind = choose('variant', variant, VARIANTS)
+    name, kind = choose('variant', variant, files.VARIANTS)
     video = _completed(request)
+    if video['num_frames'] == 1 and variant == 'video':
+      name, kind = files.PICTURE
     path = self._jobs.results.path(video['id'], name)
     if path is None:
       mend = 'make it with soundtrack=true' if variant == 'audio' else 'make it again'
@@ -326,6 +331,8 @@ class Service:
 
 
 def _completed(request: Request) -> dict[str, Any]:
+  if error := request.state.video['error']:
+    raise ApiError(f'This video failed and has no files: {error["message"]}', 'video_id')
   if (video := request.state.video)['status'] != 'completed':
     raise ApiError(f'The video is {video["status"]}; wait until it is completed.', 'video_id')
   return video

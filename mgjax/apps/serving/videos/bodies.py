@@ -139,6 +139,23 @@ def _refuse_constant(name: str) -> None:
   raise ValueError(name)  # NaN and Infinity are no JSON
 
 
+class _Form(MultiPartParser):
+  """Notes whether a form is complete, and guesses no encodings."""
+
+  ended = False
+
+  def on_end(self) -> None:
+    self.ended = True
+
+  def on_part_end(self) -> None:
+    part = self._current_part
+    try:
+      part.data.decode(self._charset)
+    except (UnicodeDecodeError, LookupError):
+      raise MultiPartException(f'{told(part.field_name)} is not text in {self._charset}') from None
+    super().on_part_end()
+
+
 def _parse_form(data: bytearray, kind: str) -> Found:
   async def pieces() -> AsyncIterator[bytes]:
     for at in range(0, len(data), _PIECE):
@@ -146,11 +163,15 @@ def _parse_form(data: bytearray, kind: str) -> Found:
 
   async def read() -> tuple[FormData, bytes | None]:
     limits = {'max_files': 1, 'max_fields': _FIELDS, 'max_part_size': SMALL}
-    parser = MultiPartParser(Headers({'content-type': kind}), pieces(), **limits)
+    parser = _Form(Headers({'content-type': kind}), pieces(), **limits)
     parser.spool_max_size = len(data) + 1  # never a file on the disk
     parts = await parser.parse()
+    if not parser.ended:
+      raise MultiPartException('it is cut off before its closing boundary; send it again')
     files = [each for each in parts.values() if isinstance(each, UploadFile)]
-    return parts, await files[0].read() if files else None
+    picture = await files[0].read() if files else None
+    # Browsers send an input without a file as an empty one without a name.
+    return parts, picture if picture or (files and files[0].filename) else None
 
   try:
     parts, picture = asyncio.run(read())

@@ -25,6 +25,7 @@ VARIANTS = {  # variant of /content -> file, media type
   'spritesheet': ('spritesheet.jpg', 'image/jpeg'),
   'audio': ('audio.wav', 'audio/wav'),
 }
+PICTURE = ('image.png', 'image/png')  # in place of a video of one frame
 
 
 def write_files(
@@ -39,7 +40,7 @@ def write_files(
   """
   pixels = hashlib.sha256(np.ascontiguousarray(video).tobytes()).hexdigest()[:16]
   video = release.postprocess(video)
-  main = folder / ('video.mp4' if len(video) > 1 else 'image.png')
+  main = folder / (VARIANTS['video'] if len(video) > 1 else PICTURE)[0]
   write_clip(main, video, job['fps'], scale=1)
   chosen = np.linspace(0, len(video) - 1, min(_SHEET, len(video))).round().astype(int)
   for kind, shown in (('thumbnail', video[:1]), ('spritesheet', video[chosen])):

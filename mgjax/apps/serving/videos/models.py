@@ -143,6 +143,7 @@ class Models:
 
   def warm(self) -> None:
     """Loads all models and compiles what the usual requests need; on the device's thread."""
+    self._fit_adapters()  # before anything is compiled, so that a wrong one is soon said
     for name in self.offers:
       self._device.call(('warm', name), self._prepare, name)
     makers = [offer for offer in self.offers.values() if offer.makes_videos]
@@ -313,7 +314,6 @@ class Models:
         fps=float(fps),
         steps=pipeline.settings['steps'],
         reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
-        loras=tuple(self._loras),
         words=tuple(pipeline.words),
         most_steps=self._limits.steps,
         takes_guidance=_can(pipeline, guidance={'text': 2.0}),
@@ -327,6 +327,22 @@ class Models:
         self._warm(offer, pipeline, rows)
     _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
     return [None]
+
+  def _fit_adapters(self) -> None:
+    """Offers adapters with the models that they fit. Raises ConfigError if there is none."""
+    makers = [name for name, offer in self.offers.items() if offer.makes_videos]
+    for lora, place in self._loras.items():
+      wrong = []
+      for name in makers:
+        try:
+          mgjax.load(self._places[name], lora=place)
+        except ConfigError as error:
+          wrong.append(error)
+        else:
+          able = (*self.offers[name].loras, lora)
+          self.offers[name] = dataclasses.replace(self.offers[name], loras=able)
+      if len(wrong) == len(makers):
+        raise ConfigError(f'--lora={lora}={place}: {wrong[0]}; give another one')
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
     """Compiles the programs of so many videos, and fits what shows their latents in colour.

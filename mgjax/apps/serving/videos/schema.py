@@ -8,12 +8,14 @@ from typing import Any
 
 from mgjax.apps.serving.http import Refused
 from mgjax.core.configuration.keys import LARGEST_SEED
-from mgjax.core.errors import ConfigError, first_line, printable
+from mgjax.core.errors import ConfigError, printable
 from mgjax.models.text.prompts import clean_prompt, frame_rate_of
 
 # Paths from the root, of which the last name is kept; in quotes they may hold blanks.
 _QUOTED = re.compile(r"'(?:file://)?/(?:[^/']*/)*([^/']*)'")
 _PATH = re.compile(r"""(?<![\w/.:~<'-])(?:file://)?/(?:[^\s/'",;:()]+/)*([^\s/'",;:()]+)""")
+_CONTROL = re.compile(r'[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]')  # but for blanks of any kind
+_LONGEST = 1000  # characters of an error
 ID = re.compile('(video|image)_[0-9a-f]{32}')
 Job = Mapping[str, Any]  # plain JSON values with nothing left open, of `plain_job`
 _FIELDS = (
@@ -34,7 +36,18 @@ _FIELDS = (
   'upscale',
   'input_reference',
 )
-_IMAGE_FIELDS = ('n', 'response_format', 'quality', 'style', 'user', 'output_format')
+_VIDEO_ONLY = ('seconds', 'num_frames', 'fps', 'soundtrack')
+_IMAGE_CHOICES = {  # fields of OpenAI's images, and what they may say here
+  'response_format': ('b64_json',),
+  'output_format': ('png',),
+  'quality': ('auto', 'standard'),
+}
+_IMAGE_FIELDS = (
+  *(each for each in _FIELDS if each not in _VIDEO_ONLY),
+  *_IMAGE_CHOICES,
+  'n',
+  'user',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +134,16 @@ def parse_job(
   """Returns the job that a client asks for.
   Raises ApiError for a field that is unknown or out of its range.
   """
-  check_fields(fields, (*_FIELDS, *(_IMAGE_FIELDS if image else ())))
+  check_fields(fields, _IMAGE_FIELDS if image else _FIELDS)
+  for name, able in _IMAGE_CHOICES.items():
+    choose(name, fields.get(name) or able[0], dict.fromkeys(able))
   prompt = parse_prompt(fields.get('prompt'), limits)
   able = {each.name: each for each in offers.values() if each.makes_videos}
-  offer = choose('model', fields.get('model') or next(iter(able)), able, 404)
+  model = fields.get('model') or next(iter(able))
+  if model in offers and model not in able:
+    field = BESIDE[offers[model].component]
+    raise ApiError(f'{model} makes no videos of prompts alone; it serves {field}', 'model')
+  offer = choose('model', model, able, 404)
   if fields.get('input_reference') and not offer.reads:
     readers = [each.name for each in offers.values() if each.reads]
     wrong = f'take {readers[0]}' if readers else 'serve one that reads pictures as well'
@@ -136,10 +155,14 @@ def parse_job(
     raise ApiError(str(error), 'fps') from error
   negative = fields.get('negative_prompt') or ''
   drawn = fields.get('seed') in (-1, '-1')
+  frames = 1 if image else _frames(fields, fps, (height, width), offer)
+  soundtrack = _other('soundtrack', fields, offers, offer, (height, width))
+  if soundtrack and frames == 1:
+    raise ApiError('soundtrack: one frame has no sound; ask for more frames', 'soundtrack')
   return plain_job(
     offer,
     prompt,
-    frames=1 if image else _frames(fields, fps, (height, width), offer),
+    frames=frames,
     height=height,
     width=width,
     fps=fps,
@@ -149,7 +172,7 @@ def parse_job(
     guidance=number(fields, 'guidance_scale', None, 0, 100),
     negative=parse_prompt(negative, limits, 'negative_prompt') if negative else '',
     lora=choose('lora', fields.get('lora') or '', {name: name for name in ('', *offer.loras)}),
-    soundtrack='' if image else _other('soundtrack', fields, offers, offer, (height, width)),
+    soundtrack=soundtrack,
     upscale=_other('upscale', fields, offers, offer, (height, width)),
     picture=bool(fields.get('input_reference')),
   )
@@ -157,10 +180,14 @@ def parse_job(
 
 def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
   """Returns a cleaned prompt. Raises ApiError for one that is missing, empty or too long."""
-  if not isinstance(prompt, str):
+  if prompt is None:
     raise ApiError(f'{name} is missing; say what the video shows', name)
+  if not isinstance(prompt, str):
+    raise ApiError(f'{name}: expected text, given {prompt!r:.60}', name)
   if (length := len(prompt)) > limits.prompt:
     raise ApiError(f'{name} has {length} characters; cut it to {limits.prompt}', name)
+  if found := _CONTROL.search(prompt):
+    raise ApiError(f'{name} has the control character {found[0]!r}; leave it out', name)
   try:
     return clean_prompt(prompt)
   except ConfigError as error:
@@ -220,8 +247,9 @@ def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
 
 
 def public(error: Exception) -> str:
-  """Returns the first line of an error without the folders of this machine."""
-  return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', first_line(error)))
+  """Returns what an error says, in one line and without the folders of this machine."""
+  said = printable(' '.join(str(error).split())[:_LONGEST] or type(error).__name__)
+  return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', said))
 
 
 def told(value: Any) -> str:
@@ -232,7 +260,10 @@ def told(value: Any) -> str:
 def check_fields(fields: Mapping[str, Any], known: Sequence[str]) -> None:
   """Raises ApiError for a field that is none of the known, or is a list or an object."""
   if unknown := sorted(set(fields) - set(known)):
-    raise ApiError(f'unknown field {told(unknown[0])}; expected some of {", ".join(known)}')
+    raise ApiError(
+      f'unknown field {told(unknown[0])}; expected some of {", ".join(known)}',
+      printable(unknown[0][:60]),
+    )
   for name, value in fields.items():
     if isinstance(value, list | dict):
       raise ApiError(f'{name} is a list or an object; expected text or a number', name)
@@ -287,13 +318,12 @@ def _other(
 ) -> str:
   """Returns the model that a field wants beside, '' for none."""
   value = fields.get(field)
-  if value in (None, '', False, 'false', '0', 0):
+  switch = str(value or '').lower()  # Python's clients write False in a form
+  if switch in ('', 'false', '0'):
     return ''
   component = next(each for each, name in BESIDE.items() if name == field)
-  if value in (True, 'true', '1', 1):
+  if switch in ('true', '1'):
     value = ''
-  elif not isinstance(value, str):
-    raise ApiError(f'{field} {told(value)}; expected true, or the name of a model', field)
   return find_other(component, offers, maker, size, value).name
 
 
@@ -317,10 +347,14 @@ def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer:
   able = sorted({frames for frames, *other in offer.shapes if tuple(other) == size})
   name = 'num_frames'
   frames = number(fields, 'num_frames', None, 1, 100_000, int)
+  seconds = number(fields, 'seconds', None, 0, 100_000)
   if frames is None:
     name = 'seconds'
-    seconds = number(fields, 'seconds', able[-1] / fps, 0, 100_000)
-    frames = round(seconds * fps)
+    frames = able[-1] if seconds is None else round(seconds * fps)
+  elif seconds is not None and round(seconds * fps) != frames:
+    raise ApiError(
+      f'seconds {seconds:g} is not {frames} frames at {fps:g} a second; give one of them', 'seconds'
+    )
   if frames not in able:
     told = ', '.join(f'{each} ({each / fps:g} s)' for each in able)
     raise ApiError(

@@ -24,6 +24,7 @@ _REASONS = {
   3: f'is none of {", ".join(FORMATS)}',
   4: f'has more than {_PIXELS} pixels',
   5: f'has more than {_SCANS} scans',
+  6: 'has too much text, or other data beside its pixels',
 }
 
 
@@ -44,7 +45,7 @@ def decode_picture(data: bytes) -> bytes:
 
 
 def _decode() -> int:
-  from PIL import Image, ImageOps
+  from PIL import Image, ImageOps, UnidentifiedImageError
 
   limits = {'AS': _MEMORY, 'CPU': _SECONDS, 'FSIZE': 0, 'CORE': 0}
   for name, most in limits.items():
@@ -54,15 +55,20 @@ def _decode() -> int:
   data = sys.stdin.buffer.read()
   try:
     picture = Image.open(io.BytesIO(data), formats=FORMATS)
-  except Exception:
+  except UnidentifiedImageError:
     return 3
+  except ValueError:
+    return 6
   if picture.width * picture.height > _PIXELS:
     return 4
   # In the data of a scan a byte 0xff is followed by 0, so these two begin one.
   if data.startswith(b'\xff\xd8') and len(re.findall(b'\xff\xda', data)) > _SCANS:
     return 5
   picture.draft('RGB', (_SIDE, _SIDE))  # a JPEG is decoded no larger than it will be
-  picture = ImageOps.exif_transpose(picture).convert('RGB')
+  picture = ImageOps.exif_transpose(picture)
+  if picture.mode.startswith('I'):  # 16 bits, as launch.sample reads them: 65535 is white
+    picture = picture.convert('F').point(lambda value: value * (1 / 257) + 0.5).convert('L')
+  picture = picture.convert('RGB')
   picture.thumbnail((_SIDE, _SIDE))
   Image.frombytes('RGB', picture.size, picture.tobytes()).save(buffer := io.BytesIO(), 'PNG')
   sys.stdout.buffer.write(buffer.getvalue())
