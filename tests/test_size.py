@@ -35,7 +35,7 @@ BUDGETS = {
   'api': (419, 5),
   'apps': (8205, 24),
   'apps.pairs': (7805, 16),
-  'apps.serving': (25140, 48),
+  'apps.serving': (25738, 48),
   'apps.weights': (8469, 20),
   'core': (9651, 82),
   'data': (13325, 59),
@@ -82,7 +82,7 @@ BUDGETS = {
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(581_500, 2_111)
+MOST_OF_ALL = Size(582_000, 2_111)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 145, 226
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
