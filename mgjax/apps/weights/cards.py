@@ -228,11 +228,9 @@ def with_metadata(
   `samples` are prompts by the files that were made of them. Raises ConfigError if what the front
   matter has already is not valid.
   """
-  from yaml import YAMLError
-
   try:
     return _with_metadata(text, name, config, results, samples or {})
-  except (ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
+  except Exception as error:  # YAML's own are of no kind that others know
     raise ConfigError(
       f'the front matter of {name} cannot be read: {first_line(error)}; mend it, or delete it and '
       'push writes it anew'

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
-from mgjax.core.settings import Count, Fraction, Magnitude, Range, Strength, check, checked, unpack
+from mgjax.core.settings import (
+  Count,
+  Fraction,
+  Magnitude,
+  Range,
+  Strength,
+  arguments,
+  check,
+  checked,
+  unpack,
+)
 from mgjax.flow.distillation.adversarial import Adversarial
 from mgjax.flow.distillation.distribution_matching import DistributionMatching, Simulated
 from mgjax.flow.distillation.few_steps import FewSteps
@@ -190,7 +200,7 @@ class SampleSettings:
     check(self)
     if self.weights:
       stored_type(self.weights)
-    unpack(make_time_grid, self.schedule, 'schedule', steps=self.steps)
+    arguments(make_time_grid, self.schedule, 'schedule', given=('steps',))
     check_solver(self.solver, self.reuse)
     check_guidance(self.guidance)
     _ = self.expert_since, self.loras

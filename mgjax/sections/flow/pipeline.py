@@ -87,6 +87,7 @@ class FlowPipeline:
     for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
       if (value := getattr(settings, name)) != none and self.component != kind:
         raise ConfigError(f'sample.{name} = {value} of {self.noun}; runs of {kind!r} have it')
+    fields_of(self.config, 'model')  # or there is nothing to make
     if self.config.data.fps:  # 0 where buckets have their own, or there are no pictures
       checked(_RATE, self.config.data.fps, 'data.fps')
     if jax.default_backend() == 'cpu':  # which emulates bfloat16, five times slower

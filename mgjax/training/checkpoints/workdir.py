@@ -37,7 +37,17 @@ from mgjax.training.checkpoints.weights_file import FILE, WeightsFile
 
 RECORDED = ('jax', 'flax', 'orbax-checkpoint', 'safetensors', 'numpy')
 # What configurations have: groups of fields, groups of those, and texts.
-_GROUPS = ('train', 'data', 'objective', 'sample', 'lora', 'pairs', 'windows', 'references')
+_GROUPS = (
+  'model',
+  'train',
+  'data',
+  'objective',
+  'sample',
+  'lora',
+  'pairs',
+  'windows',
+  'references',
+)
 _GROUPS_OF_GROUPS = ('buckets', 'text', 'model.conditionings')
 _TEXTS = ('autoencoder', 'vision', 'start_from', 'embeddings', 'tokenizer')
 T = TypeVar('T')
@@ -119,7 +129,7 @@ def _shapes_in_file(workdir: pathlib.Path) -> dict[str, list[int]]:
 
 def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Returns values of the kinds that those of a configuration have to be of."""
-  found: dict[str, Any] = {'component': '', 'model': {}}
+  found: dict[str, Any] = {'component': ''}
   found |= {key: {} for key in _GROUPS if key in fields}
   if 'autoencoder' in fields:  # as all flow models have
     found['data'] = {'fps': 0, 'kind': ''}
@@ -128,7 +138,7 @@ def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
     *outer, key = name.split('.')
     place, kinds = fields, found
     for each in outer:
-      place, kinds = place.get(each), kinds[each]
+      place, kinds = place.get(each), kinds.get(each)
     if isinstance(place, Mapping) and key in place:
       kinds[key] = {each: {} for each in place[key]} if isinstance(place[key], Mapping) else {}
   return found
