@@ -58,13 +58,14 @@ class TensorFile:
     metadata: texts of the header, by name, without checksums.
   """
 
-  def __init__(self, path: str | os.PathLike[str], file: Any):
-    """Binds a file that the library has opened, and its path for messages.
+  def __init__(self, path: str | os.PathLike[str], file: Any, header: bytes):
+    """Binds a file that the library has opened, its path for messages, and its header's bytes.
 
     Raises ConfigError if the header is not what was written.
     """
     self._path = os.fspath(path)
     self._file = file
+    self._header = header
     self.names: list[str] = list(file.keys())
     self.metadata: dict[str, str] = file.metadata() or {}
     self._checksums: dict[str, str] | None = None
@@ -73,9 +74,6 @@ class TensorFile:
     if found:
       known = self.metadata.pop(found[0]).removeprefix(_CRC32)
       known = [known[at : at + _DIGITS] for at in range(0, len(known), _DIGITS)]
-      with open(path, 'rb') as opened:
-        header = opened.read(8)
-        header += opened.read(int.from_bytes(header, 'little'))
       if len(known) != 1 + len(self.names) or _with_checksum(header) != header:
         raise self._damaged('its header')
       self._checksums = dict(zip(sorted(self.names), known[1:], strict=True))
@@ -93,9 +91,8 @@ class TensorFile:
     """
     kind, shape = self.describe(name)
     if kind in _FLOAT8:  # the library asks numpy for them, which has none
-      start, header = self._header
-      begin, end = header[name]['data_offsets']
-      found = np.fromfile(self._path, np.uint8, end - begin, offset=start + begin)
+      begin, end = json.loads(self._header[8:])[name]['data_offsets']
+      found = np.fromfile(self._path, np.uint8, end - begin, offset=len(self._header) + begin)
       tensor = found.view(jnp.dtype(_FLOAT8[kind])).reshape(shape)
     else:
       tensor = self._file.get_tensor(name)
@@ -112,13 +109,6 @@ class TensorFile:
         'export or download the file again'
       )
     return tensor
-
-  @functools.cached_property
-  def _header(self) -> tuple[int, dict[str, Any]]:
-    """Where tensors begin, and the header, which the library has checked."""
-    with open(self._path, 'rb') as file:
-      size = int.from_bytes(file.read(8), 'little')
-      return 8 + size, json.loads(file.read(size))
 
   def _damaged(self, what: str) -> ConfigError:
     return ConfigError(
@@ -257,24 +247,30 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
   damaged.
   """
   try:
-    _check_header(path)
+    header = _read_header(path)
     with safe_open(path, 'numpy') as file:
-      yield TensorFile(path, file)
+      yield TensorFile(path, file, header)
   except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
     raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
 
 
-def _check_header(path: str | os.PathLike[str]) -> None:
-  """Raises if the header makes much more than it takes: an entry of 10 bytes may make 300."""
+def _read_header(path: str | os.PathLike[str]) -> bytes:
+  """Returns the header, with its length in front.
+
+  Raises if it makes much more than it takes: an entry of 10 bytes may make 300.
+  """
   if not os.path.isfile(path):
     there = os.path.lexists(path)
     raise OSError('it is no regular file' if there else 'there is no such file')
   with open(path, 'rb') as file:
-    size = int.from_bytes(file.read(8), 'little')
+    length = file.read(8)
+    size = int.from_bytes(length, 'little')
     if size > (most := max(_LARGEST_HEADER, os.path.getsize(path) // 8)):
       raise ValueError(f'its header has {size} bytes, at most {most} are read')
-    if (commas := file.read(size).count(b',')) > _MOST_COMMAS:
-      raise ValueError(f'its header has {commas} commas, at most {_MOST_COMMAS} are read')
+    header = file.read(size)
+  if (commas := header.count(b',')) > _MOST_COMMAS:
+    raise ValueError(f'its header has {commas} commas, at most {_MOST_COMMAS} are read')
+  return length + header
 
 
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:

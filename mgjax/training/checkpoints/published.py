@@ -147,12 +147,7 @@ def differing(folder: pathlib.Path) -> list[str]:
   """
   if not (folder / LIST).is_file():
     return []
-  listed = _read_list((folder / LIST).read_bytes(), Name(os.fspath(folder), '', ''))
-  return [
-    file
-    for file, (_, digest) in sorted(listed.items())
-    if not (folder / file).is_file() or _digest(folder / file) != digest
-  ]
+  return _unlike(folder, _read_list((folder / LIST).read_bytes(), Name(os.fspath(folder), '', '')))
 
 
 def check_pinned(name: str) -> None:
@@ -242,17 +237,25 @@ def _checked(folder: pathlib.Path, asked: Name, mend: str, *, remove: bool = Fal
   there = {file: path for file, path in there.items() if path.is_file()}
   wrong = [] if LIST in there and _digest(there[LIST]) == asked.digest else [LIST]
   listed = {} if wrong else _read_list(there[LIST].read_bytes(), asked)
-  for file, (_, digest) in listed.items():
-    right = file in there and _digest(there[file]) == digest
-    if right and file.endswith('.safetensors'):
-      with there[file].open('rb') as opened:
-        right = opened.read(9)[8:] == b'{'  # where their header begins, and that of no pickle
-    wrong += [file] * (not right)
+  wrong += _unlike(folder, listed)
   if wrong := wrong or sorted(there.keys() - {*listed, LIST}):
     if remove:
       (folder / wrong[0]).unlink(missing_ok=True)
     raise DataError(f'{asked}: {wrong[0]} is not what {LIST} says, damaged or tampered with{mend}')
   return folder
+
+
+def _unlike(folder: pathlib.Path, listed: Mapping[str, tuple[int, str]]) -> list[str]:
+  """Returns the files that are not there, or not as they are listed."""
+  wrong = []
+  for file, (_, digest) in listed.items():
+    path = folder / file
+    right = path.is_file() and _digest(path) == digest
+    if right and file.endswith('.safetensors'):
+      with path.open('rb') as opened:
+        right = opened.read(9)[8:] == b'{'  # where their header begins, and that of no pickle
+    wrong += [file] * (not right)
+  return wrong
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -66,7 +66,8 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   """
   workdir = find_run(workdir)
   path = workdir / 'config.json'
-  saved = saved_config(workdir)
+  record = _newest_record(workdir)
+  saved = _config_in(record)
   try:
     if not path.exists():
       raise ConfigError(
@@ -74,7 +75,8 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
       )
     config = _understood(read_json(path), repr(os.fspath(path)), saved)
-    if shapes := _shapes_in_file(workdir):
+    if (workdir / FILE).exists() and record:
+      shapes = {name: shape for name, (_, shape, _) in record['leaves']['average'].items()}
       try:  # before anything is as large as it says
         check_sizes(fields_of(config, 'model'), shapes)
       except ConfigError as error:
@@ -92,10 +94,17 @@ def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
 
   None where there is none, or its checkpoints lie elsewhere. No process asks another one.
   """
-  try:
-    record = open_checkpoints(workdir, '').newest_record() or {}
-  except ConfigError:  # a damaged file of weights has none, and says so when it is read
-    return None
+  return _config_in(_newest_record(workdir))
+
+
+def _newest_record(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """Returns what the newest checkpoint, or a file of weights, says of itself; {} if nothing."""
+  with contextlib.suppress(ConfigError):  # of a damaged file, which says so when it is read
+    return open_checkpoints(workdir, '').newest_record() or {}
+  return {}
+
+
+def _config_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
   config = (record.get('meta') or {}).get('config')
   return migrate(config) if config and 'component' in migrate(config) else None
 
@@ -118,13 +127,6 @@ def _understood(
       'and start the run again'
     )
   return config
-
-
-def _shapes_in_file(workdir: pathlib.Path) -> dict[str, list[int]]:
-  """Returns shapes by name of a folder of finished weights; none of a file that is damaged."""
-  with contextlib.suppress(ConfigError):  # reading the weights says why
-    return read_shapes(workdir) if (workdir / FILE).exists() else {}
-  return {}
 
 
 def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
