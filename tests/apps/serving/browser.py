@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +24,17 @@ _FLAGS = (
   '--autoplay-policy=user-gesture-required',
   '--hide-scrollbars',
 )
+
+
+# Chromium reads from descriptor 3 and writes to 4. A `preexec_fn` would fork this process, of which
+# JAX warns as soon as a backend runs.
+_TAKE_THE_PIPE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(each), fcntl.F_DUPFD, 5) for each in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -96,19 +108,15 @@ class Page:
 class _Browser:
   def __init__(self, folder: str):
     ours, theirs = os.pipe(), os.pipe()  # their input, their output
-
-    def join():
-      read, write = os.dup(ours[0]), os.dup(theirs[1])
-      os.dup2(read, 3)
-      os.dup2(write, 4)
-
     self._process = subprocess.Popen(
-      [EXECUTABLE, *_FLAGS, f'--user-data-dir={folder}', 'about:blank'],
+      [
+        *(sys.executable, '-c', _TAKE_THE_PIPE, str(ours[0]), str(theirs[1])),
+        *(EXECUTABLE, *_FLAGS, f'--user-data-dir={folder}', 'about:blank'),
+      ],
       stdin=subprocess.DEVNULL,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
-      close_fds=False,
-      preexec_fn=join,
+      pass_fds=(ours[0], theirs[1]),
       start_new_session=True,
     )
     os.close(ours[0])

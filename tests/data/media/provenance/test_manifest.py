@@ -169,9 +169,6 @@ def test_what_is_no_file_of_a_kind_that_is_signed_is_a_sentence(tmp_path, conten
     read_manifest(tmp_path / 'a.mkv')
 
 
-# A browser is started by a fork, of which JAX warns where an earlier test has used it.
-@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-@pytest.mark.filterwarnings('ignore:os.fork:RuntimeWarning')
 @pytest.mark.skipif(EXECUTABLE is None, reason='no chromium is installed; apt install chromium')
 def test_a_signed_film_plays_in_chromium(tmp_path, signed):
   (tmp_path / 'page.html').write_text('<video src="film.mp4" muted></video>')
