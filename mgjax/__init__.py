@@ -29,5 +29,19 @@ with epy.lazy_api_imports(globals()):
     sections,
     training,
   )
-  from mgjax.api import config, evaluate, load, plan, train
+  from mgjax.api import config, evaluate, list_models, load, plan, train
   from mgjax.data.media.show import save, show
+
+_lazy = globals().pop('__getattr__')
+
+
+def __getattr__(name: str):
+  try:
+    return _lazy(name)
+  except AttributeError as error:
+    if not name.startswith('_'):
+      from mgjax.sections.flow.calls import instead_of
+
+      if hint := instead_of(name):
+        raise AttributeError(f'{error}; {hint}') from None
+    raise

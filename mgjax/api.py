@@ -7,6 +7,8 @@ clips = video.generate(['the green digit 3 moves left'], seed=0)
 mgjax.show(clips)
 """
 
+import inspect
+import json
 import os
 import pathlib
 from typing import Any
@@ -16,7 +18,7 @@ from ml_collections import ConfigDict
 from mgjax.core.configuration.config_files import load_config
 from mgjax.parallel import compilation_cache
 from mgjax.parallel.tpu_presence import leave_out_tpu
-from mgjax.registry import feature, make_spec
+from mgjax.registry import SECTIONS, feature, make_spec
 from mgjax.training.monitoring.garbage_collection import uncollected
 
 Path = str | os.PathLike[str]
@@ -27,7 +29,29 @@ def _set_up_jax() -> None:
   compilation_cache.use()
 
 
-def load(workdir: Path, **options: Any) -> Any:
+def list_models() -> dict[str, str]:
+  """Returns what mgjax ships, by the names that `load` takes: 'digits/video' -> 'a video model'."""
+  from mgjax.training.checkpoints.find_run import SHIPPED
+
+  found = {
+    path.parent.relative_to(SHIPPED).as_posix(): json.loads(path.read_text())['component']
+    for path in sorted(SHIPPED.rglob('config.json'))
+  }
+  return {name: SECTIONS[component].noun for name, component in found.items()}
+
+
+def load(
+  workdir: Path,
+  *,
+  steps: int | None = None,
+  guidance: Any = None,
+  solver: str | None = None,
+  schedule: Any = None,
+  weights: str | None = None,
+  lora: str | None = None,
+  mesh: Any = None,
+  **options: Any,
+) -> Any:
   """Loads what a work directory holds.
 
   From here on JAX keeps what it compiles for the next process, unless it is set up otherwise
@@ -36,7 +60,12 @@ def load(workdir: Path, **options: Any) -> Any:
   Args:
     workdir: of a finished or running training, of imported weights, what mgjax ships
       ('digits/video'), or what is published ('hf://owner/name@revision', 's3://bucket/run').
-    **options: of the pipeline, such as `mesh`, `steps` or `guidance`.
+    steps, guidance, solver, schedule: of sampling, in place of those of the run; see
+      `mgjax.models.flow_model.settings.SampleSettings`, whose other fields are options too.
+    weights: the type that kernels are stored in, as 'int8' or 'bfloat16'.
+    lora: adapters, as 'style.safetensors:0.8'.
+    mesh: sizes of the mesh axes, as 'context=8'.
+    **options: more of the pipeline.
 
   Returns:
     A pipeline with `generate`, `stream` and `save` for a video or an audio model; what has
@@ -44,15 +73,23 @@ def load(workdir: Path, **options: Any) -> Any:
     and texts to vectors of one space for a CLIP.
 
   Raises:
-    ConfigError: there is no run there, or nothing to load of its component.
+    ConfigError: there is no run there, nothing to load of its component, or it has no such option.
     CheckpointError: it has no checkpoint that can be trusted.
   """
   with uncollected():
+    from mgjax.sections.flow.calls import renamed, unknown_option
     from mgjax.training.checkpoints.workdir import read_config
 
     _set_up_jax()
     component = read_config(workdir).component
-    return feature(component, 'load', 'can be loaded')(workdir, **options)
+    make = feature(component, 'load', 'can be loaded').get()
+    own = {'steps': steps, 'guidance': guidance, 'solver': solver, 'schedule': schedule}
+    own |= {'weights': weights, 'lora': lora, 'mesh': mesh}
+    given = renamed({**{name: each for name, each in own.items() if each is not None}, **options})
+    known = inspect.signature(make).parameters
+    if wrong := given.keys() - known if 'options' not in known and 'changes' not in known else ():
+      raise unknown_option(min(wrong), [*known][1:], SECTIONS[component].noun)
+    return make(workdir, **given)
 
 
 def config(name: str, **changes: Any) -> ConfigDict:

@@ -7,15 +7,20 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Positive, Range, checked
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
-from mgjax.data.media.viewing import write_clip, write_sheets
+from mgjax.data.media.clips import fps_of
+from mgjax.data.media.viewing import FILES, write_clip, write_file, write_sheets
 
 _PICTURE = 'mgjax_show.png'
+_Fps = Annotated[float, Range(least=0.01, most=1000)]
+_Rate = Annotated[int, Range(least=1, most=10_000_000)]
 _PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
@@ -23,8 +28,8 @@ def show(
   made: Any,
   titles: Sequence[str] = (),
   *,
-  rate: int = 48_000,
-  fps: float = 16,
+  rate: int | None = None,
+  fps: float | None = None,
   path: str | os.PathLike[str] = _PICTURE,
 ) -> pathlib.Path | None:
   """Shows what a pipeline made, and returns the path of the picture or file; None in a notebook.
@@ -37,11 +42,11 @@ def show(
     made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
       floats (b s c) or one (s c); samples of a source, such as a world's; or an .mp4 or .wav file.
     titles: a line above each; by default its number, of a sample its caption.
-    rate: samples a second of sounds.
-    fps: frames a second of videos.
+    rate: samples a second of sounds; by default their own, or 48,000.
+    fps: frames a second of videos; by default their own, or 16.
 
   Raises:
-    ValueError: an array of another shape or type.
+    ConfigError: an array of another shape or type, a rate out of its range or another kind of file.
   """
   notebook = _in_notebook()
   if isinstance(made, str | os.PathLike):
@@ -50,9 +55,10 @@ def show(
     titles = titles or [str(sample['caption']) for sample in made]
     made = [sample['video'] for sample in made]
   items, moving = _split(made)
+  rates, rate = _rates(made, len(items), fps, rate)
   titles = list(titles) or [str(number) for number in range(len(items))]
   place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
-  sheets = _write_sheets(place, items, titles, moving, fps, rate)
+  sheets = _write_sheets(place, items, titles, moving, rates, rate)
   if not notebook:
     print(*sheets, sep='\n')
     return place
@@ -69,7 +75,7 @@ def show(
 
 def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
   if path.suffix not in _PLAYERS:
-    raise ValueError(f'{path.name}: expected an .mp4 or a .wav file, or arrays')
+    raise ConfigError(f'{path.name}: expected an .mp4 or a .wav file, or arrays')
   if not notebook:
     print(path)
     return path
@@ -85,35 +91,82 @@ def save(
   made: Any,
   out: str | os.PathLike[str],
   *,
-  fps: float = 16,
-  rate: int = 48_000,
+  fps: float | None = None,
+  rate: int | None = None,
   scale: int | None = None,
 ) -> list[pathlib.Path]:
-  """Writes what a pipeline made: an .mp4 or .png a video, a .wav a sound, and a sheet of all.
+  """Writes what a pipeline made: one file, or into a folder a file of each and a sheet of all.
 
   Args:
     made: as `show`.
-    out: a folder.
-    fps: frames a second of videos, which have an animation of all too.
-    rate: samples a second of sounds.
+    out: a file for one video or sound, 'one.mp4', '.gif', '.webp', '.png' (a picture, or of a video
+      some frames) or '.wav'; else a folder, in which each is an .mp4, .png or .wav.
+    fps: frames a second of videos; by default their own, or 16.
+    rate: samples a second of sounds; by default their own, or 48,000.
     scale: how often each row and column of pixels is written; by default until the longer side has
       256 pixels or more, 1 for the model's own.
 
   Returns:
-    The files, the sheet and the animation last.
+    The files, those of all the last ones.
+
+  Raises:
+    ConfigError: an array of another shape or type, a number out of its range, or a name for one
+      file that does not suit.
   """
   items, moving = _split(made)
-  folder = pathlib.Path(out)
+  rates, rate = _rates(made, len(items), fps, rate)
+  scale = checked(Positive | None, scale, 'scale')
+  out = pathlib.Path(out)
+  kind = out.suffix[1:]
+  if kind.isalnum() and not kind.isdigit() and not out.is_dir():
+    return [_save_one(items, moving, out, rates[0], rate, scale)]
   paths = []
-  for number, item in enumerate(items):
-    kind = '.wav' if not moving else '.mp4' if len(item) > 1 else '.png'
-    paths.append(folder / f'{number:04d}{kind}')
+  for number, (item, fps) in enumerate(zip(items, rates, strict=True)):
+    suffix = '.wav' if not moving else '.mp4' if len(item) > 1 else '.png'
+    paths.append(out / f'{number:04d}{suffix}')
     if not moving:
       write_wav(paths[-1], item, rate)
     else:
       write_clip(paths[-1], item, fps, scale)
   titles = [path.name for path in paths]
-  return [*paths, *_write_sheets(folder / 'sheet.png', items, titles, moving, fps, rate)]
+  return [*paths, *_write_sheets(out / 'sheet.png', items, titles, moving, rates, rate)]
+
+
+def _save_one(
+  items: list[np.ndarray],
+  moving: bool,
+  path: pathlib.Path,
+  fps: float,
+  rate: int,
+  scale: int | None,
+) -> pathlib.Path:
+  """Writes the one video or sound to a file of a kind that it can have."""
+  kinds = FILES if moving else ('.wav',)
+  if path.suffix.lower() not in kinds:
+    what = 'a video is' if moving else 'a sound is'
+    raise ConfigError(
+      f'{os.fspath(path)!r}: {what} written as {", ".join(kinds)}; a name without a suffix is a '
+      'folder'
+    )
+  if len(items) != 1:
+    raise ConfigError(
+      f'{os.fspath(path)!r} is one file for {len(items)} videos or sounds; save one, as in '
+      'clips[0], or give a folder'
+    )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if moving:
+    write_file(path, items[0], fps, scale)
+  else:
+    write_wav(path, items[0], rate)
+  return path
+
+
+def _rates(made: Any, count: int, fps: float | None, rate: int | None) -> tuple[list[float], int]:
+  """Returns frames a second of each of `count` videos, and samples a second of sounds."""
+  fps = checked(_Fps | None, fps, 'fps')
+  rate = checked(_Rate | None, rate, 'rate')
+  rates = fps_of(made, count, 16) if fps is None else [fps] * count
+  return rates, rate or getattr(made, 'rate', None) or 48_000
 
 
 def _write_sheets(
@@ -121,7 +174,7 @@ def _write_sheets(
   items: list[np.ndarray],
   titles: list[str],
   moving: bool,
-  fps: float,
+  fps: list[float],
   rate: int,
 ) -> list[pathlib.Path]:
   if moving:
@@ -132,12 +185,17 @@ def _write_sheets(
 
 def _split(made: Any) -> tuple[list[np.ndarray], bool]:
   """Returns one array a video or sound, and whether they are videos."""
+  if isinstance(made, list) and made and isinstance(made[0], list):  # images of PIL
+    made = [np.stack([np.asarray(frame) for frame in each]) for each in made]
+  if isinstance(made, list) and len({np.shape(each) for each in made}) > 1:
+    found = [_split(each) for each in made]
+    return [item for items, _ in found for item in items], found[0][1]
   array = np.asarray(made)
   if array.dtype == np.uint8 and array.ndim in (4, 5) and array.shape[-1] == 3:
     return list(array if array.ndim == 5 else array[None]), True
   if array.dtype.kind == 'f' and array.ndim in (2, 3):
     return list(array if array.ndim == 3 else array[None]), False
-  raise ValueError(
+  raise ConfigError(
     f'an array of {array.dtype}{list(array.shape)}; expected videos, uint8 (b t h w 3) or '
     '(t h w 3), or sounds, floats (b s c) or (s c)'
   )

@@ -14,6 +14,7 @@ from mgjax.data.media.contact_sheet import contact_sheet, draw_frame
 from mgjax.data.media.titles import draw_title, wrap_title
 from mgjax.data.media.video import write_video
 
+FILES = ('.mp4', '.gif', '.webp', '.png')  # of one video
 _LEAST = 256  # pixels of the longer side, below which a player shows a stamp
 _TILE = 192  # pixels of a video's longer side in an animation, at most
 _PIXELS = 100_000_000  # of all frames of an animation, which are held at once
@@ -51,6 +52,30 @@ def write_clip(
     buffer = io.BytesIO()
     Image.fromarray(enlarged(video, scale)[0]).save(buffer, 'PNG')
     write_bytes(path, buffer.getvalue())
+
+
+def write_file(
+  path: str | os.PathLike[str], video: Video, fps: float, scale: int | None = None
+) -> None:
+  """Writes a video (t h w 3) as the file that its suffix names, one of `FILES`.
+
+  An .mp4 or a .png of one frame is as of `write_clip`; a .png of several frames is a picture of
+  some of them, .gif and .webp play for ever.
+  """
+  path = pathlib.Path(path)
+  kind = path.suffix.lower()
+  if kind == '.png' and len(video) > 1:
+    contact_sheet(path, [video], [path.stem])
+  elif kind == '.png':
+    write_clip(path, video, fps, scale)
+  elif kind == '.mp4':
+    write_video(path, video, fps, scale or viewing_scale(*video.shape[1:3]))
+  else:
+    large = enlarged(video, scale or viewing_scale(*video.shape[1:3]))
+    unit = 10 if kind == '.gif' else 1  # milliseconds that the format counts in
+    ends = np.round(np.arange(len(video) + 1) * 1000 / fps / unit).astype(int) * unit
+    pages = [Image.fromarray(frame) for frame in large]
+    write_bytes(path, _animated(pages, np.diff(ends).tolist(), kind[1:].upper(), lossless=True))
 
 
 def write_sheets(
@@ -112,17 +137,19 @@ def write_animation(
       pages[-1].paste(draw_frame(frame, _TILE, _TILE), place)
   ends = np.round(np.arange(count + 1) * seconds / count * 1000).astype(int)
   exact = all(max(video.shape[1:3]) <= _TILE for video in videos)
-  data = _webp(pages, np.diff(ends).tolist(), lossless=True) if exact else b''
+  data = _animated(pages, np.diff(ends).tolist(), 'WEBP', lossless=True) if exact else b''
   if not 0 < len(data) <= _EXACT:
-    data = _webp(pages, np.diff(ends).tolist(), lossless=False)
+    data = _animated(pages, np.diff(ends).tolist(), 'WEBP', lossless=False)
   write_bytes(path, data)
 
 
-def _webp(pages: Sequence[Image.Image], durations: Sequence[int], lossless: bool) -> bytes:
+def _animated(
+  pages: Sequence[Image.Image], durations: Sequence[int], kind: str, lossless: bool
+) -> bytes:
   buffer = io.BytesIO()
   pages[0].save(
     buffer,
-    'WEBP',
+    kind,
     save_all=True,
     append_images=pages[1:],
     duration=list(durations),

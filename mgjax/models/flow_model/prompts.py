@@ -84,23 +84,28 @@ def describe_prompt(
 
 
 def tell_prompts(
-  samples: Sequence[Mapping[str, Any]], words: Sequence[str], conditionings: Sequence[Conditioning]
-) -> list[list[str]]:
-  """Says which words the model knows and warns of prompts that it cannot understand or read whole.
+  samples: Sequence[Mapping[str, Any]],
+  words: Sequence[str],
+  conditionings: Sequence[Conditioning],
+  model: str,
+) -> None:
+  """Says which words a model knows and warns of prompts that it cannot understand or read whole.
 
-  `words` are those that training showed; none if that is not known. Returns for each sample the
-  words that training never showed.
+  `words` are those that training showed; none if that is not known. `model` is its name.
   """
   unknown = {sample['caption']: unseen(sample['caption'], set(words)) for sample in samples}
-  said = [describe_unseen(prompt, each, words) for prompt, each in unknown.items() if each]
+  said = [
+    f'{model}: {describe_unseen(prompt, each, words)}' for prompt, each in unknown.items() if each
+  ]
   level = logging.WARNING if said else logging.INFO
   for line in textwrap.wrap(printable(describe_words(words)), 100, subsequent_indent='  '):
     _log.log(level, '%s', line)
   _warn(said, 'more prompts have words that training never showed')
   different = {sample['caption']: sample for sample in samples}.values()
-  said = [line for each in different for line in describe_prompt(each, (), conditionings)]
+  said = [
+    f'{model}: {line}' for each in different for line in describe_prompt(each, (), conditionings)
+  ]
   _warn(said, 'more prompts are cut')
-  return [unknown[sample['caption']] for sample in samples]
 
 
 def _warn(sentences: Sequence[str], others: str) -> None:

@@ -14,6 +14,7 @@ from mgjax.core.settings import (
   Magnitude,
   Range,
   Strength,
+  annotations,
   arguments,
   check,
   checked,
@@ -268,6 +269,8 @@ class SampleSettings:
       given['guidance'] = _changed_guidance(self.guidance, given['guidance'])
     if 'schedule' in given:
       given['schedule'] = changed_schedule(self.schedule, given['schedule'])
+    hints = annotations(type(self))
+    given = {name: checked(hints[name], value, name) for name, value in given.items()}
     return dataclasses.replace(self, **given)
 
 

@@ -80,10 +80,37 @@ def describe_unseen(prompt: str, unknown: Sequence[str], words: Collection[str])
   """Says which words of a prompt training never showed, with similar words that it did."""
   said = []
   for word in unknown[:_NAMED]:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.75)
-    said.append(f'{word!r}' + (f' (did you mean {close[0]!r}?)' if close else ''))
+    close = meant(word, words)
+    said.append(f'{word!r}' + (f' (did you mean {close!r}?)' if close else ''))
   more = f' and {len(unknown) - _NAMED} more' if len(unknown) > _NAMED else ''
   return f'prompt {shortened(prompt)}: training never showed {", ".join(said)}{more}'
+
+
+def meant(word: str, words: Collection[str]) -> str:
+  """Returns the word that was mistyped, '' if none is near enough.
+
+  A typing error seldom changes the first letter, and adds, drops, changes or swaps one letter, in
+  words of eight and more two; words of three letters are near to too many others.
+  """
+  near = difflib.get_close_matches(word, words, n=5, cutoff=0.6)
+  most = 1 + (len(word) >= 8)
+  for each in near:
+    if word[0] == each[0] and max(map(len, (word, each))) > 3 and _edits(word, each) <= most:
+      return each
+  return next((each for each in near if sorted(each) == sorted(word)), '')
+
+
+def _edits(a: str, b: str) -> int:
+  """Counts letters that are added, dropped, changed or swapped with their neighbour."""
+  rows = [list(range(len(b) + 1))]
+  for i, letter in enumerate(a, 1):
+    row = [i]
+    for j, other in enumerate(b, 1):
+      row.append(min(row[-1] + 1, rows[-1][j] + 1, rows[-1][j - 1] + (letter != other)))
+      if i > 1 and j > 1 and (letter, a[i - 2]) == (b[j - 2], other):
+        row[-1] = min(row[-1], rows[-2][j - 2] + 1)
+    rows.append(row)
+  return rows[-1][-1]
 
 
 def describe_words(words: Sequence[str]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError, NonFiniteError
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, Batch, Float, UInt8
+from mgjax.data.media.clips import Clips
 from mgjax.data.media.video import probe, stream_clip
 from mgjax.data.settings import audio_shapes
 from mgjax.flow.frame_noise import frame_noise
@@ -22,7 +23,7 @@ from mgjax.models.conditioning.known_latents import KEY as CONTEXT
 from mgjax.models.flow_model.build import make_sampler_of
 from mgjax.models.flow_model.conditions import Fields, condition_fields
 from mgjax.models.flow_model.settings import SampleSettings
-from mgjax.sections.audio.extend import ALONG, Extension, autoregress, concatenate
+from mgjax.sections.audio.extend import ALONG, Extension, Seconds, autoregress, concatenate
 from mgjax.sections.audio.files import Soundtrack
 from mgjax.sections.audio.frame_features import WAYS, See, resample
 from mgjax.sections.audio.known_audio import KnownAudio
@@ -31,6 +32,7 @@ from mgjax.sections.audio.task import VISION, as_video, check_length, longest_au
 from mgjax.sections.audio.video_track import VideoTrack
 from mgjax.sections.clip.pipeline import find_frame_encoder
 from mgjax.sections.codec.pipeline import load_audio_codec
+from mgjax.sections.flow.calls import callable_as, rows_of
 from mgjax.sections.flow.pipeline import FlowPipeline
 from mgjax.training.monitoring.progress import track
 
@@ -135,26 +137,27 @@ class AudioPipeline(FlowPipeline):
     self._needs_context('to go on with a sound')
     return KnownAudio(self._codec, stream, seconds, spans)
 
+  @callable_as
   def generate(
     self,
-    prompts: Sequence[str] | None = None,
+    prompts: Sequence[str] | str | None = None,
     *,
     video: str | os.PathLike[str] | None = None,
-    seconds: float | None = None,
+    seconds: Seconds | None = None,
     seed: int = 0,
     first: int = 0,
-    candidates: int | None = None,
+    candidates: Positive | None = None,
     motions: Float[np.ndarray, 'b t'] | None = None,
     scorer: Scorer | None = None,
-    batch_size: int = 8,
+    batch_size: Positive = 8,
     **conditions: Any,
-  ) -> Float[np.ndarray, 'b s c']:
+  ) -> Float[Clips, 'b s c']:
     """Makes one sound a prompt: of a video's length where one is given, else of one window at most.
 
     Sound i depends on (seed, first + i), its prompt, conditions and length alone, but for rounding.
 
     Args:
-      prompts: captions; None is one sound of nothing in particular.
+      prompts: one caption or a list of them; None is one sound of nothing in particular.
       video: a file that every sound is made for, as `stream` makes it, with seed + first + i.
       seconds: length; by default that of training.
       seed: of all noise.
@@ -180,14 +183,14 @@ class AudioPipeline(FlowPipeline):
         np.concatenate(list(self.stream(prompt, seed=seed + first + row, **options)))
         for row, prompt in enumerate(prompts)
       ]
-      return np.stack(made)
+      return Clips.of(np.stack(made), rate=self.rate)
     seconds = self.default_seconds if seconds is None else seconds
     frames = check_length(self._model, self._codec.model, seconds, 'what is asked for')
     candidates = count_candidates(candidates, scorer, motions is not None)
     scorer = _chosen(scorer, candidates, motions is not None)
     rows = [row for row in range(len(prompts)) for _ in range(candidates)]
     noises = [(first + row) * _NOISES + i % candidates for i, row in enumerate(rows)]
-    batch_size = min(batch_size, len(rows))
+    batch_size = rows_of(len(rows), batch_size)
     fields = self._fields(frames)
     samples = self._samples(prompts, conditions, fields)
     made = []
@@ -202,6 +205,7 @@ class AudioPipeline(FlowPipeline):
         sounds = np.asarray(self._codec.decode(_checked(latents)[:, :, 0, 0]))
       made += list(sounds[: len(rows) - begin])
     sounds = np.stack(made).reshape(len(prompts), candidates, *made[0].shape)
+    sounds = Clips.of(sounds, rate=self.rate)
     if scorer is None:
       return sounds[:, 0]
     each = [None] * len(prompts) if motions is None else motions
@@ -211,25 +215,27 @@ class AudioPipeline(FlowPipeline):
     ]
     return sounds[np.arange(len(prompts)), places]
 
+  @callable_as
   def save(
     self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Makes a soundtrack and writes it, with the fields of `Soundtrack` as options."""
     return Soundtrack.of(prompts, out, **options).write(self)
 
+  @callable_as
   def stream(
     self,
     prompts: Sequence[str] | str,
     *,
-    seconds: float | None = None,
+    seconds: Seconds | None = None,
     video: str | os.PathLike[str] | VideoTrack | None = None,
     given: KnownAudio | None = None,
     extension: Extension = _DEFAULT,
     seed: int = 0,
-    candidates: int | None = None,
-    beams: int = 1,
+    candidates: Positive | None = None,
+    beams: Positive = 1,
     scorer: Scorer | None = None,
-    rows: int = 8,
+    rows: Positive = 8,
     report: Callable[[int], None] = lambda done: None,
     **conditions: Any,
   ) -> Iterator[Float[np.ndarray, 's c']]:
@@ -341,6 +347,10 @@ class AudioPipeline(FlowPipeline):
   def _noise(self, seed: int, candidates: np.ndarray, start: int, stop: int) -> Array:
     shape = (1, 1, self._codec.model.latent_channels)
     return frame_noise(seed, candidates, start, stop, shape)
+
+  def _shape_said(self) -> str:
+    kind = {1: 'mono', 2: 'stereo'}.get(self.channels, f'{self.channels} channels')
+    return f'{self.default_seconds:g} s of {kind} at {self.rate} Hz'
 
   def _needs_context(self, what: str) -> None:
     if CONTEXT not in self.reads:

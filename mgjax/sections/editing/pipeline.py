@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError, DataError, printable
-from mgjax.core.settings import Strength, checked, fields_of
+from mgjax.core.errors import ConfigError, DataError, check_one_of, printable
+from mgjax.core.settings import Positive, Strength, checked, fields_of
 from mgjax.core.typing import Array, Batch, Tree, UInt8
+from mgjax.data.media.clips import Clips, formed, fps_of, stacked
 from mgjax.data.media.video import probe, stream_frames
 from mgjax.data.settings import video_shapes
 from mgjax.flow.frame_noise import frame_noise
@@ -24,21 +26,32 @@ from mgjax.flow.prediction import make_prediction
 from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.models.conditioning.edit_task import KEY as TASK
 from mgjax.models.flow_model.conditions import condition_fields
-from mgjax.models.flow_model.initial_noise import draw_noise
+from mgjax.models.flow_model.initial_noise import draw, seeds_of
 from mgjax.models.flow_model.model import FlowModel
-from mgjax.models.flow_model.sampling import Watch, make_predict
+from mgjax.models.flow_model.sampling import make_predict
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.models.text.prompts import frame_rate_of
+from mgjax.models.text.vocabulary import shortened
 from mgjax.parallel.rules import place_rows
 from mgjax.sections.editing.files import Edited
 from mgjax.sections.editing.requests import EDIT, SDEDIT, STRENGTH, check_edit, name_task, tasks_of
 from mgjax.sections.editing.sdedit import noised, rest_of_grid
 from mgjax.sections.editing.windows import edit_windows
+from mgjax.sections.flow.calls import (
+  FORMS,
+  Callback,
+  Seeds,
+  callable_as,
+  rows_of,
+  watched,
+)
 from mgjax.sections.flow.requests import Frame, checked_video, model_rate
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import read_config
 
 Video = UInt8[np.ndarray, 't h w 3']
+_STILL = 0.5  # of latents; edits that change something reach 0.7 and more, others 0.3 at most
+_log = logging.getLogger(__name__)
 
 
 class _Edit(NamedTuple):
@@ -49,6 +62,7 @@ class _Edit(NamedTuple):
   task: str
   rate: float
   index: int
+  seed: int
 
 
 class Editor(VideoPipeline):
@@ -92,21 +106,7 @@ class Editor(VideoPipeline):
     """Frames of what is made at a time: of the longest clips of training."""
     return self.default_shape[0]
 
-  def generate(
-    self, prompts: Sequence[str] | str | None = None, **options: Any
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
-    """Edits one video an instruction, all in one array, with the options of `stream`.
-
-    Raises ConfigError as `stream`, or if the videos are not of one shape.
-    """
-    made = list(self.stream(prompts, **options))
-    if len(shapes := sorted({video.shape[:3] for video in made})) > 1:
-      raise ConfigError(
-        f'the videos are of several shapes, {shapes[0]} and {shapes[1]}; stream() yields such one '
-        'by one'
-      )
-    return np.stack(made)
-
+  @functools.partial(callable_as, like=VideoPipeline.stream)
   def stream(
     self,
     prompts: Sequence[str] | str | None = None,
@@ -114,14 +114,15 @@ class Editor(VideoPipeline):
     video: Any = None,
     task: Sequence[str | None] | str | None = None,
     how: str = EDIT,
-    strength: float | None = None,
-    seed: int = 0,
+    strength: Strength | None = None,
+    seed: Seeds = 0,
     first: int = 0,
     fps: float | None = None,
-    batch_size: int = 32,
-    watch: Watch | None = None,
+    batch_size: Positive = 32,
+    callback: Callback | None = None,
+    output_type: str = 'np',
     **options: Any,
-  ) -> Iterator[Video]:
+  ) -> Iterator[Any]:
     """Edits one video an instruction, in their order; each depends on what `VideoPipeline` says.
 
     Args:
@@ -136,7 +137,8 @@ class Editor(VideoPipeline):
       first: index of the first video among those of this seed.
       fps: frames a second; by default those of a file, of a prompt or of training.
       batch_size: videos, or windows of a long one, at a time.
-      watch: as of `VideoPipeline.stream`; of videos longer than a window none.
+      callback: as of `VideoPipeline.stream`; of videos longer than a window none.
+      output_type: 'np' or 'pil', and where there is no video 'latent'.
       **options: of `VideoPipeline.stream`, where there is no video.
 
     Raises:
@@ -149,9 +151,11 @@ class Editor(VideoPipeline):
       if how != EDIT:
         raise ConfigError(f'there is no video for how={how!r}; give one, or leave it out')
       options |= {TASK: task} if task else {}
-      base = {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size, 'watch': watch}
-      yield from super().stream(prompts, **base, **options)
+      options |= {'seed': seed, 'first': first, 'fps': fps, 'batch_size': batch_size}
+      options |= {'callback': callback, 'output_type': output_type}
+      yield from super().stream(prompts or None, **options)
       return
+    check_one_of(f'output_type = {output_type!r}', output_type, FORMS[:2])
     if options:
       raise ConfigError(f'{min(options)} does not go with a video, which has its own')
     tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
@@ -163,20 +167,36 @@ class Editor(VideoPipeline):
         f'{len(prompts)} instructions for {len(clips)} videos and {len(tasks)} tasks; give one each'
       )
     edits = []
+    seeds = seed if isinstance(seed, list) else [seed] * len(clips)
     for row, (clip, prompt, kind) in enumerate(zip(clips, prompts, tasks, strict=True)):
-      frames, own = self._read_clip(clip)
-      rate = frame_rate_of(prompt, fps, own)
+      frames, usual = self._read_clip(clip)
+      rate = frame_rate_of(prompt, fps, usual)
       kind = self.name_task(prompt, kind, how)
-      edits.append(_Edit(frames, prompt, kind, rate, first + row))
-    shared = {'how': how, 'strength': strength, 'seed': seed}
+      edits.append(_Edit(frames, prompt, kind, rate, first + row, seeds[row]))
     for batch, size in _batches(edits, batch_size, self.window):
       edit = batch[0]
       if len(edit.video) <= self.window:
         padded = batch + batch[-1:] * (size - len(batch))
-        yield from self._whole(padded, **shared, watch=watch)[: len(batch)]
+        made = self._whole(padded, how, strength, callback)[: len(batch)]
       else:
-        more = {'task': edit.task, 'fps': edit.rate, 'index': edit.index, 'rows': batch_size}
-        yield np.stack(list(self.edit_frames(edit.video, edit.prompt, **more, **shared)))
+        frames = [*self._stream_windows(edit.video, edit, how, strength, batch_size)]
+        made = [np.stack(frames)]
+      for edit, edited in zip(batch, made, strict=True):
+        yield formed(Clips.of(edited, fps=edit.rate), output_type)
+
+  @functools.partial(callable_as, like=stream)
+  def generate(self, prompts: Sequence[str] | str | None = None, **options: Any) -> Any:
+    """Edits one video an instruction, all in one array, with the options of `stream`.
+
+    Raises ConfigError as `stream`, or if the videos are not of one shape.
+    """
+    made = list(self.stream(prompts, **options))
+    if len(shapes := sorted({np.shape(video)[:3] for video in made})) > 1:
+      raise ConfigError(
+        f'the videos are of several shapes, {shapes[0]} and {shapes[1]}; stream() yields such one '
+        'by one'
+      )
+    return stacked(made)
 
   def edit_frames(
     self,
@@ -217,12 +237,13 @@ class Editor(VideoPipeline):
     self.check((min(len(clip), self.window), *clip.shape[1:3]))
     task = self.name_task(prompt, task, how)
     rate = frame_rate_of(prompt, fps, self.config.data.fps)
-    edit = _Edit(clip, prompt, task, rate, index)
+    edit = _Edit(clip, prompt, task, rate, index, seed)
     if len(clip) <= self.window:
-      yield from self._whole([edit], how, strength, seed)[0]
+      yield from self._whole([edit], how, strength)[0]
       return
-    yield from self._stream_windows(itertools.chain(head, frames), edit, how, strength, seed, rows)
+    yield from self._stream_windows(itertools.chain(head, frames), edit, how, strength, rows)
 
+  @callable_as
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[Any]:
@@ -263,7 +284,7 @@ class Editor(VideoPipeline):
     return usual
 
   def _read_clip(self, video: Any) -> tuple[Video, float]:
-    """Returns a video that the model can make, and its frames a second; an array has training's."""
+    """Returns a video that the model can make, and its frames a second, by default training's."""
     if isinstance(video, str | os.PathLike):
       info = probe(video)
       size = self.size_for(info.frames, (info.height, info.width))
@@ -271,7 +292,7 @@ class Editor(VideoPipeline):
       clip = np.stack([frame for *_, frame in stream_frames(video, size=size)])
     else:
       clips = checked_video(video)
-      fps = self.config.data.fps
+      fps = fps_of(video, 1, self.config.data.fps)[0]
       if len(clips) != 1:
         raise ConfigError(f'{len(clips)} videos for one instruction; give one each')
       clip = clips[0]
@@ -283,21 +304,36 @@ class Editor(VideoPipeline):
     edits: Sequence[_Edit],
     how: str,
     strength: float | None,
-    seed: int,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
   ) -> UInt8[np.ndarray, 'b t h w 3']:
     """Edits videos of one shape and no more than a window, all in one call of the model."""
     videos = np.stack([edit.video for edit in edits])
     shape = videos.shape[1:4]
     batch = self._conditions(edits, shape, {SOURCE: list(videos)} if how == EDIT else {})
     indices = np.array([edit.index for edit in edits])
-    noise = draw_noise(seed, indices, self._codec.latent_shape(shape))
+    noise = draw(*seeds_of([e.seed for e in edits], indices), shape=self._codec.latent_shape(shape))
+    decode = functools.partial(self._decode, count=len(edits), frames=shape[0])
     with self._devices():
       strength, times = self._rest(how, strength)
       if strength < 1:
         source = self._encode(jnp.asarray(videos)) if how == SDEDIT else batch[SOURCE]
         noise = noised(source, noise, strength, self._sigma_min)
-      return np.asarray(self._codec.decode(self._sample(batch, noise, watch, *times), shape[0]))
+      latents = self._sample(batch, noise, watched(callback, decode), *times)
+      if how == EDIT:
+        self._tell_unchanged(edits, latents, batch[SOURCE])
+      return decode(latents)
+
+  def _tell_unchanged(self, edits: Sequence[_Edit], made: Array, source: Array) -> None:
+    """Warns of edits after which no place of the latents, of deviation 1, is another one."""
+    change = np.square(np.asarray(made, np.float32) - np.asarray(source, np.float32)).mean(-1)
+    still = change.max((1, 2, 3)) < _STILL**2
+    for prompt in dict.fromkeys(e.prompt for e, same in zip(edits, still, strict=True) if same):
+      _log.warning(
+        '%s: the edit %s changed nothing; describe the object as the captions of training do, as '
+        "in 'make the red ball yellow'",
+        self.weights['workdir'],
+        shortened(prompt),
+      )
 
   def _rest(self, how: str, strength: float | None) -> tuple[float, tuple[float, ...]]:
     """Returns the strength and the times that it leaves; no times where those are all."""
@@ -312,7 +348,6 @@ class Editor(VideoPipeline):
     edit: _Edit,
     how: str,
     strength: float | None,
-    seed: int,
     rows: int,
   ) -> Iterator[Frame]:
     """Edits a video of any length."""
@@ -328,7 +363,7 @@ class Editor(VideoPipeline):
       constant={name: np.asarray(value) for name, value in batch.items()},
       window=window,
       times=np.array(times or self._times),
-      noise=lambda start, stop: frame_noise(seed, index, start, stop, tuple(places))[0],
+      noise=lambda start, stop: frame_noise(edit.seed, index, start, stop, tuple(places))[0],
       solver=self._settings.solver_of_windows,
       rows=rows,
       reads=how == EDIT,
@@ -361,7 +396,7 @@ def _batches(edits: Sequence[_Edit], most: int, window: int) -> Iterator[tuple[l
   """
   for shape, neighbours in itertools.groupby(edits, lambda edit: edit.video.shape):
     group = list(neighbours)
-    size = min(most, len(group)) if shape[0] <= window else 1
+    size = rows_of(len(group), most) if shape[0] <= window else 1
     for begin in range(0, len(group), size):
       yield group[begin : begin + size], size
 

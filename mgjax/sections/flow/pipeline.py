@@ -31,17 +31,20 @@ from mgjax.models.flow_model.prompts import describe_prompt, tell_prompts
 from mgjax.models.flow_model.sampling import NEGATIVE, Experts, Stepwise, Watch
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of, with_frame_rate
-from mgjax.models.text.vocabulary import Vocabulary, words_in
+from mgjax.models.text.vocabulary import Vocabulary, unseen, words_in
 from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
+from mgjax.sections.flow.calls import instead_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
 from mgjax.training.checkpoints.workdir import find_beside, load_params, read_config_of, read_notes
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
+_VARIANTS = 8  # of other steps and guidance that are kept, with their programs
+_TOLD = 10_000
 
 
 class FlowPipeline:
@@ -83,6 +86,9 @@ class FlowPipeline:
     """
     self.config = read_config_of(workdir, self.component, self.noun)
     settings = unpack(SampleSettings, fields_of(self.config, 'sample'), 'sample')
+    for name in changes:
+      if name not in settings.__dataclass_fields__:
+        raise unknown_option(name, ['mesh', *settings.__dataclass_fields__], self.noun)
     settings = settings.placed(functools.partial(find_beside, workdir)).changed(changes)
     for name, kind, none in (('shifts', 'video', 0), ('strength', 'editing', 1)):
       if (value := getattr(settings, name)) != none and self.component != kind:
@@ -97,6 +103,8 @@ class FlowPipeline:
     self._objective = unpack(ObjectiveSettings, fields_of(self.config, 'objective'), 'objective')
     self._use(settings)
     self._stepwise: dict[Any, Stepwise] = {}  # shared by all that `changed` returns
+    self._variants: dict[str, Self] = {}
+    self._told: set[str] = set()  # prompts of which `tell` has said something
     self._mesh = None if mesh is None else make_mesh(mesh)
     params, meta = load_params(workdir, place=self._place(workdir))
     self._params = self._stored(params)
@@ -124,6 +132,43 @@ class FlowPipeline:
     other = copy.copy(self)
     other._use(self._settings.changed(changes))
     return other
+
+  def variant(self, **changes: Any) -> Self:
+    """Returns what `changed` does, and for the same changes the same, with its programs."""
+    settings = self._settings.changed(changes)
+    if settings == self._settings:
+      return self
+    key = repr(settings)
+    if key not in self._variants:
+      while len(self._variants) >= _VARIANTS:
+        del self._variants[next(iter(self._variants))]
+      self._variants[key] = self.changed(**changes)
+    return self._variants[key]
+
+  def __call__(self, *args: Any, **options: Any) -> Any:
+    """Returns what `generate` does."""
+    return self.generate(*args, **options)
+
+  def generate(self, *args: Any, **options: Any) -> Any:
+    """Makes what a section's pipeline makes."""
+    raise NotImplementedError
+
+  def __repr__(self) -> str:
+    data = self.config.data.get('kind', 'clips')
+    return (
+      f'<{type(self).__name__}: {self.noun} from {self.weights["workdir"]!r}, step '
+      f'{self.weights["step"]}, trained on {data!r}; {self._shape_said()}, '
+      f'{self._settings.steps} steps of {self._settings.solver}>'
+    )
+
+  def _shape_said(self) -> str:
+    """What a sample is, for people."""
+    raise NotImplementedError
+
+  def __getattr__(self, name: str) -> Any:
+    hint = instead_of(name)
+    said = f'{type(self).__name__!r} object has no attribute {name!r}' + (hint and f'; {hint}')
+    raise AttributeError(said, name=name, obj=self)
 
   def _use(self, settings: SampleSettings) -> None:
     """Samples by these settings from now on."""
@@ -170,6 +215,8 @@ class FlowPipeline:
   def tell(self, prompts: Sequence[str], rates: Sequence[float] | None = None) -> list[list[str]]:
     """Warns of words that training never showed and of prompts that are cut, at most three of each.
 
+    A prompt is warned of once, also by `generate` and `stream`.
+
     Args:
       prompts: to be sampled.
       rates: frames a second of their videos; None of what has none.
@@ -180,7 +227,13 @@ class FlowPipeline:
     samples: list[dict[str, Any]] = [{'caption': with_frame_rate(p, None)} for p in prompts]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
-    return tell_prompts(samples, self.words, self._model.conditionings)
+    new = [sample for sample in samples if sample['caption'] not in self._told]
+    if len(self._told) > _TOLD:
+      self._told.clear()
+    self._told.update(sample['caption'] for sample in new)
+    if new:
+      tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'])
+    return [unseen(sample['caption'], set(self.words)) for sample in samples]
 
   def describe_prompt(self, prompt: str, rate: float | None, words: bool = True) -> list[str]:
     """Says which words of a prompt training never showed, if asked for, and what of it is cut."""
@@ -191,6 +244,7 @@ class FlowPipeline:
     """Returns a pipeline that holds no arrays and makes nothing, but knows what this one can do."""
     other = copy.copy(self)
     other._params = other._codec = other._embed = None
+    other._variants = {}
     return other
 
   @property
@@ -232,6 +286,7 @@ class FlowPipeline:
         negative prompt without guidance.
       DataError: a file is not there.
     """
+    self.tell(prompts, rates)
     samples: list[dict[str, Any]] = [{'caption': prompt} for prompt in prompts]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]

@@ -1,13 +1,13 @@
 """A trained personalized video model: pictures of somebody and prompts in, videos out."""
 
+import functools
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from mgjax.core.typing import UInt8
 from mgjax.models.conditioning.identity import KEY
+from mgjax.sections.flow.calls import callable_as
 from mgjax.sections.personalization.files import COMPONENT, NOUN, PersonalSamples, ReferenceReader
 from mgjax.sections.video.pipeline import VideoPipeline
 
@@ -33,15 +33,18 @@ class PersonalizationPipeline(VideoPipeline):
     super().__init__(workdir, **options)
     self.reader = ReferenceReader(workdir, deny_list)
 
+  @functools.partial(callable_as, like=VideoPipeline.stream)
   def stream(
     self, prompts: Sequence[str] | None = None, *, reference: Any = None, **options: Any
-  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+  ) -> Iterator[Any]:
     """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
     if isinstance(reference, list):
       given = [None if each is None else self.reader.read(each) for each in reference]
     else:
       given = None if reference is None else [self.reader.read(reference)] * len(prompts or [''])
     return super().stream(prompts, **options, **{KEY: given})
+
+  generate = callable_as(inspect.unwrap(VideoPipeline.generate), like=stream)
 
   def _request(self) -> Any:
     return PersonalSamples

@@ -17,6 +17,8 @@ from mgjax.data.media.video import ClipInfo
 from mgjax.sections.flow.requests import SHEET_FRAMES, Change, Frame
 from mgjax.sections.upsampler.geometry import check_size, scaled_size
 
+Scale = Annotated[float, Range(least=1, most=16)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Enlarged(Change):
@@ -30,7 +32,7 @@ class Enlarged(Change):
 
   needs_prompt: ClassVar[bool] = False
 
-  scale: Annotated[float, Range(least=1, most=16)] | None = None
+  scale: Scale | None = None
   size: tuple[Positive, Positive] | None = None
   keep_colours: bool = True
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError, DataError, NonFiniteError
 from mgjax.core.resize import resize
-from mgjax.core.settings import fields_of
+from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, UInt8
+from mgjax.data.media.clips import Clips, fps_of
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.frame_noise import frame_noise
@@ -28,10 +29,11 @@ from mgjax.models.tae.latents import LatentCodec
 from mgjax.models.tae.tiling import regroup
 from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.sections.flow.calls import callable_as, rows_of
 from mgjax.sections.flow.pipeline import FlowPipeline
 from mgjax.sections.flow.requests import Frame, checked_video
 from mgjax.sections.upsampler import colours
-from mgjax.sections.upsampler.files import Enlarged
+from mgjax.sections.upsampler.files import Enlarged, Scale
 from mgjax.sections.upsampler.geometry import CHUNK, Windows, frame_covers, scaled_size
 from mgjax.sections.upsampler.velocity import make_tiled_velocity
 from mgjax.training.monitoring.progress import track
@@ -73,27 +75,28 @@ class Upsampler(FlowPipeline):
     _, shape = longest_bucket(shapes)
     return shape.frames, shape.height, shape.width
 
+  @callable_as
   def generate(
     self,
-    prompts: Sequence[str] | None = None,
+    prompts: Sequence[str] | str | None = None,
     *,
     video: Any,
-    scale: float = 2.0,
-    size: tuple[int, int] | None = None,
+    scale: Scale = 2.0,
+    size: tuple[Positive, Positive] | None = None,
     fps: float | None = None,
     seed: int = 0,
     first: int = 0,
-    batch_size: int = 8,
+    batch_size: Positive = 8,
     keep_colours: bool = True,
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
+  ) -> UInt8[Clips, 'b t h w 3']:
     """Enlarges videos.
 
     Args:
-      prompts: what they show, one each; None where nobody says.
-      video: uint8 (t h w 3), or several of one shape (b t h w 3).
+      prompts: what they show, one text or a list with one each; None where nobody says.
+      video: uint8 (t h w 3), or several of one shape (b t h w 3); `Clips` say their frame rate.
       scale: of both sides.
       size: height and width of the result, in place of `scale`.
-      fps: frames a second; by default those of the prompts or of training.
+      fps: frames a second; by default those of the video, the prompts or of training.
       seed: of all noise.
       first: index of the first video among those of this seed.
       batch_size: windows at a time.
@@ -109,16 +112,18 @@ class Upsampler(FlowPipeline):
     if len(prompts) != len(videos):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     size = size or scaled_size(videos.shape[2:4], scale)
+    own = fps_of(video, len(videos), self.config.data.fps)
+    rates = [frame_rate_of(each, fps, usual) for each, usual in zip(prompts, own, strict=True)]
     if videos.shape[1] <= self.window[0] and len(self._tiles(size)) == 1:
-      made = self._generate_whole(videos, prompts, size, fps, seed, first, batch_size)
-      return np.stack([*map(colours.keep_colours, made, videos)]) if keep_colours else made
-    options = {'size': size, 'fps': fps, 'seed': seed, 'rows': batch_size}
-    options['keep_colours'] = keep_colours
+      made = self._generate_whole(videos, prompts, size, rates, seed, first, batch_size)
+      made = np.stack([*map(colours.keep_colours, made, videos)]) if keep_colours else made
+      return Clips.of(made, fps=rates)
+    options = {'size': size, 'seed': seed, 'rows': batch_size, 'keep_colours': keep_colours}
     made = [
-      np.stack(list(self.stream(each, prompt=prompt, index=first + row, **options)))
-      for row, (each, prompt) in enumerate(zip(videos, prompts, strict=True))
+      np.stack(list(self.stream(each, prompt=prompt, fps=rate, index=first + row, **options)))
+      for row, (each, prompt, rate) in enumerate(zip(videos, prompts, rates, strict=True))
     ]
-    return np.stack(made)
+    return Clips.of(np.stack(made), fps=rates)
 
   def stream(
     self,
@@ -159,7 +164,7 @@ class Upsampler(FlowPipeline):
       made = stream_windows(
         self._velocity(self._covers(size), rows),
         ({KEY: latents} for latents in self._encoded(frames, size)),
-        constant=self._text([prompt], fps),
+        constant=self._text([prompt], [frame_rate_of(prompt, fps, self.config.data.fps)]),
         size=self.window[0],
         overlap=self.windows.overlap,
         times=make_time_grid(steps=self._settings.steps, **self._settings.schedule),
@@ -175,31 +180,36 @@ class Upsampler(FlowPipeline):
       small = np.stack(list(itertools.islice(kept, len(large))))
       yield from colours.keep_colours(large, small) if keep_colours else large
 
+  @callable_as
   def save(
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Enlarges a video file and writes it, with the fields of `Enlarged` as options."""
     return Enlarged.of(prompts, out, **options).write(self)
 
+  def _shape_said(self) -> str:
+    frames, height, width = self.window
+    return f'windows of {frames} frames of {height} x {width} pixels'
+
   def _generate_whole(
     self,
     videos: UInt8[np.ndarray, 'b t h w 3'],
     prompts: Sequence[str],
     size: tuple[int, int],
-    fps: float | None,
+    rates: Sequence[float],
     seed: int,
     first: int,
     batch_size: int,
   ) -> UInt8[np.ndarray, 'b t i j 3']:
     """Enlarges videos of no more than a window, several at a time."""
     count, frames = videos.shape[:2]
-    batch_size = min(batch_size, count)
+    batch_size = rows_of(count, batch_size)
     made = []
     for begin in track(range(0, count, batch_size), -(-count // batch_size), 'batch'):
       rows = [min(row, count - 1) for row in range(begin, begin + batch_size)]
       indices = first + np.arange(begin, begin + batch_size)
       with self._devices():
-        batch = self._text([prompts[row] for row in rows], fps)
+        batch = self._text([prompts[row] for row in rows], [rates[row] for row in rows])
         batch[KEY] = self._codec.encode(self._enlarged(videos[rows], size))
         noise = frame_noise(seed, indices, 0, frames, self._places(size))
         latents = finite(self._generate(self._params, batch, noise))
@@ -256,9 +266,8 @@ class Upsampler(FlowPipeline):
     ]
     return jnp.asarray(np.pad(large, ((0, 0), (0, 0), *edges, (0, 0)), mode='edge'))
 
-  def _text(self, prompts: Sequence[str], fps: float | None) -> dict[str, Any]:
-    """Returns what the model reads of prompts, a row each."""
-    rates = [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
+  def _text(self, prompts: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:
+    """Returns what the model reads of prompts, a row each, at so many frames a second."""
     batch = self._batch(self._samples(prompts, {}, {}, rates))
     return {name: np.asarray(value) for name, value in batch.items()}
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgjax.core.errors import ConfigError
-from mgjax.core.settings import fields_of
+from mgjax.core.errors import ConfigError, check_one_of
+from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, Batch, Float, Int, Key, Tree, UInt8
+from mgjax.data.media.clips import Clips, formed, stacked
 from mgjax.data.settings import video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.path import interpolate
@@ -23,11 +24,19 @@ from mgjax.models.conditioning.frames import CLIP, KNOWN, Frames
 from mgjax.models.flow_model.conditions import condition_fields
 from mgjax.models.flow_model.initial_noise import draw, seeds_of
 from mgjax.models.flow_model.likelihood import make_evidence
-from mgjax.models.flow_model.sampling import Watch, make_predict
+from mgjax.models.flow_model.sampling import make_predict
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.fitting import make_fit
 from mgjax.models.text.prompts import frame_rate_of
 from mgjax.sections.autoencoder.pipeline import load_codec
+from mgjax.sections.flow.calls import (
+  FORMS,
+  Callback,
+  Seeds,
+  callable_as,
+  rows_of,
+  watched,
+)
 from mgjax.sections.flow.pipeline import FlowPipeline
 from mgjax.sections.video.extend import check_reads, continued
 from mgjax.sections.video.shifts import half_a_block, moved, put_back, since_on
@@ -61,18 +70,16 @@ class VideoPipeline(FlowPipeline):
     """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
     return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
 
-  def generate(
-    self, prompts: Sequence[str] | None = None, **options: Any
-  ) -> UInt8[np.ndarray, 'b t h w 3']:
-    """Generates one video a prompt, all in one array, with the options of `stream`."""
-    return np.stack(list(self.stream(prompts, **options)))
-
+  @callable_as
   def save(
     self,
     prompts: Sequence[str] | str | None,
     out: str | os.PathLike[str],
     *,
-    shape: tuple[int, int, int] | None = None,
+    shape: tuple[Positive, Positive, Positive] | None = None,
+    frames: Positive | None = None,
+    height: Positive | None = None,
+    width: Positive | None = None,
     **options: Any,
   ) -> list[pathlib.Path]:
     """Generates one video a prompt and writes them.
@@ -80,31 +87,52 @@ class VideoPipeline(FlowPipeline):
     Args:
       prompts: as of `stream`.
       out: a file, or of several a folder.
-      shape: frames, height, width.
+      shape, frames, height, width: as of `stream`.
       **options: fields of `mgjax.sections.video.files.Samples`, and conditions by name.
     """
+    if shape or height or width:
+      frames_, *size = self._shape(shape, frames, height, width)
+      options |= {'size': tuple(size)}
+      frames = frames_ if shape else frames
+    return self._request().of(prompts, out, frames=frames, **options).write(self)
+
+  def _shape(
+    self,
+    shape: tuple[int, int, int] | None,
+    frames: int | None,
+    height: int | None,
+    width: int | None,
+  ) -> tuple[int, int, int]:
     if shape is not None:
-      options |= {'frames': shape[0], 'size': tuple(shape[1:])}
-    return self._request().of(prompts, out, **options).write(self)
+      if any((frames, height, width)):
+        raise ConfigError(f'shape = {shape} and frames, height or width as well; give one of them')
+      return shape
+    usual = self.default_shape
+    return frames or usual[0], height or usual[1], width or usual[2]
 
   def _request(self) -> Any:
     from mgjax.sections.video.files import Samples  # and with it FFmpeg, for files alone
 
     return Samples
 
+  @callable_as
   def stream(
     self,
     prompts: Sequence[str] | None = None,
     *,
-    seed: int | Sequence[int] = 0,
+    seed: Seeds = 0,
     first: int | Sequence[int] = 0,
-    shape: tuple[int, int, int] | None = None,
+    shape: tuple[Positive, Positive, Positive] | None = None,
+    frames: Positive | None = None,
+    height: Positive | None = None,
+    width: Positive | None = None,
     fps: float | None = None,
-    batch_size: int = 32,
-    negative: str = '',
-    watch: Watch | None = None,
+    batch_size: Positive = 32,
+    negative: str | None = None,
+    callback: Callback | None = None,
+    output_type: str = 'np',
     **conditions: Any,
-  ) -> Iterator[UInt8[np.ndarray, 't h w 3']]:
+  ) -> Iterator[Any]:
     """Generates one video a prompt, in their order, as soon as its batch is done.
 
     Video i depends on (seed, its index first + i), its prompt and the shape alone: not on what else
@@ -112,33 +140,38 @@ class VideoPipeline(FlowPipeline):
     batch share their steps, which therefore do depend on the others.)
 
     Args:
-      prompts: what to show, one each; None is one video of nothing in particular.
-      seed: of all noise, or that of each.
+      prompts: what to show, one text or a list of them; None is one video of nothing in particular.
+      seed: of all noise, or that of each; None draws one, which is logged.
       first: index of the first video among those of this seed, or the index of each.
       shape: frames, height, width; one frame makes images.
+      frames, height, width: in place of `shape`; by default as in training.
       fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
-      batch_size: videos at a time; one program serves all of them.
+      batch_size: videos at a time, at most; fewer prompts are filled up to 1, 2, 4, 8 and so on.
       negative: what no video should show: guidance leads away from it, not from no prompt.
-      watch: called after every step of a batch, which it may end by raising; see
-        `mgjax.models.flow_model.sampling.Watch`.
+      callback: called after every step of a batch, which it may end by raising, as `callback(step,
+        total, preview)`; see `mgjax.sections.flow.calls.Preview`.
+      output_type: 'np' for uint8 arrays, 'pil' for a list of PIL images of each video, 'latent' for
+        normalised latents (t h w c), float32.
       **conditions: beside the prompts, by the names of the fields that the model's conditionings
         read, such as `first_frame='picture.png'`: a file or an array for all videos, or a list of
         one each, None where there is none.
 
     Raises:
       ConfigError: the model cannot make videos of this shape, or does not read a condition; or fps
-        is out of its range, or another than a prompt's; or a negative prompt without guidance.
+        is out of its range, or another than a prompt's; or a negative prompt without guidance; or
+        an argument is of another type.
       DataError: a file cannot be read.
     """
-    shape = shape or self.default_shape
+    check_one_of(f'output_type = {output_type!r}', output_type, FORMS)
+    shape = self._shape(shape, frames, height, width)
     self.check(shape)
     prompts = prompts or ['']
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
-    samples = self._samples(prompts, conditions, fields, rates, negative)
+    samples = self._samples(prompts, conditions, fields, rates, negative or '')
     samples = [sample | {'frames': shape[0]} for sample in samples]
-    batch_size = min(batch_size, len(prompts))
+    batch_size = rows_of(len(prompts), batch_size)
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
     places = np.asarray(first) if np.ndim(first) else np.add(first, every)
     compiling = f'compiling the sampler of {batch_size} x {" x ".join(map(str, shape))}'
@@ -148,35 +181,55 @@ class VideoPipeline(FlowPipeline):
         padded = chosen + [chosen[-1]] * (batch_size - len(chosen))
         indices = np.resize(places[begin : begin + batch_size], batch_size)
         seeds = seed
-        if np.ndim(seed):
-          few = seed[begin : begin + batch_size]
-          seeds = [few[row % len(few)] for row in range(batch_size)]
+        if isinstance(seed, list):
+          seeds = np.resize(np.array(seed[begin : begin + batch_size], object), batch_size).tolist()
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
         told = '' if compiling in self._compiled else compiling
         self._compiled.add(compiling)
         with progress.waiting(told), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
-          latents = self._sample(batch, noise, watch)
+          decode = functools.partial(self._decode, count=len(chosen), frames=shape[0])
+          latents = self._sample(batch, noise, watched(callback, decode))
           if self._settings.shifts:
             draws = functools.partial(draw, seeds_of(seeds, indices)[0], shape=latent_shape)
             latents = self._shifted(latents, batch, draws, indices, shape[0])
           latents = self._fit_known(latents, read)
-          decoded = self._codec.decode(latents, shape[0])
-        videos = np.asarray(decoded)
+          if output_type == 'latent':
+            made = np.asarray(latents, np.float32)[: len(chosen)]
+          else:
+            made = decode(latents)
         progress.report(begin + len(chosen))
-        yield from videos[: len(chosen)]
+        fps_of = self.frame_rates(prompts[begin : begin + batch_size], fps)
+        for video, rate in zip(made, fps_of, strict=True):
+          yield formed(Clips.of(video, fps=rate), output_type)
 
+  def _decode(self, latents: Array, *, count: int, frames: int) -> UInt8[np.ndarray, 'b t h w 3']:
+    """Returns the videos of latents, without those that only fill a batch up."""
+    with self._devices():
+      return np.asarray(self._codec.decode(latents, frames))[:count]
+
+  @functools.partial(callable_as, like=stream)
+  def generate(self, prompts: Sequence[str] | str | None = None, **options: Any) -> Any:
+    """Generates one video a prompt, all in one array, with the options of `stream`.
+
+    Returns:
+      `mgjax.data.media.clips.Clips` uint8 (b t h w 3), an array that knows its frame rate; latents
+      (b t h w c) or a list of lists of PIL images for another `output_type`.
+    """
+    return stacked(list(self.stream(prompts, **options)))
+
+  @functools.partial(callable_as, like=stream)
   def extend(
     self,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | str,
     video: UInt8[np.ndarray, 't h w 3'] | Sequence[UInt8[np.ndarray, 't h w 3']],
     *,
-    frames: int,
+    frames: Positive,
     first: int = 0,
     overlap: int | None = None,
     **options: Any,
-  ) -> UInt8[np.ndarray, 'b u h w 3']:
+  ) -> UInt8[Clips, 'b u h w 3']:
     """Continues a clip, or one a prompt, to any length: windows of which each sees the one before.
 
     Args:
@@ -202,7 +255,12 @@ class VideoPipeline(FlowPipeline):
       return self.generate(prompts, shape=shape, **more)
 
     new = continued(generate, clips, frames=frames, window=shape[0], overlap=overlap)
-    return np.concatenate([np.stack(clips), *new], axis=1)
+    rates = self.frame_rates(prompts, options.get('fps'))
+    return Clips.of(np.concatenate([np.stack(clips), *new], axis=1), fps=rates)
+
+  def _shape_said(self) -> str:
+    frames, height, width = self.default_shape
+    return f'{frames} frames of {height} x {width} pixels at {self.config.data.fps:g} fps'
 
   def _shifted(
     self,

@@ -5,12 +5,16 @@ import pathlib
 import re
 import sys
 import types
+import wave
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mgjax.core.errors import ConfigError
+from mgjax.data.media.clips import Clips
 from mgjax.data.media.show import save, show
+from mgjax.data.media.video import probe
 
 VIDEOS = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3), np.uint8)
 SOUNDS = np.random.default_rng(1).normal(0, 0.1, (2, 4800, 1)).astype(np.float32)
@@ -71,7 +75,7 @@ def test_a_file_plays_in_a_notebook(tmp_path, displayed):
   for (_, page), kind, path in zip(displayed, kinds, (video, sound), strict=True):
     data = re.search(rf'src="data:{kind};base64,([^"]+)"', page)[1]
     assert base64.b64decode(data) == path.read_bytes()
-  with pytest.raises(ValueError, match=r'expected an \.mp4 or a \.wav'):
+  with pytest.raises(ConfigError, match=r'expected an \.mp4 or a \.wav'):
     show(tmp_path / 'v/sheet.png')
 
 
@@ -82,3 +86,56 @@ def test_files_are_named_by_number_beside_a_sheet(tmp_path):
   paths = save(SOUNDS, tmp_path / 'sounds')
   assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']
   assert all(path.stat().st_size for path in paths)
+
+
+@pytest.mark.parametrize('suffix', ['mp4', 'gif', 'webp', 'png', 'GIF'])
+def test_one_video_is_one_file_with_its_rate(tmp_path, suffix):
+  path = tmp_path / 'deep' / f'one.{suffix}'
+  clip = Clips.of(VIDEOS, fps=5.0)[0]
+  assert save(clip, path, scale=2) == [path] and [*path.parent.iterdir()] == [path]
+  if suffix == 'mp4':
+    assert probe(path).fps == 5
+  elif suffix != 'png':
+    with Image.open(path) as picture:
+      assert (picture.n_frames, picture.size) == (3, (48, 32))
+      durations = []
+      for number in range(3):
+        picture.seek(number)
+        picture.load()  # WebP says how long a frame lasts when it is decoded
+        durations.append(picture.info['duration'])
+      assert sum(durations) == 600
+  else:
+    with Image.open(path) as picture:
+      assert picture.width > 3 * 24
+
+
+def test_one_sound_is_one_file_with_its_rate(tmp_path):
+  save(Clips.of(SOUNDS, rate=16_000)[0], tmp_path / 'one.wav')
+  with wave.open(str(tmp_path / 'one.wav')) as file:
+    assert file.getframerate() == 16_000
+
+
+def test_videos_of_pil_and_of_several_sizes_are_saved(tmp_path):
+  frames = [[Image.fromarray(frame) for frame in video] for video in VIDEOS]
+  assert len(save(frames, tmp_path / 'pil')) == 4
+  assert len(save([VIDEOS[0], VIDEOS[1][:2]], tmp_path / 'several')) == 4
+
+
+@pytest.mark.parametrize(
+  ('made', 'out', 'options', 'said'),
+  [
+    (VIDEOS, 'one.mp4', {}, '2 videos or sounds; save one'),
+    (VIDEOS[0], 'one.avi', {}, r'a video is written as \.mp4'),
+    (SOUNDS[0], 'one.mp4', {}, r'a sound is written as \.wav'),
+    (VIDEOS, 'out', {'fps': 0}, 'fps = 0; expected'),
+    (VIDEOS, 'out', {'fps': 1e9}, 'fps = 1000000000.0; expected'),
+    (VIDEOS, 'out', {'scale': 0}, 'scale = 0; expected'),
+    (SOUNDS, 'out', {'rate': 0}, 'rate = 0; expected'),
+    (VIDEOS.astype(float), 'out', {}, 'an array of float64'),
+    ('text', 'out', {}, 'an array of'),
+  ],
+)
+def test_what_cannot_be_saved_is_said(tmp_path, made, out, options, said):
+  with pytest.raises(ConfigError, match=said):
+    save(made, tmp_path / out, **options)
+  assert not [*tmp_path.iterdir()]

@@ -161,7 +161,7 @@ def test_an_editor_may_begin_at_its_noised_source_watched_as_well(editor):
   later, video = editor.changed(strength=0.5), clip()
   made, seen = later.generate(RED, video=video), []
   assert np.array_equal(editor.generate(RED, video=video, strength=0.5), made)
-  watched = later.generate(RED, video=video, watch=lambda *step: seen.append(step[:2]))
+  watched = later.generate(RED, video=video, callback=lambda *step: seen.append(step[:2]))
   assert close(watched, made) and (made != editor.generate(RED, video=video)).any()
   times = make_time_grid(steps=editor.settings['steps'], **editor.settings['schedule'])
   steps = len(rest_of_grid(times, 0.5)) - 1
@@ -171,6 +171,13 @@ def test_an_editor_may_begin_at_its_noised_source_watched_as_well(editor):
   assert close(kept, editor.reconstruct(video))
   with pytest.raises(ConfigError, match='strength'):
     editor.changed(strength=1.5)
+
+
+def test_an_edit_that_changes_nothing_is_said(editor, caplog):
+  editor.generate([RED, 'remove the digit'], video=[clip(), clip(seed=1)])
+  assert 'changed nothing' not in caplog.text
+  list(editor.changed(strength=1e-5).edit_frames(clip(), RED))
+  assert "the edit 'make the digit red' changed nothing" in caplog.text
 
 
 @pytest.mark.slow
@@ -242,7 +249,7 @@ def test_videos_of_another_shape_get_the_nearest_size_of_training(tiny_editing_r
 
 def test_what_cannot_be_is_said(editor, plain):
   for error, said, call in (
-    (ConfigError, 'no instruction', lambda: editor.generate([], video=clip())),
+    (ConfigError, 'prompts = ', lambda: editor.generate([], video=clip())),
     (ConfigError, 'no instruction', lambda: editor.generate(' ', video=clip())),
     (ConfigError, "'paint'.*recolour", lambda: editor.generate(RED, video=clip(), task='paint')),
     (ConfigError, 'no source video.*--strength=0.6', lambda: plain.generate(RED, video=clip())),

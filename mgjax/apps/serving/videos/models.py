@@ -217,9 +217,9 @@ class Models:
     prompts, seeds = ([live.job[name] for live, _ in padded] for name in ('prompt', 'seed'))
     began = last = time.monotonic()
 
-    def watch(step: int, steps: int, ahead: Any) -> None:
+    def watch(step: int, steps: int, preview: Any) -> None:
       nonlocal last
-      colours = np.asarray(_coloured(ahead, self._colours[offer.name]))
+      colours = np.asarray(_coloured(preview.latents, self._colours[offer.name]))
       for live, preview in zip(lives, colours, strict=False):
         live.colours, live.steps, live.step = preview, steps, step
       self.metrics.step.observe(time.monotonic() - last)
@@ -227,7 +227,7 @@ class Models:
       if all(live.cancelled for live in lives):
         raise CancelledError
 
-    options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'watch': watch}
+    options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
     with self._timed('sample'):
       if job['source']:
         made = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
@@ -351,7 +351,10 @@ class Models:
     the autoencoder decodes of them, averaged over the pixels of the place.
     """
     seen: list[Any] = []
-    options: dict[str, Any] = {'watch': lambda *step: seen.append(step[2]), 'batch_size': rows}
+    options: dict[str, Any] = {
+      'callback': lambda *step: seen.append(step[2].latents),
+      'batch_size': rows,
+    }
     if offer.component == 'editing':
       options['video'] = np.random.default_rng(0).integers(0, 256, (*offer.shapes[0], 3), np.uint8)
     else:
