@@ -60,6 +60,8 @@ class Clips(np.ndarray):
 
 def fps_of(video: Any, count: int, usual: float) -> list[float]:
   """Returns the frames a second of each of `count` videos, `usual` where an array says none."""
+  if isinstance(video, list | tuple):
+    return [fps_of(each, 1, usual)[0] for each in video]
   found = getattr(video, 'fps', None) or usual
   return list(found) if isinstance(found, tuple) else [found] * count
 

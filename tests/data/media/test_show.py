@@ -109,6 +109,12 @@ def test_one_video_is_one_file_with_its_rate(tmp_path, suffix):
       assert picture.width > 3 * 24
 
 
+def test_videos_of_a_list_keep_their_rates(tmp_path):
+  several = [Clips.of(VIDEOS[0], fps=5.0), VIDEOS[1], Clips.of(VIDEOS[0], fps=24.0)]
+  first, second, third, *_ = save(several, tmp_path)
+  assert [probe(path).fps for path in (first, second, third)] == [5, 16, 24]
+
+
 def test_one_sound_is_one_file_with_its_rate(tmp_path):
   save(Clips.of(SOUNDS, rate=16_000)[0], tmp_path / 'one.wav')
   with wave.open(str(tmp_path / 'one.wav')) as file:
