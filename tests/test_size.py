@@ -36,11 +36,11 @@ BUDGETS = {
   'apps': (8205, 24),
   'apps.pairs': (7805, 16),
   'apps.serving': (25743, 48),
-  'apps.weights': (8455, 20),
-  'core': (9585, 82),
+  'apps.weights': (8543, 20),
+  'core': (9678, 83),
   'data': (13325, 59),
   'data.ingest': (13517, 41),
-  'data.media': (25639, 105),
+  'data.media': (25667, 105),
   'data.records': (7476, 23),
   'experimental': (5649, 15),
   'flow': (15545, 61),
@@ -57,7 +57,7 @@ BUDGETS = {
   'models.clip': (5568, 16),
   'models.codec': (9347, 46),
   'models.conditioning': (9_040, 25),  # with room for both files of docs/add_a_conditioning.md
-  'models.flow_model': (10605, 52),
+  'models.flow_model': (10621, 52),
   'models.foreign_weights': (6034, 20),
   'models.tae': (14727, 49),
   'models.text': (8080, 38),
@@ -76,13 +76,13 @@ BUDGETS = {
   'sections.upsampler': (9041, 28),
   'sections.video': (5791, 14),
   'training': (12005, 56),
-  'training.checkpoints': (17536, 78),
+  'training.checkpoints': (17883, 79),
   'training.monitoring': (9292, 36),
   'training.optimizers': (3129, 20),
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(587_000, 2_127)
+MOST_OF_ALL = Size(587_500, 2_129)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 145, 226
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)

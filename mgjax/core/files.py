@@ -13,6 +13,7 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
+LARGEST = 2**28  # bytes of a file of text
 _log = logging.getLogger(__name__)
 
 
@@ -141,11 +142,27 @@ def read_json(
   Raises `error` if it is missing, damaged, or holds something else. The message names the file, and
   ends with `mend`, what is to be done.
   """
-  try:
-    data = pathlib.Path(path).read_bytes()
-  except (FileNotFoundError, IsADirectoryError) as missing:
-    raise error(f'{os.fspath(path)!r} cannot be read: {missing.strerror}; {mend}') from None
+  data = read_regular(path, error=error, mend=mend)
   return parse_json(data, repr(os.fspath(path)), kind, error=error, mend=mend)
+
+
+def read_regular(
+  path: str | os.PathLike[str], *, error: type[MgjaxError] = ConfigError, mend: str
+) -> bytes:
+  """Reads a file of text that people and programs describe things in, of 256 MiB at most.
+
+  Raises `error` if it is missing, larger, or a pipe or device, which could be read for ever.
+  """
+  name = repr(os.fspath(path))
+  try:
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+      raise error(f'{name} cannot be read: it is no regular file; {mend}')
+    if about.st_size > LARGEST:
+      raise error(f'{name} has {about.st_size:,} bytes, expected {LARGEST:,} at most; {mend}')
+    return pathlib.Path(path).read_bytes()
+  except FileNotFoundError as missing:
+    raise error(f'{name} cannot be read: {missing.strerror}; {mend}') from None
 
 
 def parse_json(

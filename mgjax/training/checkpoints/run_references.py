@@ -148,7 +148,7 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
 
 def is_published(folder: pathlib.Path) -> bool:
   """Says whether a folder was fetched, or is a part of one that was, and `ALLOW` is not set."""
-  listed = any((each / LIST).is_file() for each in (folder, folder.parent))
+  listed = any(os.path.lexists(each / LIST) for each in (folder, folder.parent))
   return listed and os.environ.get(ALLOW, '') in ('', '0')
 
 
