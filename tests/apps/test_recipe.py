@@ -176,7 +176,9 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   lines = describe_recipe(config.to_dict(), tmp_path).splitlines()
   assert any(line.endswith('images: done') for line in lines)
   config.stages.images.optimizer.learning_rate = 0.5
-  with pytest.raises(ConfigError, match=r"stage 'images': .*learning_rate.*launch\.train --new_rate"):
+  with pytest.raises(
+    ConfigError, match=r"stage 'images': .*learning_rate.*launch\.train --new_rate"
+  ):
     run_recipe(config.to_dict(), tmp_path)
   assert run_recipe(config.to_dict(), tmp_path, new_rate=True)
   assert run_recipe(config.to_dict(), tmp_path, new_data=True, new_rate=True)
