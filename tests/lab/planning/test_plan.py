@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs.video import node, t2iv_256, t2iv_768
+from mgjax.api import plan
 from mgjax.core.errors import ConfigError
 from mgjax.experimental.tpu_attention import backward
 from mgjax.lab.planning.efficiency import describe_efficiency, rates_of
@@ -318,6 +319,35 @@ def test_products_of_one_byte_halve_what_they_make_of_the_linear_maps(work):
   found = [estimate(w, place, sizes, remat='nothing', exchange='ulysses') for w in works]
   usual, forward, both = (each.time.fast.linear for each in found)
   assert (forward / usual, both / usual) == pytest.approx((5 / 6, 1 / 2))  # of three products
+
+
+@pytest.mark.parametrize(
+  ('name', 'topology', 'options', 'unit'),
+  [
+    ('video/t2iv_768:30b', '512xH200', {}, 'the stage'),
+    ('video/t2iv_768:30b', '8xH200', {'how': 'search', 'mesh': {'context': 8}}, 'a step'),
+    ('tae/tae', 'v5p-16', {}, 'a step'),
+    ('video/t2iv_768:30b', 'v6e-16', {'what': 'sample'}, 'a sample'),
+    ('upsampler/upsampler:7b', 'tpu7x:1x1x1', {'what': 'sample'}, 'a second of film'),
+  ],
+)
+def test_at_a_price_a_plan_says_what_it_costs(name, topology, options, unit):
+  plain, priced = (plan(name, topology, price=price, **options) for price in (None, 2.0))
+  assert priced.text.startswith(plain.text) and 'dollars' not in plain.numbers
+  found = priced.numbers['dollars'][unit]
+  seconds = {
+    'the stage': lambda found: {k: 86400 * v for k, v in found['stage']['days'].items()},
+    'a step': lambda found: (
+      found.get('candidates', [found])[0].get('step_seconds') or found['seconds']
+    ),
+    'a sample': lambda found: found['seconds'],
+    'a second of film': lambda found: found['seconds_a_second_of_film'],
+  }[unit](plain.numbers)
+  # A TPU7x chip is two devices, and one is paid for.
+  chips = {'512xH200': 512, '8xH200': 8, 'v5p-16': 8, 'v6e-16': 16, 'tpu7x:1x1x1': 1}[topology]
+  for end in ('low', 'high'):
+    assert found[end] == pytest.approx(seconds[end] / 3600 * 2 * chips)
+  assert f'{unit}: {chips:,} chip(s) at the price you gave, $2 a chip-hour' in priced.text
 
 
 def test_a_search_ranks_what_fits(config):
