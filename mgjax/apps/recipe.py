@@ -335,6 +335,7 @@ def describe_recipe(
   """
   stages = plan_stages(config, workdir, **allowed)
   paragraphs = []
+  said = {}  # line -> the first stage with it
   log = _Log(pathlib.Path(workdir))
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']
@@ -346,7 +347,14 @@ def describe_recipe(
       lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'
       table = dry_run(stage.config, stage.workdir).splitlines()
       total = next(index for index, line in enumerate(table) if line.startswith('total'))
-      lines += [f'  {line}' for line in table[total:] if line]
+      lines.append(f'  {table[total]}')
+      notes = [line for line in table[total + 1 :] if line]
+      lines += [f'  {line}' for line in notes if line not in said]
+      if again := dict.fromkeys(said[line] for line in notes if line in said):
+        lines.append(
+          f'  {sum(map(said.__contains__, notes))} line(s) more, as of {" and ".join(again)}'
+        )
+      said |= {line: stage.name for line in notes if line not in said}
     else:
       lines[0] += ': done' if done else ': to do'
     paragraphs.append('\n'.join(lines))
