@@ -3,16 +3,17 @@ r"""Plans a run: does the model fit a machine, and how fast could it be; needs n
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
-python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=64xH200 --price=2.5
+python -m launch.plan --config=configs/video/recipe.py:30b --topology=512xH200 --price=2.5
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 --what=sample
 python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
   --what=sample --frames=256 --size=1080,1920
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
 nodes of 8 GPUs), h200:8, and as people write them: v5p-64, v6e-256, 8xH100, 2x8xA100-80GB, rtx4090.
---price=2.5, dollars a chip-hour, adds what a step, a stage or a sample costs. Estimates are
-formulas and take seconds; --compile compiles for TPUs (extra tpu) or NVIDIA GPUs (extra
-cuda_compile) that are not there, in minutes, and takes memory and collectives from the compiler.
+A recipe is planned stage by stage, as launch.train runs it. --price=2.5, dollars a chip-hour, adds
+what a step, a stage or a sample costs. Estimates are formulas and take seconds; --compile compiles
+for TPUs (extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes
+memory and collectives from the compiler.
 --what=sample plans sampling: of a video or audio model the latency of the configured steps, and
 with fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames
 video.

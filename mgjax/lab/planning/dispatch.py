@@ -10,6 +10,7 @@ from mgjax.lab.planning import report
 from mgjax.lab.planning.forward import describe_forward, plan_forward
 from mgjax.lab.planning.sampling.film import describe_film, plan_film
 from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
+from mgjax.lab.planning.stages import describe_stages, plan_stages
 from mgjax.lab.planning.workload import make_workload, read_outline
 from mgjax.parallel.chips import parse_topology
 from mgjax.registry import section
@@ -81,7 +82,8 @@ def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     if 'step_seconds' in each:
       found['a step'] = each['step_seconds']
   if stage := numbers.get('stage'):
-    found['the stage'] = {end: 86_400 * days for end, days in stage['days'].items()}
+    name = 'all stages' if 'stages' in numbers else 'the stage'
+    found[name] = {end: 86_400 * days for end, days in stage['days'].items()}
   return found
 
 
@@ -116,9 +118,13 @@ def _plan(
   check_one_of(f'how = {how!r}', how, HOW)
   check_one_of(f'what = {what!r}', what, WHAT)
   if 'stages' in fields:
-    raise ConfigError(
-      f'this is a recipe of {", ".join(fields["order"])}; give the configuration of one stage'
-    )
+    if mesh or bucket or rows or remat or exchange or how != 'estimate' or what != TRAIN:
+      raise ConfigError(
+        f'this is a recipe of {", ".join(fields["order"])}; its stages are planned as they are '
+        'configured: give --topology and --price alone, or the configuration of one stage'
+      )
+    answer = plan_stages(fields, topology)
+    return Answer(describe_stages(answer), answer)
   component = fields['component']
   if what == SAMPLE:
     asked = {

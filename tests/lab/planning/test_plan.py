@@ -12,8 +12,10 @@ import pytest
 
 from configs.video import node, t2iv_256, t2iv_768
 from mgjax.api import plan
+from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.experimental.tpu_attention import backward
+from mgjax.lab.planning.dispatch import plan_any
 from mgjax.lab.planning.efficiency import describe_efficiency, rates_of
 from mgjax.lab.planning.memory import (
   attention_call,
@@ -410,3 +412,37 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
     make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
   with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
     make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
+
+
+def test_a_recipe_is_planned_as_its_stages_are_trained():
+  answer = plan('video/recipe:30b', '512xH200', price=2.0)
+  recipe = load_config('video/recipe:30b').to_dict()
+  stages = recipe['stages']
+  assert list(answer.numbers['stages']) == [name for name in recipe['order'] if name != 'average']
+  for name, each in answer.numbers['stages'].items():
+    stage = stages[name]
+    alone = plan_any(
+      stage, 'h200:8x64', mesh=each['mesh'], rows=each['batch'] // each['micro_batches']
+    ).numbers
+    assert alone['remat'] == stage['model']['remat'] and alone['fits'] and each['fits']
+    assert each['peak_gib_per_chip'] == alone['peak_gib_per_chip']
+    for end in ('low', 'high'):
+      seconds = each['micro_batches'] * alone['step_seconds'][end]
+      assert each['days'][end] == pytest.approx(seconds * stage['train']['steps'] / 86_400)
+  # Of one more micro-batch less does not fit, and the command says what training needs for it.
+  assert answer.numbers['flags'] == ['--config.stages.t2iv_768.train.accumulate=3']
+  assert '--config.stages.t2iv_768.train.accumulate=3' in answer.text
+  days = answer.numbers['stage']['days']
+  dollars = answer.numbers['dollars']['all stages']
+  assert dollars['low'] == pytest.approx(days['low'] * 24 * 512 * 2)
+  with pytest.raises(ConfigError, match='its stages are planned as they are configured'):
+    plan('video/recipe:30b', '512xH200', rows=8)
+
+
+@pytest.mark.parametrize('topology', ['512xH200', 'v5p:8x8x8'])
+def test_the_page_of_30b_has_the_tables_that_its_command_prints(topology):
+  page = pathlib.Path('docs/zero_to_30b.md').read_text()
+  lines = plan('video/recipe:30b', topology, price=2.5).text.splitlines()
+  table = [line for line in lines if line.startswith('|')]
+  assert '\n'.join(table) in page
+  assert all(flag in page for flag in lines if flag.startswith('--config'))
