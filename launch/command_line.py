@@ -40,7 +40,13 @@ _ALLOW = flags.DEFINE_bool(
   'Let a published run read what its config.json names in other folders and at other hosts.',
 )
 _HERE = pathlib.Path(__file__).parent
-_SHARED = ('__init__', 'command_line', 'flag_values', 'moved')  # files here that are no commands
+_SHARED = (
+  '__init__',
+  'command_line',
+  'completion',
+  'flag_values',
+  'moved',
+)  # files here that are no commands
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = ('--help', '-h', '-help', '--helpshort')
 _VERSION = ('--version', '-version', '-V')
@@ -247,9 +253,11 @@ def console() -> None:
   if not name:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else '--help'
     _tell_version([name])
+    _complete(name)
     if name in _HELP:
       print('mgjax COMMAND --help has the flags of a command:')
       print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
+      print('source <(mgjax --completion) has bash complete them; mgjax --version is the version')
       raise SystemExit(0)
     sys.argv[0] = f'mgjax-{name}'
   if name in moved.MOVED:
@@ -260,6 +268,18 @@ def console() -> None:
     raise SystemExit(ConfigError.exit_code)
   module = importlib.import_module(f'{__package__}.{name}')
   run(module.main, getattr(module, 'COMMANDS', ()), getattr(module, 'USUAL', ''))
+
+
+def _complete(name: str) -> None:
+  if name in ('--completion', '--complete'):
+    from . import completion
+
+    line = ' '.join(sys.argv[1:])
+    print(
+      *([completion.SCRIPT] if name == '--completion' else completion.complete(line, binaries())),
+      sep='\n',
+    )
+    raise SystemExit(0)
 
 
 def _tell_version(words: Sequence[str]) -> None:

@@ -1,6 +1,9 @@
 """What the command line says in few letters, and what the library gets of it."""
 
+import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +73,33 @@ def test_a_comma_of_a_path_that_is_there_parts_nothing(text, found, tmp_path, mo
   assert settings.placed(lambda place: f'{place},new').loras == [
     (f'{place},new', weight) for place, weight in settings.loras
   ]
+
+
+@pytest.mark.parametrize(
+  ('line', 'found'),
+  [
+    ('mgjax tr', ['train ']),
+    ('mgjax --v', ['--version ']),
+    ('mgjax train --new', ['--new_data ', '--new_rate ']),
+    ('mgjax plan --config=x  --pri', ['--price=', '--print_config ']),
+    ('mgjax plan --what=s', ['sample ']),
+    ('mgjax data con', ['convert ']),
+    ('mgjax train --config=digits/vid', ['digits/video ']),
+    (
+      'mgjax train --config=digits/video --config.optimizer.lear',
+      ['--config.optimizer.learning_rate='],
+    ),
+    ('mgjax train --config=nowhere --config.o', []),
+    ('mgjax train --workdir=', []),  # names of files, which the shell knows
+    ('mgjax nothing --x', []),
+    ('mgjax train "half', []),
+  ],
+)
+def test_bash_completes_what_may_stand_at_the_end_of_a_line(line, found):
+  script = """source <(mgjax --completion); COMP_LINE=$1; COMP_POINT=${#1}; _mgjax
+    printf '%s\\n' "${COMPREPLY[@]}" """
+  path = {'PATH': f'{pathlib.Path(sys.executable).parent}:/usr/bin:/bin'}
+  done = subprocess.run(
+    ['bash', '-c', script, 'bash', line], capture_output=True, text=True, env=path, check=True
+  )
+  assert done.stdout.splitlines() == (found or ['']) and not done.stderr
