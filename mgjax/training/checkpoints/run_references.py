@@ -53,7 +53,7 @@ def _expert(text: str) -> list[str]:
 
 def _adapters(text: str) -> list[str]:
   found = ['']
-  for each in text.split(','):
+  for each in re.split(r'(?<!\\),', text):
     name, colon, weight = each.rpartition(':')
     found += [name, f'{colon}{weight},'] if _is_number(weight) and colon else [each, ',']
   return [*found[:-1], found[-1].removesuffix(',')]

@@ -154,6 +154,7 @@ def parse_job(
   except ConfigError as error:
     raise ApiError(str(error), 'fps') from error
   negative = fields.get('negative_prompt') or ''
+  negative = negative.strip() if isinstance(negative, str) else negative
   drawn = fields.get('seed') in (-1, '-1')
   frames = 1 if image else _frames(fields, fps, (height, width), offer)
   soundtrack = _other('soundtrack', fields, offers, offer, (height, width))
