@@ -127,8 +127,13 @@ _TEACHER = command_line.define_required(
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the clips lie.'
 )
-_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
-_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of a list or parquet: the column of clips.')
+_CAPTION = flags.DEFINE_string(
+  'caption_column', '', 'Of a list, parquet or the json of a tar: the column of captions.'
+)
+_ALLOW_NAMES = flags.DEFINE_bool(
+  'allow_names', False, 'Take the name of its file for the caption of a clip that has none.'
+)
 _CAPTIONS = flags.DEFINE_enum(
   'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
 )
@@ -139,6 +144,7 @@ _REENCODE = command_line.define_fields(
   gop=(int, 1, math.inf),
   crf=(float, 0, 51),
   side=(int, 0, math.inf),
+  deinterlace=(int, 0, 1),
 )
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer('megabytes', 256, 'A larger file is rejected.', lower_bound=1)
@@ -202,7 +208,7 @@ def _opened():
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
   structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
   with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
-    return open_inputs.open_inputs(
+    inputs = open_inputs.open_inputs(
       source,
       _LAYOUT.value,
       media_column=_MEDIA.value,
@@ -210,11 +216,18 @@ def _opened():
       captions=structured if _CAPTIONS.value == 'audio' else entries.PLAIN,
       progress=listed,
     )
+  if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
+    raise DataError(
+      f'{entries.without_caption(lacking, len(inputs))}; write one into a .txt of the same name or '
+      'a list (docs/data.md), or take the names of files for captions with --allow_names'
+    )
+  return inputs
 
 
 def _convert() -> None:
   inputs = _opened()
   anew = {} if _REENCODE.value is None else {'reencode': True, **_REENCODE.value}
+  anew['deinterlace'] = bool(anew.get('deinterlace'))
   options = convert.ConvertOptions(full=_FULL.value, megabytes=_MEGABYTES.value, **anew)
   with contextlib.closing(progress.Counted('clip')) as report:
     outcome = convert.convert(
@@ -227,10 +240,14 @@ def _convert() -> None:
       **_share(),
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
-  _tell_rejected(outcome)
+  for remark, count in outcome.remarks.items():
+    print(f'{count} of {outcome.inputs} clips {remark}')
+  _tell_rejected(outcome, inputs)
 
 
-def _tell_rejected(outcome) -> None:
+def _tell_rejected(outcome, inputs) -> None:
+  rejected = [each.name for each in outcome.rejected if entries.is_uncaptioned(each)]
+  print(entries.without_caption([*inputs.uncaptioned, *rejected], len(inputs)))
   reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
@@ -276,7 +293,7 @@ def _references() -> None:
       **_share(),
     )
   print(outcome)
-  _tell_rejected(outcome)
+  _tell_rejected(outcome, inputs)
   if sheet.write(_SHEET.value):
     print(_SHEET.value)
 

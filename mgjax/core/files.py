@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
+from mgjax.core.file_kinds import BEGIN, impostor
 
 _log = logging.getLogger(__name__)
 
@@ -157,6 +158,9 @@ def parse_json(
   except RecursionError:
     raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
   except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
+    found, get = impostor(data[:BEGIN]) if isinstance(data, bytes) else ('', '')
+    if found:
+      raise error(f'{name} is {found}, not JSON; {get or mend}') from None
     raise error(f'{name} is no readable JSON: {first_line(wrong)}; {mend}') from None
   if not isinstance(value, kind):
     raise error(f'{name} holds {type(value).__name__}, expected {kind.__name__}; {mend}')
