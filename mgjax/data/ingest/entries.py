@@ -395,12 +395,12 @@ class _Listed:
       self.refused[path] = str(error).removeprefix(str(path)).lstrip(' :')
       return
     there = [where is not None and where.is_file() for where, _ in entries]
-    if not any(there) and not (
-      path.suffix.lower() != '.json' and any(isinstance(each, Entry) for _, each in entries)
-    ):
-      if entries and path.suffix.lower() != '.json':
-        self.refused[path] = f'names no {self._how.medium.word}: line 1 {_said(entries[0][1])}'
-      return
+    if not any(there):
+      first = entries[0][1] if entries else None
+      if isinstance(first, Rejected):
+        self.refused[path] = f'names no {self._how.medium.word}: its first row {first.reason}'
+      if not isinstance(first, Entry) or path.suffix.lower() == '.json':
+        return
     self.lists.add(path)
     for (where, entry), is_there in zip(entries, there, strict=True):
       if is_there and where.suffix.lower() in self._how.medium.suffixes:
