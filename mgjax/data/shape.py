@@ -45,9 +45,9 @@ class Shape:
 
   def repeats(self, seconds: np.ndarray, fps: np.ndarray) -> np.ndarray:
     """The share of a sample's frames that repeat the one before, where clips have `fps`."""
-    if self.frames == 1:
-      return np.zeros(len(seconds))
-    return np.where(fps > 0, np.maximum(0, 1 - (fps + _SLOW) / self.rates(seconds)), 0)
+    rates = self.rates(seconds)
+    few = (fps > 0) & (fps + _SLOW < rates) & (self.frames > 1)
+    return np.where(few, 1 - fps / rates, 0.0)
 
   def windows(self, seconds: np.ndarray) -> np.ndarray:
     """How long a sample of such clips lasts; images are taken one a second."""
