@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError, first_line
-from mgjax.core.file_kinds import BEGIN, impostor, is_text
+from mgjax.core.files import BEGIN, impostor, is_text
 
 Tensors = dict[str, np.ndarray]
 

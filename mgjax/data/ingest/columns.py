@@ -4,7 +4,6 @@ Upper and lower case, spaces and punctuation of a name do not count: 'File Name'
 first name of the table that a list has is read. Folders and lists of lines go by the same names.
 """
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -59,6 +58,5 @@ def _is_file(name: str, base: str) -> bool:
   return re.fullmatch(_FILE.format(base), name) is not None
 
 
-@functools.lru_cache(16)
 def _plain(names: tuple[str, ...]) -> Mapping[str, str]:
   return {re.sub(r'[\W_]+', '', str(name).lower()): name for name in reversed(names)}

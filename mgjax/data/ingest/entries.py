@@ -21,18 +21,19 @@ pair: what an edit, the caption, makes of that one; its `task` may say which kin
 
 import collections
 import dataclasses
-import json
+import functools
 import math
 import os
 import pathlib
 import re
 import reprlib
+import stat
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
-from mgjax.data.ingest.columns import caption_column, file_column, first_of_several, shown_names
+from mgjax.data.ingest.columns import caption_column, file_column, shown_names
 from mgjax.data.ingest.manifest import SUFFIXES, Columns, encoding_of, is_unicode, manifest_rows
 from mgjax.data.ingest.places import Places, unreadable
 
@@ -67,7 +68,7 @@ class Medium:
     return f'captions ({first}, clip.txt), or a manifest with the columns {self.word} and caption'
 
 
-VIDEO = Medium('video', (*_MOVIES, '.gif', '.png', '.jpg', '.jpeg', '.webp'))
+VIDEO = Medium('video', (*_MOVIES, '.gif', '.png', '.jpg', '.jpeg', '.webp', '.apng'))
 SOUND = Medium(
   'sound', ('.wav', '.flac', '.mp3', '.ogg', '.oga', '.opus', '.aif', '.aiff', '.m4a', *_MOVIES)
 )
@@ -238,12 +239,11 @@ class _Lists(NamedTuple):
         name = f'{name}: {file}'
         if not is_unicode(file):
           raise DataError('its path holds half a character (a lone surrogate)')
-        where = places.locate(file, below)
+        where, path = places.locate(file, below)
         if not isinstance(caption := self.captions.write(row), str):
           raise DataError(f'{NO_CAPTION} among its fields: {shown_names(row)}')
-        path, caption = places.follow(where), clean_caption(caption)
         pair = _of_pair(row, places, below)
-        yield where, Entry(name, path, caption, _start(row.get('start')), pair)
+        yield where, Entry(name, path, clean_caption(caption), _start(row.get('start')), pair)
       except StorageError:
         raise
       except DataError as error:
@@ -254,31 +254,28 @@ class _Lists(NamedTuple):
 def _folder_entries(
   root: pathlib.Path, report: str | os.PathLike[str] | None, lists: _Lists
 ) -> Iterator[Entry | Rejected]:
-  found, unlisted = _walk(root)
+  found, links, unlisted = _walk(root)
   for error in unlisted:
     yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}')
   medium = lists.medium
-  places = Places(root, medium.suffixes)
-  texts = _texts_of(root, found, medium)
-  listed = _Listed(root, places, lists)
-  taken = {text for each in texts.values() for text in each}
-  listed.read([path for path in found if path not in taken and not _is_same(path, report)])
+  ignored = report and pathlib.Path(report).resolve()
+  folder = _Folder(root, lists)
+  folder.read_texts(found)
+  folder.read_lists([path for path in found if path not in folder.used and path != ignored])
   for path in found:
     name = str(path.relative_to(root))
-    suffix = path.suffix.lower()
     try:
-      if path.is_dir():
+      if path in links:
         raise DataError('is a link to a folder, and those are not followed')
-      elif suffix in medium.suffixes:
-        told = {each.name: _caption_in(each, places, lists.columns) for each in texts.get(path, ())}
-        yield from _of_clip(name, places, told, listed.naming(path))
-      elif reason := listed.refused.get(path):
-        raise DataError(reason)
-      elif path in listed.lists or _is_read(path, taken, places, lists.columns):
+      elif path.suffix.lower() in medium.suffixes:
+        yield from folder.entries(path)
+      elif path in folder.refused:
+        raise DataError(folder.refused[path])
+      elif path in folder.used:
         continue
-      elif suffix in TEXTS:
+      elif path.suffix.lower() in TEXTS:
         raise DataError(f'is a caption without a {medium.word} of the same name')
-      elif not _is_same(path, report):
+      elif not ignored or path.resolve() != ignored:
         ends = ', '.join(medium.suffixes)
         raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
     except StorageError:
@@ -287,180 +284,175 @@ def _folder_entries(
       yield Rejected(name, str(error))
     except OSError as error:
       yield Rejected(name, str(unreadable(error, root)))
-  yield from listed.missing
+  yield from folder.missing
 
 
-def _is_read(
-  path: pathlib.Path, taken: Collection[pathlib.Path], places: Places, columns: Columns
-) -> bool:
-  """Whether a file is the caption of a clip."""
-  if path.suffix.lower() != '.json' or path not in taken:
-    return path in taken
-  return _caption_in(path, places, columns) is not None
-
-
-def _is_same(path: pathlib.Path, report: str | os.PathLike[str] | None) -> bool:
-  return report is not None and path.resolve() == pathlib.Path(report).resolve()
-
-
-def _of_clip(
-  name: str,
-  places: Places,
-  told: Mapping[str, str | None],
-  named: Mapping[str, Sequence[Entry | Rejected]],
-) -> Iterator[Entry | Rejected]:
-  """The entries of a clip of a folder.
-
-  Args:
-    told: what each file of the clip's name says, None where that is no caption.
-    named: name of a list -> its entries of the clip.
-  """
-  captions = {text: clean_caption(said) for text, said in told.items() if said is not None}
-  if captions:  # a list that has the clip, but no caption of it, does not matter then
-    named = {of: rows for of, rows in named.items() if not all(map(is_uncaptioned, rows))}
-  each_says = {**captions, **{of: ' '.join(map(_said, rows)) for of, rows in named.items()}}
-  rows = next(iter(named.values()), [])
-  alone = len(named) == 1 and len(rows) > 1  # which has parts of the clip, or several captions
-  if len(set(each_says.values())) > 1 and not alone:
-    raise DataError(f'has captions that differ, in {" and in ".join(each_says)}; leave one of them')
-  if not rows:
-    caption = next(iter(captions.values()), None)
-    spoken_name = clean_caption(spoken(pathlib.Path(name).stem)) if caption is None else caption
-    yield Entry(name, places.find(name), spoken_name, uncaptioned=caption is None)
-  for number, each in enumerate(rows, 1):
-    yield dataclasses.replace(each, name=name if number == 1 else f'{name} (caption {number})')
-
-
-def _said(each: Entry | Rejected) -> str:
-  return each.caption if isinstance(each, Entry) else each.reason
-
-
-class _Listed:
-  """What the lists in a folder say of its clips.
+class _Folder:
+  """What the files in a folder say of its clips.
 
   Attributes:
-    lists: the files that are such lists.
-    refused: files that are not, and why, where that is worth a word.
-    missing: entries whose file is not there.
+    used: the files that say something.
+    refused: lists that cannot be used, and why.
+    missing: entries of lists whose file is not there.
   """
 
-  def __init__(self, root: pathlib.Path, places: Places, lists: _Lists):
-    self.lists: set[pathlib.Path] = set()
+  def __init__(self, root: pathlib.Path, lists: _Lists):
+    self.used: set[pathlib.Path] = set()
     self.refused: dict[pathlib.Path, str] = {}
     self.missing: list[Entry | Rejected] = []
-    self._root, self._places, self._how = root, places, lists
-    self._named: dict[pathlib.Path, dict[str, list[Entry | Rejected]]] = {}
+    self._root, self._lists = root, lists
+    self._places = Places(root, lists.medium.suffixes)
+    # Name of a clip -> name of what names it -> its entries there.
+    self._said: dict[str, dict[str, list[Entry | Rejected]]] = {}
 
-  def naming(self, clip: pathlib.Path) -> Mapping[str, list[Entry | Rejected]]:
-    """Name of a list -> its entries of a clip."""
-    known = self._named
-    return known.get(self._places.locate(str(clip.relative_to(self._root))), {}) if known else {}
+  def entries(self, clip: pathlib.Path) -> Iterator[Entry | Rejected]:
+    """Yields those of a clip: its own, or one for each row of the list that names it."""
+    name = self._name(clip)
+    said = self._said.get(name, {})
+    # What has no caption of it does not matter where something else has.
+    said = {of: rows for of, rows in said.items() if not all(map(is_uncaptioned, rows))} or said
+    if len({tuple(map(_text_of, rows)) for rows in said.values()}) > 1:
+      raise DataError(f'has captions that differ, in {" and in ".join(said)}; leave one of them')
+    for number, entry in enumerate(next(iter(said.values()), []), 1):
+      yield dataclasses.replace(entry, name=name if number == 1 else f'{name} ({number})')
+    if not said:
+      path = self._places.find(name)
+      yield Entry(name, path, clean_caption(spoken(clip.stem)), uncaptioned=True)
 
-  def read(self, files: Sequence[pathlib.Path]) -> None:
+  def read_texts(self, found: Sequence[pathlib.Path]) -> None:
+    """Reads the files that hold the caption of one clip, of its name or in a folder of captions."""
+    medium = self._lists.medium
+    clips = []
+    texts = []
+    of = collections.defaultdict(list)
+    for path in found:
+      stem, suffix = os.path.splitext(name := _composed(str(path)))
+      if suffix.lower() in medium.suffixes:
+        clips.append(path)
+        of[stem].append(path)
+        of[name].append(path)
+      elif suffix.lower() in (*TEXTS, '.json'):
+        texts.append((path, stem))
+    alone = collections.defaultdict(list)
+    named = set()
+    for path, stem in texts:
+      owners = of.get(stem, [])
+      named.update(owner for owner in owners if self._read_text(owner, path))
+      if not owners and path.suffix.lower() in TEXTS:
+        alone[self._without(path, _is_of_captions)].append(path)
+    is_of_clips = functools.partial(file_column, word=medium.word)
+    for clip in clips if alone else ():
+      beside = alone.get(self._without(clip, is_of_clips), ())
+      if len(beside) == 1 and clip not in named:
+        self._read_text(clip, beside[0])
+
+  def _without(self, path: pathlib.Path, is_kind: Callable[[tuple[str]], Any]) -> tuple[str, ...]:
+    """A path but for what says a kind in it: a/1 of a/videos/1.mp4 and a/labels/1.txt."""
+    parts = os.path.splitext(_composed(self._name(path)))[0].split(os.sep)
+    return tuple(part for part in parts if not is_kind((part.lower(),)))
+
+  def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> bool:
+    """Reads the caption of a clip, if there is one in a .json; says whether a file had one."""
+    name = self._name(clip)
+    entry: Entry | Rejected
+    try:
+      caption = self._text(path, _CAPTION_BYTES)
+      if path.suffix.lower() == '.json':
+        caption = self._lists.columns.caption_of(caption)
+        if caption is None:
+          return False
+      entry = Entry(name, self._places.find(name), clean_caption(caption))
+    except StorageError:
+      raise
+    except DataError as error:
+      entry = Rejected(name, str(error))
+    self._said.setdefault(name, {})[path.name] = [entry]
+    self.used.add(path)
+    return True
+
+  def read_lists(self, files: Sequence[pathlib.Path]) -> None:
     """Reads those of the files that are lists; DataError if one has not a line for each clip."""
+    texts: dict[pathlib.Path, list[str]] = {}
+    lines = {path.parent for path in files if _may_hold_captions(path)}
     for path in files:
-      if path.suffix.lower() in SUFFIXES and path.is_file():
-        self._read(path, self._how.rows(path))
-    lines = [path for path in files if path.suffix.lower() == '.txt']
-    folders = {path.parent for path in lines if caption_column((path.stem,))}
-    texts = {
-      path: _lines_in(path, self._places, self._root) for path in lines if path.parent in folders
-    }
+      try:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+          self._places.find(self._name(path))
+          self._read_list(path, self._lists.rows(path))
+        elif path.suffix.lower() == '.txt' and path.parent in lines:
+          texts[path] = self._text(path, _LIST_BYTES).rstrip().split('\n')
+      except StorageError:
+        raise
+      except DataError as error:
+        self.refused[path] = str(error).removeprefix(str(path)).lstrip(' :')
+    medium = self._lists.medium
     for clips, names in texts.items():
-      if not names or not all(name.lower().endswith(self._how.medium.suffixes) for name in names):
+      if not all(name.strip().lower().endswith(medium.suffixes) for name in names):
         continue
       for captions, said in texts.items():
-        if (
-          captions.parent == clips.parent and captions != clips and caption_column((captions.stem,))
-        ):
+        if captions.parent == clips.parent and _may_hold_captions(captions):
           if len(said) != len(names):
             raise DataError(
               f'{captions} has {len(said)} lines and {clips.name} {len(names)}; expected a caption '
               'for each clip, a line each'
             )
-          pairs = zip(names, said, strict=True)
-          word = self._how.medium.word
-          rows = [{word: name, 'caption': caption} for name, caption in pairs]
-          self._read(captions, enumerate(rows, 1))
-          self.lists.add(clips)
+          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, said, strict=True))
+          self._read_list(captions, enumerate(rows, 1))
+          self.used.add(clips)
 
-  def _read(self, path: pathlib.Path, rows: Iterable[tuple[int, Any]]) -> None:
-    name = str(path.relative_to(self._root))
-    below = os.path.dirname(name)
-    try:
-      entries = list(self._how.entries(self._places, rows, below, f'{name} '))
-    except StorageError:
-      raise
-    except DataError as error:
-      self.refused[path] = str(error).removeprefix(str(path)).lstrip(' :')
-      return
+  def _read_list(self, path: pathlib.Path, rows: Iterable[tuple[int, Any]]) -> None:
+    name = self._name(path)
+    medium = self._lists.medium
+    entries = list(self._lists.entries(self._places, rows, os.path.dirname(name), f'{name} '))
     there = [where is not None and where.is_file() for where, _ in entries]
     if not any(there):
       first = entries[0][1] if entries else None
       if isinstance(first, Rejected):
-        self.refused[path] = f'names no {self._how.medium.word}: its first row {first.reason}'
+        self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
       if not isinstance(first, Entry) or path.suffix.lower() == '.json':
         return
-    self.lists.add(path)
+    self.used.add(path)
     for (where, entry), is_there in zip(entries, there, strict=True):
-      if is_there and where.suffix.lower() in self._how.medium.suffixes:
-        self._named.setdefault(where, {}).setdefault(name, []).append(entry)
+      if is_there and where.suffix.lower() in medium.suffixes:
+        clip = str(where.relative_to(self._places.top))
+        self._said.setdefault(clip, {}).setdefault(name, []).append(entry)
       else:
         self.missing.append(entry)
 
+  def _name(self, path: pathlib.Path) -> str:
+    return str(path).removeprefix(f'{self._root}{os.sep}')
 
-def _lines_in(path: pathlib.Path, places: Places, root: pathlib.Path) -> list[str]:
-  text = read_text(path.relative_to(root), places, _LIST_BYTES).rstrip()
-  return [line.strip() for line in text.split('\n')] if text else []
-
-
-def _texts_of(
-  root: pathlib.Path, found: Sequence[pathlib.Path], medium: Medium
-) -> Mapping[pathlib.Path, list[pathlib.Path]]:
-  """The files that hold the caption of each clip: those of its name, or in a folder of captions."""
-  clips = collections.defaultdict(list)
-  for path in found:
-    if path.suffix.lower() in medium.suffixes:
-      for name in (str(path.with_suffix('')), str(path)):
-        clips[unicodedata.normalize('NFC', name)].append(path)
-  texts = collections.defaultdict(list)
-  alone = collections.defaultdict(list)
-  for path in found:
-    if path.suffix.lower() in (*TEXTS, '.json'):
-      owners = clips.get(unicodedata.normalize('NFC', str(path.with_suffix(''))), ())
-      for clip in owners:
-        texts[clip].append(path)
-      if not owners and path.suffix.lower() in TEXTS:
-        alone[_without(root, path, lambda part: caption_column((part,)) or part in _LABELS)].append(
-          path
-        )
-  for path in found if alone else ():
-    if path.suffix.lower() in medium.suffixes and path not in texts:
-      beside = alone.get(_without(root, path, lambda part: file_column((part,), medium.word)), [])
-      if len(beside) == 1:
-        texts[path] = beside
-  return texts
+  def _text(self, path: pathlib.Path, most: int) -> str:
+    what = f'its caption {path.name}'
+    try:
+      place = self._places.find(self._name(path))
+      status = place.stat()
+      if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device could wait for ever
+        raise DataError(f'{what} is not a regular file')
+      with open(place, 'rb') as file:
+        data = file.read(min(status.st_size, most) + 1)
+    except OSError as error:
+      raise DataError(f'{what} cannot be read: {error.strerror}') from error
+    if len(data) > most:
+      raise DataError(f'{what} has more than {most} bytes')
+    return decode_text(data, what)
 
 
-def _without(
-  root: pathlib.Path, path: pathlib.Path, is_kind: Callable[[str], Any]
-) -> tuple[str, ...]:
-  """A path without its ending and what in it says a kind: a/videos/1.mp4 and a/labels/1.txt."""
-  parts = unicodedata.normalize('NFC', str(path.relative_to(root).with_suffix(''))).split(os.sep)
-  return tuple(part for part in parts if not is_kind(part.lower()))
+def _text_of(each: Entry | Rejected) -> str:
+  return each.caption if isinstance(each, Entry) else each.reason
 
 
-def _caption_in(path: pathlib.Path, places: Places, columns: Columns) -> str | None:
-  name = path.relative_to(places.root)
-  if path.suffix.lower() != '.json':
-    return read_text(name, places)
-  try:
-    fields = json.loads(read_text(name, places))
-  except (ValueError, RecursionError):
-    return None
-  column = columns.found(tuple(fields))[1] if isinstance(fields, dict) else None
-  caption = None if column is None else first_of_several(fields[column])
-  return caption if isinstance(caption, str) else None
+def _may_hold_captions(path: pathlib.Path) -> bool:
+  """Whether a file is called as a list with a caption a line."""
+  return path.suffix.lower() == '.txt' and caption_column((path.stem,)) is not None
+
+
+def _composed(name: str) -> str:
+  return unicodedata.normalize('NFC', name)
+
+
+def _is_of_captions(part: tuple[str]) -> bool:
+  return caption_column(part) is not None or part[0] in _LABELS
 
 
 def _of_pair(row: Mapping[str, Any], places: Places, below: str) -> dict[str, str]:
@@ -469,8 +461,10 @@ def _of_pair(row: Mapping[str, Any], places: Places, below: str) -> dict[str, st
     return {}
   if not isinstance(source, str) or not is_unicode(source):
     raise DataError(f'{SOURCE} is {reprlib.repr(source)}, expected a path')
-  place = places.follow(places.locate(source.strip(), below))
-  return {SOURCE: os.fspath(place), TASK: str(row.get(TASK) or '')}
+  return {
+    SOURCE: os.fspath(places.locate(source.strip(), below)[1]),
+    TASK: str(row.get(TASK) or ''),
+  }
 
 
 def _start(value: Any) -> float | None:
@@ -483,21 +477,6 @@ def _start(value: Any) -> float | None:
   if not (math.isfinite(start) and start >= 0):
     raise DataError(f'start is {reprlib.repr(value)}, expected seconds, 0 or more')
   return start
-
-
-def read_text(name: pathlib.PurePath, places: Places, most: int = _CAPTION_BYTES) -> str:
-  """Reads a file of text inside a folder; DataError if it cannot be, or is longer than `most`."""
-  try:
-    path = places.find(str(name))
-    if not path.is_file():  # opening a pipe or a device could wait for ever
-      raise DataError(f'its caption {name.name} is not a regular file')
-    with path.open('rb') as file:
-      data = file.read(most + 1)
-    if len(data) > most:
-      raise DataError(f'its caption {name.name} has more than {most} bytes')
-    return decode_text(data, f'its caption {name.name}')
-  except OSError as error:
-    raise DataError(f'its caption {name.name} cannot be read as UTF-8 text: {error}') from error
 
 
 def decode_text(data: bytes, what: str) -> str:
@@ -522,12 +501,15 @@ def spoken(stem: str) -> str:
   return re.sub(r' \d+$', '', ' '.join(words.split()))
 
 
-def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], list[OSError]]:
-  """All files and links to folders below `root` but hidden ones, sorted, and what went wrong."""
+def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], set[pathlib.Path], list[OSError]]:
+  """All files and links to folders below `root` but hidden ones, sorted, those links, and what went
+  wrong."""
   found = []
+  linked = set()
   errors = []
   for here, folders, files in os.walk(root, onerror=errors.append):
     folders[:] = [name for name in folders if not name.startswith('.')]
     links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+    linked.update(pathlib.Path(here, name) for name in links)
     found += [pathlib.Path(here, name) for name in links + files if not name.startswith('.')]
-  return sorted(found), errors
+  return sorted(found), linked, errors

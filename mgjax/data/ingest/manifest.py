@@ -9,14 +9,15 @@ mark.
 
 import codecs
 import csv
+import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, MgjaxError
-from mgjax.core.file_kinds import BEGIN, impostor
+from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.columns import caption_column, file_column, first_of_several, shown_names
 
@@ -45,8 +46,8 @@ class Columns(NamedTuple):
   media: str = ''
   caption: str = ''
 
-  def read(self, row: Mapping[str, Any]) -> Row:
-    """Returns a row with its file by the medium's word and, if it has one, its `caption`.
+  def read(self, row: Row) -> Row:
+    """Returns a row, changed, with its file by the medium's word and, if it has one, its `caption`.
     Raises DataError if no field names a file.
     """
     names = tuple(row)
@@ -59,8 +60,20 @@ class Columns(NamedTuple):
       )
     file = first_of_several(row[media])
     file = file.get('path') if isinstance(file, dict) else file  # as Hugging Face writes a file
-    told = {} if caption is None else {'caption': first_of_several(row[caption])}
-    return {**row, self.word: file, **told}
+    row[self.word] = file
+    if caption is not None:
+      row['caption'] = first_of_several(row[caption])
+    return row
+
+  def caption_of(self, text: str) -> str | None:
+    """Returns the caption in the JSON of one clip, None where there is none."""
+    try:
+      fields = json.loads(text)
+    except (ValueError, RecursionError):
+      return None
+    name = self.found(tuple(fields))[1] if isinstance(fields, dict) else None
+    caption = None if name is None else first_of_several(fields[name])
+    return caption if isinstance(caption, str) else None
 
   def needed(self, path: pathlib.Path, names: Sequence[str]) -> tuple[str, str]:
     """The two columns of a table; DataError if it lacks one, which names those that it has."""
@@ -76,7 +89,13 @@ class Columns(NamedTuple):
 
   def found(self, names: tuple[str, ...]) -> tuple[str | None, str | None]:
     """The two columns among names, None where there is none."""
-    return file_column(names, self.word, self.media), caption_column(names, self.caption)
+    return _found(self, names)
+
+
+@functools.lru_cache(16)
+def _found(columns: Columns, names: tuple[str, ...]) -> tuple[str | None, str | None]:
+  media = file_column(names, columns.word, columns.media)
+  return media, caption_column(names, columns.caption)
 
 
 def manifest_rows(

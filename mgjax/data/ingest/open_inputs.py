@@ -44,7 +44,7 @@ def open_inputs(
   if str(path).startswith('file://'):
     path = urllib.parse.unquote(str(path).removeprefix('file://'))
   if '://' in str(path):
-    if layout not in ('auto', 'files') or captions != PLAIN:
+    if layout not in ('auto', 'files') or captions != PLAIN or media_column or caption_column:
       raise ConfigError(f'{path}: of a bucket clips with .txt captions are read; mount it instead')
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
@@ -64,6 +64,10 @@ def open_inputs(
   found = tars if layout == 'tar' else parquets
   if not found:
     raise DataError(f'{path} is no .{layout} and holds none')
+  if layout == 'tar' and media_column:
+    raise ConfigError(
+      f'{path}: --media_column is of lists and parquet; clips of a tar are its files'
+    )
   if layout == 'tar':
     return _written(captions, TarInputs(found, progress, captions, caption_column))
   if captions != PLAIN:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
-from mgjax.core.file_kinds import BEGIN, impostor
+from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.columns import caption_column, file_column, first_of_several
 from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, Rejected, clean_caption

@@ -16,24 +16,26 @@ _OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.
 class Places:
   """The files that names mean inside a folder.
 
+  `root` is the folder as given, and `top` without links.
+
   A snapshot of the Hugging Face Hub holds links to the `blobs` beside it, which count as inside.
   """
 
   def __init__(self, root: pathlib.Path, suffixes: tuple[str, ...]):
     """Binds the folder, and how the names of the files end that may lack it."""
     self.root = root
-    self._root = root.resolve()
-    caches = [each.parent for each in (self._root, *self._root.parents) if each.name == 'snapshots']
-    self._allowed = [self._root, *(cache / 'blobs' for cache in caches)]
+    self.top = root.resolve()
+    caches = [each.parent for each in (self.top, *self.top.parents) if each.name == 'snapshots']
+    self._allowed = [self.top, *(cache / 'blobs' for cache in caches)]
     self._folders: dict[str, pathlib.Path] = {}
     self._names = functools.cache(functools.partial(_names_in, suffixes))
 
   def find(self, name: str) -> pathlib.Path:
     """Returns the file that a name means, which need not be there; raises as `locate`."""
-    return self.follow(self.locate(name))
+    return self.locate(name)[1]
 
-  def locate(self, name: str, below: str = '') -> pathlib.Path:
-    """Returns where in the folder the file lies that a name means, or would, following no link.
+  def locate(self, name: str, below: str = '') -> tuple[pathlib.Path, pathlib.Path]:
+    """Returns where in the folder a name leads, and the file there or that a link there means.
 
     A name is relative to the folder `below`, else to the whole. One that is not there may be
     another of the same letters, as accents are written in two ways and other systems do not tell
@@ -47,34 +49,26 @@ class Places:
       raise DataError('its path holds a NUL character')
     if '://' in name and re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', name):
       raise DataError('is a URL; only files beside the manifest are read')
-    if os.path.isabs(name):
-      roots = [root for root in (self._root, self.root.absolute()) if _is_in(name, root)]
-      name = os.path.relpath(name, roots[0]) if roots else name
-    if os.path.isabs(name) or ('..' in name and '..' in pathlib.PurePath(name).parts):
+    if name.startswith(os.sep):
+      roots = [top for top in (self.top, self.root.absolute()) if _is_in(name, top)]
+      name = os.path.relpath(name, roots[0]) if roots else '..'
+    if '..' in name and '..' in pathlib.PurePath(name).parts:
       raise DataError(
         'its path is absolute or leads upwards (..) and out of the folder; give it relative to the '
         'manifest'
       )
     tried = [os.path.join(below, name), name] if below else [name]
-    paths = []
-    for each in tried:
-      paths.append(self._path(each))
-      try:
-        paths[-1].lstat()
-        return paths[-1]
-      except (FileNotFoundError, NotADirectoryError):
-        pass
-      except OSError as error:
-        raise unreadable(error, self.root) from error
-    found = (self._alike(each.replace('\\', '/')) for each in tried)
-    return next((path for path in found if path is not None), paths[0])
-
-  def follow(self, path: pathlib.Path) -> pathlib.Path:
-    """Returns where the file at a path of `locate` lies; raises as that does."""
     try:
-      return self._inside(path) if stat.S_ISLNK(path.lstat().st_mode) else path
-    except (FileNotFoundError, NotADirectoryError):
-      return path
+      for each in tried:
+        path = self._path(each)
+        try:
+          link = stat.S_ISLNK(path.lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+          continue
+        return path, self._inside(path) if link else path
+      alike = (self._alike(each.replace('\\', '/')) for each in tried)
+      path = next(filter(None, alike), None) or self._path(tried[0])
+      return path, self._inside(path)
     except OSError as error:
       raise unreadable(error, self.root) from error
     except RuntimeError as error:
@@ -82,17 +76,12 @@ class Places:
 
   def _path(self, name: str) -> pathlib.Path:
     folder, base = os.path.split(name)
-    try:
-      if folder not in self._folders:  # to follow a whole path takes longer than all else
-        self._folders[folder] = self._inside(self._root / folder)
-    except OSError as error:
-      raise unreadable(error, self.root) from error
-    except RuntimeError as error:
-      raise DataError('its path cannot be followed, its links lead round in circles') from error
+    if folder not in self._folders:  # to follow a whole path takes longer than all else
+      self._folders[folder] = self._inside(self.top / folder)
     return self._folders[folder] / base
 
   def _alike(self, name: str) -> pathlib.Path | None:
-    here = self._root
+    here = self.top
     for part in pathlib.PurePath(name).parts:
       known = self._names(here)
       alike = known.get(_folded(part)) or known.get(_folded(part) + '.') or []

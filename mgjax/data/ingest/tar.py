@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from mgjax.core.errors import DataError
-from mgjax.core.file_kinds import BEGIN, impostor
+from mgjax.core.files import BEGIN, impostor
 from mgjax.data.ingest.columns import caption_column, first_of_several, shown_names
 from mgjax.data.ingest.entries import (
   NO_CAPTION,

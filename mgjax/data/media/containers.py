@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from mgjax.core.errors import DataError, MgjaxError
-from mgjax.core.file_kinds import BEGIN, impostor, is_text
+from mgjax.core.files import BEGIN, impostor, is_text
 
 CONTAINERS = (
   'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import av
 import numpy as np
 from av.filter import Graph
+from PIL import Image
 
 from mgjax.core.typing import UInt8
 from mgjax.data.media.frame_times import Shown
@@ -58,6 +59,14 @@ def opaque(frame: av.VideoFrame) -> av.VideoFrame:
     return frame
   mixed = (pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
   return av.VideoFrame.from_ndarray(mixed.astype(np.uint8))
+
+
+def opaque_picture(image: Image.Image) -> Image.Image:
+  """Returns a picture as RGB, over white where it is transparent."""
+  if image.has_transparency_data:
+    image = image.convert('RGBA')
+    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+  return image.convert('RGB')
 
 
 @functools.cache
