@@ -217,10 +217,12 @@ def _opened():
       progress=listed,
     )
   if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
-    raise DataError(
+    lines = [
       f'{entries.without_caption(lacking, len(inputs))}; write one into a .txt of the same name or '
-      'a list (docs/data.md), or take the names of files for captions with --allow_names'
-    )
+      'a list (docs/data.md), or take the names of files for captions with --allow_names',
+      *entries.listed(inputs.rejected),
+    ]
+    raise DataError('\n'.join(lines))
   return inputs
 
 

@@ -211,10 +211,7 @@ def probe_entries(
   for remark, count in counted.items():
     if count:
       tell_once(path, f'{count} of {len(entries)} clips {remark}')
-  if lacking := [entry.name for entry in entries if is_uncaptioned(entry)]:
-    tell_once(
-      path, f'{without_caption(lacking, len(entries))}; files without one go by their names'
-    )
+  tell_captions(path, entries)
   for entry in entries:
     if isinstance(entry, Rejected):
       rejected.append(entry)
@@ -278,6 +275,12 @@ def announce(
   elif (root, used, count) not in _told:
     _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
   _told.add((root, used, count))
+
+
+def tell_captions(path: str | os.PathLike[str], entries: Sequence[Entry | Rejected]) -> None:
+  """Logs how many entries have no caption, once in a process."""
+  if lacking := [entry.name for entry in entries if is_uncaptioned(entry)]:
+    tell_once(path, f'{without_caption(lacking, len(entries))}; files without go by their names')
 
 
 def tell_once(path: str | os.PathLike[str], text: str) -> None:

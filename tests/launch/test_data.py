@@ -219,6 +219,13 @@ def test_clips_without_a_caption_stop_a_conversion_that_does_not_allow_it(tmp_pa
   code, said = launch(*given)
   assert code == 3 and '1 of 3 clips have no caption, the first is 1.mp4' in said
   assert '--allow_names' in said and not (tmp_path / 'again').exists()
+  (clips / 'list.jsonl').write_text('{"datei": "1.mp4", "beschreibung": "the clip 1"}')
+  code, said = launch(*given)
+  assert code == 3 and 'list.jsonl: names no video' in said and 'datei, beschreibung' in said
+  named = ('--media_column=datei', '--caption_column=beschreibung')
+  code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/named', *named)
+  assert code == 0 and '0 of 3 clips have no caption' in said
+  (clips / 'list.jsonl').unlink()
   code, said = launch(*given, '--allow_names')
   assert code == 0 and '3 clips, 0 rejected' in said and '1 of 3 clips have no caption' in said
   (clips / '1.txt').write_text('')

@@ -241,7 +241,7 @@ class _Lists(NamedTuple):
           raise DataError('its path holds half a character (a lone surrogate)')
         where, path = places.locate(file, below)
         if not isinstance(caption := self.captions.write(row), str):
-          raise DataError(f'{NO_CAPTION} among its fields: {shown_names(row)}')
+          raise DataError(f'{NO_CAPTION} that is text among its fields: {shown_names(row)}')
         pair = _of_pair(row, places, below)
         yield where, Entry(name, path, clean_caption(caption), _start(row.get('start')), pair)
       except StorageError:
@@ -373,30 +373,31 @@ class _Folder:
   def read_lists(self, files: Sequence[pathlib.Path]) -> None:
     """Reads those of the files that are lists; DataError if one has not a line for each clip."""
     texts: dict[pathlib.Path, list[str]] = {}
-    lines = {path.parent for path in files if _may_hold_captions(path)}
+    folders = {path.parent for path in files if _may_hold_captions(path)}
     for path in files:
       try:
         if path.suffix.lower() in SUFFIXES and path.is_file():
           self._places.find(self._name(path))
           self._read_list(path, self._lists.rows(path))
-        elif path.suffix.lower() == '.txt' and path.parent in lines:
-          texts[path] = self._text(path, _LIST_BYTES).rstrip().split('\n')
+        elif path.suffix.lower() == '.txt' and path.parent in folders:
+          texts[path] = self._text(path, _LIST_BYTES).split('\n')
       except StorageError:
         raise
       except DataError as error:
         self.refused[path] = str(error).removeprefix(str(path)).lstrip(' :')
     medium = self._lists.medium
-    for clips, names in texts.items():
+    for clips, lines in texts.items():
+      names = '\n'.join(lines).rstrip().split('\n')
       if not all(name.strip().lower().endswith(medium.suffixes) for name in names):
         continue
       for captions, said in texts.items():
         if captions.parent == clips.parent and _may_hold_captions(captions):
-          if len(said) != len(names):
+          if len(said) < len(names) or any(line.strip() for line in said[len(names) :]):
             raise DataError(
               f'{captions} has {len(said)} lines and {clips.name} {len(names)}; expected a caption '
               'for each clip, a line each'
             )
-          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, said, strict=True))
+          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, said, strict=False))
           self._read_list(captions, enumerate(rows, 1))
           self.used.add(clips)
 

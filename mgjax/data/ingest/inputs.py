@@ -44,6 +44,11 @@ class Inputs(abc.ABC):
     """The names of those whose caption is the name of their file, for want of another."""
     return []
 
+  @property
+  def rejected(self) -> list[Rejected]:
+    """Those that are known not to be usable before they are read."""
+    return []
+
   @abc.abstractmethod
   def __len__(self) -> int:
     """How many there are, rejected ones too."""
@@ -84,6 +89,10 @@ class ListedInputs(Inputs):
   @property
   def uncaptioned(self) -> list[str]:
     return [each.name for each in self._entries if getattr(each, 'uncaptioned', False)]
+
+  @property
+  def rejected(self) -> list[Rejected]:
+    return [each for each in self._entries if isinstance(each, Rejected)]
 
   def __len__(self) -> int:
     return len(self._entries)

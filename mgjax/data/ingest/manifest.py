@@ -202,11 +202,11 @@ def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
 
 
 def _mapped_rows(found: Row, columns: Columns) -> list[Any]:
-  """The rows of an object: of its only list of objects, of columns, or of an entry a file."""
-  lists = [value for value in found.values() if isinstance(value, list) and value]
-  objects = [value for value in lists if all(isinstance(each, dict) for each in value)]
-  if len(objects) == 1:
-    return objects[0]
+  """The rows of an object: of its lists of objects, of columns, or of an entry a file."""
+  lists = (value for value in found.values() if isinstance(value, list))
+  objects = [each for value in lists for each in value if isinstance(each, dict)]
+  if any(None not in columns.found(tuple(each)) for each in objects):
+    return objects
   if None not in columns.found(tuple(found)):
     cells = [list(value.values() if isinstance(value, dict) else value) for value in found.values()]
     return [dict(zip(found, row, strict=False)) for row in zip(*cells, strict=False)]

@@ -51,12 +51,10 @@ def _light(transfer: int) -> np.ndarray:
 
 def opaque(frame: av.VideoFrame) -> av.VideoFrame:
   """Returns a frame over white; itself where no pixel is transparent."""
-  if not _has_alpha(frame.format.name):
+  if not _has_alpha(frame.format.name) or _is_opaque(frame):
     return frame
   pixels = frame.to_ndarray(format='rgba').astype(np.uint16)
   alpha = pixels[..., 3:]
-  if alpha.min() == 255:
-    return frame
   mixed = (pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
   return av.VideoFrame.from_ndarray(mixed.astype(np.uint8))
 
@@ -67,6 +65,13 @@ def opaque_picture(image: Image.Image) -> Image.Image:
     image = image.convert('RGBA')
     image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
   return image.convert('RGB')
+
+
+def _is_opaque(frame: av.VideoFrame) -> bool:
+  shown = frame if frame.format.name in ('rgba', 'bgra') else frame.reformat(format='rgba')
+  plane = shown.planes[0]
+  pixels = np.frombuffer(plane, '<u4').reshape(-1, plane.line_size // 4)[:, : frame.width]
+  return bool(pixels.min() >= 0xFF000000)  # of a pixel alpha is the last byte
 
 
 @functools.cache

@@ -71,6 +71,13 @@ FOLDERS = {
   'an object around a list': {
     'all.json': json.dumps({'version': 1, 'items': both('clip', 'text')})
   },
+  'a json of splits': {
+    'all.json': json.dumps({'train': both('video', 'text')[:1], 'test': both('video', 'text')[1:]})
+  },
+  'more lines at the end': {
+    'prompts.txt': f'{CAT}\n{DOG}\n\n',
+    'videos.txt': 'clips/a.mp4\nclips/b.mp4',
+  },
   'json lines called json': {'train.json': lines(*both('File Name', 'Long Caption'))},
   'a table of tabs': {'list.tsv': f'path\tcaption\nclips/a.mp4\t{CAT}\nclips/b.mp4\t{DOG}\n'},
   'a spreadsheet of semicolons': {
@@ -290,3 +297,11 @@ def test_a_folder_of_many_clips_is_listed_with_few_looks_at_the_disk(tmp_path, m
   monkeypatch.setattr(os, 'listdir', lambda *given: looks.append(given) or look(*given))
   assert len(list_entries(tmp_path)) == 200 and len(looks) < 4
   assert np.all([entry.caption == CAT for entry in list_entries(tmp_path)])
+
+
+def test_a_folder_for_each_clip_may_hold_its_caption(tmp_path):
+  for name, caption in (('1', CAT), ('2', DOG)):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'video.mp4').touch()
+    (tmp_path / name / 'prompt.txt').write_text(caption)
+  assert list(captions(open_inputs(tmp_path)).values()) == [CAT, DOG]
