@@ -31,16 +31,16 @@ class Size(NamedTuple):
 # A package of the first level, or of the second one in these folders.
 INSIDE = ('models', 'sections', 'lab', 'apps', 'data', 'training')
 BUDGETS = {
-  '__init__': (162, 0),
-  'api': (705, 6),
+  '__init__': (95, 0),
+  'api': (419, 5),
   'apps': (8205, 24),
   'apps.pairs': (7805, 16),
-  'apps.serving': (25743, 48),
-  'apps.weights': (8543, 20),
-  'core': (9678, 83),
+  'apps.serving': (25738, 48),
+  'apps.weights': (8455, 20),
+  'core': (9651, 82),
   'data': (13325, 59),
   'data.ingest': (13517, 41),
-  'data.media': (25667, 105),
+  'data.media': (24321, 100),
   'data.records': (7476, 23),
   'experimental': (5649, 15),
   'flow': (15545, 61),
@@ -57,32 +57,32 @@ BUDGETS = {
   'models.clip': (5568, 16),
   'models.codec': (9347, 46),
   'models.conditioning': (9_040, 25),  # with room for both files of docs/add_a_conditioning.md
-  'models.flow_model': (10621, 52),
+  'models.flow_model': (10589, 52),
   'models.foreign_weights': (6034, 20),
   'models.tae': (14727, 49),
-  'models.text': (8080, 38),
+  'models.text': (7801, 37),
   'moved': (790, 2),
   'nn': (21921, 84),
   'parallel': (10486, 61),
   'registry': (977, 6),
-  'sections.audio': (13863, 35),
+  'sections.audio': (13776, 35),
   'sections.autoencoder': (2438, 8),
   'sections.clip': (2602, 9),
   'sections.codec': (981, 6),
-  'sections.editing': (7258, 23),
-  'sections.flow': (12709, 31),
-  'sections.personalization': (2478, 8),
+  'sections.editing': (6948, 23),
+  'sections.flow': (10770, 22),
+  'sections.personalization': (2453, 8),
   'sections.text': (4330, 19),
-  'sections.upsampler': (9041, 28),
-  'sections.video': (5791, 14),
+  'sections.upsampler': (8914, 28),
+  'sections.video': (5382, 14),
   'training': (12005, 56),
-  'training.checkpoints': (17883, 79),
+  'training.checkpoints': (17483, 78),
   'training.monitoring': (9292, 36),
   'training.optimizers': (3129, 20),
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
+SHARE_OF_ALL = 0.01  # and to all rows together, so that a change of one is not the last one
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(587_500, 2_129)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 145, 226
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
@@ -166,8 +166,21 @@ def test_a_package_keeps_its_budget(package):
 def test_the_whole_keeps_its_budget_and_no_row_is_left_over():
   assert set(BUDGETS) <= set(MEASURED)
   whole = add(*(size for package, size in MEASURED.items() if package in BUDGETS))
-  assert whole.tokens <= MOST_OF_ALL.tokens
-  assert whole.names <= MOST_OF_ALL.names
+  most = most_of_all()
+  assert whole.tokens <= most.tokens
+  assert whole.names <= most.names
+
+
+def most_of_all() -> Size:
+  rows = add(*(Size(*row) for row in BUDGETS.values()))
+  return Size(*(int((1 + SHARE_OF_ALL) * count) for count in rows))
+
+
+def test_a_change_that_its_package_has_room_for_fits_into_the_whole():
+  rows = add(*(Size(*row) for row in BUDGETS.values()))
+  for row in BUDGETS.values():
+    most = add(rows, Size(int(max(TOKENS, SHARE * row[0])), int(max(NAMES, SHARE * row[1]))))
+    assert most.tokens <= most_of_all().tokens and most.names <= most_of_all().names
 
 
 SNIPPET = '''
@@ -222,8 +235,8 @@ def test_few_commands_and_flags():
   flags = flags_of_commands()
   assert len(flags) <= MOST_COMMANDS
   names = {name for each in flags.values() for name in each}
-  assert len(names) <= MOST_FLAG_NAMES, sorted(names)
-  assert sum(map(len, flags.values())) <= MOST_FLAGS, flags
+  assert len(names) <= MOST_FLAG_NAMES + NAMES, sorted(names)
+  assert sum(map(len, flags.values())) <= MOST_FLAGS + NAMES, flags
 
 
 if __name__ == '__main__':

@@ -196,7 +196,9 @@ def probe_video(
   sounding: bool = False,
   limits: video.Limits = video.LIMITS,
 ) -> dict[str, float | bool]:
-  """Returns the fields of a `Clip`; with `sounding` it must have sound and lasts as long as that.
+  """Returns the fields of a `Clip`, and whether it is interlaced.
+
+  With `sounding` it must have sound and lasts as long as that.
   Raises DataError if it cannot be used.
   """
   info = video.probe(file, limits)
@@ -204,7 +206,7 @@ def probe_video(
   seconds = info.seconds
   if sounding:
     seconds = min(seconds, audio.probe_audio(file, limits).seconds)
-  size = {'height': info.height, 'width': info.width}
+  size = {'height': info.height, 'width': info.width, 'interlaced': info.interlaced}
   return {'seconds': seconds, 'fps': info.fps, 'sounding': info.has_audio, **size}
 
 
