@@ -87,7 +87,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
       shapes = {name: shape for name, (_, shape, _) in record['leaves']['average'].items()}
       try:  # before anything is as large as it says
         check_sizes(fields_of(config, 'model'), shapes)
-        _check_described(config, record['meta'])
+        _check_described(config.to_dict(), record['meta'])
       except ConfigError as error:
         raise ConfigError(f'{os.fspath(path)!r} is not of {FILE} beside it: {error}') from None
     return config
@@ -98,13 +98,13 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
     return ConfigDict(saved)
 
 
-def _check_described(config: ConfigDict, described: Mapping[str, Any]) -> None:
+def _check_described(config: Mapping[str, Any], described: Mapping[str, Any]) -> None:
   """Checks that a configuration has the model that the header of its weights describes.
 
   How it is calculated may differ. Raises ConfigError, which names the fields that do.
   """
   told = {key: described[key] for key in ('component', 'model') if key in described}
-  ours = {key: config.to_dict()[key] for key in told}
+  ours = {key: config.get(key) for key in told}
   found = differences(migrate(told), ours)
   if wrong := [each for each in found if each.split(':')[0].rpartition('.')[2] not in _FREE]:
     raise ConfigError('; '.join(wrong))
