@@ -255,9 +255,11 @@ def console() -> None:
     _tell_version([name])
     _complete(name)
     if name in _HELP:
-      print('mgjax COMMAND --help has the flags of a command:')
+      print(
+        'mgjax COMMAND --help has the flags of a command; source <(mgjax --completion) has bash '
+        'complete them:'
+      )
       print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
-      print('source <(mgjax --completion) has bash complete them; mgjax --version is the version')
       raise SystemExit(0)
     sys.argv[0] = f'mgjax-{name}'
   if name in moved.MOVED:
