@@ -60,6 +60,7 @@ class Clip:
   height: float = 0.0
   width: float = 0.0
   sounding: bool = False
+  interlaced: bool = False
   name: str = ''  # as the user wrote it
   more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
@@ -203,14 +204,6 @@ def probe_entries(
     found = dict(zip(files, pool.map(describe, files), strict=True))
   clips = []
   rejected = []
-  usable = [known for known in found.values() if not isinstance(known, DataError)]
-  counted = {
-    CUT: sum(len(entry.caption) >= CAPTION_CHARACTERS for entry in named),
-    INTERLACED: sum(known.get('interlaced', False) for known in usable),
-  }
-  for remark, count in counted.items():
-    if count:
-      tell_once(path, f'{count} of {len(entries)} clips {remark}')
   tell_captions(path, entries)
   for entry in entries:
     if isinstance(entry, Rejected):
@@ -222,8 +215,14 @@ def probe_entries(
       file = str(entry.path)
       caption = entry.caption
       more = {'start': entry.start, 'name': entry.name, 'more': entry.more}
-      fields = {key: value for key, value in known.items() if key != 'interlaced'}
-      clips.append(Clip(file, caption, **more, **fields))
+      clips.append(Clip(file, caption, **more, **known))
+  counted = {
+    CUT: sum(len(entry.caption) >= CAPTION_CHARACTERS for entry in named),
+    INTERLACED: sum(clip.interlaced for clip in clips),
+  }
+  for remark, count in counted.items():
+    if count:
+      tell_once(path, f'{count} of {len(entries)} clips {remark}')
   return clips, rejected
 
 

@@ -196,9 +196,7 @@ def probe_video(
   sounding: bool = False,
   limits: video.Limits = video.LIMITS,
 ) -> dict[str, float | bool]:
-  """Returns the fields of a `Clip`, and whether it is interlaced.
-
-  With `sounding` it must have sound and lasts as long as that.
+  """Returns the fields of a `Clip`; with `sounding` it must have sound and lasts as long as that.
   Raises DataError if it cannot be used.
   """
   info = video.probe(file, limits)

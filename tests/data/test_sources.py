@@ -14,6 +14,7 @@ from mgjax.data.media.video import write_video
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from tests.data.media.audio_files import encode_video, noise
+from tests.data.media.test_frame_pixels import write_interlaced
 from tests.tensors import same_each
 
 BUCKETS = {
@@ -186,3 +187,12 @@ def test_a_folder_that_is_trained_on_says_what_it_lacks(tmp_path, caplog):
   assert '3 of 3 clips have fewer frames a second than their bucket takes' in caplog.text
   with pytest.raises(DataError, match='3 x would repeat frames'):
     sources(tmp_path, buckets=slow, repeats=0.1)
+
+
+def test_interlaced_clips_of_a_folder_are_counted(tmp_path, caplog):
+  write_interlaced(tmp_path / 'a.mp4', **{'x264-params': 'interlaced=1:tff=1'})
+  write_video(tmp_path / 'b.mp4', np.zeros((32, 16, 16, 3), np.uint8), 16)
+  for name in 'ab':
+    (tmp_path / f'{name}.txt').write_text(name)
+  sources(tmp_path, buckets={'image': BUCKETS['image']})
+  assert '1 of 2 clips are interlaced' in caplog.text and 'no caption' not in caplog.text
