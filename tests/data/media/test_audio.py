@@ -122,7 +122,7 @@ def test_stereo_is_kept_and_its_mean_is_mono(tmp_path):
   np.testing.assert_allclose(mono, stereo.mean(1, keepdims=True), atol=1e-6)
 
 
-@pytest.mark.parametrize('suffix', ['wav', 'flac', 'mkv'])
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'aiff'])
 def test_channels_that_cancel_each_other_are_said(tmp_path, caplog, suffix):
   turned = noise(0.5) * np.float32([[1, -1]])
   path = encode_sound(tmp_path / f'a.{suffix}', turned, codec=CODECS[suffix])
