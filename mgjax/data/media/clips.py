@@ -1,18 +1,24 @@
 """What pipelines return: arrays that know how fast they play."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 
+from mgjax.core.errors import ConfigError
+from mgjax.core.settings import Range, checked
+
+Fps = Annotated[float, Range(least=0.01, most=1000)]
+Rate = Annotated[int, Range(least=1, most=10_000_000)]
 _FIELDS = ('frames', 'images', 'audios', 'videos')  # of what pipelines of diffusers return
 
 
 class Clips(np.ndarray):
   """Videos uint8 (b t h w 3) or (t h w 3), or sounds floats (b s c) or (s c), with their rate.
 
-  It is an array like any other. What is cut out of it or reckoned with it keeps the rate;
-  `np.stack` and other functions of several arrays return plain ones.
+  It is an array like any other. What is cut out of it or calculated with it keeps the rate. Rates
+  that differ are kept by an index along the first axis and by arithmetic alone, since elsewhere
+  nobody could say whose they are; `np.stack` and its like return plain arrays.
 
   Attributes:
     fps: frames a second of videos, one number or one of each along the first axis; None of sounds.
@@ -23,24 +29,40 @@ class Clips(np.ndarray):
   rate: int | None
 
   @classmethod
-  def of(cls, array: Any, *, fps: float | Sequence[float] | None = None, rate: int | None = None):
-    """Returns an array with its rate; rates that are all the same become one number."""
+  def of(cls, array: Any, *, fps: Any = None, rate: Any = None) -> Self:
+    """Returns an array with its rate; rates that are all the same become one number.
+    Raises ConfigError for what is no rate, or not one for each.
+    """
     clips = np.asarray(array).view(cls)
-    if isinstance(fps, Sequence):
-      fps = tuple(fps) if len(set(fps)) > 1 else fps[0]
-    clips.fps, clips.rate = fps, rate
+    clips.rate = checked(Rate | None, rate, 'rate')
+    given = np.atleast_1d(fps).tolist()
+    rates = [checked(Fps | None, each, 'fps') for each in given]
+    if np.ndim(fps) and len(rates) != len(clips):
+      raise ConfigError(f'fps: {len(rates)} rates for {len(clips)} videos; give one, or one each')
+    clips.fps = tuple(rates) if len(set(rates)) > 1 else rates[0]
     return clips
 
   def __array_finalize__(self, array: Any) -> None:
-    self.fps, self.rate = getattr(array, 'fps', None), getattr(array, 'rate', None)
+    fps = getattr(array, 'fps', None)
+    self.fps, self.rate = None if isinstance(fps, tuple) else fps, getattr(array, 'rate', None)
 
   def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-    # A mean is a number, not an array of no axes.
-    return array[()] if array.ndim == 0 else array.view(type(self))._like(self)
+    if array.ndim == 0:
+      return array[()]  # a mean is a number, not an array of no axes
+    found = array.view(type(self))
+    found.__array_finalize__(self)
+    if context is not None and array.shape[:1] == self.shape[:1]:  # arithmetic, place by place
+      rates = {each.fps for each in context[1] if isinstance(each, Clips)}
+      found.fps = self.fps if len(rates) == 1 else None
+    return found
 
-  def _like(self, other: Self) -> Self:
-    self.__array_finalize__(other)
-    return self
+  def __reduce__(self) -> Any:
+    make, arguments, state = super().__reduce__()
+    return make, arguments, (*state, self.fps, self.rate)
+
+  def __setstate__(self, state: Any) -> None:
+    *array, self.fps, self.rate = state
+    super().__setstate__(tuple(array))
 
   def __getattr__(self, name: str) -> Any:
     hint = '; it is the array itself: [0] is the first' if name in _FIELDS else ''
@@ -53,14 +75,18 @@ class Clips(np.ndarray):
   def __getitem__(self, index: Any) -> Any:
     found = super().__getitem__(index)
     if isinstance(found, Clips) and isinstance(self.fps, tuple):
-      first = index[0] if isinstance(index, tuple) else index
-      found.fps = self.fps[first] if isinstance(first, int | np.integer | slice) else None
+      first, *_ = index if isinstance(index, tuple) else (index,)
+      if first is Ellipsis and (not isinstance(index, tuple) or len(index) < self.ndim):
+        first = slice(None)
+      if isinstance(first, int | np.integer | slice | list) or np.ndim(first) == 1:
+        rates = np.array(self.fps)[first].tolist()
+        found.fps = tuple(rates) if isinstance(rates, list) else rates
     return found
 
 
 def fps_of(video: Any, count: int, usual: float) -> list[float]:
   """Returns the frames a second of each of `count` videos, `usual` where an array says none."""
-  if isinstance(video, list | tuple):
+  if isinstance(video, list | tuple) and len(video) == count:
     return [fps_of(each, 1, usual)[0] for each in video]
   found = getattr(video, 'fps', None) or usual
   return list(found) if isinstance(found, tuple) else [found] * count

@@ -7,20 +7,18 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, Range, checked
+from mgjax.core.settings import Positive, checked
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
-from mgjax.data.media.clips import fps_of
+from mgjax.data.media.clips import Fps, Rate, fps_of
 from mgjax.data.media.viewing import FILES, write_clip, write_file, write_sheets
 
 _PICTURE = 'mgjax_show.png'
-_Fps = Annotated[float, Range(least=0.01, most=1000)]
-_Rate = Annotated[int, Range(least=1, most=10_000_000)]
 _PLAYERS = {'.mp4': 'video', '.wav': 'audio'}
 
 
@@ -56,7 +54,11 @@ def show(
     made = [sample['video'] for sample in made]
   items, moving = _split(made)
   rates, rate = _rates(made, len(items), fps, rate)
-  titles = list(titles) or [str(number) for number in range(len(items))]
+  titles = [titles] if isinstance(titles, str) else list(titles or map(str, range(len(items))))
+  if len(titles) != len(items):
+    raise ConfigError(f'{len(titles)} titles for {len(items)} items; give one for each')
+  if pathlib.Path(path).suffix != '.png':
+    raise ConfigError(f'path = {os.fspath(path)!r}; expected a name that ends with .png')
   place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
   sheets = _write_sheets(place, items, titles, moving, rates, rate)
   if not notebook:
@@ -74,8 +76,8 @@ def show(
 
 
 def _show_file(path: pathlib.Path, notebook: bool) -> pathlib.Path | None:
-  if path.suffix not in _PLAYERS:
-    raise ConfigError(f'{path.name}: expected an .mp4 or a .wav file, or arrays')
+  if path.suffix not in _PLAYERS or not path.is_file():
+    raise ConfigError(f'{path.name}: expected an .mp4 or a .wav file that is there, or arrays')
   if not notebook:
     print(path)
     return path
@@ -91,7 +93,7 @@ def save(
   made: Any,
   out: str | os.PathLike[str],
   *,
-  fps: float | None = None,
+  fps: float | np.floating | None = None,
   rate: int | None = None,
   scale: int | None = None,
 ) -> list[pathlib.Path]:
@@ -161,11 +163,15 @@ def _save_one(
   return path
 
 
-def _rates(made: Any, count: int, fps: float | None, rate: int | None) -> tuple[list[float], int]:
+def _rates(
+  made: Any, count: int, fps: float | np.floating | None, rate: int | None
+) -> tuple[list[float], int]:
   """Returns frames a second of each of `count` videos, and samples a second of sounds."""
-  fps = checked(_Fps | None, fps, 'fps')
-  rate = checked(_Rate | None, rate, 'rate')
+  fps = fps.item() if isinstance(fps, np.generic) else fps
+  fps = checked(Fps | None, fps, 'fps')
+  rate = checked(Rate | None, rate, 'rate')
   rates = fps_of(made, count, 16) if fps is None else [fps] * count
+  rates = [checked(Fps, each, 'fps of the clips') for each in rates]
   return rates, rate or getattr(made, 'rate', None) or 48_000
 
 
@@ -191,9 +197,11 @@ def _split(made: Any) -> tuple[list[np.ndarray], bool]:
     found = [_split(each) for each in made]
     return [item for items, _ in found for item in items], found[0][1]
   array = np.asarray(made)
+  if not array.size:
+    raise ConfigError(f'an array of {array.dtype}{list(array.shape)}: there is nothing in it')
   if array.dtype == np.uint8 and array.ndim in (4, 5) and array.shape[-1] == 3:
     return list(array if array.ndim == 5 else array[None]), True
-  if array.dtype.kind == 'f' and array.ndim in (2, 3):
+  if array.dtype.kind == 'f' and array.ndim in (2, 3) and array.shape[-1] <= 2:
     return list(array if array.ndim == 3 else array[None]), False
   raise ConfigError(
     f'an array of {array.dtype}{list(array.shape)}; expected videos, uint8 (b t h w 3) or '

@@ -88,17 +88,20 @@ def tell_prompts(
   words: Sequence[str],
   conditionings: Sequence[Conditioning],
   model: str,
+  listed: bool = True,
 ) -> None:
   """Says which words a model knows and warns of prompts that it cannot understand or read whole.
 
-  `words` are those that training showed; none if that is not known. `model` is its name.
+  `words` are those that training showed; none if that is not known. `model` is its name. The words
+  are `listed` if they are few.
   """
   unknown = {sample['caption']: unseen(sample['caption'], set(words)) for sample in samples}
   said = [
     f'{model}: {describe_unseen(prompt, each, words)}' for prompt, each in unknown.items() if each
   ]
   level = logging.WARNING if said else logging.INFO
-  for line in textwrap.wrap(printable(describe_words(words)), 100, subsequent_indent='  '):
+  known = printable(describe_words(words)) if listed else ''
+  for line in textwrap.wrap(known, 100, subsequent_indent='  '):
     _log.log(level, '%s', line)
   _warn(said, 'more prompts have words that training never showed')
   different = {sample['caption']: sample for sample in samples}.values()

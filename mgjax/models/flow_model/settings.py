@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from mgjax.core.configuration.keys import join_list, split_list
+import numpy as np
+
+from mgjax.core.configuration.keys import did_you_mean, join_list, split_list
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import (
@@ -266,12 +268,21 @@ class SampleSettings:
     names; options that a new schedule does not take are left out.
     Raises ConfigError if a value is out of its range, or they do not go together.
     """
-    given = {key: value for key, value in changes.items() if value is not None}
+    given = {
+      key: value.item() if isinstance(value, np.generic) else value
+      for key, value in changes.items()
+      if value is not None
+    }
     if 'guidance' in given:
       given['guidance'] = _changed_guidance(self.guidance, given['guidance'])
     if 'schedule' in given:
-      given['schedule'] = changed_schedule(self.schedule, given['schedule'])
+      named = given['schedule']
+      named = {'name': named} if isinstance(named, str) else named
+      named = checked(Mapping[str, Any], named, 'schedule')
+      given['schedule'] = changed_schedule(self.schedule, named)
     hints = annotations(type(self))
+    if unknown := sorted(given.keys() - hints):
+      raise ConfigError(did_you_mean(unknown[0], hints))
     given = {name: checked(hints[name], value, name) for name, value in given.items()}
     return dataclasses.replace(self, **given)
 
@@ -282,5 +293,10 @@ def _changed_guidance(old: Guidance, change: Any) -> Guidance:
     kept = [named.pop(0) if name in change else (name, scale) for name, scale in old]
     change = [*kept, *named]
   elif isinstance(change, int | float) or (change and isinstance(change[0], int | float)):
+    if not old and change != 1:
+      raise ConfigError(
+        f'guidance = {change}: the model guides by no condition; name one, as in '
+        f"{{'text': {change}}}"
+      )
     change = [(name, change) for name, _ in old]
   return checked(Guidance, change, 'guidance')

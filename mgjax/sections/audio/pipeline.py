@@ -178,6 +178,8 @@ class AudioPipeline(FlowPipeline):
     """
     prompts = prompts or ['']
     if video is not None:
+      if seconds is not None:
+        raise ConfigError('seconds is for sound without a video; a video says how long it is')
       options = {'video': video, 'candidates': candidates, 'scorer': scorer, **conditions}
       made = [
         np.concatenate(list(self.stream(prompt, seed=seed + first + row, **options)))
@@ -220,7 +222,7 @@ class AudioPipeline(FlowPipeline):
     self, prompts: Sequence[str] | str, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Makes a soundtrack and writes it, with the fields of `Soundtrack` as options."""
-    return Soundtrack.of(prompts, out, **options).write(self)
+    return self._asked(Soundtrack, prompts, out, **options).write(self)
 
   @callable_as
   def stream(

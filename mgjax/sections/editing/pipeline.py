@@ -253,7 +253,7 @@ class Editor(VideoPipeline):
     """
     if 'video' not in options:
       return super().save(prompts, out, **options)
-    return Edited.of(prompts, out, **options).write(self)
+    return self._asked(Edited, prompts, out, **options).write(self)
 
   @property
   def tasks(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Seed, checked
+from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
 
 # Names that diffusers has for arguments -> ours.
@@ -25,7 +25,7 @@ NAMES = {
   'frame_rate': 'fps',
   'audio_length_in_s': 'seconds',
 }
-_REPEAT = "repeat the prompt, as in ['a dog'] * 4, with seed=[0, 1, 2, 3]"
+_REPEAT = "repeat the prompt, as in ['a dog'] * 4, of which each has another index of the seed"
 _TEXT = 'give the prompt as text'
 _PLACED = 'JAX places arrays; mgjax.load(workdir, mesh=...) spreads a model over devices'
 _STORED = "mgjax.load(workdir, weights='bfloat16') or 'int8' stores kernels in fewer bytes"
@@ -44,7 +44,7 @@ INSTEAD = {
   'return_dict': 'an array is returned; leave it out',
   'callback_on_step_end': 'give callback=f, called as f(step, total, preview)',
   'callback_steps': 'callback=f is called after every step',
-  'image': "give first_frame='picture.png' to a model that reads it, see its `reads`",
+  'image': "give first_frame or reference='picture.png', or video='clip.mp4'; see `reads`",
   'cfg_scale': 'give guidance_scale',
   'sigmas': "give mgjax.load(workdir, schedule='linear')",
   'timesteps': "give mgjax.load(workdir, schedule='linear')",
@@ -152,6 +152,16 @@ def seeds_for(seed: Any, count: int) -> Any:
   return int(checked(Seed, seed, 'seed'))
 
 
+def _places(first: Any, count: int) -> Any:
+  """Returns the index of the first of `count`, or that of each; raises ConfigError for others."""
+  if not np.ndim(first):
+    value = first.item() if isinstance(first, np.generic) else first
+    return checked(Count, value, 'first')
+  if len(first) < count:
+    raise ConfigError(f'first: {len(first)} indices for {count} prompts; give one, or one for each')
+  return [_places(each, 1) for each in first]
+
+
 def rows_of(count: int, most: int) -> int:
   """Returns how many of `count` go through a model at once: 1, 2, 4, 8 or more, up to `most`.
 
@@ -199,6 +209,7 @@ def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Met
         'in seed=0'
       )
     typed = {NAMES.get(name, name): name for name in given}
+    given = {n: v for n, v in given.items() if v is not None or n not in INSTEAD}
     given = renamed({**placed, **given})
     if given.get('prompts') is not None:
       given['prompts'] = prompts_of(given['prompts'])
@@ -206,14 +217,26 @@ def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Met
     for name, value in given.items():
       if name not in known and not (rest and rest.name == 'options'):
         raise unknown_option(name, sorted(known - {'self'}), self.noun)
+      count = len(given.get('prompts') or [''])
       if name == 'seed':
-        value = seeds_for(value, len(given.get('prompts') or ['']))
+        value = seeds_for(value, count)
+      if name == 'first':
+        value = _places(value, count)
+      if name == 'callback' and value is not None and not callable(value):
+        raise ConfigError(f'callback = {value!r:.80}; expected a function f(step, total, preview)')
+      if name in ('shape', 'size') and isinstance(value, np.ndarray):
+        value = tuple(value.tolist())
       if name != 'prompts':
         value = value.item() if isinstance(value, np.generic) else value
         hint = own[name].annotation if name in own else Any
         given[name] = checked(hint, value, typed.get(name, name))
     changes = {name: given.pop(name) for name in _SETTINGS if name in given and name not in own}
-    return method(self.variant(**changes), **given)
+    try:
+      variant = self.variant(**changes)
+    except ConfigError as error:
+      renames = [f'{typed[n]}: ' for n in changes if typed.get(n, n) != n and n in str(error)]
+      raise ConfigError(''.join(renames[:1]) + str(error)) from None
+    return method(variant, **given)
 
   shown = [each.replace(annotation=plain.get(each.name, each.annotation)) for each in shown]
   called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.sections.flow.calls import instead_of, unknown_option
+from mgjax.sections.flow.calls import instead_of, prompts_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
@@ -153,6 +153,17 @@ class FlowPipeline:
     """Makes what a section's pipeline makes."""
     raise NotImplementedError
 
+  def _asked(self, kind: Any, prompts: Any, out: Any, **options: Any) -> Any:
+    """Makes a request of the options of `save`. Raises ConfigError for others."""
+    known = {*kind.__dataclass_fields__, *self.reads}
+    for name, value in options.items():
+      if name not in known:
+        raise unknown_option(name, sorted(known), f'save of {self.noun}')
+      path = isinstance(value, str | os.PathLike | None)
+      if name == 'video' and not path and 'negative' not in known:
+        raise ConfigError('video is an array; save reads a file, and mgjax.save writes an array')
+    return kind.of(prompts, out, **options)
+
   def __repr__(self) -> str:
     data = self.config.data.get('kind', 'clips')
     return (
@@ -224,15 +235,17 @@ class FlowPipeline:
     Returns:
       The words of each prompt that training never showed.
     """
-    samples: list[dict[str, Any]] = [{'caption': with_frame_rate(p, None)} for p in prompts]
+    samples: list[dict[str, Any]] = [
+      {'caption': with_frame_rate(prompt, None)} for prompt in prompts_of(prompts)
+    ]
     if rates is not None:
       samples = [s | {'fps': rate} for s, rate in zip(samples, rates, strict=True)]
-    new = [sample for sample in samples if sample['caption'] not in self._told]
+    first, new = not self._told, [s for s in samples if s['caption'] not in self._told]
     if len(self._told) > _TOLD:
       self._told.clear()
     self._told.update(sample['caption'] for sample in new)
     if new:
-      tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'])
+      tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'], first)
     return [unseen(sample['caption'], set(self.words)) for sample in samples]
 
   def describe_prompt(self, prompt: str, rate: float | None, words: bool = True) -> list[str]:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from mgjax.models.conditioning.identity import KEY
 from mgjax.sections.flow.calls import callable_as
 from mgjax.sections.personalization.files import COMPONENT, NOUN, PersonalSamples, ReferenceReader
@@ -39,12 +41,22 @@ class PersonalizationPipeline(VideoPipeline):
   ) -> Iterator[Any]:
     """Generates one video a prompt; see `VideoPipeline.stream`, and the class for `reference`."""
     if isinstance(reference, list):
-      given = [None if each is None else self.reader.read(each) for each in reference]
+      given = [None if each is None else self._read(each) for each in reference]
     else:
-      given = None if reference is None else [self.reader.read(reference)] * len(prompts or [''])
+      given = None if reference is None else [self._read(reference)] * len(prompts or [''])
     return super().stream(prompts, **options, **{KEY: given})
+
+  def _read(self, reference: Any) -> Any:
+    """Reads the pictures of a person, images of PIL as well."""
+    if isinstance(reference, tuple):
+      return self.reader.read(tuple(map(_pixels, reference)))
+    return self.reader.read(_pixels(reference))
 
   generate = callable_as(inspect.unwrap(VideoPipeline.generate), like=stream)
 
   def _request(self) -> Any:
     return PersonalSamples
+
+
+def _pixels(picture: Any) -> Any:
+  return np.asarray(picture.convert('RGB')) if hasattr(picture, 'convert') else picture

@@ -80,8 +80,8 @@ class Upsampler(FlowPipeline):
     self,
     prompts: Sequence[str] | str | None = None,
     *,
-    video: Any,
-    scale: Scale = 2.0,
+    video: Any = None,
+    scale: Scale | None = None,
     size: tuple[Positive, Positive] | None = None,
     fps: float | None = None,
     seed: int = 0,
@@ -94,7 +94,7 @@ class Upsampler(FlowPipeline):
     Args:
       prompts: what they show, one text or a list with one each; None where nobody says.
       video: uint8 (t h w 3), or several of one shape (b t h w 3); `Clips` say their frame rate.
-      scale: of both sides.
+      scale: of both sides; 2 unless there is a size.
       size: height and width of the result, in place of `scale`.
       fps: frames a second; by default those of the video, the prompts or of training.
       seed: of all noise.
@@ -107,11 +107,15 @@ class Upsampler(FlowPipeline):
       ConfigError: there is not a prompt for each video, or they would be too large.
       DataError: the array is not a video.
     """
+    if video is None:
+      raise ConfigError('video is missing: what is enlarged, uint8 (t h w 3) or (b t h w 3)')
+    if scale is not None and size is not None:
+      raise ConfigError(f'scale = {scale} and size = {size}; give one of them')
     videos = checked_video(video)
     prompts = list(prompts) if prompts else [''] * len(videos)
     if len(prompts) != len(videos):
       raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
-    size = size or scaled_size(videos.shape[2:4], scale)
+    size = size or scaled_size(videos.shape[2:4], scale or 2.0)
     own = fps_of(video, len(videos), self.config.data.fps)
     rates = [frame_rate_of(each, fps, usual) for each, usual in zip(prompts, own, strict=True)]
     if videos.shape[1] <= self.window[0] and len(self._tiles(size)) == 1:
@@ -185,7 +189,7 @@ class Upsampler(FlowPipeline):
     self, prompts: Sequence[str] | str | None, out: str | os.PathLike[str], **options: Any
   ) -> list[pathlib.Path]:
     """Enlarges a video file and writes it, with the fields of `Enlarged` as options."""
-    return Enlarged.of(prompts, out, **options).write(self)
+    return self._asked(Enlarged, prompts, out, **options).write(self)
 
   def _shape_said(self) -> str:
     frames, height, width = self.window

@@ -34,6 +34,7 @@ from mgjax.sections.flow.calls import (
   Callback,
   Seeds,
   callable_as,
+  prompts_of,
   rows_of,
   watched,
 )
@@ -68,6 +69,7 @@ class VideoPipeline(FlowPipeline):
 
   def frame_rates(self, prompts: Sequence[str], fps: float | None = None) -> list[float]:
     """Returns the frames a second of each prompt's video; `fps` as in `stream`."""
+    prompts = prompts_of(prompts)
     return [frame_rate_of(prompt, fps, self.config.data.fps) for prompt in prompts]
 
   @callable_as
@@ -94,7 +96,7 @@ class VideoPipeline(FlowPipeline):
       frames_, *size = self._shape(shape, frames, height, width)
       options |= {'size': tuple(size)}
       frames = frames_ if shape else frames
-    return self._request().of(prompts, out, frames=frames, **options).write(self)
+    return self._asked(self._request(), prompts, out, frames=frames, **options).write(self)
 
   def _shape(
     self,
@@ -308,6 +310,8 @@ class VideoPipeline(FlowPipeline):
     """
     shape = videos.shape[1:4]
     self.check(shape)
+    if len(prompts := prompts_of(prompts)) != len(videos):
+      raise ConfigError(f'{len(prompts)} prompts for {len(videos)} videos; give one for each')
     rates = self.frame_rates(prompts) if shape[0] > 1 else None
     samples = self._samples(prompts, {}, {}, rates)
     found = []
@@ -338,7 +342,8 @@ class VideoPipeline(FlowPipeline):
   def reconstruct(self, video: UInt8[np.ndarray, 't h w 3']) -> UInt8[np.ndarray, 't h w 3']:
     """Returns what the autoencoder makes of a video."""
     latents = self._codec.encode(jnp.asarray(video[None]))
-    return np.asarray(self._codec.decode(latents, len(video)))[0]
+    made = np.asarray(self._codec.decode(latents, len(video)))[0]
+    return Clips.of(made, fps=getattr(video, 'fps', None))
 
   def check(self, shape: tuple[int, int, int]) -> None:
     """Raises ConfigError if the model cannot make videos of this shape (frames, height, width)."""

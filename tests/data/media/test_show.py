@@ -139,9 +139,34 @@ def test_videos_of_pil_and_of_several_sizes_are_saved(tmp_path):
     (SOUNDS, 'out', {'rate': 0}, 'rate = 0; expected'),
     (VIDEOS.astype(float), 'out', {}, 'an array of float64'),
     ('text', 'out', {}, 'an array of'),
+    (VIDEOS[:0], 'out', {}, 'there is nothing in it'),
+    (VIDEOS[0, :0], 'one.mp4', {}, 'there is nothing in it'),
+    (SOUNDS[0].T, 'one.wav', {}, r'an array of float32\[1, 4800\]'),
   ],
 )
 def test_what_cannot_be_saved_is_said(tmp_path, made, out, options, said):
   with pytest.raises(ConfigError, match=said):
     save(made, tmp_path / out, **options)
   assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+  ('options', 'said'),
+  [
+    ({'titles': ['a']}, '1 titles for 2 items'),
+    ({'path': 'x.jpg'}, r'x\.jpg.; expected a name that ends with \.png'),
+  ],
+)
+def test_what_cannot_be_shown_is_said(options, said):
+  with pytest.raises(ConfigError, match=said):
+    show(VIDEOS, **options)
+  with pytest.raises(ConfigError, match=r'nope\.mp4: expected .* that is there'):
+    show('nope.mp4')
+
+
+def test_one_title_and_one_video_of_pil_are_shown(tmp_path):
+  frames = [Image.fromarray(frame) for frame in VIDEOS[0]]
+  assert show(frames, 'the red digit', path=tmp_path / 'a.png').exists()
+  assert len(save(frames, tmp_path / 'folder')) == 3
+  save(Clips.of(VIDEOS, fps=8)[0], tmp_path / 'b.mp4', fps=np.float32(12))
+  assert probe(tmp_path / 'b.mp4').fps == 12

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import mgjax
 from mgjax.core.errors import ConfigError
@@ -51,6 +52,9 @@ def test_a_text_is_one_prompt_and_keeps_the_axis_of_the_batch(pipeline, made):
     {'negative_prompt': None},
     {'guidance_scale': None},
     {'output_type': 'np'},
+    {'generator': None, 'prompt_embeds': None},
+    {'schedule': {'name': 'linear'}},
+    {'shape': np.array([16, 32, 32])},
   ],
   ids=repr,
 )
@@ -122,6 +126,14 @@ def test_a_drawn_seed_is_said_and_makes_the_video_again(pipeline, caplog):
     ({'fps': 'fast'}, "fps = 'fast'; expected a number"),
     ({'negative_prompt': 3}, 'negative_prompt = 3; expected text'),
     ({'negative_prompt': 'blur'}, 'no guidance that could lead away'),
+    ({'num_inference_steps': 0}, 'num_inference_steps: steps = 0'),
+    ({'schedule': 3}, 'schedule = 3; expected'),
+    ({'schedule': 'none'}, "'none'"),
+    ({'first': -1}, 'first = -1; expected'),
+    ({'first': 1.5}, r'first = 1\.5; expected'),
+    ({'first': '1'}, "first = '1'; expected"),
+    ({'first': [0], 'prompt': ['a', 'b']}, 'first: 1 indices for 2 prompts'),
+    ({'callback': 3}, 'callback = 3; expected a function'),
     ({'output_type': 'pt'}, "output_type.*'pt'"),
     ({'generator': 0}, 'generator is no option of a video model: give seed=0'),
     ({'num_videos_per_prompt': 4}, r"\['a dog'\] \* 4"),
@@ -229,3 +241,52 @@ def test_a_word_is_reported_once_by_the_model_that_does_not_know_it(caplog):
     "digits/few_steps: prompt 'the gren digit 3': training never showed 'gren' (did you mean "
     "'green'?)"
   )
+
+
+def test_a_schedule_may_be_named_alone():
+  video = mgjax.load('digits/video', steps=2, schedule='linear', guidance=np.float32(3))
+  assert video.settings['schedule'] == {'name': 'linear'}
+  assert video.settings['guidance'] == (('text', 3.0),)
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'said'),
+  [
+    ('audio', {'video': 'a.mp4', 'seconds': 1}, 'seconds is for sound without a video'),
+    ('upsampler', {}, 'video is missing'),
+    (
+      'upsampler',
+      {'video': np.zeros((2, 8, 8, 3), np.uint8), 'scale': 2, 'size': (9, 9)},
+      'one of',
+    ),
+    (
+      'upsampler',
+      {'guidance_scale': 30},
+      r"guides by no condition; name one, as in \{'text': 30\}",
+    ),
+  ],
+)
+def test_what_does_not_go_together_is_said(name, options, said):
+  with pytest.raises(ConfigError, match=said):
+    mgjax.load(f'digits/{name}').generate('the red digit 7', **options)
+
+
+def test_save_has_the_options_of_its_files_alone(pipeline, tmp_path):
+  for options, said in (
+    ({'callback': print}, 'callback is no option of save'),
+    ({'output_type': 'pil'}, 'output_type is no option of save'),
+    ({'sede': 3}, 'did you mean seed'),
+  ):
+    with pytest.raises(ConfigError, match=said):
+      pipeline.save(PROMPT, tmp_path / 'a.mp4', **options)
+  with pytest.raises(ConfigError, match=r'video is an array.*mgjax\.save'):
+    mgjax.load('digits/editing').save('make it red', tmp_path / 'a.mp4', video=np.zeros(3))
+  assert not [*tmp_path.iterdir()]
+
+
+def test_a_reference_may_be_an_image_of_pil():
+  personal = mgjax.load('digits/personalization', steps=1)
+  side = personal.reader.shape[1]
+  picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+  ours = personal('a digit', reference=picture)
+  np.testing.assert_array_equal(personal('a digit', reference=Image.fromarray(picture)), ours)
