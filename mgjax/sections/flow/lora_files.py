@@ -384,8 +384,8 @@ def _pair(
     is_finite = is_finite_change([(a, b)])
   if not is_finite:
     raise ConfigError(
-      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected a smaller '
-      'alpha, and for DoRA no output that is 0'
+      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected smaller '
+      'factors or alpha, and for DoRA no output that is 0'
     )
   return a, b
 

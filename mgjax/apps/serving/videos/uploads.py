@@ -68,6 +68,9 @@ def _decode() -> int:
   picture = ImageOps.exif_transpose(picture)
   if picture.mode.startswith('I'):  # 16 bits, as launch.sample reads them: 65535 is white
     picture = picture.convert('F').point(lambda value: value * (1 / 257) + 0.5).convert('L')
+  if picture.has_transparency_data:  # over white, as in training
+    white = Image.new('RGBA', picture.size, 'white')
+    picture = Image.alpha_composite(white, picture.convert('RGBA'))
   picture = picture.convert('RGB')
   picture.thumbnail((_SIDE, _SIDE))
   Image.frombytes('RGB', picture.size, picture.tobytes()).save(buffer := io.BytesIO(), 'PNG')
