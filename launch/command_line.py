@@ -24,6 +24,7 @@ from ml_collections import config_flags
 from mgjax.core.configuration.config_files import load_config
 from mgjax.core.configuration.keys import LARGEST, did_you_mean, flatten
 from mgjax.core.errors import ConfigError, MgjaxError, StorageError, printable
+from mgjax.core.version import __version__
 from mgjax.parallel import compilation_cache
 from mgjax.parallel.tpu_presence import leave_out_tpu
 from mgjax.training.checkpoints.run_references import ALLOW
@@ -39,9 +40,16 @@ _ALLOW = flags.DEFINE_bool(
   'Let a published run read what its config.json names in other folders and at other hosts.',
 )
 _HERE = pathlib.Path(__file__).parent
-_SHARED = ('__init__', 'command_line', 'flag_values', 'moved')  # files here that are no commands
+_SHARED = (
+  '__init__',
+  'command_line',
+  'completion',
+  'flag_values',
+  'moved',
+)  # files here that are no commands
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HELP = ('--help', '-h', '-help', '--helpshort')
+_VERSION = ('--version', '-version', '-V')
 
 flags.disclaim_key_flags()  # what is defined here is a flag of the command that asked for it
 
@@ -244,8 +252,13 @@ def console() -> None:
   name = os.path.basename(sys.argv[0]).removesuffix('.exe').partition('-')[2]
   if not name:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else '--help'
+    _tell_version([name])
+    _complete(name)
     if name in _HELP:
-      print('mgjax COMMAND --help has the flags of a command:')
+      print(
+        'mgjax COMMAND --help has the flags of a command; source <(mgjax --completion) has bash '
+        'complete them:'
+      )
       print(*(f'  {each:12}  {_summary(each)}' for each in binaries()), sep='\n')
       raise SystemExit(0)
     sys.argv[0] = f'mgjax-{name}'
@@ -257,6 +270,24 @@ def console() -> None:
     raise SystemExit(ConfigError.exit_code)
   module = importlib.import_module(f'{__package__}.{name}')
   run(module.main, getattr(module, 'COMMANDS', ()), getattr(module, 'USUAL', ''))
+
+
+def _complete(name: str) -> None:
+  if name in ('--completion', '--complete'):
+    from . import completion
+
+    line = ' '.join(sys.argv[1:])
+    print(
+      *([completion.SCRIPT] if name == '--completion' else completion.complete(line, binaries())),
+      sep='\n',
+    )
+    raise SystemExit(0)
+
+
+def _tell_version(words: Sequence[str]) -> None:
+  if any(word in _VERSION for word in words):
+    print(f'mgjax {__version__}')
+    raise SystemExit(0)
 
 
 def binaries() -> list[str]:
@@ -288,6 +319,7 @@ def _in_sentences(main, arguments) -> None:
 
 
 def _parse(arguments: Sequence[str], module) -> list[str]:
+  _tell_version(arguments[1:])
   if any(argument in _HELP for argument in arguments[1:]):
     _help(module)
   try:

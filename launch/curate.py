@@ -35,14 +35,17 @@ _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Say what there is to do, and sto
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the videos lie.'
 )
-_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the videos.')
-_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of a list or parquet: the column of videos.')
+_CAPTION = flags.DEFINE_string(
+  'caption_column', '', 'Of a list or parquet: the column of captions.'
+)
 
 
 def main(arguments) -> None:
   if command_line.print_config(_CONFIG.value):
     return
   from mgjax.core.settings import unpack
+  from mgjax.data.ingest.entries import without_caption
   from mgjax.data.ingest.open_inputs import open_inputs
   from mgjax.lab.curation import curate
   from mgjax.lab.curation.settings import CurationSettings
@@ -52,6 +55,8 @@ def main(arguments) -> None:
   inputs = open_inputs(
     _folder(), _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
+  if lacking := inputs.uncaptioned:
+    print(without_caption(lacking, len(inputs)))
   if _DRY_RUN.value:
     print(*curate.plan(settings, inputs, _OUTPUT.value), sep='\n')
   else:

@@ -21,25 +21,25 @@ python -m launch.data teach --input=prompts.txt --teacher=llama-70b@http://127.0
 python -m launch.data student --input=runs/rewriting/pairs.jsonl \
   --output=runs/rewriting/student.jsonl
 The same command again goes on where it stopped. Several processes share the work, on one host or on
-many that see the same directory: give each its own --process of --processes.
-preview draws clips of a synthetic dataset (mgjax/lab/worlds) with their captions: a picture and an
-animation. convert and references read a folder of clips with captions (clip.mp4, clip.txt), a .csv
-or .jsonl that names them, WebDataset tars or parquet files; what cannot be used is listed in
-rejected.jsonl beside the records. inspect and verify take records of clips and of latents, or a
-directory of encode with several; inspect lists the damaged among some rows and ends with exit code
-3. Of one video, picture or sound it tells who signed it (C2PA), and ends with 3 where it was
-changed. encode makes latents of clips: train with --config.data.latents=runs/latents. With
---config.text it encodes all prompts too, beside the latents, with --config.vision a tower of CLIP
-sees the frames that belong to sounds, and with --prompts=file.txt it encodes the prompts of that
-file alone. references makes records of clips with five pictures of the one person in them;
-calibrate_faces takes a folder with a folder of pictures for each person.
-pairs edits real clips by a trained editor and turns the instructions round, for the last stage of
-its training, or makes two samples of a prompt and votes for one (configs/solids/preferences.py);
-cross_pairs makes pictures of the people of references under other prompts. All are
-in pairs.html, with the reason why one was dropped. mark makes pairs of clips whose captions say
-what to mark: the function takes frames (uint8, t h w 3) and the caption, and returns masks (t h w).
-teach has a language model write prompts anew as training's captions are (Movie Gen §3.4.1). People
-look through its lines, set "keep" or mend "rewritten"; student writes what they leave as chats.
+many that see the same directory: give each its own --process of --processes. preview draws clips of
+a synthetic dataset (mgjax/lab/worlds) with their captions: a picture and an animation. convert and
+references read a folder of clips with captions (clip.mp4, clip.txt), or a list that names them
+(.csv, .json, .jsonl, as other trainers write it), WebDataset tars or parquet files; what cannot be
+used is listed in rejected.jsonl beside the records. inspect and verify take records of clips and of
+latents, or a directory of encode with several; inspect lists the damaged among some rows and ends
+with exit code 3. Of one video, picture or sound it tells who signed it (C2PA), and ends with 3
+where it was changed. encode makes latents of clips: train with --config.data.latents=runs/latents.
+With --config.text it encodes all prompts too, beside the latents, with --config.vision a tower of
+CLIP sees the frames that belong to sounds, and with --prompts=file.txt it encodes the prompts of
+that file alone. references makes records of clips with five pictures of the one person in them;
+calibrate_faces takes a folder with a folder of pictures for each person. pairs edits real clips by
+a trained editor and turns the instructions round, for the last stage of its training, or makes two
+samples of a prompt and votes for one (configs/solids/preferences.py); cross_pairs makes pictures of
+the people of references under other prompts. All are in pairs.html, with the reason why one was
+dropped. mark makes pairs of clips whose captions say what to mark: the function takes frames
+(uint8, t h w 3) and the caption, and returns masks (t h w). teach has a language model write
+prompts anew as training's captions are (Movie Gen §3.4.1). People look through its lines, set
+"keep" or mend "rewritten"; student writes what they leave as chats.
 """
 
 import contextlib
@@ -127,8 +127,13 @@ _TEACHER = command_line.define_required(
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the clips lie.'
 )
-_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the clips.')
-_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of a list or parquet: the column of clips.')
+_CAPTION = flags.DEFINE_string(
+  'caption_column', '', 'Of a list, parquet or the json of a tar: the column of captions.'
+)
+_ALLOW_NAMES = flags.DEFINE_bool(
+  'allow_names', False, 'Take the name of its file for the caption of a clip that has none.'
+)
 _CAPTIONS = flags.DEFINE_enum(
   'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
 )
@@ -139,6 +144,7 @@ _REENCODE = command_line.define_fields(
   gop=(int, 1, math.inf),
   crf=(float, 0, 51),
   side=(int, 0, math.inf),
+  deinterlace=(int, 0, 1),
 )
 _FULL = flags.DEFINE_bool('full', False, 'Decode all of each clip before it is taken.')
 _MEGABYTES = flags.DEFINE_integer('megabytes', 256, 'A larger file is rejected.', lower_bound=1)
@@ -202,7 +208,7 @@ def _opened():
       raise ConfigError(f'--output={output} lies in --input={source}; name a folder outside')
   structured = entries.Captions(captions.COLUMNS, captions.caption_of_row)
   with contextlib.closing(progress.Counted('item', patience=_PAUSE)) as listed:
-    return open_inputs.open_inputs(
+    inputs = open_inputs.open_inputs(
       source,
       _LAYOUT.value,
       media_column=_MEDIA.value,
@@ -210,11 +216,20 @@ def _opened():
       captions=structured if _CAPTIONS.value == 'audio' else entries.PLAIN,
       progress=listed,
     )
+  if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
+    lines = [
+      f'{entries.without_caption(lacking, len(inputs))}; write one into a .txt of the same name or '
+      'a list (docs/data.md), or take the names of files for captions with --allow_names',
+      *entries.listed(inputs.rejected),
+    ]
+    raise DataError('\n'.join(lines))
+  return inputs
 
 
 def _convert() -> None:
   inputs = _opened()
   anew = {} if _REENCODE.value is None else {'reencode': True, **_REENCODE.value}
+  anew['deinterlace'] = bool(anew.get('deinterlace'))
   options = convert.ConvertOptions(full=_FULL.value, megabytes=_MEGABYTES.value, **anew)
   with contextlib.closing(progress.Counted('clip')) as report:
     outcome = convert.convert(
@@ -227,10 +242,14 @@ def _convert() -> None:
       **_share(),
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
-  _tell_rejected(outcome)
+  for remark, count in outcome.remarks.items():
+    print(f'{count} of {outcome.inputs} clips {remark}')
+  _tell_rejected(outcome, inputs)
 
 
-def _tell_rejected(outcome) -> None:
+def _tell_rejected(outcome, inputs) -> None:
+  rejected = [each.name for each in outcome.rejected if entries.is_uncaptioned(each)]
+  print(entries.without_caption([*inputs.uncaptioned, *rejected], len(inputs)))
   reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
@@ -276,7 +295,7 @@ def _references() -> None:
       **_share(),
     )
   print(outcome)
-  _tell_rejected(outcome)
+  _tell_rejected(outcome, inputs)
   if sheet.write(_SHEET.value):
     print(_SHEET.value)
 
@@ -347,7 +366,7 @@ def _directories() -> list[str]:
   given = _INPUT.value
   below = [] if '://' in given else sorted(pathlib.Path(given).glob('*/*/manifest.json'))
   whole = pathlib.Path(given, 'manifest.json').exists() or not below
-  names = {path.suffix for path in pathlib.Path(given).glob('*')} if whole else set()
+  names = {path.suffix.lower() for path in pathlib.Path(given).glob('*')} if whole else set()
   if names & {*entries.VIDEO.suffixes, '.tar', '.parquet'} and '.arrayrecord' not in names:
     raise DataError(
       f'--input={given} holds no records; make them of clips with convert --input={given} '
@@ -357,7 +376,7 @@ def _directories() -> list[str]:
 
 
 def _inspect() -> None:
-  if pathlib.Path(_INPUT.value).suffix in _SIGNED:
+  if pathlib.Path(_INPUT.value).suffix.lower() in _SIGNED:
     print(manifest.read_manifest(_INPUT.value, _AUTHORITIES.value).text)
     return
   directories = _directories()

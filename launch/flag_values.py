@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED
+from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, join_list, split_list
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.training.checkpoints.find_run import coming_with_mgjax, find_run, runs_near
 
@@ -102,7 +102,22 @@ def file(name: str) -> Callable[[str], str]:
 
 def files(name: str) -> Callable[[str], tuple[str, ...]]:
   """Returns what reads paths of files that must be there, 'a.jpg,b.jpg', for the flag `name`."""
-  return lambda paths: tuple(existing(f'--{name}', path) for path in paths.split(','))
+  return lambda text: tuple(existing(f'--{name}', path) for path in paths(text))
+
+
+def paths(text: str) -> list[str]:
+  """Splits at commas, but for those within the path of something that is there, or escaped."""
+  parts, found = split_list(text), []
+  while parts:
+    whole = [','.join(parts[:count]) for count in range(1, len(parts) + 1)]
+    there = [n for n, path in enumerate(whole) if _is_there(path)]
+    found.append(whole[max(there, default=0)])
+    del parts[: max(there, default=0) + 1]
+  return found
+
+
+def _is_there(path: str) -> bool:
+  return os.path.exists(path) or os.path.exists(path.rpartition(':')[0])  # before a weight
 
 
 def factor(text: str) -> int | float:
@@ -233,8 +248,10 @@ _SAMPLING = {
   'shifts': lambda: least(
     'shifts', 0, 'Video: so many times sampled again with the tokens half a block further; even.'
   ),
-  'lora': lambda: flags.DEFINE_string(
-    'lora', None, 'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.'
+  'lora': lambda: define(
+    'lora',
+    lambda text: join_list(paths(text)),
+    'Adapters: files, folders or runs, as style.safetensors:0.8,runs/other:0.5.',
   ),
   'expert': lambda: define(
     'expert',

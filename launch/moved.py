@@ -6,7 +6,7 @@ import sys
 
 MOVED = {  # old name -> the new command line, or what it begins with for those in RENAMED
   'checkpoints': 'weights',
-  'completion': 'doctor',  # command lines are no longer completed
+  'completion': '--completion',
   'edit': "sample --workdir=runs/editing/paired --video=in.mp4 --prompt='make it red'",
   'encode': 'data encode',
   'personalize': "sample --workdir=runs/people --reference=face.jpg --prompt='a person dances'",

@@ -3,16 +3,20 @@ r"""Plans a run: does the model fit a machine, and how fast could it be; needs n
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v5p:4x4x4 --compile
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=h200:8 --search
+python -m launch.plan --config=configs/video/recipe.py:30b --topology=512xH200 --price=2.5
 python -m launch.plan --config=configs/video/t2iv_768.py:30b --topology=v6e:4x4 --what=sample
 python -m launch.plan --config=configs/upsampler/upsampler.py:7b --topology=v5p:1x1x1 \
   --what=sample --frames=256 --size=1080,1920
 python -m launch.plan --config=configs/tae/tae.py --topology=v5p:2x2x2
 Topologies are v5p:8x8x8, v5e:16x16, v6e:16x16, tpu7x:4x4x4 (chips along the torus), h100:8x64 (64
-nodes of 8 GPUs), h200:8. Estimates are formulas and take seconds; --compile compiles for TPUs
-(extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes memory and
-collectives from the compiler. --what=sample plans sampling: of a video or audio model the latency
-of the configured steps, and with fewer or cheaper passes (--rows samples at a time); of an
-upsampler the making of a --frames video.
+nodes of 8 GPUs), h200:8, and as people write them: v5p-64, v6e-256, 8xH100, 2x8xA100-80GB, rtx4090.
+A recipe is planned stage by stage, as launch.train runs it. --price=2.5, dollars a chip-hour, adds
+what a step, a stage or a sample costs. Estimates are formulas and take seconds; --compile compiles
+for TPUs (extra tpu) or NVIDIA GPUs (extra cuda_compile) that are not there, in minutes, and takes
+memory and collectives from the compiler.
+--what=sample plans sampling: of a video or audio model the latency of the configured steps, and
+with fewer or cheaper passes (--rows samples at a time); of an upsampler the making of a --frames
+video.
 """
 
 from absl import flags
@@ -24,7 +28,7 @@ from . import command_line, flag_values
 
 _CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
 _TOPOLOGY = command_line.define_required(
-  'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8 or h100:8x64.'
+  'topology', 'v5p:8x8x8', 'Chips, as v5p:8x8x8, h100:8x64, v5p-64 or 8xH100.'
 )
 _MESH = flag_values.define_mesh('Mesh, as fsdp=32,context=16; by default the best.')
 _WHAT = flags.DEFINE_enum('what', 'train', ['train', 'sample'], 'What is planned.')
@@ -42,6 +46,7 @@ _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default as configured.')
 _EXCHANGE = flags.DEFINE_string('exchange', '', 'Of context shards; by default as configured.')
 _COMPILE = flags.DEFINE_bool('compile', False, 'Compile the step, without devices.')
 _SEARCH = flags.DEFINE_bool('search', False, 'Rank meshes, policies and exchanges by formula.')
+_PRICE = flag_values.within('price', 0, None, 'Dollars a chip-hour that you pay; prints costs.')
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 
@@ -71,6 +76,7 @@ def main(_) -> None:
     what=_WHAT.value,
     frames=_FRAMES.value,
     size=_SIZE.value,
+    price=_PRICE.value,
   )
   print(answer.text)
   if _OUT.value:

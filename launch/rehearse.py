@@ -42,7 +42,7 @@ _NAMES = (
 
 _CONFIG = command_line.define_config('configs/video/t2iv_768.py:30b')
 _TOPOLOGY = command_line.define_required(
-  'topology', 'h100:8x768', 'Chips, as v5p:8x8x8 or h100:8x64.'
+  'topology', 'h100:8x768', 'Chips, as v5p:8x8x8, h100:8x64, v5p-64 or 8xH100.'
 )
 _DAYS = flags.DEFINE_float('days', 14, 'Of each simulated run.', 0.01, 3650)
 _MESH = flag_values.define_mesh('Mesh, as data=8,fsdp=8,context=8; by default the best.')

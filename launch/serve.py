@@ -130,8 +130,10 @@ _PEOPLE = flags.DEFINE_list('people', [], 'Who looks at clips: names, beside tho
 _LAYOUT = flags.DEFINE_enum(
   'layout', 'auto', ['auto', 'files', 'tar', 'parquet'], 'How the videos lie.'
 )
-_MEDIA = flags.DEFINE_string('media_column', '', 'Of parquet: the column with the videos.')
-_CAPTION = flags.DEFINE_string('caption_column', '', 'Of parquet: the column with the captions.')
+_MEDIA = flags.DEFINE_string('media_column', '', 'Of a list or parquet: the column of videos.')
+_CAPTION = flags.DEFINE_string(
+  'caption_column', '', 'Of a list or parquet: the column of captions.'
+)
 _HOST = flags.DEFINE_string('host', '127.0.0.1', 'Address to listen at; 0.0.0.0 for all.')
 _PORT = flags.DEFINE_integer('port', 8000, 'To listen at; 0: a free one.', 0, 65535)
 _URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is another address.')

@@ -22,6 +22,11 @@ _WORKDIR = command_line.define_required(
 _NEW_DATA = flags.DEFINE_bool(
   'new_data', False, 'Go on with other data or buckets: their order begins anew at this step.'
 )
+_NEW_RATE = flags.DEFINE_bool(
+  'new_rate',
+  False,
+  'Go on with the moments at another learning rate or schedule, or for more steps.',
+)
 _DRY_RUN = flags.DEFINE_bool(
   'dry_run', False, 'Print parameters and shapes, of a recipe its stages; then stop.'
 )
@@ -39,15 +44,20 @@ def main(_) -> None:
 
   fields = config.to_dict()
   stages = 'stages' in fields
+  allowed = {'new_data': _NEW_DATA.value, 'new_rate': _NEW_RATE.value}
   if _DRY_RUN.value:
-    told = recipe.describe_recipe(fields, workdir) if stages else dry_run.dry_run(config, workdir)
+    told = (
+      recipe.describe_recipe(fields, workdir, **allowed)
+      if stages
+      else dry_run.dry_run(config, workdir)
+    )
     print(told)
     return
   distributed.initialize(recipe.heartbeat(fields))
   distributed.check_shared(workdir)
   if not stages:
-    mgjax.train(config, workdir, new_data=_NEW_DATA.value, spent=phases.since_start())
-  elif not recipe.run_recipe(fields, workdir):
+    mgjax.train(config, workdir, **allowed, spent=phases.since_start())
+  elif not recipe.run_recipe(fields, workdir, **allowed):
     return
   print(quickstart.shown(fields, workdir), end='')
 

@@ -216,7 +216,7 @@ def _prune() -> None:
 
 def _average() -> None:
   greedy = _SHARES.value == _GREEDY
-  runs = map(_candidate, _INPUT.value.split(','))
+  runs = map(_candidate, flag_values.paths(_INPUT.value))
   shares = None if greedy else _SHARES.value
   averaged = average_runs.average_runs(
     list(runs), _WORKDIR.value, weights=shares, greedy=greedy, validate=_VALIDATE.value

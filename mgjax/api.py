@@ -112,7 +112,7 @@ def train(config: ConfigDict | str, workdir: Path, **options: Any) -> Any:
   Args:
     config: the configuration, or its name.
     workdir: of this run.
-    **options: `stop_at`, `new_data`; see `mgjax.training.run.train`.
+    **options: `stop_at`, `new_data`, `new_rate`; see `mgjax.training.run.train`.
 
   Returns:
     The final state.

@@ -33,37 +33,37 @@ INSIDE = ('models', 'sections', 'lab', 'apps', 'data', 'training')
 BUDGETS = {
   '__init__': (162, 0),
   'api': (705, 6),
-  'apps': (8205, 24),
+  'apps': (8385, 24),
   'apps.pairs': (7805, 16),
-  'apps.serving': (25743, 48),
-  'apps.weights': (8455, 20),
-  'core': (9585, 82),
-  'data': (13325, 59),
-  'data.ingest': (13517, 41),
-  'data.media': (25639, 105),
+  'apps.serving': (25793, 48),
+  'apps.weights': (8543, 20),
+  'core': (10154, 88),
+  'data': (13902, 61),
+  'data.ingest': (18389, 52),
+  'data.media': (26810, 109),
   'data.records': (7476, 23),
   'experimental': (5649, 15),
   'flow': (15545, 61),
   'lab.benchmarks': (11041, 43),
-  'lab.curation': (39485, 147),
-  'lab.evaluation': (54871, 188),
+  'lab.curation': (39499, 147),
+  'lab.evaluation': (54894, 188),
   'lab.language_models': (4650, 9),
-  'lab.planning': (36672, 139),
-  'lab.report': (4969, 13),
-  'lab.scaling': (22721, 74),
-  'lab.statistics': (3910, 22),
+  'lab.planning': (38041, 141),
+  'lab.report': (5002, 13),
+  'lab.scaling': (22818, 74),
+  'lab.statistics': (4076, 23),
   'lab.worlds': (61920, 207),
   'models.backbone': (3301, 7),
   'models.clip': (5568, 16),
   'models.codec': (9347, 46),
   'models.conditioning': (9_040, 25),  # with room for both files of docs/add_a_conditioning.md
-  'models.flow_model': (10605, 52),
-  'models.foreign_weights': (6034, 20),
+  'models.flow_model': (10629, 52),
+  'models.foreign_weights': (6050, 20),
   'models.tae': (14727, 49),
   'models.text': (8080, 38),
   'moved': (790, 2),
   'nn': (21921, 84),
-  'parallel': (10486, 61),
+  'parallel': (11412, 61),
   'registry': (977, 6),
   'sections.audio': (13863, 35),
   'sections.autoencoder': (2438, 8),
@@ -74,15 +74,15 @@ BUDGETS = {
   'sections.personalization': (2478, 8),
   'sections.text': (4330, 19),
   'sections.upsampler': (9041, 28),
-  'sections.video': (5791, 14),
-  'training': (12005, 56),
-  'training.checkpoints': (17536, 78),
-  'training.monitoring': (9292, 36),
-  'training.optimizers': (3129, 20),
+  'sections.video': (5820, 14),
+  'training': (12069, 56),
+  'training.checkpoints': (18195, 80),
+  'training.monitoring': (9410, 36),
+  'training.optimizers': (3208, 21),
 }
 SHARE, TOKENS, NAMES = 0.03, 600, 5  # what may be added to a row
+SHARE_OF_ALL = 0.01  # and to all rows together, so that a change of one is not the last one
 OTHERS = Size(12_000, 60)  # of a package without a row, such as a section of yours
-MOST_OF_ALL = Size(587_000, 2_127)
 MOST_COMMANDS, MOST_FLAG_NAMES, MOST_FLAGS = 14, 145, 226
 MOST_PACKED = 10  # `a, b = x, y` in a thousand lines of code
 COUNTED = (tokenize.NAME, tokenize.OP, tokenize.NUMBER, tokenize.STRING)
@@ -166,8 +166,21 @@ def test_a_package_keeps_its_budget(package):
 def test_the_whole_keeps_its_budget_and_no_row_is_left_over():
   assert set(BUDGETS) <= set(MEASURED)
   whole = add(*(size for package, size in MEASURED.items() if package in BUDGETS))
-  assert whole.tokens <= MOST_OF_ALL.tokens
-  assert whole.names <= MOST_OF_ALL.names
+  most = most_of_all()
+  assert whole.tokens <= most.tokens
+  assert whole.names <= most.names
+
+
+def most_of_all() -> Size:
+  rows = add(*(Size(*row) for row in BUDGETS.values()))
+  return Size(*(int((1 + SHARE_OF_ALL) * count) for count in rows))
+
+
+def test_a_change_that_its_package_has_room_for_fits_into_the_whole():
+  rows = add(*(Size(*row) for row in BUDGETS.values()))
+  for row in BUDGETS.values():
+    most = add(rows, Size(int(max(TOKENS, SHARE * row[0])), int(max(NAMES, SHARE * row[1]))))
+    assert most.tokens <= most_of_all().tokens and most.names <= most_of_all().names
 
 
 SNIPPET = '''
@@ -222,8 +235,8 @@ def test_few_commands_and_flags():
   flags = flags_of_commands()
   assert len(flags) <= MOST_COMMANDS
   names = {name for each in flags.values() for name in each}
-  assert len(names) <= MOST_FLAG_NAMES, sorted(names)
-  assert sum(map(len, flags.values())) <= MOST_FLAGS, flags
+  assert len(names) <= MOST_FLAG_NAMES + NAMES, sorted(names)
+  assert sum(map(len, flags.values())) <= MOST_FLAGS + NAMES, flags
 
 
 if __name__ == '__main__':

@@ -81,7 +81,10 @@ WORDS = {'kind': 'word_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 12}
 
 def get_config(what: str = '') -> ConfigDict:
   if not what:
-    groups = ({'title': title, 'claims': claims} for title, claims in CLAIMS.items())
+    groups = (
+      {'title': title, 'claims': tuple({**each, 'noise': _of_noise(each)} for each in claims)}
+      for title, claims in CLAIMS.items()
+    )
     return ConfigDict({'groups': tuple(groups), 'same': SAME})
   group, _, more = what.partition(',')
   config = EXPERIMENTS[group]() if group in EXPERIMENTS else ConfigDict({'arms': {}})
@@ -95,6 +98,14 @@ def get_config(what: str = '') -> ConfigDict:
   for arm in config.arms.values() if more else ():
     _enlarge(arm)
   return config
+
+
+def _of_noise(claim: dict) -> bool:
+  """Whether the seeds of a claim's arms are of the noise that one trained model is sampled from."""
+  experiment = EXPERIMENTS.get(claim.get('records', '').removeprefix('claims_'))
+  arms = experiment().arms if experiment else {}
+  places = [arms[claim[arm]].get('of', '') for arm in ('first', 'second') if claim.get(arm) in arms]
+  return any(place and '{seed}' not in place for place in places)
 
 
 def _enlarge(arm: ConfigDict) -> None:

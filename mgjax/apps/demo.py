@@ -25,6 +25,7 @@ from mgjax.sections.video.pipeline import VideoPipeline
 PAGE = 'index.html'
 _LARGE = 2  # times as large is the larger video
 _WIDTH = 256  # pixels of a video on the page
+_MODELS = ('video', 'upsampler', 'audio', 'editor')  # fields of `Models` that name one
 
 
 class Models(NamedTuple):
@@ -112,7 +113,8 @@ def make_demo(
   write_animation(written[-1], [videos['large'], videos['edited_large']], [prompt, edit], fps)
   tracker = AudioPipeline(models.audio)
   written += write_soundtracks(tracker, {folder / 'large.mp4': prompt}, seed=seed)
-  about = {'world': world, 'prompt': prompt, 'edit': edit, 'seed': seed, 'models': models._asdict()}
+  about = {'world': world, 'prompt': prompt, 'edit': edit, 'seed': seed, 'steps': models.steps}
+  about['models'] = {name: getattr(models, name) for name in _MODELS}
   write_json(folder / 'demo.json', about)
   write_bytes(folder / PAGE, _page(prompt, edit, [path.name for path in written]).encode())
   return [folder / PAGE, *written, folder / 'demo.json']

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from mgjax.core.errors import first_line
 from mgjax.parallel.tpu_presence import may_have_tpu
@@ -125,7 +126,8 @@ def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[F
   for extra in sorted(ours.metadata.get_all('Provides-Extra') or ()):
     asked = [each for each in requirements if each not in needed and _is_asked_for(each, extra)]
     if missing := [each for each in asked if _missing(each, find)]:
-      purpose = PURPOSES.get(extra, 'an extra that this version does not know')
+      purposes = {canonicalize_name(name): told for name, told in PURPOSES.items()}
+      purpose = purposes.get(canonicalize_name(extra), 'an extra that this version does not know')
       what = ', '.join(each.name for each in missing)
       told = f'{extra} ({purpose}) is missing {what}'
       yield Finding('extra', OPTIONAL, told, _install(missing))

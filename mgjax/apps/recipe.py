@@ -63,7 +63,8 @@ _log = logging.getLogger(__name__)
 class Stage:
   """One thing to do: its kind, its configuration with every path in its place, where it writes.
 
-  `after` are the names of the stages that it builds on.
+  `after` are the names of the stages that it builds on, `allowed` is what may differ from what a
+  stage was begun with: `new_data` and `new_rate` of `train`.
   """
 
   name: str
@@ -71,6 +72,7 @@ class Stage:
   config: ConfigDict
   workdir: pathlib.Path
   after: tuple[str, ...] = ()
+  allowed: Mapping[str, bool] = dataclasses.field(default_factory=dict)
 
   @property
   def digest(self) -> str:
@@ -80,11 +82,13 @@ class Stage:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> list[Stage]:
+def plan_stages(
+  config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
+) -> list[Stage]:
   """Returns what a recipe, a configuration with `stages` and `order`, does, in order.
 
-  Raises ConfigError if a stage builds on one that does not come before it, or there is no such
-  stage.
+  `allowed` are `new_data` and `new_rate` of every stage that trains. Raises ConfigError if a stage
+  builds on one that does not come before it, or there is no such stage.
   """
   workdir = pathlib.Path(workdir)
   planned = []
@@ -121,7 +125,7 @@ def plan_stages(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> l
       encoding = Stage(f'{latents} for {name}', ENCODE, ConfigDict(stage), made, encoder)
       if encoding.digest not in (each.digest for each in planned if each.kind == ENCODE):
         planned.append(encoding)
-    planned.append(Stage(name, TRAIN, ConfigDict(stage), workdir / name, after))
+    planned.append(Stage(name, TRAIN, ConfigDict(stage), workdir / name, after, allowed))
   return planned
 
 
@@ -186,10 +190,11 @@ def _component(stages: Mapping[str, Any], name: str) -> str:
   return _component(stages, stage['of'][0]) if averaged else stage['component']
 
 
-def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
+def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool) -> bool:
   """Runs all stages of a recipe, or goes on with it where it stopped.
 
-  What is finished is passed over at once; a stage that was stopped resumes as `train` does.
+  What is finished is passed over at once; a stage that was stopped resumes as `train` does, with
+  its `new_data` and `new_rate`.
 
   Returns:
     Whether all is done: False if a signal asked to stop, what is done is saved.
@@ -199,7 +204,7 @@ def run_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bo
     MgjaxError: of a stage, whose name it tells; the stages after it did not begin.
   """
   workdir = pathlib.Path(workdir)
-  stages = plan_stages(config, workdir)
+  stages = plan_stages(config, workdir, **allowed)
   with hold(workdir):
     return _run_stages(stages, workdir)
 
@@ -243,7 +248,10 @@ def _read_seconds(workdir: pathlib.Path) -> dict[str, float]:
 
 
 def _train(stage: Stage) -> bool:
-  return int(train(stage.config, stage.workdir, make_spec).step) >= stage.config.train.steps
+  return (
+    int(train(stage.config, stage.workdir, make_spec, **stage.allowed).step)
+    >= stage.config.train.steps
+  )
 
 
 def _encode(stage: Stage) -> bool:
@@ -280,7 +288,9 @@ class _Kind(NamedTuple):
 
 
 KINDS = {
-  TRAIN: _Kind(_train, lambda stage: is_finished(stage.config.to_dict(), stage.workdir)),
+  TRAIN: _Kind(
+    _train, lambda stage: is_finished(stage.config.to_dict(), stage.workdir, **stage.allowed)
+  ),
   ENCODE: _Kind(_encode, lambda stage: stage.workdir.is_dir()),
   AVERAGE: _Kind(_average, lambda stage: (stage.workdir / REPORT).exists()),
   SAMPLES: _Kind(_samples, lambda stage: is_judged(stage.config.to_dict(), stage.workdir.parent)),
@@ -316,13 +326,16 @@ def heartbeat(config: Mapping[str, Any]) -> int:
   return max((each.get('heartbeat', 0) for each in limits), default=0)
 
 
-def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> str:
+def describe_recipe(
+  config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
+) -> str:
   """Says what a recipe would do and what of it is done, without allocating or compiling anything.
 
   Raises ConfigError as `plan`, or if a stage was begun with another configuration.
   """
-  stages = plan_stages(config, workdir)
+  stages = plan_stages(config, workdir, **allowed)
   paragraphs = []
+  said = {}  # line -> the first stage with it
   log = _Log(pathlib.Path(workdir))
   for number, stage in enumerate(stages, 1):
     lines = [f'stage {number} of {len(stages)}, {stage.name}']
@@ -334,7 +347,14 @@ def describe_recipe(config: Mapping[str, Any], workdir: str | os.PathLike[str]) 
       lines[0] += ': done' if done else f': {begun} {stage.config.train.steps:,} steps'
       table = dry_run(stage.config, stage.workdir).splitlines()
       total = next(index for index, line in enumerate(table) if line.startswith('total'))
-      lines += [f'  {line}' for line in table[total:] if line]
+      lines.append(f'  {table[total]}')
+      notes = [line for line in table[total + 1 :] if line]
+      lines += [f'  {line}' for line in notes if line not in said]
+      if again := dict.fromkeys(said[line] for line in notes if line in said):
+        lines.append(
+          f'  {sum(map(said.__contains__, notes))} line(s) more, as of {" and ".join(again)}'
+        )
+      said |= {line: stage.name for line in notes if line not in said}
     else:
       lines[0] += ': done' if done else ': to do'
     paragraphs.append('\n'.join(lines))

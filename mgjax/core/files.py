@@ -1,10 +1,15 @@
-"""Atomic writing of small files: a reader sees the old content or the new, never half."""
+"""Atomic writing of small files: a reader sees the old content or the new, never half.
 
+`impostor` says what a file is that lies in place of another: a failed download, an archive.
+"""
+
+import codecs
 import contextlib
 import json
 import logging
 import os
 import pathlib
+import re
 import secrets
 import stat
 import tempfile
@@ -13,6 +18,33 @@ from typing import Any
 
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
+LARGEST = 2**28  # bytes of a file of text
+# How a file begins -> what it is, and what to do.
+_OTHERS = {
+  rb'(?i)\s*<(!doctype|html|head|body)': (
+    'a web page (HTML)',
+    'the download failed: try it again',
+  ),
+  rb'\s*version https://git-lfs': (
+    'a pointer of Git LFS',
+    'get the file itself by `git lfs pull`',
+  ),
+  rb'\s*(/annex/objects/|\S*\.git/annex/objects/)': (
+    'a pointer of git-annex',
+    'get the file itself by `git annex get`',
+  ),
+  rb'#EXTM3U|ffconcat': ('a list of other files', 'give those files themselves'),
+  rb'PK(\x03\x04|\x05\x06)': ('a zip archive', 'unpack it'),
+  rb'\x1f\x8b': ('a gzip archive', 'unpack it'),
+  rb'Rar!\x1a\x07': ('a rar archive', 'unpack it'),
+  rb"7z\xbc\xaf'\x1c": ('a 7z archive', 'unpack it'),
+  rb'\xfd7zXZ': ('an xz archive', 'unpack it'),
+  rb'BZh\d': ('a bzip2 archive', 'unpack it'),
+  rb'\x28\xb5\x2f\xfd': ('a zstd archive', 'unpack it'),
+  rb'.{257}ustar': ('a tar archive', 'unpack it'),
+  rb'%PDF-': ('a PDF', ''),
+}
+BEGIN = 4096  # bytes that tell
 _log = logging.getLogger(__name__)
 
 
@@ -141,11 +173,27 @@ def read_json(
   Raises `error` if it is missing, damaged, or holds something else. The message names the file, and
   ends with `mend`, what is to be done.
   """
-  try:
-    data = pathlib.Path(path).read_bytes()
-  except (FileNotFoundError, IsADirectoryError) as missing:
-    raise error(f'{os.fspath(path)!r} cannot be read: {missing.strerror}; {mend}') from None
+  data = read_regular(path, error=error, mend=mend)
   return parse_json(data, repr(os.fspath(path)), kind, error=error, mend=mend)
+
+
+def read_regular(
+  path: str | os.PathLike[str], *, error: type[MgjaxError] = ConfigError, mend: str
+) -> bytes:
+  """Reads a file of text that people and programs describe things in, of 256 MiB at most.
+
+  Raises `error` if it is missing, larger, or a pipe or device, which could be read for ever.
+  """
+  name = repr(os.fspath(path))
+  try:
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+      raise error(f'{name} cannot be read: it is no regular file; {mend}')
+    if about.st_size > LARGEST:
+      raise error(f'{name} has {about.st_size:,} bytes, expected {LARGEST:,} at most; {mend}')
+    return pathlib.Path(path).read_bytes()
+  except FileNotFoundError as missing:
+    raise error(f'{name} cannot be read: {missing.strerror}; {mend}') from None
 
 
 def parse_json(
@@ -157,6 +205,9 @@ def parse_json(
   except RecursionError:
     raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
   except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
+    found, get = impostor(data[:BEGIN]) if isinstance(data, bytes) else ('', '')
+    if found:
+      raise error(f'{name} is {found}, not JSON; {get or mend}') from None
     raise error(f'{name} is no readable JSON: {first_line(wrong)}; {mend}') from None
   if not isinstance(value, kind):
     raise error(f'{name} holds {type(value).__name__}, expected {kind.__name__}; {mend}')
@@ -244,3 +295,20 @@ def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
   except OSError as error:  # of a full disk, which does not say whose file it is
     error.filename = error.filename or os.fspath(path)
     raise
+
+
+def impostor(begin: bytes) -> tuple[str, str]:
+  """Returns what begins so, and what to do; '' where the bytes do not tell."""
+  begin = begin.removeprefix(codecs.BOM_UTF8)
+  return next((told for start, told in _OTHERS.items() if re.match(start, begin, re.S)), ('', ''))
+
+
+def is_text(begin: bytes) -> bool:
+  """Returns whether a file that begins so is one of text."""
+  wide = begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+  decoder = codecs.getincrementaldecoder('utf-16' if wide else 'utf-8-sig')()
+  try:
+    text = decoder.decode(begin)  # its last letter may be cut
+  except UnicodeDecodeError:
+    return False
+  return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)

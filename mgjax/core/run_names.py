@@ -8,7 +8,9 @@ from typing import NamedTuple
 from mgjax.core.errors import ConfigError
 
 _DIGEST = '(#(?P<digest>[0-9a-f]{64}))?'
-_HUB = re.compile(r'hf:/{1,2}(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?' + _DIGEST)
+_HUB = re.compile(
+  r'hf:/{1,2}(?P<repository>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?' + _DIGEST
+)
 _URL = re.compile(
   r'(?P<scheme>(?!hf:)[a-z][a-z0-9+.-]+):(?P<slashes>/{1,3})(?P<path>(?!.*::)[^/#?][^#?]*?)/*'
   + _DIGEST

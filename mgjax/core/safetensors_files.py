@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -22,19 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mgjax.core.errors import ConfigError, first_line
+from mgjax.core.files import BEGIN, impostor, is_text
 
 Tensors = dict[str, np.ndarray]
 
 SHOWN = 3  # names in a message
 SCALE = ':scale'  # ends the name of the scales of a tensor that a file has in int8
 _FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
-_BEGINNINGS = {  # of what is found in place of weights
-  b'PK': 'a pickle, which may run any code when it is read; save the model with safetensors, as '
-  'diffusers does by default',
-  b'version https://git-lfs': 'a pointer of Git LFS; fetch the file itself with git lfs pull',
-  b'<': 'a web page; download the file itself',
-}
-_BEGINNINGS |= {b'\x80%c' % protocol: _BEGINNINGS[b'PK'] for protocol in range(2, 6)}
+_PICKLE = re.compile(rb'PK|\x80[\x02-\x05]')  # as PyTorch writes it
 # A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
 _LARGEST_HEADER = 20 << 20
 _MOST_COMMAS = 1 << 17
@@ -274,13 +270,37 @@ def _read_header(path: str | os.PathLike[str]) -> bytes:
 
 
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
-  if path.is_file():
-    with path.open('rb') as file:
-      begins = file.read(64).lstrip()
-    for beginning, told in _BEGINNINGS.items():
-      if begins.startswith(beginning):
-        return f'{os.fspath(path)!r} is {told}'
-  return f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}'
+  reason = not_weights(path)
+  return (
+    f'{os.fspath(path)!r} {reason}'
+    if reason
+    else (f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}')
+  )
+
+
+def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
+  """Says what lies in place of a file of weights, as 'is a web page ...'; '' if that is not known.
+
+  `pickled` files are those that PyTorch writes.
+  """
+  if not os.path.isfile(path):
+    return ''
+  with open(path, 'rb') as file:
+    begin = file.read(BEGIN)
+  if _PICKLE.match(begin):
+    return (
+      ''
+      if pickled
+      else (
+        'is a pickle, which may run any code when it is read; save the model with safetensors, as '
+        'diffusers does by default'
+      )
+    )
+  kind, mend = impostor(begin)
+  if not kind and is_text(begin):
+    kind = f'a text file that begins {begin[:40].decode(errors="replace")!r}'
+  mend = mend or 'download the file itself'
+  return f'is {kind}, not weights; {mend}' if kind else ''
 
 
 def check_complete(

@@ -220,7 +220,8 @@ def _clips(
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report, captions)
   clips = clips.take(np.flatnonzero(clips.columns['sounding']))
   alone = data.share == 'samples'
-  assigned = sort_out(clips, rejected, cut, data.path_of(split), report, every_length=not alone)
+  path = data.path_of(split)
+  assigned = sort_out(clips, rejected, cut, path, report, not alone, data.repeats)
   return {
     name: VideoClipsWithAudio(clips.take(indices), cut[name], **form)
     for name, indices in assigned.items()

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mgjax.core.errors import DataError
-from mgjax.data.clip_index import ClipIndex, announce
+from mgjax.core.errors import DataError, printable
+from mgjax.data.clip_index import ClipIndex, announce, tell_once
 from mgjax.data.ingest.entries import VIDEO, Rejected
 from mgjax.data.media.video import TOLERANCE, cover_size
 from mgjax.data.shape import Shape
@@ -26,8 +26,11 @@ _LISTED = 10_000  # of a hundred million clips the rest is counted
 _EVEN = 1e-6  # shares of a clip that differ by less are equal
 
 
-def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
-  """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be."""
+def usable_clips(clips: ClipIndex, shape: Shape, repeats: float = 1.0) -> np.ndarray:
+  """The share of each clip's pixels times seconds that one sample keeps; 0 where it cannot be.
+
+  Nor may more than the share `repeats` of its frames repeat the one before, for want of others.
+  """
   seconds = clips.columns['seconds']
   begin = clips.begin
   left = np.maximum(seconds - begin, 0)
@@ -38,17 +41,21 @@ def usable_clips(clips: ClipIndex, shape: Shape) -> np.ndarray:
   share = np.minimum(ratio, 1 / ratio)
   if shape.frames > 1:
     share = share * np.minimum(1, shape.windows(left) / np.maximum(left, 1e-9))
+  fits &= shape.repeats(left, clips.columns['fps']) <= repeats
   return np.where(fits, share, 0.0)
 
 
 def assign_buckets(
-  clips: ClipIndex, shapes: Mapping[str, Shape], every_length: bool = False
+  clips: ClipIndex,
+  shapes: Mapping[str, Shape],
+  every_length: bool = False,
+  repeats: float = 1.0,
 ) -> dict[str, np.ndarray]:
   """Returns the indices of the clips that each bucket takes, in order.
 
   Among buckets that keep as much of a clip, the one with more frames wins, then the one with fewer
   frame rates. With `every_length` a clip has a bucket of each number of frames that it is long
-  enough for, else one of videos and one of images.
+  enough for, else one of videos and one of images. `repeats` is that of `usable_clips`.
   """
   kinds = {
     name: shape.frames if every_length else shape.frames == 1 for name, shape in shapes.items()
@@ -60,7 +67,7 @@ def assign_buckets(
     best = np.zeros(len(clips))
     whose = np.full(len(clips), -1)
     for number, name in enumerate(names):
-      share = usable_clips(clips, shapes[name])
+      share = usable_clips(clips, shapes[name], repeats)
       better = share > best + _EVEN
       best, whose = np.where(better, share, best), np.where(better, number, whose)
     taken |= {name: np.flatnonzero(whose == number) for number, name in enumerate(names)}
@@ -74,8 +81,11 @@ def sort_out(
   path: str | os.PathLike[str],
   report: str | os.PathLike[str] | None = None,
   every_length: bool = False,
+  repeats: float = 1.0,
 ) -> dict[str, np.ndarray]:
   """Assigns clips as `assign_buckets` does; logs empty buckets and clips that none takes.
+
+  It also logs how many clips repeat frames in the bucket that takes them.
 
   Args:
     rejected: what was not usable before.
@@ -88,12 +98,12 @@ def sort_out(
   Raises:
     DataError: no bucket has any.
   """
-  assigned = assign_buckets(clips, shapes, every_length)
+  assigned = assign_buckets(clips, shapes, every_length, repeats)
   left = np.ones(len(clips), bool)
   for indices in assigned.values():
     left[indices] = False
   over = np.flatnonzero(left)
-  lacking = [_lack(clips, index, shapes) for index in over[:_LISTED].tolist()]
+  lacking = [_lack(clips, index, shapes, repeats) for index in over[:_LISTED].tolist()]
   least = min(shapes.values(), key=lambda shape: shape.frames / shape.fps[1])
   wanted = (
     f'videos of at least {least.frames / least.fps[1]:.2f} s ({least.frames} frames at '
@@ -101,22 +111,52 @@ def sort_out(
   )
   used, more = len(clips) - len(over), len(over) - len(lacking)
   announce(path, used, [*rejected, *lacking], wanted, report, more)
+  _tell_repeats(clips, shapes, assigned, path)
   if empty := [name for name, indices in assigned.items() if not len(indices)]:
     _log.warning('no clip belongs to the buckets %s: they are left out', ', '.join(empty))
   return {name: indices for name, indices in assigned.items() if len(indices)}
 
 
-def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape]) -> Rejected:
+def _tell_repeats(
+  clips: ClipIndex,
+  shapes: Mapping[str, Shape],
+  assigned: Mapping[str, np.ndarray],
+  path: str | os.PathLike[str],
+) -> None:
+  """Logs how many clips have fewer frames a second than they are taken at, and the worst."""
+  shares = np.zeros(len(clips))
+  for name, indices in assigned.items():
+    some = clips.take(indices)
+    left = np.maximum(some.columns['seconds'] - some.begin, 0)
+    shares[indices] = np.maximum(shares[indices], shapes[name].repeats(left, some.columns['fps']))
+  if shares.any():
+    worst = int(shares.argmax())
+    tell_once(
+      path,
+      f'{np.count_nonzero(shares)} of {len(clips)} clips have fewer frames a second than their '
+      f'bucket takes and repeat some, {printable(clips.name(worst))} {shares[worst]:.0%} of them; '
+      'config.data.repeats is the largest share that is taken',
+    )
+
+
+def _lack(clips: ClipIndex, index: int, shapes: Mapping[str, Shape], repeats: float) -> Rejected:
   """Says what a clip lacks for the bucket that asks for the least."""
   clip = clips.take(np.array([index]))
   seconds = float(clip.columns['seconds'][0])
   begin = float(clip.begin[0])
+  since = f' from {begin:.2f} s on' if begin else ''
   needs = []
   for shape in shapes.values():
     rate = float(shape.rates(np.array([seconds - begin]))[0])
+    if usable_clips(clip, shape)[0]:
+      fps = clip.columns['fps'][0]
+      return Rejected(
+        clip.name(0),
+        f'would repeat frames: it has {fps:g} a second, {shape.frames} frames at {rate:g} per '
+        f'second{since} are taken, and data.repeats = {repeats:g}',
+      )
     needs.append((begin + (shape.frames - 1) / rate, shape.frames, rate))
   last, frames, rate = min(needs)
-  since = f' from {begin:.2f} s on' if begin else ''
   need = f'{frames} frames at {rate:g} per second{since} need more than {last:.2f} s'
   return Rejected(clip.name(0), f'is too short: it lasts {seconds:.2f} s, {need}')
 

@@ -20,8 +20,10 @@ import numpy as np
 
 from mgjax.core.errors import DataError, printable
 from mgjax.core.files import write_bytes
-from mgjax.data.ingest.clip_check import COLUMNS, WHOLE, open_row
+from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, WHOLE, open_row
 from mgjax.data.ingest.entries import (
+  CAPTION_CHARACTERS,
+  CUT,
   PLAIN,
   SOURCE,
   Captions,
@@ -29,8 +31,10 @@ from mgjax.data.ingest.entries import (
   Medium,
   Rejected,
   commonest,
+  is_uncaptioned,
   list_entries,
   listed,
+  without_caption,
 )
 from mgjax.data.media.containers import File
 from mgjax.data.records.reader import Records
@@ -56,6 +60,7 @@ class Clip:
   height: float = 0.0
   width: float = 0.0
   sounding: bool = False
+  interlaced: bool = False
   name: str = ''  # as the user wrote it
   more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
@@ -199,6 +204,7 @@ def probe_entries(
     found = dict(zip(files, pool.map(describe, files), strict=True))
   clips = []
   rejected = []
+  tell_captions(path, entries)
   for entry in entries:
     if isinstance(entry, Rejected):
       rejected.append(entry)
@@ -210,6 +216,13 @@ def probe_entries(
       caption = entry.caption
       more = {'start': entry.start, 'name': entry.name, 'more': entry.more}
       clips.append(Clip(file, caption, **more, **known))
+  counted = {
+    CUT: sum(len(entry.caption) >= CAPTION_CHARACTERS for entry in named),
+    INTERLACED: sum(clip.interlaced for clip in clips),
+  }
+  for remark, count in counted.items():
+    if count:
+      tell_once(path, f'{count} of {len(entries)} clips {remark}')
   return clips, rejected
 
 
@@ -261,6 +274,19 @@ def announce(
   elif (root, used, count) not in _told:
     _log.info('%s: %d clips, %s rejected', path, used, count or 'none')
   _told.add((root, used, count))
+
+
+def tell_captions(path: str | os.PathLike[str], entries: Sequence[Entry | Rejected]) -> None:
+  """Logs how many entries have no caption, once in a process."""
+  if lacking := [entry.name for entry in entries if is_uncaptioned(entry)]:
+    tell_once(path, f'{without_caption(lacking, len(entries))}; files without go by their names')
+
+
+def tell_once(path: str | os.PathLike[str], text: str) -> None:
+  """Logs a warning about what lies at a path, once in a process."""
+  if (os.path.abspath(path), text) not in _told:
+    _told.add((os.path.abspath(path), text))
+    _log.warning('%s: %s', path, text)
 
 
 # What was said in this process: a command opens the same clips for every split and every stage.

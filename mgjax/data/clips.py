@@ -204,7 +204,7 @@ def probe_video(
   seconds = info.seconds
   if sounding:
     seconds = min(seconds, audio.probe_audio(file, limits).seconds)
-  size = {'height': info.height, 'width': info.width}
+  size = {'height': info.height, 'width': info.width, 'interlaced': info.interlaced}
   return {'seconds': seconds, 'fps': info.fps, 'sounding': info.has_audio, **size}
 
 

@@ -6,7 +6,17 @@ from typing import Annotated, Any, TypeVar
 
 from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Magnitude, Positive, Range, arguments, check, checked, unpack
+from mgjax.core.settings import (
+  Count,
+  Fraction,
+  Magnitude,
+  Positive,
+  Range,
+  arguments,
+  check,
+  checked,
+  unpack,
+)
 from mgjax.data.shape import Shape
 from mgjax.data.synthetic_datasets import RATE, WORLDS, source_of
 
@@ -25,6 +35,7 @@ _NO_CONTENT = (
   'sources',
   'in_memory',
   'only',
+  'repeats',  # the fingerprint has what is left
   'worlds',  # the fingerprint has them
 )
 Workers = Annotated[int, Range(least=0, most=1024)]
@@ -51,6 +62,8 @@ class DataSettings:
     intervals: between frames of training clips, of which one is drawn.
     in_memory: how many windows of videos are taken of a bucket, about as many of each clip, and
       kept once they are read; 0 takes all and reads them anew each time.
+    repeats: the largest share of a video's frames that may repeat the one before, where a clip has
+      fewer frames a second than its bucket takes; others are rejected, or go to another bucket.
     threads: that read batches; 0 reads in the calling thread.
     workers: processes that read batches instead; 0 for none.
     rate: samples a second of sound; worlds have 48,000.
@@ -70,6 +83,7 @@ class DataSettings:
   only: str = ''
   intervals: tuple[Positive, ...] = (1,)
   in_memory: Count = 0
+  repeats: Fraction = 1.0
   threads: Workers = 16
   workers: Workers = 0
   rate: Positive = RATE

@@ -11,6 +11,8 @@ from mgjax.core.settings import Positive, Range, check
 
 _EVEN = 1e-6  # a frame rate that is above a whole one by less is that one
 
+_SLOW = 0.05  # frames a second: a clip of 23.976 is one of 24
+
 Rate = Annotated[float, Range(above=0)]
 
 
@@ -40,6 +42,12 @@ class Shape:
     if low == high:
       return np.full(len(seconds), float(low))
     return np.clip(np.ceil(self.frames / np.maximum(seconds, 1e-9) - _EVEN), low, high)
+
+  def repeats(self, seconds: np.ndarray, fps: np.ndarray) -> np.ndarray:
+    """The share of a sample's frames that repeat the one before, where clips have `fps`."""
+    rates = self.rates(seconds)
+    few = (fps > 0) & (fps + _SLOW < rates) & (self.frames > 1)
+    return np.where(few, 1 - fps / rates, 0.0)
 
   def windows(self, seconds: np.ndarray) -> np.ndarray:
     """How long a sample of such clips lasts; images are taken one a second."""

@@ -195,7 +195,7 @@ def _clips(
   report = report if split == 'train' else None
   probe = functools.partial(probe_video, shapes=shapes)
   clips, rejected = open_clip_index(data, split, VIDEO, probe, report)
-  assigned = sort_out(clips, rejected, shapes, data.path_of(split), report)
+  assigned = sort_out(clips, rejected, shapes, data.path_of(split), report, repeats=data.repeats)
   intervals = data.intervals if split == 'train' else (1,)
   windows = {
     name: Clips(clips.take(indices), shapes[name], intervals=intervals)

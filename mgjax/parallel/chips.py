@@ -1,6 +1,7 @@
 """Peak rates and memory of chips, and named topologies of them."""
 
 import dataclasses
+import itertools
 import math
 import re
 
@@ -72,7 +73,10 @@ RAILS = {'network': 50e9, 'pod': 3072, 'spine': 1 / 7}
 # v6e, TPU7x) or 50 GB/s (v5e) one way; nine tenths of that is assumed to be had. NVLink is 450 GB/s
 # one way (A100: 300, B200 and GB200: 900), the network of Movie Gen's own machines 400 Gb/s a GPU
 # (of A100s 200), both taken as they are. GB200 is one GPU of an NVL72 rack, whose network is taken
-# to be the same.
+# to be the same. Cards talk over PCIe (x16: 32 GB/s one way, of the fifth generation 64), and to
+# other machines at 25 Gb/s a card, which is assumed. Peaks are dense, with float32 sums.
+CARDS = {'link': 32e9, 'network': 25e9 / 8, 'pod': 3072, 'gathers_ahead': True}
+FASTER_CARDS = CARDS | {'link': 64e9}
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -97,6 +101,15 @@ CHIPS = {
     Chip('h200', 989e12, 141e9, 4.8e12, 450e9, **RAILS, gathers_ahead=True),
     Chip('b200', 2250e12, 180e9, 7.7e12, 900e9, **RAILS, gathers_ahead=True),
     Chip('gb200', 2500e12, 186e9, 8e12, 900e9, **RAILS, node=72, gathers_ahead=True),
+    Chip(
+      'a100-40gb', 312e12, 40e9, 1.555e12, 300e9, **(RAILS | {'network': 25e9}), gathers_ahead=True
+    ),
+    Chip('h100-pcie', 756e12, 80e9, 2.0e12, **FASTER_CARDS),
+    Chip('l4', 121e12, 24e9, 0.3e12, **CARDS),
+    Chip('l40s', 362e12, 48e9, 0.864e12, **CARDS),
+    Chip('rtx3090', 71e12, 24e9, 0.936e12, **CARDS),
+    Chip('rtx4090', 165e12, 24e9, 1.008e12, **CARDS),
+    Chip('rtx5090', 209e12, 32e9, 1.792e12, **FASTER_CARDS),
   )
 }
 # What devices call themselves. Others of a family have other peaks: names must be whole.
@@ -106,6 +119,13 @@ KINDS = {
   'NVIDIA H200': 'h200',
   'NVIDIA B200': 'b200',
   'NVIDIA GB200': 'gb200',
+  'NVIDIA A100-SXM4-40GB': 'a100-40gb',
+  'NVIDIA H100 PCIe': 'h100-pcie',
+  'NVIDIA L4': 'l4',
+  'NVIDIA L40S': 'l40s',
+  'NVIDIA GeForce RTX 3090': 'rtx3090',
+  'NVIDIA GeForce RTX 4090': 'rtx4090',
+  'NVIDIA GeForce RTX 5090': 'rtx5090',
   'TPU v5': 'v5p',
   'TPU v5p': 'v5p',
   'TPU v5 lite': 'v5e',
@@ -153,37 +173,128 @@ class Topology:
     return self.shape if self.chip.rank else ()
 
 
+# Names of chips beside their own, and what may stand around them without saying anything.
+_ALIASES = {
+  'v5litepod': 'v5e',
+  'v5lite': 'v5e',
+  'v5-lite': 'v5e',
+  'v6-lite': 'v6e',
+  'trillium': 'v6e',
+  'v7x': 'tpu7x',
+  'ironwood': 'tpu7x',
+  '3090': 'rtx3090',
+  '4090': 'rtx4090',
+  '5090': 'rtx5090',
+}
+_NAMES = '|'.join(sorted((*CHIPS, *_ALIASES), key=len, reverse=True))
+_NUMBERS = r'\d+(?:x\d+)*'
+_KIND = re.compile(rf'(?P<name>{_NAMES})(?P<words>(-(sxm\d?|hbm\w*|nvlink|nvl\d+|\d+gb|[dh]gx))*)')
+_TYPED = re.compile(
+  rf'((?P<before>{_NUMBERS})[x-]*)?(?P<dgx>[dh]gx-)?(?P<kind>{_KIND.pattern})'
+  rf'([x-]+(?P<after>{_NUMBERS}))?'
+)
+_SILENT = re.compile(r'\b(nvidia|geforce|google|cloud|tpu|gpus?|chips?|slice)\b-?|tpu(?=v\d)')
+_BY_CORES = ('v5p', 'tpu7x')  # whose slices Google counts in TensorCores, two a chip: v5p-64
+_MOST = {2: 256, 3: 9216}  # chips of a slice, by the axes of its torus
+
+
 def parse_topology(name: str) -> Topology:
   """Reads 'v5p:8x8x8' (chips along the axes of the torus) or 'h100:8x64' (64 nodes of 8 GPUs).
 
-  Raises ConfigError for an unknown chip, or sizes that it does not come in.
+  Without a colon, in any case: 'v5p-64' and 'v5e-8' as Google names slices, '8xH100', 'rtx4090',
+  '2x8xA100-80GB' (2 nodes of 8 GPUs), and what else `_TYPED` takes. The topology's own name is of
+  the form with a colon. Raises ConfigError for an unknown chip, or sizes that it does not come in.
   """
-  kind, _, sizes = name.partition(':')
-  if kind not in CHIPS:
+  text = re.sub(r'[*\N{MULTIPLICATION SIGN}]', 'x', re.sub(r'[\s_]+', '-', name.strip().lower()))
+  text = re.sub(r'-?([:])-?|-(x)-', r'\1\2', text)
+  text = _SILENT.sub('', text).replace('rtx-', 'rtx').strip('-')
+  kind, colon, sizes = text.partition(':')
+  match = (_KIND if colon else _TYPED).fullmatch(kind)
+  if match is None:
     raise ConfigError(
       f'topology {name!r}: there is no chip {kind!r}; take one of {", ".join(CHIPS)}, as in '
-      'v5p:8x8x8 or h100:8x64'
+      'v5p:8x8x8, h100:8x64, v5p-64, 8xH100 or 2x8xA100'
     )
-  chip = CHIPS[kind]
-  shape = tuple(map(int, sizes.split('x'))) if re.fullmatch(r'\d+(x\d+)*', sizes) else ()
-  if not shape or 0 in shape:
-    raise ConfigError(f'topology {name!r}: expected sizes after the colon, as in {_example(chip)}')
+  base = _ALIASES.get(match['name'], match['name'])
+  family = [
+    each for each in CHIPS.values() if each.name == base or each.name.startswith(f'{base}-')
+  ]
+  sold = [int(each) * 1e9 for each in re.findall(r'(\d+)gb', match['words'])]  # within a tenth
+  chip = next((x for x in family if all(0.9 < gb / x.memory < 1.1 for gb in sold)), None)
+  if chip is None:
+    raise ConfigError(
+      f'topology {name!r}: {base} has {family[0].memory / 1e9:.0f} GB and not {sold[0] / 1e9:.0f}, '
+      f'which is another chip; take one of {", ".join(CHIPS)}'
+    )
+  if colon:
+    shape = tuple(map(int, sizes.split('x'))) if re.fullmatch(_NUMBERS, sizes) else ()
+    if not shape or 0 in shape:
+      raise ConfigError(
+        f'topology {name!r}: expected sizes after the colon, as in {_example(chip)}'
+      )
+  else:
+    shape = _typed_shape(name, chip, match)
   if not chip.rank:
-    return Topology(name, chip, _nodes(name, shape, chip.node))
+    shape = _nodes(name, chip, shape)
+    return Topology(_written(chip, shape[: 1 + (shape[1] > 1)]), chip, shape)
   if len(shape) != chip.rank:
     raise ConfigError(
-      f'topology {name!r}: the torus of {kind} has {chip.rank} axes, as in {_example(chip)}'
+      f'topology {name!r}: the torus of {chip.name} has {chip.rank} axes, as in {_example(chip)}'
     )
-  return Topology(name, chip, shape + (chip.cores,) * (chip.cores > 1))
+  return Topology(_written(chip, shape), chip, shape + (chip.cores,) * (chip.cores > 1))
 
 
-def _nodes(name: str, shape: tuple[int, ...], node: int) -> tuple[int, ...]:
+def _written(chip: Chip, shape: tuple[int, ...]) -> str:
+  return f'{chip.name}:{"x".join(map(str, shape))}'
+
+
+def _typed_shape(name: str, chip: Chip, match: re.Match[str]) -> tuple[int, ...]:
+  """Sizes of a name without a colon, in the order of those behind one."""
+  before, after = (
+    [int(each) for each in match[side].split('x')] if match[side] else []
+    for side in ('before', 'after')
+  )
+  counts = [*before, *after]
+  if 0 in counts:
+    raise ConfigError(f'topology {name!r}: expected one chip or more, as in {_example(chip)}')
+  if chip.rank:
+    chips = counts[0] if len(counts) == 1 else 0
+    by_cores = after and chip.name in _BY_CORES
+    return _slice(name, chip, chips / 2 if by_cores else chips) if chips else tuple(counts)
+  node = re.search(r'nvl(\d+)', match['words'])
+  if node or match['dgx'] or 'gx' in match['words']:
+    counts.append(int(node[1]) if node else chip.node)
+  if len(counts) == 1 and counts[0] > chip.node and counts[0] % chip.node == 0:
+    counts = [chip.node, counts[0] // chip.node]
+  counts.sort(key=lambda count: count != chip.node)  # nodes x GPUs, or GPUs x nodes
+  return tuple(counts or [1])
+
+
+def _slice(name: str, chip: Chip, chips: float) -> tuple[int, ...]:
+  """The most cubic torus of so many chips, as Google makes them: below 64 of powers of two."""
+  small = chip.rank == 2 or chips < 64
+  axes = (1, 2, 4, 8, 16)[: 5 if chip.rank == 2 else 3] if small else range(4, 65, 4)
+  found = [
+    shape
+    for shape in itertools.combinations_with_replacement(axes, chip.rank)
+    if math.prod(shape) == chips <= _MOST[chip.rank]
+  ]
+  if not found:
+    raise ConfigError(
+      f'topology {name!r}: there is no slice of {chips:g} {chip.name}; give its torus, as in '
+      f'{_example(chip)}'
+    )
+  return tuple(sorted(min(found, key=max), key=lambda axis: (axis == 1, axis)))
+
+
+def _nodes(name: str, chip: Chip, shape: tuple[int, ...]) -> tuple[int, ...]:
   """GPUs of a node and nodes: several nodes are whole ones."""
+  node = chip.node
   gpus, nodes = (*shape, 1)[:2]
   if len(shape) > 2 or gpus > node or (nodes > 1 and gpus != node):
     raise ConfigError(
       f'topology {name!r}: expected up to {node} GPUs of one node, or {node} x the number of '
-      f'nodes, as in {name.partition(":")[0]}:{node}x{max(math.prod(shape) // node, 2)}'
+      f'nodes, as in {chip.name}:{node}x{max(math.prod(shape) // node, 2)}'
     )
   return (gpus, nodes)
 

@@ -35,6 +35,7 @@ from mgjax.training.adversarial import make_adversarial_step
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.published import pinned
 from mgjax.training.checkpoints.resume import (
+  changed_rates,
   check_not_lost,
   check_same,
   claim_workdir,
@@ -50,7 +51,7 @@ from mgjax.training.monitoring.session import Session, run_session, signals_only
 from mgjax.training.monitoring.trackers import RunLog, Tracker, make_trackers
 from mgjax.training.non_finite import check_state, naming_samples
 from mgjax.training.optimizers.optimizer import make_learning_rate, make_optimizer
-from mgjax.training.optimizers.plateau import learning_rate, make_react
+from mgjax.training.optimizers.plateau import learning_rate, make_react, restarted
 from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings, RunSettings, optimizer_settings, run_settings
 from mgjax.training.spec import TrainSpec, init_params, param_shapes
@@ -79,6 +80,7 @@ def train(
   *,
   stop_at: int | None = None,
   new_data: bool = False,
+  new_rate: bool = False,
   spent: float = 0.0,
   trackers: Sequence[Tracker] = (),
 ) -> State:
@@ -90,6 +92,9 @@ def train(
     stop_at: save and return after this step; a later call goes on from there.
     new_data: go on although the data or the buckets are others: a new order of the data begins at
       the step of the checkpoint, which the next ones record.
+    new_rate: go on with the optimizer's moments at another learning rate or schedule, or for more
+      steps. A schedule counts its steps from the first one of the run; a rate that a plateau has
+      lowered begins anew.
     spent: seconds that the process had been there before, for the account of its time.
     trackers: of yours, beside those that `config.train.trackers` names.
 
@@ -108,7 +113,8 @@ def train(
     # The work directory: held by this process, begun with this configuration.
     session = around.enter_context(run_session(workdir, settings.limits, spent))
     interval = save_interval(workdir, settings.save_every)
-    claim_workdir(config.to_dict(), workdir, new_data=new_data, packages=RECORDED)
+    allowed = {'new_data': new_data, 'new_rate': new_rate}
+    claim_workdir(config.to_dict(), workdir, packages=RECORDED, **allowed)
     session.note()
 
     # The mesh of all devices; how parameters lie on it, `rules` says.
@@ -142,8 +148,12 @@ def train(
     with session.phases.during('restore', compiles=True):
       if (restored := checkpoints.restore(target)) is not None:
         state, meta = restored
+        before = migrate(meta['config'])
         if settings.checkpoints:  # a new work directory cannot tell whose they are
-          check_same(migrate(meta['config']), config.to_dict(), place, new_data)
+          check_same(before, config.to_dict(), place, **allowed)
+        if changed := changed_rates(before, config.to_dict()):
+          _log.info('from step %d on: %s', int(state.step), '; '.join(changed))
+          state = restarted(state)
         if spec.check is not None:
           spec.check(meta['notes'])
         state = state.replace(counters=reopened(state.counters, settings.guard))

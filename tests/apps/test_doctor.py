@@ -70,6 +70,13 @@ def test_an_extra_that_is_missing_is_told_with_its_purpose():
   assert 'plots (pictures of experiments)' in lines[0][2] and "'matplotlib>=3'" in lines[0][2]
 
 
+@pytest.mark.parametrize('extra', ['cuda_compile', 'cuda-compile', 'CUDA.compile'])
+def test_an_extra_is_known_however_its_name_is_written(extra):
+  ours = Fake('1', f'nothing; extra == "{extra}"', extras=(extra,))
+  (line,) = (line for line in found(mgjax=ours) if line[0] == 'extra')
+  assert f'{extra} (plans compiled for NVIDIA GPUs, without one) is missing nothing' in line[2]
+
+
 @pytest.mark.parametrize(
   ('available', 'limits', 'state'),
   [

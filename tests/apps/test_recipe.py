@@ -176,8 +176,27 @@ def test_a_finished_stage_of_other_numbers_is_refused(tiny_runs, tmp_path):
   lines = describe_recipe(config.to_dict(), tmp_path).splitlines()
   assert any(line.endswith('images: done') for line in lines)
   config.stages.images.optimizer.learning_rate = 0.5
-  with pytest.raises(ConfigError, match=r"stage 'images': .*optimizer\.learning_rate"):
+  with pytest.raises(
+    ConfigError, match=r"stage 'images': .*learning_rate.*launch\.train --new_rate"
+  ):
     run_recipe(config.to_dict(), tmp_path)
+  assert run_recipe(config.to_dict(), tmp_path, new_rate=True)
+  assert run_recipe(config.to_dict(), tmp_path, new_data=True, new_rate=True)
+
+
+@pytest.mark.parametrize('damage', ['no autoencoder', 'no latents'])
+def test_a_dry_run_says_once_what_is_wrong_with_every_stage(tiny_runs, tmp_path, damage):
+  config = stages(tiny_runs)
+  for name in config.order[:-1]:
+    if damage == 'no autoencoder':
+      config.stages[name].autoencoder = 'runs/nowhere'
+    else:
+      config.stages[name].data.latents = str(tmp_path / 'nowhere')
+  lines = describe_recipe(config.to_dict(), tmp_path).splitlines()
+  notes = [line for line in lines if 'note:' in line]
+  assert notes and len(set(notes)) == len(notes)
+  assert sum(line.endswith(' more, as of images') for line in lines) == len(config.order) - 2
+  assert sum(line.startswith('  total') for line in lines) == len(config.order) - 1
 
 
 @pytest.mark.parametrize(

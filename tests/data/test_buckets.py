@@ -16,8 +16,8 @@ SHAPES = video_shapes(CONFIG.buckets.to_dict(), CONFIG.data.fps)
 VIDEOS = {name: shape for name, shape in SHAPES.items() if shape.frames > 1}
 
 
-def clip(seconds, width=1280, height=720, start=None):
-  return Clip('x.mp4', 'x', seconds, start, 25.0, height, width, True, f'{seconds:g}.mp4')
+def clip(seconds, width=1280, height=720, start=None, fps=25.0):
+  return Clip('x.mp4', 'x', seconds, start, fps, height, width, True, f'{seconds:g}.mp4')
 
 
 def home(shapes=VIDEOS, **fields):
@@ -179,3 +179,58 @@ def test_of_very_many_clips_without_a_bucket_the_first_are_listed_and_all_counte
   sort_out(clips, [], VIDEOS, 'clips/', report)
   assert '1 clips, 9 rejected' in caplog.text and 'but for 6 like the last' in caplog.text
   assert len(report.read_text().splitlines()) == 3
+
+
+def test_clips_whose_frames_repeat_are_counted_and_the_worst_is_named(caplog):
+  rates = {4.2: 24.0, 4.4: 10.0, 4.1: 23.976, 6.0: 25.0, 16.0: 16.0, 5.0: 60.0}
+  clips = index_of_clips([clip(seconds, fps=fps) for seconds, fps in rates.items()])
+  taken = sort_out(clips, [], VIDEOS, 'slow/')
+  assert sum(map(len, taken.values())) == len(rates)
+  said = (
+    '3 of 6 clips have fewer frames a second than their bucket takes and repeat some, 4.4.mp4 67%'
+  )
+  assert said in caplog.text and 'config.data.repeats' in caplog.text
+  caplog.clear()
+  sort_out(clips, [], VIDEOS, 'slow/')  # as of each split and stage
+  assert 'repeat' not in caplog.text
+
+
+def test_clips_whose_frames_repeat_may_be_refused(tmp_path, caplog):
+  clips = index_of_clips([clip(4.2, fps=24.0), clip(4.4, fps=10.0), clip(16.0, fps=24.0)])
+  report = tmp_path / 'rejected.jsonl'
+  (kept,) = sort_out(clips, [], VIDEOS, 'refused/', report, repeats=0).values()
+  assert kept.tolist() == [2] and 'repeat some' not in caplog.text
+  reasons = report.read_text().splitlines()
+  assert len(reasons) == 2
+  assert (
+    'it has 24 a second, 128 frames at 31 per second are taken, and data.repeats = 0' in reasons[0]
+  )
+  taken = sort_out(clips, [], VIDEOS, 'refused/', repeats=0.25)
+  assert sorted(np.concatenate(list(taken.values()))) == [0, 2]
+
+
+def test_a_clip_whose_frames_would_repeat_goes_to_a_bucket_of_fewer_frames():
+  size = {'height': 16, 'width': 16}
+  shapes = video_shapes(
+    {'long': {'frames': 128, 'fps': (16, 32), **size}, 'short': {'frames': 64, 'fps': 16, **size}},
+    0,
+  )
+  clips = index_of_clips([clip(4.2, fps=24.0)])
+  homes = {
+    share: [
+      name for name, indices in assign_buckets(clips, shapes, repeats=share).items() if len(indices)
+    ]
+    for share in (1.0, 0.0)
+  }
+  assert homes == {1.0: ['long'], 0.0: ['short']}
+
+
+@given(st.floats(1, 60), st.floats(4, 40))
+@settings(deadline=None, max_examples=60)
+def test_the_share_that_repeats_is_the_share_of_neighbours_that_are_one_frame(fps, seconds):
+  for shape in VIDEOS.values():
+    rate = shape.rates(np.array([seconds]))[0]
+    shown = np.floor(np.arange(shape.frames) / rate * fps + 1e-6)
+    repeated = np.mean(np.diff(shown) == 0) if rate > fps else 0
+    found = shape.repeats(np.array([seconds]), np.array([fps]))[0]
+    assert abs(found - repeated) < 0.05

@@ -14,6 +14,7 @@ from mgjax.data.media.video import write_video
 from mgjax.data.settings import audio_shapes, data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from tests.data.media.audio_files import encode_video, noise
+from tests.data.media.test_frame_pixels import write_interlaced
 from tests.tensors import same_each
 
 BUCKETS = {
@@ -168,3 +169,30 @@ def test_two_small_worlds_are_other_data():
     others = [{'split': 'validation'}, {'seed': 1}, {'background': 'mosaic'}, {'digit_size': 10}]
     for other in (*others, {'fps': 16}):
       assert fingerprints(audio=audio, **other)[0] != first[0], other
+
+
+def test_a_folder_that_is_trained_on_says_what_it_lacks(tmp_path, caplog):
+  for index, caption in enumerate((None, 'x' * 5005, 'a ball')):
+    write_video(tmp_path / f'{index}.mp4', np.zeros((64, 16, 16, 3), np.uint8), 16)
+    if caption:
+      (tmp_path / f'{index}.txt').write_text(caption)
+  for _ in range(2):
+    found = sources(tmp_path)['square']
+  assert caplog.text.count('1 of 3 clips have no caption, the first is 0.mp4') == 1
+  assert caplog.text.count('1 of 3 clips have a caption that reaches 4096 characters') == 1
+  assert {found[index]['caption'] for index in range(len(found))} == {'0', 'x' * 4096, 'a ball'}
+  assert 'repeat some' not in caplog.text
+  slow = {'slow': {'frames': 6, 'height': 16, 'width': 16, 'fps': (20, 24)}}
+  sources(tmp_path, buckets=slow)
+  assert '3 of 3 clips have fewer frames a second than their bucket takes' in caplog.text
+  with pytest.raises(DataError, match='3 x would repeat frames'):
+    sources(tmp_path, buckets=slow, repeats=0.1)
+
+
+def test_interlaced_clips_of_a_folder_are_counted(tmp_path, caplog):
+  write_interlaced(tmp_path / 'a.mp4', **{'x264-params': 'interlaced=1:tff=1'})
+  write_video(tmp_path / 'b.mp4', np.zeros((32, 16, 16, 3), np.uint8), 16)
+  for name in 'ab':
+    (tmp_path / f'{name}.txt').write_text(name)
+  sources(tmp_path, buckets={'image': BUCKETS['image']})
+  assert '1 of 2 clips are interlaced' in caplog.text and 'no caption' not in caplog.text

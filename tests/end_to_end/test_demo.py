@@ -37,7 +37,10 @@ def test_a_prompt_becomes_videos_sound_and_a_page_of_them(world, tmp_path):
   shown = re.findall(r'src="([^"]+)"', page)
   assert len(shown) == len(sides) + 2 and all((out / name).is_file() for name in shown)
   assert prompt in page and edit in page
-  assert json.loads((out / 'demo.json').read_text())['seed'] == 0
+  about = json.loads((out / 'demo.json').read_text())
+  assert (about['seed'], about['prompt'], about['edit']) == (0, prompt, edit)
+  # What was asked stands beside the models, whose own examples are not what was asked.
+  assert all(name.startswith(f'{world}/') for name in about['models'].values())
   if CHROMIUM:  # which has nothing to say on its console
     words = '--headless --no-sandbox --disable-gpu --disable-background-networking --dump-dom'
     command = [CHROMIUM, *words.split(), '--enable-logging=stderr', f'--user-data-dir={tmp_path}/c']

@@ -439,7 +439,7 @@ def call(name, *words):
 
 
 def convert(folder, inputs, process, processes):
-  words = ('--rows_per_shard=1', '--reencode=gop=16')
+  words = ('--rows_per_shard=1', '--reencode=gop=16', '--allow_names')
   call('data', 'convert', f'--input={inputs}', f'--output={folder}', *words)
 
 

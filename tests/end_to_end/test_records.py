@@ -30,7 +30,12 @@ def clips(tmp_path_factory):
 def test_clips_become_records_that_train_and_damage_is_counted_or_ends_the_run(clips, tmp_path):
   records, workdir = tmp_path / 'records', tmp_path / 'run'
   made = binaries.finish(
-    'data', 'convert', f'--input={clips}', f'--output={records}', '--rows_per_shard=4'
+    'data',
+    'convert',
+    f'--input={clips}',
+    f'--output={records}',
+    '--rows_per_shard=4',
+    '--allow_names',
   )
   assert (
     '24 clips, 1 rejected' in made.stdout and 'text.mp4' in (records / 'rejected.jsonl').read_text()

@@ -16,6 +16,7 @@ from mgjax.data.media.video import probe, stream_frames
 from mgjax.data.records.reader import Records, write_records
 from tests import binaries
 from tests.data.media.hostile_clips import make_clips
+from tests.data.media.test_frame_pixels import write_interlaced
 from tests.data.media.test_video import numbered_file
 from tests.tiny import CHECKOUT
 
@@ -121,7 +122,8 @@ def test_clips_are_shown_and_verified(tmp_path):
   (tmp_path / 'clips').mkdir()
   numbered_file(tmp_path / 'clips', 'a_numbered_clip.mp4', count=20)
   records = tmp_path / 'records'
-  assert launch('convert', f'--input={tmp_path}/clips', f'--output={records}')[0] == 0
+  given = (f'--input={tmp_path}/clips', f'--output={records}', '--allow_names')
+  assert launch('convert', *given)[0] == 0
   code, said = launch('inspect', f'--input={records}', f'--sheet={tmp_path}/sheet.png')
   assert code == 0 and '1 rows' in said and 'a numbered clip' in said
   with Image.open(tmp_path / 'sheet.png') as sheet:
@@ -150,7 +152,8 @@ def test_damaged_clips_are_listed_and_the_rest_is_summed_up(tmp_path):
   code, said = launch('inspect', f'--input={tmp_path}/clips')
   assert code == 3 and 'holds no records; make them of clips with convert --input=' in said
   records = tmp_path / 'records'
-  code, said = launch('convert', f'--input={tmp_path}/clips', f'--output={records}')
+  given = (f'--input={tmp_path}/clips', f'--output={records}', '--allow_names')
+  code, said = launch('convert', *given)
   assert code == 0 and '3 clips, 4 rejected' in said
   for name in ('cut', 'zeros', 'text', 'empty'):
     assert said.count(f'  {name}.mp4: ') == 1
@@ -196,5 +199,51 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(tmp_path):
     (clips / name).write_bytes(b'nothing')
   (clips / 'c\x07.txt').write_bytes(b'\xff')
   for more in ((), ('--layout=files',)):
-    code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/out{len(more)}', *more)
+    given = (f'--input={clips}', f'--output={tmp_path}/out{len(more)}', '--allow_names', *more)
+    code, said = launch('convert', *given)
     assert code == 3 and said.replace('\n', '').isprintable() and 'Traceback' not in said, said
+
+
+def test_clips_without_a_caption_stop_a_conversion_that_does_not_allow_it(tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  for index in range(3):
+    numbered_file(clips, f'{index}.mp4', count=8)
+    (clips / f'{index}.txt').write_text(f'the clip {index}' if index else 'x' * 5005)
+  given = ('convert', f'--input={clips}', f'--output={tmp_path}/out')
+  code, said = launch(*given)
+  assert code == 0 and '0 of 3 clips have no caption' in said
+  assert '1 of 3 clips have a caption that reaches 4096 characters' in said
+  (clips / '1.txt').unlink()
+  given = ('convert', f'--input={clips}', f'--output={tmp_path}/again')
+  code, said = launch(*given)
+  assert code == 3 and '1 of 3 clips have no caption, the first is 1.mp4' in said
+  assert '--allow_names' in said and not (tmp_path / 'again').exists()
+  (clips / 'list.jsonl').write_text('{"datei": "1.mp4", "beschreibung": "the clip 1"}')
+  code, said = launch(*given)
+  assert code == 3 and 'list.jsonl: names no video' in said and 'datei, beschreibung' in said
+  named = ('--media_column=datei', '--caption_column=beschreibung')
+  code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/named', *named)
+  assert code == 0 and '0 of 3 clips have no caption' in said
+  (clips / 'list.jsonl').unlink()
+  code, said = launch(*given, '--allow_names')
+  assert code == 0 and '3 clips, 0 rejected' in said and '1 of 3 clips have no caption' in said
+  (clips / '1.txt').write_text('')
+  code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/empty')
+  assert code == 0 and '1 of 3 clips have no caption, the first is 1.mp4' in said
+
+
+def test_interlaced_clips_are_counted_and_made_whole_on_request(tmp_path):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  write_interlaced(clips / 'a.mp4', **{'x264-params': 'interlaced=1:tff=1'})
+  numbered_file(clips, 'b.mp4', count=8)
+  for name in 'ab':
+    (clips / f'{name}.txt').write_text(name)
+  given = ('convert', f'--input={clips}')
+  code, said = launch(*given, f'--output={tmp_path}/out')
+  assert code == 0 and '1 of 2 clips are interlaced' in said and '--reencode=deinterlace=1' in said
+  code, said = launch(*given, f'--output={tmp_path}/anew', '--reencode=deinterlace=1')
+  assert code == 0 and 'interlaced' not in said
+  first, second = Records(tmp_path / 'anew')
+  assert not probe(open_row(first)).interlaced and probe(open_row(second)).frames == 8

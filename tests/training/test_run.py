@@ -86,7 +86,9 @@ def test_a_run_at_a_constant_rate_may_be_made_longer_and_no_other(tiny_runs, tmp
   train(config(2), tmp_path / 'longer')
   longer = train(config(4), tmp_path / 'longer', stop_at=3)
   tiny.same_state(longer, train(config(4), tmp_path / 'whole', stop_at=3))
-  with pytest.raises(ConfigError, match=r'train\.steps: 8 -> 9.*with --config\.start_from='):
+  with pytest.raises(
+    ConfigError, match=r'train\.steps: 8 -> 9.*--new_rate; .*with --config\.start_from='
+  ):
     train(tiny.video(tiny_runs, images=True, train__steps=9), tiny_runs / 'video')
 
 
@@ -129,6 +131,72 @@ def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_run
     _, meta = saved.restore(jax.eval_shape(lambda: state))
   assert [step for step, _ in meta['orders']] == [0, 1]
   assert len({name for _, name in meta['orders']}) == 2
+
+
+CONSTANT = {'optimizer__schedule': 'constant', 'optimizer__warmup': 1, 'train__evaluate_every': 0}
+
+
+def test_with_a_new_rate_a_run_goes_on_with_its_moments(tiny_runs, tmp_path):
+  first = tiny.video(tiny_runs, **CONSTANT, optimizer__learning_rate=1e-3)
+  tenth = tiny.video(tiny_runs, **CONSTANT, optimizer__learning_rate=1e-4)
+  before = train(first, tmp_path / 'run', stop_at=2)
+  shutil.copytree(tmp_path / 'run', tmp_path / 'same')
+  with pytest.raises(
+    ConfigError, match=r'learning_rate: 0\.001 -> 0\.0001.*moments by.*--new_rate;'
+  ):
+    train(tenth, tmp_path / 'run')
+  same = train(first, tmp_path / 'same', stop_at=3)
+  after = train(tenth, tmp_path / 'run', stop_at=3, new_rate=True)
+  # The same gradient after the same moments: all that differs is how far the step goes.
+  tiny.same_state(after.opt_state, same.opt_state)
+  moved, whole = (
+    np.concatenate(
+      [
+        (np.asarray(new, np.float64) - np.asarray(old, np.float64)).ravel()
+        for new, old in zip(*map(jax.tree.leaves, (state.params, before.params)), strict=True)
+      ]
+    )
+    for state in (after, same)
+  )
+  np.testing.assert_allclose(moved, whole / 10, atol=2e-7)
+  train(tenth, tmp_path / 'run', stop_at=4)  # from then on the new rate is the run's own
+  rates = [row['learning_rate'] for row in tiny.metrics(tmp_path / 'run') if 'loss' in row]
+  np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('change', 'flags'),
+  [
+    ({'buckets__video__batch_size': 16}, '--new_data;'),
+    ({'optimizer__final_fraction': 0.5, 'train__steps': 20}, '--new_rate;'),
+    ({'optimizer__weight_decay': 0.0, 'buckets__video__weight': 5}, '--new_data --new_rate;'),
+    ({'optimizer__name': 'muon'}, None),  # whose moments are others
+    ({'optimizer__plateau__patience': 2}, None),
+    ({'optimizer__rates': (('.*', 0.0),)}, None),
+    ({'model__dim': 32, 'optimizer__learning_rate': 1.0}, None),
+  ],
+)
+def test_a_refusal_names_the_flags_that_let_a_run_go_on(tiny_runs, change, flags):
+  with pytest.raises(ConfigError) as refused:
+    train(tiny.video(tiny_runs, images=True, **change), tiny_runs / 'video')
+  said = str(refused.value)
+  assert f'--config.start_from={tiny_runs / "video"}' in said
+  assert f'by launch.train {flags}' in said if flags else '--new' not in said
+
+
+def test_a_new_rate_is_not_lowered_by_stalls_of_the_rate_before(tiny_runs, tmp_path):
+  # Nothing is ever better by 90 %: the rate falls after step 2.
+  stalls = {'patience': 1, 'factor': 0.5, 'improvement': 0.9}
+  plateau = {f'optimizer__plateau__{name}': value for name, value in stalls.items()}
+  plateau |= CONSTANT | {'train__evaluate_every': 1}
+
+  def config(rate, **changes):
+    return tiny.video(tiny_runs, **plateau, optimizer__learning_rate=rate, **changes)
+
+  train(config(2.0**-10), tmp_path, stop_at=3)
+  train(config(2.0**-11, train__steps=9), tmp_path, stop_at=4, new_rate=True)
+  rates = [row['learning_rate'] for row in tiny.metrics(tmp_path) if 'loss' in row]
+  assert [rate * 2**10 for rate in rates] == [1, 1, 0.5, 0.5]
 
 
 def test_another_autoencoder_is_refused(tiny_runs, tmp_path):

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from mgjax.core import run_names
 from mgjax.core.errors import ConfigError, DataError, first_line
-from mgjax.core.files import read_json, read_optional_json, write_bytes, write_json
+from mgjax.core.files import read_json, read_optional_json, read_regular, write_bytes, write_json
 from mgjax.lab.report.tables import aligned
 from mgjax.registry import feature, section
 from mgjax.training.checkpoints.find_run import SHIPPED
@@ -232,8 +232,8 @@ def with_metadata(
     return _with_metadata(text, name, config, results, samples or {})
   except Exception as error:  # YAML's own are of no kind that others know
     raise ConfigError(
-      f'the front matter of {name} cannot be read: {first_line(error)}; mend it, or delete it and '
-      'push writes it anew'
+      f'the front matter of {CARD} of {name} is not what the Hub takes: {first_line(error)}; mend '
+      'it, or delete it and push writes it anew'
     ) from error
 
 
@@ -300,8 +300,9 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
 
 
 def _read(path: pathlib.Path) -> str:
+  data = read_regular(path, mend='delete it, and push writes it anew')
   try:
-    text = path.read_text(encoding='utf-8-sig').lstrip()
+    text = data.decode('utf-8-sig').replace('\r\n', '\n').lstrip()
   except UnicodeDecodeError as error:
     raise ConfigError(f'{os.fspath(path)!r} is no text in UTF-8: {first_line(error)}') from error
   return re.sub(r'^---[ \t]+$', '---', text, count=2, flags=re.MULTILINE)

@@ -73,7 +73,7 @@ from mgjax.sections.text.tokenizer_folder import (
   read_tokenizer,
   write_tokenizer,
 )
-from mgjax.training.checkpoints.find_run import SHIPPED, find_run
+from mgjax.training.checkpoints.find_run import find_run, ships
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import LIST, check_fixed
@@ -443,8 +443,9 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
       files[RECORD] = _inside(workdir, record)
     needed = str(config.get('autoencoder') or '')
     inside = pathlib.Path(needed).name
-    ships = (SHIPPED / needed / 'config.json').exists()
-    if needed and not ships and not is_name(needed) and f'{inside}/config.json' not in files:
+    if (
+      needed and not ships(needed) and not is_name(needed) and f'{inside}/config.json' not in files
+    ):
       export_weights(needed, beside := pathlib.Path(made, 'needed', inside), 'workdir')
       files |= {f'{inside}/{file}': path for file, path in _files_in(beside).items()}
     _fix_names(files, pathlib.Path(made, 'fixed'), asked)
@@ -472,7 +473,10 @@ def _fix_names(files: dict[str, pathlib.Path], made: pathlib.Path, asked: Name) 
     there = f'{folder}/' * bool(folder)
     inside = {each.removeprefix(there).split('/')[0] for each in files if each.startswith(there)}
     config = read_json(path)
-    if (fixed := pinned(config)) != config:
+    fixed = pinned(config)
+    if os.path.isabs(place := str(config.get('autoencoder') or '')):  # of this machine
+      fixed['autoencoder'] = pathlib.Path(place).name
+    if fixed != config:
       write_json(made / name, fixed)
       files[name] = made / name
     check_fixed(migrate(fixed), inside.__contains__, asked.place)
@@ -486,11 +490,16 @@ def _files_in(folder: pathlib.Path, root: pathlib.Path | None = None) -> dict[st
   """
   found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob('*'))}
   own = re.compile(rf'(?!samples/|{LIST})[^.][^/]*(/[^.][^/]*)*')
-  found = {name: path for name, path in found.items() if path.is_file() and own.fullmatch(name)}
-  return {name: _inside(root or folder, path) for name, path in found.items()}
+  found = {name: path for name, path in found.items() if own.fullmatch(name)}
+  found = {name: _inside(root or folder, path) for name, path in found.items()}
+  return {name: path for name, path in found.items() if path.is_file()}
 
 
 def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
+  if not path.is_file() and (path.is_symlink() or not path.is_dir()):
+    raise ConfigError(
+      f'{os.fspath(path)!r} is neither a file nor a folder (a pipe, a device or a link); delete it'
+    )
   if not path.resolve().is_relative_to(folder.resolve()):
     raise ConfigError(
       f'{os.fspath(path)!r} is a link to {os.fspath(path.resolve())!r}, which is not in '

@@ -1,5 +1,6 @@
 """Finds configuration files by name or path, `digits/video` or `own.py:30b`, and reads them."""
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -37,9 +38,16 @@ def all_configs() -> list[str]:
   found = {
     path.relative_to(folder).with_suffix('').as_posix()
     for folder, path in files
-    if path.stem != '__init__' and 'get_config' in path.read_text()
+    if path.stem != '__init__' and _has_config(path)
   }
   return sorted(found)
+
+
+def _has_config(path: pathlib.Path) -> bool:
+  try:  # to read a pipe would wait for who writes into it
+    return path.is_file() and b'get_config' in path.read_bytes()
+  except OSError:
+    return False
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
@@ -51,13 +59,20 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
   """
   name, colon, argument = name.partition(':')
   path = find_config(name)
+  here = os.getcwd()
   try:
-    module = _execute(path)
-    config = module.get_config(*([argument] if colon else []))
-  except ConfigError:
+    with contextlib.redirect_stdout(sys.stderr):  # what it prints is no output of the command
+      module = _execute(path)
+      config = module.get_config(*([argument] if colon else []))
+  except (ConfigError, KeyboardInterrupt):
     raise
-  except Exception as error:  # a configuration file is code: anything may go wrong in it
-    raise ConfigError(f'--config={path}: {type(error).__name__}: {error}') from error
+  except BaseException as error:  # a configuration file is code: it may even exit
+    raise ConfigError(
+      f'--config={path}: {type(error).__name__}: {error}; expected get_config to return a '
+      'ConfigDict'
+    ) from error
+  finally:
+    os.chdir(here)  # relative paths are those of who gave them
   if not isinstance(config, ConfigDict):
     raise ConfigError(f'--config={path}: get_config gave {type(config).__name__}, not a ConfigDict')
   known = flatten(config.to_dict())

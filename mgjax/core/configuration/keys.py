@@ -1,6 +1,7 @@
 """Functions on configurations: flattening, comparing, and the hint for an unknown key."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,16 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 def _listed(value: Any) -> Any:
   """Tuples as lists, at any depth, as JSON gives them back."""
   return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def split_list(text: str) -> list[str]:
+  """Splits at commas; one behind a backslash, as in a path, is a comma."""
+  return [each.replace('\\,', ',') for each in re.split(r'(?<!\\),', text)]
+
+
+def join_list(parts: Iterable[str]) -> str:
+  """Returns what `split_list` splits into these parts."""
+  return ','.join(each.replace(',', '\\,') for each in parts)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:

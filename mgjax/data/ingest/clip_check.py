@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import DataError
+from mgjax.data.ingest.entries import CAPTION_CHARACTERS, CUT
 from mgjax.data.media.audio import probe_audio, stream_audio
 from mgjax.data.media.containers import LIMITS, Blob, Limits
 from mgjax.data.media.video import decode_all, probe
 from mgjax.data.records.rows import text_key
 
 COLUMNS = ('seconds', 'fps', 'height', 'width', 'sounding', 'start')
+INTERLACED = 'are interlaced and show combs; convert them with --reencode=deinterlace=1'
 WHOLE = -1.0  # what `start` is when all of a clip counts
 _SILENT_END = 0.1  # seconds that may lack sound: `read_audio` makes as much silence
 
@@ -36,6 +38,7 @@ def make_row(
   start: float | None = None,
   full: bool = False,
   limits: Limits = LIMITS,
+  remarks: list[str] | None = None,
 ) -> dict[str, Any]:
   """Makes the row of a video file, after decoding its first frame and looking at its end.
 
@@ -43,6 +46,7 @@ def make_row(
     source: where it came from.
     start: the second from which on it counts, if not all of it does.
     limits: what it may cost, all calls together.
+    remarks: gets what does not make it unusable, but is worth a word.
 
   Raises:
     DataError: as `video.probe`, or it ends before `start`.
@@ -54,6 +58,8 @@ def make_row(
     decode_all(blob, limits)
   if start is not None and start >= info.seconds:
     raise DataError(f'{source}: lasts {info.seconds:.2f} s, but counts from {start:.2f} s on')
+  if remarks is not None:
+    remarks += [INTERLACED] * info.interlaced + [CUT] * (len(caption) >= CAPTION_CHARACTERS)
   return {
     'media': np.frombuffer(data, np.uint8),
     'caption': caption,

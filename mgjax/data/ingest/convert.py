@@ -13,11 +13,11 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError, printable
-from mgjax.data.ingest.clip_check import COLUMNS, make_row
+from mgjax.data.ingest.clip_check import COLUMNS, INTERLACED, make_row
 from mgjax.data.ingest.entries import Rejected, commonest
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
@@ -27,6 +27,7 @@ from mgjax.data.records.storage import open_storage
 from mgjax.data.records.writer import RecordWriter
 
 REJECTED = 'rejected.jsonl'
+_REMARKS = 'remarks'  # of a row, until it is written
 _HELD = 128 << 20  # bytes of clips that are read but not yet written; one more may be
 _MEGABYTE = 1 << 20
 _PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
@@ -43,6 +44,7 @@ class ConvertOptions:
   gop: int = 16  # frames from one key frame to the next, if encoded anew
   crf: float = 20.0  # its quality, lower is better
   side: int = 0  # pixels that its shorter side is shrunk to, 0 for none
+  deinterlace: bool = False  # make whole frames of the fields of interlaced clips
   full: bool = False  # decode all of a clip, and not only its first frame and its end
   megabytes: int = 256  # a larger file is rejected
 
@@ -55,6 +57,8 @@ class ConvertResult:
   rows: int
   rejected: list[Rejected]
   finished: bool  # else other processes are still at work
+  # of the rows that this call made, why they may not be what is wanted
+  remarks: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def __str__(self) -> str:
     return f'{self.rows} clips, {len(self.rejected)} rejected{commonest(self.rejected)}'
@@ -100,6 +104,7 @@ def convert(
     exact=False,
   )
   missing = writer.missing_shards(process, processes)
+  remarks: collections.Counter[str] = collections.Counter()
   done = 0
   total = sum(len(writer.shard_rows(shard)) for shard in missing)
   progress(0, total)
@@ -117,13 +122,14 @@ def convert(
           if isinstance(row, Rejected):
             rejected.append(row)
           else:
+            remarks.update(row.pop(_REMARKS))
             yield row
           progress(done, total)
 
       writer.write_shard(
         shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
       )
-  return _finish(writer, directory, len(inputs))
+  return dataclasses.replace(_finish(writer, directory, len(inputs)), remarks=remarks)
 
 
 @contextlib.contextmanager
@@ -162,6 +168,8 @@ def write_rejected(directory: str | os.PathLike[str], rejected: Iterable[Rejecte
 
 def _described(treatment: ConvertOptions) -> dict[str, Any]:
   described = dataclasses.asdict(treatment)
+  if not treatment.deinterlace:
+    del described['deinterlace']  # which records did not have that were begun before
   return described if treatment.reencode else described | {'gop': None, 'crf': None, 'side': None}
 
 
@@ -211,20 +219,22 @@ def _row(
         f'has {each.size / _MEGABYTE:.0f} MB, more than {treatment.megabytes}; cut it into clips'
       )
     data, limits = each.load(), limits.begun()
-    row = make_row(
-      data, each.caption, each.name, start=each.start, full=treatment.full, limits=limits
-    )
-    if not treatment.reencode:
-      return row
-    data = reencode(
-      Blob(each.name, data),
-      gop=treatment.gop,
-      crf=treatment.crf,
-      side=treatment.side,
-      limits=limits,
-    )
-    anew = make_row(data, each.caption, each.name, start=each.start, limits=limits)
-    return anew | {'sounding': row['sounding']}
+    remarks: list[str] = []
+    named = {'caption': each.caption, 'source': each.name, 'start': each.start, 'limits': limits}
+    row = make_row(data, **named, full=treatment.full, remarks=remarks)
+    if treatment.reencode:
+      data = reencode(
+        Blob(each.name, data),
+        gop=treatment.gop,
+        crf=treatment.crf,
+        side=treatment.side,
+        deinterlace=treatment.deinterlace and INTERLACED in remarks,
+        limits=limits,
+      )
+      row = make_row(data, **named) | {'sounding': row['sounding']}
+    # What is encoded anew is progressive.
+    told = [each for each in remarks if each != INTERLACED or not treatment.deinterlace]
+    return row | {_REMARKS: told}
   except StorageError:
     raise  # what is read next would fail as well: better to stop and go on another day
   except DataError as error:

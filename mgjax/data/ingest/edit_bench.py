@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.plug_ins import load_package
+from mgjax.data.ingest.entries import VIDEO
 
 TABLES = ('.csv', '.jsonl', '.parquet')
-VIDEOS = ('.mp4', '.webm', '.mkv', '.mov', '.avi', '.gif', '.png', '.jpg')
 _NAMES = {
   'video': ('video', 'video_name', 'video_file', 'video_path', 'video_id', 'file', 'name'),
   'instruction': ('instruction', 'edit_instruction', 'edit_prompt', 'edit', 'prompt'),
@@ -56,7 +56,7 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
   """
   path = pathlib.Path(path)
   table = _find_table(path) if path.is_dir() else path
-  if table.suffix not in TABLES or not table.is_file():
+  if table.suffix.lower() not in TABLES or not table.is_file():
     raise ConfigError(f'{path}: expected a folder with a table, or one: {", ".join(TABLES)}')
   rows = list(_rows(table))
   if not rows:
@@ -74,7 +74,7 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
       f'{table}: has no column for the {missing[0]}, such as {_NAMES[missing[0]][0]!r}; it has '
       f'{", ".join(columns.values())}'
     )
-  files = sorted(each for each in table.parent.rglob('*') if each.suffix.lower() in VIDEOS)
+  files = sorted(each for each in table.parent.rglob('*') if each.suffix.lower() in VIDEO.suffixes)
   videos = {each.stem: each for each in reversed(files)}
   requests = []
   for number, row in enumerate(rows, 1):
@@ -91,7 +91,7 @@ def read_edit_bench(path: str | os.PathLike[str]) -> list[EditRequest]:
 
 
 def _find_table(folder: pathlib.Path) -> pathlib.Path:
-  tables = sorted(each for each in folder.iterdir() if each.suffix in TABLES)
+  tables = sorted(each for each in folder.iterdir() if each.suffix.lower() in TABLES)
   if len(tables) != 1:
     told = ', '.join(each.name for each in tables) or 'none'
     raise ConfigError(f'{folder}: expected one table ({", ".join(TABLES)}), found {told}; name it')
@@ -100,10 +100,10 @@ def _find_table(folder: pathlib.Path) -> pathlib.Path:
 
 def _rows(table: pathlib.Path) -> Iterator[Mapping[str, Any]]:
   try:
-    if table.suffix == '.csv':
+    if table.suffix.lower() == '.csv':
       with table.open(encoding='utf-8-sig', newline='') as file:
         yield from csv.DictReader(file)
-    elif table.suffix == '.jsonl':
+    elif table.suffix.lower() == '.jsonl':
       for line in table.read_text(encoding='utf-8-sig').splitlines():
         if line.strip():
           yield json.loads(line)

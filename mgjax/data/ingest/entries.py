@@ -1,19 +1,27 @@
 """Lists the entries of a folder or a manifest of clips or sounds, without opening them.
 
 A folder, with the folders inside it: each video or picture, or each file with sound, is an entry.
-Its caption is the text of the file of the same name that ends in .txt (`clip.mp4`, `clip.txt`);
-without one it is the name of the file, punctuation read as spaces and a trailing number dropped:
-`red_ball-bounces_012.mp4` says 'red ball bounces'. Names that begin with a dot are left alone.
+Its caption is, wherever a tool leaves it:
 
-A manifest, .csv with a header or .jsonl: columns `video` or `sound` (a path relative to the
-manifest), `caption` and, if wanted, `start` in seconds. `Captions` makes more of other columns. A
-video with a `source_video`, a path too, is a pair: what an edit, the caption, makes of that one;
-its `task` may say which kind of edit.
+- the text of the file of the same name that ends in .txt, .caption or .cap (`clip.mp4`, `clip.txt`
+  or `clip.mp4.txt`), or a field of such a .json; it may lie in a folder of captions beside the one
+  of clips (`videos/clip.mp4`, `labels/clip.txt`);
+- that of a list in the folder that names the clip: a manifest, such as `metadata.jsonl`, or two
+  files with as many lines, such as `videos.txt` and `prompts.txt`;
+- without any the name of the file, punctuation read as spaces and a trailing number dropped:
+  `red_ball-bounces_012.mp4` says 'red ball bounces'. Such an entry says so in `uncaptioned`.
+
+Two captions of one clip that differ reject it. Names that begin with a dot are left alone.
+
+A manifest, .csv or .tsv with a header, .json, .jsonl or .parquet: columns `video` or `sound` (a
+path relative to the manifest), `caption`, or what else `columns.py` reads, and, if wanted, `start`
+in seconds. `Captions` makes more of other columns. A video with a `source_video`, a path too, is a
+pair: what an edit, the caption, makes of that one; its `task` may say which kind of edit.
 """
 
 import collections
 import dataclasses
-import errno
+import functools
 import math
 import os
 import pathlib
@@ -25,17 +33,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, StorageError, printable
-from mgjax.data.ingest.manifest import SUFFIXES, is_unicode, manifest_rows
+from mgjax.data.ingest.columns import caption_column, file_column, shown_names
+from mgjax.data.ingest.manifest import SUFFIXES, Columns, encoding_of, is_unicode, manifest_rows
+from mgjax.data.ingest.places import Places, unreadable
 
 _MOVIES = ('.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi')
-_CAPTION_BYTES = 65_536
-_CAPTION_CHARACTERS = 4096
+TEXTS = ('.txt', '.caption', '.cap')  # how a file ends that holds the caption of a clip
+_CAPTION_BYTES = 1 << 20
+_LIST_BYTES = 256 << 20  # of a list with a caption a line
+CAPTION_CHARACTERS = 4096  # what follows in a caption is left out
+CUT = f'have a caption that reaches {CAPTION_CHARACTERS} characters; what follows is left out'
+NO_CAPTION = 'has no caption'
+_LABELS = ('label', 'labels', 'annotation', 'annotations')  # folders of captions
+_JOINERS = '\u200c\u200d'  # without which words of Persian or Hindi are other words
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 _COPY = 'copy of '
+_EMPTY = 'its caption is empty'
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
-_OF_A_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EINVAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +68,7 @@ class Medium:
     return f'captions ({first}, clip.txt), or a manifest with the columns {self.word} and caption'
 
 
-VIDEO = Medium('video', (*_MOVIES, '.gif', '.png', '.jpg', '.jpeg', '.webp'))
+VIDEO = Medium('video', (*_MOVIES, '.gif', '.png', '.jpg', '.jpeg', '.webp', '.apng'))
 SOUND = Medium(
   'sound', ('.wav', '.flac', '.mp3', '.ogg', '.oga', '.opus', '.aif', '.aiff', '.m4a', *_MOVIES)
 )
@@ -86,6 +102,7 @@ class Entry:
   caption: str
   start: float | None = None
   more: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a pair, see the file
+  uncaptioned: bool = False  # the caption is the file's name, for want of another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,23 +119,44 @@ def list_entries(
   medium: Medium = VIDEO,
   progress: Callable[[int, int], None] = lambda done, total: None,
   captions: Captions = PLAIN,
+  media_column: str = '',
+  caption_column: str = '',
 ) -> list[Entry | Rejected]:
-  """Lists what a folder or manifest (.csv, .jsonl) names, in a fixed order.
+  """Lists what a folder or manifest names, in a fixed order.
 
   Args:
     report: a file that is not an entry, should it lie in the folder.
     progress: called with how many lines of a manifest are read, and of how many.
     captions: of the rows of a manifest.
+    media_column: of a manifest, as `caption_column`: the one that is read; by default by its name.
 
   Raises:
-    DataError: there is no such path, or it is of another kind.
+    DataError: there is no such path, or it is of another kind, or a list in it has another number
+      of lines than that of its captions.
   """
+  columns = Columns(medium.word, media_column, caption_column)
+  lists = _Lists(medium, captions, columns, progress)
   if path.is_dir():
-    return list(_folder_entries(path, report, medium))
+    return list(_folder_entries(path, report, lists))
   if path.suffix.lower() in SUFFIXES and path.is_file():
-    return list(_manifest_entries(path, medium, progress, captions))
-  what = 'is neither a folder nor a .csv or .jsonl' if path.exists() else 'does not exist'
+    places = Places(path.parent, medium.suffixes)
+    return [entry for _, entry in lists.entries(places, lists.rows(path))]
+  kinds = f'{", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+  what = f'is neither a folder nor a {kinds}' if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
+
+
+def without_caption(names: Sequence[str], count: int) -> str:
+  """Says how many of `count` clips have no caption, and what the first of them is called."""
+  first = f', the first is {printable(names[0])}' if names else ''
+  return f'{len(names)} of {count} clips have no caption{first}'
+
+
+def is_uncaptioned(entry: Any) -> bool:
+  """Returns whether an entry has no caption but its name, or was rejected for want of one."""
+  if isinstance(entry, Rejected):
+    return entry.reason.startswith((NO_CAPTION, _EMPTY))
+  return entry.uncaptioned
 
 
 def clean_caption(caption: str) -> str:
@@ -131,18 +169,10 @@ def clean_caption(caption: str) -> str:
     caption = unicodedata.normalize('NFC', caption)
     caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
     caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
-  caption = ' '.join(caption.split())[:_CAPTION_CHARACTERS]
+  caption = ' '.join(caption.split())[:CAPTION_CHARACTERS]
   if not caption:
-    raise DataError('its caption is empty')
+    raise DataError(_EMPTY)
   return caption
-
-
-def unreadable(error: OSError, root: pathlib.Path) -> DataError:
-  """Returns what it means that a file below `root` cannot be looked at: a StorageError if no other
-  file there could be either."""
-  if error.errno in _OF_A_NAME:
-    return DataError(f'its path cannot be followed: {error.strerror}')
-  return StorageError(f'{root} does not answer: {error.strerror}')
 
 
 def alike(reasons: Iterable[str]) -> dict[str, int]:
@@ -173,29 +203,79 @@ def listed(rejected: Sequence[Rejected], report: str | os.PathLike[str] | None =
   return lines
 
 
+class _Lists(NamedTuple):
+  """How lists of clips are read."""
+
+  medium: Medium
+  captions: Captions
+  columns: Columns
+  progress: Callable[[int, int], None]
+
+  def rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any] | DataError]]:
+    """The rows of a manifest."""
+    more = ('start', *_OF_PAIRS, *self.captions.columns)
+    return manifest_rows(path, self.columns, more, self.medium.suffixes, self.progress)
+
+  def entries(
+    self,
+    places: Places,
+    rows: Iterable[tuple[int, Mapping[str, Any] | DataError]],
+    below: str = '',
+    of: str = '',
+  ) -> Iterator[tuple[pathlib.Path | None, Entry | Rejected]]:
+    """Yields where the file of each row lies, None if that is not known, and its entry.
+
+    Paths are relative to the folder `below`; names of entries begin with `of`.
+    """
+    for line, row in rows:
+      name = f'{of}line {line}'
+      where = None
+      try:
+        if isinstance(row, DataError):
+          raise row
+        file = row.get(self.medium.word)
+        if not isinstance(file, str) or not (file := file.strip()):
+          raise DataError(f'has no {self.medium.word}')
+        name = f'{name}: {file}'
+        if not is_unicode(file):
+          raise DataError('its path holds half a character (a lone surrogate)')
+        where, path = places.locate(file, below)
+        if not isinstance(caption := self.captions.write(row), str):
+          raise DataError(f'{NO_CAPTION} that is text among its fields: {shown_names(row)}')
+        pair = _of_pair(row, places, below)
+        yield where, Entry(name, path, clean_caption(caption), _start(row.get('start')), pair)
+      except StorageError:
+        raise
+      except DataError as error:
+        shown = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
+        yield where, Rejected(shown.encode('utf-8', 'backslashreplace').decode(), str(error))
+
+
 def _folder_entries(
-  root: pathlib.Path, report: str | os.PathLike[str] | None, medium: Medium
+  root: pathlib.Path, report: str | os.PathLike[str] | None, lists: _Lists
 ) -> Iterator[Entry | Rejected]:
-  found, unlisted = _walk(root)
+  found, links, unlisted = _walk(root)
   for error in unlisted:
     yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}')
-  named = {path.with_suffix('') for path in found if path.suffix.lower() in medium.suffixes}
-  places = _Places(root)
+  medium = lists.medium
+  ignored = report and pathlib.Path(report).resolve()
+  folder = _Folder(root, lists)
+  folder.read_texts(found)
+  folder.read_lists([path for path in found if path not in folder.used and path != ignored])
   for path in found:
     name = str(path.relative_to(root))
-    suffix = path.suffix.lower()
     try:
-      if path.is_dir():
+      if path in links:
         raise DataError('is a link to a folder, and those are not followed')
-      elif suffix in medium.suffixes:
-        caption = path.with_suffix('.txt')
-        beside = os.path.lexists(caption)
-        text = _read_caption(places, caption.relative_to(root)) if beside else spoken(path.stem)
-        yield Entry(name, places.find(name), clean_caption(text))
-      elif suffix == '.txt':
-        if path.with_suffix('') not in named:
-          raise DataError(f'is a caption without a {medium.word} of the same name')
-      elif report is None or path.resolve() != pathlib.Path(report).resolve():
+      elif path.suffix.lower() in medium.suffixes:
+        yield from folder.entries(path)
+      elif path in folder.refused:
+        raise DataError(folder.refused[path])
+      elif path in folder.used:
+        continue
+      elif path.suffix.lower() in TEXTS:
+        raise DataError(f'is a caption without a {medium.word} of the same name')
+      elif not ignored or path.resolve() != ignored:
         ends = ', '.join(medium.suffixes)
         raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
     except StorageError:
@@ -204,43 +284,188 @@ def _folder_entries(
       yield Rejected(name, str(error))
     except OSError as error:
       yield Rejected(name, str(unreadable(error, root)))
+  yield from folder.missing
 
 
-def _manifest_entries(
-  path: pathlib.Path, medium: Medium, progress: Callable[[int, int], None], captions: Captions
-) -> Iterator[Entry | Rejected]:
-  places = _Places(path.parent)
-  columns = (medium.word, 'caption', 'start', *_OF_PAIRS, *captions.columns)
-  for line, row in manifest_rows(path, columns, medium.suffixes, progress):
-    name = f'line {line}'
+class _Folder:
+  """What the files in a folder say of its clips.
+
+  Attributes:
+    used: the files that say something.
+    refused: lists that cannot be used, and why.
+    missing: entries of lists whose file is not there.
+  """
+
+  def __init__(self, root: pathlib.Path, lists: _Lists):
+    self.used: set[pathlib.Path] = set()
+    self.refused: dict[pathlib.Path, str] = {}
+    self.missing: list[Entry | Rejected] = []
+    self._root, self._lists = root, lists
+    self._places = Places(root, lists.medium.suffixes)
+    # Name of a clip -> name of what names it -> its entries there.
+    self._said: dict[str, dict[str, list[Entry | Rejected]]] = {}
+
+  def entries(self, clip: pathlib.Path) -> Iterator[Entry | Rejected]:
+    """Yields those of a clip: its own, or one for each row of the list that names it."""
+    name = self._name(clip)
+    said = self._said.get(name, {})
+    # What has no caption of it does not matter where something else has.
+    said = {of: rows for of, rows in said.items() if not all(map(is_uncaptioned, rows))} or said
+    if len({tuple(map(_text_of, rows)) for rows in said.values()}) > 1:
+      raise DataError(f'has captions that differ, in {" and in ".join(said)}; leave one of them')
+    for number, entry in enumerate(next(iter(said.values()), []), 1):
+      yield dataclasses.replace(entry, name=name if number == 1 else f'{name} ({number})')
+    if not said:
+      path = self._places.find(name)
+      yield Entry(name, path, clean_caption(spoken(clip.stem)), uncaptioned=True)
+
+  def read_texts(self, found: Sequence[pathlib.Path]) -> None:
+    """Reads the files that hold the caption of one clip, of its name or in a folder of captions."""
+    medium = self._lists.medium
+    clips = []
+    texts = []
+    of = collections.defaultdict(list)
+    for path in found:
+      stem, suffix = os.path.splitext(name := _composed(str(path)))
+      if suffix.lower() in medium.suffixes:
+        clips.append(path)
+        of[stem].append(path)
+        of[name].append(path)
+      elif suffix.lower() in (*TEXTS, '.json'):
+        texts.append((path, stem))
+    alone = collections.defaultdict(list)
+    named = set()
+    for path, stem in texts:
+      owners = of.get(stem, [])
+      named.update(owner for owner in owners if self._read_text(owner, path))
+      if not owners and path.suffix.lower() in TEXTS:
+        alone[self._without(path, _is_of_captions)].append(path)
+    is_of_clips = functools.partial(file_column, word=medium.word)
+    for clip in clips if alone else ():
+      beside = alone.get(self._without(clip, is_of_clips), ())
+      if len(beside) == 1 and clip not in named:
+        self._read_text(clip, beside[0])
+
+  def _without(self, path: pathlib.Path, is_kind: Callable[[tuple[str]], Any]) -> tuple[str, ...]:
+    """A path but for what says a kind in it: a/1 of a/videos/1.mp4 and a/labels/1.txt."""
+    parts = os.path.splitext(_composed(self._name(path)))[0].split(os.sep)
+    return tuple(part for part in parts if not is_kind((part.lower(),)))
+
+  def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> bool:
+    """Reads the caption of a clip, if there is one in a .json; says whether a file had one."""
+    name = self._name(clip)
+    entry: Entry | Rejected
     try:
-      if isinstance(row, DataError):
-        raise row
-      file = row.get(medium.word)
-      if not isinstance(file, str) or not (file := file.strip()):
-        raise DataError(f'has no {medium.word}')
-      name = f'line {line}: {file}'
-      if not is_unicode(file):
-        raise DataError('its path holds half a character (a lone surrogate)')
-      if not isinstance(caption := captions.write(row), str):
-        raise DataError('has no caption')
-      where = places.find(file)
-      caption = clean_caption(caption)
-      yield Entry(name, where, caption, _start(row.get('start')), _of_pair(row, places))
+      caption = self._text(path, _CAPTION_BYTES)
+      if path.suffix.lower() == '.json':
+        caption = self._lists.columns.caption_of(caption)
+        if caption is None:
+          return False
+      entry = Entry(name, self._places.find(name), clean_caption(caption))
     except StorageError:
       raise
     except DataError as error:
-      shown = name if len(name) <= _SHOWN else f'{name[:_SHOWN]}...'
-      yield Rejected(shown.encode('utf-8', 'backslashreplace').decode(), str(error))
+      entry = Rejected(name, str(error))
+    self._said.setdefault(name, {})[path.name] = [entry]
+    self.used.add(path)
+    return True
+
+  def read_lists(self, files: Sequence[pathlib.Path]) -> None:
+    """Reads those of the files that are lists; DataError if one has not a line for each clip."""
+    texts: dict[pathlib.Path, list[str]] = {}
+    folders = {path.parent for path in files if _may_hold_captions(path)}
+    for path in files:
+      try:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+          self._places.find(self._name(path))
+          self._read_list(path, self._lists.rows(path))
+        elif path.suffix.lower() == '.txt' and path.parent in folders:
+          texts[path] = self._text(path, _LIST_BYTES).split('\n')
+      except StorageError:
+        raise
+      except DataError as error:
+        self.refused[path] = str(error).removeprefix(str(path)).lstrip(' :')
+    medium = self._lists.medium
+    for clips, lines in texts.items():
+      names = '\n'.join(lines).rstrip().split('\n')
+      if not all(name.strip().lower().endswith(medium.suffixes) for name in names):
+        continue
+      for captions, said in texts.items():
+        if captions.parent == clips.parent and _may_hold_captions(captions):
+          if len(said) < len(names) or any(line.strip() for line in said[len(names) :]):
+            raise DataError(
+              f'{captions} has {len(said)} lines and {clips.name} {len(names)}; expected a caption '
+              'for each clip, a line each'
+            )
+          rows = ({medium.word: n, 'caption': c} for n, c in zip(names, said, strict=False))
+          self._read_list(captions, enumerate(rows, 1))
+          self.used.add(clips)
+
+  def _read_list(self, path: pathlib.Path, rows: Iterable[tuple[int, Any]]) -> None:
+    name = self._name(path)
+    medium = self._lists.medium
+    entries = list(self._lists.entries(self._places, rows, os.path.dirname(name), f'{name} '))
+    there = [where is not None and where.is_file() for where, _ in entries]
+    if not any(there):
+      first = entries[0][1] if entries else None
+      if isinstance(first, Rejected):
+        self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
+      if not isinstance(first, Entry) or path.suffix.lower() == '.json':
+        return
+    self.used.add(path)
+    for (where, entry), is_there in zip(entries, there, strict=True):
+      if is_there and where.suffix.lower() in medium.suffixes:
+        clip = str(where.relative_to(self._places.top))
+        self._said.setdefault(clip, {}).setdefault(name, []).append(entry)
+      else:
+        self.missing.append(entry)
+
+  def _name(self, path: pathlib.Path) -> str:
+    return str(path).removeprefix(f'{self._root}{os.sep}')
+
+  def _text(self, path: pathlib.Path, most: int) -> str:
+    what = f'its caption {path.name}'
+    try:
+      place = self._places.find(self._name(path))
+      status = place.stat()
+      if not stat.S_ISREG(status.st_mode):  # opening a pipe or a device could wait for ever
+        raise DataError(f'{what} is not a regular file')
+      with open(place, 'rb') as file:
+        data = file.read(min(status.st_size, most) + 1)
+    except OSError as error:
+      raise DataError(f'{what} cannot be read: {error.strerror}') from error
+    if len(data) > most:
+      raise DataError(f'{what} has more than {most} bytes')
+    return decode_text(data, what)
 
 
-def _of_pair(row: Mapping[str, Any], places: '_Places') -> dict[str, str]:
+def _text_of(each: Entry | Rejected) -> str:
+  return each.caption if isinstance(each, Entry) else each.reason
+
+
+def _may_hold_captions(path: pathlib.Path) -> bool:
+  """Whether a file is called as a list with a caption a line."""
+  return path.suffix.lower() == '.txt' and caption_column((path.stem,)) is not None
+
+
+def _composed(name: str) -> str:
+  return unicodedata.normalize('NFC', name)
+
+
+def _is_of_captions(part: tuple[str]) -> bool:
+  return caption_column(part) is not None or part[0] in _LABELS
+
+
+def _of_pair(row: Mapping[str, Any], places: Places, below: str) -> dict[str, str]:
   source = row.get(SOURCE)
   if not source:
     return {}
   if not isinstance(source, str) or not is_unicode(source):
     raise DataError(f'{SOURCE} is {reprlib.repr(source)}, expected a path')
-  return {SOURCE: os.fspath(places.find(source.strip())), TASK: str(row.get(TASK) or '')}
+  return {
+    SOURCE: os.fspath(places.locate(source.strip(), below)[1]),
+    TASK: str(row.get(TASK) or ''),
+  }
 
 
 def _start(value: Any) -> float | None:
@@ -255,72 +480,37 @@ def _start(value: Any) -> float | None:
   return start
 
 
-class _Places:
-  """The files that names mean inside a folder; nothing of the rest of the disk is found."""
-
-  def __init__(self, root: pathlib.Path):
-    self._given = root
-    self._root = root.resolve()
-    self._folders: dict[str, pathlib.Path] = {}
-
-  def find(self, name: str) -> pathlib.Path:
-    """Returns the file that a name means, which need not be there.
-
-    Raises:
-      DataError: it lies elsewhere, or no path can be so.
-      StorageError: what the folder lies on does not answer.
-    """
-    if '\0' in name:
-      raise DataError('its path holds a NUL character')
-    if '://' in name and re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', name):
-      raise DataError('is a URL; only files beside the manifest are read')
-    if os.path.isabs(name) or ('..' in name and '..' in pathlib.PurePath(name).parts):
-      raise DataError(
-        'its path is absolute or leads upwards (..); give it relative to the manifest'
-      )
-    folder, base = os.path.split(name)
-    try:
-      if folder not in self._folders:  # to follow a whole path takes longer than all else
-        self._folders[folder] = self._inside(self._root / folder)
-      path = self._folders[folder] / base
-      return self._inside(path) if stat.S_ISLNK(path.lstat().st_mode) else path
-    except (FileNotFoundError, NotADirectoryError):
-      return path
-    except OSError as error:
-      raise unreadable(error, self._given) from error
-    except RuntimeError as error:
-      raise DataError('its path cannot be followed, its links lead round in circles') from error
-
-  def _inside(self, path: pathlib.Path) -> pathlib.Path:
-    path = path.resolve()
-    if not path.is_relative_to(self._root):
-      raise DataError('is a link that leaves the folder')
-    return path
-
-
-def _read_caption(places: _Places, name: pathlib.PurePath) -> str:
+def decode_text(data: bytes, what: str) -> str:
+  """Decodes UTF-8, or UTF-16 or UTF-32 with a byte order mark; DataError about `what` else."""
   try:
-    path = places.find(str(name))
-    if not path.is_file():  # opening a pipe or a device could wait for ever
-      raise DataError(f'its caption {name.name} is not a regular file')
-    with path.open('rb') as file:
-      return file.read(_CAPTION_BYTES).decode('utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    raise DataError(f'its caption {name.name} cannot be read as UTF-8 text: {error}') from error
+    text = data.decode(encoding_of(data))
+  except UnicodeError as error:
+    raise DataError(f'{what} cannot be read as UTF-8 text: {error}') from error
+  except DataError as error:
+    raise DataError(f'{what} {error}') from error
+  if '\0' in text:
+    raise DataError(f'{what} holds zero bytes, as UTF-16 does; save it as UTF-8')
+  return text
 
 
 def spoken(stem: str) -> str:
   """What the name of a file says: punctuation read as spaces, a trailing number dropped."""
-  words = re.sub(r'[\W_]+', ' ', stem).strip()
-  return re.sub(r' \d+$', '', words)
+  words = ''
+  for letter in unicodedata.normalize('NFC', stem):
+    of_word = unicodedata.category(letter)[0] == 'M' or letter in _JOINERS  # of the one before
+    words += letter if letter.isalnum() or (of_word and words[-1:].strip()) else ' '
+  return re.sub(r' \d+$', '', ' '.join(words.split()))
 
 
-def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], list[OSError]]:
-  """All files and links to folders below `root` but hidden ones, sorted, and what went wrong."""
+def _walk(root: pathlib.Path) -> tuple[list[pathlib.Path], set[pathlib.Path], list[OSError]]:
+  """All files and links to folders below `root` but hidden ones, sorted, those links, and what went
+  wrong."""
   found = []
+  linked = set()
   errors = []
   for here, folders, files in os.walk(root, onerror=errors.append):
     folders[:] = [name for name in folders if not name.startswith('.')]
     links = [name for name in folders if os.path.islink(os.path.join(here, name))]
+    linked.update(pathlib.Path(here, name) for name in links)
     found += [pathlib.Path(here, name) for name in links + files if not name.startswith('.')]
-  return sorted(found), errors
+  return sorted(found), linked, errors

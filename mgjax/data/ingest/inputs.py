@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected, unreadable
+from mgjax.data.ingest.entries import Entry, Rejected
+from mgjax.data.ingest.places import unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Inputs(abc.ABC):
   """
 
   identity: dict[str, object]
+
+  @property
+  def uncaptioned(self) -> list[str]:
+    """The names of those whose caption is the name of their file, for want of another."""
+    return []
+
+  @property
+  def rejected(self) -> list[Rejected]:
+    """Those that are known not to be usable before they are read."""
+    return []
 
   @abc.abstractmethod
   def __len__(self) -> int:
@@ -74,6 +85,14 @@ class ListedInputs(Inputs):
   def __init__(self, entries: Sequence[Any], layout: str):
     self._entries = entries
     self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
+
+  @property
+  def uncaptioned(self) -> list[str]:
+    return [each.name for each in self._entries if getattr(each, 'uncaptioned', False)]
+
+  @property
+  def rejected(self) -> list[Rejected]:
+    return [each for each in self._entries if isinstance(each, Rejected)]
 
   def __len__(self) -> int:
     return len(self._entries)

@@ -1,44 +1,141 @@
 """Reads manifests row by row: a damaged line costs itself, and none of those after it.
 
-A .csv names its columns in its first line; each line of a .jsonl is an object. Lines are read one
-at a time and only so far, so neither a long line nor an open quote costs much memory or time.
+A .csv or .tsv names its columns in its first line; each line of a .jsonl is an object. A .json is a
+list of objects, an object of columns, or one that maps names of files to captions or objects; a
+.parquet has columns of text. Lines are read one at a time and only so far, so neither a long line
+nor an open quote costs much memory or time. Text is UTF-8, or UTF-16 or UTF-32 with a byte order
+mark.
 """
 
+import codecs
 import csv
+import functools
+import itertools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, MgjaxError
+from mgjax.core.files import BEGIN, impostor
+from mgjax.core.plug_ins import load_package
+from mgjax.data.ingest.columns import caption_column, file_column, first_of_several, shown_names
 
-SUFFIXES = ('.csv', '.jsonl')
+SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
 Row = dict[str, Any]
 _Line = tuple[int, str | DataError]  # its number, and what it says
 _CHARACTERS = 1 << 20  # of a line
 _LINES = 100  # of a row of csv, whose quoted text may have several
 _REPORTED = 4096  # lines between two reports
+_JSON_BYTES = 256 << 20  # of a .json, which is read whole
 _OPEN = 'has a quote that is not closed; write a quote inside quotes twice'
+_DELIMITERS = ',\t;|'
+_MARKS = {  # that of UTF-32 begins as that of UTF-16
+  codecs.BOM_UTF8: 'utf-8-sig',
+  codecs.BOM_UTF32_LE: 'utf-32',
+  codecs.BOM_UTF32_BE: 'utf-32',
+  codecs.BOM_UTF16_LE: 'utf-16',
+  codecs.BOM_UTF16_BE: 'utf-16',
+}
+
+
+class Columns(NamedTuple):
+  """Which columns are read: those of files of a medium, and of captions; '' for the usual names."""
+
+  word: str
+  media: str = ''
+  caption: str = ''
+
+  def read(self, row: Row) -> Row:
+    """Returns a row, changed, with its file by the medium's word and, if it has one, its `caption`.
+    Raises DataError if no field names a file.
+    """
+    names = tuple(row)
+    media, caption = self.found(names)
+    if media is None:
+      named = f' named {self.media}' if self.media else ''
+      raise DataError(
+        f'has no {self.word}{named}: its fields are {shown_names(names)}; name one with '
+        '--media_column'
+      )
+    file = first_of_several(row[media])
+    file = file.get('path') if isinstance(file, dict) else file  # as Hugging Face writes a file
+    row[self.word] = file
+    if caption is not None:
+      row['caption'] = first_of_several(row[caption])
+    return row
+
+  def caption_of(self, text: str) -> str | None:
+    """Returns the caption in the JSON of one clip, None where there is none."""
+    try:
+      fields = json.loads(text)
+    except (ValueError, RecursionError):
+      return None
+    name = self.found(tuple(fields))[1] if isinstance(fields, dict) else None
+    caption = None if name is None else first_of_several(fields[name])
+    return caption if isinstance(caption, str) else None
+
+  def needed(self, path: pathlib.Path, names: Sequence[str]) -> tuple[str, str]:
+    """The two columns of a table; DataError if it lacks one, which names those that it has."""
+    media, caption = self.found(tuple(names))
+    wanted = self.media or self.word, self.caption or 'caption'
+    if media is None or caption is None:
+      missing = [name for name, known in zip(wanted, (media, caption), strict=True) if not known]
+      raise DataError(
+        f'{path} has no columns named {" and ".join(missing)}; it has {shown_names(names)}. Name '
+        'them so, or give --media_column and --caption_column'
+      )
+    return media, caption
+
+  def found(self, names: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """The two columns among names, None where there is none."""
+    return _found(self, names)
+
+
+@functools.lru_cache(16)
+def _found(columns: Columns, names: tuple[str, ...]) -> tuple[str | None, str | None]:
+  media = file_column(names, columns.word, columns.media)
+  return media, caption_column(names, columns.caption)
 
 
 def manifest_rows(
   path: pathlib.Path,
-  columns: Sequence[str],
+  columns: Columns,
+  more: Sequence[str],
   suffixes: tuple[str, ...],
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[tuple[int, Row | DataError]]:
-  """Yields the rows of a .csv or .jsonl with the numbers of their lines, and what is wrong instead.
+  """Yields the rows of a manifest with the numbers of their lines, and what is wrong instead.
 
   Args:
-    columns: that are read; of a .csv the first two must be there, the first names files.
+    columns: of files and captions, which a .csv must have.
+    more: others that are read.
     progress: called with how many lines are read, and of how many.
 
   Raises:
     DataError: the file cannot be read, or the first line of a .csv is wrong.
   """
-  comma = path.suffix.lower() == '.csv'
-  lines = _lines(path, '' if comma else '\n', progress)
-  return _csv_rows(path, lines, columns, suffixes) if comma else _json_rows(lines)
+  suffix = path.suffix.lower()
+  if suffix == '.parquet':
+    rows = _parquet_rows(path, columns, more)
+  elif suffix in ('.csv', '.tsv'):
+    rows = _csv_rows(path, _lines(path, '', progress), columns, more, suffixes)
+  elif (found := _json_table(path, columns)) is not None:
+    rows = enumerate(found, 1)
+  else:
+    rows = _json_rows(_lines(path, '\n', progress))
+  for number, row in rows:
+    try:
+      yield number, row if isinstance(row, DataError) else columns.read(row)
+    except DataError as error:
+      yield number, error
+
+
+def encoding_of(begin: bytes) -> str:
+  """Returns the encoding of a text that begins so; DataError if it is UTF-16 without a mark."""
+  if 0 in begin[:4] and not any(map(begin.startswith, _MARKS)):
+    raise DataError('is UTF-16 or UTF-32 without a byte order mark; save it as UTF-8')
+  return next((name for mark, name in _MARKS.items() if begin.startswith(mark)), 'utf-8')
 
 
 def _lines(
@@ -47,7 +144,8 @@ def _lines(
   try:
     with path.open('rb') as file:
       total = sum(part.count(b'\n') for part in iter(lambda: file.read(1 << 20), b''))
-    with path.open(encoding='utf-8-sig', errors='surrogateescape', newline=newline) as file:
+    encoding = encoding_of(_begin(path))
+    with path.open(encoding=encoding, errors='surrogateescape', newline=newline) as file:
       number = 0
       while line := file.readline(_CHARACTERS + 1):
         number += 1
@@ -62,6 +160,17 @@ def _lines(
     progress(total, total)
   except OSError as error:
     raise DataError(f'{path} cannot be read: {error.strerror}') from error
+  except (UnicodeError, DataError) as error:
+    raise DataError(f'{path}: {error}') from error
+
+
+def _begin(path: pathlib.Path) -> bytes:
+  with path.open('rb') as file:
+    begin = file.read(BEGIN)
+  kind, mend = impostor(begin)
+  if kind:
+    raise DataError(f'is {kind}; {mend}')
+  return begin
 
 
 def is_unicode(text: str) -> bool:
@@ -70,6 +179,59 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or bool(text.encode())
   except UnicodeEncodeError:
     return False
+
+
+def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
+  """The objects of a .json; None where each line is one."""
+  try:
+    with path.open('rb') as file:
+      data = file.read(_JSON_BYTES + 1) if path.suffix.lower() == '.json' else b''
+    encoding = encoding_of(_begin(path))
+    if len(data) > _JSON_BYTES:
+      raise DataError(f'has over {_JSON_BYTES} bytes; write it as .jsonl, an object a line')
+    found = json.loads(data.decode(encoding), object_pairs_hook=_object)
+  except OSError as error:
+    raise DataError(f'{path} cannot be read: {error.strerror}') from error
+  except DataError as error:
+    raise DataError(f'{path}: {error}') from error
+  except (ValueError, RecursionError):
+    return None
+  if isinstance(found, dict):
+    found = _mapped_rows(found, columns)
+  return [row if isinstance(row, dict) else DataError('is not a JSON object') for row in found]
+
+
+def _mapped_rows(found: Row, columns: Columns) -> list[Any]:
+  """The rows of an object: of its lists of objects, of columns, or of an entry a file."""
+  lists = (value for value in found.values() if isinstance(value, list))
+  objects = [each for value in lists for each in value if isinstance(each, dict)]
+  if any(None not in columns.found(tuple(each)) for each in objects):
+    return objects
+  if None not in columns.found(tuple(found)):
+    cells = [list(value.values() if isinstance(value, dict) else value) for value in found.values()]
+    return [dict(zip(found, row, strict=False)) for row in zip(*cells, strict=False)]
+  rows = []
+  for name, value in found.items():
+    fields = value if isinstance(value, dict) else {columns.caption or 'caption': value}
+    known = columns.found(tuple(fields))[0] is not None
+    rows.append(fields if known else {columns.media or columns.word: name, **fields})
+  return rows
+
+
+def _parquet_rows(
+  path: pathlib.Path, columns: Columns, more: Sequence[str]
+) -> Iterator[tuple[int, Row]]:
+  parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
+  try:
+    with parquet.ParquetFile(path) as file:
+      names = file.schema_arrow.names
+      read = [*columns.needed(path, names), *(name for name in more if name in names)]
+      batches = file.iter_batches(1024, columns=read)
+      yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+  except MgjaxError:
+    raise
+  except Exception as error:  # whatever a stranger's file brings about
+    raise DataError(f'{path} cannot be read ({error!s:.200})') from error
 
 
 def _json_rows(lines: Iterator[_Line]) -> Iterator[tuple[int, Row | DataError]]:
@@ -96,22 +258,28 @@ def _object(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _csv_rows(
-  path: pathlib.Path, lines: Iterator[_Line], columns: Sequence[str], suffixes: tuple[str, ...]
+  path: pathlib.Path,
+  lines: Iterator[_Line],
+  columns: Columns,
+  more: Sequence[str],
+  suffixes: tuple[str, ...],
 ) -> Iterator[tuple[int, Row | DataError]]:
-  records = _Records(lines)
+  first = next(lines, (1, ''))
+  delimiter = _delimiter(str(first[1]), columns)
+  records = _Records(itertools.chain([first], lines), delimiter)
   fields = records.read() or []
   if isinstance(fields, DataError):
     raise DataError(f'{path}: its first line must name the columns, but {fields}')
   header = [field.strip() for field in fields]
-  if not set(columns[:2]) <= set(header):
-    raise DataError(
-      f'{path} has no columns named {" and ".join(columns[:2])}; its first line must name them: '
-      f'{",".join(columns[:2])}[,{"],[".join(columns[2:])}]. It reads: {",".join(header)[:200]!r}'
-    )
-  if twice := [column for column in columns if header.count(column) > 1]:
+  found = columns.needed(path, header)
+  if twice := [column for column in (*found, *more) if header.count(column) > 1]:
     raise DataError(f'{path} has two columns named {twice[0]}; leave one, or rename it')
   while (fields := records.read()) is not None:
-    if isinstance(fields, list) and len(records.taken) > 1 and _swallows(records.taken, suffixes):
+    if (
+      isinstance(fields, list)
+      and len(records.taken) > 1
+      and _swallows(records.taken, suffixes, delimiter)
+    ):
       records.give_back()
       fields = DataError(_OPEN)
     number = records.taken[-1][0]
@@ -123,23 +291,33 @@ def _csv_rows(
       yield number, dict(zip(header, fields, strict=False))
 
 
+def _delimiter(header: str, columns: Columns) -> str:
+  """What parts the columns of a header: the first with which it has those that are needed."""
+  for delimiter in _DELIMITERS:
+    names = tuple(name.strip(' "\r\n') for name in header.split(delimiter))
+    if None not in columns.found(names):
+      return delimiter
+  return ','
+
+
 class _Records:
   """The rows of a csv; of one that cannot be read, all lines but the first are read again.
 
   `taken` are the lines of the last row.
   """
 
-  def __init__(self, lines: Iterator[_Line]):
+  def __init__(self, lines: Iterator[_Line], delimiter: str):
     self.taken: list[_Line] = []
     # those that were given back, the next one last
     self._lines = lines
     self._again = []
     self._reader = None
+    self._delimiter = delimiter
 
   def read(self) -> list[str] | DataError | None:
     """Returns the fields of the next row, or what is wrong with it; None after the last."""
     self.taken.clear()
-    self._reader = self._reader or csv.reader(self._feed(), strict=True)
+    self._reader = self._reader or csv.reader(self._feed(), strict=True, delimiter=self._delimiter)
     try:
       fields = next(self._reader, None)
     except csv.Error as error:
@@ -168,7 +346,7 @@ class _Records:
       yield line[1]
 
 
-def _swallows(taken: list[_Line], suffixes: tuple[str, ...]) -> bool:
+def _swallows(taken: list[_Line], suffixes: tuple[str, ...], delimiter: str) -> bool:
   """Whether a row of several lines names several files: an open quote took in rows of their own."""
-  cells = (cell for _, line in taken for cell in str(line).replace('"', '').split(','))
+  cells = (cell for _, line in taken for cell in str(line).replace('"', '').split(delimiter))
   return sum(cell.strip().lower().endswith(suffixes) for cell in cells) > 1

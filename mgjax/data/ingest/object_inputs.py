@@ -1,7 +1,8 @@
 """Videos in a bucket (`gs://`, `s3://` and what else tensorstore opens), read where they lie.
 
 As in a folder: each object whose name ends as a video's does is an entry, its caption the object of
-the same name that ends in .txt, or its name. An object is read whole when it is wanted.
+the same name that ends in .txt, .caption or .cap, or its name. An object is read whole when it is
+wanted.
 """
 
 import functools
@@ -9,16 +10,18 @@ import pathlib
 from typing import NamedTuple
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import VIDEO, Rejected, clean_caption, spoken
+from mgjax.data.ingest.entries import TEXTS, VIDEO, Rejected, clean_caption, decode_text, spoken
 from mgjax.data.ingest.inputs import Input, ListedInputs
 from mgjax.data.records.storage import ObjectStore
-
-_CAPTION_BYTES = 65_536
 
 
 class _Object(NamedTuple):
   name: str
-  captioned: bool  # whether an object holds its caption
+  text: str  # the object that holds its caption, '' for none
+
+  @property
+  def uncaptioned(self) -> bool:
+    return not self.text
 
 
 class ObjectInputs(ListedInputs):
@@ -44,30 +47,26 @@ class ObjectInputs(ListedInputs):
         f'{", ".join(VIDEO.suffixes)}. Tars and parquet files are read from a folder: mount it'
       )
     stems = {_stem(name) for name in videos}
-    there = set(shown)
+    texts = {_stem(name): name for name in reversed(shown) if _suffix(name) in TEXTS}
     entries: list[_Object | Rejected] = []
     for name in shown:
       if _suffix(name) in VIDEO.suffixes:
-        entries.append(_Object(name, f'{_stem(name)}.txt' in there))
-      elif _suffix(name) != '.txt':
+        entries.append(_Object(name, texts.get(_stem(name), '')))
+      elif _suffix(name) not in TEXTS:
         entries.append(Rejected(name, 'is not a video'))
       elif _stem(name) not in stems:
         entries.append(Rejected(name, 'is a caption without a video of the same name'))
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:
-    if entry.captioned:
-      caption = self._caption(entry.name)
+    if entry.text:
+      caption = self._caption(entry.text)
     else:
       caption = clean_caption(spoken(pathlib.PurePosixPath(entry.name).stem))
     return Input(entry.name, caption, 0, functools.partial(_load, self._store, entry.name))
 
   def _caption(self, name: str) -> str:
-    data = _load(self._store, f'{_stem(name)}.txt')[:_CAPTION_BYTES]
-    try:
-      return clean_caption(data.decode('utf-8-sig'))
-    except UnicodeDecodeError as error:
-      raise DataError(f'its caption cannot be read as UTF-8 text: {error}') from error
+    return clean_caption(decode_text(_load(self._store, name), 'its caption'))
 
 
 def _load(store: ObjectStore, name: str) -> bytes:

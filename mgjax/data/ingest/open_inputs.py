@@ -9,7 +9,7 @@ from mgjax.core.errors import ConfigError, DataError, check_one_of
 from mgjax.data.ingest.entries import PLAIN, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.object_inputs import ObjectInputs
-from mgjax.data.ingest.parquet import ParquetInputs
+from mgjax.data.ingest.parquet import ParquetInputs, holds_clips
 from mgjax.data.ingest.tar import TarInputs
 
 LAYOUTS = ('auto', 'files', 'tar', 'parquet')
@@ -27,10 +27,11 @@ def open_inputs(
   """Opens what is at `path`, without reading a clip.
 
   Args:
-    path: a folder of clips, a manifest (.csv, .jsonl), a tar, a parquet file, or a folder of those;
-      or the URL of clips in a bucket.
+    path: a folder of clips, a manifest, a tar, a parquet file, or a folder of those; or the URL of
+      clips in a bucket. Parquet without bytes is a manifest.
     layout: one of LAYOUTS; 'auto' goes by the ends of the names.
-    media_column: of parquet, as `caption_column`, see `ParquetInputs`.
+    media_column: of a manifest or parquet, the one of clips; by default by its name.
+    caption_column: of those or the json of a tar's clip, the one of captions.
     captions: of the rows of a manifest, or the json of a tar's clip.
     progress: called with how many lines, tars or parquet files are looked at, and of how many.
 
@@ -43,11 +44,13 @@ def open_inputs(
   if str(path).startswith('file://'):
     path = urllib.parse.unquote(str(path).removeprefix('file://'))
   if '://' in str(path):
-    if layout not in ('auto', 'files') or captions != PLAIN:
+    if layout not in ('auto', 'files') or captions != PLAIN or media_column or caption_column:
       raise ConfigError(f'{path}: of a bucket clips with .txt captions are read; mount it instead')
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
   tars, parquets = _ending(path, '.tar'), _ending(path, '.parquet')
+  if layout == 'auto' and parquets and not holds_clips(parquets[0]):
+    parquets = []
   if layout == 'auto':
     if tars and parquets:
       raise ConfigError(
@@ -55,14 +58,18 @@ def open_inputs(
       )
     layout = 'tar' if tars else 'parquet' if parquets else 'files'
   if layout == 'files':
-    return _written(
-      captions, FileInputs(path, list_entries(path, progress=progress, captions=captions))
-    )
+    columns = {'media_column': media_column, 'caption_column': caption_column}
+    entries = list_entries(path, progress=progress, captions=captions, **columns)
+    return _written(captions, FileInputs(path, entries))
   found = tars if layout == 'tar' else parquets
   if not found:
     raise DataError(f'{path} is no .{layout} and holds none')
+  if layout == 'tar' and media_column:
+    raise ConfigError(
+      f'{path}: --media_column is of lists and parquet; clips of a tar are its files'
+    )
   if layout == 'tar':
-    return _written(captions, TarInputs(found, progress, captions))
+    return _written(captions, TarInputs(found, progress, captions, caption_column))
   if captions != PLAIN:
     raise ConfigError(
       f'{path}: of parquet only a column of whole captions is read; write them into one, or give a '

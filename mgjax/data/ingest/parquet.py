@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError, StorageError, printable
+from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
-from mgjax.data.ingest.entries import Rejected, clean_caption
+from mgjax.data.ingest.columns import caption_column, file_column, first_of_several
+from mgjax.data.ingest.entries import NO_CAPTION, VIDEO, Rejected, clean_caption
 from mgjax.data.ingest.inputs import Input, Inputs, digest
 
-_MEDIA = ('video', 'mp4', 'clip', 'media', 'webm', 'mkv', 'file', 'image')
-_CAPTIONS = ('caption', 'text', 'txt', 'prompt', 'description')
 _ROWS = 4  # read at a time
 _BUFFER = 1 << 20  # bytes of a compressed column, read at a time
 # a row group may have so many times the file's bytes, and more
@@ -86,6 +86,10 @@ class ParquetInputs(Inputs):
     try:
       if not path.is_file():  # opening a pipe could wait for ever
         raise DataError('is not a regular file, or is not there')
+      with path.open('rb') as opened:
+        kind, mend = impostor(opened.read(BEGIN))
+      if kind:
+        raise DataError(f'is {kind}, not parquet; {mend}')
       with self._parquet.ParquetFile(path) as file:
         found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]
@@ -160,17 +164,29 @@ class ParquetInputs(Inputs):
         skip -= min(skip, batch.num_rows)
 
 
+def holds_clips(path: pathlib.Path) -> bool:
+  """Returns whether a parquet file has a column of bytes, or cannot be read; else it is a list."""
+  parquet = load_package('pyarrow.parquet', 'reading parquet needs pyarrow', 'parquet')
+  try:
+    return any(_holds_bytes(field.type) for field in parquet.read_schema(path))
+  except Exception:  # whatever a stranger's file brings about: it is said where it is read
+    return True
+
+
+def _holds_bytes(kind: Any) -> bool:
+  from pyarrow import types
+
+  if types.is_struct(kind):
+    index = kind.get_field_index('bytes')  # below 0 if there is none, or several
+    kind = kind.field(index).type if index >= 0 else kind
+  return types.is_binary(kind) or types.is_large_binary(kind)
+
+
 def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple[str, str]:
   from pyarrow import types
 
-  def holds_bytes(kind: Any) -> bool:
-    if types.is_struct(kind):
-      index = kind.get_field_index('bytes')  # below 0 if there is none, or several
-      kind = kind.field(index).type if index >= 0 else kind
-    return types.is_binary(kind) or types.is_large_binary(kind)
-
-  def choose(what: str, given: str, usual: Sequence[str], fitting: list[str]) -> str:
-    found = [given] if given else [name for name in usual if name in fitting]
+  def choose(what: str, given: str, usual: str | None, fitting: list[str]) -> str:
+    found = [name for name in (given or usual,) if name]
     found = found or (fitting if len(fitting) == 1 else [])
     if not found or found[0] not in fitting:
       has = ', '.join(f'{field.name} ({field.type})' for field in schema)
@@ -185,17 +201,20 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
   text = [
     field.name
     for field in schema
-    if types.is_string(field.type) or types.is_large_string(field.type)
+    if types.is_string(field.type)
+    or types.is_large_string(field.type)
+    or (types.is_list(field.type) and types.is_string(field.type.value_type))
   ]
-  files = [field.name for field in schema if holds_bytes(field.type)]
-  return choose('clips as bytes', media, _MEDIA, files), choose(
-    'captions', caption, _CAPTIONS, text
+  files = [field.name for field in schema if _holds_bytes(field.type)]
+  return (
+    choose('clips as bytes', media, file_column(tuple(files), VIDEO.word), files),
+    choose('captions', caption, caption_column(tuple(text)), text),
   )
 
 
 def _input(name: str, column: str, media: Any, caption: Any) -> Input | Rejected:
   try:
-    cell, text = media.as_py(), caption.as_py()
+    cell, text = media.as_py(), first_of_several(caption.as_py())
   except Exception as error:  # text that is not UTF-8, and what else a stranger's file brings about
     return Rejected(name, f'cannot be read ({error!s:.200})')
   if isinstance(cell, dict):
@@ -206,7 +225,7 @@ def _input(name: str, column: str, media: Any, caption: Any) -> Input | Rejected
     return Rejected(name, f'its {column} holds no bytes, which must be in the file itself')
   try:
     if not isinstance(text, str):
-      raise DataError('has no caption')
+      raise DataError(NO_CAPTION)
     return Input(name, clean_caption(text), len(cell), functools.partial(bytes, cell))
   except DataError as error:
     return Rejected(name, str(error))

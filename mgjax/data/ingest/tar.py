@@ -14,14 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, Rejected, clean_caption
+from mgjax.core.files import BEGIN, impostor
+from mgjax.data.ingest.columns import caption_column, first_of_several, shown_names
+from mgjax.data.ingest.entries import (
+  NO_CAPTION,
+  PLAIN,
+  TEXTS,
+  VIDEO,
+  Captions,
+  Rejected,
+  clean_caption,
+  decode_text,
+)
 from mgjax.data.ingest.inputs import Input, ListedInputs, read_part
 
 _NAME_LETTERS = 65_536
 _HEADER_BYTES = 1 << 20  # of a header with its names
 _CAPTION_BYTES = 1 << 20
-_CAPTION_FIELDS = ('caption', 'text')
-_COMPRESSED = (b'\x1f\x8b', b'BZh', b'\xfd7zXZ', b'\x28\xb5')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +59,17 @@ class TarInputs(ListedInputs):
     tars: list[pathlib.Path],
     progress: Callable[[int, int], None] = lambda done, total: None,
     captions: Captions = PLAIN,
+    caption: str = '',
   ):
     """Reads the headers of all tars, and nothing else.
 
-    `captions` are of key.json; with columns of its own it comes before key.txt.
+    `captions` are of key.json; with columns of its own, or a field `caption` that is asked for, it
+    comes before key.txt.
     """
     samples: list[_Sample | Rejected] = []
-    self._captions = captions
-    kinds = ('json', 'txt') if captions.columns else ('txt', 'json')
+    self._captions, self._field = captions, caption
+    texts = [suffix[1:] for suffix in TEXTS]
+    kinds = ['json', *texts] if captions.columns or caption else [*texts, 'json']
     for done, tar in enumerate(tars, 1):
       samples += _samples(tar, kinds)
       progress(done, len(tars))
@@ -65,7 +77,7 @@ class TarInputs(ListedInputs):
 
   def look(self, entry: _Sample) -> Input:
     load = functools.partial(read_part, entry.tar, entry.media.offset, entry.media.size)
-    return Input(entry.name, _caption(entry, self._captions), entry.media.size, load)
+    return Input(entry.name, _caption(entry, self._captions, self._field), entry.media.size, load)
 
 
 def list_members(path: pathlib.Path) -> Iterator[Member]:
@@ -105,8 +117,11 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
     pass
   file.seek(end)
   header = file.read(tarfile.BLOCKSIZE)
-  if not end and header.startswith(_COMPRESSED):
-    yield Member('', 0, 0, 'is compressed; unpack it first')
+  file.seek(0)
+  kind, mend = impostor(file.read(BEGIN)) if not end else ('', '')
+  if kind and 'tar' not in kind:
+    compressed = 'compressed: ' if 'archive' in kind else ''
+    yield Member('', 0, 0, f'is {compressed}{kind}, not a tar; {mend}')
   elif any(header):
     yield Member('', end, 0, f'is damaged at byte {end}, or cut off there')
   elif len(header) < tarfile.BLOCKSIZE:  # which `tarfile` takes for an end like any other
@@ -182,23 +197,24 @@ def _sample(
     return Rejected(f'{tar.name}/{key}', f'has no video, only {", ".join(sorted(parts))[:100]}')
   name = f'{tar.name}/{media[0].name}'
   if not captions:
-    return Rejected(name, f'has no caption: {key}.txt or {key}.json is expected')
+    return Rejected(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
   return _Sample(tar, name, media[0], captions[0])
 
 
-def _caption(sample: _Sample, captions: Captions) -> str:
+def _caption(sample: _Sample, captions: Captions, given: str) -> str:
   member = sample.caption
   if member.size > _CAPTION_BYTES:
     raise DataError(f'its caption {member.name} has {member.size} bytes')
   data = read_part(sample.tar, member.offset, member.size)
+  text = decode_text(data, f'its caption {member.name}')
+  if not member.name.lower().endswith('.json'):
+    return clean_caption(text)
   try:
-    text = data.decode('utf-8-sig')
-    if member.name.lower().endswith('.json'):
-      fields = json.loads(text)
-      found = [fields[name] for name in _CAPTION_FIELDS if name in fields]
-      if not found or not isinstance(found[0], str):
-        raise DataError(f'{member.name} has no text named {" or ".join(_CAPTION_FIELDS)}')
-      text = captions.write({**fields, 'caption': found[0]})
+    fields = json.loads(text)
+    column = caption_column(tuple(fields), given)
+    found = None if column is None else first_of_several(fields[column])
   except (ValueError, TypeError, RecursionError) as error:
     raise DataError(f'its caption {member.name} cannot be read: {error!s:.200}') from error
-  return clean_caption(text)
+  if not isinstance(found, str):
+    raise DataError(f'{NO_CAPTION} in {member.name} among its fields: {shown_names(fields)}')
+  return clean_caption(captions.write({**fields, 'caption': found}))

@@ -261,7 +261,7 @@ def _resampled(
   graph = None
   following = 0
   timed = False
-  for frame in itertools.chain(container.decode(stream), (None,)):
+  for frame in itertools.chain(_mixable(path, container.decode(stream), channels), (None,)):
     if graph is None:
       if frame is None:
         return
@@ -286,6 +286,29 @@ def _resampled(
       following = place + len(block)
       block = np.clip(block, -1, 1)
       yield place, np.repeat(block, channels, axis=1) if block.shape[1] < channels else block
+
+
+def _mixable(path: File, frames: Iterable[av.AudioFrame], channels: int) -> Iterator[av.AudioFrame]:
+  """Yields frames, and warns at their end if two channels are silence as one.
+
+  Such a recording has one channel with the sign of the other one turned.
+  """
+  loudest = mixed = 0.0
+  try:
+    for frame in frames:
+      if channels == 1 and frame.layout.nb_channels == 2:
+        sound = frame.to_ndarray()
+        full = 1.0 if sound.dtype.kind == 'f' else float(np.iinfo(sound.dtype).max)
+        pair = sound.reshape(2, -1) if frame.format.is_planar else sound.reshape(-1, 2).T
+        pair = pair[:, ::16] / full  # enough of them to hear it
+        loudest = max(loudest, float(np.abs(pair).max(initial=0)))
+        mixed = max(mixed, float(np.abs(pair.sum(0)).max(initial=0)))
+      yield frame
+  finally:
+    if loudest > 0.001 and mixed < 0.01 * loudest:
+      _log.warning(
+        '%s: its two channels cancel each other in mono; turn the sign of one of them', path
+      )
 
 
 def _conversion(frame: av.AudioFrame, rate: int, layout: str) -> Graph:

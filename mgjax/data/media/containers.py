@@ -5,7 +5,6 @@ can name other files, and pixels, seconds, decoded frames and wall time are boun
 """
 
 import array
-import codecs
 import contextlib
 import ctypes
 import dataclasses
@@ -20,12 +19,15 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image, ImageSequence
 
-from mgjax.core.errors import DataError
+from mgjax.core.errors import DataError, MgjaxError
+from mgjax.core.files import BEGIN, impostor, is_text
 
 CONTAINERS = (
   'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'
   'png_pipe,jpeg_pipe,webp_pipe,'  # still images, one file each; image2 would read numbered files
+  'apng,'
   'wav,flac,ogg,mp3,aiff'  # sound alone
 )
 _KINDS = {
@@ -39,22 +41,10 @@ _STILLS = {
   b'RIFF....WEBP': 'webp_pipe',
   b'GIF8': 'gif',
 }
-_BEGIN = 4096  # bytes of which a file is known
+_MOVING = 2  # the bit of a WebP's flags that says that it has several frames
+_PNG_HEADER = 1 << 20  # bytes in which a PNG says whether it moves
+_BRIEF = 100  # milliseconds of a frame of WebP that says 0, as browsers have it
 AGAIN = 'copy or download it again'
-# How a file begins -> what it is, and what to do.
-_OTHERS = {
-  rb'(?i)\s*<(!doctype html|html)': ('a web page (HTML)', 'the download failed: try it again'),
-  rb'version https://git-lfs': ('a pointer of Git LFS', 'get the file itself by `git lfs pull`'),
-  rb'#EXTM3U|ffconcat': ('a list of other files', 'give those files themselves'),
-  rb'PK(\x03\x04|\x05\x06)': ('a zip archive', 'unpack it'),
-  rb'\x1f\x8b': ('a gzip archive', 'unpack it'),
-  rb'Rar!\x1a\x07': ('a rar archive', 'unpack it'),
-  rb"7z\xbc\xaf'\x1c": ('a 7z archive', 'unpack it'),
-  rb'\xfd7zXZ': ('an xz archive', 'unpack it'),
-  rb'BZh\d': ('a bzip2 archive', 'unpack it'),
-  rb'.{257}ustar': ('a tar archive', 'unpack it'),
-  rb'%PDF-': ('a PDF', ''),
-}
 # How a file begins -> of what kind it says that it is.
 _MEDIA = {
   rb'\x1aE\xdf\xa3': 'mkv or webm',
@@ -171,6 +161,10 @@ def video_stream(
   context = stream.codec_context
   if context is None:
     raise DataError(f'{path}: its codec cannot be decoded here')
+  if stream.metadata.get('alpha_mode') == '1':  # a second layer, which FFmpeg's decoder leaves out
+    raise DataError(
+      f'{path}: is transparent {context.name}, which is not read; flatten it over white'
+    )
   if context.width * context.height > limits.pixels:
     raise DataError(
       f'{path}: has frames of {context.width} x {context.height}, more than {limits.pixels} pixels'
@@ -266,14 +260,19 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
   """Opens a file, which the caller closes; later errors are FFmpeg's own, see `opened`."""
   try:
     source = source_of(path, what)
-    begin = first_bytes(path, 12)
+    begin = first_bytes(path, 24)
+    form = next((name for start, name in _STILLS.items() if re.match(start, begin, re.S)), None)
+    if form == 'webp_pipe' and begin[12:16] == b'VP8X' and begin[20] & _MOVING:
+      source, form = _as_apng(path, source, limits), 'apng'
+    elif form == 'png_pipe' and b'acTL' in first_bytes(path, _PNG_HEADER).partition(b'IDAT')[0]:
+      form = 'apng'
     return av.open(
       source,
-      format=next((name for start, name in _STILLS.items() if re.match(start, begin, re.S)), None),
+      format=form,
       options={'max_pixels': str(limits.pixels)},  # the frames that FFmpeg decodes while opening
       container_options={
         'format_whitelist': CONTAINERS,
-        'protocol_whitelist': 'none' if isinstance(path, Blob) else 'file',
+        'protocol_whitelist': 'file' if isinstance(source, str) else 'none',
       },
       metadata_errors='replace',
       timeout=limits.wall_seconds,
@@ -286,6 +285,29 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
       reason = f'is not of a kind that is read here ({_KINDS[what]}); convert it to one of them'
     with _binary(path) as file:
       raise DataError(f'{path}: {_diagnosis(file, what) or reason}') from error
+
+
+def _as_apng(path: File, source: str | io.BytesIO, limits: Limits) -> io.BytesIO:
+  """Returns an animated WebP, which FFmpeg does not read, as a PNG of the same frames."""
+  try:
+    with Image.open(source) as image:
+      count, pixels = image.n_frames, image.width * image.height
+      if count > limits.frames or pixels > limits.pixels or 4 * count * pixels > _LARGEST:
+        raise DataError(f'{path}: has {count} frames of {pixels} pixels, too many for a WebP')
+      frames = [frame.convert('RGBA') for frame in ImageSequence.Iterator(image)]
+    lengths = [frame.info.get('duration') or _BRIEF for frame in frames]
+    made = io.BytesIO()
+    frames[0].save(
+      made, 'PNG', save_all=True, append_images=frames[1:], duration=lengths, compress_level=1
+    )
+  except MgjaxError:
+    raise
+  except Exception as error:  # whatever a stranger's file brings about
+    raise DataError(
+      f'{path}: cannot be decoded, it is damaged or cut off ({error!s:.200})'
+    ) from error
+  made.seek(0)
+  return made
 
 
 def _binary(path: File) -> io.BufferedIOBase:
@@ -333,24 +355,14 @@ def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
   """Says what an open file is instead of `what`; '' where its bytes do not tell."""
   size = file.seek(0, 2)
   file.seek(0)
-  begin = file.read(_BEGIN)
+  begin = file.read(BEGIN)
   if not any(begin):
-    zeros = 'only zeros' if size <= _BEGIN else f'zeros where {what} has its header'
+    zeros = 'only zeros' if size <= BEGIN else f'zeros where {what} has its header'
     return f'holds {zeros}; {AGAIN}'
-  for start, (name, mend) in _OTHERS.items():
-    if re.match(start, begin, re.S):
-      return f'is {name}, not {what}{"; " * bool(mend)}{mend}'
+  name, mend = impostor(begin)
+  if name:
+    return f'is {name}, not {what}{"; " * bool(mend)}{mend}'
   for start, name in _MEDIA.items():
     if re.match(start, begin, re.S):
       return f'begins as {name}, but is damaged, cut off or was never finished; {AGAIN}'
-  return f'is a text file, not {what}' if _is_text(begin) else ''
-
-
-def _is_text(begin: bytes) -> bool:
-  wide = begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-  decoder = codecs.getincrementaldecoder('utf-16' if wide else 'utf-8')()
-  try:
-    text = decoder.decode(begin)  # its last letter may be cut
-  except UnicodeDecodeError:
-    return False
-  return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)
+  return f'is a text file, not {what}' if is_text(begin) else ''

@@ -144,11 +144,18 @@ def _holds(path: File, sound: av.AudioStream) -> bool:
 
 
 def reencode(
-  file: File, *, gop: int = 16, crf: float = 20, side: int = 0, limits: Limits = LIMITS
+  file: File,
+  *,
+  gop: int = 16,
+  crf: float = 20,
+  side: int = 0,
+  deinterlace: bool = False,
+  limits: Limits = LIMITS,
 ) -> bytes:
   """Returns an H.264 mp4 of a video: upright, square pixels, a key frame every `gop` frames.
 
   Each frame is kept, at its time; a shorter side longer than `side` is shrunk to it (0 keeps it).
+  `deinterlace` makes one whole frame of the two fields of each.
   The sound is kept as AAC, with one or two channels; sound that cannot be decoded is left out. A
   lower `crf`, the constant rate factor of x264, is better and larger.
   Raises DataError if a frame cannot be decoded, or it is beyond `limits`.
@@ -156,7 +163,11 @@ def reencode(
   limits = limits.begun()
   fps = probe(file, limits).fps
   pictures = encode_frames(
-    stream_frames(file, side, limits), fps=fps, clock=_CLOCK, crf=crf, gop=gop
+    stream_frames(file, side, limits, deinterlace=deinterlace),
+    fps=fps,
+    clock=_CLOCK,
+    crf=crf,
+    gop=gop,
   )
   return _with_sound(file, pictures, 0.0, None, limits)
 

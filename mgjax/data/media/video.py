@@ -28,6 +28,7 @@ from mgjax.data.media.containers import (
   opened,
   video_stream,
 )
+from mgjax.data.media.frame_pixels import HDR, deinterlaced, opaque, standard_range
 from mgjax.data.media.frame_times import TOLERANCE, frames_at, frames_from
 
 SCALING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -53,6 +54,7 @@ class ClipInfo:
   seconds: float
   frames: int
   has_audio: bool
+  interlaced: bool = False
 
 
 def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
@@ -73,6 +75,7 @@ def probe(path: File, limits: Limits = LIMITS) -> ClipInfo:
       seconds=measured.seconds,
       frames=measured.packets,
       has_audio=bool(container.streams.audio),
+      interlaced=_is_interlaced(measured.frames[0], stream),
     )
 
 
@@ -127,18 +130,24 @@ def stream_clip(
 
 
 def stream_frames(
-  path: File, side: int = 0, limits: Limits = LIMITS, size: tuple[int, int] | None = None
+  path: File,
+  side: int = 0,
+  limits: Limits = LIMITS,
+  size: tuple[int, int] | None = None,
+  deinterlace: bool = False,
 ) -> Iterator[tuple[float, float, UInt8[np.ndarray, 'h w 3']]]:
   """Yields every frame of a video: from when until when it is shown, and the frame.
 
   Times are seconds after the first frame; no call may last beyond `limits.until`. Frames are
   upright, with square pixels, and of full size, or brought to a `size` as by `read_clip`, or, where
-  the shorter side is longer than `side`, shrunk to that and both sides made even. Raises DataError
-  as `probe`, at the start or where the file is damaged.
+  the shorter side is longer than `side`, shrunk to that and both sides made even. `deinterlace`
+  makes one whole frame of the two fields of each. Raises DataError as `probe`, at the start or
+  where the file is damaged.
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     resize = None
-    for count, (frame, start, end) in enumerate(frames_from(container, stream, 0.0)):
+    shown = frames_from(container, stream, 0.0)
+    for count, (frame, start, end) in enumerate(deinterlaced(shown) if deinterlace else shown):
       limits.check_time(path, limits.until)
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
@@ -319,6 +328,10 @@ def upright_size(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tu
   return size[::-1] if _quarter_turns(frame) % 2 else size
 
 
+def _is_interlaced(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
+  return bool(frame.interlaced_frame or stream.codec_context.field_order > 1)  # 1: progressive
+
+
 def _quarter_turns(frame: av.VideoFrame) -> int:
   return round(frame.rotation / 90)  # to the left, by 90 degrees, until it is upright
 
@@ -340,6 +353,9 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
   ) -> UInt8[np.ndarray, 'h w 3']:
     out = np.empty((*size, 3), np.uint8) if out is None else out
     turns = _quarter_turns(frame)
+    transfer, primaries = frame.color_trc, frame.color_primaries
+    hdr = transfer in HDR
+    frame = opaque(frame)
     target = size[::-1] if turns % 2 else size
     try:
       height, width = cover_size(frame.height, frame.width * aspect, target, limits)
@@ -350,15 +366,18 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
       frame,
       width=width,
       height=height,
-      format='gbrp',  # the same numbers as rgb24 in a third of the time
+      format='gbrp16le' if hdr else 'gbrp',  # the same numbers as rgb24 in a third of the time
       interpolation=SCALING,
       src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
       threads=1,
     )
     top, left = (height - target[0]) // 2, (width - target[1]) // 2
+    pixels = np.empty(out.shape, np.uint16) if hdr else out
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
-      whole = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-      out[..., channel] = np.rot90(whole[top : top + target[0], left : left + target[1]], turns)
+      whole = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)
+      pixels[..., channel] = np.rot90(whole[top : top + target[0], left : left + target[1]], turns)
+    if hdr:
+      out[...] = standard_range(pixels, transfer, primaries)
     return out
 
   return resize

@@ -18,6 +18,7 @@ from mgjax.core.errors import ConfigError, DataError, MgjaxError, first_line, pr
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import Checked, Count, Positive, Range
 from mgjax.core.typing import Float, UInt8
+from mgjax.data.clip_index import tell_captions
 from mgjax.data.ingest.entries import SOURCE, TASK, Entry, Rejected, list_entries
 from mgjax.data.media.transcode import write_frames
 from mgjax.data.media.video import probe, stream_frames
@@ -74,6 +75,7 @@ def mark_clips(
   output = pathlib.Path(output)
   output.mkdir(parents=True, exist_ok=True)
   entries = list_entries(pathlib.Path(source))
+  tell_captions(source, entries)
   rows = []
   rejected = {}
   for index, entry in enumerate(track(entries, len(entries), 'clip')):

@@ -10,7 +10,9 @@ from mgjax.lab.planning import report
 from mgjax.lab.planning.forward import describe_forward, plan_forward
 from mgjax.lab.planning.sampling.film import describe_film, plan_film
 from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
+from mgjax.lab.planning.stages import describe_stages, plan_stages
 from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.parallel.chips import parse_topology
 from mgjax.registry import section
 
 HOW = ('estimate', 'compile', 'search')
@@ -32,6 +34,60 @@ class Answer:
 
 
 def plan_any(
+  fields: Mapping[str, Any], topology: str, *, price: float | None = None, **options: Any
+) -> Answer:
+  """Says whether a model fits a machine, how fast it could be and, at a price, what it costs.
+
+  Args:
+    topology: as 'v5p:8x8x8' or 'h100:8x64'.
+    price: dollars a chip-hour; None leaves costs away.
+    **options: see `_plan`.
+
+  Raises:
+    ConfigError: the component or the topology has no such plan.
+  """
+  answer = _plan(fields, topology, **options)
+  if price is None:
+    return answer
+  place = parse_topology(topology)
+  chips = place.devices // place.chip.cores
+  dollars = {
+    unit: {end: each[end] * chips * price / 3600 for end in ('low', 'high')}
+    for unit, each in _seconds(answer.numbers).items()
+  }
+  costs = ', '.join(
+    f'${" to ".join(dict.fromkeys(map(_in_three_digits, each.values())))} {unit}'
+    for unit, each in dollars.items()
+  )
+  line = f'cost        {costs}: {chips:,} chip(s) at the price you gave, ${price:g} a chip-hour'
+  numbers = answer.numbers | {'dollars': {'chip-hour': price, **dollars}}
+  return Answer(f'{answer.text}\n{line}', numbers)
+
+
+def _in_three_digits(dollars: float) -> str:
+  return f'{float(f"{dollars:.3g}"):,.15g}'
+
+
+def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+  """Returns what a plan takes the seconds of, in words, and their bounds."""
+  if 'seconds_a_second_of_film' in numbers:
+    return {'a second of film': numbers['seconds_a_second_of_film']}
+  if 'samples' in numbers:  # that many at a time
+    seconds = numbers['seconds']
+    return {'a sample': {end: seconds[end] / numbers['samples'] for end in ('low', 'high')}}
+  if 'passes' in numbers:
+    return {'a step' if numbers['passes'] > 1 else 'a pass': numbers['seconds']}
+  found = {}
+  for each in (numbers, *numbers.get('candidates', ())[:1]):
+    if 'step_seconds' in each:
+      found['a step'] = each['step_seconds']
+  if stage := numbers.get('stage'):
+    name = 'all stages' if 'stages' in numbers else 'the stage'
+    found[name] = {end: 86_400 * days for end, days in stage['days'].items()}
+  return found
+
+
+def _plan(
   fields: Mapping[str, Any],
   topology: str,
   *,
@@ -45,10 +101,9 @@ def plan_any(
   frames: int = 0,
   size: tuple[int, int] | None = None,
 ) -> Answer:
-  """Says whether a model fits a machine and how fast it could be.
+  """Plans without costs.
 
   Args:
-    topology: as 'v5p:8x8x8' or 'h100:8x64'.
     mesh: sizes of mesh axes; by default the best.
     bucket: of the samples; by default the longest.
     rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
@@ -59,16 +114,17 @@ def plan_any(
     what: 'train', or 'sample' of a component in `SAMPLING`.
     frames: of what an upsampler makes; 0 is 256.
     size: height and width of it; by default 1080, 1920.
-
-  Raises:
-    ConfigError: the component or the topology has no such plan.
   """
   check_one_of(f'how = {how!r}', how, HOW)
   check_one_of(f'what = {what!r}', what, WHAT)
   if 'stages' in fields:
-    raise ConfigError(
-      f'this is a recipe of {", ".join(fields["order"])}; give the configuration of one stage'
-    )
+    if mesh or bucket or rows or remat or exchange or how != 'estimate' or what != TRAIN:
+      raise ConfigError(
+        f'this is a recipe of {", ".join(fields["order"])}; its stages are planned as they are '
+        'configured: give --topology and --price alone, or the configuration of one stage'
+      )
+    answer = plan_stages(fields, topology)
+    return Answer(describe_stages(answer), answer)
   component = fields['component']
   if what == SAMPLE:
     asked = {

@@ -12,6 +12,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from mgjax.parallel.chips import CHIPS
+
 T = TypeVar('T')
 
 # Matrix products of an attention kernel: Q K^T and P V forward; backward the first one again, dP,
@@ -98,6 +100,7 @@ _HOPPER = Efficiency(
 )
 
 EFFICIENCIES = {
+  **dict.fromkeys(CHIPS, _UNKNOWN),
   'v5p': Efficiency(
     _LINEAR,
     Share(0.60, 0.65, f'high: inferred from whole training steps ({PEER} #273); low: assumed'),
@@ -105,7 +108,6 @@ EFFICIENCIES = {
       0.24, 0.60, f'low: a whole step then comes to the 29.6% that {PEER} publishes; high: assumed'
     ),
   ),
-  'v5e': _UNKNOWN,
   'v6e': Efficiency(
     Share(0.66, 0.75, f'low: published ({PEER}); high: assumed'),
     Share(0.36, 0.60, f'low: splash, published ({PEER}); high: assumed'),
@@ -121,7 +123,6 @@ EFFICIENCIES = {
     ),
   ),
   **dict.fromkeys(('h100', 'h200'), _HOPPER),
-  **dict.fromkeys(('a100', 'b200', 'gb200'), _UNKNOWN),
 }
 
 

@@ -131,7 +131,7 @@ def plan_forward(
   memory = place.chip.memory / GIB
   linear, *_ = describe_efficiency(place.chip.name)
   return {
-    'topology': topology,
+    'topology': place.name,
     'devices': place.devices,
     'mesh': mesh,
     'parameters': count,

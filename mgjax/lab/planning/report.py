@@ -139,7 +139,7 @@ def _time(plan: Plan) -> list[str]:
     f'seconds     {_of(time, "step", ".4g")} a step: {seconds} of '
     f'{time.fast.communication:.3g} of communication',
     f'ideal       {time.fast.ideal:.4g} at the peak of every chip',
-    f'MFU         {_of(time, "utilisation", ".1%")}, nowhere measured',
+    f'MFU         {_of(time, "utilisation", ".1%")}, by formula',
     f'bound by    {" or ".join(_bound(time))}',
     f'samples/s   {words(chosen.rate, ".4g")}',
   ]

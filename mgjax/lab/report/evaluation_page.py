@@ -162,6 +162,10 @@ def _interval(told: Record, sign: bool = False) -> str:
   return f'{ends[0]} to {ends[1]}' if all(ends) else ''
 
 
+def _why_none(metric: Record) -> str:
+  return '' if metric['value'] is None else metric.get('warning') or ''
+
+
 def _count(metric: Record) -> str:
   count = f'{metric["count"]:,}' if metric['count'] else ''
   return f'{count} and {metric["references"]:,}' if metric.get('references') else count
@@ -173,7 +177,7 @@ def _rows(metrics: Mapping[str, Record]) -> list[dict[str, str]]:
     row = {
       '': _label(name, metric),
       'value': _number(metric['value']),
-      '95% interval': _interval(metric),
+      '95% interval': _interval(metric) or _why_none(metric),
       'n': _count(metric),
       'better': _BETTER[metric['better']],
     }

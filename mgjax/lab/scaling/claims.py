@@ -4,7 +4,8 @@ A claim says that one arm is better than another by some score, or as good. Seed
 pairs. With d the difference in favour of the claim, its interval of 95% and a margin, the least
 difference of practical size:
 
-  better     holds: low > 0 and d >= margin         does not hold: high < margin
+  better     holds: low > 0 and d >= margin         does not hold: high < margin and low <= 0
+             is smaller than the margin: 0 < low and high < margin
   as good    holds: low > -margin                   does not hold: high < -margin
 
 and not settled otherwise. Of two arms that are one, 'better' says that it holds in at most 2.5% of
@@ -34,11 +35,18 @@ from mgjax.lab.statistics.correlations import correlate_ranks
 
 HOLDS = 'holds'
 FAILS = 'does not hold'
+SMALLER = 'smaller than the margin'
 OPEN = 'not settled'
 NOT_HERE = 'cannot be tried here'
 COMPARISONS, _OF_SEEDS = 200, 3  # of an arm with itself
-_SEVERAL = {HOLDS: 'hold', FAILS: 'do not', OPEN: 'are not settled', NOT_HERE: 'cannot be tried'}
-_COLOURS = {OPEN: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
+_SEVERAL = {
+  HOLDS: 'hold',
+  FAILS: 'do not',
+  SMALLER: 'found smaller than the margin',
+  OPEN: 'are not settled',
+  NOT_HERE: 'cannot be tried',
+}
+_COLOURS = {OPEN: 0, SMALLER: 0, FAILS: 1, HOLDS: 2}  # blue, orange, green
 _ACROSS = 'in favour of the claim, in margins; green holds, orange does not'
 _CONFIDENCE = 0.95
 _POWER = 0.8
@@ -64,10 +72,15 @@ takes. `python -m launch.scaling claims` makes this page of [records](records/) 
 
 **The rule**, fixed before: a difference is that of seeds, in pairs where arms share them, with
 Student's interval of 95%; a margin says what is of practical size. That one arm is *better* holds
-where the interval is above 0 and the difference at least the margin, and does not hold where all
-of the interval is below the margin. That it is *as good* holds where all of it is above minus the
+where the interval is above 0 and the difference at least the margin; it is *smaller than the
+margin* where all of the interval is between the two, and does not hold where some of it is below 0
+and all below the margin. That it is *as good* holds where all of it is above minus the
 margin, and does not hold where all of it is below. All else is not settled. Beside the seeds
 stands how many of them find a difference of the margin in four of five experiments.
+
+Seeds are trainings, but for rows with *noise*, {noise} of {tried} that were tried and {held} of
+{holding} that hold: there they are seeds of the noise that one trained model is sampled from, or of
+its inputs. Such a row is of that model, and says nothing of how another training would end.
 
 One arm beside itself, three seeds and three others, differs by this rule in {error};
 without a margin it is the interval's 5%.
@@ -92,6 +105,7 @@ class Claim:
     measure: what is measured: the 'difference' of two arms; the 'rank_correlation' of `first_score`
       with the score over all runs; the 'size_exponent' of the best size by compute.
     expected: the number that the measure is compared with.
+    noise: whether seeds are of the noise that one trained model is sampled from, not of trainings.
     note: what else is to be known; where it cannot be tried here, why.
   """
 
@@ -108,6 +122,7 @@ class Claim:
   margin: float = 0.0
   measure: str = 'difference'
   expected: float = 0.0
+  noise: bool = False
   note: str = ''
 
 
@@ -146,6 +161,7 @@ def write_claims(
   parts = []
   paths = []
   counts = dict.fromkeys(_SEVERAL, 0)
+  noise = dict.fromkeys(_SEVERAL, 0)
   for group in config['groups']:
     title = group['title']
     table = [_HEADER]
@@ -155,6 +171,7 @@ def write_claims(
       claim = unpack(Claim, fields, f'claims of {title}')
       found = judge(claim, folder)
       counts[found.word] += 1
+      noise[found.word] += claim.noise
       table.append(_row(claim, found))
       if claim.note:
         notes.append(f'- **{claim.says}**: {claim.note}')
@@ -170,7 +187,16 @@ def write_claims(
       parts[-1] += f'\n![{title}](images/{picture.name}.png)\n'
     parts[-1] += '\n' + '\n'.join(notes) + '\n' * bool(notes)
   told = ', '.join(f'{counts[word]} {verb}' for word, verb in _SEVERAL.items())
-  intro = _INTRO.format(total=sum(counts.values()), told=told, error=_error_of(config, folder))
+  total = sum(counts.values())
+  intro = _INTRO.format(
+    total=total,
+    told=told,
+    noise=sum(noise.values()),
+    tried=total - counts[NOT_HERE],
+    held=noise[HOLDS],
+    holding=counts[HOLDS],
+    error=_error_of(config, folder),
+  )
   write_bytes(out, '\n'.join([intro, *parts]).encode())
   return [out, *paths]
 
@@ -200,7 +226,8 @@ def judge(claim: Claim, records: pathlib.Path) -> Verdict:
   else:
     holds = low > 0 and value >= 1
     fails = high < 1
-  word = HOLDS if holds else FAILS if fails else OPEN
+  smaller = fails and low > 0 and not claim.equal
+  word = HOLDS if holds else SMALLER if smaller else FAILS if fails else OPEN
   needed = seeds_needed(found.spread, margin) if claim.measure == 'difference' else None
   return Verdict(word, found.means, interval, found.count, needed)
 
@@ -263,7 +290,7 @@ def _row(claim: Claim, found: Verdict) -> tuple[str, ...]:
     ]
   seeds = f'{found.seeds}' if claim.records else ''
   if found.difference is not None and claim.measure == 'difference':
-    seeds += f' of {found.needed or f"> {_MOST:,}"}'
+    seeds += f' of {found.needed or f"> {_MOST:,}"}' + ', noise' * claim.noise
   return (claim.says, f'{claim.where}: {claim.report}', seeds, *numbers, f'**{found.word}**')
 
 

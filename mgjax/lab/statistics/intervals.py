@@ -13,11 +13,16 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from mgjax.core.errors import DataError, printable
 from mgjax.core.typing import Float
 
+FEWEST = 5  # independent numbers that have an interval: extremes of fewer cover .875 at most
 _BLOCK = 2**22  # numbers of a table of resampled prompts that are in memory at once
+_UPPER = 0.975  # quantile at the upper end of an interval of 95%
+_ENDS = (1 - _UPPER, _UPPER)
+_Z = NormalDist().inv_cdf(_UPPER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,8 @@ def compare(
   so it is too wide where noise that belongs to neither decides, up to sqrt(3) times, and too narrow
   where few seeds do: their interval cannot reach beyond the largest and smallest of them, and so
   covers a symmetric effect of s seeds in 1 - 2^(1 - s) of all cases at most, .75 of 3 seeds and .94
-  of 5. With one seed it speaks of that seed alone.
+  of 5. With one seed it speaks of that seed alone, and the interval is
+  that of `percentile_interval` over prompts.
 
   Raises DataError if the scores do not pair, are not finite, or there is one only.
   """
@@ -105,13 +111,15 @@ def compare(
     rows = u @ (y - x) if same_seeds else w @ y - u @ x
     found.append((rows * v).sum(1))
   drawn = np.concatenate(found)
-  low, high = np.quantile(drawn, [0.025, 0.975])
+  alone = max(len(x), len(y)) == 1
+  ends = percentile_interval(drawn, x.shape[1]) if alone else np.quantile(drawn, _ENDS)
+  low, high = map(float, ends)
   tails = np.mean(drawn <= 0), np.mean(drawn >= 0)
   means = float(x.mean()), float(y.mean())
   return Difference(
     difference=float((y - x).mean()) if same_seeds else means[1] - means[0],
-    low=float(low),
-    high=float(high),
+    low=low,
+    high=high,
     standard_error=float(drawn.std()),
     sign_probability=float(min(1.0, 2 * min(tails))),
     means=means,
@@ -219,9 +227,38 @@ def draw_shares(generator: np.random.Generator, count: int, size: int) -> Float[
   return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size) / size
 
 
+def percentile_interval(
+  drawn: Float[np.ndarray, 'n'], count: int, center: float = 0.0
+) -> tuple[float, float]:
+  """Returns the interval of 95% from a statistic of resamples, each of `count` drawn from as many.
+
+  Its ends are the quantiles a' and 1 - a' of what was drawn, plus `center`, with
+
+    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = .05
+
+  which makes up for what the quantiles a / 2 are too narrow by where there are few (expanded
+  percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
+  resample cannot reach beyond the extremes, so fewer than `FEWEST` have no interval, but NaN. Of
+  means of 8 to 27 normal numbers it covers .94 to .95; of skewed ones less, as .90 to .92 of
+  exponential ones (`tests/lab/statistics/test_values.py`).
+  """
+  if count < FEWEST:
+    return math.nan, math.nan
+  tail = NormalDist().cdf(-_quantile(count) * math.sqrt(count / (count - 1)))
+  low, high = center + np.quantile(drawn, [tail, 1 - tail])
+  return float(low), float(high)
+
+
+def _quantile(count: int) -> float:
+  return float(scipy.stats.t.ppf(_UPPER, count - 1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """The share that is right of `count` independent ones, and between what that of all would be."""
+  """The share that is right of `count` independent ones, and between what that of all would be.
+
+  The ends are NaN where fewer than `FEWEST` are independent.
+  """
 
   value: float
   low: float
@@ -229,6 +266,8 @@ class Share:
   count: int
 
   def __str__(self) -> str:
+    if math.isnan(self.low):
+      return f'{self.value:.3f} (n = {self.count})'
     return f'{self.value:.3f} [{self.low:.2f}, {self.high:.2f}]'
 
 
@@ -239,14 +278,14 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
 
-  It is no point where all or none are right, as that of a bootstrap would be. Raises DataError if
-  there are none.
+  It is no point where all or none are right, as that of a bootstrap would be. Fewer than
+  `FEWEST` have no interval. Raises DataError if there are none.
   """
   if not len(right):
     raise DataError('there is nothing to take a share of; give one that was judged or more')
   n = len(right)
   p = float(np.mean(right))
-  return Share(p, *wilson_interval(p, n), n)
+  return Share(p, *(wilson_interval(p, n) if n >= FEWEST else (math.nan, math.nan)), n)
 
 
 def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
@@ -258,7 +297,9 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
 
     V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
 
-  Where all or none are right n' is m.
+  and times (z / t_{m-1}(.975))^2, for V is known from m prompts alone (Korn and Graubard 1998,
+  Survey Methodology 24, 193). Where all or none are right n' is m. Fewer than `FEWEST` prompts have
+  no interval.
   """
   each = np.asarray(right, np.float64)
   _, group = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
@@ -267,14 +308,18 @@ def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Has
   n = len(each)
   m = len(counts)
   p = float(each.mean())
-  spread = m / max(m - 1, 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
-  worth = p * (1 - p) / spread if spread and m > 1 else float(m if p in (0, 1) else n)
+  if m < FEWEST:
+    return Share(p, math.nan, math.nan, n)
+  spread = m / (m - 1) * float(np.sum((sums - p * counts) ** 2)) / n**2
+  worth = p * (1 - p) / spread if spread else float(m if p in (0, 1) else n)
+  if p not in (0, 1):
+    worth *= (_Z / _quantile(m)) ** 2
   return Share(p, *wilson_interval(p, min(max(worth, 1.0), n)), n)
 
 
 def wilson_interval(p: float, n: float) -> tuple[float, float]:
   """Returns the ends of the interval of `share`, of a share p of n independent ones."""
-  z = NormalDist().inv_cdf(0.975)
+  z = _Z
   middle = p + z * z / (2 * n)
   reach = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
   scale = 1 + z * z / n

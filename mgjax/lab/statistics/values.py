@@ -9,7 +9,6 @@ numbers; halves hold each clip once, and say how much the number depends on how 
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import scipy.stats
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, Int
-from mgjax.lab.statistics.intervals import draw_shares, share
+from mgjax.lab.statistics.intervals import FEWEST, draw_shares, percentile_interval, share
 
 SPLITS = 25  # into halves
 _RESAMPLES = 2000
@@ -32,7 +31,7 @@ class Value:
   """A metric of some clips; NaN where there is nothing to measure.
 
   Attributes:
-    low, high: ends of the interval of 95%; NaN of one clip.
+    low, high: ends of the interval of 95%; NaN of fewer clips than `FEWEST`.
     count: of clips that it was measured on.
     each: of a mean the number of every clip, in their order, NaN of one without; else empty.
     references: of a comparison of two sets, the clips of the other one.
@@ -65,6 +64,8 @@ class Value:
     if self.infinite:
       value, low, high = self.limit
       samples += f'; {value:.4g} [{low:.4g}, {high:.4g}] of infinitely many'
+    if math.isnan(self.low):
+      return f'{self.value:.4g} ({samples})'
     return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}] ({samples})'
 
   def as_dict(self) -> dict[str, Any]:
@@ -75,23 +76,14 @@ class Value:
 def mean_value(each: Sequence[float] | np.ndarray, seed: int = 0) -> Value:
   """Returns the mean of one number a clip, with a bootstrap over clips.
 
-  Numbers that are not finite do not count. The interval is from the quantiles a' and 1 - a' of the
-  means of n clips drawn from n, with
-
-    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = .05
-
-  which makes up for what the quantiles a / 2 are too narrow by where clips are few (expanded
-  percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
-  resample cannot reach beyond the extremes: of fewer than ten clips it stays too narrow.
+  Numbers that are not finite do not count. The interval is that of `percentile_interval`.
   """
   values = np.asarray(each, np.float64)
   there = values[np.isfinite(values)]
   kept = tuple(values.tolist())
   count = len(there)
-  if count < 2:
+  if count < FEWEST:
     return Value(float(there.mean()) if count else math.nan, math.nan, math.nan, count, kept)
-  quantile = scipy.stats.t.ppf(_UPPER, count - 1) * math.sqrt(count / (count - 1))
-  tail = NormalDist().cdf(-float(quantile))
   generator = np.random.default_rng(seed)
   block = max(_BLOCK // count, 1)
   drawn = np.concatenate(
@@ -100,8 +92,8 @@ def mean_value(each: Sequence[float] | np.ndarray, seed: int = 0) -> Value:
       for begin in range(0, _RESAMPLES, block)
     ]
   )
-  low, high = there.mean() + np.quantile(drawn, [tail, 1 - tail])
-  return Value(float(there.mean()), float(low), float(high), count, kept)
+  mean = float(there.mean())
+  return Value(mean, *percentile_interval(drawn, count, mean), count, kept)
 
 
 def share_value(right: Sequence[bool | float] | np.ndarray) -> Value:
@@ -113,7 +105,7 @@ def share_value(right: Sequence[bool | float] | np.ndarray) -> Value:
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-  """A mean (NaN of nothing) with an interval of 95% over prompts (NaN of fewer than two)."""
+  """A mean (NaN of nothing) with an interval of 95% over prompts (NaN of fewer than `FEWEST`)."""
 
   value: float
   low: float
@@ -122,9 +114,9 @@ class Mean:
   prompts: int
 
   def __str__(self) -> str:
-    """Says it as 0.941 [0.9, 0.972], in four digits; without an interval where there is none."""
+    """Says it as 0.941 [0.9, 0.972], in four digits; of too few prompts as 0.941 (n = 3)."""
     if math.isnan(self.low):
-      return f'{self.value:.4g}'
+      return f'{self.value:.4g} (n = {self.prompts})'
     return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]'
 
   def as_dict(self) -> dict[str, float | int | None]:
@@ -140,13 +132,13 @@ def finite_mean(numbers: Iterable[float]) -> float:
 
 
 def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: int = 0) -> Mean:
-  """Returns the mean of what is finite, with a percentile bootstrap over whole prompts.
+  """Returns the mean of what is finite, with a bootstrap over whole prompts.
 
   With sum s_g and count n_g of prompt g, and w_g how often a resample has it,
 
     mean* = sum_g w_g s_g / sum_g w_g n_g
 
-  There is one value a video, and its prompt.
+  There is one value a video, and its prompt. The interval is that of `percentile_interval`.
   """
   kept = np.flatnonzero(np.isfinite(values)).tolist()
   places: dict[Hashable, int] = {}
@@ -156,12 +148,10 @@ def mean_of(values: Float[np.ndarray, 'n'], prompts: Sequence[Hashable], seed: i
   count = len(places)
   sums = np.bincount(group, np.asarray(values, np.float64)[kept], count)
   counts = np.bincount(group, minlength=count)
-  low = high = math.nan
-  if count > 1:
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
-    low, high = np.quantile((drawn @ sums) / (drawn @ counts), (0.025, 0.975)).tolist()
-  return Mean(float(sums.sum() / counts.sum()), low, high, len(kept), count)
+  generator = np.random.default_rng(seed)
+  drawn = generator.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES)
+  ends = percentile_interval((drawn @ sums) / (drawn @ counts), count)
+  return Mean(float(sums.sum() / counts.sum()), *ends, len(kept), count)
 
 
 def set_values(

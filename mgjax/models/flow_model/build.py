@@ -34,7 +34,9 @@ def make_flow_model(fields: Mapping[str, Any]) -> FlowModel:
   (`mgjax.models.conditioning.kinds`) and its fields.
   """
   fields = dict(fields)
-  described = fields.pop('conditionings')
+  described = fields.pop('conditionings', None)
+  if not isinstance(described, Mapping):
+    raise ConfigError(f'model.conditionings = {described!r:.80}; expected fields by name')
   return _conditioned(unpack(Transformer, fields, 'model', name='backbone'), described)
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+from mgjax.core.configuration.keys import join_list, split_list
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import stored_type
 from mgjax.core.settings import (
@@ -175,7 +176,8 @@ class SampleSettings:
       sources.
     strength: of an editor, which begins at its source noised to t = 1 - strength; 1 at noise.
     lora: adapters that change kernels: files, folders or work directories with a comma between
-      them, each with ':weight' behind it if that is not 1 (`sections/flow/lora_files.py`).
+      them, each with ':weight' behind it if that is not 1 (`sections/flow/lora_files.py`); a comma
+      of a path is written '\\,'.
     expert: 'directory@time' of a run of the same model that answers in place of this one from that
       flow time on; '' for none.
     weights: the type of the backbone's kernels (`core.precision.STORED`, `nn/quantize.py`)
@@ -216,7 +218,7 @@ class SampleSettings:
   def loras(self) -> list[tuple[str, float]]:
     """The places of adapters and their weights."""
     found = []
-    for each in self.lora.split(',') if self.lora else ():
+    for each in split_list(self.lora) if self.lora else ():
       place, colon, text = each.rpartition(':')
       try:
         float(text if colon else '')
@@ -255,7 +257,7 @@ class SampleSettings:
       if self.expert and find(expert) != expert:
         changes['expert'] = f'{find(expert)}@{since!r}'
       if any(find(place) != place for place, _ in self.loras):
-        changes['lora'] = ','.join(f'{find(place)}:{weight!r}' for place, weight in self.loras)
+        changes['lora'] = join_list(f'{find(place)}:{weight!r}' for place, weight in self.loras)
     except OSError as error:
       raise ConfigError(
         f'{self.lora or self.expert!r:.100}: {error.strerror}; expected a file or work directory'

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgjax.core.errors import ConfigError, first_line
-from mgjax.core.safetensors_files import Tensors, is_boundless
+from mgjax.core.safetensors_files import Tensors, is_boundless, not_weights
 from mgjax.models.foreign_weights.pickles import LARGEST, Name, run_pickle
 
 SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin')
@@ -52,10 +52,11 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
     zipfile.BadZipFile,
     zlib.error,
   ) as error:
-    raise ConfigError(
-      f'{os.fspath(path)!r} is not a readable file of tensors of PyTorch: {first_line(error)}; '
-      'save the state of the model with safetensors'
-    ) from error
+    reason = not_weights(path, pickled=True) or (
+      f'is not a readable file of tensors of PyTorch: {first_line(error)}; save the state of the '
+      'model with safetensors'
+    )
+    raise ConfigError(f'{os.fspath(path)!r} {reason}') from error
   if isinstance(found, dict) and isinstance(found.get('state_dict'), dict):
     found = found['state_dict']
   if not isinstance(found, dict) or not all(

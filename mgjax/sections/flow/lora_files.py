@@ -323,8 +323,6 @@ def _described(
   config = _file_in(where).with_name(_CONFIG)
   if _file_in(where).name == _WEIGHTS and (where.is_dir() or config.exists()):
     what = repr(os.fspath(config))
-    if config.exists() and not config.is_file():  # which might never end
-      raise ConfigError(f'{what} is no regular file; save the adapters again')
     found[''] = read_json(config, mend='save the adapters again')
   else:
     what = f'the header of {os.fspath(where)!r}'

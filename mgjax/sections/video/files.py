@@ -60,6 +60,10 @@ class Samples(Request):
   typed: Sequence[str] | None = None
   conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+  def __post_init__(self):
+    super().__post_init__()
+    object.__setattr__(self, 'negative', self.negative.strip())  # blanks are none
+
   def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
     """Checks the shape, the conditions and where videos go; see `Request.check`."""
     model, config = model_of(workdir, changes)

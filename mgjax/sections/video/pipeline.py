@@ -169,7 +169,7 @@ class VideoPipeline(FlowPipeline):
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
     rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
-    samples = self._samples(prompts, conditions, fields, rates, negative or '')
+    samples = self._samples(prompts, conditions, fields, rates, (negative or '').strip())
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = rows_of(len(prompts), batch_size)
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too

@@ -26,10 +26,15 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
     published.check_pinned(os.fspath(name))
     return published.fetch(os.fspath(name))
   path = pathlib.Path(name)
-  shipped = SHIPPED / name
   there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
-  ours = SHIPPED in shipped.parents and '..' not in path.parts
-  return shipped if ours and not there and (shipped / 'config.json').is_file() else path
+  return SHIPPED / name if ships(name) and not there else path
+
+
+def ships(name: str | os.PathLike[str]) -> bool:
+  """Says whether mgjax ships a run by a name, as 'digits/video'."""
+  place = SHIPPED / name  # of an absolute path, that path
+  inside = SHIPPED in place.parents and '..' not in place.parts
+  return inside and (place / 'config.json').is_file()
 
 
 def coming_with_mgjax() -> str:

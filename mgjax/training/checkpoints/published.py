@@ -21,20 +21,23 @@ from typing import Any
 import filelock
 
 from mgjax.core.configuration.renamed_keys import migrate
-from mgjax.core.errors import ConfigError, DataError, first_line
+from mgjax.core.errors import CheckpointError, ConfigError, DataError, first_line
 from mgjax.core.files import (
   WRONG,
   parse_json,
   read_json,
   read_optional_json,
+  read_regular,
   write_bytes,
   write_json,
 )
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
+from mgjax.core.safetensors_files import open_tensors
 from mgjax.training.checkpoints.hub import open_place
 from mgjax.training.checkpoints.run_references import (
   LIST,
   RUNS,
+  WEIGHTS,
   Place,
   check_fixed,
   is_pinned,
@@ -43,7 +46,7 @@ from mgjax.training.checkpoints.run_references import (
 
 KINDS = ('.safetensors', '.json', '.md', '.txt', '.model', '.gz', '.png', '.webp', '.mp4', '.wav')
 LARGEST = 2**38  # bytes of a file
-_LONGEST_NAME = 200
+_LONGEST_NAME, _DEEPEST = 200, 8
 _ORIGINS: dict[pathlib.Path, Name] = {}  # of folders that this process has fetched
 _INSIDE = re.compile(r'(?!\.)[\w.,+-]+(/(?!\.)[\w.,+-]+)*')  # a path below the folder
 
@@ -102,16 +105,29 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
   """Publishes files with their list; returns its pinned name.
 
   On the Hub in one commit, where a new repository is private; at a URL the list comes last.
-  Raises ConfigError for a file of a kind that no list may have.
+  Raises ConfigError for a file of a kind that no list may have, and CheckpointError for weights
+  that are damaged.
   """
   asked = read_name(name)
   listed = {}
   for file, path in sorted(files.items()):
+    _check_name(file, 'the folder')
+    if file.endswith('.safetensors'):
+      _check_tensors(path)
     listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
   data = (json.dumps({'files': listed}, indent=2) + '\n').encode()
   _read_list(data, asked)
   revision = open_place(asked).put(files, data)
   return asked._replace(revision=revision, digest=hashlib.sha256(data).hexdigest())
+
+
+def _check_tensors(path: pathlib.Path) -> None:
+  try:
+    with open_tensors(path) as file:
+      for tensor in file.names:
+        file.read(tensor)
+  except ConfigError as error:
+    raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
 def pin(name: str) -> str:
@@ -145,9 +161,10 @@ def differing(folder: pathlib.Path) -> list[str]:
 
   Raises ConfigError or DataError if the list is no list.
   """
-  if not (folder / LIST).is_file():
+  if not os.path.lexists(folder / LIST):
     return []
-  return _unlike(folder, _read_list((folder / LIST).read_bytes(), Name(os.fspath(folder), '', '')))
+  data = read_regular(folder / LIST, error=DataError, mend='pull the run again')
+  return _unlike(folder, _read_list(data, Name(os.fspath(folder), '', '')))
 
 
 def check_pinned(name: str) -> None:
@@ -187,15 +204,11 @@ def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
   """Returns size and SHA-256 of the files that a list names; refuses what may not be listed."""
   name = f'{LIST} of {asked}'
   listed = parse_json(data, name, error=DataError, mend='publish it anew').get('files')
-  if not isinstance(listed, dict) or not {'config.json'} <= listed.keys():
-    raise DataError(f'{name} names no config.json; expected what launch.weights push writes')
+  if not isinstance(listed, dict):
+    raise DataError(f'{name} lists no files; expected what launch.weights push writes')
   found = {}
   for file, about in listed.items():
-    if not _INSIDE.fullmatch(file) or max(map(len, file.split('/'))) > _LONGEST_NAME:
-      raise ConfigError(
-        f'{name} has {file!a:.200}, which is not fetched; expected names of at most '
-        f'{_LONGEST_NAME} letters, digits and . , _ + -, in folders inside'
-      )
+    _check_name(file, name)
     if not file.endswith(KINDS):
       raise ConfigError(
         f'{name} has {file!r:.200}, which is not fetched; expected files that hold data alone '
@@ -205,9 +218,20 @@ def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
     if type(size) is not int or not re.fullmatch('[0-9a-f]{64}', str(digest)):
       raise DataError(f'{name} has no size and SHA-256 of {file}; publish it anew')
     if not 0 <= size <= LARGEST:
-      raise DataError(f'{name}: {file} has {size:,} bytes; at most {LARGEST:,} are fetched')
+      raise DataError(f'{name}: the size of {file} is not from 0 to {LARGEST:,} bytes')
     found[file] = size, digest
+  if missing := sorted({'config.json', WEIGHTS} - found.keys()):
+    raise DataError(f'{name} names no {missing[0]}; expected what launch.weights push writes')
   return found
+
+
+def _check_name(file: str, where: str) -> None:
+  parts = file.split('/')
+  if not _INSIDE.fullmatch(file) or len(parts) > _DEEPEST or max(map(len, parts)) > _LONGEST_NAME:
+    raise ConfigError(
+      f'{where} has {file!a:.200}, which is not fetched; expected names of at most '
+      f'{_LONGEST_NAME} letters, digits and . , _ + -, in {_DEEPEST - 1} folders inside at most'
+    )
 
 
 def _checked_once(folder: pathlib.Path, asked: Name) -> pathlib.Path:

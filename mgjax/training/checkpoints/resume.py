@@ -45,6 +45,14 @@ FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.'
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')
 # Where a source lies; whether all data are read as latents, `data.latents` says.
 _WHERE = re.compile(r'data\.sources\.\w+\.(path|validation_path|latents|skip_missing)$')
+# What decides about the size of steps, but not about which moments there are.
+_RATE = re.compile(r'(discriminator\.)?optimizer\.(?!name$)')
+# Flags of launch.train, alone and together, and what they let change: (new_data, new_rate).
+_WAYS = {
+  '--new_data': (True, False),
+  '--new_rate': (False, True),
+  '--new_data --new_rate': (True, True),
+}
 
 
 def claim_workdir(
@@ -52,20 +60,21 @@ def claim_workdir(
   workdir: pathlib.Path,
   *,
   new_data: bool = False,
+  new_rate: bool = False,
   packages: Sequence[str] = (),
 ) -> None:
   """Writes the configuration into the work directory, or checks that it is the one there.
 
   Without a checkpoint there is nothing to protect: the configuration of a run that never saved may
-  be corrected. With `new_data` the data and the buckets may be others. `run.json` records the
-  versions of `packages`. Raises ConfigError if the work directory was begun with another
-  configuration.
+  be corrected. With `new_data` the data and the buckets may be others, with `new_rate` what the
+  optimizer does with its moments. `run.json` records the versions of `packages`. Raises ConfigError
+  if the work directory was begun with another configuration.
   """
   path = workdir / 'config.json'
   # Those of the run that is there, wherever this configuration would have its own.
   begun = open_checkpoints(workdir).begun()
   if begun and (path.exists() or saved_config(workdir) is not None):
-    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data)
+    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data, new_rate)
   if jax.process_index() == 0:
     write_json(path, config)
     if not begun:
@@ -73,20 +82,35 @@ def claim_workdir(
 
 
 def check_same(
-  before: Mapping[str, Any], config: Mapping[str, Any], where: str, new_data: bool = False
+  before: Mapping[str, Any],
+  config: Mapping[str, Any],
+  where: str,
+  new_data: bool = False,
+  new_rate: bool = False,
 ) -> None:
   """Raises ConfigError where a run would go on with another configuration than it began with."""
-  if changed := differences(*(_fixed(fields, new_data) for fields in (before, config))):
-    stage = any(change.startswith(('optimizer.rates', 'train.steps')) for change in changed)
+
+  def changes(*allowed: bool) -> list[str]:
+    return differences(*(_fixed(fields, *allowed) for fields in (before, config)))
+
+  if changed := changes(new_data, new_rate):
+    flags = next((flags for flags, allowed in _WAYS.items() if not changes(*allowed)), '')
     raise ConfigError(
       f'{where!r} was begun with another configuration: {"; ".join(changed[:5])}'
       f'{" ..." if len(changed) > 5 else ""}; take another --workdir, or the old values'
-      + '; to train on in another way, that one with --config.start_from=' * stage
-      + where * stage
+      + f', or go on with its step and moments by launch.train {flags}' * bool(flags)
+      + f'; another --workdir with --config.start_from={where} begins with its weights alone'
+      * ('start_from' in config)
     )
 
 
-def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
+def changed_rates(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+  """Lists what `new_rate` let change between a checkpoint's configuration and this one."""
+  known = (_fixed(fields, True, False) for fields in (before, config))
+  return differences(*({k: v for k, v in each.items() if _RATE.match(k)} for each in known))
+
+
+def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[str, Any]:
   """What a resumption must not change, by name."""
   free = (*FREE_SECTIONS, *(('data.', 'buckets.') if new_data else ()))
   flat = flatten(config)
@@ -98,17 +122,19 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   falls_by_step = any(
     value != 'constant' for key, value in flat.items() if key.endswith('optimizer.schedule')
   )
-  if not falls_by_step:  # no step depends on how many there are
+  if new_rate or not falls_by_step:  # no step depends on how many there are
     free = (*free, 'train.steps')
   flat = {
     key: value
     for key, value in flat.items()
     if not key.startswith(free)
-    and (key not in FREE or (falls and key in DECISIVE))
+    and (key not in FREE or (falls and not new_rate and key in DECISIVE))
     and not _WHERE.match(key)
   }
   since = {'model.chosen': 0, 'model.products': 'dtype'}  # runs of before these were fields
   flat = {'train.checkpoints': '', 'optimizer.rates': [], **since} | flat
+  if new_rate:
+    flat = _of_moments(flat)
   for prefix in ('', 'discriminator.'):
     if f'{prefix}optimizer.learning_rate' in flat:
       flat.setdefault(f'{prefix}optimizer.name', 'adamw')
@@ -117,10 +143,27 @@ def _fixed(config: Mapping[str, Any], new_data: bool) -> dict[str, Any]:
   return flat
 
 
-def is_finished(config: Mapping[str, Any], workdir: str | os.PathLike[str]) -> bool:
-  """Says whether a run has come to its end. Raises ConfigError if it began with another config."""
+def _of_moments(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Keeps of an optimizer's fields those that decide which leaves its saved state has."""
+  kept = {key: value for key, value in flat.items() if not _RATE.match(key)}
+  for key, value in flat.items():
+    if key.endswith('optimizer.plateau.patience'):
+      kept[key] = bool(value)
+    elif key.endswith('optimizer.rates') and any(not factor for _, factor in value):
+      kept[key] = [[pattern, bool(factor)] for pattern, factor in value]
+  return kept
+
+
+def is_finished(
+  config: Mapping[str, Any], workdir: str | os.PathLike[str], **allowed: bool
+) -> bool:
+  """Says whether a run has come to its end.
+
+  `allowed` are `new_data` and `new_rate` of `check_same`. Raises ConfigError if it began with
+  another configuration.
+  """
   if steps := open_checkpoints(workdir).steps():
-    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir))
+    check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), **allowed)
   return bool(steps) and steps[-1] >= config['train']['steps']
 
 

@@ -53,7 +53,7 @@ def _expert(text: str) -> list[str]:
 
 def _adapters(text: str) -> list[str]:
   found = ['']
-  for each in text.split(','):
+  for each in re.split(r'(?<!\\),', text):
     name, colon, weight = each.rpartition(':')
     found += [name, f'{colon}{weight},'] if _is_number(weight) and colon else [each, ',']
   return [*found[:-1], found[-1].removesuffix(',')]
@@ -148,7 +148,7 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
 
 def is_published(folder: pathlib.Path) -> bool:
   """Says whether a folder was fetched, or is a part of one that was, and `ALLOW` is not set."""
-  listed = any((each / LIST).is_file() for each in (folder, folder.parent))
+  listed = any(os.path.lexists(each / LIST) for each in (folder, folder.parent))
   return listed and os.environ.get(ALLOW, '') in ('', '0')
 
 

@@ -82,15 +82,18 @@ class WeightsFile(Checkpoints):
     name = f'the header of {os.fspath(self._path)!r}'
     mend = 'install mgjax again, or export the weights again'
     with open_tensors(self._path) as file:
-      text = file.metadata.get('mgjax', '')
+      text = file.metadata.get('mgjax')
       described = {tensor: file.describe(tensor) for tensor in file.names}
+    if text is None:
+      raise ConfigError(f"{name} has no entry 'mgjax', which launch.weights export writes; {mend}")
     header = parse_json(text, name, error=ConfigError, mend=mend)
     for key, kind in (('step', int), ('version', str)):
       if type(header.get(key)) is not kind:
         given = repr(header[key]) if key in header else 'missing'
         raise ConfigError(f'{name}: {key} is {given:.80}; expected {kind.__name__}, {mend}')
     notes = {key: value for key, value in header.items() if key not in ABOUT}
-    meta = {'step': header['step'], 'version': header['version'], 'notes': notes}
+    told = {key: header[key] for key in ('component', 'model') if key in header}
+    meta = {**told, 'step': header['step'], 'version': header['version'], 'notes': notes}
     leaves = {
       tensor: [self._type_of(tensor, described), list(shape), '']
       for tensor, (_, shape) in described.items()

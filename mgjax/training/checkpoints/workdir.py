@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mgjax.core.configuration.keys import did_you_mean
+from mgjax.core.configuration.keys import did_you_mean, differences
 from mgjax.core.configuration.renamed_keys import migrate
 from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json, write_json
@@ -27,7 +27,13 @@ from mgjax.core.version import __version__
 from mgjax.nn import lora
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
-from mgjax.training.checkpoints.find_run import SHIPPED, coming_with_mgjax, find_run, runs_near
+from mgjax.training.checkpoints.find_run import (
+  SHIPPED,
+  coming_with_mgjax,
+  find_run,
+  runs_near,
+  ships,
+)
 from mgjax.training.checkpoints.fingerprints import Descriptions, describe_leaves, fingerprint_of
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep, keep_settings
@@ -49,6 +55,8 @@ _GROUPS = (
   'references',
 )
 _GROUPS_OF_GROUPS = ('buckets', 'text', 'model.conditionings')
+# Of a model: how its numbers are calculated, and not which.
+_FREE = ('dtype', 'attention', 'exchange', 'remat', 'unroll', 'products')
 _TEXTS = ('autoencoder', 'vision', 'start_from', 'embeddings', 'tokenizer')
 T = TypeVar('T')
 
@@ -79,6 +87,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
       shapes = {name: shape for name, (_, shape, _) in record['leaves']['average'].items()}
       try:  # before anything is as large as it says
         check_sizes(fields_of(config, 'model'), shapes)
+        _check_described(config.to_dict(), record['meta'])
       except ConfigError as error:
         raise ConfigError(f'{os.fspath(path)!r} is not of {FILE} beside it: {error}') from None
     return config
@@ -87,6 +96,18 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
       raise
     _log.warning('%s. The copy in the newest checkpoint counts', error)
     return ConfigDict(saved)
+
+
+def _check_described(config: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+  """Checks that a configuration has the model that the header of its weights describes.
+
+  How it is calculated may differ. Raises ConfigError, which names the fields that do.
+  """
+  told = {key: described[key] for key in ('component', 'model') if key in described}
+  ours = {key: config.get(key) for key in told}
+  found = differences(migrate(told), ours)
+  if wrong := [each for each in found if each.split(':')[0].rpartition('.')[2] not in _FREE]:
+    raise ConfigError('; '.join(wrong))
 
 
 def saved_config(workdir: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -133,8 +154,9 @@ def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Returns values of the kinds that those of a configuration have to be of."""
   found: dict[str, Any] = {'component': ''}
   found |= {key: {} for key in _GROUPS if key in fields}
-  if 'autoencoder' in fields:  # as all flow models have
-    found['data'] = {'fps': 0, 'kind': ''}
+  if 'sample' in fields:  # of a flow model
+    found |= {'autoencoder': '', 'data': {'fps': 0, 'kind': ''}, 'buckets': {}, 'objective': {}}
+    found['model'] = {'conditionings': {}}
   found |= {key: '' for key in _TEXTS if fields.get(key) is not None}
   for name in _GROUPS_OF_GROUPS:
     *outer, key = name.split('.')
@@ -252,7 +274,8 @@ def find_beside(workdir: str | os.PathLike[str], given: str) -> str:
   there = _is_within(here, inside) if published else inside.exists()
   if given and not is_name(given) and there:
     return os.fspath(inside)
-  return _elsewhere(here, given, 'a run') if given and published else given
+  noun = 'an expert or adapters (sample.expert, sample.lora)'
+  return _elsewhere(here, given, noun) if given and published else given
 
 
 def _is_within(folder: pathlib.Path, place: pathlib.Path) -> bool:
@@ -264,9 +287,8 @@ def _elsewhere(here: pathlib.Path, given: str, noun: str) -> str:
 
   That is what comes with mgjax, and what `may_lead_to` says. Raises ConfigError otherwise.
   """
-  shipped = SHIPPED / given
-  if '..' not in shipped.parts and SHIPPED in shipped.parents and shipped.is_dir():
-    return os.fspath(shipped)
+  if ships(given):
+    return os.fspath(SHIPPED / given)
   if not may_lead_to(given, origin_of(here)):
     raise ConfigError(
       f'{os.fspath(here)!r} is a published run, and its config.json has {noun} at {given!r:.200}; '

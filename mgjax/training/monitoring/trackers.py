@@ -13,11 +13,13 @@ import logging
 import os
 import pathlib
 import queue
+import re
 import struct
 import threading
 import time
 import uuid
 import wave
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +38,7 @@ PROJECT = 'mgjax'
 IDENTITY = 'trackers.json'
 SHOWN = ('.png', '.mp4', '.wav')
 _PATIENCE = 60.0  # seconds for a tracker to end in
-_LONGEST = 6000  # characters of a value, by MLflow's limits
+_LONGEST, _NAME = 6000, 250  # characters of a value and of a name, by MLflow's limits
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,10 @@ class Tracker:
 
   def finish(self) -> None:
     """Writes out what is held back, and ends."""
+
+  def named(self, name: str) -> str:
+    """Returns the name by which it holds a metric or a file."""
+    return name
 
 
 class TensorBoard(Tracker):
@@ -262,7 +268,7 @@ class MLflow(Tracker):
       found = [self._client.create_run(where, run_name=run.name, tags={'mgjax': run.id})]
       # Transactions of a hundred, and not one each; longer values are not taken everywhere.
       fields = flatten(run.config).items()
-      rows = [Param(key, str(value)[:_LONGEST]) for key, value in fields]
+      rows = [Param(self.named(key), str(value)[:_LONGEST]) for key, value in fields]
       self._client.log_batch(found[0].info.run_id, params=rows)
     self._id = found[0].info.run_id
     self._client.update_run(self._id, status='RUNNING')
@@ -283,6 +289,16 @@ class MLflow(Tracker):
   def finish(self) -> None:
     """Ends the run, which a later process may begin again."""
     self._client.set_terminated(self._id)
+
+  def named(self, name: str) -> str:
+    """Returns a name that MLflow takes: others end its whole batch."""
+    plain = re.sub(r'[^\w\-. :/]', lambda odd: f'_{ord(odd[0]):x}_', name, flags=re.ASCII)
+    plain = re.sub(
+      r'(^|/)(\.*)(?=/|$)', lambda part: f'{part[1]}{part[2].replace(".", "_") or "_"}', plain
+    )
+    return (
+      plain if len(plain) <= _NAME else f'{plain[: _NAME - 9]}_{zlib.crc32(plain.encode()):08x}'
+    )
 
 
 TRACKERS: dict[str, type[Tracker]] = {
@@ -402,8 +418,10 @@ class _Feed:
         self._log(step, metrics, files)
 
   def _log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    new = {name: each for name, each in metrics.items() if (step, name) not in self._held}
-    shown = {name: each for name, each in files.items() if (step, name) not in self._held}
+    named = self._tracker.named
+    new = {named(name): each for name, each in metrics.items()}
+    new = {name: each for name, each in new.items() if (step, name) not in self._held}
+    shown = {name: each for name, each in files.items() if (step, named(name)) not in self._held}
     if new or shown:
       self._tracker.log(step, new, shown)
 

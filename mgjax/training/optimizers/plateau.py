@@ -104,6 +104,17 @@ def make_react(
   return react
 
 
+def restarted(state: State) -> State:
+  """Returns the state before its first validation: a new rate is not lowered by old stalls."""
+
+  def first(leaf: Any) -> Any:
+    if not isinstance(leaf, Plateau):
+      return leaf
+    return jax.jit(lambda: scale_by_plateau().init(None), out_shardings=shardings_of(leaf))()
+
+  return jax.tree.map(first, state, is_leaf=lambda leaf: isinstance(leaf, Plateau))
+
+
 def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
   def update(leaf: Any) -> Any:
     if not isinstance(leaf, Plateau):

@@ -28,6 +28,7 @@ from mgjax.apps.serving.videos.schema import (
 from mgjax.apps.serving.videos.server import serve_videos
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.video import read_clip
+from mgjax.sections.video.files import Samples
 from tests.apps.serving.tiny_service import Server
 from tests.waiting import wait_for
 
@@ -250,6 +251,12 @@ def test_a_job_has_what_was_asked_for():
   job = parse_job({**fields, 'lora': 'style', 'guidance_scale': 2}, OFFERS, Limits())
   assert (job['prompt'], job['frames'], job['height'], job['width']) == ('a b', 8, 32, 64)
   assert (job['upscale'], job['seed'], job['lora'], job['guidance']) == ('u', 3, 'style', 2)
+
+
+@pytest.mark.parametrize('blank', ['', ' ', '\t\n  ', None])
+def test_a_negative_prompt_of_blanks_is_none(blank):
+  job = parse_job({'prompt': 'x', 'negative_prompt': blank}, OFFERS, Limits())
+  assert job['negative'] == '' and Samples('x', negative=blank or '').negative == ''
 
 
 def bomb(side):

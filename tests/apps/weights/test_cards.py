@@ -68,7 +68,7 @@ def test_a_card_of_a_run_has_what_its_evaluation_found_and_what_it_started_from(
   (tmp_path / 'README.md').write_text(
     '---\ndatasets: [mine]\nmodel-index: [{name: 3}]\n---\n# mine'
   )
-  with pytest.raises(ConfigError, match='the front matter of mine cannot be read'):
+  with pytest.raises(ConfigError, match=r'README\.md of mine is not what the Hub takes'):
     cards.make_card(tmp_path, 'mine')
   (tmp_path / 'README.md').write_text('---\ndatasets: [mine]\n---\n# mine')
   assert ModelCard(cards.make_card(tmp_path, 'mine')).data.datasets == ['mine']

@@ -29,7 +29,7 @@ CSV = (
   ('a.mp4,"' + 'x,' * 600_000, 'more than', []),
   ('a.mp4,x,,,', 'more fields', []),
   ('a.mp4', 'no caption', []),
-  ('\0', 'no caption', []),
+  ('\0', 'NUL', []),
   ('a\0.mp4,x', 'NUL', []),
   ('a","x\n' * 300, 'not closed', []),  # each line closes a quote, and opens another
 )

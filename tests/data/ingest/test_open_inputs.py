@@ -166,7 +166,7 @@ def test_what_is_hostile_in_a_tar_is_refused(tmp_path):
     '/root.mp4': 'is absolute',
     'twice.mp4': 'comes twice',
     'mute.mp4': 'has no caption',
-    'odd.mp4': 'no text named caption',
+    'odd.mp4': 'no caption in odd.json among its fields: words',
     'blank.mp4': 'is empty',
     'deep.mp4': 'cannot be read',
     'up': 'has no video',
@@ -302,7 +302,7 @@ def test_columns_of_one_name_reject_their_file_and_no_other(tmp_path):
     "has several columns named 'caption'; rename all but one",
   ]
   alone = in_rows(tmp_path / 'd.parquet', ['\x1b[31m', 'caption'], ['x'], ['one'])
-  with pytest.raises(ConfigError) as refusal:
+  with pytest.raises(DataError, match='no columns named video') as refusal:
     open_inputs(alone)
   assert str(refusal.value).isprintable()
 

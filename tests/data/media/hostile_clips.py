@@ -104,7 +104,7 @@ def _unusual(put):
   video('ten-bit.mp4', noise, layout='yuv420p10le')
   video('four-four-four.mp4', noise, layout='yuv444p')
   video('alpha.mov', noise, codec='qtrle', layout='argb')
-  video('alpha.webm', noise, codec='libvpx-vp9', layout='yuva420p', deadline='realtime')
+  video('alpha.webm', noise, False, codec='libvpx-vp9', layout='yuva420p', deadline='realtime')
   video('grey.mkv', noise, codec='ffv1', layout='gray')
   video('huge.mp4', np.zeros((1, 4096, 4096, 3), np.uint8), False, preset='ultrafast')
   video('no-frames.mp4', noise[:0], False)

@@ -122,6 +122,19 @@ def test_stereo_is_kept_and_its_mean_is_mono(tmp_path):
   np.testing.assert_allclose(mono, stereo.mean(1, keepdims=True), atol=1e-6)
 
 
+@pytest.mark.parametrize('suffix', ['wav', 'flac', 'aiff'])
+def test_channels_that_cancel_each_other_are_said(tmp_path, caplog, suffix):
+  turned = noise(0.5) * np.float32([[1, -1]])
+  path = encode_sound(tmp_path / f'a.{suffix}', turned, codec=CODECS[suffix])
+  assert np.abs(read_audio(path, seconds=0.2)).max() < 0.01
+  assert f'{path}: its two channels cancel each other in mono' in caplog.text
+  caplog.clear()
+  assert np.abs(read_audio(path, channels=2)).max() > 0.01
+  read_audio(pcm(tmp_path / 'b.wav', np.zeros((4800, 2))))
+  read_audio(encode_sound(tmp_path / 'c.flac', noise(0.5, channels=2), codec='flac'))
+  assert not caplog.text
+
+
 def test_a_stream_is_the_whole_in_pieces(tmp_path):
   path = encode_sound(tmp_path / 'a.m4a', noise(5.25, rate=44_100), 44_100)
   pieces = list(stream_audio(path, seconds=1.0))

@@ -7,7 +7,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.network import axis_networks
 from mgjax.lab.planning.plan import Choices, make_plan
 from mgjax.lab.planning.workload import make_workload, read_outline
-from mgjax.parallel.chips import CHIPS, parse_topology
+from mgjax.parallel.chips import CHIPS, KINDS, parse_topology
 
 LINK = 90e9
 HOP = 1e-6
@@ -122,7 +122,56 @@ def test_topologies_are_read_by_name():
   assert parse_topology('h200:8').shape == (8, 1)
   assert parse_topology('h200:4').torus == ()
   assert parse_topology('gb200:72x8').devices == 576  # racks of 72
-  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'a100', 'h100', 'h200', 'b200', 'gb200'} == set(CHIPS)
+  assert {'v5p', 'v5e', 'v6e', 'tpu7x', 'a100', 'h100', 'h200', 'b200', 'gb200'} <= set(CHIPS)
+
+
+@pytest.mark.parametrize(
+  ('typed', 'meant'),
+  [
+    # TPUs as Google names their slices: v5p and TPU7x by TensorCores, two a chip.
+    *{
+      'v5p-8': 'v5p:2x2x1',
+      'v5p-64': 'v5p:2x4x4',
+      'tpu-v5p-1024': 'v5p:8x8x8',
+      'v5p-640': 'v5p:4x4x20',
+      'v5e-8': 'v5e:2x4',
+      'v5litepod-16': 'v5e:4x4',
+      'TPU v6e-256': 'v6e:16x16',
+      'trillium-64': 'v6e:8x8',
+      'tpu7x-8': 'tpu7x:2x2x1',
+      'v5p 4x4x4': 'v5p:4x4x4',
+      '16xv6e': 'v6e:4x4',
+    }.items(),
+    # GPUs by counts before or behind, with what a shop writes around them.
+    *{
+      '8xH100': 'h100:8',
+      '8 x H100': 'h100:8',
+      'h100-sxm': 'h100:1',
+      'H100 SXM5 80GB x4': 'h100:4',
+      '64xH200': 'h200:8x8',
+      'h100-64': 'h100:8x8',
+      '2x8xA100-80GB': 'a100:8x2',
+      '8x2xa100': 'a100:8x2',
+      '4x DGX H100': 'h100:8x4',
+      'gb200': 'gb200:1',
+      'GB200 NVL72': 'gb200:72',
+      '2xGB200-NVL72': 'gb200:72x2',
+      'a100-40gb:8': 'a100-40gb:8',
+      'rtx4090': 'rtx4090:1',
+      '4090': 'rtx4090:1',
+      '2x RTX 4090': 'rtx4090:2',
+    }.items(),
+    *((kind, f'{name}:1') for kind, name in KINDS.items() if not CHIPS[name].rank),
+  ],
+)
+def test_topologies_are_read_as_people_and_devices_write_them(typed, meant):
+  found, plain = parse_topology(typed), parse_topology(meant)
+  assert found == plain and found.name == meant
+
+
+def test_a_card_is_planned_with_the_memory_that_it_has():
+  assert CHIPS['rtx4090'].memory == 24e9
+  assert parse_topology('8xA100-40GB').chip.memory == 40e9 != parse_topology('8xA100').chip.memory
 
 
 @pytest.mark.parametrize(
@@ -137,6 +186,14 @@ def test_topologies_are_read_by_name():
       'gb200:8x8',
       r'^topology .*: expected up to 72 GPUs of one node, or 72 x .*, as in gb200:72x2$',
     ),
+    ('12xH100', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x2$'),
+    ('2x4xH100', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x2$'),
+    ('0xH100', r'^topology .*: expected one chip or more, as in h100:8x64$'),
+    ('h100-94gb', r'^topology .*: h100 has 80 GB and not 94, which is another chip; take one of'),
+    ('rtx4090-48gb', r'^topology .*: rtx4090 has 24 GB and not 48, which is another chip'),
+    ('h100-nvl', r"^topology .*: there is no chip 'h100-nvl'; take one of .*, as in .*8xH100"),
+    ('v6e-512', r'^topology .*: there is no slice of 512 v6e; give its torus, as in v6e:16x16$'),
+    ('v5p-7', r'^topology .*: there is no slice of 3.5 v5p; give its torus'),
     ('h100:4x4', r'^topology .*: expected up to 8 GPUs of one node, or 8 x .*, as in h100:8x2$'),
   ],
 )

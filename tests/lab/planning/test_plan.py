@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import pytest
 
 from configs.video import node, t2iv_256, t2iv_768
+from mgjax.api import plan
+from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.experimental.tpu_attention import backward
+from mgjax.lab.planning.dispatch import plan_any
 from mgjax.lab.planning.efficiency import describe_efficiency, rates_of
 from mgjax.lab.planning.memory import (
   attention_call,
@@ -320,6 +323,35 @@ def test_products_of_one_byte_halve_what_they_make_of_the_linear_maps(work):
   assert (forward / usual, both / usual) == pytest.approx((5 / 6, 1 / 2))  # of three products
 
 
+@pytest.mark.parametrize(
+  ('name', 'topology', 'options', 'unit'),
+  [
+    ('video/t2iv_768:30b', '512xH200', {}, 'the stage'),
+    ('video/t2iv_768:30b', '8xH200', {'how': 'search', 'mesh': {'context': 8}}, 'a step'),
+    ('tae/tae', 'v5p-16', {}, 'a step'),
+    ('video/t2iv_768:30b', 'v6e-16', {'what': 'sample'}, 'a sample'),
+    ('upsampler/upsampler:7b', 'tpu7x:1x1x1', {'what': 'sample'}, 'a second of film'),
+  ],
+)
+def test_at_a_price_a_plan_says_what_it_costs(name, topology, options, unit):
+  plain, priced = (plan(name, topology, price=price, **options) for price in (None, 2.0))
+  assert priced.text.startswith(plain.text) and 'dollars' not in plain.numbers
+  found = priced.numbers['dollars'][unit]
+  seconds = {
+    'the stage': lambda found: {k: 86400 * v for k, v in found['stage']['days'].items()},
+    'a step': lambda found: (
+      found.get('candidates', [found])[0].get('step_seconds') or found['seconds']
+    ),
+    'a sample': lambda found: found['seconds'],
+    'a second of film': lambda found: found['seconds_a_second_of_film'],
+  }[unit](plain.numbers)
+  # A TPU7x chip is two devices, and one is paid for.
+  chips = {'512xH200': 512, '8xH200': 8, 'v5p-16': 8, 'v6e-16': 16, 'tpu7x:1x1x1': 1}[topology]
+  for end in ('low', 'high'):
+    assert found[end] == pytest.approx(seconds[end] / 3600 * 2 * chips)
+  assert f'{unit}: {chips:,} chip(s) at the price you gave, $2 a chip-hour' in priced.text
+
+
 def test_a_search_ranks_what_fits(config):
   found = search_plans(workload(config, 'video_1x1_16s'), 'v6e:16x16')
   _, place, candidates = found
@@ -380,3 +412,37 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
     make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'tensor': 64}))
   with pytest.raises(ConfigError, match=r'trades 48 heads a device over mesh\.context = 64'):
     make_plan(workload(config), 'v5p:4x4x4', Choices(mesh={'context': 64}, exchange='ulysses'))
+
+
+def test_a_recipe_is_planned_as_its_stages_are_trained():
+  answer = plan('video/recipe:30b', '512xH200', price=2.0)
+  recipe = load_config('video/recipe:30b').to_dict()
+  stages = recipe['stages']
+  assert list(answer.numbers['stages']) == [name for name in recipe['order'] if name != 'average']
+  for name, each in answer.numbers['stages'].items():
+    stage = stages[name]
+    alone = plan_any(
+      stage, 'h200:8x64', mesh=each['mesh'], rows=each['batch'] // each['micro_batches']
+    ).numbers
+    assert alone['remat'] == stage['model']['remat'] and alone['fits'] and each['fits']
+    assert each['peak_gib_per_chip'] == alone['peak_gib_per_chip']
+    for end in ('low', 'high'):
+      seconds = each['micro_batches'] * alone['step_seconds'][end]
+      assert each['days'][end] == pytest.approx(seconds * stage['train']['steps'] / 86_400)
+  # Of one more micro-batch less does not fit, and the command says what training needs for it.
+  assert answer.numbers['flags'] == ['--config.stages.t2iv_768.train.accumulate=3']
+  assert '--config.stages.t2iv_768.train.accumulate=3' in answer.text
+  days = answer.numbers['stage']['days']
+  dollars = answer.numbers['dollars']['all stages']
+  assert dollars['low'] == pytest.approx(days['low'] * 24 * 512 * 2)
+  with pytest.raises(ConfigError, match='its stages are planned as they are configured'):
+    plan('video/recipe:30b', '512xH200', rows=8)
+
+
+@pytest.mark.parametrize('topology', ['512xH200', 'v5p:8x8x8'])
+def test_the_page_of_30b_has_the_tables_that_its_command_prints(topology):
+  page = pathlib.Path('docs/zero_to_30b.md').read_text()
+  lines = plan('video/recipe:30b', topology, price=2.5).text.splitlines()
+  table = [line for line in lines if line.startswith('|')]
+  assert '\n'.join(table) in page
+  assert all(flag in page for flag in lines if flag.startswith('--config'))

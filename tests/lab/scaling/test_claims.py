@@ -13,6 +13,7 @@ from mgjax.lab.scaling.claims import (
   HOLDS,
   NOT_HERE,
   OPEN,
+  SMALLER,
   Claim,
   Verdict,
   error_rate,
@@ -42,11 +43,38 @@ def word(folder: pathlib.Path, a, b, **changes):
 def test_better_holds_beyond_luck_and_by_the_margin_alone(tmp_path):
   first = [0.5, 0.6, 0.4]
   assert word(tmp_path, first, [0.7, 0.81, 0.6]) == HOLDS
-  assert word(tmp_path, first, [0.55, 0.66, 0.45]) == FAILS  # for sure, but by half a margin
+  assert word(tmp_path, first, [0.5, 0.61, 0.4]) == FAILS  # by a tenth of a margin, if at all
   assert word(tmp_path, first, [0.3, 0.41, 0.2]) == FAILS  # the other way round
   assert word(tmp_path, first, [0.9, 0.5, 0.6]) == OPEN
   # Of losses less is better.
   assert word(tmp_path, first, [0.3, 0.41, 0.2], better=-1) == HOLDS
+
+
+def test_a_sure_difference_below_the_margin_is_called_smaller_than_it(tmp_path):
+  first = [0.5, 0.6, 0.4]
+  assert word(tmp_path, first, [0.55, 0.66, 0.45]) == SMALLER
+  assert word(tmp_path, first, [0.45, 0.54, 0.35], better=-1) == SMALLER
+  assert word(tmp_path, first, [0.45, 0.54, 0.35]) == FAILS  # as sure, the other way round
+  assert word(tmp_path, first, [0.55, 0.66, 0.45], margin=0.01) == HOLDS
+  assert word(tmp_path, first, [0.55, 0.66, 0.45], equal=True) == HOLDS
+
+
+def test_rows_whose_seeds_are_noise_of_one_model_say_so():
+  groups = load_config('configs/scaling/claims.py').to_dict()['groups']
+  claims = [claim for group in groups for claim in group['claims']]
+  rows = [
+    line.split('|')
+    for line in pathlib.Path('docs/claims.md').read_text().splitlines()
+    if line.startswith('| ') and '**' in line
+  ]
+  told = {row[1].strip(): row[3].strip() for row in rows}
+  for claim in claims:
+    records = claim.get('records', '')
+    path = pathlib.Path('docs/records') / f'{records}.jsonl'
+    runs = [json.loads(line) for line in path.read_text().splitlines()] if records else []
+    trained = any('steps' in row or 'from' in row for row in runs) or records == 'claims_upsampled'
+    assert claim['noise'] == bool(runs and not trained), claim['says']
+    assert told[claim['says']].endswith('noise') == claim['noise']
 
 
 def test_as_good_holds_within_the_margin_on_both_sides(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from mgjax.lab.evaluation.metrics.frechet import frechet_distance, frechet_value
+from mgjax.lab.statistics.intervals import compare, share, share_over_prompts
 from mgjax.lab.statistics.values import (
   bias_warning,
   mean_of,
@@ -124,8 +125,41 @@ def test_the_interval_over_prompts_is_that_of_the_normal_distribution_where_prom
   assert (found.videos, found.prompts) == (10_030, 1003)
 
 
+@pytest.mark.parametrize('count', [8, 16, 27])
+def test_intervals_over_few_captions_cover_what_they_say(count):
+  """1,500 studies of four videos a caption: .94 at least, less two standard deviations of that."""
+  generator = np.random.default_rng(count)
+  prompts = np.repeat(np.arange(count), 4).tolist()
+  covered = np.zeros(4)
+  for study in range(1500):
+    captions = generator.normal(size=count)
+    videos = captions.repeat(4) + generator.normal(size=4 * count) / 2
+    one, other = mean_of(videos, prompts, seed=study), mean_value(captions, seed=study)
+    right = share_over_prompts(
+      generator.random(4 * count) < generator.beta(1.6, 0.4, count).repeat(4), prompts
+    )
+    pair = compare([captions], [2 * captions], resamples=2000, seed=study)
+    for place, (found, true) in enumerate(((one, 0), (other, 0), (right, 0.8), (pair, 0))):
+      covered[place] += found.low <= true <= found.high
+  assert (covered / 1500 >= 0.94 - 2 * math.sqrt(0.94 * 0.06 / 1500)).all(), covered / 1500
+
+
+def test_fewer_than_five_captions_say_how_many_there_are_and_no_interval():
+  values = np.array([0.5, 0.25, 0.75, 1.0, 0.5, 0.25, 0.75, 1.0])
+  prompts = [*'abcdabcd']
+  for found in (mean_value(values[:4]), mean_of(values, prompts)):
+    assert math.isnan(found.low) and math.isnan(found.high)
+    assert str(found) == '0.625 (n = 4)'
+  for share_of in (share(values[:4] > 0.5), share_over_prompts(values > 0.5, prompts)):
+    assert math.isnan(share_of.low) and str(share_of) == f'0.500 (n = {share_of.count})'
+  assert math.isfinite(mean_of(values, [*'abcdeabc']).low) and math.isfinite(
+    share(values > 0.5).low
+  )
+  assert math.isnan(compare([values[:4]], [values[4:][::-1]]).low)
+
+
 def test_what_was_not_measured_counts_nowhere_and_one_prompt_has_no_interval():
   found = mean_of(np.array([1.0, np.nan, 3.0]), ['a', 'b', 'a'])
   assert (found.value, found.videos, found.prompts) == (2.0, 2, 1) and math.isnan(found.low)
-  assert found.as_dict()['low'] is None and str(found) == '2'
+  assert found.as_dict()['low'] is None and str(found) == '2 (n = 1)'
   assert mean_of(np.array([np.nan]), ['a']).as_dict()['value'] is None

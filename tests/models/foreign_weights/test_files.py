@@ -78,3 +78,18 @@ def test_folders_without_one_answer_are_refused(tmp_path):
     save_file(TENSORS, tmp_path / f'{name}.safetensors')
   with pytest.raises(ConfigError, match=r'has one\.safetensors, two\.safetensors and no index'):
     read_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('data', 'told'),
+  [
+    (b'<!doctype html><title>404</title>', r'a web page \(HTML\)'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n', 'a pointer of Git LFS'),
+  ],
+)
+@pytest.mark.parametrize('name', ['model-2-of-2.safetensors', INDEX, 'config.json', 'model.bin'])
+def test_a_shard_that_was_not_downloaded_is_called_by_its_name(tmp_path, name, data, told):
+  folder = shards(tmp_path / 'model')
+  (folder / name).write_bytes(data)
+  with pytest.raises(ConfigError, match=f'{name}.* is {told}, not'):
+    read_weights(folder / name if name == 'model.bin' else folder)

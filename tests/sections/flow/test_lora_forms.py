@@ -317,7 +317,7 @@ def test_settings_that_are_no_file_are_refused_at_once(base, tmp_path, kind):
   settings.unlink()
   make = {'fifo': lambda: os.mkfifo(settings), 'folder': settings.mkdir}
   make.get(kind, lambda: settings.symlink_to('/dev/zero'))()
-  refused(base, path, 'adapter_config.json.* is no regular file')
+  refused(base, path, 'adapter_config.json.* cannot be read: it is no regular file')
 
 
 # Settings

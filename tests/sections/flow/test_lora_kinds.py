@@ -293,7 +293,7 @@ def test_a_scale_beyond_all_numbers_is_refused(base, tmp_path):
 INFINITE = [  # A, B and alpha
   (1e30, 1e30, 4),
   (1e38, 8, 4),
-  (1e20, 1e20, 1e-3),
+  (1e20, 1e20, 4),
   (-1e30, 1e30, 4),
 ]
 

@@ -13,6 +13,7 @@ from mgjax.apps.weights.import_export import publish
 from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.run_names import read_name
 from mgjax.training.checkpoints.find_run import SHIPPED
+from mgjax.training.checkpoints.published import differing
 from mgjax.training.checkpoints.run_references import ALLOW, LIST, may_lead_to
 from mgjax.training.checkpoints.weights_file import FILE
 from tests import binaries
@@ -241,3 +242,122 @@ def test_links_in_a_published_folder_lead_nowhere(part, tmp_path):
   (folder / part).symlink_to(outside)
   with pytest.raises(ConfigError, match='published run'):
     mgjax.load(folder)
+
+
+def published(folder, tmp_path):
+  """Publishes a folder; returns the sentence of its refusal, '' if there is none."""
+  try:
+    publish(folder, f'file://{tmp_path}/published')
+  except MgjaxError as error:
+    assert not (tmp_path / 'published' / LIST).exists()
+    return str(error)
+  return ''
+
+
+def damaged(data):
+  return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
+
+
+@pytest.mark.parametrize(
+  'file', [FILE, 'autoencoder/weights.safetensors', 'more.safetensors'], ids=['run', 'of', 'more']
+)
+@pytest.mark.parametrize(
+  'damage', [damaged, lambda data: data[:-9], lambda _: b'', lambda _: b'what is none']
+)
+def test_damaged_weights_are_not_published(file, damage, tmp_path):
+  folder = shutil.copytree(SHIPPED / 'digits' / 'editing', tmp_path / 'run')
+  place = folder / file
+  data = place.read_bytes() if place.exists() else b'no file of tensors ' * 9
+  place.write_bytes(damage(data))
+  said = published(folder, tmp_path)
+  assert os.fspath(place) in said
+
+
+@pytest.mark.parametrize('name', [FILE, 'config.json', 'README.md', 'evaluation.json', 'a.txt'])
+@pytest.mark.parametrize('make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero')])
+def test_a_pipe_or_a_device_is_neither_read_nor_published(name, make, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / name).unlink(missing_ok=True)
+  make(folder / name)
+  said = published(folder, tmp_path)
+  assert str(folder / name) in said and ('regular' in said or 'a pipe' in said or 'link' in said)
+  if name in (FILE, 'config.json'):
+    assert str(folder / name) in sentence(folder)
+
+
+def test_a_linked_folder_is_not_published(tmp_path):
+  folder = shutil.copytree(SHIPPED / 'digits' / 'editing', tmp_path / 'run')
+  shutil.move(folder / 'autoencoder', tmp_path / 'elsewhere')
+  (folder / 'autoencoder').symlink_to(tmp_path / 'elsewhere')
+  assert f"'{folder}/autoencoder' is neither a file nor a folder" in published(folder, tmp_path)
+
+
+def test_an_autoencoder_at_a_path_of_this_machine_goes_along(tmp_path):
+  place = shutil.copytree(SHIPPED / 'digits' / 'autoencoder', tmp_path / 'secret' / 'tae')
+  folder = changed(tmp_path / 'run', listed=False, autoencoder=str(place))
+  assert not published(folder, tmp_path)
+  assert (tmp_path / 'published' / 'tae' / FILE).exists()
+  assert str(tmp_path) not in (tmp_path / 'published' / 'config.json').read_text()
+  shutil.rmtree(tmp_path / 'secret')
+  mgjax.load(tmp_path / 'published')
+
+
+def test_a_list_without_weights_or_of_deep_folders_is_refused(tmp_path):
+  about = {'size': 2, 'sha256': DIGEST}
+  for more, said in (
+    ({}, r'names no weights\.safetensors'),
+    ({FILE: about, 'a/' * 500 + 'x.json': about}, 'in 7 folders inside at most'),
+    ({FILE: about, 'x.json': about | {'size': 10**400}}, 'the size of x.json is not from 0'),
+  ):
+    (tmp_path / LIST).write_text(json.dumps({'files': {'config.json': about, **more}}))
+    with pytest.raises(MgjaxError, match=said) as refused:
+      differing(tmp_path)
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+  ('fields', 'said'),
+  [
+    ({'model__heads': 8}, r'model\.heads: 4 -> 8'),
+    ({'model__conditionings.text.depth': 1}, r'model\.conditionings\.text\.depth: 2 -> 1'),
+    ({'model__conditionings': {}}, r'model\.conditionings\.text\.depth: 2 -> '),
+    ({'model__feed_forward': 'gelu'}, r"model\.feed_forward: '\w+' -> 'gelu'|absent"),
+    ({'component': 'audio'}, "component: 'video' -> 'audio'"),
+    ({'model': {}}, r'model\.'),
+  ],
+)
+def test_a_configuration_of_another_model_than_its_weights_is_refused(fields, said, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  config = json.loads((RUN / 'config.json').read_text())
+  for name, value in fields.items():
+    *outer, key = name.replace('__', '.').split('.')
+    place = config
+    for each in outer:
+      place = place[each]
+    place[key] = value
+  (folder / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ConfigError, match=said):
+    mgjax.load(folder)
+  done = binaries.run('weights', 'verify', f'--workdir={folder}')
+  assert done.returncode == ConfigError.exit_code
+
+
+def test_how_a_model_is_calculated_may_be_changed_by_hand(tmp_path):
+  changed(tmp_path / 'run', listed=False, model__attention='blockwise', model__unroll=1)
+  mgjax.load(tmp_path / 'run')
+
+
+@pytest.mark.parametrize('key', json.loads((RUN / 'config.json').read_text()))
+def test_a_configuration_that_lacks_a_field_is_no_traceback(key, tmp_path):
+  folder = changed(tmp_path / 'run', listed=False)
+  config = json.loads((folder / 'config.json').read_text())
+  del config[key]
+  (folder / 'config.json').write_text(json.dumps(config))
+  said = sentence(folder)
+  assert key in said or not said  # what sampling does not read is not missed
+
+
+@pytest.mark.parametrize('name', ['hf://../x', 'hf://a/..', 'hf://./.'])
+def test_a_name_that_is_no_repository_is_refused(name):
+  with pytest.raises(ConfigError, match='expected hf://owner/name'):
+    read_name(name)

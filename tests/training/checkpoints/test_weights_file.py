@@ -105,6 +105,10 @@ def test_a_configuration_of_more_layers_is_refused(model):
   config = json.loads((model / 'config.json').read_text())
   config['model']['depth'] += 1
   (model / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ConfigError, match=r'is not of weights\.safetensors beside it: model\.depth'):
+    mgjax.load(model)
+  # A header that describes no model leaves it to the tensors.
+  rewritten(model, about=lambda header: {k: v for k, v in header.items() if k != 'model'})
   with pytest.raises(CheckpointError, match=rf'expected {config["model"]["depth"]} layers as its'):
     mgjax.load(model).generate(PROMPT)
 

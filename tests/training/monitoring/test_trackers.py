@@ -4,6 +4,8 @@ import collections
 import json
 import os
 import pathlib
+import posixpath
+import re
 import signal
 import sys
 import threading
@@ -63,11 +65,16 @@ def rows_of_trackio(workdir):
   return [(row['step'], name) for row in SQLiteStorage.get_logs('mgjax', run.name) for name in row]
 
 
-def rows_of_mlflow(workdir):
+def mlflow_run(workdir):
   from mlflow import MlflowClient
 
   client = MlflowClient(f'sqlite:///{workdir}/mlflow/runs.db')
   (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+  return client, run
+
+
+def rows_of_mlflow(workdir):
+  client, run = mlflow_run(workdir)
   assert run.info.status == 'FINISHED' and run.data.params['model.dims'] == '[8, 8]'
   assert len(run.data.params) == len(CONFIG) and run.data.params['long'] == 'x' * 6000
   for step in SHOWN:  # one file of a name
@@ -109,6 +116,51 @@ def test_a_run_that_is_killed_twice_is_one_run_without_lost_or_double_points(
     own |= dict.fromkeys(('samples', 'samples/000', 'samples/001'), SHOWN)
   for tag, steps in own.items():
     assert {step: n for (step, each), n in found.items() if each == tag} == dict.fromkeys(steps, 1)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'loss',
+    'norm/all',
+    'a+b',
+    'über/größe',
+    'x=1,y=2',
+    'a//b',
+    '/a',
+    'a/',
+    '.',
+    '../a',
+    '',
+    '%',
+    'n' * 300,
+  ],
+)
+def test_whatever_a_metric_is_called_mlflow_takes_its_name(name):
+  found = trackers.MLflow().named(name)
+  # MLflow's own rules: these characters, a path in its shortest form, and this length.
+  assert re.fullmatch(r'[\w\-. :/]{1,250}', found) and posixpath.normpath(found) == found
+  assert not found.startswith(('/', '..')) and found != '.'
+  assert (found == name) == (name in ('loss', 'norm/all'))
+  assert found == trackers.MLflow().named(found)  # as it is found there again
+
+
+@pytest.mark.filterwarnings('ignore:The ``noload``')
+def test_an_odd_key_costs_mlflow_no_other_metric(tmp_path):
+  pytest.importorskip('mlflow')
+  log = RunLog(tmp_path, trackers=[trackers.MLflow()], config={'a//b': 1})
+  for step, name in ((1, 'x=1'), (2, 'loss')):
+    log.write(step, {name: 1.0, 'other': 2.0})
+  log.close()
+  _, run = mlflow_run(tmp_path)
+  named = trackers.MLflow().named
+  assert set(run.data.metrics) == {named('x=1'), 'loss', 'other'}
+  assert set(run.data.params) == {named('a//b')}
+
+
+def test_names_that_differ_do_not_meet_in_mlflow():
+  names = ['a+b', 'a*b', 'a_b', 'a b', 'n' * 300, 'n' * 299 + 'm']
+  assert len({trackers.MLflow().named(name) for name in names}) == len(names)
 
 
 class Failing(Tracker):

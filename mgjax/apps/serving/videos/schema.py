@@ -154,7 +154,7 @@ def parse_job(
     fps = frame_rate_of(prompt, number(fields, 'fps', None, 1, 240), offer.fps)
   except ConfigError as error:
     raise ApiError(str(error), 'fps') from error
-  negative = text(fields, 'negative_prompt')
+  negative = text(fields, 'negative_prompt').strip()
   drawn = fields.get('seed') in (-1, '-1')
   frames = 1 if image else _frames(fields, fps, (height, width), offer)
   soundtrack = _other('soundtrack', fields, offers, offer, (height, width))

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mgjax.core.errors import DataError
 from mgjax.data.media.containers import AGAIN, LIMITS, File, Limits, source_of
 from mgjax.data.media.faces.face import Frame
+from mgjax.data.media.frame_pixels import opaque_picture
 from mgjax.data.media.video import stream_frames
 
 SIDE = 1080  # pixels that the shorter side of a picture is shrunk to
@@ -58,9 +59,9 @@ def _upright(path: File, image: Image.Image, side: int, limits: Limits) -> Frame
     image = Image.fromarray(np.clip(np.rint(numbers), 0, 255).astype(np.uint8))
     image.getexif().update(orientation)
   if scale < 1:
-    image = image.convert('RGB').resize(smaller, Image.Resampling.BOX)
+    image = opaque_picture(image).resize(smaller, Image.Resampling.BOX)
     image.getexif().update(orientation)
-  return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+  return np.asarray(opaque_picture(ImageOps.exif_transpose(image)))
 
 
 def sample_frames(path: File, rate: float) -> Iterator[tuple[float, Frame]]:

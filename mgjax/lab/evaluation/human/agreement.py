@@ -113,7 +113,7 @@ class Rater:
     found = []
     if self.gold and self.gold.high < GOLD:
       found.append(f'right about {self.gold.value:.0%} of {self.gold.count} gold items')
-    if self.left and not self.left.low <= 0.5 <= self.left.high:
+    if self.left and (self.left.low > 0.5 or self.left.high < 0.5):
       found.append(f'left in {self.left.value:.0%} of {self.left.count} answers')
     return tuple(found)
 

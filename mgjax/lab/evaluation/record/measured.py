@@ -15,7 +15,13 @@ import numpy as np
 from mgjax.core.typing import Float, Int
 from mgjax.lab.report.evaluation_page import printed
 from mgjax.lab.statistics.correlations import Correlation
-from mgjax.lab.statistics.intervals import Share, draw_shares, share_over_prompts
+from mgjax.lab.statistics.intervals import (
+  FEWEST,
+  Share,
+  draw_shares,
+  percentile_interval,
+  share_over_prompts,
+)
 from mgjax.lab.statistics.values import Value, mean_of, mean_value, plain, share_value
 
 EXTREMES = 4  # best and worst samples of each metric that are shown
@@ -106,11 +112,14 @@ class Measured:
     each = np.asarray(metric.value.each, np.float64)
     there = np.flatnonzero(np.isfinite(each))
     prompts = [self.samples[place] for place in there] if metric.mean else []
-    if not prompts or not 1 < len(set(prompts)) < len(prompts):
+    if len(set(prompts)) == len(prompts):
       return metric
     make = share_over_prompts if metric.share else mean_of
     found = make(each[there], prompts)
-    value = dataclasses.replace(metric.value, low=found.low, high=found.high)
+    warning = metric.value.warning
+    if (captions := len(set(prompts))) < FEWEST:
+      warning = f'an interval needs {FEWEST} captions, not {captions}'
+    value = dataclasses.replace(metric.value, low=found.low, high=found.high, warning=warning)
     return dataclasses.replace(metric, value=value)
 
   def as_dict(self, files: Mapping[int, str] | None = None) -> dict[str, Any]:
@@ -205,17 +214,18 @@ def pooled_metric(
   """Returns a number that is of all samples together and no mean of theirs.
 
   `statistic` is of the samples with these indices, which may come twice; NaN where it has none. The
-  interval of 95% is a percentile bootstrap over samples; the best and worst are found by `each`.
+  interval of 95% is a bootstrap over samples, see `percentile_interval`; the best and worst are
+  found by `each`.
   """
   count = len(each)
   number = float(statistic(np.arange(count)))
   low = math.nan
   high = math.nan
-  if count > 1 and math.isfinite(number):
+  if count >= FEWEST and math.isfinite(number):
     shares = draw_shares(np.random.default_rng(0), _RESAMPLES, count)
     times = np.rint(shares * count).astype(int)
     drawn = np.array([statistic(np.repeat(np.arange(count), row)) for row in times])
-    low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975]).tolist()
+    low, high = percentile_interval(drawn[np.isfinite(drawn)], count)
   value = Value(number, low, high, count, tuple(np.asarray(each, np.float64).tolist()))
   return Metric(value, label, better, mean=False, **options)
 

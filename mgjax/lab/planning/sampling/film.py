@@ -173,7 +173,7 @@ def plan_film(
       'as tiling.size = 512'
     )
   return {
-    'topology': topology,
+    'topology': place.name,
     'mesh': dict(sampling.sizes),
     'frames': frames,
     'size': list(size),

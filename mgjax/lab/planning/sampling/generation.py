@@ -74,7 +74,7 @@ def plan_generation(
   shown = first.passes[max(first.passes)]
   assumed = describe_assumptions(work, place.chip.name, shown.collectives, backward=False)
   return {
-    'topology': topology,
+    'topology': place.name,
     'devices': place.devices,
     'bucket': work.bucket,
     'shape': list(work.shape),

@@ -53,10 +53,10 @@ def test_of_some_common_prompts_pairs_are_these_and_of_few_there_are_none():
 
 
 def test_samples_of_one_prompt_are_one_pair():
-  prompts = [PROMPTS[place // 2] for place in range(8)]
-  change, _ = compared(record_of([2.0] * 4 + [4.0] * 4, prompts), record_of(np.ones(8), prompts))
-  assert change['prompts'] == 4 and change['difference'] == 2
-  assert (change['low'], change['high']) == (1, 3)  # all four of either kind
+  prompts = [PROMPTS[place // 2] for place in range(12)]
+  change, _ = compared(record_of([2.0] * 6 + [4.0] * 6, prompts), record_of(np.ones(12), prompts))
+  assert change['prompts'] == 6 and change['difference'] == 2
+  assert (change['low'], change['high']) == pytest.approx((1, 3))  # all six of either kind
 
 
 def test_wins_are_the_share_of_prompts_with_a_larger_number():

@@ -38,16 +38,26 @@ def test_what_is_shown_is_some_of_all_and_the_extremes_of_each_metric():
 
 
 def test_samples_of_one_prompt_do_not_count_as_many():
-  each = np.repeat([1, 0, 1, 1], 5).astype(float)
-  prompts = [name for name in 'abcd' for _ in range(5)]
+  each = np.repeat([1, 0, 1, 1, 1, 0], 5).astype(float)
+  prompts = [name for name in 'abcdef' for _ in range(5)]
   told = Measured({'x': share_metric(each), 'y': mean_metric(each)}, prompts).as_dict()['metrics']
   alone = share(each > 0)
-  assert told['x']['value'] == alone.value and told['x']['count'] == 20
+  assert told['x']['value'] == alone.value and told['x']['count'] == 30
   assert told['x']['high'] - told['x']['low'] > 1.5 * (alone.high - alone.low)
   over = mean_of(each, prompts)
   assert (told['y']['low'], told['y']['high']) == (over.low, over.high)
-  told = Measured({'x': share_metric(each)}, [str(n) for n in range(20)]).as_dict()['metrics']
+  told = Measured({'x': share_metric(each)}, [str(n) for n in range(30)]).as_dict()['metrics']
   assert (told['x']['low'], told['x']['high']) == (alone.low, alone.high)
+
+
+@pytest.mark.parametrize('captions', ['a', 'ab', 'abcd'])
+def test_a_share_of_many_clips_of_few_captions_says_how_few_and_has_no_interval(captions):
+  right = np.arange(24) % 3 > 0
+  measured = Measured({'x': share_metric(right, 'right')}, [*captions * (24 // len(captions))])
+  told = measured.as_dict()['metrics']['x']
+  assert told['value'] == 2 / 3 and told['low'] is None and told['high'] is None
+  said = f'an interval needs 5 captions, not {len(captions)}'
+  assert said in told['warning'] and said in table_of(measured)
 
 
 def test_the_interval_over_prompts_covers_what_it_says():
@@ -100,10 +110,10 @@ def test_a_table_has_a_row_a_metric_one_a_group_and_the_notes():
 
 
 def test_records_hold_plain_values():
-  one = share([True])
+  one = share([True] * 5)
   record = {'x': np.float32(0.5), 'y': [math.nan, (1, np.int64(2))], 'z': one}
   assert Measured({}, record=record).record == {
     'x': 0.5,
     'y': [None, [1, 2]],
-    'z': {'value': 1, 'low': one.low, 'high': 1, 'count': 1},
+    'z': {'value': 1, 'low': one.low, 'high': 1, 'count': 5},
   }

@@ -166,5 +166,5 @@ def test_results_of_vbench_become_markdown_and_json(tmp_path):
   assert [path.name for path in paths] == ['vbench.md', 'vbench.json']
   assert paths[0].read_text() == f'{table}\n'
   cells = [cell.strip() for cell in next(csv.reader([table.splitlines()[2]], delimiter='|'))]
-  assert cells[1:-1] == ['scene', '0.2500', '0.25', '1', '1']
+  assert cells[1:-1] == ['scene', '0.2500', '0.25 (n = 1)', '1', '1']
   assert json.loads(paths[1].read_text())['dimensions']['scene']['mean']['prompts'] == 1

@@ -152,4 +152,4 @@ def test_the_score_of_clip_is_the_mean_cosine_of_frames_with_their_prompt(tmp_pa
   scores = score_suite(find_videos(tmp_path, suite), suite, clip=PixelClip())
   score = scores.metrics['scores/clip_score'].value
   np.testing.assert_allclose(score.each, [100, 0, 50])
-  assert not math.isnan(score.low)
+  assert score.count == 3 and math.isnan(score.low)  # of three prompts

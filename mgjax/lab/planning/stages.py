@@ -1,0 +1,114 @@
+"""Plans the stages of a recipe as `launch.train` runs them: batch, policy, mesh as configured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgjax.core.errors import ConfigError
+from mgjax.lab.planning.efficiency import bounds, spread
+from mgjax.lab.planning.plan import Choices, Plan, make_plan
+from mgjax.lab.planning.search import mesh_flag
+from mgjax.lab.planning.workload import Workload, make_workload, read_outline
+from mgjax.lab.report.tables import markdown
+from mgjax.parallel.chips import GIB, Topology, parse_topology
+from mgjax.parallel.rules import AXES, BATCH
+from mgjax.registry import section
+
+_HEADER = ('Stage', 'Tokens', 'Batch', 'Mesh', 'GiB a chip', 'Seconds a step', 'Steps', 'Days')
+
+
+def plan_stages(fields: Mapping[str, Any], topology: str) -> dict[str, Any]:
+  """Plans every stage of a recipe that trains a flow model, by formula.
+
+  A mesh is the configured one where its groups take the batch in equal parts, else the fastest. A
+  batch that does not fit is cut into the fewest micro-batches that do, each of which takes a step's
+  time. Days are those of all configured steps, were all samples as long as the longest. Returns
+  plain JSON values; `flags` are what `launch.train` needs beside the recipe to do the same.
+  """
+  place = parse_topology(topology)
+  stages = {}
+  flags = []
+  for name in fields['order']:
+    stage = fields['stages'][name]
+    if 'model' not in stage or section(stage['component']).family != 'flow model':
+      continue
+    work = make_workload(stage, read_outline(stage))
+    plan, cuts = _plan(work, place)
+    key = f'--config.stages.{name}'
+    own = {axis: work.mesh.get(axis, 1) for axis in AXES}
+    changed = {a: size for a, size in plan.chosen.sizes.items() if own[a] not in (size, -1)}
+    flags += [f'{key}.mesh.{axis}={size}' for axis, size in changed.items()]
+    flags += [f'{key}.train.accumulate={cuts}'] * (cuts > stage['train']['accumulate'])
+    steps = stage['train']['steps']
+    seconds = plan.chosen.time.map(lambda time, cuts=cuts: cuts * time.step)
+    stages[name] = {
+      'tokens': work.tokens,
+      'batch': work.batch,
+      'micro_batches': cuts,
+      'mesh': dict(plan.chosen.sizes),
+      'peak_gib_per_chip': plan.peak_gib,
+      'fits': plan.fits,
+      'step_seconds': bounds(seconds),
+      'steps': steps,
+      'days': bounds(seconds.map(lambda each, steps=steps: each * steps / 86_400)),
+    }
+  total = {end: sum(each['days'][end] for each in stages.values()) for end in ('low', 'high')}
+  return {
+    'topology': place.name,
+    'devices': place.devices,
+    'gib_of_a_chip': place.chip.memory / GIB,
+    'stages': stages,
+    'stage': {'name': 'all stages', 'days': total},
+    'flags': flags,
+  }
+
+
+def _plan(work: Workload, place: Topology) -> tuple[Plan, int]:
+  """The plan of a micro-batch, and how many of them are a step; of none that fits the smallest."""
+  sizes = {axis: work.mesh.get(axis, 1) for axis in AXES}
+  rest = math.prod(size for size in sizes.values() if size > 0)
+  sizes = {axis: size if size > 0 else place.devices // rest for axis, size in sizes.items()}
+  if not _takes(work, sizes) or math.prod(sizes.values()) != place.devices:
+    best = make_plan(work, place.name, Choices(rows=work.batch))
+    sizes = best.chosen.sizes
+  rows = work.batch // math.prod(sizes[axis] for axis in BATCH)
+  plan, cuts = None, 1
+  for cuts in (count for count in range(1, rows + 1) if rows % count == 0):
+    plan = make_plan(work, place.name, Choices(sizes, work.batch // cuts))
+    if plan.fits:
+      break
+  if plan is None:
+    raise ConfigError(
+      f'{place.name} takes no batch of {work.batch} in equal parts; take fewer chips'
+    )
+  return plan, cuts
+
+
+def _takes(work: Workload, sizes: Mapping[str, int]) -> bool:
+  return work.batch % math.prod(sizes[axis] for axis in BATCH) == 0
+
+
+def describe_stages(answer: Mapping[str, Any]) -> str:
+  """Returns what `plan_stages` found as a table in Markdown, and the command that does it."""
+  rows: list[Sequence[str]] = [_HEADER]
+  for name, each in answer['stages'].items():
+    cuts = f' in {each["micro_batches"]}' * (each['micro_batches'] > 1)
+    rows.append(
+      (
+        f'`{name}`',
+        f'{each["tokens"]:,}',
+        f'{each["batch"]:,}{cuts}',
+        mesh_flag(each['mesh']).replace(',', ', '),
+        f'{each["peak_gib_per_chip"]:.1f}' + ', does not fit' * (not each['fits']),
+        spread(each['step_seconds']),
+        f'{each["steps"]:,}',
+        spread(each['days']),
+      )
+    )
+  rows.append(('all', *('',) * 6, spread(answer['stage']['days'])))
+  about = (
+    f'{answer["topology"]}, {answer["devices"]:,} devices of {answer["gib_of_a_chip"]:.0f} GiB'
+  )
+  flags = answer['flags']
+  told = ['', 'launch.train needs for this, beside the recipe:', *flags] if flags else []
+  return '\n'.join([f'{about}, by formula:', '', markdown(rows), *told])

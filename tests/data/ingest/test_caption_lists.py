@@ -1,0 +1,307 @@
+"""Folders as other tools write them: every caption is the right one, or the refusal says why."""
+
+import json
+import os
+import unicodedata
+
+import numpy as np
+import pytest
+
+from mgjax.core.errors import DataError
+from mgjax.data.ingest.entries import Rejected, list_entries, spoken
+from mgjax.data.ingest.open_inputs import open_inputs
+from tests.data.ingest.test_open_inputs import in_rows, make_tar
+
+CAT, DOG = 'a cat sleeps, “größe”', 'a dog runs; fast'
+RIGHT = {'clips/a.mp4': CAT, 'clips/b.mp4': DOG}
+
+
+def lines(*rows):
+  return '\n'.join(json.dumps(row) for row in rows)
+
+
+def both(name, text, **more):
+  """Objects with a file and a caption, as `name` and `text` call them."""
+  return [{**more, name: f'clips/{c}.mp4', text: said} for c, said in (('a', CAT), ('b', DOG))]
+
+
+# What a tool writes beside clips/a.mp4 and clips/b.mp4: name of the file -> its text.
+FOLDERS = {
+  'videofolder jsonl': {'metadata.jsonl': lines(*both('file_name', 'text'))},
+  'videofolder csv': {'metadata.csv': f'file_name,text\nclips/a.mp4,"{CAT}"\nclips/b.mp4,{DOG}\n'},
+  'videofolder in a split': {
+    'clips/metadata.jsonl': lines(
+      {'file_name': 'a.mp4', 'caption': CAT}, {'file_name': './b.mp4', 'caption': DOG}
+    )
+  },
+  'two modalities of videofolder': {'metadata.jsonl': lines(*both('video_file_name', 'prompt'))},
+  'finetrainers': {
+    'prompts.txt': f'{CAT}\n{DOG}\n',
+    'videos.txt': 'clips/a.mp4\nclips/b.mp4\n',
+  },
+  'cogkit': {'prompt.txt': f'{CAT}\r\n{DOG}', 'video.txt': 'clips/a.mp4\r\nclips/b.mp4\r\n'},
+  'swapped lines': {'captions.txt': f'{DOG}\n{CAT}', 'videos.txt': 'clips/b.mp4\nclips/a.mp4'},
+  'diffusion-pipe': {'clips/captions.json': json.dumps({'a.mp4': [CAT, 'x'], 'b.mp4': [DOG]})},
+  'kohya': {'clips/a.caption': CAT, 'clips/b.caption': DOG},
+  'kohya metadata': {
+    'clips/meta_cap.json': json.dumps({'a': {'caption': CAT}, 'b': {'caption': DOG}})
+  },
+  'musubi': {'list.jsonl': lines(*both('video_path', 'caption'))},
+  'musubi with absolute paths': {
+    'list.jsonl': lines(
+      {'video_path': '{ROOT}/clips/a.mp4', 'caption': CAT},
+      {'video_path': '{ROOT}/clips/b.mp4', 'caption': DOG},
+    )
+  },
+  'ltx trainer': {'dataset.json': json.dumps(both('media_path', 'caption'))},
+  'diffsynth': {'metadata.csv': f'video,prompt\nclips/a.mp4,"{CAT}"\nclips/b.mp4,{DOG}\n'},
+  'open-sora': {'meta.csv': f'id,relpath,text\n1,clips/a.mp4,"{CAT}"\n2,clips/b.mp4,{DOG}\n'},
+  'open-sora plan': {
+    'list.json': json.dumps([{**r, 'cap': [r['cap']]} for r in both('path', 'cap')])
+  },
+  'videox-fun': {'metadata.json': json.dumps(both('file_path', 'text', type='video'))},
+  'fastvideo': {
+    'videos2caption.json': json.dumps(both('path', 'cap', fps=24, resolution={'w': 1}))
+  },
+  'pandas by columns': {
+    'table.json': json.dumps(
+      {'video': {'0': 'clips/a.mp4', '1': 'clips/b.mp4'}, 'caption': {'0': CAT, '1': DOG}}
+    )
+  },
+  'an object around a list': {
+    'all.json': json.dumps({'version': 1, 'items': both('clip', 'text')})
+  },
+  'a json of splits': {
+    'all.json': json.dumps({'train': both('video', 'text')[:1], 'test': both('video', 'text')[1:]})
+  },
+  'more lines at the end': {
+    'prompts.txt': f'{CAT}\n{DOG}\n\n',
+    'videos.txt': 'clips/a.mp4\nclips/b.mp4',
+  },
+  'json lines called json': {'train.json': lines(*both('File Name', 'Long Caption'))},
+  'a table of tabs': {'list.tsv': f'path\tcaption\nclips/a.mp4\t{CAT}\nclips/b.mp4\t{DOG}\n'},
+  'a spreadsheet of semicolons': {
+    'list.csv': f'Video;Caption\nclips/a.mp4;{CAT}\nclips/b.mp4;"{DOG}"\n'
+  },
+  'paths of windows': {
+    'list.jsonl': lines(
+      {'video': 'clips\\A.MP4', 'caption': CAT}, {'video': 'clips\\b.mp4', 'caption': DOG}
+    )
+  },
+  'names in capitals': {'clips/a.TXT': CAT, 'clips/b.Txt': DOG},
+  'the whole name': {'clips/a.mp4.txt': CAT, 'clips/b.mp4.txt': DOG},
+  'cogvideox': {'labels/a.txt': CAT, 'labels/b.txt': DOG},
+  'a json beside each': {
+    'clips/a.json': json.dumps({'caption': CAT, 'fps': 2}),
+    'clips/b.json': json.dumps({'caption': [DOG], 'key': 1}),
+  },
+  'list and texts agree': {
+    'metadata.jsonl': lines(*both('file_name', 'text')),
+    'clips/a.txt': CAT,
+    'clips/b.txt': DOG,
+  },
+}
+
+
+def lay(root, files, encoding='utf-8'):
+  (root / 'clips').mkdir(parents=True)
+  for name in ('a.mp4', 'b.mp4'):
+    (root / 'clips' / name).write_bytes(b'x')
+  for name, text in files.items():
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(text.replace('{ROOT}', str(root)).encode(encoding))
+  return root
+
+
+def captions(inputs):
+  """Name of the file -> caption; a clip without a caption of its own fails."""
+  assert not inputs.uncaptioned
+  assert not [each for each in inputs if isinstance(each, Rejected)]
+  return {each.name: each.caption for each in inputs}
+
+
+@pytest.mark.parametrize('tool', FOLDERS)
+def test_captions_lie_where_a_tool_leaves_them(tmp_path, tool):
+  assert captions(open_inputs(lay(tmp_path / 'set', FOLDERS[tool]))) == RIGHT
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16', 'utf-32'])
+@pytest.mark.parametrize(
+  'tool', ['videofolder csv', 'finetrainers', 'kohya', 'ltx trainer', 'musubi']
+)
+def test_text_with_a_byte_order_mark_is_read(tmp_path, tool, encoding):
+  assert captions(open_inputs(lay(tmp_path / 'set', FOLDERS[tool], encoding))) == RIGHT
+
+
+@pytest.mark.parametrize('encoding', ['utf-16-be', 'utf-16-le', 'utf-32-le', 'latin-1'])
+def test_text_of_another_encoding_is_refused(tmp_path, encoding):
+  texts = {'clips/a.txt': 'größer', 'clips/b.txt': 'a "größer" dog'}
+  first, second = open_inputs(lay(tmp_path / 'set', texts, encoding))
+  for each in (first, second):
+    assert isinstance(each, Rejected) and 'UTF-8' in each.reason
+  listed = lay(tmp_path / 'list', {'list.csv': 'video,caption\nclips/a.mp4,größer\n'}, encoding)
+  inputs = None
+  try:
+    inputs = open_inputs(listed / 'list.csv')
+  except DataError as error:
+    assert 'UTF-8' in str(error)
+  assert inputs is None or 'UTF-8' in inputs[0].reason
+
+
+@pytest.mark.parametrize('name', ['metadata.parquet', 'clips.parquet'])
+def test_a_parquet_of_paths_is_a_list(tmp_path, name):
+  root = lay(tmp_path / 'set', {})
+  in_rows(root / name, ['file_name', 'caption', 'score'], list(RIGHT), [[CAT], [DOG]], [1, 2])
+  assert captions(open_inputs(root)) == RIGHT
+  assert [each.caption for each in open_inputs(root / name)] == [CAT, DOG]
+
+
+def test_columns_go_by_one_table_and_may_be_named_in_every_kind_of_list(tmp_path):
+  rows = both('datei', 'beschreibung')
+  for name, text in {
+    'list.jsonl': lines(*rows),
+    'list.json': json.dumps(rows),
+    'list.csv': f'datei,beschreibung\nclips/a.mp4,"{CAT}"\nclips/b.mp4,{DOG}\n',
+  }.items():
+    root = lay(tmp_path / name.replace('.', '_'), {name: text})
+    named = {'media_column': 'datei', 'caption_column': 'beschreibung'}
+    assert captions(open_inputs(root, **named)) == RIGHT
+    assert [each.caption for each in open_inputs(root / name, **named)] == [CAT, DOG]
+    for given in ({}, named | {'media_column': 'file'}, named | {'caption_column': 'text'}):
+      assert (
+        len(open_inputs(root, **given).uncaptioned)
+        + sum(
+          'has no caption' in getattr(each, 'reason', '') for each in open_inputs(root, **given)
+        )
+        == 2
+      )
+      found = [each for each in open_inputs(root, **given) if isinstance(each, Rejected)]
+      assert any('datei, beschreibung' in each.reason for each in found), found
+
+
+def test_members_of_tars_go_by_the_same_table(tmp_path):
+  said = [('a.mp4', b'x'), ('a.json', json.dumps({'long_caption': CAT}).encode())]
+  said += [('b.mp4', b'x'), ('b.caption', DOG.encode())]
+  assert list(captions(open_inputs(make_tar(tmp_path / 'a.tar', said))).values()) == [CAT, DOG]
+  fields = json.dumps({'beschreibung': CAT, 'caption': 'x'}).encode()
+  path = make_tar(tmp_path / 'b.tar', [('a.mp4', b'x'), ('a.txt', b'x'), ('a.json', fields)])
+  assert open_inputs(path, caption_column='beschreibung')[0].caption == CAT
+
+
+def test_captions_that_differ_or_do_not_match_are_refused(tmp_path):
+  root = lay(tmp_path / 'a', {**FOLDERS['videofolder jsonl'], 'clips/a.txt': 'another'})
+  first, second = open_inputs(root)
+  assert first == Rejected(
+    'clips/a.mp4', 'has captions that differ, in a.txt and in metadata.jsonl; leave one of them'
+  )
+  assert second.caption == DOG
+  root = lay(tmp_path / 'b', {'prompts.txt': CAT, 'videos.txt': 'clips/a.mp4\nclips/b.mp4\n'})
+  with pytest.raises(DataError, match=r'prompts.txt has 1 lines and videos.txt 2'):
+    open_inputs(root)
+
+
+def test_a_clip_in_several_rows_of_a_list_gives_an_entry_each(tmp_path):
+  rows = [{'video': 'clips/a.mp4', 'caption': CAT, 'start': 0}]
+  rows += [{'video': 'clips/a.mp4', 'caption': DOG, 'start': 2}]
+  root = lay(tmp_path / 'a', {'list.jsonl': lines(*rows), 'clips/b.txt': DOG})
+  found = list(open_inputs(root))
+  assert [(each.caption, each.start) for each in found] == [(CAT, 0), (DOG, 2), (DOG, None)]
+  assert len({each.name for each in found}) == 3
+
+
+def test_clips_without_a_caption_are_known_before_anything_is_read(tmp_path):
+  root = lay(tmp_path / 'a', {'clips/a.txt': CAT})
+  inputs = open_inputs(root)
+  assert inputs.uncaptioned == ['clips/b.mp4'] and inputs[1].caption == 'b'
+  root = lay(tmp_path / 'b', {'metadata.jsonl': lines({'file_name': 'clips/a.mp4', 'text': CAT})})
+  assert open_inputs(root).uncaptioned == ['clips/b.mp4']
+
+
+def test_names_are_the_same_however_their_accents_are_written(tmp_path):
+  root = tmp_path / 'a'
+  root.mkdir()
+  (root / unicodedata.normalize('NFD', 'größe.mp4')).touch()
+  (root / unicodedata.normalize('NFC', 'größe.txt')).write_text(CAT)
+  (root / unicodedata.normalize('NFD', 'käse.mp4')).touch()
+  (root / 'metadata.jsonl').write_text(lines({'file_name': 'käse.mp4', 'text': DOG}))
+  assert sorted(captions(open_inputs(root)).values()) == [CAT, DOG]
+
+
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    (unicodedata.normalize('NFD', 'größe_012'), 'größe'),
+    ('हिन्दी_में-वीडियो 3', 'हिन्दी में वीडियो'),
+    ('ตัวอย่าง_วิดีโอ', 'ตัวอย่าง วิดีโอ'),
+    ('\u0645\u06cc\u200c\u062e\u0648', '\u0645\u06cc\u200c\u062e\u0648'),
+    ('red_ball-bounces_012', 'red ball bounces'),
+  ],
+)
+def test_names_keep_their_accents_and_vowels(name, said):
+  assert spoken(name) == said
+
+
+def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path):
+  cache = tmp_path / 'datasets--a--b'
+  snapshot = cache / 'snapshots' / 'rev' / 'train'
+  (cache / 'blobs').mkdir(parents=True)
+  snapshot.mkdir(parents=True)
+  files = {
+    'a.mp4': b'x',
+    'b.mp4': b'y',
+    'metadata.jsonl': lines(
+      {'file_name': 'a.mp4', 'text': CAT}, {'file_name': 'b.mp4', 'text': DOG}
+    ).encode(),
+  }
+  for name, data in files.items():
+    (cache / 'blobs' / f'{name}0').write_bytes(data)
+    (snapshot / name).symlink_to(f'../../../blobs/{name}0')
+  (tmp_path / 'secret.mp4').touch()
+  (snapshot / 'c.mp4').symlink_to(tmp_path / 'secret.mp4')
+  for root, below in ((snapshot, ''), (snapshot.parent, 'train/')):
+    inputs = open_inputs(root)
+    assert [(i.caption, i.load()) for i in list(inputs)[:2]] == [(CAT, b'x'), (DOG, b'y')]
+    assert inputs[2] == Rejected(f'{below}c.mp4', 'is a link that leaves the folder')
+  assert [each.load() for each in open_inputs(snapshot / 'metadata.jsonl')] == [b'x', b'y']
+  away = tmp_path / 'plain'
+  away.mkdir()
+  (away / 'a.mp4').symlink_to(cache / 'blobs' / 'a.mp40')
+  assert 'leaves the folder' in open_inputs(away)[0].reason
+
+
+@pytest.mark.parametrize(
+  ('begin', 'told'),
+  [
+    ('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n', 'pointer of Git LFS'),
+    ('<!DOCTYPE html><html>', 'web page'),
+  ],
+)
+@pytest.mark.parametrize('name', ['list.csv', 'list.jsonl', 'list.json', 'a.tar', 'a.parquet'])
+def test_a_list_that_was_not_downloaded_is_called_by_its_name(tmp_path, name, begin, told):
+  (tmp_path / name).write_text(begin * 20)
+  try:
+    reasons = [each.reason for each in open_inputs(tmp_path / name)]
+  except DataError as error:
+    reasons = [str(error)]
+  assert len(reasons) == 1 and told in reasons[0]
+
+
+def test_a_folder_of_many_clips_is_listed_with_few_looks_at_the_disk(tmp_path, monkeypatch):
+  (tmp_path / 'clips').mkdir()
+  for number in range(200):
+    (tmp_path / f'clips/{number}.mp4').touch()
+  rows = [{'file_name': f'clips/{number}.mp4', 'text': CAT} for number in range(200)]
+  (tmp_path / 'metadata.jsonl').write_text(lines(*rows))
+  looks = []
+  look = os.listdir
+  monkeypatch.setattr(os, 'listdir', lambda *given: looks.append(given) or look(*given))
+  assert len(list_entries(tmp_path)) == 200 and len(looks) < 4
+  assert np.all([entry.caption == CAT for entry in list_entries(tmp_path)])
+
+
+def test_a_folder_for_each_clip_may_hold_its_caption(tmp_path):
+  for name, caption in (('1', CAT), ('2', DOG)):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'video.mp4').touch()
+    (tmp_path / name / 'prompt.txt').write_text(caption)
+  assert list(captions(open_inputs(tmp_path)).values()) == [CAT, DOG]
