@@ -17,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
@@ -182,17 +183,41 @@ def product(a: Any, b: Any) -> Array:
 
 
 def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
-  """Returns one tree of adapters that does what several do together, each so many times."""
+  """Returns one tree of adapters that does what several do together, each so many times.
+  Raises ConfigError if that is infinite.
+  """
   found: dict[str, list[tuple[Any, Any]]] = {}
   for adapters, weight in several:
     for name, (a, b) in pairs(adapters).items():
-      found.setdefault(name, []).append((a * weight, b))
+      with np.errstate(over='ignore'):
+        found.setdefault(name, []).append((a * weight, b))
   leaves = {}
   for name, own in found.items():
+    if not is_finite_change(own):
+      weights = ', '.join(f'{weight:g}' for _, weight in several)
+      raise ConfigError(
+        f'adapters with the weights {weights} change {name} by no finite number; expected smaller '
+        'weights, as in --lora=style:0.8'
+      )
     first, second = zip(*own, strict=True)
     leaves[f'{name}/{LORA_A}'] = jnp.concatenate(first, axis=-1)
     leaves[f'{name}/{LORA_B}'] = jnp.concatenate(second, axis=-2)
   return nest(leaves)
+
+
+def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
+  """Says whether the sum of A B is finite in float32, with room for the kernel that it changes.
+
+  It multiplies only where |A B| <= r max |A| max |B| does not say so.
+  """
+  most = sum(b.shape[-2] * _largest(a) * _largest(b) for a, b in several)
+  largest = float(jnp.finfo(jnp.float32).max) / 2
+  return most <= largest or bool((abs(sum(product(a, b) for a, b in several)) <= largest).all())
+
+
+def _largest(array: Any) -> float:
+  found = np.asarray(array)
+  return float(np.maximum(found.max(), -found.min()))  # NaN if one is
 
 
 def check_fits(adapters: Tree, base: Tree, what: str) -> None:

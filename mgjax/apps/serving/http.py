@@ -34,7 +34,9 @@ _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
 _PIECE = 16_384  # bytes that are read of a connection at a time
 _CHUNK, _CHUNKS = 64, 500  # bytes of a small chunk, and how many of these a connection may send
-_RANGE = re.compile(r'bytes=((?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})', re.ASCII)
+_RANGE = re.compile(
+  r'bytes=((?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})', re.ASCII | re.IGNORECASE
+)
 CONNECTIONS = 1000  # at once
 
 
@@ -106,7 +108,7 @@ def file_response(request: Any, path: pathlib.Path, media_type: str, etag: str =
   """
   from starlette.responses import FileResponse
 
-  asked = request.headers.get('range', '')
+  asked = request.headers.get('range', '').lower()
   same = request.headers.get('if-range', etag) == etag
   wanted = _RANGE.fullmatch(asked) if same else None
   if wanted and wanted['last'] and int(wanted['last']) < int(wanted['first']):

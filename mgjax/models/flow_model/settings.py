@@ -1,5 +1,6 @@
 """The sections `objective` and `sample` of a flow model's configuration, as checked dataclasses."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -36,6 +37,7 @@ from mgjax.flow.sample import check_solver
 from mgjax.flow.schedules import changed_schedule, make_time_grid
 from mgjax.flow.times import make_sampler
 from mgjax.models.flow_model.alignment import Alignment
+from mgjax.models.foreign_weights.numbers import is_number, number_in
 
 VELOCITY = 'velocity'  # the kind of a model that learns from data alone
 # What a model may learn in place of its velocity, of a teacher, of votes or of data, by the field
@@ -218,14 +220,21 @@ class SampleSettings:
   def loras(self) -> list[tuple[str, float]]:
     """The places of adapters and their weights."""
     found = []
-    for each in filter(None, split_list(self.lora)):
-      place, colon, weight = each.rpartition(':')
+    for each in split_list(self.lora) if self.lora else ():
+      place, colon, text = each.rpartition(':')
       try:
-        found.append((place, float(weight)) if colon else (each, 1.0))
-      except ValueError:
-        found.append((each, 1.0))  # a colon of a path
-      if not math.isfinite(found[-1][1]):
-        raise ConfigError(f'lora = {each!r}; expected a finite weight, as in style:0.8')
+        float(text if colon else '')
+      except ValueError:  # a colon of a path
+        place, text = each, '1'
+      weight = math.inf
+      with contextlib.suppress(ValueError):
+        weight = number_in(text)
+      if not (place and is_number(weight)):
+        raise ConfigError(
+          f'lora = {self.lora!r:.200}; expected a finite weight behind a place, as in style:0.8, '
+          'and one comma between two'
+        )
+      found.append((place, weight))
     return found
 
   @property
@@ -233,7 +242,7 @@ class SampleSettings:
     """The directory of the expert and the flow time from which on it is asked."""
     directory, _, time = self.expert.rpartition('@')
     try:
-      since = float(time or 1)
+      since = number_in(time or '1')
     except ValueError:
       since = -1.0
     if self.expert and not (directory and 0 < since < 1):
@@ -241,13 +250,20 @@ class SampleSettings:
     return directory, since
 
   def placed(self, find: Callable[[str], str]) -> 'SampleSettings':
-    """Returns them with `find` of the places of the expert and of adapters, where it is another."""
+    """Returns them with `find` of the places of the expert and of adapters, where it is another.
+    Raises ConfigError if one cannot be looked for.
+    """
     changes = {}
     expert, since = self.expert_since
-    if self.expert and find(expert) != expert:
-      changes['expert'] = f'{find(expert)}@{since!r}'
-    if any(find(place) != place for place, _ in self.loras):
-      changes['lora'] = join_list(f'{find(place)}:{weight!r}' for place, weight in self.loras)
+    try:
+      if self.expert and find(expert) != expert:
+        changes['expert'] = f'{find(expert)}@{since!r}'
+      if any(find(place) != place for place, _ in self.loras):
+        changes['lora'] = join_list(f'{find(place)}:{weight!r}' for place, weight in self.loras)
+    except OSError as error:
+      raise ConfigError(
+        f'{self.lora or self.expert!r:.100}: {error.strerror}; expected a file or work directory'
+      ) from error
     return dataclasses.replace(self, **changes)
 
   @property

@@ -13,7 +13,7 @@ prefix with _ in place of every dot.
 import re
 from collections.abc import Container
 
-_MAY_FOLLOW = r'(?:\.(?!weight|bias$)[^.]+)?(?:\.weight)?'
+_MAY_FOLLOW = r'(?:\.(?!weight|bias$)(?P<name>[^.]+))?(?:\.weight)?'
 _ROLES = {
   role: re.compile(f'(.+)(?:{suffix})', re.DOTALL)
   for role, suffix in {
@@ -42,6 +42,7 @@ _KINDS = (  # of other adapters, by their tensors; the word of the tensor where 
   (r'\.lora_mid\b', 'LoRA with a middle matrix'),
   (r'\.lora_embedding_', 'LoRA of embeddings'),
   (r'\.lora_.*\bbias$', 'LoRA with biases'),
+  (r'\.lora_(?:[AB]|down|up)\b', 'LoRA with more tensors than A and B'),
   (r'\.lora_(\w+)', ''),
   (r'\.diff(?:_\w+)?$|\.set_weight$|\.[wb]_norm$', 'differences of parameters'),
   (
@@ -54,12 +55,15 @@ _KINDS = (  # of other adapters, by their tensors; the word of the tensor where 
 )
 
 
-def split_key(key: str) -> tuple[str, str]:
-  """Returns what stands in front of a tensor's suffix, and 'A', 'B', 'magnitude', 'alpha' or ''."""
+def split_key(key: str) -> tuple[str, str, str]:
+  """Returns what stands in front of a tensor's suffix, its role, and the name of its adapters.
+
+  A role is 'A', 'B', 'magnitude', 'alpha' or ''; a name, as 'default', may be '' as well.
+  """
   for role, pattern in _ROLES.items():
     if found := pattern.fullmatch(key):
-      return found[1], role
-  return key, ''
+      return found[1], role, found.groupdict().get('name') or ''
+  return key, '', ''
 
 
 def map_in(text: str, known: Container[str]) -> str:

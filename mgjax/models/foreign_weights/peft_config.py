@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from mgjax.core.errors import ConfigError
+from mgjax.models.foreign_weights.numbers import is_number
 
 _KNOWN = (
   *('r', 'lora_alpha', 'rank_pattern', 'alpha_pattern', 'use_rslora', 'use_dora'),
@@ -30,8 +31,14 @@ _KNOWN = (
 )
 _DEFAULTS = {'peft_type': 'LORA', 'bias': 'none'}
 _PLAIN = ('none', 'true', 'false', 'gaussian', 'eva', 'orthogonal', 'mica')  # leave the base alone
+_TYPES = {  # of fields that are not numbers
+  'rank_pattern': (dict, 'an object of names and numbers'),
+  'alpha_pattern': (dict, 'an object of names and numbers'),
+  'target_modules': (str | list, 'a list of names, or a regular expression'),
+  'exclude_modules': (str | list, 'a list of names, or a regular expression'),
+  'layers_to_transform': (int | list, 'a list of numbers of layers'),
+}
 _LAYER = re.compile(r'.*?\.[^.]*\.(\d+)\.')
-_LARGEST = float(np.finfo(np.float32).max)
 _BRANCHES = re.compile(r'[^\w.^$-]')
 _SECONDS = 10
 _MATCH = (
@@ -48,6 +55,9 @@ def check_settings(settings: Mapping[str, Any], what: str) -> None:
       raise ConfigError(
         f'{what} has {field!s:.60} = {value!r:.60}, which is not read; expected plain LoRA or DoRA'
       )
+  for field, (kind, expected) in _TYPES.items():
+    if not isinstance(value := settings.get(field), kind | None):
+      raise ConfigError(f'{what} has {field} = {value!r:.60}; expected {expected}')
   for field in ('use_dora', 'use_rslora'):
     if (value := settings.get(field)) not in (None, True, False):
       raise ConfigError(f'{what} has {field} = {value!r:.60}; expected true or false')
@@ -73,16 +83,13 @@ def scales_of_maps(
       expression or takes long; peft would leave a map out.
   """
   names = list(maps)
-  try:
-    for field, name in _left_out(settings, names, what):
-      raise ConfigError(
-        f'{what} has {field} = {settings[field]!r:.200}, which leaves out {name}, and adapters of '
-        'it; delete one of them'
-      )
-    ranks = _of_maps(settings, 'rank_pattern', 'r', names, what)
-    alphas = _of_maps(settings, 'alpha_pattern', 'lora_alpha', names, what)
-  except (TypeError, ValueError, AttributeError) as error:
-    raise ConfigError(f'{what} is not as peft writes it: {error!r:.200}') from error
+  for field, name in _left_out(settings, names, what):
+    raise ConfigError(
+      f'{what} has {field} = {settings[field]!r:.200}, which leaves out {name}, and adapters of '
+      'it; delete one of them'
+    )
+  ranks = _of_maps(settings, 'rank_pattern', 'r', names, what)
+  alphas = _of_maps(settings, 'alpha_pattern', 'lora_alpha', names, what)
   is_dora, is_stable = (bool(settings.get(field)) for field in ('use_dora', 'use_rslora'))
   scales = {}
   for name, r, alpha in zip(names, ranks, alphas, strict=True):
@@ -139,12 +146,6 @@ def _of_maps(
   fits = _matches(r'(.*\.)?({})$', [*several], names, f'{what} has {pattern}')
   columns = zip(*fits, [True] * len(names), strict=True)
   return [values[column.index(True)] for column in columns]
-
-
-def is_number(value: Any) -> bool:
-  """Says whether JSON holds a number that float32 can have."""
-  is_real = isinstance(value, int | float) and not isinstance(value, bool)
-  return is_real and abs(value) <= _LARGEST
 
 
 def _matches(

@@ -39,9 +39,18 @@ from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Tree
 from mgjax.models.foreign_weights.lora_keys import WHOLE, kind_of, map_in, split_key
 from mgjax.models.foreign_weights.names import LAYER
-from mgjax.models.foreign_weights.peft_config import check_settings, is_number, scales_of_maps
+from mgjax.models.foreign_weights.numbers import is_number, number_in
+from mgjax.models.foreign_weights.peft_config import check_settings, scales_of_maps
 from mgjax.models.text.vocabulary import WORDS, words_in
-from mgjax.nn.lora import LAYERS, Lora, check_fits, lora_settings, pairs, shapes_of
+from mgjax.nn.lora import (
+  LAYERS,
+  Lora,
+  check_fits,
+  is_finite_change,
+  lora_settings,
+  pairs,
+  shapes_of,
+)
 from mgjax.nn.quantize import dequantised
 from mgjax.training.checkpoints.find_run import find_run
 from mgjax.training.checkpoints.workdir import load_adapters, read_config, read_notes
@@ -150,7 +159,12 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
     ConfigError: there are none, or they are of another kind, or keys do not fit the model or are
       there twice, or settings say what is not read; they are named.
   """
-  where = pathlib.Path(find_run(path))
+  try:
+    where = pathlib.Path(find_run(path))
+  except OSError as error:
+    raise ConfigError(
+      f'{os.fspath(path)!r:.100}: {error.strerror}; expected a file, folder or work directory'
+    ) from error
   if (where / 'config.json').exists():
     adapters, _ = load_adapters(where)
     check_fits(adapters, base, repr(os.fspath(path)))
@@ -200,11 +214,13 @@ def words_of_adapters(path: str | os.PathLike[str]) -> tuple[str, ...]:
 def _file_in(where: pathlib.Path) -> pathlib.Path:
   if not where.is_dir():
     return where
-  for name in _FILES:
-    if (where / name).exists():
-      return where / name
+  found = [name for name in _FILES if (where / name).exists()]
+  if len(found) == 1:
+    return where / found[0]
   raise ConfigError(
-    f'{os.fspath(where)!r} has neither config.json of a run nor {" nor ".join(_FILES)}'
+    f'{os.fspath(where)!r} has both {" and ".join(found)}; give one of them'
+    if found
+    else f'{os.fspath(where)!r} has neither config.json of a run nor {" nor ".join(_FILES)}'
   )
 
 
@@ -213,14 +229,17 @@ def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, 
   found: dict[_Map, dict[str, str]] = {}
   unknown = []
   for key in file.names:
-    text, role = split_key(key)
+    text, role, adapter = split_key(key)
     module = map_in(text, known) if role else ''
     if not module:
       unknown.append(key)
       continue
     keys = found.setdefault(known[module], {})
     for other, there in keys.items():
-      if other == role or split_key(there)[0] != text:
+      holder, _, name_there = split_key(there)
+      # A magnitude may do without the name that A and B have.
+      apart = adapter != name_there and ({role, other} == {'A', 'B'} or (adapter and name_there))
+      if other == role or holder != text or apart:
         raise ConfigError(
           f'{name} has adapters of {module} twice, as {shown(there)} and as {shown(key)}; delete '
           'those of one name'
@@ -232,6 +251,8 @@ def _find(file: TensorFile, known: Mapping[str, _Map], name: str) -> dict[_Map, 
         f'{name} holds {kind}, as {shown(key)}, which is not read; expected LoRA or DoRA alone, '
         'merge it into its model or train LoRA'
       )
+  if not file.names:
+    raise ConfigError(f'{name} has no tensors; expected adapters, save or download them again')
   if unknown or not found:
     raise ConfigError(
       f'{name} is of another model: {len(unknown)} of its {len(file.names)} keys do not fit, as '
@@ -274,7 +295,7 @@ def _scales(
   places: dict[str, dict[str, _Map]] = {prefix: {} for prefix in described}
   scales = {}
   for place, keys in found.items():
-    text, _ = split_key(keys['A'])
+    text, *_ = split_key(keys['A'])
     prefix = max((each for each in described if text.startswith(each)), key=len, default=None)
     if prefix is not None:
       places[prefix][text.removeprefix(prefix or _PREFIXES['peft'])] = place
@@ -317,13 +338,15 @@ def _described(
 
 
 def _scale_of_header(metadata: Mapping[str, str], of_tensors: int, what: str) -> float:
-  """Returns alpha / r as kohya's header has them; 1 without, as all read such files."""
-  alpha, rank = (metadata.get(f'ss_network_{each}', 'None') for each in ('alpha', 'dim'))
-  if {alpha, rank} & {'None', 'Dynamic'}:
-    return 1.0
+  """Returns alpha / r as kohya's header has them; 1 without alpha, as all read such files."""
+  alpha, rank = (metadata.get(f'ss_network_{each}') for each in ('alpha', 'dim'))
+  texts = [
+    usual if text in (None, '', 'None') else text
+    for text, usual in ((alpha, '0'), (rank, str(of_tensors)))
+  ]
   numbers = math.nan, 0.0
   with contextlib.suppress(ValueError):
-    numbers = float(alpha), float(rank)
+    numbers = number_in(texts[0]), number_in(texts[1])
   if not (all(map(is_number, numbers)) and numbers[1] > 0):
     raise ConfigError(
       f'{what} has ss_network_alpha = {alpha!r:.60} and ss_network_dim = {rank!r:.60}; expected '
@@ -356,10 +379,11 @@ def _pair(
     if 'magnitude' in parts:
       w = np.asarray(kernel if place.layer is None else kernel[place.layer], np.float64)
       a, b = _dora(w, a, b, parts['magnitude'], f'{name} of {place.kernel}')
-  if not np.isfinite(a).all():
+    is_finite = is_finite_change([(a, b)])
+  if not is_finite:
     raise ConfigError(
-      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected a smaller '
-      'alpha, and for DoRA no output that is 0'
+      f'{name} changes {place.kernel} by no finite number, {scale:g} times B A; expected smaller '
+      'factors or alpha, and for DoRA no output that is 0'
     )
   return a, b
 

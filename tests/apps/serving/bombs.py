@@ -85,6 +85,7 @@ def body(picture: bytes, **fields) -> bytes:
 
 def large_bodies(size: int = 22_000_000) -> dict[str, tuple[str, bytes]]:
   """Bodies of that size that hold no picture: name -> content type, body."""
+  most = size * 8 // 11  # of a form, which has no base64
   json_type, form = 'application/json', 'multipart/form-data; boundary=x'
   head = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
   file = b'--x\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'
@@ -98,9 +99,9 @@ def large_bodies(size: int = 22_000_000) -> dict[str, tuple[str, bytes]]:
     'quoted': (json_type, b'{"prompt": "' + b'\\"data:image' * (size // 12) + b'"}'),
     'mark': (json_type, b'{"prompt": "data:image/png;base64,' + b'A' * size + b'"}'),
     'no base64': (json_type, body(b'')[:-2] + b'-' * size + b'"}'),
-    'field': (form, head + b'x' * size + b'\r\n--x--\r\n'),
-    'fields': (form, (head + b'x\r\n') * (size // len(head) + 1) + b'--x--\r\n'),
-    'lines': (form, file + b'\r\n-' * (size // 3) + b'\r\n--x--\r\n'),
-    'headers': (form, b'--x\r\n' + b'a: b\r\n' * (size // 6)),
-    'nothing': (form, bytes(size)),
+    'field': (form, head + b'x' * most + b'\r\n--x--\r\n'),
+    'fields': (form, (head + b'x\r\n') * (most // len(head) + 1) + b'--x--\r\n'),
+    'lines': (form, file + b'\r\n-' * (most // 3) + b'\r\n--x--\r\n'),
+    'headers': (form, b'--x\r\n' + b'a: b\r\n' * (most // 6)),
+    'nothing': (form, bytes(most)),
   }

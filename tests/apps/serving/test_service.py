@@ -218,6 +218,17 @@ EVIL = '../../../../tmp/evil'
     ({'input_reference': True}, 'input_reference'),
     ({EVIL: 1}, EVIL),
     ({'negative_prompt': 7}, 'negative_prompt'),
+    *(({name: 0}, name) for name in ('model', 'lora', 'negative_prompt', 'size')),
+    *(
+      ({name: False}, name)
+      for name in ('model', 'lora', 'negative_prompt', 'size', 'seed', 'seconds', 'fps')
+    ),
+    *(({name: value}, name) for name in ('soundtrack', 'upscale') for value in (0, 0.0, 1)),
+    *(
+      ({name: value}, name)
+      for name in ('seed', 'num_inference_steps', 'guidance_scale', 'seconds', 'width')
+      for value in ('1_0', '\u0661', ' 1', '1\n', '0x1', '1' * 5000)
+    ),
     ({'negative_prompt': 'a\x07b'}, 'negative_prompt'),
     ({'seconds': 1, 'num_frames': 16}, 'seconds'),
   ],
@@ -226,6 +237,13 @@ def test_a_wrong_field_is_named_and_what_to_do(fields, param):
   with pytest.raises(ApiError) as caught:
     parse_job({} if not fields else {'prompt': 'x', **fields}, OFFERS, Limits())
   assert caught.value.param == param and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize('value', [0, False, 'url'])
+def test_a_picture_in_another_form_is_refused(value):
+  with pytest.raises(ApiError) as caught:
+    parse_job({'prompt': 'x', 'response_format': value}, OFFERS, Limits(), image=True)
+  assert caught.value.param == 'response_format'
 
 
 def test_a_job_has_what_was_asked_for():

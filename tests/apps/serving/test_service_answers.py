@@ -61,6 +61,36 @@ def test_a_picture_of_16_bits_is_read_as_the_command_line_reads_it(server, tmp_p
   assert video['status'] == 'completed' and kept.min() == 0 and kept.max() == 255
 
 
+def transparent(mode, hidden):
+  """A dark bar over pixels that are transparent and of some grey, as a PNG; and the bar."""
+  bar = np.zeros((30, 40), np.uint8)
+  bar[5:25, 12:18] = 1
+  options = {}
+  if mode == 'P':
+    picture = Image.fromarray(bar)
+    picture.putpalette([*[hidden] * 3, *[50] * 3])
+    options['transparency'] = 0
+  else:
+    picture = Image.fromarray(np.where(bar, 50, hidden).astype(np.uint8)).convert(mode)
+    picture.putalpha(Image.fromarray(255 * bar))
+  picture.save(buffer := io.BytesIO(), 'PNG', **options)
+  return buffer.getvalue(), bar
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P'])
+def test_transparent_pixels_are_white_whatever_colour_they_hide(server, mode):
+  for hidden in (0, 128, 255):
+    data, bar = transparent(mode, hidden)
+    video = post(server, bombs.body(data, model=PERSON))
+    kept = np.asarray(Image.open(server.log.parent / 'out' / video['id'] / 'input.png'))
+    assert np.array_equal(kept, np.where(bar, 50, 255)[..., None].repeat(3, -1))
+
+
+def test_a_form_may_begin_with_a_preamble(server):
+  for preamble in (b'a preamble\r\n', b'--y\r\nwith --x in a line\r\n', b'\r\n'):
+    assert post(server, preamble + form() + b'and an epilogue', FORM)['status'] == 'completed'
+
+
 def test_a_picture_with_much_text_is_refused_for_its_text(server):
   status, param, said = refused(server, json.loads(bombs.body(bombs.text_bomb(), model=PERSON)))
   assert (status, param, 'too much text' in said) == (400, 'input_reference', True)

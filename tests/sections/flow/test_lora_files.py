@@ -88,8 +88,28 @@ def test_the_checkpoint_that_was_asked_for_is_written(style, tmp_path):
 
 
 def test_a_weight_of_adapters_is_a_number(tiny_runs, style):
-  with pytest.raises(ConfigError, match='expected a finite weight'):
-    load(tiny_runs / 'video', lora=f'{style}:nan')
+  for weight in ('nan', '1e39', '-1e39', '1_0', '\u0663', ' 1'):
+    with pytest.raises(ConfigError, match='expected a finite weight'):
+      load(tiny_runs / 'video', lora=f'{style}:{weight}')
+
+
+@pytest.mark.parametrize('places', [',', '{},', ',{}', '{},,{}', ':0.5'])
+def test_a_place_of_adapters_is_not_empty(tiny_runs, style, places):
+  with pytest.raises(ConfigError, match='expected a finite weight behind a place'):
+    load(tiny_runs / 'video', lora=places.format(style, style))
+
+
+@pytest.mark.parametrize('place', ['x' * 300, 'x' * 5000])
+def test_a_place_that_no_disk_can_have_is_refused(tiny_runs, place):
+  for workdir in (tiny_runs / 'video', 'digits/few_steps'):
+    with pytest.raises(ConfigError, match='name too long; expected a file') as caught:
+      load(workdir, lora=place)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_weight_that_makes_adapters_infinite_is_refused(tiny_runs, style):
+  with pytest.raises(ConfigError, match=r'with the weights 3e\+38 change .* by no finite number'):
+    load(tiny_runs / 'video', lora=f'{style}:3e38')
 
 
 def said_of(model, prompt, caplog):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 
 import ml_dtypes
@@ -121,6 +122,29 @@ def test_a_map_that_is_there_twice_is_refused_by_both_names(base, tmp_path, one,
   assert two.format(Q0) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  ('a', 'b'), [('.style', '.other'), ('', '.other'), ('.style', ''), ('.default', '.style')]
+)
+def test_a_and_b_of_two_adapters_are_refused_by_both_names(base, tmp_path, a, b):
+  one, two = (f'{Q0}.lora_{role}{name}.weight' for role, name in (('A', a), ('B', b)))
+  first, second = factors(base, (Q0,))[Q0]
+  save_file({one: first, two: second}, tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', f'adapters of {Q0} twice, as .*{one}.* and as .*{two}')
+
+
+def test_a_magnitude_of_another_adapter_is_refused(base, tmp_path):
+  pairs = factors(base, (Q0,))
+  tensors = named(pairs, '{}.lora_{}.style.weight')
+  key = f'{Q0}.lora_magnitude_vector.other'
+  save_file(tensors | {key: np.ones(6, np.float32)}, tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', f'adapters of {Q0} twice')
+
+
+def test_a_file_without_tensors_is_refused(base, tmp_path):
+  save_file({}, tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', 'has no tensors; expected adapters')
+
+
 # Scales
 
 PATTERNS = [
@@ -222,9 +246,13 @@ HEADERS = [
   ('7', '4', 7 / 4),
   ('7.5', '4', 7.5 / 4),
   ('None', '4', 1),
-  ('7', None, 1),
+  ('7', None, 7 / 4),
+  ('', '4', 1),
+  ('7', '', 7 / 4),
   (None, '4', 1),
-  ('Dynamic', 'Dynamic', 1),
+  ('Dynamic', 'Dynamic', None),
+  *((each, None, None) for each in ('nan', '1e400', 'eight', '8_0', '\u0668', ' 8', '0x8')),
+  *(('8', each, None) for each in ('4_0', '\u0664', '4 ', 'four')),
   ('0', '4', 1),
   *(
     ('nan', '4', None),
@@ -234,7 +262,7 @@ HEADERS = [
     ('7', '-4', None),
     ('8', '16', None),  # of tensors of rank 4
   ),
-  *(('x', '4', None), ('', '4', None), ('1e999', '4', None), ('7', 'inf', None), ('0', '0', None)),
+  *(('x', '4', None), ('1e999', '4', None), ('7', 'inf', None), ('0', '0', None)),
 ]
 
 
@@ -272,6 +300,24 @@ def test_a_folder_of_diffusers_is_read(base, tmp_path):
   path.rename(tmp_path / 'folder/pytorch_lora_weights.safetensors')
   assert are_adapters(tmp_path / 'folder')
   check_scaled(base, tmp_path / 'folder', pairs, 7 / 4)
+
+
+def test_a_folder_of_two_files_is_refused_by_both_names(base, tmp_path):
+  path, _ = of_peft(tmp_path, base, 'peft', {})
+  (path / 'pytorch_lora_weights.safetensors').write_bytes(
+    (path / 'adapter_model.safetensors').read_bytes()
+  )
+  refused(base, path, 'both adapter_model.safetensors and pytorch_lora_weights.safetensors; give')
+
+
+@pytest.mark.parametrize('kind', ['fifo', 'zeros', 'folder'])
+def test_settings_that_are_no_file_are_refused_at_once(base, tmp_path, kind):
+  path, _ = of_peft(tmp_path, base, 'peft', {})
+  settings = path / 'adapter_config.json'
+  settings.unlink()
+  make = {'fifo': lambda: os.mkfifo(settings), 'folder': settings.mkdir}
+  make.get(kind, lambda: settings.symlink_to('/dev/zero'))()
+  refused(base, path, 'adapter_config.json.* cannot be read: it is no regular file')
 
 
 # Settings
@@ -429,12 +475,25 @@ WRONG = [
   ),
   ({'alpha_pattern': {'query': math.nan}}, f'lora_alpha = nan of {Q0}; expected finite'),
   ({'alpha_pattern': {'query': None}}, f'lora_alpha = None of {Q0}; expected finite'),
-  ({'alpha_pattern': ['query']}, 'not as peft writes it'),
-  ({'alpha_pattern': 5}, 'not as peft writes it'),
+  *(
+    ({field: value}, f'{field} = .*; expected an object of names and numbers')
+    for field, value in itertools.product(
+      ('alpha_pattern', 'rank_pattern'), (['query'], 5, 'query', True)
+    )
+  ),
   ({'alpha_pattern': {'(': 3}}, 'no regular expressions'),
   ({'alpha_pattern': {'*': 3}}, 'no regular expressions'),
   ({'alpha_pattern': {'[': 3, '\x1b': 4}}, 'no regular expressions'),
-  ({'target_modules': 5}, 'not as peft writes it'),
+  *(
+    ({field: value}, f'{field} = .*; expected a list of names, or a regular expression')
+    for field, value in itertools.product(
+      ('target_modules', 'exclude_modules'), (5, {'query': 1}, True)
+    )
+  ),
+  *(
+    ({'layers_to_transform': value}, 'layers_to_transform = .*; expected a list of numbers')
+    for value in ('0', {'0': 1}, 0.5)
+  ),
   ({'use_rslora': 'false'}, "use_rslora = 'false'; expected true or false"),
   ({'use_dora': 'no'}, "use_dora = 'no'; expected true or false"),
   ({'use_dora': True}, rf'use_dora = True of {K0}, whose tensors have False'),

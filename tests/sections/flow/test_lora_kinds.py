@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves, nest
 from mgjax.nn.lora import joined, merge
 from mgjax.nn.quantize import dequantised, store
@@ -159,6 +160,7 @@ KINDS = {
   'LoRA with biases': ('.lora_B.bias', '.lora_B.default.bias', '.lora_up.bias'),
   'differences of parameters': ('.diff', '.diff_b', '.diff_m', '.set_weight', '.w_norm', '.b_norm'),
   'parameters themselves': ('.weight', '.bias', '.base_layer.bias', '.modules_to_save.weight'),
+  'LoRA with more tensors than A and B': ('.lora_A.weight_scale', '.lora_up.weight_scale_inv'),
   'diag': ('.lora_diag',),
   'fourierft': ('.fourierft_spectrum',),
   'hra': ('.hra_u',),
@@ -286,6 +288,44 @@ def test_a_scale_beyond_all_numbers_is_refused(base, tmp_path):
   a, b = factors(base, (Q0,))[Q0]
   path = write_peft(tmp_path / 'out', peft_of({Q0: (99 * a, b)}), lora_alpha=3e38)
   refused(base, path, 'changes backbone/layers/attention/query/kernel by no finite number')
+
+
+INFINITE = [  # A, B and alpha
+  (1e30, 1e30, 4),
+  (1e38, 8, 4),
+  (1e20, 1e20, 4),
+  (-1e30, 1e30, 4),
+]
+
+
+@pytest.mark.parametrize(('a', 'b', 'alpha'), INFINITE)
+@pytest.mark.parametrize('module', [Q1, LINEAR, CONV])
+def test_finite_factors_of_an_infinite_product_are_refused(base, tmp_path, module, a, b, alpha):
+  one, two = factors(base, (module,))[module]
+  tensors = named({module: (np.full_like(one, a), np.full_like(two, b))})
+  tensors[f'transformer.{module}.alpha'] = np.array(alpha)
+  save_file(tensors, tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', f'changes {place(module)[0]} by no finite number')
+
+
+def test_large_factors_of_a_small_product_are_read(base, tmp_path):
+  """The largest numbers of A and of B do not meet, so only the product says that it is finite."""
+  a, b = factors(base, (Q0,))[Q0]
+  a[0], b[:, 0], a[1], b[:, 1] = 1e30, 1e-30, 1e-30, 1e30
+  save_file(named({Q0: (a, b)}), tmp_path / 'a.safetensors')
+  check_merged(base, tmp_path / 'a.safetensors', {Q0: kernel_of(base, Q0) + change((a, b))})
+
+
+@pytest.mark.parametrize('weights', [(3e38, 1), (1, -3e38), (2, 2), (1e30, 1e30)])
+def test_adapters_that_are_infinite_together_are_refused(base, tmp_path, weights):
+  several = []
+  for number, weight in enumerate(weights):
+    pair = tuple(np.full_like(each, 8e18) for each in factors(base, (Q0,), rank=2)[Q0])
+    save_file(named({Q0: pair}), tmp_path / f'{number}.safetensors')
+    several.append((read_adapters(tmp_path / f'{number}.safetensors', base), weight))
+  with pytest.raises(ConfigError, match=r'with the weights .* change backbone/.* by no finite'):
+    joined(several)
+  joined([(adapters, 0.1) for adapters, _ in several])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -39,8 +40,9 @@ class Bodies:
 
   def __init__(self, upload: float):
     """Takes pictures of so many MB."""
-    self._most = int(upload * 1.4e6) + SMALL
-    self._room = max(_AT_ONCE, 2 * self._most)
+    self._upload = int(upload * 1e6)
+    self._most = {_JSON: int(upload * 1.4e6) + SMALL, _FORM: self._upload + SMALL}
+    self._room = max(_AT_ONCE, 2 * self._most[_JSON])
     self._pool = concurrent.futures.ThreadPoolExecutor(CHILDREN, 'uploads')
     self._held = self._waiting = 0
 
@@ -56,7 +58,7 @@ class Bodies:
     if (plain := kind.partition(';')[0].strip().lower()) not in known:
       wanted = ' or '.join(known)
       raise ApiError(f'Content-Type: {told(plain)}; expected {wanted}', None, 415)
-    most = self._most if pictures else SMALL
+    most = self._most[plain] if pictures else SMALL
     length = request.headers.get('content-length', '0')
     if not _DIGITS.fullmatch(length) or int(length) > most:
       raise _too_large(most)
@@ -71,7 +73,11 @@ class Bodies:
           raise ApiError('Too much is being sent to this server; try again.', None, 503, 2)
       parse = _parse_json if plain == _JSON else _parse_form
       here = len(data) <= SMALL
-      yield await (run_in_threadpool(parse, data, kind) if here else self._run(parse, data, kind))
+      found = await (run_in_threadpool(parse, data, kind) if here else self._run(parse, data, kind))
+      if (size := len(found[1] or b'')) > self._upload:
+        wanted = f'expected at most {self._upload}'
+        raise ApiError(f'The picture has {size} bytes; {wanted}.', PICTURE, 413)
+      yield found
     finally:
       self._held -= len(data)
 
@@ -108,8 +114,11 @@ def _parse_json(data: bytearray, _: str) -> Found:
   if not isinstance(fields, dict):
     raise ApiError('The body is no object of JSON; send {"prompt": "..."}.')
   picture = fields.pop(PICTURE, None)
-  if isinstance(picture, Mapping):
-    picture = picture.get('image_url')
+  if isinstance(picture, Mapping):  # asks for a picture, whatever it has
+    given = {key: value for key, value in picture.items() if value is not None}
+    picture = given.pop('image_url', None)
+    if given or not picture:
+      raise _no_picture()
   if end > begin:
     if picture != _MARK:  # something else is that large
       raise _too_large(SMALL)
@@ -157,8 +166,11 @@ class _Form(MultiPartParser):
 
 
 def _parse_form(data: bytearray, kind: str) -> Found:
+  boundary = b'--' + parse_options_header(kind)[1].get(b'boundary', b'')
+  begin = 0 if data.startswith(boundary) else data.find(b'\r\n' + boundary) + 1  # of a preamble
+
   async def pieces() -> AsyncIterator[bytes]:
-    for at in range(0, len(data), _PIECE):
+    for at in range(begin, len(data), _PIECE):
       yield bytes(data[at : at + _PIECE])
 
   async def read() -> tuple[FormData, bytes | None]:
@@ -198,5 +210,9 @@ def _data_of(url: bytes) -> bytes:
     with contextlib.suppress(ValueError):
       pieces = (coded[at : at + _PIECE] for at in range(0, len(coded), _PIECE))
       return b''.join(binascii.a2b_base64(each, strict_mode=True) for each in pieces)
-  wanted = 'expected a file of a form, or data:image/png;base64,... in JSON'
-  raise ApiError(f'{PICTURE}; {wanted}', PICTURE)
+  raise _no_picture()
+
+
+def _no_picture() -> ApiError:
+  wanted = 'a file of a form, or data:image/png;base64,... in JSON or as its image_url'
+  return ApiError(f'{PICTURE} is no picture; expected {wanted}', PICTURE)

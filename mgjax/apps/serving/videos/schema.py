@@ -9,6 +9,7 @@ from typing import Any
 from mgjax.apps.serving.http import Refused
 from mgjax.core.configuration.keys import LARGEST_SEED
 from mgjax.core.errors import ConfigError, printable
+from mgjax.models.foreign_weights.numbers import number_in
 from mgjax.models.text.prompts import clean_prompt, frame_rate_of
 
 # Paths from the root, of which the last name is kept; in quotes they may hold blanks.
@@ -136,10 +137,10 @@ def parse_job(
   """
   check_fields(fields, _IMAGE_FIELDS if image else _FIELDS)
   for name, able in _IMAGE_CHOICES.items():
-    choose(name, fields.get(name) or able[0], dict.fromkeys(able))
+    choose(name, text(fields, name) or able[0], dict.fromkeys(able))
   prompt = parse_prompt(fields.get('prompt'), limits)
   able = {each.name: each for each in offers.values() if each.makes_videos}
-  model = fields.get('model') or next(iter(able))
+  model = text(fields, 'model') or next(iter(able))
   if model in offers and model not in able:
     field = BESIDE[offers[model].component]
     raise ApiError(f'{model} makes no videos of prompts alone; it serves {field}', 'model')
@@ -153,8 +154,7 @@ def parse_job(
     fps = frame_rate_of(prompt, number(fields, 'fps', None, 1, 240), offer.fps)
   except ConfigError as error:
     raise ApiError(str(error), 'fps') from error
-  negative = fields.get('negative_prompt') or ''
-  negative = negative.strip() if isinstance(negative, str) else negative
+  negative = text(fields, 'negative_prompt').strip()
   drawn = fields.get('seed') in (-1, '-1')
   frames = 1 if image else _frames(fields, fps, (height, width), offer)
   soundtrack = _other('soundtrack', fields, offers, offer, (height, width))
@@ -172,7 +172,7 @@ def parse_job(
     steps=number(fields, 'num_inference_steps', None, 1, limits.steps, int),
     guidance=number(fields, 'guidance_scale', None, 0, 100),
     negative=parse_prompt(negative, limits, 'negative_prompt') if negative else '',
-    lora=choose('lora', fields.get('lora') or '', {name: name for name in ('', *offer.loras)}),
+    lora=choose('lora', text(fields, 'lora'), {name: name for name in ('', *offer.loras)}),
     soundtrack=soundtrack,
     upscale=_other('upscale', fields, offers, offer, (height, width)),
     picture=bool(fields.get('input_reference')),
@@ -195,6 +195,14 @@ def parse_prompt(prompt: Any, limits: Limits, name: str = 'prompt') -> str:
     raise ApiError(str(error), name) from error
 
 
+def text(fields: Mapping[str, Any], name: str) -> str:
+  """Returns the text of a field, '' where there is none. Raises ApiError if it is no text."""
+  value = fields.get(name)
+  if not isinstance(value, str | None):
+    raise ApiError(f'{name}: expected text, given {value!r:.60}', name)
+  return value or ''
+
+
 def choose(field: str, value: Any, able: Mapping[str, Any], status: int = 400) -> Any:
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
@@ -213,11 +221,10 @@ def number(
   if value is None or value == '':
     return usual
   try:
-    if isinstance(value, int | float) or (isinstance(value, str) and len(value) < 32):
-      found = kind(value)
-      same = isinstance(value, str) or found == value
-      if least <= found <= most and same and not isinstance(value, bool):
-        return found
+    found = number_in(value, kind) if isinstance(value, str) else value
+    is_real = isinstance(found, int | float) and not isinstance(found, bool)
+    if is_real and least <= found <= most and kind(found) == found:
+      return kind(found)
   except (ValueError, OverflowError):
     pass
   what = 'a whole number' if kind is int else 'a number'
@@ -319,7 +326,8 @@ def _other(
 ) -> str:
   """Returns the model that a field wants beside, '' for none."""
   value = fields.get(field)
-  switch = str(value or '').lower()  # Python's clients write False in a form
+  value = str(value) if isinstance(value, bool) else text(fields, field)
+  switch = value.lower()  # Python's clients write False in a form
   if switch in ('', 'false', '0'):
     return ''
   component = next(each for each, name in BESIDE.items() if name == field)
