@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from mgjax.apps.weights.cards import CARD, RECORD, make_card
 from mgjax.core.configuration.keys import differences
 from mgjax.core.configuration.renamed_keys import migrate
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json, read_json, read_optional_json, write_bytes, write_json
 from mgjax.core.precision import BASE, LORA_A, LORA_B, stored_type
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
@@ -32,6 +32,7 @@ from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
   in_file,
+  open_tensors,
   read_metadata,
   read_tensors,
   shown,
@@ -426,6 +427,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
   Raises:
     ConfigError: there is no run, a file of it is of a kind that is not fetched, or its
       configuration names an expert or adapters that are neither published nor in its folder.
+    CheckpointError: weights are damaged.
     DataError: the Hub, or what is at the URL, does not take it.
   """
   asked, workdir = read_name(name), find_run(workdir)
@@ -452,9 +454,21 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     files[CARD] = pathlib.Path(made, CARD)
     title = asked.place.rpartition('/')[2]
     files[CARD].write_text(make_card(folder, title, _prompts(samples)))
+    for file, path in files.items():
+      if file.endswith('.safetensors'):
+        _check_tensors(path)
     done = push(files, name)
   _log.info('%d files in %s', len(files) + 1, done)
   return done
+
+
+def _check_tensors(path: pathlib.Path) -> None:
+  try:
+    with open_tensors(path) as file:
+      for tensor in file.names:
+        file.read(tensor)
+  except ConfigError as error:
+    raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
 def _folder_of(asked: Name) -> pathlib.Path:

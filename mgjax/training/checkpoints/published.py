@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 
 from mgjax.core.configuration.renamed_keys import migrate
-from mgjax.core.errors import CheckpointError, ConfigError, DataError, first_line
+from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import (
   WRONG,
   parse_json,
@@ -32,7 +32,6 @@ from mgjax.core.files import (
   write_json,
 )
 from mgjax.core.run_names import Name, is_name, own_folder, read_name
-from mgjax.core.safetensors_files import open_tensors
 from mgjax.training.checkpoints.hub import open_place
 from mgjax.training.checkpoints.run_references import (
   LIST,
@@ -105,29 +104,17 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
   """Publishes files with their list; returns its pinned name.
 
   On the Hub in one commit, where a new repository is private; at a URL the list comes last.
-  Raises ConfigError for a file of a kind that no list may have, and CheckpointError for weights
-  that are damaged.
+  Raises ConfigError for a file of a kind that no list may have.
   """
   asked = read_name(name)
   listed = {}
   for file, path in sorted(files.items()):
     _check_name(file, 'the folder')
-    if file.endswith('.safetensors'):
-      _check_tensors(path)
     listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
   data = (json.dumps({'files': listed}, indent=2) + '\n').encode()
   _read_list(data, asked)
   revision = open_place(asked).put(files, data)
   return asked._replace(revision=revision, digest=hashlib.sha256(data).hexdigest())
-
-
-def _check_tensors(path: pathlib.Path) -> None:
-  try:
-    with open_tensors(path) as file:
-      for tensor in file.names:
-        file.read(tensor)
-  except ConfigError as error:
-    raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
 def pin(name: str) -> str:
