@@ -60,8 +60,8 @@ class Clip:
   height: float = 0.0
   width: float = 0.0
   sounding: bool = False
-  interlaced: bool = False
   name: str = ''  # as the user wrote it
+  interlaced: bool = False
   more: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
 
