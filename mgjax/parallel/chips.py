@@ -205,8 +205,9 @@ def parse_topology(name: str) -> Topology:
   '2x8xA100-80GB' (2 nodes of 8 GPUs), and what else `_TYPED` takes. The topology's own name is of
   the form with a colon. Raises ConfigError for an unknown chip, or sizes that it does not come in.
   """
-  text = re.sub(r'[*\N{MULTIPLICATION SIGN}]', 'x', re.sub(r'[\s_]+', '-', name.strip().lower()))
-  text = re.sub(r'-?([:])-?|-(x)-', r'\1\2', text)
+  text = re.sub(r'\s*:\s*', ':', name.strip().lower())
+  text = re.sub(r'[*\N{MULTIPLICATION SIGN}]', 'x', re.sub(r'[\s_]+', '-', text))
+  text = text.replace('-x-', 'x')
   text = _SILENT.sub('', text).replace('rtx-', 'rtx').strip('-')
   kind, colon, sizes = text.partition(':')
   match = (_KIND if colon else _TYPED).fullmatch(kind)
@@ -257,6 +258,10 @@ def _typed_shape(name: str, chip: Chip, match: re.Match[str]) -> tuple[int, ...]
   counts = [*before, *after]
   if 0 in counts:
     raise ConfigError(f'topology {name!r}: expected one chip or more, as in {_example(chip)}')
+  if chip.rank and before and after:
+    raise ConfigError(
+      f'topology {name!r}: expected one slice, as in {_example(chip)}; several are not planned'
+    )
   if chip.rank:
     chips = counts[0] if len(counts) == 1 else 0
     by_cores = after and chip.name in _BY_CORES

@@ -4,12 +4,15 @@ Upper and lower case, spaces and punctuation of a name do not count: 'File Name'
 first name of the table that a list has is read. Folders and lists of lines go by the same names.
 """
 
+import ast
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from mgjax.core.errors import printable
 
+_LONGEST_CELL = 100_000  # characters of several captions
 # A column of files has one of these names, and perhaps more that says 'file' or 'path'. Where a row
 # has a video and a picture, its first frame, the clip is the video.
 _VIDEOS = 'video clip movie media mp4 webm mkv mov gif file path image img picture sample'
@@ -41,8 +44,18 @@ def caption_column(names: tuple[str, ...], given: str = '') -> str | None:
 
 
 def first_of_several(value: Any) -> Any:
-  """Returns the first caption of a list of several, any other value as it is."""
-  return value[0] if isinstance(value, list | tuple) and value else value
+  """Returns the first caption of a list of several, any other value as it is.
+
+  A cell of text may hold such a list as Python or JSON write it: "['a cat', 'a dog']". None of an
+  empty list.
+  """
+  if isinstance(value, str) and value.strip()[:1] == '[' and len(value) < _LONGEST_CELL:
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+      found = ast.literal_eval(value.strip())
+      value = found if all(isinstance(each, str) for each in found) else value
+  if isinstance(value, list | tuple):
+    return value[0] if value else None
+  return value
 
 
 def shown_names(names: Any) -> str:

@@ -380,7 +380,8 @@ class _Folder:
           self._places.find(self._name(path))
           self._read_list(path, self._lists.rows(path))
         elif path.suffix.lower() == '.txt' and path.parent in folders:
-          texts[path] = self._text(path, _LIST_BYTES).split('\n')
+          text = self._text(path, _LIST_BYTES)
+          texts[path] = text.removesuffix('\n').split('\n')  # which ends the last line
       except StorageError:
         raise
       except DataError as error:

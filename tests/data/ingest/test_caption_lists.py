@@ -195,9 +195,32 @@ def test_captions_that_differ_or_do_not_match_are_refused(tmp_path):
     'clips/a.mp4', 'has captions that differ, in a.txt and in metadata.jsonl; leave one of them'
   )
   assert second.caption == DOG
-  root = lay(tmp_path / 'b', {'prompts.txt': CAT, 'videos.txt': 'clips/a.mp4\nclips/b.mp4\n'})
-  with pytest.raises(DataError, match=r'prompts.txt has 1 lines and videos.txt 2'):
+
+
+@pytest.mark.parametrize(
+  ('said', 'count'), [(CAT, 1), (f'{CAT}\n', 1), (f'{CAT}\n{DOG}\nanother\n', 3)]
+)
+def test_lists_of_unequal_length_are_refused(tmp_path, said, count):
+  root = lay(tmp_path, {'prompts.txt': said, 'videos.txt': 'clips/a.mp4\nclips/b.mp4\n'})
+  with pytest.raises(DataError, match=rf'prompts.txt has {count} lines and videos.txt 2'):
     open_inputs(root)
+
+
+@pytest.mark.parametrize(
+  ('cell', 'caption'),
+  [
+    (f"\"['{DOG}', 'another']\"", DOG),
+    (f'"[""{DOG}"", ""another""]"', DOG),
+    (f'"[laughs] {DOG}"', f'[laughs] {DOG}'),
+    ('"[1, 2]"', '[1, 2]'),
+  ],
+)
+def test_of_several_captions_in_a_cell_the_first_is_read(tmp_path, cell, caption):
+  root = lay(
+    tmp_path, {'metadata.csv': f'file_name,text\nclips/a.mp4,"{CAT}"\nclips/b.mp4,{cell}\n'}
+  )
+  _, second = open_inputs(root)
+  assert second.caption == caption
 
 
 def test_a_clip_in_several_rows_of_a_list_gives_an_entry_each(tmp_path):

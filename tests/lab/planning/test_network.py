@@ -191,6 +191,8 @@ def test_a_card_is_planned_with_the_memory_that_it_has():
     ('0xH100', r'^topology .*: expected one chip or more, as in h100:8x64$'),
     ('h100-94gb', r'^topology .*: h100 has 80 GB and not 94, which is another chip; take one of'),
     ('rtx4090-48gb', r'^topology .*: rtx4090 has 24 GB and not 48, which is another chip'),
+    ('h100:-1', r"^topology 'h100:-1': expected sizes after the colon"),
+    ('2xv6e-256', r"^topology '2xv6e-256': expected one slice, as in v6e:16x16"),
     ('h100-nvl', r"^topology .*: there is no chip 'h100-nvl'; take one of .*, as in .*8xH100"),
     ('v6e-512', r'^topology .*: there is no slice of 512 v6e; give its torus, as in v6e:16x16$'),
     ('v5p-7', r'^topology .*: there is no slice of 3.5 v5p; give its torus'),
