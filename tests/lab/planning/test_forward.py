@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs.audio import codec
-from configs.digits import autoencoder, clip, mean_flow
+from configs.digits import autoencoder, clip
 from configs.text import byt5_large, metaclip_text, metaclip_vision, t5_base, ul2
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.dispatch import plan_any
@@ -89,7 +89,6 @@ def test_a_training_step_is_three_times_its_passes(config):
     (ul2, {'mesh': {'fsdp': 3}}, 'has 3 devices'),
     (autoencoder, {'what': 'dream'}, "what = 'dream'; expected one of train, sample"),
     (autoencoder, {'frames': 5}, 'of what is sampled; add --what=sample'),
-    (mean_flow, {}, 'a recipe of velocity, steps; give the configuration of one stage'),
     (clip, {}, "'clip' is a contrastive; expected a configuration of one of"),
   ],
 )
