@@ -53,7 +53,7 @@ def test_a_run_of_the_tests_ends(tmp_path, name, number, options):
     try:
       wait_for((tmp_path / 'started').exists)
       process.send_signal(number)
-      said = process.communicate(timeout=30)[0]  # 6 where nothing else runs
+      said = process.communicate(timeout=60)[0]  # 6 where nothing else runs
     finally:
       process.kill()
   # 2 in order; the other one if that takes longer than they give it.
