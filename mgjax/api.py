@@ -8,7 +8,6 @@ mgjax.show(clips)
 """
 
 import inspect
-import json
 import os
 import pathlib
 from typing import Any
@@ -31,13 +30,11 @@ def _set_up_jax() -> None:
 
 def list_models() -> dict[str, str]:
   """Returns what mgjax ships, by the names that `load` takes: 'digits/video' -> 'a video model'."""
-  from mgjax.training.checkpoints.find_run import SHIPPED
+  from mgjax.core.files import read_json
+  from mgjax.training.checkpoints.find_run import SHIPPED, shipped_names
 
-  found = {
-    path.parent.relative_to(SHIPPED).as_posix(): json.loads(path.read_text())['component']
-    for path in sorted(SHIPPED.rglob('config.json'))
-  }
-  return {name: SECTIONS[component].noun for name, component in found.items()}
+  found = {name: read_json(SHIPPED / name / 'config.json') for name in shipped_names()}
+  return {name: SECTIONS[config['component']].noun for name, config in found.items()}
 
 
 def load(
@@ -87,7 +84,8 @@ def load(
     own |= {'weights': weights, 'lora': lora, 'mesh': mesh}
     given = renamed({**{name: each for name, each in own.items() if each is not None}, **options})
     known = inspect.signature(make).parameters
-    if wrong := given.keys() - known if 'options' not in known and 'changes' not in known else ():
+    takes_more = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    if not takes_more and (wrong := given.keys() - known):
       raise unknown_option(min(wrong), [*known][1:], SECTIONS[component].noun)
     return make(workdir, **given)
 

@@ -123,10 +123,10 @@ def look_at_packages(find: Find = importlib.metadata.distribution) -> Iterator[F
   if not missing:
     told = f'all {len(needed)} that mgjax asks for; python -m pip check looks at what these need'
     yield Finding('packages', RIGHT, told)
+  purposes = {canonicalize_name(name): purpose for name, purpose in PURPOSES.items()}
   for extra in sorted(ours.metadata.get_all('Provides-Extra') or ()):
     asked = [each for each in requirements if each not in needed and _is_asked_for(each, extra)]
     if missing := [each for each in asked if _missing(each, find)]:
-      purposes = {canonicalize_name(name): told for name, told in PURPOSES.items()}
       purpose = purposes.get(canonicalize_name(extra), 'an extra that this version does not know')
       what = ', '.join(each.name for each in missing)
       told = f'{extra} ({purpose}) is missing {what}'

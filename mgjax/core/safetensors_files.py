@@ -250,6 +250,13 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
     raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
 
 
+def check_tensors(path: str | os.PathLike[str]) -> None:
+  """Reads every tensor of a file. Raises ConfigError if one is damaged, as `open_tensors`."""
+  with open_tensors(path) as file:
+    for name in file.names:
+      file.read(name)
+
+
 def _read_header(path: str | os.PathLike[str]) -> bytes:
   """Returns the header, with its length in front.
 

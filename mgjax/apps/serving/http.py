@@ -34,9 +34,7 @@ _IDLE = 5  # seconds that a connection may wait for its next request
 _RESPONSE = 600.0  # seconds in which a response has to leave
 _PIECE = 16_384  # bytes that are read of a connection at a time
 _CHUNK, _CHUNKS = 64, 500  # bytes of a small chunk, and how many of these a connection may send
-_RANGE = re.compile(
-  r'bytes=((?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})', re.ASCII | re.IGNORECASE
-)
+_RANGE = re.compile(r'bytes=((?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})', re.ASCII)
 CONNECTIONS = 1000  # at once
 
 

@@ -31,8 +31,8 @@ from mgjax.core.run_names import Name, is_name, own_folder, read_name
 from mgjax.core.safetensors_files import (
   Tensors,
   are_finite_floats,
+  check_tensors,
   in_file,
-  open_tensors,
   read_metadata,
   read_tensors,
   shown,
@@ -464,9 +464,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
 def _check_tensors(path: pathlib.Path) -> None:
   try:
-    with open_tensors(path) as file:
-      for tensor in file.names:
-        file.read(tensor)
+    check_tensors(path)
   except ConfigError as error:
     raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 

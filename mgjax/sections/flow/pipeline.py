@@ -246,7 +246,8 @@ class FlowPipeline:
     self._told.update(sample['caption'] for sample in new)
     if new:
       tell_prompts(new, self.words, self._model.conditionings, self.weights['workdir'], first)
-    return [unseen(sample['caption'], set(self.words)) for sample in samples]
+    words = set(self.words)
+    return [unseen(sample['caption'], words) for sample in samples]
 
   def describe_prompt(self, prompt: str, rate: float | None, words: bool = True) -> list[str]:
     """Says which words of a prompt training never showed, if asked for, and what of it is cut."""

@@ -170,8 +170,9 @@ class VideoPipeline(FlowPipeline):
     prompts = prompts or ['']
     latent_shape = self._codec.latent_shape(shape)
     fields = condition_fields(self._model.conditionings, shape, latent_shape)
-    rates = self.frame_rates(prompts, fps) if shape[0] > 1 else None
-    samples = self._samples(prompts, conditions, fields, rates, (negative or '').strip())
+    rates = self.frame_rates(prompts, fps)
+    told = rates if shape[0] > 1 else None  # to the model
+    samples = self._samples(prompts, conditions, fields, told, (negative or '').strip())
     samples = [sample | {'frames': shape[0]} for sample in samples]
     batch_size = rows_of(len(prompts), batch_size)
     every = np.arange(len(prompts) + batch_size)  # those that fill the last batch up too
@@ -184,11 +185,12 @@ class VideoPipeline(FlowPipeline):
         indices = np.resize(places[begin : begin + batch_size], batch_size)
         seeds = seed
         if isinstance(seed, list):
-          seeds = np.resize(np.array(seed[begin : begin + batch_size], object), batch_size).tolist()
+          few = seed[begin : begin + batch_size]
+          seeds = [few[row % len(few)] for row in range(batch_size)]
         noise = draw(*seeds_of(seeds, indices), shape=latent_shape)
-        told = '' if compiling in self._compiled else compiling
+        waits = '' if compiling in self._compiled else compiling
         self._compiled.add(compiling)
-        with progress.waiting(told), self._devices(), uncollected():
+        with progress.waiting(waits), self._devices(), uncollected():
           read = self._read_conditions(padded, fields)
           batch = self._batch(read)
           decode = functools.partial(self._decode, count=len(chosen), frames=shape[0])
@@ -202,8 +204,7 @@ class VideoPipeline(FlowPipeline):
           else:
             made = decode(latents)
         progress.report(begin + len(chosen))
-        fps_of = self.frame_rates(prompts[begin : begin + batch_size], fps)
-        for video, rate in zip(made, fps_of, strict=True):
+        for video, rate in zip(made, rates[begin : begin + batch_size], strict=True):
           yield formed(Clips.of(video, fps=rate), output_type)
 
   def _decode(self, latents: Array, *, count: int, frames: int) -> UInt8[np.ndarray, 'b t h w 3']:

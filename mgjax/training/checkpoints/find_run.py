@@ -39,8 +39,14 @@ def ships(name: str | os.PathLike[str]) -> bool:
 
 def coming_with_mgjax() -> str:
   """Says which names `find_run` knows."""
-  names = (path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob('config.json'))
-  return f'with mgjax come {", ".join(sorted(names))}'
+  return f'with mgjax come {", ".join(shipped_names())}'
+
+
+def shipped_names() -> list[str]:
+  """Lists the names of the runs that mgjax ships."""
+  return sorted(
+    path.parent.relative_to(SHIPPED).as_posix() for path in SHIPPED.rglob('config.json')
+  )
 
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:

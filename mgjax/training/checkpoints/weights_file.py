@@ -23,7 +23,15 @@ from etils import epath
 
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json
-from mgjax.core.safetensors_files import SCALE, Tensors, in_int8, open_tensors, shown, unpacked
+from mgjax.core.safetensors_files import (
+  SCALE,
+  Tensors,
+  check_tensors,
+  in_int8,
+  open_tensors,
+  shown,
+  unpacked,
+)
 from mgjax.core.tree import named_leaves, nest, subtrees
 from mgjax.core.typing import Tree
 from mgjax.nn.quantize import is_of_quantised
@@ -64,9 +72,7 @@ class WeightsFile(Checkpoints):
   def verify(self, step: int) -> None:
     """Reads every tensor. Raises Damaged if one is not as it was written, or not finite."""
     try:
-      with open_tensors(self._path) as file:
-        for name in file.names:
-          file.read(name)
+      check_tensors(self._path)
     except ConfigError as error:
       raise Damaged(first_line(error)) from error
 

@@ -220,8 +220,8 @@ class Models:
     def watch(step: int, steps: int, preview: Any) -> None:
       nonlocal last
       colours = np.asarray(_coloured(preview.latents, self._colours[offer.name]))
-      for live, preview in zip(lives, colours, strict=False):
-        live.colours, live.steps, live.step = preview, steps, step
+      for live, shown in zip(lives, colours, strict=False):
+        live.colours, live.steps, live.step = shown, steps, step
       self.metrics.step.observe(time.monotonic() - last)
       last = time.monotonic()
       if all(live.cancelled for live in lives):
