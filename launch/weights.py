@@ -200,7 +200,7 @@ def _prune() -> None:
   checkpoints = _opened()
   given = _KEEP.value or {}
   ours = checkpoints.keep
-  usual = {'latest': ours.latest, 'every': ours.every, 'best': ours.best, 'corrupt': 1}
+  usual = {'latest': ours.keep, 'every': ours.keep_every, 'best': ours.keep_best, 'corrupt': 1}
   *kept, corrupt = (usual | given).values()
   with contextlib.nullcontext() if _DRY_RUN.value else workdir_lock.hold(_WORKDIR.value):
     plan = maintenance.plan_pruning(checkpoints, orbax_io.Keep(*kept), not corrupt)

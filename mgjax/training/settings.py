@@ -17,7 +17,7 @@ from mgjax.core.settings import (
   unpack,
 )
 from mgjax.data.settings import DataSettings
-from mgjax.training.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
+from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
 from mgjax.training.monitoring.watchdog import Limits
 
@@ -104,7 +104,7 @@ def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Keep):
   """How long a run trains and what happens when: `train` of a configuration, and its `seed`.
 
   A line of metrics, a checkpoint, the validation loss and pictures come every so many steps, never
@@ -116,6 +116,7 @@ class RunSettings:
     device_groups: groups of devices that `accumulate` is meant for; 0 for any number.
     validation_batches: of each bucket.
     checkpoints: where checkpoints lie; '' for the work directory.
+    faults: which updates are skipped.
     limits: seconds that each phase may take.
     trackers: where metrics go beside `metrics.jsonl`, names of `training/monitoring/trackers.py`.
   """
@@ -125,22 +126,21 @@ class RunSettings:
   save_every: Count = 0
   evaluate_every: Count = 0
   show_every: Count = 0
-  seed: Count = 0
+  seed: Count
   ema_decay: _BELOW_1 = 0.999
   accumulate: Positive = 1
   device_groups: Count = 0
   validation_batches: Count = 0
   checkpoints: str = ''
-  keep: Keep = dataclasses.field(default_factory=Keep)
-  guard: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
+  faults: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
   limits: Limits = dataclasses.field(default_factory=Limits)
   trackers: tuple[str, ...] = ('tensorboard',)
 
   def __post_init__(self):
-    check(self)
-    if self.keep.best and (not self.evaluate_every or self.save_every % self.evaluate_every):
+    super().__post_init__()
+    if self.keep_best and (not self.evaluate_every or self.save_every % self.evaluate_every):
       raise ConfigError(
-        f'train.keep_best = {self.keep.best} needs the validation loss of every checkpoint, but '
+        f'train.keep_best = {self.keep_best} needs the validation loss of every checkpoint, but '
         f'train.save_every = {self.save_every} is no multiple of '
         f'train.evaluate_every = {self.evaluate_every}'
       )
@@ -149,9 +149,7 @@ class RunSettings:
 def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
   checked(Count, seed, 'seed')
-  others = {key: value for key, value in fields.items() if key not in KEEP_KEYS}
-  guard = unpack(UpdateGuard, others.pop('faults', {}), 'train.faults')
-  return unpack(RunSettings, others, 'train', seed=seed, keep=keep_settings(fields), guard=guard)
+  return unpack(RunSettings, fields, 'train', seed=seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
