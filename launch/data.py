@@ -187,6 +187,28 @@ _PROMPTS = flag_values.define(
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Of pairs at a time.', lower_bound=1)
 
+_READ = (_INPUT, _LAYOUT, _MEDIA, _CAPTION, _CAPTIONS, _ALLOW_NAMES)
+_SHARED = (_OUTPUT, _PROCESS, _PROCESSES)
+command_line.flags_of(
+  {
+    'preview': (_WORLD, _SHEET),
+    'convert': (*_READ, *_SHARED, _FULL, _ISOLATE, _MEGABYTES, _REENCODE, _ROWS_PER_SHARD),
+    'inspect': (_INPUT, _SHEET, _AUTHORITIES),
+    'verify': (_INPUT,),
+    'encode': (_CONFIG, *_SHARED, _PROMPTS),
+    'references': (*_READ, *_SHARED, _FACES, _REFERENCES, _ROWS_PER_SHARD, _SHEET, _THRESHOLD),
+    'calibrate_faces': (_INPUT, _FACES, _REFERENCES, _THRESHOLD),
+    'pairs': (_CONFIG, *_SHARED, _BATCH_SIZE),
+    'cross_pairs': (
+      *(_INPUT, *_SHARED, _WORKDIR, _PROMPTS),
+      *(_RECOGNISER, _THRESHOLD, _DENY_LIST, _BATCH_SIZE),
+    ),
+    'mark': (_INPUT, _OUTPUT, _SEGMENTER),
+    'teach': (_INPUT, _OUTPUT, _TEACHER),
+    'student': (_INPUT, _OUTPUT, _TEACHER),
+  }
+)
+
 
 def main(arguments) -> None:
   if _CONFIG.value is not None and command_line.print_config(_CONFIG.value):

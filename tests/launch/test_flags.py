@@ -47,6 +47,18 @@ CASES = [
     '--shares=2,x: expected numbers above 0, as in 2,1,1, or greedy',
   ),
   (['data', 'convert', '--input=a', '--output=b', '--layout=zip'], 2, 'auto|files|tar|parquet'),
+  # With the flag of another word, nothing would be done with it.
+  (
+    ['weights', 'list', '--workdir=w', '--keep=latest=1'],
+    2,
+    '--keep is a flag of prune; list',
+  ),
+  (['serve', '--model=w', '--people=ann'], 2, '--people is a flag of review; videos does not take'),
+  (
+    ['data', 'mark', '--input=a', '--full'],
+    2,
+    '--full is a flag of convert; mark',
+  ),
 ]
 
 
@@ -56,6 +68,12 @@ def test_a_wrong_flag_is_refused_before_anything_heavy_is_imported(arguments, co
   assert said in run.stderr and run.stderr.startswith(f'{arguments[0]}.py: '), run.stderr
   assert len(run.stderr.strip().splitlines()) <= 2 and 'Traceback' not in run.stderr
   assert run.stdout.split() == [str(code)]  # and nothing heavy
+
+
+def test_the_help_of_a_word_has_its_flags_alone():
+  votes = binaries.run('serve', 'votes', '--help').stdout
+  assert '  --raters ' in votes and '--database' not in votes.partition('Flags:')[2]
+  assert '  --database (of videos; default ' in binaries.run('serve', '--help').stdout
 
 
 def test_the_names_that_flags_take_are_those_of_the_library():
