@@ -47,14 +47,18 @@ class Patience(Checked):
 class OptimizerSettings:
   """An optimizer and its learning rate: `optimizer` of a configuration or of a discriminator.
 
-  `name` is one of `OPTIMIZERS`, `schedule` one of `SCHEDULES` (`training/optimizers/optimizer.py`).
-
   Attributes:
+    name: one of `OPTIMIZERS` (`training/optimizers/optimizer.py`).
+    schedule: the shape of the learning rate, one of `SCHEDULES`.
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
+    warmup: steps in which it rises from 0.
+    beta1, beta2: how much of the running means of gradients and of their squares a step keeps.
+    epsilon: is added to the root of the latter.
     final_fraction: where a decay ends, as a fraction of the rate; above 0 if it is exponential.
     weight_decay: relative to the learning rate.
     clip: the largest global norm of gradients that passes unchanged; inf never clips.
-    rates: (pattern of names, factor of the rate), the first that matches; see `rates.py`.
+    rates: (pattern of names, factor of the rate), the first that matches; see
+      `training/optimizers/rates.py`.
   """
 
   learning_rate: Magnitude
@@ -107,11 +111,13 @@ def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
 class RunSettings(Keep):
   """How long a run trains and what happens when: `train` of a configuration, and its `seed`.
 
-  A line of metrics, a checkpoint, the validation loss and pictures come every so many steps, never
-  at 0; the last step always reports and saves.
+  What comes every so many steps never comes at 0; the last step always reports and saves.
 
   Attributes:
+    steps: of the optimizer in all.
     log_every: a line of metrics, the mean over the steps since the last one.
+    save_every, evaluate_every, show_every: a checkpoint, the validation loss, pictures.
+    ema_decay: of the average of parameters that samples are made with.
     accumulate: micro-batches that a batch is cut into.
     device_groups: groups of devices that `accumulate` is meant for; 0 for any number.
     validation_batches: of each bucket.
