@@ -130,6 +130,26 @@ def without_flags_of_the_cpu(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
 
 
+@pytest.fixture(scope='module')
+def on_one_device():
+  """Trains on one device where the configuration gives no axis of the mesh a size.
+
+  For modules whose promises do not depend on the number of devices: a program for eight takes
+  almost twice the time to partition and compile. Runs of session fixtures keep all devices.
+  """
+  import jax
+
+  from mgjax.parallel.mesh import make_mesh
+
+  def make(sizes, rules):
+    all_devices = all(size in (1, -1) for size in sizes.values())
+    return make_mesh(sizes, rules, devices=jax.devices()[:1] if all_devices else None)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr('mgjax.training.run.make_mesh', make)
+    yield
+
+
 def _runs_of(name, *needed):
   """A fixture: what `make_runs` of `tests.name` trains, of other fixtures; not to be changed."""
 
