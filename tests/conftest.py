@@ -4,6 +4,7 @@ import fcntl
 import functools
 import gc
 import importlib
+import inspect
 import os
 import pathlib
 import shutil
@@ -24,6 +25,8 @@ os.environ.update(
   JAX_COMPILATION_CACHE_DIR=str(CHECKOUT / '.jax_cache' / processor()),
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
   JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES='0',
+  # A tenth of the time went into the Python stack of every operation of a program.
+  JAX_TRACEBACK_IN_LOCATIONS_LIMIT='0',
 )
 # Half of the time of the tests is LLVM's, on programs that run for milliseconds. Bits are compared
 # between programs that were compiled alike; bounds hold for the one rounding as for the other.
@@ -70,6 +73,29 @@ def check(function):
   return initialize
 
 
+_jaxtyped = jaxtyping.jaxtyped
+
+
+def jaxtyped(function, typechecker):
+  """What jaxtyping's import hook applies, without what costs a tenth of the time of the tests.
+
+  Of itself it checks the arguments twice and binds them to names, in every function.
+  """
+  if not inspect.isfunction(function):
+    return _jaxtyped(function, typechecker=typechecker)
+  hints = function.__annotations__
+  if not hints:
+    return function
+  if 'ForwardRef' in str(hints):
+    return _jaxtyped(function, typechecker=typechecker)  # drops hints that beartype cannot resolve
+  checked = typechecker(function)
+  if 'jaxtyping.' not in str(hints):
+    return checked  # no letters of axes to compare
+  return _jaxtyped(checked, typechecker=None)
+
+
+jaxtyping.jaxtyped = lambda typechecker: functools.partial(jaxtyped, typechecker=typechecker)
+
 # This works on what is imported from here on.
 jaxtyping.install_import_hook('mgjax', f'{__name__}.check')
 
@@ -102,6 +128,26 @@ def without_flags_of_the_cpu(monkeypatch):
 
   jax.jit(jnp.negative)(1.0)  # for the CPU they are read, once, by the first compilation
   monkeypatch.delenv('XLA_FLAGS', raising=False)
+
+
+@pytest.fixture(scope='module')
+def on_one_device():
+  """Trains on one device where the configuration gives no axis of the mesh a size.
+
+  For modules whose promises do not depend on the number of devices: a program for eight takes
+  almost twice the time to partition and compile. Runs of session fixtures keep all devices.
+  """
+  import jax
+
+  from mgjax.parallel.mesh import make_mesh
+
+  def make(sizes, rules):
+    all_devices = all(size in (1, -1) for size in sizes.values())
+    return make_mesh(sizes, rules, devices=jax.devices()[:1] if all_devices else None)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr('mgjax.training.run.make_mesh', make)
+    yield
 
 
 def _runs_of(name, *needed):

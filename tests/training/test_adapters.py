@@ -19,6 +19,8 @@ from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 EPS = float(np.finfo(np.float32).eps)
 LORA = {'lora__rank': 4, 'lora__alpha': 8.0, 'lora__targets': ('backbone/layers/*',)}
 

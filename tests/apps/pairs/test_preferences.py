@@ -13,6 +13,8 @@ from mgjax.data.records.reader import Records
 from mgjax.lab.worlds.judging import Asked
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 
 def configured(runs, tmp_path, **changes):
   config = tiny.video(

@@ -22,6 +22,8 @@ from mgjax.sections.clip.pipeline import make_patches
 from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 CLIP = 'solids/objects'
 ALIGNED = {'features': 'decoder', 'layer': 1, 'weight': 0.5, 'gamma': 0.6}
 

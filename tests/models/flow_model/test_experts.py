@@ -7,6 +7,8 @@ from mgjax.api import load, train
 from mgjax.core.errors import ConfigError
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 SINCE = 0.1  # of three steps the last one starts later
 
 

@@ -15,6 +15,8 @@ from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 PROMPTS, SHAPE = ['the red digit 7 moves up'], (4, 16, 16)
 RATE = 1e-3
 SHORT = {'train__save_every': 1, 'train__evaluate_every': 0}
