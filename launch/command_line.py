@@ -383,12 +383,14 @@ def _overridden(name: str, overrides: Sequence[str]):
   """Returns the configuration of a file with the values that the command line gives."""
   config = load_config(name)
   known = flatten(config.to_dict())
+  # The last of a key counts; of tuples `config_flags` would join all.
+  last = {word.partition('=')[0].lstrip('-').removeprefix('no'): word for word in overrides}
   for word in overrides:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', word)
     if match and match[1] not in known and not any(key.startswith(match[1] + '.') for key in known):
       raise ConfigError(did_you_mean(match[1], known))
   values = flags.FlagValues()
-  words = ['', *overrides]
+  words = ['', *last.values()]
   config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=words)
   values(words)
   return values.config

@@ -240,9 +240,9 @@ def _opened():
     )
   if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
     lines = [
-      f'{entries.without_caption(lacking, len(inputs))}; write one into a .txt of the same name or '
-      'a list (docs/data.md), or take the names of files for captions with --allow_names',
-      *entries.listed(inputs.rejected),
+      f'{entries.without_caption(lacking, inputs.clips)}; write one into a .txt of the same name '
+      'or a list (docs/data.md), or take the names of files for captions with --allow_names',
+      *entries.listed(list({each.name: each for each in (*inputs.rejected, *lacking)}.values())),
     ]
     raise DataError('\n'.join(lines))
   return inputs
@@ -265,19 +265,25 @@ def _convert() -> None:
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
   for remark, count in outcome.remarks.items():
-    print(f'{count} of {outcome.inputs} clips {remark}')
+    print(f'{count} of {inputs.clips} clips {remark}')
   _tell_rejected(outcome, inputs)
 
 
 def _tell_rejected(outcome, inputs) -> None:
-  rejected = [each.name for each in outcome.rejected if entries.is_uncaptioned(each)]
-  print(entries.without_caption([*inputs.uncaptioned, *rejected], len(inputs)))
+  left_out = [each for each in outcome.rejected if entries.why_uncaptioned(each)]
+  lacking = {each.name: each for each in (*inputs.uncaptioned, *left_out)}
+  print(entries.without_caption(list(lacking.values()), inputs.clips))
   reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
   if outcome.finished and outcome.rejected:
     print(f'all reasons are in {reasons}')
   _tell_unfinished(outcome)
+  if left_out and not _ALLOW_NAMES.value:
+    raise DataError(
+      f'{len(left_out)} clips without a caption are left out; write captions and convert again, or '
+      'accept it with --allow_names'
+    )
 
 
 def _tell_unfinished(outcome) -> None:

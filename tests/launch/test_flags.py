@@ -59,6 +59,8 @@ CASES = [
     2,
     '--full is a flag of convert; mark',
   ),
+  (['plan', '--price=free'], 2, '--price=free: expected dollars a chip-hour, as in 2.5'),
+  (['rehearse', '--price=-1'], 2, '--price=-1: expected dollars a chip-hour, as in 2.5'),
 ]
 
 
@@ -80,6 +82,11 @@ def test_the_names_that_flags_take_are_those_of_the_library():
   assert set(flag_values.SCHEDULES) == set(SCHEDULES)
   for solver in flag_values.SOLVERS:
     check_solver(solver)
+
+
+@pytest.mark.parametrize('text', ['2.5', '$2.5', '2.50'])
+def test_a_price_may_have_its_sign(text):
+  assert flag_values.price(text) == 2.5
 
 
 def test_a_mesh_names_axes_that_there_are():

@@ -6,6 +6,7 @@ first name of the table that a list has is read. Folders and lists of lines go b
 
 import ast
 import contextlib
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ _FILES = {'video': _VIDEOS.split(), 'sound': _SOUNDS.split()}
 _FILE = r'(relative|rel|local|full|absolute|abs)?{}s?(file|path|name|relative|rel|local|full)*s?'
 # A column of captions has one of these names, else a single column ends so, as in long_caption.
 _CAPTIONS = 'caption captions text texts prompt prompts description cap txt sentence tags'
+_SEGMENT = r'(start|begin|end|stop)(time|timestamp|sec|second|frame)?s?|timestamps?|segments?'
 _CAPTION = r'(?!neg|target|edited|output).*(caption|prompt|description|text|cap)s?'
 
 
@@ -41,6 +43,12 @@ def caption_column(names: tuple[str, ...], given: str = '') -> str | None:
   found = [name for name in _CAPTIONS.split() if name in plain]
   ending = [name for name in plain if re.fullmatch(_CAPTION, name)]
   return plain[(found or ending)[0]] if found or len(ending) == 1 else None
+
+
+@functools.lru_cache(16)
+def segment_columns(names: tuple[str, ...]) -> list[str]:
+  """Returns the columns that say which part of a clip is meant, but for `start`, which is read."""
+  return [n for plain, n in _plain(names).items() if re.fullmatch(_SEGMENT, plain) and n != 'start']
 
 
 def first_of_several(value: Any) -> Any:

@@ -19,7 +19,13 @@ from typing import Any, NamedTuple
 from mgjax.core.errors import DataError, MgjaxError
 from mgjax.core.files import BEGIN, impostor
 from mgjax.core.plug_ins import load_package
-from mgjax.data.ingest.columns import caption_column, file_column, first_of_several, shown_names
+from mgjax.data.ingest.columns import (
+  caption_column,
+  file_column,
+  first_of_several,
+  segment_columns,
+  shown_names,
+)
 
 SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
 Row = dict[str, Any]
@@ -48,10 +54,16 @@ class Columns(NamedTuple):
 
   def read(self, row: Row) -> Row:
     """Returns a row, changed, with its file by the medium's word and, if it has one, its `caption`.
-    Raises DataError if no field names a file.
+    Raises DataError if no field names a file, or one a part of it.
     """
     names = tuple(row)
     media, caption = self.found(names)
+    for name in segment_columns(names):
+      if row[name] not in (None, '', []):
+        raise DataError(
+          f'{name} = {row[name]!r:.60} is a part of a clip, which is not cut out here; cut the '
+          'clip, or remove the column (`start`, in seconds, is read)'
+        )
     if media is None:
       named = f' named {self.media}' if self.media else ''
       raise DataError(
@@ -225,6 +237,7 @@ def _parquet_rows(
   try:
     with parquet.ParquetFile(path) as file:
       names = file.schema_arrow.names
+      more = (*more, *segment_columns(tuple(names)))
       read = [*columns.needed(path, names), *(name for name in more if name in names)]
       batches = file.iter_batches(1024, columns=read)
       yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)

@@ -194,7 +194,8 @@ def _sample(
   media = [member for suffix in VIDEO.suffixes for member in ending(suffix[1:])]
   captions = [member for kind in kinds for member in ending(kind)]
   if not media:
-    return Rejected(f'{tar.name}/{key}', f'has no video, only {", ".join(sorted(parts))[:100]}')
+    only = ', '.join(sorted(parts))[:100]
+    return Rejected(f'{tar.name}/{key}', f'has no video, only {only}', False)
   name = f'{tar.name}/{media[0].name}'
   if not captions:
     return Rejected(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')
