@@ -47,8 +47,8 @@ from mgjax.nn.lora import (
   Lora,
   check_fits,
   is_finite_change,
-  lora_settings,
   pairs,
+  scale_of,
   shapes_of,
 )
 from mgjax.nn.quantize import dequantised
@@ -168,7 +168,7 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   if (where / 'config.json').exists():
     adapters, _ = load_adapters(where)
     check_fits(adapters, base, repr(os.fspath(path)))
-    return _scaled(adapters, lora_settings(read_config(where).to_dict()).scale)
+    return _scaled(adapters, scale_of(read_config(where).to_dict(), adapters))
   name = repr(os.fspath(path))
   known = _maps(base, maps)
   with open_tensors(_file_in(where)) as file:
@@ -321,7 +321,7 @@ def _described(
   """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
   found: dict[str, dict[str, Any]] = {}
   config = _file_in(where).with_name(_CONFIG)
-  if _file_in(where).name == _WEIGHTS and (where.is_dir() or config.exists()):
+  if _file_in(where).name == _WEIGHTS and (where.is_dir() or os.path.lexists(config)):
     what = repr(os.fspath(config))
     found[''] = read_json(config, mend='save the adapters again')
   else:

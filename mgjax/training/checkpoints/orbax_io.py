@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import stat
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -376,6 +377,11 @@ def _structure(path: epath.Path, name: str) -> Tree:
 
 def read_record(path: epath.Path) -> dict[str, Any]:
   """Reads what a checkpoint says of itself. A damaged file may raise any exception."""
+  if '://' not in os.fspath(path):
+    for folder, _, names in os.walk(path):
+      for name in names:
+        if not stat.S_ISREG(os.stat(place := os.path.join(folder, name)).st_mode):
+          raise Damaged(f'{place!r} is no regular file')  # to read a pipe would wait for ever
   # Not by orbax, whose reader of one JSON value starts an event loop and threads.
   stored = json.loads((path / 'meta' / _RECORD).read_text())
   if _digest(record := stored['record']) != stored['digest']:
