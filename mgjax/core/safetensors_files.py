@@ -319,11 +319,11 @@ def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
         'diffusers does by default'
       )
     )
-  kind, mend = impostor(begin)
-  if not kind and is_text(begin):
-    kind = f'a text file that begins {begin[:40].decode(errors="replace")!r}'
-  mend = mend or 'download the file itself'
-  return f'is {kind}, not weights; {mend}' if kind else ''
+  told = impostor(begin, 'weights')
+  if not told and is_text(begin):
+    begins = begin[:40].decode(errors='replace')
+    told = f'is a text file that begins {begins!r}, not weights; download the file itself'
+  return told
 
 
 def check_complete(

@@ -31,7 +31,8 @@ def file_column(names: tuple[str, ...], word: str, given: str = '') -> str | Non
   if given or word in names:
     return _exactly(names, given or word)
   plain = _plain(names)
-  found = (name for base in _FILES[word] for name in plain if _is_file(name, base))
+  forms = map(_FILE.format, _FILES[word])
+  found = (name for form in forms for name in plain if re.fullmatch(form, name))
   return plain.get(next(found, ''))
 
 
@@ -73,10 +74,6 @@ def shown_names(names: Any) -> str:
 
 def _exactly(names: tuple[str, ...], name: str) -> str | None:
   return name if name in names else None
-
-
-def _is_file(name: str, base: str) -> bool:
-  return re.fullmatch(_FILE.format(base), name) is not None
 
 
 def _plain(names: tuple[str, ...]) -> Mapping[str, str]:

@@ -290,10 +290,10 @@ def _folder_entries(
     name = str(path.relative_to(root))
     is_clip = path not in links and path.suffix.lower() in medium.suffixes
     try:
-      if path in links:
-        raise DataError('is a link to a folder, and those are not followed')
-      elif is_clip:
+      if is_clip:
         yield from folder.entries(path)
+      elif path in links:
+        raise DataError('is a link to a folder, and those are not followed')
       elif path in folder.refused:
         raise DataError(folder.refused[path])
       elif path in folder.used:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, MgjaxError
-from mgjax.core.files import BEGIN, impostor
+from mgjax.core.files import BEGIN, impostor, unique_fields
 from mgjax.core.plug_ins import load_package
 from mgjax.data.ingest.columns import (
   caption_column,
@@ -179,9 +179,8 @@ def _lines(
 def _begin(path: pathlib.Path) -> bytes:
   with path.open('rb') as file:
     begin = file.read(BEGIN)
-  kind, mend = impostor(begin)
-  if kind:
-    raise DataError(f'is {kind}; {mend}')
+  if told := impostor(begin, 'a list'):
+    raise DataError(told)
   return begin
 
 
@@ -201,7 +200,7 @@ def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
     encoding = encoding_of(_begin(path))
     if len(data) > _JSON_BYTES:
       raise DataError(f'has over {_JSON_BYTES} bytes; write it as .jsonl, an object a line')
-    found = json.loads(data.decode(encoding), object_pairs_hook=_object)
+    found = json.loads(data.decode(encoding), object_pairs_hook=unique_fields)
   except OSError as error:
     raise DataError(f'{path} cannot be read: {error.strerror}') from error
   except DataError as error:
@@ -248,7 +247,7 @@ def _parquet_rows(
 
 
 def _json_rows(lines: Iterator[_Line]) -> Iterator[tuple[int, Row | DataError]]:
-  decode = json.JSONDecoder(object_pairs_hook=_object).decode
+  decode = json.JSONDecoder(object_pairs_hook=unique_fields).decode
   for number, line in lines:
     row: Any = line
     if isinstance(line, str):
@@ -261,13 +260,6 @@ def _json_rows(lines: Iterator[_Line]) -> Iterator[tuple[int, Row | DataError]]:
       if not isinstance(row, dict | DataError):
         row = DataError('is not a JSON object')
     yield number, row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Row:
-  row = dict(pairs)
-  if len(row) != len(pairs):
-    raise ValueError('an object names a field twice')
-  return row
 
 
 def _csv_rows(

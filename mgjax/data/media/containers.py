@@ -377,9 +377,8 @@ def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
   if not any(begin):
     zeros = 'only zeros' if size <= BEGIN else f'zeros where {what} has its header'
     return f'holds {zeros}; {AGAIN}'
-  name, mend = impostor(begin)
-  if name:
-    return f'is {name}, not {what}{"; " * bool(mend)}{mend}'
+  if told := impostor(begin, what):
+    return told
   for start, name in _MEDIA.items():
     if re.match(start, begin, re.S):
       return f'begins as {name}, but is damaged, cut off or was never finished; {AGAIN}'

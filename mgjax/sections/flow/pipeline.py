@@ -112,7 +112,10 @@ class FlowPipeline:
     words = Vocabulary()
     words.add(words_in(meta['notes']))
     if loras := self._settings.loras:
-      several = [(read_adapters(place, params), weight) for place, weight in loras]
+      try:
+        several = [(read_adapters(place, params), weight) for place, weight in loras]
+      except ConfigError as error:
+        raise ConfigError(f'lora for {os.fspath(workdir)!r}: {error}') from error
       self._params = attach(joined(several), self._params)
       for place, _ in loras:
         words.add(words_of_adapters(place))

@@ -73,7 +73,13 @@ def claim_workdir(
   """
   path = workdir / 'config.json'
   # Those of the run that is there, wherever this configuration would have its own.
-  begun = open_checkpoints(workdir).begun()
+  checkpoints = open_checkpoints(workdir)
+  begun, reached = checkpoints.begun(), max(checkpoints.steps(), default=0)
+  if reached > config.get('train', {}).get('steps', reached):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} has reached step {reached}, and train.steps = '
+      f'{config["train"]["steps"]} are behind it; give more steps, or take another --workdir'
+    )
   if begun and (path.exists() or saved_config(workdir) is not None):
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data, new_rate)
   if jax.process_index() == 0:

@@ -131,6 +131,18 @@ def test_a_place_that_no_disk_can_have_is_refused(tiny_runs, place):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize('form', ['run', 'kohya', 'peft'])
+def test_adapters_of_another_base_are_refused_by_the_names_of_both(style, tmp_path, form):
+  place = style
+  if form != 'run':
+    place = tmp_path / ('style' if form == 'peft' else 'style.safetensors')
+    export_weights(style, place, form)
+  with pytest.raises(ConfigError, match=r"lora for 'digits/few_steps': .*made for .*video"):
+    load('digits/few_steps', lora=str(place))
+  with pytest.raises(ConfigError, match='nothing of this name; expected a file, folder or work'):
+    load('digits/few_steps', lora='nothing.safetensors')
+
+
 def test_a_weight_that_makes_adapters_infinite_is_refused(tiny_runs, style):
   with pytest.raises(ConfigError, match=r'with the weights 3e\+38 change .* by no finite number'):
     load(tiny_runs / 'video', lora=f'{style}:3e38')
