@@ -19,7 +19,7 @@ from mgjax.training.settings import OptimizerSettings, RunSettings
 
 def base(component: str) -> ConfigDict:
   """Returns the fields that every trained component has; a configuration adds the others."""
-  return ConfigDict(
+  config = ConfigDict(
     {
       'component': component,
       'seed': 0,
@@ -40,6 +40,8 @@ def base(component: str) -> ConfigDict:
       'start_from': '',  # the work directory of a run whose weights it begins with
     }
   )
+  del config.train.seed  # which stands above
+  return config
 
 
 def flow_model(component: str, **model: Any) -> ConfigDict:

@@ -413,7 +413,7 @@ def _help(module, command: str) -> None:
       told = f'default {flag.default!r}'
     words = _WORDS_OF.get(name, commands)
     if command not in commands and len(words) < len(commands):
-      told = f'of {", ".join(words)}; {told}'
+      told = f'{told}; of {", ".join(words)}'
     print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
 

@@ -132,7 +132,7 @@ class RunSettings(Keep):
   save_every: Count = 0
   evaluate_every: Count = 0
   show_every: Count = 0
-  seed: Count
+  seed: Count = 0
   ema_decay: _BELOW_1 = 0.999
   accumulate: Positive = 1
   device_groups: Count = 0

@@ -75,7 +75,7 @@ def test_a_wrong_flag_is_refused_before_anything_heavy_is_imported(arguments, co
 def test_the_help_of_a_word_has_its_flags_alone():
   votes = binaries.run('serve', 'votes', '--help').stdout
   assert '  --raters ' in votes and '--database' not in votes.partition('Flags:')[2]
-  assert '  --database (of videos; default ' in binaries.run('serve', '--help').stdout
+  assert "  --database (default ''; of videos)" in binaries.run('serve', '--help').stdout
 
 
 def test_the_names_that_flags_take_are_those_of_the_library():
