@@ -143,12 +143,12 @@ def audio_model(**model: Any) -> ConfigDict:
 
 def preferences(config: ConfigDict, model: str) -> ConfigDict:
   """Makes adapters of a model learn which of two samples of it a judge, or people, prefer."""
+  from mgjax.apps.pairs.preferences import Preferences  # which reads data: only where it is asked
+
   config.start_from = model
   config.model.conditionings.rejected = ConfigDict({'kind': 'rejected'})
   config.objective.dropout.rejected = 0.0
   config.objective.preference = ConfigDict({'beta': 500.0, 'supervised': 0.1})
-  from mgjax.apps.pairs.preferences import Preferences
-
   config.preferences = defaults(Preferences, model=model, strength=0.9, least=0.05)
   config.lora.update(rank=16, targets=('backbone/layers/*',))
   return config
@@ -263,18 +263,8 @@ def autoencoder(**model: Any) -> ConfigDict:
   config.model = defaults(Autoencoder, **model)
   config.objective = defaults(LossWeights)
   # Of the discriminator nothing is in public sources.
-  optimizer = defaults(
-    OptimizerSettings,
-    learning_rate=1e-4,
-    warmup=100,
-    final_fraction=1.0,
-    beta1=0.5,
-    beta2=0.9,
-    weight_decay=0.0,
-  )
-  config.discriminator = defaults(Discriminator)
-  del config.discriminator.dtype  # that of the model
-  config.discriminator.update(start=0, optimizer=optimizer)
+  optimizer = {'warmup': 100, 'beta1': 0.5, 'beta2': 0.9, 'weight_decay': 0.0}
+  config.discriminator = _discriminator(Discriminator, **optimizer)
   config.perceptual_weights = ''  # of LPIPS; mgjax/models/tae/perceptual.py says how to make them
   return config
 
@@ -284,16 +274,15 @@ def codec(**model: Any) -> ConfigDict:
   config = base('codec')
   config.model = defaults(Codec, **model)
   config.objective = defaults(SoundWeights)
-  optimizer = defaults(
-    OptimizerSettings,
-    learning_rate=1e-4,
-    final_fraction=1.0,
-    beta1=0.8,
-    beta2=0.99,
-    weight_decay=0.01,
-    clip=10.0,
-  )
-  config.discriminator = defaults(Discriminators)
-  del config.discriminator.dtype
-  config.discriminator.update(start=0, optimizer=optimizer)
+  optimizer = {'beta1': 0.8, 'beta2': 0.99, 'weight_decay': 0.01, 'clip': 10.0}
+  config.discriminator = _discriminator(Discriminators, **optimizer)
   return config
+
+
+def _discriminator(network: type[Any], **optimizer: Any) -> ConfigDict:
+  """Returns the fields of a discriminator; `optimizer` are those of its optimizer that differ."""
+  found = defaults(network)
+  del found.dtype  # that of the model
+  learning = defaults(OptimizerSettings, learning_rate=1e-4, final_fraction=1.0, **optimizer)
+  found.update(start=0, optimizer=learning)
+  return found

@@ -138,6 +138,7 @@ def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[st
     and (key not in FREE or (falls and not new_rate and key in DECISIVE))
     and not _WHERE.match(key)
   }
+  # Of runs of before these were fields; unlike `ADDED`, digests count them.
   since = {'train.checkpoints': '', 'optimizer.rates': [], 'model.chosen': 0}
   flat = since | added(flat) | flat
   if new_rate:
