@@ -41,12 +41,12 @@ from mgjax.models.tae.discriminator import Discriminator
 from mgjax.models.tae.tiling import Tiling
 from mgjax.models.text.t5 import T5Encoder
 from mgjax.nn.lora import Lora
+from mgjax.sections.editing.section import Edits
 from mgjax.sections.editing.sources import Motion
-from mgjax.sections.editing.task import Edits
-from mgjax.sections.personalization.task import References
+from mgjax.sections.personalization.references import References
 from mgjax.sections.upsampler.geometry import Windows
 from mgjax.sections.upsampler.recipe import Degradation, Order
-from mgjax.sections.upsampler.task import Pairs
+from mgjax.sections.upsampler.section import Pairs
 from mgjax.training.guard import UpdateGuard
 from mgjax.training.monitoring.watchdog import Limits
 from mgjax.training.settings import BucketSettings, OptimizerSettings, Patience, RunSettings

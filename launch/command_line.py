@@ -156,6 +156,8 @@ def run(
   def guarded(arguments: Sequence[str]) -> None:
     arguments = [*arguments, usual] if usual and len(arguments) == 1 else arguments
     words = list(arguments[1:])
+    if commands and not words:
+      moved.tell_word(_name_of(module), sys.argv[1:])
     if commands and (not words or words.pop(0) not in commands):
       raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
     if words:
@@ -397,17 +399,18 @@ def _overridden(name: str, overrides: Sequence[str]):
 
 
 def _help(module, command: str) -> None:
-  print((module.__doc__ or '').strip(), end='\n\nFlags:\n')
+  print(_about(module, command), end='\n\nFlags:\n')
   ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | {'cache'}
   commands = getattr(module, 'COMMANDS', ())
   if command in commands:
     ours = taken_by(command, ours)
-  for name in [*(each for each in _REQUIRED if each in ours), *sorted(ours - set(_REQUIRED))]:
+  first = [*getattr(module, 'FIRST', ()), *_REQUIRED]
+  for name in sorted(ours, key=lambda name: (first.index(name) if name in first else 99, name)):
     flag = flags.FLAGS[name]
-    if name in _REQUIRED:
-      needed = _REQUIRED[name]
-      which = f' by {", ".join(needed.commands)}' * bool(needed.commands)
-      told = ''.join(f', or --{other}' for other in needed.unless)
+    needed = _REQUIRED.get(name)
+    if needed and (command not in commands or not needed.commands or command in needed.commands):
+      which = f' by {", ".join(needed.commands)}' * (bool(needed.commands) and not command)
+      told = ''.join(f', or --{other}' for other in needed.unless if other in ours)
       told = f'required{which}{told}; as --{name}={shlex.quote(needed.example)}'
     else:
       told = f'default {flag.default!r}'
@@ -416,6 +419,17 @@ def _help(module, command: str) -> None:
       told = f'{told}; of {", ".join(words)}'
     print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
+
+
+def _name_of(module) -> str:
+  return pathlib.Path(module.__file__).stem
+
+
+def _about(module, command: str) -> str:
+  """Returns what a command does; of a first word its own paragraphs, where there are such."""
+  first, *others = (module.__doc__ or '').strip().split('\n\n')
+  own = [part for part in others if f'{_name_of(module)} {command} --' in part]
+  return '\n\n'.join([first, *(own if command and own else others)])
 
 
 def taken_by(command: str, names: Iterable[str]) -> set[str]:

@@ -127,7 +127,7 @@ _OPTIONS = (
 
 def main(_) -> None:
   import mgjax
-  from mgjax.registry import feature
+  from mgjax.lab.evaluation.evaluate import evaluator_of
   from mgjax.training.checkpoints.workdir import read_config
 
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
@@ -149,7 +149,7 @@ def main(_) -> None:
       raise ConfigError(f'--{min(of_videos)} is of --videos=folder/; give that, or leave it out')
     workdir = pathlib.Path(_WORKDIR.value)
     component = read_config(workdir).component
-    evaluate = feature(component, 'evaluate', 'has an evaluation').get()
+    evaluate = evaluator_of(component)
     for name in options:
       if name not in inspect.signature(evaluate).parameters:
         raise ConfigError(

@@ -122,14 +122,14 @@ def _is_there(path: str) -> bool:
 
 
 def factor(text: str) -> int | float:
-  """Reads the number of --scale, which is whole if it is written so."""
+  """Reads the number of --factor, which is whole if it is written so."""
   try:
     found = int(text) if text.strip().isdecimal() else float(text)
     if 0 < found <= LARGEST:
       return found
   except ValueError:
     pass
-  raise ConfigError(f'--scale={text:.80}: expected a number above 0, as in 2')
+  raise ConfigError(f'--factor={text:.80}: expected a number above 0, as in 2')
 
 
 def price(text: str) -> float:

@@ -140,6 +140,7 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
     ConfigError: there is nothing to evaluate, or no record to compare with.
     DataError: that record, or the data, cannot be used.
   """
+  from mgjax.lab.evaluation.evaluate import evaluate_suite, evaluator_of
   from mgjax.lab.evaluation.record.against import read_other
   from mgjax.lab.evaluation.record.write import add_comparison
   from mgjax.training.checkpoints.workdir import read_config
@@ -148,13 +149,9 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
   # Before the work: this one may be written over it, and a wrong path shall not cost hours.
   other = read_other(against) if against else None
   if workdir is None:
-    from mgjax.lab.evaluation.evaluate import evaluate_suite
-
     found = evaluate_suite(**options)
   else:
-    component = read_config(workdir).component
-    judge = feature(component, 'evaluate', 'has an evaluation')
-    found = judge(pathlib.Path(workdir), **options)
+    found = evaluator_of(read_config(workdir).component)(pathlib.Path(workdir), **options)
   return found if other is None else add_comparison(found, other)
 
 

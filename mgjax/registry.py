@@ -30,135 +30,115 @@ class Late:
 
 
 @dataclasses.dataclass(frozen=True)
-class Section:
+class Row:
   """What the commands need of one component; None where it has no such thing.
 
   Attributes:
     noun: what a work directory of it holds, as in 'a video model'.
     family: 'flow model', 'autoencoder', 'codec', 'contrastive' or 'encoder': planned and timed
       the same way.
-    make_spec: `(config, workdir) -> TrainSpec`, what is trained and on what.
-    outline: `(config) -> Outline`, the model and tiny inputs, from the configuration alone.
+    section: the `mgjax.training.spec.Section` that trains it.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
     request: the `sections.flow.requests.Request` that its pipeline writes files of.
+    task: the first word of `launch.sample` that samples it.
     suites: kinds of prompt suites that it makes (`evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
-    evaluate: `(workdir, **options) -> Findings`.
-    encode: `(config) -> EncodePlan`, how its training data become records of latents.
   """
 
   noun: str
   family: str
-  make_spec: Late | None = None
-  outline: Late | None = None
+  section: Late | None = None
   load: Late | None = None
   request: Late | None = None
+  task: str = ''
   suites: tuple[str, ...] = ()
   weights: Late | None = None
-  evaluate: Late | None = None
-  encode: Late | None = None
 
 
 SECTIONS = {
-  'autoencoder': Section(
+  'autoencoder': Row(
     noun='an autoencoder',
     family='autoencoder',
-    make_spec=Late('mgjax.sections.autoencoder.task:make_spec'),
-    outline=Late('mgjax.sections.autoencoder.task:outline'),
+    section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
     weights=Late('mgjax.models.tae.weights:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_autoencoder'),
   ),
-  'video': Section(
+  'video': Row(
     noun='a video model',
     family='flow model',
-    make_spec=Late('mgjax.sections.video.task:make_spec'),
-    outline=Late('mgjax.sections.video.task:outline'),
+    section=Late('mgjax.sections.video.section:VideoSection'),
     load=Late('mgjax.sections.video.pipeline:VideoPipeline'),
     request=Late('mgjax.sections.video.files:Samples'),
+    task='video',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_video'),
-    encode=Late('mgjax.sections.video.task:make_encode_plan'),
   ),
-  'upsampler': Section(
+  'upsampler': Row(
     noun='an upsampler',
     family='flow model',
-    make_spec=Late('mgjax.sections.upsampler.task:make_spec'),
-    outline=Late('mgjax.sections.upsampler.task:outline'),
+    section=Late('mgjax.sections.upsampler.section:UpsamplerSection'),
     load=Late('mgjax.sections.upsampler.pipeline:Upsampler'),
     request=Late('mgjax.sections.upsampler.files:Enlarged'),
+    task='upsample',
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_upsampler'),
-    encode=Late('mgjax.sections.upsampler.task:make_encode_plan'),
   ),
-  'personalization': Section(
+  'personalization': Row(
     noun='a personalized video model',
     family='flow model',
-    make_spec=Late('mgjax.sections.personalization.task:make_spec'),
-    outline=Late('mgjax.sections.video.task:outline'),
+    section=Late('mgjax.sections.personalization.section:PersonalizationSection'),
     load=Late('mgjax.sections.personalization.pipeline:PersonalizationPipeline'),
     request=Late('mgjax.sections.personalization.files:PersonalSamples'),
+    task='personalize',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_personalization'),
-    encode=Late('mgjax.sections.personalization.task:make_encode_plan'),
   ),
-  'editing': Section(
+  'editing': Row(
     noun='a video editor',
     family='flow model',
-    make_spec=Late('mgjax.sections.editing.task:make_spec'),
-    outline=Late('mgjax.sections.video.task:outline'),
+    section=Late('mgjax.sections.editing.section:EditingSection'),
     load=Late('mgjax.sections.editing.pipeline:Editor'),
     request=Late('mgjax.sections.editing.files:Edited'),
+    task='edit',
     suites=('edit',),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_editing'),
-    encode=Late('mgjax.sections.editing.task:make_encode_plan'),
   ),
-  'codec': Section(
+  'codec': Row(
     noun='an audio codec',
     family='codec',
-    make_spec=Late('mgjax.sections.codec.task:make_spec'),
-    outline=Late('mgjax.sections.codec.task:outline'),
+    section=Late('mgjax.sections.codec.section:CodecSection'),
     load=Late('mgjax.sections.codec.pipeline:load_audio_codec'),
     weights=Late('mgjax.models.codec.weights:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_codec'),
   ),
-  'audio': Section(
+  'audio': Row(
     noun='an audio model',
     family='flow model',
-    make_spec=Late('mgjax.sections.audio.task:make_spec'),
-    outline=Late('mgjax.sections.audio.task:outline'),
+    section=Late('mgjax.sections.audio.section:AudioSection'),
     load=Late('mgjax.sections.audio.pipeline:AudioPipeline'),
     request=Late('mgjax.sections.audio.files:Soundtrack'),
+    task='audio',
     suites=('sound',),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_audio'),
-    encode=Late('mgjax.sections.audio.task:make_encode_plan'),
   ),
-  'clip': Section(
+  'clip': Row(
     noun='a CLIP',
     family='contrastive',
-    make_spec=Late('mgjax.sections.clip.task:make_spec'),
-    outline=Late('mgjax.sections.clip.task:outline'),
+    section=Late('mgjax.sections.clip.section:ClipSection'),
     load=Late('mgjax.sections.clip.pipeline:Clip'),
     weights=Late('mgjax.models.clip.weights:PAIR_FORMAT'),
-    evaluate=Late('mgjax.lab.evaluation.evaluate:evaluate_clip'),
   ),
-  't5': Section(
+  't5': Row(
     noun='an encoder of the T5 family',
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
     weights=Late('mgjax.models.text.t5_weights:FORMAT'),
   ),
-  'clip_text': Section(
+  'clip_text': Row(
     noun="CLIP's text tower",
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
     weights=Late('mgjax.models.clip.weights:TEXT_FORMAT'),
   ),
-  'clip_vision': Section(
+  'clip_vision': Row(
     noun="CLIP's vision tower",
     family='encoder',
     weights=Late('mgjax.models.clip.weights:VISION_FORMAT'),
@@ -166,7 +146,7 @@ SECTIONS = {
 }
 
 
-def section(component: str) -> Section:
+def section(component: str) -> Row:
   """Returns the row of a component. Raises ConfigError if there is no such component."""
   if not isinstance(component, str) or component not in SECTIONS:
     raise ConfigError(did_you_mean(f'{component!s:.80}', SECTIONS).replace('key', 'component'))
@@ -200,9 +180,16 @@ def feature(component: str, name: str, what: str) -> Late:
   return found
 
 
-def make_spec(config: ConfigDict, workdir: Any) -> Any:
-  """Makes the `TrainSpec` of the component that a configuration describes.
-  Raises ConfigError if there is no such component, or nobody trains it.
+def make_section(config: ConfigDict) -> Any:
+  """Makes the `mgjax.training.spec.Section` of the component that a configuration describes.
+  Raises ConfigError if there is no such component, nobody trains it, or a field is wrong.
   """
-  spec = feature(config.component, 'make_spec', 'can be trained')(config, workdir)
+  return feature(config.component, 'section', 'can be trained')(config)
+
+
+def make_spec(config: ConfigDict, workdir: Any) -> Any:
+  """Makes the `TrainSpec` of a configuration, with the adapters that it asks for.
+  Raises ConfigError as `make_section`.
+  """
+  spec = make_section(config).training(workdir)
   return Late('mgjax.training.adapters:adapted')(spec, config.to_dict())

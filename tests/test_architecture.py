@@ -34,8 +34,8 @@ ORDER = (
   ('sections.text', 'sections.autoencoder'),
   ('sections.clip',),
   ('sections.codec', 'sections.flow'),
-  ('sections.video', 'sections.audio', 'sections.upsampler'),
-  ('sections.personalization', 'sections.editing'),
+  ('sections.video', 'sections.audio'),
+  ('sections.upsampler', 'sections.personalization', 'sections.editing'),
   ('registry',),
   ('api',),
   ('lab.statistics', 'lab.report', 'lab.worlds', 'lab.language_models'),
@@ -57,7 +57,7 @@ for package in ARROWS:
 # A section of yours, a folder of sections/ that no line above names, stands beside video. The
 # modules of a section know arrays; these files of it alone know data, disks and training.
 BESIDE = 'sections.video'
-FILES_OF_A_SECTION = ('task', 'pipeline', 'files', 'requests', 'lora_files')
+FILES_OF_A_SECTION = ('section', 'settings', 'pipeline', 'files', 'requests', 'lora_files')
 OUTSIDE = ('data', 'training')
 # The library trains and samples. It imports nothing of what measures, serves or is still tried ...
 OUTER = ('lab', 'apps', 'experimental')
@@ -214,7 +214,7 @@ def within(name: str, modules) -> bool:
 
 def packages_import_along_the_arrows(root):
   sections = {
-    f'sections.{path.parent.name}' for path in (root / 'mgjax/sections').glob('*/task.py')
+    f'sections.{path.parent.name}' for path in (root / 'mgjax/sections').glob('*/section.py')
   } - set(ARROWS)
   for file in files(root, LIBRARY):
     package = file.package
@@ -294,8 +294,8 @@ def worlds_are_asked_through_their_table(root):
 def modules_of_a_section_know_arrays(root):
   for file in files(root, LIBRARY):
     section = '.'.join(file.path.parts[1:-1])
-    has_task = (root / file.path.parent / 'task.py').exists()
-    if has_task and file.path.stem not in FILES_OF_A_SECTION:
+    has_class = (root / file.path.parent / 'section.py').exists()
+    if has_class and file.path.stem not in FILES_OF_A_SECTION:
       for node, name, _ in file.imports:
         if within(name, [f'mgjax.{each}' for each in OUTSIDE]):
           yield file.at(node, f'{file.path.stem} of {section} must not import {package_of(name)}')
@@ -304,13 +304,13 @@ def modules_of_a_section_know_arrays(root):
 def configurations_are_unpacked_once(root):
   """Below these files nothing takes a ConfigDict: settings are dataclasses with checks."""
   for file in files(root, LIBRARY):
-    may = file.package in CONFIGURED or file.path.stem == 'task'
+    may = file.package in CONFIGURED or file.path.stem == 'section'
     for node in () if may or file.path.as_posix() == TRAINED else file.nodes:
       if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         notes = [ast.unparse(each.annotation) for each in arguments if each.annotation is not None]
         if any('ConfigDict' in note for note in notes):
-          yield file.at(node, f'{node.name} takes a ConfigDict; unpack it in task.py')
+          yield file.at(node, f'{node.name} takes a ConfigDict; unpack it in section.py')
 
 
 def folders_are_small(root):
@@ -446,13 +446,13 @@ GOOD = {
   'mgjax/data/loader.py': 'from absl import flags\nflags.FLAGS.mark_as_parsed()\n',
   'mgjax/data/synthetic_datasets.py': "PROVIDER = 'mgjax.lab.worlds.rows:ROWS'\n",
   'mgjax/models/tae/autoencoder.py': '',
-  'mgjax/sections/autoencoder/task.py': (
+  'mgjax/sections/autoencoder/section.py': (
     'from mgjax.data import loader\ndef _f(c: ConfigDict): pass\n'
   ),
-  'mgjax/sections/own/task.py': 'from mgjax.sections.flow import task\n',
-  'mgjax/sections/flow/task.py': 'from mgjax.models.flow_model import build\n',
-  'mgjax/sections/video/task.py': '',
-  'mgjax/apps/encode.py': 'from mgjax.sections.own import task\nsettings.kind == "a"\n',
+  'mgjax/sections/own/section.py': 'from mgjax.sections.flow import section\n',
+  'mgjax/sections/flow/section.py': 'from mgjax.models.flow_model import build\n',
+  'mgjax/sections/video/section.py': '',
+  'mgjax/apps/encode.py': 'from mgjax.sections.own import section\nsettings.kind == "a"\n',
   'mgjax/lab/statistics/intervals.py': '',
   'mgjax/lab/evaluation/metrics/audio.py': 'from mgjax.lab.statistics import intervals\n',
   'mgjax/lab/evaluation/judge.py': 'from mgjax.lab.evaluation.metrics import audio\n',
@@ -478,7 +478,7 @@ BAD = (
   (ARROW, 'mgjax/flow/a.py', 'import mgjax.nn.linear as linear', 1),
   (ARROW, 'mgjax/data/a.py', 'from mgjax.training import step', 1),
   (ARROW, 'mgjax/data/a.py', 'from mgjax.models.tae.autoencoder import Autoencoder', 1),
-  (ARROW, 'mgjax/training/a.py', 'from mgjax.sections.video import task', 1),
+  (ARROW, 'mgjax/training/a.py', 'from mgjax.sections.video import section', 1),
   (ARROW, 'mgjax/training/a.py', 'from mgjax.models.tae import autoencoder', 1),
   (ARROW, 'mgjax/training/a.py', 'def f():\n  from mgjax.lab.evaluation import judge', 2),
   (ARROW, 'mgjax/sections/video/a.py', 'from mgjax.apps import encode', 1),
@@ -491,8 +491,8 @@ BAD = (
   (ARROW, 'mgjax/registry.py', 'from mgjax.api import load', 1),
   (ARROW, 'mgjax/registry.py', 'from mgjax.lab.evaluation import judge', 1),
   (ARROW, 'mgjax/train/a.py', '', 1),
-  (ARROW, 'mgjax/sections/autoencoder/a.py', 'from mgjax.sections.own import task', 1),
-  (ARROW, 'mgjax/sections/digits/task.py', 'from mgjax.sections.video import task', 1),
+  (ARROW, 'mgjax/sections/autoencoder/a.py', 'from mgjax.sections.own import section', 1),
+  (ARROW, 'mgjax/sections/digits/section.py', 'from mgjax.sections.video import section', 1),
   (STRINGS, 'mgjax/training/a.py', "A = 'mgjax.lab.evaluation.judge:evaluate'", 1),
   (STRINGS, 'mgjax/sections/a.py', "f('mgjax.lab.worlds.rows:ROWS')", 1),
   (no_files_import_each_other, 'mgjax/core/tree.py', 'def f():\n  import mgjax.flow.path', 1),

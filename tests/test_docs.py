@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 )
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 # Files that every section has are spoken of without their folder.
-OF_A_SECTION = ('task.py', 'pipeline.py', 'requests.py', 'files.py')
+OF_A_SECTION = ('section.py', 'settings.py', 'pipeline.py', 'requests.py', 'files.py')
 SPAN = re.compile(r'`([^`\n]+)`')
 LINK = re.compile(r'\]\(([^)\s]+)\)')
 OURS = re.compile(r'(mgjax|launch|configs|tests|docs|requirements)/[\w./-]*|[\w./-]+\.(py|md)')

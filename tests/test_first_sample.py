@@ -36,7 +36,7 @@ LATE = (
     'mgjax.training.optimizers',
     'mgjax.sections.video.files',
   ),
-  *('mgjax.sections.video.task', 'jax.experimental.pallas'),
+  *('mgjax.sections.video.section', 'jax.experimental.pallas'),
 )
 
 
@@ -70,7 +70,7 @@ def test_what_a_sample_does_not_need_is_not_imported(samples):
 def test_the_pixels_are_those_of_the_first_process_and_of_the_command(samples, tmp_path):
   out = tmp_path / 'out.mp4'
   words = [f'--workdir={MODEL}', '--steps=4', f'--prompt={PROMPT}', f'--out={out}']
-  binaries.finish('sample', *words)
+  binaries.finish('sample', 'video', *words)
   (row,) = json.loads(out.with_suffix('.json').read_text())['samples']
   assert {each['pixels'] for each in samples} == {row['pixels']}
 

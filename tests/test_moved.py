@@ -17,6 +17,33 @@ GONE = {
   'mgjax.checkpoints.orbax_io.KEEP_KEYS',  # the fields of Keep
   'mgjax.worlds.table.WITH_PROMPTS',  # with_prompts(), which asks the provider of the rows
   'mgjax.data.ingest.edit_bench.VIDEOS',  # VIDEO.suffixes of mgjax.data.ingest.entries
+  # Methods of a section's class.
+  *(
+    f'mgjax.{section}.task.{name}'
+    for section in ('audio.codec', 'audio', 'clip', 'tae', 'upsampler', 'video')
+    for name in ('make_spec', 'outline')
+  ),
+  *(f'mgjax.{section}.task.make_spec' for section in ('editing', 'personalization')),
+  *(
+    f'mgjax.{section}.task.make_encode_plan'
+    for section in ('audio', 'editing', 'personalization', 'upsampler', 'video')
+  ),
+  *(
+    f'mgjax.flow_models.task.make_{name}'
+    for name in ('encode', 'flow_outline', 'flow_spec', 'video_encode_plan', 'video_outline')
+  ),
+  'mgjax.audio.codec.task.codec_settings',
+  'mgjax.audio.task.AudioSettings',
+  'mgjax.audio.task.make_audio_samples',
+  'mgjax.flow_models.task.Show',
+  'mgjax.registry.Section',  # Row, and the protocol mgjax.training.spec.Section
+  'mgjax.tae.task.autoencoder_settings',
+  'mgjax.training.spec.EncodePlan',
+  'mgjax.upsampler.task.SHOWN',
+  'mgjax.upsampler.task.make_pairs',
+  'mgjax.upsampler.task.make_reconstruct',
+  'mgjax.video.task.SHOWN',
+  'mgjax.video.task.make_video_spec',
 }
 
 IMPORT_ALL = """

@@ -6,10 +6,10 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.models.foreign_weights.format import WeightFormat
-from mgjax.registry import SECTIONS, Late, Section, feature, section
+from mgjax.registry import SECTIONS, Late, Row, feature, section
 
-WORDS = ('noun', 'family', 'suites')
-FIELDS = [field.name for field in dataclasses.fields(Section) if field.name not in WORDS]
+WORDS = ('noun', 'family', 'suites', 'task')
+FIELDS = [field.name for field in dataclasses.fields(Row) if field.name not in WORDS]
 
 
 @pytest.mark.parametrize('component', SECTIONS)
@@ -22,10 +22,10 @@ def test_what_a_row_names_is_there(component):
       assert isinstance(found, WeightFormat) if name == 'weights' else callable(found), name
 
 
-def test_what_can_be_trained_can_be_outlined_and_loaded():
+def test_what_can_be_trained_can_be_loaded():
   for component, row in SECTIONS.items():
-    if row.make_spec is not None:
-      assert row.outline is not None and row.load is not None, component
+    if row.section is not None:
+      assert row.load is not None, component
     assert row.request is not None or not row.suites, component
 
 
@@ -35,7 +35,7 @@ def test_what_a_component_cannot_is_said():
   with pytest.raises(
     ConfigError, match=r"'t5' is not one that can be trained; those are .*autoencod"
   ):
-    feature('t5', 'make_spec', 'can be trained')
+    feature('t5', 'section', 'can be trained')
 
 
 def test_nothing_is_imported_before_it_is_needed():

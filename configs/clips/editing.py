@@ -5,7 +5,7 @@ python -m launch.train --config=configs/clips/editing.py:autoencoder,pairs.csv \
 python -m launch.data encode --config=configs/clips/editing.py:model,pairs.csv \
   --output=runs/edit/latents
 python -m launch.train --config=configs/clips/editing.py:model,pairs.csv --workdir=runs/edit/model
-python -m launch.sample --workdir=runs/edit/model --video=in.mp4 --prompt='make it blue' \
+python -m launch.sample edit --workdir=runs/edit/model --video=in.mp4 --prompt='make it blue' \
   --out=out.mp4
 
 The manifest has the columns video (after the edit), source_video, caption (the instruction) and, if

@@ -2,7 +2,7 @@ r"""Adapters (LoRA) of a trained model on 20 to 60 clips of your own, minutes of
 
 python -m launch.train --config=configs/clips/lora.py:my_clips/ --workdir=runs/style
 python -m launch.train --config=configs/clips/lora.py:my_clips/,digits/video --workdir=runs/style
-python -m launch.sample --workdir=digits/video --lora=runs/style:0.8 \
+python -m launch.sample video --workdir=digits/video --lora=runs/style:0.8 \
   --prompt='the red digit 3 moves left'
 python -m launch.weights export --workdir=runs/style --format=kohya --out=style.safetensors
 

@@ -3,7 +3,7 @@ r"""Personalized text to video of the people in your own clips, at 64 px on two 
 python -m launch.data references --input=my_clips/ --output=data/people --faces=dlib
 python -m launch.train --config=configs/clips/personalization.py:data/people \
   --workdir=runs/mine/personalization --config.autoencoder=runs/mine/autoencoder
-python -m launch.sample --workdir=runs/mine/personalization --reference=face.jpg \
+python -m launch.sample personalize --workdir=runs/mine/personalization --reference=face.jpg \
   --prompt='a person smiles' --out=out.mp4
 
 Goes on from a model of configs/clips/video.py by --config.start_from=runs/mine/video; vision tower

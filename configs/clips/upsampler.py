@@ -7,7 +7,7 @@ python -m launch.data encode --config=configs/clips/upsampler.py:model,my_clips/
 python -m launch.train --config=configs/clips/upsampler.py:model,my_clips/ \
   --workdir=runs/enlarge/model --config.autoencoder=runs/enlarge/autoencoder \
   --config.data.latents=runs/enlarge/latents
-python -m launch.sample --workdir=runs/enlarge/model --video=small.mp4 --out=large.mp4
+python -m launch.sample upsample --workdir=runs/enlarge/model --video=small.mp4 --out=large.mp4
 
 The part `regression` is the baseline, as in configs/digits/upsampler.py. So small a model on a few
 clips shows that everything works, and no more.

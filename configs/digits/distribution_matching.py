@@ -1,7 +1,7 @@
 """Moving digits in one to four steps without guidance, distributed as a teacher's guided samples.
 
 python -m launch.train --config=configs/digits/distribution_matching.py --workdir=runs/matching
-python -m launch.sample --workdir=runs/matching --steps=4 --prompt='the red digit 7 moves up'
+python -m launch.sample video --workdir=runs/matching --steps=4 --prompt='the red digit 7 moves up'
 python -m launch.evaluate --workdir=runs/matching --steps=1
 
 Goes on from the model of `make quickstart`, which is the teacher; with

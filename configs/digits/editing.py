@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import defaults
-from mgjax.sections.editing.task import Edits
+from mgjax.sections.editing.section import Edits
 
 from ..base import encoding
 from . import autoencoder, clip, video

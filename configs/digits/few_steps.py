@@ -1,7 +1,7 @@
 """Moving digits, or their sound, in one to eight steps without guidance, learnt from guided ones.
 
 python -m launch.train --config=configs/digits/few_steps.py --workdir=runs/few_steps
-python -m launch.sample --workdir=runs/few_steps --steps=4 --prompt='the red digit 7 moves up'
+python -m launch.sample video --workdir=runs/few_steps --steps=4 --prompt='the red digit 7 moves up'
 python -m launch.evaluate --workdir=runs/few_steps --steps=1
 python -m launch.train --config=configs/digits/few_steps.py:sound --workdir=runs/few_steps_sound
 

@@ -2,7 +2,7 @@ r"""Digits that begin or end with a picture, or continue a clip; the quickstart'
 
 python -m launch.data encode --config=configs/digits/frames.py --output=runs/frames/latents
 python -m launch.train --config=configs/digits/frames.py --workdir=runs/frames/video
-python -m launch.sample --workdir=runs/frames/video --prompt='the red digit 7 moves left' \
+python -m launch.sample video --workdir=runs/frames/video --prompt='the red digit 7 moves left' \
   --condition=first_frame=picture.png --out=out.mp4
 """
 

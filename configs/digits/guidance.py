@@ -1,7 +1,7 @@
 r"""Moving digits, or their sound, guided in one pass a step, learnt from a teacher's two or three.
 
 python -m launch.train --config=configs/digits/guidance.py --workdir=runs/guidance
-python -m launch.sample --workdir=runs/guidance --guidance=text=4 \
+python -m launch.sample video --workdir=runs/guidance --guidance=text=4 \
   --prompt='the red digit 7 moves up'
 python -m launch.evaluate --workdir=runs/guidance --guidance=2 --steps=8
 python -m launch.train --config=configs/digits/guidance.py:sound --workdir=runs/guidance_sound

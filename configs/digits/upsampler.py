@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import defaults
-from mgjax.sections.upsampler.task import Pairs
+from mgjax.sections.upsampler.section import Pairs
 
 from ..base import encoding
 from . import autoencoder as soft

@@ -10,7 +10,7 @@ Then :30b,frames likewise, from runs/edit_images into runs/edit_frames, and afte
 :30b,backtranslation into runs/edit_backtranslation:
 python -m launch.data pairs --config=configs/editing/editing.py:30b,backtranslation \
   --output=data/backtranslated --config.autoencoder=runs/tae
-python -m launch.sample --workdir=runs/edit_backtranslation --video=in.mp4 \
+python -m launch.sample edit --workdir=runs/edit_backtranslation --video=in.mp4 \
   --prompt='make the car red' --out=out.mp4
 
 The size is one of configs/video/sizes.py, and the stage one of those below; recipe.py has all of
@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import defaults
-from mgjax.sections.editing.task import Edits
+from mgjax.sections.editing.section import Edits
 
 from ..video.stage import DURATIONS, joint_buckets, stage
 from ..video.t2iv_768 import POSITIONS, RATIOS

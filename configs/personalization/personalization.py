@@ -6,7 +6,7 @@ python -m launch.train --config=configs/personalization/personalization.py:30b,i
   --workdir=runs/identity --config.autoencoder=runs/tae \
   --config.data.path=data/people --config.data.latents=data/paired_latents \
   --config.start_from==runs/t2iv_768,identity/vision=runs/metaclip_vision
-python -m launch.sample --workdir=runs/identity --reference=face.jpg \
+python -m launch.sample personalize --workdir=runs/identity --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
 
 The size is one of configs/video/sizes.py, and the stage one of those below; recipe.py has all of

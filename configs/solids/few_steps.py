@@ -1,7 +1,7 @@
 r"""Solids, or their sound, in one to eight steps without guidance, learnt from guided ones.
 
 python -m launch.train --config=configs/solids/few_steps.py --workdir=runs/solids/few_steps
-python -m launch.sample --workdir=runs/solids/few_steps --steps=4 \
+python -m launch.sample video --workdir=runs/solids/few_steps --steps=4 \
   --prompt="a red metal ball rolls left"
 python -m launch.train --config=configs/solids/few_steps.py:adversarial \
   --workdir=runs/solids/adversarial

@@ -2,10 +2,10 @@ r"""Solids that begin or end with a picture, or continue a clip; the quickstart'
 
 python -m launch.data encode --config=configs/solids/frames.py --output=runs/solids/latents_frames
 python -m launch.train --config=configs/solids/frames.py --workdir=runs/solids/frames
-python -m launch.sample --workdir=runs/solids/frames --prompt='a red metal ball rolls left' \
+python -m launch.sample video --workdir=runs/solids/frames --prompt='a red metal ball rolls left' \
   --condition=first_frame=picture.png --out=out.mp4
-python -m launch.sample --workdir=runs/solids/frames --prompt='a red metal ball rolls left' \
-  --video=clip.mp4 --frames=64 --out=long.mp4
+python -m launch.sample video --workdir=runs/solids/frames --prompt='a red metal ball rolls left' \
+  --continue=clip.mp4 --frames=64 --out=long.mp4
 """
 
 from ml_collections import ConfigDict

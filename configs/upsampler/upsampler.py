@@ -6,7 +6,7 @@ python -m launch.data encode --config=configs/upsampler/upsampler.py --output=da
 python -m launch.train --config=configs/upsampler/upsampler.py --workdir=runs/upsampler \
   --config.autoencoder=runs/image_autoencoder --config.data.latents=data/hd_latents \
   --config.start_from=runs/t2i_1024
-python -m launch.sample --workdir=runs/upsampler --video=768px.mp4 --scale=1.9 --out=hd.mp4
+python -m launch.sample upsample --workdir=runs/upsampler --video=768px.mp4 --factor=1.9
 
 The size is one of configs/video/sizes.py, 7b in the report, which starts from a text-to-image run
 of that size (configs/video/t2i_1024.py:7b). Latents of launch.data encode are several times
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.settings import defaults
 from mgjax.sections.upsampler.geometry import Windows
-from mgjax.sections.upsampler.task import Pairs
+from mgjax.sections.upsampler.section import Pairs
 
 from ..video.stage import stage
 from ..video.t2i_1024 import POSITIONS

@@ -14,7 +14,7 @@ from mgjax.core.tree import parameter_table
 from mgjax.data.batch_order import REPLACED, make_ordered_batches
 from mgjax.data.settings import data_settings
 from mgjax.parallel.mesh import Size
-from mgjax.registry import feature, make_spec
+from mgjax.registry import make_section, make_spec
 from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import bucket_settings, optimizer_settings, run_settings
 
@@ -25,7 +25,7 @@ def dry_run(config: ConfigDict, workdir: str | os.PathLike[str]) -> str:
   Returns a table of parameters by group, which of them train, and the shapes of one batch of each
   bucket; where the data or the autoencoder are not there yet, a note instead.
   """
-  outline = feature(config.component, 'outline', 'can be trained')(config)
+  outline = make_section(config).outline()
   shapes = jax.eval_shape(outline.model.init, jax.random.key(0), *outline.inputs)['params']
   shapes = nn.unbox(shapes)
   for axis, size in fields_of(config, 'mesh').items():

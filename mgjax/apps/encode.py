@@ -39,11 +39,11 @@ from mgjax.models.text.prompts import frame_rate_of, prompt_of, with_frame_rate
 from mgjax.parallel.distributed import check_shared
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import batch_sharding
-from mgjax.registry import feature
+from mgjax.registry import make_section
+from mgjax.sections.flow.section import FlowSection
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
 from mgjax.sections.text.encoder import identity_of
 from mgjax.training.monitoring.progress import Progress
-from mgjax.training.spec import EncodePlan
 
 ROWS_PER_SHARD = 512  # at most
 BYTES_PER_SHARD = 2**28
@@ -120,7 +120,7 @@ def encode(
   """
   check_shared(workdir)
   workdir = pathlib.Path(workdir)
-  make_plan = feature(config.component, 'encode', 'learns from latents of an autoencoder')
+  section = _flow_section(config)
   process, processes = _stripe(process, processes)
   text = TextSettings.of(config.to_dict())
   for encoder in text.encoders.values():
@@ -132,31 +132,32 @@ def encode(
   unfinished = []
   dtype = stored_type(settings.dtype)
   with jax.set_mesh(mesh):
-    plan = make_plan(config)
-    for split, name, source in _sources(list(config.buckets), data, plan, workdir):
+    autoencoder = section.codec.fingerprints[-2]  # of the first run with this encoder
+    conditionings = section.settings.model.conditionings
+    for split, name, source in _sources(list(config.buckets), data, section, workdir):
       rows = min(len(source), getattr(settings, split))
       content = data.of(config.buckets[name].get('source', '')).content()
-      kind = {'statistics': plan.statistics, 'dtype': settings.dtype}
-      row_bytes = math.prod(plan.latents(name)) * dtype.itemsize
+      kind = {'statistics': section.codec.statistics.as_dict(), 'dtype': settings.dtype}
+      row_bytes = math.prod(section.sizes(section.codec.model, name)[1]) * dtype.itemsize
       writer = _open_writer(
         workdir / split / name,
         (
-          {'data': json.dumps([source.fingerprint, content]), 'autoencoder': plan.autoencoder},
+          {'data': json.dumps([source.fingerprint, content]), 'autoencoder': autoencoder},
           {'data': json.dumps([source.fingerprint, content])},
           {'data': _as_before(source.fingerprint, fields_of(config, 'data'))},
         ),
         rows=rows,
         rows_per_shard=max(1, min(ROWS_PER_SHARD, BYTES_PER_SHARD // row_bytes)),
-        meta=kind | plan.about(name),
+        meta=kind | section.describe_records(name),
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
       mine = writer.missing_shards(process, processes)
       most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
-      held = rows_of_device(plan.tile(name), settings.pixels_per_device, most)
+      held = rows_of_device(section.tile(name), settings.pixels_per_device, most)
       rows = held * mesh.size
       encoder = RowEncoder(
-        plan.encode, rows, dtype, mesh, plan.raw, plan.conditionings, plan.complete
+        section.encode, rows, dtype, mesh, section.raw, conditionings, section.complete
       )
       _write(writer, mine, source, encoder, data.threads)
       if not _finish(writer):
@@ -217,13 +218,23 @@ def stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[st
       yield from map(prompt_of, records.captions(keep=True))
 
 
+def _flow_section(config: ConfigDict) -> FlowSection:
+  section = make_section(config)
+  if not isinstance(section, FlowSection):
+    raise ConfigError(
+      f'the component {config.component!r} is not one that learns from latents of an '
+      'autoencoder; expected a configuration of a flow model, as configs/digits/video.py'
+    )
+  return section
+
+
 def _sources(
-  buckets: Sequence[str], data: DataSettings, plan: EncodePlan, workdir: pathlib.Path
+  buckets: Sequence[str], data: DataSettings, section: FlowSection, workdir: pathlib.Path
 ) -> Iterator[tuple[str, str, Replacing]]:
   """Yields the samples of each split and bucket that has any, and notes which have none."""
   for split in SPLITS:
     report = workdir / 'rejected.jsonl'
-    sources = plan.make_sources(data, split, report)
+    sources = section.sources(data, split, report)
     empty = [name for name in buckets if name not in sources]
     for name in empty:
       if os.path.isdir(workdir / split / name):
@@ -293,7 +304,7 @@ class RowEncoder:
     """Binds the encoder.
 
     Args:
-      encode: of an `EncodePlan`, as `complete`; its parameters on the devices of the mesh.
+      encode: of a `FlowSection`, as `complete`; its parameters on the devices of the mesh.
       rows: of a batch; a multiple of the devices.
       mesh: of devices of this process, all along the rows of a batch.
       raw: the field of a sample that becomes its latents.

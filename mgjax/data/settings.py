@@ -177,6 +177,11 @@ class AudioShape:
     return () if self.height is None or self.width is None else (self.height, self.width)
 
 
+def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
+  """Returns the name of the bucket with the longest sounds, the first of several."""
+  return max(shapes, key=lambda name: shapes[name].seconds)
+
+
 def data_settings(fields: Mapping[str, Any]) -> DataSettings:
   """Makes the settings of a configuration's `data`, as plain values.
 

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
 from mgjax.training.checkpoints.workdir import identity_of, load_base
-from mgjax.training.spec import TrainSpec
+from mgjax.training.spec import Adapters, Callbacks, TrainSpec
 
 TEACHER = 'teacher'  # the name of a reference among frozen parameters
 
@@ -33,7 +33,7 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   Without a rank all parameters train. In both cases `frozen` gets the reference that a spec asks
   for, with adapters at no memory: it is their model.
 
-  Optimizer, gradients and averages are of the adapters alone. Hooks of the component still get
+  Optimizer, gradients and averages are of the adapters alone. Callbacks of the section still get
   whole parameters, with the adapters merged. Raises ConfigError if `config.start_from` is no run of
   this model, or no kernel is reached.
   """
@@ -58,33 +58,44 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
     _log.info('%s', line)
   identity = identity_of(params, meta)
 
-  def merged(adapters: Tree) -> Tree:
-    return lora.merge(adapters, base, settings.scale)
-
-  def check(notes: dict[str, Any]) -> None:
-    if notes.get(BASE) != identity:
-      raise ConfigError(
-        f'{os.fspath(start_from)!r} is not the model that these adapters were begun on (was it '
-        f'trained on?): {notes.get(BASE)}, and now {identity}; put that one back'
-      )
-    if spec.check is not None:
-      spec.check(notes)
-
-  def show(adapters: Tree, directory: pathlib.Path) -> pathlib.Path:
-    """Shows samples, and in 'before' those of the model without adapters at the same noise."""
-    assert spec.show is not None
-    spec.show(dequantised(base), directory / 'before')
-    return spec.show(merged(adapters), directory)
-
   return dataclasses.replace(
     spec,
-    init=functools.partial(lora.init, lora=settings, boxed=boxed),
-    adapt=lora.make_adapt(settings),
+    adapters=Adapters(
+      init=functools.partial(lora.init, lora=settings, boxed=boxed), adapt=lora.make_adapt(settings)
+    ),
     start=None,
     frozen={**frozen, BASE: base},
-    check=check,
-    notes=lambda adapters: (
-      (spec.notes(lambda: merged(adapters())) if spec.notes else {}) | {BASE: identity}
-    ),
-    show=spec.show and show,
+    callbacks=_Merging(spec.callbacks, base, settings.scale, os.fspath(start_from), identity),
   )
+
+
+class _Merging(Callbacks):
+  """Those of a section, which get whole parameters with the adapters merged into their base."""
+
+  def __init__(
+    self, callbacks: Callbacks, base: Tree, scale: float, place: str, identity: dict[str, Any]
+  ):
+    """Binds the base, which lies at `place` and which `identity` describes."""
+    self._callbacks, self._base, self._scale = callbacks, base, scale
+    self._place, self._identity = place, identity
+
+  def _merged(self, adapters: Tree) -> Tree:
+    return lora.merge(adapters, self._base, self._scale)
+
+  def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
+    """Shows samples, and in 'before' those of the model without adapters at the same noise."""
+    self._callbacks.show(dequantised(self._base), directory / 'before')
+    return self._callbacks.show(self._merged(params), directory)
+
+  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+    """Adds which model it is that the adapters belong to."""
+    return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
+
+  def check(self, notes: dict[str, Any]) -> None:
+    """Also raises ConfigError if the adapters were begun on another model."""
+    if notes.get(BASE) != self._identity:
+      raise ConfigError(
+        f'{self._place!r} is not the model that these adapters were begun on (was it trained on?): '
+        f'{notes.get(BASE)}, and now {self._identity}; put that one back'
+      )
+    self._callbacks.check(notes)

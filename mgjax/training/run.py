@@ -152,8 +152,7 @@ def train(
         if changed := changed_rates(before, config.to_dict()):
           _log.info('from step %d on: %s', int(state.step), '; '.join(changed))
           state = restarted(state)
-        if spec.check is not None:
-          spec.check(meta['notes'])
+        spec.callbacks.check(meta['notes'])
         state = state.replace(counters=reopened(state.counters, settings.faults))
         orders = continue_orders(
           meta['orders'],
@@ -185,7 +184,7 @@ def train(
     hooks = Hooks(
       prepare=spec.prepare,
       evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
-      show=spec.show,
+      show=spec.callbacks.show,
       meta=functools.partial(_meta, config.to_dict(), spec, orders),
       react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
       norms=jax.jit(parameter_norms),
@@ -224,7 +223,8 @@ class Hooks:
   Attributes:
     prepare: a batch on the devices to what the step reads.
     evaluate: averaged parameters to validation metrics; at the end the parameters themselves too.
-    show: averaged parameters and a directory to a picture, which the first process alone writes.
+    show: averaged parameters and a directory to a picture, which the first process alone writes;
+      None where there is nothing to see.
     meta: the state to what a checkpoint keeps beside it.
     react: the state and what validation found to the state that goes on; None for the same.
     norms: the state to the norms of its parameters.
@@ -236,7 +236,7 @@ class Hooks:
 
   prepare: Callable[[Batch], Batch]
   evaluate: Callable[[Tree], Metrics]
-  show: Callable[[Tree, pathlib.Path], pathlib.Path] | None
+  show: Callable[[Tree, pathlib.Path], pathlib.Path | None]
   meta: Callable[[State], dict[str, Any]]
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
@@ -332,11 +332,12 @@ def run_loop(
         evaluated = True
 
       # Samples.
-      if hooks.show and (due(done, settings.show_every) or done == settings.steps):
+      if due(done, settings.show_every) or done == settings.steps:
         drawing = progress.waiting('compiling and drawing samples')
         with during('evaluate', compiles=True), drawing:
           directory = workdir / 'samples' / f'step_{done:06d}'
-          writer.show(done, hooks.show(state.average, directory))
+          if path := hooks.show(state.average, directory):
+            writer.show(done, path)
 
       # A checkpoint, of what is known to be finite.
       if due(done, settings.save_every) and done < last:
@@ -444,6 +445,6 @@ def _meta(config: dict[str, Any], spec: TrainSpec, orders: Orders, state: State)
     'step': int(state.step),
     'config': config,
     'orders': orders,
-    'notes': spec.notes(lambda: state.average) if spec.notes else {},
+    'notes': spec.callbacks.notes(lambda: state.average),
     'version': __version__,
   }

@@ -1,12 +1,12 @@
-"""What a section tells the engine: model, objectives, data, hooks; and its outline and encoding."""
+"""What a section tells the training loop: model, objectives, data, callbacks; and its outline."""
 
 import dataclasses
 import fractions
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -49,6 +49,39 @@ class Adversary:
   begin: Callable[[Place], Tree] | None = None
 
 
+class Callbacks:
+  """What a section does beside training steps; a subclass overrides what it has."""
+
+  def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
+    """Writes pictures of what the model does and returns the path of one; None without any."""
+
+  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+    """Returns what every checkpoint keeps beside the weights.
+
+    `whole()` makes the model's parameters: of adapters they are merged only where they are wanted.
+    """
+    return {}
+
+  def check(self, notes: dict[str, Any]) -> None:
+    """Takes in the notes of the checkpoint that training resumes from.
+    Raises ConfigError if it was trained on something else.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapters:
+  """What trains in place of the model's parameters.
+
+  Attributes:
+    init: `init(key) ->` adapters with their logical axes.
+    adapt: `adapt(adapters, base, key)` makes the model's parameters of adapters and
+      `frozen['base']`, with the key of a training step or None.
+  """
+
+  init: Callable[[Key], Tree]
+  adapt: Callable[[Tree, Tree, Key | None], Tree]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainSpec:
   """A model and everything the common loop needs to train it.
@@ -59,24 +92,16 @@ class TrainSpec:
     buckets: the training data.
     validation: the validation data, read in order.
     prepare: maps a batch from the loader, on the devices, to what the objective reads.
-    show: `show(params, directory) -> path` writes pictures of what the model does, or None.
-    notes: `notes(whole) -> dict` what every checkpoint keeps beside the weights, or None; of whole
-      parameters, which `whole()` makes: of adapters they are merged only where they are wanted.
-    check: takes in the notes of the checkpoint that is gone on from; raises if it was trained on
-      something else. Or None.
+    callbacks: pictures and notes.
     start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
       where `place(name, shape)` says; or None.
-    frozen: trees of parameters that nothing trains, by name; `objective`, `validate` and the
-      discriminator's `generator_objective` take each as an argument of that name, but 'base'.
-    init: `init(key) ->` the parameters that train, with their logical axes; None for those of
-      `model.init`.
-    adapt: `adapt(params, base, key)` makes the model's parameters of those that train, adapters,
-      and `frozen['base']`, with the key of a training step or None; None where the model's own
-      train.
-    reference: whether `objective` and `validate` compare with the model that training starts from,
-      whose parameters they then take as `teacher`.
     flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
       are not known.
+    frozen: trees of parameters that nothing trains, by name; `objective`, `validate` and the
+      discriminator's `generator_objective` take each as an argument of that name, but 'base'.
+    adapters: what trains, where it is not the model's own parameters.
+    reference: whether `objective` and `validate` compare with the model that training starts from,
+      whose parameters they then take as `teacher`.
   """
 
   model: nn.Module
@@ -86,22 +111,24 @@ class TrainSpec:
   buckets: Sequence[ShapeBucket]
   validation: Sequence[ShapeBucket]
   prepare: Callable[[Batch], Batch]
-  show: Callable[[Tree, pathlib.Path], pathlib.Path] | None = None
-  notes: Callable[[Callable[[], Tree]], dict[str, Any]] | None = None
-  check: Callable[[dict[str, Any]], None] | None = None
+  callbacks: Callbacks = Callbacks()  # noqa: RUF009 (it has no state)
   start: Callable[[Place], Tree] | None = None
+  flops: Callable[[Batch], int] | None = None
   discriminator: Adversary | None = None
   frozen: Mapping[str, Tree] = dataclasses.field(default_factory=dict)
-  init: Callable[[Key], Tree] | None = None
-  adapt: Callable[[Tree, Tree, Key | None], Tree] | None = None
-  flops: Callable[[Batch], int] | None = None
+  adapters: Adapters | None = None
   reference: bool = False
+
+  @property
+  def adapt(self) -> Callable[[Tree, Tree, Key | None], Tree] | None:
+    """That of the adapters, if there are any."""
+    return self.adapters and self.adapters.adapt
 
 
 def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
   """Initialises what trains of a component or its discriminator, with its logical axes."""
-  if isinstance(spec, TrainSpec) and spec.init is not None:
-    return spec.init(key)
+  if isinstance(spec, TrainSpec) and spec.adapters is not None:
+    return spec.adapters.init(key)
   return spec.model.init(key, *spec.inputs)['params']
 
 
@@ -194,30 +221,17 @@ class Outline:
   clips: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class EncodePlan:
-  """How the samples of a flow model become records of latents.
+class Section(Protocol):
+  """A component as its configuration describes it: one class in `section.py` of its folder.
 
-  Attributes:
-    autoencoder: the fingerprint of its encoder.
-    statistics: of the autoencoder's latents, plain JSON values.
-    make_sources: `(data, split, report) -> {bucket: source}` of what is encoded.
-    raw: the field of a sample that becomes its latents.
-    encode: `(clips, put) ->` latents of one tile of time after another, each with all rows; `put`
-      brings an array with a row a clip onto the devices.
-    about: bucket -> what else than the data its latents depend on.
-    tile: bucket -> the shape of what a device takes in of one row at once.
-    latents: bucket -> the shape of the latents of one row.
-    complete: samples of a batch -> the same with what devices compute of them beside latents.
+  It is made of a configuration, which reads all settings, and no data or weights, and raises
+  ConfigError if a field is unknown, missing or out of its range.
   """
 
-  autoencoder: str
-  statistics: Mapping[str, Any]
-  make_sources: Callable[..., Mapping[str, Source]]
-  raw: str
-  conditionings: Sequence[Any]
-  encode: Callable[[Sequence[Any], Callable[[np.ndarray], Any]], Iterator[Any]]
-  about: Callable[[str], dict[str, Any]]
-  tile: Callable[[str], tuple[int, ...]]
-  latents: Callable[[str], tuple[int, ...]]
-  complete: Callable[[Sequence[dict[str, Any]]], Sequence[dict[str, Any]]] = lambda samples: samples
+  def training(self, workdir: pathlib.Path) -> TrainSpec:
+    """Opens the data and says what is trained on them; lists of rejected files go to `workdir`."""
+    ...
+
+  def outline(self) -> Outline:
+    """Returns the model with the smallest inputs that it takes."""
+    ...

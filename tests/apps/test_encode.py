@@ -1,5 +1,6 @@
 """Latents are encoded once: by many processes, stopped at any moment, with what they depend on."""
 
+import functools
 import json
 import shutil
 import tracemalloc
@@ -24,7 +25,7 @@ from mgjax.models.tae.latents import Statistics, Sums, estimate_statistics
 from mgjax.models.text.prompts import prompt_of
 from mgjax.parallel.mesh import make_mesh
 from mgjax.sections.autoencoder.pipeline import load_codec
-from mgjax.sections.flow.task import make_encode
+from mgjax.sections.video.section import encode_videos
 from tests import tiny
 from tests.folders import files_of
 from tests.tensors import assert_same
@@ -149,7 +150,7 @@ def codec(tiny_runs):
 
 def row_encoder(codec, rows=2, dtype='float32', devices=1):
   mesh = make_mesh({'data': -1}, 'single', devices=jax.local_devices()[:devices])
-  return RowEncoder(make_encode(codec), rows, DTYPES[dtype], mesh, 'video')
+  return RowEncoder(functools.partial(encode_videos, codec), rows, DTYPES[dtype], mesh, 'video')
 
 
 def video(seed=0, frames=4):
@@ -178,7 +179,7 @@ def test_all_devices_encode_what_one_does(codec, tiny_runs, dtype):
   alone = list(row_encoder(codec, 8, dtype).encode(samples))
   mesh = make_mesh({'data': -1}, 'single')
   with jax.set_mesh(mesh):
-    there = make_encode(load_codec(tiny_runs / 'autoencoder'))
+    there = functools.partial(encode_videos, load_codec(tiny_runs / 'autoencoder'))
     spread = RowEncoder(there, 8, DTYPES[dtype], mesh, 'video')
     rows = list(spread.encode(samples))
   assert [row['caption'] for row in rows] == [str(seed) for seed in range(11)]

@@ -99,7 +99,7 @@ def test_the_exercise_names_every_file_that_it_asks_for():
     'configs/digits/tiny_digits.py',
     'mgjax/sections/tiny_digits/__init__.py',
     'mgjax/sections/tiny_digits/pipeline.py',
-    'mgjax/sections/tiny_digits/task.py',
+    'mgjax/sections/tiny_digits/section.py',
   ]
   for title in FILES:
     assert f'`{title}`' in TEXT

@@ -99,12 +99,12 @@ CASES = {
     r"^data\.py: the component 'autoencoder' is not one that learns from latents",
   ),
   'no prompt': (
-    ['sample', '--workdir={tmp}/w'],
+    ['sample', 'video', '--workdir={tmp}/w'],
     2,
     r"^sample\.py: --prompt is missing; for example --prompt='the .*', or --prompts, or",
   ),
   'sample from nothing': (
-    ['sample', '--workdir={tmp}/empty', '--prompt=a'],
+    ['sample', 'video', '--workdir={tmp}/empty', '--prompt=a'],
     2,
     r'^sample\.py: .*is not a work directory',
   ),
@@ -143,6 +143,8 @@ CASES |= {
   f'help of {name}': ([name, '--help'], 0, rf'python -m launch\.{name}') for name in BINARIES
 }
 
+COMMON = {'sample': ('workdir', 'prompt', 'out', 'steps', 'seed')}  # first in --help
+
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
@@ -167,8 +169,12 @@ def test_a_binary_says_what_it_means(place, name):
     assert json.loads(outcome.stdout)['component'] == 'video'
   if name.startswith('help'):
     assert '--helpfull' not in outcome.stdout  # its own flags, not those of the libraries
-    words = re.findall(r'^  --\w+ \((\w+)', outcome.stdout, re.MULTILINE)
-    assert words == sorted(words, reverse=True)  # required ones first
+    flags = re.findall(r'^  --(\w+) \((\w+)', outcome.stdout, re.MULTILINE)
+    first = COMMON.get(binary, ())
+    assert tuple(name for name, _ in flags[: len(first)]) == first
+    words = [word for _, word in flags]
+    rest = words[len(first) :]
+    assert rest == sorted(rest, reverse=True)  # required ones first
     assert 'default' in outcome.stdout and ('required' in words or binary in ('doctor', 'demo'))
     assert f'python -m launch.{binary} ' in (CHECKOUT / 'launch' / f'{binary}.py').read_text()
   assert not (place / 'dry').exists()
@@ -200,6 +206,30 @@ def test_an_old_name_prints_the_new_command_line(old, new):
     (mgjax(*old), f' is now: mgjax {new}'),
   ):
     assert done.returncode == 2 and done.stdout == '' and expected in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('old', 'new'),
+  [
+    (['--workdir=runs/none', '--prompt=a', '--video=README.md'], 'video .*--continue=README.md'),
+    (['--workdir=digits/video', '--frames=1', '--prompt=a'], 'image --workdir=digits/video --prom'),
+    (
+      ['--workdir=digits/upsampler', '--video=README.md', '--scale=2'],
+      'upsample .*README.md --factor=2',
+    ),
+    (['--workdir=digits/audio', '--video', 'README.md'], 'audio .*--video README.md'),
+    (['--workdir=digits/video', '--video=README.md', '--strength=0.5'], 'edit .*--strength=0.5'),
+    (
+      ['--workdir=digits/audio', '--suite=a b', '--video=README.md'],
+      "suite .*'--suite=a b' --videos=README",
+    ),
+  ],
+  ids=str,
+)
+def test_a_sample_without_a_word_prints_the_line_with_the_word_of_its_model(old, new):
+  done = mgjax('sample', *old)
+  assert done.returncode == 2 and done.stdout == ''
+  assert re.search(rf'sample has first words now: python -m launch\.sample {new}', done.stderr)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

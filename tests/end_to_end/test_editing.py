@@ -31,7 +31,9 @@ def clip(tmp_path_factory):
 
 
 def edit(runs, video, *arguments, run='editing'):
-  return binaries.finish('sample', f'--workdir={runs / run}', f'--video={video}', *arguments)
+  return binaries.finish(
+    'sample', 'edit', f'--workdir={runs / run}', f'--video={video}', *arguments
+  )
 
 
 def test_a_bench_of_pictures_is_edited_by_its_instructions_each_once(tiny_editing_runs, tmp_path):

@@ -456,12 +456,12 @@ def curate(folder, inputs, process, processes):
 
 def sample_suite(folder, inputs, process, processes):
   words = (f'--workdir={inputs}/video', '--suite=digits:40', f'--out={folder}')
-  call('sample', *words, '--steps=2', '--batch_size=4', '--scale=1')
+  call('sample', 'suite', *words, '--steps=2', '--batch_size=4', '--scale=1')
 
 
 def enlarge(folder, inputs, process, processes):
   words = (f'--video={inputs}/clip_00.mp4', f'--out={folder}/0.mp4', '--steps=2')
-  call('sample', '--workdir=digits/upsampler', *words)
+  call('sample', 'upsample', '--workdir=digits/upsampler', *words)
 
 
 def clips(place):

@@ -135,7 +135,9 @@ def test_a_clip_is_continued_window_by_window(sampler, world):
 
 
 def sample(workdir, *arguments):
-  return binaries.finish('sample', f'--workdir={workdir}', f'--prompt={PROMPT}', *arguments)
+  return binaries.finish(
+    'sample', 'video', f'--workdir={workdir}', f'--prompt={PROMPT}', *arguments
+  )
 
 
 @pytest.mark.slow
@@ -151,7 +153,7 @@ def test_the_binary_animates_pictures_and_continues_clips(config, sampler, world
   np.testing.assert_array_equal(
     read_clip(tmp_path / 'ends.mp4', **shape), read_clip(tmp_path / 'same.mp4', **shape)
   )
-  sample(config[1], f'--video={clip}', '--frames=13', f'--out={tmp_path}/long.mp4')
+  sample(config[1], f'--continue={clip}', '--frames=13', f'--out={tmp_path}/long.mp4')
   record = json.loads((tmp_path / 'long.json').read_text())
   assert record['frames'] == 13 and record['conditions']['video']['shape'] == [8, 16, 16, 3]
   assert read_clip(tmp_path / 'long.mp4', frames=13, size=(16, 16), fps=8).shape[0] == 13

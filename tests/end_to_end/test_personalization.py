@@ -17,7 +17,7 @@ from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import example_batch
 from mgjax.sections.flow.requests import describe_conditions
-from mgjax.sections.personalization.task import Pairs
+from mgjax.sections.personalization.section import Pairs
 from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny, tiny_personalization
 from tests.binaries import finish
@@ -76,6 +76,7 @@ def test_the_binary_writes_the_crops_that_it_used_and_digests_of_them(
   Image.fromarray(pictures[0][0]).save(tmp_path / 'digit.png')
   finish(
     'sample',
+    'personalize',
     f'--workdir={tiny_personalization_runs / "personalization"}',
     f'--reference={tmp_path / "digit.png"}',
     '--prompt=the red digit moves up',

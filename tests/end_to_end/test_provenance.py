@@ -14,6 +14,7 @@ from mgjax.data.media.provenance.manifest import read_manifest
 from mgjax.data.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.data.media.video import decode_all, stream_frames, write_video
 from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.registry import SECTIONS
 from tests.binaries import finish, run
 from tests.data.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE
@@ -53,7 +54,9 @@ def done(*words):
 
 
 def sampled(workdir, out, *flags):
-  return done('sample', f'--workdir={workdir}', f'--prompt={PROMPT}', f'--out={out}', *flags)
+  word = SECTIONS[workdir.name].task
+  words = (f'--workdir={workdir}', f'--prompt={PROMPT}', f'--out={out}')
+  return done('sample', word, *words, *flags)
 
 
 @needs_c2pa
@@ -110,7 +113,10 @@ def test_enlarged_and_edited_videos_name_their_source(
 ):
   configure(monkeypatch, tmp_path / 'certificate')
   source = film(tmp_path / 'source.mp4', side=64)
-  calls = ((tiny_editing_runs / 'editing', ()), (tiny_upsampler_runs / 'upsampler', ('--scale=4',)))
+  calls = (
+    (tiny_editing_runs / 'editing', ()),
+    (tiny_upsampler_runs / 'upsampler', ('--factor=4',)),
+  )
   for workdir, flags in calls:
     out = tmp_path / f'{workdir.name}.mp4'
     monkeypatch.setenv(POSTPROCESS, EXAMPLES[POSTPROCESS])
@@ -143,7 +149,7 @@ def test_every_model_refuses_a_denied_prompt_before_anything_is_made(
   )
   for workdir, *words in calls:
     words += ['--prompt=a CANNON fires', f'--out={tmp_path / "out.mp4"}']
-    answer = run('sample', f'--workdir={workdir}', *words)
+    answer = run('sample', SECTIONS[workdir.name].task, f'--workdir={workdir}', *words)
     assert answer.returncode == 2, f'{workdir}: {answer.stderr}'
     (sentence,) = answer.stderr.splitlines()
     assert sentence.endswith("is refused: 'cannon' is on the list of denied words")

@@ -79,7 +79,9 @@ def test_the_binaries_take_it_and_say_so(tiny_runs, tmp_path):
   reached = [name for name in load_file(out) if name.endswith('/kernel/quantised')]
   assert f'weights in int8: {len(reached)} kernels, ' in done.stderr
   video = tmp_path / 'a.mp4'
-  done = binaries.finish('sample', workdir, '--prompt=a', '--weights=int8', f'--out={video}')
+  done = binaries.finish(
+    'sample', 'video', workdir, '--prompt=a', '--weights=int8', f'--out={video}'
+  )
   assert json.loads(video.with_suffix('.json').read_text())['settings']['weights'] == 'int8'
-  done = binaries.run('sample', workdir, '--prompt=a', '--weights=int4', f'--out={video}')
+  done = binaries.run('sample', 'video', workdir, '--prompt=a', '--weights=int4', f'--out={video}')
   assert done.returncode == 2 and 'int8' in done.stderr

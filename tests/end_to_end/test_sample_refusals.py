@@ -43,41 +43,52 @@ HER = '--reference={in}/still_sheet.png'
 WRONG = {
   'video': {
     'two kinds of prompts': (['--prompt=a', '--prompts={in}/two.txt'], 2, 'give one of --prompt='),
-    'no prompt': ([GOOD], 2, '--prompt is missing'),
+    'no prompt': ([], 2, '--prompt is missing'),
     'sound of an image': (
       ['--prompt=a', '--frames=1', '--soundtrack={sound}/audio', '--out={out}/a.png'],
       2,
       'one frame makes an image',
     ),
-    'a flag of sound': (
-      ['--prompt=a', '--loudness=-20'],
+    'a flag of sound': (['--prompt=a', '--loudness=-20'], 2, 'flag of audio, suite; video does'),
+    'a flag of an editor': (['--prompt=a', '--task=add'], 2, 'is a flag of edit, suite; video'),
+    'a word of an editor': (['edit', GOOD, RED], 2, 'a video model: expected launch.sample video'),
+    'a suite of sounds': (
+      ['suite', '--suite=digits:2', '--loudness=-20'],
       2,
       'says nothing to a video model; .* component audio',
     ),
-    'a flag of an editor': (['--prompt=a', '--task=add'], 2, 'run of the component editing'),
+    'a word that there is not': (['film', '--prompt=a'], 2, 'expected video or image or audio'),
     'a model that reads no frames': (
-      ['--prompt=a', '--video={in}/eight.mp4'],
+      ['--prompt=a', '--continue={in}/eight.mp4'],
       2,
       'train it on with a conditioning of the kind',
     ),
     'a rewriter that is none': (['--prompt=a', '--rewrite=llama'], 2, 'expected MODEL@URL'),
-    'a share of nothing': (['--prompt=a', '--process=0/2'], 2, '--process is a share of a suite'),
-    'a prompt and a suite': (['--prompt=a', '--suite=digits:2'], 2, 'and --suite exclude each'),
-    'a suite without a place': (['--suite=digits:2', '--out='], 2, 'the folder of a suite'),
-    'a suite of nothing': (['--suite=no.txt'], 3, r'no\.txt: cannot be read'),
+    'a share of nothing': (['--prompt=a', '--process=0/2'], 2, '--process is a flag of suite'),
+    'a prompt and a suite': (['--prompt=a', '--suite=digits:2'], 2, '--suite is a flag of suite'),
+    'a suite without a place': (['suite', '--suite=digits:2', '--out='], 2, 'folder of a suite'),
+    'a suite of nothing': (['suite', '--suite=no.txt'], 3, r'no\.txt: cannot be read'),
     'an autoencoder': (['--prompt=a', '--workdir={runs}/autoencoder'], 2, 'that can be sampled'),
   },
   'audio': {
     'no length': (['--prompt=a'], 2, r'how long\? without a video the length is given'),
-    'frames of a sound': (['--prompt=a', '--seconds=1', '--frames=3'], 2, '--frames says nothing'),
-    'several prompts': (['--prompts={in}/two.txt', '--seconds=1'], 2, '--prompts says nothing to'),
+    'frames of a sound': (
+      ['--prompt=a', '--seconds=1', '--frames=3'],
+      2,
+      '--frames is a flag of video',
+    ),
+    'several prompts': (['--prompts={in}/two.txt', '--seconds=1'], 2, '--prompts is a flag of'),
   },
   'upsampler': {
     'a prompt alone': (['--prompt=a'], 2, '--video is missing: what is changed'),
     'cut off': (['--video={in}/half.mp4'], 3, r'half\.mp4: .*cut off'),
     'an address': (['--video=https://a.org/b.mp4'], 3, r'a\.org/b\.mp4: is an address; download'),
-    'too large a factor': ([GOOD, '--scale=17'], 2, 'scale = 17; expected'),
-    'a factor and a size': ([GOOD, '--scale=2', '--size=16,16'], 2, 'one of --scale=2 and --size'),
+    'too large a factor': ([GOOD, '--factor=17'], 2, 'scale = 17; expected'),
+    'a factor and a size': (
+      [GOOD, '--factor=2', '--size=16,16'],
+      2,
+      'one of a factor, as --factor=2',
+    ),
     'a folder as output': ([GOOD, '--out={out}'], 2, r'are written as \.mp4'),
     'a folder as sheet': ([GOOD, '--out={in}/taken.mp4'], 2, r'taken_sheet\.png is a folder'),
     'the video itself': ([GOOD, '--out={in}/good.mp4'], 2, 'would write over --video='),
@@ -99,7 +110,7 @@ WRONG = {
     'sound that is edited': (
       [GOOD, RED, '--strength=0.5', '--workdir={sound}/audio'],
       2,
-      'expected a video editor',
+      'an audio model: expected launch.sample audio',
     ),
   },
   'personalization': {
@@ -143,6 +154,9 @@ def test_what_cannot_be_done_is_said_in_one_sentence(request, folder, tmp_path, 
   workdir = folder / 'person'
   if component in runs:
     workdir = request.getfixturevalue(runs[component]) / component
+  words = {'upsampler': 'upsample', 'editing': 'edit', 'personalization': 'personalize'}
+  word = words.get(component, component)
+  word, given = (given[0], given[1:]) if given and given[0][0] != '-' else (word, given)
   flags = [flag.format(**places) for flag in given]
   flags += [f'--workdir={workdir}'] * ('--workdir' not in ' '.join(flags))
   kind = 'wav' if component == 'audio' else 'mp4'
@@ -151,7 +165,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(request, folder, tmp_path, 
     '--out' not in ' '.join(flags) and '--prompts' not in ' '.join(flags)
   )
   before = files_of(folder)
-  done = binaries.run('sample', *flags, timeout=120)
+  done = binaries.run('sample', word, *flags, timeout=120)
   assert done.returncode == code, done.stderr
   assert re.fullmatch(rf'sample\.py: .*{said}.*\n', done.stderr), done.stderr
   assert not done.stdout

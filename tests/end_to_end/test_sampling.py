@@ -37,7 +37,7 @@ def make(sampler, out, prompts=(PROMPT,), seed=0, shape=VIDEO, batch_size=2):
 
 
 def sample(workdir, *arguments):
-  return binaries.finish('sample', f'--workdir={workdir}', *arguments)
+  return binaries.finish('sample', 'video', f'--workdir={workdir}', *arguments)
 
 
 def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(tiny_runs, sampler, tmp_path):

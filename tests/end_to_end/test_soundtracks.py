@@ -55,7 +55,7 @@ def test_the_binary_writes_what_a_second_call_repeats_bit_by_bit(
   out = tmp_path / 'new' / 'three.mp4'
   flags = [f'--video={clip}', f'--prompt={PROMPT}', '--seed=5', f'--out={out}', '--candidates=2']
   flags += ['--gain_limit=3']
-  done = binaries.finish('sample', f'--workdir={tiny_sound_runs}/audio', *flags)
+  done = binaries.finish('sample', 'audio', f'--workdir={tiny_sound_runs}/audio', *flags)
   written = [out.with_suffix(kind) for kind in ('.mp4', '.wav', '.png', '.json')]
   assert done.stdout.split() == [str(path) for path in written]
   record = json.loads(written[3].read_text())

@@ -11,7 +11,7 @@ from tests import binaries
 
 def test_a_suite_is_made_scored_and_handed_to_vbench(tiny_runs, tmp_path):
   videos, made = tmp_path / 'videos', [f'--workdir={tiny_runs}/video', '--suite=digits:4']
-  done = binaries.finish('sample', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
+  done = binaries.finish('sample', 'suite', *made, f'--out={videos}', '--steps=2', '--batch_size=4')
   told = [f'{videos}: 4 made, 0 were there']
   told += [f'{videos}/{name}' for name in ('suite.json', 'sheet.png', 'sheet.webp')]
   assert done.stdout.splitlines() == told
@@ -66,8 +66,8 @@ def test_a_model_of_sound_makes_soundtracks_for_videos_by_index(tiny_sound_runs,
     frames = np.asarray(Digits(frames=16, captions='all')[number]['video'])
     write_clip(videos / f'{number:05d}.mp4', frames, 8)
   words = [f'--workdir={tiny_sound_runs}/audio', f'--suite={tmp_path}/sounds.jsonl']
-  words += [f'--out={out}', f'--video={videos}', '--steps=2', '--candidates=1']
+  words += [f'--out={out}', f'--videos={videos}', '--steps=2', '--candidates=1']
   for told in ('2 made, 0 were there', '0 made, 2 were there'):
-    done = binaries.finish('sample', *words)
+    done = binaries.finish('sample', 'suite', *words)
     assert f'{out}: {told}' in done.stdout, done.stderr
   assert len(list(out.glob('*.wav'))) == 2

@@ -11,7 +11,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.tae.inflate import without_time
 from mgjax.sections.autoencoder.pipeline import load_codec
-from mgjax.sections.autoencoder.task import make_spec
+from mgjax.sections.autoencoder.section import AutoencoderSection
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import load_params
 from tests import binaries, tiny
@@ -45,7 +45,7 @@ def runs(tiny_runs, tmp_path_factory):
 
 
 def test_an_image_autoencoder_begins_with_the_spatial_layers_of_a_temporal_one(tiny_runs, tmp_path):
-  spec = make_spec(autoencoder(tiny_runs), tmp_path)
+  spec = AutoencoderSection(autoencoder(tiny_runs)).training(tmp_path)
   assert spec.start is not None
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   found = named_leaves(spec.start(lambda name, shape: place))
@@ -60,6 +60,7 @@ def test_what_it_samples_are_images(runs, tmp_path):
   assert not codec.model.temporal and codec.model.compression == (1, 4, 4)
   binaries.finish(
     'sample',
+    'image',
     f'--workdir={runs}/images',
     f'--prompt={PROMPT}',
     '--samples=2',

@@ -59,7 +59,7 @@ def packets(path):
 
 
 def upsample(runs, *arguments):
-  return binaries.finish('sample', f'--workdir={runs / "upsampler"}', *arguments)
+  return binaries.finish('sample', 'upsample', f'--workdir={runs / "upsampler"}', *arguments)
 
 
 def encode_clip(path, frames=FRAMES, kind=LOSSLESS, times=None):
@@ -150,7 +150,7 @@ def test_what_is_a_video_becomes_a_large_one(upsampler, tmp_path, name):
 
 def test_the_binary_enlarges_a_video_and_leaves_its_sound(tiny_upsampler_runs, clip, tmp_path):
   out = tmp_path / 'new' / 'large.mp4'
-  done = upsample(tiny_upsampler_runs, f'--video={clip}', f'--out={out}', '--scale=3', '--seed=5')
+  done = upsample(tiny_upsampler_runs, f'--video={clip}', f'--out={out}', '--factor=3', '--seed=5')
   assert done.stdout.split() == [
     str(out),
     str(tmp_path / 'new' / 'large_sheet.png'),
@@ -165,7 +165,7 @@ def test_the_binary_enlarges_a_video_and_leaves_its_sound(tiny_upsampler_runs, c
   record = json.loads(out.with_suffix('.json').read_text())
   assert record['weights']['step'] == 6 and record['request']['seed'] == 5
   again = tmp_path / 'again.mp4'
-  upsample(tiny_upsampler_runs, f'--video={clip}', f'--out={again}', '--scale=3', '--seed=5')
+  upsample(tiny_upsampler_runs, f'--video={clip}', f'--out={again}', '--factor=3', '--seed=5')
   assert json.loads(again.with_suffix('.json').read_text())['pixels'] == record['pixels']
 
 
@@ -312,13 +312,13 @@ def panning(path, count, side=32):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  ('component', 'counts', 'flags'),
+  ('component', 'word', 'counts', 'flags'),
   [
-    ('upsampler', (100, 2000), ['--size=16,24']),
-    ('editing', (200, 180 * 25), ['--prompt=make the digit red']),
+    ('upsampler', 'upsample', (100, 2000), ['--size=16,24']),
+    ('editing', 'edit', (200, 180 * 25), ['--prompt=make the digit red']),
   ],
 )
-def test_memory_does_not_grow_with_the_length(request, tmp_path, component, counts, flags):
+def test_memory_does_not_grow_with_the_length(request, tmp_path, component, word, counts, flags):
   runs, peaks = request.getfixturevalue(f'tiny_{component}_runs'), []
   # An arena of memory a thread, and programs that one compiles and the other finds, are noise.
   alike = {'MALLOC_ARENA_MAX': '1', 'JAX_ENABLE_COMPILATION_CACHE': 'false'}
@@ -329,6 +329,7 @@ def test_memory_does_not_grow_with_the_length(request, tmp_path, component, coun
       sys.executable,
       '-c',
       MEASURED,
+      word,
       f'--workdir={runs / component}',
       f'--video={video}',
       f'--out={out}',
@@ -352,6 +353,7 @@ def test_what_ends_early_leaves_nothing(tiny_upsampler_runs, tmp_path, ending):
     sys.executable,
     '-m',
     'launch.sample',
+    'upsample',
     f'--workdir={tiny_upsampler_runs}/upsampler',
     f'--video={video}',
     f'--out={folder}/large.mp4',

@@ -230,6 +230,7 @@ def test_the_cast_in_one_command(tmp_path):
   out = tmp_path / 'out.mp4'
   binaries.run(
     'sample',
+    'video',
     '--workdir=digits/few_steps',
     '--steps=4',
     '--prompt=the red digit 7 bounces',

@@ -33,7 +33,6 @@ from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.text.prompts import with_frame_rate
 from mgjax.sections.audio.captions import EFFECTS_QUALITY, MUSIC_QUALITY
 from mgjax.sections.audio.pipeline import count_candidates
-from mgjax.sections.audio.task import longest_audio_bucket
 from tests.turns import seen_in_stage, training_buckets
 
 HERE = pathlib.Path(__file__).parent

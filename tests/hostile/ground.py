@@ -23,8 +23,8 @@ from tests.lab.scaling.test_comparison import SECOND
 from tests.lab.scaling.test_parametric import SURFACES, noisy
 
 PROMPT = "--prompt='the red digit 7 bounces'"
-SAMPLE = 'sample --steps=1 --workdir=digits'
-SOUND = f'{SAMPLE}/audio --candidates=1 {PROMPT}'
+QUICK = '--steps=1 --workdir=digits'
+SOUND = f'sample audio {QUICK}/audio --candidates=1 {PROMPT}'
 _LITTLE = {f'train.{name}': 1 for name in ('save_every', 'evaluate_every')}
 _LITTLE |= {'optimizer.warmup': 1, 'train.steps': 2}
 # Commands that end well, by a name; each takes a second or two of a processor.
@@ -34,14 +34,14 @@ COMMANDS = {
     line.partition(': ')
     for line in f"""
 train: train --config=digits/autoencoder --workdir=new --dry_run
-sample a video: {SAMPLE}/few_steps {PROMPT} --out=out.mp4
+sample a video: sample video {QUICK}/few_steps {PROMPT} --out=out.mp4
 sample a sound: {SOUND} --seconds=1 --out=out.wav
 sample a soundtrack: {SOUND} --video=clips/0.mp4 --out=out.mp4
 go on with a sound: {SOUND} --continue=sound.wav --seconds=1 --out=out.wav
-enlarge: {SAMPLE}/upsampler --video=clips/0.mp4 --out=out.mp4
-edit: {SAMPLE}/editing '--prompt=make the digit red' --video=clips/0.mp4 --out=out.mp4
-show a person: {SAMPLE}/personalization {PROMPT} --reference=picture.png --out=out.mp4
-sample a suite: {SAMPLE}/few_steps --suite=digits:3 --out=suite
+enlarge: sample upsample {QUICK}/upsampler --video=clips/0.mp4 --out=out.mp4
+edit: sample edit {QUICK}/editing '--prompt=make the digit red' --video=clips/0.mp4 --out=out.mp4
+show a person: sample personalize {QUICK}/personalization {PROMPT} --reference=picture.png
+sample a suite: sample suite {QUICK}/few_steps --suite=digits:3 --out=suite
 train a little: train --config=digits/autoencoder --workdir=new
 convert: data convert --input=clips --output=converted
 convert anew: data convert --input=clips --output=converted --full --reencode=gop=8,side=16

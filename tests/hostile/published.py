@@ -16,13 +16,22 @@ from mgjax.training.checkpoints.run_references import LIST
 from mgjax.training.checkpoints.weights_file import FILE
 from tests.hostile.driver import Chance, Try
 
-# A run that ships, and what one command more needs to sample it.
+# A run that ships, and the word and flags that sample it.
 RUNS = {
-  'digits/few_steps': (),
-  'digits/audio': ('--seconds=1', '--candidates=1'),
-  'digits/editing': ('--video=clips/0.mp4',),
-  'digits/personalization': ('--reference=picture.png',),
-  'digits/upsampler': ('--video=clips/0.mp4',),
+  'digits/few_steps': ('video',),
+  'digits/audio': ('audio', '--seconds=1', '--candidates=1'),
+  'digits/editing': (
+    'edit',
+    '--video=clips/0.mp4',
+  ),
+  'digits/personalization': (
+    'personalize',
+    '--reference=picture.png',
+  ),
+  'digits/upsampler': (
+    'upsample',
+    '--video=clips/0.mp4',
+  ),
 }
 ELSEWHERE = (  # places that no published run may lead to
   '/etc/hostname',
@@ -73,7 +82,7 @@ def draw_weights(chance: Chance) -> Try:
 
 
 def _try(name: str, spoil: Any, about: str, wrong: bool = False) -> Try:
-  words = ['sample', '--workdir=pulled', '--prompt=the red digit 7 bounces', *RUNS[name]]
+  words = ['sample', *RUNS[name], '--workdir=pulled', '--prompt=the red digit 7 bounces']
   words += ['--out=out.wav' if name == 'digits/audio' else '--out=out.mp4']
   if name != 'digits/few_steps':
     words.append('--steps=1')

@@ -59,11 +59,11 @@ def test_bad_input_ends_in_an_answer_or_a_sentence(tmp_path, names, tries):
 
 
 LONG = 'a' * 300
-SAMPLE = ('sample', '--workdir=digits/few_steps', '--prompt=a')
+SAMPLE = ('sample', 'video', '--workdir=digits/few_steps', '--prompt=a')
 # Bad input that somebody found: a command, its exit code, and what it has to say.
 FOUND = [
   (('train', '--config=digits/autoencoder', f'--workdir={LONG}'), 2, 'File name too long; give'),
-  (('sample', f'--workdir={LONG}', '--prompt=a'), 2, 'File name too long; give another'),
+  (('sample', 'video', f'--workdir={LONG}', '--prompt=a'), 2, 'File name too long; give another'),
   (('evaluate', f'--workdir={LONG}'), 2, 'File name too long; give another'),
   (('weights', 'list', f'--workdir={LONG}'), 2, 'File name too long; give another'),
   (('bench', f'--workdir={LONG}'), 2, 'File name too long; give another'),

@@ -85,6 +85,9 @@ def test_a_comma_of_a_path_that_is_there_parts_nothing(text, found, tmp_path, mo
     ('mgjax plan --config=x  --pri', ['--price=', '--print_config ']),
     ('mgjax plan --what=s', ['sample ']),
     ('mgjax data con', ['convert ']),
+    ('mgjax sample up', ['upsample ']),
+    ('mgjax sample upsample --fac', ['--factor=']),
+    ('mgjax sample image --fr', []),
     ('mgjax data convert --re', ['--reencode=']),
     ('mgjax train --config=digits/vid', ['digits/video ']),
     (

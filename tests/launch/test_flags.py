@@ -15,11 +15,15 @@ try:
 except SystemExit as end:
   print(end.code, *sorted({'jax', 'orbax', 'grain', 'mgjax.registry'} & set(sys.modules)))
 """
-SAMPLE = ['sample', '--workdir=w', '--prompt=a']
-SOUND = [*SAMPLE, '--seconds=1']
+SAMPLE = ['sample', 'video', '--workdir=w', '--prompt=a']
+SOUND = ['sample', 'audio', '--workdir=w', '--prompt=a', '--seconds=1']
 CASES = [
-  (['sample'], 2, '--workdir is missing; for example --workdir=runs/video'),
-  (['sample', '--workdir=w'], 2, "--prompt is missing; for example --prompt='the green digit 3 mo"),
+  (['sample', 'video'], 2, '--workdir is missing; for example --workdir=runs/video'),
+  (
+    ['sample', 'video', '--workdir=w'],
+    2,
+    "--prompt is missing; for example --prompt='the green digit 3 mo",
+  ),
   ([*SAMPLE, '--solver=eulr'], 2, 'euler|midpoint|heun|dormand_prince'),
   ([*SAMPLE, '--schedule=cubic'], 2, 'linear|linear_quadratic'),
   ([*SAMPLE, '--guidance=a=b=c'], 2, 'expected a scale, as in 3, or scales of conditions by name'),
@@ -31,7 +35,11 @@ CASES = [
   ([*SAMPLE, '--out=x.gif'], 2, '--out=x.gif: .mp4 and .png and .wav can be written; name it so'),
   ([*SAMPLE, '--condition=first_frame'], 2, 'expected name=value, as in first_frame=picture.png'),
   ([*SAMPLE, '--condition=first_frame=none.png'], 3, "there is no file 'none.png'"),
-  (['sample', '--workdir=w', '--prompts=none.txt'], 3, "--prompts: there is no file 'none.txt'"),
+  (
+    ['sample', 'video', '--workdir=w', '--prompts=none.txt'],
+    3,
+    "--prompts: there is no file 'none.txt'",
+  ),
   ([*SAMPLE, '--soundtrack=digits/sound'], 2, "there is no run 'digits/sound'; with mgjax come"),
   ([*SOUND, '--video=none.mp4'], 3, "--video: there is no file 'none.mp4'"),
   ([*SOUND, '--out=x.mp3'], 2, '--out=x.mp3: .mp4 and .png and .wav can be written; name it so'),

@@ -14,7 +14,7 @@ from mgjax.core.tree import named_leaves
 from mgjax.data.loader import validation_batches
 from mgjax.nn import lora
 from mgjax.nn.lora import Lora
-from mgjax.registry import feature, make_spec
+from mgjax.registry import make_section, make_spec
 from mgjax.training.checkpoints.workdir import load_params
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
@@ -41,7 +41,7 @@ def random_like(adapters, seed=5):
 def of_section(name):
   """A tiny model of a section with inputs that are not zero, and random adapters of all kernels."""
   config = {'autoencoder': tiny.autoencoder, 'codec': tiny_sound.codec}[name]()
-  outline = feature(config.component, 'outline', '')(config)
+  outline = make_section(config).outline()
   params = random_parameters(outline.model.init, *outline.inputs)
   rng = np.random.default_rng(1)
   inputs = jax.tree.map(
@@ -75,7 +75,7 @@ def test_merged_is_applied_and_nothing_at_the_start(name):
 def test_gradients_are_those_of_a_dense_twin_in_the_subspace(tiny_runs):
   spec = make_spec(adapted(tiny_runs), tiny_runs / 'none')
   base = spec.frozen['base']
-  adapters = random_like(spec.init(jax.random.key(0)))
+  adapters = random_like(spec.adapters.init(jax.random.key(0)))
   batch = spec.prepare(next(iter(validation_batches(spec.validation[-1], 1))))
   key = jax.random.key(3)
 

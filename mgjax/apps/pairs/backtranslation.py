@@ -47,8 +47,8 @@ from mgjax.sections.editing.instructions import (
 )
 from mgjax.sections.editing.pipeline import Editor
 from mgjax.sections.editing.requests import EDIT
-from mgjax.sections.flow.task import about_videos
 from mgjax.sections.text.embeddings import TextSettings, embed_prompts
+from mgjax.sections.video.section import about_videos
 
 Cosine = Annotated[float, Range(least=-1, most=1)]
 _STREAMS = 2  # of random numbers of a clip: its task, its noise

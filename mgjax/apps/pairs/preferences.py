@@ -35,8 +35,8 @@ from mgjax.models.flow_model.build import make_flow_model
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.editing.pipeline import Editor
 from mgjax.sections.editing.requests import SDEDIT
-from mgjax.sections.flow.task import about_videos
 from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.sections.video.section import about_videos
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.workdir import digest_of
 

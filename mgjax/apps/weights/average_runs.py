@@ -230,9 +230,8 @@ def _notes_of(
 ) -> Mapping[str, Any]:
   """Returns what is kept beside an average of runs whose notes differ."""
   for each in notes:
-    if spec.check is not None:
-      spec.check(dict(each))
-  return spec.notes(lambda: params) if spec.notes is not None else notes[0]
+    spec.callbacks.check(dict(each))
+  return spec.callbacks.notes(lambda: params)
 
 
 class Mean:

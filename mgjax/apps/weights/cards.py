@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 from mgjax.core import run_names
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, read_regular, write_bytes, write_json
+from mgjax.lab.evaluation.evaluate import evaluator_of
 from mgjax.lab.report.tables import aligned
-from mgjax.registry import feature, section
+from mgjax.registry import section
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.weights_file import FILE
@@ -337,7 +338,7 @@ def _evaluate(each: Evaluation, options: Mapping[str, Any], place: pathlib.Path,
     folder.mkdir(parents=True, exist_ok=True)
     _log.info('%s: %s', at, each.command)
     component = read_config(SHIPPED / each.workdir).component
-    evaluate = feature(component, 'evaluate', 'has an evaluation').get()
+    evaluate = evaluator_of(component)
     with contextlib.chdir(folder):
       written = evaluate(pathlib.Path(each.workdir), **options).paths[-1].absolute()
     record = read_json(written)['measured']

@@ -15,7 +15,7 @@ from mgjax.data.audio_sources import make_audio_sources
 from mgjax.data.clips import evenly
 from mgjax.data.media.audio import write_soundtrack
 from mgjax.data.media.viewing import write_clip
-from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.settings import audio_shapes, data_settings, longest_audio_bucket
 from mgjax.data.synthetic_datasets import judge_of
 from mgjax.lab.evaluation.audio_reconstruction import CODEC, AudioPair, write_audio
 from mgjax.lab.evaluation.external_scorers import CommandScorer
@@ -25,7 +25,6 @@ from mgjax.lab.worlds.judging import SoundJudge
 from mgjax.models.text.prompts import clean_prompt
 from mgjax.sections.audio.pipeline import AudioPipeline
 from mgjax.sections.audio.rerank import RATE, motion_change, velocities
-from mgjax.sections.audio.task import longest_audio_bucket
 
 MODEL = 'model'
 SHOWN = 4  # clips that are written

@@ -14,7 +14,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -373,3 +373,25 @@ def _about(pipeline: Any, seed: int) -> dict[str, Any]:
 def _weights(workdir: pathlib.Path) -> dict[str, Any]:
   step = open_checkpoints(workdir).steps()[-1]
   return {'workdir': os.fspath(workdir), 'step': step}
+
+
+# Component -> what measures a run of it, `(workdir, **options) -> Findings`.
+EVALUATORS = {
+  'audio': evaluate_audio,
+  'autoencoder': evaluate_autoencoder,
+  'clip': evaluate_clip,
+  'codec': evaluate_codec,
+  'editing': evaluate_editing,
+  'personalization': evaluate_personalization,
+  'upsampler': evaluate_upsampler,
+  'video': evaluate_video,
+}
+
+
+def evaluator_of(component: str) -> Callable[..., Findings]:
+  """Returns what measures a run of a component. Raises ConfigError if nothing does."""
+  if component not in EVALUATORS:
+    raise ConfigError(
+      f'the component {component!r} has no evaluation; expected one of {", ".join(EVALUATORS)}'
+    )
+  return EVALUATORS[component]

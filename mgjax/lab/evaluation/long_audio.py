@@ -12,7 +12,7 @@ from mgjax.core.settings import fields_of
 from mgjax.data.media.audio import write_wav
 from mgjax.data.media.audio_sheet import audio_sheet
 from mgjax.data.media.video import write_video
-from mgjax.data.settings import audio_shapes, data_settings
+from mgjax.data.settings import audio_shapes, data_settings, longest_audio_bucket
 from mgjax.data.sources import make_world
 from mgjax.data.synthetic_datasets import RATE
 from mgjax.lab.evaluation.audio_alignment import sound_judge
@@ -22,7 +22,6 @@ from mgjax.lab.statistics.values import plain
 from mgjax.sections.audio import extend
 from mgjax.sections.audio.extend import Extension
 from mgjax.sections.audio.pipeline import AudioPipeline
-from mgjax.sections.audio.task import longest_audio_bucket
 
 _SEAMS = {  # label of the metric, which way is better
   ('seams', 'ratio'): ('flux at seams over elsewhere', -1),

@@ -41,7 +41,7 @@ from mgjax.lab.evaluation.record.measured import (
 from mgjax.lab.evaluation.record.show import Shown
 from mgjax.lab.statistics.values import Value, finite_mean, mean_value
 from mgjax.sections.upsampler.pipeline import Upsampler, scaled_size
-from mgjax.sections.upsampler.task import Pairs, Windows
+from mgjax.sections.upsampler.section import Pairs, Windows
 
 OURS = 'upsampled'
 REGRESSION = 'regression net'

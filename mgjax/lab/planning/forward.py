@@ -32,7 +32,7 @@ from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
 from mgjax.registry import check_family, section
-from mgjax.sections.codec.task import codec_inputs
+from mgjax.sections.codec.section import codec_inputs
 
 ENCODE = 'encode'
 DECODE = 'decode'

@@ -21,7 +21,7 @@ from mgjax.nn.patch import grid
 from mgjax.nn.quantize import stored_shapes
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.parallel.shard import named_boxes
-from mgjax.registry import feature, section
+from mgjax.registry import make_section, section
 from mgjax.training.optimizers.muon import is_matrix
 from mgjax.training.optimizers.rates import describe_rates, factor_of
 from mgjax.training.spec import Outline
@@ -128,7 +128,7 @@ def read_outline(fields: Mapping[str, Any]) -> Outline:
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {component!r}'
     )
-  return feature(component, 'outline', 'can be trained')(ConfigDict(fields))
+  return make_section(ConfigDict(fields)).outline()
 
 
 def make_workload(

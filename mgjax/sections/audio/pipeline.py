@@ -13,7 +13,7 @@ from mgjax.core.settings import Positive, fields_of
 from mgjax.core.typing import Array, Batch, Float, UInt8
 from mgjax.data.media.clips import Clips
 from mgjax.data.media.video import probe, stream_clip
-from mgjax.data.settings import audio_shapes
+from mgjax.data.settings import audio_shapes, longest_audio_bucket
 from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.multidiffusion import multi_diffusion
 from mgjax.flow.windows import Cover
@@ -27,8 +27,8 @@ from mgjax.sections.audio.extend import ALONG, Extension, Seconds, autoregress, 
 from mgjax.sections.audio.files import Soundtrack
 from mgjax.sections.audio.frame_features import WAYS, See, resample
 from mgjax.sections.audio.known_audio import KnownAudio
+from mgjax.sections.audio.length import VISION, as_video, check_length
 from mgjax.sections.audio.rerank import OnsetAlignment, Scorer, best_of, count_candidates
-from mgjax.sections.audio.task import VISION, as_video, check_length, longest_audio_bucket
 from mgjax.sections.audio.video_track import VideoTrack
 from mgjax.sections.clip.pipeline import find_frame_encoder
 from mgjax.sections.codec.pipeline import load_audio_codec

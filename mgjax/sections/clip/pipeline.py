@@ -17,7 +17,7 @@ from mgjax.models.clip.towers import clip_inputs, make_clip_vision
 from mgjax.models.text.tokenizers import encode_texts
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, on_every_device, put_batch
-from mgjax.sections.clip.task import make_tokenizer
+from mgjax.sections.text.tokenizer_folder import make_tokenizer
 from mgjax.training.checkpoints.find_run import find_run
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.workdir import (

@@ -18,7 +18,7 @@ from mgjax.data.media.faces.face import Face, Frame, crop_face, mask_face
 from mgjax.data.media.faces.pictures import read_picture
 from mgjax.data.media.faces.recognition import Faces, open_faces
 from mgjax.models.flow_model.build import make_flow_model
-from mgjax.sections.personalization.task import References, identity_of
+from mgjax.sections.personalization.references import References, identity_of
 from mgjax.sections.video.files import Samples
 from mgjax.training.checkpoints.workdir import read_config_of
 

@@ -76,6 +76,17 @@ def find_tokenizer(
   return {file.name: read_tokenizer_file(file) for file in found}
 
 
+def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
+  """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
+
+  Raises ConfigError if it is not there, or makes tokens that `text`, which is `config.model.text`,
+  does not have.
+  """
+  tokenizer = load_tokenizer(name)
+  check_tokenizer(tokenizer, text, name)
+  return tokenizer
+
+
 def check_tokenizer(tokenizer: Tokenizer, model: Mapping[str, Any], place: str) -> None:
   """Raises ConfigError if an encoder of these fields cannot have been trained with a tokenizer."""
   if tokenizer.size > model['vocabulary']:

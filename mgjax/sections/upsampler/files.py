@@ -39,7 +39,7 @@ class Enlarged(Change):
   def __post_init__(self):
     super().__post_init__()
     if self.scale is not None and self.size is not None:
-      raise ConfigError('give one of --scale=2 and --size=1080,1920')
+      raise ConfigError('give one of a factor, as --factor=2, and --size=1080,1920')
 
   def size_of(self, video: ClipInfo) -> tuple[int, int]:
     """Returns height and width of the result. Raises ConfigError if they are too large."""

@@ -5,7 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 
-from mgjax.sections.codec.task import codec_inputs
+from mgjax.sections.codec.section import codec_inputs
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import pytest
 from mgjax.models.codec.latents import AudioCodec
 from mgjax.models.codec.model import RATE, Codec
 from mgjax.models.tae.latents import Statistics
-from mgjax.sections.codec.task import codec_inputs
+from mgjax.sections.codec.section import codec_inputs
 from tests.random_parameters import random_parameters
 
 EPS = np.finfo(np.float32).eps

@@ -10,7 +10,7 @@ from configs.digits.autoencoder import get_config
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.tae.latents import Statistics, to_unit
 from mgjax.models.tae.shortcut import blocks, components, joined
-from mgjax.sections.autoencoder.task import make_spec
+from mgjax.sections.autoencoder.section import AutoencoderSection
 from mgjax.training.checkpoints.warm_start import start_from
 
 SHAPE = (4, 4, 4)
@@ -57,7 +57,7 @@ def test_training_starts_from_the_components_of_its_data(tmp_path):
   config = get_config()
   config.buckets = {'video': {'frames': 8, 'height': 32, 'width': 32, 'batch_size': 2, 'weight': 1}}
   config.model.update(FIELDS, latent_channels=96, shortcut=True)
-  spec = make_spec(config, tmp_path)
+  spec = AutoencoderSection(config).training(tmp_path)
   clips = np.stack([spec.buckets[0].source[i]['video'] for i in range(2)])
   initialised = spec.model.init(jax.random.key(0), *spec.inputs)['params']
   place = jax.sharding.SingleDeviceSharding(jax.devices()[0])

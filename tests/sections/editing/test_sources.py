@@ -12,6 +12,7 @@ from mgjax.data.media.viewing import write_clip
 from mgjax.data.settings import data_settings
 from mgjax.data.sources import make_sources
 from mgjax.lab.worlds.digits.clips import Digits
+from mgjax.sections.editing.section import Edits
 from mgjax.sections.editing.sources import (
   Animated,
   AnyPlace,
@@ -20,7 +21,6 @@ from mgjax.sections.editing.sources import (
   animate,
   draw_motion,
 )
-from mgjax.sections.editing.task import Edits
 
 WORLD = {'background': 'tinted', 'motions': ('left', 'right', 'bounce'), 'frames': 1}
 STILL = Motion(shift=0.0, zoom=0.0, turn=0.0)

@@ -222,12 +222,12 @@ def test_weights_that_are_pushed_make_the_same_samples_where_they_are_pulled(tmp
   with serving_hub() as (_, address):
     monkeypatch.setenv('HF_ENDPOINT', address)
     command('weights', 'export', '--workdir=digits/few_steps', '--format=workdir', f'--out={own}')
-    command('sample', f'--workdir={own}', *ask, f'--out={own / "samples"}')
+    command('sample', 'video', f'--workdir={own}', *ask, f'--out={own / "samples"}')
     name = command('weights', 'push', f'--workdir={own}', '--out=hf://me/few-steps')
     assert command('weights', 'pull', f'--input={name}', f'--workdir={pulled}') == name
     weights = SHIPPED / 'digits/few_steps/weights.safetensors'
     assert (pulled / weights.name).read_bytes() == (own / weights.name).read_bytes()
-    command('sample', f'--workdir={name}', *ask, f'--out={tmp_path / "again"}')
+    command('sample', 'video', f'--workdir={name}', *ask, f'--out={tmp_path / "again"}')
     card = ModelCard.load(pulled / 'README.md')
     (shown,) = card.data.widget
     assert card.data.pipeline_tag == 'text-to-video' and shown['text'] in ask[0]

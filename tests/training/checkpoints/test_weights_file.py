@@ -74,7 +74,9 @@ def test_one_number_that_is_not_finite_is_refused_whichever_tensor_it_is_in(run,
 
 def test_the_command_ends_with_the_sentence(model):
   rewritten(model, replaced(f'{UP}/scale', functools.partial(spoilt, value=np.nan)))
-  done = binaries.run('sample', f'--workdir={model}', f'--prompt={PROMPT[0]}', f'--out={model}.mp4')
+  done = binaries.run(
+    'sample', 'video', f'--workdir={model}', f'--prompt={PROMPT[0]}', f'--out={model}.mp4'
+  )
   assert done.returncode == ConfigError.exit_code
   assert f'{UP}/scale in ' in done.stderr and 'Traceback' not in done.stderr
 

@@ -120,9 +120,9 @@ def run_suite(
   of_row = getattr(request, 'of_row', None)  # makes the request of one row
   sounds = suite.kind == 'sound' and of_row is not None
   if sounds and not settings.videos:
-    raise ConfigError('--video is missing: the folder of the videos that get sound')
+    raise ConfigError('--videos is missing: the folder of the videos that get sound')
   if settings.videos and not sounds:
-    raise ConfigError(f'--video={settings.videos} is for models of sound; leave it out')
+    raise ConfigError(f'--videos={settings.videos} is for models of sound; leave it out')
   pipeline = feature(component, 'load', 'can be loaded')(workdir, **options)
   directory = pathlib.Path(out)
   record = directory / FILE
@@ -168,7 +168,7 @@ def export_vbench(
   if missing := [place for videos in found for place in places if place not in videos]:
     raise DataError(
       f'{directory} lacks {len(missing)} videos of {suite.name}, first of prompt '
-      f'{suite.rows[missing[0]].index}; run launch.sample --suite to its end'
+      f'{suite.rows[missing[0]].index}; run launch.sample suite to its end'
     )
   files = [videos[place] for place in places for videos in found]
   prompts = [suite.rows[place].prompt for place in places for _ in found]

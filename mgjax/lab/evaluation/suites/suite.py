@@ -117,7 +117,7 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
   - .jsonl: objects with `prompt` and conditions beside it, or of Movie Gen Audio Bench with `id`,
     `video_prompt`, `audio_prompt` and `music_prompt`.
   - a folder of videos with a table of edits, or that table: see `read_edit_bench`.
-  - .json: `suite.json`, also by the folder that `launch.sample --suite` wrote it to, or VBench's
+  - .json: `suite.json`, also by the folder that `launch.sample suite` wrote it to, or VBench's
     VBench_full_info.json, whose dimensions become concepts.
   - 'digits:N' or 'digits:N:SEED': held-out captions of moving digits; 'solids:N' of lit solids.
 
@@ -252,7 +252,7 @@ def _json(path: pathlib.Path) -> Suite:
 
 
 def _restore(path: pathlib.Path) -> Suite:
-  mend = 'name one that launch.sample --suite wrote'
+  mend = 'name one that launch.sample suite wrote'
   told = read_json(path, error=DataError, mend=mend)
   try:
     rows = (Row(**{**row, 'concepts': tuple(row['concepts'])}) for row in told['rows'])

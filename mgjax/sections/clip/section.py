@@ -18,8 +18,8 @@ from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.models.clip.model import ClipModel, clip_model_inputs, make_clip_model
 from mgjax.models.clip.objective import clip_objective
-from mgjax.models.text.tokenizers import Tokenizer, encode_texts, load_tokenizer
-from mgjax.sections.text.tokenizer_folder import check_tokenizer
+from mgjax.models.text.tokenizers import Tokenizer, encode_texts
+from mgjax.sections.text.tokenizer_folder import make_tokenizer
 from mgjax.training.checkpoints.warm_start import make_start
 from mgjax.training.settings import BucketSettings, bucket_settings
 from mgjax.training.spec import Outline, TrainSpec, make_buckets
@@ -61,27 +61,48 @@ class ClipSettings:
     )
 
 
-def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Makes the `TrainSpec`: single frames and their captions, compared with each other."""
-  settings = ClipSettings.of(config.to_dict())
-  model = settings.model
-  data = settings.data
-  length = settings.model.text.positions
-  sources = functools.partial(make_sources, data, settings.shapes)
-  if not model.identity:
-    images, captions, keep = ('video',), ('caption',), ('video',)
-  else:
-    images, captions = ('video', 'view'), ('caption', 'view_caption')
-    keep = (*images, 'identity')
-  tokenize = functools.partial(_tokenize, settings.tokenizer, length, captions)
-  transform = make_transform((tokenize,), keep)
-  buckets, validation = make_buckets(
-    settings.buckets, workdir, sources, transform, share=data.share
-  )
-  objective = functools.partial(clip_objective, **settings.objective)
+class ClipSection:
+  """Single frames and their captions, compared with each other."""
 
-  def prepare(batch: Batch) -> Batch:
-    shown = jnp.stack([batch[name][:, 0] for name in images], axis=1)
+  def __init__(self, config: ConfigDict):
+    """Reads a configuration; see `mgjax.training.spec.Section`."""
+    self.settings = ClipSettings.of(config.to_dict())
+    views = self.settings.model.identity
+    self._images = ('video', 'view') if views else ('video',)
+    self._captions = ('caption', 'view_caption') if views else ('caption',)
+
+  def outline(self) -> Outline:
+    """Returns the model with the smallest inputs that it takes."""
+    return Outline(self.settings.model, clip_model_inputs(self.settings.model))
+
+  def training(self, workdir: pathlib.Path) -> TrainSpec:
+    """Returns what is trained; see `mgjax.training.spec.Section`."""
+    settings = self.settings
+    model = settings.model
+    length = model.text.positions
+    tokenize = functools.partial(_tokenize, settings.tokenizer, length, self._captions)
+    keep = (*self._images, 'identity') if model.identity else self._images
+    buckets, validation = make_buckets(
+      settings.buckets,
+      workdir,
+      functools.partial(make_sources, settings.data, settings.shapes),
+      make_transform((tokenize,), keep),
+      share=settings.data.share,
+    )
+    objective = functools.partial(clip_objective, **settings.objective)
+    return TrainSpec(
+      model=model,
+      inputs=clip_model_inputs(model),
+      objective=objective,
+      validate=objective,
+      buckets=buckets,
+      validation=validation,
+      prepare=self._prepare,
+      start=make_start(settings.start_from, settings.component),
+    )
+
+  def _prepare(self, batch: Batch) -> Batch:
+    shown = jnp.stack([batch[name][:, 0] for name in self._images], axis=1)
     views = {
       'images': shown.astype(jnp.float32) / 255,
       'tokens': batch['tokens'],
@@ -90,36 +111,8 @@ def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
     # Those of a sample become rows beside each other, on one device.
     rows = {name: each.reshape(-1, *each.shape[2:]) for name, each in views.items()}
     if 'identity' in batch:
-      rows['identity'] = jnp.repeat(batch['identity'], len(images))
+      rows['identity'] = jnp.repeat(batch['identity'], len(self._images))
     return rows
-
-  return TrainSpec(
-    model=model,
-    inputs=clip_model_inputs(model),
-    objective=objective,
-    validate=objective,
-    buckets=buckets,
-    validation=validation,
-    prepare=prepare,
-    start=make_start(settings.start_from, settings.component),
-  )
-
-
-def outline(config: ConfigDict) -> Outline:
-  """Returns the model of a configuration with the smallest inputs that it takes."""
-  model = ClipSettings.of(config.to_dict()).model
-  return Outline(model, clip_model_inputs(model))
-
-
-def make_tokenizer(name: str, text: Mapping[str, Any]) -> Tokenizer:
-  """Makes the tokenizer that `config.tokenizer` names: 'bytes', or a file or folder.
-
-  Raises ConfigError if it is not there, or makes tokens that `text`, which is `config.model.text`,
-  does not have.
-  """
-  tokenizer = load_tokenizer(name)
-  check_tokenizer(tokenizer, text, name)
-  return tokenizer
 
 
 def _tokenize(

@@ -1,11 +1,10 @@
 """Trains the temporal autoencoder (Movie Gen §3.1.1)."""
 
-import dataclasses
 import functools
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,13 +13,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mgjax.core.settings import fields_of, unpack
 from mgjax.core.tree import named_leaves, nest
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.data.batch_order import ShapeBucket
 from mgjax.data.loader import validation_batches
 from mgjax.data.media.contact_sheet import contact_sheet
-from mgjax.data.settings import DataSettings, data_settings, video_shapes
+from mgjax.data.settings import video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import make_sources, make_transform
 from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
@@ -39,16 +37,17 @@ from mgjax.models.tae.tiling import Tiling
 from mgjax.parallel.distributed import fetch
 from mgjax.parallel.shard import Place, on_every_device
 from mgjax.sections.autoencoder.pipeline import KEPT, load_codec
+from mgjax.sections.autoencoder.settings import ReconstructionSettings
 from mgjax.training.checkpoints.warm_start import make_start, parse_sources
-from mgjax.training.optimizers.rates import Rates, factor_of
-from mgjax.training.settings import (
-  AdversarySettings,
-  BucketSettings,
-  adversary_settings,
-  bucket_settings,
-  optimizer_settings,
+from mgjax.training.optimizers.rates import factor_of
+from mgjax.training.spec import (
+  Adversary,
+  Callbacks,
+  Outline,
+  TrainSpec,
+  longest_of,
+  make_buckets,
 )
-from mgjax.training.spec import Adversary, Outline, TrainSpec, longest_of, make_buckets
 
 SHOWN = 4  # clips in a picture
 STATISTICS_BATCHES = 8  # per bucket
@@ -57,152 +56,103 @@ SHORTCUT_SAMPLES, SHORTCUT_BLOCKS = 256, 64  # whose components a shortcut start
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class ReconstructionSettings:
-  """What the training of an autoencoder or a codec reads of a configuration beside `train`.
+class AutoencoderSection:
+  """Pixels in and out, latent statistics kept with the weights."""
 
-  Attributes:
-    start_from: where its first parameters come from; see `training.checkpoints.warm_start`.
-    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
-    discriminator: the module that it trains against, where `weights` say so.
-  """
+  def __init__(self, config: ConfigDict):
+    """Reads a configuration; see `mgjax.training.spec.Section`."""
+    fields = config.to_dict()
+    Tiling.of(fields.get('tiling', {}))  # for users of the weights
+    self.settings = ReconstructionSettings.of(
+      fields,
+      make_model=make_autoencoder,
+      shapes=video_shapes,
+      weights=LossWeights,
+      discriminator=Discriminator,
+    )
+    self.perceptual_weights = fields.get('perceptual_weights')
 
-  component: str
-  start_from: Any
-  model: Any
-  data: DataSettings
-  shapes: Mapping[str, Any]
-  buckets: Mapping[str, BucketSettings]
-  rates: Rates
-  weights: Any
-  discriminator: Any
-  adversary: AdversarySettings
+  def outline(self) -> Outline:
+    """Returns the model with the smallest video that it takes."""
+    model = self.settings.model
+    return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
 
-  @classmethod
-  def of(
-    cls,
-    fields: Mapping[str, Any],
-    *,
-    make_model: Callable[[dict[str, Any]], Any],
-    shapes: Callable[..., Mapping[str, Any]],
-    weights: type[Any],
-    discriminator: type[Any],
-  ) -> 'ReconstructionSettings':
-    """Reads a configuration as a plain dictionary, before any data are read.
-
-    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
-    Raises ConfigError if a field is unknown, missing or out of its range.
-    """
-    model = make_model(fields_of(fields, 'model'))
-    data = data_settings(fields_of(fields, 'data'))
-    buckets = fields_of(fields, 'buckets')
-    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
-    return cls(
-      component=fields['component'],
-      start_from=fields.get('start_from'),
+  def training(self, workdir: pathlib.Path) -> TrainSpec:
+    """Returns what is trained; see `mgjax.training.spec.Section`."""
+    settings = self.settings
+    model = settings.model
+    perceptual, frozen = _read_perceptual(settings, self.perceptual_weights)
+    buckets, validation = make_buckets(
+      settings.buckets,
+      workdir,
+      functools.partial(make_sources, settings.data, settings.shapes),
+      make_transform((), ('video',)),
+      share=settings.data.share,
+    )
+    longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
+    shape = settings.shapes[longest.name]
+    example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
+    objective = make_objective(settings.weights, perceptual)
+    return TrainSpec(
       model=model,
-      data=data,
-      shapes=shapes(buckets, data.fps),
-      buckets=bucket_settings(buckets, data),
-      rates=optimizer_settings(fields_of(fields, 'optimizer')).rates,
-      weights=unpack(weights, fields_of(fields, 'objective'), 'objective'),
-      discriminator=unpack(discriminator, network, 'discriminator', dtype=model.dtype),
-      adversary=adversary,
-    )
-
-  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
-    """Returns the discriminator with its first input and the objectives of both players."""
-    return Adversary(
-      model=self.discriminator,
-      inputs=(inputs,),
-      generator_objective=generator,
+      inputs=(example, jax.random.key(0)),
       objective=objective,
-      optimizer=self.adversary.optimizer,
-      start=self.adversary.start,
+      validate=objective,
+      buckets=buckets,
+      validation=validation,
+      prepare=lambda batch: {'video': to_unit(batch['video'])},
+      callbacks=_Reconstructions(settings, buckets, longest.source),
+      start=make_start(settings.start_from, settings.component, self._fit)
+      or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
+      discriminator=make_adversary(settings, perceptual),
+      frozen={} if frozen is None else {'lpips': frozen},
     )
 
-
-def autoencoder_settings(fields: Mapping[str, Any]) -> ReconstructionSettings:
-  """Reads a configuration of an autoencoder as a plain dictionary."""
-  Tiling.of(fields.get('tiling', {}))  # for users of the weights
-  return ReconstructionSettings.of(
-    fields,
-    make_model=make_autoencoder,
-    shapes=video_shapes,
-    weights=LossWeights,
-    discriminator=Discriminator,
-  )
+  def _fit(self, params: Tree) -> Tree:
+    """Lets an image model start from the spatial layers of a video model."""
+    return params if self.settings.model.temporal else without_time(params)
 
 
-def make_spec(config: ConfigDict, workdir: pathlib.Path) -> TrainSpec:
-  """Makes the `TrainSpec`: pixels in and out, latent statistics kept with the weights."""
-  fields = config.to_dict()
-  settings = autoencoder_settings(fields)
-  model, data, shapes = settings.model, settings.data, settings.shapes
-  perceptual, frozen = _read_perceptual(settings, fields.get('perceptual_weights'))
-  transform = make_transform((), ('video',))
-  sources = functools.partial(make_sources, data, shapes)
-  buckets, validation = make_buckets(
-    settings.buckets, workdir, sources, transform, share=data.share
-  )
+class _Reconstructions(Callbacks):
+  """Clips beside their reconstructions, and the statistics of latents."""
 
-  def prepare(batch: Batch) -> Batch:
-    return {'video': to_unit(batch['video'])}
+  def __init__(
+    self, settings: ReconstructionSettings, buckets: Sequence[ShapeBucket], source: Source
+  ):
+    """Binds the buckets of training and the clips of validation that are shown."""
+    self._settings, self._buckets, self._source = settings, buckets, source
 
-  longest, trained = (longest_of(each, settings.buckets) for each in (validation, buckets))
-  shape = shapes[longest.name]
-  example = jnp.zeros((1, shape.frames, shape.height, shape.width, 3))
-
-  @jax.jit
-  def encode(params: Tree, video: jax.Array) -> jax.Array:
+  @functools.partial(jax.jit, static_argnums=0)
+  def _encode(self, params: Tree, video: jax.Array) -> jax.Array:
+    model = self._settings.model
     return model.apply({'params': params}, to_unit(video), method='encode').mean
 
-  @jax.jit
-  def reconstruct(params: Tree, video: jax.Array) -> jax.Array:
-    mean = encode(params, video)
+  @functools.partial(jax.jit, static_argnums=0)
+  def _reconstruct(self, params: Tree, video: jax.Array) -> jax.Array:
+    mean = self._encode(params, video)
+    model = self._settings.model
     return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
 
-  def notes(whole: Callable[[], Tree]) -> dict[str, Any]:
-    params = whole()
-    if kept := _kept_encoder(settings, params):
-      return kept
-    run = lambda batch: encode(params, batch['video'])  # noqa: E731
-    statistics = latent_statistics(buckets, run)
-    # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
-    # would be most of what a flow model learns; left as they are, it is drawn out of noise last.
-    statistics = statistics.tempered() if model.shortcut else statistics
-    return {'latents': statistics.as_dict()}
-
-  def show(params: Tree, directory: pathlib.Path) -> pathlib.Path:
-    source = longest.source
+  def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
+    source = self._source
     video = np.stack([source[i]['video'] for i in range(min(SHOWN, len(source)))])
-    again = fetch(reconstruct(params, video))
+    again = fetch(self._reconstruct(params, video))
     rows = [row for pair in zip(video, again, strict=True) for row in pair]
     path = directory / 'reconstruction.png'
     if jax.process_index() == 0:
       contact_sheet(path, rows, ['original', 'reconstruction'] * len(video))
     return path
 
-  def fit(params: Tree) -> Tree:
-    """An image model may start from a video model's spatial layers."""
-    return params if model.temporal else without_time(params)
-
-  objective = make_objective(settings.weights, perceptual)
-  return TrainSpec(
-    model=model,
-    inputs=(example, jax.random.key(0)),
-    objective=objective,
-    validate=objective,
-    buckets=buckets,
-    validation=validation,
-    prepare=prepare,
-    show=show,
-    notes=notes,
-    start=make_start(settings.start_from, settings.component, fit)
-    or (_make_shortcut_start(model, trained.source) if model.shortcut else None),
-    discriminator=make_adversary(settings, perceptual),
-    frozen={} if frozen is None else {'lpips': frozen},
-  )
+  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+    params = whole()
+    if kept := _kept_encoder(self._settings, params):
+      return kept
+    run = lambda batch: self._encode(params, batch['video'])  # noqa: E731
+    statistics = latent_statistics(self._buckets, run)
+    # Channels of a shortcut are of rising frequency and falling power. Made equal, what is fine
+    # would be most of what a flow model learns; left as they are, it is drawn out of noise last.
+    statistics = statistics.tempered() if self._settings.model.shortcut else statistics
+    return {'latents': statistics.as_dict()}
 
 
 def _make_shortcut_start(model: Autoencoder, source: Source) -> Callable[[Place], Tree]:
@@ -268,12 +218,6 @@ def make_adversary(
     make_adversarial_objective(settings.weights, perceptual),
     make_discriminator_objective(settings.weights),
   )
-
-
-def outline(config: ConfigDict) -> Outline:
-  """Returns the model of a configuration with the smallest video that it takes."""
-  model = autoencoder_settings(config.to_dict()).model
-  return Outline(model, (jnp.zeros((1, *model.compression, 3)), jax.random.key(0)))
 
 
 def latent_statistics(

@@ -18,7 +18,7 @@ from mgjax.data.batch_order import make_ordered_batches
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.models.clip.towers import make_clip_vision
 from mgjax.sections.clip.pipeline import FrameEncoder, tower_identity
-from mgjax.sections.clip.task import make_spec, outline
+from mgjax.sections.clip.section import ClipSection
 from mgjax.sections.text.encoder import TextEncoder
 from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests import tiny
@@ -109,7 +109,7 @@ def test_captions_alone_make_a_clip_without_identities(tmp_path, images):
 
 def test_two_views_of_a_sample_are_rows_beside_each_other_with_their_own_captions(tmp_path):
   config = configuration()
-  spec = make_spec(config, tmp_path)
+  spec = ClipSection(config).training(tmp_path)
   batch = make_ordered_batches(spec.buckets[0], 1)[0]
   rows = jax.device_get(spec.prepare(batch))
   assert {len(each) for each in rows.values()} == {32}  # of 16 samples
@@ -177,7 +177,7 @@ def test_the_evaluation_writes_numbers_beside_chance_and_a_sheet(runs):
 )
 def test_what_does_not_go_together_is_refused_before_training(changes, message):
   with pytest.raises(ConfigError, match=message):
-    outline(configuration(**changes))
+    ClipSection(configuration(**changes))
   with pytest.raises(ConfigError, match="part 'image': expected both, text or vision"):
     clip_config.get_config('image')
 

@@ -1,0 +1,82 @@
+"""What autoencoders of videos and of sounds read of a configuration."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mgjax.core.settings import fields_of, unpack
+from mgjax.data.settings import DataSettings, data_settings
+from mgjax.training.optimizers.rates import Rates
+from mgjax.training.settings import (
+  AdversarySettings,
+  BucketSettings,
+  adversary_settings,
+  bucket_settings,
+  optimizer_settings,
+)
+from mgjax.training.spec import Adversary
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructionSettings:
+  """What the training of an autoencoder or a codec reads of a configuration beside `train`.
+
+  Attributes:
+    start_from: where its first parameters come from; see `training.checkpoints.warm_start`.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
+    discriminator: the module that it trains against, where `weights` say so.
+  """
+
+  component: str
+  start_from: Any
+  model: Any
+  data: DataSettings
+  shapes: Mapping[str, Any]
+  buckets: Mapping[str, BucketSettings]
+  rates: Rates
+  weights: Any
+  discriminator: Any
+  adversary: AdversarySettings
+
+  @classmethod
+  def of(
+    cls,
+    fields: Mapping[str, Any],
+    *,
+    make_model: Callable[[dict[str, Any]], Any],
+    shapes: Callable[..., Mapping[str, Any]],
+    weights: type[Any],
+    discriminator: type[Any],
+  ) -> 'ReconstructionSettings':
+    """Reads a configuration as a plain dictionary, before any data are read.
+
+    `shapes` is `video_shapes`, or as `audio_shapes` without the frame rate.
+    Raises ConfigError if a field is unknown, missing or out of its range.
+    """
+    model = make_model(fields_of(fields, 'model'))
+    data = data_settings(fields_of(fields, 'data'))
+    buckets = fields_of(fields, 'buckets')
+    adversary, network = adversary_settings(fields_of(fields, 'discriminator'))
+    return cls(
+      component=fields['component'],
+      start_from=fields.get('start_from'),
+      model=model,
+      data=data,
+      shapes=shapes(buckets, data.fps),
+      buckets=bucket_settings(buckets, data),
+      rates=optimizer_settings(fields_of(fields, 'optimizer')).rates,
+      weights=unpack(weights, fields_of(fields, 'objective'), 'objective'),
+      discriminator=unpack(discriminator, network, 'discriminator', dtype=model.dtype),
+      adversary=adversary,
+    )
+
+  def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
+    """Returns the discriminator with its first input and the objectives of both players."""
+    return Adversary(
+      model=self.discriminator,
+      inputs=(inputs,),
+      generator_objective=generator,
+      objective=objective,
+      optimizer=self.adversary.optimizer,
+      start=self.adversary.start,
+    )
