@@ -2,6 +2,7 @@
 
 python -m launch.evaluate --workdir=runs/quickstart/video --samples=432
 python -m launch.evaluate --workdir=runs/mine/video --clips=my_clips/
+python -m launch.evaluate --workdir=runs/video --evaluator=quick
 Text to video: of moving digits how many samples show the digit, colour and direction that was asked
 for; of your own clips how near samples are to them; of signs how many of the numbers can be read.
 Personalization and editing of a world: how many show whom the reference shows, or the edit.
@@ -84,6 +85,9 @@ _OF_VIDEOS = (
 _AGAINST = flag_values.define(
   'against', flag_values.file('against'), 'An earlier evaluation.json, or its folder.'
 )
+_EVALUATOR = flags.DEFINE_string(
+  'evaluator', None, "A name in the run's config.evaluators: with its options, but for flags given."
+)
 _OPTIONS = (
   flag_values.least('samples', 1, 'How many are judged; digits 216, CLIP 4096, others 64.'),
   flag_values.seed('seed', 'Models of video and sound: of the noise.'),
@@ -128,6 +132,7 @@ _OPTIONS = (
 def main(_) -> None:
   import mgjax
   from mgjax.lab.evaluation.evaluate import evaluator_of
+  from mgjax.lab.evaluation.in_training import evaluator_options
   from mgjax.training.checkpoints.workdir import read_config
 
   options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
@@ -150,6 +155,9 @@ def main(_) -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     component = read_config(workdir).component
     evaluate = evaluator_of(component)
+    if _EVALUATOR.value is not None:
+      fields = read_config(workdir).to_dict()
+      options = evaluator_options(workdir, _EVALUATOR.value, fields) | options
     for name in options:
       if name not in inspect.signature(evaluate).parameters:
         raise ConfigError(

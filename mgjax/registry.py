@@ -188,8 +188,12 @@ def make_section(config: ConfigDict) -> Any:
 
 
 def make_spec(config: ConfigDict, workdir: Any) -> Any:
-  """Makes the `TrainSpec` of a configuration, with the adapters that it asks for.
+  """Makes the `TrainSpec` of a configuration, with the adapters and evaluators that it asks for.
   Raises ConfigError as `make_section`.
   """
+  fields = config.to_dict()
   spec = make_section(config).training(workdir)
-  return Late('mgjax.training.adapters:adapted')(spec, config.to_dict())
+  spec = Late('mgjax.training.adapters:adapted')(spec, fields)
+  if not fields.get('evaluators'):
+    return spec
+  return Late('mgjax.lab.evaluation.in_training:evaluated')(spec, fields, workdir)

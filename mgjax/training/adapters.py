@@ -14,7 +14,7 @@ import jax
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
-from mgjax.core.typing import Tree
+from mgjax.core.typing import Metrics, Tree
 from mgjax.nn import lora
 from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.rules import ambient
@@ -90,6 +90,9 @@ class _Merging(Callbacks):
   def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
     """Adds which model it is that the adapters belong to."""
     return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
+
+  def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
+    return self._callbacks.at_checkpoint(step, finish)
 
   def check(self, notes: dict[str, Any]) -> None:
     """Also raises ConfigError if the adapters were begun on another model."""

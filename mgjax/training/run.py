@@ -185,6 +185,7 @@ def train(
       prepare=spec.prepare,
       evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
       show=spec.callbacks.show,
+      at_checkpoint=spec.callbacks.at_checkpoint,
       meta=functools.partial(_meta, config.to_dict(), spec, orders),
       react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
       norms=jax.jit(parameter_norms),
@@ -226,6 +227,7 @@ class Hooks:
     show: averaged parameters and a directory to a picture, which the first process alone writes;
       None where there is nothing to see.
     meta: the state to what a checkpoint keeps beside it.
+    at_checkpoint: see `spec.Callbacks`.
     react: the state and what validation found to the state that goes on; None for the same.
     norms: the state to the norms of its parameters.
     flops: what the step reads to the operations that it takes on all devices, by its shapes alone.
@@ -238,6 +240,7 @@ class Hooks:
   evaluate: Callable[[Tree], Metrics]
   show: Callable[[Tree, pathlib.Path], pathlib.Path | None]
   meta: Callable[[State], dict[str, Any]]
+  at_checkpoint: Callable[[int, Callable[[], None]], Metrics] = lambda step, finish: {}
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
   flops: Callable[[Batch], int] | None = None
@@ -272,7 +275,7 @@ def run_loop(
       that state is not saved.
     ConfigError: another process has taken over the work directory.
   """
-  done = saved = int(state.step)
+  start = done = saved = int(state.step)
   last = settings.steps if stop_at is None else min(stop_at, settings.steps)
   stopping = False
   evaluated = False
@@ -348,6 +351,9 @@ def run_loop(
           checkpoints.save(state, hooks.meta(state), validation_loss(found))
         saved = done
         session.note(done, always=False)
+        with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
+          if measured := hooks.at_checkpoint(done, checkpoints.wait):
+            writer.write(done, measured)
 
     # The end, of the schedule or by a signal: a checkpoint, from which the same command goes on.
     window.report(done, hooks.norms(state))
@@ -359,6 +365,10 @@ def run_loop(
         checkpoints.save(state, hooks.meta(state), validation_loss(found))
       checkpoints.wait()
     session.phases.unsaved = False
+    if start < done == settings.steps:
+      with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
+        if measured := hooks.at_checkpoint(done, checkpoints.wait):
+          writer.write(done, measured)
     session.note(done, finished=done == settings.steps)
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)

@@ -67,6 +67,13 @@ class Callbacks:
     Raises ConfigError if it was trained on something else.
     """
 
+  def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
+    """Returns numbers for the metrics once a checkpoint is on its way to the disk.
+
+    `finish()` blocks until it is there and may be read.
+    """
+    return {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:

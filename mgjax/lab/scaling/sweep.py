@@ -57,6 +57,7 @@ FILE = 'sweep.jsonl'
 OF = 'of'
 # How and where a run is done, which may change between two calls: a row does not depend on it.
 FREE = (
+  'evaluators.',
   'mesh.',
   'rules',
   'data.threads',

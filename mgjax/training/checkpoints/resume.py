@@ -41,7 +41,14 @@ FREE = (
   'train.device_groups',
   'train.trackers',
 )
-FREE_SECTIONS = ('mesh.', 'sample.', 'encode.', 'train.faults.', 'train.limits.')
+FREE_SECTIONS = (
+  'mesh.',
+  'sample.',
+  'encode.',
+  'evaluators.',
+  'train.faults.',
+  'train.limits.',
+)
 # Of these, what decides about learning rates where those fall with the validation loss.
 DECISIVE = ('train.evaluate_every', 'train.validation_batches')
 # Where a source lies; whether all data are read as latents, `data.latents` says.

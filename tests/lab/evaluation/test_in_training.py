@@ -1,0 +1,61 @@
+"""Checkpoints are evaluated while a run trains, as `config.evaluators` asks."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+import mgjax
+from mgjax.core.errors import ConfigError
+from mgjax.core.tree import named_leaves
+from mgjax.lab.evaluation.in_training import evaluator_options
+from mgjax.registry import make_spec
+from mgjax.training.checkpoints.workdir import load_params, read_config
+from tests import binaries, tiny
+from tests.tensors import assert_same
+
+QUICK = {'every': 4, 'samples': 2, 'seed': 1}
+
+
+@pytest.fixture
+def with_evaluators(tiny_runs):
+  def make(**evaluators):
+    config = tiny.video(tiny_runs, images=True, train__save_every=2)
+    with config.unlocked():
+      config.evaluators = ConfigDict(evaluators)
+    return config
+
+  return make
+
+
+def test_numbers_of_checkpoints_are_those_of_the_command_and_change_no_step(
+  tiny_runs, with_evaluators, tmp_path
+):
+  mgjax.train(with_evaluators(quick=QUICK), tmp_path)
+  trained, plain = (load_params(run)[0] for run in (tmp_path, tiny_runs / 'video'))
+  assert_same(named_leaves(trained), named_leaves(plain))
+  rows = [row for row in tiny.metrics(tmp_path) if 'evaluation/quick/alignment/all' in row]
+  assert [row['step'] for row in rows] == [4, 8]
+  binaries.finish('evaluate', f'--workdir={tmp_path}', '--evaluator=quick')
+  again = json.loads((tmp_path / 'evaluation.json').read_text())['measured']['metrics']
+  for name, value in again.items():
+    if value['value'] is not None:
+      assert rows[-1][f'evaluation/quick/{name}'] == value['value'], name
+  with pytest.raises(ConfigError, match="has no evaluator 'slow'"):
+    evaluator_options(tmp_path, 'slow', read_config(tmp_path).to_dict())
+
+
+@pytest.mark.parametrize(
+  ('given', 'said'),
+  [
+    (QUICK | {'every': 3}, r'quick.every = 3; expected a multiple of train.save_every = 2'),
+    ({'samples': 2}, r'evaluators.quick.every'),
+    (QUICK | {'sample': 2}, r'evaluators.quick: .*sample; did you mean samples'),
+    ('often', r'quick'),
+  ],
+)
+def test_an_evaluator_that_cannot_be_is_refused_before_training(
+  with_evaluators, tmp_path, given, said
+):
+  with pytest.raises(ConfigError, match=said):
+    make_spec(with_evaluators(quick=given), tmp_path)
