@@ -1,85 +1,67 @@
-"""Fields that every component has, with the usual values. Numbers and names only."""
+"""What configurations have in common: every setting at the default that its class declares."""
+
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgjax.core.settings import defaults
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.codec.discriminators import Discriminators
+from mgjax.models.codec.model import Codec
+from mgjax.models.codec.objective import LossWeights as SoundWeights
+from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
+from mgjax.models.tae.autoencoder import Autoencoder
+from mgjax.models.tae.discriminator import Discriminator
+from mgjax.models.tae.objective import LossWeights
+from mgjax.nn.lora import Lora
+from mgjax.training.settings import OptimizerSettings, RunSettings
 
-def base() -> ConfigDict:
-  """Returns the common fields; a configuration adds component, data, buckets, model, objective."""
-  config = ConfigDict()
-  config.seed = 0
-  # Devices along each axis of the mesh; -1 takes what is left.
-  config.mesh = ConfigDict({'slice': 1, 'data': -1, 'fsdp': 1, 'context': 1, 'tensor': 1})
-  config.rules = 'single'  # parallel/rules.py
-  config.optimizer = ConfigDict(
+
+def base(component: str) -> ConfigDict:
+  """Returns the fields that every trained component has; a configuration adds the others."""
+  config = ConfigDict(
     {
-      'name': 'adamw',  # mgjax/training/optimizers/optimizer.py
-      'schedule': 'constant',  # shape of the learning rate
-      'learning_rate': 1e-4,
-      'warmup': 100,  # not in public sources
-      'final_fraction': 0.0,  # fraction of it where a decay ends
-      'beta1': 0.9,  # not in public sources
-      'beta2': 0.95,  # not in public sources
-      'weight_decay': 0.1,  # not in public sources for video; 0.1 for audio
-      'clip': 1.0,  # not in public sources
-      # (pattern of names, factor): the first that matches decides about a parameter, and 0 freezes
-      # it, as in (('text/*', 0.0), ('backbone/*', 0.1)); see mgjax/training/optimizers/rates.py.
-      'rates': (),
-      # The rate falls when so many validations in a row bring nothing new; 0 for never. The report
-      # halves it; what counts as flat is not in public sources
-      # (mgjax/training/optimizers/plateau.py).
-      'plateau': {'patience': 0, 'factor': 0.5, 'improvement': 1e-3, 'lowest': 0.1},
+      'component': component,
+      'seed': 0,
+      # Devices along each axis of the mesh; -1 takes what is left.
+      'mesh': {'slice': 1, 'data': -1, 'fsdp': 1, 'context': 1, 'tensor': 1},
+      'rules': 'single',  # a preset of mgjax/parallel/rules.py
+      # Rate, warm-up, betas, decay and clipping are not in public sources for video.
+      'optimizer': defaults(OptimizerSettings, learning_rate=1e-4, warmup=100),
+      'lora': defaults(Lora),
+      'train': defaults(
+        RunSettings,
+        steps=1000,
+        log_every=20,
+        evaluate_every=500,
+        save_every=500,
+        validation_batches=4,
+      ),
+      'start_from': '',  # the work directory of a run whose weights it begins with
     }
   )
-  # Adapters of kernels in place of all parameters, of the model at config.start_from
-  # (mgjax/nn/lora.py); rank 0 is none.
-  config.lora = ConfigDict(
-    {'rank': 0, 'alpha': 0.0, 'targets': ('*',), 'dropout': 0.0, 'weights': ''}
-  )
-  config.train = ConfigDict(
-    {
-      'steps': 1000,
-      'ema_decay': 0.999,  # of the average of parameters; 0.999 for audio, not public for video
-      'accumulate': 1,
-      # Groups of devices that `accumulate` is meant for: with fewer of them it rises, so that the
-      # batch stays what it is. 0 for any number.
-      'device_groups': 0,
-      'log_every': 20,
-      'evaluate_every': 500,
-      'save_every': 500,
-      'show_every': 0,
-      'validation_batches': 4,
-      # Where metrics go beside metrics.jsonl: 'tensorboard', 'trackio', 'wandb', 'mlflow'.
-      'trackers': ('tensorboard',),
-      'keep': 3,  # of the newest checkpoints
-      'keep_every': 0,  # those whose step is a multiple of it stay for ever
-      'keep_best': 0,  # so many with the lowest validation losses stay
-      'checkpoints': '',  # an absolute path or a URL; '' has them in the work directory
-      'faults': {
-        # Bad steps in a row that are passed over; one more ends the run. A bad batch or two are no
-        # reason to lose a night, and whatever is broken for good is bad at every step.
-        'skip': 10,
-        # How many times its running mean a gradient's norm may be; 0 for any. Clipping bounds what
-        # a finite gradient does, and how far norms range only a run that has been seen can tell.
-        'spike': 0.0,
-      },
-      # Seconds; 0 for any time. Whatever takes longer is taken for stuck: the process shows where
-      # it is and ends with exit code 124 (docs/runs.md).
-      'limits': {
-        'compile': 7200,
-        'step': 900,
-        'evaluate': 3600,
-        'save': 3600,
-        'restore': 3600,
-        'stop': 270,  # from a signal to the end; Slurm's recipe gives it 300
-        'heartbeat': 100,  # of several processes, without a sign of life from one of them
-      },
-    }
-  )
+  del config.train.seed  # which stands above
   return config
 
 
-def encoder(component: str) -> ConfigDict:
-  """Returns the common fields of a frozen encoder of text or images; a configuration adds model."""
+def flow_model(component: str, **model: Any) -> ConfigDict:
+  """Returns the fields of a flow model; `model` are those of `config.model` that differ."""
+  conditionings = model.pop('conditionings', {})
+  config = base(component)
+  config.model = defaults(Transformer, **model)
+  config.model.conditionings = ConfigDict(conditionings)
+  if 'depthwise' not in model:
+    del config.model.depthwise  # not the report's; models that have it say so
+  # What is dropped, and how often, is not in public sources.
+  time = {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0}
+  config.objective = defaults(ObjectiveSettings, dropout={'text': 0.1}, time=time)
+  config.encode = encoding()
+  config.sample = sampling()
+  return config
+
+
+def encoder(component: str, model: type[Any], **fields: Any) -> ConfigDict:
+  """Returns the fields of a frozen encoder of text or images; `fields` are those of its model."""
   config = ConfigDict()
   config.component = component
   config.seed = 0
@@ -87,6 +69,7 @@ def encoder(component: str) -> ConfigDict:
   config.rules = 'fsdp'
   config.keep_type = False  # True keeps weights in the type of the files, half the bytes or fewer
   config.train = ConfigDict({'keep': 1, 'checkpoints': ''})
+  config.model = defaults(model, **fields)
   return config
 
 
@@ -126,75 +109,47 @@ def encoding(train: int = 1_000_000_000, validation: int = 4096) -> ConfigDict:
 
 def sampling() -> ConfigDict:
   """Returns the report's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
-  return ConfigDict(
-    {
-      'solver': 'euler',
-      # Accounts of the report disagree on the steps it emulates; 250 is quoted as well.
-      'schedule': {'name': 'linear_quadratic', 'emulated': 1000},
-      'steps': 50,
-      'guidance': (('text', 7.5),),  # in the order in which it is nested
-    }
+  return defaults(
+    SampleSettings,
+    solver='euler',
+    # Accounts of the report disagree on the steps it emulates; 250 is quoted as well.
+    schedule={'name': 'linear_quadratic', 'emulated': 1000},
+    steps=50,
+    guidance=(('text', 7.5),),  # in the order in which it is nested
   )
 
 
-def editing() -> ConfigDict:
-  """Returns how pairs become training data of editing (Movie Gen §5)."""
-  return ConfigDict(
+def audio_model(**model: Any) -> ConfigDict:
+  """Returns the fields of a model of sound (Movie Gen §6); `model` as of `flow_model`."""
+  config = flow_model('audio', **model)
+  # Each by itself, and with probability `drop_all_probability` all that are ever dropped.
+  config.objective.dropout = ConfigDict({'text': 0.1, 'video': 0.1, 'context': 0.0})
+  config.objective.drop_all_probability = 0.2
+  config.masking = ConfigDict(
     {
-      'animated': (),  # buckets of clips that are made of pairs of pictures
-      'prefix': 'animated: ',  # of their instructions; its words are not in public sources
-      'motion': {'shift': 0.15, 'zoom': 0.3, 'turn': 15.0},  # not in public sources
-      'random_place': True,  # of pictures, in the table of temporal positions
+      'full_mask_probability': 0.5,
+      # The rest is masked in one piece: of which frames a mask is, is not in public sources.
+      'min_masked_fraction': 0.75,
+      'extension_probability': 0.5,  # not in public sources
     }
   )
-
-
-def masked_audio() -> tuple[ConfigDict, ConfigDict]:
-  """Returns the audio model's objective and masking (Movie Gen §6)."""
-  objective = {
-    # Each by itself, and with probability `drop_all_probability` all that are ever dropped.
-    'dropout': {'text': 0.1, 'video': 0.1, 'context': 0.0},
-    'drop_all_probability': 0.2,
-    'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
-  }
-  masking = {
-    'full_mask_probability': 0.5,
-    # The rest is masked in one piece: of which frames a mask is, is not in public sources.
-    'min_masked_fraction': 0.75,
-    'extension_probability': 0.5,  # not in public sources
-  }
-  return ConfigDict(objective), ConfigDict(masking)
-
-
-def sound_sampling() -> ConfigDict:
-  """Returns the report's sampler of sound: 64 midpoint steps, guidance 3 over text and video."""
-  return ConfigDict(
-    {
-      'solver': 'midpoint',
-      'schedule': {'name': 'linear'},
-      'steps': 64,
-      'guidance': (('text', 3.0), ('video', 3.0)),
-    }
-  )
+  # The report's sampler: 64 midpoint steps, guidance 3 over text and video.
+  config.sample.update(solver='midpoint', steps=64, guidance=(('text', 3.0), ('video', 3.0)))
+  config.sample.schedule = ConfigDict({'name': 'linear'})
+  # The encoder of frames: the work directory of a vision tower; '' takes their pixels.
+  config.vision = ''
+  return config
 
 
 def preferences(config: ConfigDict, model: str) -> ConfigDict:
   """Makes adapters of a model learn which of two samples of it a judge, or people, prefer."""
+  from mgjax.apps.pairs.preferences import Preferences  # which reads data: only where it is asked
+
   config.start_from = model
   config.model.conditionings.rejected = ConfigDict({'kind': 'rejected'})
   config.objective.dropout.rejected = 0.0
   config.objective.preference = ConfigDict({'beta': 500.0, 'supervised': 0.1})
-  config.preferences = ConfigDict(
-    {
-      'model': model,
-      'votes': '',
-      'prompts': 1024,
-      'validation': 128,
-      'strength': 0.9,
-      'least': 0.05,
-      'seed': 0,
-    }
-  )
+  config.preferences = defaults(Preferences, model=model, strength=0.9, least=0.05)
   config.lora.update(rank=16, targets=('backbone/layers/*',))
   return config
 
@@ -237,7 +192,7 @@ def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   steps.objective.mean_flow = ConfigDict({'guidance': guidance, 'every': 4, 'power': 1.0})
   steps.optimizer.learning_rate = config.optimizer.learning_rate / 2
   steps.sample.schedule = ConfigDict({'name': 'linear'})
-  steps.sample.update(solver='euler', steps=1)
+  steps.sample.steps = 1
   steps.sample.guidance = tuple((name, 1.0) for name, _ in steps.sample.guidance)
   stages = {'velocity': config, 'steps': steps}
   recipe = ConfigDict({'autoencoder': config.autoencoder, 'latents': config.data.latents})
@@ -276,7 +231,7 @@ def adversarial(config: ConfigDict, student: str) -> ConfigDict:
     {'teacher': few.teacher, 'schedule': few.schedule, 'steps': (4,)}
   )
   del config.objective['few_steps']
-  config.optimizer.update(learning_rate=5e-5, beta1=0.0, beta2=0.99, weight_decay=0.0)
+  config.optimizer.update(learning_rate=5e-5, beta1=0.0, weight_decay=0.0)
   optimizer = config.optimizer.copy_and_resolve_references()
   optimizer.update(learning_rate=3e-4, warmup=0)
   config.discriminator = ConfigDict({'start': 0, 'optimizer': optimizer})
@@ -302,68 +257,32 @@ def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> Conf
   return config
 
 
-def reconstruction(**changes: float) -> ConfigDict:
-  """Returns the weights of all terms of the autoencoder's objective beside L1."""
-  weights = {
-    'mse': 0.0,
-    'kl': 1e-6,  # not in public sources; HunyuanVideo's
-    'perceptual': 0.0,  # LPIPS; needs perceptual_weights
-    'outlier': 0.0,  # 1e5 in the report, which others could not reproduce; see docs/results.md
-    'outlier_sigmas': 3.0,
-    'adversarial': 0.0,
-    'adaptive': True,  # not in public sources
-    'gradient_penalty': 0.0,  # not in public sources
-  }
-  return ConfigDict(weights | changes)
+def autoencoder(**model: Any) -> ConfigDict:
+  """Returns the fields of an autoencoder of video; `model` are those of `config.model`."""
+  config = base('autoencoder')
+  config.model = defaults(Autoencoder, **model)
+  config.objective = defaults(LossWeights)
+  # Of the discriminator nothing is in public sources.
+  optimizer = {'warmup': 100, 'beta1': 0.5, 'beta2': 0.9, 'weight_decay': 0.0}
+  config.discriminator = _discriminator(Discriminator, **optimizer)
+  config.perceptual_weights = ''  # of LPIPS; mgjax/models/tae/perceptual.py says how to make them
+  return config
 
 
-def discriminator(**changes) -> ConfigDict:
-  """Returns the autoencoder's discriminator, of which all is not in public sources."""
-  fields = {'widths': (64, 128, 256), 'groups': 8, 'start': 0}
-  optimizer = {
-    'name': 'adamw',
-    'schedule': 'constant',
-    'learning_rate': 1e-4,
-    'warmup': 100,
-    'final_fraction': 1.0,
-    'beta1': 0.5,
-    'beta2': 0.9,
-    'weight_decay': 0.0,
-    'clip': 1.0,
-  }
-  return ConfigDict(fields | changes | {'optimizer': optimizer})
+def codec(**model: Any) -> ConfigDict:
+  """Returns the fields of a codec of sound, whose objective and discriminators are DAC's."""
+  config = base('codec')
+  config.model = defaults(Codec, **model)
+  config.objective = defaults(SoundWeights)
+  optimizer = {'beta1': 0.8, 'beta2': 0.99, 'weight_decay': 0.01, 'clip': 10.0}
+  config.discriminator = _discriminator(Discriminators, **optimizer)
+  return config
 
 
-def sound_reconstruction(**changes: float) -> ConfigDict:
-  """Returns the codec's objective: DAC's weights (models/codec/objective.py)."""
-  weights = {
-    'mel': 15.0,
-    'features': 2.0,
-    'adversarial': 1.0,
-    'mse': 0.0,
-    'spectral_floor': 1e-5,
-    'kl': 1e-4,  # Stable Audio's
-  }
-  return ConfigDict(weights | changes)
-
-
-def sound_discriminator(**changes) -> ConfigDict:
-  """Returns the codec's discriminators, borrowed from DAC."""
-  fields = {
-    'periods': (2, 3, 5, 7, 11),
-    'period_widths': (32, 128, 512, 1024, 1024),
-    'windows': (2048, 1024, 512),
-    'window_width': 32,
-    'start': 0,
-  }
-  optimizer = {
-    'schedule': 'constant',
-    'learning_rate': 1e-4,
-    'warmup': 0,
-    'final_fraction': 1.0,
-    'beta1': 0.8,
-    'beta2': 0.99,
-    'weight_decay': 0.01,
-    'clip': 10.0,
-  }
-  return ConfigDict(fields | changes | {'optimizer': optimizer})
+def _discriminator(network: type[Any], **optimizer: Any) -> ConfigDict:
+  """Returns the fields of a discriminator; `optimizer` are those of its optimizer that differ."""
+  found = defaults(network)
+  del found.dtype  # that of the model
+  learning = defaults(OptimizerSettings, learning_rate=1e-4, final_fraction=1.0, **optimizer)
+  found.update(start=0, optimizer=learning)
+  return found

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import app, flags
@@ -61,6 +61,7 @@ class _Required(NamedTuple):
 
 
 _REQUIRED: dict[str, _Required] = {}
+_WORDS_OF: dict[str, list[str]] = {}  # flag -> first words that take it; all if it is not here
 
 
 def define_required(
@@ -79,6 +80,14 @@ def define_required(
   """
   _REQUIRED[name] = _Required(example, commands, unless)
   return define(name, None, help)
+
+
+def flags_of(words: Mapping[str, Sequence[flags.FlagHolder]]) -> None:
+  """Says which flags each first word of a command takes; with another word they are refused."""
+  for word, holders in words.items():
+    names = [holder.name for holder in holders]
+    for name in [*names, *(['print_config'] if 'config' in names else [])]:
+      _WORDS_OF.setdefault(name, []).append(word)
 
 
 def define_config(
@@ -151,7 +160,9 @@ def run(
       raise ConfigError(f'expected {" or ".join(commands)} as the first word; see --help')
     if words:
       raise ConfigError(f'unexpected argument {words[0]!r}; flags start with --')
-    _check_required(arguments[1] if commands else '')
+    command = arguments[1] if commands else ''
+    _check_taken(command)
+    _check_required(command)
     if _ALLOW.value:
       os.environ[ALLOW] = '1'
     _set_up_jax()
@@ -321,7 +332,7 @@ def _in_sentences(main, arguments) -> None:
 def _parse(arguments: Sequence[str], module) -> list[str]:
   _tell_version(arguments[1:])
   if any(argument in _HELP for argument in arguments[1:]):
-    _help(module)
+    _help(module, next((word for word in arguments[1:] if not word.startswith('-')), ''))
   try:
     own, overrides = _split(arguments)
     words = flags.FLAGS(own)
@@ -372,20 +383,25 @@ def _overridden(name: str, overrides: Sequence[str]):
   """Returns the configuration of a file with the values that the command line gives."""
   config = load_config(name)
   known = flatten(config.to_dict())
+  # The last of a key counts; of tuples `config_flags` would join all.
+  last = {word.partition('=')[0].lstrip('-').removeprefix('no'): word for word in overrides}
   for word in overrides:
     match = re.match(r'--?(?:no)?config\.([\w.]+)', word)
     if match and match[1] not in known and not any(key.startswith(match[1] + '.') for key in known):
       raise ConfigError(did_you_mean(match[1], known))
   values = flags.FlagValues()
-  words = ['', *overrides]
+  words = ['', *last.values()]
   config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=words)
   values(words)
   return values.config
 
 
-def _help(module) -> None:
+def _help(module, command: str) -> None:
   print((module.__doc__ or '').strip(), end='\n\nFlags:\n')
   ours = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)} | {'cache'}
+  commands = getattr(module, 'COMMANDS', ())
+  if command in commands:
+    ours = taken_by(command, ours)
   for name in [*(each for each in _REQUIRED if each in ours), *sorted(ours - set(_REQUIRED))]:
     flag = flags.FLAGS[name]
     if name in _REQUIRED:
@@ -395,8 +411,26 @@ def _help(module) -> None:
       told = f'required{which}{told}; as --{name}={shlex.quote(needed.example)}'
     else:
       told = f'default {flag.default!r}'
+    words = _WORDS_OF.get(name, commands)
+    if command not in commands and len(words) < len(commands):
+      told = f'{told}; of {", ".join(words)}'
     print(f'  --{name} ({told})', ' '.join(flag.help.split()), sep='\n      ')
   raise SystemExit(0)
+
+
+def taken_by(command: str, names: Iterable[str]) -> set[str]:
+  """Returns the flags that the first word of a command takes."""
+  return {name for name in names if command in _WORDS_OF.get(name, [command])}
+
+
+def _check_taken(command: str) -> None:
+  """Raises ConfigError for a flag that this first word of the command does not take."""
+  for name, words in _WORDS_OF.items():
+    if flags.FLAGS[name].present and command not in words:
+      raise ConfigError(
+        f'--{name} is a flag of {", ".join(words)}; {command} does not take it. '
+        f'{command} --help lists what it takes'
+      )
 
 
 def _check_required(command: str) -> None:

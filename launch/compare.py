@@ -55,6 +55,15 @@ _DIFFERENCE = flags.DEFINE_float(
   'difference', None, 'A net win rate to be found, in points.', lower_bound=0.1, upper_bound=99
 )
 
+command_line.flags_of(
+  {
+    _ANALYSE: (_LEAVE_OUT, _OURS, _OUT, _REPEATS, _STUDY, _TABLE),
+    _POWER: (_DIFFERENCE, _PROMPTS_SEEN, _STUDY),
+    _EXPORT: (_OUT, _STUDY),
+    _IMPORT: (_CSV, _STUDY),
+  }
+)
+
 
 def main(arguments) -> None:
   commands = {_ANALYSE: _analyse, _POWER: _power, _EXPORT: _export, _IMPORT: _import}

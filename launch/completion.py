@@ -16,6 +16,8 @@ from mgjax.core.configuration.config_files import all_configs, load_config
 from mgjax.core.configuration.keys import flatten
 from mgjax.core.errors import ConfigError
 
+from .command_line import taken_by
+
 SCRIPT = """_mgjax() {
   local IFS=$'\\n'
   COMPREPLY=($(mgjax --complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
@@ -43,7 +45,7 @@ def complete(line: str, commands: Iterable[str]) -> list[str]:
   if word.startswith('--config.'):
     return _beginning([f'--config.{key}=' for key in _keys(words)], words)
   if word.startswith('-'):
-    return _beginning(sorted(_flags(module)), words)
+    return _beginning(sorted(_flags(module, words[1])), words)
   return _beginning([f'{each} ' for each in getattr(module, 'COMMANDS', ())], words)
 
 
@@ -51,10 +53,11 @@ def _beginning(found: Iterable[str], words: list[str]) -> list[str]:
   return [each for each in found if each.startswith(words[-1] if words else '')]
 
 
-def _flags(module: ModuleType) -> Iterable[str]:
+def _flags(module: ModuleType, word: str) -> Iterable[str]:
   own = {flag.name for flag in flags.FLAGS.get_key_flags_for_module(module)}
+  own |= {'config', 'print_config'} & set(flags.FLAGS)
   yield '--help '
-  for name in own | {'config', 'print_config'} & set(flags.FLAGS):
+  for name in taken_by(word, own) if word in getattr(module, 'COMMANDS', ()) else own:
     yield f'--{name} ' if flags.FLAGS[name].boolean else f'--{name}='
 
 

@@ -56,7 +56,7 @@ def main(arguments) -> None:
     _folder(), _LAYOUT.value, media_column=_MEDIA.value, caption_column=_CAPTION.value
   )
   if lacking := inputs.uncaptioned:
-    print(without_caption(lacking, len(inputs)))
+    print(without_caption(lacking, inputs.clips))
   if _DRY_RUN.value:
     print(*curate.plan(settings, inputs, _OUTPUT.value), sep='\n')
   else:

@@ -187,6 +187,28 @@ _PROMPTS = flag_values.define(
 )
 _BATCH_SIZE = flags.DEFINE_integer('batch_size', 16, 'Of pairs at a time.', lower_bound=1)
 
+_READ = (_INPUT, _LAYOUT, _MEDIA, _CAPTION, _CAPTIONS, _ALLOW_NAMES)
+_SHARED = (_OUTPUT, _PROCESS, _PROCESSES)
+command_line.flags_of(
+  {
+    'preview': (_WORLD, _SHEET),
+    'convert': (*_READ, *_SHARED, _FULL, _ISOLATE, _MEGABYTES, _REENCODE, _ROWS_PER_SHARD),
+    'inspect': (_INPUT, _SHEET, _AUTHORITIES),
+    'verify': (_INPUT,),
+    'encode': (_CONFIG, *_SHARED, _PROMPTS),
+    'references': (*_READ, *_SHARED, _FACES, _REFERENCES, _ROWS_PER_SHARD, _SHEET, _THRESHOLD),
+    'calibrate_faces': (_INPUT, _FACES, _REFERENCES, _THRESHOLD),
+    'pairs': (_CONFIG, *_SHARED, _BATCH_SIZE),
+    'cross_pairs': (
+      *(_INPUT, *_SHARED, _WORKDIR, _PROMPTS),
+      *(_RECOGNISER, _THRESHOLD, _DENY_LIST, _BATCH_SIZE),
+    ),
+    'mark': (_INPUT, _OUTPUT, _SEGMENTER),
+    'teach': (_INPUT, _OUTPUT, _TEACHER),
+    'student': (_INPUT, _OUTPUT, _TEACHER),
+  }
+)
+
 
 def main(arguments) -> None:
   if _CONFIG.value is not None and command_line.print_config(_CONFIG.value):
@@ -218,9 +240,9 @@ def _opened():
     )
   if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
     lines = [
-      f'{entries.without_caption(lacking, len(inputs))}; write one into a .txt of the same name or '
-      'a list (docs/data.md), or take the names of files for captions with --allow_names',
-      *entries.listed(inputs.rejected),
+      f'{entries.without_caption(lacking, inputs.clips)}; write one into a .txt of the same name '
+      'or a list (docs/data.md), or take the names of files for captions with --allow_names',
+      *entries.listed(list({each.name: each for each in (*inputs.rejected, *lacking)}.values())),
     ]
     raise DataError('\n'.join(lines))
   return inputs
@@ -243,19 +265,25 @@ def _convert() -> None:
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
   for remark, count in outcome.remarks.items():
-    print(f'{count} of {outcome.inputs} clips {remark}')
+    print(f'{count} of {inputs.clips} clips {remark}')
   _tell_rejected(outcome, inputs)
 
 
 def _tell_rejected(outcome, inputs) -> None:
-  rejected = [each.name for each in outcome.rejected if entries.is_uncaptioned(each)]
-  print(entries.without_caption([*inputs.uncaptioned, *rejected], len(inputs)))
+  left_out = [each for each in outcome.rejected if entries.why_uncaptioned(each)]
+  lacking = {each.name: each for each in (*inputs.uncaptioned, *left_out)}
+  print(entries.without_caption(list(lacking.values()), inputs.clips))
   reasons = f'{_OUTPUT.value.rstrip("/")}/{convert.REJECTED}'
   for line in entries.listed(outcome.rejected, reasons):
     print(line)
   if outcome.finished and outcome.rejected:
     print(f'all reasons are in {reasons}')
   _tell_unfinished(outcome)
+  if left_out and not _ALLOW_NAMES.value:
+    raise DataError(
+      f'{len(left_out)} clips without a caption are left out; write captions and convert again, or '
+      'accept it with --allow_names'
+    )
 
 
 def _tell_unfinished(outcome) -> None:

@@ -1,5 +1,6 @@
 """Flags that are checked as they are read, before anything slow is imported."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -26,12 +27,12 @@ _MEDIA = ('.png', '.jpg', '.jpeg', '.webp', '.gif', '.mp4', '.mov', '.mkv', '.we
 
 
 def define(
-  name: str, read: Callable[[str], Any], help: str, *, many: bool = False
+  name: str, read: Callable[[str], Any], help: str, *, many: bool = False, default: Any = None
 ) -> flags.FlagHolder:
-  """Defines a flag whose value is what `read` makes of the text, or None; with `many` a list."""
+  """Defines a flag whose value is what `read` makes of the text; with `many` a list."""
   if many:
     return flags.DEFINE_multi(_Parser(read), None, name, [], help)
-  return flags.DEFINE(_Parser(read), name, None, help)
+  return flags.DEFINE(_Parser(read), name, default, help)
 
 
 def least(name: str, lowest: int, help: str) -> flags.FlagHolder:
@@ -129,6 +130,14 @@ def factor(text: str) -> int | float:
   except ValueError:
     pass
   raise ConfigError(f'--scale={text:.80}: expected a number above 0, as in 2')
+
+
+def price(text: str) -> float:
+  """Reads dollars as '2.5' or '$2.5'."""
+  with contextlib.suppress(ValueError):
+    if 0 <= (found := float(text.removeprefix('$'))) <= LARGEST:
+      return found
+  raise ConfigError(f'--price={text:.80}: expected dollars a chip-hour, as in 2.5')
 
 
 def share(text: str) -> tuple[int, int]:

@@ -46,7 +46,9 @@ _REMAT = flags.DEFINE_string('remat', '', 'Policy; by default as configured.')
 _EXCHANGE = flags.DEFINE_string('exchange', '', 'Of context shards; by default as configured.')
 _COMPILE = flags.DEFINE_bool('compile', False, 'Compile the step, without devices.')
 _SEARCH = flags.DEFINE_bool('search', False, 'Rank meshes, policies and exchanges by formula.')
-_PRICE = flag_values.within('price', 0, None, 'Dollars a chip-hour that you pay; prints costs.')
+_PRICE = flag_values.define(
+  'price', flag_values.price, 'Dollars a chip-hour that you pay; prints costs.'
+)
 _OUT = flags.DEFINE_string('out', '', 'JSON file for the numbers.')
 
 

@@ -55,7 +55,9 @@ _ASSUME = command_line.define_fields(
   f'What to assume instead: some of {", ".join(_NAMES)}, in the units that are printed.',
   **dict.fromkeys(_NAMES, (float, 0, 1e5)),
 )
-_PRICE = flags.DEFINE_float('price', 2.5, 'Dollars a chip-hour; an assumption.', 0)
+_PRICE = flag_values.define(
+  'price', flag_values.price, 'Dollars a chip-hour; an assumption.', default='2.5'
+)
 _RUNS = flags.DEFINE_integer('runs', 100, 'Simulated runs of every scenario.', 2, 100_000)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of all that is drawn.', lower_bound=0)
 _OUT = flags.DEFINE_string('out', 'out/rehearsal', 'Folder for the picture and the numbers.')

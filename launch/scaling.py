@@ -85,6 +85,20 @@ _HOLD_OUT = flags.DEFINE_integer(
 )
 _RESAMPLES = flags.DEFINE_integer('resamples', 200, 'Fits that intervals are from.', lower_bound=10)
 
+command_line.flags_of(
+  {
+    'plan': (_CONFIG, _NOISE, _TOPOLOGY),
+    'run': (_CONFIG, _WORKDIR),
+    'correlate': (_SCORE, _WORKDIR),
+    'rank': (_RECORDS, _SCORE),
+    'fit': (_ARM, _HOLD_OUT, _RECORDS, _RESAMPLES),
+    'predict': (_ARM, _COMPUTE, _RECORDS, _RESAMPLES),
+    'compare': (_FIRST, _RECORDS, _RESAMPLES, _SECOND),
+    'plot': (_ARM, _FIRST, _HOLD_OUT, _OUT, _RECORDS, _RESAMPLES, _SECOND),
+    'claims': (_CONFIG, _OUT, _RECORDS),
+  }
+)
+
 
 def main(arguments) -> None:
   COMMANDS[arguments[1]]()

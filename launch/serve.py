@@ -138,6 +138,16 @@ _HOST = flags.DEFINE_string('host', '127.0.0.1', 'Address to listen at; 0.0.0.0 
 _PORT = flags.DEFINE_integer('port', 8000, 'To listen at; 0: a free one.', 0, 65535)
 _URL = flags.DEFINE_string('url', '', 'That people reach it by, where it is another address.')
 
+_STUDY = (_OUT, _A, _B, _MODELS, _PROMPTS, _REFERENCES, _GOLD, _QUESTIONS, _RATERS, _EACH, _PAIRS)
+_RULES = (_TOKENS, _LIMITS, _ORIGINS, _LOG_IDS)
+command_line.flags_of(
+  {
+    _VIDEOS: (_MODEL, _LORA, _OUT, _DATABASE, _WORKER, *_RULES, _HOST, _PORT),
+    _VOTES: (*_STUDY, _HOST, _PORT, _URL),
+    _REVIEW: (_INPUT, _OUTPUT, _PEOPLE, _LAYOUT, _MEDIA, _CAPTION, _HOST, _PORT, _URL),
+  }
+)
+
 
 def main(arguments) -> None:
   from mgjax.apps.serving.annotation import serve

@@ -138,6 +138,20 @@ _SHARES = flag_values.define(
 )
 _VALIDATE = flags.DEFINE_bool('validate', True, 'average: validate each run, and the average.')
 
+command_line.flags_of(
+  {
+    'import': (_CONFIG, _INPUT, _TOKENIZER, _WORKDIR),
+    'export': (_FORMAT, _OUT, _STEP, _WEIGHTS, _WHICH, _WORKDIR),
+    'list': (_WORKDIR,),
+    'verify': (_STEP, _WORKDIR),
+    'prune': (_DRY_RUN, _KEEP, _WORKDIR),
+    'average': (_INPUT, _SHARES, _VALIDATE, _WORKDIR),
+    'check': (_OUT, _WORKDIR, _WRITE),
+    'push': (_OUT, _WORKDIR),
+    'pull': (_INPUT, _WORKDIR),
+  }
+)
+
 
 def main(arguments) -> None:
   COMMANDS[arguments[1]]()
@@ -200,7 +214,7 @@ def _prune() -> None:
   checkpoints = _opened()
   given = _KEEP.value or {}
   ours = checkpoints.keep
-  usual = {'latest': ours.latest, 'every': ours.every, 'best': ours.best, 'corrupt': 1}
+  usual = {'latest': ours.keep, 'every': ours.keep_every, 'best': ours.keep_best, 'corrupt': 1}
   *kept, corrupt = (usual | given).values()
   with contextlib.nullcontext() if _DRY_RUN.value else workdir_lock.hold(_WORKDIR.value):
     plan = maintenance.plan_pruning(checkpoints, orbax_io.Keep(*kept), not corrupt)

@@ -4,7 +4,6 @@ import fcntl
 import functools
 import gc
 import importlib
-import inspect
 import os
 import pathlib
 import shutil
@@ -72,29 +71,6 @@ def check(function):
 
   return initialize
 
-
-_jaxtyped = jaxtyping.jaxtyped
-
-
-def jaxtyped(function, typechecker):
-  """What jaxtyping's import hook applies, without what costs a tenth of the time of the tests.
-
-  Of itself it checks the arguments twice and binds them to names, in every function.
-  """
-  if not inspect.isfunction(function):
-    return _jaxtyped(function, typechecker=typechecker)
-  hints = function.__annotations__
-  if not hints:
-    return function
-  if 'ForwardRef' in str(hints):
-    return _jaxtyped(function, typechecker=typechecker)  # drops hints that beartype cannot resolve
-  checked = typechecker(function)
-  if 'jaxtyping.' not in str(hints):
-    return checked  # no letters of axes to compare
-  return _jaxtyped(checked, typechecker=None)
-
-
-jaxtyping.jaxtyped = lambda typechecker: functools.partial(jaxtyped, typechecker=typechecker)
 
 # This works on what is imported from here on.
 jaxtyping.install_import_hook('mgjax', f'{__name__}.check')

@@ -1,7 +1,10 @@
-"""Every number of every configuration has a range; outside of it, it is refused by its name."""
+"""Every number of every configuration has a range, and its default is written in one place."""
 
+import contextlib
 import dataclasses
 import math
+import pathlib
+import sys
 import typing
 from typing import Annotated
 
@@ -15,11 +18,17 @@ from mgjax.core.configuration.config_files import load_config
 from mgjax.core.configuration.keys import flatten
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Range, fields_of, unpack
+from mgjax.data.settings import DataSettings
+from mgjax.models.backbone.transformer import Transformer
+from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel import mesh
 from mgjax.registry import section
 from mgjax.training import settings as training
 from mgjax.training.checkpoints.orbax_io import keep_settings
+from tests.tools.compare_checkouts import listed_configs
+
+CHECKOUT = pathlib.Path(__file__).parent.parent
 
 CONFIGURATIONS = (
   'video/t2iv_256:30b',
@@ -133,3 +142,57 @@ def test_every_number_has_a_range_and_outside_of_it_is_refused_by_name(known):
     with pytest.raises(ConfigError) as refused:
       read(changed(config, name, value := outside[generator.integers(len(outside))]))
     assert name in str(refused.value), f'{name} = {value}: {refused.value}'
+
+
+def test_a_configuration_file_states_what_differs(monkeypatch):
+  """No line gives a field the value that it has, by its default or by the file it begins with."""
+  same, others = set(), set()
+
+  def note(group, fields):
+    frame = sys._getframe(2)
+    while frame and '/configs/' not in frame.f_code.co_filename:
+      frame = frame.f_back
+    for name, value in fields.items():
+      known = dict.get(vars(group)['_fields'], name, group)  # itself: no value of a field
+      place = frame and (frame.f_code.co_filename, frame.f_lineno, name)
+      (same if type(known) is type(value) and known == value else others).add(place)
+
+  set_one, set_many = ConfigDict.__setattr__, ConfigDict.update
+
+  def set_one_noted(group, name, value):
+    if not name.startswith('_') and not isinstance(value, dict | ConfigDict):
+      note(group, {name: value})
+    return set_one(group, name, value)
+
+  def set_many_noted(group, *other, **fields):
+    given = {key: value for each in (*other, fields) for key, value in dict(each).items()}
+    note(group, {k: v for k, v in given.items() if not isinstance(v, dict | ConfigDict)})
+    return set_many(group, *other, **fields)
+
+  monkeypatch.setattr(ConfigDict, '__setattr__', set_one_noted)
+  monkeypatch.setattr(ConfigDict, 'update', set_many_noted)
+  for name in (*listed_configs(CHECKOUT), 'scaling/widths:muon'):
+    with contextlib.suppress(ConfigError):  # not all that looks like an argument in a text is one
+      load_config(name)
+  assert len(others) > 500
+  said = {f'{path.rpartition("configs/")[2]}:{line}' for path, line, _ in same - others - {None}}
+  assert not said
+
+
+def test_defaults_are_those_of_the_class_in_the_types_of_a_configuration():
+  found = settings.defaults(training.OptimizerSettings, learning_rate=1e-4)
+  assert unpack(training.OptimizerSettings, found.to_dict(), 'x') == training.OptimizerSettings(
+    learning_rate=1e-4
+  )
+  assert type(training.OptimizerSettings.weight_decay) is type(found.weight_decay) is float
+  model = settings.defaults(Transformer, dim=64)
+  assert (model.dtype, model.dim, model.remat, 'depth' in model) == (
+    'float32',
+    64,
+    'nothing',
+    False,
+  )
+  assert 'temporal' not in settings.defaults(Autoencoder)  # True or 'full': flags could say one
+  assert type(settings.defaults(DataSettings, kind='clips').fps) is float  # which 0 stands for
+  with pytest.raises(ConfigError, match=r'unknown key dpeth; did you mean depth\?'):
+    settings.defaults(Transformer, dpeth=3)

@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from ..base import base, clips, encoding, masked_audio, sound_sampling
+from ..base import audio_model, clips
 from ..text.encoders import AUDIO, FRAMES, places, split
-from .sizes import model
+from .sizes import fields
 
 SECONDS = 30.0  # 750 latents; longer sounds are cropped
 # Of the buckets of pre-training: which the report has is not in public sources, but that its sounds
@@ -30,25 +30,17 @@ LENGTHS = (4.0, 6.0, 8.0, 10.0, 15.0, 20.0, SECONDS)
 
 def get_config(argument: str = '13b') -> ConfigDict:
   size, words = split(argument, 'finetune', 'encoders', 'hq_audio')
-  config = base()
-  config.component = 'audio'
+  size_fields = fields(f'{size},encoders' if 'encoders' in words else size, round(SECONDS * 25))
+  config = audio_model(**size_fields)
   config.autoencoder = 'runs/codec'
-  config.start_from = ''
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=25)
   config.data.rate, config.data.channels = 48_000, 1
-  config.model = model(f'{size},encoders' if 'encoders' in words else size, round(SECONDS * 25))
   config.text = places(AUDIO) if 'encoders' in words else ConfigDict()
   config.embeddings = ''  # of prompts, by that encoder; '' has them beside the latents
-  # The encoder of frames: the work directory of a vision tower; '' takes their pixels.
-  config.vision = f'runs/{FRAMES[0]}' if 'encoders' in words else ''
-  config.objective, config.masking = masked_audio()
-  config.encode = encoding()
-  config.sample = sound_sampling()
-  config.optimizer.learning_rate = 1e-4
-  config.optimizer.weight_decay = 0.1
-  config.train.ema_decay = 0.999
+  if 'encoders' in words:
+    config.vision = f'runs/{FRAMES[0]}'
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
   picture = {'height': 256, 'width': 256}

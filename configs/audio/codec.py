@@ -7,43 +7,26 @@ prior in place of the quantisation; what is not public is taken from DAC.
 
 from ml_collections import ConfigDict
 
-from ..base import base, sound_discriminator, sound_reconstruction
+from .. import base
 
 STEPS = 400_000  # borrowed
 
 
 def get_config(path: str = 'data/sounds') -> ConfigDict:
-  config = base()
-  config.component = 'codec'
+  config = base.codec()
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = sounds(path)
   # Borrowed, but for the length: 0.38 s there, here a whole number of latents.
   config.buckets = ConfigDict({'sound': {'seconds': 0.4, 'batch_size': 72, 'weight': 1}})
-  config.model = ConfigDict(
-    {
-      'channels': 1,
-      'width': 64,
-      'strides': (2, 8, 10, 12),
-      'latent_channels': 128,
-      'decoder_width': 1536,
-      'patch': 1,
-      'dtype': 'float32',  # borrowed
-    }
-  )
-  config.objective = sound_reconstruction()
-  config.discriminator = sound_discriminator()
-  config.start_from = ''  # a work directory: published weights that launch.weights imported
   for optimizer in (config.optimizer, config.discriminator.optimizer):  # borrowed, all of it
     optimizer.schedule = 'exponential'
-    optimizer.learning_rate = 1e-4
     optimizer.warmup = 0
     optimizer.final_fraction = 0.999996**STEPS
     optimizer.beta1 = 0.8
     optimizer.beta2 = 0.99
     optimizer.weight_decay = 0.01
   config.optimizer.clip = 1e3
-  config.discriminator.optimizer.clip = 10.0
   config.train.steps = STEPS
   config.train.save_every = 1000
   config.train.evaluate_every = 1000

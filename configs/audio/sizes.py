@@ -1,6 +1,6 @@
 """The family of audio models, DiTs: widths and depths (Movie Gen §6, Table 35)."""
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 
@@ -40,7 +40,7 @@ DIT = {
 PIXELS = 768  # features of a frame without an encoder: mgjax/sections/audio/frame_features.py
 
 
-def model(size: str, latents: int) -> ConfigDict:
+def fields(size: str, latents: int) -> dict[str, Any]:
   """Returns the fields of a model of a named size for at most so many latents, 25 a second.
 
   '13b,encoders' reads the report's frozen encoders of text and frames, '13b' bytes and pixels.
@@ -48,23 +48,18 @@ def model(size: str, latents: int) -> ConfigDict:
   size, words = split(size, 'encoders')
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
-  return ConfigDict(
-    {
-      **SIZES[size],
-      # A sound is a video of one pixel. That positions are learned, as the video model's, is not in
-      # public sources.
-      'positions': (latents, 1, 1),
-      'patch': (1, 1, 1),
-      **DIT,
-      'remat': 'nothing' if size in ('debug', '300m') else 'attention',
-      'attention': 'auto',
-      'exchange': 'auto',
-      'unroll': 1,
-      'dtype': 'float32' if size == 'debug' else 'bfloat16',
-      'conditionings': {
-        'context': {'kind': 'known_latents'},
-        'text': conditioning(AUDIO) if words else {'kind': 'byte_text', **TEXT[size]},
-        'video': {'kind': 'frame_features', 'features': FRAMES[1] if words else PIXELS},
-      },
-    }
-  )
+  return {
+    **SIZES[size],
+    # A sound is a video of one pixel. That positions are learned, as the video model's, is not in
+    # public sources.
+    'positions': (latents, 1, 1),
+    'patch': (1, 1, 1),
+    **DIT,
+    'remat': 'nothing' if size in ('debug', '300m') else 'attention',
+    'dtype': 'float32' if size == 'debug' else 'bfloat16',
+    'conditionings': {
+      'context': {'kind': 'known_latents'},
+      'text': conditioning(AUDIO) if words else {'kind': 'byte_text', **TEXT[size]},
+      'video': {'kind': 'frame_features', 'features': FRAMES[1] if words else PIXELS},
+    },
+  }

@@ -20,7 +20,6 @@ def get_config(path: str = 'data/sounds') -> ConfigDict:
   config.optimizer.learning_rate = 2e-3
   config.optimizer.warmup = 50
   config.optimizer.final_fraction = 0.02
-  config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.0
   config.optimizer.clip = 1.0
   config.train.steps = 1600

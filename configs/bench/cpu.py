@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
     heads=8,
     mlp_dim=2048,
     positions=(4, 16, 16),
-    remat='nothing',
     unroll=8,
   )
   config.model.conditionings.text.length = 64

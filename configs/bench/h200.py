@@ -34,5 +34,4 @@ def get_config(tokens: str = '73728') -> ConfigDict:
   # With context = 8, fsdp is what eight devices leave: 1. Weights are cut over both.
   config.mesh = ConfigDict({'fsdp': -1, 'context': 1})
   config.rules = 'fsdp_cp'
-  config.model.remat = 'attention'
   return config

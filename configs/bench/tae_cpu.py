@@ -7,7 +7,6 @@ The same with --what=decode.
 
 from ml_collections import ConfigDict
 
-from ..base import reconstruction
 from ..tae.tae import get_config as tae
 
 
@@ -19,5 +18,5 @@ def get_config() -> ConfigDict:
     {'video': {'frames': 17, 'height': 128, 'width': 128, 'batch_size': 1, 'weight': 1}}
   )
   config.model.dtype = 'float32'
-  config.objective = reconstruction()
+  config.objective.update(perceptual=0.0, adversarial=0.0)
   return config

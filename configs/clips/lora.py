@@ -32,10 +32,11 @@ def get_config(what: str = '') -> ConfigDict:
   config.data = clips(path, fps=config.data.fps, threads=4)
   config.buckets = ConfigDict({name: config.buckets[name].to_dict() | {'batch_size': 8}})
   config.start_from = model
-  config.lora = base().lora
+  usual = base('video')
+  config.lora = usual.lora
   config.lora.update(rank=8, targets=('backbone/layers/*', 'text/*'))
-  config.optimizer = base().optimizer
+  config.optimizer = usual.optimizer
   config.optimizer.update(learning_rate=2e-3, warmup=20, schedule='cosine')
-  config.train = base().train
+  config.train = usual.train
   config.train.update(steps=400, ema_decay=0.99, evaluate_every=100, save_every=100)
   return config

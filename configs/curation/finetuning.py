@@ -25,7 +25,7 @@ ORDER = (
 def get_config() -> ConfigDict:
   config = high_resolution.get_config()
   config.measure.scorers = (*config.measure.scorers, 'subject')
-  config.measure.clips.update({'shortest': 10.6, 'longest': 16.0, 'most': 2})
+  config.measure.clips.update({'shortest': 10.6})
   config.keep.update(
     {
       'clip_seconds': (10.6, 16.0),
@@ -37,10 +37,6 @@ def get_config() -> ConfigDict:
       'jitter': 0.3,
       'slides': 0.3,
       'copies': 0.98,
-      'subject': 0.05,
-      'seeds': '',
-      'neighbours': 100,
-      'alike': 0.0,
     }
   )
   config.order = ORDER

@@ -28,7 +28,7 @@ ORDER = (
 def get_config() -> ConfigDict:
   config = high_resolution.get_config()
   config.measure.scorers = ('text', 'stillness', 'fingerprint', 'copies', 'sound')
-  config.measure.clips.update({'shortest': 4.0, 'longest': 30.0, 'first': 0.0})
+  config.measure.clips.update({'longest': 30.0, 'first': 0.0})
   config.keep.update({'side': 480, 'aspect': 0.0, 'clip_seconds': (4.0, 30.0)})
   config.order = ORDER
   config.captions.template = '{sound}'

@@ -9,18 +9,30 @@ python -m launch.train --config=configs/digits/audio.py --workdir=runs/sound/aud
 
 from ml_collections import ConfigDict
 
-from ..base import base, encoding, masked_audio, sound_sampling
+from ..base import audio_model, encoding
 from . import codec
 
 SECONDS = 2.0
 
 
 def get_config() -> ConfigDict:
-  config = base()
-  config.component = 'audio'
+  config = audio_model(
+    dim=128,
+    depth=4,
+    heads=4,
+    mlp_dim=512,
+    positions=(round(SECONDS * 25), 1, 1),  # learned: not in public sources
+    patch=(1, 1, 1),
+    feed_forward='gelu',
+    unroll=4,  # a loop over layers costs more than it saves at this size
+    conditionings={
+      'context': {'kind': 'known_latents'},
+      'text': {'kind': 'byte_text', 'width': 64, 'depth': 2, 'heads': 2, 'length': 40},
+      # Black pixels are -1.
+      'video': {'kind': 'frame_features', 'features': 768, 'background': -1.0},
+    },
+  )
   config.autoencoder = 'runs/sound/codec'
-  config.start_from = ''
-  config.vision = ''  # or a CLIP's work directory: its tower sees the frames, by launch.data encode
   config.data = codec.get_config().data
   config.data.latents = 'runs/sound/latents'
   # Two that sound and three that do not.
@@ -28,49 +40,16 @@ def get_config() -> ConfigDict:
   config.buckets = ConfigDict(
     {'sound': {'seconds': SECONDS, 'height': 32, 'width': 32, 'batch_size': 8, 'weight': 1}}
   )
-  config.model = ConfigDict(
-    {
-      'dim': 128,
-      'depth': 4,
-      'heads': 4,
-      'mlp_dim': 512,
-      'positions': (round(SECONDS * 25), 1, 1),  # learned: not in public sources
-      'patch': (1, 1, 1),
-      'feed_forward': 'gelu',
-      'epsilon': 1e-5,
-      'remat': 'nothing',
-      'attention': 'auto',
-      'exchange': 'auto',
-      'unroll': 4,  # a loop over layers costs more than it saves at this size
-      'dtype': 'float32',
-      'conditionings': {
-        'context': {'kind': 'known_latents'},
-        'text': {
-          'kind': 'byte_text',
-          'width': 64,
-          'depth': 2,
-          'heads': 2,
-          'length': 40,
-        },
-        # Black pixels are -1.
-        'video': {'kind': 'frame_features', 'features': 768, 'background': -1.0},
-      },
-    }
-  )
-  config.objective, config.masking = masked_audio()
   # synthetic data train nearer to noise, as configs/digits/video.py
   config.objective.time.mean = -1.0
   config.encode = encoding(train=8192, validation=256)
-  config.sample = sound_sampling()
   config.sample.steps = 16
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2.2e-3
-  config.optimizer.warmup = 100
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.01
   config.train.steps = 14_000
-  config.train.ema_decay = 0.999
   config.train.log_every = 100
   config.train.evaluate_every = 3500
   config.train.save_every = 3500

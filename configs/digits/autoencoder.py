@@ -12,14 +12,20 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 
-from ..base import base, discriminator, reconstruction
+from .. import base
 
 
 def get_config(what: str = 'all') -> ConfigDict:
   if what not in ('all', 'decoder'):
     raise ConfigError(f'{what!r}: expected all or decoder')
-  config = base()
-  config.component = 'autoencoder'
+  config = base.autoencoder(
+    latent_channels=8,  # enough for strokes, and half as much for the flow model to learn
+    widths=(64, 64),
+    strides=((2, 1, 1), (2, 1, 1)),
+    blocks=0,
+    groups=8,
+    patch=(1, 4, 4),  # four times cheaper than convolutions on the full frame
+  )
   config.data = ConfigDict(
     {
       'kind': 'digits',
@@ -40,21 +46,8 @@ def get_config(what: str = 'all') -> ConfigDict:
       'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 16, 'weight': 1},
     }
   )
-  config.model = ConfigDict(
-    {
-      'latent_channels': 8,  # enough for strokes, and half as much for the flow model to learn
-      'widths': (64, 64),
-      'strides': ((2, 1, 1), (2, 1, 1)),
-      'blocks': 0,
-      'groups': 8,
-      'patch': (1, 4, 4),  # four times cheaper than convolutions on the full frame
-      'dtype': 'float32',
-    }
-  )
-  config.objective = reconstruction(mse=4.0)
-  config.discriminator = discriminator(widths=(16, 32))
-  config.perceptual_weights = ''
-  config.start_from = ''
+  config.objective.mse = 4.0
+  config.discriminator.widths = (16, 32)
   config.optimizer.name = 'muon'  # 33.0 dB after 1,500 steps; AdamW 32.5 after 4,000
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2e-3
@@ -65,9 +58,6 @@ def get_config(what: str = 'all') -> ConfigDict:
   config.train.steps = 1500
   config.train.ema_decay = 0.995
   config.train.log_every = 100
-  config.train.evaluate_every = 500
-  config.train.save_every = 500
-  config.train.validation_batches = 4
   if what == 'decoder':
     config.start_from = '=runs/quickstart/autoencoder'
     config.optimizer.name = 'adamw'

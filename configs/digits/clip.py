@@ -14,57 +14,43 @@ python -m launch.weights import --config=configs/digits/clip.py:vision --input=r
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.models.clip.towers import ClipText, ClipVision
 
 from ..base import base, encoder
 from . import autoencoder
 
-TEXT = {
-  'vocabulary': 384,  # of ByT5's bytes
-  'dim': 64,
-  'depth': 2,
-  'heads': 2,
-  'mlp_dim': 256,
-  'positions': 40,
-  'projection': 64,
-  'eos': 1,
-  'pooling': 'first_eos',
-  'activation': 'quick_gelu',
-  'epsilon': 1e-5,
-  'dtype': 'float32',
-}
-VISION = {
-  'size': 32,
-  'patch': 4,
-  'dim': 96,
-  'depth': 3,
-  'heads': 3,
-  'mlp_dim': 384,
-  'projection': 64,
-  'activation': 'quick_gelu',
-  'epsilon': 1e-5,
-  'dtype': 'float32',
-}
+TEXT = defaults(
+  ClipText,
+  vocabulary=384,  # of ByT5's bytes
+  dim=64,
+  depth=2,
+  heads=2,
+  mlp_dim=256,
+  positions=40,
+  projection=64,
+  eos=1,
+)
+VISION = defaults(
+  ClipVision, size=32, patch=4, dim=96, depth=3, heads=3, mlp_dim=384, projection=64
+)
 
 
 def get_config(part: str = 'both') -> ConfigDict:
   if part == 'text':
-    config = encoder('clip_text')
+    config = encoder('clip_text', ClipText, **TEXT)
     config.tokenizer = 'bytes'
     # rows: of launch.bench
     config.rows = 8
     config.length = TEXT['positions']
-    config.model = ConfigDict(TEXT)
     return config
   if part == 'vision':
-    config = encoder('clip_vision')
+    config = encoder('clip_vision', ClipVision, **VISION)
     config.rows = 8  # of launch.bench
-    config.model = ConfigDict(VISION)
     return config
   if part != 'both':
     raise ConfigError(f'part {part!r}: expected both, text or vision')
-  config = base()
-  config.component = 'clip'
-  config.start_from = ''
+  config = base('clip')
   config.tokenizer = 'bytes'  # or a file or folder
   config.data = autoencoder.get_config().data
   config.data.digits.extras = ('view',)  # the same handwriting in another scene
@@ -75,12 +61,16 @@ def get_config(part: str = 'both') -> ConfigDict:
     {'image': {'frames': 1, 'height': 32, 'width': 32, 'batch_size': 64, 'weight': 1}}
   )
   config.model = ConfigDict(
-    {'text': TEXT, 'vision': VISION, 'temperature': 0.07, 'identity': 64}  # 0: captions alone
+    {
+      'text': TEXT.to_dict(),
+      'vision': VISION.to_dict(),
+      'temperature': 0.07,
+      'identity': 64,  # 0: captions alone
+    }
   )
   config.objective = ConfigDict({'identity_weight': 0.2})
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 2e-3
-  config.optimizer.warmup = 100
   config.optimizer.final_fraction = 0.02
   config.optimizer.beta2 = 0.98  # CLIP's
   config.optimizer.weight_decay = 0.05

@@ -5,12 +5,17 @@ python -m launch.train --config=configs/digits/codec.py --workdir=runs/digits/co
 
 from ml_collections import ConfigDict
 
-from ..base import base, sound_discriminator, sound_reconstruction
+from .. import base
 
 
 def get_config() -> ConfigDict:
-  config = base()
-  config.component = 'codec'
+  config = base.codec(
+    width=48,
+    strides=(4, 10),
+    latent_channels=32,
+    decoder_width=192,
+    patch=48,  # several times cheaper than convolutions at the full rate
+  )
   config.data = ConfigDict(
     {
       'kind': 'digits',
@@ -20,24 +25,9 @@ def get_config() -> ConfigDict:
     }
   )
   config.buckets = ConfigDict({'sound': {'seconds': 0.4, 'batch_size': 8, 'weight': 1}})
-  config.model = ConfigDict(
-    {
-      'channels': 1,
-      'width': 48,
-      'strides': (4, 10),
-      'latent_channels': 32,
-      'decoder_width': 192,
-      'patch': 48,  # several times cheaper than convolutions at the full rate
-      'dtype': 'float32',
-    }
-  )
   # What digital silence and impacts have in common is what a short training finds first; squares
   # and a floor under what counts make it listen to impacts (mgjax/models/codec/objective.py).
-  config.objective = sound_reconstruction(
-    adversarial=0.0, features=0.0, mel=1.0, mse=10_000.0, spectral_floor=0.01
-  )
-  config.discriminator = sound_discriminator()
-  config.start_from = ''
+  config.objective.update(adversarial=0.0, features=0.0, mel=1.0, mse=10_000.0, spectral_floor=0.01)
   config.optimizer.schedule = 'cosine'
   config.optimizer.learning_rate = 1.5e-3
   config.optimizer.warmup = 50
@@ -45,10 +35,6 @@ def get_config() -> ConfigDict:
   config.optimizer.beta1 = 0.8
   config.optimizer.beta2 = 0.99
   config.optimizer.weight_decay = 0.0
-  config.optimizer.clip = 1.0
-  config.train.steps = 1000
   config.train.ema_decay = 0.99
   config.train.log_every = 50
-  config.train.evaluate_every = 500
-  config.train.save_every = 500
   return config

@@ -28,8 +28,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.sections.editing.task import Edits
 
-from ..base import editing, encoding
+from ..base import encoding
 from . import autoencoder, clip, video
 
 PLACE = 'runs/editing'
@@ -89,7 +91,6 @@ def _video() -> ConfigDict:
   config.data.digits.update(WORLD, empty=0.1)
   config.model.conditionings.text.length = LENGTH
   config.start_from = 'backbone=runs/quickstart/video:backbone'
-  config.train.steps = 6000
   return config
 
 
@@ -109,11 +110,9 @@ def with_editing(config: ConfigDict, tasks: tuple[str, ...]) -> ConfigDict:
     task={'kind': 'edit_task', 'tasks': tasks},
     place={'kind': 'temporal_place'},
   )
-  config.edits = editing()
-  config.objective.update(
-    dropout={'text': 0.1, 'source_video': 0.1, 'task': 0.1, 'place': 0.0},
-    drop_all_probability=0.05,
-  )
+  config.edits = defaults(Edits)
+  config.objective.dropout.update(source_video=0.1, task=0.1, place=0.0)
+  config.objective.drop_all_probability = 0.05
   config.sample.guidance = (('source_video', 1.5), ('text', 3.0))
   config.encode = encoding(train=16384, validation=512)
   config.optimizer.learning_rate = 1e-3

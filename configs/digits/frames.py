@@ -27,6 +27,4 @@ def get_config() -> ConfigDict:
   config.encode.train = 12_288
   config.optimizer.learning_rate = 1.5e-3
   config.train.steps = 4000
-  config.train.evaluate_every = 1000
-  config.train.save_every = 1000
   return config

@@ -29,8 +29,6 @@ def get_config(part: str = 'video') -> ConfigDict:
     config.optimizer.learning_rate = 1.5e-3
     config.sample.guidance = (('text', 6.0),)
     config.train.steps = 9000
-    config.train.evaluate_every = 1000
-    config.train.save_every = 1000
   else:
     raise ConfigError(f'part {part!r}: expected long.py:autoencoder or long.py:video')
   return config

@@ -49,7 +49,6 @@ def get_config(part: str = 'words') -> ConfigDict:
     config.sample.guidance = tuple((name, 4.0) for name in sorted(ENCODERS[part]))
     config.encode.train = 16_384
     config.optimizer.learning_rate = 2e-3
-    config.train.steps = 6000
     config.train.ema_decay = 0.998
     config.train.evaluate_every = 1500
     config.train.save_every = 1500

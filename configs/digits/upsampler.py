@@ -16,8 +16,10 @@ that every sampler is judged beside. With a size, as in :autoencoder,128 and :mo
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.sections.upsampler.task import Pairs
 
-from ..base import encoding, sampling
+from ..base import encoding
 from . import autoencoder as soft
 from . import video
 
@@ -55,12 +57,8 @@ def get_config(argument: str = 'model') -> ConfigDict:
   config.model.conditionings.text.length = 48
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   # Half the prompts are not read, so that videos without one can be enlarged.
-  config.objective = ConfigDict(
-    {
-      'dropout': {'text': 0.4, 'low_resolution': 0.0},
-      'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
-    }
-  )
+  config.objective.dropout.update(text=0.4, low_resolution=0.0)
+  config.objective.time.mean = 0.0
   # Milder than the defaults, which are for pictures of hundreds of pixels.
   first = {
     'blur': 0.7,
@@ -73,24 +71,11 @@ def get_config(argument: str = 'model') -> ConfigDict:
     'video': 0.2,
     'rate_factors': (15.0, 28.0),
   }
-  config.pairs = ConfigDict(
-    {
-      'scale': 2.0,
-      'variants': 1,
-      'degradation': {
-        'first': first,
-        'second': {**first, 'blur': 0.4, 'jpeg': 0.5},
-        'final_sinc': 0.4,
-        'blur_scale': 0.25,
-      },
-      'temporal_autoencoder': '',
-      'reconstructed': 0.0,
-      'noise': 0.0,
-    }
-  )
+  second = {**first, 'blur': 0.4, 'jpeg': 0.5}
+  degradation = {'first': first, 'second': second, 'final_sinc': 0.4, 'blur_scale': 0.25}
+  config.pairs = defaults(Pairs, degradation=degradation)
   config.windows = ConfigDict({'overlap': 2, 'feather': 16})
   config.encode = encoding(train=4096, validation=256)
-  config.sample = sampling()
   config.sample.steps = 20
   config.sample.guidance = ()
   config.train.steps = 7500

@@ -24,8 +24,9 @@ them in a row. No pair of videos is needed.
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.sections.editing.task import Edits
 
-from ..base import editing
 from ..video.stage import DURATIONS, joint_buckets, stage
 from ..video.t2iv_768 import POSITIONS, RATIOS
 
@@ -68,7 +69,7 @@ def get_config(argument: str = '30b,images') -> ConfigDict:
   config.objective.dropout.update(source_video=0.1, task=0.1, place=0.0)
   config.objective.drop_all_probability = 0.05
   config.sample.guidance = (('source_video', 1.5), ('text', 7.5))  # not in public sources
-  config.edits = editing()
+  config.edits = defaults(Edits)
   config.optimizer.learning_rate = 1e-5  # not in public sources
   config.train.steps = STEPS[name]
   videos = joint_buckets(size, RATIOS, 64, durations=CLIPS, images=False)

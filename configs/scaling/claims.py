@@ -204,7 +204,6 @@ def autoencoder_arms() -> ConfigDict:
   arms |= {f'{name}_longer': _train(autoencoder.get_config(), 3 * steps) for name in names[:2]}
   # About as many parameters each; 3D as many operations, frame by frame 2.4 times as many.
   for name, arm in arms.items():
-    arm.optimizer.name = 'muon'
     if name.startswith('full'):
       arm.model.update(temporal='full', widths=(40, 40))
   arms['frame_by_frame'].model.update(temporal=False, strides=((1, 1, 1),) * 2, widths=(80, 80))

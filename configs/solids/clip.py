@@ -37,7 +37,7 @@ def get_config(what: str = 'captions') -> ConfigDict:
     {'kind': 'solids', 'solids': fields, 'latents': '', 'fps': 8, 'threads': 2}
   )
   config.buckets.image.update(height=64, width=64)
-  config.model.vision = ConfigDict(VISION)
+  config.model.vision.update(size=64, patch=8)
   config.model.text.positions = LENGTH
   config.model.identity = 64 if what == 'objects' else 0
   return config

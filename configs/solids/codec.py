@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     {'kind': 'solids', 'solids': {'solids': (1, 2)}, 'latents': '', 'fps': 8, 'threads': 2}
   )
   # Of windows of .4 s most hold an impact, of whole clips a few hundredths.
-  config.buckets.sound.update(seconds=0.4, batch_size=16)
+  config.buckets.sound.update(batch_size=16)
   config.data.solids.meetings = 1.0
   # An impact is over after some hundredths of a second: silence is what a new codec finds first,
   # and there it stays. That of digits knows clicks and tones, and comes along. Squares of samples

@@ -70,7 +70,6 @@ def get_config(part: str = 'paired') -> ConfigDict:
 
 def _editing(latents: str, start: str) -> ConfigDict:
   config = with_editing(video.get_config(), TASKS)
-  config.autoencoder = 'runs/solids/autoencoder'
   config.start_from = start
   config.data.latents = f'{PLACE}/latents_{latents}'
   # As much is kept as at 1.5 of the source, and .67 of edits are right in place of .61.
@@ -94,7 +93,7 @@ def _weak() -> ConfigDict:
   config.buckets.video.batch_size = 12
   config.encode.train = 8000
   config.optimizer.learning_rate = 4e-4
-  config.train.update(steps=5000, evaluate_every=1000, save_every=1000, ema_decay=0.998)
+  config.train.update(steps=5000, save_every=1000, ema_decay=0.998)
   return config
 
 
@@ -114,7 +113,7 @@ def _cameras() -> ConfigDict:
   config.buckets.video.batch_size = 16
   config.encode.train = 32_000
   config.optimizer.learning_rate = 6e-4
-  config.train.update(steps=7500, evaluate_every=500, save_every=500, ema_decay=0.999)
+  config.train.update(steps=7500, evaluate_every=500, save_every=500)
   return config
 
 

@@ -43,7 +43,6 @@ def get_config(part: str = 'video') -> ConfigDict:
     'editing': editing,
     'personalization': personalization,
   }[part].get_config()
-  config.autoencoder = 'runs/solids/autoencoder'
   own = part in ('editing', 'personalization')
   config.data.latents = f'{PLACE}/latents' + f'_{part}' * own
   config.start_from = 'runs/solids/video' if part == 'video' else f'{PLACE}/video'

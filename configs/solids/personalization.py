@@ -21,11 +21,9 @@ from . import clip, video
 
 def get_config() -> ConfigDict:
   config = video.get_config()
-  config.autoencoder = 'runs/solids/autoencoder'
   config.start_from = '=runs/solids/video,identity/vision=runs/solids_objects:vision'
   config.data.latents = 'runs/solids_personalization/latents'
   config.data.solids.update(clip.OBJECTS, extras=('reference',), named=False)
   with_identity(config, clip.VISION)
   config.encode = encoding(train=24_576, validation=256)
-  config.train.steps = 8000
   return config

@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
   config = preferences(video.get_config(), 'runs/solids/video')
   config.data.latents = 'runs/solids_preferences/latents'
   del config.buckets.image
-  config.buckets.video.batch_size = 8
   config.optimizer.learning_rate = 5e-4
   config.train.steps = 600
   config.train.evaluate_every = config.train.save_every = 200

@@ -9,8 +9,10 @@ launch.weights imported.
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import defaults
+from mgjax.models.tae.tiling import Tiling
 
-from ..base import base, clips, discriminator, reconstruction
+from ..base import autoencoder, clips
 
 # Sizes, batches and steps are not in public sources; HunyuanVideo also goes from small to large. An
 # image is decoded as the 8 frames that its latent frame stands for, so batches cost about the same.
@@ -25,8 +27,10 @@ def get_config(stage: str = '256') -> ConfigDict:
   if stage not in STAGES:
     raise ConfigError(f'there is no stage {stage!r}; choose one of {", ".join(STAGES)}')
   fields = STAGES[stage]
-  config = base()
-  config.component = 'autoencoder'
+  # Widths, blocks a level and groups are not in public sources: those of Rombach et al. (2022),
+  # whose architecture the report starts from. model.quant_convolutions is True for weights of
+  # Stable Diffusion 1, 2 and XL.
+  config = autoencoder(dtype='bfloat16')
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp'
   config.data = clips()
@@ -38,31 +42,12 @@ def get_config(stage: str = '256') -> ConfigDict:
       'image': {'frames': 1, **shape, 'batch_size': fields['images'], 'weight': 1},
     }
   )
-  config.model = ConfigDict(
-    {
-      'latent_channels': 16,
-      # Widths, blocks a level and groups are not in public sources: those of Rombach et al. (2022),
-      # whose architecture the report starts from.
-      'widths': (128, 256, 512, 512),
-      'strides': ((2, 2, 2), (2, 2, 2), (2, 2, 2)),
-      'blocks': 2,
-      'groups': 32,
-      'patch': (1, 1, 1),
-      'quant_convolutions': False,  # True for weights of Stable Diffusion 1, 2 and XL
-      'dtype': 'bfloat16',
-    }
-  )
-  config.objective = reconstruction(perceptual=0.1, adversarial=0.05)  # HunyuanVideo's
-  config.discriminator = discriminator(start=fields['steps'] // 10)
-  config.perceptual_weights = (
-    ''  # LPIPS with VGG16; mgjax/models/tae/perceptual.py says how to make it
-  )
+  config.objective.update(perceptual=0.1, adversarial=0.05)  # HunyuanVideo's
+  config.discriminator.start = fields['steps'] // 10
   # Of time as in the report; of space None: 32 frames of 768 x 768 fit a chip.
-  config.tiling = ConfigDict({'frames': 32, 'overlap': 16, 'size': None, 'feather': 64})
-  config.start_from = ''  # a work directory: an image autoencoder of launch.weights, a stage before
+  config.tiling = defaults(Tiling)
   # None of what follows is in public sources.
   config.optimizer.schedule = 'cosine'
-  config.optimizer.learning_rate = 1e-4
   config.optimizer.warmup = 1000
   config.optimizer.final_fraction = 0.1
   config.optimizer.weight_decay = 1e-4

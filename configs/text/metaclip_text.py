@@ -10,27 +10,25 @@ whose vectors of 1024 the report names where it uses the vision tower (§6).
 
 from ml_collections import ConfigDict
 
+from mgjax.models.clip.towers import ClipText
+
 from ..base import encoder
 
 
 def get_config() -> ConfigDict:
-  config = encoder('clip_text')
+  config = encoder(
+    'clip_text',
+    ClipText,
+    vocabulary=49408,
+    dim=1024,
+    depth=24,
+    heads=16,
+    mlp_dim=4096,
+    positions=256,
+    projection=1024,
+    eos=49407,
+    dtype='bfloat16',
+  )
   config.tokenizer = 'file'  # beside the weights, or import's --tokenizer
   config.rows, config.length = 8, 256  # of launch.bench
-  config.model = ConfigDict(
-    {
-      'vocabulary': 49408,
-      'dim': 1024,
-      'depth': 24,
-      'heads': 16,
-      'mlp_dim': 4096,
-      'positions': 256,
-      'projection': 1024,
-      'eos': 49407,
-      'pooling': 'first_eos',
-      'activation': 'quick_gelu',
-      'epsilon': 1e-5,
-      'dtype': 'bfloat16',
-    }
-  )
   return config

@@ -8,24 +8,23 @@ published ViT-H/14, whose vectors have the 1024 numbers that the report names.
 
 from ml_collections import ConfigDict
 
+from mgjax.models.clip.towers import ClipVision
+
 from ..base import encoder
 
 
 def get_config() -> ConfigDict:
-  config = encoder('clip_vision')
-  config.rows = 8  # of launch.bench
-  config.model = ConfigDict(
-    {
-      'size': 224,
-      'patch': 14,
-      'dim': 1280,
-      'depth': 32,
-      'heads': 16,
-      'mlp_dim': 5120,
-      'projection': 1024,
-      'activation': 'quick_gelu',
-      'epsilon': 1e-5,
-      'dtype': 'bfloat16',
-    }
+  config = encoder(
+    'clip_vision',
+    ClipVision,
+    size=224,
+    patch=14,
+    dim=1280,
+    depth=32,
+    heads=16,
+    mlp_dim=5120,
+    projection=1024,
+    dtype='bfloat16',
   )
+  config.rows = 8  # of launch.bench
   return config

@@ -16,7 +16,6 @@ from .ul2 import get_config as ul2
 def get_config() -> ConfigDict:
   config = ul2()
   config.keep_type = False
-  config.length = 512
   config.model.update(
     dim=768, depth=12, heads=12, head_size=64, mlp_dim=3072, activation='relu', gated=False
   )

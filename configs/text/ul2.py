@@ -8,29 +8,25 @@ are those of the published google/ul2; which UL2 the report's authors took is no
 
 from ml_collections import ConfigDict
 
+from mgjax.models.text.t5 import T5Encoder
+
 from ..base import encoder
 
 
 def get_config() -> ConfigDict:
-  config = encoder('t5')
+  config = encoder(
+    't5',
+    T5Encoder,
+    vocabulary=32128,
+    dim=4096,
+    depth=32,
+    heads=16,
+    head_size=256,
+    mlp_dim=16384,
+    activation='silu',
+    dtype='bfloat16',
+  )
   config.keep_type = True
   config.tokenizer = 'file'  # beside the weights, or import's --tokenizer
   config.rows, config.length = 8, 512  # of a plan and of launch.bench; length not in public sources
-  config.model = ConfigDict(
-    {
-      'vocabulary': 32128,
-      'dim': 4096,
-      'depth': 32,
-      'heads': 16,
-      'head_size': 256,
-      'mlp_dim': 16384,
-      'activation': 'silu',
-      'gated': True,
-      'buckets': 32,
-      'distance': 128,
-      'bias_in_every_layer': False,
-      'epsilon': 1e-6,
-      'dtype': 'bfloat16',
-    }
-  )
   return config

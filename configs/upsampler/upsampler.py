@@ -16,6 +16,10 @@ autoencoder's reconstructions, which need it.
 
 from ml_collections import ConfigDict
 
+from mgjax.core.settings import defaults
+from mgjax.sections.upsampler.geometry import Windows
+from mgjax.sections.upsampler.task import Pairs
+
 from ..video.stage import stage
 from ..video.t2i_1024 import POSITIONS
 
@@ -34,24 +38,10 @@ def get_config(size: str = '7b') -> ConfigDict:
   config.buckets = ConfigDict({'video': {**shape, 'batch_size': 256, 'weight': 1}})
   config.model.conditionings.low_resolution = ConfigDict({'kind': 'low_resolution'})
   config.objective.dropout.low_resolution = 0.0
-  config.pairs = ConfigDict(
-    {
-      'scale': 2.0,
-      'variants': 4,  # of a clip, degraded otherwise; not in public sources
-      'degradation': {},  # Real-ESRGAN's; mgjax/sections/upsampler/recipe.py has the fields
-      # Work directory of the TAE, whose reconstructions stand for some of the degraded clips: how
-      # many is not in public sources.
-      'temporal_autoencoder': '',
-      'reconstructed': 0.0,
-      'noise': 0.0,
-    }
-  )
-  config.windows = ConfigDict(
-    {
-      'overlap': 4,  # frames of 14
-      'feather': 128,  # pixels that tiles share; not in public sources
-    }
-  )
+  # Four variants of a clip, which is not in public sources, degraded as Real-ESRGAN does it
+  # (mgjax/sections/upsampler/recipe.py has the fields).
+  config.pairs = defaults(Pairs, variants=4, degradation={})
+  config.windows = defaults(Windows, feather=128)  # not in public sources
   config.sample.steps = 20
   config.sample.guidance = (('text', 1.0),)  # not in public sources
   config.optimizer.learning_rate = 3e-5  # not in public sources

@@ -24,7 +24,6 @@ def get_config(size: str = '1b') -> ConfigDict:
   config.buckets = joint_buckets(size, RATIOS, batch_size=32, durations=DURATIONS)
   config.model.remat = 'attention'  # 32 clips a step then fit one GPU of 40 GB
   # Of a small model in small batches, not of the report's 30B.
-  config.optimizer.learning_rate = 1e-4
   config.optimizer.warmup = 1000
   config.train.steps = 100_000
   return config

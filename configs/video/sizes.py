@@ -1,6 +1,6 @@
 """The family of text-to-video models: widths and depths (Movie Gen §3.1.3, Table 1; §3.6.2)."""
 
-from ml_collections import ConfigDict
+from typing import Any
 
 from mgjax.core.errors import ConfigError
 
@@ -47,7 +47,7 @@ DIT = {
 WORDS = ('encoders', 'equal_cost', 'dit', 'v_prediction')
 
 
-def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
+def fields(size: str, positions: tuple[int, int, int]) -> dict[str, Any]:
   """Returns the fields of a model of a named size, with position tables of the stage's lengths.
 
   '30b,encoders' reads the report's frozen encoders of text, '30b' bytes. '5b,dit' has two matrices
@@ -57,26 +57,13 @@ def model(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   size, words = split(size, *WORDS)
   if size not in SIZES:
     raise ConfigError(f'there is no size {size!r}; choose one of {", ".join(SIZES)}')
-  config = ConfigDict(
-    {
-      **SIZES[size],
-      'positions': positions,
-      'patch': (1, 2, 2),
-      'epsilon': 1e-5,  # not in public sources
-      'remat': 'nothing' if size in ('debug', '1b') else 'attention',
-      'attention': 'auto',
-      'exchange': 'auto',
-      'tile': (),  # patches along t, h, w; self-attention then reads windows of tiles
-      'window': (3, 3, 3),
-      'chosen': 0,  # further tiles that each head reads, by what they hold
-      'products': 'dtype',  # or int8, fp8, of one byte a number; _both backward too
-      'unroll': 1,
-      'dtype': 'float32' if size == 'debug' else 'bfloat16',
-      'conditionings': {
-        'text': conditioning(VIDEO) if 'encoders' in words else {'kind': 'byte_text', **TEXT[size]}
-      },
-    }
-  )
-  if 'dit' in words:
-    config.update(DIT, mlp_dim=3 * config.mlp_dim // 2)
-  return config
+  text = conditioning(VIDEO) if 'encoders' in words else {'kind': 'byte_text', **TEXT[size]}
+  dit = {**DIT, 'mlp_dim': 3 * SIZES[size]['mlp_dim'] // 2} if 'dit' in words else {}
+  return {
+    **SIZES[size],
+    'positions': positions,
+    'remat': 'nothing' if size in ('debug', '1b') else 'attention',
+    'dtype': 'float32' if size == 'debug' else 'bfloat16',
+    'conditionings': {'text': text},
+    **dit,
+  }

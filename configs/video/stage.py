@@ -6,9 +6,9 @@ from ml_collections import ConfigDict
 
 from mgjax.data.buckets import Shape, rows_for
 
-from ..base import base, clips, encoding, sampling
+from ..base import clips, flow_model
 from ..text.encoders import VIDEO, places, split
-from .sizes import WORDS, model
+from .sizes import WORDS, fields
 
 FPS = 16  # of what is sampled; clips are taken at the rates below, which their prompts name
 
@@ -25,28 +25,17 @@ DURATIONS = {
 
 def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
   """Returns a stage without its buckets, learning rate and length."""
-  config = base()
+  config = flow_model('video', **fields(size, positions))
   _, words = split(size, *WORDS)
-  config.component = 'video'
   config.autoencoder = 'runs/tae'
-  config.start_from = ''
   # `launch.plan` says what fits a machine; the report has tensor = 4 and context up to 2.
   config.mesh.update(data=1, fsdp=-1)
   config.rules = 'fsdp_tp_cp'
   config.data = clips(fps=FPS)
-  config.model = model(size, positions)
   config.text = places(VIDEO) if 'encoders' in words else ConfigDict()
   config.embeddings = ''  # of prompts, by those encoders; '' has them beside the latents
-  config.objective = ConfigDict(
-    {
-      'dropout': {'text': 0.1},  # not in public sources
-      'time': {'name': 'logit_normal', 'mean': 0.0, 'std': 1.0},
-    }
-  )
   if 'v_prediction' in words:
     set_v_prediction(config)
-  config.encode = encoding()
-  config.sample = sampling()
   config.train.save_every = 1000
   config.train.evaluate_every = 1000
   return config

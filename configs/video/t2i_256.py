@@ -20,6 +20,5 @@ def get_config(size: str = '30b') -> ConfigDict:
   config.buckets = ConfigDict(
     {'image': {'frames': 1, 'height': 256, 'width': 256, 'batch_size': 9216, 'weight': 1}}
   )
-  config.optimizer.learning_rate = 1e-4
   config.train.steps = 210_000  # 1.94B images seen
   return config

@@ -38,7 +38,7 @@ def get_config(size: str = '30b') -> ConfigDict:
   config.optimizer.learning_rate = 6e-5
   # The report halves the rate, down to 1e-5, whenever the validation loss is flat, which it was for
   # the first time after 10,000 steps. What counts as flat is not in public sources.
-  config.optimizer.plateau.update(patience=5, factor=0.5, improvement=1e-3, lowest=1e-5 / 6e-5)
+  config.optimizer.plateau.update(patience=5, lowest=1e-5 / 6e-5)
   # The report's: 74,500 steps and 73.8M samples in all, with batches of 1,536 and of 512. Ours, by
   # arithmetic: about 34,800 steps with this one and 39,700 with the small one.
   config.train.steps = 34_800

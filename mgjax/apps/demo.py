@@ -102,8 +102,9 @@ def make_demo(
   edited = Editor(models.editor).generate([edit], video=videos['small'][None], seed=seed)
   videos['edited'] = np.asarray(edited[0])
   larger = Upsampler(models.upsampler)
-  for name, told, of in (('large', prompt, 'small'), ('edited_large', edit, 'edited')):
-    made = larger.generate([told], video=videos[of][None], scale=_LARGE, seed=seed)
+  # Nobody says what the edited video shows: an instruction is no caption.
+  for name, prompts, of in (('large', [prompt], 'small'), ('edited_large', None, 'edited')):
+    made = larger.generate(prompts, video=videos[of][None], scale=_LARGE, seed=seed)
     videos[name] = np.asarray(made[0])
   written = []
   for name, video in videos.items():

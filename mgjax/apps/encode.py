@@ -67,10 +67,12 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EncodeSettings:
-  """`encode` of a configuration.
+  """What `launch.data encode` does: `encode` of a configuration.
 
-  `train` and `validation` are rows of those data to encode, where a source has more; `dtype` is of
-  the stored latents; `pixels_per_device` how much a device takes in at once.
+  Attributes:
+    train, validation: rows of those data that are encoded at most, of each bucket.
+    dtype: of the stored latents.
+    pixels_per_device: pixels, or samples of sound, that a device takes in at once.
   """
 
   train: Count

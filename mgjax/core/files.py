@@ -42,7 +42,7 @@ _OTHERS = {
   rb'BZh\d': ('a bzip2 archive', 'unpack it'),
   rb'\x28\xb5\x2f\xfd': ('a zstd archive', 'unpack it'),
   rb'.{257}ustar': ('a tar archive', 'unpack it'),
-  rb'%PDF-': ('a PDF', ''),
+  rb'%PDF-': ('a PDF', 'give the file itself'),
 }
 BEGIN = 4096  # bytes that tell
 _log = logging.getLogger(__name__)
@@ -205,9 +205,8 @@ def parse_json(
   except RecursionError:
     raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
   except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
-    found, get = impostor(data[:BEGIN]) if isinstance(data, bytes) else ('', '')
-    if found:
-      raise error(f'{name} is {found}, not JSON; {get or mend}') from None
+    if isinstance(data, bytes) and (found := impostor(data[:BEGIN], 'JSON')):
+      raise error(f'{name} {found}') from None
     raise error(f'{name} is no readable JSON: {first_line(wrong)}; {mend}') from None
   if not isinstance(value, kind):
     raise error(f'{name} holds {type(value).__name__}, expected {kind.__name__}; {mend}')
@@ -249,8 +248,16 @@ def read_json_lines(
     _tell_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
 
 
+def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Makes the object of JSON; ValueError if it names a field twice, of which readers differ."""
+  fields = dict(pairs)
+  if len(fields) != len(pairs):
+    raise ValueError('an object names a field twice')
+  return fields
+
+
 def _loads(data: bytes | str) -> Any:
-  value = json.loads(data)
+  value = json.loads(data, object_pairs_hook=unique_fields)
   if ('\\u' if isinstance(data, str) else b'\\u') in data:  # halves of characters cannot be written
     json.dumps(value, ensure_ascii=False).encode()
   return value
@@ -297,10 +304,13 @@ def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
     raise
 
 
-def impostor(begin: bytes) -> tuple[str, str]:
-  """Returns what begins so, and what to do; '' where the bytes do not tell."""
+def impostor(begin: bytes, expected: str) -> str:
+  """Says what begins so in place of what is `expected`; '' where the bytes do not tell."""
   begin = begin.removeprefix(codecs.BOM_UTF8)
-  return next((told for start, told in _OTHERS.items() if re.match(start, begin, re.S)), ('', ''))
+  for start, (kind, mend) in _OTHERS.items():
+    if re.match(start, begin, re.S):
+      return f'is {kind}, not {expected}; {mend}'
+  return ''
 
 
 def is_text(begin: bytes) -> bool:

@@ -216,7 +216,7 @@ def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
 
 
 def unpacked(tensors: Tensors) -> Tensors:
-  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if an s misfits."""
+  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if they misfit."""
   found = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
   for name, q in found.items():
     if (scale := tensors.get(name + SCALE)) is not None:
@@ -225,8 +225,24 @@ def unpacked(tensors: Tensors) -> Tensors:
           f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
           f'{q.shape[-1:]}, export the weights again'
         )
+      if q.dtype != np.int8 or not jnp.issubdtype(scale.dtype, jnp.floating):
+        raise ConfigError(
+          f'{shown(name)} is of {q.dtype} and has scales of {scale.dtype}; expected int8 and '
+          'floats, export the weights again'
+        )
+      check_scales(name + SCALE, scale)
       found[name] = q.astype(np.float32) * scale.astype(np.float32)
   return found
+
+
+def check_scales(name: str, scale: np.ndarray) -> None:
+  """Raises ConfigError if numbers of one byte, up to 448, times their scales are not finite."""
+  most = float(np.abs(scale.astype(np.float32)).max(initial=0))
+  if not most * 448 < float(np.finfo(np.float32).max):
+    raise ConfigError(
+      f'{shown(name)} has the scale {most:g}, which makes numbers that are not finite; export or '
+      'download the file again'
+    )
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -303,11 +319,11 @@ def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
         'diffusers does by default'
       )
     )
-  kind, mend = impostor(begin)
-  if not kind and is_text(begin):
-    kind = f'a text file that begins {begin[:40].decode(errors="replace")!r}'
-  mend = mend or 'download the file itself'
-  return f'is {kind}, not weights; {mend}' if kind else ''
+  told = impostor(begin, 'weights')
+  if not told and is_text(begin):
+    begins = begin[:40].decode(errors='replace')
+    told = f'is a text file that begins {begins!r}, not weights; download the file itself'
+  return told
 
 
 def check_complete(

@@ -32,6 +32,7 @@ _UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
 _DEEP, _MOST = 8, 64  # levels of a description, and entries of one
 FURTHEST = 1e30  # of other numbers: what float32 still multiplies
 _WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False'}
+_UNIONS = (typing.Union, types.UnionType)
 _Made = TypeVar('_Made')
 
 
@@ -125,6 +126,39 @@ def arguments(
   return {name: checked(hints[name], value, f'{place}.{name}') for name, value in fields.items()}
 
 
+def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
+  """Returns the group of fields that a configuration has for `make`, each at its default.
+
+  `changes` take the place of defaults. Fields without either are left out, and so are those that
+  may be of several types, for a configuration keeps the type of a value. Raises ConfigError if
+  `make` has no field of a name in `changes`.
+  """
+  hints = annotations(make)
+  if unknown := sorted(changes.keys() - hints):
+    raise ConfigError(did_you_mean(unknown[0], hints))
+  found = dict(changes)
+  for field in dataclasses.fields(make):
+    hint = hints.get(field.name)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else ()
+    if field.name in found or hint is None or len({*kinds} - {type(None)}) > 1:
+      continue
+    if field.default is not dataclasses.MISSING:
+      found[field.name] = _plain(field.default, hint)
+    elif field.default_factory is not dataclasses.MISSING:
+      found[field.name] = _plain(field.default_factory(), hint)
+  return ConfigDict(found)
+
+
+def _plain(value: Any, hint: Any) -> Any:
+  """Returns a default as a configuration file would write it."""
+  if dataclasses.is_dataclass(value):
+    return defaults(type(value), **dataclasses.asdict(value))
+  if hint is np.dtype:
+    return np.dtype(value).name
+  of = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+  return float(value) if of is float else value  # where 0 stands, flags would refuse 0.5
+
+
 def check(made: Any) -> None:
   """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
   for name, hint in annotations(type(made)).items():
@@ -158,7 +192,7 @@ def checked(hint: Any, value: Any, name: str) -> Any:
         raise ConfigError(f'{name} = {value!r:.80}; expected {limits.describe(whole)}')
     numeric = any(isinstance(limits, Range) for limits in arguments[1:])
     return value if numeric else checked(arguments[0], value, name)
-  if origin in (typing.Union, types.UnionType):
+  if origin in _UNIONS:
     return _checked_union(arguments, value, name)
   if origin is tuple:
     return _checked_tuple(arguments, value, name)

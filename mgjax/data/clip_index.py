@@ -31,9 +31,10 @@ from mgjax.data.ingest.entries import (
   Medium,
   Rejected,
   commonest,
-  is_uncaptioned,
+  count_clips,
   list_entries,
   listed,
+  why_uncaptioned,
   without_caption,
 )
 from mgjax.data.media.containers import File
@@ -222,7 +223,7 @@ def probe_entries(
   }
   for remark, count in counted.items():
     if count:
-      tell_once(path, f'{count} of {len(entries)} clips {remark}')
+      tell_once(path, f'{count} of {count_clips(entries)} clips {remark}')
   return clips, rejected
 
 
@@ -278,8 +279,9 @@ def announce(
 
 def tell_captions(path: str | os.PathLike[str], entries: Sequence[Entry | Rejected]) -> None:
   """Logs how many entries have no caption, once in a process."""
-  if lacking := [entry.name for entry in entries if is_uncaptioned(entry)]:
-    tell_once(path, f'{without_caption(lacking, len(entries))}; files without go by their names')
+  if lacking := [entry for entry in entries if why_uncaptioned(entry)]:
+    said = without_caption(lacking, count_clips(entries))
+    tell_once(path, f'{said}; files without go by their names')
 
 
 def tell_once(path: str | os.PathLike[str], text: str) -> None:

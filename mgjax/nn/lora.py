@@ -73,6 +73,18 @@ def lora_settings(config: Mapping[str, Any]) -> Lora:
   return unpack(Lora, config.get('lora') or {}, 'lora')
 
 
+def scale_of(config: Mapping[str, Any], adapters: Tree) -> float:
+  """Returns alpha / r of adapters that a configuration says to train.
+
+  Raises ConfigError if they are not of its rank: alpha / r would be another one than in training.
+  """
+  settings = lora_settings(config)
+  ranks = sorted({b.shape[-2] for _, b in pairs(adapters).values()})
+  if ranks != [settings.rank]:
+    raise ConfigError(f'lora.rank = {settings.rank}, and the adapters are of rank {ranks}')
+  return settings.scale
+
+
 def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
   """Returns for each pattern the kernels among `names` that it is the first to match.
 

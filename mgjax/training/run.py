@@ -139,9 +139,7 @@ def train(
       opponent = make_optimizer(spec.discriminator.optimizer, settings.steps)
       other = functools.partial(init_params, spec.discriminator), opponent
     target = abstract_state(init, optimizer, mesh, other)
-    checkpoints = around.enter_context(
-      open_checkpoints(workdir, settings.checkpoints, settings.keep)
-    )
+    checkpoints = around.enter_context(open_checkpoints(workdir, settings.checkpoints, settings))
     place = os.fspath(checkpoints.directory)
     if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
       check_not_lost(workdir, reached_step(workdir), interval, place)
@@ -156,7 +154,7 @@ def train(
           state = restarted(state)
         if spec.check is not None:
           spec.check(meta['notes'])
-        state = state.replace(counters=reopened(state.counters, settings.guard))
+        state = state.replace(counters=reopened(state.counters, settings.faults))
         orders = continue_orders(
           meta['orders'],
           int(state.step),
@@ -400,7 +398,7 @@ def _make_step(
   accumulate: int,
 ) -> Step:
   options = {'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': accumulate}
-  options |= {'guard': settings.guard, 'rates': rate.rates, 'adapt': spec.adapt}
+  options |= {'guard': settings.faults, 'rates': rate.rates, 'adapt': spec.adapt}
   if spec.discriminator is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
   else:

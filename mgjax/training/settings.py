@@ -17,7 +17,7 @@ from mgjax.core.settings import (
   unpack,
 )
 from mgjax.data.settings import DataSettings
-from mgjax.training.checkpoints.orbax_io import KEEP_KEYS, Keep, keep_settings
+from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
 from mgjax.training.monitoring.watchdog import Limits
 
@@ -47,14 +47,18 @@ class Patience(Checked):
 class OptimizerSettings:
   """An optimizer and its learning rate: `optimizer` of a configuration or of a discriminator.
 
-  `name` is one of `OPTIMIZERS`, `schedule` one of `SCHEDULES` (`training/optimizers/optimizer.py`).
-
   Attributes:
+    name: one of `OPTIMIZERS` (`training/optimizers/optimizer.py`).
+    schedule: the shape of the learning rate, one of `SCHEDULES`.
     learning_rate: after the warm-up; AdamW moves a weight by about as much a step.
+    warmup: steps in which it rises from 0.
+    beta1, beta2: how much of the running means of gradients and of their squares a step keeps.
+    epsilon: is added to the root of the latter.
     final_fraction: where a decay ends, as a fraction of the rate; above 0 if it is exponential.
     weight_decay: relative to the learning rate.
     clip: the largest global norm of gradients that passes unchanged; inf never clips.
-    rates: (pattern of names, factor of the rate), the first that matches; see `rates.py`.
+    rates: (pattern of names, factor of the rate), the first that matches; see
+      `training/optimizers/rates.py`.
   """
 
   learning_rate: Magnitude
@@ -104,18 +108,21 @@ def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Keep):
   """How long a run trains and what happens when: `train` of a configuration, and its `seed`.
 
-  A line of metrics, a checkpoint, the validation loss and pictures come every so many steps, never
-  at 0; the last step always reports and saves.
+  What comes every so many steps never comes at 0; the last step always reports and saves.
 
   Attributes:
+    steps: of the optimizer in all.
     log_every: a line of metrics, the mean over the steps since the last one.
+    save_every, evaluate_every, show_every: a checkpoint, the validation loss, pictures.
+    ema_decay: of the average of parameters that samples are made with.
     accumulate: micro-batches that a batch is cut into.
     device_groups: groups of devices that `accumulate` is meant for; 0 for any number.
     validation_batches: of each bucket.
     checkpoints: where checkpoints lie; '' for the work directory.
+    faults: which updates are skipped.
     limits: seconds that each phase may take.
     trackers: where metrics go beside `metrics.jsonl`, names of `training/monitoring/trackers.py`.
   """
@@ -131,16 +138,15 @@ class RunSettings:
   device_groups: Count = 0
   validation_batches: Count = 0
   checkpoints: str = ''
-  keep: Keep = dataclasses.field(default_factory=Keep)
-  guard: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
+  faults: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
   limits: Limits = dataclasses.field(default_factory=Limits)
   trackers: tuple[str, ...] = ('tensorboard',)
 
   def __post_init__(self):
-    check(self)
-    if self.keep.best and (not self.evaluate_every or self.save_every % self.evaluate_every):
+    super().__post_init__()
+    if self.keep_best and (not self.evaluate_every or self.save_every % self.evaluate_every):
       raise ConfigError(
-        f'train.keep_best = {self.keep.best} needs the validation loss of every checkpoint, but '
+        f'train.keep_best = {self.keep_best} needs the validation loss of every checkpoint, but '
         f'train.save_every = {self.save_every} is no multiple of '
         f'train.evaluate_every = {self.evaluate_every}'
       )
@@ -149,9 +155,7 @@ class RunSettings:
 def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
   """Makes the settings of a run from the keys that configurations have under `train`."""
   checked(Count, seed, 'seed')
-  others = {key: value for key, value in fields.items() if key not in KEEP_KEYS}
-  guard = unpack(UpdateGuard, others.pop('faults', {}), 'train.faults')
-  return unpack(RunSettings, others, 'train', seed=seed, keep=keep_settings(fields), guard=guard)
+  return unpack(RunSettings, fields, 'train', seed=seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

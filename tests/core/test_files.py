@@ -146,6 +146,7 @@ def test_nothing_sets_the_umask():
     (b'[' * 100_000, 'nested too deep'),
     (b'9' * 5000, 'no readable JSON'),
     (b'{"name": "\\ud800"}', 'no readable JSON'),
+    (b'{"dim": 16, "dim": 32}', 'an object names a field twice'),
     (b'[1]', 'holds list, expected dict'),
     (b'null', 'holds NoneType, expected dict'),
   ],

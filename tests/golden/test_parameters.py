@@ -67,7 +67,7 @@ def parameters(name):
   elif name in ENCODERS:
     model, inputs = make_encoder(ENCODERS[name].get_config().to_dict())
   elif name.startswith('audio_'):
-    model = make_flow_model(audio_sizes.model(name.removeprefix('audio_'), 750).to_dict())
+    model = make_flow_model(audio_sizes.fields(name.removeprefix('audio_'), 750))
     inputs = small_inputs(model, Codec.latent_channels)
   else:
     made = {PERSONALIZATION: (personalization, '30b,identity'), EDITING: (editing, '30b,images')}

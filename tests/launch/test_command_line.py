@@ -1,5 +1,6 @@
 """What the command line says in few letters, and what the library gets of it."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -84,6 +85,7 @@ def test_a_comma_of_a_path_that_is_there_parts_nothing(text, found, tmp_path, mo
     ('mgjax plan --config=x  --pri', ['--price=', '--print_config ']),
     ('mgjax plan --what=s', ['sample ']),
     ('mgjax data con', ['convert ']),
+    ('mgjax data convert --re', ['--reencode=']),
     ('mgjax train --config=digits/vid', ['digits/video ']),
     (
       'mgjax train --config=digits/video --config.optimizer.lear',
@@ -103,3 +105,9 @@ def test_bash_completes_what_may_stand_at_the_end_of_a_line(line, found):
     ['bash', '-c', script, 'bash', line], capture_output=True, text=True, env=path, check=True
   )
   assert done.stdout.splitlines() == (found or ['']) and not done.stderr
+
+
+def test_the_last_value_of_an_override_counts_also_of_a_tuple():
+  words = ('--config=configs/solids/autoencoder.py', '--config.model.widths=16,32')
+  run = binaries.run('train', *words, '--config.model.widths=8,24', '--print_config')
+  assert json.loads(run.stdout)['model']['widths'] == [8, 24], run.stderr

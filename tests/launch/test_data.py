@@ -15,6 +15,7 @@ from mgjax.data.ingest.clip_check import open_row
 from mgjax.data.media.video import probe, stream_frames
 from mgjax.data.records.reader import Records, write_records
 from tests import binaries
+from tests.data.ingest.test_open_inputs import make_tar
 from tests.data.media.hostile_clips import make_clips
 from tests.data.media.test_frame_pixels import write_interlaced
 from tests.data.media.test_video import numbered_file
@@ -56,7 +57,8 @@ def hostile(tmp_path_factory):
 @pytest.fixture(scope='module')
 def converted(hostile):
   folder, _ = hostile
-  return measure('convert', f'--input={folder}/clips', f'--output={folder}/records')
+  given = ('--allow_names', f'--input={folder}/clips', f'--output={folder}/records')
+  return measure('convert', *given)
 
 
 def frames(file):
@@ -100,9 +102,8 @@ def test_the_records_give_the_frames_of_the_files(hostile, converted):
 
 def test_encoded_anew_what_is_whole_has_all_its_frames(hostile):
   folder, usable = hostile
-  code, said, memory = measure(
-    'convert', f'--input={folder}/clips', f'--output={folder}/anew', '--reencode=gop=16', '--full'
-  )
+  given = (f'--input={folder}/clips', f'--output={folder}/anew', '--reencode=gop=16', '--full')
+  code, said, memory = measure('convert', '--allow_names', *given)
   assert code == 0 and 'Traceback' not in said, said
   assert memory < GIGABYTE, f'{memory / GIGABYTE:.2f} GiB'
   rows = {row['source']: row for row in Records(folder / 'anew')}
@@ -198,10 +199,10 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(tmp_path):
   for name in ('a\x1b[31m.mp4', 'b\u202e.tar', 'c\x07.mp4'):
     (clips / name).write_bytes(b'nothing')
   (clips / 'c\x07.txt').write_bytes(b'\xff')
-  for more in ((), ('--layout=files',)):
-    given = (f'--input={clips}', f'--output={tmp_path}/out{len(more)}', '--allow_names', *more)
-    code, said = launch('convert', *given)
-    assert code == 3 and said.replace('\n', '').isprintable() and 'Traceback' not in said, said
+  for code, layout in ((2, 'auto'), (3, 'files'), (3, 'tar')):
+    given = (f'--input={clips}', f'--output={tmp_path}/{layout}', '--allow_names')
+    found, said = launch('convert', *given, f'--layout={layout}')
+    assert found == code and said.replace('\n', '').isprintable() and 'Traceback' not in said, said
 
 
 def test_clips_without_a_caption_stop_a_conversion_that_does_not_allow_it(tmp_path):
@@ -228,9 +229,32 @@ def test_clips_without_a_caption_stop_a_conversion_that_does_not_allow_it(tmp_pa
   (clips / 'list.jsonl').unlink()
   code, said = launch(*given, '--allow_names')
   assert code == 0 and '3 clips, 0 rejected' in said and '1 of 3 clips have no caption' in said
-  (clips / '1.txt').write_text('')
-  code, said = launch('convert', f'--input={clips}', f'--output={tmp_path}/empty')
-  assert code == 0 and '1 of 3 clips have no caption, the first is 1.mp4' in said
+
+
+@pytest.mark.parametrize('kind', ['text', 'list', 'tar'])
+def test_empty_captions_stop_a_conversion_as_missing_ones_do(tmp_path, kind):
+  clips = tmp_path / 'clips'
+  clips.mkdir()
+  said = {'a': 'a clip', 'b': '' if kind == 'text' else ' '}
+  for name, caption in said.items():
+    numbered_file(clips, f'{name}.mp4', count=8)
+    (clips / f'{name}.txt').write_text(caption)
+  (clips / 'README.md').write_text('of two clips')
+  source = clips
+  if kind == 'list':
+    source = clips / 'list.csv'
+    source.write_text('video,caption\n' + '\n'.join(f'{n}.mp4,{c}' for n, c in said.items()))
+  if kind == 'tar':
+    source = tmp_path / 'clips.tar'
+    make_tar(source, [(each.name, each.read_bytes()) for each in clips.glob('?.*')])
+  given = ('convert', f'--input={source}', f'--output={tmp_path}/out')
+  code, told = launch(*given)
+  assert code == 3 and '1 of 2 clips have no caption, the first is ' in told
+  assert '--allow_names' in told and 'its caption is empty' in told
+  code, told = launch(*given, '--allow_names')
+  assert code == 0 and '1 of 2 clips have no caption' in told
+  captions = [row['caption'] for row in Records(tmp_path / 'out')]
+  assert captions == (['a clip'] if kind == 'tar' else ['a clip', 'b'])
 
 
 def test_interlaced_clips_are_counted_and_made_whole_on_request(tmp_path):

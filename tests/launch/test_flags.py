@@ -47,6 +47,20 @@ CASES = [
     '--shares=2,x: expected numbers above 0, as in 2,1,1, or greedy',
   ),
   (['data', 'convert', '--input=a', '--output=b', '--layout=zip'], 2, 'auto|files|tar|parquet'),
+  # With the flag of another word, nothing would be done with it.
+  (
+    ['weights', 'list', '--workdir=w', '--keep=latest=1'],
+    2,
+    '--keep is a flag of prune; list',
+  ),
+  (['serve', '--model=w', '--people=ann'], 2, '--people is a flag of review; videos does not take'),
+  (
+    ['data', 'mark', '--input=a', '--full'],
+    2,
+    '--full is a flag of convert; mark',
+  ),
+  (['plan', '--price=free'], 2, '--price=free: expected dollars a chip-hour, as in 2.5'),
+  (['rehearse', '--price=-1'], 2, '--price=-1: expected dollars a chip-hour, as in 2.5'),
 ]
 
 
@@ -58,10 +72,21 @@ def test_a_wrong_flag_is_refused_before_anything_heavy_is_imported(arguments, co
   assert run.stdout.split() == [str(code)]  # and nothing heavy
 
 
+def test_the_help_of_a_word_has_its_flags_alone():
+  votes = binaries.run('serve', 'votes', '--help').stdout
+  assert '  --raters ' in votes and '--database' not in votes.partition('Flags:')[2]
+  assert "  --database (default ''; of videos)" in binaries.run('serve', '--help').stdout
+
+
 def test_the_names_that_flags_take_are_those_of_the_library():
   assert set(flag_values.SCHEDULES) == set(SCHEDULES)
   for solver in flag_values.SOLVERS:
     check_solver(solver)
+
+
+@pytest.mark.parametrize('text', ['2.5', '$2.5', '2.50'])
+def test_a_price_may_have_its_sign(text):
+  assert flag_values.price(text) == 2.5
 
 
 def test_a_mesh_names_axes_that_there_are():

@@ -9,7 +9,8 @@ device, and is found by PYTHONPATH alone. Both use the weights of the first chec
 --weights. The sections are:
 
   configs  every configuration file, and every argument that the first checkout's pages and
-           docstrings show, as it is resolved
+           docstrings show, as it is resolved; a key may be new in the second checkout if it says
+           what runs did before (mgjax/core/configuration/renamed_keys.py)
   digests  the digest of every run of the experiments in configs/scaling and of every record
   claims   the page of claims, made of the checkout's records
   plans    the text of plans of 30B models
@@ -46,6 +47,7 @@ import os
 import pathlib
 import platform
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -54,10 +56,12 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 HERE = pathlib.Path(__file__).parent
+KEYS = HERE.parent.parent / 'mgjax/core/configuration/renamed_keys.py'
 GOLDEN = HERE.parent / 'golden'
 WORKER = HERE / 'checkout_items.py'
 USUAL = ('configs', 'digests', 'claims', 'plans', 'train', 'samples')
@@ -210,12 +214,35 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> str:
     old, new = (path.read_text().splitlines() for path in (first, second))
     if first.read_bytes() == second.read_bytes():
       return ''
+    if first.parent.name == 'configs' and '{' in (old[0], new[0]):
+      old, new = (json.loads(path.read_text()) for path in (first, second))
+      usual = {}
+      for rows in runpy.run_path(str(KEYS))['ADDED'].values():
+        usual |= rows
+      new = without_new(new, old, usual)
+      if old == new:  # 1 and 1.0 as well
+        return ''
+      old, new = (json.dumps(each, indent=1).splitlines() for each in (old, new))
     lines = list(difflib.unified_diff(old, new, 'first', 'second', lineterm='', n=1))
     return '\n'.join(
       lines[:SHOWN] + [f'... {len(lines) - SHOWN} more lines'] * (len(lines) > SHOWN)
     )
   with np.load(first) as old, np.load(second) as new:
     return '\n'.join(list(array_differences(dict(old), dict(new)))[:SHOWN])
+
+
+def without_new(fields: Any, before: Any, usual: dict[str, Any], path: str = '') -> Any:
+  """Returns a configuration without keys that `before` lacks and that say what runs did then."""
+  if not isinstance(fields, dict):
+    return fields
+  before = before if isinstance(before, dict) else {}
+  kept = {}
+  for key, value in fields.items():
+    value = without_new(value, before.get(key), usual, f'{path}.{key}')
+    names = (name for name in usual if f'{path}.{key}'.endswith(f'.{name}'))
+    if key in before or not (value == {} or any(value == usual[name] for name in names)):
+      kept[key] = value
+  return kept
 
 
 def array_differences(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> Iterator[str]:

@@ -251,9 +251,9 @@ def test_norms_are_told_by_group():
 
 def test_a_gate_that_cannot_be_is_refused():
   train = {'steps': 1}  # as in configurations of before it was a field
-  assert run_settings(train).guard == UpdateGuard()
+  assert run_settings(train).faults == UpdateGuard()
   train['faults'] = {'skip': 0, 'spike': 6.0}
-  assert run_settings(train).guard == UpdateGuard(0, 6.0)
+  assert run_settings(train).faults == UpdateGuard(0, 6.0)
   for fields, name in (({'skip': -1}, 'skip'), ({'spike': 0.5}, 'spike'), ({'spike': -2}, 'spike')):
     with pytest.raises(ConfigError, match=f'{name} = '):
       UpdateGuard(**fields)

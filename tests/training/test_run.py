@@ -160,6 +160,11 @@ def test_with_a_new_rate_a_run_goes_on_with_its_moments(tiny_runs, tmp_path):
   )
   np.testing.assert_allclose(moved, whole / 10, atol=2e-7)
   train(tenth, tmp_path / 'run', stop_at=4)  # from then on the new rate is the run's own
+  with pytest.raises(
+    ConfigError, match=r"run' has reached step 4, and train\.steps = 3 are behind"
+  ):
+    train(tiny.video(tiny_runs, **CONSTANT, train__steps=3), tmp_path / 'run', new_rate=True)
+  assert json.loads((tmp_path / 'run/config.json').read_text())['train']['steps'] == 8
   rates = [row['learning_rate'] for row in tiny.metrics(tmp_path / 'run') if 'loss' in row]
   np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-6)
 

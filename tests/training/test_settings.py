@@ -1,5 +1,6 @@
 """Settings are what a configuration says, and refuse what cannot be by the name of its key."""
 
+from mgjax.core.settings import annotations
 from mgjax.training.checkpoints.orbax_io import Keep
 from mgjax.training.guard import UpdateGuard
 from mgjax.training.monitoring.watchdog import Limits
@@ -12,8 +13,10 @@ def test_a_configuration_is_its_settings():
   train = config.train.to_dict()
   settings = run_settings(train, 7)
   assert settings.seed == 7 and settings.steps == config.train.steps
-  assert settings.keep == Keep(train['keep'], train['keep_every'], train['keep_best'])
-  assert settings.guard == UpdateGuard(**train['faults'])
+  assert {name: getattr(settings, name) for name in annotations(Keep)} == {
+    name: train[name] for name in annotations(Keep)
+  }
+  assert settings.faults == UpdateGuard(**train['faults'])
   assert settings.limits == Limits(**train['limits'])
   optimizer = optimizer_settings(config.optimizer.to_dict())
   assert optimizer.learning_rate == config.optimizer.learning_rate
@@ -22,7 +25,7 @@ def test_a_configuration_is_its_settings():
 
 def test_what_older_configurations_lack_has_a_value():
   settings = run_settings({'steps': 3})
-  assert (settings.keep, settings.guard, settings.limits) == (Keep(), UpdateGuard(), Limits())
+  assert (settings.keep, settings.faults, settings.limits) == (3, UpdateGuard(), Limits())
   assert optimizer_settings({'learning_rate': 1.0}).plateau.patience == 0
 
 

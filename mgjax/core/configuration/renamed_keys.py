@@ -1,4 +1,4 @@
-"""Renamed configuration keys, and the migration of configurations saved by older versions.
+"""Renamed and added configuration keys, and the migration of configurations of older versions.
 
 Every saved configuration passes through `migrate`, so that a run outlives a rename: its work
 directory is read as it is and nothing in it is rewritten.
@@ -29,6 +29,43 @@ RENAMED = {
     'deviations': 'outlier_sigmas',
   },
 }
+# Keys that were added, with what runs did before they were there: by component, '' for all.
+ADDED = {
+  '': {
+    'optimizer.name': 'adamw',
+    'optimizer.epsilon': 1e-8,
+    'discriminator.optimizer.name': 'adamw',
+    'discriminator.optimizer.epsilon': 1e-8,
+    'discriminator.optimizer.rates': [],
+    'discriminator.optimizer.plateau.patience': 0,
+    'discriminator.optimizer.plateau.factor': 0.5,
+    'discriminator.optimizer.plateau.improvement': 1e-3,
+    'discriminator.optimizer.plateau.lowest': 0.1,
+    'model.products': 'dtype',
+    'model.feed_forward': 'swiglu',
+    'model.norm': 'rms',
+    'model.affine': True,
+    'model.bias': False,
+    'model.time_unit': 1.0,
+    'model.quant_convolutions': False,
+    'model.shortcut': False,
+    'objective.validation_time.name': 'stratified',
+    'objective.drop_all_probability': 0.0,
+    'objective.prediction.name': 'flow',
+    'objective.min_snr': 0.0,
+    'objective.time_places': 0,
+    'sample.known_steps': 10,
+    'sample.reuse': 0.0,
+    'sample.shifts': 0,
+    'sample.shift_time': 0.4,
+    'sample.strength': 1.0,
+    'sample.lora': '',
+    'sample.expert': '',
+    'sample.weights': '',
+  },
+  'audio': {'model.tile': [], 'model.window': [3, 3, 3], 'model.chosen': 0},
+  't5': {'model.unroll': 1},
+}
 # Conditionings were named by their place in the tree.
 KINDS = {
   'mgjax.text.conditioning.ByteText': 'byte_text',
@@ -37,6 +74,11 @@ KINDS = {
   'mgjax.audio.conditioning.FrameFeatures': 'frame_features',
   'mgjax.audio.conditioning.AudioContext': 'known_latents',
 }
+
+
+def added(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the rows of `ADDED` for a flat configuration."""
+  return ADDED[''] | ADDED.get(config.get('component', ''), {})
 
 
 def migrate(config: Mapping[str, Any], section: str = '') -> Any:

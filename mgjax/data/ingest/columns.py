@@ -6,6 +6,7 @@ first name of the table that a list has is read. Folders and lists of lines go b
 
 import ast
 import contextlib
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ _FILES = {'video': _VIDEOS.split(), 'sound': _SOUNDS.split()}
 _FILE = r'(relative|rel|local|full|absolute|abs)?{}s?(file|path|name|relative|rel|local|full)*s?'
 # A column of captions has one of these names, else a single column ends so, as in long_caption.
 _CAPTIONS = 'caption captions text texts prompt prompts description cap txt sentence tags'
+_SEGMENT = r'(start|begin|end|stop)(time|timestamp|sec|second|frame)?s?|timestamps?|segments?'
 _CAPTION = r'(?!neg|target|edited|output).*(caption|prompt|description|text|cap)s?'
 
 
@@ -29,7 +31,8 @@ def file_column(names: tuple[str, ...], word: str, given: str = '') -> str | Non
   if given or word in names:
     return _exactly(names, given or word)
   plain = _plain(names)
-  found = (name for base in _FILES[word] for name in plain if _is_file(name, base))
+  forms = map(_FILE.format, _FILES[word])
+  found = (name for form in forms for name in plain if re.fullmatch(form, name))
   return plain.get(next(found, ''))
 
 
@@ -41,6 +44,12 @@ def caption_column(names: tuple[str, ...], given: str = '') -> str | None:
   found = [name for name in _CAPTIONS.split() if name in plain]
   ending = [name for name in plain if re.fullmatch(_CAPTION, name)]
   return plain[(found or ending)[0]] if found or len(ending) == 1 else None
+
+
+@functools.lru_cache(16)
+def segment_columns(names: tuple[str, ...]) -> list[str]:
+  """Returns the columns that say which part of a clip is meant, but for `start`, which is read."""
+  return [n for plain, n in _plain(names).items() if re.fullmatch(_SEGMENT, plain) and n != 'start']
 
 
 def first_of_several(value: Any) -> Any:
@@ -65,10 +74,6 @@ def shown_names(names: Any) -> str:
 
 def _exactly(names: tuple[str, ...], name: str) -> str | None:
   return name if name in names else None
-
-
-def _is_file(name: str, base: str) -> bool:
-  return re.fullmatch(_FILE.format(base), name) is not None
 
 
 def _plain(names: tuple[str, ...]) -> Mapping[str, str]:

@@ -9,9 +9,10 @@ Its caption is, wherever a tool leaves it:
 - that of a list in the folder that names the clip: a manifest, such as `metadata.jsonl`, or two
   files with as many lines, such as `videos.txt` and `prompts.txt`;
 - without any the name of the file, punctuation read as spaces and a trailing number dropped:
-  `red_ball-bounces_012.mp4` says 'red ball bounces'. Such an entry says so in `uncaptioned`.
+  `red_ball-bounces_012.mp4` says 'red ball bounces'. Such an entry says why in `uncaptioned`.
 
-Two captions of one clip that differ reject it. Names that begin with a dot are left alone.
+Two files that give a clip captions that differ reject it; each row of a list that names it is an
+entry. Names that begin with a dot are left alone.
 
 A manifest, .csv or .tsv with a header, .json, .jsonl or .parquet: columns `video` or `sound` (a
 path relative to the manifest), `caption`, or what else `columns.py` reads, and, if wanted, `start`
@@ -49,7 +50,7 @@ _JOINERS = '\u200c\u200d'  # without which words of Persian or Hindi are other w
 _OF_PAIRS = (SOURCE, TASK) = ('source_video', 'task')
 _NUMBER = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
 _COPY = 'copy of '
-_EMPTY = 'its caption is empty'
+EMPTY = 'its caption is empty'
 _SHOWN = 300  # characters of a name that is refused
 _LISTED = 20  # lines about what is refused
 
@@ -102,7 +103,7 @@ class Entry:
   caption: str
   start: float | None = None
   more: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a pair, see the file
-  uncaptioned: bool = False  # the caption is the file's name, for want of another
+  uncaptioned: str = ''  # why the caption is the file's name, if it is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,11 @@ class Rejected:
 
   name: str
   reason: str
+  is_clip: bool = dataclasses.field(default=True, compare=False)  # else it was never meant to be
+
+
+class _Uncaptioned(DataError):
+  """There is no caption, or nothing is left of it."""
 
 
 def list_entries(
@@ -146,17 +152,22 @@ def list_entries(
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
 
 
-def without_caption(names: Sequence[str], count: int) -> str:
+def count_clips(entries: Iterable[Any]) -> int:
+  """Returns how many entries there are, without what is no clip, such as a list."""
+  return sum(getattr(entry, 'is_clip', True) for entry in entries)
+
+
+def without_caption(lacking: Sequence[Any], count: int) -> str:
   """Says how many of `count` clips have no caption, and what the first of them is called."""
-  first = f', the first is {printable(names[0])}' if names else ''
-  return f'{len(names)} of {count} clips have no caption{first}'
+  first = f', the first is {printable(lacking[0].name)}' if lacking else ''
+  return f'{len(lacking)} of {count} clips have no caption{first}'
 
 
-def is_uncaptioned(entry: Any) -> bool:
-  """Returns whether an entry has no caption but its name, or was rejected for want of one."""
+def why_uncaptioned(entry: Any) -> str:
+  """Returns why an entry has no caption but its name, or is rejected for that; '' otherwise."""
   if isinstance(entry, Rejected):
-    return entry.reason.startswith((NO_CAPTION, _EMPTY))
-  return entry.uncaptioned
+    return entry.reason if entry.reason.startswith((NO_CAPTION, EMPTY)) else ''
+  return getattr(entry, 'uncaptioned', '')
 
 
 def clean_caption(caption: str) -> str:
@@ -170,9 +181,21 @@ def clean_caption(caption: str) -> str:
     caption = re.sub('[\x00-\x1f\x7f-\x9f]+', ' ', caption)
     caption = re.sub('[\u202a-\u202e\u2066-\u2069]', '', caption)
   caption = ' '.join(caption.split())[:CAPTION_CHARACTERS]
-  if not caption:
-    raise DataError(_EMPTY)
+  # Marks, and what controls, separates or joins letters, cannot be seen alone.
+  if all(unicodedata.category(letter)[0] in 'CMZ' for letter in caption):
+    raise _Uncaptioned(EMPTY)
   return caption
+
+
+def captioned(entry: Entry, caption: str | None, file: str) -> Entry:
+  """Returns an entry with its caption or, if there is none, with what the name of its file says."""
+  try:
+    if caption is None:
+      raise _Uncaptioned(NO_CAPTION)
+    return dataclasses.replace(entry, caption=clean_caption(caption))
+  except _Uncaptioned as lacking:
+    caption = clean_caption(spoken(pathlib.PurePath(file).stem))
+    return dataclasses.replace(entry, caption=caption, uncaptioned=str(lacking))
 
 
 def alike(reasons: Iterable[str]) -> dict[str, int]:
@@ -240,10 +263,11 @@ class _Lists(NamedTuple):
         if not is_unicode(file):
           raise DataError('its path holds half a character (a lone surrogate)')
         where, path = places.locate(file, below)
-        if not isinstance(caption := self.captions.write(row), str):
+        entry = Entry(name, path, '', _start(row.get('start')), _of_pair(row, places, below))
+        caption = self.captions.write(row)
+        if not isinstance(caption, str) and row.get('caption', ()) is not None:
           raise DataError(f'{NO_CAPTION} that is text among its fields: {shown_names(row)}')
-        pair = _of_pair(row, places, below)
-        yield where, Entry(name, path, clean_caption(caption), _start(row.get('start')), pair)
+        yield where, captioned(entry, caption, file)
       except StorageError:
         raise
       except DataError as error:
@@ -256,7 +280,7 @@ def _folder_entries(
 ) -> Iterator[Entry | Rejected]:
   found, links, unlisted = _walk(root)
   for error in unlisted:
-    yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}')
+    yield Rejected(str(error.filename), f'cannot be listed: {error.strerror}', False)
   medium = lists.medium
   ignored = report and pathlib.Path(report).resolve()
   folder = _Folder(root, lists)
@@ -264,11 +288,12 @@ def _folder_entries(
   folder.read_lists([path for path in found if path not in folder.used and path != ignored])
   for path in found:
     name = str(path.relative_to(root))
+    is_clip = path not in links and path.suffix.lower() in medium.suffixes
     try:
-      if path in links:
-        raise DataError('is a link to a folder, and those are not followed')
-      elif path.suffix.lower() in medium.suffixes:
+      if is_clip:
         yield from folder.entries(path)
+      elif path in links:
+        raise DataError('is a link to a folder, and those are not followed')
       elif path in folder.refused:
         raise DataError(folder.refused[path])
       elif path in folder.used:
@@ -281,9 +306,9 @@ def _folder_entries(
     except StorageError:
       raise
     except DataError as error:
-      yield Rejected(name, str(error))
+      yield Rejected(name, str(error), is_clip)
     except OSError as error:
-      yield Rejected(name, str(unreadable(error, root)))
+      yield Rejected(name, str(unreadable(error, root)), is_clip)
   yield from folder.missing
 
 
@@ -310,14 +335,13 @@ class _Folder:
     name = self._name(clip)
     said = self._said.get(name, {})
     # What has no caption of it does not matter where something else has.
-    said = {of: rows for of, rows in said.items() if not all(map(is_uncaptioned, rows))} or said
+    said = {of: rows for of, rows in said.items() if not all(map(why_uncaptioned, rows))} or said
     if len({tuple(map(_text_of, rows)) for rows in said.values()}) > 1:
       raise DataError(f'has captions that differ, in {" and in ".join(said)}; leave one of them')
     for number, entry in enumerate(next(iter(said.values()), []), 1):
       yield dataclasses.replace(entry, name=name if number == 1 else f'{name} ({number})')
     if not said:
-      path = self._places.find(name)
-      yield Entry(name, path, clean_caption(spoken(clip.stem)), uncaptioned=True)
+      yield captioned(Entry(name, self._places.find(name), ''), None, name)
 
   def read_texts(self, found: Sequence[pathlib.Path]) -> None:
     """Reads the files that hold the caption of one clip, of its name or in a folder of captions."""
@@ -334,16 +358,15 @@ class _Folder:
       elif suffix.lower() in (*TEXTS, '.json'):
         texts.append((path, stem))
     alone = collections.defaultdict(list)
-    named = set()
     for path, stem in texts:
-      owners = of.get(stem, [])
-      named.update(owner for owner in owners if self._read_text(owner, path))
+      for clip in (owners := of.get(stem, [])):
+        self._read_text(clip, path)
       if not owners and path.suffix.lower() in TEXTS:
         alone[self._without(path, _is_of_captions)].append(path)
     is_of_clips = functools.partial(file_column, word=medium.word)
     for clip in clips if alone else ():
       beside = alone.get(self._without(clip, is_of_clips), ())
-      if len(beside) == 1 and clip not in named:
+      if len(beside) == 1:
         self._read_text(clip, beside[0])
 
   def _without(self, path: pathlib.Path, is_kind: Callable[[tuple[str]], Any]) -> tuple[str, ...]:
@@ -351,8 +374,8 @@ class _Folder:
     parts = os.path.splitext(_composed(self._name(path)))[0].split(os.sep)
     return tuple(part for part in parts if not is_kind((part.lower(),)))
 
-  def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> bool:
-    """Reads the caption of a clip, if there is one in a .json; says whether a file had one."""
+  def _read_text(self, clip: pathlib.Path, path: pathlib.Path) -> None:
+    """Reads the caption of a clip, if there is one in a .json."""
     name = self._name(clip)
     entry: Entry | Rejected
     try:
@@ -360,15 +383,14 @@ class _Folder:
       if path.suffix.lower() == '.json':
         caption = self._lists.columns.caption_of(caption)
         if caption is None:
-          return False
-      entry = Entry(name, self._places.find(name), clean_caption(caption))
+          return
+      entry = captioned(Entry(name, self._places.find(name), ''), caption, name)
     except StorageError:
       raise
     except DataError as error:
       entry = Rejected(name, str(error))
-    self._said.setdefault(name, {})[path.name] = [entry]
+    self._said.setdefault(name, {})[self._name(path)] = [entry]
     self.used.add(path)
-    return True
 
   def read_lists(self, files: Sequence[pathlib.Path]) -> None:
     """Reads those of the files that are lists; DataError if one has not a line for each clip."""

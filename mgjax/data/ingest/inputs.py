@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from mgjax.core.errors import DataError, StorageError
-from mgjax.data.ingest.entries import Entry, Rejected
+from mgjax.data.ingest.entries import Entry, Rejected, count_clips, why_uncaptioned
 from mgjax.data.ingest.places import unreadable
 
 
@@ -40,9 +40,14 @@ class Inputs(abc.ABC):
   identity: dict[str, object]
 
   @property
-  def uncaptioned(self) -> list[str]:
-    """The names of those whose caption is the name of their file, for want of another."""
+  def uncaptioned(self) -> list[Rejected]:
+    """Those that have no caption but the name of their file, or are rejected for it, and why."""
     return []
+
+  @property
+  def clips(self) -> int:
+    """How many there are, without what is no clip, such as a list."""
+    return len(self)
 
   @property
   def rejected(self) -> list[Rejected]:
@@ -87,8 +92,13 @@ class ListedInputs(Inputs):
     self.identity = {'layout': layout, 'names': digest(each.name for each in entries)}
 
   @property
-  def uncaptioned(self) -> list[str]:
-    return [each.name for each in self._entries if getattr(each, 'uncaptioned', False)]
+  def uncaptioned(self) -> list[Rejected]:
+    found = ((each.name, why_uncaptioned(each)) for each in self._entries)
+    return [Rejected(name, reason) for name, reason in found if reason]
+
+  @property
+  def clips(self) -> int:
+    return count_clips(self._entries)
 
   @property
   def rejected(self) -> list[Rejected]:

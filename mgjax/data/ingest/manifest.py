@@ -17,9 +17,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mgjax.core.errors import DataError, MgjaxError
-from mgjax.core.files import BEGIN, impostor
+from mgjax.core.files import BEGIN, impostor, unique_fields
 from mgjax.core.plug_ins import load_package
-from mgjax.data.ingest.columns import caption_column, file_column, first_of_several, shown_names
+from mgjax.data.ingest.columns import (
+  caption_column,
+  file_column,
+  first_of_several,
+  segment_columns,
+  shown_names,
+)
 
 SUFFIXES = ('.csv', '.tsv', '.jsonl', '.json', '.parquet')
 Row = dict[str, Any]
@@ -48,10 +54,16 @@ class Columns(NamedTuple):
 
   def read(self, row: Row) -> Row:
     """Returns a row, changed, with its file by the medium's word and, if it has one, its `caption`.
-    Raises DataError if no field names a file.
+    Raises DataError if no field names a file, or one a part of it.
     """
     names = tuple(row)
     media, caption = self.found(names)
+    for name in segment_columns(names):
+      if row[name] not in (None, '', []):
+        raise DataError(
+          f'{name} = {row[name]!r:.60} is a part of a clip, which is not cut out here; cut the '
+          'clip, or remove the column (`start`, in seconds, is read)'
+        )
     if media is None:
       named = f' named {self.media}' if self.media else ''
       raise DataError(
@@ -167,9 +179,8 @@ def _lines(
 def _begin(path: pathlib.Path) -> bytes:
   with path.open('rb') as file:
     begin = file.read(BEGIN)
-  kind, mend = impostor(begin)
-  if kind:
-    raise DataError(f'is {kind}; {mend}')
+  if told := impostor(begin, 'a list'):
+    raise DataError(told)
   return begin
 
 
@@ -189,7 +200,7 @@ def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
     encoding = encoding_of(_begin(path))
     if len(data) > _JSON_BYTES:
       raise DataError(f'has over {_JSON_BYTES} bytes; write it as .jsonl, an object a line')
-    found = json.loads(data.decode(encoding), object_pairs_hook=_object)
+    found = json.loads(data.decode(encoding), object_pairs_hook=unique_fields)
   except OSError as error:
     raise DataError(f'{path} cannot be read: {error.strerror}') from error
   except DataError as error:
@@ -225,6 +236,7 @@ def _parquet_rows(
   try:
     with parquet.ParquetFile(path) as file:
       names = file.schema_arrow.names
+      more = (*more, *segment_columns(tuple(names)))
       read = [*columns.needed(path, names), *(name for name in more if name in names)]
       batches = file.iter_batches(1024, columns=read)
       yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
@@ -235,7 +247,7 @@ def _parquet_rows(
 
 
 def _json_rows(lines: Iterator[_Line]) -> Iterator[tuple[int, Row | DataError]]:
-  decode = json.JSONDecoder(object_pairs_hook=_object).decode
+  decode = json.JSONDecoder(object_pairs_hook=unique_fields).decode
   for number, line in lines:
     row: Any = line
     if isinstance(line, str):
@@ -248,13 +260,6 @@ def _json_rows(lines: Iterator[_Line]) -> Iterator[tuple[int, Row | DataError]]:
       if not isinstance(row, dict | DataError):
         row = DataError('is not a JSON object')
     yield number, row
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Row:
-  row = dict(pairs)
-  if len(row) != len(pairs):
-    raise ValueError('an object names a field twice')
-  return row
 
 
 def _csv_rows(

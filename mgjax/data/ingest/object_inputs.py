@@ -10,7 +10,15 @@ import pathlib
 from typing import NamedTuple
 
 from mgjax.core.errors import DataError
-from mgjax.data.ingest.entries import TEXTS, VIDEO, Rejected, clean_caption, decode_text, spoken
+from mgjax.data.ingest.entries import (
+  NO_CAPTION,
+  TEXTS,
+  VIDEO,
+  Rejected,
+  clean_caption,
+  decode_text,
+  spoken,
+)
 from mgjax.data.ingest.inputs import Input, ListedInputs
 from mgjax.data.records.storage import ObjectStore
 
@@ -20,8 +28,8 @@ class _Object(NamedTuple):
   text: str  # the object that holds its caption, '' for none
 
   @property
-  def uncaptioned(self) -> bool:
-    return not self.text
+  def uncaptioned(self) -> str:
+    return '' if self.text else NO_CAPTION
 
 
 class ObjectInputs(ListedInputs):
@@ -53,9 +61,9 @@ class ObjectInputs(ListedInputs):
       if _suffix(name) in VIDEO.suffixes:
         entries.append(_Object(name, texts.get(_stem(name), '')))
       elif _suffix(name) not in TEXTS:
-        entries.append(Rejected(name, 'is not a video'))
+        entries.append(Rejected(name, 'is not a video', False))
       elif _stem(name) not in stems:
-        entries.append(Rejected(name, 'is a caption without a video of the same name'))
+        entries.append(Rejected(name, 'is a caption without a video of the same name', False))
     super().__init__(entries, 'bucket')
 
   def look(self, entry: _Object) -> Input:

@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Callable
 
 from mgjax.core.errors import ConfigError, DataError, check_one_of
-from mgjax.data.ingest.entries import PLAIN, Captions, list_entries
+from mgjax.data.ingest.entries import PLAIN, VIDEO, Captions, list_entries
 from mgjax.data.ingest.inputs import FileInputs, Inputs
 from mgjax.data.ingest.object_inputs import ObjectInputs
 from mgjax.data.ingest.parquet import ParquetInputs, holds_clips
@@ -48,15 +48,17 @@ def open_inputs(
       raise ConfigError(f'{path}: of a bucket clips with .txt captions are read; mount it instead')
     return ObjectInputs(str(path))
   path = pathlib.Path(path)
-  tars, parquets = _ending(path, '.tar'), _ending(path, '.parquet')
+  tars, parquets = _ending(path, ('.tar',)), _ending(path, ('.parquet',))
   if layout == 'auto' and parquets and not holds_clips(parquets[0]):
     parquets = []
   if layout == 'auto':
-    if tars and parquets:
-      raise ConfigError(
-        f'{path} holds tars and parquet files; say which with layout tar or parquet'
-      )
-    layout = 'tar' if tars else 'parquet' if parquets else 'files'
+    found = {'tar': tars, 'parquet': parquets}
+    found['files'] = _ending(path, VIDEO.suffixes) if tars or parquets else [path]
+    held = {name: files[0].name for name, files in found.items() if files}
+    if len(held) > 1:
+      ways = ' or '.join(f'--layout={name}' for name in held)
+      raise ConfigError(f'{path} holds {" and ".join(held.values())}; say which are read: {ways}')
+    (layout,) = held
   if layout == 'files':
     columns = {'media_column': media_column, 'caption_column': caption_column}
     entries = list_entries(path, progress=progress, captions=captions, **columns)
@@ -85,15 +87,15 @@ def _written(captions: Captions, inputs: Inputs) -> Inputs:
   return inputs
 
 
-def _ending(path: pathlib.Path, suffix: str) -> list[pathlib.Path]:
+def _ending(path: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
   """The files at or below a path whose names end so, but hidden ones and pipes, in order."""
   if path.is_file():
-    return [path] if path.suffix.lower() == suffix else []
+    return [path] if path.suffix.lower() in suffixes else []
   return sorted(
     pathlib.Path(here, name)
     for here, folders, names in os.walk(path)
     for name in names
-    if name.lower().endswith(suffix)
+    if name.lower().endswith(suffixes)
     and not name.startswith('.')
     and os.path.isfile(os.path.join(here, name))  # opening a pipe could wait for ever
     and not any(part.startswith('.') for part in pathlib.Path(here).relative_to(path).parts)

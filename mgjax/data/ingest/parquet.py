@@ -87,9 +87,8 @@ class ParquetInputs(Inputs):
       if not path.is_file():  # opening a pipe could wait for ever
         raise DataError('is not a regular file, or is not there')
       with path.open('rb') as opened:
-        kind, mend = impostor(opened.read(BEGIN))
-      if kind:
-        raise DataError(f'is {kind}, not parquet; {mend}')
+        if told := impostor(opened.read(BEGIN), 'parquet'):
+          raise DataError(told)
       with self._parquet.ParquetFile(path) as file:
         found = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         groups, unpacked = [group.num_rows for group in found], [g.total_byte_size for g in found]

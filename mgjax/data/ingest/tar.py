@@ -118,10 +118,9 @@ def _members(file: BinaryIO, length: int) -> Iterator[Member]:
   file.seek(end)
   header = file.read(tarfile.BLOCKSIZE)
   file.seek(0)
-  kind, mend = impostor(file.read(BEGIN)) if not end else ('', '')
-  if kind and 'tar' not in kind:
-    compressed = 'compressed: ' if 'archive' in kind else ''
-    yield Member('', 0, 0, f'is {compressed}{kind}, not a tar; {mend}')
+  told = '' if end else impostor(file.read(BEGIN), 'a tar')
+  if told and 'a tar archive' not in told:
+    yield Member('', 0, 0, told)
   elif any(header):
     yield Member('', end, 0, f'is damaged at byte {end}, or cut off there')
   elif len(header) < tarfile.BLOCKSIZE:  # which `tarfile` takes for an end like any other
@@ -194,7 +193,8 @@ def _sample(
   media = [member for suffix in VIDEO.suffixes for member in ending(suffix[1:])]
   captions = [member for kind in kinds for member in ending(kind)]
   if not media:
-    return Rejected(f'{tar.name}/{key}', f'has no video, only {", ".join(sorted(parts))[:100]}')
+    only = ', '.join(sorted(parts))[:100]
+    return Rejected(f'{tar.name}/{key}', f'has no video, only {only}', False)
   name = f'{tar.name}/{media[0].name}'
   if not captions:
     return Rejected(name, f'{NO_CAPTION}: {key}.txt or {key}.json is expected')

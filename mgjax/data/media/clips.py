@@ -86,19 +86,25 @@ class Clips(np.ndarray):
 
 def fps_of(video: Any, count: int, usual: float) -> list[float]:
   """Returns the frames a second of each of `count` videos, `usual` where an array says none."""
-  if isinstance(video, list | tuple) and len(video) == count:
-    return [fps_of(each, 1, usual)[0] for each in video]
+  if isinstance(video, list | tuple):
+    if duration := getattr(video[0], 'info', {}).get('duration'):  # images of PIL, of one video
+      return [1000 / duration] * count
+    if len(video) == count:
+      return [fps_of(each, 1, usual)[0] for each in video]
   found = getattr(video, 'fps', None) or usual
   return list(found) if isinstance(found, tuple) else [found] * count
 
 
 def formed(video: Clips, output_type: str) -> Any:
-  """Returns a video in the form of an `output_type`."""
+  """Returns a video in the form of an `output_type`; images of PIL know for how long they show."""
   if output_type != 'pil':
     return video
   from PIL import Image
 
-  return [Image.fromarray(np.asarray(frame)) for frame in video]
+  images = [Image.fromarray(np.asarray(frame)) for frame in video]
+  for image in images:
+    image.info['duration'] = 1000 / video.fps
+  return images
 
 
 def stacked(made: Sequence[Any]) -> Any:

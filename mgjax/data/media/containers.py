@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import dataclasses
 import io
+import itertools
 import math
 import os
 import pathlib
@@ -19,10 +20,11 @@ from typing import Any
 
 import av
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 
 from mgjax.core.errors import DataError, MgjaxError
 from mgjax.core.files import BEGIN, impostor, is_text
+from mgjax.data.media.frame_pixels import opaque_picture
 
 CONTAINERS = (
   'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,'
@@ -262,8 +264,9 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
     source = source_of(path, what)
     begin = first_bytes(path, 24)
     form = next((name for start, name in _STILLS.items() if re.match(start, begin, re.S)), None)
-    if form == 'webp_pipe' and begin[12:16] == b'VP8X' and begin[20] & _MOVING:
-      source, form = _as_apng(path, source, limits), 'apng'
+    moves = form == 'webp_pipe' and begin[12:16] == b'VP8X' and begin[20] & _MOVING
+    if moves or (form and _is_mirrored_or_inked(path)):
+      source, form = _as_png(path, source, limits)
     elif form == 'png_pipe' and b'acTL' in first_bytes(path, _PNG_HEADER).partition(b'IDAT')[0]:
       form = 'apng'
     return av.open(
@@ -273,6 +276,8 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
       container_options={
         'format_whitelist': CONTAINERS,
         'protocol_whitelist': 'file' if isinstance(source, str) else 'none',
+        # Else a stream of Matroska that begins after 5 s is said to begin with the file.
+        'analyzeduration': str(round(limits.gap * av.time_base)),
       },
       metadata_errors='replace',
       timeout=limits.wall_seconds,
@@ -287,14 +292,27 @@ def open_container(path: File, limits: Limits, what: str) -> av.container.InputC
       raise DataError(f'{path}: {_diagnosis(file, what) or reason}') from error
 
 
-def _as_apng(path: File, source: str | io.BytesIO, limits: Limits) -> io.BytesIO:
-  """Returns an animated WebP, which FFmpeg does not read, as a PNG of the same frames."""
+def _is_mirrored_or_inked(path: File) -> bool:
+  """Whether a picture has what PyAV or FFmpeg get wrong: a mirrored orientation, inks (CMYK)."""
+  with contextlib.suppress(Exception), _binary(path) as file, Image.open(file) as image:
+    exif = image.getexif() if 'exif' in image.info else {}
+    return image.mode == 'CMYK' or exif.get(ExifTags.Base.Orientation) in (2, 4, 5, 7)
+  return False  # FFmpeg will say what is wrong
+
+
+def _as_png(path: File, source: str | io.BytesIO, limits: Limits) -> tuple[io.BytesIO, str]:
+  """Returns what FFmpeg does not read, or reads wrongly, as a PNG of what is shown, and its form.
+
+  Of animations those of WebP are read; the further pictures of a photograph are others.
+  """
   try:
     with Image.open(source) as image:
-      count, pixels = image.n_frames, image.width * image.height
+      count = image.n_frames if image.format == 'WEBP' else 1
+      pixels = image.width * image.height
       if count > limits.frames or pixels > limits.pixels or 4 * count * pixels > _LARGEST:
-        raise DataError(f'{path}: has {count} frames of {pixels} pixels, too many for a WebP')
-      frames = [frame.convert('RGBA') for frame in ImageSequence.Iterator(image)]
+        raise DataError(f'{path}: has {count} frames of {pixels} pixels, too many for a picture')
+      found = itertools.islice(ImageSequence.Iterator(image), count)
+      frames = [opaque_picture(ImageOps.exif_transpose(frame)) for frame in found]
     lengths = [frame.info.get('duration') or _BRIEF for frame in frames]
     made = io.BytesIO()
     frames[0].save(
@@ -307,7 +325,7 @@ def _as_apng(path: File, source: str | io.BytesIO, limits: Limits) -> io.BytesIO
       f'{path}: cannot be decoded, it is damaged or cut off ({error!s:.200})'
     ) from error
   made.seek(0)
-  return made
+  return made, 'apng' if count > 1 else 'png_pipe'
 
 
 def _binary(path: File) -> io.BufferedIOBase:
@@ -359,9 +377,8 @@ def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
   if not any(begin):
     zeros = 'only zeros' if size <= BEGIN else f'zeros where {what} has its header'
     return f'holds {zeros}; {AGAIN}'
-  name, mend = impostor(begin)
-  if name:
-    return f'is {name}, not {what}{"; " * bool(mend)}{mend}'
+  if told := impostor(begin, what):
+    return told
   for start, name in _MEDIA.items():
     if re.match(start, begin, re.S):
       return f'begins as {name}, but is damaged, cut off or was never finished; {AGAIN}'

@@ -38,6 +38,7 @@ from mgjax.data.media.video import (
   encode_frames,
   encoded,
   make_resize,
+  orientation,
   pixel_aspect,
   probe,
   stream_frames,
@@ -220,7 +221,10 @@ def _copied_pictures(file: File, start: float, end: float, limits: Limits) -> by
   """An mp4 of the packets as they are; None where it would not hold exactly those frames."""
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
     frame = next(source.decode(stream), None)
-    if frame is None or frame.rotation:  # players turn it, which is told beside the packets
+    if frame is None or orientation(frame) != (
+      0,
+      1,
+    ):  # players turn it, which is told beside the packets
       return None
     check = functools.partial(limits.check_time, file, deadline)
     if (packets := _packets_between(source, stream, start, end, check)) is None:

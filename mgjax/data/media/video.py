@@ -4,6 +4,7 @@
 enough to read many clips at once.
 """
 
+import contextlib
 import dataclasses
 import fractions
 import functools
@@ -11,6 +12,7 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import av
 import numpy as np
@@ -325,15 +327,26 @@ def upright_size(path: File, frame: av.VideoFrame, stream: av.VideoStream) -> tu
   size = (frame.height, round(frame.width * pixel_aspect(stream)))
   if not 0 < size[1] < _MOST_WIDE * frame.width:
     raise DataError(f'{path}: its pixels are said to have the shape {stream.sample_aspect_ratio}')
-  return size[::-1] if _quarter_turns(frame) % 2 else size
+  return size[::-1] if orientation(frame)[0] % 2 else size
 
 
 def _is_interlaced(frame: av.VideoFrame, stream: av.VideoStream) -> bool:
   return bool(frame.interlaced_frame or stream.codec_context.field_order > 1)  # 1: progressive
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-  return round(frame.rotation / 90)  # to the left, by 90 degrees, until it is upright
+def side_data(frame: av.VideoFrame, name: str) -> Any:
+  """What lies beside the pixels of a frame; None where PyAV fails, as it does at EXIF."""
+  with contextlib.suppress(ValueError):
+    return frame.side_data.get(name)
+
+
+def orientation(frame: av.VideoFrame) -> tuple[int, int]:
+  """Returns quarter turns to the left until a frame is upright, and the step between its rows: -1
+  where they are read from below before, since it is mirrored too, else 1.
+  """
+  matrix = side_data(frame, 'DISPLAYMATRIX')
+  a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist() if matrix else (1, 0, 0, 0, 1)
+  return round(frame.rotation / 90), 1 if a * d >= b * c else -1
 
 
 def pixel_aspect(stream: av.VideoStream) -> float:
@@ -352,7 +365,7 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
     frame: av.VideoFrame, out: UInt8[np.ndarray, 'h w 3'] | None = None
   ) -> UInt8[np.ndarray, 'h w 3']:
     out = np.empty((*size, 3), np.uint8) if out is None else out
-    turns = _quarter_turns(frame)
+    turns, rows = orientation(frame)
     transfer, primaries = frame.color_trc, frame.color_primaries
     hdr = transfer in HDR
     frame = opaque(frame)
@@ -375,7 +388,8 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
     pixels = np.empty(out.shape, np.uint16) if hdr else out
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
       whole = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)
-      pixels[..., channel] = np.rot90(whole[top : top + target[0], left : left + target[1]], turns)
+      part = whole[top : top + target[0], left : left + target[1]]
+      pixels[..., channel] = np.rot90(part[::rows], turns)
     if hdr:
       out[...] = standard_range(pixels, transfer, primaries)
     return out

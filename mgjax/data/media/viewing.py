@@ -23,6 +23,8 @@ _COLUMNS = 4  # of an animation
 _TITLE = 12  # pixels of the title's letters
 _LINE = _TITLE + _GAP
 _LINES = 5  # of a title, at most
+_FASTEST = 90  # frames a second of a .webp: browsers show those of 10 ms and less for 100 ms
+_ROUNDING = 1e-6  # of a frame
 _EXACT = 400_000  # bytes of an animation that keeps every pixel's colour, at most
 
 Video = UInt8[np.ndarray, '_ _ _ 3']
@@ -60,7 +62,7 @@ def write_file(
   """Writes a video (t h w 3) as the file that its suffix names, one of `FILES`.
 
   An .mp4 or a .png of one frame is as of `write_clip`; a .png of several frames is a picture of
-  some of them, .gif and .webp play for ever.
+  some of them, .gif and .webp play for ever, at 50 and 90 frames a second at most.
   """
   path = pathlib.Path(path)
   kind = path.suffix.lower()
@@ -71,9 +73,13 @@ def write_file(
   elif kind == '.mp4':
     write_video(path, video, fps, scale or viewing_scale(*video.shape[1:3]))
   else:
-    large = enlarged(video, scale or viewing_scale(*video.shape[1:3]))
-    unit = 10 if kind == '.gif' else 1  # milliseconds that the format counts in
-    ends = np.round(np.arange(len(video) + 1) * 1000 / fps / unit).astype(int) * unit
+    # Milliseconds that the format counts in, and the rate above which browsers slow it down.
+    unit, most = (10, 50) if kind == '.gif' else (1, _FASTEST)
+    rate = min(fps, most)
+    starts = np.arange(max(1, int(len(video) / fps * rate + _ROUNDING))) / rate
+    shown = video[(starts * fps + _ROUNDING).astype(int)]
+    large = enlarged(shown, scale or viewing_scale(*video.shape[1:3]))
+    ends = np.round(np.append(starts, len(video) / fps) * 1000 / unit).astype(int) * unit
     pages = [Image.fromarray(frame) for frame in large]
     write_bytes(path, _animated(pages, np.diff(ends).tolist(), kind[1:].upper(), lossless=True))
 
@@ -107,8 +113,8 @@ def write_animation(
   Small videos grow by a whole number, up to 192 pixels, and keep every pixel's colour; where one
   has to shrink to that, or 400 kB do not hold them, all are compressed with loss. A shorter one
   waits at its end for the rest. Titles have up to five lines. `fps` is that of all or of each
-  video; the animation has the highest, or fewer frames where it would hold more than 100 million
-  pixels.
+  video; the animation has the highest, up to 90, or fewer frames where it would hold more than 100
+  million pixels.
   """
   rates = [fps] * len(videos) if isinstance(fps, int | float) else list(fps)
   seconds = max(len(video) / rate for video, rate in zip(videos, rates, strict=True))
@@ -119,7 +125,9 @@ def write_animation(
   lines = [wrap_title(each, size=_TITLE, width=width - _GAP, most=_LINES) for each in titles]
   head = _LINE * max(map(len, lines)) + 2 * _GAP
   page = Image.new('RGB', (columns * width + _GAP, rows * (height + head)), 'white')
-  count = max(1, min(round(seconds * max(rates)), _PIXELS // (page.width * page.height)))
+  count = max(
+    1, min(round(seconds * min(_FASTEST, max(rates))), _PIXELS // (page.width * page.height))
+  )
   pen = ImageDraw.Draw(page)
   places = []
   for index, title in enumerate(lines):

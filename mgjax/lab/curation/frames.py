@@ -17,7 +17,7 @@ from mgjax.core.errors import DataError
 from mgjax.core.typing import UInt8
 from mgjax.data.media.containers import LIMITS, File, Limits, opened, video_stream
 from mgjax.data.media.frame_times import frames_from
-from mgjax.data.media.video import make_resize, pixel_aspect, upright_size
+from mgjax.data.media.video import make_resize, orientation, pixel_aspect, side_data, upright_size
 
 _PLANAR = ('yuv420p', 'yuv422p', 'yuv444p', 'yuvj420p', 'yuvj422p', 'yuvj444p', 'nv12', 'gray')
 
@@ -77,14 +77,14 @@ class _Decoded(Frame):
   @functools.cached_property
   def luma(self) -> UInt8[np.ndarray, 'h w']:
     source, (height, width) = self._source, self.size
-    turns = round(source.rotation / 90)
+    turns, rows = orientation(source)
     if source.format.name not in _PLANAR:
       source = source.reformat(format='gray')
     if (source.height, source.width) != ((width, height) if turns % 2 else self.size):
       shape = (height, width) if turns % 2 else (width, height)  # (width, height), before turning
       plane = np.ascontiguousarray(_brightness(source))
       source = av.VideoFrame.from_ndarray(plane, 'gray').reformat(*shape)
-    return np.ascontiguousarray(np.rot90(_brightness(source), turns))
+    return np.ascontiguousarray(np.rot90(_brightness(source)[::rows], turns))
 
   def _converted(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     pixels = self._resizes.at(size)(self._source)
@@ -146,7 +146,7 @@ def _brightness(frame: av.VideoFrame) -> UInt8[np.ndarray, 'h w']:
 
 def _vectors(frame: av.VideoFrame) -> float | None:
   """Mean length of the motion vectors of a frame, each counted by the area that it moves."""
-  found = frame.side_data.get('MOTION_VECTORS')
+  found = side_data(frame, 'MOTION_VECTORS')
   if found is None or not len(found):
     return None
   vectors = found.to_ndarray()

@@ -142,6 +142,13 @@ def words(values: Ends[float], form: str = '.3g') -> str:
   return low if low == high else f'{low} to {high}'
 
 
+def lasting(days: Ends[float]) -> str:
+  """Returns '12 to 30 days', in hours where days would be 0."""
+  if min(days.slow, days.fast) < 0.5:
+    return f'{words(days.map(lambda each: 24 * each))} hours'
+  return f'{words(days, ",.0f")} days'
+
+
 def spread(numbers: Mapping[str, float], form: str = '.3g') -> str:
   """Returns what `bounds` made in the words of `words`."""
   return words(Ends(numbers['high'], numbers['low']), form)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgjax.lab.planning.communication import Collective
-from mgjax.lab.planning.efficiency import Ends, bounds, spread, words
+from mgjax.lab.planning.efficiency import Ends, bounds, lasting, spread, words
 from mgjax.lab.planning.plan import ESTIMATED, Plan, recommended_remat
 from mgjax.lab.planning.policies import ORDER
 from mgjax.lab.planning.roofline import Roofline, describe_assumptions
@@ -144,8 +144,7 @@ def _time(plan: Plan) -> list[str]:
     f'samples/s   {words(chosen.rate, ".4g")}',
   ]
   if stage := plan.stage():
-    days = words(stage[1], ',.0f')
-    lines.append(f'stage       {stage[0]} in {days} days, if all samples were as long')
+    lines.append(f'stage       {stage[0]} in {lasting(stage[1])}, if all samples were as long')
   return [*lines, *(f'            {line}' for line in _assumed(plan)), *plan.notes]
 
 

@@ -70,7 +70,7 @@ def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
     'seed': settings.seed,
     'decay': settings.ema_decay,
     'accumulate': settings.accumulate,
-    'guard': settings.guard,
+    'guard': settings.faults,
     'rates': rate.rates,
   }
   optimizer = make_optimizer(rate, settings.steps)

@@ -39,6 +39,7 @@ from ml_collections import ConfigDict
 
 from mgjax.core.configuration.config_files import load_config
 from mgjax.core.configuration.keys import did_you_mean, flatten
+from mgjax.core.configuration.renamed_keys import added
 from mgjax.core.errors import ConfigError, MgjaxError, NonFiniteError, first_line
 from mgjax.core.files import read_json_lines, read_optional_json, write_bytes, write_json
 from mgjax.core.settings import Count, checked
@@ -67,11 +68,6 @@ FREE = (
   'train.keep',
 )
 
-_ADDED = {  # fields and what they usually are: rows of before they were there have the same digest
-  'optimizer.name': 'adamw',
-  'discriminator.optimizer.name': 'adamw',
-  'model.products': 'dtype',
-}
 _LOSSES = ('loss', 'validation_loss', 'validation_loss_raw')
 _PAUSE = 0.2  # seconds until the file of another process is asked for again
 
@@ -195,9 +191,12 @@ def _put(workdir: pathlib.Path, row: Row) -> None:
 
 
 def digest(config: Mapping[str, Any]) -> str:
-  """Returns the SHA-256 of a configuration, but for how and where a run is done."""
+  """Returns the SHA-256 of a configuration, but for how and where a run is done.
+
+  A key that was added later does not count where it says what runs did before.
+  """
   fields = flatten(config)
-  for key, usual in _ADDED.items():
+  for key, usual in added(fields).items():
     if fields.get(key) == usual:
       del fields[key]
   decisive = {key: value for key, value in fields.items() if not key.startswith(FREE)}

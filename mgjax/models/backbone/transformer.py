@@ -29,10 +29,12 @@ class Transformer(nn.Module):
   linear map starts at zero, so an untrained model answers zero everywhere.
 
   Attributes:
-    dim: model width d, of `heads` heads of size d / heads; `epsilon` of the norms is not in public
-      sources.
+    dim: model width d.
+    depth: blocks l.
+    heads: attention heads g, of size d / g.
     mlp_dim: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
+    patch: latents of a token along t, h, w.
     feed_forward: 'swiglu', as Llama 3; 'silu' or 'gelu', as DiT.
     norm: 'rms', as Llama 3, or 'layer', as DiT.
     affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
@@ -42,7 +44,10 @@ class Transformer(nn.Module):
       before self-attention and before the FFN. Not in the report; small models that see few clips
       draw whole things with it (docs/results.md). SANA (Xie et al. 2024, arXiv 2410.10629) has one
       inside its FFN.
+    epsilon: is added to what norms divide by the root of. Not in public sources.
     remat: what the backward pass computes again (`nn/remat_scan.py`).
+    attention: one of `nn.attention.KERNELS`; 'auto' goes by the device.
+    exchange: one of `nn.attention.EXCHANGES`, how devices that share a sequence attend.
     tile: patches of a tile along t, h, w, of which self-attention reads windows
       (`nn/kernels/tiles.py`); () reads everything, as the report does.
     window: tiles that are read along t, h, w; odd.
@@ -52,6 +57,7 @@ class Transformer(nn.Module):
     unroll: layers a scan step.
     time_unit: how much time has the waves of 1: their steepest is 1000 / time_unit, which a
       derivative by time sees.
+    dtype: compute type.
 
   Raises:
     ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such

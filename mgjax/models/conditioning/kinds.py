@@ -38,7 +38,7 @@ def register(kind: str) -> Callable[[type[Conditioning]], type[Conditioning]]:
       cls.__module__,
       cls.__qualname__,
     )
-    if kind in _built_in() or (known is not None and not same):
+    if kind in built_in() or (known is not None and not same):
       raise ConfigError(f'there already is a conditioning of the kind {kind!r}; take another name')
     _registered[kind] = cls
     return cls
@@ -57,22 +57,23 @@ def make_conditioning(description: Mapping[str, Any], name: str, **handed: Any) 
     ConfigError: no conditioning of this kind is known, or it does not take the fields.
   """
   fields = {key: value for key, value in description.items() if key != 'kind'}
-  cls = _find(str(description.get('kind', '')))
+  cls = find(str(description.get('kind', '')))
   declared = {field.name for field in dataclasses.fields(cls)}
   more = {key: value for key, value in handed.items() if key in declared}
   return unpack(cls, fields, f'model.conditionings.{name}', name=name, **more)
 
 
-def _find(kind: str) -> type[Conditioning]:
+def find(kind: str) -> type[Conditioning]:
+  """Returns the class of a kind. Raises ConfigError if there is none."""
   if kind in _registered:
     return _registered[kind]
-  if kind in _built_in():
-    module = importlib.import_module(_built_in()[kind])
+  if kind in built_in():
+    module = importlib.import_module(built_in()[kind])
     return getattr(module, ''.join(word.capitalize() for word in kind.split('_')))
   entries = {each.name: each for each in importlib.metadata.entry_points(group=ENTRY_POINTS)}
   if kind in entries:
     return entries[kind].load()
-  known = sorted(_built_in().keys() | _registered.keys() | entries.keys())
+  known = sorted(built_in().keys() | _registered.keys() | entries.keys())
   raise ConfigError(
     f'{did_you_mean(kind, known).replace("unknown key", "unknown conditioning")} '
     f'(known: {", ".join(known)}). If another package defines it, install that package, or import '
@@ -80,7 +81,7 @@ def _find(kind: str) -> type[Conditioning]:
   )
 
 
-def _built_in() -> dict[str, str]:
+def built_in() -> dict[str, str]:
   """Returns the kinds of this folder and of those in it, with the names of their modules."""
   found: dict[str, str] = {}
   for folder in importlib.import_module('mgjax.models.conditioning').__path__:

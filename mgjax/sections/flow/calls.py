@@ -46,6 +46,7 @@ INSTEAD = {
   'callback_steps': 'callback=f is called after every step',
   'image': "give first_frame or reference='picture.png', or video='clip.mp4'; see `reads`",
   'cfg_scale': 'give guidance_scale',
+  'step_size': 'give steps=4, which are as long as they must be',
   'sigmas': "give mgjax.load(workdir, schedule='linear')",
   'timesteps': "give mgjax.load(workdir, schedule='linear')",
   'scheduler': "give mgjax.load(workdir, solver='heun', schedule='linear')",

@@ -47,8 +47,8 @@ from mgjax.nn.lora import (
   Lora,
   check_fits,
   is_finite_change,
-  lora_settings,
   pairs,
+  scale_of,
   shapes_of,
 )
 from mgjax.nn.quantize import dequantised
@@ -63,6 +63,7 @@ _WEIGHTS = 'adapter_model.safetensors'
 _FILES = (_WEIGHTS, 'pytorch_lora_weights.safetensors')  # of a folder: of peft, of diffusers
 _METADATA = 'lora_adapter_metadata'  # of diffusers since 0.34
 _WORDS = 'mgjax.words'
+_BASE = 'ss_base_model_version'  # of the metadata: what adapters were made for
 
 
 class _Map(NamedTuple):
@@ -128,7 +129,7 @@ def write_adapters(
     'modelspec.date': datetime.date.today().isoformat(),
     'ss_network_dim': str(settings.rank),
     'ss_network_alpha': f'{alpha:g}',
-    'ss_base_model_version': base,
+    _BASE: base,
   }
   if words:
     metadata[_WORDS] = json.dumps(sorted(words))
@@ -161,17 +162,21 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   """
   try:
     where = pathlib.Path(find_run(path))
+    problem = '' if where.exists() else 'there is nothing of this name'
   except OSError as error:
-    raise ConfigError(
-      f'{os.fspath(path)!r:.100}: {error.strerror}; expected a file, folder or work directory'
-    ) from error
+    problem = str(error.strerror)
+  name = repr(os.fspath(path))
+  if problem:
+    raise ConfigError(f'{name:.100}: {problem}; expected a file, folder or work directory')
   if (where / 'config.json').exists():
     adapters, _ = load_adapters(where)
-    check_fits(adapters, base, repr(os.fspath(path)))
-    return _scaled(adapters, lora_settings(read_config(where).to_dict()).scale)
-  name = repr(os.fspath(path))
+    config = read_config(where)
+    check_fits(adapters, base, f'{name}, made for {config.get("start_from")!r},')
+    return _scaled(adapters, scale_of(config.to_dict(), adapters))
   known = _maps(base, maps)
   with open_tensors(_file_in(where)) as file:
+    if made_for := file.metadata.get(_BASE):
+      name += f', made for {shown(made_for)!r},'
     described, what = _described(where, file.metadata)
     found = _find(file, known, name)
     tensors = {
@@ -321,7 +326,7 @@ def _described(
   """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
   found: dict[str, dict[str, Any]] = {}
   config = _file_in(where).with_name(_CONFIG)
-  if _file_in(where).name == _WEIGHTS and (where.is_dir() or config.exists()):
+  if _file_in(where).name == _WEIGHTS and (where.is_dir() or os.path.lexists(config)):
     what = repr(os.fspath(config))
     found[''] = read_json(config, mend='save the adapters again')
   else:

@@ -16,6 +16,7 @@ from mgjax.core.settings import Range, checked, fields_of, unpack
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.core.version import __version__
 from mgjax.flow.schedules import make_time_grid
+from mgjax.models.conditioning.numbers.number import Number
 from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
 from mgjax.models.flow_model.conditions import (
   Fields,
@@ -111,7 +112,10 @@ class FlowPipeline:
     words = Vocabulary()
     words.add(words_in(meta['notes']))
     if loras := self._settings.loras:
-      several = [(read_adapters(place, params), weight) for place, weight in loras]
+      try:
+        several = [(read_adapters(place, params), weight) for place, weight in loras]
+      except ConfigError as error:
+        raise ConfigError(f'lora for {os.fspath(workdir)!r}: {error}') from error
       self._params = attach(joined(several), self._params)
       for place, _ in loras:
         words.add(words_of_adapters(place))
@@ -220,8 +224,9 @@ class FlowPipeline:
 
   @property
   def reads(self) -> tuple[str, ...]:
-    """The conditions that `generate` takes beside prompts, by name."""
-    return field_names(self._model.conditionings)
+    """The conditions that `generate` takes beside prompts, by name; numbers the sampler sets."""
+    given = [each for each in self._model.conditionings if not isinstance(each, Number)]
+    return field_names(given)
 
   def tell(self, prompts: Sequence[str], rates: Sequence[float] | None = None) -> list[list[str]]:
     """Warns of words that training never showed and of prompts that are cut, at most three of each.

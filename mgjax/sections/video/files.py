@@ -60,10 +60,6 @@ class Samples(Request):
   typed: Sequence[str] | None = None
   conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
-    super().__post_init__()
-    object.__setattr__(self, 'negative', self.negative.strip())  # blanks are none
-
   def check(self, workdir: str | os.PathLike[str], changes: Mapping[str, Any] = {}) -> None:
     """Checks the shape, the conditions and where videos go; see `Request.check`."""
     model, config = model_of(workdir, changes)
@@ -178,7 +174,7 @@ class Samples(Request):
       'upsampler': None if self.upsampler is None else self.upsampler.provenance,
       'scale': scale,
       'conditions': describe_conditions(conditions),
-      **({'negative': self.negative} if self.negative else {}),
+      **({'negative': self.negative} if self.negative.strip() else {}),
     }
     release.sign([*paths, *sheets])
     write_json(record, described | release.described())

@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import stat
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -74,23 +75,14 @@ _log = logging.getLogger(__name__)
 class Keep(Checked):
   """Which checkpoints stay when a new one is written: those that any of the three asks for."""
 
-  latest: Positive = 3  # so many of the newest
-  every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
-  best: Count = 0  # so many of those with the lowest validation losses; 0 for none
-
-
-def _keep(
-  keep: Positive = Keep.latest, keep_every: Count = Keep.every, keep_best: Count = Keep.best
-) -> Keep:
-  return Keep(keep, keep_every, keep_best)
-
-
-KEEP_KEYS = tuple(annotations(_keep))  # of a configuration's `train`: which checkpoints stay
+  keep: Positive = 3  # so many of the newest
+  keep_every: Count = 0  # those whose step is a multiple of it, for ever; 0 for none
+  keep_best: Count = 0  # so many of those with the lowest validation losses; 0 for none
 
 
 def keep_settings(train: Mapping[str, Any]) -> Keep:
   """Makes a `Keep` from a configuration's `train`, whose other keys it leaves alone."""
-  return unpack(_keep, {key: train[key] for key in KEEP_KEYS if key in train}, 'train')
+  return unpack(Keep, {key: train[key] for key in annotations(Keep) if key in train}, 'train')
 
 
 class _WithLosses:
@@ -106,12 +98,12 @@ class _WithLosses:
 
 def _policy(keep: Keep, losses: Losses) -> Any:
   policies = ocp.checkpoint_managers
-  parts: list[Any] = [policies.LatestN(keep.latest)]
-  if keep.every:
-    parts.append(policies.EveryNSteps(keep.every))
-  if keep.best:
+  parts: list[Any] = [policies.LatestN(keep.keep)]
+  if keep.keep_every:
+    parts.append(policies.EveryNSteps(keep.keep_every))
+  if keep.keep_best:
     best = policies.BestN(
-      get_metric_fn=float, reverse=True, n=keep.best, keep_checkpoints_without_metrics=False
+      get_metric_fn=float, reverse=True, n=keep.keep_best, keep_checkpoints_without_metrics=False
     )
     parts.append(_WithLosses(best, losses))
   return policies.AnyPreservationPolicy(parts)
@@ -385,6 +377,11 @@ def _structure(path: epath.Path, name: str) -> Tree:
 
 def read_record(path: epath.Path) -> dict[str, Any]:
   """Reads what a checkpoint says of itself. A damaged file may raise any exception."""
+  if '://' not in os.fspath(path):
+    for folder, _, names in os.walk(path):
+      for name in names:
+        if not stat.S_ISREG(os.stat(place := os.path.join(folder, name)).st_mode):
+          raise Damaged(f'{place!r} is no regular file')  # to read a pipe would wait for ever
   # Not by orbax, whose reader of one JSON value starts an event loop and threads.
   stored = json.loads((path / 'meta' / _RECORD).read_text())
   if _digest(record := stored['record']) != stored['digest']:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from mgjax.core.configuration.keys import differences, flatten
+from mgjax.core.configuration.renamed_keys import added
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
 from mgjax.training.checkpoints.workdir import (
@@ -72,7 +73,13 @@ def claim_workdir(
   """
   path = workdir / 'config.json'
   # Those of the run that is there, wherever this configuration would have its own.
-  begun = open_checkpoints(workdir).begun()
+  checkpoints = open_checkpoints(workdir)
+  begun, reached = checkpoints.begun(), max(checkpoints.steps(), default=0)
+  if reached > config.get('train', {}).get('steps', reached):
+    raise ConfigError(
+      f'{os.fspath(workdir)!r} has reached step {reached}, and train.steps = '
+      f'{config["train"]["steps"]} are behind it; give more steps, or take another --workdir'
+    )
   if begun and (path.exists() or saved_config(workdir) is not None):
     check_same(read_config(workdir).to_dict(), config, os.fspath(workdir), new_data, new_rate)
   if jax.process_index() == 0:
@@ -131,13 +138,11 @@ def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[st
     and (key not in FREE or (falls and not new_rate and key in DECISIVE))
     and not _WHERE.match(key)
   }
-  since = {'model.chosen': 0, 'model.products': 'dtype'}  # runs of before these were fields
-  flat = {'train.checkpoints': '', 'optimizer.rates': [], **since} | flat
+  # Of runs of before these were fields; unlike `ADDED`, digests count them.
+  since = {'train.checkpoints': '', 'optimizer.rates': [], 'model.chosen': 0}
+  flat = since | added(flat) | flat
   if new_rate:
     flat = _of_moments(flat)
-  for prefix in ('', 'discriminator.'):
-    if f'{prefix}optimizer.learning_rate' in flat:
-      flat.setdefault(f'{prefix}optimizer.name', 'adamw')
   if 'data.latents' in flat:  # another place is fine, but not another precision
     flat['data.latents'] = 'read' if flat['data.latents'] else 'encoded on the fly'
   return flat

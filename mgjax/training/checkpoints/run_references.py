@@ -147,8 +147,8 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
 
 
 def is_published(folder: pathlib.Path) -> bool:
-  """Says whether a folder was fetched, or is a part of one that was, and `ALLOW` is not set."""
-  listed = any(os.path.lexists(each / LIST) for each in (folder, folder.parent))
+  """Says whether a folder was fetched, or lies in one that was, and `ALLOW` is not set."""
+  listed = any(os.path.lexists(each / LIST) for each in (folder, *folder.parents))
   return listed and os.environ.get(ALLOW, '') in ('', '0')
 
 

@@ -26,6 +26,7 @@ from mgjax.core.files import parse_json
 from mgjax.core.safetensors_files import (
   SCALE,
   Tensors,
+  check_scales,
   check_tensors,
   in_int8,
   open_tensors,
@@ -151,6 +152,13 @@ class WeightsFile(Checkpoints):
       names = set(file.names)
       for name, leaf in named_leaves(wanted).items():
         parts = {each: file.read(each) for each in (name, *({name + SCALE} & names))}
+        if is_of_quantised(name):
+          if len(parts) > 1:
+            raise ConfigError(
+              f'{name + SCALE!r} in {os.fspath(self._path)!r} scales what has scales of its own'
+            )
+          if name.endswith('/scale'):
+            check_scales(name, parts[name])
         value = unpacked(parts)[name].astype(leaf.dtype)
         leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']

@@ -25,7 +25,6 @@ from mgjax.core.tree import named_leaves, nest, subtrees, within
 from mgjax.core.typing import Array, Tree
 from mgjax.core.version import __version__
 from mgjax.nn import lora
-from mgjax.nn.lora import lora_settings
 from mgjax.parallel.shard import Place
 from mgjax.training.checkpoints.find_run import (
   SHIPPED,
@@ -432,7 +431,7 @@ def _with_base(
   config = read_config(workdir).to_dict()
   recorded = meta['notes'][BASE]['fingerprint']
   base = read_needed(workdir, config['start_from'], 'the model', recorded, read)
-  merged = named_leaves(lora.merge(adapters, base, lora_settings(config).scale))
+  merged = named_leaves(lora.merge(adapters, base, lora.scale_of(config, adapters)))
   return nest({name: leaf for name, leaf in merged.items() if within(name, subtree)})
 
 

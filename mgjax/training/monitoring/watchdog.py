@@ -32,17 +32,17 @@ class Limits(Checked):
     evaluate: a validation, or pictures.
     save: a checkpoint.
     restore: reading one.
-    stop: from a signal to the end of the process.
+    stop: from a signal to the end of the process; Slurm's recipe gives it 300.
     heartbeat: without a sign of life from one of several processes; JAX watches that one.
   """
 
-  compile: Seconds = 0.0
-  step: Seconds = 0.0
-  evaluate: Seconds = 0.0
-  save: Seconds = 0.0
-  restore: Seconds = 0.0
-  stop: Seconds = 0.0
-  heartbeat: Seconds = 0.0
+  compile: Seconds = 7200.0
+  step: Seconds = 900.0
+  evaluate: Seconds = 3600.0
+  save: Seconds = 3600.0
+  restore: Seconds = 3600.0
+  stop: Seconds = 270.0
+  heartbeat: Seconds = 100.0
 
   def watched(self) -> list[float]:
     """Returns the limits that a watchdog enforces."""

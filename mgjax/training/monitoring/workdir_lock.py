@@ -8,6 +8,7 @@ That of a process of this machine that is gone is taken over at once, that of an
 import contextlib
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.run_names import own_folder
 
 LOCK = 'mgjax.lock'
@@ -130,7 +131,8 @@ def _first_says(answer: int) -> int:
 
 def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
   """Takes a lease; yields whenever it has to look again whether the one who holds it is alive.
-  Raises InUseError if the process is there, since its lock was touched while this one looked.
+  Raises InUseError if the process is there, since its lock was touched while this one looked, and
+  StorageError if the disk is full.
   """
   folder = os.path.dirname(lease.lock_file)
   began = time.monotonic()
@@ -155,6 +157,8 @@ def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
       )
     if spent > 2 * BEAT and not told:
       told = True
+      if not shutil.disk_usage(folder).free:  # which keeps a lock of a process that is gone
+        raise StorageError(f'cannot write {LOCK} in {folder!r}: the disk is full; make room')
       _log.warning(
         '%s is held by %s: looking for up to %.0f s whether that is alive',
         folder,

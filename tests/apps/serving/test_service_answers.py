@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from mgjax.apps.serving.videos.results import Results
 from mgjax.apps.serving.videos.schema import Limits
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.faces.pictures import read_picture
@@ -264,3 +265,11 @@ def test_adapters_that_fit_no_model_are_said_at_once(tmp_path, place):
   save_file(tensors, tmp_path / 'other.safetensors')
   with pytest.raises(ConfigError, match=f'--lora=style=.*{place}'):
     Models([MAKER], {'style': str(tmp_path / place)}, Limits()).warm()
+
+
+def test_a_result_of_no_bytes_is_none(tmp_path):
+  results = Results(str(tmp_path / 'out'), tmp_path)
+  results.put('video_1', 'video.mp4', b'x')
+  assert results.path('video_1', 'video.mp4').read_bytes() == b'x'
+  (tmp_path / 'out' / 'video_1' / 'video.mp4').write_bytes(b'')
+  assert results.path('video_1', 'video.mp4') is None

@@ -168,13 +168,7 @@ def test_columns_go_by_one_table_and_may_be_named_in_every_kind_of_list(tmp_path
     assert captions(open_inputs(root, **named)) == RIGHT
     assert [each.caption for each in open_inputs(root / name, **named)] == [CAT, DOG]
     for given in ({}, named | {'media_column': 'file'}, named | {'caption_column': 'text'}):
-      assert (
-        len(open_inputs(root, **given).uncaptioned)
-        + sum(
-          'has no caption' in getattr(each, 'reason', '') for each in open_inputs(root, **given)
-        )
-        == 2
-      )
+      assert len(open_inputs(root, **given).uncaptioned) == 2
       found = [each for each in open_inputs(root, **given) if isinstance(each, Rejected)]
       assert any('datei, beschreibung' in each.reason for each in found), found
 
@@ -192,7 +186,8 @@ def test_captions_that_differ_or_do_not_match_are_refused(tmp_path):
   root = lay(tmp_path / 'a', {**FOLDERS['videofolder jsonl'], 'clips/a.txt': 'another'})
   first, second = open_inputs(root)
   assert first == Rejected(
-    'clips/a.mp4', 'has captions that differ, in a.txt and in metadata.jsonl; leave one of them'
+    'clips/a.mp4',
+    'has captions that differ, in clips/a.txt and in metadata.jsonl; leave one of them',
   )
   assert second.caption == DOG
 
@@ -235,9 +230,47 @@ def test_a_clip_in_several_rows_of_a_list_gives_an_entry_each(tmp_path):
 def test_clips_without_a_caption_are_known_before_anything_is_read(tmp_path):
   root = lay(tmp_path / 'a', {'clips/a.txt': CAT})
   inputs = open_inputs(root)
-  assert inputs.uncaptioned == ['clips/b.mp4'] and inputs[1].caption == 'b'
+  assert inputs.uncaptioned == [Rejected('clips/b.mp4', 'has no caption')]
+  assert inputs[1].caption == 'b'
   root = lay(tmp_path / 'b', {'metadata.jsonl': lines({'file_name': 'clips/a.mp4', 'text': CAT})})
-  assert open_inputs(root).uncaptioned == ['clips/b.mp4']
+  assert [each.name for each in open_inputs(root).uncaptioned] == ['clips/b.mp4']
+
+
+@pytest.mark.parametrize('blank', ['', ' ', '\u200b\u200d\ufeff', '\u202e', '\ufe0f'])
+def test_a_caption_that_cannot_be_seen_is_none(tmp_path, blank):
+  rows = [{'video': 'clips/a.mp4', 'caption': blank}, {'video': 'clips/b.mp4', 'caption': '🐕'}]
+  for root in (
+    lay(tmp_path / 'text', {'clips/a.txt': blank, 'clips/b.txt': '🐕'}),
+    lay(tmp_path / 'list', {'list.jsonl': lines(*rows)}),
+    lay(tmp_path / 'alone', {'list.jsonl': lines(*rows)}) / 'list.jsonl',
+  ):
+    inputs = open_inputs(root)
+    (lacking,) = inputs.uncaptioned
+    assert 'a.mp4' in lacking.name and lacking.reason == 'its caption is empty'
+    assert [each.caption for each in inputs] == ['a', '🐕']
+
+
+def test_what_is_no_clip_is_not_counted_as_one(tmp_path):
+  more = {'list.csv': 'id,text\n1,x\n', 'README.md': 'x', 'Thumbs.db': 'x', 'c.txt': 'of no clip'}
+  inputs = open_inputs(lay(tmp_path / 'a', {'clips/a.txt': CAT, **more}))
+  assert (len(inputs), inputs.clips, len(inputs.uncaptioned)) == (6, 2, 1)
+
+
+@pytest.mark.parametrize('column', ['start_time', 'End Time', 'end', 'timestamp', 'segments'])
+@pytest.mark.parametrize('kind', ['jsonl', 'csv', 'parquet'])
+def test_a_part_of_a_clip_is_refused_by_the_name_of_its_column(tmp_path, kind, column):
+  root = lay(tmp_path / 'a', {})
+  rows = [('clips/a.mp4', CAT, '1.5'), ('clips/b.mp4', DOG, '')]
+  names = ['video', 'caption', column]
+  if kind == 'parquet':
+    in_rows(root / 'list.parquet', names, *map(list, zip(*rows, strict=True)))
+  elif kind == 'csv':
+    (root / 'list.csv').write_text('\n'.join(f'{v},"{c}",{s}' for v, c, s in [names, *rows]))
+  else:
+    (root / 'list.jsonl').write_text(lines(*(dict(zip(names, r, strict=True)) for r in rows)))
+  first, second = open_inputs(root / f'list.{kind}')
+  assert first.reason.startswith(f"{column} = '1.5' is a part of a clip")
+  assert second.caption == DOG
 
 
 def test_names_are_the_same_however_their_accents_are_written(tmp_path):

@@ -203,7 +203,8 @@ def test_a_tar_that_lies_about_sizes_or_breaks_off_gives_what_comes_before(tmp_p
       expected = {'bomb.tar/a.mp4': reason} if kind == b'0' else expected
       assert rejections(open_inputs(tmp_path / 'bomb.tar')) == expected
   (tmp_path / 'packed.tar').write_bytes(b'\x1f\x8b' + bytes(2000))
-  assert 'compressed' in rejections(open_inputs(tmp_path / 'packed.tar'))['packed.tar']
+  packed = rejections(open_inputs(tmp_path / 'packed.tar'))['packed.tar']
+  assert packed == 'is a gzip archive, not a tar; unpack it'
 
 
 def test_rows_of_parquet_without_clips_or_captions_are_refused(tmp_path):
@@ -241,7 +242,7 @@ def test_columns_of_parquet_may_be_named(tmp_path):
 def test_what_is_unclear_or_not_there_is_a_sentence(tmp_path):
   in_tars(tmp_path / 'tars')
   (tmp_path / 'tars' / 'a.parquet').touch()
-  with pytest.raises(ConfigError, match='tars and parquet'):
+  with pytest.raises(ConfigError, match=r'0\.tar and a\.parquet; .* --layout=tar or '):
     open_inputs(tmp_path / 'tars')
   assert len(open_inputs(tmp_path / 'tars', 'tar')) == 2
   with pytest.raises(ConfigError, match='unknown layout'):
@@ -251,6 +252,16 @@ def test_what_is_unclear_or_not_there_is_a_sentence(tmp_path):
     open_inputs(tmp_path / 'empty', 'tar')
   with pytest.raises(DataError, match='does not exist'):
     open_inputs(tmp_path / 'nowhere')
+
+
+@pytest.mark.parametrize('lay', [in_tars, in_parquet])
+def test_clips_beside_tars_or_parquet_do_not_vanish(tmp_path, lay):
+  root = lay(tmp_path / 'set')
+  (root / 'extra.mp4').write_bytes(b'x')
+  with pytest.raises(ConfigError, match=r'extra\.mp4; say which .*--layout=files'):
+    open_inputs(root)
+  assert len(open_inputs(root, 'files').uncaptioned) == 1
+  assert len(open_inputs(root, 'parquet' if lay is in_parquet else 'tar')) == 2
 
 
 def test_a_disk_that_is_gone_is_told_from_a_missing_file(tmp_path):

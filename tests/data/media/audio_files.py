@@ -55,11 +55,12 @@ def encode_video(
   return pathlib.Path(path)
 
 
-def turn(path) -> pathlib.Path:
-  """Turns the pictures of an mp4 clockwise for those who show it."""
+def turn(path, matrix=(0, 1, -1, 0)) -> pathlib.Path:
+  """Turns the pictures of an mp4 for those who show it, by default clockwise."""
   data = bytearray(path.read_bytes())
-  matrix = data.find(b'tkhd') + 44
-  data[matrix : matrix + 36] = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+  place = data.find(b'tkhd') + 44
+  a, b, c, d = (each << 16 for each in matrix)
+  data[place : place + 36] = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
   path.write_bytes(data)
   return path
 

@@ -183,7 +183,7 @@ def _strange_files(folder, put, usable, bikes):
     to.mux(stream.encode(None))
   put('only-sound.mp4', only.getvalue(), False)
   for name, caption in {'caption-noise': b'\xff\xfe\xfa', 'caption-empty': b' \n'}.items():
-    put(f'{name}.mp4', bikes, False)
+    put(f'{name}.mp4', bikes, 'empty' in name)  # whose name is its caption
     (folder / f'{name}.txt').write_bytes(caption)
   put('caption-long.mp4', bikes, True)
   (folder / 'caption-long.txt').write_text('word ' * 100_000)

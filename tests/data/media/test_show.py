@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mgjax.core.errors import ConfigError
-from mgjax.data.media.clips import Clips
+from mgjax.data.media.clips import Clips, formed, fps_of
 from mgjax.data.media.show import save, show
 from mgjax.data.media.video import probe
 
@@ -86,6 +86,29 @@ def test_files_are_named_by_number_beside_a_sheet(tmp_path):
   paths = save(SOUNDS, tmp_path / 'sounds')
   assert [path.name for path in paths] == ['0000.wav', '0001.wav', 'sheet.png']
   assert all(path.stat().st_size for path in paths)
+
+
+@pytest.mark.parametrize('fps', [8, 24, 45, 60, 240, 1000])
+@pytest.mark.parametrize(('suffix', 'least'), [('gif', 20), ('webp', 11)])
+def test_an_animation_plays_as_long_as_its_video_in_browsers_too(tmp_path, suffix, least, fps):
+  video = np.random.default_rng(0).integers(0, 256, (fps, 8, 8, 3), np.uint8)  # a second
+  (path,) = save(video, tmp_path / f'a.{suffix}', fps=fps, scale=1)
+  with Image.open(path) as image:
+    lengths = []
+    for number in range(image.n_frames):
+      image.seek(number)
+      image.load()
+      lengths.append(image.info['duration'])
+  assert sum(lengths) == 1000 and min(lengths) >= least
+  assert len(lengths) == min(fps, 1000 // least)
+
+
+@pytest.mark.parametrize('one', [False, True])
+def test_images_of_pil_keep_their_rate(tmp_path, one):
+  made = [formed(Clips.of(video, fps=24), 'pil') for video in VIDEOS]
+  assert fps_of(made[0] if one else made, 1 if one else 2, 16)[0] == pytest.approx(24)
+  path, *_ = save(made[0] if one else made, tmp_path / ('a.mp4' if one else 'all'))
+  assert probe(path).fps == pytest.approx(24)
 
 
 @pytest.mark.parametrize('suffix', ['mp4', 'gif', 'webp', 'png', 'GIF'])

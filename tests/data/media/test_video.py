@@ -1,13 +1,17 @@
 """Video files: what is read is what was asked for, and what cannot be read is a sentence."""
 
+import io
+
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mgjax.core.errors import DataError
+from mgjax.data.media.containers import Blob
 from mgjax.data.media.video import Limits, cover_size, probe, read_clip, stream_clip, write_video
-from tests.data.media.audio_files import turn
+from mgjax.lab.curation.frames import stream
+from tests.data.media.audio_files import encode_video, turn
 from tests.data.media.real_clips import real_clip
 
 
@@ -229,6 +233,78 @@ def test_a_turned_photograph_is_read_upright(tmp_path):
   Image.new('RGB', (64, 32)).save(tmp_path / 'a.jpg', exif=exif)
   info = probe(tmp_path / 'a.jpg')
   assert (info.height, info.width) == (64, 32)
+
+
+def corners():
+  """A picture of four colours, which no turn and no mirror leaves as it is."""
+  pixels = np.zeros((32, 64, 3), np.uint8)
+  pixels[:16, :32], pixels[:16, 32:] = (200, 30, 40), (20, 180, 60)
+  pixels[16:, :32], pixels[16:, 32:] = (0, 60, 220), 240
+  return Image.fromarray(pixels)
+
+
+def whole(path):
+  info = probe(path)
+  return read_clip(path, frames=1, size=(info.height, info.width), fps=1)[0].astype(int)
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'webp'])
+def test_a_picture_is_read_as_its_exif_orientation_shows_it(tmp_path, suffix, orientation):
+  exif = Image.Exif()
+  exif[0x0112] = orientation
+  corners().save(tmp_path / f'a.{suffix}', exif=exif, quality=95)
+  with Image.open(tmp_path / f'a.{suffix}') as image:
+    expected = np.asarray(ImageOps.exif_transpose(image).convert('RGB')).astype(int)
+  assert np.abs(whole(tmp_path / f'a.{suffix}') - expected).mean() < 5
+  assert next(stream(tmp_path / f'a.{suffix}')).luma.shape == expected.shape[:2]
+
+
+@pytest.mark.parametrize(
+  ('matrix', 'method'),
+  [
+    ((-1, 0, 0, 1), Image.Transpose.FLIP_LEFT_RIGHT),
+    ((1, 0, 0, -1), Image.Transpose.FLIP_TOP_BOTTOM),
+    ((0, 1, 1, 0), Image.Transpose.TRANSPOSE),
+    ((0, -1, -1, 0), Image.Transpose.TRANSVERSE),
+  ],
+)
+def test_a_mirrored_clip_is_read_as_players_show_it(tmp_path, matrix, method):
+  write_video(tmp_path / 'a.mp4', np.asarray(corners())[None], fps=8)
+  turn(tmp_path / 'a.mp4', matrix)
+  expected = np.asarray(corners().transpose(method)).astype(int)
+  assert np.abs(whole(tmp_path / 'a.mp4') - expected).mean() < 8
+  luma = next(stream(tmp_path / 'a.mp4')).luma.astype(int)
+  grey = np.asarray(Image.fromarray(expected.astype(np.uint8)).convert('L')).astype(int)
+  assert np.abs(luma - grey).mean() < 30
+
+
+def jpeg_of_inks(transform):
+  """A JPEG of the corners as inks, CMYK (0) or YCCK (2), as Adobe's programs write it."""
+  inks = np.asarray(corners().convert('CMYK'))
+  if transform:
+    colours = np.asarray(Image.fromarray(inks[..., :3].copy()).convert('YCbCr'))
+    inks = np.concatenate([255 - colours, inks[..., 3:]], axis=-1)
+  made = io.BytesIO()
+  Image.frombytes('CMYK', (64, 32), inks.tobytes()).save(made, 'JPEG', quality=95)
+  data = bytearray(made.getvalue())
+  data[data.index(b'Adobe') + 11] = transform
+  return Blob('inks.jpg', bytes(data))
+
+
+@pytest.mark.parametrize('transform', [0, 2])
+def test_a_jpeg_of_inks_has_the_colours_that_it_was_printed_from(transform):
+  assert np.abs(whole(jpeg_of_inks(transform)) - np.asarray(corners())).mean() < 5
+
+
+@pytest.mark.parametrize('begin', [0, 10, 20])
+@pytest.mark.parametrize('suffix', ['mkv', 'mp4'])
+def test_a_clip_whose_sound_begins_long_before_is_not_stretched(tmp_path, suffix, begin):
+  sound = np.zeros((48_000 * (begin + 2), 1), np.float32)
+  path = encode_video(tmp_path / f'a.{suffix}', numbered(50), sound, begin=begin, late=-begin)
+  info = probe(path)
+  assert (info.fps, info.seconds) == (25, pytest.approx(2, abs=0.02))
+  assert numbers(read_clip(path, frames=50, size=(64, 64), fps=25)) == list(range(50))
 
 
 def test_a_name_is_never_a_protocol(tmp_path, monkeypatch):

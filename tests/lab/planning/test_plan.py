@@ -16,7 +16,7 @@ from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.experimental.tpu_attention import backward
 from mgjax.lab.planning.dispatch import plan_any
-from mgjax.lab.planning.efficiency import describe_efficiency, rates_of
+from mgjax.lab.planning.efficiency import Ends, describe_efficiency, lasting, rates_of
 from mgjax.lab.planning.memory import (
   attention_call,
   parameter_bytes,
@@ -446,3 +446,9 @@ def test_the_page_of_30b_has_the_tables_that_its_command_prints(topology):
   table = [line for line in lines if line.startswith('|')]
   assert '\n'.join(table) in page
   assert all(flag in page for flag in lines if flag.startswith('--config'))
+
+
+def test_a_stage_of_less_than_a_day_is_told_in_hours():
+  assert lasting(Ends(0.9, 0.4)) == '9.6 to 21.6 hours'
+  assert lasting(Ends(1 / 240, 1 / 240)) == '0.1 hours'
+  assert lasting(Ends(30.2, 11.9)) == '12 to 30 days'

@@ -144,6 +144,7 @@ def test_a_drawn_seed_is_said_and_makes_the_video_again(pipeline, caplog):
     ({'eta': 0.0}, 'eta is no option of a video model: expected one of batch_size'),
     ({'num_frame': 8}, 'did you mean num_frames|did you mean frames'),
     ({'first_frame': 'a.png'}, 'first_frame is no option of a video model'),
+    ({'step_size': 0.5}, 'step_size is no option of a video model: give steps=4'),
   ],
 )
 def test_a_wrong_call_names_the_argument_and_the_way(pipeline, names, said):

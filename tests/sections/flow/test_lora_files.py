@@ -1,6 +1,7 @@
 """Adapters leave in the forms that others read, come back from them, and are taken off again."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -101,12 +102,47 @@ def test_a_place_of_adapters_is_not_empty(tiny_runs, style, places):
     load(tiny_runs / 'video', lora=places.format(style, style))
 
 
+@pytest.mark.parametrize('rank', [0, 2, 16])
+def test_adapters_of_another_rank_than_their_run_says_are_refused(tiny_runs, style, rank, tmp_path):
+  base, _ = load_params(tiny_runs / 'video')
+  other = shutil.copytree(style, tmp_path / 'other')
+  config = json.loads((other / 'config.json').read_text())
+  config['lora']['rank'] = rank
+  (other / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ConfigError, match=rf'lora.rank = {rank}, and the adapters are of rank \[4\]'):
+    read_adapters(other, base)
+  with pytest.raises(ConfigError, match=rf'lora.rank = {rank}, and the adapters are of rank'):
+    load_params(other)
+
+
+def test_a_link_to_settings_that_are_gone_is_not_their_absence(tiny_runs, style, tmp_path):
+  export_weights(style, tmp_path / 'peft', 'peft')
+  settings = tmp_path / 'peft' / 'adapter_config.json'
+  settings.unlink()
+  settings.symlink_to(tmp_path / 'evicted')
+  base, _ = load_params(tiny_runs / 'video')
+  with pytest.raises(ConfigError, match='adapter_config'):
+    read_adapters(tmp_path / 'peft' / 'adapter_model.safetensors', base)
+
+
 @pytest.mark.parametrize('place', ['x' * 300, 'x' * 5000])
 def test_a_place_that_no_disk_can_have_is_refused(tiny_runs, place):
   for workdir in (tiny_runs / 'video', 'digits/few_steps'):
     with pytest.raises(ConfigError, match='name too long; expected a file') as caught:
       load(workdir, lora=place)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize('form', ['run', 'kohya', 'peft'])
+def test_adapters_of_another_base_are_refused_by_the_names_of_both(style, tmp_path, form):
+  place = style
+  if form != 'run':
+    place = tmp_path / ('style' if form == 'peft' else 'style.safetensors')
+    export_weights(style, place, form)
+  with pytest.raises(ConfigError, match=r"lora for 'digits/few_steps': .*made for .*video"):
+    load('digits/few_steps', lora=str(place))
+  with pytest.raises(ConfigError, match='nothing of this name; expected a file, folder or work'):
+    load('digits/few_steps', lora='nothing.safetensors')
 
 
 def test_a_weight_that_makes_adapters_infinite_is_refused(tiny_runs, style):

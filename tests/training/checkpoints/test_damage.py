@@ -130,6 +130,18 @@ def test_damage_is_harmless_or_heard_of(whole, tmp_path, caplog, count):
   assert count < 100 or counts['flip', 'seen by fingerprints alone'] > 10
 
 
+@pytest.mark.parametrize('file', ['meta/metadata', 'state/_METADATA'])
+def test_a_pipe_in_a_checkpoint_is_damage_and_not_waited_for(tmp_path, file):
+  with Checkpoints(tmp_path) as checkpoints:
+    for step in (10, 20):
+      checkpoints.save(state_of(step), {'step': step, 'config': {'seed': step}})
+  place = next((tmp_path / '20').glob(f'*/{file.partition("/")[2]}'))
+  place.unlink()
+  os.mkfifo(place)
+  problems = verify_all(Checkpoints(tmp_path))
+  assert problems[10] == '' and 'is no regular file' in problems[20]
+
+
 @pytest.mark.parametrize('kept', ['record', 'meta'])  # of before a record had its step
 def test_a_step_under_the_name_of_another_one_is_damaged(tmp_path, monkeypatch, caplog, kept):
   if kept == 'meta':

@@ -92,9 +92,9 @@ def test_verification_reads_every_item_and_names_the_leaf(directory, monkeypatch
 
 def test_pruning_keeps_what_a_run_would_keep(directory):
   checkpoints = Checkpoints(directory)
-  plan = plan_pruning(checkpoints, Keep(1, best=2))
+  plan = plan_pruning(checkpoints, Keep(1, keep_best=2))
   assert (plan.remove, plan.stay, plan.damaged) == (['1', '3'], [2, 4], {})
-  assert plan_pruning(checkpoints, Keep(1, every=3)).stay == [3, 4]
+  assert plan_pruning(checkpoints, Keep(1, keep_every=3)).stay == [3, 4]
   assert checkpoints.steps() == [1, 2, 3, 4]  # a plan alone removes nothing
   for name in plan.remove:
     remove(checkpoints, name)

@@ -14,7 +14,7 @@ from mgjax.core.errors import CheckpointError, ConfigError, MgjaxError
 from mgjax.core.run_names import read_name
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.published import differing
-from mgjax.training.checkpoints.run_references import ALLOW, LIST, may_lead_to
+from mgjax.training.checkpoints.run_references import ALLOW, LIST, is_published, may_lead_to
 from mgjax.training.checkpoints.weights_file import FILE
 from tests import binaries
 from tests.hostile.published import ELSEWHERE, NAMING
@@ -84,6 +84,19 @@ def test_whatever_it_names_it_opens_nothing_outside_and_connects_to_nothing(
     folder = changed(tmp_path / 'pulled', **{name.replace('.', '__'): value})
     _, files = opened(lambda folder=folder: sentence(folder))
     assert not [each for each in files if not each.startswith(ours)], (name, place)
+
+
+def test_runs_within_runs_lead_nowhere_either_however_deep(opened, tmp_path):
+  secret = shutil.copytree(SHIPPED / 'digits' / 'few_steps', tmp_path / 'secret')
+  pulled = changed(tmp_path / 'pulled', sample__expert='exp@0.4')
+  inner = {'start_from': 'base', 'lora': {'rank': 1, 'alpha': 1.0}}
+  changed(pulled / 'exp', listed=False, **inner)
+  changed(pulled / 'exp' / 'base', listed=False, **(inner | {'start_from': str(secret)}))
+  for folder in (pulled / 'exp', pulled / 'exp' / 'base', pulled / 'a' / 'b' / 'c' / 'd'):
+    assert is_published(folder)
+  assert not is_published(secret)
+  _, files = opened(lambda: sentence(pulled / 'exp' / 'base'))
+  assert not [each for each in files if each.startswith(str(secret))]
 
 
 def test_what_it_needs_may_lie_elsewhere_if_who_uses_it_says_so(tmp_path, monkeypatch):

@@ -26,7 +26,11 @@ LOSSES = {1: 0.5, 2: 0.1, 3: 0.3, 4: 0.2, 5: float('nan'), 6: None, 7: 0.4}
 
 @pytest.mark.parametrize(
   ('keep', 'stay'),
-  [(Keep(1, every=3), [3, 6, 7]), (Keep(1, best=2), [2, 4, 7]), (Keep(2, 5, 1), [2, 5, 6, 7])],
+  [
+    (Keep(1, keep_every=3), [3, 6, 7]),
+    (Keep(1, keep_best=2), [2, 4, 7]),
+    (Keep(2, 5, 1), [2, 5, 6, 7]),
+  ],
   ids=str,
 )
 def test_newest_every_and_best_stay_over_restarts(tmp_path, keep, stay):
@@ -40,7 +44,7 @@ def test_newest_every_and_best_stay_over_restarts(tmp_path, keep, stay):
     checkpoints = Checkpoints(tmp_path / name)
     assert checkpoints.steps() == stay
     assert [checkpoints.loss_of(step) for step in stay] == list(map(finite, stay))
-  assert steps_to_keep(range(1, 8), keep, LOSSES.get if not keep.best else finite) == stay
+  assert steps_to_keep(range(1, 8), keep, LOSSES.get if not keep.keep_best else finite) == stay
 
 
 def finite(step):
@@ -58,7 +62,8 @@ def test_what_cannot_be_kept_is_an_error(train, said):
   with pytest.raises(ConfigError, match=said):
     run_settings({'steps': 1} | train)
   train = {'keep_best': 1, 'save_every': 4, 'evaluate_every': 2, 'keep_every': 10}
-  assert run_settings({'steps': 1} | train).keep == Keep(3, 10, 1)
+  settings = run_settings({'steps': 1} | train)
+  assert (settings.keep, settings.keep_every, settings.keep_best) == (3, 10, 1)
 
 
 def test_parameters_are_verified_and_then_rounded_to_another_type(tmp_path):

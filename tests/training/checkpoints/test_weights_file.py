@@ -101,6 +101,28 @@ def test_tensors_of_another_model_are_refused_before_they_are_used(model, name, 
     mgjax.load(model).generate(PROMPT)
 
 
+@pytest.mark.parametrize(
+  ('name', 'make', 'message'),
+  [
+    (f'{UP}/scale', lambda t: np.full_like(t, 3e38), 'has the scale 3e.38, which makes numbers'),
+    ('text/table:scale', lambda t: np.full_like(t, 3e38), 'which makes numbers that are not fin'),
+    ('text/table', lambda t: t.astype(np.int64), 'is of int64 and has scales of'),
+    ('text/table:scale', lambda t: t.astype(np.int8), 'is of int8 and has scales of int8'),
+  ],
+)
+def test_scales_that_make_no_finite_numbers_or_are_none_are_refused(model, name, make, message):
+  rewritten(model, replaced(name, make), lambda header: header | {'checksums': None})
+  with pytest.raises((CheckpointError, ConfigError), match=message):
+    mgjax.load(model).generate(PROMPT)
+
+
+def test_what_has_scales_of_its_own_is_not_scaled_twice(model):
+  add = {f'{UP}/quantised:scale': np.full(384, 2, np.float32)}
+  rewritten(model, lambda tensors: tensors | add, lambda header: header | {'checksums': None})
+  with pytest.raises((CheckpointError, ConfigError), match='scale'):
+    mgjax.load(model).generate(PROMPT)
+
+
 def test_a_configuration_of_more_layers_is_refused(model):
   config = json.loads((model / 'config.json').read_text())
   config['model']['depth'] += 1

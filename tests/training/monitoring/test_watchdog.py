@@ -9,6 +9,7 @@ import time
 import pytest
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import annotations
 from mgjax.training.monitoring.phases import Phases
 from mgjax.training.monitoring.watchdog import Limits, watched
 from tests import tiny
@@ -91,7 +92,7 @@ def test_after_a_signal_a_run_has_so_long_to_end(unsaved, code, capfd):
 
 def test_no_watchdog_outlives_its_run_and_none_is_there_without_a_limit():
   before = threading.active_count()
-  with watched(Phases(), Limits()):
+  with watched(Phases(), Limits(**dict.fromkeys(annotations(Limits), 0.0))):
     assert threading.active_count() == before
   began = time.monotonic()
   with pytest.raises(KeyError), watched(Phases(), Limits(step=9)):

@@ -55,7 +55,7 @@ class Results:
     found = self._near / job / name
     if not (self.local or found.is_file()) and (data := self.get(job, name)) is not None:
       write_bytes(found, data, private=True)
-    return found if found.is_file() else None
+    return found if found.is_file() and found.stat().st_size else None  # one of 0 bytes is lost
 
   def get(self, job: str, name: str) -> bytes | None:
     """Returns the bytes of a file as it is now, None if there is none."""
