@@ -22,6 +22,8 @@ from mgjax.training.checkpoints.workdir import load_params, write_workdir
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 WIDTH = 6
 FIELDS = {
   'size': 16,

@@ -23,6 +23,8 @@ from mgjax.training.checkpoints.workdir import (
 )
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 PROMPT = ['a red 3']
 
 
