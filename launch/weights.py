@@ -57,6 +57,7 @@ import time
 from absl import flags
 from etils import epy
 
+from mgjax.core import files
 from mgjax.core.configuration.keys import LARGEST
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
@@ -66,7 +67,13 @@ with epy.lazy_imports():
   from mgjax.apps.weights import average_runs, cards
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
-  from mgjax.training.checkpoints import find_run, maintenance, orbax_io, published
+  from mgjax.training.checkpoints import (
+    find_run,
+    maintenance,
+    orbax_io,
+    published,
+    weights_file,
+  )
   from mgjax.training.checkpoints import workdir as runs
   from mgjax.training.monitoring import workdir_lock
 
@@ -189,17 +196,28 @@ def _list() -> None:
 
 
 def _verify() -> None:
-  def report(step: int, problem: str) -> None:
-    print(f'{step:>9}  {problem or "good"}', flush=True)
-
-  checkpoints = _opened()
+  opened = _opened()
+  workdir = find_run.find_run(_WORKDIR.value)
   asked = None if _STEP.value is None else [_STEP.value]
-  found = maintenance.verify_all(checkpoints, asked, report)
-  if other := published.differing(find_run.find_run(_WORKDIR.value)):
+  config = files.read_optional_json(workdir / 'config.json', bool)
+  damaged = {opened: _verify_all(opened, asked, config)}
+  for folder in weights_file.inner_folders(workdir):
+    opened = runs.open_checkpoints(folder)
+    damaged[opened] = _verify_all(opened, of=f'{folder.relative_to(workdir)}: ')
+  if other := published.differing(workdir):
     raise CheckpointError(
       f'{", ".join(other)} in {_WORKDIR.value} is not what mgjax.json says; pull the run again'
     )
-  _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
+  for checkpoints, steps in damaged.items():
+    _end_if(steps, checkpoints)
+
+
+def _verify_all(checkpoints, asked=None, config=None, of: str = '') -> list[str]:
+  def report(step: int, problem: str) -> None:
+    print(f'{step:>9}  {of}{problem or "good"}', flush=True)
+
+  found = maintenance.verify_all(checkpoints, asked, report, config)
+  return [str(step) for step, problem in found.items() if problem]
 
 
 def _end_if(damaged: list[str], checkpoints) -> None:

@@ -76,7 +76,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   record = _newest_record(workdir)
   saved = _config_in(record)
   try:
-    if not path.exists():
+    if not os.path.lexists(path):
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
@@ -326,7 +326,7 @@ def open_checkpoints(
   ConfigError if `place` depends on where one stands, or what is to be kept makes no sense.
   """
   workdir = find_run(workdir)
-  if not place and (workdir / FILE).exists():
+  if not place and os.path.lexists(workdir / FILE):  # a link that leads nowhere says so when read
     if is_published(workdir.absolute()) and not _is_within(workdir, workdir / FILE):
       raise ConfigError(f'{FILE} in {os.fspath(workdir)!r} is a link out of a published run')
     return WeightsFile(workdir)
