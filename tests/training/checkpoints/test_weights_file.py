@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import mgjax
+from mgjax.apps.weights.import_export import import_weights
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.safetensors_files import read_metadata, read_tensors
 from mgjax.lab.worlds.solids.judges import video
@@ -239,3 +240,10 @@ def test_a_link_that_leads_nowhere_is_told_as_such(model):
   (model / FILE).symlink_to('nowhere')
   with pytest.raises(ConfigError, match=f'{FILE}.*it is no regular file'):
     mgjax.load(model)
+
+
+def test_a_folder_that_was_exported_is_imported(tmp_path):
+  shipped = SHIPPED / 'digits' / 'autoencoder'
+  import_weights(mgjax.config('digits/autoencoder'), shipped, tmp_path / 'run')
+  imported, shipped = (load_params(place)[0] for place in (tmp_path / 'run', shipped))
+  jax.tree.map(np.testing.assert_array_equal, imported, shipped)
