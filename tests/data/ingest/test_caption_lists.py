@@ -177,6 +177,13 @@ def test_a_parquet_of_paths_is_a_list(tmp_path, name):
   assert [each.caption for each in open_inputs(root / name)] == [CAT, DOG]
 
 
+def test_a_column_of_categories_holds_captions(tmp_path):
+  arrow, parquet = (pytest.importorskip(name) for name in ('pyarrow', 'pyarrow.parquet'))
+  said = arrow.array([CAT, DOG]).dictionary_encode()
+  parquet.write_table(arrow.table({'video': [b'x', b'y'], 'caption': said}), tmp_path / 'a.parquet')
+  assert list(captions(open_inputs(tmp_path / 'a.parquet')).values()) == [CAT, DOG]
+
+
 def test_columns_go_by_one_table_and_may_be_named_in_every_kind_of_list(tmp_path):
   rows = both('datei', 'beschreibung')
   for name, text in {
