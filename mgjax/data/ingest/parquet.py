@@ -198,9 +198,7 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
     return found[0]
 
   def holds_text(kind: Any) -> bool:
-    if types.is_list(kind) or types.is_dictionary(
-      kind
-    ):  # several captions, a category
+    if types.is_list(kind) or types.is_dictionary(kind):  # several captions, a category
       kind = kind.value_type
     return types.is_string(kind) or types.is_large_string(kind)
 
