@@ -29,12 +29,12 @@ is the work directory of a run.
 --format=peft, comfyui and kohya write the adapters of a run with config.lora.rank above 0, by the
 names that other projects read; the other formats have them merged. import reads all three, for the
 model at --config.start_from.
-import takes an exported file of any component, which holds its model's description; of images a
-folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors file; of
-sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers
-has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, or a file of
-CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The work
-directory then serves as the run it came from, and launch.train with --config.start_from.
+import takes an exported file or folder of any component, which holds its model's description; of
+images a folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors
+file; of sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
+transformers has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them,
+or a file of CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The
+work directory then serves as the run it came from, and launch.train with --config.start_from.
 --format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
 an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
 number and a scale of each output, to be sampled or to start training from. --format=workdir writes

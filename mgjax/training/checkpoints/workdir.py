@@ -94,7 +94,10 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   except ConfigError as error:
     if saved is None:
       raise
-    _log.warning('%s. The copy in the newest checkpoint counts', error)
+    told = (
+      'The copy in the newest checkpoint counts; launch.weights verify says if another run saved'
+    )
+    _log.warning('%s. %s it', error, told)
     return ConfigDict(saved)
 
 
