@@ -29,12 +29,12 @@ is the work directory of a run.
 --format=peft, comfyui and kohya write the adapters of a run with config.lora.rank above 0, by the
 names that other projects read; the other formats have them merged. import reads all three, for the
 model at --config.start_from.
-import takes an exported file of any component, which holds its model's description; of images a
-folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors file; of
-sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as transformers
-has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them, or a file of
-CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The work
-directory then serves as the run it came from, and launch.train with --config.start_from.
+import takes an exported file or folder of any component, which holds its model's description; of
+images a folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors
+file; of sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
+transformers has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them,
+or a file of CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The
+work directory then serves as the run it came from, and launch.train with --config.start_from.
 --format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
 an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
 number and a scale of each output, to be sampled or to start training from. --format=workdir writes
@@ -57,6 +57,7 @@ import time
 from absl import flags
 from etils import epy
 
+from mgjax.core import files
 from mgjax.core.configuration.keys import LARGEST
 from mgjax.core.errors import CheckpointError, ConfigError, DataError
 
@@ -66,7 +67,13 @@ with epy.lazy_imports():
   from mgjax.apps.weights import average_runs, cards
   from mgjax.apps.weights import import_export as weights
   from mgjax.lab.report import tables
-  from mgjax.training.checkpoints import find_run, maintenance, orbax_io, published
+  from mgjax.training.checkpoints import (
+    find_run,
+    maintenance,
+    orbax_io,
+    published,
+    weights_file,
+  )
   from mgjax.training.checkpoints import workdir as runs
   from mgjax.training.monitoring import workdir_lock
 
@@ -189,17 +196,28 @@ def _list() -> None:
 
 
 def _verify() -> None:
-  def report(step: int, problem: str) -> None:
-    print(f'{step:>9}  {problem or "good"}', flush=True)
-
-  checkpoints = _opened()
+  opened = _opened()
+  workdir = find_run.find_run(_WORKDIR.value)
   asked = None if _STEP.value is None else [_STEP.value]
-  found = maintenance.verify_all(checkpoints, asked, report)
-  if other := published.differing(find_run.find_run(_WORKDIR.value)):
+  config = files.read_optional_json(workdir / 'config.json', bool)
+  damaged = {opened: _verify_all(opened, asked, config)}
+  for folder in weights_file.inner_folders(workdir):
+    opened = runs.open_checkpoints(folder)
+    damaged[opened] = _verify_all(opened, of=f'{folder.relative_to(workdir)}: ')
+  if other := published.differing(workdir):
     raise CheckpointError(
       f'{", ".join(other)} in {_WORKDIR.value} is not what mgjax.json says; pull the run again'
     )
-  _end_if([str(step) for step, problem in found.items() if problem], checkpoints)
+  for checkpoints, steps in damaged.items():
+    _end_if(steps, checkpoints)
+
+
+def _verify_all(checkpoints, asked=None, config=None, of: str = '') -> list[str]:
+  def report(step: int, problem: str) -> None:
+    print(f'{step:>9}  {of}{problem or "good"}', flush=True)
+
+  found = maintenance.verify_all(checkpoints, asked, report, config)
+  return [str(step) for step, problem in found.items() if problem]
 
 
 def _end_if(damaged: list[str], checkpoints) -> None:

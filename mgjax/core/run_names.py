@@ -15,6 +15,10 @@ _URL = re.compile(
   r'(?P<scheme>(?!hf:)[a-z][a-z0-9+.-]+):(?P<slashes>/{1,3})(?P<path>(?!.*::)[^/#?][^#?]*?)/*'
   + _DIGEST
 )
+_PAGE = re.compile(
+  r'https?://(?:www\.)?(?:huggingface|hf)\.co/(?:models/)?'
+  r'(?P<repository>[\w.-]+/[\w.-]+)(?:/(?:tree|blob|resolve)/(?P<revision>[\w.-]+).*)?/?'
+)
 LOCAL = ('file', 'local')
 
 
@@ -52,6 +56,9 @@ def read_name(name: str | os.PathLike[str]) -> Name:
   text = os.fspath(name)
   if found := _HUB.fullmatch(text):
     return Name(f'hf://{found["repository"]}', found['revision'] or 'main', found['digest'] or '')
+  if found := _PAGE.fullmatch(text):
+    name = found['repository'] + f'@{found["revision"]}' * bool(found['revision'])
+    raise ConfigError(f'{text:.200} is a page of the Hub; give hf://{name}')
   found = _URL.fullmatch(text)
   if found is None or (found['scheme'] in LOCAL and len(found['slashes']) == 2):
     raise ConfigError(

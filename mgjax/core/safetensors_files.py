@@ -82,10 +82,11 @@ class TensorFile:
   def read(self, name: str, *, anything: bool = False) -> np.ndarray:
     """Reads a tensor; `anything` says that its floats need not be finite.
 
-    Raises ConfigError if they are not, the tensor is not what was written, or it is empty and of
-    unlimited shape.
+    Raises ConfigError if they are not, the tensor is not what was written, is larger than the
+    memory, or is empty and of unlimited shape.
     """
     kind, shape = self.describe(name)
+    self._check_room(name, kind, shape)
     if kind in _FLOAT8:  # the library asks numpy for them, which has none
       begin, end = json.loads(self._header[8:])[name]['data_offsets']
       found = np.fromfile(self._path, np.uint8, end - begin, offset=len(self._header) + begin)
@@ -105,6 +106,16 @@ class TensorFile:
         'export or download the file again'
       )
     return tensor
+
+  def _check_room(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
+    bits = re.search(r'\d+', kind)  # as in F8_E4M3; BOOL takes a byte
+    size = math.prod(shape) * int(bits[0] if bits else 8) // 8
+    # A sparse file of a few blocks may be of any size, and the library panics without memory.
+    if size > (memory := os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')):
+      raise ConfigError(
+        f'{shown(name)} in {self._path!r} has {size:,} bytes, and this machine {memory:,} of '
+        'memory; take a larger machine, or export or download the file again'
+      )
 
   def _damaged(self, what: str) -> ConfigError:
     return ConfigError(
@@ -236,8 +247,17 @@ def unpacked(tensors: Tensors) -> Tensors:
 
 
 def check_scales(name: str, scale: np.ndarray) -> None:
-  """Raises ConfigError if numbers of one byte, up to 448, times their scales are not finite."""
-  most = float(np.abs(scale.astype(np.float32)).max(initial=0))
+  """Raises ConfigError if a scale is negative, or numbers of one byte times it are not finite.
+
+  These numbers go up to 448. A scale is the largest of magnitudes, so a negative one is damage.
+  """
+  scale = scale.astype(np.float32)
+  least, most = float(scale.min(initial=0)), float(scale.max(initial=0))
+  if least < 0:
+    raise ConfigError(
+      f'{shown(name)} has the scale {least:g}; expected scales of at least 0, export or download '
+      'the file again'
+    )
   if not most * 448 < float(np.finfo(np.float32).max):
     raise ConfigError(
       f'{shown(name)} has the scale {most:g}, which makes numbers that are not finite; export or '
@@ -262,7 +282,7 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
     header = _read_header(path)
     with safe_open(path, 'numpy') as file:
       yield TensorFile(path, file, header)
-  except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+  except (OSError, MemoryError, SafetensorError, TypeError, ValueError, AttributeError) as error:
     raise ConfigError(_why_unreadable(pathlib.Path(path), error)) from error
 
 

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.safetensors_files import (
+  check_tensors,
   in_file,
   is_finite,
   listed,
@@ -52,6 +53,16 @@ def test_a_header_that_is_no_header_is_a_sentence(header, size, message, tmp_pat
   with pytest.raises(ConfigError, match=message) as caught:
     read_tensors(path)
   assert len(str(caught.value)) < 700 and str(caught.value).isprintable()
+
+
+def test_a_tensor_larger_than_the_memory_is_a_sentence(tmp_path):
+  """A sparse file of a few blocks may say so."""
+  size = 1 << 42
+  header = {'a': EMPTY | {'shape': [size // 4], 'data_offsets': [0, size]}}
+  path = write(tmp_path / 'a.safetensors', header)
+  os.truncate(path, path.stat().st_size + size)
+  with pytest.raises(ConfigError, match=r"^a in '.*' has 4,398,046,511,104 bytes, and this"):
+    check_tensors(path)
 
 
 def test_a_header_of_a_whole_tokenizer_is_read(tmp_path):

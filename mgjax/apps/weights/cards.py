@@ -12,6 +12,7 @@ else somebody wrote there, such as `datasets`, stays.
 import contextlib
 import hashlib
 import logging
+import math
 import os
 import pathlib
 import re
@@ -232,9 +233,12 @@ def with_metadata(
   try:
     return _with_metadata(text, name, config, results, samples or {})
   except Exception as error:  # YAML's own are of no kind that others know
+    said = first_line(error)
+    if mark := getattr(error, 'problem_mark', None):  # its first line says what it did, not this
+      said = f'{getattr(error, "problem", said)} in line {mark.line + 2}'  # after the one of ---
     raise ConfigError(
-      f'the front matter of {CARD} of {name} is not what the Hub takes: {first_line(error)}; mend '
-      'it, or delete it and push writes it anew'
+      f'the front matter of {CARD} of {name} is not what the Hub takes: {said}; mend it, or delete '
+      'it and push writes it anew'
     ) from error
 
 
@@ -247,6 +251,8 @@ def _with_metadata(
 ) -> str:
   from huggingface_hub import EvalResult, ModelCard
 
+  if text.startswith('---\n') and not re.search(r'^---\s*$', text[4:], re.MULTILINE):
+    raise ValueError('it begins with --- and does not end with such a line')
   task = TASKS.get(config['component'], 'other')
   kind = (config.get('data') or {}).get('kind', config['component'])
   card = ModelCard(text if text.startswith('---\n') else f'---\n{{}}\n---\n\n{text}')
@@ -286,18 +292,26 @@ def _with_metadata(
 def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | None = None) -> str:
   """Returns the card of a run: its own, or one of its configuration and evaluation.json."""
   config = read_config(workdir).to_dict()
-  results = []
+  results: Sequence[Result] = ()
   if (path := workdir / CARD).exists():
     return with_metadata(_read(path), name, config, samples=samples)
-  record = read_optional_json(workdir / RECORD, lambda found: bool(found['measured']['metrics']))
-  for metric, each in record['measured']['metrics'].items() if record else ():
-    if each.get('value') is not None:
-      number = Number(each['value'], each.get('low'), each.get('high'))
-      results.append((record['task'], 'launch.evaluate', metric, metric, number))
+  if record := read_optional_json(workdir / RECORD, lambda found: _results(found) is not None):
+    results = _results(record)
   said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
   text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
   text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
   return with_metadata(text, name, config, results, samples)
+
+
+def _results(record: Mapping[str, Any]) -> list[Result]:
+  """Returns the finite numbers of a record. Raises one of `WRONG` if it is damaged."""
+  found = []
+  for metric, each in record['measured']['metrics'].items():
+    ends = [None if each.get(name) is None else float(each[name]) for name in ('low', 'high')]
+    if each.get('value') is not None and math.isfinite(value := float(each['value'])):
+      task = str(record['task'])
+      found.append((task, 'launch.evaluate', metric, metric, Number(value, *ends)))
+  return found
 
 
 def _read(path: pathlib.Path) -> str:

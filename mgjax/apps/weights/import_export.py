@@ -75,10 +75,10 @@ from mgjax.sections.text.tokenizer_folder import (
   write_tokenizer,
 )
 from mgjax.training.checkpoints.find_run import find_run, ships
-from mgjax.training.checkpoints.fingerprints import fingerprint_of
+from mgjax.training.checkpoints.fingerprints import Damaged, fingerprint_of
 from mgjax.training.checkpoints.published import pinned, push
 from mgjax.training.checkpoints.run_references import LIST, check_fixed
-from mgjax.training.checkpoints.weights_file import ABOUT, FILE, packed
+from mgjax.training.checkpoints.weights_file import ABOUT, FILE, WeightsFile, packed
 from mgjax.training.checkpoints.workdir import (
   identity_of,
   load_adapters,
@@ -112,8 +112,9 @@ def import_weights(
   Args:
     config: of such a component; of an encoder `keep_type` says whether parameters stay in the types
       of the files.
-    source: a .safetensors file of `export_weights`; adapters, for the model at `start_from`; for an
-      autoencoder a folder that diffusers wrote, or its .safetensors file; for a codec a
+    source: a .safetensors file of `export_weights`, or a folder of its format 'workdir'; adapters,
+      for the model at `start_from`; for an autoencoder a folder that diffusers wrote, or its
+      .safetensors file; for a codec a
       .safetensors or .pth file by the published names of DAC-VAE, or those that transformers gives
       the encoder or decoder of DAC; for an encoder a folder of transformers, its index or a file of
       its tensors.
@@ -128,6 +129,8 @@ def import_weights(
   weights = feature(config.component, 'weights', 'has weights to import').get()
   if not os.path.exists(source):
     raise ConfigError(f'--input={os.fspath(source)}: there is no such file or folder')
+  if os.path.isfile(inside := os.path.join(source, FILE)):  # of the format 'workdir'
+    source = inside
   with hold(workdir):
     _import_into(workdir, config.to_dict(), source, weights, tokenizer)
 
@@ -453,7 +456,8 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
     _fix_names(files, pathlib.Path(made, 'fixed'), asked)
     files[CARD] = pathlib.Path(made, CARD)
     title = asked.place.rpartition('/')[2]
-    files[CARD].write_text(make_card(folder, title, _prompts(samples)))
+    shown = {file: told for file, told in _prompts(samples).items() if file in files}
+    files[CARD].write_text(make_card(folder, title, shown))
     for file, path in files.items():
       if file.endswith('.safetensors') and not path.is_relative_to(made):  # written just now
         _check_tensors(path)
@@ -464,8 +468,11 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
 def _check_tensors(path: pathlib.Path) -> None:
   try:
-    check_tensors(path)
-  except ConfigError as error:
+    if path.name == FILE:
+      WeightsFile(path.parent).verify(0)
+    else:
+      check_tensors(path)
+  except (ConfigError, Damaged) as error:
     raise CheckpointError(f'{first_line(error)}; nothing was published') from error
 
 
@@ -522,6 +529,12 @@ def _inside(folder: pathlib.Path, path: pathlib.Path) -> pathlib.Path:
 
 def _prompts(samples: pathlib.Path) -> dict[str, str]:
   """Prompts of what `launch.sample` wrote, by file."""
-  records = (read_optional_json(path, bool) or {} for path in sorted(samples.glob('*.json')))
-  rows = [row for record in records for row in record.get('samples', ())]
-  return {f'samples/{row["file"]}': row['prompt'] for row in rows}
+  found = {}
+  for path in sorted(samples.glob('*.json')):
+    if record := read_optional_json(path, lambda read: _prompts_in(read) is not None):
+      found |= _prompts_in(record)
+  return found
+
+
+def _prompts_in(record: Mapping[str, Any]) -> dict[str, str]:
+  return {f'samples/{row["file"]}': str(row['prompt']) for row in record.get('samples', ())}

@@ -148,8 +148,17 @@ def list_entries(
     places = Places(path.parent, medium.suffixes)
     return [entry for _, entry in lists.entries(places, lists.rows(path))]
   kinds = f'{", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
-  what = f'is neither a folder nor a {kinds}' if path.exists() else 'does not exist'
+  what = archived(path) or f'is neither a folder nor a {kinds}'
+  what = what if path.exists() else 'does not exist'
   raise DataError(f'{path} {what}; give a folder of clips with {medium.wanted}')
+
+
+def archived(path: pathlib.Path) -> str:
+  """Says what to do with a file that is named as an archive; '' of others, and of a .tar."""
+  kind = re.search(r'\.(tar\.\w+|tgz|tbz2?|txz|gz|zst|zip|7z|rar)$', path.name.lower())
+  return (
+    f'is an archive ({kind[0]}), which is not read; unpack it, or make it a .tar' if kind else ''
+  )
 
 
 def count_clips(entries: Iterable[Any]) -> int:
@@ -302,6 +311,8 @@ def _folder_entries(
         raise DataError(f'is a caption without a {medium.word} of the same name')
       elif not ignored or path.resolve() != ignored:
         ends = ', '.join(medium.suffixes)
+        if told := archived(path):
+          raise DataError(told)
         raise DataError(f'is not a {medium.word}: a name that ends in {ends} is expected')
     except StorageError:
       raise
@@ -329,6 +340,7 @@ class _Folder:
     self._places = Places(root, lists.medium.suffixes)
     # Name of a clip -> name of what names it -> its entries there.
     self._said: dict[str, dict[str, list[Entry | Rejected]]] = {}
+    self._folders: set[str] = set()  # that hold clips
 
   def entries(self, clip: pathlib.Path) -> Iterator[Entry | Rejected]:
     """Yields those of a clip: its own, or one for each row of the list that names it."""
@@ -353,6 +365,7 @@ class _Folder:
       stem, suffix = os.path.splitext(name := _composed(str(path)))
       if suffix.lower() in medium.suffixes:
         clips.append(path)
+        self._folders.add(os.path.dirname(self._name(path)))
         of[stem].append(path)
         of[name].append(path)
       elif suffix.lower() in (*TEXTS, '.json'):
@@ -427,13 +440,21 @@ class _Folder:
   def _read_list(self, path: pathlib.Path, rows: Iterable[tuple[int, Any]]) -> None:
     name = self._name(path)
     medium = self._lists.medium
-    entries = list(self._lists.entries(self._places, rows, os.path.dirname(name), f'{name} '))
-    there = [where is not None and where.is_file() for where, _ in entries]
+    here = os.path.dirname(name)
+    rows = list(rows)
+    entries = list(self._lists.entries(self._places, rows, here, f'{name} '))
+    if not any(map(_is_there, entries)):  # but perhaps below the folder of clips beside it
+      below = [self._lists.entries(self._places, rows, each, f'{name} ') for each in self._of(here)]
+      found = [each for each in map(list, below) if any(map(_is_there, each))]
+      entries = found[0] if len(found) == 1 else entries
+    there = [*map(_is_there, entries)]
     if not any(there):
       first = entries[0][1] if entries else None
       if isinstance(first, Rejected):
         self.refused[path] = f'names no {medium.word}: its first row {first.reason}'
-      if not isinstance(first, Entry) or path.suffix.lower() == '.json':
+      if isinstance(first, Entry) and path.suffix.lower() == '.json':  # it may be of something else
+        self.refused[path] = f'names no {medium.word} that is there; its first row is {first.name}'
+      if path in self.refused or not isinstance(first, Entry):
         return
     self.used.add(path)
     for (where, entry), is_there in zip(entries, there, strict=True):
@@ -442,6 +463,15 @@ class _Folder:
         self._said.setdefault(clip, {}).setdefault(name, []).append(entry)
       else:
         self.missing.append(entry)
+
+  def _of(self, folder: str) -> list[str]:
+    """Folders of clips inside another one, by their names, as `videos`."""
+    word = self._lists.medium.word
+    return [
+      each
+      for each in sorted(self._folders)
+      if os.path.dirname(each) == folder and file_column((os.path.basename(each).lower(),), word)
+    ]
 
   def _name(self, path: pathlib.Path) -> str:
     return str(path).removeprefix(f'{self._root}{os.sep}')
@@ -460,6 +490,10 @@ class _Folder:
     if len(data) > most:
       raise DataError(f'{what} has more than {most} bytes')
     return decode_text(data, what)
+
+
+def _is_there(found: tuple[pathlib.Path | None, Any]) -> bool:
+  return found[0] is not None and found[0].is_file()
 
 
 def _text_of(each: Entry | Rejected) -> str:

@@ -209,24 +209,33 @@ def _json_table(path: pathlib.Path, columns: Columns) -> list[Any] | None:
     return None
   if isinstance(found, dict):
     found = _mapped_rows(found, columns)
+  found = found if isinstance(found, list) else [found]
   return [row if isinstance(row, dict) else DataError('is not a JSON object') for row in found]
 
 
 def _mapped_rows(found: Row, columns: Columns) -> list[Any]:
-  """The rows of an object: of its lists of objects, of columns, or of an entry a file."""
+  """The rows of an object: its lists of objects, columns, one clip, or an entry a file."""
   lists = (value for value in found.values() if isinstance(value, list))
   objects = [each for value in lists for each in value if isinstance(each, dict)]
   if any(None not in columns.found(tuple(each)) for each in objects):
     return objects
   if None not in columns.found(tuple(found)):
-    cells = [list(value.values() if isinstance(value, dict) else value) for value in found.values()]
-    return [dict(zip(found, row, strict=False)) for row in zip(*cells, strict=False)]
+    # pandas writes a column as an object of index and cell, in whatever order it was sorted.
+    table = {name: _cells(value) for name, value in found.items() if isinstance(value, list | dict)}
+    if None in columns.found(tuple(table)):
+      return [found]  # of one clip
+    first = table[str(columns.found(tuple(table))[0])]
+    return [{name: cells[key] for name, cells in table.items() if key in cells} for key in first]
   rows = []
   for name, value in found.items():
     fields = value if isinstance(value, dict) else {columns.caption or 'caption': value}
     known = columns.found(tuple(fields))[0] is not None
     rows.append(fields if known else {columns.media or columns.word: name, **fields})
   return rows
+
+
+def _cells(column: Any) -> dict[Any, Any]:
+  return column if isinstance(column, dict) else dict(enumerate(column))
 
 
 def _parquet_rows(

@@ -197,13 +197,12 @@ def _columns(path: pathlib.Path, schema: Any, media: str, caption: str) -> tuple
       raise DataError(f'has several columns named {found[0]!r}; rename all but one')
     return found[0]
 
-  text = [
-    field.name
-    for field in schema
-    if types.is_string(field.type)
-    or types.is_large_string(field.type)
-    or (types.is_list(field.type) and types.is_string(field.type.value_type))
-  ]
+  def holds_text(kind: Any) -> bool:
+    if types.is_list(kind) or types.is_dictionary(kind):  # several captions, a category
+      kind = kind.value_type
+    return types.is_string(kind) or types.is_large_string(kind)
+
+  text = [field.name for field in schema if holds_text(field.type)]
   files = [field.name for field in schema if _holds_bytes(field.type)]
   return (
     choose('clips as bytes', media, file_column(tuple(files), VIDEO.word), files),

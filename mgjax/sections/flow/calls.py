@@ -31,6 +31,8 @@ _PLACED = 'JAX places arrays; mgjax.load(workdir, mesh=...) spreads a model over
 _STORED = "mgjax.load(workdir, weights='bfloat16') or 'int8' stores kernels in fewer bytes"
 _LORA = "give mgjax.load(workdir, lora='style.safetensors:0.8')"
 _LOAD = "call mgjax.load('digits/video'), or of a folder or 'hf://owner/name'"
+_NOTHING = 'there is nothing to switch on; leave it out'
+_FILE = "give its path, as in first_frame='picture.png' or video='clip.mp4'"
 _SAVE = "call mgjax.save(clips[0], 'one.mp4'), or of another kind: .gif, .webp, .png"
 # What diffusers has and mgjax does in another way -> how.
 INSTEAD = {
@@ -61,12 +63,32 @@ INSTEAD = {
   'load_lora_weights': _LORA,
   'fuse_lora': _LORA,
   'set_adapters': _LORA,
+  'unload_lora_weights': _LORA,
+  'delete_adapters': _LORA,
   'from_pretrained': _LOAD,
   'DiffusionPipeline': _LOAD,
   'AutoPipelineForText2Video': _LOAD,
   'pipeline': _LOAD,
   'export_to_video': _SAVE,
   'export_to_gif': _SAVE,
+  'load_image': _FILE,
+  'load_video': _FILE,
+  'make_image_grid': 'call mgjax.show(clips)',
+  'vae': "call mgjax.load('digits/autoencoder'), or what its `config.autoencoder` names",
+  'save_pretrained': 'run launch.weights export --format=workdir',
+  'push_to_hub': 'run launch.weights push --out=hf://owner/name',
+  'set_progress_bar_config': 'callback=f is called after every step',
+  'compile': _NOTHING,
+  'eval': _NOTHING,
+  'revision': "give it in the name, as in 'hf://owner/name@revision'",
+  'cache_dir': 'set HF_HOME in the environment',
+  'local_files_only': 'set HF_HUB_OFFLINE=1 in the environment',
+  'token': 'set HF_TOKEN in the environment',
+  'variant': _NOTHING,
+  'use_safetensors': _NOTHING,
+  'trust_remote_code': _NOTHING,
+  'safety_checker': _NOTHING,
+  'low_cpu_mem_usage': _NOTHING,
 }
 _SETTINGS = ('steps', 'guidance', 'solver', 'schedule')  # of `load` that a call may change
 FORMS = ('np', 'pil', 'latent')
@@ -118,8 +140,8 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
 def instead_of(name: str) -> str:
   """Says how mgjax does what diffusers does by this name; '' where nothing is known."""
   if name.startswith('enable_'):
-    return 'there is nothing to switch on; leave it out'
-  return INSTEAD.get(name, '')
+    return _NOTHING
+  return INSTEAD.get(name, _LOAD if name.endswith('Pipeline') else '')
 
 
 def unknown_option(name: str, known: Sequence[str], of: str) -> ConfigError:

@@ -177,7 +177,7 @@ def read_adapters(path: str | os.PathLike[str], base: Tree, maps: Mapping[str, s
   with open_tensors(_file_in(where)) as file:
     if made_for := file.metadata.get(_BASE):
       name += f', made for {shown(made_for)!r},'
-    described, what = _described(where, file.metadata)
+    described, what = _described(where, file)
     found = _find(file, known, name)
     tensors = {
       place: {role: _read(file, key, role, name) for role, key in keys.items()}
@@ -282,6 +282,11 @@ def _read(file: TensorFile, key: str, role: str, name: str) -> np.ndarray:
     raise ConfigError(
       f'{name} has {shown(key)} = {tensor.tolist()!s:.60}; expected one finite number'
     )
+  if role == 'alpha' and not tensor.item():
+    raise ConfigError(
+      f'{name} has {shown(key)} = 0, which kohya reads as the rank and others as no change; '
+      'write the rank in its place, or delete it'
+    )
   if role in 'AB' and (tensor.ndim < 2 or not tensor.size):
     raise ConfigError(f'{name} has {shown(key)} of shape {tensor.shape}; expected a matrix')
   if '.lora_magnitude_vector' in key:  # of convolutions (1, out, 1, 1)
@@ -320,18 +325,20 @@ def _scales(
   return scales
 
 
-def _described(
-  where: pathlib.Path, metadata: Mapping[str, str]
-) -> tuple[dict[str, dict[str, Any]], str]:
+def _described(where: pathlib.Path, file: TensorFile) -> tuple[dict[str, dict[str, Any]], str]:
   """Returns peft's settings by the prefix of the keys that they are of, and whose they are."""
   found: dict[str, dict[str, Any]] = {}
-  config = _file_in(where).with_name(_CONFIG)
-  if _file_in(where).name == _WEIGHTS and (where.is_dir() or os.path.lexists(config)):
+  path = _file_in(where)
+  config = path.with_name(_CONFIG)
+  # A file of peft keeps its keys when it is renamed.
+  of_peft = any(key.startswith(_PREFIXES['peft']) for key in file.names)
+  of_peft = path.name == _WEIGHTS or (of_peft and _METADATA not in file.metadata)
+  if of_peft and (os.path.lexists(config) or (path.name == _WEIGHTS and where.is_dir())):
     what = repr(os.fspath(config))
     found[''] = read_json(config, mend='save the adapters again')
   else:
     what = f'the header of {os.fspath(where)!r}'
-    text = metadata.get(_METADATA, '{}')
+    text = file.metadata.get(_METADATA, '{}')
     name = f'{_METADATA} in {what}'
     said = parse_json(text, name, error=ConfigError, mend='save the adapters again')
     for key, value in said.items():

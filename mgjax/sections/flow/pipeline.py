@@ -37,7 +37,7 @@ from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.sections.flow.calls import instead_of, prompts_of, unknown_option
+from mgjax.sections.flow.calls import NAMES, instead_of, prompts_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
@@ -184,6 +184,12 @@ class FlowPipeline:
     hint = instead_of(name)
     said = f'{type(self).__name__!r} object has no attribute {name!r}' + (hint and f'; {hint}')
     raise AttributeError(said, name=name, obj=self)
+
+  def __setattr__(self, name: str, value: Any) -> None:
+    given = f'give {name} to a call, or to mgjax.load' * (name in NAMES)
+    if hint := instead_of(name) or given:  # nobody would read what is set here
+      raise AttributeError(f'{name} cannot be set; {hint}', name=name, obj=self)
+    super().__setattr__(name, value)
 
   def _use(self, settings: SampleSettings) -> None:
     """Samples by these settings from now on."""

@@ -26,7 +26,7 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
     published.check_pinned(os.fspath(name))
     return published.fetch(os.fspath(name))
   path = pathlib.Path(name)
-  there = any((path / part).exists() for part in ('config.json', 'checkpoints'))
+  there = any(os.path.exists(path / part) for part in ('config.json', 'checkpoints'))
   return SHIPPED / name if ships(name) and not there else path
 
 
@@ -34,7 +34,7 @@ def ships(name: str | os.PathLike[str]) -> bool:
   """Says whether mgjax ships a run by a name, as 'digits/video'."""
   place = SHIPPED / name  # of an absolute path, that path
   inside = SHIPPED in place.parents and '..' not in place.parts
-  return inside and (place / 'config.json').is_file()
+  return inside and os.path.isfile(place / 'config.json')
 
 
 def coming_with_mgjax() -> str:

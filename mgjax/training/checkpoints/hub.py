@@ -90,7 +90,11 @@ class Folder:
     with self._in_sentences(
       f'there is no such place, or no {LIST} in it, which launch.weights push writes last'
     ):
-      data = self._files.cat_file(f'{self._root}/{LIST}', end=LONGEST + 1)
+      place = f'{self._root}/{LIST}'
+      # To read a pipe would wait for ever.
+      if self._scheme in LOCAL and self._files.info(place)['type'] == 'other':
+        raise ConfigError(f'{self.asked}: {LIST} is no regular file; publish it anew')
+      data = self._files.cat_file(place, end=LONGEST + 1)
     if len(data) > LONGEST:
       raise DataError(f'{self.asked}: {LIST} has more than {LONGEST:,} bytes')
     return '', data

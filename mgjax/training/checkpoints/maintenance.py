@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from mgjax.core.errors import CheckpointError
 from mgjax.training.checkpoints.fingerprints import Damaged
@@ -12,6 +13,7 @@ from mgjax.training.checkpoints.orbax_io import (
   Keep,
   steps_to_keep,
 )
+from mgjax.training.checkpoints.resume import lasting_differences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,18 +54,23 @@ def verify_all(
   checkpoints: Checkpoints,
   steps: list[int] | None = None,
   report: Callable[[int, str], None] = lambda step, problem: None,
+  config: Mapping[str, Any] | None = None,
 ) -> dict[int, str]:
   """Reads checkpoints whole, and returns for each step what is wrong with it, '' if nothing.
 
-  By default all are read, oldest first; `report` hears of each as soon as it is. Raises
-  CheckpointError if there never was one, or none of a step that is asked for.
+  By default all are read, oldest first; `report` hears of each as soon as it is. With the `config`
+  of the run, what another run saved is wrong too. Raises CheckpointError if there never was one, or
+  none of a step that is asked for.
   """
   found: dict[int, str] = {}
   for step in checkpoints.steps() if steps is None else steps:
     path = checkpoints.path_of(step)
     try:
       checkpoints.verify(step)
-      found[step] = ''
+      saved = checkpoints.look_at(step)['meta'].get('config')
+      others = lasting_differences(saved, config) if saved and config else []
+      told = f'another run saved it ({"; ".join(others[:3])}); take its folder away'
+      found[step] = told * bool(others)
     except Damaged as error:
       if not path.exists():  # the run, which goes on, has removed it
         continue

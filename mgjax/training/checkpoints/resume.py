@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from mgjax.core.configuration.keys import differences, flatten
-from mgjax.core.configuration.renamed_keys import added
+from mgjax.core.configuration.renamed_keys import added, migrate
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.files import write_json
 from mgjax.training.checkpoints.workdir import (
@@ -122,6 +122,11 @@ def changed_rates(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[
   """Lists what `new_rate` let change between a checkpoint's configuration and this one."""
   known = (_fixed(fields, True, False) for fields in (before, config))
   return differences(*({k: v for k, v in each.items() if _RATE.match(k)} for each in known))
+
+
+def lasting_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+  """Lists how two configurations differ in what no run changes as it goes on, with any flag."""
+  return differences(*(_fixed(migrate(fields), True, True) for fields in (before, config)))
 
 
 def _fixed(config: Mapping[str, Any], new_data: bool, new_rate: bool) -> dict[str, Any]:

@@ -19,15 +19,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from mgjax.core.errors import CheckpointError, ConfigError, first_line
 from mgjax.core.files import parse_json
 from mgjax.core.safetensors_files import (
   SCALE,
+  TensorFile,
   Tensors,
   check_scales,
-  check_tensors,
   in_int8,
   open_tensors,
   shown,
@@ -71,9 +72,15 @@ class WeightsFile(Checkpoints):
     return self.restore_record()
 
   def verify(self, step: int) -> None:
-    """Reads every tensor. Raises Damaged if one is not as it was written, or not finite."""
+    """Reads all as `restore_params` does. Raises Damaged if that would refuse a tensor."""
     try:
-      check_tensors(self._path)
+      leaves = self.restore_record()['leaves']['average']
+      with open_tensors(self._path) as file:
+        names = {*file.names}
+        for name in leaves:
+          self._read(file, names, name)
+        for name in names - {*leaves, *(leaf + SCALE for leaf in leaves)}:
+          file.read(name)  # scales of nothing
     except ConfigError as error:
       raise Damaged(first_line(error)) from error
 
@@ -149,19 +156,30 @@ class WeightsFile(Checkpoints):
       check_same_leaves(os.fspath(self._path), which, saved, wanted, cast=True)
     leaves = {}
     with open_tensors(self._path) as file:
-      names = set(file.names)
+      names = {*file.names}
       for name, leaf in named_leaves(wanted).items():
-        parts = {each: file.read(each) for each in (name, *({name + SCALE} & names))}
-        if is_of_quantised(name):
-          if len(parts) > 1:
-            raise ConfigError(
-              f'{name + SCALE!r} in {os.fspath(self._path)!r} scales what has scales of its own'
-            )
-          if name.endswith('/scale'):
-            check_scales(name, parts[name])
-        value = unpacked(parts)[name].astype(leaf.dtype)
+        value = self._read(file, names, name).astype(leaf.dtype)
         leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']
+
+  def _read(self, file: TensorFile, names: set[str], name: str) -> np.ndarray:
+    """Reads a tensor with its scales, if it has some. Raises ConfigError if they are wrong."""
+    parts = {each: file.read(each) for each in (name, *({name + SCALE} & names))}
+    if is_of_quantised(name):
+      if len(parts) > 1:
+        raise ConfigError(
+          f'{name + SCALE!r} in {os.fspath(self._path)!r} scales what has scales of its own'
+        )
+      if name.endswith('/scale'):
+        check_scales(name, parts[name])
+    return unpacked(parts)[name]
+
+
+def inner_folders(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the runs inside a folder of finished weights, such as its autoencoder; else none."""
+  if not os.path.lexists(workdir / FILE):
+    return []
+  return [path.parent for path in sorted(workdir.rglob('config.json')) if path.parent != workdir]
 
 
 # Of the file -> of the arrays.

@@ -56,6 +56,7 @@ _GROUPS = (
 _GROUPS_OF_GROUPS = ('buckets', 'text', 'model.conditionings')
 # Of a model: how its numbers are calculated, and not which.
 _FREE = ('dtype', 'attention', 'exchange', 'remat', 'unroll', 'products')
+_DEEPEST = 64  # groups inside each other: what reads them needs frames of the stack for each
 _TEXTS = ('autoencoder', 'vision', 'start_from', 'embeddings', 'tokenizer')
 T = TypeVar('T')
 
@@ -76,7 +77,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   record = _newest_record(workdir)
   saved = _config_in(record)
   try:
-    if not path.exists():
+    if not os.path.lexists(path):
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
@@ -93,7 +94,10 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   except ConfigError as error:
     if saved is None:
       raise
-    _log.warning('%s. The copy in the newest checkpoint counts', error)
+    told = (
+      'The copy in the newest checkpoint counts; launch.weights verify says if another run saved'
+    )
+    _log.warning('%s. %s it', error, told)
     return ConfigDict(saved)
 
 
@@ -134,6 +138,8 @@ def _understood(
 ) -> ConfigDict:
   """Makes a configuration of what a file holds. Raises ConfigError if it lacks what is expected."""
   try:
+    if _is_deep(fields):
+      raise ValueError('it is nested too deep')
     fields = migrate(fields)
     expected = expected or _kinds(fields)
     unlike = _unlike(fields, expected)
@@ -147,6 +153,12 @@ def _understood(
       'and start the run again'
     )
   return config
+
+
+def _is_deep(value: Any, left: int = _DEEPEST) -> bool:
+  inside = value.values() if isinstance(value, Mapping) else value
+  is_group = isinstance(value, Mapping | list)
+  return is_group and (left == 0 or any(_is_deep(each, left - 1) for each in inside))
 
 
 def _kinds(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,7 +244,7 @@ def read_needed(
     ConfigError: at none of the places is what the model learnt with.
   """
   here = find_run(workdir).absolute()
-  if not isinstance(given, str | os.PathLike):
+  if not isinstance(given, str | os.PathLike) or not pathlib.Path(given).name:
     raise ConfigError(f'{os.fspath(workdir)!r}: {noun} is {given!r:.80}; expected a path or a name')
   name = pathlib.Path(given).name
   seen = {}
@@ -245,7 +257,7 @@ def read_needed(
     if place == here:  # of the name of what it needs, which it is not
       continue
     seen[os.fspath(place)] = 'nothing'
-    if place.exists():
+    if os.path.exists(place):
       try:
         found, known = read(place)
       except ConfigError as error:
@@ -278,7 +290,8 @@ def find_beside(workdir: str | os.PathLike[str], given: str) -> str:
 
 
 def _is_within(folder: pathlib.Path, place: pathlib.Path) -> bool:
-  return place.exists() and place.resolve().is_relative_to(folder.resolve())
+  # `exists` of a path itself raises where no path can be so long.
+  return os.path.exists(place) and place.resolve().is_relative_to(folder.resolve())
 
 
 def _elsewhere(here: pathlib.Path, given: str, noun: str) -> str:
@@ -326,7 +339,7 @@ def open_checkpoints(
   ConfigError if `place` depends on where one stands, or what is to be kept makes no sense.
   """
   workdir = find_run(workdir)
-  if not place and (workdir / FILE).exists():
+  if not place and os.path.lexists(workdir / FILE):  # a link that leads nowhere says so when read
     if is_published(workdir.absolute()) and not _is_within(workdir, workdir / FILE):
       raise ConfigError(f'{FILE} in {os.fspath(workdir)!r} is a link out of a published run')
     return WeightsFile(workdir)

@@ -1,6 +1,7 @@
 """One bad client does not stop the service: large bodies, pictures, other sites, a full disk."""
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -261,6 +262,15 @@ def test_what_is_no_request_is_refused_with_the_sentence_that_belongs(server, da
 def test_a_form_or_a_type_that_cannot_be_read_is_named(server, kind, data, status, said):
   found, answer = post(server, data, kind)
   assert (found, said in answer['error']['message']) == (status, True), answer
+
+
+@pytest.mark.parametrize('coding', ['gzip', 'br', 'deflate, gzip'])
+def test_a_compressed_body_is_called_so(server, coding):
+  sent = {'Content-Type': 'application/json', 'Content-Encoding': coding}
+  status, _, answer = server.ask('POST', '/v1/videos', gzip.compress(b'{"prompt": "x"}'), sent)
+  assert (status, f"Content-Encoding: '{coding}'" in answer['error']['message']) == (415, True)
+  plain = b'{"prompt": "the digit 3 moves left", "seed": 3}'
+  assert server.ask('POST', '/v1/videos', plain, {**sent, 'Content-Encoding': 'Identity'})[0] == 200
 
 
 def test_a_remix_is_json_alone(server, video):

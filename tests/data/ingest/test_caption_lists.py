@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import unicodedata
 
 import numpy as np
@@ -62,6 +63,26 @@ FOLDERS = {
   'videox-fun': {'metadata.json': json.dumps(both('file_path', 'text', type='video'))},
   'fastvideo': {
     'videos2caption.json': json.dumps(both('path', 'cap', fps=24, resolution={'w': 1}))
+  },
+  'fastvideo beside its folder': {
+    'videos2caption.json': json.dumps(
+      [{'path': 'a.mp4', 'cap': [CAT]}, {'path': 'b.mp4', 'cap': [DOG]}]
+    )
+  },
+  'names of clips beside their folder': {'list.csv': f'video,caption\na,"{CAT}"\nb,{DOG}\n'},
+  'pandas by columns in another order': {
+    'table.json': json.dumps(
+      {'video': {'0': 'clips/a.mp4', '1': 'clips/b.mp4'}, 'caption': {'1': DOG, '0': CAT}}
+    )
+  },
+  'columns beside a version': {
+    'table.json': json.dumps(
+      {'version': 3, 'video': ['clips/a.mp4', 'clips/b.mp4'], 'caption': [CAT, DOG], 'x': None}
+    )
+  },
+  'an object of one clip': {
+    'a.json': json.dumps(both('path', 'caption')[0]),
+    'b.json': json.dumps(both('path', 'caption')[1]),
   },
   'pandas by columns': {
     'table.json': json.dumps(
@@ -156,6 +177,13 @@ def test_a_parquet_of_paths_is_a_list(tmp_path, name):
   assert [each.caption for each in open_inputs(root / name)] == [CAT, DOG]
 
 
+def test_a_column_of_categories_holds_captions(tmp_path):
+  arrow, parquet = (pytest.importorskip(name) for name in ('pyarrow', 'pyarrow.parquet'))
+  said = arrow.array([CAT, DOG]).dictionary_encode()
+  parquet.write_table(arrow.table({'video': [b'x', b'y'], 'caption': said}), tmp_path / 'a.parquet')
+  assert list(captions(open_inputs(tmp_path / 'a.parquet')).values()) == [CAT, DOG]
+
+
 def test_columns_go_by_one_table_and_may_be_named_in_every_kind_of_list(tmp_path):
   rows = both('datei', 'beschreibung')
   for name, text in {
@@ -190,6 +218,37 @@ def test_captions_that_differ_or_do_not_match_are_refused(tmp_path):
     'has captions that differ, in clips/a.txt and in metadata.jsonl; leave one of them',
   )
   assert second.caption == DOG
+
+
+def test_columns_of_unequal_length_reject_the_rows_that_lack_one(tmp_path):
+  table = {'video': ['clips/a.mp4', 'clips/b.mp4'], 'caption': [CAT]}
+  first, second = open_inputs(lay(tmp_path, {'table.json': json.dumps(table)}))
+  assert first.caption == CAT and 'has no caption' in second.reason
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'said'),
+  [
+    *((f'{value}.json', value, 'is not a JSON object') for value in ('3', 'null', '"x"', '[1, 2]')),
+    ('a.json', '[{"path": "9.mp4", "caption": "x"}]', 'names no video that is there; .* 9.mp4'),
+    ('shards.tar.gz', '', r'is an archive \(.tar.gz\), which is not read; unpack it'),
+    ('clips.ZIP', '', 'is an archive .*unpack it'),
+  ],
+)
+def test_what_is_no_list_costs_no_clip_and_is_told(tmp_path, name, text, said):
+  clips = {'clips/a.txt': CAT, 'clips/b.txt': DOG}
+  *found, refused = open_inputs(lay(tmp_path, {name.strip('"'): text, **clips}))
+  *found, refused = sorted([*found, refused], key=lambda each: isinstance(each, Rejected))
+  assert [each.caption for each in found] == [CAT, DOG]
+  assert re.search(said, refused.reason) and not refused.is_clip
+  if not text:
+    with pytest.raises(DataError, match=said):
+      open_inputs(tmp_path / name)
+
+
+def test_a_list_of_two_folders_of_clips_names_neither(tmp_path):
+  root = lay(tmp_path, {'videos/a.mp4': 'x', 'list.csv': 'video,caption\na.mp4,which one\n'})
+  assert not [each for each in open_inputs(root) if getattr(each, 'caption', '') == 'which one']
 
 
 @pytest.mark.parametrize(

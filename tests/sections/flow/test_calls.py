@@ -169,6 +169,9 @@ def test_what_is_made_with_one_seed_takes_no_several():
     ({'torch_dtype': 'float16'}, "weights='bfloat16'"),
     ({'device': 'cuda'}, 'JAX places arrays'),
     ({'stepps': 3}, 'did you mean steps'),
+    ({'revision': 'main'}, 'hf://owner/name@revision'),
+    ({'use_safetensors': True}, 'leave it out'),
+    ({'cache_dir': '/tmp'}, 'HF_HOME'),
     ({'num_inference_steps': 'four'}, "steps = 'four'"),
   ],
 )
@@ -191,6 +194,9 @@ def test_load_takes_the_names_of_diffusers():
     ('enable_vae_tiling', 'leave it out'),
     ('load_lora_weights', 'lora='),
     ('scheduler', 'solver='),
+    ('vae', 'digits/autoencoder'),
+    ('save_pretrained', 'launch.weights export'),
+    ('unload_lora_weights', 'lora='),
     ('nothing_like_it', 'no attribute'),
   ],
 )
@@ -199,7 +205,18 @@ def test_what_a_pipeline_lacks_is_said_with_what_it_has(pipeline, name, said):
     getattr(pipeline, name)
 
 
-@pytest.mark.parametrize('name', ['from_pretrained', 'DiffusionPipeline', 'export_to_video'])
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [('scheduler', 'solver='), ('guidance_scale', 'to a call'), ('num_frames', 'to a call')],
+)
+def test_what_nobody_would_read_cannot_be_set(pipeline, name, said):
+  with pytest.raises(AttributeError, match=f'{name} cannot be set; .*{said}'):
+    setattr(pipeline, name, 3)
+
+
+@pytest.mark.parametrize(
+  'name', ['from_pretrained', 'DiffusionPipeline', 'WanPipeline', 'export_to_video']
+)
 def test_what_the_package_lacks_is_said_with_what_it_has(name):
   with pytest.raises(AttributeError, match=r'mgjax\.(load|save)\('):
     getattr(mgjax, name)

@@ -241,6 +241,12 @@ def test_an_alpha_that_is_no_number_is_refused(base, tmp_path, alpha):
   refused(base, tmp_path / 'a.safetensors', f'{Q0}.alpha (=|of) .*expected (one )?finite')
 
 
+def test_an_alpha_of_0_which_projects_read_differently_is_refused(base, tmp_path):
+  tensors = named(factors(base, (Q0,))) | {f'transformer.{Q0}.alpha': np.array(0, np.float32)}
+  save_file(tensors, tmp_path / 'a.safetensors')
+  refused(base, tmp_path / 'a.safetensors', f'{Q0}.alpha = 0, which kohya reads as the rank')
+
+
 HEADERS = [
   # ss_network_alpha, ss_network_dim, how often B A counts; None: refused
   ('7', '4', 7 / 4),
@@ -292,6 +298,15 @@ def test_settings_lie_beside_a_file_of_peft_that_is_named_itself(base, tmp_path)
   check_scaled(base, path / 'adapter_model.safetensors', pairs, 7 / 4)
   (path / 'adapter_config.json').unlink()
   refused(base, path, 'adapter_config.json.* cannot be read: No such file')
+
+
+@pytest.mark.parametrize('name', ['style.safetensors', 'pytorch_lora_weights.safetensors'])
+def test_settings_lie_beside_a_file_of_peft_that_was_renamed(base, tmp_path, name):
+  path, pairs = of_peft(tmp_path, base, 'peft', {})
+  (path / 'adapter_model.safetensors').rename(path / name)
+  check_scaled(base, path / name, pairs, 7 / 4)
+  save_file(named(pairs), path / name)  # of another project, which has no such settings
+  check_scaled(base, path / name, pairs, 1)
 
 
 def test_a_folder_of_diffusers_is_read(base, tmp_path):

@@ -90,6 +90,18 @@ def test_verification_reads_every_item_and_names_the_leaf(directory, monkeypatch
     verify_all(Checkpoints(directory), [9])
 
 
+def test_what_another_run_saved_is_told(tmp_path):
+  """Its rates and data may be others: a run changes these as it goes on."""
+  config = {'seed': 0, 'optimizer': {'learning_rate': 0.1}, 'data': {'path': 'a'}}
+  later = config | {'optimizer': {'learning_rate': 0.2}, 'data': {'path': 'b'}}
+  with Checkpoints(tmp_path, Keep(4)) as checkpoints:
+    for step, saved in enumerate((config, later, config | {'seed': 1}), 1):
+      checkpoints.save(make_state(step), {'config': saved})
+    assert not any(verify_all(checkpoints).values())
+    found = verify_all(checkpoints, config=later)
+  assert found == {1: '', 2: '', 3: 'another run saved it (seed: 1 -> 0); take its folder away'}
+
+
 def test_pruning_keeps_what_a_run_would_keep(directory):
   checkpoints = Checkpoints(directory)
   plan = plan_pruning(checkpoints, Keep(1, keep_best=2))

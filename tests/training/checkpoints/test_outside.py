@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 
@@ -212,6 +213,50 @@ def test_front_matter_is_found_however_an_editor_wrote_it(text, tmp_path):
   assert card.count('---\n') == 2 and 'license: mit' in card.split('---\n')[1]
 
 
+@pytest.mark.parametrize(
+  ('matter', 'said'),
+  [
+    ('license: mit\ntags:\n\t- a\n---', r"found character '\\t' .* in line 4; mend it"),
+    ('license: mit\n', 'begins with --- and does not end with such a line; mend it'),
+    ('license: mit\n...', 'begins with --- and does not end with such a line; mend it'),
+  ],
+)
+def test_what_is_wrong_with_front_matter_is_told(matter, said, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / 'README.md').write_text(f'---\n{matter}\n# a model\n')
+  assert re.search(said, published(folder, tmp_path))
+
+
+@pytest.mark.parametrize(
+  'record',
+  [
+    {'measured': {'metrics': {'a': 3}}, 'task': 't'},
+    {'measured': {'metrics': {'a': {'value': 'x'}}}, 'task': 't'},
+    {'measured': {'metrics': {'a': {'value': 1.0}}}},
+    {'measured': {'metrics': {'a': {'value': float('nan')}}}, 'task': 't'},
+  ],
+)
+def test_a_damaged_evaluation_has_no_numbers_on_the_card(record, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / 'README.md').unlink()
+  (folder / 'evaluation.json').write_text(json.dumps(record))
+  assert not published(folder, tmp_path)
+  assert 'model-index' not in (tmp_path / 'published' / 'README.md').read_text()
+
+
+@pytest.mark.parametrize('rows', [7, [7], [{'file': 3}], [{'file': '../../x', 'prompt': 'secret'}]])
+def test_a_card_shows_samples_that_are_published_alone(rows, tmp_path):
+  folder = shutil.copytree(RUN, tmp_path / 'run')
+  (folder / 'samples').mkdir()
+  (folder / 'samples' / 'a.png').write_bytes(b'a picture')
+  row = {'file': 'a.png', 'prompt': 'a red cat'}
+  (folder / 'samples' / 'a.json').write_text(json.dumps({'samples': [row]}))
+  (folder / 'samples' / 'b.json').write_text(json.dumps({'samples': rows}))
+  assert not published(folder, tmp_path)
+  card = (tmp_path / 'published' / 'README.md').read_text()
+  assert 'text: a red cat' in card and 'secret' not in card
+
+
 def test_a_folder_is_not_published_onto_itself(tmp_path):
   folder = shutil.copytree(RUN, tmp_path / 'run')
   before = (folder / FILE).read_bytes()
@@ -243,6 +288,29 @@ def test_verify_compares_a_pulled_folder_with_its_list(file, tmp_path):
 def test_a_frame_rate_that_no_file_can_have_is_a_sentence(rate, tmp_path):
   with pytest.raises(ConfigError, match=r'fps'):
     mgjax.load(changed(tmp_path / 'pulled', data__fps=rate))
+
+
+@pytest.mark.parametrize('place', ['', '.', '/', 'a' * 5000])
+def test_a_place_that_no_run_can_have_is_a_sentence(place, tmp_path):
+  folder = changed(tmp_path / 'pulled', autoencoder=place)
+  with pytest.raises(ConfigError, match=r'expected (a path or a name|what lies in its folder)'):
+    mgjax.load(folder)
+
+
+def test_a_configuration_of_groups_in_groups_is_a_sentence(tmp_path):
+  groups = {}
+  for _ in range(400):
+    groups = {'a': groups}
+  with pytest.raises(ConfigError, match=r'config\.json.* it is nested too deep'):
+    mgjax.load(changed(tmp_path / 'pulled', more=groups))
+
+
+def test_a_list_that_is_a_pipe_is_not_waited_for(tmp_path):
+  publish(RUN, f'file://{tmp_path}/published')
+  (tmp_path / 'published' / LIST).unlink()
+  os.mkfifo(tmp_path / 'published' / LIST)
+  with pytest.raises(ConfigError, match=f'{LIST} is no regular file'):
+    mgjax.load(f'file://{tmp_path}/published')
 
 
 @pytest.mark.parametrize('part', [FILE, 'autoencoder'])

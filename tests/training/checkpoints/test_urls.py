@@ -155,6 +155,8 @@ def test_a_push_that_was_cut_is_never_read(tmp_path, monkeypatch, before):
     (URL, TimeoutError('too slow'), 'TimeoutError: too slow; look at the connection'),
     ('file://run', None, r'expected hf://owner/name, or .*s3://bucket/run or file:///path/run'),
     ('simplecache::s3://run', None, 'expected hf://owner/name'),
+    ('https://huggingface.co/me/run', None, 'is a page of the Hub; give hf://me/run$'),
+    ('https://hf.co/me/run/tree/v2', None, 'is a page of the Hub; give hf://me/run@v2$'),
   ],
 )
 def test_what_cannot_be_reached_is_told_and_what_to_do(monkeypatch, url, error, message):

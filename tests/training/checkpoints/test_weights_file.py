@@ -2,7 +2,9 @@
 
 import functools
 import json
+import os
 import pathlib
+import re
 import shutil
 
 import jax
@@ -12,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import mgjax
+from mgjax.apps.weights.import_export import import_weights
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.safetensors_files import read_metadata, read_tensors
 from mgjax.lab.worlds.solids.judges import video
@@ -108,6 +111,8 @@ def test_tensors_of_another_model_are_refused_before_they_are_used(model, name, 
   [
     (f'{UP}/scale', lambda t: np.full_like(t, 3e38), 'has the scale 3e.38, which makes numbers'),
     ('text/table:scale', lambda t: np.full_like(t, 3e38), 'which makes numbers that are not fin'),
+    (f'{UP}/scale', np.negative, 'has the scale -.*expected scales of at least 0'),
+    ('text/table:scale', np.negative, 'has the scale -.*expected scales of at least 0'),
     ('text/table', lambda t: t.astype(np.int64), 'is of int64 and has scales of'),
     ('text/table:scale', lambda t: t.astype(np.int8), 'is of int8 and has scales of int8'),
   ],
@@ -116,6 +121,9 @@ def test_scales_that_make_no_finite_numbers_or_are_none_are_refused(model, name,
   rewritten(model, replaced(name, make), lambda header: header | {'checksums': None})
   with pytest.raises((CheckpointError, ConfigError), match=message):
     mgjax.load(model).generate(PROMPT)
+  found = binaries.run('weights', 'verify', f'--workdir={model}')
+  assert found.returncode == CheckpointError.exit_code
+  assert re.search(message, found.stdout + found.stderr) and 'Traceback' not in found.stderr
 
 
 def test_what_has_scales_of_its_own_is_not_scaled_twice(model):
@@ -214,3 +222,30 @@ def test_verify_and_list_read_exported_shipped_and_local_folders(model, place, n
   found = binaries.run('weights', 'verify', f'--workdir={model}')
   assert found.returncode == CheckpointError.exit_code
   assert f'is damaged: {named}' in found.stdout + found.stderr and 'Traceback' not in found.stderr
+
+
+def test_verify_reads_the_runs_inside_of_a_folder(tmp_path):
+  place = shutil.copytree(SHIPPED / 'digits' / 'upsampler', tmp_path / 'model')
+  whole = binaries.finish('weights', 'verify', f'--workdir={place}').stdout
+  assert whole.splitlines()[1].endswith('autoencoder: good')
+  inner = place / 'autoencoder' / FILE
+  data = bytearray(inner.read_bytes())
+  data[-9] ^= 1
+  inner.write_bytes(data)
+  found = binaries.run('weights', 'verify', f'--workdir={place}')
+  assert found.returncode == CheckpointError.exit_code
+  assert 'is damaged: ' in found.stdout and os.fspath(inner.parent) in found.stderr
+
+
+def test_a_link_that_leads_nowhere_is_told_as_such(model):
+  (model / FILE).unlink()
+  (model / FILE).symlink_to('nowhere')
+  with pytest.raises(ConfigError, match=f'{FILE}.*it is no regular file'):
+    mgjax.load(model)
+
+
+def test_a_folder_that_was_exported_is_imported(tmp_path):
+  shipped = SHIPPED / 'digits' / 'autoencoder'
+  import_weights(mgjax.config('digits/autoencoder'), shipped, tmp_path / 'run')
+  imported, shipped = (load_params(place)[0] for place in (tmp_path / 'run', shipped))
+  jax.tree.map(np.testing.assert_array_equal, imported, shipped)

@@ -58,6 +58,8 @@ class Bodies:
     if (plain := kind.partition(';')[0].strip().lower()) not in known:
       wanted = ' or '.join(known)
       raise ApiError(f'Content-Type: {told(plain)}; expected {wanted}', None, 415)
+    if (coding := request.headers.get('content-encoding', 'identity').lower()) != 'identity':
+      raise ApiError(f'Content-Encoding: {told(coding)}; send the body as it is', None, 415)
     most = self._most[plain] if pictures else SMALL
     length = request.headers.get('content-length', '0')
     if not _DIGITS.fullmatch(length) or int(length) > most:
