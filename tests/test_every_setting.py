@@ -23,7 +23,7 @@ from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel import mesh
-from mgjax.registry import section
+from mgjax.registry import make_section, section
 from mgjax.training import settings as training
 from mgjax.training.checkpoints.orbax_io import keep_settings
 from tests.tools.compare_checkouts import listed_configs
@@ -64,7 +64,7 @@ def read(config: ConfigDict) -> None:
     return
   training.run_settings(fields_of(config, 'train'), config.seed)
   training.optimizer_settings(fields_of(config, 'optimizer'))
-  row.outline(config)
+  make_section(config).outline()
   if 'encode' in config:
     unpack(EncodeSettings, fields_of(config, 'encode'), 'encode')
 

@@ -42,6 +42,7 @@ ADDED = {
     'discriminator.optimizer.plateau.improvement': 1e-3,
     'discriminator.optimizer.plateau.lowest': 0.1,
     'model.products': 'dtype',
+    'model.block': 'sequential',
     'model.feed_forward': 'swiglu',
     'model.norm': 'rms',
     'model.affine': True,

@@ -73,24 +73,35 @@ class Block(nn.Module):
     modulation = modulation + table[None].astype(self.dtype)
     shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = jnp.split(modulation, 6, axis=1)
 
-    def norm(name: str) -> nn.Module:
-      return NORMS[self.norm](self.epsilon, self.dtype, self.affine, name=name)
-
-    def multihead(name: str, tiles: Tiles | None = None) -> nn.Module:
-      fields = (self.attention, self.exchange, self.dtype, self.bias, tiles)
-      return MultiHeadAttention(self.heads, dim // self.heads, *fields, name=name)
-
     def near(y: Array, name: str) -> Array:
       return Depthwise(self.depthwise, self.dtype, name=name)(y) if self.depthwise else y
 
     x = checkpoint_name(x, 'inputs') + positions.astype(x.dtype)
-    y = near(modulate(norm('self_norm')(x), shift_a, scale_a), 'self_depthwise')
-    x = x + gate_a * multihead('self_attention', self.tiles)(y, mask=valid)
+    y = near(modulate(norm(self, 'self_norm')(x), shift_a, scale_a), 'self_depthwise')
+    x = x + gate_a * multihead(self, 'self_attention', dim, self.tiles)(y, mask=valid)
     if context is not None or gated:
-      y = norm('cross_norm')(x)
-      x = x + multihead('cross_attention')(y, context, context_mask, gated)
-    y = near(modulate(norm('feed_norm')(x), shift_f, scale_f), 'feed_depthwise')
-    feed = FEED_FORWARD[self.feed_forward]
-    feed = feed(self.mlp_dim, self.dtype, use_bias=self.bias, name='feed_forward')
-    x = x + gate_f * feed(y)
+      y = norm(self, 'cross_norm')(x)
+      x = x + multihead(self, 'cross_attention', dim)(y, context, context_mask, gated)
+    y = near(modulate(norm(self, 'feed_norm')(x), shift_f, scale_f), 'feed_depthwise')
+    x = x + gate_f * feed_forward(self)(y)
     return place_tokens(x), None
+
+
+# Parts of a block, by its fields and their own names; docs/add_a_block.md makes another of them.
+
+
+def norm(block: Block, name: str) -> nn.Module:
+  """Makes one of the block's norms."""
+  return NORMS[block.norm](block.epsilon, block.dtype, block.affine, name=name)
+
+
+def multihead(block: Block, name: str, dim: int, tiles: Tiles | None = None) -> nn.Module:
+  """Makes an attention of the block to tokens of width `dim`, in self-attention with its tiles."""
+  fields = (block.attention, block.exchange, block.dtype, block.bias, tiles)
+  return MultiHeadAttention(block.heads, dim // block.heads, *fields, name=name)
+
+
+def feed_forward(block: Block) -> nn.Module:
+  """Makes the feed-forward network of the block."""
+  make = FEED_FORWARD[block.feed_forward]
+  return make(block.mlp_dim, block.dtype, use_bias=block.bias, name='feed_forward')

@@ -21,6 +21,8 @@ from mgjax.nn.patch import grid, patchify, unpatchify
 from mgjax.nn.remat_scan import check_layers, stack
 from mgjax.parallel.rules import ambient, place_rows, place_tokens, tokens_missing
 
+BLOCKS: dict[str, type[Block]] = {'sequential': Block}
+
 
 class Transformer(nn.Module):
   """u(X_t, ports, t): the velocity of latents X_t (b t h w c) at flow time t.
@@ -35,6 +37,7 @@ class Transformer(nn.Module):
     mlp_dim: FFN width f.
     positions: entries of the position tables along t, h, w, counted in patches.
     patch: latents of a token along t, h, w.
+    block: a name in `BLOCKS`: what the parts of a layer read of each other.
     feed_forward: 'swiglu', as Llama 3; 'silu' or 'gelu', as DiT.
     norm: 'rms', as Llama 3, or 'layer', as DiT.
     affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
@@ -61,7 +64,7 @@ class Transformer(nn.Module):
 
   Raises:
     ConfigError: the width does not divide into the heads, or these over `tensor`; there is no such
-      feed-forward network or norm.
+      block, feed-forward network or norm.
   """
 
   dim: Positive
@@ -70,6 +73,7 @@ class Transformer(nn.Module):
   mlp_dim: Positive
   positions: tuple[Positive, Positive, Positive]
   patch: tuple[Positive, Positive, Positive] = (1, 2, 2)
+  block: str = 'sequential'
   feed_forward: str = 'swiglu'
   norm: str = 'rms'
   affine: bool = True
@@ -116,8 +120,8 @@ class Transformer(nn.Module):
       raise ConfigError(f'tap = {tap}; expected a layer, from 1 to model.depth = {self.depth}')
     if self.dim % self.heads:
       raise ConfigError(f'model.dim = {self.dim} does not divide into {self.heads} heads')
-    choices = ('feed_forward', FEED_FORWARD), ('norm', NORMS), ('products', PRODUCTS)
-    for name, known in choices:
+    choices = {'block': BLOCKS, 'feed_forward': FEED_FORWARD, 'norm': NORMS, 'products': PRODUCTS}
+    for name, known in choices.items():
       if getattr(self, name) not in known:
         raise ConfigError(f'model.{name} = {getattr(self, name)!r}; expected {" or ".join(known)}')
     mesh = ambient()
@@ -151,7 +155,11 @@ class Transformer(nn.Module):
     context = None if ports.context is None else ports.context.astype(self.dtype)
     check_layers(self, self.depth)
     layers = stack(
-      Block, depth=self.depth, remat=self.remat, unroll=self.unroll, tapped=tap is not None
+      BLOCKS[self.block],
+      depth=self.depth,
+      remat=self.remat,
+      unroll=self.unroll,
+      tapped=tap is not None,
     )(
       self.heads,
       self.mlp_dim,
