@@ -127,8 +127,8 @@ class Editor(VideoPipeline):
 
     Args:
       prompts: instructions, one each; with SDEdit, what the edited videos show.
-      video: a file, uint8 (t h w 3), or a list of one each. A file is brought to a size that the
-        model makes; an array has one. None makes videos of the prompts alone.
+      video: a file, uint8 (t h w 3), images of PIL, or a list of one each. A file is brought to a
+        size that the model makes; an array has one. None makes videos of the prompts alone.
       task: which kind of edit each is, a name of `tasks_of`, or '' for none; None has it guessed.
       how: 'edit', or 'sdedit', which noises the video and follows the prompt alone from there.
       strength: how much of the video is noised to begin with, above 0, hardly changed, to 1,
@@ -160,7 +160,10 @@ class Editor(VideoPipeline):
       raise ConfigError(f'{min(options)} does not go with a video, which has its own')
     tasks = [task] * len(prompts) if task is None or isinstance(task, str) else list(task)
     self.check_edit(how, prompts, tasks)
-    several = isinstance(video, list | tuple) or getattr(video, 'ndim', 0) == 5
+    listed = isinstance(video, list | tuple)
+    # Images of PIL are frames of one video, as of other pipelines.
+    listed = listed and not hasattr(next(iter(video), None), 'getbands')
+    several = listed or getattr(video, 'ndim', 0) == 5
     clips = list(video) if several else [video] * len(prompts)
     if not len(clips) == len(tasks) == len(prompts):
       raise ConfigError(

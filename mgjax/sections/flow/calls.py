@@ -32,6 +32,7 @@ _STORED = "mgjax.load(workdir, weights='bfloat16') or 'int8' stores kernels in f
 _LORA = "give mgjax.load(workdir, lora='style.safetensors:0.8')"
 _LOAD = "call mgjax.load('digits/video'), or of a folder or 'hf://owner/name'"
 _NOTHING = 'there is nothing to switch on; leave it out'
+_UNREAD = 'the model was not trained to read it; see `reads`'
 _FILE = "give its path, as in first_frame='picture.png' or video='clip.mp4'"
 _SAVE = "call mgjax.save(clips[0], 'one.mp4'), or of another kind: .gif, .webp, .png"
 # What diffusers has and mgjax does in another way -> how.
@@ -47,6 +48,10 @@ INSTEAD = {
   'callback_on_step_end': 'give callback=f, called as f(step, total, preview)',
   'callback_steps': 'callback=f is called after every step',
   'image': "give first_frame or reference='picture.png', or video='clip.mp4'; see `reads`",
+  'first_frame': _UNREAD,
+  'last_frame': _UNREAD,
+  'reference': _UNREAD,
+  'video': _UNREAD,
   'cfg_scale': 'give guidance_scale',
   'step_size': 'give steps=4, which are as long as they must be',
   'sigmas': "give mgjax.load(workdir, schedule='linear')",
@@ -157,7 +162,8 @@ def prompts_of(prompts: Any) -> list[str]:
     return [prompts]
   found = list(prompts) if isinstance(prompts, list | tuple | np.ndarray) else []
   if not found or not all(isinstance(each, str) for each in found):
-    raise ConfigError(f'prompts = {prompts!r:.80}; expected text, or a list of texts')
+    shown = ' '.join(repr(prompts).split())  # of an array in one line
+    raise ConfigError(f'prompts = {shown:.80}; expected text, or a list of texts')
   return [str(each) for each in found]
 
 

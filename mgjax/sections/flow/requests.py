@@ -263,6 +263,11 @@ def checked_video(video: Any) -> UInt8[np.ndarray, 'b t h w 3']:
   """Returns one video or several as an array with an axis for them.
   Raises DataError if it is something else.
   """
+  if isinstance(video, str | os.PathLike):
+    raise DataError(
+      f'video = {os.fspath(video)!r} is a file; give its frames, uint8 (t h w 3), or call '
+      "save(None, 'out.mp4', video=...), which reads files"
+    )
   array = np.asarray(video)
   array = array[None] if array.ndim == 4 else array
   if array.dtype != np.uint8 or array.ndim != 5 or array.shape[-1] != 3 or not array.size:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import mgjax
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, DataError
 from mgjax.sections.flow.calls import rows_of
 from mgjax.sections.video.pipeline import VideoPipeline
 
@@ -143,13 +143,29 @@ def test_a_drawn_seed_is_said_and_makes_the_video_again(pipeline, caplog):
     ({'callback_on_step_end': print}, r'f\(step, total, preview\)'),
     ({'eta': 0.0}, 'eta is no option of a video model: expected one of batch_size'),
     ({'num_frame': 8}, 'did you mean num_frames|did you mean frames'),
-    ({'first_frame': 'a.png'}, 'first_frame is no option of a video model'),
+    ({'first_frame': 'a.png'}, 'first_frame is no option of a video model: .* see `reads`'),
+    ({'reference': 'a.png'}, 'reference is no option of a video model: .* see `reads`'),
+    ({'prompt': np.zeros((4, 4))}, r'^prompts = array[^\n]*; expected text'),
     ({'step_size': 0.5}, 'step_size is no option of a video model: give steps=4'),
   ],
 )
 def test_a_wrong_call_names_the_argument_and_the_way(pipeline, names, said):
   with pytest.raises(ConfigError, match=said):
     pipeline(**({} if {'prompt', 'prompts'} & names.keys() else {'prompt': PROMPT}) | names)
+
+
+def test_images_of_pil_are_frames_of_one_video_to_edit(pipeline):
+  editor = mgjax.load('digits/editing', steps=1)
+  clip = pipeline.generate([PROMPT], seed=3)
+  edited = editor('make the digit blue', video=clip, seed=0)
+  images = [Image.fromarray(np.asarray(frame)) for frame in clip[0]]
+  for video in (images, [images]):
+    np.testing.assert_array_equal(editor('make the digit blue', video=video, seed=0), edited)
+
+
+def test_an_upsampler_says_what_takes_a_file():
+  with pytest.raises(DataError, match=r"video = 'a\.mp4' is a file; .* save\(None, 'out\.mp4'"):
+    mgjax.load('digits/upsampler')(video='a.mp4')
 
 
 def test_values_without_a_name_are_no_option(pipeline):
