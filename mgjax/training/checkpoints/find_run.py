@@ -53,7 +53,7 @@ def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
   """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
   folder = pathlib.Path(folder)
   found = {}
-  folder = folder if folder.exists() else folder.parent
+  folder = folder if os.path.exists(folder) else folder.parent  # False of a name that is too long
   with contextlib.suppress(OSError):
     for path in itertools.islice(folder.iterdir(), _SEARCHED):
       if (path / 'config.json').is_file() and (trained := _component(path)):

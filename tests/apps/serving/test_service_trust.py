@@ -366,6 +366,8 @@ def test_an_idempotency_key_is_of_one_request(server):
   for other in ({**fields, 'seed': 5}, {**fields, 'prompt': 'the blue digit 7'}):
     status, _, answer = server.ask('POST', '/v1/videos', other, key)
     assert (status, 'came with another request' in answer['error']['message']) == (409, True)
+  image = {'prompt': 'the red digit 7', 'model': 'digits/few_steps'}
+  assert server.ask('POST', '/v1/images/generations', image, key)[0] == 409
   picture = bombs.body(bombs.encoded('PNG'), model=PERSON)
   other = bombs.body(bombs.encoded('PNG', (41, 30)), model=PERSON)
   assert [post(server, each, **{'Idempotency-Key': 'p'})[0] for each in (picture, other)] == [

@@ -34,6 +34,7 @@ from mgjax.apps.serving.videos.results import Results
 from mgjax.apps.serving.videos.schema import ApiError, Job, Limits, public, video_object
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 
+KINDS = 'video', 'image'  # of jobs, whose ids begin so
 _QUEUE = 'videos'
 _WORKERS = 'workers'
 _POLL = 0.1  # seconds between two looks into the queue, of which each takes 4 ms of a core
@@ -134,13 +135,14 @@ class Jobs:
     """Takes a job in and returns its id; one that was told the same before is the earlier one.
 
     `told` are 32 hexadecimal digits that make the id, by default random ones; `picture` is a PNG to
-    start from; `kind` is 'video' or 'image'.
+    start from; `kind` is one of `KINDS`.
     """
     id = f'{kind}_{told or secrets.token_hex(16)}'
     with _room(), self._adding:  # or the same job, sent twice at once, could be noted as begun
-      if told and (row := DBOS.get_workflow_status(id)):
-        self._check_same(row, job)
-        return id
+      for other in KINDS if told else ():
+        if row := DBOS.get_workflow_status(f'{other}_{told}'):
+          self._check_same(row, job)
+          return id
       self._made.pop(id, None)  # of a job that was deleted, and had the same key
       self.results.check_room()
       if picture is not None:
