@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
@@ -67,9 +68,49 @@ def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, flo
     return done, time.time() - max(told, default=0)
 
 
+class Background:
+  """A module that runs until it ends or gets a signal, like `subprocess.Popen`.
+
+  Args:
+    module: what `python -m` would run.
+    arguments: of the command line.
+    log: file that its output is appended to.
+    imported: modules that the process which forks imports before, so that no fork has to.
+  """
+
+  def __init__(self, module, arguments, log, imported):
+    self._server, self.returncode = _Server(), None
+    self.pid = self._server.call(
+      module=module,
+      arguments=[str(argument) for argument in arguments],
+      streams=[str(log)] * 2,
+      environment=dict(os.environ),
+      timeout=None,
+      imported=imported,
+    )
+
+  def poll(self):
+    if self.returncode is None:
+      self.returncode = self._server.call(poll=self.pid)
+    return self.returncode
+
+  def wait(self, timeout):
+    deadline = time.monotonic() + timeout
+    while self.poll() is None:
+      if time.monotonic() > deadline:
+        raise subprocess.TimeoutExpired(str(self.pid), timeout)
+      time.sleep(0.01)
+    return self.returncode
+
+  def send_signal(self, number):
+    if self.poll() is None:
+      os.kill(self.pid, number)
+
+
 @functools.cache
 class _Server:
   def __init__(self):
+    self._lock = threading.Lock()
     self._process = subprocess.Popen(
       [sys.executable, '-m', 'tests.binaries'],
       stdin=subprocess.PIPE,
@@ -80,8 +121,9 @@ class _Server:
     atexit.register(self._process.communicate)  # it ends with its input
 
   def call(self, **request):
-    print(json.dumps(request), file=self._process.stdin, flush=True)
-    answer = self._process.stdout.readline()
+    with self._lock:
+      print(json.dumps(request), file=self._process.stdin, flush=True)
+      answer = self._process.stdout.readline()
     assert answer, 'the process that forks binaries is gone'
     return json.loads(answer)
 
@@ -93,17 +135,29 @@ def _serve():
   gc.freeze()
   for line in sys.stdin:
     request = json.loads(line)
-    child = os.fork()
-    if not child:
-      return request
-    print(json.dumps(_wait(child, time.monotonic() + request['timeout'])), flush=True)
+    if 'poll' in request:
+      answer = _code(request['poll'])
+    else:
+      for name in request.get('imported', ()):
+        importlib.import_module(name)
+      child = os.fork()
+      if not child:
+        return request
+      timeout = request['timeout']
+      answer = child if timeout is None else _wait(child, time.monotonic() + timeout)
+    print(json.dumps(answer), flush=True)
+
+
+def _code(child):
+  """How a child ended; None while it runs."""
+  pid, status = os.waitpid(child, os.WNOHANG)
+  return os.waitstatus_to_exitcode(status) if pid else None
 
 
 def _wait(child, deadline):
   while time.monotonic() < deadline:
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if pid:
-      return os.waitstatus_to_exitcode(status)
+    if (code := _code(child)) is not None:
+      return code
     time.sleep(0.01)
   os.kill(child, signal.SIGKILL)
   os.waitpid(child, 0)
@@ -113,7 +167,7 @@ if __name__ == '__main__' and (request := _serve()):
   os.environ.clear()
   os.environ.update(request['environment'])
   for number, path in enumerate((os.devnull, *request['streams'])):
-    opened = os.open(path, os.O_RDWR | os.O_CREAT)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     os.dup2(opened, number)
     os.close(opened)
   sys.argv[1:] = request['arguments']

@@ -9,13 +9,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
 import pytest
 
-CHECKOUT = pathlib.Path(__file__).parent.parent.parent.parent
+from tests import binaries
+
+CHECKOUT = binaries.CHECKOUT
+IMPORTED = [f'mgjax.apps.serving.videos.{name}' for name in ('app', 'jobs', 'models', 'results')]
 
 
 class Server:
@@ -25,10 +27,7 @@ class Server:
     with socket.create_server(('127.0.0.1', 0)) as listener:
       self.port = listener.getsockname()[1]
     self.url, self.token, self.log = f'http://127.0.0.1:{self.port}', token, folder.parent / 'log'
-    self.command = [
-      sys.executable,
-      '-m',
-      'launch.serve',
+    self.flags = [
       f'--port={self.port}',
       f'--out={folder}',
       *flags,
@@ -37,8 +36,7 @@ class Server:
     self.process = None
 
   def start(self, wait=True):
-    with self.log.open('a') as log:
-      self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=CHECKOUT)
+    self.process = binaries.Background('launch.serve', self.flags, self.log, IMPORTED)
     return self.until_ready() if wait else self
 
   def until_ready(self):
