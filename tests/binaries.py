@@ -50,12 +50,14 @@ def succeeded(done) -> subprocess.CompletedProcess:
   return done
 
 
-def start(module, *arguments, timeout) -> tuple[subprocess.CompletedProcess, float]:
+def start(
+  module, *arguments, timeout, checkout=CHECKOUT
+) -> tuple[subprocess.CompletedProcess, float]:
   """What a module printed, with None as code if it ran out of time, and since when it is silent."""
   with tempfile.TemporaryDirectory() as folder:
     streams = [pathlib.Path(folder, stream) for stream in ('out', 'err')]
     words = [str(argument) for argument in arguments]
-    code = _Server().call(
+    code = _Server(checkout).call(
       module=module,
       arguments=words,
       streams=[str(path) for path in streams],
@@ -79,7 +81,7 @@ class Background:
   """
 
   def __init__(self, module, arguments, log, imported):
-    self._server, self.returncode = _Server(), None
+    self._server, self.returncode = _Server(CHECKOUT), None
     self.pid = self._server.call(
       module=module,
       arguments=[str(argument) for argument in arguments],
@@ -109,14 +111,14 @@ class Background:
 
 @functools.cache
 class _Server:
-  def __init__(self):
+  def __init__(self, checkout):
     self._lock = threading.Lock()
     self._process = subprocess.Popen(
       [sys.executable, '-m', 'tests.binaries'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      cwd=CHECKOUT,
+      cwd=checkout,
     )
     atexit.register(self._process.communicate)  # it ends with its input
 

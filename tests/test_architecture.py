@@ -202,10 +202,13 @@ def dotted(node: ast.AST) -> str:
   return node.id if isinstance(node, ast.Name) else ''
 
 
-@functools.lru_cache(maxsize=8)  # parsed once for all rules of a tree
 def files(root: pathlib.Path, tops: tuple[str, ...]) -> list[File]:
-  paths = (path for top in tops for path in sorted((root / top).rglob('*.py')))
-  return [File(root, path) for path in paths]
+  return [file for top in tops for file in _files_of(root, top)]
+
+
+@functools.lru_cache(maxsize=16)  # parsed once for all rules of a tree
+def _files_of(root: pathlib.Path, top: str) -> list[File]:
+  return [File(root, path) for path in sorted((root / top).rglob('*.py'))]
 
 
 def within(name: str, modules) -> bool:
