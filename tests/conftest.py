@@ -1,5 +1,6 @@
 """The ground that every test stands on: eight CPU devices, strict JAX, checked types."""
 
+import contextlib
 import fcntl
 import functools
 import gc
@@ -106,13 +107,8 @@ def without_flags_of_the_cpu(monkeypatch):
   monkeypatch.delenv('XLA_FLAGS', raising=False)
 
 
-@pytest.fixture(scope='module')
-def on_one_device():
-  """Trains on one device where the configuration gives no axis of the mesh a size.
-
-  For modules whose promises do not depend on the number of devices: a program for eight takes
-  almost twice the time to partition and compile. Runs of session fixtures keep all devices.
-  """
+@contextlib.contextmanager
+def _one_device():
   import jax
 
   from mgjax.parallel.mesh import make_mesh
@@ -123,6 +119,24 @@ def on_one_device():
 
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr('mgjax.training.run.make_mesh', make)
+    yield
+
+
+@pytest.fixture(scope='module')
+def on_one_device():
+  """Trains on one device where the configuration gives no axis of the mesh a size.
+
+  For modules whose promises do not depend on the number of devices: a program for eight takes
+  almost twice the time to partition and compile. Runs of session fixtures keep all devices.
+  """
+  with _one_device():
+    yield
+
+
+@pytest.fixture
+def on_one_device_here():
+  """The same for one test of a module whose others need several."""
+  with _one_device():
     yield
 
 

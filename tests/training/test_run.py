@@ -22,7 +22,7 @@ from mgjax.training.validation import make_evaluate
 from tests import tiny
 
 # The default configuration has all devices on `data`: with the eight of the tests, every batch here
-# is split over eight devices.
+# is split over eight devices. What a run may change does not depend on that.
 
 
 def checkpoints(workdir):
@@ -77,6 +77,7 @@ def test_a_changed_configuration_is_refused_by_name(tiny_runs):
     train(tiny.video(tiny_runs, images=True, **changes), tiny_runs / 'video')
 
 
+@pytest.mark.usefixtures('on_one_device_here')
 def test_a_run_at_a_constant_rate_may_be_made_longer_and_no_other(tiny_runs, tmp_path):
   def config(steps):
     constant = {'optimizer__schedule': 'constant', 'optimizer__warmup': 1}
@@ -117,6 +118,7 @@ def test_other_data_under_the_same_name_are_refused(tiny_runs, tmp_path):
     train(tiny.video(moved, images=True, encode__train=48), moved / 'video')
 
 
+@pytest.mark.usefixtures('on_one_device_here')
 def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_runs, tmp_path):
   # It ends before step 4, of the first validation.
   second = tiny.video(tiny_runs, images=True, buckets__video__weight=1, data__share='samples')
@@ -136,6 +138,7 @@ def test_with_new_data_their_order_begins_at_the_step_of_the_checkpoint(tiny_run
 CONSTANT = {'optimizer__schedule': 'constant', 'optimizer__warmup': 1, 'train__evaluate_every': 0}
 
 
+@pytest.mark.usefixtures('on_one_device_here')
 def test_with_a_new_rate_a_run_goes_on_with_its_moments(tiny_runs, tmp_path):
   first = tiny.video(tiny_runs, **CONSTANT, optimizer__learning_rate=1e-3)
   tenth = tiny.video(tiny_runs, **CONSTANT, optimizer__learning_rate=1e-4)
@@ -189,6 +192,7 @@ def test_a_refusal_names_the_flags_that_let_a_run_go_on(tiny_runs, change, flags
   assert f'by launch.train {flags}' in said if flags else '--new' not in said
 
 
+@pytest.mark.usefixtures('on_one_device_here')
 def test_a_new_rate_is_not_lowered_by_stalls_of_the_rate_before(tiny_runs, tmp_path):
   # Nothing is ever better by 90 %: the rate falls after step 2.
   stalls = {'patience': 1, 'factor': 0.5, 'improvement': 0.9}
@@ -223,6 +227,7 @@ def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
     train(fly, tmp_path / 'fly')
 
 
+@pytest.mark.usefixtures('on_one_device_here')
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tiny_runs, tmp_path):
   # Logged every 100 steps: the check must not wait for a line of metrics.
   config = tiny.video(
