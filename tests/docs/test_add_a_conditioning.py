@@ -33,6 +33,8 @@ CHECKOUT = pathlib.Path(__file__).parent.parent.parent
 TEXT = (CHECKOUT / 'docs/add_a_conditioning.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
+pytestmark = pytest.mark.usefixtures('on_one_device')
+
 PROMPTS = ('red', 'the blue digit 3', 'no colour')
 
 
@@ -155,7 +157,7 @@ def test_it_trains_and_shows_its_scales(labelled, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def first_frame(tiny_runs, tmp_path_factory):
+def first_frame(tiny_runs, on_one_device, tmp_path_factory):
   """The configuration of first frames, tiny, on latents of its own; and where they are."""
   config = importlib.import_module('configs.digits.first_frame').get_config()
   runs = tmp_path_factory.mktemp('first_frame')
