@@ -40,7 +40,7 @@ def plan_any(
 
   Args:
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
-    price: dollars a chip-hour; None leaves costs away.
+    price: dollars a chip-hour; None leaves costs away, and what does not fit has none.
     **options: see `_plan`.
 
   Raises:
@@ -49,6 +49,9 @@ def plan_any(
   answer = _plan(fields, topology, **options)
   if price is None:
     return answer
+  if answer.numbers.get('fits') is False:
+    told = 'cost        none: it does not fit'
+    return Answer(f'{answer.text}\n{told}', answer.numbers | {'dollars': {'chip-hour': price}})
   place = parse_topology(topology)
   chips = place.devices // place.chip.cores
   dollars = {

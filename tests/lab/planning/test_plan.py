@@ -323,6 +323,12 @@ def test_products_of_one_byte_halve_what_they_make_of_the_linear_maps(work):
   assert (forward / usual, both / usual) == pytest.approx((5 / 6, 1 / 2))  # of three products
 
 
+def test_what_does_not_fit_has_no_price():
+  priced = plan('video/t2iv_768:30b', 'rtx4090', price=0.5)
+  assert priced.text.endswith('cost        none: it does not fit')
+  assert priced.numbers['dollars'] == {'chip-hour': 0.5} and priced.numbers['fits'] is False
+
+
 @pytest.mark.parametrize(
   ('name', 'topology', 'options', 'unit'),
   [
