@@ -129,3 +129,10 @@ def test_its_commands_count_the_parameters_train_and_sample(copy):
   (copy / 'look.py').write_text(LOOK + LOOKED)
   run(copy, 'look')
   assert (copy / 'runs/tiny_digits/digits.png').exists()
+
+
+def test_a_plan_of_it_asks_for_the_sizes_of_its_samples(copy):
+  words = ('--config=configs/digits/tiny_digits.py', '--topology=v5p:1x1x1')
+  done, _ = start('launch.plan', *words, timeout=280, checkout=copy)
+  assert done.returncode == 2
+  assert 'outline of this section has no sizes of samples' in done.stderr

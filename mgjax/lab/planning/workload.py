@@ -201,6 +201,11 @@ def _read_sample(
 ) -> _Sample:
   model = outline.model
   samples = (outline.samples or dict)()
+  if not samples:
+    raise ConfigError(
+      'the outline of this section has no sizes of samples, by which plans are made; give them as '
+      '`Outline.samples` in its section.py'
+    )
 
   def count(latents: tuple[int, ...]) -> int:
     return math.prod(grid((1, *latents), model.backbone.patch))
