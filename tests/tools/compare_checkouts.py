@@ -71,6 +71,7 @@ UNSET = re.compile(r'XLA_|JAX_|MGJAX_|PYTHON|LIBTPU_|TF_')
 WORKERS: list[subprocess.Popen] = []  # that were started
 # Half of the time of compiling; what the suite keeps is compared within a tolerance.
 QUICK = '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+CONFIG = 'config.json'  # a run's, beside its arrays
 SHOWN = 12  # lines of a difference
 ARGUMENT = re.compile(r'(?<![\w/])(?:configs/)?((?:\w+/)*\w+)(?:\.py)?:([\w./,-]+)')
 
@@ -216,10 +217,7 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> str:
       return ''
     if first.parent.name == 'configs' and '{' in (old[0], new[0]):
       old, new = (json.loads(path.read_text()) for path in (first, second))
-      usual = {}
-      for rows in runpy.run_path(str(KEYS))['ADDED'].values():
-        usual |= rows
-      new = without_new(new, old, usual)
+      new = without_new(new, old, added_keys())
       if old == new:  # 1 and 1.0 as well
         return ''
       old, new = (json.dumps(each, indent=1).splitlines() for each in (old, new))
@@ -228,7 +226,19 @@ def difference(first: pathlib.Path, second: pathlib.Path) -> str:
       lines[:SHOWN] + [f'... {len(lines) - SHOWN} more lines'] * (len(lines) > SHOWN)
     )
   with np.load(first) as old, np.load(second) as new:
-    return '\n'.join(list(array_differences(dict(old), dict(new)))[:SHOWN])
+    arrays, others = dict(old), dict(new)
+  saved = [json.loads(bytes(each.pop(CONFIG, b'{}'))) for each in (arrays, others)]
+  saved[1] = without_new(saved[1], saved[0], added_keys())
+  told = [f'{CONFIG}: other fields'] * (saved[0] != saved[1])
+  return '\n'.join([*told, *array_differences(arrays, others)][:SHOWN])
+
+
+def added_keys() -> dict[str, Any]:
+  """Returns keys that configurations have gained, with what runs did before."""
+  usual: dict[str, Any] = {}
+  for rows in runpy.run_path(str(KEYS))['ADDED'].values():
+    usual |= rows
+  return usual
 
 
 def without_new(fields: Any, before: Any, usual: dict[str, Any], path: str = '') -> Any:

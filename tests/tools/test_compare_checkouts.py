@@ -1,5 +1,6 @@
 """The comparer on copies of this checkout: equal, one constant changed, wrong arguments."""
 
+import json
 import pathlib
 import shutil
 
@@ -54,6 +55,15 @@ def test_arrays_that_differ_are_shown_by_the_first_number(tmp_path):
   np.savez(first, zero=np.float32(0.0))
   np.savez(second, zero=np.float32(-0.0))
   assert difference(first, second).startswith('zero: ')  # equal numbers, other bytes
+
+
+@pytest.mark.parametrize(('added', 'equal'), [('rms', True), ('layer', False)])
+def test_a_saved_configuration_may_gain_keys_that_say_what_runs_did(tmp_path, added, equal):
+  paths = [tmp_path / 'first.npz', tmp_path / 'second.npz']
+  for path, model in zip(paths, ({'dim': 8}, {'dim': 8, 'norm': added}), strict=True):
+    saved = json.dumps({'model': model}).encode()
+    np.savez(path, **{'state': np.zeros(2), 'config.json': np.frombuffer(saved, np.uint8)})
+  assert difference(*paths) == ('' if equal else 'config.json: other fields')
 
 
 def test_what_failed_is_not_equal(tmp_path):
