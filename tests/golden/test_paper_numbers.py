@@ -24,7 +24,7 @@ from configs.tae import tae
 from configs.video import recipe, t2i_1024
 from configs.video.sizes import SIZES
 from mgjax.data.batch_order import samples_seen
-from mgjax.data.settings import audio_shapes
+from mgjax.data.settings import audio_shapes, longest_audio_bucket
 from mgjax.flow.path import SIGMA_MIN
 from mgjax.flow.schedules import make_time_grid
 from mgjax.models.conditioning.edit_task import EditTask
