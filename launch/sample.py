@@ -194,7 +194,7 @@ _FIELDS = {
 
 
 def main(arguments) -> None:
-  from mgjax.registry import SECTIONS, feature, section
+  from mgjax.registry import feature, section
   from mgjax.training.checkpoints.workdir import read_config
 
   word = arguments[1]
@@ -223,7 +223,7 @@ def main(arguments) -> None:
   if 'deny_list' in fields:
     loaded['deny_list'] = fields['deny_list']
   if word == _SUITE:
-    _check_applies(component, SECTIONS)
+    _check_applies(component)
     _make_suite(component, fields, loaded)
     return
   kind = feature(component, 'request', 'can be sampled').get()
@@ -270,20 +270,21 @@ def _load(component: str, workdir: str, **options: Any) -> Any:
   return feature(component, 'load', 'can be loaded')(workdir, **options)
 
 
-def _check_applies(component: str, sections: Any) -> None:
+def _check_applies(component: str) -> None:
   """Raises ConfigError for a flag that says nothing to suites of a component."""
+  from mgjax.registry import SECTIONS
 
   def takes(name: str) -> set[str]:
-    request = sections[name].request  # imports its section
+    request = SECTIONS[name].request  # imports its section
     return {field.name for field in dataclasses.fields(request.get())} if request else set()
 
   taken = takes(component)
   for flag in _REQUESTED:
     field = _FIELDS.get(flag.name, flag.name)
     if flag.present and field not in taken:
-      able = ' or '.join(name for name in sections if field in takes(name))
+      able = ' or '.join(name for name in SECTIONS if field in takes(name))
       raise ConfigError(
-        f'--{flag.name} says nothing to {sections[component].noun}; it is for a run of the '
+        f'--{flag.name} says nothing to {SECTIONS[component].noun}; it is for a run of the '
         f'component {able}'
       )
 

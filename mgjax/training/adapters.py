@@ -14,13 +14,13 @@ import jax
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
-from mgjax.core.typing import Metrics, Tree
+from mgjax.core.typing import Tree
 from mgjax.nn import lora
 from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
 from mgjax.training.checkpoints.workdir import identity_of, load_base
-from mgjax.training.spec import Adapters, Callbacks, TrainSpec
+from mgjax.training.spec import Adapters, Callbacks, CallbacksAround, TrainSpec
 
 TEACHER = 'teacher'  # the name of a reference among frozen parameters
 
@@ -69,14 +69,15 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
   )
 
 
-class _Merging(Callbacks):
+class _Merging(CallbacksAround):
   """Those of a section, which get whole parameters with the adapters merged into their base."""
 
   def __init__(
     self, callbacks: Callbacks, base: Tree, scale: float, place: str, identity: dict[str, Any]
   ):
     """Binds the base, which lies at `place` and which `identity` describes."""
-    self._callbacks, self._base, self._scale = callbacks, base, scale
+    super().__init__(callbacks)
+    self._base, self._scale = base, scale
     self._place, self._identity = place, identity
 
   def _merged(self, adapters: Tree) -> Tree:
@@ -90,9 +91,6 @@ class _Merging(Callbacks):
   def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
     """Adds which model it is that the adapters belong to."""
     return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
-
-  def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
-    return self._callbacks.at_checkpoint(step, finish)
 
   def check(self, notes: dict[str, Any]) -> None:
     """Also raises ConfigError if the adapters were begun on another model."""

@@ -295,6 +295,11 @@ def run_loop(
     progress.report(done)
     window = LogWindow(writer, progress, session, mesh, hooks.flops)
 
+    def measure(step: int) -> None:
+      with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
+        if measured := hooks.at_checkpoint(step, checkpoints.wait):
+          writer.write(step, measured)
+
     while done < last and not (stopping := session.stopped()):
       session.check()
 
@@ -351,9 +356,7 @@ def run_loop(
           checkpoints.save(state, hooks.meta(state), validation_loss(found))
         saved = done
         session.note(done, always=False)
-        with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
-          if measured := hooks.at_checkpoint(done, checkpoints.wait):
-            writer.write(done, measured)
+        measure(done)
 
     # The end, of the schedule or by a signal: a checkpoint, from which the same command goes on.
     window.report(done, hooks.norms(state))
@@ -366,9 +369,7 @@ def run_loop(
       checkpoints.wait()
     session.phases.unsaved = False
     if start < done == settings.steps:
-      with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
-        if measured := hooks.at_checkpoint(done, checkpoints.wait):
-          writer.write(done, measured)
+      measure(done)
     session.note(done, finished=done == settings.steps)
     if stopping:
       _log.warning('stopped by a signal; step %d is saved, the same command goes on', done)

@@ -75,6 +75,25 @@ class Callbacks:
     return {}
 
 
+class CallbacksAround(Callbacks):
+  """Those of a section, for a subclass that changes some of them."""
+
+  def __init__(self, callbacks: Callbacks):
+    self._callbacks = callbacks
+
+  def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
+    return self._callbacks.show(params, directory)
+
+  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
+    return self._callbacks.notes(whole)
+
+  def check(self, notes: dict[str, Any]) -> None:
+    self._callbacks.check(notes)
+
+  def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
+    return self._callbacks.at_checkpoint(step, finish)
+
+
 @dataclasses.dataclass(frozen=True)
 class Adapters:
   """What trains in place of the model's parameters.

@@ -1,6 +1,5 @@
 """Evaluations at checkpoints of training: `config.evaluators`."""
 
-import contextlib
 import dataclasses
 import inspect
 import os
@@ -14,11 +13,11 @@ from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.files import read_json
 from mgjax.core.settings import Positive, checked, fields_of
-from mgjax.core.typing import Metrics, Tree
+from mgjax.core.typing import Metrics
 from mgjax.lab.evaluation.evaluate import evaluator_of
 from mgjax.parallel.mesh import make_mesh
 from mgjax.training.settings import run_settings
-from mgjax.training.spec import Callbacks, TrainSpec
+from mgjax.training.spec import Callbacks, CallbacksAround, TrainSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,7 @@ def evaluated(spec: TrainSpec, fields: Mapping[str, Any], workdir: pathlib.Path)
       f'config.evaluators is for one process, and {jax.process_count()} train; leave it out and '
       'evaluate checkpoints by launch.evaluate'
     )
-  last = run_settings(fields_of(fields, 'train'), fields['seed']).steps
+  last = fields['train']['steps']
   callbacks = _Evaluating(spec.callbacks, evaluators, fields['component'], workdir, last)
   return dataclasses.replace(spec, callbacks=callbacks)
 
@@ -91,7 +90,7 @@ def evaluator_options(
   return dict(evaluators[name].options)
 
 
-class _Evaluating(Callbacks):
+class _Evaluating(CallbacksAround):
   """Those of a section, and evaluations."""
 
   def __init__(
@@ -102,20 +101,12 @@ class _Evaluating(Callbacks):
     workdir: pathlib.Path,
     last: int,
   ):
-    self._callbacks, self._evaluators = callbacks, evaluators
-    self._component, self._workdir, self._last = component, workdir, last
-
-  def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
-    return self._callbacks.show(params, directory)
-
-  def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    return self._callbacks.notes(whole)
-
-  def check(self, notes: dict[str, Any]) -> None:
-    self._callbacks.check(notes)
+    super().__init__(callbacks)
+    self._evaluators, self._component = evaluators, component
+    self._workdir, self._last = workdir, last
 
   def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
-    found = dict(self._callbacks.at_checkpoint(step, finish))
+    found = dict(super().at_checkpoint(step, finish))
     due = {n: each for n, each in self._evaluators.items() if not step % each.every}
     due = self._evaluators if step == self._last else due
     if not due:
@@ -124,8 +115,7 @@ class _Evaluating(Callbacks):
     evaluate = evaluator_of(self._component)
     # The mesh of training would cut a few samples over all of its devices.
     alone = make_mesh({'data': 1}, 'single', devices=jax.devices()[:1])
-    with contextlib.ExitStack() as around:
-      around.enter_context(jax.set_mesh(alone))
+    with jax.set_mesh(alone):
       for name, each in due.items():
         record = read_json(evaluate(self._workdir, **each.options).paths[-1])
         for metric, measured in record['measured']['metrics'].items():

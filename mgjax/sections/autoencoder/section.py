@@ -121,17 +121,18 @@ class _Reconstructions(Callbacks):
   ):
     """Binds the buckets of training and the clips of validation that are shown."""
     self._settings, self._buckets, self._source = settings, buckets, source
+    model = settings.model
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _encode(self, params: Tree, video: jax.Array) -> jax.Array:
-    model = self._settings.model
-    return model.apply({'params': params}, to_unit(video), method='encode').mean
+    @jax.jit
+    def encode(params: Tree, video: jax.Array) -> jax.Array:
+      return model.apply({'params': params}, to_unit(video), method='encode').mean
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _reconstruct(self, params: Tree, video: jax.Array) -> jax.Array:
-    mean = self._encode(params, video)
-    model = self._settings.model
-    return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
+    @jax.jit
+    def reconstruct(params: Tree, video: jax.Array) -> jax.Array:
+      mean = encode(params, video)
+      return to_bytes(model.apply({'params': params}, mean, video.shape[1], method='decode'))
+
+    self._encode, self._reconstruct = encode, reconstruct
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = self._source

@@ -91,16 +91,18 @@ class _Reconstructions(Callbacks):
 
   def __init__(self, model: Codec, buckets: Sequence[ShapeBucket], source: Source):
     """Binds the buckets of training and the sounds of validation that are shown."""
-    self._model, self._buckets, self._source = model, buckets, source
+    self._buckets, self._source = buckets, source
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _encode(self, params: Tree, sound: jax.Array) -> jax.Array:
-    return self._model.apply({'params': params}, sound, method='encode').mean
+    @jax.jit
+    def encode(params: Tree, sound: jax.Array) -> jax.Array:
+      return model.apply({'params': params}, sound, method='encode').mean
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def _reconstruct(self, params: Tree, sound: jax.Array) -> jax.Array:
-    latents = self._encode(params, sound)
-    return self._model.apply({'params': params}, latents, sound.shape[1], method='decode')
+    @jax.jit
+    def reconstruct(params: Tree, sound: jax.Array) -> jax.Array:
+      latents = encode(params, sound)
+      return model.apply({'params': params}, latents, sound.shape[1], method='decode')
+
+    self._encode, self._reconstruct = encode, reconstruct
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path:
     source = self._source

@@ -83,8 +83,7 @@ class Polls:
     found = {path: np.quantile(each, 0.99) for path, each in self.seconds.items()}
     told = {path[:11]: (len(self.seconds[path]), round(float(found[path]), 3)) for path in found}
     print(told, f'{(self.peak - self.before) / 1e6:.0f} MB')
-    load = max(1.0, os.getloadavg()[0] / os.cpu_count())  # a busy machine answers nothing sooner
-    assert max(found.values()) < PATIENT * load and min(map(len, self.seconds.values())) > 10
+    assert max(found.values()) < PATIENT and min(map(len, self.seconds.values())) > 20
     assert self.peak - self.before < HELD
 
 

@@ -20,7 +20,7 @@ QUICK = {'every': 4, 'samples': 2, 'seed': 1}
 @pytest.fixture
 def with_evaluators(tiny_runs):
   def make(**evaluators):
-    config = tiny.video(tiny_runs, images=True, train__save_every=2)
+    config = tiny.video(tiny_runs, train__save_every=2)
     with config.unlocked():
       config.evaluators = ConfigDict(evaluators)
     return config
@@ -29,20 +29,22 @@ def with_evaluators(tiny_runs):
 
 
 def test_numbers_of_checkpoints_are_those_of_the_command_and_change_no_step(
-  tiny_runs, with_evaluators, tmp_path
+  with_evaluators, tmp_path
 ):
-  mgjax.train(with_evaluators(quick=QUICK), tmp_path)
-  trained, plain = (load_params(run)[0] for run in (tmp_path, tiny_runs / 'video'))
+  watched, alone = tmp_path / 'watched', tmp_path / 'alone'
+  mgjax.train(with_evaluators(quick=QUICK), watched)
+  mgjax.train(with_evaluators(), alone)
+  trained, plain = (load_params(run)[0] for run in (watched, alone))
   assert_same(named_leaves(trained), named_leaves(plain))
-  rows = [row for row in tiny.metrics(tmp_path) if 'evaluation/quick/alignment/all' in row]
+  rows = [row for row in tiny.metrics(watched) if 'evaluation/quick/alignment/all' in row]
   assert [row['step'] for row in rows] == [4, 8]
-  binaries.finish('evaluate', f'--workdir={tmp_path}', '--evaluator=quick')
-  again = json.loads((tmp_path / 'evaluation.json').read_text())['measured']['metrics']
+  binaries.finish('evaluate', f'--workdir={watched}', '--evaluator=quick')
+  again = json.loads((watched / 'evaluation.json').read_text())['measured']['metrics']
   for name, value in again.items():
     if value['value'] is not None:
       assert rows[-1][f'evaluation/quick/{name}'] == value['value'], name
   with pytest.raises(ConfigError, match="has no evaluator 'slow'"):
-    evaluator_options(tmp_path, 'slow', read_config(tmp_path).to_dict())
+    evaluator_options(watched, 'slow', read_config(watched).to_dict())
 
 
 @pytest.mark.parametrize(
