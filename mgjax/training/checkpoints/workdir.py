@@ -63,6 +63,15 @@ T = TypeVar('T')
 _log = logging.getLogger(__name__)
 
 
+def _is_there(path: pathlib.Path) -> bool:
+  """Whether `path` exists, be it a link to nothing; unlike lexists, raises if that is unknown."""
+  try:
+    path.lstat()
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  return True
+
+
 def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigDict:
   """Reads the configuration that a run was started with.
 
@@ -77,7 +86,7 @@ def read_config(workdir: str | os.PathLike[str], component: str = '') -> ConfigD
   record = _newest_record(workdir)
   saved = _config_in(record)
   try:
-    if not os.path.lexists(path):
+    if not _is_there(path):
       raise ConfigError(
         f'{os.fspath(workdir)!r} is not a work directory of launch.train (it has no config.json); '
         + (runs_near(workdir, component) or f'train first, or mend the path; {coming_with_mgjax()}')
