@@ -17,6 +17,8 @@ GONE = {
   'mgjax.checkpoints.orbax_io.KEEP_KEYS',  # the fields of Keep
   'mgjax.worlds.table.WITH_PROMPTS',  # with_prompts(), which asks the provider of the rows
   'mgjax.data.ingest.edit_bench.VIDEOS',  # VIDEO.suffixes of mgjax.data.ingest.entries
+  'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
+  'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
   # Methods of a section's class.
   *(
     f'mgjax.{section}.task.{name}'

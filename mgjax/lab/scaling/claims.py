@@ -26,12 +26,12 @@ from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.core.files import write_bytes
 from mgjax.core.settings import unpack
 from mgjax.lab.report.tables import markdown
-from mgjax.lab.scaling.comparison import Interval
 from mgjax.lab.scaling.findings import find_law
 from mgjax.lab.scaling.plots import draw_intervals
 from mgjax.lab.scaling.records import choose_arm, read_records, read_rows
 from mgjax.lab.scaling.seeds import Difference, compare_numbers, numbers_of, runs_of
 from mgjax.lab.statistics.correlations import correlate_ranks
+from mgjax.lab.statistics.intervals import Interval
 
 HOLDS = 'holds'
 FAILS = 'does not hold'

@@ -12,20 +12,8 @@ from mgjax.core.settings import Count, Positive, Range, arguments
 from mgjax.lab.scaling.isoflop import group_budgets
 from mgjax.lab.scaling.law import FLOPS, Law
 from mgjax.lab.scaling.parametric import DELTA, Runs, draw_runs, fit_laws
+from mgjax.lab.statistics.intervals import Interval
 from mgjax.training.monitoring.progress import counted
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-  """A number, and between what it lies."""
-
-  value: float
-  low: float
-  high: float
-
-  def __str__(self) -> str:
-    """Says it as 1.32 [1.25, 1.40]."""
-    return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]'
 
 
 @dataclasses.dataclass(frozen=True)

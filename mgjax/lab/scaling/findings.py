@@ -11,7 +11,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.lab.report.tables import aligned
 from mgjax.lab.scaling.audit import FURTHEST, audit
-from mgjax.lab.scaling.comparison import Comparison, Interval
+from mgjax.lab.scaling.comparison import Comparison
 from mgjax.lab.scaling.isoflop import (
   Minimum,
   PowerLaw,
@@ -24,6 +24,7 @@ from mgjax.lab.scaling.law import Law
 from mgjax.lab.scaling.parametric import Fit, Runs, fit_law, resample_fits
 from mgjax.lab.scaling.published import rows_at
 from mgjax.lab.scaling.records import Records, as_records
+from mgjax.lab.statistics.intervals import Interval, central_interval
 
 CONFIDENCE = 0.8  # of the intervals: those whose coverage the tests measure
 MOST = 1e40  # FLOPs of a budget
@@ -131,8 +132,7 @@ class LawFindings:
 
 def interval(value: Any, again: Sequence[Any]) -> Interval:
   """Returns a number with the interval of 80% of what it was of draws; its own where none is."""
-  low, high = np.quantile(again or [value], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-  return Interval(float(value), float(low), float(high))
+  return Interval(float(value), *central_interval(again or [value], CONFIDENCE))
 
 
 def find_law(runs: Runs | Records, *, resamples: int = 200, seed: int = 0) -> LawFindings:

@@ -8,11 +8,11 @@ import numpy as np
 from mgjax.core.errors import DataError
 from mgjax.core.settings import Count, Positive, arguments
 from mgjax.lab.report.tables import aligned
-from mgjax.lab.scaling.comparison import Interval
 from mgjax.lab.scaling.findings import LawFindings, find_law, interval
 from mgjax.lab.scaling.isoflop import find_minima, group_budgets, resample_minima
 from mgjax.lab.scaling.parametric import Runs
 from mgjax.lab.scaling.records import Records, as_records
+from mgjax.lab.statistics.intervals import Interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from scipy import stats
 from mgjax.core.errors import ConfigError, DataError, printable
 from mgjax.core.settings import FURTHEST
 from mgjax.lab.report.tables import aligned
-from mgjax.lab.scaling.comparison import Interval
+from mgjax.lab.statistics.intervals import Interval
 
 _LOSSES = ('validation_loss', 'validation_loss_raw')
 _FEWEST = 2  # seeds of an arm

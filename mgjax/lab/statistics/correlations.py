@@ -9,21 +9,22 @@ import numpy as np
 from scipy.stats import rankdata
 
 from mgjax.core.typing import Float
-from mgjax.lab.statistics.intervals import draw_shares
-
-_CONFIDENCE = 0.95
+from mgjax.lab.statistics.intervals import (
+  CONFIDENCE,
+  ENDS,
+  Interval,
+  central_interval,
+  draw_shares,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Correlation:
+class Correlation(Interval):
   """The correlation of pairs with an interval of 95%; NaN where a side does not vary.
 
   |r| of 95% of pairs drawn at random stays below `chance`.
   """
 
-  value: float
-  low: float
-  high: float
   chance: float
   count: int
 
@@ -49,9 +50,8 @@ def correlate(
   weights = draw_shares(generator, resamples, len(x))
   drawn = _weighted(weights, x, y)
   shuffled = generator.permuted(np.broadcast_to(y, (resamples, len(y))), axis=1) @ x / len(x)
-  low, high = np.nanquantile(drawn, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-  chance = np.quantile(np.abs(shuffled), _CONFIDENCE)
-  return Correlation(float(np.mean(x * y)), float(low), float(high), float(chance), len(x))
+  chance = float(np.quantile(np.abs(shuffled), CONFIDENCE))
+  return Correlation(float(np.mean(x * y)), *central_interval(drawn), chance, len(x))
 
 
 def correlate_ranks(
@@ -73,7 +73,7 @@ def correlate_ranks(
   if n < 4 or math.isnan(r):
     return dataclasses.replace(found, low=math.nan, high=math.nan)
   r = max(min(r, 1 - 1e-12), -1 + 1e-12)  # of all pairs in order: its interval ends there
-  reach = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * math.sqrt((1 + r * r / 2) / (n - 3))
+  reach = NormalDist().inv_cdf(ENDS[1]) * math.sqrt((1 + r * r / 2) / (n - 3))
   low = math.tanh(math.atanh(r) - reach)
   high = math.tanh(math.atanh(r) + reach)
   return dataclasses.replace(found, low=low, high=high)

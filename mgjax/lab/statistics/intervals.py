@@ -20,9 +20,33 @@ from mgjax.core.typing import Float
 
 FEWEST = 5  # independent numbers that have an interval: extremes of fewer cover .875 at most
 _BLOCK = 2**22  # numbers of a table of resampled prompts that are in memory at once
-_UPPER = 0.975  # quantile at the upper end of an interval of 95%
-_ENDS = (1 - _UPPER, _UPPER)
-_Z = NormalDist().inv_cdf(_UPPER)
+CONFIDENCE = 0.95  # of intervals
+ENDS = ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)  # the quantiles at their ends
+_Z = NormalDist().inv_cdf(ENDS[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """A number with the ends of its interval, which are NaN where it has none."""
+
+  value: float
+  low: float
+  high: float
+
+  def __str__(self) -> str:
+    """Says it as 1.32 [1.25, 1.4], in four digits."""
+    return f'{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]'
+
+
+def central_interval(
+  drawn: Any, confidence: float = CONFIDENCE, axis: int | None = None
+) -> tuple[Any, Any]:
+  """Returns the quantiles that hold the share `confidence` of the finite numbers between them.
+
+  There are as many numbers below them as above.
+  """
+  low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=axis)
+  return (low, high) if axis is not None else (float(low), float(high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +136,7 @@ def compare(
     found.append((rows * v).sum(1))
   drawn = np.concatenate(found)
   alone = max(len(x), len(y)) == 1
-  ends = percentile_interval(drawn, x.shape[1]) if alone else np.quantile(drawn, _ENDS)
-  low, high = map(float, ends)
+  low, high = percentile_interval(drawn, x.shape[1]) if alone else central_interval(drawn)
   tails = np.mean(drawn <= 0), np.mean(drawn >= 0)
   means = float(x.mean()), float(y.mean())
   return Difference(
@@ -250,19 +273,16 @@ def percentile_interval(
 
 
 def _quantile(count: int) -> float:
-  return float(scipy.stats.t.ppf(_UPPER, count - 1))
+  return float(scipy.stats.t.ppf(ENDS[1], count - 1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Share(Interval):
   """The share that is right of `count` independent ones, and between what that of all would be.
 
   The ends are NaN where fewer than `FEWEST` are independent.
   """
 
-  value: float
-  low: float
-  high: float
   count: int
 
   def __str__(self) -> str:

@@ -16,18 +16,23 @@ import scipy.stats
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float, Int
-from mgjax.lab.statistics.intervals import FEWEST, draw_shares, percentile_interval, share
+from mgjax.lab.statistics.intervals import (
+  ENDS,
+  FEWEST,
+  Interval,
+  draw_shares,
+  percentile_interval,
+  share,
+)
 
 SPLITS = 25  # into halves
 _RESAMPLES = 2000
 _BLOCK = 2**22  # numbers in memory at once
 _MOSTLY = 0.5  # of a number, from which on its bias is what it mostly says
 
-_UPPER = 0.975  # quantile at the upper end of an interval of 95%
-
 
 @dataclasses.dataclass(frozen=True)
-class Value:
+class Value(Interval):
   """A metric of some clips; NaN where there is nothing to measure.
 
   Attributes:
@@ -41,9 +46,6 @@ class Value:
     warning: what is to be known before the number is believed; '' where there is nothing.
   """
 
-  value: float
-  low: float
-  high: float
   count: int
   each: tuple[float, ...] = ()
   references: int = 0
@@ -104,12 +106,9 @@ def share_value(right: Sequence[bool | float] | np.ndarray) -> Value:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mean:
+class Mean(Interval):
   """A mean (NaN of nothing) with an interval of 95% over prompts (NaN of fewer than `FEWEST`)."""
 
-  value: float
-  low: float
-  high: float
   videos: int
   prompts: int
 
@@ -197,7 +196,7 @@ def set_values(
     each[1] = statistic(*(np.sort(order[cut:]) for order, cut in zip(orders, cuts, strict=True)))
   bias = halves.mean((0, 1)) - whole
   deviation = np.sqrt(np.square(halves[:, 0] - halves[:, 1]).mean(0)) / 2
-  reach = scipy.stats.t.ppf(_UPPER, splits) * deviation
+  reach = scipy.stats.t.ppf(ENDS[1], splits) * deviation
   found = []
   for value, away, by in zip(whole.tolist(), reach.tolist(), bias.tolist(), strict=True):
     warning = ''

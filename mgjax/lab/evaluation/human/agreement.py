@@ -8,8 +8,8 @@ import numpy as np
 
 from mgjax.core.typing import Float, Int
 from mgjax.lab.evaluation.human.votes import Vote
-from mgjax.lab.evaluation.human.win_rates import ENDS, same_question
-from mgjax.lab.statistics.intervals import Share, share
+from mgjax.lab.evaluation.human.win_rates import same_question
+from mgjax.lab.statistics.intervals import Share, central_interval, share
 
 GOLD = 0.9  # who is surely right about fewer gold items than this is flagged
 RATER = ('answers', 'cannot judge', 'ties', 'seconds', 'gold right', 'same again', 'left')
@@ -79,14 +79,13 @@ def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int =
   """Returns the agreement of raters from `Tally.counts`, with a bootstrap over prompts."""
   parts = _parts(counts)
   n = len(parts)
-  low = float('nan')
-  high = float('nan')
+  ends = (float('nan'), float('nan'))
   if n > 1:
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
     drawn = _alpha(weights @ parts)
     if np.isfinite(drawn).any():
-      low, high = np.nanquantile(drawn, ENDS)
-  return Agreement(krippendorff_alpha(counts), float(low), float(high), fleiss_kappa(counts), n)
+      ends = central_interval(drawn)
+  return Agreement(krippendorff_alpha(counts), *ends, fleiss_kappa(counts), n)
 
 
 @dataclasses.dataclass(frozen=True)

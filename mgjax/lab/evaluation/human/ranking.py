@@ -9,7 +9,8 @@ from scipy import special
 
 from mgjax.core.errors import DataError
 from mgjax.core.typing import Float
-from mgjax.lab.evaluation.human.win_rates import ENDS, Tally
+from mgjax.lab.evaluation.human.win_rates import Tally
+from mgjax.lab.statistics.intervals import central_interval
 
 POINTS = 400 / math.log(10)  # of Elo in a unit of log strength: ten to one is 400 points
 START = 1000.0  # what models have on average
@@ -111,7 +112,7 @@ def rank(tallies: Sequence[Tally], resamples: int = 1000, seed: int = 0) -> list
       table[:, 1, j, i] += weights[:, column]
   theta, _ = bradley_terry(table[:, 0], table[:, 1])
   strengths = START + POINTS * theta
-  low, high = np.quantile(strengths[1:], ENDS, axis=0)
+  low, high = central_interval(strengths[1:], axis=0)
   found = []
   for index, name in enumerate(names):
     numbers = map(float, (strengths[0, index], low[index], high[index]))

@@ -15,9 +15,8 @@ from mgjax.core.errors import DataError
 from mgjax.core.settings import Fraction, Positive, Range, arguments
 from mgjax.core.typing import Bool, Int
 from mgjax.lab.evaluation.human.votes import TIE, Vote
+from mgjax.lab.statistics.intervals import ENDS, Interval
 
-CONFIDENCE = 0.95
-ENDS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2  # quantiles at the ends of an interval
 SIGNIFICANT = 'significant'
 MODERATE = 'moderate'
 ON_PAR = 'on par'
@@ -201,15 +200,12 @@ def groups(
 
 
 @dataclasses.dataclass(frozen=True)
-class Sigma:
+class Sigma(Interval):
   """Standard deviation of the net win rate of one comparison when it is made again, in points.
 
   `repeats` are one and those beyond the first of each comparison.
   """
 
-  value: float
-  low: float
-  high: float
   repeats: int
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.typing import UInt8
+from mgjax.lab.statistics.intervals import Interval, central_interval
 from mgjax.lab.worlds.judging import Asked
 from mgjax.lab.worlds.solids.captions import size_word
 from mgjax.lab.worlds.solids.clips import Solids
@@ -25,22 +26,11 @@ _NEAR = 0.25  # seconds, within which a contact that is read is one that is ther
 _DRAWS = 1000
 
 
-class Range(NamedTuple):
-  """A mean with the ends of its interval of 95%."""
-
-  mean: float
-  low: float
-  high: float
-
-  def __str__(self) -> str:
-    return f'{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]'
-
-
 class Checked(NamedTuple):
   """What a judge reads from clips whose truth is known."""
 
-  right: dict[str, Range]  # share of the statements of each factor
-  shuffled: dict[str, Range]  # under the captions of other clips
+  right: dict[str, Interval]  # share of the statements of each factor
+  shuffled: dict[str, Interval]  # under the captions of other clips
   chance: dict[str, float]  # under the captions of all other clips
   amounts: dict[str, tuple[float, float]]  # of each camera move: root mean square error, and mean
   contacts: dict[str, tuple[float, float, float, float]]  # found, extra, median error, within 1
@@ -79,8 +69,8 @@ def check_judge(
   right = scores_of(readings, asked)
   turns = [scores_of(readings, [*asked[k:], *asked[:k]]) for k in (1, 2, 3, 5, 8, 13, 21)]
   return Checked(
-    {name: _range(rows) for name, rows in right.items()},
-    {name: _range(rows) for name, rows in turns[0].items()},
+    {name: _mean(rows) for name, rows in right.items()},
+    {name: _mean(rows) for name, rows in turns[0].items()},
     {name: float(np.nanmean([turn[name] for turn in turns])) for name in FACTORS},
     _amounts(judge, readings, wanted),
     {kind: _contacts(judge, readings, wanted, kind) for kind in CONTACTS},
@@ -88,14 +78,13 @@ def check_judge(
   )
 
 
-def _range(rows: np.ndarray) -> Range:
+def _mean(rows: np.ndarray) -> Interval:
   """Bootstrap over clips."""
   rows = rows[~np.isnan(rows)]
   if not len(rows):
-    return Range(np.nan, np.nan, np.nan)
+    return Interval(np.nan, np.nan, np.nan)
   drawn = np.random.default_rng(0).integers(len(rows), size=(_DRAWS, len(rows)))
-  low, high = np.percentile(rows[drawn].mean(1), [2.5, 97.5])
-  return Range(float(rows.mean()), float(low), float(high))
+  return Interval(float(rows.mean()), *central_interval(rows[drawn].mean(1)))
 
 
 def _amounts(judge: SolidsJudge, readings, wanted) -> dict[str, tuple[float, float]]:

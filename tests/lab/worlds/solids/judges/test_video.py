@@ -46,7 +46,7 @@ def test_the_judges_read_clips_that_they_never_saw(name, change, share):
   asked, videos = clips()
   found = check_judge(video.make_judge(Solids(), name), asked, change(videos))
   least = share - 4 * np.sqrt(share * (1 - share) / CLIPS)
-  assert all(found.right[factor].mean > least for factor in READ), found.table()
+  assert all(found.right[factor].value > least for factor in READ), found.table()
   for factor in READ:  # other captions are right by chance alone
     assert found.shuffled[factor].low - 0.05 <= found.chance[factor] <= 0.5
   times = found.contacts['lands']
