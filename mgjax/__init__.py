@@ -40,7 +40,7 @@ def __getattr__(name: str):
     return _lazy(name)
   except AttributeError as error:
     if not name.startswith('_'):
-      from mgjax.sections.flow.calls import instead_of
+      from mgjax.sections.flow.diffusers_names import instead_of
 
       if hint := instead_of(name):
         raise AttributeError(f'{error}; {hint}') from None

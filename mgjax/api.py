@@ -74,7 +74,7 @@ def load(
     CheckpointError: it has no checkpoint that can be trusted.
   """
   with uncollected():
-    from mgjax.sections.flow.calls import renamed, unknown_option
+    from mgjax.sections.flow.diffusers_names import renamed, unknown_option
     from mgjax.training.checkpoints.workdir import read_config
 
     _set_up_jax()

@@ -1,6 +1,6 @@
-"""How pipelines are called: argument names of diffusers, checked values, options of `load`."""
+"""How pipelines are called: arguments under our names or those of diffusers, checked."""
 
-import difflib
+import dataclasses
 import functools
 import inspect
 import logging
@@ -14,87 +14,8 @@ import numpy as np
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Count, Seed, checked
 from mgjax.core.typing import Array
+from mgjax.sections.flow.diffusers_names import INSTEAD, NAMES, renamed, unknown_option
 
-# Names that diffusers has for arguments -> ours.
-NAMES = {
-  'prompt': 'prompts',
-  'num_inference_steps': 'steps',
-  'guidance_scale': 'guidance',
-  'negative_prompt': 'negative',
-  'num_frames': 'frames',
-  'frame_rate': 'fps',
-  'audio_length_in_s': 'seconds',
-}
-_REPEAT = "repeat the prompt, as in ['a dog'] * 4, of which each has another index of the seed"
-_TEXT = 'give the prompt as text'
-_PLACED = 'JAX places arrays; mgjax.load(workdir, mesh=...) spreads a model over devices'
-_STORED = "mgjax.load(workdir, weights='bfloat16') or 'int8' stores kernels in fewer bytes"
-_LORA = "give mgjax.load(workdir, lora='style.safetensors:0.8')"
-_LOAD = "call mgjax.load('digits/video'), or of a folder or 'hf://owner/name'"
-_NOTHING = 'there is nothing to switch on; leave it out'
-_UNREAD = 'the model was not trained to read it; see `reads`'
-_FILE = "give its path, as in first_frame='picture.png' or video='clip.mp4'"
-_SAVE = "call mgjax.save(clips[0], 'one.mp4'), or of another kind: .gif, .webp, .png"
-# What diffusers has and mgjax does in another way -> how.
-INSTEAD = {
-  'generator': 'give seed=0',
-  'latents': 'noise is drawn from the seed',
-  'num_videos_per_prompt': _REPEAT,
-  'num_images_per_prompt': _REPEAT,
-  'num_waveforms_per_prompt': 'give candidates=4, of which the best is returned',
-  'prompt_embeds': _TEXT,
-  'negative_prompt_embeds': _TEXT,
-  'return_dict': 'an array is returned; leave it out',
-  'callback_on_step_end': 'give callback=f, called as f(step, total, preview)',
-  'callback_steps': 'callback=f is called after every step',
-  'image': "give first_frame or reference='picture.png', or video='clip.mp4'; see `reads`",
-  'first_frame': _UNREAD,
-  'last_frame': _UNREAD,
-  'reference': _UNREAD,
-  'video': _UNREAD,
-  'cfg_scale': 'give guidance_scale',
-  'step_size': 'give steps=4, which are as long as they must be',
-  'sigmas': "give mgjax.load(workdir, schedule='linear')",
-  'timesteps': "give mgjax.load(workdir, schedule='linear')",
-  'scheduler': "give mgjax.load(workdir, solver='heun', schedule='linear')",
-  'dtype': _STORED,
-  'torch_dtype': _STORED,
-  'half': _STORED,
-  'quantization_config': _STORED,
-  'device': _PLACED,
-  'device_map': _PLACED,
-  'to': _PLACED,
-  'cuda': _PLACED,
-  'load_lora_weights': _LORA,
-  'fuse_lora': _LORA,
-  'set_adapters': _LORA,
-  'unload_lora_weights': _LORA,
-  'delete_adapters': _LORA,
-  'from_pretrained': _LOAD,
-  'DiffusionPipeline': _LOAD,
-  'AutoPipelineForText2Video': _LOAD,
-  'pipeline': _LOAD,
-  'export_to_video': _SAVE,
-  'export_to_gif': _SAVE,
-  'load_image': _FILE,
-  'load_video': _FILE,
-  'make_image_grid': 'call mgjax.show(clips)',
-  'vae': "call mgjax.load('digits/autoencoder'), or what its `config.autoencoder` names",
-  'save_pretrained': 'run launch.weights export --format=workdir',
-  'push_to_hub': 'run launch.weights push --out=hf://owner/name',
-  'set_progress_bar_config': 'callback=f is called after every step',
-  'compile': _NOTHING,
-  'eval': _NOTHING,
-  'revision': "give it in the name, as in 'hf://owner/name@revision'",
-  'cache_dir': 'set HF_HOME in the environment',
-  'local_files_only': 'set HF_HUB_OFFLINE=1 in the environment',
-  'token': 'set HF_TOKEN in the environment',
-  'variant': _NOTHING,
-  'use_safetensors': _NOTHING,
-  'trust_remote_code': _NOTHING,
-  'safety_checker': _NOTHING,
-  'low_cpu_mem_usage': _NOTHING,
-}
 _SETTINGS = ('steps', 'guidance', 'solver', 'schedule')  # of `load` that a call may change
 FORMS = ('np', 'pil', 'latent')
 Seeds = int | Sequence[int]
@@ -129,31 +50,6 @@ def watched(
   if callback is None:
     return None
   return lambda step, total, latents: callback(step, total, Preview(latents, decode))
-
-
-def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns options under our names. Raises ConfigError if one is given under two."""
-  found: dict[str, Any] = {}
-  for name, value in options.items():
-    ours = NAMES.get(name, name)
-    if ours in found or (ours != name and ours in options):
-      raise ConfigError(f'{ours} is given twice, also as {name}; give it once')
-    found[ours] = value
-  return found
-
-
-def instead_of(name: str) -> str:
-  """Says how mgjax does what diffusers does by this name; '' where nothing is known."""
-  if name.startswith('enable_'):
-    return _NOTHING
-  return INSTEAD.get(name, _LOAD if name.endswith('Pipeline') else '')
-
-
-def unknown_option(name: str, known: Sequence[str], of: str) -> ConfigError:
-  """Returns the error of an option that a pipeline does not have."""
-  close = difflib.get_close_matches(name, known, n=1)
-  hint = f'did you mean {close[0]}?' if close else f'expected one of {", ".join(sorted(known))}'
-  return ConfigError(f'{name} is no option of {of}: {instead_of(name) or hint}')
 
 
 def prompts_of(prompts: Any) -> list[str]:
@@ -203,9 +99,92 @@ def rows_of(count: int, most: int) -> int:
   return min(large, key=lambda rows: (-(-count // rows) * rows, -rows)) if large else enough
 
 
-def _plain_hints(method: Callable[..., Any] | None) -> dict[str, Any]:
-  """Returns annotations without their ranges, which are long to read."""
-  return typing.get_type_hints(inspect.unwrap(method)) if method else {}
+@dataclasses.dataclass(frozen=True)
+class _Arguments:
+  """What a method of a pipeline may be called with.
+
+  Attributes:
+    method: its name.
+    own: parameters that it declares, `self` included.
+    rest: the parameter that takes all other names, such as `**conditions`; None without one.
+    positional: names that may be given by place.
+    hints: name -> annotation without its range, which is long to read.
+  """
+
+  method: str
+  own: Mapping[str, inspect.Parameter]
+  rest: inspect.Parameter | None
+  positional: tuple[str, ...]
+  hints: Mapping[str, Any]
+
+  @classmethod
+  def of(cls, method: Callable[..., Any], like: Callable[..., Any] | None) -> '_Arguments':
+    """Reads the signature; what the method takes as `**options` are parameters of `like`."""
+    parameters = dict(inspect.signature(method).parameters)
+    positional = [n for n, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    hints: dict[str, Any] = {}
+    if like is not None:
+      del parameters['options']
+      parameters = {**inspect.signature(inspect.unwrap(like)).parameters, **parameters}
+      hints = typing.get_type_hints(inspect.unwrap(like))
+    rest = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
+    own = {name: each for name, each in parameters.items() if each is not rest}
+    hints |= typing.get_type_hints(inspect.unwrap(method))
+    return cls(method.__name__, own, rest, tuple(positional[1:]), hints)
+
+  def signature(self) -> inspect.Signature:
+    """Returns the signature for `help`: with settings that a call may change, and all names."""
+    more = [name for name in _SETTINGS if name not in self.own]
+    more += [name for name, ours in NAMES.items() if ours in (*self.own, *_SETTINGS)]
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in more]
+    shown = sorted([*self.own.values(), *added], key=lambda each: each.kind)
+    shown += [self.rest] if self.rest else []
+    plain = [each.replace(annotation=self.hints.get(each.name, each.annotation)) for each in shown]
+    return inspect.Signature(plain)
+
+  def by_name(self, args: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all arguments of a call under our names. Raises ConfigError if one is given twice."""
+    placed = dict(zip(self.positional, args, strict=False))
+    if len(args) > len(self.positional) or placed.keys() & given:
+      raise ConfigError(
+        f'{self.method} takes {" and ".join(self.positional)} by place, once, and all else by '
+        'name, as in seed=0'
+      )
+    kept = {
+      name: value for name, value in given.items() if value is not None or name not in INSTEAD
+    }
+    return renamed({**placed, **kept})
+
+  def check(self, options: dict[str, Any], typed: Mapping[str, str], pipeline: Any) -> None:
+    """Checks the arguments of a call and brings them into their form.
+
+    `typed` are the names of the call, for messages. Raises ConfigError if an argument is unknown
+    to the pipeline, of another type or out of range.
+    """
+    known = {*self.own, *_SETTINGS, *(pipeline.reads if self.rest else ())}
+    open_ended = self.rest is not None and self.rest.name == 'options'
+    if options.get('prompts') is not None:
+      options['prompts'] = prompts_of(options['prompts'])
+    count = len(options.get('prompts') or [''])
+    for name, value in options.items():
+      if name not in known and not open_ended:
+        raise unknown_option(name, sorted(known - {'self'}), pipeline.noun)
+      if name != 'prompts':
+        hint = self.own[name].annotation if name in self.own else Any
+        options[name] = checked(hint, _plain(name, value, count), typed.get(name, name))
+
+
+def _plain(name: str, value: Any, count: int) -> Any:
+  """Returns an argument as Python's own types. Raises ConfigError for what it cannot be."""
+  if name == 'seed':
+    return seeds_for(value, count)
+  if name == 'first':
+    return _places(value, count)
+  if name == 'callback' and value is not None and not callable(value):
+    raise ConfigError(f'callback = {value!r:.80}; expected a function f(step, total, preview)')
+  if name in ('shape', 'size') and isinstance(value, np.ndarray):
+    return tuple(value.tolist())
+  return value.item() if isinstance(value, np.generic) else value
 
 
 def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Method:
@@ -215,58 +194,21 @@ def callable_as(method: _Method, like: Callable[..., Any] | None = None) -> _Met
   it, and steps, guidance, solver and schedule may differ from those of the pipeline. The signature
   that `help` shows has them all. What the method takes as `**options` are arguments of `like`.
   """
-  declared = inspect.signature(method).parameters
-  names = [n for n, each in declared.items() if each.kind is each.POSITIONAL_OR_KEYWORD][1:]
-  parameters = dict(declared)
-  if like is not None:
-    del parameters['options']
-    parameters = {**inspect.signature(inspect.unwrap(like)).parameters, **parameters}
-  rest = next((each for each in parameters.values() if each.kind is each.VAR_KEYWORD), None)
-  own = {name: each for name, each in parameters.items() if each is not rest}
-  extra = [name for name in _SETTINGS if name not in own]
-  extra += [name for name, ours in NAMES.items() if ours in (*own, *_SETTINGS)]
-  more = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in extra]
-  shown = sorted([*own.values(), *more], key=lambda each: each.kind) + ([rest] if rest else [])
-  plain = {name: each for way in (like, method) for name, each in _plain_hints(way).items()}
+  arguments = _Arguments.of(method, like)
+  settings = [name for name in _SETTINGS if name not in arguments.own]
 
   @functools.wraps(method)
   def called(self: Any, *args: Any, **given: Any) -> Any:
-    placed = dict(zip(names, args, strict=False))
-    if len(args) > len(names) or placed.keys() & given:
-      raise ConfigError(
-        f'{method.__name__} takes {" and ".join(names)} by place, once, and all else by name, as '
-        'in seed=0'
-      )
     typed = {NAMES.get(name, name): name for name in given}
-    given = {n: v for n, v in given.items() if v is not None or n not in INSTEAD}
-    given = renamed({**placed, **given})
-    if given.get('prompts') is not None:
-      given['prompts'] = prompts_of(given['prompts'])
-    known = {*own, *_SETTINGS, *(self.reads if rest else ())}
-    for name, value in given.items():
-      if name not in known and not (rest and rest.name == 'options'):
-        raise unknown_option(name, sorted(known - {'self'}), self.noun)
-      count = len(given.get('prompts') or [''])
-      if name == 'seed':
-        value = seeds_for(value, count)
-      if name == 'first':
-        value = _places(value, count)
-      if name == 'callback' and value is not None and not callable(value):
-        raise ConfigError(f'callback = {value!r:.80}; expected a function f(step, total, preview)')
-      if name in ('shape', 'size') and isinstance(value, np.ndarray):
-        value = tuple(value.tolist())
-      if name != 'prompts':
-        value = value.item() if isinstance(value, np.generic) else value
-        hint = own[name].annotation if name in own else Any
-        given[name] = checked(hint, value, typed.get(name, name))
-    changes = {name: given.pop(name) for name in _SETTINGS if name in given and name not in own}
+    options = arguments.by_name(args, given)
+    arguments.check(options, typed, self)
+    changes = {name: options.pop(name) for name in settings if name in options}
     try:
       variant = self.variant(**changes)
     except ConfigError as error:
       renames = [f'{typed[n]}: ' for n in changes if typed.get(n, n) != n and n in str(error)]
       raise ConfigError(''.join(renames[:1]) + str(error)) from None
-    return method(variant, **given)
+    return method(variant, **options)
 
-  shown = [each.replace(annotation=plain.get(each.name, each.annotation)) for each in shown]
-  called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+  called.__signature__ = arguments.signature()  # type: ignore[attr-defined]
   return called  # type: ignore[return-value]

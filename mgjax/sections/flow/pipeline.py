@@ -37,7 +37,8 @@ from mgjax.nn.lora import attach, joined
 from mgjax.nn.quantize import store, widened
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import Place, make_place
-from mgjax.sections.flow.calls import NAMES, instead_of, prompts_of, unknown_option
+from mgjax.sections.flow.calls import prompts_of
+from mgjax.sections.flow.diffusers_names import NAMES, instead_of, unknown_option
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
