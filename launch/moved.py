@@ -72,13 +72,13 @@ def tell_word(name: str, arguments: Sequence[str]) -> None:
 def _word_of_sample(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
   """Returns the first word, and flags of another name, '' for those that went."""
   from mgjax.core.errors import MgjaxError
-  from mgjax.registry import section
+  from mgjax.registry import find_component
   from mgjax.training.checkpoints.workdir import read_config
 
   pairs = (re.match(r'--?(\w+)(?:=(.*))?', argument, re.DOTALL) for argument in arguments)
   given = {match[1]: match[2] for match in pairs if match}
   try:
-    task = section(read_config(given.get('workdir') or '').component).task
+    task = find_component(read_config(given.get('workdir') or '').component).sample_command
   except MgjaxError:  # which the new command line says as well
     task = ''
   if 'suite' in given:

@@ -161,30 +161,27 @@ _DENY = flag_values.define(
   'Embeddings (.npy) of people of whom no videos are made.',
 )
 
-_ALL = (_WORKDIR, _OUT, _SEED, _MESH, _BATCH, *_SAMPLING)
-_SHOWN = (_SIZE, _SCALE, _NEGATIVE, _CONDITION)
-_MANY = (_PROMPTS, _SAMPLES, _REWRITE, _ENLARGE)
-_MOVING = (_FRAMES, _FPS, _CONTINUE, _SOUNDTRACK)
-_HEARD = (_MUSIC, _EXTEND, _CANDIDATES, _SCORER, _LOUDNESS, _GAIN)
+_COMMON = (_WORKDIR, _OUT, _SEED, _MESH, _BATCH, *_SAMPLING)
+_PICTURE = (_SIZE, _SCALE, _NEGATIVE, _CONDITION)
+_MOTION = (_FRAMES, _FPS)
+_AUDIBLE = (_MUSIC, _EXTEND, _CANDIDATES, _SCORER, _LOUDNESS, _GAIN)
+_STILL = (*_COMMON, _PROMPT, _PROMPTS, _SAMPLES, _REWRITE, _ENLARGE, *_PICTURE)
+_MOVING = (*_STILL, *_MOTION, _CONTINUE, _SOUNDTRACK)
+_OF_SUITES = (_ROWS, _PROCESS, _SAMPLES, _SOURCES, _TASK, _STRENGTH, _REFERENCE, _DENY)
 command_line.flags_of(
   {
-    _VIDEO: (*_ALL, _PROMPT, *_MANY, *_SHOWN, *_MOVING),
-    _IMAGE: (*_ALL, _PROMPT, *_MANY, *_SHOWN),
-    _AUDIO: (*_ALL, _PROMPT, _SOURCE, _SECONDS, _CONTINUE, _KNOWN, *_HEARD, _CONDITION),
-    _EDIT: (*_ALL, _PROMPT, _SOURCE, _TASK, _STRENGTH),
-    _UPSAMPLE: (*_ALL, _PROMPT, _SOURCE, _FACTOR, _SIZE, _COLOURS),
-    _PERSONALIZE: (*_ALL, _PROMPT, _REFERENCE, _DENY, *_MANY, *_SHOWN, *_MOVING),
-    _SUITE: (
-      *(*_ALL, _ROWS, _PROCESS, _SAMPLES, _SOURCES, _TASK, _STRENGTH, _REFERENCE, _DENY),
-      *(*_SHOWN, _FRAMES, _FPS, *_HEARD),
-    ),
+    _VIDEO: _MOVING,
+    _IMAGE: _STILL,
+    _AUDIO: (*_COMMON, _PROMPT, _SOURCE, _SECONDS, _CONTINUE, _KNOWN, *_AUDIBLE, _CONDITION),
+    _EDIT: (*_COMMON, _PROMPT, _SOURCE, _TASK, _STRENGTH),
+    _UPSAMPLE: (*_COMMON, _PROMPT, _SOURCE, _FACTOR, _SIZE, _COLOURS),
+    _PERSONALIZE: (*_MOVING, _REFERENCE, _DENY),
+    _SUITE: (*_COMMON, *_OF_SUITES, *_PICTURE, *_MOTION, *_AUDIBLE),
   }
 )
-# Flags that are fields of a request, under these names where their own differ.
-_REQUESTED = (
-  *(_BATCH, _FRAMES, _FPS, _SOURCE, _SECONDS, _KNOWN, _COLOURS, _TASK, _REFERENCE, _DENY),
-  *(*_SHOWN, *_HEARD, _FACTOR, _CONTINUE),
-)
+# The fields of requests that flags give, and those of another name than their flag.
+_GIVEN = (_BATCH, _SOURCE, _SECONDS, _CONTINUE, _KNOWN, _FACTOR, _COLOURS, _TASK, _REFERENCE, _DENY)
+_REQUESTED = (*_GIVEN, *_PICTURE, *_MOTION, *_AUDIBLE)
 _FIELDS = {
   'condition': 'conditions',
   'known': 'spans',
@@ -194,7 +191,7 @@ _FIELDS = {
 
 
 def main(arguments) -> None:
-  from mgjax.registry import feature, section
+  from mgjax.registry import feature, find_component
   from mgjax.training.checkpoints.workdir import read_config
 
   word = arguments[1]
@@ -204,13 +201,14 @@ def main(arguments) -> None:
     raise ConfigError('--out is missing: the folder of a suite, as in --out=videos/')
   component = read_config(_WORKDIR.value).component
   feature(component, 'request', 'can be sampled')
-  task = section(component).task
+  described = find_component(component)
+  task = described.sample_command
   sdedit = _STRENGTH.value is not None and task == _VIDEO
   if sdedit:
     component = 'editing'  # of a model of text to video
   elif word != _SUITE and task != (_VIDEO if word == _IMAGE else word):
     raise ConfigError(
-      f'{os.fspath(_WORKDIR.value)!r} is {section(component).noun}: expected launch.sample {task}'
+      f'{os.fspath(_WORKDIR.value)!r} is {described.noun}: expected launch.sample {task}'
       + ', or --strength=0.6' * (word == _EDIT and task == _VIDEO)
     )
   fields = _fields_of(word)
@@ -272,19 +270,19 @@ def _load(component: str, workdir: str, **options: Any) -> Any:
 
 def _check_applies(component: str) -> None:
   """Raises ConfigError for a flag that says nothing to suites of a component."""
-  from mgjax.registry import SECTIONS
+  from mgjax.registry import COMPONENTS
 
   def takes(name: str) -> set[str]:
-    request = SECTIONS[name].request  # imports its section
+    request = COMPONENTS[name].request  # imports its section
     return {field.name for field in dataclasses.fields(request.get())} if request else set()
 
   taken = takes(component)
   for flag in _REQUESTED:
     field = _FIELDS.get(flag.name, flag.name)
     if flag.present and field not in taken:
-      able = ' or '.join(name for name in SECTIONS if field in takes(name))
+      able = ' or '.join(name for name in COMPONENTS if field in takes(name))
       raise ConfigError(
-        f'--{flag.name} says nothing to {SECTIONS[component].noun}; it is for a run of the '
+        f'--{flag.name} says nothing to {COMPONENTS[component].noun}; it is for a run of the '
         f'component {able}'
       )
 

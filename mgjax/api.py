@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from mgjax.core.configuration.config_files import load_config
 from mgjax.parallel import compilation_cache
 from mgjax.parallel.tpu_presence import leave_out_tpu
-from mgjax.registry import SECTIONS, feature, make_spec
+from mgjax.registry import COMPONENTS, feature, make_spec
 from mgjax.training.monitoring.garbage_collection import uncollected
 
 Path = str | os.PathLike[str]
@@ -34,7 +34,7 @@ def list_models() -> dict[str, str]:
   from mgjax.training.checkpoints.find_run import SHIPPED, shipped_names
 
   found = {name: read_json(SHIPPED / name / 'config.json') for name in shipped_names()}
-  return {name: SECTIONS[config['component']].noun for name, config in found.items()}
+  return {name: COMPONENTS[config['component']].noun for name, config in found.items()}
 
 
 def load(
@@ -86,7 +86,7 @@ def load(
     known = inspect.signature(make).parameters
     takes_more = any(each.kind is each.VAR_KEYWORD for each in known.values())
     if not takes_more and (wrong := given.keys() - known):
-      raise unknown_option(min(wrong), [*known][1:], SECTIONS[component].noun)
+      raise unknown_option(min(wrong), [*known][1:], COMPONENTS[component].noun)
     return make(workdir, **given)
 
 

@@ -30,7 +30,7 @@ class Late:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Component:
   """What the commands need of one component; None where it has no such thing.
 
   Attributes:
@@ -40,7 +40,7 @@ class Row:
     section: the `mgjax.training.spec.Section` that trains it.
     load: `(workdir, **options) ->` its pipeline, codec or encoder.
     request: the `sections.flow.requests.Request` that its pipeline writes files of.
-    task: the first word of `launch.sample` that samples it.
+    sample_command: the first word of `launch.sample` that samples it.
     suites: kinds of prompt suites that it makes (`evaluation.suites.suite.KINDS`).
     weights: the `WeightFormat` by which its weights go in and out.
   """
@@ -50,95 +50,95 @@ class Row:
   section: Late | None = None
   load: Late | None = None
   request: Late | None = None
-  task: str = ''
+  sample_command: str = ''
   suites: tuple[str, ...] = ()
   weights: Late | None = None
 
 
-SECTIONS = {
-  'autoencoder': Row(
+COMPONENTS = {
+  'autoencoder': Component(
     noun='an autoencoder',
     family='autoencoder',
     section=Late('mgjax.sections.autoencoder.section:AutoencoderSection'),
     load=Late('mgjax.sections.autoencoder.pipeline:load_codec'),
     weights=Late('mgjax.models.tae.weights:FORMAT'),
   ),
-  'video': Row(
+  'video': Component(
     noun='a video model',
     family='flow model',
     section=Late('mgjax.sections.video.section:VideoSection'),
     load=Late('mgjax.sections.video.pipeline:VideoPipeline'),
     request=Late('mgjax.sections.video.files:Samples'),
-    task='video',
+    sample_command='video',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
   ),
-  'upsampler': Row(
+  'upsampler': Component(
     noun='an upsampler',
     family='flow model',
     section=Late('mgjax.sections.upsampler.section:UpsamplerSection'),
     load=Late('mgjax.sections.upsampler.pipeline:Upsampler'),
     request=Late('mgjax.sections.upsampler.files:Enlarged'),
-    task='upsample',
+    sample_command='upsample',
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
   ),
-  'personalization': Row(
+  'personalization': Component(
     noun='a personalized video model',
     family='flow model',
     section=Late('mgjax.sections.personalization.section:PersonalizationSection'),
     load=Late('mgjax.sections.personalization.pipeline:PersonalizationPipeline'),
     request=Late('mgjax.sections.personalization.files:PersonalSamples'),
-    task='personalize',
+    sample_command='personalize',
     suites=('video', 'sound'),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
   ),
-  'editing': Row(
+  'editing': Component(
     noun='a video editor',
     family='flow model',
     section=Late('mgjax.sections.editing.section:EditingSection'),
     load=Late('mgjax.sections.editing.pipeline:Editor'),
     request=Late('mgjax.sections.editing.files:Edited'),
-    task='edit',
+    sample_command='edit',
     suites=('edit',),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
   ),
-  'codec': Row(
+  'codec': Component(
     noun='an audio codec',
     family='codec',
     section=Late('mgjax.sections.codec.section:CodecSection'),
     load=Late('mgjax.sections.codec.pipeline:load_audio_codec'),
     weights=Late('mgjax.models.codec.weights:FORMAT'),
   ),
-  'audio': Row(
+  'audio': Component(
     noun='an audio model',
     family='flow model',
     section=Late('mgjax.sections.audio.section:AudioSection'),
     load=Late('mgjax.sections.audio.pipeline:AudioPipeline'),
     request=Late('mgjax.sections.audio.files:Soundtrack'),
-    task='audio',
+    sample_command='audio',
     suites=('sound',),
     weights=Late('mgjax.models.flow_model.build:FORMAT'),
   ),
-  'clip': Row(
+  'clip': Component(
     noun='a CLIP',
     family='contrastive',
     section=Late('mgjax.sections.clip.section:ClipSection'),
     load=Late('mgjax.sections.clip.pipeline:Clip'),
     weights=Late('mgjax.models.clip.weights:PAIR_FORMAT'),
   ),
-  't5': Row(
+  't5': Component(
     noun='an encoder of the T5 family',
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
     weights=Late('mgjax.models.text.t5_weights:FORMAT'),
   ),
-  'clip_text': Row(
+  'clip_text': Component(
     noun="CLIP's text tower",
     family='encoder',
     load=Late('mgjax.sections.text.encoder:TextEncoder'),
     weights=Late('mgjax.models.clip.weights:TEXT_FORMAT'),
   ),
-  'clip_vision': Row(
+  'clip_vision': Component(
     noun="CLIP's vision tower",
     family='encoder',
     weights=Late('mgjax.models.clip.weights:VISION_FORMAT'),
@@ -146,19 +146,19 @@ SECTIONS = {
 }
 
 
-def section(component: str) -> Row:
+def find_component(component: str) -> Component:
   """Returns the row of a component. Raises ConfigError if there is no such component."""
-  if not isinstance(component, str) or component not in SECTIONS:
-    raise ConfigError(did_you_mean(f'{component!s:.80}', SECTIONS).replace('key', 'component'))
-  return SECTIONS[component]
+  if not isinstance(component, str) or component not in COMPONENTS:
+    raise ConfigError(did_you_mean(f'{component!s:.80}', COMPONENTS).replace('key', 'component'))
+  return COMPONENTS[component]
 
 
 def check_family(component: str, family: str) -> None:
   """Checks that a component is of a family, as 'encoder'.
   Raises ConfigError if there is no such component, or it is of another family.
   """
-  if section(component).family != family:
-    able = ' or '.join(name for name, each in SECTIONS.items() if each.family == family)
+  if find_component(component).family != family:
+    able = ' or '.join(name for name, each in COMPONENTS.items() if each.family == family)
     raise ConfigError(f'the configuration is of the component {component!r}; expected {able}')
 
 
@@ -173,9 +173,9 @@ def feature(component: str, name: str, what: str) -> Late:
   Raises:
     ConfigError: there is no such component, or it has no such thing.
   """
-  found = getattr(section(component), name)
+  found = getattr(find_component(component), name)
   if found is None:
-    able = ', '.join(key for key, each in SECTIONS.items() if getattr(each, name) is not None)
+    able = ', '.join(key for key, each in COMPONENTS.items() if getattr(each, name) is not None)
     raise ConfigError(f'the component {component!r} is not one that {what}; those are {able}')
   return found
 

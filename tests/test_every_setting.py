@@ -23,7 +23,7 @@ from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.nn.lora import lora_settings
 from mgjax.parallel import mesh
-from mgjax.registry import make_section, section
+from mgjax.registry import find_component, make_section
 from mgjax.training import settings as training
 from mgjax.training.checkpoints.orbax_io import keep_settings
 from tests.tools.compare_checkouts import listed_configs
@@ -54,7 +54,7 @@ CONFIGURATIONS = (
 def read(config: ConfigDict) -> None:
   """Unpacks all that training, encoding and importing read of a configuration."""
   lora_settings(config.to_dict())
-  row = section(config.component)
+  row = find_component(config.component)
   mesh.make_mesh(fields_of(config, 'mesh'), config.rules)
   if row.family == 'encoder':
     from mgjax.lab.planning.forward import make_encoder

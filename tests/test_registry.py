@@ -6,15 +6,15 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.models.foreign_weights.format import WeightFormat
-from mgjax.registry import SECTIONS, Late, Row, feature, section
+from mgjax.registry import COMPONENTS, Component, Late, feature, find_component
 
-WORDS = ('noun', 'family', 'suites', 'task')
-FIELDS = [field.name for field in dataclasses.fields(Row) if field.name not in WORDS]
+WORDS = ('noun', 'family', 'suites', 'sample_command')
+FIELDS = [field.name for field in dataclasses.fields(Component) if field.name not in WORDS]
 
 
-@pytest.mark.parametrize('component', SECTIONS)
+@pytest.mark.parametrize('component', COMPONENTS)
 def test_what_a_row_names_is_there(component):
-  row = SECTIONS[component]
+  row = COMPONENTS[component]
   assert row.family in ('flow model', 'autoencoder', 'codec', 'contrastive', 'encoder')
   for name in FIELDS:
     if (late := getattr(row, name)) is not None:
@@ -23,7 +23,7 @@ def test_what_a_row_names_is_there(component):
 
 
 def test_what_can_be_trained_can_be_loaded():
-  for component, row in SECTIONS.items():
+  for component, row in COMPONENTS.items():
     if row.section is not None:
       assert row.load is not None, component
     assert row.request is not None or not row.suites, component
@@ -31,7 +31,7 @@ def test_what_can_be_trained_can_be_loaded():
 
 def test_what_a_component_cannot_is_said():
   with pytest.raises(ConfigError, match='unknown component vidoe; did you mean video'):
-    section('vidoe')
+    find_component('vidoe')
   with pytest.raises(
     ConfigError, match=r"'t5' is not one that can be trained; those are .*autoencod"
   ):

@@ -14,7 +14,7 @@ from mgjax.data.media.provenance.manifest import read_manifest
 from mgjax.data.media.provenance.release import CHECK, POSTPROCESS
 from mgjax.data.media.video import decode_all, stream_frames, write_video
 from mgjax.lab.worlds.digits.clips import Digits
-from mgjax.registry import SECTIONS
+from mgjax.registry import COMPONENTS
 from tests.binaries import finish, run
 from tests.data.media.provenance.signing import configure, film, flip, needs_c2pa
 from tests.tiny_personalization import SIDE
@@ -54,7 +54,7 @@ def done(*words):
 
 
 def sampled(workdir, out, *flags):
-  word = SECTIONS[workdir.name].task
+  word = COMPONENTS[workdir.name].sample_command
   words = (f'--workdir={workdir}', f'--prompt={PROMPT}', f'--out={out}')
   return done('sample', word, *words, *flags)
 
@@ -149,7 +149,7 @@ def test_every_model_refuses_a_denied_prompt_before_anything_is_made(
   )
   for workdir, *words in calls:
     words += ['--prompt=a CANNON fires', f'--out={tmp_path / "out.mp4"}']
-    answer = run('sample', SECTIONS[workdir.name].task, f'--workdir={workdir}', *words)
+    answer = run('sample', COMPONENTS[workdir.name].sample_command, f'--workdir={workdir}', *words)
     assert answer.returncode == 2, f'{workdir}: {answer.stderr}'
     (sentence,) = answer.stderr.splitlines()
     assert sentence.endswith("is refused: 'cannon' is on the list of denied words")

@@ -26,7 +26,7 @@ from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.files import read_json, read_optional_json, read_regular, write_bytes, write_json
 from mgjax.lab.evaluation.evaluate import evaluator_of
 from mgjax.lab.report.tables import aligned
-from mgjax.registry import section
+from mgjax.registry import find_component
 from mgjax.training.checkpoints.find_run import SHIPPED
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
 from mgjax.training.checkpoints.weights_file import FILE
@@ -298,7 +298,7 @@ def make_card(workdir: pathlib.Path, name: str, samples: Mapping[str, str] | Non
   if record := read_optional_json(workdir / RECORD, lambda found: _results(found) is not None):
     results = _results(record)
   said = ', '.join(f'{metric} {number}' for _, _, metric, _, number in results)
-  text = f'# {name}\n\nWeights of {section(config["component"]).noun} for mgjax.\n'
+  text = f'# {name}\n\nWeights of {find_component(config["component"]).noun} for mgjax.\n'
   text += f'\n- **Measured**, 95% in brackets: {said}.\n' * bool(said)
   return with_metadata(text, name, config, results, samples)
 

@@ -10,7 +10,7 @@ from mgjax.lab.benchmarks.programs import STEP
 from mgjax.lab.benchmarks.report import describe_benchmark
 from mgjax.lab.planning.dispatch import Answer
 from mgjax.lab.planning.workload import read_outline
-from mgjax.registry import section
+from mgjax.registry import find_component
 
 # Family -> what times it, and its options beside baselines and rounds.
 FAMILIES = {
@@ -46,7 +46,7 @@ def bench_any(
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """
-  family = section(fields['component']).family
+  family = find_component(fields['component']).family
   if family not in FAMILIES:
     raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have')
   measure, able = FAMILIES[family]

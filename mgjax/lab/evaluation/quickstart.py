@@ -18,7 +18,7 @@ from mgjax.lab.evaluation.own_clips import judge_clips, write_nearest
 from mgjax.lab.evaluation.record.measured import table_of
 from mgjax.lab.evaluation.worlds.alignment import judge_model, write_shown
 from mgjax.models.text.vocabulary import describe_words, words_in
-from mgjax.registry import section
+from mgjax.registry import find_component
 from mgjax.sections.audio.pipeline import AudioPipeline
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
@@ -153,6 +153,6 @@ def _command(stage: Mapping[str, Any], workdir: pathlib.Path, paths: list[pathli
   python = sys.executable if python.startswith('..') else python
   words = _judge_of(stage['judge']).words(workdir, paths)
   model = workdir / stage['of']
-  task = section(read_config(model).component).task
+  task = find_component(read_config(model).component).sample_command
   made = [task, f'--workdir={model}', *words, '--out=out.mp4']
   return shlex.join([python, '-m', 'launch.sample', *made])

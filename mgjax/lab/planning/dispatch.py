@@ -13,7 +13,7 @@ from mgjax.lab.planning.sampling.generation import describe_generation, plan_gen
 from mgjax.lab.planning.stages import describe_stages, plan_stages
 from mgjax.lab.planning.workload import make_workload, read_outline
 from mgjax.parallel.chips import parse_topology
-from mgjax.registry import section
+from mgjax.registry import find_component
 
 HOW = ('estimate', 'compile', 'search')
 TRAIN, SAMPLE = WHAT = ('train', 'sample')
@@ -146,10 +146,10 @@ def _plan(
     return Answer(describe(answer), answer)
   if frames or size:
     raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
-  if section(component).family != 'flow model':
+  if find_component(component).family != 'flow model':
     if how != 'estimate' or bucket or remat or exchange:
       raise ConfigError(
-        f'of {section(component).noun} a plan is by formula, of the longest bucket; leave '
+        f'of {find_component(component).noun} a plan is by formula, of the longest bucket; leave '
         '--search, --compile, --bucket, --remat and --exchange away'
       )
     answer = plan_forward(fields, topology, mesh, rows)

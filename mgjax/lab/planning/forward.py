@@ -31,7 +31,7 @@ from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
-from mgjax.registry import check_family, section
+from mgjax.registry import check_family, find_component
 from mgjax.sections.codec.section import codec_inputs
 
 ENCODE = 'encode'
@@ -75,7 +75,7 @@ def read_forward(
   `video`, (b t h w), is an autoencoder's batch; by default of the bucket with the most frames.
   Raises ConfigError for a configuration of something else, or sizes that do not divide.
   """
-  family = section(fields['component']).family
+  family = find_component(fields['component']).family
   if family not in _READERS:
     raise ConfigError(
       f'{fields["component"]!r} is a {family}; expected a configuration of one of the families '
@@ -89,7 +89,7 @@ def read_forward(
 def make_encoder(fields: Mapping[str, Any], rows: int = 0) -> tuple[nn.Module, tuple[Shape, ...]]:
   """Makes the encoder of a configuration, and the shapes of tokens and mask (b m), or images."""
   check_family(fields['component'], 'encoder')
-  model = section(fields['component']).weights.get().make(fields['model'])
+  model = find_component(fields['component']).weights.get().make(fields['model'])
   rows = rows or checked(Positive, fields['rows'], 'rows')
   if 'length' in fields:
     shape = (rows, checked(Positive, fields['length'], 'length'))

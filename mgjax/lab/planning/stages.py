@@ -12,7 +12,7 @@ from mgjax.lab.planning.workload import Workload, make_workload, read_outline
 from mgjax.lab.report.tables import markdown
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
-from mgjax.registry import section
+from mgjax.registry import find_component
 
 _HEADER = ('Stage', 'Tokens', 'Batch', 'Mesh', 'GiB a chip', 'Seconds a step', 'Steps', 'Days')
 
@@ -30,7 +30,7 @@ def plan_stages(fields: Mapping[str, Any], topology: str) -> dict[str, Any]:
   flags = []
   for name in fields['order']:
     stage = fields['stages'][name]
-    if 'model' not in stage or section(stage['component']).family != 'flow model':
+    if 'model' not in stage or find_component(stage['component']).family != 'flow model':
       continue
     work = make_workload(stage, read_outline(stage))
     plan, cuts = _plan(work, place)

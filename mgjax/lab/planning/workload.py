@@ -21,7 +21,7 @@ from mgjax.nn.patch import grid
 from mgjax.nn.quantize import stored_shapes
 from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
 from mgjax.parallel.shard import named_boxes
-from mgjax.registry import make_section, section
+from mgjax.registry import find_component, make_section
 from mgjax.training.optimizers.muon import is_matrix
 from mgjax.training.optimizers.rates import describe_rates, factor_of
 from mgjax.training.spec import Outline
@@ -124,7 +124,7 @@ class Workload:
 def read_outline(fields: Mapping[str, Any]) -> Outline:
   """Reads the model and the samples of a flow model's configuration, without anything large."""
   component = fields['component']
-  if section(component).family != 'flow model':
+  if find_component(component).family != 'flow model':
     raise ConfigError(
       f'plans by formula are made for flow models; this configuration is of {component!r}'
     )

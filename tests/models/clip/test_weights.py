@@ -12,7 +12,7 @@ from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.clip.weights import clip_config, clip_fields
-from mgjax.registry import section
+from mgjax.registry import find_component
 from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
 from tests.models.clip.vectors import imported, tensors_of, vectors
 from tests.oracles import clip as oracle
@@ -115,7 +115,8 @@ def test_openclip_s_models_answer_as_they_do_there(tower, name, tmp_path):
     fields |= {'heads': openclip.VISION['width'] // openclip.VISION['head_width']}
     inputs = (openclip.draw_images(),)
   take(tower, given, tmp_path / 'run', dtype='float32', **fields)
-  model = section(f'clip_{tower}').weights.get().make(read_config(tmp_path / 'run').model.to_dict())
+  weight_format = find_component(f'clip_{tower}').weights.get()
+  model = weight_format.make(read_config(tmp_path / 'run').model.to_dict())
   params, _ = load_params(tmp_path / 'run')
   found = jax.jit(model.apply)({'params': params}, *inputs)[1]
   np.testing.assert_allclose(found, pooled, rtol=0, atol=3e-6)

@@ -7,15 +7,15 @@ import pytest
 
 import mgjax
 from mgjax.core.errors import ConfigError
-from mgjax.registry import SECTIONS
+from mgjax.registry import COMPONENTS
 from mgjax.sections.flow.requests import Request
 from mgjax.sections.video.files import Samples
 from mgjax.training.checkpoints.find_run import find_run
 
 
-@pytest.mark.parametrize('name', [name for name, row in SECTIONS.items() if row.request])
+@pytest.mark.parametrize('name', [name for name, row in COMPONENTS.items() if row.request])
 def test_every_request_checks_and_writes_and_its_files_import_no_pipeline(name):
-  kind = SECTIONS[name].request.get()
+  kind = COMPONENTS[name].request.get()
   assert issubclass(kind, Request)
   assert kind.write is not Request.write and kind.check is not Request.check
   fields = {field.name for field in dataclasses.fields(kind)}

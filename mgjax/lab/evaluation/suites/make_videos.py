@@ -19,7 +19,7 @@ from mgjax.data.media.viewing import viewing_scale, write_clip, write_sheets
 from mgjax.lab.evaluation.suites.score import find_videos
 from mgjax.lab.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.lab.evaluation.suites.vbench import read_results, results_table, video_names
-from mgjax.registry import SECTIONS, feature, section
+from mgjax.registry import COMPONENTS, feature, find_component
 from mgjax.sections.flow.requests import Request, describe_conditions
 from mgjax.training.checkpoints.workdir import digest_of, read_config
 from mgjax.training.monitoring.progress import track
@@ -109,9 +109,9 @@ def run_suite(
     DataError: a file that is read is not there.
   """
   component = component or read_config(workdir).component
-  row = section(component)
+  row = find_component(component)
   if suite.kind not in row.suites:
-    able = ' or '.join(name for name, each in SECTIONS.items() if suite.kind in each.suites)
+    able = ' or '.join(name for name, each in COMPONENTS.items() if suite.kind in each.suites)
     raise ConfigError(
       f'{os.fspath(workdir)!r} is {row.noun}, and {suite.name} a suite of kind {suite.kind!r}; '
       f'name a run of the component {able}'
