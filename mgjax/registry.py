@@ -5,13 +5,13 @@ configuration; docs/add_a_section.md does it once.
 """
 
 import dataclasses
-import importlib
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_object
 
 
 class Late:
@@ -22,8 +22,7 @@ class Late:
 
   def get(self) -> Any:
     """Imports the module and returns the object."""
-    module, _, name = self.place.partition(':')
-    return getattr(importlib.import_module(module), name)
+    return load_object(self.place)
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     return self.get()(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,22 +20,27 @@ class Later(types.ModuleType):
     return getattr(importlib.import_module(self.__name__), name)
 
 
+def load_object(place: str) -> Any:
+  """Returns the object that `package.module:name` names, of mgjax's own tables."""
+  module, _, name = place.partition(':')
+  return getattr(importlib.import_module(module), name)
+
+
 @functools.cache
 def load_function(name: str) -> Callable[..., Any]:
   """Returns the function that 'package.module:function' names. Raises ConfigError without one."""
-  module, colon, function = name.partition(':')
-  if not (module and colon and function):
+  if not re.fullmatch('[^:]+:[^:]+', name):
     raise ConfigError(f'plug-in {printable(name)!r}: expected package.module:function')
   try:
-    found = getattr(importlib.import_module(module), function)
+    loaded = load_object(name)
   except Exception as error:  # a module of the user's own: it may raise whatever it likes
     raise ConfigError(
       f'plug-in {printable(name)!r} cannot be imported: {first_line(error)}; its package has to be '
       'installed, or its folder named in PYTHONPATH'
     ) from error
-  if not callable(found):
+  if not callable(loaded):
     raise ConfigError(f'plug-in {printable(name)!r} is no function; expected one')
-  return found
+  return loaded
 
 
 def load_package(name: str, purpose: str, extra: str) -> Any:

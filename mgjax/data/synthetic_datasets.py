@@ -17,12 +17,12 @@ Suites of prompts, and the judge of files of any model, ask `prompts`.
 
 import collections
 import functools
-import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mgjax.core.configuration.keys import did_you_mean
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_object
 
 RATE = 48_000  # samples a second of the sound of all worlds
 
@@ -47,7 +47,7 @@ class Table(collections.UserDict[str, World]):
 
   @functools.cached_property
   def data(self) -> dict[str, World]:
-    return dict(_named(PROVIDER))
+    return dict(load_object(PROVIDER))
 
 
 WORLDS = Table()
@@ -62,7 +62,7 @@ def source_of(world: str) -> type:
   """Returns the class of a world's source. Raises ConfigError if there is no such world."""
   if world not in WORLDS:
     raise ConfigError(did_you_mean(world, list(WORLDS)))
-  return _named(WORLDS[world].source)
+  return load_object(WORLDS[world].source)
 
 
 def judged(what: str) -> list[str]:
@@ -83,19 +83,14 @@ def judge_of(world: str, what: str) -> Any:
     raise ConfigError(
       f'no judge of {what} knows {world!r} data; expected a model of {" or ".join(known)}'
     )
-  return _named(WORLDS[world].judges[what])
+  return load_object(WORLDS[world].judges[what])
 
 
 def prompts_of(world: str) -> Any:
   """Returns the `Prompts` of a world. Raises ConfigError if it has none."""
   if world not in with_prompts():
     raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(with_prompts())}')
-  return _named(WORLDS[world].prompts)()
-
-
-def _named(place: str) -> Any:
-  module, _, name = place.partition(':')
-  return getattr(importlib.import_module(module), name)
+  return load_object(WORLDS[world].prompts)()
 
 
 def open_world(world: str, fields: Mapping[str, Any], split: str, **more: Any) -> Any:

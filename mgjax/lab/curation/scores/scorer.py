@@ -6,12 +6,12 @@ asked for. Scores are numbers, texts, bytes or lists of numbers: they are column
 """
 
 import abc
-import importlib
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.plug_ins import load_object
 from mgjax.data.media.containers import File
 from mgjax.lab.curation.frames import Frame
 from mgjax.lab.curation.settings import MeasureSettings
@@ -72,8 +72,7 @@ def make_scorers(settings: MeasureSettings) -> list[Scorer]:
   for name in settings.scorers:
     if name not in SCORERS:
       raise ConfigError(f'scorer {name!r}: expected one of {", ".join(SCORERS)}')
-    module, _, kind = SCORERS[name].partition(':')
-    scorer = getattr(importlib.import_module(module), kind)(settings)
+    scorer = load_object(SCORERS[name])(settings)
     if getattr(scorer, 'missing', None) is None:
       made.append(scorer)
   return made
