@@ -28,6 +28,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.loader import StepIterator
 from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import verify_records
+from mgjax.data.records.writer import Share
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
 from mgjax.sections.text.embeddings import embed
@@ -424,7 +425,7 @@ def write_embeddings(folder, inputs, process, processes):
 
   texts = [f'a ball falls {index} times' for index in range(300)]
   options = {'encoder': 'a', 'batch_size': 8, 'rows_per_shard': 20}
-  embed(str(folder), texts, slowly, process=process, processes=processes, **options)
+  embed(str(folder), texts, slowly, share=Share(process, processes), **options)
 
 
 def write_latents(folder, inputs, process, processes):
@@ -505,11 +506,10 @@ STORES = {
   ),
   'embeddings': Store(write_embeddings),
   'pairs': Store(
-    lambda folder, inputs, process, processes: test_make_pairs.make(
+    lambda folder, inputs, *share: test_make_pairs.make(
       folder,
       lambda *given: test_make_pairs.brighten(*given, pause=0.01),
-      process=process,
-      processes=processes,
+      share=Share(*share),
     ),
     2,
   ),

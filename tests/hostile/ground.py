@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mgjax.apps.weights.import_export import export_weights
-from mgjax.data.ingest.convert import convert
+from mgjax.data.ingest.convert import Workers, convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.audio import write_wav
 from mgjax.lab.evaluation.human.study import begin
@@ -93,7 +93,7 @@ def make(folder: pathlib.Path) -> pathlib.Path:
   write_wav(folder / 'sound.wav', noise(1.0, 16_000), 16_000)
   Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / 'picture.png')
   (folder / 'prompts.txt').write_text('\n'.join(f'the digit {index} moves' for index in range(3)))
-  convert(open_inputs(folder / 'clips'), folder / 'records', threads=1)
+  convert(open_inputs(folder / 'clips'), folder / 'records', workers=Workers(threads=1))
   kinds._make_run(folder)
   for name, kind in kinds.ADAPTERS.items():
     kind.make(folder / name)
