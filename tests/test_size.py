@@ -75,7 +75,7 @@ BUDGETS = {
   'sections.text': (4365, 20),
   'sections.upsampler': (8677, 24),
   'sections.video': (6244, 13),
-  'training': (12226, 58),
+  'training': (12226, 60),
   'training.checkpoints': (18641, 83),
   'training.monitoring': (9430, 36),
   'training.optimizers': (3208, 21),

@@ -39,7 +39,7 @@ from mgjax.training.monitoring.goodput import read_goodput, read_lines
 from mgjax.training.monitoring.session import run_session
 from mgjax.training.monitoring.watchdog import Limits
 from mgjax.training.monitoring.workdir_lock import LOCK
-from mgjax.training.run import Hooks, run_loop
+from mgjax.training.run import Hooks, RunContext, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
@@ -116,10 +116,7 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
       StepIterator(rows, int(state.step), threads=0),
       Hooks(lambda batch: batch, lambda params: {}, lambda *_: None, lambda state: {}),
       RunSettings(steps=int(steps), log_every=1, save_every=2),
-      mesh=mesh,
-      workdir=workdir,
-      checkpoints=saved,
-      session=session,
+      RunContext(mesh, workdir, saved, session),
       stop_at=int(stop_at) if stop_at else None,
     )
 
