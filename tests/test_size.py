@@ -45,7 +45,7 @@ BUDGETS = {
   'experimental': (5649, 15),
   'flow': (15545, 61),
   'lab.benchmarks': (11041, 43),
-  'lab.curation': (39504, 147),
+  'lab.curation': (39504, 150),
   'lab.evaluation': (55812, 193),
   'lab.language_models': (4650, 9),
   'lab.planning': (38060, 142),
