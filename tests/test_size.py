@@ -43,7 +43,7 @@ BUDGETS = {
   'data.media': (27799, 111),
   'data.records': (7476, 23),
   'experimental': (5649, 15),
-  'flow': (15545, 61),
+  'flow': (15545, 62),
   'lab.benchmarks': (11041, 43),
   'lab.curation': (39504, 150),
   'lab.evaluation': (55812, 193),
