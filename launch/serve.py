@@ -176,7 +176,7 @@ def _videos():
 
 def _votes():
   from mgjax.apps.serving.votes import Votes
-  from mgjax.lab.evaluation.human.study import begin
+  from mgjax.lab.evaluation.human.study import Design, Folders, begin
 
   sides = {name: flag.value for name, flag in (('a', _A), ('b', _B)) if flag.value}
   if sides and (_MODELS.value or len(sides) < 2):

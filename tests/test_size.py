@@ -46,7 +46,7 @@ BUDGETS = {
   'flow': (15545, 62),
   'lab.benchmarks': (11041, 43),
   'lab.curation': (39504, 150),
-  'lab.evaluation': (55812, 193),
+  'lab.evaluation': (55812, 198),
   'lab.language_models': (4650, 9),
   'lab.planning': (38060, 142),
   'lab.report': (5002, 13),

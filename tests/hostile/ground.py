@@ -13,7 +13,7 @@ from mgjax.apps.weights.import_export import export_weights
 from mgjax.data.ingest.convert import Workers, convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.audio import write_wav
-from mgjax.lab.evaluation.human.study import begin
+from mgjax.lab.evaluation.human.study import Folders, begin
 from mgjax.lab.evaluation.human.votes import import_votes
 from tests import tiny
 from tests.data.media.audio_files import encode_video, noise
@@ -107,9 +107,8 @@ def make(folder: pathlib.Path) -> pathlib.Path:
 def _make_votes(folder: pathlib.Path) -> None:
   # Paths of a study are as they were given: from where the command stands.
   models = {name: str(folder / name) for name in 'ab'}
-  begin(
-    folder / 'votes', models, str(folder / 'prompts.txt'), 'video:overall', ('ann', 'ben', 'cy')
-  )
+  raters = ('ann', 'ben', 'cy')
+  begin(folder / 'votes', Folders(models), str(folder / 'prompts.txt'), 'video:overall', raters)
   text = json.dumps(json.loads((folder / 'votes/study.json').read_text()))
   (folder / 'votes/study.json').write_text(text.replace(f'{folder}/', ''))
   rows = [
