@@ -62,7 +62,7 @@ with epy.lazy_imports():
   from mgjax.data.media import viewing
   from mgjax.data.media.faces import recognition
   from mgjax.data.media.provenance import manifest
-  from mgjax.data.records import reader
+  from mgjax.data.records import reader, writer
   from mgjax.lab.curation import marked_clips
   from mgjax.lab.curation.filters import scenes
   from mgjax.lab.curation.people import face_calibration, single_person_references
@@ -216,9 +216,9 @@ def main(arguments) -> None:
   COMMANDS[arguments[1]]()
 
 
-def _share() -> dict[str, int]:
+def _share():
   """Which of how many processes this is."""
-  return {'process': _PROCESS.value or 0, 'processes': _PROCESSES.value or 1}
+  return writer.Share(_PROCESS.value or 0, _PROCESSES.value or 1)
 
 
 def _opened():
@@ -259,9 +259,9 @@ def _convert() -> None:
       _OUTPUT.value,
       options,
       rows_per_shard=_ROWS_PER_SHARD.value,
-      isolate=_ISOLATE.value,
+      workers=convert.Workers(isolate=_ISOLATE.value),
       progress=report,
-      **_share(),
+      share=_share(),
     )
   print(f'{outcome.rows} clips, {len(outcome.rejected)} rejected')
   for remark, count in outcome.remarks.items():
@@ -310,17 +310,16 @@ def _references() -> None:
   inputs, faces = _opened(), _open_faces()
   given = {k: v for k, v in (_REFERENCES.value or {}).items() if k != 'smallest'}
   sheet = reference_sheet.ReferenceSheet(_SHOWN)
+  settings = single_person_references.ReferenceSettings(**given)
+  finder = reference_records.ReferenceFinder(faces, settings, scenes.SceneSettings(), sheet=sheet)
   with contextlib.closing(progress.Counted('clip')) as report:
     outcome = reference_records.write_references(
       inputs,
       _OUTPUT.value,
-      faces,
-      single_person_references.ReferenceSettings(**given),
-      scenes.SceneSettings(),
+      finder,
       clips_per_shard=_ROWS_PER_SHARD.value,
       progress=report,
-      sheet=sheet,
-      **_share(),
+      share=_share(),
     )
   print(outcome)
   _tell_rejected(outcome, inputs)
@@ -337,7 +336,7 @@ def _calibrate_faces() -> None:
 def _pairs() -> None:
   config = _CONFIG.value.to_dict()
   make = preferences.prefer if 'preferences' in config else backtranslation.backtranslate
-  made = make(config, _OUTPUT.value, batch_size=_BATCH_SIZE.value, **_share())
+  made = make(config, _OUTPUT.value, batch_size=_BATCH_SIZE.value, share=_share())
   for bucket, result in made.items():
     print(f'{bucket}: {result}')
     _tell_pairs(result, f'{_OUTPUT.value.rstrip("/")}/{bucket}')
@@ -353,7 +352,7 @@ def _cross_pairs() -> None:
     threshold=_THRESHOLD.value,
     prompts=prompts,
     batch_size=_BATCH_SIZE.value,
-    **_share(),
+    share=_share(),
   )
   print(made)
   _tell_pairs(made, _OUTPUT.value.rstrip('/'))

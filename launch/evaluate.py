@@ -42,7 +42,6 @@ All write evaluation.json, evaluation.html with numbers, intervals and samples, 
 evaluation/ of the work directory or beside the videos (docs/evaluation.md).
 """
 
-import inspect
 import os
 import pathlib
 import shlex
@@ -159,7 +158,7 @@ def main(_) -> None:
       fields = read_config(workdir).to_dict()
       options = evaluator_options(workdir, _EVALUATOR.value, fields) | options
     for name in options:
-      if name not in inspect.signature(evaluate).parameters:
+      if name not in evaluate.options:
         raise ConfigError(
           f'--{name} says nothing to the component {component!r} of {os.fspath(workdir)!r}; leave '
           'it out, or mend the path'

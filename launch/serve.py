@@ -162,26 +162,21 @@ def main(arguments) -> None:
 
 def _videos():
   from mgjax.apps.serving.videos.schema import Limits
-  from mgjax.apps.serving.videos.server import serve_videos
+  from mgjax.apps.serving.videos.server import Access, Storage, serve_videos
 
   serve_videos(
     _MODEL.value,
-    out=_OUT.value or 'served',
     loras=dict(_LORA.value or ()),
-    database=_DATABASE.value,
-    worker=_WORKER.value,
-    token_file=_TOKENS.value,
+    storage=Storage(_OUT.value or 'served', _DATABASE.value, _WORKER.value),
+    access=Access(_HOST.value, _PORT.value, _TOKENS.value, _ORIGINS.value),
     limits=Limits(**_LIMITS.value or {}),
     log_ids=_LOG_IDS.value,
-    origins=_ORIGINS.value,
-    host=_HOST.value,
-    port=_PORT.value,
   )
 
 
 def _votes():
   from mgjax.apps.serving.votes import Votes
-  from mgjax.lab.evaluation.human.study import begin
+  from mgjax.lab.evaluation.human.study import Design, Folders, begin
 
   sides = {name: flag.value for name, flag in (('a', _A), ('b', _B)) if flag.value}
   if sides and (_MODELS.value or len(sides) < 2):
@@ -189,14 +184,11 @@ def _votes():
   if models := sides or _MODELS.value:
     begin(
       _OUT.value,
-      models,
+      Folders(models, _REFERENCES.value or '', _GOLD.value or ''),
       _PROMPTS.value,
       _QUESTIONS.value,
       _RATERS.value or (),
-      each=_EACH.value,
-      pairs=_PAIRS.value,
-      references=_REFERENCES.value or '',
-      gold=_GOLD.value or '',
+      design=Design(_EACH.value, _PAIRS.value),
     )
   return _OUT.value, Votes
 

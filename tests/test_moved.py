@@ -41,6 +41,7 @@ GONE = {
   'mgjax.audio.task.make_audio_samples',
   'mgjax.flow_models.task.Show',
   'mgjax.registry.Section',  # Row, and the protocol mgjax.training.spec.Section
+  'mgjax.evaluation.evaluate.Mesh',  # options of pipelines are declared there alone
   'mgjax.tae.task.autoencoder_settings',
   'mgjax.training.spec.EncodePlan',
   'mgjax.upsampler.task.SHOWN',

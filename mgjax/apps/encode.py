@@ -27,8 +27,8 @@ from mgjax.core.settings import Count, Positive, check, fields_of, unpack
 from mgjax.core.typing import Array
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.loader import WORLDS
-from mgjax.data.records.reader import RecordWriter
 from mgjax.data.records.rows import text_key
+from mgjax.data.records.writer import RecordWriter, Share
 from mgjax.data.settings import DataSettings, data_settings
 from mgjax.data.source import Source
 from mgjax.data.sources import EMPTY, SPLITS, stored_latents
@@ -121,7 +121,7 @@ def encode(
   check_shared(workdir)
   workdir = pathlib.Path(workdir)
   section = _flow_section(config)
-  process, processes = _stripe(process, processes)
+  share = _stripe(process, processes)
   text = TextSettings.of(config.to_dict())
   for encoder in text.encoders.values():
     identity_of(encoder.workdir)  # what cannot be used is said before hours of latents
@@ -152,7 +152,7 @@ def encode(
       )
       left_out = f', the first of {len(source)} samples' if rows < len(source) else ''
       _log.info('%s/%s: %d rows%s', split, name, rows, left_out)
-      mine = writer.missing_shards(process, processes)
+      mine = writer.missing_shards(*share)
       most = -(-config.buckets[name].batch_size // mesh.size)  # no more than a batch of training
       held = rows_of_device(section.tile(name), settings.pixels_per_device, most)
       rows = held * mesh.size
@@ -170,14 +170,13 @@ def encode(
     _log.warning(
       '%s: process %d of %d is done, %d shards of others are still missing',
       writer.directory,
-      process,
-      processes,
+      *share,
       len(writer.missing_shards()),
     )
   if unfinished or not text.encoders:
     return not unfinished
   prompts = stored_prompts(list(config.buckets), workdir)
-  return embed_prompts(text, text.store(workdir), prompts, process, processes)
+  return embed_prompts(text, text.store(workdir), prompts, share)
 
 
 def encode_prompts(
@@ -199,7 +198,7 @@ def encode_prompts(
       'config.text names no encoders, so there is nothing to encode prompts with; take a '
       'configuration that does, as --config=configs/video/t2iv_256.py:30b,encoders'
     )
-  process, processes = _stripe(process, processes)
+  share = _stripe(process, processes)
   shapes = config['buckets'].values()
   fps = config['data']['fps']
   texts = []
@@ -208,7 +207,7 @@ def encode_prompts(
   for prompt in prompts:
     rates = [None] * still + [frame_rate_of(prompt, None, fps)] * moving
     texts += [with_frame_rate(prompt, rate) for rate in rates]
-  return embed_prompts(text, text.store(workdir), texts, process, processes)
+  return embed_prompts(text, text.store(workdir), texts, share)
 
 
 def stored_prompts(buckets: Sequence[str], workdir: pathlib.Path) -> Iterator[str]:
@@ -267,12 +266,12 @@ def _as_before(fingerprint: Any, fields: Mapping[str, Any]) -> str:
   return json.dumps([named, {key: fields[key] for key in _COUNTED_BEFORE if key in fields}])
 
 
-def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
-  """Returns which of how many this process is."""
+def _stripe(process: int | None, processes: int | None) -> Share:
+  """Returns the share of the work that flags say, or that JAX does."""
   if (process is None) != (processes is None):
     raise ConfigError('--process and --processes go together, as in --process=0 --processes=4')
   if process is None or processes is None:
-    return jax.process_index(), jax.process_count()
+    return Share(jax.process_index(), jax.process_count())
   if jax.process_count() > 1:
     raise ConfigError(
       f'--process={process} --processes={processes}: this process already is '
@@ -280,7 +279,7 @@ def _stripe(process: int | None, processes: int | None) -> tuple[int, int]:
     )
   if not 0 <= process < processes:
     raise ConfigError(f'--process={process} --processes={processes}: expected 0 <= process < many')
-  return process, processes
+  return Share(process, processes)
 
 
 class RowEncoder:

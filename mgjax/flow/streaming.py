@@ -27,18 +27,31 @@ FrameNoise = Callable[[int, int], Array | np.ndarray]  # start, stop of frames -
 SOLVERS = ('euler', 'midpoint')
 
 
+class TimeWindows(NamedTuple):
+  """The windows along time that a clip of any length is made in.
+
+  Attributes:
+    size: frames of a window.
+    overlap: frames that windows share; the last two may share more.
+    shape: of the weights, a name in `multidiffusion.SHAPES`.
+    rows: windows in a call of the velocity.
+  """
+
+  size: int
+  overlap: int
+  shape: str = 'bartlett'
+  rows: int = 8
+
+
 def stream_windows(
   velocity: WindowVelocity,
   frames: Iterable[Mapping[str, np.ndarray]],
+  along_time: TimeWindows,
   *,
-  size: int,
-  overlap: int,
   times: Float[np.ndarray, ' points'],
   noise: FrameNoise,
   constant: Mapping[str, np.ndarray | Array] | None = None,
   solver: str = 'euler',
-  shape: str = 'bartlett',
-  rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't *axes']]:
   """Samples a clip frame by frame, equal to `sample` of `multi_diffusion` over the whole of it.
 
@@ -58,13 +71,11 @@ def stream_windows(
       parameters bound. On a mesh it places its rows by itself (`place_rows`). To go beyond a window
       in space as well, `make_velocity` is `multi_diffusion` over `(windows(t, t), height, width)`.
     frames: chunks of conditions in order, name -> (t ...), each for the next t frames.
-    overlap: frames that windows share; the last two may share more.
+    along_time: the windows, of `size`, `overlap` and `rows` above.
     times: increasing, from `make_time_grid`.
     noise: X_0 of frames, for instance from `frame_noise`; asked for each frame once, in order.
     constant: conditions of the whole clip, name -> (1 ...).
     solver: 'euler' or 'midpoint'.
-    shape: of the weights, a name in `multidiffusion.SHAPES`.
-    rows: in a call of `velocity`.
 
   Returns:
     an iterator of the next frames that are done, float32. It raises DataError where there is no
@@ -74,12 +85,11 @@ def stream_windows(
     ConfigError: windows would not go on, no window has this shape, no solver of one velocity a
       stage has this name, or `rows` is not positive.
   """
-  windows(1, size, overlap)  # refuses what would not go on
-  check_shape(shape)
-  check_rows(rows)
+  windows(1, along_time.size, along_time.overlap)  # refuses what would not go on
+  check_shape(along_time.shape)
+  check_rows(along_time.rows)
   stages = _stages(times, solver)
-  clip = _Clip(frames, noise, size, overlap, shape)
-  return _run(velocity, clip, stages, constant or {}, rows)
+  return _run(velocity, _Clip(frames, noise, along_time), stages, constant or {}, along_time.rows)
 
 
 class _Stage(NamedTuple):
@@ -190,17 +200,12 @@ class _Clip:
   """The frames that are under way, and the conditions of those that follow."""
 
   def __init__(
-    self,
-    chunks: Iterable[Mapping[str, np.ndarray]],
-    noise: FrameNoise,
-    size: int,
-    overlap: int,
-    shape: str,
+    self, chunks: Iterable[Mapping[str, np.ndarray]], noise: FrameNoise, along_time: TimeWindows
   ):
     self._frames = _each(chunks)
-    self._noise, self._shape = noise, shape
-    self._size = size
-    self._step = size - overlap
+    self._noise, self._shape = noise, along_time.shape
+    self._size = along_time.size
+    self._step = along_time.size - along_time.overlap
     self._ahead: collections.deque[Mapping[str, np.ndarray]] = collections.deque()
     self._held: list[_Frame] = []  # that windows show and that are not released
     self._stop = 0  # behind the last of them

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,8 +90,17 @@ def attend(
       raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
   shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))
   impl = impl if not is_forward_mode() or impl == 'xla' else 'forward'
-  how = (impl, exchange, saved_as, tiles, ambient())
-  return _make_attend(*shapes, mask is not None, *how)(q, k, v, mask)
+  how = _How(impl, exchange, tiles, ambient())
+  return _make_attend(*shapes, mask is not None, saved_as, how)(q, k, v, mask)
+
+
+class _How(NamedTuple):
+  """The kernel, the exchange between devices, the tiles and the mesh of an attention."""
+
+  impl: str
+  exchange: str
+  tiles: Tiles | None
+  mesh: AbstractMesh | None
 
 
 def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
@@ -116,18 +126,9 @@ def parts_of_heads(heads: int, devices: int, among: int) -> int:
 
 
 @functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
-def _make_attend(
-  query,
-  key,
-  masked: bool,
-  impl: str,
-  exchange: str,
-  saved_as: str,
-  tiles: Tiles | None,
-  mesh: AbstractMesh | None,
-) -> Callable[..., Array]:
+def _make_attend(query, key, masked: bool, saved_as: str, how: _How) -> Callable[..., Array]:
   """Makes the attention of given shapes and types; on a mesh, as shard_map regions."""
-  forward, backward = _on_devices(query, key, masked, impl, exchange, tiles, mesh)
+  forward, backward = _on_devices(query, key, masked, how)
 
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
@@ -143,7 +144,8 @@ def _make_attend(
   return with_backward(lambda *inputs: run(*inputs)[0], run_back, run)
 
 
-def _on_devices(query, key, masked, impl, exchange, tiles, mesh):
+def _on_devices(query, key, masked, how: _How):
+  impl, exchange, tiles, mesh = how
   (q_shape, dtype), (k_shape, _) = query, key
   if mesh is None:
     one = _Gathered(split=False, devices=1)

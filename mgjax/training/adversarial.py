@@ -6,6 +6,7 @@ the step; they lie in one state, and so are sharded, saved and resumed together.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -36,12 +37,9 @@ def make_adversarial_step(
   optimizer: optax.GradientTransformation,
   discriminator_optimizer: optax.GradientTransformation,
   *,
-  seed: int,
   decay: float,
-  accumulate: int = 1,
   guard: UpdateGuard | None = None,
-  rates: Rates = (),
-  adapt: Adapt | None = None,
+  **learning: Any,
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)` for a model and its discriminator.
 
@@ -52,8 +50,7 @@ def make_adversarial_step(
   Arguments as for `make_step`: `decay` and `rates` are of the model (no average is kept of the
   discriminator, its rates are those of its optimizer). A step that is bad for one updates neither.
   """
-  options = {'seed': seed, 'accumulate': accumulate, 'rates': rates, 'adapt': adapt}
-  learn = make_adversarial_learn(model, discriminator, **options)
+  learn = make_adversarial_learn(model, discriminator, **learning)
 
   def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)

@@ -201,20 +201,8 @@ def train(
       )
     )
     around.enter_context(naming_samples(spec.buckets, settings.seed, begin))
-    return run_loop(
-      state,
-      step,
-      loader,
-      hooks,
-      settings,
-      mesh=mesh,
-      workdir=workdir,
-      checkpoints=checkpoints,
-      stop_at=stop_at,
-      session=session,
-      trackers=trackers,
-      config=config.to_dict(),
-    )
+    context = RunContext(mesh, workdir, checkpoints, session, trackers, config.to_dict())
+    return run_loop(state, step, loader, hooks, settings, context, stop_at=stop_at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,20 +234,32 @@ class Hooks:
   flops: Callable[[Batch], int] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+  """The devices, files and trackers of a run, and the process that it is in.
+
+  Attributes:
+    session: of the process; by default one that hears signals, and that is all.
+    config: what trackers are told of the run.
+  """
+
+  mesh: Mesh
+  workdir: pathlib.Path
+  checkpoints: Checkpoints
+  session: Session | None = None
+  trackers: Sequence[Tracker] = ()
+  config: dict[str, Any] | None = None
+
+
 def run_loop(
   state: State,
   step: Step,
   loader: StepIterator,
   hooks: Hooks,
   settings: RunSettings,
+  context: RunContext,
   *,
-  mesh: Mesh,
-  workdir: pathlib.Path,
-  checkpoints: Checkpoints,
   stop_at: int | None = None,
-  session: Session | None = None,
-  trackers: Sequence[Tracker] = (),
-  config: dict[str, Any] | None = None,
 ) -> State:
   """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
 
@@ -267,14 +267,14 @@ def run_loop(
     step: jitted; may donate its state.
     loader: positioned at `state.step`.
     stop_at: save and return after this step, as on a signal.
-    session: of the process; by default one that hears signals, and that is all.
-    config: what trackers are told of the run.
 
   Raises:
     NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;
       that state is not saved.
     ConfigError: another process has taken over the work directory.
   """
+  mesh = context.mesh
+  checkpoints = context.checkpoints
   start = done = saved = int(state.step)
   last = settings.steps if stop_at is None else min(stop_at, settings.steps)
   stopping = False
@@ -282,9 +282,9 @@ def run_loop(
   found = {}
   shapes = set()  # of batches: for each of them programs are compiled
   with contextlib.ExitStack() as around:
-    session = session or around.enter_context(signals_only())
+    session = context.session or around.enter_context(signals_only())
     during = session.phases.during
-    writer = RunLog(workdir, done, trackers, config)
+    writer = RunLog(context.workdir, done, context.trackers, context.config)
     # Its clock counts steps and their data alone.
     progress = Progress(settings.steps, done, clock=session.phases.working)
     around.enter_context(contextlib.closing(writer))
@@ -343,7 +343,7 @@ def run_loop(
       if due(done, settings.show_every) or done == settings.steps:
         drawing = progress.waiting('compiling and drawing samples')
         with during('evaluate', compiles=True), drawing:
-          directory = workdir / 'samples' / f'step_{done:06d}'
+          directory = context.workdir / 'samples' / f'step_{done:06d}'
           if path := hooks.show(state.average, directory):
             writer.show(done, path)
 

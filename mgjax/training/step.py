@@ -36,12 +36,9 @@ def make_step(
   objective: Objective,
   optimizer: optax.GradientTransformation,
   *,
-  seed: int,
   decay: float,
-  accumulate: int = 1,
   guard: UpdateGuard | None = None,
-  rates: Rates = (),
-  adapt: Adapt | None = None,
+  **learning: Any,
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
@@ -53,13 +50,10 @@ def make_step(
   Args:
     objective: `objective(predict, batch, key) -> (loss, metrics)`.
     decay: of the average of the parameters, from which evaluation samples.
-    accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
-      makes the update. The batch size must divide by it.
     guard: what keeps bad updates out (`guard.py`); None makes every update.
-    adapt: makes the model's parameters of the state's, where those are adapters, and of
-      `frozen['base']`.
+    **learning: of `make_learn`.
   """
-  learn = make_learn(model, objective, seed=seed, accumulate=accumulate, rates=rates, adapt=adapt)
+  learn = make_learn(model, objective, **learning)
 
   def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
@@ -85,7 +79,17 @@ def make_learn(
   rates: Rates = (),
   adapt: Adapt | None = None,
 ) -> Learn:
-  """Makes the gradients of a step, without the update; arguments as for `make_step`."""
+  """Makes the gradients of a step, without the update.
+
+  Args:
+    objective: as for `make_step`.
+    seed: of the randomness of all steps.
+    accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
+      makes the update. The batch size must divide by it.
+    rates: which parameters are frozen, see `optimizers/rates.py`.
+    adapt: makes the model's parameters of the state's, where those are adapters, and of
+      `frozen['base']`.
+  """
 
   def learn(state: State, batch: Batch, frozen: Frozen = None) -> tuple[Tree, Array, Metrics]:
     asked = with_frozen(objective, frozen)
@@ -111,7 +115,7 @@ def bind(
   frozen: Frozen = None,
   key: Key | None = None,
 ) -> Predict:
-  """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_step`."""
+  """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_learn`."""
   whole = params if adapt is None else adapt(params, frozen[BASE], key)
   return functools.partial(model.apply, {'params': whole})
 

@@ -28,6 +28,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.data.loader import StepIterator
 from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import verify_records
+from mgjax.data.records.writer import Share
 from mgjax.parallel import distributed
 from mgjax.parallel.mesh import make_mesh
 from mgjax.sections.text.embeddings import embed
@@ -38,7 +39,7 @@ from mgjax.training.monitoring.goodput import read_goodput, read_lines
 from mgjax.training.monitoring.session import run_session
 from mgjax.training.monitoring.watchdog import Limits
 from mgjax.training.monitoring.workdir_lock import LOCK
-from mgjax.training.run import Hooks, run_loop
+from mgjax.training.run import Hooks, RunContext, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
@@ -115,10 +116,7 @@ def learn(workdir, steps, pause, stop_at='', stuck_at='', limit=0):
       StepIterator(rows, int(state.step), threads=0),
       Hooks(lambda batch: batch, lambda params: {}, lambda *_: None, lambda state: {}),
       RunSettings(steps=int(steps), log_every=1, save_every=2),
-      mesh=mesh,
-      workdir=workdir,
-      checkpoints=saved,
-      session=session,
+      RunContext(mesh, workdir, saved, session),
       stop_at=int(stop_at) if stop_at else None,
     )
 
@@ -424,7 +422,7 @@ def write_embeddings(folder, inputs, process, processes):
 
   texts = [f'a ball falls {index} times' for index in range(300)]
   options = {'encoder': 'a', 'batch_size': 8, 'rows_per_shard': 20}
-  embed(str(folder), texts, slowly, process=process, processes=processes, **options)
+  embed(str(folder), texts, slowly, share=Share(process, processes), **options)
 
 
 def write_latents(folder, inputs, process, processes):
@@ -505,11 +503,10 @@ STORES = {
   ),
   'embeddings': Store(write_embeddings),
   'pairs': Store(
-    lambda folder, inputs, process, processes: test_make_pairs.make(
+    lambda folder, inputs, *share: test_make_pairs.make(
       folder,
       lambda *given: test_make_pairs.brighten(*given, pause=0.01),
-      process=process,
-      processes=processes,
+      share=Share(*share),
     ),
     2,
   ),

@@ -14,7 +14,7 @@ from mgjax.flow.guidance import make_guided
 from mgjax.flow.multidiffusion import SHAPES, multi_diffusion
 from mgjax.flow.sample import sample
 from mgjax.flow.schedules import linear_quadratic
-from mgjax.flow.streaming import SOLVERS, stream_windows
+from mgjax.flow.streaming import SOLVERS, TimeWindows, stream_windows
 from mgjax.flow.windows import windows
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.models.conditioning.byte_text import ByteText
@@ -67,12 +67,14 @@ def compiled():
   return jax.jit(lambda batch, x, time: toy(batch)(x, time))
 
 
-def stream(total, velocity=None, *, size=SIZE, overlap=OVERLAP, chunk=4, **options):
+def stream(
+  total, velocity=None, *, size=SIZE, overlap=OVERLAP, shape='bartlett', rows=8, chunk=4, **options
+):
   options = {'times': TIMES, 'noise': noise, 'constant': text()} | options
   velocity = compiled() if velocity is None else velocity
   whole = low(total)
   frames = ({'low': whole[start : start + chunk]} for start in range(0, len(whole), chunk))
-  return stream_windows(velocity, frames, size=size, overlap=overlap, **options)
+  return stream_windows(velocity, frames, TimeWindows(size, overlap, shape, rows), **options)
 
 
 @functools.cache
@@ -139,12 +141,10 @@ def test_the_stream_of_a_model_in_time_and_space_is_the_whole():
   made = stream_windows(
     jax.jit(lambda batch, x, time: space(batch)(x, time)),
     ({'context': frame[None]} for frame in known),
-    size=SIZE,
-    overlap=OVERLAP,
+    TimeWindows(SIZE, OVERLAP, rows=3),
     times=TIMES,
     noise=lambda start, stop: x[0, start:stop],
     constant=asked,
-    rows=3,
   )
   scale = float(np.abs(expected).max())
   # Some 400 roundings a layer, amplified by guidance, 3 + 2, in each of 5 steps.
@@ -172,7 +172,7 @@ class Counted:
 def most_held(total, overlap, rows):
   frames = Counted(total)
   options = {'times': TIMES, 'noise': lambda start, stop: np.zeros((stop - start, *SHAPE))}
-  for chunk in stream_windows(still, frames, size=SIZE, overlap=overlap, rows=rows, **options):
+  for chunk in stream_windows(still, frames, TimeWindows(SIZE, overlap, rows=rows), **options):
     frames.made += len(chunk)
   assert frames.made == frames.pulled == total
   return frames.most
@@ -228,9 +228,9 @@ def test_what_cannot_be_sampled_is_a_sentence():
   with pytest.raises(DataError, match='there is no frame to sample'):
     list(stream(0))
   uneven = [{'low': low(3), 'other': low(2)}]
-  options = {'size': SIZE, 'overlap': OVERLAP, 'times': TIMES, 'noise': noise}
+  options = {'times': TIMES, 'noise': noise}
   with pytest.raises(DataError, match=r"\{'low': 3, 'other': 2\} frames"):
-    list(stream_windows(still, uneven, **options))
+    list(stream_windows(still, uneven, TimeWindows(SIZE, OVERLAP), **options))
   with pytest.raises(ConfigError, match="with 'heun'; choose one of euler, midpoint"):
     stream(5, solver='heun')
   with pytest.raises(ConfigError, match="unknown window 'hann'"):

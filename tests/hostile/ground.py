@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from mgjax.apps.weights.import_export import export_weights
-from mgjax.data.ingest.convert import convert
+from mgjax.data.ingest.convert import Workers, convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.audio import write_wav
-from mgjax.lab.evaluation.human.study import begin
+from mgjax.lab.evaluation.human.study import Folders, begin
 from mgjax.lab.evaluation.human.votes import import_votes
 from tests import tiny
 from tests.data.media.audio_files import encode_video, noise
@@ -93,7 +93,7 @@ def make(folder: pathlib.Path) -> pathlib.Path:
   write_wav(folder / 'sound.wav', noise(1.0, 16_000), 16_000)
   Image.fromarray(generator.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / 'picture.png')
   (folder / 'prompts.txt').write_text('\n'.join(f'the digit {index} moves' for index in range(3)))
-  convert(open_inputs(folder / 'clips'), folder / 'records', threads=1)
+  convert(open_inputs(folder / 'clips'), folder / 'records', workers=Workers(threads=1))
   kinds._make_run(folder)
   for name, kind in kinds.ADAPTERS.items():
     kind.make(folder / name)
@@ -107,9 +107,8 @@ def make(folder: pathlib.Path) -> pathlib.Path:
 def _make_votes(folder: pathlib.Path) -> None:
   # Paths of a study are as they were given: from where the command stands.
   models = {name: str(folder / name) for name in 'ab'}
-  begin(
-    folder / 'votes', models, str(folder / 'prompts.txt'), 'video:overall', ('ann', 'ben', 'cy')
-  )
+  raters = ('ann', 'ben', 'cy')
+  begin(folder / 'votes', Folders(models), str(folder / 'prompts.txt'), 'video:overall', raters)
   text = json.dumps(json.loads((folder / 'votes/study.json').read_text()))
   (folder / 'votes/study.json').write_text(text.replace(f'{folder}/', ''))
   rows = [

@@ -31,7 +31,7 @@ from mgjax.data.buckets import Shape
 from mgjax.data.clip_index import Clip, index_of_clips
 from mgjax.data.clips import Clips, probe_video
 from mgjax.data.ingest.clip_check import make_row, open_row
-from mgjax.data.ingest.convert import convert
+from mgjax.data.ingest.convert import Workers, convert
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.audio import probe_audio, read_audio, stream_audio, write_wav
 from mgjax.data.media.containers import Blob, Limits
@@ -420,7 +420,7 @@ def _convert(path: Path) -> None:
   if path.is_dir():
     path = next(path.glob('list.*'))
   inputs = open_inputs(path)
-  result = convert(inputs, path.with_name('out'), threads=1)
+  result = convert(inputs, path.with_name('out'), workers=Workers(threads=1))
   rows = [row['caption'] for row in Records(path.with_name('out'))]
   if not len(rows) + len(result.rejected) == result.inputs == len(inputs):
     raise Silent(f'{len(inputs)} inputs, but {result}')

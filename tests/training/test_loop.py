@@ -13,7 +13,7 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.training import log_window
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.optimizers.plateau import Plateau
-from mgjax.training.run import Hooks, run_loop
+from mgjax.training.run import Hooks, RunContext, run_loop
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
@@ -70,9 +70,7 @@ def run(workdir, step, *, begin=0, rows=None, tasks=TASKS, checkpoints=None, **s
     rows or Rows(),
     tasks,
     RunSettings(**schedule),
-    mesh=make_mesh(),
-    workdir=workdir,
-    checkpoints=checkpoints,
+    RunContext(make_mesh(), workdir, checkpoints),
   )
   return state, checkpoints.saved
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from mgjax.apps.encode import stored_prompts, stored_type
 from mgjax.apps.pairs.cross_pairs import digest_of
-from mgjax.apps.pairs.make_pairs import PAGE, Pair, PairsResult, make_pairs, rounded
+from mgjax.apps.pairs.make_pairs import PAGE, Pair, PairMaker, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_json
 from mgjax.core.settings import Checked, Count, Magnitude, Positive, Range, fields_of, unpack
@@ -25,6 +25,7 @@ from mgjax.core.typing import UInt8
 from mgjax.data.broken_samples import Replacing
 from mgjax.data.buckets import Shape
 from mgjax.data.records.rows import text_key
+from mgjax.data.records.writer import ALONE, Share
 from mgjax.data.settings import DataSettings, data_settings, video_shapes
 from mgjax.data.source import Source
 from mgjax.data.sources import EMPTY, SPLITS, make_sources, make_world
@@ -94,8 +95,7 @@ def backtranslate(
   *,
   batch_size: int = 16,
   samples_per_shard: int = 128,
-  process: int = 0,
-  processes: int = 1,
+  share: Share = ALONE,
 ) -> dict[str, PairsResult]:
   """Writes the latents of pairs where `config.data.latents` of a run of the third stage reads them.
 
@@ -106,7 +106,7 @@ def backtranslate(
       are the clips.
     directory: what `data.latents` is then.
     batch_size: clips that are edited at a time.
-    process: of the `processes` that work at once, this one.
+    share: of the work, where several processes do it at once.
 
   Returns:
     'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.
@@ -130,13 +130,14 @@ def backtranslate(
     made = {
       bucket: make_pairs(
         source,
-        functools.partial(maker.make, write),
+        PairMaker(
+          functools.partial(maker.make, write),
+          meta=maker.about(shapes[bucket]) | {'data': data.content()},
+        ),
         directory / split / bucket,
-        meta=maker.about(shapes[bucket]) | {'data': data.content()},
         batch_size=batch_size,
         samples_per_shard=samples_per_shard,
-        process=process,
-        processes=processes,
+        share=share,
         refuse_none=False,
       )
       for bucket, (source, write) in clips[split].items()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
-from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs, rounded
+from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.core.resize import resize
 from mgjax.core.settings import Count, Positive, Range, check
@@ -40,6 +40,7 @@ PROMPTS = (
   'a portrait of a person who smiles with closed lips, against the sun',
 )
 _DARK = 32  # of 255; a picture of a world without a brighter spot shows nobody
+_CLIPS_PER_SHARD = 16  # by default
 _MADE = -1.0  # `reference_second` of a picture that is of no second of the video
 
 
@@ -79,8 +80,16 @@ class Seen(NamedTuple):
   box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
 
-# picture -> who is seen, or a reason why nobody is.
-Look = Callable[[Frame], Seen | str]
+class Look(NamedTuple):
+  """Tells who is in a picture.
+
+  Attributes:
+    see: a picture to who is seen, or to a reason why nobody is.
+    known: what that depends on beside the model, as plain JSON values.
+  """
+
+  see: Callable[[Frame], Seen | str]
+  known: Mapping[str, Any]
 
 
 def look_for_face(pipeline: PersonalizationPipeline) -> Look:
@@ -92,7 +101,7 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
       'with a head for identities, as in --recogniser=runs/clip'
     )
 
-  def look(picture: Frame) -> Seen | str:
+  def see(picture: Frame) -> Seen | str:
     found = faces.find([picture])[0]
     if len(found) != 1:
       return 'several faces' if found else 'no face'
@@ -102,7 +111,8 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
     box = found[0].within(*picture.shape[:2])
     return Seen(pipeline.reader.cut_out(picture, found[0]), vectors[0], box)
 
-  return look
+  references = pipeline.config.references.to_dict()
+  return Look(see, {'faces': faces.name, 'references': references})
 
 
 def look_at_whole(recogniser: Clip, side: int) -> Look:
@@ -113,12 +123,12 @@ def look_at_whole(recogniser: Clip, side: int) -> Look:
     side: of references, in pixels.
   """
 
-  def look(picture: Frame) -> Seen | str:
+  def see(picture: Frame) -> Seen | str:
     if picture.max() < _DARK:
       return 'nothing to be seen'
     return Seen(_resized(picture, side, side), recogniser.encode_identities(picture[None])[0])
 
-  return look
+  return Look(see, {'recogniser': digest_of(recogniser.weights['workdir'])})
 
 
 class PairedClips:
@@ -157,18 +167,14 @@ def make_cross_pairs(
   look: Look,
   settings: CrossPairSettings,
   *,
-  known: Mapping[str, Any],
   batch_size: int = 16,
-  clips_per_shard: int = 16,
-  process: int = 0,
-  processes: int = 1,
+  **options: Any,
 ) -> PairsResult:
   """Writes records of clips with references that a model made; see `make_pairs`.
 
   Args:
-    known: what `look` depends on beside the model, as plain JSON values.
     batch_size: pictures at a time.
-    clips_per_shard: how many clips give one shard, at most.
+    **options: `samples_per_shard` and `share` of `make_pairs`.
 
   Raises:
     ConfigError: the model cannot make pictures, or as `make_pairs`.
@@ -189,26 +195,23 @@ def make_cross_pairs(
       shape=shape,
     )[:, 0]
 
-  return make_pairs(
-    clips,
+  maker = PairMaker(
     lambda indices, rows: (
-      _pairs_of(index, row, look, settings, draw) for index, row in zip(indices, rows, strict=True)
+      _pairs_of(index, row, look.see, settings, draw)
+      for index, row in zip(indices, rows, strict=True)
     ),
-    directory,
     meta={
       'weights': digest_of(pipeline.weights['workdir']),
       'sampling': pipeline.settings,
       'shape': shape,
       'pictures_at_once': batch_size,
       'settings': dataclasses.asdict(settings),
-      **known,
+      **look.known,
     },
     columns=(*COLUMNS, 'cross', 'synthetic'),
-    batch_size=1,
-    samples_per_shard=clips_per_shard,
-    process=process,
-    processes=processes,
   )
+  options = {'samples_per_shard': _CLIPS_PER_SHARD, **options}
+  return make_pairs(clips, maker, directory, batch_size=1, **options)
 
 
 def cross_pairs(
@@ -239,14 +242,11 @@ def cross_pairs(
     look = look_for_face(pipeline)
     usual = pipeline.reader.faces.threshold
     shown = PROMPTS
-    references = pipeline.config.references.to_dict()
-    known = {'faces': pipeline.reader.faces.name, 'references': references}
   else:
     look = look_at_whole(Clip(recogniser), pipeline.reader.shape[1])
     world = judge_of(pipeline.config.data.kind, 'pictures')
     usual = world.recognised
     shown = world.prompts
-    known = {'recogniser': digest_of(recogniser)}
     if threshold is None and math.isnan(usual):
       raise ConfigError(
         'nobody knows from which cosine on pictures of this world show one identity; give one, as '
@@ -255,13 +255,13 @@ def cross_pairs(
   settings = CrossPairSettings(
     threshold=usual if threshold is None else threshold, prompts=tuple(prompts or shown)
   )
-  return make_cross_pairs(pipeline, clips, directory, look, settings, known=known, **options)
+  return make_cross_pairs(pipeline, clips, directory, look, settings, **options)
 
 
 def _pairs_of(
   index: int,
   row: Mapping[str, Any],
-  look: Look,
+  see: Callable[[Frame], Seen | str],
   settings: CrossPairSettings,
   draw: Callable[[int, np.ndarray], UInt8[np.ndarray, 'n h w 3']],
 ) -> list[Pair]:
@@ -278,14 +278,14 @@ def _pairs_of(
     raise
   except DataError:
     return [Pair(name, None, {}, 'the clip cannot be read', [given[:1]])]
-  own = look(frame)
+  own = see(frame)
   beside = [_resized(frame, side)[None], given[:1]]
   if isinstance(own, str):
     return [Pair(name, None, {}, f"{own} in the clip's first frame", beside)]
   pictures = draw(index, given[:1])
   kept = []
   judged = []
-  for seen in map(look, pictures):
+  for seen in map(see, pictures):
     if isinstance(seen, str):
       judged.append((seen, {}, seen))
       continue

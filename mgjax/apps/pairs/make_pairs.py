@@ -22,7 +22,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.files import write_bytes
 from mgjax.core.typing import UInt8
 from mgjax.data.media.contact_sheet import contact_sheet
-from mgjax.data.records.writer import RecordWriter
+from mgjax.data.records.writer import ALONE, RecordWriter, Share
 from mgjax.data.source import Source
 from mgjax.lab.report.page import page, table
 from mgjax.training.monitoring.progress import Progress
@@ -63,6 +63,23 @@ Make = Callable[[Sequence[int], Sequence[Mapping[str, Any]]], Iterable[Sequence[
 
 
 @dataclasses.dataclass(frozen=True)
+class PairMaker:
+  """What makes pairs of samples.
+
+  Attributes:
+    make: makes those of a batch.
+    meta: what pairs depend on beside the samples and the size of a batch, as plain JSON values.
+    most: rows that a sample has, at most.
+    columns: fields of rows that can be read without the rows.
+  """
+
+  make: Make
+  meta: Mapping[str, Any]
+  most: int = 1
+  columns: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class PairsResult:
   """How many pairs were made and kept, in how many rows, and why the others were dropped.
 
@@ -83,25 +100,19 @@ class PairsResult:
 
 def make_pairs(
   source: Source,
-  make: Make,
+  maker: PairMaker,
   directory: str | os.PathLike[str],
   *,
-  meta: Mapping[str, Any],
-  most: int = 1,
-  columns: Sequence[str] = (),
   batch_size: int = 8,
   samples_per_shard: int = 64,
-  process: int = 0,
-  processes: int = 1,
+  share: Share = ALONE,
   refuse_none: bool = True,
 ) -> PairsResult:
   """Writes records of the pairs that are kept; the same call again goes on where it stopped.
 
   Args:
     directory: of the records, a local folder.
-    meta: what pairs depend on beside the samples and `batch_size`, as plain JSON values.
-    most: rows that a sample has, at most.
-    process: of the `processes` that work at once, this one; the last one finishes the records.
+    share: of the work; of several processes the last one finishes the records.
     refuse_none: whether it is an error if no pair was kept; if not, there are no records then.
 
   Raises:
@@ -115,16 +126,17 @@ def make_pairs(
   if not len(source):
     raise DataError('there is nothing to make pairs of: the data have no sample')
   directory = pathlib.Path(directory)
+  most = maker.most
   writer = RecordWriter(
     directory,
     rows=most * len(source),
     rows_per_shard=most * samples_per_shard,
     # The size of a batch counts: a program of another size rounds otherwise.
-    meta={'source': source.fingerprint, 'batch_size': batch_size, **meta},
-    columns=columns,
+    meta={'source': source.fingerprint, 'batch_size': batch_size, **maker.meta},
+    columns=maker.columns,
     exact=False,
   )
-  missing = writer.missing_shards(process, processes)
+  missing = writer.missing_shards(*share)
   spans = [range(r.start // most, r.stop // most) for r in map(writer.shard_rows, missing)]
   done = 0
   total = sum(map(len, spans))
@@ -137,7 +149,7 @@ def make_pairs(
         nonlocal done
         for begin in range(0, len(span), batch_size):
           indices = span[begin : begin + batch_size]
-          for pairs in make(indices, [source[index] for index in indices]):
+          for pairs in maker.make(indices, [source[index] for index in indices]):
             for pair in pairs:
               scores = {name: rounded(score) for name, score in pair.scores.items()}
               notes.append({'title': pair.title, 'scores': scores, 'reason': pair.reason})

@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from mgjax.apps.encode import stored_type
-from mgjax.apps.pairs.make_pairs import Pair, PairsResult, make_pairs, rounded
+from mgjax.apps.pairs.make_pairs import Pair, PairMaker, PairsResult, make_pairs, rounded
 from mgjax.core.errors import ConfigError, DataError, first_line
 from mgjax.core.settings import Count, Magnitude, Positive, Strength, check, fields_of, unpack
 from mgjax.data.buckets import Shape
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.rows import text_key
+from mgjax.data.records.writer import ALONE, Share
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.shape import whole
 from mgjax.data.sources import SPLITS, make_world
@@ -82,8 +83,7 @@ def prefer(
   *,
   batch_size: int = 16,
   samples_per_shard: int = 128,
-  process: int = 0,
-  processes: int = 1,
+  share: Share = ALONE,
 ) -> dict[str, PairsResult]:
   """Writes the latents of pairs where `config.data.latents` reads them.
 
@@ -93,7 +93,7 @@ def prefer(
     config: of a model that learns from preferences, with `preferences`, as plain values.
     directory: what `data.latents` is then.
     batch_size: prompts at a time.
-    process: of the `processes` that work at once, this one.
+    share: of the work, where several processes do it at once.
 
   Returns:
     'train/<bucket>' and 'validation/<bucket>' -> how many pairs there are.
@@ -124,10 +124,8 @@ def prefer(
         maker = _Maker(settings, judge_of(data.kind, votes_of)(world), codec, dtype, batch_size)
         make = maker.make
         made_by = {'model': digest_of(settings.model), **maker.sampling}
-      found[f'{split}/{bucket}'] = make_pairs(
-        source,
+      pairs = PairMaker(
         make,
-        pathlib.Path(directory) / split / bucket,
         meta={
           'statistics': codec.statistics.as_dict(),
           'dtype': config['encode']['dtype'],
@@ -135,10 +133,14 @@ def prefer(
           'data': data.content(),
           'preferences': dataclasses.asdict(settings) | made_by,
         },
+      )
+      found[f'{split}/{bucket}'] = make_pairs(
+        source,
+        pairs,
+        pathlib.Path(directory) / split / bucket,
         batch_size=batch_size,
         samples_per_shard=samples_per_shard,
-        process=process,
-        processes=processes,
+        share=share,
       )
   return found
 

@@ -60,6 +60,7 @@ from mgjax.registry import feature
 from mgjax.sections.autoencoder.pipeline import KEPT
 from mgjax.sections.flow.lora_files import (
   FORMS,
+  AboutAdapters,
   are_adapters,
   read_adapters,
   words_of_adapters,
@@ -354,9 +355,9 @@ def export_weights(
     )
   if form in FORMS:
     adapters, meta = load_adapters(workdir, which, step)
-    described = {'component': config.component, 'base': config.start_from, 'title': out.stem}
-    described |= {'maps': section.maps, 'words': words_in(meta['notes'])}
-    write_adapters(out, adapters, lora_settings(config.to_dict()), form, **described)
+    words = words_in(meta['notes'])
+    about = AboutAdapters(config.component, config.start_from, out.stem, words)
+    write_adapters(out, adapters, lora_settings(config.to_dict()), form, about, section.maps)
     _log.info('adapters of %d kernels in %s', len(pairs(adapters)), out)
     return
   if form not in (known := [*OURS, *[section.form] * (section.write is not None)]):

@@ -24,7 +24,7 @@ from mgjax.data.ingest.worker_pool import Allowance, Isolated, Lost
 from mgjax.data.media.containers import LIMITS, Blob, Limits
 from mgjax.data.media.transcode import reencode
 from mgjax.data.records.storage import open_storage
-from mgjax.data.records.writer import RecordWriter
+from mgjax.data.records.writer import ALONE, RecordWriter, Share
 
 REJECTED = 'rejected.jsonl'
 _REMARKS = 'remarks'  # of a row, until it is written
@@ -33,7 +33,7 @@ _MEGABYTE = 1 << 20
 _PATIENCE = 10  # times the limit of a file's wall time, until its process is taken for stuck
 
 _Row = Callable[[Input | Rejected], Any]
-_Workers = tuple[Callable[[Input | Rejected], concurrent.futures.Future], int]
+_Submit = Callable[[Input | Rejected], concurrent.futures.Future]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,39 @@ class ConvertOptions:
   deinterlace: bool = False  # make whole frames of the fields of interlaced clips
   full: bool = False  # decode all of a clip, and not only its first frame and its end
   megabytes: int = 256  # a larger file is rejected
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+  """What looks at clips.
+
+  Attributes:
+    threads: that look at clips at once; by default four a core, 16 at most.
+    isolate: whether to have processes in their place, one a core by default: a clip that kills the
+      one that decodes it is rejected, and does not end the run. Inputs must hold what pickles.
+    limits: what one file may cost.
+  """
+
+  threads: int = 0
+  isolate: bool = False
+  limits: Limits = LIMITS
+
+  @contextlib.contextmanager
+  def calling(self, function: _Row) -> Iterator[tuple[_Submit, int]]:
+    """Yields what begins a call of a function, and how many run at once."""
+    cores = os.cpu_count() or 1
+    count = self.threads or min(16, cores if self.isolate else 4 * cores)
+    seconds = _PATIENCE * self.limits.wall_seconds
+    processor = math.ceil(seconds * cores)
+    allowance = Allowance(processor_seconds=processor, wall_seconds=seconds, tries=2)
+    pool = concurrent.futures.ThreadPoolExecutor(count)
+    alone = contextlib.nullcontext(function)
+    isolated = Isolated(function, count, allowance) if self.isolate else alone
+    try:
+      with isolated as call:
+        yield functools.partial(pool.submit, call), count
+    finally:
+      pool.shutdown(cancel_futures=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,22 +103,16 @@ def convert(
   treatment: ConvertOptions = ConvertOptions(),
   *,
   rows_per_shard: int = 256,
-  process: int = 0,
-  processes: int = 1,
-  threads: int = 0,
-  isolate: bool = False,
-  limits: Limits = LIMITS,
+  share: Share = ALONE,
+  workers: Workers = Workers(),
   progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ConvertResult:
   """Writes clip records; the same call again, with the same inputs, goes on where it stopped.
 
   Args:
     directory: of the records, a path or a URL.
-    process: of the `processes` that convert at once, this one; the last one finishes the records.
-    threads: that look at clips at once; by default four a core, 16 at most.
-    isolate: whether to have processes in their place, one a core by default: a clip that kills the
-      one that decodes it is rejected, and does not end the run. `inputs` must hold what pickles.
-    limits: what one file may cost.
+    share: of the work; of several processes the last one finishes the records.
+    workers: what looks at clips.
     progress: called with how many inputs of this process are done, and of how many.
 
   Raises:
@@ -103,13 +130,12 @@ def convert(
     columns=COLUMNS,
     exact=False,
   )
-  missing = writer.missing_shards(process, processes)
+  missing = writer.missing_shards(*share)
   remarks: collections.Counter[str] = collections.Counter()
   done = 0
   total = sum(len(writer.shard_rows(shard)) for shard in missing)
   progress(0, total)
-  row = functools.partial(_row, treatment, limits)
-  with _workers(row, threads, isolate, _PATIENCE * limits.wall_seconds) as workers:
+  with workers.calling(functools.partial(_row, treatment, workers.limits)) as begin:
     for shard in missing:
       rejected: list[Rejected] = []
       indices = writer.shard_rows(shard)
@@ -117,7 +143,7 @@ def convert(
       def rows(indices: range = indices, rejected: list[Rejected] = rejected) -> Iterator:
         nonlocal done
         found = inputs.between(indices.start, indices.stop)
-        for row in _converted(found, workers):
+        for row in _converted(found, *begin):
           done += 1
           if isinstance(row, Rejected):
             rejected.append(row)
@@ -130,21 +156,6 @@ def convert(
         shard, rows(), lambda rejected=rejected: [[each.name, each.reason] for each in rejected]
       )
   return dataclasses.replace(_finish(writer, directory, len(inputs)), remarks=remarks)
-
-
-@contextlib.contextmanager
-def _workers(function: _Row, count: int, isolate: bool, seconds: float) -> Iterator[_Workers]:
-  """Yields what begins a call, and how many run at once."""
-  cores = os.cpu_count() or 1
-  count = count or min(16, cores if isolate else 4 * cores)
-  allowance = Allowance(processor_seconds=math.ceil(seconds * cores), wall_seconds=seconds, tries=2)
-  pool = concurrent.futures.ThreadPoolExecutor(count)
-  isolated = Isolated(function, count, allowance) if isolate else contextlib.nullcontext(function)
-  try:
-    with isolated as call:
-      yield functools.partial(pool.submit, call), count
-  finally:
-    pool.shutdown(cancel_futures=True)
 
 
 def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int) -> ConvertResult:
@@ -174,13 +185,12 @@ def _described(treatment: ConvertOptions) -> dict[str, Any]:
 
 
 def _converted(
-  found: Iterator[Input | Rejected], workers: _Workers
+  found: Iterator[Input | Rejected], submit: _Submit, count: int
 ) -> Iterator[dict[str, Any] | Rejected]:
   """Rows in the order of the inputs, made by workers; what they hold in memory is bounded."""
   waiting: collections.deque[tuple[Input | Rejected, concurrent.futures.Future]] = (
     collections.deque()
   )
-  submit, count = workers
   held = 0
 
   def finished() -> dict[str, Any] | Rejected:

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError, DataError, StorageError
@@ -38,11 +38,21 @@ _TRIES = 3
 _log = logging.getLogger(__name__)
 
 
+class Share(NamedTuple):
+  """Which part of the work a process does: it is number `process` of the `processes` that work."""
+
+  process: int = 0
+  processes: int = 1
+
+
+ALONE = Share()
+
+
 class RecordWriter:
   """Writes the shards of a directory in any order, those that are missing only.
 
   writer = RecordWriter(directory, rows=len(clips), rows_per_shard=1024, meta={'config': hash})
-  for shard in writer.missing_shards(process, processes):
+  for shard in writer.missing_shards(*share):
     writer.write_shard(shard, (encode(clips[index]) for index in writer.shard_rows(shard)))
   if not writer.missing_shards():
     writer.finish()

@@ -104,12 +104,9 @@ def curate(
         inputs,
         scores,
         settings.measure,
-        engine,
-        workers=workers,
-        allowance=settings.limits,
+        shards.Executor(engine, workers, settings.limits, shown),
         gate=gate_of(settings),
         limit=options.limit,
-        progress=shown,
       )
     whole = not options.limit or len(scores.shards()) == len(scores)
     if whole:
@@ -139,11 +136,8 @@ def curate(
         looked.rows,
         inputs,
         os.path.join(output, RECORDS),
-        engine,
+        shards.Executor(engine, workers, settings.limits, shown),
         settings.cut,
-        workers=workers,
-        allowance=settings.limits,
-        progress=shown,
       )
     told = f'{cut.rows} clips in {os.path.join(output, RECORDS)}, {cut.copied} without encoding'
     lines.append(printable(told))

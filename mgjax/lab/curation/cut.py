@@ -6,7 +6,7 @@ A shard of records is one job of an engine: see `shards.py`.
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mgjax.core.errors import ConfigError, DataError
@@ -14,13 +14,13 @@ from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.ingest.convert import REJECTED, write_rejected
 from mgjax.data.ingest.entries import Rejected
 from mgjax.data.ingest.inputs import Input, Inputs
-from mgjax.data.ingest.worker_pool import ALLOWANCE, Allowance, Guarded, Lost
+from mgjax.data.ingest.worker_pool import Allowance, Guarded, Lost
 from mgjax.data.media.transcode import cut_video
 from mgjax.data.records.writer import RecordWriter
 from mgjax.lab.curation.measure import open_video, or_reason
 from mgjax.lab.curation.rows import digest
 from mgjax.lab.curation.settings import CUT, CutSettings
-from mgjax.lab.curation.shards import Engine, Seen, finish_jobs
+from mgjax.lab.curation.shards import Executor, Seen, finish_jobs
 
 _FIELDS = ('clip', 'place', 'start', 'end', 'caption')
 _Clip = tuple[Input | Rejected, Mapping[str, Any]]  # and its row
@@ -41,17 +41,12 @@ def write_records(
   clips: Sequence[Mapping[str, Any]],
   inputs: Inputs,
   directory: str | os.PathLike[str],
-  engine: Engine,
+  executor: Executor,
   settings: CutSettings = CUT,
-  *,
-  workers: int = 0,
-  allowance: Allowance = ALLOWANCE,
-  progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CutResult:
   """Writes records of clips; the same call again goes on where it stopped.
 
-  Of each row clip, place, start, end, caption and, where it is there, MORE are read; 0 workers are
-  one a core.
+  Of each row clip, place, start, end, caption and, where it is there, MORE are read.
 
   Raises:
     DataError: there is no clip, or none that can be cut.
@@ -78,11 +73,9 @@ def write_records(
     writer.missing_shards,
     lambda missing: _jobs(clips, inputs, writer, missing),
     lambda shard: len(writer.shard_rows(shard)),
-    functools.partial(_Cutter, writer, settings, allowance),
-    engine,
+    functools.partial(_Cutter, writer, settings, executor.allowance),
+    executor,
     len(clips),
-    workers,
-    progress,
   )
   return _finish(writer, directory, len(clips))
 

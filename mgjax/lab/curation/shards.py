@@ -88,6 +88,23 @@ Make = Callable[[Seen], Worker]  # it pickles
 Engine = Callable[[Iterator[Any], Make, int, Seen], None]
 
 
+@dataclasses.dataclass(frozen=True)
+class Executor:
+  """Who does the jobs of a pass.
+
+  Attributes:
+    engine: spreads them over workers.
+    workers: how many work at once; 0 for one a core.
+    allowance: what one video may cost.
+    progress: called with how many videos or clips are done, and of how many.
+  """
+
+  engine: Engine
+  workers: int = 0
+  allowance: Allowance = ALLOWANCE
+  progress: Callable[[int, int], None] = lambda done, total: None
+
+
 def check_installed(settings: MeasureSettings) -> None:
   """Imports what measuring needs, so that the first video does not pay for it.
   Raises ConfigError if something is not installed.
@@ -100,15 +117,12 @@ def measure_all(
   inputs: Inputs,
   scores: Scores,
   settings: MeasureSettings,
-  engine: Engine,
+  executor: Executor,
   *,
-  workers: int = 0,
-  allowance: Allowance = ALLOWANCE,
   gate: Gate = OPEN,
   limit: int = 0,
-  progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-  """Measures the videos that are not measured yet, as many at once as workers; 0: as cores.
+  """Measures the videos that are not measured yet.
 
   A video that was not decoded and that the gate lets through now is measured. With a limit about so
   many videos are measured, a fair sample.
@@ -128,11 +142,9 @@ def measure_all(
     lambda: missing_shards(scores, wanted, gate),
     lambda missing: _jobs(inputs, scores, missing),
     lambda shard: len(scores.places(shard)),
-    functools.partial(ShardWorker, scores, settings, allowance, gate),
-    engine,
+    functools.partial(ShardWorker, scores, settings, executor.allowance, gate),
+    executor,
     total,
-    workers,
-    progress,
   )
 
 
@@ -141,15 +153,13 @@ def finish_jobs(
   jobs: Callable[[list[int]], Iterator[Any]],
   size: Callable[[int], int],
   make: Make,
-  engine: Engine,
+  executor: Executor,
   total: int,
-  workers: int,
-  progress: Callable[[int, int], None],
 ) -> None:
-  """Has an engine do jobs until all are done; it may leave some undone where workers are killed.
+  """Has an executor do jobs until all are done; some may be left undone where workers are killed.
 
   `missing` says which shards are not done, `jobs` makes their jobs, `size` says how many of the
-  `total` things a shard has; 0 workers are one a core.
+  `total` things a shard has.
   Raises DataError if round after round brings nothing.
   """
   failures = 0
@@ -162,8 +172,8 @@ def finish_jobs(
         f'{len(left)} shards were lost {failures} times, their workers were killed; is memory '
         'short? The same command goes on with them'
       )
-    meter = _Meter(total - sum(map(size, left)), total, progress)
-    engine(jobs(left), make, workers or os.cpu_count() or 1, meter)
+    meter = _Meter(total - sum(map(size, left)), total, executor.progress)
+    executor.engine(jobs(left), make, executor.workers or os.cpu_count() or 1, meter)
 
 
 def estimate_hours(scores: Scores, workers: int) -> float:

@@ -1,20 +1,19 @@
 """Evaluates a trained model of any component: its numbers, their page and record, and pictures.
 
-Each evaluation takes the work directory of the model, and of these options those that it has:
+`EVALUATORS` has the evaluation of each component. It loads a run by `SAMPLING` and its other
+options of sampling, and judges what was loaded by the function's own options, among them
 
   samples: how many videos, sounds or clips are judged.
   seed: of the noise.
-  steps, guidance, reuse, shifts, strength, weights: of sampling, see `SampleSettings`; the run
-    decides by default.
-  mesh: devices, see `mgjax.parallel.mesh.make_mesh`; one by default.
   clips, sounds: a folder (or manifest) in place of the run's validation data.
 """
 
 import dataclasses
 import hashlib
+import inspect
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,14 @@ from mgjax.lab.evaluation.reconstruction import (
 )
 from mgjax.lab.evaluation.record.measured import Measured
 from mgjax.lab.evaluation.record.show import clips_of, draw_below, sounds_of
-from mgjax.lab.evaluation.record.write import Findings, evaluation_of, write_findings
+from mgjax.lab.evaluation.record.write import (
+  PAGE,
+  Files,
+  Findings,
+  apart,
+  evaluation_of,
+  write_findings,
+)
 from mgjax.lab.evaluation.retrieval import judge_retrieval, write_retrieved
 from mgjax.lab.evaluation.suites.score import find_videos, score_suite
 from mgjax.lab.evaluation.suites.suite import read_suite
@@ -75,23 +81,18 @@ from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 LONG_CLIPS = 16  # at most, of the comparison of ways to longer sound
 SEAM_CLIPS = 8  # at most, of the search for seams in upsampled videos
-RECONSTRUCTION = 'evaluation/reconstruction.json'
+RECONSTRUCTION = Files('evaluation/reconstruction.json', PAGE)
 SHEETS = 6  # samples of a personalized model on the contact sheet
 
-Mesh = Mapping[str, int] | str | None
+# Options of every pipeline that samples, see `sections.flow.pipeline.FlowPipeline`.
+SAMPLING = ('steps', 'guidance', 'mesh')
 
 
 def evaluate_video(
-  workdir: pathlib.Path,
+  pipeline: VideoPipeline,
   *,
   samples: int | None = None,
   seed: int = 0,
-  steps: int | None = None,
-  guidance: Any = None,
-  reuse: float | None = None,
-  shifts: int | None = None,
-  weights: str | None = None,
-  mesh: Mesh = None,
   clips: str = '',
   classifier: bool = False,
 ) -> Findings:
@@ -102,11 +103,9 @@ def evaluate_video(
   group of captions, 216 by default; of digits at least one a caption. Of clips they are at most
   one a caption, by default 64, and `clips` says where the run's own have moved.
   """
-  changes = {'steps': steps, 'guidance': guidance, 'reuse': reuse, 'shifts': shifts}
-  changes['weights'] = weights
-  pipeline = VideoPipeline(workdir, mesh=mesh, **changes)
   kind = pipeline.config.data.kind
   fps = pipeline.config.data.fps
+  workdir = pipeline.weights['workdir']
   folder = evaluation_of(workdir)
   if kind in WORLDS:
     if clips:
@@ -150,46 +149,31 @@ def _together(found: Measured, more: Measured) -> Measured:
 
 
 def evaluate_personalization(
-  workdir: pathlib.Path,
-  *,
-  samples: int = 216,
-  seed: int = 0,
-  steps: int | None = None,
-  guidance: Any = None,
-  mesh: Mesh = None,
-  clip: str = '',
+  pipeline: PersonalizationPipeline, *, samples: int = 216, seed: int = 0, clip: str = ''
 ) -> Findings:
   """Makes videos of identities not in training from a picture of each, one or more a caption.
 
   `clip` is the work directory of a CLIP with a head for identities, which says of frames whom they
   show.
   """
-  pipeline = PersonalizationPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   recogniser = Clip(clip) if clip else None
   found, shown = judge_personalization(pipeline, samples=samples, seed=seed, recogniser=recogniser)
   some = [shown[place] for place in evenly(len(shown), SHEETS)]
+  workdir = pipeline.weights['workdir']
   sheet = draw_below(evaluation_of(workdir) / 'personalized.png', some)
   show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
   return write_findings(workdir, 'personalization', found, _about(pipeline, seed), [sheet], show)
 
 
 def evaluate_editing(
-  workdir: pathlib.Path,
-  *,
-  samples: int = 216,
-  seed: int = 0,
-  steps: int | None = None,
-  guidance: Any = None,
-  strength: float | None = None,
-  mesh: Mesh = None,
-  untold: bool = False,
+  editor: Editor, *, samples: int = 216, seed: int = 0, untold: bool = False
 ) -> Findings:
   """Edits clips of handwriting and combinations that training never showed, in every task alike.
 
   With `untold` all edits are made again by the instruction alone, without the task.
   """
-  editor = Editor(workdir, mesh=mesh, steps=steps, guidance=guidance, strength=strength)
   found, rows = judge_editing(editor, samples=samples, seed=seed, untold=untold)
+  workdir = editor.weights['workdir']
   sheet = draw_below(evaluation_of(workdir) / 'edited.png', [row[0] for row in rows.values()])
   videos = [each.beside for row in rows.values() for each in row]
   show = clips_of(videos, editor.config.data.fps)
@@ -218,7 +202,7 @@ def evaluate_autoencoder(
     judge = judge_of_data(data, longest.frames, longest.size)
     found = judge_reconstruction(codec, judge, samples)
     about = {'weights': _weights(workdir)}
-    return write_findings(workdir, 'judged', found, about, apart='evaluation/judged')
+    return write_findings(workdir, 'judged', found, about, files=apart('evaluation/judged'))
   about: dict[str, Any] = {'weights': _weights(workdir), 'perceptual': None}
   weights = pathlib.Path(perceptual or config.get('perceptual_weights', ''))
   perceive = None
@@ -237,7 +221,7 @@ def evaluate_autoencoder(
   pictures = write_pictures(evaluation_of(workdir), some, config.data.fps)
   wide = {place: reconstruction.beside(pair) for place, pair in pairs.items()}
   show = clips_of(wide, config.data.fps)
-  return write_findings(workdir, 'autoencoder', found, about, pictures, show, name=RECONSTRUCTION)
+  return write_findings(workdir, 'autoencoder', found, about, pictures, show, RECONSTRUCTION)
 
 
 def evaluate_codec(
@@ -261,17 +245,14 @@ def evaluate_codec(
   heard = {place: pair.again[audio_reconstruction.CODEC] for place, pair in pairs.items()}
   about = {'weights': _weights(workdir), 'settings': settings}
   show = sounds_of(heard, codec.rate)
-  return write_findings(workdir, 'codec', found, about, written, show, name=RECONSTRUCTION)
+  return write_findings(workdir, 'codec', found, about, written, show, RECONSTRUCTION)
 
 
 def evaluate_audio(
-  workdir: pathlib.Path,
+  pipeline: AudioPipeline,
   *,
   samples: int = 64,
   seed: int = 0,
-  steps: int | None = None,
-  guidance: Any = None,
-  mesh: Mesh = None,
   candidates: int = 1,
   scorer: Sequence[str] = (),
   long: int = 0,
@@ -282,8 +263,8 @@ def evaluate_audio(
   judges the sounds as well, see `mgjax.lab.evaluation.external_scorers`. With `long` it instead
   makes clips so many times as long as in training in every way, and compares them.
   """
-  pipeline = AudioPipeline(workdir, mesh=mesh, steps=steps, guidance=guidance)
   about = _about(pipeline, seed) | {'candidates': candidates}
+  workdir = pipeline.weights['workdir']
   folder = evaluation_of(workdir)
   if long:
     clips = min(samples, LONG_CLIPS)
@@ -291,7 +272,8 @@ def evaluate_audio(
       pipeline, factor=long, clips=clips, seed=seed, candidates=candidates
     )
     written = write_heard(folder, heard, pipeline.rate)
-    return write_findings(workdir, 'long audio', found, about, written, apart='evaluation/long')
+    files = apart('evaluation/long')
+    return write_findings(workdir, 'long audio', found, about, written, files=files)
   network = CommandScorer(tuple(scorer)) if scorer else None
   found, clips = judge_soundtracks(
     pipeline, samples=samples, seed=seed, candidates=candidates, scorer=network
@@ -304,13 +286,10 @@ def evaluate_audio(
 
 
 def evaluate_upsampler(
-  workdir: pathlib.Path,
+  pipeline: Upsampler,
   *,
   samples: int = 64,
   seed: int = 0,
-  steps: int | None = None,
-  guidance: Any = None,
-  mesh: Mesh = None,
   clips: str = '',
   baseline: str = '',
   long: int = 0,
@@ -320,23 +299,24 @@ def evaluate_upsampler(
   `baseline` is the work directory of a regression net to compare with. With `long` it instead makes
   clips so many times as long and as wide, and looks for seams.
   """
-  pipeline = Upsampler(workdir, mesh=mesh, steps=steps, guidance=guidance)
   about = _about(pipeline, seed)
+  workdir = pipeline.weights['workdir']
   folder = evaluation_of(workdir)
   if long:
     found, ways = judge_seams(pipeline, factor=long, clips=min(samples, SEAM_CLIPS), seed=seed)
     written = write_seams(folder, ways)
-    return write_findings(workdir, 'seams', found, about, written, apart='evaluation/seams')
-  other = Upsampler(baseline, mesh=mesh) if baseline else None
+    files = apart('evaluation/seams')
+    return write_findings(workdir, 'seams', found, about, written, files=files)
+  other = Upsampler(baseline, mesh=pipeline.mesh) if baseline else None
   found, shown = judge_upsampler(pipeline, samples=samples, seed=seed, baseline=other, clips=clips)
   written = [draw_upsampled(folder, shown)]
   show = clips_of([each.beside for each in shown], pipeline.config.data.fps)
   return write_findings(workdir, 'upsampler', found, about, written, show)
 
 
-def evaluate_clip(workdir: pathlib.Path, *, samples: int = 4096) -> Findings:
+def evaluate_clip(clip: Clip, *, samples: int = 4096) -> Findings:
   """Retrieves images and captions of held-out handwriting, and the same handwriting again."""
-  clip = Clip(workdir)
+  workdir = clip.weights['workdir']
   found, retrieved = judge_retrieval(clip, samples=samples)
   sheet = write_retrieved(evaluation_of(workdir), retrieved)
   return write_findings(workdir, 'clip', found, {'weights': clip.weights}, [sheet])
@@ -375,21 +355,46 @@ def _weights(workdir: pathlib.Path) -> dict[str, Any]:
   return {'workdir': os.fspath(workdir), 'step': step}
 
 
-# Component -> what measures a run of it, `(workdir, **options) -> Findings`.
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """How runs of a component are evaluated.
+
+  Attributes:
+    judge: the function that judges what was loaded: `(loaded, **options) -> Findings`.
+    load: loads a run: `(workdir, **changes) -> loaded`; by default the work directory itself.
+    changes: the names of options that `load` takes.
+  """
+
+  judge: Callable[..., Findings]
+  load: Callable[..., Any] = pathlib.Path
+  changes: tuple[str, ...] = ()
+
+  @property
+  def options(self) -> list[str]:
+    """The names of all options, such as `samples`."""
+    return [*self.changes, *list(inspect.signature(self.judge).parameters)[1:]]
+
+  def __call__(self, workdir: str | os.PathLike[str], **options: Any) -> Findings:
+    """Loads the run in a work directory and judges it."""
+    changes = {name: options.pop(name) for name in self.changes if name in options}
+    return self.judge(self.load(workdir, **changes), **options)
+
+
+# By component.
 EVALUATORS = {
-  'audio': evaluate_audio,
-  'autoencoder': evaluate_autoencoder,
-  'clip': evaluate_clip,
-  'codec': evaluate_codec,
-  'editing': evaluate_editing,
-  'personalization': evaluate_personalization,
-  'upsampler': evaluate_upsampler,
-  'video': evaluate_video,
+  'audio': Evaluation(evaluate_audio, AudioPipeline, SAMPLING),
+  'autoencoder': Evaluation(evaluate_autoencoder),
+  'clip': Evaluation(evaluate_clip, Clip),
+  'codec': Evaluation(evaluate_codec),
+  'editing': Evaluation(evaluate_editing, Editor, (*SAMPLING, 'strength')),
+  'personalization': Evaluation(evaluate_personalization, PersonalizationPipeline, SAMPLING),
+  'upsampler': Evaluation(evaluate_upsampler, Upsampler, SAMPLING),
+  'video': Evaluation(evaluate_video, VideoPipeline, (*SAMPLING, 'reuse', 'shifts', 'weights')),
 }
 
 
-def evaluator_of(component: str) -> Callable[..., Findings]:
-  """Returns what measures a run of a component. Raises ConfigError if nothing does."""
+def evaluator_of(component: str) -> Evaluation:
+  """Returns how runs of a component are evaluated. Raises ConfigError if nothing evaluates them."""
   if component not in EVALUATORS:
     raise ConfigError(
       f'the component {component!r} has no evaluation; expected one of {", ".join(EVALUATORS)}'

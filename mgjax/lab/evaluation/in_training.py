@@ -1,7 +1,6 @@
 """Evaluations at checkpoints of training: `config.evaluators`."""
 
 import dataclasses
-import inspect
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -51,7 +50,7 @@ def read_evaluators(fields: Mapping[str, Any]) -> dict[str, Evaluator]:
         f'{place}.every = {every}; expected a multiple of train.save_every = {save_every}, for it '
         'is a checkpoint that is evaluated'
       )
-    known = [*inspect.signature(evaluator_of(component)).parameters][1:]
+    known = evaluator_of(component).options
     if unknown := sorted(set(options) - set(known)):
       raise ConfigError(f'{place}: {did_you_mean(unknown[0], known)}')
     found[name] = Evaluator(every, options)

@@ -100,6 +100,25 @@ class _Beam(NamedTuple):
   score: float
 
 
+class Search(NamedTuple):
+  """How segments are chosen.
+
+  With several candidates a segment is the one of the best score; with several beams the best
+  histories are carried on, by the sum of the scores of their windows.
+
+  Attributes:
+    candidates: of each segment, for each beam.
+    score: judges whole windows; the higher, the better.
+  """
+
+  candidates: int = 1
+  beams: int = 1
+  score: Score | None = None
+
+
+NO_SEARCH = Search()
+
+
 def autoregress(
   generate: Generate,
   conditions: Conditions,
@@ -107,17 +126,14 @@ def autoregress(
   cover: Cover,
   *,
   given: Callable[[int, int], tuple[np.ndarray, np.ndarray]] | None = None,
-  candidates: int = 1,
-  beams: int = 1,
-  score: Score | None = None,
+  search: Search = NO_SEARCH,
   rows: int = 8,
 ) -> Iterator[Float[np.ndarray, 't 1 1 c']]:
   """Yields audio segment by segment, each conditioned on the end of the one before.
 
   What windows share is 'context' of the later one: known latents, zeros where nothing is known. The
   model fills in the rest, and what was known stays as it is, bit for bit (Movie Gen §6: extension
-  and infilling). With several candidates a segment is the one of the best score; with several
-  beams the best histories are carried on, by the sum of the scores of their windows.
+  and infilling).
 
   Args:
     generate: makes a window: batch, noise -> latents. It is always called with as many rows.
@@ -126,8 +142,7 @@ def autoregress(
     cover: the windows; their overlap is the context.
     given: frames -> latents (t 1 1 c) and (t,) which of them are known beforehand; such frames are
       kept as they are, wherever they lie.
-    candidates: of each segment, for each beam.
-    score: judges whole windows; the higher, the better.
+    search: how segments are chosen; by default there is one of each.
     rows: in a call of `generate` at most.
 
   Yields:
@@ -136,6 +151,7 @@ def autoregress(
   Raises:
     ConfigError: there is a choice, but no score to choose by.
   """
+  candidates, beams, score = search
   if min(candidates, beams, rows) < 1:
     raise ConfigError(f'{candidates} candidates, {beams} beams, {rows} rows; expected 1 at least')
   if beams > candidates:

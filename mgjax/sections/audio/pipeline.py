@@ -23,7 +23,7 @@ from mgjax.models.conditioning.known_latents import KEY as CONTEXT
 from mgjax.models.flow_model.build import make_sampler_of
 from mgjax.models.flow_model.conditions import Fields, condition_fields
 from mgjax.models.flow_model.settings import SampleSettings
-from mgjax.sections.audio.extend import ALONG, Extension, Seconds, autoregress, concatenate
+from mgjax.sections.audio.extend import ALONG, Extension, Search, Seconds, autoregress, concatenate
 from mgjax.sections.audio.files import Soundtrack
 from mgjax.sections.audio.frame_features import WAYS, See, resample
 from mgjax.sections.audio.known_audio import KnownAudio
@@ -252,7 +252,7 @@ class AudioPipeline(FlowPipeline):
       seed: of all noise.
       candidates: of each window, or block of multi-diffusion, of which the best is taken; by
         default 8 with a video or a scorer, and else 1.
-      beams: histories that are carried on; see `mgjax.sections.audio.extend.autoregress`.
+      beams: histories that are carried on; see `mgjax.sections.audio.extend.Search`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
       report: is told how many of the windows or blocks of `plan` are done.
@@ -291,9 +291,7 @@ class AudioPipeline(FlowPipeline):
         functools.partial(self._noise, seed),
         outer,
         given=None if given is None else given.window,
-        candidates=candidates,
-        beams=beams,
-        score=None if scorer is None else score,
+        search=Search(candidates, beams, None if scorer is None else score),
         rows=rows,
       )
       for done, part in enumerate(parts):

@@ -23,6 +23,7 @@ from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.guidance import make_guided
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.prediction import make_prediction
+from mgjax.flow.streaming import TimeWindows
 from mgjax.models.conditioning.clips.source_video import KEY as SOURCE
 from mgjax.models.conditioning.edit_task import KEY as TASK
 from mgjax.models.flow_model.conditions import condition_fields
@@ -359,19 +360,22 @@ class Editor(VideoPipeline):
     batch = self._conditions([edit], (self.window, height, width), {})
     window, *places = self._codec.latent_shape((self.window, height, width))
     index = np.array([edit.index])
+
+    def start(latents: Array, begin: int, stop: int) -> Array:
+      noise = frame_noise(edit.seed, index, begin, stop, tuple(places))[0]
+      return noised(latents, jnp.asarray(noise), strength, self._sigma_min)
+
     made = edit_windows(
       self._codec,
       functools.partial(self._velocity, self._params),
       frames,
-      constant={name: np.asarray(value) for name, value in batch.items()},
-      window=window,
-      times=np.array(times or self._times),
-      noise=lambda start, stop: frame_noise(edit.seed, index, start, stop, tuple(places))[0],
-      solver=self._settings.solver_of_windows,
-      rows=rows,
+      # All but the ends are made twice; how many the report shares is not in public sources.
+      TimeWindows(window, overlap=window // 2, rows=rows),
+      start=start,
       reads=how == EDIT,
-      strength=strength,
-      sigma_min=self._sigma_min,
+      times=np.array(times or self._times),
+      constant={name: np.asarray(value) for name, value in batch.items()},
+      solver=self._settings.solver_of_windows,
     )
     for part in self._on_devices(made):
       yield from part

@@ -74,24 +74,33 @@ class _Map(NamedTuple):
   shape: tuple[int, ...]
 
 
+class AboutAdapters(NamedTuple):
+  """What the metadata of adapters say.
+
+  Attributes:
+    component: of the model, and `base` its name.
+    title: of the adapters.
+    words: of the captions of training, if they are known.
+  """
+
+  component: str
+  base: str
+  title: str
+  words: Collection[str] = ()
+
+
 def write_adapters(
   out: pathlib.Path,
   adapters: Tree,
   settings: Lora,
   form: str,
-  *,
-  component: str,
-  base: str,
-  title: str,
-  words: Collection[str] = (),
+  about: AboutAdapters,
   maps: Mapping[str, str] = {},
 ) -> None:
   """Writes adapters: 'peft' a folder, the others a .safetensors file.
 
   Args:
-    component: of the model, and `base` its name, for the metadata.
-    title: of the adapters.
-    words: of the captions of training, if they are known.
+    about: what the metadata say.
     maps: other projects' names of kernels, as `WeightFormat.maps`.
 
   Raises:
@@ -124,15 +133,15 @@ def write_adapters(
   metadata = {
     'format': 'pt',
     'modelspec.sai_model_spec': '1.0.0',
-    'modelspec.architecture': f'mgjax-{component}/lora',
-    'modelspec.title': title,
+    'modelspec.architecture': f'mgjax-{about.component}/lora',
+    'modelspec.title': about.title,
     'modelspec.date': datetime.date.today().isoformat(),
     'ss_network_dim': str(settings.rank),
     'ss_network_alpha': f'{alpha:g}',
-    _BASE: base,
+    _BASE: about.base,
   }
-  if words:
-    metadata[_WORDS] = json.dumps(sorted(words))
+  if about.words:
+    metadata[_WORDS] = json.dumps(sorted(about.words))
   if folder:
     config = {
       'peft_type': 'LORA',
@@ -140,7 +149,7 @@ def write_adapters(
       'lora_alpha': alpha,
       'bias': 'none',
       'target_modules': sorted(modules),
-      'base_model_name_or_path': base,
+      'base_model_name_or_path': about.base,
       'lora_dropout': settings.dropout,
       'fan_in_fan_out': False,
       'inference_mode': True,

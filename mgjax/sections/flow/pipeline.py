@@ -225,6 +225,11 @@ class FlowPipeline:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(self._params))
 
   @property
+  def mesh(self) -> dict[str, int] | None:
+    """The sizes of the axes of the mesh that it samples on; None for one device."""
+    return None if self._mesh is None else dict(self._mesh.shape)
+
+  @property
   def provenance(self) -> dict[str, Any]:
     """What made a sample, as plain JSON values: weights, settings and the version of mgjax."""
     return {'weights': self.weights, 'settings': self.settings, 'version': __version__}

@@ -22,7 +22,7 @@ from mgjax.core.settings import unpack
 from mgjax.data.records.reader import Records
 from mgjax.data.records.rows import text_key
 from mgjax.data.records.storage import inside, open_storage
-from mgjax.data.records.writer import RecordWriter
+from mgjax.data.records.writer import ALONE, RecordWriter, Share
 from mgjax.data.source import Source
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.models.text.visual_text import READS
@@ -170,21 +170,18 @@ def embed(
   encoder: str,
   batch_size: int = 64,
   rows_per_shard: int = 4096,
-  process: int = 0,
-  processes: int = 1,
-  progress: Callable[[int, int], None] | None = None,
+  share: Share = ALONE,
 ) -> bool:
   """Adds the texts that a store lacks; resumes after being killed.
 
-  Every one of `processes` is given the same texts, repeated or not. Returns whether the store now
-  has all; otherwise other processes are still at work.
+  Every process that has a `share` is given the same texts, repeated or not. Returns whether the
+  store now has all; otherwise other processes are still at work.
 
   Args:
     directory: of the store, a path or URL.
     embed: computes the arrays of a batch of texts.
     encoder: names the encoder, such as a hash of its weights.
     rows_per_shard: at most; a kill loses no more than a shard of each process.
-    progress: called with texts done and texts to do by this process.
 
   Raises:
     ConfigError: the store has embeddings of another encoder.
@@ -199,7 +196,7 @@ def embed(
   lacking = sorted(Embeddings(directory).missing(texts))
   if not lacking:
     return True
-  rows_per_shard = min(rows_per_shard, -(-len(lacking) // processes))
+  rows_per_shard = min(rows_per_shard, -(-len(lacking) // share.processes))
   name = _part_name(lacking, rows_per_shard)
   writer = RecordWriter(
     inside(directory, name),
@@ -208,12 +205,9 @@ def embed(
     meta={'encoder': encoder},
     columns=[_KEY],
   )
-  mine = writer.missing_shards(process, processes)
-  total = sum(len(writer.shard_rows(shard)) for shard in mine)
-  done = 0
+  mine = writer.missing_shards(*share)
 
   def rows(indices: range):
-    nonlocal done
     for first in range(indices.start, indices.stop, batch_size):
       batch = lacking[first : min(first + batch_size, indices.stop)]
       found = embed(batch)
@@ -221,9 +215,6 @@ def embed(
         raise DataError(f'{len(found)} embeddings were made of {len(batch)} texts')
       for text, arrays in zip(batch, found, strict=True):
         yield {_TEXT: text, _KEY: _key(text), **arrays}
-      done += len(batch)
-      if progress is not None:
-        progress(done, total)
 
   for shard in mine:
     writer.write_shard(shard, rows(writer.shard_rows(shard)))
@@ -332,39 +323,45 @@ def with_embeddings(
 
 
 def embed_prompts(
-  text: TextSettings, directory: str, prompts: Iterable[str], process: int = 0, processes: int = 1
+  text: TextSettings, directory: str, prompts: Iterable[str], share: Share = ALONE
 ) -> bool:
   """Fills the stores with what they lack, one encoder on the devices at a time.
 
-  `prompts`, with the frame rate of videos, are the same for all of `processes`. Returns whether all
-  is there; otherwise other processes are still at work.
+  `prompts`, with the frame rate of videos, are the same for every process that has a `share`.
+  Returns whether all is there; otherwise other processes are still at work.
   Raises ConfigError if an encoder cannot be used, or a store was filled by another.
   """
   unique = dict.fromkeys(prompts)
   whole = True
   for name, encoder in text.encoders.items():
     texts = {READS[encoder.reads](prompt) for prompt in unique} - {''}
-    whole &= _embed(name, encoder.workdir, inside(directory, name), texts, process, processes)
+    whole &= _embed(name, encoder.workdir, inside(directory, name), texts, share)
   return whole
 
 
-def _embed(
-  name: str, workdir: str, directory: str, texts: Collection[str], process: int, processes: int
-) -> bool:
+def _embed(name: str, workdir: str, directory: str, texts: Collection[str], share: Share) -> bool:
   """Fills the store of one encoder, which leaves the devices on return."""
   identity = frozen.identity_of(workdir)
   missing = len(Embeddings(directory).missing(texts))
   _log.info('%s: %d texts, of which %d are not in %s', name, len(texts), missing, directory)
-  progress = Progress(-(-missing // processes), unit='text')
+  progress = Progress(-(-missing // share.processes), unit='text')
+  states = frozen.TextEncoder(workdir) if missing else lambda _: []
+  count = 0
+
+  def counted(batch: Sequence[str]) -> Sequence[Mapping[str, np.ndarray]]:
+    nonlocal count
+    found = states(batch)
+    count += len(batch)
+    progress.report(count)
+    return found
+
   done = embed(
     directory,
     texts,
-    frozen.TextEncoder(workdir) if missing else lambda _: [],
+    counted,
     encoder=identity,
     batch_size=_AT_ONCE,
-    process=process,
-    processes=processes,
-    progress=lambda count, total: progress.report(count),
+    share=share,
   )
   progress.close()
   if not done:

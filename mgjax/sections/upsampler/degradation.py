@@ -7,7 +7,7 @@ frames (`recipe.py`), but for the noise, which is new in each.
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -27,26 +27,35 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _FPS = 24.0  # of clips that do not say
 
 
+class Compressors(NamedTuple):
+  """`jpeg` and `video_codec` of `data.media.compression`, or what stands for them."""
+
+  jpeg: Jpeg | None = None
+  video_codec: VideoCodec | None = None
+
+
+NOTHING = Compressors()
+
+
 def degrade(
   video: Bytes,
   size: tuple[int, int],
   recipe: Recipe,
+  compressors: Compressors = NOTHING,
   *,
-  jpeg: Jpeg | None = None,
-  video_codec: VideoCodec | None = None,
   fps: float = _FPS,
 ) -> UInt8[np.ndarray, 't i j 3']:
   """Degrades a clip: twice blur, resize, noise and compression; at the end the size, and ringing.
 
   Args:
     size: (height, width) of the result.
-    jpeg: `data.media.compression.jpeg`.
-    video_codec: `data.media.compression.video_codec`.
+    compressors: those that a recipe may have.
     fps: frames a second of the clip.
 
   Raises:
     ConfigError: the recipe has a compression that was not given.
   """
+  jpeg, video_codec = compressors
 
   def compress(frames: np.ndarray, drawn: Round) -> np.ndarray:
     if drawn.quality is not None:
@@ -86,8 +95,7 @@ class Degraded(Wrapped):
     variants: int = 1,
     seed: int = 0,
     reconstructed: float = 0.0,
-    jpeg: Jpeg | None = None,
-    video_codec: VideoCodec | None = None,
+    compressors: Compressors = NOTHING,
   ):
     """Wraps a source.
 
@@ -98,7 +106,7 @@ class Degraded(Wrapped):
       variants: of each sample of the source.
       reconstructed: the fraction of samples with 'small' instead, the clip shrunk and nothing else,
         for an autoencoder to encode and decode.
-      jpeg: see `degrade`; must be picklable where worker processes read.
+      compressors: see `degrade`; must be picklable where worker processes read.
 
     Raises:
       ConfigError: `scale` or `variants` is below 1.
@@ -109,7 +117,7 @@ class Degraded(Wrapped):
     self.said = f'degraded by {scale:g} x {variants}, seed {seed}, {settings}'
     self._settings, self._seed = settings, seed
     self._scale, self._variants, self._reconstructed = scale, variants, reconstructed
-    self._compressors = {'jpeg': jpeg, 'video_codec': video_codec}
+    self._compressors = compressors
 
   def recipe(self, index: int) -> Recipe:
     """Returns what happens to a sample."""
@@ -136,7 +144,7 @@ class Degraded(Wrapped):
   def _degraded(self, sample: Mapping[str, Any], index: int) -> Bytes:
     video = sample['video']
     fps = float(sample.get('fps', _FPS))
-    return degrade(video, self._size(video), self.recipe(index), fps=fps, **self._compressors)
+    return degrade(video, self._size(video), self.recipe(index), self._compressors, fps=fps)
 
   def _size(self, video: Bytes) -> tuple[int, int]:
     height, width = (max(1, round(side / self._scale)) for side in video.shape[1:3])

@@ -21,7 +21,7 @@ from mgjax.data.shape import longest_bucket
 from mgjax.flow.frame_noise import frame_noise
 from mgjax.flow.prediction import make_prediction
 from mgjax.flow.schedules import make_time_grid
-from mgjax.flow.streaming import WindowVelocity, stream_windows
+from mgjax.flow.streaming import TimeWindows, WindowVelocity, stream_windows
 from mgjax.flow.windows import Cover
 from mgjax.models.conditioning.clips.low_resolution import KEY
 from mgjax.models.flow_model.settings import SampleSettings
@@ -168,13 +168,11 @@ class Upsampler(FlowPipeline):
       made = stream_windows(
         self._velocity(self._covers(size), rows),
         ({KEY: latents} for latents in self._encoded(frames, size)),
+        TimeWindows(self.window[0], self.windows.overlap, rows=max(1, rows // len(tiles))),
         constant=self._text([prompt], [frame_rate_of(prompt, fps, self.config.data.fps)]),
-        size=self.window[0],
-        overlap=self.windows.overlap,
         times=make_time_grid(steps=self._settings.steps, **self._settings.schedule),
         noise=lambda start, stop: frame_noise(seed, np.array([index]), start, stop, shape)[0],
         solver=self._settings.solver_of_windows,
-        rows=max(1, rows // len(tiles)),
       )
     for chunk in regroup((part[None] for part in self._on_devices(made)), CHUNK):
       padded = np.concatenate([chunk, np.repeat(chunk[:, -1:], CHUNK - chunk.shape[1], axis=1)], 1)

@@ -24,7 +24,7 @@ from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.models.tae.latents import LatentCodec
 from mgjax.parallel.distributed import fetch
 from mgjax.sections.autoencoder.pipeline import load_codec
-from mgjax.sections.upsampler.degradation import SMALL, Degraded
+from mgjax.sections.upsampler.degradation import SMALL, Compressors, Degraded
 from mgjax.sections.upsampler.geometry import Windows
 from mgjax.sections.upsampler.recipe import Degradation, describe
 from mgjax.sections.video.section import VideoSection
@@ -84,8 +84,7 @@ class Pairs:
       variants=self.variants,
       seed=seed,
       reconstructed=self.reconstructed,
-      jpeg=compression.jpeg,
-      video_codec=compression.video_codec,
+      compressors=Compressors(compression.jpeg, compression.video_codec),
     )
 
 

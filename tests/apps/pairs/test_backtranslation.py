@@ -18,6 +18,7 @@ from mgjax.core.errors import ConfigError, DataError
 from mgjax.core.settings import fields_of
 from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import Records
+from mgjax.data.records.writer import Share
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import latent_sources, make_world
 from mgjax.lab.worlds.digits.clips import Digits
@@ -307,8 +308,8 @@ def test_two_processes_ask_one_server_at_once(made, clips, tmp_path):
     config = written(made, server, clips)
     answers = tmp_path / 'pairs' / 'answers' / 'train' / 'backtranslated'
     with hold(answers / '00000'):  # as if process 0 asked now
-      first = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, process=1, processes=2)
+      first = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, share=Share(1, 2))
     assert not first['train/backtranslated'].finished
-    last = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, process=0, processes=2)
+    last = backtranslate(config.to_dict(), tmp_path / 'pairs', **sizes, share=Share(0, 2))
     assert last['train/backtranslated'].kept == 3
     assert all(len(each) <= 2 for each in server.asked.values())  # once a split

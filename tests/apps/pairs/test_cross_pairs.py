@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.apps.pairs.cross_pairs import CrossPairSettings, PairedClips, Seen, make_cross_pairs
+from mgjax.apps.pairs.cross_pairs import (
+  CrossPairSettings,
+  Look,
+  PairedClips,
+  Seen,
+  make_cross_pairs,
+)
 from mgjax.apps.pairs.cross_pairs import cross_pairs as make_all
 from mgjax.apps.pairs.make_pairs import PAGE, PICTURES
 from mgjax.core.errors import DataError
 from mgjax.data.ingest.clip_check import COLUMNS, make_row
 from mgjax.data.media.video import write_video
 from mgjax.data.records.reader import Records, write_records
+from mgjax.data.records.writer import Share
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.lab.worlds.digits.clips import Digits
@@ -106,10 +113,9 @@ def made(painter, records, directory, settings=SETTINGS, look=look, **options):
     painter,
     PairedClips(records[0]),
     directory,
-    look,
+    Look(look, {'look': 'colours'}),
     settings,
-    known={'look': 'colours'},
-    clips_per_shard=2,
+    samples_per_shard=2,
     **options,
   )
 
@@ -143,7 +149,7 @@ def test_the_model_is_shown_the_first_reference_and_noise_is_of_seed_and_index(
     assert (options['seed'], options['shape']) == (3, (1, SIDE, SIDE))
   whole = [path.read_bytes() for path in sorted((tmp_path / 'made').glob('*.arrayrecord'))]
   for process in (1, 0):
-    made(painter, records, tmp_path / 'shared', process=process, processes=2)
+    made(painter, records, tmp_path / 'shared', share=Share(process, 2))
   shared = sorted((tmp_path / 'shared').glob('*.arrayrecord'))
   assert [path.read_bytes() for path in shared] == whole
 

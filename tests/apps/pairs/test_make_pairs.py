@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgjax.apps.pairs.make_pairs import PAGE, PICTURES, Pair, make_pairs
+from mgjax.apps.pairs.make_pairs import PAGE, PICTURES, Pair, PairMaker, make_pairs
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.data.records.reader import Records, verify_records
+from mgjax.data.records.writer import Share
 from mgjax.lab.worlds.digits.clips import Digits
 from tests.folders import files_of
 
@@ -33,9 +34,10 @@ def brighten(indices, samples, pause=0.0):
     yield pairs
 
 
-def make(directory, make=brighten, meta=None, **options):
-  options = {'most': MOST, 'columns': ('gain',), 'batch_size': 2, 'samples_per_shard': 4, **options}
-  return make_pairs(WORLD, make, directory, meta={'seed': 0} if meta is None else meta, **options)
+def make(directory, make=brighten, meta=None, most=MOST, columns=('gain',), **options):
+  maker = PairMaker(make, {'seed': 0} if meta is None else meta, most, columns)
+  options = {'batch_size': 2, 'samples_per_shard': 4, **options}
+  return make_pairs(WORLD, maker, directory, **options)
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +97,7 @@ def test_the_same_command_again_changes_nothing(undisturbed):
 
 
 def test_several_processes_make_what_one_makes(undisturbed, tmp_path):
-  results = [make(tmp_path / 'pairs', process=index, processes=3) for index in (2, 0, 1)]
+  results = [make(tmp_path / 'pairs', share=Share(index, 3)) for index in (2, 0, 1)]
   assert [result.finished for result in results] == [False, False, True]
   assert results[-1] == undisturbed[1]
   assert same(tmp_path / 'pairs', undisturbed[0])
@@ -145,6 +147,6 @@ def test_what_cannot_be_made_is_one_sentence(tmp_path):
     assert str(caught.value).startswith(said)
   assert 'no good' in (tmp_path / 'none' / PAGE).read_text()
   with pytest.raises(DataError, match='have no sample'):
-    make_pairs(Digits(length=0), brighten, tmp_path / 'empty', meta={})
+    make_pairs(Digits(length=0), PairMaker(brighten, {}), tmp_path / 'empty')
   with pytest.raises(ConfigError, match='is an address'):
     make('gs://bucket/pairs')

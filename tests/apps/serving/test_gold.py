@@ -5,7 +5,7 @@ import zlib
 
 from mgjax.apps.serving.votes import Votes
 from mgjax.lab.evaluation.human.analysis import analyse_study
-from mgjax.lab.evaluation.human.study import begin
+from mgjax.lab.evaluation.human.study import Design, Folders, begin
 from tests.apps.serving.tiny_pages import make_videos, served
 
 PROMPTS, GOLD = 10, 8
@@ -19,12 +19,11 @@ def test_who_pays_attention_is_told_from_who_does_not_and_gold_counts_in_no_resu
   models = {name: str(tmp_path / name) for name in 'ab'}
   begin(
     tmp_path / 'votes',
-    models,
+    Folders(models, gold=str(tmp_path / 'spoilt')),
     str(tmp_path / 'prompts.txt'),
     'video:overall',
     ('ann', 'ben', 'cy'),
-    repeats=0,
-    gold=str(tmp_path / 'spoilt'),
+    design=Design(repeats=0),
   )
   spoilt = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'spoilt').iterdir()}
   best = {zlib.crc32(path.read_bytes()) for path in (tmp_path / 'a').iterdir()}

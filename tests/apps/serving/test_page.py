@@ -15,7 +15,7 @@ import pytest
 from mgjax.apps.serving.review import Review
 from mgjax.apps.serving.votes import Votes
 from mgjax.lab.curation.review.decisions import FILE, read_decisions
-from mgjax.lab.evaluation.human.study import begin
+from mgjax.lab.evaluation.human.study import Design, Folders, begin
 from mgjax.lab.evaluation.human.votes import read_votes
 from tests.apps.serving.browser import EXECUTABLE, browser
 from tests.apps.serving.tiny_pages import COLOURS, begin_review, make_raw, make_videos, served
@@ -79,14 +79,16 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def site(videos, tmp_path, request):
   models = {name: str(videos / name) for name in 'ab'}
-  given = {'questions': 'video:overall', 'raters': ('ann', 'ben', 'cy'), 'repeats': 0}
+  given = {'questions': 'video:overall', 'raters': ('ann', 'ben', 'cy')}
   given |= getattr(request, 'param', {})
-  if 'references' in given:
-    given['references'] = str(videos / given['references'])
+  references = given.pop('references', '')
+  references = references and str(videos / references)
   prompts = tmp_path / 'prompts.txt'
   text = '<img src=x onerror="window.hurt=1"> ' + 'words and words ' * 80
   prompts.write_text('\n'.join([text, *(f'digit {index}' for index in range(1, PAIRS))]))
-  begin(tmp_path / 'votes', models, str(prompts), **given)
+  begin(
+    tmp_path / 'votes', Folders(models, references), str(prompts), design=Design(repeats=0), **given
+  )
   made = Site(tmp_path / 'votes')
   made.start()
   yield made

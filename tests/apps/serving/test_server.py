@@ -48,12 +48,11 @@ def make(request, videos, inputs, tmp_path):
     models = {name: str(videos / name) for name in 'ab'}
     studies.begin(
       tmp_path / 'x',
-      models,
+      studies.Folders(models),
       str(videos / 'prompts.txt'),
       'video:overall,text_subject',
       ('ann', 'ben'),
-      each=2,
-      repeats=0,
+      design=studies.Design(each=2, repeats=0),
     )
     return functools.partial(Votes, tmp_path / 'x')
   begin_review(tmp_path / 'x', inputs, range(3))

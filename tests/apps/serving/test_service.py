@@ -25,7 +25,7 @@ from mgjax.apps.serving.videos.schema import (
   parse_job,
   public,
 )
-from mgjax.apps.serving.videos.server import serve_videos
+from mgjax.apps.serving.videos.server import Access, Storage, serve_videos
 from mgjax.core.errors import ConfigError
 from mgjax.data.media.video import read_clip
 from tests.apps.serving.tiny_service import Server
@@ -387,17 +387,21 @@ def test_slow_and_many_connections_leave_room(server):
   [
     ({'names': ['digits/codec']}, 'expected one of video'),
     ({'names': ['digits/audio']}, 'none of them makes videos'),
-    ({'names': ['digits/video'], 'host': '0.0.0.0'}, 'lets everybody in'),
-    ({'names': ['digits/video'], 'token_file': '/nowhere'}, 'token_file'),
-    ({'names': ['digits/video'], 'out': 'memory://x'}, 'is no folder'),
-    ({'names': ['digits/video'], 'out': 'nothing://x'}, 'give a folder'),
-    ({'names': ['digits/video'], 'worker': EVIL}, 'expected letters'),
-    ({'names': ['digits/video'], 'database': 'postgresql://x@127.0.0.1:1/x'}, '--database'),
+    ({'names': ['digits/video'], 'access': Access(host='0.0.0.0')}, 'lets everybody in'),
+    ({'names': ['digits/video'], 'access': Access(token_file='/nowhere')}, 'token_file'),
+    ({'names': ['digits/video'], 'storage': Storage('memory://x')}, 'is no folder'),
+    ({'names': ['digits/video'], 'storage': Storage('nothing://x')}, 'give a folder'),
+    ({'names': ['digits/video'], 'storage': Storage(worker=EVIL)}, 'expected letters'),
+    (
+      {'names': ['digits/video'], 'storage': Storage(database='postgresql://x@127.0.0.1:1/x')},
+      '--database',
+    ),
   ],
 )
-def test_what_cannot_be_served_is_said_at_once(given, said, tmp_path):
+def test_what_cannot_be_served_is_said_at_once(given, said, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
   with pytest.raises(ConfigError, match=said):
-    serve_videos(**{'out': str(tmp_path / 'out'), **given})
+    serve_videos(**given)
 
 
 def test_models_are_paired_by_what_they_were_trained_on():

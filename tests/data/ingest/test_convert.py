@@ -11,12 +11,13 @@ import pytest
 
 from mgjax.core.errors import ConfigError, DataError, StorageError
 from mgjax.data.ingest.clip_check import open_row
-from mgjax.data.ingest.convert import ConvertOptions, convert
+from mgjax.data.ingest.convert import ConvertOptions, Workers, convert
 from mgjax.data.ingest.inputs import Input, Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.containers import Limits
 from mgjax.data.media.video import read_clip
 from mgjax.data.records.reader import Records, verify_records
+from mgjax.data.records.writer import Share
 from tests.data.media.test_deadlines import long_gif
 from tests.data.media.test_video import numbered_file, numbers
 
@@ -94,7 +95,7 @@ def test_a_lost_disk_stops_it_and_the_same_command_goes_on(tmp_path, data):
 def test_processes_share_the_work_and_the_last_one_finishes(tmp_path, data):
   sources = [Made(data, 22) for _ in range(3)]
   outcomes = [
-    convert(source, tmp_path, rows_per_shard=4, process=i, processes=3)
+    convert(source, tmp_path, rows_per_shard=4, share=Share(i, 3))
     for i, source in enumerate(sources)
   ]
   assert [outcome.finished for outcome in outcomes] == [False, False, True]
@@ -153,7 +154,7 @@ def test_clips_that_wait_are_bounded_in_bytes(tmp_path, data):
       for index in range(first, last):
         yield Input(f'clip {index}', 'caption', 50 << 20, lambda: Held(self.data))
 
-  convert(Heavy(data, 12), tmp_path, threads=4)
+  convert(Heavy(data, 12), tmp_path, workers=Workers(threads=4))
   assert 1 <= most <= 4  # 128 MB hold two, one is being written, and the next is read meanwhile
 
 
@@ -183,7 +184,7 @@ class Deadly(Made):
 
 
 def test_a_clip_that_kills_its_decoder_is_rejected_alone(tmp_path, data):
-  outcome = convert(Deadly(data, 14), tmp_path, rows_per_shard=7, threads=2, isolate=True)
+  outcome = convert(Deadly(data, 14), tmp_path, rows_per_shard=7, workers=Workers(2, isolate=True))
   assert outcome.rows == 12
   assert reasons(tmp_path) == dict.fromkeys(
     ['clip 4', 'clip 11'], 'ends its process (SIGKILL), in each of 2 tries'
@@ -201,7 +202,9 @@ def test_a_clip_without_end_is_rejected_in_time_and_those_behind_it_are_taken(tm
       return endless if index == 0 else self.data
 
   treatment = ConvertOptions(full=True, reencode=True)
-  convert(Slow(data, 6), tmp_path / 'out', treatment, limits=Limits(wall_seconds=1.0))
+  convert(
+    Slow(data, 6), tmp_path / 'out', treatment, workers=Workers(limits=Limits(wall_seconds=1.0))
+  )
   assert reasons(tmp_path / 'out') == {'clip 0': 'reading it took over 1 s'}
   assert len(Records(tmp_path / 'out')) == 5
 

@@ -7,7 +7,7 @@ import pytest
 
 from mgjax.core.errors import DataError
 from mgjax.lab.curation.engines import plain
-from mgjax.lab.curation.shards import finish_jobs
+from mgjax.lab.curation.shards import Executor, finish_jobs
 
 
 class Noting:
@@ -34,10 +34,8 @@ def finish(engine, done, count=7, deadly=99, told=None):
     iter,
     lambda job: 2,
     lambda seen: Noting(done, deadly, seen),
-    engine,
+    Executor(engine, workers=2, progress=lambda *now: told is None or told.append(now)),
     2 * count,
-    2,
-    (lambda *now: told.append(now)) if told is not None else lambda *now: None,
   )
 
 

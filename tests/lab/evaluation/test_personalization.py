@@ -10,6 +10,7 @@ from mgjax.lab.evaluation.evaluate import evaluate_personalization
 from mgjax.lab.evaluation.personalization import OURS, recognised
 from mgjax.lab.worlds.digits.judges.references import DigitsReferences
 from mgjax.sections.clip.pipeline import Clip
+from mgjax.sections.personalization.pipeline import PersonalizationPipeline
 from tests.tiny_personalization import make_untrained
 
 ATTRIBUTES, COPIED = DigitsReferences.attributes, DigitsReferences.copied
@@ -24,7 +25,7 @@ def workdir(tiny_runs, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def found(workdir):
-  findings = evaluate_personalization(workdir, samples=SAMPLES, steps=2)
+  findings = evaluate_personalization(PersonalizationPipeline(workdir, steps=2), samples=SAMPLES)
   return findings, json.loads((workdir / 'evaluation.json').read_text())
 
 

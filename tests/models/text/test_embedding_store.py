@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mgjax.core.errors import ConfigError
+from mgjax.data.records.writer import Share
 from mgjax.sections.text import embeddings
 from mgjax.sections.text.embeddings import Embeddings, embed
 
@@ -49,10 +50,10 @@ def test_only_new_texts_are_embedded_each_once(tmp_path):
 
 def test_processes_share_the_texts_and_the_last_one_finishes(tmp_path):
   for process in (2, 0):
-    options = {'process': process, 'processes': 3}
-    assert not embed(str(tmp_path), TEXTS, arrays_of, encoder='a', **options)
+    share = Share(process, 3)
+    assert not embed(str(tmp_path), TEXTS, arrays_of, encoder='a', share=share)
     assert len(Embeddings(str(tmp_path))) == 0
-  assert embed(str(tmp_path), TEXTS, arrays_of, encoder='a', process=1, processes=3)
+  assert embed(str(tmp_path), TEXTS, arrays_of, encoder='a', share=Share(1, 3))
   check(tmp_path)
 
 

@@ -131,7 +131,7 @@ def test_the_candidate_of_the_best_score_is_taken():
     scored.append((start, windows.shape))
     return np.array([0.0, 0.0, 1.0, 0.5, 0.0])
 
-  seen, made = seen_by(cover, candidates=5, score=score, rows=2)
+  seen, made = seen_by(cover, search=extend.Search(5, score=score), rows=2)
   np.testing.assert_array_equal(join(made), np.asarray(noise_of()(np.array([2]), 0, TOTAL))[0] + 1)
   assert scored == [(start, (5, SIZE, 1, 1, CHANNELS)) for start in cover.starts]
   assert len(seen) == 3 * len(cover.starts)  # two rows at a time, always two
@@ -160,10 +160,9 @@ def test_a_beam_finds_what_the_greedy_choice_misses():
     return (place < 0) * (start == 0) + 100 * (place == 2)
 
   def run(beams):
-    options = {'candidates': 2, 'beams': beams, 'score': score}
-    return join(extend.autoregress(chain, lambda start, stop: {}, noise, cover, **options))[
-      :, 0, 0, 0
-    ]
+    search = extend.Search(2, beams, score)
+    made = extend.autoregress(chain, lambda start, stop: {}, noise, cover, search=search)
+    return join(made)[:, 0, 0, 0]
 
   assert run(beams=1)[0] == -1
   np.testing.assert_array_equal(run(beams=2), [1, 1, 1, 1, 2, 2])
@@ -181,8 +180,9 @@ def test_beams_yield_what_they_agree_on_as_soon_as_they_do():
     asked.append(start)
     return {}
 
+  search = extend.Search(2, beams=2, score=score)
   for part in extend.autoregress(
-    lambda batch, noise: noise, conditions, noise_of(), cover, candidates=2, beams=2, score=score
+    lambda batch, noise: noise, conditions, noise_of(), cover, search=search
   ):
     yielded.append(len(asked))
     assert len(part)
@@ -203,6 +203,6 @@ def test_one_program_serves_every_window():
   def score(windows, start):
     return np.arange(len(windows))
 
-  for options in ({}, {'candidates': 3, 'score': score, 'beams': 2, 'rows': 1}):
+  for options in ({}, {'search': extend.Search(3, 2, score), 'rows': 1}):
     join(extend.autoregress(counted, conditions_of(features()), noise_of(), cover, **options))
   assert traced == [(1, SIZE, 1, 1, CHANNELS)]

@@ -19,7 +19,7 @@ from mgjax.core.settings import unpack
 from mgjax.data.media.compression import CODECS, jpeg, video_codec
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.sections.upsampler.blur import KINDS, SINC, Blur
-from mgjax.sections.upsampler.degradation import Degraded, degrade
+from mgjax.sections.upsampler.degradation import Compressors, Degraded, degrade
 from mgjax.sections.upsampler.recipe import (
   Degradation,
   Noise,
@@ -35,7 +35,7 @@ from tests.oracles import degradation as oracle
 NOTHING = Round(None, 1.0, 'bicubic', None, None, None)
 CLEAN = Recipe(NOTHING, NOTHING, None, 'bicubic', False, 0)
 NEVER = dict.fromkeys(('blur', 'enlarge', 'shrink', 'noise', 'jpeg', 'video'), 0.0)
-CODEC = {'jpeg': jpeg, 'video_codec': video_codec}
+CODEC = Compressors(jpeg, video_codec)
 SMALL = Degradation(blur_scale=0.25)
 
 
@@ -97,7 +97,7 @@ def test_the_whole_chain_is_the_twins(first):
   settings = Degradation(first=Order(**always), second=SecondOrder(**always), blur_scale=0.5)
   for recipe in recipes(settings, first + 4)[first:]:
     arguments = clip(2), (12, 16), recipe
-    ours = degrade(*arguments, jpeg=dimmed, video_codec=negative, fps=12)
+    ours = degrade(*arguments, Compressors(dimmed, negative), fps=12)
     wanted = oracle.degrade(*arguments, dimmed, negative, 12)
     assert ours.shape == (2, 12, 16, 3) and ours.dtype == np.uint8
     # Before each of up to four roundings float32 is 1e-3 levels off at most, so 2e-3 of the pixels
@@ -227,7 +227,7 @@ MIXED = Degradation(first=Order(codecs=CODECS), second=SecondOrder(codecs=CODECS
 
 
 def degraded(source=WORLD, settings=MIXED, **fields):
-  return Degraded(source, settings, **({'variants': 3} | fields), **CODEC)
+  return Degraded(source, settings, **({'variants': 3} | fields), compressors=CODEC)
 
 
 SAME = """
@@ -293,9 +293,9 @@ def test_frames_of_a_clip_are_degraded_alike_but_for_the_noise():
   quiet = Order(noise=0, video=0)
   settings = Degradation(quiet, SecondOrder(noise=0, video=0), blur_scale=0.25)
   for recipe in recipes(settings, 6):
-    result = degrade(still, (16, 16), recipe, jpeg=jpeg)
+    result = degrade(still, (16, 16), recipe, CODEC)
     assert (result == result[:1]).all()
-  noisy = degrade(still, (16, 16), recipes(SMALL, 1)[0], **CODEC)
+  noisy = degrade(still, (16, 16), recipes(SMALL, 1)[0], CODEC)
   assert not (noisy == noisy[:1]).all()
 
 
@@ -303,7 +303,7 @@ def test_frames_of_a_clip_are_degraded_alike_but_for_the_noise():
 def test_clips_of_any_size_and_length_come_out(shape):
   for recipe in recipes(Degradation(), 3):
     size = max(1, shape[1] // 2), max(1, shape[2] // 2)
-    assert degrade(clip(*shape), size, recipe, **CODEC).shape == (shape[0], *size, 3)
+    assert degrade(clip(*shape), size, recipe, CODEC).shape == (shape[0], *size, 3)
 
 
 def test_a_recipe_is_described_in_one_line():
@@ -326,10 +326,10 @@ def test_what_a_configuration_leaves_out_of_a_round_is_as_that_round_has_it_by_d
 
 
 def test_compression_that_was_not_given_is_said():
-  for name in CODEC:
-    given = {key: value for key, value in CODEC.items() if key != name}
+  for name in Compressors._fields:
+    given = CODEC._replace(**{name: None})
     settings = Degradation(first=Order(video=1.0))
     with pytest.raises(ConfigError, match=f'expected `{name}`, a function'):
-      degrade(clip(), (12, 16), recipes(settings, 1)[0], **given)
+      degrade(clip(), (12, 16), recipes(settings, 1)[0], given)
   with pytest.raises(ConfigError, match='variants = 0; expected numbers from 1'):
     degraded(variants=0)

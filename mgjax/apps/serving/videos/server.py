@@ -1,6 +1,7 @@
 """Runs the service in one process: HTTP, jobs and the thread that owns the devices."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import pathlib
@@ -22,34 +23,66 @@ _ORIGIN = re.compile(r'https?://[\w.-]+(:\d+)?|https?://\[[\da-fA-F:]+\](:\d+)?'
 _PACKAGES = ('starlette', 'uvicorn', 'dbos', 'prometheus_client', 'python_multipart')
 
 
+@dataclasses.dataclass(frozen=True)
+class Storage:
+  """Where jobs and what they make are kept.
+
+  Attributes:
+    out: a folder of results, or a URL of fsspec that all workers reach.
+    database: a URL of Postgres, for several workers; by default SQLite in `out`.
+    worker: the name of this process among those of a database; by default the host's.
+  """
+
+  out: str = 'served'
+  database: str = ''
+  worker: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Access:
+  """Where a service listens, and who may use it.
+
+  Attributes:
+    host: address to listen at.
+    port: to listen at; 0 is a free one.
+    token_file: tokens of those who may ask, one a line; without it everybody may.
+    origins: sites whose pages may use the service, as in https://example.org; '*' is all of them.
+  """
+
+  host: str = '127.0.0.1'
+  port: int = 8000
+  token_file: str = ''
+  origins: Sequence[str] = ()
+
+  def tokens(self) -> list[str]:
+    """Reads the tokens. Raises ConfigError if strangers might get in who should not."""
+    tokens = _read_tokens(self.token_file)
+    for origin in self.origins:
+      if origin != '*' and not _ORIGIN.fullmatch(origin):
+        raise ConfigError(f'--cors_origin={origin}: expected a site, as in https://example.org')
+    if '*' in self.origins and not tokens:
+      raise ConfigError('--cors_origin=* without --token_file lets every site in; give one')
+    if not (tokens or self.host in http.LOOPBACK):
+      raise ConfigError(f'--host={self.host} without --token_file lets everybody in; give one')
+    return tokens
+
+
 def serve_videos(
   names: Sequence[str],
   *,
-  out: str = 'served',
   loras: Mapping[str, str] = {},
-  database: str = '',
-  worker: str = '',
-  token_file: str = '',
+  storage: Storage = Storage(),
+  access: Access = Access(),
   limits: Limits | None = None,
   log_ids: bool = False,
-  origins: Sequence[str] = (),
-  host: str = '127.0.0.1',
-  port: int = 8000,
 ) -> None:
   """Serves models as /v1/videos until SIGTERM or Ctrl-C; the same call goes on with its jobs.
 
   Args:
     names: work directories or names of models; the first that makes videos is the usual one.
-    out: a folder of results, or a URL of fsspec that all workers reach.
     loras: adapters that a request may name.
-    database: a URL of Postgres, for several workers; by default SQLite in `out`.
-    worker: the name of this process among those of a database; by default the host's.
-    token_file: tokens of those who may ask, one a line; without it everybody may.
     limits: what is allowed.
     log_ids: whether the log names jobs.
-    origins: sites whose pages may use the service, as in https://example.org; '*' is all of them.
-    host: address to listen at.
-    port: to listen at; 0 is a free one.
 
   Raises:
     ConfigError: a package or a model is missing, the port or the folder is in use, or the database
@@ -63,37 +96,33 @@ def serve_videos(
   from mgjax.models.flow_model.prompts import tell_prompts
 
   limits = limits or Limits()
-  tokens = _read_tokens(token_file)
-  for origin in origins:
-    if origin != '*' and not _ORIGIN.fullmatch(origin):
-      raise ConfigError(f'--cors_origin={origin}: expected a site, as in https://example.org')
-  if '*' in origins and not tokens:
-    raise ConfigError('--cors_origin=* without --token_file lets every site in; give one')
-  if not (tokens or host in http.LOOPBACK):
-    raise ConfigError(f'--host={host} without --token_file lets everybody in; give one')
-  worker = worker or socket.gethostname()
+  tokens = access.tokens()
+  database = storage.database
+  worker = storage.worker or socket.gethostname()
   if not re.fullmatch(r'[\w.-]*\w[\w.-]*', worker, re.ASCII):
     raise ConfigError(f'--worker={worker}; expected letters, digits, and -._ between them')
   with contextlib.ExitStack() as stack:
     fresh = tempfile.TemporaryDirectory(prefix='mgjax_served_', ignore_cleanup_errors=True)
     scratch = pathlib.Path(stack.enter_context(fresh))
-    results = Results(out, scratch)
+    results = Results(storage.out, scratch)
     if not database and not results.local:
-      raise ConfigError(f'--out={out} is no folder; give --database=postgresql://... with it')
+      raise ConfigError(
+        f'--out={storage.out} is no folder; give --database=postgresql://... with it'
+      )
     if not database or database.startswith('sqlite'):
       file = _sqlite_file(database or f'sqlite:///{results.root}/jobs.sqlite')
       if results.local:
         stack.enter_context(hold(results.root, 'folder'))
       stack.enter_context(hold(f'{file}.lock', 'database'))  # whatever --out is
-      worker = worker if database else 'local'
+      worker = worker if storage.database else 'local'
       database = f'sqlite:///{file}'
     models = Models(names, loras, limits)
-    listener = stack.enter_context(http.listening(host, port))
+    listener = stack.enter_context(http.listening(access.host, access.port))
     jobs = Jobs(database, worker, results, scratch, models, limits, log_ids=log_ids)
-    app = Service(models, jobs, limits, tokens, origins).app()
+    app = Service(models, jobs, limits, tokens, access.origins).app()
     server = http.make_server(app, 2 * http.CONNECTIONS)
     failed = []
-    base = http.address(host, listener.getsockname()[1])
+    base = http.address(access.host, listener.getsockname()[1])
 
     def warm() -> None:
       try:

@@ -22,7 +22,7 @@ from mgjax.data.media.containers import LIMITS, Blob, Limits
 from mgjax.data.media.faces.pictures import SIDE
 from mgjax.data.media.faces.recognition import Faces
 from mgjax.data.media.video import encode_frames, stream_frames
-from mgjax.data.records.writer import RecordWriter
+from mgjax.data.records.writer import ALONE, RecordWriter, Share
 from mgjax.lab.curation.filters.scenes import SceneSettings, Shot, shots_of_file
 from mgjax.lab.curation.measure import or_reason
 from mgjax.lab.curation.people.sheet import ReferenceSheet
@@ -58,24 +58,103 @@ class ReferenceResult:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class ReferenceFinder:
+  """Makes the rows of one clip after another.
+
+  Attributes:
+    limits: what one file may cost.
+    sheet: collects examples.
+  """
+
+  faces: Faces
+  settings: ReferenceSettings
+  scenes: SceneSettings
+  limits: Limits = LIMITS
+  sheet: ReferenceSheet = dataclasses.field(default_factory=lambda: ReferenceSheet(0))
+
+  def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    """Returns the rows of a clip, and the clips or shots that are left out."""
+    self.sheet.begin()
+    found = or_reason(lambda: self._rows(each), each, 'used')
+    rows, reasons = ([], [found]) if isinstance(found, str) else found
+    self.sheet.end(each.name, rows, reasons)
+    return rows, [Rejected(each.name, reason) for reason in reasons]
+
+  def _rows(self, each: Input) -> tuple[list[dict[str, Any]], list[str]]:
+    settings = self.settings
+    if not names_person(each.caption, settings.words):
+      raise DataError('its caption names no person')
+    data = each.load()
+    blob = Blob(each.name, data)
+    whole = make_row(data, each.caption, each.name, start=each.start, limits=self.limits)
+    if whole['seconds'] < settings.seconds:
+      raise DataError(f'lasts {whole["seconds"]:.2f} s, less than {settings.seconds:g}')
+    shots = shots_of_file(blob, self.scenes, self.limits)
+    tracks = self._follow(blob, shots[: settings.shots])
+    reasons = [
+      track.reason if len(shots) == 1 else f'its shot from {_span(track.shot)}: {track.reason}'
+      for track in tracks
+      if track.reason
+    ]
+    rows = []
+    for track in tracks:
+      shot = track.shot
+      counts = each.start is None or shot.start <= each.start < shot.end
+      if track.reason or not counts:
+        continue
+      row = whole if len(shots) == 1 else self._cut(blob, whole, each, shot)
+      rows.append(row | paired_fields(track, settings))
+      if more := cross_fields(track, tracks, self.faces.threshold, settings):
+        rows.append(row | more)
+    if (left := len(shots) - settings.shots) > 0:
+      reasons.append(f'its last {left} shots: no more than {settings.shots} are looked at')
+    return rows, reasons
+
+  def _follow(self, blob: Blob, shots: list[Shot]) -> list[Track]:
+    """Follows the face of each shot, in one pass over the file."""
+    settings = self.settings
+    tracks = [Track(shot) for shot in shots]
+    for track in tracks:
+      seconds = track.shot.end - track.shot.start
+      if seconds < settings.seconds:
+        track.reason = f'lasts {seconds:.2f} s, less than {settings.seconds:g}'
+    number, taken = 0, 0
+    frames = stream_frames(blob, SIDE, self.limits)
+    for index, (start, end, frame) in enumerate(itertools.islice(frames, shots[-1].last)):
+      if index == shots[number].last:
+        number = number + 1
+        taken = 0
+      while (time := shots[number].start + (taken + 0.5) / settings.rate) < end:
+        if start <= time < shots[number].end:
+          tracks[number].look(time, frame, self.faces, settings, self.sheet.see)
+        taken += 1
+    for track in tracks:
+      track.end()
+    return tracks
+
+  def _cut(self, blob: Blob, whole: dict[str, Any], each: Input, shot: Shot) -> dict[str, Any]:
+    frames = itertools.islice(stream_frames(blob, 0, self.limits), shot.first, shot.last)
+    timed = ((start - shot.start, end - shot.start, frame) for start, end, frame in frames)
+    data = encode_frames(timed, fps=whole['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
+    start = None if each.start is None else each.start - shot.start
+    name = f'{each.name}, {_span(shot)}'
+    return make_row(data, each.caption, name, start=start, limits=self.limits)
+
+
 def write_references(
   inputs: Inputs,
   directory: str | os.PathLike[str],
-  faces: Faces,
-  settings: ReferenceSettings,
-  scenes: SceneSettings,
+  finder: ReferenceFinder,
   *,
   clips_per_shard: int = 64,
-  process: int = 0,
-  processes: int = 1,
-  limits: Limits = LIMITS,
+  share: Share = ALONE,
   progress: Callable[[int, int], None] = lambda done, total: None,
-  sheet: ReferenceSheet | None = None,
 ) -> ReferenceResult:
   """Writes records of clips with references; the same call again goes on where it stopped.
 
   A shard is of `clips_per_shard` clips. Of several processes that work at once the one that comes
-  last finishes the records; progress is that of this one. A sheet collects examples.
+  last finishes the records; progress is that of this one.
 
   Raises:
     ConfigError: the directory was begun with other values.
@@ -84,7 +163,8 @@ def write_references(
   """
   if not len(inputs):
     raise DataError('there is nothing to take references of: no clip was found')
-  most = ROWS_OF_A_SHOT * settings.shots
+  faces = finder.faces
+  most = ROWS_OF_A_SHOT * finder.settings.shots
   known = {'name': faces.name, 'threshold': faces.threshold, 'smallest': faces.smallest}
   writer = RecordWriter(
     directory,
@@ -93,26 +173,25 @@ def write_references(
     meta={
       'inputs': inputs.identity,
       'faces': known,
-      'references': dataclasses.asdict(settings),
-      'scenes': dataclasses.asdict(scenes),
+      'references': dataclasses.asdict(finder.settings),
+      'scenes': dataclasses.asdict(finder.scenes),
     },
     columns=(*COLUMNS, 'cross'),
     exact=False,
   )
-  missing = writer.missing_shards(process, processes)
+  missing = writer.missing_shards(*share)
   rows_of = {shard: writer.shard_rows(shard) for shard in missing}
   spans = {shard: range(r.start // most, r.stop // most) for shard, r in rows_of.items()}
   done = 0
   total = sum(map(len, spans.values()))
   progress(0, total)
-  look = _Look(faces, settings, scenes, limits, sheet)
   for shard, span in spans.items():
     notes: dict[str, Any] = {'paired': 0, 'cross': 0, 'rejected': []}
 
     def rows(span: range = span, notes: dict[str, Any] = notes) -> Iterator[dict[str, Any]]:
       nonlocal done
       for each in inputs.between(span.start, span.stop):
-        found, rejected = look.rows(each)
+        found, rejected = finder.rows(each)
         notes['rejected'] += [[one.name, one.reason] for one in rejected]
         for row in found:
           notes['cross' if row['cross'] else 'paired'] += 1
@@ -136,89 +215,6 @@ def _finish(writer: RecordWriter, directory: str | os.PathLike[str], count: int)
       raise DataError(f'no usable clip: {outcome}; all reasons are in {directory}/{REJECTED}')
     writer.finish({'inputs': count, 'paired': paired, 'cross': cross, 'rejected': len(rejected)})
   return outcome
-
-
-class _Look:
-  """Makes the rows of one clip after another."""
-
-  def __init__(
-    self,
-    faces: Faces,
-    settings: ReferenceSettings,
-    scenes: SceneSettings,
-    limits: Limits,
-    sheet: ReferenceSheet | None,
-  ):
-    self._faces, self._settings, self._scenes = faces, settings, scenes
-    self._limits = limits
-    self._sheet = sheet or ReferenceSheet(0)
-
-  def rows(self, each: Input | Rejected) -> tuple[list[dict[str, Any]], list[Rejected]]:
-    self._sheet.begin()
-    found = or_reason(lambda: self._rows(each), each, 'used')
-    rows, reasons = ([], [found]) if isinstance(found, str) else found
-    self._sheet.end(each.name, rows, reasons)
-    return rows, [Rejected(each.name, reason) for reason in reasons]
-
-  def _rows(self, each: Input) -> tuple[list[dict[str, Any]], list[str]]:
-    settings = self._settings
-    if not names_person(each.caption, settings.words):
-      raise DataError('its caption names no person')
-    data = each.load()
-    blob = Blob(each.name, data)
-    whole = make_row(data, each.caption, each.name, start=each.start, limits=self._limits)
-    if whole['seconds'] < settings.seconds:
-      raise DataError(f'lasts {whole["seconds"]:.2f} s, less than {settings.seconds:g}')
-    shots = shots_of_file(blob, self._scenes, self._limits)
-    tracks = self._follow(blob, shots[: settings.shots])
-    reasons = [
-      track.reason if len(shots) == 1 else f'its shot from {_span(track.shot)}: {track.reason}'
-      for track in tracks
-      if track.reason
-    ]
-    rows = []
-    for track in tracks:
-      shot = track.shot
-      counts = each.start is None or shot.start <= each.start < shot.end
-      if track.reason or not counts:
-        continue
-      row = whole if len(shots) == 1 else self._cut(blob, whole, each, shot)
-      rows.append(row | paired_fields(track, settings))
-      if more := cross_fields(track, tracks, self._faces.threshold, settings):
-        rows.append(row | more)
-    if (left := len(shots) - settings.shots) > 0:
-      reasons.append(f'its last {left} shots: no more than {settings.shots} are looked at')
-    return rows, reasons
-
-  def _follow(self, blob: Blob, shots: list[Shot]) -> list[Track]:
-    """Follows the face of each shot, in one pass over the file."""
-    settings = self._settings
-    tracks = [Track(shot) for shot in shots]
-    for track in tracks:
-      seconds = track.shot.end - track.shot.start
-      if seconds < settings.seconds:
-        track.reason = f'lasts {seconds:.2f} s, less than {settings.seconds:g}'
-    number, taken = 0, 0
-    frames = stream_frames(blob, SIDE, self._limits)
-    for index, (start, end, frame) in enumerate(itertools.islice(frames, shots[-1].last)):
-      if index == shots[number].last:
-        number = number + 1
-        taken = 0
-      while (time := shots[number].start + (taken + 0.5) / settings.rate) < end:
-        if start <= time < shots[number].end:
-          tracks[number].look(time, frame, self._faces, settings, self._sheet.see)
-        taken += 1
-    for track in tracks:
-      track.end()
-    return tracks
-
-  def _cut(self, blob: Blob, whole: dict[str, Any], each: Input, shot: Shot) -> dict[str, Any]:
-    frames = itertools.islice(stream_frames(blob, 0, self._limits), shot.first, shot.last)
-    timed = ((start - shot.start, end - shot.start, frame) for start, end, frame in frames)
-    data = encode_frames(timed, fps=whole['fps'], clock=_CLOCK, crf=_CRF, gop=_GOP)
-    start = None if each.start is None else each.start - shot.start
-    name = f'{each.name}, {_span(shot)}'
-    return make_row(data, each.caption, name, start=start, limits=self._limits)
 
 
 def _span(shot: Shot) -> str:

@@ -18,7 +18,7 @@ the cheap pass: `filters/sound.py` asks `place_of_sound` of scores that were wri
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -76,15 +76,24 @@ class SoundLimits:
 _LIMITS = SoundLimits()
 
 
+class SoundPlugIns(NamedTuple):
+  """The networks that hear; what one that is None would say is not known."""
+
+  events: EventPlugIn | None = None
+  cosine: CosinePlugIn | None = None
+  quality: QualityPlugIn | None = None
+
+
+_NONE = SoundPlugIns()
+
+
 def sound_scores(
   file: File,
   start: float,
   end: float,
   settings: SoundSettings = SoundSettings(),
+  plug_ins: SoundPlugIns = _NONE,
   *,
-  events: EventPlugIn | None = None,
-  cosine: CosinePlugIn | None = None,
-  quality: QualityPlugIn | None = None,
   frames: UInt8[np.ndarray, 't h w 3'] | None = None,
 ) -> dict[str, float | None]:
   """Returns the scores of the sound of a clip, mixed down to one channel.
@@ -100,6 +109,7 @@ def sound_scores(
     DataError: the sound cannot be read.
     ConfigError: a plug-in returns something else than it should.
   """
+  events, cosine, quality = plug_ins
   sound = read_audio(file, start=start, seconds=end - start, rate=settings.rate)
   level = measure_loudness([sound], settings.rate)
   likely = dict.fromkeys(EVENTS) if events is None else _likelihoods(events(sound, settings.rate))

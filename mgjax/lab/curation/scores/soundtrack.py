@@ -10,7 +10,7 @@ from mgjax.data.media.containers import File
 from mgjax.lab.curation.frames import Frame
 from mgjax.lab.curation.scores.plug_in import HELD, HeldFrames
 from mgjax.lab.curation.scores.scorer import Score, Scorer
-from mgjax.lab.curation.scores.sound import EVENTS, sound_scores
+from mgjax.lab.curation.scores.sound import EVENTS, SoundPlugIns, sound_scores
 from mgjax.lab.curation.settings import MeasureSettings, PlugIn
 
 # Of a clip without sound: all of it is silent, and nothing more is known.
@@ -35,11 +35,8 @@ class Soundtrack(Scorer):
 
   def __init__(self, settings: MeasureSettings):
     self._settings = settings.sound
-    self._plug_ins = {
-      'events': _loaded(settings.sound_events),
-      'cosine': _loaded(settings.sound_cosine),
-      'quality': _loaded(settings.sound_quality),
-    }
+    plug_ins = (settings.sound_events, settings.sound_cosine, settings.sound_quality)
+    self._plug_ins = SoundPlugIns(*map(_loaded, plug_ins))
     self._frames, self.side = settings.sound_cosine.frames, settings.sound_cosine.side
     self._held = HeldFrames()
     self._file = None
@@ -52,7 +49,7 @@ class Soundtrack(Scorer):
       self._file = None
 
   def see(self, frame: Frame) -> None:
-    if self._plug_ins['cosine'] is not None and self._file is not None:
+    if self._plug_ins.cosine is not None and self._file is not None:
       self._held.add(frame)
 
   def scores(self, start: float, end: float) -> dict[str, Score]:
@@ -60,8 +57,7 @@ class Soundtrack(Scorer):
       return dict(_SILENCE)
     frames = self._held.between(start, end, self._frames)  # None where nothing is held
     try:
-      given = {**self._plug_ins, 'frames': frames}
-      return {**sound_scores(self._file, start, end, self._settings, **given)}
+      return {**sound_scores(self._file, start, end, self._settings, self._plug_ins, frames=frames)}
     except DataError:
       return dict(_SILENCE)
 

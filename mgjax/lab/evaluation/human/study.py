@@ -13,7 +13,7 @@ import random
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mgjax.core.configuration.keys import differences
 from mgjax.core.errors import ConfigError, DataError
@@ -90,29 +90,55 @@ class Study:
     return random.Random(json.dumps([self.seed, *parts]))
 
 
+class Folders(NamedTuple):
+  """The folders of videos of a study.
+
+  Attributes:
+    models: name -> folder of videos, one a prompt.
+    references: what models were given (clips to edit, pictures of people), or ''.
+    gold: videos of some prompts that lose against the first model's for certain, or ''.
+  """
+
+  models: Mapping[str, str]
+  references: str = ''
+  gold: str = ''
+
+
+class Design(NamedTuple):
+  """How many answers a study asks for.
+
+  Attributes:
+    each: raters that answer a question about a pair; 0 for as many as the question says.
+    pairs: of models that are drawn for each prompt so that all meet equally often; 0 for as many as
+      show each model once.
+    repeats: share of a rater's pairs that come again.
+    seed: of what is drawn.
+  """
+
+  each: int = 0
+  pairs: int = 0
+  repeats: float = 0.05
+  seed: int = 0
+
+
+USUAL = Design()
+
+
 def begin(
   directory: str | os.PathLike[str],
-  models: Mapping[str, str],
+  folders: Folders,
   prompts: str | None,
   questions: str = 'video',
   raters: Sequence[str] = (),
   *,
-  each: int = 0,
+  design: Design = USUAL,
   name: str = '',
-  seed: int = 0,
-  pairs: int = 0,
-  repeats: float = 0.05,
-  references: str = '',
-  gold: str = '',
 ) -> Study:
   """Makes a study and its directory; one that is there is gone on with if it is the same.
 
-  `models` are name -> folder of videos, one a prompt; without names there are as many `raters` as
-  the questions need. `pairs` of models are drawn for each prompt so that all meet equally often; by
-  default as many as show each model once. `references` are what models were given (clips to edit,
-  pictures of people), `gold` videos of some prompts that lose against the first model's for
-  certain. Raises ConfigError if the parts do not go together, or another study is there, DataError
-  if videos or prompts are missing or cannot be read.
+  Without names there are as many `raters` as the questions need. Raises ConfigError if the parts do
+  not go together, or another study is there, DataError if videos or prompts are missing or cannot
+  be read.
   """
   path = pathlib.Path(directory) / FILE
   if not prompts:
@@ -121,29 +147,30 @@ def begin(
     {'prompt': row.prompt, 'concepts': [*row.concepts], 'motion': row.motion}
     for row in read_suite(prompts).rows
   ]
-  asked_of_all = read_questions(questions, each)
+  models, references, gold = folders
+  asked_of_all = read_questions(questions, design.each)
   most = max(question.raters for question in asked_of_all)
   raters = raters or tuple(f'rater{number:02d}' for number in range(1, most + 1))
   _check_names(models, raters)
-  folders = {**models, SPOILT: gold, '': references}
-  found = {each: videos_of(folder) for each, folder in folders.items() if folder}
-  for each in models:
-    _check_complete(folders[each], found[each], len(rows))
+  shown = {**models, SPOILT: gold, '': references}
+  found = {each: videos_of(folder) for each, folder in shown.items() if folder}
+  for each, folder in models.items():
+    _check_complete(folder, found[each], len(rows))
   if needing := [question.name for question in asked_of_all if question.reference]:
     if not references:
       raise ConfigError(
         f'question {needing[0]!r} needs what the models were given; name its folder by --references'
       )
     _check_complete(references, found[''], len(rows))
-  items = _items(models, rows, seed, pairs)
+  items = _items(models, rows, design.seed, design.pairs)
   asked = {
     'name': name or 'Which video is better?',
-    'seed': seed,
+    'seed': design.seed,
     'models': {each: os.path.abspath(folder) for each, folder in models.items()},
     'prompts': rows,
     'questions': [dataclasses.asdict(question) for question in asked_of_all],
     'raters': [*raters],
-    'repeats': repeats,
+    'repeats': design.repeats,
     'references': references and os.path.abspath(references),
     'gold': gold and os.path.abspath(gold),
     'files': {each: _digest(paths) for each, paths in found.items()},

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mgjax.core.errors import printable
 from mgjax.core.files import read_json, write_bytes, write_json
@@ -28,6 +28,21 @@ class Findings:
   paths: list[pathlib.Path]
 
 
+class Files(NamedTuple):
+  """Where the record and the page of an evaluation are, in the folder of what it evaluates."""
+
+  record: str
+  page: str
+
+
+MAIN = Files(RECORD, PAGE)
+
+
+def apart(name: str) -> Files:
+  """Returns the files of an evaluation beside the main one, as 'evaluation/seams'."""
+  return Files(f'{name}.json', f'{name}.html')
+
+
 def folder_of(run: str | os.PathLike[str]) -> pathlib.Path:
   """Returns where results of a run are written: its folder, of a published one owner/name here."""
   return pathlib.Path(read_name(run).place.partition('://')[2].strip('/') if is_name(run) else run)
@@ -39,38 +54,34 @@ def evaluation_of(run: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def write_findings(
-  folder: pathlib.Path,
+  run: str | os.PathLike[str],
   task: str,
   measured: Measured,
   about: Mapping[str, Any],
   written: Sequence[pathlib.Path] = (),
   show: Show | None = None,
-  *,
-  name: str = RECORD,
-  apart: str = '',
+  files: Files = MAIN,
 ) -> Findings:
   """Writes the record, the samples to show, and the page.
 
-  `folder` is of the model or of the videos. Records of another `task`, such as 'video', are not
-  compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
-  file of a sample, and `written` are pictures that were written before. Record and page are the
-  model's, or those of an evaluation `apart`, as 'evaluation/seams'.
+  `run` is the model or the folder of the videos. Records of another `task`, such as 'video', are
+  not compared. `about` says where the numbers are from (weights, settings, seed), `show` writes the
+  file of a sample, and `written` are pictures that were written before.
   """
-  name, page = (f'{apart}.json', f'{apart}.html') if apart else (name, PAGE)
-  folder = folder_of(folder)
-  path, place_of_page = folder / name, folder / page
-  samples = place_of_page.parent / SAMPLES
-  files = {}
+  folder = folder_of(run)
+  path, page = folder / files.record, folder / files.page
+  samples = page.parent / SAMPLES
+  shown = {}
   for earlier in samples.glob('[0-9]*.*'):
     earlier.unlink()  # of an evaluation that showed others
   if show is not None:
     for place in measured.shown():
       if (file := show(place, samples / f'{place:05d}')) is not None:
-        files[place] = _relative(file, place_of_page.parent)
-  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(files)}
+        shown[place] = _relative(file, page.parent)
+  record = {'task': task, **about, **measured.record, 'measured': measured.as_dict(shown)}
   write_json(path, record)
-  _write_page(place_of_page, record)
-  return Findings(table_of(measured), [*written, place_of_page, path])
+  _write_page(page, record)
+  return Findings(table_of(measured), [*written, page, path])
 
 
 def add_comparison(findings: Findings, other: Other) -> Findings:

@@ -13,10 +13,11 @@ from mgjax.data.media.faces.face import Face
 from mgjax.data.media.faces.recognition import Faces
 from mgjax.data.media.video import probe, stream_frames, write_video
 from mgjax.data.records.reader import Records
+from mgjax.data.records.writer import Share
 from mgjax.data.settings import data_settings, video_shapes
 from mgjax.data.sources import make_sources
 from mgjax.lab.curation.filters.scenes import SceneSettings, Shot
-from mgjax.lab.curation.people.records import write_references
+from mgjax.lab.curation.people.records import ReferenceFinder, write_references
 from mgjax.lab.curation.people.sheet import ReferenceSheet
 from mgjax.lab.curation.people.single_person_references import (
   ReferenceSettings,
@@ -97,9 +98,9 @@ def folder(tmp_path_factory):
   return folder
 
 
-def make(folder, output, **more):
-  arguments = {'clips_per_shard': 3, **more}
-  return write_references(open_inputs(folder), output, FACES, SMALL, SceneSettings(), **arguments)
+def make(folder, output, settings=SMALL, sheet=None, **more):
+  finder = ReferenceFinder(FACES, settings, SceneSettings(), sheet=sheet or ReferenceSheet(0))
+  return write_references(open_inputs(folder), output, finder, clips_per_shard=3, **more)
 
 
 @pytest.fixture(scope='module')
@@ -206,8 +207,8 @@ def test_another_call_goes_on_where_it_stopped(folder, made, tmp_path):
 
 
 def test_processes_share_the_clips(folder, made, tmp_path):
-  first = make(folder, tmp_path / 'people', process=0, processes=2)
-  second = make(folder, tmp_path / 'people', process=1, processes=2)
+  first = make(folder, tmp_path / 'people', share=Share(0, 2))
+  second = make(folder, tmp_path / 'people', share=Share(1, 2))
   assert not first.finished and second == made[0]
   assert Records(tmp_path / 'people').fingerprint == Records(made[1]).fingerprint
 
@@ -215,7 +216,7 @@ def test_processes_share_the_clips(folder, made, tmp_path):
 def test_other_settings_do_not_go_into_the_same_records(folder, made):
   other = ReferenceSettings(side=16, pixels=8)
   with pytest.raises(ConfigError, match='was begun with other values'):
-    write_references(open_inputs(folder), made[1], FACES, other, SceneSettings())
+    make(folder, made[1], other)
 
 
 def test_the_sheet_shows_frames_with_boxes_and_references(made, tmp_path):

@@ -12,6 +12,7 @@ from mgjax.data.media.video import write_video
 from mgjax.lab.curation import frames
 from mgjax.lab.curation.scores.scorer import make_scorers, watch
 from mgjax.lab.curation.scores.sound import (
+  SoundPlugIns,
   SoundSettings,
   place_of_sound,
   silent_share,
@@ -51,17 +52,20 @@ def test_plug_ins_are_asked_and_their_answers_checked(wav):
     seen.append((sound.shape, rate))
     return {'music': 0.8, 'sound': 0.6}
 
-  scores = sound_scores(wav, 2.0, 3.0, events=events, cosine=lambda *_: 0.2, frames=shown)
+  def hear(**plug_ins):
+    return sound_scores(wav, 2.0, 3.0, plug_ins=SoundPlugIns(**plug_ins), frames=shown)
+
+  scores = hear(events=events, cosine=lambda *_: 0.2)
   assert seen == [((RATE, 1), RATE)]
   assert (scores['music'], scores['voice'], scores['cosine']) == (0.8, 0.0, 0.2)
   for wrong in ({'birds': 1.0}, {'music': 2.0}, {'music': float('nan')}):
     with pytest.raises(ConfigError, match='likelihoods'):
-      sound_scores(wav, 2.0, 3.0, events=lambda *_, wrong=wrong: wrong)
+      hear(events=lambda *_, wrong=wrong: wrong)
   with pytest.raises(ConfigError, match='cosine'):
-    sound_scores(wav, 2.0, 3.0, cosine=lambda *_: 7.0, frames=shown)
-  assert sound_scores(wav, 2.0, 3.0, quality=lambda *_: 6.5)['quality'] == 6.5
+    hear(cosine=lambda *_: 7.0)
+  assert hear(quality=lambda *_: 6.5)['quality'] == 6.5
   with pytest.raises(ConfigError, match='quality'):
-    sound_scores(wav, 2.0, 3.0, quality=lambda *_: 11.0)
+    hear(quality=lambda *_: 11.0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ from mgjax.apps.pairs.preferences import read_rows
 from mgjax.core.errors import ConfigError, DataError, MgjaxError
 from mgjax.lab.evaluation.human.preferred import write_preferences
 from mgjax.lab.evaluation.human.questions import SETS, Question, read_questions
-from mgjax.lab.evaluation.human.study import SPOILT, begin, check_videos, read_study, videos_of
+from mgjax.lab.evaluation.human.study import (
+  SPOILT,
+  Design,
+  Folders,
+  begin,
+  check_videos,
+  read_study,
+  videos_of,
+)
 from mgjax.lab.evaluation.human.votes import Vote, append_votes
 from tests.apps.serving.tiny_pages import make_videos
 
@@ -31,9 +39,11 @@ def folder(made, tmp_path):
 
 
 def start(folder, models='ab', **changes):
-  given = {'questions': 'video:overall'} | changes
+  given = {'questions': 'video:overall', 'prompts': str(folder / 'prompts.txt')} | changes
   paths = {name: str(folder / name) for name in models}
-  return begin(folder / 'votes', paths, given.pop('prompts', str(folder / 'prompts.txt')), **given)
+  shown = Folders(paths, **{each: given.pop(each) for each in Folders._fields if each in given})
+  design = Design(**{each: given.pop(each) for each in Design._fields if each in given})
+  return begin(folder / 'votes', shown, design=design, **given)
 
 
 def test_a_study_is_read_as_it_was_begun(folder):
