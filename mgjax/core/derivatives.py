@@ -1,7 +1,7 @@
-"""Functions with a backward pass of their own, which can be differentiated forward as well.
+"""Custom backward passes for functions that must also support forward-mode differentiation.
 
-`jax.custom_vjp` forbids forward mode. Within `forward_mode()` such a function is its plain self,
-whose tangents JAX derives; outside it keeps its own backward pass. Both give the same numbers.
+`jax.custom_vjp` forbids forward mode. Within `forward_mode()` the plain function is traced, and JAX
+derives its tangents. Outside, the custom backward pass is used. Both give the same numbers.
 """
 
 import contextlib
@@ -17,10 +17,11 @@ _FORWARD = contextvars.ContextVar('forward_mode', default=False)
 
 @contextlib.contextmanager
 def forward_mode() -> Iterator[None]:
-  """Lets what is traced within it be differentiated by `jax.jvp` (and `jax.linearize`).
+  """Makes functions that are traced in this context differentiable by `jax.jvp` (`jax.linearize`).
 
-  Attention is then computed by blocks, in memory linear in the tokens, on accelerators too: their
-  kernels have no tangents. A function compiled outside stays as it is: begin with the context.
+  Attention is computed blockwise here, with memory linear in the tokens, because the kernels of
+  accelerators have no tangents. A function that was compiled outside does not change: enter the
+  context before its first call.
   """
   token = _FORWARD.set(True)
   try:
@@ -30,7 +31,7 @@ def forward_mode() -> Iterator[None]:
 
 
 def is_forward_mode() -> bool:
-  """Whether this is traced within `forward_mode`."""
+  """Returns whether the current trace is within `forward_mode`."""
   return _FORWARD.get()
 
 
@@ -39,15 +40,15 @@ def with_backward(
   backward: Callable[..., Any],
   forward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
-  """Gives a function a backward pass, but not within `forward_mode`.
+  """Gives a function a custom backward pass, which `forward_mode` ignores.
 
-  `forward` and `backward` are those of `jax.custom_vjp`; without the first, all arguments are kept.
+  `forward` and `backward` are as in `jax.custom_vjp`. By default `forward` saves all arguments.
   """
-  own = jax.custom_vjp(function)
-  own.defvjp(forward or (lambda *inputs: (function(*inputs), inputs)), backward)
+  with_vjp = jax.custom_vjp(function)
+  with_vjp.defvjp(forward or (lambda *inputs: (function(*inputs), inputs)), backward)
 
   @functools.wraps(function)
-  def chosen(*arguments: Any) -> Any:
-    return function(*arguments) if is_forward_mode() else own(*arguments)
+  def dispatch(*arguments: Any) -> Any:
+    return function(*arguments) if is_forward_mode() else with_vjp(*arguments)
 
-  return chosen
+  return dispatch

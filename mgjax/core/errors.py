@@ -5,16 +5,17 @@ from typing import Any
 
 
 def printable(text: object, keep: str = '') -> str:
-  """Returns text with escapes for what controls a terminal or cannot be seen, but for `keep`."""
+  """Escapes control and invisible characters of a text, except those in `keep`."""
   return ''.join(
-    each if each.isprintable() or each in keep else repr(each)[1:-1] for each in str(text)
+    character if character.isprintable() or character in keep else repr(character)[1:-1]
+    for character in str(text)
   )
 
 
 class MgjaxError(Exception):
   """An error that a user can fix: the message says what was given, expected and what to do.
 
-  A message may speak of strangers' files, so its lines are printable whatever those are called.
+  A message may quote untrusted file names, so characters that are not printable are escaped.
   """
 
   exit_code = 1
@@ -36,13 +37,13 @@ class DataError(MgjaxError):
 
 
 class StorageError(DataError):
-  """A whole shard, or what it lies on, is gone: reading another sample instead would not help."""
+  """A complete shard, or its storage, is not readable: skipping a sample would not help."""
 
 
 class NonFiniteError(MgjaxError):
-  """The loss or the gradients stopped being finite, or their norms are far above what they were.
+  """The loss or the gradients are not finite, or their norms are far above their usual values.
 
-  `step` is the number of steps done with the bad one, or None where no step is known.
+  `step` is the number of steps including the bad one, or None if it is not known.
   """
 
   exit_code = 4
@@ -58,20 +59,20 @@ class CheckpointError(MgjaxError):
   exit_code = 5
 
 
-def check_one_of(told: str, value: Any, known: Collection[str]) -> None:
-  """Raises ConfigError, `told` first, as in 'choice = 3', where a value is none of the known."""
+def check_one_of(subject: str, value: Any, known: Collection[str]) -> None:
+  """Raises ConfigError if `value` is not in `known`; `subject` begins the message: 'choice = 3'."""
   if value not in list(known):
-    raise ConfigError(f'{told}; expected one of {", ".join(known)}')
+    raise ConfigError(f'{subject}; expected one of {", ".join(known)}')
 
 
 def first_line(error: Exception) -> str:
-  """Returns the first line of an error's message, or the error's name if it has none; escaped."""
+  """Returns the first line of an error's message, escaped, or the error's type if it is empty."""
   line = (str(error).splitlines() or [type(error).__name__])[0][:200]
   return line if line.isprintable() else ascii(line)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-  """Says whether an error, of JAX or of another library, is about too little memory."""
+  """Returns whether an error, of JAX or of another library, reports a lack of memory."""
   message = str(error)
   return isinstance(error, MemoryError) or (
     isinstance(error, RuntimeError)

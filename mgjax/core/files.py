@@ -1,6 +1,6 @@
-"""Atomic writing of small files: a reader sees the old content or the new, never half.
+"""Atomic writing of small files: a reader sees the old content or the new, never a part.
 
-`impostor` says what a file is that lies in place of another: a failed download, an archive.
+`impostor` recognises files of another kind than expected: a failed download, an archive.
 """
 
 import codecs
@@ -44,21 +44,21 @@ _OTHERS = {
   rb'.{257}ustar': ('a tar archive', 'unpack it'),
   rb'%PDF-': ('a PDF', 'give the file itself'),
 }
-BEGIN = 4096  # bytes that tell
+BEGIN = 4096  # leading bytes that identify the kind of a file
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def replaced(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[pathlib.Path]:
-  """Yields a file to write beside `path`, which then takes its place, or vanishes on an error.
+  """Yields a temporary file beside `path`, which replaces `path` on success and is else deleted.
 
-  Their folder is made, if there is none. Files and folders have the modes of all that this user
-  makes; `private` ones (600, and a folder that is made 700) are for this user alone.
+  The folder is created if it is missing. Files and folders get the user's default modes; `private`
+  ones are for this user alone (600, and 700 for a new folder).
   """
   path = pathlib.Path(path)
   with _beside(path, private) as (temporary, mode):
     yield temporary
-    os.chmod(temporary, mode)  # what writes it may have put another file in its place
+    os.chmod(temporary, mode)  # the writer may have put another file in its place
     synchronise(temporary)
     os.replace(temporary, path)
   synchronise(path.parent)
@@ -67,7 +67,7 @@ def replaced(path: str | os.PathLike[str], *, private: bool = False) -> Iterator
 def create(path: str | os.PathLike[str], data: bytes) -> bool:
   """Writes `data` to `path` if nothing is there, and returns whether it did.
 
-  Of several writers at once the first one wins. Others see the whole file or none.
+  If several processes write at once, the first one wins. Readers see the complete file or none.
   """
   path = pathlib.Path(path)
   with _beside(path) as (temporary, _):
@@ -86,12 +86,12 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
 
 
 def synchronise(path: str | os.PathLike[str]) -> None:
-  """Returns once a file, or the names in a folder, would outlive a loss of power."""
+  """Returns once a file, or the entries of a folder, would survive a loss of power."""
   handle = os.open(path, os.O_RDONLY)
   try:
     os.fsync(handle)
   except OSError:
-    if not os.path.isdir(path):  # not every file system can do it for folders
+    if not os.path.isdir(path):  # not every file system can synchronise folders
       raise
   finally:
     os.close(handle)
@@ -99,7 +99,7 @@ def synchronise(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _beside(path: pathlib.Path, private: bool = False) -> Iterator[tuple[pathlib.Path, int]]:
-  """Yields an empty file in the folder of `path`, gone after the block, and its mode."""
+  """Yields an empty file in the folder of `path` and its mode; deletes the file after the block."""
   path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
   temporary, mode = new_file(path.parent, f'.{path.name}.', private=private)
   try:
@@ -111,10 +111,10 @@ def _beside(path: pathlib.Path, private: bool = False) -> Iterator[tuple[pathlib
 def new_file(
   folder: pathlib.Path, prefix: str, suffix: str = '', *, private: bool = False
 ) -> tuple[pathlib.Path, int]:
-  """Makes an empty file of a name that nothing has; returns its path and mode.
+  """Creates an empty file with an unused name; returns its path and mode.
 
-  Unlike those of tempfile.mkstemp it has the mode that the user's umask gives, which the kernel
-  applies. To read a umask one has to set it, and for that moment it is that of all threads.
+  Unlike files of `tempfile.mkstemp` it has the mode that the user's umask gives. The kernel applies
+  the umask, because reading it from Python would change it for all threads for a moment.
   """
   while True:
     path = folder / f'{prefix}{secrets.token_hex(4)}{suffix}'
@@ -127,10 +127,10 @@ def new_file(
 
 
 def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -> None:
-  """Makes the folder of files that will be made of a video, and tries whether it takes any.
+  """Creates the folder of files that will be made from a video, and checks that it is writable.
 
-  Raises ConfigError if one of `paths`, all in the folder of `out`, cannot be written, or only over
-  the video.
+  Raises ConfigError if one of `paths`, all in the folder of `out`, cannot be written or is the
+  video itself.
   """
   try:
     for path in paths:
@@ -140,7 +140,7 @@ def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -
         raise ConfigError(f'--out={out}: would write over --video={video}; give another name')
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f'.{out.stem}_sheet.png.'):
-      pass  # hours of work shall not end at a folder that takes no file
+      pass  # fail now, not after hours of work
   except OSError as error:
     raise ConfigError(
       f'--out={out}: cannot be written ({error.strerror}); give another place'
@@ -150,14 +150,14 @@ def check_places(out: pathlib.Path, paths: Iterable[pathlib.Path], video: str) -
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, private: bool = False) -> None:
   """Writes `data` to `path` so that a reader sees the old file or the new one, never a part.
 
-  `private` is as of `replaced`.
+  `private` is as in `replaced`.
   """
   with replaced(path, private=private) as temporary:
     temporary.write_bytes(data)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, private: bool = False) -> None:
-  """Writes `value` as indented JSON, atomically; `private` is as of `replaced`."""
+  """Writes `value` as indented JSON, atomically; `private` is as in `replaced`."""
   write_bytes(path, (json.dumps(value, indent=2) + '\n').encode(), private=private)
 
 
@@ -168,10 +168,10 @@ def read_json(
   error: type[MgjaxError] = ConfigError,
   mend: str = 'delete it, or put back a whole copy',
 ) -> Any:
-  """Reads a JSON file that holds a `kind`.
+  """Reads a JSON file whose value has the type `kind`.
 
-  Raises `error` if it is missing, damaged, or holds something else. The message names the file, and
-  ends with `mend`, what is to be done.
+  Raises `error` if the file is missing or damaged, or holds another type. The message names the
+  file and ends with `mend`, which says what to do.
   """
   data = read_regular(path, error=error, mend=mend)
   return parse_json(data, repr(os.fspath(path)), kind, error=error, mend=mend)
@@ -180,17 +180,17 @@ def read_json(
 def read_regular(
   path: str | os.PathLike[str], *, error: type[MgjaxError] = ConfigError, mend: str
 ) -> bytes:
-  """Reads a file of text that people and programs describe things in, of 256 MiB at most.
+  """Reads a regular file of at most 256 MiB.
 
-  Raises `error` if it is missing, larger, or a pipe or device, which could be read for ever.
+  Raises `error` if it is missing, larger, or a pipe or device, which might never end.
   """
   name = repr(os.fspath(path))
   try:
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
       raise error(f'{name} cannot be read: it is no regular file; {mend}')
-    if about.st_size > LARGEST:
-      raise error(f'{name} has {about.st_size:,} bytes, expected {LARGEST:,} at most; {mend}')
+    if status.st_size > LARGEST:
+      raise error(f'{name} has {status.st_size:,} bytes, expected {LARGEST:,} at most; {mend}')
     return pathlib.Path(path).read_bytes()
   except FileNotFoundError as missing:
     raise error(f'{name} cannot be read: {missing.strerror}; {mend}') from None
@@ -199,15 +199,15 @@ def read_regular(
 def parse_json(
   data: bytes | str, name: str, kind: type = dict, *, error: type[MgjaxError], mend: str
 ) -> Any:
-  """Reads JSON that should be a `kind`; what `name` names is to blame if it is not."""
+  """Parses JSON of the type `kind`. Raises `error` otherwise; `name` names the source for it."""
   try:
     value = _loads(data)
   except RecursionError:
     raise error(f'{name} is no readable JSON: it is nested too deep; {mend}') from None
-  except ValueError as wrong:  # of UTF-8 too, and of numbers of thousands of digits
-    if isinstance(data, bytes) and (found := impostor(data[:BEGIN], 'JSON')):
-      raise error(f'{name} {found}') from None
-    raise error(f'{name} is no readable JSON: {first_line(wrong)}; {mend}') from None
+  except ValueError as reason:  # of UTF-8 too, and of numbers with thousands of digits
+    if isinstance(data, bytes) and (actual := impostor(data[:BEGIN], 'JSON')):
+      raise error(f'{name} {actual}') from None
+    raise error(f'{name} is no readable JSON: {first_line(reason)}; {mend}') from None
   if not isinstance(value, kind):
     raise error(f'{name} holds {type(value).__name__}, expected {kind.__name__}; {mend}')
   return value
@@ -216,21 +216,21 @@ def parse_json(
 def read_optional_json(
   path: str | os.PathLike[str], check: Callable[[Any], bool], kind: type = dict
 ) -> Any:
-  """Reads a JSON file; None if it is missing, or (logged once) damaged or no good to `check`."""
+  """Reads a JSON file; None if it is missing, damaged or fails `check`, which is logged once."""
   try:
     return _checked(read_json(path, kind), check) if os.path.exists(path) else None
-  except (MgjaxError, *WRONG) as wrong:
-    _tell_once(path, f'is damaged and counts for nothing: {first_line(wrong)}')
+  except (MgjaxError, *WRONG) as reason:
+    _warn_once(path, f'is damaged and counts for nothing: {first_line(reason)}')
     return None
 
 
 def read_json_lines(
   path: str | os.PathLike[str], parse: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, bytes]]:
-  """Yields what `parse` makes of the JSON of each whole line, and the line; logs damaged ones.
+  """Yields `parse(value)` of the JSON of each complete line, and the line; logs damaged lines.
 
-  What `parse` raises of `WRONG` is damage. A last line without an end was cut short by a crash, and
-  is left out silently. A missing file has no lines.
+  A line is damaged if it is no JSON or `parse` raises one of `WRONG`. A crash may leave a last line
+  without an end, which is skipped silently. A missing file has no lines.
   """
   path = pathlib.Path(path)
   damaged = []
@@ -241,15 +241,16 @@ def read_json_lines(
       try:
         value = parse(_loads(line))
       except WRONG:
-        damaged += [number] * (line.endswith(b'\n') and line != b'\n')
+        if line.endswith(b'\n') and line != b'\n':
+          damaged.append(number)
         continue
       yield value, line
   if damaged:
-    _tell_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
+    _warn_once(path, f'has {len(damaged)} damaged lines (line {damaged[0]}), which are left out')
 
 
 def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Makes the object of JSON; ValueError if it names a field twice, of which readers differ."""
+  """Makes a dictionary of a JSON object. Raises ValueError if a field occurs twice."""
   fields = dict(pairs)
   if len(fields) != len(pairs):
     raise ValueError('an object names a field twice')
@@ -258,7 +259,7 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _loads(data: bytes | str) -> Any:
   value = json.loads(data, object_pairs_hook=unique_fields)
-  if ('\\u' if isinstance(data, str) else b'\\u') in data:  # halves of characters cannot be written
+  if ('\\u' if isinstance(data, str) else b'\\u') in data:  # lone surrogates cannot be written
     json.dumps(value, ensure_ascii=False).encode()
   return value
 
@@ -273,17 +274,18 @@ def _checked(value: Any, check: Callable[[Any], bool]) -> Any:
   return value
 
 
-def _tell_once(path: str | os.PathLike[str], what: str) -> None:
-  if (told := (os.fspath(path), what)) not in _told:
-    _told.add(told)
-    _log.warning('%r %s', *told)
+def _warn_once(path: str | os.PathLike[str], problem: str) -> None:
+  warning = (os.fspath(path), problem)
+  if warning not in _logged:
+    _logged.add(warning)
+    _log.warning('%r %s', *warning)
 
 
-_told: set[tuple[str, str]] = set()
+_logged: set[tuple[str, str]] = set()
 
 
 def end_line(path: str | os.PathLike[str]) -> None:
-  """Ends a line that was cut short, so that the next one stands by itself."""
+  """Appends a newline to a file whose last line was cut short by a crash."""
   path = pathlib.Path(path)
   if path.exists() and path.stat().st_size:
     with path.open('rb+') as file:
@@ -293,19 +295,19 @@ def end_line(path: str | os.PathLike[str]) -> None:
 
 
 def append_json_line(path: str | os.PathLike[str], value: Any) -> None:
-  """Appends one JSON line; a crash can only cut the last line, never an earlier one."""
+  """Appends a line of JSON; a crash can cut the last line only."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   try:
     with path.open('a') as file:
       file.write(json.dumps(value) + '\n')
-  except OSError as error:  # of a full disk, which does not say whose file it is
+  except OSError as error:  # a full disk's error does not name the file
     error.filename = error.filename or os.fspath(path)
     raise
 
 
 def impostor(begin: bytes, expected: str) -> str:
-  """Says what begins so in place of what is `expected`; '' where the bytes do not tell."""
+  """Describes a file that begins with these bytes and is not `expected`; '' if it is unknown."""
   begin = begin.removeprefix(codecs.BOM_UTF8)
   for start, (kind, mend) in _OTHERS.items():
     if re.match(start, begin, re.S):
@@ -314,11 +316,11 @@ def impostor(begin: bytes, expected: str) -> str:
 
 
 def is_text(begin: bytes) -> bool:
-  """Returns whether a file that begins so is one of text."""
+  """Returns whether a file that begins with these bytes is text."""
   wide = begin[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
   decoder = codecs.getincrementaldecoder('utf-16' if wide else 'utf-8-sig')()
   try:
-    text = decoder.decode(begin)  # its last letter may be cut
+    text = decoder.decode(begin)  # the last character may be cut
   except UnicodeDecodeError:
     return False
   return bool(text) and all(letter.isprintable() or letter.isspace() for letter in text)

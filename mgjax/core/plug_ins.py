@@ -1,4 +1,4 @@
-"""What is imported late: functions of the user's own, optional packages, what few runs need."""
+"""Lazy imports: the user's own functions, optional packages, and modules that few runs need."""
 
 import functools
 import importlib
@@ -11,9 +11,9 @@ from mgjax.core.errors import ConfigError, first_line, printable
 
 
 class Later(types.ModuleType):
-  """A module that is imported when something of it is first asked for, by any thread.
+  """A module that is imported on the first access to one of its attributes, from any thread.
 
-  `etils.epy.lazy_imports` would do, but while its block runs, imports of all threads are lazy.
+  `etils.epy.lazy_imports` makes the imports of all threads lazy while its block runs.
   """
 
   def __getattr__(self, name: str) -> Any:
@@ -28,12 +28,12 @@ def load_object(place: str) -> Any:
 
 @functools.cache
 def load_function(name: str) -> Callable[..., Any]:
-  """Returns the function that 'package.module:function' names. Raises ConfigError without one."""
+  """Imports the function that 'package.module:function' names. Raises ConfigError if it fails."""
   if not re.fullmatch('[^:]+:[^:]+', name):
     raise ConfigError(f'plug-in {printable(name)!r}: expected package.module:function')
   try:
     loaded = load_object(name)
-  except Exception as error:  # a module of the user's own: it may raise whatever it likes
+  except Exception as error:  # the user's module may raise anything
     raise ConfigError(
       f'plug-in {printable(name)!r} cannot be imported: {first_line(error)}; its package has to be '
       'installed, or its folder named in PYTHONPATH'
@@ -45,7 +45,8 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def load_package(name: str, purpose: str, extra: str) -> Any:
   """Imports an optional package, for a purpose such as 'shots need PySceneDetect'.
-  Raises ConfigError if it is not installed; the extra of mgjax installs it.
+
+  Raises ConfigError if it is not installed; the message names the extra that installs it.
   """
   try:
     return importlib.import_module(name)

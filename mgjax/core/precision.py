@@ -1,4 +1,4 @@
-"""The precision policy: float32 all over, but for matrix products in the `dtype` of a model."""
+"""The precision policy: float32 everywhere, except matrix products in the `dtype` of a model."""
 
 import jax.numpy as jnp
 
@@ -6,14 +6,14 @@ from mgjax.core.errors import ConfigError
 
 COMPUTE = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 PARAMETER = jnp.float32
-# What the backbone's kernels may lie in while it is sampled (nn/quantize.py).
+# Types in which the backbone's kernels may be stored for sampling (nn/quantize.py).
 STORED = {
   'float32': jnp.float32,
   'bfloat16': jnp.bfloat16,
   'int8': jnp.int8,
   'fp8': jnp.float8_e4m3fn,
 }
-# A kernel in one byte a number is two leaves, q and s by these names.
+# A kernel of 1 byte a number is stored as two leaves, q and s, with these names.
 QUANTISED = 'quantised'
 SCALE = 'scale'
 # A kernel with adapters is three: itself, A and B (nn/lora.py).
@@ -23,14 +23,14 @@ LORA_B = 'lora_b'
 
 
 def compute_type(name: str) -> jnp.dtype:
-  """Returns the type of that name for matrix products. Raises ConfigError if not in `COMPUTE`."""
+  """Returns the type for matrix products by its name. Raises ConfigError if not in `COMPUTE`."""
   if name not in COMPUTE:
     raise ConfigError(f'unknown compute type {name!r:.100}; expected one of {sorted(COMPUTE)}')
   return jnp.dtype(COMPUTE[name])
 
 
 def stored_type(name: str) -> jnp.dtype:
-  """Returns the type that `weights` of sampling names. Raises ConfigError if not in `STORED`."""
+  """Returns the type that `sample.weights` names. Raises ConfigError if it is not in `STORED`."""
   if name not in STORED:
     raise ConfigError(
       f"unknown type of weights {name!r:.100}; expected one of {', '.join(STORED)}, or '' for the "
@@ -40,5 +40,5 @@ def stored_type(name: str) -> jnp.dtype:
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
-  """Returns the type in which numbers of a type are summed: float32, or float64 of such."""
+  """Returns the type in which numbers of a type are summed: float32, or float64 for float64."""
   return jnp.promote_types(dtype, jnp.float32)

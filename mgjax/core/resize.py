@@ -24,31 +24,31 @@ KERNELS = ('area', *_CURVES)
 
 
 @functools.cache
-def averaging(length: int, wanted: int) -> Float[np.ndarray, 'i h']:
-  """Returns rows that average the `length` input pixels under each of `wanted` output pixels."""
-  edges = np.linspace(0, length, wanted + 1, dtype=np.float32)[:, None]
+def averaging(length: int, output_length: int) -> Float[np.ndarray, 'i h']:
+  """Returns the weights of an area filter from `length` pixels to `output_length` pixels."""
+  edges = np.linspace(0, length, output_length + 1, dtype=np.float32)[:, None]
   pixels = np.arange(length, dtype=np.float32)
   overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-  return np.maximum(overlap, 0) * np.float32(wanted / length)
+  return np.maximum(overlap, 0) * np.float32(output_length / length)
 
 
 @functools.cache
-def resampling(length: int, wanted: int, kernel: str) -> Float[np.ndarray, 'i h']:
-  """Returns rows that make each of `wanted` pixels of `length`: rows @ image @ columns.T.
+def resampling(length: int, output_length: int, kernel: str) -> Float[np.ndarray, 'i h']:
+  """Returns resampling weights (output, input), for use as rows @ image @ columns.T.
 
-  Pixels lie at the centres of their areas, j + 1/2. Output i is the sum over j of
+  Pixel j has its centre at j + 1/2. Output i is the sum over j of w_ij x_j,
 
-    w_ij = k((j + 1/2 - (i + 1/2) s) / max(s, 1)) / sum of the same over j,   s = length / wanted
+    w_ij = k((j + 1/2 - (i + 1/2) s) / max(s, 1)) / sum of the same over j
+    s = length / output_length
 
-  so that a kernel k grows with the step s where the picture shrinks (antialiasing), and weights
-  beyond an edge go to the pixels within: as Pillow does. Raises ConfigError if there is no such
-  kernel.
+  The kernel k widens with s when the picture shrinks (antialiasing). Weights beyond an edge are
+  dropped and the others renormalised, as in Pillow. Raises ConfigError if there is no such kernel.
   """
   if kernel == 'area':
-    return averaging(length, wanted)
+    return averaging(length, output_length)
   check_one_of(f'kernel = {kernel!r}', kernel, KERNELS)
-  step = length / wanted
-  centres = (np.arange(wanted)[:, None] + 0.5) * step
+  step = length / output_length
+  centres = (np.arange(output_length)[:, None] + 0.5) * step
   weights = _CURVES[kernel]((np.arange(length) + 0.5 - centres) / max(step, 1))
   return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
@@ -56,10 +56,10 @@ def resampling(length: int, wanted: int, kernel: str) -> Float[np.ndarray, 'i h'
 def resize(
   frames: Num[np.ndarray, 't h w c'], size: tuple[int, int], kernel: str
 ) -> Num[np.ndarray, 't i j c']:
-  """Resizes frames to (height, width) by `resampling`; bytes are rounded, and clipped, to bytes.
+  """Resizes frames to (height, width) by `resampling`; uint8 frames are rounded and clipped.
 
-  Frames of that size already are returned as they are. The same bits wherever it runs: sums have
-  one order, whatever the number of threads. Raises ConfigError if there is no such kernel.
+  Frames of that size are returned unchanged. Sums have a fixed order, so results are bitwise equal
+  for any number of threads. Raises ConfigError if there is no such kernel.
   """
   count, height, width, channels = frames.shape
   tall, wide = size
@@ -76,14 +76,14 @@ def resize(
 
 
 def to_bytes(frames: Num[np.ndarray, '*shape']) -> Num[np.ndarray, '*shape']:
-  """Rounds levels of 0 to 255, and clips what lies beyond, to uint8."""
+  """Rounds levels, clips them to 0..255 and converts them to uint8."""
   rounded = np.rint(frames)
   return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
 
 
 @functools.cache
-def _sparse(length: int, wanted: int, kernel: str):
-  """`resampling` without its zeros: a third of the time for frames of 512 pixels."""
-  from scipy import sparse  # 100 ms, which those who only average need not wait for
+def _sparse(length: int, output_length: int, kernel: str):
+  """Returns `resampling` as a sparse matrix: a third of the time for frames of 512 pixels."""
+  from scipy import sparse  # the import takes 100 ms, which area filters do not need
 
-  return sparse.csr_array(resampling(length, wanted, kernel))
+  return sparse.csr_array(resampling(length, output_length, kernel))

@@ -1,4 +1,4 @@
-"""Names of published runs: repositories of the Hugging Face Hub and URLs; opens none of them."""
+"""Parses names of published runs: Hugging Face Hub repositories and URLs; opens none of them."""
 
 import os
 import pathlib
@@ -23,15 +23,16 @@ LOCAL = ('file', 'local')
 
 
 class Name(NamedTuple):
-  """What a name says: a place, a branch, tag or commit on the Hub, the SHA-256 of a list or ''."""
+  """A parsed name: location, Hub branch, tag or commit, and SHA-256 of the file list or ''."""
 
   place: str
   revision: str
   digest: str
 
   def __str__(self) -> str:
-    revision, digest = f'@{self.revision}' * bool(self.revision), f'#{self.digest}'
-    return self.place + revision + digest * bool(self.digest)
+    revision = f'@{self.revision}' if self.revision else ''
+    digest = f'#{self.digest}' if self.digest else ''
+    return self.place + revision + digest
 
   @property
   def repository(self) -> str:
@@ -40,41 +41,43 @@ class Name(NamedTuple):
 
 
 def is_name(name: str | os.PathLike[str]) -> bool:
-  """Says whether something names a published run; a path that was made of such a name does."""
-  scheme, found, rest = os.fspath(name).partition(':/')
-  if not found or not re.fullmatch('[a-z][a-z0-9+.-]+', scheme):  # one letter is a drive
+  """Returns whether this names a published run, also if it was converted to a path before."""
+  scheme, separator, rest = os.fspath(name).partition(':/')
+  if not separator or not re.fullmatch('[a-z][a-z0-9+.-]+', scheme):  # one letter is a drive
     return False
   if scheme == 'hf' or rest.startswith('/'):
     return True
-  import fsspec  # a folder may be called 'a:', which no protocol is
+  import fsspec  # a folder may be called 'a:', which is no protocol
 
   return scheme in fsspec.available_protocols()
 
 
 def read_name(name: str | os.PathLike[str]) -> Name:
-  """Reads a name. Raises ConfigError unless it is one."""
+  """Parses the name of a published run. Raises ConfigError if it is not one."""
   text = os.fspath(name)
-  if found := _HUB.fullmatch(text):
-    return Name(f'hf://{found["repository"]}', found['revision'] or 'main', found['digest'] or '')
-  if found := _PAGE.fullmatch(text):
-    name = found['repository'] + f'@{found["revision"]}' * bool(found['revision'])
-    raise ConfigError(f'{text:.200} is a page of the Hub; give hf://{name}')
-  found = _URL.fullmatch(text)
-  if found is None or (found['scheme'] in LOCAL and len(found['slashes']) == 2):
+  if match := _HUB.fullmatch(text):
+    return Name(f'hf://{match["repository"]}', match['revision'] or 'main', match['digest'] or '')
+  if match := _PAGE.fullmatch(text):
+    revision = f'@{match["revision"]}' if match['revision'] else ''
+    raise ConfigError(
+      f'{text:.200} is a page of the Hub; give hf://{match["repository"]}{revision}'
+    )
+  match = _URL.fullmatch(text)
+  if match is None or (match['scheme'] in LOCAL and len(match['slashes']) == 2):
     raise ConfigError(
       f'{text:.200}: expected hf://owner/name, or hf://owner/name@revision, or a URL such as '
       's3://bucket/run or file:///path/run'
     )
-  slashes = found['slashes']
-  if len(slashes) == 1:  # of a path, which has lost the others
-    slashes = '///' if found['scheme'] in LOCAL else '//'
-  return Name(f'{found["scheme"]}:{slashes}{found["path"]}', '', found['digest'] or '')
+  slashes = match['slashes']
+  if len(slashes) == 1:  # `pathlib` collapses repeated slashes
+    slashes = '///' if match['scheme'] in LOCAL else '//'
+  return Name(f'{match["scheme"]}:{slashes}{match["path"]}', '', match['digest'] or '')
 
 
 def own_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
-  """Returns a folder that is written to. Raises ConfigError if it is the name of a published run.
+  """Returns the path of a folder to write to. Raises ConfigError if it names a published run.
 
-  Or a folder that is called as its protocol would be made here.
+  Without this check a local folder named like the URL's protocol would be created.
   """
   if is_name(folder):
     raise ConfigError(

@@ -1,9 +1,9 @@
 """Reads and writes named tensors in safetensors files, checked against damage and against a model.
 
-What `in_file` writes has checksums in its metadata, as 'checksums': 'crc32:' and 8 digits of the
-header, then 8 of each tensor in the order of their names. Every reader here compares them: any one
-byte that changed is found. They say nothing of who made a file; the SHA-256 of a published name
-does.
+Files that `in_file` writes have checksums in their metadata. The value of 'checksums' is 'crc32:',
+8 digits of the header, then 8 of each tensor, in the order of their names. Every reader here
+compares them, so any changed byte is detected. They do not authenticate the author; the SHA-256 in
+the name of a published run does.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from mgjax.core.files import BEGIN, impostor, is_text
 
 Tensors = dict[str, np.ndarray]
 
-SHOWN = 3  # names in a message
-SCALE = ':scale'  # ends the name of the scales of a tensor that a file has in int8
-_FEWEST = 2048  # numbers of such a tensor, more than stacked norms have in small models
+SHOWN = 3  # names quoted in a message
+SCALE = ':scale'  # suffix for the name of an int8 tensor's scales
+_FEWEST = 2048  # numbers of an int8 tensor, more than stacked norms of small models have
 _PICKLE = re.compile(rb'PK|\x80[\x02-\x05]')  # as PyTorch writes it
-# A header may bring a tokenizer of 20 MB in its metadata, and has some commas a tensor.
+# A header may hold a tokenizer of 20 MB in its metadata, and has some commas a tensor.
 _LARGEST_HEADER = 20 << 20
 _MOST_COMMAS = 1 << 17
 _LARGEST_EMPTY = 1 << 20
@@ -55,9 +55,9 @@ class TensorFile:
   """
 
   def __init__(self, path: str | os.PathLike[str], file: Any, header: bytes):
-    """Binds a file that the library has opened, its path for messages, and its header's bytes.
+    """Wraps a file that safetensors opened, its path for messages, and the bytes of its header.
 
-    Raises ConfigError if the header is not what was written.
+    Raises ConfigError if the header does not match its checksum.
     """
     self._path = os.fspath(path)
     self._file = file
@@ -65,32 +65,32 @@ class TensorFile:
     self.names: list[str] = list(file.keys())
     self.metadata: dict[str, str] = file.metadata() or {}
     self._checksums: dict[str, str] | None = None
-    # By either, for the damage may be there.
-    found = [k for k, v in self.metadata.items() if k == _CHECKSUMS or v.startswith(_CRC32)]
-    if found:
-      known = self.metadata.pop(found[0]).removeprefix(_CRC32)
-      known = [known[at : at + _DIGITS] for at in range(0, len(known), _DIGITS)]
-      if len(known) != 1 + len(self.names) or _with_checksum(header) != header:
+    # Match the key or the value, since either may be damaged.
+    keys = [k for k, v in self.metadata.items() if k == _CHECKSUMS or v.startswith(_CRC32)]
+    if keys:
+      digits = self.metadata.pop(keys[0]).removeprefix(_CRC32)
+      checksums = [digits[at : at + _DIGITS] for at in range(0, len(digits), _DIGITS)]
+      if len(checksums) != 1 + len(self.names) or _with_checksum(header) != header:
         raise self._damaged('its header')
-      self._checksums = dict(zip(sorted(self.names), known[1:], strict=True))
+      self._checksums = dict(zip(sorted(self.names), checksums[1:], strict=True))
 
   def describe(self, name: str) -> tuple[str, tuple[int, ...]]:
-    """Returns the type of a tensor as the header has it, such as 'BF16', and its shape."""
-    found = self._file.get_slice(name)
-    return found.get_dtype(), tuple(found.get_shape())
+    """Returns the type of a tensor as in the header, such as 'BF16', and its shape."""
+    tensor_slice = self._file.get_slice(name)
+    return tensor_slice.get_dtype(), tuple(tensor_slice.get_shape())
 
   def read(self, name: str, *, anything: bool = False) -> np.ndarray:
-    """Reads a tensor; `anything` says that its floats need not be finite.
+    """Reads a tensor; with `anything`, its floats may be NaN or infinite.
 
-    Raises ConfigError if they are not, the tensor is not what was written, is larger than the
-    memory, or is empty and of unlimited shape.
+    Raises ConfigError if they are without it, if the checksum does not match, if the tensor does
+    not fit in memory, or if it is empty and has too long axes.
     """
     kind, shape = self.describe(name)
     self._check_room(name, kind, shape)
-    if kind in _FLOAT8:  # the library asks numpy for them, which has none
+    if kind in _FLOAT8:  # safetensors would ask numpy for these types, which has none
       begin, end = json.loads(self._header[8:])[name]['data_offsets']
-      found = np.fromfile(self._path, np.uint8, end - begin, offset=len(self._header) + begin)
-      tensor = found.view(jnp.dtype(_FLOAT8[kind])).reshape(shape)
+      data = np.fromfile(self._path, np.uint8, end - begin, offset=len(self._header) + begin)
+      tensor = data.view(jnp.dtype(_FLOAT8[kind])).reshape(shape)
     else:
       tensor = self._file.get_tensor(name)
     if self._checksums is not None and _checksum(tensor) != self._checksums[name]:
@@ -110,7 +110,7 @@ class TensorFile:
   def _check_room(self, name: str, kind: str, shape: tuple[int, ...]) -> None:
     bits = re.search(r'\d+', kind)  # as in F8_E4M3; BOOL takes a byte
     size = math.prod(shape) * int(bits[0] if bits else 8) // 8
-    # A sparse file of a few blocks may be of any size, and the library panics without memory.
+    # A sparse file of a few blocks may claim any size, and safetensors panics if memory runs out.
     if size > (memory := os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')):
       raise ConfigError(
         f'{shown(name)} in {self._path!r} has {size:,} bytes, and this machine {memory:,} of '
@@ -125,12 +125,12 @@ class TensorFile:
 
 
 def in_file(tensors: Tensors, metadata: Mapping[str, str] | None = None) -> bytes:
-  """Returns a .safetensors file with checksums: the same bytes of the same tensors and metadata."""
+  """Serialises tensors to a .safetensors file with checksums; equal input gives equal bytes."""
   data = save(tensors, {})
   size = int.from_bytes(data[:8], 'little')
   checksums = [_checksum(tensors[name]) for name in sorted(tensors)]
-  about = {**(metadata or {}), _CHECKSUMS: _CRC32 + ''.join(['0' * _DIGITS, *checksums])}
-  header = json.loads(data[8 : 8 + size]) | {'__metadata__': dict(sorted(about.items()))}
+  fields = {**(metadata or {}), _CHECKSUMS: _CRC32 + ''.join(['0' * _DIGITS, *checksums])}
+  header = json.loads(data[8 : 8 + size]) | {'__metadata__': dict(sorted(fields.items()))}
   text = json.dumps(header, ensure_ascii=False, separators=(',', ':')).encode()
   text += b' ' * (-len(text) % 8)  # so that the tensors stay aligned
   return _with_checksum(len(text).to_bytes(8, 'little') + text) + data[8 + size :]
@@ -142,7 +142,7 @@ def _checksum(tensor: np.ndarray) -> str:
 
 
 def _with_checksum(header: bytes) -> bytes:
-  """Returns a header with the checksum of itself, in which zeros stand in place of that."""
+  """Writes into a header the checksum of itself, computed with zeros in its position."""
   key = f'"{_CHECKSUMS}":"{_CRC32}'.encode()
   at = header.find(key) + len(key)
   before, after = header[:at], header[at + _DIGITS :]
@@ -154,9 +154,9 @@ def read_tensors(
 ) -> tuple[Tensors, dict[str, str]]:
   """Reads the tensors and the metadata of a .safetensors file.
 
-  Memory is bounded by three times the size of the file and 100 MB. With `anything` there may be
-  more than finite floats, as what a model leaves out. Raises ConfigError if there is no such file,
-  or it is of another kind or holds no finite floats.
+  Memory is bounded by three times the size of the file and 100 MB. With `anything`, tensors may
+  have any type and any numbers. Raises ConfigError if there is no such file, or it is of another
+  kind or holds other tensors than finite floats.
   """
   with open_tensors(path) as file:
     tensors = {name: file.read(name, anything=anything) for name in file.names}
@@ -169,12 +169,12 @@ def read_tensors(
 
 
 def is_boundless(shape: tuple[int, ...]) -> bool:
-  """Returns whether an empty tensor has axes so long that sums over the others would not fit."""
+  """Returns whether an empty tensor has axes so long that sums over the others do not fit."""
   return 0 in shape and math.prod(max(size, 1) for size in shape) > _LARGEST_EMPTY
 
 
 def are_finite_floats(tensor: np.ndarray) -> bool:
-  """Returns whether these can be parameters, which are of float32 or less."""
+  """Returns whether a tensor can be a parameter: its floats are finite in float32."""
   return bool(jnp.issubdtype(tensor.dtype, jnp.floating)) and is_finite(tensor)
 
 
@@ -183,21 +183,21 @@ def is_finite(tensor: np.ndarray) -> bool:
   if tensor.dtype == np.float64:
     with np.errstate(over='ignore', invalid='ignore'):
       tensor = tensor.astype(np.float32)
-  if tensor.dtype.name in _FLOAT8.values():  # NaN of some is not last in the order of bits
+  if tensor.dtype.name in _FLOAT8.values():  # in some of them NaN is not last in bit order
     return bool(np.isfinite(tensor).all())
   if not tensor.size or (bits := _bits(tensor.dtype)) is None:
     return True
-  # Of each sign, floats are in the order of their bits, and infinity and NaN come last. The largest
-  # integer is found ten times faster than every number is asked, which matters with gigabytes.
+  # Within each sign, floats are ordered by their bits, with infinity and NaN last. The maximum of
+  # integers is 10 times faster than `np.isfinite`, which matters for gigabytes.
   signed, unsigned, infinity, negative = bits
   return bool(tensor.view(signed).max() < infinity and tensor.view(unsigned).max() < negative)
 
 
 @functools.cache
 def _bits(dtype: np.dtype) -> tuple[np.dtype, np.dtype, int, int] | None:
-  """Integers of the size of a float, and its infinities as such; None of what is no float.
+  """Returns integer types of a float's size, and its infinities as such; None if it is no float.
 
-  Where a type has no infinity, NaN takes its place.
+  In a type without infinity, NaN has that bit pattern.
   """
   if not jnp.issubdtype(dtype, jnp.floating):
     return None
@@ -207,12 +207,12 @@ def _bits(dtype: np.dtype) -> tuple[np.dtype, np.dtype, int, int] | None:
 
 
 def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
-  """Returns a tensor W as a file has it in int8: q by its name and s by 'W:scale', W ~ q s.
+  """Quantises a tensor W to int8: q under its name and s under 'W:scale', with W ~ q s.
 
     s_o = max_i |W_io| / 127 in bfloat16      q_io = round(W_io / s_o) in int8
 
-  |W - q s| is at most s / 2, and of q s one gets q and s again. Vectors and tensors of few numbers
-  are of the type `others`.
+  |W - q s| is at most s / 2, and quantising q s gives q and s again. Vectors and tensors with few
+  numbers are cast to the type `others` instead.
   """
   if tensor.ndim < 2 or tensor.size < _FEWEST:
     return {name: tensor.astype(others)}
@@ -227,11 +227,11 @@ def in_int8(name: str, tensor: np.ndarray, others: Any) -> Tensors:
 
 
 def unpacked(tensors: Tensors) -> Tensors:
-  """Returns a file's tensors with float32 q s for q and s. Raises ConfigError if they misfit."""
-  found = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
-  for name, q in found.items():
+  """Dequantises a file's int8 tensors to float32 q s. Raises ConfigError if q and s do not fit."""
+  dequantised = {name: tensor for name, tensor in tensors.items() if not name.endswith(SCALE)}
+  for name, q in dequantised.items():
     if (scale := tensors.get(name + SCALE)) is not None:
-      if scale.shape != q.shape[-1:]:  # what broadcasts may be larger than any memory
+      if scale.shape != q.shape[-1:]:  # a broadcast result may exceed any memory
         raise ConfigError(
           f'{shown(name)} of shape {q.shape} has scales of shape {scale.shape}; expected '
           f'{q.shape[-1:]}, export the weights again'
@@ -242,14 +242,14 @@ def unpacked(tensors: Tensors) -> Tensors:
           'floats, export the weights again'
         )
       check_scales(name + SCALE, scale)
-      found[name] = q.astype(np.float32) * scale.astype(np.float32)
-  return found
+      dequantised[name] = q.astype(np.float32) * scale.astype(np.float32)
+  return dequantised
 
 
 def check_scales(name: str, scale: np.ndarray) -> None:
-  """Raises ConfigError if a scale is negative, or numbers of one byte times it are not finite.
+  """Raises ConfigError if a scale is negative, or its products with 1-byte numbers overflow.
 
-  These numbers go up to 448. A scale is the largest of magnitudes, so a negative one is damage.
+  Such numbers go up to 448. A scale is a maximum of magnitudes, so a negative one is damaged.
   """
   scale = scale.astype(np.float32)
   least, most = float(scale.min(initial=0)), float(scale.max(initial=0))
@@ -266,17 +266,17 @@ def check_scales(name: str, scale: np.ndarray) -> None:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-  """Reads the metadata of a .safetensors file alone. Raises ConfigError if it is none."""
+  """Reads only the metadata of a .safetensors file. Raises ConfigError if it is not one."""
   with open_tensors(path) as file:
     return file.metadata
 
 
 @contextlib.contextmanager
 def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
-  """Yields a .safetensors file, once its header is known to be no bomb.
+  """Opens a .safetensors file, after checking that its header is of reasonable size.
 
-  Raises ConfigError if there is no such file, or it is of another kind, or what is read of it is
-  damaged.
+  Raises ConfigError if there is no such file, it is of another kind, or a tensor that is read from
+  it is damaged.
   """
   try:
     header = _read_header(path)
@@ -287,20 +287,20 @@ def open_tensors(path: str | os.PathLike[str]) -> Iterator[TensorFile]:
 
 
 def check_tensors(path: str | os.PathLike[str]) -> None:
-  """Reads every tensor of a file. Raises ConfigError if one is damaged, as `open_tensors`."""
+  """Reads every tensor of a file. Raises ConfigError if one is damaged, as in `open_tensors`."""
   with open_tensors(path) as file:
     for name in file.names:
       file.read(name)
 
 
 def _read_header(path: str | os.PathLike[str]) -> bytes:
-  """Returns the header, with its length in front.
+  """Returns the header, preceded by its length.
 
-  Raises if it makes much more than it takes: an entry of 10 bytes may make 300.
+  Raises ValueError if parsing it would take too much memory: 10 bytes can become 300.
   """
   if not os.path.isfile(path):
-    there = os.path.lexists(path)
-    raise OSError('it is no regular file' if there else 'there is no such file')
+    exists = os.path.lexists(path)
+    raise OSError('it is no regular file' if exists else 'there is no such file')
   with open(path, 'rb') as file:
     length = file.read(8)
     size = int.from_bytes(length, 'little')
@@ -314,59 +314,55 @@ def _read_header(path: str | os.PathLike[str]) -> bytes:
 
 def _why_unreadable(path: pathlib.Path, error: Exception) -> str:
   reason = not_weights(path)
-  return (
-    f'{os.fspath(path)!r} {reason}'
-    if reason
-    else (f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}')
-  )
+  if reason:
+    return f'{os.fspath(path)!r} {reason}'
+  return f'{os.fspath(path)!r} is not a readable .safetensors file: {first_line(error)}'
 
 
 def not_weights(path: str | os.PathLike[str], pickled: bool = False) -> str:
-  """Says what lies in place of a file of weights, as 'is a web page ...'; '' if that is not known.
+  """Describes what a file holds instead of weights, as 'is a web page ...'; '' if unknown.
 
-  `pickled` files are those that PyTorch writes.
+  With `pickled`, files that PyTorch writes count as weights.
   """
   if not os.path.isfile(path):
     return ''
   with open(path, 'rb') as file:
     begin = file.read(BEGIN)
   if _PICKLE.match(begin):
+    if pickled:
+      return ''
     return (
-      ''
-      if pickled
-      else (
-        'is a pickle, which may run any code when it is read; save the model with safetensors, as '
-        'diffusers does by default'
-      )
+      'is a pickle, which may run any code when it is read; save the model with safetensors, as '
+      'diffusers does by default'
     )
-  told = impostor(begin, 'weights')
-  if not told and is_text(begin):
-    begins = begin[:40].decode(errors='replace')
-    told = f'is a text file that begins {begins!r}, not weights; download the file itself'
-  return told
+  description = impostor(begin, 'weights')
+  if not description and is_text(begin):
+    start = begin[:40].decode(errors='replace')
+    description = f'is a text file that begins {start!r}, not weights; download the file itself'
+  return description
 
 
 def check_complete(
   *, missing: Collection[str], unknown: Collection[str], misshapen: Collection[str], expected: str
 ) -> None:
-  """Raises ConfigError, naming the first tensors of each kind, unless there are none."""
+  """Raises ConfigError, naming the first tensors of each kind, if there are any."""
   if missing or unknown or misshapen:
     kinds = {'missing': missing, 'unknown': unknown, 'of another shape': misshapen}
     raise ConfigError(f'the tensors do not make this model: {listed(kinds)}; expected {expected}')
 
 
-def check_agrees(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-  """Raises ConfigError if a size that config.json says, not None, is not that of the tensors."""
-  for name, value in said.items():
-    if value is not None and value != found[name]:
+def check_agrees(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> None:
+  """Raises ConfigError if a value of config.json, not None, differs from the tensors' size."""
+  for name, value in config.items():
+    if value is not None and value != sizes[name]:
       raise ConfigError(
-        f'config.json says {name} = {value!r:.100}, the tensors {found[name]!r}; take both from '
+        f'config.json says {name} = {value!r:.100}, the tensors {sizes[name]!r}; take both from '
         'one model'
       )
 
 
 def listed(kinds: Mapping[str, Collection[str]]) -> str:
-  """Says '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
+  """Formats counts and names as '2 missing (a, b), 5 unknown (c, d, e, ...)'."""
   return ', '.join(
     f'{len(names)} {kind} ({", ".join(map(shown, [*names][:SHOWN]))}'
     f'{", ..." * (len(names) > SHOWN)})'
@@ -376,5 +372,5 @@ def listed(kinds: Mapping[str, Collection[str]]) -> str:
 
 
 def shown(name: str) -> str:
-  """Returns a name from a file as a message shows it: cut, and escaped where that is needed."""
+  """Formats a name from a file for a message: cut to 200 characters, escaped if not printable."""
   return (name if name.isprintable() else ascii(name))[:200]

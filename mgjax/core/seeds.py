@@ -1,7 +1,7 @@
-"""Seeds of noise: whole numbers of 63 bits, of which each has noise of its own.
+"""Seeds of noise: integers of 63 bits, each with its own noise.
 
-A device has 32 bits for a whole number, and `jax.random.key` drops the others without a word: 2^32
-would have the noise of 0.
+`jax.random.key` silently drops all but the lower 32 bits on a device, so 2^32 would give the noise
+of 0.
 """
 
 from typing import Any
@@ -17,17 +17,18 @@ _BITS = 32
 
 
 def words_of(seed: Any) -> UInt32[np.ndarray, '*seeds 2']:
-  """Returns a seed, or each of several, as two words: the upper 32 bits and the lower ones.
-  Raises ConfigError for what is no whole number from 0 to 2^63 - 1.
+  """Splits a seed, or each of an array of seeds, into its upper and lower 32 bits.
+
+  Raises ConfigError if a seed is not an integer from 0 to 2^63 - 1.
   """
-  given = np.asarray(seed, object)
-  whole = [int(checked(Seed, each, 'seed')) for each in given.ravel()]
-  words = [(each >> _BITS, each & (1 << _BITS) - 1) for each in whole]
-  return np.array(words, np.uint32).reshape(*given.shape, 2)
+  seeds = np.asarray(seed, object)
+  integers = [int(checked(Seed, value, 'seed')) for value in seeds.ravel()]
+  words = [(value >> _BITS, value & (1 << _BITS) - 1) for value in integers]
+  return np.array(words, np.uint32).reshape(*seeds.shape, 2)
 
 
 def key_of(words: UInt32[Array, '2']) -> Key:
-  """Returns the key of a seed; below 2^32 it is that of `jax.random.key`."""
+  """Returns the PRNG key of a seed's two words; below 2^32 it equals `jax.random.key`."""
   upper, lower = words
   key = jax.random.key(lower)
   return jnp.where(upper == 0, key, jax.random.fold_in(key, upper))

@@ -1,14 +1,14 @@
-"""Settings: what a configuration says as dataclasses and modules, every number in its range.
+"""Settings: dataclasses and modules for a configuration's fields, with a range for every number.
 
-A field says its range where it is declared, and nowhere else:
+A field declares its range in its annotation:
 
   @dataclasses.dataclass(frozen=True)
   class Patience(Checked):
     patience: Count = 0
     factor: Annotated[float, Range(above=0, most=1)] = 0.5
 
-`unpack` makes such a class of the values that a configuration has in one place; `Checked` holds
-what Python code makes to the same ranges, as `check` does in a `__post_init__` that asks for more.
+`unpack` makes such a class of a group of fields in a configuration. `Checked` applies the same
+ranges to objects that Python code makes; call `check` in a `__post_init__` with further conditions.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ from mgjax.core.configuration.keys import LARGEST, LARGEST_SEED, did_you_mean
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
 
-_UNSEEN = 1 << 16  # a size that tensors need not show: tokens of a prompt
-_DEEP, _MOST = 8, 64  # levels of a description, and entries of one
-FURTHEST = 1e30  # of other numbers: what float32 still multiplies
+_UNSEEN = 1 << 16  # a size that no tensor has to show, as tokens of a prompt
+_DEEP, _MOST = 8, 64  # nesting levels of a description, and entries at one level
+FURTHEST = 1e30  # limit of floats, so that float32 products stay finite
 _WORDS = {int: 'a whole number', float: 'a number', str: 'text', bool: 'True or False'}
 _UNIONS = (typing.Union, types.UnionType)
 _Made = TypeVar('_Made')
@@ -40,7 +40,7 @@ _Made = TypeVar('_Made')
 class Range:
   """The numbers that a field may have, as in `Annotated[int, Range(least=1)]`.
 
-  `least` and `most` are allowed, `above` and `below` are not; infinity is where `infinite` says so.
+  `least` and `most` are allowed, `above` and `below` are not. Infinity needs `infinite`.
   """
 
   least: float | None = None
@@ -50,7 +50,7 @@ class Range:
   infinite: bool = False
 
   def admits(self, value: Any, whole: bool) -> bool:
-    """Says whether a value is one of these numbers; True and False are none."""
+    """Returns whether a value is in this range; True and False are not numbers."""
     kind = numbers.Integral if whole else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
       return False
@@ -65,13 +65,13 @@ class Range:
     )
 
   def describe(self, whole: bool) -> str:
-    """Says which numbers these are, as in 'a finite number above 0 to 1'."""
+    """Describes the range, as in 'a finite number above 0 to 1'."""
     furthest = LARGEST if whole else None if self.infinite else FURTHEST
     most = furthest if self.most is None and self.below is None else self.most
     limits = {'from': self.least, 'above': self.above, 'to': most, 'below': self.below}
-    said = [f'{word} {limit}' for word, limit in limits.items() if limit is not None]
+    bounds = [f'{word} {limit}' for word, limit in limits.items() if limit is not None]
     kind = 'a whole number' if whole else 'a number' if self.infinite else 'a finite number'
-    return ' '.join([kind, *said])
+    return ' '.join([kind, *bounds])
 
 
 Count = Annotated[int, Range(least=0)]
@@ -85,24 +85,25 @@ Finite = Annotated[float, Range()]
 
 def fields_of(config: Any, name: str) -> dict[str, Any]:
   """Returns a group of a configuration's fields as a dictionary. Raises ConfigError without it."""
-  found = config.get(name)
-  if not isinstance(found, Mapping | ConfigDict):
-    given = 'nothing' if found is None else repr(found)[:80]
-    raise ConfigError(f'the configuration has {given} as {name!r}; expected a group of fields')
-  return found.to_dict() if isinstance(found, ConfigDict) else dict(found)
+  group = config.get(name)
+  if not isinstance(group, Mapping | ConfigDict):
+    actual = 'nothing' if group is None else repr(group)[:80]
+    raise ConfigError(f'the configuration has {actual} as {name!r}; expected a group of fields')
+  return group.to_dict() if isinstance(group, ConfigDict) else dict(group)
 
 
 def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **more: Any) -> _Made:
-  """Makes an object of the fields that a configuration has in one place.
+  """Makes an object of a group of fields of a configuration.
 
-  `make` is a dataclass, a Linen module, or a function with annotated parameters: lists become the
-  tuples, dictionaries the dataclasses and names the types of arrays that the annotations ask for.
-  `place`, as in 'optimizer.plateau', is for messages; `more` are arguments that no configuration
-  has. Raises ConfigError if a field is unknown, missing or out of range, or they do not agree.
+  `make` is a dataclass, a Linen module, or a function with annotated parameters. Values are
+  converted as annotated: lists to tuples, dictionaries to dataclasses, names to array types.
+  `place` is the group's key for messages, as in 'optimizer.plateau'. `more` are arguments that are
+  not in the configuration. Raises ConfigError if a field is unknown, missing or out of range, or if
+  fields contradict each other.
   """
-  found = arguments(make, fields, place, tuple(more))
+  values = arguments(make, fields, place, tuple(more))
   try:
-    return make(**found, **more)
+    return make(**values, **more)
   except ConfigError as error:
     raise ConfigError(f'{place}: {error}') from None
 
@@ -110,16 +111,17 @@ def unpack(make: Callable[..., _Made], fields: Mapping[str, Any], place: str, **
 def arguments(
   make: Callable[..., Any], fields: Mapping[str, Any], place: str, given: Sequence[str] = ()
 ) -> dict[str, Any]:
-  """Returns checked fields as arguments of `make`; `given` are those that it gets elsewhere."""
+  """Returns checked fields as arguments of `make`, which gets those named in `given` elsewhere."""
   hints = {name: hint for name, hint in annotations(make).items() if name not in given}
   parameters = inspect.signature(make).parameters
   if not isinstance(fields, Mapping):
     raise ConfigError(f'{place} = {fields!r:.80}; expected fields with names')
-  if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):  # which it checks itself
+  # A function with **keywords checks them itself.
+  if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
     hints |= {str(name): Any for name in fields.keys() - hints.keys() - {*given}}
   for name in fields:
     if name not in hints:
-      raise ConfigError(did_you_mean(f'{place}.{name}', [f'{place}.{each}' for each in hints]))
+      raise ConfigError(did_you_mean(f'{place}.{name}', [f'{place}.{hint}' for hint in hints]))
   for name in hints:
     if name not in fields and parameters[name].default is inspect.Parameter.empty:
       raise ConfigError(f'{place}.{name} is missing; give it a value')
@@ -129,61 +131,65 @@ def arguments(
 def defaults(make: Callable[..., Any], **changes: Any) -> ConfigDict:
   """Returns the group of fields that a configuration has for `make`, each at its default.
 
-  `changes` take the place of defaults. Fields without either are left out, and so are those that
-  may be of several types, for a configuration keeps the type of a value. Raises ConfigError if
-  `make` has no field of a name in `changes`.
+  `changes` replace defaults. Fields without either are left out. So are fields that may have
+  several types, because a configuration keeps the type of a value. Raises ConfigError if `make` has
+  no field of a name in `changes`.
   """
   hints = annotations(make)
   if unknown := sorted(changes.keys() - hints):
     raise ConfigError(did_you_mean(unknown[0], hints))
-  found = dict(changes)
+  values = dict(changes)
   for field in dataclasses.fields(make):
     hint = hints.get(field.name)
     kinds = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else ()
-    if field.name in found or hint is None or len({*kinds} - {type(None)}) > 1:
+    if field.name in values or hint is None or len({*kinds} - {type(None)}) > 1:
       continue
     if field.default is not dataclasses.MISSING:
-      found[field.name] = _plain(field.default, hint)
+      values[field.name] = _plain(field.default, hint)
     elif field.default_factory is not dataclasses.MISSING:
-      found[field.name] = _plain(field.default_factory(), hint)
-  return ConfigDict(found)
+      values[field.name] = _plain(field.default_factory(), hint)
+  return ConfigDict(values)
 
 
 def _plain(value: Any, hint: Any) -> Any:
-  """Returns a default as a configuration file would write it."""
+  """Returns a default in the form that a configuration file has."""
   if dataclasses.is_dataclass(value):
     return defaults(type(value), **dataclasses.asdict(value))
   if hint is np.dtype:
     return np.dtype(value).name
-  of = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-  return float(value) if of is float else value  # where 0 stands, flags would refuse 0.5
+  number = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+  return float(value) if number is float else value  # flags would reject 0.5 for an integer 0
 
 
-def check(made: Any) -> None:
+def check(settings: Any) -> None:
   """Checks the fields of a dataclass. Raises ConfigError if a value is out of its range."""
-  for name, hint in annotations(type(made)).items():
-    checked(hint, getattr(made, name), name)
+  for name, hint in annotations(type(settings)).items():
+    checked(hint, getattr(settings, name), name)
 
 
 class Checked:
-  """A dataclass of this kind raises ConfigError if a field is out of its range."""
+  """Base class of dataclasses; raises ConfigError if a field is out of its range."""
 
   def __post_init__(self):
     check(self)
 
 
 def annotations(make: Callable[..., Any]) -> dict[str, Any]:
-  """Returns the annotation of every field of a class, or parameter of a function."""
+  """Returns the annotations of the fields of a class, or of the parameters of a function."""
   if dataclasses.is_dataclass(make):
-    found = {each.name: each.type for each in dataclasses.fields(make)}
-    linen = ('parent', 'name') if 'parent' in found else ()
-    return {name: hint for name, hint in found.items() if name not in linen}
+    hints = {field.name: field.type for field in dataclasses.fields(make)}
+    linen = ('parent', 'name') if 'parent' in hints else ()
+    return {name: hint for name, hint in hints.items() if name not in linen}
   parameters = inspect.signature(make).parameters.values()
-  return {each.name: each.annotation for each in parameters if each.kind is not each.VAR_KEYWORD}
+  return {
+    parameter.name: parameter.annotation
+    for parameter in parameters
+    if parameter.kind is not parameter.VAR_KEYWORD
+  }
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
-  """Returns a value in the form that an annotation asks for. Raises ConfigError, `name` first."""
+  """Converts a value as annotated. Raises ConfigError, with `name` first, if it does not fit."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:
     whole = arguments[0] is int
@@ -199,7 +205,7 @@ def checked(hint: Any, value: Any, name: str) -> Any:
   if isinstance(origin, type) and issubclass(origin, Mapping):
     if not isinstance(value, Mapping):
       raise ConfigError(f'{name} = {value!r:.80}; expected fields with names')
-    return {key: checked(arguments[1], each, f'{name}.{key}') for key, each in value.items()}
+    return {key: checked(arguments[1], entry, f'{name}.{key}') for key, entry in value.items()}
   if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
     return unpack(hint, value, name)
   if hint is np.dtype and not isinstance(value, type | np.dtype):
@@ -225,7 +231,7 @@ def _checked_union(hints: Sequence[Any], value: Any, name: str) -> Any:
       if hint is not type(None):
         return checked(hint, value, name)
     except ConfigError as error:
-      # What is wrong with several values is said by the hint that asks for several.
+      # The hint for several values explains best what is wrong with several values.
       errors.insert(0 if several and typing.get_origin(hint) is tuple else len(errors), error)
   raise errors[0]
 
@@ -236,30 +242,30 @@ def _checked_tuple(arguments: Sequence[Any], value: Any, name: str) -> tuple[Any
     expected = 'a list' if open_ended else f'{len(arguments)} values'
     raise ConfigError(f'{name} = {value!r:.80}; expected {expected}, as in (1, 2)')
   hints = [arguments[0]] * len(value) if open_ended else arguments
-  return tuple(checked(hint, each, name) for hint, each in zip(hints, value, strict=True))
+  return tuple(checked(hint, element, name) for hint, element in zip(hints, value, strict=True))
 
 
 def check_sizes(fields: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-  """Checks how large a model is that a file describes, before a module is made of it.
+  """Checks the sizes of a model that a file describes, before its module is built.
 
-  The shapes of a model take time for each of its layers, and memory for some sizes; so no size may
-  be above those of the file's tensors, and no number of layers above theirs. Raises ConfigError if
-  a number is larger than the tensors say, or the fields are too many or too deep.
+  Building a model takes time for each layer, and memory for some sizes. So no size may exceed the
+  largest axis of the file's tensors, and no number of layers the number of tensors. Raises
+  ConfigError if a number is larger, or the fields are too many or nested too deep.
   """
   largest = max([_UNSEEN, *(size for shape in shapes.values() for size in shape)])
 
-  def check(place: str, value: Any, deep: int) -> None:
+  def check(path: str, value: Any, depth: int) -> None:
     if isinstance(value, Mapping | list | tuple):
-      if deep == _DEEP or len(value) > _MOST:
-        raise ConfigError(f'{place} = {value!r:.100}; expected fewer fields')
-      for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+      if depth == _DEEP or len(value) > _MOST:
+        raise ConfigError(f'{path} = {value!r:.100}; expected fewer fields')
+      for key, entry in value.items() if isinstance(value, Mapping) else enumerate(value):
         if not re.fullmatch(r'\w{1,64}', str(key), re.ASCII):
-          raise ConfigError(f'{place} has the field {key!r:.100}; expected a name')
-        check(f'{place}.{key}', each, deep + 1)
+          raise ConfigError(f'{path} has the field {key!r:.100}; expected a name')
+        check(f'{path}.{key}', entry, depth + 1)
     elif isinstance(value, int):
-      # A stack of layers is one; these are made one by one.
-      by_one = re.fullmatch(r'model\.blocks|model\..*\.depth', place)
-      if value > (most := len(shapes) if by_one else largest):
-        raise ConfigError(f'{place} = {value!r:.100}; the tensors of the file allow {most} at most')
+      # Scanned layers are built once; these are built one by one.
+      unrolled = re.fullmatch(r'model\.blocks|model\..*\.depth', path)
+      if value > (most := len(shapes) if unrolled else largest):
+        raise ConfigError(f'{path} = {value!r:.100}; the tensors of the file allow {most} at most')
 
   check('model', fields, 0)

@@ -15,13 +15,13 @@ def named_leaves(tree: Tree) -> dict[str, Tree]:
 
 
 def subtrees(names: Iterable[str]) -> list[str]:
-  """Lists 'backbone', 'backbone/layers', ...: the subtrees that leaves of these names lie in."""
-  parts = [name.split('/') for name in names]
-  return list(dict.fromkeys('/'.join(each[:end]) for each in parts for end in range(1, len(each))))
+  """Lists 'backbone', 'backbone/layers', ...: the subtrees that contain leaves of these names."""
+  paths = [name.split('/') for name in names]
+  return list(dict.fromkeys('/'.join(path[:end]) for path in paths for end in range(1, len(path))))
 
 
 def within(name: str, subtree: str) -> bool:
-  """Says whether a leaf lies in a subtree, or is it; all lie in ''."""
+  """Returns whether a leaf is a subtree or lies in it; every leaf lies in ''."""
   return not subtree or name == subtree or name.startswith(f'{subtree}/')
 
 
@@ -43,7 +43,7 @@ def count_parameters(tree: Tree) -> int:
 
 
 def parameter_table(tree: Tree) -> str:
-  """Formats the numbers of each group of leaves ('a/b/c' of their names) and their shares."""
+  """Formats the number of parameters of each group ('a/b/c' of leaf names) and its share."""
   counts: dict[str, int] = {}
   for name, leaf in named_leaves(tree).items():
     group = '/'.join(name.split('/')[:3])

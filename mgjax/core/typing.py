@@ -33,24 +33,24 @@ __all__ = [
 Key = PRNGKeyArray
 Tree = Any  # any pytree of arrays
 Batch = dict[str, Any]  # name -> array, every array with the batch axis first
-Sample = dict[str, Any]  # what a source of data has at an index
-Metrics = dict[str, Any]  # name -> scalar array, or two: a sum and its weight
-Drop = dict[str, Any]  # conditioning name -> (b,) bool; True rows see no condition
+Sample = dict[str, Any]  # the fields of a data source at an index
+Metrics = dict[str, Any]  # name -> scalar array, or a pair: a sum and its weight
+Drop = dict[str, Any]  # conditioning name -> (b,) bool; the condition of True rows is dropped
 Predict = Callable[..., Any]  # a model with its parameters bound
 Objective = Callable[[Predict, Batch, Any], tuple[Any, Metrics]]
 
 
 class Critic(NamedTuple):
-  """What the objective of a generator sees of its discriminator; see `training/adversarial.py`."""
+  """The discriminator as the objective of a generator sees it; see `training/adversarial.py`."""
 
   predict: Predict  # the discriminator with its parameters bound
-  active: Array  # (), bool; before that its judgement must not count
+  active: Array  # (), bool; the generator ignores the discriminator until it is True
 
 
 class Wrapped:
-  """A source whose samples are made of those of another; a base."""
+  """Base class of sources that change the samples of another source."""
 
-  said = ''  # what is done to the samples, for the fingerprint
+  said = ''  # description of the change, for the fingerprint
 
   def __init__(self, source: Any):
     """Wraps a source, a `mgjax.data.batch_order.Source`."""
@@ -62,12 +62,12 @@ class Wrapped:
 
   @property
   def fingerprint(self) -> str:
-    """That of the source, and what is done."""
+    """The fingerprint of the source, and the description of the change."""
     return f'{self.source.fingerprint} {self.said}'
 
   @property
   def every_caption(self) -> Callable[[], Iterator[Sample] | None]:
-    """That of the source; no such attribute where it has none."""
+    """The source's `every_caption`; AttributeError if it has none."""
     return self.source.every_caption
 
   def __len__(self) -> int:

@@ -13,7 +13,7 @@ from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.flow.solvers import Time, Velocity, velocity_at
 
 # Dormand and Prince 1980: stage i starts from x + h sum_j STAGES[i, j] k_j at t + h NODES[i]. The
-# last stage starts from the solution of order 5, so that its slope is the next step's first.
+# last stage starts from the solution of order 5, so its slope is the first one of the next step.
 NODES = np.array([0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1])
 STAGES = np.array(
   [
@@ -31,7 +31,7 @@ FIRST_STEP = 0.01
 
 
 class SolverStatistics(NamedTuple):
-  """What an adaptive solution cost; `finished` is False where it did not reach the end."""
+  """The cost of an adaptive solution; `finished` is False if it did not reach the end."""
 
   accepted: Int[Array, '']
   rejected: Int[Array, '']
@@ -62,12 +62,12 @@ def dormand_prince(
   """Integrates from `start` to `end` > `start` with the adaptive method of order 5(4).
 
   A step is accepted when the two orders differ by less than `atol + rtol |x|` in root mean square
-  over each row, for every row of the batch; then `h <- h min(10, max(.2, .9 error^(-1/5)))`.
+  over each row, for every row of the batch; then `h <- h min(10, max(0.2, 0.9 error^(-1/5)))`.
 
   Returns:
-    The solution, and what it cost. Where `statistics.finished` is False (`max_steps` attempts were
-    not enough, or the steps vanished because the velocity is not finite or not smooth), the
-    solution is where the solver stood.
+    The solution, and its cost. If `statistics.finished` is False, the solution is the last accepted
+    point: `max_steps` attempts were not enough, or the steps vanished because the velocity is not
+    finite or not smooth.
   """
   start, end = (jnp.asarray(time, x.dtype) for time in (start, end))
   smallest = 10 * jnp.finfo(x.dtype).eps
@@ -111,8 +111,9 @@ def dormand_prince(
 def _stages(
   velocity: Velocity, x: Array, slope: Array, time: Array, step: Array
 ) -> tuple[Array, Array, Array]:
-  """Returns the solution of order 5 after a step, its slope, and by how much order 4 differs."""
-  nodes, stages = jnp.asarray(NODES, x.dtype), jnp.asarray(STAGES, x.dtype)
+  """Returns the solution of order 5 after a step, its slope, and its difference from order 4."""
+  nodes = jnp.asarray(NODES, x.dtype)
+  stages = jnp.asarray(STAGES, x.dtype)
 
   def combine(weights: Array, slopes: Array) -> Array:
     # Not a matrix product, which accelerators may round to bfloat16.

@@ -1,4 +1,4 @@
-"""v-prediction with zero terminal SNR on the house's path (Movie Gen Table 8), checked by
+"""v-prediction with zero terminal SNR on the straight path (Movie Gen Table 8), checked by
 tests/flow/test_diffusion.py.
 
 A diffusion model sees x = alpha X_1 + sigma X_0 with alpha^2 + sigma^2 = 1 and answers
@@ -9,8 +9,8 @@ t_k = alpha_k / (alpha_k + sigma_k), and the model's answer a velocity of the st
 
   u = X_1 - X_0 = (alpha x - sigma v) - (sigma x + alpha v) = (alpha - sigma) x - (alpha + sigma) v.
 
-With it solvers, guidance and multi-diffusion are those of flow matching. A step of Euler from t_k
-to t_j is the step of DDIM from k to j: both mix the same estimates of X_0 and X_1 anew.
+So solvers, guidance and multi-diffusion are those of flow matching. An Euler step from t_k to t_j
+equals the DDIM step from k to j: both recombine the same estimates of X_0 and X_1.
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ Beta = Annotated[float, Range(above=0, below=1)]
 
 @dataclasses.dataclass(frozen=True)
 class VPrediction(Checked, AlikeInTime):
-  """A diffusion of `steps` steps, its schedule of noise rescaled to zero terminal SNR.
+  """A diffusion of `steps` steps with a noise schedule rescaled to zero terminal SNR.
 
   sqrt(beta_k) goes linearly from sqrt(`first`) to sqrt(`last`), Stable Diffusion's 'scaled linear';
   sqrt(alpha-bar) is shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023,
   algorithm 1). The report names zero terminal SNR and no more: the rest is not in public sources.
 
-  The model's time is 1 - k / `steps` of step k, so that here too 0 is noise and 1 is data; between
-  the steps flow times are interpolated.
+  The model's time is 1 - k / `steps` of step k, so that 0 is noise and 1 is data; flow times
+  between steps are interpolated.
   Raises ConfigError if a number is out of its range.
   """
 
@@ -44,7 +44,7 @@ class VPrediction(Checked, AlikeInTime):
   last: Beta = 0.012
 
   def flow_times(self) -> Float[np.ndarray, ' points']:
-    """Returns t_k in float64 for k = `steps`, ..., 1, 0: from 0, all noise, to 1, none at all."""
+    """Returns t_k in float64 for k = `steps`, ..., 1, 0: from 0 (noise) to 1 (data)."""
     betas = np.linspace(self.first**0.5, self.last**0.5, self.steps) ** 2
     alpha = np.sqrt(np.cumprod(1 - betas))
     alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
@@ -54,14 +54,14 @@ class VPrediction(Checked, AlikeInTime):
   def train(
     self, data: Float[Array, 'b *axes'], noise: Float[Array, 'b *axes'], time: Float[Array, ' b']
   ) -> tuple[Float[Array, 'b *axes'], Float[Array, 'b *axes']]:
-    """Returns x and v at the model's times: what the model sees, and what it should answer."""
+    """Returns x and v at the model's times: its input and its target."""
     table = self.flow_times()
     flow_time = jnp.interp(time, np.linspace(0, 1, len(table)), table)
     alpha, sigma = _levels(flow_time, data)
     return alpha * data + sigma * noise, alpha * noise - sigma * data
 
   def as_velocity(self, predict: Predict) -> Predict:
-    """Makes a model that answers velocities at flow times of one that answers v."""
+    """Converts a model of v to a model of velocities at flow times."""
     table = self.flow_times()
 
     def velocity(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:

@@ -18,7 +18,7 @@ MakeVelocity = Callable[[Batch], Velocity]
 # A number; or (s, (low, high)): s at flow times in [low, high), 1 outside.
 Scale = Finite | tuple[Finite, tuple[Fraction, Fraction]]
 Guidance = tuple[tuple[str, Scale], ...]
-# The same, where a scale may also be an array: one a row, not known when the program is made.
+# The same, but a scale may also be an array: one a row, not known at compile time.
 Scales = tuple[tuple[str, Scale | Float[Array, ' b']], ...]
 
 
@@ -34,24 +34,24 @@ def make_guided(
   With one condition of scale s, `v = v(0) + s (v(c) - v(0))`, where 0 is the dropped condition
   (the paper's scale is 7.5 for video, 3 for sound). With several, in the order of `guidance`,
   `v = v(0, 0) + s_1 (v(c_1, 0) - v(0, 0)) + s_2 (v(c_1, c_2) - v(c_1, 0))`,
-  as InstructPix2Pix and Emu Edit do with the source first, then the text. A scale may hold in an
-  interval of flow time alone and be 1 outside (Kynkäänniemi et al. 2024).
+  as in InstructPix2Pix and Emu Edit, with the source first, then the text. A scale may apply only
+  in an interval of flow time and be 1 outside (Kynkäänniemi et al. 2024).
 
-  The terms are rows of one call of `predict`, b rows each, and a term without weight is not
-  computed: a scale of 1 (or no guidance) costs the conditional pass alone, a scale of 0 the
-  unconditional one, and equal neighbours are dropped together. Outside of all intervals only what
-  a scale of 1 costs is computed. Conditionings of the batch that `guidance` does not name are never
-  dropped, and are absent from the `drop` that `predict` sees.
+  The terms are rows of one call of `predict`, b rows each, and terms without weight are not
+  computed. A scale of 1 (or no guidance) costs only the conditional pass, a scale of 0 only the
+  unconditional one, and conditions with equal neighbouring scales are dropped together. Outside of
+  all intervals only the terms for a scale of 1 are computed. Conditionings that `guidance` does not
+  name are never dropped, and are absent from the `drop` that `predict` sees.
 
   Args:
     predict: `predict(x, time, batch, drop)`, a model with its parameters bound.
     batch: name -> array with the batch axis (b) first.
     guidance: pairs of a conditioning's name and its scale, from the outermost to the innermost; an
       array (b,) has one scale a row, and is equal to no other scale but itself.
-    negative: arrays of the batch by the name of their conditioning, which it sees where it would be
-      dropped: guidance then leads away from them.
-    read: makes of rows and their `drop` what `predict` takes as `batch`. It is called once, so that
-      what x and time do not change is not computed at every step.
+    negative: arrays of the batch by the name of their conditioning, which replace a dropped
+      condition: guidance then leads away from them.
+    read: maps rows and their `drop` to the `batch` of `predict`. It is called once, so that values
+      that do not depend on x and time are not computed at every step.
 
   Raises:
     ConfigError: as `check_guidance`.
@@ -106,13 +106,13 @@ def _make_nested(
   negative: Mapping[str, Batch],
   read: Callable[[Batch, Drop], Batch],
 ) -> Velocity:
-  # Pass k sees the first k conditions. Its weight in v is s_k - s_{k+1}, with s_0 = 1 and nothing
-  # after the last; over the passes that are left, v telescopes with the same scales.
+  # Pass k sees the first k conditions. Its weight in v is s_k - s_{k+1}, with s_0 = 1 and 0 after
+  # the last. Over the passes with a weight, v telescopes with the same scales.
   bounded = [(1.0, *scales, 0.0) for scales in _scales_over_time(guidance)]
   passes = [k for k in range(len(guidance) + 1) if any(s[k] != s[k + 1] for s in bounded)]
   stacked = jax.tree.map(lambda array: _repeat(array, len(passes)), batch)
   unseen = {
-    name: np.array([place >= k for k in passes]) for place, (name, _) in enumerate(guidance)
+    name: np.array([index >= k for k in passes]) for index, (name, _) in enumerate(guidance)
   }
   for name in negative.keys() & unseen.keys():
     for key, away in negative[name].items():
@@ -130,20 +130,20 @@ def _make_nested(
     terms = predict(_repeat(x, len(passes)), _repeat(time, len(passes)), stacked, drop(count))
     if len(passes) == 1:
       return terms
-    # Differences of bfloat16 numbers, times 7.5, deserve float32.
+    # Differences of bfloat16 numbers, times 7.5, need float32.
     terms = terms.reshape(count, len(passes), *x.shape[1:])
     terms = terms.astype(jnp.promote_types(terms.dtype, jnp.float32))
     result = terms[:, 0]
-    for place in range(1, len(passes)):
-      scale = _scale_of_rows(guidance[passes[place] - 1][1], time, x.ndim)
-      result += scale * (terms[:, place] - terms[:, place - 1])
+    for index in range(1, len(passes)):
+      scale = _scale_of_rows(guidance[passes[index] - 1][1], time, x.ndim)
+      result += scale * (terms[:, index] - terms[:, index - 1])
     return result
 
   return velocity
 
 
 def _scales_over_time(guidance: Scales) -> list[list[float]]:
-  """Returns the scales wherever one of them may change: at 0 and at the ends of intervals."""
+  """Returns the scales at every time where one may change: 0 and the ends of intervals."""
   scales = [scale for _, scale in guidance]
   edges = {0.0, *(edge for scale in scales if isinstance(scale, tuple) for edge in scale[1])}
   return [[_scale_at(scale, time) for scale in scales] for time in sorted(edges)]
@@ -151,7 +151,7 @@ def _scales_over_time(guidance: Scales) -> list[list[float]]:
 
 def _scale_at(scale: Scale | Float[Array, ' b'], time: float) -> float:
   if isinstance(scale, jax.Array):
-    return float(id(scale))  # equal to itself alone: its neighbour's term is left out if it is one
+    return float(id(scale))  # equal only to itself, so that its term is never left out
   if not isinstance(scale, tuple):
     return float(scale)
   value, (low, high) = scale
@@ -171,5 +171,5 @@ def _scale_of_rows(
 
 
 def _repeat(array: Array | np.ndarray, times: int) -> Array | np.ndarray:
-  # Copies of a row stand side by side: a batch that is sharded over devices stays where it is.
+  # Copies of a row are adjacent, so that a sharded batch stays on its devices.
   return array if times == 1 else jnp.repeat(array, times, axis=0)

@@ -1,4 +1,4 @@
-"""MultiDiffusion: one model of windows makes something longer than a window (Movie Gen §3.1.5, §6).
+"""MultiDiffusion: a model of windows generates something longer than a window (§3.1.5, §6).
 
 The velocities of overlapping windows are averaged at every step of the solver.
 """
@@ -21,18 +21,19 @@ from mgjax.parallel.rules import BATCH, ambient, place_rows, size
 
 def bartlett_window(size: int) -> Float[np.ndarray, ' t']:
   """The triangular window, positive everywhere: min(i + 1/2, size - i - 1/2) (Movie Gen §6)."""
-  places = np.arange(size) + 0.5
-  return np.minimum(places, size - places)
+  positions = np.arange(size) + 0.5
+  return np.minimum(positions, size - positions)
 
 
 SHAPES: dict[str, Callable[[int], np.ndarray]] = {
   'bartlett': bartlett_window,
-  'uniform': np.ones,  # every place counts the same: the report found it to be worse
+  'uniform': np.ones,  # every position has the same weight; worse in the Movie Gen paper
 }
 
 
 def window_weights(cover: Cover, shape: str = 'bartlett') -> Float[np.ndarray, 'windows t']:
-  """Returns w_i(x) = u(x - s_i) / sum_j u(x - s_j) of each window at its own places.
+  """Returns w_i(x) = u(x - s_i) / sum_j u(x - s_j) of each window at its own positions.
+
   Raises ConfigError if no window has this shape.
   """
   return weights_at(cover.starts, cover.size, shape)
@@ -56,13 +57,13 @@ def check_shape(shape: str) -> None:
 
 
 def check_rows(rows: int) -> None:
-  """Raises ConfigError if there would be no window at a time."""
+  """Raises ConfigError if `rows` is less than 1."""
   if rows < 1:
     raise ConfigError(f'{rows} rows at a time; expected 1 at least')
 
 
 def fill_devices(windows: int, count: int = 1) -> int:
-  """Returns the least number >= `windows` whose rows, `count` a window, divide over the mesh."""
+  """Returns the smallest number >= `windows` whose rows, `count` a window, divide over the mesh."""
   mesh = ambient()
   groups = 1 if mesh is None else size(mesh, BATCH)
   unit = groups // math.gcd(groups, count)
@@ -77,32 +78,33 @@ def multi_diffusion(
   shape: str = 'bartlett',
   rows: int = 8,
 ) -> MakeVelocity:
-  """Makes a model of windows into one of the whole, in time or in time and space.
+  """Turns a model of windows into a model of the complete array, in time or in time and space.
 
-  v(x, t) = sum_i w_i v_i(x_i, t), where x_i is what window i shows of x, v_i its velocity under the
-  conditions of those places, and w_i its weight (Movie Gen §3.1.5, §6). The solver sees one
-  velocity, so the windows agree on one video or sound at every step. A window of several axes is
-  one of each, and its weight their product: a partition of unity again. Windows are rows of a
-  batch, as many as `rows` allows at a time, split over the devices of a mesh, and the times are a
-  loop: the program and its memory are those of one group, beside the whole x.
+  v(x, t) = sum_i w_i v_i(x_i, t), where x_i is x in window i, v_i its velocity under the conditions
+  there, and w_i its weight (Movie Gen §3.1.5, §6). The solver sees one velocity, so the windows
+  agree at every step. A window over several axes is a product of windows, and its weight the
+  product of theirs: again a partition of unity. Windows are rows of a batch, up to `rows` at a
+  time, split over the devices of a mesh. A loop runs over the groups, so the program and its memory
+  are those of one group, beside the complete x.
 
   For tiles of space alone, time is a cover of one window: `windows(frames, frames)`.
 
   Args:
     make_velocity: batch of windows -> velocity, for instance `make_guided` with its model.
     covers: the windows of the axes 1, 2, .. of x: of (t,), or of (t, h, w).
-    along: keys of what a batch has for every place -> how many of its axes 1, 2, .. are cut, by the
-      first covers: 1 of features of frames (b t e), 3 of latents (b t h w c) under three covers.
-      Every window sees the whole of other keys.
+    along: keys of arrays that are cut with x -> how many of their axes 1, 2, .. are cut, by the
+    first
+      covers: 1 for features of frames (b t e), 3 for latents (b t h w c) under three covers. Every
+      window sees the complete array of other keys.
     shape: of their weights, a name in `SHAPES`.
-    rows: in a call of the model, guidance not counted; on a mesh the next number that divides.
+    rows: in a call of the model, without the terms of guidance; rounded up to divide over a mesh.
 
   Returns:
-    batch of the whole -> velocity of the whole.
+    A function of the complete batch that returns the velocity of the complete array.
 
   Raises:
     ConfigError: no window has this shape, `rows` is not positive, or `along` names more axes than
-      there are covers; when it is used, that an array is not as long as its covers.
+      there are covers; on use, if an array does not have the lengths of its covers.
   """
   check_rows(rows)
   for name, axes in along.items():
@@ -112,9 +114,9 @@ def multi_diffusion(
       )
   starts = list(itertools.product(*(cover.starts for cover in covers)))
   sizes = [cover.size for cover in covers]
-  # Of each axis (windows, size): the product over axes is taken of one group at a time.
-  each = itertools.product(*(window_weights(cover, shape) for cover in covers))
-  shares = [np.stack(share) for share in zip(*each, strict=True)]
+  # For each axis (windows, size). The product over axes is only formed for one group at a time.
+  weights_of_windows = itertools.product(*(window_weights(cover, shape) for cover in covers))
+  shares = [np.stack(share) for share in zip(*weights_of_windows, strict=True)]
 
   def make_whole(batch: Batch) -> Velocity:
     batch = {name: jnp.asarray(value) for name, value in batch.items()}
@@ -135,17 +137,17 @@ def multi_diffusion(
           pieces = [_slice(array, corners[i, :axes], sizes[:axes]) for i in range(together)]
           return place_rows(jnp.concatenate(pieces))
 
-        shown = {
+        cut_batch = {
           name: cut(value, along[name])
           if name in along
           else place_rows(jnp.concatenate([value] * together))
           for name, value in batch.items()
         }
-        answer = make_velocity(shown)(cut(x, len(sizes)), jnp.tile(time, together))
+        answer = make_velocity(cut_batch)(cut(x, len(sizes)), jnp.tile(time, together))
         answer = answer.astype(total.dtype).reshape(together, count, *answer.shape[1:])
         for axis, share in enumerate(shares):
           answer *= jnp.expand_dims(share, [i for i in range(1, answer.ndim) if i != axis + 2])
-        for i in range(together):  # one after another, so that sums are always in one order
+        for i in range(together):  # one after another, so that the order of sums is fixed
           total = _add(total, answer[i], corners[i])
         return total, None
 
@@ -159,15 +161,15 @@ def multi_diffusion(
 
 
 def _check_lengths(name: str, array: Array, covers: Sequence[Cover]) -> None:
-  # A slice beyond the end would be moved back without a word.
-  found = array.shape[1 : 1 + len(covers)]
+  # `dynamic_slice` would silently shift a slice beyond the end.
+  actual = array.shape[1 : 1 + len(covers)]
   lengths = tuple(cover.length for cover in covers)
-  if found != lengths:
+  if actual != lengths:
     raise ConfigError(f'{name!r} is of shape {array.shape}; the windows cover {lengths} of it')
 
 
 def _group(values: np.ndarray, together: int) -> Array:
-  """Groups what windows have; zeros fill the last one: windows at the start, without weight."""
+  """Groups values of windows; the last group is padded with windows at 0 of weight 0."""
   extra = -len(values) % together
   padded = np.pad(values, ((0, extra), (0, 0))).reshape(-1, together, values.shape[1])
   return jnp.asarray(padded, jnp.int32 if values.dtype == np.int32 else jnp.float32)

@@ -38,14 +38,14 @@ def make_objective(
   Args:
     dropout: conditioning name -> probability that a row does not see it, which trains the
       unconditional model that guidance needs. For video the rates are not in public sources.
-    drop_all_probability: that a row sees none of the conditionings that are ever dropped, beside
-      what drops each by itself (Movie Gen §6: 0.2 for sound).
+    drop_all_probability: that a row sees none of the conditionings with a dropout rate, in addition
+      to their own dropout (Movie Gen §6: 0.2 for audio).
     sample_time: key, shape (b,) -> times.
     data: the batch key of X_1, (b ...).
-    prediction: what the model sees and should answer, from `make_prediction`.
+    prediction: the input and the target of the model, from `make_prediction`.
     min_snr: g of the weight min(t^2, g (1 - t)^2) of a velocity's squared error: that of X_1 then
-      counts min(SNR, g), SNR = t^2 / (1 - t)^2 (Hang et al. 2023, arXiv 2303.09556: 5); 0 for times
-      that count alike.
+      has the weight min(SNR, g), SNR = t^2 / (1 - t)^2 (Hang et al. 2023, arXiv 2303.09556: 5).
+      0 weights all times equally.
     places: latent places of a sample that `sample_time` is meant for; where there are n, times are
       those of `places` at the same noise a place: logit t falls by log sqrt(n / places) (Esser et
       al. 2024, arXiv 2403.03206, §5.3.2). 0 for the same times everywhere.
@@ -81,7 +81,7 @@ def make_objective(
 
     x, target = prediction.train(latents, noise, time)
     answer = predict(x, time, batch, drop)
-    if answer.shape != target.shape:  # or a broadcast would make a loss that looks sane
+    if answer.shape != target.shape:  # broadcasting would give a plausible but wrong loss
       raise ValueError(f'predict returned {answer.shape} for {data!r} of shape {target.shape}')
     weight = prediction.weight(time)
     if min_snr:
@@ -99,27 +99,27 @@ def losses_by_kind(loss: Array, errors: Array, time: Array) -> Metrics:
   """Returns the loss of images or videos (b t h w c), and (sum, rows) of it by ranges of time."""
   rows = jnp.mean(errors, axis=tuple(range(1, errors.ndim)))
   which = jnp.clip(jnp.floor(time * RANGES), 0, RANGES - 1)
-  found: Metrics = {}
+  metrics: Metrics = {}
   if errors.ndim == 5:
-    found['loss/image' if errors.shape[1] == 1 else 'loss/video'] = loss
+    metrics['loss/image' if errors.shape[1] == 1 else 'loss/video'] = loss
   for index in range(RANGES):
     inside = (which == index).astype(jnp.float32)
     name = f'loss/time_{index / RANGES:g}_{(index + 1) / RANGES:g}'
-    # Where, not a product: what is not finite in another range must not be seen in this one.
-    found[name] = jnp.stack([jnp.sum(jnp.where(inside > 0, rows, 0.0)), jnp.sum(inside)])
-  return found
+    # Not a product, so that NaN at another time does not reach this range.
+    metrics[name] = jnp.stack([jnp.sum(jnp.where(inside > 0, rows, 0.0)), jnp.sum(inside)])
+  return metrics
 
 
 def draw_drop(
   key: Key, dropout: Mapping[str, float], count: int, drop_all_probability: float = 0.0
 ) -> Drop:
-  """Draws for each conditioning the (count,) mask of the rows that do not see it.
+  """Draws for each conditioning the (count,) mask of the rows in which it is dropped.
 
-  A rate of 0 says never, whatever `drop_all_probability` says.
+  A conditioning of rate 0 is never dropped, also with `drop_all_probability`.
   """
 
   def draw(name: str, rate: float) -> Bool[Array, ' b']:
-    # A hash that is the same in every process and version, unlike Python's own.
+    # Unlike Python's own hash this one is equal in every process and version.
     return jax.random.bernoulli(jax.random.fold_in(key, zlib.crc32(name.encode())), rate, (count,))
 
   masks = {name: draw(name, rate) for name, rate in dropout.items()}

@@ -16,18 +16,18 @@ SIGMA_MIN = 1e-5
 
 
 class AlikeInTime:
-  """A prediction whose squared errors count as much at every time."""
+  """A prediction whose squared errors have equal weight at every time."""
 
   def weight(self, time: Float[Array, ' b']) -> Float[Array, ' b']:
-    """Returns 1: times count alike."""
+    """Returns 1 for every time."""
     return jnp.ones_like(time)
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowMatching(Checked, AlikeInTime):
-  """A model that sees X_t and answers V_t: flow matching, the report's objective.
+  """A model that sees X_t and predicts V_t: flow matching, the objective of Movie Gen.
 
-  `sigma_min` is the noise left at t = 1; ConfigError where it is out of its range.
+  `sigma_min` is the noise left at t = 1. Raises ConfigError if it is out of its range.
   """
 
   sigma_min: Annotated[float, Range(least=0, below=1)] = SIGMA_MIN
@@ -40,7 +40,7 @@ class FlowMatching(Checked, AlikeInTime):
     return x, velocity_target(data, noise, self.sigma_min)
 
   def as_velocity(self, predict: Predict) -> Predict:
-    """Returns the model as it is: its answer is the velocity."""
+    """Returns the model unchanged: its output is the velocity."""
     return predict
 
 

@@ -1,4 +1,4 @@
-"""What a flow model learns to answer, by the names of configurations (Movie Gen §3.1.2, Table 8),
+"""The targets of flow models, by their names in configurations (Movie Gen §3.1.2, Table 8),
 checked by tests/flow/test_diffusion.py.
 """
 
@@ -11,9 +11,9 @@ from mgjax.flow.diffusion import VPrediction
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.x_prediction import Regression, XPrediction
 
-# Each has `train(data, noise, time)`, what a model sees and should answer, `weight(time)` of the
-# squared error in the loss, and `as_velocity(predict)`, which makes of its answers the velocities
-# that solvers want.
+# Each has `train(data, noise, time)`, which returns the input and the target of a model,
+# `weight(time)` of the squared error in the loss, and `as_velocity(predict)`, which converts
+# outputs to velocities for solvers.
 Prediction = FlowMatching | VPrediction | XPrediction | Regression
 PREDICTIONS: dict[str, type[Prediction]] = {
   'flow': FlowMatching,
@@ -24,8 +24,9 @@ PREDICTIONS: dict[str, type[Prediction]] = {
 
 
 def make_prediction(fields: Mapping[str, Any]) -> Prediction:
-  """Makes what a configuration names: `name`, one of `PREDICTIONS`, and its fields.
-  Raises ConfigError if there is none of this name, or it does not take one of the fields or values.
+  """Makes the prediction that a configuration names: `name`, one of `PREDICTIONS`, and its fields.
+
+  Raises ConfigError if there is no such name, or a field or value is not accepted.
   """
   options = dict(fields)
   name = options.pop('name', None)

@@ -1,4 +1,6 @@
-"""From noise to data (Movie Gen §3.4.2), checked by tests/flow/test_sample.py."""
+"""Sampling: integration from noise to data (Movie Gen §3.4.2), checked by
+tests/flow/test_sample.py.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +37,13 @@ def sample(
     velocity: x (b ...), time (b,) -> velocity (b ...), from `make_guided` or any function.
     noise: X_0 ~ N(0, 1); or a point of the path at `times[0]`.
     times: increasing, steps + 1 of them, from `make_time_grid`.
-    solver: a name in `SOLVERS`, or 'dormand_prince', which goes from the first time to the last
-      on steps of its own, with its default tolerances, and answers NaN if it does not arrive.
-    reuse: threshold of `sample_reusing`, which takes steps of Euler; 0 for the solver.
+    solver: a name in `SOLVERS`, or 'dormand_prince', which chooses its own steps from the first
+    time
+      to the last, with its default tolerances, and returns NaN if it does not reach it.
+    reuse: threshold of `sample_reusing`, which takes Euler steps; 0 uses the solver.
 
   Raises:
-    ConfigError: no solver has this name, or one other than Euler is to reuse velocities.
+    ConfigError: no solver has this name, or `reuse` is given with another solver than Euler.
   """
   check_solver(solver, reuse)
   if reuse:
@@ -65,15 +68,15 @@ def sample_reusing(
   times: np.ndarray | Float[Array, ' points'],
   threshold: float,
 ) -> tuple[Float[Array, 'b *axes'], Bool[Array, ' steps']]:
-  """Takes steps of Euler, with a velocity of before while it has changed little.
+  """Takes Euler steps that reuse an earlier velocity while velocities change little.
 
-  Of two velocities that were computed at times s < t, r = |u_t - u_s| / (|u_t| (t - s)) is how fast
-  they change, relative to their size. At t' the last one is taken again while r (t' - t) is below
-  the threshold, row by row, so that a sample does not depend on the others of its batch; what is
-  not needed by any row is not computed. (TeaCache, Liu et al. 2024, asks the embedding of the time
-  how much changes, with a polynomial fitted to each model; this asks the velocities themselves.)
+  For two velocities at times s < t, r = |u_t - u_s| / (|u_t| (t - s)) is their relative rate of
+  change. At t' the last velocity is reused while r (t' - t) is below the threshold. Rows decide on
+  their own, so a sample does not depend on the others of its batch; the velocity is not computed if
+  no row needs it. (TeaCache, Liu et al. 2024, estimates the change from the time embedding, with a
+  polynomial fitted to each model; here it is measured on the velocities.)
 
-  Returns x at the last time, and at which steps the velocity was computed; at a threshold of 0 all.
+  Returns x at the last time, and a mask of steps that computed the velocity; at threshold 0 all do.
   """
   x = noise.astype(jnp.promote_types(noise.dtype, jnp.float32))
   times = jnp.asarray(times, x.dtype)
@@ -83,14 +86,15 @@ def sample_reusing(
   def advance(state, interval):
     x, last, since, rate = state
     time, next_time = interval
-    # Of the first velocity nothing is known: its rate is infinite, and 0 times that not a number.
+    # The first velocity has no rate yet: it is infinite, and 0 times infinity is NaN.
     needed = ~(rate * (time - since) < threshold)
     fresh = jnp.any(needed)
     slope = jax.lax.cond(fresh, lambda: velocity_at(velocity, x, time), lambda: last)
     slope = jnp.where(needed.reshape(over_axes), slope, last)
     change = size(slope - last) / (size(slope) * (time - since))
     change = jnp.where(jnp.isfinite(since), change, jnp.inf)
-    rate, since = jnp.where(needed, change, rate), jnp.where(needed, time, since)
+    rate = jnp.where(needed, change, rate)
+    since = jnp.where(needed, time, since)
     return (x + (next_time - time) * slope, slope, since, rate), fresh
 
   never = jnp.full(len(x), -jnp.inf, x.dtype)

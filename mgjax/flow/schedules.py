@@ -1,4 +1,4 @@
-"""The times that a sampler visits (Movie Gen §3.4.2), checked by tests/flow/test_schedules.py.
+"""Time grids for sampling (Movie Gen §3.4.2), checked by tests/flow/test_schedules.py.
 
 A schedule of S steps is a float64 numpy array of S + 1 times from 0 (noise) to 1 (data).
 """
@@ -67,11 +67,11 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
 def changed_schedule(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields of a schedule, `name` and options, with changes.
 
-  Of the old options those stay that the schedule still takes.
+  Options of `old` that the schedule does not accept are dropped.
   """
   fields = {**old, **changes}
-  taken = {'name', 'shift_factor', *annotations(SCHEDULES.get(fields['name'], linear)), *changes}
-  return {key: value for key, value in fields.items() if key in taken}
+  accepted = {'name', 'shift_factor', *annotations(SCHEDULES.get(fields['name'], linear)), *changes}
+  return {key: value for key, value in fields.items() if key in accepted}
 
 
 def make_time_grid(

@@ -1,10 +1,10 @@
 """MultiDiffusion over time as a stream: a clip of any length at constant memory (Movie Gen §3.1.5).
 
 A window may take step k as soon as its frames have taken step k - 1, which they have once every
-window that shows them has said its velocity. So early windows are steps ahead of late ones: they
-run down the clip as a wave front, and the frames behind it are done while those before it have not
-been read. Every frame takes the steps of `sample` with `multi_diffusion` over the whole clip, and
-sums the same velocities in the same order; nothing is approximated.
+window that contains them has computed its velocity. So early windows are steps ahead of late ones.
+They move along the clip as a wavefront: frames behind it are done before those ahead of it are
+read. Every frame takes the same steps as in `sample` with `multi_diffusion` over the complete clip,
+and sums the same velocities in the same order; nothing is approximated.
 """
 
 import collections
@@ -21,7 +21,7 @@ from mgjax.core.typing import Array, Batch, Float
 from mgjax.flow.multidiffusion import check_rows, check_shape, fill_devices, weights_at
 from mgjax.flow.windows import windows
 
-# batch, x (b t ...), time (b,) -> like x; a `Velocity` whose conditions are given with every call.
+# batch, x (b t ...), time (b,) -> like x; a `Velocity` that gets its conditions with every call.
 WindowVelocity = Callable[[Batch, np.ndarray, np.ndarray], Array | np.ndarray]
 FrameNoise = Callable[[int, int], Array | np.ndarray]  # start, stop of frames -> (t ...)
 SOLVERS = ('euler', 'midpoint')
@@ -53,18 +53,18 @@ def stream_windows(
   constant: Mapping[str, np.ndarray | Array] | None = None,
   solver: str = 'euler',
 ) -> Iterator[Float[np.ndarray, 't *axes']]:
-  """Samples a clip frame by frame, equal to `sample` of `multi_diffusion` over the whole of it.
+  """Samples a clip frame by frame; the result is that of `multi_diffusion` over the complete clip.
 
-  Nobody has to know how long the clip is: conditions are pulled as they are needed, about a window
-  ahead, and frames are yielded as soon as their last step is done. With S evaluations of a frame
-  (the steps, twice as many with midpoint) the frames in between, on the host, are at most
-  `(m S + rows) (size - overlap) + 2 size` and a chunk, where a window shares frames with the m that
-  follow (1 where overlap is at most half of size).
+  The length of the clip need not be known. Conditions are pulled about a window ahead, and frames
+  are yielded as soon as their last step is done. With S evaluations of a frame (the steps, twice as
+  many with midpoint) at most `(m S + rows) (size - overlap) + 2 size` frames and a chunk are in
+  progress, on the host. Here m is the number of following windows that share frames with a window
+  (1 if overlap is at most half of size).
 
-  Windows are rows of a batch, each at a time of its own. The number of rows is one for the whole
-  clip, so that the velocity is compiled once: `rows`, or as many as a short clip has windows,
-  then filled up to divide over the devices of the mesh that is set (`jax.set_mesh`). Windows have
-  `size` frames, or all of a clip that is shorter.
+  Windows are rows of a batch, each at its own time. The number of rows is constant, so that the
+  velocity is compiled once: `rows`, or the number of windows of a short clip, rounded up to divide
+  over the devices of the ambient mesh (`jax.set_mesh`). Windows have `size` frames, or all frames
+  of a shorter clip.
 
   Args:
     velocity: for instance `jax.jit(lambda batch, x, time: make_velocity(batch)(x, time))` with
@@ -78,14 +78,14 @@ def stream_windows(
     solver: 'euler' or 'midpoint'.
 
   Returns:
-    an iterator of the next frames that are done, float32. It raises DataError where there is no
-    frame at all or a chunk does not fit, and passes on whatever `frames` raises.
+    an iterator of the next finished frames, float32. It raises DataError if there is no frame or a
+    chunk does not fit, and passes on the errors of `frames`.
 
   Raises:
-    ConfigError: windows would not go on, no window has this shape, no solver of one velocity a
-      stage has this name, or `rows` is not positive.
+    ConfigError: windows would not advance, no window has this shape, the solver is not one of
+      `SOLVERS`, or `rows` is not positive.
   """
-  windows(1, along_time.size, along_time.overlap)  # refuses what would not go on
+  windows(1, along_time.size, along_time.overlap)  # checks size and overlap
   check_shape(along_time.shape)
   check_rows(along_time.rows)
   stages = _stages(times, solver)
@@ -127,9 +127,11 @@ def _run(
   repeated: Batch = {}
   count = 0
   while True:
-    # The oldest first: a frame hears its windows in order, and no more than needed are begun.
-    # Ready is a window whose frames are all past what it has said already.
-    ready = [each for each in active if all(f.stage == each.stage for f in each.frames)]
+    # The oldest windows first: a frame sums its windows in order, and no more than needed are
+    # begun. A window is ready if all its frames have finished the stages that it has computed.
+    ready = [
+      window for window in active if all(frame.stage == window.stage for frame in window.frames)
+    ]
     ready = ready[: count or rows]
     while len(ready) < (count or rows) and (window := clip.begin()):
       active.append(window)
@@ -149,7 +151,7 @@ def _run(
 
 
 def _rows(picked: list['_Window'], stages: list[_Stage]) -> tuple[Batch, np.ndarray, np.ndarray]:
-  """Returns the conditions of windows, their frames and times, each a row."""
+  """Returns conditions, frames and times of windows, a row for each window."""
   batch = {
     name: np.stack([[frame.conditions[name] for frame in window.frames] for window in picked])
     for name in picked[0].frames[0].conditions
@@ -159,27 +161,27 @@ def _rows(picked: list['_Window'], stages: list[_Stage]) -> tuple[Batch, np.ndar
 
 
 class _Frame:
-  """A frame on its way, `stage` stages past; `x` is where its velocity is asked for."""
+  """A frame in progress after `stage` stages; its next velocity is evaluated at `x`."""
 
-  def __init__(self, conditions: Mapping[str, np.ndarray], noise: np.ndarray, shown: int):
+  def __init__(self, conditions: Mapping[str, np.ndarray], noise: np.ndarray, num_windows: int):
     self.conditions = conditions
     self.x = noise
     self.stage = 0
-    self._base = noise  # where the step began
-    # windows that show it, and that have said their velocity
-    self._shown = shown
-    self._heard = 0
+    self._base = noise  # x at the start of the step
+    # windows that contain the frame, and those of them whose velocity has been added
+    self._num_windows = num_windows
+    self._num_added = 0
     self._velocity: np.ndarray | None = None
 
-  def hear(self, part: np.ndarray, stage: _Stage) -> None:
-    """Adds the weighted velocity of a window; with that of the last one the frame goes on."""
+  def add(self, part: np.ndarray, stage: _Stage) -> None:
+    """Adds the weighted velocity of a window; after the last one the frame takes the stage."""
     self._velocity = part if self._velocity is None else self._velocity + part
-    self._heard += 1
-    if self._heard == self._shown:
+    self._num_added += 1
+    if self._num_added == self._num_windows:
       self.x = self._base + stage.length * self._velocity
       self._base = self.x if stage.ends else self._base
       self._velocity = None
-      self._heard = 0
+      self._num_added = 0
       self.stage = self.stage + 1
 
 
@@ -190,46 +192,46 @@ class _Window:
   stage: int = 0
 
   def advance(self, velocity: np.ndarray, stage: _Stage) -> None:
-    """Tells the frames what this window says of them."""
+    """Adds this window's velocity to its frames."""
     self.stage += 1
     for frame, weight, part in zip(self.frames, self.weights, velocity, strict=True):
-      frame.hear(weight * part, stage)
+      frame.add(weight * part, stage)
 
 
 class _Clip:
-  """The frames that are under way, and the conditions of those that follow."""
+  """The frames in progress, and the conditions of those that follow."""
 
   def __init__(
     self, chunks: Iterable[Mapping[str, np.ndarray]], noise: FrameNoise, along_time: TimeWindows
   ):
-    self._frames = _each(chunks)
+    self._frames = _split_chunks(chunks)
     self._noise, self._shape = noise, along_time.shape
     self._size = along_time.size
     self._step = along_time.size - along_time.overlap
     self._ahead: collections.deque[Mapping[str, np.ndarray]] = collections.deque()
-    self._held: list[_Frame] = []  # that windows show and that are not released
-    self._stop = 0  # behind the last of them
-    self._begun: list[int] = []  # where the last windows begin
-    self._last: float = math.inf  # where the last window of all begins, once the end is seen
+    self._in_progress: list[_Frame] = []  # frames of windows that are not released yet
+    self._stop = 0  # index after the last of them
+    self._starts: list[int] = []  # starts of the last windows
+    self._last: float = math.inf  # start of the last window of the clip, once its end is read
 
   def begin(self) -> _Window | None:
-    """Begins the next window; returns None where there are no more."""
-    start = self._begun[-1] + self._step if self._begun else 0
-    # Windows that share frames with this one are certain when two windows are read, or the end.
+    """Begins the next window; returns None if there are no more."""
+    start = self._starts[-1] + self._step if self._starts else 0
+    # The windows that share frames with this one are known after two windows, or at the end.
     self._read(start + 2 * self._size)
     start = int(min(start, self._last))
-    if self._begun and start == self._begun[-1]:
+    if self._starts and start == self._starts[-1]:
       return None
-    near = [begun for begun in self._begun if begun > start - self._size] + [start]
-    place = len(near) - 1
+    near = [earlier for earlier in self._starts if earlier > start - self._size] + [start]
+    index = len(near) - 1
     while (follows := int(min(near[-1] + self._step, self._last))) < start + self._size:
       if follows == near[-1]:
         break
       near.append(follows)
     self._show(start + self._size, near)
-    self._begun = near[: place + 1]
-    weights = weights_at(near, self._size, self._shape)[place].astype(np.float32)
-    return _Window(self._held[-self._size :], weights)
+    self._starts = near[: index + 1]
+    weights = weights_at(near, self._size, self._shape)[index].astype(np.float32)
+    return _Window(self._in_progress[-self._size :], weights)
 
   def _read(self, stop: int) -> None:
     """Reads conditions until the frame before `stop`, or the end."""
@@ -243,26 +245,26 @@ class _Clip:
       self._last = total - self._size
 
   def _show(self, stop: int, near: list[int]) -> None:
-    """Gives the frames before `stop` their noise; `near` are the windows that may show them."""
+    """Draws noise for the frames before `stop`; `near` are the starts of windows around them."""
     if stop == self._stop:
       return
     noise = np.asarray(self._noise(self._stop, stop), np.float32)
     for frame, x in zip(range(self._stop, stop), noise, strict=True):
-      shown = sum(start <= frame < start + self._size for start in near)
-      self._held.append(_Frame(self._ahead.popleft(), x, shown))
+      num_windows = sum(start <= frame < start + self._size for start in near)
+      self._in_progress.append(_Frame(self._ahead.popleft(), x, num_windows))
     self._stop = stop
 
   def release(self, stages: int) -> list[np.ndarray]:
-    """Gives away the frames that are past all stages; they are the first ones."""
-    done = list(itertools.takewhile(lambda frame: frame.stage == stages, self._held))
-    del self._held[: len(done)]
+    """Removes and returns the frames that have finished all stages; they are the first ones."""
+    done = list(itertools.takewhile(lambda frame: frame.stage == stages, self._in_progress))
+    del self._in_progress[: len(done)]
     return [frame.x for frame in done]
 
 
-def _each(chunks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
+def _split_chunks(chunks: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Mapping[str, np.ndarray]]:
   for chunk in chunks:
     lengths = {name: len(value) for name, value in chunk.items()}
     if len(set(lengths.values())) != 1:
       raise DataError(f'conditions of a chunk have {lengths} frames; expected as many of each')
-    for place in range(next(iter(lengths.values()))):
-      yield {name: value[place] for name, value in chunk.items()}
+    for index in range(next(iter(lengths.values()))):
+      yield {name: value[index] for name, value in chunk.items()}

@@ -1,4 +1,4 @@
-"""Where on the path training looks (Movie Gen §3.1.2), checked by tests/flow/test_times.py.
+"""Distributions of flow times in training (Movie Gen §3.1.2), checked by tests/flow/test_times.py.
 
 A sampler maps a key and a shape to float32 times in [0, 1]; 0 is noise, 1 is data.
 """
@@ -27,8 +27,8 @@ def logit_normal(
 ) -> Float[Array, '...']:
   """Draws `t = 1 / (1 + exp(-z))`, `z ~ N(mean, std^2)` (Movie Gen §3.1.2: mean 0, std 1).
 
-  Of times below `low` or above `high` none is drawn, and the others as often as before to each
-  other: what an expert of some noise levels learns (`models.flow_model.sampling.Experts`).
+  The distribution is truncated to [`low`, `high`], for experts of some noise levels
+  (`models.flow_model.sampling.Experts`).
   Raises ConfigError if `low` is not below `high`.
   """
   if not low < high:
@@ -45,10 +45,9 @@ def uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
 
 
 def stratified(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
-  """Returns the fixed grid `t_i = (i + 1/2) / n` over n places and ignores the key.
+  """Returns the fixed grid `t_i = (i + 1/2) / n` of n times and ignores the key.
 
-  A validation loss on it does not move with the luck of the draw, and is one measure of runs that
-  train other times.
+  A validation loss on it has no sampling noise, and compares runs with other training times.
   """
   count = math.prod(shape)
   return ((jnp.arange(count, dtype=jnp.float32) + 0.5) / count).reshape(shape)
@@ -57,10 +56,10 @@ def stratified(key: Key, shape: tuple[int, ...]) -> Float[Array, '...']:
 def stratified_logit_normal(
   key: Key, shape: tuple[int, ...], mean: Finite = 0.0, std: Magnitude = 1.0
 ) -> Float[Array, '...']:
-  """Returns the same grid of quantiles of `logit_normal`: the loss of training, without luck.
+  """Returns the same grid of quantiles of `logit_normal`: the training loss without sampling noise.
 
-  Times that training seldom draws then weigh as little as there. A uniform grid also asks for
-  times that a narrow distribution hardly has, and there a model may answer anything.
+  Times that training seldom draws have as little weight as there. A uniform grid also has times
+  that a narrow distribution hardly draws, at which a model is not trained.
   """
   return jax.nn.sigmoid(mean + std * jax.scipy.special.ndtri(stratified(key, shape)))
 

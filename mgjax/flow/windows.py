@@ -1,4 +1,4 @@
-"""Windows of one size that cover an axis: tiles of pixels, pieces of a long sound."""
+"""Windows of one size that cover an axis: tiles of pixels, segments of long audio."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from mgjax.core.typing import Float
 
 @dataclasses.dataclass(frozen=True)
 class Cover:
-  """Tiles of one size along an axis: the first begins at 0, the last one ends where the axis does.
+  """Tiles of one size along an axis: the first starts at 0, the last one ends at the axis' end.
 
-  Neighbours share `feather` places; the last two may share more.
+  Neighbours share `feather` positions; the last two may share more.
   """
 
   length: int
@@ -21,19 +21,19 @@ class Cover:
 
   @property
   def starts(self) -> tuple[int, ...]:
-    """Where each tile begins."""
+    """The start of each tile."""
     last = self.length - self.size
     step = max(self.size - self.feather, 1)
     return tuple(min(start, last) for start in range(0, last + step, step))
 
   @property
   def windows(self) -> Float[np.ndarray, 'tiles places']:
-    """The weight of each tile at its own places, a partition of unity over the axis.
+    """The weight of each tile at its own positions, a partition of unity over the axis.
 
     w_i(x) = u_i(x) / sum_j u_j(x), where u rises from either end of a tile over the feather.
     """
-    places = np.arange(self.size) + 0.5
-    hat = np.minimum(np.minimum(places, self.size - places), max(self.feather, 0.5))
+    positions = np.arange(self.size) + 0.5
+    hat = np.minimum(np.minimum(positions, self.size - positions), max(self.feather, 0.5))
     spans = [slice(start, start + self.size) for start in self.starts]
     total = np.zeros(self.length)
     for span in spans:
@@ -42,10 +42,10 @@ class Cover:
 
 
 def windows(total: int, size: int, overlap: int = 0) -> Cover:
-  """Covers `total` frames by windows of one size, of which the last is moved back to end there.
+  """Covers `total` frames by windows of one size, of which the last is shifted to end there.
 
-  Where the whole is shorter than a window, it is the window. `starts` says where each begins.
-  Raises ConfigError if nothing is to be covered, or windows would not go on.
+  If `total` is less than a window, there is one window of that size. Raises ConfigError if there is
+  no frame, or windows would not advance.
   """
   if total < 1 or size < 1 or not 0 <= overlap < size:
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""Models that answer the data itself, checked by tests/flow/test_x_prediction.py and
+"""Models that predict the data itself, checked by tests/flow/test_x_prediction.py and
 tests/flow/test_regression.py.
 
 With X_t (JiT, Li and He 2025, arXiv 2511.13720): clean data lies near a surface of few dimensions,
@@ -20,7 +20,7 @@ from mgjax.core.settings import Checked, Range
 from mgjax.core.typing import Array, Float, Predict
 from mgjax.flow.path import SIGMA_MIN, AlikeInTime, interpolate
 
-_TIME = 0.5  # that the model is told: it means nothing, and training has drawn it often
+_TIME = 0.5  # time input of a model that does not use it; training has drawn it often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +45,11 @@ class XPrediction(Checked):
     return 1 / jnp.square(jnp.maximum(1 - time, self.least))
 
   def as_velocity(self, predict: Predict) -> Predict:
-    """Makes a model that answers velocities of one that answers X_1."""
+    """Converts a model of X_1 to a model of velocities."""
 
     def velocity(x, time, batch, drop):
-      left = jnp.maximum(1 - time, SIGMA_MIN).reshape(-1, *[1] * (x.ndim - 1))
-      return (predict(x, time, batch, drop) - x) / left
+      remaining_time = jnp.maximum(1 - time, SIGMA_MIN).reshape(-1, *[1] * (x.ndim - 1))
+      return (predict(x, time, batch, drop) - x) / remaining_time
 
     return velocity
 

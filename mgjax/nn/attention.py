@@ -22,19 +22,19 @@ from mgjax.nn.kernels.tpu_blocks import takes_tiles
 from mgjax.parallel import ring, ulysses
 from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
-# Below, XLA's batched products win, because on a CPU the scores stay in its caches and elsewhere a
-# kernel's start costs more; above, a kernel that never writes scores to memory wins.
+# Below this number of scores, XLA's batched products win: a CPU keeps the scores in its caches, and
+# elsewhere launching a kernel costs more. Above it, a kernel that keeps scores out of memory wins.
 # `docs/performance.md` has the measurements.
 FEW_SCORES = 2**22
 
-# Their cores have 16 MiB of VMEM, in which no gradient of all queries stays.
+# Their cores have 16 MiB of VMEM, too little for the gradient of all queries.
 SMALL_TPUS = ('TPU v2', 'TPU v3', 'TPU v4')
 
-PARTS = (1, 2, 3, 4)  # in which heads are traded
+PARTS = (1, 2, 3, 4)  # into which heads are split for the all-to-all
 
 XLA = AttentionKernel(xla.forward, xla.backward)
 BLOCKWISE = AttentionKernel(blockwise.forward, blockwise.backward)
-# Experimental: imported when a TPU asks for them.
+# Experimental: imported on first use on a TPU.
 _forward = Later('mgjax.experimental.tpu_attention.forward')
 _backward = Later('mgjax.experimental.tpu_attention.backward')
 TPU = AttentionKernel(
@@ -62,39 +62,38 @@ def attend(
 ) -> Float[Array, 'b n g k']:
   """Returns softmax(Q K^T / sqrt(k)) V for every head, in the type of `q`.
 
-  Scores and softmax are float32 whatever the inputs are. All kernels and exchanges give the same
-  numbers (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). The result and
-  its log-sum-exp are named `saved_as` and `saved_as`_sums for rematerialisation, which is all that
-  the backward pass needs beside q, k and v; those, as the kernel read them, are `saved_as`_inputs.
-
+  Scores and softmax are float32 for any input type. All kernels and exchanges give the same numbers
+  (float32: within 5e-6, `test_values_and_gradients_are_softmax_attention`). For rematerialisation,
+  the result is named `saved_as` and its log-sum-exp `saved_as`_sums. The backward pass needs them
+  and q, k, v as the kernel read them, which are named `saved_as`_inputs.
   Args:
     mask: True where a key may be read. A row that may read nothing returns zeros.
-    impl: the kernel of one device. 'xla' stores all scores; 'blockwise' computes them again in the
-      backward pass, its memory is linear in n; 'flash' is the accelerator's own kernel, on a TPU
-      that of `kernels/tpu` and on a GPU cuDNN's; 'splash' takes JAX's on a TPU; 'auto' chooses by
-      shape, type and platform.
-    exchange: how devices along the mesh axis `context`, which hold the tokens in pieces, meet.
-      'gather' brings all keys and values to everyone (the report's); 'ulysses' trades tokens for
-      heads; 'ring' lets keys and values travel; 'ring_ulysses' trades as many heads as divide, and
-      lets the rest travel; 'auto' is 'ulysses' where heads divide, else 'ring_ulysses'.
-    saved_as: what `nn/remat_scan.py` calls the result when it chooses what to save.
-    tiles: of the tokens, of which each reads a window alone; None reads all keys. Devices that
-      share a row must trade all its tokens for heads.
-
+    mask: True where a key may be read. Rows without such a key return zeros.
+    impl: the kernel of one device. 'xla' stores all scores. 'blockwise' recomputes them in the
+      backward pass, with memory linear in n. 'flash' is the accelerator's kernel, `kernels/tpu` on
+      a TPU and cuDNN on a GPU. 'splash' is JAX's kernel for TPUs. 'auto' chooses by shape, type and
+      platform.
+    exchange: the communication along the mesh axis `context`, which splits tokens. 'gather' gathers
+      all keys and values on every device (the paper's). 'ulysses' exchanges tokens for heads.
+      'ring' sends keys and values around a ring. 'ring_ulysses' exchanges as many heads as divide,
+      and sends keys around the rest. 'auto' is 'ulysses' if heads divide, else 'ring_ulysses'.
+    saved_as: the name of the result for the policies of `nn/remat_scan.py`.
+    tiles: of the tokens, each of which reads only a window of tiles; None reads all keys. Devices
+      that share a row must exchange all its tokens for heads.
   Raises:
-    ConfigError: there is no such kernel or exchange, or the heads do not divide, as windows of
-      tiles ask.
+    ConfigError: there is no such kernel or exchange, or the heads do not divide although `tiles` or
+      'ulysses' needs it.
   """
   for name, value, known in (('kernel', impl, KERNELS), ('exchange', exchange, EXCHANGES)):
     if value not in known:
       raise ConfigError(f'unknown attention {name} {value!r}; expected one of {", ".join(known)}')
   shapes = tuple((x.shape, jnp.dtype(x.dtype)) for x in (q, k))
   impl = impl if not is_forward_mode() or impl == 'xla' else 'forward'
-  how = _How(impl, exchange, tiles, ambient())
-  return _make_attend(*shapes, mask is not None, saved_as, how)(q, k, v, mask)
+  options = _Options(impl, exchange, tiles, ambient())
+  return _make_attend(*shapes, mask is not None, saved_as, options)(q, k, v, mask)
 
 
-class _How(NamedTuple):
+class _Options(NamedTuple):
   """The kernel, the exchange between devices, the tiles and the mesh of an attention."""
 
   impl: str
@@ -104,10 +103,10 @@ class _How(NamedTuple):
 
 
 def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
-  """Returns u, the devices among which heads are traded; a ring goes around the other c / u.
+  """Returns u, the number of devices that exchange heads; a ring connects the other c / u.
 
-  `heads` are g on one device, `devices` c of the context axis.
-  Raises ConfigError if 'ulysses' and heads that do not divide.
+  `heads` are g on one device, `devices` c of the context axis. Raises ConfigError if `exchange` is
+  'ulysses' and the heads do not divide.
   """
   common = math.gcd(heads, devices)
   if exchange == 'ulysses' and common != devices:
@@ -121,14 +120,16 @@ def heads_exchanged(heads: int, devices: int, exchange: str) -> int:
 
 
 def parts_of_heads(heads: int, devices: int, among: int) -> int:
-  """Returns the parts in which heads are traded `among` devices: one where keys travel as well."""
+  """Returns the number of parts in which heads are exchanged; 1 if keys travel as well."""
   return max(n for n in PARTS if heads // among % n == 0) if among == devices else 1
 
 
-@functools.lru_cache(maxsize=256)  # or equal layers would be traced each by itself
-def _make_attend(query, key, masked: bool, saved_as: str, how: _How) -> Callable[..., Array]:
+@functools.lru_cache(maxsize=256)  # equal layers share one trace
+def _make_attend(
+  query, key, masked: bool, saved_as: str, options: _Options
+) -> Callable[..., Array]:
   """Makes the attention of given shapes and types; on a mesh, as shard_map regions."""
-  forward, backward = _on_devices(query, key, masked, how)
+  forward, backward = _on_devices(query, key, masked, options)
 
   def run(q, k, v, mask):
     y, lse, saved = forward(q, k, v, mask)
@@ -144,8 +145,8 @@ def _make_attend(query, key, masked: bool, saved_as: str, how: _How) -> Callable
   return with_backward(lambda *inputs: run(*inputs)[0], run_back, run)
 
 
-def _on_devices(query, key, masked, how: _How):
-  impl, exchange, tiles, mesh = how
+def _on_devices(query, key, masked, options: _Options):
+  impl, exchange, tiles, mesh = options
   (q_shape, dtype), (k_shape, _) = query, key
   if mesh is None:
     one = _Gathered(split=False, devices=1)
@@ -175,8 +176,8 @@ def _on_devices(query, key, masked, how: _How):
     lse_spec = spec([q_in[0], q_in[2], q_in[1]])
   else:
     plan = _Traded(devices, heads_exchanged(heads, devices, exchange), heads)
-    # After trading, an array is (b, u n, g / u, k) on every device: described as if the devices'
-    # pieces stood side by side along tokens, whatever they hold.
+    # After the exchange, an array is (b, u n, g / u, k) on every device. Its spec is that of the
+    # devices' pieces concatenated along tokens, whatever they hold.
     saved_spec = (spec(q_in),) * 3
     lse_spec = spec([q_in[0], q_in[2], q_in[1]])
   mask_spec = spec(k_in[:2]) if masked else None
@@ -198,9 +199,9 @@ def _on_devices(query, key, masked, how: _How):
 
 
 def _by_platform(plan, q_shape, k_shape, dtype, impl, tiles):
-  """Makes forward and backward of one device; which kernel, is settled where they are lowered.
+  """Makes forward and backward of one device; lowering selects the kernel of the platform.
 
-  That is so because a program for a TPU may be compiled on a machine that has none.
+  A program for a TPU may be compiled on a machine that has none.
   """
   seen = plan.seen(q_shape, k_shape)
   if tiles:
@@ -225,7 +226,7 @@ def _by_platform(plan, q_shape, k_shape, dtype, impl, tiles):
 
 
 def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
-  """Returns the kernel of each platform; 'default' is that of all others."""
+  """Returns the kernel of each platform; 'default' is for all others."""
   b, n, g, _ = q_shape
   few = b * n * g * k_shape[1] < FEW_SCORES
   if impl == 'forward':  # kernels of accelerators have no tangents
@@ -240,10 +241,10 @@ def _kernels(q_shape, k_shape, dtype, impl) -> dict[str, AttentionKernel]:
 
 
 class _Traded:
-  """Heads are traded for tokens within groups of u devices; keys travel between the groups.
+  """Exchanges heads for tokens within groups of u devices; keys travel between the groups.
 
-  Where no keys travel, heads are traded and worked on in a few parts, so that the wires carry one
-  part while the kernel works on another.
+  If no keys travel, heads are exchanged and computed in a few parts, so that communication of one
+  part overlaps with the kernel on another.
   """
 
   def __init__(self, devices: int, among: int, heads: int):
@@ -254,7 +255,7 @@ class _Traded:
     self._parts = parts_of_heads(heads, devices, among)
 
   def seen(self, q_shape, k_shape):
-    """Returns the shapes of queries and keys that a kernel sees, of all parts together."""
+    """Returns the shapes of queries and keys that a kernel sees, for all parts together."""
 
     def traded(shape):
       b, n, g, k = shape
@@ -298,8 +299,8 @@ class _Traded:
 
     own = [jnp.split(x, self._parts, axis=2) for x in saved]
     sums = jnp.split(lse, self._parts, axis=1)
-    found = map(part, *own, sums, self._cut(output), self._cut(dy))
-    return tuple(map(self._join, zip(*found, strict=True)))
+    gradients_of_parts = map(part, *own, sums, self._cut(output), self._cut(dy))
+    return tuple(map(self._join, zip(*gradients_of_parts, strict=True)))
 
   def _cut(self, x: Float[Array, 'b n g _k']) -> list[Array]:
     b, n, g, k = x.shape
@@ -324,10 +325,11 @@ class _Traded:
 
 
 class _Gathered:
-  """Keys and values come to every device, which sees its own queries."""
+  """Gathers keys and values on every device, which keeps its own queries."""
 
   def __init__(self, *, split: bool, devices: int):
-    self._split, self._devices = split, devices
+    self._split = split
+    self._devices = devices
 
   def seen(self, q_shape, k_shape):
     """Returns the shapes of queries and keys that a kernel sees."""
@@ -368,5 +370,5 @@ def _delta(y: Array, dy: Array) -> Float[Array, 'b n g']:
 
 
 def _readable(y: Float[Array, 'b n g k'], lse: Float[Array, 'b g n']) -> Array:
-  """Makes rows zero that may read nothing."""
+  """Sets rows to zero that have no key to read."""
   return jnp.where(jnp.swapaxes(lse > NOTHING, 1, 2)[..., None], y, jnp.zeros((), y.dtype))

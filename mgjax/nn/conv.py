@@ -1,4 +1,5 @@
-"""Convolutions over one frame, over time at one place (Movie Gen §3.1.1), and over both at once."""
+"""Convolutions over a frame, over time at one position (Movie Gen §3.1.1), and over both at
+once."""
 
 import functools
 import itertools
@@ -11,8 +12,8 @@ from mgjax.core.typing import Array, Float
 from mgjax.nn.linear import FAN_IN, ZEROS, parameter, weight
 from mgjax.parallel.gather import Local, weighted
 
-# The padding of windows of two taps, whose edges are laid beside what they read: the gradient of an
-# even window that is padded on both sides takes a CPU thirty times as long.
+# The padding of windows of two taps, whose edges are concatenated to their input: on a CPU the
+# gradient of an even window that is padded on both sides takes 30 times as long.
 WITHIN = ((0, 0), (0, 0))
 Frames = tuple[Array, Array, Array]  # before, of, and after a video or a device's piece of it
 
@@ -53,7 +54,7 @@ def centred(key, shape: tuple[int, ...], dtype) -> Array:
 
 
 class TemporalConv(nn.Module):
-  """A 1D convolution over time at every place, with bias, starting as the identity.
+  """A 1D convolution over time at every position, with bias, initialised to the identity.
 
   Symmetric replicate padding: the first and last frames are repeated, and the model is not causal
   (Movie Gen §3.1.1). Stride 2 gives ceil(t / 2) frames, so any length works, one frame included.
@@ -80,10 +81,10 @@ class TemporalConv(nn.Module):
 
 
 class VolumeConv(nn.Module):
-  """A 3 x 3 x 3 convolution with bias, of stride 1, starting as a 2D one of the present frame.
+  """A 3 x 3 x 3 convolution with bias, of stride 1, initialised as a 2D one of the present frame.
 
-  Frames beyond both ends are copies of the first and last one, places beyond the edges are zero, as
-  in its 2.5D twin. With `upsample` = (frames, rows) these are first repeated.
+  Frames beyond both ends are copies of the first and last one, and positions beyond the edges are
+  zero, as in its 2.5D twin. With `upsample` = (frames, rows) these are repeated first.
   """
 
   features: int
@@ -105,15 +106,15 @@ class VolumeConv(nn.Module):
 
 
 def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
-  """Returns what three taps w along `axis` do to a sequence whose every element is repeated once.
+  """Folds three taps w along `axis`, applied to a sequence with every element repeated, into two.
 
   y_j = sum_k w_k r_(j+k-1) with r_2i = r_(2i+1) = x_i is
 
     y_2i     = w_0 x_(i-1) + (w_1 + w_2) x_i
     y_(2i+1) = (w_0 + w_1) x_i + w_2 x_(i+1)
 
-  so that two kernels of two taps each, on half the elements, do what three taps do on all: 2/3 of
-  the products along each axis.
+  Two kernels of two taps each, on half the elements, replace three taps on all: 2/3 of the products
+  along each axis.
   """
   first, middle, last = jnp.split(kernel, 3, axis)
   even = (first, middle + last)
@@ -122,10 +123,10 @@ def folded(kernel: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _interleave(y: Array, axis: int) -> Array:
-  """Merges what `folded` kernels made of n + 2 elements into 2 n along `axis`.
+  """Merges the results of `folded` kernels on n + 2 elements into 2 n along `axis`.
 
-  There are n + 1 results, and on the last axis but one those of the even kernel, which count but
-  for the last, and of the odd one, which count but for the first.
+  There are n + 1 results. The last axis but one holds those of the even kernel, of which the last
+  is dropped, and those of the odd kernel, of which the first is dropped.
   """
   count = y.shape[axis] - 1
   pairs = [
@@ -146,7 +147,7 @@ def _spatial(window: int, stride: int) -> Local:
   edge = (0, 1) if stride == 2 else (window // 2, window // 2)
 
   def convolve(x: Array, kernel: Array) -> tuple[Array]:
-    if window == 1:  # a CPU gives a 1 x 1 convolution one thread, and a product all
+    if window == 1:  # a CPU runs a 1 x 1 convolution on one thread, and a product on all
       return (x @ kernel[0, 0],)
     b, t, *image = x.shape
     y = _convolve(x.reshape(b * t, *image), kernel, (stride, stride), (edge, edge))
@@ -169,11 +170,11 @@ def _spatial_upsampled(x: Array, kernel: Array) -> tuple[Array]:
 
 @functools.cache
 def _temporal(stride: int) -> Local:
-  """Makes the convolution of x, the frames (before, x, after) of which the outer are its edges.
+  """Makes the convolution of (before, x, after), where the outer frames are the edges of x.
 
-  As a 2D convolution over (time, place) with a window of (taps, 1), the form that every backend has
-  a fast kernel for. What the edges add to the first and last results is added to them in place, so
-  that x is not copied next to its edges.
+  It is a 2D convolution over (time, position) with a window of (taps, 1), for which every backend
+  has a fast kernel. Products with the edges are added to the first and last results in place, so
+  that x is not copied.
   """
 
   def convolve(frames: Frames, kernel: Array) -> tuple[Array]:
@@ -185,9 +186,9 @@ def _temporal(stride: int) -> Local:
     y = y.reshape(b, -1, h, w, y.shape[-1])
     for part, start in ((before, 0), (after, edge + t)):
       for frame, tap in itertools.product(range(edge), range(len(kernel))):
-        place, between = divmod(start + frame - tap, stride)
-        if not between and 0 <= place < y.shape[1]:
-          y = y.at[:, place].add(part[:, frame] @ kernel[tap])
+        index, remainder = divmod(start + frame - tap, stride)
+        if not remainder and 0 <= index < y.shape[1]:
+          y = y.at[:, index].add(part[:, frame] @ kernel[tap])
     return (y,)
 
   return convolve

@@ -24,7 +24,7 @@ FAN_IN = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')
 ZEROS = jax.nn.initializers.zeros
 ONES = jax.nn.initializers.ones
 
-_LOWER_TYPES = {  # a type of one byte, its largest number, what its products are summed in
+_LOWER_TYPES = {  # 1-byte type, its largest number, the type of sums of products
   'int8': (jnp.int8, 127.0, jnp.int32),
   'fp8': (jnp.float8_e4m3fn, 448.0, jnp.float32),
 }
@@ -33,7 +33,7 @@ _LARGE = {('embed', 'heads'), ('heads', 'embed'), ('embed', 'hidden'), ('hidden'
 
 
 class Quantised(NamedTuple):
-  """A weight W ~ q s of one byte a number, q (in, out), s (out,); see `nn/quantize.py`."""
+  """A weight W ~ q s in 1 byte a number, q (in, out), s (out,); see `nn/quantize.py`."""
 
   values: Array
   scale: Array
@@ -54,7 +54,7 @@ Weights = tuple[Weight, Float[Array, ' o'] | None]  # W and b
 def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   """Declares a float32 parameter with one logical name (`core/axes.py`) an axis.
 
-  It comes back whole, on a mesh too: this is for vectors and tables; see `weight`.
+  It is replicated, on a mesh too: use it for vectors and tables, and `weight` for matrices.
   """
   return place_whole(_declare(module, name, init, axes, shape))
 
@@ -62,55 +62,54 @@ def parameter(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: 
 def weight(module: nn.Module, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   """Declares 'kernel', the float32 weight of a product: outputs last, inputs last but one.
 
-  On a mesh it stays in its pieces; `parallel.gather.weighted` makes products of it. Parameters of
-  sampling may have it `Quantised`, and those of a model with adapters `Adapted`; kernels of
-  convolutions have theirs added.
+  On a mesh it is returned sharded; `parallel.gather.weighted` multiplies with it. In sampling it
+  may be `Quantised`, and with adapters it is `Adapted`; adapters of convolutions are added here.
   """
-  found = _declare(module, 'kernel', init, axes, shape)
-  if isinstance(found, Adapted) and len(shape) > 2:
-    return found.base + jnp.dot(found.a, found.b)
-  return found
+  kernel = _declare(module, 'kernel', init, axes, shape)
+  if isinstance(kernel, Adapted) and len(shape) > 2:
+    return kernel.base + jnp.dot(kernel.a, kernel.b)
+  return kernel
 
 
 def _declare(module: nn.Module, name: str, init, axes: tuple[str, ...], shape: tuple[int, ...]):
   if module.is_initializing():
-    found = module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER)
-    return _held(found)
-  # Flax would trace `init` to check a shape, each time: a quarter of what tracing a model takes.
-  found = nn.unbox(module.get_variable('params', name))
-  for part, array, wanted in _parts(name, found, shape):
-    if array is None or jnp.shape(array) != wanted:
-      given = 'missing' if array is None else f'of shape {jnp.shape(array)}'
+    return _wrapped(module.param(name, nn.with_logical_partitioning(init, axes), shape, PARAMETER))
+  # `module.param` would trace `init` to check a shape: a quarter of the time to trace a model.
+  stored = nn.unbox(module.get_variable('params', name))
+  for part, array, expected in _parts(name, stored, shape):
+    if array is None or jnp.shape(array) != expected:
+      actual = 'missing' if array is None else f'of shape {jnp.shape(array)}'
       raise CheckpointError(
-        f'the weights are not of this model: {"/".join((*module.path, part))} is {given}, expected '
-        f'shape {wanted}; use the configuration that they were trained with, or get them again'
+        f'the weights are not of this model: {"/".join((*module.path, part))} is {actual}, '
+        f'expected shape {expected}; use the configuration that they were trained with, '
+        'or get them again'
       )
-  return _held(found)
+  return _wrapped(stored)
 
 
 def _parts(
-  name: str, found: Any, shape: tuple[int, ...]
+  name: str, stored: Any, shape: tuple[int, ...]
 ) -> Iterator[tuple[str, Array | None, tuple[int, ...]]]:
-  """Yields the arrays that make a parameter, None for a missing one, with their expected shapes."""
-  if not isinstance(found, Mapping):
-    yield name, found, shape
-  elif BASE in found:  # adapters fit it since they were attached
-    yield from _parts(name, found[BASE], shape)
+  """Yields the arrays of a parameter, None for a missing one, with their expected shapes."""
+  if not isinstance(stored, Mapping):
+    yield name, stored, shape
+  elif BASE in stored:  # adapters were checked when they were attached
+    yield from _parts(name, stored[BASE], shape)
   else:
-    yield f'{name}/{QUANTISED}', found.get(QUANTISED), shape
-    yield f'{name}/{SCALE}', found.get(SCALE), (*shape[:-2], *shape[-1:])
+    yield f'{name}/{QUANTISED}', stored.get(QUANTISED), shape
+    yield f'{name}/{SCALE}', stored.get(SCALE), (*shape[:-2], *shape[-1:])
 
 
-def _held(found: Any) -> Array | Quantised | Adapted:
-  if not isinstance(found, Mapping):
-    return jnp.asarray(found)
-  if QUANTISED in found:
-    return Quantised(found[QUANTISED], place_whole(found[SCALE]))
-  return Adapted(_held(found[BASE]), place_whole(found[LORA_A]), place_whole(found[LORA_B]))
+def _wrapped(stored: Any) -> Array | Quantised | Adapted:
+  if not isinstance(stored, Mapping):
+    return jnp.asarray(stored)
+  if QUANTISED in stored:
+    return Quantised(stored[QUANTISED], place_whole(stored[SCALE]))
+  return Adapted(_wrapped(stored[BASE]), place_whole(stored[LORA_A]), place_whole(stored[LORA_B]))
 
 
 class Kernel(nn.Module):
-  """The weight W (in, out) of one of several maps that `products` makes of x, by its own name."""
+  """The weight W (in, out) of one of several linear maps that `products` applies to x."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -122,7 +121,7 @@ class Kernel(nn.Module):
 
 
 class Map(nn.Module):
-  """The weight W (in, out) and, with `use_bias`, b of one of several maps that `linears` makes."""
+  """The weight W (in, out) and, with `use_bias`, b of one of several maps for `linears`."""
 
   shape: tuple[int, int]
   axes: tuple[str, str]
@@ -163,7 +162,7 @@ class Linear(nn.Module):
 def linears(
   x: Float[Array, '... i'], maps: Sequence[Weights], axes: tuple[str, str], dtype: jnp.dtype
 ) -> list[Float[Array, '... _o']]:
-  """Returns x W (+ b) for every `Map`, reading `x` once, as `products`."""
+  """Returns x W (+ b) for every `Map`, reading `x` once, as `products` does."""
   kernels, biases = zip(*maps, strict=True)
   ys = products(x, kernels, axes, dtype)
   return [y if b is None else _plus(y, b) for y, b in zip(ys, biases, strict=True)]
@@ -181,41 +180,41 @@ def products(
 ) -> tuple[Float[Array, '... _o'], ...]:
   """Returns x W for every W, reading `x` once: on a mesh it is gathered once for all of them.
 
-  Of a `Quantised` W it is (x q) s: integers up to 127 are exact in bfloat16, and W is not. Of an
-  `Adapted` one it is x W + (x A) B.
+  For a `Quantised` W it is (x q) s, because integers up to 127 are exact in bfloat16 and W is not.
+  For an `Adapted` one it is x W + (x A) B.
   """
-  if any(isinstance(each, Adapted) for each in kernels):
-    bases = [each.base if isinstance(each, Adapted) else each for each in kernels]
+  if any(isinstance(kernel, Adapted) for kernel in kernels):
+    bases = [kernel.base if isinstance(kernel, Adapted) else kernel for kernel in kernels]
     ys = products(x, bases, axes, dtype)
     return tuple(
-      y + _low_rank(x, each, dtype) if isinstance(each, Adapted) else y
-      for y, each in zip(ys, kernels, strict=True)
+      y + _low_rank(x, kernel, dtype) if isinstance(kernel, Adapted) else y
+      for y, kernel in zip(ys, kernels, strict=True)
     )
-  stored = [each.values if isinstance(each, Quantised) else each for each in kernels]
-  lower = axes in _LARGE and not is_forward_mode()  # steps of rounding have no tangents
+  stored = [kernel.values if isinstance(kernel, Quantised) else kernel for kernel in kernels]
+  lower = axes in _LARGE and not is_forward_mode()  # rounding has no tangents
   kind = _LOWER.get() if lower else 'dtype'
   ys = weighted(PRODUCTS[kind], x, stored, axes, jnp.dtype(dtype))
   return tuple(
-    (y * jnp.broadcast_to(each.scale, y.shape)).astype(y.dtype)
-    if isinstance(each, Quantised)
+    (y * jnp.broadcast_to(kernel.scale, y.shape)).astype(y.dtype)
+    if isinstance(kernel, Quantised)
     else y
-    for y, each in zip(ys, kernels, strict=True)
+    for y, kernel in zip(ys, kernels, strict=True)
   )
 
 
 def _low_rank(x: Float[Array, '... i'], kernel: Adapted, dtype: jnp.dtype) -> Array:
-  # Not of matrices, as `_products`: on a mesh rows times tokens, as one axis, would be gathered.
+  # Not as products of matrices: on a mesh rows times tokens, as one axis, would be gathered.
   return jnp.dot(jnp.dot(x.astype(dtype), kernel.a.astype(dtype)), kernel.b.astype(dtype))
 
 
 @contextlib.contextmanager
 def lower_products(kind: str) -> Iterator[None]:
-  """Has the large maps of layers that are traced within it make their products by `PRODUCTS[kind]`.
+  """Makes large maps of layers that are traced in this context multiply by `PRODUCTS[kind]`.
 
-  'int8' and 'fp8' multiply numbers of one byte: each row of x and each column of W is divided by
-  its largest magnitude over that of the type, y = ((x / s) (W / t)) s t, exactly summed. Gradients
-  are those of the products that they stand for, in the compute type; with '_both' their products
-  are lower as well. On a mesh each device scales what it multiplies.
+  'int8' and 'fp8' multiply 1-byte numbers. Each row of x and each column of W is scaled by its
+  largest magnitude over that of the type: y = ((x / s) (W / t)) s t, exactly summed. Gradients are
+  those of the full products, in the compute type; with '_both' their products are 1-byte as well.
+  On a mesh each device scales the parts that it multiplies.
   """
   token = _LOWER.set(kind)
   try:
@@ -225,8 +224,8 @@ def lower_products(kind: str) -> Iterator[None]:
 
 
 def _backward(saved, dy: Array):
-  # Of two matrices: as a contraction over (b, n), dW makes XLA copy both sides into transposed
-  # layouts on a CPU, and the backward pass of d = 512, f = 2048 takes 2.5 times as long.
+  # As a product of two matrices: for a contraction over (b, n) XLA would copy both sides into
+  # transposed layouts on a CPU, 2.5 times slower at d = 512, f = 2048.
   x, kernel = saved
   dw = lax.platform_dependent(
     x, dy, cpu=_transposed_product, default=lambda x, dy: jnp.dot(x.T, dy)
@@ -235,10 +234,10 @@ def _backward(saved, dy: Array):
 
 
 def _transposed_product(x: Float[Array, 'n i'], dy: Float[Array, 'n o']) -> Float[Array, 'i o']:
-  """Returns x^T dy with the narrower of both written out as its transpose.
+  """Returns x^T dy, transposing the narrower of both explicitly.
 
-  XLA's own A^T B is half as fast as its A B on a CPU. Barriers keep the transposition a copy by
-  blocks: as part of what made x, or of the product, it takes some ten times as long.
+  XLA's own A^T B is half as fast as its A B on a CPU. Barriers keep the transposition a blocked
+  copy; fused with its input or with the product it takes about 10 times as long.
   """
 
   def transposed(array: Array) -> Array:

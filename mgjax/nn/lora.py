@@ -2,10 +2,10 @@ r"""Low-rank adapters of kernels (LoRA, Hu et al. 2021, arXiv 2106.09685), as fu
 
   y = x (W + (alpha / r) A B),    W (i, o) frozen,  A (i, r) random,  B (r, o) zero at the start
 
-Not in the report. A tree of adapters has at the name of every kernel that it changes the leaves
-{'lora_a': A, 'lora_b': B}, of a stack of layers with the layers' axis, of a convolution A with the
-axes of the window. `attach` puts them beside the kernels, where `nn.linear.products` computes
-x W + (x A) B, a layer at a time and without the gradient of W; `merge` adds them to the kernels.
+Not in the Movie Gen paper. A tree of adapters has {'lora_a': A, 'lora_b': B} in place of each
+adapted kernel. Those of a stack have the axis of layers, and A of a convolution the axes of the
+window. `attach` puts adapters beside the kernels, where `nn.linear.products` computes x W + (x A)
+B, a layer at a time and without the gradient of W. `merge` adds them to the kernels.
 """
 
 import dataclasses
@@ -28,22 +28,22 @@ from mgjax.core.typing import Array, Key, Tree
 from mgjax.nn.quantize import dequantised
 from mgjax.parallel.shard import named_boxes
 
-_KERNEL = '/kernel'  # how the names of kernels end
-LAYERS = 'layers'  # axes; a stack has the first one's name too
+_KERNEL = '/kernel'  # suffix of kernels' names
+LAYERS = 'layers'  # axes; the first axis of a stack has this name too
 _RANK = 'rank'
 
 
 @dataclasses.dataclass(frozen=True)
 class Lora:
-  """`config.lora`: adapters of which kernels train, in place of the parameters themselves.
+  """`config.lora`: which kernels get adapters, which are trained instead of the parameters.
 
   Attributes:
     rank: r; 0 trains all parameters, without adapters.
-    alpha: the adapters count alpha / r times; 0 is r.
+    alpha: adapters are scaled by alpha / r; 0 means r.
     targets: patterns of kernels' names, as in `optimizer.rates`: ('*attention*',), or ('*',).
     dropout: probability that the adapters do not see an input of a kernel in a step.
-    weights: the type in which the frozen kernels of the backbone lie (`core.precision.STORED`), as
-      'int8'; '' for the one that they are saved in.
+    weights: the type in which frozen kernels of the backbone are stored (`core.precision.STORED`),
+      as 'int8'; '' for the type that they are saved in.
 
   Raises:
     ConfigError: a value is out of its range, or dropout is 1.
@@ -69,14 +69,14 @@ class Lora:
 
 
 def lora_settings(config: Mapping[str, Any]) -> Lora:
-  """Reads `config.lora`, of a plain dictionary; a run of before it was a field has none."""
+  """Reads `config.lora` from a plain dictionary; older runs do not have it."""
   return unpack(Lora, config.get('lora') or {}, 'lora')
 
 
 def scale_of(config: Mapping[str, Any], adapters: Tree) -> float:
-  """Returns alpha / r of adapters that a configuration says to train.
+  """Returns alpha / r of adapters that were trained with a configuration.
 
-  Raises ConfigError if they are not of its rank: alpha / r would be another one than in training.
+  Raises ConfigError if the adapters have another rank than the configuration.
   """
   settings = lora_settings(config)
   ranks = sorted({b.shape[-2] for _, b in pairs(adapters).values()})
@@ -86,44 +86,49 @@ def scale_of(config: Mapping[str, Any], adapters: Tree) -> float:
 
 
 def reached(targets: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-  """Returns for each pattern the kernels among `names` that it is the first to match.
+  """Assigns each kernel among `names` to the first pattern that matches it.
 
-  Raises ConfigError if a pattern matches no kernel that none before it does.
+  Raises ConfigError if a pattern matches no kernel that is still unassigned.
   """
-  left = [name for name in names if name.endswith(_KERNEL)]
-  found = {}
+  unassigned = [name for name in names if name.endswith(_KERNEL)]
+  kernels_of_pattern = {}
   for pattern in targets:
-    found[pattern] = fnmatch.filter(left, pattern)
-    if not found[pattern]:
-      known = [*left, *(f'{name}/*' for name in subtrees(left))]
+    matches = fnmatch.filter(unassigned, pattern)
+    if not matches:
+      known = [*unassigned, *(f'{name}/*' for name in subtrees(unassigned))]
       hint = did_you_mean(pattern, known).partition('; ')[2]
+      remaining = ' left' if kernels_of_pattern else ''
       raise ConfigError(
-        f'lora.targets: {pattern!r} matches none of the {len(left)} kernels'
-        f'{" left" * bool(len(found) - 1)}; {hint or "--dry_run lists their groups"}'
+        f'lora.targets: {pattern!r} matches none of the {len(unassigned)} kernels{remaining}; '
+        f'{hint or "--dry_run lists their groups"}'
       )
-    left = [name for name in left if name not in found[pattern]]
-  return found
+    kernels_of_pattern[pattern] = matches
+    unassigned = [name for name in unassigned if name not in matches]
+  return kernels_of_pattern
 
 
 def describe(lora: Lora, boxed: Tree) -> list[str]:
-  """Says how many kernels each pattern reaches, and how many numbers their adapters have.
+  """Lists the number of kernels that each pattern matches, and the parameters of their adapters.
 
   Raises ConfigError as `reached`.
   """
   shapes = named_leaves(nn.unbox(boxed))
-  found = reached(lora.targets, list(shapes))
+  kernels_of_pattern = reached(lora.targets, list(shapes))
   kernels = [name for name in shapes if name.endswith(_KERNEL)]
   adapters = count_parameters(jax.eval_shape(lambda: init(jax.random.key(0), lora, boxed)))
-  taken = sum(map(len, found.values()))
+  num_adapted = sum(map(len, kernels_of_pattern.values()))
   lines = [
-    f'adapters of rank {lora.rank} for {taken} of {len(kernels)} kernels: {adapters:,} parameters '
-    f'train, of {count_parameters(shapes):,}'
+    f'adapters of rank {lora.rank} for {num_adapted} of {len(kernels)} kernels: {adapters:,} '
+    f'parameters train, of {count_parameters(shapes):,}'
   ]
-  return [*lines, *(f'{pattern}: {len(names)} kernels' for pattern, names in found.items())]
+  return [
+    *lines,
+    *(f'{pattern}: {len(names)} kernels' for pattern, names in kernels_of_pattern.items()),
+  ]
 
 
 def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
-  """Initialises adapters with logical axes: A ~ N(0, 1 / r) as the kernel lies, B = 0.
+  """Initialises adapters with logical axes: A ~ N(0, 1 / r) in the kernel's layout, B = 0.
 
   `boxed` are the parameters of the model, or their shapes, with their axes. Raises ConfigError as
   `reached`.
@@ -135,8 +140,8 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
       (*front, inputs, outputs) = boxes[name].value.shape
       axes = boxes[name].names
       stacked = axes[0] == LAYERS
-      own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-      a = jax.random.normal(own, (*front, inputs, lora.rank), PARAMETER) * lora.rank**-0.5
+      kernel_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
+      a = jax.random.normal(kernel_key, (*front, inputs, lora.rank), PARAMETER) * lora.rank**-0.5
       b = jnp.zeros((*front[:stacked], lora.rank, outputs), PARAMETER)
       adapters[f'{name}/{LORA_A}'] = nn.LogicallyPartitioned(a, (*axes[:-1], _RANK))
       adapters[f'{name}/{LORA_B}'] = nn.LogicallyPartitioned(b, (*axes[:stacked], _RANK, axes[-1]))
@@ -146,25 +151,27 @@ def init(key: Key, lora: Lora, boxed: Tree) -> Tree:
 def attach(
   adapters: Tree, base: Tree, scale: float = 1.0, dropout: float = 0.0, key: Key | None = None
 ) -> Tree:
-  """Returns the parameters `base` with adapters beside their kernels, counted `scale` times.
+  """Attaches adapters, scaled by `scale`, to the parameters `base`.
 
-  With a `key` an input of each kernel is kept from its adapters with the probability `dropout`,
-  for all rows of a batch, and those that are left count more.
+  With a `key`, the adapters of each kernel do not see an input with probability `dropout`, the same
+  for all rows of a batch; the other inputs are scaled up. Raises ConfigError if an adapted kernel
+  does not exist.
   """
-  found, kernels = named_leaves(base), pairs(adapters)
+  leaves = named_leaves(base)
+  kernels = pairs(adapters)
   for name, (a, b) in kernels.items():
-    own = [each for each in found if within(each, name)]
-    if not own:
+    kernel_leaves = [leaf for leaf in leaves if within(leaf, name)]
+    if not kernel_leaves:
       raise ConfigError(f'the adapters change {name}, which the model does not have')
-    for each in own:
-      found[f'{name}/{BASE}{each.removeprefix(name)}'] = found.pop(each)
+    for leaf in kernel_leaves:
+      leaves[f'{name}/{BASE}{leaf.removeprefix(name)}'] = leaves.pop(leaf)
     if dropout and key is not None:
       own_key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-      kept = jax.random.bernoulli(own_key, 1 - dropout, (*a.shape[:-1], 1))
-      a = jnp.where(kept, a / (1 - dropout), 0)
-    found[f'{name}/{LORA_A}'] = a * scale
-    found[f'{name}/{LORA_B}'] = b
-  return nest(found)
+      keep_mask = jax.random.bernoulli(own_key, 1 - dropout, (*a.shape[:-1], 1))
+      a = jnp.where(keep_mask, a / (1 - dropout), 0)
+    leaves[f'{name}/{LORA_A}'] = a * scale
+    leaves[f'{name}/{LORA_B}'] = b
+  return nest(leaves)
 
 
 def make_adapt(settings: Lora) -> Callable[[Tree, Tree, Key | None], Tree]:
@@ -177,50 +184,51 @@ def make_adapt(settings: Lora) -> Callable[[Tree, Tree, Key | None], Tree]:
 
 
 def merge(adapters: Tree, base: Tree, scale: float = 1.0) -> Tree:
-  """Returns parameters of the form of `base`, W + scale A B in place of the kernels W.
+  """Returns parameters as `base`, with W + scale A B in place of each adapted kernel W.
 
-  Quantised kernels that adapters change are widened first, and so are all others.
+  Quantised kernels are dequantised first, whether they are adapted or not.
   """
-  found = named_leaves(dequantised(base))
+  leaves = named_leaves(dequantised(base))
   for name, (a, b) in pairs(adapters).items():
-    found[name] = (found[name] + scale * product(a, b)).astype(found[name].dtype)
-  return nest(found)
+    leaves[name] = (leaves[name] + scale * product(a, b)).astype(leaves[name].dtype)
+  return nest(leaves)
 
 
 def product(a: Any, b: Any) -> Array:
-  """Returns A B of the shape of the kernel, of each layer if B has an axis of layers."""
+  """Returns A B in the shape of the kernel, for each layer if B has an axis of layers."""
   rows = a.reshape(*b.shape[:-2], -1, b.shape[-2]).astype(jnp.float32)
-  made = jnp.matmul(rows, b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
-  return made.reshape(*a.shape[:-1], b.shape[-1])
+  change = jnp.matmul(rows, b.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+  return change.reshape(*a.shape[:-1], b.shape[-1])
 
 
 def joined(several: Sequence[tuple[Tree, float]]) -> Tree:
-  """Returns one tree of adapters that does what several do together, each so many times.
-  Raises ConfigError if that is infinite.
+  """Merges several weighted trees of adapters into one tree with the same total effect.
+
+  Raises ConfigError if the effect is not finite.
   """
-  found: dict[str, list[tuple[Any, Any]]] = {}
+  pairs_of_kernel: dict[str, list[tuple[Any, Any]]] = {}
   for adapters, weight in several:
     for name, (a, b) in pairs(adapters).items():
       with np.errstate(over='ignore'):
-        found.setdefault(name, []).append((a * weight, b))
+        pairs_of_kernel.setdefault(name, []).append((a * weight, b))
   leaves = {}
-  for name, own in found.items():
-    if not is_finite_change(own):
+  for name, weighted_pairs in pairs_of_kernel.items():
+    if not is_finite_change(weighted_pairs):
       weights = ', '.join(f'{weight:g}' for _, weight in several)
       raise ConfigError(
         f'adapters with the weights {weights} change {name} by no finite number; expected smaller '
         'weights, as in --lora=style:0.8'
       )
-    first, second = zip(*own, strict=True)
+    first, second = zip(*weighted_pairs, strict=True)
     leaves[f'{name}/{LORA_A}'] = jnp.concatenate(first, axis=-1)
     leaves[f'{name}/{LORA_B}'] = jnp.concatenate(second, axis=-2)
   return nest(leaves)
 
 
 def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
-  """Says whether the sum of A B is finite in float32, with room for the kernel that it changes.
+  """Returns whether the sum of A B is finite in float32, with room for the kernel that it changes.
 
-  It multiplies only where |A B| <= r max |A| max |B| does not say so.
+  A B is only computed if the bound |A B| <= r max |A| max |B| is not enough.
   """
   most = sum(b.shape[-2] * _largest(a) * _largest(b) for a, b in several)
   largest = float(jnp.finfo(jnp.float32).max) / 2
@@ -228,35 +236,39 @@ def is_finite_change(several: Sequence[tuple[Any, Any]]) -> bool:
 
 
 def _largest(array: Any) -> float:
-  found = np.asarray(array)
-  return float(np.maximum(found.max(), -found.min()))  # NaN if one is
+  array = np.asarray(array)
+  return float(np.maximum(array.max(), -array.min()))  # NaN if one is
 
 
 def check_fits(adapters: Tree, base: Tree, what: str) -> None:
-  """Raises ConfigError, which names the kernels, where adapters do not fit parameters."""
-  kernels, own = shapes_of(base), pairs(adapters)
-  unknown = sorted(name for name in own if name not in kernels)
-  wrong = [
+  """Raises ConfigError, which names the kernels, if adapters do not fit parameters."""
+  kernels = shapes_of(base)
+  adapted = pairs(adapters)
+  unknown = sorted(name for name in adapted if name not in kernels)
+  misshapen = [
     f'{name} {kernels[name]}: here A {a.shape}, B {b.shape}'
-    for name, (a, b) in own.items()
+    for name, (a, b) in adapted.items()
     if name in kernels and (*a.shape[:-1], b.shape[-1]) != kernels[name]
   ]
-  if unknown or wrong:
-    raise ConfigError(
-      f'{what} is of another model: {len(unknown)} of its {len(own)} kernels are not there'
-      f'{": " * bool(unknown)}{", ".join(unknown[:5])}{" ..." * (len(unknown) > 5)}'
-      f'{"; of other shapes: " * bool(wrong)}{"; ".join(wrong[:5])}'
+  if unknown or misshapen:
+    message = (
+      f'{what} is of another model: {len(unknown)} of its {len(adapted)} kernels are not there'
     )
+    if unknown:
+      message += f': {", ".join(unknown[:5])}' + (' ...' if len(unknown) > 5 else '')
+    if misshapen:
+      message += f'; of other shapes: {"; ".join(misshapen[:5])}'
+    raise ConfigError(message)
 
 
 def shapes_of(base: Tree) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of parameters, or of shapes, by name; of quantised kernels those of W."""
-  whole = jax.eval_shape(dequantised, base)  # widens nothing
-  return {name: tuple(leaf.shape) for name, leaf in named_leaves(whole).items()}
+  """Returns the shapes of parameters, or of shapes, by name; for quantised kernels those of W."""
+  shapes = jax.eval_shape(dequantised, base)  # nothing is computed
+  return {name: tuple(leaf.shape) for name, leaf in named_leaves(shapes).items()}
 
 
 def is_adapters(names: Iterable[str]) -> bool:
-  """Says whether there are adapters among leaves of these names."""
+  """Returns whether there are adapters among leaves of these names."""
   return any(name.endswith(f'/{LORA_A}') for name in names)
 
 

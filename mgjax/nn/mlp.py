@@ -52,9 +52,9 @@ class MLP(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, 'b n d']) -> Float[Array, 'b n d']:
-    how = {'use_bias': self.use_bias, 'dtype': self.dtype}
-    up = Linear(self.mlp_dim, ('embed', 'hidden'), name='up', **how)
-    down = Linear(x.shape[-1], ('hidden', 'embed'), name='down', **how)
+    options = {'use_bias': self.use_bias, 'dtype': self.dtype}
+    up = Linear(self.mlp_dim, ('embed', 'hidden'), name='up', **options)
+    down = Linear(x.shape[-1], ('hidden', 'embed'), name='down', **options)
     return down(ACTIVATIONS[self.activation](checkpoint_name(up(x), 'projections')))
 
 
@@ -63,7 +63,7 @@ class GeluMLP(MLP):
 
 
 class SiluMLP(MLP):
-  """y = silu(x W_up (+ b)) W_down (+ b), as the DiT that the report ablates (Table 9)."""
+  """y = silu(x W_up (+ b)) W_down (+ b), as the DiT that the Movie Gen paper ablates (Table 9)."""
 
   activation: str = 'silu'
 

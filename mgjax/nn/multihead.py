@@ -12,27 +12,26 @@ from mgjax.nn.linear import ZEROS, Linear, Map, Weights, linears
 
 FEW_KEYS = {'exchange': 'gather', 'saved_as': 'projections'}
 AXES = ('embed', 'heads')
-# Keys and values of contexts that an earlier call has read, as variables.
+# Variable collection that caches keys and values of contexts.
 READ = 'read'
-# Context behind a gate: tokens, which of them may be read, and the gate, a number a row or more.
+# Gated context: tokens, their mask, and the gate, of one or more numbers a row.
 Gated = tuple[Float[Array, 'b _m e'], Bool[Array, 'b _m'], Float[Array, 'b _d']]
 
 
 class MultiHeadAttention(nn.Module):
   """softmax(Q K^T / sqrt(k)) V over full, bidirectional sequences (Movie Gen §3.1.3).
 
-  Reads from `x` itself, or from `context` when it is given. Multi-head, not grouped-query: the
-  report keeps one key and value a head.
+  Attends to `x` itself, or to `context` if it is given. Multi-head, not grouped-query: the paper
+  keeps one key and value a head.
 
-  With o(C) what is read from the context C (zero without C), groups G_i behind gates g_i make
-  o(C) + sum_i g_i (o([C; G_i]) - o(C)): at g = 0 as if they were not there, at g = 1 as if one
-  were appended to the context.
+  Let o(C) be the output of attention to the context C (zero without C). Groups G_i with gates g_i
+  give o(C) + sum_i g_i (o([C; G_i]) - o(C)): g = 0 ignores a group, and g = 1 appends it to C.
 
-  With `tiles`, tokens read some tiles of their own sequence alone; contexts are read whole. Where
-  heads choose tiles, what the means of all tiles say is added, through a gate that starts closed.
+  With `tiles`, self-attention is block-sparse; contexts are read completely. If heads choose tiles,
+  attention to the means of all tiles is added, through a gate that is initialised to 0.
 
-  Keys and values of contexts are the same at every step of sampling. A call in which the collection
-  READ is mutable leaves them there, and one that is given it does not make them again.
+  Keys and values of contexts are the same in every sampling step. A call with the collection READ
+  mutable caches them there, and a call with that collection reuses them.
   """
 
   heads: int
@@ -52,7 +51,7 @@ class MultiHeadAttention(nn.Module):
     gated: Sequence[Gated] = (),
   ) -> Float[Array, 'b n d']:
     sources = [] if context is None else [(context, mask)]
-    sources += [(tokens, there) for tokens, there, _ in gated]
+    sources += [(tokens, token_mask) for tokens, token_mask, _ in gated]
     width = sources[0][0].shape[-1] if sources else x.shape[-1]
     query, key, value = (
       Map((size, self.heads * self.head_size), AXES, self.use_bias, name=name)()
@@ -60,37 +59,37 @@ class MultiHeadAttention(nn.Module):
     )
     out = Linear(x.shape[-1], AXES[::-1], self.use_bias, dtype=self.dtype, name='out')
 
-    def read(q, k, v, mask, **how) -> Float[Array, 'b n d']:
-      y = attend(q, k, v, mask=mask, impl=self.impl, **how)
-      if how.get('tiles') and self.tiles.chosen:
+    def read(q, k, v, mask, **options) -> Float[Array, 'b n d']:
+      y = attend(q, k, v, mask=mask, impl=self.impl, **options)
+      if options.get('tiles') and self.tiles.chosen:
         gate = Linear(self.heads, AXES, initializer=ZEROS, dtype=self.dtype, name='means_gate')(x)
         y = y + gate[..., None] * attend_to_means(q, k, v, self.tiles)
       return out(y.reshape(*y.shape[:2], -1))
 
     if not sources:
-      how = {'exchange': self.exchange, 'tiles': self.tiles}
-      return read(*self._project(x, query, key, value), mask, **how)
-    # Few keys: text is gathered whole, queries stay where they are, and the result is as cheap to
-    # compute again as a projection.
+      options = {'exchange': self.exchange, 'tiles': self.tiles}
+      return read(*self._project(x, query, key, value), mask, **options)
+    # Text has few keys, so they are gathered and queries stay sharded. Recomputing the result costs
+    # as little as a projection.
     (q,) = self._project(x, query)
     keys = [
-      (*self._read(f'keys_{n}', tokens, key, value), there)
-      for n, (tokens, there) in enumerate(sources)
+      (*self._read(f'keys_{n}', tokens, key, value), token_mask)
+      for n, (tokens, token_mask) in enumerate(sources)
     ]
     own = [] if context is None else [keys.pop(0)]
-    y = alone = read(q, *own[0], **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
+    y = without_groups = read(q, *own[0], **FEW_KEYS) if own else jnp.zeros(x.shape, self.dtype)
     for group, (_, _, gate) in zip(keys, gated, strict=True):
-      y = y + gate[:, None] * (read(q, *_joined([*own, group]), **FEW_KEYS) - alone)
+      y = y + gate[:, None] * (read(q, *_joined([*own, group]), **FEW_KEYS) - without_groups)
     return y
 
   def _read(self, name: str, tokens: Array, *maps: Weights) -> list[Float[Array, 'b m g k']]:
-    """Returns keys and values of a context: those of an earlier call, if they are there."""
+    """Returns keys and values of a context, from the cache if they are there."""
     if self.has_variable(READ, name):
       return list(self.get_variable(READ, name))
-    made = self._project(tokens, *maps)
+    keys_and_values = self._project(tokens, *maps)
     if self.is_mutable_collection(READ) and not self.is_initializing():
-      self.put_variable(READ, name, tuple(made))
-    return made
+      self.put_variable(READ, name, tuple(keys_and_values))
+    return keys_and_values
 
   def _project(self, x: Float[Array, 'b n d'], *maps: Weights) -> list[Float[Array, 'b n g k']]:
     ys = linears(x, maps, AXES, self.dtype)  # `attend` names them
@@ -98,7 +97,7 @@ class MultiHeadAttention(nn.Module):
 
 
 def _joined(keys: Sequence[tuple[Array, Array, Array | None]]) -> tuple[Array, Array, Array]:
-  """Puts keys, values and masks of several contexts behind each other."""
+  """Concatenates keys, values and masks of several contexts along tokens."""
   masks = [jnp.ones(k.shape[:2], bool) if mask is None else mask for k, _, mask in keys]
   k, v, _ = zip(*keys, strict=True)
   return tuple(jnp.concatenate(parts, axis=1) for parts in (k, v, masks))

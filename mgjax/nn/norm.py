@@ -49,7 +49,7 @@ class LayerNorm(nn.Module):
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
     if own:
-      scale, bias = (jnp.broadcast_to(each, x.shape) for each in own)
+      scale, bias = (jnp.broadcast_to(vector, x.shape) for vector in own)
       x = x * scale + bias
     return x.astype(self.dtype)
 
@@ -76,8 +76,8 @@ class FrameGroupNorm(nn.Module):
     scale = parameter(self, 'scale', ONES, ('channels',), (channels,))
     bias = parameter(self, 'bias', ZEROS, ('channels',), (channels,))
     x = x.astype(jnp.float32)
-    # Per-channel moments first, then the small matrix that averages channels within a group: the
-    # large array is read once and never reshaped, which is what makes this fast on every backend.
+    # Per-channel moments first, then averages of channels within a group: the large array is read
+    # once and never reshaped, which makes this fast on every backend.
     count = x.shape[2] * x.shape[3] * (channels // self.groups)
     first = self._within_groups(jnp.sum(x, axis=(2, 3))) / count
     centred = x - first[:, :, None, None, :]

@@ -1,18 +1,17 @@
-"""Weights of sampling in fewer bits: kernels of the backbone in one byte a number, or in two.
+"""Weights for sampling in fewer bits: kernels of the backbone in 1 or 2 bytes a number.
 
-A kernel W (inputs, outputs), of a stack (layers, inputs, outputs), becomes q of its shape and a
+A kernel W (inputs, outputs), or (layers, inputs, outputs) of a stack, becomes q of its shape and a
 float32 scale s of each output (of each layer):
 
   s_o  = max_i |W_io| / top          top = 127 of int8, 448 of float8_e4m3fn ('fp8')
   q_io = round(W_io / s_o)           W ~ q s
 
-|W - q s| is at most s / 2 of int8, and of fp8 |W| / 16, or s / 1024 where that is more. Not W is
-multiplied with, but (x q) s takes the place of x W (`nn.linear.products`): q is widened to the
-compute type, in which it is exact, where it is used, a layer at a time. So activations and products
-are as before, of fp8 too.
+|W - q s| is at most s / 2 for int8, and for fp8 the larger of |W| / 16 and s / 1024. Products
+compute (x q) s instead of x W (`nn.linear.products`): q is cast to the compute type, in which it is
+exact, a layer at a time. So activations and products keep their types, with fp8 too.
 
-In a tree such a kernel is {'quantised': q, 'scale': s}: checkpoints and files keep both as any
-other leaf. Norms, biases, tables and all that conditions the backbone stay as they are saved.
+In a tree such a kernel is {'quantised': q, 'scale': s}; checkpoints and files store both as any
+other leaf. Norms, biases, tables and all conditioning parameters keep their types.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ from mgjax.core.tree import named_leaves, nest, within
 from mgjax.core.typing import Array, Num, Tree
 from mgjax.parallel.shard import named_boxes, replicated
 
-# whose kernels, and how their names end
+# the subtree with the kernels, and the suffix of their names
 _REACHED = 'backbone'
 _KERNEL = '/kernel'
 _QUANTISED, _SCALE = f'{_KERNEL}/{QUANTISED}', f'{_KERNEL}/{SCALE}'
@@ -42,7 +41,8 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Reached:
-  """What a type of weights reaches: kernels, numbers in them and in all, bytes before and after."""
+  """The effect of a type of weights: kernels, parameters in them and in all, bytes before and
+  after."""
 
   kernels: tuple[str, ...]
   numbers: int
@@ -58,11 +58,11 @@ class Reached:
 
 
 def store(params: Tree, weights: str) -> Tree:
-  """Returns parameters with the backbone's kernels in another type; the log says what it reached.
+  """Returns parameters with the backbone's kernels in another type; logs the effect.
 
-  `weights` is a name in `core.precision.STORED`; '' leaves all as it is. On a mesh q lies in the
-  pieces that the kernel lay in; scales are whole, as all vectors. Raises ConfigError if there is no
-  such type, or no kernel that it reaches, or kernels are quantised already, and not as asked for.
+  `weights` is a name in `core.precision.STORED`; '' changes nothing. On a mesh q is sharded as the
+  kernel was; scales are replicated, as all vectors. Raises ConfigError if there is no such type, if
+  there is no kernel to change, or if kernels are already quantised to another type.
   """
   if not weights or _is_done(named_leaves(params), weights):
     return params
@@ -71,7 +71,7 @@ def store(params: Tree, weights: str) -> Tree:
 
 
 def stored_shapes(shapes: Tree, weights: str) -> Tree:
-  """Returns what `store` makes of parameters of these shapes, or boxes; raises what it raises."""
+  """Returns the shapes, or boxes, that `store` makes of parameters; raises the same errors."""
   if not weights or _is_done(named_leaves(nn.unbox(shapes)), weights):
     return shapes
   count(shapes, weights)
@@ -79,17 +79,18 @@ def stored_shapes(shapes: Tree, weights: str) -> Tree:
 
 
 def bytes_of(shapes: Tree, weights: str = '') -> int:
-  """Returns the bytes of parameters (arrays, shapes, boxes) that sampling holds, over all devices.
+  """Returns the total bytes of parameters (arrays, shapes, boxes) in sampling, over all devices.
 
-  What `weights` does not reach counts in the type it has here. Raises ConfigError as `store`.
+  Parameters that `weights` does not change count in their present type. Raises ConfigError as
+  `store`.
   """
   return sum(map(_bytes, jax.tree.leaves(nn.unbox(stored_shapes(shapes, weights)))))
 
 
 def count(shapes: Tree, weights: str) -> Reached:
-  """Counts what `store` reaches of parameters, which may be arrays, shapes or boxes.
+  """Counts the kernels that `store` changes in parameters, which may be arrays, shapes or boxes.
 
-  Raises ConfigError if there is no such type, or no kernel that it reaches.
+  Raises ConfigError if there is no such type, or no kernel to change.
   """
   dtype = stored_type(weights)
   leaves = named_leaves(nn.unbox(shapes))
@@ -110,24 +111,24 @@ def count(shapes: Tree, weights: str) -> Reached:
 
 
 def dequantised(params: Tree) -> Tree:
-  """Returns parameters with q s, in float32, in the place of every quantised kernel."""
+  """Returns parameters with q s, in float32, in place of every quantised kernel."""
   leaves = named_leaves(params)
-  found = {}
+  dense = {}
   if not is_quantised(leaves):
     return params
   for name, leaf in leaves.items():
     if name.endswith(_QUANTISED):
       kernel = name.removesuffix(f'/{QUANTISED}')
-      found[kernel] = _widened(leaf, leaves[f'{kernel}/{SCALE}'])
+      dense[kernel] = _widened(leaf, leaves[f'{kernel}/{SCALE}'])
     elif not name.endswith(_SCALE):
-      found[name] = leaf
-  return nest(found)
+      dense[name] = leaf
+  return nest(dense)
 
 
 def widened(params: Tree) -> Tree:
-  """Returns parameters with every q in float32, in which it is the same number, and its s beside.
+  """Casts every q to float32, which is exact, and keeps its s.
 
-  For devices that would widen it at every step and have nothing else to gain from it: CPUs.
+  For CPUs, which would cast it at every step and gain nothing else from 1-byte weights.
   """
   return nest(
     {
@@ -138,35 +139,35 @@ def widened(params: Tree) -> Tree:
 
 
 def quantised_as(leaves: Mapping[str, Tree]) -> str:
-  """Returns the name of the type of quantised kernels among named leaves; '' if there are none."""
+  """Returns the name of the type of quantised kernels among leaves; '' if there are none."""
   types = {leaf.dtype for name, leaf in leaves.items() if name.endswith(_QUANTISED)}
   return next((name for name, dtype in STORED.items() if jnp.dtype(dtype) in types), '')
 
 
 def is_quantised(names: Iterable[str]) -> bool:
-  """Says whether there are quantised kernels among parameters of these names."""
+  """Returns whether there are quantised kernels among parameters of these names."""
   return any(name.endswith(_QUANTISED) for name in names)
 
 
 def is_of_quantised(name: str) -> bool:
-  """Says whether a leaf is one of the two that a quantised kernel consists of."""
+  """Returns whether a leaf is the q or the s of a quantised kernel."""
   return name.endswith((_QUANTISED, _SCALE))
 
 
 def _is_done(leaves: Mapping[str, Tree], weights: str) -> bool:
-  """Says whether kernels are quantised as `weights` asks. Raises ConfigError if otherwise."""
+  """Returns whether kernels have the type `weights`. Raises ConfigError if they have another."""
   stored_type(weights)
-  already = quantised_as(leaves)
-  if already not in ('', weights):
+  actual = quantised_as(leaves)
+  if actual not in ('', weights):
     raise ConfigError(
-      f'weights = {weights!r}, and these were saved as {already!r}, of which no other is made; '
+      f'weights = {weights!r}, and these were saved as {actual!r}, of which no other is made; '
       'leave it out, or take the run that they are from'
     )
-  return bool(already)
+  return bool(actual)
 
 
 def kernels(names: Iterable[str]) -> tuple[str, ...]:
-  """Returns which of these names are of kernels that `store` reaches and has not changed."""
+  """Returns the names of kernels that `store` can change and has not changed yet."""
   return tuple(name for name in names if within(name, _REACHED) and name.endswith(_KERNEL))
 
 
@@ -175,20 +176,21 @@ def _has_scale(dtype: jnp.dtype) -> bool:
 
 
 def _changed(tree: Tree, weights: str) -> Tree:
-  """Replaces the kernels in a tree of arrays, shapes or boxes."""
+  """Converts the kernels in a tree of arrays, shapes or boxes."""
   dtype = stored_type(weights)
-  found = {}
+  leaves = {}
   named = named_boxes(tree)
   reached = set(kernels(named))
   for name, leaf in named.items():
     if name not in reached:
-      found[name] = leaf
+      leaves[name] = leaf
     elif not _has_scale(dtype):
-      found[name] = _cast(leaf, dtype)
+      leaves[name] = _cast(leaf, dtype)
     else:
       q, scale = _shapes(leaf, dtype) if _is_abstract(leaf) else _quantised(leaf, dtype)
-      found[f'{name}/{QUANTISED}'], found[f'{name}/{SCALE}'] = q, scale
-  return nest(found)
+      leaves[f'{name}/{QUANTISED}'] = q
+      leaves[f'{name}/{SCALE}'] = scale
+  return nest(leaves)
 
 
 def _quantised(kernel: Num[Array, '*l i o'], dtype: jnp.dtype) -> tuple[Array, Array]:
@@ -220,7 +222,7 @@ def _of_outputs(axes: tuple) -> tuple:
 
 
 def _shapes(leaf: Tree, dtype: jnp.dtype) -> tuple[Tree, Tree]:
-  """Returns the shapes of q and s, in boxes if the kernel's is."""
+  """Returns the shapes of q and s, in boxes if the kernel's shape is."""
   shape = leaf.value.shape if _is_box(leaf) else leaf.shape
   scale = jax.ShapeDtypeStruct(_of_outputs(shape), jnp.float32)
   if _is_box(leaf):

@@ -8,8 +8,8 @@ from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.nn.multihead import READ
 
-# What the backward pass finds saved, beside each layer's input; everything else is computed again.
-# Weights that a mesh gathers are never saved, whatever the policy (parallel/gather.py).
+# Activations that are saved for the backward pass, beside each layer's input. Others are
+# recomputed. Weights that a mesh gathers are never saved, whatever the policy (parallel/gather.py).
 SAVED = {
   'full': (),
   'attention': ('attention', 'attention_sums'),
@@ -24,7 +24,7 @@ SAVED = {
   ),
   'offload': ('attention_sums',),
 }
-# What waits in the host's memory instead.
+# Activations that are offloaded to the host's memory instead.
 OFFLOADED = ('inputs', 'attention')
 REMAT = ('nothing', *SAVED)
 
@@ -38,14 +38,13 @@ def stack(
   time does not grow with depth.
 
   Args:
-    remat: 'nothing' saves every activation; 'full' saves the layers' inputs alone; 'attention' and
-      'attention_and_projections' save what their names say, 'attention_and_inputs' the queries,
-      keys and values as well, which then cross the context axis once; 'offload' keeps the layers'
-      inputs and attention in the host's memory. A CPU has no other memory: there it saves what
-      'attention' does, and gives the same gradients.
+    remat: 'nothing' saves every activation. 'full' saves only the layers' inputs. 'attention' and
+      'attention_and_projections' save those results as well. 'attention_and_inputs' also saves the
+      queries, keys and values, which then cross the context axis once. 'offload' keeps the layers'
+      inputs and attention in the host's memory; on a CPU it saves what 'attention' does.
     unroll: layers a scan step; `depth` removes the loop, for counting operations.
-    tapped: keeps what one layer gives: in place of x there is then (x, kept, number), and `kept`
-      becomes the x that the layer of that number, counted from 1, has returned.
+    tapped: returns the result of one layer as well. The carry is then (x, kept, number), and `kept`
+      becomes the x of the layer with that number, counted from 1.
 
   Raises:
     ConfigError: `remat` is not a known policy.
@@ -72,17 +71,17 @@ def stack(
     length=depth,
     unroll=unroll,
     metadata_params={nn.PARTITION_NAME: 'layers'},
-    check_constancy_invariants=False,  # which would trace the layer once more
+    check_constancy_invariants=False,  # the check would trace the layer once more
   )
 
 
 def check_layers(module: nn.Module, depth: int) -> None:
-  """Checks that the parameters at 'layers' of a module are those of so many layers.
+  """Raises CheckpointError if the parameters at 'layers' of a module are not of `depth` layers.
 
-  To be called before `stack`, where JAX would speak of scans. Raises CheckpointError.
+  Call it before `stack`, whose own error speaks of scans.
   """
-  given = module.variables.get('params', {}).get('layers', {})
-  for name, leaf in named_leaves(given).items():
+  layers = module.variables.get('params', {}).get('layers', {})
+  for name, leaf in named_leaves(layers).items():
     if jnp.shape(leaf)[:1] != (depth,):
       path = '/'.join((*module.path, 'layers', name))
       raise CheckpointError(
@@ -95,8 +94,8 @@ def check_layers(module: nn.Module, depth: int) -> None:
 def _tapped(layer: type[nn.Module]) -> type[nn.Module]:
   class Tapped(layer):
     def __call__(self, carry, *shared):
-      x, kept, left = carry
+      x, tapped, countdown = carry
       x, _ = super().__call__(x, *shared)
-      return (x, jnp.where(left == 1, x, kept), left - 1), None
+      return (x, jnp.where(countdown == 1, x, tapped), countdown - 1), None
 
   return Tapped

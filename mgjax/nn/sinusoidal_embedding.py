@@ -1,4 +1,4 @@
-"""A number as waves of many frequencies, as networks read flow times."""
+"""Sinusoidal embeddings of a number, as of the flow time."""
 
 import jax.numpy as jnp
 
@@ -10,7 +10,7 @@ FREQUENCIES = 256  # not in public sources
 def sinusoids(time: Float[Array, ' b'], count: int = FREQUENCIES) -> Float[Array, 'b k']:
   """Returns [cos(1000 t w_i), sin(1000 t w_i)] with w_i = 10000^(-i / (count / 2)), in float32.
 
-  The lowest frequency is nearly constant over [0, 1]; it stands in for a bias.
+  The lowest frequency is nearly constant over [0, 1] and acts as a bias.
   """
   half = count // 2
   frequencies = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)

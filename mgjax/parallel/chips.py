@@ -140,14 +140,14 @@ BETWEEN_CORES = 6 * 90e9
 
 
 def find_chip(kind: str) -> Chip | None:
-  """Returns the chip that a device's kind stands for, or None if its peak is not known."""
+  """Returns the chip of a JAX `device_kind`, or None if its peak rate is not known."""
   return CHIPS[KINDS[kind]] if kind in KINDS else None
 
 
 def peak_bytes() -> int | None:
-  """Returns the most bytes that one device of this process ever held, or None if it cannot say."""
+  """Returns the peak bytes in use on a device of this process, or None if it is not reported."""
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
-  return max(each.get('peak_bytes_in_use', 0) for each in stats) or None
+  return max(device_stats.get('peak_bytes_in_use', 0) for device_stats in stats) or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Topology:
 
   @property
   def devices(self) -> int:
-    """How many devices the program sees."""
+    """The number of devices that the program sees."""
     return math.prod(self.shape)
 
   @property
@@ -203,7 +203,8 @@ def parse_topology(name: str) -> Topology:
 
   Without a colon, in any case: 'v5p-64' and 'v5e-8' as Google names slices, '8xH100', 'rtx4090',
   '2x8xA100-80GB' (2 nodes of 8 GPUs), and what else `_TYPED` takes. The topology's own name is of
-  the form with a colon. Raises ConfigError for an unknown chip, or sizes that it does not come in.
+  the form with a colon. Raises ConfigError for an unknown chip, or for sizes that it is not sold
+  in.
   """
   text = re.sub(r'\s*:\s*', ':', name.strip().lower())
   text = re.sub(r'[*\N{MULTIPLICATION SIGN}]', 'x', re.sub(r'[\s_]+', '-', text))
@@ -218,13 +219,15 @@ def parse_topology(name: str) -> Topology:
     )
   base = _ALIASES.get(match['name'], match['name'])
   family = [
-    each for each in CHIPS.values() if each.name == base or each.name.startswith(f'{base}-')
+    member for member in CHIPS.values() if member.name == base or member.name.startswith(f'{base}-')
   ]
-  sold = [int(each) * 1e9 for each in re.findall(r'(\d+)gb', match['words'])]  # within a tenth
-  chip = next((x for x in family if all(0.9 < gb / x.memory < 1.1 for gb in sold)), None)
+  # Memory in the name has to match within 10%.
+  stated_gb = [int(digits) * 1e9 for digits in re.findall(r'(\d+)gb', match['words'])]
+  chip = next((x for x in family if all(0.9 < gb / x.memory < 1.1 for gb in stated_gb)), None)
   if chip is None:
     raise ConfigError(
-      f'topology {name!r}: {base} has {family[0].memory / 1e9:.0f} GB and not {sold[0] / 1e9:.0f}, '
+      f'topology {name!r}: {base} has {family[0].memory / 1e9:.0f} GB and not '
+      f'{stated_gb[0] / 1e9:.0f}, '
       f'which is another chip; take one of {", ".join(CHIPS)}'
     )
   if colon:
@@ -242,7 +245,8 @@ def parse_topology(name: str) -> Topology:
     raise ConfigError(
       f'topology {name!r}: the torus of {chip.name} has {chip.rank} axes, as in {_example(chip)}'
     )
-  return Topology(_written(chip, shape), chip, shape + (chip.cores,) * (chip.cores > 1))
+  cores = (chip.cores,) if chip.cores > 1 else ()
+  return Topology(_written(chip, shape), chip, shape + cores)
 
 
 def _written(chip: Chip, shape: tuple[int, ...]) -> str:
@@ -250,11 +254,9 @@ def _written(chip: Chip, shape: tuple[int, ...]) -> str:
 
 
 def _typed_shape(name: str, chip: Chip, match: re.Match[str]) -> tuple[int, ...]:
-  """Sizes of a name without a colon, in the order of those behind one."""
-  before, after = (
-    [int(each) for each in match[side].split('x')] if match[side] else []
-    for side in ('before', 'after')
-  )
+  """Returns the sizes of a name without a colon, in the order of those behind a colon."""
+  before = [int(length) for length in match['before'].split('x')] if match['before'] else []
+  after = [int(length) for length in match['after'].split('x')] if match['after'] else []
   counts = [*before, *after]
   if 0 in counts:
     raise ConfigError(f'topology {name!r}: expected one chip or more, as in {_example(chip)}')
@@ -276,24 +278,24 @@ def _typed_shape(name: str, chip: Chip, match: re.Match[str]) -> tuple[int, ...]
 
 
 def _slice(name: str, chip: Chip, chips: float) -> tuple[int, ...]:
-  """The most cubic torus of so many chips, as Google makes them: below 64 of powers of two."""
+  """Returns the most cubic torus of `chips` chips; below 64 its axes are powers of two."""
   small = chip.rank == 2 or chips < 64
   axes = (1, 2, 4, 8, 16)[: 5 if chip.rank == 2 else 3] if small else range(4, 65, 4)
-  found = [
+  shapes = [
     shape
     for shape in itertools.combinations_with_replacement(axes, chip.rank)
     if math.prod(shape) == chips <= _MOST[chip.rank]
   ]
-  if not found:
+  if not shapes:
     raise ConfigError(
       f'topology {name!r}: there is no slice of {chips:g} {chip.name}; give its torus, as in '
       f'{_example(chip)}'
     )
-  return tuple(sorted(min(found, key=max), key=lambda axis: (axis == 1, axis)))
+  return tuple(sorted(min(shapes, key=max), key=lambda axis: (axis == 1, axis)))
 
 
 def _nodes(name: str, chip: Chip, shape: tuple[int, ...]) -> tuple[int, ...]:
-  """GPUs of a node and nodes: several nodes are whole ones."""
+  """Returns the GPUs of a node and the number of nodes; several nodes must be complete."""
   node = chip.node
   gpus, nodes = (*shape, 1)[:2]
   if len(shape) > 2 or gpus > node or (nodes > 1 and gpus != node):

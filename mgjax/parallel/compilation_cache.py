@@ -1,4 +1,4 @@
-"""Keeps compiled programs for the next start: JAX's own cache, in a folder of the user."""
+"""Keeps compiled programs for the next start in JAX's persistent cache, in a folder of the user."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping
 
-LIMIT = 2 * 2**30  # bytes of a folder; what was used longest ago goes
+LIMIT = 2 * 2**30  # bytes of the folder; the least recently used programs are deleted
 ADVICE = 'XDG_CACHE_HOME names another folder, and --nocache does without'
 # Setting of JAX -> its default, and ours, which replaces the default alone.
 _SETTINGS = {
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def processor() -> str:
-  """Names what the processor can do: compiled code must not be used by one that can do less."""
+  """Names the processor's features: code compiled for one must not run on a lesser one."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:
@@ -32,15 +32,15 @@ def processor() -> str:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> pathlib.Path:
-  """Returns where this user's programs for this processor are kept; RuntimeError without a home."""
-  given = environment.get('XDG_CACHE_HOME', '')
-  # The specification has it that a relative path does not count.
-  caches = pathlib.Path(given) if os.path.isabs(given) else pathlib.Path.home() / '.cache'
+  """Returns this user's folder for this processor. Raises RuntimeError without a home folder."""
+  cache_home = environment.get('XDG_CACHE_HOME', '')
+  # The XDG specification says to ignore relative paths.
+  caches = pathlib.Path(cache_home) if os.path.isabs(cache_home) else pathlib.Path.home() / '.cache'
   return caches / 'mgjax' / 'compiled' / processor()
 
 
 def use() -> None:
-  """Keeps the programs that this process compiles, and reuses those that others have kept.
+  """Caches the programs that this process compiles, and reuses programs in the cache.
 
   Settings of JAX win: `JAX_COMPILATION_CACHE_DIR` names another cache, and
   `JAX_ENABLE_COMPILATION_CACHE=0` means none. Processes of one run do without
@@ -65,14 +65,14 @@ def use() -> None:
 
 
 def leave_out() -> None:
-  """Keeps no programs, whoever asks for it later, and uses none that are kept."""
+  """Disables the cache for the rest of this process."""
   import jax
 
   jax.config.update('jax_enable_compilation_cache', False)
 
 
 def make_folder(folder: pathlib.Path) -> None:
-  """Makes a folder that only this user can write to, since what lies there is run; or OSError."""
+  """Makes a folder that only this user can write to, since its programs run; or raises OSError."""
   folder.parent.mkdir(parents=True, exist_ok=True)
   try:
     folder.mkdir(mode=0o700)
@@ -83,6 +83,6 @@ def make_folder(folder: pathlib.Path) -> None:
     if not mine or status.st_mode & 0o022:
       raise PermissionError(f'others may write to {os.fspath(folder)!r}') from None
   with tempfile.TemporaryFile(dir=folder), os.scandir(folder) as entries:
-    for entry in entries:  # JAX reads whatever bears a program's name: a pipe for ever
+    for entry in entries:  # JAX reads any file with a program's name: a pipe would block it
       if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
         os.unlink(entry)

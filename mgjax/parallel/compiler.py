@@ -6,25 +6,25 @@ from typing import Any
 
 import jax
 
-# Without it a device waits for every exchange of heads; with it the compiler starts one and goes on
-# with what does not need it. Flags of other recipes are not taken over: on most chips they are
-# refused, and each is to be compiled for every chip first (`tests/lab/planning/test_aot.py`).
+# Without it a device waits for every exchange of heads. With it the compiler starts the exchange
+# and goes on with independent work. Flags of other recipes are refused on most chips; compile a new
+# flag for every chip first (`tests/lab/planning/test_aot.py`).
 TPU = {'xla_tpu_enable_async_all_to_all': 'true'}
 REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 
-# Products of matrices by cuBLAS. Triton's are tuned by compiling dozens of tiles for each: a step
-# of 5M parameters was not compiled after 200 s on an H200; four layers of the 30B are after 52 s
-# without, and reach 47.6% of the peak (docs/performance.md).
+# Matrix products use cuBLAS. Triton autotunes dozens of tiles for each product: a step of 5M
+# parameters did not compile within 200 s on an H200. With cuBLAS four layers of the 30B compile in
+# 52 s, and reach 47.6% of the peak (docs/performance.md).
 GPU = {'xla_gpu_enable_triton_gemm': False}
-# How many collectives may be on their way at once. Of what guides of XLA for GPUs name, a schedule
-# that hides latency is its default by now, and pipelined collectives expose more, of the 30B step
-# compiled for 512 H100 (docs/performance.md has the table); no time was measured.
+# The number of collectives that may be in flight. XLA's latency-hiding scheduler is its default
+# now. Pipelined collectives expose more communication in the 30B step compiled for 512 H100
+# (docs/performance.md has the table); no time was measured.
 SEVERAL_GPUS = {'xla_gpu_experimental_parallel_collective_overlap_limit': 4}
 
 
 def compiler_options(device: Any, count: int = 1) -> dict[str, str | int]:
-  """Returns the options for a program on so many devices, by their kind."""
+  """Returns the options for a program on `count` devices of the kind of `device`."""
   if device.platform == 'gpu':
     return GPU | (SEVERAL_GPUS if count > 1 else {})
   able = device.platform == 'tpu' and device.device_kind not in REFUSED_BY
@@ -34,8 +34,8 @@ def compiler_options(device: Any, count: int = 1) -> dict[str, str | int]:
 class DeviceProgram:
   """A function under `jax.jit`, with the options of the devices that it is called on.
 
-  Those are the ambient mesh's, or the first one there is; nobody asks for them before the first
-  call, since looking for devices takes seconds and holds them.
+  The devices are those of the ambient mesh, or the first one there is. They are looked up at the
+  first call, because that takes seconds and occupies them.
   """
 
   def __init__(self, function: Callable[..., Any]):
@@ -44,7 +44,7 @@ class DeviceProgram:
     self._compiled: dict[tuple[tuple[str, str | int], ...], Any] = {}
 
   def __call__(self, *arguments: Any) -> Any:
-    """Runs the program, compiled once for every shape of its arguments."""
+    """Runs the program, compiled once for each shape of its arguments."""
     return self._jitted()(*arguments)
 
   def lower(self, *arguments: Any) -> Any:

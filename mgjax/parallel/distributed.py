@@ -27,7 +27,7 @@ from mgjax.parallel.rules import BATCH
 _ADDRESS = 'JAX_COORDINATOR_ADDRESS'
 _COUNT = 'JAX_NUM_PROCESSES'
 _INDEX = 'JAX_PROCESS_ID'
-# What xpk calls the last two on GPU nodes of GKE, where it sets the first as well.
+# xpk's names for the last two on GPU nodes of GKE, where it sets the first as well.
 _XPK = {_COUNT: 'NNODES', _INDEX: 'NODE_RANK'}
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_STEP_NUM_TASKS', 'SLURM_PROCID')
 PATIENCE = 5  # seconds that a process which failed waits for the others to fail as well
@@ -44,13 +44,13 @@ _log = logging.getLogger(__name__)
 
 
 def initialize(heartbeat: int = 0) -> None:
-  """Makes this process one of several, if it was started as one; before any device is asked for.
+  """Joins the processes of a distributed run, if there are several; call it before using devices.
 
-  After `heartbeat` seconds without a sign of life from one of several processes the others end; 0
-  leaves it to JAX. Raises ConfigError as `find_processes`, or for a heartbeat that is none.
+  If a process sends no heartbeat for `heartbeat` seconds, the others end; 0 means JAX's default.
+  Raises ConfigError as `find_processes`, or if `heartbeat` is negative.
   """
   if heartbeat < 0:
-    raise ConfigError(f'a heartbeat of {heartbeat} s; take some, or 0 for what JAX takes')
+    raise ConfigError(f'heartbeat = {heartbeat} s; expected at least 0 (0 for the default of JAX)')
   devices = jax.config.jax_num_cpu_devices
   if devices > 1:
     # Emulated devices wait for one another on the threads of one pool. With one thread a device,
@@ -61,15 +61,15 @@ def initialize(heartbeat: int = 0) -> None:
     if arguments:
       names = ('process_id', 'num_processes', 'coordinator_address')
       _log.info('process %d of %d; the first one is at %s', *(arguments[name] for name in names))
-    more = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
-    jax.distributed.initialize(**arguments, **more)
+    options = {'heartbeat_timeout_seconds': int(heartbeat)} if heartbeat else {}
+    jax.distributed.initialize(**arguments, **options)
     if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-      # If some found a program and others compiled it, XLA could leave these waiting for those.
+      # If only some processes found a program in the cache, XLA could wait for the others for ever.
       jax.config.update('jax_enable_compilation_cache', False)
 
 
 def lost_peer(error: BaseException) -> bool:
-  """Says whether an error is what one of several processes sees of the end of another one."""
+  """Returns whether an error is how one of several processes sees the end of another one."""
   return (
     jax.distributed.is_initialized()
     and isinstance(error, jax.errors.JaxRuntimeError)
@@ -80,9 +80,9 @@ def lost_peer(error: BaseException) -> bool:
 def leave(code: int) -> NoReturn:
   """Ends this process with an exit code other than 0.
 
-  One of several does not wait for the others, as an orderly exit would for minutes: they cannot go
-  on without it, and end when they notice. Where all fail alike, all still say why. A process that
-  Ctrl-C tore out of a compilation would crash in an orderly exit.
+  One of several processes does not wait for the others, as an orderly exit would for minutes: they
+  end when they notice. If all fail for the same reason, each still has time to log it. A process
+  that Ctrl-C interrupted in a compilation would crash in an orderly exit.
   """
   interrupted = code == 130
   if jax.distributed.is_initialized():
@@ -91,9 +91,9 @@ def leave(code: int) -> NoReturn:
     goodbye.join(PATIENCE)
     interrupted |= goodbye.is_alive()
   if interrupted:
-    for child in multiprocessing.active_children():  # nobody else would end them then
+    for child in multiprocessing.active_children():  # `os._exit` does not end them
       child.terminate()
-    with contextlib.suppress(OSError):  # on a disk that is full
+    with contextlib.suppress(OSError):  # the disk may be full
       sys.stdout.flush()
       sys.stderr.flush()
     os._exit(code)
@@ -103,19 +103,19 @@ def leave(code: int) -> NoReturn:
 def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
   """Returns the arguments of `jax.distributed.initialize`, or None for a process on its own.
 
-  In this order: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID; tasks that `srun` started; hosts of TPUs, which JAX asks about itself. Raises
-  ConfigError if one or two of the three variables are given, or they make no sense.
+  It looks for, in this order: JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES
+  and JAX_PROCESS_ID; tasks that `srun` started; hosts of TPUs, which JAX detects itself. Raises
+  ConfigError if only one or two of the three variables are set, or their values are invalid.
   """
-  given = {name: environment.get(name, '') for name in (_ADDRESS, _COUNT, _INDEX)}
-  if given[_ADDRESS]:
-    given |= {name: given[name] or environment.get(xpk, '') for name, xpk in _XPK.items()}
-  missing = [name for name, value in given.items() if not value]
+  variables = {name: environment.get(name, '') for name in (_ADDRESS, _COUNT, _INDEX)}
+  if variables[_ADDRESS]:
+    variables |= {name: variables[name] or environment.get(xpk, '') for name, xpk in _XPK.items()}
+  missing = [name for name, value in variables.items() if not value]
   if not missing:
-    return _explicit(given, environment.get('JAX_COORDINATOR_PORT', ''))
+    return _explicit(variables, environment.get('JAX_COORDINATOR_PORT', ''))
   slurm, tpus = _in_slurm(environment), _on_tpus(environment)
-  if len(missing) < 3 and not (given[_ADDRESS] and (slurm or tpus)):
-    present = ', '.join(name for name in given if name not in missing)
+  if len(missing) < 3 and not (variables[_ADDRESS] and (slurm or tpus)):
+    present = ', '.join(name for name in variables if name not in missing)
     raise ConfigError(
       f'{present} is set, but not {" and ".join(missing)}; set all three to run several processes, '
       'or none of them'
@@ -125,8 +125,8 @@ def find_processes(environment: Mapping[str, str]) -> dict[str, Any] | None:
   return {} if tpus else None
 
 
-def _explicit(given: dict[str, str], port: str) -> dict[str, Any] | None:
-  address, count, index = given.values()
+def _explicit(variables: dict[str, str], port: str) -> dict[str, Any] | None:
+  address, count, index = variables.values()
   if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
     raise ConfigError(
       f'{_COUNT}={count}, {_INDEX}={index}: expected how many processes there are, and which of '
@@ -134,7 +134,7 @@ def _explicit(given: dict[str, str], port: str) -> dict[str, Any] | None:
     )
   address = address if ':' in address else f'{address}:{port}'
   if not re.fullmatch(r'.+:\d+', address):
-    raise ConfigError(f'{_ADDRESS}={given[_ADDRESS]}: expected host:port, as in 10.0.0.1:1234')
+    raise ConfigError(f'{_ADDRESS}={variables[_ADDRESS]}: expected host:port, as in 10.0.0.1:1234')
   if int(count) == 1:
     return None
   return {
@@ -146,8 +146,8 @@ def _explicit(given: dict[str, str], port: str) -> dict[str, Any] | None:
 
 
 def _in_slurm(environment: Mapping[str, str]) -> bool:
-  # The variables of a step: those of the job alone are also there in a batch script, which is one
-  # process however many tasks the job has.
+  # The variables of a job step: those of the job are also set in a batch script, which is one
+  # process for any number of tasks.
   return all(environment.get(name) for name in _SLURM) and int(environment[_SLURM[2]]) > 1
 
 
@@ -155,7 +155,7 @@ def _of_slurm(environment: Mapping[str, str]) -> dict[str, Any]:
   job, hosts, count, index = (environment[name] for name in _SLURM)
   # 'node[007-015,021]-ib,host2' begins with node007-ib.
   prefix, number, suffix = re.match(r'([^,\[]*)(?:\[(\w+)[^]]*])?([^,\[]*)', hosts).groups('')
-  # Ports that nobody registers; another one for other jobs on the same nodes.
+  # Ports that are not registered; jobs on the same nodes get different ones.
   port = environment.get('JAX_COORDINATOR_PORT') or 61440 + int(job) % 4096
   return {
     'coordinator_address': environment.get(_ADDRESS) or f'{prefix}{number}{suffix}:{port}',
@@ -173,9 +173,9 @@ def _devices_of_task(environment: Mapping[str, str]) -> list[int] | None:
     return None
   local = int(environment.get('SLURM_LOCALID', 0))
   visible = environment.get('CUDA_VISIBLE_DEVICES')
-  each = len(visible.split(',')) // tasks if visible else 1
+  gpus_per_task = len(visible.split(',')) // tasks if visible else 1
   # Fewer GPUs than tasks: Slurm has already given each task its own.
-  return list(range(local * each, (local + 1) * each)) or None
+  return list(range(local * gpus_per_task, (local + 1) * gpus_per_task)) or None
 
 
 def _on_tpus(environment: Mapping[str, str]) -> bool:
@@ -184,30 +184,30 @@ def _on_tpus(environment: Mapping[str, str]) -> bool:
   names = environment.get('TPU_PROCESS_ADDRESSES') or environment.get('TPU_WORKER_HOSTNAMES')
   if names:
     return ',' in names or int(environment.get('MEGASCALE_NUM_SLICES') or 1) > 1
-  # Where `import jax` finds chips it sets the first; where it finds none, the second: then there is
-  # no metadata server to ask either.
+  # `import jax` sets the first variable if it finds chips and the second if it finds none. Without
+  # chips there is no metadata server to query.
   return 'TPU_ML_PLATFORM' in environment and 'TPU_SKIP_MDS_QUERY' not in environment
 
 
 @functools.lru_cache
 def rows_of_process(mesh: Mesh, process: int) -> tuple[int, int]:
-  """Returns (group, groups): of the `groups` equal parts of every batch, a process reads one.
+  """Returns (group, groups): a process reads part `group` of the `groups` equal parts of a batch.
 
-  A batch is cut over the mesh axes of `rules.BATCH`. Processes whose devices hold the same pieces
-  read the same rows: they differ in the tokens or the heads they work on. On a torus the pieces of
-  a group need not be neighbours; then the rows of a batch stand in another order than on one host.
-  Raises ConfigError if two processes share some of their pieces only.
+  A batch is split over the mesh axes of `rules.BATCH`. Processes whose devices hold the same pieces
+  read the same rows: they differ in their tokens or heads. On a torus the pieces of a group need
+  not be adjacent; then the rows of a batch are in another order than on one host. Raises
+  ConfigError if two processes share only some of their pieces.
   """
   rows = [mesh.axis_names.index(axis) for axis in BATCH]
   pieces = np.prod([mesh.devices.shape[axis] for axis in rows])
   cut = np.moveaxis(mesh.devices, rows, range(len(rows))).reshape(pieces, -1)
-  held: dict[int, set[int]] = {}
+  process_pieces: dict[int, set[int]] = {}
   for (piece, _), device in np.ndenumerate(cut):
-    held.setdefault(device.process_index, set()).add(piece)
-  groups = sorted({tuple(sorted(each)) for each in held.values()})
+    process_pieces.setdefault(device.process_index, set()).add(piece)
+  groups = sorted({tuple(sorted(group)) for group in process_pieces.values()})
   if sum(map(len, groups)) != pieces or len({len(group) for group in groups}) > 1:
-    raise ConfigError(_uneven(mesh, len(held), cut.shape[1]))
-  return groups.index(tuple(sorted(held[process]))), len(groups)
+    raise ConfigError(_uneven(mesh, len(process_pieces), cut.shape[1]))
+  return groups.index(tuple(sorted(process_pieces[process]))), len(groups)
 
 
 def _uneven(mesh: Mesh, processes: int, inner: int) -> str:
@@ -217,18 +217,18 @@ def _uneven(mesh: Mesh, processes: int, inner: int) -> str:
   fitting = [size for size in divisors if local % size == 0 or size % local == 0]
   nearest = [size for size in fitting if size < inner][-1:]
   nearest += [size for size in fitting if size > inner][:1]
-  given = {axis: size for axis, size in mesh.shape.items() if size > 1}
+  sharded_axes = {axis: size for axis, size in mesh.shape.items() if size > 1}
   return (
-    f'the mesh {given} gives {processes} processes of {local} devices rows that only partly '
+    f'the mesh {sharded_axes} gives {processes} processes of {local} devices rows that only partly '
     f'coincide: context x tensor is {inner}, expected a divisor or a multiple of {local}; the '
     f'nearest are {" and ".join(map(str, nearest))}'
   )
 
 
 def check_shared(directory: str | os.PathLike[str]) -> None:
-  """Makes sure that all processes see the same directory, which is made if it is missing.
+  """Checks that all processes see the same directory, which is created if it is missing.
 
-  Raises ConfigError if it is a URL, or some process does not see a file that the first one wrote.
+  Raises ConfigError if it is a URL, or if a process does not see a file that the first one wrote.
   """
   own_folder(directory)
   if jax.process_count() == 1:
@@ -240,9 +240,9 @@ def check_shared(directory: str | os.PathLike[str]) -> None:
     token.touch()
   multihost_utils.sync_global_devices('shared file written')
   deadline = time.monotonic() + PATIENCE  # a network disk may show it a little later
-  while not (seen := token.exists()) and time.monotonic() < deadline:
+  while not (is_visible := token.exists()) and time.monotonic() < deadline:
     time.sleep(0.1)
-  everywhere = multihost_utils.process_allgather(np.asarray(seen))
+  everywhere = multihost_utils.process_allgather(np.asarray(is_visible))
   if jax.process_index() == 0:
     token.unlink()
   if not everywhere.all():
@@ -252,15 +252,15 @@ def check_shared(directory: str | os.PathLike[str]) -> None:
     )
 
 
-def agreed(said: bool) -> bool:
-  """Returns what the first process says: a disk may not show all hosts the same files at once."""
+def agreed(value: bool) -> bool:
+  """Returns the first process's value on all of them: a disk may show hosts different files."""
   if jax.process_count() == 1:
-    return said
-  return bool(multihost_utils.broadcast_one_to_all(np.asarray(said)))
+    return value
+  return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
 def fetch(tree: Tree) -> Tree:
-  """Returns arrays as whole numpy arrays, also where each process holds shards only.
+  """Gathers arrays as complete numpy arrays, also if each process holds only shards.
 
   On several processes all of them must call it, with the same arrays in the same order.
   """

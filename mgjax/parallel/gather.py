@@ -1,11 +1,11 @@
 """Matrix products with sharded weights: gathered before use, gradients reduce-scattered.
 
-A weight is a float32 master in pieces over `fsdp` and `context` (and `tensor`). Where it is used,
-its pieces are cast to the compute type, *then* gathered, over `fsdp` first and `context` second;
-its gradient, a partial sum on every device, goes back the same way as two reduce-scatters. Written
-as constraints for the compiler, a gather over all axes of a three-dimensional torus becomes an
+A weight is a float32 master, sharded over `fsdp` and `context` (and `tensor`). Before a product its
+shards are cast to the compute type, *then* gathered, over `fsdp` first and `context` second. Its
+gradient, a partial sum on every device, takes the reverse way as two reduce-scatters. As sharding
+constraints for the compiler, a gather over all axes of a three-dimensional torus becomes an
 all-reduce of zero-padded matrices, and so does the gradient: twice the bytes. Weights are gathered
-again in the backward pass; no policy of rematerialisation ever keeps a whole one.
+again in the backward pass; no rematerialisation policy keeps a gathered weight.
 """
 
 import functools
@@ -35,24 +35,27 @@ def weighted(
   dtype: jnp.dtype,
   edge: int = 0,
 ) -> tuple[Array, ...]:
-  """Returns local(x, *kernels), on a mesh with rows and tokens of `x` and kernels in their pieces.
+  """Returns local(x, *kernels); on a mesh, with rows and tokens of `x` and the kernels sharded.
 
-  With an `edge` it is local((before, x, after), *kernels) with that many frames more (`halo`).
+  With an `edge` it is local((before, x, after), *kernels), with `edge` frames on each side
+  (`halo`).
 
-  Kernels split over `tensor` along their last axis make results split along features, and read `x`
-  gathered along tokens; split along the last but one they read `x` split along features, and their
-  results are summed and scattered along tokens: tensor parallelism with sequence-parallel norms.
+  If kernels are split over `tensor` along their last axis, results are split along features, and
+  `x` is gathered along tokens. If they are split along the last axis but one, `x` is split along
+  features, and results are summed and scattered along tokens. This is tensor parallelism with
+  sequence-parallel norms.
 
-  Of a vector a row, with fewer numbers than the kernels, `x` travels instead (`stationary.py`).
+  If `x` is a vector a row and smaller than the kernels, `x` is gathered instead (`stationary.py`).
 
-  Videos (b t h w c) are split along time where a device's frames give a device's frames, so that a
-  stride of 2 wants an even number of them a device; else every device sees all frames.
+  Videos (b t h w c) are split along time if every device computes its frames of the result from its
+  frames of `x`. A stride of 2 therefore needs an even number of frames a device; otherwise every
+  device sees all frames.
 
   Args:
     local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it,
-      and frames within its window alone.
+      and frames only within its window.
     x: activation, rows first.
-    kernels: float32, of equal shape but for the last axis; to be sampled, of any type.
+    kernels: float32, of equal shape except for the last axis; of any type in sampling.
     edge: frames that `local`, of window 2 edge + 1 and stride 1 or 2 in time, reads beyond both
       ends of `x`: its neighbours', and copies of the first and last frame beyond those.
   """
@@ -65,7 +68,7 @@ def weighted(
   return _make_island(local, x.shape, shapes, names, dtype, edge, mesh)(x, kernels)
 
 
-@functools.lru_cache(maxsize=512)  # or equal calls would be traced each by itself
+@functools.lru_cache(maxsize=512)  # equal calls share one trace
 def _make_island(local, x_shape, shapes, names, dtype, edge: int, mesh: AbstractMesh):
   entries = [parameter_entries(names, shape, mesh) for shape in shapes]
   if stays(x_shape, shapes):
@@ -138,7 +141,7 @@ def _extending(local: Local, edge: int, axis_name: str | None = None) -> Local:
 def _in_step(
   entries: Sequence[tuple[Entry, ...]], frames: int, edge: int, mesh: AbstractMesh
 ) -> list[tuple[Entry, ...]]:
-  """Keeps time whole in all videos of a product unless all are split, and in long enough pieces."""
+  """Splits time in all videos of a product or in none: all must be split, in long enough pieces."""
   first = entries[0][1]
   if all(entry[1] == first for entry in entries) and frames // size(mesh, first) >= edge:
     return list(entries)
@@ -155,28 +158,28 @@ def gather(piece: Array, entries: Sequence[Entry]) -> Array:
 
 
 def scatter(partial: Array, entries: Sequence[Entry], split: set[str]) -> Array:
-  """Sums a whole array over the axes in `split` and returns this device's piece: `gather` reversed.
+  """Sums an array over the axes in `split` and returns this device's piece: reverses `gather`.
 
-  Always in stages: a sum over two mesh axes at once becomes an all-reduce of the whole. Over an
-  axis that is not in `split` devices hold equal arrays: there the piece is cut out.
+  It works in stages, because a sum over two mesh axes at once becomes an all-reduce of the array.
+  Along an axis that is not in `split` devices hold equal arrays, so the piece is only cut out.
   """
-  left = set(split)
+  unsummed = set(split)
   for dimension, entry in enumerate(entries):
     axes = [axis for axis in entry if axis != 'tensor']
-    # What is equal is cut first, so that less travels.
+    # Equal arrays are cut first, so that less is sent.
     for axis in reversed([axis for axis in axes if axis not in split]):
       partial = _cut(partial, dimension, axes, axis)
     for axis in [axis for axis in axes if axis in split]:
-      left.remove(axis)
+      unsummed.remove(axis)
       partial = _scattered(partial, dimension, axis)
-  return lax.psum(partial, tuple(sorted(left))) if left else partial
+  return lax.psum(partial, tuple(sorted(unsummed))) if unsummed else partial
 
 
 def _scattered(partial: Array, dimension: int, axis: str) -> Array:
   """Sums an array over a mesh axis and returns this device's piece of a dimension.
 
-  A TPU cannot scatter a sum along the axis that its layout makes the last one, nor over an axis
-  that all chips of the slice lie on; the compiler would fall back on an all-reduce of the whole.
+  A TPU cannot scatter a sum along the last axis of its layout, nor over a mesh axis that contains
+  all chips of the slice. The compiler would fall back to an all-reduce of the array.
   """
   partial = with_layout_constraint(partial, Layout(tuple(range(partial.ndim))))
   once = functools.partial(
@@ -189,14 +192,14 @@ def _scattered(partial: Array, dimension: int, axis: str) -> Array:
 
 
 def scatter_in_stages(partial: Array, axis: str, dimension: int) -> Array:
-  """Does what `lax.psum_scatter` does, tiled, as two of them over groups of a mesh axis.
+  """Computes a tiled `lax.psum_scatter` as two of them over groups of a mesh axis.
 
-  Of an axis of a * b devices, first b groups of a, one from each row, sum and cut a dimension into
-  a parts; then the b devices of each row cut theirs. As many bytes travel as at once.
+  For an axis of a * b devices, b groups of a devices, one from each row, first sum and cut a
+  dimension into a parts. Then the b devices of each row cut theirs. It sends as many bytes as one.
   """
   count = lax.axis_size(axis)
   row = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
-  across = [list(range(place, count, row)) for place in range(row)]
+  across = [list(range(column, count, row)) for column in range(row)]
   rows = [list(range(first, first + row)) for first in range(0, count, row)]
   for groups in (across, rows):
     partial = lax.psum_scatter(
@@ -206,9 +209,9 @@ def scatter_in_stages(partial: Array, axis: str, dimension: int) -> Array:
 
 
 def _cut(x: Array, dimension: int, axes: Sequence[str], axis: str) -> Array:
-  """Keeps this device's part along one of the mesh axes that a dimension is cut over.
+  """Returns this device's part along one of the mesh axes over which a dimension is split.
 
-  Axes that come before it in `axes` are not cut yet, those that come after it are if equal.
+  Axes before it in `axes` are not cut yet; those after it are cut if their arrays were equal.
   """
   outer = [lax.axis_size(name) for name in axes[: axes.index(axis)]]
   shape = x.shape

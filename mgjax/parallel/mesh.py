@@ -59,9 +59,9 @@ def make_mesh(
 
 
 def rows_mesh() -> Mesh | None:
-  """Returns the devices of the ambient mesh with rows on all of them, None where there is but one.
+  """Returns a mesh of the ambient mesh's devices with rows on all of them; None for one device.
 
-  What knows nothing of its neighbours, as tiles of a video, is shared best so.
+  It suits work without communication between rows, as on tiles of a video.
   """
   mesh = jax.sharding.get_mesh()
   if mesh.empty or mesh.size == 1:
@@ -71,12 +71,12 @@ def rows_mesh() -> Mesh | None:
 
 
 def read_sizes(text: str) -> dict[str, int]:
-  """Reads the sizes of mesh axes, as 'fsdp=32,context=16'. Raises ConfigError for other text."""
-  found = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
-  if text.replace(' ', '') != ','.join(map('='.join, found)) or len(dict(found)) < len(found):
+  """Parses sizes of mesh axes, as 'fsdp=32,context=16'. Raises ConfigError for other text."""
+  pairs = re.findall(r'(\w+)=(-1|[1-9]\d*)(?:,|$)', text.replace(' ', ''))
+  if text.replace(' ', '') != ','.join(map('='.join, pairs)) or len(dict(pairs)) < len(pairs):
     raise ConfigError(f'the mesh {text!r}: expected sizes of axes, as in fsdp=32,context=16')
-  _check_axes(dict(found))
-  return {axis: int(size) for axis, size in found}
+  _check_axes(dict(pairs))
+  return {axis: int(size) for axis, size in pairs}
 
 
 def _check_axes(sizes: Mapping[str, Any]) -> None:
@@ -85,21 +85,21 @@ def _check_axes(sizes: Mapping[str, Any]) -> None:
 
 
 def _shape(sizes: Mapping[str, Any] | None, rules: str, devices: int) -> tuple[int, ...]:
-  given = {'data': -1} if sizes is None else dict(sizes)
-  _check_axes(given)
+  requested = {'data': -1} if sizes is None else dict(sizes)
+  _check_axes(requested)
   check_one_of(f'unknown sharding rules {rules!r}', rules, PRESETS)
-  shape = [checked(Size, given.get(axis, 1), f'mesh.{axis}') for axis in AXES]
+  shape = [checked(Size, requested.get(axis, 1), f'mesh.{axis}') for axis in AXES]
   fixed = math.prod(size for size in shape if size != -1)
   if shape.count(-1) > 1 or any(size < 1 and size != -1 for size in shape) or devices % fixed:
     raise ConfigError(
-      f'the mesh {given} does not fit {devices} device(s); sizes are positive, their product '
+      f'the mesh {requested} does not fit {devices} device(s); sizes are positive, their product '
       f'divides {devices}, and one of them may be -1 to take the rest'
     )
   shape = [devices // fixed if size == -1 else size for size in shape]
   if math.prod(shape) != devices:
     raise ConfigError(
-      f'the mesh {given} uses {math.prod(shape)} of {devices} device(s); multiply one of its sizes '
-      f'by {devices // math.prod(shape)}, or give one as -1 to take the rest'
+      f'the mesh {requested} uses {math.prod(shape)} of {devices} device(s); multiply one of its '
+      f'sizes by {devices // math.prod(shape)}, or give one as -1 to take the rest'
     )
   for axis, size in zip(AXES, shape, strict=True):
     if size > 1 and axis not in PRESETS[rules]:

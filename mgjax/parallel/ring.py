@@ -1,13 +1,13 @@
 """Attention with keys and values that travel around a ring of devices (Movie Gen §3.1.6).
 
-Every device keeps its queries. In step i of r it works on the keys that began i devices behind it,
-while they already travel on: the permutation does not depend on the work, so that both run at once.
-Results are merged in float32 by their log-sum-exp L,
+Every device keeps its queries. In step i of r it works on the keys of the device i behind it, while
+it already sends them on: the permutation does not depend on the work, so both overlap. Results are
+merged in float32 by their log-sum-exp L,
 
   L = log(exp L_1 + exp L_2),    O = O_1 exp(L_1 - L) + O_2 exp(L_2 - L).
 
-The backward pass goes around again with the global L; dK and dV travel one step behind the keys
-that they belong to, and are home after r steps.
+The backward pass goes around again with the global L. dK and dV follow one step behind their keys,
+and are back on their device after r steps.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""THE table: which mesh axes each logical axis meets, of parameters and of what is computed.
+"""The sharding table: which mesh axes split each logical axis of parameters and activations.
 
-The mesh is ambient: inside `with jax.set_mesh(mesh)` every model of the project is sharded by this
-table, and without one it runs on one device. An axis of the mesh that has size 1 changes nothing.
+The mesh is ambient: inside `with jax.set_mesh(mesh)` every model is sharded by this table. Without
+one it runs on one device. Mesh axes of size 1 have no effect.
 """
 
 import functools
@@ -27,17 +27,17 @@ PRESETS = {
   'fsdp_tp_cp': AXES,
 }
 
-# What is computed: rows of a batch, and the tokens of a row. Between the products of a layer tokens
-# are split over `tensor` as well (sequence parallelism); inside, features are (tensor parallelism).
+# Activations: rows of a batch, and the tokens of a row. Between the products of a layer tokens are
+# split over `tensor` as well (sequence parallelism); inside, features are (tensor parallelism).
 BATCH = ('slice', 'data', 'fsdp')
 TOKENS = ('context', 'tensor')
 TIME = ('context',)  # frames of a video, which the autoencoder splits as the backbone does tokens
 
-# Parameters: float32 masters lie in pieces over everything that shares a row's work; what is not
-# named here is whole on every device. The first axis that asks gets a mesh axis, so a weight (in,
-# out) is cut along its inputs: pieces a few columns wide would be padded to 128 on a TPU.
-# Context is gathered last, when there is most to send: its devices are the nearest neighbours, GPUs
-# of one node, and what fsdp sends over the network is then a context-th.
+# Parameters: float32 masters are split over all devices that share a row's work. A logical axis
+# that is not listed is replicated. The first axis of a weight (in, out) that can be split gets a
+# mesh axis: pieces a few columns wide would be padded to 128 on a TPU. Context is gathered last,
+# when there is most to send: its devices are the nearest neighbours, GPUs of one node, and fsdp
+# then sends 1 / context of that over the network.
 PIECES = ('context', 'fsdp')
 PARAMETERS = {
   'embed': PIECES,
@@ -51,28 +51,28 @@ Entry = tuple[str, ...]  # mesh axes of one array axis, slowest first
 
 
 def ambient() -> AbstractMesh | None:
-  """Returns the mesh that `jax.set_mesh` gave, or None where there is but one device."""
+  """Returns the mesh that `jax.set_mesh` set, or None if it is empty or has one device."""
   mesh = jax.sharding.get_abstract_mesh()
   return None if mesh.empty or mesh.size == 1 else mesh
 
 
 def size(mesh: Mesh | AbstractMesh, axes: Sequence[str]) -> int:
-  """Returns the number of pieces that some mesh axes make."""
+  """Returns the number of pieces into which some mesh axes split an array."""
   return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def fit(axes: Sequence[str], length: int, mesh: Mesh | AbstractMesh) -> Entry:
-  """Returns the first of `axes`, as many as divide `length` together; axes of size 1 are left out.
+  """Returns the longest prefix of `axes` that divides `length`, without axes of size 1.
 
   The choice depends on the length alone, so that equal arrays get one answer.
   """
-  chosen: list[str] = []
+  fitting_axes: list[str] = []
   for axis in axes:
     if mesh.shape[axis] > 1:
-      if length % size(mesh, [*chosen, axis]):
+      if length % size(mesh, [*fitting_axes, axis]):
         break
-      chosen.append(axis)
-  return tuple(chosen)
+      fitting_axes.append(axis)
+  return tuple(fitting_axes)
 
 
 def parameter_entries(
@@ -116,14 +116,14 @@ def token_entries(
 
 
 def spec(entries: Sequence[Entry]) -> PartitionSpec:
-  """Spells entries as JAX does."""
+  """Converts entries to a PartitionSpec of JAX."""
   return PartitionSpec(*(entry[0] if len(entry) == 1 else entry or None for entry in entries))
 
 
 def partition(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
-  """Returns where the axes of one parameter lie; see `parameter_entries`."""
+  """Returns the PartitionSpec of a parameter; see `parameter_entries`."""
   return spec(parameter_entries(names, shape, mesh))
 
 
@@ -150,9 +150,9 @@ def _placed(x: Array, entries: Callable[[Mesh | AbstractMesh], Sequence[Entry]])
 
 
 def tokens_missing(count: int) -> int:
-  """Returns how many tokens to add so that the devices that share a row hold equally many.
+  """Returns how many padding tokens give each device that shares a row equally many tokens.
 
-  Many tokens are filled up to whole lanes of 128 a device, which kernels want.
+  Long sequences are padded to a multiple of 128 tokens a device, as attention kernels need.
   """
   mesh = ambient()
   if mesh is None:

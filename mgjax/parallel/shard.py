@@ -33,8 +33,8 @@ def parameter_shardings(boxed: Tree, mesh: Mesh) -> Tree:
 def make_place(boxed: Tree, mesh: Mesh) -> Place:
   """Makes `place(name, shape) -> sharding` of parameters, by the axes that `boxed` names.
 
-  Shapes may differ from those in `boxed`; what it does not have is whole on every device. The
-  numbers of a quantised kernel (`nn/quantize.py`) lie as the kernel would.
+  Shapes may differ from those in `boxed`; parameters that it does not have are replicated. The
+  numbers of a quantised kernel (`nn/quantize.py`) are split as the kernel.
   """
   axes = {name: box.names for name, box in named_boxes(boxed).items()}
 
@@ -58,12 +58,12 @@ def _is_box(leaf) -> bool:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of what every device holds whole."""
+  """Returns the sharding of an array that is replicated on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def on_every_device() -> Place | None:
-  """Returns a place whole on all devices of the ambient mesh, or None where there is no mesh."""
+  """Returns a place that replicates on the ambient mesh, or None without a mesh."""
   mesh = jax.sharding.get_mesh()
   return None if mesh.empty else lambda name, shape: replicated(mesh)
 
@@ -74,19 +74,19 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def make_initialise(init: Callable[[Key], Tree], mesh: Mesh) -> tuple[Callable[[Key], Tree], Tree]:
-  """Makes `initialise(key) -> params`, each parameter in its shards; returns these as well.
+  """Makes `initialise(key) -> params`, with each parameter sharded; returns the shardings as well.
 
-  `init` gives parameters with logical axes, as that of a Linen module.
+  `init` returns parameters with logical axes, as that of a Linen module.
   """
   shardings = parameter_shardings(jax.eval_shape(init, jax.random.key(0)), mesh)
   return jax.jit(lambda key: nn.unbox(init(key)), out_shardings=shardings), shardings
 
 
 def over_rows(local: Callable[[Array], Tree], x: Array) -> Tree:
-  """Returns local(x), where rows do not mix: on a mesh every device sees its own rows alone.
+  """Returns local(x), where `local` does not mix rows: on a mesh each device gets its own rows.
 
-  For what the compiler does not split by itself, as Fourier transforms, for which it would gather
-  all rows on every device.
+  Use it for operations that the compiler does not split, such as Fourier transforms; it would
+  gather all rows on every device.
   """
   mesh = ambient()
   if mesh is None:
@@ -96,9 +96,9 @@ def over_rows(local: Callable[[Array], Tree], x: Array) -> Tree:
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
-  """Places this host's rows of a batch on its devices, split over the axes that split the rows.
+  """Places this host's rows of a batch on its devices, split over the axes that split rows.
 
-  Hosts that share rows (`rows_of_process`) bring the same ones. Raises ConfigError if the rows do
+  Hosts that share rows (`rows_of_process`) pass the same ones. Raises ConfigError if the rows do
   not divide over the devices.
   """
   sharding = batch_sharding(mesh)

@@ -1,8 +1,8 @@
-"""Products whose weights stay in their pieces, because what they multiply is smaller: it travels.
+"""Products with stationary weights: weights keep their shards, and the smaller activations travel.
 
-A vector a row, as the embedding of the flow time, has fewer numbers than the matrix that it meets:
-gathered, that matrix would be held from the forward pass to the backward one. Every device
-multiplies all rows by its own piece:
+A vector a row, as the embedding of the flow time, has fewer numbers than the weight that it is
+multiplied with. A gathered weight would be held from the forward pass to the backward one. So each
+device multiplies all rows by its own piece:
 
   y = sum_i x[:, i] W[i],   dW[i, o] = x[:, i]^T dy[:, o],   dx[:, i] = sum_o dy[:, o] W[i, o]^T
 
@@ -26,7 +26,7 @@ Local = Callable[..., tuple[Array, ...]]
 
 
 def stays(x_shape: Sequence[int], shapes: Sequence[tuple[int, ...]]) -> bool:
-  """Whether rows and results together, (b d) and (b o), are fewer numbers than the weights."""
+  """Returns whether rows and results together, (b d) and (b o), are smaller than the weights."""
   if len(x_shape) != 2 or any(len(shape) != 2 for shape in shapes):
     return False
   outputs = sum(shape[1] for shape in shapes)

@@ -15,45 +15,45 @@ INSIDE = AXES[1:]
 def assign_axes(sizes: Mapping[str, int], torus: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
   """Returns the torus axes, by number, that each mesh axis larger than 1 is made of.
 
-  A mesh axis takes whole torus axes, so that its neighbours in the mesh are neighbours on wires.
-  The choice is that of `jax.experimental.mesh_utils.create_device_mesh`: the last mesh axis, which
-  talks most, chooses first and takes as many torus axes as it can
-  (`test_the_assignment_is_the_one_that_jax_makes`). `slice` is no part of a torus and is left out.
-  Raises ConfigError if the sizes do not make up the torus, as (8, 8, 8), or one is no product of
-  what is left of it.
+  A mesh axis takes complete torus axes, so that its neighbours in the mesh are connected by links.
+  The assignment equals that of `jax.experimental.mesh_utils.create_device_mesh`. The last mesh
+  axis, which communicates most, chooses first and takes as many torus axes as it can
+  (`test_the_assignment_is_the_one_that_jax_makes`). `slice` is not part of a torus and is left out.
+  Raises ConfigError if the sizes do not multiply to the torus, as (8, 8, 8), or one is not a
+  product of its remaining axes.
   """
-  wanted = {axis: sizes[axis] for axis in reversed(INSIDE) if sizes.get(axis, 1) > 1}
-  if math.prod(wanted.values()) != math.prod(torus):
-    given = _listed(dict(reversed(wanted.items())))
+  mesh_sizes = {axis: sizes[axis] for axis in reversed(INSIDE) if sizes.get(axis, 1) > 1}
+  if math.prod(mesh_sizes.values()) != math.prod(torus):
+    sizes_text = _listed(dict(reversed(mesh_sizes.items())))
     raise ConfigError(
-      f'the mesh {given} has {math.prod(wanted.values())} devices, the {_shown(torus)} torus '
-      f'{math.prod(torus)}; sizes of its axes are products of {_words(_products(torus))}'
+      f'the mesh {sizes_text} has {math.prod(mesh_sizes.values())} devices, the {_shown(torus)} '
+      f'torus {math.prod(torus)}; sizes of its axes are products of {_words(_products(torus))}'
     )
   free = {index: length for index, length in enumerate(torus) if length > 1}
-  taken: dict[str, tuple[int, ...]] = {}
-  for axis, size in wanted.items():
-    found = _choose(free, size)
-    if found is None:
-      raise ConfigError(_no_product(axis, size, torus, free, {a: wanted[a] for a in taken}))
-    taken[axis] = found
-    free = {index: length for index, length in free.items() if index not in found}
-  return {axis: taken[axis] for axis in INSIDE if axis in taken}
+  assigned: dict[str, tuple[int, ...]] = {}
+  for axis, size in mesh_sizes.items():
+    torus_axes = _choose(free, size)
+    if torus_axes is None:
+      raise ConfigError(_no_product(axis, size, torus, free, {a: mesh_sizes[a] for a in assigned}))
+    assigned[axis] = torus_axes
+    free = {index: length for index, length in free.items() if index not in torus_axes}
+  return {axis: assigned[axis] for axis in INSIDE if axis in assigned}
 
 
 @functools.lru_cache
 def valid_meshes(torus: tuple[int, ...]) -> tuple[dict[str, int], ...]:
-  """Returns the sizes of every mesh that `assign_axes` accepts, all axes inside a torus."""
-  found = {}
+  """Returns the sizes of every mesh that `assign_axes` accepts, with all axes inside a torus."""
+  meshes = {}
   for owners in itertools.product(INSIDE, repeat=len(torus)):
     sizes = dict.fromkeys(INSIDE, 1)
     for owner, length in zip(owners, torus, strict=True):
       sizes[owner] *= length
     try:
       assign_axes(sizes, torus)
-    except ConfigError:  # jax would not find this assignment
+    except ConfigError:  # JAX would not find this assignment
       continue
-    found[tuple(sizes.values())] = sizes
-  return tuple(found[key] for key in sorted(found))
+    meshes[tuple(sizes.values())] = sizes
+  return tuple(meshes[key] for key in sorted(meshes))
 
 
 def _choose(free: Mapping[int, int], size: int) -> tuple[int, ...] | None:
@@ -65,15 +65,15 @@ def _choose(free: Mapping[int, int], size: int) -> tuple[int, ...] | None:
 
 
 def _no_product(
-  axis: str, size: int, torus: tuple[int, ...], free: Mapping[int, int], taken: Mapping[str, int]
+  axis: str, size: int, torus: tuple[int, ...], free: Mapping[int, int], assigned: Mapping[str, int]
 ) -> str:
   whole = _products(torus)
   if size not in whole:
     return f'{axis} = {size} is no product of axes of the {_shown(torus)} torus; {_are(whole)}'
-  left = _products(tuple(free.values()))
+  remaining = _products(tuple(free.values()))
   return (
-    f'{axis} = {size} is no product of the axes that {_listed(taken)} leaves of the '
-    f'{_shown(torus)} torus; {_are(left) if left else "none are left"}'
+    f'{axis} = {size} is no product of the axes that {_listed(assigned)} leaves of the '
+    f'{_shown(torus)} torus; {_are(remaining) if remaining else "none are left"}'
   )
 
 

@@ -1,7 +1,7 @@
-"""Tokens for heads: the all-to-all of context parallelism (Movie Gen §3.1.6; Ulysses).
+"""The all-to-all of context parallelism, tokens for heads (Movie Gen §3.1.6; Ulysses).
 
-Before, a device holds n / c tokens of all its heads; after, all tokens of its group and g / u
-heads, so that attention needs no other device. u devices make a group, c the `context` axis.
+Before it, a device holds n / c tokens of all its heads. After it, all tokens of its group and g / u
+heads, so attention needs no other device. A group has u devices, the `context` axis c.
 """
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def groups(devices: int, heads: int) -> list[list[int]] | None:
 def to_heads(
   x: Float[Array, 'b n g _k'], among: list[list[int]] | None
 ) -> Float[Array, 'b un ug _k']:
-  """Gives away tokens' heads for heads' tokens: (b n g k) -> (b u n, g / u, k) of a group of u."""
+  """Exchanges heads for tokens within a group of u devices: (b n g k) -> (b u n, g / u, k)."""
   return lax.all_to_all(x, AXIS, 2, 1, axis_index_groups=among, tiled=True)
 
 
@@ -31,9 +31,9 @@ def to_tokens(
 ) -> Float[Array, 'b n g _k']:
   """Inverts `to_heads`.
 
-  What travels is (b g / u, u, n, k), heads and batch as one in front of the tokens, as kernels
-  leave it. As (b, u n, g / u, k) with one head it would be copied on a TPU into tiles of two rows,
-  of which the head fills one, and copied back after (`test_heads_travel_in_whole_tiles`).
+  The array is sent as (b g / u, u, n, k), with heads and batch as one axis before the tokens, as
+  kernels return it. As (b, u n, g / u, k) with one head a TPU would copy it into tiles of two rows,
+  half of them padding, and back again (`test_heads_travel_in_whole_tiles`).
   """
   b, length, heads, k = x.shape
   devices = lax.axis_size(AXIS) if among is None else len(among[0])

@@ -14,12 +14,12 @@ from mgjax.core.configuration.keys import did_you_mean, flatten
 from mgjax.core.errors import ConfigError, first_line
 
 _PACKAGE = pathlib.Path(__file__).parent.parent.parent
-# The working directory first, then those that an installed mgjax brings, then those of a checkout.
+# The working directory first, then the folder of an installed mgjax, then that of a checkout.
 _FOLDERS = (pathlib.Path('configs'), _PACKAGE / 'configs', _PACKAGE.parent / 'configs')
 
 
 def find_config(name: str) -> pathlib.Path:
-  """Returns the file that a name means: a path, or a path within `configs/`, with or without `.py`.
+  """Finds the file of a configuration by its path, or its path within `configs/`, `.py` optional.
 
   Raises ConfigError if there is no such file.
   """
@@ -35,33 +35,33 @@ def find_config(name: str) -> pathlib.Path:
 def all_configs() -> list[str]:
   """Lists the names of the configurations that `find_config` finds without a path."""
   files = {(folder, path) for folder in _FOLDERS for path in folder.rglob('*.py')}
-  found = {
+  names = {
     path.relative_to(folder).with_suffix('').as_posix()
     for folder, path in files
     if path.stem != '__init__' and _has_config(path)
   }
-  return sorted(found)
+  return sorted(names)
 
 
 def _has_config(path: pathlib.Path) -> bool:
-  try:  # to read a pipe would wait for who writes into it
+  try:  # opening a pipe would block until something writes to it
     return path.is_file() and b'get_config' in path.read_bytes()
   except OSError:
     return False
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-  """Reads a configuration, with values of the types that the file gives them.
+  """Loads a configuration file and applies changes, converted to the types of the file's values.
 
-  `name` is that of the file as in `find_config`, with `:argument` of its `get_config` if it takes
-  one; `changes` maps keys to values, as in {'model.depth': 8}. Raises ConfigError if there is no
-  such file or key, or the file does not give a configuration.
+  `name` is a file as in `find_config`; `:argument` behind it is passed to `get_config`. `changes`
+  maps keys to values, as in {'model.depth': 8}. Raises ConfigError if there is no such file or key,
+  or `get_config` does not return a ConfigDict.
   """
   name, colon, argument = name.partition(':')
   path = find_config(name)
-  here = os.getcwd()
+  working_directory = os.getcwd()
   try:
-    with contextlib.redirect_stdout(sys.stderr):  # what it prints is no output of the command
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is reserved for the command's output
       module = _execute(path)
       config = module.get_config(*([argument] if colon else []))
   except (ConfigError, KeyboardInterrupt):
@@ -72,7 +72,7 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
       'ConfigDict'
     ) from error
   finally:
-    os.chdir(here)  # relative paths are those of who gave them
+    os.chdir(working_directory)  # relative paths of the caller stay valid
   if not isinstance(config, ConfigDict):
     raise ConfigError(f'--config={path}: get_config gave {type(config).__name__}, not a ConfigDict')
   known = flatten(config.to_dict())
@@ -89,7 +89,7 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> ConfigDi
 
 
 def _execute(path: pathlib.Path) -> Any:
-  """Runs a file as a module of the package it lies in, so that it may import its neighbours."""
+  """Runs a file as a module of its package, so that it can import modules beside it."""
   path = path.resolve()
   names = [path.stem]
   root = path.parent

@@ -21,18 +21,18 @@ def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def _listed(value: Any) -> Any:
-  """Tuples as lists, at any depth, as JSON gives them back."""
-  return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
+  """Converts tuples to lists at every depth, as a round trip through JSON does."""
+  return [_listed(element) for element in value] if isinstance(value, list | tuple) else value
 
 
 def split_list(text: str) -> list[str]:
-  """Splits at commas; one behind a backslash, as in a path, is a comma."""
-  return [each.replace('\\,', ',') for each in re.split(r'(?<!\\),', text)]
+  """Splits a text at its commas, but not at commas escaped by a backslash."""
+  return [part.replace('\\,', ',') for part in re.split(r'(?<!\\),', text)]
 
 
 def join_list(parts: Iterable[str]) -> str:
-  """Returns what `split_list` splits into these parts."""
-  return ','.join(each.replace(',', '\\,') for each in parts)
+  """Joins parts to a text that `split_list` splits into these parts again."""
+  return ','.join(part.replace(',', '\\,') for part in parts)
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Renamed and added configuration keys, and the migration of configurations of older versions.
 
-Every saved configuration passes through `migrate`, so that a run outlives a rename: its work
-directory is read as it is and nothing in it is rewritten.
+Every saved configuration passes through `migrate`, so that a run outlives a rename. Files in its
+work directory are not rewritten.
 """
 
 from collections.abc import Mapping
@@ -83,9 +83,9 @@ def added(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def migrate(config: Mapping[str, Any], section: str = '') -> Any:
-  """Returns a saved configuration, or what stood under its key `section`, with the names of today.
+  """Returns a saved configuration, or its part under the key `section`, with today's key names.
 
-  Raises ConfigError if it names a conditioning that no version had.
+  Raises ConfigError if it names a conditioning that no version of mgjax had.
   """
   renamed = RENAMED.get(section, {})
   if section == 'conditionings':

@@ -118,17 +118,17 @@ def read_audio(
       f'need start >= 0, seconds, rate > 0, 1 or 2 channels: {start}, {seconds}, {rate}, {channels}'
     )
   first = round(start * rate)
-  wanted = None if seconds is None else round(seconds * rate)
+  num_samples = None if seconds is None else round(seconds * rate)
   deadline = limits.deadline()
   pieces = []
   count = 0
   for piece in _decode_audio(path, first, rate, channels, limits):
     limits.check_time(path, deadline)
-    pieces.append(piece if wanted is None else piece[: wanted - count])
+    pieces.append(piece if num_samples is None else piece[: num_samples - count])
     count += len(pieces[-1])
-    if count == wanted:
+    if count == num_samples:
       break
-  missing = 0 if wanted is None else wanted - count
+  missing = 0 if num_samples is None else num_samples - count
   if not count or missing > _SHORT * rate:
     end = (first + count) / rate if count else probe_audio(path, limits).seconds
     raise DataError(
@@ -152,24 +152,24 @@ def stream_audio(
   The last piece is shorter; see `read_audio`.
   """
   size = round(seconds * rate)
-  kept = []
+  pieces = []
   count = 0
-  left = None if length is None else round(length * rate)
+  remaining = None if length is None else round(length * rate)
   for piece in _decode_audio(path, round(start * rate), rate, channels, limits):
-    if left is not None:
-      piece = piece[:left]
-      left -= len(piece)
-    kept.append(piece)
+    if remaining is not None:
+      piece = piece[:remaining]
+      remaining -= len(piece)
+    pieces.append(piece)
     count += len(piece)
     while count >= size:
-      whole = np.concatenate(kept)
-      yield whole[:size]
-      kept = [whole[size:]]
+      joined = np.concatenate(pieces)
+      yield joined[:size]
+      pieces = [joined[size:]]
       count = count - size
-    if left == 0:
+    if remaining == 0:
       break
   if count:
-    yield np.concatenate(kept)
+    yield np.concatenate(pieces)
 
 
 def _audio_stream(
@@ -224,23 +224,23 @@ def _decode_audio(
       container.seek(int((zero + begin) / stream.time_base), stream=stream)
     following = None
     done = first
-    for place, block in _resampled(path, container, stream, zero, rate, channels):
+    for position, block in _resampled(path, container, stream, zero, rate, channels):
       limits.check_time(path, limits.until)
-      if following is None and seek and place > first:
-        break  # the seek went astray
-      if following is not None and abs(place - following) < _GAP * rate:
-        place = following
-      following = place + len(block)
-      if place >= end:
+      if following is None and seek and position > first:
+        break  # the seek was inexact
+      if following is not None and abs(position - following) < _GAP * rate:
+        position = following
+      following = position + len(block)
+      if position >= end:
         if seconds is None:
           raise DataError(f'{path}: lasts more than {limits.seconds:.0f} s')
         return
-      if place - done > limits.gap * rate:
-        raise DataError(f'{path}: has no sound for {(place - done) / rate:.0f} s: it is damaged')
-      for silent in range(done, place, rate):
-        yield np.zeros((min(rate, place - silent), channels), np.float32)
-      done = max(done, place)
-      block = block[done - place : max(0, end - place)]
+      if position - done > limits.gap * rate:
+        raise DataError(f'{path}: has no sound for {(position - done) / rate:.0f} s: it is damaged')
+      for silent in range(done, position, rate):
+        yield np.zeros((min(rate, position - silent), channels), np.float32)
+      done = max(done, position)
+      block = block[done - position : max(0, end - position)]
       if len(block):
         yield block
         done += len(block)
@@ -257,7 +257,7 @@ def _resampled(
   rate: int,
   channels: int,
 ) -> Iterator[tuple[int, Float[np.ndarray, '_ c']]]:
-  """Decodes from where the container stands: (number of the first sample, samples)."""
+  """Decodes from the container's position: (index of the first sample, samples)."""
   graph = None
   following = 0
   timed = False
@@ -277,15 +277,15 @@ def _resampled(
       if not np.isfinite(block).all():
         raise DataError(f'{path}: holds samples that are no numbers')
       if converted.pts is not None:
-        place = round((float(converted.pts * converted.time_base) - zero) * rate)
+        position = round((float(converted.pts * converted.time_base) - zero) * rate)
         timed = True
       elif timed:
         raise DataError(f'{path}: is damaged {following / rate:.2f} s after its start')
       else:
-        place = following
-      following = place + len(block)
+        position = following
+      following = position + len(block)
       block = np.clip(block, -1, 1)
-      yield place, np.repeat(block, channels, axis=1) if block.shape[1] < channels else block
+      yield position, np.repeat(block, channels, axis=1) if block.shape[1] < channels else block
 
 
 def _mixable(path: File, frames: Iterable[av.AudioFrame], channels: int) -> Iterator[av.AudioFrame]:
@@ -339,7 +339,7 @@ def write_wav_stream(
   """Writes a wav of a sound that comes in pieces, as `write_wav` does the whole."""
   pieces = _pieces(path, chunks)
   first = next(pieces)
-  with replaced(path) as place, wave.open(str(place), 'wb') as file:
+  with replaced(path) as temporary, wave.open(str(temporary), 'wb') as file:
     file.setparams((first.shape[1], 2, rate, 0, 'NONE', ''))
     for piece in itertools.chain((first,), pieces):
       file.writeframes(np.rint(piece * 32767).astype('<i2').tobytes())
@@ -391,10 +391,10 @@ def _write_soundtrack(
     raise DataError(f'{out}: the sound has {first.shape[1]} channels, expected 1 or 2')
   with contextlib.ExitStack() as stack:
     pictures, seconds = (None, None) if video is None else _pictures(video, stack)
-    place = stack.enter_context(opening)
-    place = str(place) if isinstance(place, os.PathLike) else place
+    output = stack.enter_context(opening)
+    output = str(output) if isinstance(output, os.PathLike) else output
     options = {'movie_timescale': str(rate)}
-    target = stack.enter_context(av.open(place, 'w', format='mp4', options=options))
+    target = stack.enter_context(av.open(output, 'w', format='mp4', options=options))
     layout = _LAYOUTS[first.shape[1]]
     bits = _BITS * first.shape[1]
     try:

@@ -114,21 +114,21 @@ def _mel(frequency):
 def _draw_pitches(pen: ImageDraw.ImageDraw, rate: int, top: int) -> None:
   for pitch in _PITCHES:
     if pitch < rate / 2:
-      place = top + _MEL * (1 - _mel(pitch) / _mel(rate / 2))
-      pen.line([(_LEFT - 4, place), (_LEFT - 1, place)], fill=_INK)
+      y = top + _MEL * (1 - _mel(pitch) / _mel(rate / 2))
+      pen.line([(_LEFT - 4, y), (_LEFT - 1, y)], fill=_INK)
       name = f'{pitch} Hz' if pitch < 1000 else f'{pitch // 1000} kHz'
-      _label(pen, name, _LEFT - 6, min(place - _LABEL / 2, top + _MEL - _LABEL), right=True)
+      _label(pen, name, _LEFT - 6, min(y - _LABEL / 2, top + _MEL - _LABEL), right=True)
 
 
 def _draw_seconds(pen: ImageDraw.ImageDraw, seconds: float, top: int) -> None:
   columns = _WIDTH - _LEFT - _RIGHT
   for second in ticks(0, seconds, _TICKS):
-    place = _LEFT + second / seconds * (columns - 1)
-    pen.line([(place, top), (place, top + 4)], fill=_INK)
-    _label(pen, f'{second:g} s', place, top + 4)
+    x = _LEFT + second / seconds * (columns - 1)
+    pen.line([(x, top), (x, top + 4)], fill=_INK)
+    _label(pen, f'{second:g} s', x, top + 4)
 
 
 def _label(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, right: bool = False) -> None:
   width = title_width(text, _LABEL)
-  left = x - width if right else min(max(0, x - width / 2), _WIDTH - width)
-  draw_title(pen, (left, y), text, size=_LABEL, width=_WIDTH, fill=_INK)
+  label_left = x - width if right else min(max(0, x - width / 2), _WIDTH - width)
+  draw_title(pen, (label_left, y), text, size=_LABEL, width=_WIDTH, fill=_INK)

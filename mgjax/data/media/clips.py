@@ -35,8 +35,8 @@ class Clips(np.ndarray):
     """
     clips = np.asarray(array).view(cls)
     clips.rate = checked(Rate | None, rate, 'rate')
-    given = np.atleast_1d(fps).tolist()
-    rates = [checked(Fps | None, each, 'fps') for each in given]
+    values = np.atleast_1d(fps).tolist()
+    rates = [checked(Fps | None, value, 'fps') for value in values]
     if np.ndim(fps) and len(rates) != len(clips):
       raise ConfigError(f'fps: {len(rates)} rates for {len(clips)} videos; give one, or one each')
     clips.fps = tuple(rates) if len(set(rates)) > 1 else rates[0]
@@ -49,12 +49,12 @@ class Clips(np.ndarray):
   def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
     if array.ndim == 0:
       return array[()]  # a mean is a number, not an array of no axes
-    found = array.view(type(self))
-    found.__array_finalize__(self)
+    result = array.view(type(self))
+    result.__array_finalize__(self)
     if context is not None and array.shape[:1] == self.shape[:1]:  # arithmetic, place by place
-      rates = {each.fps for each in context[1] if isinstance(each, Clips)}
-      found.fps = self.fps if len(rates) == 1 else None
-    return found
+      rates = {operand.fps for operand in context[1] if isinstance(operand, Clips)}
+      result.fps = self.fps if len(rates) == 1 else None
+    return result
 
   def __reduce__(self) -> Any:
     make, arguments, state = super().__reduce__()
@@ -66,22 +66,22 @@ class Clips(np.ndarray):
 
   def __getattr__(self, name: str) -> Any:
     hint = '; it is the array itself: [0] is the first' if name in _FIELDS else ''
-    said = f'{type(self).__name__!r} object has no attribute {name!r}{hint}'
-    raise AttributeError(said, name=name, obj=self)
+    message = f'{type(self).__name__!r} object has no attribute {name!r}{hint}'
+    raise AttributeError(message, name=name, obj=self)
 
   def __iter__(self) -> Iterator[Any]:
     return (self[row] for row in range(len(self)))
 
   def __getitem__(self, index: Any) -> Any:
-    found = super().__getitem__(index)
-    if isinstance(found, Clips) and isinstance(self.fps, tuple):
+    result = super().__getitem__(index)
+    if isinstance(result, Clips) and isinstance(self.fps, tuple):
       first, *_ = index if isinstance(index, tuple) else (index,)
       if first is Ellipsis and (not isinstance(index, tuple) or len(index) < self.ndim):
         first = slice(None)
       if isinstance(first, int | np.integer | slice | list) or np.ndim(first) == 1:
         rates = np.array(self.fps)[first].tolist()
-        found.fps = tuple(rates) if isinstance(rates, list) else rates
-    return found
+        result.fps = tuple(rates) if isinstance(rates, list) else rates
+    return result
 
 
 def fps_of(video: Any, count: int, usual: float) -> list[float]:
@@ -90,9 +90,9 @@ def fps_of(video: Any, count: int, usual: float) -> list[float]:
     if duration := getattr(video[0], 'info', {}).get('duration'):  # images of PIL, of one video
       return [1000 / duration] * count
     if len(video) == count:
-      return [fps_of(each, 1, usual)[0] for each in video]
-  found = getattr(video, 'fps', None) or usual
-  return list(found) if isinstance(found, tuple) else [found] * count
+      return [fps_of(clip, 1, usual)[0] for clip in video]
+  rates = getattr(video, 'fps', None) or usual
+  return list(rates) if isinstance(rates, tuple) else [rates] * count
 
 
 def formed(video: Clips, output_type: str) -> Any:
@@ -107,8 +107,8 @@ def formed(video: Clips, output_type: str) -> Any:
   return images
 
 
-def stacked(made: Sequence[Any]) -> Any:
+def stacked(videos: Sequence[Any]) -> Any:
   """Returns videos in one array, those that are lists of images in a list."""
-  if isinstance(made[0], list):
-    return list(made)
-  return Clips.of(np.stack(made), fps=[each.fps for each in made])
+  if isinstance(videos[0], list):
+    return list(videos)
+  return Clips.of(np.stack(videos), fps=[video.fps for video in videos])

@@ -129,5 +129,5 @@ def _there_and_back(frames: np.ndarray, codec: _Codec, crf: float, fps: float) -
     decoder.extradata = encoder.extradata
   decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
   convert = functools.partial(VideoReformatter().reformat, **_ALIKE)
-  read = {'format': 'rgb24', 'src_colorspace': 'ITU709', 'src_color_range': 'MPEG'}
-  return np.stack([convert(frame, **read).to_ndarray() for frame in decoded])
+  options = {'format': 'rgb24', 'src_colorspace': 'ITU709', 'src_color_range': 'MPEG'}
+  return np.stack([convert(frame, **options).to_ndarray() for frame in decoded])

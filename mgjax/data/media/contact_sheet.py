@@ -38,14 +38,14 @@ def contact_sheet(
   heights = [_LINE + row[0].height + _GAP for row in rows]
   sheet = Image.new('RGB', (width, sum(heights)), 'white')
   pen = ImageDraw.Draw(sheet)
-  top = 0
+  y = 0
   for row, title, height in zip(rows, titles, heights, strict=True):
-    draw_title(pen, (_GAP, top + _GAP), title, size=_TITLE, width=width - 2 * _GAP)
-    left = _GAP
+    draw_title(pen, (_GAP, y + _GAP), title, size=_TITLE, width=width - 2 * _GAP)
+    x = _GAP
     for frame in row:
-      sheet.paste(frame, (left, top + _LINE))
-      left += frame.width + _GAP
-    top += height
+      sheet.paste(frame, (x, y + _LINE))
+      x += frame.width + _GAP
+    y += height
   write_sheet(path, sheet, titles)
 
 

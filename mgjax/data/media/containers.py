@@ -157,8 +157,8 @@ def video_stream(
   """Picks the video stream of a file, or raises DataError if it is beyond the limits."""
   streams = moving_pictures(container)
   if not streams:
-    found = ', only sound' if container.streams.audio else f' that is whole; {AGAIN}'
-    raise DataError(f'{path}: has no video stream{found}')
+    reason = ', only sound' if container.streams.audio else f' that is whole; {AGAIN}'
+    raise DataError(f'{path}: has no video stream{reason}')
   stream = streams[0]
   context = stream.codec_context
   if context is None:
@@ -220,10 +220,10 @@ def measure(
   for packet in container.demux(stream):
     if len(decoded) < frames:
       decoded += packet.decode()
-    shown = packet.dts if packet.pts is None else packet.pts
-    if shown is not None and packet.size and not packet.is_corrupt and not packet.is_discard:
-      stamps.append(shown)
-      end = max(end, shown + (packet.duration or 0))
+    time_stamp = packet.dts if packet.pts is None else packet.pts
+    if time_stamp is not None and packet.size and not packet.is_corrupt and not packet.is_discard:
+      stamps.append(time_stamp)
+      end = max(end, time_stamp + (packet.duration or 0))
     limits.check_time(path, deadline)
     if len(stamps) > _FASTEST * limits.seconds:
       raise DataError(f'{path}: has over {len(stamps) - 1} packets; cut it into clips first')
@@ -311,21 +311,21 @@ def _as_png(path: File, source: str | io.BytesIO, limits: Limits) -> tuple[io.By
       pixels = image.width * image.height
       if count > limits.frames or pixels > limits.pixels or 4 * count * pixels > _LARGEST:
         raise DataError(f'{path}: has {count} frames of {pixels} pixels, too many for a picture')
-      found = itertools.islice(ImageSequence.Iterator(image), count)
-      frames = [opaque_picture(ImageOps.exif_transpose(frame)) for frame in found]
+      pictures = itertools.islice(ImageSequence.Iterator(image), count)
+      frames = [opaque_picture(ImageOps.exif_transpose(frame)) for frame in pictures]
     lengths = [frame.info.get('duration') or _BRIEF for frame in frames]
-    made = io.BytesIO()
+    png = io.BytesIO()
     frames[0].save(
-      made, 'PNG', save_all=True, append_images=frames[1:], duration=lengths, compress_level=1
+      png, 'PNG', save_all=True, append_images=frames[1:], duration=lengths, compress_level=1
     )
   except MgjaxError:
     raise
-  except Exception as error:  # whatever a stranger's file brings about
+  except Exception as error:  # a damaged file may raise anything
     raise DataError(
       f'{path}: cannot be decoded, it is damaged or cut off ({error!s:.200})'
     ) from error
-  made.seek(0)
-  return made, 'apng' if count > 1 else 'png_pipe'
+  png.seek(0)
+  return png, 'apng' if count > 1 else 'png_pipe'
 
 
 def _binary(path: File) -> io.BufferedIOBase:
@@ -370,15 +370,15 @@ def _declared_seconds(container: av.container.InputContainer, stream: av.stream.
 
 
 def _diagnosis(file: io.BufferedIOBase, what: str) -> str:
-  """Says what an open file is instead of `what`; '' where its bytes do not tell."""
+  """Describes an open file that is not `what`; '' if its first bytes are not known."""
   size = file.seek(0, 2)
   file.seek(0)
   begin = file.read(BEGIN)
   if not any(begin):
     zeros = 'only zeros' if size <= BEGIN else f'zeros where {what} has its header'
     return f'holds {zeros}; {AGAIN}'
-  if told := impostor(begin, what):
-    return told
+  if description := impostor(begin, what):
+    return description
   for start, name in _MEDIA.items():
     if re.match(start, begin, re.S):
       return f'begins as {name}, but is damaged, cut off or was never finished; {AGAIN}'

@@ -68,8 +68,8 @@ def opaque_picture(image: Image.Image) -> Image.Image:
 
 
 def _is_opaque(frame: av.VideoFrame) -> bool:
-  shown = frame if frame.format.name in ('rgba', 'bgra') else frame.reformat(format='rgba')
-  plane = shown.planes[0]
+  rgba = frame if frame.format.name in ('rgba', 'bgra') else frame.reformat(format='rgba')
+  plane = rgba.planes[0]
   pixels = np.frombuffer(plane, '<u4').reshape(-1, plane.line_size // 4)[:, : frame.width]
   return bool(pixels.min() >= 0xFF000000)  # of a pixel alpha is the last byte
 
@@ -80,11 +80,11 @@ def _has_alpha(name: str) -> bool:
   return form.has_palette or any(component.is_alpha for component in form.components)
 
 
-def deinterlaced(shown: Iterable[Shown]) -> Iterator[Shown]:
+def deinterlaced(timed_frames: Iterable[Shown]) -> Iterator[Shown]:
   """Yields frames with the fields of interlaced ones made whole, each shown when it was."""
   graph = None
   times: collections.deque[tuple[float, float]] = collections.deque()
-  for frame, start, end in shown:
+  for frame, start, end in timed_frames:
     graph = graph or _bwdif(frame)
     times.append((start, end))
     graph.push(frame)

@@ -92,9 +92,9 @@ def _find(
       break
   stamps.sort()
   starts = [_since_first(stamp, stream) for stamp in stamps]
-  found = {max(bisect.bisect_right(starts, moment) - 1, 0) for moment in moments}
+  indices = {max(bisect.bisect_right(starts, moment) - 1, 0) for moment in moments}
   ends = [*starts[1:], None]
-  return {stamps[index]: ends[index] for index in sorted(found)} if stamps else None
+  return {stamps[index]: ends[index] for index in sorted(indices)} if stamps else None
 
 
 def _timed(

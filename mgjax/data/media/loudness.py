@@ -41,8 +41,8 @@ class Level:
 
     It is at most `limit` dB, of silence 0 dB, and no sample gets above `ceiling` dBFS.
     """
-    wanted = 0.0 if self.silent else min(target - self.loudness, limit)
-    return min(10 ** (wanted / 20), 10 ** (ceiling / 20) / max(self.peak, 1e-9))
+    gain_db = 0.0 if self.silent else min(target - self.loudness, limit)
+    return min(10 ** (gain_db / 20), 10 ** (ceiling / 20) / max(self.peak, 1e-9))
 
 
 def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> Level:
@@ -76,8 +76,8 @@ def measure_loudness(chunks: Iterable[Float[np.ndarray, '_ c']], rate: int) -> L
     meter = _Meter(rate, begin[0].shape[1])
     padding = np.zeros((block - total, begin[0].shape[1]))
     meter.push(np.concatenate([*begin, padding]) * math.sqrt(block / total))
-  found = meter.close()
-  return Level(-math.inf if found <= _SILENCE else found, peak)
+  loudness = meter.close()
+  return Level(-math.inf if loudness <= _SILENCE else loudness, peak)
 
 
 class _Meter:
@@ -117,10 +117,10 @@ class _Meter:
   def _read(self) -> None:
     while True:
       try:
-        found = self._graph.pull().metadata
+        metadata = self._graph.pull().metadata
       except (BlockingIOError, EOFError):  # it wants more, or has given everything
         return
-      self._loudness = float(found.get('lavfi.r128.I', self._loudness))
+      self._loudness = float(metadata.get('lavfi.r128.I', self._loudness))
 
 
 def loudness(sound: Float[np.ndarray, 's c'], rate: int) -> float:

@@ -59,19 +59,19 @@ def show(
     raise ConfigError(f'{len(titles)} titles for {len(items)} items; give one for each')
   if pathlib.Path(path).suffix != '.png':
     raise ConfigError(f'path = {os.fspath(path)!r}; expected a name that ends with .png')
-  place = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
-  sheets = _write_sheets(place, items, titles, moving, rates, rate)
+  sheet = pathlib.Path(tempfile.mkdtemp()) / 'sheet.png' if notebook else pathlib.Path(path)
+  sheets = _write_sheets(sheet, items, titles, moving, rates, rate)
   if not notebook:
     print(*sheets, sep='\n')
-    return place
+    return sheet
   display = sys.modules['IPython.display']
-  display.display(display.Image(place.read_bytes()))
+  display.display(display.Image(sheet.read_bytes()))
   for animation in sheets[1:]:  # which older IPythons' Image does not take
     data = base64.b64encode(animation.read_bytes()).decode()
     display.display(display.HTML(f'<img src="data:image/webp;base64,{data}">'))
   for item in () if moving else items:
     display.display(display.Audio(item.T, rate=rate))
-  shutil.rmtree(place.parent)
+  shutil.rmtree(sheet.parent)
   return None
 
 
@@ -164,15 +164,15 @@ def _save_one(
 
 
 def _rates(
-  made: Any, count: int, fps: float | np.floating | None, rate: int | None
+  output: Any, count: int, fps: float | np.floating | None, rate: int | None
 ) -> tuple[list[float], int]:
   """Returns frames a second of each of `count` videos, and samples a second of sounds."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
   fps = checked(Fps | None, fps, 'fps')
   rate = checked(Rate | None, rate, 'rate')
-  rates = fps_of(made, count, 16) if fps is None else [fps] * count
-  rates = [checked(Fps, each, 'fps of the clips') for each in rates]
-  return rates, rate or getattr(made, 'rate', None) or 48_000
+  rates = fps_of(output, count, 16) if fps is None else [fps] * count
+  rates = [checked(Fps, frame_rate, 'fps of the clips') for frame_rate in rates]
+  return rates, rate or getattr(output, 'rate', None) or 48_000
 
 
 def _write_sheets(
@@ -189,14 +189,14 @@ def _write_sheets(
   return [path]
 
 
-def _split(made: Any) -> tuple[list[np.ndarray], bool]:
+def _split(output: Any) -> tuple[list[np.ndarray], bool]:
   """Returns one array a video or sound, and whether they are videos."""
-  if isinstance(made, list) and made and isinstance(made[0], list):  # images of PIL
-    made = [np.stack([np.asarray(frame) for frame in each]) for each in made]
-  if isinstance(made, list) and len({np.shape(each) for each in made}) > 1:
-    found = [_split(each) for each in made]
-    return [item for items, _ in found for item in items], found[0][1]
-  array = np.asarray(made)
+  if isinstance(output, list) and output and isinstance(output[0], list):  # images of PIL
+    output = [np.stack([np.asarray(frame) for frame in frames]) for frames in output]
+  if isinstance(output, list) and len({np.shape(item) for item in output}) > 1:
+    parts = [_split(item) for item in output]
+    return [item for items, _ in parts for item in items], parts[0][1]
+  array = np.asarray(output)
   if not array.size:
     raise ConfigError(f'an array of {array.dtype}{list(array.shape)}: there is nothing in it')
   if array.dtype == np.uint8 and array.ndim in (4, 5) and array.shape[-1] == 3:

@@ -23,21 +23,21 @@ _LONGEST, _MOST = 300, 64  # letters of a title in a PNG; titles
 
 def draw_title(
   pen: ImageDraw.ImageDraw,
-  place: tuple[float, float],
+  position: tuple[float, float],
   title: str,
   *,
   size: int,
   width: float,
   fill: str | tuple[int, int, int] = 'black',
 ) -> None:
-  """Draws a title on one line from `place`, (left, top), on, cut to `width` pixels.
+  """Draws a title on one line, from `position` = (left, top) on, cut to `width` pixels.
 
   Control characters are left out, and what cannot be encoded becomes '?'. Arabic is joined and
   drawn from the right where Pillow finds FriBiDi; else each letter stands alone, in the order of
   the text.
   """
   text = _fit(_clean(title), size, width)
-  pen.text((place[0], place[1] + size), text, fill=fill, font=_font(size), anchor='ls')
+  pen.text((position[0], position[1] + size), text, fill=fill, font=_font(size), anchor='ls')
 
 
 def wrap_title(title: str, *, size: int, width: float, most: int) -> list[str]:

@@ -81,8 +81,8 @@ def write_frames(
     # In whole ticks of every sound, or an edit list would move it by a part of a sample.
     ticks = math.lcm(1000, *(sound.source.time_base.denominator for sound in sounds))
     options = {'movie_timescale': str(ticks if ticks <= _MOST_TICKS else _FINE_CLOCK)}
-    place = str(stack.enter_context(replaced(path)))
-    target = stack.enter_context(av.open(place, 'w', format='mp4', options=options))
+    temporary = str(stack.enter_context(replaced(path)))
+    target = stack.enter_context(av.open(temporary, 'w', format='mp4', options=options))
     stream = add_pictures(target, fps=fps, clock=clock, crf=crf)
     for sound in sounds:
       sound.join(target)
@@ -111,18 +111,18 @@ def _sounds(path: File, stack: contextlib.ExitStack) -> tuple[list[Copied], frac
     return stack.enter_context(open_container(path, LIMITS, 'a video'))
 
   container = source()
-  held = [stream for stream in container.streams.audio if _holds(path, stream)]
+  streams = [stream for stream in container.streams.audio if _holds(path, stream)]
   starts = [
     (stream.start_time or 0) * (stream.time_base or fractions.Fraction(0))
-    for stream in (*moving_pictures(container)[:1], *held)
+    for stream in (*moving_pictures(container)[:1], *streams)
   ]
   picture = starts[0] if starts else fractions.Fraction(0)
   zero = min(starts, default=0)
   # Each opened by itself: one that is far ahead of another in the file fills no memory.
   copies = []
-  for stream in held:
-    one = source()
-    copies.append(Copied(path, one, one.streams[stream.index], zero))
+  for stream in streams:
+    own_container = source()
+    copies.append(Copied(path, own_container, own_container.streams[stream.index], zero))
   return copies, picture - zero
 
 
@@ -261,26 +261,26 @@ def _packets_between(
     return float((stamp - (stream.start_time or 0)) * stream.time_base)
 
   source.seek((stream.start_time or 0) + int(start / stream.time_base), stream=stream)
-  found = []
-  beyond = False
+  packets = []
+  has_later = False
   for packet in source.demux(stream):
     check()
     if not packet.size:
       break
     if packet.pts is None or packet.dts is None or packet.is_corrupt:
       return None
-    shown = seconds(packet.pts)
-    if found and seconds(packet.dts) >= end - TOLERANCE:  # none after it is shown before
+    time = seconds(packet.pts)
+    if packets and seconds(packet.dts) >= end - TOLERANCE:  # none after it is shown before
       break
-    if start - TOLERANCE <= shown < end - TOLERANCE:
-      if beyond or (not found and (not packet.is_keyframe or shown > start + TOLERANCE)):
+    if start - TOLERANCE <= time < end - TOLERANCE:
+      if has_later or (not packets and (not packet.is_keyframe or time > start + TOLERANCE)):
         return None
-      found.append(packet)
-    elif found and shown < start:
+      packets.append(packet)
+    elif packets and time < start:
       return None
     else:
-      beyond = beyond or shown >= end - TOLERANCE
-  return found or None
+      has_later = has_later or time >= end - TOLERANCE
+  return packets or None
 
 
 def _frames_between(file: File, start: float, end: float, limits: Limits) -> Iterator[Timed]:
@@ -288,16 +288,16 @@ def _frames_between(file: File, start: float, end: float, limits: Limits) -> Ite
   with opened(file, limits, 'a video', video_stream) as (source, stream, deadline):
     resize = None
     zero = None
-    for frame, shown, until in frames_from(source, stream, start):
+    for frame, time, until in frames_from(source, stream, start):
       limits.check_time(file, deadline)
-      if shown >= end - TOLERANCE:
+      if time >= end - TOLERANCE:
         break
-      if shown < start - TOLERANCE:
+      if time < start - TOLERANCE:
         continue
       if resize is None:
         size = upright_size(file, frame, stream)
-        zero = shown
+        zero = time
         resize = make_resize(file, pixel_aspect(stream), size, limits)
-      yield shown - zero, min(until, end) - zero, resize(frame)
+      yield time - zero, min(until, end) - zero, resize(frame)
   if resize is None:
     raise DataError(f'{file}: shows no frame from {start:.2f} s to {end:.2f} s')

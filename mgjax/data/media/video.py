@@ -148,8 +148,10 @@ def stream_frames(
   """
   with opened(path, limits, 'a video', video_stream) as (container, stream, _):
     resize = None
-    shown = frames_from(container, stream, 0.0)
-    for count, (frame, start, end) in enumerate(deinterlaced(shown) if deinterlace else shown):
+    timed_frames = frames_from(container, stream, 0.0)
+    for count, (frame, start, end) in enumerate(
+      deinterlaced(timed_frames) if deinterlace else timed_frames
+    ):
       limits.check_time(path, limits.until)
       if count >= limits.frames:
         raise DataError(f'{path}: has over {limits.frames} frames; cut it into clips first')
@@ -205,8 +207,8 @@ def write_video(
   if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
     raise ValueError(f'expected uint8 (t h w 3), got {frames.dtype} {frames.shape}')
   rate = fractions.Fraction(fps).limit_denominator(1001)
-  shown = (frame.repeat(scale, 0).repeat(scale, 1) for frame in frames)
-  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(shown))
+  scaled_frames = (frame.repeat(scale, 0).repeat(scale, 1) for frame in frames)
+  times = ((i / rate, (i + 1) / rate, frame) for i, frame in enumerate(scaled_frames))
   write_bytes(path, encode_frames(times, fps=fps, clock=rate, crf=12))
 
 
@@ -384,11 +386,11 @@ def make_resize(path: File, aspect: float, size: tuple[int, int], limits: Limits
       src_colorspace='ITU709' if large else None,  # what players take an untagged HD video for
       threads=1,
     )
-    top, left = (height - target[0]) // 2, (width - target[1]) // 2
+    crop_top, crop_left = (height - target[0]) // 2, (width - target[1]) // 2
     pixels = np.empty(out.shape, np.uint16) if hdr else out
     for channel, plane in zip((1, 2, 0), picture.planes, strict=True):
       whole = np.frombuffer(plane, pixels.dtype).reshape(-1, plane.line_size // pixels.itemsize)
-      part = whole[top : top + target[0], left : left + target[1]]
+      part = whole[crop_top : crop_top + target[0], crop_left : crop_left + target[1]]
       pixels[..., channel] = np.rot90(part[::rows], turns)
     if hdr:
       out[...] = standard_range(pixels, transfer, primaries)

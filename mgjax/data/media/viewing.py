@@ -77,8 +77,8 @@ def write_file(
     unit, most = (10, 50) if kind == '.gif' else (1, _FASTEST)
     rate = min(fps, most)
     starts = np.arange(max(1, int(len(video) / fps * rate + _ROUNDING))) / rate
-    shown = video[(starts * fps + _ROUNDING).astype(int)]
-    large = enlarged(shown, scale or viewing_scale(*video.shape[1:3]))
+    selected = video[(starts * fps + _ROUNDING).astype(int)]
+    large = enlarged(selected, scale or viewing_scale(*video.shape[1:3]))
     ends = np.round(np.append(starts, len(video) / fps) * 1000 / unit).astype(int) * unit
     pages = [Image.fromarray(frame) for frame in large]
     write_bytes(path, _animated(pages, np.diff(ends).tolist(), kind[1:].upper(), lossless=True))
@@ -122,27 +122,29 @@ def write_animation(
   width, height = (max(frame.size[axis] for frame in tiles) + _GAP for axis in (0, 1))
   columns = min(_COLUMNS, len(videos))
   rows = -(-len(videos) // columns)
-  lines = [wrap_title(each, size=_TITLE, width=width - _GAP, most=_LINES) for each in titles]
+  lines = [wrap_title(title, size=_TITLE, width=width - _GAP, most=_LINES) for title in titles]
   head = _LINE * max(map(len, lines)) + 2 * _GAP
   page = Image.new('RGB', (columns * width + _GAP, rows * (height + head)), 'white')
   count = max(
     1, min(round(seconds * min(_FASTEST, max(rates))), _PIXELS // (page.width * page.height))
   )
   pen = ImageDraw.Draw(page)
-  places = []
+  positions = []
   for index, title in enumerate(lines):
-    left = _GAP + index % columns * width
+    column_left = _GAP + index % columns * width
     top = index // columns * (height + head)
     for number, line in enumerate(title):
-      draw_title(pen, (left, top + _GAP + number * _LINE), line, size=_TITLE, width=width - _GAP)
-    places.append((left, top + head))
+      draw_title(
+        pen, (column_left, top + _GAP + number * _LINE), line, size=_TITLE, width=width - _GAP
+      )
+    positions.append((column_left, top + head))
   pages = []
   for number in range(count):
     pages.append(page.copy())
     moment = (number + 0.5) * seconds / count
-    for place, video, rate in zip(places, videos, rates, strict=True):
+    for position, video, rate in zip(positions, videos, rates, strict=True):
       frame = video[min(int(moment * rate), len(video) - 1)]
-      pages[-1].paste(draw_frame(frame, _TILE, _TILE), place)
+      pages[-1].paste(draw_frame(frame, _TILE, _TILE), position)
   ends = np.round(np.arange(count + 1) * seconds / count * 1000).astype(int)
   exact = all(max(video.shape[1:3]) <= _TILE for video in videos)
   data = _animated(pages, np.diff(ends).tolist(), 'WEBP', lossless=True) if exact else b''

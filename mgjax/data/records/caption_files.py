@@ -1,8 +1,8 @@
-"""Captions of a shard in a file of their own, to be read without what they describe.
+"""Captions of a shard in a separate file, which can be read without the shard's arrays.
 
-It lies beside the shard: a line of JSON a row, compressed, called `<shard>.captions-<start of its
-own SHA-256>.jsonl.gz`. The name says whose captions they are and whether they are whole, so that
-records of earlier versions, which have none, can get them later.
+The file lies beside the shard, as compressed JSON lines, one a row. Its name is
+`<shard>.captions-<start of its own SHA-256>.jsonl.gz`, which identifies the shard and detects
+damage. So records of earlier versions, which have no such file, can get one later.
 """
 
 import gzip
@@ -16,20 +16,20 @@ from mgjax.core.errors import DataError
 from mgjax.core.files import parse_json
 from mgjax.data.records.storage import Storage
 
-FIELDS = ('caption', 'fps')  # what a prompt is made of
+FIELDS = ('caption', 'fps')  # the fields from which prompts are made
 PATTERN = r'captions-[0-9a-f]{12}\.jsonl\.gz'  # after the name of the shard
 
 
 def about(row: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what is kept of a row; arrays of one number are numbers."""
-  kept = {name: row[name] for name in FIELDS if name in row}
+  """Returns the `FIELDS` of a row; arrays of one number are converted to numbers."""
+  fields = {name: row[name] for name in FIELDS if name in row}
   return {
-    name: value.tolist() if hasattr(value, 'tolist') else value for name, value in kept.items()
+    name: value.tolist() if hasattr(value, 'tolist') else value for name, value in fields.items()
   }
 
 
 def write(storage: Storage, shard: str, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Writes the captions of a shard, called `shard`, unless some of its rows have none."""
+  """Writes the captions of the shard named `shard`, unless some of its rows have none."""
   if not rows or not all(isinstance(row.get('caption'), str) for row in rows):
     return
   lines = ''.join(json.dumps(row) + '\n' for row in rows)
@@ -38,22 +38,22 @@ def write(storage: Storage, shard: str, rows: Sequence[Mapping[str, Any]]) -> No
 
 
 def names(listed: Iterable[str]) -> dict[str, str]:
-  """Returns the files of captions among the names, by what their shards are called."""
+  """Maps the names of shards to their caption files among the names `listed`."""
   return {f'{_stem(name)}.arrayrecord': name for name in listed if '.captions-' in name}
 
 
 def read(storage: Storage, name: str, rows: int) -> list[dict[str, Any]] | None:
-  """Returns what `about` kept of each row, or None if the file is gone or damaged."""
+  """Returns the fields of each row as `about` does, or None if the file is missing or damaged."""
   data = storage.read(name)
   if data is None or f'.captions-{_digest(data)}.' not in name:
     return None
   try:
     lines = gzip.decompress(data).splitlines()
-    found = [parse_json(line, name, error=DataError, mend='') for line in lines]
+    captions = [parse_json(line, name, error=DataError, mend='') for line in lines]
   except (DataError, OSError, EOFError, zlib.error):
     return None
-  whole = all(isinstance(row.get('caption'), str) for row in found)
-  return found if whole and len(found) == rows else None
+  is_complete = all(isinstance(row.get('caption'), str) for row in captions)
+  return captions if is_complete and len(captions) == rows else None
 
 
 def _stem(name: str) -> str:

@@ -1,8 +1,8 @@
 """Random access to records: rows of arrays, strings and numbers in shards.
 
 They hold latents or clips, which are made once and read many times. A directory, local or behind a
-URL, has for each shard an ArrayRecord file, its index (`shards.py`) and, where rows have captions,
-those (`caption_files.py`); and `manifest.json`, which is written last: without it the directory is
+URL, has three files for each shard: an ArrayRecord file, its index (`shards.py`) and, if rows have
+captions, those (`caption_files.py`). `manifest.json` is written last: a directory without it is
 unfinished (`writer.py`).
 """
 
@@ -25,9 +25,9 @@ from mgjax.data.records.rows import decode_row
 from mgjax.data.records.storage import Handle, Storage, open_storage
 from mgjax.data.records.writer import RecordWriter, fault, read_manifest
 
-# Of all records of a process, which may often have no more than 1024 files open at once.
+# For all records of a process, which often may have only 1024 files open at once.
 _OPEN_FILES = 128
-_INDICES = 4096  # each of some kilobytes
+_INDICES = 4096  # a few kilobytes each
 _REQUESTS = 32
 _MEND = 'delete it and run the command that made the records again: it writes only what is missing'
 
@@ -42,7 +42,7 @@ def write_records(
   meta: dict[str, Any] | None = None,
   columns: Sequence[str] = (),
 ) -> 'Records':
-  """Writes a source of rows; rows of shards that are already finished are not asked for."""
+  """Writes a source of rows; rows of finished shards are not read."""
   writer = RecordWriter(
     directory, rows=len(rows), rows_per_shard=rows_per_shard, meta=meta, columns=columns
   )
@@ -55,12 +55,12 @@ def write_records(
 class Records:
   """A finished directory as a source of rows; threads may read at once.
 
-  `meta` was given when the directory was begun, `summary` when it was finished; `skipped` has a
+  `meta` was given when the directory was begun, `summary` when it was finished. `skipped` has a
   sentence for each shard that was left out.
   """
 
   def __init__(self, directory: str | os.PathLike[str], skip_missing: bool = False):
-    """Checks the manifest against a listing of the files of a path or URL, without reading them.
+    """Checks the manifest against a listing of the files at a path or URL, without reading them.
 
     With `skip_missing` the rows of shards that are missing or cut off are left out, with a warning.
 
@@ -71,7 +71,8 @@ class Records:
     self.directory = directory
     self._storage = open_storage(directory)
     manifest = read_manifest(self._storage)
-    self.meta, self.summary = manifest['meta'], manifest['summary']
+    self.meta = manifest['meta']
+    self.summary = manifest['summary']
     self.skipped = []
     self._shards = []
     names = self._storage.names()
@@ -88,7 +89,7 @@ class Records:
 
   @property
   def fingerprint(self) -> str:
-    """Names the content of all rows and their order."""
+    """A hash of the content of all rows and their order."""
     digests = ' '.join(shard['sha256'] for shard in self._shards)
     return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
@@ -109,31 +110,31 @@ class Records:
     shard = self._shards[number]
     row = index - self._ends[number] + shard['rows']
     stored = shard['columns']
-    places = _kept_index(self._storage, stored['name'], stored['sha256'])
-    data = shards.read_row(_open(self._storage, shard['name']), places, row)
-    if not shards.is_whole(places, row, data):
+    offsets = _cached_index(self._storage, stored['name'], stored['sha256'])
+    data = shards.read_row(_open(self._storage, shard['name']), offsets, row)
+    if not shards.is_whole(offsets, row, data):
       path = f'{self._storage.location}/{shard["name"]}'
       raise DataError(f'{path} is damaged at its row {row}; {_MEND}')
     return decode_row(data)
 
   def column(self, name: str) -> np.ndarray:
-    """Returns a number for each row, of a column that was chosen on writing; else a DataError."""
+    """Returns a column that was chosen on writing, a number for each row; else DataError."""
     if name not in self._columns:
       names = ', '.join(self._columns) or 'none'
       raise DataError(f'{self._storage.location} has no column {name!r}; its columns: {names}')
     return self._columns[name]
 
   def captions(self, keep: bool = False) -> Iterator[dict[str, Any]]:
-    """Yields {'caption'} of each row, and 'fps' where it has one, without reading arrays.
+    """Yields {'caption'} of each row, and 'fps' if it has one, without reading arrays.
 
-    Shards of earlier versions have no file of captions; of those the rows are read, with a warning.
-    With `keep` the files that are missing or damaged are written.
-    Raises DataError if a row has no caption, or is damaged where it has to be read.
+    Shards of earlier versions have no caption file; their rows are read, with a warning. With
+    `keep`, missing or damaged caption files are written. Raises DataError if a row has no caption,
+    or if a row that has to be read is damaged.
     """
     return self._read_captions(caption_files.names(self._storage.names()), keep)
 
   def cheap_captions(self, most: int) -> Iterator[dict[str, Any]] | None:
-    """Returns `captions`, or None where more than `most` bytes of rows had to be read for them."""
+    """Returns `captions`, or None if that would read more than `most` bytes of rows."""
     files = caption_files.names(self._storage.names())
     return None if _bytes(self._without(files)) > most else self._read_captions(files)
 
@@ -152,20 +153,20 @@ class Records:
     def read(number: int) -> list[dict[str, Any]] | None:
       shard = self._shards[number]
       name = files.get(shard['name'])
-      found = name and caption_files.read(self._storage, name, shard['rows'])
-      if name and found is None:
+      captions = name and caption_files.read(self._storage, name, shard['rows'])
+      if name and captions is None:
         _log.warning('%s/%s is damaged; the rows are read instead', self._storage.location, name)
-      return found or None
+      return captions or None
 
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
       for first in range(0, len(self._shards), _REQUESTS):
         numbers = range(first, min(first + _REQUESTS, len(self._shards)))
-        for number, found in zip(numbers, pool.map(read, numbers), strict=True):
-          if found is None:
-            found = list(self._captions_of_rows(number))
+        for number, captions in zip(numbers, pool.map(read, numbers), strict=True):
+          if captions is None:
+            captions = list(self._captions_of_rows(number))
             if keep:
-              caption_files.write(self._storage, self._shards[number]['name'], found)
-          yield from found
+              caption_files.write(self._storage, self._shards[number]['name'], captions)
+          yield from captions
 
   def _without(self, files: Mapping[str, str]) -> list[dict[str, Any]]:
     return [shard for shard in self._shards if shard['rows'] and shard['name'] not in files]
@@ -180,7 +181,7 @@ class Records:
 
   @functools.cached_property
   def _columns(self) -> dict[str, np.ndarray]:
-    # Shards without rows do not know the type of their columns, so they count only if all are.
+    # Shards without rows do not record the types of their columns: use them only if all are empty.
     numbers = range(len(self._shards))
     filled = [number for number in numbers if self._shards[number]['rows']] or numbers
 
@@ -199,7 +200,7 @@ class Records:
 
 
 def verify_records(directory: str | os.PathLike[str]) -> list[str]:
-  """Reads every file in full and returns a sentence for each that is not what was written."""
+  """Reads every file completely and returns a sentence for each whose content has changed."""
   storage = open_storage(directory)
   names = storage.names()
   faults = []
@@ -235,8 +236,8 @@ def _read_index(storage: Storage, name: str, sha256: str) -> shards.Index:
   return shards.Index.from_bytes(data)
 
 
-# What files are called depends on their content, so what was kept of one is never that of another.
-_kept_index = functools.lru_cache(_INDICES)(_read_index)
+# Names of files contain a hash of their content, so a cached index is never outdated.
+_cached_index = functools.lru_cache(_INDICES)(_read_index)
 
 
 @functools.lru_cache(_OPEN_FILES)

@@ -2,9 +2,9 @@
 
 A row is the length of its header (4 bytes, little endian), the header (JSON: name -> {"dtype",
 "shape"} or {"value"}), and the bytes of the arrays in the order of the header, C order, little
-endian. Spaces at the end of the header make the arrays begin at a multiple of 16 bytes, so that
-they can be used where they were read to. No pickle: reading a stranger's records runs none of the
-stranger's code.
+endian. The header is padded with spaces so that the arrays begin at a multiple of 16 bytes, and can
+be used in the buffer that they were read into. Nothing is pickled: reading records never runs code
+from them.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ def encode_row(row: dict[str, Any]) -> bytes:
 
 
 def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
-  """Undoes `encode_row`; scalars of numpy come back as arrays without axes.
+  """Inverts `encode_row`; numpy scalars are returned as arrays without axes.
 
-  Of a writable uint8 array the arrays of the row are views where they can be.
+  For a writable uint8 array the arrays of the row are views if they are aligned.
   """
   view = memoryview(data)
   end = 4 + int.from_bytes(view[:4], 'little')
@@ -57,12 +57,12 @@ def decode_row(data: bytes | np.ndarray) -> dict[str, Any]:
       shape = tuple(field['shape'])
       count = int(np.prod(shape, dtype=np.int64))
       array = np.frombuffer(view, dtype, count, end).reshape(shape)
-      usable = array.flags.writeable and array.flags.aligned
-      row[name] = array if usable else array.copy()
+      is_usable = array.flags.writeable and array.flags.aligned
+      row[name] = array if is_usable else array.copy()
       end += count * dtype.itemsize
   return row
 
 
 def text_key(caption: str) -> str:
-  """Names a caption: 32 hexadecimal digits, the same everywhere."""
+  """Returns a key of a caption: 32 hexadecimal digits of a stable hash."""
   return hashlib.blake2b(caption.encode(), digest_size=16).hexdigest()

@@ -1,12 +1,12 @@
 """Writes shards as ArrayRecord files, and reads each row by its offset in the file.
 
-A shard is written by ArrayRecord, one uncompressed row a group, so whatever reads ArrayRecord reads
-it too. Here a row is read by its place instead: with one system call from a local file, into the
-memory where it stays, and with one request from a bucket. The file is a riegeli one: blocks of 64
-KiB that begin with a header of 24 bytes each, and, running on across those, chunks: a header of 40
-bytes and the data, which end with the row. A version of ArrayRecord that wrote something else would
-be found out, since each row is read back once. Beside each shard lies its index, `*.columns.npz`:
-the place, length and CRC-32 of every row, and the numbers that are wanted without reading the rows.
+ArrayRecord writes a shard, with one uncompressed row a group, so any ArrayRecord reader can read
+it. Here a row is read by its offset: from a local file with one system call, directly into its
+array, and from a bucket with one request. The file has the riegeli format: blocks of 64 KiB that
+begin with a header of 24 bytes each, and, across those, chunks: a header of 40 bytes and the data,
+which end with the row. Each row is read back once after writing, which would reveal a version of
+ArrayRecord with another format. Beside each shard lies its index, `*.columns.npz`: the offset,
+length and CRC-32 of every row, and the numbers that can be read without the rows.
 """
 
 import contextlib
@@ -33,17 +33,17 @@ _BLOCK = 65536
 _BLOCK_HEADER = 24
 _CHUNK_HEADER = 40
 _PIECE = 1 << 24
-# NumPy reads headers with Python's own parser, which up to Python 3.11 fails now and then when
-# several threads are in it (CPython issue 106905).
+# NumPy parses headers with Python's parser, which sometimes fails in several threads at once up to
+# Python 3.11 (CPython issue 106905).
 _PARSING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-  """Where the rows of a shard are, and its columns, name -> the numbers of all rows.
+  """The positions of the rows of a shard, and its columns, name -> the numbers of all rows.
 
-  `offsets` are of the first bytes of rows in the file, `sizes` in bytes, without headers of blocks,
-  `checks` the CRC-32 of each row.
+  `offsets` are those of the first bytes of rows in the file, `sizes` their bytes without headers of
+  blocks, `checks` their CRC-32.
   """
 
   offsets: np.ndarray
@@ -59,7 +59,7 @@ class Index:
 
   @classmethod
   def from_bytes(cls, data: bytes) -> 'Index':
-    """Undoes `to_bytes`; ValueError and its kin if the bytes are no index."""
+    """Inverts `to_bytes`; raises ValueError or a similar error if the bytes are no index."""
     with _PARSING, np.load(io.BytesIO(data), allow_pickle=False) as stored:
       arrays = dict(stored)
     fixed = [arrays.pop(name) for name in ('offsets', 'sizes', 'checks')]
@@ -103,11 +103,11 @@ def write_rows(
 
 @contextlib.contextmanager
 def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
-  """Yields what writes a row, of whose failures a full disk is the likeliest."""
+  """Yields a function that writes a row. Raises StorageError if it fails, likely on a full disk."""
 
-  def guarded(function: Callable[..., Any], *given: Any) -> Any:
+  def guarded(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-      return function(*given)
+      return function(*arguments)
     except RuntimeError as error:
       reason = str(error).split(';')[0]
       raise StorageError(
@@ -118,21 +118,21 @@ def _writer(path: pathlib.Path) -> Iterator[Callable[[bytes], None]]:
   try:
     yield functools.partial(guarded, writer.write)
   except BaseException:
-    with contextlib.suppress(RuntimeError):  # of what went wrong first
+    with contextlib.suppress(RuntimeError):  # the first error is raised
       writer.close()
     raise
   guarded(writer.close)
 
 
 def read_row(handle: Handle, index: Index, row: int) -> np.ndarray:
-  """Returns the bytes of a row, which need not be whole (`is_whole`), as a uint8 array."""
+  """Returns the bytes of a row as a uint8 array, unchecked (see `is_whole`)."""
   data = np.empty(index.sizes[row], np.uint8)
   _read(handle, int(index.offsets[row]), memoryview(data))
   return data
 
 
 def is_whole(index: Index, row: int, data: np.ndarray) -> bool:
-  """Says whether the bytes of a row are those that were written."""
+  """Returns whether the bytes of a row have the checksum in the index."""
   return zlib.crc32(data) == int(index.checks[row])
 
 
@@ -161,7 +161,7 @@ def _number(row: dict[str, Any], name: str) -> Any:
 
 
 def _find_rows(handle: Handle, sizes: Sequence[int]) -> list[int]:
-  """Walks over the chunks of a file; DataError if its rows are not where they are expected."""
+  """Finds the offsets of rows by walking over chunks; DataError if the format is unexpected."""
   # the first chunk is a signature
   offsets = []
   offset = _skip(0, _CHUNK_HEADER)
@@ -180,7 +180,7 @@ def _find_rows(handle: Handle, sizes: Sequence[int]) -> list[int]:
 
 
 def _skip(offset: int, count: int) -> int:
-  """Returns the place `count` bytes after `offset`, not counting headers of blocks."""
+  """Returns the offset `count` bytes after `offset`, not counting headers of blocks."""
   block, within = divmod(offset, _BLOCK)
   payload = _BLOCK - _BLOCK_HEADER
   block, within = divmod(block * payload + max(within - _BLOCK_HEADER, 0) + count, payload)
@@ -188,13 +188,13 @@ def _skip(offset: int, count: int) -> int:
 
 
 def _read(handle: Handle, offset: int, data: memoryview) -> None:
-  """Fills `data` from `offset` on, leaving out headers of blocks."""
-  aside = memoryview(bytearray(_BLOCK_HEADER))
+  """Fills `data` from `offset` on, without the headers of blocks."""
+  header = memoryview(bytearray(_BLOCK_HEADER))
   buffers = []
   begin = 0
   end = _BLOCK - offset % _BLOCK
   while begin < len(data):
-    buffers += [data[begin:end], aside]
+    buffers += [data[begin:end], header]
     begin = end
     end = end + _BLOCK - _BLOCK_HEADER
   handle.read_into(offset, buffers[:-1])

@@ -1,9 +1,9 @@
 """Storage of records: a local folder, or an object store behind a URL.
 
-Both are flat sets of named files that appear whole or not at all. A folder is read with `preadv`
-straight into the memory of the arrays. A bucket (`gs://`, `s3://` and whatever else tensorstore's
-key-value stores open) is read by byte ranges. Credentials are looked up by tensorstore; for S3 the
-variable AWS_ENDPOINT_URL names another server than that of Amazon.
+Both are flat sets of named files that appear complete or not at all. A folder is read with `preadv`
+directly into the memory of arrays. A bucket (`gs://`, `s3://` and other key-value stores of
+tensorstore) is read by byte ranges. tensorstore looks up credentials. For S3 the variable
+AWS_ENDPOINT_URL names another server than Amazon's.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from mgjax.core.plug_ins import Later
 tensorstore: Any = Later('tensorstore')  # for buckets alone
 
 _MOST_BUFFERS = 1000  # Linux takes 1024 in one call
-_RETRIES = 10  # three minutes, each wait twice as long as the one before
+_RETRIES = 10  # three minutes in total: each wait is twice the previous one
 
 
 def inside(directory: str | os.PathLike[str], *names: str) -> str:
-  """Returns the path or URL of what lies in a directory under these names."""
+  """Returns the path or URL of a name below a directory."""
   if '://' in str(directory):
     return '/'.join([str(directory).rstrip('/'), *names])
   return os.path.join(directory, *names)
@@ -47,8 +47,9 @@ class Folder:
     return hash(self.location)
 
   def names(self, prefix: str = '') -> dict[str, int | None]:
-    """Returns the names that begin with `prefix`, and the sizes where a listing tells them.
-    Raises StorageError if there is no way to the folder.
+    """Returns the names that begin with `prefix`, with sizes if the listing has them.
+
+    Raises StorageError if the folder cannot be reached.
     """
     sizes = {}
     try:
@@ -77,7 +78,7 @@ class Folder:
     return _Descriptor(self._path / name)
 
   def create(self, name: str, data: bytes) -> bool:
-    """Writes a file unless it exists; says whether it did. Of several at once the first wins."""
+    """Writes a file unless it exists, and returns whether it did. The first of several wins."""
     return files.create(self._path / name, data)
 
   def replace(self, name: str, data: bytes) -> None:
@@ -85,7 +86,7 @@ class Folder:
 
   @contextlib.contextmanager
   def partial(self, name: str) -> Iterator[pathlib.Path]:
-    """Yields the path of a local file to write, which vanishes unless it is published."""
+    """Yields the path of a local file to write, which is deleted unless it is published."""
     self._path.mkdir(parents=True, exist_ok=True)
     path, _ = files.new_file(self._path, f'.{name}.', '.partial')
     try:
@@ -94,7 +95,7 @@ class Folder:
       path.unlink(missing_ok=True)
 
   def publish(self, partial: pathlib.Path, name: str) -> None:
-    """Gives a finished local file its name, over the one that exists."""
+    """Renames a finished local file to `name`, replacing an existing one."""
     with files.replaced(self._path / name) as temporary:
       os.replace(partial, temporary)
 
@@ -103,7 +104,7 @@ class Folder:
 
 
 class _Descriptor:
-  """An open file, closed when the last thread that reads it lets go of it."""
+  """An open file, which is closed when the last thread releases it."""
 
   def __init__(self, path: pathlib.Path):
     self._path = path
@@ -118,34 +119,34 @@ class _Descriptor:
       close(self._number)
 
   def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
-    """Fills buffers with the bytes from `offset` on; StorageError if it cannot."""
-    left = [buffer for buffer in buffers if len(buffer)]
-    while left:
+    """Fills buffers with the bytes from `offset` on. Raises StorageError if it cannot."""
+    remaining = [buffer for buffer in buffers if len(buffer)]
+    while remaining:
       try:
-        count = os.preadv(self._number, left[:_MOST_BUFFERS], offset)
+        count = os.preadv(self._number, remaining[:_MOST_BUFFERS], offset)
       except OSError as error:
         raise _lost(self._path, error) from error
       if not count:
         raise StorageError(f'{self._path} ends before its byte {offset}, it was cut off')
       offset += count
       done = 0
-      while done < len(left) and count >= len(left[done]):
-        count -= len(left[done])
+      while done < len(remaining) and count >= len(remaining[done]):
+        count -= len(remaining[done])
         done += 1
-      left = left[done:]
+      remaining = remaining[done:]
       if count:
-        left[0] = left[0][count:]
+        remaining[0] = remaining[0][count:]
 
 
 class ObjectStore:
-  """Objects under a URL, such as `gs://bucket/path`, as `Folder`; files are written whole."""
+  """Objects under a URL, such as `gs://bucket/path`, as `Folder`; files are written at once."""
 
   def __init__(self, url: str):
     self.location = url.rstrip('/')
     self.__setstate__({'location': self.location})
 
   def __getstate__(self) -> dict[str, Any]:
-    return {'location': self.location}  # connections do not travel to other processes
+    return {'location': self.location}  # connections cannot be pickled
 
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.location = state['location']
@@ -158,7 +159,7 @@ class ObjectStore:
       ) from error
 
   def names(self, prefix: str = '', *, below: bool = False) -> dict[str, int | None]:
-    """Returns names as `Storage.names` does; with `below` those that hold a slash too."""
+    """Returns names as `Folder.names` does; with `below` also those that contain a slash."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else ''
     keys = _ask(self.location, self._store.list(tensorstore.KvStore.KeyRange(prefix, end)))
     return {key.decode(): None for key in keys if below or b'/' not in key}
@@ -171,13 +172,13 @@ class ObjectStore:
     return _Object(self._store, name, f'{self.location}/{name}')
 
   def create(self, name: str, data: bytes) -> bool:
-    place = f'{self.location}/{name}'
-    found = _ask(place, self._store.read(name))
-    if found.state != 'missing':
+    location = f'{self.location}/{name}'
+    result = _ask(location, self._store.read(name))
+    if result.state != 'missing':
       return False
-    # The generation of what does not exist: written only if that is still so.
-    written = self._store.write(name, data, if_equal=found.stamp.generation)
-    return bool(_ask(place, written).generation)
+    # The generation of a missing object: the write fails if another process has created it since.
+    written = self._store.write(name, data, if_equal=result.stamp.generation)
+    return bool(_ask(location, written).generation)
 
   def replace(self, name: str, data: bytes) -> None:
     _ask(f'{self.location}/{name}', self._store.write(name, data))
@@ -200,24 +201,26 @@ class ObjectStore:
 class _Object:
   """An object that is read by ranges; it need not exist before it is read."""
 
-  def __init__(self, store: Any, name: str, place: str):
-    self._store, self._name, self._place = store, name, place
+  def __init__(self, store: Any, name: str, location: str):
+    self._store = store
+    self._name = name
+    self._location = location
 
   def read_into(self, offset: int, buffers: Sequence[memoryview]) -> None:
     end = offset + sum(map(len, buffers))
-    result = _ask(self._place, self._store.read(self._name, byte_range=slice(offset, end)))
+    result = _ask(self._location, self._store.read(self._name, byte_range=slice(offset, end)))
     if result.state == 'missing':
-      raise StorageError(f'{self._place} is gone')
+      raise StorageError(f'{self._location} is gone')
     data = memoryview(result.value)
     begin = 0
     if len(data) != end - offset:
-      raise StorageError(f'{self._place} ends before its byte {end - 1}, it was cut off')
+      raise StorageError(f'{self._location} ends before its byte {end - 1}, it was cut off')
     for buffer in buffers:
       buffer[:] = data[begin : begin + len(buffer)]
       begin += len(buffer)
 
 
-# What reads a file, which threads may share, and a flat set of files.
+# A reader of one file, which threads may share, and a flat set of files.
 Handle = _Descriptor | _Object
 Storage = Folder | ObjectStore
 
@@ -234,7 +237,7 @@ def open_storage(directory: str | os.PathLike[str]) -> Storage:
 
 @functools.cache
 def _context() -> Any:
-  """What all buckets of a process share: connections, credentials, limits."""
+  """Connections, credentials and limits, shared by all buckets of a process."""
   kinds = ('gcs', 's3', 'http')
   return tensorstore.Context(
     {f'{kind}_request_retries': {'max_retries': _RETRIES} for kind in kinds}
@@ -242,26 +245,26 @@ def _context() -> Any:
 
 
 def _spec(url: str) -> Any:
-  """What tensorstore opens; unlike other clients it does not look up where S3 is by itself."""
+  """Returns the spec for tensorstore, which does not look up the S3 endpoint itself."""
   parts = urllib.parse.urlsplit(url)
   endpoint = os.environ.get('AWS_ENDPOINT_URL')
   if parts.scheme != 's3' or not endpoint:
     return f'{url}/'
   region = os.environ.get('AWS_REGION', 'us-east-1')
-  place = {'bucket': parts.netloc, 'path': f'{parts.path.lstrip("/")}/'}
-  return {'driver': 's3', 'endpoint': endpoint, 'aws_region': region, **place}
+  bucket = {'bucket': parts.netloc, 'path': f'{parts.path.lstrip("/")}/'}
+  return {'driver': 's3', 'endpoint': endpoint, 'aws_region': region, **bucket}
 
 
-def _ask(place: str, answer: Any) -> Any:
-  """Waits for an answer of tensorstore, which raises ValueErrors for whatever went wrong."""
+def _ask(location: str, answer: Any) -> Any:
+  """Waits for a future of tensorstore. Raises StorageError if it fails."""
   try:
     return answer.result()
   except (ValueError, OSError, RuntimeError) as error:
     lines = str(error).splitlines() or ['']
-    raise StorageError(f'{place} cannot be reached: {lines[0]:.300}') from error
+    raise StorageError(f'{location} cannot be reached: {lines[0]:.300}') from error
 
 
-def _lost(place: str | os.PathLike[str], error: OSError) -> StorageError:
+def _lost(location: str | os.PathLike[str], error: OSError) -> StorageError:
   if isinstance(error, FileNotFoundError):
-    return StorageError(f'{place} is gone')
-  return StorageError(f'{place} cannot be read: {error.strerror}')
+    return StorageError(f'{location} is gone')
+  return StorageError(f'{location} cannot be read: {error.strerror}')

@@ -1,10 +1,11 @@
 """Writes records from many processes on many hosts, each of which may die at any moment.
 
-A shard is made whole under a temporary name, and takes the name `<index>-<start of its
-SHA-256>.arrayrecord`: what differs has different names, so two processes that make the same shard
-by mistake never mix. Then one of them makes the entry `<index>.json`, which names the files of the
-shard; the first wins and the other removes what it made. `plan.json` is written first and says what
-the directory is for; `manifest.json` is written last, holds all entries, and replaces both.
+A shard is written completely under a temporary name, and renamed to `<index>-<start of its
+SHA-256>.arrayrecord`. So two processes that make the same shard by mistake write different names
+unless the content is equal. Then each creates the entry `<index>.json`, which names the files of
+the shard. The first one wins, and the other deletes its files. `plan.json` is written first and
+holds the settings of the directory. `manifest.json` is written last, holds all entries, and
+replaces both.
 """
 
 import concurrent.futures
@@ -26,7 +27,7 @@ MANIFEST = 'manifest.json'
 PLAN = 'plan.json'
 REMAKE = 'delete the directory and make the records again'
 _PLAN_KEYS = ('format', 'rows', 'rows_per_shard', 'exact', 'columns', 'meta')
-# What a directory holds while it is unfinished, and what the killed leave.
+# Files of an unfinished directory, and those that killed processes leave behind.
 _LEFTOVER = re.compile(
   rf'plan\.json|\d{{5,}}\.json|\d{{5,}}-[0-9a-f]+\.(arrayrecord|columns\.npz|{caption_files.PATTERN})'
   r'|\.(manifest\.json|plan\.json|\d{5,}[.-]).*'
@@ -49,7 +50,7 @@ ALONE = Share()
 
 
 class RecordWriter:
-  """Writes the shards of a directory in any order, those that are missing only.
+  """Writes the missing shards of a directory, in any order.
 
   writer = RecordWriter(directory, rows=len(clips), rows_per_shard=1024, meta={'config': hash})
   for shard in writer.missing_shards(*share):
@@ -68,14 +69,14 @@ class RecordWriter:
     columns: Sequence[str] = (),
     exact: bool = True,
   ):
-    """Begins a directory, a path or a URL, or goes on with one.
+    """Begins a directory, a path or a URL, or continues one.
 
     Args:
       rows_per_shard: a few hundred megabytes a shard is good.
-      meta: what the rows depend on, in plain JSON values, such as the hash of a configuration.
-      columns: fields of every row that are numbers or truth values; `Records.column` has them
+      meta: plain JSON values on which the rows depend, such as the hash of a configuration.
+      columns: fields of every row that are numbers or truth values; `Records.column` returns them
         without reading the rows.
-      exact: if not, `rows` counts inputs, of which some may give no row.
+      exact: if False, `rows` counts inputs, some of which may give no row.
 
     Raises:
       ConfigError: a size that is not positive, or the directory was begun with other values.
@@ -86,21 +87,21 @@ class RecordWriter:
     self._storage = open_storage(directory)
     values = (FORMAT, rows, rows_per_shard, exact, columns, meta or {})
     plan = dict(zip(_PLAN_KEYS, values, strict=True))
-    self._plan = json.loads(json.dumps(plan))  # as it is read back: tuples are lists
-    if not self._begun() and not self._storage.create(PLAN, _to_json(self._plan)):
-      self._begun()
-    if self._storage.read(MANIFEST) is not None:  # finished by another process in between
+    self._plan = json.loads(json.dumps(plan))  # as it will be read: tuples become lists
+    if not self._is_begun() and not self._storage.create(PLAN, _to_json(self._plan)):
+      self._is_begun()
+    if self._storage.read(MANIFEST) is not None:  # another process finished it in between
       self._storage.remove(PLAN)
 
   def shards(self) -> list[dict[str, Any]]:
     """Returns the entries of the finished shards: name, rows, bytes, sha256, columns and notes."""
-    found = self._entries()
-    return [found[index] for index in sorted(found)]
+    entries = self._entries()
+    return [entries[index] for index in sorted(entries)]
 
   def missing_shards(self, process: int = 0, processes: int = 1) -> list[int]:
     """Returns the indices of the shards that have yet to be written.
 
-    Of several processes each gets those that are `process` modulo `processes`; by default all.
+    With several processes each gets the indices that are `process` modulo `processes`.
     """
     if not 0 <= process < processes:
       raise ConfigError(f'{process=} must be from 0 to {processes - 1}, one less than {processes=}')
@@ -115,54 +116,54 @@ class RecordWriter:
   def write_shard(
     self, index: int, rows: Iterable[dict[str, Any]], notes: Callable[[], Any] | None = None
   ) -> None:
-    """Writes one shard, which counts once it is whole and safely stored.
+    """Writes one shard, which counts once it is complete and safely stored.
 
-    If another process has written it meanwhile, that one stays. `rows` are those of
-    `shard_rows(index)`, in order. `notes` is called after the last row; its plain JSON value is
-    kept in the shard's entry, for statistics that `finish` sums over the shards, resumed or not.
-    Raises DataError if too few or too many rows, or one that cannot be serialised.
+    If another process has written it meanwhile, that one is kept. `rows` are those of
+    `shard_rows(index)`, in order. `notes` is called after the last row. Its plain JSON value is
+    stored in the shard's entry, for statistics that `finish` sums over all shards. Raises DataError
+    if there are too few or too many rows, or one that cannot be serialised.
     """
     try:
       self._enter(index, self._write_files(index, rows, notes))
     except (StorageError, OSError):
-      if self._entry(index) is None:  # else another process has finished and cleared up
+      if self._entry(index) is None:  # otherwise another process has finished and cleaned up
         raise
 
   def finish(self, summary: dict[str, Any] | None = None) -> None:
-    """Writes the manifest, which makes the directory readable, and clears what is left over.
+    """Writes the manifest, which makes the directory readable, and deletes leftover files.
 
-    Several processes may call it, also at once; of a finished directory nothing changes. `summary`
-    is what is known at the end only, in plain JSON values, such as statistics of latents.
-    Raises DataError if shards are missing.
+    Several processes may call it, also at once; it does not change a finished directory. `summary`
+    has plain JSON values that are known only at the end, such as statistics of latents. Raises
+    DataError if shards are missing.
     """
     if missing := self.missing_shards():
       raise DataError(f'{self._storage.location}: the shards {missing} have yet to be written')
     entries = self.shards()
-    before = self._manifest() or {'summary': {}, 'shards': []}
-    if before['shards'] != entries:
-      summary = before['summary'] if summary is None else summary
+    previous = self._manifest() or {'summary': {}, 'shards': []}
+    if previous['shards'] != entries:
+      summary = previous['summary'] if summary is None else summary
       manifest = {**self._plan, 'summary': summary, 'shards': entries}
       try:
         self._storage.replace(MANIFEST, _to_json(manifest))
       except (StorageError, OSError):
-        if self._finished() != entries:  # else another process has finished and cleared up
+        if self._finished() != entries:  # otherwise another process has finished and cleaned up
           raise
-    kept = {_stem(entry['name']) for entry in entries}
+    used_stems = {_stem(entry['name']) for entry in entries}
     for name in self._storage.names():
-      if _stem(name) not in kept and _LEFTOVER.fullmatch(name):
+      if _stem(name) not in used_stems and _LEFTOVER.fullmatch(name):
         self._storage.remove(name)
 
-  def _begun(self) -> bool:
-    """Compares with what the directory was begun with; False if it was not."""
-    begun = self._manifest()
-    if begun is None:
+  def _is_begun(self) -> bool:
+    """Checks the settings with which the directory was begun; False if it was not."""
+    saved = self._manifest()
+    if saved is None:
       plan = self._storage.read(PLAN)
       if plan is None:
         return False
-      begun = json.loads(plan)
+      saved = json.loads(plan)
     for key, value in self._plan.items():
-      if begun.get(key) != value:
-        changed = differences({key: begun.get(key)}, {key: value})
+      if saved.get(key) != value:
+        changed = differences({key: saved.get(key)}, {key: value})
         raise ConfigError(
           f'{self._storage.location} was begun with other values: {"; ".join(changed):.500}; use '
           'the same ones, or another directory'
@@ -176,13 +177,13 @@ class RecordWriter:
     """Index -> entry of the shards whose files are there."""
     indices = map(_entry_index, self._storage.names())
     with concurrent.futures.ThreadPoolExecutor(_REQUESTS) as pool:
-      found = list(pool.map(self._read_entry, (index for index in indices if index is not None)))
-    # The manifest is read after the entries, because its writer then removes those.
-    return _present([*found, *self._finished()], self._storage.names())
+      entries = list(pool.map(self._read_entry, (index for index in indices if index is not None)))
+    # The manifest is read after the entries, because its writer deletes them.
+    return _present([*entries, *self._finished()], self._storage.names())
 
   def _entry(self, index: int) -> dict[str, Any] | None:
-    found = [self._read_entry(index), *self._finished()]
-    return _present(found, self._storage.names(f'{index:05d}')).get(index)
+    entries = [self._read_entry(index), *self._finished()]
+    return _present(entries, self._storage.names(f'{index:05d}')).get(index)
 
   def _finished(self) -> list[dict[str, Any]]:
     return (self._manifest() or {'shards': []})['shards']
@@ -207,15 +208,16 @@ class RecordWriter:
         yield row
 
     with self._storage.partial(f'{stem}.arrayrecord') as partial:
-      found = shards.write_rows(partial, noted(), self._plan['columns'])
-      count = len(found.sizes)
+      shard_index = shards.write_rows(partial, noted(), self._plan['columns'])
+      count = len(shard_index.sizes)
       if count > expected or (self._plan['exact'] and count < expected):
         raise DataError(f'shard {stem} has {expected} rows, but {count} were given')
       size = partial.stat().st_size
       digest = shards.checksum(Folder(partial.parent).open(partial.name), size)
       stem = f'{stem}-{digest[:12]}'
-      shard = {'name': f'{stem}.arrayrecord', 'rows': count, 'bytes': size, 'sha256': digest}
-      columns = found.to_bytes()
+      name = f'{stem}.arrayrecord'
+      shard = {'name': name, 'rows': count, 'bytes': size, 'sha256': digest}
+      columns = shard_index.to_bytes()
       shard['columns'] = {
         'name': f'{stem}.columns.npz',
         'bytes': len(columns),
@@ -233,11 +235,11 @@ class RecordWriter:
       self._storage.create(name, _to_json(entry))
       if winner := self._entry(index):
         break
-      self._storage.remove(name)  # it is of files that were lost since
+      self._storage.remove(name)  # it names files that have been lost since
     else:
       raise StorageError(f'{self._storage.location}/{entry["name"]} was written, but is not there')
     if winner in self._finished():
-      self._storage.remove(name)  # it came too late
+      self._storage.remove(name)  # the directory was finished before it was written
     if winner['name'] != entry['name']:
       _log.info('%s: shard %d was written by another process', self._storage.location, index)
       for file in self._storage.names(f'{_stem(entry["name"])}.'):
@@ -264,7 +266,7 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
       raise DataError(f'the shards in {where} have {total} rows, not {manifest["rows"]}; {REMAKE}')
     for shard in manifest['shards']:
       stored_files(shard)
-    # Looked up, so that what is missing is heard of here.
+    # Raises LookupError here if a field is missing.
     _ = manifest['meta'], manifest['summary']
     _ = [(shard['sha256'], shard['columns']['sha256']) for shard in manifest['shards']]
   except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
@@ -273,12 +275,12 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
 
 
 def stored_files(shard: dict[str, Any]) -> list[tuple[str, int]]:
-  """Returns name and size of both files that a shard cannot do without."""
+  """Returns name and size of the two required files of a shard."""
   return [(str(file['name']), int(file['bytes'])) for file in (shard, shard['columns'])]
 
 
 def fault(names: dict[str, int | None], shard: dict[str, Any]) -> str:
-  """Says what a listing shows to be wrong with a shard, '' if nothing."""
+  """Describes a problem of a shard that a listing of files shows, '' if there is none."""
   for name, size in stored_files(shard):
     if name not in names:
       return f'{name} is missing'
@@ -299,9 +301,9 @@ def _entry_index(name: str) -> int | None:
 def _present(
   entries: list[dict[str, Any] | None], names: dict[str, int | None]
 ) -> dict[int, dict[str, Any]]:
-  """Index -> the last entry whose files are among the names."""
-  there = (entry for entry in entries if entry and not fault(names, entry))
-  return {int(entry['name'].split('-')[0]): entry for entry in there}
+  """Maps each index to its last entry whose files are among the names."""
+  complete = (entry for entry in entries if entry and not fault(names, entry))
+  return {int(entry['name'].split('-')[0]): entry for entry in complete}
 
 
 def _to_json(value: Any) -> bytes:

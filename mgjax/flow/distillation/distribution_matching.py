@@ -2,15 +2,15 @@
 2024, "Improved Distribution Matching Distillation for Fast Image Synthesis", DMD2), checked by
 tests/flow/distillation/test_distribution_matching.py.
 
-A student takes the n steps of a grid from noise, as it will when it samples, up to one that is
-drawn; s = 1 / n tells it how many there are. Going on straight from there it is at a sample:
+A student takes the n steps of a grid from noise, as in sampling, up to a random one. It is
+conditioned on s = 1 / n. From there it goes straight to a sample:
 
   X = X_t + (1 - t) u(X_t, t, s)
 
-With noise of another time, X_r = r X + (1 - r) Z, two models say which samples are behind it,
-E[X | X_r] = X_r + (1 - r) u(X_r, r): the teacher, guided, which knows data, and a critic, which
-learns by flow matching what the student makes. The gradient that X is given, and nothing else is
-differentiated, leads the student's samples to where the teacher expects more of them:
+With noise of another time, X_r = r X + (1 - r) Z, two models estimate the sample behind it,
+E[X | X_r] = X_r + (1 - r) u(X_r, r). One is the teacher, guided, which models data. The other is a
+critic, which learns the student's samples by flow matching. X gets a gradient that moves samples to
+where the teacher expects more of them; nothing else is differentiated:
 
   (E_critic[X | X_r] - E_teacher[X | X_r]) / mean |X - E_teacher[X | X_r]|
 
@@ -73,7 +73,7 @@ class Simulated:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of so many steps, (steps + 1,); ConfigError if they were not learnt."""
+    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learnt."""
     check_learnt(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 
@@ -96,11 +96,12 @@ class DistributionMatching(Simulated):
 def make_distribution_matching(
   matching: DistributionMatching, teach: Callable[[Tree], Predict], *, sample_time: SampleTime
 ):
-  """Makes the student's `objective(predict, batch, key, judge, teacher) -> (loss, metrics, made)`.
+  """Makes the student's objective.
 
-  `loss` is half of the mean square of the gradient above, whose gradient by X it has, and `made`
-  are the samples X, which the critic learns from (`make_critic_objective`). Of X_1, the `latents`
-  of the batch, the shape is read alone.
+  It is `objective(predict, batch, key, judge, teacher) -> (loss, metrics, samples)`. `loss` is half
+  of the mean square of the gradient above, and its gradient by X is that gradient. `samples` are X,
+  from which the critic learns (`make_critic_objective`). Of X_1, the `latents` of the batch, only
+  the shape is read.
 
   Args:
     teach: the teacher's parameters, -> its `predict`.
@@ -112,33 +113,37 @@ def make_distribution_matching(
     predict: Predict, batch: Batch, key: Key, judge: Critic, teacher: Tree
   ) -> tuple[Array, Metrics, Array]:
     student_key, time_key, noise_key = jax.random.split(key, 3)
-    made = simulate(predict, batch, batch['latents'].shape, student_key)
-    count = len(made)
-    held = jax.lax.stop_gradient(made)
+    samples = simulate(predict, batch, batch['latents'].shape, student_key)
+    count = len(samples)
+    fixed_samples = jax.lax.stop_gradient(samples)
     time = sample_time(time_key, (count,))
-    x, _ = _PATH.train(held, jax.random.normal(noise_key, made.shape, jnp.float32), time)
+    x, _ = _PATH.train(
+      fixed_samples, jax.random.normal(noise_key, samples.shape, jnp.float32), time
+    )
     real = make_guided(teach(teacher), batch, matching.guidance)(x, time).astype(jnp.float32)
     fake = judge.predict(x, time, batch, {}).astype(jnp.float32)
 
-    rest = (1 - time).reshape(-1, *[1] * (made.ndim - 1))
-    off = jnp.mean(jnp.abs(held - (x + rest * real)), axis=range(1, made.ndim), keepdims=True)
+    rest = (1 - time).reshape(-1, *[1] * (samples.ndim - 1))
+    off = jnp.mean(
+      jnp.abs(fixed_samples - (x + rest * real)), axis=range(1, samples.ndim), keepdims=True
+    )
     wrong = rest * (fake - real) / jnp.maximum(off, jnp.finfo(jnp.float32).tiny)
     wrong = jax.lax.stop_gradient(jnp.where(judge.active, wrong, 0.0))
-    loss = 0.5 * jnp.mean(jnp.square(made - (held - wrong)))
-    return loss, {'loss': loss, 'loss/gap': jnp.mean(jnp.square(fake - real))}, held
+    loss = 0.5 * jnp.mean(jnp.square(samples - (fixed_samples - wrong)))
+    return loss, {'loss': loss, 'loss/gap': jnp.mean(jnp.square(fake - real))}, fixed_samples
 
   return objective
 
 
 def make_critic_objective(*, sample_time: SampleTime):
-  """Makes the critic's `objective(predict, batch, made, key) -> (loss, metrics)`: flow matching.
+  """Makes the critic's `objective(predict, batch, samples, key) -> (loss, metrics)`: flow matching.
 
-  `made`, the samples of the student, come in the place of the batch's `latents`.
+  `samples` of the student replace the batch's `latents`.
   """
   flow = make_objective(dropout={}, sample_time=sample_time)
 
-  def objective(predict: Predict, batch: Batch, made: Array, key: Key) -> tuple[Array, Metrics]:
-    loss, _ = flow(predict, batch | {'latents': made}, key)
+  def objective(predict: Predict, batch: Batch, samples: Array, key: Key) -> tuple[Array, Metrics]:
+    loss, _ = flow(predict, batch | {'latents': samples}, key)
     return loss, {'discriminator_loss': loss}
 
   return objective
@@ -149,47 +154,48 @@ def make_matching_validation(
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)`, without a critic.
 
-  `loss` is the teacher's own, flow matching without guidance, where the student's samples stand in
-  for data: what the teacher finds likely it knows to denoise. Beside it 'loss/of_data', the same of
-  data. Arguments are those of `make_distribution_matching`.
+  `loss` is the teacher's flow matching loss, without guidance, on the student's samples: the
+  teacher denoises well what it finds likely. 'loss/of_data' is the same loss on data. Arguments are
+  those of `make_distribution_matching`.
   """
   simulate = make_simulate(student)
   flow = make_objective(dropout={}, sample_time=sample_time)
 
   def objective(predict: Predict, batch: Batch, key: Key, teacher: Tree) -> tuple[Array, Metrics]:
     student_key, key = jax.random.split(key)
-    made = simulate(predict, batch, batch['latents'].shape, student_key)
-    loss, _ = flow(teach(teacher), batch | {'latents': made}, key)
-    other, _ = flow(teach(teacher), batch, key)
-    return loss, {'loss': loss, 'loss/of_data': other}
+    samples = simulate(predict, batch, batch['latents'].shape, student_key)
+    loss, _ = flow(teach(teacher), batch | {'latents': samples}, key)
+    data_loss, _ = flow(teach(teacher), batch, key)
+    return loss, {'loss': loss, 'loss/of_data': data_loss}
 
   return objective
 
 
 def make_simulate(student: Simulated) -> Callable[..., Array]:
-  """Makes `simulate(predict, batch, shape, key) -> X`, of a step that is drawn for all rows."""
+  """Makes `simulate(predict, batch, shape, key) -> X`, with one random step for all rows."""
   longest = max(student.steps)
   counts = jnp.asarray(student.steps, jnp.int32)
   padded = [np.pad(student.grid(n), (0, longest - n), mode='edge') for n in student.steps]
   grids = jnp.asarray(np.stack(padded), jnp.float32)
 
   def simulate(predict: Predict, batch: Batch, shape: tuple[int, ...], key: Key) -> Array:
-    noise_key, grid_key, place_key = jax.random.split(key, 3)
+    noise_key, grid_key, index_key = jax.random.split(key, 3)
     which = jax.random.randint(grid_key, (), 0, len(student.steps))
-    times, steps = grids[which], counts[which]
-    place = jax.random.randint(place_key, (), 0, steps)
-    told = batch | {STEP: jnp.full(shape[0], 1 / steps, jnp.float32)}
+    times = grids[which]
+    steps = counts[which]
+    index = jax.random.randint(index_key, (), 0, steps)
+    conditioned = batch | {STEP: jnp.full(shape[0], 1 / steps, jnp.float32)}
 
     def velocity(x: Array, time: Array) -> Array:
-      return predict(x, jnp.full(shape[0], time), told, {}).astype(jnp.float32)
+      return predict(x, jnp.full(shape[0], time), conditioned, {}).astype(jnp.float32)
 
-    def step(index: Array | int, x: Array) -> Array:
-      slope = jax.lax.stop_gradient(velocity(x, times[index]))
-      return x + (times[index + 1] - times[index]) * slope
+    def step(i: Array | int, x: Array) -> Array:
+      slope = jax.lax.stop_gradient(velocity(x, times[i]))
+      return x + (times[i + 1] - times[i]) * slope
 
     noise = jax.random.normal(noise_key, shape, jnp.float32)
-    x = jax.lax.stop_gradient(jax.lax.fori_loop(0, place, step, noise))
-    time = times[place]
+    x = jax.lax.stop_gradient(jax.lax.fori_loop(0, index, step, noise))
+    time = times[index]
     return x + (1 - time) * velocity(x, time)
 
   return simulate

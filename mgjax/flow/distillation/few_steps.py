@@ -3,16 +3,16 @@
 tests/flow/distillation/test_few_steps.py.
 
 A grid of N = 2^K steps is halved K times: 2^k steps end at every (N / 2^k)-th of its points. Beside
-the time the model is told of which of these grids it takes a step, as the share s = 2^-k of all of
-it. A step from t to t' is learnt to equal two of the grid with twice as many, over m between them:
+the time the model is conditioned on the grid of its step, as the share s = 2^-k. A step from t to
+t' is trained to equal two steps of the grid with twice as many, over m between them:
 
   (t' - t) u(x, t, s) = (m - t) u_1 + (t' - m) u_2,
   u_1 = u(x, t, s / 2), u_2 = u(x + (m - t) u_1, m, s / 2)
 
-The two of the finest grid are guided ones of the teacher, a model that stays as it is: guidance is
-learnt with them, and sampling needs one pass a step. Nothing here needs a derivative by time. (The
-paper's model is its own teacher. With guidance, ours lost what it had learnt: a scale of 4 makes
-four times as much of every error of the teacher, which the next targets hold.)
+The two steps of the finest grid are guided ones of a frozen teacher. So the model learns guidance,
+and sampling needs one evaluation a step. No derivative by time is needed. (In the paper the model
+is its own teacher. With guidance ours lost what it had learnt: a scale of 4 amplifies every error
+of the teacher four times, and the next targets contain it.)
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from mgjax.flow.path import FlowMatching
 from mgjax.flow.schedules import make_time_grid
 from mgjax.flow.solvers import Velocity
 
-STEP = 'step_size'  # of a batch: of which grid each row takes a step
+STEP = 'step_size'  # key of a batch: the share s of each row
 _PARTS = 2  # of the rows of a batch: one learns the teacher's steps, one those of the model itself
 _PATH = FlowMatching()
 
@@ -79,15 +79,16 @@ class FewSteps:
     return tuple(2**k for k in range(self.steps.bit_length() - 1))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of a grid of so many steps, (steps + 1,); s of each is 1 / steps.
-    Raises ConfigError if none was learnt that has so many.
+    """Returns the times of a grid, (steps + 1,); s of its steps is 1 / steps.
+
+    Raises ConfigError if the model did not learn a grid of `steps` steps.
     """
     check_learnt(steps, self.learnt)
     return self.times[:: self.steps // steps]
 
 
 def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
-  """Raises ConfigError if so many steps are none of those that a model learnt to take."""
+  """Raises ConfigError if a model did not learn to take this number of steps."""
   if steps not in learnt:
     raise ConfigError(
       f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
@@ -113,18 +114,18 @@ def make_few_steps(few: FewSteps, teach: Callable[[Tree], Predict]):
         f'a batch of {len(latents)} rows, of which every other one learns from the teacher; take '
         'a batch size that divides by two, on each device'
       )
-    noise_key, level_key, place_key = jax.random.split(key, 3)
+    noise_key, level_key, index_key = jax.random.split(key, 3)
     guided, own = (_rows(batch, part) for part in range(_PARTS))
     shape = (len(latents) // _PARTS,)
     drawn = jax.random.randint(level_key, shape, 0, levels - 1)
     level = jnp.stack([jnp.full(shape, levels - 1), drawn], axis=1).reshape(-1)
-    # Which of the 2^level steps, and how many of the finest ones it takes.
+    # The index of the step among 2^level, and the number of finest steps in it.
     width = 2 ** (levels - level)
-    luck = jax.random.uniform(place_key, level.shape)
-    place = width * jnp.floor(luck * 2.0**level).astype(jnp.int32)
-    start = times[place]
-    middle = times[place + width // 2]
-    end = times[place + width]
+    luck = jax.random.uniform(index_key, level.shape)
+    first_index = width * jnp.floor(luck * 2.0**level).astype(jnp.int32)
+    start = times[first_index]
+    middle = times[first_index + width // 2]
+    end = times[first_index + width]
     x, _ = _PATH.train(latents, jax.random.normal(noise_key, latents.shape, jnp.float32), start)
 
     half = own | {STEP: 2.0 ** -(drawn + 1.0)}
@@ -157,8 +158,10 @@ def _mean_of_two(
   middle: Float[Array, ' b'],
   end: Float[Array, ' b'],
 ) -> Float[Array, 'b *axes']:
-  """Returns the velocity that takes x as far in one step as two steps over the middle do."""
-  first, second = (each.reshape(-1, *[1] * (x.ndim - 1)) for each in (middle - start, end - middle))
+  """Returns the velocity of one step that moves x as far as two steps over the middle do."""
+  axes = [1] * (x.ndim - 1)
+  first = (middle - start).reshape(-1, *axes)
+  second = (end - middle).reshape(-1, *axes)
   slope = velocity(x, start).astype(jnp.float32)
   after = velocity(x + first * slope, middle).astype(jnp.float32)
   return (first * slope + second * after) / (first + second)

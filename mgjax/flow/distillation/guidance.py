@@ -1,8 +1,8 @@
-"""Guidance in one pass, learnt from the two or more of a teacher (Meng et al. 2023, "On
-distillation of guided diffusion models", the first of its stages), checked by
+"""Guidance in one evaluation, distilled from the two or more of a teacher (Meng et al. 2023, "On
+distillation of guided diffusion models", first stage), checked by
 tests/flow/distillation/test_guidance.py.
 
-The student is told the scale s and learns the guided velocity of a teacher that stays as it is:
+The student is conditioned on the scale s and learns the guided velocity of a frozen teacher:
 
   u(x, t, c, s) = v(x, t, 0) + s (v(x, t, c) - v(x, t, 0))
 
@@ -24,7 +24,7 @@ from mgjax.flow.objective import losses_by_kind
 from mgjax.flow.path import FlowMatching
 from mgjax.flow.times import SampleTime
 
-SCALES = 'guidance_scales'  # of a batch: s of each guided condition of a row, (b k)
+SCALES = 'guidance_scales'  # key of a batch: s of each guided condition of a row, (b k)
 _PATH = FlowMatching()
 
 
@@ -35,9 +35,9 @@ class GuidanceDistillation:
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
       are taken; `config.start_from` is best the same.
-    scales: pairs of a condition's name and (lowest, highest) scale, in the order in which guidance
-      is nested. Training draws between them evenly, for every row and condition. All hold 1, which
-      is that of a condition that nobody guides.
+    scales: pairs of a condition's name and its (lowest, highest) scale, in the order in which
+      guidance is nested. Training draws scales uniformly, for every row and condition. Every range
+      contains 1, the scale of a condition without guidance.
 
   Raises:
     ConfigError: no condition is named or one twice, or a range does not hold 1.
@@ -60,28 +60,29 @@ class GuidanceDistillation:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Of the conditions, in their order."""
+    """Names of the conditions, in their order."""
     return tuple(name for name, _ in self.scales)
 
   def told(self, guidance: Guidance) -> tuple[float, ...]:
-    """Returns s of each condition, what a batch has as `SCALES`; 1 of one that is not named.
+    """Returns s of each condition for `SCALES` of a batch; 1 for a condition that is not named.
+
     Raises ConfigError if a scale was not learnt, or the conditions are nested in another order.
     """
-    given = dict(guidance)
+    requested = dict(guidance)
     learnt = dict(self.scales)
-    if [name for name, _ in guidance] != [name for name in self.names if name in given]:
+    if [name for name, _ in guidance] != [name for name in self.names if name in requested]:
       raise ConfigError(
         f'guidance names {[name for name, _ in guidance]} of a model that learnt that of '
         f'{list(self.names)} in one pass; name these, in this order'
       )
-    for name, scale in given.items():
+    for name, scale in requested.items():
       low, high = learnt[name]
       if isinstance(scale, tuple) or not low <= scale <= high:
         raise ConfigError(
           f'guidance of {name!r} is {scale} of a model that learnt scales from {low:g} to '
           f'{high:g}, each at all times; give one of these'
         )
-    return tuple(float(given.get(name, 1.0)) for name in self.names)  # type: ignore
+    return tuple(float(requested.get(name, 1.0)) for name in self.names)  # type: ignore
 
 
 def make_guidance_distillation(

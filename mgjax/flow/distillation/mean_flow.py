@@ -2,11 +2,11 @@
 "Mean Flows for One-step Generative Modeling", arXiv 2505.13447; improved in arXiv 2512.02012, iMF),
 checked by tests/flow/distillation/test_mean_flow.py.
 
-Beside the time t the model is told the length s of a step, and answers its mean velocity
+The model is conditioned on the length s of a step beside the time t, and predicts its mean velocity
 
   u(X_t, t, s) = 1/s integral from t to t + s of v(X_r, r) dr,   u(X_t, t, 0) = v(X_t, t).
 
-With the end of the step held, its derivative along the path says how it differs from v:
+With the end of the step fixed, the derivative of u along the path relates it to v:
 
   v(X_t, t) = u(X_t, t, s) - s du/dt,   du/dt = u_x v + u_t - u_s,
 
@@ -94,10 +94,10 @@ def make_mean_flow(
     latents = batch['latents'].astype(jnp.float32)
     count = len(latents)
     keys = jax.random.split(key, 4)
-    one, other = (sample_time(each, (count,)) for each in keys[:2])
-    learns = np.arange(count) % mean.every == 0
-    start = jnp.where(learns, jnp.minimum(one, other), one)
-    step = jnp.where(learns, jnp.abs(one - other), 0.0)
+    first_time, second_time = (sample_time(time_key, (count,)) for time_key in keys[:2])
+    learns_step = np.arange(count) % mean.every == 0
+    start = jnp.where(learns_step, jnp.minimum(first_time, second_time), first_time)
+    step = jnp.where(learns_step, jnp.abs(first_time - second_time), 0.0)
     noise = jax.random.normal(keys[2], latents.shape, jnp.float32)
     x, target = _PATH.train(latents, noise, start)
     drop = draw_drop(keys[3], dropout, count, drop_all_probability)
@@ -110,19 +110,21 @@ def make_mean_flow(
     if ratio:
       none = drop | dict.fromkeys(conditions, jnp.ones(count, bool))
       target += ratio * (own - jax.lax.stop_gradient(answers(x, start, zero, batch, none)))
-    few = (x, start, step, own, batch, drop)
-    at, t, s, along, about, dropped = jax.tree.map(lambda leaf: leaf[:: mean.every], few)
+    step_inputs = (x, start, step, own, batch, drop)
+    x_rows, start_rows, step_rows, velocity_rows, batch_rows, drop_rows = jax.tree.map(
+      lambda leaf: leaf[:: mean.every], step_inputs
+    )
     with forward_mode():
       _, slope = jax.jvp(
-        lambda *place: answers(*place, about, dropped),
-        (at, t, s),
-        (along, jnp.ones_like(t), -jnp.ones_like(s)),
+        lambda *point: answers(*point, batch_rows, drop_rows),
+        (x_rows, start_rows, step_rows),
+        (velocity_rows, jnp.ones_like(start_rows), -jnp.ones_like(step_rows)),
       )
-    moved = s.reshape(-1, *[1] * (x.ndim - 1)) * jax.lax.stop_gradient(slope)
+    correction = step_rows.reshape(-1, *[1] * (x.ndim - 1)) * jax.lax.stop_gradient(slope)
     axes = tuple(range(1, x.ndim))
-    size = lambda each: jnp.sqrt(jnp.mean(jnp.square(each), axes, keepdims=True))  # noqa: E731
-    moved *= jnp.minimum(1.0, size(along) / (size(moved) + _FLOOR))
-    velocity = answers(x, start, step, batch, drop).at[:: mean.every].add(-moved)
+    size = lambda array: jnp.sqrt(jnp.mean(jnp.square(array), axes, keepdims=True))  # noqa: E731
+    correction *= jnp.minimum(1.0, size(velocity_rows) / (size(correction) + _FLOOR))
+    velocity = answers(x, start, step, batch, drop).at[:: mean.every].add(-correction)
     errors = jnp.square(velocity - target)
     rows = jnp.mean(errors, axes)
     weights = jax.lax.stop_gradient((rows + _FLOOR) ** -mean.power)

@@ -59,9 +59,9 @@ def make_preference(
 ):
   """Makes `objective(predict, batch, key, teacher) -> (loss, metrics)` of pairs.
 
-  A batch has what was chosen as `latents`, the other sample as `rejected`, and perhaps `votes`. Its
-  metrics have `accuracy`, the share of votes that the model agrees with more than the reference
-  does, and `margin`, what stands in the brackets above, as a mean over votes.
+  A batch has the chosen sample as `latents`, the other one as `rejected`, and optionally `votes`.
+  The metric `accuracy` is the share of votes with which the model agrees more than the reference
+  does. `margin` is the term in the brackets above, as a mean over votes.
 
   Args:
     teach: parameters of the reference, -> its `predict`.
@@ -74,9 +74,9 @@ def make_preference(
     chosen = batch['latents'].astype(jnp.float32)
     rejected = batch.get(REJECTED)
     if rejected is None or rejected.shape != chosen.shape:
-      given = 'nothing' if rejected is None else rejected.shape
+      actual = 'nothing' if rejected is None else rejected.shape
       raise DataError(
-        f'a pair of latents {chosen.shape} and {REJECTED} {given}; expected two alike'
+        f'a pair of latents {chosen.shape} and {REJECTED} {actual}; expected two of one shape'
       )
     count = len(chosen)
     time_key, noise_key, drop_key = jax.random.split(key, 3)
@@ -85,8 +85,9 @@ def make_preference(
     drop = draw_drop(drop_key, dropout, count)
 
     both = jnp.concatenate((chosen, rejected.astype(jnp.float32)))
-    given = (time, noise, dict(batch), drop)
-    time, noise, told, drop = jax.tree.map(lambda array: jnp.concatenate((array, array)), given)
+    # Both samples of a pair get the same times, noise and conditions.
+    inputs = (time, noise, dict(batch), drop)
+    time, noise, conditions, drop = jax.tree.map(lambda x: jnp.concatenate((x, x)), inputs)
     x, target = prediction.train(both, noise, time)
     weight = prediction.weight(time)[:, None]
 
@@ -94,8 +95,8 @@ def make_preference(
       squares = jnp.square(answer.astype(jnp.float32) - target)
       return weight * jnp.mean(squares, axis=tuple(range(2, squares.ndim)))
 
-    ours = errors(predict(x, time, told, drop))
-    theirs = jax.lax.stop_gradient(errors(teach(teacher)(x, time, told, drop)))
+    ours = errors(predict(x, time, conditions, drop))
+    theirs = jax.lax.stop_gradient(errors(teach(teacher)(x, time, conditions, drop)))
     better, worse = jnp.split(ours - theirs, 2)
     margin = worse - better  # (b t)
     if VOTES in batch:
@@ -103,12 +104,16 @@ def make_preference(
     else:
       margin = jnp.mean(margin, axis=1)
       votes = jnp.ones(count)
-    said = jnp.maximum(jnp.sum(jnp.abs(votes)), 1e-6)
+    total_votes = jnp.maximum(jnp.sum(jnp.abs(votes)), 1e-6)
     losses = jnp.abs(votes) * jax.nn.softplus(-preference.beta / 2 * jnp.sign(votes) * margin)
-    agreed = jnp.sum(jnp.abs(votes) * (jnp.sign(votes) * margin > 0)) / said
+    agreed = jnp.sum(jnp.abs(votes) * (jnp.sign(votes) * margin > 0)) / total_votes
     supervised = jnp.mean(ours[:count])
-    loss = jnp.sum(losses) / said + preference.supervised * supervised
-    found = {'accuracy': agreed, 'margin': jnp.sum(votes * margin) / said, 'supervised': supervised}
-    return loss, {'loss': loss, **found}
+    loss = jnp.sum(losses) / total_votes + preference.supervised * supervised
+    metrics = {
+      'accuracy': agreed,
+      'margin': jnp.sum(votes * margin) / total_votes,
+      'supervised': supervised,
+    }
+    return loss, {'loss': loss, **metrics}
 
   return objective

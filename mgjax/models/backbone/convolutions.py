@@ -33,20 +33,24 @@ class Convolutions(nn.Module):
   def __call__(
     self, x: Float[Array, 'b t h w c'], time: Float[Array, ' b'], ports: Ports, tap: None = None
   ) -> Float[Array, 'b t h w c']:
-    """Returns the numbers. Neither the time nor a layer to tap means anything here."""
+    """Returns the logits; `time` and `tap` are ignored."""
     del time, tap
-    said = jnp.zeros((len(x), self.dim), self.dtype)
+    condition = jnp.zeros((len(x), self.dim), self.dtype)
     if ports.context is not None:
       mask = jnp.ones(ports.context.shape[:2]) if ports.context_mask is None else ports.context_mask
       share = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-      said += jnp.einsum('bm,bmd->bd', share.astype(self.dtype), ports.context.astype(self.dtype))
+      condition += jnp.einsum(
+        'bm,bmd->bd', share.astype(self.dtype), ports.context.astype(self.dtype)
+      )
     if ports.vector is not None:
-      said += ports.vector.astype(self.dtype)
+      condition += ports.vector.astype(self.dtype)
     h = SpatialConv(self.dim, window=1, dtype=self.dtype, name='into')(x)
     for block in range(self.depth):
-      told = Linear(self.dim, ('embed', 'channels'), dtype=self.dtype, name=f'said_{block}')(said)
+      block_condition = Linear(
+        self.dim, ('embed', 'channels'), dtype=self.dtype, name=f'said_{block}'
+      )(condition)
       r = SpatialConv(self.dim, dtype=self.dtype, name=f'spatial_{block}')(jax.nn.silu(h))
       r = TemporalConv(self.dim, dtype=self.dtype, name=f'temporal_{block}')(r)
-      r = jax.nn.silu(r + told[:, None, None, None])
+      r = jax.nn.silu(r + block_condition[:, None, None, None])
       h += SpatialConv(self.dim, window=1, dtype=self.dtype, name=f'out_{block}')(r)
     return SpatialConv(x.shape[-1], window=1, name='logits')(jax.nn.silu(h))

@@ -72,10 +72,10 @@ def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
         f'table {name!r} has {table.shape[0]} entries and cannot shrink to {length}; take '
         'model.positions of at least the lengths of the run that is started from'
       )
-    place = (jnp.arange(length) + 0.5) * table.shape[0] / length - 0.5
-    place = jnp.clip(place, 0, table.shape[0] - 1)
-    below = jnp.floor(place).astype(jnp.int32)
+    position = (jnp.arange(length) + 0.5) * table.shape[0] / length - 0.5
+    position = jnp.clip(position, 0, table.shape[0] - 1)
+    below = jnp.floor(position).astype(jnp.int32)
     above = jnp.minimum(below + 1, table.shape[0] - 1)
-    weight = (place - below)[:, None]
+    weight = (position - below)[:, None]
     grown[name] = table[below] * (1 - weight) + table[above] * weight
   return grown

@@ -186,7 +186,7 @@ class Transformer(nn.Module):
         context,
         ports.context_mask,
         valid,
-        [each.opened(self.dtype) for each in ports.gated],
+        [group.opened(self.dtype) for group in ports.gated],
       )
     tokens, tapped, _ = carry if tap is not None else (carry, None, None)
 

@@ -50,10 +50,10 @@ class ClipModel(nn.Module):
     With `identity` also J of the images and s'.
     """
     states, projected = self.vision(images)
-    found = normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
+    vectors = normalised(projected), self.read(tokens, mask), _scale(self.log_scale)
     if not self.identity:
-      return found
-    return *found, self.identity_head(states), _scale(self.identity_log_scale)
+      return vectors
+    return *vectors, self.identity_head(states), _scale(self.identity_log_scale)
 
   def recognise(self, images: Float[Array, 'b h w 3']) -> Float[Array, 'b q']:
     """Returns J of images in [0, 1]."""

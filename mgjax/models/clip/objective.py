@@ -99,6 +99,6 @@ def clip_objective(
   loss, metrics = contrastive_loss(images, texts, scale, same)
   if 'identity' not in batch:
     return loss, metrics
-  alike, found = identity_loss(*identity, batch['identity'])
+  alike, identity_metrics = identity_loss(*identity, batch['identity'])
   loss = loss + identity_weight * alike
-  return loss, metrics | found | {'loss': loss}
+  return loss, metrics | identity_metrics | {'loss': loss}

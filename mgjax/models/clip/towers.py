@@ -74,13 +74,13 @@ class ClipText(nn.Module):
       raise ConfigError(f'model.eos = {self.eos} is none of {self.vocabulary} tokens')
     axes = ('vocabulary', 'embed'), ('positions', 'embed')
     table = parameter(self, 'table', _TABLE, axes[0], (self.vocabulary, self.dim))
-    places = parameter(self, 'places', _TABLE, axes[1], (self.positions, self.dim))
-    x = (table[tokens] + places[None, :length]).astype(self.dtype)
+    position_table = parameter(self, 'places', _TABLE, axes[1], (self.positions, self.dim))
+    x = (table[tokens] + position_table[None, :length]).astype(self.dtype)
     before = jnp.tril(jnp.ones((length, length), bool))
     x = _layers(self)(place_tokens(x), before[None] & mask[:, None])
     states = LayerNorm(self.epsilon, self.dtype, name='norm')(x)
-    place = self._place(tokens, mask)
-    pooled = jnp.take_along_axis(states, place[:, None, None], axis=1)[:, 0]
+    pooled_index = self._place(tokens, mask)
+    pooled = jnp.take_along_axis(states, pooled_index[:, None, None], axis=1)[:, 0]
     return states, _project(self, pooled)
 
   def _place(self, tokens: Int[Array, 'b m'], mask: Bool[Array, 'b m']) -> Int[Array, ' b']:

@@ -74,8 +74,12 @@ def _of(name: str, prefixes: tuple[str, ...]) -> tuple[str, ...]:
   return tuple(f'{prefix}{name}' for prefix in prefixes)
 
 
-def _layer_rows(places: Mapping[str, str], layer: str, prefixes: tuple[str, ...]) -> list[Rows]:
-  return [_both(f'layers/{ours}', f'{layer}.{each}.', prefixes) for ours, each in places.items()]
+def _layer_rows(
+  layer_names: Mapping[str, str], layer: str, prefixes: tuple[str, ...]
+) -> list[Rows]:
+  return [
+    _both(f'layers/{ours}', f'{layer}.{theirs}.', prefixes) for ours, theirs in layer_names.items()
+  ]
 
 
 def _transformers_rows(*prefixes: str) -> Rows:
@@ -180,7 +184,7 @@ def clip_fields(
   ConfigError if a tensor that tells a size is missing, or `config` is of another model.
   """
   rows = {row.ours: row for row in clip_rows(tower, tensors)}
-  said = None if config is None else _of_tower(tower, config)
+  tower_config = None if config is None else _of_tower(tower, config)
 
   def shape(ours: str, rank: int, layer: int = 0) -> tuple[int, ...]:
     names = rows[ours].names
@@ -191,9 +195,9 @@ def clip_fields(
     if ours == 'project/kernel' or layer:
       return ()
     name = names[0].replace(LAYER, '0')
-    there = listed({'tensors': tensors})
+    tensor_names = listed({'tensors': tensors})
     raise ConfigError(
-      f'there is no tensor {name} of rank {rank} among {there}; expected {expected(tower)}'
+      f'there is no tensor {name} of rank {rank} among {tensor_names}; expected {expected(tower)}'
     )
 
   depth = 0
@@ -213,7 +217,7 @@ def clip_fields(
   else:
     patch = shape('patch_in/kernel', 4)[-1]
     fields |= {'patch': patch, 'size': patch * math.isqrt(positions - 1)}
-  return fields if said is None else fields | _from_config(tower, said, fields)
+  return fields if tower_config is None else fields | _from_config(tower, tower_config, fields)
 
 
 def expected(tower: str) -> str:
@@ -313,13 +317,13 @@ def _write_pair(
   """
   del notes
   # CLIPModel has no head for identities.
-  params = {name: each for name, each in params.items() if not name.startswith('identity_')}
+  params = {name: value for name, value in params.items() if not name.startswith('identity_')}
   towers = {tower: clip_config(tower, fields[tower]) for tower in ('text', 'vision')}
   config = {
     'architectures': ['CLIPModel'],
     'model_type': 'clip',
     'projection_dim': fields['text']['projection'],
-    **{f'{tower}_config': each for tower, each in towers.items()},
+    **{f'{tower}_config': tower_config for tower, tower_config in towers.items()},
   }
   write_json(out / 'config.json', config)
   tensors = export_tensors(_pair_rows(), params)

@@ -37,13 +37,13 @@ def mel_distance(
   """
 
   def levels(sound: Array) -> tuple[Array, ...]:
-    found = []
+    log_bands = []
     for window, count in zip(WINDOWS, BANDS, strict=True):
       magnitudes = jnp.abs(stft(sound, window))
       filters = jnp.asarray(mel_filters(rate, window, count))
       bands = jnp.matmul(magnitudes, filters, precision=Precision.HIGHEST)
-      found.append(_log(bands, spectral_floor))
-    return tuple(found)
+      log_bands.append(_log(bands, spectral_floor))
+    return tuple(log_bands)
 
   return _distance(over_rows(levels, sound), over_rows(levels, other))
 
@@ -86,6 +86,6 @@ def _log(magnitudes: Array, spectral_floor: float = SPECTRAL_FLOOR) -> Array:
   return jnp.log10(jnp.maximum(magnitudes, spectral_floor))
 
 
-def _distance(found: Sequence[Array], others: Sequence[Array]) -> Float[Array, '']:
-  distances = [jnp.mean(jnp.abs(x - y)) for x, y in zip(found, others, strict=True)]
+def _distance(levels: Sequence[Array], others: Sequence[Array]) -> Float[Array, '']:
+  distances = [jnp.mean(jnp.abs(x - y)) for x, y in zip(levels, others, strict=True)]
   return sum(distances, start=jnp.zeros(()))

@@ -58,28 +58,29 @@ def make_adversarial_objective(weights: LossWeights, rate: int = RATE):
   def objective(
     predict: Predict, batch: Batch, key: Key, critic: Critic
   ) -> tuple[Float[jax.Array, ''], Metrics, Float[jax.Array, 'b s c']]:
-    made, posterior = predict(batch['audio'], key)
-    loss, metrics = _distances(weights, rate, batch, made, posterior)
+    reconstruction, posterior = predict(batch['audio'], key)
+    loss, metrics = _distances(weights, rate, batch, reconstruction, posterior)
     real = critic.predict(batch['audio'])
-    fake = critic.predict(made)
+    fake = critic.predict(reconstruction)
     features = feature_distance(real, fake)
     critic_loss = adversarial_loss(fake)
     loss = loss + critic.active * (weights.features * features + weights.adversarial * critic_loss)
     metrics = metrics | {'loss': loss, 'features': features, 'generator_loss': critic_loss}
-    return loss, metrics, jax.lax.stop_gradient(made)
+    return loss, metrics, jax.lax.stop_gradient(reconstruction)
 
   return objective
 
 
 def make_discriminator_objective():
-  """Makes the discriminators' objective(predict, batch, made, key) -> loss and metrics."""
+  """Makes the discriminators' objective(predict, batch, reconstruction, key) -> loss and
+  metrics."""
 
   def objective(
-    predict: Predict, batch: Batch, made: Float[jax.Array, 'b s c'], key: Key
+    predict: Predict, batch: Batch, reconstruction: Float[jax.Array, 'b s c'], key: Key
   ) -> tuple[Float[jax.Array, ''], Metrics]:
     del key
     real = predict(batch['audio'])
-    fake = predict(made)
+    fake = predict(reconstruction)
     loss = discriminator_loss(real, fake)
     gaps = [jnp.mean(x) - jnp.mean(y) for (_, x), (_, y) in zip(real, fake, strict=True)]
     return loss, {'discriminator_loss': loss, 'discriminator_gap': sum(gaps) / len(gaps)}
@@ -88,18 +89,18 @@ def make_discriminator_objective():
 
 
 def _distances(
-  weights: LossWeights, rate: int, batch: Batch, made: jax.Array, posterior: Posterior
+  weights: LossWeights, rate: int, batch: Batch, reconstruction: jax.Array, posterior: Posterior
 ) -> tuple[Float[jax.Array, ''], Metrics]:
   sound = batch['audio']
-  mel = mel_distance(sound, made, rate, weights.spectral_floor)
+  mel = mel_distance(sound, reconstruction, rate, weights.spectral_floor)
   divergence = kl(posterior)
-  squared = jnp.mean((sound - made) ** 2)
+  squared = jnp.mean((sound - reconstruction) ** 2)
   loss = weights.mel * mel + weights.mse * squared + weights.kl * divergence
-  measured = {
+  distances = {
     'mel': mel,
     'mse': squared,
     'kl': divergence,
-    'stft': stft_distance(sound, made),
-    'waveform': waveform_distance(sound, made),
+    'stft': stft_distance(sound, reconstruction),
+    'waveform': waveform_distance(sound, reconstruction),
   }
-  return loss, {'loss': loss, **jax.lax.stop_gradient(measured)}
+  return loss, {'loss': loss, **jax.lax.stop_gradient(distances)}

@@ -53,10 +53,10 @@ def decoder_reach(strides: tuple[int, ...]) -> tuple[int, int]:
 def encode_stream(
   codec: Codec, params: Tree, chunks: Iterable[Rows], step: int = STEP
 ) -> Iterator[Posterior]:
-  """Encodes sound that comes in chunks of any length, as `Codec.encode` does the whole.
+  """Encodes sound that comes in chunks of any length; the result is that of `Codec.encode`.
 
-  Yields the posterior of `step` latents at a time; the last one has at most as many more as a
-  latent sees. Raises ConfigError if `step` is not positive, or DataError if there is no sound, or
+  Yields the posterior of `step` latents at a time; the last one may be longer by the context of a
+  latent. Raises ConfigError if `step` is not positive, or DataError if there is no sound, or
   the codec cannot read it.
   """
   own = math.prod(codec.strides)
@@ -69,55 +69,55 @@ def encode_stream(
 def decode_stream(
   codec: Codec, params: Tree, chunks: Iterable[Rows], samples: int | None = None, step: int = STEP
 ) -> Iterator[Float[Array, 'b s c']]:
-  """Decodes latents that come in chunks of any length, as `Codec.decode` does the whole.
+  """Decodes latents that come in chunks of any length; the result is that of `Codec.decode`.
 
-  Yields the samples of `step` latents at a time, `samples` in all; by default all that they stand
-  for. Raises ConfigError if `step` is not positive, or DataError if there are no latents, fewer
+  Yields the samples of `step` latents at a time, in total `samples`, by default all of them. Raises
+  ConfigError if `step` is not positive, or DataError if there are no latents, fewer
   than `samples` needs, or the codec cannot read them.
   """
   if samples is not None and samples < 1:
     raise DataError(f'{samples} samples are asked of a stream; expected 1 at least')
-  given = 0
+  num_samples = 0
   size = codec.compression
   for piece, skip, keep in _pieces(chunks, step, *decoder_reach(codec.strides), 1):
     sound = _apply(codec, params, piece, 'decode')[:, skip * size : (skip + keep) * size]
-    sound = sound[:, : None if samples is None else samples - given]
-    given += sound.shape[1]
+    sound = sound[:, : None if samples is None else samples - num_samples]
+    num_samples += sound.shape[1]
     if sound.shape[1]:
       yield sound
-    if given == samples:
+    if num_samples == samples:
       return
   if samples is not None:
-    raise DataError(f'{samples} samples are asked of latents that stand for {given}')
+    raise DataError(f'{samples} samples are asked of latents that stand for {num_samples}')
 
 
 def _pieces(
   chunks: Iterable[Rows], step: int, before: int, after: int, size: int
 ) -> Iterator[tuple[np.ndarray, int, int]]:
-  """Yields pieces, how many latents of each come before those to keep, and how many those are.
+  """Yields pieces with the number of latents to skip at their start, and the number to keep.
 
-  Chunks (b n c) have `size` numbers along n a latent. Of a piece `step` latents are kept, of the
-  last one as many as are left; `before` and `after` are those to see around them.
+  Chunks (b n c) have `size` numbers along n for each latent. `step` latents of a piece are kept,
+  and all remaining ones of the last. `before` and `after` are the numbers of latents of context.
   """
   if step < 1:
     raise ConfigError(f'a step of {step} latents; expected 1 at least')
-  held = None
+  buffer = None
   skip = 0
   for chunk in map(np.asarray, chunks):
-    if chunk.ndim != 3 or (held is not None and chunk.shape[::2] != held.shape[::2]):
+    if chunk.ndim != 3 or (buffer is not None and chunk.shape[::2] != buffer.shape[::2]):
       raise DataError(
         f'a chunk of shape {chunk.shape}; expected 3 axes, (b n c), of which only n may differ '
         'from chunk to chunk'
       )
-    held = chunk if held is None else np.concatenate((held, chunk), axis=1)
-    while held.shape[1] >= (skip + step + after) * size:
-      yield held[:, : (skip + step + after) * size], skip, step
+    buffer = chunk if buffer is None else np.concatenate((buffer, chunk), axis=1)
+    while buffer.shape[1] >= (skip + step + after) * size:
+      yield buffer[:, : (skip + step + after) * size], skip, step
       done = max(skip + step - before, 0)
-      held = held[:, done * size :]
+      buffer = buffer[:, done * size :]
       skip += step - done
-  if held is None or not held.shape[1]:
+  if buffer is None or not buffer.shape[1]:
     raise DataError('the stream is empty; expected sound or latents')
-  yield held, skip, -(-held.shape[1] // size) - skip
+  yield buffer, skip, -(-buffer.shape[1] // size) - skip
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

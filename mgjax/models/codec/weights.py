@@ -122,12 +122,16 @@ def transformers_fields(tensors: Mapping[str, np.ndarray], side: str) -> dict[st
   taps = [_shape(tensors, f'block.{level}.{change}')[2] for level in range(levels)]
   outputs, inputs, _ = _shape(tensors, 'conv1')
   if side == 'encoder':
-    fields = {'channels': inputs, 'width': outputs, 'strides': tuple(each // 2 for each in taps)}
+    fields = {
+      'channels': inputs,
+      'width': outputs,
+      'strides': tuple(kernel_size // 2 for kernel_size in taps),
+    }
   else:
     fields = {
       'channels': _shape(tensors, 'conv2')[0],
       'width': inputs // 2**levels,
-      'strides': tuple(each // 2 for each in reversed(taps)),
+      'strides': tuple(kernel_size // 2 for kernel_size in reversed(taps)),
       'decoder_width': outputs,
     }
   return {**fields, 'patch': 1}
@@ -150,9 +154,11 @@ def import_published(tensors: Mapping[str, np.ndarray], params: Tree) -> tuple[T
   audio: callers log that there will be none. Of `params` shapes are enough. Raises ConfigError if a
   tensor is missing, left over, there in two forms, or of another shape.
   """
-  kept = {name: tensor for name, tensor in tensors.items() if not WATERMARK.match(name)}
-  params = _import(kept, params, published_layers(_levels(params)), "the published DAC-VAE's")
-  return params, len(tensors) - len(kept)
+  model_tensors = {name: tensor for name, tensor in tensors.items() if not WATERMARK.match(name)}
+  params = _import(
+    model_tensors, params, published_layers(_levels(params)), "the published DAC-VAE's"
+  )
+  return params, len(tensors) - len(model_tensors)
 
 
 def import_transformers(tensors: Mapping[str, np.ndarray], params: Tree, side: str) -> Tree:
@@ -186,12 +192,12 @@ def _import(
   leaves = named_leaves(params)
   names = {name: _theirs(name, layers) for name in leaves if name.rpartition('/')[0] in layers}
   unfolded, sources = _unfolded(tensors)
-  found = {
+  arrays = {
     ours: _as_ours(ours, unfolded[theirs]) for ours, theirs in names.items() if theirs in unfolded
   }
   names = {ours: sources.get(theirs, theirs) for ours, theirs in names.items()}
   expected = f"{whose}, of this model's widths, strides and channels"
-  return arrange(params, names, found, tensors, expected)
+  return arrange(params, names, arrays, tensors, expected)
 
 
 def _levels(params: Tree) -> int:
@@ -253,8 +259,8 @@ def _read_dac(
   del keep_type  # trained, so float32
   tensors = read_pickle(source) if os.fspath(source).endswith(SUFFIXES) else read_tensors(source)[0]
   side = transformers_side(tensors)
-  told = transformers_fields(tensors, side) if side else published_fields(tensors)
-  fields = {**fields, **told}
+  file_fields = transformers_fields(tensors, side) if side else published_fields(tensors)
+  fields = {**fields, **file_fields}
   key = jax.random.key(seed)
   with understanding(repr(os.fspath(source))):
     init = functools.partial(_init, make_codec(fields), {})

@@ -131,12 +131,12 @@ class ByteText(Conditioning):
     return LayerNorm(dtype=self.dtype, name='project_norm')(x)
 
 
-def _warn_of_cut(size: int, read: int, unit: str) -> None:
+def _warn_of_cut(size: int, length: int, unit: str) -> None:
   # Training prepares a sample in every epoch: a line for each would bury all others.
-  if (read, unit) not in _warned:
-    _warned.add((read, unit))
+  if (length, unit) not in _warned:
+    _warned.add((length, unit))
     _log.warning(
-      'a prompt of %d %s was cut to the %d read; others are cut unsaid', size, unit, read
+      'a prompt of %d %s was cut to the %d read; others are cut unsaid', size, unit, length
     )
 
 

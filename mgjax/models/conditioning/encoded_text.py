@@ -41,12 +41,12 @@ class EncodedText(Conditioning):
 
   def requires(self, latents: Latents) -> Arrays:
     """Returns each encoder's states (m e) and their mask (m)."""
-    found = {}
+    arrays = {}
     for name, shape in sorted(self.encoders.items()):
       key, mask = _keys(name)
-      found[key] = array((shape['length'], shape['features']), jnp.bfloat16)
-      found[mask] = array((shape['length'],), bool)
-    return found
+      arrays[key] = array((shape['length'], shape['features']), jnp.bfloat16)
+      arrays[mask] = array((shape['length'],), bool)
+    return arrays
 
   def prepare(self, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turns a sample's 'embeddings' into the batch's arrays, padded, with their masks.
@@ -84,8 +84,8 @@ class EncodedText(Conditioning):
     masks = []
     for name in sorted(self.encoders):
       key, mask = _keys(name)
-      read = _Read(self.dim, self.dtype, name=name)
-      context, valid = read(batch[key], batch[mask] & ~drop[:, None])
+      read_states = _Read(self.dim, self.dtype, name=name)
+      context, valid = read_states(batch[key], batch[mask] & ~drop[:, None])
       contexts.append(context)
       masks.append(valid)
     return Ports(

@@ -112,7 +112,7 @@ class Frames(Conditioning):
 
   def _known(self, sample: Mapping[str, Any]) -> Any:
     """Returns a clip and which of its frames are known: given, or drawn; None if neither."""
-    ends = {place: np.asarray(sample[n]) for place, n in ((0, FIRST), (-1, LAST)) if n in sample}
+    ends = {index: np.asarray(sample[n]) for index, n in ((0, FIRST), (-1, LAST)) if n in sample}
     if CLIP in sample:
       clip = np.array(sample[CLIP])
       known = self._given(sample.get(KNOWN, np.ones(len(clip))), len(clip))
@@ -125,9 +125,9 @@ class Frames(Conditioning):
       known = self._given(sample[KNOWN], len(clip)) if KNOWN in sample else self.draw(clip)
     else:
       return None, None
-    for place, picture in ends.items():
-      clip[place] = picture.reshape(clip.shape[1:])
-      known[place] = True
+    for index, picture in ends.items():
+      clip[index] = picture.reshape(clip.shape[1:])
+      known[index] = True
     return clip, known
 
   def _given(self, known: Any, frames: int) -> np.ndarray:

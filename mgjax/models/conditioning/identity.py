@@ -69,8 +69,8 @@ class Identity(Conditioning):
     if KEY not in sample:
       return {}
     pictures = np.zeros(self.shape, np.uint8)
-    given = resize(np.asarray(sample[KEY])[: self.references], self.shape[1:3], 'bicubic')
-    pictures[: len(given)] = given
+    references = resize(np.asarray(sample[KEY])[: self.references], self.shape[1:3], 'bicubic')
+    pictures[: len(references)] = references
     return {KEY: pictures}
 
   @nn.compact

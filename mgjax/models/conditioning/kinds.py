@@ -70,7 +70,7 @@ def find(kind: str) -> type[Conditioning]:
   if kind in built_in():
     module = importlib.import_module(built_in()[kind])
     return getattr(module, ''.join(word.capitalize() for word in kind.split('_')))
-  entries = {each.name: each for each in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+  entries = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
   if kind in entries:
     return entries[kind].load()
   known = sorted(built_in().keys() | _registered.keys() | entries.keys())
@@ -83,9 +83,9 @@ def find(kind: str) -> type[Conditioning]:
 
 def built_in() -> dict[str, str]:
   """Returns the kinds of this folder and of those in it, with the names of their modules."""
-  found: dict[str, str] = {}
+  modules: dict[str, str] = {}
   for folder in importlib.import_module('mgjax.models.conditioning').__path__:
     for path in sorted(pathlib.Path(folder).rglob('*.py')):
       inside = path.relative_to(folder).with_suffix('').parts
-      found[path.stem] = '.'.join(('mgjax.models.conditioning', *inside))
-  return {kind: module for kind, module in found.items() if kind not in _NOT_KINDS}
+      modules[path.stem] = '.'.join(('mgjax.models.conditioning', *inside))
+  return {kind: module for kind, module in modules.items() if kind not in _NOT_KINDS}

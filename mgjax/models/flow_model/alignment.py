@@ -122,18 +122,18 @@ def align(
   def aligned(
     predict: Predict, batch: Batch, key: Key, autoencoder: Tree = None
   ) -> tuple[Array, Metrics]:
-    told = []
+    projections = []
 
     def tapped(x: Array, time: Array, batch: Batch, drop: Any) -> Array:
       velocity, projected = predict(x, time, batch, drop, settings.layer)
-      told.append(projected)
+      projections.append(projected)
       return velocity
 
     loss, metrics = objective(tapped, batch, key)
     latents = batch['latents'].astype(jnp.float32)
-    wanted = normalised(features(autoencoder, latents), settings.gamma)
-    similar = cosine(told[0].astype(jnp.float32), jax.lax.stop_gradient(wanted)).mean()
-    return loss + settings.weight * (1 - similar), metrics | {'similarity': similar}
+    target = normalised(features(autoencoder, latents), settings.gamma)
+    similarity = cosine(projections[0].astype(jnp.float32), jax.lax.stop_gradient(target)).mean()
+    return loss + settings.weight * (1 - similarity), metrics | {'similarity': similarity}
 
   return aligned
 

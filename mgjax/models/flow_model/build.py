@@ -76,14 +76,16 @@ def make_sampler_of(
   did not learn.
   """
   guidance, schedule = settings.guidance, settings.schedule
-  unknown = sorted({name for name, _ in guidance} - {each.name for each in model.conditionings})
+  unknown = sorted(
+    {name for name, _ in guidance} - {conditioning.name for conditioning in model.conditionings}
+  )
   if unknown:
     raise ConfigError(f'guidance names {unknown}, which the model has no conditioning for')
   grid = make_time_grid(steps=settings.steps, **schedule)
-  told: dict[str, float | tuple[float, ...]] = {}
+  student_inputs: dict[str, float | tuple[float, ...]] = {}
   if few := objective.steps_learnt:
     learnt = few.grid(settings.steps)
-    told = {STEP: 1 / settings.steps}
+    student_inputs = {STEP: 1 / settings.steps}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
         f'guidance {guidance} of a model that learnt its few steps with guidance in them; give 1'
@@ -95,7 +97,7 @@ def make_sampler_of(
         f'{dict(few.schedule)}'
       )
   if distilled := objective.guidance_learnt:
-    told = {SCALES: distilled.told(guidance)}
+    student_inputs = {SCALES: distilled.told(guidance)}
     guidance = ()
   return make(
     model,
@@ -104,7 +106,7 @@ def make_sampler_of(
     guidance=guidance,
     widen=widen,
     prediction=make_prediction(objective.prediction),
-    told=told,
+    told=student_inputs,
     reuse=settings.reuse,
   )
 
@@ -118,33 +120,33 @@ def make_flops(model: FlowModel) -> Callable[[Batch], int]:
     if shape not in known:
       shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
       latents = batch['latents'].shape
-      read = context_lengths(model, shapes, latents[1:])
-      known[shape] = backbone_flops(model.backbone, latents, *read).training
+      lengths = context_lengths(model, shapes, latents[1:])
+      known[shape] = backbone_flops(model.backbone, latents, *lengths).training
     return known[shape]
 
   return flops
 
 
 def check_records(
-  meta: Mapping[str, Any], fingerprints: Sequence[str], wanted: Mapping[str, Any], name: str
+  meta: Mapping[str, Any], fingerprints: Sequence[str], expected: Mapping[str, Any], name: str
 ) -> None:
   """Checks that latents on disk are those that a configuration asks for.
 
   Args:
     fingerprints: of the autoencoder.
-    wanted: 'statistics' of its latents, and what else must agree.
+    expected: 'statistics' of its latents, and other values that must agree.
 
   Raises:
     DataError: they are of another autoencoder, or other data.
   """
   made_by = meta.get('autoencoder', fingerprints[0])
-  if made_by not in fingerprints or meta['statistics'] != wanted['statistics']:
+  if made_by not in fingerprints or meta['statistics'] != expected['statistics']:
     raise DataError(
       f'the latents of bucket {name!r} are of another autoencoder, {made_by}, than the one at '
       f'config.autoencoder, of the fingerprint {fingerprints[0]}; encode the data again with '
       'launch.data encode'
     )
-  if changed := differences({key: meta[key] for key in wanted if key in meta}, dict(wanted)):
+  if changed := differences({key: meta[key] for key in expected if key in meta}, dict(expected)):
     raise DataError(
       f'the latents of bucket {name!r} are not those that the configuration asks for: '
       f'{"; ".join(changed)}; encode the data again'

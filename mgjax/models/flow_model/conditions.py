@@ -23,8 +23,8 @@ Encode = Callable[[Array], Array]  # clips of a batch -> their latents (b t h w 
 
 
 def encoded_names(conditionings: Iterable[Conditioning]) -> tuple[str, ...]:
-  """Names the arrays that are latents of clips beside the one that is generated."""
-  return tuple(name for each in conditionings for name in each.encodes())
+  """Returns the names of arrays that are latents of clips beside the generated one."""
+  return tuple(name for conditioning in conditionings for name in conditioning.encodes())
 
 
 def arrays_of(
@@ -32,32 +32,36 @@ def arrays_of(
 ) -> dict[str, np.ndarray]:
   """Turns a sample into the arrays that conditionings read, on the host.
 
-  Clips that they want encoded are latents already in a sample of stored latents; of others they
-  are there as they are, by their names behind `RAW`.
+  Clips that conditionings encode are already latents in a sample of stored latents. In other
+  samples they are returned as pixels, with `RAW` before their names.
   """
   arrays: dict[str, np.ndarray] = {}
-  for each in conditionings:
-    arrays |= each.prepare(sample)
+  for conditioning in conditionings:
+    arrays |= conditioning.prepare(sample)
     if LATENTS in sample:
-      arrays |= {name: np.asarray(sample[name]) for name in each.encodes() if name in sample}
+      arrays |= {
+        name: np.asarray(sample[name]) for name in conditioning.encodes() if name in sample
+      }
     else:
-      arrays |= {RAW + name: clip for name, clip in each.clips(sample).items()}
+      arrays |= {RAW + name: clip for name, clip in conditioning.clips(sample).items()}
   return arrays
 
 
 def derived_fields(
   conditionings: Iterable[Conditioning], sample: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-  """Returns the fields beside clips that conditionings which want clips derive of a sample.
+  """Returns the fields, other than clips, that conditionings of clips derive from a sample.
 
-  Whoever keeps the clip, or its latents, keeps these too: nothing could derive them again.
+  Store them with the clip or its latents: nothing else can derive them later.
   """
-  found: dict[str, np.ndarray] = {}
-  for each in conditionings:
-    if each.encodes():
-      named = set(field_names([each])) - set(each.encodes())
-      found |= {name: array for name, array in each.prepare(sample).items() if name in named}
-  return found
+  derived: dict[str, np.ndarray] = {}
+  for conditioning in conditionings:
+    if conditioning.encodes():
+      named = set(field_names([conditioning])) - set(conditioning.encodes())
+      derived |= {
+        name: array for name, array in conditioning.prepare(sample).items() if name in named
+      }
+  return derived
 
 
 def row_of(
@@ -75,12 +79,12 @@ def clip_shapes(conditionings: Iterable[Conditioning], latents: Latents) -> dict
     conditionings: of a model.
     latents: shape (t h w c) of a row's latents.
   """
-  found = {
-    name: list(each.requires(latents)[name].shape)
-    for each in conditionings
-    for name in each.encodes()
+  shapes = {
+    name: list(conditioning.requires(latents)[name].shape)
+    for conditioning in conditionings
+    for name in conditioning.encodes()
   }
-  return {'clips': found} if found else {}
+  return {'clips': shapes} if shapes else {}
 
 
 def encode_clips(batch: Batch, raw: str, encode: Encode) -> Batch:
@@ -131,12 +135,12 @@ def condition_fields(
   shapes.
   """
   fields: dict[str, tuple[int, ...]] = {}
-  for each in conditionings:
-    for name, size in each.fields(shape, latents).items():
+  for conditioning in conditionings:
+    for name, size in conditioning.fields(shape, latents).items():
       if fields.setdefault(name, size) != size:
         raise ConfigError(
-          f'conditioning {each.name!r} reads {name!r} as {size}, another one as {fields[name]}; '
-          'give one of them another name'
+          f'conditioning {conditioning.name!r} reads {name!r} as {size}, another one as '
+          f'{fields[name]}; give one of them another name'
         )
   return fields
 
@@ -149,7 +153,7 @@ def field_names(conditionings: Sequence[Conditioning]) -> tuple[str, ...]:
 def spread_conditions(
   conditions: Mapping[str, Any], fields: Fields, count: int
 ) -> list[dict[str, Any]]:
-  """Returns the conditions of each of `count` samples, unread.
+  """Returns the conditions of each of `count` samples, without opening files.
 
   Args:
     conditions: by name, one for all samples, or a list or array with one more axis of one each; a
@@ -161,21 +165,21 @@ def spread_conditions(
     DataError: a file is not there.
   """
   samples: list[dict[str, Any]] = [{} for _ in range(count)]
-  for name, given in conditions.items():
-    if given is None:
+  for name, condition in conditions.items():
+    if condition is None:
       continue
     if name not in fields:
       known = ', '.join(sorted(fields)) or 'none beside the prompt'
       raise ConfigError(f'the model reads no condition {name!r}; it reads {known}')
-    each = _one_each(given, fields[name], name)
-    if each is None:
-      each = [given] * count
-    if len(each) != count:
+    values = _one_each(condition, fields[name], name)
+    if values is None:
+      values = [condition] * count
+    if len(values) != count:
       raise ConfigError(
-        f'{len(each)} values of the condition {name!r} for {count} samples; give one for all of '
+        f'{len(values)} values of the condition {name!r} for {count} samples; give one for all of '
         'them, or a list of one each'
       )
-    for sample, value in zip(samples, each, strict=True):
+    for sample, value in zip(samples, values, strict=True):
       if is_file(value, fields[name]) and not os.path.exists(value):
         raise DataError(f'condition {name!r}: there is no file {os.fspath(value)!r}')
       if value is not None:
@@ -183,21 +187,22 @@ def spread_conditions(
   return samples
 
 
-def check_condition(given: Any, shape: tuple[int, ...], name: str) -> Any:
-  """Returns a condition of one sample, which is no file, as conditionings read it.
-  Raises ConfigError if it is not of `shape`; anything is of ().
+def check_condition(condition: Any, shape: tuple[int, ...], name: str) -> Any:
+  """Returns a condition of one sample, which is no file, as an array of `shape`.
+
+  Raises ConfigError if it has another shape; () accepts anything.
   """
   if not shape:
-    return given
-  array = np.asarray(given)
+    return condition
+  array = np.asarray(condition)
   pictures = _are_pictures(shape)
   if pictures and array.shape == shape[1:]:
     array = array[None]
   if array.shape != shape or (pictures and array.dtype != np.uint8):
-    wanted = 'uint8 (t h w 3)' if pictures else 'an array'
+    expected = 'uint8 (t h w 3)' if pictures else 'an array'
     raise ConfigError(
-      f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {wanted} of shape '
-      f'{shape}' + (', or a file, which is brought to it' if pictures else '')
+      f'the condition {name!r} is {array.dtype} of shape {array.shape}; expected {expected} of '
+      f'shape {shape}' + (', or a file, which is brought to it' if pictures else '')
     )
   return array
 
@@ -206,11 +211,11 @@ def example_batch(model: FlowModel, caption: str, latents: tuple[int, ...], rows
   """Returns the conditions of latents of a shape (t h w c): a caption, and zeros for all else."""
   batch = {
     name: jnp.zeros((rows, *like.shape), like.dtype)
-    for each in model.conditionings
-    for name, like in each.requires(latents).items()
+    for conditioning in model.conditionings
+    for name, like in conditioning.requires(latents).items()
   }
-  said = [{'caption': caption, EMBEDDINGS: {}}] * rows
-  return batch | prepare_samples(model, said)
+  samples = [{'caption': caption, EMBEDDINGS: {}}] * rows
+  return batch | prepare_samples(model, samples)
 
 
 def small_inputs(model: FlowModel, channels: int) -> tuple[Any, ...]:
@@ -230,8 +235,8 @@ def context_lengths(
   def ports(batch: Batch) -> Ports:
     key = jax.random.key(0)
     keep = jnp.zeros(next(iter(batch.values())).shape[0], bool)
-    modules = [each.clone(parent=None) for each in model.conditionings]
-    return combine([each.init_with_output(key, batch, keep, latents)[0] for each in modules])
+    modules = [conditioning.clone(parent=None) for conditioning in model.conditionings]
+    return combine([module.init_with_output(key, batch, keep, latents)[0] for module in modules])
 
   shapes = jax.eval_shape(ports, batch)
   context = 0 if shapes.context is None else shapes.context.shape[1]
@@ -242,22 +247,23 @@ def _are_pictures(shape: tuple[int, ...]) -> bool:
   return len(shape) == 4 and shape[-1] == 3
 
 
-def is_file(given: Any, shape: tuple[int, ...]) -> bool:
+def is_file(condition: Any, shape: tuple[int, ...]) -> bool:
   """Says whether a condition of this shape is given as a file of pictures."""
-  return isinstance(given, str | os.PathLike) and _are_pictures(shape)
+  return isinstance(condition, str | os.PathLike) and _are_pictures(shape)
 
 
-def _one_each(given: Any, shape: tuple[int, ...], name: str) -> list[Any] | None:
-  """Returns the values of the samples; None if there is one for all."""
-  if isinstance(given, list | tuple):
-    return list(given)
-  if not shape or not hasattr(given, 'ndim'):
+def _one_each(condition: Any, shape: tuple[int, ...], name: str) -> list[Any] | None:
+  """Returns the values of the samples; None if one value is for all."""
+  if isinstance(condition, list | tuple):
+    return list(condition)
+  if not shape or not hasattr(condition, 'ndim'):
     return None
   still = _are_pictures(shape) and shape[0] == 1  # a picture may do without its axis of time
-  if given.ndim == len(shape) - still or given.shape == shape:
+  if condition.ndim == len(shape) - still or condition.shape == shape:
     return None
-  if given.ndim in (len(shape), len(shape) + 1):
-    return list(given)
+  if condition.ndim in (len(shape), len(shape) + 1):
+    return list(condition)
   raise ConfigError(
-    f'the condition {name!r} has {given.ndim} axes; expected {len(shape)}, or one more for one each'
+    f'the condition {name!r} has {condition.ndim} axes; expected {len(shape)}, or one more '
+    'for one each'
   )

@@ -26,8 +26,8 @@ class Flops:
   cross_attention: int
 
   def times(self, count: int) -> 'Flops':
-    """Returns those of so many passes."""
-    return Flops(*(count * each for each in dataclasses.astuple(self)))
+    """Returns the operations of `count` passes."""
+    return Flops(*(count * operations for operations in dataclasses.astuple(self)))
 
   @property
   def forward(self) -> int:
@@ -77,8 +77,10 @@ def backbone_flops(
   patch = math.prod(model.patch) * latents[-1]
   square = model.dim**2
   d = model.dim
-  read = ([context] if context else []) + [context + length for length in gated]
-  attending = (4 + (1 + len(read) if read else 0)) * square  # queries once, results each time
+  context_lengths = ([context] if context else []) + [context + length for length in gated]
+  attending = (
+    4 + (1 + len(context_lengths) if context_lengths else 0)
+  ) * square  # queries once, results each time
   layer = (
     2 * tokens * (attending + MATRICES[model.feed_forward] * d * model.mlp_dim)
     + 4 * (context + sum(gated)) * square
@@ -87,5 +89,5 @@ def backbone_flops(
   return Flops(
     linear=rows * (model.depth * layer + once),
     self_attention=rows * model.depth * 4 * tokens * (tiles.work if tiles else tokens) * d,
-    cross_attention=rows * model.depth * 4 * tokens * sum(read) * d,
+    cross_attention=rows * model.depth * 4 * tokens * sum(context_lengths) * d,
   )

@@ -39,12 +39,12 @@ def make_evidence(
       time, weight, key = point
       time = jnp.full(data.shape[0], time)
       x = interpolate(data, jax.random.normal(key, data.shape), time, 0.0)
-      left = (1 - time).reshape(-1, *[1] * (data.ndim - 1))
-      error = data - x - left * predict(x, time, batch, drop)
+      remaining_time = (1 - time).reshape(-1, *[1] * (data.ndim - 1))
+      error = data - x - remaining_time * predict(x, time, batch, drop)
       return total - weight * jnp.sum(jnp.square(error), axis=range(1, data.ndim)), None
 
-    given = (jnp.asarray(times, jnp.float32), jnp.asarray(weights, jnp.float32))
-    points_of = (*given, jax.random.split(key, points))
+    times_and_weights = (jnp.asarray(times, jnp.float32), jnp.asarray(weights, jnp.float32))
+    points_of = (*times_and_weights, jax.random.split(key, points))
     return jax.lax.scan(at, jnp.zeros(data.shape[0]), points_of)[0]
 
   return evidence

@@ -56,10 +56,10 @@ class FlowModel(nn.Module):
     tap: int | None = None,
   ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity under conditions that were read; `tap` as in `__call__`."""
-    made = self.backbone(x, time, ports, tap)
+    output = self.backbone(x, time, ports, tap)
     if tap is None:
-      return _added(made, ports)
-    velocity, tokens = made
+      return _added(output, ports)
+    velocity, tokens = output
     if self.alignment is not None:
       tokens = self.alignment(tokens, grid(x.shape, self.backbone.patch))
     return _added(velocity, ports), tokens

@@ -49,11 +49,11 @@ class Objectives:
 def make_objectives(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   """Makes the objectives that `config.objective` describes.
 
-  Raises ConfigError if dropout names other conditionings than the model has, or few steps or
-  guidance are to be learnt by one that cannot be told of them.
+  Raises ConfigError if dropout names other conditionings than the model has, or if a model without
+  the conditioning for it is to learn few steps or guidance.
   """
   dropout = settings.dropout
-  names = {each.name for each in model.conditionings}
+  names = {conditioning.name for conditioning in model.conditionings}
   if set(dropout) != names:
     raise ConfigError(
       f'objective.dropout names {sorted(dropout)}, the conditionings are {sorted(names)}; give '
@@ -112,8 +112,8 @@ def _make_adversarial(settings: ObjectiveSettings, model: FlowModel) -> Objectiv
 def _make_guidance(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
   distilled = settings.student
   if not any(
-    isinstance(each, GuidanceScale) and tuple(each.conditions) == distilled.names
-    for each in model.conditionings
+    isinstance(conditioning, GuidanceScale) and tuple(conditioning.conditions) == distilled.names
+    for conditioning in model.conditionings
   ):
     raise ConfigError(
       'objective.guidance_distillation, but the model cannot be told how strong guidance is to '
@@ -128,7 +128,7 @@ def _make_guidance(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
 
 
 def _make_preference(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
-  if not any(isinstance(each, Rejected) for each in model.conditionings):
+  if not any(isinstance(conditioning, Rejected) for conditioning in model.conditionings):
     raise ConfigError(
       'objective.preference, but batches have no sample that lost; give model.conditionings one of '
       "{'kind': 'rejected'} and objective.dropout its rate, 0"
@@ -164,7 +164,7 @@ def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
 
 
 def _check_told_step(model: FlowModel) -> None:
-  if not any(isinstance(each, StepSize) for each in model.conditionings):
+  if not any(isinstance(conditioning, StepSize) for conditioning in model.conditionings):
     raise ConfigError(
       'few steps shall be learnt, but the model cannot be told which step to take; give '
       "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"

@@ -44,24 +44,24 @@ def study_captions(
 
 
 def cuts_of(conditionings: Sequence[Conditioning], sample: Mapping[str, Any]) -> dict[str, Cut]:
-  """Returns what conditionings leave unread of a sample's prompt, by their names."""
-  found = {str(each.name): each.cut(sample) for each in conditionings}
-  return {name: cut for name, cut in found.items() if cut is not None}
+  """Returns the cut of a sample's prompt by each conditioning that cuts it, by its name."""
+  cuts = {str(conditioning.name): conditioning.cut(sample) for conditioning in conditionings}
+  return {name: cut for name, cut in cuts.items() if cut is not None}
 
 
 def describe_cuts(
   samples: Sequence[Mapping[str, Any]], conditionings: Sequence[Conditioning]
 ) -> list[str]:
-  """Says of each conditioning how many of the samples' captions it cuts; nothing if none."""
-  cut: dict[str, list[Cut]] = {}
+  """Describes how many of the samples' captions each conditioning cuts; [] if none does."""
+  cuts_of_name: dict[str, list[Cut]] = {}
   for sample in samples:
-    for name, each in cuts_of(conditionings, sample).items():
-      cut.setdefault(name, []).append(each)
+    for name, cut in cuts_of(conditionings, sample).items():
+      cuts_of_name.setdefault(name, []).append(cut)
   lines = []
-  for name, each in sorted(cut.items()):
-    longest = max(each, key=lambda cut: cut.size)
+  for name, cuts in sorted(cuts_of_name.items()):
+    longest = max(cuts, key=lambda cut: cut.size)
     lines.append(
-      f'{len(each):,} of {len(samples):,} captions are cut after {longest.read} {longest.unit}, '
+      f'{len(cuts):,} of {len(samples):,} captions are cut after {longest.read} {longest.unit}, '
       f'the longest has {longest.size}: config.model.conditionings.{name}.length = '
       f'{longest.wanted} reads them whole'
     )
@@ -71,15 +71,14 @@ def describe_cuts(
 def describe_prompt(
   sample: Mapping[str, Any], words: Sequence[str], conditionings: Sequence[Conditioning]
 ) -> list[str]:
-  """Says which words of a sample's prompt training never showed, and what of it is cut."""
+  """Describes the words of a sample's prompt that are not in the training data, and its cuts."""
   prompt = sample['caption']
   unknown = unseen(prompt, set(words))
-  said = [describe_unseen(prompt, unknown, words)] if unknown else []
+  lines = [describe_unseen(prompt, unknown, words)] if unknown else []
   cuts = cuts_of(conditionings, sample).values()
-  return said + [
-    f'prompt {shortened(prompt)} is cut after {each.read} {each.unit}: the model reads '
-    f'{each.text!r}'
-    for each in cuts
+  return lines + [
+    f'prompt {shortened(prompt)} is cut after {cut.read} {cut.unit}: the model reads {cut.text!r}'
+    for cut in cuts
   ]
 
 
@@ -90,25 +89,29 @@ def tell_prompts(
   model: str,
   listed: bool = True,
 ) -> None:
-  """Says which words a model knows and warns of prompts that it cannot understand or read whole.
+  """Logs the words of the training data, and warns of prompts with other words and of cut prompts.
 
-  `words` are those that training showed; none if that is not known. `model` is its name. The words
-  are `listed` if they are few.
+  `words` are those of the training data, empty if they are not known. `model` is its name. `listed`
+  logs the words if they are few.
   """
   unknown = {sample['caption']: unseen(sample['caption'], set(words)) for sample in samples}
-  said = [
-    f'{model}: {describe_unseen(prompt, each, words)}' for prompt, each in unknown.items() if each
+  lines = [
+    f'{model}: {describe_unseen(prompt, unseen_words, words)}'
+    for prompt, unseen_words in unknown.items()
+    if unseen_words
   ]
-  level = logging.WARNING if said else logging.INFO
+  level = logging.WARNING if lines else logging.INFO
   known = printable(describe_words(words)) if listed else ''
   for line in textwrap.wrap(known, 100, subsequent_indent='  '):
     _log.log(level, '%s', line)
-  _warn(said, 'more prompts have words that training never showed')
+  _warn(lines, 'more prompts have words that training never showed')
   different = {sample['caption']: sample for sample in samples}.values()
-  said = [
-    f'{model}: {line}' for each in different for line in describe_prompt(each, (), conditionings)
+  lines = [
+    f'{model}: {line}'
+    for sample in different
+    for line in describe_prompt(sample, (), conditionings)
   ]
-  _warn(said, 'more prompts are cut')
+  _warn(lines, 'more prompts are cut')
 
 
 def _warn(sentences: Sequence[str], others: str) -> None:

@@ -25,13 +25,15 @@ NEGATIVE = 'negative_'  # before the name of an array of a batch: what guidance 
 
 
 def negatives(model: FlowModel, batch: Batch, latents: tuple[int, ...]) -> dict[str, Batch]:
-  """Returns the arrays of a batch that guidance leads away from, by name of their conditioning."""
-  found: dict[str, Batch] = {}
-  for each in model.conditionings:
-    given = {name: NEGATIVE + name for name in each.requires(latents) if NEGATIVE + name in batch}
-    if given:
-      found[each.name] = {name: batch[key] for name, key in given.items()}
-  return found
+  """Returns the negative arrays of a batch, by the name of their conditioning."""
+  negative_batches: dict[str, Batch] = {}
+  for conditioning in model.conditionings:
+    keys = {
+      name: NEGATIVE + name for name in conditioning.requires(latents) if NEGATIVE + name in batch
+    }
+    if keys:
+      negative_batches[conditioning.name] = {name: batch[key] for name, key in keys.items()}
+  return negative_batches
 
 
 @flax.struct.dataclass
@@ -51,14 +53,16 @@ class Experts:
 def make_predict(model: FlowModel, params: Tree | Experts) -> Predict:
   """Makes `predict(x, time, batch, drop) -> answer` of a batch, or of what `make_read` made."""
   if isinstance(params, Experts):
-    asked = [make_predict(model, each) for each in (params.early, params.late)]
+    experts = [make_predict(model, expert_params) for expert_params in (params.early, params.late)]
 
     def by_time(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
-      batches = [{READ: each} for each in batch[READ]] if READ in batch else [batch, batch]
+      batches = [{READ: cached} for cached in batch[READ]] if READ in batch else [batch, batch]
       early = time < params.since
       answers = [
-        jax.lax.cond(rows.any(), functools.partial(ask, drop=drop), _nothing, x, time, told)
-        for ask, rows, told in zip(asked, (early, ~early), batches, strict=True)
+        jax.lax.cond(
+          rows.any(), functools.partial(expert, drop=drop), _nothing, x, time, expert_batch
+        )
+        for expert, rows, expert_batch in zip(experts, (early, ~early), batches, strict=True)
       ]
       return jnp.where(early.reshape(-1, *[1] * (x.ndim - 1)), *answers)
 
@@ -67,8 +71,8 @@ def make_predict(model: FlowModel, params: Tree | Experts) -> Predict:
   def predict(x: Array, time: Array, batch: Batch, drop: Drop) -> Array:
     if READ not in batch:
       return model.apply({'params': params}, x, time, batch, drop)
-    ports, kept = batch[READ]
-    return model.apply({'params': params, READ: kept}, x, time, ports, method='velocity')
+    ports, cache = batch[READ]
+    return model.apply({'params': params, READ: cache}, x, time, ports, method='velocity')
 
   return predict
 
@@ -80,14 +84,16 @@ def _nothing(x: Array, time: Array, batch: Batch) -> Array:
 def make_read(
   model: FlowModel, params: Tree | Experts, latents: tuple[int, ...]
 ) -> Callable[[Batch, Drop], Batch]:
-  """Makes `read(batch, drop)`: what the conditions say, with keys and values of every layer.
+  """Makes `read(batch, drop)`: the ports of the conditions, with keys and values of every layer.
 
   Args:
     model: with the parameters `params`.
     latents: (t, h, w, c) of what is sampled.
   """
   if isinstance(params, Experts):
-    reads = [make_read(model, each, latents) for each in (params.early, params.late)]
+    reads = [
+      make_read(model, expert_params, latents) for expert_params in (params.early, params.late)
+    ]
     return lambda batch, drop: {READ: tuple(read(batch, drop)[READ] for read in reads)}
 
   def read(batch: Batch, drop: Drop) -> Batch:
@@ -95,10 +101,10 @@ def make_read(
     ports = model.apply({'params': params}, batch, drop, rows, latents, method='read')
     x = jnp.zeros((rows, *latents))
     # Of the layers only keys and values are used; XLA removes the rest.
-    _, made = model.apply(
+    _, variables = model.apply(
       {'params': params}, x, jnp.zeros(rows), ports, method='velocity', mutable=[READ]
     )
-    return {READ: (ports, made.get(READ, {}))}
+    return {READ: (ports, variables.get(READ, {}))}
 
   return read
 
@@ -176,33 +182,37 @@ class Stepwise:
         'step; choose one of them'
       )
     # Which terms there are is a part of the program; how much each weighs is not.
-    places = {scale: place for place, scale in enumerate(_free(guidance))}
-    kept = tuple((name, places.get(s), None if s in places else s) for name, s in guidance)
-    self.key = (solver, kept, tuple(sorted(told.items())))
+    scale_indices = {scale: index for index, scale in enumerate(_free(guidance))}
+    guidance_key = tuple(
+      (name, scale_indices.get(s), None if s in scale_indices else s) for name, s in guidance
+    )
+    self.key = (solver, guidance_key, tuple(sorted(told.items())))
 
     def guided(params, batch, shape, scales, read) -> Velocity:
       predict = prediction.as_velocity(make_predict(model, params))
       batch = _told(batch, told, shape[0])
       free = [jnp.broadcast_to(scale, shape[:1]) for scale in scales]
-      given: Scales = tuple((name, free[places[s]] if s in places else s) for name, s in guidance)
-      return make_guided(predict, batch, given, negatives(model, batch, shape[1:]), read)
+      scaled_guidance: Scales = tuple(
+        (name, free[scale_indices[s]] if s in scale_indices else s) for name, s in guidance
+      )
+      return make_guided(predict, batch, scaled_guidance, negatives(model, batch, shape[1:]), read)
 
     @DeviceProgram
     def begin(params: Tree, batch: Batch, noise: Array, scales: Array) -> list[Batch]:
-      found = []
+      read_batches = []
       read = make_read(model, params, noise.shape[1:])
 
       def keep(batch: Batch, drop: Drop) -> Batch:
-        found.append(read(batch, drop))
-        return found[-1]
+        read_batches.append(read(batch, drop))
+        return read_batches[-1]
 
       guided(params, batch, noise.shape, scales, keep)
-      return found
+      return read_batches
 
     @DeviceProgram
     def advance(params, batch, read, scales, x, time, next_time) -> tuple[Array, Array]:
-      left = iter(read)  # as `begin` was asked for it
-      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(left))
+      remaining = iter(read)  # in the order of the calls in `begin`
+      velocity = guided(params, batch, x.shape, scales, lambda batch, drop: next(remaining))
       after = SOLVERS[solver](velocity, x, time, next_time)
       return after, after + (1 - next_time) / (next_time - time) * (after - x)
 
@@ -235,5 +245,5 @@ def _free(guidance: Guidance) -> list[float]:
 
 
 def _told(batch: Batch, told: Mapping[str, float | tuple[float, ...]], rows: int) -> Batch:
-  found = {n: jnp.tile(jnp.float32(v), (rows, *[1] * np.ndim(v))) for n, v in told.items()}
-  return {**batch, **found}
+  arrays = {n: jnp.tile(jnp.float32(v), (rows, *[1] * np.ndim(v))) for n, v in told.items()}
+  return {**batch, **arrays}

@@ -218,24 +218,24 @@ class SampleSettings:
 
   @property
   def loras(self) -> list[tuple[str, float]]:
-    """The places of adapters and their weights."""
-    found = []
-    for each in split_list(self.lora) if self.lora else ():
-      place, colon, text = each.rpartition(':')
+    """The paths of adapters and their weights."""
+    adapters = []
+    for entry in split_list(self.lora) if self.lora else ():
+      path, colon, text = entry.rpartition(':')
       try:
         float(text if colon else '')
       except ValueError:  # a colon of a path
-        place, text = each, '1'
+        path, text = entry, '1'
       weight = math.inf
       with contextlib.suppress(ValueError):
         weight = number_in(text)
-      if not (place and is_number(weight)):
+      if not (path and is_number(weight)):
         raise ConfigError(
           f'lora = {self.lora!r:.200}; expected a finite weight behind a place, as in style:0.8, '
           'and one comma between two'
         )
-      found.append((place, weight))
-    return found
+      adapters.append((path, weight))
+    return adapters
 
   @property
   def expert_since(self) -> tuple[str, float]:
@@ -250,16 +250,17 @@ class SampleSettings:
     return directory, since
 
   def placed(self, find: Callable[[str], str]) -> 'SampleSettings':
-    """Returns them with `find` of the places of the expert and of adapters, where it is another.
-    Raises ConfigError if one cannot be looked for.
+    """Returns settings with `find` applied to the paths of the expert and of adapters.
+
+    Raises ConfigError if a path cannot be checked.
     """
     changes = {}
     expert, since = self.expert_since
     try:
       if self.expert and find(expert) != expert:
         changes['expert'] = f'{find(expert)}@{since!r}'
-      if any(find(place) != place for place, _ in self.loras):
-        changes['lora'] = join_list(f'{find(place)}:{weight!r}' for place, weight in self.loras)
+      if any(find(path) != path for path, _ in self.loras):
+        changes['lora'] = join_list(f'{find(path)}:{weight!r}' for path, weight in self.loras)
     except OSError as error:
       raise ConfigError(
         f'{self.lora or self.expert!r:.100}: {error.strerror}; expected a file or work directory'
@@ -284,30 +285,30 @@ class SampleSettings:
     names; options that a new schedule does not take are left out.
     Raises ConfigError if a value is out of its range, or they do not go together.
     """
-    given = {
+    fields = {
       key: value.item() if isinstance(value, np.generic) else value
       for key, value in changes.items()
       if value is not None
     }
-    if 'guidance' in given:
-      given['guidance'] = _changed_guidance(self.guidance, given['guidance'])
-    if 'schedule' in given:
-      named = given['schedule']
-      named = {'name': named} if isinstance(named, str) else named
-      named = checked(Mapping[str, Any], named, 'schedule')
-      given['schedule'] = changed_schedule(self.schedule, named)
+    if 'guidance' in fields:
+      fields['guidance'] = _changed_guidance(self.guidance, fields['guidance'])
+    if 'schedule' in fields:
+      schedule = fields['schedule']
+      schedule = {'name': schedule} if isinstance(schedule, str) else schedule
+      schedule = checked(Mapping[str, Any], schedule, 'schedule')
+      fields['schedule'] = changed_schedule(self.schedule, schedule)
     hints = annotations(type(self))
-    if unknown := sorted(given.keys() - hints):
+    if unknown := sorted(fields.keys() - hints):
       raise ConfigError(did_you_mean(unknown[0], hints))
-    given = {name: checked(hints[name], value, name) for name, value in given.items()}
-    return dataclasses.replace(self, **given)
+    fields = {name: checked(hints[name], value, name) for name, value in fields.items()}
+    return dataclasses.replace(self, **fields)
 
 
 def _changed_guidance(old: Guidance, change: Any) -> Guidance:
   if isinstance(change, Mapping):
     named = list(change.items())
-    kept = [named.pop(0) if name in change else (name, scale) for name, scale in old]
-    change = [*kept, *named]
+    changed = [named.pop(0) if name in change else (name, scale) for name, scale in old]
+    change = [*changed, *named]
   elif isinstance(change, int | float) or (change and isinstance(change[0], int | float)):
     if not old and change != 1:
       raise ConfigError(

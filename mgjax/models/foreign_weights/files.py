@@ -41,32 +41,37 @@ def read_weights(path: str | os.PathLike[str]) -> WeightFile:
   parts = _read_index(path) if path.name.endswith(INDEX) else {path.name: None}
   tensors: Tensors = {}
   digests = {}
-  for name, wanted in parts.items():
+  for name, expected in parts.items():
     file = path.parent / name
-    found = read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, anything=True)[0]
-    if wanted is not None and found.keys() != wanted:
-      kinds = {'missing': sorted(wanted - found.keys()), 'more': sorted(found.keys() - wanted)}
+    file_tensors = (
+      read_pickle(file) if name.endswith(SUFFIXES) else read_tensors(file, anything=True)[0]
+    )
+    if expected is not None and file_tensors.keys() != expected:
+      kinds = {
+        'missing': sorted(expected - file_tensors.keys()),
+        'more': sorted(file_tensors.keys() - expected),
+      }
       raise ConfigError(
         f'{os.fspath(file)!r} does not hold what {path.name} says: {listed(kinds)}; get both again'
       )
-    tensors |= found
+    tensors |= file_tensors
     with file.open('rb') as opened:
       digests[name] = hashlib.file_digest(opened, 'sha256').hexdigest()
   return WeightFile(tensors, config, digests)
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:
-  """Finds the index or the only file; of two precisions the one with the shorter name."""
+  """Returns the index or the only weight file of a folder; of two precisions, the shorter name."""
   for suffixes in (('.safetensors',), SUFFIXES):
     for endings in ([f'{suffix}{INDEX}' for suffix in suffixes], suffixes):
-      found = [each for each in folder.iterdir() if each.name.endswith(tuple(endings))]
-      found.sort(key=lambda each: (len(each.name), each.name))
-      if len(found) > 1 and len(found[0].name) == len(found[1].name):
+      files = [file for file in folder.iterdir() if file.name.endswith(tuple(endings))]
+      files.sort(key=lambda file: (len(file.name), file.name))
+      if len(files) > 1 and len(files[0].name) == len(files[1].name):
         raise ConfigError(
-          f'{os.fspath(folder)!r} has {found[0].name}, {found[1].name} and no index; give one file'
+          f'{os.fspath(folder)!r} has {files[0].name}, {files[1].name} and no index; give one file'
         )
-      if found:
-        return found[0]
+      if files:
+        return files[0]
   raise ConfigError(
     f'{os.fspath(folder)!r} has no weights; expected model.safetensors, or files with '
     f'model.safetensors{INDEX}, or such of PyTorch'

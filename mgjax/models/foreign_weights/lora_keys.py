@@ -56,26 +56,27 @@ _KINDS = (  # of other adapters, by their tensors; the word of the tensor where 
 
 
 def split_key(key: str) -> tuple[str, str, str]:
-  """Returns what stands in front of a tensor's suffix, its role, and the name of its adapters.
+  """Splits a key into the part before a tensor's suffix, its role, and the name of its adapters.
 
   A role is 'A', 'B', 'magnitude', 'alpha' or ''; a name, as 'default', may be '' as well.
   """
   for role, pattern in _ROLES.items():
-    if found := pattern.fullmatch(key):
-      return found[1], role, found.groupdict().get('name') or ''
+    if match := pattern.fullmatch(key):
+      return match[1], role, match.groupdict().get('name') or ''
   return key, '', ''
 
 
 def map_in(text: str, known: Container[str]) -> str:
-  """Returns the name among `known` that a text ends in after words of what holds the model, or ''.
+  """Returns the name among `known` at the end of a text, without prefixes of wrapper modules; or
+  ''.
 
-  The longest is taken: what holds a model may be called as a part of it is.
+  The longest name is returned, since a wrapper may have the name of a part of the model.
   """
   text = _WRAPPER.sub('', text)
   for _ in range(_MOST_HOLDERS):
-    if text in known or not (found := _HOLDER.match(text)):
+    if text in known or not (match := _HOLDER.match(text)):
       break
-    text = text[found.end() :]
+    text = text[match.end() :]
   return text if text in known else ''
 
 
@@ -83,6 +84,6 @@ def kind_of(key: str) -> str:
   """Returns the kind of adapters, other than LoRA and DoRA, that have such a tensor; '' if none."""
   if not split_key(key)[1]:
     for pattern, kind in _KINDS:
-      if found := re.search(pattern, key[-_TAIL:]):
-        return kind or found[1]
+      if match := re.search(pattern, key[-_TAIL:]):
+        return kind or match[1]
   return ''

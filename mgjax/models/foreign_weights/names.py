@@ -64,8 +64,10 @@ def import_tensors(
       present = [name for name in names if name in tensors]
       used |= dict.fromkeys(present)
       missing += [] if present else [names[0]]
-      wanted = _shape_of_tensor(table[ours], leaf.shape)
-      misshapen += [f'{n} {tensors[n].shape}' for n in present if not _fits(tensors[n], wanted)]
+      expected_shape = _shape_of_tensor(table[ours], leaf.shape)
+      misshapen += [
+        f'{n} {tensors[n].shape}' for n in present if not _fits(tensors[n], expected_shape)
+      ]
   rest = [name for name in tensors if name not in used]
   left_out = [row.theirs for row in rows if row.ours is None]
   unknown = [n for n in rest if not any(fnmatch.fnmatchcase(n, str(p)) for p in left_out)]
@@ -93,48 +95,48 @@ def export_tensors(
     row = table[ours]
     array = np.asarray(leaf)
     slices = array if LAYER in row.names[0] else array[None]
-    for names, each in zip(_names(row, array.shape), slices, strict=True):
-      tensor = each.transpose(np.argsort(row.axes)) if row.axes else each
+    for names, layer in zip(_names(row, array.shape), slices, strict=True):
+      tensor = layer.transpose(np.argsort(row.axes)) if row.axes else layer
       for name in [name for name in names if types and name in types] or names[:1]:
         typed = tensor.astype(np.dtype(types[name])) if types and name in types else tensor
         parts.setdefault(name, {})[row.part[0]] = np.asarray(typed, order='C')
   return {
-    name: np.concatenate([found[i] for i in sorted(found)]) if len(found) > 1 else found[0]
-    for name, found in parts.items()
+    name: np.concatenate([rows[i] for i in sorted(rows)]) if len(rows) > 1 else rows[0]
+    for name, rows in parts.items()
   }
 
 
 def arrange(
   params: Tree,
   names: Mapping[str, str],
-  found: Mapping[str, np.ndarray],
+  arrays: Mapping[str, np.ndarray],
   tensors: Mapping[str, np.ndarray],
   expected: str,
 ) -> Tree:
   """Replaces some parameters by arrays; of those that are replaced shapes are enough.
 
-  `names` maps a parameter to its tensor among `tensors`, `found` to its array; `expected` says in
+  `names` maps a parameter to its tensor among `tensors`, `arrays` to its array; `expected` says in
   the message whose tensors these should be. Raises ConfigError if an array is missing, empty or of
   another shape, or a tensor is left over.
   """
   leaves = named_leaves(params)
   check_complete(
-    missing=[theirs for ours, theirs in names.items() if ours not in found],
+    missing=[theirs for ours, theirs in names.items() if ours not in arrays],
     unknown=sorted(tensors.keys() - set(names.values())),
     misshapen=[
       f'{names[ours]} {tensors[names[ours]].shape}'
-      for ours, array in found.items()
+      for ours, array in arrays.items()
       if not _fits(array, leaves[ours].shape)
     ],
     expected=expected,
   )
-  values = [found.get(name, leaf) for name, leaf in leaves.items()]
+  values = [arrays.get(name, leaf) for name, leaf in leaves.items()]
   return jax.tree.unflatten(jax.tree.structure(params), values)
 
 
-def _fits(tensor: np.ndarray, wanted: tuple[int, ...]) -> bool:
-  # An empty one may have any size along its other axes, and take no bytes of its file.
-  return tensor.shape == wanted and tensor.size > 0
+def _fits(tensor: np.ndarray, shape: tuple[int, ...]) -> bool:
+  # An empty tensor may claim any size along its other axes without taking bytes of its file.
+  return tensor.shape == shape and tensor.size > 0
 
 
 def _by_parameter(rows: Sequence[TensorName], leaves: Collection[str]) -> dict[str, TensorName]:

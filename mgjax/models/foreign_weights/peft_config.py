@@ -100,14 +100,14 @@ def scales_of_maps(
       )
     parts = maps[name]
     rank = len(parts['A'])
-    held = {'r': rank, 'use_dora': 'magnitude' in parts}
+    actual = {'r': rank, 'use_dora': 'magnitude' in parts}
     if 'alpha' in parts:
-      held['lora_alpha'] = parts['alpha'].item()
-    said = {'r': r, 'use_dora': is_dora, 'lora_alpha': alpha}
-    if wrong := [field for field in held if said[field] != held[field]]:
+      actual['lora_alpha'] = parts['alpha'].item()
+    stated = {'r': r, 'use_dora': is_dora, 'lora_alpha': alpha}
+    if wrong := [field for field in actual if stated[field] != actual[field]]:
       raise ConfigError(
-        f'{what} has {wrong[0]} = {said[wrong[0]]!r} of {name}, whose tensors have '
-        f'{held[wrong[0]]!r}; expected the same'
+        f'{what} has {wrong[0]} = {stated[wrong[0]]!r} of {name}, whose tensors have '
+        f'{actual[wrong[0]]!r}; expected the same'
       )
     scales[name] = alpha / (math.sqrt(rank) if is_stable else rank)
   return scales
@@ -117,16 +117,18 @@ def _left_out(
   settings: Mapping[str, Any], names: Sequence[str], what: str
 ) -> Iterator[tuple[str, str]]:
   """Yields maps that settings do not reach, with the field: peft would drop their tensors."""
-  for field, wanted in (('target_modules', True), ('exclude_modules', False)):
+  for field, is_included in (('target_modules', True), ('exclude_modules', False)):
     value = settings.get(field)
     if not value or str(value).lower() == 'all-linear':
       continue
     if isinstance(value, str):
       (reached,) = _matches(r'(?:{})\Z', [value], names, f'{what} has {field}')
     else:
-      ends = tuple(f'.{each}' for each in value)
+      ends = tuple(f'.{module}' for module in value)
       reached = [f'.{name}'.endswith(ends) for name in names]
-    yield from ((field, n) for n, each in zip(names, reached, strict=True) if each != wanted)
+    yield from (
+      (field, n) for n, is_reached in zip(names, reached, strict=True) if is_reached != is_included
+    )
   field = 'layers_to_transform'
   if (layers := settings.get(field)) not in (None, []):
     layers = layers if isinstance(layers, list) else [layers]
@@ -155,10 +157,11 @@ def _matches(
 
   An expression from a file may take exponential time, and only the end of a process stops it.
   """
-  whole = [form.format(each) for each in patterns]
+  expressions = [form.format(pattern) for pattern in patterns]
   if not _BRANCHES.search(''.join(patterns)):
-    return [[bool(re.match(each, name)) for name in names] for each in whole]
-  words, data = [sys.executable, '-I', '-c', _MATCH], json.dumps([whole, names]).encode()
+    return [[bool(re.match(pattern, name)) for name in names] for pattern in expressions]
+  words = [sys.executable, '-I', '-c', _MATCH]
+  data = json.dumps([expressions, names]).encode()
   try:
     ended = subprocess.run(words, input=data, capture_output=True, check=True, timeout=_SECONDS)
   except subprocess.SubprocessError as error:

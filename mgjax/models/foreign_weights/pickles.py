@@ -45,9 +45,9 @@ def run_pickle(
 
   def above_mark() -> list[Any]:
     start = marks.pop()
-    found = stack[start:]
+    values = stack[start:]
     del stack[start:]
-    return found
+    return values
 
   for count, (code, argument, _) in enumerate(pickletools.genops(pickled)):
     if count == MOST_INSTRUCTIONS:

@@ -40,7 +40,7 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   calls anything else.
   """
   try:
-    found = _read(path)
+    state = _read(path)
   except (
     OSError,
     ValueError,
@@ -57,13 +57,13 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
       'model with safetensors'
     )
     raise ConfigError(f'{os.fspath(path)!r} {reason}') from error
-  if isinstance(found, dict) and isinstance(found.get('state_dict'), dict):
-    found = found['state_dict']
-  if not isinstance(found, dict) or not all(
-    isinstance(name, str) and isinstance(tensor, np.ndarray) for name, tensor in found.items()
+  if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
+    state = state['state_dict']
+  if not isinstance(state, dict) or not all(
+    isinstance(name, str) and isinstance(tensor, np.ndarray) for name, tensor in state.items()
   ):
     raise ConfigError(f'{os.fspath(path)!r} holds no dictionary of tensors; expected a state')
-  return found
+  return state
 
 
 def _read(path: str | os.PathLike[str]) -> Any:
@@ -72,7 +72,7 @@ def _read(path: str | os.PathLike[str]) -> Any:
   with _File(path) as file, zipfile.ZipFile(file) as archive:
     file.most = os.path.getsize(path)
     _check_stored(archive, file.most)
-    pickles = [each for each in archive.infolist() if each.filename.endswith('/data.pkl')]
+    pickles = [member for member in archive.infolist() if member.filename.endswith('/data.pkl')]
     if len(pickles) != 1:
       raise ValueError(f'it holds {len(pickles)} pickles')
     (pickled,) = pickles
@@ -96,13 +96,13 @@ class _File(io.FileIO):
 def _check_stored(archive: zipfile.ZipFile, size: int) -> None:
   """Raises if the members are compressed or together larger than the file: it might be a bomb."""
   members = archive.infolist()
-  if any(each.compress_type != zipfile.ZIP_STORED for each in members):
+  if any(member.compress_type != zipfile.ZIP_STORED for member in members):
     raise ValueError('its members are compressed, which PyTorch does not do')
-  if len({each.filename for each in members}) < len(members):
+  if len({member.filename for member in members}) < len(members):
     raise ValueError('two of its members have one name')
-  if any(each.compress_size != each.file_size for each in members):
+  if any(member.compress_size != member.file_size for member in members):
     raise ValueError('a member has two sizes')
-  if sum(each.file_size for each in members) > size:
+  if sum(member.file_size for member in members) > size:
     raise ValueError('its members are larger than the file')
 
 
@@ -138,12 +138,12 @@ class _Storages:
     if key not in self._storages:
       data = self._archive.read(f'{self._folder}data/{key}')
       self._storages[key] = _Storage(data, _TYPES[storage.name])
-    found = self._storages[key]
-    if found.dtype != _TYPES[storage.name]:
+    loaded = self._storages[key]
+    if loaded.dtype != _TYPES[storage.name]:
       raise ValueError(f'the storage {key[:80]!r} has two types')
-    if type(count) is not int or count * found.dtype.itemsize != len(found.data):
+    if type(count) is not int or count * loaded.dtype.itemsize != len(loaded.data):
       raise ValueError(f'the storage {key[:80]!r} has another size than the pickle says')
-    return found
+    return loaded
 
 
 def _call(name: Name, arguments: tuple[Any, ...]) -> Any:
@@ -164,7 +164,7 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
   if len(shape) != len(strides) or len(shape) > _MOST_AXES:
     raise ValueError(f'a tensor has {len(shape)} sizes and {len(strides)} strides')
   sizes = (offset, *shape, *strides)
-  if not all(type(each) is int for each in sizes):
+  if not all(type(size) is int for size in sizes):
     raise ValueError('a tensor is of no whole sizes')
   # Of an empty tensor too: its places are counted as if every axis had one.
   last = offset + sum(max(n - 1, 0) * step for n, step in zip(shape, strides, strict=True))

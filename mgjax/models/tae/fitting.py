@@ -46,9 +46,9 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
     start = start.astype(jnp.float32)
 
     def distance(latents: Array) -> Array:
-      made = codec.decode_tile(params, latents, size=clip.shape[2:4])[:, : clip.shape[1]]
-      missed = jnp.square(made - to_unit(clip)) * known[:, :, None, None, None]
-      return jnp.sum(missed) + jnp.sum(jnp.square(latents - start))
+      reconstruction = codec.decode_tile(params, latents, size=clip.shape[2:4])[:, : clip.shape[1]]
+      errors = jnp.square(reconstruction - to_unit(clip)) * known[:, :, None, None, None]
+      return jnp.sum(errors) + jnp.sum(jnp.square(latents - start))
 
     def advance(carry: tuple[Array, optax.OptState], _: None) -> tuple[tuple, None]:
       latents, state = carry
@@ -64,9 +64,9 @@ def make_fit(codec: LatentCodec, steps: int) -> Fit:
     known = known[:, : clip.shape[1]]
     for begin in range(0, latents.shape[1], length):
       part = latents[:, begin : begin + length]
-      shown = slice(begin * step, (begin + length) * step)
-      if steps and known[:, shown].any():
-        part = move(codec.params, part, clip[:, shown], known[:, shown])
+      frames = slice(begin * step, (begin + length) * step)
+      if steps and known[:, frames].any():
+        part = move(codec.params, part, clip[:, frames], known[:, frames])
       parts.append(part)
     return jnp.concatenate(parts, axis=1)
 

@@ -101,13 +101,13 @@ def inflate(tensors: Mapping[str, np.ndarray], params: Tree) -> Tree:
   leaves = named_leaves(params)
   names, _ = _image_names(leaves)
   tensors = _with_new_names(tensors)
-  found = {
+  arrays = {
     ours: _as_ours(tensors[theirs], len(leaves[ours].shape))
     for ours, theirs in names.items()
     if theirs in tensors
   }
   expected = "those of diffusers' AutoencoderKL, of this model's widths, blocks and channels"
-  return arrange(params, names, found, tensors, expected + _hint(tensors))
+  return arrange(params, names, arrays, tensors, expected + _hint(tensors))
 
 
 def deflate(params: Tree) -> tuple[Tensors, dict[str, bool]]:
@@ -259,7 +259,7 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     ('up_block_types', 'UpDecoderBlock2D'),
   ):
     kinds = config.get(name, [kind])
-    if not isinstance(kinds, list) or not kinds or any(each != kind for each in kinds):
+    if not isinstance(kinds, list) or not kinds or any(block_type != kind for block_type in kinds):
       _check_config(config, {name: [kind]})
   return config
 
@@ -311,11 +311,11 @@ def _read_statistics(config: Mapping[str, Any], channels: int) -> Statistics:
   )
   shift = number_in(config, 'shift_factor', 0.0, Annotated[float, Range(least=-1e6, most=1e6)])
   mean, std = config.get('latents_mean'), config.get('latents_std')
-  told = Statistics.from_dict(
+  statistics = Statistics.from_dict(
     {
       'mean': [shift] * channels if mean is None else mean,
       'std': [1.0] * channels if std is None else std,
     },
     channels,
   )
-  return Statistics(told.mean, tuple(each / scaling for each in told.std))
+  return Statistics(statistics.mean, tuple(deviation / scaling for deviation in statistics.std))

@@ -59,9 +59,16 @@ class Statistics:
     """
     mean, std = ((values.get(k) if isinstance(values, Mapping) else None) for k in ('mean', 'std'))
     numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
-    known = [each for each in numbers if type(each) in (int, float) and abs(each) < _LARGEST]
-    wanted = len(numbers) // 2 if channels is None else channels
-    if not wanted or len(known) != 2 * wanted or len(mean) != len(std) or min(std) <= 0:
+    numbers_in_range = [
+      number for number in numbers if type(number) in (int, float) and abs(number) < _LARGEST
+    ]
+    num_channels = len(numbers) // 2 if channels is None else channels
+    if (
+      not num_channels
+      or len(numbers_in_range) != 2 * num_channels
+      or len(mean) != len(std)
+      or min(std) <= 0
+    ):
       raise ConfigError(
         f'the statistics of the latents are {values!r:.200}; expected {channels or "as many"} '
         'means and deviations, finite, the latter above zero'
@@ -90,7 +97,7 @@ class Statistics:
 
   def _along(self, latents: Array) -> Iterator[Array]:
     shape = (1,) * (latents.ndim - 1) + (-1,)
-    return (jnp.array(each, jnp.float32).reshape(shape) for each in (self.mean, self.std))
+    return (jnp.array(values, jnp.float32).reshape(shape) for values in (self.mean, self.std))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +220,12 @@ class LatentCodec:
     Without `frames` they are all that the latents stand for. Memory does not grow with the length:
     a tile for every device is computed while the caller works on those before, as writing them.
     """
-    made = self._decoded(latents, frames, size)
-    begun = next(made, None)
-    while begun is not None:
-      pieces = [begun, *itertools.islice(made, tiles_at_once(begun.shape[0]) - 1)]
+    videos = self._decoded(latents, frames, size)
+    first_video = next(videos, None)
+    while first_video is not None:
+      pieces = [first_video, *itertools.islice(videos, tiles_at_once(first_video.shape[0]) - 1)]
       jax.block_until_ready(pieces)
-      begun = next(made, None)
+      first_video = next(videos, None)
       yield from pieces
 
   def latent_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
@@ -271,8 +278,8 @@ class LatentCodec:
     size: tuple[int, int] | None = None,
   ) -> tuple[UInt8[Array, 'b u i j 3'], Bool[Array, '']]:
     """Decodes a video of one tile of time, and says whether its latents are finite."""
-    made = self.decode_tile(params, latents, size=size)[:, :frames]
-    return to_bytes(made), jnp.isfinite(latents).all()
+    video = self.decode_tile(params, latents, size=size)[:, :frames]
+    return to_bytes(video), jnp.isfinite(latents).all()
 
   def _decoded_whole(
     self, latents: Frames, frames: int, size: tuple[int, int] | None
@@ -288,9 +295,9 @@ class LatentCodec:
 
   def _encoded(self, chunks: Iterable[Frames]) -> Iterator[Array]:
     for tile in regroup(_checked(chunks, 3, of_bytes=True), self.tiling.frames):
-      given = (tile.shape[2], tile.shape[3])
-      if (filled := self._filled(*given)) != given:
-        _say_filled(given, filled)
+      size = (tile.shape[2], tile.shape[3])
+      if (filled := self._filled(*size)) != size:
+        _say_filled(size, filled)
       yield self._encode(self.params, tile)
 
   def _decoded(
@@ -302,16 +309,16 @@ class LatentCodec:
     chunks = _checked(chunks, self.model.latent_channels, of_bytes=False)
     tiles = regroup(chunks, self.tiling.frames // step, self.tiling.overlap // step)
     pixels = spread_tiles(lambda tile: self._decode(self.params, tile, size=size), tiles)
-    made = 0
+    num_frames = 0
     for video in stitch(pixels, self.tiling.overlap):
-      video = video if frames is None else video[:, : frames - made]
-      made += video.shape[1]
+      video = video if frames is None else video[:, : frames - num_frames]
+      num_frames += video.shape[1]
       yield _to_bytes(video)
-      if made == frames:
+      if num_frames == frames:
         return
     if frames is None:
       return
-    raise _too_many(frames, made)
+    raise _too_many(frames, num_frames)
 
   def _filled(self, height: int, width: int) -> tuple[int, int]:
     _, *steps = self.model.compression
@@ -328,13 +335,13 @@ _to_bytes = jax.jit(to_bytes)
 
 
 @functools.cache  # once for each size
-def _say_filled(given: tuple[int, int], filled: tuple[int, int]) -> None:
+def _say_filled(size: tuple[int, int], filled: tuple[int, int]) -> None:
   _log.warning(
     'videos of %d x %d are filled up to %d x %d pixels, which the autoencoder compresses; decode '
     'with size=(%d, %d) to cut that off again',
-    *given,
+    *size,
     *filled,
-    *given,
+    *size,
   )
 
 
@@ -358,13 +365,13 @@ def _check_chunk(
 ) -> tuple[int, int, int]:
   """Returns rows, height and width of the first chunk, `first` if that was another one."""
   name = 'a video' if of_bytes else 'latents'
-  wanted = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
+  expected = 'bytes; see to_bytes' if of_bytes else 'floats, as encode makes them'
   if chunk.ndim != 5 or chunk.shape[-1] != channels:
     raise DataError(
       f'{name} of shape {chunk.shape}: expected 5 axes, (b t h w c), with {channels} channels'
     )
   if not jnp.issubdtype(chunk.dtype, jnp.uint8 if of_bytes else jnp.floating):
-    raise DataError(f'{name} of type {chunk.dtype}: expected {wanted}')
+    raise DataError(f'{name} of type {chunk.dtype}: expected {expected}')
   b, _, h, w, _ = chunk.shape
   first = first or (b, h, w)
   if (b, h, w) != first or 0 in first:
@@ -380,9 +387,9 @@ def _check_frames(frames: int) -> None:
     raise DataError(f'{frames} frames were asked for; expected at least one')
 
 
-def _too_many(frames: int | None, made: int) -> DataError:
+def _too_many(frames: int | None, available: int) -> DataError:
   return DataError(
-    f'{frames} frames were asked for, the latents stand for {made}; ask for at most that many'
+    f'{frames} frames were asked for, the latents stand for {available}; ask for at most that many'
   )
 
 

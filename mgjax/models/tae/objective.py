@@ -92,15 +92,17 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
     predict: Predict, batch: Batch, key: Key, critic: Critic, lpips: Tree = None
   ) -> tuple[Float[Array, ''], Metrics, Float[Array, 'b t h w c']]:
     reconstruction, posterior = predict(batch['video'], key)
-    made = jax.lax.stop_gradient(reconstruction)
+    fixed_reconstruction = jax.lax.stop_gradient(reconstruction)
     differentiate = jax.value_and_grad(distance, has_aux=True)
-    (value, metrics), pull = differentiate(made, batch['video'], lpips)
-    critic_loss, push = jax.value_and_grad(lambda made: generator_loss(critic.predict(made)))(made)
+    (value, metrics), pull = differentiate(fixed_reconstruction, batch['video'], lpips)
+    critic_loss, push = jax.value_and_grad(lambda video: generator_loss(critic.predict(video)))(
+      fixed_reconstruction
+    )
     scale = jnp.minimum(_length(pull) / (_length(push) + 1e-8), LARGEST) if weights.adaptive else 1
     weight = weights.adversarial * scale * critic.active
     value = value + weight * critic_loss
     extra, more = latent_loss(posterior)
-    # The gradients that pixels get are known: the decoder is gone through once for all of them.
+    # The gradient by pixels is known, so one backward pass through the decoder is enough.
     loss = _with_gradient(reconstruction, value, pull + weight * push) + extra
     metrics = {
       'loss': loss,
@@ -109,7 +111,7 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
       'generator_loss': critic_loss,
       'adversarial_weight': weight,
     }
-    return loss, metrics, made
+    return loss, metrics, fixed_reconstruction
 
   return objective
 
@@ -117,14 +119,14 @@ def make_adversarial_objective(weights: LossWeights, perceptual: Perceptual | No
 def make_discriminator_objective(weights: LossWeights):
   """Makes loss = hinge + gradient_penalty / 2 * R1.
 
-  It is objective(predict, batch, made, key) -> loss and metrics; `made` are reconstructions.
+  It is objective(predict, batch, reconstruction, key) -> loss and metrics.
   """
 
   def objective(
-    predict: Predict, batch: Batch, made: Float[Array, 'b t h w c'], key: Key
+    predict: Predict, batch: Batch, reconstruction: Float[Array, 'b t h w c'], key: Key
   ) -> tuple[Float[Array, ''], Metrics]:
     real = predict(batch['video'])
-    fake = predict(made)
+    fake = predict(reconstruction)
     loss = hinge_loss(real, fake)
     if weights.gradient_penalty:
       loss = loss + weights.gradient_penalty / 2 * gradient_penalty(

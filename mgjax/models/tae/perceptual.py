@@ -170,11 +170,13 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
 def _check_scaling(tensors: dict[str, np.ndarray]) -> None:
   """Takes lpips' constants out of `tensors`: they are no parameters here."""
   for name, values in (('shift', SHIFT), ('scale', SCALE)):
-    found = tensors.pop(f'scaling_layer.{name}', None)
-    if found is not None and not np.array_equal(found.ravel(), np.float32(values)):
+    values_in_file = tensors.pop(f'scaling_layer.{name}', None)
+    if values_in_file is not None and not np.array_equal(
+      values_in_file.ravel(), np.float32(values)
+    ):
       raise ConfigError(
-        f'scaling_layer.{name} is {found.ravel().tolist()!r:.100}, not the {list(values)} of lpips '
-        '0.1; expected the weights of that version'
+        f'scaling_layer.{name} is {values_in_file.ravel().tolist()!r:.100}, not the '
+        f'{list(values)} of lpips 0.1; expected the weights of that version'
       )
 
 
@@ -189,17 +191,17 @@ def _match(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   unknown = sorted(set(tensors) - set(synonyms) - set(synonyms.values()))
   if unknown:
     raise ConfigError(f'unknown {_some(unknown)}; expected VGG16 and the weights of LPIPS alone')
-  found = {}
+  matched = {}
   for pair in synonyms.items():
     values = [tensors[name] for name in pair if name in tensors]
     if len(values) == 2 and not np.array_equal(*values):
       raise ConfigError(f'{" and ".join(pair)} differ; expected one value under both names')
     if values:
-      found[pair[0]] = values[0]
-  missing = [f'{name} (or {synonyms[name]})' for name in synonyms if name not in found]
+      matched[pair[0]] = values[0]
+  missing = [f'{name} (or {synonyms[name]})' for name in synonyms if name not in matched]
   if missing:
     raise ConfigError(f'missing {_some(missing)}; to make a whole file: {COMMAND}')
-  return found
+  return matched
 
 
 def _some(names: list[str]) -> str:

@@ -19,21 +19,25 @@ _SPARE = 16  # directions more than are asked for, which make it converge sooner
 
 
 def components(rows: Float[np.ndarray, 'n d'], count: int) -> Float[np.ndarray, 'c d']:
-  """Returns the directions along which rows have most power, orthonormal, the strongest first.
+  """Returns the directions of largest power of rows, orthonormal, in descending order.
 
   Halko et al. 2011, section 4.4: power iteration of a random subspace. The mean is not subtracted,
-  so that no bias is needed. Beyond the d that there are, rows are zeros.
+  so that no bias is needed. Rows beyond the dimension d are zeros.
   """
   size = rows.shape[1]
-  kept = min(count, size)
-  guess = np.random.default_rng(0).normal(size=(size, min(kept + _SPARE, size))).astype(np.float32)
+  num_directions = min(count, size)
+  guess = (
+    np.random.default_rng(0)
+    .normal(size=(size, min(num_directions + _SPARE, size)))
+    .astype(np.float32)
+  )
   for _ in range(_ROUNDS):
     guess, _ = np.linalg.qr(rows.T @ (rows @ guess))
-  seen = (rows @ guess).astype(np.float64)
-  _, axes = np.linalg.eigh(seen.T @ seen)  # the strongest last; all, of few rows too
-  found = np.zeros((count, size), np.float32)
-  found[:kept] = (guess @ axes[:, ::-1]).T[:kept]
-  return found
+  projected = (rows @ guess).astype(np.float64)
+  _, axes = np.linalg.eigh(projected.T @ projected)  # the strongest last; all, of few rows too
+  directions = np.zeros((count, size), np.float32)
+  directions[:num_directions] = (guess @ axes[:, ::-1]).T[:num_directions]
+  return directions
 
 
 def blocks(

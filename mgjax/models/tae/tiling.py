@@ -74,31 +74,31 @@ class Tiling(Checked):
 
 
 def regroup(chunks: Iterable[Frames], length: int, overlap: int = 0) -> Iterator[Frames]:
-  """Cuts a video that comes in chunks of any lengths into tiles of `length` frames.
+  """Splits a video that comes in chunks of any lengths into tiles of `length` frames.
 
-  Each tile begins with the last `overlap` frames of the one before. The last tile is as long as the
-  video is, and always longer than the overlap unless it is the only one. One tile is held.
+  Each tile begins with the last `overlap` frames of the previous one. The last tile may be shorter,
+  but is longer than the overlap unless it is the only one. At most one tile is buffered.
   """
-  held: list[Frames] = []
-  count = known = 0  # frames held, and how many of them were in the tile before
+  buffer: list[Frames] = []
+  count = num_overlapping = 0  # frames in the buffer, and those of them that were in the last tile
   for chunk in chunks:
     end = 0
     while end < chunk.shape[1]:
       begin = end
       end = min(end + length - count, chunk.shape[1])
-      held.append(_cut(chunk, begin, end))
+      buffer.append(_cut(chunk, begin, end))
       count += end - begin
       if count == length:
-        tile = _join(held)
-        held = []
+        tile = _join(buffer)
+        buffer = []
         count = overlap
-        known = overlap
+        num_overlapping = overlap
         if overlap:
-          held.append(_cut(tile, length - overlap, length))
+          buffer.append(_cut(tile, length - overlap, length))
         yield tile
         del tile
-  if count > known:
-    yield _join(held)
+  if count > num_overlapping:
+    yield _join(buffer)
 
 
 def tiles_at_once(rows: int) -> int:
@@ -136,24 +136,24 @@ def stitch(tiles: Iterable[Array], overlap: int) -> Iterator[Array]:
   Frame j of the n shared ones is (1 - w) x_i + w x_{i + 1} with w = (j + 1/2) / n (Movie Gen
   §3.1.1; a linear ramp. Which one is not in public sources: this one is the same backwards).
   """
-  held = None
+  pending = None
   for tile in tiles:
-    ready, held = _sew(held, tile, overlap)
+    ready, pending = _sew(pending, tile, overlap)
     del tile
     if ready.shape[1]:
       yield ready
     del ready
-  if held is not None and held.shape[1]:
-    yield held
+  if pending is not None and pending.shape[1]:
+    yield pending
 
 
 @functools.partial(jax.jit, static_argnames='overlap')
-def _sew(held: Array | None, tile: Array, overlap: int) -> tuple[Array, Array]:
-  """Returns the frames that are done, and those that wait for the next tile."""
-  if held is not None:
-    n = held.shape[1]
+def _sew(pending: Array | None, tile: Array, overlap: int) -> tuple[Array, Array]:
+  """Returns the finished frames, and those that overlap with the next tile."""
+  if pending is not None:
+    n = pending.shape[1]
     weight = jnp.asarray((np.arange(n) + 0.5) / n, tile.dtype)[None, :, None, None, None]
-    blend = (1 - weight) * held + weight * tile[:, :n]
+    blend = (1 - weight) * pending + weight * tile[:, :n]
     tile = jnp.concatenate([blend, tile[:, n:]], axis=1)
   done = max(tile.shape[1] - overlap, 0)
   return tile[:, :done], tile[:, done:]

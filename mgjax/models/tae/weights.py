@@ -39,13 +39,13 @@ def _read_image(
   del keep_type  # trained, so float32
   if fields.get('temporal') == FULL:
     raise ConfigError(f'temporal = {FULL!r}: image weights are of 2.5D models; give true or false')
-  told, tensors, statistics = read_image_autoencoder(source)
+  file_fields, tensors, statistics = read_image_autoencoder(source)
   strides = [tuple(stride) for stride in fields['strides']]
-  if [stride[1:] for stride in strides] == [stride[1:] for stride in told['strides']]:
-    told['strides'] = tuple(strides)
+  if [stride[1:] for stride in strides] == [stride[1:] for stride in file_fields['strides']]:
+    file_fields['strides'] = tuple(strides)
   elif not fields.get('temporal', True):
-    told['strides'] = tuple((1, *stride[1:]) for stride in told['strides'])
-  fields = {**fields, **told}
+    file_fields['strides'] = tuple((1, *stride[1:]) for stride in file_fields['strides'])
+  fields = {**fields, **file_fields}
   with understanding(repr(os.fspath(source))):
     model = make_autoencoder(fields)
     key = jax.random.key(seed)

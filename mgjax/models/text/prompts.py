@@ -32,14 +32,14 @@ def clean_prompt(prompt: str) -> str:
   `LONGEST` characters is cut, with a warning.
   Raises ConfigError if nothing is left of it.
   """
-  kept = []
+  characters = []
   for character in prompt[: 4 * LONGEST]:
     category = unicodedata.category(character)
     if character.isspace():
-      kept.append(' ')
+      characters.append(' ')
     elif category not in ('Cc', 'Cs') and character not in _UNSEEN:
-      kept.append(character)
-  text = unicodedata.normalize('NFC', ' '.join(''.join(kept).split()))
+      characters.append(character)
+  text = unicodedata.normalize('NFC', ' '.join(''.join(characters).split()))
   if not text:
     raise ConfigError(
       f'the prompt {prompt[:40]!r} holds no text; describe what the video shows, '
@@ -88,14 +88,14 @@ def frame_rate_of(prompt: str, fps: float | None, default: float) -> float:
       f'the prompt {prompt[:40]!r} asks for {typed:g} frames a second, fps for {fps:g}; leave one '
       'of them out'
     )
-  asked = typed if fps is None else fps
-  return default if asked is None else checked(Rate, asked, 'fps')
+  rate = typed if fps is None else fps
+  return default if rate is None else checked(Rate, rate, 'fps')
 
 
 def split_frame_rate(prompt: str) -> tuple[float | None, str]:
   """Returns the frames a second that a prompt begins with, None if it does not, and the rest."""
-  found = _PREFIX.match(prompt)
-  return (float(found[1]), prompt[found.end() :]) if found else (None, prompt)
+  match = _PREFIX.match(prompt)
+  return (float(match[1]), prompt[match.end() :]) if match else (None, prompt)
 
 
 def prompt_of(sample: Mapping[str, Any]) -> str:

@@ -107,13 +107,13 @@ def t5_fields(
 
 def t5_config(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the config.json with which transformers reads an encoder with these fields."""
-  each = fields['bias_in_every_layer']
-  said = {answer: name for name, answer in PROJECTIONS.items()}
+  in_every_layer = fields['bias_in_every_layer']
+  projection_names = {answer: name for name, answer in PROJECTIONS.items()}
   return {
-    'architectures': ['UMT5EncoderModel' if each else 'T5EncoderModel'],
-    'model_type': 'umt5' if each else 't5',
+    'architectures': ['UMT5EncoderModel' if in_every_layer else 'T5EncoderModel'],
+    'model_type': 'umt5' if in_every_layer else 't5',
     **{theirs: fields[ours] for ours, theirs in SIZES.items()},
-    'feed_forward_proj': said[fields['activation'], fields['gated']],
+    'feed_forward_proj': projection_names[fields['activation'], fields['gated']],
     'relative_attention_max_distance': fields['distance'],
     'layer_norm_epsilon': fields['epsilon'],
   }
@@ -130,14 +130,14 @@ def _shape(tensors: Mapping[str, np.ndarray], *names: str) -> tuple[int, int]:
 def _from_config(config: Mapping[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
   family = config.get('model_type', 't5')
   projection = config.get('feed_forward_proj', 'relu')
-  told = f'config.json has feed_forward_proj = {projection!r:.100}'
-  check_one_of(told, projection, PROJECTIONS)
+  subject = f'config.json has feed_forward_proj = {projection!r:.100}'
+  check_one_of(subject, projection, PROJECTIONS)
   activation, gated = PROJECTIONS[projection]
   # One layer alone does not show whose its biases are.
   own = FAMILIES[family] if fields['depth'] == 1 else fields['bias_in_every_layer']
   sizes = {ours: config.get(theirs) for ours, theirs in SIZES.items()}
-  shown = {'gated': gated, 'bias_in_every_layer': FAMILIES[family]}
-  check_agrees(sizes | shown, fields | {'bias_in_every_layer': own})
+  family_fields = {'gated': gated, 'bias_in_every_layer': FAMILIES[family]}
+  check_agrees(sizes | family_fields, fields | {'bias_in_every_layer': own})
   return {
     'activation': activation,
     'distance': number_in(config, 'relative_attention_max_distance', 128, Positive),

@@ -95,13 +95,13 @@ def tokenizer_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
   path = pathlib.Path(path)
   if path.is_dir():
     for pattern in ('spiece.model', '*.model', 'tokenizer.json', VOCABULARY, MERGES, '*.txt.gz'):
-      found = sorted(path.glob(pattern))
-      if len(found) > 1:
+      matches = sorted(path.glob(pattern))
+      if len(matches) > 1:
         raise ConfigError(
-          f'{os.fspath(path)!r} has {found[0].name} and {found[1].name}; name one of them'
+          f'{os.fspath(path)!r} has {matches[0].name} and {matches[1].name}; name one of them'
         )
-      if found:
-        return tokenizer_files(found[0])
+      if matches:
+        return tokenizer_files(matches[0])
     return []
   pair = [path.with_name(VOCABULARY), path.with_name(MERGES)]
   files = pair if path in pair else [path]
@@ -131,15 +131,15 @@ def read_vocabulary(path: str | os.PathLike[str], tried: bool = False) -> Vocabu
     '.json': _read_json,
     '.txt.gz': _read_merges_alone,
   }
-  read = next((readers[end] for end in readers if files[0].name.endswith(end)), None)
-  if read is None:
+  reader = next((readers[end] for end in readers if files[0].name.endswith(end)), None)
+  if reader is None:
     raise ConfigError(f'{os.fspath(files[0])!r} is no tokenizer file by its name; {EXPECTED}')
   data = [read_tokenizer_file(file) for file in files]
   digest = hashlib.sha256(b''.join(data)).hexdigest()
   if not tried and (fault := _tried(digest, *map(os.fspath, files))):
     raise ConfigError(f'{names} {fault}')
   try:
-    return read(*data)
+    return reader(*data)
   except Unfit as error:
     raise ConfigError(f'{names} {error}') from error
   except BaseException as error:
@@ -251,9 +251,9 @@ def _read_json(data: bytes) -> Vocabulary:
   tokenizer.no_padding()
   tokenizer.no_truncation()
   # Of a text, -1 stands for the tokens that its post-processor adds.
-  added = [-1 if place is None else place for place in tokenizer.encode('a').sequence_ids]
-  begins = next((place for place, of in enumerate(added) if of >= 0), len(added))
-  ends = next((place for place, of in enumerate(reversed(added)) if of >= 0), 0)
+  added = [-1 if index is None else index for index in tokenizer.encode('a').sequence_ids]
+  begins = next((index for index, of in enumerate(added) if of >= 0), len(added))
+  ends = next((index for index, of in enumerate(reversed(added)) if of >= 0), 0)
   if not ends:
     raise Unfit(
       'ends a text with no token; expected a post_processor that adds </s> or <|endoftext|>: take '
@@ -287,14 +287,14 @@ def _read_pair(vocabulary: bytes, merges: bytes) -> Vocabulary:
   if lines and lines[0].startswith('#version'):
     del lines[0]
   pairs = _pairs(lines)
-  read = _clip(tokens, pairs, pad=tokens.get(END, 0))
-  made = {''.join(pair) for pair in pairs}.union(_own_tokens())
-  if rest := [word for word in tokens if word not in made]:
+  tokenizer = _clip(tokens, pairs, pad=tokens.get(END, 0))
+  merged_words = {''.join(pair) for pair in pairs}.union(_own_tokens())
+  if rest := [word for word in tokens if word not in merged_words]:
     raise Unfit(
       f'has {len(rest)} words ({_shown(rest)}) that no merge makes: one of the two is of '
       'another tokenizer, or not whole; get both again'
     )
-  return read
+  return tokenizer
 
 
 def _read_merges_alone(data: bytes) -> Vocabulary:
@@ -343,11 +343,11 @@ def _clip(tokens: dict[str, int], merges: list[tuple[str, str]], pad: int) -> Vo
   """Makes CLIP's tokenizer: NFC, one space for many, lower case, pairs of bytes within words."""
   from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-  wanted = _own_tokens()
-  if absent := [word for word in wanted if word not in tokens]:
+  special_tokens = _own_tokens()
+  if absent := [word for word in special_tokens if word not in tokens]:
     raise Unfit(
-      f"lacks {len(absent)} of CLIP's {len(wanted)} own tokens ({_shown(absent)}); take the "
-      'files that came with the weights'
+      f"lacks {len(absent)} of CLIP's {len(special_tokens)} own tokens ({_shown(absent)}); take "
+      'the files that came with the weights'
     )
   tokenizer = Tokenizer(
     models.BPE(tokens, merges, unk_token=END, end_of_word_suffix=WORD_END, fuse_unk=False)

@@ -127,9 +127,9 @@ def encode_texts(
   if cut and length not in _warned:
     _warned.add(length)
     for text, size in list(cut.items())[:_NAMED]:
-      shown = shortened(text)
-      read = tokenizer.head(text, length)
-      _log.warning('%s is cut after %d of %d tokens: read is %r', shown, length, size, read)
+      prompt = shortened(text)
+      head = tokenizer.head(text, length)
+      _log.warning('%s is cut after %d of %d tokens: read is %r', prompt, length, size, head)
     if len(cut) > _NAMED:
       more = len(cut) - _NAMED
       longest = max(cut.values())
@@ -137,7 +137,7 @@ def encode_texts(
   tokens = np.full((len(rows), length), tokenizer.pad, np.int32)
   mask = np.zeros(tokens.shape, bool)
   for row, whole in enumerate(rows):
-    kept = tokenizer.cut(whole, length)
-    tokens[row, : len(kept)] = kept
-    mask[row, : len(kept)] = True
+    tokens_of_row = tokenizer.cut(whole, length)
+    tokens[row, : len(tokens_of_row)] = tokens_of_row
+    mask[row, : len(tokens_of_row)] = True
   return tokens, mask

@@ -34,20 +34,20 @@ def visual_text(prompt: str) -> str:
   spans: list[tuple[int, int]] = []
   opened: list[tuple[str, int]] = []  # marks that wait for their partner, with their places
   waiting = dict.fromkeys(_QUOTES, 0)  # how many of each these are
-  for place, mark in enumerate(prompt):
-    before = prompt[max(place - 1, 0) : place]
-    behind = prompt[place + 1 : place + 2]
+  for index, mark in enumerate(prompt):
+    before = prompt[max(index - 1, 0) : index]
+    behind = prompt[index + 1 : index + 2]
     apostrophe = mark in _APOSTROPHES and _in_word(behind)
-    if not apostrophe and any(waiting[each] for each in _CLOSE.get(mark, ())):
+    if not apostrophe and any(waiting[opening_mark] for opening_mark in _CLOSE.get(mark, ())):
       opening = ''
       while opening not in _CLOSE[mark]:
         opening, start = opened.pop()
         waiting[opening] -= 1
       while spans and spans[-1][0] > start:
         spans.pop()
-      spans.append((start, place))
+      spans.append((start, index))
     elif mark in _QUOTES and not (mark == "'" and _in_word(before)):
-      opened.append((mark, place))
+      opened.append((mark, index))
       waiting[mark] += 1
   parts = [prompt[start + 1 : end].strip() for start, end in spans]
   return ' '.join(part for part in parts if part)

@@ -78,12 +78,12 @@ def unseen(prompt: str, words: Collection[str]) -> list[str]:
 
 def describe_unseen(prompt: str, unknown: Sequence[str], words: Collection[str]) -> str:
   """Says which words of a prompt training never showed, with similar words that it did."""
-  said = []
+  descriptions = []
   for word in unknown[:_NAMED]:
     close = meant(word, words)
-    said.append(f'{word!r}' + (f' (did you mean {close!r}?)' if close else ''))
+    descriptions.append(f'{word!r}' + (f' (did you mean {close!r}?)' if close else ''))
   more = f' and {len(unknown) - _NAMED} more' if len(unknown) > _NAMED else ''
-  return f'prompt {shortened(prompt)}: training never showed {", ".join(said)}{more}'
+  return f'prompt {shortened(prompt)}: training never showed {", ".join(descriptions)}{more}'
 
 
 def meant(word: str, words: Collection[str]) -> str:
@@ -94,10 +94,14 @@ def meant(word: str, words: Collection[str]) -> str:
   """
   near = difflib.get_close_matches(word, words, n=5, cutoff=0.6)
   most = 1 + (len(word) >= 8)
-  for each in near:
-    if word[0] == each[0] and max(map(len, (word, each))) > 3 and _edits(word, each) <= most:
-      return each
-  return next((each for each in near if sorted(each) == sorted(word)), '')
+  for candidate in near:
+    if (
+      word[0] == candidate[0]
+      and max(map(len, (word, candidate))) > 3
+      and _edits(word, candidate) <= most
+    ):
+      return candidate
+  return next((candidate for candidate in near if sorted(candidate) == sorted(word)), '')
 
 
 def _edits(a: str, b: str) -> int:

@@ -61,11 +61,13 @@ def make_encoder_format(family: Family) -> WeightFormat:
     del seed  # the file holds everything
     weights = read_weights(source)
     with understanding(repr(os.fspath(source))):
-      told = family.fields(weights.tensors, weights.config)
-      fields = {**fields, **told}
+      file_fields = family.fields(weights.tensors, weights.config)
+      fields = {**fields, **file_fields}
       shapes = parameter_shapes(kind, fields, {})
     if weights.config is None:
-      unseen = [f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*told, *kind.how})]
+      unseen = [
+        f'{name} = {fields[name]!r}' for name in sorted(fields.keys() - {*file_fields, *kind.how})
+      ]
       _log.warning('no config.json: taken from config.model: %s', ', '.join(unseen))
     params, left_out = import_tensors(
       family.rows(fields, weights.tensors),
@@ -78,7 +80,7 @@ def make_encoder_format(family: Family) -> WeightFormat:
       _log.info('%s are left out: no part of the encoder', listed({'tensors': left_out}))
     for name, digest in weights.digests.items():
       _log.info('%s  %s', digest, name)
-    types = {name: each for name, each in weights.types().items() if name not in left_out}
+    types = {name: dtype for name, dtype in weights.types().items() if name not in left_out}
     return ImportedWeights(fields, params, {'source': {'sha256': weights.digests, 'types': types}})
 
   def write(

@@ -27,7 +27,7 @@ def word_tokens(text: str, length: int, vocabulary: int) -> Int[np.ndarray, ' m'
   """
   words = words_of(text)[: length - 1]
   tokens = np.full(length, PAD, np.int32)
-  for place, word in enumerate(words):
-    tokens[place] = SPECIAL + zlib.crc32(word.encode('utf-8', errors='replace')) % vocabulary
+  for index, word in enumerate(words):
+    tokens[index] = SPECIAL + zlib.crc32(word.encode('utf-8', errors='replace')) % vocabulary
   tokens[len(words)] = EOS
   return tokens

@@ -1,7 +1,7 @@
-"""Attention head by head and block of queries by block of queries, its memory linear in n.
+"""Attention by heads and blocks of queries, with memory linear in n.
 
-A block sees all keys, so its softmax needs no running maximum. On a CPU it beats storing all scores
-as soon as those leave the caches (docs/performance.md).
+A block sees all keys, so its softmax needs no running maximum. On a CPU it is faster than storing
+all scores as soon as those exceed the caches (docs/performance.md).
 """
 
 import jax.numpy as jnp
@@ -47,8 +47,8 @@ def backward(saved: Saved, dy: Array) -> tuple[Array, Array, Array]:
   rows = [_blocks(x.reshape(-1, x.shape[-1], 1), k) for x in (delta, lse)]
   keys, values = _heads(k), _heads(v)
 
-  # XLA's A^T B is several times slower than A B on a CPU when A is large and B narrow. So dK and dV
-  # are computed as their transposes, (narrow) x (large), from narrow transposes made out here.
+  # On a CPU XLA's A^T B is several times slower than A B if A is large and B narrow. So dK and dV
+  # are computed as their transposes, (narrow) x (large), from narrow transposes made outside.
   def head(inputs):
     queries, keys, keys_t, values_t, valid = inputs
 

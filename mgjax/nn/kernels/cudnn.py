@@ -1,9 +1,9 @@
 """cuDNN's flash attention for GPUs, as the two functions of `kernel.py`.
 
-The public `jax.nn.dot_product_attention` rounds the log-sum-exp to the type of the output, too
-coarse for a backward pass, and has no backward pass that takes the log-sum-exp of more keys than it
-sees. Both are in the primitives below it. They are bound here without JAX's look at the machine, so
-that programs for GPUs can be traced and lowered where there is none.
+The public `jax.nn.dot_product_attention` rounds the log-sum-exp to the output's type, too coarsely
+for a backward pass. Its backward pass also cannot take the log-sum-exp of more keys than it sees.
+The primitives below it can do both. They are bound here without JAX's check of the machine, so that
+programs for GPUs can be traced and lowered on machines without one.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from mgjax.core.typing import Array, Bool, Float, Int
 from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
 
 TYPES = (jnp.bfloat16, jnp.float16)
-LARGEST_HEAD = 128  # GPUs before Hopper do no more
+LARGEST_HEAD = 128  # the limit of GPUs before Hopper
 HEAD_MULTIPLE = 8
 
 
 def supported(q: Sequence[int], k: Sequence[int], dtype: np.dtype) -> bool:
-  """Says whether cuDNN has kernels for q (b n g k) and k (b m g k) of one type; any n and m."""
+  """Returns whether cuDNN has kernels for q (b n g k) and k (b m g k) of one type; any n and m."""
   size = q[-1]
   fits = size == k[-1] and size % HEAD_MULTIPLE == 0 and size <= LARGEST_HEAD
   return fits and dtype in TYPES
@@ -35,7 +35,8 @@ def forward(
   v: Float[Array, 'b m g k'],
   mask: Bool[Array, 'b m'] | None,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
-  """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
+  """Returns O and L; see `kernel.py`. A row without a key to read has O = 0 and L = -1e30.
+
   Raises ConfigError if this version of JAX has no such primitive.
   """
   if mask is None:
@@ -49,7 +50,7 @@ def forward(
 def backward(
   saved: Saved, do: Float[Array, 'b n g k']
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b m g k'], Float[Array, 'b m g k']]:
-  """Returns what these keys and values contribute to dQ, and dK and dV, given dO; see `kernel.py`.
+  """Returns the contribution of these keys and values to dQ, and dK and dV; see `kernel.py`.
 
   Args:
     saved: q, k, v, mask, O (which cuDNN multiplies with dO itself) and L (b g n), the last two
@@ -63,11 +64,11 @@ def backward(
     return call_backward(q, k, v, None, o, lse, do)
   order, lengths = _valid_first(mask)
   readable = mask.any(axis=-1)[:, None, None]
-  # The one key that a row which may read nothing reads all the same must not overflow exp(S - L).
+  # cuDNN reads one key even for rows without any; it must not overflow exp(S - L).
   lse = jnp.where(lse > NOTHING, lse, -MASKED)
   dq, *rest = call_backward(q, _reorder(k, order), _reorder(v, order), lengths, o, lse, do)
   back = jnp.argsort(order, axis=-1)
-  # Behind the lengths cuDNN may leave what it finds there.
+  # Beyond the lengths cuDNN may leave memory uninitialised.
   dk, dv = (jnp.where(mask[..., None, None], _reorder(x, back), 0) for x in rest)
   return jnp.where(readable[..., None], dq, 0), dk, dv
 
@@ -75,7 +76,7 @@ def backward(
 def call_forward(q: Array, k: Array, v: Array, lengths: Array | None) -> tuple[Array, Array]:
   """Binds cuDNN's forward primitive: O (b n g k), and L (b g n) in float32, to base e.
 
-  `lengths` (b,) int32, at least 1, says how many of the first keys are read; None is all of them.
+  `lengths` (b,) int32, at least 1, is the number of leading keys that are read; None is all.
   """
   o, lse = _bind('fwd', q, k, v, lengths, is_training=True)
   return o, lse
@@ -90,7 +91,7 @@ def call_backward(
 
 
 def _bind(which: str, q: Array, k: Array, v: Array, lengths: Array | None, *more, **parameters):
-  """Binds a primitive of JAX's private module: the only place that knows it."""
+  """Binds a primitive of JAX's private module; nothing else uses that module."""
   nothing = jnp.zeros(0, q.dtype)
   seen = (nothing, nothing)
   if lengths is not None:
@@ -125,10 +126,10 @@ def _later_parameters() -> dict[str, Any]:
 
 
 def _valid_first(mask: Bool[Array, 'b m']) -> tuple[Int[Array, 'b m'], Int[Array, 'b']]:
-  """Returns an order of keys with those first that may be read, and how many these are.
+  """Returns an order of the keys with readable ones first, and the number of those.
 
-  cuDNN knows lengths, not masks with holes; attention does not care about the order of keys. The
-  length is at least 1, because an empty softmax is 0 / 0.
+  cuDNN supports lengths, not masks with holes, and attention does not depend on the order of keys.
+  The length is at least 1, because an empty softmax is 0 / 0.
   """
   lengths = jnp.maximum(mask.sum(axis=-1), 1)
   return jnp.argsort(~mask, axis=-1, stable=True), lengths.astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What an attention kernel is: two functions of the arrays that one device holds.
+"""The interface of an attention kernel: two functions of the arrays that one device holds.
 
 forward(q, k, v, mask) -> (O, L)
   S = Q K^T / sqrt(k), L = log sum_m exp S, O = exp(S - L) V; scores and softmax in float32.
@@ -7,10 +7,10 @@ backward((q, k, v, mask, D, L), dO) -> (dQ, dK, dV)
   P = exp(S - L), dV = P^T dO, dS = P * (dO V^T - D), dQ = dS K / sqrt(k), dK = dS^T Q / sqrt(k)
   with D = rowsum(dO * O).
 
-L and D may come from more keys than `k` holds: that is what lets a ring take keys in turns. `q` is
-(b n g k), `k` and `v` (b m g k), O like `q` in its type, L and D (b g n) in float32; `mask` (b m)
-is True where a key may be read. A row that may read nothing has L <= NOTHING, and O of no meaning
-but finite; `attend` makes it zero.
+L and D may come from more keys than `k` holds, so a ring can process keys in steps. `q` is (b n g
+k), `k` and `v` (b m g k), O has the shape and type of `q`, L and D are (b g n) in float32. `mask`
+(b m) is True where a key may be read. A row without such a key has L <= NOTHING and a finite,
+meaningless O, which `attend` sets to zero.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ Saved = tuple[Array, Array, Array, Array | None, Array, Array]
 class AttentionKernel:
   """A pair of functions, see above.
 
-  With `takes_output` the backward pass wants O (b n g k) itself in the place of D. `takes_tiles(T,
-  s, W)` tells whether both take `index` (b g T W) or (1 1 T W): the W of T tiles that each reads.
+  With `takes_output` the backward pass takes O (b n g k) itself instead of D. `takes_tiles(T, s,
+  W)` says whether both take `index` (b g T W) or (1 1 T W): the W of T tiles that each reads.
   """
 
   forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]

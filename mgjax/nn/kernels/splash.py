@@ -1,7 +1,7 @@
-"""Splash attention, the flash attention that JAX brings for TPUs, as the functions of `kernel.py`.
+"""Splash attention, JAX's flash attention for TPUs, as the functions of `kernel.py`.
 
-The kernels are called below JAX's own differentiation rule, which knows no log-sum-exp of more keys
-than the kernel sees.
+The kernels are called below JAX's own differentiation rule, which does not support a log-sum-exp of
+more keys than the kernel sees.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from mgjax.nn.kernels.kernel import MASKED, NOTHING, Saved
 if TYPE_CHECKING:
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
   from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info
-else:  # a tenth of a second of every start, for TPUs alone
+else:  # the import takes 0.1 s, which only TPUs need
   _PLACE = 'jax.experimental.pallas.ops.tpu.splash_attention'
   splash = Later(f'{_PLACE}.splash_attention_kernel')
   splash_attention_mask_info = Later(f'{_PLACE}.splash_attention_mask_info')
@@ -53,7 +53,7 @@ def forward(
   *,
   interpret: bool = False,
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b g n']]:
-  """Returns O and L; see `kernel.py`. A row that may read nothing has O = 0 and L = -1e30.
+  """Returns O and L; see `kernel.py`. A row without a key to read has O = 0 and L = -1e30.
 
   `interpret` runs the kernel without a TPU, slowly.
   """
@@ -89,16 +89,16 @@ def forward(
 def backward(
   saved: Saved, do: Float[Array, 'b n g k'], *, interpret: bool = False
 ) -> tuple[Float[Array, 'b n g k'], Float[Array, 'b m g k'], Float[Array, 'b m g k']]:
-  """Returns what these keys and values contribute to dQ, and dK and dV, given dO; see `kernel.py`.
+  """Returns the contribution of these keys and values to dQ, and dK and dV; see `kernel.py`.
 
   The kernel writes dQ once per block of keys, in the type of `q`, to be summed outside: b n g k
-  times m / 2048. Heads take turns, so that only the share of one head exists at a time. `saved` are
+  times m / 2048. It runs head by head, so that only one head's share exists at a time. `saved` are
   q, k, v, mask, rowsum(dO * O) and L, the last two (b g n) and maybe of more keys than `k` has.
   """
   q, k, v, mask, delta, lse = saved
   b, _, g, _ = q.shape
   blocks = _blocks(q, k, BACKWARD_TILE)
-  together = g if blocks.m == blocks.keys else 1  # one block of keys: nothing to be summed
+  together = g if blocks.m == blocks.keys else 1  # one block of keys needs no sum
 
   def turns(x):
     return x.reshape(b * g // together, together, *x.shape[2:])
@@ -136,7 +136,7 @@ def backward(
     turns(_heads(k, blocks.m, blocks.k)),
     turns(_heads(v, blocks.m, blocks.k)),
     jax.tree.map(lambda x: jnp.repeat(x, g // together, axis=0), segments),
-    # exp(S - L) is zero for a row that read nothing, whatever S is.
+    # exp(S - L) must be zero for a row that read nothing, whatever S is.
     turns(_pad(jnp.where(lse <= NOTHING, -MASKED, lse), blocks.n)),
     turns(_heads(do, blocks.n, blocks.k)),
     turns(_pad(delta, blocks.n)),
@@ -154,7 +154,7 @@ def _scale(q: Array) -> float:
 
 def _blocks(q: Array, k: Array, tile: int) -> Blocks:
   size = -(-q.shape[-1] // LANES) * LANES
-  # Other types and heads get the same bytes.
+  # Other types and head sizes get blocks of the same number of bytes.
   queries, keys, tile = (
     max(most * 2 // (size * q.dtype.itemsize), 1) * LANES for most in (QUERIES, KEYS, tile)
   )
@@ -165,7 +165,7 @@ def _blocks(q: Array, k: Array, tile: int) -> Blocks:
 
 
 def _cut(length: int, most: int) -> tuple[int, int]:
-  """Returns the block of `SMALLEST` to `most` that pads `length` least, and what it pads to."""
+  """Returns the block of `SMALLEST` to `most` that pads `length` least, and the padded length."""
   most = min(most, -(-length // LANES) * LANES)
   blocks = range(most, min(most, SMALLEST) - 1, -LANES)
   return min(((block, -(-length // block) * block) for block in blocks), key=lambda cut: cut[1])
@@ -187,14 +187,14 @@ def _pad(x: Float[Array, 'b g n'], length: int) -> Array:
 
 
 def _no_mask() -> Any:
-  """No mask that is fixed when the kernel is built, so no table of blocks: ours are segment ids."""
+  """Returns an empty static mask: masks here are segment ids, so no table of blocks is built."""
   return splash_attention_mask_info.MaskInfo(None, None, None, None, None)
 
 
 def _segments(mask: Array | None, k: Array, blocks: Blocks) -> Any:
-  """Puts all queries and the keys that may be read in segment 0, other keys and padding in 1.
+  """Puts all queries and the readable keys in segment 0, other keys and padding in 1.
 
-  Padded queries read what others read: their dO is zero, so they take no part in any gradient.
+  Padded queries read the same keys, but their dO is zero, so they add nothing to any gradient.
   """
   b, m = k.shape[:2]
   if mask is None:

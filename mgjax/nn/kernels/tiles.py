@@ -1,15 +1,15 @@
-"""Attention to tiles of tokens: those around, and those that fit best.
+"""Attention to tiles of tokens: a window around each tile, and further tiles chosen by content.
 
-The tokens of a grid (t h w) are cut into tiles, and the queries of a tile read the keys of a window
-of tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile attention"). Near an
-edge the window is moved inwards, so that every query reads as many. A kernel then sees tiles of
-heads as rows of a batch, (b g T) s 1 k against (b g T) (W s) 1 k: each is dense, and of n^2 scores
-n W s are left. It costs W copies of keys and values. A kernel that takes an index of tiles, as that
-of `kernels/tpu` does, reads them where they are: tokens then come in the order of tiles.
+The tokens of a grid (t h w) are cut into tiles. The queries of a tile read the keys of a window of
+tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile attention"). Near an
+edge the window is moved inwards, so that every query reads as many keys. A kernel then sees tiles
+of heads as rows of a batch, (b g T) s 1 k against (b g T) (W s) 1 k. Each is dense, and n W s of
+n^2 scores are computed. This takes W copies of keys and values. A kernel that takes an index of
+tiles, such as `kernels/tpu`, reads them in place: tokens are then ordered by tiles.
 
 A head may choose further tiles: those whose mean key has the largest product with the mean query of
-a tile (Zhang et al. 2025, "Faster video diffusion with trainable sparse attention"). Which these
-are has no gradient; `attend_to_means`, added through a gate, lets means learn what to say.
+a tile (Zhang et al. 2025, "Faster video diffusion with trainable sparse attention"). The choice has
+no gradient; `attend_to_means`, added through a gate, trains the means.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ Sizes = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Tiles:
-  """Which tokens read which.
+  """The pattern of block-sparse attention: which tokens read which.
 
   Attributes:
-    grid: tokens along t, h, w; further ones, which fill up a mesh, read nothing.
+    grid: tokens along t, h, w; tokens behind the grid, which pad it for a mesh, read nothing.
     tile: tokens of a tile along t, h, w.
-    window: tiles that are read along t, h, w; odd, or all there are.
-    chosen: further tiles that each head reads, by what they hold.
+    window: tiles that are read along t, h, w; odd, and cut to the number of tiles.
+    chosen: further tiles that each head reads, chosen by content.
   """
 
   grid: Sizes
@@ -67,25 +67,26 @@ class Tiles:
 
   @property
   def keys(self) -> int:
-    """Keys that a query reads, those beyond the grid counted."""
+    """The number of keys that a query reads, with those beyond the grid."""
     tiles = min(math.prod(self.read) + self.chosen, math.prod(self.counts))
     return tiles * math.prod(self.tile)
 
   @property
   def work(self) -> int:
-    """Keys that would take as many operations: means of T tiles, three that a token is part of and
-    one that it gets back, take those of 2 T keys."""
+    """The number of keys with the same cost in operations.
+
+    Means of T tiles cost as much as 2 T keys: a token enters three of them and reads one."""
     return self.keys + (2 * math.prod(self.counts) if self.chosen else 0)
 
   def seen(self, shape: tuple[int, ...], keys: bool = False) -> tuple[int, ...]:
-    """Returns the shape that a kernel sees of queries, or of keys, (b n g k)."""
+    """Returns the shape of queries or keys (b n g k) as a kernel sees it."""
     b, _, g, k = shape
     return b * g * math.prod(self.counts), self.keys if keys else math.prod(self.tile), 1, k
 
 
 @functools.cache
 def _tokens(tiles: Tiles) -> np.ndarray:
-  """Returns the tokens of every tile (T s), -1 where it reaches beyond the grid."""
+  """Returns the token indices of every tile (T s), -1 beyond the grid."""
   padded = [n * size for n, size in zip(tiles.counts, tiles.tile, strict=True)]
   index = np.full(padded, -1, np.int32)
   inside = tuple(slice(0, size) for size in tiles.grid)
@@ -96,42 +97,43 @@ def _tokens(tiles: Tiles) -> np.ndarray:
 
 @functools.cache
 def _neighbours(tiles: Tiles) -> np.ndarray:
-  """Returns the tiles that every tile reads (T W)."""
-  each = []
-  for place in itertools.product(*map(range, tiles.counts)):
+  """Returns the indices of the tiles that every tile reads (T W)."""
+  neighbours = []
+  for tile in itertools.product(*map(range, tiles.counts)):
     ranges = []
-    for at, count, width in zip(place, tiles.counts, tiles.read, strict=True):
-      first = min(max(at - width // 2, 0), count - width)
+    for position, count, width in zip(tile, tiles.counts, tiles.read, strict=True):
+      first = min(max(position - width // 2, 0), count - width)
       ranges.append(range(first, first + width))
-    each.append([np.ravel_multi_index(near, tiles.counts) for near in itertools.product(*ranges)])
-  return np.array(each, np.int32)
+    window = itertools.product(*ranges)
+    neighbours.append([np.ravel_multi_index(near, tiles.counts) for near in window])
+  return np.array(neighbours, np.int32)
 
 
 class _Cut:
-  """Tokens (b n ..) in the order of tiles (b (T s) ..), and back."""
+  """Reorders tokens (b n ..) by tiles (b (T s) ..), and back."""
 
   def __init__(self, tiles: Tiles, step: int = 1):  # a tile's size is padded to a multiple of it
     self._tokens = _tokens(tiles)
-    more = -self._tokens.shape[1] % step
-    self._tokens = np.pad(self._tokens, ((0, 0), (0, more)), constant_values=-1)
+    padding = -self._tokens.shape[1] % step
+    self._tokens = np.pad(self._tokens, ((0, 0), (0, padding)), constant_values=-1)
     self.count, self.size = self._tokens.shape
     self.inside = self._tokens >= 0
-    self._back = np.zeros(math.prod(tiles.grid), np.int32)  # of each token, its place in tiles
+    self._back = np.zeros(math.prod(tiles.grid), np.int32)  # token -> its index in tile order
     self._back[self._tokens[self.inside]] = np.flatnonzero(self.inside)
 
   def line(self, x: Array) -> Array:
-    """Returns (b (T s) ..), zero beyond the grid."""
+    """Reorders (b n ..) to (b (T s) ..), zero beyond the grid."""
     inside = self.inside.reshape(-1, *[1] * (x.ndim - 2))
     return jnp.where(inside, x[:, np.maximum(self._tokens, 0).ravel()], jnp.zeros((), x.dtype))
 
   def back(self, x: Array, like: Array, nothing: float = 0.0) -> Array:
-    """Returns (b n ..) of (b (T s) ..), `nothing` beyond the grid."""
-    more = [(0, 0), (0, like.shape[1] - len(self._back)), *[(0, 0)] * (x.ndim - 2)]
-    return jnp.pad(x[:, self._back], more, constant_values=nothing)
+    """Reorders (b (T s) ..) to (b n ..), `nothing` beyond the grid."""
+    padding = [(0, 0), (0, like.shape[1] - len(self._back)), *[(0, 0)] * (x.ndim - 2)]
+    return jnp.pad(x[:, self._back], padding, constant_values=nothing)
 
 
 def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
-  """Makes a kernel that reads some tiles of one that reads everything, or takes an index."""
+  """Makes a kernel that reads only tiles, from one that reads all keys or takes an index."""
   near = _neighbours(tiles)
   width = tiles.keys // math.prod(tiles.tile)
   cut = _Cut(tiles, LANES)
@@ -145,23 +147,26 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
   size = cut.size
   turn = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
-  def choose(q: Array, k: Array, read: Array | None) -> Array:  # (b g T W), or (1 1 T W)
+  def choose(q: Array, k: Array, mask: Array | None) -> Array:  # (b g T W), or (1 1 T W)
     if not tiles.chosen:
-      return jnp.broadcast_to(near, (*((1, 1) if indexed else (len(q), q.shape[2])), *near.shape))
-    read = (jnp.ones(k.shape[:2], bool) if read is None else read).reshape(-1, count, size)
-    shares = read / jnp.maximum(read.sum(-1, keepdims=True), 1)
+      batch, heads = (1, 1) if indexed else (len(q), q.shape[2])
+      return jnp.broadcast_to(near, (batch, heads, *near.shape))
+    mask = (jnp.ones(k.shape[:2], bool) if mask is None else mask).reshape(-1, count, size)
+    shares = mask / jnp.maximum(mask.sum(-1, keepdims=True), 1)
     q, k = (x.astype(jnp.float32).reshape(len(x), count, size, *x.shape[2:]) for x in (q, k))
     q, k = (jnp.einsum('btsgk,bts->bgtk', x, shares) for x in (q, k))
-    fits = jnp.where(read.any(-1)[:, None, None], jnp.einsum('bgtk,bguk->bgtu', q, k), -jnp.inf)
-    always = np.zeros((count, count), bool)
-    always[np.arange(count)[:, None], near] = True
-    return lax.top_k(jnp.where(always, jnp.inf, fits), width)[1]
+    fits = jnp.where(mask.any(-1)[:, None, None], jnp.einsum('bgtk,bguk->bgtu', q, k), -jnp.inf)
+    in_window = np.zeros((count, count), bool)
+    in_window[np.arange(count)[:, None], near] = True
+    return lax.top_k(jnp.where(in_window, jnp.inf, fits), width)[1]
 
   def inputs(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[list[Array | None], Array]:
-    all_read = mask is None and cut.inside.all()
-    read = None if all_read else cut.line(jnp.ones(k.shape[:2], bool) if mask is None else mask)
+    if mask is None and cut.inside.all():
+      mask_in_tiles = None
+    else:
+      mask_in_tiles = cut.line(jnp.ones(k.shape[:2], bool) if mask is None else mask)
     q, k, v = map(cut.line, (q, k, v))
-    return [q, k, v, read], choose(q, k, read)
+    return [q, k, v, mask_in_tiles], choose(q, k, mask_in_tiles)
 
   def forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Array]:
     arrays, index = inputs(q, k, v, mask)
@@ -178,8 +183,8 @@ def tiled(kernel: AttentionKernel, tiles: Tiles) -> AttentionKernel:
 
 
 def _gathered(kernel: AttentionKernel, count: int) -> AttentionKernel:
-  """Makes a kernel that takes an index of one that does not, by W copies of keys and values."""
-  pick = jax.vmap(lambda x, at: x[at])
+  """Makes a kernel that takes an index of one that does not, with W copies of keys and values."""
+  pick = jax.vmap(lambda x, index: x[index])
   turn = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
 
   def heads(x: Array) -> Array:  # (b (T s) g ..) -> (b g T s ..)
@@ -197,17 +202,19 @@ def _gathered(kernel: AttentionKernel, count: int) -> AttentionKernel:
   def keys(index: Array, k: Array, v: Array, mask: Array | None) -> list[Array | None]:
     k, v = (jax.vmap(pick)(heads(x), index) for x in (k, v))
     k, v = (x.reshape(-1, x.shape[3] * x.shape[4], 1, x.shape[5]) for x in (k, v))
-    read = None if mask is None else pick(mask.reshape(len(mask), count, -1), index)
-    return [k, v, None if read is None else read.reshape(k.shape[:2])]
+    mask_of_keys = None if mask is None else pick(mask.reshape(len(mask), count, -1), index)
+    return [k, v, None if mask_of_keys is None else mask_of_keys.reshape(k.shape[:2])]
 
   def forward(q, k, v, mask, index):
     y, lse = kernel.forward(rows(q), *keys(index, k, v, mask))
     return whole(y, q), turn(whole(turn(lse), q))
 
   def backward(saved, dy, index):
-    q, *read, output, lse = saved
-    dq, *dkv = kernel.backward((rows(q), *keys(index, *read), rows(output), rows(lse)), rows(dy))
-    wide = [jnp.zeros_like(x, jnp.float32) for x in read[:2]]
+    q, *key_inputs, output, lse = saved
+    dq, *dkv = kernel.backward(
+      (rows(q), *keys(index, *key_inputs), rows(output), rows(lse)), rows(dy)
+    )
+    wide = [jnp.zeros_like(x, jnp.float32) for x in key_inputs[:2]]
     add_up = jax.linear_transpose(lambda k, v: keys(index, k, v, None)[:2], *wide)
     sums = add_up([x.astype(jnp.float32) for x in dkv])
     return whole(dq, q), *(x.astype(q.dtype) for x in sums)
@@ -218,9 +225,9 @@ def _gathered(kernel: AttentionKernel, count: int) -> AttentionKernel:
 def attend_to_means(
   q: Float[Array, 'b n g k'], k: Float[Array, 'b n g k'], v: Float[Array, 'b n g k'], tiles: Tiles
 ) -> Float[Array, 'b n g k']:
-  """Returns softmax(Q K^T / sqrt(k)) V of the means over tiles, each for all tokens of its tile."""
+  """Returns softmax(Q K^T / sqrt(k)) V of the means over tiles, repeated for every token."""
   count = math.prod(tiles.counts)
-  tile_of = np.full(q.shape[1], -1, np.int32)  # of tokens beyond the grid none
+  tile_of = np.full(q.shape[1], -1, np.int32)  # -1 for tokens beyond the grid
   tokens = _tokens(tiles)
   tile_of[tokens[tokens >= 0]] = np.nonzero(tokens >= 0)[0]
   member = jax.nn.one_hot(tile_of, count, dtype=q.dtype)  # (n T): its sums are local on a mesh

@@ -1,10 +1,10 @@
-"""Block sizes of the attention kernels for TPUs, searched with a model of their cost.
+"""Block sizes of the attention kernels for TPUs, searched with a cost model.
 
-A kernel goes over a grid of blocks, (queries, keys), and in a block over tiles, which are computed
-at once. The unit of cost is the bundle, what a core issues in a cycle. The constants are from
-schedules that libtpu made of these kernels (docs/performance.md): 1,024 scores cost so much, a tile
-what its products need to fill and to drain, a step of the grid what moves blocks, and a row of
-blocks what it takes to write its sums. Blocks that move more bytes than time allows wait for
+A kernel iterates over a grid of blocks, (queries, keys), and within a block over tiles, which are
+computed at once. The unit of cost is the bundle, the instructions that a core issues in a cycle.
+The constants are from libtpu's schedules of these kernels (docs/performance.md). They are the costs
+of 1,024 scores; of filling and draining the products of a tile; of moving blocks in a grid step;
+and of writing the sums of a row of blocks. Blocks that move too many bytes for that time wait for
 memory.
 """
 
@@ -18,21 +18,21 @@ LANES = 128
 MIB = 2**20
 BLOCK = 2048  # the longest side of a block
 STEP = 110  # bundles of a step of the grid
-TILE = 40  # bundles in which the products of a tile fill and drain, beside another tile
+TILE = 40  # bundles in which the products of a tile fill and drain, overlapped with another tile
 BANDWIDTH = 470  # bytes a bundle: v5e's, the least of the chips
-SMEM = 900 * 1024  # of 1 MiB for scalars; the compiler keeps its own there, too
-VMEM = 40 * MIB  # of the 64 that v5p and TPU7x have a core; the compiler keeps its own there, too
+SMEM = 900 * 1024  # of 1 MiB for scalars, of which the compiler uses some
+VMEM = 40 * MIB  # of the 64 MiB a core of v5p and TPU7x, of which the compiler uses some
 
 
 @dataclasses.dataclass(frozen=True)
 class Pass:
-  """What the two passes differ in.
+  """Constants of the forward or the backward pass.
 
   Attributes:
     bundles: of 1,024 scores.
-    turn: bundles, for each of its rows, that begin and end sums.
-    tile: scores that are computed at once: with more, registers spill.
-    block: scores of a block, whose tiles are written out one after another in the program.
+    turn: bundles a row to begin and end its sums.
+    tile: scores that are computed at once; with more, registers spill.
+    block: scores of a block, whose tiles are unrolled in the program.
     kept: bytes of float32 sums that may stay in VMEM from one row of blocks to the next.
   """
 
@@ -57,9 +57,10 @@ class Blocks:
     n: queries, padded.
     m: keys, padded.
     k: the size of a head, padded.
-    chunks: into which the queries are cut, for the backward pass: a chunk's dQ stays in VMEM, and
-      every chunk adds its own part of dK and dV.
-    together: parts of the keys, each from a place of its own.
+    chunks: number of parts of the queries in the backward pass: a chunk's dQ stays in VMEM, and
+    each
+      chunk adds its own part of dK and dV.
+    together: parts of a block of keys, each read from its own position.
   """
 
   queries: int
@@ -81,56 +82,61 @@ def forward_blocks(n: int, m: int, k: int, itemsize: int, tiles=None) -> Blocks:
 def backward_blocks(n: int, m: int, k: int, itemsize: int, heads: int, tiles=None) -> Blocks:
   """Returns the cheapest blocks for the backward pass of some heads.
 
-  Of v4 and v5p a device is two cores, and they share heads or chunks: an odd number of heads is cut
-  into an even number of chunks, if there are queries enough.
+  A device of v4 and v5p has two cores, which share heads or chunks. So an odd number of heads gets
+  an even number of chunks, if there are enough queries.
   """
   return _search(BACKWARD, n, m, k, itemsize, heads, tiles)
 
 
 def takes_tiles(tiles: int, size: int, read: int) -> bool:
-  """Tells whether scalar memory has room for which `read` tiles each reads: a number, of which ten
-  bits are for either, for every pair of blocks."""
+  """Returns whether scalar memory can hold the index of the `read` tiles that each tile reads.
+
+  It has one number for each pair of blocks, with ten bits for either."""
   split = size // _of_tiles(BACKWARD, tiles * size, 2 * LANES, 4, 1, (tiles, read)).queries
   return tiles * split <= 1024 and 4 * (tiles * split + 8) * read * split <= SMEM
 
 
 def _of_tiles(which: Pass, n: int, k: int, itemsize: int, heads: int, tiles) -> Blocks:
-  """A block of queries is a tile, or a part of a large one; the forward pass takes a few of keys,
-  so that the products of one hide what another waits for."""
+  """Returns blocks for tiles: a block of queries is a tile or a part of one.
+
+  The forward pass takes a few parts of keys at once, so that their products overlap."""
   most = min(which.block, which.block * 2 * LANES // (k * itemsize))
   side = _tile(n // tiles[0], min(math.isqrt(most), BLOCK // 2))
   columns = tiles[1] * (n // tiles[0] // side)
   longest = min(most // side, BLOCK)
   together = _tile(columns * LANES, longest // side * LANES) // LANES if which is FORWARD else 1
   chunks, padded = _chunks(which, n, side, k, heads)
-  sizes = (query_tile := _tile(side, QUERY_TILE)), _tile(together * side, which.tile // query_tile)
-  return Blocks(side, together * side, *sizes, padded, n, k, chunks, together)
+  query_tile = _tile(side, QUERY_TILE)
+  key_tile = _tile(together * side, which.tile // query_tile)
+  return Blocks(side, together * side, query_tile, key_tile, padded, n, k, chunks, together)
 
 
 def backward_chunks(n: int, k: int, heads: int) -> int:
-  """Returns the fewest chunks that the backward pass cuts the queries of some heads into."""
+  """Returns the minimum number of query chunks in the backward pass of some heads."""
   return _chunks(BACKWARD, n, LANES, -(-k // LANES) * LANES, heads)[0]
 
 
 def forward_vmem(blocks: Blocks, itemsize: int) -> int:
-  """Returns the bytes that the forward kernel keeps in VMEM, its tiles left to the compiler."""
-  queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k
-  rows = 2 * 8 * 4 * (blocks.queries + blocks.keys)  # L and the mask: a row of numbers takes eight
-  moved = 2 * itemsize * (2 * queries + 2 * keys)  # q, O, k, v, twice: one comes, one is read
-  return moved + rows + 4 * queries + 2 * 8 * 4 * blocks.queries + itemsize * keys  # V on its side
+  """Returns the bytes of VMEM of the forward kernel, without those of its tiles."""
+  queries = blocks.queries * blocks.k
+  keys = blocks.keys * blocks.k
+  rows = 2 * 8 * 4 * (blocks.queries + blocks.keys)  # L and the mask: one row is stored as eight
+  moved = 2 * itemsize * (2 * queries + 2 * keys)  # q, O, k, v; double buffered
+  return moved + rows + 4 * queries + 2 * 8 * 4 * blocks.queries + itemsize * keys  # V transposed
 
 
 def backward_vmem(blocks: Blocks, itemsize: int) -> int:
-  """Returns the bytes that the backward kernel keeps in VMEM, its tiles left to the compiler."""
-  queries, keys = blocks.queries * blocks.k, blocks.keys * blocks.k
+  """Returns the bytes of VMEM of the backward kernel, without those of its tiles."""
+  queries = blocks.queries * blocks.k
+  keys = blocks.keys * blocks.k
   rows = 2 * 8 * 4 * (2 * blocks.queries + blocks.keys)
   moved = 2 * itemsize * (3 * queries + 2 * keys) + 2 * 4 * 2 * keys  # q, dO, dQ; k, v; dK, dV
-  kept = 4 * (blocks.n // blocks.chunks) * blocks.k + 2 * 4 * keys  # sums: dQ; dK, dV
-  return moved + rows + kept + itemsize * (2 * queries + keys)  # and q, dO, k on their sides
+  sums = 4 * (blocks.n // blocks.chunks) * blocks.k + 2 * 4 * keys  # sums: dQ; dK, dV
+  return moved + rows + sums + itemsize * (2 * queries + keys)  # and q, dO, k transposed
 
 
 def cost(blocks: Blocks, which: Pass, itemsize: int) -> float:
-  """Returns the bundles that one head takes, by the model."""
+  """Returns the bundles that one head takes by the cost model."""
   rows, columns = blocks.n // blocks.queries, blocks.m // blocks.keys
   tiles = (blocks.n // blocks.query_tile) * (blocks.m // blocks.key_tile)
   scores = blocks.n * blocks.m / 1024
@@ -146,9 +152,11 @@ def _search(which: Pass, n: int, m: int, k: int, itemsize: int, heads: int, tile
   k = -(-k // LANES) * LANES
   if tiles:
     return _of_tiles(which, n, k, itemsize, heads, tiles)
-  found = list(_candidates(which, n, m, k, itemsize, heads))
-  # Of equals, the one with fewer bytes.
-  return min(found, key=lambda blocks: (cost(blocks, which, itemsize), blocks.queries, blocks.keys))
+  candidates = list(_candidates(which, n, m, k, itemsize, heads))
+  # Ties go to the blocks with fewer bytes.
+  return min(
+    candidates, key=lambda blocks: (cost(blocks, which, itemsize), blocks.queries, blocks.keys)
+  )
 
 
 def _candidates(which, n, m, k, itemsize, heads) -> Iterator[Blocks]:
@@ -181,7 +189,7 @@ def _sides(length: int) -> range:
 
 
 def _tile(side: int, most: int) -> int:
-  """Returns the largest divisor of `side` of at most `most`, in lanes."""
+  """Returns the largest divisor of `side` that is at most `most`, a multiple of `LANES`."""
   lanes = side // LANES
   fitting = [count for count in range(1, lanes + 1) if lanes % count == 0]
-  return LANES * max((each for each in fitting if each * LANES <= most), default=1)
+  return LANES * max((count for count in fitting if count * LANES <= most), default=1)

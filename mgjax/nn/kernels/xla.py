@@ -1,4 +1,4 @@
-"""Attention as written, all scores (b g n m) at once: the reference, best while they are few."""
+"""Attention with all scores (b g n m) in memory: the reference, and the fastest for few scores."""
 
 import jax
 import jax.numpy as jnp

@@ -95,7 +95,7 @@ def test_turned_votes_turn_the_gradient_of_a_reference():
 
 def test_what_is_no_pair_is_refused():
   alone = {name: array for name, array in batch().items() if name != 'rejected'}
-  with pytest.raises(DataError, match='and rejected nothing; expected two alike'):
+  with pytest.raises(DataError, match='and rejected nothing; expected two of one shape'):
     objective()(predict_with(0.3), alone, KEY, 0.5)
   short = batch() | {'rejected': jnp.zeros((5, 1, 2, 2, 4))}
   with pytest.raises(DataError, match=r'rejected \(5, 1, 2, 2, 4\)'):

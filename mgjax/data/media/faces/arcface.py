@@ -29,7 +29,7 @@ class ArcFace:
   def __init__(self, session: Any):
     """Takes an onnxruntime session of pictures of 112 x 112; ConfigError for another network."""
     inputs = session.get_inputs()
-    shapes = [list(each.shape) for each in inputs]
+    shapes = [list(network_input.shape) for network_input in inputs]
     if len(shapes) != 1 or shapes[0][1:] != [3, _SIDE, _SIDE]:
       raise ConfigError(
         f'the network reads {shapes}; expected pictures of ArcFace, [n, 3, {_SIDE}, {_SIDE}]'
@@ -42,20 +42,22 @@ class ArcFace:
     """Cuts a face out, by its eyes where they are known."""
     if face.points is None:
       return crop_face(frame, face, _SIDE)
-    right = face.points[:2].mean(0)
-    left = face.points[2:4].mean(0)
+    right_eye = face.points[:2].mean(0)
+    left_eye = face.points[2:4].mean(0)
     # The turn and scale that bring the eyes of the crop, as complex numbers, to those in the frame.
-    source, target = ([complex(x, y) for y, x in eyes] for eyes in (_EYES, (left, right)))
+    source, target = ([complex(x, y) for y, x in eyes] for eyes in (_EYES, (left_eye, right_eye)))
     turn = (target[1] - target[0]) / (source[1] - source[0])
     shift = target[0] - turn * source[0]
-    places = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
+    coefficients = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
     image = Image.fromarray(np.ascontiguousarray(frame))
     if abs(turn) > 1:  # a transform reads single pixels: shrunk first, none is left out
       small = tuple(max(1, round(length / abs(turn))) for length in image.size)
       image = image.resize(small, Image.Resampling.BICUBIC)
-      places = tuple(number / abs(turn) for number in places)
+      coefficients = tuple(number / abs(turn) for number in coefficients)
     return np.asarray(
-      image.transform((_SIDE, _SIDE), Image.Transform.AFFINE, places, Image.Resampling.BICUBIC)
+      image.transform(
+        (_SIDE, _SIDE), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+      )
     )
 
   def embed(self, crops: Sequence[UInt8[np.ndarray, 's s 3']]) -> Float[np.ndarray, 'n d']:
@@ -65,11 +67,11 @@ class ArcFace:
       return np.zeros((0, 1), np.float32)
     pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
     step = self._batch if isinstance(self._batch, int) else len(pixels)
-    found = [
+    outputs = [
       self._session.run(None, {self._input: pixels[first : first + step]})[0]
       for first in range(0, len(pixels), step)
     ]
-    vectors = np.concatenate(found).astype(np.float32)
+    vectors = np.concatenate(outputs).astype(np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 

@@ -60,7 +60,7 @@ class CascadeDetector:
     if shorter < _WINDOW:
       return []
     least = max(_WINDOW, round(self._smallest * shorter))
-    found = self._cascade.detect_multi_scale(
+    detections = self._cascade.detect_multi_scale(
       img=small,
       scale_factor=_STEP,
       step_ratio=1,
@@ -68,7 +68,10 @@ class CascadeDetector:
       max_size=(shorter, shorter),
       min_neighbor_number=_NEIGHBOURS,
     )
-    faces = [Face(each['r'], each['c'], each['height'], each['width']) for each in found]
+    faces = [
+      Face(detection['r'], detection['c'], detection['height'], detection['width'])
+      for detection in detections
+    ]
     faces = sorted((face.scaled(1 / scale) for face in faces), key=lambda face: -face.height)
     return [face for n, face in enumerate(faces) if not any(_lies_in(face, e) for e in faces[:n])]
 

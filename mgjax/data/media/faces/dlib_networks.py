@@ -41,11 +41,11 @@ def _dlib() -> Any:
 
 @functools.cache
 def _load(kind: str, name: str) -> Any:
-  """A network of dlib; the package of weights is found but not imported: it needs pkg_resources."""
+  """Loads a network of dlib. The weights' package is not imported, since it needs pkg_resources."""
   dlib = _dlib()
   package = importlib.util.find_spec(_PACKAGE)
-  places = (package and package.submodule_search_locations) or []
-  files = [path for place in places if (path := pathlib.Path(place, 'models', name)).is_file()]
+  folders = (package and package.submodule_search_locations) or []
+  files = [path for folder in folders if (path := pathlib.Path(folder, 'models', name)).is_file()]
   if dlib is None or not files:
     missing = 'dlib' if dlib is None else f'{name} of the package face-recognition-models'
     raise ConfigError(
@@ -72,7 +72,7 @@ class DlibDetector:
     if min(small.shape[:2]) < _SEEN / 2:  # no face fits, and a few pixels end the process
       return []
     with _LOCK:
-      boxes = [each.rect for each in self._network(small, 0)]
+      boxes = [detection.rect for detection in self._network(small, 0)]
       shapes = [self._landmarks(small, box) for box in boxes]
     faces = []
     for box, shape in zip(boxes, shapes, strict=True):
@@ -115,6 +115,8 @@ class DlibEmbedder:
     if not len(crops):
       return np.zeros((0, _NUMBERS), np.float32)
     with _LOCK:
-      found = self._network.compute_face_descriptor([np.ascontiguousarray(crop) for crop in crops])
-    vectors = np.array([np.array(each) for each in found], np.float32)
+      descriptors = self._network.compute_face_descriptor(
+        [np.ascontiguousarray(crop) for crop in crops]
+      )
+    vectors = np.array([np.array(descriptor) for descriptor in descriptors], np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -45,15 +45,15 @@ def crop_face(
   It grows by `margin`, a share of the box, on each side. Beyond the picture's edges it is black.
   """
   length = max(1, round(max(face.height, face.width) * (1 + 2 * margin)))
-  top = round(face.top + (face.height - length) / 2)
-  left = round(face.left + (face.width - length) / 2)
+  row = round(face.top + (face.height - length) / 2)
+  column = round(face.left + (face.width - length) / 2)
   square = np.zeros((length, length, 3), np.uint8)
   rows, columns = (
     slice(max(0, begin), max(0, min(begin + length, end)))
-    for begin, end in ((top, frame.shape[0]), (left, frame.shape[1]))
+    for begin, end in ((row, frame.shape[0]), (column, frame.shape[1]))
   )
   part = frame[rows, columns]
-  square[rows.start - top :, columns.start - left :][: part.shape[0], : part.shape[1]] = part
+  square[rows.start - row :, columns.start - column :][: part.shape[0], : part.shape[1]] = part
   return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
 
 

@@ -93,8 +93,8 @@ def open_faces(name: str, smallest: float = SMALLEST, threshold: float | None = 
   kind, colon, file = embedder.partition(':')
   detector = detector or ('cascade' if kind == 'arcface' else kind)
   if kind not in EMBEDDERS or (kind == 'arcface') != bool(colon and file):
-    given = kind if kind not in EMBEDDERS else embedder
-    raise ConfigError(f'faces = {name!r}: {did_you_mean(given, DETECTORS)}, or arcface:FILE.onnx')
+    unknown = kind if kind not in EMBEDDERS else embedder
+    raise ConfigError(f'faces = {name!r}: {did_you_mean(unknown, DETECTORS)}, or arcface:FILE.onnx')
   if detector not in DETECTORS:
     raise ConfigError(f'faces = {name!r}: {did_you_mean(detector, DETECTORS)}')
   finding = load_function(DETECTORS[detector])(smallest)

@@ -73,17 +73,17 @@ def configured() -> Certificate | None:
 @functools.cache
 def _read(path: str) -> Certificate:
   """Reads a folder with certificate.pem and key.pem, or a .pem that has both."""
-  place = pathlib.Path(path)
-  files = [place / CHAIN, place / KEY] if place.is_dir() else [place]
+  folder = pathlib.Path(path)
+  files = [folder / CHAIN, folder / KEY] if folder.is_dir() else [folder]
   try:
-    blocks = [each for file in files for each in _BLOCK.finditer(file.read_bytes())]
+    blocks = [block for file in files for block in _BLOCK.finditer(file.read_bytes())]
   except OSError as error:
     raise _wrong(path, f'{printable(error.filename)} cannot be read: {error.strerror}') from None
-  chain = [each[0] + b'\n' for each in blocks if each[1].endswith(b'CERTIFICATE')]
-  keys = [each[0] + b'\n' for each in blocks if each[1].endswith(b'PRIVATE KEY')]
+  chain = [block[0] + b'\n' for block in blocks if block[1].endswith(b'CERTIFICATE')]
+  keys = [block[0] + b'\n' for block in blocks if block[1].endswith(b'PRIVATE KEY')]
   if not chain or len(keys) != 1:
-    held = 'no certificate' if not chain else f'{len(keys)} private keys'
-    raise _wrong(path, f'it holds {held}, expected certificates and one private key')
+    contents = 'no certificate' if not chain else f'{len(keys)} private keys'
+    raise _wrong(path, f'it holds {contents}, expected certificates and one private key')
   return Certificate(b''.join(chain), keys[0], _algorithm(path, keys[0]))
 
 
@@ -145,8 +145,11 @@ class Manifest:
       'what was done': ', '.join(done),
       'made from': ', '.join(self.made_from),
     }
-    told = [lines.pop('file'), *(f'{name}: {said}' for name, said in lines.items() if said)]
-    return printable('\n'.join(told), keep='\n')
+    text_lines = [
+      lines.pop('file'),
+      *(f'{name}: {value}' for name, value in lines.items() if value),
+    ]
+    return printable('\n'.join(text_lines), keep='\n')
 
   def _trust(self) -> str:
     if self.trusted:
@@ -283,7 +286,7 @@ def read_manifest(
       c2pa.Context(c2pa.Settings.from_dict(settings)) as context,
       c2pa.Reader(None, file, context=context) as reader,
     ):
-      read = json.loads(reader.json())
+      report = json.loads(reader.json())
   except OSError as error:
     raise DataError(f'{os.fspath(path)!r} cannot be read: {error.strerror}') from None
   except c2pa.C2paError.ManifestNotFound:
@@ -293,19 +296,19 @@ def read_manifest(
     ) from None
   except c2pa.C2paError as error:
     raise DataError(f'{os.fspath(path)!r}: no manifest can be read: {first_line(error)}') from None
-  return _parsed(os.fspath(path), read, authorities is not None)
+  return _parsed(os.fspath(path), report, authorities is not None)
 
 
-def _parsed(path: str, read: Mapping[str, Any], authorities: bool) -> Manifest:
-  wrong = sorted({each['code'] for each in read.get('validation_status', [])} - {_UNTRUSTED})
-  if read['validation_state'] not in ('Valid', 'Trusted'):
+def _parsed(path: str, report: Mapping[str, Any], authorities: bool) -> Manifest:
+  wrong = sorted({status['code'] for status in report.get('validation_status', [])} - {_UNTRUSTED})
+  if report['validation_state'] not in ('Valid', 'Trusted'):
     changed = any('mismatch' in code.lower() for code in wrong)
     raise DataError(
       f'{path!r} does not verify ({", ".join(wrong)}): '
       + ('it was changed after it was signed' if changed else 'its signature does not hold')
       + '; trust neither the file nor its manifest'
     )
-  active = read['manifests'][read['active_manifest']]
+  active = report['manifests'][report['active_manifest']]
   actions = [
     (action['action'], action.get('digitalSourceType', '').removeprefix(_SOURCE))
     for assertion in active.get('assertions', [])
@@ -315,12 +318,14 @@ def _parsed(path: str, read: Mapping[str, Any], authorities: bool) -> Manifest:
   return Manifest(
     path,
     signer=str(active.get('signature_info', {}).get('common_name', 'unknown')),
-    trusted=read['validation_state'] == 'Trusted',
+    trusted=report['validation_state'] == 'Trusted',
     authorities=authorities,
     made_by=tuple(
-      f'{each["name"]} {each.get("version", "")}'.strip()
-      for each in active.get('claim_generator_info', [])
+      f'{generator["name"]} {generator.get("version", "")}'.strip()
+      for generator in active.get('claim_generator_info', [])
     ),
     actions=tuple(actions),
-    made_from=tuple(str(each.get('title', 'unknown')) for each in active.get('ingredients', [])),
+    made_from=tuple(
+      str(ingredient.get('title', 'unknown')) for ingredient in active.get('ingredients', [])
+    ),
   )

@@ -76,30 +76,30 @@ def postprocess_sound(
 def described() -> dict[str, Any]:
   """Returns the variables for the json beside a file; {} where none is set."""
   signing = configured()
-  said = {
+  variables = {
     'check': os.environ.get(CHECK),
     'postprocess': os.environ.get(POSTPROCESS),
     'certificate': signing and hashlib.sha256(signing.chain).hexdigest()[:16],
   }
-  said = {name: value for name, value in said.items() if value}
-  return {'release': said} if said else {}
+  variables = {name: value for name, value in variables.items() if value}
+  return {'release': variables} if variables else {}
 
 
 def _postprocessed(video: Any, audio: Any) -> tuple[Any, Any]:
   function = _function(POSTPROCESS)
   if function is None:
     return video, audio
-  made = _called(POSTPROCESS, function, video, audio)
-  if not isinstance(made, tuple) or len(made) != 2:
+  result = _called(POSTPROCESS, function, video, audio)
+  if not isinstance(result, tuple) or len(result) != 2:
     raise _wrong(POSTPROCESS, 'returned no pair; expected (video, audio)')
-  for name, before, after in zip(('video', 'audio'), (video, audio), made, strict=True):
-    given, got = (getattr(each, 'dtype', None) for each in (before, after))
-    if given != got or np.shape(before) != np.shape(after):
+  for name, before, after in zip(('video', 'audio'), (video, audio), result, strict=True):
+    expected, actual = (getattr(array, 'dtype', None) for array in (before, after))
+    if expected != actual or np.shape(before) != np.shape(after):
       raise _wrong(
         POSTPROCESS,
-        f'returned, as {name}, {got} {np.shape(after)}, expected {given} {np.shape(before)}',
+        f'returned, as {name}, {actual} {np.shape(after)}, expected {expected} {np.shape(before)}',
       )
-  return made
+  return result
 
 
 def _function(variable: str) -> Any:
