@@ -13,7 +13,9 @@ from mgjax.lab.planning.policies import ORDER, find_policy
 from mgjax.lab.planning.programs.audit import audit
 from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.lab.planning.search import (
+  ANY,
   FREE,
+  Choices,
   MeshCandidate,
   check_exchange,
   estimate,
@@ -76,17 +78,7 @@ class Plan:
     return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Choices:
-  """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
-
-  mesh: Mapping[str, int] | None = None
-  rows: int = 0
-  remat: str = ''
-  exchange: str = ''
-
-
-def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Plan:
+def make_plan(work: Workload, topology: str, choices: Choices = ANY) -> Plan:
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
@@ -94,20 +86,22 @@ def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Pl
   configuration's own, even where another is faster or this one does not fit.
   """
   chips = parse_topology(topology)
-  exchange = choices.exchange or work.exchange
-  mesh = choices.mesh or _mesh_of(work, chips)
-  choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
+  choices = dataclasses.replace(
+    choices,
+    mesh=choices.mesh or _mesh_of(work, chips),
+    exchange=choices.exchange or work.exchange,
+  )
   _check(work, chips, choices)
-  options = {'mesh': mesh, 'exchange': exchange, 'rows': choices.rows}
-  remat = choices.remat or work.remat
-  found = search(work, chips, remat=remat, include_unfit=True, **options)
+  one = dataclasses.replace(choices, remat=choices.remat or work.remat)
+  found = search(work, chips, one, include_unfit=True)
   if not found:
     raise ConfigError(
       f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '
       'give other --rows'
     )
   chosen = found[0]
-  same = search(work, chips, include_unfit=True, **(options | {'mesh': chosen.sizes}))
+  every = dataclasses.replace(choices, mesh=chosen.sizes, remat='')
+  same = search(work, chips, every, include_unfit=True)
   policies = {each.remat: each for each in same}
   return Plan(work, chips, chosen, policies, notes=(ESTIMATED, *work.notes))
 
@@ -130,14 +124,12 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 
 def search_plans(
-  work: Workload, topology: str, choices: Choices = Choices()
+  work: Workload, topology: str, choices: Choices = ANY
 ) -> tuple[Workload, Topology, list[MeshCandidate]]:
   """Ranks meshes, policies and exchanges by formula."""
   chips = parse_topology(topology)
   _check(work, chips, choices)
-  options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
-  found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
-  return work, chips, found
+  return work, chips, search(work, chips, choices, rows_per_group=ROWS_PER_GROUP)
 
 
 def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
