@@ -5,7 +5,6 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import Ends
@@ -24,7 +23,8 @@ from mgjax.lab.planning.search import (
   search,
   with_collectives,
 )
-from mgjax.lab.planning.workload import Workload, check_preset
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import Workload
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
 
@@ -132,20 +132,7 @@ def search_plans(
   return work, chips, search(work, chips, choices, rows_per_group=ROWS_PER_GROUP)
 
 
-def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-  """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
-  chosen = plan.chosen
-  name = plan.work.bucket
-  return {
-    **fields,
-    'mesh': dict(chosen.sizes),
-    'rules': check_preset(fields['rules'], chosen.sizes),
-    'model': fields['model'] | {'remat': chosen.remat, 'exchange': chosen.exchange},
-    'buckets': {name: fields['buckets'][name] | {'batch_size': chosen.rows}},
-  }
-
-
-def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
+def compile_plan(run: FlowRun, plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
@@ -155,9 +142,8 @@ def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
   from mgjax.lab.planning.aot import compile_step
 
   work, chosen = plan.work, plan.chosen
-  result = compile_step(
-    planned_fields(fields, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
-  )
+  run = run.with_backbone(remat=chosen.remat, exchange=chosen.exchange)
+  result = compile_step(run, plan.topology, chosen.sizes, work.latents, chosen.rows)
   measured = {
     'arguments': result.arguments_gib,
     'temporary': result.temporary_gib,
