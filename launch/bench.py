@@ -92,7 +92,7 @@ def _bench() -> None:
 
   distributed.initialize()
   answer = bench_any(
-    _CONFIG.value.to_dict(),
+    _CONFIG.value,
     _WHAT.value,
     latents=_sizes('latents', _LATENTS.value, 'b,t,h,w,c'),
     video=_sizes('video', _VIDEO.value, 'b,t,h,w'),

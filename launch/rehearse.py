@@ -75,16 +75,16 @@ def main(_) -> None:
   from mgjax.lab.planning.plan import Choices, make_plan
   from mgjax.lab.planning.rehearsal import report, study
   from mgjax.lab.planning.rehearsal.assumptions import Assumptions, Job
-  from mgjax.lab.planning.workload import make_workload, read_outline
+  from mgjax.lab.planning.step_spec import FlowRun
+  from mgjax.lab.planning.workload import make_workload
   from mgjax.training.monitoring.progress import Progress
 
   jax.config.update('jax_platforms', 'cpu')  # shapes alone: whatever devices there are, stay free
   assumed = Assumptions(**(_ASSUME.value or {}))
   if _OUT.value:
     report.check_pictures()
-  fields = config.to_dict()
-  work = make_workload(fields, read_outline(fields))
-  plan = make_plan(work, _TOPOLOGY.value, Choices(_MESH.value or None, _ROWS.value))
+  choices = Choices(_MESH.value or None, _ROWS.value)
+  plan = make_plan(make_workload(FlowRun.of(config)), _TOPOLOGY.value, choices)
   job = Job.of(plan)
   spares = None if _SPARES.value < 0 else _SPARES.value
   total = study.count_scenarios(job, assumed, spares)

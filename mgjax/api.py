@@ -171,4 +171,4 @@ def plan(config: ConfigDict | str, topology: str, **options: Any) -> Any:
   from mgjax.lab.planning.dispatch import plan_any
 
   config = load_config(config) if isinstance(config, str) else config
-  return plan_any(config.to_dict(), topology, **options)
+  return plan_any(config, topology, **options)

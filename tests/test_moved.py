@@ -40,6 +40,10 @@ GONE = {
   'mgjax.audio.task.AudioSettings',
   'mgjax.audio.task.make_audio_samples',
   'mgjax.flow_models.task.Show',
+  # Of mgjax.lab.planning.step_spec.FlowRun, which reads a configuration once.
+  'mgjax.planning.plan.planned_fields',
+  'mgjax.planning.workload.check_preset',
+  'mgjax.planning.workload.read_outline',
   'mgjax.registry.Section',  # Row, and the protocol mgjax.training.spec.Section
   'mgjax.evaluation.evaluate.Mesh',  # options of pipelines are declared there alone
   'mgjax.tae.task.autoencoder_settings',

@@ -1,7 +1,8 @@
 """Times a configuration of any component on random data, on the devices that there are."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.lab.benchmarks.flow_model import measure_flow_model
@@ -9,7 +10,7 @@ from mgjax.lab.benchmarks.forward import measure_forward
 from mgjax.lab.benchmarks.programs import STEP
 from mgjax.lab.benchmarks.report import describe_benchmark
 from mgjax.lab.planning.dispatch import Answer
-from mgjax.lab.planning.workload import read_outline
+from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.registry import find_component
 
 # Family -> what times it, and its options beside baselines and rounds.
@@ -22,7 +23,7 @@ FAMILIES = {
 
 
 def bench_any(
-  fields: Mapping[str, Any],
+  config: ConfigDict,
   what: str = STEP,
   *,
   latents: tuple[int, ...] | None = None,
@@ -34,7 +35,7 @@ def bench_any(
   """Times a configuration with the benchmark of its component's family.
 
   Args:
-    fields: a configuration of any component.
+    config: a configuration of any component.
     what: a program that the family has: of a flow model one of `programs.WHAT` or 'sample', of an
       autoencoder or a codec 'encode' or 'decode', of an encoder 'encode'.
     latents: shape (b t h w c), of a flow model; by default of the longest bucket.
@@ -46,14 +47,14 @@ def bench_any(
   Raises:
     ConfigError: the component has no such benchmark, or no such option.
   """
-  family = find_component(fields['component']).family
+  family = find_component(config.component).family
   if family not in FAMILIES:
     raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have')
   measure, able = FAMILIES[family]
-  subjects = [fields, *([read_outline(fields)] if measure is measure_flow_model else [])]
   given = {'latents': latents, 'video': video, 'layers': layers}
   options = {flag: value for flag, value in given.items() if value is not None}
   if others := set(options) - set(able):
     raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
-  report = measure(*subjects, what=what, baselines=baselines, rounds=rounds, **options)
+  subject = FlowRun.of(config) if measure is measure_flow_model else config.to_dict()
+  report = measure(subject, what=what, baselines=baselines, rounds=rounds, **options)
   return Answer(describe_benchmark(report), report)

@@ -4,7 +4,6 @@ What `planning/` estimates is measured here, of the same sizes (`lab/planning/wo
 against the same peaks (`parallel/chips.py`).
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,16 +28,14 @@ from mgjax.lab.benchmarks.timing import (
   estimate_depth,
   halve_until_it_fits,
 )
-from mgjax.lab.planning.step_spec import StepSpec, make_flow_step_spec
+from mgjax.lab.planning.step_spec import FlowRun, make_flow_step_spec
 from mgjax.lab.planning.workload import make_workload
 from mgjax.nn.patch import grid
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.spec import Outline
 
 
 def measure_flow_model(
-  fields: Mapping[str, Any],
-  outline: Outline,
+  run: FlowRun,
   what: str = 'step',
   *,
   latents: tuple[int, ...] | None = None,
@@ -56,20 +53,24 @@ def measure_flow_model(
   """
   if what == 'attention' and layers is not None:
     raise ConfigError('attention alone has no layers to choose; leave --layers away')
-  work = make_workload(fields, outline)
+  work = make_workload(run)
   latents = tuple(latents or (work.batch, *work.latents))
   mesh = make_mesh(work.mesh, work.preset, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
-  spec = make_flow_step_spec(fields, latents[-1])
-  sampler = Sampler.of(fields) if what == SAMPLE else None
+  configured = run.outline.model.backbone
+  sampler = Sampler(run.sample, run.objective) if what == SAMPLE else None
+
+  def with_depth(depth: int) -> FlowRun:
+    return run.with_backbone(depth=depth, unroll=min(configured.unroll, depth))
 
   def make(depth: int) -> Programs:
-    arguments = (_with_depth(spec, depth), latents, work.context, mesh)
+    spec = make_flow_step_spec(with_depth(depth), latents[-1])
+    arguments = (spec, latents, work.context, mesh)
     return make_sample_programs(sampler, *arguments) if sampler else make_programs(what, *arguments)
 
   with jax.set_mesh(mesh), counted_compilations() as compilations:
-    ours, depth, notes = _prepare_that_fits(make, spec.model.backbone.depth, layers)
-    backbone = _with_depth(spec, depth).model.backbone
+    ours, depth, notes = _prepare_that_fits(make, configured.depth, layers)
+    backbone = with_depth(depth).outline.model.backbone
     task = make_task(what, backbone, latents, work.context) | (sampler.task() if sampler else {})
     outcome = compare_programs(ours, found, task, compilations, rounds=rounds)
 
@@ -88,9 +89,10 @@ def measure_flow_model(
     'latents': list(latents),
     'tokens_per_sample': tokens,
     'context': work.context,
-    **{name: fields['model'][name] for name in ('dtype', 'remat', 'attention', 'exchange')},
+    'dtype': backbone.dtype.name,
+    **{name: getattr(backbone, name) for name in ('remat', 'attention', 'exchange')},
     'layers': 0 if what == 'attention' else depth,
-    'layers_configured': fields['model']['depth'],
+    'layers_configured': configured.depth,
     **(_of_sampler(sampler.task(), report) if sampler else {}),
     'counted': ATTENTION_COUNTED if what == 'attention' else COUNTED,
   }
@@ -134,9 +136,3 @@ def _prepare_that_fits(
   depth = estimate_depth(configured, capacity(), needed)
   ours, depth, notes = halve_until_it_fits(lambda depth: prepare(make(depth)), depth)
   return ours, depth, [*notes, f'as many layers as fit: {depth} of {configured}']
-
-
-def _with_depth(spec: StepSpec, depth: int) -> StepSpec:
-  backbone = spec.model.backbone
-  backbone = backbone.clone(depth=depth, unroll=min(backbone.unroll, depth))
-  return dataclasses.replace(spec, model=spec.model.clone(backbone=backbone))

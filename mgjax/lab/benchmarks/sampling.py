@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import unpack
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Batch, Tree
 from mgjax.flow.schedules import make_time_grid
@@ -30,21 +29,20 @@ STEP = 'guided_step'
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """What is configured of a sampler, and what the model learnt to answer."""
+  """What is configured of a sampler, and what the model learnt to answer.
+
+  Raises ConfigError if the solver chooses its steps while it runs.
+  """
 
   settings: SampleSettings
   objective: ObjectiveSettings
 
-  @classmethod
-  def of(cls, fields: Mapping[str, Any]) -> 'Sampler':
-    """Reads `sample` and `objective`; ConfigError: the solver chooses its steps while it runs."""
-    settings = unpack(SampleSettings, fields['sample'], 'sample')
-    if settings.solver not in SOLVERS:
+  def __post_init__(self):
+    if (solver := self.settings.solver) not in SOLVERS:
       raise ConfigError(
-        f'solver {settings.solver!r} chooses its steps while it runs; time config.sample.solver '
+        f'solver {solver!r} chooses its steps while it runs; time config.sample.solver '
         f'one of {", ".join(SOLVERS)}'
       )
-    return cls(settings, unpack(ObjectiveSettings, fields['objective'], 'objective'))
 
   def task(self) -> dict[str, Any]:
     """Returns what a baseline has to know beside `baselines.make_task`, in plain values.

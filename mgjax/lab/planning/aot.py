@@ -19,7 +19,7 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
 from mgjax.core.typing import Tree
 from mgjax.lab.planning.programs.gpu_targets import target_config
-from mgjax.lab.planning.step_spec import make_flow_step_spec
+from mgjax.lab.planning.step_spec import FlowRun, make_flow_step_spec
 from mgjax.models.flow_model.conditions import example_batch
 from mgjax.nn.quantize import stored_shapes
 from mgjax.parallel.chips import Topology
@@ -47,7 +47,7 @@ class CompiledStep:
 
 
 def compile_step(
-  fields: Mapping[str, Any],
+  run: FlowRun,
   topology: Topology,
   sizes: Mapping[str, int],
   latents: tuple[int, int, int, int],
@@ -59,7 +59,7 @@ def compile_step(
   """
   devices = devices_of(topology)
   mesh = make_mesh(sizes, devices=devices, torus=topology.torus)
-  spec = make_flow_step_spec(fields, latents[-1])
+  spec = make_flow_step_spec(run, latents[-1])
   state = abstract_state(spec.init, spec.optimizer, mesh)
   conditions = example_batch(spec.model, 'a', latents)
   shapes = {name: (array.shape[1:], array.dtype) for name, array in conditions.items()}

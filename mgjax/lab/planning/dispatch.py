@@ -1,28 +1,59 @@
 """Plans a configuration of any component: by formula, by the compiler, or by search."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning import report
 from mgjax.lab.planning.forward import describe_forward, plan_forward
-from mgjax.lab.planning.sampling.film import describe_film, plan_film
+from mgjax.lab.planning.sampling.film import FRAMES, SIZE, describe_film, plan_film, read_film
 from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
-from mgjax.lab.planning.stages import describe_stages, plan_stages
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.stages import describe_stages, plan_stages, read_stages
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from mgjax.parallel.chips import parse_topology
 from mgjax.registry import find_component
 
 HOW = ('estimate', 'compile', 'search')
 TRAIN, SAMPLE = WHAT = ('train', 'sample')
-# Component -> what plans its sampling, what makes text of the answer, and its options beside rows.
-_GENERATION = (plan_generation, describe_generation, ('bucket', 'exchange', 'compiled'))
+# Component -> the flags that a plan of its sampling takes beside --rows.
+_GENERATION = ('bucket', 'exchange', 'compile')
 SAMPLING = {
-  'upsampler': (plan_film, describe_film, ('frames', 'size')),
+  'upsampler': ('frames', 'size'),
   **dict.fromkeys(('video', 'audio', 'personalization'), _GENERATION),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(planning.Choices):
+  """What is asked of a plan.
+
+  Attributes:
+    mesh: sizes of mesh axes; by default the best.
+    rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
+      chips, or one sample.
+    remat: policy; by default as configured.
+    exchange: of context shards; by default as configured.
+    bucket: of the samples; by default the longest.
+    how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
+    what: 'train', or 'sample' of a component in `SAMPLING`.
+    frames: of what an upsampler makes; 0 is 256.
+    size: height and width of it; by default 1080, 1920.
+  """
+
+  bucket: str = ''
+  how: str = 'estimate'
+  what: str = TRAIN
+  frames: int = 0
+  size: tuple[int, int] | None = None
+
+  def __post_init__(self):
+    check_one_of(f'how = {self.how!r}', self.how, HOW)
+    check_one_of(f'what = {self.what!r}', self.what, WHAT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +65,19 @@ class Answer:
 
 
 def plan_any(
-  fields: Mapping[str, Any], topology: str, *, price: float | None = None, **options: Any
+  config: ConfigDict, topology: str, *, price: float | None = None, **options: Any
 ) -> Answer:
   """Says whether a model fits a machine, how fast it could be and, at a price, what it costs.
 
   Args:
     topology: as 'v5p:8x8x8' or 'h100:8x64'.
     price: dollars a chip-hour; None leaves costs away, and what does not fit has none.
-    **options: see `_plan`.
+    **options: fields of `Options`.
 
   Raises:
     ConfigError: the component or the topology has no such plan.
   """
-  answer = _plan(fields, topology, **options)
+  answer = _plan(config, topology, Options(**options))
   if price is None:
     return answer
   if answer.numbers.get('fits') is False:
@@ -90,93 +121,68 @@ def _seconds(numbers: Mapping[str, Any]) -> dict[str, dict[str, float]]:
   return found
 
 
-def _plan(
-  fields: Mapping[str, Any],
-  topology: str,
-  *,
-  mesh: Mapping[str, int] | None = None,
-  bucket: str = '',
-  rows: int = 0,
-  remat: str = '',
-  exchange: str = '',
-  how: str = 'estimate',
-  what: str = TRAIN,
-  frames: int = 0,
-  size: tuple[int, int] | None = None,
-) -> Answer:
-  """Plans without costs.
-
-  Args:
-    mesh: sizes of mesh axes; by default the best.
-    bucket: of the samples; by default the longest.
-    rows: samples a step; of sampling, those at a time, or windows a call. 0 is one a group of
-      chips, or one sample.
-    remat: policy; by default as configured.
-    exchange: of context shards; by default as configured.
-    how: 'estimate' by formula, 'compile' for TPUs that are not there, or 'search' of the best.
-    what: 'train', or 'sample' of a component in `SAMPLING`.
-    frames: of what an upsampler makes; 0 is 256.
-    size: height and width of it; by default 1080, 1920.
-  """
-  check_one_of(f'how = {how!r}', how, HOW)
-  check_one_of(f'what = {what!r}', what, WHAT)
-  if 'stages' in fields:
-    if mesh or bucket or rows or remat or exchange or how != 'estimate' or what != TRAIN:
+def _plan(config: ConfigDict, topology: str, options: Options) -> Answer:
+  """Plans without costs."""
+  if 'stages' in config:
+    if options != Options():
       raise ConfigError(
-        f'this is a recipe of {", ".join(fields["order"])}; its stages are planned as they are '
+        f'this is a recipe of {", ".join(config.order)}; its stages are planned as they are '
         'configured: give --topology and --price alone, or the configuration of one stage'
       )
-    answer = plan_stages(fields, topology)
+    answer = plan_stages(read_stages(config), topology)
     return Answer(describe_stages(answer), answer)
-  component = fields['component']
-  if what == SAMPLE:
-    asked = {
-      'bucket': bucket,
-      'exchange': exchange,
-      'frames': frames,
-      'size': size,
-      'rows': rows,
-      'compiled': how == 'compile',
-      'remat': remat,
-      'search': how == 'search',
-    }
-    given = {name: value for name, value in asked.items() if value}
-    plan, describe = _find_sampling(component, given)
-    answer = plan(fields, read_outline(fields), topology, mesh, **given)
-    return Answer(describe(answer), answer)
-  if frames or size:
+  if options.what == SAMPLE:
+    return _plan_sampling(config, topology, options)
+  if options.frames or options.size:
     raise ConfigError(f'--frames and --size are of what is sampled; add --what={SAMPLE}')
-  if find_component(component).family != 'flow model':
-    if how != 'estimate' or bucket or remat or exchange:
+  row = find_component(config.component)
+  if row.family != 'flow model':
+    if options != Options(mesh=options.mesh, rows=options.rows):
       raise ConfigError(
-        f'of {find_component(component).noun} a plan is by formula, of the longest bucket; leave '
-        '--search, --compile, --bucket, --remat and --exchange away'
+        f'of {row.noun} a plan is by formula, of the longest bucket; leave --search, --compile, '
+        '--bucket, --remat and --exchange away'
       )
-    answer = plan_forward(fields, topology, mesh, rows)
+    answer = plan_forward(config.to_dict(), topology, options.mesh, options.rows)
     return Answer(describe_forward(answer), answer)
-  work = make_workload(fields, read_outline(fields), bucket)
-  choices = planning.Choices(mesh, rows, remat, exchange)
-  if how == 'search':
-    found = planning.search_plans(work, topology, choices)
+  run = FlowRun.of(config)
+  work = make_workload(run, options.bucket)
+  if options.how == 'search':
+    found = planning.search_plans(work, topology, options)
     return Answer(report.describe_search(*found), report.search_as_json(*found))
-  plan = planning.make_plan(work, topology, choices)
-  if how == 'compile':
-    plan = planning.compile_plan(fields, plan)
+  plan = planning.make_plan(work, topology, options)
+  if options.how == 'compile':
+    plan = planning.compile_plan(run, plan)
   return Answer(report.describe_plan(plan), report.plan_as_json(plan))
 
 
-def _find_sampling(component: str, given: Mapping[str, Any]) -> tuple[Callable, Callable]:
-  """Returns what plans the sampling of a component and what describes it, if it has the options."""
+def _plan_sampling(config: ConfigDict, topology: str, options: Options) -> Answer:
+  """Plans the sampling of a component, if there is such a plan and it has the options."""
+  component = config.component
   if component not in SAMPLING:
     raise ConfigError(
       f'sampling of the component {component!r} is not planned; expected one of '
       f'{", ".join(SAMPLING)}, or leave --what away to plan its training'
     )
-  plan, describe, able = SAMPLING[component]
-  if others := [name for name in given if name not in (*able, 'rows')]:
-    flags = [each.replace('compiled', 'compile') for each in (others[0], *able)]
+  names = ('bucket', 'exchange', 'frames', 'size', 'remat')
+  given = [name for name in names if getattr(options, name)]
+  given += [options.how] * (options.how != 'estimate')
+  able = SAMPLING[component]
+  if others := [name for name in given if name not in able]:
     raise ConfigError(
-      f'--{flags[0]} says nothing about sampling of the component {component!r}, which '
-      f'takes --rows, --{" and --".join(flags[1:])}; leave it away'
+      f'--{others[0]} says nothing about sampling of the component {component!r}, which '
+      f'takes --rows, --{" and --".join(able)}; leave it away'
     )
-  return plan, describe
+  if component == 'upsampler':
+    film = read_film(config, options.frames or FRAMES, options.size or SIZE, options.rows)
+    answer = plan_film(film, topology, options.mesh)
+    return Answer(describe_film(answer), answer)
+  answer = plan_generation(
+    FlowRun.of(config),
+    topology,
+    options.mesh,
+    bucket=options.bucket,
+    exchange=options.exchange,
+    rows=options.rows or 1,
+    compiled=options.how == 'compile',
+  )
+  return Answer(describe_generation(answer), answer)

@@ -5,7 +5,6 @@ import functools
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
 
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import Ends
@@ -13,7 +12,9 @@ from mgjax.lab.planning.policies import ORDER, find_policy
 from mgjax.lab.planning.programs.audit import audit
 from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.lab.planning.search import (
+  ANY,
   FREE,
+  Choices,
   MeshCandidate,
   check_exchange,
   estimate,
@@ -22,7 +23,8 @@ from mgjax.lab.planning.search import (
   search,
   with_collectives,
 )
-from mgjax.lab.planning.workload import Workload, check_preset
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import Workload
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES
 
@@ -76,17 +78,7 @@ class Plan:
     return None
 
 
-@dataclasses.dataclass(frozen=True)
-class Choices:
-  """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
-
-  mesh: Mapping[str, int] | None = None
-  rows: int = 0
-  remat: str = ''
-  exchange: str = ''
-
-
-def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Plan:
+def make_plan(work: Workload, topology: str, choices: Choices = ANY) -> Plan:
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
   Without a mesh it takes the configuration's where all its sizes are positive and make up the
@@ -94,20 +86,22 @@ def make_plan(work: Workload, topology: str, choices: Choices = Choices()) -> Pl
   configuration's own, even where another is faster or this one does not fit.
   """
   chips = parse_topology(topology)
-  exchange = choices.exchange or work.exchange
-  mesh = choices.mesh or _mesh_of(work, chips)
-  choices = dataclasses.replace(choices, mesh=mesh, exchange=exchange)
+  choices = dataclasses.replace(
+    choices,
+    mesh=choices.mesh or _mesh_of(work, chips),
+    exchange=choices.exchange or work.exchange,
+  )
   _check(work, chips, choices)
-  options = {'mesh': mesh, 'exchange': exchange, 'rows': choices.rows}
-  remat = choices.remat or work.remat
-  found = search(work, chips, remat=remat, include_unfit=True, **options)
+  one = dataclasses.replace(choices, remat=choices.remat or work.remat)
+  found = search(work, chips, one, include_unfit=True)
   if not found:
     raise ConfigError(
       f'no mesh on {topology} takes {choices.rows or work.batch} rows in equal parts; '
       'give other --rows'
     )
   chosen = found[0]
-  same = search(work, chips, include_unfit=True, **(options | {'mesh': chosen.sizes}))
+  every = dataclasses.replace(choices, mesh=chosen.sizes, remat='')
+  same = search(work, chips, every, include_unfit=True)
   policies = {each.remat: each for each in same}
   return Plan(work, chips, chosen, policies, notes=(ESTIMATED, *work.notes))
 
@@ -130,30 +124,15 @@ def _mesh_of(work: Workload, topology: Topology) -> dict[str, int] | None:
 
 
 def search_plans(
-  work: Workload, topology: str, choices: Choices = Choices()
+  work: Workload, topology: str, choices: Choices = ANY
 ) -> tuple[Workload, Topology, list[MeshCandidate]]:
   """Ranks meshes, policies and exchanges by formula."""
   chips = parse_topology(topology)
   _check(work, chips, choices)
-  options = {'mesh': choices.mesh, 'remat': choices.remat, 'exchange': choices.exchange}
-  found = search(work, chips, rows=choices.rows, rows_per_group=ROWS_PER_GROUP, **options)
-  return work, chips, found
+  return work, chips, search(work, chips, choices, rows_per_group=ROWS_PER_GROUP)
 
 
-def planned_fields(fields: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-  """Returns the configuration as the plan runs it: mesh, rules, policy, and the bucket alone."""
-  chosen = plan.chosen
-  name = plan.work.bucket
-  return {
-    **fields,
-    'mesh': dict(chosen.sizes),
-    'rules': check_preset(fields['rules'], chosen.sizes),
-    'model': fields['model'] | {'remat': chosen.remat, 'exchange': chosen.exchange},
-    'buckets': {name: fields['buckets'][name] | {'batch_size': chosen.rows}},
-  }
-
-
-def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
+def compile_plan(run: FlowRun, plan: Plan) -> Plan:
   """Compiles a plan's step for its topology, without devices, and puts its numbers into the plan.
 
   Memory is the compiler's. Where it gives its program as text, collectives are those found there.
@@ -163,9 +142,8 @@ def compile_plan(fields: Mapping[str, Any], plan: Plan) -> Plan:
   from mgjax.lab.planning.aot import compile_step
 
   work, chosen = plan.work, plan.chosen
-  result = compile_step(
-    planned_fields(fields, plan), plan.topology, chosen.sizes, work.latents, chosen.rows
-  )
+  run = run.with_backbone(remat=chosen.remat, exchange=chosen.exchange)
+  result = compile_step(run, plan.topology, chosen.sizes, work.latents, chosen.rows)
   measured = {
     'arguments': result.arguments_gib,
     'temporary': result.temporary_gib,

@@ -21,6 +21,19 @@ FREE = 0.1  # of a chip's memory, left for what no formula counts
 
 
 @dataclasses.dataclass(frozen=True)
+class Choices:
+  """What is fixed before planning; the rest is searched. No `rows` are one for a group of chips."""
+
+  mesh: Mapping[str, int] | None = None
+  rows: int = 0
+  remat: str = ''
+  exchange: str = ''
+
+
+ANY = Choices()
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshCandidate:
   """One way to run a training step: its mesh, peak bytes of a chip by category, and its seconds."""
 
@@ -116,11 +129,8 @@ def possible_meshes(topology: Topology) -> Iterator[dict[str, int]]:
 def search(
   work: Workload,
   topology: Topology,
+  choices: Choices,
   *,
-  mesh: Mapping[str, int] | None = None,
-  remat: str = '',
-  exchange: str = '',
-  rows: int = 0,
   rows_per_group: Sequence[int] = (1,),
   include_unfit: bool = False,
 ) -> list[MeshCandidate]:
@@ -131,10 +141,10 @@ def search(
   What does not fit follows with `include_unfit`, smallest first.
   """
   tried: list[MeshCandidate] = []
-  for sizes in [mesh] if mesh else possible_meshes(topology):
-    ways = (exchange,) if exchange else _exchanges(work, sizes)
-    policies = (remat,) if remat else ORDER
-    counts = _rows(work, sizes, rows, rows_per_group)
+  for sizes in [choices.mesh] if choices.mesh else possible_meshes(topology):
+    ways = (choices.exchange,) if choices.exchange else _exchanges(work, sizes)
+    policies = (choices.remat,) if choices.remat else ORDER
+    counts = _rows(work, sizes, choices.rows, rows_per_group)
     for policy, way, count in itertools.product(policies, ways, counts):
       try:
         tried.append(estimate(work, topology, sizes, remat=policy, exchange=way, rows=count))

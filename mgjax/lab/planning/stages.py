@@ -4,11 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.efficiency import bounds, spread
 from mgjax.lab.planning.plan import Choices, Plan, make_plan
 from mgjax.lab.planning.search import mesh_flag
-from mgjax.lab.planning.workload import Workload, make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import Workload, make_workload
 from mgjax.lab.report.tables import markdown
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
@@ -17,8 +20,18 @@ from mgjax.registry import find_component
 _HEADER = ('Stage', 'Tokens', 'Batch', 'Mesh', 'GiB a chip', 'Seconds a step', 'Steps', 'Days')
 
 
-def plan_stages(fields: Mapping[str, Any], topology: str) -> dict[str, Any]:
-  """Plans every stage of a recipe that trains a flow model, by formula.
+def read_stages(config: ConfigDict) -> dict[str, FlowRun]:
+  """Reads those stages of a recipe that train a flow model, in their order."""
+  stages = {name: config.stages[name] for name in config.order}
+  return {
+    name: FlowRun.of(stage)
+    for name, stage in stages.items()
+    if 'model' in stage and find_component(stage.component).family == 'flow model'
+  }
+
+
+def plan_stages(runs: Mapping[str, FlowRun], topology: str) -> dict[str, Any]:
+  """Plans stages that train a flow model, by formula.
 
   A mesh is the configured one where its groups take the batch in equal parts, else the fastest. A
   batch that does not fit is cut into the fewest micro-batches that do, each of which takes a step's
@@ -28,18 +41,15 @@ def plan_stages(fields: Mapping[str, Any], topology: str) -> dict[str, Any]:
   place = parse_topology(topology)
   stages = {}
   flags = []
-  for name in fields['order']:
-    stage = fields['stages'][name]
-    if 'model' not in stage or find_component(stage['component']).family != 'flow model':
-      continue
-    work = make_workload(stage, read_outline(stage))
+  for name, run in runs.items():
+    work = make_workload(run)
     plan, cuts = _plan(work, place)
     key = f'--config.stages.{name}'
     own = {axis: work.mesh.get(axis, 1) for axis in AXES}
     changed = {a: size for a, size in plan.chosen.sizes.items() if own[a] not in (size, -1)}
     flags += [f'{key}.mesh.{axis}={size}' for axis, size in changed.items()]
-    flags += [f'{key}.train.accumulate={cuts}'] * (cuts > stage['train']['accumulate'])
-    steps = stage['train']['steps']
+    flags += [f'{key}.train.accumulate={cuts}'] * (cuts > run.train.accumulate)
+    steps = run.train.steps
     seconds = plan.chosen.time.map(lambda time, cuts=cuts: cuts * time.step)
     stages[name] = {
       'tokens': work.tokens,

@@ -1,4 +1,4 @@
-"""The objects of a training step from a configuration alone: no data, no weights, no devices."""
+"""A flow model's run as its configuration says it, and its step: no data, weights or devices."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,20 +7,76 @@ from typing import Any
 import flax.linen as nn
 import jax
 import optax
+from ml_collections import ConfigDict
 
+from mgjax.core.errors import ConfigError
 from mgjax.core.precision import BASE
-from mgjax.core.settings import unpack
+from mgjax.core.settings import fields_of, unpack
 from mgjax.core.typing import Key, Objective, Tree
-from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import small_inputs
 from mgjax.models.flow_model.objectives import make_objectives
-from mgjax.models.flow_model.settings import ObjectiveSettings
+from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.nn import lora
 from mgjax.nn.lora import Lora, lora_settings, make_adapt
+from mgjax.registry import make_section, find_component
 from mgjax.training.adapters import TEACHER
 from mgjax.training.optimizers.optimizer import make_optimizer
-from mgjax.training.settings import optimizer_settings, run_settings
+from mgjax.training.settings import (
+  BucketSettings,
+  OptimizerSettings,
+  RunSettings,
+  bucket_settings,
+  optimizer_settings,
+  run_settings,
+)
+from mgjax.training.spec import Outline
 from mgjax.training.step import Step, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowRun:
+  """A flow model and how it trains and samples, as its configuration says.
+
+  Attributes:
+    outline: the model, and the sizes of its samples.
+    mesh: axis -> size, of which one may be -1.
+    rules: a preset of `parallel/rules.py`.
+  """
+
+  outline: Outline
+  objective: ObjectiveSettings
+  sample: SampleSettings
+  train: RunSettings
+  optimizer: OptimizerSettings
+  lora: Lora
+  buckets: Mapping[str, BucketSettings]
+  mesh: Mapping[str, int]
+  rules: str
+
+  @classmethod
+  def of(cls, config: ConfigDict) -> 'FlowRun':
+    """Reads a configuration. Raises ConfigError if it is of no flow model, or a field is wrong."""
+    if find_component(config.component).family != 'flow model':
+      raise ConfigError(
+        f'plans by formula are made for flow models; this configuration is of {config.component!r}'
+      )
+    return cls(
+      outline=make_section(config).outline(),
+      objective=unpack(ObjectiveSettings, fields_of(config, 'objective'), 'objective'),
+      sample=unpack(SampleSettings, fields_of(config, 'sample'), 'sample'),
+      train=run_settings(fields_of(config, 'train'), config.seed),
+      optimizer=optimizer_settings(fields_of(config, 'optimizer')),
+      lora=lora_settings(config.to_dict()),
+      buckets=bucket_settings(fields_of(config, 'buckets')),
+      mesh=fields_of(config, 'mesh'),
+      rules=config.rules,
+    )
+
+  def with_backbone(self, **changes: Any) -> 'FlowRun':
+    """Returns the run of a model whose backbone has other fields, such as `remat`."""
+    model = self.outline.model
+    model = model.clone(backbone=model.backbone.clone(**changes))
+    return dataclasses.replace(self, outline=dataclasses.replace(self.outline, model=model))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,22 +114,22 @@ class StepSpec:
     return lambda state, batch, frozen: step(state, batch, {**frozen, TEACHER: frozen[BASE]})
 
 
-def make_flow_step_spec(fields: Mapping[str, Any], channels: int) -> StepSpec:
+def make_flow_step_spec(run: FlowRun, channels: int) -> StepSpec:
   """Makes the objects of a flow model's step, for latents of some channels."""
-  model = make_flow_model(fields['model'])
-  settings = unpack(ObjectiveSettings, fields['objective'], 'objective')
-  objective = make_objectives(settings, model).train
-  reference = settings.kind == 'preference'
-  settings = run_settings(fields['train'], fields['seed'])
-  rate = optimizer_settings(fields['optimizer'])
+  model = run.outline.model
   options = {
-    'seed': settings.seed,
-    'decay': settings.ema_decay,
-    'accumulate': settings.accumulate,
-    'guard': settings.faults,
-    'rates': rate.rates,
+    'seed': run.train.seed,
+    'decay': run.train.ema_decay,
+    'accumulate': run.train.accumulate,
+    'guard': run.train.faults,
+    'rates': run.optimizer.rates,
   }
-  optimizer = make_optimizer(rate, settings.steps)
-  adapters = lora_settings(fields)
-  inputs = small_inputs(model, channels)
-  return StepSpec(model, inputs, objective, optimizer, options, adapters, reference)
+  return StepSpec(
+    model=model,
+    inputs=small_inputs(model, channels),
+    objective=make_objectives(run.objective, model).train,
+    optimizer=make_optimizer(run.optimizer, run.train.steps),
+    options=options,
+    lora=run.lora,
+    reference=run.objective.kind == 'preference',
+  )

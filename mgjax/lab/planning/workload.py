@@ -3,25 +3,22 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import fields_of
+from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.models.flow_model.conditions import context_lengths, small_inputs
 from mgjax.models.flow_model.flops import Flops, backbone_flops
 from mgjax.nn import lora
-from mgjax.nn.lora import Lora, lora_settings
 from mgjax.nn.patch import grid
 from mgjax.nn.quantize import stored_shapes
-from mgjax.parallel.rules import AXES, PRESETS, Entry, parameter_entries
+from mgjax.parallel.rules import AXES, Entry, parameter_entries
 from mgjax.parallel.shard import named_boxes
-from mgjax.registry import find_component, make_section
 from mgjax.training.optimizers.muon import is_matrix
 from mgjax.training.optimizers.rates import describe_rates, factor_of
 from mgjax.training.spec import Outline
@@ -121,30 +118,17 @@ class Workload:
     return sum(parameter.size for parameter in self.parameters)
 
 
-def read_outline(fields: Mapping[str, Any]) -> Outline:
-  """Reads the model and the samples of a flow model's configuration, without anything large."""
-  component = fields['component']
-  if find_component(component).family != 'flow model':
-    raise ConfigError(
-      f'plans by formula are made for flow models; this configuration is of {component!r}'
-    )
-  return make_section(ConfigDict(fields)).outline()
-
-
 def make_workload(
-  fields: Mapping[str, Any],
-  outline: Outline,
-  bucket: str = '',
-  latents: tuple[int, int, int, int] | None = None,
+  run: FlowRun, bucket: str = '', latents: tuple[int, int, int, int] | None = None
 ) -> Workload:
-  """Reads a configuration; arrays are only ever shapes here.
+  """Counts what a run takes; arrays are only ever shapes here.
 
   Latents (t h w c) are those given, else of the bucket in the configuration's autoencoder, without
   one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
   with the most tokens. Raises ConfigError where there is no such bucket.
   """
+  outline = run.outline
   sample = _read_sample(outline, bucket, latents)
-  model = fields['model']
   backbone = outline.model.backbone
   return Workload(
     bucket=sample.bucket,
@@ -160,27 +144,25 @@ def make_workload(
     depth=backbone.depth,
     heads=backbone.heads,
     itemsize=jnp.dtype(backbone.dtype).itemsize,
-    parameters=_parameters(
-      outline.model, sample.latents, sample.batch, fields['optimizer'], lora_settings(fields)
-    ),
+    parameters=_parameters(run, sample),
     flops=sample.flops.times(outline.clips),
-    preset=fields['rules'],
-    mesh=fields_of(fields, 'mesh'),
-    remat=model['remat'],
+    preset=run.rules,
+    mesh=run.mesh,
+    remat=backbone.remat,
     attention=backbone.attention,
-    exchange=model['exchange'],
-    batch=fields['buckets'][sample.bucket]['batch_size'],
+    exchange=backbone.exchange,
+    batch=run.buckets[sample.bucket].batch_size,
     notes=tuple(outline.notes),
     clips=outline.clips,
   )
 
 
-def count_flops(outline: Outline) -> tuple[Flops, int]:
+def count_flops(run: FlowRun) -> tuple[Flops, int]:
   """Returns the operations of the longest sample's forward pass, and its tokens.
 
   Parameters are not asked for, so it is many times faster than `make_workload`.
   """
-  sample = _read_sample(outline)
+  sample = _read_sample(run.outline)
   return sample.flops, sample.tokens
 
 
@@ -222,12 +204,13 @@ def _read_sample(
   return _Sample(bucket, shape, latents, tokens, batch, context, flops)
 
 
-def _parameters(
-  model, latents: Sequence[int], batch, optimizer: Mapping[str, Any], adapters: Lora
-) -> tuple[Parameter, ...]:
-  rates = optimizer.get('rates', ())
-  muon = optimizer['name'] == 'muon'
-  example = (jnp.zeros((1, *model.backbone.patch, latents[-1])), jnp.zeros(1), batch, {})
+def _parameters(run: FlowRun, sample: _Sample) -> tuple[Parameter, ...]:
+  model = run.outline.model
+  adapters = run.lora
+  rates = run.optimizer.rates
+  muon = run.optimizer.name == 'muon'
+  first = jnp.zeros((1, *model.backbone.patch, sample.latents[-1]))
+  example = (first, jnp.zeros(1), sample.batch, {})
   boxed = jax.eval_shape(lambda key: model.init(key, *example)['params'], jax.random.key(0))
   if not adapters.rank:
     describe_rates(rates, nn.unbox(boxed))
@@ -255,13 +238,6 @@ def make_sizes(mesh: Mapping[str, int]) -> dict[str, int]:
   if unknown := sorted(set(mesh) - set(AXES)):
     raise ConfigError(f'unknown mesh axes {unknown}; expected some of {", ".join(AXES)}')
   return {axis: mesh.get(axis, 1) for axis in AXES}
-
-
-def check_preset(preset: str, sizes: Mapping[str, int]) -> str:
-  """Returns the preset if it uses all axes that are larger than 1, else the first that does."""
-  large = {axis for axis, size in sizes.items() if size > 1}
-  fitting = [name for name, axes in PRESETS.items() if large <= set(axes)]
-  return preset if preset in fitting else fitting[0]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -106,7 +106,7 @@ class UpsamplerSection(VideoSection):
     super().__init__(config)
     fields = config.to_dict()
     self.pairs = Pairs.of(fields_of(fields, 'pairs'))
-    Windows.of(fields)
+    self.windows = Windows.of(fields)
 
   def check(self) -> None:
     super().check()

@@ -12,7 +12,7 @@ from tests import tiny_upsampler
 @pytest.mark.slow
 def test_the_training_step_of_an_upsampler_is_timed(tmp_path):
   config = tiny_upsampler.upsampler(tmp_path, buckets__video__batch_size=8)
-  answer = bench_any(config.to_dict(), rounds=1, latents=(8, 6, 2, 2, 4))
+  answer = bench_any(config, rounds=1, latents=(8, 6, 2, 2, 4))
   assert answer.numbers['programs']['mgjax']['step']['flops'] > 0
   assert answer.numbers['latents'] == [8, 6, 2, 2, 4]
 
@@ -28,4 +28,4 @@ def test_the_training_step_of_an_upsampler_is_timed(tmp_path):
 )
 def test_what_a_family_does_not_have_is_refused(config, options, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    bench_any(config.to_dict(), **options)
+    bench_any(config, **options)

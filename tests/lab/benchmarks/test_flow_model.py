@@ -12,8 +12,8 @@ from mgjax.lab.benchmarks import flow_model
 from mgjax.lab.benchmarks.flow_model import measure_flow_model
 from mgjax.lab.benchmarks.programs import WHAT, make_programs
 from mgjax.lab.benchmarks.report import describe_benchmark, rates
-from mgjax.lab.planning.step_spec import make_flow_step_spec
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun, make_flow_step_spec
+from mgjax.lab.planning.workload import make_workload
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.flops import backbone_flops
 from mgjax.parallel.chips import Chip, find_chip
@@ -41,7 +41,7 @@ def tiny(**changes):
 
 
 def workload(config):
-  return make_workload(config.to_dict(), read_outline(config.to_dict()))
+  return make_workload(FlowRun.of(config))
 
 
 def one_device():
@@ -50,9 +50,7 @@ def one_device():
 
 def timed(what, config=None, **options):
   config, options = config or tiny(), {'devices': one_device()} | options
-  return measure_flow_model(
-    config.to_dict(), read_outline(config.to_dict()), what, rounds=2, **options
-  )
+  return measure_flow_model(FlowRun.of(config), what, rounds=2, **options)
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
@@ -221,7 +219,7 @@ def test_the_30b_layers_are_programs_for_a_gpu_without_one():
   config.model.depth = 4
   work, mesh = workload(config), make_mesh(config.mesh.to_dict(), 'single', devices=one_device())
   with jax.set_mesh(mesh):
-    spec = make_flow_step_spec(config.to_dict(), work.latents[-1])
+    spec = make_flow_step_spec(FlowRun.of(config), work.latents[-1])
     programs = make_programs('blocks', spec, (1, *work.latents), work.context, mesh)
     traced = jax.jit(programs.programs['forward_backward']).trace(*programs.shapes)
     text = traced.lower(lowering_platforms=('cuda',)).as_text()

@@ -9,7 +9,7 @@ import pytest
 from mgjax.lab.benchmarks.flow_model import measure_flow_model
 from mgjax.lab.benchmarks.pipeline import describe_pipeline, measure_pipeline
 from mgjax.lab.benchmarks.report import describe_benchmark
-from mgjax.lab.planning.workload import read_outline
+from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.flops import backbone_flops
 from mgjax.parallel import compiler
@@ -36,11 +36,9 @@ def make_programs(task):
 def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   path = tmp_path / 'baseline.py'
   path.write_text(BASELINE)
-  config = tiny(sample__guidance=(('text', 4.0),)).to_dict()
+  run = FlowRun.of(tiny(sample__guidance=(('text', 4.0),)))
   options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS}
-  report = measure_flow_model(
-    config, read_outline(config), 'sample', baselines=[str(path)], **options
-  )
+  report = measure_flow_model(run, 'sample', baselines=[str(path)], **options)
   report = json.loads(json.dumps(report))
   assert not report['failed'] and report['steps'] == 3 and report['guidance'] == 4.0
   ours = report['programs']['mgjax']

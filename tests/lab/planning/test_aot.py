@@ -10,7 +10,8 @@ from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning.programs.gpu_targets import TARGETS
 from mgjax.lab.planning.programs.placement import gpu_kernels
 from mgjax.lab.planning.report import plan_as_json
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from mgjax.parallel.chips import find_chip, parse_topology
 
 
@@ -30,12 +31,12 @@ def small():
 
 
 def planned(config, topology, choices):
-  work = make_workload(config.to_dict(), read_outline(config.to_dict()))
+  work = make_workload(FlowRun.of(config))
   return planning.make_plan(work, topology, choices)
 
 
 def compiled(config, topology, choices):
-  return plan_as_json(planning.compile_plan(config.to_dict(), planned(config, topology, choices)))
+  return plan_as_json(planning.compile_plan(FlowRun.of(config), planned(config, topology, choices)))
 
 
 def by_kind(answer, what):
@@ -102,8 +103,7 @@ def test_attention_on_gpus_is_a_kernel_of_cudnn_and_what_is_not_is_complained_of
   )
   assert not [note for note in notes if note.startswith('FAIL')]
   result = aot.compile_step(
-    planning.planned_fields(config.to_dict(), planned(config, 'h100:8', choices))
-    | {'model': config.model.to_dict() | {'attention': 'blockwise'}},
+    FlowRun.of(config).with_backbone(attention='blockwise'),
     parse_topology('h100:8'),
     {'fsdp': 8},
     (8, 32, 32, 16),
@@ -133,7 +133,7 @@ def test_the_30b_model_at_73728_tokens_fits_its_pods(topology):
   lean = compiled(config, topology, planning.Choices(mesh, remat='offload'))
   assert lean['peak_gib_per_chip'] <= leanest
   default = planned(config, topology, planning.Choices(mesh, remat=remat, rows=rows))
-  answer = plan_as_json(planning.compile_plan(config.to_dict(), default))
+  answer = plan_as_json(planning.compile_plan(FlowRun.of(config), default))
   assert answer['fits'] and not [note for note in answer['notes'] if note.startswith('FAIL')]
   assert answer['peak_gib_per_chip'] == pytest.approx(default.peak_gib, rel=0.1)
   assert answer['roofline_mfu']['high'] >= utilisation

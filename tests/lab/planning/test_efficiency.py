@@ -6,7 +6,8 @@ from configs.bench import h200
 from configs.video import t2iv_768
 from mgjax.lab.planning.efficiency import EFFICIENCIES, Ends, Rates, bounds, describe_efficiency
 from mgjax.lab.planning.plan import Choices, make_plan
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from mgjax.parallel.chips import CHIPS
 
 # Pods of 64 to 512 chips, as a plan would have them, and the MFU of whole training steps there:
@@ -46,7 +47,7 @@ def test_the_range_of_a_step_holds_what_was_measured_by_us_or_others(topology):
   if topology == 'h200:1':
     config = h200.get_config()
     config.model.depth = 4
-  work = make_workload(config.to_dict(), read_outline(config.to_dict()))
+  work = make_workload(FlowRun.of(config))
   plan = make_plan(work, topology, Choices(mesh, remat=remat, rows=rows))
   assert plan.fits
   mfu = bounds(plan.chosen.time.map(lambda each: each.utilisation))

@@ -34,7 +34,7 @@ def test_products_are_counted_in_strides_loops_and_branches():
 def test_the_encoder_of_ul2_has_8_7b_parameters_in_equal_pieces_and_in_their_type():
   d, f, width = 4096, 16384, 16 * 256
   assert 32128 * d + 32 * (4 * d * width + 3 * d * f + 2 * d) + d + 32 * 16 == UL2
-  answer = plan_any(ul2.get_config().to_dict(), 'v5e:2x2')
+  answer = plan_any(ul2.get_config(), 'v5e:2x2')
   numbers = json.loads(json.dumps(answer.numbers))
   assert numbers == answer.numbers and numbers['parameters'] == UL2
   one, all_four = numbers['gib'].values()
@@ -47,7 +47,7 @@ def test_the_encoder_of_ul2_has_8_7b_parameters_in_equal_pieces_and_in_their_typ
   assert 8 * numbers['flops_of_a_row']['encode'] == pytest.approx(flops, rel=1e-3)
   config = ul2.get_config()
   config.keep_type = False
-  assert plan_any(config.to_dict(), 'v5p:2x2x1').numbers['gib']['one chip'] == 2 * one
+  assert plan_any(config, 'v5p:2x2x1').numbers['gib']['one chip'] == 2 * one
   assert 'one chip' in answer.text and 'does not fit' in answer.text
 
 
@@ -61,20 +61,20 @@ def test_the_encoder_of_ul2_has_8_7b_parameters_in_equal_pieces_and_in_their_typ
   ],
 )
 def test_others_have_the_sizes_of_their_names(config, millions):
-  numbers = plan_any(config.get_config().to_dict(), 'v5e:2x2').numbers
+  numbers = plan_any(config.get_config(), 'v5e:2x2').numbers
   assert numbers['parameters'] == pytest.approx(millions * 1e6, rel=0.01)
 
 
 @pytest.mark.parametrize('config', [autoencoder, pytest.param(codec, marks=pytest.mark.slow)])
 def test_a_training_step_is_three_times_its_passes(config):
-  answer = plan_any(config.get_config().to_dict(), 'v5e:2x2', rows=8)
+  answer = plan_any(config.get_config(), 'v5e:2x2', rows=8)
   numbers, chip = answer.numbers, parse_topology('v5e:2x2').chip
   assert set(numbers['flops_of_a_row']) == {'encode', 'decode'}
   operations = 3 * 8 * sum(numbers['flops_of_a_row'].values())
   assert numbers['ideal_seconds'] == pytest.approx(operations / (4 * chip.flops))
   seconds = numbers['seconds']
   assert numbers['ideal_seconds'] < seconds['low'] < seconds['high']
-  twice = plan_any(config.get_config().to_dict(), 'v5e:2x2', rows=16).numbers
+  twice = plan_any(config.get_config(), 'v5e:2x2', rows=16).numbers
   assert twice['ideal_seconds'] == pytest.approx(2 * numbers['ideal_seconds'])
   assert twice['gib'] == numbers['gib']
   assert 'a training step of 8 rows' in answer.text and 'assumed' in answer.text
@@ -94,4 +94,4 @@ def test_a_training_step_is_three_times_its_passes(config):
 )
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=sentence):
-    plan_any(config.get_config().to_dict(), 'v5e:2x2', **options)
+    plan_any(config.get_config(), 'v5e:2x2', **options)

@@ -6,7 +6,8 @@ from configs.video import t2iv_768
 from mgjax.core.errors import ConfigError
 from mgjax.lab.planning.network import axis_networks
 from mgjax.lab.planning.plan import Choices, make_plan
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from mgjax.parallel.chips import CHIPS, KINDS, parse_topology
 
 LINK = 90e9
@@ -97,8 +98,8 @@ def test_what_leaves_a_pod_shares_its_spine():
 
 def test_a_plan_of_6144_gpus_gathers_over_no_1536():
   """Where only bytes count, 27 GiB of gathers take 0.32 s whether 24 GPUs share them or 1,536."""
-  config = t2iv_768.get_config('30b').to_dict()
-  work = make_workload(config, read_outline(config))
+  config = t2iv_768.get_config('30b')
+  work = make_workload(FlowRun.of(config))
   before, after = (
     make_plan(work, 'h100:8x768', Choices(mesh, remat='attention')).chosen
     for mesh in ({'fsdp': 1536, 'context': 4}, {'data': 64, 'fsdp': 24, 'context': 4})

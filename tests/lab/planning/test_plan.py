@@ -15,6 +15,7 @@ from mgjax.api import plan
 from mgjax.core.configuration.config_files import load_config
 from mgjax.core.errors import ConfigError
 from mgjax.experimental.tpu_attention import backward
+from mgjax.lab.planning import aot
 from mgjax.lab.planning.dispatch import plan_any
 from mgjax.lab.planning.efficiency import Ends, describe_efficiency, lasting, rates_of
 from mgjax.lab.planning.memory import (
@@ -24,10 +25,11 @@ from mgjax.lab.planning.memory import (
   peak_memory,
   share_of_chip,
 )
-from mgjax.lab.planning.plan import Choices, make_plan, planned_fields, search_plans
+from mgjax.lab.planning.plan import Choices, compile_plan, make_plan, search_plans
 from mgjax.lab.planning.report import describe_plan, describe_search, plan_as_json, search_as_json
 from mgjax.lab.planning.search import estimate, mesh_flag
-from mgjax.lab.planning.workload import make_sizes, make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_sizes, make_workload
 from mgjax.nn.kernels import splash
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.training.optimizers.muon import orthogonalised
@@ -51,7 +53,7 @@ def config():
 
 
 def workload(config, bucket=''):
-  return make_workload(config.to_dict(), read_outline(config.to_dict()), bucket)
+  return make_workload(FlowRun.of(config), bucket)
 
 
 @pytest.fixture(scope='module')
@@ -382,15 +384,23 @@ def test_short_videos_take_less(config):
   assert 'does not fit' in describe_plan(long)
 
 
-def test_the_plan_s_own_configuration_says_how_it_runs(config):
-  plan = make_plan(
-    workload(config), 'h200:8', Choices(mesh={'context': 4, 'tensor': 2}, rows=2, remat='full')
-  )
-  changed = planned_fields(config.to_dict(), plan)
-  assert changed['rules'] == 'fsdp_tp_cp'
-  assert changed['mesh'] == {'slice': 1, 'data': 1, 'fsdp': 1, 'context': 4, 'tensor': 2}
-  assert [bucket['batch_size'] for bucket in changed['buckets'].values()] == [2]
-  assert changed['model']['remat'] == 'full' != config.model.remat
+def test_what_is_compiled_is_the_model_as_the_plan_runs_it(config, monkeypatch):
+  mesh = {'context': 4, 'tensor': 2}
+  choices = Choices(mesh=mesh, rows=2, remat='full', exchange='ring')
+  plan = make_plan(workload(config), 'h200:8', choices)
+  asked = []
+
+  def compile_step(*arguments):
+    asked.append(arguments)
+    return aot.CompiledStep(1.0, 2.0, 2.5, 60.0, None)
+
+  monkeypatch.setattr(aot, 'compile_step', compile_step)
+  run = FlowRun.of(config)
+  assert compile_plan(run, plan).peak_gib == 2.5
+  ((changed, _, sizes, latents, rows),) = asked
+  assert (make_sizes(mesh), plan.work.latents, 2) == (sizes, latents, rows)
+  backbone = run.outline.model.backbone
+  assert changed.outline.model.backbone == backbone.clone(remat='full', exchange='ring') != backbone
 
 
 @pytest.mark.parametrize(
@@ -422,19 +432,19 @@ def test_heads_that_do_not_divide_are_said_with_those_that_do(config):
 
 def test_a_recipe_is_planned_as_its_stages_are_trained():
   answer = plan('video/recipe:30b', '512xH200', price=2.0)
-  recipe = load_config('video/recipe:30b').to_dict()
-  stages = recipe['stages']
-  assert list(answer.numbers['stages']) == [name for name in recipe['order'] if name != 'average']
+  recipe = load_config('video/recipe:30b')
+  stages = recipe.stages
+  assert list(answer.numbers['stages']) == [name for name in recipe.order if name != 'average']
   for name, each in answer.numbers['stages'].items():
     stage = stages[name]
     alone = plan_any(
       stage, 'h200:8x64', mesh=each['mesh'], rows=each['batch'] // each['micro_batches']
     ).numbers
-    assert alone['remat'] == stage['model']['remat'] and alone['fits'] and each['fits']
+    assert alone['remat'] == stage.model.remat and alone['fits'] and each['fits']
     assert each['peak_gib_per_chip'] == alone['peak_gib_per_chip']
     for end in ('low', 'high'):
       seconds = each['micro_batches'] * alone['step_seconds'][end]
-      assert each['days'][end] == pytest.approx(seconds * stage['train']['steps'] / 86_400)
+      assert each['days'][end] == pytest.approx(seconds * stage.train.steps / 86_400)
   # Of one more micro-batch less does not fit, and the command says what training needs for it.
   assert answer.numbers['flags'] == ['--config.stages.t2iv_768.train.accumulate=3']
   assert '--config.stages.t2iv_768.train.accumulate=3' in answer.text

@@ -16,10 +16,10 @@ from mgjax.lab.planning.programs.audit import audit
 from mgjax.lab.planning.programs.placement import audit_failures, gpu_kernels, group_collectives
 from mgjax.lab.planning.sampling.latency import Sampling, make_pass
 from mgjax.lab.planning.sampling.passes import count_passes
-from mgjax.models.flow_model.build import make_flow_model, make_sampler_of
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.models.flow_model.build import make_sampler_of
 from mgjax.models.flow_model.conditions import example_batch, small_inputs
 from mgjax.models.flow_model.model import FlowModel
-from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 
@@ -27,9 +27,7 @@ _ACTIVATIONS = ('weights', 'gradients', 'other')
 Chosen = Mapping[tuple[int, ...], Sampling | None]
 
 
-def compile_samplings(
-  fields: Mapping[str, Any], settings: SampleSettings, objective: ObjectiveSettings, chosen: Chosen
-) -> tuple[Chosen, dict[str, Any], list[str]]:
+def compile_samplings(run: FlowRun, chosen: Chosen) -> tuple[Chosen, dict[str, Any], list[str]]:
   """Compiles the sampler as configured, and without guidance, each on the mesh chosen for it.
 
   What is compiled is the loop over all steps, as `mgjax.sections.video.pipeline` runs it; memory is
@@ -37,7 +35,7 @@ def compile_samplings(
   guidance ends on the way has two kinds of passes in one program, which stay those of the formula.
   Returns the samplings, the programs as plain JSON values by name, and notes.
   """
-  model = make_flow_model(fields)
+  model = run.outline.model
   found = dict(chosen)
   programs = {}
   notes = []
@@ -47,8 +45,8 @@ def compile_samplings(
     several = max(rows) > 1
     sizes = sampling.sizes
     work = sampling.asked.work
-    sample = settings if several else settings.changed({'guidance': ()})
-    generate = make_sampler_of(sample, objective, model)
+    sample = run.sample if several else run.sample.changed({'guidance': ()})
+    generate = make_sampler_of(sample, run.objective, model)
     program = compile_sampler(generate, model, sampling)
     name = 'the sampler' if several else 'the sampler without guidance'
     programs[name] = {

@@ -13,10 +13,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Count, Positive, fields_of, unpack
-from mgjax.data.settings import video_shapes
+from mgjax.core.settings import Count, Positive, fields_of
 from mgjax.data.shape import longest_bucket
 from mgjax.flow.windows import Cover, windows
 from mgjax.lab.planning.efficiency import Ends, bounds, describe_efficiency, rates_of, spread
@@ -26,8 +26,8 @@ from mgjax.lab.planning.roofline import BY_FORMULA
 from mgjax.lab.planning.sampling.latency import Asked, Sampling, sample_on
 from mgjax.lab.planning.sampling.passes import HALF, count_branches
 from mgjax.lab.planning.search import FREE, mesh_flag
+from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.lab.planning.workload import Workload, make_sizes, make_workload
-from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.settings import SampleSettings
 from mgjax.models.flow_model.shape import check_shape
 from mgjax.models.tae.autoencoder import Autoencoder, make_autoencoder
@@ -35,9 +35,9 @@ from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
 from mgjax.parallel.chips import GIB, Topology, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
-from mgjax.sections.upsampler.geometry import CHUNK, Windows, frame_covers
+from mgjax.sections.upsampler.geometry import CHUNK, frame_covers
+from mgjax.sections.upsampler.section import UpsamplerSection
 from mgjax.training.checkpoints.workdir import read_config
-from mgjax.training.spec import Outline
 
 # of the report's videos
 FRAMES = 256
@@ -86,19 +86,18 @@ class Film:
     return count_branches(self.sample.guidance)
 
 
-def read_film(
-  fields: Mapping[str, Any], outline: Outline, frames: int, size: tuple[int, int], rows: int = 0
-) -> Film:
+def read_film(config: ConfigDict, frames: int, size: tuple[int, int], rows: int = 0) -> Film:
   """Reads a configuration of an upsampler; raises ConfigError for a film that cannot be made."""
   for name, value in zip(('frames', 'height', 'width'), (frames, *size), strict=True):
     if value < 1:
       raise ConfigError(f'{name} = {value}; expected 1 at least')
-  backbone = make_flow_model(fields['model']).backbone
-  fps = fields['data']['fps']
-  codec, notes = _make_codec(fields['autoencoder'])
-  name, shape = longest_bucket(video_shapes(fields['buckets'], fps))
+  section = UpsamplerSection(config)
+  settings = section.settings
+  backbone = settings.model.backbone
+  codec, notes = _make_codec(settings.autoencoder)
+  name, shape = longest_bucket(settings.shapes)
   check_shape(backbone, codec.model, (shape.frames, *shape.size))
-  shared = unpack(Windows, fields['windows'], 'windows')
+  shared = section.windows
   covers = frame_covers(
     size,
     shape.size,
@@ -108,39 +107,28 @@ def read_film(
   )
   times = windows(frames, shape.frames, shared.overlap)
   tile = (times.size, *(cover.size for cover in covers), codec.model.latent_channels)
-  work = make_workload(fields, outline, name, tile)
-  sample = unpack(SampleSettings, fields['sample'], 'sample')
+  work = make_workload(FlowRun.of(config), name, tile)
   return Film(
     frames,
     *size,
     rows,
     dataclasses.replace(work, notes=tuple(notes)),
     codec,
-    sample,
+    settings.sample,
     shared.overlap,
     covers,
     times,
-    fps,
+    settings.data.fps,
   )
 
 
-def plan_film(
-  fields: Mapping[str, Any],
-  outline: Outline,
-  topology: str,
-  sizes: Mapping[str, int] | None = None,
-  *,
-  frames: int = FRAMES,
-  size: tuple[int, int] = SIZE,
-  rows: int = 0,
-) -> dict[str, Any]:
+def plan_film(film: Film, topology: str, sizes: Mapping[str, int] | None = None) -> dict[str, Any]:
   """Says what it takes to make a video of a size with an upsampler, weights in bfloat16.
 
-  By default all windows that fit are on `data`, tokens on `context`; `rows` are tiles in a call, 0
-  is one a group of chips that shares a row. In the plain JSON values that it returns memory is that
-  of one chip, seconds are those of all together. Raises ConfigError where something does not fit.
+  By default all windows that fit are on `data`, tokens on `context`. In the plain JSON values that
+  it returns memory is that of one chip, seconds are those of all together. Raises ConfigError where
+  something does not fit.
   """
-  film = read_film(fields, outline, frames, size, rows)
   place = parse_topology(topology)
   sampling = _on(film, place, sizes) if sizes else _spread(film, place)
   work = film.work
@@ -154,7 +142,7 @@ def plan_film(
   evaluations = tiles * film.branches
   programs = math.ceil(tiles / sampling.asked.samples)
   model = evaluations * work.flops.forward
-  seconds = frames / film.fps
+  seconds = film.frames / film.fps
   one = sampling.passes[film.branches]
   chip = place.chip
   coded = (encode + decode) / chip.flops
@@ -175,8 +163,8 @@ def plan_film(
   return {
     'topology': place.name,
     'mesh': dict(sampling.sizes),
-    'frames': frames,
-    'size': list(size),
+    'frames': film.frames,
+    'size': [film.height, film.width],
     'fps': film.fps,
     'seconds_of_film': seconds,
     'parameters': work.count,
@@ -190,7 +178,7 @@ def plan_film(
     'shared_pixels': [
       c.feather * step for c, step in zip(film.covers, codec.compression[1:], strict=True)
     ],
-    'latents': [frames, *film.window[1:]],
+    'latents': [film.frames, *film.window[1:]],
     'tokens': work.tokens,
     'context': work.context,
     'steps': film.sample.steps,

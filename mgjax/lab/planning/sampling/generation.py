@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import unpack
 from mgjax.lab.planning.efficiency import Ends, bounds, spread
 from mgjax.lab.planning.report import (
   COLLECTIVES,
@@ -21,17 +20,15 @@ from mgjax.lab.planning.sampling.compiled import compile_samplings
 from mgjax.lab.planning.sampling.latency import Asked, Pass, Sampling, fastest
 from mgjax.lab.planning.sampling.passes import SAVED, Way, list_ways
 from mgjax.lab.planning.search import check_exchange, mesh_flag
+from mgjax.lab.planning.step_spec import FlowRun
 from mgjax.lab.planning.workload import make_sizes, make_workload
-from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.parallel.chips import GIB, Topology, parse_topology
-from mgjax.training.spec import Outline
 
 LEFT_OUT = 'encoding of text and decoding of latents are not in the seconds'
 
 
 def plan_generation(
-  fields: Mapping[str, Any],
-  outline: Outline,
+  run: FlowRun,
   topology: str,
   sizes: Mapping[str, int] | None = None,
   *,
@@ -48,12 +45,10 @@ def plan_generation(
   Raises ConfigError if something does not exist, does not fit together or cannot be compiled.
   """
   place = parse_topology(topology)
-  work = make_workload(fields, outline, bucket)
+  work = make_workload(run, bucket)
   asked = Asked(work, exchange or work.exchange, rows)
   check_exchange(asked.exchange)
-  sample = unpack(SampleSettings, fields['sample'], 'sample')
-  objective = unpack(ObjectiveSettings, fields['objective'], 'objective')
-  settings = objective.in_passes(sample)
+  settings = run.objective.in_passes(run.sample)
   ways = list_ways(settings)
   configured = ways[0]
   given = None if sizes is None else make_sizes(sizes)
@@ -66,9 +61,8 @@ def plan_generation(
   notes = ['estimated by formula']
   programs = {}
   if compiled:
-    chosen, programs, notes = compile_samplings(
-      fields['model'] | {'exchange': asked.exchange}, sample, objective, chosen
-    )
+    run = run.with_backbone(exchange=asked.exchange)
+    chosen, programs, notes = compile_samplings(run, chosen)
   found = [_row(way, each) for way in ways if (each := chosen[tuple(way.passes)]) is not None]
   first = chosen[tuple(configured.passes)]
   shown = first.passes[max(first.passes)]

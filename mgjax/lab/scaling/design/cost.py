@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from mgjax.lab.planning.plan import Choices, make_plan
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from mgjax.lab.report.tables import aligned
 from mgjax.lab.scaling.design.grid import Point
 from mgjax.lab.scaling.law import FLOPS
@@ -60,8 +61,7 @@ def cost_seconds(points: Sequence[Point], topology: str) -> Mapping[str, tuple[f
   for point in points:
     key = (point.recipe, point.rung, point.rows)
     if key not in known:
-      fields = point.config.to_dict()
-      work = make_workload(fields, read_outline(fields))
+      work = make_workload(FlowRun.of(point.config))
       time = make_plan(work, topology, Choices(rows=point.rows)).chosen.time
       known[key] = time.fast.step, time.slow.step
     fast, slow = known[key]

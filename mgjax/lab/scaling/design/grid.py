@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.settings import Checked, Count, Fraction, Positive, Range, check, fields_of, unpack
-from mgjax.lab.planning.workload import Workload, count_flops, make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import Workload, count_flops, make_workload
 from mgjax.lab.scaling.design.ladder import Rung, rung
 from mgjax.lab.scaling.law import FLOPS, Above0
 
@@ -182,8 +183,7 @@ def make_grid(fields: Mapping[str, Any]) -> list[Point]:
         taken.append(_nearest(target, base, settings, known, taken))
       for heads in taken:
         if heads not in works:
-          config = _counted(base, settings.rung(heads)).to_dict()
-          works[heads] = make_workload(config, read_outline(config))
+          works[heads] = make_workload(FlowRun.of(_counted(base, settings.rung(heads))))
       for index, factor in itertools.product(range(len(taken)), settings.rates):
         seeds = settings.seeds if index == len(taken) // 2 else settings.seeds[:1]
         points.append(
@@ -220,7 +220,7 @@ def _nearest(
 
   def size(heads: int) -> float:
     if heads not in known:
-      flops, tokens = count_flops(read_outline(_counted(base, settings.rung(heads)).to_dict()))
+      flops, tokens = count_flops(FlowRun.of(_counted(base, settings.rung(heads))))
       known[heads] = flops.training / (FLOPS * tokens)
     return known[heads]
 

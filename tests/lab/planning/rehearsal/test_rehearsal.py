@@ -15,14 +15,15 @@ from mgjax.lab.planning.rehearsal.assumptions import Assumptions, Job
 from mgjax.lab.planning.rehearsal.report import as_json, describe
 from mgjax.lab.planning.rehearsal.simulation import PROGRESS, Scenario, simulate
 from mgjax.lab.planning.rehearsal.study import CHANGED, count_scenarios, rehearse
-from mgjax.lab.planning.workload import make_workload, read_outline
+from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.lab.planning.workload import make_workload
 from tests import binaries
 
 
 @pytest.fixture(scope='module')
 def work():
-  config = t2iv_768.get_config('30b').to_dict()
-  return make_workload(config, read_outline(config), 'video_1x1_16s')
+  config = t2iv_768.get_config('30b')
+  return make_workload(FlowRun.of(config), 'video_1x1_16s')
 
 
 @pytest.fixture(scope='module')

@@ -37,7 +37,7 @@ def small(**changes):
 
 def plan(config=None, topology='v5p:1x1x1', **options):
   options = {'frames': 34, 'size': (64, 112), **options}
-  return plan_any((config or small()).to_dict(), topology, what='sample', **options)
+  return plan_any(config or small(), topology, what='sample', **options)
 
 
 def test_windows_tiles_and_calls_are_those_counted_by_hand():
@@ -145,6 +145,4 @@ def test_the_answer_is_text_and_json():
 )
 def test_what_cannot_be_planned_is_a_sentence(config, options, sentence):
   with pytest.raises(ConfigError, match=re.escape(sentence)):
-    plan_any(
-      config().to_dict(), **{'topology': 'v5p:1x1x1', 'what': 'sample', 'frames': 34, **options}
-    )
+    plan_any(config(), **{'topology': 'v5p:1x1x1', 'what': 'sample', 'frames': 34, **options})

@@ -18,7 +18,7 @@ TOKENS, WIDTH, FFN, LAYERS, TEXT = 73_728, 6144, 16_384, 48, 768
 
 def plan(topology='v5p:2x2x2', config=None, **options):
   config = config or t2iv_768.get_config('30b')
-  return plan_any(config.to_dict(), topology, what='sample', **options)
+  return plan_any(config, topology, what='sample', **options)
 
 
 @pytest.fixture(scope='module')
