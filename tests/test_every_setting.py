@@ -59,7 +59,7 @@ def read(config: ConfigDict) -> None:
   if row.family == 'encoder':
     from mgjax.lab.planning.forward import make_encoder
 
-    make_encoder(config.to_dict())
+    make_encoder(config)
     keep_settings(fields_of(config, 'train'))
     return
   training.run_settings(fields_of(config, 'train'), config.seed)

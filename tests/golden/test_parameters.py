@@ -65,7 +65,7 @@ def parameters(name):
   elif name == 'codec':
     return boxed_shapes(make_codec(audio_codec.get_config().model.to_dict()))
   elif name in ENCODERS:
-    model, inputs = make_encoder(ENCODERS[name].get_config().to_dict())
+    model, inputs = make_encoder(ENCODERS[name].get_config())
   elif name.startswith('audio_'):
     model = make_flow_model(audio_sizes.fields(name.removeprefix('audio_'), 750))
     inputs = small_inputs(model, Codec.latent_channels)

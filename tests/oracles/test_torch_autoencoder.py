@@ -10,8 +10,10 @@ import pytest
 from configs.bench.tae_cpu import get_config
 from mgjax.core.tree import named_leaves
 from mgjax.lab.benchmarks.forward import measure_forward
+from mgjax.lab.planning.forward import read_forward
 from mgjax.models.tae.autoencoder import Autoencoder
 from mgjax.nn.conv import centred
+from mgjax.parallel.mesh import make_mesh
 from tests.random_parameters import random_parameters
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')
@@ -115,12 +117,11 @@ def test_rivals_of_the_autoencoder_take_turns_with_it(what):
   config.model.update(widths=(4, 8), strides=((2, 2, 2),), blocks=1, groups=2, latent_channels=2)
   baselines = [str(FOLDER / f'{name}_autoencoder.py') for name in ('torch', 'diffusers')]
   report = measure_forward(
-    config.to_dict(),
+    read_forward(config, video=(1, 3, 8, 8)),
     what,
-    video=(1, 3, 8, 8),
+    make_mesh(devices=jax.devices()[:1]),
     baselines=baselines,
     rounds=1,
-    devices=jax.devices()[:1],
   )
   assert not report['failed']
   names = list(report['baseline_over_mgjax'])

@@ -10,9 +10,11 @@ import pytest
 from configs.text import metaclip_text, metaclip_vision
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.lab.benchmarks.forward import measure_forward
+from mgjax.lab.planning.forward import read_forward
 from mgjax.models.clip.towers import clip_inputs, make_clip_text, make_clip_vision
 from mgjax.models.clip.weights import clip_fields, clip_rows, expected
 from mgjax.models.foreign_weights.names import import_tensors
+from mgjax.parallel.mesh import make_mesh
 from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests.oracles import clip as oracle
 
@@ -116,6 +118,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does(module):
     config.model.update(size=12, patch=4)
   config.rows = 2
   baseline = pathlib.Path(__file__).with_name('transformers_clip.py')
-  options = {'baselines': [str(baseline)], 'rounds': 1, 'devices': jax.devices()[:1]}
-  report = measure_forward(config.to_dict(), 'encode', **options)
+  mesh, options = make_mesh(devices=jax.devices()[:1]), {'baselines': [str(baseline)], 'rounds': 1}
+  report = measure_forward(read_forward(config), 'encode', mesh, **options)
   assert not report['failed'] and len(report['apart']) == 2

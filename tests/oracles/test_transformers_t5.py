@@ -9,9 +9,11 @@ import pytest
 
 from configs.text import t5_base
 from mgjax.lab.benchmarks.forward import measure_forward
+from mgjax.lab.planning.forward import read_forward
 from mgjax.models.foreign_weights.names import import_tensors
 from mgjax.models.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.models.text.t5_weights import EXPECTED, t5_fields, t5_rows
+from mgjax.parallel.mesh import make_mesh
 from mgjax.training.checkpoints.workdir import load_params, read_config
 from tests.oracles import t5 as oracle
 
@@ -75,6 +77,6 @@ def test_the_rival_of_the_bench_answers_as_ours_does():
   config.model.update(oracle.MODELS['umt5'], dtype='float32')
   config.rows, config.length = 2, 9
   baseline = pathlib.Path(__file__).with_name('transformers_t5.py')
-  options = {'baselines': [str(baseline)], 'rounds': 1, 'devices': jax.devices()[:1]}
-  report = measure_forward(config.to_dict(), 'encode', **options)
+  mesh, options = make_mesh(devices=jax.devices()[:1]), {'baselines': [str(baseline)], 'rounds': 1}
+  report = measure_forward(read_forward(config), 'encode', mesh, **options)
   assert not report['failed'] and len(report['apart']) == 2

@@ -20,9 +20,11 @@ import numpy as np
 
 from mgjax.core.errors import ConfigError
 from mgjax.core.precision import compute_type
+from mgjax.core.settings import annotations
 from mgjax.core.typing import Array, Tree
 from mgjax.lab.benchmarks.programs import BOTH, FORWARD
 from mgjax.lab.benchmarks.timing import Timed, compile_program, draw, repeated
+from mgjax.lab.planning.forward import Forward
 from mgjax.models.backbone.transformer import Transformer
 from mgjax.nn.patch import grid
 
@@ -89,19 +91,30 @@ def make_task(
 
 
 def make_forward_task(
-  fields: Mapping[str, Any], inputs: Sequence[Array], params: Tree
+  what: str, found: Forward, inputs: Sequence[Array], params: Tree
 ) -> dict[str, Any]:
   """Returns what a baseline of an autoencoder, a codec or an encoder has to do.
 
   Returns:
-    The `fields` of the model, its `component`, `what` and `frames` of a video; `x`, pixels or
+    The fields of the model, its `component`, `what` and `frames` of a video; `x`, pixels or
     latents (b t h w c), of an encoder `tokens` and `mask` (b m) or `images` (b h w 3); `params`,
     ours as a tree of numpy's arrays; `platform` and `threads`, as `make_task`.
   """
-  names = {'clip_vision': ('images',)}.get(fields['component'], ('x',))
+  model = found.model
+  fields = {name: getattr(model, name) for name in annotations(type(model))}
+  names = {'clip_vision': ('images',)}.get(found.component, ('x',))
   names = ('tokens', 'mask') if len(inputs) == 2 else names
   given = {name: np.asarray(each) for name, each in zip(names, inputs, strict=True)}
-  return {**fields, **given, 'params': jax.tree.map(np.asarray, params), **_machine()}
+  return {
+    **fields,
+    'dtype': jax.numpy.dtype(model.dtype).name,
+    'what': what,
+    'component': found.component,
+    'frames': found.sizes[1],
+    **given,
+    'params': jax.tree.map(np.asarray, params),
+    **_machine(),
+  }
 
 
 def _machine() -> dict[str, Any]:

@@ -5,20 +5,23 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
+from mgjax.core.settings import fields_of
 from mgjax.lab.benchmarks.flow_model import measure_flow_model
 from mgjax.lab.benchmarks.forward import measure_forward
 from mgjax.lab.benchmarks.programs import STEP
 from mgjax.lab.benchmarks.report import describe_benchmark
 from mgjax.lab.planning.dispatch import Answer
+from mgjax.lab.planning.forward import read_forward
 from mgjax.lab.planning.step_spec import FlowRun
+from mgjax.parallel.mesh import make_mesh
 from mgjax.registry import find_component
 
-# Family -> what times it, and its options beside baselines and rounds.
+# Family -> its options beside baselines and rounds.
 FAMILIES = {
-  'flow model': (measure_flow_model, ('latents', 'layers')),
-  'autoencoder': (measure_forward, ('video',)),
-  'codec': (measure_forward, ()),
-  'encoder': (measure_forward, ()),
+  'flow model': ('latents', 'layers'),
+  'autoencoder': ('video',),
+  'codec': (),
+  'encoder': (),
 }
 
 
@@ -50,11 +53,14 @@ def bench_any(
   family = find_component(config.component).family
   if family not in FAMILIES:
     raise ConfigError(f'there is no benchmark of the family {family!r}: {", ".join(FAMILIES)} have')
-  measure, able = FAMILIES[family]
   given = {'latents': latents, 'video': video, 'layers': layers}
   options = {flag: value for flag, value in given.items() if value is not None}
-  if others := set(options) - set(able):
+  if others := set(options) - set(FAMILIES[family]):
     raise ConfigError(f'--{min(others)} is for configurations of another part; leave it away')
-  subject = FlowRun.of(config) if measure is measure_flow_model else config.to_dict()
-  report = measure(subject, what=what, baselines=baselines, rounds=rounds, **options)
+  mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
+  compared = {'baselines': baselines, 'rounds': rounds}
+  if family == 'flow model':
+    report = measure_flow_model(FlowRun.of(config), what, mesh, **options, **compared)
+  else:
+    report = measure_forward(read_forward(config, video=video), what, mesh, **compared)
   return Answer(describe_benchmark(report), report)

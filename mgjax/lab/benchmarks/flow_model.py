@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from mgjax.core.errors import ConfigError, first_line, is_out_of_memory
 from mgjax.lab.benchmarks.baselines import find_baselines, make_task
@@ -31,23 +32,21 @@ from mgjax.lab.benchmarks.timing import (
 from mgjax.lab.planning.step_spec import FlowRun, make_flow_step_spec
 from mgjax.lab.planning.workload import make_workload
 from mgjax.nn.patch import grid
-from mgjax.parallel.mesh import make_mesh
 
 
 def measure_flow_model(
   run: FlowRun,
-  what: str = 'step',
+  what: str,
+  mesh: Mesh,
   *,
   latents: tuple[int, ...] | None = None,
   layers: int | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-  devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times the programs of a flow model on random data; the arguments are those of `bench_any`.
+  """Times the programs of a flow model on random data; the devices of a mesh share the work.
 
-  Mesh and rules of the configuration say how devices, by default all, share the work. Returns plain
-  JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
+  The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
   memory. Raises ConfigError if something does not exist, does not divide, or does not fit into
   memory.
   """
@@ -55,7 +54,6 @@ def measure_flow_model(
     raise ConfigError('attention alone has no layers to choose; leave --layers away')
   work = make_workload(run)
   latents = tuple(latents or (work.batch, *work.latents))
-  mesh = make_mesh(work.mesh, work.preset, devices=devices)
   found = find_baselines(baselines, what, mesh.size)
   configured = run.outline.model.backbone
   sampler = Sampler(run.sample, run.objective) if what == SAMPLE else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,8 +25,7 @@ from mgjax.lab.benchmarks.compare import (
 from mgjax.lab.benchmarks.programs import Programs, program_shapes
 from mgjax.lab.benchmarks.report import PASSES_COUNTED
 from mgjax.lab.benchmarks.timing import SPREAD, Timed, counted_compilations
-from mgjax.lab.planning.forward import Forward, read_forward
-from mgjax.parallel.mesh import make_mesh
+from mgjax.lab.planning.forward import Forward
 from mgjax.parallel.rules import BATCH, size
 from mgjax.parallel.shard import batch_sharding, make_initialise
 
@@ -35,25 +35,20 @@ CLOSE = 1e-4
 
 
 def measure_forward(
-  fields: Mapping[str, Any],
+  found: Forward,
   what: str,
+  mesh: Mesh,
   *,
-  video: tuple[int, int, int, int] | None = None,
   baselines: Sequence[str] = (),
   rounds: int = 5,
-  devices: Sequence[Any] | None = None,
 ) -> dict[str, Any]:
-  """Times a pass on random data, of weights that are drawn; the arguments are those of `bench_any`.
+  """Times a pass on random data, of weights that are drawn; the devices of a mesh share the rows.
 
-  Mesh and rules of the configuration say how devices, by default all, share the rows. Returns plain
-  JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
+  The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
   memory; `apart` is baseline -> program -> how far its results are from ours, of our largest
   number. Raises ConfigError if something does not exist or does not divide.
   """
-  found = read_forward(fields, video=video)
-  told = f'there is no {what!r} of {fields["component"]!r} to time'
-  check_one_of(told, what, found.passes)
-  mesh = make_mesh(fields['mesh'], fields['rules'], devices=devices)
+  check_one_of(f'there is no {what!r} of {found.component!r} to time', what, found.passes)
   rivals = find_baselines(baselines, what, mesh.size)
   if found.rows % (groups := size(mesh, BATCH)):
     raise ConfigError(
@@ -69,8 +64,7 @@ def measure_forward(
     check = None
     if rivals:
       params, *inputs = ours.arguments
-      about = {'what': what, 'component': fields['component'], 'frames': found.sizes[1]}
-      task = make_forward_task(fields['model'] | about, inputs, params)
+      task = make_forward_task(what, found, inputs, params)
       check = _make_check(ours, apart, notes)
     outcome = compare_programs(ours, rivals, task, compilations, rounds=rounds, check=check)
   unit, count = found.unit
@@ -79,7 +73,7 @@ def measure_forward(
   return report | {
     'sizes': list(found.sizes),
     'unit': unit,
-    'dtype': fields['model']['dtype'],
+    'dtype': jnp.dtype(found.model.dtype).name,
     'apart': apart,
     'counted': PASSES_COUNTED,
   }

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from mgjax.core.errors import ConfigError, check_one_of
 from mgjax.lab.planning import plan as planning
 from mgjax.lab.planning import report
-from mgjax.lab.planning.forward import describe_forward, plan_forward
+from mgjax.lab.planning.forward import describe_forward, plan_forward, read_forward
 from mgjax.lab.planning.sampling.film import FRAMES, SIZE, describe_film, plan_film, read_film
 from mgjax.lab.planning.sampling.generation import describe_generation, plan_generation
 from mgjax.lab.planning.stages import describe_stages, plan_stages, read_stages
@@ -142,7 +142,7 @@ def _plan(config: ConfigDict, topology: str, options: Options) -> Answer:
         f'of {row.noun} a plan is by formula, of the longest bucket; leave --search, --compile, '
         '--bucket, --remat and --exchange away'
       )
-    answer = plan_forward(config.to_dict(), topology, options.mesh, options.rows)
+    answer = plan_forward(read_forward(config, options.rows), topology, options.mesh)
     return Answer(describe_forward(answer), answer)
   run = FlowRun.of(config)
   work = make_workload(run, options.bucket)

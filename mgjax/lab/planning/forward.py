@@ -14,25 +14,26 @@ import flax.linen as nn
 import jax
 import jax.extend
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from mgjax.core.errors import ConfigError
-from mgjax.core.settings import Positive, checked
+from mgjax.core.settings import Positive, checked, fields_of
 from mgjax.core.tree import count_parameters
 from mgjax.core.typing import Array, Key, Tree
-from mgjax.data.settings import audio_shapes, video_shapes
 from mgjax.data.shape import longest_bucket
 from mgjax.lab.planning.efficiency import bounds, describe_efficiency, rates_of, spread
 from mgjax.lab.planning.memory import weight_bytes
 from mgjax.lab.planning.network import axis_networks
 from mgjax.lab.planning.report import table
 from mgjax.lab.planning.search import FREE, mesh_flag
-from mgjax.models.codec.model import RATE, make_codec
+from mgjax.models.codec.model import RATE
 from mgjax.models.flow_model.flops import FORWARD_AND_BACKWARD
-from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.parallel.chips import GIB, parse_topology
 from mgjax.parallel.rules import AXES, BATCH
 from mgjax.registry import check_family, find_component
-from mgjax.sections.codec.section import codec_inputs
+from mgjax.sections.autoencoder.section import AutoencoderSection
+from mgjax.sections.codec.section import CodecSection
+from mgjax.training.spec import Outline
 
 ENCODE = 'encode'
 DECODE = 'decode'
@@ -45,6 +46,7 @@ class Forward:
   """A model and its forward passes over a batch, in shapes.
 
   Attributes:
+    component: its name in `mgjax.registry`.
     init: key -> parameters in the boxes that name their axes.
     passes: name -> `function(params, *inputs)` and the shapes of its inputs, rows first.
     sizes: of the batch, rows first, as people name them.
@@ -52,13 +54,14 @@ class Forward:
     kept: type of the weights as they are kept.
   """
 
+  component: str
   model: nn.Module
   init: Callable[[Key], Tree]
   passes: Mapping[str, tuple[Callable[..., Array], tuple[Shape, ...]]]
   rows: int
   sizes: tuple[int, ...]
   unit: tuple[str, int]
-  kept: str = 'float32'
+  kept: jnp.dtype = jnp.float32
   trained: bool = True
 
   def flops(self) -> dict[str, int]:
@@ -68,38 +71,37 @@ class Forward:
 
 
 def read_forward(
-  fields: Mapping[str, Any], rows: int = 0, video: tuple[int, int, int, int] | None = None
+  config: ConfigDict, rows: int = 0, video: tuple[int, ...] | None = None
 ) -> Forward:
   """Reads a configuration of an autoencoder, a codec or an encoder; 0 rows are those configured.
 
   `video`, (b t h w), is an autoencoder's batch; by default of the bucket with the most frames.
   Raises ConfigError for a configuration of something else, or sizes that do not divide.
   """
-  family = find_component(fields['component']).family
+  family = find_component(config.component).family
   if family not in _READERS:
     raise ConfigError(
-      f'{fields["component"]!r} is a {family}; expected a configuration of one of the families '
+      f'{config.component!r} is a {family}; expected a configuration of one of the families '
       f'{", ".join(_READERS)}'
     )
   if family == 'autoencoder':
-    return _read_autoencoder(fields, rows, video)
-  return _READERS[family](fields, rows)
+    return _read_autoencoder(config, rows, video)
+  return _READERS[family](config, rows)
 
 
-def make_encoder(fields: Mapping[str, Any], rows: int = 0) -> tuple[nn.Module, tuple[Shape, ...]]:
+def make_encoder(config: ConfigDict, rows: int = 0) -> tuple[nn.Module, tuple[Shape, ...]]:
   """Makes the encoder of a configuration, and the shapes of tokens and mask (b m), or images."""
-  check_family(fields['component'], 'encoder')
-  model = find_component(fields['component']).weights.get().make(fields['model'])
-  rows = rows or checked(Positive, fields['rows'], 'rows')
-  if 'length' in fields:
-    shape = (rows, checked(Positive, fields['length'], 'length'))
+  check_family(config.component, 'encoder')
+  model = find_component(config.component).weights.get().make(fields_of(config, 'model'))
+  rows = rows or checked(Positive, config.rows, 'rows')
+  if 'length' in config:
+    shape = (rows, checked(Positive, config.length, 'length'))
     return model, (Shape(shape, jnp.int32), Shape(shape, jnp.bool_))
-  size = fields['model']['size']
-  return model, (Shape((rows, size, size, 3), jnp.float32),)
+  return model, (Shape((rows, model.size, model.size, 3), jnp.float32),)
 
 
 def plan_forward(
-  fields: Mapping[str, Any], topology: str, sizes: Mapping[str, int] | None = None, rows: int = 0
+  found: Forward, topology: str, sizes: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
   """Says what a model needs, and how long a training step takes or, of an encoder, a pass.
 
@@ -107,7 +109,6 @@ def plan_forward(
   state's, on one chip alone and in pieces on all. Raises ConfigError where sizes do not divide.
   """
   place = parse_topology(topology)
-  found = read_forward(fields, rows)
   alone = dict.fromkeys(AXES, 1)
   mesh = alone | dict(sizes or {'fsdp': place.devices})
   axis_networks(mesh, place)
@@ -119,7 +120,7 @@ def plan_forward(
     )
   boxes = jax.eval_shape(found.init, jax.random.key(0))
   count = count_parameters(nn.unbox(boxes))
-  boxes = jax.tree.map(lambda leaf: Shape(leaf.shape, jnp.dtype(found.kept)), boxes)
+  boxes = jax.tree.map(lambda leaf: Shape(leaf.shape, found.kept), boxes)
   copies, passes = (COPIES, FORWARD_AND_BACKWARD) if found.trained else (1, 1)
   gib = {
     name: copies * weight_bytes(boxes, each) / GIB
@@ -214,33 +215,36 @@ def _count(jaxpr) -> int:
 
 
 def _read_autoencoder(
-  fields: Mapping[str, Any], rows: int, video: tuple[int, int, int, int] | None = None
+  config: ConfigDict, rows: int, video: tuple[int, ...] | None = None
 ) -> Forward:
-  model = make_autoencoder(fields['model'])
+  made = AutoencoderSection(config)
+  settings = made.settings
   if video is None:
-    name, shape = longest_bucket(video_shapes(fields['buckets'], fields['data']['fps']))
-    video = (rows or fields['buckets'][name]['batch_size'], shape.frames, *shape.size)
-  inputs = (jnp.zeros((1, *model.compression, 3)), jax.random.key(0))
-  return _coder(model, inputs, (*video, 3), ('frames', video[0] * video[1]))
+    name, shape = longest_bucket(settings.shapes)
+    video = (rows or settings.buckets[name].batch_size, shape.frames, *shape.size)
+  return _coder(config.component, made.outline(), (*video, 3), ('frames', video[0] * video[1]))
 
 
-def _read_codec(fields: Mapping[str, Any], rows: int) -> Forward:
-  model, shapes = make_codec(fields['model']), audio_shapes(fields['buckets'])
+def _read_codec(config: ConfigDict, rows: int) -> Forward:
+  made = CodecSection(config)
+  settings = made.settings
+  model, shapes = settings.model, settings.shapes
   name = max(shapes, key=lambda each: shapes[each].seconds)
-  rows = rows or fields['buckets'][name]['batch_size']
+  rows = rows or settings.buckets[name].batch_size
   samples = round(shapes[name].seconds * RATE)
   shape = (rows, samples, model.channels)
   latents = rows * math.ceil(samples / model.compression)
-  return _coder(model, codec_inputs(model), shape, ('latents', latents))
+  return _coder(config.component, made.outline(), shape, ('latents', latents))
 
 
 def _coder(
-  model: nn.Module, inputs: tuple[Any, ...], shape: tuple[int, ...], unit: tuple[str, int]
+  component: str, outline: Outline, shape: tuple[int, ...], unit: tuple[str, int]
 ) -> Forward:
   """Returns the passes of what encodes samples (rows first, channels last) and decodes them."""
+  model = outline.model
 
   def init(key: Key) -> Tree:
-    return model.init(key, *inputs)['params']
+    return model.init(key, *outline.inputs)['params']
 
   def encode(params: Tree, x: Array) -> Array:
     return model.apply({'params': params}, x, method='encode').mean
@@ -252,11 +256,11 @@ def _coder(
   params = nn.unbox(jax.eval_shape(init, jax.random.key(0)))
   latents = Shape(jax.eval_shape(encode, params, x).shape, jnp.float32)
   passes = {ENCODE: (encode, (x,)), DECODE: (decode, (latents,))}
-  return Forward(model, init, passes, shape[0], shape[:-1], unit)
+  return Forward(component, model, init, passes, shape[0], shape[:-1], unit)
 
 
-def _read_encoder(fields: Mapping[str, Any], rows: int) -> Forward:
-  model, shapes = make_encoder(fields, rows)
+def _read_encoder(config: ConfigDict, rows: int) -> Forward:
+  model, shapes = make_encoder(config, rows)
 
   def init(key: Key) -> Tree:
     return model.init(key, *(jnp.ones(each.shape, each.dtype) for each in shapes))['params']
@@ -267,12 +271,20 @@ def _read_encoder(fields: Mapping[str, Any], rows: int) -> Forward:
 
   rows, length = shapes[0].shape[:2]
   if len(shapes) == 1:  # a token of the whole image, and its patches
-    length = 1 + (length // fields['model']['patch']) ** 2
+    length = 1 + (length // model.patch) ** 2
   # Large encoders are published in the compute type.
-  kept = fields['model']['dtype'] if fields['keep_type'] else 'float32'
-  sizes = (rows, length)
-  unit = ('tokens', rows * length)
-  return Forward(model, init, {ENCODE: (encode, shapes)}, rows, sizes, unit, kept, trained=False)
+  kept = model.dtype if config.keep_type else jnp.float32
+  return Forward(
+    component=config.component,
+    model=model,
+    init=init,
+    passes={ENCODE: (encode, shapes)},
+    rows=rows,
+    sizes=(rows, length),
+    unit=('tokens', rows * length),
+    kept=kept,
+    trained=False,
+  )
 
 
 _READERS = {'autoencoder': _read_autoencoder, 'codec': _read_codec, 'encoder': _read_encoder}

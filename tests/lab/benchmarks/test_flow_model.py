@@ -48,9 +48,10 @@ def one_device():
   return jax.devices()[:1]
 
 
-def timed(what, config=None, **options):
-  config, options = config or tiny(), {'devices': one_device()} | options
-  return measure_flow_model(FlowRun.of(config), what, rounds=2, **options)
+def timed(what, config=None, devices=None, **options):
+  config = config or tiny()
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=devices or one_device())
+  return measure_flow_model(FlowRun.of(config), what, mesh, rounds=2, **options)
 
 
 def expected_flops(what, tokens=TOKENS, latents=LATENTS):
@@ -112,7 +113,7 @@ def test_devices_of_a_mesh_share_what_is_timed(what, rules):
   config = tiny(rules=rules)
   config.mesh = MESHES[rules]
   latents = (1, 4, 6, 16)  # 6 tokens, which four devices cannot share equally
-  report = timed(what, config, latents=(ROWS, *latents), devices=None)
+  report = timed(what, config, latents=(ROWS, *latents), devices=jax.devices())
   assert report['devices'] == 8 and report['tokens_per_sample'] == 6
   assert {axis: size for axis, size in report['mesh'].items() if size > 1} == MESHES[rules]
   assert report['compiled_while_timed'] == 0

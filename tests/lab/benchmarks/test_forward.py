@@ -10,6 +10,7 @@ from configs.text import metaclip_text, metaclip_vision, t5_base
 from mgjax.lab.benchmarks.forward import measure_forward
 from mgjax.lab.benchmarks.report import describe_benchmark
 from mgjax.lab.planning.forward import read_forward
+from mgjax.parallel.mesh import make_mesh
 
 WIDTH, LATENT, FRAMES, SIDE = 4, 2, 2, 4
 
@@ -22,9 +23,10 @@ def tiny(**changes):
   return config
 
 
-def timed(what, config=None, **options):
-  options = {'devices': jax.devices()[:1], 'rounds': 2} | options
-  return measure_forward((config or tiny()).to_dict(), what, **options)
+def timed(what, config=None, devices=1, video=None, **options):
+  config = config or tiny()
+  mesh = make_mesh(config.mesh.to_dict(), config.rules, devices=jax.devices()[:devices])
+  return measure_forward(read_forward(config, video=video), what, mesh, rounds=2, **options)
 
 
 def expected_flops(what):
@@ -61,7 +63,7 @@ def test_numbers_of_an_autoencoder(what):
 
 
 def test_devices_share_the_rows():
-  report = timed('decode', video=(8, FRAMES, SIDE, SIDE), devices=None)
+  report = timed('decode', video=(8, FRAMES, SIDE, SIDE), devices=8)
   assert report['devices'] == 8
   # Of all devices together.
   assert report['programs']['mgjax']['decode']['flops'] == 8 * expected_flops('decode')
@@ -84,7 +86,7 @@ def test_numbers_of_an_encoder(module):
     tokens += 1
   else:
     config.length = tokens
-  report = measure_forward(config.to_dict(), 'encode', rounds=2, devices=jax.devices()[:2])
+  report = timed('encode', config, devices=2)
   assert report['sizes'] == [4, tokens] and report['devices'] == 2
   # Four maps, the two of the network, and scores with what they weigh; of both layers.
   layers = 2 * 4 * tokens * (4 * 16 * 16 + 2 * 16 * 24 + 2 * tokens * 16)
@@ -145,6 +147,6 @@ def test_only_baselines_that_give_our_results_are_timed_unless_they_say_how_they
 
 @pytest.mark.slow
 def test_the_configuration_has_the_size_it_speaks_of():
-  found = read_forward(get_config().to_dict(), video=(1, 17, 128, 128))
+  found = read_forward(get_config(), video=(1, 17, 128, 128))
   shapes = jax.eval_shape(found.init, jax.random.key(0))
   assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 114_062_019

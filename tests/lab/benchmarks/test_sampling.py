@@ -14,6 +14,7 @@ from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.flops import backbone_flops
 from mgjax.parallel import compiler
 from mgjax.parallel.compiler import DeviceProgram
+from mgjax.parallel.mesh import make_mesh
 from tests.lab.benchmarks import test_flow_model
 
 LATENTS = (1, 2, 4, 4, 16)
@@ -37,8 +38,9 @@ def test_a_guided_step_and_all_of_them_take_turns_with_a_rival(tmp_path):
   path = tmp_path / 'baseline.py'
   path.write_text(BASELINE)
   run = FlowRun.of(tiny(sample__guidance=(('text', 4.0),)))
-  options = {'rounds': 2, 'devices': jax.devices()[:1], 'latents': LATENTS}
-  report = measure_flow_model(run, 'sample', baselines=[str(path)], **options)
+  mesh = make_mesh({}, devices=test_flow_model.one_device())
+  options = {'rounds': 2, 'latents': LATENTS}
+  report = measure_flow_model(run, 'sample', mesh, baselines=[str(path)], **options)
   report = json.loads(json.dumps(report))
   assert not report['failed'] and report['steps'] == 3 and report['guidance'] == 4.0
   ours = report['programs']['mgjax']
