@@ -89,7 +89,9 @@ def copy(tmp_path_factory):
     (folder / title).parent.mkdir(parents=True, exist_ok=True)
     (folder / title).write_text(body)
   registry = folder / 'mgjax/registry.py'
-  registry.write_text(registry.read_text().replace('COMPONENTS = {\n', f'COMPONENTS = {{\n{ROW}', 1))
+  registry.write_text(
+    registry.read_text().replace('COMPONENTS = {\n', f'COMPONENTS = {{\n{ROW}', 1)
+  )
   return folder
 
 
