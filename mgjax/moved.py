@@ -78,6 +78,7 @@ MOVED = {
   'runtime.tpu_presence': 'parallel.tpu_presence',
   'scaling': 'lab.scaling',
   'serving': 'apps.serving',
+  'serving.queue': 'apps.serving.annotation_queue',
   'tae': 'models.tae',
   'tae.pipeline': 'sections.autoencoder.pipeline',
   'tae.task': 'sections.autoencoder.section',
