@@ -78,6 +78,7 @@ MOVED = {
   'runtime.tpu_presence': 'parallel.tpu_presence',
   'scaling': 'lab.scaling',
   'serving': 'apps.serving',
+  'serving.queue': 'apps.serving.annotation_queue',
   'tae': 'models.tae',
   'tae.pipeline': 'sections.autoencoder.pipeline',
   'tae.task': 'sections.autoencoder.section',
@@ -113,6 +114,18 @@ MOVED = {
 # Names that left their module: old module -> name -> new module.
 NAMES = {
   'audio.task': {'longest_audio_bucket': 'data.settings'},
+  'checkpoints.workdir': dict.fromkeys(
+    (
+      'describe_average',
+      'identity_of',
+      'load_adapters',
+      'load_base',
+      'load_params',
+      'read_shapes',
+    ),
+    'training.checkpoints.load_params',
+  )
+  | dict.fromkeys(('T', 'read_needed'), 'training.checkpoints.find_run'),
   'core.runs.places': dict.fromkeys(
     ('Name', 'is_name', 'own_folder', 'read_name'), 'core.run_names'
   ),
@@ -121,7 +134,7 @@ NAMES = {
   'flow_models.sampling': dict.fromkeys(
     ('draw', 'draw_noise', 'seeds_of'), 'models.flow_model.initial_noise'
   ),
-  'workflows.cross_pairs': {'digest_of': 'training.checkpoints.workdir'},
+  'workflows.cross_pairs': {'digest_of': 'training.checkpoints.load_params'},
 }
 REMOVED_IN = '0.5'
 

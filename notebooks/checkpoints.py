@@ -27,8 +27,9 @@ import mgjax
 from mgjax.apps.weights.average_runs import AverageCandidate, average_runs
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.tree import named_leaves
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.maintenance import list_checkpoints, verify_all
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
+from mgjax.training.checkpoints.workdir import open_checkpoints
 
 plt.rcParams.update({'figure.dpi': 80, 'font.size': 11, 'axes.titlesize': 12})
 RUNS = pathlib.Path('runs/notebook_checkpoints')

@@ -19,6 +19,7 @@ GONE = {
   'mgjax.data.ingest.edit_bench.VIDEOS',  # VIDEO.suffixes of mgjax.data.ingest.entries
   'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
   'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
+  'mgjax.serving.queue.Queue',  # AnnotationQueue
   'mgjax.registry.SECTIONS',  # COMPONENTS
   'mgjax.registry.section',  # find_component
   # Methods of a section's class.

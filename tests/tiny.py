@@ -11,7 +11,8 @@ from configs.digits import video as video_config
 from mgjax.api import train
 from mgjax.apps.encode import encode
 from mgjax.core.tree import named_leaves
-from mgjax.training.checkpoints.workdir import load_params, read_config, write_workdir
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config, write_workdir
 
 CHECKOUT = pathlib.Path(__file__).parent.parent
 

@@ -10,7 +10,8 @@ from configs.digits import editing as editing_config
 from mgjax.core.settings import fields_of
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import small_inputs
-from mgjax.training.checkpoints.workdir import load_params, write_workdir
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import write_workdir
 from tests import tiny
 from tests.random_parameters import random_parameters
 

@@ -19,7 +19,7 @@ from mgjax.nn import lora
 from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.rules import ambient
 from mgjax.parallel.shard import make_place
-from mgjax.training.checkpoints.workdir import identity_of, load_base
+from mgjax.training.checkpoints.load_params import identity_of, load_base
 from mgjax.training.spec import Adapters, Callbacks, CallbacksAround, TrainSpec
 
 TEACHER = 'teacher'  # the name of a reference among frozen parameters

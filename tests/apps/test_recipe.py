@@ -22,8 +22,8 @@ from mgjax.models.clip.towers import clip_inputs
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.flops import backbone_flops
 from mgjax.parallel.mesh import make_mesh
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.manager import Checkpoints
-from mgjax.training.checkpoints.workdir import load_params
 from mgjax.training.settings import run_settings
 from mgjax.training.step import accumulation
 from tests import tiny

@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from mgjax.core.tree import named_leaves
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.manager import Checkpoints
 from mgjax.training.checkpoints.orbax_io import Keep
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
+from mgjax.training.checkpoints.workdir import open_checkpoints
 from mgjax.training.monitoring.workdir_lock import hold
 from tests import binaries, tiny
 from tests.training.checkpoints.test_manager import damage, make_state

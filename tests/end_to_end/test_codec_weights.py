@@ -11,7 +11,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.codec.weights import import_published
 from mgjax.sections.codec.pipeline import load_audio_codec
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests.models.codec.shapes import shapes
 from tests.models.codec.test_weights import CODEC, drawn, of_transformers
 from tests.tensors import assert_same

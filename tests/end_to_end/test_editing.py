@@ -15,7 +15,7 @@ from mgjax.lab.evaluation.suites.make_videos import SuiteSettings, run_suite
 from mgjax.lab.evaluation.suites.suite import read_suite
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.sections.editing.pipeline import Editor
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import binaries, tiny, tiny_editing
 from tests.end_to_end.test_upsampling import packets, write_sounding
 from tests.tiny_editing import SIDE, WINDOW

@@ -13,7 +13,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import small_inputs
 from mgjax.sections.video.pipeline import VideoPipeline
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.training.state import State
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters

@@ -18,8 +18,9 @@ from mgjax.data.sources import make_world
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import example_batch, prepare_samples, small_inputs
 from mgjax.sections.video.pipeline import VideoPipeline
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.warm_start import start_from
-from mgjax.training.checkpoints.workdir import load_params, write_workdir
+from mgjax.training.checkpoints.workdir import write_workdir
 from tests import binaries, tiny
 
 PROMPT = 'the green digit 3 moves left'

@@ -18,7 +18,7 @@ from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import example_batch
 from mgjax.sections.flow.requests import describe_conditions
 from mgjax.sections.personalization.section import Pairs
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_personalization
 from tests.binaries import finish
 from tests.tiny_personalization import SIDE

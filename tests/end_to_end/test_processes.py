@@ -14,7 +14,7 @@ import pytest
 
 from mgjax.core.tree import named_leaves
 from mgjax.parallel.distributed import LOST
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.monitoring.workdir_lock import LOCK, hold
 from tests import tiny
 from tests.end_to_end.test_kills import (

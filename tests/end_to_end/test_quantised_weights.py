@@ -15,8 +15,9 @@ from mgjax.core.errors import ConfigError
 from mgjax.nn.quantize import dequantised, store
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.warm_start import make_start
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.workdir import read_config
 from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']

@@ -13,7 +13,7 @@ from mgjax.models.tae.inflate import without_time
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.autoencoder.section import AutoencoderSection
 from mgjax.sections.video.pipeline import VideoPipeline
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import binaries, tiny
 from tests.tensors import assert_same
 

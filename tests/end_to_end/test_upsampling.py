@@ -27,7 +27,7 @@ from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.models.flow_model.build import make_flow_model
 from mgjax.models.flow_model.conditions import example_batch, small_inputs
 from mgjax.sections.upsampler.pipeline import Upsampler
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import binaries, tiny, tiny_upsampler
 from tests.data.media.audio_files import encode_video, noise, turn
 from tests.data.media.hostile_clips import encoded

@@ -20,7 +20,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.tae.inflate import deflate, read_image_autoencoder
 from mgjax.sections.autoencoder.pipeline import load_codec
-from mgjax.training.checkpoints.workdir import load_params, read_config, read_shapes
+from mgjax.training.checkpoints.load_params import load_params, read_shapes
+from mgjax.training.checkpoints.workdir import read_config
 from tests import binaries
 from tests.models.tae.test_inflate import tensors_of, vectors, write_folder, write_wide
 from tests.oracles import image_autoencoder as oracle

@@ -18,14 +18,10 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import replicated
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints import find_run as runs
+from mgjax.training.checkpoints.load_params import load_params, read_shapes
 from mgjax.training.checkpoints.warm_start import make_start
 from mgjax.training.checkpoints.weights_file import FILE
-from mgjax.training.checkpoints.workdir import (
-  load_params,
-  open_checkpoints,
-  read_config,
-  read_shapes,
-)
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from tests import binaries, tiny
 
 PROMPTS = ['the green digit 3 moves left', 'a']

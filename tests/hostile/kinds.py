@@ -41,12 +41,8 @@ from mgjax.data.records.reader import Records
 from mgjax.models.foreign_weights.torch_pickle import read_pickle
 from mgjax.models.tae.autoencoder import make_autoencoder
 from mgjax.models.text.tokenizers import load_tokenizer
-from mgjax.training.checkpoints.workdir import (
-  load_params,
-  open_checkpoints,
-  read_config,
-  write_workdir,
-)
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.metrics import JsonLines, read_metrics
 from tests import tiny
 from tests.data.media.audio_files import encode_sound

@@ -15,7 +15,8 @@ from mgjax.core.settings import fields_of
 from mgjax.models.clip.model import clip_model_inputs, make_clip_model
 from mgjax.models.clip.towers import MEAN, STD
 from mgjax.nn import lora
-from mgjax.training.checkpoints.workdir import identity_of, load_params, write_workdir
+from mgjax.training.checkpoints.load_params import identity_of, load_params
+from mgjax.training.checkpoints.workdir import write_workdir
 from tests.random_parameters import random_parameters
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

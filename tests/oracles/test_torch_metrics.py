@@ -10,7 +10,8 @@ from mgjax.lab.evaluation.metrics.embeddings import clip_score
 from mgjax.lab.evaluation.metrics.frechet import frechet_distance, kernel_distance, neighbourhood
 from mgjax.lab.evaluation.metrics.similarity import decibels, squared_errors, structural_similarity
 from mgjax.models.clip.towers import make_clip_text, make_clip_vision
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests.oracles import clip as oracle
 
 torch = pytest.importorskip('torch', reason='torchmetrics needs torch: pip install -e .[oracle]')

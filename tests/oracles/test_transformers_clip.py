@@ -15,7 +15,8 @@ from mgjax.models.clip.towers import clip_inputs, make_clip_text, make_clip_visi
 from mgjax.models.clip.weights import clip_fields, clip_rows, expected
 from mgjax.models.foreign_weights.names import import_tensors
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests.oracles import clip as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

@@ -14,7 +14,8 @@ from mgjax.models.foreign_weights.names import import_tensors
 from mgjax.models.text.t5 import buckets_of, make_t5, t5_inputs
 from mgjax.models.text.t5_weights import EXPECTED, t5_fields, t5_rows
 from mgjax.parallel.mesh import make_mesh
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests.oracles import t5 as oracle
 
 torch = pytest.importorskip('torch', reason='the twin needs torch: pip install -e .[oracle]')

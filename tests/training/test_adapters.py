@@ -15,7 +15,7 @@ from mgjax.data.loader import validation_batches
 from mgjax.nn import lora
 from mgjax.nn.lora import Lora
 from mgjax.registry import make_section, make_spec
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 

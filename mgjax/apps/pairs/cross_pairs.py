@@ -27,7 +27,7 @@ from mgjax.data.records.reader import Records
 from mgjax.data.synthetic_datasets import judge_of
 from mgjax.sections.clip.pipeline import Clip
 from mgjax.sections.personalization.pipeline import PersonalizationPipeline
-from mgjax.training.checkpoints.workdir import digest_of
+from mgjax.training.checkpoints.load_params import digest_of
 
 PROMPTS = (
   'a portrait of a person who laughs, in bright daylight',

@@ -39,7 +39,7 @@ from mgjax.sections.editing.requests import SDEDIT
 from mgjax.sections.video.pipeline import VideoPipeline
 from mgjax.sections.video.section import about_videos
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import digest_of
+from mgjax.training.checkpoints.load_params import digest_of
 
 _SEEDS = {'train': 1, 'validation': 2}  # of prompts; 0 is that of suites, which evaluation asks
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mgjax.apps.serving import http
+from mgjax.apps.serving.annotation_queue import AnnotationQueue
 from mgjax.apps.serving.http import Refused
-from mgjax.apps.serving.queue import Queue
 from mgjax.core.files import write_bytes
 from mgjax.training.monitoring.workdir_lock import hold
 
@@ -17,7 +17,7 @@ INVITATIONS = 'invitations.txt'
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
 
 
-def make_server(queue: Queue) -> Any:
+def make_server(queue: AnnotationQueue) -> Any:
   """Returns a server (uvicorn) of a queue, to be run with a socket that listens."""
   http.check_installed()
   from starlette.requests import Request
@@ -79,7 +79,7 @@ def make_server(queue: Queue) -> Any:
 
 def serve(
   folder: str | os.PathLike[str],
-  make_queue: Callable[[pathlib.Path], Queue],
+  make_queue: Callable[[pathlib.Path], AnnotationQueue],
   *,
   host: str = '127.0.0.1',
   port: int = 8000,
@@ -109,7 +109,7 @@ def serve(
     server.run([listener])
 
 
-def _invite(path: pathlib.Path, base: str, queue: Queue) -> str:
+def _invite(path: pathlib.Path, base: str, queue: AnnotationQueue) -> str:
   """Writes the links of people, for nobody else to read, and says where they are."""
   lines = [f'{name} {base}/r/{token}' for token, name in queue.people.items()]
   write_bytes(path, '\n'.join([*lines, '']).encode(), private=True)

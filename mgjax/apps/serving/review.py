@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
-from mgjax.apps.serving.queue import Queue, Task, now
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
 from mgjax.core.files import read_json, write_bytes, write_json
 from mgjax.data.ingest.entries import Rejected
@@ -37,7 +37,7 @@ _TITLE = 'Clips for fine-tuning'
 _SLACK = 2e-3  # seconds by which the page may be wrong about where a clip ends
 
 
-class Review(Queue):
+class Review(AnnotationQueue):
   """The clips of a run, of which people may have decided about some already."""
 
   kind = 'review'
@@ -78,7 +78,7 @@ class Review(Queue):
 
   def identity(self, task: Task) -> str:
     """Returns the id of the decision, another one whenever the person goes back to the clip."""
-    return self.token('decision', task.person, *task.key, self.given(task.key)[task.person])
+    return self.token('decision', task.person, *task.key, self.answer_counts(task.key)[task.person])
 
   async def describe(self, task: Task) -> dict[str, Any]:
     """Returns what is known of a clip, and what was decided about it before."""

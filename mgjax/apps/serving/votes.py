@@ -15,8 +15,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mgjax.apps.serving.annotation_queue import AnnotationQueue, Task, now
 from mgjax.apps.serving.http import Refused
-from mgjax.apps.serving.queue import Queue, Task, now
 from mgjax.core.settings import LARGEST
 from mgjax.lab.evaluation.human.agreement import RATER, describe_rater, raters
 from mgjax.lab.evaluation.human.questions import Question
@@ -90,7 +90,7 @@ def _task(item: Item, question: Question, rater: str, turned: int, again: bool =
   return Task((item.id, question.name), rater, Asked(item, question, left, right), again)
 
 
-class Votes(Queue):
+class Votes(AnnotationQueue):
   """The votes of a study, of which another server may have taken some already."""
 
   kind = 'votes'
@@ -227,7 +227,7 @@ class Votes(Queue):
     pairs = [item for item in self.study.items if not item.gold]
     questions = []
     for question in study.questions:
-      counts = [len(self.given((item.id, question.name))) for item in pairs]
+      counts = [len(self.answer_counts((item.id, question.name))) for item in pairs]
       answers = sum(min(count, question.raters) for count in counts)
       questions.append([question.name, answers, len(pairs) * question.raters])
     left = sum(wanted - answers for _, answers, wanted in questions)

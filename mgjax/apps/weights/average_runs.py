@@ -26,13 +26,8 @@ from mgjax.parallel.distributed import fetch
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place
 from mgjax.registry import make_spec
-from mgjax.training.checkpoints.workdir import (
-  load_params,
-  open_checkpoints,
-  read_config,
-  read_shapes,
-  write_workdir,
-)
+from mgjax.training.checkpoints.load_params import load_params, read_shapes
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.metrics import validation_loss
 from mgjax.training.monitoring.workdir_lock import hold
 from mgjax.training.spec import TrainSpec, init_params

@@ -77,18 +77,16 @@ from mgjax.sections.text.tokenizer_folder import (
 )
 from mgjax.training.checkpoints.find_run import find_run, ships
 from mgjax.training.checkpoints.fingerprints import Damaged, fingerprint_of
-from mgjax.training.checkpoints.published import pinned, push
-from mgjax.training.checkpoints.run_references import LIST, check_fixed
-from mgjax.training.checkpoints.weights_file import ABOUT, FILE, WeightsFile, packed
-from mgjax.training.checkpoints.workdir import (
+from mgjax.training.checkpoints.load_params import (
   identity_of,
   load_adapters,
   load_base,
   load_params,
-  open_checkpoints,
-  read_config,
-  write_workdir,
 )
+from mgjax.training.checkpoints.published import pinned, push
+from mgjax.training.checkpoints.run_references import LIST, check_fixed
+from mgjax.training.checkpoints.weights_file import ABOUT, FILE, WeightsFile, packed
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.workdir_lock import hold
 
 OURS = ('mgjax', 'workdir')

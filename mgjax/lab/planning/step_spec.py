@@ -18,7 +18,7 @@ from mgjax.models.flow_model.objectives import make_objectives
 from mgjax.models.flow_model.settings import ObjectiveSettings, SampleSettings
 from mgjax.nn import lora
 from mgjax.nn.lora import Lora, lora_settings, make_adapt
-from mgjax.registry import make_section, find_component
+from mgjax.registry import find_component, make_section
 from mgjax.training.adapters import TEACHER
 from mgjax.training.optimizers.optimizer import make_optimizer
 from mgjax.training.settings import (

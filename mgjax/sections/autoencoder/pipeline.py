@@ -11,7 +11,8 @@ from mgjax.models.tae.latents import LatentCodec, Statistics
 from mgjax.models.tae.tiling import Tiling
 from mgjax.parallel.shard import on_every_device
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import load_params, read_config_of
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config_of
 
 KEPT = 'encoder_of'  # among an autoencoder's notes: the fingerprints of runs whose encoder it kept
 

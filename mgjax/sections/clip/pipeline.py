@@ -18,15 +18,10 @@ from mgjax.models.text.tokenizers import encode_texts
 from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, on_every_device, put_batch
 from mgjax.sections.text.tokenizer_folder import make_tokenizer
-from mgjax.training.checkpoints.find_run import find_run
+from mgjax.training.checkpoints.find_run import find_run, read_needed
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import (
-  describe_average,
-  load_params,
-  read_config,
-  read_config_of,
-  read_needed,
-)
+from mgjax.training.checkpoints.load_params import describe_average, load_params
+from mgjax.training.checkpoints.workdir import read_config, read_config_of
 
 BATCH_SIZE = 256  # images or texts at once
 FRAMES = 64  # that a device takes at once; of ViT-H/14 some GB of activations

@@ -8,8 +8,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mgjax.models.tae.latents import Statistics
+from mgjax.training.checkpoints.find_run import read_needed
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import read_config, read_needed, read_notes
+from mgjax.training.checkpoints.workdir import read_config, read_notes
 
 
 def find_codec(

@@ -53,7 +53,8 @@ from mgjax.nn.lora import (
 )
 from mgjax.nn.quantize import dequantised
 from mgjax.training.checkpoints.find_run import find_run
-from mgjax.training.checkpoints.workdir import load_adapters, read_config, read_notes
+from mgjax.training.checkpoints.load_params import load_adapters
+from mgjax.training.checkpoints.workdir import read_config, read_notes
 
 FORMS = ('peft', 'comfyui', 'kohya')
 _PREFIXES = {'peft': 'base_model.model.', 'comfyui': 'diffusion_model.', 'kohya': 'lora_unet_'}

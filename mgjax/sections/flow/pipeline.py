@@ -42,7 +42,9 @@ from mgjax.sections.flow.diffusers_names import NAMES, instead_of, unknown_optio
 from mgjax.sections.flow.files import find_codec
 from mgjax.sections.flow.lora_files import read_adapters, words_of_adapters
 from mgjax.sections.text.embeddings import Embedder, TextSettings
-from mgjax.training.checkpoints.workdir import find_beside, load_params, read_config_of, read_notes
+from mgjax.training.checkpoints.find_run import find_beside
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config_of, read_notes
 
 _RATE = Annotated[float, Range(least=0.01, most=1000)]  # frames a second that files may have
 _VARIANTS = 8  # of other steps and guidance that are kept, with their programs

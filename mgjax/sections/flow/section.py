@@ -46,8 +46,9 @@ from mgjax.parallel.shard import make_place
 from mgjax.sections.clip.pipeline import make_patches
 from mgjax.sections.flow.settings import FlowSettings
 from mgjax.sections.text.embeddings import stored_encoders, with_embeddings
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.warm_start import make_start, parse_sources
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from mgjax.training.spec import (
   Adversary,
   Callbacks,

@@ -26,9 +26,8 @@ from mgjax.data.records.writer import ALONE, RecordWriter, Share
 from mgjax.data.source import Source
 from mgjax.models.text.prompts import EMBEDDINGS, prompt_of
 from mgjax.models.text.visual_text import READS
-from mgjax.training.checkpoints.find_run import find_run
+from mgjax.training.checkpoints.find_run import find_run, read_needed
 from mgjax.training.checkpoints.run_references import is_pinned, is_published
-from mgjax.training.checkpoints.workdir import read_needed
 from mgjax.training.monitoring.progress import Progress
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from mgjax.parallel.mesh import make_mesh
 from mgjax.parallel.shard import make_place, put_batch
 from mgjax.sections.text.tokenizer_folder import READERS, digests, load_tokenizer_of, read_tokenizer
 from mgjax.training.checkpoints.fingerprints import fingerprint_of
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 
 STATES = 'states'
 _MAKERS = {'t5': make_t5, 'clip_text': make_clip_text}

@@ -1,18 +1,22 @@
-"""Finds runs: by path, by the name of what mgjax ships, or near another place that was given."""
+"""Finds runs: by path, by the name of what mgjax ships, or by what another run's config names."""
 
 import contextlib
 import itertools
 import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from mgjax.core.configuration.renamed_keys import migrate
-from mgjax.core.errors import ConfigError
+from mgjax.core.errors import ConfigError, first_line
 from mgjax.core.files import WRONG, read_json
 from mgjax.core.run_names import is_name
 from mgjax.training.checkpoints import published
+from mgjax.training.checkpoints.run_references import is_published, lies_within, may_lead_to
 
 SHIPPED = pathlib.Path(__file__).parents[2] / 'weights'
 _SEARCHED, _NAMED = 200, 4  # entries of a folder that are looked at, and runs that are named
+T = TypeVar('T')
 
 
 def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
@@ -69,3 +73,94 @@ def _component(workdir: pathlib.Path) -> str:
   except (ConfigError, *WRONG):
     return ''
   return component if isinstance(component, str) and component.isidentifier() else ''
+
+
+def read_needed(
+  workdir: str | os.PathLike[str],
+  reference: str | os.PathLike[str],
+  noun: str,
+  recorded: str | None,
+  read: Callable[[pathlib.Path], tuple[T, Sequence[str]]],
+) -> T:
+  """Reads the run that a model needs: from its work directory, beside it, or where training did.
+
+  The path that training used is tried last, because it may be relative. A published run reads from
+  its own folder, or what `_outside` allows.
+
+  Args:
+    workdir: of the model.
+    reference: the path or name that training used. Only the last part counts in the other folders.
+    noun: for messages, as in 'the autoencoder'.
+    recorded: the fingerprint of the run that training used; None accepts the first run found.
+    read: path -> what it holds, and the fingerprints that match it.
+
+  Raises:
+    ConfigError: none of these folders holds the run that training used.
+  """
+  here = find_run(workdir).absolute()
+  if not isinstance(reference, str | os.PathLike) or not pathlib.Path(reference).name:
+    raise ConfigError(
+      f'{os.fspath(workdir)!r}: {noun} is {reference!r:.80}; expected a path or a name'
+    )
+  name = pathlib.Path(reference).name
+  candidates = [here / name]
+  if not is_published(here):
+    candidates += [here.parent / name, find_run(reference)]
+  elif not lies_within(here, candidates[0]):
+    candidates[0] = find_run(_outside(here, os.fspath(reference), noun))
+  problems = {}
+  for path in candidates:
+    if path == here:  # the work directory may have the name of the run that it needs
+      continue
+    problems[os.fspath(path)] = 'nothing'
+    if os.path.exists(path):
+      try:
+        content, fingerprints = read(path)
+      except ConfigError as error:
+        problems[os.fspath(path)] = first_line(error)
+        continue
+      if recorded in (None, *fingerprints):
+        return content
+      problems[os.fspath(path)] = (
+        f'another, of the fingerprint {fingerprints[0]} (was it trained on?)'
+      )
+  fingerprint = '' if recorded is None else f', of the fingerprint {recorded},'
+  raise ConfigError(
+    f'{noun}{fingerprint} that {os.fspath(workdir)!r} learnt with is not there; there is '
+    f'{"; ".join(f"at {path!r} {problem}" for path, problem in problems.items())}. Put it at one '
+    'of them'
+  )
+
+
+def find_beside(workdir: str | os.PathLike[str], reference: str) -> str:
+  """Returns where a run reads another run that its own configuration names.
+
+  That is a folder in its work directory with the last part of the path, or else the path itself.
+  The name of a published run is never looked for in the work directory. Raises ConfigError if a
+  published run names what `_outside` does not allow.
+  """
+  here = find_run(workdir).absolute()
+  inside = here / pathlib.Path(reference).name
+  contained = is_published(here)
+  is_there = lies_within(here, inside) if contained else inside.exists()
+  if reference and not is_name(reference) and is_there:
+    return os.fspath(inside)
+  noun = 'an expert or adapters (sample.expert, sample.lora)'
+  return _outside(here, reference, noun) if reference and contained else reference
+
+
+def _outside(here: pathlib.Path, reference: str, noun: str) -> str:
+  """Returns the path of what a published run names outside of its own folder.
+
+  Allowed are runs that mgjax ships, and what `may_lead_to` says. Raises ConfigError otherwise.
+  """
+  if ships(reference):
+    return os.fspath(SHIPPED / reference)
+  if not may_lead_to(reference, published.origin_of(here)):
+    raise ConfigError(
+      f'{os.fspath(here)!r} is a published run, and its config.json has {noun} at '
+      f'{reference!r:.200}; expected what lies in its folder, comes with mgjax, or is published on '
+      'the Hub or beside it with its SHA-256. If you trust who published it, --allow_outside reads '
+      'it'
+    )
+  return reference

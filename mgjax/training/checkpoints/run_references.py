@@ -152,6 +152,12 @@ def is_published(folder: pathlib.Path) -> bool:
   return listed and os.environ.get(ALLOW, '') in ('', '0')
 
 
+def lies_within(folder: pathlib.Path, path: pathlib.Path) -> bool:
+  """Says whether a path exists and leads into a folder, also where it is a link."""
+  # `path.exists()` raises if the path is too long for the file system.
+  return os.path.exists(path) and path.resolve().is_relative_to(folder.resolve())
+
+
 def may_lead_to(name: str, origin: Name | None) -> bool:
   """Says whether a published run from `origin`, if that is known, may name another one.
 

@@ -14,7 +14,8 @@ from mgjax.core.tree import count_parameters, named_leaves, nest, subtrees, with
 from mgjax.core.typing import Tree
 from mgjax.nn.quantize import dequantised
 from mgjax.parallel.shard import Place
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 
 _PART = re.compile('(?:([^=]*)=)?(.*)', re.DOTALL)  # subtree=directory, or a directory
 

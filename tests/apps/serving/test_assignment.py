@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from mgjax.apps.serving import votes
-from mgjax.apps.serving.queue import Task
+from mgjax.apps.serving.annotation_queue import Task
 from mgjax.apps.serving.votes import Votes, make_plans
 from mgjax.lab.evaluation.human.questions import read_questions
 from mgjax.lab.evaluation.human.study import SPOILT, Item, Study

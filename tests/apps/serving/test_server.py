@@ -246,7 +246,7 @@ def test_a_full_disk_is_told_and_the_answer_may_come_again(site, monkeypatch):
   queue, ann, _ = site
   _, _, answer = ann.next()
   with monkeypatch.context() as patched:
-    patched.setattr('mgjax.apps.serving.queue.append_answer', full)
+    patched.setattr('mgjax.apps.serving.annotation_queue.append_answer', full)
     status, said = ann.send(answer)
     assert status == 507 and 'No space left' in said['error']
   assert ann.send(answer)[0] == 200 and len(lines(queue)) == 1

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mgjax.apps.serving.annotation import make_server
-from mgjax.apps.serving.queue import Queue
+from mgjax.apps.serving.annotation_queue import AnnotationQueue
 from mgjax.data.ingest.inputs import Inputs
 from mgjax.data.ingest.open_inputs import open_inputs
 from mgjax.data.media.video import write_video
@@ -118,7 +118,7 @@ class Client:
 
 
 @contextlib.contextmanager
-def served(queue: Queue) -> Iterator[dict[str, Client]]:
+def served(queue: AnnotationQueue) -> Iterator[dict[str, Client]]:
   """Yields the people of a queue by name, while its server runs in a thread."""
   server = make_server(queue)
   listener = socket.create_server(('127.0.0.1', 0), backlog=1024)

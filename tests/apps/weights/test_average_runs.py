@@ -20,12 +20,8 @@ from mgjax.apps.weights.average_runs import (
 )
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.core.tree import named_leaves
-from mgjax.training.checkpoints.workdir import (
-  load_params,
-  open_checkpoints,
-  read_config,
-  write_workdir,
-)
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config, write_workdir
 from mgjax.training.monitoring.metrics import validation_loss
 from tests import tiny
 

@@ -10,7 +10,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.lab.evaluation.in_training import evaluator_options
 from mgjax.registry import make_spec
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests import binaries, tiny
 from tests.tensors import assert_same
 

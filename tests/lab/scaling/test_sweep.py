@@ -14,7 +14,8 @@ from mgjax.lab.scaling import sweep
 from mgjax.lab.scaling.sweep import FILE, read_rows, run_sweep
 from mgjax.lab.statistics.intervals import compare_rows
 from mgjax.training.checkpoints.find_run import find_run
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.goodput import read_lines
 from mgjax.training.monitoring.metrics import read_metrics
 from mgjax.training.monitoring.workdir_lock import hold

@@ -13,7 +13,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.clip.weights import clip_config, clip_fields
 from mgjax.registry import find_component
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from tests.models.clip.vectors import imported, tensors_of, vectors
 from tests.oracles import clip as oracle
 from tests.oracles import openclip

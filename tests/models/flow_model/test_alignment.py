@@ -19,7 +19,8 @@ from mgjax.models.flow_model.alignment import Alignment, Projector, align, make_
 from mgjax.registry import make_spec
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.sections.clip.pipeline import make_patches
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures('on_one_device')

@@ -12,7 +12,8 @@ from mgjax.core.errors import ConfigError
 from mgjax.core.tree import named_leaves
 from mgjax.models.text.t5 import make_t5
 from mgjax.models.text.t5_weights import t5_config, t5_fields
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import open_checkpoints, read_config
 from tests.oracles import t5 as oracle
 from tests.tensors import assert_same, changed
 

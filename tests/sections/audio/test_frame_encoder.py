@@ -18,7 +18,8 @@ from mgjax.data.settings import audio_shapes, data_settings
 from mgjax.lab.worlds.digits.clips import Digits
 from mgjax.models.clip.towers import clip_inputs, make_clip_vision
 from mgjax.sections.audio.pipeline import AudioPipeline
-from mgjax.training.checkpoints.workdir import load_params, write_workdir
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import write_workdir
 from tests import tiny, tiny_sound
 from tests.random_parameters import random_parameters
 

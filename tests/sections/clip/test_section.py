@@ -20,7 +20,8 @@ from mgjax.models.clip.towers import make_clip_vision
 from mgjax.sections.clip.pipeline import FrameEncoder, tower_identity
 from mgjax.sections.clip.section import ClipSection
 from mgjax.sections.text.encoder import TextEncoder
-from mgjax.training.checkpoints.workdir import load_params, read_config
+from mgjax.training.checkpoints.load_params import load_params
+from mgjax.training.checkpoints.workdir import read_config
 from tests import tiny
 from tests.tiny import under
 

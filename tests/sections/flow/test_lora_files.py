@@ -14,13 +14,8 @@ from mgjax.core.tree import named_leaves
 from mgjax.models.text.vocabulary import WORDS
 from mgjax.nn.lora import merge
 from mgjax.sections.flow.lora_files import FORMS, read_adapters, words_of_adapters
-from mgjax.training.checkpoints.workdir import (
-  load_adapters,
-  load_params,
-  read_config,
-  read_notes,
-  write_workdir,
-)
+from mgjax.training.checkpoints.load_params import load_adapters, load_params
+from mgjax.training.checkpoints.workdir import read_config, read_notes, write_workdir
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures('on_one_device')

@@ -16,7 +16,7 @@ from mgjax.models.text.tokenizers import byte_tokens
 from mgjax.sections.text.embeddings import Embedder, Embeddings, Lookup, TextSettings
 from mgjax.sections.text.encoder import STATES, TextEncoder, identity_of
 from mgjax.sections.video.pipeline import VideoPipeline
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny, tiny_text
 
 TEXTS = ('a', 'the green digit 3 moves left', 'x' * 100, 'ein Würfel', 'the sign says "407"')

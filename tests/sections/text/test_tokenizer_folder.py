@@ -11,7 +11,7 @@ from configs.text import byt5_large, metaclip_text, t5_base
 from mgjax.apps.weights.import_export import export_weights, import_weights
 from mgjax.core.errors import ConfigError
 from mgjax.sections.text.tokenizer_folder import load_tokenizer_of
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import binaries
 from tests.models.clip.vectors import tensors_of, vectors
 from tests.models.text.test_t5_weights import folder

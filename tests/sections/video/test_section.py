@@ -7,7 +7,7 @@ import pytest
 from mgjax.api import train
 from mgjax.core.errors import ConfigError, DataError
 from mgjax.registry import make_spec
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny
 
 

@@ -12,7 +12,7 @@ from mgjax.api import train
 from mgjax.core.errors import CheckpointError, ConfigError
 from mgjax.sections.editing.pipeline import Editor
 from mgjax.sections.video.pipeline import VideoPipeline
-from mgjax.training.checkpoints.workdir import load_params
+from mgjax.training.checkpoints.load_params import load_params
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures('on_one_device')

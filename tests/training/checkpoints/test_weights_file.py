@@ -20,8 +20,9 @@ from mgjax.core.safetensors_files import read_metadata, read_tensors
 from mgjax.lab.worlds.solids.judges import video
 from mgjax.sections.autoencoder.pipeline import load_codec
 from mgjax.training.checkpoints.find_run import SHIPPED
+from mgjax.training.checkpoints.load_params import load_params
 from mgjax.training.checkpoints.weights_file import FILE
-from mgjax.training.checkpoints.workdir import load_params, open_checkpoints
+from mgjax.training.checkpoints.workdir import open_checkpoints
 from tests import binaries
 
 JUDGES = pathlib.Path(video.__file__).parent

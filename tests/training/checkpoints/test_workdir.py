@@ -9,14 +9,9 @@ import pytest
 
 from mgjax.core.errors import ConfigError
 from mgjax.training.checkpoints.find_run import runs_near
+from mgjax.training.checkpoints.load_params import load_params, read_shapes
 from mgjax.training.checkpoints.resume import claim_workdir
-from mgjax.training.checkpoints.workdir import (
-  load_params,
-  read_config,
-  read_config_of,
-  read_shapes,
-  write_workdir,
-)
+from mgjax.training.checkpoints.workdir import read_config, read_config_of, write_workdir
 
 CONFIG = {
   'component': 'video',

@@ -1,4 +1,4 @@
-"""The routes of the service, and who may use them how often."""
+"""The routes of the service, with its access rules and rate limits."""
 
 import asyncio
 import base64
@@ -31,7 +31,8 @@ from mgjax.data.media.provenance import release
 _PAGE = pathlib.Path(__file__).parent / 'page.html'
 _IMAGES = 4  # of one request
 _WATCHERS = 200  # open streams of events
-_LOOK, _WAIT = 0.01, 0.1  # seconds between two looks of a stream at what is made, or waits
+_LOOK = 0.01  # seconds between two polls of a stream of events, of a running job
+_WAIT = 0.1  # of a job that waits
 _GONE = 'There is no video of this id, or no more; GET /v1/videos lists them.'
 _ERRORS = {  # status -> type and code, as OpenAI's client reads them
   401: ('authentication_error', 'invalid_api_key'),
@@ -49,10 +50,10 @@ _CORS = {  # what pages of --cors_origin may send and read
 
 
 class Service:
-  """Answers requests: one method a route, and what was spent of the limits.
+  """Answers requests, with one method for each route, and enforces limits.
 
-  Methods that wait for a database or a file are plain functions and run in threads. In the state of
-  a request are `who` asks and, of a path with an id, the `video` as the API shows it.
+  Methods that wait for a database or a file are plain functions, and run in threads. The state of a
+  request has the client as `who` and, if the path has an id, the `video` as the API shows it.
   """
 
   def __init__(
@@ -63,7 +64,10 @@ class Service:
     tokens: Sequence[str] = (),
     origins: Sequence[str] = (),
   ):
-    """Serves models; without tokens everybody here may use them, and pages of `origins`."""
+    """Serves models to clients with one of the tokens; without tokens to every client.
+
+    Pages of other sites have access if `origins` names the site.
+    """
     self._models = models
     self._jobs = jobs
     self._limits = limits
@@ -94,7 +98,9 @@ class Service:
       f'{video}/remix': {'POST': self._remix},
     }
     routes = [Route(path, self._open(answer)) for path, answer in open_to_all.items()]
-    routes += [Route(path, self._guarded(each), methods=[*each]) for path, each in guarded.items()]
+    routes += [
+      Route(path, self._guarded(methods), methods=[*methods]) for path, methods in guarded.items()
+    ]
     cors = Middleware(CORSMiddleware, allow_origins=self._origins, **_CORS)
     return http.make_app(routes, self._refuse, [cors] if self._origins else [])
 
@@ -103,18 +109,19 @@ class Service:
     if not isinstance(error, http.Refused) and status == 500:
       sentence = 'This is a fault of the server; its log says more.'
     headers = dict(getattr(error, 'headers', None) or {})
-    headers['Connection'] = 'close'  # of the body, some may be on its way
+    headers['Connection'] = 'close'  # the client may still be sending the body
     if status == 401:
       headers['WWW-Authenticate'] = 'Bearer'
     if wait := getattr(error, 'wait', 0):
       headers['Retry-After'] = str(max(1, round(wait)))
     usual = 'server_error' if status >= 500 else 'invalid_request_error'
     kind, code = _ERRORS.get(status, (usual, None))
-    told = {'message': sentence, 'type': kind, 'param': getattr(error, 'param', None), 'code': code}
-    return JSONResponse({'error': told}, status, headers)
+    param = getattr(error, 'param', None)
+    body = {'error': {'message': sentence, 'type': kind, 'param': param, 'code': code}}
+    return JSONResponse(body, status, headers)
 
   def _open(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    """Answers everybody, but for pages of other sites."""
+    """Answers all clients, except pages of other sites."""
 
     async def handle(request: Request) -> Response:
       self._access.check_site(request)
@@ -123,7 +130,7 @@ class Service:
     return handle
 
   def _guarded(self, answers: Mapping[str, Callable[[Request], Any]]) -> Callable[[Request], Any]:
-    """Lets those in who may, and finds the job of the id in a path; `answers` are by method."""
+    """Checks the client, and finds the job of an id in the path; `answers` are by HTTP method."""
 
     async def handle(request: Request) -> Response:
       self._access.check_site(request)
@@ -131,14 +138,14 @@ class Service:
       if request.method == 'POST':
         self._check_ready()
       if (id := request.path_params.get('id')) is not None:
-        known = schema.ID.fullmatch(id)
-        request.state.video = await run_in_threadpool(self._jobs.describe, id) if known else None
+        valid = schema.ID.fullmatch(id)
+        request.state.video = await run_in_threadpool(self._jobs.describe, id) if valid else None
         if request.state.video is None:
           raise ApiError(_GONE, 'video_id', 404)
       answer = answers['GET' if request.method == 'HEAD' else request.method]
-      waits = inspect.iscoroutinefunction(answer)
-      made = await (answer(request) if waits else run_in_threadpool(answer, request))
-      return made if isinstance(made, Response) else JSONResponse(made)
+      is_async = inspect.iscoroutinefunction(answer)
+      content = await (answer(request) if is_async else run_in_threadpool(answer, request))
+      return content if isinstance(content, Response) else JSONResponse(content)
 
     return handle
 
@@ -148,7 +155,7 @@ class Service:
 
   @contextlib.asynccontextmanager
   async def _read(self, request: Request, pictures: bool = True) -> AsyncIterator[bodies.Found]:
-    """Yields the fields of a request and the picture that came with it, as it came."""
+    """Yields the fields of a request, and the bytes of its picture, not decoded yet."""
     self._access.spend(request.state.who, self._limits.rate)  # before any work
     async with self._bodies.read(request, pictures) as (fields, picture):
       yield {**fields, **({bodies.PICTURE: True} if picture is not None else {})}, picture
@@ -161,31 +168,34 @@ class Service:
     data: bytes | None = None,
     kind: str = 'video',
   ) -> list[str]:
-    """Takes jobs in. Raises ApiError if there are too many, or the model cannot make one."""
+    """Adds jobs. Raises ApiError if too many wait, or the model cannot run one of them."""
     who = request.state.who
     key = request.headers.get('idempotency-key', '')
     if len(jobs) > 1:
       self._access.spend(who, self._limits.rate, len(jobs) - 1)
     if self._jobs.queued + len(jobs) > self._limits.queue:
       raise ApiError(f'{self._jobs.queued} jobs wait already; come back later.', None, 429, 10)
-    self._jobs.queued += len(jobs)  # before any other request is looked at; soon counted anew
+    self._jobs.queued += len(jobs)  # before the next request is checked; `Jobs` counts them anew
 
     def check() -> list[schema.Job]:
       try:
         release.admit([job['prompt'] for job in jobs])
       except ConfigError as error:
         raise ApiError(public(error), 'prompt') from error
-      asked = [request.url.path, sorted(fields.items())]
-      picture = hashlib.sha256(data or b'').hexdigest()
-      digest = hashlib.sha256(json.dumps([*asked, picture]).encode()).hexdigest()
+      content = [
+        request.url.path,
+        sorted(fields.items()),
+        hashlib.sha256(data or b'').hexdigest(),
+      ]
+      digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
       return [{**job, 'request': digest, 'warnings': self._models.check(job)} for job in jobs]
 
     def store(jobs: list[schema.Job]) -> list[str]:
       ids = []
       for count, job in enumerate(jobs):
-        # Who sends it again, as after a broken connection, gets the same job.
-        told = hashlib.sha256(f'{who} {count} {key}'.encode()).hexdigest()[:32] if key else ''
-        ids.append(self._jobs.add(job, kind, told, picture))
+        # A client that repeats a request with the same key gets the same job.
+        key_digest = hashlib.sha256(f'{who} {count} {key}'.encode()).hexdigest()[:32] if key else ''
+        ids.append(self._jobs.add(job, kind, key_digest, picture))
       return ids
 
     checked = await run_in_threadpool(check)
@@ -226,7 +236,7 @@ class Service:
       seeds = [(job['seed'] + more) % (LARGEST_SEED + 1) for more in range(count)]
       jobs: list[schema.Job] = [{**job, 'seed': seed} for seed in seeds]
       ids = await self._add(request, jobs, fields, data, 'image')
-    found = []
+    images = []
     for id in ids:
       while state := await run_in_threadpool(self._jobs.describe, id):
         if state['status'] not in ('queued', 'in_progress'):
@@ -235,22 +245,22 @@ class Service:
       if state is None or state['status'] == 'failed':
         raise ApiError(state['error']['message'] if state else 'It was deleted.', None, 500)
       picture = await run_in_threadpool(self._jobs.results.get, id, files.PICTURE[0])
-      found.append({'b64_json': base64.b64encode(picture or b'').decode()})
-    return {'created': int(time.time()), 'data': found}
+      images.append({'b64_json': base64.b64encode(picture or b'').decode()})
+    return {'created': int(time.time()), 'data': images}
 
   def _list(self, request: Request) -> Any:
-    asked = request.query_params
-    limit = number(asked, 'limit', 20, 1, 100, int)
-    after = asked.get('after')
-    newest = choose('order', asked.get('order', 'desc'), {'asc': False, 'desc': True})
+    query = request.query_params
+    limit = number(query, 'limit', 20, 1, 100, int)
+    after = query.get('after')
+    newest = choose('order', query.get('order', 'desc'), {'asc': False, 'desc': True})
     try:
       if after and not schema.ID.fullmatch(after):
         raise KeyError(after)
-      found, more = self._jobs.page(after, limit, newest)
+      videos, more = self._jobs.page(after, limit, newest)
     except KeyError as error:
       raise ApiError(_GONE, 'after', 404) from error
-    ends = {'first_id': found[0]['id'], 'last_id': found[-1]['id']} if found else {}
-    return {'object': 'list', 'data': found, 'has_more': more, **ends}
+    ends = {'first_id': videos[0]['id'], 'last_id': videos[-1]['id']} if videos else {}
+    return {'object': 'list', 'data': videos, 'has_more': more, **ends}
 
   def _show(self, request: Request) -> Any:
     return JSONResponse(request.state.video, headers={'openai-poll-after-ms': '250'})
@@ -269,8 +279,8 @@ class Service:
     if path is None:
       mend = 'make it with soundtrack=true' if variant == 'audio' else 'make it again'
       raise ApiError(f'This video has no {variant}; {mend}.', 'variant', 404)
-    made = f'"{video["id"]}-{video["completed_at"]}-{variant}"'  # what was made never changes
-    return http.file_response(request, path, kind, made)
+    etag = f'"{video["id"]}-{video["completed_at"]}-{variant}"'  # finished files never change
+    return http.file_response(request, path, kind, etag)
 
   def _preview(self, request: Request) -> Any:
     if data := self._jobs.preview(request.state.video['id']):
@@ -282,39 +292,39 @@ class Service:
       raise ApiError('Too many streams of events are open; ask GET /v1/videos/ID.', None, 503, 5)
     return StreamingResponse(self._events(request.state.video), media_type='text/event-stream')
 
-  async def _events(self, found: dict[str, Any] | None) -> AsyncIterator[str]:
-    """Yields server-sent events of a job, one whenever something changed, until it ends."""
+  async def _events(self, video: dict[str, Any] | None) -> AsyncIterator[str]:
+    """Yields server-sent events of a job, one for each change, until it ends."""
     self._watchers += 1
-    told = None
-    asked = time.monotonic()
-    seen = None
-    id = (found or {})['id']
+    last_sent = None
+    last_step = None
+    described = time.monotonic()
+    id = (video or {})['id']
     try:
-      while found is not None:
-        if found != told:
-          running = found['status'] == 'in_progress'
-          told = found
+      while video is not None:
+        if video != last_sent:
+          running = video['status'] == 'in_progress'
+          last_sent = video
           data = await run_in_threadpool(self._jobs.preview, id) if running else None
-          shown = base64.b64encode(data).decode() if data else None
-          yield f'event: video\ndata: {json.dumps({**found, "preview": shown})}\n\n'
-        if found['status'] in ('completed', 'failed'):
+          preview = base64.b64encode(data).decode() if data else None
+          yield f'event: video\ndata: {json.dumps({**video, "preview": preview})}\n\n'
+        if video['status'] in ('completed', 'failed'):
           return
-        live = self._jobs.live.get(id)
+        live = self._jobs.states.running(id)
         await asyncio.sleep(_LOOK if live else _WAIT)
-        step = live and live.step  # costs nothing to look at, unlike what a database says
-        if step != seen or time.monotonic() - asked > 0.25:
-          seen = step
-          asked = time.monotonic()
-          found = await run_in_threadpool(self._jobs.describe, id)
+        step = live and live.step  # free to read, unlike the database
+        if step != last_step or time.monotonic() - described > 0.25:
+          last_step = step
+          described = time.monotonic()
+          video = await run_in_threadpool(self._jobs.describe, id)
       yield 'event: deleted\ndata: {}\n\n'
     finally:
       self._watchers -= 1
 
   def _list_models(self, request: Request) -> Any:
-    return {'object': 'list', 'data': [each.shown() for each in self._offers.values()]}
+    return {'object': 'list', 'data': [offer.to_json() for offer in self._offers.values()]}
 
   def _show_model(self, request: Request) -> Any:
-    return choose('model', request.path_params['model'], self._offers, 404).shown()
+    return choose('model', request.path_params['model'], self._offers, 404).to_json()
 
   async def _health(self, request: Request) -> Response:
     return JSONResponse({'status': 'ok'})

@@ -1,19 +1,16 @@
-"""Keeps jobs in a database (DBOS on SQLite, or on Postgres with many workers) and makes them.
+"""Stores jobs in a database (DBOS on SQLite, or on Postgres with many workers) and runs them.
 
-A job is a workflow of DBOS with one step, which makes all files in a folder of its own and then
-puts each to its place whole: a step that runs twice, because its process was killed in the midst,
-writes the same files again. What a process had when it died goes back into the queue when it starts
-again or, on Postgres, when any other worker sees that it is silent.
+A job is a DBOS workflow of one step. The step writes all files to a temporary folder, and then puts
+each in its place atomically. If the process is killed, the step runs again and writes the same
+files. The jobs of a process that died return to the queue when it starts again or, on Postgres,
+when another worker no longer sees its heartbeat.
 
-What is stored is JSON. DBOS would unpickle any row that names pickle as its format, whatever its
-serializer is, and a pickle runs code: this module takes that ability away, and refuses to start
-with a store that has such rows.
+Rows are JSON. A database with pickled rows is refused (`dbos_internals.py` says why).
 """
 
 import contextlib
 import datetime
 import errno
-import functools
 import itertools
 import logging
 import pathlib
@@ -26,10 +23,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy
-from dbos import DBOS, DBOSPortableJSONSerializer, SetWorkflowID, _serialization
+from dbos import DBOS, SetWorkflowID
 
-from mgjax.apps.serving.videos import files
-from mgjax.apps.serving.videos.models import CancelledError, Live, Models
+from mgjax.apps.serving.videos import dbos_internals, files
+from mgjax.apps.serving.videos.job_states import CancelledError, JobStates, Live
+from mgjax.apps.serving.videos.models import Models
 from mgjax.apps.serving.videos.results import Results
 from mgjax.apps.serving.videos.schema import ApiError, Job, Limits, public, video_object
 from mgjax.core.errors import ConfigError, MgjaxError, first_line
@@ -37,15 +35,15 @@ from mgjax.core.errors import ConfigError, MgjaxError, first_line
 KINDS = 'video', 'image'  # of jobs, whose ids begin so
 _QUEUE = 'videos'
 _WORKERS = 'workers'
-_POLL = 0.1  # seconds between two looks into the queue, of which each takes 4 ms of a core
-_BEAT, _DEAD = 1.0, 30.0  # seconds: between two looks around; a worker silent for so long is dead
-_STUCK = 10.0  # seconds in which what was taken from the queue is begun, and what ended is noted
-_MADE = 1000  # ends that are remembered until the database has them
-_LOG = 100  # pages of 4 kB of SQLite's log, of a thousand usually: a small disk would be full of it
+_POLL = 0.1  # seconds between polls of the queue; each takes 4 ms of a core
+_BEAT = 1.0  # seconds between heartbeats
+_DEAD = 30.0  # seconds without a heartbeat after which a worker is dead
+_STUCK = 10.0  # seconds after which a job is resumed that runs in the database alone
+_LOG = 100  # pages of 4 kB of SQLite's log; its default of 1,000 would fill a small disk
 _FULL = 'The disk of this server is full; delete videos, and ask again.'
-_SETTLE = 0.5  # seconds in which the database has what ended last
-_TRIES = 20  # of a job whose process dies each time
-_KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that has it
+_SETTLE = 0.5  # seconds after which a job that ended is in the database
+_TRIES = 20  # runs of a job whose process dies each time
+_KEPT = 3600.0  # seconds for which the row of a cancelled job stays, for the thread that runs it
 _ENDED = ['SUCCESS', 'ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED']
 _STATES = {
   'ENQUEUED': 'queued',
@@ -54,13 +52,17 @@ _STATES = {
   **dict(zip(_ENDED, ('completed', 'failed', 'failed'), strict=True)),
 }
 _BARE = {'load_input': False, 'load_output': False}
-_FORMAT = 'serialization'  # the column with the format of a row
-_JSON = DBOSPortableJSONSerializer()
 _log = logging.getLogger(__name__)
 
 
 class Jobs:
-  """Jobs by their ids: taken in, made here or by another worker, looked at, cancelled, deleted."""
+  """Jobs by id: adds, runs, describes, lists, cancels and deletes them.
+
+  Attributes:
+    results: the files of jobs.
+    states: of the jobs of this process.
+    queued: how many jobs wait, as of about a second ago.
+  """
 
   def __init__(
     self,
@@ -73,9 +75,10 @@ class Jobs:
     *,
     log_ids: bool = False,
   ):
-    """Opens the database; jobs are made as soon as the models are ready, the oldest first.
+    """Opens the database. Jobs run as soon as the models are ready, the oldest first.
 
-    `worker` names this process among those of a database, and `scratch` is a folder of its own.
+    `worker` is the name of this process among those that share the database. `scratch` is a folder
+    that no other process uses.
     Raises ConfigError if the database cannot be used, or has rows that are not JSON.
     """
     self.results = results
@@ -86,111 +89,119 @@ class Jobs:
     self._limits = limits
     self._metrics = models.metrics
     self._shared = not database.startswith('sqlite')
-    self.live: dict[str, Live] = {}
-    self.queued = 0  # how many jobs wait, as of a second ago, or some for each 1,000 of them
-    self._stopped, self._adding = threading.Event(), threading.Lock()
-    self._added: dict[str, tuple[Job, float]] = {}  # here, and not begun yet; and when
-    self._made: dict[str, tuple[dict[str, Any], float]] = {}  # what ended here, and when
-    self._idle: dict[str, float] = {}  # in the database they run; since when not
-    self._seen: dict[str, tuple[bytes, float]] = {}  # worker -> its last beat, since when
-    most = 2 * limits.batch  # a batch gathers while another one runs
+    self.states = JobStates()
+    self.queued = 0
+    self._stopped = threading.Event()
+    self._adding = threading.Lock()
+    self._heartbeats: dict[str, tuple[bytes, float]] = {}  # worker -> the last one, and its time
+    concurrency = 2 * limits.batch  # a batch gathers while another one runs
     try:
       if not self._shared:
         file = pathlib.Path(database.removeprefix('sqlite:///'))
         file.touch(0o600)  # it holds prompts; what SQLite puts beside it gets the same mode
         file.chmod(0o600)
-        with contextlib.closing(sqlite3.connect(file)) as found:
-          found.execute('PRAGMA journal_mode=WAL')  # so that nobody waits to read
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+          connection.execute('PRAGMA journal_mode=WAL')  # readers do not wait for writers
         sqlalchemy.event.listen(sqlalchemy.pool.Pool, 'connect', _keep_log_small)
-      _check_stored(database)
-      _serialization.DefaultSerializer.deserialize = _refuse_pickle
+      dbos_internals.refuse_pickles(database)
       DBOS(
         config={
           'name': 'mgjax',
           'system_database_url': database,
           'executor_id': worker,
           'application_version': 'mgjax',
-          'max_executor_threads': most + 16,
-          'serializer': _JSON,
+          'max_executor_threads': concurrency + 16,
+          'serializer': dbos_internals.JSON,
           'log_level': 'CRITICAL',
         }
       )
       step = DBOS.step(name='produce')(lambda job: self._produce(job))
       workflow = DBOS.workflow(name='make', max_recovery_attempts=_TRIES)
-      self._work = workflow(lambda job: self._written(step, job))
-      if self._shared:  # before others take what this one, ended a moment ago, has again
+      self._work = workflow(lambda job: self._run_until_stored(step, job))
+      if self._shared:  # before other workers recover the jobs that this one resumes
         results.put(_WORKERS, worker, secrets.token_bytes(4))
       DBOS.launch()
       DBOS.register_queue(
-        _QUEUE, worker_concurrency=most, polling_interval_sec=_POLL, on_conflict='always_update'
+        _QUEUE,
+        worker_concurrency=concurrency,
+        polling_interval_sec=_POLL,
+        on_conflict='always_update',
       )
     except ConfigError:
       raise
     except Exception as error:
       raise ConfigError(f'--database: {first_line(error)}; give one that can be used') from error
-    self._look()
-    threading.Thread(target=self._look_around, daemon=True, name='jobs').start()
+    self._update_counts()
+    threading.Thread(target=self._maintain, daemon=True, name='jobs').start()
 
-  def add(self, job: Job, kind: str = 'video', told: str = '', picture: bytes | None = None) -> str:
-    """Takes a job in and returns its id; one that was told the same before is the earlier one.
+  def add(
+    self, job: Job, kind: str = 'video', key_digest: str = '', picture: bytes | None = None
+  ) -> str:
+    """Adds a job and returns its id. If there is a job with the same digest, adds none.
 
-    `told` are 32 hexadecimal digits that make the id, by default random ones; `picture` is a PNG to
-    start from; `kind` is one of `KINDS`.
+    Args:
+      job: of `plain_job`.
+      kind: one of `KINDS`.
+      key_digest: of an Idempotency-Key: 32 hexadecimal digits that make the id; by default random.
+      picture: a PNG to start from.
+
+    Raises:
+      ApiError: the job of the same digest is another one, or there is no room on the disk.
     """
-    id = f'{kind}_{told or secrets.token_hex(16)}'
-    with _room(), self._adding:  # or the same job, sent twice at once, could be noted as begun
-      for other in KINDS if told else ():
-        if row := DBOS.get_workflow_status(f'{other}_{told}'):
+    id = f'{kind}_{key_digest or secrets.token_hex(16)}'
+    with _room(), self._adding:  # one at a time, or a job that is sent twice could be added twice
+      for other in KINDS if key_digest else ():
+        if row := DBOS.get_workflow_status(f'{other}_{key_digest}'):
           self._check_same(row, job)
           return id
-      self._made.pop(id, None)  # of a job that was deleted, and had the same key
+      self.states.forget_result(id)
       self.results.check_room()
       if picture is not None:
         self.results.put(id, 'input.png', picture)
-      # Of several workers, only the queue gives a job to one.
-      idle = not (self._shared or self._added or self.live)
+      # With several workers the queue decides which of them runs the job.
+      start_now = self.states.idle and not self._shared
       if not self._shared:
-        self._added[id] = dict(job), time.time()
+        self.states.queue(id, job)
       try:
         with SetWorkflowID(id):
-          if idle:
+          if start_now:
             DBOS.start_workflow(self._work, dict(job))
           else:
             DBOS.enqueue_workflow(_QUEUE, self._work, dict(job))
       except BaseException:
-        self._added.pop(id, None)
+        self.states.unqueue(id)
         self.results.remove(id)
         raise
     return id
 
   def _check_same(self, row: Any, job: Job) -> None:
-    """Raises ApiError where the job of an Idempotency-Key is another one, or is no more."""
-    wrong = ''
-    if self._described(row) is None:
-      wrong = 'is of a job that was cancelled or has expired'
+    """Raises ApiError if the job of an Idempotency-Key is another one, or was deleted."""
+    problem = ''
+    if self._describe_row(row) is None:
+      problem = 'is of a job that was cancelled or has expired'
     elif row.input['args'][0].get('request', job['request']) != job['request']:
-      wrong = 'came with another request'
-    if wrong:
-      raise ApiError(f'This Idempotency-Key {wrong}; send another key.', None, 409)
+      problem = 'came with another request'
+    if problem:
+      raise ApiError(f'This Idempotency-Key {problem}; send another key.', None, 409)
 
   def describe(self, id: str) -> dict[str, Any] | None:
-    """Returns a job as the API shows it; None of one that is not, or no more."""
-    live = self.live.get(id)
+    """Returns a job as the API shows it; None if there is none."""
+    live = self.states.running(id)
     if live is not None and not live.cancelled:
       state = {'status': 'in_progress', 'progress': live.percent, 'created_at': int(live.created)}
       return video_object(id, live.job, **state)
-    if added := self._added.get(id):  # clients ask often, and a database would be busy with that
-      return video_object(id, added[0], status='queued', created_at=int(added[1]))
+    if queued := self.states.queued(id):  # clients poll often; the database would be busy with it
+      return video_object(id, queued.job, status='queued', created_at=int(queued.created))
     row = DBOS.get_workflow_status(id)
-    return None if row is None else self._described(row)
+    return None if row is None else self._describe_row(row)
 
   def page(self, after: str | None, limit: int, newest: bool) -> tuple[list[dict[str, Any]], bool]:
-    """Returns videos by their time, those after one of them, and whether there are more.
+    """Returns the videos after the id `after`, sorted by time, and whether there are more.
     Raises KeyError if there is no such job.
     """
     bounds = {}
-    found = []
-    begun = not after
+    videos = []
+    passed = not after
     size = limit + 8
     if after:
       if (row := DBOS.get_workflow_status(after)) is None:
@@ -205,76 +216,73 @@ class Jobs:
         offset=offset,
         **bounds,
       )
-      for row in rows:  # of the millisecond of `after`, some stand before it
-        if begun and (job := self._described(row)):
-          found.append(job)
-        begun = begun or row.workflow_id == after
-      if len(rows) < size or len(found) > limit:
+      for row in rows:  # jobs of the same millisecond may come before `after`
+        if passed and (video := self._describe_row(row)):
+          videos.append(video)
+        passed = passed or row.workflow_id == after
+      if len(rows) < size or len(videos) > limit:
         break
-    return found[:limit], len(found) > limit
+    return videos[:limit], len(videos) > limit
 
   def delete(self, id: str) -> bool:
-    """Cancels a job or deletes what it made; says whether there was one.
+    """Cancels a job, or deletes its files; says whether there was one.
     Raises ApiError if the disk is full even without its files.
     """
-    if live := self.live.get(id):  # at once: the database takes a moment
+    if live := self.states.running(id):  # at once: the database takes a moment
       live.cancelled = True
     row = DBOS.get_workflow_status(id)
     if row is None or row.status not in _STATES:
       return False
-    self._added.pop(id, None)
-    self.results.remove(id)  # first: of a full disk, the database needs some
+    self.states.unqueue(id)
+    self.results.remove(id)  # first: the database needs room on a full disk
     with _room():
       if row.status in _ENDED:
         DBOS.delete_workflow(id)
       else:
         DBOS.cancel_workflow(id)
     if row.status not in _ENDED:
-      if row.status == 'ENQUEUED':  # its place is free at once, not when all are counted again
+      if row.status == 'ENQUEUED':  # the next request has room now, not after the next count
         self.queued = max(0, self.queued - 1)
       self._metrics.requests.labels('cancelled').inc()
-    self.results.remove(id)  # what was written meanwhile
+    self.results.remove(id)  # files that were written meanwhile
     return True
 
   def preview(self, id: str) -> bytes | None:
-    """Returns the preview of a job that runs, None where there is none."""
-    if (live := self.live.get(id)) is not None:
+    """Returns the preview of a running job, None if there is none."""
+    if (live := self.states.running(id)) is not None:
       return None if live.colours is None else files.preview(live.colours)
     return self.results.get(id, 'preview.webp') if self._shared else None
 
   def stop(self, seconds: float) -> bool:
-    """Ends what runs, for so many seconds at most, and takes nothing new.
+    """Starts no new jobs, and waits for the running ones for so many seconds at most.
 
-    What is left goes back to the queue, when this process starts again or another worker sees it.
-    Returns whether all of it ended.
+    The others return to the queue when this process starts again, or another worker recovers them.
+    Returns whether all ended.
     """
     self._stopped.set()
-    # It takes nothing new at once, but joins threads that sleep for ten seconds more.
-    ending = {'workflow_completion_timeout_sec': int(seconds) + 1}
-    threading.Thread(target=DBOS.destroy, kwargs=ending, daemon=True).start()
+    # In a thread: it stops the queue at once, but then joins threads that sleep for ten seconds.
+    options = {'workflow_completion_timeout_sec': int(seconds) + 1}
+    threading.Thread(target=DBOS.destroy, kwargs=options, daemon=True).start()
     end = time.monotonic() + seconds
-    while self.live and time.monotonic() < end:
+    while self.states.all_running() and time.monotonic() < end:
       time.sleep(0.05)
     time.sleep(_SETTLE)
     if self._shared:
       self.results.put(_WORKERS, self._worker, b'gone')
-    return not self.live
+    return not self.states.all_running()
 
   def _produce(self, job: dict[str, Any]) -> dict[str, Any]:
-    """Makes a job; errors that somebody can mend are what is returned."""
+    """Runs a job and returns its result, or its error."""
     self._models.ready.wait()
     id = str(DBOS.workflow_id)
-    if id in self._made:  # only that it ended could not be written
-      return self._made[id][0]
-    made = self._attempt(id, job)
-    self._made[id] = made, time.time()
-    del self.live[id]  # which never is in neither
-    while len(self._made) > _MADE:
-      del self._made[next(iter(self._made))]
-    return made
+    if finished := self.states.finished(id):  # the database could not store the result
+      return finished.result
+    result = self._attempt(id, job)
+    self.states.finish(id, result)
+    return result
 
-  def _written(self, step: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
-    """Runs the step of a job until what came of it is in the database, whose disk may be full."""
+  def _run_until_stored(self, step: Callable[[Job], dict[str, Any]], job: Job) -> dict[str, Any]:
+    """Runs the step of a job until its result is in the database, whose disk may be full."""
     while True:
       try:
         return step(job)
@@ -283,66 +291,70 @@ class Jobs:
           raise
 
   def _attempt(self, id: str, job: dict[str, Any]) -> dict[str, Any]:
-    _, created = self._added.pop(id, (job, 0.0))
-    if not created and (row := DBOS.get_workflow_status(id)):
-      created = (row.created_at or 0) / 1000  # of SQLite in whole seconds
-    live = self.live[id] = Live(job, created)
+    created = 0.0
+    if queued := self.states.queued(id):
+      created = queued.created
+    elif row := DBOS.get_workflow_status(id):
+      created = (row.created_at or 0) / 1000  # SQLite stores whole seconds
+    live = Live(job, created)
+    self.states.begin(id, live)
     began = time.monotonic()
     status = 'failed'
     code = 'invalid_request'
-    named = f' {id}' if self._log_ids else ''
+    name = f' {id}' if self._log_ids else ''
     try:
       with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-        made = self._make(id, live, pathlib.Path(folder))
+        record = self._make(id, live, pathlib.Path(folder))
       status = 'completed'
-      return made
+      return record
     except CancelledError:
       status = code = 'cancelled'
-      told = 'It was cancelled.'
+      message = 'It was cancelled.'
     except MgjaxError as error:
-      told = public(error)
+      message = public(error)
     except Exception as error:
       code = 'server_error'
-      told = _FULL
+      message = _FULL
       if not _is_full(error):
-        _log.exception('a job failed%s', named)
-        told = f'{type(error).__name__}; the log of the server says more'
+        _log.exception('a job failed%s', name)
+        message = f'{type(error).__name__}; the log of the server says more'
     finally:
       spent = time.monotonic() - began
       size = f'{job["width"]}x{job["height"]}'
       self._metrics.duration.labels(size, status).observe(spent)
-      if status != 'cancelled':  # which is counted where it is asked for
+      if status != 'cancelled':  # `delete` counts those
         self._metrics.requests.labels(status).inc()
         self._metrics.latency.observe(time.time() - live.created)
-      _log.info('a job%s %s after %.1f s', named, status, spent)
-    self.results.remove(id)  # half of it may be there
-    return {'error': {'code': code, 'message': told}}
+      _log.info('a job%s %s after %.1f s', name, status, spent)
+    self.results.remove(id)  # some files may be there
+    return {'error': {'code': code, 'message': message}}
 
   def _make(self, id: str, live: Live, folder: pathlib.Path) -> dict[str, Any]:
-    given = None
+    file = None
     source = live.job['source']
     if live.job['picture']:
-      given = self.results.path(id, 'input.png')
-    elif source and (given := self.results.path(source, 'video.mp4')) is None:
+      file = self.results.path(id, 'input.png')
+    elif source and (file := self.results.path(source, 'video.mp4')) is None:
       raise ConfigError('the video to change is gone; make it again')
-    told = self._models.make(live, folder, given)
+    record = self._models.make(live, folder, file)
     live.check()
     for path in sorted(folder.iterdir(), key=lambda path: path.name == 'job.json'):
-      self.results.put(id, path.name, path.read_bytes())  # the record last
+      self.results.put(id, path.name, path.read_bytes())  # job.json last
       self._metrics.bytes.inc(path.stat().st_size)
     if live.cancelled:
       self.results.remove(id)
-    return told
+    return record
 
-  def _described(self, row: Any) -> dict[str, Any] | None:
-    if row.status not in _STATES or not isinstance(row.input, dict):  # text, if it cannot be read
+  def _describe_row(self, row: Any) -> dict[str, Any] | None:
+    """Returns a job of the database as the API shows it; None if it was cancelled, or expired."""
+    if row.status not in _STATES or not isinstance(row.input, dict):  # DBOS could not read it
       return None
     output = row.output if isinstance(row.output, dict) else {}
     status = _STATES[row.status]
     ended = (row.completed_at or row.updated_at) // 1000 if row.status in _ENDED else None
-    made = self._made.get(row.workflow_id) if ended is None else None
-    if made and time.time() - made[1] > _SETTLE:  # the disk is full: as the database will say
-      output, ended = made
+    finished = self.states.finished(row.workflow_id) if ended is None else None
+    if finished and time.time() - finished.ended > _SETTLE:  # the disk of the database is full
+      output, ended = finished
       status = 'completed'
     error = output.get('error')
     expires = ended and int(ended + 86400 * self._limits.days)
@@ -351,8 +363,8 @@ class Jobs:
     if error or status == 'failed':
       status = 'failed'
       error = error or {'code': 'server_error', 'message': 'It was tried too often.'}
-    progress = 100 if status == 'completed' else 99 if made else 0
-    if status == 'in_progress' and self._shared and not made:
+    progress = 100 if status == 'completed' else 99 if finished else 0
+    if status == 'in_progress' and self._shared and not finished:
       progress = int(self.results.get(row.workflow_id, 'progress') or 0)
     return video_object(
       row.workflow_id,
@@ -365,48 +377,46 @@ class Jobs:
       expires_at=expires,
     )
 
-  def _look_around(self) -> None:
+  def _maintain(self) -> None:
+    """Updates counts and heartbeats until the process stops; resumes and deletes old jobs."""
     for turn in itertools.count(1):
       if self._stopped.wait(_BEAT):
         return
       try:
-        self._look(turn)
+        self._update_counts(turn)
         if turn % 5 == 0:
           self._resume()
         if turn % 60 == 1:
           self._sweep()
         if self._shared:
           self._beat(turn)
-      except Exception as error:  # a database that is away for a while
+      except Exception as error:  # the database may be unavailable for a while
         _log.warning('cannot look after jobs: %s', first_line(error))
 
-  def _look(self, turn: int = 0) -> None:
-    """Counts, and sees what was cancelled elsewhere."""
-    if turn % (1 + self.queued // 1000) == 0:  # a thousand keep a core busy for some 20 ms
+  def _update_counts(self, turn: int = 0) -> None:
+    """Counts jobs, and cancels the running ones that were cancelled at another worker."""
+    if turn % (1 + self.queued // 1000) == 0:  # counting 1,000 jobs takes about 20 ms of a core
       most = self._limits.queue + 1
       waiting = DBOS.list_workflows(queue_name=_QUEUE, status='ENQUEUED', limit=most, **_BARE)
       self.queued = len(waiting)
     self._metrics.queued.set(self.queued)
-    self._metrics.running.set(len(self.live))
-    if self.live and self._shared:
-      for row in DBOS.list_workflows(workflow_ids=[*self.live], status='CANCELLED', **_BARE):
-        if live := self.live.get(row.workflow_id):
-          live.cancelled = True
+    running = self.states.all_running()
+    self._metrics.running.set(len(running))
+    if running and self._shared:
+      for row in DBOS.list_workflows(workflow_ids=[*running], status='CANCELLED', **_BARE):
+        running[row.workflow_id].cancelled = True
 
   def _resume(self) -> None:
-    """Runs those again whose end could not be written, as when the disk was full."""
+    """Resumes jobs whose result could not be stored, as when the disk was full."""
     if not self._models.ready.is_set():
       return
-    own = {'executor_id': self._worker} if self._shared else {}  # SQLite has no other owner
+    own = {'executor_id': self._worker} if self._shared else {}  # SQLite has one worker
     rows = DBOS.list_workflows(status='PENDING', **own, **_BARE)
-    since = {row.workflow_id: self._idle.get(row.workflow_id, time.monotonic()) for row in rows}
-    self._idle = {id: seen for id, seen in since.items() if id not in self.live}
-    for id, seen in self._idle.items():
-      if time.monotonic() - seen > _STUCK:
-        DBOS.resume_workflow(id, queue_name=_QUEUE)
+    for id in self.states.stuck([row.workflow_id for row in rows], _STUCK):
+      DBOS.resume_workflow(id, queue_name=_QUEUE)
 
   def _sweep(self) -> None:
-    """Deletes what is older than it is kept."""
+    """Deletes jobs that have expired."""
     for status, seconds in ((_ENDED, 86400 * self._limits.days), (['CANCELLED'], _KEPT)):
       before = _iso(time.time() - seconds)
       rows = DBOS.list_workflows(status=status, completed_before=before, limit=1000, **_BARE)
@@ -416,9 +426,9 @@ class Jobs:
         DBOS.delete_workflows([row.workflow_id for row in rows])
 
   def _beat(self, turn: int) -> None:
-    """Tells other workers of this one and its jobs, and takes back what dead ones had."""
+    """Writes this worker's heartbeat and progress, and recovers the jobs of dead workers."""
     self.results.put(_WORKERS, self._worker, f'{secrets.token_hex(4)} {turn}'.encode())
-    for id, live in list(self.live.items()):
+    for id, live in self.states.all_running().items():
       if live.colours is not None:
         self.results.put(id, 'preview.webp', files.preview(live.colours))
         self.results.put(id, 'progress', str(live.percent).encode())
@@ -427,11 +437,11 @@ class Jobs:
       now = time.monotonic()
       if name == self._worker or beat is None:
         continue
-      last, since = self._seen.get(name, (b'', now))
-      self._seen[name] = (beat, since if beat == last else now)
-      if beat == b'gone' or now - self._seen[name][1] > _DEAD:
-        # Exact: of each job, the one that sees it first takes it.
-        DBOS._recover_pending_workflows([name])
+      last, since = self._heartbeats.get(name, (b'', now))
+      since = since if beat == last else now
+      self._heartbeats[name] = beat, since
+      if beat == b'gone' or now - since > _DEAD:
+        dbos_internals.recover(name)
 
 
 def _keep_log_small(connection: Any, _: Any) -> None:
@@ -440,7 +450,7 @@ def _keep_log_small(connection: Any, _: Any) -> None:
 
 @contextlib.contextmanager
 def _room() -> Iterator[None]:
-  """Raises ApiError where there is no room on the disk."""
+  """Raises ApiError if there is no room on the disk."""
   try:
     yield
   except (OSError, sqlalchemy.exc.DBAPIError) as error:
@@ -450,48 +460,10 @@ def _room() -> Iterator[None]:
 
 
 def _is_full(error: BaseException) -> bool:
-  cause = getattr(error, 'orig', error)  # of what SQLAlchemy raises
+  cause = getattr(error, 'orig', error)  # SQLAlchemy wraps errors
   name = getattr(cause, 'sqlite_errorname', '')
   number = getattr(cause, 'errno', None)
   return number in (errno.ENOSPC, errno.EDQUOT) or name in ('SQLITE_FULL', 'SQLITE_IOERR_SHMSIZE')
-
-
-def _check_stored(database: str) -> None:
-  """Raises ConfigError if a database has rows in another format than JSON."""
-  url = sqlalchemy.make_url(database)
-  schema = None
-  if not database.startswith('sqlite'):
-    url = url.set(drivername='postgresql+psycopg')
-    schema = 'dbos'
-  engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-  with contextlib.closing(engine.connect()) as connection:
-    found = sqlalchemy.inspect(connection)
-    for name in found.get_table_names(schema=schema):
-      if all(each['name'] != _FORMAT for each in found.get_columns(name, schema=schema)):
-        continue
-      table = sqlalchemy.table(name, sqlalchemy.column(_FORMAT), schema=schema)
-      count = sqlalchemy.select(sqlalchemy.func.count()).select_from(table)
-      if rows := connection.execute(count.where(table.c[_FORMAT] != _JSON.name())).scalar_one():
-        raise ConfigError(
-          f'--database: {name} has pickled rows ({rows}), as older versions of mgjax wrote them; '
-          'expected JSON, because reading a pickle can run any code. Give another --out, and on '
-          'Postgres another --database, or delete these rows; finished videos stay in the old --out'
-        )
-
-
-def _refuse_pickle(_: Any, text: str) -> Any:
-  """Stands in for what unpickles a row; DBOS then notes its job as failed."""
-  del text
-  _warn_of_pickle()
-  raise ValueError('a pickle, which can run any code, is not read')
-
-
-@functools.cache
-def _warn_of_pickle() -> None:
-  _log.warning(
-    'a job in the database is a pickle, which is not read: it could run any code; check who can '
-    'write to the database'
-  )
 
 
 def _iso(seconds: float) -> str:

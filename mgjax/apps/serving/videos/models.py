@@ -1,8 +1,8 @@
-"""Owns the devices: loads models, warms their programs, and makes videos in batches.
+"""Loads models, compiles their programs, and makes the videos of jobs in batches.
 
-One thread calls the devices, whatever other threads wait for it. What waits and is of one kind
-(model, shape, settings) goes through a model together, filled up to a size that is compiled
-already. After every step each job of a batch has a small preview, and its cancel is looked at.
+One thread calls the devices, and other threads wait for it. Waiting jobs of the same model, shape
+and settings run as one batch, padded to a size that is already compiled. After every step, each job
+of a batch gets a small preview, and cancelled batches end.
 """
 
 import collections
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import mgjax
+from mgjax.apps.serving.videos.job_states import CancelledError, Live
 from mgjax.apps.serving.videos.metrics import Metrics
 from mgjax.apps.serving.videos.schema import (
   BESIDE,
@@ -41,99 +42,76 @@ from mgjax.data.synthetic_datasets import WORLDS
 from mgjax.training.checkpoints.workdir import read_config
 
 _COMPONENTS = ('video', 'personalization', 'editing', 'upsampler', 'audio')
-_PICTURES = ('first_frame', 'reference')  # conditions that a picture to start from goes to
-_SETTINGS = 8  # steps and scales of guidance that a model is ready for
+_PICTURES = ('first_frame', 'reference')  # conditions that can read a request's picture
 _log = logging.getLogger(__name__)
 
 
-class CancelledError(Exception):
-  """All jobs of a batch were cancelled."""
-
-
-@dataclasses.dataclass
-class Live:
-  """A job in the making: what another thread may look at, or set."""
-
-  job: Job
-  created: float
-  cancelled: bool = False
-  step: int = 0
-  steps: int = 0
-  colours: np.ndarray | None = None  # uint8 (t h w 3), of the latents
-
-  @property
-  def percent(self) -> int:
-    """How much of it is done, in steps; 100 is for what is there to be had."""
-    return min(99, 100 * self.step // self.steps) if self.steps else 0
-
-  def check(self) -> None:
-    """Raises CancelledError if somebody cancelled it."""
-    if self.cancelled:
-      raise CancelledError
-
-
 class Device:
-  """One thread that calls what waits, in order, what is of one key at once."""
+  """A thread that runs calls in order, and calls of the same key as one batch."""
 
-  def __init__(self, most: int):
-    """Begins; `most` is how many are handed to a call."""
-    self._most = most
+  def __init__(self, batch_size: int):
+    """Starts the thread; `batch_size` is the most items of one call."""
+    self._batch_size = batch_size
     self._adding = threading.Lock()
     self._waiting: dict[Hashable, list[tuple[Any, concurrent.futures.Future]]] = {}
     self._thread = concurrent.futures.ThreadPoolExecutor(1, 'device')
 
   def call(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]], item: Any) -> Any:
-    """Returns what `work` makes of an item, which it may get with others of the same key."""
+    """Returns the result of `work` for an item; `work` may get it with others of the same key."""
     future: concurrent.futures.Future = concurrent.futures.Future()
     with self._adding:
       self._waiting.setdefault(key, []).append((item, future))
-    self._thread.submit(self._turn, key, work)  # a turn for each, those of a batch for nothing
+    self._thread.submit(self._run_next, key, work)  # does nothing if the item was in a batch
     return future.result()
 
-  def _turn(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]]) -> None:
+  def _run_next(self, key: Hashable, work: Callable[[list[Any]], Sequence[Any]]) -> None:
     with self._adding:
-      found = self._waiting.pop(key, [])
-      if later := found[self._most :]:
+      waiting = self._waiting.pop(key, [])
+      if later := waiting[self._batch_size :]:
         self._waiting[key] = later
-    if found:
-      self._work(work, found[: self._most])
+    if waiting:
+      self._run(work, waiting[: self._batch_size])
 
-  def _work(self, work: Callable[[list[Any]], Sequence[Any]], chosen: list[Any]) -> None:
+  def _run(
+    self,
+    work: Callable[[list[Any]], Sequence[Any]],
+    batch: list[tuple[Any, concurrent.futures.Future]],
+  ) -> None:
     try:
-      made = work([item for item, _ in chosen])
+      results = work([item for item, _ in batch])
     except Exception as error:
-      if len(chosen) > 1:  # one of them is wrong, or together they are too much
-        for each in chosen:
-          self._work(work, [each])
+      if len(batch) > 1:  # one of them may be wrong, or they need too much memory together
+        for call in batch:
+          self._run(work, [call])
       else:
-        chosen[0][1].set_exception(error)
+        batch[0][1].set_exception(error)
     else:
-      for (_, future), each in zip(chosen, made, strict=True):
-        future.set_result(each)
+      for (_, future), result in zip(batch, results, strict=True):
+        future.set_result(result)
 
 
 class Models:
-  """The models of a server, by their names, and what they make of jobs."""
+  """The models of a server: loads them, and makes the files of jobs."""
 
   def __init__(self, names: Sequence[str], loras: Mapping[str, str], limits: Limits):
-    """Looks at the models, without their weights.
-    Raises ConfigError if one is not there, cannot be served, or there is none that makes videos.
+    """Reads the configurations of models, without their weights.
+    Raises ConfigError if a model is missing or cannot be served, or none makes videos of prompts.
     """
     self._loras = dict(loras)
     self._limits = limits
     self.metrics = Metrics()
     self.offers: dict[str, Offer] = {}
-    self._loaded: collections.OrderedDict[tuple[str, str], dict] = collections.OrderedDict()
+    self._loaded: collections.OrderedDict[tuple[str, str], Any] = collections.OrderedDict()
     self._colours: dict[str, np.ndarray] = {}  # model -> matrix (c + 1, 3)
-    self._places: dict[str, str] = {}  # model -> where it lies
-    self._plain: dict[str, Any] = {}  # model -> it without its weights, to check requests
-    for place in names:
-      config = read_config(place)
-      check_one_of(f'--model={place}: a run of {config.component}', config.component, _COMPONENTS)
-      name = _shown_name(place)
-      if self._places.setdefault(name, place) != place:
+    self._workdirs: dict[str, str] = {}  # by model
+    self._without_weights: dict[str, Any] = {}  # model -> pipeline that checks requests
+    for workdir in names:
+      config = read_config(workdir)
+      check_one_of(f'--model={workdir}: a run of {config.component}', config.component, _COMPONENTS)
+      name = _public_name(workdir)
+      if self._workdirs.setdefault(name, workdir) != workdir:
         raise ConfigError(
-          f'--model={place}: {self._places[name]} is called {name!r} as well; rename a folder'
+          f'--model={workdir}: {self._workdirs[name]} is called {name!r} as well; rename a folder'
         )
       self.offers[name] = Offer(name, config.component, datasets=_datasets(config.data))
     if not any(offer.makes_videos for offer in self.offers.values()):
@@ -142,8 +120,8 @@ class Models:
     self.ready = threading.Event()
 
   def warm(self) -> None:
-    """Loads all models and compiles what the usual requests need; on the device's thread."""
-    self._fit_adapters()  # before anything is compiled, so that a wrong one is soon said
+    """Loads all models, and compiles the programs of usual requests, in the device's thread."""
+    self._match_adapters()  # before the slow compilation, so that an error comes soon
     for name in self.offers:
       self._device.call(('warm', name), self._prepare, name)
     makers = [offer for offer in self.offers.values() if offer.makes_videos]
@@ -157,10 +135,10 @@ class Models:
     self.ready.set()
 
   def check(self, job: Job) -> list[str]:
-    """Says what the model of a job does not read of its prompt, in sentences.
-    Raises ApiError if it cannot make this.
+    """Returns warnings: the parts of a job's prompt that its model was not trained on, or cuts.
+    Raises ApiError if the model cannot run this job.
     """
-    pipeline = self._plain[job['model']]
+    pipeline = self._without_weights[job['model']]
     for field, name in (('num_inference_steps', 'steps'), ('guidance_scale', 'guidance')):
       value = job[name]
       if value is not None:
@@ -174,24 +152,24 @@ class Models:
         f'negative_prompt: there is no guidance to lead away from it; {scale}', 'negative_prompt'
       )
     rate = job['fps'] if job['frames'] > 1 else None
-    # Words of an adapter are not known; what is cut is.
+    # The words that an adapter was trained on are not known here.
     return pipeline.describe_prompt(job['prompt'], rate, words=not job['lora'])
 
   def make(
-    self, live: Live, folder: pathlib.Path, given: pathlib.Path | None = None
+    self, live: Live, folder: pathlib.Path, input: pathlib.Path | None = None
   ) -> dict[str, Any]:
-    """Makes all files of a job into a folder, and returns what is known of them beside the job.
+    """Writes all files of a job to a folder, and returns their record for the API.
 
-    `given` is the picture to start from, or the video to edit.
-    Raises CancelledError if somebody cancelled it, ConfigError if it cannot be made.
+    `input` is the picture to start from, or the video to edit.
+    Raises CancelledError if the job was cancelled, ConfigError if the model cannot run it.
     """
     from mgjax.apps.serving.videos.files import write_files
 
     job = live.job
     kind = [job[k] for k in ('model', 'frames', 'height', 'width', 'fps', 'steps', 'lora')]
-    edit = id(live) if job['source'] else 0  # which goes alone
-    key = (*kind, job['guidance'], job['negative'], given is None, edit)
-    video = self._device.call(key, self._make_videos, (live, given))
+    edit = id(live) if job['source'] else 0  # edits run one by one
+    key = (*kind, job['guidance'], job['negative'], input is None, edit)
+    video = self._device.call(key, self._make_videos, (live, input))
     if job['upscale']:
       video = self._device.call((job['upscale'], *kind), self._upscale, (live, video))
     live.check()
@@ -212,7 +190,7 @@ class Models:
     for live in lives:
       self.metrics.queue_time.observe(time.time() - live.created)
     self.metrics.batch.observe(len(lives))
-    rows = min(1 << (len(items) - 1).bit_length(), self._limits.batch)  # as they were compiled
+    rows = min(1 << (len(items) - 1).bit_length(), self._limits.batch)  # a compiled size
     padded = [*items, *[items[-1]] * (rows - len(items))]
     prompts, seeds = ([live.job[name] for live, _ in padded] for name in ('prompt', 'seed'))
     began = last = time.monotonic()
@@ -220,8 +198,10 @@ class Models:
     def watch(step: int, steps: int, preview: Any) -> None:
       nonlocal last
       colours = np.asarray(_coloured(preview.latents, self._colours[offer.name]))
-      for live, shown in zip(lives, colours, strict=False):
-        live.colours, live.steps, live.step = shown, steps, step
+      for live, preview_colours in zip(lives, colours, strict=False):
+        live.colours = preview_colours
+        live.steps = steps
+        live.step = step  # last: streams of events wait for it
       self.metrics.step.observe(time.monotonic() - last)
       last = time.monotonic()
       if all(live.cancelled for live in lives):
@@ -230,26 +210,26 @@ class Models:
     options: dict[str, Any] = {'batch_size': rows, 'fps': job['fps'], 'callback': watch}
     with self._timed('sample'):
       if job['source']:
-        made = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
+        videos = list(pipeline.stream(prompts, video=items[0][1], seed=seeds[0], **options))
       else:
         if job['picture']:
           options[offer.reads] = [path for _, path in padded]
         shape = (job['frames'], job['height'], job['width'])
         options |= {'shape': shape, 'seed': seeds, 'first': [0] * rows}
-        made = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
+        videos = list(pipeline.stream(prompts, negative=job['negative'], **options))[: len(items)]
     spent = time.monotonic() - began
     self.metrics.factor.set(len(items) * job['frames'] / job['fps'] / spent)
-    return made
+    return videos
 
   def _upscale(self, items: list[tuple[Live, Any]]) -> list[Any]:
     upsampler = self._pipeline(items[0][0].job['upscale'])
-    made = []
+    videos = []
     with self._timed('upscale'):
       for live, video in items:
         live.check()
         options = {'scale': 2, 'fps': live.job['fps'], 'seed': live.job['seed']}
-        made.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
-    return made
+        videos.append(upsampler.generate([live.job['prompt']], video=video[None], **options)[0])
+    return videos
 
   def _sound(self, items: list[tuple[Live, pathlib.Path]]) -> list[None]:
     from mgjax.sections.audio.files import Soundtrack
@@ -272,87 +252,85 @@ class Models:
   def _pipeline(
     self, name: str, lora: str = '', steps: int | None = None, guidance: float | None = None
   ) -> Any:
-    """Returns a loaded model; those that were not used for longest make room."""
+    """Returns the pipeline of a model, loaded, with these steps and this guidance.
+
+    Unloads the least recently used models if the loaded ones exceed the limit of memory.
+    """
     key = (name, lora)
-    usual = (None, None)
-    asked = (steps, guidance)
     if key not in self._loaded:
       options = {'lora': self._loras[lora]} if lora else {}
-      self._loaded[key] = {usual: mgjax.load(self._places[name], **options)}
+      self._loaded[key] = mgjax.load(self._workdirs[name], **options)
     self._loaded.move_to_end(key)
     while self._limits.memory and len(self._loaded) > 1:
-      if sum(each[usual].size for each in self._loaded.values()) <= self._limits.memory * 1e9:
+      if sum(loaded.size for loaded in self._loaded.values()) <= self._limits.memory * 1e9:
         break
       self._loaded.popitem(last=False)
-    made = self._loaded[key]
-    if asked not in made:  # with programs of its own, of which some are kept
-      text = None if guidance is None else {'text': guidance}
-      made[asked] = made[usual].changed(steps=steps, guidance=text)
-      if len(made) > _SETTINGS:
-        del made[next(each for each in made if each != usual)]
-    return made[asked]
+    text = None if guidance is None else {'text': guidance}
+    return self._loaded[key].variant(steps=steps, guidance=text)
 
   def _prepare(self, names: list[str]) -> list[None]:
-    """Loads a model, says what it can do, and compiles its programs for each size of a batch."""
+    """Loads a model, completes its offer, and compiles its programs for each batch size."""
     (name,) = names
     began = time.monotonic()
     pipeline = self._pipeline(name)
     offer = self.offers[name]
     if offer.component == 'upsampler':
       shapes = video_shapes(fields_of(pipeline.config, 'buckets'), pipeline.config.data.fps)
-      shapes = tuple((each.frames, *each.size) for each in shapes.values())
+      shapes = tuple((shape.frames, *shape.size) for shape in shapes.values())
       self.offers[name] = dataclasses.replace(offer, shapes=shapes)
     elif offer.component != 'audio':
-      self._plain[name] = pipeline.without_weights()
+      self._without_weights[name] = pipeline.without_weights()
       fps = pipeline.config.data.fps
       usual = pipeline.default_shape
       buckets = video_shapes(fields_of(pipeline.config, 'buckets'), fps).values()
-      shapes = {(each.frames, *each.size) for each in buckets} - {usual}
+      shapes = {(bucket.frames, *bucket.size) for bucket in buckets} - {usual}
       self.offers[name] = offer = dataclasses.replace(
         offer,
         shapes=(usual, *sorted(shapes, reverse=True)),
         fps=float(fps),
         steps=pipeline.settings['steps'],
-        reads=next((each for each in _PICTURES if each in pipeline.reads), ''),
+        reads=next((condition for condition in _PICTURES if condition in pipeline.reads), ''),
         words=tuple(pipeline.words),
         most_steps=self._limits.steps,
-        takes_guidance=_can(pipeline, guidance={'text': 2.0}),
+        takes_guidance=_allows(pipeline, guidance={'text': 2.0}),
         example=_example(offer),
       )
-      able = [each + 1 for each in range(offer.most_steps) if _can(pipeline, steps=each + 1)]
+      # Both the objective and options of the schedule refuse numbers of steps, so each is tried.
+      steps = range(1, offer.most_steps + 1)
+      able = [number for number in steps if _allows(pipeline, steps=number)]
       if len(able) < offer.most_steps:
         self.offers[name] = offer = dataclasses.replace(offer, steps_able=tuple(able))
-      most = 1 if offer.component == 'editing' else self._limits.batch
-      for rows in sorted({min(1 << power, most) for power in range(9)}):
+      largest = 1 if offer.component == 'editing' else self._limits.batch
+      for rows in sorted({min(1 << power, largest) for power in range(9)}):
         self._warm(offer, pipeline, rows)
     _log.info('%s is ready after %.0f s', name, time.monotonic() - began)
     return [None]
 
-  def _fit_adapters(self) -> None:
-    """Offers adapters with the models that they fit. Raises ConfigError if there is none."""
+  def _match_adapters(self) -> None:
+    """Adds adapters to the offers of the models that they fit. Raises ConfigError if none fits."""
     makers = [name for name, offer in self.offers.items() if offer.makes_videos]
-    for lora, place in self._loras.items():
-      wrong = []
+    for lora, path in self._loras.items():
+      errors = []
       for name in makers:
         try:
-          mgjax.load(self._places[name], lora=place)
+          mgjax.load(self._workdirs[name], lora=path)
         except ConfigError as error:
-          wrong.append(error)
+          errors.append(error)
         else:
-          able = (*self.offers[name].loras, lora)
-          self.offers[name] = dataclasses.replace(self.offers[name], loras=able)
-      if len(wrong) == len(makers):
-        raise ConfigError(f'--lora={lora}={place}: {wrong[0]}; give another one')
+          loras = (*self.offers[name].loras, lora)
+          self.offers[name] = dataclasses.replace(self.offers[name], loras=loras)
+      if len(errors) == len(makers):
+        raise ConfigError(f'--lora={lora}={path}: {errors[0]}; give another one')
 
   def _warm(self, offer: Offer, pipeline: Any, rows: int) -> None:
-    """Compiles the programs of so many videos, and fits what shows their latents in colour.
+    """Compiles the programs of a batch of `rows` videos, and fits the colours of previews.
 
-    Latents z of a place become colours `[z, 1] M`; M is that of the least squared error to what
-    the autoencoder decodes of them, averaged over the pixels of the place.
+    The latents z of a position become colours `[z, 1] M`. M has the least squared error to the
+    decoded video, averaged over the pixels of the position.
     """
-    seen: list[Any] = []
+    previews: list[Any] = []
     options: dict[str, Any] = {
-      'callback': lambda *step: seen.append(step[2].latents),
+      'callback': lambda *step: previews.append(step[2].latents),
       'batch_size': rows,
     }
     if offer.component == 'editing':
@@ -363,16 +341,16 @@ class Models:
       picture = [np.full((*offer.shapes[0][1:], 3), 128, np.uint8)] * rows
       list(pipeline.stream(['a'] * rows, **options, **{offer.reads: picture}))
     videos = np.stack(list(pipeline.stream(['a'] * rows, **options)))
-    latents = np.asarray(seen[-1], np.float32)
+    latents = np.asarray(previews[-1], np.float32)
     small = jax.image.resize(jnp.asarray(videos, jnp.float32), (*latents.shape[:4], 3), 'linear')
     points = np.concatenate([latents, np.ones_like(latents[..., :1])], -1)
     points = points.reshape(-1, points.shape[-1])
     matrix, *_ = np.linalg.lstsq(points, np.asarray(small).reshape(-1, 3), rcond=None)
     self._colours[offer.name] = matrix
-    _coloured(seen[-1], matrix)
+    _coloured(previews[-1], matrix)
 
 
-def _can(pipeline: Any, **changes: Any) -> bool:
+def _allows(pipeline: Any, **changes: Any) -> bool:
   try:
     pipeline.changed(**changes)
   except ConfigError:
@@ -386,17 +364,20 @@ def _example(offer: Offer) -> str:
   return WORLDS[offer.datasets[0]].example if offer.datasets[0] in WORLDS else ''
 
 
-def _shown_name(place: str) -> str:
-  """Returns what clients call a model: not where it lies, but for a name or from here on."""
-  below = not (os.path.isabs(place) or '..' in place or ':' in place or place.startswith('~'))
-  return place if below else pathlib.PurePath(place).name
+def _public_name(workdir: str) -> str:
+  """Returns the name of a model for clients: a relative path or a name, or the last part of it.
+
+  The rest of an absolute path or a URL is private.
+  """
+  hidden = os.path.isabs(workdir) or '..' in workdir or ':' in workdir or workdir.startswith('~')
+  return pathlib.PurePath(workdir).name if hidden else workdir
 
 
 def _datasets(data: Any) -> tuple[str, ...]:
-  """Names what a model was trained on, the main dataset first; whatever has no name is 'clips'."""
-  given = [data, *data.get('sources', {}).values()]
-  kinds = [each.get('kind', data.kind) for each in given]
-  return tuple(dict.fromkeys(each if each in WORLDS else 'clips' for each in kinds))
+  """Returns the names of the datasets of training, the main one first; 'clips' without a name."""
+  sources = [data, *data.get('sources', {}).values()]
+  kinds = [source.get('kind', data.kind) for source in sources]
+  return tuple(dict.fromkeys(kind if kind in WORLDS else 'clips' for kind in kinds))
 
 
 @jax.jit

@@ -89,11 +89,11 @@ class Offer:
     """Whether prompts alone are enough."""
     return self.component in ('video', 'personalization')
 
-  def shown(self) -> dict[str, Any]:
-    """Returns it as a model of the API."""
-    found = dataclasses.asdict(self)
-    told = {'id': found.pop('name'), 'reads_picture': bool(found.pop('reads'))}
-    return {'object': 'model', 'created': 0, 'owned_by': 'mgjax', **found, **told}
+  def to_json(self) -> dict[str, Any]:
+    """Returns the offer as a model of the API."""
+    fields = dataclasses.asdict(self)
+    renamed = {'id': fields.pop('name'), 'reads_picture': bool(fields.pop('reads'))}
+    return {'object': 'model', 'created': 0, 'owned_by': 'mgjax', **fields, **renamed}
 
 
 class ApiError(Refused):

@@ -21,7 +21,8 @@ from mgjax.lab.evaluation.suites.suite import FILE, Row, Suite, read_suite
 from mgjax.lab.evaluation.suites.vbench import read_results, results_table, video_names
 from mgjax.registry import COMPONENTS, feature, find_component
 from mgjax.sections.flow.requests import Request, describe_conditions
-from mgjax.training.checkpoints.workdir import digest_of, read_config
+from mgjax.training.checkpoints.load_params import digest_of
+from mgjax.training.checkpoints.workdir import read_config
 from mgjax.training.monitoring.progress import track
 
 SHEET_ROWS = 32

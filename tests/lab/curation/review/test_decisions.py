@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mgjax.apps.serving.queue import append_answer
+from mgjax.apps.serving.annotation_queue import append_answer
 from mgjax.core.errors import ConfigError
 from mgjax.lab.curation.review.decisions import FILE, UNSEEN, Decision, read_decisions, review
 from mgjax.lab.curation.review.labels import CAMERA, LABELS, SHOTS
