@@ -20,6 +20,7 @@ GONE = {
   'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
   'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
   'mgjax.serving.queue.Queue',  # AnnotationQueue
+  'mgjax.core.runs.places.Told',  # ErrorSentence of mgjax.training.checkpoints.hub
   'mgjax.registry.SECTIONS',  # COMPONENTS
   'mgjax.registry.section',  # find_component
   # Methods of a section's class.

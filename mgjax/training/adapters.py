@@ -1,4 +1,4 @@
-"""Training of adapters in place of parameters: what `config.lora` makes of any component's spec."""
+"""Adapters in place of parameters: changes the spec of any component for `config.lora`."""
 
 import dataclasses
 import functools
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 
 def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
-  """Returns a spec whose state has the adapters that a configuration's `lora` asks for.
+  """Returns a spec that trains the adapters of a configuration's `lora`.
 
-  Without a rank all parameters train. In both cases `frozen` gets the reference that a spec asks
-  for, with adapters at no memory: it is their model.
+  If the rank is 0, all parameters are trained. In both cases `frozen` gets the reference, if the
+  spec needs one. It takes no extra memory with adapters, which keep that model anyway.
 
   Optimizer, gradients and averages are of the adapters alone. Callbacks of the section still get
-  whole parameters, with the adapters merged. Raises ConfigError if `config.start_from` is no run of
-  this model, or no kernel is reached.
+  all parameters, with the adapters merged. Raises ConfigError if `config.start_from` is no run of
+  this model, or no kernel matches.
   """
   settings = lora.lora_settings(fields)
   start_from = fields.get('start_from')
@@ -70,15 +70,17 @@ def adapted(spec: TrainSpec, fields: Mapping[str, Any]) -> TrainSpec:
 
 
 class _Merging(CallbacksAround):
-  """Those of a section, which get whole parameters with the adapters merged into their base."""
+  """Callbacks of a section, which get the parameters of the base with the adapters merged."""
 
   def __init__(
-    self, callbacks: Callbacks, base: Tree, scale: float, place: str, identity: dict[str, Any]
+    self, callbacks: Callbacks, base: Tree, scale: float, workdir: str, identity: dict[str, Any]
   ):
-    """Binds the base, which lies at `place` and which `identity` describes."""
+    """Takes the base, its work directory, and its identity in the notes."""
     super().__init__(callbacks)
-    self._base, self._scale = base, scale
-    self._place, self._identity = place, identity
+    self._base = base
+    self._scale = scale
+    self._workdir = workdir
+    self._identity = identity
 
   def _merged(self, adapters: Tree) -> Tree:
     return lora.merge(adapters, self._base, self._scale)
@@ -89,14 +91,14 @@ class _Merging(CallbacksAround):
     return self._callbacks.show(self._merged(params), directory)
 
   def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    """Adds which model it is that the adapters belong to."""
+    """Adds the identity of the model that the adapters change."""
     return self._callbacks.notes(lambda: self._merged(whole())) | {BASE: self._identity}
 
   def check(self, notes: dict[str, Any]) -> None:
-    """Also raises ConfigError if the adapters were begun on another model."""
+    """Also raises ConfigError if the adapters were started on another model."""
     if notes.get(BASE) != self._identity:
       raise ConfigError(
-        f'{self._place!r} is not the model that these adapters were begun on (was it trained on?): '
-        f'{notes.get(BASE)}, and now {self._identity}; put that one back'
+        f'{self._workdir!r} is not the model that these adapters were begun on (was it trained '
+        f'on?): {notes.get(BASE)}, and now {self._identity}; put that one back'
       )
     self._callbacks.check(notes)

@@ -1,8 +1,8 @@
 """The adversarial training step: a model and its discriminator.
 
-The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. Both are
-updated in the same step, from the same reconstructions and each against the other as it was before
-the step; they lie in one state, and so are sharded, saved and resumed together.
+The autoencoder (Movie Gen §3.1.1) and the audio codec train against discriminators. A step updates
+both, with the same reconstructions, and each against the other's parameters before the step. One
+state holds both, so they are sharded, saved and resumed together.
 """
 
 import functools
@@ -43,19 +43,20 @@ def make_adversarial_step(
 ) -> Step:
   """Makes `step(state, batch, frozen=None) -> (state, metrics)` for a model and its discriminator.
 
-  Before step `discriminator.start` the discriminator has no say and does not learn. Its loss is
-  computed all the same: one program for the whole run, and none of it in a branch, where XLA's
+  Before step `discriminator.start` the discriminator has no weight in the loss, and does not learn.
+  Its loss is computed nevertheless: the run has one program, without a branch, in which XLA's
   convolutions take several times as long on a CPU.
 
-  Arguments as for `make_step`: `decay` and `rates` are of the model (no average is kept of the
-  discriminator, its rates are those of its optimizer). A step that is bad for one updates neither.
+  The arguments are those of `make_step`. `decay` and `rates` are of the model: the discriminator
+  has no average, and its rates are in its optimizer's settings. If a step is bad for one of them,
+  neither is updated.
   """
   learn = make_adversarial_learn(model, discriminator, **learning)
 
   def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     (gradients, learnt), loss, metrics = learn(state, batch, frozen)
     both = {'': gradients, 'discriminator_': learnt}
-    good, counters, found = check_update(guard, state.counters, loss, both)
+    good, counters, guard_metrics = check_update(guard, state.counters, loss, both)
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
@@ -68,7 +69,7 @@ def make_adversarial_step(
       return state.replace(params=params, opt_state=opt_state, average=average, discriminator=other)
 
     state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
-    return state, metrics | found
+    return state, metrics | guard_metrics
 
   return step
 
@@ -94,17 +95,17 @@ def make_adversarial_learn(
 
       def loss(trained: Tree) -> tuple[Array, tuple[Metrics, Array]]:
         judge = Critic(bind(discriminator.model, others), active)
-        value, metrics, made = with_frozen(discriminator.generator_objective, frozen)(
+        value, metrics, output = with_frozen(discriminator.generator_objective, frozen)(
           bind(model, fill(trained, params), adapt, frozen, first), batch, first, judge
         )
-        return value, (metrics, made)
+        return value, (metrics, output)
 
       def opposing(trained: Tree) -> tuple[Array, Metrics]:
         predict = bind(discriminator.model, fill(trained, others))
-        return discriminator.objective(predict, batch, made, second)
+        return discriminator.objective(predict, batch, output, second)
 
       trained, learning = mask_frozen(params, rates), mask_frozen(others, opponent_rates)
-      (value, (metrics, made)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
+      (value, (metrics, output)), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
       (other, more), learnt = jax.value_and_grad(opposing, has_aux=True)(learning)
       return (gradients, learnt), value + other, metrics | more
 

@@ -1,12 +1,12 @@
 """The update guard: skips updates with non-finite or spiking gradients, inside the jitted step.
 
-A step is bad if its loss or a norm of gradients is not finite or, where that is asked for, if a
-norm is a spike. After a bad step parameters, optimizer, average and discriminator are what they
-were, bit by bit; the step counts, and the data go on. After more bad steps in a row than allowed
-the guard skips every later step, so whenever the host looks it finds the parameters that failed. A
-parameter that is not finite shows in the loss of every step; one that no loss reads is found when
-norms are reported and before a state is saved, for reading all of them at every step costs more
-than the guard.
+A step is bad if its loss or a norm of its gradients is not finite, or if a norm is a spike
+(`UpdateGuard.spike`). A bad step does not change parameters, optimizer, average and discriminator
+by a bit. It counts as a step, and the data continue. After more bad steps in a row than allowed,
+the guard skips all later steps, so the host finds the parameters that failed whenever it checks. A
+parameter that is not finite makes every loss so. One that no loss reads is found when norms are
+reported and before a state is saved: reading all parameters in every step would cost more than
+the guard.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ class UpdateGuard:
   """Which updates are skipped: `train.faults` of a configuration.
 
   Attributes:
-    skip: bad steps in a row that are skipped; one more ends the run.
-    spike: how many times its running mean a norm of gradients may be; 0 for any finite one.
+    skip: the most bad steps in a row that are skipped; one more ends the run.
+    spike: a norm of gradients is a spike above this multiple of its running mean; 0 for never.
   """
 
   skip: Count = 10
@@ -67,10 +67,10 @@ def start_counters(adversarial: bool = False) -> SkipCounters:
 
 
 class Verdict(NamedTuple):
-  """What `check_update` found out about a step; without a guard `good` and `counters` are None.
+  """The result of `check_update`. Without a guard `good` is None.
 
-  `metrics` are norms of gradients, whole and by group, and with a guard `skipped` (1 if the step
-  was bad), `stopped` (1 if the guard is closed for good), counts and running means.
+  `metrics` are norms of gradients, in all and by group. With a guard they have `skipped` (1 if the
+  step was bad), `stopped` (1 if all later steps are skipped), counts and running means.
   """
 
   good: Array | None
@@ -84,12 +84,12 @@ def check_update(
   loss: Array,
   gradients: Mapping[str, Tree],
 ) -> Verdict:
-  """Says whether an update may be made; without a guard every one, and nothing is counted.
+  """Decides whether to make an update. Without a guard it allows all, and counts nothing.
 
     mean <- mean + (norm - mean) max(1 / (taken + 1), 1 / HORIZON)    over good steps
 
-  The loss is with that of the discriminator, where there is one; gradients go by the prefix of
-  their norms, '' and 'discriminator_'.
+  The loss includes that of the discriminator, if there is one. The keys of `gradients` are the
+  prefixes of their norms: '' and 'discriminator_'.
   """
   norms = {f'{prefix}gradient_norm': optax.tree.norm(tree) for prefix, tree in gradients.items()}
   groups = {
@@ -103,7 +103,7 @@ def check_update(
   for name, norm in norms.items():
     good &= jnp.isfinite(norm)
     if guard.spike:
-      mean = counters.norms[name]  # 0 of a discriminator that has not begun to learn: no yardstick
+      mean = counters.norms[name]  # 0 of a discriminator that has not started to learn
       good &= (norm <= guard.spike * mean) | (mean == 0) | (counters.taken < WARM_UP)
   gain = jnp.maximum(1 / (counters.taken + 1), 1 / HORIZON)
   means = {
@@ -126,8 +126,8 @@ def check_update(
 def apply_if(good: Array | None, update: Callable[[Tree], Tree], state: Tree) -> Tree:
   """Returns update(state) if a step is good or there is no guard, else the state.
 
-  A loop of one turn or none: what it carries is updated in place. Of a branch, programs for GPUs
-  keep the old state beside the new one, as large again; a choice number by number does so on CPUs.
+  This is a while loop of one iteration or none, which updates its carry in place. With `cond` on
+  GPUs, or `where` on CPUs, programs hold the old state and the new one at once.
   """
   if good is None:
     return update(state)
@@ -155,7 +155,7 @@ def momentary(name: str) -> bool:
 
 
 def norms_by_group(name: str, tree: Tree) -> Metrics:
-  """Returns the norms of the groups of a tree of parameters or gradients: two levels of names."""
+  """Returns the norms of parameters or gradients by group: the first two parts of their names."""
   groups: dict[str, list[Array]] = {}
   for leaf_name, leaf in named_leaves(tree).items():
     groups.setdefault('/'.join(leaf_name.split('/')[:2]), []).append(leaf)
@@ -163,5 +163,5 @@ def norms_by_group(name: str, tree: Tree) -> Metrics:
 
 
 def reopened(counters: SkipCounters, guard: UpdateGuard) -> SkipCounters:
-  """Returns counters with which a guard that now allows fewer bad steps does not end at once."""
+  """Returns counters for a resumed run, so that a smaller `skip` does not end it at once."""
   return counters.replace(in_a_row=jnp.minimum(counters.in_a_row, guard.skip))

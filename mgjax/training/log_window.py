@@ -19,14 +19,14 @@ from mgjax.training.monitoring.session import Session
 from mgjax.training.monitoring.trackers import RunLog
 from mgjax.training.non_finite import check_norms, drop_skipped
 
-# Steps whose metrics may wait on the devices: so however rarely a run reports, it keeps few of
-# them and hears soon of a loss that is not finite.
+# The most steps whose metrics stay on the devices. A run that reports rarely still keeps few of
+# them, and soon notices a loss that is not finite.
 PENDING = 100
-# Steps that may be under way when the next batch is sent to the devices: one runs, one waits with
-# its batch in place. More would hold more batches there and win nothing.
+# The most steps in flight when the next batch is sent to the devices: one runs, and one waits with
+# its batch in place. More would hold more batches there, and save no time.
 AHEAD = 2
-SHOWN = 50  # steps over which what is shown between two lines of metrics is a mean
-TIMES = 10_000  # steps whose times are remembered, of a run that never reports
+SHOWN = 50  # steps of the means that the progress bar shows between two lines of metrics
+TIMES = 10_000  # the most steps whose times are kept
 
 
 class LogWindow:
@@ -40,12 +40,12 @@ class LogWindow:
     mesh: Mesh,
     flops: Callable[[Batch], int] | None = None,
   ):
-    """Begins with no step; `flops` are the operations of a step on a batch, where known."""
+    """Starts with no steps; `flops` maps a batch to the operations of a step, if known."""
     self._writer, self._progress, self._session = writer, progress, session
     self._mesh, self._flops = mesh, flops
-    self._done = 0  # the last step that was taken up
+    self._done = 0  # the last step that was added
     self._recent: collections.deque[Metrics] = collections.deque(maxlen=SHOWN)
-    self.replaced = 0  # samples of this host that stand for broken ones, since the loop began
+    self.replaced = 0  # broken samples of this host that were replaced, since the loop started
     self._clear()
 
   def _clear(self) -> None:
@@ -69,24 +69,24 @@ class LogWindow:
       self._operations += self._flops(batch)
 
   def add(self, done: int, metrics: Metrics) -> None:
-    """Takes up the metrics of step `done`, which may still be on their way."""
+    """Adds the metrics of step `done`, which the devices may still compute."""
     self._done = done
-    self._momentary = {name: each for name, each in metrics.items() if momentary(name)}
+    self._momentary = {name: value for name, value in metrics.items() if momentary(name)}
     self._pending.append({name: metrics[name] for name in metrics.keys() - self._momentary.keys()})
     self._unseen += 1
     if len(self._pending) >= PENDING:
       self.check(done)
 
   def bound(self) -> None:
-    """Waits until all steps but the last `AHEAD` - 1 are done, so that few batches are in place."""
+    """Waits until all steps but the last `AHEAD` - 1 are done, to limit batches on the devices."""
     if len(self._pending) >= AHEAD:
       self._wait(lambda: jax.block_until_ready(self._pending[-AHEAD]), left=AHEAD - 1)
       if self._progress.due():
         self._show()
 
   def check(self, done: int) -> None:
-    """Fetches what is pending, the last of it from step `done`; raises as `drop_skipped` does."""
-    # Here alone the host waits for all that the devices do.
+    """Fetches the pending metrics, up to step `done`; raises as `drop_skipped` does."""
+    # Only here does the host wait for all work on the devices.
     rows = self._wait(lambda: jax.device_get(self._pending), left=0)
     self._pending = []
     self._steps += len(rows)
@@ -107,7 +107,7 @@ class LogWindow:
       self._clear()
 
   def _show(self) -> None:
-    """Shows the steps that are done, of which none is waited for."""
+    """Shows the steps that are done, without waiting for others."""
     count = len(self._pending) - (AHEAD - 1)
     self._pending[:count] = jax.device_get(self._pending[:count])
     rows = [row for row in [*self._recent, *self._pending[:count]] if not row.get('skipped')]
@@ -120,22 +120,22 @@ class LogWindow:
     """Waits for devices; `left` of the steps may still run then."""
     phases = self._session.phases
     before = phases.clock()
-    found = wait()
+    result = wait()
     self._waited += phases.clock() - before
     if (count := self._unseen - left) > 0:
       now = phases.working()
       self._times.extend([(now - self._seen) / count] * count)
       self._seen, self._unseen = now, left
-    return found
+    return result
 
   def _speed(self) -> Metrics:
-    """How long steps took, on what, and where the time of the run went; see docs/runs.md."""
+    """Returns step times, use of the hardware, and shares of the run's time; see docs/runs.md."""
     phases = self._session.phases
     spent = phases.clock() - self._began
     seconds = phases.seconds()
     working = phases.working() - self._worked
     times = np.asarray(self._times or [0.0])
-    found: Metrics = {
+    metrics: Metrics = {
       'seconds_per_step': spent / self._steps,
       'seconds_per_step_p50': np.percentile(times, 50),
       'seconds_per_step_p99': np.percentile(times, 99),
@@ -143,29 +143,29 @@ class LogWindow:
       'host_memory_gib': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
     }
     if (held := peak_bytes()) is not None:
-      found['device_memory_gib'] = held / GIB
+      metrics['device_memory_gib'] = held / GIB
     if self._operations and working:
-      each = self._operations / working / self._mesh.devices.size
-      found['tflops_per_device'] = each / 1e12
+      flops_per_device = self._operations / working / self._mesh.devices.size
+      metrics['tflops_per_device'] = flops_per_device / 1e12
       if chip := find_chip(self._mesh.devices.flat[0].device_kind):
-        found['mfu'] = each / chip.flops
-    found |= _gaps(np.percentile(times, 50), (working - self._waited) / self._steps)
+        metrics['mfu'] = flops_per_device / chip.flops
+    metrics |= _gaps(np.percentile(times, 50), (working - self._waited) / self._steps)
     if account := self._session.ledger and self._session.ledger.now():
-      found |= {f'spent/{name}': share for name, share in account.shares().items()}
-      found['goodput'] = account.share
-    return found
+      metrics |= {f'spent/{name}': share for name, share in account.shares().items()}
+      metrics['goodput'] = account.share
+    return metrics
 
 
 def _gaps(step: float, host: float) -> Metrics:
-  """How far hosts differ; every process calls it at the same steps.
+  """Returns how far hosts differ in speed. Every process calls it at the same steps.
 
-  Hosts wait for one another in every step, so that their step times hardly differ; what tells
-  the slow one is the time that a host takes for itself, for its data and to send off the step.
+  Hosts wait for each other in every step, so their step times hardly differ. The slow host is the
+  one that spends the most time on its own work: its data, and the dispatch of the step.
   """
   if jax.process_count() == 1:
     return {}
-  mine = np.asarray([step, host], np.float32)
-  steps, hosts = np.asarray(multihost_utils.process_allgather(mine)).T
+  own = np.asarray([step, host], np.float32)
+  steps, hosts = np.asarray(multihost_utils.process_allgather(own)).T
   return {
     'seconds_per_step_gap': np.ptp(steps),
     'host_seconds_gap': np.ptp(hosts),

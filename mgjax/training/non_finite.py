@@ -1,4 +1,4 @@
-"""What a run does about steps that are not finite: reports, stops, and names their samples."""
+"""Handles steps that are not finite: logs them, ends the run, and names their samples."""
 
 import contextlib
 import logging
@@ -17,15 +17,16 @@ from mgjax.training.state import State
 
 JUDGED = ('loss', 'gradient_norm', 'discriminator_gradient_norm')
 COUNTED = ('skipped', 'stopped', 'skipped_in_a_row')
-SHOWN = 8  # samples whose files are looked up: that reads them
+SHOWN = 8  # samples that are named: each is read for its file name
 
 _log = logging.getLogger(__name__)
 _all_finite = jax.jit(lambda leaf: jnp.isfinite(leaf).all())
 
 
 def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
-  """Returns the rows of the steps up to `done` that were taken, and logs those that were skipped.
-  Raises NonFiniteError if the guard is closed; or a step without a guard was not finite.
+  """Returns the rows of the steps up to `done` that were not skipped, and logs the skipped ones.
+  Raises NonFiniteError if the guard skips all later steps, or a step without a guard was not
+  finite.
   """
   kept = []
   for step, row in enumerate(rows, done - len(rows) + 1):
@@ -42,12 +43,12 @@ def drop_skipped(rows: Sequence[Metrics], done: int) -> list[Metrics]:
     if row.get('skipped'):
       _log.warning('%s: skipped, as %d in a row now', _what(row, step), row['skipped_in_a_row'])
     else:
-      kept.append({name: each for name, each in row.items() if name not in COUNTED})
+      kept.append({name: value for name, value in row.items() if name not in COUNTED})
   return kept
 
 
 def check_norms(norms: Metrics, done: int) -> Metrics:
-  """Fetches the norms of parameters; NonFiniteError if one is not finite, which no guard mends."""
+  """Fetches the norms of parameters. Raises NonFiniteError if one is not finite."""
   norms = jax.device_get(norms)
   if bad := [name for name, norm in norms.items() if not math.isfinite(norm)]:
     raise NonFiniteError(
@@ -60,16 +61,16 @@ def check_norms(norms: Metrics, done: int) -> Metrics:
 
 
 def check_state(state: State, norms: Metrics, done: int) -> None:
-  """Checks what is about to be saved: parameters by their norms, averages and moments by number.
+  """Checks a state before it is saved: parameters by their norms, averages and moments by element.
 
-  Raises NonFiniteError if something is not finite. Moments may be so where no gradient was: of
-  large ones the squares overflow, and their parameters would never move again.
+  Raises NonFiniteError if one is not finite. Moments can overflow although gradients are finite:
+  they hold squares. Their parameters would then never change again.
   """
   check_norms(norms, done)
   moments = {'optimizer': state.opt_state}
   if state.discriminator is not None:
     moments['discriminator_optimizer'] = state.discriminator['opt_state']
-  # A plateau waits for its first loss with infinity.
+  # The best loss of a plateau is infinite before the first validation.
   moments = jax.tree.map(
     lambda leaf: None if isinstance(leaf, Plateau) else leaf,
     moments,
@@ -81,7 +82,7 @@ def check_state(state: State, norms: Metrics, done: int) -> None:
     for name, leaf in leaves.items()
     if jnp.issubdtype(leaf.dtype, jnp.inexact)
   }
-  if bad := [name for name, well in jax.device_get(finite).items() if not well]:
+  if bad := [name for name, is_finite in jax.device_get(finite).items() if not is_finite]:
     raise NonFiniteError(
       f'{bad[0]} of step {done} is not finite ({len(bad)} of {len(finite)} averages and moments); '
       'checkpoints hold earlier steps only, and the same command goes on from there. If it ends '
@@ -103,9 +104,9 @@ def _what(row: Metrics, step: int) -> str:
 
 @contextlib.contextmanager
 def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Iterator[None]:
-  """Adds to a NonFiniteError of a step which samples the step read, and how to look closer.
+  """Adds the samples of the step to a NonFiniteError, and how to find the operation.
 
-  `begin` is the step of the first batch of the order of the data in force.
+  `begin` is the step of the first batch of the current order of the data.
   """
   try:
     yield
@@ -123,7 +124,7 @@ def naming_samples(buckets: Sequence[ShapeBucket], seed: int, begin: int) -> Ite
 
 
 def _file_of(bucket: ShapeBucket, index: int) -> str:
-  """Names a sample by its file, if it has one, else by its index."""
+  """Returns the file of a sample, or its index if it has none."""
   try:
     return str(bucket.source[int(index)].get('source', index))
   except MgjaxError as error:

@@ -1,9 +1,9 @@
-"""A training run from its configuration to its last checkpoint, top to bottom; it also resumes.
+"""Runs training from a configuration to the last checkpoint, or resumes it.
 
-`train` has, in this order: the work directory, the mesh, model and data, the state (restored, or
-new), the compiled step, and the loop. `run_loop` below it is the loop itself: batch, step, metrics,
-validation, samples, checkpoint, until the schedule or a signal ends it. Both are the same for
-every component; what a component is, `make_spec` says (`training/spec.py`).
+`train` prepares, in this order: the work directory, the mesh, the model and its data, the state
+(restored or new), the compiled step, and the loop. `run_loop` is the loop: batch, step, metrics,
+validation, samples, checkpoint, until the schedule or a signal ends it. Both are the same for every
+component; `make_spec` makes the parts of one (`training/spec.py`).
 """
 
 import contextlib
@@ -54,7 +54,7 @@ from mgjax.training.optimizers.optimizer import make_learning_rate, make_optimiz
 from mgjax.training.optimizers.plateau import learning_rate, make_react, restarted
 from mgjax.training.optimizers.rates import describe_rates
 from mgjax.training.settings import OptimizerSettings, RunSettings, optimizer_settings, run_settings
-from mgjax.training.spec import TrainSpec, init_params, param_shapes
+from mgjax.training.spec import Callbacks, TrainSpec, init_params, param_shapes
 from mgjax.training.state import (
   State,
   abstract_state,
@@ -89,48 +89,51 @@ def train(
   Args:
     config: from `configs/`.
     make_spec: of the component that is trained, `(config, workdir) -> TrainSpec`.
-    stop_at: save and return after this step; a later call goes on from there.
-    new_data: go on although the data or the buckets are others: a new order of the data begins at
-      the step of the checkpoint, which the next ones record.
-    new_rate: go on with the optimizer's moments at another learning rate or schedule, or for more
-      steps. A schedule counts its steps from the first one of the run; a rate that a plateau has
-      lowered begins anew.
-    spent: seconds that the process had been there before, for the account of its time.
-    trackers: of yours, beside those that `config.train.trackers` names.
+    stop_at: save and return after this step; a later call resumes from there.
+    new_data: resume although the data or the buckets have changed. A new order of the data starts
+      at the step of the checkpoint, and later checkpoints record it.
+    new_rate: resume with another learning rate or schedule, or for more steps; the moments of the
+      optimizer stay. A schedule counts its steps from the first one of the run. A rate that a
+      plateau has lowered is reset.
+    spent: seconds since the start of the process, for the account of its time.
+    trackers: your own, beside those that `config.train.trackers` names.
 
   Raises:
-    ConfigError: the configuration is wrong, or not the one that the work directory was begun with.
+    ConfigError: the configuration is not valid, or not the one that the work directory was started
+      with.
     DataError: there is no usable data.
-    NonFiniteError: the loss stopped being finite.
-    CheckpointError: there are checkpoints and none can be trusted.
+    NonFiniteError: the loss is no longer finite.
+    CheckpointError: there are checkpoints, but none is valid.
   """
   workdir = pathlib.Path(workdir)
   config = ConfigDict(pinned(config.to_dict()))
   settings = run_settings(fields_of(config, 'train'), config.seed)
   rate = optimizer_settings(fields_of(config, 'optimizer'))
   trackers = [*make_trackers(settings.trackers), *trackers]
-  with contextlib.ExitStack() as around:
-    # The work directory: held by this process, begun with this configuration.
-    session = around.enter_context(run_session(workdir, settings.limits, spent))
+  with contextlib.ExitStack() as stack:
+    # The work directory: locked by this process, started with this configuration.
+    session = stack.enter_context(run_session(workdir, settings.limits, spent))
     interval = save_interval(workdir, settings.save_every)
     allowed = {'new_data': new_data, 'new_rate': new_rate}
     claim_workdir(config.to_dict(), workdir, packages=RECORDED, **allowed)
     session.note()
 
-    # The mesh of all devices; how parameters lie on it, `rules` says.
+    # The mesh of all devices; `rules` say how parameters are sharded over it.
     mesh = make_mesh(fields_of(config, 'mesh'), config.rules)
-    around.enter_context(jax.set_mesh(mesh))
+    stack.enter_context(jax.set_mesh(mesh))
 
-    # Model, objective and data. A host reads its rows of every batch.
+    # Model, objective and data. A host reads only its rows of every batch.
     spec = make_spec(config, workdir)
     for line in _describe_rates(spec, rate):
       _log.info('%s', line)
-    check_batches(settings, {name: each.batch_size for name, each in config.buckets.items()}, mesh)
+    check_batches(
+      settings, {name: bucket.batch_size for name, bucket in config.buckets.items()}, mesh
+    )
     host, hosts = rows_of_process(mesh, jax.process_index())
     batches = make_batches(spec.buckets, seed=settings.seed, host=host, hosts=hosts)
-    described = describe_data(spec.buckets, settings.seed)
+    data = describe_data(spec.buckets, settings.seed)
 
-    # The state: that of the newest checkpoint which can be trusted, or a new one.
+    # The state: from the newest valid checkpoint, or a new one.
     optimizer = make_optimizer(rate, settings.steps)
     init = functools.partial(init_params, spec)
     opponent = None
@@ -139,38 +142,38 @@ def train(
       opponent = make_optimizer(spec.discriminator.optimizer, settings.steps)
       other = functools.partial(init_params, spec.discriminator), opponent
     target = abstract_state(init, optimizer, mesh, other)
-    checkpoints = around.enter_context(open_checkpoints(workdir, settings.checkpoints, settings))
-    place = os.fspath(checkpoints.directory)
+    checkpoints = stack.enter_context(open_checkpoints(workdir, settings.checkpoints, settings))
+    directory = os.fspath(checkpoints.directory)
     if not max(checkpoints.steps(), default=0) and not checkpoints.aside():
-      check_not_lost(workdir, reached_step(workdir), interval, place)
+      check_not_lost(workdir, reached_step(workdir), interval, directory)
     with session.phases.during('restore', compiles=True):
       if (restored := checkpoints.restore(target)) is not None:
         state, meta = restored
         before = migrate(meta['config'])
-        if settings.checkpoints:  # a new work directory cannot tell whose they are
-          check_same(before, config.to_dict(), place, **allowed)
+        if settings.checkpoints:  # they may be of another run, which a new workdir cannot tell
+          check_same(before, config.to_dict(), directory, **allowed)
         if changed := changed_rates(before, config.to_dict()):
           _log.info('from step %d on: %s', int(state.step), '; '.join(changed))
           state = restarted(state)
         spec.callbacks.check(meta['notes'])
-        state = state.replace(counters=reopened(state.counters, settings.faults))
+        state = state.replace(counters=reopened(state.counters, settings.guard))
         orders = continue_orders(
           meta['orders'],
           int(state.step),
-          data_hash(described),
-          before=data_hash(without_worlds(described)),
+          data_hash(data),
+          before=data_hash(without_worlds(data)),
           allow=new_data,
         )
       else:
         state = _new_state(spec, optimizer, opponent, settings.seed, mesh, target)
-        orders = [(0, data_hash(described))]
+        orders = [(0, data_hash(data))]
     if jax.process_index() == 0:
       shapes = {name: list(leaf.shape) for name, leaf in named_leaves(state.params).items()}
       write_json(workdir / 'parameters.json', shapes)
     _log.info('%d parameters, step %d', count_parameters(state.params), int(state.step))
 
-    # The step, one program a shape of batch. To look for the operation that made a NaN, JAX takes
-    # a step again, for which its state must still be there.
+    # The step: one compiled program for each shape of batches. With jax_debug_nans, JAX runs a step
+    # again to find the operation that made a NaN, so the state must not be donated.
     step = jax.jit(
       _make_step(spec, optimizer, opponent, rate, settings, accumulation(settings, mesh)),
       donate_argnums=() if jax.config.jax_debug_nans else 0,
@@ -180,19 +183,18 @@ def train(
     if spec.frozen:
       step = functools.partial(step, frozen=spec.frozen)
 
-    # The loop, and what it calls beside the step.
+    # The loop, and the functions that it calls besides the step.
     hooks = Hooks(
       prepare=spec.prepare,
       evaluate=make_evaluate(spec, mesh, batches=settings.validation_batches),
-      show=spec.callbacks.show,
-      at_checkpoint=spec.callbacks.at_checkpoint,
       meta=functools.partial(_meta, config.to_dict(), spec, orders),
+      callbacks=spec.callbacks,
       react=make_react(rate.plateau, spec.discriminator and spec.discriminator.optimizer.plateau),
       norms=jax.jit(parameter_norms),
       flops=spec.flops,
     )
-    begin = orders[-1][0]  # step of the first batch of the order in force
-    loader = around.enter_context(
+    begin = orders[-1][0]  # step of the first batch of the current order
+    loader = stack.enter_context(
       StepIterator(
         batches,
         int(state.step) - begin,
@@ -200,35 +202,32 @@ def train(
         workers=config.data.get('workers', 0),
       )
     )
-    around.enter_context(naming_samples(spec.buckets, settings.seed, begin))
+    stack.enter_context(naming_samples(spec.buckets, settings.seed, begin))
     context = RunContext(mesh, workdir, checkpoints, session, trackers, config.to_dict())
     return run_loop(state, step, loader, hooks, settings, context, stop_at=stop_at)
 
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-  """The functions that the loop calls beside the step itself.
+  """The functions that the loop calls besides the step.
 
   Attributes:
-    prepare: a batch on the devices to what the step reads.
-    evaluate: averaged parameters to validation metrics; at the end the parameters themselves too.
-    show: averaged parameters and a directory to a picture, which the first process alone writes;
-      None where there is nothing to see.
-    meta: the state to what a checkpoint keeps beside it.
-    at_checkpoint: see `spec.Callbacks`.
-    react: the state and what validation found to the state that goes on; None for the same.
-    norms: the state to the norms of its parameters.
-    flops: what the step reads to the operations that it takes on all devices, by its shapes alone.
+    prepare: batch on the devices -> input of the step.
+    evaluate: parameters -> validation metrics. It is called with the averaged parameters, and at
+      the end also with the parameters themselves.
+    meta: state -> the meta of its checkpoint.
+    callbacks: of the section; `show` and `at_checkpoint` are called.
+    react: state, validation metrics -> the state to continue with; None keeps the state.
+    norms: state -> the norms of its parameters.
+    flops: input of the step -> floating-point operations of the step on all devices.
 
-  Every process calls all of them at the same steps: where the state lies in shards over several
-  hosts, each has its share in what they compute.
+  Every process calls all of them at the same steps, because the state may be sharded over hosts.
   """
 
   prepare: Callable[[Batch], Batch]
   evaluate: Callable[[Tree], Metrics]
-  show: Callable[[Tree, pathlib.Path], pathlib.Path | None]
   meta: Callable[[State], dict[str, Any]]
-  at_checkpoint: Callable[[int, Callable[[], None]], Metrics] = lambda step, finish: {}
+  callbacks: Callbacks = Callbacks()  # noqa: RUF009 (it has no state)
   react: Callable[[State, Metrics], State] | None = None
   norms: Callable[[State], Metrics] = lambda state: {}
   flops: Callable[[Batch], int] | None = None
@@ -261,7 +260,7 @@ def run_loop(
   *,
   stop_at: int | None = None,
 ) -> State:
-  """Trains from `state.step` to the end of the schedule, or until a signal asks to stop.
+  """Trains from `state.step` to the end of the schedule, or until a signal stops it.
 
   Args:
     step: jitted; may donate its state.
@@ -269,8 +268,8 @@ def run_loop(
     stop_at: save and return after this step, as on a signal.
 
   Raises:
-    NonFiniteError: more bad steps in a row than the guard lets pass, or a state that is not finite;
-      that state is not saved.
+    NonFiniteError: more bad steps in a row than the guard allows, or a state that is not finite.
+      That state is not saved.
     ConfigError: another process has taken over the work directory.
   """
   mesh = context.mesh
@@ -279,17 +278,17 @@ def run_loop(
   last = settings.steps if stop_at is None else min(stop_at, settings.steps)
   stopping = False
   evaluated = False
-  found = {}
-  shapes = set()  # of batches: for each of them programs are compiled
-  with contextlib.ExitStack() as around:
-    session = context.session or around.enter_context(signals_only())
+  validation = {}
+  shapes = set()  # of batches; programs are compiled for each
+  with contextlib.ExitStack() as stack:
+    session = context.session or stack.enter_context(signals_only())
     during = session.phases.during
     writer = RunLog(context.workdir, done, context.trackers, context.config)
-    # Its clock counts steps and their data alone.
+    # Its clock counts only steps and their data.
     progress = Progress(settings.steps, done, clock=session.phases.working)
-    around.enter_context(contextlib.closing(writer))
-    around.enter_context(contextlib.closing(progress))
-    around.enter_context(during('step'))
+    stack.enter_context(contextlib.closing(writer))
+    stack.enter_context(contextlib.closing(progress))
+    stack.enter_context(during('step'))
     if session.ledger is not None:
       session.ledger.begin(done)
     progress.report(done)
@@ -297,13 +296,13 @@ def run_loop(
 
     def measure(step: int) -> None:
       with during('evaluate', compiles=True), progress.waiting('evaluating the checkpoint'):
-        if measured := hooks.at_checkpoint(step, checkpoints.wait):
-          writer.write(step, measured)
+        if metrics := hooks.callbacks.at_checkpoint(step, checkpoints.wait):
+          writer.write(step, metrics)
 
     while done < last and not (stopping := session.stopped()):
       session.check()
 
-      # A batch, and a step on it. Neither is waited for: the devices run behind the host.
+      # A batch, and a step on it. The host waits for neither: devices run asynchronously.
       with during('data'):
         batch = next(loader)
       window.bound()
@@ -319,24 +318,25 @@ def run_loop(
       del batch, prepared
       done += 1
 
-      # Metrics: the mean since the last line of them.
+      # Metrics: their means since the last line of metrics.
       window.add(done, metrics)
       window.replaced = loader.replaced
       if due(done, settings.log_every) or done == last:
         window.report(done, hooks.norms(state))
         session.note(done, always=False)
 
-      # Validation, by the average of the parameters; a plateau of its loss may lower the rate.
-      found = {}
+      # Validation with the averaged parameters. A plateau of its loss may lower the rate.
+      validation = {}
       if due(done, settings.evaluate_every) or done == settings.steps:
         first = '' if evaluated else 'compiling and running the first validation'
         with during('evaluate', compiles=not evaluated), progress.waiting(first):
-          if found := hooks.evaluate(state.average):  # too little data to validate on gives nothing
+          if validation := hooks.evaluate(state.average):  # empty if there is too little data
             ended = done == settings.steps
-            writer.write(done, found | (_as_raw(hooks.evaluate(state.params)) if ended else {}))
+            raw = _as_raw(hooks.evaluate(state.params)) if ended else {}
+            writer.write(done, validation | raw)
           if hooks.react is not None:
-            state = hooks.react(state, found)
-        progress.validated(done, found)
+            state = hooks.react(state, validation)
+        progress.validated(done, validation)
         evaluated = True
 
       # Samples.
@@ -344,28 +344,28 @@ def run_loop(
         drawing = progress.waiting('compiling and drawing samples')
         with during('evaluate', compiles=True), drawing:
           directory = context.workdir / 'samples' / f'step_{done:06d}'
-          if path := hooks.show(state.average, directory):
+          if path := hooks.callbacks.show(state.average, directory):
             writer.show(done, path)
 
-      # A checkpoint, of what is known to be finite.
+      # A checkpoint of a state that was checked to be finite.
       if due(done, settings.save_every) and done < last:
         window.check(done)
         with during('save', compiles=True):
           check_state(state, hooks.norms(state), done)
           session.check()
-          checkpoints.save(state, hooks.meta(state), validation_loss(found))
+          checkpoints.save(state, hooks.meta(state), validation_loss(validation))
         saved = done
         session.note(done, always=False)
         measure(done)
 
-    # The end, of the schedule or by a signal: a checkpoint, from which the same command goes on.
+    # The end of the schedule, or a signal: a checkpoint, from which the same command resumes.
     window.report(done, hooks.norms(state))
     with during('save', compiles=True):
       session.check()
-      # Not asked of the disk, which may not show every host the same files at the same moment.
+      # Compared with `saved` and not with the disk, which hosts may see at different times.
       if done != saved or done == 0:
         check_state(state, {}, done)
-        checkpoints.save(state, hooks.meta(state), validation_loss(found))
+        checkpoints.save(state, hooks.meta(state), validation_loss(validation))
       checkpoints.wait()
     session.phases.unsaved = False
     if start < done == settings.steps:
@@ -377,23 +377,23 @@ def run_loop(
 
 
 def due(step: int, every: int) -> bool:
-  """Whether something that happens every so many steps happens after this one."""
+  """Says whether something with an interval of `every` steps happens after this step."""
   return every > 0 and step % every == 0
 
 
-def _as_raw(found: Metrics) -> Metrics:
-  """Names what validation found with the parameters themselves, not their average."""
-  return {f'validation_raw/{name.partition("/")[2]}': value for name, value in found.items()}
+def _as_raw(validation: Metrics) -> Metrics:
+  """Renames validation metrics of the parameters themselves, instead of their average."""
+  return {f'validation_raw/{name.partition("/")[2]}': value for name, value in validation.items()}
 
 
 def _compiling(batch: Batch) -> str:
-  """Says what is compiled for a batch, by its largest array."""
+  """Describes the program that is compiled for a batch, by the largest array of the batch."""
   name, array = max(batch.items(), key=lambda item: item[1].size)
   return f'compiling the step of {name} {" x ".join(map(str, array.shape))}'
 
 
 def _describe_rates(spec: TrainSpec, rate: OptimizerSettings) -> list[str]:
-  """Checks rates before anything is allocated; returns what they do."""
+  """Checks rates before anything is allocated; returns lines that describe them."""
   lines = describe_rates(rate.rates, param_shapes(spec)) if rate.rates else []
   if spec.discriminator is not None and (rates := spec.discriminator.optimizer.rates):
     shapes = param_shapes(spec.discriminator)
@@ -410,7 +410,7 @@ def _make_step(
   accumulate: int,
 ) -> Step:
   options = {'seed': settings.seed, 'decay': settings.ema_decay, 'accumulate': accumulate}
-  options |= {'guard': settings.faults, 'rates': rate.rates, 'adapt': spec.adapt}
+  options |= {'guard': settings.guard, 'rates': rate.rates, 'adapt': spec.adapt}
   if spec.discriminator is None:
     step = make_step(spec.model, spec.objective, optimizer, **options)
   else:
@@ -442,7 +442,7 @@ def _new_state(spec: TrainSpec, optimizer, opponent, seed: int, mesh: Mesh, targ
 def _first_params(
   init: Callable[[Key], Tree], start: Callable[[Place], Tree] | None, mesh: Mesh, key: Key
 ) -> Tree:
-  """Returns parameters as initialised, or as `start` reads them, each in its shards."""
+  """Returns sharded parameters, initialised or as `start` reads them."""
   initialise, shardings = make_initialise(init, mesh)
   params = initialise(key)
   if start is None:

@@ -109,9 +109,9 @@ def optimizer_settings(fields: Mapping[str, Any]) -> OptimizerSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings(Keep):
-  """How long a run trains and what happens when: `train` of a configuration, and its `seed`.
+  """How long a run trains, and its intervals: `train` of a configuration, and its `seed`.
 
-  What comes every so many steps never comes at 0; the last step always reports and saves.
+  An interval of 0 steps means never. The last step always reports and saves.
 
   Attributes:
     steps: of the optimizer in all.
@@ -119,12 +119,12 @@ class RunSettings(Keep):
     save_every, evaluate_every, show_every: a checkpoint, the validation loss, pictures.
     ema_decay: of the average of parameters that samples are made with.
     accumulate: micro-batches that a batch is cut into.
-    device_groups: groups of devices that `accumulate` is meant for; 0 for any number.
+    device_groups: the number of groups of devices that `accumulate` was chosen for; 0 for any.
     validation_batches: of each bucket.
-    checkpoints: where checkpoints lie; '' for the work directory.
+    checkpoints: the directory of checkpoints; '' for the work directory.
     faults: which updates are skipped.
-    limits: seconds that each phase may take.
-    trackers: where metrics go beside `metrics.jsonl`, names of `training/monitoring/trackers.py`.
+    limits: the most seconds of each phase.
+    trackers: names of `training/monitoring/trackers.py` that get the metrics of `metrics.jsonl`.
   """
 
   steps: Count
@@ -141,6 +141,11 @@ class RunSettings(Keep):
   faults: UpdateGuard = dataclasses.field(default_factory=UpdateGuard)
   limits: Limits = dataclasses.field(default_factory=Limits)
   trackers: tuple[str, ...] = ('tensorboard',)
+
+  @property
+  def guard(self) -> UpdateGuard:
+    """The update guard, whose configuration key is `train.faults`."""
+    return self.faults
 
   def __post_init__(self):
     super().__post_init__()
@@ -160,7 +165,7 @@ def run_settings(fields: Mapping[str, Any], seed: Any = 0) -> RunSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BucketSettings(Checked):
-  """How many samples of a bucket come at once and how often: what batches need of `buckets`.
+  """The fields of `buckets` that make batches: the batch size of a bucket, and its weight.
 
   Attributes:
     batch_size: samples in a batch over all hosts.
@@ -185,16 +190,17 @@ class BucketSettings(Checked):
 def bucket_settings(
   buckets: Mapping[str, Mapping[str, Any]], data: DataSettings | None = None
 ) -> dict[str, BucketSettings]:
-  """Makes the settings of all buckets of a configuration; `data` says which sources there are.
-  Raises ConfigError if a value out of range, a source that there is not, or one that no bucket has.
+  """Makes the settings of all buckets of a configuration; `data` has the sources.
+  Raises ConfigError if a value is out of range, a bucket names an unknown source, or no bucket
+  names one of the sources.
   """
-  read = [field.name for field in dataclasses.fields(BucketSettings)]
-  made = {
+  keys = [field.name for field in dataclasses.fields(BucketSettings)]
+  settings = {
     name: unpack(
-      BucketSettings, {key: fields[key] for key in read if key in fields}, f'buckets.{name}'
+      BucketSettings, {key: fields[key] for key in keys if key in fields}, f'buckets.{name}'
     )
     for name, fields in buckets.items()
   }
   if data is not None:
-    data.check_named({name: bucket.source for name, bucket in made.items()})
-  return made
+    data.check_named({name: bucket.source for name, bucket in settings.items()})
+  return settings

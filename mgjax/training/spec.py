@@ -1,4 +1,4 @@
-"""What a section tells the training loop: model, objectives, data, callbacks; and its outline."""
+"""The parts of a section that training needs: model, objectives, data, callbacks, and outline."""
 
 import dataclasses
 import fractions
@@ -20,7 +20,7 @@ from mgjax.data.source import Source
 from mgjax.parallel.shard import Place
 from mgjax.training.settings import BucketSettings, OptimizerSettings
 
-# Makes the sources of a split: (split, where to list what is rejected) -> name -> source.
+# Makes the sources of a split: (split, file that lists rejected samples) -> name -> source.
 MakeSources = Callable[[str, pathlib.Path], Mapping[str, Source]]
 
 _log = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ class Adversary:
 
   Attributes:
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    generator_objective: what the component minimises against it: `(predict, batch, key, judge) ->
-      (loss, metrics, made)`; `judge` is a `Critic`, `made` is what the discriminator has to judge.
-    objective: what the discriminator minimises: `(predict, batch, made, key) -> (loss, metrics)`,
-      its metrics named unlike those of `generator_objective`.
-    start: the first step in which it counts and learns.
-    begin: reads parameters to begin from instead of random ones, as `TrainSpec.start`; or None.
+    generator_objective: of the component: `(predict, batch, key, judge) -> (loss, metrics,
+      output)`. `judge` is a `Critic`, and `output` is the input of the discriminator.
+    objective: of the discriminator: `(predict, batch, output, key) -> (loss, metrics)`. Its metrics
+      have other names than those of `generator_objective`.
+    start: the first step in which the discriminator has weight, and learns.
+    begin: reads the parameters to start from, as `TrainSpec.start`; None for random ones.
   """
 
   model: nn.Module
@@ -50,33 +50,36 @@ class Adversary:
 
 
 class Callbacks:
-  """What a section does beside training steps; a subclass overrides what it has."""
+  """Functions that training calls besides its steps; a subclass overrides those that it needs."""
 
   def show(self, params: Tree, directory: pathlib.Path) -> pathlib.Path | None:
-    """Writes pictures of what the model does and returns the path of one; None without any."""
+    """Writes samples of the model, and returns the path of a picture; None if there is none.
+
+    The first process alone writes the picture.
+    """
 
   def notes(self, whole: Callable[[], Tree]) -> dict[str, Any]:
-    """Returns what every checkpoint keeps beside the weights.
+    """Returns the notes that every checkpoint keeps besides the weights.
 
-    `whole()` makes the model's parameters: of adapters they are merged only where they are wanted.
+    `whole()` returns the parameters of the model. It merges adapters only when you call it.
     """
     return {}
 
   def check(self, notes: dict[str, Any]) -> None:
-    """Takes in the notes of the checkpoint that training resumes from.
-    Raises ConfigError if it was trained on something else.
+    """Checks the notes of the checkpoint that training resumes from.
+    Raises ConfigError if it was trained with other data or other runs.
     """
 
   def at_checkpoint(self, step: int, finish: Callable[[], None]) -> Metrics:
-    """Returns numbers for the metrics once a checkpoint is on its way to the disk.
+    """Returns metrics of a checkpoint, while it is being written.
 
-    `finish()` blocks until it is there and may be read.
+    `finish()` blocks until the checkpoint is complete, and can be read.
     """
     return {}
 
 
 class CallbacksAround(Callbacks):
-  """Those of a section, for a subclass that changes some of them."""
+  """Wraps the callbacks of a section; a subclass changes some of them."""
 
   def __init__(self, callbacks: Callbacks):
     self._callbacks = callbacks
@@ -96,12 +99,12 @@ class CallbacksAround(Callbacks):
 
 @dataclasses.dataclass(frozen=True)
 class Adapters:
-  """What trains in place of the model's parameters.
+  """Adapters that are trained in place of the model's parameters.
 
   Attributes:
     init: `init(key) ->` adapters with their logical axes.
-    adapt: `adapt(adapters, base, key)` makes the model's parameters of adapters and
-      `frozen['base']`, with the key of a training step or None.
+    adapt: `adapt(adapters, base, key) ->` the parameters of the model. `base` is `frozen['base']`,
+      and `key` that of a training step, or None.
   """
 
   init: Callable[[Key], Tree]
@@ -114,20 +117,19 @@ class TrainSpec:
 
   Attributes:
     inputs: arguments of `model.init` after the key, arrays or shapes.
-    validate: the objective of validation, without drawn times or dropped conditions.
+    validate: the objective of validation, without random times or dropped conditions.
     buckets: the training data.
     validation: the validation data, read in order.
-    prepare: maps a batch from the loader, on the devices, to what the objective reads.
-    callbacks: pictures and notes.
-    start: `start(place) -> params` reads parameters to begin from instead of random ones, each to
-      where `place(name, shape)` says; or None.
-    flops: a prepared batch to the operations of a step on it, by its shapes alone; None where they
-      are not known.
-    frozen: trees of parameters that nothing trains, by name; `objective`, `validate` and the
-      discriminator's `generator_objective` take each as an argument of that name, but 'base'.
-    adapters: what trains, where it is not the model's own parameters.
-    reference: whether `objective` and `validate` compare with the model that training starts from,
-      whose parameters they then take as `teacher`.
+    prepare: maps a batch from the loader, on the devices, to the input of the objective.
+    callbacks: samples, notes and metrics of checkpoints.
+    start: `start(place) -> params` reads the parameters to start from, with the sharding
+      `place(name, shape)`; None for random ones.
+    flops: maps the shapes of a prepared batch to the operations of a step; None if not known.
+    frozen: name -> parameters that are not trained. `objective`, `validate` and the
+      discriminator's `generator_objective` take each as an argument of that name, except 'base'.
+    adapters: trained in place of the model's own parameters; None to train these.
+    reference: whether `objective` and `validate` compare with the model that training starts from.
+      They take its parameters as `teacher`.
   """
 
   model: nn.Module
@@ -147,12 +149,12 @@ class TrainSpec:
 
   @property
   def adapt(self) -> Callable[[Tree, Tree, Key | None], Tree] | None:
-    """That of the adapters, if there are any."""
+    """The `adapt` of the adapters, if there are any."""
     return self.adapters and self.adapters.adapt
 
 
 def init_params(spec: TrainSpec | Adversary, key: Key) -> Tree:
-  """Initialises what trains of a component or its discriminator, with its logical axes."""
+  """Initialises the trained parameters of a component or its discriminator, with logical axes."""
   if isinstance(spec, TrainSpec) and spec.adapters is not None:
     return spec.adapters.init(key)
   return spec.model.init(key, *spec.inputs)['params']
@@ -174,12 +176,12 @@ def make_buckets(
   """Makes the buckets of training and of validation.
 
   Broken samples are replaced and listed in `quarantine.jsonl`, rejected files in `rejected.jsonl`.
-  A bucket without samples is left out, its weight goes to the others of its group, which are the
-  images or the videos of one source; with `share` = 'samples' the weights of a group are shared out
-  by its samples. What groups, and so sources, are to each other the weights alone say.
+  A group has the images or the videos of one source. A bucket without samples is left out, and the
+  others of its group get its weight. With `share` = 'samples' the buckets of a group share its
+  weight in proportion to their samples. The weights of groups do not change.
 
   Raises:
-    ConfigError: samples shall share a group whose buckets have different weights.
+    ConfigError: `share` is 'samples', and buckets of a group have different weights.
     DataError: no bucket of a source has a sample.
   """
 
@@ -198,13 +200,13 @@ def make_buckets(
       )
 
   def split(which: str) -> list[ShapeBucket]:
-    made = make_sources(which, workdir / 'rejected.jsonl')
-    sources = {name: source for name, source in made.items() if len(source)}
+    all_sources = make_sources(which, workdir / 'rejected.jsonl')
+    sources = {name: source for name, source in all_sources.items() if len(source)}
     lost = {shape.source for shape in shapes.values()} - {shapes[name].source for name in sources}
     if lost:
       of = ''.join(f' of the source {name!r}' for name in sorted(lost)[:1] if name)
       raise DataError(f'no bucket{of} has a sample left to use for {which}; see the lines above')
-    for name in made.keys() - sources.keys():
+    for name in all_sources.keys() - sources.keys():
       _log.warning('the bucket %s has no samples left: it is left out', name)
     quarantine = workdir / 'quarantine.jsonl' if which == 'train' else None
     buckets = []
@@ -231,13 +233,13 @@ def longest_of(buckets: Sequence[ShapeBucket], shapes: Mapping[str, BucketSettin
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
-  """A model from its configuration alone: no data, no weights, nothing allocated.
+  """A model from its configuration alone, without data or weights. Nothing is allocated.
 
   Attributes:
-    inputs: the smallest arguments of `model.init` after the key; parameters depend on no more.
+    inputs: the smallest arguments of `model.init` after the key that determine the parameters.
     samples: of a flow model, `() -> {bucket: (shape, latents)}`: frames, height and width of a
       sample, and the shape (t h w c) of its latents; None for others.
-    clips: that a row of a batch holds, 2 where preferences between such are learnt.
+    clips: in a row of a batch: 2 for training on preferences between clips, else 1.
   """
 
   model: nn.Module
@@ -250,14 +252,14 @@ class Outline:
 class Section(Protocol):
   """A component as its configuration describes it: one class in `section.py` of its folder.
 
-  It is made of a configuration, which reads all settings, and no data or weights, and raises
-  ConfigError if a field is unknown, missing or out of its range.
+  Its constructor takes a configuration and reads all settings, but no data or weights. It raises
+  ConfigError if a field is unknown, missing or out of range.
   """
 
   def training(self, workdir: pathlib.Path) -> TrainSpec:
-    """Opens the data and says what is trained on them; lists of rejected files go to `workdir`."""
+    """Opens the data, and returns all that training needs. Writes rejected files to `workdir`."""
     ...
 
   def outline(self) -> Outline:
-    """Returns the model with the smallest inputs that it takes."""
+    """Returns the model with its smallest inputs."""
     ...

@@ -21,7 +21,7 @@ from mgjax.training.optimizers.rates import Rates, fill, mask_frozen, mask_like
 from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 
-Frozen = Mapping[str, Tree] | None  # trees that nothing trains, by name
+Frozen = Mapping[str, Tree] | None  # name -> parameters that are not trained
 # (adapters, base, key of a step or None) -> parameters of the model
 Adapt = Callable[[Tree, Tree, Key | None], Tree]
 Step = Callable[..., tuple[State, Metrics]]  # of a state and a batch
@@ -42,22 +42,22 @@ def make_step(
 ) -> Step:
   """Makes the pure function `step(state, batch, frozen=None) -> (state, metrics)`, for `jax.jit`.
 
-  All randomness is `fold_in(seed, step)`, and no key is kept in the state: a run that is stopped
-  and resumed draws what an undisturbed one draws. `frozen` has the parameters of networks that
-  nothing trains, by name: each reaches the objective as its argument of that name, since a program
-  would have what its objective closes over compiled into it.
+  The random key of a step is `fold_in(seed, step)`, and the state holds no key. So a run that is
+  stopped and resumed draws the same numbers as one that is not. `frozen` has the parameters of
+  networks that are not trained. The objective gets each as the argument of its name: parameters
+  in a closure would be compiled into the program as constants.
 
   Args:
     objective: `objective(predict, batch, key) -> (loss, metrics)`.
-    decay: of the average of the parameters, from which evaluation samples.
-    guard: what keeps bad updates out (`guard.py`); None makes every update.
+    decay: of the average of the parameters, which evaluation uses.
+    guard: skips bad updates (`guard.py`); None makes every update.
     **learning: of `make_learn`.
   """
   learn = make_learn(model, objective, **learning)
 
   def step(state: State, batch: Batch, frozen: Frozen = None) -> tuple[State, Metrics]:
     gradients, loss, metrics = learn(state, batch, frozen)
-    good, counters, found = check_update(guard, state.counters, loss, {'': gradients})
+    good, counters, guard_metrics = check_update(guard, state.counters, loss, {'': gradients})
 
     def update(state: State) -> State:
       params, opt_state = apply(optimizer, gradients, state.opt_state, state.params)
@@ -65,7 +65,7 @@ def make_step(
       return state.replace(params=params, opt_state=opt_state, average=average)
 
     state = apply_if(good, update, state).replace(step=state.step + 1, counters=counters)
-    return state, metrics | found
+    return state, metrics | guard_metrics
 
   return step
 
@@ -84,19 +84,19 @@ def make_learn(
   Args:
     objective: as for `make_step`.
     seed: of the randomness of all steps.
-    accumulate: micro-batches that a batch is cut into, one after another; their mean gradient
-      makes the update. The batch size must divide by it.
+    accumulate: the number of micro-batches of a batch, which run one after another. The update uses
+      their mean gradient. The batch size must be a multiple of it.
     rates: which parameters are frozen, see `optimizers/rates.py`.
-    adapt: makes the model's parameters of the state's, where those are adapters, and of
-      `frozen['base']`.
+    adapt: makes the parameters of the model from those of the state, if these are adapters, and
+      from `frozen['base']`.
   """
 
   def learn(state: State, batch: Batch, frozen: Frozen = None) -> tuple[Tree, Array, Metrics]:
-    asked = with_frozen(objective, frozen)
+    with_networks = with_frozen(objective, frozen)
 
     def gradient(params: Tree, batch: Batch, key: Key) -> tuple[Tree, Array, Metrics]:
       def loss(trained: Tree) -> tuple[Array, Metrics]:
-        return asked(bind(model, fill(trained, params), adapt, frozen, key), batch, key)
+        return with_networks(bind(model, fill(trained, params), adapt, frozen, key), batch, key)
 
       trained = mask_frozen(params, rates)
       (value, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(trained)
@@ -116,26 +116,26 @@ def bind(
   key: Key | None = None,
 ) -> Predict:
   """Returns the model as a function of its inputs; `adapt` and `frozen` as in `make_learn`."""
-  whole = params if adapt is None else adapt(params, frozen[BASE], key)
-  return functools.partial(model.apply, {'params': whole})
+  model_params = params if adapt is None else adapt(params, frozen[BASE], key)
+  return functools.partial(model.apply, {'params': model_params})
 
 
 def with_frozen(objective: Callable[..., Any], frozen: Frozen) -> Callable[..., Any]:
-  """Binds frozen parameters as arguments of an objective by their names, but for `BASE`."""
-  asked = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
-  return functools.partial(objective, **asked) if asked else objective
+  """Binds frozen parameters as arguments of an objective by name, except `BASE`."""
+  networks = {name: tree for name, tree in (frozen or {}).items() if name != BASE}
+  return functools.partial(objective, **networks) if networks else objective
 
 
 def apply(
   optimizer: optax.GradientTransformation, gradients: Tree, opt_state: Tree, params: Tree
 ) -> tuple[Tree, Tree]:
-  """Returns parameters and optimizer state after one update; frozen parameters stay."""
+  """Returns parameters and optimizer state after one update; frozen parameters do not change."""
   updates, opt_state = optimizer.update(gradients, opt_state, params)
   return fill(optax.apply_updates(mask_like(params, updates), updates), params), opt_state
 
 
 def average_of(state: State, params: Tree, gradients: Tree, decay: float) -> Tree:
-  """Returns the average after a step that made `params` of a state with these gradients."""
+  """Returns the new average of the parameters, after an update of a state to `params`."""
   return update_average(state.average, mask_like(params, gradients), decay, state.step)
 
 
@@ -163,20 +163,23 @@ def accumulated(gradient, params: Tree, batch: Batch, key: Key, count: int) -> T
 
 
 def accumulation(settings: RunSettings, mesh: Mesh) -> int:
-  """Returns into how many micro-batches a batch is cut.
+  """Returns the number of micro-batches of a batch.
 
-  Those of `train.accumulate`, and more where there are fewer groups of devices than the
-  `train.device_groups` that it is meant for: the batch stays what it is, and so does what each
-  device holds of it at once. Noise and times are drawn for each micro-batch anew, so the draws are
-  others.
+  That is `train.accumulate`, times more if the mesh has fewer groups of devices than
+  `train.device_groups`. Then neither the batch size nor the rows on each device at a time change.
+  Noise and times are drawn for each micro-batch, so their values do change.
   """
   fewer = -(-settings.device_groups // size(mesh, BATCH))
   return settings.accumulate * max(1, fewer)
 
 
 def check_batches(settings: RunSettings, batch_sizes: Mapping[str, int], mesh: Mesh) -> None:
-  """Raises ConfigError where batches do not divide; warns where they are cut finer than asked."""
-  count, groups = accumulation(settings, mesh), size(mesh, BATCH)
+  """Raises ConfigError if a batch does not divide into micro-batches over the groups of devices.
+
+  Logs a warning if there are more micro-batches than `train.accumulate`.
+  """
+  count = accumulation(settings, mesh)
+  groups = size(mesh, BATCH)
   if count > settings.accumulate:
     _log.warning(
       '%d groups of devices instead of %d: every batch in %d micro-batches',

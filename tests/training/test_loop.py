@@ -18,7 +18,7 @@ from mgjax.training.settings import RunSettings
 from mgjax.training.state import State
 from tests import tiny
 
-TASKS = Hooks(lambda batch: batch, lambda params: {}, lambda *_: None, lambda state: {})
+TASKS = Hooks(lambda batch: batch, lambda params: {}, lambda state: {})
 
 
 class Rows(StepIterator):

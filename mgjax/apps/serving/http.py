@@ -67,10 +67,10 @@ def make_app(
     if tell is not None:
       return tell(error, status, said)
     if 'text/html' in request.headers.get('accept', ''):
-      told = html.escape(said)
+      text = html.escape(said)
       return HTMLResponse(
         f'<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">'
-        f'<title>{told}</title><p style="font:18px system-ui;margin:3em">{told}</p>',
+        f'<title>{text}</title><p style="font:18px system-ui;margin:3em">{text}</p>',
         status,
       )
     return JSONResponse({'error': said}, status)
@@ -100,19 +100,20 @@ def page_response(path: pathlib.Path) -> Any:
 
 
 def file_response(request: Any, path: pathlib.Path, media_type: str, etag: str = '') -> Any:
-  """Returns a file as a response, whole or one range; it tells its length, and the etag if given.
+  """Returns a response with a file, or one range of it, with its length and the etag, if any.
 
-  As RFC 9110 has it, a range of another unit, or with an If-Range that is not the etag, is ignored.
+  A range of another unit, or with an If-Range other than the etag, is ignored (RFC 9110).
   """
   from starlette.responses import FileResponse
 
-  asked = request.headers.get('range', '').lower()
-  same = request.headers.get('if-range', etag) == etag
-  wanted = _RANGE.fullmatch(asked) if same else None
-  if wanted and wanted['last'] and int(wanted['last']) < int(wanted['first']):
-    wanted = None
-  headers = [each for each in request.scope['headers'] if each[0] not in (b'range', b'if-range')]
-  request.scope['headers'] = [*headers, *([(b'range', asked.encode())] if wanted else [])]
+  text = request.headers.get('range', '').lower()
+  is_current = request.headers.get('if-range', etag) == etag
+  valid = _RANGE.fullmatch(text) if is_current else None
+  if valid and valid['last'] and int(valid['last']) < int(valid['first']):
+    valid = None
+  headers = request.scope['headers']
+  headers = [(name, value) for name, value in headers if name not in (b'range', b'if-range')]
+  request.scope['headers'] = [*headers, *([(b'range', text.encode())] if valid else [])]
 
   class _Bytes(FileResponse):
     def set_stat_headers(self, stat_result: os.stat_result) -> None:
@@ -138,8 +139,8 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
   async def answer(scope, receive, send):
     async def sending(message):
       if message['type'] == 'http.response.start':
-        given = {name for name, _ in message['headers']}
-        more = [header for header in headers if header[0] not in given]
+        names = {name for name, _ in message['headers']}
+        more = [header for header in headers if header[0] not in names]
         message['headers'] = [*message['headers'], *more]
       await send(message)
 
@@ -183,8 +184,8 @@ def listening(host: str, port: int) -> socket.socket:
   """
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   files = 4 * CONNECTIONS  # each connection may read one
-  wanted = max(soft, files if hard == resource.RLIM_INFINITY else min(hard, files))
-  resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+  limit = max(soft, files if hard == resource.RLIM_INFINITY else min(hard, files))
+  resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
   try:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=1024)

@@ -120,12 +120,12 @@ class Review(AnnotationQueue):
     async with self._cutting:
       if not path.exists():
         row = self._rows[key]
-        given = self._inputs[int(row['place'])], row['start'], row['end']
-        made = await asyncio.to_thread(self._cut, given)
-        if isinstance(made, str | Lost):
-          why = made if isinstance(made, str) else made.reason
+        clip = self._inputs[int(row['place'])], row['start'], row['end']
+        data = await asyncio.to_thread(self._cut, clip)
+        if isinstance(data, str | Lost):
+          why = data if isinstance(data, str) else data.reason
           raise Refused(422, f'This clip cannot be shown: {why}.')
-        await asyncio.to_thread(_put, path, made)
+        await asyncio.to_thread(_put, path, data)
     return path, 'video/mp4'
 
   async def decide(self, task: Task, fields: Mapping[str, Any], waited: float) -> Decision:
@@ -137,7 +137,7 @@ class Review(AnnotationQueue):
       caption = clean_prompt(fields['caption'])
     if len(fields['caption']) > LONGEST or len(fields['reason']) > _REASON:
       raise Refused(400, f'A caption has at most {LONGEST} letters, a reason {_REASON}.')
-    if not all(isinstance(each, str) for each in fields['labels']):
+    if not all(isinstance(label, str) for label in fields['labels']):
       raise Refused(400, 'labels are names.')
     if fields['keep'] and not caption:
       raise Refused(400, 'A clip that is kept needs a caption.')
@@ -160,7 +160,7 @@ class Review(AnnotationQueue):
       raise Refused(400, f'That is no decision: {first_line(error)}.') from error
 
   def _decided(self) -> list[Decision]:
-    return [each for key, each in self.latest.items() if key in self._rows]
+    return [decision for key, decision in self.latest.items() if key in self._rows]
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
     decided = self._decided()
@@ -185,21 +185,21 @@ class Review(AnnotationQueue):
     rows = [
       [
         {'text': name, 'link': f'../r/{token}'},
-        sum(each.person == name for each in decided),
-        sum(each.person == name and each.keep for each in decided),
+        sum(decision.person == name for decision in decided),
+        sum(decision.person == name and decision.keep for decision in decided),
       ]
       for token, name in self.people.items()
     ]
     return {
       'title': _TITLE,
       'sum': f'{len(decided)} of {len(self._rows)} clips are decided, '
-      f'{sum(each.keep for each in decided)} of them kept.',
+      f'{sum(decision.keep for decision in decided)} of them kept.',
       'tables': [{'title': 'People', 'head': ['Name', 'Decided', 'Kept'], 'rows': rows}],
     }
 
 
 def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
-  """What links are made of, and who has one; both stay for those who come later."""
+  """Returns the secret of links, and the names of people: those in the file, and `more`."""
   known = read_json(path) if path.exists() else {'secret': secrets.token_hex(32), 'people': []}
   names = list(dict.fromkeys([*known['people'], *more]))
   if not names:
@@ -210,15 +210,15 @@ def _people(path: pathlib.Path, more: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _put(path: pathlib.Path, data: bytes) -> None:
-  """Writes a clip, and deletes those that were made long before."""
+  """Writes a clip, and deletes the oldest ones."""
   write_bytes(path, data)
-  files = sorted(path.parent.glob('*.mp4'), key=lambda each: each.stat().st_mtime)
+  files = sorted(path.parent.glob('*.mp4'), key=lambda file: file.stat().st_mtime)
   for old in files[:-_KEPT]:
     old.unlink(missing_ok=True)
 
 
-def _cut(given: tuple[Input | Rejected, float, float]) -> bytes | str:
-  """An mp4 of a clip that browsers play, or why there is none."""
-  each, start, end = given
-  shown = functools.partial(cut_video, crf=_CRF, anew=True)
-  return or_reason(lambda: shown(open_video(each), start, end)[0], each, 'cut', MemoryError)
+def _cut(clip: tuple[Input | Rejected, float, float]) -> bytes | str:
+  """Returns an mp4 of a clip that browsers play, or why there is none."""
+  video, start, end = clip
+  cut = functools.partial(cut_video, crf=_CRF, anew=True)
+  return or_reason(lambda: cut(open_video(video), start, end)[0], video, 'cut', MemoryError)

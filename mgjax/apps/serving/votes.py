@@ -56,9 +56,10 @@ def make_plans(study: Study) -> dict[str, list[Task]]:
     chosen = sorted(study.raters, key=lambda rater: (load[rater], draw.random()))[:most]
     first = draw.randrange(2)
     for turn, rater in enumerate(chosen):
-      asked = [question for question in study.questions if turn < question.raters]
-      load[rater] += len(asked)
-      groups[rater].append([_task(item, each, rater, (first + turn) % 2) for each in asked])
+      questions = [question for question in study.questions if turn < question.raters]
+      load[rater] += len(questions)
+      turned = (first + turn) % 2
+      groups[rater].append([_task(item, question, rater, turned) for question in questions])
   return {rater: _ordered(study, rater, own) for rater, own in groups.items()}
 
 
@@ -69,8 +70,8 @@ def _ordered(study: Study, rater: str, groups: list[list[Task]]) -> list[Task]:
   again = draw.sample(groups[:half], min(half, math.ceil(study.repeats * len(groups))))
   turned = [
     [
-      _task(each.about.item, each.about.question, rater, each.about.left == each.about.item.a, True)
-      for each in tasks
+      _task(task.about.item, task.about.question, rater, task.about.left == task.about.item.a, True)
+      for task in tasks
     ]
     for tasks in again
   ]
@@ -115,14 +116,14 @@ class Votes(AnnotationQueue):
     self._videos = check_videos(self.study)
     log.touch()
     self._plans = make_plans(self.study)
-    self._questions = {each.name: each for each in self.study.questions}
+    self._questions = {question.name: question for question in self.study.questions}
     self._items = {item.id: item for item in self.study.items}
-    wanted = {
+    needed = {
       (item.id, question.name): len(self.study.raters) if item.gold else question.raters
       for item in self.study.items
       for question in self.study.questions[: 1 if item.gold else None]
     }
-    super().__init__(log, self.study.secret, self.study.raters, wanted)
+    super().__init__(log, self.study.secret, self.study.raters, needed)
     self._shown: dict[tuple[str, str], tuple[pathlib.Path, pathlib.Path]] = {}  # file and folder
     for vote in read_votes(log):
       self.add((vote.item, vote.question), vote)
@@ -144,27 +145,27 @@ class Votes(AnnotationQueue):
 
   async def describe(self, task: Task) -> dict[str, Any]:
     """Returns what a rater reads, and how long a frame is."""
-    asked: Asked = task.about
+    about: Asked = task.about
     frames = [
-      await asyncio.to_thread(_frame_seconds, self._file(model, asked.item.prompt)[0])
-      for model in (asked.left, asked.right)
+      await asyncio.to_thread(_frame_seconds, self._file(model, about.item.prompt)[0])
+      for model in (about.left, about.right)
     ]
     return {
-      'prompt': self.study.prompts[asked.item.prompt]['prompt'],
-      'question': asked.question.text,
-      'help': asked.question.help,
-      'sound': asked.question.sound,
-      'frame': min((each for each in frames if each), default=0),
+      'prompt': self.study.prompts[about.item.prompt]['prompt'],
+      'question': about.question.text,
+      'help': about.question.help,
+      'sound': about.question.sound,
+      'frame': min((seconds for seconds in frames if seconds), default=0),
     }
 
   def media_names(self, task: Task) -> dict[str, str]:
     """Returns what the page calls the videos of a task, and lets the rater have them."""
     item = task.about.item
-    wanted = {'left': task.about.left, 'right': task.about.right}
+    models = {'left': task.about.left, 'right': task.about.right}
     if item.prompt in self._videos.get('', ()):
-      wanted['reference'] = ''
+      models['reference'] = ''
     names = {}
-    for side, model in wanted.items():
+    for side, model in models.items():
       names[side] = self.token('media', task.person, item.id, task.again, side)
       self._shown[task.person, names[side]] = self._file(model, item.prompt)
     return names
@@ -185,23 +186,23 @@ class Votes(AnnotationQueue):
       raise Refused(400, f'choice is one of {", ".join(CHOICES)}.')
     if not 0 <= fields['milliseconds'] <= LARGEST:
       raise Refused(400, f'milliseconds are a number from 0 to {LARGEST}.')
-    asked: Asked = task.about
-    for side, model in (('left', asked.left), ('right', asked.right)):
-      path, _ = self._file(model, asked.item.prompt)
+    about: Asked = task.about
+    for side, model in (('left', about.left), ('right', about.right)):
+      path, _ = self._file(model, about.item.prompt)
       if await asyncio.to_thread(_checksum, path) != fields[side]:
         raise Refused(409, f'The video on the {side} has not arrived whole; load it again.')
     return Vote(
       id=fields['id'],
-      item=asked.item.id,
-      prompt=asked.item.prompt,
-      question=asked.question.name,
+      item=about.item.id,
+      prompt=about.item.prompt,
+      question=about.question.name,
       rater=task.person,
-      left=asked.left,
-      right=asked.right,
+      left=about.left,
+      right=about.right,
       choice=fields['choice'],
       milliseconds=min(fields['milliseconds'], round(1000 * waited)),
       time=now(),
-      gold=asked.item.gold,
+      gold=about.item.gold,
     )
 
   def header(self, person: str, waiting: Sequence[Task]) -> dict[str, Any]:
@@ -230,17 +231,17 @@ class Votes(AnnotationQueue):
       counts = [len(self.answer_counts((item.id, question.name))) for item in pairs]
       answers = sum(min(count, question.raters) for count in counts)
       questions.append([question.name, answers, len(pairs) * question.raters])
-    left = sum(wanted - answers for _, answers, wanted in questions)
-    known = {each.name: each for each in raters(self.answers.values())}
+    left = sum(needed - answers for _, answers, needed in questions)
+    known = {rater.name: rater for rater in raters(self.answers.values())}
     rows = []
     for token, name in self.people.items():
       cells = describe_rater(known[name]) if name in known else dict.fromkeys(RATER, '')
       link = {'text': name, 'link': f'../r/{token}'}
       rows.append([link, len(self.waiting(name)), *cells.values()])
-    told = f'{len(pairs)} pairs of {len(study.models)} models and {len(study.prompts)} prompts'
+    size = f'{len(pairs)} pairs of {len(study.models)} models and {len(study.prompts)} prompts'
     return {
       'title': study.name,
-      'sum': f'{len(self.answers)} votes about {told}; '
+      'sum': f'{len(self.answers)} votes about {size}; '
       + (f'{left} answers are missing.' if left else 'every pair has its raters.'),
       'tables': [
         {'title': 'Questions', 'head': ['Question', 'Answers', 'Wanted'], 'rows': questions},
@@ -254,9 +255,9 @@ _frame_seconds = functools.lru_cache(maxsize=4096)(frame_seconds)
 
 @functools.lru_cache(maxsize=65_536)
 def _checksum(path: pathlib.Path) -> int:
-  """The CRC-32 that a page sends with a vote to show that it holds a video whole."""
-  found = 0
+  """Returns the CRC-32 of a video, which the page sends to show that it has all of it."""
+  checksum = 0
   with path.open('rb') as file:
     while data := file.read(1 << 20):
-      found = zlib.crc32(data, found)
-  return found
+      checksum = zlib.crc32(data, checksum)
+  return checksum

@@ -46,9 +46,9 @@ def measure_flow_model(
 ) -> dict[str, Any]:
   """Times the programs of a flow model on random data; the devices of a mesh share the work.
 
-  The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or a baseline -> program -> seconds, rates of the median,
-  memory. Raises ConfigError if something does not exist, does not divide, or does not fit into
-  memory.
+  The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or
+  a baseline -> program -> seconds, rates of the median, memory. Raises ConfigError if something
+  does not exist, does not divide, or does not fit into memory.
   """
   if what == 'attention' and layers is not None:
     raise ConfigError('attention alone has no layers to choose; leave --layers away')

@@ -121,7 +121,7 @@ def make_flow_step_spec(run: FlowRun, channels: int) -> StepSpec:
     'seed': run.train.seed,
     'decay': run.train.ema_decay,
     'accumulate': run.train.accumulate,
-    'guard': run.train.faults,
+    'guard': run.train.guard,
     'rates': run.optimizer.rates,
   }
   return StepSpec(

@@ -30,19 +30,19 @@ def find_run(name: str | os.PathLike[str]) -> pathlib.Path:
     published.check_pinned(os.fspath(name))
     return published.fetch(os.fspath(name))
   path = pathlib.Path(name)
-  there = any(os.path.exists(path / part) for part in ('config.json', 'checkpoints'))
-  return SHIPPED / name if ships(name) and not there else path
+  is_run = any(os.path.exists(path / part) for part in ('config.json', 'checkpoints'))
+  return SHIPPED / name if ships(name) and not is_run else path
 
 
 def ships(name: str | os.PathLike[str]) -> bool:
   """Says whether mgjax ships a run by a name, as 'digits/video'."""
-  place = SHIPPED / name  # of an absolute path, that path
-  inside = SHIPPED in place.parents and '..' not in place.parts
-  return inside and os.path.isfile(place / 'config.json')
+  path = SHIPPED / name  # of an absolute path, that path
+  inside = SHIPPED in path.parents and '..' not in path.parts
+  return inside and os.path.isfile(path / 'config.json')
 
 
 def coming_with_mgjax() -> str:
-  """Says which names `find_run` knows."""
+  """Returns a hint that lists the names of shipped runs."""
   return f'with mgjax come {", ".join(shipped_names())}'
 
 
@@ -54,20 +54,20 @@ def shipped_names() -> list[str]:
 
 
 def runs_near(folder: str | os.PathLike[str], component: str = '') -> str:
-  """Asks whether one of the runs (of a component) in or beside a folder was meant; or is empty."""
+  """Returns a hint that names runs (of a component) in or beside a folder; '' if there are none."""
   folder = pathlib.Path(folder)
-  found = {}
+  runs = {}
   folder = folder if os.path.exists(folder) else folder.parent  # False of a name that is too long
   with contextlib.suppress(OSError):
     for path in itertools.islice(folder.iterdir(), _SEARCHED):
       if (path / 'config.json').is_file() and (trained := _component(path)):
-        found |= {os.fspath(path): trained} if component in ('', trained) else {}
-  names = [f'{name!r} ({found[name]})' if not component else repr(name) for name in sorted(found)]
+        runs |= {os.fspath(path): trained} if component in ('', trained) else {}
+  names = [f'{name!r} ({runs[name]})' if not component else repr(name) for name in sorted(runs)]
   return f'did you mean {" or ".join(names[:_NAMED])}?' if names else ''
 
 
 def _component(workdir: pathlib.Path) -> str:
-  """What a run trained; '' where its config.json does not say."""
+  """Returns the component of a run; '' if its config.json has none."""
   try:
     component = migrate(read_json(workdir / 'config.json'))['component']
   except (ConfigError, *WRONG):

@@ -82,32 +82,33 @@ def describe_leaves(tree: Tree, values: bool) -> Descriptions:
 def check_same_leaves(
   where: str, name: str, saved: Descriptions, target: Tree, cast: bool = False
 ) -> Tree:
-  """Returns an abstract item in the types that were saved; with `cast` any floating type will do.
+  """Returns an abstract item with the saved dtypes.
 
-  Raises CheckpointError if the config that saved differs from the one that restores.
+  With `cast` the target may have another floating type. Raises CheckpointError if the leaves differ
+  in name, shape or dtype: another configuration saved them.
   """
-  wanted = describe_leaves(target, values=False)
-  found = {leaf: description[:2] for leaf, description in saved.items()}
+  target_leaves = describe_leaves(target, values=False)
+  saved_leaves = {leaf: description[:2] for leaf, description in saved.items()}
 
   def differ(leaf: str) -> bool:
-    ours, theirs = wanted.get(leaf), found.get(leaf)
+    ours, theirs = target_leaves.get(leaf), saved_leaves.get(leaf)
     if not cast or ours is None or theirs is None:
       return ours != theirs
     floats = all(jnp.issubdtype(jnp.dtype(dtype), jnp.floating) for dtype in (ours[0], theirs[0]))
     return ours[1] != theirs[1] or not (floats or ours[0] == theirs[0])
 
-  wrong = sorted(leaf for leaf in wanted.keys() | found.keys() if differ(leaf))
+  wrong = sorted(leaf for leaf in target_leaves.keys() | saved_leaves.keys() if differ(leaf))
   if wrong:
-    given, expected = (
+    actual, expected = (
       f'{tree[wrong[0]][0]} {tuple(tree[wrong[0]][1])}' if wrong[0] in tree else 'no such leaf'
-      for tree in (found, wanted)
+      for tree in (saved_leaves, target_leaves)
     )
     raise CheckpointError(
-      f'the checkpoint {where} does not fit this config: leaf {name}/{wrong[0]} is {given} in the'
+      f'the checkpoint {where} does not fit this config: leaf {name}/{wrong[0]} is {actual} in the'
       f' checkpoint, expected {expected} ({len(wrong)} leaves of {name} differ); use the config it'
       ' was trained with, or another work directory'
     )
-  types = [found[leaf][0] for leaf in wanted]
+  types = [saved_leaves[leaf][0] for leaf in target_leaves]
   leaves, structure = jax.tree.flatten(target)
   return jax.tree.unflatten(structure, list(map(_typed, leaves, types)))
 
@@ -127,13 +128,13 @@ def check_same_values(name: str, saved: Descriptions, tree: Tree) -> None:
     )
 
 
-def fingerprint_of(told: Any, params: Tree = None) -> str:
-  """The fingerprint of plain JSON values, and of weights: 16 hexadecimal digits of SHA-256.
+def fingerprint_of(values: Any, params: Tree = None) -> str:
+  """Returns the fingerprint of JSON values and weights: 16 hexadecimal digits of a SHA-256.
 
-  Numbers of weights count in bfloat16, so that a run and the file that was exported of it have the
-  same fingerprint.
+  Weights are rounded to bfloat16, so that a run and a file exported from it have the same
+  fingerprint.
   """
-  digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+  digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
   for name, leaf in sorted(named_leaves(params or {}).items()):
     rounded = np.asarray(leaf).astype(jnp.bfloat16)
     digest.update(f'{name} {rounded.shape}'.encode() + rounded.tobytes())

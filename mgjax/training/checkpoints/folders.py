@@ -1,4 +1,4 @@
-"""The folders of checkpoints on disk: their sizes, their removal, and whether they may be read."""
+"""Folders of checkpoints on disk: their sizes, removal and permissions."""
 
 import contextlib
 import os
@@ -7,11 +7,11 @@ import shutil
 import jax
 from etils import epath
 
-REMOVED = 'removed'  # folder of what is being deleted: half of a checkpoint never looks like one
+REMOVED = 'removed'  # a checkpoint is moved to this folder first, so its rest is no checkpoint
 
 
 def remove_checkpoint(directory: epath.Path, name: str) -> None:
-  """Removes one checkpoint; if it is interrupted, what is left is no step any more."""
+  """Removes one checkpoint. If this is interrupted, the rest does not count as a checkpoint."""
   path = directory / name
   if '://' not in os.fspath(directory):  # a bucket cannot rename a folder at once
     sweep(directory)
@@ -22,43 +22,43 @@ def remove_checkpoint(directory: epath.Path, name: str) -> None:
 
 
 def sweep(directory: epath.Path, idle: bool = False) -> None:
-  """Deletes what was removed, or half of it; while orbax is `idle` also the folder of that."""
-  place = os.path.join(os.fspath(directory), REMOVED)
-  if '://' not in place and jax.process_index() == 0 and os.path.isdir(place):
-    for name in os.listdir(place):
-      shutil.rmtree(os.path.join(place, name), ignore_errors=True)
+  """Deletes the checkpoints in `REMOVED`; if orbax is `idle` also the folder itself."""
+  removed = os.path.join(os.fspath(directory), REMOVED)
+  if '://' not in removed and jax.process_index() == 0 and os.path.isdir(removed):
+    for name in os.listdir(removed):
+      shutil.rmtree(os.path.join(removed, name), ignore_errors=True)
     if idle:
       with contextlib.suppress(OSError):
-        os.rmdir(place)
+        os.rmdir(removed)
 
 
 def size_and_time(path: epath.Path) -> tuple[int, float]:
-  """Returns the bytes of a file, or of all in a directory, and when it was written (since 1970)."""
+  """Returns the bytes of a file or directory, and its last write in seconds since 1970."""
   total = 0
   last = 0.0
-  # A folder behind a URL has no time of its own.
-  for each in path.iterdir() if path.is_dir() else [path]:
-    if each.is_dir():
-      size, written = size_and_time(each)
+  # A folder at a URL has no time of its own.
+  for entry in path.iterdir() if path.is_dir() else [path]:
+    if entry.is_dir():
+      size, written = size_and_time(entry)
     else:
-      size = each.stat().length
-      written = float(each.stat().mtime)
+      size = entry.stat().length
+      written = float(entry.stat().mtime)
     total = total + size
     last = max(last, written)
   return total, last
 
 
 def find_denied(path: epath.Path) -> str:
-  """Returns a file or folder of a checkpoint that this process may not read, '' if it may all."""
+  """Returns a file or folder of a checkpoint that this process cannot read; '' if none."""
   if '://' in os.fspath(path):
     return ''
   modes = os.R_OK, os.R_OK | os.X_OK
   effective = os.access in os.supports_effective_ids
-  places = [(os.fspath(path), True)]
+  entries = [(os.fspath(path), True)]
   for folder, folders, files in os.walk(path):
-    places += [(os.path.join(folder, name), True) for name in folders]
-    places += [(os.path.join(folder, name), False) for name in files]
-  for place, is_folder in places:
-    if os.path.lexists(place) and not os.access(place, modes[is_folder], effective_ids=effective):
-      return place
+    entries += [(os.path.join(folder, name), True) for name in folders]
+    entries += [(os.path.join(folder, name), False) for name in files]
+  for entry, is_folder in entries:
+    if os.path.lexists(entry) and not os.access(entry, modes[is_folder], effective_ids=effective):
+      return entry
   return ''

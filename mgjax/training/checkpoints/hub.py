@@ -20,46 +20,46 @@ from mgjax.core.run_names import LOCAL, Name
 from mgjax.training.checkpoints.run_references import LIST
 
 LONGEST = 2**20  # bytes of the list
-Told = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
+ErrorSentence = tuple[type[MgjaxError], str]  # the kind of an error and a sentence
 _GOES_ON = 'the same command goes on with what is missing'
 
 
 class Repository(NamedTuple):
   """A repository on the Hub."""
 
-  asked: Name
+  run: Name
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns the commit of a revision, and the bytes of its list."""
-    repository, revision = self.asked.repository, self.asked.revision
-    with _in_sentences(self.asked, _told_of_hub):
+    repository, revision = self.run.repository, self.run.revision
+    with _in_sentences(self.run, _hub_error):
       about = _download(repository, LIST, revision=revision, dry_run=True)
       if (about.file_size or 0) > LONGEST:
-        raise DataError(f'{self.asked}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
+        raise DataError(f'{self.run}: {LIST} has {about.file_size:,} bytes, above {LONGEST:,}')
       # By the revision, or it could not be found offline; its folder is called as the commit.
       path = pathlib.Path(_download(repository, LIST, revision=revision))
     data = path.read_bytes()
-    if self.asked.digest not in ('', hashlib.sha256(data).hexdigest()):
+    if self.run.digest not in ('', hashlib.sha256(data).hexdigest()):
       for kept in (path.resolve(), path):
         kept.unlink(missing_ok=True)
     return path.parent.name, data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
     """Fetches a file into a folder, unless it is there. Raises DataError if its size is another."""
-    place = {'revision': self.asked.revision, 'local_dir': folder}
-    with _in_sentences(self.asked, _told_of_hub):
-      about = _download(self.asked.repository, file, dry_run=True, **place)
-      _check_size(self.asked, file, about.file_size, size)
-      _download(self.asked.repository, file, **place)
+    options = {'revision': self.run.revision, 'local_dir': folder}
+    with _in_sentences(self.run, _hub_error):
+      about = _download(self.run.repository, file, dry_run=True, **options)
+      _check_size(self.run, file, about.file_size, size)
+      _download(self.run.repository, file, **options)
 
   def put(self, files: Mapping[str, pathlib.Path], data: bytes) -> str:
     """Writes files and their list in one commit, which is returned."""
     import huggingface_hub
 
-    repository, revision = self.asked.repository, self.asked.revision
+    repository, revision = self.run.repository, self.run.revision
     api = huggingface_hub.HfApi()
     add = huggingface_hub.CommitOperationAdd
-    with _in_sentences(self.asked, _told_of_hub):
+    with _in_sentences(self.run, _hub_error):
       api.create_repo(repository, exist_ok=True, private=True)
       if revision != 'main':
         api.create_branch(repository, branch=revision, exist_ok=True)
@@ -75,28 +75,28 @@ class Repository(NamedTuple):
 class Folder:
   """A folder at a URL of fsspec, as `Repository`, but without commits."""
 
-  def __init__(self, asked: Name):
+  def __init__(self, run: Name):
     """Opens it. Raises ConfigError where fsspec does not know it, or lacks a package for it."""
     import fsspec
 
-    self.asked = asked
-    self._scheme = asked.place.partition(':')[0]
+    self.run = run
+    self._scheme = run.place.partition(':')[0]
     more = {'auto_mkdir': True} if self._scheme in LOCAL else {}
     with self._in_sentences(''):
-      self._files, self._root = fsspec.core.url_to_fs(asked.place, **more)
+      self._files, self._root = fsspec.core.url_to_fs(run.place, **more)
 
   def read_list(self) -> tuple[str, bytes]:
     """Returns '' and the bytes of the list."""
     with self._in_sentences(
       f'there is no such place, or no {LIST} in it, which launch.weights push writes last'
     ):
-      place = f'{self._root}/{LIST}'
+      path = f'{self._root}/{LIST}'
       # To read a pipe would wait for ever.
-      if self._scheme in LOCAL and self._files.info(place)['type'] == 'other':
-        raise ConfigError(f'{self.asked}: {LIST} is no regular file; publish it anew')
-      data = self._files.cat_file(place, end=LONGEST + 1)
+      if self._scheme in LOCAL and self._files.info(path)['type'] == 'other':
+        raise ConfigError(f'{self.run}: {LIST} is no regular file; publish it anew')
+      data = self._files.cat_file(path, end=LONGEST + 1)
     if len(data) > LONGEST:
-      raise DataError(f'{self.asked}: {LIST} has more than {LONGEST:,} bytes')
+      raise DataError(f'{self.run}: {LIST} has more than {LONGEST:,} bytes')
     return '', data
 
   def get(self, file: str, size: int, folder: pathlib.Path) -> None:
@@ -107,9 +107,9 @@ class Folder:
     if whole.is_file() and whole.stat().st_size == size:
       return
     with self._in_sentences(f'it lacks {file}, which is listed; publish it anew'):
-      _check_size(self.asked, file, self._files.size(there), size)
-      for each in (whole, part):
-        each.parent.mkdir(parents=True, exist_ok=True)
+      _check_size(self.run, file, self._files.size(there), size)
+      for path in (whole, part):
+        path.parent.mkdir(parents=True, exist_ok=True)
       try:
         with _bar(file) as bar:
           self._files.get_file(there, os.fspath(part), callback=bar)
@@ -129,12 +129,12 @@ class Folder:
     return ''
 
   def _in_sentences(self, missing: str) -> contextlib.AbstractContextManager[None]:
-    return _in_sentences(self.asked, functools.partial(_told_of_url, self._scheme, missing))
+    return _in_sentences(self.run, functools.partial(_url_error, self._scheme, missing))
 
 
-def open_place(asked: Name) -> Repository | Folder:
+def open_place(run: Name) -> Repository | Folder:
   """Opens the place of a name. Raises ConfigError if it cannot be."""
-  return Repository(asked) if asked.repository else Folder(asked)
+  return Repository(run) if run.repository else Folder(run)
 
 
 def _download(repository: str, file: str, **options: Any) -> Any:
@@ -149,9 +149,9 @@ def _download(repository: str, file: str, **options: Any) -> Any:
       time.sleep(pause)
 
 
-def _check_size(asked: Name, file: str, there: int | None, size: int) -> None:
+def _check_size(run: Name, file: str, there: int | None, size: int) -> None:
   if there not in (None, size):
-    raise DataError(f'{asked}: {file} has {there:,} bytes; {LIST} says {size:,}')
+    raise DataError(f'{run}: {file} has {there:,} bytes; {LIST} says {size:,}')
 
 
 def _bar(file: str) -> Any:
@@ -163,18 +163,18 @@ def _bar(file: str) -> Any:
 
 
 @contextlib.contextmanager
-def _in_sentences(asked: Name, told: Callable[[Exception], Told]) -> Iterator[None]:
+def _in_sentences(run: Name, describe: Callable[[Exception], ErrorSentence]) -> Iterator[None]:
   """Says of what a client raises, which has tried several times, what is to be done."""
   try:
     yield
   except MgjaxError:
     raise
   except Exception as error:
-    kind, sentence = told(error)
-    raise kind(f'{asked}: {sentence}') from error
+    kind, sentence = describe(error)
+    raise kind(f'{run}: {sentence}') from error
 
 
-def _told_of_hub(error: Exception) -> Told:
+def _hub_error(error: Exception) -> ErrorSentence:
   from huggingface_hub import errors
 
   kind, mend = DataError, _GOES_ON
@@ -189,7 +189,7 @@ def _told_of_hub(error: Exception) -> Told:
   return kind, f'{first_line(error)}; {mend}'
 
 
-def _told_of_url(scheme: str, missing: str, error: Exception) -> Told:
+def _url_error(scheme: str, missing: str, error: Exception) -> ErrorSentence:
   from fsspec.registry import available_protocols, known_implementations
 
   package = known_implementations.get(scheme, {'class': ''})['class'].split('.')[0]

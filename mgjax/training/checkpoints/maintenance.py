@@ -18,18 +18,26 @@ from mgjax.training.checkpoints.resume import lasting_differences
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointSummary:
-  """A checkpoint at a glance."""
+  """A checkpoint in a list.
 
-  name: str  # of its directory, the step; `<step>.corrupt` if it was set aside
-  size: int  # bytes
-  written: float  # when, in seconds since 1970
-  loss: float | None  # of the validation at its step, None if it is not known
-  problem: str  # why it is no good, '' if at a glance it is
+  Attributes:
+    name: of its directory: the step, or `<step>.corrupt` if it was set aside as damaged.
+    size: in bytes.
+    written: the time, in seconds since 1970.
+    loss: of validation at its step; None if it is not known.
+    problem: why it is not usable; '' if its record is valid.
+  """
+
+  name: str
+  size: int
+  written: float
+  loss: float | None
+  problem: str
 
 
 def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
   """Lists every checkpoint without reading arrays. Raises CheckpointError if there are none."""
-  found = []
+  summaries = []
   for step in checkpoints.steps():
     loss = None
     problem = ''
@@ -37,17 +45,17 @@ def list_checkpoints(checkpoints: Checkpoints) -> list[CheckpointSummary]:
       loss = checkpoints.look_at(step).get('loss')
     except Damaged as error:
       problem = str(error)
-    # The run, which goes on, may have removed it.
+    # A run in progress may have removed it.
     with contextlib.suppress(FileNotFoundError, CheckpointError):
-      where = size_and_time(checkpoints.path_of(step))
-      found.append(CheckpointSummary(str(step), *where, loss, problem))
-  found += [
+      size, written = size_and_time(checkpoints.path_of(step))
+      summaries.append(CheckpointSummary(str(step), size, written, loss, problem))
+  summaries += [
     CheckpointSummary(path.name, *size_and_time(path), None, 'set aside as damaged')
     for path in checkpoints.aside()
   ]
-  if not found:
+  if not summaries:
     raise checkpoints.nothing()
-  return found
+  return summaries
 
 
 def verify_all(
@@ -56,47 +64,51 @@ def verify_all(
   report: Callable[[int, str], None] = lambda step, problem: None,
   config: Mapping[str, Any] | None = None,
 ) -> dict[int, str]:
-  """Reads checkpoints whole, and returns for each step what is wrong with it, '' if nothing.
+  """Reads all arrays of checkpoints, and returns the problem of each step, '' if it has none.
 
-  By default all are read, oldest first; `report` hears of each as soon as it is. With the `config`
-  of the run, what another run saved is wrong too. Raises CheckpointError if there never was one, or
-  none of a step that is asked for.
+  By default all checkpoints are read, oldest first. `report` is called after each. With the
+  `config` of the run, a checkpoint of another run is a problem too. Raises CheckpointError if there
+  are none, or one of `steps` is missing.
   """
-  found: dict[int, str] = {}
+  problems: dict[int, str] = {}
   for step in checkpoints.steps() if steps is None else steps:
     path = checkpoints.path_of(step)
     try:
       checkpoints.verify(step)
       saved = checkpoints.look_at(step)['meta'].get('config')
       others = lasting_differences(saved, config) if saved and config else []
-      told = f'another run saved it ({"; ".join(others[:3])}); take its folder away'
-      found[step] = told * bool(others)
+      problem = f'another run saved it ({"; ".join(others[:3])}); take its folder away'
+      problems[step] = problem if others else ''
     except Damaged as error:
-      if not path.exists():  # the run, which goes on, has removed it
+      if not path.exists():  # a run in progress has removed it
         continue
-      found[step] = str(error)
-    report(step, found[step])
-  if not found and not checkpoints.aside():
+      problems[step] = str(error)
+    report(step, problems[step])
+  if not problems and not checkpoints.aside():
     raise checkpoints.nothing()
-  return found
+  return problems
 
 
 @dataclasses.dataclass(frozen=True)
 class Pruning:
-  """What is to be cleared away."""
+  """A plan of which checkpoints to remove.
 
-  # Directories of steps that nothing asks to be kept, and of those set aside if wanted.
+  Attributes:
+    remove: names of the directories to remove.
+    stay: the steps that stay; the last one is valid.
+    damaged: newer step -> its problem. A resumed run sets these aside.
+  """
+
   remove: list[str]
-  stay: list[int]  # steps that stay, of which the last is good
-  # Steps newer than that, with what is wrong; a run that goes on sets them aside.
+  stay: list[int]
   damaged: dict[int, str]
 
 
 def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> Pruning:
-  """Decides what may go; the newest checkpoint that is good, read whole, counts as the newest.
+  """Plans which checkpoints to remove. The newest one whose arrays are all valid always stays.
 
-  With `aside` what was set aside as damaged may go too. The run must not be going on. Raises
-  CheckpointError if there is no checkpoint, or none is good; then none may go.
+  With `aside` those that were set aside as damaged are removed too. The run must not be in
+  progress. Raises CheckpointError if there is no checkpoint, or none is valid.
   """
   steps = checkpoints.steps()
   damaged = {}
@@ -119,5 +131,5 @@ def plan_pruning(checkpoints: Checkpoints, keep: Keep, aside: bool = False) -> P
 
 
 def remove(checkpoints: Checkpoints, name: str) -> None:
-  """Removes one checkpoint; if it is interrupted, what is left is no step any more."""
+  """Removes one checkpoint. If this is interrupted, the rest does not count as a checkpoint."""
   remove_checkpoint(checkpoints.directory, name)

@@ -140,10 +140,10 @@ class Checkpoints:
     damaged, or they hold leaves of other names, shapes or dtypes than `abstract_state` because they
     come from another config.
     """
-    found = self._read_newest_good(_items(abstract_state))
-    if found is None:
+    newest = self._read_newest_good(_items(abstract_state))
+    if newest is None:
       return None
-    step, items, record, damaged = found
+    step, items, record, damaged = newest
     for bad_step in damaged:
       self._set_aside(bad_step)
     count = np.asarray(step, abstract_state.step.dtype)
@@ -164,18 +164,18 @@ class Checkpoints:
     """
     if step is not None:
       return self._read_exactly(step, {which: abstract_params})
-    found = self._read_newest_good({which: abstract_params}, cast=True)
-    if found is None:
+    newest = self._read_newest_good({which: abstract_params}, cast=True)
+    if newest is None:
       raise self.nothing()
-    _, items, record, _ = found
+    _, items, record, _ = newest
     return items[which], record['meta']
 
   def restore_record(self) -> dict[str, Any]:
     """Reads what the newest good checkpoint says of itself. Raises CheckpointError without one."""
-    found = self._read_newest_good({})
-    if found is None:
+    newest = self._read_newest_good({})
+    if newest is None:
       raise self.nothing()
-    return found[2]
+    return newest[2]
 
   def newest_record(self) -> dict[str, Any] | None:
     """Returns what the newest checkpoint says of itself that says anything; asks no other process.

@@ -213,20 +213,22 @@ def read_items(
 ) -> tuple[dict[str, Tree], dict[str, Any]]:
   """Reads items of one checkpoint and its record.
 
-  Targets are abstract items, or what makes them of the leaves that were saved; see `Checkpoints`.
-  With `cast` leaves of another floating type are turned into that of their target, once verified.
-  Raises Damaged if they are not what was saved, on this host or on another one, or CheckpointError
-  if the targets have leaves of other names, shapes or dtypes.
+  Targets are abstract items, or functions that make them from the saved leaves; see `Checkpoints`.
+  With `cast` leaves of another floating type are verified, and then cast to that of their target.
+  Raises Damaged if the files are not what was saved, on this host or another one, or
+  CheckpointError if the targets have leaves of other names, shapes or dtypes.
   """
   record = on_all_hosts(read_record, path)
   saved = record['leaves']
   items = {}
-  made = {
-    name: _made(f'{path}', name, saved, each) for name, each in targets.items() if callable(each)
+  partial = {
+    name: _make_target(f'{path}', name, saved, make)
+    for name, make in targets.items()
+    if callable(make)
   }
-  targets = {**targets, **made}
-  for name, each in made.items():
-    leaves = describe_leaves(each, values=False)
+  targets = {**targets, **partial}
+  for name, target in partial.items():
+    leaves = describe_leaves(target, values=False)
     saved = saved | {name: {leaf: saved[name][leaf] for leaf in leaves}}
   later = [name for name in targets if name not in saved and name not in _ALWAYS]
   for name in later:
@@ -243,7 +245,7 @@ def read_items(
   }
   requests = {
     name: ocp.args.PyTreeRestore(
-      target, restore_args=jax.tree.map(_restore_args, target), partial_restore=name in made
+      target, restore_args=jax.tree.map(_restore_args, target), partial_restore=name in partial
     )
     for name, target in typed.items()
     if jax.tree.leaves(target)  # orbax refuses to save an item without leaves
@@ -252,11 +254,11 @@ def read_items(
   for name, target in typed.items():
     item = jax.tree.map(put, loaded.get(name, target))
     check_same_values(name, saved.get(name, {}), item)
-    items[name] = jax.tree.map(lambda x, wanted: x.astype(wanted.dtype), item, targets[name])
+    items[name] = jax.tree.map(lambda x, target: x.astype(target.dtype), item, targets[name])
   return {name: items[name] for name in targets}, record
 
 
-def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) -> Tree:
+def _make_target(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) -> Tree:
   if not saved.get(name):
     kept = ', '.join(item for item, leaves in saved.items() if leaves)
     raise CheckpointError(f'the checkpoint {where} keeps no {name}; it has {kept}')
@@ -264,7 +266,7 @@ def _made(where: str, name: str, saved: Mapping[str, Descriptions], make: Make) 
 
 
 def verify_checkpoint(path: epath.Path) -> None:
-  """Reads all of a checkpoint, some leaves at a time, whatever model it is of. Raises Damaged."""
+  """Reads all of a checkpoint, some leaves at a time, without its model. Raises Damaged."""
   for name, saved in on_all_hosts(read_record, path)['leaves'].items():
     if not saved:
       continue
@@ -274,10 +276,10 @@ def verify_checkpoint(path: epath.Path) -> None:
     if sorted(names) != sorted(saved):
       raise Damaged(f'{name} has other leaves than were saved')
     for portion in _portions([leaf_bytes(saved[leaf]) for leaf in names]):
-      asked = [ocp.PLACEHOLDER] * len(leaves)
+      targets = [ocp.PLACEHOLDER] * len(leaves)
       for index in portion:
-        asked[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
-      item = jax.tree.unflatten(structure, asked)
+        targets[index] = jax.ShapeDtypeStruct(saved[names[index]][1], saved[names[index]][0])
+      item = jax.tree.unflatten(structure, targets)
       restore_args = jax.tree.unflatten(
         structure, [ocp.RestoreArgs(restore_type=np.ndarray)] * len(leaves)
       )
@@ -293,8 +295,8 @@ def check_files(path: epath.Path) -> dict[str, Any]:
   for name, saved in record['leaves'].items():
     if not saved:
       continue
-    found = describe_leaves(_structure(path, name), values=False)
-    if found != {leaf: description[:2] for leaf, description in saved.items()}:
+    on_disk = describe_leaves(_structure(path, name), values=False)
+    if on_disk != {leaf: description[:2] for leaf, description in saved.items()}:
       raise Damaged(f'{name} has other leaves than were saved')
     size = size_and_time(path / name)[0]
     expected = sum(map(leaf_bytes, saved.values()))
@@ -304,7 +306,7 @@ def check_files(path: epath.Path) -> dict[str, Any]:
 
 
 def _portions(sizes: Sequence[int]) -> list[list[int]]:
-  """Consecutive indices in groups of at most `_PORTION` bytes, or of one."""
+  """Returns consecutive indices in groups of at most `_PORTION` bytes, or of one leaf."""
   portions: list[list[int]] = []
   room = 0
   for index, size in enumerate(sizes):
@@ -324,25 +326,25 @@ def on_all_hosts(load: Callable[..., Any], path: epath.Path, *rest: Any, **reque
     loaded = load(path, *rest, **requests)
   except Exception as error:  # orbax raises bare Exceptions, KeyErrors, ValueErrors, JSON errors
     package = type(error).__module__.partition('.')[0]
-    if place := find_denied(path):
-      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), place) from error
+    if denied := find_denied(path):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), denied) from error
     unreachable = package in _NETWORK or _UNREACHABLE.search(str(error))
     if unreachable or isinstance(error, _NOT_DAMAGE):
       raise
     known = isinstance(error, Damaged)
     problem = str(error) if known else f'{type(error).__name__}: {first_line(error)}'
   if jax.process_count() > 1:
-    well = multihost_utils.process_allgather(np.asarray(problem is None))
-    if not well.all():
-      problem = problem or f'read well here, but not by process {int(np.argmin(well))}'
+    succeeded = multihost_utils.process_allgather(np.asarray(problem is None))
+    if not succeeded.all():
+      problem = problem or f'read well here, but not by process {int(np.argmin(succeeded))}'
   if problem is not None:
     raise Damaged(problem)
   return loaded
 
 
 def _alone() -> 'ocp.options.MultiprocessingOptions':
-  # Each process reads for itself: with orbax's own barriers, a process that cannot read its part
-  # would leave the others waiting. `everywhere` brings them together again.
+  # Each process reads for itself. With orbax's own barriers, a process that cannot read its part
+  # would leave the others waiting. `on_all_hosts` synchronises them after the read.
   return ocp.options.MultiprocessingOptions(
     primary_host=None,
     active_processes={jax.process_index()},
@@ -359,10 +361,10 @@ def _load(path: epath.Path, **requests: Any) -> Any:
 
 
 def _structure(path: epath.Path, name: str) -> Tree:
-  """Returns an item as a tree of what has `shape` and `dtype`."""
+  """Returns an item as a tree of leaves with `shape` and `dtype`."""
 
   class Shapes(ocp.type_handlers.ArrayHandler):
-    """Reads of jax's arrays their shapes alone, not where they lay, which nobody needs any more."""
+    """Reads only the shapes of JAX arrays, not the shardings that they were saved with."""
 
     async def metadata(self, infos: Sequence[Any]) -> Sequence[Any]:
       return await ocp.type_handlers.NumpyHandler().metadata(infos)
@@ -376,17 +378,17 @@ def _structure(path: epath.Path, name: str) -> Tree:
 
 
 def read_record(path: epath.Path) -> dict[str, Any]:
-  """Reads what a checkpoint says of itself. A damaged file may raise any exception."""
+  """Reads the record of a checkpoint. A damaged file may raise any exception."""
   if '://' not in os.fspath(path):
     for folder, _, names in os.walk(path):
       for name in names:
-        if not stat.S_ISREG(os.stat(place := os.path.join(folder, name)).st_mode):
-          raise Damaged(f'{place!r} is no regular file')  # to read a pipe would wait for ever
-  # Not by orbax, whose reader of one JSON value starts an event loop and threads.
+        if not stat.S_ISREG(os.stat(file := os.path.join(folder, name)).st_mode):
+          raise Damaged(f'{file!r} is no regular file')  # reading a pipe would block for ever
+  # Not with orbax: to read one JSON value, it starts an event loop and threads.
   stored = json.loads((path / 'meta' / _RECORD).read_text())
   if _digest(record := stored['record']) != stored['digest']:
     raise Damaged('the meta does not have the digest stored with it')
-  step = record.get('step', record['meta'].get('step'))  # of before the record had it
+  step = record.get('step', record['meta'].get('step'))  # old records have it in their meta
   if step is not None and str(step) != path.name:
     raise Damaged(f'the folder {path.name!r} holds what was saved as step {step}')
   return record
@@ -400,15 +402,15 @@ def _restore_args(leaf: Any) -> 'ocp.RestoreArgs':
 
 
 def put(value: Any, sharding: Any = None) -> Array:
-  """Puts an array where `sharding` says, by default, uncommitted, onto the default device."""
+  """Puts an array on devices as `sharding` says; by default on the default one, uncommitted."""
   kept = sharding is None and isinstance(value, jax.Array)
   return value if kept else jax.device_put(value, sharding)
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-  """Says no of the records with tracebacks that orbax makes, or asyncio of what it began.
+  """Filters out log records with tracebacks from orbax, or from tasks of asyncio that it started.
 
-  What fails there, of a full disk say, we hear of as an exception, and tell in a sentence.
+  Their errors, such as a full disk, reach the caller as exceptions, which mgjax reports itself.
   """
   if not record.exc_info or not record.exc_info[1]:
     return True

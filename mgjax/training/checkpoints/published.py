@@ -59,25 +59,25 @@ def fetch(name: str) -> pathlib.Path:
   """
   from huggingface_hub import constants
 
-  asked = read_name(name)
+  run = read_name(name)
   data = b''
   cache = pathlib.Path(constants.HF_HOME) / 'mgjax'
-  if not (asked.digest and (cache / asked.digest).is_dir()):
-    asked, data = _resolve(asked)
-  folder = cache / asked.digest
-  _ORIGINS[folder] = asked
+  if not (run.digest and (cache / run.digest).is_dir()):
+    run, data = _resolve(run)
+  folder = cache / run.digest
+  _ORIGINS[folder] = run
   if folder.is_dir():
-    return _checked_once(folder, asked)
-  partial = folder.with_name(f'{asked.digest}.part')
+    return _checked_once(folder, run)
+  partial = folder.with_name(f'{run.digest}.part')
   cache.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(f'{folder}.lock'):
     if not folder.is_dir():
-      place = open_place(asked)
-      for file, (size, _) in _read_list(data, asked).items():
-        place.get(file, size, partial)
+      source = open_place(run)
+      for file, (size, _) in _read_list(data, run).items():
+        source.get(file, size, partial)
       shutil.rmtree(partial / '.cache', ignore_errors=True)
       write_bytes(partial / LIST, data)
-      os.replace(_checked(partial, asked, '; it is thrown away', remove=True), folder)
+      os.replace(_checked(partial, run, '; it is thrown away', remove=True), folder)
   return folder
 
 
@@ -92,12 +92,12 @@ def pull(name: str, folder: str | os.PathLike[str]) -> Name:
   if os.path.exists(folder):
     raise ConfigError(f'{os.fspath(folder)!r} is there already; give a new folder')
   check_pinned(name)
-  asked = read_name(pin(name))
+  run = read_name(pin(name))
   parent = folder.absolute().parent
   parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=parent, prefix='.') as beside:
-    os.replace(shutil.copytree(fetch(str(asked)), pathlib.Path(beside, 'whole')), folder)
-  return asked
+    os.replace(shutil.copytree(fetch(str(run)), pathlib.Path(beside, 'whole')), folder)
+  return run
 
 
 def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
@@ -106,21 +106,21 @@ def push(files: Mapping[str, pathlib.Path], name: str) -> Name:
   On the Hub in one commit, where a new repository is private; at a URL the list comes last.
   Raises ConfigError for a file of a kind that no list may have.
   """
-  asked = read_name(name)
+  run = read_name(name)
   listed = {}
   for file, path in sorted(files.items()):
     _check_name(file, 'the folder')
     listed[file] = {'size': path.stat().st_size, 'sha256': _digest(path)}
   data = (json.dumps({'files': listed}, indent=2) + '\n').encode()
-  _read_list(data, asked)
-  revision = open_place(asked).put(files, data)
-  return asked._replace(revision=revision, digest=hashlib.sha256(data).hexdigest())
+  _read_list(data, run)
+  revision = open_place(run).put(files, data)
+  return run._replace(revision=revision, digest=hashlib.sha256(data).hexdigest())
 
 
 def pin(name: str) -> str:
   """Returns a name with its commit and the SHA-256 of its list; raises as `fetch` does."""
-  asked = read_name(name)
-  return str(asked if asked.digest else _resolve(asked)[0])
+  run = read_name(name)
+  return str(run if run.digest else _resolve(run)[0])
 
 
 def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -> Any:
@@ -130,10 +130,10 @@ def pinned(value: Any, path: tuple[str, ...] = (), place: Place | None = None) -
   of data and services, and names on the Hub alone are of runs.
   """
   if isinstance(value, Mapping):
-    found = {key: place or place_of((*path, key)) for key in value}
-    return {key: pinned(each, (*path, key), found[key]) for key, each in value.items()}
+    places = {key: place or place_of((*path, key)) for key in value}
+    return {key: pinned(field, (*path, key), places[key]) for key, field in value.items()}
   if isinstance(value, list | tuple):
-    return type(value)(pinned(each, path, place) for each in value)
+    return type(value)(pinned(entry, path, place) for entry in value)
   if not isinstance(value, str):
     return value
   parts = (place or RUNS['start_from']).split(value)
@@ -175,25 +175,25 @@ def _check_pinned(name: str) -> None:
       ) from wrong
 
 
-def _resolve(asked: Name) -> tuple[Name, bytes]:
+def _resolve(run: Name) -> tuple[Name, bytes]:
   """Asks for the commit of a revision, and for its list."""
-  revision, data = open_place(asked).read_list()
+  revision, data = open_place(run).read_list()
   digest = hashlib.sha256(data).hexdigest()
-  if asked.digest not in ('', digest):
+  if run.digest not in ('', digest):
     raise DataError(
-      f'{asked}: the {"revision" if asked.revision else "run"} changed: the SHA-256 of its {LIST} '
+      f'{run}: the {"revision" if run.revision else "run"} changed: the SHA-256 of its {LIST} '
       f'is {digest} now; ask without #... if you mean what is there now'
     )
-  return Name(asked.place, revision, digest), data
+  return Name(run.place, revision, digest), data
 
 
-def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
+def _read_list(data: bytes, run: Name) -> dict[str, tuple[int, str]]:
   """Returns size and SHA-256 of the files that a list names; refuses what may not be listed."""
-  name = f'{LIST} of {asked}'
+  name = f'{LIST} of {run}'
   listed = parse_json(data, name, error=DataError, mend='publish it anew').get('files')
   if not isinstance(listed, dict):
     raise DataError(f'{name} lists no files; expected what launch.weights push writes')
-  found = {}
+  files = {}
   for file, about in listed.items():
     _check_name(file, name)
     if not file.endswith(KINDS):
@@ -206,10 +206,10 @@ def _read_list(data: bytes, asked: Name) -> dict[str, tuple[int, str]]:
       raise DataError(f'{name} has no size and SHA-256 of {file}; publish it anew')
     if not 0 <= size <= LARGEST:
       raise DataError(f'{name}: the size of {file} is not from 0 to {LARGEST:,} bytes')
-    found[file] = size, digest
-  if missing := sorted({'config.json', WEIGHTS} - found.keys()):
+    files[file] = size, digest
+  if missing := sorted({'config.json', WEIGHTS} - files.keys()):
     raise DataError(f'{name} names no {missing[0]}; expected what launch.weights push writes')
-  return found
+  return files
 
 
 def _check_name(file: str, where: str) -> None:
@@ -221,38 +221,38 @@ def _check_name(file: str, where: str) -> None:
     )
 
 
-def _checked_once(folder: pathlib.Path, asked: Name) -> pathlib.Path:
+def _checked_once(folder: pathlib.Path, run: Name) -> pathlib.Path:
   """Does what `_checked` does, unless no file has changed since a process did.
 
   A file that has its inode, size and times is the same: gigabytes take seconds to hash.
   """
   note = folder.with_name(f'{folder.name}.checked')
-  found = {}
+  stats = {}
   for path in sorted(folder.rglob('*')):
     about = path.stat()
-    found[path.relative_to(folder).as_posix()] = [
+    stats[path.relative_to(folder).as_posix()] = [
       about.st_ino,
       about.st_size,
       about.st_mtime_ns,
       about.st_ctime_ns,
     ]
-  if read_optional_json(note, lambda known: True) != found:
-    _checked(folder, asked, f'; delete {os.fspath(folder)!r} to have it fetched again')
-    write_json(note, found)
+  if read_optional_json(note, lambda known: True) != stats:
+    _checked(folder, run, f'; delete {os.fspath(folder)!r} to have it fetched again')
+    write_json(note, stats)
   return folder
 
 
-def _checked(folder: pathlib.Path, asked: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
+def _checked(folder: pathlib.Path, run: Name, mend: str, *, remove: bool = False) -> pathlib.Path:
   """Returns a folder that holds what its list says, and that the list asked for; or raises."""
   there = {path.relative_to(folder).as_posix(): path for path in folder.rglob('*')}
   there = {file: path for file, path in there.items() if path.is_file()}
-  wrong = [] if LIST in there and _digest(there[LIST]) == asked.digest else [LIST]
-  listed = {} if wrong else _read_list(there[LIST].read_bytes(), asked)
+  wrong = [] if LIST in there and _digest(there[LIST]) == run.digest else [LIST]
+  listed = {} if wrong else _read_list(there[LIST].read_bytes(), run)
   wrong += _unlike(folder, listed)
   if wrong := wrong or sorted(there.keys() - {*listed, LIST}):
     if remove:
       (folder / wrong[0]).unlink(missing_ok=True)
-    raise DataError(f'{asked}: {wrong[0]} is not what {LIST} says, damaged or tampered with{mend}')
+    raise DataError(f'{run}: {wrong[0]} is not what {LIST} says, damaged or tampered with{mend}')
   return folder
 
 

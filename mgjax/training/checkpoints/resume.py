@@ -120,8 +120,8 @@ def check_same(
 
 def changed_rates(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
   """Lists what `new_rate` let change between a checkpoint's configuration and this one."""
-  known = (_fixed(fields, True, False) for fields in (before, config))
-  return differences(*({k: v for k, v in each.items() if _RATE.match(k)} for each in known))
+  fixed = (_fixed(fields, True, False) for fields in (before, config))
+  return differences(*({k: v for k, v in fields.items() if _RATE.match(k)} for fields in fixed))
 
 
 def lasting_differences(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
@@ -188,8 +188,8 @@ def save_interval(workdir: pathlib.Path, save_every: int) -> int:
   """Returns how rarely a run has saved so far or is to save now; 0 for not at all."""
   path = workdir / 'config.json'
   before = read_config(workdir).get('train', {}).get('save_every') if path.exists() else None
-  each = [every for every in (before, save_every) if isinstance(every, int)]
-  return max(each) if all(each) else 0
+  intervals = [interval for interval in (before, save_every) if isinstance(interval, int)]
+  return max(intervals) if all(intervals) else 0
 
 
 def check_not_lost(workdir: pathlib.Path, reached: int, interval: int, where: str) -> None:

@@ -52,11 +52,11 @@ def _expert(text: str) -> list[str]:
 
 
 def _adapters(text: str) -> list[str]:
-  found = ['']
-  for each in re.split(r'(?<!\\),', text):
-    name, colon, weight = each.rpartition(':')
-    found += [name, f'{colon}{weight},'] if _is_number(weight) and colon else [each, ',']
-  return [*found[:-1], found[-1].removesuffix(',')]
+  parts = ['']
+  for adapter in re.split(r'(?<!\\),', text):
+    name, colon, weight = adapter.rpartition(':')
+    parts += [name, f'{colon}{weight},'] if _is_number(weight) and colon else [adapter, ',']
+  return [*parts[:-1], parts[-1].removesuffix(',')]
 
 
 def _is_number(text: str) -> bool:
@@ -102,9 +102,9 @@ DATA = (
 def place_of(path: tuple[str, ...]) -> Place | None:
   """Returns what the field at a path of keys names; None of one that names no runs."""
   for key, place in RUNS.items():
-    wanted = key.split('.')
-    tail = path[-len(wanted) :]
-    if len(tail) == len(wanted) and all(w in ('*', t) for w, t in zip(wanted, tail, strict=True)):
+    pattern = key.split('.')
+    tail = path[-len(pattern) :]
+    if len(tail) == len(pattern) and all(p in ('*', t) for p, t in zip(pattern, tail, strict=True)):
       return place
   return None
 
@@ -114,11 +114,11 @@ def names_in(
 ) -> Iterator[tuple[str, str, Place]]:
   """Yields field, name or path of a run, and its `Place`, of all in a configuration."""
   if isinstance(value, Mapping):
-    for key, each in value.items():
-      yield from names_in(each, (*path, key), place or place_of((*path, key)))
+    for key, field in value.items():
+      yield from names_in(field, (*path, key), place or place_of((*path, key)))
   elif isinstance(value, list | tuple):
-    for each in value:
-      yield from names_in(each, path, place)
+    for entry in value:
+      yield from names_in(entry, path, place)
   elif isinstance(value, str) and value and place is not None:
     for name in place.split(value)[1::2]:
       yield '.'.join(path), name, place
@@ -148,7 +148,7 @@ def check_fixed(config: Mapping[str, Any], has: Callable[[str], bool], run: str)
 
 def is_published(folder: pathlib.Path) -> bool:
   """Says whether a folder was fetched, or lies in one that was, and `ALLOW` is not set."""
-  listed = any(os.path.lexists(each / LIST) for each in (folder, *folder.parents))
+  listed = any(os.path.lexists(parent / LIST) for parent in (folder, *folder.parents))
   return listed and os.environ.get(ALLOW, '') in ('', '0')
 
 

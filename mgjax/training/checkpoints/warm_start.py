@@ -30,20 +30,21 @@ def start_from(start: Tree, params: Tree) -> Tree:
   become those of `params`. Raises ConfigError if they have leaves that this model does not, or of
   other shapes.
   """
-  given, wanted = named_leaves(start), named_leaves(params)
-  for name in sorted(given):
-    there = given[name].shape
-    here = wanted[name].shape if name in wanted else 'absent'
+  loaded = named_leaves(start)
+  initial = named_leaves(params)
+  for name in sorted(loaded):
+    there = loaded[name].shape
+    here = initial[name].shape if name in initial else 'absent'
     if there != here:
-      unknown = '' if name in wanted else _unknown(name, wanted)
+      unknown = '' if name in initial else _unknown(name, initial)
       raise ConfigError(
         f'config.start_from does not fit this model: {name} is {there} there and {here} here'
         f'{unknown}; the models may differ in model.positions, and this one may have more '
         'conditionings'
       )
-  added = {name: leaf for name, leaf in wanted.items() if name not in given}
-  modules = {name.split('/')[0] for name in given}
-  for name in sorted({each.split('/')[0] for each in added} - modules):
+  added = {name: leaf for name, leaf in initial.items() if name not in loaded}
+  modules = {name.split('/')[0] for name in loaded}
+  for name in sorted({new.split('/')[0] for new in added} - modules):
     _log.info('start_from has no %s: it begins as initialised', name)
   for name, leaf in added.items():
     if name.split('/')[0] in modules:
@@ -57,14 +58,14 @@ def start_from(start: Tree, params: Tree) -> Tree:
     counts = (count_parameters(added), len(added), count_parameters(params))
     _log.info('%d new parameters in %d leaves, of %d in all', *counts)
   leaves = [
-    given[name].astype(leaf.dtype) if name in given else leaf for name, leaf in wanted.items()
+    loaded[name].astype(leaf.dtype) if name in loaded else leaf for name, leaf in initial.items()
   ]
   return jax.tree.unflatten(jax.tree.structure(params), leaves)
 
 
-def _unknown(name: str, wanted: Iterable[str]) -> str:
-  known = [*subtrees(wanted), *wanted]
-  first = next((each for each in (*subtrees([name]), name) if each not in known), name)
+def _unknown(name: str, names: Iterable[str]) -> str:
+  known = [*subtrees(names), *names]
+  first = next((prefix for prefix in (*subtrees([name]), name) if prefix not in known), name)
   hint = did_you_mean(first, known).partition('; ')[2]
   return f' (it has no {first!r}{hint and f"; {hint}"})'
 
@@ -135,8 +136,8 @@ def _read(subtree: str, source: Source, components: Sequence[str], place: Place)
   workdir = source.workdir
   other = read_config(source.workdir).component
   if not subtree and not source.subtree and other not in components:
-    wanted = ' or '.join(map(repr, components))
-    raise ConfigError(f'config.start_from={workdir!r} trained {other!r}, not {wanted}')
+    expected = ' or '.join(map(repr, components))
+    raise ConfigError(f'config.start_from={workdir!r} trained {other!r}, not {expected}')
 
   def here(name: str) -> str:
     rest = name.removeprefix(source.subtree).removeprefix('/')

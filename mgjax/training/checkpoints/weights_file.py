@@ -103,11 +103,11 @@ class WeightsFile(Checkpoints):
     header = parse_json(text, name, error=ConfigError, mend=mend)
     for key, kind in (('step', int), ('version', str)):
       if type(header.get(key)) is not kind:
-        given = repr(header[key]) if key in header else 'missing'
-        raise ConfigError(f'{name}: {key} is {given:.80}; expected {kind.__name__}, {mend}')
+        actual = repr(header[key]) if key in header else 'missing'
+        raise ConfigError(f'{name}: {key} is {actual:.80}; expected {kind.__name__}, {mend}')
     notes = {key: value for key, value in header.items() if key not in ABOUT}
-    told = {key: header[key] for key in ('component', 'model') if key in header}
-    meta = {**told, 'step': header['step'], 'version': header['version'], 'notes': notes}
+    model_fields = {key: header[key] for key in ('component', 'model') if key in header}
+    meta = {**model_fields, 'step': header['step'], 'version': header['version'], 'notes': notes}
     leaves = {
       tensor: [self._type_of(tensor, described), list(shape), '']
       for tensor, (_, shape) in described.items()
@@ -149,22 +149,22 @@ class WeightsFile(Checkpoints):
         f'{which!r} of step {there if step is None else step} were asked for'
       )
     saved: Descriptions = record['leaves']['average']
-    wanted = abstract_params
+    target = abstract_params
     if callable(abstract_params):
-      wanted = abstract_params(saved)
+      target = abstract_params(saved)
     else:
-      check_same_leaves(os.fspath(self._path), which, saved, wanted, cast=True)
+      check_same_leaves(os.fspath(self._path), which, saved, target, cast=True)
     leaves = {}
     with open_tensors(self._path) as file:
       names = {*file.names}
-      for name, leaf in named_leaves(wanted).items():
+      for name, leaf in named_leaves(target).items():
         value = self._read(file, names, name).astype(leaf.dtype)
         leaves[name] = jax.device_put(value, leaf.sharding)
     return nest(leaves), record['meta']
 
   def _read(self, file: TensorFile, names: set[str], name: str) -> np.ndarray:
     """Reads a tensor with its scales, if it has some. Raises ConfigError if they are wrong."""
-    parts = {each: file.read(each) for each in (name, *({name + SCALE} & names))}
+    parts = {key: file.read(key) for key in (name, *({name + SCALE} & names))}
     if is_of_quantised(name):
       if len(parts) > 1:
         raise ConfigError(
@@ -190,12 +190,12 @@ _LAST = 'decoder/conv_out/kernel'  # makes the pixels
 
 def packed(leaves: Tensors, weights: str = '') -> Tensors:
   """Returns tensors as the file has them; matrices as q and s where `weights` is 'int8'."""
-  found = {}
+  tensors = {}
   for name, leaf in leaves.items():
     if is_of_quantised(name):
-      found[name] = leaf
+      tensors[name] = leaf
     elif weights == 'int8' and name != _LAST:
-      found |= in_int8(name, leaf, jnp.bfloat16)
+      tensors |= in_int8(name, leaf, jnp.bfloat16)
     else:
-      found[name] = leaf.astype(jnp.bfloat16)
-  return found
+      tensors[name] = leaf.astype(jnp.bfloat16)
+  return tensors

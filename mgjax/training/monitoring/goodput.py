@@ -150,10 +150,10 @@ def add_up(lines: Sequence[Mapping[str, Any]]) -> Goodput:
 
 def _attempts(lines: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
   """The lines of each attempt, in the order in which they began."""
-  found: dict[str, list[Mapping[str, Any]]] = {}
+  attempts: dict[str, list[Mapping[str, Any]]] = {}
   for line in lines:
-    found.setdefault(line['attempt'], []).append(line)
-  return sorted(found.values(), key=lambda attempt: attempt[0]['began'])
+    attempts.setdefault(line['attempt'], []).append(line)
+  return sorted(attempts.values(), key=lambda attempt: attempt[0]['began'])
 
 
 def _spans(attempt: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, float, float]]:

@@ -80,14 +80,14 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
   return ((step, line) for step, line in read_json_lines(path, _step_of) if line[-1:] == b'\n')
 
 
-def validation_loss(found: Mapping[str, Any], of: str = 'validation') -> float | None:
+def validation_loss(metrics: Mapping[str, Any], of: str = 'validation') -> float | None:
   """Returns the mean of the buckets' losses among validation metrics; None if there is none.
 
   `of` is 'validation', by averaged parameters, or 'validation_raw', by those themselves.
   """
   losses = [
     float(value)
-    for name, value in found.items()
+    for name, value in metrics.items()
     if name.startswith(f'{of}/') and name.endswith('/loss')
   ]
   return sum(losses) / len(losses) if losses else None

@@ -90,10 +90,10 @@ class Progress:
     if step >= self._steps or now >= self._next:
       self._show(step, metrics, now)
 
-  def validated(self, step: int, found: Mapping[str, Any]) -> None:
+  def validated(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Shows the losses among validation metrics, and whether they are better than the last."""
-    names = [name for name in found if name.startswith('validation/') and name.endswith('/loss')]
-    losses = {name.split('/', 1)[1].removesuffix('/loss'): float(found[name]) for name in names}
+    names = [name for name in metrics if name.startswith('validation/') and name.endswith('/loss')]
+    losses = {name.split('/', 1)[1].removesuffix('/loss'): float(metrics[name]) for name in names}
     if not losses:
       return
     self.say(self._compared(step, losses))
@@ -109,14 +109,16 @@ class Progress:
 
   @contextlib.contextmanager
   def waiting(self, what: str) -> Iterator[None]:
-    """Tells what a block does, as 'compiling ...', if it takes more than a moment; not of ''."""
+    """Shows what a block does, as 'compiling ...', if it takes long; nothing if `what` is ''."""
     if self._stream is None or not what:
       yield
       return
-    told, began, before = threading.Event(), time.monotonic(), self._clock()
+    announced = threading.Event()
+    began = time.monotonic()
+    before = self._clock()
 
     def tell() -> None:
-      told.set()
+      announced.set()
       if self._bar is None:
         self.say(f'{what} ...')
       else:
@@ -131,7 +133,7 @@ class Progress:
       timer.cancel()
       timer.join()
       self._waited += self._clock() - before
-      if told.is_set():
+      if announced.is_set():
         self._notes.append(f'{what} took {time.monotonic() - began:.0f} s')
 
   def close(self) -> None:
@@ -152,8 +154,8 @@ class Progress:
     parts = self._parts(step, metrics)
     if self._bar is not None:
       self._bar.n = step
-      told = (text for name, text in parts.items() if name != 'gradient_norm')
-      self._bar.set_postfix_str(', '.join(told))
+      texts = (text for name, text in parts.items() if name != 'gradient_norm')
+      self._bar.set_postfix_str(', '.join(texts))
     elif self._steps > 1 or metrics:  # of a single thing it is no progress
       text = ', '.join([f'{self._unit} {step}/{self._steps}', *parts.values()])
       notes = f' ({", ".join(self._notes)})' if self._notes else ''
@@ -184,8 +186,8 @@ class Progress:
         return f'{name} {loss:.4g}'
       return f'{name} {loss:.4g} ({"" if loss < self._validated[name] else "not "}better)'
 
-    each = ', '.join(compared(name, loss) for name, loss in losses.items())
-    return f'validation loss at step {step}: {each}'
+    texts = ', '.join(compared(name, loss) for name, loss in losses.items())
+    return f'validation loss at step {step}: {texts}'
 
 
 def track(items: Iterable[Any], total: int, unit: str, first: str = '') -> Iterator[Any]:
@@ -221,10 +223,10 @@ class Counted:
 
 def counted(total: int, unit: str, patience: float = 5.0) -> Iterator[int]:
   """Yields 0 to `total` - 1 and, if that takes longer than `patience`, shows how far it is."""
-  with contextlib.closing(Counted(unit, patience)) as told:
+  with contextlib.closing(Counted(unit, patience)) as show:
     for done in range(total):
       yield done
-      told(done + 1, total)
+      show(done + 1, total)
 
 
 def _plural(unit: str) -> str:

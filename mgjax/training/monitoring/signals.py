@@ -38,19 +38,21 @@ def stop_signal(
   file descriptor of `signal.set_wakeup_fd` still hear every signal.
   """
   several = jax.distributed.is_initialized()
-  asked: list[int] = []
+  received: list[int] = []
 
   def handle(number: int, frame: Any) -> None:
-    if asked:
+    if received:
       signal.default_int_handler(number, frame)
-    asked.append(number)
+    received.append(number)
     if several:
       os.kill(os.getpid(), signal.SIGTERM)
     if callable(before[number]) and before[number] is not signal.default_int_handler:
       before[number](number, frame)
 
   def stopped() -> bool:
-    stop = multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(asked)
+    stop = (
+      multihost_utils.reached_preemption_sync_point(next(_polls)) if several else bool(received)
+    )
     if stop:
       heard()
     return stop

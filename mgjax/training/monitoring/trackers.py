@@ -92,7 +92,7 @@ class TensorBoard(Tracker):
     for path in sorted(folder.glob('events*')):
       for event in map(self._event.FromString, _event_records(path.read_bytes())):
         if event.HasField('session_log'):  # what is of later steps does not count
-          held = {each for each in held if each[0] < event.step}
+          held = {(step, tag) for step, tag in held if step < event.step}
         held |= {(event.step, value.tag) for value in event.summary.value}
     folder.mkdir(parents=True, exist_ok=True)
     self._file = event_file_writer.EventsWriter(os.fspath(folder / 'events'))
@@ -261,21 +261,21 @@ class MLflow(Tracker):
     if experiment := self._client.get_experiment_by_name(name):
       where = experiment.experiment_id
     else:
-      place = None if 'MLFLOW_TRACKING_URI' in os.environ else (folder / 'files').as_uri()
-      where = self._client.create_experiment(name, artifact_location=place)
-    found = self._client.search_runs([where], f"tags.mgjax = '{run.id}'")
-    if not found:
-      found = [self._client.create_run(where, run_name=run.name, tags={'mgjax': run.id})]
+      location = None if 'MLFLOW_TRACKING_URI' in os.environ else (folder / 'files').as_uri()
+      where = self._client.create_experiment(name, artifact_location=location)
+    runs = self._client.search_runs([where], f"tags.mgjax = '{run.id}'")
+    if not runs:
+      runs = [self._client.create_run(where, run_name=run.name, tags={'mgjax': run.id})]
       # Transactions of a hundred, and not one each; longer values are not taken everywhere.
       fields = flatten(run.config).items()
       rows = [Param(self.named(key), str(value)[:_LONGEST]) for key, value in fields]
-      self._client.log_batch(found[0].info.run_id, params=rows)
-    self._id = found[0].info.run_id
+      self._client.log_batch(runs[0].info.run_id, params=rows)
+    self._id = runs[0].info.run_id
     self._client.update_run(self._id, status='RUNNING')
     return {
-      (each.step, name)
-      for name in found[0].data.metrics
-      for each in self._client.get_metric_history(self._id, name)
+      (metric.step, name)
+      for name in runs[0].data.metrics
+      for metric in self._client.get_metric_history(self._id, name)
     }
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
@@ -350,7 +350,7 @@ class RunLog:
       name = workdir.absolute().name
       identity = read_json(path)['id']
       run = Run(workdir, name, identity, config or {}, resume_step or 0)
-      self._feeds = [_Feed(each, run) for each in trackers]
+      self._feeds = [_Feed(tracker, run) for tracker in trackers]
 
   def write(self, step: int, metrics: Mapping[str, Any]) -> None:
     """Writes the metrics of one step: name -> number or scalar array."""
@@ -419,11 +419,11 @@ class _Feed:
 
   def _log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
     named = self._tracker.named
-    new = {named(name): each for name, each in metrics.items()}
-    new = {name: each for name, each in new.items() if (step, name) not in self._held}
-    shown = {name: each for name, each in files.items() if (step, named(name)) not in self._held}
-    if new or shown:
-      self._tracker.log(step, new, shown)
+    values = {named(name): value for name, value in metrics.items()}
+    values = {name: value for name, value in values.items() if (step, name) not in self._held}
+    new_files = {name: f for name, f in files.items() if (step, named(name)) not in self._held}
+    if values or new_files:
+      self._tracker.log(step, values, new_files)
 
   def _give_up(self, why: str) -> None:
     name = type(self._tracker).__name__

@@ -67,8 +67,8 @@ def watched(
 
   def watch() -> None:
     while not over.wait(pause):
-      if (found := _overdue(phases, limits)) is not None:
-        message, code = found
+      if (overdue := _overdue(phases, limits)) is not None:
+        message, code = overdue
         _tell(message, stacks=code != 0)
         if not over.wait(patience):
           leave(code)

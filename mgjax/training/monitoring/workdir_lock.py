@@ -75,7 +75,7 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   folder = own_folder(folder)
   thread = threading.get_ident()
   key = os.path.realpath(folder)
-  made = False
+  created = False
   if key in _held and _held[key][0] == thread:
     yield _held[key][1]
     return
@@ -88,7 +88,7 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   while answer == _WAITING:
     if _process() == 0:
       try:
-        made = made or not folder.exists()
+        created = created or not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         next(looking)
       except StopIteration:
@@ -101,14 +101,14 @@ def hold(folder: str | os.PathLike[str], what: str = 'work directory') -> Iterat
   if answer != _TAKEN:
     kind = InUseError if answer == _IN_USE else ConfigError
     raise problem or kind(f'the first process may not use {os.fspath(folder)!r}')
-  found = Hold(lease) if _process() == 0 else None
-  _held[key] = thread, found
+  held = Hold(lease) if _process() == 0 else None
+  _held[key] = thread, held
   try:
-    yield found
+    yield held
   finally:
     del _held[key]
-    lease.release()  # which leaves alone what another process has made
-    if made:
+    lease.release()  # which keeps a file that another process has created
+    if created:
       with contextlib.suppress(OSError):  # what is not empty stays
         folder.rmdir()
 
@@ -137,7 +137,7 @@ def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
   folder = os.path.dirname(lease.lock_file)
   began = time.monotonic()
   first = None
-  told = False
+  warned = False
   while True:
     owner = lease.owner
     touched = _touched(lease.lock_file)
@@ -155,8 +155,8 @@ def _take(lease: filelock.SoftFileLease, what: str) -> Iterator[None]:
         f'the {what} {folder!r} is in use by {_named(owner)} (see {LOCK}); wait for it to end, '
         f'stop it, or take another one{"" if alive else f"; if there is none, delete {LOCK}"}'
       )
-    if spent > 2 * BEAT and not told:
-      told = True
+    if spent > 2 * BEAT and not warned:
+      warned = True
       if not shutil.disk_usage(folder).free:  # which keeps a lock of a process that is gone
         raise StorageError(f'cannot write {LOCK} in {folder!r}: the disk is full; make room')
       _log.warning(
@@ -173,10 +173,10 @@ def _touched(path: str) -> tuple[int, int] | None:
   """Returns which file the lock is and when it was touched; None if there is none."""
   try:
     with open(path, 'rb') as file:  # a network disk asks its server when a file is opened
-      found = os.fstat(file.fileno())
+      status = os.fstat(file.fileno())
   except FileNotFoundError:
     return None
-  return found.st_ino, found.st_mtime_ns
+  return status.st_ino, status.st_mtime_ns
 
 
 def _named(owner: filelock.OwnerRecord | None) -> str:

@@ -86,8 +86,8 @@ def make_react(
   if not own.patience and not other.patience:
     return None
 
-  def react(state: State, found: Metrics) -> State:
-    loss = validation_loss(found)
+  def react(state: State, validation: Metrics) -> State:
+    loss = validation_loss(validation)
     if loss is None:
       raise ConfigError(
         'optimizer.plateau asks for a validation loss, and there is too little validation data for '
@@ -134,13 +134,13 @@ def _updated(opt_state: Tree, loss: float, patience: Patience) -> Tree:
 
 
 def learning_rate(opt_state: Tree, rate: Callable[[Array], Array]) -> Array:
-  """Returns the rate of the next update: of the schedule, lowered by what stalled."""
+  """Returns the rate of the next update: that of the schedule, times the factor of a plateau."""
   kinds = (optax.ScaleByScheduleState, Plateau)
-  known = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kinds))
-  found = jnp.float32(1)
-  for each in known:
-    if isinstance(each, optax.ScaleByScheduleState):
-      found = found * rate(each.count)
-    elif isinstance(each, Plateau):
-      found = found * each.factor
-  return found
+  parts = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, kinds))
+  value = jnp.float32(1)
+  for part in parts:
+    if isinstance(part, optax.ScaleByScheduleState):
+      value = value * rate(part.count)
+    elif isinstance(part, Plateau):
+      value = value * part.factor
+  return value

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from mgjax.apps.serving.videos.schema import ApiError, told
+from mgjax.apps.serving.videos.schema import ApiError, quoted
 
 _GUESSES = 30  # wrong tokens of an address in a minute
 _PEOPLE = 10_000  # of whom is known what they spent
@@ -17,27 +17,27 @@ _HERE = re.compile(r'(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?', re.ASCII | re
 
 
 class Access:
-  """Tokens of those who may ask, and what each has spent.
+  """The tokens of clients, and the rate limit of each.
 
-  Without tokens whoever reaches this machine may ask, and a page of another site does so through
-  the browser of somebody here. A browser says which site a page is of, and by which name it found
-  this server: both have to be this machine, or the site one of `origins`.
+  Without tokens every client on this machine has access. That includes a browser here that shows a
+  page of another site, so the headers Host and Origin must name this machine, or Origin one of
+  `origins`.
   """
 
   def __init__(self, tokens: Sequence[str], origins: Sequence[str]):
-    """Lets in those who have a token or, where there are none, everybody."""
+    """Gives access to clients with one of the tokens; to all if there are no tokens."""
     self._tokens = [hashlib.sha256(token.encode()).digest() for token in tokens]
     self._origins = origins
     self._spent: collections.OrderedDict[str, tuple[float, float]] = collections.OrderedDict()
 
   def check_site(self, request: Request) -> None:
     """Raises ApiError for a request that another site's page may have sent."""
-    if self._tokens:  # which no browser adds by itself
+    if self._tokens:  # a browser does not add a token by itself
       return
     host = request.headers.get('host', '')
     if not _HERE.fullmatch(host):
       raise ApiError(
-        f'Host {told(host)} is not this machine; ask for localhost, or start the server with '
+        f'Host {quoted(host)} is not this machine; ask for localhost, or start the server with '
         '--token_file',
         None,
         403,
@@ -46,26 +46,27 @@ class Access:
     here = (f'http://{host}', f'https://{host}')
     if origin is not None and origin not in (*here, *self._origins):
       raise ApiError(
-        f'Origin {told(origin)} is another site; start the server with --cors_origin for it',
+        f'Origin {quoted(origin)} is another site; start the server with --cors_origin for it',
         None,
         403,
       )
 
   def check(self, request: Request) -> str:
-    """Returns who asks. Raises ApiError for one who may not, or guesses."""
+    """Returns the name of the client. Raises ApiError if its token is missing or wrong."""
     address = request.client.host if request.client else ''
     if not self._tokens:
       return address
-    given = request.headers.get('authorization', '').removeprefix('Bearer ').strip()
-    digest = hashlib.sha256(given.encode()).digest()
-    same = [hmac.compare_digest(digest, token) for token in self._tokens]  # all, whichever fits
+    token = request.headers.get('authorization', '').removeprefix('Bearer ').strip()
+    digest = hashlib.sha256(token.encode()).digest()
+    # All are compared, so that the time does not tell which one is equal.
+    same = [hmac.compare_digest(digest, known) for known in self._tokens]
     if not any(same):
       self.spend(f'guess {address}', _GUESSES)
       raise ApiError('The token is missing or wrong; send Authorization: Bearer TOKEN.', None, 401)
     return f'token {same.index(True)}'
 
   def spend(self, who: str, most: float, count: int = 1) -> None:
-    """Counts what somebody asks for. Raises ApiError if that is too often in a minute."""
+    """Counts requests of a client. Raises ApiError if they exceed `most` a minute."""
     now = time.monotonic()
     left, since = self._spent.pop(who, (most, now))
     left = min(most, left + (now - since) * most / 60)

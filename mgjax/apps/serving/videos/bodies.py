@@ -19,7 +19,7 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from mgjax.apps.serving.videos.schema import ApiError, told
+from mgjax.apps.serving.videos.schema import ApiError, quoted
 from mgjax.apps.serving.videos.uploads import CHILDREN, decode_picture
 
 PICTURE = 'input_reference'
@@ -56,10 +56,10 @@ class Bodies:
     known = (_JSON, _FORM) if pictures else (_JSON,)
     kind = request.headers.get('content-type', '')
     if (plain := kind.partition(';')[0].strip().lower()) not in known:
-      wanted = ' or '.join(known)
-      raise ApiError(f'Content-Type: {told(plain)}; expected {wanted}', None, 415)
+      expected = ' or '.join(known)
+      raise ApiError(f'Content-Type: {quoted(plain)}; expected {expected}', None, 415)
     if (coding := request.headers.get('content-encoding', 'identity').lower()) != 'identity':
-      raise ApiError(f'Content-Encoding: {told(coding)}; send the body as it is', None, 415)
+      raise ApiError(f'Content-Encoding: {quoted(coding)}; send the body as it is', None, 415)
     most = self._most[plain] if pictures else SMALL
     length = request.headers.get('content-length', '0')
     if not _DIGITS.fullmatch(length) or int(length) > most:
@@ -74,12 +74,13 @@ class Bodies:
         if self._held > self._room:
           raise ApiError('Too much is being sent to this server; try again.', None, 503, 2)
       parse = _parse_json if plain == _JSON else _parse_form
-      here = len(data) <= SMALL
-      found = await (run_in_threadpool(parse, data, kind) if here else self._run(parse, data, kind))
-      if (size := len(found[1] or b'')) > self._upload:
-        wanted = f'expected at most {self._upload}'
-        raise ApiError(f'The picture has {size} bytes; {wanted}.', PICTURE, 413)
-      yield found
+      run = run_in_threadpool if len(data) <= SMALL else self._run
+      fields, picture = await run(parse, data, kind)
+      if (size := len(picture or b'')) > self._upload:
+        raise ApiError(
+          f'The picture has {size} bytes; expected at most {self._upload}.', PICTURE, 413
+        )
+      yield fields, picture
     finally:
       self._held -= len(data)
 
@@ -87,12 +88,12 @@ class Bodies:
     """Returns a picture as a PNG; see `decode_picture`. Raises ApiError if too many wait."""
     return await self._run(decode_picture, picture)
 
-  async def _run(self, work: Callable[..., Any], *given: Any) -> Any:
+  async def _run(self, work: Callable[..., Any], *args: Any) -> Any:
     if self._waiting >= _WAITING:
       raise ApiError('Too many pictures are being read; try again.', None, 503, 2)
     self._waiting += 1
     try:
-      return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+      return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
     finally:
       self._waiting -= 1
 
@@ -117,9 +118,9 @@ def _parse_json(data: bytearray, _: str) -> Found:
     raise ApiError('The body is no object of JSON; send {"prompt": "..."}.')
   picture = fields.pop(PICTURE, None)
   if isinstance(picture, Mapping):  # asks for a picture, whatever it has
-    given = {key: value for key, value in picture.items() if value is not None}
-    picture = given.pop('image_url', None)
-    if given or not picture:
+    others = {key: value for key, value in picture.items() if value is not None}
+    picture = others.pop('image_url', None)
+    if others or not picture:
       raise _no_picture()
   if end > begin:
     if picture != _MARK:  # something else is that large
@@ -132,18 +133,18 @@ def _parse_json(data: bytearray, _: str) -> Found:
 
 def _picture_in(data: bytearray) -> tuple[int, int]:
   """Returns where text that is a data URL of a picture begins and ends, with its quotes."""
-  for found in re.finditer(rb'"data:image', data):
-    begin = found.start()
+  for match in re.finditer(rb'"data:image', data):
+    begin = match.start()
     if not data.endswith(b'\\', 0, begin):  # inside other text a quote has a backslash
       return begin, data.find(b'"', begin + 1) + 1
   return 0, 0
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  fields = dict(pairs)
+  if len(fields) < len(pairs):
     raise ApiError('A field comes twice; send each once.')
-  return found
+  return fields
 
 
 def _refuse_constant(name: str) -> None:
@@ -163,7 +164,9 @@ class _Form(MultiPartParser):
     try:
       part.data.decode(self._charset)
     except (UnicodeDecodeError, LookupError):
-      raise MultiPartException(f'{told(part.field_name)} is not text in {self._charset}') from None
+      raise MultiPartException(
+        f'{quoted(part.field_name)} is not text in {self._charset}'
+      ) from None
     super().on_part_end()
 
 
@@ -182,7 +185,7 @@ def _parse_form(data: bytearray, kind: str) -> Found:
     parts = await parser.parse()
     if not parser.ended:
       raise MultiPartException('it is cut off before its closing boundary; send it again')
-    files = [each for each in parts.values() if isinstance(each, UploadFile)]
+    files = [part for part in parts.values() if isinstance(part, UploadFile)]
     picture = await files[0].read() if files else None
     # Browsers send an input without a file as an empty one without a name.
     return parts, picture if picture or (files and files[0].filename) else None
@@ -194,13 +197,13 @@ def _parse_form(data: bytearray, kind: str) -> Found:
   fields = dict(parts)
   if len(parts.multi_items()) > len(fields):
     raise ApiError('A field comes twice; send each once.')
-  if sum(len(each) for each in fields.values() if isinstance(each, str)) > SMALL:
+  if sum(len(value) for value in fields.values() if isinstance(value, str)) > SMALL:
     raise _too_large(SMALL)
-  given = fields.pop(f'{PICTURE}[image_url]', None) or fields.pop(PICTURE, None)
-  if any(isinstance(each, UploadFile) for each in fields.values()):
+  url = fields.pop(f'{PICTURE}[image_url]', None) or fields.pop(PICTURE, None)
+  if any(isinstance(value, UploadFile) for value in fields.values()):
     raise ApiError(f'A file comes as another field than {PICTURE}.')
-  if isinstance(given, str):
-    return fields, _data_of(given.encode()) if given else None
+  if isinstance(url, str):
+    return fields, _data_of(url.encode()) if url else None
   return fields, picture
 
 
@@ -211,10 +214,10 @@ def _data_of(url: bytes) -> bytes:
     coded = memoryview(url)[len(head) + len(b';base64,') :]
     with contextlib.suppress(ValueError):
       pieces = (coded[at : at + _PIECE] for at in range(0, len(coded), _PIECE))
-      return b''.join(binascii.a2b_base64(each, strict_mode=True) for each in pieces)
+      return b''.join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
   raise _no_picture()
 
 
 def _no_picture() -> ApiError:
-  wanted = 'a file of a form, or data:image/png;base64,... in JSON or as its image_url'
-  return ApiError(f'{PICTURE} is no picture; expected {wanted}', PICTURE)
+  expected = 'a file of a form, or data:image/png;base64,... in JSON or as its image_url'
+  return ApiError(f'{PICTURE} is no picture; expected {expected}', PICTURE)

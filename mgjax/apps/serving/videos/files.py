@@ -43,9 +43,9 @@ def write_files(
   main = folder / (VARIANTS['video'] if len(video) > 1 else PICTURE)[0]
   write_clip(main, video, job['fps'], scale=1)
   chosen = np.linspace(0, len(video) - 1, min(_SHEET, len(video))).round().astype(int)
-  for kind, shown in (('thumbnail', video[:1]), ('spritesheet', video[chosen])):
-    picture = Image.fromarray(np.concatenate(shown, axis=1))
-    picture.thumbnail((len(shown) * _SIDE, len(shown) * _SIDE))
+  for kind, frames in (('thumbnail', video[:1]), ('spritesheet', video[chosen])):
+    picture = Image.fromarray(np.concatenate(frames, axis=1))
+    picture.thumbnail((len(frames) * _SIDE, len(frames) * _SIDE))
     name, media = VARIANTS[kind]
     write_bytes(folder / name, _encoded(picture, media.partition('/')[2]))
   if track is not None and len(video) > 1:
@@ -55,14 +55,14 @@ def write_files(
       (folder / 'audio').with_suffix(kind).unlink(missing_ok=True)
   else:
     release.sign([main])
-  told = {'pixels': pixels, 'frames': len(video), 'size': list(video.shape[1:3])}
-  write_json(folder / 'job.json', {**job, **told, **release.described()})
-  return told
+  record = {'pixels': pixels, 'frames': len(video), 'size': list(video.shape[1:3])}
+  write_json(folder / 'job.json', {**job, **record, **release.described()})
+  return record
 
 
 def preview(colours: UInt8[np.ndarray, 't h w 3']) -> bytes:
   """Returns a preview as an animated WebP."""
-  pages = [Image.fromarray(each) for each in colours]
+  pages = [Image.fromarray(frame) for frame in colours]
   return _encoded(pages[0], 'WEBP', save_all=True, append_images=pages[1:], duration=250, loop=0)
 
 

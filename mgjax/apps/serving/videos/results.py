@@ -52,10 +52,10 @@ class Results:
 
   def path(self, job: str, name: str) -> pathlib.Path | None:
     """Returns a file to be read, None if there is none."""
-    found = self._near / job / name
-    if not (self.local or found.is_file()) and (data := self.get(job, name)) is not None:
-      write_bytes(found, data, private=True)
-    return found if found.is_file() and found.stat().st_size else None  # one of 0 bytes is lost
+    path = self._near / job / name
+    if not (self.local or path.is_file()) and (data := self.get(job, name)) is not None:
+      write_bytes(path, data, private=True)
+    return path if path.is_file() and path.stat().st_size else None  # a crash leaves 0 bytes
 
   def get(self, job: str, name: str) -> bytes | None:
     """Returns the bytes of a file as it is now, None if there is none."""
@@ -66,7 +66,7 @@ class Results:
   def names(self, job: str) -> list[str]:
     """Lists the files of a job."""
     with contextlib.suppress(FileNotFoundError):
-      return [pathlib.PurePath(each).name for each in self._files.ls(f'{self.root}/{job}', False)]
+      return [pathlib.PurePath(path).name for path in self._files.ls(f'{self.root}/{job}', False)]
     return []
 
   def remove(self, job: str) -> None:

@@ -44,7 +44,7 @@ _IMAGE_CHOICES = {  # fields of OpenAI's images, and what they may say here
   'quality': ('auto', 'standard'),
 }
 _IMAGE_FIELDS = (
-  *(each for each in _FIELDS if each not in _VIDEO_ONLY),
+  *(field for field in _FIELDS if field not in _VIDEO_ONLY),
   *_IMAGE_CHOICES,
   'n',
   'user',
@@ -123,7 +123,7 @@ def plain_job(offer: Offer, prompt: str, **more: Any) -> dict[str, Any]:
     'upscale': '',
     'picture': False,
     'source': '',
-    'request': '',  # a digest of what was asked for, to know it again
+    'request': '',  # a digest of the request, to recognise it when it is repeated
     'warnings': [],
     **more,
   }
@@ -139,16 +139,16 @@ def parse_job(
   for name, able in _IMAGE_CHOICES.items():
     choose(name, text(fields, name) or able[0], dict.fromkeys(able))
   prompt = parse_prompt(fields.get('prompt'), limits)
-  able = {each.name: each for each in offers.values() if each.makes_videos}
+  able = {offer.name: offer for offer in offers.values() if offer.makes_videos}
   model = text(fields, 'model') or next(iter(able))
   if model in offers and model not in able:
     field = BESIDE[offers[model].component]
     raise ApiError(f'{model} makes no videos of prompts alone; it serves {field}', 'model')
   offer = choose('model', model, able, 404)
   if fields.get('input_reference') and not offer.reads:
-    readers = [each.name for each in offers.values() if each.reads]
-    wrong = f'take {readers[0]}' if readers else 'serve one that reads pictures as well'
-    raise ApiError(f'{offer.name} reads no picture; {wrong}', 'input_reference')
+    readers = [other.name for other in offers.values() if other.reads]
+    advice = f'take {readers[0]}' if readers else 'serve one that reads pictures as well'
+    raise ApiError(f'{offer.name} reads no picture; {advice}', 'input_reference')
   height, width = _size(fields, offer)
   try:  # a prompt may begin with its frame rate
     fps = frame_rate_of(prompt, number(fields, 'fps', None, 1, 240), offer.fps)
@@ -207,7 +207,7 @@ def choose(field: str, value: Any, able: Mapping[str, Any], status: int = 400) -
   """Returns what a field names. Raises ApiError, with all names, if there is no such thing."""
   if not isinstance(value, str) or value not in able:
     names = ', '.join(filter(None, able)) or 'nothing, this server has none'
-    raise ApiError(f'{field} {told(value)}; expected {names}', field, status)
+    raise ApiError(f'{field} {quoted(value)}; expected {names}', field, status)
   return able[value]
 
 
@@ -221,14 +221,14 @@ def number(
   if value is None or value == '':
     return usual
   try:
-    found = number_in(value, kind) if isinstance(value, str) else value
-    is_real = isinstance(found, int | float) and not isinstance(found, bool)
-    if is_real and least <= found <= most and kind(found) == found:
-      return kind(found)
+    parsed = number_in(value, kind) if isinstance(value, str) else value
+    is_real = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+    if is_real and least <= parsed <= most and kind(parsed) == parsed:
+      return kind(parsed)
   except (ValueError, OverflowError):
     pass
   what = 'a whole number' if kind is int else 'a number'
-  raise ApiError(f'{name} {told(value)}; expected {what} from {least} to {most}', name)
+  raise ApiError(f'{name} {quoted(value)}; expected {what} from {least} to {most}', name)
 
 
 def video_object(id: str, job: Job, **state: Any) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def public(error: Exception) -> str:
   return _QUOTED.sub(r"'\1'", _PATH.sub(r'\1', said))
 
 
-def told(value: Any) -> str:
+def quoted(value: Any) -> str:
   """Returns a value of a client as errors quote it."""
   return repr(printable(value[:60] if isinstance(value, str) else repr(value)[:60]))
 
@@ -269,7 +269,7 @@ def check_fields(fields: Mapping[str, Any], known: Sequence[str]) -> None:
   """Raises ApiError for a field that is none of the known, or is a list or an object."""
   if unknown := sorted(set(fields) - set(known)):
     raise ApiError(
-      f'unknown field {told(unknown[0])}; expected some of {", ".join(known)}',
+      f'unknown field {quoted(unknown[0])}; expected some of {", ".join(known)}',
       printable(unknown[0][:60]),
     )
   for name, value in fields.items():
@@ -308,13 +308,13 @@ def find_other(
   Raises ApiError if there is none, with the reason.
   """
   field = BESIDE[component]
-  able = {each.name: each for each in offers.values() if each.component == component}
+  able = {offer.name: offer for offer in offers.values() if offer.component == component}
   if name or not able:
     able = {name: choose(field, name or 'true', able)}
-  wrong = {each: mismatch(maker, other, size) for each, other in able.items()}
-  if fitting := [each for each, reason in wrong.items() if not reason]:
+  reasons = {model: mismatch(maker, other, size) for model, other in able.items()}
+  if fitting := [model for model, reason in reasons.items() if not reason]:
     return able[fitting[0]]
-  raise ApiError(f'{field}: {next(iter(wrong.values()))}', field)
+  raise ApiError(f'{field}: {next(iter(reasons.values()))}', field)
 
 
 def _other(
@@ -330,7 +330,7 @@ def _other(
   switch = value.lower()  # Python's clients write False in a form
   if switch in ('', 'false', '0'):
     return ''
-  component = next(each for each, name in BESIDE.items() if name == field)
+  component = next(key for key, name in BESIDE.items() if name == field)
   if switch in ('true', '1'):
     value = ''
   return find_other(component, offers, maker, size, value).name
@@ -345,10 +345,10 @@ def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
     name = 'height' if sides[0] else 'width'
     if not all(sides):
       raise ApiError(f'{name} is missing; give width and height, or size', name)
-    given = '{}x{}'.format(*sides)
-    if size not in (None, '', 'auto', given):
-      raise ApiError(f'size {told(size)} is not {given}; give one of them', 'size')
-    return choose('width', given, sizes)
+    sides_text = '{}x{}'.format(*sides)
+    if size not in (None, '', 'auto', sides_text):
+      raise ApiError(f'size {quoted(size)} is not {sides_text}; give one of them', 'size')
+    return choose('width', sides_text, sizes)
   return choose('size', next(iter(sizes)) if size in (None, '', 'auto') else size, sizes)
 
 
@@ -365,8 +365,8 @@ def _frames(fields: Mapping[str, Any], fps: float, size: tuple[int, int], offer:
       f'seconds {seconds:g} is not {frames} frames at {fps:g} a second; give one of them', 'seconds'
     )
   if frames not in able:
-    told = ', '.join(f'{each} ({each / fps:g} s)' for each in able)
+    choices = ', '.join(f'{count} ({count / fps:g} s)' for count in able)
     raise ApiError(
-      f'{name}: {frames} frames at {fps:g} a second; {offer.name} makes videos of {told}', name
+      f'{name}: {frames} frames at {fps:g} a second; {offer.name} makes videos of {choices}', name
     )
   return frames

@@ -152,10 +152,10 @@ def _sqlite_file(url: str) -> str:
   import sqlalchemy
 
   try:
-    found = sqlalchemy.make_url(url)
+    parsed = sqlalchemy.make_url(url)
   except sqlalchemy.exc.ArgumentError:
-    found = None
-  file = found.database if found is not None and not found.query else ''
+    parsed = None
+  file = parsed.database if parsed is not None and not parsed.query else ''
   if not file or ':' in file or not os.path.isdir(os.path.dirname(file) or '.'):
     raise ConfigError(f'--database={url}: expected a file in a folder, as in sqlite:///jobs.sqlite')
   return os.path.realpath(file)
