@@ -46,7 +46,8 @@ def measure_forward(
 
   The other arguments are those of `bench_any`. Returns plain JSON values: `programs` is 'mgjax' or
   a baseline -> program -> seconds, rates of the median, memory; `apart` is baseline -> program ->
-  how far its results are from ours, of our largest number. Raises ConfigError if something does not exist or does not divide.
+  how far its results are from ours, of our largest number. Raises ConfigError if something does
+  not exist or does not divide.
   """
   check_one_of(f'there is no {what!r} of {found.component!r} to time', what, found.passes)
   rivals = find_baselines(baselines, what, mesh.size)
