@@ -2,8 +2,8 @@
 
 Sphinx reads the Markdown files as they are, so what is not Markdown stands here: the lists of
 links of docs/index.md become the side bar, paths of code become links to the reference, and the
-reference is made from the docstrings, a page a folder of mgjax/, and docs/commands.md from what
-commands say of themselves.
+reference is made from the docstrings, a page a folder of mgjax/, and docs/reference/commands.md
+from what commands say of themselves.
 """
 
 import pathlib
@@ -110,10 +110,10 @@ def prepare(app, name, source):
       lines = ['```{toctree}', f':caption: {section.splitlines()[0]}', ':hidden:', ':glob:', *pages]
       sections[number] += '\n'.join(['', *lines, '```', '', ''])
     text = '## '.join(sections)
-  if name == 'docs/commands':
+  if name == 'docs/reference/commands':
     text += ''.join(map(_help, sorted((CHECKOUT / 'launch').glob('*.py'))))
-  if name == 'docs/reference':
-    text += '\n```{toctree}\n:maxdepth: 1\n:glob:\n\napi/*\n```\n'
+  if name == 'docs/reference/python':
+    text += '\n```{toctree}\n:maxdepth: 1\n:glob:\n\n../api/*\n```\n'
   source[0] = re.sub(r'\[([^]]+)\]\([^)]+/\)', r'\1', text)
 
 

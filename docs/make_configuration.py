@@ -51,7 +51,7 @@ from mgjax.training.guard import UpdateGuard
 from mgjax.training.monitoring.watchdog import Limits
 from mgjax.training.settings import BucketSettings, OptimizerSettings, Patience, RunSettings
 
-PAGE = pathlib.Path(__file__).parent / 'configuration.md'
+PAGE = pathlib.Path(__file__).parent / 'reference/configuration.md'
 
 BEGINNING = """# Fields of configurations
 

@@ -11,7 +11,8 @@ Train on what is kept with --config.data.kind=records --config.data.path=data/cu
 costs and the hours that all videos take, and cuts nothing. --engine=ray spreads the work by Ray, on
 this machine or, with --address, on a cluster that sees the same folders.
 python -m launch.serve review --input=raw/ --output=data/curated --people=ann,ben
-shows people the clips that a run left; the next run does what they decided. See docs/curation.md.
+shows people the clips that a run left; the next run does what they decided. See
+docs/how_to/curate.md.
 """
 
 import pathlib

@@ -135,7 +135,10 @@ _ALLOW_NAMES = flags.DEFINE_bool(
   'allow_names', False, 'Take the name of its file for the caption of a clip that has none.'
 )
 _CAPTIONS = flags.DEFINE_enum(
-  'captions', 'plain', ['plain', 'audio'], 'audio: the template, of the columns of docs/sounds.md.'
+  'captions',
+  'plain',
+  ['plain', 'audio'],
+  'audio: the template, of the columns of docs/how_to/make_audio.md.',
 )
 _REENCODE = command_line.define_fields(
   'reencode',
@@ -241,7 +244,8 @@ def _opened():
   if (lacking := inputs.uncaptioned) and not _ALLOW_NAMES.value:
     lines = [
       f'{entries.without_caption(lacking, inputs.clips)}; write one into a .txt of the same name '
-      'or a list (docs/data.md), or take the names of files for captions with --allow_names',
+      'or a list (docs/how_to/prepare_data.md), or take the names of files for captions with '
+      '--allow_names',
       *entries.listed(list({each.name: each for each in (*inputs.rejected, *lacking)}.values())),
     ]
     raise DataError('\n'.join(lines))

@@ -39,7 +39,7 @@ Any of these beside an earlier evaluation.json, or the folder of one: the differ
 intervals, paired where both have numbers of the same prompts.
 
 All write evaluation.json, evaluation.html with numbers, intervals and samples, and samples into
-evaluation/ of the work directory or beside the videos (docs/evaluation.md).
+evaluation/ of the work directory or beside the videos (docs/how_to/evaluate.md).
 """
 
 import os

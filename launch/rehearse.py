@@ -9,7 +9,7 @@ what fails, how it is noticed, what is done again, where machines come from. Pri
 where the rest of the time goes, the best interval of checkpoints beside Young's and Daly's, how
 many machines should stand by, what elastic data parallelism would save, what it costs, and which
 assumption matters. Into --out go rehearsal.png and rehearsal.json. What is assumed, with sources,
-is printed at the end; docs/rehearsal.md explains.
+is printed at the end; docs/how_to/rehearse.md explains.
 """
 
 import contextlib

@@ -35,13 +35,13 @@ An upsampler enlarges by --factor, 2 if not given, or to --size=1080,1920.
 python -m launch.sample personalize --workdir=runs/personalization --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
 Videos of somebody; out_reference.png shows what of the picture the model is given. Ask them first:
-docs/personalization.md says what this must not be used for.
+docs/how_to/personalize.md says what this must not be used for.
 
 python -m launch.sample suite --workdir=runs/video --suite=bench/MovieGenVideoBench.txt \
   --out=videos/
 python -m launch.sample suite --workdir=runs/editing/paired --suite=tgve_plus/ --out=edited/
-All of a prompt suite (docs/evaluation_suites.md), called by index. The same command goes on after
-a stop; --process=0/4 makes a quarter, beside three others.
+All of a prompt suite (docs/how_to/evaluate_prompt_suites.md), called by index. The same command
+goes on after a stop; --process=0/4 makes a quarter, beside three others.
 
 Beside all that is made there are a picture of it and a .json with everything needed to make it
 again.

@@ -5,7 +5,7 @@ python -m launch.serve --model=runs/video --token_file=tokens.txt --host=0.0.0.0
 python -m launch.serve --model=runs/video --database=postgresql://jobs@db/jobs --out=s3://bucket/x
 OpenAI's videos API, as its client and SGLang, vLLM-Omni and FastVideo speak it: /v1/videos, with
 jobs that go on after a stop or a crash, a preview of each while it is made, and a page at /. See
-docs/service.md.
+docs/how_to/serve_videos.md.
 
 python -m launch.serve votes --a=ours/ --b=theirs/ --prompts=prompts.txt --out=votes/ --raters=6
 python -m launch.serve votes --models=sft=x/,base=y/,other=z/ --prompts=prompts.txt --out=votes/
@@ -15,7 +15,7 @@ votes shows raters two videos of a prompt at a time, 00000.mp4 of each folder fo
 --prompts and so on. review shows people the clips that launch.curate left, to keep, drop, trim,
 caption and label them; the next launch.curate does what they decided. Both write a link for each
 person into invitations.txt and every answer into a log, beside each other; the same command, or
-votes with --out alone, goes on. See docs/evaluation.md and docs/curation.md.
+votes with --out alone, goes on. See docs/how_to/evaluate.md and docs/how_to/curate.md.
 """
 
 import functools
@@ -75,7 +75,7 @@ _TOKENS = flags.DEFINE_string(
 )
 _LIMITS = command_line.define_fields(
   'limits',
-  'What is allowed: queue=1000,rate=120,batch=4,memory=60; see docs/service.md.',
+  'What is allowed: queue=1000,rate=120,batch=4,memory=60; see docs/how_to/serve_videos.md.',
   queue=(int, 1, 100_000),
   rate=(float, 1, 1e6),
   prompt=(int, 1, 4096),

@@ -47,7 +47,8 @@ push writes a run, or a folder of --format=workdir, to the Hugging Face Hub or a
 as gs://, s3:// or file:///: weights, configuration, card, evaluation.json and samples, with a list
 of their SHA-256. pull fetches such a folder, whole or not at all; --workdir=hf://me/moving-digits
 does without, in every command, and so does --config.start_from. Both print the name with its commit
-and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count; docs/hub.md has more.
+and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count; docs/how_to/publish_weights.md
+has more.
 """
 
 import contextlib

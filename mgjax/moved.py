@@ -1,7 +1,7 @@
 """Old names of modules, for one release: importing one warns and leads to the new module.
 
 `mgjax/__init__.py` puts `Finder` behind Python's own finders, so it is asked only for modules that
-are not there. The page docs/where_things_moved.md shows the same table to readers.
+are not there. The page docs/reference/where_things_moved.md shows the same table to readers.
 """
 
 import importlib

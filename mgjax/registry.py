@@ -1,7 +1,7 @@
 """The sections of mgjax, one row each: what every command needs to know of a component.
 
 A run's `config.component` names its row. A new section adds a folder, a row here and a
-configuration; docs/add_a_section.md does it once.
+configuration; docs/how_to/add_a_section.md does it once.
 """
 
 import dataclasses

@@ -174,6 +174,6 @@ print('equal bit by bit:', all(np.array_equal(averaged[name], imported[name]) fo
 # ## Where it goes on
 #
 # - `python -m launch.weights list | verify | prune | average | export` do the same from a
-#   shell: [docs/checkpoints.md](../docs/checkpoints.md).
+#   shell: [docs/reference/checkpoints.md](../docs/reference/checkpoints.md).
 # - `start_from` takes parts of several runs, and `optimizer.rates` freezes what should stay.
 # - `average_runs(..., greedy=True)` keeps those runs alone that make the average better.

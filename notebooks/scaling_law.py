@@ -154,6 +154,6 @@ print('\n'.join(aligned(rows_at(1e22))))
 #
 # - `python -m launch.scaling plan` prints a sweep with its cost, and how sure it will make the
 #   exponent, before a run is paid for; `run`, `fit`, `predict`, `compare` and `plot` do the rest:
-#   [docs/scaling.md](../docs/scaling.md).
+#   [docs/how_to/fit_scaling_laws.md](../docs/how_to/fit_scaling_laws.md).
 # - Your own records are a `.csv` with the columns `parameters`, `tokens` and `loss`: put its path
 #   into `read_records`.

@@ -296,5 +296,5 @@ for share, plan in zip(SHARES, plans, strict=True):
 #   trade of heads, `mgjax/parallel/gather.py` how weights are gathered in two stages.
 # - `--config.mesh.context=8` and `mgjax.load(..., mesh='context=8')` use all of this to train and
 #   to sample.
-# - [docs/performance.md](../docs/performance.md) compares the planner's numbers with those of the
-#   TPU's compiler.
+# - [docs/results/performance.md](../docs/results/performance.md) compares the planner's numbers
+#   with those of the TPU's compiler.

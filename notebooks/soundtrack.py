@@ -128,4 +128,5 @@ print('heard:', [hear(sound).tones.tolist() for sound in sounds])
 #
 # - Put the path of a video of yours into `CLIP`, and what is to be heard into `PROMPT`; a model
 #   of digits knows clicks and tones alone.
-# - Videos of any length, music, and sounds that go on: [docs/sounds.md](../docs/sounds.md).
+# - Videos of any length, music, and sounds that go on:
+#   [docs/how_to/make_audio.md](../docs/how_to/make_audio.md).

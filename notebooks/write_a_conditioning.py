@@ -206,7 +206,7 @@ mgjax.show(np.stack(frames), ['the green digit 8, on a figure of eight'], fps=16
 # %% [markdown]
 # ## Where it goes on
 #
-# - [docs/add_a_conditioning.md](../docs/add_a_conditioning.md) adds a first frame: a condition
-#   that the autoencoder encodes.
+# - [docs/how_to/add_a_conditioning.md](../docs/how_to/add_a_conditioning.md) adds a first frame: a
+#   condition that the autoencoder encodes.
 # - A conditioning in a file of `mgjax/models/conditioning/` is found by its name, without
 #   `register`, and the tests of all conditionings hold it to the contract.

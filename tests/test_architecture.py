@@ -16,8 +16,8 @@ import pytest
 CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # A package may import those of earlier lines, never a neighbour on its own line. The picture in
-# docs/architecture.md shows it. Packages with a dot stand on a line of their own, apart from the
-# rest of the folder that they are in.
+# docs/explanation/architecture.md shows it. Packages with a dot stand on a line of their own, apart
+# from the rest of the folder that they are in.
 ORDER = (
   ('core', 'moved'),
   ('parallel',),

@@ -145,7 +145,7 @@ def test_make_has_what_it_is_asked_for(document):
 
 def rows():
   """The rows of the map that name a section: (sections, file)."""
-  for line in (CHECKOUT / 'docs/map.md').read_text().splitlines():
+  for line in (CHECKOUT / 'docs/reference/map.md').read_text().splitlines():
     cells = [cell.strip() for cell in line.strip('|').split('|')]
     if len(cells) == 5 and CITATION.match(cells[0]):
       yield cells[0], cells[2].strip('`')
@@ -155,17 +155,21 @@ def test_what_cites_the_paper_is_on_the_map():
   mapped = {file for _, file in rows()}
   for path in (CHECKOUT / 'mgjax').rglob('*.py'):
     if path.name != '__init__.py' and CITATION.search(path.read_text()):
-      assert named(path) in mapped, f'{named(path)} cites the paper and is not in docs/map.md'
+      assert named(path) in mapped, (
+        f'{named(path)} cites the paper and is not in docs/reference/map.md'
+      )
 
 
 def test_what_is_on_the_map_cites_the_paper():
   for section, file in rows():
     cited = CITATION.findall((CHECKOUT / file).read_text())
-    assert section in cited, f'docs/map.md has {file} under {section}; the file cites {set(cited)}'
+    assert section in cited, (
+      f'docs/reference/map.md has {file} under {section}; the file cites {set(cited)}'
+    )
 
 
 def test_sizes_are_those_of_the_golden_files():
-  guide = (CHECKOUT / 'docs/guide.md').read_text()
+  guide = (CHECKOUT / 'docs/tutorials/quickstart.md').read_text()
   for name, sizes in SIZES.items():
     row = re.search(rf'^\| `{name}` \|(.*)\|$', guide, re.MULTILINE)[1].replace(',', '').split('|')
     assert [int(cell) for cell in row] == [*sizes.values(), golden_total(name)], name

@@ -56,7 +56,8 @@ BUDGETS = {
   'models.backbone': (3301, 7),
   'models.clip': (5568, 16),
   'models.codec': (9347, 46),
-  'models.conditioning': (9_040, 25),  # with room for both files of docs/add_a_conditioning.md
+  # With room for both files of docs/how_to/add_a_conditioning.md.
+  'models.conditioning': (9_040, 25),
   'models.flow_model': (10777, 52),
   'models.foreign_weights': (6212, 21),
   'models.tae': (14727, 49),

@@ -9,8 +9,8 @@ python -m launch.sample edit --workdir=runs/edit/model --video=in.mp4 --prompt='
   --out=out.mp4
 
 The manifest has the columns video (after the edit), source_video, caption (the instruction) and, if
-known, task (docs/editing.md). Autoencoder and model begin as those of the moving digits. So small a
-model on a few clips shows that everything works, and no more.
+known, task (docs/how_to/edit_videos.md). Autoencoder and model begin as those of the moving digits.
+So small a model on a few clips shows that everything works, and no more.
 """
 
 from ml_collections import ConfigDict

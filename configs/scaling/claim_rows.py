@@ -1,4 +1,4 @@
-"""The rows of docs/claims.md: what the report says, and the arms of claims.py that try it."""
+"""The rows of docs/results/claims.md: what the paper says, and the arms that try it."""
 
 
 def claim(says: str, where: str, report: str, **rest) -> dict:

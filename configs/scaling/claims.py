@@ -1,7 +1,7 @@
-r"""The report's claims, each tried in small; docs/claims.md is made of their records.
+r"""The report's claims, each tried in small; docs/results/claims.md is made of their records.
 
 python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
-  --out=docs/claims.md
+  --out=docs/results/claims.md
 
 That trains nothing. The experiments behind it, some minutes of one core a run, of what ships and of
 latents that the first command makes; several processes of one command share the runs:

@@ -19,7 +19,7 @@ saves; Muon for twice the steps, whether it lasts. Digits on what `make quicksta
 (learning.py:digits,rates) Muon has the five rates too. Ten to thirty minutes a run of one core;
 several processes of one command share the runs.
 
-With learning.py:race,align an arm runs in the race (docs/speedrun.md), from nothing:
+With learning.py:race,align an arm runs in the race (docs/results/speedrun.md), from nothing:
 python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
   --rounds=1 --out=race.json
 """

@@ -6,7 +6,8 @@ python -m launch.train --config=configs/video/node.py --workdir=runs/node \\
   --config.data.path=data/clips --config.data.latents=data/latents
 
 The second stage of the large recipe (t2iv_256.py) with one length of clips, two shapes and batches
-of 32. The size is one of configs/video/sizes.py, 1b if none is given; docs/your_data.md explains.
+of 32. The size is one of configs/video/sizes.py, 1b if none is given; docs/tutorials/your_clips.md
+explains.
 """
 
 from ml_collections import ConfigDict

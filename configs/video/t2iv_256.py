@@ -4,9 +4,9 @@ python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/t2i
   --config.autoencoder=runs/tae --config.data.path=data/clips --config.start_from=runs/t2i_256
 
 The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.data encode runs (docs/text.md), where :30b reads bytes; with
-:30b,equal_cost batches of images and short clips have more rows than the report's. Add --dry_run to
-see the model's parameters and stop.
+launch.weights imports and launch.data encode runs (docs/reference/text_encoders.md), where :30b
+reads bytes; with :30b,equal_cost batches of images and short clips have more rows than the
+report's. Add --dry_run to see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict

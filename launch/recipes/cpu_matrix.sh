@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fills the CPU's tables of docs/performance.md: training steps of 22M and 44M parameters on one and on two
+# Fills the CPU's tables of docs/results/performance.md: training steps of 22M and 44M parameters on one and on two
 # cores, the layers forward and backward, sampling and the autoencoder, in turns with PyTorch, eager and
 # compiled, where it is installed (`make oracle`). Writes OUT/NAME.json, OUT/NAME.txt and OUT/matrix.md with
 # the machine and the date; about an hour.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fills docs/performance.md on one GPU, in at most 40 minutes: attention alone, blocks, a training step and
+# Fills docs/results/performance.md on one GPU, in at most 40 minutes: attention alone, blocks, a training step and
 # sampling of the 30B model with as many layers as fit, the autoencoder, and PyTorch beside them where it is
 # installed. Writes OUT/NAME.json, OUT/NAME.txt and the table OUT/matrix.md; what fails stands in it as well.
 #

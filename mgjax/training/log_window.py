@@ -129,7 +129,8 @@ class LogWindow:
     return result
 
   def _speed(self) -> Metrics:
-    """Returns step times, use of the hardware, and shares of the run's time; see docs/runs.md."""
+    """Returns step times, use of the hardware, and shares of the run's time; see
+    docs/how_to/train.md."""
     phases = self._session.phases
     spent = phases.clock() - self._began
     seconds = phases.seconds()

@@ -1,4 +1,4 @@
-"""The exercise of docs/add_a_block.md, done as it is written."""
+"""The exercise of docs/how_to/add_a_block.md, done as it is written."""
 
 import importlib
 import math
@@ -22,7 +22,7 @@ from mgjax.models.conditioning.ports import Ports
 from tests import tiny
 from tests.random_parameters import random_parameters
 
-TEXT = (pathlib.Path(__file__).parent.parent.parent / 'docs/add_a_block.md').read_text()
+TEXT = (pathlib.Path(__file__).parent.parent.parent / 'docs/how_to/add_a_block.md').read_text()
 PARTS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in PARTS if title}
 (ROW,) = [body for title, body in PARTS if not title]

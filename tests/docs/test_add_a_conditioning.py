@@ -1,4 +1,4 @@
-"""The exercise of docs/add_a_conditioning.md, done as it is written."""
+"""The exercise of docs/how_to/add_a_conditioning.md, done as it is written."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ from tests import test_size, tiny
 from tests.random_parameters import random_parameters
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
-TEXT = (CHECKOUT / 'docs/add_a_conditioning.md').read_text()
+TEXT = (CHECKOUT / 'docs/how_to/add_a_conditioning.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
 pytestmark = pytest.mark.usefixtures('on_one_device')
@@ -152,7 +152,7 @@ def test_it_trains_and_shows_its_scales(labelled, tmp_path, monkeypatch):
   assert len(losses) == 3
   assert all(map(math.isfinite, losses))
   look = next(body for title, body in BLOCKS if not title)
-  exec(compile(look, 'docs/add_a_conditioning.md', 'exec'), {})
+  exec(compile(look, 'docs/how_to/add_a_conditioning.md', 'exec'), {})
   assert pathlib.Path('runs/labelled/scales.png').exists()
 
 

@@ -1,4 +1,4 @@
-"""The exercise of docs/add_a_section.md, done as it is written."""
+"""The exercise of docs/how_to/add_a_section.md, done as it is written."""
 
 import math
 import pathlib
@@ -11,7 +11,7 @@ from tests import tiny
 from tests.binaries import python, start, succeeded
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
-TEXT = (CHECKOUT / 'docs/add_a_section.md').read_text()
+TEXT = (CHECKOUT / 'docs/how_to/add_a_section.md').read_text()
 BLOCKS = re.findall(r'^```python(?: title="([^"]+)")?\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 FILES = {title: body for title, body in BLOCKS if title}
 COPIED = (

@@ -1,4 +1,5 @@
-"""docs/architecture.md names every package once, and tests that are there; so does its picture."""
+"""docs/explanation/architecture.md names every package once, and tests that are there; so does its
+picture."""
 
 import pathlib
 import re
@@ -6,7 +7,7 @@ import re
 from tests.test_architecture import ORDER
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
-TEXT = (CHECKOUT / 'docs/architecture.md').read_text()
+TEXT = (CHECKOUT / 'docs/explanation/architecture.md').read_text()
 PICTURE = (CHECKOUT / 'docs/images/architecture.svg').read_text()
 ROWS = dict(re.findall(r'^\| `mgjax/(\w+)` \|.*?\| (.*) \|$', TEXT, re.MULTILINE))
 PACKAGES = {

@@ -23,7 +23,7 @@ def make_configuration():
 
 
 def test_the_page_is_what_the_classes_say(make_configuration):
-  assert make_configuration.page() == (DOCS / 'configuration.md').read_text(), (
+  assert make_configuration.page() == (DOCS / 'reference/configuration.md').read_text(), (
     'run python docs/make_configuration.py'
   )
 

@@ -18,7 +18,7 @@ def run(page, capsys, change=lambda code: code):
 
 
 def test_models_print_what_the_page_says(capsys):
-  text, said, _ = run('models.md', capsys)
+  text, said, _ = run('reference/model_variants.md', capsys)
   printed = said.split()
   for count in (printed[1], printed[3]):
     assert f'{int(count):,}' in text
@@ -28,7 +28,7 @@ def test_models_print_what_the_page_says(capsys):
 
 
 def test_the_synthetic_data_has_its_ceilings_and_floors(capsys):
-  _, said, names = run('synthetic_data.md', capsys)
+  _, said, names = run('reference/digits.md', capsys)
   assert 'the red digit' in said and 'digit 7' in said
   plain, textured = map(float, re.search(r'([\d.]+) dB, ([\d.]+) dB', said).groups())
   assert plain > 43 and textured < 26
@@ -40,7 +40,7 @@ def test_the_synthetic_data_has_its_ceilings_and_floors(capsys):
 
 
 def test_the_judge_reads_what_the_page_draws(capsys):
-  _, said, names = run('solids.md', capsys)
+  _, said, names = run('reference/solids.md', capsys)
   scene, reading = names['scene'], names['reading']
   assert {solid.colour: solid.shape for solid in scene.solids} == {
     colour: solid.shape for colour, solid in reading.solids.items()
@@ -57,7 +57,7 @@ def test_a_language_model_is_asked_at_an_address(tmp_path, monkeypatch, capsys):
     write_video(f'clips/{name}.mp4', np.full((24, 32, 32, 3), shade, np.uint8), 8)
   with Server(lambda _: '{"caption": "a grey square"}') as server:
     change = lambda code: code.replace(address, server.url)  # noqa: E731
-    text, _, names = run('language_models.md', capsys, change)
+    text, _, names = run('how_to/use_language_models.md', capsys, change)
     assert address in text and names['captions'] == ['a grey square'] * 2
     ((_, body, _), _) = server.asked[names['ASK']]
   kinds = [part['type'] for part in body['messages'][0]['content']]

@@ -1,4 +1,4 @@
-"""The examples of docs/python.md, run in their order."""
+"""The examples of docs/how_to/use_from_python.md, run in their order."""
 
 import pathlib
 import re
@@ -12,7 +12,7 @@ from mgjax.models.conditioning import kinds
 from tests import tiny
 
 CHECKOUT = pathlib.Path(__file__).parent.parent.parent
-TEXT = (CHECKOUT / 'docs/python.md').read_text()
+TEXT = (CHECKOUT / 'docs/how_to/use_from_python.md').read_text()
 BLOCKS = re.findall(r'^```python\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
 SLOW = ("mgjax.load('runs/sound/", 'mgjax.evaluate(', 'run_sweep(')  # what takes many seconds
 # As the runs that the page loads, and nothing in between.
@@ -38,7 +38,7 @@ def place(tiny_runs, tiny_sound_runs, tmp_path, monkeypatch):
 def run(blocks):
   names = {}
   for number, block in enumerate(blocks):
-    exec(compile(block, f'docs/python.md, block {number}', 'exec'), names)
+    exec(compile(block, f'docs/how_to/use_from_python.md, block {number}', 'exec'), names)
   return names
 
 

@@ -64,5 +64,5 @@ def test_the_site_builds_without_a_warning(tmp_path):
   places = ('--doctree-dir', tmp_path / 'doctrees', '.', tmp_path / 'html')
   python(*command, *places)
   assert len(list((tmp_path / 'html/docs').glob('*.html'))) == len(list(DOCS.glob('*.md')))
-  path = (tmp_path / 'html/docs/map.html').read_text()
-  assert 'href="api/mgjax.flow.html#module-mgjax.flow.path"' in path  # paths of code are links
+  path = (tmp_path / 'html/docs/reference/map.html').read_text()
+  assert 'href="../api/mgjax.flow.html#module-mgjax.flow.path"' in path  # paths of code are links

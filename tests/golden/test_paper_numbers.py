@@ -127,7 +127,7 @@ def autoencoder() -> list[Row]:
       'outlier penalty, weight',
       weights.outlier,
       1e5,
-      'off: others could not reproduce it; measured in docs/results.md',
+      'off: others could not reproduce it; measured in docs/results/models.md',
     ),
     Row(losses, 'weight of the KL term', weights.kl, UNKNOWN, "HunyuanVideo's"),
     Row(losses, 'weight of the perceptual term', weights.perceptual, UNKNOWN, "HunyuanVideo's"),

@@ -1,4 +1,4 @@
-"""The race: what a recipe costs from nothing to a model that does as it is told (docs/speedrun.md).
+"""The speedrun: the cost of a recipe from nothing to a given quality (docs/results/speedrun.md).
 
 A recipe trains all that it uses, in processes of their own with no compiled program kept. What they
 take of the processors counts; judging, which comes after them, does not.
@@ -85,7 +85,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
 
 
 def describe(numbers: Mapping[str, Any]) -> str:
-  """Returns the row of docs/speedrun.md, with its header."""
+  """Returns the row of docs/results/speedrun.md, with its header."""
   rows, bar = numbers['seeds'], numbers['bar']
   spent, scores = ([row[name] for row in rows] for name in ('processor_seconds', 'score'))
   mean = sum(scores) / len(rows)

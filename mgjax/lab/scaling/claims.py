@@ -66,10 +66,10 @@ _INTRO = """# The report's claims, each tried in small
 
 {total} claims of Movie Gen (arXiv 2410.13720), each an experiment on moving digits or solids:
 {told}. *Without* and *with* are means of the arm that the report leaves and of the one that it
-takes. This command makes the page of [records](records/) and trains nothing:
+takes. This command makes the page of [records](../records/) and trains nothing:
 `python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
---out=docs/claims.md`. `configs/scaling/claims.py` says how each record is made, and how to add a
-claim of your own ([scaling.md](scaling.md#claims)).
+--out=docs/results/claims.md`. `configs/scaling/claims.py` says how each record is made, and how to
+add a claim of your own ([scaling laws](../how_to/fit_scaling_laws.md#claims)).
 
 **The rule**, fixed before: a difference is that of seeds, in pairs where arms share them, with
 Student's interval of 95%; a margin says what is of practical size. That one arm is *better* holds

@@ -87,7 +87,8 @@ class Block(nn.Module):
     return place_tokens(x), None
 
 
-# Parts of a block, by its fields and their own names; docs/add_a_block.md makes another of them.
+# Parts of a block, by its fields and their own names; docs/how_to/add_a_block.md makes another of
+# them.
 
 
 def norm(block: Block, name: str) -> nn.Module:

@@ -127,7 +127,7 @@ def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
   assert less['moments'] == 2 * less['gradients'] < full['moments'] / 10
 
 
-# What the compiler said of whole steps, forward, backward and AdamW (docs/performance.md).
+# What the compiler said of whole steps, forward, backward and AdamW (docs/results/performance.md).
 V5P_64 = ('v5p:4x4x4', {'fsdp': 4, 'context': 16})
 V5P_512 = ('v5p:8x8x8', {'fsdp': 64, 'context': 8})
 V5E_256 = ('v5e:16x16', {'fsdp': 16, 'context': 16})
@@ -257,7 +257,7 @@ def test_every_topology_gets_a_plan_that_fits_and_says_why(config, topology):
 
 
 def test_a_plan_is_of_the_configured_policy_and_says_which_is_recommended():
-  work, page = workload(node.get_config()), (CHECKOUT / 'docs/your_data.md').read_text()
+  work, page = workload(node.get_config()), (CHECKOUT / 'docs/tutorials/your_clips.md').read_text()
   for topology, each, best in (
     ('h100:1', '', 'attention_and_inputs'),
     ('h100:8', ' each', 'nothing'),
@@ -457,7 +457,7 @@ def test_a_recipe_is_planned_as_its_stages_are_trained():
 
 @pytest.mark.parametrize('topology', ['512xH200', 'v5p:8x8x8'])
 def test_the_page_of_30b_has_the_tables_that_its_command_prints(topology):
-  page = pathlib.Path('docs/zero_to_30b.md').read_text()
+  page = pathlib.Path('docs/how_to/plan_30b.md').read_text()
   lines = plan('video/recipe:30b', topology, price=2.5).text.splitlines()
   table = [line for line in lines if line.startswith('|')]
   assert '\n'.join(table) in page

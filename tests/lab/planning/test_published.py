@@ -6,7 +6,7 @@ import pytest
 
 from tests.lab.planning.published_steps import STEPS, table
 
-PAGE = pathlib.Path(__file__).parent.parent.parent.parent / 'docs/performance.md'
+PAGE = pathlib.Path(__file__).parent.parent.parent.parent / 'docs/results/performance.md'
 
 
 @pytest.mark.parametrize(('step', 'billions'), [(0, 8.03), (2, 405.8), (4, 69.0)])

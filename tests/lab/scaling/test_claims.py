@@ -64,7 +64,7 @@ def test_rows_whose_seeds_are_noise_of_one_model_say_so():
   claims = [claim for group in groups for claim in group['claims']]
   rows = [
     line.split('|')
-    for line in pathlib.Path('docs/claims.md').read_text().splitlines()
+    for line in pathlib.Path('docs/results/claims.md').read_text().splitlines()
     if line.startswith('| ') and '**' in line
   ]
   told = {row[1].strip(): row[3].strip() for row in rows}
@@ -124,9 +124,11 @@ def test_the_page_is_what_the_records_say(tmp_path):
   here = pathlib.Path('docs')
   config = load_config('configs/scaling/claims.py').to_dict()
   write_claims(config, here / 'records', tmp_path / 'claims.md')
-  made, shown = (folder / 'claims.md' for folder in (tmp_path, here))
+  made, shown = (folder / 'claims.md' for folder in (tmp_path, here / 'results'))
   assert made.read_text() == shown.read_text(), 'python -m launch.scaling claims makes it anew'
-  assert all((here / 'images' / path.name).exists() for path in tmp_path.glob('images/*.png'))
+  assert all(
+    (shown.parent / 'images' / path.name).exists() for path in tmp_path.glob('images/*.png')
+  )
   first, *_ = config['groups']
   with pytest.raises(ConfigError, match=r'Text to video: .* stands there twice'):
     write_claims({'groups': [first | {'claims': 2 * first['claims'][:1]}]}, here / 'records', made)

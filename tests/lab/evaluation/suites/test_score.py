@@ -103,8 +103,8 @@ def test_the_judge_of_the_small_world_reads_real_clips_and_not_those_of_other_pr
   right = score_suite(videos, suite, judge='digits')
   turned = {place: videos[(place + 1) % 27] for place in videos}
   wrong = score_suite(turned, suite, judge='digits')
-  # .97 of real clips and .006 of shuffled ones are right (docs/synthetic_data.md); of 27 fewer than
-  # 23 or more than 3 are so with a probability below 1e-3.
+  # .97 of real clips and .006 of shuffled ones are right (docs/reference/digits.md); of 27 fewer
+  # than 23 or more than 3 are so with a probability below 1e-3.
   means = [found.record['scores']['all']['value'] for found in (right, wrong)]
   assert means[0] >= 23 / 27 and means[1] <= 3 / 27
   red = sum(' red ' in prompt for prompt in suite.prompts)

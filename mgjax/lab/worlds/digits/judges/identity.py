@@ -35,7 +35,7 @@ from mgjax.lab.worlds.digits.scene import DigitSize
 CANDIDATES = 20
 _TURNS = np.arange(-35, 35.1, 2.5)  # degrees; a step beyond those of references
 _WEIGHTS = np.arange(-1.25, 1.26, 0.25)
-_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/synthetic_data.md
+_MARGIN = (5.0, 0.25)  # turn and weight by which estimates may err, see docs/reference/digits.md
 _BAND = (1.0, 3.0)  # standard deviations of Gaussians, pixels of 32
 _STRIDE = 2  # pixels, between samples of what has passed the band
 _SHIFTS = (-0.5, 0.0, 0.5)  # pixels
