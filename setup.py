@@ -48,6 +48,7 @@ setup(
   package_data={
     'mgjax': ['weights/**/*'],
     'mgjax.data.media': ['fonts/*'],
+    'mgjax.lab.report': ['templates/*'],
     'mgjax.lab.worlds.solids.judges': ['*.safetensors'],
     'mgjax.apps.serving': ['*.html'],
     'mgjax.apps.serving.videos': ['*.html'],
@@ -72,6 +73,8 @@ setup(
     'huggingface-hub>=2.4.0',
     'jax>=0.10.2',
     'jaxtyping>=0.3.11',
+    'jinja2>=3.1.6',  # pages of evaluations, curation, votes and the demo, every value escaped
+    'markupsafe>=3.0.4',
     'ml-collections>=1.1.0',
     'ml-dtypes>=0.6.0',
     'numpy>=2.4.6',

@@ -20,6 +20,14 @@ GONE = {
   'mgjax.evaluation.human.statistics.CONFIDENCE',  # CONFIDENCE of mgjax.lab.statistics.intervals
   'mgjax.worlds.solids.judges.check.Range',  # Interval of mgjax.lab.statistics.intervals
   'mgjax.serving.queue.Queue',  # AnnotationQueue
+  # Pages are made of templates by mgjax.lab.report.page.render.
+  'mgjax.runtime.report.page.DARK',
+  'mgjax.runtime.report.page.LIGHT',
+  'mgjax.runtime.report.page.page',
+  'mgjax.runtime.report.page.section',
+  'mgjax.runtime.report.page.table',
+  'mgjax.runtime.report.charts.DARK_COLOURS',
+  'mgjax.curation.page_examples.show_examples',
   'mgjax.core.runs.places.Told',  # ErrorSentence of mgjax.training.checkpoints.hub
   'mgjax.registry.SECTIONS',  # COMPONENTS
   'mgjax.registry.section',  # find_component

@@ -214,8 +214,9 @@ for name in {sorted(modules)!r}:
     assert module.__file__.startswith({str(installed)!r}), module.__file__
 """
   outside(installed, sys.executable, '-c', code)
-  for page in (CHECKOUT / 'mgjax').rglob('*.html'):
-    assert (installed / page.relative_to(CHECKOUT)).exists(), f'{page} is not in package_data'
+  for path in (CHECKOUT / 'mgjax').rglob('*'):
+    if path.suffix in ('.html', '.css', '.js'):
+      assert (installed / path.relative_to(CHECKOUT)).exists(), f'{path} is not in package_data'
 
 
 @pytest.mark.slow

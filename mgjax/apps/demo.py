@@ -4,7 +4,6 @@ All is made by the models of a world that come with mgjax. The page shows the fi
 that their folder can be kept or moved as one.
 """
 
-import html
 import os
 import pathlib
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, StorageError
 from mgjax.core.files import write_bytes, write_json
 from mgjax.data.media.viewing import write_animation, write_clip
-from mgjax.lab.report.page import page
+from mgjax.lab.report.page import render
 from mgjax.sections.audio.files import write_soundtracks
 from mgjax.sections.audio.pipeline import AudioPipeline
 from mgjax.sections.editing.pipeline import Editor
@@ -122,7 +121,7 @@ def make_demo(
 
 
 def _page(prompt: str, edit: str, names: Sequence[str]) -> str:
-  """HTML of what was made, in the order in which it was."""
+  """Returns the HTML of a demo; its videos are in the order in which they were made."""
   shown = {
     'small.mp4': ('As the model made it', ''),
     'large.mp4': (f'Enlarged {_LARGE} times', ''),
@@ -130,19 +129,10 @@ def _page(prompt: str, edit: str, names: Sequence[str]) -> str:
     'edited.mp4': ('Edited', edit),
     'edited_large.mp4': (f'Edited, enlarged {_LARGE} times', edit),
   }
-  figures = ''
-  for name, (title, said) in shown.items():
-    if name in names:
-      play = 'controls' if 'sound' in name else 'controls autoplay muted'
-      label = html.escape(f'{title}: {said or prompt}')
-      figures += (
-        f'<figure><video src="{name}" {play} loop playsinline width="{_WIDTH}" '
-        f'style="width:{_WIDTH}px" aria-label="{label}"></video><figcaption>{html.escape(title)}'
-        f'{f"<br>{html.escape(said)}" if said else ""}</figcaption></figure>'
-      )
-  waves = [name for name in names if name.endswith('_sound.png')]
-  sound = ''.join(
-    f'<h2>Its sound</h2><img src="{name}" alt="Waveform and spectrogram of the sound">'
-    for name in waves
-  )
-  return page(prompt, f'<div class="shown">{figures}</div>{sound}')
+  videos = [
+    {'file': name, 'title': title, 'text': text, 'has_sound': 'sound' in name}
+    for name, (title, text) in shown.items()
+    if name in names
+  ]
+  waveforms = [name for name in names if name.endswith('_sound.png')]
+  return render('demo.html', prompt, videos=videos, waveforms=waveforms, width=_WIDTH)

@@ -10,7 +10,6 @@ that was never disturbed.
 import collections
 import contextlib
 import dataclasses
-import html
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from mgjax.core.typing import UInt8
 from mgjax.data.media.contact_sheet import contact_sheet
 from mgjax.data.records.writer import ALONE, RecordWriter, Share
 from mgjax.data.source import Source
-from mgjax.lab.report.page import page, table
+from mgjax.lab.report.page import render
 from mgjax.training.monitoring.progress import Progress
 
 # beside the shards
@@ -218,9 +217,4 @@ def _page(directory: pathlib.Path, result: PairsResult, notes: Sequence[Mapping[
       scores = [n['scores'][name] for n in notes if n['reason'] == wanted and name in n['scores']]
       row[name] = f'{np.mean(scores):.3g}' if scores else ''
   sheets = sorted(path.name for path in (directory / PICTURES).glob('*.png'))
-  pictures = ''.join(
-    f'<p><img loading="lazy" src="{PICTURES}/{html.escape(name)}" alt="pairs of shard {name}"></p>'
-    for name in sheets
-  )
-  note = '<p class="note">Scores are means over the pairs of a row.</p>'
-  return page('Pairs', table(rows, 'pairs') + note + pictures)
+  return render('pairs.html', 'Pairs', rows=rows, folder=PICTURES, sheets=sheets)

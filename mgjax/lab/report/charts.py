@@ -1,4 +1,4 @@
-"""Draws histograms and intervals as SVG; `page` has their styles.
+"""Draws histograms and intervals as SVG; `templates/page.css` has their styles.
 
 Each returns an SVG element, with its legend where it has one; '' where there is nothing to draw.
 """
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from mgjax.core.typing import Num
 from mgjax.data.media.titles import ticks
@@ -24,23 +25,12 @@ NAMES, ROW = 190, 24  # width of the names, and height of a row, of rows that ha
 _TAIL = 0.5  # percent of the values at either end that may lie beyond a histogram's axis
 _ABOVE = 14  # pixels over the bars, for the names of lines
 _LETTER, _LETTERS = 6, 30  # pixels of a letter, about, and letters of a row's name
-# Of groups, by their number, on white and on dark paper.
-COLOURS = ('#1f6fb4', '#c4521c', '#2b8a3e', '#8a3ea8', '#946a00', '#555555', '#c2255c', '#0b7285')
-DARK_COLOURS = (
-  '#6cb2f0',
-  '#f2925e',
-  '#6fcf85',
-  '#cf9ae6',
-  '#dcb347',
-  '#b8bcc2',
-  '#f285ab',
-  '#4fc3d7',
-)
+COLOURS = 8  # of groups, c0 to c7 in templates/page.css
 
 
 def histogram(
   title: str, groups: Mapping[str, Num[np.ndarray, '_']], lines: Mapping[str, float] | None = None
-) -> str:
+) -> Markup:
   """Draws counts of values, stacked by group, and named lines across them.
 
   The axis goes over all lines and 99% of the values; what lies beyond counts in its last bar. What
@@ -51,7 +41,7 @@ def histogram(
   lines = {name: value for name, value in (lines or {}).items() if math.isfinite(value)}
   together = np.concatenate([*kept.values(), np.zeros(0)])
   if not len(together):
-    return ''
+    return Markup()
   low, high = _ends(together, list(lines.values()))
   edges = np.linspace(low, high, BINS + 1)
   counts = [np.histogram(np.clip(each, low, high), edges)[0] for each in kept.values()]
@@ -75,17 +65,17 @@ def histogram(
   parts += _marks(lines, across)
   said = [f'{name}: {len(each):,}' for name, each in kept.items()]
   limits = [f'{name} at {format_number(value)}' for name, value in lines.items()]
-  return _svg(title, parts, [*said, *limits]) + _legend(said, '\u25a0')
+  return Markup(_svg(title, parts, [*said, *limits]) + _legend(said, '\u25a0'))
 
 
-def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -> str:
+def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -> Markup:
   """Draws a point and its interval, (value, low, high), for each name, and a line at 0.
 
   Rows that are not finite are left out.
   """
   kept = {name: row for name, row in rows.items() if all(map(math.isfinite, row))}
   if not kept:
-    return ''
+    return Markup()
   least = min(0.0, *(min(row) for row in kept.values()))
   most = max(0.0, *(max(row) for row in kept.values()))
   across = _axis(least, most if most > least else least + 1, NAMES, WIDTH - RIGHT)
@@ -105,7 +95,7 @@ def interval_chart(title: str, rows: Mapping[str, tuple[float, float, float]]) -
       f'<line x1="{across(low):.1f}" y1="{y}" x2="{across(high):.1f}" y2="{y}" stroke-width="2"/>'
       f'<circle cx="{across(value):.1f}" cy="{y}" r="4" stroke="none"/></g>'
     )
-  return _svg(title, parts, said, bottom + BOTTOM, left=4)
+  return Markup(_svg(title, parts, said, bottom + BOTTOM, left=4))
 
 
 def _svg(
@@ -128,7 +118,7 @@ def _legend(names: Iterable[str], sign: str) -> str:
 
 
 def _colour(index: int) -> str:
-  return f'var(--c{index % len(COLOURS)})'
+  return f'var(--c{index % COLOURS})'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

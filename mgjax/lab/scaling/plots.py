@@ -1,8 +1,6 @@
 """Pictures of laws and laws.html, a page of its own with their numbers and what spoils them."""
 
-import base64
 import contextlib
-import html
 import io
 import os
 import pathlib
@@ -14,7 +12,7 @@ import numpy as np
 from mgjax.core.errors import ConfigError, printable
 from mgjax.core.files import write_bytes, write_json
 from mgjax.core.plug_ins import load_package
-from mgjax.lab.report.page import page, table
+from mgjax.lab.report.page import Rows, data_url, render
 from mgjax.lab.scaling.comparison import Comparison
 from mgjax.lab.scaling.findings import LawFindings, comparison_rows
 from mgjax.lab.scaling.held_out import HeldOut
@@ -28,11 +26,6 @@ Arms = Mapping[str, LawFindings]
 _POINTS = 60  # of a curve
 _FAR = 8.0  # where intervals are cut
 _BEYOND = 3.0  # times the largest budget up to which laws are drawn
-_ABOUT = (
-  'L(N, D) = E + A / N^alpha + B / D^beta of N parameters and D tokens. Intervals are of 80%, from '
-  'fits to runs drawn again. Stars and bars are the minima of the parabolas, shaded bands the law. '
-  'Published laws are extrapolated where their budgets end, and count tokens of their own kind.'
-)
 
 
 def write_laws(
@@ -55,16 +48,19 @@ def write_laws(
       'Best size by compute': _draw_by_compute(arms, folder / 'size', 'size'),
       'Loss by compute': _draw_by_compute(arms, folder / 'loss', 'loss'),
     }
-    body = [f'<p class="note">{_ABOUT}</p>']
-    body += [_picture(title, paths[1]) for title, paths in pictures.items()]
-    body += [_arm(name, found, tests.get(name)) for name, found in arms.items()]
-    if comparison is not None:
-      rows, note = comparison_rows(*comparison)
-      body.append(_section('Comparison', _table(rows, ' and '.join(comparison[1])), _note(note)))
-    sources = [('law', 'source'), *((law.name, law.source) for law in PUBLISHED)]
-    published = _table(rows_at(most), f'At {most:.3g} FLOPs'), _table(sources, 'Sources')
-    body.append(_section('Published laws', *published))
-    write_bytes(folder / 'laws.html', page('Scaling laws', ''.join(body)).encode())
+    page = render(
+      'laws.html',
+      'Scaling laws',
+      pictures=[(title, _picture_url(paths[1])) for title, paths in pictures.items()],
+      arms=[_arm(name, found, tests.get(name)) for name, found in arms.items()],
+      comparison=None if comparison is None else _comparison(*comparison),
+      published={
+        'rows': _rows(rows_at(most)),
+        'name': f'At {most:.3g} FLOPs',
+        'sources': [{'law': law.name, 'source': law.source} for law in PUBLISHED],
+      },
+    )
+    write_bytes(folder / 'laws.html', page.encode())
     write_json(folder / 'laws.json', {name: found.as_dict() for name, found in arms.items()})
   drawn = [path for paths in pictures.values() for path in paths]
   return [folder / 'laws.html', folder / 'laws.json', *drawn]
@@ -233,34 +229,37 @@ def _draw_by_compute(arms: Arms, path: pathlib.Path, what: str) -> list[pathlib.
     return _save(drawn, path)
 
 
-def _picture(title: str, path: pathlib.Path) -> str:
-  data = base64.b64encode(path.read_bytes()).decode()
-  return _section(title, f'<img src="data:image/svg+xml;base64,{data}" alt="{title}">')
+def _picture_url(path: pathlib.Path) -> str:
+  return data_url('image/svg+xml', path.read_bytes())
 
 
-def _arm(name: str, found: LawFindings, test: HeldOut | None) -> str:
-  numbers = [('', 'value [80%]'), *((each, str(told)) for each, told in found.numbers().items())]
-  parts = [_table(numbers, 'Law'), _note(found.spread())]
-  if found.minima:
-    parts.append(_table(found.minima_rows(), 'IsoFLOP minima'))
-  parts += map(_note, found.powers())
-  if test is not None:
-    left = f'Predicted by the {len(test.found.fit.residuals)} runs of smaller budgets'
-    parts += [_table(test.rows(), left), _note(test.summary())]
-    if test.sizes:
-      parts.append(_table(test.size_rows(), 'Best sizes, predicted'))
-  parts += [f'<p class="warning">{html.escape(each)}.</p>' for each in found.warnings]
-  return _section(name or 'Law and minima', *parts)
+def _arm(name: str, found: LawFindings, test: HeldOut | None) -> dict[str, Any]:
+  numbers = [{'': parameter, 'value [80%]': str(v)} for parameter, v in found.numbers().items()]
+  return {
+    'title': printable(name) or 'Law and minima',
+    'numbers': numbers,
+    'spread': found.spread(),
+    'minima': _rows(found.minima_rows()) if found.minima else [],
+    'powers': found.powers(),
+    'test': None if test is None else _test(test),
+    'warnings': found.warnings,
+  }
 
 
-def _section(title: str, *parts: str) -> str:
-  return f'<section><h2>{html.escape(printable(title))}</h2>{"".join(parts)}</section>'
+def _test(test: HeldOut) -> dict[str, Any]:
+  return {
+    'name': f'Predicted by the {len(test.found.fit.residuals)} runs of smaller budgets',
+    'rows': _rows(test.rows()),
+    'summary': test.summary(),
+    'sizes': _rows(test.size_rows()) if test.sizes else [],
+  }
 
 
-def _table(rows: Sequence[Sequence[str]], name: str) -> str:
+def _comparison(compared: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+  rows, note = comparison_rows(compared, names)
+  return {'name': printable(' and '.join(names)), 'rows': _rows(rows), 'note': note}
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> Rows:
   header, *others = rows
-  return table([dict(zip(header, row, strict=True)) for row in others], printable(name))
-
-
-def _note(text: str) -> str:
-  return f'<p class="note">{html.escape(text)}</p>'
+  return [dict(zip(header, row, strict=True)) for row in others]

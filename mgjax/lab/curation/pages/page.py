@@ -6,7 +6,6 @@ thresholds, examples of what was kept and dropped, reasons by number, and what e
 
 import collections
 import dataclasses
-import html
 import os
 import pathlib
 import re
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from mgjax.core.configuration.keys import flatten
 from mgjax.core.errors import printable
@@ -22,11 +22,11 @@ from mgjax.lab.curation.costs import costs_of, summary
 from mgjax.lab.curation.filters.registry import FILTERS
 from mgjax.lab.curation.filters.table import as_columns
 from mgjax.lab.curation.filters.thresholds import with_lengths
-from mgjax.lab.curation.pages.page_examples import Masks, Pictures, show_examples
+from mgjax.lab.curation.pages.page_examples import Masks, Pictures, examples
 from mgjax.lab.curation.select import Selection, Step
 from mgjax.lab.curation.settings import CurationSettings
 from mgjax.lab.report.charts import format_number, histogram
-from mgjax.lab.report.page import page, section, table
+from mgjax.lab.report.page import Rows, render
 
 # Columns that are no scores: what a clip is, not how good.
 ABOUT = (
@@ -72,19 +72,35 @@ def write_page(
     came = alive
     alive = alive & (selection.dropped_by != step.name)
     reached[step.name] = came, alive
-  body = [
-    _summary(scores, measured, alive),
-    _warnings(steps),
-    _funnel(scores, steps, reached, measured),
-    _reason_tables(steps),
-    show_examples(scores, selection.reasons, reached, alive, pictures),
-    _histograms(scores, reached, measured, alive, settings),
-    _times(rows, steps),
-    _broken(scores, selection.reasons, measured),
-    _settings(settings),
-  ]
+  histograms, answers = _scores(scores, reached, measured, alive, settings)
+  times, time_notes = _times(rows, steps)
+  broken = np.flatnonzero(~measured)
+  text = render(
+    'curation.html',
+    'Curation',
+    clips=_summary(scores, measured, alive),
+    filters_off=[
+      (step.name, printable(step.off).removeprefix(step.name)) for step in steps if step.off
+    ],
+    funnel=_funnel(scores, steps, reached, measured),
+    reasons=_reason_rows(steps),
+    examples=examples(scores, selection.reasons, reached, alive, pictures),
+    histograms=histograms,
+    answers=answers,
+    times=times,
+    time_notes=time_notes,
+    broken=[
+      {
+        'video': printable(scores['video'][index]),
+        'reason': printable(selection.reasons[index]),
+      }
+      for index in broken[:_BROKEN]
+    ],
+    more_broken=max(len(broken) - _BROKEN, 0),
+    settings=_settings(settings),
+  )
   path = pathlib.Path(path)
-  write_bytes(path, page('Curation', ''.join(body)).encode())
+  write_bytes(path, text.encode())
   return path
 
 
@@ -92,7 +108,7 @@ def _hours(scores: _Scores, chosen: np.ndarray) -> float:
   return float(np.nansum(scores['clip_seconds'][chosen])) / 3600 if 'clip_seconds' in scores else 0
 
 
-def _summary(scores: _Scores, measured: np.ndarray, alive: np.ndarray) -> str:
+def _summary(scores: _Scores, measured: np.ndarray, alive: np.ndarray) -> Rows:
   rows = [
     {
       '': name,
@@ -104,20 +120,10 @@ def _summary(scores: _Scores, measured: np.ndarray, alive: np.ndarray) -> str:
   ]
   if not measured.all():
     rows.append({'': 'could not be measured', 'videos': f'{int((~measured).sum()):,}'})
-  return table(rows, 'Clips')
+  return rows
 
 
-def _warnings(steps: Sequence[Step]) -> str:
-  items = ''.join(
-    f'<li><b>{html.escape(each.name)}</b>'
-    f'{html.escape(printable(each.off).removeprefix(each.name))}</li>'
-    for each in steps
-    if each.off
-  )
-  return section('Filters that did nothing', f'<ul>{items}</ul>') if items else ''
-
-
-def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> str:
+def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np.ndarray) -> Rows:
   total = max(int(measured.sum()), 1)
   rows = []
   before = 1.0
@@ -136,18 +142,14 @@ def _funnel(scores: _Scores, steps: Sequence[Step], reached: Masks, measured: np
     }
     before = before if paper is None else paper
     rows.append(row)
-  note = (
-    'Table 44 is of the strictest set of the paper. Its shares depend on the footage and on the '
-    'order of the filters, ours too.'
-  )
-  return section('Funnel', table(rows, 'What each filter left'), f'<p class="note">{note}</p>')
+  return rows
 
 
 def _percent(share: float) -> str:
   return f'{format_number(round(100 * share, 2))}%'
 
 
-def _reason_tables(steps: Sequence[Step]) -> str:
+def _reason_rows(steps: Sequence[Step]) -> Rows:
   rows = []
   for step in steps:
     counts = collections.Counter()
@@ -161,18 +163,19 @@ def _reason_tables(steps: Sequence[Step]) -> str:
       {'reason': f'{step.name}: {printable(reason)}', 'clips': f'{number:,}'}
       for reason, number in common
     ]
-  return section('Reasons', table(rows, 'Why clips were dropped')) if rows else ''
+  return rows
 
 
-def _histograms(
+def _scores(
   scores: _Scores,
   reached: Masks,
   measured: np.ndarray,
   alive: np.ndarray,
   settings: CurationSettings,
-) -> str:
+) -> tuple[list[Markup], list[tuple[str, Rows]]]:
+  """Returns histograms of scores that are numbers, and columns and rows of those that are text."""
   drawn = []
-  words = []
+  answers = []
   seen = set()
   for name, (came, left) in reached.items():
     limits = FILTERS[name].limits(settings.keep) if name in FILTERS else ()
@@ -192,22 +195,14 @@ def _histograms(
       groups = {'kept in the end': values[alive], 'dropped': values[measured & ~alive]}
       drawn.append(histogram(column, groups))
     elif all(each is None or isinstance(each, str) for each in values):
-      words.append(_words(column, values, measured, alive))
-  if not drawn and not words:
-    return ''
-  note = (
-    'A clip counts in the histogram of a filter if it came as far. The first and the last bar have '
-    'all that lies beyond them.'
-  )
-  charts = ''.join(f'<div>{each}</div>' for each in drawn if each)
-  charts = f'<p class="note">{note}</p><div class="charts">{charts}</div>'
-  return section('Scores', charts, *words)
+      answers.append((column, _answer_rows(values, measured, alive)))
+  return [chart for chart in drawn if chart], answers
 
 
-def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) -> str:
-  counts = collections.Counter(values[each] for each in np.flatnonzero(came))
-  kept = collections.Counter(values[each] for each in np.flatnonzero(left))
-  rows = [
+def _answer_rows(values: np.ndarray, came: np.ndarray, left: np.ndarray) -> Rows:
+  counts = collections.Counter(values[index] for index in np.flatnonzero(came))
+  kept = collections.Counter(values[index] for index in np.flatnonzero(left))
+  return [
     {
       'answer': printable(answer) if answer else '(none)',
       'clips': f'{number:,}',
@@ -215,10 +210,10 @@ def _words(column: str, values: np.ndarray, came: np.ndarray, left: np.ndarray) 
     }
     for answer, number in counts.most_common(_ANSWERS)
   ]
-  return table(rows, column)
 
 
-def _times(rows: Any, steps: Sequence[Step]) -> str:
+def _times(rows: Any, steps: Sequence[Step]) -> tuple[Rows, list[str]]:
+  """Returns rows of what each filter cost, and notes about them."""
   costs = costs_of(rows)
   asked = {step.name: step for step in steps}
   whole = sum(costs.seconds.values()) + sum(step.seconds for step in steps)
@@ -241,8 +236,6 @@ def _times(rows: Any, steps: Sequence[Step]) -> str:
         'a clip dropped, ms': format_number(round(1e3 * spent / dropped, 3)) if dropped else '',
       }
     cells.append(row)
-  if not cells:
-    return ''
   notes = [
     'Scores are made of every clip, in seconds of a processor; filters read them, in seconds.'
   ]
@@ -255,24 +248,9 @@ def _times(rows: Any, steps: Sequence[Step]) -> str:
     notes.append(f'{costs.gated:,} videos were dropped by a probe and not decoded.')
   if costs.clips and costs.seconds:
     notes.append(f'{summary(costs)}.')
-  told = ''.join(f'<p class="note">{note}</p>' for note in notes)
-  return section('Time', table(cells, 'Running time'), told)
+  return cells, notes
 
 
-def _broken(scores: _Scores, reasons: np.ndarray, measured: np.ndarray) -> str:
-  found = np.flatnonzero(~measured)
-  if not len(found):
-    return ''
-  rows = [
-    {'video': printable(scores['video'][each]), 'reason': printable(reasons[each])}
-    for each in found[:_BROKEN]
-  ]
-  more = f'<p class="note">and {len(found) - _BROKEN:,} more</p>' * (len(found) > _BROKEN)
-  title = 'Videos that could not be measured'
-  return section(title, table(rows, title), more)
-
-
-def _settings(settings: CurationSettings) -> str:
+def _settings(settings: CurationSettings) -> Rows:
   plain = flatten(dataclasses.asdict(settings))
-  rows = [{'': name, 'value': printable(value)} for name, value in plain.items()]
-  return f'<details><summary>Settings</summary>{table(rows, "Settings")}</details>'
+  return [{'': name, 'value': printable(value)} for name, value in plain.items()]

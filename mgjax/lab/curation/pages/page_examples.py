@@ -1,7 +1,5 @@
 """Examples on the page of a curation: pictures of clips that were kept or dropped, and why."""
 
-import base64
-import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 from mgjax.core.errors import printable
 from mgjax.core.typing import Bool
 from mgjax.data.clips import evenly
-from mgjax.lab.report.page import section
+from mgjax.lab.report.page import data_url
 
 # Numbers of rows, and 'middle' (JPEG) or 'loop' (animated WebP) -> pictures, None of one without.
 Pictures = Callable[[Sequence[int], str], Sequence[bytes | None]]
@@ -21,21 +19,20 @@ _KEPT, _DROPPED = 12, 6  # pictures of all that was kept, and of what each filte
 _ONE = 2**18
 _ALL = 8 * 2**20
 _JPEG = b'\xff\xd8'
-_HEIGHT = 90  # pixels of a picture on the page
 _LETTERS = 90  # of a caption that are shown
 
 
-def show_examples(
+def examples(
   scores: Mapping[str, np.ndarray],
   reasons: np.ndarray,
   reached: Masks,
   alive: Bool[np.ndarray, '_'],
   pictures: Pictures,
-) -> str:
-  """Returns HTML of what was kept, and of what each filter dropped; '' where there is no picture.
+) -> list[dict[str, Any]]:
+  """Returns what was kept, and what each filter dropped, as groups of `clips` with a `title`.
 
   `reached` has of each filter the rows that came to it, and those that it left; `alive` are those
-  kept in the end.
+  kept in the end. Clips without a picture are left out.
   """
   groups = {'Kept': _spread(alive, _KEPT)}
   for name, (came, left) in reached.items():
@@ -45,9 +42,9 @@ def show_examples(
     dict(zip(wanted, pictures(wanted, kind), strict=True)) for kind in ('middle', 'loop')
   )
   room = _ALL
-  sections = []
+  shown = []
   for title, group in groups.items():
-    figures = []
+    clips = []
     for number in group:
       still, motion = stills[number], loops[number]
       cost = len(still or b'') + len(motion or b'')
@@ -55,31 +52,23 @@ def show_examples(
         continue
       room -= cost
       about = reasons[number] or _cut(scores['caption'][number] if 'caption' in scores else '')
-      figures.append(_figure(scores['clip'][number], about, still, motion))
-    if figures:
-      sections.append(f'<h3>{html.escape(title)}</h3><div class="shown">{"".join(figures)}</div>')
-  return section('Examples', *sections) if sections else ''
+      clips.append(
+        {
+          'name': printable(scores['clip'][number]),
+          'about': printable(about),
+          'still': data_url('image/jpeg', still),
+          'motion': data_url('image/webp', motion) if motion else '',
+        }
+      )
+    if clips:
+      shown.append({'title': title, 'clips': clips})
+  return shown
 
 
 def _spread(chosen: Bool[np.ndarray, '_'], most: int) -> list[int]:
   """Some of the rows that are chosen, evenly over all of them."""
   numbers = np.flatnonzero(chosen)
   return numbers[evenly(len(numbers), most)].tolist() if len(numbers) else []
-
-
-def _figure(clip: str, about: str, still: bytes, motion: bytes | None) -> str:
-  name, about = html.escape(printable(clip)), html.escape(printable(about))
-  style = f'height:{_HEIGHT}px;max-width:none'
-  shown = f'<img style="{style}" src="{_data("jpeg", still)}" alt="{name}">'
-  if motion:  # who wants no motion sees the still one
-    source = f'media="(prefers-reduced-motion:no-preference)" srcset="{_data("webp", motion)}"'
-    shown = f'<picture><source {source}>{shown}</picture>'
-  told = f'<figcaption>{name}<br><small>{about}</small></figcaption>'
-  return f'<figure style="overflow:hidden">{shown}{told}</figure>'
-
-
-def _data(kind: str, picture: bytes) -> str:
-  return f'data:image/{kind};base64,{base64.b64encode(picture).decode()}'
 
 
 def _cut(caption: Any) -> str:

@@ -1,7 +1,6 @@
 """What votes say, as tables like those of the report and as a page (Movie Gen §3.5, Table 6)."""
 
 import dataclasses
-import html
 import json
 import math
 import os
@@ -21,7 +20,7 @@ from mgjax.lab.evaluation.human.win_rates import (
   prompts_needed,
 )
 from mgjax.lab.report.charts import interval_chart
-from mgjax.lab.report.page import page, table
+from mgjax.lab.report.page import render
 from mgjax.lab.report.tables import aligned, cells_of, csv_text
 from mgjax.lab.statistics.values import plain
 
@@ -257,9 +256,5 @@ def _page(found: Analysis, sections: Sequence[tuple[str, str, Rows]]) -> str:
     rows = {printable(each.model): (each.strength, each.low, each.high) for each in ranking}
     less = {model: tuple(value - 1000 for value in row) for model, row in rows.items()}
     charts.append(interval_chart(f'{printable(name)}: points above the average', less))
-  body = ''.join(f'<div>{chart}</div>' for chart in charts if chart)
-  tables = ''.join(
-    table(rows, title) + (f'<p class="note">{html.escape(note)}</p>' if note else '')
-    for title, note, rows in sections
-  )
-  return page(printable(found.name), f'<div class="charts">{body}</div>{tables}')
+  drawn = [chart for chart in charts if chart]
+  return render('votes.html', printable(found.name), drawn=drawn, sections=sections)
