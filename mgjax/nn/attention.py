@@ -67,7 +67,6 @@ def attend(
   the result is named `saved_as` and its log-sum-exp `saved_as`_sums. The backward pass needs them
   and q, k, v as the kernel read them, which are named `saved_as`_inputs.
   Args:
-    mask: True where a key may be read. A row that may read nothing returns zeros.
     mask: True where a key may be read. Rows without such a key return zeros.
     impl: the kernel of one device. 'xla' stores all scores. 'blockwise' recomputes them in the
       backward pass, with memory linear in n. 'flash' is the accelerator's kernel, `kernels/tpu` on
