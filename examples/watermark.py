@@ -1,11 +1,13 @@
 """A watermark for MGJAX_POSTPROCESS: 32 bits in every frame, and a function that reads them.
 
-Quantization index modulation with dither (Chen and Wornell, 2001). The DCT coefficient (1, 1) of
-each block of 8 x 8 pixels of the luma moves to the nearest point of one of two lattices,
-STEP * (k + b / 2) + d, with k a whole number, b the bit of the block and d its dither.
+Quantization index modulation with dither (Chen and Wornell, 2001) on blocks of 8 x 8 pixels of the
+luma. The DCT coefficient (1, 1) of a block moves to the nearest point of one of two lattices,
 
-The mark survives compression by x264, but not another size or a cut, and anybody who reads this
-file can remove it. Audio carries nothing. Frames need 512 blocks, as 256 x 128 have.
+    STEP * (k + b / 2) + d
+
+with k a whole number, b the bit of the block and d its dither. The mark survives compression by
+x264, but not another size or a cut, and who reads this file can remove it. Audio carries nothing.
+Frames need 512 blocks, as 256 x 128 have.
 
 export PYTHONPATH=examples MGJAX_POSTPROCESS=watermark:postprocess
 """
