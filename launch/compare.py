@@ -12,7 +12,7 @@ analyse prints the table of net win rates and writes analysis.csv, .html and .js
 by default the study's folder. With more than two models it ranks them as well.
 power says how wide the interval of so many prompts is, and how many prompts a difference needs.
 export to a .jsonl writes pairs with a winner, to learn from (docs/tutorials/lora.md).
-import adds votes that were made elsewhere; the columns are in docs/how_to/collect_votes.md.
+import adds votes that were made elsewhere; the columns are in docs/reference/votes.md.
 """
 
 from absl import flags

@@ -15,7 +15,7 @@ votes shows raters two videos of a prompt at a time, 00000.mp4 of each folder fo
 --prompts and so on. review shows people the clips that launch.curate left, to keep, drop, trim,
 caption and label them; the next launch.curate does what they decided. Both write a link for each
 person into invitations.txt and every answer into a log, beside each other; the same command, or
-votes with --out alone, goes on. See docs/how_to/evaluate.md and docs/how_to/curate.md.
+votes with --out alone, goes on. See docs/how_to/collect_votes.md and docs/how_to/curate.md.
 """
 
 import functools

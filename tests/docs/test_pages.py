@@ -34,8 +34,8 @@ def test_the_synthetic_data_has_its_ceilings_and_floors(capsys):
   assert plain > 43 and textured < 26
   assert names['ceiling']['texture'] == 1 and names['ceiling']['digit'] > 0.85
   assert names['floor']['texture'] < 0.5 and names['floor']['all'] < 0.1
-  assert (names['known']['truth'] == 1).all() and names['known']['reference, pasted'][0] > 0.8
-  assert names['known']['another hand'][1] < 0.4
+  assert (names['known']['truth'] == 1).all() and names['known']['pasted reference'][0] > 0.8
+  assert names['known']['other handwriting'][1] < 0.4
   assert 'make the digit' in said and 'the edit is right: True, the source is: False' in said
 
 
