@@ -179,7 +179,7 @@ def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   """Makes of a configuration a recipe of what learns steps of any length from data, guided.
 
   See mgjax/flow/distillation/mean_flow.py. The velocity is learnt first: from nothing steps are not
-  learnt (docs/results/models.md). Nothing of it is the report's.
+  learnt (docs/experiments/mean_flow.md). Nothing of it is the report's.
   """
   # Derivatives by time: waves of 1000 radians would be all that they have.
   config.model.time_unit = 50.0

@@ -18,9 +18,9 @@ if sys.argv[0] == '-m' and '-m' in sys.orig_argv:
 
 # Training on a CPU frees and takes back the same large buffers at every step. With huge pages from
 # the C library, and memory kept rather than given back, that costs a fraction of the page faults: a
-# step of the small models takes half the time (docs/results/performance.md). The library reads the
-# setting when a process starts, so a command starts itself once more, before anything slow is
-# imported.
+# step of the small models takes half the time (docs/experiments/cpu_optimizations.md). The library
+# reads the setting when a process starts, so a command starts itself once more, before anything
+# slow is imported.
 _SETTING = 'GLIBC_TUNABLES'
 _KEPT = ('mmap_max=0', f'trim_threshold={2**34}', 'arena_max=1')  # up to 16 GiB, of all threads
 _VALUE = ':'.join(f'glibc.malloc.{each}' for each in ('hugetlb=1', *_KEPT))

@@ -148,6 +148,7 @@ mgjax.show(
 #
 # - `mgjax.load(..., guidance=(('text', (6.0, (0.1, 0.9))),))` guides in an interval of time
 #   alone: [docs/how_to/use_from_python.md](../docs/how_to/use_from_python.md).
-# - One to eight steps without guidance have to be learnt: [few steps](../docs/results/models.md).
+# - One to eight steps without guidance have to be learnt:
+#   [few steps](../docs/experiments/few_steps.md).
 # - `mgjax/flow/schedules.py`, `mgjax/flow/solvers.py` and `mgjax/flow/guidance.py` are a screen
 #   each.

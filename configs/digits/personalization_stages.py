@@ -10,7 +10,7 @@ python -m launch.train --config=configs/digits/personalization_stages.py:once \
   naturalness  16 frames   cross-paired    tower trained
 
 The second command spends as much on all of it together: 16 frames, pairs and cross pairs by turns,
-the tower trained from the start. docs/results/models.md compares.
+the tower trained from the start. docs/experiments/digits_personalization.md compares.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ An autoencoder for both sizes; then images of 32 px; images and videos of 32 px,
 positions added and spatial ones doubled; images and videos of 64 px, with spatial positions doubled
 once more, where the report triples them. The second command goes on with the same place and trains
 the last stage from nothing, for as much compute as the three together; the third fine-tunes what
-the stages made three times and averages: docs/results/models.md compares.
+the stages made three times and averages: docs/experiments/training_stages.md compares.
 """
 
 from ml_collections import ConfigDict

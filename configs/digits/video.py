@@ -44,7 +44,7 @@ def get_config(motions: str = 'straight') -> ConfigDict:
   )
   # The report draws times around mean 0. Which way the digit moves is settled while hardly anything
   # can be seen of it, t < 0.1, and mean 0 seldom trains there: with mean -1 the model follows the
-  # words for motion many times sooner (docs/results/models.md).
+  # words for motion many times sooner (docs/experiments/digits_quickstart.md).
   config.objective.time.mean = -1.0
   config.encode = encoding(train=6144, validation=512)
   config.sample.steps = 25

@@ -23,7 +23,7 @@ from ..digits import autoencoder
 # Numbers of a block and strides over patches of 1 x 4 x 4, in which it has t x h x w pixels.
 BLOCKS = {
   # 8 x 8 x 8 as the report: judges read what happens through it, and a flow model learns few
-  # numbers sooner than many (docs/results/models.md).
+  # numbers sooner than many (docs/experiments/solids_autoencoder.md).
   'small': (48, ((2, 2, 2), (2, 1, 1), (2, 1, 1))),
   'fast': (80, ((2, 2, 2), (2, 1, 1), (2, 1, 1), (2, 1, 1))),  # 16 x 8 x 8
   'sharp': (80, ((2, 1, 1), (2, 1, 1))),  # 4 x 4 x 4

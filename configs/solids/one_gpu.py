@@ -14,7 +14,7 @@ python -m launch.train --config=configs/solids/one_gpu.py:personalization \
 
 It begins with what `make quickstart WORLD=solids WORKDIR=runs/solids` trained, personalization also
 with the objects of configs/solids/clip.py. Encoding is work of the processor: give `encode` its
---process of --processes, and leave four cores to compile programs (docs/results/performance.md).
+--process of --processes, and leave four cores to compile programs (docs/experiments/h200.md).
 """
 
 from ml_collections import ConfigDict

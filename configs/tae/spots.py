@@ -6,7 +6,8 @@ python -m launch.train --config=configs/tae/spots.py:tuned --workdir=runs/spots/
   --config.start_from=runs/spots/base
 python -m launch.train --config=configs/tae/spots.py:tuned --workdir=runs/spots/with \
   --config.start_from=runs/spots/base --config.objective.outlier=1e5
-Then launch.evaluate --workdir=... shows the norm maps of each (docs/results/models.md).
+Then launch.evaluate --workdir=... shows the norm maps of each
+(docs/experiments/outlier_penalty.md).
 """
 
 from ml_collections import ConfigDict

@@ -24,7 +24,7 @@ from mgjax.parallel.rules import BATCH, Entry, ambient, fit, size, spec
 
 # Below this number of scores, XLA's batched products win: a CPU keeps the scores in its caches, and
 # elsewhere launching a kernel costs more. Above it, a kernel that keeps scores out of memory wins.
-# `docs/results/performance.md` has the measurements.
+# `docs/experiments/cpu_optimizations.md` has the measurements.
 FEW_SCORES = 2**22
 
 # Their cores have 16 MiB of VMEM, too little for the gradient of all queries.

@@ -53,7 +53,7 @@ def _convolved(x: Float[Array, 'b t h w d'], taps: Float[Array, 'i j k d']) -> A
 
   It sums shifted arrays, which XLA fuses, because XLA's grouped convolutions are slow on CPUs. The
   gradients are written out: JAX's would keep 27 shifted arrays, pad 27 more and sum over positions
-  in a way that XLA does not vectorise (docs/results/performance.md).
+  in a way that XLA does not vectorise (docs/experiments/cpu_optimizations.md).
   """
   total = jnp.zeros_like(x)
   for offset, near in _shifted(x):

@@ -15,11 +15,11 @@ REFUSED_BY = ('TPU v5 lite',)  # 'not supported on limited ICI'
 
 # Matrix products use cuBLAS. Triton autotunes dozens of tiles for each product: a step of 5M
 # parameters did not compile within 200 s on an H200. With cuBLAS four layers of the 30B compile in
-# 52 s, and reach 47.6% of the peak (docs/results/performance.md).
+# 52 s, and reach 47.6% of the peak (docs/experiments/h200.md).
 GPU = {'xla_gpu_enable_triton_gemm': False}
 # The number of collectives that may be in flight. XLA's latency-hiding scheduler is its default
 # now. Pipelined collectives expose more communication in the 30B step compiled for 512 H100
-# (docs/results/performance.md has the table); no time was measured.
+# (docs/experiments/gpu_programs.md has the table); no time was measured.
 SEVERAL_GPUS = {'xla_gpu_experimental_parallel_collective_overlap_limit': 4}
 
 

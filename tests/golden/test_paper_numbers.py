@@ -37,7 +37,7 @@ from tests.turns import seen_in_stage, training_buckets
 
 HERE = pathlib.Path(__file__).parent
 FILE = HERE / 'paper_numbers.txt'
-RESULTS = HERE.parent.parent / 'docs' / 'results.md'
+RESULTS = HERE.parent.parent / 'docs/results/scaling.md'
 
 
 UNKNOWN = 'not in public sources'
@@ -127,7 +127,7 @@ def autoencoder() -> list[Row]:
       'outlier penalty, weight',
       weights.outlier,
       1e5,
-      'off: others could not reproduce it; measured in docs/results/models.md',
+      'off: others could not reproduce it; measured in docs/experiments/outlier_penalty.md',
     ),
     Row(losses, 'weight of the KL term', weights.kl, UNKNOWN, "HunyuanVideo's"),
     Row(losses, 'weight of the perceptual term', weights.perceptual, UNKNOWN, "HunyuanVideo's"),

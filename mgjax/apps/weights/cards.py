@@ -337,7 +337,7 @@ def documents() -> dict[pathlib.Path, str]:
       lines += [f'| `{name}` | {e.what} | {e.told(e.read(text))} |' for e in cards[name]]
     return '\n'.join((match[1], *lines, match[3]))
 
-  texts = {path: path.read_text() for path in sorted(DOCUMENTS.glob('*.md'))}
+  texts = {path: path.read_text() for path in sorted(DOCUMENTS.rglob('*.md'))}
   return {path: _MARKED.sub(table, text) for path, text in texts.items() if _MARKED.search(text)}
 
 
@@ -374,8 +374,7 @@ def _card(name: str) -> pathlib.Path:
 
 
 def _shown(number: float) -> str:
-  digits = f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
-  return re.sub(r'^(-?)0\.', r'\1.', digits)
+  return f'{number:.3f}' if abs(number) <= 1 else f'{number:.1f}'
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

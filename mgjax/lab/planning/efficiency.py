@@ -1,6 +1,6 @@
 """Shares of a chip's peak that work is counted with, a low and a high end each, and their sources.
 
-Ours were timed on one H200 (docs/results/performance.md); of the other chips, published ends are of
+Ours were timed on one H200 (docs/experiments/peak_shares.md); of other chips, published ends are of
 other people's programs for the same work: video transformers of about 75,000 tokens with heads of
 128. Where nothing is published of a chip, the low end is the lowest of the chips that something is
 published of; a high end that is only assumed is what a good kernel should reach.

@@ -1,7 +1,7 @@
 """Attention by heads and blocks of queries, with memory linear in n.
 
 A block sees all keys, so its softmax needs no running maximum. On a CPU it is faster than storing
-all scores as soon as those exceed the caches (docs/results/performance.md).
+all scores as soon as those exceed the caches (docs/experiments/cpu_optimizations.md).
 """
 
 import jax.numpy as jnp

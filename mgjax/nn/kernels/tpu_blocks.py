@@ -2,10 +2,10 @@
 
 A kernel iterates over a grid of blocks, (queries, keys), and within a block over tiles, which are
 computed at once. The unit of cost is the bundle, the instructions that a core issues in a cycle.
-The constants are from libtpu's schedules of these kernels (docs/results/performance.md). They are
-the costs of 1,024 scores; of filling and draining the products of a tile; of moving blocks in a
-grid step; and of writing the sums of a row of blocks. Blocks that move too many bytes for that time
-wait for memory.
+The constants are from libtpu's schedules of these kernels
+(docs/experiments/tpu_attention_kernels.md). They are the costs of 1,024 scores; of filling and
+draining the products of a tile; of moving blocks in a grid step; and of writing the sums of a row
+of blocks. Blocks that move too many bytes for that time wait for memory.
 """
 
 import dataclasses

@@ -34,7 +34,7 @@ def test_every_card_says_its_numbers_and_documents_say_the_same():
     for each in evaluations:
       assert each.numbers and set(each.read(text)) == set(each.numbers), name
   documents = cards.documents()
-  assert {path.name for path in documents} >= {'results.md', 'faster_sampling.md'}
+  assert {path.name for path in documents} >= {'models.md', 'sample_faster.md'}
   assert [path for path, text in documents.items() if text != path.read_text()] == []
 
 
@@ -83,14 +83,14 @@ def test_a_number_that_no_evaluation_finds_is_told_and_written_anew(copies):
   assert right != shipped  # of four clips
   found = cards.check_cards([ALONE], folder, samples=4)
   assert found.wrong == [] and ALONE in found.table
-  path.write_text(re.sub(r'SSIM \.\d+', 'SSIM .676', right))
+  path.write_text(re.sub(r'SSIM 0\.\d+', 'SSIM 0.676', right))
   found = cards.check_cards([ALONE], folder, samples=4)
   assert found.wrong[0] == f'{ALONE}: SSIM'
   assert [each.split(':')[0].split('/')[-1] for each in found.wrong[1:]] == [
     'README.md',
-    'results.md',
+    'models.md',
   ]
-  assert ' .676 ' in found.table and 'OUTSIDE' in found.table
+  assert ' 0.676 ' in found.table and 'OUTSIDE' in found.table
   assert numbers.stat().st_mtime_ns == made  # by the same weights nothing is made again
 
 

@@ -127,7 +127,8 @@ def test_frozen_parameters_have_neither_moments_nor_gradients(config, work):
   assert less['moments'] == 2 * less['gradients'] < full['moments'] / 10
 
 
-# What the compiler said of whole steps, forward, backward and AdamW (docs/results/performance.md).
+# What the compiler said of whole steps, forward, backward and AdamW
+# (docs/experiments/tpu_pods_30b.md).
 V5P_64 = ('v5p:4x4x4', {'fsdp': 4, 'context': 16})
 V5P_512 = ('v5p:8x8x8', {'fsdp': 64, 'context': 8})
 V5E_256 = ('v5e:16x16', {'fsdp': 16, 'context': 16})

@@ -40,8 +40,8 @@ def test_unseen_handwriting_is_read(judge, world):
   videos, labels = unseen(**world)
   score = judge.score(videos, labels)
   assert score['colour'] == score['direction'] == 1
-  # The judge of single digits reads .99 of unseen ones (docs/results/models.md): of numbers of
-  # three at least .97 to be expected, less five deviations of a share of COUNT.
+  # The judge of single digits reads .99 of unseen ones (docs/experiments/byte_encoder.md): of
+  # numbers of three at least .97 to be expected, less five deviations of a share of COUNT.
   least = 0.97 - 5 * math.sqrt(0.97 * 0.03 / len(videos))
   assert score['number'] >= least and score['characters'] >= score['number']
 

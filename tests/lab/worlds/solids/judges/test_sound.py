@@ -40,7 +40,8 @@ def test_contacts_are_heard_in_time_and_by_their_material(samples):
   contacts = sum(len(audible(sample['events'], sample['loudness'])) for sample in samples)
   assert contacts > 40
   assert found.onset_error < 1 and found.silence > 0.9 and found.clips == CLIPS
-  # Shares of .03 of 300 clips (docs/results/models.md), and four deviations of so many contacts.
+  # Shares of .03 of 300 clips (docs/experiments/solids_judges.md), and four deviations of so many
+  # contacts.
   most = 0.03 + 4 * np.sqrt(0.03 * 0.97 / contacts)
   assert found.missed < most and found.extra < most
   assert found.material > 0.8 and found.strength > 0.6  # of a judge of 150 lessons

@@ -36,8 +36,8 @@ def worn(videos):
   return np.clip(np.rint(soft + noise), 0, 255).astype(np.uint8)
 
 
-# A share of .97, which is that of 1,000 clips (docs/results/models.md), less four deviations of 60
-# clips with a statement or more each; worn clips have .93.
+# A share of .97, which is that of 1,000 clips (docs/experiments/solids_judges.md), less four
+# deviations of 60 clips with a statement or more each; worn clips have .93.
 @pytest.mark.parametrize('name', ['judge', 'filter'])
 @pytest.mark.parametrize(
   'change, share', [pytest.param(np.asarray, 0.97, marks=pytest.mark.slow), (worn, 0.93)]
