@@ -35,7 +35,7 @@ include_patterns = [
   'docs/**',
   'notebooks/*.ipynb',
   'CONTRIBUTING.md',
-  'mgjax/weights/digits/**/README.md',
+  'mgjax/weights/**/README.md',
 ]
 exclude_patterns = ['docs/_build', '**.ipynb_checkpoints']
 

@@ -169,7 +169,7 @@ def test_what_is_on_the_map_cites_the_paper():
 
 
 def test_sizes_are_those_of_the_golden_files():
-  guide = (CHECKOUT / 'docs/tutorials/quickstart.md').read_text()
+  guide = (CHECKOUT / 'docs/reference/model_variants.md').read_text()
   for name, sizes in SIZES.items():
     row = re.search(rf'^\| `{name}` \|(.*)\|$', guide, re.MULTILINE)[1].replace(',', '').split('|')
     assert [int(cell) for cell in row] == [*sizes.values(), golden_total(name)], name

@@ -130,7 +130,7 @@ class LogWindow:
 
   def _speed(self) -> Metrics:
     """Returns step times, use of the hardware, and shares of the run's time; see
-    docs/how_to/train.md."""
+    docs/reference/training.md."""
     phases = self._session.phases
     spent = phases.clock() - self._began
     seconds = phases.seconds()

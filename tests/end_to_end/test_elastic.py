@@ -22,7 +22,7 @@ from mgjax.training.checkpoints.manager import Checkpoints
 from tests import tiny
 from tests.end_to_end.test_kills import SHORT, beginning, learn
 
-# A batch has 16 rows. docs/how_to/train.md tells of HOSTS=16 FAULTS=20.
+# A batch has 16 rows. docs/experiments/pages_restarts.md has the numbers of HOSTS=16 FAULTS=20.
 HOSTS, FAULTS = int(os.environ.get('HOSTS', 4)), int(os.environ.get('FAULTS', 8))
 KINDS = (
   'host killed',

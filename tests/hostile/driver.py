@@ -32,7 +32,7 @@ from tests import binaries
 from tests.folders import files_of
 from tests.hostile import damage, ground, within
 
-CODES = (2, 3, 4, 5)  # of refusals, as docs/reference/bad_input.md lists them
+CODES = (2, 3, 4, 5)  # of refusals, as docs/reference/exit_codes.md lists them
 LONGEST = 4000  # characters of a line
 FINE = 'refused', 'done', 'at work', 'skipped'
 WRONG = 'traceback', 'crash', 'hang', 'silent wrong', 'data lost', 'no sentence'
