@@ -69,7 +69,7 @@ WORDS = (
   (r'(?:of|what) before', 'previous'),
   (r'(?:front )?doors?', 'entry point, public API'),
   (r'(?:a|this|another|each|every|its|their|which|other) rooms?|(?:the|of the) house', 'package'),
-  (r'whole (?:checkpoint|state|file|folder|step)s?', 'complete, valid'),
+  (r'whole (?:checkpoint|state|file|folder)s?', 'complete, valid'),
   (r'(?:checkpoint|state|file|folder|it|they)s? (?:is|are) whole', 'complete, valid'),
   (r'(?<!video )(?<!media )players?', 'generator and discriminator'),
   (r'(?:small|both|other|all|every|each|two) worlds?', 'synthetic dataset'),

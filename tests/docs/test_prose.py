@@ -5,7 +5,7 @@ import pytest
 from tests import prose
 
 # Files and folders without findings; the list grows until it is everything.
-CLEAN = ()
+CLEAN = ('docs/decisions',)
 
 
 @pytest.mark.parametrize('path', CLEAN)

@@ -9,7 +9,7 @@ on each frame as the image model does (Movie Gen §3.1.1). Kernel sizes, widths,
 groups and where attention sits are not in public sources; the defaults are Rombach et al.'s. Read
 to the letter, "after each" would also give a temporal layer to the 1 x 1 shortcuts of residual
 blocks, to the quant convolutions and to the decoder's last convolution. Ours have none
-(docs/decisions/0025-no-temporal-layer-after-these.md).
+(docs/decisions/0025-add-no-temporal-layer-after-1x1-convolutions.md).
 """
 
 import flax.linen as nn
