@@ -43,7 +43,6 @@ WORDS = (
     r'(?:models?|networks?|encoders?|judges?|CLIP|that|which|it) knows?(?! how)',
     'was trained on; has',
   ),
-  (r'knows? (?:nothing|only|no|arrays|the lab|data|it)', 'depends on; was trained on'),
   (r'learnt|taught', 'trained on; learned'),
   (r'(?:is|are|was|were|be) told(?! apart)|told (?:of|by|in|what|which|so)', 'conditioned on'),
   (

@@ -5,7 +5,12 @@ import pytest
 from tests import prose
 
 # Files and folders without findings; the list grows until it is everything.
-CLEAN = ('docs/decisions',)
+CLEAN = (
+  'docs/decisions',
+  'docs/explanation',
+  'docs/reference/map.md',
+  'docs/reference/where_things_moved.md',
+)
 
 
 @pytest.mark.parametrize('path', CLEAN)
