@@ -15,7 +15,7 @@ models of moving digits that come with mgjax:
 Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 
 python -m launch.sample image --workdir=runs/video --prompt='a red digit 3' --out=out.png
-Videos of one frame, by a model that learnt images.
+Videos of one frame, by a model that learned images.
 
 python -m launch.sample audio --workdir=runs/audio --video=clip.mp4 --prompt='rain' --out=out.mp4
 python -m launch.sample audio --workdir=runs/audio --prompt='waves' --seconds=60 --out=waves.wav

@@ -31,7 +31,7 @@ the law of the smaller budgets is put to the test at the largest one.
 
 python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
   --out=docs/results/claims.md
-Writes the page of the report's claims, of records alone: for each what it says, what runs of two
+Writes the page of the paper's claims, of records alone: for each what it says, what runs of two
 arms say, and whether it holds, does not, or is not settled by so many seeds.
 """
 

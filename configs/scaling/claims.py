@@ -1,4 +1,4 @@
-r"""The report's claims, each tried in small; docs/results/claims.md is made of their records.
+r"""The paper's claims, each tried in small; docs/results/claims.md is made of their records.
 
 python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
   --out=docs/results/claims.md

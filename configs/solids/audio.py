@@ -7,7 +7,7 @@ python -m launch.train --config=configs/solids/audio.py --workdir=runs/solids_so
   --config.autoencoder=runs/solids_sound/codec --config.data.latents=runs/solids_sound/latents
 
 What comes with mgjax went on from there for 14,000 steps at a rate of 1e-3, as
-launch/recipes/solids_weights.sh does: materials are learnt last.
+launch/recipes/solids_weights.sh does: materials are learned last.
 """
 
 from ml_collections import ConfigDict

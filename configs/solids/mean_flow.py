@@ -1,4 +1,4 @@
-"""Solids in one step, learnt from data alone, with guidance inside.
+"""Solids in one step, learned from data alone, with guidance inside.
 
 python -m launch.train --config=configs/solids/mean_flow.py --workdir=runs/solids/mean_flow
 python -m launch.evaluate --workdir=runs/solids/mean_flow/steps --steps=1

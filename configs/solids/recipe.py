@@ -1,4 +1,4 @@
-r"""Solids in the report's stages (Movie Gen §3.2.2), a night on two CPU cores.
+r"""Solids in the paper's stages (Movie Gen §3.2.2), a night on two CPU cores.
 
 python -m launch.train --config=configs/solids/recipe.py --workdir=runs/solids_night
 python -m launch.train --config=configs/solids/recipe.py:short --workdir=runs/solids_short

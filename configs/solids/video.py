@@ -3,7 +3,7 @@ r"""Text to video in the world of solids at 64 px, after a stage at 32 px, seven
 python -m launch.train --config=configs/quickstart.py:solids --workdir=runs/solids
 
 That trains an autoencoder, then the stage of this file at 32 px, then that at 64 px from its
-weights, as the report goes from 256 to 768 px (Movie Gen §3.2.2). One by one:
+weights, as the paper goes from 256 to 768 px (Movie Gen §3.2.2). One by one:
 
 python -m launch.data encode --config=solids/video:half --output=runs/solids/latents_half \
   --config.autoencoder=runs/solids/autoencoder

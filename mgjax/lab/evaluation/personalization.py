@@ -1,6 +1,6 @@
 """Measures whom the videos of a personalized model show, and what they copy (Movie Gen §4).
 
-A model that has learnt what it should shows the identity of a reference as clips show it; one that
+A model that has learned what it should shows the identity of a reference as clips show it; one that
 pastes shows the reference as it is. So beside whom a video shows stands how far its pose follows
 that of the reference. What identities and poses are, the judge of the world says.
 """

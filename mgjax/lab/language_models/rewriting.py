@@ -61,7 +61,7 @@ class RewriteSettings(Checked):
 
   Attributes:
     endpoint: fields of `EndpointSettings`: `model`, `url` and so on.
-    words: that are asked for; the report's captions have about 100.
+    words: that are asked for; the paper's captions have about 100.
     most: words that a rewritten prompt may have.
     examples: pairs of a prompt and its rewriting that the model is shown; none for a student.
     keep: least share of a prompt's longer words that must remain.

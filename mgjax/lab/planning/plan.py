@@ -70,7 +70,7 @@ class Plan:
     return 1 - taken * GIB / self.topology.chip.memory
 
   def stage(self) -> tuple[str, Ends[float]] | None:
-    """Returns the report's stage that has samples of this length, and its days at both ends."""
+    """Returns the paper's stage that has samples of this length, and its days at both ends."""
     for name, (tokens, samples) in STAGES.items():
       if 0.8 < self.work.tokens / tokens < 1.25:
         days = samples / 86_400

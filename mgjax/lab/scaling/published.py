@@ -4,8 +4,8 @@ What each says of N*(C) or D*(C) is kept in its own units, with the factors to p
 and FLOPs. Tokens are those of each model: of text, or patches of latents. Where a law has one of
 both alone the other follows of C = 6 N D. Losses are not compared: they are of other data.
 
-Llama 3's N*(C) is its number of *training tokens*, by the report's own words, though N is the size
-elsewhere; its rounded constants (.53, .29) give 10.5T tokens at 3.8e25 FLOPs where the report says
+Llama 3's N*(C) is its number of *training tokens*, in its report's own words, though N is the size
+elsewhere; its rounded constants (.53, .29) give 10.5T tokens at 3.8e25 FLOPs where it says
 16.55T, those of its figure 3 (.537, .299) 16.3T, so these stand here. Liang et al. print the factor
 of the size with one digit, .0009; that of the data has seven, so the size follows of it.
 """

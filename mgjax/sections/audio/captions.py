@@ -111,7 +111,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
   """Turns what people type into a caption: a description; a whole caption stays as it is.
 
   A description asks for a sound without speech and singing, of `quality` 7.0, or 8.0 with music,
-  which the report samples with. `music` is its mood and genre, '' for none. Raises ConfigError if
+  which the paper samples with. `music` is its mood and genre, '' for none. Raises ConfigError if
   `AudioCaption` cannot say it, or a whole caption comes with music or a quality.
   """
   if _is_whole(prompt):

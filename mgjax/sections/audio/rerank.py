@@ -1,6 +1,6 @@
 """Re-ranks several candidate soundtracks and takes the best (Movie Gen §6: of 8).
 
-A scorer judges whole candidates. The report's are learnt embeddings of audio, video and text; the
+A scorer judges whole candidates. The paper's are learned embeddings of audio, video and text; the
 one built in here needs no weights: it compares onsets with abrupt changes of motion.
 """
 

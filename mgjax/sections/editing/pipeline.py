@@ -90,8 +90,8 @@ class Editor(VideoPipeline):
     if self._objective.student:
       teacher = self._objective.teacher
       raise ConfigError(
-        f'{os.fspath(workdir)!r} learnt from {"a teacher" if teacher else "data"} to be sampled in '
-        'fewer passes, which is no velocity that editing could go by; give '
+        f'{os.fspath(workdir)!r} learned from {"a teacher" if teacher else "data"} to sample in '
+        'fewer steps, and editing needs a velocity; give '
         f'{f"its teacher, {printable(teacher)}" if teacher else "the run that it started from"}'
       )
     if options.get('shifts'):

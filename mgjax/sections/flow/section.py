@@ -293,7 +293,7 @@ class FlowSection(abc.ABC):
 
 
 class _FlowCallbacks(Callbacks):
-  """Samples of the longest validation bucket, and what a model learnt on."""
+  """Samples of the longest validation bucket, and what a model learned on."""
 
   def __init__(self, section: FlowSection, words: Vocabulary, bucket: ShapeBucket):
     settings = section.settings

@@ -1,4 +1,4 @@
-"""What votes say, as tables like those of the report and as a page (Movie Gen §3.5, Table 6)."""
+"""What votes say, as tables like those of the paper and as a page (Movie Gen §3.5, Table 6)."""
 
 import dataclasses
 import html

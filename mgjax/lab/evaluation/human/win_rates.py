@@ -212,7 +212,7 @@ class Sigma(Interval):
 def sigma(net_win_rates: Sequence[Sequence[float]]) -> Sigma:
   """Estimates sigma from net win rates in points, a row a comparison (Movie Gen §3.5).
 
-  A comparison is made several times, by other raters; the variances of rows are pooled. The report
+  A comparison is made several times, by other raters; the variances of rows are pooled. The paper
   made one four times, of 381 prompts. Of so few the estimate itself is rough: with d repeats beyond
   the first, d s^2 / sigma^2 is chi-squared of d degrees, so with four the interval of 95%, which
   assumes normal distributions, is from .57 to 3.7 times the estimate. Prompts are the same, so

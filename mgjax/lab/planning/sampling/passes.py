@@ -64,7 +64,7 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
 def list_ways(sample: SampleSettings) -> list[Way]:
   """Lists how a model could be sampled: as configured first, then cheaper one by one and together.
 
-  Fewer passes need a model that learnt them (guidance, few steps), and are no speed for nothing.
+  Fewer passes need a model that learned them (guidance, few steps), and are no speed for nothing.
   """
   passes = count_passes(sample)
   total = sum(passes.values())

@@ -3,7 +3,7 @@
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
 digit does (`clips.py`). Some numbers never appear in training: a model that writes
-those on a sign has learnt to spell.
+those on a sign has learned to spell.
 """
 
 import dataclasses

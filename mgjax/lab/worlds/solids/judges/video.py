@@ -195,7 +195,7 @@ class SolidsJudge:
 class SolidsEnlarged:
   """Reads enlarged clips, see `EnlargedJudge` of `lab/worlds/judging.py`.
 
-  A model may have learnt from windows: the clips are whole, as long as the judge looks.
+  A model may have learned from windows: the clips are whole, as long as the judge looks.
   """
 
   def __init__(self, source: Solids):
