@@ -85,6 +85,8 @@ ALLOWED = (
   'world model',
   'World Model',
   'a door',
+  'any player',
+  'a player',
 )
 
 CODE = 'Code'  # in place of code; a letter before a full stop would be an initial
@@ -105,6 +107,7 @@ EXEMPT = re.compile(
   rf'|[\[(]?(?:\b|[a-z]){YEAR}\b[a-z]?[\])]?'  # years of citations
   r'|(?i:mgjax|python|jax|jaxlib|libtpu|cuda|flax|orbax|grain|version|versions|release) \d[\d.]*'
   r'(?:(?:, | or | and | until )\d[\d.]*)*'
+  r'|\d+ ?: ?\d+(?: ?: ?\d+)*'  # ratios
   r'|\d[\d,.]* ?x ?\d[\d,.]*(?: ?x ?\d[\d,.]*)*'  # shapes
   r'|\([^()]*\b[bthwcndmkgfslB] \d[^()]*\)|\(\d[\d,. ]*,[\d,. ]*\)|\[[-\d.]+, [-\d.]+\]'
   r'|\b(?:exit codes?|codes?|seed|seeds|HTTP) \d+(?:(?:, | or | and )\d+)*'
@@ -249,7 +252,10 @@ def prose_of_docstring(text: str) -> str:
   for line in text.split('\n'):
     drawn = re.search(r'^ {4}(?! *[*\w]+:)|\S {3,}\S|^\s*[|>]|^\s*python -m |\\$', line)
     lines.append('' if drawn else line)
-  return inline('\n'.join(lines))
+  named = re.sub(
+    r'^( {2,}\**)[\w, *]+(?=(?: \([^)]*\))?: )', rf'\1{CODE}', '\n'.join(lines), flags=re.M
+  )
+  return inline(named)
 
 
 def check_module(path: str, text: str) -> Iterator[Finding]:

@@ -319,7 +319,7 @@ class _FlowCallbacks(Callbacks):
 
 
 def _words_of(start_from: Any) -> Vocabulary:
-  """Returns the words that the models know which training begins with."""
+  """Returns the words of the models that training starts from."""
   words = Vocabulary()
   for source in parse_sources(start_from).values():
     if record := open_checkpoints(source.workdir).newest_record():

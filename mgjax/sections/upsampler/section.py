@@ -124,7 +124,7 @@ class UpsamplerSection(VideoSection):
   ) -> Mapping[str, Source]:
     """Returns clips, each with its 'low_resolution'.
 
-    Beside the report of rejected clips it draws some of them, once.
+    It draws some of the rejected clips, once.
     """
     found = super().sources(data, split, report)
     if data.latents:
