@@ -95,8 +95,8 @@ SPAN = re.compile(r"``[^`]+``|`[^`]+`|(?<!\w)'[\w./-]+'")  # code, and names in 
 IMAGE = re.compile(r'!\[[^\]]*\]\([^)]*\)')
 TARGET = re.compile(r'\]\([^)\s]*\)')
 BLOCK = re.compile(r'#|\s*(?:[-*]|\d+\.) |\s*>| {2,}[*\w][\w, *]*(?: \([^)]*\))?: ')
-END = re.compile(r'(?<=[.!?])["\')*]*(?=\s+["\'(*`\[]*[A-Z0-9§`])')
-ABBREVIATION = re.compile(r'\b(?:e\.g|i\.e|et al|vs|cf|Eq|Fig|no|approx|[A-Z])\.$')
+END = re.compile(r'(?<=[.!?])["\')*]*(?=\s+\S)')
+ABBREVIATION = re.compile(r'\b(?:e\.g|i\.e|et al|vs|cf|Eqs?|Figs?|no|approx|App|ca|[A-Z])\.$')
 YEAR = r'(?:19|20)\d\d'
 MONTH = '(?:January|February|March|April|May|June|July|August|September|October|November|December)'
 EXEMPT = re.compile(
@@ -107,7 +107,7 @@ EXEMPT = re.compile(
   rf'|[\[(]?(?:\b|[a-z]){YEAR}\b[a-z]?[\])]?'  # years of citations
   r'|(?i:mgjax|python|jax|jaxlib|libtpu|cuda|flax|orbax|grain|version|versions|release) \d[\d.]*'
   r'(?:(?:, | or | and | until )\d[\d.]*)*'
-  r'|\d+ ?: ?\d+(?: ?: ?\d+)*'  # ratios
+  r'|\d+ ?: ?\d+(?: ?: ?\d+)*|\d[\d,]* px'  # ratios, sizes
   r'|\d[\d,.]* ?x ?\d[\d,.]*(?: ?x ?\d[\d,.]*)*'  # shapes
   r'|\([^()]*\b[bthwcndmkgfslB] \d[^()]*\)|\(\d[\d,. ]*,[\d,. ]*\)|\[[-\d.]+, [-\d.]+\]'
   r'|\b(?:exit codes?|codes?|seed|seeds|HTTP) \d+(?:(?:, | or | and )\d+)*'
@@ -248,9 +248,11 @@ def texts_of_exception(node: ast.Raise) -> Iterator[tuple[int, str]]:
 def prose_of_docstring(text: str) -> str:
   """Returns a docstring without indented formulas and tables."""
   text = FENCE.sub(blank, text)
-  lines = []
+  lines: list[str] = []
+  before = ''
   for line in text.split('\n'):
-    drawn = re.search(r'^ {4}(?! *[*\w]+:)|\S {3,}\S|^\s*[|>]|^\s*python -m |\\$', line)
+    goes_on, before = before.endswith('\\'), line
+    drawn = goes_on or re.search(r'^ {4}(?! *[*\w]+:)|\S {3,}\S|^\s*[|>]|^\s*python -m |\\$', line)
     lines.append('' if drawn else line)
   named = re.sub(
     r'^( {2,}\**)[\w, *]+(?=(?: \([^)]*\))?: )', rf'\1{CODE}', '\n'.join(lines), flags=re.M

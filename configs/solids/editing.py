@@ -7,8 +7,8 @@ python -m launch.train --config=configs/solids/editing.py:paired \
   --workdir=runs/solids_editing/paired
 python -m launch.evaluate --workdir=runs/solids_editing/paired
 
-Further, from what configs/solids/one_gpu.py:editing taught, with more of materials and backgrounds,
-which it gets wrong most (40 minutes of two cores):
+Further, from what configs/solids/one_gpu.py:editing trained, with more of materials and
+backgrounds, which it gets wrong most (40 minutes of two cores):
 python -m launch.data encode --config=configs/solids/editing.py:weak \
   --output=runs/solids_editing/latents_weak
 python -m launch.train --config=configs/solids/editing.py:weak --workdir=runs/solids_editing/weak

@@ -8,8 +8,8 @@ with spatial positions doubled; samples that are judged. The model has three tim
 that of `make quickstart WORLD=solids`. The same command goes on where it stopped.
 
 `short` trains the model of the quickstart in two thirds of its seconds, to a score lower by
-.02 to .07 (docs/results/speedrun.md): a stage at 16 px in place of that at 32 px, then Muon at 64
-px.
+0.02 to 0.07 (docs/results/speedrun.md). It has a stage at 16 px in place of that at 32 px, and Muon
+at 64 px.
 """
 
 from ml_collections import ConfigDict

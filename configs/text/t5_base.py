@@ -1,4 +1,4 @@
-"""The encoder of T5-base, which reads the captions of sounds (§6): 110M parameters.
+"""The encoder of T5-base, which reads the captions of audio (§6): 110M parameters.
 
 python -m launch.weights import --config=configs/text/t5_base.py --input=t5/ --workdir=runs/t5_base
 python -m launch.bench --config=configs/text/t5_base.py --what=encode \\

@@ -4,7 +4,7 @@ python -m launch.train --config=configs/video/guidance.py:30b --workdir=runs/gui
   --config.autoencoder=runs/tae --config.data.path=data/clips
 
 The size is one of configs/video/sizes.py. What is distilled, and how, is not the paper's: it
-samples in two passes a step.
+samples with two function evaluations a step.
 """
 
 from ml_collections import ConfigDict

@@ -64,7 +64,7 @@ def joint_buckets(
 
   The paper's are the batch sizes and 1 : 10, which leaves open of what; ours is to read it as
   batches of images to batches of videos. Every batch has the same rows, which is what makes the
-  report's samples (113K x 1,536 + 72K x 3,072 = 394.8M), so one row in eleven is an image. Behind
+  paper's samples (113K x 1,536 + 72K x 3,072 = 394.8M), so one row in eleven is an image. Behind
   `size`, 'equal_cost' makes batches of about as many latent places instead: a batch of images has
   32 times the rows of one of 256 frames, and a stage four times the samples.
 

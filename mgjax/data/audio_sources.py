@@ -39,8 +39,8 @@ def make_audio_sources(
   each length comes. Buckets without any file are left out.
 
   Args:
-    data: a synthetic dataset with audio (`fps` of its clips), 'sounds' (any files with sound), 'clips'
-      (videos with sound, taken at `fps`) or 'records' (clip records; those with sound count).
+    data: a synthetic dataset with audio (`fps` of its clips), 'sounds' (any audio files),
+      'clips' (videos with sound, taken at `fps`) or 'records' (clip records that have sound).
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
     report: where rejected files are listed; see `from_each_source`.

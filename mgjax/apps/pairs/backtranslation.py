@@ -70,7 +70,7 @@ class Backtranslation(Checked):
     noise: standard deviation of what is added to the latents of the edited clip. Not in public
       sources.
     tasks: that a language model is asked for, see `sections.editing.instructions.GRAMMAR`.
-    writer: fields of `EndpointSettings`, of a language model; {} for a world that knows its edits.
+    writer: fields of `EndpointSettings`, of a language model; {} for synthetic data with edits.
     seed: of tasks and noise.
     own_edits: True leads from the real clip to the edited one: training on what the model makes
       itself, with which the paper compares (Table 21).
