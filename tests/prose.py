@@ -41,7 +41,7 @@ WORDS = (
   (r'(?:comes?|came|coming) with (?:mgjax|the package|it)', 'ships with mgjax'),
   (r'(?:models?|networks?|encoders?|judges?|CLIP) knows?(?! (?:how|arrays))', 'was trained on'),
   (r'learnt|taught', 'trained on; learned'),
-  (r'(?:is|are|was|were|be) told(?! apart)|told (?:of|by|in|what|which|so)', 'conditioned on'),
+  (r'(?:is|are|was|were|(?<!cannot )be) told(?! apart)|told (?:of|by|what)', 'conditioned on'),
   (
     r'(?:\d+|two|three|four|eight|few|fewer|many|more) (?:passes|turns)(?! (?:over|through))',
     'steps',
@@ -104,7 +104,7 @@ EXEMPT = re.compile(
   r'|(?:Tables?|Figures?|Eq\.|Equation|Part|Step|[Ss]tage|decision) [\d.]+(?: and \d+)?'
   r'|arXiv:? ?\d{4}\.\d{4,5}(?:v\d+)?'
   rf'|(?:\d\d? {MONTH}|{MONTH} \d\d?,?) {YEAR}|{YEAR}-\d\d(?:-\d\d)?|{MONTH} {YEAR}'
-  rf'|[\[(]?(?:\b|[a-z]){YEAR}\b[a-z]?[\])]?'  # years of citations
+  rf'|\([^()]*\b{YEAR}\b[^()]*\)|\b{YEAR}\b[a-z]?'  # citations
   r'|(?i:mgjax|python|jax|jaxlib|libtpu|cuda|flax|orbax|grain|version|versions|release) \d[\d.]*'
   r'(?:(?:, | or | and | until )\d[\d.]*)*'
   r'|\d+ ?: ?\d+(?: ?: ?\d+)*|\d[\d,]* px'  # ratios, sizes

@@ -2,7 +2,7 @@
 
 What people type has few words, training's captions have about a hundred. A teacher, a large model
 that is shown examples, writes prompts anew by three rules: one structure for all, simple words for
-difficult ones, and no motion told in such detail that videos break. People look through what it
+difficult ones, and no motion in such detail that videos break. People look through what it
 wrote, and a small student is finetuned on what they keep:
 
   teach(prompts, ...)           -> pairs.jsonl, a line a prompt, with the reason why one is dropped

@@ -81,9 +81,9 @@ class Plan:
 def make_plan(work: Workload, topology: str, choices: Choices = ANY) -> Plan:
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
-  Without a mesh it takes the configuration's where all its sizes are positive and make up the
-  topology, else the one that the search ranks first; without a policy or an exchange, the
-  configuration's own, even where another is faster or this one does not fit.
+  Without a mesh it takes the configuration's, if all its sizes are positive and make up the
+  topology, else the one that the search ranks first. Without a policy or an exchange it takes the
+  configuration's own, even if another is faster or this one does not fit.
   """
   chips = parse_topology(topology)
   choices = dataclasses.replace(
