@@ -30,9 +30,10 @@ class Assumptions(Checked):
     0.81, 0.29   two clusters of A100, arXiv 2410.21680: 6.50 and 2.34 in 1,000 node-days
     1.8          OPT-175B, its logbook: 105 restarts of 992 A100 in two months
 
-  That run also had 47 planned interruptions and more than 90% of effective time. That leaves at most
-  16.7 minutes of all losses for each. Its storage had 2 TB/s. Of TPUs no rate was found. Defaults
-  without a source say so. `restart` and `pause` are such that Llama 3's run comes to its share
+  The first run also had 47 planned interruptions and more than 90% of effective time. That leaves
+  at most 16.7 minutes of all losses for each. Its storage had 2 TB/s. Of TPUs no rate was found.
+  Defaults without a source say so. `restart` and `pause` are such that Llama 3's run comes to its
+  share
   (`test_large_runs_lose_what_was_published_of_them`).
   """
 
