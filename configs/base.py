@@ -108,7 +108,7 @@ def encoding(train: int = 1_000_000_000, validation: int = 4096) -> ConfigDict:
 
 
 def sampling() -> ConfigDict:
-  """Returns the report's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
+  """Returns the paper's sampler: 50 Euler steps, linear-quadratic, guidance 7.5."""
   return defaults(
     SampleSettings,
     solver='euler',
@@ -158,8 +158,8 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
   """Makes of a flow model's configuration one that learns a teacher's steps.
 
   See mgjax/flow/distillation/few_steps.py. The teacher, a work directory, is what it starts from
-  too, and its guidance is learnt with its steps: `steps` of a linear grid, of which `shift` puts
-  most near the noise. Neither this objective nor its numbers are the report's.
+  too, and its guidance is learned with its steps: `steps` of a linear grid, of which `shift` puts
+  most near the noise. Neither this objective nor its numbers are the paper's.
   """
   grid = {'name': 'linear', 'shift_factor': shift}
   guidance = config.sample.guidance
@@ -178,8 +178,8 @@ def few_steps(config: ConfigDict, teacher: str, shift: float, steps: int = 32) -
 def mean_flow(config: ConfigDict, guidance: float) -> ConfigDict:
   """Makes of a configuration a recipe of what learns steps of any length from data, guided.
 
-  See mgjax/flow/distillation/mean_flow.py. The velocity is learnt first: from nothing steps are not
-  learnt (docs/experiments/mean_flow.md). Nothing of it is the report's.
+  See mgjax/flow/distillation/mean_flow.py. The velocity is trained first, because steps cannot be
+  trained from nothing (docs/experiments/mean_flow.md). Nothing of it is the paper's.
   """
   # Derivatives by time: waves of 1000 radians would be all that they have.
   config.model.time_unit = 50.0
@@ -207,7 +207,7 @@ def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:
   """Makes of a configuration of few steps one that learns them by matching distributions.
 
   See mgjax/flow/distillation/distribution_matching.py. The critic must follow the student: it
-  learns at `critic_rate` times the student's rate. Nothing of it is the report's.
+  learns at `critic_rate` times the student's rate. Nothing of it is the paper's.
   """
   few = config.objective.few_steps
   config.objective.distribution_matching = ConfigDict(
@@ -223,7 +223,7 @@ def distribution_matching(config: ConfigDict, critic_rate: float) -> ConfigDict:
 def adversarial(config: ConfigDict, student: str) -> ConfigDict:
   """Makes of a configuration of few steps one that goes on from `student` against data.
 
-  See mgjax/flow/distillation/adversarial.py. Neither it nor its numbers are the report's.
+  See mgjax/flow/distillation/adversarial.py. Neither it nor its numbers are the paper's.
   """
   few = config.objective.few_steps
   config.start_from = student
@@ -242,8 +242,8 @@ def distilled_guidance(config: ConfigDict, teacher: str, highest: float) -> Conf
   """Makes of a flow model's configuration one that learns a teacher's guidance in one pass.
 
   See mgjax/flow/distillation/guidance.py. The teacher, a work directory, is what it starts from
-  too; scales of all that its configuration guides are learnt from 1 to `highest`. Neither this
-  objective nor its numbers are the report's.
+  too; scales of all that its configuration guides are learned from 1 to `highest`. Neither this
+  objective nor its numbers are the paper's.
   """
   names = tuple(name for name, _ in config.sample.guidance)
   config.start_from = teacher

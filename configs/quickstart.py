@@ -6,9 +6,9 @@ python -m launch.train --config=configs/quickstart.py:sound --workdir=runs/sound
 python -m launch.train --config=configs/quickstart.py:my_clips/ --workdir=runs/mine
 python -m launch.train --config=configs/quickstart.py:fast,my_clips/ --workdir=runs/first
 
-Without an argument the data are moving digits, made on the fly; with `solids` they are lit solids
-of 64 px, which take seventy minutes of two CPU cores; with `sound` a codec is trained,
-and a model that makes the sound of moving digits. Else they are your own: a folder of videos with
+Without an argument the data are moving digits, made on the fly. With `solids` they are lit solids
+of 64 px, which take seventy minutes of two CPU cores. With `sound` it trains a codec, and a model
+that makes the audio of moving digits. Else they are your own: a folder of videos with
 captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the columns video and caption. With
 `fast` a first picture of them comes in two minutes on two free cores. `make quickstart` runs these.
 """

@@ -16,10 +16,10 @@ python -m launch.bench --what=speedrun --config=configs/quickstart.py --rounds=3
 alone and attention that of one layer, both forward and with gradients; sample is a guided step and
 the loop of all. Of an autoencoder or a codec, encode takes samples to latents and decode takes them
 back; of an encoder of text or images, encode is its pass. --what=speedrun runs a recipe from
-nothing, with as many seeds as --rounds says, and prints its row of the race
+nothing, with as many seeds as --rounds says, and prints its row of the speedrun
 (docs/results/speedrun.md). --workdir times a trained text-to-video model: loading, pixels of a
 prompt, its file. A baseline is jax.nn (attention alone) or a Python file
-(mgjax/lab/benchmarks/baselines.py); all are timed in turns on one device.
+(mgjax/lab/benchmarks/baselines.py); all are timed interleaved on one device.
 --table makes one table in Markdown of many --out (launch/recipes/gpu_matrix.sh: all of one GPU).
 """
 

@@ -245,7 +245,7 @@ class _AboveBars(io.TextIOBase):
 
 
 class _Formatter(logging.Formatter):
-  """Lines of the log may name strangers' files."""
+  """Lines of the log may name untrusted files."""
 
   def format(self, record: logging.LogRecord) -> str:
     return printable(super().format(record), keep='\n\t')

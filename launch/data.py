@@ -24,20 +24,20 @@ The same command again goes on where it stopped. Several processes share the wor
 many that see the same directory: give each its own --process of --processes. preview draws clips of
 a synthetic dataset (mgjax/lab/worlds) with their captions: a picture and an animation. convert and
 references read a folder of clips with captions (clip.mp4, clip.txt), or a list that names them
-(.csv, .json, .jsonl, as other trainers write it), WebDataset tars or parquet files; what cannot be
+(.csv, .json, .jsonl, as other trainers write it), WebDataset tars or parquet files. What cannot be
 used is listed in rejected.jsonl beside the records. inspect and verify take records of clips and of
 latents, or a directory of encode with several; inspect lists the damaged among some rows and ends
 with exit code 3. Of one video, picture or sound it tells who signed it (C2PA), and ends with 3
 where it was changed. encode makes latents of clips: train with --config.data.latents=runs/latents.
 With --config.text it encodes all prompts too, beside the latents, with --config.vision a tower of
-CLIP sees the frames that belong to sounds, and with --prompts=file.txt it encodes the prompts of
+CLIP sees the frames that belong to audio, and with --prompts=file.txt it encodes the prompts of
 that file alone. references makes records of clips with five pictures of the one person in them;
 calibrate_faces takes a folder with a folder of pictures for each person. pairs edits real clips by
-a trained editor and turns the instructions round, for the last stage of its training, or makes two
-samples of a prompt and votes for one (configs/solids/preferences.py); cross_pairs makes pictures of
-the people of references under other prompts. All are in pairs.html, with the reason why one was
-dropped. mark makes pairs of clips whose captions say what to mark: the function takes frames
-(uint8, t h w 3) and the caption, and returns masks (t h w). teach has a language model write
+a trained editor and reverses the instructions, for the last stage of its training. With
+configs/solids/preferences.py it makes two samples of a prompt and votes for one. cross_pairs makes
+pictures of the people of references under other prompts. All are in pairs.html, with the reason why
+one was dropped. mark makes pairs of clips whose captions say what to mark: the function takes
+frames (uint8, t h w 3) and the caption, and returns masks (t h w). teach has a language model write
 prompts anew as training's captions are (Movie Gen §3.4.1). People look through its lines, set
 "keep" or mend "rewritten"; student writes what they leave as chats.
 """

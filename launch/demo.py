@@ -3,7 +3,7 @@ r"""A first look: a prompt becomes a video, a larger one with its sound, an edit
 python -m launch.demo --prompt="a red ball rolls left and hits a blue cube" \
   --edit="make the red ball yellow"
 python -m launch.demo --world=digits --prompt='the red digit 7 bounces' --edit='make the digit blue'
-It takes the small models that come with mgjax, needs no GPU, and is done in about a minute.
+It takes the small models that ship with mgjax, needs no GPU, and is done in about a minute.
 Open demo/index.html in a browser. `launch.sample` makes more, of any model.
 """
 

@@ -4,8 +4,8 @@ python -m launch.doctor
 python -m launch.doctor --workdir=/data/runs
 It looks at Python and the versions of packages against what mgjax asks for, at devices (each
 multiplies matrices), memory, space on disks, H.264 and AAC (a second is encoded and decoded). What
-is optional and missing is told with its purpose. The exit code is 0 if all that is needed is right,
-1 otherwise.
+is optional and missing is listed with its purpose. The exit code is 0 if all that is needed is
+right, 1 otherwise.
 """
 
 import sys

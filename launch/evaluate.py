@@ -1,33 +1,34 @@
-"""Evaluates a trained model of any kind, or videos of a prompt suite that anybody made.
+"""Evaluates a trained model of any kind, or videos of a prompt suite by any model.
 
 python -m launch.evaluate --workdir=runs/quickstart/video --samples=432
 python -m launch.evaluate --workdir=runs/mine/video --clips=my_clips/
 python -m launch.evaluate --workdir=runs/video --evaluator=quick
-Text to video: of moving digits how many samples show the digit, colour and direction that was asked
-for; of your own clips how near samples are to them; of signs how many of the numbers can be read.
-Personalization and editing of a world: how many show whom the reference shows, or the edit.
---classifier adds which words of captions a model of a world reads, long before samples show it.
+Text to video: for moving digits, how many samples show the digit, colour and direction of the
+prompt. For your own clips, how near samples are to them; for signs, how many numbers can be read.
+Personalization and editing of a synthetic dataset: how many show the identity of the reference, or
+the edit. --classifier adds which words of captions a model of such data reads, long before samples
+show it.
 
 python -m launch.evaluate --workdir=runs/tae --clips=my_clips/ --frames=17 --size=128,128
 python -m launch.evaluate --workdir=runs/codec --sounds=my_sounds/ --seconds=4
-Autoencoders and codecs: what comes back of clips and sounds, as reconstruction.json.
+Autoencoders and codecs: what comes back of clips and audio, as reconstruction.json.
 --perceptual=lpips.safetensors adds LPIPS and a Frechet distance to an autoencoder's; --judged has
-the judge of the world that it was trained on read what comes back.
+the judge of the dataset that it was trained on read what comes back.
 
 python -m launch.evaluate --workdir=runs/sound/audio --samples=128 --long=4
 python -m launch.evaluate --workdir=runs/upsampler/model --baseline=runs/upsampler/regression
-Sound and upsampling: onsets and tones, PSNR and Frechet distance, beside what comes from no model;
-with --long=4 of clips four times as long as training's, whose seams are looked for.
---scorer='/other/python score.py' has a network judge sounds too
+Audio and upsampling: onsets and tones, PSNR and Frechet distance, beside what comes from no model.
+With --long=4, clips are four times as long as in training, and their seams are measured.
+--scorer='/other/python score.py' has a network judge audio too
 (mgjax/lab/evaluation/external_scorers.py).
 
 python -m launch.evaluate --workdir=runs/clip
 CLIP on moving digits: how often captions and images of the same handwriting find each other.
 
 python -m launch.evaluate --videos=videos/ --suite=bench/MovieGenVideoBench.txt --clip=runs/clip
-Videos that anybody made, called by the index of their prompt (00000.mp4, ...): how much they
-flicker and move, with --clip how near they are to the prompt, with --reference how far from
-true videos, and with --judge=solids how many show what captions of that world say.
+Videos by any model, called by the index of their prompt (00000.mp4, ...): how much they flicker and
+move. --clip adds how near they are to the prompt, --reference how far from true videos, and
+--judge=solids how many show what captions of that dataset say.
 
 python -m launch.evaluate --videos=videos/ --vbench=vbench/
 python -m launch.evaluate --vbench=evaluation_results/

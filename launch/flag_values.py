@@ -160,7 +160,7 @@ def spans(text: str) -> list[tuple[float, float]]:
 
 
 def scorer(text: str) -> Any:
-  """Reads a command that scores sounds."""
+  """Reads a command that scores audio."""
   from mgjax.lab.evaluation.external_scorers import CommandScorer
 
   return CommandScorer(shlex.split(text))
@@ -211,7 +211,7 @@ def mesh(text: str) -> dict[str, int]:
 def guidance(text: str | None) -> Any:
   """Reads '3', a scale for every condition, or 'text=3,source_video=1.5', scales by name in order.
 
-  An interval of flow time may follow a scale, as in '3@0.2-0.8' or 'text=3@0.2-0.8'. Returns what
+  An interval of flow time may follow a scale, as in `3@0.2-0.8` or `text=3@0.2-0.8`. Returns what
   `mgjax.load` takes as `guidance`; None for None.
   """
   if text is None:

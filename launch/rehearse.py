@@ -3,13 +3,13 @@ r"""Rehearses a long run before it is paid for: failures, checkpoints, spares, e
 python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=h100:8x768 --days=14
 python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=v5p:8x8x8 --price=4.2
 python -m launch.rehearse --config=configs/video/t2iv_768.py:30b --topology=h100:8x64 --days=60 \
-  --assume=failures=.81,restart=20,blocking=1 --spares=2
+  --assume=failures=0.81,restart=20,blocking=1 --spares=2
 The step is the one that launch.plan plans by formula. The run is simulated by events, many times:
-what fails, how it is noticed, what is done again, where machines come from. Printed are goodput and
-where the rest of the time goes, the best interval of checkpoints beside Young's and Daly's, how
-many machines should stand by, what elastic data parallelism would save, what it costs, and which
-assumption matters. Into --out go rehearsal.png and rehearsal.json. What is assumed, with sources,
-is printed at the end; docs/how_to/rehearse.md explains.
+what fails, how it is detected, what is repeated, where machines come from. The command prints
+goodput and where the rest of the time goes, and the best interval of checkpoints beside Young's and
+Daly's. It also prints how many spare machines to keep, what elastic training would save, the cost,
+and which assumption matters. Into --out go rehearsal.png and rehearsal.json. What is assumed, with
+sources, is printed at the end; docs/how_to/rehearse.md explains.
 """
 
 import contextlib

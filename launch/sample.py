@@ -5,17 +5,17 @@ python -m launch.sample video --workdir=runs/video --prompts=file.txt --samples=
 python -m launch.sample video --workdir=runs/video --prompt='a dog' --fps=24 \
   --guidance=text=6@0.1-0.9
 Videos of prompts. A model that reads more than text takes --condition=first_frame=picture.png, once
-for each, or lines of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}; one that
-reads frames goes on with --continue=clip.mp4 to --frames=64 in all. --upsample enlarges each video
+for each, or lines of a .jsonl such as {"prompt": "a dog runs", "first_frame": "dog.png"}. One that
+reads frames continues --continue=clip.mp4 to --frames=64 in all. --upsample enlarges each video
 before it is written, and --soundtrack writes it once more, with sound: out_sound.mp4. With the
-models of moving digits that come with mgjax:
+models of moving digits that ship with mgjax:
   python -m launch.sample video --workdir=digits/few_steps --steps=4 \
     --prompt='the red digit 7 bounces' --upsample=digits/upsampler --soundtrack=digits/audio
 --rewrite=llama@http://127.0.0.1:8000/v1 has the language model of a server write each prompt anew.
 Small pictures are enlarged to be seen; --scale=1 writes the model's own.
 
 python -m launch.sample image --workdir=runs/video --prompt='a red digit 3' --out=out.png
-Videos of one frame, by a model that learnt images.
+Videos of one frame, by a model that learned images.
 
 python -m launch.sample audio --workdir=runs/audio --video=clip.mp4 --prompt='rain' --out=out.mp4
 python -m launch.sample audio --workdir=runs/audio --prompt='waves' --seconds=60 --out=waves.wav
@@ -26,7 +26,7 @@ python -m launch.sample edit --workdir=runs/editing/paired --video=in.mp4 --prom
 python -m launch.sample edit --workdir=runs/video --video=in.mp4 --strength=0.6 \
   --prompt='the red digit 3 moves left' --out=out.mp4
 An editor follows an instruction. --strength edits by SDEdit, with any model of text to video: it
-noises the video and makes what the prompt says that the edited video shows; an editor begins there
+noises the video and samples under a prompt that describes the edited video. An editor begins there
 and reads the video.
 
 python -m launch.sample upsample --workdir=runs/upsampler --video=small.mp4 --factor=1.5
@@ -34,7 +34,7 @@ An upsampler enlarges by --factor, 2 if not given, or to --size=1080,1920.
 
 python -m launch.sample personalize --workdir=runs/personalization --reference=face.jpg \
   --prompt='a person plays the violin' --out=out.mp4
-Videos of somebody; out_reference.png shows what of the picture the model is given. Ask them first:
+Videos of a person; out_reference.png shows what of the picture the model is given. Ask them first:
 docs/how_to/personalize.md says what this must not be used for.
 
 python -m launch.sample suite --workdir=runs/video --suite=bench/MovieGenVideoBench.txt \

@@ -3,12 +3,12 @@
 python -m launch.scaling plan --config=configs/scaling/isoflop.py
 python -m launch.scaling plan --config=configs/scaling/report.py --topology=v5p:8x8x8
 Prints the runs of a grid, budgets by sizes: widths, depths, learning rates, tokens, operations with
-and without attention's own; with a topology, what they cost there; with --noise=.002, how sure the
+and without attention's own. A topology adds what they cost there. --noise=0.002 adds how sure the
 exponent of the best size will be, and the cheapest sweep that pins it.
 
 python -m launch.scaling run --config=configs/scaling/predictor.py --workdir=runs/predictor
-Trains the arms or the grid of a configuration, one run after the other; the same command goes on
-where it stopped, and started several times, on one machine or on several that share the disk, each
+Trains the arms or the grid of a configuration, one run after the other. The same command resumes
+where it stopped. Started several times, on one machine or on several that share the disk, each
 takes a run that no other has. runs/predictor/sweep.jsonl has a line a run.
 
 python -m launch.scaling correlate --workdir=runs/predictor
@@ -23,15 +23,15 @@ python -m launch.scaling fit --records=runs.csv
 python -m launch.scaling predict --records=runs.csv --compute=1e23
 python -m launch.scaling compare --records=runs.csv --first=llama --second=dit
 python -m launch.scaling plot --records=runs.csv --out=runs/laws
-Of records of runs, yours or anybody's, with the columns parameters, loss, tokens or flops, and arm
-if there are several: the law of loss by size and data with intervals and what spoils it, how a
-budget is spent best, how much more compute one recipe needs for the loss of another (of records
-without sizes, by their seeds), and pictures of it all with the page laws.html. With --hold_out=1
-the law of the smaller budgets is put to the test at the largest one.
+These read records of any runs, with the columns parameters, loss, tokens or flops, and arm if there
+are several. fit prints the law of loss by size and data, with intervals and what spoils it. predict
+prints how a budget is spent best. compare prints how much more compute one recipe needs for the
+loss of another (of records without sizes, by their seeds). plot draws all of it, with the page
+laws.html. With --hold_out=1 the law of the smaller budgets is tested at the largest one.
 
 python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
   --out=docs/results/claims.md
-Writes the page of the report's claims, of records alone: for each what it says, what runs of two
+Writes the page of the paper's claims, of records alone: for each what it says, what runs of two
 arms say, and whether it holds, does not, or is not settled by so many seeds.
 """
 

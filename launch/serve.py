@@ -3,8 +3,8 @@ r"""Serves models as an API of videos, or pages on which people vote about video
 python -m launch.serve --model=digits/few_steps --model=digits/editing --out=served/
 python -m launch.serve --model=runs/video --token_file=tokens.txt --host=0.0.0.0
 python -m launch.serve --model=runs/video --database=postgresql://jobs@db/jobs --out=s3://bucket/x
-OpenAI's videos API, as its client and SGLang, vLLM-Omni and FastVideo speak it: /v1/videos, with
-jobs that go on after a stop or a crash, a preview of each while it is made, and a page at /. See
+OpenAI's videos API at /v1/videos, as its client and SGLang, vLLM-Omni and FastVideo use it. Jobs
+resume after a stop or a crash and have a preview while they run, and there is a page at /. See
 docs/how_to/serve_videos.md.
 
 python -m launch.serve votes --a=ours/ --b=theirs/ --prompts=prompts.txt --out=votes/ --raters=6
@@ -13,9 +13,9 @@ python -m launch.serve votes --out=votes/
 python -m launch.serve review --input=raw/ --output=data/curated --people=ann,ben
 votes shows raters two videos of a prompt at a time, 00000.mp4 of each folder for the first line of
 --prompts and so on. review shows people the clips that launch.curate left, to keep, drop, trim,
-caption and label them; the next launch.curate does what they decided. Both write a link for each
-person into invitations.txt and every answer into a log, beside each other; the same command, or
-votes with --out alone, goes on. See docs/how_to/collect_votes.md and docs/how_to/curate.md.
+caption and label them. The next launch.curate does what they decided. Both write a link for each
+person into invitations.txt and every answer into a log. The same command, or votes with --out
+alone, resumes. See docs/how_to/collect_votes.md and docs/how_to/curate.md.
 """
 
 import functools

@@ -20,35 +20,36 @@ python -m launch.weights push --workdir=runs/video --out=s3://bucket/moving-digi
 list reads no arrays: it finds missing and truncated files. verify reads every number and compares
 its fingerprint with the one taken on the devices when it was saved. Both end with exit code 5 if a
 checkpoint is damaged. prune keeps the newest, those at multiples of a step and the best by
-validation loss, by default as the run itself does; it removes nothing unless the newest of them is
+validation loss, by default as the run itself does. It removes nothing unless the newest of them is
 verified, and refuses while a run is going on.
 average takes the averaged parameters of runs of the same model, from the newest good checkpoint or
-from run@step, with equal or given shares; --shares=greedy keeps, in the order of their losses,
+from run@step, with equal or given shares. --shares=greedy keeps, in the order of their losses,
 those that lower the loss of the average. All are validated on the data of the first run; the result
 is the work directory of a run.
 --format=peft, comfyui and kohya write the adapters of a run with config.lora.rank above 0, by the
 names that other projects read; the other formats have them merged. import reads all three, for the
 model at --config.start_from.
-import takes an exported file or folder of any component, which holds its model's description; of
-images a folder of diffusers' AutoencoderKL (Stable Diffusion 1, 2, 3, XL, FLUX) or its .safetensors
-file; of sound a .pth or .safetensors file of DAC-VAE, or of the encoder or decoder of DAC as
-transformers has it; of encoders a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers has them,
-or a file of CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands there. The
-work directory then serves as the run it came from, and launch.train with --config.start_from.
+import takes an exported file or folder of any component, which holds its model's description. For
+images it takes a folder of diffusers' AutoencoderKL (Stable Diffusion, FLUX) or its .safetensors
+file. For audio it takes a .pth or .safetensors file of DAC-VAE, or the encoder or decoder of DAC as
+transformers has it. For encoders it takes a folder of T5, UL2, ByT5, UMT5 or CLIP as transformers
+has them, or a file of CLIP by OpenCLIP's names. What it fixes of config.model replaces what stands
+there. The work directory then serves as the run it came from, and launch.train with
+--config.start_from.
 --format=diffusers, dacvae and transformers write what import reads: the image model alone, a codec,
-an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in one byte a
-number and a scale of each output, to be sampled or to start training from. --format=workdir writes
-a folder that serves as a work directory at once, with --weights=int8 of any model and in half of
-the bytes; those in `mgjax/weights` are such.
-check evaluates the weights that come with mgjax again, all or some, and compares each number on
+an encoder with its tokenizer. --weights=int8 writes the kernels of a flow model in int8 with a
+scale of each output, to be sampled or to start training from. --format=workdir writes a folder that
+serves as a work directory at once, with --weights=int8 of any model and in half of the bytes; those
+in `mgjax/weights` are such.
+check evaluates the weights that ship with mgjax again, all or some, and compares each number on
 their cards with the interval of the new one; exit code 3 if one is outside. --write writes the
 cards and the tables of docs/ instead. With --out the same command goes on where it stopped.
 push writes a run, or a folder of --format=workdir, to the Hugging Face Hub or a URL of fsspec, such
-as gs://, s3:// or file:///: weights, configuration, card, evaluation.json and samples, with a list
-of their SHA-256. pull fetches such a folder, whole or not at all; --workdir=hf://me/moving-digits
-does without, in every command, and so does --config.start_from. Both print the name with its commit
-and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE count; docs/how_to/publish_weights.md
-has more.
+as gs://, s3:// or file:///. It writes weights, configuration, card, evaluation.json and samples,
+with a list of their SHA-256. pull fetches such a folder, whole or not at all;
+--workdir=hf://me/moving-digits does without, in every command, and so does --config.start_from.
+Both print the name with its commit and hash. HF_ENDPOINT, HF_TOKEN, HF_HOME and HF_HUB_OFFLINE
+count; docs/how_to/publish_weights.md has more.
 """
 
 import contextlib

@@ -65,9 +65,9 @@ def load(
     **options: more of the pipeline.
 
   Returns:
-    A pipeline with `generate`, `stream` and `save` for a video or an audio model; what has
-    `encode` and `decode` for an autoencoder or a codec; texts to states for a text encoder; images
-    and texts to vectors of one space for a CLIP.
+    A pipeline with `generate`, `stream` and `save` for a video or an audio model. For an
+    autoencoder or a codec, an object with `encode` and `decode`. For a text encoder, a function of
+    texts to states; for a CLIP, one of images and texts to vectors of one space.
 
   Raises:
     ConfigError: there is no run there, nothing to load of its component, or it has no such option.
@@ -126,7 +126,7 @@ def evaluate(workdir: Path | None = None, *, against: Path = '', **options: Any)
   """Judges a trained model: prints nothing, writes its numbers and pictures, and returns them.
 
   Args:
-    workdir: of the model; None of videos that anybody made.
+    workdir: of the model; None of videos that any model made.
     against: an evaluation.json, or its folder, that the numbers are compared with on the page.
     **options: those of the component's evaluation, such as `samples` or `seed`; of videos `videos`,
       `prompts`, `clip`, `judge` and `reference`, see

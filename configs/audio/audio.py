@@ -7,7 +7,7 @@ python -m launch.train --config=configs/audio/audio.py:13b,finetune --workdir=ru
 Sizes: debug, 300m, 3b, 9b, 13b; :13b,encoders reads T5's states of captions, not their bytes, and
 MetaCLIP's embeddings of frames, not their pixels, both made by launch.data encode
 (docs/how_to/make_audio.md). :13b,finetune,hq_audio has ten batches of --config.data.path, the
-report's Cin-AV, to one of sounds without pictures, its HQ-A, at
+paper's Cin-AV, to one of audio without pictures, its HQ-A, at
 --config.data.sources.hq_audio.path. With --config.data.latents=... read what launch.data encode
 encoded.
 """

@@ -1,8 +1,8 @@
-"""The audio codec in the report's size: 48 kHz to 25 latents a second of 128 channels (§6).
+"""The audio codec in the paper's size: 48 kHz to 25 latents a second (§6).
 
 python -m launch.train --config=configs/audio/codec.py:my_sounds/ --workdir=runs/codec
-The folder holds sounds, or videos with sound. Public is that DAC's training code was used, with a
-prior in place of the quantisation; what is not public is taken from DAC.
+The folder holds audio files, or videos with audio. Public sources say that DAC's training code was
+used, with a prior in place of the quantisation. What is not public is taken from DAC.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-r"""Sound in one to eight steps without guidance, learnt from the guided ones of a teacher.
+r"""Sound in one to eight steps without guidance, learned from the guided ones of a teacher.
 
 python -m launch.train --config=configs/audio/few_steps.py:13b --workdir=runs/audio_few_steps \
   --config.autoencoder=runs/codec --config.data.path=data/clips
 
-The size is one of configs/audio/sizes.py. What is distilled, and how, is not the report's: it
+The size is one of configs/audio/sizes.py. What is distilled, and how, is not the paper's: it
 samples in 64 midpoint steps.
 """
 

@@ -43,7 +43,7 @@ PIXELS = 768  # features of a frame without an encoder: mgjax/sections/audio/fra
 def fields(size: str, latents: int) -> dict[str, Any]:
   """Returns the fields of a model of a named size for at most so many latents, 25 a second.
 
-  '13b,encoders' reads the report's frozen encoders of text and frames, '13b' bytes and pixels.
+  '13b,encoders' reads the paper's frozen encoders of text and frames, '13b' bytes and pixels.
   """
   size, words = split(size, 'encoders')
   if size not in SIZES:

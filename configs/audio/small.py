@@ -1,4 +1,4 @@
-"""A small codec of real sounds, 48 kHz to 25 latents a second of 32 channels, on CPU cores.
+"""A small codec of real audio, 48 kHz to 25 latents a second, on CPU cores.
 
 python -m launch.train --config=configs/audio/small.py:my_sounds/ --workdir=runs/small_codec
 """

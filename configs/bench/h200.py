@@ -1,4 +1,4 @@
-r"""The 30B model at 73,728 tokens a sample (16 s of 768 px) or at 8,192 (256 px), on one H200.
+r"""The 30B model at 73,728 tokens a sample (768 px) or at 8,192 (256 px), on one H200.
 
 XLA_CLIENT_MEM_FRACTION=.95 python -m launch.bench --config=configs/bench/h200.py:73728 \
   --what=blocks --layers=0 --out=blocks.json

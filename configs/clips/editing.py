@@ -1,4 +1,4 @@
-r"""Editing of your own clips, learnt from pairs, at 32 px, minutes of two CPU cores a part.
+r"""Editing of your own clips, learned from pairs, at 32 px, minutes of two CPU cores a part.
 
 python -m launch.train --config=configs/clips/editing.py:autoencoder,pairs.csv \
   --workdir=runs/edit/autoencoder

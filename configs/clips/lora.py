@@ -6,7 +6,7 @@ python -m launch.sample video --workdir=digits/video --lora=runs/style:0.8 \
   --prompt='the red digit 3 moves left'
 python -m launch.weights export --workdir=runs/style --format=kohya --out=style.safetensors
 
-Behind the folder stands the model that they change, without one digits/video, which comes along.
+Behind the folder stands the model that they change, by default digits/video.
 Clips are a folder of videos with captions (clip.mp4 and clip.txt), or a .csv or .jsonl with the
 columns video and caption. Name in captions what is new by a word of its own. Pictures of samples
 in the work directory show the model without the adapters too, at the same noise.

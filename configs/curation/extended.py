@@ -3,7 +3,7 @@ r"""The extended high-resolution set (App. J.1): 80% landscape, 60% with people 
 python -m launch.curate --input=raw/ --output=runs/curation/extended \
   --config=configs/curation/extended.py
 
-Who shows people is told by a function of yours, --config.measure.people.python=...; without one
+Your own function says which clips show people, --config.measure.people.python=...; without one
 the share of people is left as it comes.
 """
 

@@ -1,4 +1,4 @@
-r"""The low-resolution set (App. J.1): shorter side of 720 px or more, 60% landscape, 40% portrait.
+r"""The low-resolution set (App. J.1): shorter side of 720 px or more, 60% landscape.
 
 python -m launch.curate --input=raw/ --output=runs/curation/low \
   --config=configs/curation/low_resolution.py

@@ -1,4 +1,4 @@
-"""Audio codec of the moving digits' sounds, a few minutes on two CPU cores.
+"""Audio codec of the moving digits' audio, a few minutes on two CPU cores.
 
 python -m launch.train --config=configs/digits/codec.py --workdir=runs/digits/codec
 """

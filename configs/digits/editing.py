@@ -1,4 +1,4 @@
-r"""Editing of the moving digits by instruction: what it stands on, and edits learnt from pairs.
+r"""Editing of the moving digits by instruction: what it stands on, and edits learned from pairs.
 
 python -m launch.train --config=configs/digits/editing.py:autoencoder \
   --workdir=runs/editing/autoencoder
@@ -12,7 +12,7 @@ python -m launch.data encode --config=configs/digits/editing.py:paired \
 python -m launch.train --config=configs/digits/editing.py:paired --workdir=runs/editing/paired
 python -m launch.evaluate --workdir=runs/editing/paired
 
-Without any, in the report's stages (Movie Gen §5); of each of images and frames:
+Without any, in the paper's stages (Movie Gen §5); of each of images and frames:
 python -m launch.data encode --config=configs/digits/editing.py:images \
   --output=runs/editing/latents_images
 python -m launch.train --config=configs/digits/editing.py:images --workdir=runs/editing/images

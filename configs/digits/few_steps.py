@@ -1,4 +1,4 @@
-"""Moving digits, or their sound, in one to eight steps without guidance, learnt from guided ones.
+"""Moving digits, or their sound, in one to eight steps without guidance, learned from guided ones.
 
 python -m launch.train --config=configs/digits/few_steps.py --workdir=runs/few_steps
 python -m launch.sample video --workdir=runs/few_steps --steps=4 --prompt='the red digit 7 moves up'

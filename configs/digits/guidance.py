@@ -1,4 +1,4 @@
-r"""Moving digits, or their sound, guided in one pass a step, learnt from a teacher's two or three.
+r"""Moving digits, or their sound, guided in one pass a step, learned from a teacher's two or three.
 
 python -m launch.train --config=configs/digits/guidance.py --workdir=runs/guidance
 python -m launch.sample video --workdir=runs/guidance --guidance=text=4 \

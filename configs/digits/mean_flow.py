@@ -1,10 +1,10 @@
-"""Moving digits in one step, learnt from data alone, with guidance inside.
+"""Moving digits in one step, learned from data alone, with guidance inside.
 
 python -m launch.train --config=configs/digits/mean_flow.py --workdir=runs/mean_flow
 python -m launch.evaluate --workdir=runs/mean_flow/steps --steps=1
 
 It stands on the autoencoder and the latents of `make quickstart`; no model is its teacher. First
-the velocity is learnt, then steps of any length, from where that ended.
+the velocity is learned, then steps of any length, from where that ended.
 """
 
 from ml_collections import ConfigDict

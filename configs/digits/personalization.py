@@ -11,7 +11,7 @@ python -m launch.evaluate --workdir=runs/personalization/model
 
 It begins with what `make quickstart` trained and with the vision tower of a CLIP that has seen
 digits turned and in strokes of any weight, as references show them. With personalization.py:paired
-references are frames of the clip itself; personalization_stages.py trains in the report's stages.
+references are frames of the clip itself; personalization_stages.py trains in the paper's stages.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-r"""Personalization of the moving digits in the report's stages, or all at once (Movie Gen §4).
+r"""Personalization of the moving digits in the paper's stages, or all at once (Movie Gen §4).
 
 python -m launch.train --config=configs/digits/personalization_stages.py \
   --workdir=runs/personal_stages

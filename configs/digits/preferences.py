@@ -9,7 +9,7 @@ python -m launch.evaluate --workdir=runs/digits_preferences/model --samples=216
 What it changes is a model that still errs, of a third of the quickstart's steps:
 python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart \
   --config.stages.video.train.steps=2000
-The judge of votes has learnt from other handwriting than the judge that evaluates, and evaluation
+The judge of votes has learned from other handwriting than the judge that evaluates, and evaluation
 asks for captions that no pair had.
 """
 

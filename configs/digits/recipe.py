@@ -1,14 +1,14 @@
-"""The report's stages in small: moving digits, some minutes on one or two CPU cores.
+"""The paper's stages in small: moving digits, some minutes on one or two CPU cores.
 
 python -m launch.train --config=configs/digits/recipe.py --workdir=runs/recipe
 python -m launch.train --config=configs/digits/recipe.py:scratch --workdir=runs/recipe
 python -m launch.train --config=configs/digits/recipe.py:finetunes --workdir=runs/recipe
 
-An autoencoder for both sizes; then images of 32 px; images and videos of 32 px, with temporal
-positions added and spatial ones doubled; images and videos of 64 px, with spatial positions doubled
-once more, where the report triples them. The second command goes on with the same place and trains
-the last stage from nothing, for as much compute as the three together; the third fine-tunes what
-the stages made three times and averages: docs/experiments/training_stages.md compares.
+An autoencoder for both sizes, then three stages: images of 32 px; images and videos of 32 px, with
+temporal positions added and spatial ones doubled; and images and videos of 64 px. There spatial
+positions double once more, where the paper triples them. The second command uses the same folder
+and trains the last stage from nothing, for as much compute as the three together. The third
+fine-tunes the result of the stages three times and averages: docs/experiments/training_stages.md compares.
 """
 
 from ml_collections import ConfigDict

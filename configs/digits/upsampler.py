@@ -9,8 +9,8 @@ python -m launch.train --config=configs/digits/upsampler.py --workdir=runs/upsam
 python -m launch.evaluate --workdir=runs/upsampler/model
 
 With configs/digits/upsampler.py:regression a net of the same size answers the mean: the baseline
-that every sampler is judged beside. With a size, as in :autoencoder,128 and :model,128, it is 64 to
-128 px.
+that every sampler is judged beside. With a size, as in `:autoencoder,128` and `:model,128`, it
+enlarges to that size.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@ python -m launch.train --config=configs/editing/editing.py:30b,images --workdir=
   --config.autoencoder=runs/tae --config.start_from=runs/t2iv_768 \
   --config.data.latents=data/edit_images_latents \
   --config.data.sources.pictures.latents=data/edit_images_latents
-Then :30b,frames likewise, from runs/edit_images into runs/edit_frames, and after the pairs
+Then :30b,frames in the same way, from runs/edit_images into runs/edit_frames, and after the pairs
 :30b,backtranslation into runs/edit_backtranslation:
 python -m launch.data pairs --config=configs/editing/editing.py:30b,backtranslation \
   --output=data/backtranslated --config.autoencoder=runs/tae

@@ -74,7 +74,7 @@ def get_config(argument: str = '30b,identity') -> ConfigDict:
 
 
 def _mix(config: ConfigDict) -> None:
-  """Makes half the batches of pairs and half of real cross pairs, O(1000) clips in the report."""
+  """Makes half the batches of pairs and half of real cross pairs, O(1000) clips in the paper."""
   config.data.path = 'data/selected'
   paired = {'kind': 'records', 'path': 'data/selected', 'latents': '', 'only': 'not cross'}
   config.data.sources = ConfigDict({'paired': paired})

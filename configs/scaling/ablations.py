@@ -1,4 +1,4 @@
-"""The report's ablations in small: objective, block, and a warm-up on images (Movie Gen §3.6.2).
+"""The paper's ablations in small: objective, block, and a warm-up on images (Movie Gen §3.6.2).
 
 python -m launch.scaling run --config=configs/scaling/ablations.py --workdir=runs/ablations
 python -m launch.scaling compare --records=runs/ablations/sweep.jsonl --first=flow --second=dit

@@ -10,8 +10,9 @@ python -m launch.scaling run --config=configs/scaling/attention.py:solids \
   --workdir=runs/attention_solids
 
 A head reads its own tile of 2 x 2 x 2 tokens, the first of eight or sixteen, and so many that it
-chooses; 'fine' are tiles of 1 x 2 x 2, 'near' such with the eight around the own. Windows are the
-3 x 3 x 3 tokens around each. Two minutes a run of digits, of one core, and ten of solids, of two.
+selects. Arms 'fine' have tiles of 1 x 2 x 2, 'near' also the eight around their own. Windows are
+the 3 x 3 x 3 tokens around each. Two minutes a run of digits, of one core, and ten of solids, of
+two.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-r"""The report's claims, each tried in small; docs/results/claims.md is made of their records.
+r"""The paper's claims, each tried in small; docs/results/claims.md is made of their records.
 
 python -m launch.scaling claims --config=configs/scaling/claims.py --records=docs/records \
   --out=docs/results/claims.md
@@ -51,8 +51,8 @@ python -m launch.scaling run --config=configs/scaling/claims.py:upsampled \
   --workdir=runs/claims/upsampled
 
 The sweep.jsonl of each is docs/records/claims_<name>.jsonl. With claims.py:video,large all of a
-group that is trained is half as wide again and as deep again, for twice the steps: one size up;
-with the name of an arm in the place of large it is the configuration of that arm.
+group that is trained is one size up: half as wide again and as deep again, for twice the steps.
+With the name of an arm in the place of large it is the configuration of that arm.
 """
 
 from ml_collections import ConfigDict

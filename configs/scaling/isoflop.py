@@ -6,8 +6,8 @@ python -m launch.scaling plan --config=configs/scaling/isoflop.py
 python -m launch.scaling run --config=configs/scaling/isoflop.py --workdir=runs/isoflop/grid
 python -m launch.scaling compare --records=runs/isoflop/grid/sweep.jsonl --first=llama --second=dit
 
-Text to image on the digits, as the report's sweep is, with the autoencoder and the text encoder of
-`make quickstart`. That encoder is frozen, as the report's are, or it would be most of the work of
+Text to image on the digits, as the paper's sweep is, with the autoencoder and the text encoder of
+`make quickstart`. That encoder is frozen, as the paper's are, or it would be most of the work of
 the smallest models. With :rates it is a search for the learning rate, of a small and a large model
 of one budget. With :videos, :videos_rates and :videos_latents it is text to video, which wants 16
 times the compute. With :muon the second recipe is the first one trained with Muon in

@@ -5,21 +5,21 @@ python -m launch.scaling run --config=configs/scaling/learning.py:digits \
 python -m launch.scaling run --config=configs/scaling/learning.py:solids \
   --workdir=runs/learning/solids
 python -m launch.scaling rank --records=runs/learning/digits/sweep.jsonl --score=validation_loss
-and, at 64 px, from a model that comes along and has seen one solid, never two:
+and, at 64 px, from a model that ships with mgjax and has seen one solid, never two:
 python -m launch.data encode --config=configs/solids/video.py --output=runs/learning/latents \
   --config.autoencoder=solids/autoencoder
 python -m launch.scaling run --config=configs/scaling/learning.py:further \
   --workdir=runs/learning/further
 
-AdamW at five rates, one seed each; then Muon, alignment, both, and other weights and times, three
-seeds each, at the rates that a configuration has (Muon's updates have AdamW's size); of solids
-alignment to a CLIP of solids as well. AdamW for .7, 1.5 and 2 times the steps says what an arm
-saves; Muon for twice the steps, whether it lasts. Digits on what `make quickstart` made, solids at
-32 px on what `make quickstart WORLD=solids WORKDIR=runs/solids` made. With a comma and rates
+AdamW at five rates, one seed each. Then Muon, alignment, both, and other weights and times, three
+seeds each, at the rates that a configuration has (Muon's updates have AdamW's size). On solids,
+alignment to a CLIP of solids as well. AdamW for other numbers of steps says what an arm saves. Muon
+for twice the steps says whether it lasts. Digits on what `make quickstart` made, solids at 32 px on
+what `make quickstart WORLD=solids WORKDIR=runs/solids` made. With a comma and rates
 (learning.py:digits,rates) Muon has the five rates too. Ten to thirty minutes a run of one core;
 several processes of one command share the runs.
 
-With learning.py:race,align an arm runs in the race (docs/results/speedrun.md), from nothing:
+With learning.py:race,align an arm runs in the speedrun (docs/results/speedrun.md), from nothing:
 python -m launch.bench --what=speedrun --config=configs/scaling/learning.py:race,align \
   --rounds=1 --out=race.json
 """

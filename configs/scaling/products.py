@@ -1,4 +1,4 @@
-r"""What products of one byte a number cost in what is learnt, as arms: moving digits.
+r"""What int8 and fp8 matrix multiplications cost in quality, as arms: moving digits.
 
 python -m launch.data encode --config=configs/digits/video.py --output=runs/claims/latents \
   --config.autoencoder=digits/autoencoder

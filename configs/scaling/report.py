@@ -1,4 +1,4 @@
-"""The report's own sweep: four sizes on text to image at 256 px (Movie Gen §3.6.2, Table 10).
+"""The paper's own sweep: four sizes on text to image at 256 px (Movie Gen §3.6.2, Table 10).
 
 python -m launch.scaling plan --config=configs/scaling/report.py --topology=v5p:8x8x8
 

@@ -4,9 +4,9 @@ python -m launch.scaling run --config=configs/scaling/widths.py --workdir=runs/w
 python -m launch.scaling rank --records=runs/widths/sweep.jsonl --score=validation_loss
 
 Text to video on moving digits, on what `make quickstart` made, one seed an arm. With `scaled` the
-kernels that read the model's width learn at a rate that falls with it, as the maximal update
-parametrisation has it for Adam (Yang et al. 2022, arXiv 2203.03466): 128 / width of the
-configuration's, by `optimizer.rates`. Initial weights have it already: kernels begin at a variance
+kernels that read the model's width learn at a rate that falls with it: 128 / width of the
+configuration's, by `optimizer.rates`. So does the maximal update parametrisation for Adam (Yang et
+al. 2022, arXiv 2203.03466). Initial weights have it already: kernels begin at a variance
 of one over their inputs, and the last one at zero. With widths.py:muon updates are Muon's.
 """
 

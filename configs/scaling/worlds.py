@@ -5,7 +5,7 @@ python -m launch.scaling run --config=configs/scaling/worlds.py:solids --workdir
 python -m launch.scaling rank --records=runs/worlds/solids/sweep.jsonl --score=validation_loss
 
 Text to video on what `make quickstart` made, and on latents of configs/solids/video.py:fast: the
-same widths, depths and blocks in both worlds, of as many steps within a world. In solids more arms
+same widths, depths and blocks on both datasets, with equal steps on each. In solids more arms
 ask what the objective brings: `v_prediction`, diffusion in place of flow matching (Movie Gen
 §3.6.2), and both at four times the learning rate, which shows how stable they are.
 """

@@ -1,4 +1,4 @@
-r"""Audio model of the world of solids: impacts, rolling and silence, seen at 8 frames a second.
+r"""Audio model of the solids dataset: impacts, rolling and silence, seen at 8 frames a second.
 
 python -m launch.train --config=configs/solids/codec.py --workdir=runs/solids_sound/codec
 python -m launch.data encode --config=configs/solids/audio.py \
@@ -6,8 +6,8 @@ python -m launch.data encode --config=configs/solids/audio.py \
 python -m launch.train --config=configs/solids/audio.py --workdir=runs/solids_sound/audio \
   --config.autoencoder=runs/solids_sound/codec --config.data.latents=runs/solids_sound/latents
 
-What comes with mgjax went on from there for 14,000 steps at a rate of 1e-3, as
-launch/recipes/solids_weights.sh does: materials are learnt last.
+What ships with mgjax went on from there for 14,000 steps at a rate of 1e-3, as
+launch/recipes/solids_weights.sh does: materials are learned last.
 """
 
 from ml_collections import ConfigDict

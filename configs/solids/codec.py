@@ -1,4 +1,4 @@
-r"""Audio codec of the sounds of solids, half an hour on two CPU cores.
+r"""Audio codec of the solids dataset, half an hour on two CPU cores.
 
 python -m launch.train --config=configs/solids/codec.py --workdir=runs/solids_sound/codec
 """

@@ -1,4 +1,4 @@
-r"""Editing of solids by instruction: learnt from pairs, or as the report does, without any.
+r"""Editing of solids by instruction: learned from pairs, or as the paper does, without any.
 
 From pairs of clips, what nobody has of real footage:
 python -m launch.data encode --config=configs/solids/editing.py:paired \
@@ -7,14 +7,14 @@ python -m launch.train --config=configs/solids/editing.py:paired \
   --workdir=runs/solids_editing/paired
 python -m launch.evaluate --workdir=runs/solids_editing/paired
 
-Further, from what configs/solids/one_gpu.py:editing taught, with more of materials and backgrounds,
-which it gets wrong most (40 minutes of two cores):
+Further, from what configs/solids/one_gpu.py:editing trained, with more of materials and
+backgrounds, which it gets wrong most (40 minutes of two cores):
 python -m launch.data encode --config=configs/solids/editing.py:weak \
   --output=runs/solids_editing/latents_weak
 python -m launch.train --config=configs/solids/editing.py:weak --workdir=runs/solids_editing/weak
 and with :cameras in place of :weak, from there, on four times as many pairs (70 minutes of a core).
 
-In the report's stages (Movie Gen §5), from pairs of pictures, animated pictures, and clips that the
+In the paper's stages (Movie Gen §5), from pairs of pictures, animated pictures, and clips that the
 model edited itself; of each of images and frames:
 python -m launch.data encode --config=configs/solids/editing.py:images \
   --output=runs/solids_editing/latents_images

@@ -1,4 +1,4 @@
-r"""Solids, or their sound, in one to eight steps without guidance, learnt from guided ones.
+r"""Solids, or their sound, in one to eight steps without guidance, learned from guided ones.
 
 python -m launch.train --config=configs/solids/few_steps.py --workdir=runs/solids/few_steps
 python -m launch.sample video --workdir=runs/solids/few_steps --steps=4 \

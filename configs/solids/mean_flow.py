@@ -1,12 +1,12 @@
-"""Solids in one step, learnt from data alone, with guidance inside.
+"""Solids in one step, learned from data alone, with guidance inside.
 
 python -m launch.train --config=configs/solids/mean_flow.py --workdir=runs/solids/mean_flow
 python -m launch.evaluate --workdir=runs/solids/mean_flow/steps --steps=1
 
 It stands on the autoencoder and the latents of `make quickstart WORLD=solids
-WORKDIR=runs/solids`; no model is its teacher. With mean_flow.py:further the velocity goes on from a
-model that comes along and knows one solid, on the autoencoder that comes along, an hour of a CPU
-core after
+WORKDIR=runs/solids`; no model is its teacher. With mean_flow.py:further the velocity continues from
+a model that ships with mgjax and was trained on one solid, on the autoencoder that ships too. It
+takes an hour of a CPU core, after
 python -m launch.data encode --config=configs/solids/video.py --output=runs/solids/latents \\
   --config.autoencoder=solids/autoencoder
 """

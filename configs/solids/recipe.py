@@ -1,4 +1,4 @@
-r"""Solids in the report's stages (Movie Gen §3.2.2), a night on two CPU cores.
+r"""Solids in the paper's stages (Movie Gen §3.2.2), a night on two CPU cores.
 
 python -m launch.train --config=configs/solids/recipe.py --workdir=runs/solids_night
 python -m launch.train --config=configs/solids/recipe.py:short --workdir=runs/solids_short
@@ -8,8 +8,8 @@ with spatial positions doubled; samples that are judged. The model has three tim
 that of `make quickstart WORLD=solids`. The same command goes on where it stopped.
 
 `short` trains the model of the quickstart in two thirds of its seconds, to a score lower by
-.02 to .07 (docs/results/speedrun.md): a stage at 16 px in place of that at 32 px, then Muon at 64
-px.
+0.02 to 0.07 (docs/results/speedrun.md). It has a stage at 16 px in place of that at 32 px, and Muon
+at 64 px.
 """
 
 from ml_collections import ConfigDict

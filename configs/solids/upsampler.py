@@ -1,4 +1,4 @@
-r"""Spatial upsampler of the world of solids, twice as large, minutes of two CPU cores a part.
+r"""Spatial upsampler of the solids dataset, twice as large, minutes of two CPU cores a part.
 
 python -m launch.train --config=configs/solids/upsampler.py:autoencoder \
   --workdir=runs/solids_upsampler/autoencoder

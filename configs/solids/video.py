@@ -1,9 +1,9 @@
-r"""Text to video in the world of solids at 64 px, after a stage at 32 px, seventy minutes.
+r"""Text to video on the solids dataset at 64 px, after a stage at 32 px, seventy minutes.
 
 python -m launch.train --config=configs/quickstart.py:solids --workdir=runs/solids
 
 That trains an autoencoder, then the stage of this file at 32 px, then that at 64 px from its
-weights, as the report goes from 256 to 768 px (Movie Gen §3.2.2). One by one:
+weights, as the paper goes from 256 to 768 px (Movie Gen §3.2.2). One by one:
 
 python -m launch.data encode --config=solids/video:half --output=runs/solids/latents_half \
   --config.autoencoder=runs/solids/autoencoder
@@ -16,8 +16,8 @@ python -m launch.train --config=solids/video --workdir=runs/solids/video \
   --config.start_from=runs/solids/half
 
 With :quarter and latents_quarter in place of :half a stage is at 16 px, where directions are read
-sooner (docs/decisions/0035); give the stage after it a rate of 1.5e-3 by AdamW, which may forget
-them at larger ones, or Muon, as configs/solids/recipe.py:short does.
+sooner (docs/decisions/0035). Give the next stage a rate of 1.5e-3 by AdamW, which may forget them
+at larger ones, or use Muon, as configs/solids/recipe.py:short does.
 
 With solids/video:fast, on solids/autoencoder:fast, clips are half as many tokens, for
 experiments: motions and the camera are followed as well after half the time, solids less whole. All
@@ -89,8 +89,8 @@ def _shrink(config: ConfigDict, what: str) -> None:
   """Makes of the configuration that of a stage at 32 or 16 px.
 
   What a word decides is as many bits in a quarter of the numbers, so that with each halving it is
-  four times as much of the loss: directions are read at 16 px after 3,000 steps, at 32 px after as
-  many or not in 4,800, and at 64 px not in an hour (docs/decisions/0035).
+  four times as much of the loss. Directions are read at 16 px after 3,000 steps. At 32 px they need
+  at least as many, and at 64 px more than an hour (docs/decisions/0035).
   """
   by, mean, steps = {'half': (2, -2.5, 6000), 'quarter': (4, -1.8, 3000)}[what]
   config.data.latents = f'runs/solids/latents_{what}'

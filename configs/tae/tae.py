@@ -1,9 +1,9 @@
-"""The temporal autoencoder in the report's size: 8 x 8 x 8 compression, 16 channels (§3.1.1).
+"""The temporal autoencoder in the paper's size: 8 x 8 x 8 compression, 16 channels (§3.1.1).
 
 python -m launch.train --config=configs/tae/tae.py --workdir=runs/tae --config.data.path=data/clips
-A curriculum, from small and short to large and long: :128, then :256 and :512, each with
---config.start_from=<the work directory before>; the first may start from an image autoencoder that
-launch.weights imported.
+A curriculum, from small and short to large: `:128`, then `:256` and `:512`, each with
+--config.start_from=<the previous work directory>. The first may start from an image autoencoder
+that launch.weights imported.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@ r"""The encoder of ByT5, which reads the quoted text of a prompt letter by lette
 
 python -m launch.weights import --config=configs/text/byt5_large.py --input=b/ \
   --workdir=runs/byt5_large
-Sizes are those of the published google/byt5-large; which ByT5 the report's authors took is not
+Sizes are those of the published google/byt5-large; which ByT5 the paper's authors took is not
 public.
 """
 

@@ -3,9 +3,9 @@ r"""The text tower of Long-prompt MetaCLIP, which reads whole prompts (§3.1.4):
 python -m launch.weights import --config=configs/text/metaclip_text.py --input=c/ \
   --workdir=runs/metaclip_text
 The folder is one of transformers, the file one of OpenCLIP or OpenAI; of both towers this takes its
-own. The report trained 256 positions where the published towers have 77, and its weights are not
+own. The paper trained 256 positions where the published towers have 77, and its weights are not
 public; nor is which of MetaCLIP's towers it was. Sizes here are those of the published ViT-H/14,
-whose vectors of 1024 the report names where it uses the vision tower (§6).
+whose vectors of 1024 the paper names where it uses the vision tower (§6).
 """
 
 from ml_collections import ConfigDict

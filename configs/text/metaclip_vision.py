@@ -2,8 +2,8 @@ r"""The vision tower of MetaCLIP, which reads faces and frames (§4, §6): 632M 
 
 python -m launch.weights import --config=configs/text/metaclip_vision.py --input=c/ \
   --workdir=runs/metaclip_vision
-Which of MetaCLIP's towers the report trained further is not public. Sizes here are those of the
-published ViT-H/14, whose vectors have the 1024 numbers that the report names.
+Which of MetaCLIP's towers the paper trained further is not public. Sizes here are those of the
+published ViT-H/14, whose vectors have the 1024 numbers that the paper names.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 python -m launch.weights import --config=configs/text/ul2.py --input=ul2/ --workdir=runs/ul2
 python -m launch.plan --config=configs/text/ul2.py --topology=v5p:2x2x1
 The folder is one of transformers, config.json and weights; a decoder among them is left out. Sizes
-are those of the published google/ul2; which UL2 the report's authors took is not public.
+are those of the published google/ul2; which UL2 the paper's authors took is not public.
 """
 
 from ml_collections import ConfigDict

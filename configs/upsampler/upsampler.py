@@ -8,7 +8,7 @@ python -m launch.train --config=configs/upsampler/upsampler.py --workdir=runs/up
   --config.start_from=runs/t2i_1024
 python -m launch.sample upsample --workdir=runs/upsampler --video=768px.mp4 --factor=1.9
 
-The size is one of configs/video/sizes.py, 7b in the report, which starts from a text-to-image run
+The size is one of configs/video/sizes.py, 7b in the paper, which starts from a text-to-image run
 of that size (configs/video/t2i_1024.py:7b). Latents of launch.data encode are several times
 faster than clips that are degraded during training, and a fraction of them can be the temporal
 autoencoder's reconstructions, which need it.

@@ -4,7 +4,7 @@ python -m launch.train --config=configs/video/distribution_matching.py:30b --wor
   --config.autoencoder=runs/tae --config.data.path=data/clips
 
 The size is one of configs/video/sizes.py. Three networks of that size, of which two learn: the
-student, its critic and the teacher. What is distilled, and how, is not the report's: it samples in
+student, its critic and the teacher. What is distilled, and how, is not the paper's: it samples in
 50 steps.
 """
 

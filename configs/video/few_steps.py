@@ -1,9 +1,9 @@
-r"""Text to video in one to eight steps without guidance, learnt from the guided ones of a teacher.
+r"""Text to video in one to eight steps without guidance, learned from the guided ones of a teacher.
 
 python -m launch.train --config=configs/video/few_steps.py:30b --workdir=runs/few_steps \
   --config.autoencoder=runs/tae --config.data.path=data/clips
 
-The size is one of configs/video/sizes.py. What is distilled, and how, is not the report's: it
+The size is one of configs/video/sizes.py. What is distilled, and how, is not the paper's: it
 samples in 50 steps.
 """
 

@@ -3,7 +3,7 @@
 python -m launch.train --config=configs/video/finetune.py:30b --workdir=runs/finetune_1 \\
   --config.autoencoder=runs/tae --config.data.path=data/selected --config.start_from=runs/t2iv_768
 
-The report averages several of these, of other data, other numbers and other starts; which, and with
+The paper averages several of these, of other data, other numbers and other starts; which, and with
 what weights, is not in public sources. The size is one of configs/video/sizes.py.
 """
 

@@ -1,10 +1,10 @@
-r"""Text to video guided in one pass a step, learnt from the two of a teacher.
+r"""Text to video guided in one pass a step, learned from the two of a teacher.
 
 python -m launch.train --config=configs/video/guidance.py:30b --workdir=runs/guidance \
   --config.autoencoder=runs/tae --config.data.path=data/clips
 
-The size is one of configs/video/sizes.py. What is distilled, and how, is not the report's: it
-samples in two passes a step.
+The size is one of configs/video/sizes.py. What is distilled, and how, is not the paper's: it
+samples with two function evaluations a step.
 """
 
 from ml_collections import ConfigDict

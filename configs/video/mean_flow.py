@@ -1,9 +1,9 @@
-"""Text to video in one step, learnt from data alone, with guidance inside.
+"""Text to video in one step, learned from data alone, with guidance inside.
 
 python -m launch.train --config=configs/video/mean_flow.py:30b --workdir=runs/mean_flow \\
   --config.autoencoder=runs/tae --config.path=data/clips
 
-The size is one of configs/video/sizes.py. The report samples in 50 steps.
+The size is one of configs/video/sizes.py. The paper samples in 50 steps.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ python -m launch.plan --config=configs/video/preferences.py:30b --topology=h100:
   --config.lora.weights=int8
 
 The size is one of configs/video/sizes.py. Votes are lines {"prompt", "chosen", "rejected"}, such as
-launch.compare export writes. The report has none of this.
+launch.compare export writes. The paper has none of this.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""The report's recipe: every stage from the weights of the one before (Movie Gen §3.2.2, §3.3).
+"""The paper's recipe: every stage from the weights of the one before (Movie Gen §3.2.2, §3.3).
 
 python -m launch.train --config=configs/video/recipe.py:30b --workdir=runs/30b \\
   --config.autoencoder=runs/tae --config.path=data/clips --config.selected=data/selected

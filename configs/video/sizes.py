@@ -50,7 +50,7 @@ WORDS = ('encoders', 'equal_cost', 'dit', 'v_prediction')
 def fields(size: str, positions: tuple[int, int, int]) -> dict[str, Any]:
   """Returns the fields of a model of a named size, with position tables of the stage's lengths.
 
-  '30b,encoders' reads the report's frozen encoders of text, '30b' bytes. '5b,dit' has two matrices
+  '30b,encoders' reads the paper's frozen encoders of text, '30b' bytes. '5b,dit' has two matrices
   where '5b' has three, and an FFN 3/2 as wide: as many parameters and operations, and the 4 d of
   the published DiT (its width is not in public sources).
   """

@@ -42,7 +42,7 @@ def stage(size: str, positions: tuple[int, int, int]) -> ConfigDict:
 
 
 def set_v_prediction(config: ConfigDict) -> None:
-  """Sets the objective of the report's other arm (Table 8): diffusion with no signal at its end.
+  """Sets the objective of the paper's other arm (Table 8): diffusion with no signal at its end.
 
   All beside the prediction and the zero terminal signal-to-noise ratio is not in public sources.
   """
@@ -62,9 +62,9 @@ def joint_buckets(
 ) -> ConfigDict:
   """Returns buckets of videos of some durations and of images, for every (height, width).
 
-  The report's are the batch sizes and 1 : 10, which leaves open of what; ours is to read it as
+  The paper's are the batch sizes and 1 : 10, which leaves open of what; ours is to read it as
   batches of images to batches of videos. Every batch has the same rows, which is what makes the
-  report's samples (113K x 1,536 + 72K x 3,072 = 394.8M), so one row in eleven is an image. Behind
+  paper's samples (113K x 1,536 + 72K x 3,072 = 394.8M), so one row in eleven is an image. Behind
   `size`, 'equal_cost' makes batches of about as many latent places instead: a batch of images has
   32 times the rows of one of 256 frames, and a stage four times the samples.
 

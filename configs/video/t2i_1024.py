@@ -9,7 +9,7 @@ python -m launch.train --config=configs/video/t2i_1024.py:30b,tuning --workdir=r
 
 The jointly trained model goes on with images, of an image autoencoder in place of the temporal one
 (configs/upsampler/image_autoencoder.py). The 7B upsampler starts from the first of the two, of size
-:7b (§3.1.5). The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders
+:7b (§3.1.5). The size is one of configs/video/sizes.py; :30b,encoders reads the paper's encoders
 of text (launch.weights imports them, launch.data encode runs them:
 docs/reference/text_encoders.md), where :30b reads bytes.
 """

@@ -3,7 +3,7 @@
 python -m launch.train --config=configs/video/t2i_256.py:30b --workdir=runs/t2i_256 \\
   --config.autoencoder=runs/tae --config.data.path=data/images
 
-The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
+The size is one of configs/video/sizes.py; :30b,encoders reads the paper's encoders of text, which
 launch.weights imports and launch.data encode runs (docs/reference/text_encoders.md), where :30b
 reads bytes.
 """

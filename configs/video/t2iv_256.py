@@ -3,10 +3,10 @@
 python -m launch.train --config=configs/video/t2iv_256.py:30b --workdir=runs/t2iv_256 \\
   --config.autoencoder=runs/tae --config.data.path=data/clips --config.start_from=runs/t2i_256
 
-The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.data encode runs (docs/reference/text_encoders.md), where :30b
-reads bytes; with :30b,equal_cost batches of images and short clips have more rows than the
-report's. Add --dry_run to see the model's parameters and stop.
+The size is one of configs/video/sizes.py. :30b reads bytes of text. :30b,encoders reads the paper's
+encoders, which launch.weights imports and launch.data encode runs
+(docs/reference/text_encoders.md). With :30b,equal_cost, batches of images and short clips have more
+rows than the paper's. Add --dry_run to see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ def get_config(size: str = '30b') -> ConfigDict:
 
 
 def larger_batch(size: str = '30b') -> ConfigDict:
-  """Returns how the report goes on: twice the devices and the batch, 394.8M samples in all."""
+  """Returns how the paper goes on: twice the devices and the batch, 394.8M samples in all."""
   config = get_config(size)
   config.buckets = joint_buckets(size, RATIOS, batch_size=3072)
   config.train.steps = 72_000

@@ -6,10 +6,10 @@ python -m launch.train --config=configs/video/t2iv_768.py:30b --workdir=runs/t2i
   --config.autoencoder=runs/tae --config.data.path=data/clips \\
   --config.data.latents=data/latents_768 --config.start_from=runs/t2iv_256
 
-The size is one of configs/video/sizes.py; :30b,encoders reads the report's encoders of text, which
-launch.weights imports and launch.data encode runs (docs/reference/text_encoders.md), where :30b
-reads bytes; with :30b,equal_cost batches of images and short clips have more rows than the
-report's. Add --dry_run to see the model's parameters and stop.
+The size is one of configs/video/sizes.py. :30b reads bytes of text. :30b,encoders reads the paper's
+encoders, which launch.weights imports and launch.data encode runs
+(docs/reference/text_encoders.md). With :30b,equal_cost, batches of images and short clips have more
+rows than the paper's. Add --dry_run to see the model's parameters and stop.
 """
 
 from ml_collections import ConfigDict
@@ -46,7 +46,7 @@ def get_config(size: str = '30b') -> ConfigDict:
 
 
 def smaller_batch(size: str = '30b') -> ConfigDict:
-  """Returns how the report goes on: with a third of the batch."""
+  """Returns how the paper goes on: with a third of the batch."""
   config = get_config(size)
   config.buckets = joint_buckets(size, RATIOS, batch_size=512)
   # Where the rate was by then is not in public sources.

@@ -10,13 +10,13 @@ hosts that the run can go on with, which have to divide its batches:
     python -m launch.train --config=configs/digits/video.py --workdir=/shared/run
 
 The run begins on 16 hosts. When one is lost, does not answer for --patience seconds or its process
-ends, all processes are ended, and 12 of the hosts that are there go on from the newest checkpoint
-at a smaller data axis. When hosts come back, or new ones come, the run saves its step, ends and
-goes on with more. A host whose supervisor gets SIGTERM or Ctrl-C, as a machine that is taken away
-does, saves with all others and leaves; where all get it, the run ends.
+ends, all processes are ended. Then 12 of the remaining hosts resume from the newest checkpoint at a
+smaller data axis. When hosts come back, or new ones come, the run saves its step, ends and resumes
+with more. A host whose supervisor gets SIGTERM or Ctrl-C, as a machine that is taken away does,
+saves with all others and leaves. If all get it, the run ends.
 
-What another start would not mend ends the run everywhere: exit codes 0, 2 (configuration), 3
-(data), 4 (numbers not finite) and 5 (no good checkpoint). This needs nothing but Python.
+What another start would not mend ends the run everywhere: exit codes 0, 2, 3, 4 and 5, which are
+success, configuration, data, non-finite numbers and no good checkpoint. This needs only Python.
 """
 
 import argparse

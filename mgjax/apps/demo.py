@@ -1,7 +1,7 @@
 """A first look: a prompt becomes a video, a larger one with its sound, an edited one, and a page.
 
-All is made by the models of a world that come with mgjax. The page shows the files beside it, so
-that their folder can be kept or moved as one.
+All is made by the models of one synthetic dataset that ship with mgjax. The page shows the files
+beside it, so that their folder can be kept or moved as one.
 """
 
 import os
@@ -74,8 +74,8 @@ def make_demo(
   Args:
     directory: of all files; those of an earlier demo are written over.
     world: whose models, of `WORLDS`.
-    prompt: what to show; by default the world's example.
-    edit: the instruction that the video is edited by; by default the world's example.
+    prompt: what to show; by default the dataset's example.
+    edit: the instruction that the video is edited by; by default the dataset's example.
     seed: of the noise of all models.
 
   Returns:
@@ -87,7 +87,7 @@ def make_demo(
   """
   if world not in WORLDS:
     known = ' or '.join(WORLDS)
-    raise ConfigError(f'no demo of the world {world!r}; expected {known}, whose models come along')
+    raise ConfigError(f'no demo of {world!r}; expected {known}, whose models ship with mgjax')
   models = WORLDS[world]
   prompt, edit = prompt or models.prompt, edit or models.edit
   folder = pathlib.Path(directory)

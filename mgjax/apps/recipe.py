@@ -1,13 +1,13 @@
 """A recipe: stages of training, each from the weights of an earlier one (Movie Gen §3.2.2, §3.3).
 
 A recipe is a configuration with `stages`, name -> configuration, and their `order`. In a stage,
-`start_from` and `autoencoder` may name an earlier stage instead of a work directory; `data.latents`
-without a slash names a folder of the recipe, into which the stage's data are encoded before it
-trains and which stages of the same shapes may share; those of a stage with `backtranslation`, whose
-`editor` may be an earlier stage too, are made by it. A stage of the component 'average' averages
-the stages that it names in `of`, uniformly, by `weights` or `greedy`; one of the component
-'samples' samples the stage `of` and judges that (`lab/evaluation/quickstart.py`). Everything lies
-in one directory, a folder a stage.
+`start_from` and `autoencoder` may name an earlier stage instead of a work directory. `data.latents`
+without a slash names a folder of the recipe. The stage's data are encoded into it before the stage
+trains, and stages of the same shapes may share it. A stage with `backtranslation`, whose `editor`
+may be an earlier stage too, makes its own data. A stage of the component 'average' averages the
+stages that it names in `of`, uniformly, by `weights` or `greedy`. One of the component 'samples'
+samples the stage `of` and judges the result (`lab/evaluation/quickstart.py`). Everything lies in
+one directory, a folder a stage.
 """
 
 import copy

@@ -83,6 +83,6 @@ def own_folder(folder: str | os.PathLike[str]) -> pathlib.Path:
     raise ConfigError(
       f'{os.fspath(folder)!r} is a URL; expected a folder, on a disk that all hosts share. '
       'Checkpoints may lie behind a URL, by --config.train.checkpoints=gs://bucket/run, and '
-      'launch.weights push copies what a run learnt to one; records may be copied later'
+      'launch.weights push copies what a run learned to one; records may be copied later'
     )
   return pathlib.Path(folder)

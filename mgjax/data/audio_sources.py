@@ -34,13 +34,13 @@ def make_audio_sources(
 ) -> dict[str, Source]:
   """Makes the sources of the buckets' samples: {'audio': float32 (s c), 'caption', ...}.
 
-  A file serves the longest bucket that it fills, so that no file comes twice; where `data.share` is
-  'given', every bucket that it is long enough for, as the weights then say how often each length
-  comes. Buckets without any file are left out.
+  A file serves the longest bucket that it fills, so that no file comes twice. If `data.share` is
+  'given', it serves every bucket that it is long enough for, because the weights then say how often
+  each length comes. Buckets without any file are left out.
 
   Args:
-    data: a world that sounds (`fps` of its clips), 'sounds' (any files with sound), 'clips'
-      (videos with sound, taken at `fps`) or 'records' (clip records; those with sound count).
+    data: a synthetic dataset with audio (`fps` of its clips), 'sounds' (any audio files),
+      'clips' (videos with sound, taken at `fps`) or 'records' (clip records that have sound).
     shapes: of the buckets; with a size, samples have 'video' too, uint8 (t h w 3) of
       seconds * fps frames.
     report: where rejected files are listed; see `from_each_source`.
@@ -76,7 +76,7 @@ def _sounds_at_all(world: str) -> bool:
 
 
 class WorldWithAudio(Wrapped):
-  """Windows of clips of a world with sound: `source[i]` is cut from `world[i]`.
+  """Windows of clips of a synthetic dataset with audio: `source[i]` is cut from `world[i]`.
 
   Seven of ten windows hold an event at a random place, if their clip has one, since most of a clip
   is silent. Where a window lies is a function of the index alone. 'events' are the seconds from the

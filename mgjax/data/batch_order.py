@@ -1,7 +1,7 @@
 """Mixes batches of shape buckets as a pure function of the step.
 
 The batch at step s depends on (seed, s, host) and on nothing else: not on threads, not on worker
-processes, not on what was read before. So the whole state of the data is one integer, a restart is
+processes, not on what was read before. So the state of the data is one integer, a restart is
 exact, and every host takes its batch from the same bucket at every step. What the order does depend
 on is in `describe_data`: changing one of those values starts another order of the data.
 """
@@ -30,7 +30,7 @@ class ShapeBucket:
   """Samples of one shape, the size of their batches and how often a batch of them comes.
 
   Attributes:
-    name: unique among the buckets; the shuffle is seeded with it, so other buckets may come and go.
+    name: unique among the buckets; the shuffle is seeded with it, so other buckets may be added.
     source: the samples; one that is shorter than a batch is repeated within it.
     batch_size: samples in a batch over all hosts.
     weight: relative number of *batches* (not samples) taken from this bucket.
@@ -54,7 +54,7 @@ def make_batches(
   """Returns the endless sequence step -> batch of `host`, a dict of arrays, batch axis first.
 
   In each bucket every sample comes once per epoch, and every epoch has its own order. Host h of n
-  holds the rows [h B/n, (h+1) B/n) of the batch of size B that a single host would hold, so the
+  holds the rows [h B/n, (h+1) B/n) of the batch of size B that a single host would hold. So the
   global batch does not depend on the number of hosts, which must divide every batch size.
 
   Raises:
@@ -164,8 +164,8 @@ class _Turns(grain.transforms.DatasetSelectionMap):
   """Whose turn it is: step -> (bucket, index of the batch in that bucket).
 
   With integer weights w_i of sum W, any W steps from a multiple of W on hold exactly w_i batches of
-  bucket i, spread evenly; so do those of a group of buckets by their sum. Grain's own mix rounds
-  its weights (7:3 becomes 233:100).
+  bucket i, spread evenly. The same holds for a group of buckets and the sum of its weights. Grain's
+  own mix rounds its weights (7:3 becomes 233:100).
   """
 
   def __init__(self, weights: Sequence[tuple[str, fractions.Fraction]]):

@@ -4,7 +4,7 @@ All samples of a bucket have one shape, so all their latents have: the shapes th
 compiled for are as many as the buckets. A clip goes to the bucket that cuts the least off it, of
 its pixels times its seconds, once among the buckets of videos and once among those of images.
 
-A bucket of videos has a number of frames and a range of frame rates: a clip of D seconds is taken
+A bucket of videos has a number of frames and a range of frame rates. A clip of D seconds is taken
 at the lowest whole rate f of the range with `frames` / f <= D, so that as much of it as possible is
 seen. The model learns the rate from the prompt's prefix 'FPS-f'.
 """

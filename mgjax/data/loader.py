@@ -23,9 +23,9 @@ class StepIterator:
   `start_step=step`, with as many threads or workers as you like: the batches are the same. A batch
   that raises does not advance `step`; the next call asks for it again.
 
-  Threads are enough for decoding video (PyAV releases the interpreter lock) and start at once;
-  workers are for samples made in Python, take seconds to start, and import the main module again,
-  which therefore needs its `if __name__ == '__main__'`. Use as a context manager, or `close`.
+  Threads are enough for decoding video (PyAV releases the interpreter lock) and start at once.
+  Workers are for samples made in Python and take seconds to start. They import the main module
+  again, which therefore needs `if __name__ == '__main__'`. Use as a context manager, or `close`.
 
   Attributes:
     step: of the batch that comes next.

@@ -47,12 +47,12 @@ class DataSettings:
   """`config.data`. Attributes are the configuration's keys.
 
   Attributes:
-    kind: a world of `mgjax.data.synthetic_datasets` (made on the fly), 'clips' (videos), 'sounds'
+    kind: a row of `mgjax.data.synthetic_datasets` (made on the fly), 'clips' (videos), 'sounds'
       (any files with sound) or 'records' (clip records, which `launch.data convert` makes).
-    path: of the clips, sounds or records: a folder, a manifest or a URL.
+    path: of the clips, audio files or records: a folder, a manifest or a URL.
     validation_path: those that validate; '' validates on the training data.
     latents: the same data as `launch.data encode` left it; '' reads the data as it is.
-    fps: frames a second of videos in buckets without a rate of their own; 0 for sounds alone.
+    fps: frames a second of videos in buckets without a rate of their own; 0 for audio alone.
     share: 'samples', so that every sample of a group of buckets (images or videos, of one source)
       comes equally often, or 'given', by the buckets' weights alone. A sound then serves every
       bucket that it is long enough for, with 'samples' the longest of them.
@@ -68,8 +68,8 @@ class DataSettings:
     workers: processes that read batches instead; 0 for none.
     rate: samples a second of sound; worlds have 48,000.
     channels: of sound, 1 or 2.
-    worlds: of worlds by name, keys of their own in a configuration, as `data.solids`: fields of
-      their sources beside those that the bucket decides.
+    worlds: of synthetic datasets by name, keys of their own in a configuration, as `data.solids`:
+      fields of their sources beside those that the bucket decides.
     sources: other data by name, for the buckets whose `source` says so.
   """
 
@@ -106,7 +106,7 @@ class DataSettings:
 
   @property
   def world(self) -> Mapping[str, Any]:
-    """The fields of the world that `kind` names."""
+    """The fields of the synthetic dataset that `kind` names."""
     return self.worlds.get(self.kind, {})
 
   def of(self, source: str) -> 'DataSettings':
@@ -178,7 +178,7 @@ class AudioShape:
 
 
 def longest_audio_bucket(shapes: Mapping[str, AudioShape]) -> str:
-  """Returns the name of the bucket with the longest sounds, the first of several."""
+  """Returns the name of the bucket with the longest audio, the first of several."""
   return max(shapes, key=lambda name: shapes[name].seconds)
 
 

@@ -159,7 +159,7 @@ def _transform(prepares, keep, sample: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 class _WithFrameRate(Wrapped):
-  """Adds the frame rate to every sample of a world."""
+  """Adds the frame rate to every sample of a synthetic dataset."""
 
   def __init__(self, source: Any, fps: float):
     super().__init__(source)
@@ -172,7 +172,7 @@ class _WithFrameRate(Wrapped):
 
   @property
   def every_caption(self) -> Callable[[], Iterator[Sample]]:
-    """Which not all worlds have."""
+    """Which not all synthetic datasets have."""
     known = self.source.every_caption
     return lambda: (sample | {'fps': self.fps} for sample in known())
 

@@ -1,15 +1,19 @@
-"""The worlds that make clips on the fly, one row each: a kind of `config.data` names its row.
+"""The synthetic datasets, which make clips on the fly; a kind of `config.data` names its row here.
 
-A world is a source, a frozen dataclass whose fields are `config.data.<kind>`, beside `frames`,
+A dataset is a source, a frozen dataclass whose fields are `config.data.<kind>`, beside `frames`,
 `size`, `fps` and `sound`, which a bucket and the component decide. `source[index]` is a sample, a
-function of its seed, split and index alone: 'video', 'caption' and what else the world knows.
-`source.validation(frames)` are the fields of what validates, `source.by_seconds` says whether what
-happens goes by seconds, so that it needs the rate, or by frames. `fingerprint`, `len(source)` and
-`every_caption()`, which not all have, are as of any source of data. A world that sounds has a
-field `sound`, with which samples have 'audio' (s c) and 'events' in seconds, and `listen(index)`, a
-sample without pictures; `of_frames` and `of_events`, the keys of a sample that have an entry
-a frame or an event; `key`, numbers that draw by seed and split; and `silence`, which says why
-nothing is heard, or ''.
+function of its seed, split and index alone: 'video', 'caption' and its labels.
+`source.validation(frames)` are the fields of the validation split. `source.by_seconds` says whether
+events go by seconds, so that they need the rate, or by frames. `fingerprint`, `len(source)` and
+`every_caption()`, which not all have, are as of any source of data.
+
+A dataset with audio has a field `sound`, with which samples have 'audio' (s c) and 'events' in
+seconds. It also has:
+
+- `listen(index)`, a sample without pictures;
+- `of_frames` and `of_events`, the keys of a sample that have an entry a frame or an event;
+- `key`, numbers that draw by seed and split;
+- `silence`, which says why nothing is heard, or ''.
 
 Judges are what makes one of each kind, see `judging.py`; `example` is a caption that users may try.
 Suites of prompts, and the judge of files of any model, ask `prompts`.
@@ -28,7 +32,7 @@ RATE = 48_000  # samples a second of the sound of all worlds
 
 
 class World(NamedTuple):
-  """Where a world's source, what makes its judges, and its `Prompts` lie, as 'module:name'."""
+  """Where a dataset's source, what makes its judges, and its `Prompts` lie, as 'module:name'."""
 
   source: str
   judges: Mapping[str, str]
@@ -54,19 +58,19 @@ WORLDS = Table()
 
 
 def with_prompts() -> list[str]:
-  """Returns the worlds that have prompts."""
+  """Returns the datasets that have prompts."""
   return [name for name, each in WORLDS.items() if each.prompts]
 
 
 def source_of(world: str) -> type:
-  """Returns the class of a world's source. Raises ConfigError if there is no such world."""
+  """Returns the class of a dataset's source. Raises ConfigError if there is no such dataset."""
   if world not in WORLDS:
     raise ConfigError(did_you_mean(world, list(WORLDS)))
   return load_object(WORLDS[world].source)
 
 
 def judged(what: str) -> list[str]:
-  """Returns the worlds that have a judge of something."""
+  """Returns the datasets that have a judge of something."""
   return [name for name, each in WORLDS.items() if what in each.judges]
 
 
@@ -87,7 +91,7 @@ def judge_of(world: str, what: str) -> Any:
 
 
 def prompts_of(world: str) -> Any:
-  """Returns the `Prompts` of a world. Raises ConfigError if it has none."""
+  """Returns the `Prompts` of a dataset. Raises ConfigError if it has none."""
   if world not in with_prompts():
     raise ConfigError(f'no prompts of {world!r}; expected {" or ".join(with_prompts())}')
   return load_object(WORLDS[world].prompts)()

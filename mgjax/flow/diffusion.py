@@ -32,7 +32,7 @@ class VPrediction(Checked, AlikeInTime):
 
   sqrt(beta_k) goes linearly from sqrt(`first`) to sqrt(`last`), Stable Diffusion's 'scaled linear';
   sqrt(alpha-bar) is shifted and scaled so that the last is 0 and the first stays (Lin et al. 2023,
-  algorithm 1). The report names zero terminal SNR and no more: the rest is not in public sources.
+  algorithm 1). The paper names zero terminal SNR and no more: the rest is not in public sources.
 
   The model's time is 1 - k / `steps` of step k, so that 0 is noise and 1 is data; flow times
   between steps are interpolated.

@@ -52,9 +52,9 @@ def make_objective(
 
   The objective calls `predict(x, time, batch, drop)` once, where `drop` holds a mask (b,) for every
   name in `dropout`. Times, noise and masks are drawn from the key for the whole batch: they depend
-  on its shape but not on its contents, and a conditioning's mask depends on its own name and rate
-  alone, so that adding another conditioning changes no other draw. A row's draws do depend on its
-  place in the batch and on the batch size.
+  on its shape but not on its contents. A conditioning's mask depends on its own name and rate
+  alone, so adding another conditioning changes no other draw. A row's draws do depend on its place
+  in the batch and on the batch size.
 
   Raises:
     ConfigError: a dropout rate is not a probability.

@@ -23,9 +23,9 @@ def linear_quadratic(
   """Returns the first steps of a long linear schedule, then quadratically growing ones.
 
   With S steps, N emulated ones and L linear ones (half of S unless given),
-  `t_i = i / N + (1 - S / N) (max(0, i - L) / (S - L))^2`:
-  the first L steps are those of the N-step linear schedule, and the rest leave the joint with the
-  same value and slope and end at 1 (Movie Gen §3.4.2; S = 50). Accounts of the paper disagree on
+  `t_i = i / N + (1 - S / N) (max(0, i - L) / (S - L))^2`.
+  The first L steps are those of the N-step linear schedule. The rest leave the joint with the same
+  value and slope and end at 1 (Movie Gen §3.4.2; S = 50). Accounts of the paper disagree on
   N: 1000 explains its figure and speed-up, 250 is quoted as well. In terms of the threshold that
   other implementations take, the noise removed at the joint, `N = L / threshold`.
   Raises ConfigError if S > N, or L is not in [0, S).

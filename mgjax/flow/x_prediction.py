@@ -6,9 +6,9 @@ noise and velocity fill all of them. A token of more numbers than the model is w
 share of X_1, but no velocity: a few tokens of many pixels are then enough.
 
 Without X_t, regression to the mean: the baseline of every sampler of an upsampler (§3.1.5). A model
-that sees nothing but its conditions and is trained to answer X_1 by the squared error answers
-E[X_1 | P]: the best answer by that error and by PSNR, and a blurred one wherever several are
-possible. A perfect sample of X_1 given P has twice the variance of error: 3 dB less.
+that sees only its conditions, trained on the squared error of X_1, answers E[X_1 | P]. That is the
+best answer by that error and by PSNR, and a blurred one wherever several are possible. A perfect
+sample of X_1 given P has twice the variance of error: 3 dB less.
 """
 
 import dataclasses

@@ -19,7 +19,7 @@ def grid(shape: tuple[int, ...], patch: Patch) -> Patch:
 def patchify(x: Float[Array, 'b t h w c'], patch: Patch) -> Float[Array, 'b n p']:
   """Cuts latents into patches, ordered by t, then h, then w.
 
-  With the linear map that follows, this is the report's 3D convolution with kernel = stride =
+  With the linear map that follows, this is the paper's 3D convolution with kernel = stride =
   (1, 2, 2); n = t h w / 4, e.g. 32 x 96 x 96 latents -> 73,728 tokens.
   """
   grid(x.shape, patch)

@@ -47,9 +47,9 @@ def weighted(
 
   If `x` is a vector a row and smaller than the kernels, `x` is gathered instead (`stationary.py`).
 
-  Videos (b t h w c) are split along time if every device computes its frames of the result from its
-  frames of `x`. A stride of 2 therefore needs an even number of frames a device; otherwise every
-  device sees all frames.
+  A video of shape (b t h w c) is split along time if every device can compute its frames of the
+  result from its frames of `x`. A stride of 2 therefore needs an even number of frames a device.
+  Otherwise every device sees all frames.
 
   Args:
     local: bilinear in x and each kernel, one result a kernel; rows and tokens do not mix in it,

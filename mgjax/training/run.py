@@ -239,7 +239,7 @@ class RunContext:
 
   Attributes:
     session: of the process; by default one that hears signals, and that is all.
-    config: what trackers are told of the run.
+    config: what trackers receive of the run.
   """
 
   mesh: Mesh

@@ -170,7 +170,7 @@ class BucketSettings(Checked):
   Attributes:
     batch_size: samples in a batch over all hosts.
     weight: relative number of batches from this bucket.
-    frames: of a video, 1 of an image; None of sounds.
+    frames: of a video, 1 of an image; None of audio.
     seconds: of a sound; None of videos.
     source: of the samples, a name in `data.sources`; '' for the other data.
   """

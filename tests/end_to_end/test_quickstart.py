@@ -107,7 +107,7 @@ def test_a_moved_model_finds_its_own_autoencoder_and_no_other(tiny_runs, tmp_pat
   here = VideoPipeline(moved / 'video').generate(['a'], seed=1)
   np.testing.assert_array_equal(here, VideoPipeline(tiny_runs / 'video').generate(['a'], seed=1))
   shutil.rmtree(moved / 'autoencoder')
-  with pytest.raises(ConfigError, match=r'learnt with is not there; .*moved.*gone/autoencoder'):
+  with pytest.raises(ConfigError, match=r'learned with is not there; .*moved.*gone/autoencoder'):
     VideoPipeline(moved / 'video')
   tiny.make_another_autoencoder(tiny_runs, moved / 'autoencoder')
   with pytest.raises(ConfigError, match=r'the autoencoder, of the .*another, of the'):

@@ -166,7 +166,7 @@ def test_pixels_of_what_ships_are_the_same_wherever_one_stands(tmp_path, monkeyp
   monkeypatch.chdir(elsewhere)
   with pytest.raises(
     ConfigError,
-    match=rf'{mine}, that .*few_steps.* learnt with.*moved/autoencoder.*{other}.*Put it',
+    match=rf'{mine}, that .*few_steps.* learned with.*moved/autoencoder.*{other}.*Put it',
   ):
     mgjax.load(moved / 'few_steps')
 

@@ -223,7 +223,7 @@ def test_on_the_fly_too_another_autoencoder_is_refused(tiny_runs, tmp_path):
   fly = tiny.video(tiny_runs, latents=False)
   train(fly, tmp_path / 'fly', stop_at=1)
   fly.autoencoder = str(tmp_path / 'autoencoder')
-  with pytest.raises(ConfigError, match='is not the one that this run learnt'):
+  with pytest.raises(ConfigError, match='is not the one that this run learned'):
     train(fly, tmp_path / 'fly')
 
 

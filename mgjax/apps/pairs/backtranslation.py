@@ -64,16 +64,16 @@ class Backtranslation(Checked):
     clips: of the training data in a bucket, at most.
     validation: clips of the validation data in a bucket, at most.
     recogniser: work directory of the CLIP that judges.
-    direction: least cosine of the change of the pictures and that of the captions. The report
+    direction: least cosine of the change of the pictures and that of the captions. The paper
       filters by ViCLIP; its thresholds are not in public sources.
     structure: least structural similarity of the clips. Not in public sources.
     noise: standard deviation of what is added to the latents of the edited clip. Not in public
       sources.
     tasks: that a language model is asked for, see `sections.editing.instructions.GRAMMAR`.
-    writer: fields of `EndpointSettings`, of a language model; {} for a world that knows its edits.
+    writer: fields of `EndpointSettings`, of a language model; {} for synthetic data with edits.
     seed: of tasks and noise.
     own_edits: True leads from the real clip to the edited one: training on what the model makes
-      itself, with which the report compares (Table 21).
+      itself, with which the paper compares (Table 21).
   """
 
   editor: str

@@ -1,8 +1,8 @@
 """Clips with references that a model made: the same person, seen otherwise (Movie Gen §4).
 
 A personalized model makes pictures of the person in a clip, from the clip's first reference, under
-prompts of other expressions, poses and light. Where one person is seen in a picture, and is the one
-of the clip's own first frame, the masked crop becomes a reference of the clip: the clip's row with
+prompts of other expressions, poses and light. If one person is seen in a picture, and is the one
+of the clip's own first frame, the masked crop becomes a reference of the clip. The clip's row with
 these references is a synthetic cross pair. A model that is trained on such does not learn to paste.
 """
 
@@ -116,7 +116,7 @@ def look_for_face(pipeline: PersonalizationPipeline) -> Look:
 
 
 def look_at_whole(recogniser: Clip, side: int) -> Look:
-  """Returns what takes a picture of a world whole; a CLIP's head says whom it shows.
+  """Returns what takes a picture of a synthetic dataset whole; a CLIP's head says whom it shows.
 
   Args:
     recogniser: with a head for identities.
@@ -224,13 +224,13 @@ def cross_pairs(
   prompts: Sequence[str] | None = None,
   **options: Any,
 ) -> PairsResult:
-  """Makes synthetic cross pairs of records, with what the model is for: faces, or a world.
+  """Makes synthetic cross pairs of records, for faces, or for a synthetic dataset.
 
   Args:
     records: of `launch.data references`.
     recogniser: work directory of a CLIP with a head for identities, for a model without faces.
-    threshold: see `CrossPairSettings`; by default the embedder's, or the world's.
-    prompts: of the pictures; by default `PROMPTS`, or the world's of a model without faces.
+    threshold: see `CrossPairSettings`; by default the embedder's, or the dataset's.
+    prompts: of the pictures; by default `PROMPTS`, or the dataset's of a model without faces.
     **options: of `make_cross_pairs`.
 
   Raises:
@@ -249,7 +249,7 @@ def cross_pairs(
     shown = world.prompts
     if threshold is None and math.isnan(usual):
       raise ConfigError(
-        'nobody knows from which cosine on pictures of this world show one identity; give one, as '
+        'there is no default threshold for the identities of this dataset; give one, as '
         'in --threshold=0.7'
       )
   settings = CrossPairSettings(

@@ -1,10 +1,10 @@
 """Makes pairs for training by a model, keeps the good ones, and shows all of them on a page.
 
-Samples of a source go in, in their order; of each a model makes one or more, a filter says which
-are kept and why others are not, and the kept ones become rows of records. What is made of a sample
-is a function of it and of its index alone, and a shard of records is whole or not there: the same
-command again goes on where it stopped, and after any number of kills its records are those of a run
-that was never disturbed.
+Samples of a source go in, in their order. A model makes one or more pairs of each, and a filter
+says which are kept and why others are not. The kept ones become rows of records. What is made of a
+sample is a function of it and of its index alone, and a shard of records is complete or not there.
+The same command resumes where it stopped, and after any number of kills its records are those of an
+uninterrupted run.
 """
 
 import collections
@@ -36,8 +36,8 @@ _FRAMES, _HEIGHT = 8, 128  # of each pair that the page shows: how many, and pix
 class Pair:
   """What was made of a sample.
 
-  `row` is None if what is kept went into the row of another pair of the sample; `scores` are those
-  by which the filter judged, `rounded`; `reason` says why it is dropped, '' if it is kept; `shown`
+  `row` is None if what is kept went into the row of another pair of the sample. `scores` are those
+  by which the filter judged, `rounded`. `reason` says why it is dropped, '' if it is kept. `shown`
   are clips or pictures (t h w 3) of one height, side by side on the page.
   """
 

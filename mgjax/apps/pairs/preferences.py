@@ -1,9 +1,9 @@
 """Pairs of samples of one prompt and a vote for one of them, for training from preferences.
 
-A model makes two clips of a caption, a judge of its world reads both, and the better one is chosen;
-where the world has another judge for 'votes', it does, and evaluation's judge saw none of it.
-With a `strength` below 1 both begin with one real clip that is noised to a middle time, so that
-they differ in what the vote is about and not in how much they move (DenseDPO, arXiv 2506.03517).
+A model makes two clips of a caption, a judge reads both, and the better one is chosen.
+If the dataset has another judge for 'votes', that one votes, and the judge of evaluations does not.
+With a `strength` below 1 both begin with one real clip that is noised to a middle time. They then
+differ in what the vote is about and not in how much they move (DenseDPO, arXiv 2506.03517).
 Rows of people's votes come from `read_rows`. `flow.distillation.preference` is the objective that
 learns it.
 """
@@ -51,7 +51,7 @@ class Preferences:
   Attributes:
     model: work directory of the text-to-video model that makes them.
     votes: a .jsonl of rows {'prompt', 'chosen', 'rejected'}, the latter two clips, in place of a
-      judge; '' has the judge of the data's world vote.
+      judge; '' has the judge of the synthetic dataset vote.
     prompts: of the training data, of each of which there are two samples.
     validation: the same of the validation data.
     strength: 1 makes both samples of noise alone; below, of a real clip of the caption that is
@@ -197,7 +197,7 @@ class _Rows:
 
 
 class _Prompts:
-  """Captions of a world as training has them, other than those that evaluation asks."""
+  """Captions of a synthetic dataset as training has them, other than those that evaluation asks."""
 
   def __init__(self, world: str, split: str, settings: Preferences):
     count = settings.prompts if split == 'train' else settings.validation

@@ -1,8 +1,8 @@
 """A queue of items that people annotate, without HTTP: who gets which item, and the log of answers.
 
 An item has a key, and needs answers from a number of people. Each person has a plan: items in an
-order. An item that has its answers, or that somebody else has open, is skipped. An answer is on the
-disk before it is acknowledged: a line of JSON with its person and time. It has the id that came
+order. An item that has its answers, or that another person has open, is skipped. An answer is on
+the disk before it is acknowledged: a line of JSON with its person and time. It has the id that came
 with the item, so an answer that is sent twice counts once. After `kill -9` the queue resumes from
 that log alone.
 """

@@ -1,6 +1,6 @@
 """The HTTP server of pages for people: headers, limits of time and size, and where it listens.
 
-A link holds a token of 128 bits and stands for one person; without one there is nothing to be had.
+A link holds a token of 128 bits and stands for one person; without one the server returns nothing.
 A page runs its own script alone and loads nothing. Requests have to arrive, and answers to leave,
 in time. Paths of requests are never made to paths of files.
 """
@@ -154,7 +154,7 @@ def _guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[Non
 def make_server(app: Any, connections: int = CONNECTIONS) -> Any:
   """Returns a server (uvicorn) of an application, to be run with a socket that listens.
 
-  More connections at once are told to come back.
+  More connections at once are refused for the moment.
   """
   import uvicorn
 

@@ -54,8 +54,8 @@ class Averaged:
   """The result of an average.
 
   `losses` are of each candidate alone, by the validation data of the first one's run, None where
-  nothing was validated; `trials` those of a greedy average, in order: candidate, loss of the mean
-  with it, whether it stayed; `shares` are those of each candidate in the average, in sum 1.
+  nothing was validated. `trials` are those of a greedy average, in order: candidate, loss of the
+  mean with it, whether it stayed. `shares` are those of each candidate in the average, in sum 1.
   """
 
   steps: dict[str, int]

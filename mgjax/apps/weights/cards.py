@@ -1,12 +1,13 @@
-"""The numbers on the cards of the weights that come with mgjax, measured again and written.
+"""The numbers on the cards of the weights that ship with mgjax, measured again and written.
 
 `mgjax/weights/cards.json` says by which evaluations: name of the weights -> [{what, options of
-`launch.evaluate`, numbers: metric of the record -> how the card calls it}]; 'metric|other' is what
-stands beside a metric, such as that of no model, and `of` names other weights that are evaluated. A
-card states them in the line that begins with '- **Measured**', documents in tables between
-`<!-- weights a b -->` and `<!-- end -->` of the names a and b. What writes them reads them as well.
+`launch.evaluate`, numbers: metric of the record -> how the card calls it}]. A metric 'a|b' is what
+stands beside metric a, such as that of no model, and `of` names other weights that are evaluated.
+A card states the numbers in the line that begins with '- **Measured**'. Documents state them in
+tables between `<!-- weights a b -->` and `<!-- end -->`, with the names a and b. The code that
+writes them also reads them.
 The front matter of a card, for the Hugging Face Hub, is made of that line and of config.json; what
-else somebody wrote there, such as `datasets`, stays.
+else is written there, such as `datasets`, stays.
 """
 
 import contextlib
@@ -144,7 +145,7 @@ def check_cards(
   write: bool = False,
   samples: int | None = None,
 ) -> Checked:
-  """Evaluates weights that come with mgjax again, and compares with their cards or writes these.
+  """Evaluates weights that ship with mgjax again, and compares with their cards or writes these.
 
   Args:
     names: of the weights, as 'digits/video'; by default of all.
@@ -154,7 +155,7 @@ def check_cards(
     samples: at most, of an evaluation.
 
   Raises:
-    ConfigError: no such weights come with mgjax, or a card has other numbers than `CARDS` names.
+    ConfigError: no such weights ship with mgjax, or a card has other numbers than `CARDS` names.
     DataError: an evaluation does not have a number that `CARDS` names.
   """
   cards = read_cards()

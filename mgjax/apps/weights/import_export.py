@@ -1,10 +1,10 @@
 """Imports weights of other projects into work directories, exports and publishes work directories.
 
-A file of the format 'mgjax' is one .safetensors: every averaged parameter by its name, and in the
-metadata of its header the entry 'mgjax', a JSON object: `component`, `model` (as in the
+A file of the format 'mgjax' is one .safetensors with every averaged parameter by its name. In the
+metadata of its header the entry 'mgjax' is a JSON object: `component`, `model` (as in the
 configuration), `step`, `version` and the notes of the checkpoint, such as `latents` (their
-statistics); of an encoder of text also `tokenizer`, its files in base64; of quantised kernels
-(`nn/quantize.py`) `weights`, their type. Equal weights make equal files.
+statistics). An encoder of text also has `tokenizer`, its files in base64. Quantised kernels
+(`nn/quantize.py`) have `weights`, their type. Equal weights make equal files.
 """
 
 import base64
@@ -416,7 +416,7 @@ def publish(workdir: str | os.PathLike[str], name: str) -> Name:
 
   A run is exported first, as the format 'workdir' of `export_weights`; such a folder goes as it is,
   its card with the front matter that follows from it. The autoencoder of a run goes along, unless
-  it comes with mgjax or is published. Samples are those of the newest step, or what
+  it ships with mgjax or is published. Samples are those of the newest step, or what
   `launch.sample` wrote into `samples/`.
 
   Args:

@@ -1,7 +1,7 @@
 """Converts clips from any kind of input into clip records; every rejected clip is listed.
 
-Each input becomes a row, or is rejected with its reason: the reasons are kept with the shard that
-the input belongs to, so a restart knows those of the shards that it does not make again, and
+Each input becomes a row, or is rejected with its reason. The reasons are kept with the shard that
+the input belongs to, so a restart has those of the shards that it does not make again.
 `rejected.jsonl` beside the records lists all.
 """
 

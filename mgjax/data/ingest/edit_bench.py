@@ -1,9 +1,9 @@
 """Reads benches of edits: a folder of videos and a table of what to do with each (TGVE+).
 
-The table is a .csv, .jsonl or .parquet in the folder, or is itself what is given; a row has a
-video, an instruction and, if known, a task and captions of the video and of the edited one. Columns
-go by usual names. A table of TGVE (2023) has no instructions but captions of edited videos, one
-column a kind of edit, of which each becomes a row whose instruction is that caption.
+The table is a .csv, .jsonl or .parquet in the folder, or the given file itself. A row has a video,
+an instruction and, if known, a task and captions of the video and of the edited one. Columns have
+their usual names. A table of TGVE (2023) has captions of edited videos instead of instructions, one
+column a kind of edit. Each becomes a row whose instruction is that caption.
 """
 
 import csv

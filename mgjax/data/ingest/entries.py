@@ -1,11 +1,11 @@
-"""Lists the entries of a folder or a manifest of clips or sounds, without opening them.
+"""Lists the entries of a folder or a manifest of clips or audio, without opening them.
 
 A folder, with the folders inside it: each video or picture, or each file with sound, is an entry.
 Its caption is, wherever a tool leaves it:
 
 - the text of the file of the same name that ends in .txt, .caption or .cap (`clip.mp4`, `clip.txt`
-  or `clip.mp4.txt`), or a field of such a .json; it may lie in a folder of captions beside the one
-  of clips (`videos/clip.mp4`, `labels/clip.txt`);
+  or `clip.mp4.txt`), or a field of such a .json. It may lie in a folder of captions beside that of
+  the clips (`videos/clip.mp4`, `labels/clip.txt`);
 - that of a list in the folder that names the clip: a manifest, such as `metadata.jsonl`, or two
   files with as many lines, such as `videos.txt` and `prompts.txt`;
 - without any the name of the file, punctuation read as spaces and a trailing number dropped:

@@ -108,10 +108,10 @@ def read_audio(
   """Reads `seconds` seconds (by default all) from second `start` on, as float32 in [-1, 1].
 
   Exact to the nearest sample wherever it starts, in Matroska and WebM to the millisecond that their
-  times are rounded to. Any rate is resampled and any number of channels mixed down to 1 or 2, with
-  weights that sum to 1, so that no mix is louder than its sources; samples beyond full scale are
-  cut. Up to 0.1 s that are missing at the end are silence. Raises DataError as `probe_audio`, or if
-  the sound ends too early.
+  times are rounded to. Any rate is resampled, and any number of channels is mixed down to 1 or 2.
+  The weights of a mix sum to 1, so that it is not louder than its sources. Samples beyond full
+  scale are cut. Up to 0.1 s that are missing at the end are silence. Raises DataError as
+  `probe_audio`, or if the audio ends too early.
   """
   if start < 0 or (seconds is not None and seconds <= 0) or rate < 1 or channels not in _LAYOUTS:
     raise ValueError(

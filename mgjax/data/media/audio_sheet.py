@@ -1,4 +1,4 @@
-"""Draws waveforms and mel spectrograms of sounds as one picture."""
+"""Draws waveforms and mel spectrograms of audio as one picture."""
 
 import functools
 import math

@@ -14,15 +14,15 @@ _FIELDS = ('frames', 'images', 'audios', 'videos')  # of what pipelines of diffu
 
 
 class Clips(np.ndarray):
-  """Videos uint8 (b t h w 3) or (t h w 3), or sounds floats (b s c) or (s c), with their rate.
+  """Videos uint8 (b t h w 3) or (t h w 3), or audio, floats (b s c) or (s c), with their rate.
 
   It is an array like any other. What is cut out of it or calculated with it keeps the rate. Rates
   that differ are kept by an index along the first axis and by arithmetic alone, since elsewhere
   nobody could say whose they are; `np.stack` and its like return plain arrays.
 
   Attributes:
-    fps: frames a second of videos, one number or one of each along the first axis; None of sounds.
-    rate: samples a second of sounds; None of videos.
+    fps: frames a second of videos, one number or one of each along the first axis; None of audio.
+    rate: samples a second of audio; None of videos.
   """
 
   fps: float | tuple[float, ...] | None

@@ -1,8 +1,8 @@
 """Integrated loudness of sound by FFmpeg's `ebur128`, and gain to a target without clipping.
 
-ITU-R BS.1770-4: loudness is -0.691 + 10 log10(z) LUFS, z the mean square of K-weighted blocks of
-400 ms, summed over channels; blocks overlap by three quarters, and those below -70 LUFS or 10 LU
-below the rest do not count. FFmpeg counts blocks in steps of 0.01 LU, so that is its precision.
+ITU-R BS.1770-4: loudness is -0.691 + 10 log10(z) LUFS, with z the mean square of K-weighted blocks
+of 400 ms, summed over channels. Blocks overlap by three quarters. Those below -70 LUFS, or 10 LU
+below the rest, do not count. FFmpeg counts blocks in steps of 0.01 LU, so that is its precision.
 """
 
 import dataclasses

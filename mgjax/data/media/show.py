@@ -1,4 +1,4 @@
-"""Shows videos, images and sounds in a notebook, and elsewhere as a picture."""
+"""Shows videos, images and audio in a notebook, and elsewhere as a picture."""
 
 import base64
 import os
@@ -32,15 +32,15 @@ def show(
 ) -> pathlib.Path | None:
   """Shows what a pipeline made, and returns the path of the picture or file; None in a notebook.
 
-  In a notebook it displays a contact sheet, of videos an animation, and of sounds a player each;
+  In a notebook it displays a contact sheet, of videos an animation, and of audio a player each;
   elsewhere it writes sheet and animation to `path` and beside it, and prints their paths. A file
   plays in a notebook, an .mp4 with its sound, and elsewhere its path is printed.
 
   Args:
-    made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; sounds
-      floats (b s c) or one (s c); samples of a source, such as a world's; or an .mp4 or .wav file.
+    made: videos uint8 (b t h w 3) or one (t h w 3), images being videos of one frame; audio
+      floats (b s c) or one (s c); samples of a source; or an .mp4 or .wav file.
     titles: a line above each; by default its number, of a sample its caption.
-    rate: samples a second of sounds; by default their own, or 48,000.
+    rate: samples a second of audio; by default their own, or 48,000.
     fps: frames a second of videos; by default their own, or 16.
 
   Raises:
@@ -104,7 +104,7 @@ def save(
     out: a file for one video or sound, 'one.mp4', '.gif', '.webp', '.png' (a picture, or of a video
       some frames) or '.wav'; else a folder, in which each is an .mp4, .png or .wav.
     fps: frames a second of videos; by default their own, or 16.
-    rate: samples a second of sounds; by default their own, or 48,000.
+    rate: samples a second of audio; by default their own, or 48,000.
     scale: how often each row and column of pixels is written; by default until the longer side has
       256 pixels or more, 1 for the model's own.
 
@@ -152,7 +152,7 @@ def _save_one(
     )
   if len(items) != 1:
     raise ConfigError(
-      f'{os.fspath(path)!r} is one file for {len(items)} videos or sounds; save one, as in '
+      f'{os.fspath(path)!r} is one file for {len(items)} videos or tracks; save one, as in '
       'clips[0], or give a folder'
     )
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _save_one(
 def _rates(
   output: Any, count: int, fps: float | np.floating | None, rate: int | None
 ) -> tuple[list[float], int]:
-  """Returns frames a second of each of `count` videos, and samples a second of sounds."""
+  """Returns frames a second of each of `count` videos, and samples a second of audio."""
   fps = fps.item() if isinstance(fps, np.generic) else fps
   fps = checked(Fps | None, fps, 'fps')
   rate = checked(Rate | None, rate, 'rate')
@@ -205,7 +205,7 @@ def _split(output: Any) -> tuple[list[np.ndarray], bool]:
     return list(array if array.ndim == 3 else array[None]), False
   raise ConfigError(
     f'an array of {array.dtype}{list(array.shape)}; expected videos, uint8 (b t h w 3) or '
-    '(t h w 3), or sounds, floats (b s c) or (s c)'
+    '(t h w 3), or audio, floats (b s c) or (s c)'
   )
 
 

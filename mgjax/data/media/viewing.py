@@ -61,8 +61,8 @@ def write_file(
 ) -> None:
   """Writes a video (t h w 3) as the file that its suffix names, one of `FILES`.
 
-  An .mp4 or a .png of one frame is as of `write_clip`; a .png of several frames is a picture of
-  some of them, .gif and .webp play for ever, at 50 and 90 frames a second at most.
+  An .mp4 or a .png of one frame is as of `write_clip`. A .png of several frames is a picture of
+  some of them. A .gif and a .webp play for ever, at 50 and 90 frames a second at most.
   """
   path = pathlib.Path(path)
   kind = path.suffix.lower()

@@ -1,8 +1,8 @@
 """Packs arrays, strings and numbers of a row into bytes, and unpacks them.
 
-A row is the length of its header (4 bytes, little endian), the header (JSON: name -> {"dtype",
-"shape"} or {"value"}), and the bytes of the arrays in the order of the header, C order, little
-endian. The header is padded with spaces so that the arrays begin at a multiple of 16 bytes, and can
+A row is the length of its header (4 bytes, little endian), the header, and the bytes of the arrays
+in the order of the header, C order, little endian. The header is JSON: name -> {"dtype", "shape"}
+or {"value"}. It is padded with spaces so that the arrays begin at a multiple of 16 bytes, and can
 be used in the buffer that they were read into. Nothing is pickled: reading records never runs code
 from them.
 """

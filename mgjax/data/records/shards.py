@@ -3,7 +3,7 @@
 ArrayRecord writes a shard, with one uncompressed row a group, so any ArrayRecord reader can read
 it. Here a row is read by its offset: from a local file with one system call, directly into its
 array, and from a bucket with one request. The file has the riegeli format: blocks of 64 KiB that
-begin with a header of 24 bytes each, and, across those, chunks: a header of 40 bytes and the data,
+begin with a header of 24 bytes each. Chunks lie across blocks: a header of 40 bytes and the data,
 which end with the row. Each row is read back once after writing, which would reveal a version of
 ArrayRecord with another format. Beside each shard lies its index, `*.columns.npz`: the offset,
 length and CRC-32 of every row, and the numbers that can be read without the rows.

@@ -1,7 +1,7 @@
 """The backward pass of attention on TPUs, as a function of `kernels/kernel.py`, in one kernel.
 
 Keys are the outer loop and queries the inner one, so that dK and dV of a block gather while queries
-pass by; dQ of all queries, or of a chunk of them, stays in VMEM from the first block of keys to the
+pass by. All dQ, or those of a chunk of queries, stay in VMEM from the first block of keys to the
 last. No partial gradient of the queries is written or read. Where queries read some tiles of keys
 alone, a list of the pairs of tiles, by their keys, takes the place of both loops.
 
@@ -9,8 +9,8 @@ Scores are (keys, queries), P^T = exp(K Q^T - L): L and D are rows, and
 
   dV^T = dO^T P,    dK^T = Q^T dS,    dQ^T = K^T dS^T
 
-have P and dS where the matrix unit keeps its weights, all of which heads of 128 then use, on
-units of 256 x 256 as well. dO, Q and K lie on their sides already when they come in, in VMEM.
+have P and dS where the matrix unit keeps its weights. Heads of 128 then use all of it, on units of
+256 x 256 as well. The inputs dO, Q and K are already transposed in VMEM.
 
 Owner: nn/attention.py, for heads of 128 on matrix units of 256 x 256, which splash half fills.
 Expires: 2027-06-30, or with the first hour on a TPU: `launch.bench --what=attention` then shows it

@@ -1,13 +1,14 @@
-"""Sampling in a few steps that a discriminator cannot tell from data (after Lin et al. 2025,
-"Diffusion Adversarial Post-Training for One-Step Video Generation", and Huang et al. 2024, "The GAN
-is dead; long live the GAN!"), checked by tests/flow/distillation/test_adversarial.py.
+"""Sampling in a few steps, trained against a discriminator of data, checked by
+tests/flow/distillation/test_adversarial.py.
+
+It follows Lin et al. 2025, "Diffusion Adversarial Post-Training for One-Step Video Generation", and
+Huang et al. 2024, "The GAN is dead; long live the GAN!".
 
 A student takes the steps of a grid from noise up to a random one, and then goes straight to a
 sample, as in `distribution_matching`. A discriminator D(x, c) maps latents x under conditions c to
-a logit: the sum of its outputs over all elements, divided by the root of their number, so that a
-few elements with content are not averaged away. With data x, the student's samples y of the same
-conditions, and other rows' conditions c',
-samples y of the same conditions, and other rows' conditions c',
+a logit. The logit is the sum of its outputs over all elements, divided by the root of their number,
+so that a few elements with content are not averaged away. With data x, the student's samples y of
+the same conditions, and other rows' conditions c':
 
   student:        mean softplus(D(x, c) - D(y, c))
   discriminator:  mean softplus(D(y, c) - D(x, c)) + mismatch mean softplus(D(x, c') - D(x, c))
@@ -34,10 +35,10 @@ _SMALL = 0.02  # standard deviation of the noise in finite differences of D, rel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adversarial(Simulated):
-  """`config.objective.adversarial`: what is learnt in place of the velocity.
+  """`config.objective.adversarial`: trains samples instead of the velocity.
 
-  The teacher is asked by validation how likely samples are; `config.start_from` is best a student
-  of few steps, and `config.discriminator` has what its network has unlike `config.model`.
+  Validation asks the teacher how likely samples are. `config.start_from` should be a student of few
+  steps. `config.discriminator` has the fields in which its network differs from `config.model`.
 
   Attributes:
     penalty: of gradients of the discriminator, at data and at samples.

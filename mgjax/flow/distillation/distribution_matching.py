@@ -14,11 +14,11 @@ where the teacher expects more of them; nothing else is differentiated:
 
   (E_critic[X | X_r] - E_teacher[X | X_r]) / mean |X - E_teacher[X | X_r]|
 
-It approximates that of the divergence KL(student || teacher) of samples with noise. The normaliser,
-each row's own, gives weights to rows that the divergence does not have: nearly the same ones where
-a row has many values, unbounded ones where it has one, and there the mean over rows can even have
-the other sign. No data are needed but what conditions say. What this leaves out of DMD2, and why:
-docs/decisions/0030.
+It approximates that of the divergence KL(student || teacher) of samples with noise. The normaliser
+of each row weights rows in a way that the divergence does not. The weights are nearly equal if a
+row has many values. With one value they are unbounded, and the mean over rows can even have the
+other sign. Training needs conditions but no data. docs/decisions/0030 says what this leaves out of
+DMD2, and why.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ class Simulated:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
       are taken.
     schedule: of the grid, as in `config.sample`.
-    steps: numbers of steps that are learnt, each as often as the others.
+    steps: numbers of steps that are learned, each as often as the others.
 
   Raises:
     ConfigError: there are no numbers of steps, or one twice.
@@ -73,14 +73,14 @@ class Simulated:
     return tuple(sorted(self.steps))
 
   def grid(self, steps: int) -> np.ndarray:
-    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learnt."""
+    """Returns the times of a grid, (steps + 1,). Raises ConfigError if it was not learned."""
     check_learnt(steps, self.learnt)
     return make_time_grid(steps=steps, **self.schedule)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DistributionMatching(Simulated):
-  """`config.objective.distribution_matching`: what is learnt in place of the velocity.
+  """`config.objective.distribution_matching`: what is learned in place of the velocity.
 
   The critic begins as the teacher is, and `config.start_from` is best the same.
   """

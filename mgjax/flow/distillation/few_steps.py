@@ -1,5 +1,5 @@
-"""Sampling in one to a few steps, learnt from the many guided ones of a teacher (after Frans et al.
-2024, "One step diffusion via shortcut models"), checked by
+"""Sampling in a few steps, trained on the many guided steps of a teacher (after Frans et al. 2024,
+"One step diffusion via shortcut models"), checked by
 tests/flow/distillation/test_few_steps.py.
 
 A grid of N = 2^K steps is halved K times: 2^k steps end at every (N / 2^k)-th of its points. Beside
@@ -11,7 +11,7 @@ t' is trained to equal two steps of the grid with twice as many, over m between 
 
 The two steps of the finest grid are guided ones of a frozen teacher. So the model learns guidance,
 and sampling needs one evaluation a step. No derivative by time is needed. (In the paper the model
-is its own teacher. With guidance ours lost what it had learnt: a scale of 4 amplifies every error
+is its own teacher. With guidance ours lost what it had learned: a scale of 4 amplifies every error
 of the teacher four times, and the next targets contain it.)
 """
 
@@ -38,7 +38,7 @@ _PATH = FlowMatching()
 
 @dataclasses.dataclass(frozen=True)
 class FewSteps:
-  """`config.objective.few_steps`: what is learnt in place of the velocity.
+  """`config.objective.few_steps`: what is learned in place of the velocity.
 
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
@@ -91,7 +91,7 @@ def check_learnt(steps: int, learnt: tuple[int, ...]) -> None:
   """Raises ConfigError if a model did not learn to take this number of steps."""
   if steps not in learnt:
     raise ConfigError(
-      f'{steps} steps of a model that learnt to take {", ".join(map(str, learnt))}; take one of '
+      f'{steps} steps of a model that learned to take {", ".join(map(str, learnt))}; take one of '
       'these'
     )
 

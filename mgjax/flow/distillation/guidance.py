@@ -30,7 +30,7 @@ _PATH = FlowMatching()
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceDistillation:
-  """`config.objective.guidance_distillation`: whose guided velocity is learnt, at which scales.
+  """`config.objective.guidance_distillation`: whose guided velocity is learned, at which scales.
 
   Attributes:
     teacher: work directory of a model with the same backbone and conditions, whose averaged weights
@@ -66,20 +66,20 @@ class GuidanceDistillation:
   def told(self, guidance: Guidance) -> tuple[float, ...]:
     """Returns s of each condition for `SCALES` of a batch; 1 for a condition that is not named.
 
-    Raises ConfigError if a scale was not learnt, or the conditions are nested in another order.
+    Raises ConfigError if a scale was not learned, or the conditions are nested in another order.
     """
     requested = dict(guidance)
     learnt = dict(self.scales)
     if [name for name, _ in guidance] != [name for name in self.names if name in requested]:
       raise ConfigError(
-        f'guidance names {[name for name, _ in guidance]} of a model that learnt that of '
+        f'guidance names {[name for name, _ in guidance]} of a model that learned that of '
         f'{list(self.names)} in one pass; name these, in this order'
       )
     for name, scale in requested.items():
       low, high = learnt[name]
       if isinstance(scale, tuple) or not low <= scale <= high:
         raise ConfigError(
-          f'guidance of {name!r} is {scale} of a model that learnt scales from {low:g} to '
+          f'guidance of {name!r} is {scale} of a model that learned scales from {low:g} to '
           f'{high:g}, each at all times; give one of these'
         )
     return tuple(float(requested.get(name, 1.0)) for name in self.names)  # type: ignore

@@ -1,4 +1,4 @@
-"""Sampling in one step, learnt from data alone: the mean velocity of a step (Geng et al. 2025,
+"""Sampling in one step, learned from data alone: the mean velocity of a step (Geng et al. 2025,
 "Mean Flows for One-step Generative Modeling", arXiv 2505.13447; improved in arXiv 2512.02012, iMF),
 checked by tests/flow/distillation/test_mean_flow.py.
 
@@ -10,16 +10,16 @@ With the end of the step fixed, the derivative of u along the path relates it to
 
   v(X_t, t) = u(X_t, t, s) - s du/dt,   du/dt = u_x v + u_t - u_s,
 
-a Jacobian-vector product, forward. What stands on the right is learnt as a velocity is, from X_1 -
-X_0 of pairs; v in du/dt is the model's own, u(X_t, t, 0), and du/dt has no gradient (iMF: of the
-pair's instead, and with u as what is learnt, the target depends on the answer). Guidance is learnt
-with it: what a pair says is moved by (1 - 1/w) of what the condition changes,
+a Jacobian-vector product in forward mode. The right side is trained like a velocity, on X_1 - X_0
+of pairs. The v in du/dt is the model's own, u(X_t, t, 0), and du/dt has no gradient. (This follows
+iMF: with the pair's velocity, the target would depend on the answer.) Guidance is trained with it:
+the velocity of a pair is moved by (1 - 1/w) of what the condition changes,
 
   V = X_1 - X_0 + (1 - 1/w) (u(X_t, t, 0 | c) - u(X_t, t, 0)),
 
 whose mean is the velocity guided by w where the model's own is. A row's s du/dt, which is u - v, is
-cut to the size of v: near noise it is many times that at first, and such rows would teach nothing
-(docs/experiments/mean_flow.md; not in the papers). It begins with a model that knows the velocity.
+cut to the size of v: near noise it is many times that at first, and such rows would not help
+(docs/experiments/mean_flow.md; not in the papers). It starts from a model that predicts the velocity.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ _FLOOR = 1e-3  # of squared errors, beside which a row's weight grows no more (a
 
 @dataclasses.dataclass(frozen=True)
 class MeanFlow(Checked):
-  """`config.objective.mean_flow`: what is learnt in place of the velocity.
+  """`config.objective.mean_flow`: what is learned in place of the velocity.
 
   Attributes:
     guidance: w of all conditions that are ever dropped together; 1 for none.
@@ -60,7 +60,7 @@ class MeanFlow(Checked):
 
   @property
   def schedule(self) -> Mapping[str, Any]:
-    """The grid whose steps have one length, which the model is told."""
+    """The grid whose steps have one length, on which the model is conditioned."""
     return {'name': 'linear'}
 
   def grid(self, steps: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def make_mean_flow(
 
   Of two times of `sample_time` a row's step begins at the earlier one and ends at the other;
   guidance leads away from `conditions` dropped together.
-  Raises ConfigError if guidance is to be learnt and nothing is ever dropped.
+  Raises ConfigError if guidance is to be learned and nothing is ever dropped.
   """
   dropout = dict(dropout)
   ratio = 1 - 1 / mean.guidance

@@ -1,18 +1,22 @@
 """Learning from preferences: of two samples of one prompt the better one, against a frozen model,
-checked by tests/flow/distillation/test_preference.py. Not in the report.
+checked by tests/flow/distillation/test_preference.py. Not in the paper.
 
   L = E softplus(-beta / 2 p [(e_l - e_l') - (e_w - e_w')]) + s E e_w
   e = || u(X_t, P, t) - V_t ||^2 a number of the latents, of the chosen (w) and the rejected (l)
       sample; e' the same of the reference, the model that training starts from
 
-The first term raises the likelihood of what was chosen over that of what was rejected, as far as
-the reference allows (Flow-DPO: Liu et al. 2025, arXiv 2501.13918; Diffusion-DPO: Wallace et al.
-2023, arXiv 2311.12908). Both samples get one noise and one time, and are best made of one clip that
-was noised to a middle time, so that they differ in what the vote is about and not in how much they
-move (DenseDPO: Wu et al. 2025, arXiv 2506.03517). p is the vote: 1, or for every latent frame from
--1, where the other sample is the better one, over 0, no vote, to 1; then L is the mean over votes.
-The second term is plain flow matching of what was chosen, without which both samples may become
-unlikely and quality decays (Reg-DPO: Du et al. 2025, arXiv 2511.01450).
+The first term raises the likelihood of the chosen sample over that of the rejected one, as far as
+the reference allows. Such objectives are Flow-DPO (Liu et al. 2025, arXiv 2501.13918) and
+Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908).
+
+Both samples get one noise and one time. It is best to make both from one clip that was noised to a
+middle time (DenseDPO: Wu et al. 2025, arXiv 2506.03517). They then differ in what the vote is
+about, and not in how much they move.
+
+p is the vote. It is 1, or one number for every latent frame: -1 if the other sample is better, 0
+for no vote, 1 if this one is. L is then the mean over votes. The second term is plain flow matching
+of the chosen sample. Without it both samples may become unlikely, and quality decays (Reg-DPO: Du
+et al. 2025, arXiv 2511.01450).
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ A file, such as `tests/oracles/torch_attention.py`, has WHAT, the names of what 
 (`programs.py`), `run()` returns when it is done, and `task` is what `make_task` returns.
 Against autoencoders, codecs and encoders `task` is what `make_forward_task` returns, and `run()`
 gives its result, an array, to be compared with ours before anything is timed.
-A file has DIFFERS where its work is another: words for the report, and nothing is compared.
+A file has DIFFERS where its work is another: words for its row, and nothing is compared.
 """
 
 import dataclasses
@@ -74,10 +74,10 @@ def make_task(
   """Returns what a baseline of a flow model has to do, in plain values.
 
   Returns:
-    `what`; `latents` (b t h w c); `grid`, patches along t, h, w; `context`, tokens that
-    cross-attention reads; the fields of the backbone named in `FIELDS`, and `dtype`; `platform`:
-    cpu, gpu or tpu; `threads` that a CPU may use. Of 'sample' come `times`, `guidance` and
-    `solver` (`sampling.sampler_task`).
+    `what`; `latents` (b t h w c); `grid`, patches along t, h, w; and `context`, tokens that
+    cross-attention reads. Also the fields of the backbone named in `FIELDS`, `dtype`, `platform`
+    (cpu, gpu or tpu) and the `threads` that a CPU may use. For 'sample' also `times`, `guidance`
+    and `solver` (`sampling.sampler_task`).
   """
   return {
     'what': what,
@@ -96,9 +96,9 @@ def make_forward_task(
   """Returns what a baseline of an autoencoder, a codec or an encoder has to do.
 
   Returns:
-    The fields of the model, its `component`, `what` and `frames` of a video; `x`, pixels or
-    latents (b t h w c), of an encoder `tokens` and `mask` (b m) or `images` (b h w 3); `params`,
-    ours as a tree of numpy's arrays; `platform` and `threads`, as `make_task`.
+    The fields of the model, its `component`, `what` and `frames` of a video. Inputs are `x`, pixels
+    or latents (b t h w c); for an encoder `tokens` and `mask` (b m), or `images` (b h w 3). Also
+    `params`, ours as a tree of NumPy arrays, and `platform` and `threads` as in `make_task`.
   """
   model = found.model
   fields = {name: getattr(model, name) for name in annotations(type(model))}

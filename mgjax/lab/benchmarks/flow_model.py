@@ -97,7 +97,7 @@ def measure_flow_model(
 
 
 def _of_sampler(sampler: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns what the report of a sampler says besides: median milliseconds a step of the loop."""
+  """Returns what a report of a sampler adds: median milliseconds a step of the loop."""
   steps = len(sampler['times']) - 1
   each = {name: 1000 * of[SAMPLE]['median'] / steps for name, of in report['programs'].items()}
   words = ', '.join(f'{name} {value:.3g} ms a step' for name, value in each.items())

@@ -1,4 +1,4 @@
-"""Times the passes of autoencoders, codecs and encoders, alone or in turns with baselines.
+"""Times the passes of autoencoders, codecs and encoders, alone or interleaved with baselines.
 
 Baselines get our weights and inputs; their results are compared with ours before they are timed.
 """

@@ -17,7 +17,7 @@ PROMPT = 'the green digit 3 moves left'
 
 
 def measure_pipeline(workdir: str, rounds: int = 5) -> dict[str, Any]:
-  """Times loading a model and its first file, then pixels of a prompt and its file in turns.
+  """Times loading a model and its first file, then pixels of a prompt and its file interleaved.
 
   Returns:
     Plain JSON values: `first`, seconds to load and of the first file, in which programs are

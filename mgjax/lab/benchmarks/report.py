@@ -63,7 +63,7 @@ def ratios(timings: Timings) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def describe_benchmark(report: Mapping[str, Any]) -> str:
-  """Returns the report of a benchmark of a model as text."""
+  """Returns a benchmark of a model as text."""
   parts = [_heading(report), *aligned(_rows(report), names=2)]
   for name, variant in report['baseline_over_mgjax'].items():
     for program, times in variant.items():

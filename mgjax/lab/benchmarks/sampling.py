@@ -29,7 +29,7 @@ STEP = 'guided_step'
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """What is configured of a sampler, and what the model learnt to answer.
+  """What is configured of a sampler, and what the model learned to answer.
 
   Raises ConfigError if the solver chooses its steps while it runs.
   """

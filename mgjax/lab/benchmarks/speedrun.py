@@ -49,7 +49,8 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
   """Runs a recipe from nothing with each of the seeds 0, 1, ..., and returns its row.
 
   Args:
-    config: a recipe that ends with samples and the judge of a world (`configs/quickstart.py`).
+    config: a recipe that ends with samples and the judge of a synthetic dataset
+      (`configs/quickstart.py`).
     flags: of `launch.train`, which make this configuration.
     seeds: how many.
     out: file in which each seed is kept as it ends; the same call goes on with the next one.
@@ -62,7 +63,7 @@ def race(config: Mapping[str, Any], flags: Sequence[str], seeds: int, out: str =
   judge = config['stages'][order[-1]].get('judge') if order else None
   if judge not in BARS:
     raise ConfigError(
-      f'a race wants a recipe that ends with the judge of {" or ".join(BARS)}, as '
+      f'a speedrun wants a recipe that ends with the judge of {" or ".join(BARS)}, as '
       'configs/quickstart.py and configs/quickstart.py:solids; this one has none of them'
     )
   bar = BARS[judge]

@@ -97,10 +97,10 @@ def warm_up(run: Timed) -> None:
 
 
 def interleave(programs: Mapping[K, Timed], rounds: int) -> dict[K, dict[str, float]]:
-  """Times programs in turns, so that a busy machine is busy for all.
+  """Times programs interleaved, so that a busy machine is busy for all.
 
-  Two turns of several come first that do not count, in which each finds its memory anew after the
-  others had theirs: page faults that are 2.6 of 7.1 s of a step on a CPU. Returns name -> minimum
+  The first two rounds do not count. In them each program finds its memory anew after the others had
+  theirs, and page faults are a third of a step on a CPU. Returns name -> minimum
   and median of the wall seconds, and minimum of the processor seconds.
   """
   for run in (*programs.values(), *programs.values()) if len(programs) > 1 else ():

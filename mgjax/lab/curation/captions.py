@@ -1,6 +1,6 @@
 """Captions of clips, with the move of the camera in front (Movie Gen §3.2.1).
 
-The paper's captions are written by a finetuned model that sees frames, some 100 words each, and
+The paper's captions are written by a finetuned model that sees frames, about 100 words each, and
 begin with the class of the camera where a classifier is sure of it. Three captioners are here:
 
 existing  the text that came with a clip

@@ -1,6 +1,6 @@
 """Decodes a video once, for all scorers (Movie Gen §3.2.1).
 
-A frame that a file gives is converted only to what is asked for: its brightness as it was stored,
+A frame of a file is converted only to what is requested. That is its brightness as it was stored,
 its colours at full size, or those of a smaller picture, which swscale makes without the large one.
 Each size is made once.
 """

@@ -3,7 +3,7 @@
 A `Job` is a shard: where its videos lie, never what is in them. A `ShardWorker` does one job after
 the other, each video in a process under limits, and writes the rows itself; an engine only spreads
 jobs over workers. So a video that kills the process which opens it is a row with the reason, a
-worker that is killed costs one shard, and which engine it was cannot be told from the rows.
+worker that is killed costs one shard, and the rows do not depend on the engine.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Measures how well generated audio matches videos of a world (Movie Gen §6)."""
+"""Measures how well generated audio matches videos of a synthetic dataset (Movie Gen §6)."""
 
 import dataclasses
 import math
@@ -48,10 +48,11 @@ def judge_soundtracks(
   candidates: int = 1,
   scorer: CommandScorer | None = None,
 ) -> tuple[Measured, list[JudgedClip]]:
-  """Makes sounds for validation clips of a world, which its judge hears (`lab/worlds/judging.py`).
+  """Makes audio for validation clips of a synthetic dataset, which its judge hears
+  (`lab/worlds/judging.py`).
 
-  Beside the model's sounds stand the true ones, encoded and decoded, which is the best that a model
-  of these latents can do, the true ones as they are, and each beside the pictures of the next clip.
+  The true audio is scored beside the model's: encoded and decoded, which is the best that a model
+  of these latents can do, and as it is. Each is also scored with the pictures of the next clip.
   Of several candidates the one is heard whose onsets follow the pictures best. A scorer judges each
   sound against its caption as well. Returns the numbers, and the clips with the true sound, the
   codec's and the model's.
@@ -133,14 +134,15 @@ def _metrics(
 
 
 def sound_judge(pipeline: AudioPipeline) -> SoundJudge:
-  """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
+  """Makes the judge of the synthetic dataset that a model was trained on; ConfigError if there is
+  none."""
   return judge_of(pipeline.config.data.kind, 'sound')()
 
 
 def write_clips(
   directory: pathlib.Path, clips: Sequence[JudgedClip], fps: float, rate: int
 ) -> list[pathlib.Path]:
-  """Writes the sounds as `write_audio` does, and the pictures with the model's sound as mp4."""
+  """Writes the audio as `write_audio` does, and the pictures with the model's sound as mp4."""
   paths = write_audio(directory, [clip.heard for clip in clips], rate)
   for index, clip in enumerate(clips):
     if clip.video is not None:

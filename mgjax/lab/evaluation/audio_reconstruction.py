@@ -67,7 +67,7 @@ def evaluate_audio_reconstruction(
   shown: Collection[int] = range(SHOWN),
   names: Sequence[str] = (),
 ) -> tuple[Measured, dict[int, AudioPair]]:
-  """Encodes and decodes sounds (s c) in [-1, 1], at the codec's rate, and compares them.
+  """Encodes and decodes audio (s c) in [-1, 1], at the codec's rate, and compares them.
 
   Args:
     others: baselines: name -> sound to its reconstruction.
@@ -75,12 +75,12 @@ def evaluate_audio_reconstruction(
       silence, there is a mel distance with this floor too.
 
   Returns:
-    The numbers, and by their numbers the sounds to keep, and the best and the worst. The record
+    The numbers, and by their numbers the audio to keep, and the best and the worst. The record
     has of each sound, by the name of the way, its numbers, named as in `LABELS`; what has no
     meaning is left out: all but mel distances beside silence (below -70 LUFS), the change of
     loudness to silence, and the error of onsets where none are heard. Its `latents` are
-    `a_second`, `channels`, `unused` channels (of a deviation below 0.1, before they are
-    normalised), and of the normalised ones `mean`, the root mean square over channels, which
+    `a_second`, `channels`, and `unused` channels (of a deviation below 0.1, before they are
+    normalised). Of the normalised ones they have `mean`, the root mean square over channels, which
     should be 0, and `std`, the mean over channels, which should be 1.
 
   Raises:
@@ -183,7 +183,7 @@ def compare_audio(
 def sample_audio(
   data: DataSettings, samples: int, *, sounds: str = '', channels: int = 1, seconds: float = SECONDS
 ) -> tuple[Iterator[Float[np.ndarray, 's c']], dict[str, Any]]:
-  """Chooses sounds for the codec of a run, evenly spread over its validation data or `sounds`.
+  """Chooses audio for the codec of a run, evenly spread over its validation data or `sounds`.
 
   Returns them, read one by one, and a description for a record; DataError if none can be used.
   """

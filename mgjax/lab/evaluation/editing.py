@@ -1,9 +1,9 @@
 """Measures how well videos are edited by instruction (Movie Gen §5).
 
-Clips that training never showed are edited in every task that the model knows, as often in each,
-and the judge of their world says of each whether all is as asked and all else is kept. Beside the
-model stand the source as it is, which must be right where nothing is asked for and wrong everywhere
-else, and the true clip, as it is and through the autoencoder.
+Clips that training never showed are edited in every task of the model, equally often in each. The
+judge of their dataset says whether the edit is right and all else is kept. Two baselines stand
+beside the model: the source as it is, and the true clip, as it is and through the autoencoder. The
+source must be right only where the instruction changes nothing.
 """
 
 import math
@@ -40,7 +40,7 @@ def judge_editing(
 
   `samples` are shared out evenly to tasks, at least one a task. With `untold` the model makes all
   edits again by the instruction alone, without the task. Returns the numbers, and row -> its edits,
-  for pictures. Raises ConfigError if the model reads no source video, or no judge knows its data.
+  for pictures. Raises ConfigError if the model reads no source video, or its data have no judge.
   """
   if SOURCE not in editor.reads:
     raise ConfigError(

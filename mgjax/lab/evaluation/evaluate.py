@@ -3,7 +3,7 @@
 `EVALUATORS` has the evaluation of each component. It loads a run by `SAMPLING` and its other
 options of sampling, and judges what was loaded by the function's own options, among them
 
-  samples: how many videos, sounds or clips are judged.
+  samples: how many videos, audio or clips are judged.
   seed: of the noise.
   clips, sounds: a folder (or manifest) in place of the run's validation data.
 """
@@ -96,9 +96,10 @@ def evaluate_video(
   clips: str = '',
   classifier: bool = False,
 ) -> Findings:
-  """Samples captions that training never showed, and judges the videos by the judge of their world.
+  """Samples captions that training never showed, and judges the videos by the judge of their
+  dataset.
 
-  Of signs, numbers that training showed are sampled as well. Of a model of somebody's own clips it
+  Of signs, numbers that training showed are sampled as well. Of a model of your own clips it
   samples their captions and says which clips are nearest to the samples. `samples` are of each
   group of captions, 216 by default; of digits at least one a caption. Of clips they are at most
   one a caption, by default 64, and `clips` says where the run's own have moved.
@@ -227,7 +228,7 @@ def evaluate_autoencoder(
 def evaluate_codec(
   workdir: pathlib.Path, *, samples: int = 64, sounds: str = '', seconds: float = SECONDS
 ) -> Findings:
-  """Measures reconstructions of sounds of some seconds, beside an MDCT at the same rate."""
+  """Measures reconstructions of audio of some seconds, beside an MDCT at the same rate."""
   config, codec = read_config(workdir), load_audio_codec(workdir)
   data = data_settings(fields_of(config, 'data'))
   channels = codec.model.channels
@@ -257,10 +258,10 @@ def evaluate_audio(
   scorer: Sequence[str] = (),
   long: int = 0,
 ) -> Findings:
-  """Makes sounds for clips of moving digits that training never showed, and judges them.
+  """Makes audio for clips of moving digits that training never showed, and judges them.
 
   Of `candidates` the one counts whose onsets follow the pictures best. `scorer` is a command that
-  judges the sounds as well, see `mgjax.lab.evaluation.external_scorers`. With `long` it instead
+  judges the audio as well, see `mgjax.lab.evaluation.external_scorers`. With `long` it instead
   makes clips so many times as long as in training in every way, and compares them.
   """
   about = _about(pipeline, seed) | {'candidates': candidates}

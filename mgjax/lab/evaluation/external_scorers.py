@@ -3,8 +3,8 @@
 Their libraries conflict with JAX's, so a scorer is a command. It gets two more arguments, the path
 of a request and the path where its answer is wanted, both JSON:
 
-  request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
-  answer   {"name of a number": [one a sound, the higher the better], ...}
+    request  {"rate": 48000, "sounds": ["/tmp/x/000.wav", ...], "captions": [...], "videos": [...]}
+    answer   {"name of a number": [one a sound, the higher the better], ...}
 
 The wavs are of 16 bits. Captions and videos (paths) are one a sound, null if there are none. What
 the command prints is shown if it fails. ImageBind, for which there is no package, or PE-AV take a
@@ -36,7 +36,7 @@ _MOST = 1e30  # of a number, so that sums of them are finite
 
 @dataclasses.dataclass(frozen=True)
 class CommandScorer:
-  """A command, a program and its arguments, that judges sounds within `patience` seconds.
+  """A command, a program and its arguments, that judges audio within `patience` seconds.
 
   `name` is the number that `score` returns; '' if the command gives one only.
   """
@@ -83,16 +83,16 @@ class CommandScorer:
   ) -> dict[str, Float[np.ndarray, 'b']]:
     """Returns all numbers that the command gives, by name.
 
-    Sounds are (s c) in [-1, 1], of any lengths; most networks know one rate, CLAP 48000. Captions,
-    which each is judged against, are bare descriptions, not structured captions; videos are files.
+    Each sound is (s c) in [-1, 1], of any length; most networks have one rate, CLAP 48000. Captions
+    to judge against are bare descriptions, not structured captions; videos are files.
 
-    Raises ConfigError if the command does not start, fails, or takes too long, DataError if there
-    is not one caption and one video a sound, a sound is not finite, or the answer is not one finite
-    number a sound.
+    Raises ConfigError if the command does not start, fails, or takes too long. Raises DataError if
+    there is not one caption and one video a sound, a sound is not finite, or the answer is not one
+    finite number a sound.
     """
     for name, given in (('captions', captions), ('videos', videos)):
       if given is not None and len(given) != len(sounds):
-        raise DataError(f'{len(sounds)} sounds and {len(given)} {name}: give one a sound')
+        raise DataError(f'{len(sounds)} tracks and {len(given)} {name}: give one a sound')
     if not sounds or not all(np.isfinite(sound).all() for sound in sounds):
       raise DataError('a scorer needs one finite sound or more; look at what made them')
     with tempfile.TemporaryDirectory(prefix='mgjax-scorer-') as temporary:
@@ -131,7 +131,7 @@ class CommandScorer:
         code = process.wait(self.patience)
       except subprocess.TimeoutExpired:
         raise ConfigError(
-          f'the scorer {self._called} was stopped after {self.patience:g} s; score fewer sounds, '
+          f'the scorer {self._called} was stopped after {self.patience:g} s; score fewer tracks, '
           'or give it more time'
         ) from None
       finally:

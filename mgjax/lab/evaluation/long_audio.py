@@ -52,11 +52,11 @@ def long_clips(pipeline: AudioPipeline, factor: int, count: int) -> list[dict[st
 def compare_ways(
   pipeline: AudioPipeline, *, factor: int = 4, clips: int = 8, seed: int = 0, candidates: int = 1
 ) -> tuple[Measured, dict[str, np.ndarray]]:
-  """Makes soundtracks of clips of a world, `factor` times as long, in every way.
+  """Makes soundtracks of clips of a synthetic dataset, `factor` times as long, in every way.
 
   Of each way it says how the flux where windows end compares with that elsewhere, and what the
   judge hears; of so few clips there are no intervals. Of several candidates of a window the best is
-  taken, and autoregression carries the two best histories on. Returns the numbers, and the sounds
+  taken, and autoregression carries the two best histories on. Returns the numbers, and the audio
   (s c) of the first clip: the 'original' and that of each way.
   """
   samples = long_clips(pipeline, factor, clips)
@@ -105,7 +105,7 @@ def compare_ways(
 def write_heard(
   directory: pathlib.Path, heard: Mapping[str, np.ndarray], rate: int
 ) -> list[pathlib.Path]:
-  """Writes sounds of one clip as wavs and on one sheet."""
+  """Writes audio of one clip as wavs and on one sheet."""
   paths = [directory / 'long.png', *(directory / f'long_{how}.wav' for how in heard)]
   audio_sheet(paths[0], list(heard.values()), list(heard), rate)
   for path, sound in zip(paths[1:], heard.values(), strict=True):

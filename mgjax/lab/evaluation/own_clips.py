@@ -1,4 +1,4 @@
-"""Measures what a model of somebody's own clips makes of their captions, beside those clips."""
+"""Measures what a model of your own clips makes of their captions, beside those clips."""
 
 import dataclasses
 import pathlib

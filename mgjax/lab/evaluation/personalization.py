@@ -1,8 +1,8 @@
 """Measures whom the videos of a personalized model show, and what they copy (Movie Gen §4).
 
-A model that has learnt what it should shows the identity of a reference as clips show it; one that
+A model that has learned what it should shows the identity of a reference as clips show it; one that
 pastes shows the reference as it is. So beside whom a video shows stands how far its pose follows
-that of the reference. What identities and poses are, the judge of the world says.
+that of the reference. What identities and poses are, the judge of the synthetic dataset says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ def judge_personalization(
 ) -> tuple[Measured, list[Shown]]:
   """Makes a video of each held-out caption and identity by turns, and judges them.
 
-  Beside the model stand the same without references, what the judge of the world compares with, the
-  references, pasted as videos that stand still, the true clips, and what the autoencoder makes of
-  them. A recogniser says of frames whom they show, see `recognised`.
+  Beside the model stand the same without references, what the judge of the synthetic dataset
+  compares with, the references, pasted as videos that stand still, the true clips, and what the
+  autoencoder makes of them. A recogniser says of frames whom they show, see `recognised`.
   """
   if REFERENCE not in pipeline.reads:
     raise ConfigError(
@@ -110,7 +110,7 @@ def recognised(
   """
   known = recogniser.encode_identities(np.stack(references))
   if len(set(identities)) < 2:
-    raise ConfigError('one identity cannot be told from others; take more samples')
+    raise ConfigError('one identity cannot be compared with others; take more samples')
   first = {identity: place for place, identity in reversed(list(enumerate(identities)))}
   others = [
     [place for identity, place in first.items() if identity != own][:DISTRACTORS]

@@ -37,7 +37,7 @@ def _video(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings
 
 
 def _sound(model: pathlib.Path, workdir: pathlib.Path, samples: int) -> Findings:
-  """Makes sounds for clips that training never showed."""
+  """Makes audio for clips that training never showed."""
   tracker = AudioPipeline(model)
   found, clips = judge_soundtracks(tracker, samples=samples)
   shown = [clips[index] for index in evenly(len(clips), audio_alignment.SHOWN)]
@@ -75,7 +75,8 @@ JUDGES = {'sound': _Judge(_sound, _sound_words), 'clips': _Judge(_clips, _clips_
 
 
 def _judge_of(name: str) -> _Judge:
-  """The judge of a stage: one of JUDGES, or that of the videos of a world. Raises ConfigError."""
+  """The judge of a stage: one of JUDGES, or that of the videos of a synthetic dataset. Raises
+  ConfigError."""
   if name in JUDGES:
     return JUDGES[name]
   if name not in WORLDS:
@@ -91,8 +92,8 @@ def is_judged(stage: Mapping[str, Any], workdir: pathlib.Path) -> bool:
 def judge_samples(stage: Mapping[str, Any], workdir: pathlib.Path) -> None:
   """Writes what the judge of a stage finds, what it is about and how it is shown.
 
-  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES or a world, and
-  `samples`. Raises ConfigError if there is no such judge.
+  A stage has `of`, the folder of the model in `workdir`, `judge`, one of JUDGES or a synthetic
+  dataset, and `samples`. Raises ConfigError if there is no such judge.
   """
   scores, text, paths = _judge_of(stage['judge']).find(
     workdir / stage['of'], workdir, stage['samples']

@@ -167,7 +167,7 @@ def latent_norms(latents: Float[np.ndarray, 'b t h w c']) -> Float[np.ndarray, '
   """Returns ||X_ij - Mean(X)|| / ||Std(X)|| of every place of every latent frame X.
 
   Mean and Std are over the places of the frame, channel by channel, of latents as the encoder gives
-  them, not normalised: above r the outlier penalty is at work, and what is bright there shows as a
+  them, not normalised. Above r the outlier penalty is active, and what is bright there shows as a
   spot in the pixels (Movie Gen §3.1.1, Figure 5). The mean square over a frame is 1, and no place
   of n is above sqrt(n - 1). A frame that is constant but for rounding has norms near 0.
   """
@@ -210,7 +210,7 @@ def write_pictures(
 ) -> list[pathlib.Path]:
   """Writes original | reconstruction | difference x 4 of each pair, and all on one contact sheet.
 
-  The sheet has a row more a clip: its latent norms, black 0, red up to 2, yellow up to 4, white 6.
+  The sheet has a row more a clip: its latent norms, from black over red and yellow to white.
   """
   rows = []
   titles = []

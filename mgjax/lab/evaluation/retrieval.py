@@ -31,12 +31,12 @@ _SHOWN = 8  # captions on the sheet, and images a caption
 def judge_retrieval(
   clip: Clip, *, samples: int = 4096
 ) -> tuple[Measured, list[tuple[str, np.ndarray]]]:
-  """Compares held-out images of a world with all captions and with each other.
+  """Compares held-out images of a synthetic dataset with all captions and with each other.
 
-  What an identity is, the judge of the world says (`PicturesJudge`): of digits, one image of
-  handwriting, shown in one colour and place and looked for among its own digit in the next colour.
-  The area under the curve is the probability that it is nearer than another. The vectors compared
-  are those of the model's head for identities, if it has one.
+  What an identity is, the judge of the synthetic dataset says (`PicturesJudge`): of digits, one
+  image of handwriting, shown in one colour and place and looked for among its own digit in the next
+  colour. The area under the curve is the probability that it is nearer than another. The vectors
+  compared are those of the model's head for identities, if it has one.
 
   Returns the numbers beside chance, and for some captions what is nearest: (title, uint8 (n h w
   3)), of captions that some image has. Raises DataError if no identity is there twice, ConfigError

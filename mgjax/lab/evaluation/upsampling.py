@@ -1,11 +1,13 @@
 """Measures how well an upsampler gives back what degradation took away, and looks for its seams.
 
-Every input is enlarged in several ways, and each is compared with the clip that it was made from:
-bicubic and Lanczos, the image autoencoder's reconstruction of the true clip (what a model of its
-latents could reach), a regression net where one is given, and the model with and without a caption.
+Every input is enlarged in several ways, and each is compared with the clip that it was made from.
+The ways are bicubic and Lanczos, a regression net if one is given, and the model with and without
+a caption. The image autoencoder's reconstruction of the true clip is what a model of its latents
+could reach.
 A perfect sample of what a clip could have been lies 3 dB below the mean of all of these, which the
-regression net answers: what PSNR rewards is not what looks real. So the judge of a world reads what
-clips show, and a Frechet distance compares patches of latents (Movie Gen §3.1.5).
+regression net answers: what PSNR rewards is not what looks real. So the judge of a synthetic
+dataset reads what clips show, and a Frechet distance compares patches of latents (Movie Gen
+§3.1.5).
 """
 
 import dataclasses
@@ -284,13 +286,13 @@ def draw_upsampled(directory: pathlib.Path, shown: Sequence[Shown]) -> pathlib.P
 def judge_seams(
   pipeline: Upsampler, *, factor: int = 4, clips: int = 8, seed: int = 0
 ) -> tuple[Measured, list[tuple[str, Video]]]:
-  """Enlarges clips of a world that are `factor` times as long and wide as windows.
+  """Enlarges clips of a synthetic dataset that are `factor` times as long and wide as windows.
 
-  Flicker (the second difference in time, and the error after warping by the optical flow of the
-  true clip) at the seams of windows is compared with that near them, and the second difference of
-  pixels across the borders of tiles likewise; beside the same of the true clip, since what a clip
-  shows counts too, and with windows and tiles that share nothing, which says whether the measure
-  sees seams at all. Returns the ratios, and the first clip in every way, for a picture.
+  Flicker at the seams of windows is compared with flicker near them. It is the second difference in
+  time, and the error after warping by the optical flow of the true clip. The second difference of
+  pixels across the borders of tiles is compared in the same way. The true clip gets the same
+  measures, because its content counts too. Windows and tiles that share nothing show whether the
+  measures see seams at all. Returns the ratios, and the first clip in every way, for a picture.
   """
   data = data_settings(fields_of(pipeline.config, 'data')).without_latents()
   if data.kind not in WORLDS:

@@ -2,7 +2,7 @@
 
 What people type has few words, training's captions have about a hundred. A teacher, a large model
 that is shown examples, writes prompts anew by three rules: one structure for all, simple words for
-difficult ones, and no motion told in such detail that videos break. People look through what it
+difficult ones, and no motion in such detail that videos break. People look through what it
 wrote, and a small student is finetuned on what they keep:
 
   teach(prompts, ...)           -> pairs.jsonl, a line a prompt, with the reason why one is dropped
@@ -61,7 +61,7 @@ class RewriteSettings(Checked):
 
   Attributes:
     endpoint: fields of `EndpointSettings`: `model`, `url` and so on.
-    words: that are asked for; the report's captions have about 100.
+    words: that are asked for; the paper's captions have about 100.
     most: words that a rewritten prompt may have.
     examples: pairs of a prompt and its rewriting that the model is shown; none for a student.
     keep: least share of a prompt's longer words that must remain.

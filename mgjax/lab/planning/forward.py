@@ -50,7 +50,7 @@ class Forward:
     init: key -> parameters in the boxes that name their axes.
     passes: name -> `function(params, *inputs)` and the shapes of its inputs, rows first.
     sizes: of the batch, rows first, as people name them.
-    unit: what rates are told in beside rows, as 'frames', and how many of it the batch has.
+    unit: what rates count beside rows, as 'frames', and how many of it the batch has.
     kept: type of the weights as they are kept.
   """
 

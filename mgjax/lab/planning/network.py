@@ -6,8 +6,8 @@ to be of one size; each call waits for its steps as well, however little it send
 
   seconds = calls x steps x latency + bytes / rate
 
-A ring of n devices has n - 1 steps. A matrix of 24 MB that 1,536 GPUs hold is 16 kB a step, which
-takes less time on the wire than the step takes to begin.
+A ring of n devices has n - 1 steps. On many GPUs a matrix is cut so small that a step takes less
+time on the wire than it takes to begin.
 """
 
 import dataclasses

@@ -70,7 +70,7 @@ class Plan:
     return 1 - taken * GIB / self.topology.chip.memory
 
   def stage(self) -> tuple[str, Ends[float]] | None:
-    """Returns the report's stage that has samples of this length, and its days at both ends."""
+    """Returns the paper's stage that has samples of this length, and its days at both ends."""
     for name, (tokens, samples) in STAGES.items():
       if 0.8 < self.work.tokens / tokens < 1.25:
         days = samples / 86_400
@@ -81,9 +81,9 @@ class Plan:
 def make_plan(work: Workload, topology: str, choices: Choices = ANY) -> Plan:
   """Makes a plan by formula, in seconds; raises ConfigError for what does not fit together.
 
-  Without a mesh it takes the configuration's where all its sizes are positive and make up the
-  topology, else the one that the search ranks first; without a policy or an exchange, the
-  configuration's own, even where another is faster or this one does not fit.
+  Without a mesh it takes the configuration's, if all its sizes are positive and make up the
+  topology, else the one that the search ranks first. Without a policy or an exchange it takes the
+  configuration's own, even if another is faster or this one does not fit.
   """
   chips = parse_topology(topology)
   choices = dataclasses.replace(

@@ -176,7 +176,7 @@ def _orthogonalised(work: Workload) -> int:
 
 
 def _faster(work: Workload, backward: bool) -> float:
-  """Returns how much faster products are for being of numbers of one byte: chips double rates."""
+  """Returns how much faster products are in int8 or fp8: chips double rates."""
   kind = work.products
   return ONE_BYTE if kind.endswith('_both') or (kind != 'dtype' and not backward) else 1.0
 

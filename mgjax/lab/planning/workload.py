@@ -124,7 +124,7 @@ def make_workload(
   """Counts what a run takes; arrays are only ever shapes here.
 
   Latents (t h w c) are those given, else of the bucket in the configuration's autoencoder, without
-  one in the report's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
+  one in the paper's, 8 x 8 x 8 with 16 channels (configs/tae/tae.py). The bucket '' is the one
   with the most tokens. Raises ConfigError where there is no such bucket.
   """
   outline = run.outline

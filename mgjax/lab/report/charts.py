@@ -178,7 +178,7 @@ def _ends(values: np.ndarray, lines: Sequence[float]) -> tuple[float, float]:
 
 
 def format_number(value: float) -> str:
-  """Writes a number in few letters: 12,000, 0.25, 3e-05."""
+  """Writes a number in few letters: `12,000`, `0.25`, `3e-05`."""
   if value == int(value) and 1000 <= abs(value) < 1e7:
     return f'{int(value):,}'
   return f'{value:.4g}'

@@ -1,4 +1,4 @@
-"""Makes copies of videos, pictures and sounds that are small enough to embed in a page."""
+"""Makes copies of videos, pictures and audio that are small enough to embed in a page."""
 
 import io
 import itertools
@@ -24,7 +24,7 @@ _SEEN = {'.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.gif
 def preview(path: pathlib.Path) -> tuple[str, bytes] | None:
   """Returns the MIME type and the bytes of a file, or of a smaller copy of it.
 
-  A copy has at most 192 pixels on its shorter side, 12 frames a second, the first 5 seconds and no
+  A copy has at most 192 pixels on its shorter side, few frames a second, the first 5 seconds and no
   sound. None for a file that is missing or cannot be read, or a sound that is too long.
   """
   kind = path.suffix.lower()

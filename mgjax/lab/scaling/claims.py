@@ -1,4 +1,4 @@
-"""The report's claims in small, as its ablations (Movie Gen §3.6.2): verdicts, and their page.
+"""The paper's claims in small, as its ablations (Movie Gen §3.6.2): verdicts, and their page.
 
 A claim says that one arm is better than another by some score, or as good. Seeds that both have are
 pairs. With d the difference in favour of the claim, its interval of 95% and a margin, the least
@@ -94,7 +94,7 @@ class Claim:
 
   Attributes:
     says: the claim, in small.
-    where: section and table of the report.
+    where: section and table of the paper.
     report: its numbers, or what it says.
     records: the file of records, without its ending; '' where it cannot be tried here.
     second: the arm that is said to be better, or as good.
@@ -296,7 +296,7 @@ def _row(claim: Claim, found: Verdict) -> tuple[str, ...]:
 
 
 def seeds_needed(spread: float, margin: float) -> int | None:
-  """Returns how many pairs of seeds find a difference of `margin` in .8 of experiments.
+  """Returns how many pairs of seeds find a difference of `margin` in 0.8 of experiments.
 
   `spread` is the standard deviation of the differences of pairs; the power of Student's test at 5%
   is of the noncentral t distribution. None above a thousand.

@@ -1,9 +1,8 @@
 """IsoFLOP curves: of each budget a parabola through its runs, and a power law through the minima.
 
-The second approach of Hoffmann et al. (2022), which Llama 3 and Movie Gen §3.6 use. It is biased
-without any noise where a grid is wide or off its minimum: by +1.4% of the size at 1.2 decades and
-+5.8% at 2.4, for the law of Hoffmann et al.; the exponent is right. `parametric.py` has no such
-bias.
+The second approach of Hoffmann et al. (2022), which Llama 3 and Movie Gen §3.6 use. Without any
+noise it is biased if a grid is wide or off its minimum. For the law of Hoffmann et al. the size is
+5.8% too large at 2.4 decades; the exponent is right. `parametric.py` has no such bias.
 """
 
 import dataclasses
@@ -95,9 +94,9 @@ def resample_minima(
 ) -> list[list[Minimum | None]]:
   """Finds the minima again, of losses that other noise might have given.
 
-  What is left of the losses beside the parabolas, of all budgets together, is drawn anew for every
-  run: log L = log L_parabola + what was drawn, made as large as the noise by sqrt(n / (n - 3)) for
-  the n runs of its budget, since three constants took up some of it. Returns of each draw the
+  The residuals of the losses beside the parabolas, of all budgets together, are drawn anew for
+  every run: log L = log L_parabola + residual. They are scaled to the noise by sqrt(n / (n - 3))
+  for the n runs of a budget, since three constants took up some of it. Returns of each draw the
   minima of the budgets that `find_minima` has, None where one has lost it.
   """
   arguments(

@@ -1,6 +1,6 @@
 """Whether a loss tells which run is better: its rank correlation with scores (Movie Gen, Fig. 15).
 
-The report sets the validation losses of pairs of checkpoints beside what people preferred. Here a
+The paper sets the validation losses of pairs of checkpoints beside what people preferred. Here a
 run of a sweep is a point, and ranks are correlated, for a score need not be a straight line of the
 loss. Two losses are looked at: that of training, and that of validation, whose clips, captions,
 noise and times are the same for all runs.

@@ -4,10 +4,10 @@ What each says of N*(C) or D*(C) is kept in its own units, with the factors to p
 and FLOPs. Tokens are those of each model: of text, or patches of latents. Where a law has one of
 both alone the other follows of C = 6 N D. Losses are not compared: they are of other data.
 
-Llama 3's N*(C) is its number of *training tokens*, by the report's own words, though N is the size
-elsewhere; its rounded constants (.53, .29) give 10.5T tokens at 3.8e25 FLOPs where the report says
-16.55T, those of its figure 3 (.537, .299) 16.3T, so these stand here. Liang et al. print the factor
-of the size with one digit, .0009; that of the data has seven, so the size follows of it.
+N*(C) of Llama 3 is its number of *training tokens*, in its own words, though N is the size
+elsewhere. Its rounded constants give 10.5T tokens where it says 16.55T. Those of its Figure 3,
+0.537 and 0.299, give 16.3T, so these stand here. Liang et al. print the factor of the size with one
+digit. That of the data has seven, so the size follows from it.
 """
 
 import dataclasses

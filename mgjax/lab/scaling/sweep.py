@@ -3,9 +3,9 @@
 The work directory has a folder for each run, `<arm>/seed_<n>`, and `sweep.jsonl`, a line for each
 run that came to its end:
 
-  {"arm": "deep", "seed": 0, "digest": "93c1...", "steps": 4000, "loss": 0.61,
-   "validation_loss": 0.63, "validation_loss_raw": 0.66, "seconds": 812.4, "versions": {...},
-   "scores": {...}}
+    {"arm": "deep", "seed": 0, "digest": "93c1...", "steps": 4000, "loss": 0.61,
+     "validation_loss": 0.63, "validation_loss_raw": 0.66, "seconds": 812.4, "versions": {...},
+     "scores": {...}}
 
 The validation loss is that of averaged parameters, the raw one that of the parameters themselves.
 `scores` is what the caller's `evaluate` made of the run, and `about` adds what the caller knows of
@@ -13,9 +13,9 @@ an arm. A run that ended with numbers that were not finite has "error" as well, 
 scores that are null. The file is replaced as a whole with each row. So whatever kills a sweep, a
 run has one row or none, and then its folder knows how far it came.
 
-An arm {"of": "digits/video", "changes": {"sample": {"steps": 8}}} is a run that was trained before,
-its weights with changes of its configuration: it is evaluated alone, with each seed, which takes
-the place of {seed} in its name.
+An arm {"of": "digits/video", "changes": {"sample": {"steps": 8}}} is an earlier run, its weights
+with changes of its configuration. It is only evaluated, with each seed, which takes the place of
+{seed} in its name.
 
 Several processes may be at one sweep, on one machine or on several that share its disk: each takes
 a run that no other one holds.

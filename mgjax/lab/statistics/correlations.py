@@ -59,7 +59,7 @@ def correlate_ranks(
 ) -> Correlation:
   """Returns Spearman's r of pairs, with the interval of Bonett and Wright (2000).
 
-  With z the quantile .975 of the normal distribution,
+  With z the quantile 0.975 of the normal distribution,
 
     tanh(atanh(r) ± z sqrt((1 + r^2 / 2) / (n - 3)))
 

@@ -89,27 +89,27 @@ def compare(
 ) -> Difference:
   """Compares the scores of two arms on the same prompts, by a crossed paired bootstrap.
 
-  With scores x (s p) of the first arm, y (r p) of the second, and counts u, w, v of how often a
-  resample has each seed of x, each seed of y, and each prompt,
+  The arms have scores x (s p) and y (r p). Counts u, w, v say how often a resample has each seed of
+  x, each seed of y, and each prompt:
 
     D* = sum_ij w_i v_j y_ij / (r p) - sum_ij u_i v_j x_ij / (s p)
 
   u, w and v are independent draws with replacement of as many as there are: the pigeonhole
   bootstrap (Owen 2007, Annals of Applied Statistics 1, 386). Both arms have the same v, and where
-  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The interval of 95% is from the
-  quantiles .025 and .975 of D* (Efron and Tibshirani 1993, An Introduction to the
-  Bootstrap, chapter 13).
+  seeds are pairs, as `same_seeds` says of rows of one place, w = u. The ends of the interval are
+  the quantiles 0.025 and 0.975 of D* (Efron and Tibshirani 1993, An Introduction to the Bootstrap,
+  chapter 13).
 
   Of paired differences d_ij = mu + a_i + b_j + e_ij the variance of the mean is A / s + B / p + E /
   (s p), and that of D* on average
 
     (1 - 1/s) A / s + (1 - 1/p) B / p + ((2 - 1/s) (2 - 1/p) - 1) E / (s p)
 
-  so it is too wide where noise that belongs to neither decides, up to sqrt(3) times, and too narrow
-  where few seeds do: their interval cannot reach beyond the largest and smallest of them, and so
-  covers a symmetric effect of s seeds in 1 - 2^(1 - s) of all cases at most, .75 of 3 seeds and .94
-  of 5. With one seed it speaks of that seed alone, and the interval is
-  that of `percentile_interval` over prompts.
+  so it is up to sqrt(3) times too wide if noise that belongs to neither decides. It is too narrow
+  if few seeds decide, because it cannot reach beyond the largest and smallest of them. It covers a
+  symmetric effect of s seeds in at most 1 - 2^(1 - s) of all cases: 0.75 for three seeds, 0.94 for
+  five. With one seed it describes that seed alone, and is that of `percentile_interval` over
+  prompts.
 
   Raises DataError if the scores do not pair, are not finite, or there is one only.
   """
@@ -257,12 +257,12 @@ def percentile_interval(
 
   Its ends are the quantiles a' and 1 - a' of what was drawn, plus `center`, with
 
-    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = .05
+    a' = Phi(-sqrt(n / (n - 1)) t_{n-1}(1 - a / 2)),   a = 0.05
 
   which makes up for what the quantiles a / 2 are too narrow by where there are few (expanded
   percentiles: Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5.3). A
-  resample cannot reach beyond the extremes, so fewer than `FEWEST` have no interval, but NaN. Of
-  means of 8 to 27 normal numbers it covers .94 to .95; of skewed ones less, as .90 to .92 of
+  resample cannot reach beyond the extremes, so fewer than `FEWEST` have no interval, but NaN. For
+  means of normal numbers it covers at least 0.94. For skewed ones it covers less, such as 0.90 for
   exponential ones (`tests/lab/statistics/test_values.py`).
   """
   if count < FEWEST:
@@ -294,7 +294,7 @@ class Share(Interval):
 def share(right: Sequence[bool] | np.ndarray) -> Share:
   """Returns the share that is right, with the score interval of Wilson (1927).
 
-  With z the quantile .975 of the normal distribution, and p the share of n,
+  With z the quantile 0.975 of the normal distribution, and p the share of n,
 
     (p + z^2 / 2n ± z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
 
@@ -311,13 +311,13 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
 def share_over_prompts(right: Sequence[bool] | np.ndarray, prompts: Sequence[Hashable]) -> Share:
   """Returns the share that is right where several are of one prompt, which are not independent.
 
-  It is Wilson's interval of 95% with n' = p (1 - p) / V in place of n, as many independent ones as
-  these are worth (Dean and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With
-  s_g right of n_g of prompt g, one of m,
+  It is Wilson's interval with n' = p (1 - p) / V in place of n, the effective number of independent
+  ones (Dean and Pagano 2015, Journal of Survey Statistics and Methodology 3, 484). With s_g right
+  of n_g of prompt g, one of m,
 
     V = m / (m - 1) sum_g (s_g - p n_g)^2 / n^2,   1 <= n' <= n
 
-  and times (z / t_{m-1}(.975))^2, for V is known from m prompts alone (Korn and Graubard 1998,
+  and times (z / t_{m-1}(0.975))^2, for V is known from m prompts alone (Korn and Graubard 1998,
   Survey Methodology 24, 193). Where all or none are right n' is m. Fewer than `FEWEST` prompts have
   no interval.
   """

@@ -1,9 +1,9 @@
 """A metric's number with its interval and its count of samples, and how both are found.
 
-Of a metric that is a mean of one number a clip the interval is a bootstrap over clips. Of one that
-compares two sets, such as the Frechet distance, it is from random halves: a resample with
-replacement holds clips twice, which is nearer to itself than any true sample is, and so moves such
-numbers; halves hold each clip once, and say how much the number depends on how many there are too.
+The interval of a mean of one number a clip is a bootstrap over clips. That of a comparison of two
+sets, such as the Frechet distance, is from random halves. A resample with replacement holds clips
+twice. It is nearer to itself than any true sample is, which moves such numbers. Halves hold each
+clip once, and also show how the number depends on the number of clips.
 """
 
 import dataclasses

@@ -1,8 +1,10 @@
-"""What a world offers to those who measure models: judges of its clips, behind one contract.
+"""What a synthetic dataset offers to those who measure models: judges of its clips, behind one
+contract.
 
-A world names its judges in its row of `table.WORLDS`; what makes one takes the source that a model
-was trained on. A judge knows what to ask of a model (captions that training never showed), reads
-what it made, and says what real clips score, so that a number has a ceiling and a floor.
+A synthetic dataset names its judges in its row of `table.WORLDS`; what makes one takes the source
+that a model was trained on. A judge says what to ask of a model (captions that training never
+showed), reads what it made, and says what real clips score, so that a number has a ceiling and a
+floor.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +26,7 @@ class Asked(NamedTuple):
 
 @runtime_checkable
 class VideoJudge(Protocol):
-  """Reads clips of one world, of one shape."""
+  """Reads clips of one synthetic dataset, of one shape."""
 
   @property
   def factors(self) -> Mapping[str, str]:
@@ -40,7 +42,7 @@ class VideoJudge(Protocol):
     """What real clips of a group score, by factor, and real clips under captions of others."""
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Samples of the world with these captions that training did not show."""
+    """Samples of the synthetic dataset with these captions that training did not show."""
 
 
 @runtime_checkable
@@ -77,7 +79,8 @@ class Prompts(Protocol):
     """Returns so many captions, in an order that the seed says; `trained`: as training has them."""
 
   def asked(self, caption: str, scene: str) -> Asked:
-    """Returns what a judge needs to know; DataError if the caption is none of this world."""
+    """Returns what a judge needs to know; DataError if the caption is none of this synthetic
+    dataset."""
 
 
 @runtime_checkable
@@ -99,7 +102,7 @@ class ReferencesJudge(Protocol):
     """About so many captions and identities that training never showed."""
 
   def clips(self, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Samples of the world, with 'reference' (r h w 3) and 'identity', a number."""
+    """Samples of the synthetic dataset, with 'reference' (r h w 3) and 'identity', a number."""
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
     """Clips that are made in other ways, by name, for comparison."""
@@ -134,7 +137,8 @@ class JudgedEdit(NamedTuple):
 
 @runtime_checkable
 class EditsJudge(Protocol):
-  """Asks for edits of clips of one world and reads them; it is made of the source of training."""
+  """Asks for edits of clips of one synthetic dataset and reads them; it is made of the source of
+  training."""
 
   @property
   def tasks(self) -> tuple[str, ...]:
@@ -190,7 +194,8 @@ class Picture(NamedTuple):
 
 @runtime_checkable
 class PicturesJudge(Protocol):
-  """Knows pictures of one world and all that captions may say of them; it is made of a source."""
+  """Knows pictures of one synthetic dataset and all that captions may say of them; it is made of a
+  source."""
 
   @property
   def identities(self) -> str:
@@ -214,7 +219,8 @@ class PicturesJudge(Protocol):
 
 @runtime_checkable
 class EnlargedJudge(Protocol):
-  """Reads clips of one world that were enlarged; it is made of the source that validates."""
+  """Reads clips of one synthetic dataset that were enlarged; it is made of the source that
+  validates."""
 
   @property
   def source(self) -> Any:
@@ -241,14 +247,14 @@ class Column(NamedTuple):
 
 @runtime_checkable
 class SoundJudge(Protocol):
-  """Hears sounds of clips of one world; it is made without a source."""
+  """Hears audio of clips of one synthetic dataset; it is made without a source."""
 
   @property
   def columns(self) -> Mapping[str, Column]:
     """The numbers of `scores`, attributes of it."""
 
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """Compares sounds (s c) of 48 kHz with what is to be heard of as many samples."""
+    """Compares audio (s c) of 48 kHz with what is to be heard of as many samples."""
 
   def scores(self, readings: Sequence[Any]) -> Any:
     """Sums readings up; NaN where there was nothing to score."""

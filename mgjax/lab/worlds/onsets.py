@@ -1,4 +1,4 @@
-"""Finds onsets in sounds of 48 kHz: where the power of many bands rises at once.
+"""Finds onsets in audio of 48 kHz: where the power of many bands rises at once.
 
 With P_k the power of band k in a window of 5 ms, the rise is
 sum_k max(0, dB_k(t) - dB_k(t - 5 ms)), dB_k = 10 log10(P_k + noise_k). The noise is 60 dB below
@@ -35,7 +35,7 @@ def mono_of(sound: Float[np.ndarray, 's c']) -> Float[np.ndarray, 's']:
   """Averages the channels. Raises DataError unless a sound is finite."""
   if sound.ndim != 2 or not sound.size or not np.isfinite(sound).all():
     raise DataError(
-      f'the judge of sounds got {sound.dtype} {sound.shape}, expected finite numbers (samples, '
+      f'the judge of audio got {sound.dtype} {sound.shape}, expected finite numbers (samples, '
       'channels); a batch has an axis more'
     )
   return sound.astype(np.float32).mean(1)
@@ -76,9 +76,9 @@ def apart(events: Float[np.ndarray, '_']) -> np.ndarray:
 
 
 def tally(readings: Sequence[Any]) -> dict[str, float]:
-  """Sums up `errors`, `missed` and `extra` of sounds. Raises DataError if there are none."""
+  """Sums up `errors`, `missed` and `extra` of audio. Raises DataError if there are none."""
   if not readings:
-    raise DataError('there are no sounds to judge')
+    raise DataError('there is no audio to judge')
   errors = np.concatenate([np.abs(each.errors) for each in readings])
   missed, extra = (sum(getattr(each, name) for each in readings) for name in ('missed', 'extra'))
   quiet = [not each.extra for each in readings if not len(each.errors) + each.missed]

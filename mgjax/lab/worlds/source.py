@@ -1,4 +1,4 @@
-"""What the sources of all worlds have in common; see `table.py`."""
+"""What the sources of all synthetic datasets have in common; see `table.py`."""
 
 import dataclasses
 import operator
@@ -20,7 +20,8 @@ def check_names(field: str, given, known) -> None:
 class Source:
   """A random-access source of samples, a dataclass; each is made of a scene, which an index draws.
 
-  A world adds its fields, `key`, which draws by seed and split, `scene(index)` and `show(scene)`.
+  A synthetic dataset adds its fields, `key`, which draws by seed and split, `scene(index)` and
+  `show(scene)`.
   """
 
   @property

@@ -28,9 +28,9 @@ class Block(nn.Module):
 
   where phi are the positions and shift, scale, gate = shared modulation + this layer's table.
 
-  The DiT block that the report compares with (Table 9), and builds its audio model of (§6), differs
-  in four fields and shares the rest: `norm` 'layer' and not `affine`, `bias` in every linear map of
-  attention and feed-forward network, and two matrices of `feed_forward` 'silu' or 'gelu'.
+  The DiT block is the paper's other arm (Table 9) and its audio model (§6). It differs in four
+  fields: `norm` is 'layer' and not `affine`, `bias` is in every linear map of attention and
+  feed-forward network, and `feed_forward` has two matrices, with 'silu' or 'gelu'.
 
   With `depthwise` what self-attention and the feed-forward network read is first convolved.
 

@@ -1,8 +1,8 @@
 """Adaptive normalisation from the flow time, shared by all layers (Movie Gen §3.1.3).
 
-A modulation network in every layer would add 6 d^2 a layer and overshoot 30B by 10.9B, so one
-network serves all layers and each adds a table of its own, the form that the report states for its
-audio model. The form in the video model is not in public sources.
+A modulation network in every layer would add 6 d^2 a layer and overshoot 30B by 10.9B. So one
+network serves all layers and each adds its own table, which the paper states for its audio model.
+The form in the video model is not in public sources.
 """
 
 import flax.linen as nn

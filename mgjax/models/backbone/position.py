@@ -15,7 +15,7 @@ INIT = jax.nn.initializers.normal(0.02)  # not in public sources
 class Positions(nn.Module):
   """phi(t, h, w) = phi_t[t] + phi_h[h] + phi_w[w], one vector a patch.
 
-  The same sum is added to the input of *every* layer, which the report found to reduce distortion.
+  The same sum is added to the input of *every* layer, which the paper found to reduce distortion.
   With an offset frame i of a row is at phi_t[offset + i]: a picture can stand anywhere in time
   (Movie Gen §5). An offset is clamped to those with which all frames are within the table.
   `lengths` are the entries of the three tables, the largest grid the model can see.
@@ -59,8 +59,8 @@ class Positions(nn.Module):
 def grow_positions(tables: Tree, lengths: tuple[int, int, int]) -> Tree:
   """Stretches trained position tables to new lengths by linear interpolation.
 
-  Between stages the report doubles the spatial tables (256 px images to 256 px joint) and triples
-  them (256 px to 768 px), Movie Gen §3.2.2. Entry j of the new table reads the old one at
+  Between stages the paper doubles the spatial tables (images to joint training) and triples them
+  (256 px to 768 px), Movie Gen §3.2.2. Entry j of the new table reads the old one at
   (j + 1/2) l / l' - 1/2, held at the ends, so the ends of a picture stay its ends.
   Raises ConfigError if a new length is smaller than the old one.
   """

@@ -40,19 +40,19 @@ class Transformer(nn.Module):
     block: a name in `BLOCKS`: what the parts of a layer read of each other.
     feed_forward: 'swiglu', as Llama 3; 'silu' or 'gelu', as DiT.
     norm: 'rms', as Llama 3, or 'layer', as DiT.
-    affine: whether norms have weights of their own; DiT's have not (in the report's DiT not in
+    affine: whether norms have weights of their own; DiT's have not (in the paper's DiT not in
       public sources).
     bias: whether the linear maps of attention and FFN have biases, as DiT's.
     depthwise: whether tokens are convolved with their neighbours, 3 x 3 x 3, channel by channel,
-      before self-attention and before the FFN. Not in the report; small models that see few clips
-      draw whole things with it (docs/experiments/solids_model_ranking.md). SANA (Xie et al. 2024,
-      arXiv 2410.10629) has one inside its FFN.
+      before self-attention and before the FFN. Not in the paper; small models that see few clips
+      draw whole things with it (docs/experiments/solids_model_ranking.md). SANA (Xie et al. 2024, arXiv 2410.10629)
+      has one inside its FFN.
     epsilon: is added to what norms divide by the root of. Not in public sources.
     remat: what the backward pass computes again (`nn/remat_scan.py`).
     attention: one of `nn.attention.KERNELS`; 'auto' goes by the device.
     exchange: one of `nn.attention.EXCHANGES`, how devices that share a sequence attend.
     tile: patches of a tile along t, h, w, of which self-attention reads windows
-      (`nn/kernels/tiles.py`); () reads everything, as the report does.
+      (`nn/kernels/tiles.py`); () reads everything, as the paper does.
     window: tiles that are read along t, h, w; odd.
     chosen: further tiles that each head reads, by what they hold.
     products: how the large maps of layers multiply, 'dtype' in the compute type, and else a kind of

@@ -24,9 +24,9 @@ class ClipModel(nn.Module):
   I = f(image) / |f(image)|,  T = g(text) / |g(text)|,  s = min(exp(log_scale), 100)
 
   f and g are the towers; s, the inverse of the temperature, is learned (Radford et al. 2021). With
-  `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|, of
-  who or what is seen, which captions do not tell, and has a scale s' of its own. A head of its own
-  leaves I to the captions, as in SLIP (Mu et al. 2022).
+  `identity` a head h of the image tower makes a second unit vector, J = h(image) / |h(image)|. It
+  describes who or what is seen, which captions do not say, and has its own scale s'. A separate
+  head leaves I to the captions, as in SLIP (Mu et al. 2022).
   """
 
   text: ClipText

@@ -62,8 +62,8 @@ def identity_loss(
   loss = -1/b sum_i 1/#P_i sum_{j in P_i} log softmax_{j != i} L_ij
 
   With two images of every identity it is SimCLR's (Chen et al. 2020), which SLIP adds to CLIP's (Mu
-  et al. 2022); identities that come more often share their target (Khosla et al. 2020, Supervised
-  Contrastive Learning). An image without another of its identity counts 0.
+  et al. 2022). More images of an identity share their target, as in supervised contrastive learning
+  (Khosla et al. 2020). An image without another of its identity counts 0.
 
   Beside the loss there are `identity_excess`, the loss above the least there can be;
   `identity_nearest`, the share of images whose nearest other image has the same identity; and

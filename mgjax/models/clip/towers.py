@@ -1,6 +1,6 @@
 """CLIP's text and vision towers: token states and one vector (Movie Gen §3.1.4, §4).
 
-The networks of Radford et al. (2021), as OpenAI, OpenCLIP and MetaCLIP publish them. The report's
+The networks of Radford et al. (2021), as OpenAI, OpenCLIP and MetaCLIP publish them. The paper's
 Long-prompt MetaCLIP is the text tower with a table of 256 positions; its vision tower reads faces.
 """
 

@@ -1,6 +1,6 @@
 """Multi-period and multi-band spectrogram discriminators of the audio codec (Movie Gen §6).
 
-They are those of DAC (Kumar et al. 2023), from which the codec of the report derives.
+They are those of DAC (Kumar et al. 2023), from which the codec of the paper derives.
 """
 
 import functools

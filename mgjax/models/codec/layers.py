@@ -23,8 +23,8 @@ def keep_variance(key: Key, shape: tuple[int, int, int], dtype: Any) -> Array:
   """Initialises a transposed convolution's W (k i o) so that it keeps the variance of its input.
 
   Each sees two taps of i channels. PyTorch divides by all taps and the outputs instead: strides of
-  8 and 10 then leave a hundredth of the variance, and a small codec of sounds with much silence
-  answers silence from there on.
+  8 and 10 then leave a hundredth of the variance, and a small codec that is trained on much silence
+  never answers anything else.
   """
   draw = jax.nn.initializers.variance_scaling(1.0, 'fan_in', 'uniform')
   taps, inputs, outputs = shape

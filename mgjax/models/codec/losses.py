@@ -1,6 +1,6 @@
 """Losses of the audio codec: spectral distances, adversarial and feature losses (§6).
 
-That the codec of the report trains as DAC does, with a prior on its latents in place of the
+That the codec of the paper trains as DAC does, with a prior on its latents in place of the
 quantisation, is all that is public; these are DAC's losses (Kumar et al. 2023).
 """
 
@@ -32,8 +32,8 @@ def mel_distance(
 ) -> Float[Array, '']:
   """Sums mean |log10 max(M x, m) - log10 max(M y, m)| over seven lengths of windows.
 
-  M x is the magnitude of x in 5 bands of pitch (windows of 32 samples) to 320 (of 2048), and m,
-  `spectral_floor`, the least magnitude that counts.
+  M x is the magnitude of x in mel bands, from 5 (in the shortest window) to 320 (in the longest),
+  and m, `spectral_floor`, is the least magnitude that counts.
   """
 
   def levels(sound: Array) -> tuple[Array, ...]:

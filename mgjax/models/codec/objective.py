@@ -22,7 +22,7 @@ from mgjax.models.codec.model import RATE, Posterior, kl
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights(Checked):
-  """Weights of the loss terms; the defaults are those of DAC, from whose code the report's came."""
+  """Weights of the loss terms; the defaults are those of DAC, from whose code the paper's came."""
 
   mel: Magnitude = 15.0
   features: Magnitude = 2.0

@@ -40,7 +40,7 @@ def stft(
   if max(first, last) >= count:
     raise DataError(
       f'{count} samples are too few for windows of {window}; expected {max(first, last) + 1} at '
-      'least: give longer sounds'
+      'least: give longer audio'
     )
   x = jnp.pad(sound, ((0, 0), (first, last), (0, 0)), mode='reflect')
   x = x[:, : (frames + OVERLAP - 1) * hop].reshape(len(x), -1, hop, x.shape[-1])

@@ -33,12 +33,12 @@ _warned: set[tuple[int, str]] = set()  # lengths for which this process has said
 class ByteText(Conditioning):
   """Encodes a prompt's bytes by a convolution and a small bidirectional transformer, as context.
 
-  Tokens are ByT5's. As in the report, the encoder's output goes through a linear map to the model
+  Tokens are ByT5's. As in the paper, the encoder's output goes through a linear map to the model
   width and a LayerNorm (Movie Gen §3.1.4); the encoder is trained from scratch with the model, for
   small data. A dropped row reads the empty prompt, the end token alone.
 
   A model may have several: each reads the batch key of its own name. With reads='visual_text' it
-  reads only what the prompt quotes, as the report's ByT5 does.
+  reads only what the prompt quotes, as the paper's ByT5 does.
 
   Attributes:
     length: tokens m; longer prompts are cut.

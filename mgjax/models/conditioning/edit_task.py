@@ -22,10 +22,10 @@ INDEX = 'task_index'
 class EditTask(Conditioning):
   """Gives every task a vector u: four tokens of context and a part of the embedding of time.
 
-  context = [text; g W u reshaped to (4 d)], vector = V u, where the gate g and V start at zero, so
-  that a text-to-video model to which this is added answers as before, bit for bit. No task, 0, says
-  nothing: it is what an instruction has whose kind nobody knows. The `width` of u is not in public
-  sources. `tasks` are in the order of the table; more are added at its end.
+  context = [text; g W u reshaped to (4 d)], vector = V u. The gate g and V start at zero, so adding
+  this module does not change a text-to-video model, bit for bit. Task 0 stands for an unknown kind
+  of instruction. The `width` of u is not in public sources. `tasks` are in the order of the table;
+  add more at its end.
   """
 
   tasks: tuple[str, ...]

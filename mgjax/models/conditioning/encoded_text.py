@@ -25,7 +25,7 @@ class EncodedText(Conditioning):
 
     context = [LayerNorm_e(states_e W_e) for every encoder e], along m
 
-  In the report UL2 and Long-prompt MetaCLIP read the prompt, and ByT5 what it quotes. Where an
+  In the paper UL2 and Long-prompt MetaCLIP read the prompt, and ByT5 what it quotes. Where an
   encoder read nothing, because the prompt quotes nothing or the row is dropped, one learned token
   stands in; that it is learned is not in public sources. Parameters are named after the encoders.
 

@@ -21,8 +21,8 @@ KEY = 'frame_features'
 class FrameFeatures(Conditioning):
   """tanh(gate) LayerNorm((x - background) W), x one vector a latent, added to tokens by frame.
 
-  Features are those of the frame shown at each latent (Long-prompt MetaCLIP's in the report). The
-  report found adding better than appending. The gate starts at zero, one number a channel (its form
+  Features are those of the frame shown at each latent (Long-prompt MetaCLIP's in the paper). The
+  paper found adding better than appending. The gate starts at zero, one number a channel (its form
   is not in public sources), so that adding the module leaves a text-only model unchanged. Features
   that are all zero mean no video, as dropping does.
 

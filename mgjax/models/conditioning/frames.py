@@ -25,8 +25,8 @@ LAST = 'last_frame'
 class Frames(Conditioning):
   """Adds known frames to the tokens: a picture to animate, both ends of a clip, or its beginning.
 
-  A codec compresses time, so that a known frame is no whole latent. Therefore it encodes a clip in
-  which every unknown frame is the nearest known one, and beside these latents z goes the mask m,
+  A codec compresses time, so a known frame is only part of a latent. Therefore the codec encodes a
+  clip in which every unknown frame is the nearest known one. A mask m is appended to its latents z,
   with a channel for each of the `stride` frames of a latent:
 
     tokens = W patchify([z; m]), zero where nothing is known

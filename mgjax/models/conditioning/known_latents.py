@@ -18,7 +18,7 @@ KEY = 'context'
 class KnownLatents(Conditioning):
   """Projects known latents, zero where unknown, and adds them to the tokens.
 
-  The report concatenates them with the noisy latents as channels; a linear map of a concatenation
+  The paper concatenates them with the noisy latents as channels; a linear map of a concatenation
   is a sum of linear maps, of which this one starts at zero.
   """
 

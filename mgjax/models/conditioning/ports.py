@@ -35,12 +35,13 @@ class GatedContext:
 class Ports:
   """What a conditioning adds to the model, `None` where it adds nothing.
 
-  `tokens` (b n d) is added to the patch tokens; it comes from a projection that starts at zero, so
-  that a concatenation of channels (a linear map of a concatenation is a sum of linear maps) leaves
-  a base checkpoint and its output untouched. `context` (b m d) is appended to what cross-attention
-  reads, `context_mask` (b m) marks its valid entries: zeros are *not* neutral in a softmax, a mask
-  is. `gated` are groups of context behind gates. `vector` (b d) is added to the embedding of the
-  flow time. `offset` (b) is the place of each row's first frame in the table of temporal positions.
+  `tokens` (b n d) is added to the patch tokens. It comes from a projection that starts at zero, so
+  adding it leaves a base checkpoint and its output untouched. This equals a concatenation of
+  channels, of which a linear map is a sum of linear maps. `context` (b m d) is appended to what
+  cross-attention reads, `context_mask` (b m) marks its valid entries: zeros are *not* neutral in a
+  softmax, a mask is. `gated` are groups of context behind gates. `vector` (b d) is added to the
+  embedding of the flow time. `offset` (b) is the place of each row's first frame in the table of
+  temporal positions.
   `answer` (b t h w c) is added to what the backbone answers, which then learns what is missing.
   """
 

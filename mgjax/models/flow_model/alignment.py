@@ -1,6 +1,8 @@
-"""Alignment of a middle layer to features of the frozen autoencoder, which a run has anyway (SRA 2,
-Wang et al. 2026, arXiv 2601.17830; REPA, Yu et al. 2024, arXiv 2410.06940, takes an encoder of
-images). Not in the report. Checked by tests/models/flow_model/test_alignment.py.
+"""Alignment of a middle layer to features of the frozen autoencoder, checked by
+tests/models/flow_model/test_alignment.py.
+
+A run has the autoencoder anyway (SRA 2, Wang et al. 2026, arXiv 2601.17830). REPA (Yu et al. 2024,
+arXiv 2410.06940) takes an encoder of images. Not in the paper.
 """
 
 import dataclasses

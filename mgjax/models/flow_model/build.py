@@ -1,4 +1,4 @@
-"""Builds flow models and their samplers from settings, and checks what they learnt from."""
+"""Builds flow models and their samplers from settings, and checks what they learned from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -70,8 +70,8 @@ def make_sampler_of(
   `make` makes it of the same arguments as `make_generate`. It takes the steps of
   `times`, by default all of the grid; X_t takes the place of the noise where they begin at t > 0.
 
-  What the model answers is said by the `objective` that it was trained with. One that learnt to
-  take few steps learnt their guidance too; one that learnt guidance is told its scale. Raises
+  What the model answers is said by the `objective` that it was trained with. One that learned to
+  take few steps learned their guidance too; one that learned guidance reads its scale. Raises
   ConfigError for guidance of a condition that the model does not have, or steps or guidance that it
   did not learn.
   """
@@ -88,12 +88,12 @@ def make_sampler_of(
     student_inputs = {STEP: 1 / settings.steps}
     if any(scale != 1 for _, scale in guidance):
       raise ConfigError(
-        f'guidance {guidance} of a model that learnt its few steps with guidance in them; give 1'
+        f'guidance {guidance} of a model that learned its few steps with guidance in them; give 1'
       )
     if settings.solver != 'euler' or settings.reuse or not np.allclose(grid, learnt):
       raise ConfigError(
         f'solver {settings.solver!r}, reuse {settings.reuse:g}, schedule {dict(schedule)}; a model '
-        f"that learnt to take {settings.steps} steps takes all of those of 'euler' with "
+        f"that learned to take {settings.steps} steps takes all of those of 'euler' with "
         f'{dict(few.schedule)}'
       )
   if distilled := objective.guidance_learnt:
@@ -160,23 +160,23 @@ def check_learnt(
 
   Args:
     fingerprints: of its autoencoder.
-    learnt: `latents`, the statistics of those of its autoencoder, and `encoders`, the identities of
-      its encoders of text.
+    learnt: identities that the run was trained with: `latents`, the statistics of its autoencoder's
+      latents, and `encoders`, those of its text encoders.
     notes: of the checkpoint.
 
   Raises:
-    ConfigError: it learnt others.
+    ConfigError: it learned others.
   """
   recorded = notes.get('autoencoder', fingerprints[0])
   if recorded not in fingerprints or notes.get('latents', learnt['latents']) != learnt['latents']:
     raise ConfigError(
       f'the autoencoder at {autoencoder!r}, of the fingerprint {fingerprints[0]}, is not the one '
-      f'that this run learnt the latents of, {recorded} (was it trained on?); put that one back, '
+      f'that this run learned the latents of, {recorded} (was it trained on?); put that one back, '
       'or take another --workdir'
     )
   if changed := differences(notes.get('encoders', {}), learnt['encoders']):
     raise ConfigError(
-      f'the embeddings are of other encoders than those that this run learnt to read: '
+      f'the embeddings are of other encoders than those that this run learned to read: '
       f'{"; ".join(changed)}; put those back, or take another --workdir'
     )
 

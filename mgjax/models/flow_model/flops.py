@@ -53,9 +53,9 @@ def backbone_flops(
     cross-attention  4 L n m d
 
   The 6 d^2 are four projections of self-attention and two of cross-attention, whose keys and
-  values, 2 d^2, see the context alone; w, the matrices of the feed-forward network, is 3 of SwiGLU
-  and 2 of a DiT's. There is no causal mask to halve attention: for the 30B
-  model, n = 73,728 and m = 512 it is 63% of 10.2 PFLOP, and 6 x parameters x tokens would miss it
+  values, 2 d^2, see the context alone. The number of matrices of the feed-forward network, w, is 3
+  for SwiGLU and 2 for a DiT. No causal mask halves attention: for the 30B model, n = 73,728 and
+  m = 512 it is 63% of 10.2 PFLOP. The rule 6 x parameters x tokens would miss it
   (`test_a_sample_of_the_30b_model_takes_30_6_pflop`). Biases are no products, and do not count.
 
   With tiles a token reads the keys of some of them, not n, and where heads choose, means of all.

@@ -42,7 +42,7 @@ class FlowModel(nn.Module):
   ) -> Float[Array, 'b t h w c'] | tuple[Float[Array, 'b t h w c'], Float[Array, 'b n d']]:
     """Returns the velocity; a conditioning that `drop` does not name is never dropped.
 
-    With `tap` the tokens behind that layer of the backbone, counted from 1, come with it, or what
+    With `tap` it also returns the tokens behind that layer of the backbone, counted from 1, or what
     `alignment` makes of them.
     Raises DataError if the batch lacks what a conditioning requires.
     """
@@ -88,8 +88,8 @@ def _added(velocity: Array, ports: Ports) -> Array:
 def grow(params: Tree, positions: tuple[int, int, int]) -> Tree:
   """Adapts a `FlowModel` to the next stage (§3.2.2, §3.7): stretches its position tables.
 
-  All else is the same array: from 256 px images to 256 px joint the spatial tables double, from
-  256 px to 768 px they triple, from there to images of 1024 px they grow by 4 / 3.
+  All else is the same array. The spatial tables double from images to joint training at 256 px, and
+  triple from there to 768 px. For images of 1024 px they grow by 4 / 3.
   """
   backbone = params['backbone']
   grown = grow_positions(backbone['positions'], positions)

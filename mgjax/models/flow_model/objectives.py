@@ -116,8 +116,8 @@ def _make_guidance(settings: ObjectiveSettings, model: FlowModel) -> Objectives:
     for conditioning in model.conditionings
   ):
     raise ConfigError(
-      'objective.guidance_distillation, but the model cannot be told how strong guidance is to '
-      f"be; give model.conditionings one of {{'kind': 'guidance_scale', 'conditions': "
+      'objective.guidance_distillation, but the model reads no scale of guidance; '
+      f"give model.conditionings one of {{'kind': 'guidance_scale', 'conditions': "
       f'{distilled.names}}} and objective.dropout its rate, 0'
     )
   make = functools.partial(make_guidance_distillation, distilled, _make_teach(model))
@@ -166,7 +166,7 @@ def _make_teach(model: FlowModel) -> Callable[[Tree], Predict]:
 def _check_told_step(model: FlowModel) -> None:
   if not any(isinstance(conditioning, StepSize) for conditioning in model.conditionings):
     raise ConfigError(
-      'few steps shall be learnt, but the model cannot be told which step to take; give '
+      'few steps shall be learned, but the model does not read which step to take; give '
       "model.conditionings one of {'kind': 'step_size'} and objective.dropout its rate, 0"
     )
 

@@ -125,11 +125,11 @@ def make_generate(
   Args:
     times: the schedule, from `flow.schedules.make_time_grid`.
     solver: a name in `flow.solvers.SOLVERS`, or 'dormand_prince'.
-    guidance: pairs of a conditioning's name and scale; the report's scale for text is 7.5.
+    guidance: pairs of a conditioning's name and scale; the paper's scale for text is 7.5.
     widen: makes of `batch -> velocity` one that goes beyond what the model sees at once, such as
       multi-diffusion.
-    told: arrays of the batch that are the same in all rows, by name: what a student was told of
-      (`flow/distillation/`).
+    told: arrays of the batch that are the same in all rows, by name: what a student is conditioned
+      on (`flow/distillation/`).
     reuse: as of `flow.sample.sample`.
   """
 
@@ -158,9 +158,9 @@ Watch = Callable[[int, int, Float[Array, 'b t h w c']], None]
 class Stepwise:
   """`generate` of `make_generate`, as a program of one step that the host calls again and again.
 
-  Its samples are those of the whole loop but for rounding, it can be watched and stopped after
-  every step, and it is compiled once for any number of steps and any scales of guidance; scales
-  that are equal, which may save a pass, are another program than such that differ.
+  Its samples are those of the whole loop but for rounding. It can be watched and stopped after
+  every step. It is compiled once for any number of steps and any scales of guidance, except that
+  equal scales, which may save a function evaluation, are another program than different ones.
   """
 
   def __init__(

@@ -111,7 +111,7 @@ class ObjectiveSettings:
     if len(learnt) > 1:
       raise ConfigError(
         f'objective.{" and objective.".join(learnt)}; one model learns one of them: the '
-        "teacher's guidance is learnt with its steps"
+        "teacher's guidance is learned with its steps"
       )
     if self.alignment and learnt:
       raise ConfigError(f'objective.alignment and objective.{self.kind}; expected one of them')
@@ -123,7 +123,7 @@ class ObjectiveSettings:
 
   @property
   def kind(self) -> str:
-    """What is learnt: the name of the field that says so, a key of `objectives.OBJECTIVES`."""
+    """What is learned: the name of the field that says so, a key of `objectives.OBJECTIVES`."""
     return next((name for name in STUDENTS if getattr(self, name)), VELOCITY)
 
   @functools.cached_property
@@ -279,10 +279,10 @@ class SampleSettings:
   def changed(self, changes: Mapping[str, Any]) -> 'SampleSettings':
     """Returns them with changes; None keeps a value.
 
-    For `guidance`, pairs replace all of it, one scale becomes that of every condition, and a
+    For `guidance`, pairs replace all of it, and one scale becomes that of every condition. A
     mapping, name -> scale, changes the conditions that it names: they stand in its order in the
-    places that they had, new ones come last. A mapping for `schedule` changes the fields that it
-    names; options that a new schedule does not take are left out.
+    places that they had, and new ones come last. A mapping for `schedule` changes the fields that
+    it names; options that a new schedule does not take are left out.
     Raises ConfigError if a value is out of its range, or they do not go together.
     """
     fields = {

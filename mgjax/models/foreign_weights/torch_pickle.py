@@ -34,10 +34,10 @@ def read_pickle(path: str | os.PathLike[str]) -> Tensors:
   A pickle may run any code; here it makes tensors, numbers, texts and their lists and dictionaries,
   and whatever else it calls is refused. Files are zipped since PyTorch 1.6, and those before are
   not read. A dictionary's entry 'state_dict' is taken for the whole. Memory is bounded by three
-  times the size of the file and 100 MB: what is in it is stored and not compressed, as PyTorch does
-  it, no storage is read twice, and all tensors of one are at most twice as large as it is (weights
-  may be tied). Raises ConfigError if there is no such file, it is damaged or of another kind, or
-  calls anything else.
+  times the size of the file and 100 MB. Members must be stored and not compressed, as PyTorch
+  writes them, and no storage is read twice. All tensors of a storage are at most twice as large as
+  it is (weights may be tied). Raises ConfigError if there is no such file, it is damaged or of
+  another kind, or calls anything else.
   """
   try:
     state = _read(path)

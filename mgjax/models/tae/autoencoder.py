@@ -120,7 +120,7 @@ class Autoencoder(nn.Module):
   first T are kept. Not causal.
 
   Attributes:
-    latent_channels: C; 16 in the report.
+    latent_channels: C; 16 in the paper.
     widths: channels of each level, finest first.
     strides: (t, h, w) between levels, each 1 or 2; three times (2, 2, 2) is 8 x 8 x 8.
     patch: (t, h, w) pixels folded into channels before the first convolution. (1, 1, 1) is the

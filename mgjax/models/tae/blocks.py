@@ -1,15 +1,15 @@
 """The 2.5D blocks of the autoencoder: each spatial layer is followed by its temporal one.
 
-The report's other arm is 3D (Table 12): 3 x 3 x 3 convolutions, and attention among all places of
+The paper's other arm is 3D (Table 12): 3 x 3 x 3 convolutions, and attention among all places of
 all frames. What it does where sizes are halved is not in public sources; here that stays 2.5D.
 
-Spatial parts are those of the image autoencoder of Rombach et al. (2022); temporal convolutions
+Spatial parts are those of the image autoencoder of Rombach et al. (2022). Temporal convolutions
 start as the identity and temporal attention starts at zero, so at initialisation every block acts
 on each frame as the image model does (Movie Gen §3.1.1). Kernel sizes, widths, blocks a level,
 groups and where attention sits are not in public sources; the defaults are Rombach et al.'s. Read
 to the letter, "after each" would also give a temporal layer to the 1 x 1 shortcuts of residual
 blocks, to the quant convolutions and to the decoder's last convolution. Ours have none
-(docs/decisions/0025-no-temporal-layer-after-these.md).
+(docs/decisions/0025-add-no-temporal-layer-after-1x1-convolutions.md).
 """
 
 import flax.linen as nn

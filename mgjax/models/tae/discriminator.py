@@ -1,6 +1,6 @@
 """Patch discriminators of the autoencoder and their hinge loss (Movie Gen §3.1.1).
 
-That the report trains against a discriminator is public, which one and how is not: patch
+That the paper trains against a discriminator is public, which one and how is not: patch
 discriminators as those of Isola et al. (2017), one that sees frames and one that sees videos.
 """
 

@@ -153,7 +153,7 @@ class LatentCodec:
   Whatever fits into one tile is as the model alone encodes or decodes it; what a longer or a larger
   video becomes depends on the tiling (Movie Gen §3.1.1). Height and width that do not divide by the
   compression are filled up by repeating the last row and column. `tiling` has the sizes of tiles;
-  by default the report's, of time alone. Those of an image autoencoder do not overlap in time,
+  by default the paper's, of time alone. Those of an image autoencoder do not overlap in time,
   whatever was given.
   """
 

@@ -20,14 +20,14 @@ class LossWeights(Checked):
   """Weights of the terms beside L1; none of them but the outlier penalty's is in public sources.
 
   Attributes:
-    mse: of the mean squared error; 0 is the report's loss. L1 alone wants the median, which is
+    mse: of the mean squared error; 0 is the paper's loss. L1 alone wants the median, which is
       background wherever a small bright thing *may* be: it learns thin strokes on black an order of
       magnitude more slowly.
     kl: of the mean over latent numbers of KL(q(z | x) || N(0, 1)). HunyuanVideo's 1e-6 may be of
       a sum over a video, which is far stronger.
     perceptual: of LPIPS; 0.1 for HunyuanVideo.
-    outlier: of the outlier penalty; 1e5 in the report.
-    outlier_sigmas: r of the outlier penalty; 3 in the report.
+    outlier: of the outlier penalty; 1e5 in the paper.
+    outlier_sigmas: r of the outlier penalty; 3 in the paper.
     adversarial: of the discriminator's judgement; 0.05 for HunyuanVideo.
     adaptive: whether that weight is relative: the gradients that pixels get from the discriminator
       are first made as long as those they get from the distances to the original. Esser et al.
@@ -48,7 +48,7 @@ class LossWeights(Checked):
 def reconstruction_loss(
   video: Float[Array, 'b t h w c'], reconstruction: Float[Array, 'b t h w c']
 ) -> Float[Array, '']:
-  """mean |x - y|, the report's L1 reconstruction loss, in float32."""
+  """mean |x - y|, the paper's L1 reconstruction loss, in float32."""
   return jnp.mean(jnp.abs(video.astype(jnp.float32) - reconstruction.astype(jnp.float32)))
 
 

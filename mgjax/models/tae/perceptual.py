@@ -2,7 +2,7 @@
 (Movie Gen §3.1.1) and a measure of its reconstructions.
 
 Zhang et al. (2018), 'The Unreasonable Effectiveness of Deep Features as a Perceptual Metric',
-version 0.1 on the VGG16 of Simonyan and Zisserman (2015). Which network the report uses is not in
+version 0.1 on the VGG16 of Simonyan and Zisserman (2015). Which network the paper uses is not in
 public sources.
 """
 
@@ -131,9 +131,9 @@ def read_perceptual(path: str | os.PathLike[str]) -> Tree:
   """Reads the parameters of `Perceptual` from a .safetensors file.
 
   The file has VGG16 under torchvision's names, 'features.0.weight', or lpips' own,
-  'net.slice1.0.weight', and LPIPS's weights as 'lin0.model.1.weight' or 'lins.0.model.1.weight';
-  a number that is there under two names must be the same. torchvision's 'classifier.*' is left
-  out. Where the lpips package is installed, this makes one:
+  'net.slice1.0.weight'. LPIPS's weights are 'lin0.model.1.weight' or 'lins.0.model.1.weight'. A
+  tensor under two names must be the same. The classifier of torchvision is left out. Where the
+  lpips package is installed, this makes such a file:
 
     import lpips, safetensors.torch
     state = lpips.LPIPS(net='vgg').state_dict()
@@ -200,7 +200,7 @@ def _match(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
       matched[pair[0]] = values[0]
   missing = [f'{name} (or {synonyms[name]})' for name in synonyms if name not in matched]
   if missing:
-    raise ConfigError(f'missing {_some(missing)}; to make a whole file: {COMMAND}')
+    raise ConfigError(f'missing {_some(missing)}; to make a complete file: {COMMAND}')
   return matched
 
 

@@ -2,9 +2,9 @@
 
 Convolutions that start at random take thousands of steps to what a linear map of blocks of pixels
 does at once. With the shortcut the networks add to such a map from the first step on:
-mean = networks(x) + A blocks(x), and x = networks(z) + B z in blocks, with A = B^T at the start, of
-which the rows are the principal components of blocks of the training data.
-The report has none; deep compression autoencoders (Chen et al. 2024, arXiv 2410.10733) have one at
+mean = networks(x) + A blocks(x), and x = networks(z) + B z in blocks. At the start A = B^T, and its
+rows are the principal components of blocks of the training data.
+The paper has none; deep compression autoencoders (Chen et al. 2024, arXiv 2410.10733) have one at
 each level, which is fixed.
 """
 

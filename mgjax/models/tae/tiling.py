@@ -1,6 +1,6 @@
 """Tiling in time and space, for videos of any length and size.
 
-In time, tiles of 32 frames are encoded without overlap and decoded with an overlap of 16 frames,
+In time, tiles of 32 frames are encoded without overlap and decoded with an overlap of half a tile,
 blended by a linear ramp (Movie Gen §3.1.1, Fig. 6). Tiles of space are not in public sources; here
 they overlap and are blended both ways. All the functions are of arrays (b t h w c).
 """
@@ -32,8 +32,8 @@ class Tiling(Checked):
   """Sizes of tiles, in frames and pixels.
 
   Attributes:
-    frames: of a tile of time; 32 in the report.
-    overlap: frames that neighbours share when they are decoded; 16 in the report.
+    frames: of a tile of time; 32 in the paper.
+    overlap: frames that neighbours share when they are decoded; 16 in the paper.
     size: height and width of a tile of space; None is the whole frame, however large.
     feather: pixels that neighbours in space share. HunyuanVideo's code has 64 for tiles of 256.
   """

@@ -54,7 +54,7 @@ def clean_prompt(prompt: str) -> str:
 def answered(answer: Mapping[str, Any], name: str) -> str:
   """Returns the text by a name of a language model's answer, cleaned.
 
-  Raises ValueError, which the model is told, if there is none or it is too long.
+  Raises ValueError if there is none or it is too long; the language model receives its message.
   """
   text = answer.get(name)
   if not isinstance(text, str) or not text.strip():
@@ -70,7 +70,7 @@ def prompt_hash(prompt: str) -> str:
 
 
 def with_frame_rate(prompt: str, fps: float | None) -> str:
-  """Returns 'FPS-16 <prompt>', the report's control of the frame rate (Movie Gen §3.1.4).
+  """Returns 'FPS-16 <prompt>', the paper's control of the frame rate (Movie Gen §3.1.4).
 
   A prefix that the prompt has already is replaced. Images, `fps=None`, have none.
   """

@@ -1,7 +1,7 @@
 """Finds and reads the tokenizer files of published encoders.
 
 Of the T5 family `spiece.model`, of CLIP `vocab.json` with `merges.txt` or OpenAI's and OpenCLIP's
-`bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. Special tokens that somebody types are
+`bpe_simple_vocab_16e6.txt.gz`, of either `tokenizer.json`. Special tokens that a user types are
 text to sentencepiece, and themselves to the others, as in the reference tokenizers.
 
 The libraries run a file's rules on every text as they are: a damaged one may crash them, fill

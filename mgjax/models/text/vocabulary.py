@@ -118,7 +118,7 @@ def _edits(a: str, b: str) -> int:
 
 
 def describe_words(words: Sequence[str]) -> str:
-  """Lists the words that a model knows, if a person would read so many; '' if not."""
+  """Lists the words that a model was trained on, if a person would read so many; '' if not."""
   if not 0 < len(words) <= _LISTED:
     return ''
   return f'this model knows {len(words)} words: {" ".join(words)}'

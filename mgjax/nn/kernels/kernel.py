@@ -29,8 +29,9 @@ Saved = tuple[Array, Array, Array, Array | None, Array, Array]
 class AttentionKernel:
   """A pair of functions, see above.
 
-  With `takes_output` the backward pass takes O (b n g k) itself instead of D. `takes_tiles(T, s,
-  W)` says whether both take `index` (b g T W) or (1 1 T W): the W of T tiles that each reads.
+  With `takes_output` the backward pass takes O (b n g k) itself instead of D. The function
+  `takes_tiles(T, s, W)` says whether both take an `index` of shape (b g T W) or (1 1 T W). It holds
+  the W of T tiles that each tile reads.
   """
 
   forward: Callable[[Array, Array, Array, Array | None], tuple[Array, Array]]

@@ -1,4 +1,4 @@
-"""Attention to tiles of tokens: a window around each tile, and further tiles chosen by content.
+"""Block-sparse attention: a window of tiles around each tile, and tiles selected by content.
 
 The tokens of a grid (t h w) are cut into tiles. The queries of a tile read the keys of a window of
 tiles around it (Zhang et al. 2025, "Fast video generation with sliding tile attention"). Near an

@@ -34,8 +34,8 @@ class AudioCaption:
 
   Of the template, the wording for a sound with speech, with singing or without music, and that a
   sentence is left out where nothing is known (None), are not in public sources: these are ours. A
-  caption is made to be written: quality is kept to one decimal and the likelihood to two, text is
-  made safe as prompts are, and a double quotation mark, which ends a description, becomes a single.
+  caption is made to be written: quality is kept to one decimal and the likelihood to two. Text is
+  made safe as prompts are. A double quotation mark, which ends a description, becomes a single one.
   Raises ConfigError for a number out of its range, no description, or music described and denied.
   """
 
@@ -111,7 +111,7 @@ def structured(prompt: str, *, music: str = '', quality: float | None = None) ->
   """Turns what people type into a caption: a description; a whole caption stays as it is.
 
   A description asks for a sound without speech and singing, of `quality` 7.0, or 8.0 with music,
-  which the report samples with. `music` is its mood and genre, '' for none. Raises ConfigError if
+  which the paper samples with. `music` is its mood and genre, '' for none. Raises ConfigError if
   `AudioCaption` cannot say it, or a whole caption comes with music or a quality.
   """
   if _is_whole(prompt):

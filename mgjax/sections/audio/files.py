@@ -46,7 +46,7 @@ class Soundtrack(Request):
     video: file that the sound is for, or None.
     seconds: length without a video; with one None, for it has its own.
     music: mood and genre of music that is wanted too.
-    quality: of the sound, 0 to 10; by default 7, or 8 with music.
+    quality: of the sound, from 0 to 10; the default is higher with music.
     given: file with sound to go on with, or None.
     spans: seconds of it that stay, begin and end; None is all.
     extension: how to go beyond the length of training; a name is that of a way.
@@ -79,7 +79,7 @@ class Soundtrack(Request):
 
   @classmethod
   def of_row(cls, pipeline: Any, row: Any, folder: pathlib.Path, **options: Any) -> 'Soundtrack':
-    """Makes the request of a row of a suite of sounds."""
+    """Makes the request of a row of a suite of audio."""
     del pipeline
     music = row.fields.get('music_prompt') or ''
     return cls(row.fields['audio_prompt'], folder / f'{row.file}.mp4', music=music, **options)
@@ -142,9 +142,9 @@ class Soundtrack(Request):
 
     Samples go to a temporary file beside `out`, and from there by one factor to the loudness that
     is asked for; silence stays as it is. A soundtrack that is gone on with is taken as loud as it
-    was made: its json says by which factor it was written. Beside an .mp4 (the pictures of the
-    video untouched, the sound as AAC) or a .wav there are a .wav, a .png with waveform and
-    spectrogram, of the first four minutes, and a .json with everything needed to make it again.
+    was made: its json says by which factor it was written. The result is an .mp4 (the pictures of
+    the video untouched, the audio as AAC) or a .wav. Beside it are a .wav, a .png with waveform and
+    spectrogram of the first four minutes, and a .json with everything needed to make it again.
     Raises NonFiniteError if the model answers with what is no number.
     """
     paths = self.paths()

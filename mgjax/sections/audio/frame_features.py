@@ -22,9 +22,8 @@ See = Callable[[np.ndarray], np.ndarray]  # frames of bytes (t h w 3) -> their f
 def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   """Averages every frame of bytes (t h w 3) to 16 x 16 pixels in [-1, 1].
 
-  Features that need no trained network, for those of Long-prompt MetaCLIP where its weights are not
-  at hand. Raises DataError if the video is no bytes, has other axes, or a frame is smaller than 16
-  x 16.
+  Features that need no trained network, in place of those of Long-prompt MetaCLIP. Raises DataError
+  if the video is not uint8, has other axes, or a frame is smaller than 16 x 16.
   """
   if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
     raise DataError(f'a video of {video.dtype} {video.shape}; expected uint8 (t h w 3)')
@@ -40,10 +39,10 @@ def pixel_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
 def motion_features(video: np.ndarray) -> Float[np.ndarray, 't e']:
   """`pixel_features` of one clip, then how brightness I moved since the frame before.
 
-  v = -(sum g g^T + e)^-1 sum g I_t with g = grad I (Lucas and Kanade, 1981), in 32nds of a side a
-  frame, right and down; sums are over 6 x 6 of 32 x 32 pixels. Of the first frame v is 0. Where
-  things meet, bounce and stop is in velocities, which a map of single frames cannot learn. Raises
-  DataError as `pixel_features` does.
+  v = -(sum g g^T + e)^-1 sum g I_t with g = grad I (Lucas and Kanade, 1981). Its unit is a 32nd of
+  a side a frame, right and down. Sums are over 6 x 6 of 32 x 32 pixels. For the first frame v is 0.
+  Velocities show where things meet, bounce and stop, which a map of single frames cannot learn.
+  Raises DataError as `pixel_features` does.
   """
   from scipy.ndimage import gaussian_filter, uniform_filter  # 100 ms, for those who see motion
 

@@ -24,7 +24,7 @@ def check_length(model: FlowModel, codec: Codec, seconds: float, what: str) -> i
   latents = round(seconds / step)
   if not 1 <= latents <= most or abs(seconds - latents * step) > 1e-6:
     raise ConfigError(
-      f'{what} has sounds of {seconds:g} s; expected a multiple of {step:g} s, which one latent '
+      f'{what} has audio of {seconds:g} s; expected a multiple of {step:g} s, which one latent '
       f'stands for, and at most {most * step:g} s, for which the model has positions'
     )
   return latents

@@ -19,13 +19,13 @@ def make_masked_objective(
   With `full_mask_probability` a row's context is empty, which trains generation. Otherwise a share
   of its frames drawn from U[`min_masked_fraction`, 1] is masked in one piece, and the rest is the
   context: what comes before the piece (extension), or before and after it (infilling). That it is
-  one piece, and the uniform draw, are ours: which frames the report masks, beside their share, is
-  not in public sources. The loss is over all frames; over which ones the report takes it is not
+  one piece, and the uniform draw, are ours: which frames the paper masks, beside their share, is
+  not in public sources. The loss is over all frames; over which ones the paper takes it is not
   there either.
 
   Args:
-    full_mask_probability: probability of an empty context; 0.5 in the report.
-    min_masked_fraction: smallest share that is masked otherwise; 0.75 in the report.
+    full_mask_probability: probability of an empty context; 0.5 in the paper.
+    min_masked_fraction: smallest share that is masked otherwise; 0.75 in the paper.
     extension_probability: of the rows with a context, how many have it before the masked piece
       alone; the others have it split at random. Not in public sources.
 

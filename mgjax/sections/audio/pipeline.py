@@ -78,7 +78,7 @@ class AudioPipeline(FlowPipeline):
 
   @property
   def default_seconds(self) -> float:
-    """Length of the longest sounds that the model was trained on."""
+    """Length of the longest audio that the model was trained on."""
     shapes = audio_shapes(fields_of(self.config, 'buckets'))
     return float(shapes[longest_audio_bucket(shapes)].seconds)
 
@@ -166,7 +166,7 @@ class AudioPipeline(FlowPipeline):
         something to choose by, a video, `motions` or a scorer, and else 1.
       motions: of the pictures, for the scorer, from `motion_change`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs `motions`.
-      batch_size: sounds at a time; one program serves all of them.
+      batch_size: tracks at a time; one program serves all of them.
       **conditions: beside the prompts, by the names of the fields that the model's conditionings
         read, one for all sounds or one each: `frame_features` (t e) of the pictures, a vector a
         latent, or `context` (t 1 1 c), known latents and zeros where nothing is known.
@@ -255,7 +255,7 @@ class AudioPipeline(FlowPipeline):
       beams: histories that are carried on; see `mgjax.sections.audio.extend.Search`.
       scorer: judges candidates; by default `OnsetAlignment`, which needs a video track.
       rows: windows in a call of the model at most.
-      report: is told how many of the windows or blocks of `plan` are done.
+      report: is called with how many of the windows or blocks of `plan` are done.
       **conditions: beside the prompt, the same for every window.
 
     Yields:

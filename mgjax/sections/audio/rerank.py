@@ -1,6 +1,6 @@
 """Re-ranks several candidate soundtracks and takes the best (Movie Gen §6: of 8).
 
-A scorer judges whole candidates. The report's are learnt embeddings of audio, video and text; the
+A scorer judges whole candidates. The paper's are learned embeddings of audio, video and text; the
 one built in here needs no weights: it compares onsets with abrupt changes of motion.
 """
 
@@ -41,7 +41,7 @@ class Scorer(Protocol):
     """Returns a number for each candidate.
 
     Args:
-      sounds: the candidates, in [-1, 1].
+      sounds: the candidate tracks, in [-1, 1].
       rate: samples a second.
       motion: how abruptly the picture's motion changes, 25 times a second, from `motion_change`;
         None without a picture.
@@ -74,13 +74,13 @@ def count_candidates(candidates: int | None, scorer: Scorer | None, pictures: bo
 
 
 class OnsetAlignment:
-  """Whether sounds begin when motion changes; 1 is perfect, 0 never at the same time.
+  """Whether sound begins when motion changes; 1 is perfect, 0 never at the same time.
 
   With o the onset strength of the sound and m the change of the motion, both in [0, 1], 25 times a
   second, and smoothed so that a neighbouring moment counts half:
   `(o . m + e) / sqrt((o . o + e) (m . m + e))`. It is their cosine, but where neither has an event
-  it is 1: nothing moves abruptly and nothing sounds. A silent sound for a picture with events is
-  worse than a right one and better than one that sounds at other times.
+  it is 1: nothing moves abruptly and nothing is heard. A silent sound for a picture with events is
+  worse than a right one and better than one that is heard at other times.
   """
 
   def __call__(
@@ -105,11 +105,11 @@ class OnsetAlignment:
 def onset_strength(sounds: Float[np.ndarray, 'n s c'], rate: int) -> Float[np.ndarray, 'n t']:
   """Returns how strongly something begins to sound, in [0, 1), 25 times a second.
 
-  Every 10 ms the power P_k of 24 bands of frequency is taken over 20 ms, of all channels together.
+  The power P_k of bands of frequency is taken every 10 ms, over 20 ms, of all channels together.
   A band rises by `r_k = max(0, log10(P_k + p) - max_j log10(P_kj + p) - 0.6)`, where j goes over
-  60 ms before and p is 60 dB below full scale, so that steady noise does not rise; and
-  `o = r / (1 + r)` of the sum of the bands, the largest of each 40 ms. What sounds from the first
-  moment on has not begun.
+  the previous 60 ms and p is 60 dB below full scale, so that steady noise does not rise. The result
+  is `o = r / (1 + r)` of the sum of the bands, the largest of each 40 ms. What is heard from the
+  first moment on has not begun.
   """
   hop = max(rate // (RATE * _HOPS), 1)
   size = 2 * hop

@@ -38,7 +38,7 @@ CAPTIONS = Captions(COLUMNS, caption_of_row)
 
 
 class AudioSection(FlowSection):
-  """Latents of sounds, read or encoded on the fly, and conditions in, velocities out.
+  """Latents of audio, read or encoded on the fly, and conditions in, velocities out.
 
   Attributes:
     masking: how spans of its context are hidden, arguments of `make_masked_objective`.

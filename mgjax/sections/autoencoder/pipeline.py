@@ -37,10 +37,10 @@ def read_autoencoder(
 ) -> tuple[ConfigDict, Tree, Statistics, list[str]]:
   """Reads a trained autoencoder or codec.
 
-  Returns configuration, parameters, statistics of the latents, and the fingerprints it answers to:
-  its own, those of the runs whose encoder it kept, and that of the statistics, which is all that
-  models of old know of theirs. Raises ConfigError if the directory does not hold one, and
-  CheckpointError if there is no checkpoint that can be trusted.
+  Returns configuration, parameters, statistics of the latents, and the fingerprints it answers to.
+  These are its own, those of the runs whose encoder it kept, and that of the statistics, which is
+  all that models of earlier releases recorded. Raises ConfigError if the directory does not hold an
+  autoencoder, and CheckpointError if there is no checkpoint that can be trusted.
   """
   config = read_config_of(workdir, component, noun, hint)
   params, meta = load_params(workdir, place=on_every_device())

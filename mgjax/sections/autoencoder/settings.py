@@ -1,4 +1,4 @@
-"""What autoencoders of videos and of sounds read of a configuration."""
+"""What autoencoders of videos and of audio read of a configuration."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ class ReconstructionSettings:
 
   Attributes:
     start_from: where its first parameters come from; see `training.checkpoints.warm_start`.
-    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of audio.
     discriminator: the module that it trains against, where `weights` say so.
   """
 
@@ -71,7 +71,7 @@ class ReconstructionSettings:
     )
 
   def opponent(self, inputs: Any, generator: Any, objective: Any) -> Adversary:
-    """Returns the discriminator with its first input and the objectives of both players."""
+    """Returns the discriminator with its first input and the objectives of both networks."""
     return Adversary(
       model=self.discriminator,
       inputs=(inputs,),

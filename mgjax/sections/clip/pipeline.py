@@ -175,10 +175,10 @@ def tower_identity(workdir: str | os.PathLike[str]) -> str:
 def find_frame_encoder(
   workdir: str | os.PathLike[str], given: str | os.PathLike[str], identity: str
 ) -> FrameEncoder:
-  """Loads the tower whose vectors a model learnt to read, also from beside a moved model.
+  """Loads the tower whose vectors a model learned to read, also from beside a moved model.
 
   `given` is the tower's work directory as the model's configuration says, `identity` the
-  `tower_identity` that it learnt. Raises ConfigError if it is not there, or is another.
+  `tower_identity` that it learned. Raises ConfigError if it is not there, or is another.
   """
   read = lambda place: (place, [tower_identity(place)])  # noqa: E731
   return FrameEncoder(read_needed(workdir, given, 'the encoder of frames', identity, read))

@@ -127,7 +127,7 @@ def _check_pictures(model: ClipModel, data: DataSettings, shapes: Mapping[str, S
   if model.identity and not views:
     raise ConfigError(
       f'model.identity = {model.identity}, and samples have no other view of what they show; '
-      f"expected data.{data.kind}.extras = ('view',) of a world, or model.identity = 0"
+      f"expected data.{data.kind}.extras = ('view',) of a synthetic dataset, or model.identity = 0"
     )
   for name, shape in shapes.items():
     if (shape.frames, *shape.size) != (1, model.vision.size, model.vision.size):

@@ -87,10 +87,10 @@ class CodecSection:
 
 
 class _Reconstructions(Callbacks):
-  """Sounds beside their reconstructions, and the statistics of latents."""
+  """Audio beside its reconstructions, and the statistics of latents."""
 
   def __init__(self, model: Codec, buckets: Sequence[ShapeBucket], source: Source):
-    """Binds the buckets of training and the sounds of validation that are shown."""
+    """Binds the buckets of training and the audio of validation that are shown."""
     self._buckets, self._source = buckets, source
 
     @jax.jit

@@ -1,7 +1,7 @@
 """Instructions: a grammar of edits, and what writes them and turns them round (Movie Gen §5).
 
 Backtranslation needs of a clip an instruction, the one that undoes it, and captions of the clip
-before and after. A language model writes them for real footage; a world knows its own.
+before and after. A language model writes them for real footage; a synthetic dataset has its own.
 """
 
 import re
@@ -55,7 +55,7 @@ class Instruction(NamedTuple):
   """What is done to a clip, and what undoes it.
 
   Attributes:
-    forward: what the model is told to do with the clip.
+    forward: what the model shall do with the clip.
     forward_task: its task, '' if none is known.
     backward: what leads from the edited clip back to it.
     backward_task: as `forward_task`.
@@ -95,8 +95,8 @@ def write_of_world(source: Any) -> Write:
   """Returns what writes the instructions of a source of edits, from what its scenes are.
 
   Of a pair (before, after) only 'video', the clip after, is given: it is edited by what undoes the
-  edit, and the instruction leads back. The clip before is never looked at. `source` is of a world,
-  with `edits`; those that cannot be undone give nothing.
+  edit, and the instruction leads back. The clip before is never looked at. `source` is a synthetic
+  dataset with `edits`; those that cannot be undone give nothing.
   """
 
   return lambda indices, samples: [_instruction(source, index) for index in indices]

@@ -90,8 +90,8 @@ class Editor(VideoPipeline):
     if self._objective.student:
       teacher = self._objective.teacher
       raise ConfigError(
-        f'{os.fspath(workdir)!r} learnt from {"a teacher" if teacher else "data"} to be sampled in '
-        'fewer passes, which is no velocity that editing could go by; give '
+        f'{os.fspath(workdir)!r} learned from {"a teacher" if teacher else "data"} to sample in '
+        'fewer steps, and editing needs a velocity; give '
         f'{f"its teacher, {printable(teacher)}" if teacher else "the run that it started from"}'
       )
     if options.get('shifts'):
@@ -261,7 +261,7 @@ class Editor(VideoPipeline):
 
   @property
   def tasks(self) -> tuple[str, ...]:
-    """Names the tasks that the model knows."""
+    """Names the tasks that the model was trained on."""
     return tasks_of(self._model)
 
   def name_task(self, instruction: str, task: str | None, how: str = EDIT) -> str:
@@ -269,14 +269,14 @@ class Editor(VideoPipeline):
     return name_task(instruction, task, self.tasks) if how == EDIT else ''
 
   def check_edit(self, how: str, prompts: Sequence[str], tasks: Sequence[str | None]) -> None:
-    """Raises ConfigError if the model cannot edit in this way, or is not told what to do."""
+    """Raises ConfigError if the model cannot edit in this way, or the task is missing."""
     check_edit(self._model, self.weights['workdir'], how, prompts, tasks)
 
   def size_for(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:
     """Returns height and width at which a video is edited.
 
-    A video that is larger than the clips of training keeps its size where the model can make it;
-    others get the size, among those of the longest clips of training, of the most similar shape.
+    A video that is larger than the clips of training keeps its size if the model can make it.
+    Others get the most similar size among those of the longest clips of training.
     """
     shapes = video_shapes(fields_of(self.config, 'buckets'), self.config.data.fps).values()
     sizes = sorted({shape.size for shape in shapes if shape.frames == self.window})

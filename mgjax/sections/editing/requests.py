@@ -15,7 +15,7 @@ STRENGTH = 0.6  # of SDEdit; the report's is not in public sources
 
 
 def tasks_of(model: FlowModel) -> tuple[str, ...]:
-  """Names the tasks that a model knows; none if it is told of none."""
+  """Names the tasks that a model was trained on."""
   return next((each.tasks for each in model.conditionings if isinstance(each, EditTask)), ())
 
 

@@ -1,7 +1,7 @@
 """SDEdit: a video noised a part of the way and made anew from there (Meng et al. 2022).
 
 It needs no editor: any model of text to video will do, and its prompt says what the edited video
-shows, not what to change. The report compares with it (Movie Gen §5). An editor may begin so too.
+shows, not what to change. The paper compares with it (Movie Gen §5). An editor may begin so too.
 """
 
 import jax.numpy as jnp

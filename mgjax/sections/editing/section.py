@@ -22,7 +22,7 @@ class Edits(Checked):
 
   Attributes:
     animated: buckets of clips that are made of pairs of pictures.
-    prefix: of their instructions. The report has one; its words are not in public sources.
+    prefix: of their instructions. The paper has one; its words are not in public sources.
     motion: how such pictures move.
     random_place: whether pictures stand anywhere in the table of temporal positions.
   """

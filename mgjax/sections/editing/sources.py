@@ -104,7 +104,7 @@ def draw_motion(
   """Draws the affine maps of a clip, from a place (y, x) in a frame to one in the picture.
 
   With A_i = R(theta_i) / z_i and a shift d_i, p' = A_i p + d_i in units of the sides, from the
-  middle: the turn theta, the zoom z and d grow by the same amount from frame to frame.
+  middle. The turn theta, the zoom z and d grow by the same amount from frame to frame.
   """
   begin, end = generator.uniform(-1, 1, (2, 4))
   way = begin + np.linspace(0, 1, frames)[:, None] * (end - begin)  # t 4

@@ -88,7 +88,7 @@ def _places(first: Any, count: int) -> Any:
 
 
 def rows_of(count: int, most: int) -> int:
-  """Returns how many of `count` go through a model at once: 1, 2, 4, 8 or more, up to `most`.
+  """Returns how many of `count` go through a model at once: a power of two, up to `most`.
 
   Each is a program of its own, so that a new count hardly ever compiles one. From 8 on it is the
   number that leaves the fewest rows empty.

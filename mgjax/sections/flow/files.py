@@ -1,4 +1,4 @@
-"""Finds the autoencoder or codec whose latents a flow model learnt."""
+"""Finds the autoencoder or codec whose latents a flow model learned."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ def find_codec(
   notes: Mapping[str, Any],
   load: Callable[[str | os.PathLike[str]], Any],
 ) -> Any:
-  """Loads the autoencoder whose latents a model learnt, see `read_needed`.
+  """Loads the autoencoder whose latents a model learned, see `read_needed`.
 
   `given` is its place as the model's configuration says, `notes` are those of its checkpoint.
   """

@@ -1,8 +1,9 @@
 """Files of adapters by the names that other projects read: PEFT and diffusers, ComfyUI, kohya.
 
-A kernel of ours, 'backbone/layers/self_attention/query/kernel' of a stack, is the linear map
-'backbone.layers.3.self_attention.query' of its layer 3 there, whose adapters are two tensors in
-PyTorch's order, A (r, in) and B (out, r), of a convolution (r, in, h, w) and (out, r, 1, 1):
+A kernel of ours, 'backbone/layers/self_attention/query/kernel' of a stack, is there the linear map
+'backbone.layers.3.self_attention.query' of its layer 3. The adapters of a map are two tensors in
+PyTorch's order, A (r, in) and B (out, r). Those of a convolution are (r, in, h, w) and
+(out, r, 1, 1):
 
   peft      base_model.model.<map>.lora_A.weight, .lora_B.weight, and adapter_config.json
   comfyui   diffusion_model.<map>.lora_A.weight, .lora_B.weight, .alpha

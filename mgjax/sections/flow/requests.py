@@ -1,8 +1,8 @@
 """What is asked of a flow model: prompts, conditions, files in and out, and the record of it all.
 
-A section's own request is a subclass of `Request`: its fields are the flags of `launch.sample` and
-the options of a pipeline's `save`, `check` says before any weights are read what cannot be, and
-`write` makes the files with a pipeline. The record is the .json beside them.
+A section's own request is a subclass of `Request`. Its fields are the flags of `launch.sample` and
+the options of a pipeline's `save`. `check` refuses impossible values before any weights are read,
+and `write` makes the files with a pipeline. The record is the .json beside them.
 """
 
 import collections
@@ -45,7 +45,7 @@ class Request:
     prompts: what to make, one each; None is one of nothing in particular.
     out: where to write it, a file or a folder; by default out.mp4 or what suits in its place.
     seed: of all noise.
-    batch_size: videos or sounds, or windows of a long one, in a call of the model.
+    batch_size: videos or tracks of audio, or windows of a long one, in a call of the model.
   """
 
   needs_prompt: ClassVar[bool] = True  # at the command line

@@ -293,7 +293,7 @@ class FlowSection(abc.ABC):
 
 
 class _FlowCallbacks(Callbacks):
-  """Samples of the longest validation bucket, and what a model learnt on."""
+  """Samples of the longest validation bucket, and what a model learned on."""
 
   def __init__(self, section: FlowSection, words: Vocabulary, bucket: ShapeBucket):
     settings = section.settings
@@ -319,7 +319,7 @@ class _FlowCallbacks(Callbacks):
 
 
 def _words_of(start_from: Any) -> Vocabulary:
-  """Returns the words that the models know which training begins with."""
+  """Returns the words of the models that training starts from."""
   words = Vocabulary()
   for source in parse_sources(start_from).values():
     if record := open_checkpoints(source.workdir).newest_record():

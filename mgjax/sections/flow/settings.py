@@ -32,12 +32,12 @@ class FlowSettings:
     model: the module.
     objective: which times training draws, what it drops.
     objectives: what that makes of the model.
-    critic: how the second player, a critic or a discriminator, learns; None without one.
+    critic: how a critic or a discriminator learns; None without one.
     opponent: its network; None without one.
-    sample: how pictures and sounds are made during training.
+    sample: how pictures and audio are made during training.
     data: what it learns from.
     buckets: how many samples come at once, by name.
-    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of sounds.
+    shapes: of the samples of each bucket, `Shape` of videos or `AudioShape` of audio.
     text: the frozen encoders whose embeddings it reads.
   """
 

@@ -1,1 +1,1 @@
-"""Personalization: one picture of somebody, and videos of them (Movie Gen §4)."""
+"""Personalization: one picture of a person, and videos of them (Movie Gen §4)."""

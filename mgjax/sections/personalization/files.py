@@ -1,4 +1,4 @@
-"""Finds somebody in pictures, and writes videos of them with what the model was shown."""
+"""Finds a person in pictures, and writes videos of them with what the model was shown."""
 
 import dataclasses
 import functools
@@ -128,7 +128,7 @@ class ReferenceReader:
     if self.denies(vectors, threshold):
       raise ConfigError(
         'the reference is of a person on the deny list, of whom no videos are made; take a picture '
-        'of somebody who has agreed'
+        'of a person who has agreed'
       )
     for name, likeness in zip(names[1:], vectors[1:] @ vectors[0], strict=True):
       if likeness < threshold:

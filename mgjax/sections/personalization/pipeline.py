@@ -1,4 +1,4 @@
-"""A trained personalized video model: pictures of somebody and prompts in, videos out."""
+"""A trained personalized video model: pictures of a person and prompts in, videos out."""
 
 import functools
 import inspect
@@ -15,10 +15,10 @@ from mgjax.sections.video.pipeline import VideoPipeline
 
 
 class PersonalizationPipeline(VideoPipeline):
-  """Generates videos of somebody; attributes as `FlowPipeline`, and `reader`, of references.
+  """Generates videos of a person; attributes as `FlowPipeline`, and `reader`, of references.
 
   `generate`, `stream` and `save` take `reference`, beside the options of `VideoPipeline`: a file or
-  an array (h w 3), a tuple of several of one person, or a list of one of these for each prompt,
+  an array (h w 3), or a tuple of several of one person. A list has one of these for each prompt,
   None where there is none.
   """
 

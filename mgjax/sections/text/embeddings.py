@@ -423,7 +423,7 @@ class Embedder:
   def _identity(self, name: str) -> str:
     if name not in self._identities:
       raise ConfigError(
-        f'config.text names the encoder {name!r}; expected one that the weights learnt with '
+        f'config.text names the encoder {name!r}; expected one that the weights learned with '
         f'({", ".join(self._identities) or "none"})'
       )
     return self._identities[name]

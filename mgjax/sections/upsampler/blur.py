@@ -65,8 +65,8 @@ def filtered(
 ) -> Float[np.ndarray, 't h w c']:
   """Convolves each frame with a kernel; frames are mirrored at their edges, which are not repeated.
 
-  By the FFT: of 21 x 21 weights faster than two passes of a separable kernel, and frame by frame,
-  which the processor's caches hold, than of all at once.
+  It uses the FFT: for 21 x 21 weights that is faster than two convolutions of a separable kernel.
+  Frames go one by one, so that the processor's caches hold them.
   """
   height, width = frames.shape[1:3]
   margin = len(kernel) // 2

@@ -82,8 +82,9 @@ def degrade(
 class Degraded(Wrapped):
   """Samples of a source with 'low_resolution' beside 'video': degraded, and enlarged bilinearly.
 
-  There are `variants` of each clip, each degraded otherwise: sample i is of clip i mod len(source),
-  and what happens to it a function of (seed, i) alone, so that it is one of step and row as well.
+  There are `variants` of each clip, each degraded differently. Sample i is of clip
+  i mod len(source), and its degradation is a function of (seed, i) alone, so that it is one of step
+  and row as well.
   """
 
   def __init__(

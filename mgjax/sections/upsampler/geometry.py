@@ -18,7 +18,7 @@ class Windows(Checked):
   """`config.windows`: how what is larger than the clips of training is made.
 
   Attributes:
-    overlap: frames that windows share; 4 of 14 in the report.
+    overlap: frames that windows share; 4 of 14 in the paper.
     feather: pixels that tiles share. Not in public sources.
   """
 

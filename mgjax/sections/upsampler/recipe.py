@@ -40,7 +40,7 @@ class Order:
     sizes: of kernels, in pixels; odd ones are drawn.
     sigmas: of Gaussians and plateaus, in pixels.
     generalized: exponents of generalised Gaussians, half of which are below 1.
-    plateau: exponents of plateaus, likewise.
+    plateau: exponents of plateaus, drawn the same way.
     enlarge: the probability that the frames grow.
     shrink: that they shrink; otherwise they keep their size.
     scales: by how much they shrink (to 1) or grow (from 1).
@@ -181,7 +181,7 @@ def draw_recipe(settings: Degradation, generator: np.random.Generator) -> Recipe
 
 
 def describe(recipe: Recipe) -> str:
-  """Returns one line, as in 'blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...'."""
+  """Returns one line, as in `blur isotropic 1.2, down 0.60 area, gauss 12, jpeg 43 | ...`."""
   rounds = [
     ', '.join(filter(None, [_say_blur(drawn.blur), *_say_rest(drawn)]))
     for drawn in (recipe.first, recipe.second)

@@ -38,7 +38,7 @@ class Pairs:
   """`config.pairs`: how a clip becomes a low-resolution one.
 
   Attributes:
-    scale: of the sides, the clip's over the low-resolution one's; 2 in the report.
+    scale: of the sides, the clip's over the low-resolution one's; 2 in the paper.
     variants: how many degraded versions of a clip there are.
     degradation: what is done to them.
     temporal_autoencoder: work directory of the one whose reconstructions some of them are, '' for
@@ -124,7 +124,7 @@ class UpsamplerSection(VideoSection):
   ) -> Mapping[str, Source]:
     """Returns clips, each with its 'low_resolution'.
 
-    Beside the report of what was rejected it draws some of them, once.
+    It draws some of the rejected clips, once.
     """
     found = super().sources(data, split, report)
     if data.latents:

@@ -1,4 +1,4 @@
-"""Continues a clip window by window, each of which is told the last frames of the one before."""
+"""Continues a clip window by window, each from the last frames of the previous one."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,7 +31,7 @@ def check_reads(reads: Sequence[str], name: str, workdir: str) -> None:
 
 
 def default_overlap(window: int) -> int:
-  """Returns how many frames a window is told by default: half of them. Not in public sources."""
+  """Returns the default number of known frames of a window: half. Not in public sources."""
   return max(window // 2, 1)
 
 
@@ -45,7 +45,7 @@ def continued(
 ) -> Iterator[UInt8[np.ndarray, 'b t h w 3']]:
   """Yields what comes after clips, window by window.
 
-  A window begins with the last `overlap` frames of what there is, which it is told, and adds the
+  A window begins with the last `overlap` frames of what there is, which are given, and adds the
   others; what was there stays as it was, bit for bit. Windows lie from the front on, so a longer
   continuation begins as a shorter one. The first window takes the noise of a single video, and
   window n that of the index n 2^20 later.

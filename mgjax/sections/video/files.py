@@ -101,10 +101,10 @@ class Samples(Request):
 
     Small videos are written enlarged by a whole number, which the json states; its digests are
     those of the model's own pixels. Pixels are changed as they are written, and files signed, as
-    `mgjax.data.media.provenance.release` is told to.
+    `mgjax.data.media.provenance.release` says.
 
-    A single video goes to `out` if that is a file name, with the sheet and the json beside it; else
-    `out` is a directory and files are named by index and a hash of the prompt, never by the prompt.
+    A single video goes to `out` if that is a file name, with the sheet and the json beside it.
+    Otherwise `out` is a directory, and files are named by index and a hash of the prompt.
     """
     prompts = self.prompts
     conditions = dict(self.conditions)

@@ -148,7 +148,7 @@ class VideoPipeline(FlowPipeline):
       shape: frames, height, width; one frame makes images.
       frames, height, width: in place of `shape`; by default as in training.
       fps: frames a second; by default what a prompt begins with, 'FPS-24 a dog', or training's.
-      batch_size: videos at a time, at most; fewer prompts are filled up to 1, 2, 4, 8 and so on.
+      batch_size: videos at a time, at most; fewer prompts are padded to a power of two.
       negative: what no video should show: guidance leads away from it, not from no prompt.
       callback: called after every step of a batch, which it may end by raising, as `callback(step,
         total, preview)`; see `mgjax.sections.flow.calls.Preview`.
@@ -240,7 +240,7 @@ class VideoPipeline(FlowPipeline):
       video: the clip, or a list of one each, all of one length; it comes first in what is returned.
       frames: in all, with those of the clip.
       first: as in `stream`.
-      overlap: frames of a window that it is told; by default half of them.
+      overlap: frames of a window that are given; by default half of them.
       **options: of `stream` but `shape`: windows are of the default length and the clip's size.
 
     Raises:

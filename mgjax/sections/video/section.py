@@ -107,7 +107,7 @@ def encode_videos(
 ) -> Iterator[np.ndarray]:
   """Yields latents of one tile of time after another; see `FlowSection.encode`.
 
-  A video is an array (t h w 3), or an iterable of such arrays, its chunks one after another: then
+  A video is an array (t h w 3), or an iterable of such arrays, its chunks one after another. Then
   no more of it is held than one tile of time of each row, however long it is.
   """
   return codec.encode_stream(map(put, _tiles(videos, codec.tiling.frames)))

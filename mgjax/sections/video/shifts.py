@@ -2,9 +2,9 @@
 
 A small model's tokens do not agree on outlines early enough, and its samples show where blocks of
 pixels meet. A finished video is moved by half a block along t, h and w and encoded, so that a seam
-runs through the middle of tokens, which have never seen one there; noised to a time of the path and
-sampled from there on, it goes (SDEdit, Meng et al. 2022, of itself). The video gets what was made
-of the part that both cover, and is sampled again where it lies. Not in the report.
+runs through the middle of tokens, where no seam was in training. It is then noised to a time of the
+path and sampled from there on, which removes the seam (SDEdit, Meng et al. 2022). The video gets
+what was made of the part that both cover, and is sampled again where it lies. Not in the paper.
 """
 
 import numpy as np

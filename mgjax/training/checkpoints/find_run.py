@@ -126,7 +126,7 @@ def read_needed(
       )
   fingerprint = '' if recorded is None else f', of the fingerprint {recorded},'
   raise ConfigError(
-    f'{noun}{fingerprint} that {os.fspath(workdir)!r} learnt with is not there; there is '
+    f'{noun}{fingerprint} that {os.fspath(workdir)!r} learned with is not there; there is '
     f'{"; ".join(f"at {path!r} {problem}" for path, problem in problems.items())}. Put it at one '
     'of them'
   )
@@ -159,7 +159,7 @@ def _outside(here: pathlib.Path, reference: str, noun: str) -> str:
   if not may_lead_to(reference, published.origin_of(here)):
     raise ConfigError(
       f'{os.fspath(here)!r} is a published run, and its config.json has {noun} at '
-      f'{reference!r:.200}; expected what lies in its folder, comes with mgjax, or is published on '
+      f'{reference!r:.200}; expected what lies in its folder, ships with mgjax, or is published on '
       'the Hub or beside it with its SHA-256. If you trust who published it, --allow_outside reads '
       'it'
     )

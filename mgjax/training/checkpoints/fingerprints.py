@@ -25,7 +25,7 @@ class Damaged(Exception):
 
 
 def fingerprint(x: Array) -> Array:
-  """The fingerprint (uint32) of an array of 1, 2, 4 or 8 byte numbers, however it is sharded.
+  """The fingerprint (uint32) of an array of numbers of up to 8 bytes, however it is sharded.
 
     F(x) = sum_i mix(w_i + 2654435769 i)  mod 2^32
 
@@ -55,7 +55,7 @@ def _mixed_sum(word: Any, index: Any) -> Any:
 
 
 def _fingerprint(x: Any) -> Any:
-  """The fingerprint of a leaf, where it is the quickest to be had."""
+  """The fingerprint of a leaf, computed where that is fastest."""
   # Another process's part of an array cannot be read here; 64 bits are for JAX to say what of.
   here = isinstance(x, np.ndarray) or (isinstance(x, jax.Array) and x.is_fully_addressable)
   if not here or x.size > _SMALL or x.dtype.itemsize > 4:

@@ -122,7 +122,7 @@ class Checkpoints:
     verify_checkpoint(self.path_of(step))
 
   def loss_of(self, step: int) -> float | None:
-    """Returns the validation loss that a step was saved with; None if there was none to be had."""
+    """Returns the validation loss that a step was saved with; None if there was none."""
     if step not in self._losses:
       try:
         self._losses[step] = read_record(self.directory / str(step)).get('loss')
@@ -156,11 +156,11 @@ class Checkpoints:
     """Reads only the parameters of the newest good checkpoint, and changes nothing on disk.
 
     `abstract_params` are as in `restore`, but of any floating types: once they are verified, the
-    parameters are rounded to them; or a function that makes them of name -> [dtype, shape,
-    fingerprint] of every leaf that was saved, of which it may leave some out. `which` is 'average',
-    the moving average of the parameters, or 'params'. If another `step` is asked for and damaged,
-    none takes its place. Raises CheckpointError if there is no checkpoint, none is good, or they
-    come from another config.
+    parameters are rounded to them. It may also be a function that makes them from a mapping of
+    every saved leaf, name -> [dtype, shape, fingerprint], and may leave some out. `which` is
+    'average', the moving average of the parameters, or 'params'. If the requested `step` is
+    damaged, none takes its place. Raises CheckpointError if there is no checkpoint, none is good,
+    or they come from another config.
     """
     if step is not None:
       return self._read_exactly(step, {which: abstract_params})
@@ -180,7 +180,7 @@ class Checkpoints:
   def newest_record(self) -> dict[str, Any] | None:
     """Returns what the newest checkpoint says of itself that says anything; asks no other process.
 
-    Unlike `restore_record` it never complains: None where there is nothing to be had.
+    Unlike `restore_record` it never raises: it returns None if there is no record.
     """
     try:
       steps = finished_steps(self.directory)

@@ -1,13 +1,14 @@
-"""The files of one checkpoint; the only module that knows orbax.
+"""The files of one checkpoint; the only module that uses orbax.
 
 Orbax writes atomically but does not checksum array data: half of all single-bit flips in a
 checkpoint load silently as wrong values. So every leaf's fingerprint is computed on the devices,
 stored beside the arrays, and computed again after a restore.
 
-A checkpoint is one directory `<step>` with an item for every field of the state that has leaves
-(`params`, `opt_state`, `average`, `discriminator`, ...) and `meta`, a JSON value
-`{'record': {'step', 'meta', 'loss', 'leaves'}, 'digest'}`: the caller's own meta, the validation
-loss if known, each item's leaves with dtype, shape and fingerprint, under a SHA-256 of its own.
+A checkpoint is one directory `<step>`. It has an item for every field of the state that has leaves
+(`params`, `opt_state`, `average`, `discriminator`, ...), and `meta`, a JSON value
+`{'record': {'step', 'meta', 'loss', 'leaves'}, 'digest'}`. The record has the caller's own meta,
+the validation loss if known, and each item's leaves with dtype, shape and fingerprint. The digest
+is a SHA-256 of the record.
 """
 
 import dataclasses

@@ -2,8 +2,8 @@
 
 A published run whose name ends with a SHA-256 shall always make the same pixels. So each place that
 its configuration names, and that sampling reads, has a SHA-256 too or lies in the run's folder.
-Whatever its name, a published run is data of somebody else: it leads to no other folder and to no
-other host, unless who uses it sets `ALLOW`, as the flag --allow_outside does.
+Whatever its name, a published run is untrusted data: it leads to no other folder and to no other
+host, unless you set `ALLOW`, as the flag --allow_outside does.
 """
 
 import math

@@ -3,13 +3,14 @@
 `launch.weights export --format=workdir` writes such a directory: config.json as of any run, and
 `FILE`, the averaged parameters by their names. The entry 'mgjax' of the file's metadata is a JSON
 object: `component`, `model` (as in the configuration), `step`, `version`, of quantised kernels
-`weights` (`nn/quantize.py`), and the notes of the checkpoint. int8 and fp8 kernels stay
-what they are; other floats are float32 once they are read. In the file these are bfloat16, or, with
---weights=int8 and of matrices and convolutions alone, in int8 (`in_int8` of
-`core/safetensors_files.py`): what is read and written again is the same bytes. The last convolution
-of an autoencoder's decoder stays in bfloat16: in int8 it shows in flat pixels (SSIM of
-digits/autoencoder 0.968 instead of 0.976) and saves 3% of the file. Nothing trains in such a
-directory; `config.start_from` takes it.
+`weights` (`nn/quantize.py`), and the notes of the checkpoint.
+
+Quantised kernels stay what they are; other floats are float32 once they are read. In the file these
+are bfloat16. With --weights=int8, matrices and convolutions are int8 (`in_int8` of
+`core/safetensors_files.py`), and what is read and written again is the same bytes. The last
+convolution of an autoencoder's decoder stays in bfloat16, because int8 shows in flat pixels (SSIM
+of digits/autoencoder 0.968 instead of 0.976). Nothing trains in such a directory;
+`config.start_from` takes it.
 """
 
 import os

@@ -33,9 +33,9 @@ class Progress:
   """Shows how far something is, on the first of several hosts alone.
 
   Report as often as you like: a bar on a terminal moves twice a second; elsewhere there is a line
-  after some seconds, then one every ten, and one at the end. The speed is measured from the first
-  report on, over at most the last 32 that were shown, without what was `waiting`. Lines tell the
-  gradient norm too, for which a bar in 80 columns has no room.
+  after some seconds, then one every ten, and one at the end. The speed is measured since the first
+  call, over at most the last 32 that were shown, without what was `waiting`. Lines also have the
+  gradient norm, which does not fit into a bar of 80 columns.
   """
 
   def __init__(
@@ -49,7 +49,7 @@ class Progress:
     """Begins at step `start` of `steps`, on standard error by default.
 
     A `clock` that stands still while programs compile keeps that out of the speed. With another
-    `unit` than 'step', such as row or file, the speed is told in these a second.
+    `unit` than 'step', such as row or file, the speed counts these.
     """
     stream = stream or sys.stderr
     self._steps, self._clock, self._unit = steps, clock, unit

@@ -1,9 +1,9 @@
 """Trackers: where metrics of a run go beside `metrics.jsonl`, by three calls: start, log, finish.
 
-`config.train.trackers` names those of `TRACKERS`; one of yours is a subclass of `Tracker` in
-`mgjax.train(..., trackers=[mine])`. `metrics.jsonl` is what counts: `RunLog` writes it first, and a
-tracker that starts says what it already holds of a run. What it lost at a kill, or never saw, comes
-again from there; what it holds does not come twice. By default nothing leaves the machine.
+`config.train.trackers` names those of `TRACKERS`. Your own is a subclass of `Tracker` in
+`mgjax.train(..., trackers=[mine])`. `RunLog` writes `metrics.jsonl` first, and a tracker that
+starts says what it already holds of a run. What it lost at a kill, or never saw, is sent again from
+there; what it holds is not sent twice. By default nothing leaves the machine.
 """
 
 import functools
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Run(NamedTuple):
-  """What a tracker is told of a run, in every process of it the same but for `step`."""
+  """What a tracker receives of a run, in every process the same except for `step`."""
 
   workdir: pathlib.Path
   name: str
@@ -65,7 +65,7 @@ class Tracker:
     """Begins or goes on; returns what it holds of the run, or None to hear of new steps alone."""
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    """Takes metrics, and files of pictures, videos and sounds, of one step."""
+    """Takes metrics, and files of pictures, videos and audio, of one step."""
 
   def finish(self) -> None:
     """Writes out what is held back, and ends."""
@@ -99,7 +99,7 @@ class TensorBoard(Tracker):
     return held
 
   def log(self, step: int, metrics: Mapping[str, float], files: Files) -> None:
-    """Writes scalars, pictures as they are, videos as animations, sounds as they are."""
+    """Writes scalars, pictures and audio as they are, and videos as animations."""
     for name, value in metrics.items():
       self._write(step, summary=self._scalar(name, value))
     for name, path in files.items():
@@ -361,7 +361,7 @@ class RunLog:
         feed.put(int(step), values, {})
 
   def show(self, step: int, path: pathlib.Path) -> None:
-    """Shows a picture, and the videos and sounds in its folder."""
+    """Shows a picture, and the videos and audio in its folder."""
     for feed in self._feeds:
       feed.put(int(step), {}, _files(path.parent))
 
@@ -432,7 +432,7 @@ class _Feed:
 
 
 def _files(folder: pathlib.Path) -> Files:
-  """Returns the pictures, videos and sounds of a step, by name."""
+  """Returns the pictures, videos and audio of a step, by name."""
   return {_named(path): path for path in sorted(folder.glob('*')) if path.suffix in SHOWN}
 
 

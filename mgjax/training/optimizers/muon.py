@@ -1,10 +1,10 @@
 """Muon: momentum whose matrices are made orthogonal, for the kernels of a network's layers.
 
-Jordan et al. 2024, 'Muon: An optimizer for hidden layers in neural networks'; Liu et al. 2025,
-'Muon is scalable for LLM training', whose scaling of updates lets a rate that was tuned for AdamW
-serve. Not in Movie Gen. optax's rule orthogonalises the last two axes of one leaf at a time, which
-gathers a sharded kernel on every device; here all kernels of a shape are one stack, and its
-matrices are spread over the devices of the mesh. Of a convolution the taps and inputs are the rows
+Jordan et al. 2024, 'Muon: An optimizer for hidden layers in neural networks'. Updates are scaled as
+in Liu et al. 2025, 'Muon is scalable for LLM training', so that a rate tuned for AdamW serves. Not
+in Movie Gen. The rule of optax orthogonalises the last two axes of one leaf at a time, which
+gathers a sharded kernel on every device. Here all kernels of a shape are one stack, and its
+matrices are spread over the devices of the mesh. The taps and inputs of a convolution are the rows
 of one matrix, as in Jordan's own runs.
 """
 

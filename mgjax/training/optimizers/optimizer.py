@@ -42,10 +42,10 @@ def make_learning_rate(settings: OptimizerSettings, steps: int) -> Callable[[Arr
   with shape(u) = 1 (constant), f + (1 - f) (1 - u) (linear), f + (1 - f) (1 + cos(pi u)) / 2
   (cosine) or f^u (exponential), f the final fraction. The first step already learns, step `warmup`
   has the full rate, step `steps` and all after it have f times that (constant: the full rate).
-  Movie Gen pre-trains with a constant rate (lowered by hand when the loss is flat), fine-tunes on
-  selected video with a cosine (§3.3) and fine-tunes the audio model with a warm-up and a linear
-  decay from 1e-4 to 1e-8 (§6); the codec of sound decays exponentially, as DAC does. optax's
-  schedules, joined, agree to 8e-6 of the rate, but not bit by bit, so runs would differ.
+  Movie Gen pre-trains with a constant rate, lowered by hand when the loss is flat. It fine-tunes on
+  selected video with a cosine (§3.3), and fine-tunes the audio model with a warm-up and a linear
+  decay from 1e-4 to 1e-8 (§6). The audio codec decays exponentially, as DAC does. The schedules of
+  optax, joined, agree to 8e-6 of the rate, but not bit by bit, so runs would differ.
   Raises ConfigError if the run is no longer than its warm-up.
   """
   warmup = settings.warmup

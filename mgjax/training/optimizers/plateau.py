@@ -1,6 +1,6 @@
 """Learning rates that fall when the validation loss stalls (Movie Gen §3.2.2).
 
-The report lowers the rate of its last stage of pre-training by half whenever the loss on fixed
+The paper lowers the rate of its last stage of pre-training by half whenever the loss on fixed
 validation data is flat. What decides lies in the optimizer's state, so it is saved, resumed and the
 same on all hosts; the rate is a number in the step's program, which is compiled once.
 """

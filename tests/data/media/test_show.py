@@ -153,7 +153,7 @@ def test_videos_of_pil_and_of_several_sizes_are_saved(tmp_path):
 @pytest.mark.parametrize(
   ('made', 'out', 'options', 'said'),
   [
-    (VIDEOS, 'one.mp4', {}, '2 videos or sounds; save one'),
+    (VIDEOS, 'one.mp4', {}, '2 videos or tracks; save one'),
     (VIDEOS[0], 'one.avi', {}, r'a video is written as \.mp4'),
     (SOUNDS[0], 'one.mp4', {}, r'a sound is written as \.wav'),
     (VIDEOS, 'out', {'fps': 0}, 'fps = 0; expected'),

@@ -187,5 +187,5 @@ def test_validation_asks_the_teacher_about_samples_and_about_data():
 def test_what_cannot_be_learnt_is_refused(changes, said):
   with pytest.raises(ConfigError, match=said):
     DistributionMatching(**FIELDS | changes)
-  with pytest.raises(ConfigError, match='2 steps of a model that learnt to take 1, 4; take one'):
+  with pytest.raises(ConfigError, match='2 steps of a model that learned to take 1, 4; take one'):
     MATCHING.grid(2)

@@ -110,7 +110,7 @@ def test_grids_that_cannot_be_halved_are_errors():
       FewSteps(**FIELDS | changes)
   for steps in (1, 2, 4):
     np.testing.assert_array_equal(FEW.grid(steps), TIMES[:: 8 // steps])
-  with pytest.raises(ConfigError, match='8 steps of a model that learnt to take 1, 2, 4; take'):
+  with pytest.raises(ConfigError, match='8 steps of a model that learned to take 1, 2, 4; take'):
     FEW.grid(8)
   with pytest.raises(DataError, match='a batch of 15 rows, of which every other one'):
     run(model(), batch(15))

@@ -115,11 +115,11 @@ def test_a_sampler_tells_a_scale_of_every_condition():
 @pytest.mark.parametrize(
   ('guidance', 'said'),
   [
-    ((('text', 9.0),), r"guidance of 'text' is 9.0 of a model that learnt scales from 0.5 to 8"),
-    ((('text', 0.0),), r'learnt scales from 0.5 to 8'),
+    ((('text', 9.0),), r"guidance of 'text' is 9.0 of a model that learned scales from 0.5 to 8"),
+    ((('text', 0.0),), r'learned scales from 0.5 to 8'),
     ((('text', (4.0, (0.0, 0.3))),), r'from 0.5 to 8, each at all times; give one of these'),
-    ((('text', 2.0), ('source', 2.0)), r"learnt that of \['source', 'text'\] in one pass"),
-    ((('identity', 2.0),), r"names \['identity'\] of a model that learnt"),
+    ((('text', 2.0), ('source', 2.0)), r"learned that of \['source', 'text'\] in one pass"),
+    ((('identity', 2.0),), r"names \['identity'\] of a model that learned"),
   ],
   ids=['above', 'below', 'interval', 'order', 'name'],
 )

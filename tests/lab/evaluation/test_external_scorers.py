@@ -112,8 +112,8 @@ FAILS = ("print('x' * 1000)", "raise SystemExit('there is no such model')")
     (program(*FAILS), {}, ConfigError, 'failed with 1; the end of what .* no such model'),
     (CommandScorer(('no/python',)), {}, ConfigError, 'does not start: No such file or directory'),
     (CommandScorer(('/',)), {}, ConfigError, 'does not start: Permission denied'),
-    (program(''), {'captions': ['rain']}, DataError, '2 sounds and 1 captions: give one a sound'),
-    (program(''), {'videos': ['a', 'b', 'c']}, DataError, '2 sounds and 3 videos'),
+    (program(''), {'captions': ['rain']}, DataError, '2 tracks and 1 captions: give one a sound'),
+    (program(''), {'videos': ['a', 'b', 'c']}, DataError, '2 tracks and 3 videos'),
     (program(''), {'sounds': []}, DataError, 'needs one finite sound or more'),
     (program(''), {'sounds': [np.full((480, 1), np.nan)]}, DataError, 'one finite sound or more'),
   ],
@@ -132,7 +132,7 @@ def test_a_program_that_hangs_ends_with_all_that_it_started(tmp_path):
   touch = f'pathlib.Path({os.fspath(alive)!r}).touch()'
   child = f'import pathlib, time\nwhile True: {touch}; time.sleep(.01)'
   lines = f'import subprocess; subprocess.Popen([sys.executable, "-c", {child!r}]).wait()'
-  with pytest.raises(ConfigError, match=r'was stopped after 4 s; score fewer sounds'):
+  with pytest.raises(ConfigError, match=r'was stopped after 4 s; score fewer tracks'):
     program(lines, patience=4.0).score(SOUNDS, RATE)
   time.sleep(0.1)
   alive.unlink()  # it was there

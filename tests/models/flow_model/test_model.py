@@ -215,8 +215,8 @@ def test_few_steps_are_told_how_large_they_are():
 
 def test_steps_that_were_not_learnt_are_refused():
   for changes, said in (
-    ({'steps': 3}, '3 steps of a model that learnt to take 1, 2, 4'),
-    ({'guidance': (('text', 2.0),)}, 'learnt its few steps with'),
+    ({'steps': 3}, '3 steps of a model that learned to take 1, 2, 4'),
+    ({'guidance': (('text', 2.0),)}, 'learned its few steps with'),
     ({'solver': 'heun'}, "solver 'heun'"),
     ({'schedule': {'name': 'linear', 'shift_factor': 2.0}}, "takes all of those of 'euler' with"),
   ):

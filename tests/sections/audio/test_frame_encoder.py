@@ -161,7 +161,7 @@ def test_another_tower_is_refused_wherever_it_is_met(
   with pytest.raises(ConfigError, match=r'the encoder of frames, of the .*another, of the'):
     AudioPipeline(moved).video_track(clip)
   config.write_text(config.read_text().replace(str(other), str(tmp_path / 'gone' / 'tower')))
-  with pytest.raises(ConfigError, match=r'that .* learnt with is not there.*Put it at one of them'):
+  with pytest.raises(ConfigError, match=r'that .* learned with .*Put it at one of them'):
     AudioPipeline(moved).video_track(clip)
   shutil.copytree(tower, moved.parent / 'tower')  # beside the model
   AudioPipeline(moved).video_track(clip)

@@ -93,9 +93,9 @@ def test_it_trains_and_samples_in_the_steps_that_it_learnt(learnt, kind):
     assert min(losses(workdir, name).values()) > 0
   assert VideoPipeline(workdir, steps=1).generate(PROMPTS, shape=SHAPE).shape == (1, *SHAPE, 3)
   known = '1, 2; take one' if kind in OPPOSED else '1, 2, 4'
-  with pytest.raises(ConfigError, match=f'8 steps of a model that learnt to take {known}'):
+  with pytest.raises(ConfigError, match=f'8 steps of a model that learned to take {known}'):
     VideoPipeline(workdir, steps=8)
-  with pytest.raises(ConfigError, match='learnt its few steps with'):
+  with pytest.raises(ConfigError, match='learned its few steps with'):
     VideoPipeline(workdir, guidance=3)
 
 
@@ -108,11 +108,11 @@ def test_it_trains_and_samples_at_the_scales_that_it_learnt(learnt, tiny_runs):
     for scale in (1.0, 5.0)
   )
   assert one.shape == five.shape == (1, *SHAPE, 3) and np.any(one != five)
-  with pytest.raises(ConfigError, match=r"'text' is 6.0 of a model that learnt scales from 1 to 5"):
+  with pytest.raises(ConfigError, match=r'is 6.0 of a model that learned scales from 1 to 5'):
     VideoPipeline(workdir, guidance={'text': 6.0})
   with pytest.raises(ConfigError, match="negative = 'blur', and no guidance that could lead"):
     VideoPipeline(workdir, guidance=3).generate(PROMPTS, shape=SHAPE, negative='blur')
-  with pytest.raises(ConfigError, match='learnt from a teacher'):
+  with pytest.raises(ConfigError, match='learned from a teacher'):
     Editor(workdir)
 
 

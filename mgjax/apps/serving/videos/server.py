@@ -55,7 +55,7 @@ class Access:
   origins: Sequence[str] = ()
 
   def tokens(self) -> list[str]:
-    """Reads the tokens. Raises ConfigError if strangers might get in who should not."""
+    """Reads the tokens. Raises ConfigError if anyone could connect without a token."""
     tokens = _read_tokens(self.token_file)
     for origin in self.origins:
       if origin != '*' and not _ORIGIN.fullmatch(origin):

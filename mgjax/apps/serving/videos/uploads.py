@@ -1,4 +1,4 @@
-"""Decodes pictures that strangers send, in a child process with limits of memory and time.
+"""Decodes untrusted uploaded pictures, in a child process with limits of memory and time.
 
 The child is this file as a script: it reads bytes, tries three decoders and writes pixels anew as a
 PNG, so that nothing else of what was sent goes on. A decoder that crashes takes the child along.

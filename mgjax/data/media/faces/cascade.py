@@ -1,7 +1,7 @@
 """Finds faces by a cascade of local binary patterns and compares them by histograms (scikit-image).
 
-Both need no weights beyond the 50 kB in scikit-image's wheel, and both are weak: the cascade finds
-frontal faces, and the histogram knows a person under the same light from the same side;
+Both need no weights beyond the 50 kB in scikit-image's wheel, and both are weak. The cascade finds
+frontal faces, and the histogram recognises a person under the same light from the same side.
 `launch.data calibrate_faces` measures how weak.
 """
 

@@ -84,7 +84,7 @@ class DlibDetector:
 class DlibEmbedder:
   """dlib's residual network: 128 numbers, here of length 1.
 
-  Its vectors all lie near one another: cosines of strangers reach 0.85.
+  Its vectors all lie near one another: cosines of different people reach 0.85.
   """
 
   threshold = 0.9  # at .86 a face whose landmarks had slipped was taken for another person's

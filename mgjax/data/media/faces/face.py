@@ -17,8 +17,9 @@ _STROKE = 1 / 160  # of the shorter side, the line of a drawn box
 class Face:
   """The box of a face, in pixels; it may reach beyond the picture's edges.
 
-  `points` are five landmarks, (y, x) each, where the detector has them: both corners of the eye on
-  the right of the picture, the outer first, both of that on the left, and the base of the nose.
+  `points` are five landmarks, (y, x) each, if the detector has them. They are both corners of the
+  eye on the right of the picture, the outer first, both of that on the left, and the base of the
+  nose.
   """
 
   top: float

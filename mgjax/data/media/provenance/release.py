@@ -1,7 +1,7 @@
 """Checks prompts, postprocesses outputs and signs files, as three environment variables ask for it.
 
 `MGJAX_CHECK` names a function that may refuse a prompt, `MGJAX_POSTPROCESS` one that changes
-pictures and sounds before they are written, as a watermark does (both 'package.module:function'),
+pictures and audio before they are written, as a watermark does (both 'package.module:function'),
 and `MGJAX_C2PA_CERTIFICATE` what files are signed with. Variables and not flags, so that no command
 and no notebook can forget them.
 """

@@ -1,9 +1,9 @@
 """Ray Data as the engine: embedded on this machine by default, on a cluster by its address.
 
 All of Ray stands in this file. Its workers do the same jobs as those of the plain engine, each
-video in a process of its own under limits, and write the rows themselves; what travels is where
-videos lie, and back how many were done. Ray retries nothing: a job whose worker was killed stays
-undone, and `shards.finish_jobs` asks for it again.
+video in a process of its own under limits, and write the rows themselves. Only the places of videos
+are sent, and the number of finished ones comes back. Ray retries nothing: a job whose worker was
+killed stays undone, and `shards.finish_jobs` starts it again.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Of clips that are copies of each other the best one is kept (Movie Gen §3.2.1, Table 44, row 10).
 
-Two clips are copies if the cosine of their vectors is at least a threshold (.99 of SSCD's
+Two clips are copies if the cosine of their vectors is at least a threshold (0.99 of SSCD's
 embeddings as published). The vectors that are made here without weights say less, so perceptual
 hashes have to agree with them.
 """

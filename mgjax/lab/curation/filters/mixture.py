@@ -1,7 +1,7 @@
 """Shares of kinds of clips in the sets beside the strictest one (Movie Gen §3.2.1).
 
-60% landscape of the low-resolution set, 80% landscape and at least 60% with people of the extended
-one. What is too many of falls by lot.
+The low-resolution set has 60% landscape. The extended one has 80% landscape and at least 60% with
+people. Surplus clips are dropped at random.
 """
 
 import numpy as np

@@ -2,9 +2,9 @@
 
 For the balance of fine-tuning the paper has people pick seed videos for each concept, and takes the
 nearest neighbours of these. Seeds are clips that were measured too, in a table with the columns
-concept and clip, where a video stands for all its clips; each brings its nearest clips, itself
-among them, by the cosine of the vectors of a plug-in or of fingerprints (which are alike where
-colours are laid out alike).
+concept and clip, where a video stands for all its clips. Each brings its nearest clips, itself
+among them, by the cosine of the vectors of a plug-in or of fingerprints. Fingerprints are similar
+if colours are arranged similarly.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Which sounds are kept: of the scene or not, by Table 24 (Movie Gen §6)."""
+"""Which audio is kept: of the scene or not, by Table 24 (Movie Gen §6)."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ COLUMNS = (*(f'sound_{name}' for name in EVENTS), 'sound_cosine')
 
 
 def misplaced(columns: Columns, settings: KeepSettings) -> np.ndarray:
-  """Says which sounds are none of those that are kept, as 'sound is non-diegetic', or ''."""
+  """Says why audio is not kept, as in 'sound is non-diegetic', or ''."""
   count = len(columns['sound_cosine'])
   reasons = np.full(count, '', object)
   for row in range(count):

@@ -2,9 +2,9 @@
 
 A row is that of `data/ingest/clip_check.py` and the fields of `single_person_references.py`;
 `cross` is a column. A file of one shot is kept as it is. Of a file of several, each shot that can
-be used becomes a clip of its own, encoded anew without sound: one row with references of its own
-and, where another shot has the same face, one with references of that. What is left out is listed
-with its reason.
+be used becomes a clip of its own, encoded anew without sound. It gives one row with its own
+references and, if another shot has the same face, one with references of that shot. What is left
+out is listed with its reason.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The 22 labels that people set: 16 of the camera, 6 of the shot (Movie Gen §3.2.1, §3.3)."""
+"""The labels that people set: 16 of the camera, 6 of the shot (Movie Gen §3.2.1, §3.3)."""
 
 from mgjax.lab.curation.scores.camera_motion import ANSWERS
 

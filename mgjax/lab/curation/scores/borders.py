@@ -1,9 +1,9 @@
 """Borders around the picture, by first derivatives of rows and columns and by scan lines.
 
 Movie Gen §3.2.1 names its detector so (Table 44, row 5); the rest is not in public sources. A
-border is of lines that are flat and alike, with a step where the picture begins, or there is a pair
-of straight edges, as far from one side as from the other, over most of their lengths; either at the
-same place on the frames of a clip.
+border consists of lines that are flat and alike, with a step where the picture begins. A pair of
+straight edges at equal distances from both sides, over most of their lengths, counts too. Either
+must be at the same place on the frames of a clip.
 """
 
 import numpy as np

@@ -10,12 +10,12 @@ sides a second: (x, y) divided by the shorter side, growth and turn times the me
 pixel from the centre. What counts in a shot is their mean; what is left of them when a second's
 mean is taken away is shake.
 
-A model of the plane tells a static and a handheld shot, and directions. It cannot tell a camera
-that turns from one that moves: a pan and a truck to the right shift a picture alike, a zoom and a
-push enlarge it alike, and behind what a tracking or an arc shot follows the background passes
-alike. Those 14 of the 16 classes are therefore answered in seven pairs, such as 'pan or truck
-right'. A camera that rolls has no class in the paper and is called 'roll'; what is none of these is
-'unknown'.
+A model of the plane separates a static from a handheld shot, and directions. It cannot separate a
+camera that turns from one that moves. A pan and a truck to the right shift a picture in the same
+way, and a zoom and a push enlarge it in the same way. Behind the subject of a tracking or an arc
+shot the background moves in the same way. Those 14 of the 16 classes are therefore answered in
+seven pairs, such as 'pan or truck right'. A camera that rolls has no class in the paper and is
+called 'roll'; what is none of these is 'unknown'.
 """
 
 import dataclasses

@@ -1,8 +1,7 @@
 """How much moves: FFmpeg's vmafmotion and the codec's own motion vectors (Movie Gen §3.2.1).
 
-vmafmotion is the mean absolute difference of the brightness of a frame and of the one before it,
-both blurred, at the size that they have; the motion vectors are what the encoder found (Table 44,
-row 8).
+vmafmotion is the mean absolute difference of the brightness of a frame and the previous one, both
+blurred, at their own size. The motion vectors are what the encoder found (Table 44, row 8).
 """
 
 from typing import Any
@@ -21,8 +20,8 @@ _KEY = 'lavfi.vmafmotion.score'
 class Motion(Scorer):
   """`motion_vmaf` and `motion_vectors`, means over the frames of a clip.
 
-  The vectors are None where the codec gives none, as of frames that are all stored whole, and of
-  codecs whose decoders in FFmpeg do not tell (it does of H.264 and MPEG-4, and not of VP9 and AV1).
+  The vectors are None if the codec has none, as for frames that are all stored whole. They are also
+  None if FFmpeg's decoder does not report them: it does for H.264 and MPEG-4, not for VP9 and AV1.
   """
 
   name = 'motion'

@@ -5,7 +5,7 @@ A plug-in is a Python function, named as 'package.module:function',
   function(frames: uint8 (t h w 3), weights: str) -> number or vector
 
 which sees frames of a clip, evenly spaced. Without one the score is not there and the filters that
-read it are off, which the report says.
+read it are off, which the page says.
 """
 
 import io

@@ -1,6 +1,6 @@
 """The sound of a clip as scores: silence, loudness, what is heard, and whether it is of the scene.
 
-Movie Gen §6, Table 24. An event network says how likely voice, music and other sounds are, a joint
+Movie Gen §6, Table 24. An event network says how likely voice, music and other audio are, a joint
 embedding of sound and pictures gives their cosine. Together they tell diegetic sound, which
 belongs to what is seen, from what was laid over it:
 
@@ -52,7 +52,7 @@ class SoundSettings(Checked):
 
 @dataclasses.dataclass(frozen=True)
 class SoundLimits:
-  """What counts as heard and as of the scene (Table 24), and which sounds are kept.
+  """What counts as heard and as of the scene (Table 24), and which audio is kept.
 
   Not in public sources: heard, silence, loudness, places.
   """

@@ -92,9 +92,10 @@ def agreement(counts: Int[np.ndarray, 'p c'], resamples: int = 2000, seed: int =
 class Rater:
   """What the answers of one rater say of the rater; gold items and repeated ones are no `answers`.
 
-  `seconds` is the median of an answer, 0 where no times are known. The shares are None without any:
-  of gold items that are right, of repeated questions that got the same answer, and of the left side
-  among answers for a side, .5 where sides are shuffled and the rater looks at the videos.
+  `seconds` is the median of an answer, 0 where no times are known. There are three shares, None
+  without any: of gold items that are right, of repeated questions that got the same answer, and of
+  the left side among answers for a side. The last is 0.5 if sides are shuffled and the rater looks
+  at the videos.
   """
 
   name: str

@@ -76,7 +76,7 @@ def analyse_study(
   """Analyses the votes of a study.
 
   If its directory has a study.json, models are in its order, prompts in its groups, and questions
-  have its sigmas, which are taken to be of 381 prompts: of n fewer ones they are sqrt(381 / n)
+  have its sigmas. These are taken to be of 381 prompts; of n fewer ones they are sqrt(381 / n)
   times as large. Votes made elsewhere need none. Net win rates are of the model `ours`, by default
   the study's first one, or by name. `repeats` are directories of the same comparisons made again by
   other raters, which sigma is from; votes of raters in `leave_out` do not count.

@@ -1,4 +1,4 @@
-"""What votes say, as tables like those of the report and as a page (Movie Gen §3.5, Table 6)."""
+"""What votes say, as tables like those of the paper and as a page (Movie Gen §3.5, Table 6)."""
 
 import dataclasses
 import json
@@ -101,8 +101,8 @@ def analyse(
 def lay_out(comparisons: Sequence[Comparison], layout: str) -> Rows:
   """Returns the rows of a table of comparisons of one model with others.
 
-  The layout is 'questions', a row a question, as in Tables 6, 7 and 16; 'baselines', a row a model
-  that it was compared with, as in Table 30; or 'win_rate', the same of win rates, as in Table 18.
+  The layout 'questions' has a row a question, as in Table 6. The layout 'baselines' has a row a
+  model that it was compared with, as in Table 30; 'win_rate' has win rates, as in Table 18.
   """
   rows: dict[str, dict[str, str]] = {}
   for each in comparisons:

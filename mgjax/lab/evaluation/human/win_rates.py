@@ -30,8 +30,8 @@ USUAL = 0.385776, 0.266896, 0.347328
 class Tally:
   """The answers to one question about two models, prompt by prompt; wins are of the model `ours`.
 
-  `prompts` are the indices of those that somebody judged, ascending; `counts` say of each how many
-  raters said ours, tie and theirs, `cannot_judge` how many answers in all that it cannot be told.
+  `prompts` are the indices of those that were judged, ascending; `counts` say of each how many
+  raters said ours, tie and theirs; `cannot_judge` counts the answers "cannot judge".
   """
 
   question: str
@@ -146,20 +146,20 @@ def net_win_rate(
 ) -> NetWinRate:
   """Returns the net win rate with its interval by a bootstrap over prompts.
 
-  Verdicts, one a prompt, are 1, 0 or -1, so n of n prompts drawn with replacement have counts that
-  are one draw of a multinomial distribution: this is `intervals.compare` of zeros with the
+  Verdicts, one a prompt, are 1, 0 or -1. So n of n prompts drawn with replacement have counts that
+  are one draw of a multinomial distribution. This is `intervals.compare` of zeros with the
   verdicts, in law, and takes a thousandth of its time. The quantiles are those of Hesterberg (2015,
-  The American Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t) with t that of Student's
-  distribution of n - 1 degrees, which mends how narrow percentile intervals of few prompts are.
+  The American Statistician 69, 371), Phi(±sqrt(n / (n - 1)) t). Here t is that of Student's
+  distribution of n - 1 degrees, which widens the percentile intervals of few prompts.
 
-  Where all verdicts are the same there is nothing to resample. The interval is then exact: a share
-  that is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is
-  missing from 1 may all be of the other side. Raises DataError if there are no verdicts.
+  If all verdicts are the same there is nothing to resample, and the interval is exact. A share that
+  is 1 in n prompts is at least ((1 - c) / 2)^(1/n) (Clopper and Pearson 1934), and what is missing
+  from 1 may all be of the other side. Raises DataError if there are no verdicts.
   """
   verdicts = np.asarray(verdicts)
   n = len(verdicts)
   if not n:
-    raise DataError('there is no prompt that somebody judged; expected one or more')
+    raise DataError('there is no prompt that a rater judged; expected one or more')
   counts = [int((verdicts == value).sum()) for value in (1, 0, -1)]
   tail = ENDS[0]
   if max(counts) == n:
@@ -212,11 +212,11 @@ class Sigma(Interval):
 def sigma(net_win_rates: Sequence[Sequence[float]]) -> Sigma:
   """Estimates sigma from net win rates in points, a row a comparison (Movie Gen §3.5).
 
-  A comparison is made several times, by other raters; the variances of rows are pooled. The report
-  made one four times, of 381 prompts. Of so few the estimate itself is rough: with d repeats beyond
-  the first, d s^2 / sigma^2 is chi-squared of d degrees, so with four the interval of 95%, which
-  assumes normal distributions, is from .57 to 3.7 times the estimate. Prompts are the same, so
-  sigma has no part of which prompts were chosen; the interval of `net_win_rate` has.
+  A comparison is made several times, by other raters; the variances of rows are pooled. The paper
+  made one four times, of 381 prompts. Of so few the estimate itself is rough. With d repeats beyond
+  the first, d s^2 / sigma^2 is chi-squared of d degrees, for normal distributions. The interval of
+  four comparisons is then from 0.57 to 3.7 times the estimate. Prompts are the same, so sigma does
+  not cover the choice of prompts; the interval of `net_win_rate` does.
 
   Raises DataError if none was made twice.
   """
@@ -240,7 +240,7 @@ def half_width(prompts: Positive, win: Fraction, lose: Fraction) -> float:
   """Returns half the interval of the net win rate of so many prompts, in points.
 
   100 z sqrt((win + lose - (win - lose)^2) / n), with win and lose the shares of prompts whose
-  majority is that, and z the quantile .975 of the normal distribution.
+  majority is that, and z the quantile 0.975 of the normal distribution.
   """
   given = {'prompts': prompts, 'win': win, 'lose': lose}
   arguments(half_width, given, 'half_width')
@@ -256,11 +256,11 @@ def prompts_needed(
   """Returns how many prompts it takes to find a net win rate: that the interval is beyond 0.
 
   n = v ((z_c + z_p) / d)^2 with d the difference as a share, v = max(1 - tie, d) - d^2 the variance
-  of a verdict, z_c the quantile .975 of the normal distribution and z_p the quantile p.
+  of a verdict, z_c the quantile 0.975 of the normal distribution and z_p the quantile p.
 
   Args:
     tie: share of prompts without a majority for one.
-    chance: p, how likely it shall be found; .5 is where it lies at the end of the interval.
+    chance: p, how likely it shall be found; 0.5 is where it lies at the end of the interval.
   """
   given = {'difference': difference, 'tie': tie, 'chance': chance}
   arguments(prompts_needed, given, 'prompts_needed')

@@ -1,4 +1,4 @@
-"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two sounds go together in time."""
+"""Audio metrics from waveforms alone: SI-SDR, onsets, and how two tracks go together in time."""
 
 from typing import NamedTuple
 
@@ -84,10 +84,10 @@ def onset_times(sound: Float[np.ndarray, 's c'], rate: int) -> Float[np.ndarray,
 
 
 class Synchrony(NamedTuple):
-  """How two sounds go together in time; None where there is nothing to compare.
+  """How two tracks go together in time; None where there is nothing to compare.
 
-  The second is later by `lag` seconds, where they agree most; `correlation` is that of the fluxes
-  there, 1 for equal ones; `onset_error` is the median over the onsets of both of the seconds to the
+  The second is later by `lag` seconds, where they agree most. `correlation` is that of the fluxes
+  there, 1 for equal ones. `onset_error` is the median over the onsets of both of the seconds to the
   other's nearest.
   """
 
@@ -97,7 +97,7 @@ class Synchrony(NamedTuple):
 
 
 def synchrony(x: Float[np.ndarray, 's c'], y: Float[np.ndarray, 's d'], rate: int) -> Synchrony:
-  """Compares when two sounds become louder, whatever they are.
+  """Compares when two tracks become louder, whatever they are.
 
     r_k = sum_i (F_i - mean F) (G_(i+k) - mean G) / (|F - mean F| |G - mean G|)
 

@@ -13,7 +13,7 @@ _SAME = 1e-6  # length of a difference of unit vectors below which it has no dir
 def cosines(x: Float[np.ndarray, '*b d'], y: Float[np.ndarray, '*b d']) -> Float[np.ndarray, '*b']:
   """Returns the cosine of each vector with its partner, in float64; 0 of a vector without length.
 
-  Of CLAP's vectors of sounds and their captions it is the CLAP score, of a sound in each clip.
+  Of CLAP's vectors of audio and their captions it is the CLAP score, of a sound in each clip.
   """
   return np.sum(_unit(x) * _unit(y), axis=-1)
 

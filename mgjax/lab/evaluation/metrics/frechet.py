@@ -38,11 +38,11 @@ def frechet_distance(x: Float[np.ndarray, 'n d'], y: Float[np.ndarray, 'm d']) -
 def frechet_value(x: Clips, y: Clips, **options: Any) -> Value:
   """Returns the Frechet distance between all rows of some clips and of others, and its interval.
 
-  FVD is the one of a row a clip from an I3D (Unterthiner et al., 2018), FID over frames that of a
-  row a frame, the Frechet audio distance that of rows of VGGish (Kilgour et al., 2019). What is
-  drawn for the interval, see `set_values`, are clips: rows of one clip are like each other. Its
-  limit at infinitely many clips is told only of twice as many clips as a row has numbers; halves of
-  fewer have singular covariances, and the distance does not fall with 1 / n. Raises DataError as of
+  With a row a clip from an I3D it is FVD (Unterthiner et al., 2018), and with a row a frame FID
+  over frames. With rows of VGGish it is the Frechet audio distance (Kilgour et al., 2019). The
+  interval draws clips, see `set_values`, because rows of one clip are similar. Its limit at
+  infinitely many clips is given only for twice as many clips as a row has numbers. Halves of fewer
+  have singular covariances, and the distance does not fall with 1 / n. Raises DataError as of
   `frechet_distance`, or if there are fewer than four clips.
   """
   counts = (len(x), len(y))
@@ -125,7 +125,7 @@ def _mmd(of_x: np.ndarray, of_y: np.ndarray, across: np.ndarray) -> float:
 class Neighbourhood(NamedTuple):
   """How generated rows y lie among true rows x; 1 is best, and density may be above it.
 
-  With R(x_i) the distance of x_i to its k-th nearest other row, and R(y_j) likewise,
+  With R(x_i) the distance of x_i to its k-th nearest other row, and R(y_j) in the same way,
 
     precision = mean_j max_i [|x_i - y_j| < R(x_i)]
     recall = mean_i max_j [|x_i - y_j| < R(y_j)]

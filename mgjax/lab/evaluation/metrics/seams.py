@@ -22,7 +22,7 @@ class Seams:
 
   `ratio` is the median over the seams of the largest flux within 20 ms of each, over the median of
   the same at places elsewhere, about 1 where seams are not heard. `rank` is the mean share of the
-  places elsewhere that change less than a seam does: .5 where seams are not heard, 1 where each
+  places elsewhere that change less than a seam does: 0.5 where seams are not heard, 1 where each
   changes more than anything else. A seam that is louder than the sound's own events has both high,
   one that is as loud as they are the ratio alone.
   """
@@ -64,7 +64,7 @@ def gather_seams(
   sounds: Iterable[tuple[Float[np.ndarray, 's c'], Sequence[float] | Float[np.ndarray, ' n']]],
   rate: int,
 ) -> Seams:
-  """Compares the flux at the seams of sounds with that at places every 40 ms, 250 ms away from any.
+  """Compares the flux at the seams of audio with that at places every 40 ms, 250 ms away from any.
 
   Seams are in seconds, from `Cover.starts` or where windows end. A ratio of two medians below what
   is heard, as in silence, is 1. Raises DataError if a sound is too short or not finite, there is no

@@ -69,8 +69,8 @@ def _similarity(x: Float[np.ndarray, 'h w c'], y: Float[np.ndarray, 'h w c']) ->
 def flicker(x: UInt8[np.ndarray, 't h w c'], y: UInt8[np.ndarray, 't h w c']) -> float:
   """Returns mean |(y_{t+1} - y_t) - (x_{t+1} - x_t)| in grey levels, of 255.
 
-  An error that stands still costs nothing; one that comes and goes does, which a mean over frames
-  does not tell apart. Raises DataError if there is one frame only.
+  An error that stands still costs nothing; one that appears and disappears does, which a mean over
+  frames does not tell apart. Raises DataError if there is one frame only.
   """
   if len(x) < 2:
     raise DataError(f'flicker is between frames, and there is {len(x)}; give a video')

@@ -25,8 +25,8 @@ Video = Iterable[UInt8[np.ndarray, 'h w 3']]
 def second_difference(video: Video) -> Float[np.ndarray, 't']:
   """Returns mean |x_{t-1} - 2 x_t + x_{t+1}| of each frame but the first and last, of 255 levels.
 
-  Motion that goes on as it was costs little, what comes and goes much. Raises DataError if there
-  are fewer than three frames.
+  Motion that goes on as it was costs little, what appears and disappears much. Raises DataError if
+  there are fewer than three frames.
   """
   values = []
   last = None
@@ -52,8 +52,8 @@ def warping_error(
     E_warp(t) = sum_i M_i |x_t(i) - x_{t-1}(i + u(i))|^2 / sum_i M_i
 
   with u the optical flow from frame t to frame t - 1, M = 1 where that is not occluded, pixels in
-  [0, 1], the square a mean over channels (Lai et al., 2018, Learning Blind Video Temporal
-  Consistency, equation 9, without their mask of the borders of motion).
+  [0, 1], and the square a mean over channels. It is that of Lai et al. (2018), Learning Blind Video
+  Temporal Consistency, without their mask of the borders of motion.
 
   `motion` has for each frame but the first the flow to the one before it and the flow back, as
   `mgjax.data.media.optical_flow.flows` yields them; by default the video's own. To compare videos

@@ -1,8 +1,7 @@
 """All that can be measured of a set of videos, by name: beside prompts, beside others, alone.
 
-Metrics need encoders, and none comes with weights here: what is called FVD or FID elsewhere is
-`frechet_videos` or `frechet_frames` over the vectors of whatever encoder is given, and its numbers
-compare only with those of the same one.
+Metrics need encoders, and none ships here. FVD and FID are `frechet_videos` and `frechet_frames`
+over the vectors of your encoder, and their numbers compare only with those of the same encoder.
 """
 
 import os
@@ -122,8 +121,8 @@ def compare_clips(
 ) -> dict[str, Value]:
   """Compares vectors of generated videos with those of true ones, whatever encoder made them.
 
-  Both are a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d): of
-  those the mean stands for the video, and 'frechet_frames' compares them one by one. A metric that
+  Both are a vector a video (b d), or vectors of the frames of each, (t d) or in all (b t d). The
+  mean of frames stands for the video, and 'frechet_frames' compares them one by one. A metric that
   so few videos do not have is NaN, and says so in its warning. Raises DataError if the vectors do
   not belong together, or are not finite.
   """

@@ -1,4 +1,4 @@
-"""Writes samples of an evaluation: videos and sounds for its page, several ways side by side."""
+"""Writes samples of an evaluation: videos and audio for its page, several ways side by side."""
 
 import dataclasses
 import pathlib
@@ -50,7 +50,7 @@ def clips_of(videos: Samples, fps: float) -> Show:
 
 
 def sounds_of(sounds: Mapping[int, Float[np.ndarray, 's c']], rate: int) -> Show:
-  """Returns what writes the sounds that there are, as .wav."""
+  """Returns what writes the audio, as .wav."""
 
   def write(sound: np.ndarray, stem: pathlib.Path) -> pathlib.Path:
     path = stem.with_suffix('.wav')

@@ -84,11 +84,11 @@ def score_suite(
   Frames are looked at with at most 256 pixels on their shorter side. Metrics of motion need OpenCV
   and are left out without it. `videos` are place of a row in the suite -> file. `clip` compares
   frames with prompts and with each other, and videos with the `reference`: a folder of true videos,
-  or a .npy of vectors that the same CLIP made of them. `judge` is a world with prompts, or '' for
-  none.
+  or a .npy of vectors that the same CLIP made of them. `judge` is a synthetic dataset with prompts,
+  or '' for none.
 
   Raises ConfigError if there is no such judge, or a reference without a CLIP, DataError if a video
-  cannot be read, or a prompt is none that the judge knows.
+  cannot be read, or the judge has no such prompt.
   """
   if reference and clip is None:
     raise ConfigError('--reference is compared by the vectors of a CLIP; name one with --clip')

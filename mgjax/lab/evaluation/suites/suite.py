@@ -52,7 +52,7 @@ class Row:
     motion: 'low', 'medium' or 'high', '' where nobody says.
     fields: what else there is: of sound 'id', 'audio_prompt' and 'music_prompt'; of an edit
       'video', 'task', 'caption' and 'target'; of videos conditions beside the prompt, by name.
-    scene: of a world's caption, where its judge finds what it is of.
+    scene: of a synthetic dataset's caption, where its judge finds what it is of.
   """
 
   index: Count
@@ -272,7 +272,7 @@ def _edits(path: pathlib.Path) -> Suite:
 
 
 def _of_world(name: str) -> Suite:
-  """Held-out captions of a world, in an order that the seed says."""
+  """Held-out captions of a synthetic dataset, in an order that the seed says."""
   world, *numbers = name.split(':')
   if not 1 <= len(numbers) <= 2 or not all(each.isdecimal() for each in numbers):
     raise ConfigError(f'{name}: expected {world}:N or {world}:N:SEED, as in {world}:1003')

@@ -1,6 +1,7 @@
-"""Measures how well generated videos of a world match their prompts.
+"""Measures how well generated videos of a synthetic dataset match their prompts.
 
-What is asked and what is read, the judge of the world says (`mgjax/lab/worlds/judging.py`).
+What is asked and what is read, the judge of the synthetic dataset says
+(`mgjax/lab/worlds/judging.py`).
 """
 
 import pathlib
@@ -35,11 +36,11 @@ def judge_model(
 ) -> tuple[Measured, UInt8[np.ndarray, 'b t h w 3'], list[str]]:
   """Samples captions that training never showed and judges the videos, group by group.
 
-  Beside the shares of what captions say that videos show ('all' wants all of it in one video) stand
-  those of real clips, and of real clips under other captions; where the judge knows them, the
-  diversity of what captions leave open, relative to real clips, 0 for copies of a template; and the
-  Frechet distance from real clips of the same captions, beside that of as many other real clips.
-  Returns the numbers, videos and prompts.
+  The numbers are the shares of what captions say that videos show; 'all' wants all of it in one
+  video. Beside them are those of real clips, and of real clips under other captions. If the judge
+  has it, the diversity of what captions leave open is relative to real clips, 0 for copies of a
+  template. The Frechet distance is from real clips of the same captions, beside that of as many
+  other real clips. Returns the numbers, videos and prompts.
   """
   judge = judge_for(pipeline)
   groups = judge.asks(samples)
@@ -56,7 +57,8 @@ def judge_model(
 
 
 def judge_for(pipeline: Any, what: str = 'video') -> Any:
-  """Makes the judge of the world that a model was trained on; ConfigError if there is none."""
+  """Makes the judge of the synthetic dataset that a model was trained on; ConfigError if there is
+  none."""
   frames, height, width = pipeline.default_shape
   data = data_settings(fields_of(pipeline.config, 'data'))
   return judge_of_data(data, frames, (height, width), what)

@@ -11,8 +11,8 @@ from mgjax.lab.worlds.judging import CameraPath
 def compare_paths(paths: Mapping[str, Sequence[CameraPath]]) -> Measured:
   """Says how the last points of paths, 'model' and 'real clips', agree with what was asked for.
 
-  Of each: the root mean square of the difference, its mean beside that of what was asked for, and
-  the correlation of both; and how far paths are from straight on their way, in shares of it.
+  Of each it has the root mean square of the difference, its mean beside the requested one, and the
+  correlation of both. It also has how far paths are from straight, in shares of their length.
   """
   metrics = {}
   record = {}

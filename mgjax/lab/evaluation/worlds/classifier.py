@@ -24,11 +24,11 @@ def classify(pipeline: VideoPipeline, *, samples: int = 128, seed: int = 0) -> M
   and by how many bits, the logarithm of how many times as likely. Captions are those that training
   never showed, of the first group.
 
-  Raises ConfigError where the world's judge knows no other captions.
+  Raises ConfigError if the dataset's judge has no other captions.
   """
   judge = judge_for(pipeline)
   if not isinstance(judge, VariedJudge):
-    raise ConfigError('the judge of this world knows no captions that differ in one word')
+    raise ConfigError('the judge of this synthetic dataset has no captions that differ in one word')
   asked = next(iter(judge.asks(samples).values()))
   videos = np.stack([clip['video'] for clip in judge.clips(asked)])
   captions = [each.caption for each in asked]

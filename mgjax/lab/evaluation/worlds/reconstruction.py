@@ -1,4 +1,5 @@
-"""What the judge of a world reads through an autoencoder, and how well what matters comes back.
+"""What the judge of a synthetic dataset reads through an autoencoder, and how well what matters
+comes back.
 
 A mean over whole frames is a mean over background: here PSNR is taken where the things are that
 captions tell of, and the judge says whether they are still what they were.

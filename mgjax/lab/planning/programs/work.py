@@ -1,9 +1,9 @@
 """Counts the work of a compiled program's instructions: operations of products, bytes of the rest.
 
-What cannot be counted surely is counted as less, since it is there to hide communication: arrays
-that lie on the chip itself move no bytes, slices of an array count and not the array, of several
-branches the one with the least of everything counts, and whatever starts and ends apart (copies,
-collectives) is no work.
+What cannot be counted surely is counted as less, since it is there to hide communication. Arrays
+that lie on the chip itself move no bytes. Slices of an array count, and not the array. Of several
+branches the one with the least of everything counts. Whatever starts and ends apart, such as copies
+and collectives, is no work.
 """
 
 import dataclasses

@@ -24,13 +24,17 @@ HOST_OF_GPUS, CUBE = 8, 64
 class Assumptions(Checked):
   """How often what happens, and how long it takes.
 
-  Published are: 419 unexpected and 47 planned interruptions of 16,384 H100 in 54 days, 78% of the
-  first by hardware, more than 90% of the time effective (arXiv 2407.21783, Llama 3), which leaves
-  at most 16.7 minutes of all losses for each; 2 TB/s of storage for them. Other rates: 0.81 and
-  0.29 failures in 1,000 chip-days on two clusters of A100 (arXiv 2410.21680: 6.50 and 2.34 in 1,000
-  node-days), 1.8 of OPT-175B on 992 A100 (its logbook: 105 restarts in two months). Of TPUs no rate
-  was found. Defaults without a source say so; `restart` and `pause` are such that Llama 3's run
-  comes to its 90% (`test_large_runs_lose_what_was_published_of_them`).
+  Published rates of failures in 1,000 chip-days:
+
+    0.474        Llama 3, arXiv 2407.21783: 419 on 16,384 H100 in 54 days, 78% by hardware
+    0.81, 0.29   two clusters of A100, arXiv 2410.21680: 6.50 and 2.34 in 1,000 node-days
+    1.8          OPT-175B, its logbook: 105 restarts of 992 A100 in two months
+
+  The first run also had 47 planned interruptions and more than 90% of effective time. That leaves
+  at most 16.7 minutes of all losses for each. Its storage had 2 TB/s. Of TPUs no rate was found.
+  Defaults without a source say so. `restart` and `pause` are such that Llama 3's run comes to its
+  share
+  (`test_large_runs_lose_what_was_published_of_them`).
   """
 
   failures: Annotated[Magnitude, 'interruptions in 1,000 chip-days; of Llama 3'] = 0.474

@@ -309,7 +309,7 @@ def _spread(film: Film, place: Topology) -> Sampling:
 
 
 def _make_codec(workdir: str) -> tuple[LatentCodec, list[str]]:
-  """Returns the image autoencoder of a work directory, or the report's, and what to say of it."""
+  """Returns the image autoencoder of a work directory, or the paper's, and what to say of it."""
   notes = []
   try:
     config = read_config(workdir)

@@ -1,6 +1,6 @@
 """Plans the sampling of a flow model on a topology: latency, throughput, memory (Movie Gen §3.4.2).
 
-A sample takes as many passes (`sampling/latency.py`) as its solver asks for.
+A sample takes as many function evaluations (`sampling/latency.py`) as its solver asks for.
 """
 
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ STUDENTS = (4, 1)  # steps of models that learnt to take few (flow/distillation/
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-  """One way to sample: rows that a sample has in a pass -> how many passes have so many."""
+  """One way to sample: rows of a sample in a call of the model -> number of such calls."""
 
   name: str
   passes: Mapping[int, int]
@@ -64,7 +64,7 @@ def count_passes(sample: SampleSettings) -> dict[int, int]:
 def list_ways(sample: SampleSettings) -> list[Way]:
   """Lists how a model could be sampled: as configured first, then cheaper one by one and together.
 
-  Fewer passes need a model that learnt them (guidance, few steps), and are no speed for nothing.
+  Fewer calls need a model that was trained for them (guidance, few steps).
   """
   passes = count_passes(sample)
   total = sum(passes.values())

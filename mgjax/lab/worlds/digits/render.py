@@ -1,11 +1,12 @@
 """Draws scenes of digits at any size and number of frames: pictures, masks, geometry.
 
-A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, texture L. What is
-'soft' has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated: an image
-without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at .45 of
-full opacity, and L is 1 or .3 stripe by stripe ('sharp': .65 everywhere), both averaged over every
-pixel. A stripe is one pixel of a frame of 64 and half a pixel of one of 32, where all textures are
-therefore the same grey.
+A frame is B (1 - A) + C L A: background B, opacity of the digit A, its colour C, and texture L.
+
+A 'soft' digit has L = 1 and, as A, 8 samples of handwriting a side, linearly interpolated. It is an
+image without detail, which bicubic enlarging gives back. Otherwise A is that handwriting cut at
+0.45 of full opacity, averaged over every pixel. L is then 1 or 0.3 stripe by stripe, also averaged;
+'sharp' has 0.65 everywhere. A stripe is one pixel of a frame of 64 px and half a pixel of one of
+32 px, where all textures are therefore the same grey.
 """
 
 from typing import Any

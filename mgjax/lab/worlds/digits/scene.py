@@ -1,7 +1,7 @@
 """Scenes of synthetic clips: all that a clip shows, whatever its size and number of frames.
 
-A scene is plain data. With a field replaced it shows the same clip in another colour, by another
-hand, before another background; `render.py` draws it. Lengths are pixels of a frame whose
+A scene is plain data. With a field replaced it shows the same clip in another colour, in another
+handwriting, before another background; `render.py` draws it. Lengths are pixels of a frame whose
 shorter side is 32, and scale with the frame.
 """
 

@@ -3,7 +3,7 @@
 'the green sign says "407"' is an image; a video adds how the sign moves, 'the green sign says "407"
 and moves left'. A sign is one wide image of handwriting, so that it moves, bounces and falls as a
 digit does (`clips.py`). Some numbers never appear in training: a model that writes
-those on a sign has learnt to spell.
+those on a sign has learned to spell.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ def sign_caption(number: str, colour: str, motion: str, texture: str = 'soft') -
 def is_held_out_number(number: str) -> bool:
   """Whether a number is kept from training: it has two or three digits with a sum of 0 modulo 4.
 
-  22 of the 90 numbers of two digits and 225 of the 900 of three. Whatever digits stand at all
-  places but one, that place takes every remainder in training but one: every digit is seen at every
-  place, and every two digits of a number of three are seen together.
+  These are a quarter of all numbers. Whatever digits stand at all places but one, that place takes
+  every remainder in training but one. So every digit is seen at every place, and every two digits
+  of a number of three are seen together.
   """
   return len(number) > 1 and sum(map(int, number)) % 4 == 0
 

@@ -1,6 +1,6 @@
-"""Synthetic sounds of moving digits: a click and the tone of the digit at every impact.
+"""Synthetic audio of moving digits: a click and the tone of the digit at every impact.
 
-Nothing else sounds: a clip without an event is digital silence. So what a model of sound has to
+Nothing else is heard: a clip without an event is digital silence. So what a model of audio has to
 learn can be read back without error: when (the clicks), what (the tone) and nothing (silence).
 """
 

@@ -1,9 +1,9 @@
 """Where the camera is and looks, time by time.
 
-A move goes at constant speed from the first frame to the last and is at its middle where the scene
-says that the camera is: a pan by 20 degrees begins 10 to the left. Pan and tilt turn the camera
-where it stands, zoom lengthens its focal length, a circle carries it around what it looks at, and
-who follows goes along with a solid.
+A move goes at constant speed from the first frame to the last. At its middle the camera is where
+the scene says: a pan by 20 degrees begins 10 to the left. Pan and tilt turn the camera where it
+stands, and zoom lengthens its focal length. A circle carries it around what it looks at, and a
+following camera moves with a solid.
 """
 
 import math

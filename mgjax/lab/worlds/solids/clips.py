@@ -84,7 +84,7 @@ class Solids(Source):
   'caption' the instruction; `source.edit(source.scene(index))` is both scenes, as data.
 
   With `sound` a sample has also 'audio', float32 (s 2) of frames / fps seconds at 48 kHz, and
-  'events', the seconds of its contacts, with their 'loudness', an amplitude, and both 'materials',
+  'events', the seconds of its contacts. Each has a 'loudness', an amplitude, and both 'materials',
   places in `kinds.MATERIALS`, -1 for the floor. Raises ConfigError for unknown names.
   """
 

@@ -42,7 +42,7 @@ SHAPES = {
 
 
 class Material(NamedTuple):
-  """How a material weighs, bounces and brakes, how it shines and how it sounds."""
+  """The weight, restitution, friction, shine and audio of a material."""
 
   word: str  # in captions
   density: float  # mass of a unit of volume; of hollow things, so that none moves all others

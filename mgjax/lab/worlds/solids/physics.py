@@ -4,10 +4,11 @@ Between two events every solid has a constant acceleration: gravity in flight, f
 motion on the floor. An event is a landing, a stop, or two solids that meet; its time is the root of
 a polynomial, so that contacts are exact, whatever the frames that are drawn.
 
-What is simple on purpose: balls on the floor roll without slipping, what stands keeps upright and
-does not turn when it is hit, and the floor takes up what is vertical of an impact between two
-solids, so that J = (1 + e) m (v . n), with m the reduced mass, n the direction between them as seen
-from above and e the mean of the restitutions of both. A solid that is no ball meets balls alone.
+Some physics is simple on purpose. Balls on the floor roll without slipping. What stands keeps
+upright and does not turn when it is hit. The floor takes up the vertical part of an impact between
+two solids, so that J = (1 + e) m (v . n). Here m is the reduced mass, n the direction between them
+as seen from above, and e the mean of the restitutions of both. A solid that is no ball meets balls
+alone.
 """
 
 import dataclasses

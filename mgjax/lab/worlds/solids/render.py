@@ -1,9 +1,10 @@
 """Draws scenes of solids by ray casting, at any size and number of frames.
 
-Written by components: x, y and z of a vector are separate arrays (h w), solids are unrolled with a
-running minimum, and nothing is stacked or gathered, so that XLA makes one loop of a frame. A solid
-is what of a quadric lies in a box (`kinds.Shape`), so a ray enters it at the last of the surfaces
-that it enters, and kinds of solids differ by numbers alone: one program draws all scenes of a size.
+It is written by components: x, y and z of a vector are separate arrays (h w). Solids are unrolled
+with a running minimum, and nothing is stacked or gathered, so that XLA makes one loop of a frame. A
+solid is the part of a quadric in a box (`kinds.Shape`), so a ray enters it at the last of the
+surfaces that it enters. Kinds of solids differ by numbers alone: one program draws all scenes of a
+size.
 """
 
 import functools

@@ -1,7 +1,7 @@
-"""Draws scenes: first what happens, then where, until everything happens as it is told and is seen.
+"""Draws scenes: first what happens, then where, until everything happens so and can be seen.
 
-A story (which solids, which motions, who meets whom, which camera) is drawn once and laid out again
-and again; so what is hard to lay out is not told less often than it was drawn, within `_LAYOUTS`.
+A story (which solids, which motions, which collisions, which camera) is drawn once. It is laid out
+again and again, so that what is hard to lay out is as frequent as it was drawn, within `_LAYOUTS`.
 """
 
 import dataclasses
@@ -50,9 +50,9 @@ _COVER = 0.85  # of the radius of what is in front, within which a centre is hid
 class Choices:
   """What scenes are drawn from.
 
-  `novelty` is 'none' for what training shows; 'combination' for solids each of which has a triple
-  that training never shows; 'value' for sizes and speeds outside of its ranges; 'any' for all
-  combinations, and a quarter of all solids of such sizes and speeds.
+  `novelty` is 'none' for what training shows. With 'combination' each solid has a triple that
+  training never shows. With 'value' sizes and speeds are outside of its ranges. With 'any' there
+  are all combinations, and a quarter of all solids have such sizes and speeds.
   """
 
   solids: tuple[int, int] = (1, 3)  # how many, at least and at most

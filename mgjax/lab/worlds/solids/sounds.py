@@ -1,10 +1,10 @@
-"""Sounds of solids: impacts by modes, rolling and sliding as filtered noise, heard from the camera.
+"""Audio of solids: impacts by modes, rolling and sliding as filtered noise, heard from the camera.
 
-An impact is a sum of damped cosines, sum_k a_k exp(-d_k t) cos(2 pi f_k t): its pitch f goes with
-1 / size and the material, its decay d and its brightness with the material, its amplitude with the
-root of the impulse (van den Doel and Pai 1998; Traer, Cusimano and McDermott 2019). Both solids
-that meet sound. It begins at the sample nearest to the contact, and nothing sounds before. Without
-contact or motion on the floor there is digital silence.
+An impact is a sum of damped cosines, sum_k a_k exp(-d_k t) cos(2 pi f_k t). Its pitch f goes with
+1 / size and the material, its decay d and its brightness with the material. Its amplitude goes with
+the root of the impulse (van den Doel and Pai 1998; Traer, Cusimano and McDermott 2019). Both solids
+of a contact are heard. It begins at the sample nearest to the contact, with silence before it.
+Without contact or motion on the floor there is digital silence.
 """
 
 import functools
@@ -49,7 +49,7 @@ def modes(shape: str, material: str) -> Float[np.ndarray, 'k 3']:
 
 
 def impact(solid: Solid, samples: int) -> Float[np.ndarray, 's']:
-  """How a solid sounds when it is struck, at most so many samples; the first is 1."""
+  """The audio of a solid that is struck, at most so many samples; the first is 1."""
   frequency, damping, strength = modes(solid.shape, solid.material).T
   frequency = frequency / solid.size
   heard = frequency < 0.45 * RATE

@@ -17,7 +17,7 @@ from mgjax.nn.patch import Patch, patchify
 class ClipTokens(Conditioning):
   """Projects the latents of a clip and adds them to the tokens; a base that names its `key`.
 
-  The report concatenates them with the noisy latents as channels, with weights that start at zero;
+  The paper concatenates them with the noisy latents as channels, with weights that start at zero;
   a linear map of a concatenation is a sum of linear maps, of which this one starts at zero. So a
   model to which it is added answers as before. `key` is the field of samples that is the clip, and
   the array of batches that is its latents.

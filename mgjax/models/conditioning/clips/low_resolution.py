@@ -13,7 +13,7 @@ KEY = 'low_resolution'
 class LowResolution(ClipTokens):
   """Reads 'low_resolution', the small video enlarged bilinearly; attributes as `ClipTokens`.
 
-  With `residual` its latents are added to the answer as well, so that a model that has learnt
+  With `residual` its latents are added to the answer as well, so that a model that has learned
   nothing enlarges bilinearly (not in public sources). Then the projection does not start at zero:
   behind it and the last map, both zero, what is missing has hardly a gradient.
   """

@@ -10,8 +10,8 @@ from mgjax.models.conditioning.numbers.number import Number
 class GuidanceScale(Number):
   """Reads 'guidance_scales', s of each of the `conditions`, in the order that guidance nests them.
 
-  No scale that is learnt is 0, which says that none is told. A scale of 1, which is no guidance, is
-  told as any other: what the model learnt to add for all of them must not be missing there.
+  Trained scales are never 0, which means that no scale is given. A scale of 1, which is no
+  guidance, is a scale like any other: the model must add there what it adds for all of them.
   """
 
   conditions: Sequence[str] = ('text',)

@@ -24,7 +24,7 @@ class Number(Conditioning):
   Attributes:
     key: the field of samples and the array of batches.
     centre: the number whose sinusoids are those of 0.
-    unit: the distance from it that is told as well as that from noise to data.
+    unit: the distance from it that is resolved as well as that from noise to data.
   """
 
   dim: int

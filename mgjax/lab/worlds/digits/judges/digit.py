@@ -1,9 +1,9 @@
 """Judges clips of moving digits: reads digit, colour and motion back from the pixels.
 
-Every clip is brought to 32 pixels on its shorter side (64 or 128 if the judge shall see more), the
-median of its pixels, a plain background, is subtracted, and what is brighter than a threshold after
-a slight blur is the digit. The path of its centroid is the motion, its mean colour the colour, and
-its mean image, motion taken out, goes to a support vector classifier that has seen the handwriting
+Every clip is brought to 32 pixels on its shorter side, or more if the judge shall see more. The
+median of its pixels, a plain background, is subtracted. What is brighter than a threshold after a
+slight blur is the digit. The path of its centroid is the motion, and its mean colour the colour.
+Its mean image, motion taken out, goes to a support vector classifier that has seen the handwriting
 of the training split. From 64 pixels on, textures are read as well (`texture_judge.py`).
 
 The score is a proxy: a model that copies one template a digit scores high, so report `diversity`

@@ -1,9 +1,9 @@
 """Judges edited synthetic clips: whether all is as the instruction asks, and all else kept.
 
 The scenes before and after an edit are known pixel by pixel, so that each part is read where it
-must show: the digit, its colour and its path by the judge of digits (`judge.py`), the tint of the
-wall and its pixels outside of the ink of both scenes, a mark between the strokes. What a clip has
-under a mark is read with the layer taken off again.
+must show. The judge of digits (`judge.py`) reads the digit, its colour and its path. The tint of
+the wall and its pixels are read outside of the ink of both scenes, and a mark between the strokes.
+What a clip has under a mark is read with the layer taken off again.
 """
 
 import dataclasses
@@ -110,9 +110,9 @@ class EditJudge:
 class DigitsEdits:
   """Asks for edits of held-out captions and reads them, see `EditsJudge` of `judging.py`.
 
-  Of the numbers `path_error` is the root mean square distance from the path of the scene after, in
-  pixels of 32, `flicker` the mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall and `wall_error` its mean
-  distance from that of the scene after, of 255 levels.
+  `path_error` is the root mean square distance from the path of the scene after the edit, in pixels
+  of 32. `flicker` is the mean |x_{t-1} - 2 x_t + x_{t+1}| of the wall. `wall_error` is the wall's
+  mean distance from that of the scene after the edit, in levels of uint8.
   """
 
   source: Digits  # of training

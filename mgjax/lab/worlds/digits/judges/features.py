@@ -29,7 +29,7 @@ class DigitFeatures(NamedTuple):
   deviation: Float[np.ndarray, 'f']  # standard deviations of the same
 
   def rows(self, videos: Iterable[np.ndarray]) -> Float[np.ndarray, 'n f']:
-    """Returns a row a clip, uint8 (t h w 3): 16 of the shape, 3 of the tint, 4 of the way."""
+    """Returns a row of numbers a clip, uint8 (t h w 3): of the shape, the tint and the way."""
     sights = [find_digit(np.asarray(video)) for video in videos]
     return (_raw(sights, self.mean, self.shapes) - self.usual) / self.deviation
 

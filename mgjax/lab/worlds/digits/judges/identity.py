@@ -6,9 +6,9 @@ Gaussians of 1 pixel of 32 less those of 3, because autoencoders lose what is fi
 
   (identity, p) = argmax <B x, B r(identity, p)> / (|B x| |B r(identity, p)|)
 
-over shifts of half a pixel as well. The grid is wider than the poses that clips have, so that a
-reference that is merely pasted, turned and re-weighted as it is, can be told from a clip: it shows
-the right hand in a pose that no clip has (`IdentityJudge.allows`).
+over shifts of half a pixel as well. The grid is wider than the poses that clips have. So a
+reference that is merely pasted, turned and re-weighted differs from a clip: it shows the right
+handwriting in a pose that no clip has (`IdentityJudge.allows`).
 """
 
 import dataclasses

@@ -43,7 +43,7 @@ class DigitsReferences:
     return [self._unseen.show(each.label) for each in asked]
 
   def ways(self, asked: Sequence[Asked]) -> dict[str, Videos]:
-    """In another hand of the same digit, in which one of 20 is found by chance."""
+    """In another handwriting of the same digit, in which one of 20 is found by chance."""
     source = dataclasses.replace(self._unseen, extras=())
     return {
       'another hand (chance)': [source.show(_by_another(each.label))['video'] for each in asked]
@@ -89,7 +89,7 @@ class DigitsReferences:
 
 
 def _by_another(scene: Scene) -> Scene:
-  """The scene in another hand of the same digit, one of training."""
+  """The scene in another handwriting of the same digit, one of training."""
   generator = np.random.default_rng((scene.tiles, 2))
   another = one_of(identities_of('train', int(scene.number)), generator)
   return dataclasses.replace(scene, identities=(another,))

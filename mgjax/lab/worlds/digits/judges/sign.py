@@ -1,8 +1,8 @@
 """Judges clips of signs: reads the number back from the pixels, digit by digit.
 
 As for single digits (`judge.py`), what is brighter than its background is the sign,
-and the mean of the frames with the motion taken out is looked at. How wide the ink is says how many
-digits there are; between them it is cut where there is least of it, and every piece goes to a
+and the mean of the frames with the motion taken out is looked at. The width of the ink gives the
+number of digits, and it is cut between them where there is least of it. Every piece goes to a
 support vector classifier that has seen the handwriting of the training split.
 """
 

@@ -1,9 +1,9 @@
-"""Judges sounds of moving digits: reads onsets, tones and silence back from the waveform.
+"""Judges audio of moving digits: reads onsets, tones and silence back from the waveform.
 
 Onsets (`lab/worlds/onsets.py`) are matched with the true events one to one. The tone after an onset
 is the one of `TONES` that holds most of its power.
 
-The score is a proxy: it hears the sounds of these clips, and no other. Report
+The score is a proxy: it hears the audio of these clips, and no other. Report
 `ceiling` and `floor` beside it, which say what the score can be.
 """
 
@@ -76,7 +76,7 @@ def judge_sound(
 
 @dataclasses.dataclass(frozen=True)
 class SoundScores:
-  """What a set of sounds scores; nan where there was nothing to score."""
+  """What a set of audio scores; nan where there was nothing to score."""
 
   onset_error: float  # median |error| of the matched onsets, in ms
   missed: float  # share of the events that are not heard

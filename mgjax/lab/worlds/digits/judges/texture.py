@@ -33,14 +33,16 @@ def texture_phase(video: UInt8[np.ndarray, 't h w 3']) -> float:
   """Returns how much the phase of the texture, seen from the digit, jumps from frame to frame.
 
   A digit with sharp edges moves by whole pixels of 64, and its texture with it. So the wave w of
-  the texture (V, H or D at the top of the file) times its sign (-1)^y, (-1)^x or (-1)^(x + y), both
-  counted from the digit's corner, is the same in all frames. Of its means over 5 x 5 pixels,
+  the texture (V, H or D at the top of the file) times its sign is the same in all frames. The sign
+  is (-1)^y, (-1)^x or (-1)^(x + y), counted from the digit's corner. Of its means over 5 x 5
+  pixels,
 
     sum_t |w_t+1 - w_t| / sum_t (|w_t+1| + |w_t|)
 
-  inside the digit of both frames: 0 where the phase stays, .5 where it is drawn anew in each frame,
-  1 where it turns each time. NaN where no texture can be read, and of one frame. The corner is
-  found from where the digit's light is, which may err by a pixel in noise or where the phase jumps.
+  inside the digit of both frames: 0 where the phase stays, 0.5 where it is drawn anew in each
+  frame, 1 where it turns each time. NaN where no texture can be read, and of one frame. The corner
+  is found from where the digit's light is, which may err by a pixel in noise or where the phase
+  jumps.
   """
   mean, inside, waves = _waves(video)
   texture = _texture(mean, inside, waves)
@@ -66,7 +68,7 @@ def texture_phase(video: UInt8[np.ndarray, 't h w 3']) -> float:
 
 
 def _waves(video: UInt8[np.ndarray, 't h w 3']) -> tuple[_Plane, np.ndarray, dict[str, _Plane]]:
-  """M, where it is inside the digit, and 4 V, 4 H and 4 D by the textures that they show."""
+  """M, where it is inside the digit, and four times V, H and D by the textures that they show."""
   sides = [round(FINE * length / min(video.shape[1:3])) for length in video.shape[1:3]]
   rows, columns = (averaging(*pair) for pair in zip(video.shape[1:3], sides, strict=True))
   planes = rows @ (np.moveaxis(video, -1, 1).astype(np.float32) / 255) @ columns.T  # t c h w

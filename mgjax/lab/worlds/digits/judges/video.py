@@ -76,7 +76,7 @@ class DigitsVideoJudge:
 
 
 class DigitsVotes(DigitsVideoJudge):
-  """The judge of votes, which has learnt from other handwriting than evaluation's."""
+  """The judge of votes, which has learned from other handwriting than evaluation's."""
 
   @property
   def _judge(self) -> digit.DigitJudge:

@@ -1,7 +1,7 @@
 """The networks of a judge of solids: one looks at four frames, one at what that saw over time.
 
-No two solids of a scene have one colour, so the second net reads a row for each colour: the mean of
-what the cells of that colour say, where it is and how much of it is seen.
+No two solids of a scene have one colour, so the second net reads a row for each colour. It has the
+mean of what the cells of that colour say, where it is and how much of it is seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
 
 class Frames(nn.Module):
-  """Looks at frames in [-1, 1]: residual 3 x 3 convolutions on cells, told of the whole.
+  """Looks at frames in [-1, 1]: residual 3 x 3 convolutions on cells, with a global mean.
 
   Cells see the first and the last frame and how brightness flows from frame to frame.
   """
@@ -75,8 +75,8 @@ class Frames(nn.Module):
 def flow(clip: Float[Array, 'b t h w 3']) -> Float[Array, 'b i j 6']:
   """How brightness I moves, v = -(sum g g^T + e)^-1 sum g I_t with g = grad I, in two windows.
 
-  Lucas and Kanade (1981): sums over a cell, or three by three of them, and all pairs of frames
-  that follow each other; then the log of the sum of g g, which says how much is to be seen.
+  It follows Lucas and Kanade (1981). Sums are over a cell, or three by three of them, and all pairs
+  of consecutive frames. The log of the sum of g g comes last and says how much is to be seen.
   """
   grey = blurred(clip.mean(-1), (1, 2, 1))
   middle = (grey[:, 1:] + grey[:, :-1]) / 2

@@ -1,7 +1,7 @@
 """Judges clips of the object of a reference; see `ReferencesJudge` of `lab/worlds/judging.py`.
 
 Captions say 'this object' and how it moves, and nothing of how it looks. Which object of many it
-is, an embedding says (`launch.evaluate --clip`); here stand the looks that the judge of clips
+is, an embedding says (`launch.evaluate --clip`). Here stand the appearance that the judge of clips
 reads, and whether the light of the reference and its place are copied.
 """
 
@@ -21,7 +21,7 @@ _DARKER = 0.93  # of the brightness of its row, at most, has a shadow
 
 @dataclasses.dataclass(frozen=True)
 class SolidsReferences:
-  """Reads the looks of 'this object', its motion and the camera, and where the light comes from."""
+  """Reads the appearance of 'this object', its motion, the camera and the direction of light."""
 
   source: Solids  # of training
 

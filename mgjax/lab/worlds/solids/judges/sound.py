@@ -1,11 +1,11 @@
-"""Judges sounds of solids: reads times, materials and strengths of contacts from the waveform.
+"""Judges audio of solids: reads times, materials and strengths of contacts from the waveform.
 
-Onsets (`lab/worlds/onsets.py`) are matched with contacts one to one. What rings after an onset, the
-power of bands in windows further and further away from it, goes to a support vector classifier that
-has heard impacts of another split; how loud an onset is, is its peak. What nobody could hear, see
-`audible`, is not asked for.
+Onsets (`lab/worlds/onsets.py`) are matched with contacts one to one. The decay after an onset is
+the power of bands in windows further and further away from it. A support vector classifier that was
+trained on impacts of another split reads it. The loudness of an onset is its peak. Contacts that
+cannot be heard, see `audible`, are not asked for.
 
-The score is a proxy: it hears the sounds of these clips, and no other. Report ceiling and floor
+The score is a proxy: it hears the audio of these clips, and no other. Report ceiling and floor
 beside it, which say what the score can be.
 """
 
@@ -47,7 +47,7 @@ class ContactsHeard:
 
 @dataclasses.dataclass(frozen=True)
 class ContactScores:
-  """What a set of sounds scores; nan where there was nothing to score."""
+  """What a set of audio scores; nan where there was nothing to score."""
 
   onset_error: float  # median |error| of the matched onsets, in ms
   missed: float  # share of the contacts that are not heard
@@ -74,7 +74,7 @@ class SolidsSoundJudge:
   }
 
   def read(self, sounds: Iterable[np.ndarray], samples: Iterable[Mapping]) -> list[ContactsHeard]:
-    """Compares sounds with the 'events', 'loudness' and 'materials' of samples."""
+    """Compares audio with the 'events', 'loudness' and 'materials' of samples."""
     return [self._heard(*pair) for pair in zip(sounds, samples, strict=True)]
 
   def scores(self, readings: Sequence[ContactsHeard]) -> ContactScores:
@@ -166,7 +166,7 @@ def _peak(mono: np.ndarray, onset: float) -> float:
 
 @functools.cache
 def _classifier(split: str) -> Callable[[np.ndarray], Int[np.ndarray, '_']]:
-  """Learns materials from contacts of a split: of one material, in sounds as they are and worn."""
+  """Learns materials from contacts of a split: of one material, in clean and degraded audio."""
   from sklearn.svm import SVC
 
   source = Solids(split=split, sound=True, length=_LESSONS)

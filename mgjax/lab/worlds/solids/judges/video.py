@@ -1,10 +1,9 @@
 """Judges clips of solids: reads count, looks, places, motions, contacts and the camera from pixels.
 
-Two small networks (`network.py`) were trained on renders (`training.py`) and come with the world.
-Another judge, 'filter', learns from other scenes with other blemishes: what it chose, 'judge' may
-judge. They look at 16 frames of 64 pixels at 8 a second; larger clips are averaged down, those of
-32 enlarged, which costs real ones less than .01 of a factor
-(docs/experiments/solids_sample_faults.md).
+Two small networks (`network.py`) were trained on renders (`training.py`) and ship with the dataset.
+Another judge, 'filter', was trained on other scenes with other degradations, so that 'judge' may
+judge what it chose. They look at 16 frames of 64 px at 8 a second. Larger clips are averaged down
+and smaller ones enlarged, which costs real ones little accuracy (docs/experiments/solids_sample_faults.md).
 
 A solid is known by its colour, which no other of its scene has. What is asked of a clip are the
 statements of its caption (`captions.Statement`), and the score of a kind of statements is the share
@@ -128,7 +127,8 @@ def _stands(first: SolidSeen, second: SolidSeen) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class SolidsJudge:
-  """Reads clips, and asks models for captions of a world's splits; made by `make_judge`."""
+  """Reads clips, and asks models for captions of a synthetic dataset's splits; made by
+  `make_judge`."""
 
   source: Solids
   name: str  # of its weights, see `load`
@@ -196,7 +196,7 @@ class SolidsJudge:
 class SolidsEnlarged:
   """Reads enlarged clips, see `EnlargedJudge` of `lab/worlds/judging.py`.
 
-  A model may have learnt from windows: the clips are whole, as long as the judge looks.
+  A model may have learned from windows: the clips are whole, as long as the judge looks.
   """
 
   def __init__(self, source: Solids):
@@ -335,7 +335,7 @@ def load(name: str) -> dict[str, Any]:
   path = _HERE / f'{name}.safetensors'
   if not path.is_file():
     raise ConfigError(
-      f'no judge {name!r} comes along; train it, half an hour of two cores: python -m '
+      f'no judge {name!r} ships with mgjax; train it, half an hour of two cores: python -m '
       f'mgjax.lab.worlds.solids.judges.training --split={name} --out={path}'
     )
   with open_tensors(path) as file:

@@ -143,5 +143,5 @@ def test_scores_count_over_all_clips():
 def test_nothing_to_score_is_not_a_score():
   scores = judge_sounds([judge_sound(np.zeros((RATE, 1)), np.zeros(0), 1)])
   assert scores.silence == 1 and np.isnan([scores.onset_error, scores.missed, scores.tone]).all()
-  with pytest.raises(DataError, match='no sounds'):
+  with pytest.raises(DataError, match='no audio'):
     judge_sounds([])

@@ -88,5 +88,5 @@ def test_a_judge_is_what_instruments_ask_for(samples):
   assert len(long) == 2 and all(len(sample['events']) > 1 for sample in long)
   with pytest.raises(DataError, match='expected finite numbers'):
     judge.read([np.full((100, 2), np.nan)], samples[:1])
-  with pytest.raises(DataError, match='no sounds'):
+  with pytest.raises(DataError, match='no audio'):
     judge.scores([])

@@ -136,7 +136,7 @@ def test_clips_of_32_pixels_are_enlarged_and_read_as_well():
 
 
 def test_a_judge_that_is_not_there_says_how_it_is_trained():
-  with pytest.raises(ConfigError, match="no judge 'other' comes along; train it"):
+  with pytest.raises(ConfigError, match="no judge 'other' ships with mgjax; train it"):
     video.make_judge(Solids(), 'other')
 
 
