@@ -8,7 +8,8 @@ An autoencoder for both sizes, then three stages: images of 32 px; images and vi
 temporal positions added and spatial ones doubled; and images and videos of 64 px. There spatial
 positions double once more, where the paper triples them. The second command uses the same folder
 and trains the last stage from nothing, for as much compute as the three together. The third
-fine-tunes the result of the stages three times and averages: docs/experiments/training_stages.md compares.
+fine-tunes the result of the stages three times and averages: docs/experiments/training_stages.md
+compares.
 """
 
 from ml_collections import ConfigDict

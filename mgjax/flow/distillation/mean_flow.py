@@ -19,7 +19,8 @@ the velocity of a pair is moved by (1 - 1/w) of what the condition changes,
 
 whose mean is the velocity guided by w where the model's own is. A row's s du/dt, which is u - v, is
 cut to the size of v: near noise it is many times that at first, and such rows would not help
-(docs/experiments/mean_flow.md; not in the papers). It starts from a model that predicts the velocity.
+(docs/experiments/mean_flow.md; not in the papers). It starts from a model that predicts the
+velocity.
 """
 
 import dataclasses

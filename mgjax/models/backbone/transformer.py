@@ -45,8 +45,8 @@ class Transformer(nn.Module):
     bias: whether the linear maps of attention and FFN have biases, as DiT's.
     depthwise: whether tokens are convolved with their neighbours, 3 x 3 x 3, channel by channel,
       before self-attention and before the FFN. Not in the paper; small models that see few clips
-      draw whole things with it (docs/experiments/solids_model_ranking.md). SANA (Xie et al. 2024, arXiv 2410.10629)
-      has one inside its FFN.
+      draw whole things with it (docs/experiments/solids_model_ranking.md). SANA (Xie et al. 2024,
+      arXiv 2410.10629) has one inside its FFN.
     epsilon: is added to what norms divide by the root of. Not in public sources.
     remat: what the backward pass computes again (`nn/remat_scan.py`).
     attention: one of `nn.attention.KERNELS`; 'auto' goes by the device.

@@ -29,9 +29,10 @@ class Identity(Conditioning):
   f is the vision tower of CLIP, part of this module, so that a stage of training may freeze it or
   train it by `optimizer.rates`. A picture outside the mask is black, and one that is all black is
   not there: its tokens are masked, and a text-to-video model to which this is added answers as
-  before. (Behind a gate that starts at zero, training is half as fast: docs/experiments/digits_personalization.md.)
-  W_c makes several tokens of the state f_c of the class token: alone among those of text and
-  patches it is hardly read. The patches' states go through W one by one.
+  before. (Behind a gate that starts at zero, training is half as fast:
+  docs/experiments/digits_personalization.md.) W_c makes several tokens of the state f_c of the
+  class token: alone among those of text and patches it is hardly read. The patches' states go
+  through W one by one.
 
   Attributes:
     references: pictures that are read, at most; of more the first.

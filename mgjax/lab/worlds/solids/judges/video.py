@@ -3,7 +3,8 @@
 Two small networks (`network.py`) were trained on renders (`training.py`) and ship with the dataset.
 Another judge, 'filter', was trained on other scenes with other degradations, so that 'judge' may
 judge what it chose. They look at 16 frames of 64 px at 8 a second. Larger clips are averaged down
-and smaller ones enlarged, which costs real ones little accuracy (docs/experiments/solids_sample_faults.md).
+and smaller ones enlarged, which costs real ones little accuracy
+(docs/experiments/solids_sample_faults.md).
 
 A solid is known by its colour, which no other of its scene has. What is asked of a clip are the
 statements of its caption (`captions.Statement`), and the score of a kind of statements is the share
